@@ -1,0 +1,148 @@
+"""How a path becomes a descriptor to append to.
+
+Owns which kinds of file are taken, their mode, the directories on the way, and the repair of a torn last line. Keeps
+nothing: every function here is done when it returns.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import NamedTuple
+
+BLOCK_BYTES = 64 * 1024
+MAX_TORN_BYTES = 512 * 1024 * 1024
+"""More than the longest line can have: the largest frame, every character escaped. A longer tail is not ours."""
+
+_FLAGS = os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+
+
+class Identity(NamedTuple):
+    """What the kernel calls a file, whatever its name."""
+
+    device: int
+    inode: int
+
+
+class Opened(NamedTuple):
+    """A file just opened."""
+
+    fd: int
+    identity: Identity
+    is_regular: bool
+    length: int
+    torn_bytes: int
+    """What was cut away after the last newline."""
+    changed_directories: list[str]
+    """Directories with a new name in them, to be synced; the innermost first."""
+
+
+def open_path(path: str, mode: int) -> Opened:
+    """Open for appending, create what is missing, and cut away a torn last line.
+
+    Raises OSError; then nothing is left open, though directories may have been made.
+    """
+    changed_directories: list[str] = []
+    fd = _open_or_create(path, mode, changed_directories)
+    try:
+        status = os.fstat(fd)
+        identity = Identity(status.st_dev, status.st_ino)
+        if stat.S_ISFIFO(status.st_mode) or stat.S_ISCHR(status.st_mode):
+            return Opened(fd, identity, is_regular=False, length=0, torn_bytes=0, changed_directories=[])
+        torn_bytes = cut_torn_line(fd)
+    except OSError:
+        os.close(fd)
+        raise
+    return Opened(
+        fd,
+        identity,
+        is_regular=True,
+        length=status.st_size - torn_bytes,
+        torn_bytes=torn_bytes,
+        changed_directories=changed_directories[::-1],
+    )
+
+
+def cut_torn_line(fd: int) -> int:
+    """Cut a regular file back to its last newline; returns the number of bytes cut.
+
+    Raises OSError, and cuts nothing, if it is no regular file or has no newline where one of ours would have to be.
+    """
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.ENOTSUP, "it is neither a file, a FIFO nor a character device")
+    size = status.st_size
+    length = _end_of_last_line(fd, size)
+    if length < size:
+        os.ftruncate(fd, length)
+    return size - length
+
+
+def directory_mode(mode: int) -> int:
+    """Return the mode of a directory for files of `mode`: x where it has r, ours to use, never world-writable."""
+    return (mode | (mode & 0o444) >> 2 | 0o700) & 0o775
+
+
+def sync_directory(path: str) -> None:
+    """Wait until the names in a directory are on the disk. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that has no such operation for directories
+            raise
+    finally:
+        os.close(fd)
+
+
+def _open_or_create(path: str, mode: int, changed_directories: list[str]) -> int:
+    try:
+        # Reading is for the torn line, and to rescue what a removed file holds; a FIFO opened for reading as well would
+        # never tell that nobody else reads it.
+        access = os.O_RDWR if stat.S_ISREG(Path(path).stat().st_mode) else os.O_WRONLY
+        return os.open(path, access | _FLAGS)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(errno.ENXIO, "nobody reads from it") from error
+        raise
+    # A link to a file that does not exist yet: made where it points to.
+    target = os.path.realpath(path)
+    directory = Path(target).parent
+    _make_directories(directory, directory_mode(mode), changed_directories)
+    fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, mode)
+    changed_directories.append(str(directory))
+    try:
+        os.fchmod(fd, mode)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _make_directories(directory: Path, mode: int, changed_directories: list[str]) -> None:
+    missing = []
+    while not directory.is_dir():
+        missing.append(directory)
+        directory = directory.parent
+    for path in reversed(missing):
+        path.mkdir(mode)
+        path.chmod(mode)
+        changed_directories.append(str(path.parent))
+
+
+def _end_of_last_line(fd: int, size: int) -> int:
+    end = size
+    floor = max(0, size - MAX_TORN_BYTES)
+    while end > floor:
+        start = max(floor, end - BLOCK_BYTES)
+        newline = os.pread(fd, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    if floor:
+        raise OSError(errno.EILSEQ, f"no newline in its last {MAX_TORN_BYTES} bytes; it is no log file")
+    return 0

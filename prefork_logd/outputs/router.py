@@ -1,0 +1,56 @@
+"""Which outputs a record goes to.
+
+Owns the level threshold and the logger filter of each output. Knows no files and no lines.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from prefork_logd.config import OutputSettings
+
+MAX_CACHED_ROUTES = 4096
+MAX_CACHED_NAME_CHARS = 256
+
+
+class Router:
+    """Routes records by level and logger name, as logging's handlers and filters do.
+
+    A level of NOTSET (0) is no threshold at all: it also lets through what a client numbered below zero. The answers
+    are cached, for this is asked once per record; the cache is bounded, for a client may invent any number of names of
+    any length.
+    """
+
+    def __init__(self, outputs: Sequence[OutputSettings]) -> None:
+        self._rules = tuple(
+            (index, output.levelno or None, output.loggers, tuple(f"{logger}." for logger in output.loggers))
+            for index, output in enumerate(outputs)
+        )
+        self._routes: dict[tuple[str, int], tuple[int, ...]] = {}
+        self.everywhere = tuple(range(len(self._rules)))
+        """The route of an unconditional router: every output."""
+        self.unconditional = all(threshold is None and not names for _, threshold, names, _ in self._rules)
+        """Whether every record goes to every output, so that there is nothing to ask."""
+
+    def route(self, name: str, levelno: int) -> tuple[int, ...]:
+        """Return the indexes of the outputs that let a record of this logger and level through, in their order."""
+        key = (name, levelno)
+        found = self._routes.get(key)
+        if found is not None:
+            return found
+        found = self._find(name, levelno)
+        if len(name) <= MAX_CACHED_NAME_CHARS:
+            if len(self._routes) >= MAX_CACHED_ROUTES:
+                self._routes.clear()
+            self._routes[key] = found
+        return found
+
+    def _find(self, name: str, levelno: int) -> tuple[int, ...]:
+        return tuple(
+            index
+            for index, threshold, names, prefixes in self._rules
+            if (threshold is None or levelno >= threshold) and (not names or name in names or name.startswith(prefixes))
+        )

@@ -1,0 +1,71 @@
+"""Writing to what is no regular file: a FIFO, a terminal, /dev/stdout, /dev/null.
+
+Owns the bytes that a slow reader is still owed. What a stream has taken cannot be taken back, so "all or nothing" is
+kept the other way round: once the first byte of a batch is out, the rest of it is kept here and sent before anything
+else. Knows no paths.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+STALL_S = 1.0
+
+
+class Stream:
+    """A non-blocking descriptor, written batch by batch."""
+
+    def __init__(self, fd: int, stall_s: float = STALL_S) -> None:
+        self._fd = fd
+        self._stall_ms = stall_s * 1000
+        self._owed = b""
+
+    def write(self, chunks: Sequence[bytes | bytearray | memoryview]) -> None:
+        """Take the whole batch or raise OSError (BlockingIOError for a reader that has stalled) and take nothing.
+
+        Waits while the reader makes progress, and at most `stall_s` for its next step.
+        """
+        if self._owed:
+            self._send_owed()
+        batch = b"".join(chunks)
+        sent = self._send(batch)
+        if batch and not sent:
+            raise BlockingIOError(errno.EAGAIN, "its reader has stalled")
+        self._owed = batch[sent:]
+
+    def _send_owed(self) -> None:
+        try:
+            self._owed = self._owed[self._send(self._owed) :]
+        except BrokenPipeError:
+            # The head of this line went to a reader that is gone; the next reader starts at a whole line.
+            self._owed = self._owed.partition(b"\n")[2]
+            raise
+        if self._owed:
+            raise BlockingIOError(errno.EAGAIN, "its reader has stalled")
+
+    def _send(self, data: bytes) -> int:
+        """Return how much of `data` went out; raises OSError if the very first byte could not."""
+        view = memoryview(data)
+        sent = 0
+        while sent < len(view):
+            try:
+                sent += os.write(self._fd, view[sent:])
+            except BlockingIOError:
+                if not self._wait():
+                    break
+            except OSError:
+                if not sent:
+                    raise
+                break
+        return sent
+
+    def _wait(self) -> bool:
+        poll = select.poll()
+        poll.register(self._fd, select.POLLOUT)
+        return bool(poll.poll(self._stall_ms))
