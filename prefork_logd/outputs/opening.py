@@ -86,8 +86,11 @@ def directory_mode(mode: int) -> int:
 
 
 def sync_directory(path: str) -> None:
-    """Wait until the names in a directory are on the disk. Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Wait until the names in a directory are on the disk; one that is gone has none. Raises OSError."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return
     try:
         os.fsync(fd)
     except OSError as error:
