@@ -183,4 +183,4 @@ def _holds(target: Path, method: str, pieces: Iterator[bytes], go_on: Callable[[
                 found.update(decompressor.decompress(piece))
         except broken:
             return False
-    return found.digest() == expected.digest()
+    return bool(decompressor.eof) and found.digest() == expected.digest()

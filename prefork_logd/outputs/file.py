@@ -131,6 +131,7 @@ class OutputFile:
         if self._removed:
             self.reopen()
         try:
+            self._require_open()
             if self._stream is not None:
                 self._stream.write(chunks)
                 self.length += nbytes
@@ -149,6 +150,7 @@ class OutputFile:
         if self.is_open and not self.is_regular:
             return
         try:
+            self._require_open()
             os.fdatasync(self._fd)
             while self._changed_directories:
                 sync_directory(self._changed_directories[-1])
@@ -186,6 +188,10 @@ class OutputFile:
             os.close(self._fd)
         self._fd, self._stream, self._cut_to = -1, None, None
         self.identity, self.is_regular, self._removed = None, False, False
+
+    def _require_open(self) -> None:
+        if self._fd < 0:
+            raise OSError(errno.EBADF, "it is not open")
 
     def _failed(self, operation: str, error: OSError) -> OutputError:
         failure = OutputError(self.path, operation, error)
