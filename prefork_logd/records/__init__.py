@@ -1,0 +1,8 @@
+"""Records: a frame's pickle read as data, made a valid record, rendered as a line. Pure functions of bytes.
+
+    decode.py    bytes -> plain values          skim.py, machine.py, symbols.py, plain.py, known.py are its parts
+    record.py    plain values -> Record
+    render.py    Record -> one line of JSON or text
+
+Nothing here opens a file or a socket, reads a clock, or imports, calls or hashes what a client sent.
+"""

@@ -1,0 +1,163 @@
+"""A stored record: which attributes it has, and how whatever a client sent is made to fit them.
+
+Owns the fields, their order and their types, and where everything else that was sent goes (`extra`). Knows no pickles,
+files or clocks. docs/record.md describes the result to users.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from prefork_logd.records.budget import Plain
+
+END_OF_TIME = 7_258_118_400.0
+"""2200-01-01; a `created` from there on, or before 1970, is no time that a log was written at."""
+INTEGER_MAX = (1 << 63) - 1
+"""What every store can hold."""
+
+Created = Annotated[float, Meta(ge=0, lt=END_OF_TIME)]
+Integer = Annotated[int, Meta(ge=-INTEGER_MAX - 1, le=INTEGER_MAX)]
+
+
+class Record(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
+    """One log record as it is stored, fields in the order of the stored line; None stands for not sent."""
+
+    created: Created
+    """When it was logged, in seconds since 1970; when it was received if that was not sent or is no time."""
+    time: str = ""
+    """`created` in RFC 3339, UTC, microseconds."""
+    name: str | None = None
+    levelno: Integer | None = None
+    levelname: str | None = None
+    message: str | None = None
+    pathname: str | None = None
+    filename: str | None = None
+    module: str | None = None
+    lineno: Integer | None = None
+    funcName: str | None = None  # noqa: N815 - LogRecord's own names, here and below
+    process: Integer | None = None
+    processName: str | None = None  # noqa: N815
+    thread: Integer | None = None
+    threadName: str | None = None  # noqa: N815
+    taskName: str | None = None  # noqa: N815
+    exc_text: str | None = None
+    stack_info: str | None = None
+    extra: dict[str, Any] = {}
+    """Every attribute that is not LogRecord's, and the original of one that did not fit, as plain values."""
+    peer: str = ""
+    """The client's address."""
+    received: float = 0.0
+    """When the frame was complete, in seconds since 1970."""
+
+
+INTEGER_FIELDS = frozenset({"levelno", "lineno", "process", "thread"})
+OWN_FIELDS = frozenset({"created", "time", "message", "extra", "peer", "received"})
+"""Fields that are not simply the attribute of the same name."""
+TEXT_FIELDS = frozenset(Record.__struct_fields__) - INTEGER_FIELDS - OWN_FIELDS
+
+DERIVED = frozenset({"msecs", "relativeCreated", "asctime", "message"})
+"""LogRecord attributes that follow from others; `message` counts when there is no `msg`."""
+NOT_EXTRA = TEXT_FIELDS | INTEGER_FIELDS | DERIVED | {"created", "msg", "args", "exc_info"}
+
+
+def make_record(attributes: Mapping[str, Plain], peer: str, received: float) -> Record:
+    """Return the record of a LogRecord's attributes that came from `peer` at `received` (seconds since 1970).
+
+    The message is `msg` as it was sent; it is never formatted again, and arguments that came with it are data.
+    Never raises: a value that does not fit its field is replaced by the nearest one that does, or left out, and the
+    original goes to `extra` under the same name.
+    """
+    message = attributes.get("msg")
+    if type(message) is str and attributes.get("args") is None and attributes.get("exc_info") is None:
+        try:
+            record = msgspec.convert(attributes, Record)
+        except msgspec.ValidationError:
+            return _fit(attributes, peer, received)
+        # What the client may have sent under the names of our own fields is among the extra ones now.
+        record.extra = {key: attributes[key] for key in attributes if key not in NOT_EXTRA}
+        record.message = message
+        record.time = rfc3339(record.created)
+        record.peer = peer
+        record.received = received
+        return record
+    return _fit(attributes, peer, received)
+
+
+def _fit(attributes: Mapping[str, Plain], peer: str, received: float) -> Record:
+    """Do what `make_record` does, for any attributes: the specification of its short way."""
+    values: dict[str, Any] = {}
+    extra: dict[str, Plain] = {}
+    fitted: str | float | None
+    has_message = attributes.get("msg") is not None
+    for key, value in attributes.items():
+        if key not in NOT_EXTRA:
+            extra[key] = value
+            continue
+        if value is None:
+            continue
+        if key in TEXT_FIELDS:
+            field, fitted = key, _fit_text(value)
+        elif key in INTEGER_FIELDS:
+            field, fitted = key, _fit_integer(value)
+        elif key == "created":
+            field, fitted = key, _fit_created(value)
+        elif key == "msg" or (key == "message" and not has_message):
+            field, fitted = "message", _fit_text(value)
+        else:
+            if key not in DERIVED and value not in ("", [], {}):
+                extra[key] = value
+            continue
+        if fitted is not None:
+            values[field] = fitted
+        if fitted is not value and not (key == "created" and fitted == value):
+            extra[key] = value
+    created = values.setdefault("created", received)
+    return Record(**values, time=rfc3339(created), extra=extra, peer=peer, received=received)
+
+
+def _fit_text(value: Plain) -> str:
+    """Return the value as text: itself, the one argument of an object (a str subclass has it), else its JSON."""
+    if isinstance(value, dict) and value.keys() == {"__class__", "args"}:
+        args = value["args"]
+        if isinstance(args, list) and len(args) == 1 and not isinstance(args[0], (list, dict)):
+            value = args[0]
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _fit_integer(value: Plain) -> int | None:
+    """Return the nearest integer that a field holds: of a number, a numeral, or an enumeration's member."""
+    if isinstance(value, dict):
+        args = value.get("args")
+        value = value.get("value", args[0] if isinstance(args, list) and len(args) == 1 else None)
+    if isinstance(value, str) and len(value) <= 20 and value.isascii() and value.removeprefix("-").isdigit():
+        value = int(value)
+    if isinstance(value, (int, float)):
+        return max(-INTEGER_MAX - 1, min(int(value), INTEGER_MAX))
+    return None
+
+
+def _fit_created(value: Plain) -> float | None:
+    """Return a time between 1970 and 2200, or None."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < END_OF_TIME:
+        return float(value)
+    return None
+
+
+@functools.lru_cache(maxsize=16)
+def _second(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+
+
+def rfc3339(created: float) -> str:
+    """Return a time between 1970 and 2200, given in seconds since 1970, as RFC 3339 in UTC with microseconds."""
+    second, microsecond = divmod(round(created * 1e6), 1_000_000)
+    return f"{_second(second)}.{microsecond:06d}Z"

@@ -1,0 +1,120 @@
+"""What a pickle builds, as data: the values that the machine pushes and `plain` reads.
+
+Owns how containers, names and calls are represented. Scalars are Python's own and lists are Python lists; everything
+whose Python type would hash or compare a client's value (dicts, sets, tuples as keys) has a class here that does not.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+Node: TypeAlias = Any
+"""str, int, float, bool, None, bytes, bytearray, list, or one of the classes below."""
+
+_MODERN_MODULES = {
+    "__builtin__": "builtins",
+    "exceptions": "builtins",
+    "copy_reg": "copyreg",
+    "pathlib._local": "pathlib",
+}
+_MODERN_NAMES = {
+    ("builtins", "xrange"): "range",
+    ("builtins", "long"): "int",
+    ("builtins", "unicode"): "str",
+}
+
+
+class OctetText(bytes):
+    """A Python 2 str: text to whoever logged it, octets on the wire."""
+
+    __slots__ = ()
+
+    def text(self) -> str:
+        """Return it as UTF-8; octets that are none become lone surrogates, so nothing is lost or guessed."""
+        return self.decode("utf-8", "surrogateescape")
+
+
+class Tuple:
+    """A tuple; `hashable` is what Python's hash() would have found out by recursing through it."""
+
+    __slots__ = ("hashable", "items")
+
+    def __init__(self, items: list[Node]) -> None:
+        self.items = items
+        self.hashable = all(map(is_hashable, items))
+
+
+class Dict:
+    """A dict: keys and values in turn, in one flat list, duplicates included."""
+
+    __slots__ = ("flat",)
+
+    def __init__(self) -> None:
+        self.flat: list[Node] = []
+
+
+class Set:
+    """A set or frozenset: members as they came, duplicates included."""
+
+    __slots__ = ("frozen", "items")
+
+    def __init__(self, items: list[Node], *, frozen: bool) -> None:
+        self.items = items
+        self.frozen = frozen
+
+
+class Symbol:
+    """The name of a class or function, in today's spelling. It is never looked up."""
+
+    __slots__ = ("module", "name")
+
+    def __init__(self, module: str, name: str) -> None:
+        self.module = _MODERN_MODULES.get(module, module)
+        self.name = _MODERN_NAMES.get((self.module, name), name)
+
+    @property
+    def path(self) -> str:
+        """Module and name, dotted; a builtin goes without its module."""
+        return self.name if self.module == "builtins" else f"{self.module}.{self.name}"
+
+
+class Object:
+    """A call that was asked for and not made, and all that was to be done to its result."""
+
+    __slots__ = ("args", "callee", "flat", "has_state", "items", "kwargs", "state")
+
+    def __init__(self, callee: Symbol | Object, args: list[Node], kwargs: Dict | None = None) -> None:
+        self.callee = callee
+        self.args = args
+        self.kwargs = kwargs
+        self.has_state = False
+        self.state: Node = None
+        self.items: list[Node] = []
+        self.flat: list[Node] = []
+
+    @property
+    def path(self) -> str:
+        """The path of the callee; of one that was itself called, with parentheses."""
+        callee = self.callee
+        return callee.path if type(callee) is Symbol else f"{callee.path}()"
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether the positional arguments are all there is."""
+        return not (self.kwargs or self.has_state or self.items or self.flat)
+
+
+_UNHASHABLE = frozenset({list, Dict, bytearray})
+
+
+def is_hashable(node: Node) -> bool:
+    """Tell whether Python would take the value as a key; objects get the benefit of the doubt."""
+    kind = type(node)
+    if kind is Tuple:
+        return bool(node.hashable)
+    if kind is Set:
+        return bool(node.frozen)
+    return kind not in _UNHASHABLE
+
+
+EMPTY_TUPLE = Tuple([])
