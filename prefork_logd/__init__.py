@@ -1,0 +1,3 @@
+"""prefork-logd: the log collector for fleets of Python services."""
+
+__version__ = "0.1.0"

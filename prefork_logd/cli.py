@@ -1,0 +1,341 @@
+"""The command line: verbs, what is printed, and exit statuses. The only module that owns these.
+
+Answers go to stdout, complaints to stderr. Every verb parses, calls, prints; what it calls knows nothing of printing.
+Modules that a verb needs are imported by it, so that --help and the quick verbs stay quick.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from prefork_logd import __version__
+from prefork_logd.errors import ConfigError, ExitStatus, LogdError, ProcessError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prefork_logd.config import Settings
+    from prefork_logd.daemon import Readiness
+
+PROGRAM = "prefork-logd"
+ANSWER_S = 20.0
+"""How long the master may take to answer a question."""
+
+_Command = TypeVar("_Command", bound="Callable[..., Any]")
+
+
+class Flags:
+    """The common flags, wherever on the command line they stood."""
+
+    def __init__(self) -> None:
+        self.config: str | None = None
+        self.overrides: dict[str, object] = {}
+
+    def update(self, config: str | None, state_dir: str | None, bind: tuple[str, ...], workers: str | None) -> None:
+        """Take what was given; what stands after the verb counts more."""
+        self.config = config or self.config
+        if state_dir:
+            self.overrides["state_dir"] = state_dir
+        if bind:
+            self.overrides["bind"] = bind
+        if workers:
+            self.overrides["workers"] = int(workers) if workers.isdigit() else workers
+
+    def load(self) -> Settings:
+        """Read the configuration that the flags lead to. Raises ConfigError."""
+        from prefork_logd import config
+
+        return config.load(config.find_file(self.config), self.overrides)
+
+
+def common_flags(command: _Command) -> _Command:
+    """Add the flags that every verb has."""
+    for option in reversed(
+        (
+            click.option("--config", metavar="FILE", help="Configuration file (docs/configuration.md)."),
+            click.option("--state-dir", metavar="DIR", help="Directory of the pid file and everything kept."),
+            click.option("--bind", metavar="ADDR", multiple=True, help="Address to listen on; may be repeated."),
+            click.option("--workers", metavar="N", help='Number of workers, or "auto".'),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def verb(function: _Command) -> click.Command:
+    """Make a verb of a function of (flags, ...): it gets the common flags merged."""
+    import functools
+
+    @functools.wraps(function)
+    @click.pass_context
+    def call(
+        context: click.Context,
+        /,
+        config: str | None,
+        state_dir: str | None,
+        bind: tuple[str, ...],
+        workers: str | None,
+        **rest: Any,
+    ) -> None:
+        flags = context.obj
+        flags.update(config, state_dir, bind, workers)
+        context.exit(int(function(flags, **rest)))
+
+    return cli.command()(common_flags(call))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name=PROGRAM)
+@common_flags
+@click.pass_context
+def cli(
+    context: click.Context, config: str | None, state_dir: str | None, bind: tuple[str, ...], workers: str | None
+) -> None:
+    """Collect the log records of Python services: the other end of logging.handlers.SocketHandler."""
+    context.obj = Flags()
+    context.obj.update(config, state_dir, bind, workers)
+
+
+@verb
+def run(flags: Flags) -> int:
+    """Collect in the foreground, until SIGTERM or Ctrl-C."""
+    from prefork_logd.serve import serve
+
+    return serve(flags.load(), _loader(flags))
+
+
+@verb
+def start(flags: Flags) -> int:
+    """Start the daemon; return when it accepts connections."""
+    return _start(flags)
+
+
+@verb
+def stop(flags: Flags) -> int:
+    """Stop the daemon; return when it has written everything and gone."""
+    settings = flags.load()
+    pid = _holder(settings)
+    if pid is None:
+        return _not_running(settings)
+    _stop(settings, pid)
+    click.echo(f"stopped (pid {pid})")
+    return ExitStatus.OK
+
+
+@verb
+def restart(flags: Flags) -> int:
+    """Stop the daemon if it runs, then start it."""
+    settings = flags.load()
+    pid = _holder(settings)
+    if pid is not None:
+        _stop(settings, pid)
+        click.echo(f"stopped (pid {pid})")
+    return _start(flags)
+
+
+@verb
+def reload(flags: Flags) -> int:
+    """Reopen every output, then apply the new configuration."""
+    from prefork_logd.processes.console import ask
+
+    settings = _lenient(flags)
+    if _holder(settings) is None:
+        return _not_running(settings)
+    outcome = ask(Path(settings.server.state_dir), "reload", ANSWER_S)
+    if "error" in outcome:
+        raise ProcessError(outcome["error"])
+    for problem in outcome["problems"]:
+        _complain(problem)
+    if not outcome["taken"]:
+        _complain("outputs were reopened; the new configuration was not taken, the old one stays")
+        return ExitStatus.USAGE
+    click.echo(f"reloaded; changed: {', '.join(outcome['changed']) or 'nothing'}")
+    for key in outcome["needs_restart"]:
+        click.echo(f"{key} cannot change while the collector runs; `{PROGRAM} restart` applies it")
+    return ExitStatus.FAILURE if outcome["problems"] else ExitStatus.OK
+
+
+@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
+def status(flags: Flags, as_json: bool) -> int:
+    """Show each process, connections, records and outputs; status 3 when not running."""
+    from prefork_logd.processes.console import ask
+
+    settings = _lenient(flags)
+    if _holder(settings) is None:
+        return _not_running(settings)
+    document = ask(Path(settings.server.state_dir), "status", ANSWER_S)
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+    else:
+        from prefork_logd.display import show_status
+
+        show_status(document)
+    return ExitStatus.OK
+
+
+status = verb(status)
+
+
+@verb
+def check(flags: Flags) -> int:
+    """Validate the configuration and print the effective one."""
+    from prefork_logd import config
+
+    settings = flags.load()
+    click.echo(f"# {settings.source or 'no configuration file: these are the defaults'}")
+    click.echo(config.effective(settings), nl=False)
+    return ExitStatus.OK
+
+
+@click.argument("message", nargs=-1)
+@click.option("--level", default="INFO", show_default=True, help="Level: a name of logging's, or a number.")
+@click.option("--logger", default=PROGRAM, show_default=True, help="Logger name.")
+@click.option("--extra", "extras", metavar="KEY=VALUE", multiple=True, help="An attribute of `extra`; repeatable.")
+@click.option("--to", metavar="ADDR", help="Address to send to; else where the collector of --state-dir listens.")
+def send(
+    flags: Flags, message: tuple[str, ...], level: str, logger: str, extras: tuple[str, ...], to: str | None
+) -> int:
+    """Send a record by hand: MESSAGE, or one record for each line of standard input."""
+    from prefork_logd.config import level_number
+    from prefork_logd.sending import make_frames, send_frames
+
+    try:
+        levelno = level_number(level)
+        pairs = dict(_pair(extra) for extra in extras)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    address = to or _address(flags)
+    messages = [" ".join(message)] if message else (line.rstrip("\n") for line in sys.stdin)
+    send_frames(address, make_frames(messages, logger, levelno, pairs))
+    return ExitStatus.OK
+
+
+send = verb(send)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ValueError(f"--extra {text!r}: write KEY=VALUE")
+    return key, value
+
+
+def _address(flags: Flags) -> str:
+    """Return where the collector listens: as it says itself if it runs, for port 0 tells nothing."""
+    from prefork_logd.processes.console import ask
+
+    settings = flags.load()
+    if "bind" not in flags.overrides and _holder(settings) is not None:
+        return str(ask(Path(settings.server.state_dir), "status", ANSWER_S)["bind"][0])
+    return settings.server.bind[0]
+
+
+def _loader(flags: Flags) -> Callable[[], Settings]:
+    """Return the function that reads the configuration again, wherever the working directory will be by then."""
+    from prefork_logd import config
+
+    found = config.find_file(flags.config)
+    path = Path(os.path.abspath(found)) if found else None  # noqa: PTH100 - keeps symlinks, which may be changed
+    return lambda: config.load(path, flags.overrides)
+
+
+def _lenient(flags: Flags) -> Settings:
+    """Return settings that lead to the running collector, even if the file has become invalid meanwhile."""
+    from prefork_logd import config
+
+    try:
+        return flags.load()
+    except ConfigError:
+        directory = config.state_dir_of(config.find_file(flags.config))
+        return config.loads("", "", {"state_dir": directory or "", **flags.overrides})
+
+
+def _holder(settings: Settings) -> int | None:
+    from prefork_logd.config import PID_FILE
+    from prefork_logd.daemon import holder
+
+    return holder(Path(settings.server.state_dir) / PID_FILE)
+
+
+def _not_running(settings: Settings) -> int:
+    _complain(f"not running (state directory {settings.server.state_dir})")
+    return ExitStatus.NOT_RUNNING
+
+
+def _start(flags: Flags) -> int:
+    from prefork_logd.config import LOG_FILE
+    from prefork_logd.daemon import detach, prepare_state_dir
+    from prefork_logd.serve import serve
+
+    settings = flags.load()
+    load = _loader(flags)
+    if (pid := _holder(settings)) is not None:
+        raise ProcessError(f"already running with pid {pid}; `{PROGRAM} restart` or `{PROGRAM} stop` ends it")
+    state_dir = Path(settings.server.state_dir)
+    prepare_state_dir(state_dir, settings.server.user)
+
+    def daemon(ready: Readiness) -> int:
+        try:
+            return serve(settings, load, ready)
+        except LogdError as error:
+            ready.tell(error=str(error), status=int(error.exit_status))
+            return error.exit_status
+
+    facts = detach(daemon, state_dir / LOG_FILE)
+    if "error" in facts:
+        raise ProcessError(facts["error"], ExitStatus(facts["status"]))
+    click.echo(f"listening on {', '.join(facts['bind'])} (pid {facts['pid']})")
+    return ExitStatus.OK
+
+
+def _stop(settings: Settings, pid: int) -> None:
+    from prefork_logd.daemon import send_signal, wait_for_exit
+    from prefork_logd.processes.master import LONGEST_STOP_S
+
+    send_signal(pid, signal.SIGTERM)
+    limit_s = settings.limits.drain_timeout_s + LONGEST_STOP_S
+    if not wait_for_exit(pid, limit_s):
+        raise ProcessError(f"pid {pid} has not ended after {limit_s:g} s; its log says why")
+
+
+def _complain(message: str) -> None:
+    click.echo(f"{PROGRAM}: {message}", err=True)
+
+
+def main() -> int:
+    """Run the command line; whatever happens, end with a status and, if need be, a sentence."""
+    try:
+        cli.main(prog_name=PROGRAM, standalone_mode=False)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.Abort:
+        return 128 + signal.SIGINT
+    except click.ClickException as error:
+        error.show()
+        return ExitStatus.USAGE
+    except ConfigError as error:
+        for problem in error.problems:
+            _complain(str(problem))
+        return error.exit_status
+    except LogdError as error:
+        _complain(str(error))
+        return error.exit_status
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # The reader of the answer has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitStatus.FAILURE
+    except Exception as error:  # noqa: BLE001 - no traceback ever reaches a user
+        from prefork_logd.log import describe_bug
+
+        _complain(describe_bug(error))
+        return ExitStatus.FAILURE
+    return ExitStatus.OK

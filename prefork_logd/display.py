@@ -1,0 +1,86 @@
+"""How answers look to a person: tables with rich, coloured only on a terminal.
+
+Owns looks alone. Knows the documents it is given, not where they come from.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
+
+
+def duration(seconds: float) -> str:
+    """Return a time span for a person, in its two largest units."""
+    whole = int(seconds)
+    for unit_s, unit, next_s, smaller in ((_DAY_S, "d", _HOUR_S, "h"), (_HOUR_S, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= unit_s:
+            return f"{whole // unit_s} {unit} {whole % unit_s // next_s} {smaller}"
+    return f"{seconds:.1f} s"
+
+
+def show_status(document: dict[str, Any]) -> None:
+    """Print what `status` knows."""
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(
+        f"prefork-logd {document['version']}, pid {document['pid']}, up {duration(document['uptime_s'])}, "
+        f"{'native' if document['native'] else 'pure Python'} decoder"
+    )
+    console.print(f"listening on {', '.join(document['bind'])}", markup=False)
+    rejected, dropped = document["rejected"], document["dropped"]
+    console.print(
+        f"{document['records']:,} records, {document['connections']:,} connections, "
+        f"{_warn(rejected, 'rejected')}, {_warn(dropped, 'dropped')}"
+    )
+    console.print()
+    console.print(
+        _table(
+            ("process", "pid", "state", "connections", "records", "restarts"),
+            (
+                (
+                    f"worker {child['index']}" if child["kind"] == "worker" else child["kind"],
+                    str(child["pid"] or "-"),
+                    child["state"] + (", waiting for outputs" if child["paused"] else ""),
+                    f"{child['connections']:,}" if child["kind"] == "worker" else "",
+                    f"{child['records']:,}" if child["kind"] == "worker" else "",
+                    str(child["restarts"]),
+                )
+                for child in document["children"]
+            ),
+        )
+    )
+    console.print(
+        _table(
+            ("output", "records", "bytes", "path"),
+            (
+                (
+                    output["name"] + (" [red](failing)[/red]" if output["failing"] else ""),
+                    f"{output['records']:,}",
+                    f"{output['bytes']:,}",
+                    output["path"],
+                )
+                for output in document["outputs"]
+            ),
+        )
+    )
+
+
+def _warn(count: int, what: str) -> str:
+    return f"[yellow]{count:,} {what}[/yellow]" if count else f"0 {what}"
+
+
+def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    numbers = {"pid", "connections", "records", "restarts", "bytes"}
+    for column in columns:
+        table.add_column(column, justify="right" if column in numbers else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return table

@@ -1,0 +1,101 @@
+"""Every exception of the project, and the exit statuses they end in.
+
+    LogdError
+      ConfigError            the configuration is wrong; carries every problem with its place and remedy
+      ProtocolError
+        LocalProtocolError   our own code broke the protocol's rules
+        RemoteProtocolError  the peer did
+      RecordRejected         one frame cannot be stored as a record; the connection lives on
+      OutputError            an output file cannot be written just now
+      ProcessError           a process cannot be started, found or ended
+
+Only cli.py turns one of them into an exit status.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class ExitStatus(enum.IntEnum):
+    """What the command ends with (docs/operating.md)."""
+
+    OK = 0
+    FAILURE = 1
+    USAGE = 2
+    NOT_RUNNING = 3
+
+
+class LogdError(Exception):
+    """Root of the project's exceptions."""
+
+    exit_status = ExitStatus.FAILURE
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong with a configuration."""
+
+    place: str
+    """File, line and key, such as ``prefork-logd.toml:7: server.workers``; a flag; or an environment variable."""
+    message: str
+    """What is wrong, and the remedy."""
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}"
+
+
+class ConfigError(LogdError):
+    """The configuration cannot be used; `problems` holds every reason, not just the first."""
+
+    exit_status = ExitStatus.USAGE
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class ProtocolError(LogdError):
+    """The rules of a wire protocol were broken."""
+
+
+class LocalProtocolError(ProtocolError):
+    """By this side: a bug here, never the peer's fault."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """By the peer: its connection cannot go on. `reason` is a short stable code, for counting."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason = reason
+        super().__init__(message)
+
+
+class RecordRejected(LogdError):  # noqa: N818 - a verdict on the peer's bytes, not an error of ours
+    """A frame cannot be stored. `reason` is a short stable code, for counting; `detail` says where and what."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{reason}: {detail}")
+
+
+class OutputError(LogdError):
+    """An output's file cannot be opened, written, synced or renamed just now; nothing of the attempt is left in it."""
+
+    def __init__(self, path: str, operation: str, error: OSError) -> None:
+        self.path = path
+        self.operation = operation
+        self.errno = error.errno
+        super().__init__(f"{path}: cannot {operation}: {error.strerror}")
+
+
+class ProcessError(LogdError):
+    """A process could not be started, found or ended."""
+
+    def __init__(self, message: str, exit_status: ExitStatus = ExitStatus.FAILURE) -> None:
+        self.exit_status = exit_status
+        super().__init__(message)

@@ -1,0 +1,1 @@
+"""Sockets and readiness: the event loop, listening, one client's connection."""

@@ -1,0 +1,66 @@
+"""Which worker takes a new connection.
+
+Owns the rule. Knows no sockets: it looks at counters, and is asked before each accept.
+
+Every worker is woken by the same edge. A worker leaves a connection to others while it holds noticeably more than the
+emptiest one; the emptiest itself never declines, so somebody takes it. (Without a rule the kernel gives nearly all of
+them to one: of 400 connections made one by one, four workers got 0, 400, 0 and 0.) A worker that is stopped or stuck
+would leave its share waiting for ever, so one that makes no progress while somebody waits is counted out until it does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PATIENCE_S = 0.03
+"""How long the emptiest worker may leave a connection waiting."""
+
+
+class Load(NamedTuple):
+    """What a worker shows on the scoreboard."""
+
+    slot: int
+    connections: int
+    accepted: int
+    """Connections accepted since the collector started: it grows as long as the worker makes progress."""
+
+
+class Share:
+    """One worker's view of whose turn it is."""
+
+    def __init__(self, slot: int, loads: Callable[[], list[Load]], max_connections: int, max_own: int) -> None:
+        """Share with the workers that `loads` lists; hold at most `max_own`, all together `max_connections`."""
+        self._slot = slot
+        self._loads = loads
+        self.max_connections = max_connections
+        self._max_own = max_own
+        self._seen: tuple[int, int] | None = None
+        self._since_s = 0.0
+        self._stuck: dict[int, int] = {}
+
+    def has_room(self) -> bool:
+        """Tell whether one more connection may be held at all."""
+        loads = self._loads()
+        own = next((load.connections for load in loads if load.slot == self._slot), 0)
+        return own < self._max_own and sum(load.connections for load in loads) < self.max_connections
+
+    def is_my_turn(self, now_s: float) -> bool:
+        """Tell whether this worker should take the next connection; asked only while somebody may be waiting."""
+        loads = [load for load in self._loads() if self._stuck.get(load.slot) != load.accepted]
+        own = next((load.connections for load in loads if load.slot == self._slot), 0)
+        emptiest = min(loads, key=lambda load: load.connections, default=Load(self._slot, own, 0))
+        if own <= emptiest.connections + max(1, emptiest.connections // 10):
+            self._seen = None
+            return True
+        progress = (emptiest.slot, emptiest.accepted)
+        if progress != self._seen:
+            self._seen = progress
+            self._since_s = now_s
+        elif now_s - self._since_s >= PATIENCE_S:
+            self._stuck[emptiest.slot] = emptiest.accepted
+            self._seen = None
+            return self.is_my_turn(now_s)
+        return False

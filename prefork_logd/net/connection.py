@@ -1,0 +1,125 @@
+"""One client's connection: reading fairly, and to its end.
+
+Owns the descriptor and how much is read of it at a time. Knows frames only as what a receiver hands out; what
+becomes of them is the owner's business.
+
+A connection that has sent nothing yet holds no receiver and no buffer: 10,000 idle ones cost little.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Protocol
+
+from prefork_logd.errors import RemoteProtocolError
+from prefork_logd.net.loop import EDGE, ENDED, PEER_CLOSED, READ, Loop
+from prefork_logd.protocol.detect import Receiver, choose
+
+if TYPE_CHECKING:
+    from prefork_logd.protocol.framing import Oversize
+
+READ_BYTES = 65_536
+TURN_BYTES = 4 * READ_BYTES
+"""What one connection may have read before the others get their turn."""
+
+EVENTS = READ | PEER_CLOSED | EDGE
+
+
+class Owner(Protocol):
+    """Who takes what connections deliver: the worker."""
+
+    loop: Loop
+    max_record_bytes: int
+    paused: bool
+    """No connection is to be read now; each that is ready is to be given to `postpone`."""
+
+    def postpone(self, connection: Connection) -> None:
+        """Remember that a connection is to be read once reading goes on."""
+
+    def take(self, connection: Connection, frames: list[bytes], skipped: list[Oversize]) -> None:
+        """Take whole frames, and note those skipped."""
+
+    def progressed(self, connection: Connection, completed: bool) -> None:
+        """Note whether a record is half received: `connection.receiver.pending` tells."""
+
+    def violated(self, connection: Connection, error: RemoteProtocolError) -> None:
+        """Close the connection: its peer broke the protocol."""
+
+    def ended(self, connection: Connection, error: OSError | None) -> None:
+        """Close the connection: its peer has, or it failed."""
+
+
+class Connection:
+    """A client that is connected."""
+
+    __slots__ = ("failures", "fd", "owner", "peer", "queued", "receiver", "warned")
+
+    def __init__(self, owner: Owner, fd: int, peer: str) -> None:
+        self.owner = owner
+        self.fd = fd
+        self.peer = peer
+        self.receiver: Receiver | None = None
+        self.queued = False
+        """Waiting for another turn, or for reading to go on."""
+        self.warned = False
+        self.failures = 0
+        """Frames rejected since the last good one."""
+
+    def ready(self, events: int) -> None:
+        """Read until nothing is left, or this turn's bytes are used up."""
+        owner, fd = self.owner, self.fd
+        if fd < 0:
+            return
+        if events == ENDED:
+            self.queued = False
+        budget = TURN_BYTES
+        while not owner.paused:
+            try:
+                data = os.read(fd, READ_BYTES)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                owner.ended(self, error)
+                return
+            if not data:
+                owner.ended(self, None)
+                return
+            self._receive(data)
+            if self.fd < 0:
+                return
+            if len(data) < READ_BYTES and not events & ENDED:
+                # A short read has emptied the socket (epoll(7)); what comes later makes an edge of its own.
+                return
+            budget -= len(data)
+            if budget <= 0:
+                self._again()
+                return
+        owner.postpone(self)
+
+    def _receive(self, data: bytes) -> None:
+        owner = self.owner
+        receiver = self.receiver
+        if receiver is None:
+            receiver = self.receiver = choose(data, owner.max_record_bytes)
+        try:
+            frames, skipped = receiver.receive(data)
+        except RemoteProtocolError as error:
+            owner.violated(self, error)
+            return
+        if frames or skipped:
+            owner.take(self, frames, skipped)
+            if self.fd >= 0:
+                owner.progressed(self, completed=True)
+        else:
+            owner.progressed(self, completed=False)
+
+    def _again(self) -> None:
+        if not self.queued:
+            self.queued = True
+            self.owner.loop.again(self)
+
+    def close(self) -> None:
+        """Close the descriptor; whoever still holds this object sees fd -1."""
+        fd, self.fd = self.fd, -1
+        self.owner.loop.remove(fd)
+        os.close(fd)

@@ -1,0 +1,162 @@
+"""The event loop: who is ready, whose turn it is again, whose time has come.
+
+Owns the epoll descriptor, the turn and the timers. Knows nothing of what handlers do.
+
+What epoll does (epoll(7)), and what follows here:
+- A registration belongs to the open file description, not to the descriptor: an epoll inherited over fork goes on
+  reporting descriptors that the child has closed. So a loop is made after the fork, never before.
+- With EPOLLET one change is reported once. A handler therefore reads until EAGAIN, or asks for another turn with
+  `again`: forgetting both would leave bytes unread for ever.
+- Events of one wait may name a descriptor that an earlier handler of the same turn has closed, or closed and got again
+  for a new connection. Handlers never trust the flags: they try, and take EAGAIN for "not ready", so an event that is
+  meant for a predecessor is harmless.
+- Error flags come unasked and are treated as readiness: the system call then tells what is wrong.
+
+Timers are monotonic, so a clock that is set moves none.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import select
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+READ = select.EPOLLIN
+WRITE = select.EPOLLOUT
+EDGE = select.EPOLLET
+PEER_CLOSED = select.EPOLLRDHUP
+EXCLUSIVE = select.EPOLLEXCLUSIVE
+ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+"""Flags after which a short read may not be the last one."""
+
+_EVENTS_A_TURN = 256
+
+
+class Handler(Protocol):
+    """What is registered for a descriptor."""
+
+    def ready(self, events: int) -> None:
+        """Act on readiness; `events` are epoll's flags, or ENDED on a turn that was asked for with `again`."""
+
+
+class Timer:
+    """A call to come; `cancel` takes it back."""
+
+    __slots__ = ("_call", "when_s")
+
+    def __init__(self, when_s: float, call: Callable[[], None]) -> None:
+        self.when_s = when_s
+        self._call: Callable[[], None] | None = call
+
+    @property
+    def pending(self) -> bool:
+        """Whether the call is still to come."""
+        return self._call is not None
+
+    def cancel(self) -> None:
+        """Take the call back; harmless when it has been made."""
+        self._call = None
+
+    def fire(self) -> None:
+        """Make the call, once."""
+        call, self._call = self._call, None
+        if call is not None:
+            call()
+
+
+class Loop:
+    """One process's loop over its descriptors."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Handler] = {}
+        self._again: deque[Handler] = deque()
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count()
+        self._running = False
+        self._after_turn: Callable[[], None] | None = None
+        self.now_s = time.monotonic()
+        """time.monotonic() at the beginning of this turn."""
+
+    def add(self, fd: int, handler: Handler, events: int) -> None:
+        """Watch a descriptor. Raises OSError as epoll_ctl(2) does, such as ENOSPC for too many watches."""
+        self._epoll.register(fd, events)
+        self._handlers[fd] = handler
+
+    def change(self, fd: int, events: int) -> None:
+        """Watch a descriptor for other events; with EDGE this reports once more what is ready already."""
+        self._epoll.modify(fd, events)
+
+    def remove(self, fd: int) -> None:
+        """Stop watching a descriptor; to be called before it is closed."""
+        del self._handlers[fd]
+        self._epoll.unregister(fd)
+
+    def again(self, handler: Handler) -> None:
+        """Give a handler another turn, after all that are ready now."""
+        self._again.append(handler)
+
+    def later(self, delay_s: float, call: Callable[[], None]) -> Timer:
+        """Make a call after a delay in seconds."""
+        timer = Timer(time.monotonic() + delay_s, call)
+        heapq.heappush(self._timers, (timer.when_s, next(self._order), timer))
+        return timer
+
+    def after_turn(self, call: Callable[[], None]) -> None:
+        """Make this call at the end of every turn: where work gathered over a turn is passed on."""
+        self._after_turn = call
+
+    def stop(self) -> None:
+        """End `run` after this turn."""
+        self._running = False
+
+    def run(self) -> None:
+        """Turn until stopped."""
+        self._running = True
+        while self._running:
+            self.turn()
+
+    def turn(self, longest_wait_s: float = -1) -> None:
+        """Wait for readiness or the next timer, and act on all that has come."""
+        handlers = self._handlers
+        events = self._epoll.poll(self._wait_s(longest_wait_s), _EVENTS_A_TURN)
+        self.now_s = time.monotonic()
+        # Those waiting for another turn come after the events, and only those that waited before this turn.
+        waiting = len(self._again)
+        for fd, flags in events:
+            handler = handlers.get(fd)
+            if handler is not None:
+                handler.ready(flags)
+        for _ in range(waiting):
+            self._again.popleft().ready(ENDED)
+        if self._timers:
+            self._fire_timers()
+        if self._after_turn is not None:
+            self._after_turn()
+
+    def _wait_s(self, longest_wait_s: float) -> float:
+        if self._again:
+            return 0
+        while self._timers and not self._timers[0][2].pending:
+            heapq.heappop(self._timers)
+        if not self._timers:
+            return longest_wait_s
+        wait_s = max(0.0, self._timers[0][0] - time.monotonic())
+        return wait_s if longest_wait_s < 0 else min(wait_s, longest_wait_s)
+
+    def _fire_timers(self) -> None:
+        while self._timers and self._timers[0][0] <= self.now_s:
+            heapq.heappop(self._timers)[2].fire()
+
+    def close(self) -> None:
+        """Forget everything; the descriptors that were watched stay open."""
+        self._handlers.clear()
+        self._again.clear()
+        self._timers.clear()
+        self._epoll.close()

@@ -1,0 +1,103 @@
+"""The master's children: one record for each, and the fork.
+
+Owns what is remembered of a child, and what is done between fork and the child's own code. When to fork, and what an
+exit leads to, is the master's business.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import signal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NoReturn
+
+from setproctitle import setproctitle
+
+from prefork_logd import log, signals
+from prefork_logd.log import LOGGER
+from prefork_logd.processes.states import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prefork_logd.net.loop import Timer
+    from prefork_logd.processes.control import Channel
+
+BUG_STATUS = 70
+"""Exit status of a child whose code failed (EX_SOFTWARE, sysexits.h)."""
+
+
+class Kind(enum.Enum):
+    """What a child is for."""
+
+    WRITER = "writer"
+    WORKER = "worker"
+
+
+@dataclass
+class Child:
+    """A place for a process, and the process that has it now."""
+
+    kind: Kind
+    slot: int
+    """Its place on the scoreboard; a worker's number."""
+    state: State = State.WAITING
+    pid: int = 0
+    life: int = 0
+    """Number of this process among all that the master has forked."""
+    started_s: float = 0.0
+    deaths: int = 0
+    """In a row, each after a short life."""
+    restarts: int = 0
+    generation: int = 0
+    """Of the configuration it has taken."""
+    channel: Channel | None = field(default=None, repr=False)
+    timer: Timer | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """What messages and the process list call it."""
+        return f"worker {self.slot}" if self.kind is Kind.WORKER else "writer"
+
+
+def fork(name: str, close_inherited: Callable[[], None], run: Callable[[], None]) -> int:
+    """Fork a child that does `run` and ends; return its pid.
+
+    The child first drops what belongs to the parent alone. Until then every signal is blocked: its handler would write
+    to the wake-up descriptor that both share.
+    """
+    blocked = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _live(name, close_inherited, run, blocked)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    return pid
+
+
+def _live(
+    name: str, close_inherited: Callable[[], None], run: Callable[[], None], blocked: set[int | signal.Signals]
+) -> NoReturn:
+    status = BUG_STATUS
+    try:
+        signals.in_child()
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        close_inherited()
+        setproctitle(f"prefork-logd: {name}")
+        log.set_up(name)
+        run()
+        status = 0
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it must not unwind into the parent's frames
+        LOGGER.critical("%s", log.describe_bug(error))
+    finally:
+        os._exit(status)
+
+
+def describe_end(wait_status: int) -> str:
+    """Return how a child ended, from what waitpid(2) says."""
+    status = os.waitstatus_to_exitcode(wait_status)
+    if status >= 0:
+        return f"ended with status {status}"
+    return f"was ended by {signal.Signals(-status).name}"

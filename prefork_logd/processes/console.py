@@ -1,0 +1,181 @@
+"""The socket in state_dir on which the command line asks the master: one line of JSON each way.
+
+Owns the socket, the requests half received and the answers half sent. What an answer says is the master's business.
+
+Its path may be longer than the 107 bytes that sun_path holds (unix(7)), so both sides reach it through /proc/self/fd.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+from prefork_logd.config import CONTROL_SOCKET
+from prefork_logd.errors import ProcessError
+from prefork_logd.net.loop import READ, WRITE, Loop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_LONGEST_REQUEST = 4096
+_MOST_CLIENTS = 64
+_PATIENCE_S = 60.0
+
+
+def _short_path(directory_fd: int) -> str:
+    return f"/proc/self/fd/{directory_fd}/{CONTROL_SOCKET}"
+
+
+class Console:
+    """The master's side."""
+
+    def __init__(
+        self, loop: Loop, state_dir: Path, asked: Callable[[str, Callable[[dict[str, Any]], None]], None]
+    ) -> None:
+        """Pass each request's verb to `asked`, with the function that takes the answer, now or later."""
+        self._loop = loop
+        self._asked = asked
+        self._path = state_dir / CONTROL_SOCKET
+        self._clients: set[_Client] = set()
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self._path.unlink(missing_ok=True)
+        directory_fd = os.open(state_dir, os.O_DIRECTORY | os.O_CLOEXEC)
+        old_umask = os.umask(0o177)
+        try:
+            self._sock.bind(_short_path(directory_fd))
+        finally:
+            os.umask(old_umask)
+            os.close(directory_fd)
+        self._sock.listen(16)
+        loop.add(self._sock.fileno(), self, READ)
+
+    def ready(self, events: int) -> None:  # noqa: ARG002 - the accept tells more than the flags do
+        """Accept whoever asks."""
+        try:
+            sock, _ = self._sock.accept()
+        except OSError:
+            return
+        if len(self._clients) >= _MOST_CLIENTS:
+            sock.close()
+            return
+        self._clients.add(_Client(self, self._loop, sock))
+
+    def asked(self, client: _Client, request: bytes) -> None:
+        """Answer one request."""
+        try:
+            verb = str(json.loads(request)["verb"])
+        except (ValueError, KeyError, TypeError):
+            client.answer({"error": "a request is an object with a verb"})
+            return
+        self._asked(verb, client.answer)
+
+    def forget(self, client: _Client) -> None:
+        """Let go of a client that is done."""
+        self._clients.discard(client)
+
+    def close(self) -> None:
+        """Stop answering, and remove the socket."""
+        for client in list(self._clients):
+            client.close()
+        self._loop.remove(self._sock.fileno())
+        self._sock.close()
+        self._path.unlink(missing_ok=True)
+
+    def close_in_child(self) -> None:
+        """Close the descriptors that a fork copied."""
+        self._sock.close()
+        for client in self._clients:
+            client.sock.close()
+
+
+class _Client:
+    """One command line that asks."""
+
+    def __init__(self, console: Console, loop: Loop, sock: socket.socket) -> None:
+        self._console = console
+        self._loop = loop
+        self.sock = sock
+        self._request = b""
+        self._answer = b""
+        sock.setblocking(False)
+        loop.add(sock.fileno(), self, READ)
+        self._patience = loop.later(_PATIENCE_S, self.close)
+
+    def ready(self, events: int) -> None:
+        if events & WRITE or self._answer:
+            self._send()
+            return
+        try:
+            data = self.sock.recv(_LONGEST_REQUEST)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        self._request += data
+        if not data or len(self._request) > _LONGEST_REQUEST:
+            self.close()
+        elif self._request.endswith(b"\n"):
+            self._console.asked(self, self._request)
+
+    def answer(self, answer: dict[str, Any]) -> None:
+        """Send the answer and end, unless the client has gone meanwhile."""
+        if self.sock.fileno() >= 0:
+            self._answer = json.dumps(answer).encode() + b"\n"
+            self._send()
+
+    def _send(self) -> None:
+        try:
+            self._answer = self._answer[self.sock.send(self._answer) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._answer = b""
+        if self._answer:
+            self._loop.change(self.sock.fileno(), WRITE)
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """Let the client go."""
+        if self.sock.fileno() < 0:
+            return
+        self._patience.cancel()
+        self._loop.remove(self.sock.fileno())
+        self.sock.close()
+        self._console.forget(self)
+
+
+def ask(state_dir: Path, verb: str, timeout_s: float) -> dict[str, Any]:
+    """Ask the master of the collector in `state_dir`, and return its answer.
+
+    Raises ProcessError if nobody answers in time.
+    """
+    deadline_s = time.monotonic() + timeout_s
+    data = b""
+    try:
+        directory_fd = os.open(state_dir, os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.settimeout(timeout_s)
+                sock.connect(_short_path(directory_fd))
+                sock.sendall(json.dumps({"verb": verb}).encode() + b"\n")
+                while not data.endswith(b"\n"):
+                    sock.settimeout(max(0.001, deadline_s - time.monotonic()))
+                    piece = sock.recv(65_536)
+                    if not piece:
+                        break
+                    data += piece
+        finally:
+            os.close(directory_fd)
+        answer: dict[str, Any] = json.loads(data)
+    except TimeoutError:
+        raise ProcessError(
+            f"the collector did not answer in {timeout_s:g} s; what was asked may still happen"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ProcessError(f"{state_dir / CONTROL_SOCKET}: no answer from the collector: {error}") from error
+    return answer

@@ -1,0 +1,212 @@
+"""How the master and its children talk: small typed messages over a socket pair, with descriptors beside them.
+
+Owns the messages and their delivery. Knows nothing of what they lead to.
+
+SOCK_SEQPACKET keeps messages apart and tells the death of the other side as end-of-file. Sending never blocks: what a
+stopped child does not take waits here, and a message that makes an older one pointless takes its place.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import deque
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from prefork_logd.config import Settings  # noqa: TC001 - msgspec reads the annotation
+from prefork_logd.net.loop import READ, WRITE, Loop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_LONGEST_MESSAGE = 65_536
+_MOST_DESCRIPTORS = 4
+_LONGEST_QUEUE = 4096
+
+
+class Message(msgspec.Struct, frozen=True, tag=True):
+    """What is said. `latest_only`: one that waits to be sent is replaced by a newer one of its kind."""
+
+    @property
+    def latest_only(self) -> bool:
+        """Whether a newer message of this kind makes this one pointless."""
+        return False
+
+
+class Attach(Message, frozen=True, tag=True):
+    """To a worker: your pipes to the writer. To the writer: the pipes of this worker. Descriptors: batches, commits."""
+
+    worker: int
+    """The master's number for this life of the worker."""
+
+
+class Configure(Message, frozen=True, tag=True):
+    """To a child: take this configuration. Descriptor: a file that holds a Configuration."""
+
+
+class Reopen(Message, frozen=True, tag=True):
+    """To the writer: reopen every output. To all: reopen the collector's own log."""
+
+    number: int
+
+    @property
+    def latest_only(self) -> bool:
+        """True: reopening once serves any number of signals."""
+        return True
+
+
+class Retire(Message, frozen=True, tag=True):
+    """To a worker: accept no more, and end with the last connection."""
+
+
+class Drain(Message, frozen=True, tag=True):
+    """To a child: finish and end. A worker reads what clients have sent first, unless it is to be fast."""
+
+    fast: bool
+
+
+class Ready(Message, frozen=True, tag=True):
+    """From a child: it is at work, or cannot be because of a problem."""
+
+    problem: str = ""
+
+
+class Configured(Message, frozen=True, tag=True):
+    """From a child: the configuration of this generation was taken."""
+
+    generation: int
+    problems: tuple[str, ...] = ()
+
+
+class Reopened(Message, frozen=True, tag=True):
+    """From the writer: every output was reopened, but for these problems."""
+
+    number: int
+    problems: tuple[str, ...] = ()
+
+
+AnyMessage = Attach | Configure | Reopen | Retire | Drain | Ready | Configured | Reopened
+
+
+class Configuration(msgspec.Struct, frozen=True):
+    """The settings with what the master adds: which generation they are, and each output's place on the scoreboard."""
+
+    generation: int
+    settings: Settings
+    places: tuple[int, ...]
+
+    def to_file(self) -> int:
+        """Return the descriptor of a file in memory that holds this; messages have a bound, settings have none."""
+        fd = os.memfd_create("configuration", os.MFD_CLOEXEC)
+        with os.fdopen(os.dup(fd), "wb") as file:
+            file.write(msgspec.json.encode(self))
+        return fd
+
+    @classmethod
+    def from_file(cls, fd: int) -> Configuration:
+        """Return what `to_file` wrote; the descriptor is closed."""
+        with os.fdopen(fd, "rb") as file:
+            file.seek(0)
+            return msgspec.json.decode(file.read(), type=cls)
+
+
+class Channel:
+    """One end of a control channel, registered in a loop."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        received: Callable[[AnyMessage, list[int]], None],
+        closed: Callable[[], None],
+    ) -> None:
+        """Pass each message to `received` with its descriptors, and tell `closed` when the other side is gone."""
+        self._loop = loop
+        self._sock = sock
+        self._received = received
+        self._closed = closed
+        self._waiting: deque[tuple[AnyMessage, list[int]]] = deque()
+        self._decoder = msgspec.json.Decoder(AnyMessage)
+        sock.setblocking(False)
+        loop.add(sock.fileno(), self, READ)
+
+    @staticmethod
+    def pair() -> tuple[socket.socket, socket.socket]:
+        """Return the two ends of a new channel."""
+        return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    @property
+    def open(self) -> bool:
+        """Whether the other side can still be talked to."""
+        return self._sock.fileno() >= 0
+
+    def send(self, message: AnyMessage, fds: Sequence[int] = ()) -> None:
+        """Send a message; its descriptors are duplicated for the other side and closed here."""
+        if not self.open:
+            _close(fds)
+            return
+        if message.latest_only:
+            self._waiting = deque(entry for entry in self._waiting if type(entry[0]) is not type(message))
+        if len(self._waiting) >= _LONGEST_QUEUE:
+            _close(self._waiting.popleft()[1])
+        self._waiting.append((message, list(fds)))
+        self._flush()
+
+    def _flush(self) -> None:
+        while self._waiting:
+            message, fds = self._waiting[0]
+            try:
+                socket.send_fds(self._sock, [msgspec.json.encode(message)], fds)
+            except BlockingIOError:
+                self._loop.change(self._sock.fileno(), READ | WRITE)
+                return
+            except OSError:
+                # The other side is gone; its end-of-file is noticed by reading.
+                self._waiting.popleft()
+                _close(fds)
+                continue
+            self._waiting.popleft()
+            _close(fds)
+        if self.open:
+            self._loop.change(self._sock.fileno(), READ)
+
+    def ready(self, events: int) -> None:
+        """Take what the other side says."""
+        if events & WRITE:
+            self._flush()
+        while self.open:
+            try:
+                data, fds, _, _ = socket.recv_fds(self._sock, _LONGEST_MESSAGE, _MOST_DESCRIPTORS)
+            except BlockingIOError:
+                return
+            except OSError:
+                data, fds = b"", []
+            if not data:
+                _close(fds)
+                self.close()
+                self._closed()
+                return
+            for fd in fds:
+                os.set_inheritable(fd, False)
+            self._received(self._decoder.decode(data), fds)
+
+    def close(self) -> None:
+        """Close this end; what waits to be sent is dropped."""
+        if not self.open:
+            return
+        for _, fds in self._waiting:
+            _close(fds)
+        self._waiting.clear()
+        self._loop.remove(self._sock.fileno())
+        self._sock.close()
+
+    def close_in_child(self) -> None:
+        """Close the descriptor that a fork copied; the loop it was registered in is the parent's."""
+        self._sock.close()
+
+
+def _close(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)

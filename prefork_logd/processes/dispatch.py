@@ -1,0 +1,60 @@
+"""From a frame to finished lines, each in the batch under the outputs that let the record through.
+
+Owns which renderer serves which output. Knows no sockets, pipes or files: it is what a worker does between reading and
+sending, for one configuration.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prefork_logd.outputs.router import Router
+from prefork_logd.protocol.batch import BatchBuilder
+from prefork_logd.records.decode import decode
+from prefork_logd.records.record import make_record
+from prefork_logd.records.render import TextTemplate, render_json, render_rejected
+
+try:
+    from prefork_logd.records.render import json_line
+except ImportError:
+    def json_line(f,p,r): return render_json(make_record(decode(f),p,r))
+
+if TYPE_CHECKING:
+    from prefork_logd.processes.control import Configuration
+
+REJECTED_PLACE = 0
+"""rejected.jsonl's place on the scoreboard and in batches."""
+
+
+class Dispatcher:
+    """Decodes, filters and renders under one configuration."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        settings = configuration.settings
+        self.batch = BatchBuilder(configuration.generation)
+        self._places = configuration.places
+        self._router = Router(settings.output)
+        self._templates = tuple(
+            TextTemplate(output.template) if output.format == "text" else None for output in settings.output
+        )
+        # One JSON output without a filter is what most collectors have: then nothing but the line is made.
+        self._plain_place = self._places[0] if self._router.unconditional and self._templates == (None,) else None
+
+    def dispatch(self, frame: bytes, peer: str, received_s: float) -> None:
+        """Add a record's lines to the batch. Raises RecordRejected."""
+        if self._plain_place is not None:
+            self.batch.add(self._plain_place, json_line(frame, peer, received_s))
+            return
+        record = make_record(decode(frame), peer, received_s)
+        as_json = None
+        for index in self._router.route(record.name or "", record.levelno or 0):
+            template = self._templates[index]
+            if template is not None:
+                line = template.render(record)
+            else:
+                line = as_json = as_json or render_json(record)
+            self.batch.add(self._places[index], line)
+
+    def reject(self, peer: str, received_s: float, reason: str, detail: str, head: bytes, size: int) -> None:
+        """Add a line to rejected.jsonl about a frame that cannot be stored."""
+        self.batch.add(REJECTED_PLACE, render_rejected(peer, received_s, reason, detail, head, size))

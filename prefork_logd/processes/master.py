@@ -1,0 +1,474 @@
+"""The master: binds the sockets, forks the children, restarts what dies, relays signals. Touches no record.
+
+Owns which processes there are and which configuration they have. It waits for a signal, a child or a question, acts,
+and waits again; it opens no output and reads no client, so that nothing a client sends can harm it.
+
+The writer is forked first and ends last: it ends on end-of-file, so whatever is in the pipes is written.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from setproctitle import setproctitle
+
+from prefork_logd import config, signals
+from prefork_logd.errors import ConfigError, ExitStatus
+from prefork_logd.journal.commit import CommitCells
+from prefork_logd.log import LOGGER, reopen_own
+from prefork_logd.net.listener import close_all, describe
+from prefork_logd.net.loop import READ, Loop, Timer
+from prefork_logd.processes import children, control, status
+from prefork_logd.processes.children import Child, Kind
+from prefork_logd.processes.console import Console
+from prefork_logd.processes.link import make_pipes
+from prefork_logd.processes.reload import Reload
+from prefork_logd.processes.states import ALIVE, HEALTHY_AFTER_S, Action, Event, State, after, back_off_s
+from prefork_logd.processes.worker import LAST_WRITES_S, Worker
+from prefork_logd.processes.writer import Writer
+from prefork_logd.scoreboard import MAX_WORKERS, WRITER_SLOT, Field, Scoreboard
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterator
+
+    from prefork_logd.config import Settings
+    from prefork_logd.daemon import PidLock
+
+KILL_AFTER_S = 3.0
+"""What a child gets on top of its own limits before a stop ends it by force."""
+LONGEST_STOP_S = LAST_WRITES_S + 3 * KILL_AFTER_S
+"""What a stop may take on top of limits.drain_timeout."""
+
+
+class Master:
+    """One run of the collector."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        load: Callable[[], Settings],
+        sockets: list[socket.socket],
+        lock: PidLock,
+        ready: Callable[[list[str]], None],
+        failed: Callable[[str], None],
+    ) -> None:
+        """Serve on `sockets` (closed at the end); reload with `load`.
+
+        Once, `ready` is told the addresses when every child is at work, or `failed` why that cannot be.
+        """
+        self.loop = Loop()
+        self.exit_status = ExitStatus.OK
+        self._load = load
+        self._sockets = sockets
+        self._bind = [describe(sock) for sock in sockets]
+        self._lock = lock
+        self._ready: Callable[[list[str]], None] | None = ready
+        self._failed = failed
+        self._board = Scoreboard()
+        self._cells = CommitCells()
+        self._places: dict[str, int] = {}
+        self._configurations: list[control.Configuration] = []
+        """The current one last; before it, those that a child may still work under."""
+        self._take(settings)
+        self._worker_target = settings.server.worker_count
+        self._writer = Child(Kind.WRITER, WRITER_SLOT)
+        self._workers: dict[int, Child] = {}
+        self._lives = 0
+        self._stopping = False
+        self._kill_timer: Timer | None = None
+        self._reload: Reload | None = None
+        self._reload_again: Reload | None = None
+        self._reloads = 0
+        self._started_s = time.monotonic()
+        self._signals = signals.SignalReceiver()
+        self._console = Console(self.loop, Path(settings.server.state_dir), self._asked)
+        self.loop.add(self._signals.fd, self, READ)
+
+    def run(self) -> int:
+        """Serve until stopped; return the exit status."""
+        setproctitle("prefork-logd: master")
+        self._happen(self._writer, Event.DUE)
+        self.loop.run()
+        self._console.close()
+        close_all(self._sockets)
+        self._signals.close()
+        return self.exit_status
+
+    # Signals and questions
+
+    def ready(self, events: int) -> None:  # noqa: ARG002 - the pipe tells which signals have come
+        """Act on the signals that have come (signals.TABLE)."""
+        actions: dict[int, Callable[[], None]] = {
+            signal.SIGCHLD: self._reap,
+            signal.SIGHUP: lambda: self._start_reload(_log_outcome),
+            signal.SIGTERM: self._asked_to_stop,
+            signal.SIGINT: self._asked_to_stop,
+            signal.SIGQUIT: lambda: self._stop(fast=True),
+            signal.SIGUSR1: self._reopen,
+            signal.SIGTTIN: lambda: self._change_workers(1),
+            signal.SIGTTOU: lambda: self._change_workers(-1),
+        }
+        for number in sorted(self._signals.take()):
+            if number in actions:
+                actions[number]()
+
+    def _asked(self, verb: str, answer: Callable[[dict[str, Any]], None]) -> None:
+        """Answer the command line."""
+        if verb == "status":
+            answer(status.document(self._configuration, self._bind, self._children(), self._board, self._started_s))
+        elif verb == "reload":
+            self._start_reload(answer)
+        else:
+            answer({"error": f"{verb!r} is not known to this collector"})
+
+    # Children
+
+    @property
+    def _configuration(self) -> control.Configuration:
+        return self._configurations[-1]
+
+    def _children(self) -> Iterator[Child]:
+        yield self._writer
+        yield from self._workers.values()
+
+    def _happen(self, child: Child, event: Event) -> None:
+        """Let an event happen to a child: look up what follows, and do it."""
+        child.state, action = after(child.state, event)
+        {
+            Action.NOTHING: _nothing,
+            Action.CONNECT: self._connect,
+            Action.FORK: self._fork,
+            Action.BACK_OFF: self._back_off,
+            Action.TELL_RETIRE: _tell_retire,
+            Action.TELL_STOP: _tell_stop,
+            Action.FORGET: self._forget,
+        }[action](child)
+
+    def _fork(self, child: Child) -> None:
+        self._lives += 1
+        ours, theirs = control.Channel.pair()
+        channel = control.Channel(
+            self.loop,
+            ours,
+            lambda message, fds: self._told(child, message, fds),
+            lambda: None,  # its end is told by SIGCHLD
+        )
+        # Known before the fork, so that the child closes its copy with the others.
+        child.channel = channel
+        child.life = self._lives
+        child.generation = self._configuration.generation
+        child.started_s = time.monotonic()
+        counters = self._board.slot(child.slot)
+        counters[Field.STARTS] += 1
+        try:
+            child.pid = children.fork(child.name, lambda: self._close_in_child(child), lambda: self._be(child, theirs))
+        except OSError as error:
+            # Out of processes or memory (fork(2)): as if it had died at once.
+            LOGGER.error("cannot fork %s: %s", child.name, error.strerror)
+            channel.close()
+            child.channel, child.pid = None, 0
+            self._happen(child, Event.EXITED)
+        finally:
+            theirs.close()
+
+    def _be(self, child: Child, channel: socket.socket) -> None:
+        """Be a child."""
+        if child.kind is Kind.WRITER:
+            Writer(self._board, self._cells, channel, self._configurations).run()
+        else:
+            Worker(child.slot, self._board, self._sockets, channel, self._configuration).run()
+
+    def _close_in_child(self, child: Child) -> None:
+        """Close, in a child, what belongs to the master alone: above all what others take for a sign of life."""
+        self._lock.close()
+        self.loop.close()
+        self._signals.close()
+        self._console.close_in_child()
+        for other in self._children():
+            if other.channel is not None:
+                other.channel.close_in_child()
+        if child.kind is Kind.WRITER:
+            for sock in self._sockets:
+                sock.close()
+
+    def _told(self, child: Child, message: control.AnyMessage, fds: list[int]) -> None:  # noqa: ARG002 - none come
+        match message:
+            case control.Ready(problem):
+                self._child_ready(child, problem)
+            case control.Configured(generation, problems):
+                child.generation = generation
+                if self._reload is not None:
+                    self._reload.confirmed(child.life, problems)
+            case control.Reopened(_, problems):
+                for problem in problems:
+                    LOGGER.error("cannot reopen %s; the open file stays in use", problem)
+                if self._reload is not None:
+                    self._reload.outcome["problems"] += problems
+            case _:
+                LOGGER.error("%s says a %s, which makes no sense", child.name, type(message).__name__)
+
+    def _child_ready(self, child: Child, problem: str) -> None:
+        if problem and self._ready is not None:
+            self._fail(problem)
+            return
+        if problem:
+            LOGGER.error("%s; clients wait until it works again", problem)
+        if child.state is State.WAITING:
+            return
+        self._happen(child, Event.READY)
+        if self._ready is None or self._stopping:
+            return
+        if child is self._writer:
+            self._adjust_workers()
+        elif all(worker.state is State.RUNNING for worker in self._workers.values()):
+            ready, self._ready = self._ready, None
+            ready(self._bind)
+
+    def _connect(self, child: Child) -> None:
+        """Give a worker and the writer a pair of pipes of their own; the writer, one with each worker."""
+        workers = self._workers.values() if child is self._writer else [child]
+        if self._writer.state is not State.RUNNING or self._writer.channel is None:
+            return
+        for worker in workers:
+            if worker.state in ALIVE and worker.state is not State.STARTING and worker.channel is not None:
+                workers_ends, writers_ends = make_pipes()
+                self._writer.channel.send(control.Attach(worker.life), writers_ends)
+                worker.channel.send(control.Attach(worker.life), workers_ends)
+
+    def _reap(self) -> None:
+        """Take note of every child that has ended."""
+        while True:
+            try:
+                pid, wait_status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            for child in list(self._children()):
+                if child.pid == pid and child.state in ALIVE:
+                    self._ended(child, wait_status)
+
+    def _ended(self, child: Child, wait_status: int) -> None:
+        if child.channel is not None:
+            # What it said last may not have been read yet.
+            child.channel.ready(READ)
+            child.channel.close()
+            child.channel = None
+        counters = self._board.slot(child.slot)
+        for field in (Field.CONNECTIONS, Field.ACCEPTING, Field.PID, Field.PAUSED):
+            counters[field] = 0
+        how = children.describe_end(wait_status)
+        if wait_status and child.state in (State.RETIRING, State.STOPPING):
+            LOGGER.error("%s (pid %d) %s while it was to end", child.name, child.pid, how)
+            self.exit_status = ExitStatus.FAILURE
+        elif child.state not in (State.RETIRING, State.STOPPING):
+            LOGGER.error("%s (pid %d) %s", child.name, child.pid, how)
+        if self._ready is not None and not self._stopping:
+            self._fail(f"{child.name} {how} before it was ready")
+        if child.state in ALIVE:
+            self._happen(child, Event.EXITED)
+        if self._reload is not None:
+            self._reload.confirmed(child.life)
+
+    def _back_off(self, child: Child) -> None:
+        """Fork again after a while; longer each time the child dies young, so that a crash loop costs little."""
+        lived_s = time.monotonic() - child.started_s
+        child.deaths = 1 if lived_s >= HEALTHY_AFTER_S else child.deaths + 1
+        delay_s = back_off_s(child.deaths) * random.uniform(0.9, 1.1)
+        LOGGER.warning("%s starts again in %.1f s", child.name, delay_s)
+        child.timer = self.loop.later(delay_s, lambda: self._restart(child))
+
+    def _restart(self, child: Child) -> None:
+        child.restarts += 1
+        self._happen(child, Event.DUE)
+
+    def _forget(self, child: Child) -> None:
+        """Free a child's place."""
+        if child.timer is not None:
+            child.timer.cancel()
+        self._workers.pop(child.slot, None)
+        if self._stopping:
+            self._go_on_stopping()
+        else:
+            self._adjust_workers()
+
+    def _adjust_workers(self) -> None:
+        """Fork or retire workers until as many are at work as there should be."""
+        active = [worker for worker in self._workers.values() if worker.state not in (State.RETIRING, State.STOPPING)]
+        for worker in sorted(active, key=lambda worker: worker.slot)[self._worker_target :]:
+            self._happen(worker, Event.RETIRE)
+        free = (slot for slot in range(1, MAX_WORKERS + 1) if slot not in self._workers)
+        for _ in range(self._worker_target - len(active)):
+            slot = next(free, None)
+            if slot is None:
+                return
+            self._board.use_slots(slot)
+            self._workers[slot] = Child(Kind.WORKER, slot)
+            self._happen(self._workers[slot], Event.DUE)
+
+    def _change_workers(self, by: int) -> None:
+        if self._stopping or self._ready is not None:
+            return
+        self._worker_target = min(MAX_WORKERS, max(1, self._worker_target + by))
+        LOGGER.info("workers: %d", self._worker_target)
+        self._adjust_workers()
+
+    # Reloading
+
+    def _take(self, settings: Settings) -> None:
+        """Make settings the current configuration; each path keeps its place on the scoreboard."""
+        generation = self._configuration.generation + 1 if self._configurations else 1
+        paths = {output.path for output in settings.output}
+        used = {place for configuration in self._configurations[-1:] for place in configuration.places}
+        self._places = {path: place for path, place in self._places.items() if path in paths or place in used}
+        free = (place for place in range(1, config.MAX_OUTPUTS + 1) if place not in self._places.values())
+        for path in sorted(paths - self._places.keys()):
+            place = next(free)
+            self._places[path] = place
+            counters = self._board.output(place)
+            counters[:] = memoryview(bytes(counters.nbytes)).cast("Q")
+        places = tuple(self._places[output.path] for output in settings.output)
+        configuration = control.Configuration(generation, settings, places)
+        self._configurations = [*self._configurations[-1:], configuration]
+
+    def _start_reload(self, answer: Callable[[dict[str, Any]], None]) -> None:
+        """Reload, unless one is under way: then once more after it, however often that is asked for meanwhile."""
+        if self._stopping or self._ready is not None:
+            answer({"error": "the collector is just starting or stopping; ask again later"})
+        elif self._reload is None:
+            self._reloads += 1
+            self._reload = Reload(self._reloads, answer)
+            self._run_reload(self._reload)
+        elif self._reload_again is None:
+            self._reloads += 1
+            self._reload_again = Reload(self._reloads, answer)
+        else:
+            self._reload_again.join(answer)
+
+    def _run_reload(self, reload: Reload) -> None:
+        self._reopen()
+        try:
+            loaded = self._load()
+        except ConfigError as error:
+            reload.outcome["problems"] += [str(problem) for problem in error.problems]
+            loaded = None
+        old = self._configuration.settings
+        if loaded is not None:
+            changed, waiting = config.changes(old, loaded)
+            reload.outcome |= {"changed": changed, "needs_restart": waiting, "taken": True}
+            self._take(config.with_live_changes(old, loaded))
+            if "server.workers" in changed:
+                self._worker_target = loaded.server.worker_count
+        reload.outcome["generation"] = self._configuration.generation
+        self._configure([self._writer], lambda: self._reload_workers(reload))
+
+    def _reload_workers(self, reload: Reload) -> None:
+        reload.outcome["reopened"] = True
+        self._configure(list(self._workers.values()), lambda: self._finish_reload(reload))
+
+    def _configure(self, family: list[Child], next_step: Callable[[], None]) -> None:
+        """Send the configuration to those who can take it, and go on when they have."""
+        alive = [child for child in family if child.state in ALIVE and child.channel is not None]
+        for child in alive:
+            if child.channel is not None:
+                child.channel.send(control.Configure(), [self._configuration.to_file()])
+        if self._reload is not None:
+            self._reload.step(alive, next_step)
+
+    def _finish_reload(self, reload: Reload) -> None:
+        self._adjust_workers()
+        self._reload, self._reload_again = self._reload_again, None
+        reload.finish()
+        if self._reload is not None:
+            self._run_reload(self._reload)
+
+    def _reopen(self) -> None:
+        """Let every output be reopened, and the collector's own log."""
+        reopen_own()
+        for child in self._children():
+            if child.channel is not None:
+                child.channel.send(control.Reopen(self._reloads))
+
+    # Stopping
+
+    def _asked_to_stop(self) -> None:
+        """Stop gracefully; a second time, fast."""
+        self._stop(fast=self._stopping)
+
+    def _stop(self, *, fast: bool) -> None:
+        if not self._stopping:
+            self._stopping = True
+            LOGGER.info("stopping: reading what clients have sent" if not fast else "stopping fast")
+            limit_s = self._configuration.settings.limits.drain_timeout_s + LAST_WRITES_S + KILL_AFTER_S
+            self._kill_timer = self.loop.later(limit_s, self._kill)
+            for worker in list(self._workers.values()):
+                if worker.timer is not None:
+                    worker.timer.cancel()
+                self._happen(worker, Event.STOP)
+        if fast:
+            for worker in self._workers.values():
+                if worker.channel is not None:
+                    worker.channel.send(control.Drain(fast=True))
+        self._go_on_stopping()
+
+    def _go_on_stopping(self) -> None:
+        """End the writer after the last worker, and the master after the writer."""
+        if self._workers:
+            return
+        if self._writer.state is State.GONE:
+            self.loop.stop()
+        elif self._writer.state is not State.STOPPING:
+            if self._writer.timer is not None:
+                self._writer.timer.cancel()
+            self._happen(self._writer, Event.STOP)
+
+    def _kill(self) -> None:
+        """End by force what has not ended in time."""
+        for child in self._children():
+            if child.state in ALIVE and child.pid:
+                LOGGER.error("%s (pid %d) did not end in time", child.name, child.pid)
+                os.kill(child.pid, signal.SIGKILL)
+                self.exit_status = ExitStatus.FAILURE
+        self._kill_timer = self.loop.later(KILL_AFTER_S, self._kill)
+
+    def _fail(self, why: str) -> None:
+        """Give up a start that cannot succeed."""
+        self._failed(why)
+        self._ready = None
+        self.exit_status = ExitStatus.FAILURE
+        self._stop(fast=True)
+
+
+def _nothing(_child: Child) -> None:
+    """Do nothing."""
+
+
+def _tell_retire(child: Child) -> None:
+    if child.channel is not None:
+        child.channel.send(control.Retire())
+
+
+def _tell_stop(child: Child) -> None:
+    if child.channel is not None:
+        child.channel.send(control.Drain(fast=False))
+
+
+def _log_outcome(outcome: dict[str, Any]) -> None:
+    """Log what a reload by signal led to."""
+    if "error" in outcome:
+        LOGGER.warning("reload: %s", outcome["error"])
+        return
+    for problem in outcome["problems"]:
+        LOGGER.error("reload: %s", problem)
+    if not outcome["taken"]:
+        LOGGER.error("reload: outputs were reopened; the new configuration was not taken, the old one stays")
+        return
+    LOGGER.info("reload: outputs were reopened; changed: %s", ", ".join(outcome["changed"]) or "nothing")
+    for key in outcome["needs_restart"]:
+        LOGGER.warning("reload: %s cannot change while the collector runs; restart it for that", key)

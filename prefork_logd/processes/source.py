@@ -1,0 +1,96 @@
+"""The writer's end of the pipes to one worker.
+
+Owns the reading of batches and the telling of commits. What is done with a batch is the writer's business.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Protocol
+
+from prefork_logd.errors import LocalProtocolError
+from prefork_logd.log import LOGGER
+from prefork_logd.net.loop import EDGE, READ, Loop
+from prefork_logd.protocol.batch import Batch, BatchReader, encode_commit
+
+TURN_BYTES = 1 << 20
+"""What one worker may have read before the others get their turn."""
+
+
+class Taker(Protocol):
+    """Who takes the batches: the writer."""
+
+    loop: Loop
+
+    @property
+    def full(self) -> bool:
+        """Whether no more is to be read before the next append."""
+
+    def take(self, batch: Batch) -> None:
+        """Gather the lines of a batch."""
+
+    def postpone(self, source: Source) -> None:
+        """Read this source again after this turn, or when there is room."""
+
+
+class Source:
+    """The pipes of one worker, for one of its lives."""
+
+    def __init__(self, taker: Taker, worker: int, pipes: tuple[int, int], committed: int) -> None:
+        """Read from the first of `pipes`, tell commits through the second, beginning with the number `committed`."""
+        self.worker = worker
+        self.generation = 0
+        """Configuration that its last batch was made under; it never goes back to an older one."""
+        self.taken = committed
+        """Number of the last batch taken."""
+        self.committed = committed
+        """Number of the last batch that the worker was told is committed."""
+        self.ended = False
+        self.queued = False
+        self._taker = taker
+        self._reader = BatchReader()
+        self._batches_fd, self._commits_fd = pipes
+        self.commit()
+        taker.loop.add(self._batches_fd, self, READ | EDGE)
+
+    def ready(self, events: int) -> None:  # noqa: ARG002 - the read tells more than the flags do
+        """Read batches until the pipe is empty, or it is another's turn."""
+        self.queued = False
+        taken_bytes = 0
+        while not self.ended:
+            if taken_bytes >= TURN_BYTES or self._taker.full:
+                self._taker.postpone(self)
+                return
+            try:
+                nbytes = os.readv(self._batches_fd, [self._reader.want()])
+            except BlockingIOError:
+                return
+            # What a worker that died left half-written never was a batch; its whole ones have all been read.
+            self.ended = not nbytes
+            taken_bytes += nbytes
+            try:
+                batch = self._reader.filled(nbytes) if nbytes else None
+            except LocalProtocolError as error:
+                LOGGER.error("%s; it is closed, and what is in it is lost", error)
+                self.ended = True
+                return
+            # A worker that was not sure of a batch sends it again.
+            if batch is not None and batch.number > self.taken:
+                self.taken = batch.number
+                self.generation = batch.generation
+                self._taker.take(batch)
+
+    def commit(self) -> None:
+        """Tell the worker that all its batches taken until now are committed."""
+        self.committed = self.taken
+        try:
+            os.write(self._commits_fd, encode_commit(self.taken))
+        except (BlockingIOError, BrokenPipeError):
+            # It is dead, or has thousands of commits to read, of which each later one says all that this one says.
+            return
+
+    def close(self) -> None:
+        """Close both pipes."""
+        self._taker.loop.remove(self._batches_fd)
+        os.close(self._batches_fd)
+        os.close(self._commits_fd)

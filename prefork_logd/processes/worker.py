@@ -1,0 +1,383 @@
+"""A worker: takes connections, turns what they send into finished lines, and passes these on.
+
+Owns its connections, their deadlines, and when reading pauses. Touches no output file.
+
+The turn: every connection that is ready is read, its frames become lines in one batch, and the batch goes into the pipe
+at the end of the turn, or earlier when it is large. Lines that are not committed yet are bounded: above the high-water
+mark no connection is read, so the kernel's buffers fill and the clients wait; below the low-water mark reading goes on.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import os
+import resource
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefork_logd.errors import RecordRejected, RemoteProtocolError
+from prefork_logd.log import LOGGER, Limited, reopen_own
+from prefork_logd.net.balance import Load, Share
+from prefork_logd.net.connection import EVENTS, Connection
+from prefork_logd.net.listener import Acceptor
+from prefork_logd.net.loop import Loop, Timer
+from prefork_logd.processes import control
+from prefork_logd.processes.dispatch import Dispatcher
+from prefork_logd.processes.link import WriterLink
+from prefork_logd.protocol.framing import NoFrameError
+from prefork_logd.scoreboard import Field, Scoreboard
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterable
+
+    from prefork_logd.protocol.framing import Oversize
+
+BATCH_BYTES = 262_144
+"""A batch of this size is sent before the turn is over."""
+MOST_FAILURES = 1000
+"""Rejected frames in a row after which a connection is taken for one that will never send a record."""
+HELD_BYTES = 256 << 20
+"""Bytes of half-received records over all connections; above it the oldest is given up."""
+RESERVED_DESCRIPTORS = 16
+"""Kept free of connections, for pipes and configuration files."""
+QUIET_S = 0.05
+"""On the way out a connection is read once more after this time: what its client had sent may still have been on its
+way."""
+LAST_WRITES_S = 5.0
+"""How long the writer may take for the last lines."""
+ORPHAN_S = 0.8
+"""Bound of both when the master is dead: another collector may be waiting for the port and the files."""
+
+
+class Worker:
+    """One worker's life."""
+
+    def __init__(
+        self,
+        slot: int,
+        board: Scoreboard,
+        sockets: Iterable[socket.socket],
+        channel: socket.socket,
+        configuration: control.Configuration,
+    ) -> None:
+        self.loop = Loop()
+        self.paused = False
+        self._slot = slot
+        self._board = board
+        self._counters = board.slot(slot)
+        self._channel = control.Channel(self.loop, channel, self._told, self._orphaned)
+        self._link = WriterLink(self.loop, self._batches_committed)
+        self._connections: dict[int, Connection] = {}
+        self._partial: dict[int, tuple[float, int]] = {}
+        """Descriptor to (deadline, bytes held) of each half-received record, the oldest first."""
+        self._held_bytes = 0
+        self._deadline: Timer | None = None
+        self._postponed: dict[int, Connection] = {}
+        self._warnings = Limited()
+        self._retiring = False
+        self._draining = False
+        self._passes_left = 2
+        self._quiet: Timer | None = None
+        self._counters[Field.CONNECTIONS] = 0
+        self._counters[Field.PAUSED] = 0
+        self._share = Share(slot, self._loads, 0, self._most_connections())
+        self._configure(configuration)
+        self._acceptors = [Acceptor(self.loop, sock, self._admit, self._share, self._cannot_accept) for sock in sockets]
+        self.loop.after_turn(self._end_turn)
+
+    def run(self) -> None:
+        """Work until told to end."""
+        # What exists by now lives for ever; looking at it again at each collection is wasted.
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+        self._counters[Field.PID] = os.getpid()
+        self._counters[Field.ACCEPTING] = 1
+        self._channel.send(control.Ready())
+        self.loop.run()
+
+    # What the master says
+
+    def _told(self, message: control.AnyMessage, fds: list[int]) -> None:
+        match message:
+            case control.Attach():
+                self._link.attach(*fds)
+            case control.Configure():
+                self._send_batch()
+                configuration = control.Configuration.from_file(fds[0])
+                self._configure(configuration)
+                self._channel.send(control.Configured(configuration.generation))
+            case control.Retire():
+                self._retire()
+            case control.Drain(fast):
+                self._drain(fast=fast)
+            case control.Reopen():
+                reopen_own()
+            case _:
+                LOGGER.error("cannot make sense of a %s", type(message).__name__)
+
+    def _orphaned(self) -> None:
+        """End, for the master is dead; what clients have sent is still written."""
+        self._drain(fast=False, longest_s=ORPHAN_S)
+
+    def _configure(self, configuration: control.Configuration) -> None:
+        limits = configuration.settings.limits
+        self._configuration = configuration
+        self._dispatcher = Dispatcher(configuration)
+        self.max_record_bytes = limits.max_record_bytes
+        self._record_timeout_s = limits.record_timeout_s
+        self._high_water = limits.queue_bytes
+        self._low_water = limits.queue_bytes // 2
+        self._share.max_connections = limits.max_connections
+        for connection in self._connections.values():
+            if connection.receiver is not None:
+                connection.receiver.limit(self.max_record_bytes)
+
+    # Accepting
+
+    def _loads(self) -> list[Load]:
+        return [Load(*load) for load in self._board.loads()]
+
+    @staticmethod
+    def _most_connections() -> int:
+        """Return how many connections this process can hold, by its limit of descriptors."""
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        in_use = sum(1 for _ in Path("/proc/self/fd").iterdir())
+        return max(1, limit - in_use - RESERVED_DESCRIPTORS)
+
+    def _admit(self, fd: int, peer: str) -> None:
+        connection = Connection(self, fd, peer)
+        try:
+            self.loop.add(fd, connection, EVENTS)
+        except OSError as error:
+            # epoll_ctl(2): too many watches, or no memory. The client sees a reset and comes again.
+            self._cannot_accept(error)
+            os.close(fd)
+            return
+        self._connections[fd] = connection
+        self._counters[Field.CONNECTIONS] = len(self._connections)
+        self._counters[Field.ACCEPTED] += 1
+
+    def _cannot_accept(self, error: OSError) -> None:
+        self._warnings.warning("cannot accept a connection just now: %s; clients wait meanwhile", error.strerror)
+
+    def _close(self, connection: Connection) -> None:
+        fd = connection.fd
+        if fd < 0:
+            return
+        del self._connections[fd]
+        self._forget_partial(fd)
+        self._postponed.pop(fd, None)
+        connection.close()
+        self._counters[Field.CONNECTIONS] = len(self._connections)
+        if self._acceptors:
+            for acceptor in self._acceptors:
+                acceptor.look()
+
+    # What connections deliver
+
+    def postpone(self, connection: Connection) -> None:
+        """Remember that a connection is to be read when reading goes on."""
+        self._postponed[connection.fd] = connection
+
+    def take(self, connection: Connection, frames: list[bytes], skipped: list[Oversize]) -> None:
+        """Turn frames into lines; note what cannot be stored."""
+        dispatch = self._dispatcher.dispatch
+        batch = self._dispatcher.batch
+        peer = connection.peer
+        received_s = time.time()
+        rejected = 0
+        for frame in frames:
+            try:
+                dispatch(frame, peer, received_s)
+            except RecordRejected as verdict:
+                rejected += 1
+                self._dispatcher.reject(peer, received_s, verdict.reason, verdict.detail, frame, len(frame))
+                connection.failures += 1
+            else:
+                connection.failures = 0
+            if batch.nbytes >= BATCH_BYTES:
+                self._send_batch()
+        counters = self._counters
+        counters[Field.RECORDS] += len(frames) - rejected
+        counters[Field.REJECTED] += rejected + len(skipped)
+        counters[Field.RECEIVED_BYTES] += sum(map(len, frames))
+        for oversize in skipped:
+            self._note_oversize(connection, oversize, received_s)
+        if connection.failures >= MOST_FAILURES:
+            self._warnings.warning(
+                "%s: closed after %d frames in a row that hold no record; see rejected.jsonl", peer, connection.failures
+            )
+            self._close(connection)
+
+    def _note_oversize(self, connection: Connection, frame: Oversize, received_s: float) -> None:
+        detail = f"a frame of {frame.size} bytes; limits.max_record_bytes is {self.max_record_bytes}"
+        self._dispatcher.reject(connection.peer, received_s, "too-large", detail, frame.head, frame.size)
+        if not connection.warned:
+            connection.warned = True
+            self._warnings.warning("%s: skipped %s; further ones are only counted", connection.peer, detail)
+
+    def progressed(self, connection: Connection, completed: bool) -> None:
+        """Start, keep or end the deadline of a half-received record."""
+        fd = connection.fd
+        receiver = connection.receiver
+        if receiver is None or not receiver.pending:
+            if self._partial:
+                self._forget_partial(fd)
+            return
+        held = receiver.held_bytes
+        old = self._partial.get(fd)
+        if old is None or completed:
+            self._partial.pop(fd, None)
+            self._partial[fd] = (self.loop.now_s + self._record_timeout_s, held)
+        else:
+            self._partial[fd] = (old[0], held)
+        self._held_bytes += held - (old[1] if old is not None else 0)
+        if self._deadline is None or not self._deadline.pending:
+            self._deadline = self.loop.later(self._record_timeout_s, self._enforce_deadlines)
+        while self._held_bytes > HELD_BYTES:
+            self._give_up(next(iter(self._partial)), "no room for more half-received records")
+
+    def violated(self, connection: Connection, error: RemoteProtocolError) -> None:
+        """Close a connection that does not speak the protocol; what came before is kept."""
+        head = b""
+        if isinstance(error, NoFrameError):
+            head = error.head
+            if error.frames:
+                self.take(connection, error.frames, [])
+        if connection.fd < 0:
+            return
+        self._dispatcher.reject(connection.peer, time.time(), error.reason, str(error), head, len(head))
+        self._counters[Field.REJECTED] += 1
+        self._warnings.warning("%s: closed: %s", connection.peer, error)
+        self._close(connection)
+
+    def ended(self, connection: Connection, error: OSError | None) -> None:  # noqa: ARG002 - a reset is an end too
+        """Close a connection that the peer has ended; a record it cut short is lost, and counted."""
+        if connection.receiver is not None and connection.receiver.pending:
+            self._counters[Field.DROPPED] += 1
+        self._close(connection)
+
+    # Deadlines
+
+    def _forget_partial(self, fd: int) -> None:
+        entry = self._partial.pop(fd, None)
+        if entry is not None:
+            self._held_bytes -= entry[1]
+
+    def _enforce_deadlines(self) -> None:
+        """Close connections whose record takes too long; while reading is paused, for our reasons, no time runs."""
+        while self._partial and not self.paused:
+            fd, (deadline_s, _) = next(iter(self._partial.items()))
+            if deadline_s > self.loop.now_s:
+                self._deadline = self.loop.later(deadline_s - self.loop.now_s, self._enforce_deadlines)
+                return
+            self._give_up(fd, f"a record was not complete after {self._record_timeout_s:g} s")
+
+    def _give_up(self, fd: int, why: str) -> None:
+        connection = self._connections[fd]
+        self._counters[Field.DROPPED] += 1
+        self._warnings.warning("%s: closed: %s", connection.peer, why)
+        self._close(connection)
+
+    def _restart_deadlines(self) -> None:
+        deadline_s = self.loop.now_s + self._record_timeout_s
+        self._partial = {fd: (deadline_s, held) for fd, (_, held) in self._partial.items()}
+        if self._partial and (self._deadline is None or not self._deadline.pending):
+            self._deadline = self.loop.later(self._record_timeout_s, self._enforce_deadlines)
+
+    # Passing on
+
+    def _end_turn(self) -> None:
+        if self._dispatcher.batch.nbytes:
+            self._send_batch()
+        if self._draining:
+            self._continue_drain()
+        elif self._retiring and not self._connections:
+            self._drain(fast=False)
+
+    def _send_batch(self) -> None:
+        batch = self._dispatcher.batch
+        if not batch.nbytes:
+            return
+        self._link.send(batch.build(self._link.next_number))
+        if not self.paused and self._link.held_bytes >= self._high_water:
+            self.paused = True
+            self._counters[Field.PAUSED] = 1
+
+    def _batches_committed(self) -> None:
+        if self.paused and self._link.held_bytes <= self._low_water:
+            self.paused = False
+            self._counters[Field.PAUSED] = 0
+            self._restart_deadlines()
+            postponed, self._postponed = self._postponed, {}
+            for connection in postponed.values():
+                if not connection.queued:
+                    connection.queued = True
+                    self.loop.again(connection)
+
+    # Ending
+
+    def _retire(self) -> None:
+        """Accept no more. Connections stay for as long as their clients want: closing one costs it two records."""
+        self._retiring = True
+        self._stop_accepting()
+
+    def _stop_accepting(self) -> None:
+        self._counters[Field.ACCEPTING] = 0
+        acceptors, self._acceptors = self._acceptors, []
+        for acceptor in acceptors:
+            acceptor.close()
+
+    def _drain(self, *, fast: bool, longest_s: float = math.inf) -> None:
+        """Read what clients have already sent (unless it is to be fast), pass it on, and end when it is committed."""
+        if not self._draining:
+            self._draining = True
+            if not fast:
+                for acceptor in self._acceptors:
+                    acceptor.drain()
+                self._acceptors = []
+            self._stop_accepting()
+            timeout_s = min(longest_s, self._configuration.settings.limits.drain_timeout_s)
+            self.loop.later(timeout_s, self._close_connections)
+            self.loop.later(timeout_s + min(longest_s, LAST_WRITES_S), self._give_up_writing)
+            self._read_pass()
+        if fast:
+            self._close_connections()
+
+    def _read_pass(self) -> None:
+        """Give every connection one more turn."""
+        self._passes_left -= 1
+        for connection in self._connections.values():
+            if not connection.queued and connection.fd not in self._postponed:
+                connection.queued = True
+                self.loop.again(connection)
+
+    def _continue_drain(self) -> None:
+        """Go on when every connection has been read to its end: once more, and then close them."""
+        if not self._connections:
+            if self._link.empty:
+                self.loop.stop()
+        elif not (
+            (self._quiet is not None and self._quiet.pending)
+            or self._postponed
+            or any(connection.queued for connection in self._connections.values())
+        ):
+            if self._passes_left:
+                self._quiet = self.loop.later(QUIET_S, self._read_pass)
+            else:
+                self._close_connections()
+
+    def _close_connections(self) -> None:
+        for connection in list(self._connections.values()):
+            self.ended(connection, None)
+
+    def _give_up_writing(self) -> None:
+        if not self._link.empty:
+            LOGGER.error(
+                "%d bytes of lines could not be written in time and are lost; the writer's messages say why",
+                self._link.held_bytes,
+            )
+        self.loop.stop()

@@ -1,0 +1,65 @@
+"""Package metadata; readable by the setuptools of Python 2.7 as well as today's.
+
+The collector needs Python 3.11 or newer and its dependencies carry that marker. The metadata itself stays free of it,
+so that the services that only send records can share one package with the collector.
+"""
+import io
+import os
+import re
+
+from setuptools import find_packages, setup
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+SERVER = '; python_version >= "3.11"'
+
+
+def read(name):
+    with io.open(os.path.join(HERE, name), encoding="utf-8") as source:
+        return source.read()
+
+
+setup(
+    name="prefork-logd",
+    version=re.search(r'__version__ = "([^"]+)"', read(os.path.join("prefork_logd", "__init__.py"))).group(1),
+    description="The log collector for fleets of Python services: the other end of logging.handlers.SocketHandler",
+    long_description=read("README.md"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    packages=find_packages(include=["prefork_logd", "prefork_logd.*"]),
+    package_data={"prefork_logd": ["py.typed"]},
+    python_requires=">=2.7, !=3.0.*, !=3.1.*, !=3.2.*, !=3.3.*, !=3.4.*, !=3.5.*",
+    install_requires=[
+        "click>=8.1" + SERVER,
+        "msgspec>=0.19" + SERVER,
+        "platformdirs>=4" + SERVER,
+        "python-daemon>=3.1" + SERVER,
+        "rich>=13.7" + SERVER,
+        "setproctitle>=1.3" + SERVER,
+        "tomli-w>=1.0" + SERVER,
+    ],
+    extras_require={
+        "zstd": ["zstandard>=0.22" + SERVER],
+        "dev": [
+            "coverage>=7.4" + SERVER,
+            "hypothesis>=6.100" + SERVER,
+            "mypy>=1.11" + SERVER,
+            "pytest>=8.2" + SERVER,
+            "pytest-timeout>=2.3" + SERVER,
+            "ruff>=0.6" + SERVER,
+            "zstandard>=0.22" + SERVER,
+        ],
+    },
+    entry_points={"console_scripts": ["prefork-logd = prefork_logd.__main__:main"]},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: System Administrators",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 2.7",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: System :: Logging",
+    ],
+    zip_safe=False,
+)
