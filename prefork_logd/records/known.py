@@ -9,7 +9,6 @@ table, however near, is of no meaning here.
 from __future__ import annotations
 
 import builtins
-import datetime as dt
 import http
 import ipaddress
 import ntpath
@@ -19,7 +18,8 @@ import signal
 import uuid
 from typing import TYPE_CHECKING
 
-from prefork_logd.records.symbols import Node, Object, OctetText, Symbol, Tuple
+from prefork_logd.records.known_time import TIMES
+from prefork_logd.records.symbols import LATIN_1, Node, Object, OctetText, Symbol, Tuple, is_call, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,147 +38,6 @@ _DECIMAL = re.compile(
 )
 _FRACTION = re.compile(r"[+-]?[0-9]+(?:/[0-9]+)?")
 _FRACTION_BOUND = 10**MAX_DECIMAL_CHARACTERS
-_LATIN_1 = frozenset({"latin1", "latin-1", "iso-8859-1", "8859"})
-_FOLD = 128
-
-
-def _text(node: Node, longest: int) -> str | None:
-    """Return a text of either Python, if it is not longer than `longest` characters or octets."""
-    if type(node) is str:
-        return node if len(node) <= longest else None
-    return node.text() if type(node) is OctetText and len(node) <= longest else None
-
-
-def _is_call(node: Node, module: str, name: str) -> bool:
-    """Tell whether the node is a call of this callable, with positional arguments only."""
-    if type(node) is not Object or not node.is_bare:
-        return False
-    callee = node.callee
-    return type(callee) is Symbol and callee.module == module and callee.name == name
-
-
-def _stamp(node: Node, length: int) -> bytes | None:
-    """Return the packed fields of a datetime, date or time, if there are `length` bytes of them.
-
-    Python 2 sends them as its str, and Python 3 below protocol 3 as the Latin-1 text and a call that encodes it.
-    """
-    if _is_call(node, "_codecs", "encode") and len(node.args) == 2 and _text(node.args[1], 16) in _LATIN_1:
-        text = _text(node.args[0], length)
-        try:
-            node = text.encode("latin-1") if text else None
-        except UnicodeEncodeError:
-            return None
-    return node if isinstance(node, bytes) and len(node) == length else None
-
-
-# Time
-
-
-def _duration(node: Node) -> dt.timedelta | None:
-    if not _is_call(node, "datetime", "timedelta") or len(node.args) > 3:
-        return None
-    if any(type(part) is not int or abs(part) > 10**15 for part in node.args):
-        return None
-    try:
-        return dt.timedelta(*node.args)
-    except OverflowError:
-        return None
-
-
-def _zone(node: Node) -> tuple[dt.tzinfo | None, str] | None:
-    """Return an offset, and a suffix that names the zone, for the time zones in common use; None for others.
-
-    A zone that is only named is not looked up: which offset it has is the time zone database's to say.
-    """
-    if type(node) is not Object or type(node.callee) is not Symbol:
-        return None
-    match (node.callee.module, node.callee.name), node.args:
-        case ("datetime", "timezone"), [offset, *_]:
-            delta = _duration(offset)
-            if delta is None or abs(delta) >= dt.timedelta(days=1):
-                return None
-            return dt.timezone(delta), ""
-        case ("zoneinfo", "ZoneInfo._unpickle" | "ZoneInfo"), [str(key), *_] if len(key) <= MAX_ADDRESS_CHARACTERS:
-            return None, f"[{key}]"
-        case ((("pytz", "_UTC") | ("dateutil.tz.tz", "tzutc") | ("django.utils.timezone", "UTC")), []):
-            return dt.UTC, ""
-        case ("pytz", "_p"), [name, int(seconds), *_] if abs(seconds) < 86_400:
-            label = _text(name, MAX_ADDRESS_CHARACTERS)
-            if label is None:
-                return None
-            return dt.timezone(dt.timedelta(seconds=seconds)), f"[{label}]"
-    return None
-
-
-def _when(node: Object) -> str | None:
-    """Return a datetime as ISO 8601, a named zone added in brackets as RFC 9557 has it."""
-    if not node.is_bare or not 1 <= len(node.args) <= 2:
-        return None
-    data = _stamp(node.args[0], 10)
-    zone = _zone(node.args[1]) if len(node.args) > 1 else (None, "")
-    if data is None or zone is None:
-        return None
-    fold, month = divmod(data[2], _FOLD)
-    microsecond = int.from_bytes(data[7:10], "big")
-    try:
-        value = dt.datetime(
-            data[0] * 256 + data[1], month, data[3], data[4], data[5], data[6], microsecond, zone[0], fold=fold
-        )
-    except ValueError:
-        return None
-    return value.isoformat() + zone[1]
-
-
-def _datetime(reader: Reader, node: Object, depth: int) -> Plain:
-    text = _when(node)
-    if text is not None:
-        return reader.text(text)
-    if node.is_bare and len(node.args) == 2:
-        local = _when(Object(node.callee, node.args[:1]))
-        if local is not None:
-            return {
-                "__class__": "datetime.datetime",
-                "args": [reader.text(local), reader.plain(node.args[1], depth + 2)],
-            }
-    return None
-
-
-def _date(reader: Reader, node: Object, _: int) -> Plain:
-    data = _stamp(node.args[0], 4) if node.is_bare and len(node.args) == 1 else None
-    if data is None:
-        return None
-    try:
-        return reader.text(dt.date(data[0] * 256 + data[1], data[2], data[3]).isoformat())
-    except ValueError:
-        return None
-
-
-def _time(reader: Reader, node: Object, _: int) -> Plain:
-    if not node.is_bare or not 1 <= len(node.args) <= 2:
-        return None
-    data = _stamp(node.args[0], 6)
-    zone = _zone(node.args[1]) if len(node.args) > 1 else (None, "")
-    if data is None or zone is None:
-        return None
-    fold, hour = divmod(data[0], _FOLD)
-    try:
-        value = dt.time(hour, data[1], data[2], int.from_bytes(data[3:6], "big"), zone[0], fold=fold)
-    except ValueError:
-        return None
-    return reader.text(value.isoformat() + zone[1])
-
-
-def _timedelta(_: Reader, node: Object, __: int) -> Plain:
-    """Return the seconds."""
-    delta = _duration(node)
-    return None if delta is None else delta.total_seconds()
-
-
-def _timezone(reader: Reader, node: Object, _: int) -> Plain:
-    zone = _zone(node) if node.is_bare else None
-    if zone is None:
-        return None
-    return reader.text(str(zone[0]) if zone[0] else zone[1][1:-1])
 
 
 # Numbers
@@ -186,7 +45,7 @@ def _timezone(reader: Reader, node: Object, _: int) -> Plain:
 
 def _decimal(reader: Reader, node: Object, _: int) -> Plain:
     """Return the text that a Decimal is sent as; as a number it could be a gigabyte of zeros."""
-    text = _text(node.args[0], MAX_DECIMAL_CHARACTERS) if node.is_bare and len(node.args) == 1 else None
+    text = text_of(node.args[0], MAX_DECIMAL_CHARACTERS) if node.is_bare and len(node.args) == 1 else None
     if text is None or not _DECIMAL.fullmatch(text):
         return None
     return reader.text(text)
@@ -197,7 +56,7 @@ def _fraction(reader: Reader, node: Object, _: int) -> Plain:
         case [int(numerator), int(denominator)] if max(abs(numerator), abs(denominator)) < _FRACTION_BOUND:
             return reader.text(f"{numerator}/{denominator}" if denominator != 1 else f"{numerator}")
         case [text]:
-            written = _text(text, 2 * MAX_DECIMAL_CHARACTERS)
+            written = text_of(text, 2 * MAX_DECIMAL_CHARACTERS)
             if written and _FRACTION.fullmatch(written):
                 return reader.text(written)
     return None
@@ -218,7 +77,7 @@ def _uuid(reader: Reader, node: Object, _: int) -> Plain:
     if len(flat) > 8:
         return None
     for key, value in zip(flat[::2], flat[1::2], strict=True):
-        if _text(key, 3) == "int" and type(value) is int and 0 <= value < 1 << 128:
+        if text_of(key, 3) == "int" and type(value) is int and 0 <= value < 1 << 128:
             return reader.text(str(uuid.UUID(int=value)))
     return None
 
@@ -242,14 +101,14 @@ def _bytes(reader: Reader, node: Object, _: int) -> Plain:
         return ""
     if len(args) == 2:
         return _encoded(reader, node, 0)
-    if _is_call(args[0], "_codecs", "encode"):
+    if is_call(args[0], "_codecs", "encode"):
         return _encoded(reader, args[0], 0)
     return reader.octets(args[0]) if isinstance(args[0], (bytes, bytearray)) else None
 
 
 def _encoded(reader: Reader, node: Object, _: int) -> Plain:
     """Read `_codecs.encode(text, "latin1")`, which is how Python 3 writes bytes below protocol 3."""
-    if not node.is_bare or len(node.args) != 2 or _text(node.args[1], 16) not in _LATIN_1:
+    if not node.is_bare or len(node.args) != 2 or text_of(node.args[1], 16) not in LATIN_1:
         return None
     text = node.args[0]
     if type(text) is not str:
@@ -270,7 +129,7 @@ def _path(join: Callable[..., str]) -> Known:
             return None
         if sum(map(len, node.args)) > MAX_PATH_CHARACTERS:
             return None
-        parts = [_text(part, MAX_PATH_CHARACTERS) for part in node.args]
+        parts = [text_of(part, MAX_PATH_CHARACTERS) for part in node.args]
         return reader.text(join(*parts) if parts else ".")
 
     return path
@@ -377,15 +236,7 @@ _EXCEPTIONS = [
 ]
 
 KNOWN: dict[tuple[str, str], Known] = {
-    ("datetime", "datetime"): _datetime,
-    ("datetime", "date"): _date,
-    ("datetime", "time"): _time,
-    ("datetime", "timedelta"): _timedelta,
-    ("datetime", "timezone"): _timezone,
-    ("zoneinfo", "ZoneInfo"): _timezone,
-    ("zoneinfo", "ZoneInfo._unpickle"): _timezone,
-    ("pytz", "_UTC"): _timezone,
-    ("pytz", "_p"): _timezone,
+    **TIMES,
     ("decimal", "Decimal"): _decimal,
     ("fractions", "Fraction"): _fraction,
     ("builtins", "complex"): _complex,

@@ -104,6 +104,8 @@ class Object:
         return not (self.kwargs or self.has_state or self.items or self.flat)
 
 
+LATIN_1 = frozenset({"latin1", "latin-1", "iso-8859-1", "8859"})
+"""Names of the one encoding that octets are pickled in as text."""
 _UNHASHABLE = frozenset({list, Dict, bytearray})
 
 
@@ -118,3 +120,18 @@ def is_hashable(node: Node) -> bool:
 
 
 EMPTY_TUPLE = Tuple([])
+
+
+def text_of(node: Node, longest: int) -> str | None:
+    """Return a text of either Python, if it is not longer than `longest` characters or octets."""
+    if type(node) is str:
+        return node if len(node) <= longest else None
+    return node.text() if type(node) is OctetText and len(node) <= longest else None
+
+
+def is_call(node: Node, module: str, name: str) -> bool:
+    """Tell whether the node is a call of this callable, with positional arguments only."""
+    if type(node) is not Object or not node.is_bare:
+        return False
+    callee = node.callee
+    return type(callee) is Symbol and callee.module == module and callee.name == name
