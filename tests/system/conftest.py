@@ -1,0 +1,47 @@
+"""Fixtures of the system tests: a real collector, and the check that nothing is left of it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.system.harness import Collector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+def _open_descriptors() -> set[str]:
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found.add(f"{name} -> {os.readlink(f'/proc/self/fd/{name}')}")
+        except OSError:
+            continue
+    return {entry for entry in found if "/proc/" not in entry}
+
+
+@pytest.fixture
+def make_collector(tmp_path: Path) -> Iterator[Callable[..., Collector]]:
+    """Return a function that makes a collector (not yet started) from a TOML text and flags."""
+    made: list[Collector] = []
+    before = _open_descriptors()
+
+    def make(toml: str = "", *flags: str, env: dict[str, str] | None = None, name: str = "state") -> Collector:
+        collector = Collector(tmp_path / name, toml, *flags, env=env)
+        made.append(collector)
+        return collector
+
+    yield make
+    for collector in made:
+        collector.clean_up()
+    assert _open_descriptors() <= before, "the test left descriptors open"
+
+
+@pytest.fixture
+def collector(make_collector: Callable[..., Collector]) -> Collector:
+    """Return a running collector with two workers and the default output."""
+    return make_collector("", "--workers", "2").start()
