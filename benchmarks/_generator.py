@@ -1,0 +1,139 @@
+"""The load: one process that pushes ready-made buffers into many connections as fast as they take them.
+
+Owns the sending side of a throughput run. Knows no server, no record and no file: shares of bytes go in, two points in
+time come out. It is forked from the process that built the shares, so nothing is built or copied while the clock runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import struct
+import time
+import traceback
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_SEND_BYTES = 256 * 1024
+_TIMES = struct.Struct("=dd")
+Address = tuple[str, int]
+
+
+def connect(address: Address, timeout_s: float = 15.0) -> socket.socket:
+    """Return a connection, waiting for a server that is still on its way up.
+
+    Raises TimeoutError when nothing listens in time.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return socket.create_connection(address, timeout=timeout_s)
+        except ConnectionRefusedError:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"nothing listens on {address[0]}:{address[1]} after {timeout_s:g} s") from None
+            time.sleep(0.001)
+
+
+class Generator:
+    """A forked sender. `go` starts it, `times` tells when its first byte left and its last was taken by the kernel."""
+
+    def __init__(self, pid: int, commands: int, answers: int) -> None:
+        self.pid = pid
+        self._commands = commands
+        self._answers = answers
+
+    def go(self) -> None:
+        """Start the clock."""
+        os.write(self._commands, b"g")
+
+    def times(self, timeout_s: float) -> tuple[float, float] | None:
+        """Return (first byte, last byte) in monotonic seconds, or None if the server has not taken all in time."""
+        if not select.select([self._answers], [], [], timeout_s)[0]:
+            return None
+        answer = os.read(self._answers, _TIMES.size)
+        if len(answer) < _TIMES.size:
+            raise RuntimeError("the generator has failed; its traceback is above")
+        return _TIMES.unpack(answer)
+
+
+@contextlib.contextmanager
+def generator(address: Address, shares: Sequence[memoryview], *, half_close: bool = False) -> Iterator[Generator]:
+    """Connect one connection per share in a process of its own, ready to `go`; end it with the block.
+
+    Connections stay open to the end, as a service's would, unless `half_close`: then each is shut down after its last
+    byte and the time of the last byte is that of the last end-of-file from the server.
+    """
+    commands_out, commands_in = os.pipe()
+    answers_out, answers_in = os.pipe()
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try:
+            os.close(commands_in)
+            os.close(answers_out)
+            _child(address, shares, commands_out, answers_in, half_close)
+            status = 0
+        except BaseException:  # noqa: BLE001 - the child must end here, whatever happens
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    os.close(commands_out)
+    os.close(answers_in)
+    try:
+        if os.read(answers_out, 1) != b"r":
+            raise RuntimeError("the generator could not connect; its traceback is above")
+        yield Generator(pid, commands_in, answers_out)
+    finally:
+        # End-of-file on its commands ends it; while it is still sending it does not look, hence the signal.
+        os.close(commands_in)
+        os.close(answers_out)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, 9)
+        os.waitpid(pid, 0)
+
+
+def _child(address: Address, shares: Sequence[memoryview], commands: int, answers: int, half_close: bool) -> None:
+    connections = [connect(address) for _ in shares]
+    os.write(answers, b"r")
+    if os.read(commands, 1) != b"g":
+        return
+    begin = time.monotonic()
+    _send_all(connections, shares, half_close)
+    if half_close:
+        for connection in connections:
+            connection.setblocking(True)
+            connection.recv(1)
+    os.write(answers, _TIMES.pack(begin, time.monotonic()))
+    os.read(commands, 1)
+
+
+def _send_all(connections: Sequence[socket.socket], shares: Sequence[memoryview], half_close: bool) -> None:
+    """Send every share; each connection in turn gets one big send per readiness, so none runs ahead of the others."""
+    epoll = select.epoll(len(connections))
+    left: dict[int, tuple[socket.socket, memoryview, int]] = {}
+    for connection, share in zip(connections, shares, strict=True):
+        connection.setblocking(False)
+        left[connection.fileno()] = (connection, share, 0)
+        epoll.register(connection.fileno(), select.EPOLLOUT)
+    while left:
+        for fd, _events in epoll.poll():
+            connection, share, sent = left[fd]
+            try:
+                sent += connection.send(share[sent : sent + _SEND_BYTES])
+            except BlockingIOError:
+                continue
+            except ConnectionError:
+                # The server has closed it; what it did not store of the share is counted as lost.
+                sent = len(share)
+            if sent < len(share):
+                left[fd] = (connection, share, sent)
+                continue
+            epoll.unregister(fd)
+            del left[fd]
+            if half_close:
+                connection.shutdown(socket.SHUT_WR)
+    epoll.close()

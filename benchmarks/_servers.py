@@ -1,0 +1,295 @@
+"""The servers that are compared: how each is configured, started and told apart.
+
+Owns their commands and configuration files. Knows nothing of load and of clocks. A rival that is not installed is
+missing from `available`, and `missing` says so aloud.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.metadata
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import _limit
+from _processes import Running, started, wait_until
+from _records import WARM_UP_NUMBER, Wire, frame, warm_up
+from _verify import is_stored_record, marks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+HOST = "127.0.0.1"
+_HERE = Path(__file__).resolve().parent
+_MAX_CONNECTIONS = 10_000
+
+
+@dataclass(frozen=True)
+class Server:
+    """One way to run one collector."""
+
+    name: str
+    what: str
+    wire: Wire
+    configure: Callable[[Path, int], list[str]]
+    """Writes the configuration into a directory, for a port; returns the command."""
+    output: str
+    """The file of records, in that directory."""
+    check_line: Callable[[bytes, int], bool] | None = None
+    raw: bool = False
+    """Whether the output is what was received, byte by byte; connections then meet inside records."""
+    flushes_late: bool = False
+    """Whether its last partial buffer stays in memory until it is stopped."""
+
+
+@dataclass(frozen=True)
+class Live:
+    """A server that takes records."""
+
+    server: Server
+    running: Running
+    address: tuple[str, int]
+    output: Path
+    warmed_up: int
+    """Records in the output that are not counted."""
+    warm_up_bytes: int = 0
+    """Their size on the wire."""
+
+
+def prefork_logd(workers: str = "auto", durability: str = "synced", text: bool = False) -> Server:
+    """Return the collector under test, with one output."""
+
+    def configure(directory: Path, port: int) -> list[str]:
+        count = workers if workers.isdigit() else f'"{workers}"'
+        output = '[[output]]\npath = "records.jsonl"\nformat = "text"\n' if text else ""
+        config = directory / "prefork-logd.toml"
+        config.write_text(f'[server]\nworkers = {count}\ndurability = "{durability}"\n{output}')
+        flags = ["--config", str(config), "--state-dir", str(directory), "--bind", f"{HOST}:{port}"]
+        return [sys.executable, "-m", "prefork_logd", "run", *flags]
+
+    label = "prefork-logd" + ("" if workers == "auto" else f" ({workers} workers)") + (" text" if text else "")
+    what = f"decoded and rendered, {'text' if text else 'JSON'}, {durability}"
+    return Server(label, what, "stdlib", configure, "records.jsonl", None if text else is_stored_record)
+
+
+def cookbook() -> Server:
+    """Return the Logging Cookbook's server."""
+    return Server(
+        "cookbook",
+        "unpickled and formatted, text",
+        "stdlib",
+        lambda directory, port: [
+            sys.executable,
+            str(_HERE / "_cookbook.py"),
+            str(port),
+            str(directory / "records.log"),
+        ],
+        "records.log",
+    )
+
+
+def limit() -> Server | None:
+    """Return the receive-and-write program, if it can be compiled."""
+    program = _limit.program()
+    if program is None:
+        return None
+    return Server(
+        "recv + write (C)",
+        "not even framed: the limit",
+        "stdlib",
+        lambda directory, port: [str(program), str(port), str(directory / "records.raw")],
+        "records.raw",
+        raw=True,
+    )
+
+
+_RSYSLOG = """
+global(workDirectory="{directory}" maxMessageSize="64k")
+module(load="imptcp" threads="2")
+{load}
+template(name="line" type="list") {{ {line} constant(value="\\n") }}
+ruleset(name="store" {queue}) {{
+    {parse}
+    action(type="omfile" file="{directory}/records.out" template="line" ioBufferSize="64k" {flush})
+}}
+input(type="imptcp" address="127.0.0.1" port="{port}" ruleset="store" socketBacklog="4096")
+"""
+_RSYSLOG_KINDS = {
+    "copy": {
+        "what": "lines copied, no queue",
+        "load": "",
+        "parse": "",
+        "line": 'property(name="rawmsg")',
+        "queue": 'queue.type="Direct"',
+        "flush": 'flushOnTXEnd="off"',
+    },
+    "json": {
+        "what": "JSON parsed and rendered, default queue",
+        "load": 'module(load="mmjsonparse")',
+        "parse": 'action(type="mmjsonparse" cookie="")',
+        "line": 'property(name="$!all-json")',
+        "queue": 'queue.type="LinkedList"',
+        "flush": "",
+    },
+}
+
+
+def rsyslog(kind: str) -> Server | None:
+    """Return rsyslog, "copy"ing lines or parsing and rendering "json", if it is installed."""
+    program = shutil.which("rsyslogd") or shutil.which("rsyslogd", path="/usr/sbin:/sbin")
+    if program is None:
+        return None
+    options = _RSYSLOG_KINDS[kind]
+
+    def configure(directory: Path, port: int) -> list[str]:
+        config = directory / "rsyslog.conf"
+        config.write_text(_RSYSLOG.format(directory=directory, port=port, **options))
+        return [program, "-n", "-C", "-f", str(config), "-i", str(directory / "rsyslog.pid")]
+
+    return Server(
+        f"rsyslog {kind}", options["what"], "syslog", configure, "records.out", None, flushes_late=kind == "copy"
+    )
+
+
+_SYSLOG_NG = """@version: {version}
+options {{ stats-freq(0); keep-hostname(yes); use-dns(no); chain-hostnames(no); threaded(yes); }};
+source in {{
+    network(ip("127.0.0.1") port({port}) transport("tcp") max-connections({connections})
+            log-fetch-limit(1000) log-iw-size({window}) flags({flags}));
+}};
+{parser}
+destination out {{
+    file("{directory}/records.out" template("{line}") flush-lines(1000) log-fifo-size({fifo}));
+}};
+log {{ source(in); {parse} destination(out); flags(flow-control); }};
+"""
+_SYSLOG_NG_KINDS = {
+    "copy": {
+        "what": "lines copied, tuned",
+        "flags": "no-parse",
+        "parser": "",
+        "parse": "",
+        "line": r"$MESSAGE\n",
+    },
+    "json": {
+        "what": "JSON parsed and rendered, tuned",
+        "flags": "syslog-protocol",
+        "parser": 'parser json { json-parser(prefix(".r.")); };',
+        "parse": "parser(json);",
+        "line": r"$(format-json --leave-initial-dot --key .r.* --shift-levels 2)\n",
+    },
+}
+
+
+def syslog_ng(kind: str) -> Server | None:
+    """Return syslog-ng, "copy"ing lines or parsing and rendering "json", if it is installed."""
+    program = shutil.which("syslog-ng") or shutil.which("syslog-ng", path="/usr/sbin:/sbin")
+    if program is None:
+        return None
+    options = _SYSLOG_NG_KINDS[kind]
+
+    def configure(directory: Path, port: int) -> list[str]:
+        config = directory / "syslog-ng.conf"
+        window = _MAX_CONNECTIONS * 100
+        values = {"connections": _MAX_CONNECTIONS, "window": window, "fifo": 2 * window, "version": _syslog_ng_config()}
+        config.write_text(_SYSLOG_NG.format(directory=directory, port=port, **values, **options))
+        places = {"-f": "syslog-ng.conf", "-p": "ng.pid", "-R": "ng.persist", "-c": "ng.ctl"}
+        flags = [part for flag, name in places.items() for part in (flag, str(directory / name))]
+        return [program, "--foreground", "--no-caps", *flags]
+
+    return Server(f"syslog-ng {kind}", options["what"], "syslog", configure, "records.out")
+
+
+@functools.cache
+def _version_text(program: str, flag: str) -> str:
+    path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
+    return subprocess.run([path, flag], capture_output=True, text=True, check=False).stdout if path else ""
+
+
+def _syslog_ng_config() -> str:
+    found = re.search(r"Config version: (\S+)", _version_text("syslog-ng", "-V"))
+    return found[1] if found else "3.35"
+
+
+def versions() -> dict[str, str]:
+    """Return the version of every server that is installed."""
+    found = {"python": sys.version.split()[0]}
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        found["prefork-logd"] = importlib.metadata.version("prefork-logd")
+    for program, flag in (("rsyslogd", "-v"), ("syslog-ng", "-V")):
+        if match := re.search(r"\d+\.[\d.]+", _version_text(program, flag)):
+            found[program] = match[0]
+    return found
+
+
+def rivals() -> list[Server]:
+    """Return every rival that is here, and say aloud which are not."""
+    candidates = {
+        "cookbook": cookbook(),
+        "rsyslog copy": rsyslog("copy"),
+        "rsyslog json": rsyslog("json"),
+        "syslog-ng copy": syslog_ng("copy"),
+        "syslog-ng json": syslog_ng("json"),
+        "recv + write (C)": limit(),
+    }
+    for name, server in candidates.items():
+        if server is None:
+            print(f"*** MISSING: {name} is not installed here and is left out of this comparison", file=sys.stderr)
+    return [server for server in candidates.values() if server is not None]
+
+
+def free_port() -> int:
+    """Return a loopback port that nothing listens on just now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a server: this checkout's package is the one that runs, installed or not."""
+    path = os.pathsep.join(filter(None, (str(_HERE.parent), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path}
+
+
+@contextlib.contextmanager
+def serving(server: Server, scratch: Path | None = None, warm_up_records: int = 256) -> Iterator[Live]:
+    """Run a server in a directory of its own, warmed up with records that are not counted; remove all of it after.
+
+    Raises RuntimeError with the server's own words when it does not come up.
+    """
+    with tempfile.TemporaryDirectory(prefix="prefork-logd-bench-", dir=scratch) as name:
+        directory = Path(name)
+        address = (HOST, free_port())
+        numbers = range(WARM_UP_NUMBER, WARM_UP_NUMBER + warm_up_records)
+        sent = sum(len(frame(number, server.wire)) for number in numbers)
+        with started(server.configure(directory, address[1]), directory, environment()) as running:
+            live = Live(server, running, address, directory / server.output, warm_up_records, sent)
+            _await_listening(live)
+            if warm_up_records:
+                warm_up(address, server.wire, warm_up_records)
+                wait_until(lambda: live.output.exists() and marks(live.output) >= warm_up_records, 1.0)
+            running.check()
+            yield live
+
+
+def _await_listening(live: Live) -> None:
+    def accepts() -> bool:
+        live.running.check()
+        try:
+            socket.create_connection(live.address, timeout=5).close()
+        except OSError:
+            return False
+        return True
+
+    if not wait_until(accepts, 15):
+        raise RuntimeError(f"{live.server.name} does not listen; it says: {live.running.log.read_text()[-2000:]}")

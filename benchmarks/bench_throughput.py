@@ -1,0 +1,189 @@
+"""How many records a second, end to end: from 1, 8 and 100 connections into a file, beside the rivals and the limit.
+
+Every server gets the same records, ready-made: stdlib frames, or for the syslog daemons lines of JSON that carry the
+same fields. Runs are interleaved, so that a slow minute of the machine hits all of them; ratios are taken inside one
+round. What is stored is counted by record number.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import _report
+import _servers
+import _trial
+from _records import Buffer
+from _report import Report, Spread, Target
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from _servers import Server
+    from _trial import Trial
+
+FIRST_RATE = 8_700
+"""Records a second that one process took when this was begun; ten times that is a target."""
+_CALIBRATION_RECORDS = 20_000
+_GENERATOR_RECORDS = 300_000
+
+Rounds = dict[str, list["Trial"]]
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options."""
+    parser = _report.options(__doc__.partition("\n")[0])
+    parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 100])
+    parser.add_argument("--runs", type=int, default=5, help="interleaved runs of each server (default: 5)")
+    parser.add_argument("--seconds", type=float, help="length of a run, about (default: 2; short: 1)")
+    parser.add_argument("--max-records", type=int, help="in one run (default: 1,000,000; short: 500,000)")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="servers whose name begins so")
+    parser.add_argument("--text", action="store_true", help="measure prefork-logd's text format too")
+    options = parser.parse_args(argv)
+    options.seconds = options.seconds or (1.0 if options.short else 2.0)
+    options.max_records = options.max_records or (500_000 if options.short else 1_000_000)
+    # Both wire formats of every record stay in memory, and the output as page cache.
+    options.max_records = min(options.max_records, _report.available_bytes() // 6 // 750)
+    return options
+
+
+def servers(options: argparse.Namespace) -> list[Server]:
+    """Return the servers to compare, ours first."""
+    ours = [_servers.prefork_logd(options.workers, options.durability)]
+    if options.text:
+        ours.append(_servers.prefork_logd(options.workers, options.durability, text=True))
+    chosen = ours + _servers.rivals()
+    if options.only:
+        chosen = [server for server in chosen if server.name.startswith(tuple(options.only))]
+    return chosen
+
+
+def _takes_part(server: Server, connections: int, short: bool) -> bool:
+    """Tell whether a server runs with so many connections: in short form the C rivals run only with the most."""
+    return not short or connections >= 100 or server.name.startswith(("prefork", "cookbook", "recv"))
+
+
+class Bench:
+    """Buffers that live through all runs, and the records that each server gets, after its own speed."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.buffers = {"stdlib": Buffer("stdlib"), "syslog": Buffer("syslog")}
+        self.records: dict[str, int] = {}
+
+    def run(self, server: Server, connections: int) -> Trial:
+        """Run once, with the number of records that this server needs for a run of the wished length."""
+        if server.name not in self.records:
+            rate = self._once(server, _CALIBRATION_RECORDS, 100).records_per_s
+            wanted = int(rate * self.options.seconds) // 1000 * 1000
+            self.records[server.name] = max(_CALIBRATION_RECORDS, min(wanted, self.options.max_records))
+        return self._once(server, self.records[server.name], connections)
+
+    def _once(self, server: Server, records: int, connections: int) -> Trial:
+        return _trial.run(server, self.buffers[server.wire], records, connections, self.options.scratch)
+
+
+def rounds(bench: Bench, chosen: list[Server], connections: int) -> Rounds:
+    """Run every server once a round, in turn; one that cannot run is said so and left out."""
+    found: Rounds = {}
+    failed: set[str] = set()
+    for _ in range(bench.options.runs):
+        for server in chosen:
+            if server.name in failed:
+                continue
+            try:
+                found.setdefault(server.name, []).append(bench.run(server, connections))
+            except RuntimeError as error:
+                print(f"*** {server.name} left out: {error}", file=sys.stderr)
+                failed.add(server.name)
+                found.pop(server.name, None)
+        print(".", end="", flush=True)
+    return found
+
+
+def ratios(found: Rounds, server: str, base: str) -> Spread | None:
+    """Return the server's rate over the base's, round by round."""
+    if server not in found or base not in found:
+        return None
+    pairs = zip(found[server], found[base], strict=True)
+    return Spread.of(ours.records_per_s / max(theirs.records_per_s, 1) for ours, theirs in pairs)
+
+
+def _row(name: str, what: str, trials: list[Trial], found: Rounds) -> list[str]:
+    against = ratios(found, name, "cookbook")
+    lost = sum(trial.count.lost for trial in trials) / sum(trial.count.sent for trial in trials)
+    wrong = sum(trial.count.doubled + trial.count.unknown + trial.count.bad_samples for trial in trials)
+    return [
+        name,
+        what,
+        Spread.of(trial.records_per_s for trial in trials).text(),
+        Spread.of(trial.cpu_s_per_million for trial in trials).text(".1f"),
+        f"{max(trial.peak_memory_bytes for trial in trials) / 2**20:.0f}",
+        f"{lost:.2%}" if lost else "0",
+        str(wrong),
+        f"{Spread.of(trial.others_cores for trial in trials).median:.2f}",
+        f"{against.median:.1f}" if against else "",
+    ]
+
+
+def _targets(report: Report, found: Rounds, connections: int, name: str) -> None:
+    if name not in found:
+        return
+    if connections == 100:
+        rate = Spread.of(trial.records_per_s for trial in found[name])
+        met = rate.median >= 10 * FIRST_RATE
+        report.targets.append(Target("records/s, 100 connections", f"{10 * FIRST_RATE:,}", rate.text(), met))
+        if against := ratios(found, name, "cookbook"):
+            met = against.median >= 4
+            report.targets.append(Target("against the cookbook, 100 connections", "4 times", against.text(".1f"), met))
+    counts = [trial.count for trial in found[name]]
+    whole = all(one.whole for one in counts)
+    report.whole &= whole
+    wrong = f"{sum(one.lost for one in counts)} lost, {sum(one.doubled for one in counts)} doubled"
+    report.targets.append(Target(f"nothing lost or doubled, {connections} connections", "0, 0", wrong, whole))
+
+
+def _generator(report: Report, bench: Bench, scratch: Path) -> None:
+    """Measure the generator alone: nothing slower than this by far is limited by it."""
+    rates = {
+        count: _trial.generator_rate(bench.buffers["stdlib"], _GENERATOR_RECORDS, count, scratch)
+        for count in bench.options.connections
+    }
+    report.results["generator_records_per_s"] = {str(count): rate and round(rate) for count, rate in rates.items()}
+    if all(rates.values()):
+        rates_text = ", ".join(f"{rate:,.0f} from {count}" for count, rate in rates.items())
+        print(f"the generator alone, into a program that only receives: {rates_text} connections")
+
+
+def main(argv: Sequence[str] | None = None) -> Report:
+    """Run it and return what was found."""
+    options = parse(argv)
+    bench, chosen = Bench(options), servers(options)
+    ours = _servers.prefork_logd(options.workers).name
+    report = Report("throughput", {key: str(value) for key, value in vars(options).items() if key != "scratch"})
+    print(f"throughput: {_report.headline()}")
+    with tempfile.TemporaryDirectory(prefix="prefork-logd-bench-", dir=options.scratch) as scratch:
+        _generator(report, bench, Path(scratch))
+    for connections in options.connections:
+        taking_part = [server for server in chosen if _takes_part(server, connections, options.short)]
+        found = rounds(bench, taking_part, connections)
+        what = {server.name: server.what for server in chosen}
+        report.table(
+            f"{connections} connection{'s' if connections > 1 else ''}: median (least-most) of {options.runs} runs",
+            ("server", "does", "records/s", "CPU s/million", "peak MiB", "lost", "wrong", "noise", "x cookbook"),
+            [_row(name, what[name], trials, found) for name, trials in found.items()],
+        )
+        report.results[f"{connections} connections"] = {
+            name: [trial.as_dict() for trial in trials] for name, trials in found.items()
+        }
+        _targets(report, found, connections, ours)
+    report.results["mean_frame_bytes"] = round(bench.buffers["stdlib"].mean_bytes, 1)
+    report.results["mean_line_bytes"] = round(bench.buffers["syslog"].mean_bytes, 1)
+    return report.finish(options.save)
+
+
+if __name__ == "__main__":
+    sys.exit(0 if main().whole else 1)
