@@ -21,8 +21,8 @@ from prefork_logd.errors import ConfigError, ExitStatus, LogdError, ProcessError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from prefork_logd.config import Settings
     from prefork_logd.daemon import Readiness
+    from prefork_logd.settings import Settings
 
 PROGRAM = "prefork-logd"
 ANSWER_S = 20.0
@@ -203,8 +203,8 @@ def send(
     flags: Flags, message: tuple[str, ...], level: str, logger: str, extras: tuple[str, ...], to: str | None
 ) -> int:
     """Send a record by hand: MESSAGE, or one record for each line of standard input."""
-    from prefork_logd.config import level_number
     from prefork_logd.sending import make_frames, send_frames
+    from prefork_logd.settings import level_number
 
     try:
         levelno = level_number(level)
@@ -258,8 +258,8 @@ def _lenient(flags: Flags) -> Settings:
 
 
 def _holder(settings: Settings) -> int | None:
-    from prefork_logd.config import PID_FILE
     from prefork_logd.daemon import holder
+    from prefork_logd.settings import PID_FILE
 
     return holder(Path(settings.server.state_dir) / PID_FILE)
 
@@ -270,9 +270,9 @@ def _not_running(settings: Settings) -> int:
 
 
 def _start(flags: Flags) -> int:
-    from prefork_logd.config import LOG_FILE
     from prefork_logd.daemon import detach, prepare_state_dir
     from prefork_logd.serve import serve
+    from prefork_logd.settings import LOG_FILE
 
     settings = flags.load()
     load = _loader(flags)

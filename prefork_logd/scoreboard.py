@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import mmap
 
-from prefork_logd.config import MAX_OUTPUTS
+from prefork_logd.settings import MAX_OUTPUTS
 
 MAX_WORKERS = 256
 

@@ -10,8 +10,8 @@ import logging.handlers
 import socket
 from typing import TYPE_CHECKING
 
-from prefork_logd.config import split_address
 from prefork_logd.errors import ProcessError
+from prefork_logd.settings import split_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefork_logd import daemon, log
-from prefork_logd.config import PID_FILE, Settings
 from prefork_logd.errors import ExitStatus, ProcessError
 from prefork_logd.log import LOGGER
 from prefork_logd.net import listener
 from prefork_logd.processes.master import Master
+from prefork_logd.settings import PID_FILE, Settings
 
 if TYPE_CHECKING:
     import socket

@@ -14,8 +14,8 @@ import struct
 import zlib
 from typing import NamedTuple
 
-from prefork_logd.config import MAX_OUTPUTS
 from prefork_logd.scoreboard import MAX_WORKERS
+from prefork_logd.settings import MAX_OUTPUTS
 
 _COUNTS = struct.Struct("<QII")
 _FILE = struct.Struct("<QQQ")

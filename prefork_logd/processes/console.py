@@ -13,9 +13,9 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any
 
-from prefork_logd.config import CONTROL_SOCKET
 from prefork_logd.errors import ProcessError
 from prefork_logd.net.loop import READ, WRITE, Loop
+from prefork_logd.settings import CONTROL_SOCKET
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from prefork_logd.config import Settings  # noqa: TC001 - msgspec reads the annotation
 from prefork_logd.net.loop import READ, WRITE, Loop
+from prefork_logd.settings import Settings  # noqa: TC001 - msgspec reads the annotation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

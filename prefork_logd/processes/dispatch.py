@@ -17,7 +17,10 @@ from prefork_logd.records.render import TextTemplate, render_json, render_reject
 try:
     from prefork_logd.records.render import json_line
 except ImportError:
-    def json_line(f,p,r): return render_json(make_record(decode(f),p,r))
+
+    def json_line(f, p, r):
+        return render_json(make_record(decode(f), p, r))
+
 
 if TYPE_CHECKING:
     from prefork_logd.processes.control import Configuration

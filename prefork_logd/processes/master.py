@@ -32,13 +32,14 @@ from prefork_logd.processes.states import ALIVE, HEALTHY_AFTER_S, Action, Event,
 from prefork_logd.processes.worker import LAST_WRITES_S, Worker
 from prefork_logd.processes.writer import Writer
 from prefork_logd.scoreboard import MAX_WORKERS, WRITER_SLOT, Field, Scoreboard
+from prefork_logd.settings import MAX_OUTPUTS
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator
 
-    from prefork_logd.config import Settings
     from prefork_logd.daemon import PidLock
+    from prefork_logd.settings import Settings
 
 KILL_AFTER_S = 3.0
 """What a child gets on top of its own limits before a stop ends it by force."""
@@ -327,7 +328,7 @@ class Master:
         paths = {output.path for output in settings.output}
         used = {place for configuration in self._configurations[-1:] for place in configuration.places}
         self._places = {path: place for path, place in self._places.items() if path in paths or place in used}
-        free = (place for place in range(1, config.MAX_OUTPUTS + 1) if place not in self._places.values())
+        free = (place for place in range(1, MAX_OUTPUTS + 1) if place not in self._places.values())
         for path in sorted(paths - self._places.keys()):
             place = next(free)
             self._places[path] = place

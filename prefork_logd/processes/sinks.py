@@ -11,13 +11,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefork_logd.config import REJECTED_FILE, OutputSettings
 from prefork_logd.errors import OutputError
 from prefork_logd.log import LOGGER
 from prefork_logd.outputs.file import OutputFile
 from prefork_logd.outputs.rotation import Rotation
 from prefork_logd.processes.dispatch import REJECTED_PLACE
 from prefork_logd.scoreboard import OutputField, Scoreboard
+from prefork_logd.settings import REJECTED_FILE, OutputSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -34,7 +34,7 @@ def document(
         "version": __version__,
         "pid": os.getpid(),
         "uptime_s": round(time.monotonic() - started_s, 3),
-        "native": getattr(records,"NATIVE",False),
+        "native": records.NATIVE,
         "bind": bind,
         "state_dir": settings.server.state_dir,
         "config": settings.source,

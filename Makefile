@@ -1,0 +1,31 @@
+# Every verb sets up what it needs; nothing but Python 3.11 or newer is expected.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: run test check bench clean
+
+run: $(READY)  ## collect on 127.0.0.1:9020 into .run/records.jsonl, until Ctrl-C
+	$(BIN)/prefork-logd run --state-dir .run
+
+test: $(READY)  ## the whole test suite
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## lint, formatting, types, direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/unit/test_imports.py
+
+bench: $(READY)  ## every benchmark, short
+	$(BIN)/python -m benchmarks
+
+clean:  ## what the verbs above have made
+	rm -rf $(VENV) .run build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+$(READY): setup.py pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@

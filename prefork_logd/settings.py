@@ -1,0 +1,325 @@
+"""What can be set: one declaration per key, from which everything that speaks of settings is made.
+
+Owns the settings, their types, defaults, bounds and help, and what a single value means. Reading them from a file is
+config.py's business; processes, sockets and open files are nobody's here.
+
+A setting is a field of one of the Structs below: type, default, bounds, a sentence of help, and whether a running
+collector can take a new value. The loader, `check`, reload and docs/configuration.md are all made from these.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import ipaddress
+import os
+import re
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+import platformdirs
+from msgspec import Meta
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OWN_FILES = ("prefork-logd.pid", "prefork-logd.log", "control.sock", "rejected.jsonl")
+"""What the collector itself keeps in state_dir."""
+PID_FILE, LOG_FILE, CONTROL_SOCKET, REJECTED_FILE = OWN_FILES
+
+MAX_OUTPUTS = 1024
+"""The scoreboard has this many places for outputs."""
+
+LEVELS = {"NOTSET": 0, "DEBUG": 10, "INFO": 20, "WARNING": 30, "WARN": 30, "ERROR": 40, "CRITICAL": 50, "FATAL": 50}
+DEFAULT_TEMPLATE = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+NOT_LIVE = {"live": False}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+_TEMPLATE_FIELD = re.compile(r"%(?:%|\(([^()]+)\)[#0\- +]*\d{0,4}(?:\.\d{1,4})?([diouxXeEfFgGcrsa]))")
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds that a duration such as "500ms", "30s", "5m", "1h", "1d" or "2w" stands for.
+
+    Raises ValueError with a sentence for the user.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError(f'{text!r} is no duration; write a number and ms, s, m, h, d or w, such as "30s" or "1d"')
+    return float(match[1]) * _DURATION_UNITS[match[2]]
+
+
+def default_state_dir() -> str:
+    """Return where state is kept when nothing says otherwise: the system's place for root, else the user's own."""
+    return "/var/lib/prefork-logd" if os.geteuid() == 0 else platformdirs.user_state_dir("prefork-logd")
+
+
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The collector as a whole: where it listens, with how many processes, and where it keeps its state."""
+
+    bind: Annotated[
+        tuple[str, ...],
+        Meta(
+            min_length=1,
+            description='Addresses to listen on: "host:port", "[::1]:port" or "unix:/path"; port 0 picks a free one. '
+            "Sockets inherited by systemd activation (LISTEN_FDS) take the place of these.",
+            extra=NOT_LIVE,
+        ),
+    ] = ("127.0.0.1:9020",)
+    workers: Annotated[
+        Annotated[int, Meta(ge=1, le=256)] | Literal["auto"],
+        Meta(description='Worker processes, 1 to 256; "auto" is one for each usable core.'),
+    ] = "auto"
+    state_dir: Annotated[
+        str,
+        Meta(
+            description="Directory of the pid file, the control socket, the log of a daemon, rejected.jsonl and every "
+            "output whose path is relative. Empty: /var/lib/prefork-logd for root, else the user's state directory.",
+            extra=NOT_LIVE,
+        ),
+    ] = ""
+    durability: Annotated[
+        Literal["synced", "written"],
+        Meta(
+            description='When a record that its client wants acknowledged is committed: "synced" after a group '
+            'fdatasync, "written" after write(2). Plain SocketHandler clients are not acknowledged.',
+        ),
+    ] = "synced"
+    user: Annotated[
+        str,
+        Meta(description="Drop root privileges to this user after the sockets are bound. Empty: stay.", extra=NOT_LIVE),
+    ] = ""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (key, sentence) for every value that has the right type and cannot be used."""
+        for address in self.bind:
+            try:
+                split_address(address)
+            except ValueError as error:
+                yield "bind", str(error)
+        if len(set(self.bind)) < len(self.bind):
+            yield "bind", "lists an address twice; name each once"
+        if "\0" in self.state_dir:
+            yield "state_dir", "holds a NUL character, which no path can"
+
+    @property
+    def worker_count(self) -> int:
+        """The number of workers, "auto" resolved to the cores this process may use."""
+        return max(1, len(os.sched_getaffinity(0))) if self.workers == "auto" else self.workers
+
+
+class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one client, and all of them together, may cost."""
+
+    max_record_bytes: Annotated[
+        int,
+        Meta(
+            ge=1024,
+            le=64 * 1024 * 1024,
+            description="Largest frame taken, in bytes; a larger one is skipped without being held, and counted.",
+        ),
+    ] = 1_048_576
+    max_connections: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="Connections held at once, over all workers; further ones wait in the kernel's backlog.",
+        ),
+    ] = 10_000
+    record_timeout: Annotated[
+        str,
+        Meta(
+            description="Time a record may take from its first byte to its last; a slower connection is closed. "
+            "An idle connection is never closed.",
+        ),
+    ] = "30s"
+    drain_timeout: Annotated[
+        str,
+        Meta(description="How long a stop goes on reading what clients have already sent."),
+    ] = "10s"
+    queue_bytes: Annotated[
+        int,
+        Meta(
+            ge=262_144,
+            le=1_073_741_824,
+            description="High-water mark of one worker's lines on their way to the writer, in bytes: above it the "
+            "worker stops reading until half of it is committed.",
+        ),
+    ] = 8_388_608
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (key, sentence) for every value that has the right type and cannot be used."""
+        for key in ("record_timeout", "drain_timeout"):
+            try:
+                if parse_duration(getattr(self, key)) <= 0:
+                    yield key, 'must be longer than nothing, such as "10s"'
+            except ValueError as error:
+                yield key, str(error)
+
+    @property
+    def record_timeout_s(self) -> float:
+        """`record_timeout` in seconds."""
+        return parse_duration(self.record_timeout)
+
+    @property
+    def drain_timeout_s(self) -> float:
+        """`drain_timeout` in seconds."""
+        return parse_duration(self.drain_timeout)
+
+
+class OutputSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One file that records are written to; a record goes to every output that lets it through."""
+
+    name: Annotated[
+        str,
+        Meta(pattern=r"^[A-Za-z0-9_.-]+$", description="What status and messages call it; each name once."),
+    ] = "records"
+    path: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="The file; relative to state_dir. Missing directories are created.",
+        ),
+    ] = "records.jsonl"
+    format: Annotated[
+        Literal["json", "text"],
+        Meta(description='"json": one object a line; "text": `template`, continuation lines start with a tab.'),
+    ] = "json"
+    template: Annotated[
+        str,
+        Meta(
+            description="Text format only: logging's own % names (those of LogRecord, asctime, and any attribute of "
+            "`extra`).",
+        ),
+    ] = DEFAULT_TEMPLATE
+    level: Annotated[
+        str | int,
+        Meta(description='Lowest level let through: a name of logging\'s, or a number such as "WARNING" or 25.'),
+    ] = "NOTSET"
+    loggers: Annotated[
+        tuple[str, ...],
+        Meta(description="Logger names let through, each with its children, as logging.Filter does; empty: all."),
+    ] = ()
+    rotate_bytes: Annotated[
+        int,
+        Meta(ge=0, description="Rotate when the file has grown to this many bytes; 0: never by size."),
+    ] = 0
+    rotate_every: Annotated[
+        str,
+        Meta(description='Rotate after this time, such as "1h" or "1d"; empty: never by time.'),
+    ] = ""
+    keep: Annotated[
+        int,
+        Meta(ge=0, description="Rotated files kept by our own rotation, the newest; 0: all."),
+    ] = 10
+    keep_bytes: Annotated[
+        int,
+        Meta(ge=0, description="Rotated files are removed, the oldest first, above this many bytes; 0: no bound."),
+    ] = 0
+    compress: Annotated[
+        Literal["none", "gzip", "zstd"],
+        Meta(description='Compress rotated files; "zstd" needs the extra: pip install "prefork-logd[zstd]".'),
+    ] = "none"
+    mode: Annotated[
+        str,
+        Meta(pattern=r"^0?[0-7]{3}$", description="Permissions of the file, octal; directories get x where it has r."),
+    ] = "0640"
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (key, sentence) for every value that has the right type and cannot be used."""
+        if "\0" in self.path:
+            yield "path", "holds a NUL character, which no path can"
+        try:
+            level_number(self.level)
+        except ValueError as error:
+            yield "level", str(error)
+        yield from (("template", problem) for problem in template_problems(self.template))
+        if any(not name for name in self.loggers):
+            yield "loggers", "holds an empty name; leave the list empty to let every logger through"
+        if self.rotate_every:
+            try:
+                if parse_duration(self.rotate_every) < 1:
+                    yield "rotate_every", 'must be one second or more, such as "1h"'
+            except ValueError as error:
+                yield "rotate_every", str(error)
+        if self.compress == "zstd" and importlib.util.find_spec("zstandard") is None:
+            yield "compress", 'zstd needs a package that is not installed: pip install "prefork-logd[zstd]"'
+
+    @property
+    def levelno(self) -> int:
+        """`level` as a number."""
+        return level_number(self.level)
+
+    @property
+    def rotate_every_s(self) -> float:
+        """`rotate_every` in seconds; 0 is never."""
+        return parse_duration(self.rotate_every) if self.rotate_every else 0.0
+
+    @property
+    def file_mode(self) -> int:
+        """`mode` as a number."""
+        return int(self.mode, 8)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """One whole configuration, every default filled in and every path absolute."""
+
+    server: ServerSettings = ServerSettings()
+    limits: LimitSettings = LimitSettings()
+    output: tuple[OutputSettings, ...] = (OutputSettings(),)
+    source: str = ""
+    """The file it came from; empty when there is none."""
+
+
+TABLES: dict[str, type[ServerSettings | LimitSettings]] = {"server": ServerSettings, "limits": LimitSettings}
+
+
+def split_address(address: str) -> tuple[str, int] | str:
+    """Return (host, port) of "host:port" or "[::1]:port", or the path of "unix:/path".
+
+    Raises ValueError with a sentence for the user.
+    """
+    if address.startswith("unix:"):
+        path = address.removeprefix("unix:")
+        if not path or "\0" in path:
+            raise ValueError(f'{address!r} names no path; write "unix:/run/prefork-logd.sock"')
+        return path
+    host, colon, port = address.rpartition(":")
+    if not colon or not host:
+        raise ValueError(f'{address!r} is no address; write "host:port", "[::1]:port" or "unix:/path"')
+    if not (port.isascii() and port.isdigit()) or int(port) > 65_535:
+        raise ValueError(f"{address!r} has no port from 0 to 65535 after its last colon")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        try:
+            ipaddress.IPv6Address(host.partition("%")[0])
+        except ValueError:
+            raise ValueError(f"{address!r} has no IPv6 address between its brackets") from None
+    elif ":" in host:
+        raise ValueError(f'{address!r} is ambiguous; put an IPv6 address in brackets, such as "[::1]:9020"')
+    return host, int(port)
+
+
+def level_number(level: str | int) -> int:
+    """Return the number of a level given by logging's name for it, or as a number.
+
+    Raises ValueError with a sentence for the user.
+    """
+    if isinstance(level, int):
+        return level
+    if level.upper() in LEVELS:
+        return LEVELS[level.upper()]
+    if re.fullmatch(r"-?\d{1,9}", level):
+        return int(level)
+    raise ValueError(f"{level!r} is no level; write one of {', '.join(LEVELS)}, or a number")
+
+
+def template_problems(template: str) -> Iterator[str]:
+    """Yield a sentence for each directive in a text template that could not be filled in."""
+    rest = _TEMPLATE_FIELD.sub("", template)
+    if "%" in rest:
+        place = rest[rest.index("%") :][:12]
+        yield f"{place!r} is no directive; write %(name)s, with a width below 10000, and %% for a percent sign"
+    if not template.strip():
+        yield "is empty, so every line would be; leave it out for the default"

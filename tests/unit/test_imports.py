@@ -1,0 +1,82 @@
+"""Imports run one way: the tree is the architecture, and its arrows never turn back."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[2] / "prefork_logd"
+
+LAYERS: dict[str, int] = {
+    "errors": 0,
+    "log": 0,
+    "signals": 0,
+    "settings": 1,
+    "config": 2,
+    "scoreboard": 2,
+    "daemon": 2,
+    "protocol": 3,
+    "records": 3,
+    "net": 4,
+    "outputs": 4,
+    "journal": 4,
+    "processes": 5,
+    "serve": 6,
+    "sending": 6,
+    "display": 6,
+    "cli": 7,
+    "__main__": 8,
+}
+"""A room may import rooms below its own number, itself, and the package's own facts (prefork_logd itself)."""
+
+FORBIDDEN = {
+    "protocol": {"socket", "os", "select", "time", "asyncio", "signal"},
+    "records": {"socket", "os", "select", "asyncio", "subprocess", "importlib"},
+}
+"""Standard modules that a pure room refuses to know."""
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def _imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
+    """No room knows one above it, or a neighbour on its own level."""
+    room = _room(path)
+    for name in _imports(path):
+        parts = name.split(".")
+        if parts[0] != "prefork_logd" or len(parts) == 1:
+            continue
+        other = parts[1]
+        if other in (room, "__version__"):
+            continue
+        assert other in LAYERS, f"{name} is in no known room"
+        assert LAYERS[other] < LAYERS[room], f"{room} imports {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_pure_room_knows_no_sockets_and_no_clocks(path: Path) -> None:
+    """protocol/ and records/ are functions of bytes."""
+    known = {name.split(".")[0] for name in _imports(path)}
+    assert not known & FORBIDDEN.get(_room(path), set())
+
+
+def test_every_room_has_a_place() -> None:
+    """A new room is given its layer here, on purpose."""
+    assert {_room(path) for path in MODULES} == set(LAYERS)
