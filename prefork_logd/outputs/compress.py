@@ -103,7 +103,6 @@ def _detach_from_parent() -> None:
     from setproctitle import setproctitle  # noqa: PLC0415 - only the child pays for it
 
     gc.disable()  # a collection would touch, and so copy, every page shared with the parent
-    signal.set_wakeup_fd(-1)
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ}:
         with contextlib.suppress(OSError, ValueError):
             signal.signal(number, signal.SIG_DFL)

@@ -87,7 +87,8 @@ class OutputFile:
         """Open the path anew, then close the file that was open until now; returns as `open` does.
 
         If the file was removed rather than renamed, what was appended to it since the last `verify` is carried over.
-        When anything fails the old descriptor stays in use.
+        When anything fails the old descriptor stays in use. Only a part of a failed append that cannot be cut away even
+        now stays behind in a file that was renamed: a disk that refuses to shorten a file must not hold up the new one.
         """
         try:
             opened = open_path(self.path, self.mode)
@@ -144,6 +145,8 @@ class OutputFile:
     def sync(self) -> None:
         """Wait until everything appended is on the disk, and so are the names of files and directories created.
 
+        Fails as well while a part of a failed append cannot be cut away.
+
         After a failure nothing appended since the last sync that worked may be taken for stored, even if a later sync
         works (the kernel forgets the pages it failed to write): cut it back and append it again.
         """
@@ -151,6 +154,7 @@ class OutputFile:
             return
         try:
             self._require_open()
+            self._finish_cut()
             os.fdatasync(self._fd)
             while self._changed_directories:
                 sync_directory(self._changed_directories[-1])
@@ -200,8 +204,10 @@ class OutputFile:
 
     def _adopt(self, opened: Opened, carried: int) -> None:
         """Use the new file from now on."""
+        # The same file under a new descriptor is still to be cut; another one gets a last chance in close.
+        cut_to = self._cut_to if opened.identity == self.identity else None
         self.close()
-        self._fd = opened.fd
+        self._fd, self._cut_to = opened.fd, cut_to
         self._stream = None if opened.is_regular else Stream(opened.fd)
         self.identity, self.is_regular = opened.identity, opened.is_regular
         self.length = opened.length + carried
@@ -220,12 +226,8 @@ class OutputFile:
         return (found.st_dev, found.st_ino) != self.identity
 
     def _append_whole(self, chunks: Sequence[Chunk], nbytes: int) -> None:
+        self._finish_cut()
         start = os.fstat(self._fd).st_size
-        if self._cut_to is not None:
-            if start > self._cut_to:
-                os.ftruncate(self._fd, self._cut_to)
-                start = self._cut_to
-            self._cut_to = None
         try:
             _write(self._fd, chunks, nbytes)
         except OSError:
@@ -234,6 +236,13 @@ class OutputFile:
                 self._cut_to = start
             raise
         self.length = start + nbytes
+
+    def _finish_cut(self) -> None:
+        """Cut away what is left of a failed append, if that did not work then."""
+        if self._cut_to is not None:
+            if os.fstat(self._fd).st_size > self._cut_to:
+                os.ftruncate(self._fd, self._cut_to)
+            self._cut_to = None
 
     def _carry_over(self, new_fd: int) -> int:
         """Copy what a removed file took since it was last known to be in place; returns the number of bytes."""

@@ -35,10 +35,9 @@ from prefork_logd.outputs.siblings import METHODS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from prefork_logd.config import OutputSettings
     from prefork_logd.outputs.file import OutputFile
-    from prefork_logd.outputs.opening import Identity
     from prefork_logd.outputs.siblings import Sibling
+    from prefork_logd.settings import OutputSettings
 
 FIRST_RETRY_S = 1.0
 LAST_RETRY_S = 60.0
@@ -96,7 +95,6 @@ class Rotation:
         self._keep, self._keep_bytes, self._compress = settings.keep, settings.keep_bytes, settings.compress
         self._enabled = bool(settings.rotate_bytes or settings.rotate_every_s)
         self.step = Step.WAIT
-        self._moved: Identity | None = None
         self._moved_to = ""
         self._rotating, self._cleaning, self._pruning, self._compressing = _Retry(), _Retry(), _Retry(), _Retry()
         self._must_clean = self._must_prune = self._enabled
@@ -218,10 +216,9 @@ class Rotation:
             case Step.MOVE:
                 return self._move()
             case Step.REOPEN:
-                # Unless a SIGHUP or the check for a removed file has already done it.
-                if self._file.identity == self._moved:
-                    self._file.sync()
-                    self._file.reopen()
+                # A SIGHUP or the check for a removed file may have done it already: once more does no harm.
+                self._file.sync()
+                self._file.reopen()
                 self._events.append(f"{self._file.path}: rotated to {self._moved_to}")
                 self._must_prune = True
                 self._may_compress = self._compress != "none"
@@ -248,7 +245,7 @@ class Rotation:
             with contextlib.suppress(OSError):
                 Path(name).unlink()
             raise
-        self._moved, self._moved_to = self._file.identity, name
+        self._moved_to = name
         return Step.REOPEN
 
     def _clean(self, now_s: float) -> None:

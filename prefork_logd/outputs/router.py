@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from prefork_logd.config import OutputSettings
+    from prefork_logd.settings import OutputSettings
 
 MAX_CACHED_ROUTES = 4096
 MAX_CACHED_NAME_CHARS = 256

@@ -3,6 +3,7 @@
 import gc
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -31,9 +32,9 @@ def small_disk(tmp_path):
 @pytest.fixture(autouse=True)
 def _nothing_is_left():
     """Every test ends with the descriptors and children it began with."""
-    before = set(os.listdir("/proc/self/fd"))
+    before = {path.name for path in Path("/proc/self/fd").iterdir()}
     yield
     gc.collect()
-    assert set(os.listdir("/proc/self/fd")) <= before
+    assert {path.name for path in Path("/proc/self/fd").iterdir()} <= before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)

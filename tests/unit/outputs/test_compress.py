@@ -57,7 +57,9 @@ def test_what_was_done_but_not_removed_is_finished(source, method):
 
 
 @pytest.mark.parametrize("method", ["gzip", "zstd"])
-@pytest.mark.parametrize("damage", [lambda data: b"theirs", lambda data: data[:-30], lambda data: data[:-4], lambda data: b""])
+@pytest.mark.parametrize(
+    "damage", [lambda data: b"theirs", lambda data: data[:-30], lambda data: data[:-4], lambda data: b""]
+)
 def test_a_compressed_file_that_holds_something_else_is_not_overwritten(source, method, damage):
     """And the original is kept."""
     compress(str(source), method, lambda: True)
@@ -110,7 +112,7 @@ def test_the_child_succeeds_and_is_no_part_of_its_parent(source, monkeypatch):
     def pieces(reader, go_on):
         seen = Path("/proc/self/cmdline").read_bytes().replace(b"\0", b" ").strip() + b"|"
         seen += b"%d|" % os.nice(0)
-        seen += b",".join(name.encode() for name in sorted(os.listdir("/proc/self/fd"), key=int)) + b"|"
+        seen += b",".join(path.name.encode() for path in Path("/proc/self/fd").iterdir()) + b"|"
         seen += b"%d" % (signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)
         Path(f"{source}.seen").write_bytes(seen)
         yield reader.read()

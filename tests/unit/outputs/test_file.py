@@ -5,6 +5,7 @@ import os
 import resource
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -28,8 +29,7 @@ def append(file, *lines):
 
 
 def lines_of(path):
-    with open(path) as file:
-        return file.read().splitlines()
+    return Path(path).read_text().splitlines()
 
 
 def test_what_is_appended_is_there(output):
@@ -127,6 +127,8 @@ def test_a_cut_that_fails_is_made_before_the_next_append(output, monkeypatch):
             append(output, "second")
         with pytest.raises(OutputError):
             append(output, "second")
+        with pytest.raises(OutputError):
+            output.sync()
     assert output.length == 6
     append(output, "third")
     assert lines_of(output.path) == ["first", "third"]
@@ -146,11 +148,30 @@ def test_a_torn_piece_does_not_stay_in_a_file_that_is_left(output, monkeypatch):
         broken.setattr(file_module, "_cut", lambda fd, length: False)
         with pytest.raises(OutputError):
             append(output, "second")
-    os.rename(output.path, output.path + ".1")
+    Path(output.path).rename(output.path + ".1")
     output.reopen()
     append(output, "second")
     assert lines_of(output.path + ".1") == ["first"]
     assert lines_of(output.path) == ["second"]
+
+
+def test_a_cut_still_to_be_made_survives_reopening_the_same_file(output, monkeypatch):
+    """Whole lines of a batch that failed would else be taken for stored."""
+    real = os.writev
+    append(output, "first")
+
+    def writev(fd, chunks):
+        real(fd, [chunks[0]])
+        raise OSError(errno.EIO, "broken")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(file_module.os, "writev", writev)
+        broken.setattr(file_module, "_cut", lambda fd, length: False)
+        with pytest.raises(OutputError):
+            append(output, "second", "third")
+        output.reopen()
+    append(output, "second", "third")
+    assert lines_of(output.path) == ["first", "second", "third"]
 
 
 def test_a_disk_turned_read_only_and_back(small_disk):
@@ -190,7 +211,7 @@ def test_no_inode_left(small_disk):
 def test_rename_and_reopen_as_logrotate_does(output):
     """Lines before the reopening are in the renamed file, lines after it in the new one."""
     append(output, "a")
-    os.rename(output.path, output.path + ".1")
+    Path(output.path).rename(output.path + ".1")
     append(output, "b")
     generation = output.generation
     output.reopen()
@@ -210,14 +231,14 @@ def test_copytruncate_is_survived(output):
 
 def test_the_old_file_stays_in_use_when_reopening_fails(output):
     append(output, "a")
-    os.rename(output.path, output.path + ".1")
-    os.mkdir(output.path)
+    Path(output.path).rename(output.path + ".1")
+    Path(output.path).mkdir()
     with pytest.raises(OutputError):
         output.reopen()
     append(output, "b")
     assert output.error is not None, "the append must not hide that the path cannot be opened"
     assert lines_of(output.path + ".1") == ["a", "b"]
-    os.rmdir(output.path)
+    Path(output.path).rmdir()
     assert output.verify()
     assert output.error is None
 
@@ -227,13 +248,13 @@ def test_a_removed_directory_costs_no_line_appended_since_the_last_check(output)
     append(output, "before")
     assert not output.verify()
     append(output, "lost with the file, had it been there alone")
-    shutil.rmtree(os.path.dirname(output.path))
+    shutil.rmtree(Path(output.path).parent)
     append(output, "after")
     assert output.verify()
     assert lines_of(output.path) == ["lost with the file, had it been there alone", "after"]
     append(output, "then")
     assert lines_of(output.path)[-1] == "then"
-    assert output.length == os.stat(output.path).st_size
+    assert output.length == Path(output.path).stat().st_size
     assert not output.verify()
     output.sync()
 
@@ -241,15 +262,14 @@ def test_a_removed_directory_costs_no_line_appended_since_the_last_check(output)
 def test_nothing_more_is_written_to_a_removed_file(output):
     """While the path cannot be made anew, appending fails rather than into a file that nobody can find."""
     append(output, "a")
-    directory = os.path.dirname(output.path)
+    directory = Path(output.path).parent
     shutil.rmtree(directory)
-    with open(directory, "w"):
-        pass
+    directory.touch()
     with pytest.raises(OutputError):
         output.verify()
     with pytest.raises(OutputError):
         append(output, "b")
-    os.unlink(directory)
+    directory.unlink()
     append(output, "b")
     assert lines_of(output.path) == ["a", "b"]
 
@@ -260,11 +280,11 @@ def test_carrying_over_to_a_full_disk_is_tried_again(small_disk):
     output = OutputFile("all", str(disk / "all.jsonl"))
     output.open()
     append(output, *["x" * 999] * 30)
-    os.unlink(output.path)
+    Path(output.path).unlink()
     (disk / "filler").write_bytes(b"x" * 20_000)
     with pytest.raises(OutputError):
         output.verify()
-    assert os.stat(output.path).st_size == 0
+    assert Path(output.path).stat().st_size == 0
     (disk / "filler").unlink()
     append(output, "last")
     assert lines_of(output.path) == ["x" * 999] * 30 + ["last"]
@@ -273,11 +293,10 @@ def test_carrying_over_to_a_full_disk_is_tried_again(small_disk):
 
 def test_a_renamed_file_and_a_replaced_one_are_noticed(output):
     append(output, "a")
-    os.rename(output.path, output.path + ".1")
+    Path(output.path).rename(output.path + ".1")
     assert output.verify()
-    os.rename(output.path, output.path + ".2")
-    with open(output.path, "w") as file:
-        file.write("theirs\nto")
+    Path(output.path).rename(output.path + ".2")
+    Path(output.path).write_text("theirs\nto")
     assert output.verify()
     assert output.torn_bytes == 2
     append(output, "b")

@@ -5,9 +5,9 @@ import logging
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefork_logd.config import OutputSettings
 from prefork_logd.outputs import router
 from prefork_logd.outputs.router import Router
+from prefork_logd.settings import OutputSettings
 
 NAMES = st.lists(st.sampled_from(["shop", "shop2", "sho", "pay", ""]), max_size=4).map(".".join)
 

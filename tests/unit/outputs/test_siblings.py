@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,7 @@ FOREIGN = [
     "all.jsonl.20261123T080000Z.000001.tmp",
     "all.jsonl.20261123T080000Z.000001\n",
     "all.jsonl.20261123T080000.000001",
-    "all.jsonl.20261123T080000Z.00000١",
+    "all.jsonl.20261123T080000Z.00000\N{ARABIC-INDIC DIGIT ONE}",
     "all_jsonl.20261123T080000Z.000001",
     "xall.jsonl.20261123T080000Z.000001",
     "all.jsonl.20261123T080000Z.000001.gz.gz",
@@ -48,13 +49,13 @@ def test_only_our_own_names_are_found_in_the_order_of_their_numbers(path, tmp_pa
         (tmp_path / name).write_bytes(b"12345")
     (tmp_path / "all.jsonl.20261123T080000Z.000011.gz.tmp").touch()
     found, unfinished = find(path)
-    assert [os.path.basename(sibling.path) for sibling in found] == ours
+    assert [Path(sibling.path).name for sibling in found] == ours
     assert [(sibling.sequence, sibling.suffix, sibling.nbytes) for sibling in found] == [
         (2, ".gz", 5),
         (10, "", 5),
         (1_000_000, ".zst", 5),
     ]
-    assert [os.path.basename(name) for name in unfinished] == ["all.jsonl.20261123T080000Z.000011.gz.tmp"]
+    assert [Path(name).name for name in unfinished] == ["all.jsonl.20261123T080000Z.000011.gz.tmp"]
 
 
 def test_a_directory_that_is_gone_holds_nothing(tmp_path):
@@ -125,9 +126,8 @@ def test_cleaning_up_after_a_crash(path, tmp_path):
 def test_a_compression_that_goes_on_is_let_be(path):
     source = f"{path}.20261123T080000Z.000020"
     for name, content in ((source, b"line\n"), (source + ".gz.tmp", b"half")):
-        with open(name, "wb") as file:
-            file.write(content)
-    with open(source, "rb") as holder:
+        Path(name).write_bytes(content)
+    with Path(source).open("rb") as holder:
         fcntl.flock(holder, fcntl.LOCK_EX)
         clean_up(path, None)
         assert find(path)[1] == [source + ".gz.tmp"]
