@@ -1,6 +1,6 @@
 """Records: a frame's pickle read as data, made a valid record, rendered as a line. Pure functions of bytes.
 
-    decode.py    bytes -> plain values          skim.py, machine.py, symbols.py, plain.py, known.py are its parts
+    decode.py    bytes -> plain values          from skim, machine + opcodes, symbols, plain, known + known_time
     record.py    plain values -> Record
     render.py    Record -> one line of JSON or text
 

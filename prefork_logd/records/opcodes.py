@@ -6,6 +6,7 @@ through the machine and changes its stack; each may raise what `machine.run` tur
 
 from __future__ import annotations
 
+import codecs
 import re
 from typing import TYPE_CHECKING, NoReturn
 
@@ -25,6 +26,8 @@ _FLOAT = re.compile(rb"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,5
 _MAX_FLOAT_CHARACTERS = 64
 _ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|([\\'\"nrtabfv]))")
 _ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
+_RAW_UNICODE = codecs.lookup("raw-unicode-escape").decode
+"""Looked up here: the first use of a codec imports it, and that must not be on a client's word."""
 _DIGITS_PER_BYTE = 2.41
 
 
@@ -319,7 +322,7 @@ HANDLERS: dict[int, Callable[[Machine], None]] = {
     0x89: lambda m: m.push(False),  # NEWFALSE
     ord("S"): _quoted_text,
     ord("T"): lambda m: m.push(OctetText(m.take(m.take_length(4, signed=True)))),
-    ord("V"): lambda m: m.push(m.take_line(len(m.frame)).decode("raw-unicode-escape")),
+    ord("V"): lambda m: m.push(_RAW_UNICODE(m.take_line(len(m.frame)))[0]),
     0x8D: lambda m: _text(m, m.take(m.take_length(8))),  # BINUNICODE8
     ord("C"): lambda m: m.push(m.take(m.take_length(1))),  # SHORT_BINBYTES
     ord("B"): lambda m: m.push(m.take(m.take_length(4))),
