@@ -171,6 +171,8 @@ def status(flags: Flags, as_json: bool) -> int:
     if _holder(settings) is None:
         return _not_running(settings)
     document = ask(Path(settings.server.state_dir), "status", ANSWER_S)
+    if "error" in document:
+        raise ProcessError(document["error"])
     if as_json:
         click.echo(json.dumps(document, indent=2))
     else:

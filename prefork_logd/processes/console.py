@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from prefork_logd.errors import ProcessError
+from prefork_logd.log import LOGGER, describe_bug
 from prefork_logd.net.loop import READ, WRITE, Loop
 from prefork_logd.settings import CONTROL_SOCKET
 
@@ -71,7 +72,11 @@ class Console:
         except (ValueError, KeyError, TypeError):
             client.answer({"error": "a request is an object with a verb"})
             return
-        self._asked(verb, client.answer)
+        try:
+            self._asked(verb, client.answer)
+        except Exception as error:  # noqa: BLE001 - a question must not end the collector
+            LOGGER.error("cannot answer %r: %s", verb, describe_bug(error))  # noqa: TRY400 - one line is enough
+            client.answer({"error": describe_bug(error)})
 
     def forget(self, client: _Client) -> None:
         """Let go of a client that is done."""

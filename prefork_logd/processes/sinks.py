@@ -38,10 +38,12 @@ class Sink:
         self._chunks: list[memoryview] = []
         self._lines = 0
         self._nbytes = 0
-        self.configure(settings)
+        self.settings = settings
+        self.rotation = Rotation(settings, self.file)
 
     def configure(self, settings: OutputSettings) -> None:
         """Go on under other settings for the same file."""
+        self.rotation.close()
         self.settings = settings
         self.rotation = Rotation(settings, self.file)
 
@@ -77,12 +79,22 @@ class Sink:
             self._lines = self._nbytes = 0
         return done
 
-    def _try_append(self) -> bool:
+    def find(self) -> None:
+        """See that the file is open and still the one its path leads to; what fails is told by `append`."""
+        if not self._nbytes:
+            return
         try:
             if not self.file.is_open:
                 self.file.open()
             elif self.file.verify():
                 LOGGER.warning("output %s: %s was removed or renamed; made anew", self.settings.name, self.file.path)
+        except OutputError:
+            return
+
+    def _try_append(self) -> bool:
+        if not self.file.is_open:
+            return False
+        try:
             self.file.append(self._chunks, self._nbytes)
         except OutputError:
             return False
@@ -103,6 +115,7 @@ class Sink:
         except OutputError as error:
             LOGGER.error("output %s: %s", self.settings.name, error)
         self.file.close()
+        self.rotation.close()
 
 
 WAITING = "; clients wait until it works again"
@@ -160,15 +173,13 @@ class Sinks:
 
     def recover(self, committed: Committed) -> None:
         """Cut every output back to its committed length: what came later is sent again by the workers."""
-        directories = {Path(sink.file.path).parent for sink in self}
         own = {sink.file.identity for sink in self}
         for sink in self:
             for identity, length in committed.files.items():
                 if cut := sink.file.cut_back(length, identity):
                     _log_cut(sink.file.path, cut)
-        for directory in directories:
-            for path in _renamed(directory, committed, own):
-                _cut_renamed(path, committed)
+            for entry in _renamed(Path(sink.file.path), committed, own):
+                _cut_renamed(entry, committed)
 
     def reopen(self) -> list[str]:
         """Reopen every output; return what is wrong."""
@@ -179,6 +190,11 @@ class Sinks:
             except OutputError as error:
                 problems.append(f"output {sink.settings.name}: {error}")
         return problems
+
+    def find(self) -> None:
+        """See that each output that lines are gathered for has its file where its path leads."""
+        for sink in self:
+            sink.find()
 
     def append(self) -> bool:
         """Append what was gathered, to each output; return whether all of it is in the files."""
@@ -204,10 +220,13 @@ class Sinks:
             sink.close()
 
 
-def _renamed(directory: Path, committed: Committed, own: Iterable[object]) -> Iterator[os.DirEntry[str]]:
-    """Yield files that were outputs when the last writer died, and have been renamed and not reopened (logrotate)."""
+def _renamed(path: Path, committed: Committed, own: Iterable[object]) -> Iterator[os.DirEntry[str]]:
+    """Yield the files beside an output that the last writer had open under its name, as logrotate leaves them.
+
+    Inode numbers are used again, so the name has to fit, too: nothing is ever cut off a file that is not ours.
+    """
     try:
-        entries = list(os.scandir(directory))
+        entries = [entry for entry in os.scandir(path.parent) if entry.name.startswith(path.stem)]
     except OSError:
         return
     for entry in entries:

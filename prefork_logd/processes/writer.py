@@ -157,13 +157,16 @@ class Writer:
         changed = [source for source in self._sources.values() if source.taken > source.committed or source.ended]
         if not changed:
             return
-        if self._gathered_bytes and not self._sinks.append():
-            self._block()
-            return
+        if self._gathered_bytes:
+            self._sinks.find()
+            if self._sinks.lengths().keys() != self._committed.files.keys():
+                # A file that was opened since has to be known before anything is appended: else its tail would stay.
+                self._write_entry(self._committed.batches)
+            if not self._sinks.append():
+                self._block()
+                return
         self._gathered_bytes = 0
-        batches = {worker: source.taken for worker, source in self._sources.items() if not source.ended}
-        self._committed = Committed(self._committed.turn + 1, self._sinks.lengths(), batches)
-        self._cells.write(self._committed)
+        self._write_entry({worker: source.taken for worker, source in self._sources.items() if not source.ended})
         for source in changed:
             if source.ended:
                 del self._sources[source.worker]
@@ -172,6 +175,10 @@ class Writer:
                 source.commit()
         if self._sources:
             self._sinks.forget(min(source.generation for source in self._sources.values()))
+
+    def _write_entry(self, batches: dict[int, int]) -> None:
+        self._committed = Committed(self._committed.turn + 1, self._sinks.lengths(), batches)
+        self._cells.write(self._committed)
 
     def _block(self) -> None:
         """Read nothing until the outputs can be written again."""

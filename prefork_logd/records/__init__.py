@@ -6,3 +6,6 @@
 
 Nothing here opens a file or a socket, reads a clock, or imports, calls or hashes what a client sent.
 """
+
+NATIVE = False
+"""Whether a compiled core does this room's work; `status` tells."""

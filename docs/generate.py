@@ -1,0 +1,133 @@
+"""Writes the parts of the documentation that are drawn from the code: settings, signals, life cycle.
+
+python docs/generate.py            write them
+python docs/generate.py --check    fail if one of them is not up to date
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from prefork_logd import config, signals
+from prefork_logd.processes.states import TABLE, Action, Event, State
+from prefork_logd.settings import TABLES, OutputSettings
+
+HERE = Path(__file__).resolve().parent
+NOTICE = "<!-- Made by docs/generate.py; change the code it is drawn from instead. -->\n\n"
+
+
+def main() -> int:
+    """Write every page, or check it."""
+    stale = []
+    for name, text in {
+        "configuration.md": configuration(),
+        "signals.md": signal_page(),
+        "processes.md": processes(),
+    }.items():
+        path = HERE / name
+        if "--check" in sys.argv[1:]:
+            if not path.exists() or path.read_text() != text:
+                stale.append(name)
+        else:
+            path.write_text(text)
+    if stale:
+        print(f"not up to date: {', '.join(stale)}; run python docs/generate.py", file=sys.stderr)
+    return bool(stale)
+
+
+def configuration() -> str:
+    """Return the page about settings."""
+    parts: list[str] = []
+    parts.append(
+        f"# Configuration\n\n{NOTICE}"
+        f"One TOML file. It is looked for in this order: `--config FILE`, `${config.ENVIRONMENT_VARIABLE}`, "
+        f"`./{config.FILE_NAME}`, `{config.SYSTEM_FILE}`. Every key has a default and an empty file is valid; an "
+        "unknown key is an error. `prefork-logd check` prints the effective configuration, or every error with its "
+        "line.\n\n"
+        "The flags `--bind`, `--workers` and `--state-dir` take the place of the keys of the same name.\n\n"
+        "*Live* keys are taken by `prefork-logd reload`; the others wait for a restart, and reload names them.\n"
+    )
+    for table, kind in {**TABLES, "output": OutputSettings}.items():
+        header = f"[[{table}]]" if table == "output" else f"[{table}]"
+        parts.append(f"\n## `{header}`\n\n{(kind.__doc__ or '').strip()}\n\n")
+        parts.append("| key | type | default | live | what it is |\n|---|---|---|---|---|\n")
+        types = get_type_hints(kind, include_extras=True)
+        for field in msgspec.structs.fields(kind):
+            hint = types[field.name]
+            meta = next(meta for meta in hint.__metadata__ if isinstance(meta, Meta) and meta.description)
+            live = "yes" if config.is_live(hint) else "no"
+            parts.append(
+                f"| `{field.name}` | {_type(hint)} | `{_toml(field.default)}` | {live} | {meta.description} |\n"
+            )
+    parts.append(
+        '\nDurations are a number and `ms`, `s`, `m`, `h`, `d` or `w`, as a string: `"30s"`, `"1d"`. An output '
+        "without a name is called after its file. Several outputs are several `[[output]]` tables; none is one output "
+        "named `records` in `records.jsonl`.\n\n## `store`\n\n"
+        "This version writes files only: `store = []` is valid, a `[[store]]` table is an error that says so.\n\n"
+        "## The defaults\n\n```toml\n"
+        + config.effective(config.loads("", "", {"state_dir": "/var/lib/prefork-logd"}))
+        + "```\n"
+    )
+    return "".join(parts)
+
+
+def _type(hint: Any) -> str:
+    schema = msgspec.json.schema(hint)
+    if "anyOf" in schema:
+        return " or ".join(_type_name(part) for part in schema["anyOf"])
+    return _type_name(schema)
+
+
+def _type_name(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return ", ".join(f'`"{value}"`' for value in schema["enum"])
+    names = {"integer": "whole number", "array": "list of strings"}
+    name = names.get(schema["type"], schema["type"])
+    bounds = [f"{word} {schema[key]:,}" for key, word in (("minimum", "from"), ("maximum", "to")) if key in schema]
+    return " ".join((name, *bounds))
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return msgspec.json.encode(value).decode()
+
+
+def signal_page() -> str:
+    """Return the page about signals."""
+    rows = "".join(
+        f"| {use.signal.name} | {f'`{use.verb}`' if use.verb else ''} | {use.meaning} |\n" for use in signals.TABLE
+    )
+    return (
+        f"# Signals\n\n{NOTICE}What the master does on a signal. Send them to the pid in `prefork-logd.pid`; children "
+        "are left to the master, and ignore what a terminal or a careless `pkill` sends them (SIGKILL "
+        f"apart, which they survive as a family).\n\n| signal | verb | what it does |\n|---|---|---|\n{rows}\n"
+        "`prefork-logd reload` asks on the control socket instead of sending SIGHUP, because it wants to tell the "
+        "outcome; both do the same. A storm of signals leads to one reload at a time and at most one waiting.\n"
+    )
+
+
+def processes() -> str:
+    """Return the page about the life cycle of a child."""
+    states = "".join(f"| {state.name} | {state.value} |\n" for state in State)
+    events = "".join(f"| {event.name} | {event.value} |\n" for event in Event)
+    actions = "".join(f"| {action.name} | {action.value} |\n" for action in Action)
+    table = "".join(
+        f"| {state.name} | {event.name} | {transition.state.name} | {transition.action.name} |\n"
+        for (state, event), transition in TABLE.items()
+    )
+    return (
+        f"# Processes\n\n{NOTICE}A child's life, as the master sees it (`processes/states.py`).\n\n"
+        f"| state | a child that |\n|---|---|\n{states}\n| event | a child |\n|---|---|\n{events}\n"
+        f"| action | the master's deed |\n|---|---|\n{actions}\n"
+        f"| in state | on event | goes to | and the master does |\n|---|---|---|---|\n{table}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""Connections spread over the workers, and none waits for a worker that does not come."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefork_logd.net.balance import PATIENCE_S, Load, Share
+
+
+class Board:
+    """What the workers show of themselves."""
+
+    def __init__(self, workers: int) -> None:
+        self.connections = dict.fromkeys(range(1, workers + 1), 0)
+        self.accepted = dict.fromkeys(range(1, workers + 1), 0)
+
+    def loads(self) -> list[Load]:
+        return [Load(slot, self.connections[slot], self.accepted[slot]) for slot in self.connections]
+
+    def accept(self, slot: int) -> None:
+        self.connections[slot] += 1
+        self.accepted[slot] += 1
+
+    def share(self, slot: int) -> Share:
+        return Share(slot, self.loads, 10_000, 5_000)
+
+
+@given(st.integers(1, 8), st.integers(0, 400), st.integers(0, 2**32))
+def test_whoever_asks_first_the_shares_stay_even(workers: int, connections: int, seed: int) -> None:
+    """Somebody takes each connection, and nobody ends more than a fifth above another (or a few, where few are)."""
+    board, order = Board(workers), random.Random(seed)
+    shares = {slot: board.share(slot) for slot in board.connections}
+    for _ in range(connections):
+        takers = [slot for slot in shares if shares[slot].is_my_turn(0.0)]
+        assert takers
+        board.accept(order.choice(takers))
+    most, least = max(board.connections.values()), min(board.connections.values())
+    assert most - least <= max(2, least // 5)
+
+
+def test_a_worker_that_makes_no_progress_is_counted_out_until_it_does() -> None:
+    """What waits for a stopped worker is taken by the others, evenly, after a moment of patience."""
+    board = Board(3)
+    for slot in (2, 3):
+        for _ in range(10):
+            board.accept(slot)
+    share = board.share(2)
+    assert not share.is_my_turn(1.0)
+    assert not share.is_my_turn(1.0 + PATIENCE_S / 2)
+    assert share.is_my_turn(1.0 + PATIENCE_S)
+    board.accept(2)
+    assert share.is_my_turn(1.1), "the stopped one stays counted out"
+    board.accept(2)
+    assert not share.is_my_turn(1.1), "but the living ones still share"
+    board.accept(1)
+    assert not share.is_my_turn(2.0), "and once it moves again it is the emptiest"
+
+
+def test_progress_of_the_emptiest_renews_the_patience() -> None:
+    """A busy worker that does accept is left its connections."""
+    board = Board(2)
+    for _ in range(20):
+        board.accept(2)
+    share = board.share(2)
+    for step in range(10):
+        assert not share.is_my_turn(step * PATIENCE_S * 0.9)
+        board.accept(1)
+
+
+def test_room_is_bounded_for_one_and_for_all() -> None:
+    """No worker holds more than it can, and all together no more than they may."""
+    board = Board(2)
+    share = Share(1, board.loads, 5, 3)
+    for _ in range(3):
+        assert share.has_room()
+        board.accept(1)
+    assert not share.has_room()
+    board.connections[1] = 1
+    for _ in range(4):
+        board.accept(2)
+    assert not share.has_room()
+    share.max_connections = 6
+    assert share.has_room()
