@@ -66,7 +66,7 @@ class _Lines:
 
     def find(self, table: str, index: int, key: str) -> int:
         """Return the line of a key, else of its table, else 0."""
-        for place in ((table, index, key), (table, index, ""), ("", 0, table)):
+        for place in ((table, index, key), (table, index, ""), ("", 0, table), (key, 0, "")):
             if place in self._lines:
                 return self._lines[place]
         return 0

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from prefork_logd.errors import ExitStatus, ProcessError
 from prefork_logd.log import FILE_VARIABLE
+from prefork_logd.settings import WRITER_LOCK
 
 if TYPE_CHECKING:
     import signal
@@ -183,11 +184,11 @@ def prepare_state_dir(path: Path, user: str) -> None:
         if user and not existed:
             account = _account(user)
             os.chown(path, account.pw_uid, account.pw_gid)
-        with (path / "writer.lock").open("ab"):
+        with (path / WRITER_LOCK).open("ab"):
             pass
         if user:
             account = _account(user)
-            os.chown(path / "writer.lock", account.pw_uid, account.pw_gid)
+            os.chown(path / WRITER_LOCK, account.pw_uid, account.pw_gid)
     except OSError as error:
         raise ProcessError(
             f"{path}: cannot be used as state directory: {error.strerror}; make it writable, or give another with "

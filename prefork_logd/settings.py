@@ -22,9 +22,9 @@ from msgspec import Meta
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-OWN_FILES = ("prefork-logd.pid", "prefork-logd.log", "control.sock", "rejected.jsonl")
+OWN_FILES = ("prefork-logd.pid", "prefork-logd.log", "control.sock", "rejected.jsonl", "writer.lock")
 """What the collector itself keeps in state_dir."""
-PID_FILE, LOG_FILE, CONTROL_SOCKET, REJECTED_FILE = OWN_FILES
+PID_FILE, LOG_FILE, CONTROL_SOCKET, REJECTED_FILE, WRITER_LOCK = OWN_FILES
 
 MAX_OUTPUTS = 1024
 """The scoreboard has this many places for outputs."""

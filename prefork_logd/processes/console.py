@@ -75,7 +75,7 @@ class Console:
         try:
             self._asked(verb, client.answer)
         except Exception as error:  # noqa: BLE001 - a question must not end the collector
-            LOGGER.error("cannot answer %r: %s", verb, describe_bug(error))  # noqa: TRY400 - one line is enough
+            LOGGER.error("cannot answer %r: %s", verb, describe_bug(error))
             client.answer({"error": describe_bug(error)})
 
     def forget(self, client: _Client) -> None:

@@ -25,6 +25,7 @@ from prefork_logd.processes import control
 from prefork_logd.processes.sinks import Sinks
 from prefork_logd.processes.source import Source
 from prefork_logd.scoreboard import WRITER_SLOT, Field, Scoreboard
+from prefork_logd.settings import WRITER_LOCK
 
 if TYPE_CHECKING:
     import socket
@@ -37,7 +38,6 @@ TURN_BYTES = 4 << 20
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.05, 1.0
 OTHER_WRITER_S = 10.0
 """How long a writer that a dead master left behind may take to finish."""
-LOCK_FILE = "writer.lock"
 
 
 class Writer:
@@ -83,7 +83,7 @@ class Writer:
 
     def _wait_for_other_writer(self) -> str:
         """Take the lock that makes this the only writer; return what is wrong if it cannot be had."""
-        path = Path(self._configurations[-1].settings.server.state_dir) / LOCK_FILE
+        path = Path(self._configurations[-1].settings.server.state_dir) / WRITER_LOCK
         try:
             lock_fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:

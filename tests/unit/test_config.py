@@ -1,0 +1,226 @@
+"""A configuration is taken whole, or every reason against it is told with its place."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from prefork_logd import config
+from prefork_logd.errors import ConfigError
+from prefork_logd.settings import OWN_FILES, OutputSettings, Settings
+
+STATE = {"state_dir": "/state"}
+
+
+def problems(text: str, source: str = "x.toml", **overrides: object) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        config.loads(text, source, {**STATE, **overrides})
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_an_empty_file_is_valid() -> None:
+    """Every key has a default: one JSON output in the state directory."""
+    settings = config.loads("", "", STATE)
+    assert [(output.name, output.path, output.format) for output in settings.output] == [
+        ("records", "/state/records.jsonl", "json")
+    ]
+    assert settings.server.bind == ("127.0.0.1:9020",)
+    assert settings.limits.max_record_bytes == 1_048_576
+
+
+def test_the_whole_example_of_the_contract_is_valid() -> None:
+    """Every key that is promised is taken."""
+    settings = config.loads(
+        """
+        [server]
+        bind = ["127.0.0.1:9020", "[::1]:0", "unix:/run/x.sock"]
+        workers = "auto"
+        state_dir = "/state"
+        durability = "synced"
+        user = ""
+        [limits]
+        max_record_bytes = 1_048_576
+        max_connections = 10_000
+        [[output]]
+        name = "all"
+        path = "/var/log/prefork-logd/all.jsonl"
+        format = "json"
+        template = "%(asctime)s %(levelname)s %(name)s %(message)s"
+        level = "NOTSET"
+        loggers = []
+        rotate_bytes = 0
+        rotate_every = ""
+        keep = 10
+        compress = "none"
+        """
+    )
+    assert settings.output[0].name == "all"
+    assert settings.server.worker_count >= 1
+    assert config.loads("store = []").output == config.loads("").output
+
+
+def test_every_problem_is_told_at_once_with_its_line() -> None:
+    """One run of `check` is enough to mend a file."""
+    told = problems(
+        "\n".join(
+            [
+                "[server]",
+                "workers = 0",
+                'bindd = ["x"]',
+                "[limits]",
+                'max_record_bytes = "a"',
+                "[[output]]",
+                'path = "a"',
+                'level = "X"',
+                "[[output]]",
+                'path = "b"',
+                'rotate_every = "3"',
+                "[[store]]",
+                'type = "sqlite"',
+                "[foo]",
+            ]
+        )
+    )
+    assert [problem.split(": ")[0] for problem in told] == [
+        "x.toml:2",
+        "x.toml:3",
+        "x.toml:5",
+        "x.toml:8",
+        "x.toml:11",
+        "x.toml:12",
+        "x.toml:14",
+    ]
+    assert "did you mean 'bind'" in told[1]
+    assert told[4].startswith("x.toml:11: output[2].rotate_every: ")
+    assert "this version writes files only" in told[5]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[server]\nbind = []", "server.bind"),
+        ('[server]\nbind = ["nowhere"]', "is no address"),
+        ('[server]\nbind = ["::1:9020"]', "brackets"),
+        ('[server]\nbind = ["[::g]:1"]', "no IPv6 address"),
+        ('[server]\nbind = ["h:70000"]', "no port"),
+        ('[server]\nbind = ["unix:"]', "names no path"),
+        ('[server]\nbind = ["a:1", "a:1"]', "twice"),
+        ('[server]\nstate_dir = "a\\u0000b"', "NUL"),
+        ('[server]\ndurability = "maybe"', "server.durability"),
+        ("[limits]\nmax_record_bytes = 10", ">= 1024"),
+        ('[limits]\nrecord_timeout = "soon"', "is no duration"),
+        ('[limits]\ndrain_timeout = "0s"', "longer than nothing"),
+        ('[[output]]\ntemplate = "%(message)q"', "is no directive"),
+        ('[[output]]\ntemplate = "100%"', "is no directive"),
+        ('[[output]]\ntemplate = "%(message)99999s"', "is no directive"),
+        ('[[output]]\ntemplate = " "', "is empty"),
+        ('[[output]]\nloggers = [""]', "empty name"),
+        ('[[output]]\nname = "a b"', "output.name"),
+        ('[[output]]\nmode = "rw"', "output.mode"),
+        ('[[output]]\npath = "rejected.jsonl"', "the collector's own file"),
+        ('[[output]]\npath = "a"\n[[output]]\nname = "b"\npath = "./a"', "the file of output"),
+        ('[[output]]\nname = "a"\n[[output]]\nname = "a"\npath = "c"', "taken by an output above"),
+        ('[[output]]\nrotate_every = "10ms"', "one second or more"),
+        ("output = []", "every record would be lost"),
+        ("output = 3", "[[output]]"),
+        ("server = 3", "must be a table"),
+        ("[server\nx = 1", "x.toml:1"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_explained(text: str, said: str) -> None:
+    """Each problem names its key, and says what would do."""
+    assert any(said in problem for problem in problems(text)), problems(text)
+
+
+def test_flags_take_the_place_of_keys_and_are_named_when_wrong() -> None:
+    """The command line counts more than the file."""
+    settings = config.loads("[server]\nworkers = 3", "", {**STATE, "workers": 5, "bind": ("h:1",)})
+    assert (settings.server.workers, settings.server.bind) == (5, ("h:1",))
+    assert problems("", bind=("nowhere",))[0].startswith("--bind: ")
+    assert problems("", workers="many")[0].startswith("--workers: ")
+
+
+def test_an_output_is_called_after_its_file_and_a_file_after_its_output() -> None:
+    """Every key has a default, with several outputs, too."""
+    settings = config.loads(
+        '[[output]]\npath = "/a/all.jsonl"\n[[output]]\npath = "/b/all.jsonl"\n'
+        '[[output]]\nname = "errors"\nformat = "text"',
+        "",
+        STATE,
+    )
+    assert [(output.name, output.path) for output in settings.output] == [
+        ("all", "/a/all.jsonl"),
+        ("all-2", "/b/all.jsonl"),
+        ("errors", "/state/errors.log"),
+    ]
+
+
+def test_what_is_printed_is_what_is_meant() -> None:
+    """The effective configuration, read again, is the same."""
+    settings = config.loads('[[output]]\nname = "e"\nlevel = 35\nloggers = ["a.b"]', "", STATE)
+    again = config.loads(config.effective(settings))
+    assert again == settings
+    assert tomllib.loads(config.effective(settings))["store"] == []
+
+
+def test_files_are_looked_for_in_the_documented_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flag, environment, working directory, system."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(config, "SYSTEM_FILE", tmp_path / "system.toml")
+    assert config.find_file(None, {}) is None
+    (tmp_path / "system.toml").touch()
+    assert config.find_file(None, {}) == tmp_path / "system.toml"
+    Path(config.FILE_NAME).touch()
+    assert config.find_file(None, {}) == Path(config.FILE_NAME)
+    assert config.find_file(None, {config.ENVIRONMENT_VARIABLE: "e.toml"}) == Path("e.toml")
+    assert config.find_file("f.toml", {config.ENVIRONMENT_VARIABLE: "e.toml"}) == Path("f.toml")
+
+
+@pytest.mark.parametrize("content", [None, b"\xff"])
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
+    """A file that was named and is missing, or is no text, is an error and not an empty one."""
+    path = tmp_path / "c.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"c\.toml"):
+        config.load(path)
+
+
+def test_a_broken_file_still_tells_the_state_directory(tmp_path: Path) -> None:
+    """`status` and `reload` find the running collector although its file became invalid."""
+    path = tmp_path / "c.toml"
+    path.write_text('[server]\nstate_dir = "/there"\nnonsense = 1')
+    assert config.state_dir_of(path) == "/there"
+    path.write_text("[server")
+    assert config.state_dir_of(path) is None
+    assert config.state_dir_of(None) is None
+
+
+def test_changes_are_told_apart_by_whether_they_can_be_live() -> None:
+    """Reload names what it took and what waits for a restart, and keeps the latter."""
+    old = config.loads('[server]\nbind = ["h:1"]\nworkers = 1', "", STATE)
+    new = config.loads(
+        '[server]\nbind = ["h:2"]\nworkers = 2\n[limits]\nmax_connections = 5\n[[output]]\nlevel = "INFO"', "", STATE
+    )
+    assert config.changes(old, new) == (["server.workers", "limits.max_connections", "output"], ["server.bind"])
+    merged = config.with_live_changes(old, new)
+    assert merged.server.bind == ("h:1",)
+    assert (merged.server.workers, merged.limits.max_connections) == (2, 5)
+    assert config.changes(old, old) == ([], [])
+
+
+def test_levels_and_durations_mean_what_logging_and_people_mean() -> None:
+    """Names of logging's, numbers, and the usual units."""
+    assert OutputSettings(level="warning").levelno == 30
+    assert OutputSettings(level="-5").levelno == -5
+    assert OutputSettings(level=25).levelno == 25
+    assert OutputSettings(rotate_every="1h").rotate_every_s == 3600
+    assert Settings().limits.record_timeout_s == 30
+
+
+def test_the_collectors_own_files_cannot_be_outputs() -> None:
+    """Nobody's records go into the pid file."""
+    for name in OWN_FILES:
+        assert "own file" in problems(f'[[output]]\npath = "{name}"')[0]
