@@ -26,7 +26,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     depth: int = 200
     """Of the result, in nested lists and objects. `plain` and the JSON encoder recurse once for each."""
     nodes: int = 50_000
-    """Values in the result; one that is referred to a hundred times counts a hundred times."""
+    """Values in the result, lists and dicts twice, keys too; what is referred to a hundred times counts as often."""
     text_characters: int = 2_097_152
     """Characters in the result, counted like nodes; `text_per_byte` times the frame's length comes on top."""
     text_per_byte: int = 4

@@ -29,7 +29,7 @@ def run(frame: bytes, budget: Budget) -> Node:
     try:
         return machine.run()
     except IndexError:
-        if machine.position >= len(frame):
+        if machine.position + 1 >= len(frame):  # the operand or the next opcode is what is missing
             raise RecordRejected("truncated", f"ends after {len(frame)} bytes, without STOP") from None
         machine.malformed("stack or memo underflow")
     except UnicodeDecodeError:

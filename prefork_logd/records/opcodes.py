@@ -272,11 +272,14 @@ def _unescape(match: re.Match[bytes]) -> bytes:
 
 def _read_reconstructor(_: Machine, args: list[Node]) -> Node:
     """copyreg._reconstructor(class, base, state): an instance, made from `state` if the base is a builtin type."""
-    if len(args) != 3 or type(args[0]) is not Symbol:
-        return None
-    base = args[1]
-    plain = type(base) is Symbol and (base.module, base.name) == ("builtins", "object")
-    return Object(args[0], [] if plain else [args[2]])
+    match args:
+        case [Symbol() as callee, Symbol(path="object"), _]:
+            return Object(callee, [])
+        case [Symbol() as callee, Symbol(path="tuple"), Tuple() as fields]:  # a namedtuple, most of the time
+            return Object(callee, fields.items)
+        case [Symbol() as callee, Symbol(), state]:
+            return Object(callee, [state])
+    return None
 
 
 def _read_newobj(machine: Machine, args: list[Node]) -> Node:
@@ -298,7 +301,7 @@ def _read_newobj_ex(_: Machine, args: list[Node]) -> Node:
 def _read_getattr(machine: Machine, args: list[Node]) -> Node:
     """getattr(class, name): how a nested name is written below protocol 4."""
     match args:
-        case [Symbol() as owner, str() as name] if len(name) <= machine.budget.name_characters - len(owner.name):
+        case [Symbol() as owner, str() as name] if len(owner.name) + len(name) < machine.budget.name_characters:
             return Symbol(owner.module, f"{owner.name}.{name}")
     return None
 

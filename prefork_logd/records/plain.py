@@ -81,6 +81,7 @@ class Reader:
     def _container(self, node: Node, depth: int) -> Plain:
         if depth >= self._depth:
             raise exceeded("nested values")
+        self._nodes_left -= 1  # once more: it costs several times what a scalar does
         marker = id(node)
         if marker in self._path:
             return CYCLE

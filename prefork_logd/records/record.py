@@ -59,6 +59,8 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """When the frame was complete, in seconds since 1970."""
 
 
+msgspec.convert({"created": 0.0}, Record)  # resolves the annotations, once and not on a client's word
+
 INTEGER_FIELDS = frozenset({"levelno", "lineno", "process", "thread"})
 OWN_FIELDS = frozenset({"created", "time", "message", "extra", "peer", "received"})
 """Fields that are not simply the attribute of the same name."""
@@ -80,7 +82,7 @@ def make_record(attributes: Mapping[str, Plain], peer: str, received: float) -> 
     if type(message) is str and attributes.get("args") is None and attributes.get("exc_info") is None:
         try:
             record = msgspec.convert(attributes, Record)
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, UnicodeEncodeError):  # the latter for a key with a lone surrogate
             return _fit(attributes, peer, received)
         # What the client may have sent under the names of our own fields is among the extra ones now.
         record.extra = {key: attributes[key] for key in attributes if key not in NOT_EXTRA}

@@ -18,6 +18,8 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from prefork_logd.records.budget import Plain
 
 
@@ -28,18 +30,16 @@ MAX_LONG_TEXTS = 16
 """A text above 255 bytes is stepped over outside the regular expression; this many in one record."""
 
 _FINITE_FLOAT = rb"G(?![\x7f\xff][\xf0-\xff]).{8}"
-_SCALARS = rb"N|K.|%s|M..|J....|I0[01]\n|L-?[0-9]{1,18}L\n" % _FINITE_FLOAT
+_SCALARS = rb"N|K.|%s|M..|J....|I(?:0[01]|0|-?[1-9][0-9]{0,17})\n|L-?[0-9]{1,18}L\n" % _FINITE_FLOAT
+_SCALARS_2 = _SCALARS + (rb"|\x88|\x89|\x8a(?:\x00|\x01.|\x02..|\x03.{3}|\x04.{4}|\x05.{5}|\x06.{6}|\x07.{7}|\x08.{8})")
+"""From protocol 2 on."""
 
 
 class Grammar(NamedTuple):
-    """The flat records of one pickle dialect."""
+    """The flat records of one pickle dialect, behind the opening."""
 
-    run: re.Pattern[bytes]
-    """The opening and up to MAX_ITEMS items."""
-    more: re.Pattern[bytes]
-    """Items after a long text, perhaps none."""
-    long_item: re.Pattern[bytes]
-    """A key and the opcode and length of a long text, which is the only group."""
+    items: re.Pattern[bytes]
+    """Items, as many as there are, and perhaps a key with the opcode and length of a long text, the only group."""
     memoize: re.Pattern[bytes]
     """What may follow a text."""
 
@@ -50,85 +50,67 @@ def _counted(opcode: bytes, length_tail: bytes) -> bytes:
     return opcode + b"(?:" + lengths + b")"
 
 
-def _grammar(
-    opening: bytes, texts: bytes, long_text: bytes, *, memoize: bytes, reference: bytes, extra: bytes
-) -> Grammar:
+def _grammar(texts: bytes, long_text: bytes, memoize: bytes, reference: bytes, scalars: bytes) -> Grammar:
     text = b"(?:" + texts + b")" + memoize
     key = b"(?:" + text + b"|" + reference + b")"
-    value = b"(?:" + text + b"|" + reference + b"|" + _SCALARS + extra + b")"
-    item = key + value
-    return Grammar(
-        re.compile(opening + b"(?:" + item + b"){0,%d}" % MAX_ITEMS, re.DOTALL),
-        re.compile(b"(?:" + item + b"){0,%d}" % MAX_ITEMS, re.DOTALL),
-        re.compile(key + long_text, re.DOTALL),
-        re.compile(memoize, re.DOTALL),
-    )
-
-
-_PROTOCOL_2 = rb"|\x88|\x89|\x8a(?:\x00|\x01.|\x02..|\x03.{3}|\x04.{4}|\x05.{5}|\x06.{6}|\x07.{7}|\x08.{8})"
+    value = b"(?:" + text + b"|" + reference + b"|" + scalars + b")"
+    items = b"(?:" + key + value + b"){0,%d}" % MAX_ITEMS
+    return Grammar(re.compile(items + b"(?:" + key + long_text + b")?", re.DOTALL), re.compile(memoize, re.DOTALL))
 
 
 @functools.cache
-def _python3(opening: bytes, extra: bytes) -> Grammar:
-    """Protocols 1 to 3 of Python 3, which memoizes every text and the dict as number 0."""
-    text = _counted(b"X", rb"\x00\x00\x00")
-    return _grammar(
-        opening + rb"\}q\x00\(", text, rb"X(..\x00\x00)", memoize=rb"q.", reference=rb"h[^\x00]", extra=extra
-    )
+def _python3(scalars: bytes) -> Grammar:
+    """Protocols 1 to 3 of Python 3, which memoizes every text, and the dict as number 0."""
+    return _grammar(_counted(b"X", rb"\x00\x00\x00"), rb"X(..\x00\x00)", rb"q.", rb"h[^\x00]", scalars)
 
 
 @functools.cache
-def _python2(opening: bytes, extra: bytes) -> Grammar:
-    """Protocols 1 and 2 of Python 2, which memoizes what is referred to elsewhere and the dict as number 1."""
-    text = _counted(b"X", rb"\x00\x00\x00") + b"|" + _counted(b"U", b"")
-    return _grammar(
-        opening + rb"\}q\x01\(", text, rb"[XT](..\x00\x00)", memoize=rb"(?:q.)?", reference=rb"h[^\x01]", extra=extra
-    )
+def _python2(scalars: bytes) -> Grammar:
+    """Protocols 1 and 2 of Python 2, which memoizes what is referred to elsewhere, and the dict as number 1."""
+    texts = _counted(b"X", rb"\x00\x00\x00") + b"|" + _counted(b"U", b"")
+    return _grammar(texts, rb"[XT](..\x00\x00)", rb"(?:q.)?", rb"h[^\x01]", scalars)
 
 
 @functools.cache
 def _framed() -> Grammar:
-    """Protocols 4 and 5, which memoize by MEMOIZE. The FRAME's length is for the unpickler to compare."""
-    text = _counted(rb"\x8c", b"")
-    opening = rb"\x80[\x04\x05]\x95.{8}\}\x94\("
-    return _grammar(opening, text, rb"X(..\x00\x00)", memoize=rb"\x94", reference=rb"h[^\x00]", extra=_PROTOCOL_2)
+    """Protocols 4 and 5, which memoize every text by MEMOIZE, and the dict as number 0."""
+    return _grammar(_counted(rb"\x8c", b""), rb"X(..\x00\x00)", rb"\x94", rb"h[^\x00]", _SCALARS_2)
 
 
-def _grammar_of(frame: bytes) -> Grammar | None:
-    head = frame[:5]
-    if head.startswith(b"}q\x00"):
-        return _python3(b"", b"")
-    if head.startswith(b"}q\x01"):
-        return _python2(b"", b"")
-    if head.startswith((b"\x80\x04", b"\x80\x05")):
-        return _framed()
-    if head.startswith((b"\x80\x02}q\x00", b"\x80\x03}q\x00")):
-        return _python3(rb"\x80[\x02\x03]", _PROTOCOL_2)
-    if head.startswith(b"\x80\x02}q\x01"):
-        return _python2(rb"\x80\x02", _PROTOCOL_2)
-    return None
+_OPENINGS: dict[bytes, Callable[[], Grammar]] = {
+    b"}q\x00(": lambda: _python3(_SCALARS),
+    b"}q\x01(": lambda: _python2(_SCALARS),
+    b"\x80\x02}q\x00(": lambda: _python3(_SCALARS_2),
+    b"\x80\x03}q\x00(": lambda: _python3(_SCALARS_2),
+    b"\x80\x02}q\x01(": lambda: _python2(_SCALARS_2),
+}
+_FRAMED_OPENING = re.compile(rb"\x80[\x04\x05]\x95..\x00{6}\}\x94\(", re.DOTALL)
+"""The FRAME's length, which fits two bytes here, is for the unpickler to compare."""
 
 
 def is_flat(frame: bytes) -> bool:
     """Tell whether every byte of the frame belongs to one flat dict of scalars."""
-    grammar = _grammar_of(frame)
-    match = grammar and len(frame) <= MAX_BYTES and grammar.run.match(frame)
-    if not grammar or not match:
+    if len(frame) > MAX_BYTES:
         return False
-    position = match.end()
-    for _ in range(MAX_LONG_TEXTS):
-        if len(frame) - position == 2:
-            break
-        item = grammar.long_item.match(frame, position)
-        if item is None:
+    position = 4 if frame[:4] in _OPENINGS else 6
+    grammar = _OPENINGS.get(frame[:position])
+    if grammar is None:
+        opening = _FRAMED_OPENING.match(frame)
+        if opening is None:
             return False
-        position = item.end() + int.from_bytes(item[1], "little")
-        after = grammar.memoize.match(frame, position)
-        items = after and grammar.more.match(frame, after.end())
-        if not items:
+        grammar, position = _framed, opening.end()
+    items, memoize = grammar()
+    for _ in range(MAX_LONG_TEXTS + 1):
+        match = items.match(frame, position)
+        if match is None:  # pragma: no cover - it matches no items at all, too
             return False
-        position = items.end()
-    return frame[position:] == b"u."
+        if match[1] is None:
+            return frame[match.end() :] == b"u."
+        after = memoize.match(frame, match.end() + int.from_bytes(match[1], "little"))
+        if after is None:
+            return False
+        position = after.end()
+    return False
 
 
 def load_flat(frame: bytes) -> dict[str, Plain] | None:

@@ -1,0 +1,46 @@
+"""Values and attributes for property tests."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+
+bounded = settings(deadline=None, derandomize=True, database=None, max_examples=150)
+"""Reproducible, and the same on a busy machine."""
+
+texts = st.text(st.characters(codec=None), max_size=300)
+"""Any text, lone surrogates included."""
+integers = st.integers(-(1 << 200), 1 << 200)
+scalars = st.none() | st.booleans() | integers | st.floats(allow_nan=False, allow_infinity=False) | texts
+plain = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=5) | st.dictionaries(texts, inner, max_size=5), max_leaves=20
+)
+NAMES = [
+    "name",
+    "msg",
+    "args",
+    "levelname",
+    "levelno",
+    "pathname",
+    "filename",
+    "module",
+    "exc_info",
+    "exc_text",
+    "stack_info",
+    "lineno",
+    "funcName",
+    "created",
+    "msecs",
+    "relativeCreated",
+    "thread",
+    "threadName",
+    "processName",
+    "process",
+    "taskName",
+    "message",
+    "asctime",
+    "time",
+    "peer",
+    "received",
+    "extra",
+]
+flat_attributes = st.dictionaries(st.sampled_from(NAMES) | texts, scalars, min_size=2, max_size=40)
+attributes = st.dictionaries(st.sampled_from(NAMES) | texts, plain, max_size=25)
