@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def show_status(document: dict[str, Any]) -> None:
                     output["name"] + (" [red](failing)[/red]" if output["failing"] else ""),
                     f"{output['records']:,}",
                     f"{output['bytes']:,}",
-                    output["path"],
+                    escape(output["path"]),
                 )
                 for output in document["outputs"]
             ),

@@ -1,0 +1,154 @@
+"""The loop gives every handler its turn, and every timer its time."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from prefork_logd.net.loop import EDGE, ENDED, READ, Loop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Recorder:
+    """A handler that notes what it is told, and may act."""
+
+    def __init__(self, act: Callable[[int], None] | None = None) -> None:
+        self.events: list[int] = []
+        self._act = act
+
+    def ready(self, events: int) -> None:
+        self.events.append(events)
+        if self._act is not None:
+            self._act(events)
+
+
+@pytest.fixture
+def loop() -> Iterator[Loop]:
+    loop = Loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    yield ours, theirs
+    ours.close()
+    theirs.close()
+
+
+def test_an_edge_is_told_once(loop: Loop, pair: tuple[socket.socket, socket.socket]) -> None:
+    """With EDGE a change is reported when it happens, and not again."""
+    ours, theirs = pair
+    handler = Recorder()
+    loop.add(ours.fileno(), handler, READ | EDGE)
+    theirs.send(b"x")
+    loop.turn(0)
+    loop.turn(0)
+    assert handler.events == [READ]
+    theirs.send(b"y")
+    loop.turn(0)
+    assert handler.events == [READ, READ]
+
+
+def test_who_asks_again_comes_after_those_who_are_ready(loop: Loop, pair: tuple[socket.socket, socket.socket]) -> None:
+    """Another turn is given after the events, once for each time it was asked for."""
+    ours, theirs = pair
+    order: list[str] = []
+    busy = Recorder(lambda _: order.append("again"))
+    loop.add(ours.fileno(), Recorder(lambda _: order.append("ready")), READ | EDGE)
+    loop.again(busy)
+    theirs.send(b"x")
+    loop.turn()
+    assert order == ["ready", "again"]
+    assert busy.events == [ENDED]
+    loop.turn(0)
+    assert order == ["ready", "again"]
+
+
+def test_asking_again_within_a_turn_is_for_the_next(loop: Loop) -> None:
+    """A handler that always asks again cannot keep a turn from ending."""
+    greedy = Recorder()
+    greedy._act = lambda _: loop.again(greedy)
+    loop.again(greedy)
+    loop.turn()
+    loop.turn()
+    assert len(greedy.events) == 2
+
+
+def test_a_removed_descriptor_is_told_nothing_more(loop: Loop) -> None:
+    """A handler that removes another in the same turn silences it."""
+    pairs = [socket.socketpair() for _ in range(2)]
+    handlers: list[Recorder] = []
+
+    def remove_other(me: int) -> Callable[[int], None]:
+        return lambda _: loop.remove(pairs[1 - me][0].fileno())
+
+    for index, (ours, theirs) in enumerate(pairs):
+        handlers.append(Recorder(remove_other(index)))
+        loop.add(ours.fileno(), handlers[index], READ | EDGE)
+        theirs.send(b"x")
+    loop.turn(0)
+    assert sum(len(handler.events) for handler in handlers) == 1
+    for ends in pairs:
+        for end in ends:
+            end.close()
+
+
+def test_timers_fire_in_order_and_once(loop: Loop) -> None:
+    """The earliest first, and none before its time or after it was cancelled."""
+    fired: list[str] = []
+    loop.later(0.002, lambda: fired.append("second"))
+    loop.later(0.001, lambda: fired.append("first"))
+    cancelled = loop.later(0.0, lambda: fired.append("never"))
+    cancelled.cancel()
+    last = loop.later(0.003, loop.stop)
+    assert last.pending
+    loop.run()
+    assert fired == ["first", "second"]
+    assert not last.pending
+    assert not cancelled.pending
+
+
+def test_a_timer_may_set_another(loop: Loop) -> None:
+    """Repeating is setting anew."""
+    fired: list[int] = []
+
+    def fire() -> None:
+        fired.append(len(fired))
+        if len(fired) == 3:
+            loop.stop()
+        else:
+            loop.later(0, fire)
+
+    loop.later(0, fire)
+    loop.run()
+    assert fired == [0, 1, 2]
+
+
+def test_work_is_passed_on_at_the_end_of_each_turn(loop: Loop) -> None:
+    """`after_turn` comes after every handler and timer of the turn."""
+    order: list[str] = []
+    loop.after_turn(lambda: order.append("end"))
+    loop.later(0, lambda: order.append("timer"))
+    loop.again(Recorder(lambda _: order.append("handler")))
+    loop.turn()
+    assert order == ["handler", "timer", "end"]
+
+
+def test_the_other_side_closing_is_readiness(loop: Loop) -> None:
+    """End-of-file reaches the handler as an event, and reading tells what it is."""
+    read_fd, write_fd = os.pipe()
+    handler = Recorder()
+    loop.add(read_fd, handler, READ | EDGE)
+    os.close(write_fd)
+    loop.turn(0)
+    assert handler.events
+    assert os.read(read_fd, 1) == b""
+    os.close(read_fd)

@@ -1,0 +1,92 @@
+"""Messages arrive whole and in order, with their descriptors, and none blocks who sends it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from prefork_logd import config
+from prefork_logd.net.loop import Loop
+from prefork_logd.processes import control
+from prefork_logd.processes.control import Channel, Configuration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class End:
+    """One end of a channel that keeps what it is told."""
+
+    def __init__(self, loop: Loop, sock: object) -> None:
+        self.messages: list[object] = []
+        self.fds: list[int] = []
+        self.closed = False
+        self.channel = Channel(loop, sock, self._received, self._closed)  # type: ignore[arg-type]
+
+    def _received(self, message: object, fds: list[int]) -> None:
+        self.messages.append(message)
+        self.fds += fds
+
+    def _closed(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[End, End, Loop]]:
+    loop = Loop()
+    first, second = (End(loop, sock) for sock in Channel.pair())
+    yield first, second, loop
+    first.channel.close()
+    second.channel.close()
+    loop.close()
+
+
+def test_messages_arrive_in_order_with_their_descriptors(ends: tuple[End, End, Loop]) -> None:
+    """A descriptor that was sent is open at the other side, and closed at this one."""
+    first, second, loop = ends
+    read_fd, write_fd = os.pipe()
+    first.channel.send(control.Attach(7), [write_fd])
+    first.channel.send(control.Retire())
+    loop.turn(0)
+    assert second.messages == [control.Attach(7), control.Retire()]
+    os.write(second.fds[0], b"x")
+    assert os.read(read_fd, 1) == b"x"
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(write_fd) if write_fd != second.fds[0] else os.fstat(-1)
+    os.close(second.fds[0])
+    os.close(read_fd)
+
+
+def test_the_death_of_the_other_side_is_told_once(ends: tuple[End, End, Loop]) -> None:
+    """End-of-file ends the channel; what is sent later goes nowhere, and says nothing."""
+    first, second, loop = ends
+    first.channel.send(control.Ready("last words"))
+    first.channel.close()
+    loop.turn(0)
+    assert second.messages == [control.Ready("last words")]
+    assert second.closed
+    second.channel.send(control.Retire())
+    assert not second.channel.open
+
+
+def test_sending_to_a_stopped_child_never_blocks(ends: tuple[End, End, Loop]) -> None:
+    """What it does not take waits, in order; and of reopenings only the last."""
+    first, second, loop = ends
+    for number in range(3000):
+        first.channel.send(control.Configured(number))
+        first.channel.send(control.Reopen(number))
+    while len(second.messages) < 3000 or second.messages[-1] != control.Reopen(2999):
+        loop.turn(0)
+    configured = [message for message in second.messages if isinstance(message, control.Configured)]
+    assert configured == [control.Configured(number) for number in range(3000)]
+    assert len(second.messages) < 6000
+
+
+def test_a_configuration_of_any_size_passes_through_a_file() -> None:
+    """Settings have no bound, messages have."""
+    text = "".join(f'[[output]]\nname = "o{number}"\nlevel = {number}\n' for number in range(1000))
+    settings = config.loads(text, "", {"state_dir": "/state"})
+    configuration = Configuration(3, settings, tuple(range(1, 1001)))
+    assert Configuration.from_file(configuration.to_file()) == configuration

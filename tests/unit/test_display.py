@@ -1,0 +1,44 @@
+"""What people see: short, true, and without colour where nobody can see it."""
+
+from __future__ import annotations
+
+import pytest
+
+from prefork_logd.display import duration, show_status
+
+DOCUMENT = {
+    "version": "1.2.3",
+    "pid": 7,
+    "uptime_s": 3723.4,
+    "native": False,
+    "bind": ["[::1]:9020"],
+    "records": 1_234_567,
+    "connections": 12,
+    "rejected": 3,
+    "dropped": 0,
+    "children": [
+        {"kind": "writer", "index": 0, "pid": 8, "state": "running", "connections": 0, "records": 0, "paused": True,
+         "restarts": 0},
+        {"kind": "worker", "index": 1, "pid": None, "state": "waiting", "connections": 12, "records": 99,
+         "paused": False, "restarts": 4},
+    ],
+    "outputs": [{"name": "all", "path": "/x/[brackets]/all.jsonl", "records": 5, "bytes": 1000, "failing": True}],
+}  # fmt: skip
+
+
+def test_status_shows_what_matters_without_colour_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every process and output has a row; no escape sequence goes into a file."""
+    show_status(DOCUMENT)
+    text = capsys.readouterr().out
+    assert "\x1b" not in text
+    for part in ("1,234,567 records", "3 rejected", "[::1]:9020", "worker 1", "waiting for outputs", "all (failing)",
+                 "/x/[brackets]/all.jsonl", "up 1 h 2 min"):  # fmt: skip
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.26, "0.3 s"), (61, "1 min 1 s"), (3600, "1 h 0 min"), (90_000, "1 d 1 h")]
+)
+def test_durations_are_said_in_their_two_largest_units(seconds: float, text: str) -> None:
+    """Nobody wants to divide by 86,400."""
+    assert duration(seconds) == text

@@ -1,0 +1,66 @@
+"""Signals reach the loop as bytes on a descriptor, however many come."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from prefork_logd import signals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def receiver() -> Iterator[signals.SignalReceiver]:
+    before = {number: signal.getsignal(number) for number in (*signals.NUMBERS, signal.SIGPIPE, signal.SIGXFSZ)}
+    receiver = signals.SignalReceiver()
+    yield receiver
+    receiver.close()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_every_signal_of_the_table_is_caught(receiver: signals.SignalReceiver) -> None:
+    """Each wakes whoever watches the descriptor, and is named once."""
+    for use in signals.TABLE:
+        os.kill(os.getpid(), use.signal)
+        os.kill(os.getpid(), use.signal)
+        assert select.select([receiver.fd], [], [], 5)[0]
+        assert receiver.take() == {use.signal}
+    assert receiver.take() == set()
+
+
+def test_a_storm_of_signals_is_harmless(receiver: signals.SignalReceiver, capfd: pytest.CaptureFixture[str]) -> None:
+    """A full pipe is no error: the signal is pending anyway."""
+    for _ in range(70_000):
+        signal.raise_signal(signal.SIGHUP)
+    assert receiver.take() == {signal.SIGHUP}
+    assert capfd.readouterr().err == ""
+
+
+def test_a_verb_that_sends_a_signal_exists() -> None:
+    """The table and the command line agree."""
+    from prefork_logd.cli import cli
+
+    assert {use.verb for use in signals.TABLE if use.verb} <= set(cli.commands)
+
+
+def test_a_child_leaves_every_stop_to_the_master() -> None:
+    """A terminal's Ctrl-C reaches the whole group; only the master acts on it."""
+    read_fd, write_fd = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        signals.in_child()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGPIPE):
+            os.kill(os.getpid(), number)
+        os.write(write_fd, b"alive")
+        os._exit(0)
+    os.close(write_fd)
+    assert os.read(read_fd, 10) == b"alive"
+    os.close(read_fd)
+    assert os.waitpid(pid, 0)[1] == 0
