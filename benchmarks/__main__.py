@@ -7,27 +7,29 @@ missed is said so, and is no failure: machines differ, and so do their minutes.
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
 import sys
+import tempfile
 import time
-import traceback
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-import bench_connections
-import bench_latency
-import bench_startup
-import bench_throughput
+_HERE = Path(__file__).resolve().parent
+_BENCHMARKS = ("startup", "throughput", "connections", "latency")
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
-    from _report import Report
-
-_BENCHMARKS: dict[str, Callable[[Sequence[str]], Report]] = {
-    "startup": bench_startup.main,
-    "throughput": bench_throughput.main,
-    "connections": bench_connections.main,
-    "latency": bench_latency.main,
-}
+def _run(name: str, flags: list[str], directory: Path) -> list[str]:
+    """Run one benchmark in a process of its own, so that none inherits another's memory; return its lines."""
+    summary = directory / f"{name}.json"
+    command = [sys.executable, str(_HERE / f"bench_{name}.py"), "--summary", str(summary), *flags]
+    status = subprocess.run(command, check=False).returncode
+    if not summary.exists():
+        return [f"  FAILED  {name}: ended with {status} before its figures were complete"]
+    found = json.loads(summary.read_text())
+    lines: list[str] = found["targets"] or [f"  FAILED  {name}: nothing was measured"]
+    if not found["whole"]:
+        lines.append(f"  DAMAGE  {name}: records were lost, doubled or damaged, or the collector did not run")
+    return lines
 
 
 def main() -> int:
@@ -35,28 +37,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__.partition("\n")[0])
     parser.add_argument("--long", action="store_true", help="full length; half an hour instead of four minutes")
     parser.add_argument("--no-save", action="store_true", help="write no files in benchmarks/results/")
-    parser.add_argument("--only", nargs="+", choices=tuple(_BENCHMARKS), default=tuple(_BENCHMARKS))
+    parser.add_argument("--only", nargs="+", choices=_BENCHMARKS, default=_BENCHMARKS)
     options = parser.parse_args()
     flags = ([] if options.long else ["--short"]) + (["--no-save"] if options.no_save else [])
-    reports: list[Report] = []
-    failed: list[str] = []
-    begin = time.monotonic()
-    for name in options.only:
-        print(f"\n=== {name}", flush=True)
-        try:
-            reports.append(_BENCHMARKS[name](flags))
-        except Exception:  # noqa: BLE001 - one benchmark that cannot run does not take the others with it
-            traceback.print_exc()
-            failed.append(name)
+    begin, lines = time.monotonic(), []
+    with tempfile.TemporaryDirectory(prefix="prefork-logd-bench-") as directory:
+        for name in options.only:
+            print(f"\n=== {name}", flush=True)
+            lines += _run(name, flags, Path(directory))
     print(f"\n=== all targets ({time.monotonic() - begin:.0f} s)")
-    for report in reports:
-        print("\n".join(target.line() for target in report.targets) or f"  NOTHING MEASURED in {report.benchmark}")
-    for name in failed:
-        print(f"  FAILED  {name}: could not run")
-    damaged = [report.benchmark for report in reports if not report.whole]
-    for name in damaged:
-        print(f"  DAMAGE  {name}: records were lost, doubled or damaged, or the collector did not run")
-    return 1 if failed or damaged else 0
+    print("\n".join(lines))
+    return 1 if any(line.startswith(("  FAILED", "  DAMAGE")) for line in lines) else 0
 
 
 if __name__ == "__main__":

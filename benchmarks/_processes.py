@@ -57,13 +57,16 @@ def machine_busy_s() -> float:
     return (user + nice + system + irq + softirq + steal) * _TICK_S
 
 
-def memory_bytes(root: int) -> int:
-    """Return the proportional set size of a tree: what its processes share is counted once."""
-    total = 0
+def memory_bytes(root: int, *, own: bool = False) -> int:
+    """Return the proportional set size of a tree: what its processes share is counted once.
+
+    `own` leaves out mapped files, which the kernel may take back from an idle process at any time.
+    """
+    total, wanted = 0, ("Pss_Anon:", "Pss_Shmem:") if own else ("Pss:",)
     for pid in tree(root):
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
+                if line.startswith(wanted):
                     total += int(line.split()[1]) * 1024
     return total
 

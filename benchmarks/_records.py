@@ -10,6 +10,7 @@ that occurs nowhere else, so that it survives every server's formatting and is f
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import json
@@ -32,6 +33,7 @@ NUMBER = re.compile(rb"`(\d{9})")
 WARM_UP_NUMBER = 900_000_000
 """Records from this number on are sent before the clock starts and are not counted."""
 
+_WARM_UP_CONNECTIONS = 16
 _PLACEHOLDER = "`" + "0" * NUMBER_WIDTH
 _CYCLE = 64
 """Templates before the mix repeats: 62 plain records and two with a traceback."""
@@ -226,8 +228,12 @@ class Buffer:
 
 
 def warm_up(address: tuple[str, int], wire: Wire, records: int) -> None:
-    """Send records that are not counted, on a connection of their own that is closed in order."""
-    with socket.create_connection(address, timeout=10) as connection:
+    """Send records that are not counted, on connections of their own, enough that every worker has some."""
+    with contextlib.ExitStack() as stack:
+        connections = [
+            stack.enter_context(socket.create_connection(address, timeout=10)) for _ in range(_WARM_UP_CONNECTIONS)
+        ]
         for number in range(WARM_UP_NUMBER, WARM_UP_NUMBER + records):
-            connection.sendall(frame(number, wire))
-        connection.shutdown(socket.SHUT_WR)
+            connections[number % len(connections)].sendall(frame(number, wire))
+        for connection in connections:
+            connection.shutdown(socket.SHUT_WR)

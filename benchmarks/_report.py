@@ -84,8 +84,11 @@ class Report:
         self.tables.append("\n".join(lines))
         print(f"\n{self.tables[-1]}", flush=True)
 
-    def finish(self, save: bool) -> Report:
-        """Print the targets and keep everything as benchmarks/results/DATE-TIME-BENCHMARK.json if asked to."""
+    def finish(self, save: bool, file: Path | None) -> Report:
+        """Print the targets and keep everything as benchmarks/results/DATE-TIME-BENCHMARK.json if asked to.
+
+        `file` gets the targets as lines of text, for who runs several benchmarks.
+        """
         if self.targets:
             print(f"\nTargets, {self.benchmark}:")
             print("\n".join(target.line() for target in self.targets))
@@ -102,6 +105,9 @@ class Report:
             }
             path.write_text(json.dumps(document, indent=1, sort_keys=False) + "\n")
             print(f"\nraw results: benchmarks/results/{path.name}", flush=True)
+        if file is not None:
+            summary = {"targets": [target.line() for target in self.targets], "whole": self.whole}
+            file.write_text(json.dumps(summary))
         return self
 
 
@@ -160,7 +166,13 @@ def options(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--short", action="store_true", help="less of everything: what `make bench` runs")
     parser.add_argument("--no-save", dest="save", action="store_false", help="write no file in benchmarks/results/")
+    parser.add_argument("--summary", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--scratch", type=Path, help="directory for output files (default: the temporary directory)")
     parser.add_argument("--workers", default="auto", help="prefork-logd's workers (default: auto)")
     parser.add_argument("--durability", default="synced", choices=("synced", "written"))
     return parser
+
+
+def settings(options: argparse.Namespace) -> dict[str, str]:
+    """Return the options that a result depends on; no path among them."""
+    return {key: str(value) for key, value in vars(options).items() if key not in {"scratch", "summary", "save"}}

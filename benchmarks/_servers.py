@@ -262,7 +262,7 @@ def environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def serving(server: Server, scratch: Path | None = None, warm_up_records: int = 256) -> Iterator[Live]:
+def serving(server: Server, scratch: Path | None = None, warm_up_records: int = 1024) -> Iterator[Live]:
     """Run a server in a directory of its own, warmed up with records that are not counted; remove all of it after.
 
     Raises RuntimeError with the server's own words when it does not come up.

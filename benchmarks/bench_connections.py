@@ -1,8 +1,9 @@
 """What an idle connection costs: memory and CPU with 1,000 and 5,000 of them, and the busy ones beside them.
 
-Memory is the proportional set size of the server's whole tree, before and after; what the kernel keeps for a socket is
-the same for every server and is left out. Each connection is measured twice: when it has only been opened, and after it
-has sent one record, as a service's has.
+Memory is what the server's whole tree has of its own (mapped files left out, shared pages counted once), before and
+after; what the kernel keeps for a socket is the same for every server and is left out. Each connection is measured
+twice: when it has only been opened, and after it has sent one record, as a service's has. The slope between two counts
+tells what one more costs, without what a server takes once.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ WANTED_BYTES = 2.4 * 1024
 """The best of the C collectors, syslog-ng."""
 _BUSY = 100
 _SETTLE_S = 0.5
+_WARM_UP_RECORDS = 64
+"""Few: what a busy start leaves free in a server's heap would hide what connections take."""
 _WARM_UP_BUSY_S = 0.3
 
 
@@ -40,11 +43,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the options."""
     parser = _report.options(__doc__.partition("\n")[0])
     parser.add_argument("--counts", type=int, nargs="+", default=[1000, 5000])
-    parser.add_argument("--idle-seconds", type=float, help="over which CPU is measured (default: 5; short: 3)")
+    parser.add_argument("--idle-seconds", type=float, help="over which CPU is measured (default: 5; short: 1)")
     parser.add_argument("--runs", type=int, default=5, help="interleaved runs beside idle connections (default: 5)")
     parser.add_argument("--records", type=int, default=100_000, help="sent by the busy connections in a run")
     options = parser.parse_args(argv)
-    options.idle_seconds = options.idle_seconds or (3.0 if options.short else 5.0)
+    options.idle_seconds = options.idle_seconds or (1.0 if options.short else 5.0)
     return options
 
 
@@ -71,13 +74,13 @@ def idle(live: Live, count: int) -> Iterator[list[socket.socket]]:
 
 def cost(server: Server, count: int, options: argparse.Namespace) -> dict[str, float]:
     """Return what `count` connections cost a fresh server: bytes each when opened and after a record, CPU share."""
-    with serving(server, options.scratch) as live:
+    with serving(server, options.scratch, _WARM_UP_RECORDS) as live:
         root = live.running.pid
         time.sleep(_SETTLE_S)
-        empty = memory_bytes(root)
+        empty = memory_bytes(root, own=True)
         with idle(live, count) as held:
             time.sleep(_SETTLE_S)
-            opened = memory_bytes(root)
+            opened = memory_bytes(root, own=True)
             stored = marks(live.output) if live.output.exists() else 0
             for number, connection in enumerate(held):
                 connection.sendall(frame(number, server.wire))
@@ -86,7 +89,7 @@ def cost(server: Server, count: int, options: argparse.Namespace) -> dict[str, f
             used, begin = cpu_s(root), time.monotonic()
             time.sleep(options.idle_seconds)
             share = (cpu_s(root) - used) / (time.monotonic() - begin)
-            after = memory_bytes(root)
+            after = memory_bytes(root, own=True)
     return {
         "connections": count,
         "opened_bytes_each": (opened - empty) / count,
@@ -116,6 +119,9 @@ def _measure_cost(report: Report, servers: list[Server], options: argparse.Names
                 print(f"*** {server.name} left out: {error}", file=sys.stderr)
                 continue
             report.results.setdefault("idle", {}).setdefault(server.name, []).append(found)
+            first = report.results["idle"][server.name][0]
+            more = count - first["connections"]
+            slope = (found["tree_bytes"] - first["tree_bytes"]) / more / 1024 if more else None
             opened, used, share = (found[key] for key in ("opened_bytes_each", "used_bytes_each", "idle_cpu_share"))
             rows.append(
                 [
@@ -123,6 +129,7 @@ def _measure_cost(report: Report, servers: list[Server], options: argparse.Names
                     f"{count:,}",
                     f"{opened / 1024:.2f}",
                     f"{used / 1024:.2f}",
+                    "" if slope is None else f"{slope:.2f}",
                     f"{share:.2%}",
                     f"{found['tree_bytes'] / 2**20:.0f}",
                 ]
@@ -140,7 +147,7 @@ def _measure_cost(report: Report, servers: list[Server], options: argparse.Names
                 ]
     report.table(
         f"idle connections (CPU over {options.idle_seconds:g} s)",
-        ("server", "connections", "KiB each, opened", "KiB each, after a record", "CPU", "tree MiB"),
+        ("server", "connections", "KiB each, opened", "KiB each, after a record", "slope", "CPU", "tree MiB"),
         rows,
     )
 
@@ -158,13 +165,14 @@ def _measure_beside(report: Report, server: Server, options: argparse.Namespace)
     ratio = Spread.of(with_idle.records_per_s / without.records_per_s for with_idle, without in pairs)
     report.table(
         f"{_BUSY} busy connections of {server.name} beside idle ones, median (least-most) of {options.runs} runs",
-        ("idle", "records/s", "CPU s/million", "lost"),
+        ("idle", "records/s", "CPU s/million", "lost", "noise"),
         [
             [
                 f"{count:,}",
                 Spread.of(trial.records_per_s for trial in found).text(),
                 Spread.of(trial.cpu_s_per_million for trial in found).text(".1f"),
                 str(sum(trial.count.lost for trial in found)),
+                f"{Spread.of(trial.others_cores for trial in found).median:.2f}",
             ]
             for count, found in trials.items()
         ],
@@ -188,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> Report:
     ours = _servers.prefork_logd(options.workers, options.durability)
     # Idle connections see no format, so one kind of each rival says it all.
     rivals = [server for server in _servers.rivals() if server.name.endswith(("cookbook", "copy", "(C)"))]
-    report = Report("connections", {key: str(value) for key, value in vars(options).items() if key != "scratch"})
+    report = Report("connections", _report.settings(options))
     print(f"connections: {_report.headline()}")
     _measure_cost(report, [ours, *rivals], options)
     try:
@@ -196,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> Report:
     except RuntimeError as error:
         print(f"*** {ours.name} left out: {error}", file=sys.stderr)
         report.whole = False
-    return report.finish(options.save)
+    return report.finish(options.save, options.summary)
 
 
 if __name__ == "__main__":

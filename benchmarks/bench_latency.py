@@ -13,6 +13,7 @@ import logging.handlers
 import os
 import signal
 import statistics
+import struct
 import sys
 import tempfile
 import time
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import _report
 import _servers
-from _follower import Follower, following
+from _follower import following
 from _processes import cpu_s
 from _records import WARM_UP_NUMBER
 from _report import Report, Target
@@ -35,8 +36,10 @@ if TYPE_CHECKING:
     from _servers import Server
 
 WANTED_P99_MS = 20.0
-_START_S = 1.5
-"""Time for the clients to be forked and connected before the first record that counts."""
+_CONNECT_S = 15.0
+"""Time for the clients to be forked and to get one record each through, before the first that counts."""
+_START_S = 0.3
+_TIME = struct.Struct("=d")
 _MESSAGE = "order %s accepted for customer %d, %d items, total %.2f EUR `%09d sent=%d;"
 _EXTRA = {"request_id": "5f0c9a8e2b7d4c11", "tenant": "north-europe", "elapsed_ms": 48.25}
 
@@ -67,42 +70,54 @@ class _Appender(logging.Handler):
         os.write(self._file, self.format(record).encode() + b"\n")
 
 
-def _client(handler: logging.Handler, first: int, records: int, begin: float, period_s: float) -> None:
-    """Log one record to connect, then the ones that count, each at its own time."""
+def _client(handler: logging.Handler, begins: int, first: int, records: int, delay_s: float, period_s: float) -> None:
+    """Log one record to connect, wait to be told when it begins, then log the ones that count, each at its own time."""
     logger = logging.getLogger("shop.orders.checkout")
     logger.propagate = False
     logger.setLevel(logging.DEBUG)
     logger.addHandler(handler)
-    for index in range(-1, records):
-        due = begin + index * period_s if index >= 0 else time.monotonic()
-        time.sleep(max(0.0, due - time.monotonic()))
-        number = first + index if index >= 0 else WARM_UP_NUMBER + first
-        logger.info(
-            _MESSAGE, "A-2207-118834", 884_213, 4, 129.95, number, time.monotonic_ns(), extra=_EXTRA, stacklevel=1
-        )
+
+    def log(number: int) -> None:
+        logger.info(_MESSAGE, "A-2207-118834", 884_213, 4, 129.95, number, time.monotonic_ns(), extra=_EXTRA)
+
+    log(WARM_UP_NUMBER + first)
+    begin: float = _TIME.unpack(os.read(begins, _TIME.size))[0] + delay_s
+    for index in range(records):
+        time.sleep(max(0.0, begin + index * period_s - time.monotonic()))
+        log(first + index)
     handler.close()
 
 
 @contextlib.contextmanager
-def _clients(make: Callable[[], logging.Handler], options: argparse.Namespace, records: int) -> Iterator[list[int]]:
-    """Fork the clients, their times spread evenly over a period; end with the block those that have not ended."""
-    period_s, begin = 1 / options.rate, time.monotonic() + _START_S
+def _clients(
+    make: Callable[[], logging.Handler], options: argparse.Namespace, records: int
+) -> Iterator[Callable[[], None]]:
+    """Fork the clients; give a function that lets them begin, their times spread evenly over a period; end them all."""
+    period_s = 1 / options.rate
+    begins_out, begins_in = os.pipe()
     pids: list[int] = []
+
+    def begin() -> None:
+        os.write(begins_in, _TIME.pack(time.monotonic() + _START_S) * options.clients)
+
     try:
         for index in range(options.clients):
             pid = os.fork()
             if not pid:
                 status = 1
                 try:
-                    _client(make(), index * records, records, begin + period_s * index / options.clients, period_s)
+                    delay_s = period_s * index / options.clients
+                    _client(make(), begins_out, index * records, records, delay_s, period_s)
                     status = 0
                 except BaseException:  # noqa: BLE001 - the child must end here, whatever happens
                     traceback.print_exc()
                 finally:
                     os._exit(status)
             pids.append(pid)
-        yield pids
+        yield begin
     finally:
+        os.close(begins_in)
+        os.close(begins_out)
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -114,14 +129,11 @@ def _observe(path: Path, make: Callable[[], logging.Handler], options: argparse.
     """Run the clients and return each record's milliseconds, and how many records were sent."""
     records = max(1, round(options.seconds * options.rate))
     total = records * options.clients
-    with following(path) as follower, _clients(make, options, records):
-        follower.follow(lambda: _counted(follower) >= total, _START_S + options.seconds + 5)
+    with following(path) as follower, _clients(make, options, records) as begin:
+        follower.follow(lambda: len(follower.seen) >= options.clients, _CONNECT_S)
+        begin()
+        follower.follow(lambda: len(follower.seen) >= total + options.clients, _START_S + options.seconds + 5)
     return [taken_ns / 1e6 for number, taken_ns in follower.seen if number < WARM_UP_NUMBER], total
-
-
-def _counted(follower: Follower) -> int:
-    # Each client sends one record more than counts; asked often, so no scan of all that was seen.
-    return len(follower.seen) - sum(1 for number, _ in follower.seen[:1000] if number >= WARM_UP_NUMBER)
 
 
 def control(options: argparse.Namespace) -> Result:
@@ -166,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> Report:
         "cookbook": lambda: measure(_servers.cookbook(), options),
         "control: straight to the file": lambda: control(options),
     }
-    report = Report("latency", {key: str(value) for key, value in vars(options).items() if key != "scratch"})
+    report = Report("latency", _report.settings(options))
     print(f"latency: {_report.headline()}")
     found: dict[str, list[Result]] = {}
     for _ in range(options.runs):
@@ -203,7 +215,7 @@ def main(argv: Sequence[str] | None = None) -> Report:
             Target("p99 from send to file", f"below {WANTED_P99_MS:g} ms", text, spread.median < WANTED_P99_MS)
         )
         report.whole &= all(one["lost"] == 0 for one in found[ours.name])
-    return report.finish(options.save)
+    return report.finish(options.save, options.summary)
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def command_s(*arguments: str) -> float:
 def main(argv: Sequence[str] | None = None) -> Report:
     """Run it and return what was found."""
     options = parse(argv)
-    report = Report("startup", {key: str(value) for key, value in vars(options).items() if key != "scratch"})
+    report = Report("startup", _report.settings(options))
     print(f"startup: {_report.headline()}")
     times: dict[str, list[float]] = {}
     # The first round reads everything from disk and compiles it; it is not kept.
@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> Report:
         report.targets.append(
             Target(what, f"below {wanted_s:g} s", f"{measured.text('.3f')} s", measured.median < wanted_s)
         )
-    return report.finish(options.save)
+    return report.finish(options.save, options.summary)
 
 
 if __name__ == "__main__":

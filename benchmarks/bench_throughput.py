@@ -163,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> Report:
     options = parse(argv)
     bench, chosen = Bench(options), servers(options)
     ours = _servers.prefork_logd(options.workers).name
-    report = Report("throughput", {key: str(value) for key, value in vars(options).items() if key != "scratch"})
+    report = Report("throughput", _report.settings(options))
     print(f"throughput: {_report.headline()}")
     with tempfile.TemporaryDirectory(prefix="prefork-logd-bench-", dir=options.scratch) as scratch:
         _generator(report, bench, Path(scratch))
@@ -182,7 +182,7 @@ def main(argv: Sequence[str] | None = None) -> Report:
         _targets(report, found, connections, ours)
     report.results["mean_frame_bytes"] = round(bench.buffers["stdlib"].mean_bytes, 1)
     report.results["mean_line_bytes"] = round(bench.buffers["syslog"].mean_bytes, 1)
-    return report.finish(options.save)
+    return report.finish(options.save, options.summary)
 
 
 if __name__ == "__main__":
