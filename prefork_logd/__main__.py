@@ -16,8 +16,14 @@ def main():  # type: () -> int
             file=sys.stderr,
         )
         return 1
-    from prefork_logd.cli import main as run
-
+    try:
+        from prefork_logd.cli import main as run
+    except ImportError as error:
+        print(
+            "prefork-logd: %s; install the package with its dependencies: pip install prefork-logd" % error,
+            file=sys.stderr,
+        )
+        return 1
     return run()
 
 
