@@ -14,14 +14,6 @@ from prefork_logd.records.decode import decode
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import TextTemplate, render_json, render_rejected
 
-try:
-    from prefork_logd.records.render import json_line
-except ImportError:
-
-    def json_line(f, p, r):
-        return render_json(make_record(decode(f), p, r))
-
-
 if TYPE_CHECKING:
     from prefork_logd.processes.control import Configuration
 
@@ -46,7 +38,7 @@ class Dispatcher:
     def dispatch(self, frame: bytes, peer: str, received_s: float) -> None:
         """Add a record's lines to the batch. Raises RecordRejected."""
         if self._plain_place is not None:
-            self.batch.add(self._plain_place, json_line(frame, peer, received_s))
+            self.batch.add(self._plain_place, render_json(make_record(decode(frame), peer, received_s)))
             return
         record = make_record(decode(frame), peer, received_s)
         as_json = None
