@@ -173,7 +173,7 @@ def _format(width: str, conversion: str, value: Any) -> str:
     try:
         return str(f"%{width}{conversion}" % value)
     except (TypeError, ValueError, OverflowError):
-        return str(f"%{width}s" % value)
+        return str(f"%{width.partition('.')[0]}s" % value)  # a number's precision would cut the text
 
 
 def _milliseconds(created: float) -> int:

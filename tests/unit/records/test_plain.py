@@ -1,6 +1,8 @@
 import dataclasses
 import enum
+import inspect
 import pickle
+import sys
 from collections import namedtuple
 
 import pytest
@@ -239,6 +241,21 @@ def test_depth():
         nested = [nested]
     with pytest.raises(RecordRejected, match="nested"):
         _value(nested, 1)
+
+
+def test_deep_value_where_the_stack_is_nearly_full():
+    """The caller's own depth may leave no room for the value's; that is a rejection too."""
+    nested = "core"
+    for _ in range(190):
+        nested = [nested]
+    frame = pickle.dumps({"x": nested}, 1)
+
+    def deeper(levels):
+        return deeper(levels - 1) if levels else decode(frame)
+
+    base = len(inspect.stack())
+    with pytest.raises(RecordRejected, match="nested"):
+        deeper(sys.getrecursionlimit() - base - 100)
 
 
 SHARED_KEYS = b"}(" + text("k") + b"q\x05N" + b"h\x05N" * 9_000 + b"uq\x060"
