@@ -10,6 +10,7 @@ would leave its share waiting for ever, so one that makes no progress while some
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -47,8 +48,12 @@ class Share:
         own = next((load.connections for load in loads if load.slot == self._slot), 0)
         return own < self._max_own and sum(load.connections for load in loads) < self.max_connections
 
-    def is_my_turn(self, now_s: float) -> bool:
-        """Tell whether this worker should take the next connection; asked only while somebody may be waiting."""
+    def is_my_turn(self, now_s: float, waiting_since_s: float = -math.inf) -> bool:
+        """Tell whether this worker should take the next connection.
+
+        `waiting_since_s` is when it first declined while somebody waited; whoever makes no progress while nobody waits
+        has nothing to do. It is infinite when this is asked for the first time.
+        """
         loads = [load for load in self._loads() if self._stuck.get(load.slot) != load.accepted]
         own = next((load.connections for load in loads if load.slot == self._slot), 0)
         emptiest = min(loads, key=lambda load: load.connections, default=Load(self._slot, own, 0))
@@ -59,8 +64,8 @@ class Share:
         if progress != self._seen:
             self._seen = progress
             self._since_s = now_s
-        elif now_s - self._since_s >= PATIENCE_S:
+        elif now_s - max(self._since_s, waiting_since_s) >= PATIENCE_S:
             self._stuck[emptiest.slot] = emptiest.accepted
             self._seen = None
-            return self.is_my_turn(now_s)
+            return self.is_my_turn(now_s, waiting_since_s)
         return False

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import select
 import socket
@@ -222,6 +223,8 @@ class Acceptor:
         self._share = share
         self._report = report
         self._timer: Timer | None = None
+        self._waiting_since_s = math.inf
+        """When this worker first left somebody waiting; infinite when nobody waits."""
         self._waiting = select.poll()
         self._waiting.register(sock.fileno(), select.POLLIN)
         loop.add(sock.fileno(), self, READ | EDGE)
@@ -232,7 +235,7 @@ class Acceptor:
             if not self._share.has_room():
                 self._look_again(_FULL_RETRY_S)
                 return
-            if not self._share.is_my_turn(self._loop.now_s):
+            if not self._share.is_my_turn(self._loop.now_s, self._waiting_since_s):
                 self._look_again(_LOOK_AGAIN_S)
                 return
             if not self._accept_one():
@@ -243,6 +246,7 @@ class Acceptor:
         try:
             sock, place = self._sock.accept()
         except BlockingIOError:
+            self._waiting_since_s = math.inf
             return False
         except OSError as error:
             if error.errno in _LOST_IN_QUEUE:
@@ -282,7 +286,11 @@ class Acceptor:
             self.ready(0)
 
     def _look_again(self, delay_s: float) -> None:
-        if (self._timer is None or not self._timer.pending) and self._waiting.poll(0):
+        if not self._waiting.poll(0):
+            self._waiting_since_s = math.inf
+            return
+        self._waiting_since_s = min(self._waiting_since_s, self._loop.now_s)
+        if self._timer is None or not self._timer.pending:
             self._timer = self._loop.later(delay_s, self._timed)
 
     def _timed(self) -> None:
