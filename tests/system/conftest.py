@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,14 +11,13 @@ from tests.system.harness import Collector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 
 def _open_descriptors() -> set[str]:
     found = set()
-    for name in os.listdir("/proc/self/fd"):
+    for link in Path("/proc/self/fd").iterdir():
         try:
-            found.add(f"{name} -> {os.readlink(f'/proc/self/fd/{name}')}")
+            found.add(f"{link.name} -> {link.readlink()}")
         except OSError:
             continue
     return {entry for entry in found if "/proc/" not in entry}

@@ -56,8 +56,9 @@ class Collector:
 
     def cli(self, verb: str, *rest: str, input: str | None = None) -> subprocess.CompletedProcess[str]:  # noqa: A002
         """Run a verb to its end."""
+        command = self.command(verb, *rest)
         return subprocess.run(
-            self.command(verb, *rest), capture_output=True, text=True, timeout=60, env=self._env, input=input, check=False
+            command, input=input, capture_output=True, text=True, timeout=60, env=self._env, check=False
         )
 
     def launch(self, *prefix: str, **popen: Any) -> None:
@@ -103,11 +104,20 @@ class Collector:
 
         def pid() -> int:
             for child in self.status()["children"]:
-                if (child["kind"], child["state"]) == (kind, "running") and (kind == "writer" or child["index"] == index):
+                is_meant = child["kind"] == kind and (kind == "writer" or child["index"] == index)
+                if is_meant and child["state"] == "running":
                     return int(child["pid"] or 0)
             return 0
 
         return int(wait_for(pid, f"{kind} {index} running"))
+
+    def worker_pids(self) -> dict[int, int]:
+        """Return index and pid of each worker."""
+        return {child["index"]: child["pid"] for child in self.status()["children"] if child["kind"] == "worker"}
+
+    def held(self) -> list[int]:
+        """Return how many connections each worker holds."""
+        return [child["connections"] for child in self.status()["children"] if child["kind"] == "worker"]
 
     def address(self, index: int = 0) -> tuple[str, int]:
         """Return host and port of a TCP address it listens on."""
@@ -137,7 +147,9 @@ class Collector:
         """Return what rejected.jsonl holds."""
         return self.records("rejected.jsonl")
 
-    def wait_for_records(self, count: int, name: str = "records.jsonl", deadline_s: float = DEADLINE_S) -> list[dict[str, Any]]:
+    def wait_for_records(
+        self, count: int, name: str = "records.jsonl", deadline_s: float = DEADLINE_S
+    ) -> list[dict[str, Any]]:
         """Wait until an output holds so many lines, and return them."""
         wait_for(lambda: len(self.lines(name)) >= count, f"{count} lines in {name}", deadline_s)
         return self.records(name)
