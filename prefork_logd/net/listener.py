@@ -95,8 +95,12 @@ def _bind_tcp(host: str, port: int, address: str) -> list[socket.socket]:
     return sockets
 
 
+class _OwnUnixSocket(socket.socket):
+    """A Unix socket whose file is this process's to remove; that of an inherited one is systemd's."""
+
+
 def _bind_unix(path: str) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX)
+    sock = _OwnUnixSocket(socket.AF_UNIX)
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 - a str, as sockets want it
         _remove_stale(path)
@@ -116,11 +120,15 @@ def _remove_stale(path: str) -> None:
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX) as probe:
+        # To one that is listened on and never accepted from, connecting could take for ever.
+        probe.setblocking(False)
         try:
             probe.connect(path)
         except ConnectionRefusedError:
             os.unlink(path)  # noqa: PTH108 - a str, as sockets want it
             return
+        except BlockingIOError:
+            pass
     raise OSError(errno.EADDRINUSE, "another process listens there")
 
 
@@ -193,9 +201,9 @@ def peer_text(sock: socket.socket, place: object) -> str:
 
 
 def close_all(sockets: Iterable[socket.socket]) -> None:
-    """Close listening sockets, and remove the files of those on a path."""
+    """Close listening sockets, and remove the files that `bind_all` has made for those on a path."""
     for sock in sockets:
-        if sock.family == socket.AF_UNIX and (path := sock.getsockname()) and isinstance(path, str):
+        if isinstance(sock, _OwnUnixSocket) and isinstance(path := sock.getsockname(), str) and path:
             with contextlib.suppress(OSError):
                 os.unlink(path)  # noqa: PTH108 - a str, as sockets want it
         sock.close()

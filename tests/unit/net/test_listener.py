@@ -73,6 +73,32 @@ def test_a_socket_left_by_a_dead_process_is_replaced(tmp_path: Path) -> None:
     close_all(bind_all([f"unix:{path}"]))
 
 
+def test_a_socket_that_nobody_accepts_from_is_left_alone(tmp_path: Path) -> None:
+    """Its backlog is full, so connecting to it would wait for ever; it is somebody's all the same."""
+    path = tmp_path / "sock"
+    with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as waiting:
+        busy.bind(str(path))
+        busy.listen(0)
+        waiting.connect(str(path))
+        with pytest.raises(ProcessError, match="another process listens there"):
+            bind_all([f"unix:{path}"])
+    assert path.exists()
+
+
+def test_file_of_an_inherited_socket_is_not_removed(tmp_path: Path) -> None:
+    """systemd made it and goes on listening there; only what was bound here is removed."""
+    path = tmp_path / "sock"
+    with socket.socket(socket.AF_UNIX) as inherited_one:
+        inherited_one.bind(str(path))
+        close_all([inherited_one])
+    assert path.exists()
+    path.unlink()
+    bound = bind_all([f"unix:{path}"])
+    assert path.exists()
+    close_all(bound)
+    assert not path.exists()
+
+
 def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     """A wrong path must not cost somebody's file."""
     path = tmp_path / "precious"
