@@ -19,7 +19,7 @@ check: $(READY)  ## lint, formatting, types, direction of imports
 	$(BIN)/python -m pytest -q tests/unit/test_imports.py
 
 bench: $(READY)  ## every benchmark, short
-	$(BIN)/python -m benchmarks
+	$(BIN)/python benchmarks
 
 clean:  ## what the verbs above have made
 	rm -rf $(VENV) .run build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

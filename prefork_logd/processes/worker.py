@@ -24,7 +24,7 @@ from prefork_logd.net.connection import EVENTS, Connection
 from prefork_logd.net.listener import Acceptor
 from prefork_logd.net.loop import Loop, Timer
 from prefork_logd.processes import control
-from prefork_logd.processes.dispatch import Dispatcher
+from prefork_logd.processes.dispatch import Dispatcher, warm_up
 from prefork_logd.processes.link import WriterLink
 from prefork_logd.protocol.framing import NoFrameError
 from prefork_logd.scoreboard import Field, Scoreboard
@@ -90,6 +90,7 @@ class Worker:
 
     def run(self) -> None:
         """Work until told to end."""
+        warm_up(self._configuration)
         # What exists by now lives for ever; looking at it again at each collection is wasted.
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
@@ -188,20 +189,23 @@ class Worker:
         batch = self._dispatcher.batch
         peer = connection.peer
         received_s = time.time()
-        rejected = 0
-        for frame in frames:
+        taken = rejected = 0
+        for taken, frame in enumerate(frames, 1):  # noqa: B007 - how many were taken is used below
             try:
                 dispatch(frame, peer, received_s)
             except RecordRejected as verdict:
                 rejected += 1
                 self._dispatcher.reject(peer, received_s, verdict.reason, verdict.detail, frame, len(frame))
                 connection.failures += 1
+                if connection.failures >= MOST_FAILURES:
+                    # 64 KiB can hold 16,000 empty frames: the rest is not worth its entries.
+                    break
             else:
                 connection.failures = 0
             if batch.nbytes >= BATCH_BYTES:
                 self._send_batch()
         counters = self._counters
-        counters[Field.RECORDS] += len(frames) - rejected
+        counters[Field.RECORDS] += taken - rejected
         counters[Field.REJECTED] += rejected + len(skipped)
         counters[Field.RECEIVED_BYTES] += sum(map(len, frames))
         for oversize in skipped:
@@ -245,8 +249,7 @@ class Worker:
         head = b""
         if isinstance(error, NoFrameError):
             head = error.head
-            if error.frames:
-                self.take(connection, error.frames, [])
+            self.take(connection, error.frames, error.skipped)
         if connection.fd < 0:
             return
         self._dispatcher.reject(connection.peer, time.time(), error.reason, str(error), head, len(head))
