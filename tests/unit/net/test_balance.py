@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefork_logd.net.balance import PATIENCE_S, Load, Share
+from prefork_logd.net.balance import PATIENCE_S, TOLERANCE, Load, Share
 
 
 class Board:
@@ -30,7 +30,7 @@ class Board:
 
 @given(st.integers(1, 8), st.integers(0, 400), st.integers(0, 2**32))
 def test_whoever_asks_first_the_shares_stay_even(workers: int, connections: int, seed: int) -> None:
-    """Somebody takes each connection, and nobody ends more than a fifth above another (or a few, where few are)."""
+    """Somebody takes each connection, and nobody ends more than a few above another."""
     board, order = Board(workers), random.Random(seed)
     shares = {slot: board.share(slot) for slot in board.connections}
     for _ in range(connections):
@@ -38,7 +38,7 @@ def test_whoever_asks_first_the_shares_stay_even(workers: int, connections: int,
         assert takers
         board.accept(order.choice(takers))
     most, least = max(board.connections.values()), min(board.connections.values())
-    assert most - least <= max(2, least // 5)
+    assert most - least <= TOLERANCE + 1
 
 
 def test_a_worker_that_makes_no_progress_is_counted_out_until_it_does() -> None:
@@ -51,9 +51,9 @@ def test_a_worker_that_makes_no_progress_is_counted_out_until_it_does() -> None:
     assert not share.is_my_turn(1.0)
     assert not share.is_my_turn(1.0 + PATIENCE_S / 2)
     assert share.is_my_turn(1.0 + PATIENCE_S)
-    board.accept(2)
-    assert share.is_my_turn(1.1), "the stopped one stays counted out"
-    board.accept(2)
+    for _ in range(TOLERANCE + 1):
+        assert share.is_my_turn(1.1), "the stopped one stays counted out"
+        board.accept(2)
     assert not share.is_my_turn(1.1), "but the living ones still share"
     board.accept(1)
     assert not share.is_my_turn(2.0), "and once it moves again it is the emptiest"
