@@ -77,8 +77,7 @@ class FrameReader:
     def receive(self, data: bytes) -> tuple[list[bytes], list[Oversize]]:
         """Take what was read; return the frames it completes, in order, and those it was found to skip.
 
-        Raises RemoteProtocolError when the bytes are no frame; its `frames` holds what came before. The reader is
-        then spent.
+        Raises NoFrameError, which holds what came before, when the bytes are no frame. The reader is then spent.
         """
         if self._carry is not None:
             self._carry += data
@@ -96,7 +95,7 @@ class FrameReader:
             (length,) = unpack_length(data, position)
             if length > max_bytes:
                 if length > LARGEST_HONEST_FRAME:
-                    raise _no_frame(data[position : position + 64], length, frames)
+                    raise _no_frame(data[position : position + 64], length, frames, skipped)
                 self._skip_left = self._skip_size = length
                 position = self._skip(data, position + HEADER_BYTES, skipped)
                 continue
@@ -127,19 +126,23 @@ class FrameReader:
 
 
 class NoFrameError(RemoteProtocolError):
-    """The peer sends something other than frames; `frames` are the good ones before it, `head` its first bytes."""
+    """The peer sends something other than frames; `head` is its first bytes, and `frames` and `skipped` came before."""
 
-    def __init__(self, message: str, frames: list[bytes], head: bytes) -> None:
+    def __init__(self, message: str, head: bytes, frames: list[bytes], skipped: list[Oversize]) -> None:
         super().__init__("no-frame", message)
-        self.frames = frames
         self.head = head
+        self.frames = frames
+        self.skipped = skipped
 
 
-def _no_frame(head: bytes, length: int, frames: list[bytes]) -> NoFrameError:
+def _no_frame(head: bytes, length: int, frames: list[bytes], skipped: list[Oversize]) -> NoFrameError:
+    (swapped,) = struct.unpack_from("<I", head)
+    message = f"a frame of {length} bytes was announced, so these are no frames"
     for prefix, what in _STRANGERS:
         if head.startswith(prefix):
-            return NoFrameError(f"this looks like {what}, not like SocketHandler's frames", frames, head)
-    (swapped,) = struct.unpack_from("<I", head)
-    if swapped <= LARGEST_HONEST_FRAME:
-        return NoFrameError(f"a frame of {length} bytes was announced (or {swapped} in little-endian)", frames, head)
-    return NoFrameError(f"a frame of {length} bytes was announced, so these are no frames", frames, head)
+            message = f"this looks like {what}, not like SocketHandler's frames"
+            break
+    else:
+        if swapped <= LARGEST_HONEST_FRAME:
+            message = f"a frame of {length} bytes was announced (or {swapped} in little-endian)"
+    return NoFrameError(message, head, frames, skipped)
