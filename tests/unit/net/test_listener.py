@@ -86,7 +86,7 @@ def test_a_socket_that_nobody_accepts_from_is_left_alone(tmp_path: Path) -> None
 
 
 def test_file_of_an_inherited_socket_is_not_removed(tmp_path: Path) -> None:
-    """systemd made it and goes on listening there; only what was bound here is removed."""
+    """It belongs to systemd, which goes on listening there; only what was bound here is removed."""
     path = tmp_path / "sock"
     with socket.socket(socket.AF_UNIX) as inherited_one:
         inherited_one.bind(str(path))
