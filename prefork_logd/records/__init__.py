@@ -1,10 +1,10 @@
 """Records: a frame's pickle read as data, made a valid record, rendered as a line. Pure functions of bytes.
 
-    decode.py    bytes -> plain values          from skim, machine + opcodes, symbols, plain, known + known_time
+    decode.py    bytes -> plain values, by way of skim, or machine (opcodes, symbols) and plain (known, known_time)
     record.py    plain values -> Record
     render.py    Record -> one line of JSON or text
 
-Nothing here opens a file or a socket, reads a clock, or imports, calls or hashes what a client sent.
+Nothing here opens a file or a socket or reads a clock, or imports or calls anything on a client's word.
 """
 
 NATIVE = False

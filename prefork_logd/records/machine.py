@@ -29,7 +29,7 @@ def run(frame: bytes, budget: Budget) -> Node:
     try:
         return machine.run()
     except IndexError:
-        if machine.position + 1 >= len(frame):  # the operand or the next opcode is what is missing
+        if machine.position >= len(frame):
             raise RecordRejected("truncated", f"ends after {len(frame)} bytes, without STOP") from None
         machine.malformed("stack or memo underflow")
     except UnicodeDecodeError:
@@ -61,68 +61,70 @@ class Machine:
         """
         frame, size, memo = self.frame, len(self.frame), self.memo
         stack, marks = self.stack, self.marks
+        memo_entries = self.budget.memo_entries
         i = 0
-        opcodes_left = self.budget.opcodes
-        while opcodes_left:
-            opcodes_left -= 1
-            self.position = i
-            opcode = frame[i]
-            i += 1
-            if opcode == 0x71:  # BINPUT
-                if len(memo) >= self.budget.memo_entries:
-                    raise exceeded("memo entries")
-                memo[frame[i]] = stack[-1]
+        try:
+            for _ in range(self.budget.opcodes):
+                opcode = frame[i]
                 i += 1
-            elif opcode == 0x58:  # BINUNICODE
-                start = i + 4
-                i = start + int.from_bytes(frame[i:start], "little")
-                if i > size:
-                    self.truncated(i)
-                stack.append(str(frame[start:i], "utf-8", "surrogatepass"))
-            elif opcode == 0x8C:  # SHORT_BINUNICODE
-                start = i + 1
-                i = start + frame[i]
-                if i > size:
-                    self.truncated(i)
-                stack.append(str(frame[start:i], "utf-8", "surrogatepass"))
-            elif opcode == 0x55:  # SHORT_BINSTRING
-                start = i + 1
-                i = start + frame[i]
-                if i > size:
-                    self.truncated(i)
-                stack.append(OctetText(frame[start:i]))
-            elif opcode == 0x94:  # MEMOIZE
-                if len(memo) >= self.budget.memo_entries:
-                    raise exceeded("memo entries")
-                memo[len(memo)] = stack[-1]
-            elif opcode == 0x68:  # BINGET
-                stack.append(self.recall(frame[i]))
-                i += 1
-            elif opcode == 0x4E:  # NONE
-                stack.append(None)
-            elif opcode == 0x4B:  # BININT1
-                stack.append(frame[i])
-                i += 1
-            elif opcode == 0x47:  # BINFLOAT
-                if i + 8 > size:
-                    self.truncated(i + 8)
-                stack.append(_DOUBLE.unpack_from(frame, i)[0])
-                i += 8
-            elif opcode == 0x28:  # MARK
-                if len(marks) > self.budget.depth:
-                    raise exceeded("nested containers")
-                marks.append(stack)
-                stack = []
-            elif opcode == 0x2E:  # STOP
-                self.position = i
-                return self.finish(stack)
-            else:
-                handler = HANDLERS.get(opcode)
-                if handler is None:
-                    self.malformed(f"unknown opcode 0x{opcode:02x}")
-                self.position, self.stack = i, stack
-                handler(self)
-                i, stack = self.position, self.stack
+                if opcode == 0x71:  # BINPUT
+                    if len(memo) >= memo_entries:
+                        raise exceeded("memo entries")
+                    memo[frame[i]] = stack[-1]
+                    i += 1
+                elif opcode == 0x58:  # BINUNICODE
+                    start = i + 4
+                    i = start + int.from_bytes(frame[i:start], "little")
+                    if i > size:
+                        self.truncated(i)
+                    stack.append(str(frame[start:i], "utf-8", "surrogatepass"))
+                elif opcode == 0x8C:  # SHORT_BINUNICODE
+                    start = i + 1
+                    i = start + frame[i]
+                    if i > size:
+                        self.truncated(i)
+                    stack.append(str(frame[start:i], "utf-8", "surrogatepass"))
+                elif opcode == 0x55:  # SHORT_BINSTRING
+                    start = i + 1
+                    i = start + frame[i]
+                    if i > size:
+                        self.truncated(i)
+                    stack.append(OctetText(frame[start:i]))
+                elif opcode == 0x94:  # MEMOIZE
+                    if len(memo) >= memo_entries:
+                        raise exceeded("memo entries")
+                    memo[len(memo)] = stack[-1]
+                elif opcode == 0x68:  # BINGET
+                    self.position = i
+                    stack.append(self.recall(frame[i]))
+                    i += 1
+                elif opcode == 0x4E:  # NONE
+                    stack.append(None)
+                elif opcode == 0x4B:  # BININT1
+                    stack.append(frame[i])
+                    i += 1
+                elif opcode == 0x47:  # BINFLOAT
+                    if i + 8 > size:
+                        self.truncated(i + 8)
+                    stack.append(_DOUBLE.unpack_from(frame, i)[0])
+                    i += 8
+                elif opcode == 0x28:  # MARK
+                    if len(marks) > self.budget.depth:
+                        raise exceeded("nested containers")
+                    marks.append(stack)
+                    stack = []
+                elif opcode == 0x2E:  # STOP
+                    self.position = i
+                    return self.finish(stack)
+                else:
+                    handler = HANDLERS.get(opcode)
+                    self.position, self.stack = i, stack
+                    if handler is None:
+                        self.malformed(f"unknown opcode 0x{opcode:02x}")
+                    handler(self)
+                    i, stack = self.position, self.stack
+        finally:
+            self.position = max(self.position, i)
         raise exceeded("opcodes")
 
     def finish(self, stack: list[Node]) -> Node:
