@@ -138,7 +138,7 @@ def test_traceback_continues_its_record(make_collector: Maker) -> None:
     collector = make_collector(toml, "--workers", "1").start()
     text = "first line\nsecond line"
     try:
-        raise ValueError(text)
+        raise ValueError(text)  # noqa: TRY301 - only what was raised has a traceback
     except ValueError:
         handler = logging.handlers.SocketHandler(*collector.address())
         logger = logging.Logger("shop")  # noqa: LOG001 - one of this test's own
