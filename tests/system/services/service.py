@@ -73,6 +73,11 @@ def opaque(name, **rest):
     return dict({"__class__": "__main__." + name}, **rest)
 
 
+def enumerated(member, path, stored):
+    """Return what is stored of an enumeration's member: early versions of 3.11 pickle its name and not its value."""
+    return {"__name__": path} if member.__reduce_ex__(1)[0] is getattr else stored
+
+
 def values():
     """Yield (attribute, value, what is stored of it)."""
     plain = [
@@ -159,13 +164,10 @@ def values_of_python_3(moment):
     yield "address_6", ipaddress.ip_address("2001:db8::1"), "2001:db8::1"
     yield "network", ipaddress.ip_network("192.0.2.0/24"), "192.0.2.0/24"
     yield "steps", range(0, 10, 2), "range(0, 10, 2)"
-    if status.__reduce_ex__(1)[0] is getattr:
-        # Early versions of 3.11 pickle such an enumeration by name, and the number does not travel.
-        yield "status", status, {"__name__": "http.HTTPStatus.NOT_FOUND"}
-    else:
-        yield "status", status, {"__class__": "http.HTTPStatus", "name": "NOT_FOUND", "value": 404}
-    yield "colour", Colour.RED, opaque("Colour", args=["red"])
-    yield "size", Size.LARGE, opaque("Size", args=[3])
+    not_found = {"__class__": "http.HTTPStatus", "name": "NOT_FOUND", "value": 404}
+    yield "status", status, enumerated(status, "http.HTTPStatus.NOT_FOUND", not_found)
+    yield "colour", Colour.RED, enumerated(Colour.RED, "__main__.Colour.RED", opaque("Colour", args=["red"]))
+    yield "size", Size.LARGE, enumerated(Size.LARGE, "__main__.Size.LARGE", opaque("Size", args=[3]))
     # Below protocol 3 a subclass of OSError is pickled as OSError.
     yield "gone", FileNotFoundError(2, "No such file"), "OSError(2, 'No such file')"
     if sys.version_info >= (3, 7):
