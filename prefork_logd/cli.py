@@ -314,9 +314,8 @@ def _complain(message: str) -> None:
 def main() -> int:
     """Run the command line; whatever happens, end with a status and, if need be, a sentence."""
     try:
-        cli.main(prog_name=PROGRAM, standalone_mode=False)
-    except click.exceptions.Exit as done:
-        return done.exit_code
+        # Click hands back the status that a verb has ended its context with.
+        return int(cli.main(prog_name=PROGRAM, standalone_mode=False) or ExitStatus.OK)
     except click.Abort:
         return 128 + signal.SIGINT
     except click.ClickException as error:
@@ -340,4 +339,3 @@ def main() -> int:
 
         _complain(describe_bug(error))
         return ExitStatus.FAILURE
-    return ExitStatus.OK

@@ -99,7 +99,7 @@ class Readiness:
         if self.fd < 0:
             return
         try:
-            os.write(self.fd, json.dumps(facts).encode())
+            os.write(self.fd, json.dumps(facts).encode() + b"\n")
         except BrokenPipeError:
             # Whoever started this has gone; the daemon goes on.
             pass
@@ -126,7 +126,8 @@ def detach(run: Callable[[Readiness], int], log_path: Path) -> dict[str, Any]:
     os.close(write_fd)
     log.close()
     with os.fdopen(read_fd, "rb") as pipe:
-        said = pipe.read()
+        # A line, not the end of the file: children that were forked meanwhile have the other end, too.
+        said = pipe.readline()
     os.waitpid(pid, 0)
     if not said:
         raise ProcessError(f"the collector ended before it was ready; {log_path} says why")

@@ -85,7 +85,7 @@ def test_readiness_is_told_once() -> None:
     ready = daemon.Readiness(write_fd)
     ready.tell(pid=7)
     ready.tell(pid=8)
-    assert os.read(read_fd, 100) == b'{"pid": 7}'
+    assert os.read(read_fd, 100) == b'{"pid": 7}\n'
     assert os.read(read_fd, 100) == b""
     os.close(read_fd)
 
