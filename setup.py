@@ -3,6 +3,7 @@
 The collector needs Python 3.11 or newer and its dependencies carry that marker. The metadata itself stays free of it,
 so that the services that only send records can share one package with the collector.
 """
+
 import io
 import os
 import re
