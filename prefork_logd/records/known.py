@@ -230,6 +230,11 @@ def _is_exception(node: Node) -> bool:
     return KNOWN.get((node.callee.module, node.callee.name)) is _exception
 
 
+_ENUMERATIONS = {
+    ("http", "HTTPStatus"): http.HTTPStatus,
+    ("http", "HTTPMethod"): http.HTTPMethod,
+    ("signal", "Signals"): signal.Signals,
+}
 _OLD_EXCEPTIONS = ("StandardError", "EnvironmentError", "IOError", "WindowsError")
 _EXCEPTIONS = [
     name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, BaseException)
@@ -256,8 +261,13 @@ KNOWN: dict[tuple[str, str], Known] = {
     ("ipaddress", "IPv4Address"): _address(ipaddress.IPv4Address),
     ("ipaddress", "IPv6Address"): _address(ipaddress.IPv6Address),
     **{("ipaddress", f"IPv{v}{kind}"): _address(None) for v in (4, 6) for kind in ("Network", "Interface")},
-    ("http", "HTTPStatus"): _enum({status.value: status.name for status in http.HTTPStatus}),
-    ("http", "HTTPMethod"): _enum({method.value: method.name for method in http.HTTPMethod}),
-    ("signal", "Signals"): _enum({number.value: number.name for number in signal.Signals}),
+    **{path: _enum({member.value: member.name for member in members}) for path, members in _ENUMERATIONS.items()},
     **{("builtins", name): _exception for name in (*_EXCEPTIONS, *_OLD_EXCEPTIONS)},
 }
+
+MEMBERS: dict[tuple[str, str], dict[str, Plain]] = {
+    (module, f"{name}.{member.name}"): {"__class__": f"{module}.{name}", "name": member.name, "value": member.value}
+    for (module, name), members in _ENUMERATIONS.items()
+    for member in members
+}
+"""Members of enumerations as Python 3.11.0 to 3.11.3 pickle them: by name, as if each were a class."""

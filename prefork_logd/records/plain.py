@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING
 
 from prefork_logd.records.budget import Budget, Plain, exceeded
-from prefork_logd.records.known import KNOWN
+from prefork_logd.records.known import KNOWN, MEMBERS
 from prefork_logd.records.symbols import Dict, Node, Object, OctetText, Set, Symbol, Tuple
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ class Reader:
         if kind is bytes or kind is bytearray:
             return self.octets(node)
         if kind is Symbol:
-            return {"__name__": self.text(node.path)}
+            member = MEMBERS.get((node.module, node.name))
+            return dict(member) if member is not None else {"__name__": self.text(node.path)}
         return self._container(node, depth)
 
     def _container(self, node: Node, depth: int) -> Plain:

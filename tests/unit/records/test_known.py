@@ -83,6 +83,10 @@ def test_enumerations_of_the_standard_library_have_name_and_value(protocol):
     assert got == {"__class__": "http.HTTPStatus", "name": "NOT_FOUND", "value": 404}
     got = decode(pickle.dumps({"signal": signal.SIGTERM}, protocol))["signal"]
     assert "SIGTERM" in str(got)
+    by_name = decode(
+        record(b"c__builtin__\ngetattr\n" + named("http", "HTTPStatus") + b"X\x09\x00\x00\x00NOT_FOUND\x86R")
+    )
+    assert by_name["x0"] == {"__class__": "http.HTTPStatus", "name": "NOT_FOUND", "value": 404}
     assert decode(record(call(named("http", "HTTPStatus"), b"K\x01")))["x0"]["args"] == [1]
 
 
