@@ -22,6 +22,7 @@ from prefork_logd.records.known_time import TIMES
 from prefork_logd.records.symbols import LATIN_1, Node, Object, OctetText, Symbol, Tuple, is_call, text_of
 
 if TYPE_CHECKING:
+    import enum
     from collections.abc import Callable
 
     from prefork_logd.records.budget import Plain
@@ -196,13 +197,13 @@ def _mapping(reader: Reader, node: Object, depth: int) -> Plain:
 
 
 def _enum(members: dict[int | str, str]) -> Known:
-    def enum(reader: Reader, node: Object, _: int) -> Plain:
+    def member(reader: Reader, node: Object, _: int) -> Plain:
         value = node.args[0] if node.is_bare and len(node.args) == 1 else None
         if type(value) not in (int, str) or value not in members:
             return None
         return {"__class__": reader.text(node.path), "name": members[value], "value": value}
 
-    return enum
+    return member
 
 
 def _exception(reader: Reader, node: Object, depth: int) -> Plain:
@@ -230,7 +231,7 @@ def _is_exception(node: Node) -> bool:
     return KNOWN.get((node.callee.module, node.callee.name)) is _exception
 
 
-_ENUMERATIONS = {
+_ENUMERATIONS: dict[tuple[str, str], type[enum.Enum]] = {
     ("http", "HTTPStatus"): http.HTTPStatus,
     ("http", "HTTPMethod"): http.HTTPMethod,
     ("signal", "Signals"): signal.Signals,
