@@ -87,8 +87,8 @@ def after(state: State, event: Event) -> Transition:
 
 FIRST_BACK_OFF_S = 0.1
 LONGEST_BACK_OFF_S = 30.0
-HEALTHY_AFTER_S = 60.0
-"""A child that lived this long starts again with the shortest back-off."""
+HEALTHY_AFTER_S = 2.0
+"""A child that lived this long did not die of starting: the next one comes after the shortest back-off."""
 
 
 def back_off_s(deaths: int) -> float:
