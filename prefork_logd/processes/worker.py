@@ -132,6 +132,9 @@ class Worker:
         self._high_water = limits.queue_bytes
         self._low_water = limits.queue_bytes // 2
         self._share.max_connections = limits.max_connections
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._restart_deadlines()
         for connection in self._connections.values():
             if connection.receiver is not None:
                 connection.receiver.limit(self.max_record_bytes)
