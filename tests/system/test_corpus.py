@@ -11,7 +11,7 @@ import pytest
 
 from tests import corpus
 from tests.system import procfs
-from tests.system.harness import frame, wait_for
+from tests.system.harness import UNSAFE, frame, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,6 +91,12 @@ def test_every_payload_on_its_own_connection(watched: Collector, tmp_path: Path)
     assert collector.status()["rejected"] == len(rejected)
     _assert_unharmed(collector, pids, before_bytes, tmp_path)
     assert collector.stop() == 0
+    files = {
+        name: b"".join(collector.lines(name)).decode() for name in ("records.jsonl", "rejected.jsonl", "records.log")
+    }
+    assert not [name for name, text in files.items() if UNSAFE.search(text)]
+    lines = files["records.log"].removesuffix("\n").split("\n")
+    assert sum(not line.startswith("\t") for line in lines) == len(stored), "no record passes for two, or for a part"
 
 
 def test_bad_frames_between_good_ones(watched: Collector, tmp_path: Path) -> None:

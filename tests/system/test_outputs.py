@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from prefork_logd.records.render import unescape
 from tests import corpus
-from tests.system.harness import frame, messages, wait_for
+from tests.system.harness import UNSAFE, frame, messages, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,8 +48,6 @@ SENT = [
     ("root", 36, "root"),
     ("shop", 34, "between levels"),
 ]
-UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
-"""What a terminal, an editor or a line reader would act upon; newline and tab are looked at apart."""
 FORGED = "\n2026-01-01 00:00:00,000 INFO root nothing happened\r\x1b[2J\x9b1m\u202e\u2028\x85\ufeffend\\n\n\ttabbed\x00"
 MARK = "@@"
 
