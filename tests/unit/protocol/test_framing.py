@@ -138,3 +138,12 @@ def test_a_new_limit_holds_from_the_next_header_on() -> None:
     assert reader.receive(data[100:])[0] == [b"x" * 900, b"y" * 900]
     reader.limit(100)
     assert reader.receive(framed(b"z" * 101))[1] == [Oversize(101, b"z" * 101)]
+
+
+def test_frames_skipped_before_bytes_that_are_none_are_told() -> None:
+    """The error holds what was skipped in the same read, so that it is counted all the same."""
+    reader = FrameReader(10)
+    with pytest.raises(NoFrameError) as caught:
+        reader.receive(struct.pack(">I", 11) + b"x" * 11 + struct.pack(">I", 2) + b"ok" + b"GET /")
+    assert caught.value.skipped == [Oversize(11, b"x" * 11)]
+    assert caught.value.frames == [b"ok"]
