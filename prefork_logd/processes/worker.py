@@ -362,19 +362,22 @@ class Worker:
                 self.loop.again(connection)
 
     def _continue_drain(self) -> None:
-        """Go on when every connection has been read to its end: once more, and then close them."""
-        if not self._connections:
-            if self._link.empty:
-                self.loop.stop()
-        elif not (
-            (self._quiet is not None and self._quiet.pending)
-            or self._postponed
-            or any(connection.queued for connection in self._connections.values())
-        ):
+        """Read every connection to its end, once more after a while, then close them; end when all is committed."""
+        if self._connections and not self._is_reading():
             if self._passes_left:
                 self._quiet = self.loop.later(QUIET_S, self._read_pass)
             else:
                 self._close_connections()
+        if not self._connections and self._link.empty:
+            self.loop.stop()
+
+    def _is_reading(self) -> bool:
+        """Tell whether a connection is still to be read, or a pass is still to come."""
+        return (
+            (self._quiet is not None and self._quiet.pending)
+            or bool(self._postponed)
+            or any(connection.queued for connection in self._connections.values())
+        )
 
     def _close_connections(self) -> None:
         for connection in list(self._connections.values()):
