@@ -276,8 +276,9 @@ class Acceptor:
 
     def drain(self) -> None:
         """Take what has connected until now, however full this worker is, and stop listening."""
-        while self._accept_one():
-            pass
+        for _ in range(BACKLOG):
+            if not self._accept_one():
+                break
         self.close()
 
     def close(self) -> None:

@@ -107,7 +107,7 @@ class Master:
         """Act on the signals that have come (signals.TABLE)."""
         actions: dict[int, Callable[[], None]] = {
             signal.SIGCHLD: self._reap,
-            signal.SIGHUP: lambda: self._start_reload(_log_outcome),
+            signal.SIGHUP: lambda: self._start_reload(_no_answer),
             signal.SIGTERM: self._asked_to_stop,
             signal.SIGINT: self._asked_to_stop,
             signal.SIGQUIT: lambda: self._stop(fast=True),
@@ -385,6 +385,7 @@ class Master:
     def _finish_reload(self, reload: Reload) -> None:
         self._adjust_workers()
         self._reload, self._reload_again = self._reload_again, None
+        _log_outcome(reload.outcome)
         reload.finish()
         if self._reload is not None:
             self._run_reload(self._reload)
@@ -460,11 +461,14 @@ def _tell_stop(child: Child) -> None:
         child.channel.send(control.Drain(fast=False))
 
 
-def _log_outcome(outcome: dict[str, Any]) -> None:
-    """Log what a reload by signal led to."""
+def _no_answer(outcome: dict[str, Any]) -> None:
+    """Take the answer of a reload by signal, which nobody waits for; the log has it."""
     if "error" in outcome:
         LOGGER.warning("reload: %s", outcome["error"])
-        return
+
+
+def _log_outcome(outcome: dict[str, Any]) -> None:
+    """Log what a reload led to."""
     for problem in outcome["problems"]:
         LOGGER.error("reload: %s", problem)
     if not outcome["taken"]:
