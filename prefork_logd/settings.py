@@ -22,9 +22,9 @@ from msgspec import Meta
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-OWN_FILES = ("prefork-logd.pid", "prefork-logd.log", "control.sock", "rejected.jsonl", "writer.lock")
+OWN_FILES = ("prefork-logd.pid", "prefork-logd.log", "control.sock", "rejected.jsonl", "writer.lock", "journal")
 """What the collector itself keeps in state_dir."""
-PID_FILE, LOG_FILE, CONTROL_SOCKET, REJECTED_FILE, WRITER_LOCK = OWN_FILES
+PID_FILE, LOG_FILE, CONTROL_SOCKET, REJECTED_FILE, WRITER_LOCK, JOURNAL_DIRECTORY = OWN_FILES
 
 MAX_OUTPUTS = 1024
 """The scoreboard has this many places for outputs."""
@@ -148,9 +148,17 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         ),
     ] = 8_388_608
 
+    session_retention: Annotated[
+        str,
+        Meta(
+            description="How long a session of our handler is remembered after its last record: a client that comes "
+            "back later may have records stored twice.",
+        ),
+    ] = "7d"
+
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, sentence) for every value that has the right type and cannot be used."""
-        for key in ("record_timeout", "drain_timeout"):
+        for key in ("record_timeout", "drain_timeout", "session_retention"):
             try:
                 if parse_duration(getattr(self, key)) <= 0:
                     yield key, 'must be longer than nothing, such as "10s"'
@@ -161,6 +169,11 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def record_timeout_s(self) -> float:
         """`record_timeout` in seconds."""
         return parse_duration(self.record_timeout)
+
+    @property
+    def session_retention_s(self) -> int:
+        """`session_retention` in seconds."""
+        return int(parse_duration(self.session_retention))
 
     @property
     def drain_timeout_s(self) -> float:

@@ -1,31 +1,20 @@
-"""What is committed: the length of each output's file, and the last batch of each worker that is in them.
+"""What one commit says: the length of each output's file, and the last batch of each worker that is in them.
 
-Owns the commit entry and the shared memory it survives the writer's death in. Knows nothing of lines or pipes.
-
-The writer commits once a turn, after the bytes are in the files. If it is killed, its successor cuts every file back to
-its committed length and tells each worker the number of its last committed batch; the worker sends the later ones
-again. So the death of the writer neither loses a line nor doubles one.
+Owns the commit entry and its form in the journal. Knows no files and no pipes.
 """
 
 from __future__ import annotations
 
-import mmap
 import struct
-import zlib
 from typing import NamedTuple
-
-from prefork_logd.scoreboard import MAX_WORKERS
-from prefork_logd.settings import MAX_OUTPUTS
 
 _COUNTS = struct.Struct("<QII")
 _FILE = struct.Struct("<QQQ")
 _WORKER = struct.Struct("<QQ")
-_CHECK = struct.Struct("<II")
-_CELL_BYTES = _CHECK.size + _COUNTS.size + _FILE.size * (MAX_OUTPUTS + 1) + _WORKER.size * 4 * MAX_WORKERS
 
 
 class Committed(NamedTuple):
-    """One commit entry."""
+    """One commit."""
 
     turn: int
     """Grows by one with each commit."""
@@ -38,54 +27,25 @@ class Committed(NamedTuple):
 NOTHING = Committed(0, {}, {})
 
 
-def encode(entry: Committed) -> bytes:
-    """Return the entry as bytes, its checksum in front."""
-    body = b"".join(
+def encode(commit: Committed) -> bytes:
+    """Return the commit as bytes."""
+    return b"".join(
         (
-            _COUNTS.pack(entry.turn, len(entry.files), len(entry.batches)),
-            *(_FILE.pack(device, inode, length) for (device, inode), length in entry.files.items()),
-            *(_WORKER.pack(worker, number) for worker, number in entry.batches.items()),
+            _COUNTS.pack(commit.turn, len(commit.files), len(commit.batches)),
+            *(_FILE.pack(device, inode, length) for (device, inode), length in commit.files.items()),
+            *(_WORKER.pack(worker, number) for worker, number in commit.batches.items()),
         )
     )
-    return _CHECK.pack(len(body), zlib.crc32(body)) + body
 
 
-def decode(data: bytes | memoryview) -> Committed | None:
-    """Return the entry that `data` begins with, or None if there is no whole one."""
-    size, check = _CHECK.unpack_from(data)
-    body = data[_CHECK.size : _CHECK.size + size]
-    if size < _COUNTS.size or len(body) != size or zlib.crc32(body) != check:
-        return None
-    turn, file_count, worker_count = _COUNTS.unpack_from(body)
-    split = _COUNTS.size + _FILE.size * file_count
-    if split + _WORKER.size * worker_count != size:
-        return None
-    return Committed(
-        turn,
-        {(device, inode): length for device, inode, length in _FILE.iter_unpack(body[_COUNTS.size : split])},
-        dict(_WORKER.iter_unpack(body[split:])),
-    )
-
-
-class CommitCells:
-    """Two places in shared memory that take turns, so that one is whole whenever the writer dies.
-
-    Made by the master before the writer's first life. The last entry is the valid one with the higher turn.
-    """
-
-    def __init__(self) -> None:
-        self._map = mmap.mmap(-1, 2 * _CELL_BYTES)
-
-    def write(self, entry: Committed) -> None:
-        """Make `entry` the last one. Raises ValueError if it holds more files or workers than there is place for."""
-        data = encode(entry)
-        if len(data) > _CELL_BYTES:
-            raise ValueError(f"an entry of {len(data)} bytes does not fit into {_CELL_BYTES}")
-        start = (entry.turn % 2) * _CELL_BYTES
-        self._map[start : start + len(data)] = data
-
-    def read(self) -> Committed:
-        """Return the last entry written; NOTHING before the first."""
-        with memoryview(self._map) as view:
-            cells = (decode(view[:_CELL_BYTES]), decode(view[_CELL_BYTES:]))
-        return max((cell for cell in cells if cell is not None), key=lambda cell: cell.turn, default=NOTHING)
+def decode(data: bytes) -> tuple[Committed, bytes]:
+    """Return the commit that `data` begins with, and what follows it. Raises ValueError if it is cut short."""
+    if len(data) < _COUNTS.size:
+        raise ValueError(f"a commit of {len(data)} bytes")
+    turn, file_count, worker_count = _COUNTS.unpack_from(data)
+    workers_at = _COUNTS.size + _FILE.size * file_count
+    end = workers_at + _WORKER.size * worker_count
+    if len(data) < end:
+        raise ValueError(f"a commit of {len(data)} bytes that should have {end}")
+    files = {(device, inode): length for device, inode, length in _FILE.iter_unpack(data[_COUNTS.size : workers_at])}
+    return Committed(turn, files, dict(_WORKER.iter_unpack(data[workers_at:end]))), data[end:]

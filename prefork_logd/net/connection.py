@@ -12,11 +12,14 @@ import os
 from typing import TYPE_CHECKING, Protocol
 
 from prefork_logd.errors import RemoteProtocolError
-from prefork_logd.net.loop import EDGE, ENDED, PEER_CLOSED, READ, Loop
-from prefork_logd.protocol.detect import Receiver, choose
+from prefork_logd.net.loop import EDGE, ENDED, PEER_CLOSED, READ, WRITE, Loop
+from prefork_logd.protocol.detect import choose
+from prefork_logd.protocol.framing import FrameReader
 
 if TYPE_CHECKING:
     from prefork_logd.protocol.framing import Oversize
+    from prefork_logd.protocol.messages import Event
+    from prefork_logd.protocol.session import ServerSession
 
 READ_BYTES = 65_536
 TURN_BYTES = 4 * READ_BYTES
@@ -39,6 +42,12 @@ class Owner(Protocol):
     def take(self, connection: Connection, frames: list[bytes], skipped: list[Oversize]) -> None:
         """Take whole frames, and note those skipped."""
 
+    def happened(self, connection: Connection, events: list[Event]) -> None:
+        """Take what the client of a session said."""
+
+    def sent(self, connection: Connection) -> None:
+        """Note that the client has taken all it was sent."""
+
     def progressed(self, connection: Connection, completed: bool) -> None:
         """Note whether a record is half received: `connection.receiver.pending` tells."""
 
@@ -52,18 +61,24 @@ class Owner(Protocol):
 class Connection:
     """A client that is connected."""
 
-    __slots__ = ("failures", "fd", "owner", "peer", "queued", "receiver", "warned")
+    __slots__ = ("epoch", "failures", "fd", "owner", "peer", "queued", "receiver", "session", "unsent", "warned")
 
     def __init__(self, owner: Owner, fd: int, peer: str) -> None:
         self.owner = owner
         self.fd = fd
         self.peer = peer
-        self.receiver: Receiver | None = None
+        self.receiver: FrameReader | ServerSession | None = None
         self.queued = False
         """Waiting for another turn, or for reading to go on."""
         self.warned = False
         self.failures = 0
         """Frames rejected since the last good one."""
+        self.session = b""
+        """Whose records these are, once its client has said so."""
+        self.epoch = 0
+        """Of the session: a connection that its client has left has an older one than the next."""
+        self.unsent = b""
+        """What the client has not taken yet."""
 
     def ready(self, events: int) -> None:
         """Read until nothing is left, or this turn's bytes are used up."""
@@ -72,6 +87,12 @@ class Connection:
             return
         if events == ENDED:
             self.queued = False
+        if events & WRITE and self.unsent:
+            self.send(b"")
+            if self.fd < 0:
+                return
+            if not self.unsent:
+                owner.sent(self)
         budget = TURN_BYTES
         while not owner.paused:
             try:
@@ -102,16 +123,38 @@ class Connection:
         if receiver is None:
             receiver = self.receiver = choose(data, owner.max_record_bytes)
         try:
-            frames, skipped = receiver.receive(data)
+            if isinstance(receiver, FrameReader):
+                frames, skipped = receiver.receive(data)
+                completed = bool(frames or skipped)
+                if completed:
+                    owner.take(self, frames, skipped)
+            else:
+                events = receiver.receive(data)
+                completed = bool(events)
+                if completed:
+                    owner.happened(self, events)
         except RemoteProtocolError as error:
             owner.violated(self, error)
             return
-        if frames or skipped:
-            owner.take(self, frames, skipped)
-            if self.fd >= 0:
-                owner.progressed(self, completed=True)
-        else:
-            owner.progressed(self, completed=False)
+        if self.fd >= 0:
+            owner.progressed(self, completed)
+
+    def send(self, data: bytes) -> None:
+        """Send to the client; what it does not take now goes when it does.
+
+        What waits stays small: a client that reads nothing is not sent more than one acknowledgement at a time.
+        """
+        waited = bool(self.unsent)
+        data = self.unsent + data
+        try:
+            self.unsent = data[os.write(self.fd, data) :] if data else b""
+        except BlockingIOError:
+            self.unsent = data
+        except OSError as error:
+            self.owner.ended(self, error)
+            return
+        if bool(self.unsent) != waited:
+            self.owner.loop.change(self.fd, EVENTS | WRITE if self.unsent else EVENTS)
 
     def _again(self) -> None:
         if not self.queued:

@@ -12,17 +12,17 @@ import contextlib
 import fcntl
 import os
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from prefork_logd.net.loop import EDGE, READ, WRITE, Loop
-from prefork_logd.protocol.batch import last_commit
+from prefork_logd.protocol.batch import COMMITTED, OPENED, Answer, read_answers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from prefork_logd.net.connection import Connection
 
 PIPE_BYTES = 1 << 20
 """fs.pipe-max-size, which an unprivileged process may ask for (pipe(7))."""
-_COMMITS_READ = 4096
+_ANSWERS_READ = 65_536
 
 
 def make_pipes() -> tuple[tuple[int, int], tuple[int, int]]:
@@ -35,15 +35,37 @@ def make_pipes() -> tuple[tuple[int, int], tuple[int, int]]:
     return (batches_write, commits_read), (batches_read, commits_write)
 
 
+class Receipt(NamedTuple):
+    """Who is to be told that a batch is committed, and up to which of their records."""
+
+    connection: Connection
+    number: int
+
+
+class Teller(Protocol):
+    """Who wants to know what the writer says: the worker."""
+
+    def batches_committed(self, receipts: list[Receipt]) -> None:
+        """Take the receipts of batches that were committed, in order."""
+
+    def session_opened(self, token: int, epoch: int, committed: int) -> None:
+        """Take the new epoch of a session."""
+
+    def range_refused(self, session: bytes, epoch: int) -> None:
+        """Note that records of a session were left out: its client has gone elsewhere, or is out of step."""
+
+    def writer_resumed(self) -> None:
+        """Ask again what only the last writer knew: a new one has said where to resume."""
+
+
 class WriterLink:
     """The worker's end of its connection to whoever is the writer now."""
 
-    def __init__(self, loop: Loop, committed: Callable[[], None]) -> None:
-        """Tell `committed` whenever batches were committed."""
+    def __init__(self, loop: Loop, teller: Teller) -> None:
         self._loop = loop
-        self._committed = committed
+        self._teller = teller
         self._pipes: _Pipes | None = None
-        self._batches: deque[tuple[int, bytes]] = deque()
+        self._batches: deque[tuple[int, bytes, list[Receipt]]] = deque()
         self._next_number = 1
         self._unsent = 0
         """Index in `_batches` of the first that is not wholly in the pipe."""
@@ -73,9 +95,9 @@ class WriterLink:
             self._pipes.close()
             self._pipes = None
 
-    def send(self, batch: bytes) -> None:
+    def send(self, batch: bytes, receipts: list[Receipt]) -> None:
         """Send a batch that was built with `next_number`, as soon as the pipe takes it."""
-        self._batches.append((self._next_number, batch))
+        self._batches.append((self._next_number, batch, receipts))
         self._next_number += 1
         self.held_bytes += len(batch)
         self.flush()
@@ -99,17 +121,31 @@ class WriterLink:
                 self._unsent += 1
                 self._offset = 0
 
-    def commits(self, number: int) -> None:
+    def answered(self, answers: list[Answer]) -> None:
+        """Take what the writer says."""
+        for answer in answers:
+            if answer.kind == COMMITTED:
+                self._commits(answer.a)
+            elif answer.kind == OPENED:
+                self._teller.session_opened(answer.a, answer.b, answer.c)
+            else:
+                self._teller.range_refused(answer.session, answer.a)
+
+    def _commits(self, number: int) -> None:
         """Forget the batches up to `number`; on a new pipe, begin to send those after it."""
+        receipts: list[Receipt] = []
         while self._batches and self._batches[0][0] <= number:
-            self.held_bytes -= len(self._batches.popleft()[1])
+            _, batch, more = self._batches.popleft()
+            self.held_bytes -= len(batch)
             self._unsent -= 1
+            receipts += more
         if self._pipes is not None and not self._pipes.resumed:
             self._pipes.resumed = True
             self._unsent = 0
             self._offset = 0
+            self._teller.writer_resumed()
             self.flush()
-        self._committed()
+        self._teller.batches_committed(receipts)
 
 
 class _Pipes:
@@ -127,19 +163,16 @@ class _Pipes:
 
     def ready(self, events: int) -> None:
         """Read commits, and write what waits."""
-        number = None
         while self.batches_fd >= 0:
             try:
-                data = os.read(self._commits_fd, _COMMITS_READ)
+                data = os.read(self._commits_fd, _ANSWERS_READ)
             except BlockingIOError:
                 break
             if not data:
                 self._link.detach()
-                break
-            latest, self._rest = last_commit(self._rest + data)
-            number = latest if latest is not None else number
-        if number is not None:
-            self._link.commits(number)
+                return
+            answers, self._rest = read_answers(self._rest + data)
+            self._link.answered(answers)
         if events & WRITE:
             self._link.flush()
 

@@ -19,7 +19,6 @@ from setproctitle import setproctitle
 
 from prefork_logd import config, signals
 from prefork_logd.errors import ConfigError, ExitStatus
-from prefork_logd.journal.commit import CommitCells
 from prefork_logd.log import LOGGER, reopen_own
 from prefork_logd.net.listener import close_all, describe
 from prefork_logd.net.loop import READ, Loop, Timer
@@ -72,7 +71,6 @@ class Master:
         self._ready: Callable[[list[str]], None] | None = ready
         self._failed = failed
         self._board = Scoreboard()
-        self._cells = CommitCells()
         self._places: dict[str, int] = {}
         self._configurations: list[control.Configuration] = []
         """The current one last; before it, those that a child may still work under."""
@@ -80,7 +78,8 @@ class Master:
         self._worker_target = settings.server.worker_count
         self._writer = Child(Kind.WRITER, WRITER_SLOT)
         self._workers: dict[int, Child] = {}
-        self._lives = 0
+        # The journal knows workers by these numbers, and those of an earlier master must not be taken for ours.
+        self._lives = int.from_bytes(os.urandom(4)) << 24
         self._stopping = False
         self._kill_timer: Timer | None = None
         self._reload: Reload | None = None
@@ -181,7 +180,7 @@ class Master:
     def _be(self, child: Child, channel: socket.socket) -> None:
         """Be a child."""
         if child.kind is Kind.WRITER:
-            Writer(self._board, self._cells, channel, self._configurations).run()
+            Writer(self._board, channel, self._configurations).run()
         else:
             Worker(child.slot, self._board, self._sockets, channel, self._configuration).run()
 

@@ -38,6 +38,8 @@ class Sink:
         self._chunks: list[memoryview] = []
         self._lines = 0
         self._nbytes = 0
+        self._unsynced: list[memoryview] = []
+        """What was appended since the last commit: if the disk refuses to keep it, it goes to another file."""
         self.settings = settings
         self.rotation = Rotation(settings, self.file)
 
@@ -75,6 +77,7 @@ class Sink:
         if done:
             self._counters[OutputField.RECORDS] += self._lines
             self._counters[OutputField.BYTES] += self._nbytes
+            self._unsynced += self._chunks
             self._chunks = []
             self._lines = self._nbytes = 0
         return done
@@ -99,6 +102,42 @@ class Sink:
         except OutputError:
             return False
         return True
+
+    def sync(self) -> bool:
+        """Wait until what was appended since the last commit is on the disk; return whether it is.
+
+        A sync that failed is never tried again on the same file: the kernel has forgotten the pages it could not write,
+        and the next sync would find nothing wrong (fsync(2); PostgreSQL's "fsyncgate"). The lines go to a new file.
+        """
+        if not self._unsynced:
+            return True
+        try:
+            self.file.sync()
+        except OutputError as error:
+            LOGGER.error("output %s: %s%s", self.settings.name, error, WAITING)
+            return self._rewrite()
+        return True
+
+    def _rewrite(self) -> bool:
+        """Put the file aside, without what it could not keep, and append that to a new one."""
+        nbytes = sum(map(len, self._unsynced))
+        aside = f"{os.path.realpath(self.file.path)}.failed-{time.time_ns()}"
+        try:
+            if self.file.identity is not None:
+                self.file.cut_back(self.file.length - nbytes, self.file.identity)
+            Path(os.path.realpath(self.file.path)).rename(aside)
+            self.file.reopen()
+            self.file.append(self._unsynced, nbytes)
+            self.file.sync()
+        except (OutputError, OSError) as error:
+            LOGGER.error("output %s: cannot go on in a new file: %s", self.settings.name, error)
+            return False
+        LOGGER.warning("output %s: goes on in a new file; %s is what the old one kept", self.settings.name, aside)
+        return True
+
+    def committed(self) -> None:
+        """Let go of what is committed."""
+        self._unsynced = []
 
     def rotate(self) -> None:
         """Take the steps of the output's own rotation that are due."""
@@ -199,6 +238,15 @@ class Sinks:
     def append(self) -> bool:
         """Append what was gathered, to each output; return whether all of it is in the files."""
         return all([sink.append() for sink in self])  # noqa: C419 - each is to be tried
+
+    def sync(self) -> bool:
+        """Wait until what was appended since the last commit is on the disk, everywhere; return whether it is."""
+        return all([sink.sync() for sink in self])  # noqa: C419 - each is to be tried
+
+    def committed(self) -> None:
+        """Let go of what is committed."""
+        for sink in self:
+            sink.committed()
 
     def lengths(self) -> dict[tuple[int, int], int]:
         """Return the length of each regular file by its device and inode number."""

@@ -10,8 +10,9 @@ from typing import Protocol
 
 from prefork_logd.errors import LocalProtocolError
 from prefork_logd.log import LOGGER
-from prefork_logd.net.loop import EDGE, READ, Loop
-from prefork_logd.protocol.batch import Batch, BatchReader, encode_commit
+from prefork_logd.net.loop import EDGE, READ, WRITE, Loop
+from prefork_logd.protocol.batch import Batch, BatchReader
+from prefork_logd.protocol.batch import committed as committed_answer
 
 TURN_BYTES = 1 << 20
 """What one worker may have read before the others get their turn."""
@@ -26,7 +27,7 @@ class Taker(Protocol):
     def full(self) -> bool:
         """Whether no more is to be read before the next append."""
 
-    def take(self, batch: Batch) -> None:
+    def take(self, source: Source, batch: Batch) -> None:
         """Gather the lines of a batch."""
 
     def postpone(self, source: Source) -> None:
@@ -49,7 +50,8 @@ class Source:
         self.queued = False
         self._taker = taker
         self._reader = BatchReader()
-        self._batches_fd, self._commits_fd = pipes
+        self._batches_fd = pipes[0]
+        self._answers = _Answers(taker.loop, pipes[1])
         self.commit()
         taker.loop.add(self._batches_fd, self, READ | EDGE)
 
@@ -78,19 +80,55 @@ class Source:
             if batch is not None and batch.number > self.taken:
                 self.taken = batch.number
                 self.generation = batch.generation
-                self._taker.take(batch)
+                self._taker.take(self, batch)
 
     def commit(self) -> None:
         """Tell the worker that all its batches taken until now are committed."""
         self.committed = self.taken
-        try:
-            os.write(self._commits_fd, encode_commit(self.taken))
-        except (BlockingIOError, BrokenPipeError):
-            # It is dead, or has thousands of commits to read, of which each later one says all that this one says.
-            return
+        self.answer(committed_answer(self.taken))
+
+    def answer(self, data: bytes) -> None:
+        """Say something to the worker, in its order; what the pipe does not take now goes on when it does."""
+        self._answers.say(data)
 
     def close(self) -> None:
         """Close both pipes."""
         self._taker.loop.remove(self._batches_fd)
         os.close(self._batches_fd)
-        os.close(self._commits_fd)
+        self._answers.close()
+
+
+class _Answers:
+    """The pipe that tells a worker what became of its batches.
+
+    What waits is bounded by what the worker has asked: a commit for each turn, and an answer for each connection.
+    """
+
+    def __init__(self, loop: Loop, fd: int) -> None:
+        self._loop = loop
+        self._fd = fd
+        self._waiting = b""
+        loop.add(fd, self, WRITE | EDGE)
+
+    def ready(self, events: int) -> None:  # noqa: ARG002 - the write tells more than the flags do
+        """Go on with what waits."""
+        if self._waiting:
+            self.say(b"")
+
+    def say(self, data: bytes) -> None:
+        """Write as much as the pipe takes."""
+        data = self._waiting + data if self._waiting else data
+        try:
+            while data:
+                data = data[os.write(self._fd, data) :]
+        except BlockingIOError:
+            pass
+        except BrokenPipeError:
+            # The worker is dead, which its other pipe tells.
+            data = b""
+        self._waiting = data
+
+    def close(self) -> None:
+        """Close the pipe."""
+        self._loop.remove(self._fd)
+        os.close(self._fd)

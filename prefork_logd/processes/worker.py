@@ -24,16 +24,20 @@ from prefork_logd.net.connection import EVENTS, Connection
 from prefork_logd.net.listener import Acceptor
 from prefork_logd.net.loop import Loop, Timer
 from prefork_logd.processes import control
+from prefork_logd.processes.acknowledged import Acknowledged
 from prefork_logd.processes.dispatch import Dispatcher, warm_up
 from prefork_logd.processes.link import WriterLink
 from prefork_logd.protocol.framing import NoFrameError
+from prefork_logd.protocol.session import ViolationError
 from prefork_logd.scoreboard import Field, Scoreboard
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterable
 
+    from prefork_logd.processes.link import Receipt
     from prefork_logd.protocol.framing import Oversize
+    from prefork_logd.protocol.messages import Event
 
 BATCH_BYTES = 262_144
 """A batch of this size is sent before the turn is over."""
@@ -67,22 +71,23 @@ class Worker:
         self.paused = False
         self._slot = slot
         self._board = board
-        self._counters = board.slot(slot)
+        self.counters = board.slot(slot)
         self._channel = control.Channel(self.loop, channel, self._told, self._orphaned)
-        self._link = WriterLink(self.loop, self._batches_committed)
+        self._link = WriterLink(self.loop, self)
+        self._acknowledged = Acknowledged(self)
         self._connections: dict[int, Connection] = {}
         self._partial: dict[int, tuple[float, int]] = {}
         """Descriptor to (deadline, bytes held) of each half-received record, the oldest first."""
         self._held_bytes = 0
         self._deadline: Timer | None = None
         self._postponed: dict[int, Connection] = {}
-        self._warnings = Limited()
+        self.warnings = Limited()
         self._retiring = False
         self._draining = False
         self._passes_left = 2
         self._quiet: Timer | None = None
-        self._counters[Field.CONNECTIONS] = 0
-        self._counters[Field.PAUSED] = 0
+        self.counters[Field.CONNECTIONS] = 0
+        self.counters[Field.PAUSED] = 0
         self._share = Share(slot, self._loads, 0, self._most_connections())
         self._configure(configuration)
         self._acceptors = [Acceptor(self.loop, sock, self._admit, self._share, self._cannot_accept) for sock in sockets]
@@ -94,8 +99,8 @@ class Worker:
         # What exists by now lives for ever; looking at it again at each collection is wasted.
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
-        self._counters[Field.PID] = os.getpid()
-        self._counters[Field.ACCEPTING] = 1
+        self.counters[Field.PID] = os.getpid()
+        self.counters[Field.ACCEPTING] = 1
         self._channel.send(control.Ready())
         self.loop.run()
 
@@ -106,7 +111,7 @@ class Worker:
             case control.Attach():
                 self._link.attach(*fds)
             case control.Configure():
-                self._send_batch()
+                self.send_batch()
                 configuration = control.Configuration.from_file(fds[0])
                 self._configure(configuration)
                 self._channel.send(control.Configured(configuration.generation))
@@ -126,7 +131,7 @@ class Worker:
     def _configure(self, configuration: control.Configuration) -> None:
         limits = configuration.settings.limits
         self._configuration = configuration
-        self._dispatcher = Dispatcher(configuration)
+        self.dispatcher = Dispatcher(configuration)
         self.max_record_bytes = limits.max_record_bytes
         self._record_timeout_s = limits.record_timeout_s
         self._high_water = limits.queue_bytes
@@ -161,21 +166,24 @@ class Worker:
             os.close(fd)
             return
         self._connections[fd] = connection
-        self._counters[Field.CONNECTIONS] = len(self._connections)
-        self._counters[Field.ACCEPTED] += 1
+        self.counters[Field.CONNECTIONS] = len(self._connections)
+        self.counters[Field.ACCEPTED] += 1
 
     def _cannot_accept(self, error: OSError) -> None:
-        self._warnings.warning("cannot accept a connection just now: %s; clients wait meanwhile", error.strerror)
+        self.warnings.warning("cannot accept a connection just now: %s; clients wait meanwhile", error.strerror)
 
-    def _close(self, connection: Connection) -> None:
+    def close(self, connection: Connection) -> None:
+        """Close a connection, and look who waits for its place."""
         fd = connection.fd
         if fd < 0:
             return
         del self._connections[fd]
         self._forget_partial(fd)
         self._postponed.pop(fd, None)
+        if connection.session:
+            self._acknowledged.closed(connection)
         connection.close()
-        self._counters[Field.CONNECTIONS] = len(self._connections)
+        self.counters[Field.CONNECTIONS] = len(self._connections)
         if self._acceptors:
             for acceptor in self._acceptors:
                 acceptor.look()
@@ -188,8 +196,8 @@ class Worker:
 
     def take(self, connection: Connection, frames: list[bytes], skipped: list[Oversize]) -> None:
         """Turn frames into lines; note what cannot be stored."""
-        dispatch = self._dispatcher.dispatch
-        batch = self._dispatcher.batch
+        dispatch = self.dispatcher.dispatch
+        batch = self.dispatcher.batch
         peer = connection.peer
         received_s = time.time()
         taken = rejected = 0
@@ -198,7 +206,7 @@ class Worker:
                 dispatch(frame, peer, received_s)
             except RecordRejected as verdict:
                 rejected += 1
-                self._dispatcher.reject(peer, received_s, verdict.reason, verdict.detail, frame, len(frame))
+                self.dispatcher.reject(peer, received_s, verdict.reason, verdict.detail, frame, len(frame))
                 connection.failures += 1
                 if connection.failures >= MOST_FAILURES:
                     # 64 KiB can hold 16,000 empty frames: the rest is not worth its entries.
@@ -206,25 +214,33 @@ class Worker:
             else:
                 connection.failures = 0
             if batch.nbytes >= BATCH_BYTES:
-                self._send_batch()
-        counters = self._counters
+                self.send_batch()
+        counters = self.counters
         counters[Field.RECORDS] += taken - rejected
         counters[Field.REJECTED] += rejected + len(skipped)
         counters[Field.RECEIVED_BYTES] += sum(map(len, frames))
         for oversize in skipped:
             self._note_oversize(connection, oversize, received_s)
         if connection.failures >= MOST_FAILURES:
-            self._warnings.warning(
+            self.warnings.warning(
                 "%s: closed after %d frames in a row that hold no record; see rejected.jsonl", peer, connection.failures
             )
-            self._close(connection)
+            self.close(connection)
+
+    def happened(self, connection: Connection, events: list[Event]) -> None:
+        """Take what the client of a session said."""
+        self._acknowledged.happened(connection, events)
+
+    def sent(self, connection: Connection) -> None:
+        """Go on telling a client, now that it has taken what it was told."""
+        self._acknowledged.told(connection)
 
     def _note_oversize(self, connection: Connection, frame: Oversize, received_s: float) -> None:
         detail = f"a frame of {frame.size} bytes; limits.max_record_bytes is {self.max_record_bytes}"
-        self._dispatcher.reject(connection.peer, received_s, "too-large", detail, frame.head, frame.size)
+        self.dispatcher.reject(connection.peer, received_s, "too-large", detail, frame.head, frame.size)
         if not connection.warned:
             connection.warned = True
-            self._warnings.warning("%s: skipped %s; further ones are only counted", connection.peer, detail)
+            self.warnings.warning("%s: skipped %s; further ones are only counted", connection.peer, detail)
 
     def progressed(self, connection: Connection, completed: bool) -> None:
         """Start, keep or end the deadline of a half-received record."""
@@ -253,18 +269,23 @@ class Worker:
         if isinstance(error, NoFrameError):
             head = error.head
             self.take(connection, error.frames, error.skipped)
+        elif isinstance(error, ViolationError):
+            head = error.head
+            self.happened(connection, error.events)
         if connection.fd < 0:
             return
-        self._dispatcher.reject(connection.peer, time.time(), error.reason, str(error), head, len(head))
-        self._counters[Field.REJECTED] += 1
-        self._warnings.warning("%s: closed: %s", connection.peer, error)
-        self._close(connection)
+        self.dispatcher.reject(connection.peer, time.time(), error.reason, str(error), head, len(head))
+        self.counters[Field.REJECTED] += 1
+        self.warnings.warning("%s: closed: %s", connection.peer, error)
+        if isinstance(error, ViolationError):
+            connection.send(error.reply)
+        self.close(connection)
 
     def ended(self, connection: Connection, error: OSError | None) -> None:  # noqa: ARG002 - a reset is an end too
         """Close a connection that the peer has ended; a record it cut short is lost, and counted."""
         if connection.receiver is not None and connection.receiver.pending:
-            self._counters[Field.DROPPED] += 1
-        self._close(connection)
+            self.counters[Field.DROPPED] += 1
+        self.close(connection)
 
     # Deadlines
 
@@ -284,9 +305,9 @@ class Worker:
 
     def _give_up(self, fd: int, why: str) -> None:
         connection = self._connections[fd]
-        self._counters[Field.DROPPED] += 1
-        self._warnings.warning("%s: closed: %s", connection.peer, why)
-        self._close(connection)
+        self.counters[Field.DROPPED] += 1
+        self.warnings.warning("%s: closed: %s", connection.peer, why)
+        self.close(connection)
 
     def _restart_deadlines(self) -> None:
         deadline_s = self.loop.now_s + self._record_timeout_s
@@ -297,26 +318,45 @@ class Worker:
     # Passing on
 
     def _end_turn(self) -> None:
-        if self._dispatcher.batch.nbytes:
-            self._send_batch()
+        self.send_batch()
         if self._draining:
             self._continue_drain()
         elif self._retiring and not self._connections:
             self._drain(fast=False)
 
-    def _send_batch(self) -> None:
-        batch = self._dispatcher.batch
-        if not batch.nbytes:
+    def send_if_large(self) -> None:
+        """Send the batch before the turn is over if it has become large."""
+        if self.dispatcher.batch.nbytes >= BATCH_BYTES:
+            self.send_batch()
+
+    def send_batch(self) -> None:
+        """Send what was gathered, if anything was."""
+        batch = self.dispatcher.batch
+        if not batch:
             return
-        self._link.send(batch.build(self._link.next_number))
+        self._link.send(batch.build(self._link.next_number), self._acknowledged.take_receipts())
         if not self.paused and self._link.held_bytes >= self._high_water:
             self.paused = True
-            self._counters[Field.PAUSED] = 1
+            self.counters[Field.PAUSED] = 1
 
-    def _batches_committed(self) -> None:
+    def session_opened(self, token: int, epoch: int, committed: int) -> None:
+        """Let a client in, under the epoch that the writer gave it."""
+        self._acknowledged.opened(token, epoch, committed)
+
+    def range_refused(self, session: bytes, epoch: int) -> None:
+        """Let a client go whose records the writer has left out."""
+        self._acknowledged.refused(session, epoch)
+
+    def writer_resumed(self) -> None:
+        """Ask the new writer what only the last one knew."""
+        self._acknowledged.ask_again()
+
+    def batches_committed(self, receipts: list[Receipt]) -> None:
+        """Tell clients what is committed, and go on reading if there is room again."""
+        self._acknowledged.committed(receipts)
         if self.paused and self._link.held_bytes <= self._low_water:
             self.paused = False
-            self._counters[Field.PAUSED] = 0
+            self.counters[Field.PAUSED] = 0
             self._restart_deadlines()
             postponed, self._postponed = self._postponed, {}
             for connection in postponed.values():
@@ -332,7 +372,7 @@ class Worker:
         self._stop_accepting()
 
     def _stop_accepting(self) -> None:
-        self._counters[Field.ACCEPTING] = 0
+        self.counters[Field.ACCEPTING] = 0
         acceptors, self._acceptors = self._acceptors, []
         for acceptor in acceptors:
             acceptor.close()

@@ -18,20 +18,24 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefork_logd.journal.commit import CommitCells, Committed
+from prefork_logd.errors import OutputError
+from prefork_logd.journal.commit import Committed
+from prefork_logd.journal.journal import Journal
+from prefork_logd.journal.sessions import Verdict
 from prefork_logd.log import LOGGER, reopen_own
 from prefork_logd.net.loop import Loop, Timer
 from prefork_logd.processes import control
 from prefork_logd.processes.sinks import Sinks
 from prefork_logd.processes.source import Source
+from prefork_logd.protocol.batch import NO_SESSION, opened, refused
 from prefork_logd.scoreboard import WRITER_SLOT, Field, Scoreboard
-from prefork_logd.settings import WRITER_LOCK
+from prefork_logd.settings import JOURNAL_DIRECTORY, WRITER_LOCK
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
 
-    from prefork_logd.protocol.batch import Batch
+    from prefork_logd.protocol.batch import Batch, Group, Open
 
 TURN_BYTES = 4 << 20
 """Lines gathered before they are appended."""
@@ -46,19 +50,24 @@ class Writer:
     def __init__(
         self,
         board: Scoreboard,
-        cells: CommitCells,
         channel: socket.socket,
         configurations: Sequence[control.Configuration],
     ) -> None:
         """Write under the last of `configurations`; workers may still have lines for the outputs of earlier ones."""
         self.loop = Loop()
         self._counters = board.slot(WRITER_SLOT)
-        self._cells = cells
         self._channel = control.Channel(self.loop, channel, self._told, self._orphaned)
         self._configurations = configurations
         self._sinks = Sinks(board)
         self._sources: dict[int, Source] = {}
-        self._committed = cells.read()
+        self._journal: Journal
+        self._born_s = time.time() - time.monotonic()
+        self._refusals: list[tuple[Source, Group]] = []
+        self._opens: list[tuple[Source, Open]] = []
+        self._must_sync = False
+        """Whether something was gathered that is to be acknowledged."""
+        self._synced = configurations[-1].settings.server.durability == "synced"
+        self._told_errno: int | None = None
         self._gathered_bytes = 0
         self._blocked = False
         self._retry_s = FIRST_RETRY_S
@@ -72,14 +81,12 @@ class Writer:
         """Work until told to end."""
         gc.freeze()
         self._counters[Field.PID] = os.getpid()
-        problem = self._wait_for_other_writer()
-        if not problem:
-            for configuration in self._configurations:
-                problem = "; ".join(self._sinks.configure(configuration))
-            self._sinks.recover(self._committed)
+        problem = self._wait_for_other_writer() or self._recover()
         self._channel.send(control.Ready(problem))
         self.loop.run()
         self._sinks.close()
+        if not problem:
+            self._journal.close()
 
     def _wait_for_other_writer(self) -> str:
         """Take the lock that makes this the only writer; return what is wrong if it cannot be had."""
@@ -99,16 +106,34 @@ class Writer:
             else:
                 return ""
 
+    def _recover(self) -> str:
+        """Open the outputs, and cut off what was not committed; return what is wrong."""
+        state_dir = Path(self._configurations[-1].settings.server.state_dir)
+        try:
+            self._journal = Journal(state_dir / JOURNAL_DIRECTORY)
+            for what in self._journal.problems:
+                LOGGER.warning("journal: %s", what)
+            for configuration in self._configurations:
+                problems = self._sinks.configure(configuration)
+            self._sinks.recover(self._journal.committed)
+            self._journal.sessions.expire(self._now_s(), self._configurations[-1].settings.limits.session_retention_s)
+            committed = self._journal.committed
+            self._journal.begin(self._entry(committed.batches))
+        except OutputError as error:
+            return f"journal: {error}"
+        return "; ".join(problems)
+
     # What the master says
 
     def _told(self, message: control.AnyMessage, fds: list[int]) -> None:
         match message:
             case control.Attach(worker):
-                committed = self._committed.batches.get(worker, 0)
+                committed = self._journal.committed.batches.get(worker, 0)
                 self._sources[worker] = Source(self, worker, (fds[0], fds[1]), committed)
             case control.Configure():
                 configuration = control.Configuration.from_file(fds[0])
                 problems = self._sinks.configure(configuration)
+                self._synced = configuration.settings.server.durability == "synced"
                 self._channel.send(control.Configured(configuration.generation, tuple(problems)))
             case control.Reopen(number):
                 reopen_own()
@@ -137,11 +162,22 @@ class Writer:
             source.queued = True
             self.loop.again(source)
 
-    def take(self, batch: Batch) -> None:
-        """Gather the lines of a batch."""
-        for place, lines, data in batch.segments:
-            self._sinks.at(place).take(lines, data)
-            self._gathered_bytes += len(data)
+    def take(self, source: Source, batch: Batch) -> None:
+        """Gather the lines of a batch, but for those of sessions that are not to be taken (sessions.py says which)."""
+        for group in batch.groups:
+            if group.session != NO_SESSION:
+                verdict = self._journal.sessions.accepts(group.session, group.epoch, group.first, group.last)
+                if verdict is Verdict.NEXT:
+                    self._journal.sessions.commit(group.session, group.epoch, group.last, self._now_s())
+                    self._must_sync = True
+                else:
+                    if verdict is not Verdict.REPEATED:
+                        self._refusals.append((source, group))
+                    continue
+            for place, lines, data in group.segments:
+                self._sinks.at(place).take(lines, data)
+                self._gathered_bytes += len(data)
+        self._opens += [(source, request) for request in batch.opens]
 
     # The commit
 
@@ -153,32 +189,97 @@ class Writer:
             self.loop.stop()
 
     def _commit(self) -> None:
-        """Bring what was gathered into the files, and tell the workers; what cannot be written stays gathered."""
+        """Bring what was gathered into the files, and tell the workers; what cannot be written stays gathered.
+
+        The order is what makes a commit: lines, sync, journal, sync, and only then a word to anyone. Each step that was
+        done is passed over when the whole is tried again.
+        """
         changed = [source for source in self._sources.values() if source.taken > source.committed or source.ended]
         if not changed:
             return
+        try:
+            done = self._write()
+        except OutputError as error:
+            done = False
+            if error.errno != self._told_errno:
+                self._told_errno = error.errno
+                LOGGER.error("journal: %s; clients wait until it works again", error)
+        if not done:
+            self._block()
+            return
+        if self._told_errno is not None:
+            self._told_errno = None
+            LOGGER.warning("journal: written again")
+        self._gathered_bytes = 0
+        self._must_sync = False
+        self._tell(changed)
+
+    def _write(self) -> bool:
+        """Write what was gathered, and the commit; return whether the outputs took it.
+
+        Raises OutputError if the journal did not.
+        """
         if self._gathered_bytes:
             self._sinks.find()
-            if self._sinks.lengths().keys() != self._committed.files.keys():
+            if self._sinks.lengths().keys() != self._journal.committed.files.keys():
                 # A file that was opened since has to be known before anything is appended: else its tail would stay.
-                self._write_entry(self._committed.batches)
+                self._journal.announce(self._entry(self._journal.committed.batches))
             if not self._sinks.append():
-                self._block()
-                return
-        self._gathered_bytes = 0
-        self._write_entry({worker: source.taken for worker, source in self._sources.items() if not source.ended})
+                return False
+        sync = self._must_sync and self._synced
+        if sync and not self._sinks.sync():
+            return False
+        batches = {worker: source.taken for worker, source in self._sources.items() if not source.ended}
+        self._journal.commit(self._entry(batches), sync=sync)
+        self._sinks.committed()
+        return True
+
+    def _entry(self, batches: dict[int, int]) -> Committed:
+        return Committed(self._journal.committed.turn + 1, self._sinks.lengths(), batches)
+
+    def _tell(self, changed: list[Source]) -> None:
+        """Tell the workers what is committed, what was refused, and the epochs they asked for."""
+        for source, group in self._refusals:
+            source.answer(refused(group))
+        self._refusals = []
         for source in changed:
             if source.ended:
                 del self._sources[source.worker]
                 source.close()
             else:
                 source.commit()
+        if self._opens:
+            self._open_sessions()
         if self._sources:
             self._sinks.forget(min(source.generation for source in self._sources.values()))
 
-    def _write_entry(self, batches: dict[int, int]) -> None:
-        self._committed = Committed(self._committed.turn + 1, self._sinks.lengths(), batches)
-        self._cells.write(self._committed)
+    def _open_sessions(self) -> None:
+        """Give each session that was asked for a new epoch.
+
+        It is in the journal before anyone hears of it, or a writer to come would take late lines of the old one.
+        """
+        opens, self._opens = self._opens, []
+        now_s = self._now_s()
+        answers = []
+        for source, request in opens:
+            given = self._journal.sessions.open(request.session, request.first, now_s)
+            if given.skipped:
+                LOGGER.info(
+                    "session %s goes on %d numbers later than it is known", request.session.hex(), given.skipped
+                )
+            answers.append((source, opened(request.session, request.token, given.epoch, given.committed)))
+        try:
+            self._journal.commit(self._entry(self._journal.committed.batches), sync=False)
+        except OutputError as error:
+            LOGGER.error("journal: %s; the clients that have just come will come again", error)
+            return
+        for source, answer in answers:
+            if not source.ended:
+                source.answer(answer)
+
+    def _now_s(self) -> int:
+        """Return the time in seconds since 1970, by a clock that does not jump while this process lives."""
+        return int(self._born_s + time.monotonic())
 
     def _block(self) -> None:
         """Read nothing until the outputs can be written again."""

@@ -2,14 +2,20 @@
 
 Owns the form of both. Knows no pipes, files or records.
 
-A batch is finished lines, sorted by output, under a number that grows by one:
+A batch is finished lines under a number that grows by one. Its lines are in groups: one for all clients that are not
+acknowledged, and one for each session, with the range of record numbers that its lines stand for (a range may have no
+lines: filtered, or dropped by the client). Little-endian:
 
-    magic "PLB1" | body bytes u32 | number u64 | generation u32 | segments u32      24 bytes, little-endian
-    then for each segment: output u32 | lines u32 | bytes u32                       the table
+    magic "PLB2" | body bytes u32 | number u64 | generation u32 | groups u32 | opens u32                28 bytes
+    for each open:    token u64 | session 16 bytes | first u64
+    for each group:   session 16 bytes | epoch u64 | first u64 | last u64 | segments u32
+    for each segment: output u32 | lines u32 | bytes u32
     then each segment's lines
 
-`generation` says which configuration's outputs the numbers stand for. The writer answers with commits: the number of
-the last batch whose lines are all in their files (u64). The first commit on a new pipe tells where to resume.
+`generation` says which configuration's outputs are meant. An open asks for a new epoch of a session.
+
+The writer answers with messages of 48 bytes: kind u64 | session 16 bytes | three numbers u64. The first COMMIT on a new
+pipe tells where to resume.
 """
 
 from __future__ import annotations
@@ -22,22 +28,49 @@ from prefork_logd.errors import LocalProtocolError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAGIC = b"PLB1"
+MAGIC = b"PLB2"
 MAX_BODY_BYTES = 1 << 30
 """Above anything a worker makes: a larger number means that the pipe is out of step."""
+NO_SESSION = bytes(16)
+"""Stands for all clients that are not acknowledged."""
 
-_HEADER = struct.Struct("<4sIQII")
+_HEADER = struct.Struct("<4sIQIII")
+_OPEN = struct.Struct("<Q16sQ")
+_GROUP = struct.Struct("<16sQQQI")
 _SEGMENT = struct.Struct("<III")
-_COMMIT = struct.Struct("<Q")
-COMMIT_BYTES = _COMMIT.size
+_ANSWER = struct.Struct("<Q16sQQQ")
+ANSWER_BYTES = _ANSWER.size
+
+COMMITTED, OPENED, REFUSED = 1, 2, 3
+"""Kinds of answers: (batch, 0, 0), (token, epoch, committed) of a session, (epoch, first, last) of a session."""
 
 
 class Segment(NamedTuple):
-    """The lines of one batch for one output."""
+    """The lines of one group for one output."""
 
     output: int
     lines: int
     data: memoryview
+
+
+class Group(NamedTuple):
+    """The lines of one session, and the numbers of the records they stand for."""
+
+    session: bytes
+    epoch: int
+    first: int
+    last: int
+    segments: list[Segment]
+
+
+class Open(NamedTuple):
+    """A session's client has come to this worker."""
+
+    token: int
+    """For the answer."""
+    session: bytes
+    first: int
+    """Lowest number that the client still holds."""
 
 
 class Batch(NamedTuple):
@@ -45,41 +78,105 @@ class Batch(NamedTuple):
 
     number: int
     generation: int
-    segments: list[Segment]
+    opens: list[Open]
+    groups: list[Group]
     nbytes: int
 
 
+class Answer(NamedTuple):
+    """What the writer says."""
+
+    kind: int
+    session: bytes
+    a: int
+    b: int
+    c: int
+
+
+class _Lines:
+    """The lines of one group while they are gathered."""
+
+    __slots__ = ("epoch", "first", "last", "outputs", "session")
+
+    def __init__(self, session: bytes, epoch: int, first: int) -> None:
+        self.session = session
+        self.epoch = epoch
+        self.first = first
+        self.last = first - 1
+        self.outputs: dict[int, list[bytes]] = {}
+
+
 class BatchBuilder:
-    """Gathers finished lines by output until they are worth a batch."""
+    """Gathers finished lines by session and output until they are worth a batch."""
 
     def __init__(self, generation: int) -> None:
         self.generation = generation
+        self._start()
+
+    def _start(self) -> None:
         self.nbytes = 0
-        self._lines: dict[int, list[bytes]] = {}
+        self._plain = _Lines(NO_SESSION, 0, 1)
+        self._groups: dict[bytes, _Lines] = {}
+        self._opens: list[Open] = []
+        self._outputs = self._plain.outputs
 
     def __len__(self) -> int:
-        return self.nbytes
+        """Return how many bytes of lines are gathered, or 1 if there is something else to say."""
+        return self.nbytes or bool(self._groups or self._opens)
 
     def add(self, output: int, line: bytes) -> None:
-        """Add one line, its newline included, for an output."""
-        lines = self._lines.get(output)
+        """Add one line, its newline included, for an output: of the session that `begin` named last."""
+        lines = self._outputs.get(output)
         if lines is None:
-            lines = self._lines[output] = []
+            lines = self._outputs[output] = []
         lines.append(line)
         self.nbytes += len(line)
 
+    def begin(self, session: bytes, epoch: int, first: int, last: int) -> None:
+        """Say that the lines added from here on are those of a session's records from `first` to `last`.
+
+        Within one batch, the ranges of one epoch have to follow one another. Raises LocalProtocolError if they do not.
+        """
+        group = self._groups.get(session)
+        if group is None or group.epoch != epoch:
+            if group is not None:
+                raise LocalProtocolError(f"session {session.hex()} has two epochs in one batch")
+            group = self._groups[session] = _Lines(session, epoch, first)
+        elif first != group.last + 1:
+            raise LocalProtocolError(f"session {session.hex()} goes from {group.last} to {first}")
+        group.last = last
+        self._outputs = group.outputs
+
+    def has_other_epoch(self, session: bytes, epoch: int) -> bool:
+        """Tell whether this batch has lines of the session from an older connection: they are to be sent first."""
+        group = self._groups.get(session)
+        return group is not None and group.epoch != epoch
+
+    def end(self) -> None:
+        """Say that the lines added from here on are of clients that are not acknowledged."""
+        self._outputs = self._plain.outputs
+
+    def open(self, token: int, session: bytes, first: int) -> None:
+        """Ask for a new epoch of a session."""
+        self._opens.append(Open(token, session, first))
+
     def build(self, number: int) -> bytes:
         """Return everything gathered as one batch, and start afresh."""
-        parts, table = [], []
-        for output, lines in self._lines.items():
-            data = b"".join(lines)
-            table.append(_SEGMENT.pack(output, len(lines), len(data)))
-            parts.append(data)
-        body_bytes = _SEGMENT.size * len(table) + self.nbytes
-        header = _HEADER.pack(MAGIC, body_bytes, number, self.generation, len(table))
-        self._lines = {}
-        self.nbytes = 0
-        return b"".join((header, *table, *parts))
+        groups = [
+            group for group in (self._plain, *self._groups.values()) if group.outputs or group.last >= group.first
+        ]
+        tables, segments, parts = [], [], []
+        for group in groups:
+            tables.append(_GROUP.pack(group.session, group.epoch, group.first, group.last, len(group.outputs)))
+            for output, lines in group.outputs.items():
+                data = b"".join(lines)
+                segments.append(_SEGMENT.pack(output, len(lines), len(data)))
+                parts.append(data)
+        opens = [_OPEN.pack(*request) for request in self._opens]
+        table = b"".join((*opens, *tables, *segments))
+        header = _HEADER.pack(MAGIC, len(table) + self.nbytes, number, self.generation, len(groups), len(opens))
+        self._start()
+        return b"".join((header, table, *parts))
 
 
 class BatchReader:
@@ -94,7 +191,7 @@ class BatchReader:
     def _start(self) -> None:
         self._buffer = memoryview(bytearray(_HEADER.size))
         self._have = 0
-        self._header: tuple[int, int, int] | None = None
+        self._header: tuple[int, int, int, int] | None = None
 
     @property
     def pending(self) -> bool:
@@ -114,39 +211,64 @@ class BatchReader:
         if self._have < len(self._buffer):
             return None
         if self._header is None:
-            magic, body_bytes, number, generation, segments = _HEADER.unpack(self._buffer)
-            if magic != MAGIC or body_bytes > MAX_BODY_BYTES or segments * _SEGMENT.size > body_bytes:
+            magic, body_bytes, number, generation, groups, opens = _HEADER.unpack(self._buffer)
+            if magic != MAGIC or body_bytes > MAX_BODY_BYTES:
                 raise LocalProtocolError(f"a worker's pipe is out of step at {self._buffer.hex()}")
-            self._header = (number, generation, segments)
+            self._header = (number, generation, groups, opens)
             self._buffer = memoryview(bytearray(body_bytes))
             self._have = 0
             if body_bytes:
                 return None
-        number, generation, segments = self._header
-        batch = Batch(number, generation, list(_segments(self._buffer, segments)), len(self._buffer))
+        batch = _read_body(self._buffer, *self._header)
         self._start()
         return batch
 
 
-def _segments(body: memoryview, count: int) -> Iterator[Segment]:
+def _read_body(body: memoryview, number: int, generation: int, group_count: int, open_count: int) -> Batch:
+    """Return the batch that a body holds. Raises LocalProtocolError."""
+    try:
+        opens = [Open(*_OPEN.unpack_from(body, _OPEN.size * index)) for index in range(open_count)]
+        groups_at = _OPEN.size * open_count
+        heads = [_GROUP.unpack_from(body, groups_at + _GROUP.size * index) for index in range(group_count)]
+        segments_at = groups_at + _GROUP.size * group_count
+        segment_count = sum(head[4] for head in heads)
+        segments = _segments(body, segments_at, segment_count)
+        groups = [
+            Group(session, epoch, first, last, [next(segments) for _ in range(count)])
+            for session, epoch, first, last, count in heads
+        ]
+    except struct.error as error:
+        raise LocalProtocolError(f"a batch of {len(body)} bytes ends within its tables") from error
+    return Batch(number, generation, opens, groups, len(body))
+
+
+def _segments(body: memoryview, table_at: int, count: int) -> Iterator[Segment]:
     """Yield the segments of a batch's body."""
-    position = _SEGMENT.size * count
+    position = table_at + _SEGMENT.size * count
     for index in range(count):
-        output, lines, nbytes = _SEGMENT.unpack_from(body, index * _SEGMENT.size)
+        output, lines, nbytes = _SEGMENT.unpack_from(body, table_at + index * _SEGMENT.size)
         if position + nbytes > len(body):
             raise LocalProtocolError(f"a segment of {nbytes} bytes ends after its batch")
         yield Segment(output, lines, body[position : position + nbytes])
         position += nbytes
 
 
-def encode_commit(number: int) -> bytes:
-    """Return the message that says: every batch up to this one is committed."""
-    return _COMMIT.pack(number)
+def committed(number: int) -> bytes:
+    """Return the answer that says: every batch up to this one is committed."""
+    return _ANSWER.pack(COMMITTED, NO_SESSION, number, 0, 0)
 
 
-def last_commit(data: bytes) -> tuple[int | None, bytes]:
-    """Return the last whole commit in what was read from the writer, or None, and the bytes of an unfinished one."""
-    whole = len(data) // COMMIT_BYTES * COMMIT_BYTES
-    if not whole:
-        return None, data
-    return _COMMIT.unpack_from(data, whole - COMMIT_BYTES)[0], data[whole:]
+def opened(session: bytes, token: int, epoch: int, number: int) -> bytes:
+    """Return the answer to an open: the epoch to send under, and the number that is committed."""
+    return _ANSWER.pack(OPENED, session, token, epoch, number)
+
+
+def refused(group: Group) -> bytes:
+    """Return the answer that says: this range was left out, and is not to be acknowledged. COMMITTED comes later."""
+    return _ANSWER.pack(REFUSED, group.session, group.epoch, group.first, group.last)
+
+
+def read_answers(data: bytes) -> tuple[list[Answer], bytes]:
+    """Return the whole answers in what was read from the writer, and the bytes of an unfinished one."""
+    whole = len(data) // ANSWER_BYTES * ANSWER_BYTES
+    return [Answer(*fields) for fields in _ANSWER.iter_unpack(data[:whole])], data[whole:]

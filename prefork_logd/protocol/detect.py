@@ -8,16 +8,18 @@ can share the port with SocketHandler; a connection pays for the choice once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from prefork_logd.protocol.framing import FrameReader, Oversize
+from prefork_logd.protocol.framing import FrameReader
+from prefork_logd.protocol.messages import FIRST_BYTE
+from prefork_logd.protocol.session import ServerSession
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+BATCH_BYTES = 1 << 20
+"""What a client may put into one batch, on top of the largest record."""
 
 
 class Receiver(Protocol):
-    """What every protocol offers to the connection that carries it."""
+    """What every protocol offers to the connection that carries it, besides its own `receive`."""
 
     @property
     def pending(self) -> bool:
@@ -30,14 +32,9 @@ class Receiver(Protocol):
     def limit(self, max_bytes: int) -> None:
         """Change the largest record taken."""
 
-    def receive(self, data: bytes) -> tuple[list[bytes], list[Oversize]]:
-        """Take what was read; return whole frames, and those skipped. Raises RemoteProtocolError."""
 
-
-PROTOCOLS: Mapping[int, Callable[[int], Receiver]] = {}
-"""First byte on the wire to protocol, for those other than SocketHandler's frames."""
-
-
-def choose(data: bytes, max_bytes: int) -> Receiver:
+def choose(data: bytes, max_record_bytes: int) -> FrameReader | ServerSession:
     """Return the receiver for a connection whose first bytes are `data` (one or more)."""
-    return PROTOCOLS.get(data[0], FrameReader)(max_bytes)
+    if data[0] == FIRST_BYTE:
+        return ServerSession(max_record_bytes, max_record_bytes + BATCH_BYTES)
+    return FrameReader(max_record_bytes)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from prefork_logd.net.loop import Loop
-from prefork_logd.processes.link import WriterLink, make_pipes
+from prefork_logd.processes.link import Receipt, WriterLink, make_pipes
 from prefork_logd.processes.source import Source
-from prefork_logd.protocol.batch import Batch, BatchBuilder
+from prefork_logd.protocol.batch import Batch, BatchBuilder, Group, opened, refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,9 +26,9 @@ class Taker:
         self.lines: list[bytes] = []
         self.postponed: list[Source] = []
 
-    def take(self, batch: Batch) -> None:
+    def take(self, source: Source, batch: Batch) -> None:
         self.numbers.append(batch.number)
-        self.lines += [bytes(segment.data) for segment in batch.segments]
+        self.lines += [bytes(segment.data) for group in batch.groups for segment in group.segments]
 
     def postpone(self, source: Source) -> None:
         self.postponed.append(source)
@@ -40,12 +40,26 @@ class Pair:
     def __init__(self) -> None:
         self.loop = Loop()
         self.commits = 0
-        self.link = WriterLink(self.loop, self._committed)
+        self.receipts: list[Receipt] = []
+        self.opened: list[tuple[int, int, int]] = []
+        self.refused: list[tuple[bytes, int]] = []
+        self.resumed = 0
+        self.link = WriterLink(self.loop, self)
         self.taker = Taker(self.loop)
         self.source: Source | None = None
 
-    def _committed(self) -> None:
+    def batches_committed(self, receipts: list[Receipt]) -> None:
         self.commits += 1
+        self.receipts += receipts
+
+    def session_opened(self, token: int, epoch: int, committed: int) -> None:
+        self.opened.append((token, epoch, committed))
+
+    def range_refused(self, session: bytes, epoch: int) -> None:
+        self.refused.append((session, epoch))
+
+    def writer_resumed(self) -> None:
+        self.resumed += 1
 
     def connect(self, committed: int = 0) -> Source:
         workers_ends, writers_ends = make_pipes()
@@ -54,10 +68,10 @@ class Pair:
         self.source = Source(self.taker, 1, writers_ends, committed)
         return self.source
 
-    def send(self, line: bytes) -> None:
+    def send(self, line: bytes, receipts: list[Receipt] | None = None) -> None:
         builder = BatchBuilder(generation=1)
         builder.add(1, line)
-        self.link.send(builder.build(self.link.next_number))
+        self.link.send(builder.build(self.link.next_number), receipts or [])
 
     def turn(self, times: int = 8) -> None:
         for _ in range(times):
@@ -179,3 +193,40 @@ def test_a_batch_that_comes_twice_is_taken_once(pair: Pair) -> None:
         os.write(pipes.batches_fd, builder.build(number))
     pair.turn()
     assert pair.taker.numbers == [6]
+
+
+def test_receipts_come_with_the_commit_and_not_before(pair: Pair) -> None:
+    """Who waits for an acknowledgement hears of it once, when its batch is committed."""
+    source = pair.connect()
+    first, second = Receipt("one", 3), Receipt("two", 7)  # type: ignore[arg-type] # any connection does
+    pair.send(b"1\n", [first])
+    pair.turn()
+    assert pair.receipts == []
+    source.commit()
+    pair.turn()
+    pair.send(b"2\n", [second])
+    pair.turn()
+    source.commit()
+    pair.turn()
+    assert pair.receipts == [first, second]
+
+
+def test_what_the_writer_says_of_sessions_arrives_in_order(pair: Pair) -> None:
+    """A refusal comes before the commit that would otherwise be taken for a yes."""
+    source = pair.connect()
+    pair.turn()
+    assert pair.resumed == 1
+    source.answer(opened(b"s" * 16, 1, 2, 3))
+    source.answer(refused(Group(b"t" * 16, 4, 5, 6, [])))
+    pair.turn()
+    assert pair.opened == [(1, 2, 3)]
+    assert pair.refused == [(b"t" * 16, 4)]
+
+
+def test_more_answers_than_the_pipe_holds_all_arrive(pair: Pair) -> None:
+    """Ten thousand clients that come at once are all let in."""
+    source = pair.connect()
+    for token in range(10_000):
+        source.answer(opened(b"s" * 16, token, 1, 0))
+    pair.turn(60)
+    assert [token for token, _, _ in pair.opened] == list(range(10_000))

@@ -7,9 +7,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefork_logd.errors import LocalProtocolError
-from prefork_logd.protocol.batch import Batch, BatchBuilder, BatchReader, encode_commit, last_commit
+from prefork_logd.protocol.batch import (
+    COMMITTED,
+    NO_SESSION,
+    OPENED,
+    REFUSED,
+    Batch,
+    BatchBuilder,
+    BatchReader,
+    Group,
+    Open,
+    committed,
+    opened,
+    read_answers,
+    refused,
+)
 
-LINES = st.lists(st.tuples(st.integers(0, 5), st.binary(max_size=40)), max_size=30)
+LINES = st.lists(st.tuples(st.integers(0, 5), st.binary(min_size=1, max_size=40)), max_size=20)
+SESSIONS = st.dictionaries(
+    st.binary(min_size=16, max_size=16).filter(lambda session: session != NO_SESSION),
+    st.tuples(st.integers(0, 2**64 - 1), st.integers(1, 2**63), LINES),
+    max_size=4,
+)
+OPENS = st.lists(
+    st.builds(Open, st.integers(0, 2**64 - 1), st.binary(min_size=16, max_size=16), st.integers(0, 2**64 - 1)),
+    max_size=3,
+)
 
 
 def read(data: bytes, sizes: list[int]) -> list[Batch]:
@@ -30,50 +53,107 @@ def read(data: bytes, sizes: list[int]) -> list[Batch]:
     return batches
 
 
-@given(st.lists(LINES, min_size=1, max_size=4), st.lists(st.integers(1, 50), min_size=1, max_size=10))
-def test_batches_come_back_whatever_the_reads(batches: list[list[tuple[int, bytes]]], sizes: list[int]) -> None:
-    """Lines keep their output and order, numbers and generation theirs."""
-    data = b""
-    for number, lines in enumerate(batches, 1):
-        builder = BatchBuilder(generation=7)
+def by_output(lines: list[tuple[int, bytes]]) -> dict[int, tuple[int, bytes]]:
+    return {
+        output: (
+            sum(1 for place, _ in lines if place == output),
+            b"".join(line for place, line in lines if place == output),
+        )
+        for output, _ in lines
+    }
+
+
+def segments(group: Group) -> dict[int, tuple[int, bytes]]:
+    return {segment.output: (segment.lines, bytes(segment.data)) for segment in group.segments}
+
+
+@given(LINES, SESSIONS, OPENS, st.lists(st.integers(1, 50), min_size=1, max_size=10))
+def test_a_batch_comes_back_whatever_the_reads(
+    plain: list[tuple[int, bytes]],
+    sessions: dict[bytes, tuple[int, int, list[tuple[int, bytes]]]],
+    opens: list[Open],
+    sizes: list[int],
+) -> None:
+    """Lines keep their session, output and order; sessions their epoch and numbers."""
+    builder = BatchBuilder(generation=7)
+    assert not builder
+    for output, line in plain:
+        builder.add(output, line)
+    for session, (epoch, first, lines) in sessions.items():
+        builder.begin(session, epoch, first, first + len(lines))
         for output, line in lines:
             builder.add(output, line)
-        assert builder.nbytes == sum(len(line) for _, line in lines)
-        data += builder.build(number)
-        assert builder.nbytes == 0
-    for number, (batch, lines) in enumerate(zip(read(data, sizes), batches, strict=True), 1):
-        assert (batch.number, batch.generation) == (number, 7)
-        assert {segment.output: (segment.lines, bytes(segment.data)) for segment in batch.segments} == {
-            output: (
-                sum(1 for place, _ in lines if place == output),
-                b"".join(line for place, line in lines if place == output),
-            )
-            for output, _ in lines
-        }
+        builder.end()
+    for request in opens:
+        builder.open(*request)
+    assert builder.nbytes == sum(len(line) for _, line in plain) + sum(
+        len(line) for _, _, lines in sessions.values() for _, line in lines
+    )
+    assert bool(builder) is bool(plain or sessions or opens)
+    data = builder.build(1) + builder.build(2)
+    first_batch, second_batch = read(data, sizes)
+    assert (first_batch.number, first_batch.generation, first_batch.opens) == (1, 7, opens)
+    groups = {group.session: group for group in first_batch.groups}
+    assert set(groups) == set(sessions) | ({NO_SESSION} if plain else set())
+    if plain:
+        assert segments(groups[NO_SESSION]) == by_output(plain)
+    for session, (epoch, first, lines) in sessions.items():
+        group = groups[session]
+        assert (group.epoch, group.first, group.last) == (epoch, first, first + len(lines))
+        assert segments(group) == by_output(lines)
+    assert second_batch == Batch(2, 7, [], [], 0)
+
+
+def test_ranges_of_one_epoch_follow_one_another() -> None:
+    """A hole would be committed as if it had been written."""
+    builder = BatchBuilder(1)
+    builder.begin(b"s" * 16, 3, 1, 5)
+    builder.begin(b"s" * 16, 3, 6, 6)
+    with pytest.raises(LocalProtocolError, match="from 6 to 8"):
+        builder.begin(b"s" * 16, 3, 8, 9)
+    (batch,) = read(builder.build(1), [1000])
+    assert [(group.first, group.last) for group in batch.groups] == [(1, 6)]
+
+
+def test_two_epochs_of_a_session_are_not_for_one_batch() -> None:
+    """The older connection's lines are to be sent first."""
+    builder = BatchBuilder(1)
+    builder.begin(b"s" * 16, 3, 1, 5)
+    assert builder.has_other_epoch(b"s" * 16, 4)
+    assert not builder.has_other_epoch(b"s" * 16, 3)
+    assert not builder.has_other_epoch(b"t" * 16, 4)
+    with pytest.raises(LocalProtocolError, match="two epochs"):
+        builder.begin(b"s" * 16, 4, 6, 7)
 
 
 def test_a_pipe_out_of_step_is_noticed_at_once() -> None:
     """Bytes that are no header are not taken for a length."""
     reader = BatchReader()
-    reader.want()[:] = b"x" * len(reader.want())
+    want = reader.want()
+    want[:] = b"x" * len(want)
     with pytest.raises(LocalProtocolError, match="out of step"):
-        reader.filled(24)
+        reader.filled(len(want))
 
 
-def test_a_segment_cannot_reach_beyond_its_batch() -> None:
-    """A table that does not fit the body is an error, not a wrong line."""
+@pytest.mark.parametrize("change", [(28 + 44 + 8, 1, "after its batch"), (28 + 40, 1, "ends")])
+def test_tables_that_do_not_fit_are_an_error(change: tuple[int, int, str]) -> None:
+    """A batch that contradicts itself becomes no wrong line."""
+    place, value, message = change
     builder = BatchBuilder(1)
     builder.add(1, b"line\n")
     data = bytearray(builder.build(1))
-    data[24 + 8] += 1
-    with pytest.raises(LocalProtocolError, match="after its batch"):
+    data[place] += value
+    with pytest.raises(LocalProtocolError, match=message):
         read(bytes(data), [1000])
 
 
-@given(st.lists(st.integers(0, 2**64 - 1), max_size=6), st.integers(0, 7))
-def test_the_last_whole_commit_counts(numbers: list[int], cut: int) -> None:
-    """Of many commits read at once the last says everything; the rest of a torn one is kept."""
-    data = b"".join(map(encode_commit, numbers))
-    number, rest = last_commit(data + b"x" * cut)
-    assert number == (numbers[-1] if numbers else None)
+@given(st.lists(st.integers(0, 2**64 - 1), max_size=6), st.integers(0, 47))
+def test_answers_come_back_in_order(numbers: list[int], cut: int) -> None:
+    """Whole answers are read, the rest of a torn one is kept."""
+    session = b"0123456789abcdef"
+    data = b"".join(map(committed, numbers)) + opened(session, 1, 2, 3) + refused(Group(session, 4, 5, 6, []))
+    answers, rest = read_answers(data + b"x" * cut)
+    assert [answer.a for answer in answers if answer.kind == COMMITTED] == numbers
+    assert tuple(answers[-2]) == (OPENED, session, 1, 2, 3)
+    assert tuple(answers[-1]) == (REFUSED, session, 4, 5, 6)
     assert rest == b"x" * cut

@@ -1,0 +1,143 @@
+"""The journal: the commit point. What it says is committed, and nothing else is.
+
+Owns its directory: which file is current, when a new one begins, and what holds after a crash. Knows nothing of lines,
+pipes and outputs.
+
+Each entry is a commit and the sessions that it changed. Each file begins with everything: a commit and all sessions. So
+a file stands for itself, and those before it go as soon as it is on the disk. If a new file was not finished when the
+writer died, the one before it is still there and counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from typing import TYPE_CHECKING
+
+from prefork_logd.errors import OutputError
+from prefork_logd.journal import commit as commits
+from prefork_logd.journal.commit import NOTHING, Committed
+from prefork_logd.journal.segment import SegmentWriter, read_segment
+from prefork_logd.journal.sessions import Sessions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GROWTH_BYTES = 1 << 20
+"""What a file grows by at least, on top of the snapshot that it begins with; and at least by the size of that."""
+_NAME = re.compile(r"commits-([0-9a-f]{16})\.journal")
+
+
+class Journal:
+    """The journal in one directory; only one process may have it open."""
+
+    def __init__(self, directory: Path) -> None:
+        """Recover what is there. Raises OutputError if the directory cannot be used.
+
+        Until `begin` nothing is written, so whoever recovers can be killed and recover again.
+        """
+        self.committed: Committed = NOTHING
+        self.sessions = Sessions()
+        self.problems: list[str] = []
+        """What was found wrong, for the log."""
+        self._directory = directory
+        self._segment: SegmentWriter | None = None
+        self._full_at = 0
+        try:
+            directory.mkdir(mode=0o700, exist_ok=True)
+            found = ((_NAME.fullmatch(path.name), path) for path in directory.iterdir())
+            self._paths = {int(match[1], 16): path for match, path in found if match}
+            self._recover()
+        except OSError as error:
+            raise OutputError(str(directory), "read", error) from error
+        self._sequence = max(self._paths, default=0)
+
+    def _recover(self) -> None:
+        """Take the newest file that begins well, as far as it is intact."""
+        for number in sorted(self._paths, reverse=True):
+            path = self._paths[number]
+            segment = read_segment(path)
+            if segment.problem:
+                self.problems.append(f"{path}: {segment.problem}; what is before it counts")
+            if segment.sequence == number and segment.bodies:
+                for body in segment.bodies:
+                    self.committed, sessions = commits.decode(body)
+                    self.sessions.apply(sessions)
+                return
+            self.problems.append(f"{path}: passed over, for it was never finished; the one before it counts")
+
+    def begin(self, committed: Committed) -> None:
+        """Begin a file of its own with everything, and remove those before it. Raises OutputError."""
+        number = self._sequence + 1
+        path = self._directory / f"commits-{number:016x}.journal"
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        snapshot = commits.encode(committed) + self.sessions.snapshot()
+        full_at = len(snapshot) + max(len(snapshot), GROWTH_BYTES)
+        segment = SegmentWriter(path, number, full_at)
+        try:
+            segment.append(snapshot)
+            segment.sync()
+            self._sync_directory()
+        except OutputError:
+            segment.close()
+            path.unlink()
+            raise
+        if self._segment is not None:
+            self._segment.close()
+        self._segment, self._sequence = segment, number
+        self._full_at = full_at
+        self.committed = committed
+        self.sessions.settle()
+        for old in self._paths.values():
+            old.unlink(missing_ok=True)
+        self._paths = {number: path}
+
+    def announce(self, committed: Committed) -> None:
+        """Make the files of a commit known, and nothing else of it: lines are about to be appended to them.
+
+        Raises OutputError.
+        """
+        if self._segment is not None:
+            self._segment.append(commits.encode(committed))
+            self.committed = committed
+
+    def commit(self, committed: Committed, *, sync: bool) -> None:
+        """Make a commit and the changed sessions hold; with `sync` also after a power loss.
+
+        Raises OutputError: then neither holds, and the same commit may be tried again.
+        """
+        if self._segment is None or self._segment.position >= self._full_at:
+            self.begin(committed)
+            return
+        start = self._segment.position
+        try:
+            self._segment.append(commits.encode(committed) + self.sessions.delta())
+            if sync:
+                self._segment.sync()
+        except OutputError:
+            # After a failed sync nothing in this file can be relied on (the kernel forgets pages it could not write).
+            self._segment.position = start
+            self.begin(committed)
+            return
+        self.committed = committed
+        self.sessions.settle()
+
+    def _sync_directory(self) -> None:
+        try:
+            fd = os.open(self._directory, os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise OutputError(str(self._directory), "sync", error) from error
+
+    def close(self) -> None:
+        """Sync and close; the next one recovers from here."""
+        if self._segment is not None:
+            with contextlib.suppress(OutputError):
+                self._segment.sync()
+            self._segment.close()
+            self._segment = None

@@ -1,0 +1,216 @@
+"""A worker's clients that are acknowledged: their sessions, from HELLO to the last ACK.
+
+Owns which connection has which session, what was asked of the writer for it, and who is told what once a batch is
+committed. Knows no pipes and no files; how records become lines is dispatch.py's, what may be said when session.py's.
+
+A session may come back on another connection, of this worker or of another, while lines of its old one are still on
+their way. Each connection therefore has an epoch, which the writer gives out; it takes no lines of an older one.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from prefork_logd.errors import RecordRejected
+from prefork_logd.processes.link import Receipt
+from prefork_logd.protocol.messages import Bye, ErrorCode, Gap, Hello, Records, State, TooLarge
+from prefork_logd.protocol.session import ServerSession
+from prefork_logd.scoreboard import Field
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from prefork_logd.log import Limited
+    from prefork_logd.net.connection import Connection
+    from prefork_logd.processes.dispatch import Dispatcher
+    from prefork_logd.protocol.messages import Event
+
+RANGE_RECORDS = 64
+"""Records between two looks at whether the batch is large enough to be sent."""
+
+
+class Host(Protocol):
+    """The worker that the clients are connected to."""
+
+    counters: memoryview
+    warnings: Limited
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """What makes lines, under the configuration of this moment."""
+
+    def send_if_large(self) -> None:
+        """Send the batch if it has become large."""
+
+    def send_batch(self) -> None:
+        """Send the batch, whatever its size."""
+
+    def close(self, connection: Connection) -> None:
+        """Close a connection."""
+
+
+class Acknowledged:
+    """The acknowledged clients of one worker."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._by_session: dict[bytes, Connection] = {}
+        self._opening: dict[int, tuple[Connection, int]] = {}
+        """Token to the connection that waits for its epoch, and the lowest number its client holds."""
+        self._tokens = 0
+        self._receipts: dict[Connection, int] = {}
+        """Up to which number the batch that is being made has records of each connection."""
+        self._committed: dict[Connection, int] = {}
+        """What a connection is still to be told, because it has not read what it was told before."""
+        self._names: dict[Connection, str] = {}
+
+    # What clients say
+
+    def happened(self, connection: Connection, events: Sequence[Event]) -> None:
+        """Act on what a client says."""
+        for event in events:
+            if connection.fd < 0:
+                return
+            match event:
+                case Records(first, bodies):
+                    self._records(connection, first, bodies)
+                case Hello():
+                    self._hello(connection, event)
+                case TooLarge(number, size, head):
+                    self._too_large(connection, number, size, head)
+                case Gap():
+                    self._gap(connection, event)
+                case Bye():
+                    self._host.close(connection)
+
+    def _hello(self, connection: Connection, hello: Hello) -> None:
+        old = self._by_session.get(hello.session)
+        if old is not None:
+            # Its client has left it, or it would not be here.
+            self._host.close(old)
+        connection.session = hello.session
+        self._by_session[hello.session] = connection
+        self._names[connection] = f"{connection.peer} ({hello.client!a})"
+        self._ask(connection, hello.first)
+
+    def _ask(self, connection: Connection, first: int) -> None:
+        self._tokens += 1
+        self._opening[self._tokens] = (connection, first)
+        self._host.dispatcher.batch.open(self._tokens, connection.session, first)
+
+    def _records(self, connection: Connection, first: int, bodies: list[bytes]) -> None:
+        """Turn records into lines of their session; one that cannot be stored uses up its number all the same."""
+        host = self._host
+        peer, received_s = connection.peer, time.time()
+        rejected = 0
+        for start in range(0, len(bodies), RANGE_RECORDS):
+            some = bodies[start : start + RANGE_RECORDS]
+            self._begin(connection, first + start, first + start + len(some) - 1)
+            dispatch = host.dispatcher.dispatch
+            for body in some:
+                try:
+                    dispatch(body, peer, received_s)
+                except RecordRejected as verdict:
+                    rejected += 1
+                    host.dispatcher.reject(peer, received_s, verdict.reason, verdict.detail, body, len(body))
+            host.dispatcher.batch.end()
+            host.send_if_large()
+        host.counters[Field.RECORDS] += len(bodies) - rejected
+        host.counters[Field.REJECTED] += rejected
+        host.counters[Field.RECEIVED_BYTES] += sum(map(len, bodies))
+
+    def _begin(self, connection: Connection, first: int, last: int) -> None:
+        """Let the lines that follow be those of a range of a connection's session."""
+        batch = self._host.dispatcher.batch
+        if batch.has_other_epoch(connection.session, connection.epoch):
+            self._host.send_batch()
+        batch.begin(connection.session, connection.epoch, first, last)
+        self._receipts[connection] = last
+
+    def _too_large(self, connection: Connection, number: int, size: int, head: bytes) -> None:
+        self._begin(connection, number, number)
+        self._host.dispatcher.reject(
+            connection.peer, time.time(), "too-large", f"a record of {size} bytes is above the limit", head, size
+        )
+        self._host.dispatcher.batch.end()
+        self._host.counters[Field.REJECTED] += 1
+
+    def _gap(self, connection: Connection, gap: Gap) -> None:
+        """Say that records are missing, and which; their numbers are used up."""
+        self._begin(connection, gap.first, gap.last)
+        self._host.dispatcher.batch.end()
+        count = gap.last - gap.first + 1
+        self._host.counters[Field.DROPPED] += min(count, 1 << 32)
+        self._host.warnings.warning(
+            "%s dropped %d records between %s and %s (%a)",
+            self._names.get(connection, connection.peer),
+            count,
+            _moment(gap.oldest),
+            _moment(gap.newest),
+            gap.reason,
+        )
+
+    # What the writer says
+
+    def take_receipts(self) -> list[Receipt]:
+        """Return who is to be told when the batch that was just made is committed."""
+        receipts = [Receipt(connection, number) for connection, number in self._receipts.items()]
+        self._receipts.clear()
+        return receipts
+
+    def committed(self, receipts: Iterable[Receipt]) -> None:
+        """Tell clients how far they are committed."""
+        for connection, number in dict(receipts).items():
+            if connection.fd >= 0:
+                self._committed[connection] = number
+                if not connection.unsent:
+                    self.told(connection)
+
+    def told(self, connection: Connection) -> None:
+        """Tell a client the latest, now that it has taken what it was told before."""
+        number = self._committed.pop(connection, 0)
+        if number and isinstance(connection.receiver, ServerSession) and connection.receiver.state is State.OPEN:
+            connection.send(connection.receiver.ack(number))
+
+    def opened(self, token: int, epoch: int, committed: int) -> None:
+        """Welcome the client that waited for this epoch, unless it has gone."""
+        connection, _ = self._opening.pop(token, (None, 0))
+        if connection is None or connection.fd < 0:
+            return
+        receiver = connection.receiver
+        if isinstance(receiver, ServerSession) and receiver.state is State.AWAITING_WELCOME:
+            connection.epoch = epoch
+            connection.send(receiver.welcome(committed))
+
+    def refused(self, session: bytes, epoch: int) -> None:
+        """Let a client go whose records the writer has left out; it comes again, and is told where to go on."""
+        connection = self._by_session.get(session)
+        if connection is None or connection.epoch != epoch or not isinstance(connection.receiver, ServerSession):
+            return
+        connection.send(
+            connection.receiver.error(ErrorCode.OUT_OF_ORDER, "come again, and go on from what is committed")
+        )
+        self._host.close(connection)
+
+    def ask_again(self) -> None:
+        """Ask a new writer for the epochs that the last one did not give out."""
+        waiting, self._opening = list(self._opening.values()), {}
+        for connection, first in waiting:
+            if connection.fd >= 0:
+                self._ask(connection, first)
+
+    def closed(self, connection: Connection) -> None:
+        """Forget a connection that is being closed."""
+        if self._by_session.get(connection.session) is connection:
+            del self._by_session[connection.session]
+        self._names.pop(connection, None)
+        self._committed.pop(connection, None)
+
+
+def _moment(seconds: float) -> str:
+    """Return a time for people, in RFC 3339; "unknown" for what is none."""
+    try:
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds)) if seconds else "unknown"
+    except (OverflowError, ValueError, OSError):
+        return "unknown"
