@@ -299,10 +299,10 @@ class Worker:
     def _end_turn(self) -> None:
         if self._dispatcher.batch.nbytes:
             self._send_batch()
+        if self._retiring and not self._draining and not self._connections:
+            self._drain(fast=False)
         if self._draining:
             self._continue_drain()
-        elif self._retiring and not self._connections:
-            self._drain(fast=False)
 
     def _send_batch(self) -> None:
         batch = self._dispatcher.batch
