@@ -159,14 +159,17 @@ class Writer:
             return
         if self._gathered_bytes:
             self._sinks.find()
-            if self._sinks.lengths().keys() != self._committed.files.keys():
+            opened = self._sinks.lengths()
+            if not opened.keys() <= self._committed.files.keys():
                 # A file that was opened since has to be known before anything is appended: else its tail would stay.
-                self._write_entry(self._committed.batches)
+                # Of one known already, more may be in it than is committed, if another output was in the way.
+                self._write_entry(opened | self._committed.files, self._committed.batches)
             if not self._sinks.append():
                 self._block()
                 return
         self._gathered_bytes = 0
-        self._write_entry({worker: source.taken for worker, source in self._sources.items() if not source.ended})
+        batches = {worker: source.taken for worker, source in self._sources.items() if not source.ended}
+        self._write_entry(self._sinks.lengths(), batches)
         for source in changed:
             if source.ended:
                 del self._sources[source.worker]
@@ -176,8 +179,8 @@ class Writer:
         if self._sources:
             self._sinks.forget(min(source.generation for source in self._sources.values()))
 
-    def _write_entry(self, batches: dict[int, int]) -> None:
-        self._committed = Committed(self._committed.turn + 1, self._sinks.lengths(), batches)
+    def _write_entry(self, files: dict[tuple[int, int], int], batches: dict[int, int]) -> None:
+        self._committed = Committed(self._committed.turn + 1, files, batches)
         self._cells.write(self._committed)
 
     def _block(self) -> None:
