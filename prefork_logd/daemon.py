@@ -5,23 +5,29 @@ Owns these. Knows nothing of what the daemon does.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import pwd
 import resource
 import select
+import time
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from prefork_logd.errors import ExitStatus, ProcessError
 from prefork_logd.log import FILE_VARIABLE
-from prefork_logd.settings import WRITER_LOCK
+from prefork_logd.settings import LOG_FILE, REJECTED_FILE, WRITER_LOCK
 
 if TYPE_CHECKING:
     import signal
     from collections.abc import Callable
     from pathlib import Path
     from types import TracebackType
+
+
+GLANCE_S = 0.1
+"""Longer than `holder` keeps the lock to itself."""
 
 
 class PidLock:
@@ -38,22 +44,38 @@ class PidLock:
         """Whether the last holder died without removing its file: children of it may still be finishing."""
 
     def __enter__(self) -> Self:
-        """Take the lock. Raises ProcessError naming the pid of the process that holds it."""
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        """Take the lock. Raises ProcessError naming the pid of the process that holds it, or what else is wrong."""
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
-            os.close(fd)
-            raise ProcessError(
-                f"already running with pid {holder or 'unknown'} ({self.path} is locked); stop it first, "
-                "or choose another --state-dir"
-            ) from None
-        self.was_stale = os.fstat(fd).st_size > 0
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, b"%d\n" % os.getpid(), 0)
-        self.fd = fd
+            self.fd = self._locked()
+            self.was_stale = os.fstat(self.fd).st_size > 0
+            os.ftruncate(self.fd, 0)
+            os.pwrite(self.fd, b"%d\n" % os.getpid(), 0)
+        except OSError as error:
+            self.close()
+            raise ProcessError(f"{self.path}: cannot be written: {error.strerror}; it has to be, to start") from error
         return self
+
+    def _locked(self) -> int:
+        """Return a descriptor of the file at the path, with the lock on it."""
+        deadline_s = time.monotonic() + GLANCE_S
+        while True:
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pid = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+                os.close(fd)
+                if time.monotonic() > deadline_s:
+                    raise ProcessError(
+                        f"already running with pid {pid or 'unknown'} ({self.path} is locked); stop it first, "
+                        "or choose another --state-dir"
+                    ) from None
+                time.sleep(0.01)
+                continue
+            if _is_at(self.path, fd):
+                return fd
+            # Its last holder removed it after it was opened here: whoever comes next would lock another file.
+            os.close(fd)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -68,6 +90,14 @@ class PidLock:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+def _is_at(path: Path, fd: int) -> bool:
+    """Tell whether a path leads to an open file."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(fd))
+    except FileNotFoundError:
+        return False
 
 
 def holder(path: Path) -> int | None:
@@ -189,7 +219,10 @@ def prepare_state_dir(path: Path, user: str) -> None:
             pass
         if user:
             account = _account(user)
-            os.chown(path / WRITER_LOCK, account.pw_uid, account.pw_gid)
+            for name in (WRITER_LOCK, LOG_FILE, REJECTED_FILE):
+                with contextlib.suppress(FileNotFoundError):
+                    # Never what a link leads to: the directory is that user's.
+                    os.chown(path / name, account.pw_uid, account.pw_gid, follow_symlinks=False)
     except OSError as error:
         raise ProcessError(
             f"{path}: cannot be used as state directory: {error.strerror}; make it writable, or give another with "

@@ -20,7 +20,7 @@ from prefork_logd.scoreboard import OutputField, Scoreboard
 from prefork_logd.settings import REJECTED_FILE, OutputSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Mapping
 
     from prefork_logd.journal.commit import Committed
     from prefork_logd.processes.control import Configuration
@@ -33,6 +33,8 @@ class Sink:
     """One output with the lines that wait to be appended to it."""
 
     def __init__(self, settings: OutputSettings, place: int, board: Scoreboard) -> None:
+        self.is_expendable = place == REJECTED_PLACE
+        """Lines that cannot be written are dropped: what strangers send must not hold up the records of others."""
         self.file = OutputFile(settings.name, settings.path, settings.file_mode)
         self._counters = board.output(place)
         self._chunks: list[memoryview] = []
@@ -67,32 +69,39 @@ class Sink:
         self._nbytes += len(data)
 
     def append(self) -> bool:
-        """Append what was gathered; return whether all of it is in the file. What is wrong is logged once."""
+        """Append what was gathered; return whether that is done with. What is wrong is logged once."""
         if not self._nbytes:
             return True
         done = self._try_append()
         self._counters[OutputField.FAILED] = not done
         if news := self.file.news():
-            LOGGER.log(30 if done else 40, "output %s: %s%s", self.settings.name, news, "" if done else WAITING)
+            meanwhile = "" if done else DROPPING if self.is_expendable else WAITING
+            LOGGER.log(30 if done else 40, "output %s: %s%s", self.settings.name, news, meanwhile)
         if done:
             self._counters[OutputField.RECORDS] += self._lines
             self._counters[OutputField.BYTES] += self._nbytes
             self._unsynced += self._chunks
+        if done or self.is_expendable:
             self._chunks = []
             self._lines = self._nbytes = 0
-        return done
+        return done or self.is_expendable
 
-    def find(self) -> None:
-        """See that the file is open and still the one its path leads to; what fails is told by `append`."""
+    def find(self) -> bool:
+        """See that the file is open and still the one its path leads to; return whether it was opened for that.
+
+        What fails is told by `append`.
+        """
         if not self._nbytes:
-            return
+            return False
+        before = self.file.generation
         try:
             if not self.file.is_open:
                 self.file.open()
             elif self.file.verify():
                 LOGGER.warning("output %s: %s was removed or renamed; made anew", self.settings.name, self.file.path)
         except OutputError:
-            return
+            return False
+        return self.file.generation > before
 
     def _try_append(self) -> bool:
         if not self.file.is_open:
@@ -107,33 +116,38 @@ class Sink:
         """Wait until what was appended since the last commit is on the disk; return whether it is.
 
         A sync that failed is never tried again on the same file: the kernel has forgotten the pages it could not write,
-        and the next sync would find nothing wrong (fsync(2); PostgreSQL's "fsyncgate"). The lines go to a new file.
+        and the next sync would find nothing wrong (fsync(2)). The lines are gathered again, for a new file.
         """
-        if not self._unsynced:
+        if not self._unsynced or self.is_expendable:
             return True
         try:
             self.file.sync()
         except OutputError as error:
             LOGGER.error("output %s: %s%s", self.settings.name, error, WAITING)
-            return self._rewrite()
+            self._put_aside()
+            return False
         return True
 
-    def _rewrite(self) -> bool:
-        """Put the file aside, without what it could not keep, and append that to a new one."""
+    def _put_aside(self) -> None:
+        """Give up a file that could not be synced, but for what is committed of it."""
         nbytes = sum(map(len, self._unsynced))
-        aside = f"{os.path.realpath(self.file.path)}.failed-{time.time_ns()}"
+        path = os.path.realpath(self.file.path)
+        aside = f"{path}.failed-{time.time_ns()}"
         try:
             if self.file.identity is not None:
                 self.file.cut_back(self.file.length - nbytes, self.file.identity)
-            Path(os.path.realpath(self.file.path)).rename(aside)
+            Path(path).rename(aside)
             self.file.reopen()
-            self.file.append(self._unsynced, nbytes)
-            self.file.sync()
-        except (OutputError, OSError) as error:
-            LOGGER.error("output %s: cannot go on in a new file: %s", self.settings.name, error)
-            return False
-        LOGGER.warning("output %s: goes on in a new file; %s is what the old one kept", self.settings.name, aside)
-        return True
+        except OSError as error:
+            LOGGER.error("output %s: cannot begin a new file: %s", self.settings.name, error.strerror)
+            return
+        except OutputError as error:
+            LOGGER.error("output %s: cannot begin a new file: %s", self.settings.name, error)
+            return
+        LOGGER.warning("output %s: begins a new file; %s is what the old one kept", self.settings.name, aside)
+        self._chunks = self._unsynced + self._chunks
+        self._nbytes += nbytes
+        self._unsynced = []
 
     def committed(self) -> None:
         """Let go of what is committed."""
@@ -158,6 +172,7 @@ class Sink:
 
 
 WAITING = "; clients wait until it works again"
+DROPPING = "; rejected frames are only counted until it works again"
 
 
 class Sinks:
@@ -168,6 +183,8 @@ class Sinks:
         self._current: dict[int, Sink] = {}
         self._leaving: dict[int, tuple[int, Sink]] = {}
         """Place to (first generation without it, sink)."""
+        self._uncut: dict[tuple[int, int], int] = {}
+        """Committed lengths of the last writer's files, until it is known that none of them is longer."""
 
     def __iter__(self) -> Iterator[Sink]:
         yield from self._current.values()
@@ -211,14 +228,38 @@ class Sinks:
                 sink.close()
 
     def recover(self, committed: Committed) -> None:
-        """Cut every output back to its committed length: what came later is sent again by the workers."""
-        own = {sink.file.identity for sink in self}
+        """Cut every output back to its committed length: what came later is sent again by the workers.
+
+        Where a disk does not let us, or a file cannot be opened yet, this is done before the next append to it.
+        """
+        self._uncut = dict(committed.files)
+        self._cut_back()
+
+    def _cut_back(self) -> None:
         for sink in self:
-            for identity, length in committed.files.items():
-                if cut := sink.file.cut_back(length, identity):
+            identity = sink.file.identity
+            if identity in self._uncut:
+                try:
+                    cut = sink.file.cut_back(self._uncut[identity], identity)
+                except OutputError:
+                    # Nothing may be appended before this has worked; it is opened, and tried, again.
+                    sink.file.close()
+                    continue
+                del self._uncut[identity]
+                if cut:
                     _log_cut(sink.file.path, cut)
-            for entry in _renamed(Path(sink.file.path), committed, own):
-                _cut_renamed(entry, committed)
+        if not self._uncut:
+            return
+        refused = False
+        for sink in self:
+            for entry in _renamed(Path(sink.file.path), self._uncut):
+                try:
+                    _cut_renamed(entry, self._uncut)
+                except OSError:
+                    refused = True
+        if not refused and all(sink.file.is_open for sink in self):
+            # What is left has been removed, or moved to where nobody can find it.
+            self._uncut = {}
 
     def reopen(self) -> list[str]:
         """Reopen every output; return what is wrong."""
@@ -232,8 +273,8 @@ class Sinks:
 
     def find(self) -> None:
         """See that each output that lines are gathered for has its file where its path leads."""
-        for sink in self:
-            sink.find()
+        if any([sink.find() for sink in self]) and self._uncut:  # noqa: C419 - each is to be looked at
+            self._cut_back()
 
     def append(self) -> bool:
         """Append what was gathered, to each output; return whether all of it is in the files."""
@@ -249,8 +290,8 @@ class Sinks:
             sink.committed()
 
     def lengths(self) -> dict[tuple[int, int], int]:
-        """Return the length of each regular file by its device and inode number."""
-        return {
+        """Return the length of each regular file by its device and inode number; of one not yet cut, the committed."""
+        return self._uncut | {
             sink.file.identity: sink.file.length
             for sink in self
             if sink.file.is_regular and sink.file.identity is not None
@@ -268,8 +309,8 @@ class Sinks:
             sink.close()
 
 
-def _renamed(path: Path, committed: Committed, own: Iterable[object]) -> Iterator[os.DirEntry[str]]:
-    """Yield the files beside an output that the last writer had open under its name, as logrotate leaves them.
+def _renamed(path: Path, lengths: Mapping[tuple[int, int], int]) -> Iterator[os.DirEntry[str]]:
+    """Yield the files of `lengths` beside an output: the last writer had them open under its name (logrotate).
 
     Inode numbers are used again, so the name has to fit, too: nothing is ever cut off a file that is not ours.
     """
@@ -279,17 +320,18 @@ def _renamed(path: Path, committed: Committed, own: Iterable[object]) -> Iterato
         return
     for entry in entries:
         found = entry.stat(follow_symlinks=False)
-        identity = (found.st_dev, found.st_ino)
-        if identity in committed.files and identity not in own:
+        if (found.st_dev, found.st_ino) in lengths:
             yield entry
 
 
-def _cut_renamed(entry: os.DirEntry[str], committed: Committed) -> None:
+def _cut_renamed(entry: os.DirEntry[str], lengths: dict[tuple[int, int], int]) -> None:
+    """Cut a file back to its committed length, and forget that. Raises OSError."""
     found = entry.stat(follow_symlinks=False)
-    excess = found.st_size - committed.files[found.st_dev, found.st_ino]
+    excess = found.st_size - lengths[found.st_dev, found.st_ino]
     if excess > 0:
         os.truncate(entry.path, found.st_size - excess)
         _log_cut(entry.path, excess)
+    del lengths[found.st_dev, found.st_ino]
 
 
 def _log_cut(path: str, nbytes: int) -> None:

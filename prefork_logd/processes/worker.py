@@ -319,10 +319,10 @@ class Worker:
 
     def _end_turn(self) -> None:
         self.send_batch()
+        if self._retiring and not self._draining and not self._connections:
+            self._drain(fast=False)
         if self._draining:
             self._continue_drain()
-        elif self._retiring and not self._connections:
-            self._drain(fast=False)
 
     def send_if_large(self) -> None:
         """Send the batch before the turn is over if it has become large."""

@@ -195,7 +195,7 @@ class Writer:
         done is passed over when the whole is tried again.
         """
         changed = [source for source in self._sources.values() if source.taken > source.committed or source.ended]
-        if not changed:
+        if not changed and not self._opens:
             return
         try:
             done = self._write()
@@ -221,9 +221,11 @@ class Writer:
         """
         if self._gathered_bytes:
             self._sinks.find()
-            if self._sinks.lengths().keys() != self._journal.committed.files.keys():
+            known, found = self._journal.committed, self._sinks.lengths()
+            if not found.keys() <= known.files.keys():
                 # A file that was opened since has to be known before anything is appended: else its tail would stay.
-                self._journal.announce(self._entry(self._journal.committed.batches))
+                # Of one known already, more may be in it than is committed, if another output was in the way.
+                self._journal.announce(Committed(known.turn + 1, found | known.files, known.batches))
             if not self._sinks.append():
                 return False
         sync = self._must_sync and self._synced
@@ -271,7 +273,9 @@ class Writer:
         try:
             self._journal.commit(self._entry(self._journal.committed.batches), sync=False)
         except OutputError as error:
-            LOGGER.error("journal: %s; the clients that have just come will come again", error)
+            LOGGER.error("journal: %s; clients that have just come wait until it works again", error)
+            self._opens = opens
+            self._block()
             return
         for source, answer in answers:
             if not source.ended:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -34,6 +36,33 @@ def test_a_file_without_a_lock_is_no_obstacle(tmp_path: Path, content: str) -> N
     with daemon.PidLock(path) as lock:
         assert lock.was_stale is bool(content)
         assert path.read_text() == f"{os.getpid()}\n"
+
+
+def test_a_glance_at_the_holder_keeps_nobody_out(tmp_path: Path) -> None:
+    """Asking who holds the lock takes it for a moment; whoever starts in that moment waits."""
+    path = tmp_path / "pid"
+    glance = os.open(path, os.O_RDONLY | os.O_CREAT)
+    fcntl.flock(glance, fcntl.LOCK_SH)
+    timer = threading.Timer(daemon.GLANCE_S / 4, os.close, (glance,))
+    timer.start()
+    with daemon.PidLock(path):
+        assert daemon.holder(path) == os.getpid()
+    timer.join()
+
+
+def test_a_lock_on_a_removed_file_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A collector that ends removes its file while another waits for the lock: that one locks the path's new file."""
+    path = tmp_path / "pid"
+    real_flock = fcntl.flock
+
+    def flock_late(fd: int, operation: int) -> None:
+        real_flock(fd, operation)
+        monkeypatch.setattr(fcntl, "flock", real_flock)
+        path.unlink()
+
+    monkeypatch.setattr(fcntl, "flock", flock_late)
+    with daemon.PidLock(path):
+        assert daemon.holder(path) == os.getpid()
 
 
 def test_a_child_that_closes_the_lock_does_not_hold_it(tmp_path: Path) -> None:

@@ -1,0 +1,1996 @@
+"""A logging handler that loses nothing and doubles nothing: SocketHandler for Python 2.7 and 3.6 or newer.
+
+    handler = prefork_logd.handlers.SocketHandler("logs.example.com", 9020)
+
+It takes the place of `logging.handlers.SocketHandler`, numbers its records, keeps them until the collector says that
+they are committed, and sends the rest again after a reconnect. docs/handler.md describes it, docs/protocol.md what it
+says on the wire.
+
+One file on purpose, without any import of ours, so that it can be copied into a service: it therefore holds what would
+be four modules, in this order, of which each knows only those before it.
+
+- `ClientProtocol`: the client's half of a session. Bytes in, events out; no sockets, files, clocks or pickles.
+- `make_pickle`: a LogRecord as the pickle of a dict that any collector can read, whatever hangs on it.
+- `Spool`: the local file of one session, and adopting those of dead processes. No sockets.
+- `SocketHandler`: the queue, the connection, the thread that helps, fork, overflow.
+
+Nothing here raises into the application, but for wrong arguments to the constructor.
+"""
+from __future__ import division
+
+import collections
+import errno
+import hashlib
+import hmac
+import logging
+import logging.handlers
+import os
+import select
+import socket
+import struct
+import sys
+import threading
+import time
+import traceback
+import weakref
+import zlib
+
+try:
+    import fcntl
+except ImportError:  # Windows: no spool, and descriptors are not inherited there
+    fcntl = None
+try:
+    import cPickle as pickle
+    from thread import get_ident
+except ImportError:
+    import pickle
+    from threading import get_ident
+
+__all__ = ["ClientProtocol", "ProtocolError", "SocketHandler", "Spool", "make_pickle"]
+
+_PY2 = sys.version_info[0] == 2
+_TEXT = type(u"")
+_AT_FORK = hasattr(os, "register_at_fork")
+
+# --------------------------------------------------------------------------------------------------------------------
+# The client's half of a session
+# --------------------------------------------------------------------------------------------------------------------
+
+_HELLO, _AUTH, _BATCH, _GAP, _BYE = 1, 2, 3, 4, 5
+_WELCOME, _CHALLENGE, _ACK, _ERROR = 0x81, 0x82, 0x83, 0x84
+_MAGIC = 0xF750
+_VERSION = 1
+_HEADER = struct.Struct(">HBBI")
+_HELLO_BODY = struct.Struct(">BBI16sQH")
+_BATCH_BODY = struct.Struct(">QI")
+_LENGTH = struct.Struct(">I")
+_ONE_RECORD = struct.Struct(">HBBIQII")  # header, BATCH of one record up to that record's bytes
+_ONE_RECORD_EXTRA = 16
+_GAP_BODY = struct.Struct(">QQddB")
+_WELCOME_BODY = struct.Struct(">BIIIQB")
+_NUMBER = struct.Struct(">Q")
+_ERROR_BODY = struct.Struct(">HH")
+_LARGEST = {_WELCOME: _WELCOME_BODY.size + 32, _CHALLENGE: 32, _ACK: 8, _ERROR: 1024}
+_NONCE_BYTES = 32
+
+NO_COMMON_VERSION, REFUSED, OUT_OF_ORDER, MALFORMED, GOING_AWAY, NO_KEY = 1, 2, 3, 4, 5, 6
+
+
+class ProtocolError(ValueError):
+    """The collector broke the rules of the protocol; the connection is over."""
+
+
+def _message(kind, body):
+    return _HEADER.pack(_MAGIC, kind, 0, len(body)) + body
+
+
+def _mac(key, *fields):
+    joined = b"".join(_LENGTH.pack(len(field)) + field for field in fields)
+    return hmac.new(key, joined, hashlib.sha256).digest()
+
+
+class ClientProtocol(object):
+    """One connection of a session, without its socket.
+
+    `hello`, `batch`, `gap` and `bye` return the bytes to send; `feed` takes what was received and returns events:
+
+    - `("send", data)`: these bytes are to be sent now;
+    - `("welcome", committed)`: the session is open, and the collector has everything up to this number;
+    - `("ack", number)`: the same, later on;
+    - `("error", code, text)`: the collector ends the session; text is unicode.
+    """
+
+    def __init__(self, session, key_id=b"", key=b"", client=u"", random=os.urandom):
+        """Take 16 bytes, the session's id; without a key a collector that demands one is told so."""
+        self.session = session
+        self.key_id = key_id
+        self.key = key
+        self.client = client.encode("utf-8", "replace")[:255].decode("utf-8", "ignore").encode("utf-8")
+        self.state = "new"
+        """new, greeting, proving (after AUTH), leaving (after BYE, or without a key), ready, closed"""
+        self.max_record_bytes = 0
+        self.max_batch_bytes = 0
+        self.heard = False
+        """Whether a whole message has come: something that speaks this protocol is there."""
+        self._random = random
+        self._first = 0
+        self._sent = 0
+        self._client_nonce = self._server_nonce = b""
+        self._buffer = b""
+
+    def hello(self, first):
+        """Return a HELLO; `first` is the lowest number held, or the next one if none is."""
+        self.state = "greeting"
+        self._first = first
+        body = _HELLO_BODY.pack(_VERSION, _VERSION, 0, self.session, first, len(self.client)) + self.client
+        return _message(_HELLO, body)
+
+    def batch(self, first, pickles):
+        """Return a BATCH of these records, numbered from `first` on."""
+        parts = [b"", _BATCH_BODY.pack(first, len(pickles))]
+        for data in pickles:
+            parts.append(_LENGTH.pack(len(data)))
+            parts.append(data)
+        parts[0] = _HEADER.pack(_MAGIC, _BATCH, 0, sum(map(len, parts)))
+        self._sent = first + len(pickles) - 1
+        return b"".join(parts)
+
+    def one(self, number, data):
+        """Return a BATCH of one record, as `batch` would."""
+        self._sent = number
+        size = len(data)
+        return _ONE_RECORD.pack(_MAGIC, _BATCH, 0, size + _ONE_RECORD_EXTRA, number, 1, size) + data
+
+    def gap(self, first, count, oldest, newest, reason):
+        """Return a GAP: these numbers were dropped, of records created (s) between oldest and newest."""
+        reason = reason.encode("utf-8", "replace")[:255].decode("utf-8", "ignore").encode("utf-8")
+        self._sent = first + count - 1
+        return _message(_GAP, _GAP_BODY.pack(first, count, oldest, newest, len(reason)) + reason)
+
+    def bye(self):
+        """Return a BYE; nothing is to be sent after it."""
+        self.state = "leaving"
+        return _message(_BYE, b"")
+
+    def feed(self, data):
+        """Take received bytes; return the events they complete. Raises ProtocolError, after which nothing counts."""
+        events = []
+        if self.state == "closed":
+            return events
+        buffer = self._buffer + data if self._buffer else data
+        position, size = 0, len(buffer)
+        try:
+            while size - position >= 8 and self.state != "closed":
+                magic, kind, _, length = _HEADER.unpack_from(buffer, position)
+                if magic != _MAGIC:
+                    raise ProtocolError("no message of a session")
+                if length > _LARGEST.get(kind, -1):
+                    raise ProtocolError("message %#04x of %d bytes" % (kind, length))
+                end = position + 8 + length
+                if end > size:
+                    break
+                self._take(kind, buffer[position + 8 : end], events)
+                self.heard = True
+                position = end
+        except ProtocolError:
+            self.state = "closed"
+            raise
+        except (struct.error, UnicodeDecodeError):
+            self.state = "closed"
+            raise ProtocolError("a message that is no whole one")
+        self._buffer = buffer[position:]
+        return events
+
+    def _take(self, kind, body, events):
+        if kind == _ACK:
+            (number,) = _NUMBER.unpack(body)
+            if self.state not in ("ready", "leaving") or number > max(self._sent, self._first - 1):
+                raise ProtocolError("ACK of %d, and %d was sent" % (number, self._sent))
+            events.append(("ack", number))
+        elif kind == _WELCOME and self.state in ("greeting", "proving"):
+            self._welcome(body, events)
+        elif kind == _CHALLENGE and self.state == "greeting":
+            if len(body) != _NONCE_BYTES:
+                raise ProtocolError("a nonce of %d bytes" % len(body))
+            events.append(("send", self._answer(body)))
+        elif kind == _ERROR:
+            code, length = _ERROR_BODY.unpack_from(body)
+            if length != len(body) - _ERROR_BODY.size:
+                raise ProtocolError("an ERROR with a text of another length")
+            self.state = "closed"
+            events.append(("error", code, body[_ERROR_BODY.size :].decode("utf-8", "replace")))
+        else:
+            raise ProtocolError("message %#04x while %s" % (kind, self.state))
+
+    def _welcome(self, body, events):
+        version, _, max_record_bytes, max_batch_bytes, committed, length = _WELCOME_BODY.unpack_from(body)
+        proof = body[_WELCOME_BODY.size :]
+        if version != _VERSION or len(proof) != length or max_batch_bytes <= _ONE_RECORD_EXTRA:
+            raise ProtocolError("a WELCOME that cannot be")
+        if self.state == "proving":
+            expected = _mac(
+                self.key, b"prefork-logd server 1", self._client_nonce, self._server_nonce, self.session
+            )
+            if not _same(proof, expected):
+                raise ProtocolError("the collector does not know the key")
+        self.max_record_bytes = max_record_bytes
+        self.max_batch_bytes = max_batch_bytes
+        self._sent = committed
+        self.state = "ready"
+        events.append(("welcome", committed))
+
+    def _answer(self, nonce):
+        if not self.key:
+            return self.bye()
+        self.state = "proving"
+        self._server_nonce = nonce
+        self._client_nonce = self._random(_NONCE_BYTES)
+        mac = _mac(self.key, b"prefork-logd client 1", nonce, self._client_nonce, self.session, self.key_id)
+        key_id = struct.pack(">B", len(self.key_id)) + self.key_id
+        return _message(_AUTH, key_id + self._client_nonce + mac)
+
+
+def _same(one, other):
+    """Compare two byte strings in a time that depends on their lengths alone (compare_digest came with 2.7.7)."""
+    if len(one) != len(other):
+        return False
+    difference = 0
+    for a, b in zip(bytearray(one), bytearray(other)):
+        difference |= a ^ b
+    return difference == 0
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# A record as a pickle
+# --------------------------------------------------------------------------------------------------------------------
+
+_PROTOCOL = 2
+"""Read by every Python, and a thread's ident is 9 bytes in it instead of a decimal text."""
+_dumps = pickle.dumps
+_DEFAULT_FORMATTER = logging.Formatter()
+
+
+def make_pickle(record, formatter=None, max_bytes=1 << 20):
+    """Return the pickle of a LogRecord's attributes: message formatted, traceback as exc_text. Raises nothing.
+
+    A value that cannot be pickled goes as its text, and texts are cut where the whole would exceed max_bytes.
+    """
+    attributes = record.__dict__.copy()
+    if record.args:
+        try:
+            attributes["msg"] = record.getMessage()
+        except Exception:  # noqa: BLE001 - __str__ of an argument may do anything
+            attributes["msg"] = _unformatted(record)
+    elif attributes["msg"].__class__ is not _TEXT:
+        attributes["msg"] = _text(attributes["msg"]) if attributes["msg"].__class__ is not str else attributes["msg"]
+    attributes["args"] = None
+    if record.exc_info:
+        if not record.exc_text:
+            attributes["exc_text"] = _traceback(record.exc_info, formatter)
+        attributes["exc_info"] = None
+    attributes.pop("message", None)
+    try:
+        data = _dumps(attributes, _PROTOCOL)
+    except Exception:  # noqa: BLE001 - as may __reduce__
+        for name in list(attributes):
+            attributes[name] = _picklable(attributes[name])
+        data = _dumps(attributes, _PROTOCOL)
+    if len(data) > max_bytes:
+        return _cut(attributes, max_bytes)
+    return data
+
+
+def _text(value):
+    """Return what a value says of itself. Raises nothing."""
+    for make in (_TEXT, repr):
+        try:
+            text = make(value)
+        except Exception:  # noqa: BLE001
+            continue
+        return text if text.__class__ is _TEXT else text.decode("utf-8", "replace")
+    return u"<%s>" % type(value).__name__
+
+
+def _unformatted(record):
+    """Return the text of a message that does not fit its arguments."""
+    args = record.args
+    shown = u", ".join(_text(arg) for arg in args) if isinstance(args, tuple) else _text(args)
+    return u"%s (not formatted: its arguments do not fit: %s)" % (_text(record.msg), shown)
+
+
+def _traceback(exc_info, formatter):
+    """Return a traceback as text, with the chain of exceptions where there is one. Raises nothing."""
+    try:
+        if not isinstance(exc_info, tuple):
+            exc_info = (type(exc_info), exc_info, getattr(exc_info, "__traceback__", None))
+        return (formatter or _DEFAULT_FORMATTER).formatException(exc_info)
+    except Exception:  # noqa: BLE001 - __str__ of an exception may do anything
+        try:
+            return u"%s%s" % (u"".join(traceback.format_tb(exc_info[2])), exc_info[0].__name__)
+        except Exception:  # noqa: BLE001
+            return _text(exc_info)
+
+
+def _picklable(value):
+    """Return the value, or its text if it cannot be pickled."""
+    try:
+        _dumps(value, _PROTOCOL)
+    except Exception:  # noqa: BLE001
+        return _text(value)
+    return value
+
+
+def _cut(attributes, max_bytes):
+    """Return a pickle of at most max_bytes, with values cut where that is needed. Raises nothing."""
+    for share in (max_bytes // 8, max_bytes // 64, max_bytes // 1024):
+        for name, value in list(attributes.items()):
+            if len(_dumps(value, _PROTOCOL)) > share:
+                text = _text(value)
+                # A character is at most 4 bytes, and some are 6 in a pickle of Python 2.
+                attributes[name] = u"%s... (cut by the handler, of %d characters)" % (text[: share // 6], len(text))
+        data = _dumps(attributes, _PROTOCOL)
+        if len(data) <= max_bytes:
+            return data
+    kept = dict((name, attributes.get(name)) for name in ("name", "levelno", "levelname", "created", "process"))
+    kept["msg"] = u"(a record of more than %d bytes, too many values to keep)" % max_bytes
+    return _dumps(kept, _PROTOCOL)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# The spool
+# --------------------------------------------------------------------------------------------------------------------
+
+_SPOOL_MAGIC = b"\xf7PSPOOL1"
+_ENTRY = struct.Struct(">IIQd")  # length of the pickle, CRC-32 of what follows, number, created
+_SEGMENT_BYTES = 8 << 20
+_READ_BYTES = 1 << 18
+_O_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
+
+
+class Spool(object):
+    """What one session has emitted and the collector has not acknowledged, in files of one directory.
+
+    `<session>.lock` is flock'ed by the process that it belongs to, and `<session>.<first number>.spool` are its
+    segments: a magic, then entries with a checksum each, which a killed process can leave torn at the very end. Whoever
+    gets the lock may send them on (`adopt`): the session and the numbers are in them, so nothing is stored twice.
+
+    Written to the page cache only: it survives the process, not the host. Not safe for threads.
+    """
+
+    def __init__(self, directory, session, max_bytes):
+        self.directory = directory
+        self.session = session
+        self.max_bytes = max_bytes
+        self.bytes = 0
+        self._segments = []  # [first number, last number, path, size]
+        self._lock = -1
+        self._file = -1
+
+    def append(self, number, created, data):
+        """Write one record; return its place, for `read`, or None if there was no room for it. Raises nothing."""
+        size = _ENTRY.size + len(data)
+        if self.bytes + size > self.max_bytes:
+            return None
+        try:
+            if self._lock < 0:
+                self._open()
+            if self._file < 0 or self._segments[-1][3] >= _SEGMENT_BYTES:
+                self._begin_segment(number)
+            segment = self._segments[-1]
+            tail = struct.pack(">Qd", number, created) + data
+            written = os.write(self._file, _ENTRY.pack(len(data), _crc(tail), number, created) + data)
+        except EnvironmentError:
+            written = -1
+        if written != size:
+            self._untear()
+            return None
+        place = (segment[2], segment[3])
+        segment[1] = number
+        segment[3] += size
+        self.bytes += size
+        return place
+
+    def read(self, place, max_bytes=_READ_BYTES):
+        """Return `([(number, created, pickle), ...], next place)` from a place on; no entries at the end.
+
+        Raises EnvironmentError.
+        """
+        path, offset = place
+        entries, offset, _ = read_segment(path, offset, max_bytes)
+        if not entries:
+            paths = [segment[2] for segment in self._segments]
+            following = paths[paths.index(path) + 1 :] if path in paths else []
+            if following:
+                return self.read((following[0], len(_SPOOL_MAGIC)), max_bytes)
+        return entries, (path, offset)
+
+    def forget(self, number):
+        """Remove segments that hold nothing above this number, but for the one being written. Raises nothing."""
+        while len(self._segments) > 1 and self._segments[0][1] <= number:
+            segment = self._segments.pop(0)
+            self.bytes -= segment[3]
+            _unlink(segment[2])
+
+    def remove(self):
+        """Remove everything: all is acknowledged. The next `append` begins anew. Raises nothing."""
+        for segment in self._segments:
+            _unlink(segment[2])
+        if self._lock >= 0:
+            _unlink(self._path("lock"))
+        self.close()
+
+    def close(self):
+        """Close the files and leave them, for a sibling or the next start. Raises nothing."""
+        for descriptor in (self._file, self._lock):
+            if descriptor >= 0:
+                try:
+                    os.close(descriptor)
+                except EnvironmentError:
+                    pass
+        self._file = self._lock = -1
+        self._segments = []
+        self.bytes = 0
+
+    def _path(self, ending):
+        return os.path.join(self.directory, "%s.%s" % (_hex(self.session), ending))
+
+    def _open(self):
+        """Create the lock file and take it. Raises EnvironmentError."""
+        if not os.path.isdir(self.directory):
+            os.makedirs(self.directory, 0o700)
+        path = self._path("lock")
+        for attempt in range(1, 11):
+            try:
+                descriptor = _create(path)
+            except EnvironmentError as error:
+                if error.errno != errno.EEXIST or attempt == 10:
+                    raise
+            else:
+                if _locked(descriptor, path):
+                    self._lock = descriptor
+                    return
+                os.close(descriptor)
+            # An adopter was quicker; it finds nothing to send, and removes the file.
+            time.sleep(0.002)
+        raise EnvironmentError(errno.EAGAIN, "locked by somebody else", path)
+
+    def _begin_segment(self, number):
+        path = self._path("%020d.spool" % number)
+        descriptor = _create(path)
+        os.write(descriptor, _SPOOL_MAGIC)
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = descriptor
+        self._segments.append([number, number, path, len(_SPOOL_MAGIC)])
+        self.bytes += len(_SPOOL_MAGIC)
+
+    def _untear(self):
+        """Cut off what was written of an entry, or else write to another segment from here on."""
+        if self._file < 0:
+            return
+        try:
+            os.ftruncate(self._file, self._segments[-1][3])
+        except (EnvironmentError, IndexError):
+            os.close(self._file)
+            self._file = -1
+
+
+def adopt(directory):
+    """Yield a dead process's session: `(session, [path, ...], done)`, locked until the next one is asked for.
+
+    `done()` removes its files. Raises EnvironmentError when the directory cannot be read.
+    """
+    for name in sorted(os.listdir(directory)):
+        digits, _, ending = name.partition(".")
+        if ending != "lock" or len(digits) != 32:
+            continue
+        path = os.path.join(directory, name)
+        try:
+            session = _unhex(digits)
+            descriptor = os.open(path, os.O_RDWR | _O_CLOEXEC)
+        except (EnvironmentError, ValueError):
+            continue
+        try:
+            if not _locked(descriptor, path):
+                continue
+            paths = sorted(
+                os.path.join(directory, other)
+                for other in os.listdir(directory)
+                if other.startswith(digits + ".") and other.endswith(".spool")
+            )
+
+            def done(paths=paths, path=path):
+                for other in paths:
+                    _unlink(other)
+                _unlink(path)
+
+            yield session, paths, done
+        finally:
+            os.close(descriptor)
+
+
+def _locked(descriptor, path):
+    """Lock the file; return whether it is ours now, and still the one that the path names."""
+    _close_on_exec(descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        ours, named = os.fstat(descriptor), os.stat(path)
+    except EnvironmentError:
+        return False
+    return (ours.st_ino, ours.st_dev) == (named.st_ino, named.st_dev)
+
+
+def read_segment(path, offset=0, max_bytes=_READ_BYTES):
+    """Return `(entries, next offset, whole)`: `whole` is false where what follows is torn. Raises EnvironmentError.
+
+    At least one entry is returned where there is one.
+    """
+    entries = []
+    with open(path, "rb") as source:
+        if offset == 0:
+            if source.read(len(_SPOOL_MAGIC)) != _SPOOL_MAGIC:
+                return entries, 0, False
+            offset = len(_SPOOL_MAGIC)
+        source.seek(offset)
+        taken = 0
+        while taken < max_bytes:
+            head = source.read(_ENTRY.size)
+            if len(head) < _ENTRY.size:
+                return entries, offset, not head
+            length, crc, number, created = _ENTRY.unpack(head)
+            if length > (1 << 28):
+                return entries, offset, False
+            data = source.read(length)
+            if len(data) < length or _crc(head[8:] + data) != crc:
+                return entries, offset, False
+            entries.append((number, created, data))
+            taken += _ENTRY.size + length
+            offset += _ENTRY.size + length
+    return entries, offset, True
+
+
+def _crc(data):
+    return zlib.crc32(data) & 0xFFFFFFFF
+
+
+def _hex(data):
+    return "".join("%02x" % octet for octet in bytearray(data))
+
+
+def _unhex(digits):
+    return bytes(bytearray(int(digits[i : i + 2], 16) for i in range(0, len(digits), 2)))
+
+
+def _create(path):
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | _O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    _close_on_exec(descriptor)
+    return descriptor
+
+
+def _close_on_exec(descriptor):
+    if _PY2 and fcntl is not None:
+        fcntl.fcntl(descriptor, fcntl.F_SETFD, fcntl.fcntl(descriptor, fcntl.F_GETFD) | fcntl.FD_CLOEXEC)
+
+
+def _unlink(path):
+    try:
+        os.unlink(path)
+    except EnvironmentError:
+        pass
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Sockets and clocks, as small as they can be
+# --------------------------------------------------------------------------------------------------------------------
+
+_IN_PROGRESS = (errno.EINPROGRESS, errno.EALREADY, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", -1))
+_WOULD_BLOCK = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR)
+_NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
+_TCP_INFO = getattr(socket, "TCP_INFO", None) if sys.platform.startswith("linux") else None
+if _TCP_INFO is None and sys.platform.startswith("linux"):
+    _TCP_INFO = 11  # linux/tcp.h; Python 2.7 names it on some builds only
+_TCP_INFO_BYTES = 136  # struct tcp_info up to tcpi_bytes_received, which came with Linux 4.1
+_TCP_STATE = slice(0, 1)
+_TCP_RECEIVED = slice(128, 136)
+_ESTABLISHED = b"\x01"
+_RECV_BYTES = 1 << 16
+
+
+def _now():
+    """Return seconds of a clock that is never set."""
+    return time.monotonic()
+
+
+if _PY2:
+
+    def _now():
+        return os.times()[4]
+
+
+def _would_block(error):
+    return error.errno in _WOULD_BLOCK or type(error).__name__ in ("SSLWantReadError", "SSLWantWriteError")
+
+
+def _wait(sock, writable, timeout):
+    """Wait until the socket can be read (or written, if that is asked for), at most `timeout` seconds; return whether."""
+    if sock is None:
+        time.sleep(timeout)
+        return False
+    try:
+        if hasattr(select, "poll"):
+            poll = select.poll()
+            poll.register(sock, select.POLLIN | (select.POLLOUT if writable else 0))
+            return bool(poll.poll(timeout * 1000))
+        return any(select.select([sock], [sock] if writable else [], [], timeout))
+    except (EnvironmentError, ValueError, select.error):  # interrupted, or closed by another thread meanwhile
+        return True
+
+
+def _literal_addresses(host, port):
+    """Return [(family, address)] for what needs no name service, else None."""
+    if host.lower() in ("localhost", "localhost."):  # RFC 6761, 6.3
+        return [(socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::1", port))]
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)
+        except (EnvironmentError, ValueError, AttributeError):
+            continue
+        return [(family, (host, port))]
+    return None
+
+
+def _resolve(host, port):
+    """Return [(family, address)], which may take as long as the name service likes. Raises EnvironmentError."""
+    try:
+        name = host.encode("ascii")
+    except UnicodeError:
+        name = host.encode("idna")
+    found = socket.getaddrinfo(name, port, 0, socket.SOCK_STREAM)
+    return [(family, address) for family, _, _, _, address in found]
+
+
+def _set_options(sock, family):
+    """Notice a peer that vanished without a word, and send small batches at once."""
+    if family == getattr(socket, "AF_UNIX", None):
+        return
+    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, name):
+            options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
+    if sys.platform.startswith("linux"):
+        options.append((socket.IPPROTO_TCP, 18, 60000))  # TCP_USER_TIMEOUT, ms; Python 2.7 does not name it
+    for level, option, value in options:
+        try:
+            sock.setsockopt(level, option, value)
+        except EnvironmentError:
+            pass
+
+
+def _reset(sock):
+    """Close with a reset instead of an end of file.
+
+    The Logging Cookbook's receiver takes a HELLO for a length of 4 GiB, and on an end of file it would loop for ever.
+    """
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    except (EnvironmentError, struct.error):
+        pass
+    _close(sock)
+
+
+def _close(sock):
+    try:
+        sock.close()
+    except EnvironmentError:
+        pass
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# The handler
+# --------------------------------------------------------------------------------------------------------------------
+
+_IDLE, _CONNECTING, _GREETING, _READY, _PLAIN = range(5)
+_OVERHEAD = 160
+"""Bytes of memory that a held record takes beside its pickle."""
+_MESSAGE_BYTES = 1 << 16
+_TICK_S = 0.05
+_BUSY_TICK_S = 0.005
+_LINGER_TICKS = 20
+_WAIT_BURST_S = 0.03
+_WAIT_SHARE = 0.015
+"""emit waits for a connection at most _WAIT_BURST_S at once, and _WAIT_SHARE of the time from there on: together less
+than 50 ms in any second."""
+_REFUSED_PAUSE_S = 5.0
+_SESSION_RETRY_S = 300.0
+_CLOSES_OF_PLAIN = 3
+_ADOPT_EVERY_S = 30.0
+_GAP_HELD_S = 1.0
+_PATIENCE_S = 3.0
+_MAX_DEFERRED = 10000
+_POLICIES = ("block", "drop_old", "drop_new", "spool")
+_live = weakref.WeakSet()
+
+
+class _Gap(object):
+    """Numbers that were dropped, as an item of the queue."""
+
+    __slots__ = ("count", "newest", "oldest", "reason", "sent")
+
+    def __init__(self, count, oldest, newest, reason, sent):
+        self.count = count
+        self.oldest = oldest
+        self.newest = newest
+        self.reason = reason
+        self.sent = sent
+        """Whether the records themselves had been sent: then they may turn out to be committed."""
+
+    def __len__(self):
+        return 0
+
+
+class _Entry(object):
+    """Holds a handler's lock, and marks the thread as being inside."""
+
+    __slots__ = ("_inside", "_lock", "_outer")
+
+    def __init__(self, inside, lock):
+        self._inside = inside
+        self._lock = lock
+        self._outer = get_ident() in inside
+
+    def __enter__(self):
+        self._inside.add(get_ident())
+        self._lock.acquire()
+
+    def __exit__(self, *exc_info):
+        self._lock.release()
+        if not self._outer:
+            self._inside.discard(get_ident())
+
+
+class SocketHandler(logging.handlers.SocketHandler):
+    """Sends records to a prefork-logd collector, each exactly once.
+
+    `host` and `port` as in `logging.handlers.SocketHandler`; "unix:/path" (or a path) with port None is a Unix socket.
+
+    - key_id, key (text or bytes, at least 16): the secret shared with a collector that demands one. With a key, plain
+      frames are never spoken.
+    - overflow: what happens when limit_bytes of records are held because the collector is away or slow. "block": emit
+      waits for room, at most block_timeout seconds in each stall, then drops new ones; "drop_new"; "drop_old"; "spool":
+      every record is also written to a file in spool_dir, until it is acknowledged, up to spool_limit_bytes.
+      Whatever is dropped is counted (`counters`) and reported to the collector.
+    - limit_bytes: memory for records that are not acknowledged.
+    - max_record_bytes: texts of larger records are cut.
+    - retry_pause, connect_timeout, hello_timeout (s): between two tries to connect; for one try; for the collector's
+      first answer.
+    - close_timeout (s): how long `flush` and `close`, and so the end of the interpreter, wait for acknowledgements; no
+      longer than 3 s without any.
+    - fallback: whether to speak plain SocketHandler frames to a receiver that does not know sessions.
+    - name: what the collector's log calls this client.
+    """
+
+    def __init__(
+        self,
+        host,
+        port,
+        key_id="",
+        key="",
+        overflow="block",
+        limit_bytes=64 << 20,
+        block_timeout=1.0,
+        spool_dir=None,
+        spool_limit_bytes=1 << 30,
+        max_record_bytes=1 << 20,
+        retry_pause=0.05,
+        connect_timeout=3.0,
+        hello_timeout=2.0,
+        close_timeout=5.0,
+        fallback=True,
+        name=None,
+    ):
+        """Raise ValueError for arguments that cannot be. Connects to nothing."""
+        if overflow not in _POLICIES:
+            raise ValueError("overflow is %r, and one of %s is known" % (overflow, ", ".join(_POLICIES)))
+        if overflow == "spool" and (not spool_dir or fcntl is None):
+            raise ValueError("overflow='spool' needs spool_dir, and a system with file locks")
+        key, key_id = _octets(key), _octets(key_id)
+        if (key and not 1 <= len(key_id) <= 64) or (key_id and len(key) < 16):
+            raise ValueError("a key needs 16 bytes or more, and a key_id of 1 to 64")
+        if host.startswith("unix:"):
+            host, port = host[len("unix:") :], None
+        port = None if port is None else int(port)
+        logging.handlers.SocketHandler.__init__(self, host, port)
+        self.overflow = overflow
+        self.limit_bytes = limit_bytes
+        self.block_timeout = block_timeout
+        self.spool_dir = spool_dir
+        self.spool_limit_bytes = spool_limit_bytes
+        self.max_record_bytes = max_record_bytes
+        self.retry_pause = retry_pause
+        self.connect_timeout = connect_timeout
+        self.hello_timeout = hello_timeout
+        self.close_timeout = close_timeout
+        self.fallback = fallback and not key
+        self._key_id, self._key = key_id, key
+        self._client_name = name
+        self._own_pickle = _is_ours(self, "makePickle")
+        self._own_socket = _is_ours(self, "makeSocket")
+        self._literal = None if port is None else _literal_addresses(host, port)
+        self._said = set()
+        self._begin()
+        _live.add(self)
+        if overflow == "spool" and os.path.isdir(spool_dir):
+            self._adopt_soon()
+
+    def _begin(self):
+        """Start from nothing: a new session, a new process, no thread."""
+        self._pid = os.getpid()
+        self._session = os.urandom(16)
+        self._next = 1
+        self._unsent = collections.deque()  # (number, pickle or _Gap, created), numbers without holes
+        self._unacked = collections.deque()  # the same, before those of _unsent
+        self._held = 0
+        self._out = b""  # of what is being sent, the rest
+        self._handed_over = 0  # plain frames: bytes of the first of _unacked that were sent
+        self._state = _IDLE
+        self.sock = None
+        self._send_flags = 0
+        self._look_at_tcp = False
+        self._received = b""
+        self._protocol = None
+        self._max_record = self.max_record_bytes
+        self._retry_at = 0.0
+        self._deadline = 0.0
+        self._addresses = self._literal
+        self._address = 0
+        self._blocking_step = None
+        self._step_done = threading.Event()
+        self._made_socket = None
+        self._forked_inside = False
+        self._in_child = False
+        self._plain = False
+        self._plain_until = 0.0
+        self._welcomed = False
+        self._silent_closes = 0
+        self._refused = False
+        self._saturated = False
+        self._hurry = False
+        self._gap_since = 0.0
+        self._allowance = _WAIT_BURST_S
+        self._allowance_at = _now()
+        self._inside = set()
+        self._deferred = collections.deque()
+        self._helper = self._helper_stop = None
+        self._adopter = self._adopter_stop = None
+        self._adopt_at = 0.0
+        self._flush_failed_at = None
+        self._spool = None
+        if self.overflow == "spool":
+            self._spool = Spool(self.spool_dir, self._session, self.spool_limit_bytes)
+        self._disk_from = None  # number of the first record that is in the spool only
+        self._disk_place = None
+        self._disk_dropped = None  # (oldest, newest) created of those that had no room there
+        self._counts = dict.fromkeys(
+            ("emitted", "acknowledged", "handed_over", "dropped", "connections", "adopted"), 0
+        )
+
+    # What the application calls
+
+    def handle(self, record):
+        """Emit a record, unless a filter says no. As logging.Handler's, and safe inside of itself.
+
+        A signal handler, a __del__ or a __str__ that logs while this thread is in here has its record queued.
+        """
+        if self.filters:
+            passed = self.filter(record)
+            if not passed:
+                return passed
+            if isinstance(passed, logging.LogRecord):
+                record = passed
+        if not _AT_FORK and self._pid != os.getpid():
+            self._forked()
+        me = get_ident()
+        inside = self._inside
+        if me in inside:
+            self._defer(record)
+            return record
+        try:
+            inside.add(me)
+            with self.lock:
+                self.emit(record)
+        except RuntimeError:
+            # A fork within emit leaves the child with a lock that is not held any more.
+            if inside is self._inside:
+                raise
+        finally:
+            inside.discard(me)
+        if self._deferred:
+            self._take_deferred()
+        return record
+
+    def emit(self, record):
+        """Number a record and try to send it, without waiting. The lock is held by whoever calls."""
+        try:
+            if self._own_pickle:
+                data = make_pickle(record, self.formatter, self._max_record)
+            else:
+                data = self.makePickle(record)[4:]
+            self._submit(data, record.created)
+        except Exception:  # noqa: BLE001 - whatever happens is not the application's business
+            if self._forked_inside:
+                # Of a fork within emit: the parent has the record.
+                self._forked_inside = False
+            else:
+                self.handleError(record)
+
+    def makePickle(self, record):
+        """Return a record as the frame that SocketHandler sends: 4 bytes of length, pickle. Raises nothing."""
+        data = make_pickle(record, self.formatter, self._max_record)
+        return _LENGTH.pack(len(data)) + data
+
+    def send(self, s):
+        """Send a frame, made by makePickle; keep it until it is acknowledged."""
+        self._submit(s[4:], time.time())
+
+    def makeSocket(self, timeout=1):
+        """Return a connected socket; override it for another kind, such as TLS. Called in a thread, and may block."""
+        if self.port is None:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            sock.settimeout(timeout)
+            sock.connect(self.host)
+            return sock
+        return socket.create_connection((self.host, self.port), timeout)
+
+    def createSocket(self):
+        """Try to connect, without waiting."""
+        with self._entered():
+            self._pump()
+
+    def handleError(self, record):
+        """Report what went wrong here on stderr, as every handler does; with closeOnError, close the socket."""
+        if self.closeOnError and self.sock is not None:
+            self._disconnected()
+        else:
+            logging.Handler.handleError(self, record)
+
+    def counters(self):
+        """Return how many records were emitted, acknowledged, dropped and so on in this process."""
+        if self._pid != os.getpid():
+            self._forked()
+        with self._entered():
+            counts = dict(self._counts)
+            counts["held"] = counts["emitted"] - counts["acknowledged"] - counts["handed_over"] - counts["dropped"]
+            counts["held_bytes"] = self._held
+            counts["spool_bytes"] = self._spool.bytes if self._spool is not None else 0
+            counts["connected"] = self._state in (_READY, _PLAIN)
+            counts["plain"] = self._plain
+        return counts
+
+    def flush(self, timeout=None):
+        """Wait until everything is acknowledged, at most `timeout` (close_timeout) seconds; return whether it is.
+
+        Gives up after 3 s without any acknowledgement, and at once if it has just given up.
+        """
+        try:
+            if self._pid != os.getpid():
+                self._forked()
+            return get_ident() not in self._inside and self._flush(timeout)
+        except Exception:  # noqa: BLE001 - at the end of the interpreter anything may be gone
+            self._report_failure()
+            return False
+
+    def _flush(self, timeout):
+        started = _now()
+        if timeout is None:
+            timeout = self.close_timeout
+            if self._flush_failed_at is not None and started - self._flush_failed_at < 0.5:
+                return False
+        deadline, patience = started + timeout, min(timeout, _PATIENCE_S)
+        acknowledged, progress_at = -1, started
+        while True:
+            with self._entered():
+                self._hurry = True
+                try:
+                    self._pump()
+                finally:
+                    self._hurry = False
+                if self._nothing_left() and not self._deferred:
+                    self._flush_failed_at = None
+                    return True
+                sock, writable = self.sock, self._wants_to_write()
+                before, acknowledged = acknowledged, self._counts["acknowledged"] + self._counts["handed_over"]
+            self._take_deferred()
+            now = _now()
+            if acknowledged != before:
+                progress_at = now
+            if now >= deadline or now - progress_at >= patience:
+                self._flush_failed_at = now
+                return False
+            if self._helper is None:
+                self._start_helper()
+            if self._helper is None and self._blocking_step is not None:
+                self._take_blocking_step()
+            _wait(sock, writable, min(0.02, max(deadline - now, 0.001)))
+
+    def close(self):
+        """Wait as `flush` does, say goodbye, and close. A record emitted later opens it again.
+
+        What could not be delivered is left in the spool, or else said on stderr.
+        """
+        try:
+            self.flush()
+            self._stop_threads(0.2)
+            with self._entered():
+                self._close_now()
+        except Exception:  # noqa: BLE001 - at the end of the interpreter anything may be gone
+            self._report_failure()
+        finally:
+            logging.Handler.close(self)
+
+    def _close_now(self):
+        done = self._nothing_left()
+        if done and self._state == _READY:
+            self._out += self._protocol.bye()
+            self._flush_out()
+        self._disconnected()
+        if self._spool is None:
+            if not done:
+                held = len(self._unsent)
+                self._say_once("closed", "did not acknowledge %d records before the handler was closed" % held)
+        elif done:
+            self._spool.remove()
+        else:
+            counts = self._counts
+            self._spool.close()
+            self._begin()
+            self._counts = counts
+
+    def _entered(self):
+        """Return a context that holds the lock, and has what this thread logs within it queued."""
+        return _Entry(self._inside, self.lock)
+
+    # Records on their way in; the lock is held
+
+    def _submit(self, data, created):
+        """Number one record, keep it, and try to send it."""
+        try:
+            number = self._next
+            size = len(data) + _OVERHEAD
+            if self._spool is not None:
+                if not self._spool_first(number, data, created, size):
+                    return
+            elif self._held + size > self.limit_bytes and not self._make_room(size):
+                self._drop(created)
+                return
+            self._counts["emitted"] += 1
+            if self._state == _READY and not self._unsent and not self._out and self._alive():
+                message = self._protocol.one(number, data)
+                self._unacked.append((number, data, created))
+                self._next = number + 1
+                self._held += size
+                try:
+                    sent = self.sock.send(message, self._send_flags)
+                except EnvironmentError as error:
+                    if _would_block(error):
+                        self._out = message
+                    else:
+                        self._read_last_words()
+                        self._pump()
+                else:
+                    if sent != len(message):
+                        self._out = message[sent:]
+            else:
+                self._unsent.append((number, data, created))
+                self._next = number + 1
+                self._held += size
+                if self._in_child:
+                    self._in_child = False
+                    _flush_with_multiprocessing(self)
+                self._pump_and_wait()
+            if self._helper is None:
+                self._start_helper()
+        except BaseException:  # a KeyboardInterrupt or a gevent.Timeout may come out of any line
+            self._recover()
+            raise
+
+    def _drop(self, created, reason=u"no room for it"):
+        """Drop the newest record: use up its number."""
+        self._counts["emitted"] += 1
+        self._counts["dropped"] += 1
+        number = self._next
+        last = self._unsent[-1] if self._unsent else None
+        if last is not None and last[1].__class__ is _Gap and last[1].reason == reason and not last[1].sent:
+            last[1].newest = created
+            last[1].count += 1
+        else:
+            self._unsent.append((number, _Gap(1, created, created, reason, False), created))
+            self._held += _OVERHEAD
+            self._gap_since = _now()
+        self._next = number + 1
+        if self._helper is None:
+            self._start_helper()
+
+    def _fits(self, size):
+        return self._held + size <= self.limit_bytes or not self._held
+
+    def _make_room(self, size):
+        """Make room in memory, as the policy says; return whether there is some now."""
+        if self.overflow == "drop_old":
+            while not self._fits(size) and self._drop_oldest():
+                pass
+        elif self.overflow == "block":
+            self._block(size)
+        else:
+            self._pump()
+        return self._fits(size)
+
+    def _block(self, size):
+        """Wait for room, unless that was in vain since the last acknowledgement."""
+        self._pump()
+        deadline = None
+        while not self._fits(size) and not self._saturated:
+            now = _now()
+            if deadline is None:
+                deadline = now + self.block_timeout
+            if now >= deadline:
+                self._saturated = True
+                return
+            if self._helper is None:
+                self._start_helper()
+            _wait(self.sock, self._wants_to_write(), min(deadline - now, _TICK_S))
+            self._pump()
+
+    def _drop_oldest(self):
+        """Turn the oldest record held into a gap; return whether there was one."""
+        # Of plain frames, the first of those handed to the kernel may be on its way in part.
+        queues = ((self._unacked, True), (self._unsent, False))
+        for queue, sent in queues[1:] if self._state == _PLAIN else queues:
+            gaps = []
+            while queue and queue[0][1].__class__ is _Gap:
+                gaps.append(queue.popleft())
+            if queue:
+                number, data, created = queue.popleft()
+                last = gaps[-1][1] if gaps else None
+                if last is not None and last.sent == sent:
+                    last.count += 1
+                    last.oldest = min(last.oldest, created)
+                    last.newest = max(last.newest, created)
+                    self._held -= len(data) + _OVERHEAD
+                else:
+                    gaps.append((number, _Gap(1, created, created, u"the oldest, for room", sent), created))
+                    self._held -= len(data)
+                self._counts["dropped"] += 1
+                queue.extendleft(reversed(gaps))
+                return True
+            queue.extendleft(reversed(gaps))
+        return False
+
+    def _spool_first(self, number, data, created, size):
+        """Write a record to the spool; return whether it is to be held in memory as well."""
+        place = self._spool.append(number, created, data)
+        if self._disk_from is None and self._fits(size):
+            return True
+        if place is None and self._disk_from is None:
+            self._say_once("spool", "the spool in %s takes no more; new records are dropped" % self.spool_dir)
+            self._pump()
+            self._drop(created)
+            return False
+        if place is None:
+            self._say_once("spool", "the spool in %s takes no more; new records are dropped" % self.spool_dir)
+            self._counts["dropped"] += 1
+            self._disk_dropped = ((self._disk_dropped or (created,))[0], created)
+        elif self._disk_from is None:
+            self._disk_from, self._disk_place = number, place
+        self._counts["emitted"] += 1
+        self._next = number + 1
+        self._pump()
+        if self._helper is None:
+            self._start_helper()
+        return False
+
+    def _refill(self):
+        """Take records that are in the spool only into memory, as far as there is room."""
+        while self._disk_from is not None and self._held < self.limit_bytes // 2:
+            try:
+                entries, self._disk_place = self._spool.read(self._disk_place)
+            except EnvironmentError as error:
+                self._say_once("unreadable", "the spool cannot be read (%s); what was in it is dropped" % error)
+                entries = []
+                self._counts["dropped"] += self._next - self._disk_from
+                self._disk_dropped = (time.time(), time.time())
+            for number, created, data in entries:
+                if number > self._disk_from:
+                    self._disk_gap(number)
+                self._unsent.append((number, data, created))
+                self._held += len(data) + _OVERHEAD
+                self._disk_from = number + 1
+            if not entries:
+                if self._disk_from < self._next:
+                    self._disk_gap(self._next)
+                self._disk_from = self._disk_place = None
+
+    def _disk_gap(self, number):
+        """Put a gap up to this number, which the spool had no room for, into the queue."""
+        oldest, newest = self._disk_dropped or (time.time(), time.time())
+        gap = _Gap(number - self._disk_from, oldest, newest, u"no room in the spool", False)
+        self._unsent.append((self._disk_from, gap, oldest))
+        self._held += _OVERHEAD
+
+    def _recover(self):
+        """Make the queues whole again after an exception that may have come from any line."""
+        self._close_socket()
+        items = dict((item[0], item) for item in list(self._unacked) + list(self._unsent))
+        self._unacked.clear()
+        self._unsent = collections.deque(items[number] for number in sorted(items))
+        self._held = sum(len(item[1]) + _OVERHEAD for item in self._unsent)
+        if self._unsent:
+            number, data, _ = self._unsent[-1]
+            self._next = max(self._next, number + (data.count if data.__class__ is _Gap else 1))
+        self._close_holes()
+
+    def _close_holes(self):
+        """Fill numbers that were used up without anything in the queue."""
+        whole = collections.deque()
+        expected = self._unsent[0][0] if self._unsent else self._next
+        for item in self._unsent:
+            if item[0] > expected:
+                gap = _Gap(item[0] - expected, item[2], item[2], u"interrupted", False)
+                whole.append((expected, gap, item[2]))
+            whole.append(item)
+            expected = item[0] + (item[1].count if item[1].__class__ is _Gap else 1)
+        limit = self._next if self._disk_from is None else self._disk_from
+        if expected < limit:
+            now = time.time()
+            whole.append((expected, _Gap(limit - expected, now, now, u"interrupted", False), now))
+        self._unsent = whole
+
+    def _defer(self, record):
+        """Keep a record for whoever of this thread is in here already. Changes nothing but one deque."""
+        try:
+            if len(self._deferred) < _MAX_DEFERRED:
+                self._deferred.append((self.makePickle(record)[4:], record.created))
+        except Exception:  # noqa: BLE001 - the record's own __str__ may log, and so on without end
+            pass
+
+    def _take_deferred(self):
+        me = get_ident()
+        while self._deferred and me not in self._inside:
+            try:
+                with self._entered():
+                    try:
+                        data, created = self._deferred.popleft()
+                    except IndexError:
+                        return
+                    self._submit(data, created)
+            except Exception:  # noqa: BLE001 - as in emit
+                self._report_failure()
+
+    # The connection, a step at a time and never waiting; the lock is held
+
+    def _pump(self):
+        """Do whatever can be done now: connect, read, send."""
+        for _ in range(4):
+            state = self._state
+            if state == _IDLE:
+                if not self._connect():
+                    return
+            elif state == _CONNECTING:
+                self._finish_connecting()
+            elif state == _GREETING:
+                self._flush_out()
+                self._read()
+                if self._state == _GREETING and _now() >= self._deadline:
+                    self._unanswered()
+            else:
+                if state == _PLAIN and self._plain_until <= _now() and not self._unsent and not self._out:
+                    self._disconnected()
+                    continue
+                self._read()
+                if self._state == state:
+                    self._write()
+            if self._state == state:
+                return
+
+    def _pump_and_wait(self):
+        """As `_pump`, and wait a little for the collector's first answers, as far as the allowance goes."""
+        self._pump()
+        while self._state in (_CONNECTING, _GREETING) or (self._state == _IDLE and self._blocking_step is not None):
+            now = _now()
+            self._allowance = min(_WAIT_BURST_S, self._allowance + (now - self._allowance_at) * _WAIT_SHARE)
+            self._allowance_at = now
+            if self._allowance < 0.001:
+                return
+            started, asked = time.time(), self._allowance
+            if self._state == _IDLE:
+                if self._helper is None:
+                    self._start_helper()
+                self._step_done.wait(asked)
+                in_time = self._step_done.is_set()
+            else:
+                in_time = _wait(self.sock, self._wants_to_write(), asked)
+            spent = min(max(time.time() - started, 0.0005), asked) if in_time else asked
+            self._allowance -= spent
+            if not in_time:
+                return
+            self._pump()
+
+    def _connect(self):
+        """Begin to connect; return whether something began."""
+        sock, self._made_socket = self._made_socket, None
+        if sock is not None:
+            self._connected(sock, sock.family)
+            return True
+        now = _now()
+        if self._blocking_step is not None or now < self._retry_at or self._nothing_left():
+            return False
+        self._retry_at = now + self.retry_pause
+        if not self._own_socket:
+            self._ask_for_step("socket")
+            return False
+        if self.port is None:
+            addresses = [(socket.AF_UNIX, self.host)]
+        elif self._addresses is None:
+            self._ask_for_step("addresses")
+            return False
+        else:
+            addresses = self._addresses
+        while self._address < len(addresses):
+            family, address = addresses[self._address]
+            self._address += 1
+            if self._connect_to(family, address, now):
+                return True
+        self._address = 0
+        self._silent_closes = 0
+        if self._literal is None and self.port is not None:
+            self._ask_for_step("addresses")
+        return False
+
+    def _connect_to(self, family, address, now):
+        try:
+            sock = socket.socket(family, socket.SOCK_STREAM)
+        except EnvironmentError:
+            return False
+        try:
+            _close_on_exec(sock.fileno())
+            sock.setblocking(False)
+            _set_options(sock, family)
+            failure = sock.connect_ex(address)
+        except EnvironmentError as error:
+            failure = error.errno or errno.EIO
+        if failure == 0 or failure == errno.EISCONN:
+            self._connected(sock, family)
+        elif failure in _IN_PROGRESS and family != getattr(socket, "AF_UNIX", None):
+            self.sock = sock
+            self._state = _CONNECTING
+            self._deadline = now + self.connect_timeout
+        else:
+            _close(sock)
+            return False
+        return True
+
+    def _finish_connecting(self):
+        sock = self.sock
+        if _wait(sock, True, 0):
+            try:
+                failure = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                family = sock.family
+            except EnvironmentError:
+                failure = errno.EIO
+            if not failure:
+                self._connected(sock, family)
+                return
+        elif _now() < self._deadline:
+            return
+        self._close_socket()
+        # The other addresses of the same name are tried at once.
+        if self._address and self._addresses and self._address < len(self._addresses):
+            self._retry_at = 0.0
+
+    def _connected(self, sock, family):
+        """Begin to speak on a connected socket."""
+        self._address = 0
+        self.sock = sock
+        self._counts["connections"] += 1
+        plain_socket = type(sock).__name__ in ("socket", "_socketobject")
+        self._send_flags = _NO_SIGNAL if plain_socket else 0
+        self._look_at_tcp = (
+            plain_socket and _TCP_INFO is not None and family in (socket.AF_INET, getattr(socket, "AF_INET6", None))
+        )
+        self._received = b""
+        self._out = b""
+        self._handed_over = 0
+        now = _now()
+        if self._plain and now < self._plain_until:
+            self._state = _PLAIN
+            return
+        version = "%d.%d.%d" % sys.version_info[:3]
+        client = u"%s python %s pid %d" % (_text(self._client_name or socket.gethostname()), version, self._pid)
+        self._protocol = ClientProtocol(self._session, self._key_id, self._key, client)
+        self._out = self._protocol.hello(self._lowest())
+        self._state = _GREETING
+        self._deadline = now + self.hello_timeout
+        self._flush_out()
+
+    def _lowest(self):
+        for queue in (self._unacked, self._unsent):
+            if queue:
+                return queue[0][0]
+        return self._next if self._disk_from is None else self._disk_from
+
+    def _unanswered(self):
+        """Nothing came back to our HELLO in time."""
+        sock, self.sock = self.sock, None
+        self._close_socket()
+        if self.fallback and not self._welcomed and not self._protocol.heard:
+            _reset(sock)
+            self._speak_plain("answers no HELLO")
+        else:
+            _close(sock)
+
+    def _speak_plain(self, why):
+        self._plain = True
+        self._plain_until = _now() + _SESSION_RETRY_S
+        self._retry_at = 0.0
+        self._say_once("plain", "%s; records go there as plain SocketHandler frames, unacknowledged" % why)
+
+    def _alive(self):
+        """Look at the connection before writing: read what has come, and return whether it is good for records."""
+        if self._look_at_tcp:
+            try:
+                info = self.sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _TCP_INFO_BYTES)
+            except EnvironmentError:
+                self._look_at_tcp = False
+            else:
+                if info[_TCP_STATE] != _ESTABLISHED:
+                    self._read()
+                    if self._state in (_READY, _PLAIN):
+                        self._disconnected()
+                    return False
+                received = info[_TCP_RECEIVED]
+                if received == self._received:
+                    return True
+                self._received = received
+        self._read()
+        return self._state == _READY
+
+    def _read(self):
+        """Take what has come, and act on it."""
+        sock = self.sock
+        try:
+            while sock is not None and self.sock is sock:
+                data = sock.recv(_RECV_BYTES)
+                if not data:
+                    self._ended()
+                elif self._state == _PLAIN:
+                    continue
+                else:
+                    for event in self._protocol.feed(data):
+                        self._on_event(event)
+                if len(data) < _RECV_BYTES and self._send_flags:
+                    return
+        except EnvironmentError as error:
+            if not _would_block(error):
+                self._ended()
+        except ProtocolError as error:
+            silent = self._state == _GREETING and not self._protocol.heard
+            self._disconnected()
+            if silent and self.fallback and not self._welcomed:
+                self._speak_plain("answers something else")
+            else:
+                self._retry_at = _now() + _REFUSED_PAUSE_S
+                self._say_once("broken", "breaks the protocol (%s)" % error)
+
+    def _ended(self):
+        """The peer has closed, or the connection is broken."""
+        greeting = self._state == _GREETING and not self._protocol.heard
+        self._disconnected()
+        if not greeting or self._welcomed:
+            return
+        # A collector that is just being stopped closes once and is away then; a plain receiver does it every time.
+        self._silent_closes += 1
+        if self._silent_closes < _CLOSES_OF_PLAIN:
+            self._retry_at = 0.0
+        if self.fallback and (self._silent_closes >= _CLOSES_OF_PLAIN or self._plain):
+            self._speak_plain("closes the connection on HELLO")
+
+    def _on_event(self, event):
+        kind = event[0]
+        if kind == "ack":
+            self._forget(self._unacked, event[1])
+        elif kind == "send":
+            self._out += event[1]
+            self._flush_out()
+        elif kind == "welcome":
+            self._on_welcome(event[1])
+        else:
+            _, code, text = event
+            self._disconnected()
+            if code != GOING_AWAY:
+                self._retry_at = _now() + _REFUSED_PAUSE_S
+                self._say_once(("error", code), "answers: %s (error %d)" % (text, code))
+
+    def _on_welcome(self, committed):
+        self._welcomed = True
+        self._silent_closes = 0
+        if self._plain:
+            self._plain = False
+            self._say_once("session", "knows sessions now; records are acknowledged again")
+        self._said.difference_update([said for said in self._said if said != "session"])
+        self._max_record = min(self.max_record_bytes, self._protocol.max_record_bytes)
+        self._state = _READY
+        if committed >= self._next:
+            # Of another session than ours, whatever the reason: ours goes on under another name.
+            self._disconnected()
+            self._session = os.urandom(16)
+            return
+        self._forget(self._unsent, committed)
+
+    def _forget(self, queue, number):
+        """Forget what is acknowledged, up to this number."""
+        count = freed = 0
+        while queue and queue[0][0] <= number:
+            first, data, created = queue[0]
+            if data.__class__ is _Gap:
+                last = first + data.count - 1
+                covered = min(last, number) - first + 1
+                if data.sent:
+                    # Dropped here, and committed there after all.
+                    self._counts["dropped"] -= covered
+                    count += covered
+                data.count -= covered
+                if data.count:
+                    queue[0] = (number + 1, data, created)
+                    break
+                freed += _OVERHEAD
+            else:
+                count += 1
+                freed += len(data) + _OVERHEAD
+            queue.popleft()
+        self._held -= freed
+        self._counts["acknowledged"] += count
+        self._saturated = False
+        if self._spool is not None:
+            self._spool.forget(number)
+
+    # Records on their way out; the lock is held
+
+    def _write(self):
+        """Send what there is, until the socket takes no more."""
+        while self._flush_out():
+            self._out = self._next_message()
+            if not self._out:
+                return
+
+    def _flush_out(self):
+        """Send the rest of a message; return whether nothing is left of it."""
+        while self._out:
+            if self.sock is None:
+                return False
+            try:
+                sent = self.sock.send(self._out, self._send_flags)
+            except EnvironmentError as error:
+                if not _would_block(error):
+                    # What came before the end counts: acknowledgements, or why we are refused.
+                    self._read_last_words()
+                return False
+            self._out = self._out[sent:]
+            if self._state == _PLAIN:
+                self._hand_over(sent)
+        return True
+
+    def _read_last_words(self):
+        sock = self.sock
+        self._read()
+        if self.sock is sock and sock is not None:
+            self._ended()
+
+    def _next_message(self):
+        """Take the next items from the queue and return them as one message; empty if there is nothing to send."""
+        if self._disk_from is not None and not self._unsent:
+            self._refill()
+        unsent = self._unsent
+        if not unsent:
+            return b""
+        if unsent[0][1].__class__ is _Gap:
+            return self._gap_message()
+        limit = _MESSAGE_BYTES if self._state == _PLAIN else min(self._protocol.max_batch_bytes, _MESSAGE_BYTES)
+        hard_limit = 1 << 32 if self._state == _PLAIN else self._protocol.max_batch_bytes
+        first, size, pickles = unsent[0][0], _BATCH_BODY.size, []
+        while unsent:
+            item = unsent[0]
+            data = item[1]
+            size += _LENGTH.size + len(data)
+            if data.__class__ is _Gap or (size > limit and pickles):
+                break
+            if size > hard_limit:
+                reason = u"a record of %d bytes, more than a batch may have" % len(data)
+                unsent[0] = (first, _Gap(1, item[2], item[2], reason, False), item[2])
+                self._held -= len(data)
+                self._counts["dropped"] += 1
+                return self._gap_message()
+            pickles.append(data)
+            self._unacked.append(item)
+            unsent.popleft()
+        if self._state == _PLAIN:
+            return b"".join([part for data in pickles for part in (_LENGTH.pack(len(data)), data)])
+        return self._protocol.batch(first, pickles)
+
+    def _gap_message(self):
+        """Return the GAP that is first in the queue; empty while it may still grow."""
+        number, gap, _ = self._unsent[0]
+        if self._state == _PLAIN:
+            self._unsent.popleft()
+            self._held -= _OVERHEAD
+            return self._next_message()
+        if len(self._unsent) == 1 and not self._hurry and _now() - self._gap_since < _GAP_HELD_S:
+            return b""
+        gap.sent = False
+        self._unacked.append(self._unsent[0])
+        self._unsent.popleft()
+        return self._protocol.gap(number, gap.count, gap.oldest, gap.newest, gap.reason)
+
+    def _hand_over(self, sent):
+        """Forget plain frames of which the kernel has taken the last byte."""
+        self._handed_over += sent
+        unacked = self._unacked
+        while unacked and self._handed_over >= 4 + len(unacked[0][1]):
+            number, data, _ = unacked.popleft()
+            self._handed_over -= 4 + len(data)
+            self._held -= len(data) + _OVERHEAD
+            self._counts["handed_over"] += 1
+            self._saturated = False
+            if self._spool is not None:
+                self._spool.forget(number)
+
+    def _disconnected(self):
+        """Close the connection; what is not acknowledged is to be sent again."""
+        self._close_socket()
+        self._requeue()
+
+    def _close_socket(self):
+        sock, self.sock = self.sock, None
+        self._state = _IDLE
+        self._out = b""
+        self._handed_over = 0
+        if sock is not None:
+            _close(sock)
+
+    def _requeue(self):
+        self._unsent.extendleft(reversed(self._unacked))
+        self._unacked.clear()
+
+    def _nothing_left(self):
+        return not (self._unsent or self._unacked or self._out or self._disk_from is not None or self._deferred)
+
+    def _wants_to_write(self):
+        return self._state == _CONNECTING or bool(self._out)
+
+    # What may block: names, and sockets of subclasses. The lock is not held
+
+    def _ask_for_step(self, step):
+        self._step_done.clear()
+        self._blocking_step = step
+
+    def _take_blocking_step(self):
+        """Resolve the name, or make the subclass's socket, and leave the result where `_pump` finds it."""
+        step = self._blocking_step
+        try:
+            if step == "addresses":
+                found = _resolve(self.host, self.port)
+                if found:
+                    self._addresses = found
+                    self._address = 0
+                    self._retry_at = 0.0
+            elif step == "socket":
+                sock = self.makeSocket(self.connect_timeout)
+                sock.setblocking(False)
+                self._made_socket = sock
+        except Exception:  # noqa: BLE001 - a subclass may raise anything; tried again after the pause
+            pass
+        finally:
+            self._blocking_step = None
+            self._step_done.set()
+
+    # The helper: a thread while something is held
+
+    def _start_helper(self):
+        stop = threading.Event()
+        helper = threading.Thread(target=self._help, args=(stop,), name="prefork-logd handler")
+        helper.daemon = True
+        self._helper, self._helper_stop = helper, stop
+        try:
+            helper.start()
+        except RuntimeError:  # none can be had, or the interpreter is ending: emit and flush do without
+            self._helper = None
+
+    def _help(self, stop):
+        """Read acknowledgements, finish what could not be sent, reconnect; end when nothing has been held for 1 s."""
+        idle_ticks = 0
+        while not stop.is_set():
+            try:
+                if self._blocking_step is not None:
+                    self._take_blocking_step()
+                if self._deferred:
+                    self._take_deferred()
+                tick, idle = self._tick(stop)
+            except Exception:  # noqa: BLE001 - a thread of ours ends only when it is told to
+                self._report_failure()
+                tick, idle = 1.0, False
+            idle_ticks = idle_ticks + 1 if idle else 0
+            if idle_ticks > _LINGER_TICKS and self._leave(stop):
+                return
+            _sleep(stop, tick)
+
+    def _tick(self, stop):
+        with self._entered():
+            if stop.is_set() or self._helper_stop is not stop:
+                return 0.0, False
+            self._pump()
+            if self._spool is not None and _now() >= self._adopt_at:
+                self._adopt_soon()
+            if self._nothing_left():
+                return _TICK_S, True
+            busy = self._wants_to_write() or self._state == _GREETING or self._blocking_step is not None
+            return (_BUSY_TICK_S if busy else _TICK_S), False
+
+    def _leave(self, stop):
+        """End the helper's work, if there is still nothing to do."""
+        with self._entered():
+            if not self._nothing_left():
+                return False
+            if self._helper_stop is stop:
+                self._helper = None
+                if self._spool is not None:
+                    self._spool.remove()
+            return True
+
+    def _stop_threads(self, timeout):
+        """Tell the threads to end, and wait for that a little."""
+        threads = [self._helper, self._adopter]
+        for stop in (self._helper_stop, self._adopter_stop):
+            if stop is not None:
+                stop.set()
+        self._helper = self._adopter = None
+        for thread in threads:
+            if thread is not None and thread is not threading.current_thread():
+                thread.join(timeout)
+
+    # Spools of the dead
+
+    def _adopt_soon(self):
+        """Start to send what dead processes have left, if any has and nobody does it yet."""
+        self._adopt_at = _now() + _ADOPT_EVERY_S
+        if self._adopter is not None and self._adopter.is_alive():
+            return
+        own = _hex(self._session)
+        try:
+            found = [name for name in os.listdir(self.spool_dir) if name.endswith(".lock") and name[:32] != own]
+        except EnvironmentError:
+            return
+        if not found:
+            return
+        stop = threading.Event()
+        adopter = threading.Thread(target=self._adopt, args=(stop,), name="prefork-logd spool")
+        adopter.daemon = True
+        self._adopter, self._adopter_stop = adopter, stop
+        try:
+            adopter.start()
+        except RuntimeError:
+            self._adopter = None
+
+    def _adopt(self, stop):
+        """Send every dead session that can be locked; again and again while the collector is away."""
+        while not stop.is_set():
+            left = False
+            try:
+                for session, paths, done in adopt(self.spool_dir):
+                    if stop.is_set():
+                        return
+                    if _Delivery(self, session, paths, stop).run():
+                        done()
+                    else:
+                        left = True
+            except Exception:  # noqa: BLE001 - as the helper
+                self._report_failure()
+                return
+            if not left:
+                return
+            _sleep(stop, 1.0)
+
+    # Fork
+
+    def _forked(self):
+        """In the child: everything belongs to the parent, but for the socket's and the spool's descriptors, our copies."""
+        inside = get_ident() in self._inside
+        self.createLock()
+        sock, spool = self.sock, self._spool
+        self._begin()
+        self._forked_inside = inside
+        self._in_child = True
+        if sock is not None:
+            _close(sock)
+        if spool is not None:
+            spool.close()
+
+    # What people are told
+
+    def _say_once(self, key, text):
+        """Say something on stderr, unless it was said since the last welcome, or logging.raiseExceptions is off."""
+        if key in self._said:
+            return
+        self._said.add(key)
+        if logging.raiseExceptions and sys.stderr is not None:
+            where = self.host if self.port is None else "%s:%d" % (self.host, self.port)
+            try:
+                sys.stderr.write("prefork_logd.handlers: %s %s\n" % (where, text))
+            except Exception:  # noqa: BLE001 - stderr may be closed, or anything
+                pass
+
+    def _report_failure(self):
+        """Print the traceback of a fault of ours, as logging does."""
+        if logging.raiseExceptions and sys is not None and sys.stderr is not None:
+            try:
+                traceback.print_exc(file=sys.stderr)
+            except Exception:  # noqa: BLE001
+                pass
+
+
+class _Delivery(object):
+    """Sends one dead session's records, on a connection of its own; may block, and stops when it is told to."""
+
+    def __init__(self, handler, session, paths, stop):
+        self._handler = handler
+        self._paths = paths
+        self._stop = stop
+        self._protocol = ClientProtocol(session, handler._key_id, handler._key, u"adopted spool")
+        self._committed = 0
+        self._sock = None
+
+    def run(self):
+        """Return whether everything is committed, or there was nothing whole in the files."""
+        first = self._first()
+        if first is None:
+            return True
+        try:
+            self._sock = self._handler.makeSocket(self._handler.connect_timeout)
+            self._sock.settimeout(5.0)
+            self._sock.sendall(self._protocol.hello(first))
+            return self._wait(lambda: self._protocol.state == "ready") and self._send_all()
+        except (EnvironmentError, ProtocolError):
+            return False
+        finally:
+            if self._sock is not None:
+                _close(self._sock)
+
+    def _first(self):
+        for entries in self._chunks():
+            return entries[0][0]
+        return None
+
+    def _chunks(self):
+        for path in self._paths:
+            offset, whole = 0, True
+            while whole:
+                entries, offset, whole = read_segment(path, offset, _MESSAGE_BYTES)
+                if not entries:
+                    break
+                yield entries
+
+    def _send_all(self):
+        last = self._committed
+        count = 0
+        previous = None
+        for entries in self._chunks():
+            entries = [entry for entry in entries if entry[0] > last]
+            for number, created, data in entries:
+                if previous is not None and number > last + 1:
+                    reason = u"not in the spool"
+                    gap = self._protocol.gap(last + 1, number - last - 1, previous, created, reason)
+                    self._sock.sendall(gap)
+                if len(data) + _ONE_RECORD_EXTRA > self._protocol.max_batch_bytes:
+                    self._sock.sendall(self._protocol.gap(number, 1, created, created, u"too large"))
+                else:
+                    self._sock.sendall(self._protocol.one(number, data))
+                last, previous = number, created
+                count += 1
+            if self._stop.is_set():
+                return False
+            self._receive(0.0)
+        if not self._wait(lambda: self._committed >= last):
+            return False
+        self._sock.sendall(self._protocol.bye())
+        with self._handler._entered():
+            self._handler._counts["adopted"] += count
+        return True
+
+    def _wait(self, reached, patience=10.0):
+        """Read until the condition holds; return whether it did, within `patience` seconds of the last byte."""
+        deadline = _now() + patience
+        while not reached():
+            if self._stop.is_set() or self._protocol.state == "closed" or _now() >= deadline:
+                return False
+            if self._receive(_TICK_S):
+                deadline = _now() + patience
+        return True
+
+    def _receive(self, timeout):
+        if not _wait(self._sock, False, timeout):
+            return False
+        data = self._sock.recv(_RECV_BYTES)
+        if not data:
+            raise EnvironmentError(errno.ECONNRESET, "closed")
+        for event in self._protocol.feed(data):
+            if event[0] == "send":
+                self._sock.sendall(event[1])
+            elif event[0] in ("welcome", "ack"):
+                self._committed = event[1]
+        return True
+
+
+def _octets(value):
+    return value.encode("utf-8") if isinstance(value, _TEXT) else bytes(value)
+
+
+def _is_ours(handler, name):
+    """Return whether a method is this class's own, and not a subclass's or an instance's."""
+    def function(owner):
+        method = getattr(owner, name)
+        return getattr(method, "__func__", method)
+
+    return name not in handler.__dict__ and function(type(handler)) is function(SocketHandler)
+
+
+def _sleep(stop, seconds):
+    # Waiting for an event with a timeout is a loop of short sleeps in Python 2.
+    if _PY2:
+        time.sleep(seconds)
+    else:
+        stop.wait(seconds)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Fork and exit
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def _before_fork():
+    """End the threads: what they hold would be held for ever in the child, and Python 3.12 warns of them."""
+    for handler in list(_live):
+        handler._stop_threads(0.1)
+
+
+def _after_fork_in_parent():
+    for handler in list(_live):
+        if not handler._nothing_left():
+            handler._start_helper()
+        if handler._spool is not None:
+            handler._adopt_at = 0.0
+
+
+def _after_fork_in_child():
+    for handler in list(_live):
+        handler._forked()
+
+
+if _AT_FORK:
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+    )
+
+
+def _flush_with_multiprocessing(handler):
+    """Have a child of multiprocessing wait for acknowledgements: it ends without running atexit's functions."""
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        reference = weakref.ref(handler)
+
+        def flush():
+            alive = reference()
+            if alive is not None:
+                alive.flush()
+
+        try:
+            util.Finalize(None, flush, exitpriority=0)
+        except Exception:  # noqa: BLE001 - it is a favour
+            pass
