@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "prefork_logd"
 
 LAYERS: dict[str, int] = {
     "errors": 0,
+    "handlers": 0,
     "log": 0,
     "signals": 0,
     "settings": 1,

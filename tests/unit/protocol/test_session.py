@@ -6,6 +6,7 @@ import itertools
 import pickle
 import struct
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -782,3 +783,10 @@ def test_the_conversation_in_the_specification_is_a_real_one() -> None:
     ]
     assert gap == Gap(9, 11, 1_700_000_000.0, 1_700_000_000.5, "full")
     assert bye == Bye()
+
+
+# To append to tests/unit/protocol/test_session.py once docs/protocol.md holds the text:
+def test_the_page_shows_this_conversation() -> None:
+    """What is specified is what was tested."""
+    page = Path(__file__).resolve().parents[3] / "docs" / "protocol.md"
+    assert EXAMPLE.strip() in page.read_text()
