@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from prefork_logd import config, signals
 from prefork_logd.processes.states import TABLE, Action, Event, State
-from prefork_logd.settings import TABLES, OutputSettings
+from prefork_logd.settings import TABLES, ListenerSettings, OutputSettings
 
 HERE = Path(__file__).resolve().parent
 NOTICE = "<!-- Made by docs/generate.py; change the code it is drawn from instead. -->\n\n"
@@ -52,8 +52,8 @@ def configuration() -> str:
         "The flags `--bind`, `--workers` and `--state-dir` take the place of the keys of the same name.\n\n"
         "*Live* keys are taken by `prefork-logd reload`; the others wait for a restart, and reload names them.\n"
     )
-    for table, kind in {**TABLES, "output": OutputSettings}.items():
-        header = f"[[{table}]]" if table == "output" else f"[{table}]"
+    for table, kind in {**TABLES, "listener": ListenerSettings, "output": OutputSettings}.items():
+        header = f"[[{table}]]" if table in ("listener", "output") else f"[{table}]"
         parts.append(f"\n## `{header}`\n\n{(kind.__doc__ or '').strip()}\n\n")
         parts.append("| key | type | default | live | what it is |\n|---|---|---|---|---|\n")
         types = get_type_hints(kind, include_extras=True)

@@ -22,11 +22,14 @@ from msgspec import Meta
 
 from prefork_logd.errors import ConfigError, Problem
 from prefork_logd.settings import (
+    MAX_KEY_ID_BYTES,
     MAX_OUTPUTS,
+    MIN_KEY_BYTES,
     NOT_LIVE,
     OWN_FILES,
     TABLES,
     LimitSettings,
+    ListenerSettings,
     OutputSettings,
     ServerSettings,
     Settings,
@@ -37,7 +40,7 @@ FILE_NAME = "prefork-logd.toml"
 ENVIRONMENT_VARIABLE = "PREFORK_LOGD_CONFIG"
 SYSTEM_FILE = Path("/etc/prefork-logd") / FILE_NAME
 
-_Table = TypeVar("_Table", ServerSettings, LimitSettings, OutputSettings)
+_Table = TypeVar("_Table", ServerSettings, ListenerSettings, LimitSettings, OutputSettings)
 
 
 class _Lines:
@@ -172,12 +175,16 @@ def loads(text: str, source: str = "", overrides: Mapping[str, object] | None = 
     server = loader.table(ServerSettings, "server", 0, document.pop("server", {}))
     limits = loader.table(LimitSettings, "limits", 0, document.pop("limits", {}))
     outputs = _load_outputs(loader, document.pop("output", None))
+    listeners = _load_listeners(loader, document.pop("listener", []))
     _check_stores(loader, document.pop("store", []))
     for key in document:
-        loader.problem("", 0, key, f"unknown key or table{_suggest(key, {**TABLES, 'output': 0, 'store': 0})}")
+        loader.problem(
+            "", 0, key, f"unknown key or table{_suggest(key, {**TABLES, 'listener': 0, 'output': 0, 'store': 0})}"
+        )
     server = _override(loader, server, overrides or {})
-    settings = _resolve(Settings(server=server, limits=limits, output=outputs, source=source))
+    settings = _resolve(Settings(server=server, limits=limits, output=outputs, listener=listeners, source=source))
     _check_paths(loader, settings)
+    _check_listeners(loader, settings)
     if loader.problems:
         raise ConfigError(loader.problems)
     return settings
@@ -204,6 +211,56 @@ def _load_outputs(loader: _Loader, document: object) -> tuple[OutputSettings, ..
             loader.problem("output", index, "name", f"{output.name!r} is taken by an output above; choose another")
         seen.add(output.name)
     return tuple(outputs)
+
+
+def _load_listeners(loader: _Loader, document: object) -> tuple[ListenerSettings, ...]:
+    if not isinstance(document, Sequence) or isinstance(document, str):
+        loader.problem("listener", 0, "", "must be a list of tables; write [[listener]] with two brackets")
+        return ()
+    return tuple(loader.table(ListenerSettings, "listener", index, table) for index, table in enumerate(document))
+
+
+def _check_listeners(loader: _Loader, settings: Settings) -> None:
+    """Note what is wrong with the listeners together, and with the keys that they ask for."""
+    addresses = [address for address, _ in settings.listeners]
+    if not addresses:
+        loader.problem("server", 0, "bind", "is empty, and there is no [[listener]]; name an address")
+    for index, listener in enumerate(settings.listener):
+        if addresses.count(listener.address) > 1:
+            loader.problem("listener", index, "address", f"{listener.address!r} is listened on already; name it once")
+    if any(accept == "authenticated" for _, accept in settings.listeners):
+        try:
+            load_keys(Path(settings.server.keys_file))
+        except ValueError as error:
+            loader.problem("server", 0, "keys_file", str(error))
+
+
+def load_keys(path: Path) -> dict[bytes, bytes]:
+    """Return the secrets of a keys file by their ids. Raises ValueError with a sentence for the user."""
+    if path == Path():
+        raise ValueError('is needed for accept = "authenticated"; name a file with a line "ID SECRET" for each key')
+    try:
+        if path.stat().st_mode & 0o077:
+            raise ValueError(f"{path} can be read by others; do: chmod 600 {path}")
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot read it: {error.strerror}") from error
+    keys: dict[bytes, bytes] = {}
+    for number, line in enumerate(lines, 1):
+        fields = line.split()
+        if not fields or fields[0].startswith(b"#"):
+            continue
+        if len(fields) != 2 or len(fields[0]) > MAX_KEY_ID_BYTES or len(fields[1]) < MIN_KEY_BYTES:
+            raise ValueError(
+                f"{path}:{number}: write an id of up to {MAX_KEY_ID_BYTES} characters, a space, and a secret of "
+                f"{MIN_KEY_BYTES} or more"
+            )
+        if fields[0] in keys:
+            raise ValueError(f"{path}:{number}: this id is taken by a line above; choose another")
+        keys[fields[0]] = fields[1]
+    if not keys:
+        raise ValueError(f"{path} holds no key; write a line with an id and a secret")
+    return keys
 
 
 def _with_own_name_and_path(table: Mapping[str, Any], taken: AbstractSet[str]) -> Mapping[str, Any]:
@@ -244,18 +301,26 @@ def _override(loader: _Loader, server: ServerSettings, overrides: Mapping[str, o
 def _resolve(settings: Settings) -> Settings:
     """Return the settings with absolute paths, since a daemon leaves the working directory."""
     state_dir = os.path.abspath(settings.server.state_dir or default_state_dir())  # noqa: PTH100 - keeps symlinks
-    bind = tuple(
-        f"unix:{os.path.abspath(address[5:])}" if address.startswith("unix:") else address  # noqa: PTH100
-        for address in settings.server.bind
-    )
     return msgspec.structs.replace(
         settings,
-        server=msgspec.structs.replace(settings.server, state_dir=state_dir, bind=bind),
+        server=msgspec.structs.replace(
+            settings.server,
+            state_dir=state_dir,
+            bind=tuple(map(_absolute, settings.server.bind)),
+            keys_file=os.path.join(state_dir, settings.server.keys_file) if settings.server.keys_file else "",  # noqa: PTH118
+        ),
+        listener=tuple(
+            msgspec.structs.replace(listener, address=_absolute(listener.address)) for listener in settings.listener
+        ),
         output=tuple(
             msgspec.structs.replace(output, path=os.path.normpath(os.path.join(state_dir, output.path)))  # noqa: PTH118
             for output in settings.output
         ),
     )
+
+
+def _absolute(address: str) -> str:
+    return f"unix:{os.path.abspath(address[5:])}" if address.startswith("unix:") else address  # noqa: PTH100
 
 
 def _check_paths(loader: _Loader, settings: Settings) -> None:
@@ -285,6 +350,8 @@ def changes(old: Settings, new: Settings) -> tuple[list[str], list[str]]:
         for key, hint in get_type_hints(kind, include_extras=True).items():
             if getattr(getattr(old, table), key) != getattr(getattr(new, table), key):
                 (live if is_live(hint) else waiting).append(f"{table}.{key}")
+    if old.listener != new.listener:
+        waiting.append("listener")
     if old.output != new.output:
         live.append("output")
     return live, waiting
@@ -302,4 +369,4 @@ def with_live_changes(old: Settings, new: Settings) -> Settings:
         for key, hint in get_type_hints(ServerSettings, include_extras=True).items()
         if not is_live(hint)
     }
-    return msgspec.structs.replace(new, server=msgspec.structs.replace(new.server, **kept))
+    return msgspec.structs.replace(new, server=msgspec.structs.replace(new.server, **kept), listener=old.listener)

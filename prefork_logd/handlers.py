@@ -16,6 +16,7 @@ be four modules, in this order, of which each knows only those before it.
 
 Nothing here raises into the application, but for wrong arguments to the constructor.
 """
+
 from __future__ import division
 
 import collections
@@ -49,7 +50,7 @@ except ImportError:
 __all__ = ["ClientProtocol", "ProtocolError", "SocketHandler", "Spool", "make_pickle"]
 
 _PY2 = sys.version_info[0] == 2
-_TEXT = type(u"")
+_TEXT = type("")
 _AT_FORK = hasattr(os, "register_at_fork")
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -100,7 +101,7 @@ class ClientProtocol(object):
     - `("error", code, text)`: the collector ends the session; text is unicode.
     """
 
-    def __init__(self, session, key_id=b"", key=b"", client=u"", random=os.urandom):
+    def __init__(self, session, key_id=b"", key=b"", client="", random=os.urandom):
         """Take 16 bytes, the session's id; without a key a collector that demands one is told so."""
         self.session = session
         self.key_id = key_id
@@ -208,9 +209,7 @@ class ClientProtocol(object):
         if version != _VERSION or len(proof) != length or max_batch_bytes <= _ONE_RECORD_EXTRA:
             raise ProtocolError("a WELCOME that cannot be")
         if self.state == "proving":
-            expected = _mac(
-                self.key, b"prefork-logd server 1", self._client_nonce, self._server_nonce, self.session
-            )
+            expected = _mac(self.key, b"prefork-logd server 1", self._client_nonce, self._server_nonce, self.session)
             if not _same(proof, expected):
                 raise ProtocolError("the collector does not know the key")
         self.max_record_bytes = max_record_bytes
@@ -288,14 +287,14 @@ def _text(value):
         except Exception:  # noqa: BLE001
             continue
         return text if text.__class__ is _TEXT else text.decode("utf-8", "replace")
-    return u"<%s>" % type(value).__name__
+    return "<%s>" % type(value).__name__
 
 
 def _unformatted(record):
     """Return the text of a message that does not fit its arguments."""
     args = record.args
-    shown = u", ".join(_text(arg) for arg in args) if isinstance(args, tuple) else _text(args)
-    return u"%s (not formatted: its arguments do not fit: %s)" % (_text(record.msg), shown)
+    shown = ", ".join(_text(arg) for arg in args) if isinstance(args, tuple) else _text(args)
+    return "%s (not formatted: its arguments do not fit: %s)" % (_text(record.msg), shown)
 
 
 def _traceback(exc_info, formatter):
@@ -306,7 +305,7 @@ def _traceback(exc_info, formatter):
         return (formatter or _DEFAULT_FORMATTER).formatException(exc_info)
     except Exception:  # noqa: BLE001 - __str__ of an exception may do anything
         try:
-            return u"%s%s" % (u"".join(traceback.format_tb(exc_info[2])), exc_info[0].__name__)
+            return "%s%s" % ("".join(traceback.format_tb(exc_info[2])), exc_info[0].__name__)
         except Exception:  # noqa: BLE001
             return _text(exc_info)
 
@@ -327,12 +326,12 @@ def _cut(attributes, max_bytes):
             if len(_dumps(value, _PROTOCOL)) > share:
                 text = _text(value)
                 # A character is at most 4 bytes, and some are 6 in a pickle of Python 2.
-                attributes[name] = u"%s... (cut by the handler, of %d characters)" % (text[: share // 6], len(text))
+                attributes[name] = "%s... (cut by the handler, of %d characters)" % (text[: share // 6], len(text))
         data = _dumps(attributes, _PROTOCOL)
         if len(data) <= max_bytes:
             return data
     kept = dict((name, attributes.get(name)) for name in ("name", "levelno", "levelname", "created", "process"))
-    kept["msg"] = u"(a record of more than %d bytes, too many values to keep)" % max_bytes
+    kept["msg"] = "(a record of more than %d bytes, too many values to keep)" % max_bytes
     return _dumps(kept, _PROTOCOL)
 
 
@@ -871,9 +870,7 @@ class SocketHandler(logging.handlers.SocketHandler):
         self._disk_from = None  # number of the first record that is in the spool only
         self._disk_place = None
         self._disk_dropped = None  # (oldest, newest) created of those that had no room there
-        self._counts = dict.fromkeys(
-            ("emitted", "acknowledged", "handed_over", "dropped", "connections", "adopted"), 0
-        )
+        self._counts = dict.fromkeys(("emitted", "acknowledged", "handed_over", "dropped", "connections", "adopted"), 0)
 
     # What the application calls
 
@@ -1094,7 +1091,7 @@ class SocketHandler(logging.handlers.SocketHandler):
             self._recover()
             raise
 
-    def _drop(self, created, reason=u"no room for it"):
+    def _drop(self, created, reason="no room for it"):
         """Drop the newest record: use up its number."""
         self._counts["emitted"] += 1
         self._counts["dropped"] += 1
@@ -1158,7 +1155,7 @@ class SocketHandler(logging.handlers.SocketHandler):
                     last.newest = max(last.newest, created)
                     self._held -= len(data) + _OVERHEAD
                 else:
-                    gaps.append((number, _Gap(1, created, created, u"the oldest, for room", sent), created))
+                    gaps.append((number, _Gap(1, created, created, "the oldest, for room", sent), created))
                     self._held -= len(data)
                 self._counts["dropped"] += 1
                 queue.extendleft(reversed(gaps))
@@ -1213,7 +1210,7 @@ class SocketHandler(logging.handlers.SocketHandler):
     def _disk_gap(self, number):
         """Put a gap up to this number, which the spool had no room for, into the queue."""
         oldest, newest = self._disk_dropped or (time.time(), time.time())
-        gap = _Gap(number - self._disk_from, oldest, newest, u"no room in the spool", False)
+        gap = _Gap(number - self._disk_from, oldest, newest, "no room in the spool", False)
         self._unsent.append((self._disk_from, gap, oldest))
         self._held += _OVERHEAD
 
@@ -1235,14 +1232,14 @@ class SocketHandler(logging.handlers.SocketHandler):
         expected = self._unsent[0][0] if self._unsent else self._next
         for item in self._unsent:
             if item[0] > expected:
-                gap = _Gap(item[0] - expected, item[2], item[2], u"interrupted", False)
+                gap = _Gap(item[0] - expected, item[2], item[2], "interrupted", False)
                 whole.append((expected, gap, item[2]))
             whole.append(item)
             expected = item[0] + (item[1].count if item[1].__class__ is _Gap else 1)
         limit = self._next if self._disk_from is None else self._disk_from
         if expected < limit:
             now = time.time()
-            whole.append((expected, _Gap(limit - expected, now, now, u"interrupted", False), now))
+            whole.append((expected, _Gap(limit - expected, now, now, "interrupted", False), now))
         self._unsent = whole
 
     def _defer(self, record):
@@ -1405,7 +1402,7 @@ class SocketHandler(logging.handlers.SocketHandler):
             self._state = _PLAIN
             return
         version = "%d.%d.%d" % sys.version_info[:3]
-        client = u"%s python %s pid %d" % (_text(self._client_name or socket.gethostname()), version, self._pid)
+        client = "%s python %s pid %d" % (_text(self._client_name or socket.gethostname()), version, self._pid)
         self._protocol = ClientProtocol(self._session, self._key_id, self._key, client)
         self._out = self._protocol.hello(self._lowest())
         self._state = _GREETING
@@ -1604,7 +1601,7 @@ class SocketHandler(logging.handlers.SocketHandler):
             if data.__class__ is _Gap or (size > limit and pickles):
                 break
             if size > hard_limit:
-                reason = u"a record of %d bytes, more than a batch may have" % len(data)
+                reason = "a record of %d bytes, more than a batch may have" % len(data)
                 unsent[0] = (first, _Gap(1, item[2], item[2], reason, False), item[2])
                 self._held -= len(data)
                 self._counts["dropped"] += 1
@@ -1843,7 +1840,7 @@ class _Delivery(object):
         self._handler = handler
         self._paths = paths
         self._stop = stop
-        self._protocol = ClientProtocol(session, handler._key_id, handler._key, u"adopted spool")
+        self._protocol = ClientProtocol(session, handler._key_id, handler._key, "adopted spool")
         self._committed = 0
         self._sock = None
 
@@ -1885,11 +1882,11 @@ class _Delivery(object):
             entries = [entry for entry in entries if entry[0] > last]
             for number, created, data in entries:
                 if previous is not None and number > last + 1:
-                    reason = u"not in the spool"
+                    reason = "not in the spool"
                     gap = self._protocol.gap(last + 1, number - last - 1, previous, created, reason)
                     self._sock.sendall(gap)
                 if len(data) + _ONE_RECORD_EXTRA > self._protocol.max_batch_bytes:
-                    self._sock.sendall(self._protocol.gap(number, 1, created, created, u"too large"))
+                    self._sock.sendall(self._protocol.gap(number, 1, created, created, "too large"))
                 else:
                     self._sock.sendall(self._protocol.one(number, data))
                 last, previous = number, created
@@ -1934,6 +1931,7 @@ def _octets(value):
 
 def _is_ours(handler, name):
     """Return whether a method is this class's own, and not a subclass's or an instance's."""
+
     def function(owner):
         method = getattr(owner, name)
         return getattr(method, "__func__", method)
@@ -1974,9 +1972,7 @@ def _after_fork_in_child():
 
 
 if _AT_FORK:
-    os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
-    )
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
 
 def _flush_with_multiprocessing(handler):

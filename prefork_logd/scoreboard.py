@@ -27,6 +27,7 @@ class Field(enum.IntEnum):
     REJECTED = enum.auto()
     DROPPED = enum.auto()
     PAUSED = enum.auto()
+    REFUSED = enum.auto()
 
 
 class OutputField(enum.IntEnum):

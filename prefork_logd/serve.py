@@ -37,20 +37,24 @@ def serve(settings: Settings, load: Callable[[], Settings], ready: daemon.Readin
     daemon.prepare_state_dir(state_dir, user)
     with daemon.PidLock(state_dir / PID_FILE) as lock:
         daemon.raise_descriptor_limit()
-        sockets = listener.inherited() or _bind(settings.server.bind, patient=lock.was_stale)
+        sockets = _inherited() or _bind(settings.listeners, patient=lock.was_stale)
         if user:
             daemon.drop_privileges(user)
             if not os.access(state_dir, os.W_OK | os.X_OK):
-                listener.close_all(sockets)
+                listener.close_all(sock for sock, _ in sockets)
                 raise ProcessError(f"{state_dir}: user {user!r} cannot write there; give the directory to that user")
         return _run(settings, load, sockets, lock, ready)
 
 
-def _bind(addresses: tuple[str, ...], *, patient: bool) -> list[socket.socket]:
+def _inherited() -> list[tuple[socket.socket, str]]:
+    return [(sock, "any") for sock in listener.inherited()]
+
+
+def _bind(listeners: tuple[tuple[str, str], ...], *, patient: bool) -> list[tuple[socket.socket, str]]:
     deadline_s = time.monotonic() + (ORPHANS_S if patient else 0)
     while True:
         try:
-            return listener.bind_all(addresses)
+            return _bind_once(listeners)
         except ProcessError as error:
             cause = error.__cause__
             in_use = isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE
@@ -59,10 +63,22 @@ def _bind(addresses: tuple[str, ...], *, patient: bool) -> list[socket.socket]:
             time.sleep(0.02)
 
 
+def _bind_once(listeners: tuple[tuple[str, str], ...]) -> list[tuple[socket.socket, str]]:
+    """Return the sockets of every address, each with whom to let in there. Raises ProcessError; then none is left."""
+    sockets: list[tuple[socket.socket, str]] = []
+    try:
+        for address, accept in listeners:
+            sockets += [(sock, accept) for sock in listener.bind_all([address])]
+    except ProcessError:
+        listener.close_all(sock for sock, _ in sockets)
+        raise
+    return sockets
+
+
 def _run(
     settings: Settings,
     load: Callable[[], Settings],
-    sockets: list[socket.socket],
+    sockets: list[tuple[socket.socket, str]],
     lock: daemon.PidLock,
     ready: daemon.Readiness | None,
 ) -> int:

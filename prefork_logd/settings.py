@@ -26,6 +26,9 @@ OWN_FILES = ("prefork-logd.pid", "prefork-logd.log", "control.sock", "rejected.j
 """What the collector itself keeps in state_dir."""
 PID_FILE, LOG_FILE, CONTROL_SOCKET, REJECTED_FILE, WRITER_LOCK, JOURNAL_DIRECTORY = OWN_FILES
 
+MIN_KEY_BYTES = 16
+"""A shorter secret could be found by trying."""
+MAX_KEY_ID_BYTES = 64
 MAX_OUTPUTS = 1024
 """The scoreboard has this many places for outputs."""
 
@@ -60,9 +63,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     bind: Annotated[
         tuple[str, ...],
         Meta(
-            min_length=1,
             description='Addresses to listen on: "host:port", "[::1]:port" or "unix:/path"; port 0 picks a free one. '
-            "Sockets inherited by systemd activation (LISTEN_FDS) take the place of these.",
+            "Everyone is let in there. Sockets inherited by systemd activation (LISTEN_FDS) take the place of these.",
             extra=NOT_LIVE,
         ),
     ] = ("127.0.0.1:9020",)
@@ -90,6 +92,14 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         Meta(description="Drop root privileges to this user after the sockets are bound. Empty: stay.", extra=NOT_LIVE),
     ] = ""
 
+    keys_file: Annotated[
+        str,
+        Meta(
+            description='Shared secrets for listeners with accept = "authenticated": a line for each, an id and a '
+            "secret of 16 characters or more; several are valid at once. Nobody but its owner may read the file.",
+        ),
+    ] = ""
+
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, sentence) for every value that has the right type and cannot be used."""
         for address in self.bind:
@@ -106,6 +116,29 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     def worker_count(self) -> int:
         """The number of workers, "auto" resolved to the cores this process may use."""
         return max(1, len(os.sched_getaffinity(0))) if self.workers == "auto" else self.workers
+
+
+class ListenerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An address to listen on besides those of server.bind, and whom to let in there."""
+
+    address: Annotated[str, Meta(min_length=1, description="As in server.bind; each address once.", extra=NOT_LIVE)] = (
+        "127.0.0.1:9021"
+    )
+    accept: Annotated[
+        Literal["any", "session", "authenticated"],
+        Meta(
+            description='"any": also SocketHandler\'s frames; "session": only clients that are acknowledged; '
+            '"authenticated": of these only those who know a secret of server.keys_file.',
+            extra=NOT_LIVE,
+        ),
+    ] = "any"
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (key, sentence) for every value that has the right type and cannot be used."""
+        try:
+            split_address(self.address)
+        except ValueError as error:
+            yield "address", str(error)
 
 
 class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -279,10 +312,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """One whole configuration, every default filled in and every path absolute."""
 
     server: ServerSettings = ServerSettings()
+    listener: tuple[ListenerSettings, ...] = ()
     limits: LimitSettings = LimitSettings()
     output: tuple[OutputSettings, ...] = (OutputSettings(),)
     source: str = ""
     """The file it came from; empty when there is none."""
+
+    @property
+    def listeners(self) -> tuple[tuple[str, str], ...]:
+        """(address, accept) of every listener."""
+        return (
+            *((address, "any") for address in self.server.bind),
+            *((listener.address, listener.accept) for listener in self.listener),
+        )
 
 
 TABLES: dict[str, type[ServerSettings | LimitSettings]] = {"server": ServerSettings, "limits": LimitSettings}

@@ -61,10 +61,24 @@ class Owner(Protocol):
 class Connection:
     """A client that is connected."""
 
-    __slots__ = ("epoch", "failures", "fd", "owner", "peer", "queued", "receiver", "session", "unsent", "warned")
+    __slots__ = (
+        "accept",
+        "epoch",
+        "failures",
+        "fd",
+        "owner",
+        "peer",
+        "queued",
+        "receiver",
+        "session",
+        "unsent",
+        "warned",
+    )
 
-    def __init__(self, owner: Owner, fd: int, peer: str) -> None:
+    def __init__(self, owner: Owner, fd: int, peer: str, accept: str = "any") -> None:
+        """Read `fd`, on which `accept` says who is let in (settings.ListenerSettings)."""
         self.owner = owner
+        self.accept = accept
         self.fd = fd
         self.peer = peer
         self.receiver: FrameReader | ServerSession | None = None
@@ -122,6 +136,10 @@ class Connection:
         receiver = self.receiver
         if receiver is None:
             receiver = self.receiver = choose(data, owner.max_record_bytes)
+            if self.accept != "any" and isinstance(receiver, FrameReader):
+                what = "plain frames are not accepted on this listener, only sessions"
+                owner.violated(self, RemoteProtocolError("not-accepted", what))
+                return
         try:
             if isinstance(receiver, FrameReader):
                 frames, skipped = receiver.receive(data)

@@ -9,17 +9,19 @@ their way. Each connection therefore has an epoch, which the writer gives out; i
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Protocol
 
 from prefork_logd.errors import RecordRejected
 from prefork_logd.processes.link import Receipt
-from prefork_logd.protocol.messages import Bye, ErrorCode, Gap, Hello, Records, State, TooLarge
+from prefork_logd.protocol.auth import NONCE_BYTES, server_proof, verify
+from prefork_logd.protocol.messages import Authenticate, Bye, ErrorCode, Gap, Hello, Records, State, TooLarge
 from prefork_logd.protocol.session import ServerSession
 from prefork_logd.scoreboard import Field
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from prefork_logd.log import Limited
     from prefork_logd.net.connection import Connection
@@ -35,6 +37,10 @@ class Host(Protocol):
 
     counters: memoryview
     warnings: Limited
+
+    @property
+    def keys(self) -> Mapping[bytes, bytes]:
+        """Secrets of clients that authenticate, by their ids."""
 
     @property
     def dispatcher(self) -> Dispatcher:
@@ -64,6 +70,9 @@ class Acknowledged:
         self._committed: dict[Connection, int] = {}
         """What a connection is still to be told, because it has not read what it was told before."""
         self._names: dict[Connection, str] = {}
+        self._challenges: dict[Connection, tuple[Hello, bytes]] = {}
+        """What clients that are to authenticate have said, and the nonce they were sent."""
+        self._proofs: dict[Connection, bytes] = {}
 
     # What clients say
 
@@ -77,6 +86,8 @@ class Acknowledged:
                     self._records(connection, first, bodies)
                 case Hello():
                     self._hello(connection, event)
+                case Authenticate():
+                    self._authenticate(connection, event)
                 case TooLarge(number, size, head):
                     self._too_large(connection, number, size, head)
                 case Gap():
@@ -85,6 +96,27 @@ class Acknowledged:
                     self._host.close(connection)
 
     def _hello(self, connection: Connection, hello: Hello) -> None:
+        if connection.accept == "authenticated" and isinstance(connection.receiver, ServerSession):
+            nonce = os.urandom(NONCE_BYTES)
+            self._challenges[connection] = (hello, nonce)
+            connection.send(connection.receiver.challenge(nonce))
+        else:
+            self._let_in(connection, hello)
+
+    def _authenticate(self, connection: Connection, answer: Authenticate) -> None:
+        """Let a client in that knows a secret; the others learn nothing but that they do not."""
+        hello, nonce = self._challenges.pop(connection)
+        keys = self._host.keys
+        if verify(keys, answer.key_id, nonce, answer.client_nonce, hello.session, answer.mac):
+            self._proofs[connection] = server_proof(keys[answer.key_id], answer.client_nonce, nonce, hello.session)
+            self._let_in(connection, hello)
+        elif isinstance(connection.receiver, ServerSession):
+            self._host.counters[Field.REFUSED] += 1
+            self._host.warnings.warning("%s (%a): refused: unknown key or wrong secret", connection.peer, hello.client)
+            connection.send(connection.receiver.error(ErrorCode.REFUSED, "unknown key or wrong secret"))
+            self._host.close(connection)
+
+    def _let_in(self, connection: Connection, hello: Hello) -> None:
         old = self._by_session.get(hello.session)
         if old is not None:
             # Its client has left it, or it would not be here.
@@ -181,7 +213,7 @@ class Acknowledged:
         receiver = connection.receiver
         if isinstance(receiver, ServerSession) and receiver.state is State.AWAITING_WELCOME:
             connection.epoch = epoch
-            connection.send(receiver.welcome(committed))
+            connection.send(receiver.welcome(committed, self._proofs.pop(connection, b"")))
 
     def refused(self, session: bytes, epoch: int) -> None:
         """Let a client go whose records the writer has left out; it comes again, and is told where to go on."""
@@ -204,8 +236,8 @@ class Acknowledged:
         """Forget a connection that is being closed."""
         if self._by_session.get(connection.session) is connection:
             del self._by_session[connection.session]
-        self._names.pop(connection, None)
-        self._committed.pop(connection, None)
+        for table in (self._names, self._committed, self._challenges, self._proofs):
+            table.pop(connection, None)
 
 
 def _moment(seconds: float) -> str:

@@ -53,12 +53,12 @@ class Master:
         self,
         settings: Settings,
         load: Callable[[], Settings],
-        sockets: list[socket.socket],
+        sockets: list[tuple[socket.socket, str]],
         lock: PidLock,
         ready: Callable[[list[str]], None],
         failed: Callable[[str], None],
     ) -> None:
-        """Serve on `sockets` (closed at the end); reload with `load`.
+        """Serve on `sockets`, each with whom to let in (closed at the end); reload with `load`.
 
         Once, `ready` is told the addresses when every child is at work, or `failed` why that cannot be.
         """
@@ -66,7 +66,7 @@ class Master:
         self.exit_status = ExitStatus.OK
         self._load = load
         self._sockets = sockets
-        self._bind = [describe(sock) for sock in sockets]
+        self._bind = [describe(sock) for sock, _ in sockets]
         self._lock = lock
         self._ready: Callable[[list[str]], None] | None = ready
         self._failed = failed
@@ -96,7 +96,7 @@ class Master:
         self._happen(self._writer, Event.DUE)
         self.loop.run()
         self._console.close()
-        close_all(self._sockets)
+        close_all(sock for sock, _ in self._sockets)
         self._signals.close()
         return self.exit_status
 
@@ -194,7 +194,7 @@ class Master:
             if other.channel is not None:
                 other.channel.close_in_child()
         if child.kind is Kind.WRITER:
-            for sock in self._sockets:
+            for sock, _ in self._sockets:
                 sock.close()
 
     def _told(self, child: Child, message: control.AnyMessage, fds: list[int]) -> None:  # noqa: ARG002 - none come

@@ -9,6 +9,7 @@ mark no connection is read, so the kernel's buffers fill and the clients wait; b
 
 from __future__ import annotations
 
+import functools
 import gc
 import math
 import os
@@ -17,6 +18,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prefork_logd import config
 from prefork_logd.errors import RecordRejected, RemoteProtocolError
 from prefork_logd.log import LOGGER, Limited, reopen_own
 from prefork_logd.net.balance import Load, Share
@@ -28,7 +30,8 @@ from prefork_logd.processes.acknowledged import Acknowledged
 from prefork_logd.processes.dispatch import Dispatcher, warm_up
 from prefork_logd.processes.link import WriterLink
 from prefork_logd.protocol.framing import NoFrameError
-from prefork_logd.protocol.session import ViolationError
+from prefork_logd.protocol.messages import State
+from prefork_logd.protocol.session import ServerSession, ViolationError
 from prefork_logd.scoreboard import Field, Scoreboard
 
 if TYPE_CHECKING:
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from prefork_logd.processes.link import Receipt
     from prefork_logd.protocol.framing import Oversize
     from prefork_logd.protocol.messages import Event
+    from prefork_logd.settings import Settings
 
 BATCH_BYTES = 262_144
 """A batch of this size is sent before the turn is over."""
@@ -63,7 +67,7 @@ class Worker:
         self,
         slot: int,
         board: Scoreboard,
-        sockets: Iterable[socket.socket],
+        sockets: Iterable[tuple[socket.socket, str]],
         channel: socket.socket,
         configuration: control.Configuration,
     ) -> None:
@@ -90,7 +94,10 @@ class Worker:
         self.counters[Field.PAUSED] = 0
         self._share = Share(slot, self._loads, 0, self._most_connections())
         self._configure(configuration)
-        self._acceptors = [Acceptor(self.loop, sock, self._admit, self._share, self._cannot_accept) for sock in sockets]
+        self._acceptors = [
+            Acceptor(self.loop, sock, functools.partial(self._admit, accept), self._share, self._cannot_accept)
+            for sock, accept in sockets
+        ]
         self.loop.after_turn(self._end_turn)
 
     def run(self) -> None:
@@ -133,6 +140,7 @@ class Worker:
         self._configuration = configuration
         self.dispatcher = Dispatcher(configuration)
         self.max_record_bytes = limits.max_record_bytes
+        self.keys = _keys(configuration.settings)
         self._record_timeout_s = limits.record_timeout_s
         self._high_water = limits.queue_bytes
         self._low_water = limits.queue_bytes // 2
@@ -156,8 +164,8 @@ class Worker:
         in_use = sum(1 for _ in Path("/proc/self/fd").iterdir())
         return max(1, limit - in_use - RESERVED_DESCRIPTORS)
 
-    def _admit(self, fd: int, peer: str) -> None:
-        connection = Connection(self, fd, peer)
+    def _admit(self, accept: str, fd: int, peer: str) -> None:
+        connection = Connection(self, fd, peer, accept)
         try:
             self.loop.add(fd, connection, EVENTS)
         except OSError as error:
@@ -168,6 +176,8 @@ class Worker:
         self._connections[fd] = connection
         self.counters[Field.CONNECTIONS] = len(self._connections)
         self.counters[Field.ACCEPTED] += 1
+        if _is_awaited(connection):
+            self.progressed(connection, completed=False)
 
     def _cannot_accept(self, error: OSError) -> None:
         self.warnings.warning("cannot accept a connection just now: %s; clients wait meanwhile", error.strerror)
@@ -245,12 +255,11 @@ class Worker:
     def progressed(self, connection: Connection, completed: bool) -> None:
         """Start, keep or end the deadline of a half-received record."""
         fd = connection.fd
-        receiver = connection.receiver
-        if receiver is None or not receiver.pending:
+        if not _is_awaited(connection):
             if self._partial:
                 self._forget_partial(fd)
             return
-        held = receiver.held_bytes
+        held = connection.receiver.held_bytes if connection.receiver is not None else 0
         old = self._partial.get(fd)
         if old is None or completed:
             self._partial.pop(fd, None)
@@ -430,3 +439,24 @@ class Worker:
                 self._link.held_bytes,
             )
         self.loop.stop()
+
+
+def _is_awaited(connection: Connection) -> bool:
+    """Tell whether a deadline runs for the client: for the rest of a record, or for saying who it is."""
+    receiver = connection.receiver
+    if receiver is None:
+        return connection.accept == "authenticated"
+    return receiver.pending or (
+        isinstance(receiver, ServerSession) and receiver.state in (State.AWAITING_HELLO, State.AWAITING_AUTH)
+    )
+
+
+def _keys(settings: Settings) -> dict[bytes, bytes]:
+    """Return the secrets of clients; none, and a word in the log, if their file has become unreadable."""
+    if not any(accept == "authenticated" for _, accept in settings.listeners):
+        return {}
+    try:
+        return config.load_keys(Path(settings.server.keys_file))
+    except ValueError as error:
+        LOGGER.error("server.keys_file: %s; nobody can authenticate", error)
+        return {}

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 NONCE_BYTES = 32
 MAC_BYTES = 32
-MIN_KEY_BYTES = 16
-"""A shorter key could be found by trying; whoever loads keys is to refuse it."""
 
 _CLIENT = b"prefork-logd client 1"
 _SERVER = b"prefork-logd server 1"

@@ -12,6 +12,7 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from prefork_logd.protocol.auth import MAC_BYTES, NONCE_BYTES
+from prefork_logd.settings import MAX_KEY_ID_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +23,6 @@ FIRST_BYTE = MAGIC >> 8
 VERSION = 1
 MAX_NUMBER = (1 << 64) - 1
 MAX_TEXT_BYTES = 255
-MAX_KEY_ID_BYTES = 64
 HEADER = struct.Struct(">HBxI")
 """Magic, type, flags (passed over, for later versions), length of the body."""
 BATCH = struct.Struct(">QI")

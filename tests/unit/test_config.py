@@ -100,7 +100,7 @@ def test_every_problem_is_told_at_once_with_its_line() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[server]\nbind = []", "server.bind"),
+        ("[server]\nbind = []", "name an address"),
         ('[server]\nbind = ["nowhere"]', "is no address"),
         ('[server]\nbind = ["::1:9020"]', "brackets"),
         ('[server]\nbind = ["[::g]:1"]', "no IPv6 address"),
@@ -126,6 +126,12 @@ def test_every_problem_is_told_at_once_with_its_line() -> None:
         ("output = []", "every record would be lost"),
         ("output = 3", "[[output]]"),
         ("server = 3", "must be a table"),
+        ("listener = 3", "[[listener]]"),
+        ('[[listener]]\naddress = "nowhere"', "is no address"),
+        ('[[listener]]\naddress = "127.0.0.1:9020"', "listened on already"),
+        ('[[listener]]\naccept = "friends"', "listener.accept"),
+        ('[[listener]]\naccept = "authenticated"', "server.keys_file: is needed"),
+        ('[server]\nkeys_file = "/nonexistent"\n[[listener]]\naccept = "authenticated"', "cannot read it"),
         ("[server\nx = 1", "x.toml:1"),
     ],
 )
@@ -224,3 +230,34 @@ def test_the_collectors_own_files_cannot_be_outputs() -> None:
     """Nobody's records go into the pid file."""
     for name in OWN_FILES:
         assert "own file" in problems(f'[[output]]\npath = "{name}"')[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "said"),
+    [
+        (b"a 0123456789abcdef\n", 0o640, "chmod 600"),
+        (b"a short\n", 0o600, ":1: write an id"),
+        (b"# nothing\n\n", 0o600, "holds no key"),
+        (b"a 0123456789abcdef\na 0123456789abcdef\n", 0o600, ":2: this id is taken"),
+        (b"a 0123456789abcdef more\n", 0o600, ":1: write an id"),
+    ],
+)
+def test_keys_that_cannot_be_used_are_explained(tmp_path: Path, content: bytes, mode: int, said: str) -> None:
+    """A secret that others could read or find is none."""
+    path = tmp_path / "keys"
+    path.write_bytes(content)
+    path.chmod(mode)
+    with pytest.raises(ValueError, match=said):
+        config.load_keys(path)
+
+
+def test_several_keys_are_valid_at_once(tmp_path: Path) -> None:
+    """A key can be replaced without a moment in which nobody is let in."""
+    path = tmp_path / "keys"
+    path.write_bytes(b"# rotated in May\nold 0123456789abcdef\nnew  fedcba9876543210\n")
+    path.chmod(0o600)
+    assert config.load_keys(path) == {b"old": b"0123456789abcdef", b"new": b"fedcba9876543210"}
+    settings = config.loads(
+        f'[server]\nbind = []\nkeys_file = "{path}"\n[[listener]]\naccept = "authenticated"', "", STATE
+    )
+    assert settings.listeners == (("127.0.0.1:9021", "authenticated"),)
