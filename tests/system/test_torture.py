@@ -1,0 +1,27 @@
+"""A short torture in every run; `make torture` has a long one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests import interpreters
+from tests.system.torture import Torture
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_every_record_is_stored_once_and_in_order_whatever_happens(seed: int, tmp_path: Path) -> None:
+    """Killed children and masters, stopped ones, renames, restarts: nothing is lost, nothing comes twice."""
+    pythons = [interpreters.require(version) for version in ("2.7", "3.6", "3.13")]
+    faults: list[str] = []
+    torture = Torture(tmp_path, seed, pythons, faults.append)
+    try:
+        torture.run(6)
+    finally:
+        torture.close()
+    assert len(faults) > 5
