@@ -14,14 +14,14 @@ import struct
 import zlib
 from typing import NamedTuple
 
-from prefork_logd.scoreboard import MAX_WORKERS
-from prefork_logd.settings import MAX_OUTPUTS
+from prefork_logd.scoreboard import MAX_WORKERS, PLACES
 
 _COUNTS = struct.Struct("<QII")
 _FILE = struct.Struct("<QQQ")
 _WORKER = struct.Struct("<QQ")
 _CHECK = struct.Struct("<II")
-_CELL_BYTES = _CHECK.size + _COUNTS.size + _FILE.size * (MAX_OUTPUTS + 1) + _WORKER.size * 4 * MAX_WORKERS
+MAX_FILES, MAX_BATCHES = 2 * (PLACES + 1), 4 * MAX_WORKERS
+_CELL_BYTES = _CHECK.size + _COUNTS.size + _FILE.size * MAX_FILES + _WORKER.size * MAX_BATCHES
 
 
 class Committed(NamedTuple):

@@ -14,6 +14,7 @@ import math
 import os
 import resource
 import time
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,6 +78,8 @@ class Worker:
         self._deadline: Timer | None = None
         self._postponed: dict[int, Connection] = {}
         self._warnings = Limited()
+        self._unsettled: deque[tuple[int, int]] = deque()
+        """(first batch, generation) of each configuration whose predecessor's lines are not all committed."""
         self._retiring = False
         self._draining = False
         self._passes_left = 2
@@ -110,6 +113,8 @@ class Worker:
                 configuration = control.Configuration.from_file(fds[0])
                 self._configure(configuration)
                 self._channel.send(control.Configured(configuration.generation))
+                self._unsettled.append((self._link.next_number, configuration.generation))
+                self._settle()
             case control.Retire():
                 self._retire()
             case control.Drain(fast):
@@ -313,7 +318,17 @@ class Worker:
             self.paused = True
             self._counters[Field.PAUSED] = 1
 
+    def _settle(self) -> None:
+        """Tell the master when every line of an older configuration is committed."""
+        generation = 0
+        while self._unsettled and self._unsettled[0][0] <= self._link.first_held:
+            generation = self._unsettled.popleft()[1]
+        if generation:
+            self._channel.send(control.Settled(generation))
+
     def _batches_committed(self) -> None:
+        if self._unsettled:
+            self._settle()
         if self.paused and self._link.held_bytes <= self._low_water:
             self.paused = False
             self._counters[Field.PAUSED] = 0

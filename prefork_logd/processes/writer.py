@@ -18,13 +18,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefork_logd.journal.commit import CommitCells, Committed
+from prefork_logd.journal.commit import MAX_FILES, CommitCells, Committed
 from prefork_logd.log import LOGGER, reopen_own
 from prefork_logd.net.loop import Loop, Timer
 from prefork_logd.processes import control
 from prefork_logd.processes.sinks import Sinks
 from prefork_logd.processes.source import Source
-from prefork_logd.scoreboard import WRITER_SLOT, Field, Scoreboard
+from prefork_logd.scoreboard import MAX_WORKERS, WRITER_SLOT, Field, Scoreboard
 from prefork_logd.settings import WRITER_LOCK
 
 if TYPE_CHECKING:
@@ -59,7 +59,11 @@ class Writer:
         self._sinks = Sinks(board)
         self._sources: dict[int, Source] = {}
         self._committed = cells.read()
+        self._unattached = dict(sorted(self._committed.batches.items())[-MAX_WORKERS:])
+        """Last committed batch of each worker of the writer before this one, until it is connected to this one."""
         self._gathered_bytes = 0
+        self._oldest = 0
+        """Generation before which no configuration counts any more."""
         self._blocked = False
         self._retry_s = FIRST_RETRY_S
         self._postponed: dict[Source, None] = {}
@@ -104,7 +108,7 @@ class Writer:
     def _told(self, message: control.AnyMessage, fds: list[int]) -> None:
         match message:
             case control.Attach(worker):
-                committed = self._committed.batches.get(worker, 0)
+                committed = self._unattached.pop(worker, 0)
                 self._sources[worker] = Source(self, worker, (fds[0], fds[1]), committed)
             case control.Configure():
                 configuration = control.Configuration.from_file(fds[0])
@@ -113,6 +117,8 @@ class Writer:
             case control.Reopen(number):
                 reopen_own()
                 self._channel.send(control.Reopened(number, tuple(self._sinks.reopen())))
+            case control.Forget(generation):
+                self._oldest = generation
             case control.Drain():
                 self._ending = True
             case _:
@@ -140,7 +146,12 @@ class Writer:
     def take(self, batch: Batch) -> None:
         """Gather the lines of a batch."""
         for place, lines, data in batch.segments:
-            self._sinks.at(place).take(lines, data)
+            try:
+                self._sinks.at(place).take(lines, data)
+            except KeyError:
+                # Of a worker that died with lines for an output that has been taken away since.
+                LOGGER.error("%d lines were made for an output that is no more, and are lost", lines)
+                continue
             self._gathered_bytes += len(data)
 
     # The commit
@@ -148,6 +159,8 @@ class Writer:
     def _end_turn(self) -> None:
         if not self._blocked:
             self._commit()
+            # Nothing is gathered now.
+            self._sinks.forget(self._oldest)
             self._rotate()
         if self._ending and not self._sources and not self._blocked:
             self.loop.stop()
@@ -163,21 +176,21 @@ class Writer:
             if not opened.keys() <= self._committed.files.keys():
                 # A file that was opened since has to be known before anything is appended: else its tail would stay.
                 # Of one known already, more may be in it than is committed, if another output was in the way.
-                self._write_entry(opened | self._committed.files, self._committed.batches)
+                # The oldest are left out if an output in the way is rotated thousands of times.
+                files = dict(list((self._committed.files | opened | self._committed.files).items())[-MAX_FILES:])
+                self._write_entry(files, self._committed.batches)
             if not self._sinks.append():
                 self._block()
                 return
         self._gathered_bytes = 0
         batches = {worker: source.taken for worker, source in self._sources.items() if not source.ended}
-        self._write_entry(self._sinks.lengths(), batches)
+        self._write_entry(self._sinks.lengths(), self._unattached | batches)
         for source in changed:
             if source.ended:
                 del self._sources[source.worker]
                 source.close()
             else:
                 source.commit()
-        if self._sources:
-            self._sinks.forget(min(source.generation for source in self._sources.values()))
 
     def _write_entry(self, files: dict[tuple[int, int], int], batches: dict[int, int]) -> None:
         self._committed = Committed(self._committed.turn + 1, files, batches)
