@@ -12,6 +12,8 @@ import mmap
 from prefork_logd.settings import MAX_OUTPUTS
 
 MAX_WORKERS = 256
+PLACES = 2 * MAX_OUTPUTS
+"""Places for outputs: a reload may replace every one, while lines for the old ones are still on their way."""
 
 
 class Field(enum.IntEnum):
@@ -49,7 +51,7 @@ class Scoreboard:
 
     def __init__(self) -> None:
         slots = (1 + MAX_WORKERS) * SLOT_FIELDS
-        self._map = mmap.mmap(-1, 8 * (1 + slots + (MAX_OUTPUTS + 1) * OUTPUT_FIELDS))
+        self._map = mmap.mmap(-1, 8 * (1 + slots + (PLACES + 1) * OUTPUT_FIELDS))
         cells = memoryview(self._map).cast("Q")
         self._highest = cells[:1]
         self._slots = cells[1 : 1 + slots]

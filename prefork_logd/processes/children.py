@@ -52,6 +52,10 @@ class Child:
     restarts: int = 0
     generation: int = 0
     """Of the configuration it has taken."""
+    settled: int = 0
+    """Generation of the oldest configuration that a worker may still have lines of."""
+    writer: int = 0
+    """Life of the writer that a worker was given pipes to."""
     channel: Channel | None = field(default=None, repr=False)
     timer: Timer | None = field(default=None, repr=False)
 

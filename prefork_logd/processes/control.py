@@ -80,6 +80,18 @@ class Configured(Message, frozen=True, tag=True):
     problems: tuple[str, ...] = ()
 
 
+class Settled(Message, frozen=True, tag=True):
+    """From a worker: none of its lines was made under a configuration older than this generation, and waits."""
+
+    generation: int
+
+
+class Forget(Message, frozen=True, tag=True):
+    """To the writer: no line will come for an output that only configurations older than this generation have."""
+
+    generation: int
+
+
 class Reopened(Message, frozen=True, tag=True):
     """From the writer: every output was reopened, but for these problems."""
 
@@ -87,7 +99,7 @@ class Reopened(Message, frozen=True, tag=True):
     problems: tuple[str, ...] = ()
 
 
-AnyMessage = Attach | Configure | Reopen | Retire | Drain | Ready | Configured | Reopened
+AnyMessage = Attach | Configure | Reopen | Retire | Drain | Forget | Ready | Configured | Settled | Reopened
 
 
 class Configuration(msgspec.Struct, frozen=True):

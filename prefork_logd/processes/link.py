@@ -80,6 +80,11 @@ class WriterLink:
         return not self._batches
 
     @property
+    def first_held(self) -> int:
+        """The number of the first batch that is not committed."""
+        return self._batches[0][0] if self._batches else self._next_number
+
+    @property
     def next_number(self) -> int:
         """The number of the next batch."""
         return self._next_number

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from setproctitle import setproctitle
 
 from prefork_logd import config, signals
-from prefork_logd.errors import ConfigError, ExitStatus
+from prefork_logd.errors import ConfigError, ExitStatus, Problem
 from prefork_logd.log import LOGGER, reopen_own
 from prefork_logd.net.listener import close_all, describe
 from prefork_logd.net.loop import READ, Loop, Timer
@@ -29,9 +29,8 @@ from prefork_logd.processes.link import make_pipes
 from prefork_logd.processes.reload import Reload
 from prefork_logd.processes.states import ALIVE, HEALTHY_AFTER_S, Action, Event, State, after, back_off_s
 from prefork_logd.processes.worker import LAST_WRITES_S, Worker
-from prefork_logd.processes.writer import Writer
-from prefork_logd.scoreboard import MAX_WORKERS, WRITER_SLOT, Field, Scoreboard
-from prefork_logd.settings import MAX_OUTPUTS
+from prefork_logd.processes.writer import RUN_BITS, Writer
+from prefork_logd.scoreboard import MAX_WORKERS, PLACES, WRITER_SLOT, Field, Scoreboard
 
 if TYPE_CHECKING:
     import socket
@@ -72,14 +71,15 @@ class Master:
         self._failed = failed
         self._board = Scoreboard()
         self._places: dict[str, int] = {}
+        self._last_place = 0
         self._configurations: list[control.Configuration] = []
-        """The current one last; before it, those that a child may still work under."""
+        """The current one last; before it, those that a worker may still have lines of."""
         self._take(settings)
         self._worker_target = settings.server.worker_count
         self._writer = Child(Kind.WRITER, WRITER_SLOT)
         self._workers: dict[int, Child] = {}
         # The journal knows workers by these numbers, and those of an earlier master must not be taken for ours.
-        self._lives = int.from_bytes(os.urandom(4)) << 24
+        self._lives = int.from_bytes(os.urandom(4)) << RUN_BITS
         self._stopping = False
         self._kill_timer: Timer | None = None
         self._reload: Reload | None = None
@@ -162,7 +162,8 @@ class Master:
         # Known before the fork, so that the child closes its copy with the others.
         child.channel = channel
         child.life = self._lives
-        child.generation = self._configuration.generation
+        child.generation = child.settled = self._configuration.generation
+        child.writer = 0
         child.started_s = time.monotonic()
         counters = self._board.slot(child.slot)
         counters[Field.STARTS] += 1
@@ -180,7 +181,7 @@ class Master:
     def _be(self, child: Child, channel: socket.socket) -> None:
         """Be a child."""
         if child.kind is Kind.WRITER:
-            Writer(self._board, channel, self._configurations).run()
+            Writer(self._board, channel, self._configurations, self._lives >> RUN_BITS).run()
         else:
             Worker(child.slot, self._board, self._sockets, channel, self._configuration).run()
 
@@ -205,6 +206,9 @@ class Master:
                 child.generation = generation
                 if self._reload is not None:
                     self._reload.confirmed(child.life, problems)
+            case control.Settled(generation):
+                child.settled = generation
+                self._forget_configurations()
             case control.Reopened(_, problems):
                 for problem in problems:
                     LOGGER.error("cannot reopen %s; the open file stays in use", problem)
@@ -236,7 +240,9 @@ class Master:
         if self._writer.state is not State.RUNNING or self._writer.channel is None:
             return
         for worker in workers:
-            if worker.state in ALIVE and worker.state is not State.STARTING and worker.channel is not None:
+            is_new = worker.writer != self._writer.life
+            if worker.state in ALIVE and worker.state is not State.STARTING and worker.channel is not None and is_new:
+                worker.writer = self._writer.life
                 workers_ends, writers_ends = make_pipes()
                 self._writer.channel.send(control.Attach(worker.life), writers_ends)
                 worker.channel.send(control.Attach(worker.life), workers_ends)
@@ -273,6 +279,7 @@ class Master:
             self._fail(f"{child.name} {how} before it was ready")
         if child.state in ALIVE:
             self._happen(child, Event.EXITED)
+        self._forget_configurations()
         if self._reload is not None:
             self._reload.confirmed(child.life)
 
@@ -322,20 +329,38 @@ class Master:
     # Reloading
 
     def _take(self, settings: Settings) -> None:
-        """Make settings the current configuration; each path keeps its place on the scoreboard."""
+        """Make settings the current configuration; each path keeps its place on the scoreboard.
+
+        Raises ConfigError, and changes nothing, if there are not enough places.
+        """
         generation = self._configuration.generation + 1 if self._configurations else 1
         paths = {output.path for output in settings.output}
-        used = {place for configuration in self._configurations[-1:] for place in configuration.places}
-        self._places = {path: place for path, place in self._places.items() if path in paths or place in used}
-        free = (place for place in range(1, MAX_OUTPUTS + 1) if place not in self._places.values())
-        for path in sorted(paths - self._places.keys()):
-            place = next(free)
-            self._places[path] = place
+        used = {place for configuration in self._configurations for place in configuration.places}
+        places = {path: place for path, place in self._places.items() if path in paths or place in used}
+        new = sorted(paths - places.keys())
+        free = [place for place in range(1, PLACES + 1) if place not in places.values()]
+        if len(new) > len(free):
+            raise ConfigError([Problem("output", f"{len(new)} of them are new, too many at once; reload in two steps")])
+        # The next place rather than the first, so that a line that comes late never finds another output at its own.
+        free.sort(key=lambda place: place <= self._last_place)
+        for path, place in zip(new, free, strict=False):
+            places[path] = self._last_place = place
             counters = self._board.output(place)
             counters[:] = memoryview(bytes(counters.nbytes)).cast("Q")
-        places = tuple(self._places[output.path] for output in settings.output)
-        configuration = control.Configuration(generation, settings, places)
-        self._configurations = [*self._configurations[-1:], configuration]
+        self._places = places
+        self._configurations.append(
+            control.Configuration(generation, settings, tuple(places[output.path] for output in settings.output))
+        )
+
+    def _forget_configurations(self) -> None:
+        """Let go of the configurations that no worker has lines of any more."""
+        settled = (worker.settled for worker in self._workers.values() if worker.state in ALIVE)
+        oldest = min(settled, default=self._configuration.generation)
+        if self._configurations[0].generation >= oldest:
+            return
+        self._configurations = [kept for kept in self._configurations if kept.generation >= oldest]
+        if self._writer.channel is not None:
+            self._writer.channel.send(control.Forget(oldest))
 
     def _start_reload(self, answer: Callable[[dict[str, Any]], None]) -> None:
         """Reload, unless one is under way: then once more after it, however often that is asked for meanwhile."""
@@ -353,16 +378,15 @@ class Master:
 
     def _run_reload(self, reload: Reload) -> None:
         self._reopen()
+        old = self._configuration.settings
         try:
             loaded = self._load()
+            self._take(config.with_live_changes(old, loaded))
         except ConfigError as error:
             reload.outcome["problems"] += [str(problem) for problem in error.problems]
-            loaded = None
-        old = self._configuration.settings
-        if loaded is not None:
+        else:
             changed, waiting = config.changes(old, loaded)
             reload.outcome |= {"changed": changed, "needs_restart": waiting, "taken": True}
-            self._take(config.with_live_changes(old, loaded))
             if "server.workers" in changed:
                 self._worker_target = loaded.server.worker_count
         reload.outcome["generation"] = self._configuration.generation

@@ -40,8 +40,6 @@ class Source:
     def __init__(self, taker: Taker, worker: int, pipes: tuple[int, int], committed: int) -> None:
         """Read from the first of `pipes`, tell commits through the second, beginning with the number `committed`."""
         self.worker = worker
-        self.generation = 0
-        """Configuration that its last batch was made under; it never goes back to an older one."""
         self.taken = committed
         """Number of the last batch taken."""
         self.committed = committed
@@ -79,7 +77,6 @@ class Source:
             # A worker that was not sure of a batch sends it again.
             if batch is not None and batch.number > self.taken:
                 self.taken = batch.number
-                self.generation = batch.generation
                 self._taker.take(self, batch)
 
     def commit(self) -> None:

@@ -15,6 +15,7 @@ import math
 import os
 import resource
 import time
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,6 +87,8 @@ class Worker:
         self._deadline: Timer | None = None
         self._postponed: dict[int, Connection] = {}
         self.warnings = Limited()
+        self._unsettled: deque[tuple[int, int]] = deque()
+        """(first batch, generation) of each configuration whose predecessor's lines are not all committed."""
         self._retiring = False
         self._draining = False
         self._passes_left = 2
@@ -122,6 +125,8 @@ class Worker:
                 configuration = control.Configuration.from_file(fds[0])
                 self._configure(configuration)
                 self._channel.send(control.Configured(configuration.generation))
+                self._unsettled.append((self._link.next_number, configuration.generation))
+                self._settle()
             case control.Retire():
                 self._retire()
             case control.Drain(fast):
@@ -360,8 +365,18 @@ class Worker:
         """Ask the new writer what only the last one knew."""
         self._acknowledged.ask_again()
 
+    def _settle(self) -> None:
+        """Tell the master when every line of an older configuration is committed."""
+        generation = 0
+        while self._unsettled and self._unsettled[0][0] <= self._link.first_held:
+            generation = self._unsettled.popleft()[1]
+        if generation:
+            self._channel.send(control.Settled(generation))
+
     def batches_committed(self, receipts: list[Receipt]) -> None:
         """Tell clients what is committed, and go on reading if there is room again."""
+        if self._unsettled:
+            self._settle()
         self._acknowledged.committed(receipts)
         if self.paused and self._link.held_bytes <= self._low_water:
             self.paused = False

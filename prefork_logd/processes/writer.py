@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     from prefork_logd.protocol.batch import Batch, Group, Open
 
+RUN_BITS = 24
+"""The lives of workers are numbered from a master's run, shifted by so many bits, on."""
 TURN_BYTES = 4 << 20
 """Lines gathered before they are appended."""
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.05, 1.0
@@ -52,8 +54,12 @@ class Writer:
         board: Scoreboard,
         channel: socket.socket,
         configurations: Sequence[control.Configuration],
+        run: int,
     ) -> None:
-        """Write under the last of `configurations`; workers may still have lines for the outputs of earlier ones."""
+        """Write under the last of `configurations`; workers may still have lines for the outputs of earlier ones.
+
+        `run` is the master's: what the journal says of another run's workers counts no more.
+        """
         self.loop = Loop()
         self._counters = board.slot(WRITER_SLOT)
         self._channel = control.Channel(self.loop, channel, self._told, self._orphaned)
@@ -61,6 +67,9 @@ class Writer:
         self._sinks = Sinks(board)
         self._sources: dict[int, Source] = {}
         self._journal: Journal
+        self._run = run
+        self._unattached: dict[int, int] = {}
+        """Last committed batch of each worker of the writer before this one, until it is connected to this one."""
         self._born_s = time.time() - time.monotonic()
         self._refusals: list[tuple[Source, Group]] = []
         self._opens: list[tuple[Source, Open]] = []
@@ -69,6 +78,8 @@ class Writer:
         self._synced = configurations[-1].settings.server.durability == "synced"
         self._told_errno: int | None = None
         self._gathered_bytes = 0
+        self._oldest = 0
+        """Generation before which no configuration counts any more."""
         self._blocked = False
         self._retry_s = FIRST_RETRY_S
         self._postponed: dict[Source, None] = {}
@@ -117,8 +128,9 @@ class Writer:
                 problems = self._sinks.configure(configuration)
             self._sinks.recover(self._journal.committed)
             self._journal.sessions.expire(self._now_s(), self._configurations[-1].settings.limits.session_retention_s)
-            committed = self._journal.committed
-            self._journal.begin(self._entry(committed.batches))
+            batches = self._journal.committed.batches
+            self._unattached = {life: number for life, number in batches.items() if life >> RUN_BITS == self._run}
+            self._journal.begin(self._entry(self._unattached))
         except OutputError as error:
             return f"journal: {error}"
         return "; ".join(problems)
@@ -128,7 +140,7 @@ class Writer:
     def _told(self, message: control.AnyMessage, fds: list[int]) -> None:
         match message:
             case control.Attach(worker):
-                committed = self._journal.committed.batches.get(worker, 0)
+                committed = self._unattached.pop(worker, 0)
                 self._sources[worker] = Source(self, worker, (fds[0], fds[1]), committed)
             case control.Configure():
                 configuration = control.Configuration.from_file(fds[0])
@@ -138,6 +150,8 @@ class Writer:
             case control.Reopen(number):
                 reopen_own()
                 self._channel.send(control.Reopened(number, tuple(self._sinks.reopen())))
+            case control.Forget(generation):
+                self._oldest = generation
             case control.Drain():
                 self._ending = True
             case _:
@@ -175,7 +189,12 @@ class Writer:
                         self._refusals.append((source, group))
                     continue
             for place, lines, data in group.segments:
-                self._sinks.at(place).take(lines, data)
+                try:
+                    self._sinks.at(place).take(lines, data)
+                except KeyError:
+                    # Of a worker that died with lines for an output that has been taken away since.
+                    LOGGER.error("%d lines were made for an output that is no more, and are lost", lines)
+                    continue
                 self._gathered_bytes += len(data)
         self._opens += [(source, request) for request in batch.opens]
 
@@ -184,6 +203,8 @@ class Writer:
     def _end_turn(self) -> None:
         if not self._blocked:
             self._commit()
+            # Nothing is gathered now.
+            self._sinks.forget(self._oldest)
             self._rotate()
         if self._ending and not self._sources and not self._blocked:
             self.loop.stop()
@@ -225,14 +246,14 @@ class Writer:
             if not found.keys() <= known.files.keys():
                 # A file that was opened since has to be known before anything is appended: else its tail would stay.
                 # Of one known already, more may be in it than is committed, if another output was in the way.
-                self._journal.announce(Committed(known.turn + 1, found | known.files, known.batches))
+                self._journal.announce(Committed(known.turn + 1, known.files | found | known.files, known.batches))
             if not self._sinks.append():
                 return False
         sync = self._must_sync and self._synced
         if sync and not self._sinks.sync():
             return False
         batches = {worker: source.taken for worker, source in self._sources.items() if not source.ended}
-        self._journal.commit(self._entry(batches), sync=sync)
+        self._journal.commit(self._entry(self._unattached | batches), sync=sync)
         self._sinks.committed()
         return True
 
@@ -252,8 +273,6 @@ class Writer:
                 source.commit()
         if self._opens:
             self._open_sessions()
-        if self._sources:
-            self._sinks.forget(min(source.generation for source in self._sources.values()))
 
     def _open_sessions(self) -> None:
         """Give each session that was asked for a new epoch.

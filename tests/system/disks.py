@@ -54,7 +54,8 @@ class Disk:
 
     def unmount(self) -> None:
         """Unmount it."""
-        subprocess.run(["umount", str(self.path)], check=True)
+        # Lazily, so that a test that fails with a file open does not leave it to all that come after.
+        subprocess.run(["umount", "--lazy", str(self.path)], check=True)
 
 
 @contextlib.contextmanager
