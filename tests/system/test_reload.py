@@ -27,9 +27,9 @@ def reload(collector: Collector, toml: str) -> None:
 
 
 def open_files(pid: int, directory: Path) -> set[str]:
-    """Return the files under a directory that a process has open."""
+    """Return the outputs under a directory that a process has open."""
     links = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]  # noqa: PTH115 - may hold "(deleted)"
-    return {link for link in links if link.startswith(f"{directory}/") and not link.endswith(".lock")}
+    return {link for link in links if link.startswith(f"{directory}/") and not link.endswith((".lock", ".journal"))}
 
 
 def test_renaming_and_sighup_under_full_load(collector: Collector) -> None:

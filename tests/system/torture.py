@@ -107,7 +107,7 @@ class Torture:
     def check(self, counts: dict[str, int]) -> None:
         """Compare what is stored with what was logged: each record once, in order per service."""
         found: dict[str, list[int]] = {name: [] for name in counts}
-        paths = [*(self.collector.state_dir / f"moved.{number}" for number in range(self._renamed))]
+        paths = [*(self.collector.state_dir / f"records.jsonl.{number}" for number in range(self._renamed))]
         for path in [*paths, self.collector.state_dir / "records.jsonl"]:
             data = path.read_bytes() if path.exists() else b""
             assert not data or data.endswith(b"\n"), f"{path.name} ends in a torn line"
@@ -167,7 +167,7 @@ class Torture:
     def _rename_and_reload(self) -> None:
         path = self.collector.state_dir / "records.jsonl"
         if path.exists():
-            path.rename(self.collector.state_dir / f"moved.{self._renamed}")
+            path.rename(self.collector.state_dir / f"records.jsonl.{self._renamed}")
             self._renamed += 1
         self.collector.send_signal(signal.SIGHUP)
 
