@@ -16,8 +16,7 @@ be four modules, in this order, of which each knows only those before it.
 
 Nothing here raises into the application, but for wrong arguments to the constructor.
 """
-
-from __future__ import division
+from __future__ import absolute_import, division
 
 import collections
 import errno
@@ -50,7 +49,7 @@ except ImportError:
 __all__ = ["ClientProtocol", "ProtocolError", "SocketHandler", "Spool", "make_pickle"]
 
 _PY2 = sys.version_info[0] == 2
-_TEXT = type("")
+_TEXT = type(u"")
 _AT_FORK = hasattr(os, "register_at_fork")
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -67,6 +66,7 @@ _BATCH_BODY = struct.Struct(">QI")
 _LENGTH = struct.Struct(">I")
 _ONE_RECORD = struct.Struct(">HBBIQII")  # header, BATCH of one record up to that record's bytes
 _ONE_RECORD_EXTRA = 16
+_pack_one = _ONE_RECORD.pack
 _GAP_BODY = struct.Struct(">QQddB")
 _WELCOME_BODY = struct.Struct(">BIIIQB")
 _NUMBER = struct.Struct(">Q")
@@ -101,7 +101,7 @@ class ClientProtocol(object):
     - `("error", code, text)`: the collector ends the session; text is unicode.
     """
 
-    def __init__(self, session, key_id=b"", key=b"", client="", random=os.urandom):
+    def __init__(self, session, key_id=b"", key=b"", client=u"", random=os.urandom):
         """Take 16 bytes, the session's id; without a key a collector that demands one is told so."""
         self.session = session
         self.key_id = key_id
@@ -111,11 +111,12 @@ class ClientProtocol(object):
         """new, greeting, proving (after AUTH), leaving (after BYE, or without a key), ready, closed"""
         self.max_record_bytes = 0
         self.max_batch_bytes = 0
+        self.sent = 0
+        """The highest number sent; kept here by `batch`, `one` and `gap`."""
         self.heard = False
         """Whether a whole message has come: something that speaks this protocol is there."""
         self._random = random
         self._first = 0
-        self._sent = 0
         self._client_nonce = self._server_nonce = b""
         self._buffer = b""
 
@@ -133,19 +134,19 @@ class ClientProtocol(object):
             parts.append(_LENGTH.pack(len(data)))
             parts.append(data)
         parts[0] = _HEADER.pack(_MAGIC, _BATCH, 0, sum(map(len, parts)))
-        self._sent = first + len(pickles) - 1
+        self.sent = first + len(pickles) - 1
         return b"".join(parts)
 
     def one(self, number, data):
         """Return a BATCH of one record, as `batch` would."""
-        self._sent = number
+        self.sent = number
         size = len(data)
         return _ONE_RECORD.pack(_MAGIC, _BATCH, 0, size + _ONE_RECORD_EXTRA, number, 1, size) + data
 
     def gap(self, first, count, oldest, newest, reason):
         """Return a GAP: these numbers were dropped, of records created (s) between oldest and newest."""
         reason = reason.encode("utf-8", "replace")[:255].decode("utf-8", "ignore").encode("utf-8")
-        self._sent = first + count - 1
+        self.sent = first + count - 1
         return _message(_GAP, _GAP_BODY.pack(first, count, oldest, newest, len(reason)) + reason)
 
     def bye(self):
@@ -185,8 +186,8 @@ class ClientProtocol(object):
     def _take(self, kind, body, events):
         if kind == _ACK:
             (number,) = _NUMBER.unpack(body)
-            if self.state not in ("ready", "leaving") or number > max(self._sent, self._first - 1):
-                raise ProtocolError("ACK of %d, and %d was sent" % (number, self._sent))
+            if self.state not in ("ready", "leaving") or number > max(self.sent, self._first - 1):
+                raise ProtocolError("ACK of %d, and %d was sent" % (number, self.sent))
             events.append(("ack", number))
         elif kind == _WELCOME and self.state in ("greeting", "proving"):
             self._welcome(body, events)
@@ -209,12 +210,14 @@ class ClientProtocol(object):
         if version != _VERSION or len(proof) != length or max_batch_bytes <= _ONE_RECORD_EXTRA:
             raise ProtocolError("a WELCOME that cannot be")
         if self.state == "proving":
-            expected = _mac(self.key, b"prefork-logd server 1", self._client_nonce, self._server_nonce, self.session)
+            expected = _mac(
+                self.key, b"prefork-logd server 1", self._client_nonce, self._server_nonce, self.session
+            )
             if not _same(proof, expected):
                 raise ProtocolError("the collector does not know the key")
         self.max_record_bytes = max_record_bytes
         self.max_batch_bytes = max_batch_bytes
-        self._sent = committed
+        self.sent = committed
         self.state = "ready"
         events.append(("welcome", committed))
 
@@ -243,9 +246,10 @@ def _same(one, other):
 # A record as a pickle
 # --------------------------------------------------------------------------------------------------------------------
 
-_PROTOCOL = 2
-"""Read by every Python, and a thread's ident is 9 bytes in it instead of a decimal text."""
+_PROTOCOL = 2 if _PY2 else 4
+"""The shortest and quickest that every version of the same major number reads."""
 _dumps = pickle.dumps
+_LogRecord = logging.LogRecord
 _DEFAULT_FORMATTER = logging.Formatter()
 
 
@@ -255,19 +259,23 @@ def make_pickle(record, formatter=None, max_bytes=1 << 20):
     A value that cannot be pickled goes as its text, and texts are cut where the whole would exceed max_bytes.
     """
     attributes = record.__dict__.copy()
-    if record.args:
-        try:
+    try:
+        message = attributes["msg"]
+        if message.__class__ is str and record.__class__ is _LogRecord:
+            # As getMessage does, without calling it.
+            if attributes["args"]:
+                attributes["msg"] = message % attributes["args"]
+        else:
             attributes["msg"] = record.getMessage()
-        except Exception:  # noqa: BLE001 - __str__ of an argument may do anything
-            attributes["msg"] = _unformatted(record)
-    elif attributes["msg"].__class__ is not _TEXT:
-        attributes["msg"] = _text(attributes["msg"]) if attributes["msg"].__class__ is not str else attributes["msg"]
+    except Exception:  # noqa: BLE001 - __str__ of an argument may do anything
+        attributes["msg"] = _unformatted(record)
     attributes["args"] = None
-    if record.exc_info:
-        if not record.exc_text:
-            attributes["exc_text"] = _traceback(record.exc_info, formatter)
+    if attributes["exc_info"]:
+        if not attributes["exc_text"]:
+            attributes["exc_text"] = _traceback(attributes["exc_info"], formatter)
         attributes["exc_info"] = None
-    attributes.pop("message", None)
+    if "message" in attributes:
+        del attributes["message"]
     try:
         data = _dumps(attributes, _PROTOCOL)
     except Exception:  # noqa: BLE001 - as may __reduce__
@@ -287,14 +295,14 @@ def _text(value):
         except Exception:  # noqa: BLE001
             continue
         return text if text.__class__ is _TEXT else text.decode("utf-8", "replace")
-    return "<%s>" % type(value).__name__
+    return u"<%s>" % type(value).__name__
 
 
 def _unformatted(record):
     """Return the text of a message that does not fit its arguments."""
     args = record.args
-    shown = ", ".join(_text(arg) for arg in args) if isinstance(args, tuple) else _text(args)
-    return "%s (not formatted: its arguments do not fit: %s)" % (_text(record.msg), shown)
+    shown = u", ".join(_text(arg) for arg in args) if isinstance(args, tuple) else _text(args)
+    return u"%s (not formatted: its arguments do not fit: %s)" % (_text(record.msg), shown)
 
 
 def _traceback(exc_info, formatter):
@@ -305,7 +313,7 @@ def _traceback(exc_info, formatter):
         return (formatter or _DEFAULT_FORMATTER).formatException(exc_info)
     except Exception:  # noqa: BLE001 - __str__ of an exception may do anything
         try:
-            return "%s%s" % ("".join(traceback.format_tb(exc_info[2])), exc_info[0].__name__)
+            return u"%s%s" % (u"".join(traceback.format_tb(exc_info[2])), exc_info[0].__name__)
         except Exception:  # noqa: BLE001
             return _text(exc_info)
 
@@ -326,12 +334,12 @@ def _cut(attributes, max_bytes):
             if len(_dumps(value, _PROTOCOL)) > share:
                 text = _text(value)
                 # A character is at most 4 bytes, and some are 6 in a pickle of Python 2.
-                attributes[name] = "%s... (cut by the handler, of %d characters)" % (text[: share // 6], len(text))
+                attributes[name] = u"%s... (cut by the handler, of %d characters)" % (text[: share // 6], len(text))
         data = _dumps(attributes, _PROTOCOL)
         if len(data) <= max_bytes:
             return data
     kept = dict((name, attributes.get(name)) for name in ("name", "levelno", "levelname", "created", "process"))
-    kept["msg"] = "(a record of more than %d bytes, too many values to keep)" % max_bytes
+    kept["msg"] = u"(a record of more than %d bytes, too many values to keep)" % max_bytes
     return _dumps(kept, _PROTOCOL)
 
 
@@ -589,10 +597,8 @@ _NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
 _TCP_INFO = getattr(socket, "TCP_INFO", None) if sys.platform.startswith("linux") else None
 if _TCP_INFO is None and sys.platform.startswith("linux"):
     _TCP_INFO = 11  # linux/tcp.h; Python 2.7 names it on some builds only
-_TCP_INFO_BYTES = 136  # struct tcp_info up to tcpi_bytes_received, which came with Linux 4.1
-_TCP_STATE = slice(0, 1)
-_TCP_RECEIVED = slice(128, 136)
-_ESTABLISHED = b"\x01"
+_TCP = socket.IPPROTO_TCP
+_ESTABLISHED = b"\x01"  # tcpi_state, the first byte of struct tcp_info
 _RECV_BYTES = 1 << 16
 
 
@@ -653,7 +659,7 @@ def _set_options(sock, family):
     """Notice a peer that vanished without a word, and send small batches at once."""
     if family == getattr(socket, "AF_UNIX", None):
         return
-    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
     for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
         if hasattr(socket, name):
             options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
@@ -705,6 +711,8 @@ _SESSION_RETRY_S = 300.0
 _CLOSES_OF_PLAIN = 3
 _ADOPT_EVERY_S = 30.0
 _GAP_HELD_S = 1.0
+_READ_EVERY = 32
+"""Acknowledgements are read with every so many records; the helper reads those that are left."""
 _PATIENCE_S = 3.0
 _MAX_DEFERRED = 10000
 _POLICIES = ("block", "drop_old", "drop_new", "spool")
@@ -731,12 +739,11 @@ class _Gap(object):
 class _Entry(object):
     """Holds a handler's lock, and marks the thread as being inside."""
 
-    __slots__ = ("_inside", "_lock", "_outer")
+    __slots__ = ("_inside", "_lock")
 
     def __init__(self, inside, lock):
         self._inside = inside
         self._lock = lock
-        self._outer = get_ident() in inside
 
     def __enter__(self):
         self._inside.add(get_ident())
@@ -744,8 +751,7 @@ class _Entry(object):
 
     def __exit__(self, *exc_info):
         self._lock.release()
-        if not self._outer:
-            self._inside.discard(get_ident())
+        self._inside.discard(get_ident())
 
 
 class SocketHandler(logging.handlers.SocketHandler):
@@ -827,6 +833,7 @@ class SocketHandler(logging.handlers.SocketHandler):
         self._pid = os.getpid()
         self._session = os.urandom(16)
         self._next = 1
+        self._read_at = 0
         self._unsent = collections.deque()  # (number, pickle or _Gap, created), numbers without holes
         self._unacked = collections.deque()  # the same, before those of _unsent
         self._held = 0
@@ -835,8 +842,8 @@ class SocketHandler(logging.handlers.SocketHandler):
         self._state = _IDLE
         self.sock = None
         self._send_flags = 0
-        self._look_at_tcp = False
-        self._received = b""
+        self._direct = False  # a record can be sent by itself, in `emit`
+        self._send = self._getsockopt = None
         self._protocol = None
         self._max_record = self.max_record_bytes
         self._retry_at = 0.0
@@ -858,6 +865,8 @@ class SocketHandler(logging.handlers.SocketHandler):
         self._gap_since = 0.0
         self._allowance = _WAIT_BURST_S
         self._allowance_at = _now()
+        # Not the handler's own lock, which in Python 2 is written in Python, and may be interrupted half way.
+        self._mutex = threading.Lock()
         self._inside = set()
         self._deferred = collections.deque()
         self._helper = self._helper_stop = None
@@ -870,7 +879,9 @@ class SocketHandler(logging.handlers.SocketHandler):
         self._disk_from = None  # number of the first record that is in the spool only
         self._disk_place = None
         self._disk_dropped = None  # (oldest, newest) created of those that had no room there
-        self._counts = dict.fromkeys(("emitted", "acknowledged", "handed_over", "dropped", "connections", "adopted"), 0)
+        self._counts = dict.fromkeys(
+            ("acknowledged", "handed_over", "dropped", "connections", "adopted"), 0
+        )
 
     # What the application calls
 
@@ -894,12 +905,8 @@ class SocketHandler(logging.handlers.SocketHandler):
             return record
         try:
             inside.add(me)
-            with self.lock:
+            with self._mutex:
                 self.emit(record)
-        except RuntimeError:
-            # A fork within emit leaves the child with a lock that is not held any more.
-            if inside is self._inside:
-                raise
         finally:
             inside.discard(me)
         if self._deferred:
@@ -907,19 +914,49 @@ class SocketHandler(logging.handlers.SocketHandler):
         return record
 
     def emit(self, record):
-        """Number a record and try to send it, without waiting. The lock is held by whoever calls."""
+        """Number a record and try to send it, without waiting. To be called by `handle`, which holds the lock.
+
+        The common case stands here as a whole, because it has to cost no more than the standard library's: a session
+        with nothing waiting, on a connection that looks established.
+        """
+        data = None
         try:
             if self._own_pickle:
                 data = make_pickle(record, self.formatter, self._max_record)
             else:
                 data = self.makePickle(record)[4:]
+            number = self._next
+            if self._direct and (number < self._read_at or self._read_in_time()):
+                size = len(data)
+                held = self._held + size + _OVERHEAD
+                if held <= self.limit_bytes and self._getsockopt(_TCP, _TCP_INFO, 1) == _ESTABLISHED:
+                    message = _pack_one(_MAGIC, _BATCH, 0, size + _ONE_RECORD_EXTRA, number, 1, size) + data
+                    self._unacked.append((number, data, record.created))
+                    self._next = number + 1
+                    self._held = held
+                    try:
+                        sent = self._send(message, _NO_SIGNAL)
+                    except EnvironmentError as error:
+                        self._unsendable(error, message)
+                    else:
+                        if sent != len(message):
+                            self._out = message[sent:]
+                            self._direct = False
+                    if self._helper is None:
+                        self._start_helper()
+                    return
             self._submit(data, record.created)
         except Exception:  # noqa: BLE001 - whatever happens is not the application's business
+            if data is not None:
+                self._recover()
             if self._forked_inside:
                 # Of a fork within emit: the parent has the record.
                 self._forked_inside = False
             else:
                 self.handleError(record)
+        except BaseException:  # a KeyboardInterrupt or a gevent.Timeout may come out of any line
+            self._recover()
+            raise
 
     def makePickle(self, record):
         """Return a record as the frame that SocketHandler sends: 4 bytes of length, pickle. Raises nothing."""
@@ -928,7 +965,11 @@ class SocketHandler(logging.handlers.SocketHandler):
 
     def send(self, s):
         """Send a frame, made by makePickle; keep it until it is acknowledged."""
-        self._submit(s[4:], time.time())
+        if get_ident() in self._inside:
+            self._submit(s[4:], time.time())
+        else:
+            with self._entered():
+                self._submit(s[4:], time.time())
 
     def makeSocket(self, timeout=1):
         """Return a connected socket; override it for another kind, such as TLS. Called in a thread, and may block."""
@@ -957,6 +998,7 @@ class SocketHandler(logging.handlers.SocketHandler):
             self._forked()
         with self._entered():
             counts = dict(self._counts)
+            counts["emitted"] = self._next - 1
             counts["held"] = counts["emitted"] - counts["acknowledged"] - counts["handed_over"] - counts["dropped"]
             counts["held_bytes"] = self._held
             counts["spool_bytes"] = self._spool.bytes if self._spool is not None else 0
@@ -1045,56 +1087,49 @@ class SocketHandler(logging.handlers.SocketHandler):
 
     def _entered(self):
         """Return a context that holds the lock, and has what this thread logs within it queued."""
-        return _Entry(self._inside, self.lock)
+        return _Entry(self._inside, self._mutex)
 
     # Records on their way in; the lock is held
 
     def _submit(self, data, created):
-        """Number one record, keep it, and try to send it."""
-        try:
-            number = self._next
-            size = len(data) + _OVERHEAD
-            if self._spool is not None:
-                if not self._spool_first(number, data, created, size):
-                    return
-            elif self._held + size > self.limit_bytes and not self._make_room(size):
-                self._drop(created)
+        """Number one record, keep it, and try to send it: any case."""
+        number = self._next
+        size = len(data) + _OVERHEAD
+        if self._spool is not None:
+            if not self._spool_first(number, data, created, size):
                 return
-            self._counts["emitted"] += 1
-            if self._state == _READY and not self._unsent and not self._out and self._alive():
-                message = self._protocol.one(number, data)
-                self._unacked.append((number, data, created))
-                self._next = number + 1
-                self._held += size
-                try:
-                    sent = self.sock.send(message, self._send_flags)
-                except EnvironmentError as error:
-                    if _would_block(error):
-                        self._out = message
-                    else:
-                        self._read_last_words()
-                        self._pump()
-                else:
-                    if sent != len(message):
-                        self._out = message[sent:]
-            else:
-                self._unsent.append((number, data, created))
-                self._next = number + 1
-                self._held += size
-                if self._in_child:
-                    self._in_child = False
-                    _flush_with_multiprocessing(self)
-                self._pump_and_wait()
-            if self._helper is None:
-                self._start_helper()
-        except BaseException:  # a KeyboardInterrupt or a gevent.Timeout may come out of any line
-            self._recover()
-            raise
+        elif self._held + size > self.limit_bytes and not self._make_room(size):
+            self._drop(created)
+            return
+        self._direct = False
+        self._unsent.append((number, data, created))
+        self._next = number + 1
+        self._held += size
+        if self._in_child:
+            self._in_child = False
+            _flush_with_multiprocessing(self)
+        if self._state == _READY and self._flush_out():
+            # Not by way of _pump, which would begin with a read that finds nothing most of the time.
+            if self._looks_alive():
+                self._write()
+        if self._state != _READY:
+            self._pump_and_wait()
+        if self._helper is None:
+            self._start_helper()
 
-    def _drop(self, created, reason="no room for it"):
+    def _unsendable(self, error, message):
+        """Take note that a message could not be sent as a whole."""
+        self._direct = False
+        if _would_block(error):
+            self._out = message
+        else:
+            self._read_last_words()
+            self._pump_and_wait()
+
+    def _drop(self, created, reason=u"no room for it"):
         """Drop the newest record: use up its number."""
-        self._counts["emitted"] += 1
         self._counts["dropped"] += 1
+        self._direct = False
         number = self._next
         last = self._unsent[-1] if self._unsent else None
         if last is not None and last[1].__class__ is _Gap and last[1].reason == reason and not last[1].sent:
@@ -1155,7 +1190,7 @@ class SocketHandler(logging.handlers.SocketHandler):
                     last.newest = max(last.newest, created)
                     self._held -= len(data) + _OVERHEAD
                 else:
-                    gaps.append((number, _Gap(1, created, created, "the oldest, for room", sent), created))
+                    gaps.append((number, _Gap(1, created, created, u"the oldest, for room", sent), created))
                     self._held -= len(data)
                 self._counts["dropped"] += 1
                 queue.extendleft(reversed(gaps))
@@ -1179,7 +1214,6 @@ class SocketHandler(logging.handlers.SocketHandler):
             self._disk_dropped = ((self._disk_dropped or (created,))[0], created)
         elif self._disk_from is None:
             self._disk_from, self._disk_place = number, place
-        self._counts["emitted"] += 1
         self._next = number + 1
         self._pump()
         if self._helper is None:
@@ -1210,7 +1244,7 @@ class SocketHandler(logging.handlers.SocketHandler):
     def _disk_gap(self, number):
         """Put a gap up to this number, which the spool had no room for, into the queue."""
         oldest, newest = self._disk_dropped or (time.time(), time.time())
-        gap = _Gap(number - self._disk_from, oldest, newest, "no room in the spool", False)
+        gap = _Gap(number - self._disk_from, oldest, newest, u"no room in the spool", False)
         self._unsent.append((self._disk_from, gap, oldest))
         self._held += _OVERHEAD
 
@@ -1232,14 +1266,14 @@ class SocketHandler(logging.handlers.SocketHandler):
         expected = self._unsent[0][0] if self._unsent else self._next
         for item in self._unsent:
             if item[0] > expected:
-                gap = _Gap(item[0] - expected, item[2], item[2], "interrupted", False)
+                gap = _Gap(item[0] - expected, item[2], item[2], u"interrupted", False)
                 whole.append((expected, gap, item[2]))
             whole.append(item)
             expected = item[0] + (item[1].count if item[1].__class__ is _Gap else 1)
         limit = self._next if self._disk_from is None else self._disk_from
         if expected < limit:
             now = time.time()
-            whole.append((expected, _Gap(limit - expected, now, now, "interrupted", False), now))
+            whole.append((expected, _Gap(limit - expected, now, now, u"interrupted", False), now))
         self._unsent = whole
 
     def _defer(self, record):
@@ -1391,10 +1425,10 @@ class SocketHandler(logging.handlers.SocketHandler):
         self._counts["connections"] += 1
         plain_socket = type(sock).__name__ in ("socket", "_socketobject")
         self._send_flags = _NO_SIGNAL if plain_socket else 0
-        self._look_at_tcp = (
-            plain_socket and _TCP_INFO is not None and family in (socket.AF_INET, getattr(socket, "AF_INET6", None))
-        )
-        self._received = b""
+        self._send = sock.send
+        self._getsockopt = None
+        if plain_socket and _TCP_INFO is not None and family in (socket.AF_INET, socket.AF_INET6):
+            self._getsockopt = sock.getsockopt
         self._out = b""
         self._handed_over = 0
         now = _now()
@@ -1402,7 +1436,7 @@ class SocketHandler(logging.handlers.SocketHandler):
             self._state = _PLAIN
             return
         version = "%d.%d.%d" % sys.version_info[:3]
-        client = "%s python %s pid %d" % (_text(self._client_name or socket.gethostname()), version, self._pid)
+        client = u"%s python %s pid %d" % (_text(self._client_name or socket.gethostname()), version, self._pid)
         self._protocol = ClientProtocol(self._session, self._key_id, self._key, client)
         self._out = self._protocol.hello(self._lowest())
         self._state = _GREETING
@@ -1413,6 +1447,9 @@ class SocketHandler(logging.handlers.SocketHandler):
         for queue in (self._unacked, self._unsent):
             if queue:
                 return queue[0][0]
+        return self._next_in_memory()
+
+    def _next_in_memory(self):
         return self._next if self._disk_from is None else self._disk_from
 
     def _unanswered(self):
@@ -1431,24 +1468,31 @@ class SocketHandler(logging.handlers.SocketHandler):
         self._retry_at = 0.0
         self._say_once("plain", "%s; records go there as plain SocketHandler frames, unacknowledged" % why)
 
-    def _alive(self):
-        """Look at the connection before writing: read what has come, and return whether it is good for records."""
-        if self._look_at_tcp:
-            try:
-                info = self.sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _TCP_INFO_BYTES)
-            except EnvironmentError:
-                self._look_at_tcp = False
-            else:
-                if info[_TCP_STATE] != _ESTABLISHED:
-                    self._read()
-                    if self._state in (_READY, _PLAIN):
-                        self._disconnected()
-                    return False
-                received = info[_TCP_RECEIVED]
-                if received == self._received:
-                    return True
-                self._received = received
+    def _read_in_time(self):
+        """Read acknowledgements before the next record; return whether it can still go directly."""
         self._read()
+        self._read_at = self._next + _READ_EVERY
+        return self._direct
+
+    def _looks_alive(self):
+        """Look at the connection before writing, and return whether it is good for records."""
+        if self._next >= self._read_at:
+            self._read_in_time()
+        elif self._getsockopt is not None:
+            try:
+                if self._getsockopt(_TCP, _TCP_INFO, 1) != _ESTABLISHED:
+                    self._read_last_words()
+            except EnvironmentError:
+                self._getsockopt = None
+        else:
+            try:
+                if not self.sock.recv(1, socket.MSG_PEEK):
+                    self._read()
+            except EnvironmentError as error:
+                if not _would_block(error):
+                    self._read()
+            except ValueError:  # there is no peeking into TLS
+                self._read()
         return self._state == _READY
 
     def _read(self):
@@ -1462,6 +1506,8 @@ class SocketHandler(logging.handlers.SocketHandler):
                 elif self._state == _PLAIN:
                     continue
                 else:
+                    if self._state == _READY:
+                        self._protocol.sent = (self._unsent[0][0] if self._unsent else self._next_in_memory()) - 1
                     for event in self._protocol.feed(data):
                         self._on_event(event)
                 if len(data) < _RECV_BYTES and self._send_flags:
@@ -1526,8 +1572,10 @@ class SocketHandler(logging.handlers.SocketHandler):
     def _forget(self, queue, number):
         """Forget what is acknowledged, up to this number."""
         count = freed = 0
-        while queue and queue[0][0] <= number:
+        while queue:
             first, data, created = queue[0]
+            if first > number:
+                break
             if data.__class__ is _Gap:
                 last = first + data.count - 1
                 covered = min(last, number) - first + 1
@@ -1557,6 +1605,9 @@ class SocketHandler(logging.handlers.SocketHandler):
         while self._flush_out():
             self._out = self._next_message()
             if not self._out:
+                self._direct = (
+                    self._state == _READY and not self._unsent and self._getsockopt is not None and self._spool is None
+                )
                 return
 
     def _flush_out(self):
@@ -1601,7 +1652,7 @@ class SocketHandler(logging.handlers.SocketHandler):
             if data.__class__ is _Gap or (size > limit and pickles):
                 break
             if size > hard_limit:
-                reason = "a record of %d bytes, more than a batch may have" % len(data)
+                reason = u"a record of %d bytes, more than a batch may have" % len(data)
                 unsent[0] = (first, _Gap(1, item[2], item[2], reason, False), item[2])
                 self._held -= len(data)
                 self._counts["dropped"] += 1
@@ -1648,6 +1699,8 @@ class SocketHandler(logging.handlers.SocketHandler):
     def _close_socket(self):
         sock, self.sock = self.sock, None
         self._state = _IDLE
+        self._direct = False
+        self._send = self._getsockopt = None
         self._out = b""
         self._handed_over = 0
         if sock is not None:
@@ -1840,7 +1893,7 @@ class _Delivery(object):
         self._handler = handler
         self._paths = paths
         self._stop = stop
-        self._protocol = ClientProtocol(session, handler._key_id, handler._key, "adopted spool")
+        self._protocol = ClientProtocol(session, handler._key_id, handler._key, u"adopted spool")
         self._committed = 0
         self._sock = None
 
@@ -1882,11 +1935,11 @@ class _Delivery(object):
             entries = [entry for entry in entries if entry[0] > last]
             for number, created, data in entries:
                 if previous is not None and number > last + 1:
-                    reason = "not in the spool"
+                    reason = u"not in the spool"
                     gap = self._protocol.gap(last + 1, number - last - 1, previous, created, reason)
                     self._sock.sendall(gap)
                 if len(data) + _ONE_RECORD_EXTRA > self._protocol.max_batch_bytes:
-                    self._sock.sendall(self._protocol.gap(number, 1, created, created, "too large"))
+                    self._sock.sendall(self._protocol.gap(number, 1, created, created, u"too large"))
                 else:
                     self._sock.sendall(self._protocol.one(number, data))
                 last, previous = number, created
@@ -1931,7 +1984,6 @@ def _octets(value):
 
 def _is_ours(handler, name):
     """Return whether a method is this class's own, and not a subclass's or an instance's."""
-
     def function(owner):
         method = getattr(owner, name)
         return getattr(method, "__func__", method)
@@ -1972,7 +2024,9 @@ def _after_fork_in_child():
 
 
 if _AT_FORK:
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+    )
 
 
 def _flush_with_multiprocessing(handler):

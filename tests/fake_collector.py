@@ -190,6 +190,7 @@ class _Peer:
         self.sock = sock
         self._collector = collector
         self._session = ServerSession(behaviour.max_record_bytes, behaviour.max_batch_bytes)
+        self._begun = self._plain = False
         self._buffer = b""
         self._hello: Hello | None = None
         self._nonce = b""
@@ -203,7 +204,9 @@ class _Peer:
             data = self.sock.recv(65536)
             if not data:
                 return False
-            if behaviour.plain or self._hello is None and data[:1] < b"\x10":
+            if not self._begun:
+                self._begun, self._plain = True, behaviour.plain or data[:1] < b"\x10"
+            if self._plain:
                 return self._read_plain(data)
             if behaviour.closes_on_hello:
                 return False

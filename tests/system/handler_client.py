@@ -1,0 +1,397 @@
+"""A service with our handler, run by real interpreters: `python handler_client.py SCENARIO host port JSON-of-arguments`.
+
+Speaks Python 2.7 as well as 3.13, imports nothing of the collector, and prints one JSON document of what it found.
+"""
+
+from __future__ import division, print_function
+
+import json
+import logging
+import logging.config
+import os
+import signal
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from prefork_logd.handlers import SocketHandler
+
+LOG = logging.getLogger("shop")
+LOG.setLevel(logging.DEBUG)
+LOG.propagate = False
+SCENARIOS = {}
+
+
+def scenario(function):
+    SCENARIOS[function.__name__] = function
+    return function
+
+
+def say(**found):
+    print(json.dumps(found, sort_keys=True))
+    sys.stdout.flush()
+
+
+def attach(host, port, **arguments):
+    handler = SocketHandler(host, port, **arguments)
+    LOG.addHandler(handler)
+    return handler
+
+
+def until(condition, seconds=20.0):
+    deadline = time.time() + seconds
+    while not condition():
+        if time.time() > deadline:
+            raise SystemExit("waited in vain")
+        time.sleep(0.002)
+
+
+@scenario
+def some(host, port, count=100, **arguments):
+    """Emit, flush, and end as services do."""
+    handler = attach(host, port, **arguments)
+    for number in range(count):
+        LOG.info("record %d", number)
+    say(flushed=handler.flush(10), counters=handler.counters(), own_modules=own_modules())
+
+
+def own_modules():
+    return sorted(name for name, module in sys.modules.items() if module and name.startswith("prefork_logd"))
+
+
+@scenario
+def ends(host, port, count=100, how="return", **arguments):
+    """Emit and end, without asking for anything."""
+    attach(host, port, **arguments)
+    for number in range(count):
+        LOG.info("record %d", number)
+    if how == "_exit":
+        os._exit(0)
+    if how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "raise":
+        raise SystemExit(3)
+
+
+@scenario
+def values(host, port, **arguments):
+    """Emit what cannot be pickled, formatted, or told."""
+
+    class Odd(object):
+        def __reduce__(self):
+            raise TypeError("never")
+
+        def __str__(self):
+            return "odd one"
+
+    class Worse(object):
+        def __reduce__(self):
+            raise TypeError("never")
+
+        def __str__(self):
+            raise ValueError("neither")
+
+        __repr__ = __str__
+
+    handler = attach(host, port, **arguments)
+    LOG.info("odd", extra={"odd": Odd(), "fine": 5, "lock": threading.Lock(), "call": lambda: None})
+    LOG.info("worse", extra={"worse": Worse()})
+    LOG.info("%d apples", "no")
+    LOG.info("argument %s", Odd())
+    LOG.info("argument %s", Worse())
+    LOG.info(Odd())
+    LOG.info("large", extra={"text": "x" * 3000000, "number": 7})
+    LOG.info(u"snow \u2603 %s", u"\u2603")
+    LOG.info("data", extra={"data": {"a": [1, 2, {"b": None}]}})
+    try:
+        try:
+            raise KeyError("first")
+        except KeyError:
+            raise RuntimeError("second")
+    except RuntimeError:
+        LOG.exception("failed")
+    try:
+        raise Worse_error()
+    except Exception:
+        LOG.exception("told nothing")
+    record = logging.LogRecord("shop", logging.INFO, __file__, 1, "queued", None, None)
+    record.exc_text = "kept text"
+    record.stack_info = "kept stack"
+    LOG.handle(record)
+    say(flushed=handler.flush(10), counters=handler.counters())
+
+
+class Worse_error(Exception):
+    def __str__(self):
+        raise ValueError("no text")
+
+
+@scenario
+def stream(host, port, seconds=3.0, threads=2, pause=0.0005, **arguments):
+    """Emit from threads for a while, then wait for every acknowledgement."""
+    handler = attach(host, port, **arguments)
+    end = time.time() + seconds
+    counts = [0] * threads
+
+    def run(index):
+        while time.time() < end:
+            LOG.info("thread %d record %d", index, counts[index])
+            counts[index] += 1
+            time.sleep(pause)
+
+    workers = [threading.Thread(target=run, args=(index,)) for index in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    until(lambda: handler.flush(5), 30)
+    say(counts=counts, counters=handler.counters())
+
+
+@scenario
+def until_told(host, port, burst=200, **arguments):
+    """Emit a burst, say so, and go on with each line of input; at its end, flush."""
+    handler = attach(host, port, **arguments)
+    number = 0
+    while True:
+        for _ in range(burst):
+            LOG.info("record %d", number)
+            number += 1
+        say(emitted=number, counters=handler.counters())
+        if not sys.stdin.readline().strip():
+            break
+    flushed = handler.flush(10)
+    say(emitted=number, flushed=flushed, counters=handler.counters())
+
+
+@scenario
+def forks(host, port, children=10, each=5, end="_exit", **arguments):
+    """Fork while other threads are in the middle of emit."""
+    handler = attach(host, port, **arguments)
+    stop = threading.Event()
+    counts = [0, 0]
+
+    def run(index):
+        while not stop.is_set():
+            LOG.info("parent %d record %d", index, counts[index])
+            counts[index] += 1
+
+    workers = [threading.Thread(target=run, args=(index,)) for index in range(2)]
+    for worker in workers:
+        worker.start()
+    pids = []
+    for child in range(children):
+        pid = os.fork()
+        if not pid:
+            signal.alarm(20)
+            for number in range(each):
+                LOG.info("child %d record %d", child, number)
+            done = handler.flush(10)
+            os._exit(0 if done else 1)
+        pids.append(pid)
+    statuses = [os.waitpid(pid, 0)[1] for pid in pids]
+    stop.set()
+    for worker in workers:
+        worker.join()
+    say(statuses=statuses, counts=counts, flushed=handler.flush(10), counters=handler.counters())
+
+
+@scenario
+def forks_within(host, port, **arguments):
+    """Fork from within emit itself: a value's text is asked for, and forks."""
+    handler = attach(host, port, **arguments)
+    children = []
+
+    class Forking(object):
+        def __str__(self):
+            children.append(os.fork())
+            return "forked"
+
+    for _ in range(3):
+        LOG.info("before")
+        LOG.info("%s", Forking())
+        if not children[-1]:
+            signal.alarm(20)
+            LOG.info("child")
+            os._exit(0 if handler.flush(10) else 1)
+    say(statuses=[os.waitpid(pid, 0)[1] for pid in children], flushed=handler.flush(10), counters=handler.counters())
+
+
+@scenario
+def processes(host, port, children=4, **arguments):
+    """Log in children of multiprocessing, which end without atexit."""
+    import multiprocessing
+
+    attach(host, port, **arguments)
+    LOG.info("parent")
+    context = multiprocessing.get_context("fork") if hasattr(multiprocessing, "get_context") else multiprocessing
+    workers = [context.Process(target=work, args=(index,)) for index in range(children)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    say(statuses=[worker.exitcode for worker in workers])
+
+
+def work(index):
+    LOG.info("process %d", index)
+
+
+@scenario
+def signals(host, port, count=3000, **arguments):
+    """Log from a signal handler that interrupts emit, as often as can be."""
+    handler = attach(host, port, **arguments)
+    counts = {"interrupted": 0, "within": 0}
+
+    def interrupt(number, frame):
+        while frame is not None:
+            if frame.f_code.co_filename.endswith("handlers.py"):
+                counts["within"] += 1
+                break
+            frame = frame.f_back
+        LOG.info("signal %d", counts["interrupted"])
+        counts["interrupted"] += 1
+
+    signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    number = 0
+    deadline = time.time() + 10
+    while number < count or (counts["within"] < 20 and time.time() < deadline):
+        LOG.info("record %d", number)
+        number += 1
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    say(number=number, counts=counts, flushed=handler.flush(10), counters=handler.counters())
+
+
+@scenario
+def interrupts(host, port, count=2000, **arguments):
+    """Raise out of a signal handler wherever that falls, and go on."""
+    handler = attach(host, port, **arguments)
+
+    class Interrupt(BaseException):
+        pass
+
+    def interrupt(number, frame):
+        raise Interrupt
+
+    signal.signal(signal.SIGALRM, interrupt)
+    returned = []
+    raised = 0
+    number = 0
+    while number < count:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.0007)
+            for _ in range(200):
+                LOG.info("record %d", number)
+                returned.append(number)
+                number += 1
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        except Interrupt:
+            raised += 1
+            number += 1
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    say(returned=returned, raised=raised, flushed=handler.flush(10), counters=handler.counters())
+
+
+@scenario
+def timed(host, port, seconds=2.0, pause=0.001, **arguments):
+    """Emit at a steady pace, and tell how long that took."""
+    handler = attach(host, port, **arguments)
+    spent = []
+    begin = time.time()
+    while time.time() - begin < seconds:
+        started = time.time()
+        LOG.info("record %d", len(spent))
+        spent.append(time.time() - started)
+        time.sleep(pause)
+    elapsed = time.time() - begin
+    started = time.time()
+    handler.close()
+    say(
+        emits=len(spent), longest=max(spent), total=sum(spent), elapsed=elapsed, close=time.time() - started,
+        counters=handler.counters(),
+    )
+
+
+@scenario
+def configured(host, port, **arguments):
+    """Be configured by dictConfig and by fileConfig."""
+    target = {"class": "prefork_logd.handlers.SocketHandler", "host": host, "port": port, "overflow": "drop_old"}
+    target.update(arguments)
+    settings = {"version": 1, "handlers": {"logd": target}, "root": {"level": "INFO", "handlers": ["logd"]}}
+    logging.config.dictConfig(settings)
+    logging.getLogger("by.dict").info("by dict")
+    name = logging.getLogger().handlers[0].name
+    path = os.path.join(os.environ["SCRATCH"], "logging.ini")
+    with open(path, "w") as target:
+        target.write(
+            "[loggers]\nkeys=root\n[handlers]\nkeys=logd\n[formatters]\nkeys=\n[logger_root]\nlevel=INFO\nhandlers=logd\n"
+            "[handler_logd]\nclass=prefork_logd.handlers.SocketHandler\nargs=(%r, %r)\n" % (str(host), port)
+        )
+    logging.config.fileConfig(path, disable_existing_loggers=False)
+    logging.getLogger("by.file").info("by file")
+    handler = logging.getLogger().handlers[0]
+    say(name=name, flushed=handler.flush(10), kind=type(handler).__module__)
+
+
+@scenario
+def subclass(host, port, **arguments):
+    """Override what the standard library's handler lets one override."""
+    import socket
+
+    class Own(SocketHandler):
+        made = 0
+
+        def makeSocket(self, timeout=1):
+            self.made += 1
+            return socket.create_connection((self.host, self.port), timeout)
+
+        def makePickle(self, record):
+            record.__dict__["added"] = "here"
+            return SocketHandler.makePickle(self, record)
+
+    handler = Own(host, port, **arguments)
+    LOG.addHandler(handler)
+    for number in range(20):
+        LOG.info("record %d", number)
+    say(flushed=handler.flush(10), made=handler.made, counters=handler.counters())
+
+
+@scenario
+def queued(host, port, **arguments):
+    """Stand behind a QueueHandler."""
+    import queue
+    from logging.handlers import QueueHandler, QueueListener
+
+    handler = SocketHandler(host, port, **arguments)
+    channel = queue.Queue()
+    listener = QueueListener(channel, handler)
+    LOG.addHandler(QueueHandler(channel))
+    listener.start()
+    try:
+        1 / 0
+    except ZeroDivisionError:
+        LOG.exception("failed", stack_info=True)
+    listener.stop()
+    say(flushed=handler.flush(10))
+
+
+@scenario
+def idle(host, port, **arguments):
+    """Have no thread but while something is held."""
+    handler = attach(host, port, **arguments)
+    before = threading.active_count()
+    LOG.info("one")
+    during = threading.active_count()
+    handler.flush(10)
+    until(lambda: threading.active_count() == before)
+    LOG.info("two")
+    again = threading.active_count()
+    say(before=before, during=during, again=again, flushed=handler.flush(10))
+
+
+if __name__ == "__main__":
+    given = json.loads(sys.argv[4]) if len(sys.argv) > 4 else {}
+    SCENARIOS[sys.argv[1]](sys.argv[2], int(sys.argv[3]) if sys.argv[3] else None, **dict((str(k), v) for k, v in given.items()))
