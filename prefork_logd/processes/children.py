@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from prefork_logd.net.loop import Timer
     from prefork_logd.processes.control import Channel
 
+LOST_STATUS = 1
+"""Exit status of a child that had to leave lines unwritten."""
 BUG_STATUS = 70
 """Exit status of a child whose code failed (EX_SOFTWARE, sysexits.h)."""
 
@@ -65,8 +67,8 @@ class Child:
         return f"worker {self.slot}" if self.kind is Kind.WORKER else "writer"
 
 
-def fork(name: str, close_inherited: Callable[[], None], run: Callable[[], None]) -> int:
-    """Fork a child that does `run` and ends; return its pid.
+def fork(name: str, close_inherited: Callable[[], None], run: Callable[[], int]) -> int:
+    """Fork a child that does `run` and ends with the status that this returns; return its pid.
 
     The child first drops what belongs to the parent alone. Until then every signal is blocked: its handler would write
     to the wake-up descriptor that both share.
@@ -82,7 +84,7 @@ def fork(name: str, close_inherited: Callable[[], None], run: Callable[[], None]
 
 
 def _live(
-    name: str, close_inherited: Callable[[], None], run: Callable[[], None], blocked: set[int | signal.Signals]
+    name: str, close_inherited: Callable[[], None], run: Callable[[], int], blocked: set[int | signal.Signals]
 ) -> NoReturn:
     status = BUG_STATUS
     try:
@@ -91,8 +93,7 @@ def _live(
         close_inherited()
         setproctitle(f"prefork-logd: {name}")
         log.set_up(name)
-        run()
-        status = 0
+        status = run()
     except BaseException as error:  # noqa: BLE001 - whatever it is, it must not unwind into the parent's frames
         LOGGER.critical("%s", log.describe_bug(error))
     finally:

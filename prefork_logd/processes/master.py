@@ -28,7 +28,7 @@ from prefork_logd.processes.console import Console
 from prefork_logd.processes.link import make_pipes
 from prefork_logd.processes.reload import Reload
 from prefork_logd.processes.states import ALIVE, HEALTHY_AFTER_S, Action, Event, State, after, back_off_s
-from prefork_logd.processes.worker import LAST_WRITES_S, Worker
+from prefork_logd.processes.worker import FAST_WRITES_S, LAST_WRITES_S, Worker
 from prefork_logd.processes.writer import RUN_BITS, Writer
 from prefork_logd.scoreboard import MAX_WORKERS, PLACES, WRITER_SLOT, Field, Scoreboard
 
@@ -178,12 +178,11 @@ class Master:
         finally:
             theirs.close()
 
-    def _be(self, child: Child, channel: socket.socket) -> None:
-        """Be a child."""
+    def _be(self, child: Child, channel: socket.socket) -> int:
+        """Be a child, and return its exit status."""
         if child.kind is Kind.WRITER:
-            Writer(self._board, channel, self._configurations, self._lives >> RUN_BITS).run()
-        else:
-            Worker(child.slot, self._board, self._sockets, channel, self._configuration).run()
+            return Writer(self._board, channel, self._configurations, self._lives >> RUN_BITS).run()
+        return Worker(child.slot, self._board, self._sockets, channel, self._configuration).run()
 
     def _close_in_child(self, child: Child) -> None:
         """Close, in a child, what belongs to the master alone: above all what others take for a sign of life."""
@@ -437,6 +436,9 @@ class Master:
                     worker.timer.cancel()
                 self._happen(worker, Event.STOP)
         if fast:
+            if self._kill_timer is not None:
+                self._kill_timer.cancel()
+            self._kill_timer = self.loop.later(FAST_WRITES_S + KILL_AFTER_S, self._kill)
             for worker in self._workers.values():
                 if worker.channel is not None:
                     worker.channel.send(control.Drain(fast=True))

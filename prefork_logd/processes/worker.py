@@ -28,6 +28,7 @@ from prefork_logd.net.listener import Acceptor
 from prefork_logd.net.loop import Loop, Timer
 from prefork_logd.processes import control
 from prefork_logd.processes.acknowledged import Acknowledged
+from prefork_logd.processes.children import LOST_STATUS
 from prefork_logd.processes.dispatch import Dispatcher, warm_up
 from prefork_logd.processes.link import WriterLink
 from prefork_logd.protocol.framing import NoFrameError
@@ -57,6 +58,8 @@ QUIET_S = 0.05
 way."""
 LAST_WRITES_S = 5.0
 """How long the writer may take for the last lines."""
+FAST_WRITES_S = 2.0
+"""The same when the stop is to be fast."""
 ORPHAN_S = 0.8
 """Bound of both when the master is dead: another collector may be waiting for the port and the files."""
 
@@ -93,6 +96,7 @@ class Worker:
         self._draining = False
         self._passes_left = 2
         self._quiet: Timer | None = None
+        self._exit_status = 0
         self.counters[Field.CONNECTIONS] = 0
         self.counters[Field.PAUSED] = 0
         self._share = Share(slot, self._loads, 0, self._most_connections())
@@ -103,8 +107,8 @@ class Worker:
         ]
         self.loop.after_turn(self._end_turn)
 
-    def run(self) -> None:
-        """Work until told to end."""
+    def run(self) -> int:
+        """Work until told to end; return the exit status."""
         warm_up(self._configuration)
         # What exists by now lives for ever; looking at it again at each collection is wasted.
         gc.freeze()
@@ -113,6 +117,7 @@ class Worker:
         self.counters[Field.ACCEPTING] = 1
         self._channel.send(control.Ready())
         self.loop.run()
+        return self._exit_status
 
     # What the master says
 
@@ -416,6 +421,7 @@ class Worker:
             self._read_pass()
         if fast:
             self._close_connections()
+            self.loop.later(FAST_WRITES_S, self._give_up_writing)
 
     def _read_pass(self) -> None:
         """Give every connection one more turn."""
@@ -453,6 +459,7 @@ class Worker:
                 "%d bytes of lines could not be written in time and are lost; the writer's messages say why",
                 self._link.held_bytes,
             )
+            self._exit_status = LOST_STATUS
         self.loop.stop()
 
 

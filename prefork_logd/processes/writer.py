@@ -25,6 +25,7 @@ from prefork_logd.journal.sessions import Verdict
 from prefork_logd.log import LOGGER, reopen_own
 from prefork_logd.net.loop import Loop, Timer
 from prefork_logd.processes import control
+from prefork_logd.processes.children import LOST_STATUS
 from prefork_logd.processes.sinks import Sinks
 from prefork_logd.processes.source import Source
 from prefork_logd.protocol.batch import NO_SESSION, opened, refused
@@ -42,6 +43,10 @@ RUN_BITS = 24
 TURN_BYTES = 4 << 20
 """Lines gathered before they are appended."""
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.05, 1.0
+LAST_TRY_S = 1.0
+"""How long an output that cannot be written may take once all workers have ended."""
+ORPHAN_S = 1.8
+"""How long a writer goes on without its master: a little longer than the workers do."""
 OTHER_WRITER_S = 10.0
 """How long a writer that a dead master left behind may take to finish."""
 
@@ -84,12 +89,13 @@ class Writer:
         self._retry_s = FIRST_RETRY_S
         self._postponed: dict[Source, None] = {}
         self._ending = False
+        self._exit_status = 0
         self._rotation_timer: Timer | None = None
         self._rotation_s = math.inf
         self.loop.after_turn(self._end_turn)
 
-    def run(self) -> None:
-        """Work until told to end."""
+    def run(self) -> int:
+        """Work until told to end; return the exit status."""
         gc.freeze()
         self._counters[Field.PID] = os.getpid()
         problem = self._wait_for_other_writer() or self._recover()
@@ -98,6 +104,7 @@ class Writer:
         self._sinks.close()
         if not problem:
             self._journal.close()
+        return self._exit_status
 
     def _wait_for_other_writer(self) -> str:
         """Take the lock that makes this the only writer; return what is wrong if it cannot be had."""
@@ -153,13 +160,25 @@ class Writer:
             case control.Forget(generation):
                 self._oldest = generation
             case control.Drain():
+                # The workers have gone, and waited for long.
                 self._ending = True
+                self.loop.later(LAST_TRY_S, self._give_up)
             case _:
                 LOGGER.error("cannot make sense of a %s", type(message).__name__)
 
     def _orphaned(self) -> None:
-        """End with the last pipe, for the master is dead: the workers end by themselves."""
+        """End with the last pipe, for the master is dead: the workers end by themselves.
+
+        An output that cannot be written is not waited for: another collector may be waiting for the lock.
+        """
         self._ending = True
+        self.loop.later(ORPHAN_S, self._give_up)
+
+    def _give_up(self) -> None:
+        if self._gathered_bytes:
+            LOGGER.error("%d bytes of lines could not be written in time and are lost", self._gathered_bytes)
+            self._exit_status = LOST_STATUS
+        self.loop.stop()
 
     # What workers send
 
