@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test check bench clean
+.PHONY: run test check bench torture clean
 
 run: $(READY)  ## collect on 127.0.0.1:9020 into .run/records.jsonl, until Ctrl-C
 	$(BIN)/prefork-logd run --state-dir .run
@@ -20,6 +20,9 @@ check: $(READY)  ## lint, formatting, types, direction of imports
 
 bench: $(READY)  ## every benchmark, short
 	$(BIN)/python benchmarks
+
+torture: $(READY)  ## kill, stop and rename things for ten minutes, and count every record
+	$(BIN)/python -m tests.system.torture --iterations 60 --seconds 8
 
 clean:  ## what the verbs above have made
 	rm -rf $(VENV) .run build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
