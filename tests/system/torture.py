@@ -80,25 +80,32 @@ class Torture:
             Service(python, address, f"s{index}", self._random.choice((0.0005, 0.002, 0.01)))
             for index, python in enumerate(pythons)
         ]
-        self._faults = (
-            self._kill_worker,
-            self._kill_writer,
-            self._kill_master,
-            self._kill_all,
-            self._stop_a_while,
-            self._rename_and_reload,
-            self._change_workers,
-            self._restart,
-        )
+        self.faults: dict[str, Callable[[], None]] = {
+            "kill -9 of a worker": self._kill_worker,
+            "kill -9 of the writer": self._kill_writer,
+            "kill -9 of the master": self._kill_master,
+            "kill -9 of all": self._kill_all,
+            "SIGSTOP for a while": self._stop_a_while,
+            "rotation": self._rename_and_reload,
+            "worker count change": self._change_workers,
+            "stop and start": self._restart,
+        }
 
     def run(self, seconds: float) -> None:
         """Do harm for a while, then see that none was done."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            time.sleep(self._random.uniform(0.05, 0.4))
-            fault = self._random.choice(self._faults)
-            self._log(fault.__name__.strip("_").replace("_", " "))
-            fault()
+            self.harm(self._random.choice(sorted(self.faults)))
+        self.finish()
+
+    def harm(self, name: str) -> None:
+        """Let the services log for a moment, then do one kind of harm."""
+        time.sleep(self._random.uniform(0.05, 0.4))
+        self._log(name)
+        self.faults[name]()
+
+    def finish(self) -> None:
+        """End the harm, let everyone come to rest, and count."""
         wait_for(self._is_whole, "every child at work again", 40)
         counts = {service.name: service.finish() for service in self._services}
         assert self.collector.stop() == 0, self.collector.log

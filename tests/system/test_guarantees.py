@@ -1,0 +1,107 @@
+"""What docs/guarantees.md promises to services that use our handler, cell by cell."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.system.disks import mounted
+from tests.system.harness import messages, wait_for
+from tests.system.torture import HANDLERS, SERVICE, Service, Torture
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.system.harness import Collector
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "kill -9 of a worker",
+        "kill -9 of the writer",
+        "kill -9 of the master",
+        "kill -9 of all",
+        "SIGSTOP for a while",
+        "rotation",
+        "worker count change",
+        "stop and start",
+    ],
+)
+def test_nothing_is_lost_and_nothing_comes_twice(fault: str, tmp_path: Path) -> None:
+    """Four times the same harm under load: each record is stored once, and each service's are in order."""
+    torture = Torture(tmp_path, 7, [sys.executable] * 2, lambda _: None)
+    try:
+        for _ in range(4):
+            torture.harm(fault)
+        torture.finish()
+    finally:
+        torture.close()
+
+
+def test_services_wait_while_the_collector_is_away_and_lose_nothing(tmp_path: Path) -> None:
+    """However long it takes: what is logged meanwhile is stored once it is back, in order."""
+    torture = Torture(tmp_path, 1, [sys.executable], lambda _: None)
+    try:
+        assert torture.collector.stop() == 0
+        before = len(torture.collector.lines())
+        # The service logs on; how much it has logged is only known at its end, so it is given time by the clock.
+        away = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1.5)"])
+        away.wait()
+        torture.collector.start()
+        torture.finish()
+        assert len(torture.collector.lines()) > before + 10
+    finally:
+        torture.close()
+
+
+def test_a_full_disk_holds_services_up_and_loses_nothing(
+    make_collector: Callable[..., Collector], tmp_path: Path
+) -> None:
+    """While there is no room nothing is acknowledged; when there is, everything is stored once."""
+    with mounted(tmp_path / "disk", "size=2m") as disk:
+        path = disk.path / "all.jsonl"
+        collector = make_collector(f'[[output]]\npath = "{path}"\n', "--workers", "2").start()
+        service = Service(sys.executable, collector.bind[0], "s0", 0.001)
+        try:
+            wait_for(lambda: path.read_bytes().count(b"\n") > 50, "some records")
+            disk.fill()
+            wait_for(lambda: "No space left" in collector.log, "the collector to notice")
+            disk.free()
+            count = service.finish()
+        finally:
+            service.close()
+        assert collector.stop() == 0
+        assert messages(json.loads(line) for line in path.read_bytes().splitlines()) == [
+            f"s0-{number:07d}" for number in range(count)
+        ]
+
+
+def test_what_a_killed_service_had_handed_over_is_kept(collector: Collector) -> None:
+    """When a service is killed, what is stored is all up to some record, each once, and nothing half."""
+    host, port = collector.address()
+    process = subprocess.Popen(
+        [sys.executable, str(SERVICE), str(HANDLERS), f"{host}:{port}", "s0", "0.0005"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        wait_for(lambda: len(collector.lines()) > 200, "some records")
+        seen = len(collector.lines())
+        os.kill(process.pid, signal.SIGKILL)
+    finally:
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            assert pipe is not None
+            pipe.close()
+    wait_for(lambda: collector.status()["connections"] == 0, "the connection's end")
+    assert collector.stop() == 0
+    stored = messages(collector.records())
+    assert len(stored) >= seen
+    assert stored == [f"s0-{number:07d}" for number in range(len(stored))]
