@@ -306,6 +306,9 @@ class Master:
 
     def _adjust_workers(self) -> None:
         """Fork or retire workers until as many are at work as there should be."""
+        if self._stopping:
+            # A reload that was under way ends all the same.
+            return
         active = [worker for worker in self._workers.values() if worker.state not in (State.RETIRING, State.STOPPING)]
         for worker in sorted(active, key=lambda worker: worker.slot)[self._worker_target :]:
             self._happen(worker, Event.RETIRE)

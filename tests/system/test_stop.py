@@ -119,6 +119,18 @@ def test_fast_stop_writes_what_was_read(make_collector: Maker) -> None:
         load.check(collector.state_dir / "records.jsonl", lossy=range(4))
 
 
+def test_stop_in_the_middle_of_a_reload(collector: Collector) -> None:
+    """A stop that comes while a reload is under way ends the collector as it would without."""
+    collector.send_signal(signal.SIGSTOP)
+    for number in (signal.SIGHUP, signal.SIGTTIN, signal.SIGTERM):
+        collector.send_signal(number)
+    began_s = time.monotonic()
+    collector.send_signal(signal.SIGCONT)
+    assert status_of(collector) == 0
+    assert time.monotonic() - began_s < 3
+    assert "ERROR" not in collector.log
+
+
 def test_second_sigterm_ends_the_drain(collector: Collector) -> None:
     """Whoever does not want to wait for the drain sends the signal again."""
     with Load(collector) as load:
