@@ -24,6 +24,7 @@ from prefork_logd.errors import RecordRejected, RemoteProtocolError
 from prefork_logd.log import LOGGER, Limited, reopen_own
 from prefork_logd.net.balance import Load, Share
 from prefork_logd.net.connection import EVENTS, Connection
+from prefork_logd.net.deadlines import Deadlines
 from prefork_logd.net.listener import Acceptor
 from prefork_logd.net.loop import Loop, Timer
 from prefork_logd.processes import control
@@ -49,8 +50,6 @@ BATCH_BYTES = 262_144
 """A batch of this size is sent before the turn is over."""
 MOST_FAILURES = 1000
 """Rejected frames in a row after which a connection is taken for one that will never send a record."""
-HELD_BYTES = 256 << 20
-"""Bytes of half-received records over all connections; above it the oldest is given up."""
 RESERVED_DESCRIPTORS = 16
 """Kept free of connections, for pipes and configuration files."""
 QUIET_S = 0.05
@@ -84,10 +83,7 @@ class Worker:
         self._link = WriterLink(self.loop, self)
         self._acknowledged = Acknowledged(self)
         self._connections: dict[int, Connection] = {}
-        self._partial: dict[int, tuple[float, int]] = {}
-        """Descriptor to (deadline, bytes held) of each half-received record, the oldest first."""
-        self._held_bytes = 0
-        self._deadline: Timer | None = None
+        self._deadlines = Deadlines(self.loop, self._give_up)
         self._postponed: dict[int, Connection] = {}
         self.warnings = Limited()
         self._unsettled: deque[tuple[int, int]] = deque()
@@ -151,13 +147,10 @@ class Worker:
         self.dispatcher = Dispatcher(configuration)
         self.max_record_bytes = limits.max_record_bytes
         self.keys = _keys(configuration.settings)
-        self._record_timeout_s = limits.record_timeout_s
         self._high_water = limits.queue_bytes
         self._low_water = limits.queue_bytes // 2
         self._share.max_connections = limits.max_connections
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._restart_deadlines()
+        self._deadlines.restart(limits.record_timeout_s)
         for connection in self._connections.values():
             if connection.receiver is not None:
                 connection.receiver.limit(self.max_record_bytes)
@@ -198,7 +191,7 @@ class Worker:
         if fd < 0:
             return
         del self._connections[fd]
-        self._forget_partial(fd)
+        self._deadlines.forget(connection)
         self._postponed.pop(fd, None)
         if connection.session:
             self._acknowledged.closed(connection)
@@ -264,23 +257,11 @@ class Worker:
 
     def progressed(self, connection: Connection, completed: bool) -> None:
         """Start, keep or end the deadline of a half-received record."""
-        fd = connection.fd
-        if not _is_awaited(connection):
-            if self._partial:
-                self._forget_partial(fd)
-            return
-        held = connection.receiver.held_bytes if connection.receiver is not None else 0
-        old = self._partial.get(fd)
-        if old is None or completed:
-            self._partial.pop(fd, None)
-            self._partial[fd] = (self.loop.now_s + self._record_timeout_s, held)
+        if _is_awaited(connection):
+            held_bytes = connection.receiver.held_bytes if connection.receiver is not None else 0
+            self._deadlines.begin(connection, held_bytes, anew=completed)
         else:
-            self._partial[fd] = (old[0], held)
-        self._held_bytes += held - (old[1] if old is not None else 0)
-        if self._deadline is None or not self._deadline.pending:
-            self._deadline = self.loop.later(self._record_timeout_s, self._enforce_deadlines)
-        while self._held_bytes > HELD_BYTES:
-            self._give_up(next(iter(self._partial)), "no room for more half-received records")
+            self._deadlines.forget(connection)
 
     def violated(self, connection: Connection, error: RemoteProtocolError) -> None:
         """Close a connection that does not speak the protocol; what came before is kept."""
@@ -306,33 +287,10 @@ class Worker:
             self.counters[Field.DROPPED] += 1
         self.close(connection)
 
-    # Deadlines
-
-    def _forget_partial(self, fd: int) -> None:
-        entry = self._partial.pop(fd, None)
-        if entry is not None:
-            self._held_bytes -= entry[1]
-
-    def _enforce_deadlines(self) -> None:
-        """Close connections whose record takes too long; while reading is paused, for our reasons, no time runs."""
-        while self._partial and not self.paused:
-            fd, (deadline_s, _) = next(iter(self._partial.items()))
-            if deadline_s > self.loop.now_s:
-                self._deadline = self.loop.later(deadline_s - self.loop.now_s, self._enforce_deadlines)
-                return
-            self._give_up(fd, f"a record was not complete after {self._record_timeout_s:g} s")
-
-    def _give_up(self, fd: int, why: str) -> None:
-        connection = self._connections[fd]
+    def _give_up(self, connection: Connection, why: str) -> None:
         self.counters[Field.DROPPED] += 1
         self.warnings.warning("%s: closed: %s", connection.peer, why)
         self.close(connection)
-
-    def _restart_deadlines(self) -> None:
-        deadline_s = self.loop.now_s + self._record_timeout_s
-        self._partial = {fd: (deadline_s, held) for fd, (_, held) in self._partial.items()}
-        if self._partial and (self._deadline is None or not self._deadline.pending):
-            self._deadline = self.loop.later(self._record_timeout_s, self._enforce_deadlines)
 
     # Passing on
 
@@ -356,6 +314,7 @@ class Worker:
         self._link.send(batch.build(self._link.next_number), self._acknowledged.take_receipts())
         if not self.paused and self._link.held_bytes >= self._high_water:
             self.paused = True
+            self._deadlines.pause()
             self.counters[Field.PAUSED] = 1
 
     def session_opened(self, token: int, epoch: int, committed: int) -> None:
@@ -386,7 +345,7 @@ class Worker:
         if self.paused and self._link.held_bytes <= self._low_water:
             self.paused = False
             self.counters[Field.PAUSED] = 0
-            self._restart_deadlines()
+            self._deadlines.resume()
             postponed, self._postponed = self._postponed, {}
             for connection in postponed.values():
                 if not connection.queued:

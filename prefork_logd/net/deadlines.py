@@ -1,0 +1,88 @@
+"""Half-received records: how long each may take, and how much all of them may hold.
+
+Owns the deadlines and the bound. What is half received is told by whoever reads; what is done with a connection that
+took too long is the owner's business.
+
+Every record has the same time, so the order in which they began is the order in which they are due: one timer, for the
+oldest, serves any number of connections.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prefork_logd.net.connection import Connection
+    from prefork_logd.net.loop import Loop, Timer
+
+HELD_BYTES = 256 << 20
+"""Of half-received records over all connections; above it the oldest is given up."""
+
+
+class Deadlines:
+    """The deadlines of one process's connections."""
+
+    def __init__(self, loop: Loop, give_up: Callable[[Connection, str], None]) -> None:
+        """Let `give_up` close a connection (which is to call `forget`), and say why."""
+        self._loop = loop
+        self._give_up = give_up
+        self._timeout_s = 0.0
+        self._paused = False
+        self._entries: dict[Connection, tuple[float, int]] = {}
+        """Connection to (deadline, bytes held), the oldest first."""
+        self._held_bytes = 0
+        self._timer: Timer | None = None
+
+    def begin(self, connection: Connection, held_bytes: int, *, anew: bool) -> None:
+        """Note that a record is half received; `anew`: not the one that was before."""
+        old = self._entries.get(connection)
+        if old is None or anew:
+            self._entries.pop(connection, None)
+            self._entries[connection] = (self._loop.now_s + self._timeout_s, held_bytes)
+        else:
+            self._entries[connection] = (old[0], held_bytes)
+        self._held_bytes += held_bytes - (old[1] if old is not None else 0)
+        self._arm()
+        while self._held_bytes > HELD_BYTES:
+            self._give_up(next(iter(self._entries)), "no room for more half-received records")
+
+    def forget(self, connection: Connection) -> None:
+        """Note that nothing is half received."""
+        entry = self._entries.pop(connection, None)
+        if entry is not None:
+            self._held_bytes -= entry[1]
+
+    def restart(self, timeout_s: float) -> None:
+        """Give every record this time from now on."""
+        self._timeout_s = timeout_s
+        deadline_s = self._loop.now_s + timeout_s
+        self._entries = {connection: (deadline_s, held) for connection, (_, held) in self._entries.items()}
+        if self._timer is not None:
+            self._timer.cancel()
+        self._arm()
+
+    def pause(self) -> None:
+        """Let no time run: the connections are not read, for reasons of ours."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Let the time run again, from its beginning."""
+        self._paused = False
+        self.restart(self._timeout_s)
+
+    def _arm(self) -> None:
+        """See that the timer runs if there is something to wait for."""
+        if self._entries and not self._paused and (self._timer is None or not self._timer.pending):
+            deadline_s, _ = next(iter(self._entries.values()))
+            self._timer = self._loop.later(max(0.0, deadline_s - self._loop.now_s), self._enforce)
+
+    def _enforce(self) -> None:
+        """Give up what is overdue."""
+        while self._entries and not self._paused:
+            connection, (deadline_s, _) = next(iter(self._entries.items()))
+            if deadline_s > self._loop.now_s:
+                break
+            self._give_up(connection, f"a record was not complete after {self._timeout_s:g} s")
+        self._arm()

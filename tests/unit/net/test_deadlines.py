@@ -1,0 +1,114 @@
+"""A record has its time, and no more; while we do not read, no time runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from prefork_logd.net import deadlines as module
+from prefork_logd.net.deadlines import Deadlines
+from prefork_logd.net.loop import Loop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Clock(Loop):
+    """A loop whose time a test moves."""
+
+    def move_to(self, now_s: float) -> None:
+        self.now_s = now_s
+        for _, _, timer in sorted(self._timers):
+            # The real clock has set them; only what they do is of interest.
+            timer.fire()
+        self._timers.clear()
+
+
+class Host:
+    """Closes what is given up."""
+
+    def __init__(self) -> None:
+        self.loop = Clock()
+        self.loop.now_s = 0.0
+        self.given_up: list[tuple[str, str]] = []
+        self.deadlines = Deadlines(self.loop, self._give_up)  # type: ignore[arg-type] # any name is a connection here
+        self.deadlines.restart(10.0)
+
+    def _give_up(self, connection: str, why: str) -> None:
+        self.given_up.append((connection, why))
+        self.deadlines.forget(connection)  # type: ignore[arg-type]
+
+    def begin(self, connection: str, held: int = 1, *, anew: bool = False) -> None:
+        self.deadlines.begin(connection, held, anew=anew)  # type: ignore[arg-type]
+
+    def names(self) -> list[str]:
+        return [name for name, _ in self.given_up]
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    host = Host()
+    yield host
+    host.loop.close()
+
+
+def test_a_record_that_takes_too_long_is_given_up(host: Host) -> None:
+    """Its time runs from its first byte, however much comes later."""
+    host.begin("slow")
+    host.loop.move_to(6.0)
+    host.begin("slow", 2)
+    host.begin("later")
+    host.loop.move_to(10.0)
+    assert host.given_up == [("slow", "a record was not complete after 10 s")]
+    host.loop.move_to(16.0)
+    assert host.names() == ["slow", "later"]
+
+
+def test_the_next_record_has_its_own_time(host: Host) -> None:
+    """A client that sends one record after the other is never late."""
+    for second in range(0, 100, 9):
+        host.loop.move_to(float(second))
+        host.begin("busy", anew=True)
+    assert host.given_up == []
+
+
+def test_a_record_that_is_complete_is_not_waited_for(host: Host) -> None:
+    """Idle connections live for ever."""
+    host.begin("done")
+    host.deadlines.forget("done")  # type: ignore[arg-type]
+    host.loop.move_to(1000.0)
+    assert host.given_up == []
+
+
+def test_no_time_runs_while_we_do_not_read(host: Host) -> None:
+    """A full disk is not the client's fault."""
+    host.begin("patient")
+    host.deadlines.pause()
+    host.loop.move_to(1000.0)
+    assert host.given_up == []
+    host.deadlines.resume()
+    host.loop.move_to(1009.0)
+    assert host.given_up == []
+    host.loop.move_to(1010.0)
+    assert host.names() == ["patient"]
+
+
+def test_another_timeout_holds_at_once(host: Host) -> None:
+    """A reload need not wait for the deadlines of before."""
+    host.begin("slow")
+    host.deadlines.restart(2.0)
+    host.loop.move_to(2.0)
+    assert host.names() == ["slow"]
+
+
+def test_the_oldest_are_given_up_when_all_hold_too_much(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What many clients hold together is bounded, and the latest have the best prospects."""
+    monkeypatch.setattr(module, "HELD_BYTES", 100)
+    for name in ("first", "second", "third"):
+        host.begin(name, 40)
+    assert host.given_up == [("first", "no room for more half-received records")]
+    host.begin("third", 80)
+    assert host.names() == ["first", "second"]
+    host.begin("fourth", 20)
+    assert host.names() == ["first", "second"]
