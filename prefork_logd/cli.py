@@ -120,7 +120,7 @@ def start(flags: Flags) -> int:
 @verb
 def stop(flags: Flags) -> int:
     """Stop the daemon; return when it has written everything and gone."""
-    settings = flags.load()
+    settings = _lenient(flags)
     pid = _holder(settings)
     if pid is None:
         return _not_running(settings)

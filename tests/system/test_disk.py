@@ -125,7 +125,9 @@ def test_writer_that_starts_on_a_read_only_disk(disk: Disk, tmp_path: Path, make
 
 
 @pytest.mark.parametrize("fault", ["EROFS", "EIO", "EDQUOT"])
-def test_failing_writes_are_tried_again(fault: str, shim: dict[str, str], tmp_path: Path, make_collector: Maker) -> None:
+def test_failing_writes_are_tried_again(
+    fault: str, shim: dict[str, str], tmp_path: Path, make_collector: Maker
+) -> None:
     """Writes that fail are told once and tried until they work; nothing is lost, doubled or torn."""
     collector = make_collector("", "--workers", "2", env=shim).start()
     with Load(collector) as load:
@@ -271,6 +273,6 @@ def test_rejects_that_cannot_be_written_hold_up_nobody(disk: Disk, make_collecto
         assert collector.status()["rejected"] == 50
         disk.free()
         sock.sendall((300).to_bytes(4, "big") + b"?" * 300)
-        wait_for(lambda: collector.rejected(), "later ones are noted again")
+        wait_for(collector.rejected, "later ones are noted again")
     assert messages(collector.records(str(path))) == [f"good {number}" for number in range(50)]
     assert collector.stop() == 0

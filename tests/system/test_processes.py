@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import signal
@@ -149,7 +150,7 @@ def test_crash_looping_child_backs_off_and_others_serve(collector: Collector) ->
     lasted_s = time.monotonic() - began_s
     delays_s = [float(text) for text in re.findall(r"worker 1 starts again in ([\d.]+) s", collector.log)]
     assert [round(delay / 0.1) for delay in delays_s[:2]] == [1, 2]
-    for earlier_s, later_s in zip(delays_s[1:], delays_s[2:], strict=False):
+    for earlier_s, later_s in itertools.pairwise(delays_s):
         assert later_s > 1.5 * earlier_s
     assert collector.child("worker", 2) == other
     assert cpu_s(collector.process.pid) - before_s < 0.05 * lasted_s + 0.1

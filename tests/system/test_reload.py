@@ -180,7 +180,9 @@ def test_state_dir_cannot_change_live(make_collector: Maker, tmp_path: Path) -> 
 def test_writer_killed_while_lines_of_two_older_configurations_wait(make_collector: Maker, tmp_path: Path) -> None:
     """However many reloads come while an output cannot be written, no line is lost or led to another output."""
     with mounted(tmp_path / "disk", "size=64m") as disk:
-        toml = '[server]\nworkers = 2\n[[output]]\nname = "full"\npath = "{}"\n[[output]]\nname = "other"\npath = "{}"\n'
+        toml = (
+            '[server]\nworkers = 2\n[[output]]\nname = "full"\npath = "{}"\n[[output]]\nname = "other"\npath = "{}"\n'
+        )
         others = [tmp_path / f"other-{number}.jsonl" for number in range(4)]
         full = disk.path / "full.jsonl"
         collector = make_collector(toml.format(full, others[0])).start()
