@@ -166,6 +166,9 @@ class Torture:
 
     def _stop_a_while(self) -> None:
         pid = self._pid(self._random.choice(("worker", "writer")))
+        if not pid:
+            # kill(2): 0 would be this very process and its children.
+            return
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGSTOP)
             time.sleep(self._random.uniform(0.05, 0.3))
