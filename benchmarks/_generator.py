@@ -16,7 +16,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 _SEND_BYTES = 256 * 1024
 _TIMES = struct.Struct("=dd")
@@ -64,11 +64,18 @@ class Generator:
 
 
 @contextlib.contextmanager
-def generator(address: Address, shares: Sequence[memoryview], *, half_close: bool = False) -> Iterator[Generator]:
+def generator(
+    address: Address,
+    shares: Sequence[memoryview],
+    *,
+    half_close: bool = False,
+    greeting: Callable[[int], bytes] | None = None,
+) -> Iterator[Generator]:
     """Connect one connection per share in a process of its own, ready to `go`; end it with the block.
 
     Connections stay open to the end, as a service's would, unless `half_close`: then each is shut down after its last
-    byte and the time of the last byte is that of the last end-of-file from the server.
+    byte and the time of the last byte is that of the last end-of-file from the server. With a `greeting`, each
+    connection says it (for its index) and waits for an answer before the clock starts, and reads what it is told later.
     """
     commands_out, commands_in = os.pipe()
     answers_out, answers_in = os.pipe()
@@ -78,7 +85,7 @@ def generator(address: Address, shares: Sequence[memoryview], *, half_close: boo
         try:
             os.close(commands_in)
             os.close(answers_out)
-            _child(address, shares, commands_out, answers_in, half_close)
+            _child(address, shares, commands_out, answers_in, half_close, greeting)
             status = 0
         except BaseException:  # noqa: BLE001 - the child must end here, whatever happens
             traceback.print_exc()
@@ -99,13 +106,25 @@ def generator(address: Address, shares: Sequence[memoryview], *, half_close: boo
         os.waitpid(pid, 0)
 
 
-def _child(address: Address, shares: Sequence[memoryview], commands: int, answers: int, half_close: bool) -> None:
+def _child(
+    address: Address,
+    shares: Sequence[memoryview],
+    commands: int,
+    answers: int,
+    half_close: bool,
+    greeting: Callable[[int], bytes] | None,
+) -> None:
     connections = [connect(address) for _ in shares]
+    if greeting is not None:
+        for index, connection in enumerate(connections):
+            connection.sendall(greeting(index))
+        for connection in connections:
+            connection.recv(4096)
     os.write(answers, b"r")
     if os.read(commands, 1) != b"g":
         return
     begin = time.monotonic()
-    _send_all(connections, shares, half_close)
+    _send_all(connections, shares, half_close, listening=greeting is not None)
     if half_close:
         for connection in connections:
             connection.setblocking(True)
@@ -114,17 +133,23 @@ def _child(address: Address, shares: Sequence[memoryview], commands: int, answer
     os.read(commands, 1)
 
 
-def _send_all(connections: Sequence[socket.socket], shares: Sequence[memoryview], half_close: bool) -> None:
+def _send_all(
+    connections: Sequence[socket.socket], shares: Sequence[memoryview], half_close: bool, *, listening: bool
+) -> None:
     """Send every share; each connection in turn gets one big send per readiness, so none runs ahead of the others."""
     epoll = select.epoll(len(connections))
     left: dict[int, tuple[socket.socket, memoryview, int]] = {}
     for connection, share in zip(connections, shares, strict=True):
         connection.setblocking(False)
         left[connection.fileno()] = (connection, share, 0)
-        epoll.register(connection.fileno(), select.EPOLLOUT)
+        epoll.register(connection.fileno(), select.EPOLLOUT | (select.EPOLLIN if listening else 0))
     while left:
-        for fd, _events in epoll.poll():
+        for fd, events in epoll.poll():
             connection, share, sent = left[fd]
+            if events & select.EPOLLIN:
+                connection.recv(65_536)
+            if not events & select.EPOLLOUT:
+                continue
             try:
                 sent += connection.send(share[sent : sent + _SEND_BYTES])
             except BlockingIOError:

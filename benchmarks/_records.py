@@ -26,6 +26,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Wire = Literal["stdlib", "syslog"]
+_BATCH_RECORDS = 32
+"""In each BATCH of a session, as our handler makes them under load."""
+_HELLO = struct.Struct(">HBxIBBI16sQH")
+_BATCH = struct.Struct(">HBxIQI")
+_MAGIC = 0xF750
 
 NUMBER_WIDTH = 9
 MARK = b"`"
@@ -225,6 +230,26 @@ class Buffer:
         view = memoryview(self.data)
         cuts = [self.starts[records * index // connections] for index in range(connections + 1)]
         return [view[start:stop] for start, stop in itertools.pairwise(cuts)]
+
+
+def hello(connection: int) -> bytes:
+    """Return what the client of a session says first (docs/protocol.md)."""
+    return _HELLO.pack(_MAGIC, 1, 32, 1, 1, 0, b"bench".ljust(8) + struct.pack(">Q", connection), 1, 0)
+
+
+def as_sessions(buffer: Buffer, records: int, connections: int) -> list[memoryview]:
+    """Return the shares of `buffer.shares` as the batches of one session each: a frame is a batch's record as it is."""
+    buffer.grow(records)
+    view, shares = memoryview(buffer.data), []
+    for index in range(connections):
+        first, stop = records * index // connections, records * (index + 1) // connections
+        parts: list[bytes | memoryview] = []
+        for start in range(first, stop, _BATCH_RECORDS):
+            end = min(start + _BATCH_RECORDS, stop)
+            body = view[buffer.starts[start] : buffer.starts[end]]
+            parts += [_BATCH.pack(_MAGIC, 3, 12 + len(body), start - first + 1, end - start), body]
+        shares.append(memoryview(b"".join(parts)))
+    return shares
 
 
 def warm_up(address: tuple[str, int], wire: Wire, records: int) -> None:

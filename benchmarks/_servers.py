@@ -45,6 +45,8 @@ class Server:
     output: str
     """The file of records, in that directory."""
     check_line: Callable[[bytes, int], bool] | None = None
+    acknowledged: bool = False
+    """Whether the records come as batches of sessions, which it acknowledges, and not as frames."""
     raw: bool = False
     """Whether the output is what was received, byte by byte; connections then meet inside records."""
     flushes_late: bool = False
@@ -65,7 +67,9 @@ class Live:
     """Their size on the wire."""
 
 
-def prefork_logd(workers: str = "auto", durability: str = "synced", text: bool = False) -> Server:
+def prefork_logd(
+    workers: str = "auto", durability: str = "synced", *, text: bool = False, acknowledged: bool = False
+) -> Server:
     """Return the collector under test, with one output."""
 
     def configure(directory: Path, port: int) -> list[str]:
@@ -77,8 +81,10 @@ def prefork_logd(workers: str = "auto", durability: str = "synced", text: bool =
         return [sys.executable, "-m", "prefork_logd", "run", *flags]
 
     label = "prefork-logd" + ("" if workers == "auto" else f" ({workers} workers)") + (" text" if text else "")
-    what = f"decoded and rendered, {'text' if text else 'JSON'}, {durability}"
-    return Server(label, what, "stdlib", configure, "records.jsonl", None if text else is_stored_record)
+    label += f" acknowledged, {durability}" if acknowledged else ""
+    what = f"decoded and rendered, {'text' if text else 'JSON'}"
+    check_line = None if text else is_stored_record
+    return Server(label, what, "stdlib", configure, "records.jsonl", check_line, acknowledged)
 
 
 def cookbook() -> Server:

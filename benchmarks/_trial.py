@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import _limit
 from _generator import generator
 from _processes import cpu_s, machine_busy_s, memory_bytes, started, stop, tree
+from _records import Buffer, as_sessions, hello
 from _report import warm_memory
 from _servers import HOST, Live, Server, free_port, serving
 from _verify import Count, count, count_bytes, marks
@@ -19,7 +20,6 @@ from _verify import Count, count, count_bytes, marks
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from _records import Buffer
 
 _STEP_S = 0.002
 _MEMORY_EVERY_S = 0.1
@@ -94,7 +94,8 @@ class _Clocks(NamedTuple):
 
 def run(server: Server, buffer: Buffer, records: int, connections: int, scratch: Path | None = None) -> Trial:
     """Start the server, push the records through it, stop it and count what it stored."""
-    shares = buffer.shares(records, connections)
+    make = as_sessions if server.acknowledged else Buffer.shares
+    shares = make(buffer, records, connections)
     warm_memory(sum(share.nbytes for share in shares) * 5 // 4, scratch)
     with serving(server, scratch) as live:
         return push(live, shares, records)
@@ -103,7 +104,7 @@ def run(server: Server, buffer: Buffer, records: int, connections: int, scratch:
 def push(live: Live, shares: list[memoryview], records: int) -> Trial:
     """Push shares through a live server, stop it, and count what it stored."""
     root = live.running.pid
-    with generator(live.address, shares) as load:
+    with generator(live.address, shares, greeting=hello if live.server.acknowledged else None) as load:
         # Accepting is not part of what is timed.
         time.sleep(0.1 + len(shares) / 2000)
         before = _Clocks.read(root, load.pid)

@@ -53,6 +53,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def servers(options: argparse.Namespace) -> list[Server]:
     """Return the servers to compare, ours first."""
     ours = [_servers.prefork_logd(options.workers, options.durability)]
+    ours += [_servers.prefork_logd(options.workers, kind, acknowledged=True) for kind in ("synced", "written")]
     if options.text:
         ours.append(_servers.prefork_logd(options.workers, options.durability, text=True))
     chosen = ours + _servers.rivals()
@@ -62,8 +63,12 @@ def servers(options: argparse.Namespace) -> list[Server]:
 
 
 def _takes_part(server: Server, connections: int, short: bool) -> bool:
-    """Tell whether a server runs with so many connections: in short form the C rivals run only with the most."""
-    return not short or connections >= 100 or server.name.startswith(("prefork", "cookbook", "recv"))
+    """Tell whether a server runs with so many connections: in short form most run only with the most."""
+    return (
+        not short
+        or connections >= 100
+        or (server.name.startswith(("prefork", "cookbook", "recv")) and not server.acknowledged)
+    )
 
 
 class Bench:
@@ -139,6 +144,11 @@ def _targets(report: Report, found: Rounds, connections: int, name: str) -> None
         if against := ratios(found, name, "cookbook"):
             met = against.median >= 4
             report.targets.append(Target("against the cookbook, 100 connections", "4 times", against.text(".1f"), met))
+    for other in found:
+        if other.startswith(name) and "synced" in other and connections == 100 and (kept := ratios(found, other, name)):
+            report.targets.append(
+                Target("acknowledged and synced, of plain frames", "at least 0.9", kept.text(".2f"), kept.median >= 0.9)
+            )
     counts = [trial.count for trial in found[name]]
     whole = all(one.whole for one in counts)
     report.whole &= whole
