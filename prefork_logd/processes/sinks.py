@@ -97,6 +97,8 @@ class Sink:
         try:
             if not self.file.is_open:
                 self.file.open()
+            elif self._unsynced and not self.sync():
+                return False
             elif self.file.verify():
                 LOGGER.warning("output %s: %s was removed or renamed; made anew", self.settings.name, self.file.path)
         except OutputError:
@@ -265,6 +267,8 @@ class Sinks:
         """Reopen every output; return what is wrong."""
         problems = []
         for sink in self:
+            # What was appended and is not yet committed has to be synced where it is.
+            sink.sync()
             try:
                 sink.file.reopen()
             except OutputError as error:

@@ -47,6 +47,7 @@ LAST_TRY_S = 1.0
 """How long an output that cannot be written may take once all workers have ended."""
 ORPHAN_S = 1.8
 """How long a writer goes on without its master: a little longer than the workers do."""
+EXPIRE_EVERY_S = 3600.0
 OTHER_WRITER_S = 10.0
 """How long a writer that a dead master left behind may take to finish."""
 
@@ -81,6 +82,7 @@ class Writer:
         self._must_sync = False
         """Whether something was gathered that is to be acknowledged."""
         self._synced = configurations[-1].settings.server.durability == "synced"
+        self._retention_s = configurations[-1].settings.limits.session_retention_s
         self._told_errno: int | None = None
         self._gathered_bytes = 0
         self._oldest = 0
@@ -100,6 +102,8 @@ class Writer:
         self._counters[Field.PID] = os.getpid()
         problem = self._wait_for_other_writer() or self._recover()
         self._channel.send(control.Ready(problem))
+        if not problem:
+            self._expire_sessions()
         self.loop.run()
         self._sinks.close()
         if not problem:
@@ -134,13 +138,17 @@ class Writer:
             for configuration in self._configurations:
                 problems = self._sinks.configure(configuration)
             self._sinks.recover(self._journal.committed)
-            self._journal.sessions.expire(self._now_s(), self._configurations[-1].settings.limits.session_retention_s)
             batches = self._journal.committed.batches
             self._unattached = {life: number for life, number in batches.items() if life >> RUN_BITS == self._run}
             self._journal.begin(self._entry(self._unattached))
         except OutputError as error:
             return f"journal: {error}"
         return "; ".join(problems)
+
+    def _expire_sessions(self) -> None:
+        """Forget sessions that nobody has used for long, now and then."""
+        self._journal.sessions.expire(self._now_s(), self._retention_s)
+        self.loop.later(EXPIRE_EVERY_S, self._expire_sessions)
 
     # What the master says
 
@@ -153,6 +161,7 @@ class Writer:
                 configuration = control.Configuration.from_file(fds[0])
                 problems = self._sinks.configure(configuration)
                 self._synced = configuration.settings.server.durability == "synced"
+                self._retention_s = configuration.settings.limits.session_retention_s
                 self._channel.send(control.Configured(configuration.generation, tuple(problems)))
             case control.Reopen(number):
                 reopen_own()
