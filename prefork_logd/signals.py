@@ -29,6 +29,7 @@ TABLE: tuple[SignalUse, ...] = (
     SignalUse(signal.SIGINT, "", "As SIGTERM."),
     SignalUse(signal.SIGQUIT, "", "Fast stop: write what was read, read no more."),
     SignalUse(signal.SIGUSR1, "", "Reopen every output, nothing else."),
+    SignalUse(signal.SIGUSR2, "", "A word in the log: this version takes up new code only by a restart."),
     SignalUse(signal.SIGTTIN, "", "One worker more."),
     SignalUse(signal.SIGTTOU, "", "One worker fewer: it accepts no more and ends with its last connection."),
     SignalUse(signal.SIGCHLD, "", "A child has ended (sent by the kernel)."),
@@ -82,15 +83,5 @@ def reset() -> None:
 def in_child() -> None:
     """Leave every stop to the master: a terminal's Ctrl-C reaches the whole group, and the master drains in order."""
     reset()
-    for number in (
-        signal.SIGINT,
-        signal.SIGHUP,
-        signal.SIGQUIT,
-        signal.SIGTERM,
-        signal.SIGUSR1,
-        signal.SIGTTIN,
-        signal.SIGTTOU,
-    ):
-        signal.signal(number, signal.SIG_IGN)
-    for number in _IGNORED:
+    for number in (NUMBERS - {signal.SIGCHLD}) | _IGNORED:
         signal.signal(number, signal.SIG_IGN)

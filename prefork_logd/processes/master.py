@@ -111,6 +111,7 @@ class Master:
             signal.SIGINT: self._asked_to_stop,
             signal.SIGQUIT: lambda: self._stop(fast=True),
             signal.SIGUSR1: self._reopen,
+            signal.SIGUSR2: lambda: LOGGER.warning("SIGUSR2: new code is taken up by `prefork-logd restart` only"),
             signal.SIGTTIN: lambda: self._change_workers(1),
             signal.SIGTTOU: lambda: self._change_workers(-1),
         }
@@ -271,7 +272,8 @@ class Master:
         how = children.describe_end(wait_status)
         if wait_status and child.state in (State.RETIRING, State.STOPPING):
             LOGGER.error("%s (pid %d) %s while it was to end", child.name, child.pid, how)
-            self.exit_status = ExitStatus.FAILURE
+            if self._stopping:
+                self.exit_status = ExitStatus.FAILURE
         elif child.state not in (State.RETIRING, State.STOPPING):
             LOGGER.error("%s (pid %d) %s", child.name, child.pid, how)
         if self._ready is not None and not self._stopping:
