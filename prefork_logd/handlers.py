@@ -599,6 +599,8 @@ if _TCP_INFO is None and sys.platform.startswith("linux"):
     _TCP_INFO = 11  # linux/tcp.h; Python 2.7 names it on some builds only
 _TCP = socket.IPPROTO_TCP
 _ESTABLISHED = b"\x01"  # tcpi_state, the first byte of struct tcp_info
+_TCP_INFO_BYTES = 136  # as far as tcpi_bytes_received, which came with Linux 4.1
+_TCP_RECEIVED = slice(128, 136)
 _RECV_BYTES = 1 << 16
 
 
@@ -656,7 +658,11 @@ def _resolve(host, port):
 
 
 def _set_options(sock, family):
-    """Notice a peer that vanished without a word, and send small batches at once."""
+    """Notice a peer that vanished without a word.
+
+    TCP_NODELAY is left alone: records that follow each other closely share a segment, as those of the standard
+    library's handler do, and each acknowledgement lets the next segment go.
+    """
     if family == getattr(socket, "AF_UNIX", None):
         return
     options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
@@ -702,17 +708,16 @@ _MESSAGE_BYTES = 1 << 16
 _TICK_S = 0.05
 _BUSY_TICK_S = 0.005
 _LINGER_TICKS = 20
-_WAIT_BURST_S = 0.03
-_WAIT_SHARE = 0.015
-"""emit waits for a connection at most _WAIT_BURST_S at once, and _WAIT_SHARE of the time from there on: together less
-than 50 ms in any second."""
+_WAIT_BURST_S = 0.02
+_WAIT_LEAST_S = 0.005
+_WAIT_SHARE = 0.01
+"""emit waits for a connection at most _WAIT_BURST_S at once, and _WAIT_SHARE of the time from there on, in pieces of
+_WAIT_LEAST_S or more: together 30 ms in any second, which leaves as much for what it does."""
 _REFUSED_PAUSE_S = 5.0
 _SESSION_RETRY_S = 300.0
 _CLOSES_OF_PLAIN = 3
 _ADOPT_EVERY_S = 30.0
 _GAP_HELD_S = 1.0
-_READ_EVERY = 32
-"""Acknowledgements are read with every so many records; the helper reads those that are left."""
 _PATIENCE_S = 3.0
 _MAX_DEFERRED = 10000
 _POLICIES = ("block", "drop_old", "drop_new", "spool")
@@ -734,24 +739,6 @@ class _Gap(object):
 
     def __len__(self):
         return 0
-
-
-class _Entry(object):
-    """Holds a handler's lock, and marks the thread as being inside."""
-
-    __slots__ = ("_inside", "_lock")
-
-    def __init__(self, inside, lock):
-        self._inside = inside
-        self._lock = lock
-
-    def __enter__(self):
-        self._inside.add(get_ident())
-        self._lock.acquire()
-
-    def __exit__(self, *exc_info):
-        self._lock.release()
-        self._inside.discard(get_ident())
 
 
 class SocketHandler(logging.handlers.SocketHandler):
@@ -833,7 +820,7 @@ class SocketHandler(logging.handlers.SocketHandler):
         self._pid = os.getpid()
         self._session = os.urandom(16)
         self._next = 1
-        self._read_at = 0
+        self._received = b""
         self._unsent = collections.deque()  # (number, pickle or _Gap, created), numbers without holes
         self._unacked = collections.deque()  # the same, before those of _unsent
         self._held = 0
@@ -866,7 +853,7 @@ class SocketHandler(logging.handlers.SocketHandler):
         self._allowance = _WAIT_BURST_S
         self._allowance_at = _now()
         # Not the handler's own lock, which in Python 2 is written in Python, and may be interrupted half way.
-        self._mutex = threading.Lock()
+        self._mutex = threading.Lock() if _PY2 else threading.RLock()
         self._inside = set()
         self._deferred = collections.deque()
         self._helper = self._helper_stop = None
@@ -903,12 +890,17 @@ class SocketHandler(logging.handlers.SocketHandler):
         if me in inside:
             self._defer(record)
             return record
+        # As _within does, without the calls.
         try:
-            inside.add(me)
-            with self._mutex:
-                self.emit(record)
-        finally:
-            inside.discard(me)
+            try:
+                inside.add(me)
+                with self._mutex:
+                    self.emit(record)
+            finally:
+                inside.discard(me)
+        except BaseException:
+            self._unstick(me)
+            raise
         if self._deferred:
             self._take_deferred()
         return record
@@ -925,15 +917,21 @@ class SocketHandler(logging.handlers.SocketHandler):
                 data = make_pickle(record, self.formatter, self._max_record)
             else:
                 data = self.makePickle(record)[4:]
-            number = self._next
-            if self._direct and (number < self._read_at or self._read_in_time()):
+            if not _AT_FORK and self._pid != os.getpid():
+                # A value's __str__ has forked.
+                self._forked()
+            if self._direct:
+                number = self._next
                 size = len(data)
                 held = self._held + size + _OVERHEAD
-                if held <= self.limit_bytes and self._getsockopt(_TCP, _TCP_INFO, 1) == _ESTABLISHED:
+                info = self._getsockopt(_TCP, _TCP_INFO, _TCP_INFO_BYTES)
+                if held <= self.limit_bytes and (
+                    info[_TCP_RECEIVED] == self._received and info[:1] == _ESTABLISHED or self._read_first(info)
+                ):
                     message = _pack_one(_MAGIC, _BATCH, 0, size + _ONE_RECORD_EXTRA, number, 1, size) + data
                     self._unacked.append((number, data, record.created))
                     self._next = number + 1
-                    self._held = held
+                    self._held += size + _OVERHEAD
                     try:
                         sent = self._send(message, _NO_SIGNAL)
                     except EnvironmentError as error:
@@ -965,11 +963,7 @@ class SocketHandler(logging.handlers.SocketHandler):
 
     def send(self, s):
         """Send a frame, made by makePickle; keep it until it is acknowledged."""
-        if get_ident() in self._inside:
-            self._submit(s[4:], time.time())
-        else:
-            with self._entered():
-                self._submit(s[4:], time.time())
+        self._within(self._submit, s[4:], time.time())
 
     def makeSocket(self, timeout=1):
         """Return a connected socket; override it for another kind, such as TLS. Called in a thread, and may block."""
@@ -982,8 +976,7 @@ class SocketHandler(logging.handlers.SocketHandler):
 
     def createSocket(self):
         """Try to connect, without waiting."""
-        with self._entered():
-            self._pump()
+        self._within(self._pump)
 
     def handleError(self, record):
         """Report what went wrong here on stderr, as every handler does; with closeOnError, close the socket."""
@@ -996,14 +989,16 @@ class SocketHandler(logging.handlers.SocketHandler):
         """Return how many records were emitted, acknowledged, dropped and so on in this process."""
         if self._pid != os.getpid():
             self._forked()
-        with self._entered():
-            counts = dict(self._counts)
-            counts["emitted"] = self._next - 1
-            counts["held"] = counts["emitted"] - counts["acknowledged"] - counts["handed_over"] - counts["dropped"]
-            counts["held_bytes"] = self._held
-            counts["spool_bytes"] = self._spool.bytes if self._spool is not None else 0
-            counts["connected"] = self._state in (_READY, _PLAIN)
-            counts["plain"] = self._plain
+        return self._within(self._count)
+
+    def _count(self):
+        counts = dict(self._counts)
+        counts["emitted"] = self._next - 1
+        counts["held"] = counts["emitted"] - counts["acknowledged"] - counts["handed_over"] - counts["dropped"]
+        counts["held_bytes"] = self._held
+        counts["spool_bytes"] = self._spool.bytes if self._spool is not None else 0
+        counts["connected"] = self._state in (_READY, _PLAIN)
+        counts["plain"] = self._plain
         return counts
 
     def flush(self, timeout=None):
@@ -1028,17 +1023,11 @@ class SocketHandler(logging.handlers.SocketHandler):
         deadline, patience = started + timeout, min(timeout, _PATIENCE_S)
         acknowledged, progress_at = -1, started
         while True:
-            with self._entered():
-                self._hurry = True
-                try:
-                    self._pump()
-                finally:
-                    self._hurry = False
-                if self._nothing_left() and not self._deferred:
-                    self._flush_failed_at = None
-                    return True
-                sock, writable = self.sock, self._wants_to_write()
-                before, acknowledged = acknowledged, self._counts["acknowledged"] + self._counts["handed_over"]
+            done, gone, sock, writable = self._within(self._pump_hard)
+            if done:
+                self._flush_failed_at = None
+                return True
+            before, acknowledged = acknowledged, gone
             self._take_deferred()
             now = _now()
             if acknowledged != before:
@@ -1052,6 +1041,16 @@ class SocketHandler(logging.handlers.SocketHandler):
                 self._take_blocking_step()
             _wait(sock, writable, min(0.02, max(deadline - now, 0.001)))
 
+    def _pump_hard(self):
+        """As `_pump`, and hold nothing back; return (all is acknowledged, how many are, socket, waits to write)."""
+        self._hurry = True
+        try:
+            self._pump()
+        finally:
+            self._hurry = False
+        gone = self._counts["acknowledged"] + self._counts["handed_over"]
+        return self._nothing_left(), gone, self.sock, self._wants_to_write()
+
     def close(self):
         """Wait as `flush` does, say goodbye, and close. A record emitted later opens it again.
 
@@ -1060,8 +1059,7 @@ class SocketHandler(logging.handlers.SocketHandler):
         try:
             self.flush()
             self._stop_threads(0.2)
-            with self._entered():
-                self._close_now()
+            self._within(self._close_now)
         except Exception:  # noqa: BLE001 - at the end of the interpreter anything may be gone
             self._report_failure()
         finally:
@@ -1085,9 +1083,38 @@ class SocketHandler(logging.handlers.SocketHandler):
             self._begin()
             self._counts = counts
 
-    def _entered(self):
-        """Return a context that holds the lock, and has what this thread logs within it queued."""
-        return _Entry(self._inside, self._mutex)
+    def _within(self, function, *args):
+        """Call with the lock held; what this thread logs within is queued."""
+        me = get_ident()
+        inside = self._inside
+        if me in inside:
+            return function(*args)
+        try:
+            try:
+                inside.add(me)
+                with self._mutex:
+                    return function(*args)
+            finally:
+                inside.discard(me)
+        except BaseException:
+            self._unstick(me)
+            raise
+
+    def _unstick(self, me):
+        """Finish leaving: an exception out of a signal handler may have come in the middle of just that."""
+        self._inside.discard(me)
+        mutex = self._mutex
+        if not _PY2:
+            if mutex._is_owned():
+                mutex.release()
+            return
+        # Python 2's plain lock does not know its owner: one that nobody else gives back in time was ours.
+        deadline = _now() + self.block_timeout + 2.0
+        while not mutex.acquire(False):
+            if _now() >= deadline:
+                break
+            time.sleep(0.001)
+        mutex.release()
 
     # Records on their way in; the lock is held
 
@@ -1288,14 +1315,20 @@ class SocketHandler(logging.handlers.SocketHandler):
         me = get_ident()
         while self._deferred and me not in self._inside:
             try:
-                with self._entered():
-                    try:
-                        data, created = self._deferred.popleft()
-                    except IndexError:
-                        return
-                    self._submit(data, created)
+                self._within(self._take_one_deferred)
             except Exception:  # noqa: BLE001 - as in emit
                 self._report_failure()
+
+    def _take_one_deferred(self):
+        try:
+            data, created = self._deferred.popleft()
+        except IndexError:
+            return
+        try:
+            self._submit(data, created)
+        except BaseException:
+            self._recover()
+            raise
 
     # The connection, a step at a time and never waiting; the lock is held
 
@@ -1325,12 +1358,10 @@ class SocketHandler(logging.handlers.SocketHandler):
 
     def _pump_and_wait(self):
         """As `_pump`, and wait a little for the collector's first answers, as far as the allowance goes."""
-        self._pump()
+        if not (self._state in (_CONNECTING, _GREETING) and self._helper is not None and self._waited_enough()):
+            self._pump()
         while self._state in (_CONNECTING, _GREETING) or (self._state == _IDLE and self._blocking_step is not None):
-            now = _now()
-            self._allowance = min(_WAIT_BURST_S, self._allowance + (now - self._allowance_at) * _WAIT_SHARE)
-            self._allowance_at = now
-            if self._allowance < 0.001:
+            if self._waited_enough():
                 return
             started, asked = time.time(), self._allowance
             if self._state == _IDLE:
@@ -1345,6 +1376,13 @@ class SocketHandler(logging.handlers.SocketHandler):
             if not in_time:
                 return
             self._pump()
+
+    def _waited_enough(self):
+        """Return whether it is left to the helper to look for an answer."""
+        now = _now()
+        self._allowance = min(_WAIT_BURST_S, self._allowance + (now - self._allowance_at) * _WAIT_SHARE)
+        self._allowance_at = now
+        return self._allowance < _WAIT_LEAST_S
 
     def _connect(self):
         """Begin to connect; return whether something began."""
@@ -1426,6 +1464,7 @@ class SocketHandler(logging.handlers.SocketHandler):
         plain_socket = type(sock).__name__ in ("socket", "_socketobject")
         self._send_flags = _NO_SIGNAL if plain_socket else 0
         self._send = sock.send
+        self._received = b""
         self._getsockopt = None
         if plain_socket and _TCP_INFO is not None and family in (socket.AF_INET, socket.AF_INET6):
             self._getsockopt = sock.getsockopt
@@ -1468,31 +1507,30 @@ class SocketHandler(logging.handlers.SocketHandler):
         self._retry_at = 0.0
         self._say_once("plain", "%s; records go there as plain SocketHandler frames, unacknowledged" % why)
 
-    def _read_in_time(self):
-        """Read acknowledgements before the next record; return whether it can still go directly."""
-        self._read()
-        self._read_at = self._next + _READ_EVERY
+    def _read_first(self, info):
+        """Read what has come before the next record; return whether that can still go directly.
+
+        Nothing is left unread for long, because a process that dies with something unread resets its connection,
+        and then the kernel forgets what it has not sent yet.
+        """
+        if info[:1] == _ESTABLISHED:
+            self._received = info[_TCP_RECEIVED]
+            self._read()
+        else:
+            self._read_last_words()
         return self._direct
 
     def _looks_alive(self):
         """Look at the connection before writing, and return whether it is good for records."""
-        if self._next >= self._read_at:
-            self._read_in_time()
-        elif self._getsockopt is not None:
-            try:
-                if self._getsockopt(_TCP, _TCP_INFO, 1) != _ESTABLISHED:
-                    self._read_last_words()
-            except EnvironmentError:
-                self._getsockopt = None
-        else:
-            try:
-                if not self.sock.recv(1, socket.MSG_PEEK):
-                    self._read()
-            except EnvironmentError as error:
-                if not _would_block(error):
-                    self._read()
-            except ValueError:  # there is no peeking into TLS
+        if self._getsockopt is not None:
+            info = self._getsockopt(_TCP, _TCP_INFO, _TCP_INFO_BYTES)
+            if info[:1] != _ESTABLISHED:
+                self._read_last_words()
+            elif info[_TCP_RECEIVED] != self._received:
+                self._received = info[_TCP_RECEIVED]
                 self._read()
+        else:
+            self._read()
         return self._state == _READY
 
     def _read(self):
@@ -1763,37 +1801,35 @@ class SocketHandler(logging.handlers.SocketHandler):
                     self._take_blocking_step()
                 if self._deferred:
                     self._take_deferred()
-                tick, idle = self._tick(stop)
+                tick, idle = self._within(self._tick, stop)
             except Exception:  # noqa: BLE001 - a thread of ours ends only when it is told to
                 self._report_failure()
                 tick, idle = 1.0, False
             idle_ticks = idle_ticks + 1 if idle else 0
-            if idle_ticks > _LINGER_TICKS and self._leave(stop):
+            if idle_ticks > _LINGER_TICKS and self._within(self._leave, stop):
                 return
             _sleep(stop, tick)
 
     def _tick(self, stop):
-        with self._entered():
-            if stop.is_set() or self._helper_stop is not stop:
-                return 0.0, False
-            self._pump()
-            if self._spool is not None and _now() >= self._adopt_at:
-                self._adopt_soon()
-            if self._nothing_left():
-                return _TICK_S, True
-            busy = self._wants_to_write() or self._state == _GREETING or self._blocking_step is not None
-            return (_BUSY_TICK_S if busy else _TICK_S), False
+        if stop.is_set() or self._helper_stop is not stop:
+            return 0.0, False
+        self._pump()
+        if self._spool is not None and _now() >= self._adopt_at:
+            self._adopt_soon()
+        if self._nothing_left():
+            return _TICK_S, True
+        busy = self._wants_to_write() or self._state == _GREETING or self._blocking_step is not None
+        return (_BUSY_TICK_S if busy else _TICK_S), False
 
     def _leave(self, stop):
-        """End the helper's work, if there is still nothing to do."""
-        with self._entered():
-            if not self._nothing_left():
-                return False
-            if self._helper_stop is stop:
-                self._helper = None
-                if self._spool is not None:
-                    self._spool.remove()
-            return True
+        """End the helper's work, if there is still nothing to do; return whether it ended."""
+        if not self._nothing_left():
+            return False
+        if self._helper_stop is stop:
+            self._helper = None
+            if self._spool is not None:
+                self._spool.remove()
+        return True
 
     def _stop_threads(self, timeout):
         """Tell the threads to end, and wait for that a little."""
@@ -1804,7 +1840,10 @@ class SocketHandler(logging.handlers.SocketHandler):
         self._helper = self._adopter = None
         for thread in threads:
             if thread is not None and thread is not threading.current_thread():
-                thread.join(timeout)
+                try:
+                    thread.join(timeout)
+                except RuntimeError:  # just being started
+                    pass
 
     # Spools of the dead
 
@@ -1847,6 +1886,9 @@ class SocketHandler(logging.handlers.SocketHandler):
             if not left:
                 return
             _sleep(stop, 1.0)
+
+    def _count_adopted(self, count):
+        self._counts["adopted"] += count
 
     # Fork
 
@@ -1950,8 +1992,7 @@ class _Delivery(object):
         if not self._wait(lambda: self._committed >= last):
             return False
         self._sock.sendall(self._protocol.bye())
-        with self._handler._entered():
-            self._handler._counts["adopted"] += count
+        self._handler._within(self._handler._count_adopted, count)
         return True
 
     def _wait(self, reached, patience=10.0):

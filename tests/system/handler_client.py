@@ -5,6 +5,7 @@ Speaks Python 2.7 as well as 3.13, imports nothing of the collector, and prints 
 
 from __future__ import division, print_function
 
+import itertools
 import json
 import logging
 import logging.config
@@ -49,12 +50,12 @@ def until(condition, seconds=20.0):
 
 
 @scenario
-def some(host, port, count=100, **arguments):
+def some(host, port, count=100, wait=10, **arguments):
     """Emit, flush, and end as services do."""
     handler = attach(host, port, **arguments)
     for number in range(count):
         LOG.info("record %d", number)
-    say(flushed=handler.flush(10), counters=handler.counters(), own_modules=own_modules())
+    say(flushed=handler.flush(wait), counters=handler.counters(), own_modules=own_modules())
 
 
 def own_modules():
@@ -244,6 +245,7 @@ def signals(host, port, count=3000, **arguments):
     """Log from a signal handler that interrupts emit, as often as can be."""
     handler = attach(host, port, **arguments)
     counts = {"interrupted": 0, "within": 0}
+    signalled = itertools.count()
 
     def interrupt(number, frame):
         while frame is not None:
@@ -251,8 +253,10 @@ def signals(host, port, count=3000, **arguments):
                 counts["within"] += 1
                 break
             frame = frame.f_back
-        LOG.info("signal %d", counts["interrupted"])
-        counts["interrupted"] += 1
+        # Counted in one step: another signal may interrupt this function.
+        number_of_signal = next(signalled)
+        LOG.info("signal %d", number_of_signal)
+        counts["interrupted"] = max(counts["interrupted"], number_of_signal + 1)
 
     signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
@@ -376,6 +380,49 @@ def queued(host, port, **arguments):
         LOG.exception("failed", stack_info=True)
     listener.stop()
     say(flushed=handler.flush(10))
+
+
+@scenario
+def greenlets(host, port, count=50, **arguments):
+    """Log from greenlets, everything patched."""
+    import gevent.monkey
+
+    gevent.monkey.patch_all()
+    import gevent
+
+    handler = attach(host, port, **arguments)
+
+    def run(index):
+        for number in range(count):
+            LOG.info("greenlet %d record %d", index, number)
+            gevent.sleep(0)
+
+    gevent.joinall([gevent.spawn(run, index) for index in range(20)])
+    say(flushed=handler.flush(10), counters=handler.counters())
+
+
+@scenario
+def looped(host, port, count=200, **arguments):
+    """Log from asyncio's event loop, and tell the longest that it stood still."""
+    import asyncio
+
+    handler = attach(host, port, **arguments)
+    longest = [0.0]
+
+    def log(number):
+        started = time.time()
+        LOG.info("record %d", number)
+        longest[0] = max(longest[0], time.time() - started)
+        if number + 1 < count:
+            loop.call_later(0.001, log, number + 1)
+        else:
+            loop.stop()
+
+    loop = asyncio.new_event_loop()
+    loop.call_soon(log, 0)
+    loop.run_forever()
+    loop.close()
+    say(longest=longest[0], flushed=handler.flush(0.1))
 
 
 @scenario

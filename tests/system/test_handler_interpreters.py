@@ -30,9 +30,17 @@ KEY = b"sixteen bytes or more"
 class Service:
     """The client script, running."""
 
-    def __init__(self, version: str, scenario: str, where: FakeCollector | tuple[str, int | str], **arguments: Any):
+    def __init__(
+        self,
+        version: str,
+        scenario: str,
+        where: FakeCollector | tuple[str, int | str],
+        *,
+        warnings: str = "error",
+        **arguments: Any,
+    ) -> None:
         host, port = ("127.0.0.1", where.port) if isinstance(where, FakeCollector) else where
-        command = [interpreters.require(version), "-W", "error", str(CLIENT), scenario, host, str(port)]
+        command = [interpreters.require(version), "-W", warnings, str(CLIENT), scenario, host, str(port)]
         self.process = subprocess.Popen(
             [*command, json.dumps(arguments)],
             stdin=subprocess.PIPE,
@@ -236,13 +244,17 @@ def test_logging_from_a_signal_handler_that_interrupts_emit(version, collector):
     assert found["counts"]["within"] > 0
     assert found["flushed"]
     expected = numbered(found["number"]) + [f"signal {n}" for n in range(found["counts"]["interrupted"])]
-    assert sorted(messages(collector)) == sorted(expected)
+    got = messages(collector)
+    assert len(got) == len(set(got))
+    assert set(expected) - set(got) == set()
+    assert set(got) == set(expected)
     assert_whole(collector)
 
 
 @pytest.mark.parametrize("version", ENDS)
 def test_an_exception_out_of_a_signal_handler_leaves_the_queue_whole(version, collector):
-    found = run(version, "interrupts", collector)
+    # An interrupted close leaves a socket to the garbage collector, which says so.
+    found = Service(version, "interrupts", collector, warnings="ignore").end()
     assert found["raised"] > 0
     assert found["flushed"]
     got = messages(collector)
@@ -255,8 +267,8 @@ def test_an_exception_out_of_a_signal_handler_leaves_the_queue_whole(version, co
 @pytest.mark.parametrize("behaviour", [Behaviour(reads=False), Behaviour(acks=False), Behaviour(greets=False)])
 def test_a_collector_that_hangs_never_makes_emit_slow(version, behaviour):
     with FakeCollector(behaviour=behaviour) as collector:
-        found = run_saying(version, "timed", collector, close_timeout=0.2, fallback=False)
-        assert found["total"] / found["elapsed"] < 0.1
+        found = run_saying(version, "timed", collector, pause=0.01, close_timeout=0.2, fallback=False)
+        assert found["total"] / found["elapsed"] < 0.05
         assert found["longest"] < 0.06
         assert found["close"] < 1.0
 
@@ -270,16 +282,39 @@ def test_a_host_that_does_not_answer_costs_emit_less_than_50_ms_a_second(version
             sock.setblocking(False)
             sock.connect_ex(listener.getsockname())
         found = run_saying(
-            version, "timed", ("127.0.0.1", listener.getsockname()[1]), close_timeout=0.2, connect_timeout=0.5
+            version, "timed", ("127.0.0.1", listener.getsockname()[1]), pause=0.01, close_timeout=0.2, connect_timeout=0.5
         )
-        # What emit costs by itself is counted too: about 20 us a record.
-        assert found["total"] / found["elapsed"] < 0.05 + 0.05
+        assert found["total"] / found["elapsed"] < 0.05
         assert found["longest"] < 0.06
 
 
 def run_saying(version: str, scenario: str, where: Any, **arguments: Any) -> Any:
     """Run a client that is left with records, and says so."""
     return Service(version, scenario, where, **arguments).end(stderr="did not acknowledge")
+
+
+@pytest.mark.parametrize("behaviour", [Behaviour(), Behaviour(reads=False)])
+def test_an_event_loop_never_stands_still_for_long(behaviour):
+    with FakeCollector(behaviour=behaviour) as collector:
+        service = Service("3.13", "looped", collector, close_timeout=0.1)
+        found = service.end(stderr="" if behaviour.reads else "did not acknowledge")
+        assert found["longest"] < 0.06
+        assert not behaviour.reads or messages(collector) == numbered(200)
+
+
+def test_greenlets_of_a_patched_gevent(collector):
+    version = next((v for v in interpreters.found() if has_gevent(interpreters.require(v))), None)
+    if version is None:
+        pytest.skip("no interpreter has gevent")
+    # gevent itself warns under some versions of Python.
+    found = Service(version, "greenlets", collector, warnings="ignore").end()
+    assert found["flushed"]
+    assert sorted(messages(collector)) == sorted(f"greenlet {i} record {n}" for i in range(20) for n in range(50))
+    assert_whole(collector)
+
+
+def has_gevent(python: str) -> bool:
+    return subprocess.run([python, "-c", "import gevent"], capture_output=True, check=False).returncode == 0
 
 
 @pytest.mark.parametrize("version", ENDS)
@@ -300,7 +335,7 @@ def test_authentication_lets_the_right_key_in_and_no_other(version):
             ({"key": KEY.decode(), "key_id": "other"}, "refused (error 2)"),
             ({}, "(error 6)"),
         ):
-            found = Service(version, "some", collector, count=5, close_timeout=0.1, **arguments)
+            found = Service(version, "some", collector, count=5, close_timeout=0.1, wait=0.3, **arguments)
             assert not found.end(stderr=said)["flushed"]
         assert len(collector.records) == 100
 
@@ -308,7 +343,8 @@ def test_authentication_lets_the_right_key_in_and_no_other(version):
 @pytest.mark.parametrize("version", LATEST)
 def test_a_collector_that_cannot_prove_itself_gets_nothing(version):
     with FakeCollector(behaviour=Behaviour(keys={b"web": KEY}, false_proof=True)) as collector:
-        found = Service(version, "some", collector, count=5, key=KEY.decode(), key_id="web", close_timeout=0.1)
+        arguments = {"key": KEY.decode(), "key_id": "web", "close_timeout": 0.1, "wait": 0.3}
+        found = Service(version, "some", collector, count=5, **arguments)
         assert not found.end(stderr="does not know the key")["flushed"]
         assert not collector.records
 
