@@ -94,6 +94,8 @@ def _live(
         setproctitle(f"prefork-logd: {name}")
         log.set_up(name)
         status = run()
+    except MemoryError:
+        LOGGER.critical("out of memory")
     except BaseException as error:  # noqa: BLE001 - whatever it is, it must not unwind into the parent's frames
         LOGGER.critical("%s", log.describe_bug(error))
     finally:

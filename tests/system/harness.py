@@ -192,8 +192,18 @@ class Collector:
         wait_for(lambda: not list(self.survivors()), f"every process gone, but {list(self.survivors())} live", 10)
 
     def survivors(self) -> Iterator[int]:
-        """Yield the pids of its processes that still live."""
-        yield from (pid for pid in self._seen if _is_ours(pid))
+        """Yield the pids of its processes that still live: those seen, and whoever else is in its session."""
+        session = self.process.pid if self.process is not None else 0
+        for entry in Path("/proc").glob("[0-9]*"):
+            if _is_ours(int(entry.name)) and (int(entry.name) in self._seen or _session(entry) == session):
+                yield int(entry.name)
+
+
+def _session(entry: Path) -> int:
+    try:
+        return int((entry / "stat").read_text().rpartition(")")[2].split()[3])
+    except OSError:
+        return -1
 
 
 def _is_ours(pid: int) -> bool:

@@ -122,7 +122,9 @@ class Load:
         assert not self.broken.keys() - lossy, f"connections broke: {self.broken}"
         whole = {client: sent for client, sent in self.sent.items() if client not in lossy}
         goal = sum(whole.values())
-        wait_for(lambda: count_lines(paths) >= goal, f"{goal} lines stored")
+        wait_for(lambda: _count(paths, whole) >= goal, f"{goal} records of clients {[*whole]} stored")
+        if lossy:
+            wait_for(lambda: _is_whole(paths), "no line is torn", 2)
         found = stored(paths)
         for client, sent in whole.items():
             numbers = sorted(found.get(client, []))
@@ -133,6 +135,22 @@ class Load:
         for client in lossy:
             numbers = found.get(client, [])
             assert len(numbers) == len(set(numbers)), f"client {client}: some doubled"
+
+
+def _count(paths: Iterable[Path], clients: Iterable[int]) -> int:
+    """Return how many records of some clients files hold."""
+    wanted = {b"%02d" % client for client in clients}
+    found = (match[0] for path in paths if path.exists() for match in _TEXT_NUMBER.findall(path.read_bytes()))
+    return sum(client in wanted for client in found)
+
+
+def _is_whole(paths: Iterable[Path]) -> bool:
+    """Tell whether files hold whole lines only; while one is being written, its last line may not be."""
+    try:
+        stored(paths)
+    except AssertionError:
+        return False
+    return True
 
 
 def count_lines(paths: Iterable[Path]) -> int:

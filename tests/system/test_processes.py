@@ -281,6 +281,7 @@ def test_worker_at_its_address_space_limit_is_replaced(make_collector: Maker) ->
     with collector.connect() as sock, contextlib.suppress(OSError):
         sock.sendall((60 << 20).to_bytes(4, "big") + b"\x80\x02" + b"\x00" * (48 << 20))
         wait_for(lambda: collector.child("worker", 1) != victim, "another worker 1")
+    assert "CRITICAL worker 1: out of memory" in collector.log
     with collector.connect() as sock:
         sock.sendall(frames(["still here"]))
         collector.wait_for_records(1)
