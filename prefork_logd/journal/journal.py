@@ -43,7 +43,10 @@ class Journal:
         """What was found wrong, for the log."""
         self._directory = directory
         self._segment: SegmentWriter | None = None
+        self._is_spent = False
+        """Whether the current file has failed to take a commit: it takes no other, for it cannot be relied on."""
         self._full_at = 0
+        is_new = not directory.exists()
         try:
             directory.mkdir(mode=0o700, exist_ok=True)
             found = ((_NAME.fullmatch(path.name), path) for path in directory.iterdir())
@@ -52,27 +55,40 @@ class Journal:
         except OSError as error:
             raise OutputError(str(directory), "read", error) from error
         self._sequence = max(self._paths, default=0)
+        if self.committed is NOTHING and not is_new:
+            what = "nothing is known of what was committed; outputs stay as they are, and sessions begin anew"
+            self.problems.append(f"{directory}: {what}")
 
     def _recover(self) -> None:
         """Take the newest file that begins well, as far as it is intact."""
         for number in sorted(self._paths, reverse=True):
             path = self._paths[number]
-            segment = read_segment(path)
+            segment = read_segment(path, number)
             if segment.problem:
-                self.problems.append(f"{path}: {segment.problem}; what is before it counts")
-            if segment.sequence == number and segment.bodies:
+                self.problems.append(f"{path}: {segment.problem}; what is intact counts")
+            if segment.bodies:
                 for body in segment.bodies:
-                    self.committed, sessions = commits.decode(body)
-                    self.sessions.apply(sessions)
+                    self._apply(path, body)
                 return
             self.problems.append(f"{path}: passed over, for it was never finished; the one before it counts")
+
+    def _apply(self, path: Path, body: bytes) -> None:
+        try:
+            committed, sessions = commits.decode(body)
+            self.sessions.apply(sessions)
+        except ValueError as error:
+            self.problems.append(f"{path}: an entry is passed over: {error}")
+        else:
+            self.committed = committed
 
     def begin(self, committed: Committed) -> None:
         """Begin a file of its own with everything, and remove those before it. Raises OutputError."""
         number = self._sequence + 1
         path = self._directory / f"commits-{number:016x}.journal"
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(str(path), "remove", error) from error
         snapshot = commits.encode(committed) + self.sessions.snapshot()
         full_at = len(snapshot) + max(len(snapshot), GROWTH_BYTES)
         segment = SegmentWriter(path, number, full_at)
@@ -82,17 +98,23 @@ class Journal:
             self._sync_directory()
         except OutputError:
             segment.close()
-            path.unlink()
+            # It is whole, perhaps, and then as good as what it was made from; the next one will have its name.
+            with contextlib.suppress(OSError):
+                path.unlink()
             raise
         if self._segment is not None:
             self._segment.close()
         self._segment, self._sequence = segment, number
-        self._full_at = full_at
+        self._is_spent, self._full_at = False, full_at
         self.committed = committed
         self.sessions.settle()
-        for old in self._paths.values():
-            old.unlink(missing_ok=True)
-        self._paths = {number: path}
+        self._paths[number] = path
+        for number_before, old in list(self._paths.items()):
+            if number_before < number:
+                # One that cannot be removed counts no more; the next time will do.
+                with contextlib.suppress(OSError):
+                    old.unlink(missing_ok=True)
+                    del self._paths[number_before]
 
     def announce(self, committed: Committed) -> None:
         """Make the files of a commit known, and nothing else of it: lines are about to be appended to them.
@@ -108,7 +130,7 @@ class Journal:
 
         Raises OutputError: then neither holds, and the same commit may be tried again.
         """
-        if self._segment is None or self._segment.position >= self._full_at:
+        if self._segment is None or self._is_spent or self._segment.position >= self._full_at:
             self.begin(committed)
             return
         start = self._segment.position
@@ -118,7 +140,9 @@ class Journal:
                 self._segment.sync()
         except OutputError:
             # After a failed sync nothing in this file can be relied on (the kernel forgets pages it could not write).
+            # What is announced until there is a new one takes the place of this commit.
             self._segment.position = start
+            self._is_spent = True
             self.begin(committed)
             return
         self.committed = committed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from typing import TYPE_CHECKING
@@ -136,6 +137,52 @@ def test_after_a_failed_sync_a_new_file_is_begun(tmp_path: Path, monkeypatch: py
     journal.close()
 
 
+def test_a_file_that_failed_takes_no_commit_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While no new one can be begun, nothing is committed: the next sync of the old one would find nothing wrong."""
+    journal = begun(tmp_path)
+    commit(journal, 10, 4)
+    journal.sessions.commit(SESSION, 1, 8, 0)
+    monkeypatch.setattr(os, "fdatasync", _refuse(errno.EIO))
+    with pytest.raises(OutputError, match="Input/output error"):
+        journal.commit(Committed(9, {(1, 2): 20}, {}), sync=True)
+    monkeypatch.undo()
+    monkeypatch.setattr(os, "posix_fallocate", _refuse(errno.ENOSPC))
+    with pytest.raises(OutputError, match="No space left"):
+        journal.commit(Committed(9, {(1, 2): 20}, {}), sync=True)
+    # What is announced meanwhile must not stand beside the sessions of the commit that failed.
+    journal.announce(Committed(9, {(1, 2): 10, (1, 3): 0}, {}))
+    again = Journal(tmp_path)
+    assert again.committed.files == {(1, 2): 10, (1, 3): 0}
+    assert number_of(again) == 4
+    journal.close()
+
+
+def test_a_file_that_cannot_be_removed_holds_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts no more, for there is a newer one; it goes when it can."""
+    from pathlib import Path
+
+    monkeypatch.setattr(module, "GROWTH_BYTES", 1000)
+    journal = begun(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", _refuse_path)
+        for number in range(1, 50):
+            with contextlib.suppress(OutputError):
+                commit(journal, number, number)
+    assert len(list(tmp_path.iterdir())) > 1
+    assert number_of(Journal(tmp_path)) == 49
+    begun(tmp_path).close()
+    assert len(list(tmp_path.iterdir())) == 1
+    journal.close()
+
+
+def test_a_lost_journal_is_told(tmp_path: Path) -> None:
+    """A directory without one is no first start."""
+    begun(tmp_path / "journal").close()
+    for path in (tmp_path / "journal").iterdir():
+        path.unlink()
+    assert any("begin anew" in problem for problem in Journal(tmp_path / "journal").problems)
+
+
 def test_many_sessions_are_recovered_quickly(tmp_path: Path) -> None:
     """A start stays short with a hundred thousand of them."""
     import time
@@ -157,3 +204,8 @@ def _refuse(number: int):
         raise OSError(number, os.strerror(number))
 
     return refuse
+
+
+def _refuse_path(self: Path, *, missing_ok: bool = False) -> None:
+    if self.exists() or not missing_ok:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
