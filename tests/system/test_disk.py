@@ -54,6 +54,7 @@ def is_waiting(collector: Collector, output: str = "records") -> bool:
     return any(entry["failing"] for entry in collector.status()["outputs"] if entry["name"] == output)
 
 
+@pytest.mark.slow
 def test_full_disk_holds_clients_and_resumes_alone(disk: Disk, make_collector: Maker) -> None:
     """While the disk is full clients wait, memory stays bounded and nothing spins; then all goes on by itself."""
     path = disk.path / "all.jsonl"
