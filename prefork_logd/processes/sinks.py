@@ -42,6 +42,8 @@ class Sink:
         self._nbytes = 0
         self._unsynced: list[memoryview] = []
         """What was appended since the last commit: if the disk refuses to keep it, it goes to another file."""
+        self._given_up: tuple[tuple[int, int] | None, int] | None = None
+        """The file that could not be synced, and how much of it is committed, until there is another one."""
         self.settings = settings
         self.rotation = Rotation(settings, self.file)
 
@@ -95,7 +97,9 @@ class Sink:
             return False
         before = self.file.generation
         try:
-            if not self.file.is_open:
+            if self._given_up is not None:
+                self._put_aside()
+            elif not self.file.is_open:
                 self.file.open()
             elif self._unsynced and not self.sync():
                 return False
@@ -106,7 +110,7 @@ class Sink:
         return self.file.generation > before
 
     def _try_append(self) -> bool:
-        if not self.file.is_open:
+        if not self.file.is_open or self._given_up is not None:
             return False
         try:
             self.file.append(self._chunks, self._nbytes)
@@ -126,30 +130,50 @@ class Sink:
             self.file.sync()
         except OutputError as error:
             LOGGER.error("output %s: %s%s", self.settings.name, error, WAITING)
+            nbytes = sum(map(len, self._unsynced))
+            self._chunks = self._unsynced + self._chunks
+            self._nbytes += nbytes
+            self._unsynced = []
+            self._counters[OutputField.BYTES] -= nbytes
+            self._given_up = (self.file.identity, self.file.length - nbytes)
             self._put_aside()
             return False
         return True
 
-    def _put_aside(self) -> None:
-        """Give up a file that could not be synced, but for what is committed of it."""
-        nbytes = sum(map(len, self._unsynced))
+    def _put_aside(self) -> bool:
+        """Go on in a new file if the last one could not be synced; return whether nothing stands in the way.
+
+        Of the old one stays what is committed. Each step that was done is passed over when the whole is tried again.
+        """
+        if self._given_up is None:
+            return True
+        identity, committed_length = self._given_up
         path = os.path.realpath(self.file.path)
         aside = f"{path}.failed-{time.time_ns()}"
         try:
-            if self.file.identity is not None:
-                self.file.cut_back(self.file.length - nbytes, self.file.identity)
-            Path(path).rename(aside)
+            if self.file.identity is not None and self.file.identity == identity:
+                self.file.cut_back(committed_length, identity)
+                if _identity_of(path) == identity:
+                    Path(path).rename(aside)
+                    LOGGER.warning("output %s: begins a new file; %s has what is committed", self.settings.name, aside)
+                self.file.reopen()
+        except (OSError, OutputError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            LOGGER.error("output %s: cannot begin a new file: %s", self.settings.name, reason)
+            return False
+        self._given_up = None
+        return True
+
+    def reopen(self) -> str:
+        """Reopen the file, but sync what is not committed yet where it is; return what is wrong."""
+        self.sync()
+        if not self._put_aside():
+            return f"output {self.settings.name}: cannot begin a new file"
+        try:
             self.file.reopen()
-        except OSError as error:
-            LOGGER.error("output %s: cannot begin a new file: %s", self.settings.name, error.strerror)
-            return
         except OutputError as error:
-            LOGGER.error("output %s: cannot begin a new file: %s", self.settings.name, error)
-            return
-        LOGGER.warning("output %s: begins a new file; %s is what the old one kept", self.settings.name, aside)
-        self._chunks = self._unsynced + self._chunks
-        self._nbytes += nbytes
-        self._unsynced = []
+            return f"output {self.settings.name}: {error}"
+        return ""
 
     def committed(self) -> None:
         """Let go of what is committed."""
@@ -197,6 +221,10 @@ class Sinks:
         """Return the sink at a place. Raises KeyError if there is none."""
         sink = self._current.get(place)
         return sink if sink is not None else self._leaving[place][1]
+
+    def has(self, place: int) -> bool:
+        """Tell whether there is a sink at a place."""
+        return place in self._current or place in self._leaving
 
     def configure(self, configuration: Configuration) -> list[str]:
         """Take up the outputs of a configuration, keeping open what stays; return what is wrong."""
@@ -265,15 +293,7 @@ class Sinks:
 
     def reopen(self) -> list[str]:
         """Reopen every output; return what is wrong."""
-        problems = []
-        for sink in self:
-            # What was appended and is not yet committed has to be synced where it is.
-            sink.sync()
-            try:
-                sink.file.reopen()
-            except OutputError as error:
-                problems.append(f"output {sink.settings.name}: {error}")
-        return problems
+        return [problem for problem in [sink.reopen() for sink in self] if problem]
 
     def find(self) -> None:
         """See that each output that lines are gathered for has its file where its path leads."""
@@ -336,6 +356,15 @@ def _cut_renamed(entry: os.DirEntry[str], lengths: dict[tuple[int, int], int]) -
         os.truncate(entry.path, found.st_size - excess)
         _log_cut(entry.path, excess)
     del lengths[found.st_dev, found.st_ino]
+
+
+def _identity_of(path: str) -> tuple[int, int] | None:
+    """Return what the kernel calls the file that a path leads to; None if there is none. Raises OSError."""
+    try:
+        found = Path(path).stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _log_cut(path: str, nbytes: int) -> None:

@@ -208,6 +208,11 @@ class Writer:
         """Gather the lines of a batch, but for those of sessions that are not to be taken (sessions.py says which)."""
         for group in batch.groups:
             if group.session != NO_SESSION:
+                if not all(self._sinks.has(segment.output) for segment in group.segments):
+                    # Of a worker that died with lines for an output that has been taken away since; sent again, they
+                    # are made for those there are.
+                    self._refusals.append((source, group))
+                    continue
                 verdict = self._journal.sessions.accepts(group.session, group.epoch, group.first, group.last)
                 if verdict is Verdict.NEXT:
                     self._journal.sessions.commit(group.session, group.epoch, group.last, self._now_s())
@@ -220,7 +225,6 @@ class Writer:
                 try:
                     self._sinks.at(place).take(lines, data)
                 except KeyError:
-                    # Of a worker that died with lines for an output that has been taken away since.
                     LOGGER.error("%d lines were made for an output that is no more, and are lost", lines)
                     continue
                 self._gathered_bytes += len(data)
@@ -231,7 +235,8 @@ class Writer:
     def _end_turn(self) -> None:
         if not self._blocked:
             self._commit()
-            # Nothing is gathered now.
+        if not self._blocked:
+            # Nothing is gathered now, and nothing appended that is not committed.
             self._sinks.forget(self._oldest)
             self._rotate()
         if self._ending and not self._sources and not self._blocked:
