@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING, Protocol
 from prefork_logd.errors import RecordRejected
 from prefork_logd.processes.link import Receipt
 from prefork_logd.protocol.auth import NONCE_BYTES, server_proof, verify
-from prefork_logd.protocol.messages import Authenticate, Bye, ErrorCode, Gap, Hello, Records, State, TooLarge
+from prefork_logd.protocol.messages import (
+    MAX_NUMBER,
+    Authenticate,
+    Bye,
+    ErrorCode,
+    Gap,
+    Hello,
+    Records,
+    State,
+    TooLarge,
+)
 from prefork_logd.protocol.session import ServerSession
 from prefork_logd.scoreboard import Field
 
@@ -211,7 +221,12 @@ class Acknowledged:
         if connection is None or connection.fd < 0:
             return
         receiver = connection.receiver
-        if isinstance(receiver, ServerSession) and receiver.state is State.AWAITING_WELCOME:
+        if not isinstance(receiver, ServerSession):
+            return
+        if committed >= MAX_NUMBER:
+            connection.send(receiver.error(ErrorCode.REFUSED, "this session has used up its numbers; begin another"))
+            self._host.close(connection)
+        elif receiver.state is State.AWAITING_WELCOME:
             connection.epoch = epoch
             connection.send(receiver.welcome(committed, self._proofs.pop(connection, b"")))
 

@@ -193,8 +193,7 @@ class Worker:
         del self._connections[fd]
         self._deadlines.forget(connection)
         self._postponed.pop(fd, None)
-        if connection.session:
-            self._acknowledged.closed(connection)
+        self._acknowledged.closed(connection)
         connection.close()
         self.counters[Field.CONNECTIONS] = len(self._connections)
         if self._acceptors:
