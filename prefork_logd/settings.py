@@ -63,8 +63,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     bind: Annotated[
         tuple[str, ...],
         Meta(
-            description='Addresses to listen on: "host:port", "[::1]:port" or "unix:/path"; port 0 picks a free one. '
-            "Everyone is let in there. Sockets inherited by systemd activation (LISTEN_FDS) take the place of these.",
+            description='Addresses to listen on: "host:port", "[::1]:port" or "unix:/path" (whoever may enter its '
+            "directory may send); port 0 picks a free one. Everyone is let in there. Sockets inherited by systemd "
+            "activation (LISTEN_FDS) take the place of these.",
             extra=NOT_LIVE,
         ),
     ] = ("127.0.0.1:9020",)

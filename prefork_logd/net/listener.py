@@ -105,6 +105,8 @@ def _bind_unix(path: str) -> socket.socket:
         os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 - a str, as sockets want it
         _remove_stale(path)
         sock.bind(path)
+        # Services of other users are to reach it: who may is said by its directory, and by [[listener]] accept.
+        os.chmod(path, 0o666)  # noqa: PTH101, S103 - a str, as sockets want it
     except OSError as error:
         sock.close()
         raise ProcessError(f"cannot listen on unix:{path}: {error.strerror or error}{_bind_remedy(error)}") from error

@@ -104,7 +104,7 @@ class Sink:
             elif self._unsynced and not self.sync():
                 return False
             elif self.file.verify():
-                LOGGER.warning("output %s: %s was removed or renamed; made anew", self.settings.name, self.file.path)
+                LOGGER.info("output %s: %s was removed or renamed; made anew", self.settings.name, self.file.path)
         except OutputError:
             return False
         return self.file.generation > before

@@ -28,6 +28,7 @@ def test_every_kind_of_address_is_bound(tmp_path: Path) -> None:
     assert not bound[0].endswith(":0")
     assert bound[1].startswith("[::1]:")
     assert bound[2] == f"unix:{tmp_path}/deep/er/sock"
+    assert (tmp_path / "deep/er/sock").stat().st_mode & 0o777 == 0o666
     close_all(sockets)
     assert not (tmp_path / "deep/er/sock").exists()
 
