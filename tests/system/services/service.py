@@ -1,4 +1,4 @@
-# ruff: noqa: C402, C405, DTZ001, PLW0603, PYI024, T201, TRY301, UP004, UP010, UP017, UP018, UP028, UP036 - for Python 2.7
+# ruff: noqa: C402, C405, DTZ001, PLW0603, PYI024, TRY301 - for Python 2.7
 """A service that logs through the standard library, on any Python from 2.7 on, and says what it has logged.
 
     python service.py HOST PORT HOW
