@@ -271,10 +271,23 @@ class _Peer:
         return True
 
     def acknowledge(self) -> None:
-        if self._unacknowledged:
+        """Send what there is to acknowledge, unless more input waits.
+
+        A client that is killed with an ACK unread resets its connection, and its kernel drops what it has not sent: so
+        it gets none while it has anything to send.
+        """
+        if self._unacknowledged and not self._more_waits():
             with contextlib.suppress(ConnectionError):
                 self.sock.sendall(self._session.ack(self._unacknowledged))
             self._unacknowledged = 0
+
+    def _more_waits(self) -> bool:
+        try:
+            return bool(self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            return True
 
     def _greet(self, hello: Hello) -> None:
         self._collector.hellos += 1

@@ -282,7 +282,12 @@ def test_a_host_that_does_not_answer_costs_emit_less_than_50_ms_a_second(version
             sock.setblocking(False)
             sock.connect_ex(listener.getsockname())
         found = run_saying(
-            version, "timed", ("127.0.0.1", listener.getsockname()[1]), pause=0.01, close_timeout=0.2, connect_timeout=0.5
+            version,
+            "timed",
+            ("127.0.0.1", listener.getsockname()[1]),
+            pause=0.01,
+            close_timeout=0.2,
+            connect_timeout=0.5,
         )
         assert found["total"] / found["elapsed"] < 0.05
         assert found["longest"] < 0.06
@@ -438,7 +443,7 @@ def test_a_spool_outlives_the_service_and_is_adopted_by_the_next(version, tmp_pa
         collector.start()
         service = Service(version, "until_told", collector, burst=1, overflow="spool", spool_dir=spool)
         service.line()
-        wait_for(lambda: not [lock for lock in Path(spool).glob("*.lock")] or len(collector.records) >= 601)
+        wait_for(lambda: not list(Path(spool).glob("*.lock")) or len(collector.records) >= 601)
         wait_for(lambda: len(list(Path(spool).glob("*.lock"))) <= 1)
         service.end()
         assert sorted(messages(collector)) == sorted(numbered(300) * 2 + ["record 0"])

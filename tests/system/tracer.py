@@ -1,0 +1,59 @@
+"""Faults at the N-th system call of a process, by strace."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.system.harness import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed: nothing is tried")
+
+
+class Tracer:
+    """strace on one process."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self._process = process
+        self._log = log
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process that is traced has ended."""
+        return self._process.poll() is not None
+
+    def lines(self) -> list[str]:
+        """Return what was traced."""
+        return self._log.read_text(errors="replace").splitlines()
+
+
+@contextlib.contextmanager
+def traced(pid: int, log: Path, *options: str) -> Iterator[Tracer]:
+    """Trace a process for as long as this context lasts; it goes on untouched afterwards."""
+    complaints = log.with_suffix(".complaints")
+    with complaints.open("wb") as stderr:
+        process = subprocess.Popen(["strace", "-f", "-o", str(log), *options, "-p", str(pid)], stderr=stderr)
+    tracer = Tracer(process, log)
+    try:
+        wait_for(lambda: b"attached" in complaints.read_bytes() or tracer.has_ended, "strace to attach")
+        if b"attached" not in complaints.read_bytes():
+            pytest.skip(f"strace may not trace here: {complaints.read_text()}")
+        yield tracer
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        process.wait(20)
+
+
+def kill_at(syscall: str, when: int) -> tuple[str, ...]:
+    """Return options that kill a process with SIGKILL when it begins its N-th such call."""
+    return ("-e", f"trace={syscall}", "-e", f"inject={syscall}:signal=SIGKILL:when={when}")
