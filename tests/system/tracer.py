@@ -57,3 +57,8 @@ def traced(pid: int, log: Path, *options: str) -> Iterator[Tracer]:
 def kill_at(syscall: str, when: int) -> tuple[str, ...]:
     """Return options that kill a process with SIGKILL when it begins its N-th such call."""
     return ("-e", f"trace={syscall}", "-e", f"inject={syscall}:signal=SIGKILL:when={when}")
+
+
+def fail_at(syscall: str, when: int, error: str) -> tuple[str, ...]:
+    """Return options that let a process's N-th such call fail."""
+    return ("-e", f"trace={syscall}", "-e", f"inject={syscall}:error={error}:when={when}")
