@@ -7,6 +7,7 @@
         RemoteProtocolError  the peer did
       RecordRejected         one frame cannot be stored as a record; the connection lives on
       OutputError            an output file cannot be written just now
+      StoreError             a store cannot be reached or used just now
       ProcessError           a process cannot be started, found or ended
 
 Only cli.py turns one of them into an exit status.
@@ -91,6 +92,10 @@ class OutputError(LogdError):
         self.operation = operation
         self.errno = error.errno
         super().__init__(f"{path}: cannot {operation}: {error.strerror}")
+
+
+class StoreError(LogdError):
+    """A store cannot be reached or used just now; nothing of what was tried is in it. Says which store, and why."""
 
 
 class ProcessError(LogdError):

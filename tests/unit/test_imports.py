@@ -23,6 +23,7 @@ LAYERS: dict[str, int] = {
     "net": 4,
     "outputs": 4,
     "journal": 4,
+    "stores": 4,
     "processes": 5,
     "serve": 6,
     "sending": 6,

@@ -1,0 +1,1 @@
+"""Where records are shipped to from the journal: databases, and other machines."""

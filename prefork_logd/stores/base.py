@@ -1,0 +1,68 @@
+"""What a store is: the end of a shipper's way.
+
+Owns what passes between a shipper and its store. Knows no journal files, processes or settings.
+
+A journal's records are numbered from 0 on, and `journal` (32 hexadecimal digits, random) names it: several collectors
+may share one store, and a state directory that was made anew counts anew. A store keeps, for each journal, the number
+of the first record that it has not yet, in the same transaction as the records themselves: so each lands exactly once,
+whatever is killed when.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+class Run(NamedTuple):
+    """Records of one session with numbers that follow one another."""
+
+    first: int
+    """The session's number of the first one (docs/protocol.md)."""
+    count: int
+
+
+class Block(NamedTuple):
+    """Records that were committed together, in order: an entry of the journal."""
+
+    first: int
+    """The journal's number of the first record."""
+    count: int
+    """How many records, one or more: as many as `lines` has newlines."""
+    session: bytes
+    """16 bytes: whose records they are; zeros stand for clients that are not acknowledged."""
+    runs: tuple[Run, ...]
+    """The session's numbers of the records, in order; empty for clients that are not acknowledged."""
+    lines: bytes
+    """One stored record as JSON a line (docs/record.md)."""
+
+
+
+
+class Store(Protocol):
+    """A place that keeps records. Its methods may take long: each store has a process of its own.
+
+    Every method raises StoreError when the store cannot be reached or used just now; the shipper then calls `close`,
+    and after a while `open` and what had failed again.
+    """
+
+    def open(self, journal: str) -> int:
+        """Connect, make or migrate what has to be there, and return the number of the first record wanted."""
+
+    def write(self, blocks: Sequence[Block], refuse: Callable[[int, bytes, str], None]) -> None:
+        """Keep every record of `blocks` and the position after them in one transaction.
+
+        The blocks follow one another, and the first may begin with records that the store has already. A record that
+        can never be stored is handed to `refuse` before the commit, and holds up none of the others.
+        """
+
+    def maintain(self) -> float:
+        """Do what is due besides (retention, indexes, partitions); return in how many seconds to call again.
+
+        Called between writes when nothing waits, and at least once an hour; one call takes a second or two at most.
+        """
+
+    def close(self) -> None:
+        """Let go of every resource; never raises."""
