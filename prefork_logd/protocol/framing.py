@@ -14,6 +14,7 @@ import struct
 from typing import NamedTuple
 
 from prefork_logd.errors import RemoteProtocolError
+from prefork_logd.protocol.frozen import FrozenFrames
 
 HEADER_BYTES = 4
 LARGEST_HONEST_FRAME = 0x0FFF_FFFF
@@ -107,6 +108,19 @@ class FrameReader:
         if position < size:
             self._carry = bytearray(data[position:])
         return frames, skipped
+
+    def freeze(self) -> FrozenFrames:
+        """Return what another reader has to know to go on from here."""
+        carry = bytes(self._carry) if self._carry is not None else None
+        return FrozenFrames(self._max_bytes, carry, self._skip_left, self._skip_size, self._head)
+
+    @classmethod
+    def thaw(cls, frozen: FrozenFrames) -> FrameReader:
+        """Return a reader that goes on where the frozen one stopped."""
+        reader = cls(frozen.max_bytes)
+        reader._carry = bytearray(frozen.carry) if frozen.carry is not None else None
+        reader._skip_left, reader._skip_size, reader._head = frozen.skip_left, frozen.skip_size, frozen.head
+        return reader
 
     def _needed(self) -> int:
         """Return the bytes that the carried frame is long, its header included; what is no frame needs no more."""

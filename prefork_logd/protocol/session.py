@@ -20,6 +20,7 @@ from itertools import repeat
 from prefork_logd.errors import LocalProtocolError, RemoteProtocolError
 from prefork_logd.protocol.auth import MAC_BYTES, NONCE_BYTES
 from prefork_logd.protocol.framing import HEAD_KEPT
+from prefork_logd.protocol.frozen import FrozenSession
 from prefork_logd.protocol.messages import (
     BATCH,
     BATCH_OVERHEAD_BYTES,
@@ -115,6 +116,44 @@ class ServerSession:
     def limit(self, max_bytes: int) -> None:
         """Change the largest record taken, from the next one on; a batch stays as large as WELCOME said."""
         self._max_bytes = min(max_bytes, self._max_batch_bytes - BATCH_OVERHEAD_BYTES)
+
+    def freeze(self) -> FrozenSession:
+        """Return what another process has to know to go on from here."""
+        return FrozenSession(
+            state=self.state.name,
+            expected=self.expected,
+            max_bytes=self._max_bytes,
+            max_batch_bytes=self._max_batch_bytes,
+            challenged=self._challenged,
+            first=self._first,
+            acked=self._acked,
+            carry=bytes(self._carry) if self._carry is not None else None,
+            need=self._need,
+            left=self._left,
+            count=self._count,
+            repeats=self._repeats,
+            skip_left=self._skip_left,
+            skip_size=self._skip_size,
+            head=self._head,
+        )
+
+    @classmethod
+    def thaw(cls, frozen: FrozenSession) -> ServerSession:
+        """Return a session that goes on where the frozen one stopped. Raises ValueError for what is none."""
+        session = cls(frozen.max_bytes, frozen.max_batch_bytes)
+        try:
+            session.state = State[frozen.state]
+        except KeyError:
+            raise ValueError(f"a session in the state {frozen.state!r}") from None
+        session.expected = frozen.expected
+        session._challenged = frozen.challenged
+        session._first = frozen.first
+        session._acked = frozen.acked
+        session._carry = bytearray(frozen.carry) if frozen.carry is not None else None
+        session._need = frozen.need
+        session._left, session._count, session._repeats = frozen.left, frozen.count, frozen.repeats
+        session._skip_left, session._skip_size, session._head = frozen.skip_left, frozen.skip_size, frozen.head
+        return session
 
     # What the client says
 

@@ -39,8 +39,6 @@ class Block(NamedTuple):
     """One stored record as JSON a line (docs/record.md)."""
 
 
-
-
 class Store(Protocol):
     """A place that keeps records. Its methods may take long: each store has a process of its own.
 
