@@ -21,7 +21,7 @@ class Run(NamedTuple):
 
     first: int
     """The session's number of the first one (docs/protocol.md)."""
-    count: int
+    count: int  # type: ignore[assignment]  # tuple.count is hidden, and meant to be
 
 
 class Block(NamedTuple):
@@ -29,7 +29,7 @@ class Block(NamedTuple):
 
     first: int
     """The journal's number of the first record."""
-    count: int
+    count: int  # type: ignore[assignment]  # tuple.count is hidden, and meant to be
     """How many records, one or more: as many as `lines` has newlines."""
     session: bytes
     """16 bytes: whose records they are; zeros stand for clients that are not acknowledged."""
