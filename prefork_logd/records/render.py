@@ -59,8 +59,11 @@ def _without_empty(record: Record) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None and value not in ("", {})}
 
 
-def _encode_plain(value: dict[str, Plain]) -> bytes:
-    """Return a line of JSON for a dict of plain values, spelled as `render_json` does."""
+def render_values(value: dict[str, Any]) -> bytes:
+    """Return a line of JSON for a dict of plain values, spelled as `render_json` does. Never raises.
+
+    A value may be msgspec.Raw, which stands in the line as it is.
+    """
     try:
         line = _encode(value)
     except UnicodeEncodeError:
@@ -68,8 +71,8 @@ def _encode_plain(value: dict[str, Plain]) -> bytes:
     return _UNSAFE_UTF8.sub(_json_escape, line) + b"\n"
 
 
-def _encode_marked(value: dict[str, Plain]) -> bytes:
-    """Do what `_encode_plain` does for text with lone surrogates, which the encoder refuses.
+def _encode_marked(value: dict[str, Any]) -> bytes:
+    """Do what `render_values` does for text with lone surrogates, which the encoder refuses.
 
     They go through it as DEL and four hexadecimal digits; a DEL, which it leaves as it is, goes the same way, so the
     mark is never mistaken. One escape at the end makes both what they are in JSON.
@@ -95,7 +98,7 @@ def _json_escape(match: re.Match[bytes]) -> bytes:
 def render_rejected(peer: str, received: float, reason: str, detail: str, head: bytes, size: int) -> bytes:
     """Return the line of rejected.jsonl for a frame of `size` bytes, of which `head` holds the first. Never raises."""
     first = "".join(map(_octet, head[:MAX_FIRST_BYTES]))
-    return _encode_plain(
+    return render_values(
         {
             "time": rfc3339(received),
             "received": received,

@@ -1,0 +1,44 @@
+"""Times as people write them: "2h" ago, a date, an hour of today, RFC 3339.
+
+Owns the forms. Knows no clock but the one it is given; local time is that of the process.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+
+from prefork_logd.settings import parse_duration
+
+_CLOCK = re.compile(r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?")
+_SECONDS = re.compile(r"@(-?\d+(?:\.\d+)?)")
+FORMS = (
+    '"2h" (ago), "2026-11-23", "2026-11-23 14:05", "2026-11-23T14:05:00Z", "14:05", '
+    '"today", "yesterday", "now", "@1795429550"'
+)
+
+
+def parse_time(text: str, now: float) -> float:
+    """Return the seconds since 1970 that a text means at the time `now`; without a zone it is local time.
+
+    Raises ValueError with a sentence for the user.
+    """
+    stripped = text.strip()
+    today = dt.datetime.fromtimestamp(now).astimezone()
+    midnight = dt.datetime(today.year, today.month, today.day)  # noqa: DTZ001 - local, the rules of its day are applied below
+    try:
+        if stripped == "now":
+            return now
+        if stripped in {"today", "yesterday"}:
+            return (midnight - dt.timedelta(days=stripped == "yesterday")).timestamp()
+        if seconds := _SECONDS.fullmatch(stripped):
+            return float(seconds[1])
+        if _CLOCK.fullmatch(stripped):
+            return dt.datetime.combine(
+                midnight, dt.time.fromisoformat(stripped if stripped[2] == ":" else f"0{stripped}")
+            ).timestamp()
+        if stripped[-1:] in "smhdw" and stripped[:1].isdigit():
+            return now - parse_duration(stripped)
+        return dt.datetime.fromisoformat(stripped).timestamp()
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text!r} is no time; write one of {FORMS}") from None

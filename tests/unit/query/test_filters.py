@@ -1,0 +1,214 @@
+"""What each condition means: the matcher that every store is held to."""
+
+import datetime as dt
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefork_logd.query import times, where, words
+from prefork_logd.query.filters import Filters
+from tests.unit.records.strategies import bounded, plain, texts
+
+RECORD = {
+    "created": 1_795_429_550.25,
+    "name": "shop.cart",
+    "levelno": 30,
+    "message": "Low stock for item A-2207: Grüße aus München",
+    "exc_text": "OSError: [Errno 28] No space left on device",
+    "extra": {"item": 42, "ratio": 0.5, "ok": True, "none": None, "text": "42", "a.b": "dot", "list": [1, {"x": "y"}]},
+}
+
+
+def finds(**conditions):
+    return Filters(**conditions).matches(RECORD)
+
+
+def test_no_condition_finds_everything():
+    """Filters without conditions let every record through, also one with a time alone."""
+    assert finds()
+    assert Filters().matches({"created": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("conditions", "found"),
+    [
+        ({"since": 1_795_429_550.25}, True),
+        ({"since": 1_795_429_550.26}, False),
+        ({"until": 1_795_429_550.25}, False),
+        ({"until": 1_795_429_550.26}, True),
+        ({"level": 30}, True),
+        ({"level": 31}, False),
+        ({"level": 0}, True),
+        ({"loggers": ("shop",)}, True),
+        ({"loggers": ("other", "shop.cart")}, True),
+        ({"loggers": ("shop.c",)}, False),
+        ({"loggers": ("shop.cart.x",)}, False),
+    ],
+)
+def test_time_level_and_logger(conditions, found):
+    """Time is half-open, a level is a threshold, and a logger has its children with it."""
+    assert finds(**conditions) is found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("stock", True),
+        ("STOCK low", True),
+        ("sto", False),
+        ("sto*", True),
+        ('"low stock"', True),
+        ('"stock low"', False),
+        ("a-2207", True),
+        ("2207-a", False),
+        ("grüsse", False),
+        ("GRÜSSE", False),
+        ("GRÜßE", True),
+        ("space stock", True),
+        ('"München OSError"', False),
+        ("errno 28", True),
+        ("missing stock", False),
+        ('"for it*"', True),
+    ],
+)
+def test_full_text(text, found):
+    """Words in any order and case, phrases in theirs, a star for the rest of a word; message and traceback."""
+    assert finds(grep=words.parse(text)) is found
+
+
+@pytest.mark.parametrize("text", ["", "  ", "-- _ !", '""', "*"])
+def test_full_text_without_a_word_is_refused(text):
+    """There has to be something to look for."""
+    with pytest.raises(ValueError, match="holds no word"):
+        words.parse(text)
+
+
+@bounded
+@given(texts, st.integers(0, 20), st.integers(1, 5))
+def test_every_word_of_a_text_finds_it(text, start, count):
+    """Whatever a message holds, its words are found, alone and as a phrase."""
+    found = words.normal(text).split()[start : start + count]
+    if found:
+        record = {"created": 0.0, "message": text}
+        assert Filters(grep=words.parse(" ".join(found))).matches(record)
+        assert Filters(grep=words.parse(f'"{" ".join(found).upper().lower()}"')).matches(record) or any(
+            word != word.upper().lower() for word in found
+        )
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("extra.item=42", True),
+        ("extra.item=42.0", True),
+        ("extra.item=43", False),
+        ("extra.item!=43", True),
+        ("extra.text=42", True),
+        ("extra.text=42.0", False),
+        ("extra.item>9", True),
+        ("extra.text>9", False),
+        ("extra.item<=42", True),
+        ("extra.item<42", False),
+        ("extra.ratio>=5e-1", True),
+        ("extra.ok=true", True),
+        ("extra.ok=1", False),
+        ("extra.ok>0", False),
+        ("extra.none=null", True),
+        ("extra.absent=null", False),
+        ("extra.absent!=x", True),
+        ("extra.absent<x", False),
+        ('extra."a.b"=dot', True),
+        ("extra.list.0=1", True),
+        ("extra.list.1.x=y", True),
+        ("extra.list.2=1", False),
+        ("extra.list=1", False),
+        ("message~stock for", True),
+        ("message~STOCK", False),
+        ("levelno>=30", True),
+        ("name=shop.cart", True),
+        ("message=Low stock for item A-2207: Grüße aus München", True),
+        ("name>shop", True),
+    ],
+)
+def test_conditions_on_fields(text, found):
+    """Numbers as numbers, texts as texts, constants by their names, and nothing across kinds."""
+    assert finds(where=(where.parse(text),)) is found
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("trace_id=1", "did you mean extra.trace_id"),
+        ("levelnum=1", "did you mean extra.levelnum or .*levelno"),
+        ("extra=1", "name one of its keys"),
+        ("extra.trace_id", "is no condition"),
+        ("=1", "is no condition"),
+        ("extra..x=1", "is no condition"),
+        ('extra."=1', "is no condition"),
+    ],
+)
+def test_a_condition_that_is_none_says_so(text, says):
+    """What is wrong comes with what to write instead."""
+    with pytest.raises(ValueError, match=says):
+        where.parse(text)
+
+
+@bounded
+@given(plain, st.sampled_from(["=", "!=", "<", "<=", ">", ">=", "~"]), texts)
+def test_any_value_can_be_compared(value, operator, operand):
+    """No value and no operand raises, and `!=` is the opposite of `=`."""
+    one = where.compares(value, where.Condition(("extra", "x"), operator, operand))
+    assert one in {True, False}
+    equal, unequal = (where.compares(value, where.Condition(("x",), which, operand)) for which in ("=", "!="))
+    assert equal is not unequal
+    if isinstance(value, str):
+        assert where.compares(value, where.Condition(("x",), "=", value))
+
+
+NOW = 1_795_429_550.25
+
+
+def _local(*parts):
+    return dt.datetime(*parts).timestamp()  # noqa: DTZ001 - local time is what is asked for
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("now", NOW),
+        ("2h", NOW - 7200),
+        ("90m", NOW - 5400),
+        ("500ms", NOW - 0.5),
+        ("1.5d", NOW - 129_600),
+        ("2026-11-23T10:25:50.25Z", NOW),
+        ("2026-11-23T11:25:50.250000+01:00", NOW),
+        ("2026-11-23 10:25", _local(2026, 11, 23, 10, 25)),
+        ("2026-11-23", _local(2026, 11, 23)),
+        ("@1795429550.25", NOW),
+    ],
+)
+def test_times(text, want):
+    """Durations count back from now; everything else is a point in time, local unless it says otherwise."""
+    assert times.parse_time(text, NOW) == want
+
+
+def test_times_of_today():
+    """A clock time is today's, and days begin at local midnight."""
+    day = dt.datetime.fromtimestamp(NOW).astimezone().replace(tzinfo=None, hour=0, minute=0, second=0, microsecond=0)
+    assert times.parse_time("today", NOW) == day.timestamp()
+    assert times.parse_time("yesterday", NOW) == (day - dt.timedelta(days=1)).timestamp()
+    assert times.parse_time("14:05", NOW) == day.replace(hour=14, minute=5).timestamp()
+    assert times.parse_time("9:05:30", NOW) == day.replace(hour=9, minute=5, second=30).timestamp()
+
+
+@pytest.mark.parametrize("text", ["", "soon", "2x", "25:00", "2026-13-01", "h", "1e9h", "@"])
+def test_a_time_that_is_none_says_what_to_write(text):
+    """The error names every form."""
+    with pytest.raises(ValueError, match='is no time; write one of "2h"'):
+        times.parse_time(text, NOW)
+
+
+def test_an_enormous_duration_is_a_time():
+    """A time long before 1970 is before everything."""
+    assert times.parse_time("99999999999d", NOW) < -(10**12)

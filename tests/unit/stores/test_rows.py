@@ -1,0 +1,97 @@
+"""A line becomes columns and comes back byte for byte."""
+
+import json
+
+import pytest
+from hypothesis import given
+
+from prefork_logd.errors import RecordRejected
+from prefork_logd.records.decode import decode as decode_frame
+from prefork_logd.records.record import make_record
+from prefork_logd.records.render import render_json
+from prefork_logd.stores import rows
+from tests import corpus
+from tests.unit.records.strategies import attributes, bounded
+
+PEER = "192.0.2.7:40000"
+
+
+def corpus_lines():
+    """Return the line of every accepted payload of the corpus."""
+    lines = []
+    for payload in corpus.frames():
+        try:
+            lines.append(render_json(make_record(decode_frame(payload.data), PEER, 1_795_404_245.125)))
+        except RecordRejected:
+            continue
+    assert len(lines) > 512
+    return lines
+
+
+def test_the_corpus_comes_back_byte_for_byte():
+    """Every accepted record of the corpus, hostile ones included."""
+    for line in corpus_lines():
+        assert rows.render(rows.decode(line)) == line
+
+
+@bounded
+@given(attributes)
+def test_any_record_comes_back_byte_for_byte(values):
+    """NUL characters, lone surrogates, huge integers, marks that look like our own: all in their place."""
+    line = render_json(make_record(values, PEER, 1_795_404_245.125))
+    row = rows.decode(line)
+    assert rows.render(row) == line
+    for name in rows.TEXT_COLUMNS:
+        assert getattr(row, name) == json.loads(line).get(name)
+
+
+def test_a_mark_is_never_mistaken():
+    """DEL with hexadecimal digits behind it, escapes that are none, and surrogates in one record."""
+    values = {"msg": "\x7fdcff \udcff \\udcff \\\udcff", "name": "\x7f", "\udc80": ["\x7f0041", "\\\ud800"]}
+    line = render_json(make_record(values, PEER, 1.0))
+    row = rows.decode(line)
+    assert (row.message, row.name) == (values["msg"], "\x7f")
+    assert json.loads(bytes(row.extra)) == {"\udc80": ["\x7f0041", "\\\ud800"]}
+    assert rows.render(row) == line
+
+
+def test_many_lines_at_once():
+    """Several lines give what each gives; the caller sees it when one of them is no record."""
+    lines = [line for line in corpus_lines() if rb"\ud" not in line]
+    assert [rows.render(row) for row in rows.decode_lines(b"".join(lines))] == lines
+    with pytest.raises(ValueError, match=r"."):
+        rows.decode_lines(lines[0] + b'{"message":"no time"}\n')
+
+
+@pytest.mark.parametrize(
+    "line", [b"{}", b"[]", b"", b'{"created":"x"}', b'{"created":-1}', b'{"created":1,"levelno":99999999999999999999}']
+)
+def test_what_is_no_record_is_refused(line):
+    """A line that no collector wrote raises, and says why."""
+    with pytest.raises(ValueError, match=r"."):
+        rows.decode(line)
+
+
+@bounded
+@given(attributes)
+def test_what_postgresql_cannot_hold_is_told(values):
+    """A line that is not told to be foreign has text and JSON that PostgreSQL holds as they are."""
+    line = render_json(make_record(values, PEER, 1.0))
+    row = rows.decode(line)
+    texts = [getattr(row, name) or "" for name in rows.TEXT_COLUMNS]
+    extra = bytes(row.extra) or b"{}"
+    for text in texts:
+        assert not set(rows.postgresql_text(text)) & {"\0", *map(chr, range(0xD800, 0xE000))}
+    held = json.loads(rows.postgresql_json(extra))
+    json.dumps(held, ensure_ascii=False).encode()
+    if not rows.foreign_to_postgresql(line):
+        assert [rows.postgresql_text(text) for text in texts] == texts
+        assert held == json.loads(extra)
+
+
+@bounded
+@given(attributes)
+def test_octets_bring_any_text_back(values):
+    """Text that is no valid Unicode survives as octets."""
+    for text in filter(lambda value: isinstance(value, str), values.values()):
+        assert rows.from_octets(rows.to_octets(text)) == text
