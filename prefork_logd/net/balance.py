@@ -1,6 +1,6 @@
-"""Which worker takes a new connection.
+"""Which worker takes a new connection, and how those that are handed over are spread.
 
-Owns the rule. Knows no sockets: it looks at counters, and is asked before each accept.
+Owns the rules. Knows no sockets: it looks at counters, and is asked before each accept.
 
 Every worker is woken by the same edge. A worker leaves a connection to others while it holds noticeably more than the
 emptiest one; the emptiest itself never declines, so somebody takes it. (Without a rule the kernel gives nearly all of
@@ -30,6 +30,22 @@ class Load(NamedTuple):
     connections: int
     accepted: int
     """Connections accepted since the collector started: it grows as long as the worker makes progress."""
+
+
+def shares(count: int, loads: list[int]) -> list[int]:
+    """Return how many of `count` connections each of those takes that hold `loads` now, so that they become even."""
+    given = [0] * len(loads)
+    order = sorted(range(len(loads)), key=loads.__getitem__)
+    for filled, index in enumerate(order, 1):
+        # Those before are as full as this one now; all of them rise to the next one's level, as far as it lasts.
+        following = loads[order[filled]] if filled < len(order) else math.inf
+        level = loads[index]
+        step = min(count, filled * (following - level)) if following > level else 0
+        whole, rest = divmod(int(step), filled)
+        for place in range(filled):
+            given[order[place]] += whole + (place < rest)
+        count -= int(step)
+    return given
 
 
 class Share:

@@ -15,11 +15,13 @@ from prefork_logd.errors import RemoteProtocolError
 from prefork_logd.net.loop import EDGE, ENDED, PEER_CLOSED, READ, WRITE, Loop
 from prefork_logd.protocol.detect import choose
 from prefork_logd.protocol.framing import FrameReader
+from prefork_logd.protocol.frozen import FrozenConnection, FrozenFrames
+from prefork_logd.protocol.session import ServerSession
 
 if TYPE_CHECKING:
     from prefork_logd.protocol.framing import Oversize
+    from prefork_logd.protocol.frozen import FrozenClient
     from prefork_logd.protocol.messages import Event
-    from prefork_logd.protocol.session import ServerSession
 
 READ_BYTES = 65_536
 TURN_BYTES = 4 * READ_BYTES
@@ -66,6 +68,7 @@ class Connection:
         "epoch",
         "failures",
         "fd",
+        "held",
         "owner",
         "peer",
         "queued",
@@ -93,6 +96,49 @@ class Connection:
         """Of the session: a connection that its client has left has an older one than the next."""
         self.unsent = b""
         """What the client has not taken yet."""
+        self.held = False
+        """Not to be read, for it is to go to another process, or has just come from one."""
+
+    def hold(self) -> None:
+        """Read no more until `go_on`."""
+        self.held = True
+        self.owner.loop.change(self.fd, EDGE)
+
+    def go_on(self) -> None:
+        """Read again; whatever has come meanwhile is reported once more (epoll_ctl(2), EPOLL_CTL_MOD)."""
+        self.held = False
+        self.owner.loop.change(self.fd, EVENTS | WRITE if self.unsent else EVENTS)
+
+    def freeze(self, left_s: float | None, client: FrozenClient | None) -> FrozenConnection:
+        """Return what another process has to know of this connection to go on with it."""
+        return FrozenConnection(
+            peer=self.peer,
+            accept=self.accept,
+            receiver=self.receiver.freeze() if self.receiver is not None else None,
+            session=self.session,
+            epoch=self.epoch,
+            unsent=self.unsent,
+            failures=self.failures,
+            warned=self.warned,
+            left_s=left_s,
+            client=client,
+        )
+
+    @classmethod
+    def thaw(cls, owner: Owner, fd: int, frozen: FrozenConnection) -> Connection:
+        """Return a frozen connection of another process, held. Raises ValueError if it cannot be understood."""
+        connection = cls(owner, fd, frozen.peer, frozen.accept)
+        connection.held = True
+        if isinstance(frozen.receiver, FrozenFrames):
+            connection.receiver = FrameReader.thaw(frozen.receiver)
+        elif frozen.receiver is not None:
+            connection.receiver = ServerSession.thaw(frozen.receiver)
+        if connection.receiver is not None:
+            connection.receiver.limit(owner.max_record_bytes)
+        connection.session, connection.epoch = frozen.session, frozen.epoch
+        connection.unsent = frozen.unsent
+        connection.failures, connection.warned = frozen.failures, frozen.warned
+        return connection
 
     def ready(self, events: int) -> None:
         """Read until nothing is left, or this turn's bytes are used up."""
@@ -101,6 +147,8 @@ class Connection:
             return
         if events == ENDED:
             self.queued = False
+        if self.held:
+            return
         if events & WRITE and self.unsent:
             self.send(b"")
             if self.fd < 0:
@@ -171,7 +219,7 @@ class Connection:
         except OSError as error:
             self.owner.ended(self, error)
             return
-        if bool(self.unsent) != waited:
+        if bool(self.unsent) != waited and not self.held:
             self.owner.loop.change(self.fd, EVENTS | WRITE if self.unsent else EVENTS)
 
     def _again(self) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from prefork_logd.net.connection import Connection
     from prefork_logd.net.loop import Loop, Timer
@@ -47,6 +47,21 @@ class Deadlines:
         self._arm()
         while self._held_bytes > HELD_BYTES:
             self._give_up(next(iter(self._entries)), "no room for more half-received records")
+
+    def left_s(self, connection: Connection) -> float | None:
+        """Return how long a record may still take; None where none is half received."""
+        entry = self._entries.get(connection)
+        return None if entry is None else max(0.0, entry[0] - self._loop.now_s)
+
+    def adopt(self, connections: Iterable[tuple[Connection, int, float]]) -> None:
+        """Go on with deadlines that began elsewhere: (connection, bytes held, seconds left)."""
+        for connection, held_bytes, left_s in connections:
+            self._entries[connection] = (self._loop.now_s + min(left_s, self._timeout_s), held_bytes)
+            self._held_bytes += held_bytes
+        self._entries = dict(sorted(self._entries.items(), key=lambda item: item[1][0]))
+        if self._timer is not None:
+            self._timer.cancel()
+        self._arm()
 
     def forget(self, connection: Connection) -> None:
         """Note that nothing is half received."""

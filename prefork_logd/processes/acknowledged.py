@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from prefork_logd.errors import RecordRejected
 from prefork_logd.processes.link import Receipt
 from prefork_logd.protocol.auth import NONCE_BYTES, server_proof, verify
+from prefork_logd.protocol.frozen import FrozenClient
 from prefork_logd.protocol.messages import (
     MAX_NUMBER,
     Authenticate,
@@ -246,6 +247,47 @@ class Acknowledged:
         for connection, first in waiting:
             if connection.fd >= 0:
                 self._ask(connection, first)
+
+    # On the way to another worker, and from one
+
+    def freeze(self, connection: Connection) -> FrozenClient | None:
+        """Return what another worker has to know of a client; None of one that is not acknowledged."""
+        if not isinstance(connection.receiver, ServerSession):
+            return None
+        hello, nonce = self._challenges.get(connection, (None, b""))
+        asked = (first for other, first in self._opening.values() if other is connection)
+        return FrozenClient(
+            name=self._names.get(connection, ""),
+            to_tell=self._committed.get(connection, 0),
+            asked_first=next(asked, 0) if connection.receiver.state is State.AWAITING_WELCOME else 0,
+            hello=None if hello is None else (hello.session, hello.first, hello.client),
+            nonce=nonce,
+            proof=self._proofs.get(connection, b""),
+        )
+
+    def thaw(self, connection: Connection, frozen: FrozenClient) -> None:
+        """Go on with a client of another worker. An epoch that was asked for there is asked for again."""
+        if frozen.name:
+            self._names[connection] = frozen.name
+        if frozen.hello is not None:
+            self._challenges[connection] = (Hello(*frozen.hello), frozen.nonce)
+        if frozen.proof:
+            self._proofs[connection] = frozen.proof
+        if frozen.to_tell:
+            self._committed[connection] = frozen.to_tell
+        if connection.session:
+            other = self._by_session.get(connection.session)
+            if other is not None and not frozen.asked_first and (not other.epoch or other.epoch > connection.epoch):
+                # Its client has left it, and is here already.
+                self._host.close(connection)
+                return
+            if other is not None:
+                self._host.close(other)
+            self._by_session[connection.session] = connection
+        if frozen.asked_first:
+            self._ask(connection, frozen.asked_first)
+        if not connection.unsent:
+            self.told(connection)
 
     def closed(self, connection: Connection) -> None:
         """Forget a connection that is being closed."""

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _LONGEST_MESSAGE = 65_536
-_MOST_DESCRIPTORS = 4
+MOST_DESCRIPTORS = 64
+"""With one message."""
 _LONGEST_QUEUE = 4096
 
 
@@ -58,7 +59,31 @@ class Reopen(Message, frozen=True, tag=True):
 
 
 class Retire(Message, frozen=True, tag=True):
-    """To a worker: accept no more, and end with the last connection."""
+    """To a worker: accept no more, and end with the last connection.
+
+    To the writer: end, for another takes its place; what is not committed stays with the workers.
+    """
+
+
+class HandOver(Message, frozen=True, tag=True):
+    """To a worker: hand connections over. Descriptors: a socket to each worker that takes some."""
+
+    loads: tuple[int, ...]
+    """How many connections each of them holds."""
+    count: int = -1
+    """How many to hand over; -1 for all."""
+
+
+class TakeOver(Message, frozen=True, tag=True):
+    """To a worker: take connections over. Descriptor: a socket to the worker that hands them over."""
+
+
+class HandedOver(Message, frozen=True, tag=True):
+    """From a worker: it has handed over what could be."""
+
+    left: int
+    """Connections that it still holds."""
+    problem: str = ""
 
 
 class Drain(Message, frozen=True, tag=True):
@@ -99,7 +124,21 @@ class Reopened(Message, frozen=True, tag=True):
     problems: tuple[str, ...] = ()
 
 
-AnyMessage = Attach | Configure | Reopen | Retire | Drain | Forget | Ready | Configured | Settled | Reopened
+AnyMessage = (
+    Attach
+    | Configure
+    | Reopen
+    | Retire
+    | HandOver
+    | TakeOver
+    | HandedOver
+    | Drain
+    | Forget
+    | Ready
+    | Configured
+    | Settled
+    | Reopened
+)
 
 
 class Configuration(msgspec.Struct, frozen=True):
@@ -190,7 +229,7 @@ class Channel:
             self._flush()
         while self.open:
             try:
-                data, fds, _, _ = socket.recv_fds(self._sock, _LONGEST_MESSAGE, _MOST_DESCRIPTORS)
+                data, fds, _, _ = socket.recv_fds(self._sock, _LONGEST_MESSAGE, MOST_DESCRIPTORS)
             except BlockingIOError:
                 return
             except OSError:

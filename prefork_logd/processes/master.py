@@ -26,6 +26,7 @@ from prefork_logd.processes import children, control, status
 from prefork_logd.processes.children import Child, Kind
 from prefork_logd.processes.console import Console
 from prefork_logd.processes.link import make_pipes
+from prefork_logd.processes.moves import Moves
 from prefork_logd.processes.reload import Reload
 from prefork_logd.processes.states import ALIVE, HEALTHY_AFTER_S, Action, Event, State, after, back_off_s
 from prefork_logd.processes.worker import FAST_WRITES_S, LAST_WRITES_S, Worker
@@ -78,6 +79,9 @@ class Master:
         self._worker_target = settings.server.worker_count
         self._writer = Child(Kind.WRITER, WRITER_SLOT)
         self._workers: dict[int, Child] = {}
+        self._moves = Moves(self.loop, self._board, self._workers.values)
+        self._added: set[int] = set()
+        """Slots of workers that came later than the others, and are to get connections of theirs."""
         # The journal knows workers by these numbers, and those of an earlier master must not be taken for ours.
         self._lives = int.from_bytes(os.urandom(4)) << RUN_BITS
         self._stopping = False
@@ -146,7 +150,7 @@ class Master:
             Action.CONNECT: self._connect,
             Action.FORK: self._fork,
             Action.BACK_OFF: self._back_off,
-            Action.TELL_RETIRE: _tell_retire,
+            Action.TELL_RETIRE: self._tell_retire,
             Action.TELL_STOP: _tell_stop,
             Action.FORGET: self._forget,
         }[action](child)
@@ -206,6 +210,8 @@ class Master:
                 child.generation = generation
                 if self._reload is not None:
                     self._reload.confirmed(child.life, problems)
+            case control.HandedOver():
+                self._moves.told(child, message)
             case control.Settled(generation):
                 child.settled = generation
                 self._forget_configurations()
@@ -226,6 +232,9 @@ class Master:
         if child.state is State.WAITING:
             return
         self._happen(child, Event.READY)
+        if child.slot in self._added:
+            self._added.discard(child.slot)
+            self._moves.level()
         if self._ready is None or self._stopping:
             return
         if child is self._writer:
@@ -280,6 +289,7 @@ class Master:
             self._fail(f"{child.name} {how} before it was ready")
         if child.state in ALIVE:
             self._happen(child, Event.EXITED)
+        self._moves.ended(child)
         self._forget_configurations()
         if self._reload is not None:
             self._reload.confirmed(child.life)
@@ -321,6 +331,8 @@ class Master:
                 return
             self._board.use_slots(slot)
             self._workers[slot] = Child(Kind.WORKER, slot)
+            if active:
+                self._added.add(slot)
             self._happen(self._workers[slot], Event.DUE)
 
     def _change_workers(self, by: int) -> None:
@@ -329,6 +341,11 @@ class Master:
         self._worker_target = min(MAX_WORKERS, max(1, self._worker_target + by))
         LOGGER.info("workers: %d", self._worker_target)
         self._adjust_workers()
+
+    def _tell_retire(self, child: Child) -> None:
+        if child.channel is not None:
+            child.channel.send(control.Retire())
+        self._moves.empty(child)
 
     # Reloading
 
@@ -479,11 +496,6 @@ class Master:
 
 def _nothing(_child: Child) -> None:
     """Do nothing."""
-
-
-def _tell_retire(child: Child) -> None:
-    if child.channel is not None:
-        child.channel.send(control.Retire())
 
 
 def _tell_stop(child: Child) -> None:

@@ -17,7 +17,7 @@ class State(enum.Enum):
 
     STARTING = "forked, and not yet ready"
     RUNNING = "at work"
-    RETIRING = "accepts no more, and ends with its last connection"
+    RETIRING = "accepts no more, hands its connections over, and ends"
     STOPPING = "was told to drain and end"
     WAITING = "dead; another is forked when its back-off is over"
     GONE = "dead, and not to come back"

@@ -14,6 +14,7 @@ import gc
 import math
 import os
 import resource
+import socket
 import time
 from collections import deque
 from pathlib import Path
@@ -32,17 +33,18 @@ from prefork_logd.processes.acknowledged import Acknowledged
 from prefork_logd.processes.children import LOST_STATUS
 from prefork_logd.processes.dispatch import Dispatcher, warm_up
 from prefork_logd.processes.link import WriterLink
+from prefork_logd.processes.moving import Moving
 from prefork_logd.protocol.framing import NoFrameError
 from prefork_logd.protocol.messages import State
 from prefork_logd.protocol.session import ServerSession, ViolationError
 from prefork_logd.scoreboard import Field, Scoreboard
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterable
 
     from prefork_logd.processes.link import Receipt
     from prefork_logd.protocol.framing import Oversize
+    from prefork_logd.protocol.frozen import FrozenConnection
     from prefork_logd.protocol.messages import Event
     from prefork_logd.settings import Settings
 
@@ -80,11 +82,12 @@ class Worker:
         self._board = board
         self.counters = board.slot(slot)
         self._channel = control.Channel(self.loop, channel, self._told, self._orphaned)
-        self._link = WriterLink(self.loop, self)
-        self._acknowledged = Acknowledged(self)
-        self._connections: dict[int, Connection] = {}
-        self._deadlines = Deadlines(self.loop, self._give_up)
+        self.link = WriterLink(self.loop, self)
+        self.acknowledged = Acknowledged(self)
+        self.connections: dict[int, Connection] = {}
+        self.deadlines = Deadlines(self.loop, self._give_up)
         self._postponed: dict[int, Connection] = {}
+        self._moving = Moving(self, self._moved)
         self.warnings = Limited()
         self._unsettled: deque[tuple[int, int]] = deque()
         """(first batch, generation) of each configuration whose predecessor's lines are not all committed."""
@@ -120,16 +123,20 @@ class Worker:
     def _told(self, message: control.AnyMessage, fds: list[int]) -> None:
         match message:
             case control.Attach():
-                self._link.attach(*fds)
+                self.link.attach(*fds)
             case control.Configure():
                 self.send_batch()
                 configuration = control.Configuration.from_file(fds[0])
                 self._configure(configuration)
                 self._channel.send(control.Configured(configuration.generation))
-                self._unsettled.append((self._link.next_number, configuration.generation))
+                self._unsettled.append((self.link.next_number, configuration.generation))
                 self._settle()
             case control.Retire():
                 self._retire()
+            case control.HandOver(loads, count):
+                self._hand_over(loads, count, [socket.socket(fileno=fd) for fd in fds])
+            case control.TakeOver():
+                self._moving.take_over(socket.socket(fileno=fds[0]))
             case control.Drain(fast):
                 self._drain(fast=fast)
             case control.Reopen():
@@ -150,8 +157,8 @@ class Worker:
         self._high_water = limits.queue_bytes
         self._low_water = limits.queue_bytes // 2
         self._share.max_connections = limits.max_connections
-        self._deadlines.restart(limits.record_timeout_s)
-        for connection in self._connections.values():
+        self.deadlines.restart(limits.record_timeout_s)
+        for connection in self.connections.values():
             if connection.receiver is not None:
                 connection.receiver.limit(self.max_record_bytes)
 
@@ -176,8 +183,8 @@ class Worker:
             self._cannot_accept(error)
             os.close(fd)
             return
-        self._connections[fd] = connection
-        self.counters[Field.CONNECTIONS] = len(self._connections)
+        self.connections[fd] = connection
+        self.counters[Field.CONNECTIONS] = len(self.connections)
         self.counters[Field.ACCEPTED] += 1
         if _is_awaited(connection):
             self.progressed(connection, completed=False)
@@ -190,15 +197,44 @@ class Worker:
         fd = connection.fd
         if fd < 0:
             return
-        del self._connections[fd]
-        self._deadlines.forget(connection)
+        del self.connections[fd]
+        self.deadlines.forget(connection)
         self._postponed.pop(fd, None)
-        self._acknowledged.closed(connection)
+        self.acknowledged.closed(connection)
         connection.close()
-        self.counters[Field.CONNECTIONS] = len(self._connections)
+        self.counters[Field.CONNECTIONS] = len(self.connections)
         if self._acceptors:
             for acceptor in self._acceptors:
                 acceptor.look()
+
+    # Handing over and taking over
+
+    def _hand_over(self, loads: tuple[int, ...], count: int, sockets: list[socket.socket]) -> None:
+        if self._draining or self._moving.busy:
+            for sock in sockets:
+                sock.close()
+            self._moved(len(self.connections), "")
+        else:
+            self._moving.hand_over(loads, count, sockets)
+
+    def _moved(self, left: int, problem: str) -> None:
+        self._channel.send(control.HandedOver(left, problem))
+
+    def let_go(self, connection: Connection) -> None:
+        """Forget a connection that another worker has now; what it has of the descriptor stays open."""
+        self.close(connection)
+
+    def adopt(self, connection: Connection, frozen: FrozenConnection) -> None:
+        """Go on with a connection of another worker."""
+        self.connections[connection.fd] = connection
+        self.counters[Field.CONNECTIONS] = len(self.connections)
+        if frozen.client is not None:
+            self.acknowledged.thaw(connection, frozen.client)
+        if connection.fd >= 0:
+            connection.go_on()
+            if self._draining:
+                connection.queued = True
+                self.loop.again(connection)
 
     # What connections deliver
 
@@ -241,11 +277,11 @@ class Worker:
 
     def happened(self, connection: Connection, events: list[Event]) -> None:
         """Take what the client of a session said."""
-        self._acknowledged.happened(connection, events)
+        self.acknowledged.happened(connection, events)
 
     def sent(self, connection: Connection) -> None:
         """Go on telling a client, now that it has taken what it was told."""
-        self._acknowledged.told(connection)
+        self.acknowledged.told(connection)
 
     def _note_oversize(self, connection: Connection, frame: Oversize, received_s: float) -> None:
         detail = f"a frame of {frame.size} bytes; limits.max_record_bytes is {self.max_record_bytes}"
@@ -258,9 +294,9 @@ class Worker:
         """Start, keep or end the deadline of a half-received record."""
         if _is_awaited(connection):
             held_bytes = connection.receiver.held_bytes if connection.receiver is not None else 0
-            self._deadlines.begin(connection, held_bytes, anew=completed)
+            self.deadlines.begin(connection, held_bytes, anew=completed)
         else:
-            self._deadlines.forget(connection)
+            self.deadlines.forget(connection)
 
     def violated(self, connection: Connection, error: RemoteProtocolError) -> None:
         """Close a connection that does not speak the protocol; what came before is kept."""
@@ -295,7 +331,7 @@ class Worker:
 
     def _end_turn(self) -> None:
         self.send_batch()
-        if self._retiring and not self._draining and not self._connections:
+        if self._retiring and not self._draining and not self.connections and not self._moving.busy:
             self._drain(fast=False)
         if self._draining:
             self._continue_drain()
@@ -310,28 +346,28 @@ class Worker:
         batch = self.dispatcher.batch
         if not batch:
             return
-        self._link.send(batch.build(self._link.next_number), self._acknowledged.take_receipts())
-        if not self.paused and self._link.held_bytes >= self._high_water:
+        self.link.send(batch.build(self.link.next_number), self.acknowledged.take_receipts())
+        if not self.paused and self.link.held_bytes >= self._high_water:
             self.paused = True
-            self._deadlines.pause()
+            self.deadlines.pause()
             self.counters[Field.PAUSED] = 1
 
     def session_opened(self, token: int, epoch: int, committed: int) -> None:
         """Let a client in, under the epoch that the writer gave it."""
-        self._acknowledged.opened(token, epoch, committed)
+        self.acknowledged.opened(token, epoch, committed)
 
     def range_refused(self, session: bytes, epoch: int) -> None:
         """Let a client go whose records the writer has left out."""
-        self._acknowledged.refused(session, epoch)
+        self.acknowledged.refused(session, epoch)
 
     def writer_resumed(self) -> None:
         """Ask the new writer what only the last one knew."""
-        self._acknowledged.ask_again()
+        self.acknowledged.ask_again()
 
     def _settle(self) -> None:
         """Tell the master when every line of an older configuration is committed."""
         generation = 0
-        while self._unsettled and self._unsettled[0][0] <= self._link.first_held:
+        while self._unsettled and self._unsettled[0][0] <= self.link.first_held:
             generation = self._unsettled.popleft()[1]
         if generation:
             self._channel.send(control.Settled(generation))
@@ -340,11 +376,12 @@ class Worker:
         """Tell clients what is committed, and go on reading if there is room again."""
         if self._unsettled:
             self._settle()
-        self._acknowledged.committed(receipts)
-        if self.paused and self._link.held_bytes <= self._low_water:
+        self.acknowledged.committed(receipts)
+        self._moving.committed()
+        if self.paused and self.link.held_bytes <= self._low_water:
             self.paused = False
             self.counters[Field.PAUSED] = 0
-            self._deadlines.resume()
+            self.deadlines.resume()
             postponed, self._postponed = self._postponed, {}
             for connection in postponed.values():
                 if not connection.queued:
@@ -354,7 +391,7 @@ class Worker:
     # Ending
 
     def _retire(self) -> None:
-        """Accept no more. Connections stay for as long as their clients want: closing one costs it two records."""
+        """Accept no more. Closing a connection costs its client two records: the master says who takes each over."""
         self._retiring = True
         self._stop_accepting()
 
@@ -368,6 +405,7 @@ class Worker:
         """Read what clients have already sent (unless it is to be fast), pass it on, and end when it is committed."""
         if not self._draining:
             self._draining = True
+            self._moving.cancel()
             if not fast:
                 for acceptor in self._acceptors:
                     acceptor.drain()
@@ -384,19 +422,19 @@ class Worker:
     def _read_pass(self) -> None:
         """Give every connection one more turn."""
         self._passes_left -= 1
-        for connection in self._connections.values():
+        for connection in self.connections.values():
             if not connection.queued and connection.fd not in self._postponed:
                 connection.queued = True
                 self.loop.again(connection)
 
     def _continue_drain(self) -> None:
         """Read every connection to its end, once more after a while, then close them; end when all is committed."""
-        if self._connections and not self._is_reading():
+        if self.connections and not self._is_reading():
             if self._passes_left:
                 self._quiet = self.loop.later(QUIET_S, self._read_pass)
             else:
                 self._close_connections()
-        if not self._connections and self._link.empty:
+        if not self.connections and self.link.empty and not self._moving.busy:
             self.loop.stop()
 
     def _is_reading(self) -> bool:
@@ -404,18 +442,18 @@ class Worker:
         return (
             (self._quiet is not None and self._quiet.pending)
             or bool(self._postponed)
-            or any(connection.queued for connection in self._connections.values())
+            or any(connection.queued for connection in self.connections.values())
         )
 
     def _close_connections(self) -> None:
-        for connection in list(self._connections.values()):
+        for connection in list(self.connections.values()):
             self.ended(connection, None)
 
     def _give_up_writing(self) -> None:
-        if not self._link.empty:
+        if not self.link.empty:
             LOGGER.error(
                 "%d bytes of lines could not be written in time and are lost; the writer's messages say why",
-                self._link.held_bytes,
+                self.link.held_bytes,
             )
             self._exit_status = LOST_STATUS
         self.loop.stop()

@@ -45,3 +45,61 @@ class FrozenSession(msgspec.Struct, frozen=True, tag="session"):
 
 
 FrozenReceiver = FrozenFrames | FrozenSession
+
+
+class FrozenClient(msgspec.Struct, frozen=True):
+    """What is known of an acknowledged client beside its ServerSession."""
+
+    name: str = ""
+    """What the log calls it; empty before it was let in."""
+    to_tell: int = 0
+    """Committed, and still to be acknowledged; 0 for nothing."""
+    asked_first: int = 0
+    """Lowest number the client holds, if its epoch was asked for and not given yet; else 0."""
+    hello: tuple[bytes, int, str] | None = None
+    """Its HELLO (session, first, client), while it is challenged."""
+    nonce: bytes = b""
+    """Of the challenge."""
+    proof: bytes = b""
+    """For the WELCOME to come."""
+
+
+class FrozenConnection(msgspec.Struct, frozen=True):
+    """A connection whose descriptor travels beside this."""
+
+    peer: str
+    accept: str
+    receiver: FrozenReceiver | None = None
+    """None: the client has sent nothing yet."""
+    session: bytes = b""
+    epoch: int = 0
+    unsent: bytes = b""
+    """What the client has not taken yet of what it was sent."""
+    failures: int = 0
+    warned: bool = False
+    left_s: float | None = None
+    """What is left of the deadline of a half-received record; None where none runs."""
+    client: FrozenClient | None = None
+
+
+class Bundle(msgspec.Struct, frozen=True):
+    """Connections that travel together."""
+
+    connections: list[FrozenConnection]
+    format: int = FORMAT
+
+
+def pack(connections: list[FrozenConnection]) -> bytes:
+    """Return connections as bytes."""
+    return msgspec.msgpack.encode(Bundle(connections))
+
+
+def unpack(data: bytes) -> list[FrozenConnection]:
+    """Return the connections that `pack` was given. Raises ValueError for what this version does not understand."""
+    try:
+        bundle = msgspec.msgpack.decode(data, type=Bundle)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"no connections: {error}") from error
+    if bundle.format != FORMAT:
+        raise ValueError(f"connections in the format {bundle.format}; this version knows {FORMAT}")
+    return bundle.connections

@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefork_logd.net.balance import PATIENCE_S, TOLERANCE, Load, Share
+from prefork_logd.net.balance import PATIENCE_S, TOLERANCE, Load, Share, shares
 
 
 class Board:
@@ -84,3 +84,13 @@ def test_room_is_bounded_for_one_and_for_all() -> None:
     assert not share.has_room()
     share.max_connections = 6
     assert share.has_room()
+
+
+@given(st.integers(0, 500), st.lists(st.integers(0, 100), min_size=1, max_size=8))
+def test_what_is_handed_over_fills_the_emptiest_first(count: int, loads: list[int]) -> None:
+    """Everything is given out, and nobody gets any while another holds less."""
+    given_out = shares(count, loads)
+    assert sum(given_out) == count
+    assert min(given_out) >= 0
+    after = [load + more for load, more in zip(loads, given_out, strict=True)]
+    assert all(total <= min(after) + 1 for total, more in zip(after, given_out, strict=True) if more)

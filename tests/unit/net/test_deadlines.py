@@ -112,3 +112,19 @@ def test_the_oldest_are_given_up_when_all_hold_too_much(host: Host, monkeypatch:
     assert host.names() == ["first", "second"]
     host.begin("fourth", 20)
     assert host.names() == ["first", "second"]
+
+
+def test_a_deadline_goes_on_in_another_process(host: Host) -> None:
+    """A record that is half received when its connection moves has what is left of its time, and no more."""
+    host.begin("here")
+    host.loop.move_to(4.0)
+    assert host.deadlines.left_s("here") == 6.0  # type: ignore[arg-type]
+    assert host.deadlines.left_s("elsewhere") is None  # type: ignore[arg-type]
+    host.begin("later")
+    host.deadlines.adopt([("moved", 1, 2.0), ("generous", 1, 1000.0)])  # type: ignore[list-item]
+    host.loop.move_to(6.0)
+    assert host.names() == ["moved"]
+    host.loop.move_to(10.0)
+    assert host.names() == ["moved", "here"]
+    host.loop.move_to(14.0)
+    assert host.names() == ["moved", "here", "later", "generous"]

@@ -1,0 +1,242 @@
+"""A worker's connections on their way to other workers, and from them.
+
+Owns which connections are held back for that, and when each is handed over: when everything that was read from it is
+committed. Knows no pipes and no master; the words between two workers are handover.py's.
+
+A connection that is to go is not read any more. What it has delivered goes to the writer with the next batch, and once
+that batch is committed nothing of it is left here but its state. If that takes too long, or its new worker does not
+answer, it is read here again as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from prefork_logd.net.balance import shares
+from prefork_logd.net.connection import Connection, Owner
+from prefork_logd.net.handover import GROUP, Giver, Taker
+from prefork_logd.net.loop import EDGE
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Mapping
+
+    from prefork_logd.net.deadlines import Deadlines
+    from prefork_logd.net.loop import Timer
+    from prefork_logd.processes.acknowledged import Acknowledged
+    from prefork_logd.processes.link import WriterLink
+    from prefork_logd.protocol.frozen import FrozenConnection
+
+COMMIT_S = 2.0
+"""How long the last lines of connections that are to go may take; with a full disk they take for ever."""
+ANSWER_S = 2.0
+"""How long the other worker may take to answer an offer; one that is stopped takes for ever."""
+
+
+class Host(Owner, Protocol):
+    """The worker."""
+
+    link: WriterLink
+    deadlines: Deadlines
+    acknowledged: Acknowledged
+    connections: dict[int, Connection]
+
+    def send_batch(self) -> None:
+        """Send the batch, whatever its size."""
+
+    def let_go(self, connection: Connection) -> None:
+        """Forget a connection that another process has now."""
+
+    def adopt(self, connection: Connection, frozen: FrozenConnection) -> None:
+        """Go on with a connection of another process."""
+
+
+class Moving:
+    """The moves of one worker: one away at a time, any number to it."""
+
+    def __init__(self, host: Host, done: Callable[[int, str], None]) -> None:
+        """Tell `done` after each move how many connections are left here, and what went wrong."""
+        self._host = host
+        self._done = done
+        self._routes: dict[Giver, _Route] = {}
+        """What is still to go, by the end that gives it."""
+        self._mark = 0
+        """Number of the batch before which everything is to be committed."""
+        self._waits = False
+        self._problem = ""
+        self._timer: Timer | None = None
+        self._arrivals: set[Taker] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether connections are on their way."""
+        return bool(self._routes or self._arrivals)
+
+    # Away
+
+    def hand_over(self, loads: tuple[int, ...], count: int, sockets: list[socket.socket]) -> None:
+        """Hand `count` connections (-1: all) to the workers at the other ends of `sockets`, which hold `loads`."""
+        host = self._host
+        chosen = _spread(host.connections, count)
+        begin = 0
+        for share, sock in zip(shares(len(chosen), list(loads)), sockets, strict=True):
+            if share:
+                self._routes[Giver(host.loop, sock, self)] = _Route(chosen[begin : begin + share])
+                begin += share
+            else:
+                sock.close()
+        self._problem = ""
+        if not self._routes:
+            self._done(len(host.connections), "")
+            return
+        for route in self._routes.values():
+            for connection in route.waiting:
+                route.left_s[connection] = host.deadlines.left_s(connection)
+                host.deadlines.forget(connection)
+                connection.hold()
+        host.send_batch()
+        self._mark = host.link.next_number
+        self._waits = True
+        self._timer = host.loop.later(COMMIT_S, self._give_up)
+        self.committed()
+
+    def committed(self) -> None:
+        """Look whether what was waited for is committed by now."""
+        if self._waits and self._host.link.first_held >= self._mark:
+            self._waits = False
+            self._wait_for_answers()
+            for giver in list(self._routes):
+                self._offer(giver)
+
+    def _offer(self, giver: Giver) -> None:
+        """Offer the next group of a route; end the route when there is none, or it cannot be offered."""
+        host, route = self._host, self._routes[giver]
+        # Some may have been closed meanwhile, because their clients have come again.
+        route.waiting = [connection for connection in route.waiting if connection.fd >= 0]
+        route.offered, route.waiting = route.waiting[:GROUP], route.waiting[GROUP:]
+        states = [connection.freeze(route.left_s[connection], host.acknowledged.freeze(connection))
+                  for connection in route.offered]  # fmt: skip
+        if not route.offered or not giver.offer(states, [connection.fd for connection in route.offered]):
+            self._end(giver)
+
+    def decided(self, giver: Giver, taken: bool) -> None:
+        """Let go of what was offered, and offer more; or go on with it if it was not wanted."""
+        route = self._routes.get(giver)
+        if route is None:
+            return
+        if taken and giver.go():
+            for connection in route.offered:
+                if connection.fd >= 0:
+                    self._host.let_go(connection)
+            route.offered = []
+            self._wait_for_answers()
+            self._offer(giver)
+        else:
+            self._problem = self._problem or "another worker could not take them"
+            self._end(giver)
+
+    def _wait_for_answers(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._host.loop.later(ANSWER_S, self._give_up)
+
+    def _give_up(self) -> None:
+        if self._waits:
+            self._problem = f"their last lines were not written in {COMMIT_S:g} s"
+        else:
+            self._problem = f"another worker did not answer in {ANSWER_S:g} s"
+        self.cancel()
+
+    def cancel(self) -> None:
+        """Take back whatever is not handed over, and go on with it here."""
+        for giver in list(self._routes):
+            self._end(giver)
+
+    def _end(self, giver: Giver) -> None:
+        """End a route; what it still has is read here again."""
+        route = self._routes.pop(giver)
+        giver.close()
+        host = self._host
+        kept = [connection for connection in route.offered + route.waiting if connection.fd >= 0]
+        for connection in kept:
+            connection.go_on()
+        host.deadlines.adopt(
+            (connection, connection.receiver.held_bytes if connection.receiver is not None else 0, left_s)
+            for connection in kept
+            if (left_s := route.left_s[connection]) is not None
+        )
+        if not self._routes:
+            self._waits = False
+            if self._timer is not None:
+                self._timer.cancel()
+            self._done(len(host.connections), self._problem)
+
+    # To here
+
+    def take_over(self, sock: socket.socket) -> None:
+        """Take what another worker offers at the other end of `sock`."""
+        arrival = _Arrival(self._host, self._arrivals)
+        self._arrivals.add(Taker(self._host.loop, sock, arrival))
+
+
+class _Route:
+    """Connections on their way to one worker."""
+
+    def __init__(self, connections: list[Connection]) -> None:
+        self.waiting = connections
+        self.offered: list[Connection] = []
+        self.left_s: dict[Connection, float | None] = {}
+
+
+class _Arrival:
+    """What comes from one worker."""
+
+    def __init__(self, host: Host, arrivals: set[Taker]) -> None:
+        self._host = host
+        self._arrivals = arrivals
+        self._prepared: list[tuple[Connection, FrozenConnection]] = []
+
+    def prepare(self, states: list[FrozenConnection], fds: list[int]) -> bool:
+        """Make connections of them that are watched, and not read."""
+        host = self._host
+        prepared: list[tuple[Connection, FrozenConnection]] = []
+        try:
+            for frozen, fd in zip(states, fds, strict=True):
+                connection = Connection.thaw(host, fd, frozen)
+                host.loop.add(fd, connection, EDGE)
+                prepared.append((connection, frozen))
+        except (OSError, ValueError):
+            for connection, _ in prepared:
+                host.loop.remove(connection.fd)
+            return False
+        self._prepared = prepared
+        return True
+
+    def begin(self) -> None:
+        """Read them."""
+        prepared, self._prepared = self._prepared, []
+        for connection, frozen in prepared:
+            self._host.adopt(connection, frozen)
+        self._host.deadlines.adopt(
+            (connection, connection.receiver.held_bytes if connection.receiver is not None else 0, frozen.left_s)
+            for connection, frozen in prepared
+            if connection.fd >= 0 and frozen.left_s is not None
+        )
+
+    def discard(self) -> None:
+        """Close them here; they are open where they came from."""
+        prepared, self._prepared = self._prepared, []
+        for connection, _ in prepared:
+            connection.close()
+
+    def ended(self, taker: Taker) -> None:
+        """Note that nothing more comes."""
+        self._arrivals.discard(taker)
+
+
+def _spread(connections: Mapping[int, Connection], count: int) -> list[Connection]:
+    """Return so many of the connections, taken evenly from the old and the new ones; -1: all."""
+    free = [connection for connection in connections.values() if not connection.held]
+    if count < 0 or count >= len(free):
+        return free
+    return [free[index * len(free) // count] for index in range(count)]
