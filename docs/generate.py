@@ -16,6 +16,7 @@ from msgspec import Meta
 from prefork_logd import config, signals
 from prefork_logd.processes.states import TABLE, Action, Event, State
 from prefork_logd.settings import TABLES, ListenerSettings, OutputSettings
+from prefork_logd.store_settings import STORES, StoreSettings
 
 HERE = Path(__file__).resolve().parent
 NOTICE = "<!-- Made by docs/generate.py; change the code it is drawn from instead. -->\n\n"
@@ -55,25 +56,38 @@ def configuration() -> str:
     for table, kind in {**TABLES, "listener": ListenerSettings, "output": OutputSettings}.items():
         header = f"[[{table}]]" if table in ("listener", "output") else f"[{table}]"
         parts.append(f"\n## `{header}`\n\n{(kind.__doc__ or '').strip()}\n\n")
-        parts.append("| key | type | default | live | what it is |\n|---|---|---|---|---|\n")
-        types = get_type_hints(kind, include_extras=True)
-        for field in msgspec.structs.fields(kind):
-            hint = types[field.name]
-            meta = next(meta for meta in hint.__metadata__ if isinstance(meta, Meta) and meta.description)
-            live = "yes" if config.is_live(hint) else "no"
-            parts.append(
-                f"| `{field.name}` | {_type(hint)} | `{_toml(field.default)}` | {live} | {meta.description} |\n"
-            )
+        parts += _rows(kind, {field.name for field in msgspec.structs.fields(kind)})
+    common = {field.name for field in msgspec.structs.fields(StoreSettings)}
+    parts.append(f"\n## `[[store]]`\n\n{(StoreSettings.__doc__ or '').strip()} `type` says which it is.\n\n")
+    parts += _rows(StoreSettings, common)
+    for name, store in STORES.items():
+        own = {field.name for field in msgspec.structs.fields(store)} - common
+        parts.append(f'\n### `type = "{name}"`\n\n{(store.__doc__ or "").strip()}\n\n')
+        parts += _rows(store, own)
     parts.append(
         '\nDurations are a number and `ms`, `s`, `m`, `h`, `d` or `w`, as a string: `"30s"`, `"1d"`. An output '
         "without a name is called after its file. Several outputs are several `[[output]]` tables; none is one output "
-        "named `records` in `records.jsonl`.\n\n## `store`\n\n"
-        "This version writes files only: `store = []` is valid, a `[[store]]` table is an error that says so.\n\n"
+        "named `records` in `records.jsonl`. Several stores are several `[[store]]` tables; `store = []` at the top "
+        "is none.\n\n"
         "## The defaults\n\n```toml\n"
         + config.effective(config.loads("", "", {"state_dir": "/var/lib/prefork-logd"}))
         + "```\n"
     )
     return "".join(parts)
+
+
+def _rows(kind: type[msgspec.Struct], keys: set[str]) -> list[str]:
+    """Return the table of some keys of a Struct."""
+    rows = ["| key | type | default | live | what it is |\n|---|---|---|---|---|\n"]
+    types = get_type_hints(kind, include_extras=True)
+    for field in msgspec.structs.fields(kind):
+        if field.name in keys:
+            hint = types[field.name]
+            meta = next(meta for meta in hint.__metadata__ if isinstance(meta, Meta) and meta.description)
+            live = "yes" if config.is_live(hint) else "no"
+            default = _toml(field.default if field.default is not msgspec.NODEFAULT else field.default_factory())
+            rows.append(f"| `{field.name}` | {_type(hint)} | `{default}` | {live} | {meta.description} |\n")
+    return rows
 
 
 def _type(hint: Any) -> str:
@@ -86,7 +100,7 @@ def _type(hint: Any) -> str:
 def _type_name(schema: dict[str, Any]) -> str:
     if "enum" in schema:
         return ", ".join(f'`"{value}"`' for value in schema["enum"])
-    names = {"integer": "whole number", "array": "list of strings"}
+    names = {"integer": "whole number", "array": "list of strings", "object": "table"}
     name = names.get(schema["type"], schema["type"])
     bounds = [f"{word} {schema[key]:,}" for key, word in (("minimum", "from"), ("maximum", "to")) if key in schema]
     return " ".join((name, *bounds))

@@ -206,7 +206,7 @@ def send(
 ) -> int:
     """Send a record by hand: MESSAGE, or one record for each line of standard input."""
     from prefork_logd.sending import make_frames, send_frames
-    from prefork_logd.settings import level_number
+    from prefork_logd.values import level_number
 
     try:
         levelno = level_number(level)

@@ -24,8 +24,8 @@ from prefork_logd.errors import ConfigError, Problem
 from prefork_logd.settings import (
     MAX_KEY_ID_BYTES,
     MAX_OUTPUTS,
+    MAX_STORES,
     MIN_KEY_BYTES,
-    NOT_LIVE,
     OWN_FILES,
     TABLES,
     LimitSettings,
@@ -35,12 +35,17 @@ from prefork_logd.settings import (
     Settings,
     default_state_dir,
 )
+from prefork_logd.store_settings import STORES, AnyStoreSettings, StoreSettings
+from prefork_logd.values import NOT_LIVE
 
 FILE_NAME = "prefork-logd.toml"
 ENVIRONMENT_VARIABLE = "PREFORK_LOGD_CONFIG"
 SYSTEM_FILE = Path("/etc/prefork-logd") / FILE_NAME
 
-_Table = TypeVar("_Table", ServerSettings, ListenerSettings, LimitSettings, OutputSettings)
+_Table = TypeVar("_Table", bound=ServerSettings | ListenerSettings | LimitSettings | OutputSettings | StoreSettings)
+
+DEFAULT_STORES: tuple[AnyStoreSettings, ...] = ()
+"""The stores of a configuration that says nothing of any."""
 
 
 class _Lines:
@@ -176,13 +181,15 @@ def loads(text: str, source: str = "", overrides: Mapping[str, object] | None = 
     limits = loader.table(LimitSettings, "limits", 0, document.pop("limits", {}))
     outputs = _load_outputs(loader, document.pop("output", None))
     listeners = _load_listeners(loader, document.pop("listener", []))
-    _check_stores(loader, document.pop("store", []))
+    stores = _load_stores(loader, document.pop("store", None))
     for key in document:
         loader.problem(
             "", 0, key, f"unknown key or table{_suggest(key, {**TABLES, 'listener': 0, 'output': 0, 'store': 0})}"
         )
     server = _override(loader, server, overrides or {})
-    settings = _resolve(Settings(server=server, limits=limits, output=outputs, listener=listeners, source=source))
+    settings = _resolve(
+        Settings(server=server, limits=limits, output=outputs, listener=listeners, store=stores, source=source)
+    )
     _check_paths(loader, settings)
     _check_listeners(loader, settings)
     if loader.problems:
@@ -275,10 +282,34 @@ def _with_own_name_and_path(table: Mapping[str, Any], taken: AbstractSet[str]) -
     return table
 
 
-def _check_stores(loader: _Loader, document: object) -> None:
-    if document == []:
-        return
-    loader.problem("store", 0, "", "this version writes files only; take the table out, or write `store = []`")
+def _load_stores(loader: _Loader, document: object) -> tuple[AnyStoreSettings, ...]:
+    if document is None:
+        return DEFAULT_STORES
+    if not isinstance(document, Sequence) or isinstance(document, str):
+        loader.problem("store", 0, "", "must be a list of tables; write [[store]] with two brackets")
+        return ()
+    if len(document) > MAX_STORES:
+        loader.problem("store", MAX_STORES, "", f"is one too many; at most {MAX_STORES} stores are possible")
+    stores: list[AnyStoreSettings] = []
+    for index, table in enumerate(document):
+        if not isinstance(table, Mapping):
+            loader.problem("store", index, "", "must be a table; write [[store]] on a line of its own")
+            continue
+        kind = table.get("type")
+        if not isinstance(kind, str) or kind not in STORES:
+            what = f"must be one of {', '.join(STORES)}"
+            loader.problem("store", index, "type", what)
+            continue
+        store = loader.table(STORES[kind], "store", index, {key: table[key] for key in table if key != "type"})
+        taken = {store.name for store in stores}
+        if not store.name:
+            numbered = (f"{kind}-{number}" for number in itertools.count(2))
+            name = kind if kind not in taken else next(n for n in numbered if n not in taken)
+            store = msgspec.structs.replace(store, name=name)
+        elif store.name in taken:
+            loader.problem("store", index, "name", f"{store.name!r} is taken by a store above; choose another")
+        stores.append(store)
+    return tuple(stores)
 
 
 def _override(loader: _Loader, server: ServerSettings, overrides: Mapping[str, object]) -> ServerSettings:
@@ -316,6 +347,7 @@ def _resolve(settings: Settings) -> Settings:
             msgspec.structs.replace(output, path=os.path.normpath(os.path.join(state_dir, output.path)))  # noqa: PTH118
             for output in settings.output
         ),
+        store=tuple(store.resolved(state_dir) for store in settings.store),
     )
 
 
@@ -333,13 +365,20 @@ def _check_paths(loader: _Loader, settings: Settings) -> None:
         if output.path in taken:
             loader.problem("output", index, "path", f"is the file of output {taken[output.path]!r}; choose another")
         taken[output.path] = output.name
+    for index, store in enumerate(settings.store):
+        path = getattr(store, "path", "")
+        if path in own:
+            loader.problem("store", index, "path", f"{own[path]} is the collector's own file; choose another")
+        if path and path in taken:
+            loader.problem("store", index, "path", f"is the file of {taken[path]!r}; choose another")
+        taken[path] = store.name
 
 
 def effective(settings: Settings) -> str:
     """Return the whole configuration as TOML, defaults included: what `check` prints."""
     document = msgspec.to_builtins(settings)
     del document["source"]
-    return tomli_w.dumps({**document, "store": []} if not document.get("store") else document)
+    return tomli_w.dumps(document)
 
 
 def changes(old: Settings, new: Settings) -> tuple[list[str], list[str]]:
@@ -354,6 +393,8 @@ def changes(old: Settings, new: Settings) -> tuple[list[str], list[str]]:
         waiting.append("listener")
     if old.output != new.output:
         live.append("output")
+    if old.store != new.store:
+        live.append("store")
     return live, waiting
 
 

@@ -11,7 +11,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from prefork_logd.errors import ProcessError
-from prefork_logd.settings import split_address
+from prefork_logd.values import split_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

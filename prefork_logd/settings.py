@@ -10,7 +10,6 @@ collector can take a new value. The loader, `check`, reload and docs/configurati
 from __future__ import annotations
 
 import importlib.util
-import ipaddress
 import os
 import re
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -18,6 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 import platformdirs
 from msgspec import Meta
+
+from prefork_logd.store_settings import AnyStoreSettings  # noqa: TC001 - msgspec reads the annotation
+from prefork_logd.values import NOT_LIVE, level_number, parse_duration, split_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,25 +33,12 @@ MIN_KEY_BYTES = 16
 MAX_KEY_ID_BYTES = 64
 MAX_OUTPUTS = 1024
 """The scoreboard has this many places for outputs."""
+MAX_STORES = 16
+"""Each has a process."""
 
-LEVELS = {"NOTSET": 0, "DEBUG": 10, "INFO": 20, "WARNING": 30, "WARN": 30, "ERROR": 40, "CRITICAL": 50, "FATAL": 50}
 DEFAULT_TEMPLATE = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
-NOT_LIVE = {"live": False}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
-_DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 _TEMPLATE_FIELD = re.compile(r"%(?:%|\(([^()]+)\)[#0\- +]*\d{0,4}(?:\.\d{1,4})?([diouxXeEfFgGcrsa]))")
-
-
-def parse_duration(text: str) -> float:
-    """Return the seconds that a duration such as "500ms", "30s", "5m", "1h", "1d" or "2w" stands for.
-
-    Raises ValueError with a sentence for the user.
-    """
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        raise ValueError(f'{text!r} is no duration; write a number and ms, s, m, h, d or w, such as "30s" or "1d"')
-    return float(match[1]) * _DURATION_UNITS[match[2]]
 
 
 def default_state_dir() -> str:
@@ -181,7 +170,22 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             "worker stops reading until half of it is committed.",
         ),
     ] = 8_388_608
-
+    journal_bytes: Annotated[
+        int,
+        Meta(
+            ge=1_048_576,
+            description="Most bytes of records that wait in the journal for a store that is down or slow; then clients "
+            "wait, too. A warning comes at 80 %. Without a store nothing is kept there.",
+        ),
+    ] = 4_294_967_296
+    journal_segment_bytes: Annotated[
+        int,
+        Meta(
+            ge=65_536,
+            le=1_073_741_824,
+            description="Size of one file of these, in bytes; it is removed when every store has passed it.",
+        ),
+    ] = 67_108_864
     session_retention: Annotated[
         str,
         Meta(
@@ -192,6 +196,8 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, sentence) for every value that has the right type and cannot be used."""
+        if self.journal_bytes < 2 * self.journal_segment_bytes:
+            yield "journal_bytes", "must hold two of limits.journal_segment_bytes or more"
         for key in ("record_timeout", "drain_timeout", "session_retention"):
             try:
                 if parse_duration(getattr(self, key)) <= 0:
@@ -316,6 +322,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     listener: tuple[ListenerSettings, ...] = ()
     limits: LimitSettings = LimitSettings()
     output: tuple[OutputSettings, ...] = (OutputSettings(),)
+    store: tuple[AnyStoreSettings, ...] = ()
     source: str = ""
     """The file it came from; empty when there is none."""
 
@@ -329,46 +336,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 TABLES: dict[str, type[ServerSettings | LimitSettings]] = {"server": ServerSettings, "limits": LimitSettings}
-
-
-def split_address(address: str) -> tuple[str, int] | str:
-    """Return (host, port) of "host:port" or "[::1]:port", or the path of "unix:/path".
-
-    Raises ValueError with a sentence for the user.
-    """
-    if address.startswith("unix:"):
-        path = address.removeprefix("unix:")
-        if not path or "\0" in path:
-            raise ValueError(f'{address!r} names no path; write "unix:/run/prefork-logd.sock"')
-        return path
-    host, colon, port = address.rpartition(":")
-    if not colon or not host:
-        raise ValueError(f'{address!r} is no address; write "host:port", "[::1]:port" or "unix:/path"')
-    if not (port.isascii() and port.isdigit()) or int(port) > 65_535:
-        raise ValueError(f"{address!r} has no port from 0 to 65535 after its last colon")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-        try:
-            ipaddress.IPv6Address(host.partition("%")[0])
-        except ValueError:
-            raise ValueError(f"{address!r} has no IPv6 address between its brackets") from None
-    elif ":" in host:
-        raise ValueError(f'{address!r} is ambiguous; put an IPv6 address in brackets, such as "[::1]:9020"')
-    return host, int(port)
-
-
-def level_number(level: str | int) -> int:
-    """Return the number of a level given by logging's name for it, or as a number.
-
-    Raises ValueError with a sentence for the user.
-    """
-    if isinstance(level, int):
-        return level
-    if level.upper() in LEVELS:
-        return LEVELS[level.upper()]
-    if re.fullmatch(r"-?\d{1,9}", level):
-        return int(level)
-    raise ValueError(f"{level!r} is no level; write one of {', '.join(LEVELS)}, or a number")
 
 
 def template_problems(template: str) -> Iterator[str]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from prefork_logd.errors import ProcessError
 from prefork_logd.net.loop import EDGE, READ, Loop, Timer
-from prefork_logd.settings import split_address
+from prefork_logd.values import split_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -10,6 +10,7 @@ import pytest
 from prefork_logd import config
 from prefork_logd.errors import ConfigError
 from prefork_logd.settings import OWN_FILES, OutputSettings, Settings
+from prefork_logd.store_settings import CustomStoreSettings, SqliteStoreSettings
 
 STATE = {"state_dir": "/state"}
 
@@ -78,7 +79,7 @@ def test_every_problem_is_told_at_once_with_its_line() -> None:
                 'path = "b"',
                 'rotate_every = "3"',
                 "[[store]]",
-                'type = "sqlite"',
+                'type = "oracle"',
                 "[foo]",
             ]
         )
@@ -89,12 +90,12 @@ def test_every_problem_is_told_at_once_with_its_line() -> None:
         "x.toml:5",
         "x.toml:8",
         "x.toml:11",
-        "x.toml:12",
+        "x.toml:13",
         "x.toml:14",
     ]
     assert "did you mean 'bind'" in told[1]
     assert told[4].startswith("x.toml:11: output[2].rotate_every: ")
-    assert "this version writes files only" in told[5]
+    assert "must be one of sqlite, postgresql" in told[5]
 
 
 @pytest.mark.parametrize(
@@ -261,3 +262,67 @@ def test_several_keys_are_valid_at_once(tmp_path: Path) -> None:
         f'[server]\nbind = []\nkeys_file = "{path}"\n[[listener]]\naccept = "authenticated"', "", STATE
     )
     assert settings.listeners == (("127.0.0.1:9021", "authenticated"),)
+
+
+STORES = """
+[[store]]
+type = "sqlite"
+path = "db/all.db"
+[[store]]
+type = "sqlite"
+level = "ERROR"
+path = "errors.db"
+[[store]]
+name = "archive"
+type = "custom"
+factory = "company.logs:Archive"
+options = { tier = 2 }
+"""
+
+
+def test_stores_are_called_after_their_type() -> None:
+    """Each has a name, absolute paths, and the keys of its own type."""
+    settings = config.loads(STORES, "", STATE)
+    assert [(store.type, store.name) for store in settings.store] == [
+        ("sqlite", "sqlite"),
+        ("sqlite", "sqlite-2"),
+        ("custom", "archive"),
+    ]
+    first, second, third = settings.store
+    assert isinstance(first, SqliteStoreSettings)
+    assert first.path == "/state/db/all.db"
+    assert not first.is_filtered
+    assert second.is_filtered
+    assert isinstance(third, CustomStoreSettings)
+    assert third.options == {"tier": 2}
+    assert config.loads(config.effective(settings)) == settings
+    assert config.loads("store = []", "", STATE).store == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[[store]]\ntype = "nats"\npath = "x"', "x.toml:3: store.path: unknown key"),
+        ("[[store]]\npath = 1", "store.type: must be one of sqlite, postgresql, nats, custom"),
+        ('[[store]]\ntype = "sqlite"\npath = "a"\n[[store]]\ntype = "sqlite"\npath = "a"', "is the file of 'sqlite'"),
+        ('[[store]]\ntype = "sqlite"\npath = "records.jsonl"', "is the file of 'records'"),
+        ('[[store]]\ntype = "sqlite"\npath = "journal"', "is the collector's own file"),
+        ('[[store]]\ntype = "nats"\nname = "a"\n[[store]]\ntype = "nats"\nname = "a"', "is taken by a store above"),
+        ('[[store]]\ntype = "nats"\nlevel = "LOUD"', "store.level: 'LOUD' is no level"),
+        ('[[store]]\ntype = "nats"\nloggers = [""]', "store.loggers: holds an empty name"),
+        ('[[store]]\ntype = "nats"\nbatch_time = "2m"', "must be 60s or less"),
+        ('[[store]]\ntype = "sqlite"\nretain = "0s"', "must be longer than nothing"),
+        ('[[store]]\ntype = "custom"', 'must name what makes the store, such as "company.logs:Archive"'),
+        ("store = 1", "must be a list of tables"),
+        ("store = [1]", "must be a table"),
+        ("[limits]\njournal_bytes = 1_048_576", "must hold two of limits.journal_segment_bytes or more"),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_explained(text: str, said: str) -> None:
+    """Each mistake has a sentence that says what to do."""
+    assert said in "\n".join(problems(text))
+
+
+def test_another_store_is_taken_live() -> None:
+    """A reload adds, changes and removes stores."""
+    assert config.changes(config.loads("store = []"), config.loads(STORES)) == (["store"], [])

@@ -1,0 +1,37 @@
+"""A store made from its settings.
+
+Owns which class serves which type; each is imported only when it is wanted, for its library may not be installed.
+Knows no shipper.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from prefork_logd.errors import StoreError
+from prefork_logd.store_settings import (
+    CustomStoreSettings,
+)
+
+if TYPE_CHECKING:
+    from prefork_logd.store_settings import AnyStoreSettings
+    from prefork_logd.stores.base import Store
+
+
+def make_store(settings: AnyStoreSettings) -> Store:
+    """Return the store of these settings, not opened yet. Raises StoreError if it cannot be made."""
+    if isinstance(settings, CustomStoreSettings):
+        return _make_custom(settings)
+    raise StoreError(f"store {settings.name}: this version has no store of type {settings.type!r}")
+
+
+def _make_custom(settings: CustomStoreSettings) -> Store:
+    module, _, name = settings.factory.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module), name)
+        store: Store = factory(**settings.options)
+    except Exception as error:
+        # Whatever somebody else's code raises must not be the end of the shipper.
+        raise StoreError(f"store {settings.name}: cannot make {settings.factory}: {error!r}") from error
+    return store

@@ -1,0 +1,68 @@
+"""What single values of a configuration mean: durations, addresses, levels.
+
+Owns their spelling and what is said of one that cannot be read. Knows no settings.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+LEVELS = {"NOTSET": 0, "DEBUG": 10, "INFO": 20, "WARNING": 30, "WARN": 30, "ERROR": 40, "CRITICAL": 50, "FATAL": 50}
+
+NOT_LIVE = {"live": False}
+"""Marks a setting whose new value waits for a restart."""
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds that a duration such as "500ms", "30s", "5m", "1h", "1d" or "2w" stands for.
+
+    Raises ValueError with a sentence for the user.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError(f'{text!r} is no duration; write a number and ms, s, m, h, d or w, such as "30s" or "1d"')
+    return float(match[1]) * _DURATION_UNITS[match[2]]
+
+
+def split_address(address: str) -> tuple[str, int] | str:
+    """Return (host, port) of "host:port" or "[::1]:port", or the path of "unix:/path".
+
+    Raises ValueError with a sentence for the user.
+    """
+    if address.startswith("unix:"):
+        path = address.removeprefix("unix:")
+        if not path or "\0" in path:
+            raise ValueError(f'{address!r} names no path; write "unix:/run/prefork-logd.sock"')
+        return path
+    host, colon, port = address.rpartition(":")
+    if not colon or not host:
+        raise ValueError(f'{address!r} is no address; write "host:port", "[::1]:port" or "unix:/path"')
+    if not (port.isascii() and port.isdigit()) or int(port) > 65_535:
+        raise ValueError(f"{address!r} has no port from 0 to 65535 after its last colon")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        try:
+            ipaddress.IPv6Address(host.partition("%")[0])
+        except ValueError:
+            raise ValueError(f"{address!r} has no IPv6 address between its brackets") from None
+    elif ":" in host:
+        raise ValueError(f'{address!r} is ambiguous; put an IPv6 address in brackets, such as "[::1]:9020"')
+    return host, int(port)
+
+
+def level_number(level: str | int) -> int:
+    """Return the number of a level given by logging's name for it, or as a number.
+
+    Raises ValueError with a sentence for the user.
+    """
+    if isinstance(level, int):
+        return level
+    if level.upper() in LEVELS:
+        return LEVELS[level.upper()]
+    if re.fullmatch(r"-?\d{1,9}", level):
+        return int(level)
+    raise ValueError(f"{level!r} is no level; write one of {', '.join(LEVELS)}, or a number")
