@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test check bench torture clean
+.PHONY: run test check bench torture torture-short clean
 
 run: $(READY)  ## collect on 127.0.0.1:9020 into .run/records.jsonl, until Ctrl-C
 	$(BIN)/prefork-logd run --state-dir .run
@@ -23,6 +23,9 @@ bench: $(READY)  ## every benchmark, short
 
 torture: $(READY)  ## kill, stop and rename things for ten minutes, and count every record
 	$(BIN)/python -m tests.system.torture --iterations 60 --seconds 8
+
+torture-short: $(READY)  ## ten thousand short iterations of it, for about an hour; see torture.summary.json
+	$(BIN)/python -m tests.system.torture --short --iterations 10000 --jobs 4 --log torture.log
 
 clean:  ## what the verbs above have made
 	rm -rf $(VENV) .run build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -80,7 +80,8 @@ SHIM = r"""
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* The word in the file $FAULT_FILE says what becomes of writes to regular files; no file: nothing. */
+/* The word in the file $FAULT_FILE says what becomes of writes to regular files, and of syncs; no file: nothing.
+   $SYNC_US: the longest that a sync takes. */
 static int fault(int fd, char *word, size_t size) {
     struct stat status;
     if (fstat(fd, &status) || !S_ISREG(status.st_mode)) return 0;
@@ -112,6 +113,19 @@ ssize_t writev(int fd, const struct iovec *pieces, int count) {
         return real(fd, &first, 1);
     }
     return real(fd, pieces, count);
+}
+
+int fdatasync(int fd) {
+    static int (*real)(int);
+    static unsigned turn;
+    char word[16];
+    const char *slow = getenv("SYNC_US");
+    if (!real) real = dlsym(RTLD_NEXT, "fdatasync");
+    /* A real disk takes its time, and who is killed is then often in the middle of a commit. */
+    if (slow) usleep(rand() % atoi(slow));
+    /* One that works, one that fails, and so on: of the output and of the journal, by turns. */
+    if (fault(fd, word, sizeof word) && !strcmp(word, "sync") && ++turn % 3 == 2) { errno = EIO; return -1; }
+    return real(fd);
 }
 """
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests import interpreters
+from tests.system.disks import build_shim, mounted
+from tests.system.rounds import Chapter
 from tests.system.torture import Torture
 
 if TYPE_CHECKING:
@@ -25,3 +27,19 @@ def test_every_record_is_stored_once_and_in_order_whatever_happens(seed: int, tm
     finally:
         torture.close()
     assert len(faults) > 5
+
+
+@pytest.mark.slow
+def test_short_iterations(tmp_path: Path) -> None:
+    """A few of those that `--short` does by the thousand: whatever was acknowledged is there, once, after each."""
+    pythons = [interpreters.require(version) for version in ("2.7", "3.6", "3.13")]
+    events: list[str] = []
+    with mounted(tmp_path / "state", "size=48m") as disk:
+        chapter = Chapter(tmp_path, disk, 1, pythons, build_shim(tmp_path))
+        try:
+            records = sum(chapter.iterate(seed, events) for seed in range(1, 9))
+            records += chapter.end(events)
+        finally:
+            chapter.close()
+    assert records > 100
+    assert len(events) > 8

@@ -3,19 +3,20 @@
 At the end each record is stored exactly once, and each session's records are in order, whatever happened.
 
     python -m tests.system.torture --seed 1 --seconds 60 --iterations 10
+    python -m tests.system.torture --short --seed 1 --iterations 10000 --jobs 4 --log torture.log
 
-The same seed gives the same row of faults; where they hit is up to the scheduler.
+The same seed gives the same row of harm; where it hits is up to the scheduler. A long iteration has a collector and
+services of its own, and is checked at its end; of the short ones (rounds.py) many share them, and each is checked. With
+`--until` and `--stop-file` a long row of them ends early; the log's last lines say how far it came.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
 import random
 import re
-import signal
+import select
 import subprocess
 import sys
 import tempfile
@@ -23,14 +24,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.system.harness import Collector, wait_for
+from tests import interpreters
+from tests.system.harm import OUTPUT, Harm, wait_until_whole
+from tests.system.harness import Collector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 HANDLERS = Path(__file__).resolve().parents[2] / "prefork_logd" / "handlers.py"
 SERVICE = Path(__file__).parent / "services" / "numbered.py"
-_MESSAGE = re.compile(rb'"message":"([a-z0-9]+)-(\d{7})"')
+PATIENCE_S = 60.0
+MESSAGE = re.compile(rb'"message":"([a-z0-9]+)-(\d{7})"')
 
 
 class Service:
@@ -45,29 +49,49 @@ class Service:
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "ready\n"
 
-    def finish(self) -> int:
-        """Let it stop logging and wait until all is acknowledged; return how many records it has logged."""
+    def pause(self) -> None:
+        """Let it stop logging, and do not wait for it."""
+        self._say("stop\n")
+
+    def go_on(self) -> None:
+        """Let it log again."""
+        self._say("go\n")
+
+    def cut(self) -> None:
+        """Let it lose its connection; what it had sent stays readable."""
+        self._say("cut\n")
+
+    def _say(self, line: str) -> None:
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write("stop\n")
+        self._process.stdin.write(line)
         self._process.stdin.flush()
+
+    def report(self) -> int:
+        """Wait until all that it has logged before a pause is acknowledged; return how many records that is."""
+        assert self._process.stdout is not None
+        assert select.select([self._process.stdout], [], [], PATIENCE_S)[0], f"{self.name} does not answer"
         done = json.loads(self._process.stdout.readline())
         counters = done["counters"]
-        assert counters["dropped"] == 0, counters
+        assert counters["dropped"] == 0, f"{self.name} dropped: {counters}"
         assert counters["held"] == 0, f"{self.name} was not acknowledged: {counters}"
         return int(done["count"])
 
+    def finish(self) -> int:
+        """Let it stop logging and wait until all is acknowledged; return how many records it has logged."""
+        self.pause()
+        return self.report()
+
     def close(self) -> None:
         """End it, whatever it does."""
+        self._process.kill()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
-        self._process.kill()
         self._process.wait()
 
 
 class Torture:
-    """One run."""
+    """One long iteration."""
 
     def __init__(self, directory: Path, seed: int, pythons: Sequence[str], log: Callable[[str], None]) -> None:
         self._random = random.Random(seed)
@@ -75,21 +99,11 @@ class Torture:
         self.collector = Collector(directory / "state", "", "--workers", "2").start()
         address = self.collector.bind[0]
         self.collector._flags = ("--workers", "2", "--bind", address)
-        self._renamed = 0
         self._services = [
             Service(python, address, f"s{index}", self._random.choice((0.0005, 0.002, 0.01)))
             for index, python in enumerate(pythons)
         ]
-        self.faults: dict[str, Callable[[], None]] = {
-            "kill -9 of a worker": self._kill_worker,
-            "kill -9 of the writer": self._kill_writer,
-            "kill -9 of the master": self._kill_master,
-            "kill -9 of all": self._kill_all,
-            "SIGSTOP for a while": self._stop_a_while,
-            "rotation": self._rename_and_reload,
-            "worker count change": self._change_workers,
-            "stop and start": self._restart,
-        }
+        self.faults = Harm(self.collector, self._random, cut=self._cut).kinds
 
     def run(self, seconds: float) -> None:
         """Do harm for a while, then see that none was done."""
@@ -97,6 +111,10 @@ class Torture:
         while time.monotonic() < end:
             self.harm(self._random.choice(sorted(self.faults)))
         self.finish()
+
+    def _cut(self) -> None:
+        for service in self._services:
+            service.cut()
 
     def harm(self, name: str) -> None:
         """Let the services log for a moment, then do one kind of harm."""
@@ -106,27 +124,14 @@ class Torture:
 
     def finish(self) -> None:
         """End the harm, let everyone come to rest, and count."""
-        wait_for(self._is_whole, "every child at work again", 40)
+        wait_until_whole(self.collector)
         counts = {service.name: service.finish() for service in self._services}
         assert self.collector.stop() == 0, self.collector.log
         self.check(counts)
 
     def check(self, counts: dict[str, int]) -> None:
         """Compare what is stored with what was logged: each record once, in order per service."""
-        found: dict[str, list[int]] = {name: [] for name in counts}
-        paths = [*(self.collector.state_dir / f"records.jsonl.{number}" for number in range(self._renamed))]
-        for path in [*paths, self.collector.state_dir / "records.jsonl"]:
-            data = path.read_bytes() if path.exists() else b""
-            assert not data or data.endswith(b"\n"), f"{path.name} ends in a torn line"
-            for name, number in _MESSAGE.findall(data):
-                found[name.decode()].append(int(number))
-            assert data.count(b"\n") == len(_MESSAGE.findall(data)), f"{path.name} has lines that are no records"
-        for name, count in counts.items():
-            numbers = found[name]
-            missing = sorted(set(range(count)) - set(numbers))
-            assert not missing, f"{name}: {len(missing)} of {count} lost, from {missing[0]} on\n{self.collector.log}"
-            assert len(numbers) == count, f"{name}: {len(numbers) - count} came twice\n{self.collector.log}"
-            assert numbers == sorted(numbers), f"{name}: out of order"
+        check_exactly_once(list(self.collector.state_dir.glob(f"{OUTPUT}*")), counts, self.collector.log)
         self._log(f"{sum(counts.values())} records of {len(counts)} services, each once and in order")
 
     def close(self) -> None:
@@ -135,75 +140,51 @@ class Torture:
             service.close()
         self.collector.clean_up()
 
-    # Faults
 
-    def _pid(self, kind: str) -> int:
-        children = [child for child in self.collector.status()["children"] if child["kind"] == kind and child["pid"]]
-        return int(self._random.choice(children)["pid"]) if children else 0
-
-    def _kill(self, pid: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            if pid:
-                os.kill(pid, signal.SIGKILL)
-
-    def _kill_worker(self) -> None:
-        self._kill(self._pid("worker"))
-
-    def _kill_writer(self) -> None:
-        self._kill(self._pid("writer"))
-
-    def _kill_master(self) -> None:
-        assert self.collector.process is not None
-        self._kill(self.collector.process.pid)
-        self.collector.process.wait()
-        self.collector.start()
-
-    def _kill_all(self) -> None:
-        assert self.collector.process is not None
-        for child in self.collector.status()["children"]:
-            self._kill(child["pid"])
-        self._kill_master()
-
-    def _stop_a_while(self) -> None:
-        pid = self._pid(self._random.choice(("worker", "writer")))
-        if not pid:
-            # kill(2): 0 would be this very process and its children.
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGSTOP)
-            time.sleep(self._random.uniform(0.05, 0.3))
-            os.kill(pid, signal.SIGCONT)
-
-    def _rename_and_reload(self) -> None:
-        path = self.collector.state_dir / "records.jsonl"
-        if path.exists():
-            path.rename(self.collector.state_dir / f"records.jsonl.{self._renamed}")
-            self._renamed += 1
-        self.collector.send_signal(signal.SIGHUP)
-
-    def _change_workers(self) -> None:
-        self.collector.send_signal(self._random.choice((signal.SIGTTIN, signal.SIGTTOU)))
-
-    def _restart(self) -> None:
-        # 1 if a child that was killed a moment ago had not been missed yet.
-        assert self.collector.stop() in (0, 1), self.collector.log
-        self.collector.start()
-
-    def _is_whole(self) -> bool:
-        return all(child["state"] in ("running", "retiring") for child in self.collector.status()["children"])
+def check_exactly_once(paths: Sequence[Path], counts: dict[str, int], log: str = "") -> None:
+    """See that files, whole lines all, hold each service's records 0 to count - 1 once, and in order."""
+    runs: dict[str, list[list[int]]] = {name: [] for name in counts}
+    for path in paths:
+        data = path.read_bytes()
+        assert not data or data.endswith(b"\n"), f"{path.name} ends in a torn line"
+        found: dict[str, list[int]] = {}
+        for name, number in MESSAGE.findall(data):
+            found.setdefault(name.decode(), []).append(int(number))
+        assert data.count(b"\n") == sum(map(len, found.values())), f"{path.name} has lines that are no records"
+        for name, numbers in found.items():
+            runs[name].append(numbers)
+    for name, count in counts.items():
+        # Files in the order of their first records: in their names there is none.
+        numbers = [number for run in sorted(runs[name]) for number in run]
+        missing = sorted(set(range(count)) - set(numbers))
+        assert not missing, f"{name}: {len(missing)} of {count} lost, from {missing[0]} on\n{log}"
+        assert len(numbers) == count, f"{name}: {len(numbers) - count} came twice\n{log}"
+        assert numbers == sorted(numbers), f"{name}: out of order\n{log}"
 
 
 def main() -> int:
     """Run it from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seed", type=int, default=1, help="of the first iteration; each next one has the next")
-    parser.add_argument("--seconds", type=float, default=10, help="of faults in each iteration")
+    parser.add_argument("--seconds", type=float, default=10, help="of harm in each long iteration")
     parser.add_argument("--iterations", type=int, default=1)
     parser.add_argument("--services", type=int, default=3)
+    parser.add_argument("--short", action="store_true", help="short iterations, a collector for many of them")
+    parser.add_argument("--jobs", type=int, default=1, help="of short iterations at the same time")
+    parser.add_argument("--log", type=Path, default=Path("torture.log"), help="of short iterations: a line for each")
+    parser.add_argument("--stop-file", type=Path, help="no short iteration begins once this exists")
+    parser.add_argument("--until", default="", help="no short iteration begins after this time of day: HH:MM")
     options = parser.parse_args()
+    found = sorted(interpreters.found().items())
+    pythons = [path for version, path in found if version in interpreters.WANTED] or [sys.executable]
+    if options.short:
+        from tests.system import rounds
+
+        return rounds.run(options, pythons)
     for seed in range(options.seed, options.seed + options.iterations):
         with tempfile.TemporaryDirectory() as directory:
-            torture = Torture(Path(directory), seed, [sys.executable] * options.services, lambda text: None)
+            chosen = [pythons[(seed + index) % len(pythons)] for index in range(options.services)]
+            torture = Torture(Path(directory), seed, chosen, lambda text: None)
             try:
                 torture.run(options.seconds)
             except AssertionError as error:

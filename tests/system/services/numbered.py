@@ -1,8 +1,10 @@
-"""A service that logs numbered records through our handler until its standard input ends; Python 2.7 and 3.
+"""A service that logs numbered records through our handler; Python 2.7 and 3.
 
     numbered.py HANDLERS_FILE ADDRESS NAME PAUSE_S
 
-Prints, at the end, how many it has logged and the handler's counters.
+At the line "cut" on its standard input it loses its connection. At any other it pauses, waits until all is
+acknowledged, and prints how many it has logged and the handler's counters. At the line "go" after that it goes on; at
+anything else it ends.
 """
 
 from __future__ import print_function
@@ -11,7 +13,11 @@ import json
 import logging
 import os
 import select
+import socket
 import sys
+import time
+
+PATIENCE_S = 30
 
 
 def load(path):
@@ -19,6 +25,17 @@ def load(path):
     directory, name = os.path.split(path)
     sys.path.insert(0, directory)
     return __import__(name[:-3])
+
+
+def read_line():
+    """Read a line and not a byte more: select() knows nothing of what a file object has in its buffer."""
+    line = b""
+    while not line.endswith(b"\n"):
+        octet = os.read(0, 1)
+        if not octet:
+            break
+        line += octet
+    return line
 
 
 def main():
@@ -32,14 +49,21 @@ def main():
     print("ready")
     sys.stdout.flush()
     count = 0
-    while not select.select([sys.stdin], [], [], pause_s)[0]:
-        logger.info("%s-%07d", name, count)
-        count += 1
-    handler.flush()
-    print(json.dumps({"count": count, "counters": handler.counters()}))
-    sys.stdout.flush()
-    sys.stdin.readline()
-    os._exit(0)
+    while True:
+        while not select.select([sys.stdin], [], [], pause_s)[0]:
+            logger.info("%s-%07d", name, count)
+            count += 1
+        if read_line() == b"cut\n":
+            if handler.sock is not None:
+                handler.sock.shutdown(socket.SHUT_RDWR)
+            continue
+        give_up = time.time() + PATIENCE_S
+        while not handler.flush(PATIENCE_S) and time.time() < give_up:
+            time.sleep(0.05)
+        print(json.dumps({"count": count, "counters": handler.counters()}))
+        sys.stdout.flush()
+        if read_line() != b"go\n":
+            os._exit(0)
 
 
 if __name__ == "__main__":
