@@ -1,0 +1,278 @@
+"""One day's file, open for writing.
+
+Owns its transactions: rows, the dictionaries that they refer to, what is to be indexed, and the position, all or
+nothing. Knows no other day, and no lines.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from array import array
+from typing import TYPE_CHECKING, NamedTuple
+
+from prefork_logd.errors import StoreError
+from prefork_logd.stores.sqlite import columns, schema
+from prefork_logd.stores.sqlite.index import PIECE_ROWS, index_pending
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from prefork_logd.stores.sqlite.columns import Values
+
+BUSY_S = 5.0
+"""How long another process may hold the file before that is an error, and the shipper's back-off takes over."""
+PAGE_BYTES = 8192
+CACHE_KIB = 32_768
+CHECKPOINT_PAGES = 4096
+"""The WAL goes back into the file every 32 MiB, and whenever the file is closed."""
+MAX_KNOWN = 50_000
+"""Sites, and origins, that are remembered; a client may invent any number of them."""
+_INSERT = f"INSERT INTO rows VALUES ({','.join('?' * len(schema.ROW_COLUMNS))})"  # noqa: S608 - placeholders alone
+
+
+class Position(NamedTuple):
+    """How far one journal is stored, as one file knows it."""
+
+    first: int
+    """Where the batch began that was stored last."""
+    next: int
+    """The first record that is not stored yet."""
+    days: tuple[str, ...]
+    """The days that this batch has records of; each has a transaction of its own."""
+
+
+@contextlib.contextmanager
+def failing_as_store_error(path: Path) -> Iterator[None]:
+    """Turn what SQLite and the file system raise into a StoreError that names the file."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorname", "") or ""
+        remedy = ""
+        if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            remedy = "; move the file away, and its records that the journal still has are stored anew"
+        raise StoreError(f"{path}: {error}{remedy}") from error
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror or error}") from error
+
+
+class Day:
+    """A day's file. Every method raises StoreError when the file cannot be used; the Day is then to be closed."""
+
+    def __init__(self, path: Path, full_text: bool, inherited: dict[str, Position]) -> None:
+        """Open or make the file; a new one begins with the positions that are `inherited`."""
+        self.path = path
+        self._sites: dict[Values, int] = {}
+        self._origins: dict[Values, int] = {}
+        self._spill: dict[int, int] = {}
+        self._identity = (0, 0)
+        with failing_as_store_error(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                # Records are nobody else's business: the same rights as the output files have.
+                os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o640))
+            self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, cached_statements=64)
+            try:
+                self._prepare(full_text, inherited)
+                status = path.stat()
+                self._identity = (status.st_dev, status.st_ino)
+            except BaseException:
+                self._db.close()
+                raise
+
+    def _prepare(self, full_text: bool, inherited: dict[str, Position]) -> None:
+        execute = self._db.execute
+        execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        execute("PRAGMA journal_mode = WAL")
+        # The journal forgets what a store has: nothing less than a sync for each transaction will do.
+        execute("PRAGMA synchronous = FULL")
+        execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        execute("PRAGMA journal_size_limit = 0")
+        version = execute("PRAGMA user_version").fetchone()[0]
+        if version > schema.VERSION:
+            raise StoreError(
+                f"{self.path}: was made by a newer version (schema {version}); this one knows {schema.VERSION}"
+            )
+        if version < schema.VERSION:
+            self._migrate(version, inherited)
+        self.full_text = bool(execute("SELECT 1 FROM sqlite_master WHERE name = 'words'").fetchone())
+        if full_text and not self.full_text and not execute("SELECT 1 FROM rows LIMIT 1").fetchone():
+            execute(schema.FULL_TEXT)
+            for name, value in schema.FULL_TEXT_SETTINGS.items():
+                execute("INSERT INTO words (words, rank) VALUES (?, ?)", (name, value))
+            self.full_text = True
+        self.positions = {
+            journal: Position(first, following, tuple(days.split()))
+            for journal, first, following, days in execute("SELECT journal, first, next, days FROM positions")
+        }
+        self._next_site = execute("SELECT coalesce(max(id), 0) + 1 FROM sites").fetchone()[0]
+        self._next_origin = execute("SELECT coalesce(max(id), 0) + 1 FROM origins").fetchone()[0]
+        self.pending_rows = execute("SELECT coalesce(sum(length(ids)), 0) / 8 FROM pending WHERE words").fetchone()[0]
+        self.pending_sites = execute("SELECT coalesce(sum(length(ids)), 0) / 8 FROM pending WHERE sites").fetchone()[0]
+
+    def _migrate(self, version: int, inherited: dict[str, Position]) -> None:
+        """Bring the file to this version, in one transaction for each step."""
+        for step in range(version, schema.VERSION):
+            with self._transaction():
+                # Another process may have done it meanwhile.
+                if self._db.execute("PRAGMA user_version").fetchone()[0] > step:
+                    continue
+                for statement in schema.MIGRATIONS[step].split(";\n"):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+                self._db.execute(f"PRAGMA user_version = {step + 1}")
+                if step == 0:
+                    for journal, position in inherited.items():
+                        self._set_position(journal, position)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    def _set_position(self, journal: str, position: Position) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?)",
+            (journal, position.first, position.next, " ".join(position.days)),
+        )
+
+    def write(self, journal: str, taken: Sequence[tuple[int, Values]], position: Position) -> None:
+        """Store the records of (number, values) that this file has not yet, and the position after them."""
+        with failing_as_store_error(self.path):
+            self._check_presence()
+            known = self.positions.get(journal)
+            if known is not None and known.next >= position.next:
+                return  # a batch is done again for the sake of another day
+            if known is not None and taken and taken[0][0] < known.next:
+                taken = [one for one in taken if one[0] >= known.next]
+            sites: list[Values] = []
+            origins: list[Values] = []
+            rows = self._rows(taken, sites, origins)
+            try:
+                self._store(journal, rows, sites, origins, position)
+            except sqlite3.IntegrityError:
+                self._store(journal, self._with_free_ids(rows), sites, origins, position)
+            self.positions[journal] = position
+            self.pending_sites += len(rows)
+            self.pending_rows += len(rows) if self.full_text else 0
+
+    def _rows(self, taken: Sequence[tuple[int, Values]], sites: list[Values], origins: list[Values]) -> list[Values]:
+        """Return the rows in the order of their ids; `sites` and `origins` get what the file does not know yet."""
+        known_sites, known_origins = self._sites, self._origins
+        if len(known_sites) > MAX_KNOWN:
+            known_sites.clear()
+        if len(known_origins) > MAX_KNOWN:
+            known_origins.clear()
+        rows: list[Values] = []
+        add, site_slice, origin_slice = rows.append, columns.SITE, columns.ORIGIN
+        for number, values in taken:
+            key = values[site_slice]
+            site = known_sites.get(key)
+            if site is None:
+                site = known_sites[key] = self._next_site
+                self._next_site += 1
+                sites.append((site, *key))
+            key = values[origin_slice]
+            origin = known_origins.get(key)
+            if origin is None:
+                origin = known_origins[key] = self._next_origin
+                self._next_origin += 1
+                origins.append((origin, *key))
+            created, _, _, _, _, _, _, _, _, _, _, _, _, _, _, received, message, exc_text, stack_info, extra = values
+            add(
+                (
+                    int(created * 1e6) << 10 | number & 1023,
+                    created, received, site, origin, message, exc_text, stack_info, str(extra, "utf-8") or None,
+                )
+            )  # fmt: skip
+        rows.sort(key=_id)
+        return rows
+
+    def _store(
+        self,
+        journal: str,
+        rows: Sequence[Values],
+        sites: Sequence[Values],
+        origins: Sequence[Values],
+        position: Position,
+    ) -> None:
+        with self._transaction():
+            if sites:
+                self._db.executemany("INSERT INTO sites VALUES (?,?,?,?,?,?,?,?,?)", sites)
+            if origins:
+                self._db.executemany("INSERT INTO origins VALUES (?,?,?,?,?,?,?)", origins)
+            if rows:
+                self._db.executemany(_INSERT, rows)
+                ids = array("q", [row[0] for row in rows]).tobytes()
+                self._db.execute("INSERT INTO pending (sites, words, ids) VALUES (1, ?, ?)", (self.full_text, ids))
+            self._set_position(journal, position)
+
+    def _with_free_ids(self, rows: Sequence[Values]) -> list[Values]:
+        """Return rows with ids that are free: the next one behind, for a client may give all its records one time."""
+        free: list[Values] = []
+        last = farthest = 0
+        for row in rows:
+            wanted = row[0]
+            moment = wanted >> schema.ID_BITS
+            number = max(wanted, last + 1, self._spill.get(moment, 0))
+            while self._db.execute("SELECT 1 FROM rows WHERE id = ?", (number,)).fetchone():
+                number += 1
+            if number != wanted:
+                self._spill[moment] = number + 1
+                farthest = max(farthest, (number >> schema.ID_BITS) - moment + 1)
+            last = number
+            free.append((number, *row[1:]))
+        if len(self._spill) > MAX_KNOWN:
+            self._spill.clear()
+        self._db.execute("UPDATE facts SET value = max(value, ?) WHERE name = 'spilled'", (farthest,))
+        return free
+
+    def _check_presence(self) -> None:
+        """Raise StoreError if the file was removed or replaced: what is written to it then is seen by nobody."""
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            status = None
+        if status is None or (status.st_dev, status.st_ino) != self._identity:
+            raise StoreError(f"{self.path}: was removed or replaced; a new one is begun")
+
+    def index(self, rows: int, everything: bool = False, words: bool = True) -> bool:
+        """Index about so many rows of those that wait, in whole pieces; return whether more than a piece waits still.
+
+        Less than a piece is left alone, unless `everything` is to be indexed; `words` says whether the full-text
+        index is to grow too, which costs ten times as much as the other.
+        """
+        with failing_as_store_error(self.path):
+            self._check_presence()
+            with self._transaction():
+                index_pending(self._db, rows, everything, words)
+            self.pending_rows = self._db.execute(
+                "SELECT coalesce(sum(length(ids)), 0) / 8 FROM pending WHERE words"
+            ).fetchone()[0]
+            self.pending_sites = self._db.execute(
+                "SELECT coalesce(sum(length(ids)), 0) / 8 FROM pending WHERE sites"
+            ).fetchone()[0]
+            return self.waits(everything)
+
+    def waits(self, everything: bool = False) -> bool:
+        """Tell whether there is something to be indexed that is worth it."""
+        return bool(max(self.pending_rows, self.pending_sites) >= (1 if everything else PIECE_ROWS))
+
+    def close(self) -> None:
+        """Put the WAL into the file, unless somebody reads it just now, and let go of it; never raises."""
+        with contextlib.suppress(sqlite3.Error):
+            self._db.close()
+
+
+def _id(row: Values) -> int:
+    return int(row[0])

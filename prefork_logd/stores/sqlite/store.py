@@ -1,0 +1,200 @@
+"""The SQLite store: a file for each day, and what holds over all of them.
+
+Owns which file a record belongs to, how far each journal is stored over all files, and which files have had their time.
+Knows no shipper. What is in a file is `day`'s business.
+
+A record's day is that of `received`, in UTC: `created` is what a client says, and a wrong clock would make a file for
+each day that it can name. A batch that spans two days is two transactions in two files. Each says of which days the
+batch was, so a shipper that died in between is told to begin it again, and each file leaves out what it has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import re
+import sqlite3
+import time
+from typing import TYPE_CHECKING
+
+from prefork_logd.stores.sqlite import columns
+from prefork_logd.stores.sqlite.day import BUSY_S, Day, Position, failing_as_store_error
+from prefork_logd.stores.sqlite.index import PIECE_ROWS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from prefork_logd.stores.base import Block
+    from prefork_logd.stores.sqlite.columns import Values
+
+_DAY_S = 86_400
+MAX_OPEN = 4
+"""Days that are open at once: an import may go through many."""
+INDEX_ROWS = 2 * PIECE_ROWS
+"""Rows that one call of `maintain` indexes: about half a second."""
+MOST_PENDING_ROWS = 4_000_000
+"""From here on writes do the indexing too, whatever that costs: a query has to look at these one by one."""
+IDLE_S = 60.0
+
+
+def day_files(path: Path) -> list[tuple[str, Path]]:
+    """Return (day, file) of each file of a store whose path is `path`, in the order of days."""
+    pattern = re.compile(rf"{re.escape(path.stem)}-(\d{{4}}-\d\d-\d\d){re.escape(path.suffix)}")
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except FileNotFoundError:
+        return []
+    return sorted((match[1], path.parent / match[0]) for name in names if (match := pattern.fullmatch(name)))
+
+
+def day_name(received: float) -> str:
+    """Return the day of a time, in UTC."""
+    return time.strftime("%Y-%m-%d", time.gmtime(received))
+
+
+class SqliteStore:
+    """A Store (stores/base.py) of files beside `path`: "records.db" stands for "records-2026-11-23.db" and so on."""
+
+    def __init__(self, path: Path, retain_s: float = 0.0, full_text: bool = True) -> None:
+        """Keep records for `retain_s` seconds; 0 is for ever."""
+        self._path = path
+        self._retain_s = retain_s
+        self._full_text = full_text
+        self._journal = ""
+        self._days: dict[str, Day] = {}
+        self._complete: set[str] = set()
+        self._next = 0
+        self._begins = 0.0
+        self._ends = 0.0
+        self._today = ""
+
+    def open(self, journal: str) -> int:
+        """Find how far the files are, and return the number of the first record wanted."""
+        self.close()
+        self._journal = journal
+        with failing_as_store_error(self._path):
+            positions = {name: self._positions(path).get(journal) for name, path in day_files(self._path)}
+        known = {name: position for name, position in positions.items() if position}
+        if not known:
+            self._next = 0
+            return 0
+        latest = max(known.values(), key=lambda position: position.next)
+        whole = all(known[day].next >= latest.next for day in latest.days if day in known) and all(
+            day in known or self._is_expired(day) for day in latest.days
+        )
+        self._next = latest.next if whole else latest.first
+        return self._next
+
+    @staticmethod
+    def _positions(path: Path) -> dict[str, Position]:
+        with contextlib.closing(sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)) as db:
+            if not db.execute("PRAGMA user_version").fetchone()[0]:
+                return {}
+            found = db.execute("SELECT journal, first, next, days FROM positions")
+            return {journal: Position(first, next_, tuple(days.split())) for journal, first, next_, days in found}
+
+    def _is_expired(self, day: str) -> bool:
+        """Tell whether a day ended before what is kept begins."""
+        if not self._retain_s:
+            return False
+        end = dt.datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=dt.UTC).timestamp() + _DAY_S
+        return end < time.time() - self._retain_s
+
+    def write(self, blocks: Sequence[Block], refuse: Callable[[int, bytes, str], None]) -> None:
+        """Store every record of `blocks` that is not stored yet; one transaction for each day that they are of."""
+        first, end = blocks[0].first, blocks[-1].first + blocks[-1].count
+        if end <= self._next:
+            return
+        taken = columns.take_apart(b"".join([block.lines for block in blocks]), first, refuse)
+        days = self._by_day(taken)
+        position = Position(max(first, self._next), end, tuple(sorted(days)))
+        for name, part in days.items():
+            day = self._day(name)
+            day.write(self._journal, part, position)
+            if max(day.pending_rows, day.pending_sites) >= MOST_PENDING_ROWS:
+                day.index(INDEX_ROWS)
+            elif day.pending_sites >= INDEX_ROWS:
+                day.index(INDEX_ROWS, words=False)
+        self._next = end
+
+    def _by_day(self, taken: list[tuple[int, Values]]) -> dict[str, list[tuple[int, Values]]]:
+        """Return the records by day; nearly always they are all of today."""
+        received = [values[columns.RECEIVED] or values[0] for _, values in taken]
+        if received and not (self._begins <= min(received) and max(received) < self._ends):
+            self._begins = max(received) // _DAY_S * _DAY_S
+            self._ends = self._begins + _DAY_S
+            self._today = day_name(self._begins)
+        if received and self._begins <= min(received):
+            return {self._today: taken}
+        days: dict[str, list[tuple[int, Values]]] = {}
+        for at, one in zip(received, taken, strict=True):
+            days.setdefault(day_name(at), []).append(one)
+        # With nothing but refused records there is a position to be kept all the same.
+        return days or {self._today or day_name(time.time()): []}
+
+    def _day(self, name: str) -> Day:
+        day = self._days.pop(name, None)
+        if day is None:
+            if len(self._days) >= MAX_OPEN:
+                self._days.pop(next(iter(self._days))).close()
+            path = self._path.with_name(f"{self._path.stem}-{name}{self._path.suffix}")
+            day = Day(path, self._full_text, self._inherited())
+            self._complete.discard(name)
+        self._days[name] = day  # the one used last is the last one
+        return day
+
+    def _inherited(self) -> dict[str, Position]:
+        """Return the farthest position of every journal: what a new file begins with, so that old ones can go."""
+        farthest: dict[str, Position] = {}
+        with failing_as_store_error(self._path):
+            for _, path in day_files(self._path):
+                for journal, position in self._positions(path).items():
+                    if journal not in farthest or farthest[journal].next < position.next:
+                        farthest[journal] = position
+        # What this batch has stored so far is in the file of another day; this one has none of it.
+        if self._journal in farthest and farthest[self._journal].next > self._next:
+            farthest[self._journal] = Position(self._next, self._next, ())
+        return farthest
+
+    def maintain(self) -> float:
+        """Remove files whose time is over, and index what waits."""
+        self._expire()
+        today = day_name(time.time())
+        for name, path in day_files(self._path):
+            if name in self._complete:
+                continue
+            is_over = name < today
+            if not is_over and name not in self._days:
+                continue
+            day = self._days.get(name) or Day(path, self._full_text, {})
+            try:
+                if day.waits(is_over) and day.index(INDEX_ROWS, is_over):
+                    return 0.0
+            finally:
+                if name not in self._days:
+                    day.close()
+            if is_over:
+                self._complete.add(name)
+                if name in self._days and len(self._days) > 1:
+                    self._days.pop(name).close()
+        return IDLE_S
+
+    def _expire(self) -> None:
+        """Remove the files whose time is over, but never the last one, which knows how far the journals are."""
+        for name, path in day_files(self._path)[:-1]:
+            if not self._is_expired(name):
+                continue
+            if name in self._days:
+                self._days.pop(name).close()
+            with failing_as_store_error(path):
+                # The WAL goes first: beside another day's file of the same name it would be read as if it were its own.
+                for suffix in ("-wal", "-shm", ""):
+                    path.with_name(path.name + suffix).unlink(missing_ok=True)
+            self._complete.discard(name)
+
+    def close(self) -> None:
+        """Close every file."""
+        for day in self._days.values():
+            day.close()
+        self._days.clear()
