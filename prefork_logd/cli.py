@@ -193,6 +193,8 @@ def check(flags: Flags) -> int:
     settings = flags.load()
     click.echo(f"# {settings.source or 'no configuration file: these are the defaults'}")
     click.echo(config.effective(settings), nl=False)
+    for warning in config.warnings(settings):
+        click.echo(f"warning: {warning}", err=True)
     return ExitStatus.OK
 
 

@@ -21,6 +21,7 @@ import tomli_w
 from msgspec import Meta
 
 from prefork_logd.errors import ConfigError, Problem
+from prefork_logd.nats_settings import file_problems
 from prefork_logd.settings import (
     MAX_KEY_ID_BYTES,
     MAX_OUTPUTS,
@@ -35,7 +36,7 @@ from prefork_logd.settings import (
     Settings,
     default_state_dir,
 )
-from prefork_logd.store_settings import STORES, AnyStoreSettings, StoreSettings
+from prefork_logd.store_settings import STORES, AnyStoreSettings, NatsStoreSettings, StoreSettings
 from prefork_logd.values import NOT_LIVE
 
 FILE_NAME = "prefork-logd.toml"
@@ -372,6 +373,19 @@ def _check_paths(loader: _Loader, settings: Settings) -> None:
         if path and path in taken:
             loader.problem("store", index, "path", f"is the file of {taken[path]!r}; choose another")
         taken[path] = store.name
+        if isinstance(store, NatsStoreSettings):
+            for key, message in file_problems(store):
+                loader.problem("store", index, key, message)
+
+
+def warnings(settings: Settings) -> list[str]:
+    """Return a sentence for each value that can be used, and promises less than it seems."""
+    return [
+        f"store {store.name!r}: {key} {sentence}"
+        for store in settings.store
+        if isinstance(store, NatsStoreSettings)
+        for key, sentence in store.warnings()
+    ]
 
 
 def effective(settings: Settings) -> str:

@@ -10,7 +10,7 @@ whatever is killed when.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,3 +64,14 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of every resource; never raises."""
+
+
+@runtime_checkable
+class Lagging(Protocol):
+    """What a store has besides that may lose, for a while, what it said it keeps: its `open` may then step back."""
+
+    def durable(self) -> int:
+        """Return the number of the first record that may be wanted again; the journal keeps it and all after it.
+
+        Asked between calls, while the store is open.
+        """

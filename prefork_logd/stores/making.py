@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from prefork_logd.errors import StoreError
 from prefork_logd.store_settings import (
     CustomStoreSettings,
+    NatsStoreSettings,
 )
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ def make_store(settings: AnyStoreSettings) -> Store:
     """Return the store of these settings, not opened yet. Raises StoreError if it cannot be made."""
     if isinstance(settings, CustomStoreSettings):
         return _make_custom(settings)
+    if isinstance(settings, NatsStoreSettings):
+        from prefork_logd.stores.nats import NatsStore  # noqa: PLC0415
+
+        return NatsStore(settings)
     raise StoreError(f"store {settings.name}: this version has no store of type {settings.type!r}")
 
 

@@ -1,0 +1,305 @@
+"""A connection to NATS, and the stream on it.
+
+Owns how servers are reached and trusted, and what is said when they, or the stream, are not as they should be. Knows
+no records and no journals. The rest of the collector is not asynchronous: `Connection.run` waits for one thing.
+
+A connection that is lost is never mended: it is made anew, so that whoever uses it begins by looking at the stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from prefork_logd.errors import StoreError
+from prefork_logd.stores import nats_wire as wire
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine
+
+    from nats.aio.client import Client
+    from nats.js import JetStreamContext
+    from nats.js.api import StreamConfig, StreamInfo
+
+    from prefork_logd.nats_settings import NatsServers
+
+_T = TypeVar("_T")
+
+PARTITIONS_KEY = "prefork-logd-partitions"
+"""Where the stream's metadata say into how many partitions its subjects are divided."""
+_SCAN_MESSAGES = 1000
+_DAMAGE = (10037, 10059, 10014)
+"""JetStream's numbers for "no message found", "stream not found" and "consumer not found"."""
+
+
+class StreamWish(NamedTuple):
+    """What a stream is to be like."""
+
+    name: str
+    subject: str
+    partitions: int
+    replicas: int
+    max_age_s: float
+    max_bytes: int
+    """0: no bound."""
+    duplicate_window_s: float
+
+
+class Found(NamedTuple):
+    """A message that the stream holds."""
+
+    sequence: int
+    range: wire.Range
+
+
+class Connection:
+    """One connection, from `open` until it is lost or closed, with an event loop of its own or that of its user."""
+
+    def __init__(self, settings: NatsServers, client_name: str, timeout_s: float) -> None:
+        self._settings = settings
+        self._name = client_name
+        self.timeout_s = timeout_s
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._client: Client | None = None
+        self.trouble: asyncio.Future[Exception]
+        """The first thing that a server, or the connection to it, complained about since `connect`."""
+
+    @property
+    def where(self) -> str:
+        """The servers, for messages."""
+        return ", ".join(self._settings.servers)
+
+    @property
+    def client(self) -> Client:
+        """NATS's own client. Raises StoreError when the connection is lost."""
+        if self._client is None or not self._client.is_connected:
+            raise StoreError(f"{self.where}: the connection is lost{self._reason()}")
+        return self._client
+
+    @property
+    def stream(self) -> JetStreamContext:
+        """JetStream, over this connection."""
+        return self.client.jetstream(timeout=self.timeout_s, publish_async_max_pending=1 << 20)
+
+    @property
+    def _last_error(self) -> Exception | None:
+        return self.trouble.result() if self.trouble.done() else None
+
+    def _reason(self) -> str:
+        return f": {describe(self._last_error)}" if self._last_error is not None else ""
+
+    def open(self) -> None:
+        """Connect, with an event loop of this connection's own. Raises StoreError."""
+        self._loop = asyncio.new_event_loop()
+        self.run(self.connect())
+
+    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Do something to its end. Raises StoreError, whatever went wrong with the servers."""
+        if self._loop is None:
+            work.close()
+            raise StoreError(f"{self.where}: not connected")
+        return self._loop.run_until_complete(translated(work, self.where))
+
+    async def connect(self) -> None:
+        """Connect. Raises StoreError."""
+        import nats.aio.client  # noqa: PLC0415 - only those who use it need the package
+
+        trouble = self.trouble = asyncio.get_running_loop().create_future()
+
+        async def note(error: Exception) -> None:
+            if not trouble.done():
+                trouble.set_result(error)
+
+        client = nats.aio.client.Client()
+        try:
+            options = self._options()
+            async with asyncio.timeout(self.timeout_s):
+                await client.connect(
+                    servers=list(self._settings.servers),
+                    name=self._name,
+                    error_cb=note,
+                    allow_reconnect=False,
+                    connect_timeout=max(1, int(self.timeout_s)),
+                    ping_interval=20,
+                    pending_size=64 << 20,
+                    **options,
+                )
+        except (OSError, ValueError, TimeoutError, ssl.SSLError, nats.errors.Error) as error:
+            with contextlib.suppress(Exception):
+                await client.close()
+            reason = self._last_error if isinstance(error, (nats.errors.NoServersError, TimeoutError)) else error
+            raise StoreError(f"{self.where}: cannot connect: {describe(reason or error)}") from error
+        self._client = client
+
+    def _options(self) -> dict[str, Any]:
+        """Return what says who we are, and whom we trust. Raises OSError or ValueError."""
+        settings = self._settings
+        options: dict[str, Any] = {}
+        if settings.user:
+            options |= {"user": settings.user, "password": _secret(settings.password_file)}
+        if settings.token_file:
+            options["token"] = _secret(settings.token_file)
+        if settings.nkey_file:
+            options["nkeys_seed"] = settings.nkey_file
+        if settings.credentials_file:
+            options["user_credentials"] = settings.credentials_file
+        if settings.tls_ca_file or settings.tls_cert_file or any(url.startswith("tls:") for url in settings.servers):
+            context = ssl.create_default_context(cafile=settings.tls_ca_file or None)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            if settings.tls_cert_file:
+                context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
+            options["tls"] = context
+            if settings.tls_hostname:
+                options["tls_hostname"] = settings.tls_hostname
+        return options
+
+    async def disconnect(self) -> None:
+        """Close the connection; never raises."""
+        client, self._client = self._client, None
+        if client is not None:
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(2):
+                    await client.close()
+
+    def close(self) -> None:
+        """Close the connection and its event loop; never raises."""
+        loop, self._loop = self._loop, None
+        if loop is None:
+            return
+        loop.run_until_complete(self.disconnect())
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            loop.run_until_complete(asyncio.wait(tasks))
+        loop.close()
+
+
+def _secret(path: str) -> str:
+    return Path(path).read_text().strip()
+
+
+def describe(error: BaseException) -> str:
+    """Return what an error of the client or of a server says, for people."""
+    text = getattr(error, "description", None) or getattr(error, "strerror", None) or str(error)
+    text = str(text).removeprefix("nats: ")
+    return text or type(error).__name__
+
+
+async def translated(work: Coroutine[Any, Any, _T], where: str) -> _T:
+    """Do something to its end. Raises StoreError, whatever went wrong with the servers."""
+    import nats.errors  # noqa: PLC0415 - only those who use it need the package
+
+    try:
+        return await work
+    except StoreError:
+        raise
+    except TimeoutError as error:
+        raise StoreError(f"{where}: no answer in time") from error
+    except (OSError, nats.errors.Error) as error:
+        code = getattr(error, "code", None)
+        number = f" ({code})" if code else ""
+        raise StoreError(f"{where}: {describe(error)}{number}") from error
+
+
+# The stream
+
+
+async def ensure_stream(connection: Connection, wish: StreamWish, whose: str) -> StreamInfo:
+    """Make the stream, or see that it is as it should be.
+
+    Raises StoreError that names every key that differs, with both values; `whose` is the settings' own name.
+    """
+    from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig  # noqa: PLC0415
+    from nats.js.errors import NotFoundError  # noqa: PLC0415
+
+    stream = connection.stream
+    wanted = StreamConfig(
+        name=wish.name,
+        description="Log records (prefork-logd)",
+        subjects=[f"{wish.subject}.>"],
+        retention=RetentionPolicy.LIMITS,
+        storage=StorageType.FILE,
+        # What is full refuses: then the journal keeps, which a stream that throws away its oldest would not notice.
+        discard=DiscardPolicy.NEW,
+        num_replicas=wish.replicas,
+        max_age=wish.max_age_s,
+        max_bytes=wish.max_bytes or -1,
+        duplicate_window=wish.duplicate_window_s,
+        allow_direct=True,
+        metadata={PARTITIONS_KEY: str(wish.partitions)},
+    )
+    try:
+        info = await stream.stream_info(wish.name)
+    except NotFoundError:
+        info = await stream.add_stream(wanted)
+    differences = list(_differences(wanted, info.config))
+    if differences:
+        what = "; ".join(f"{key} is {there} on the server and {here} in {whose}" for key, there, here in differences)
+        raise StoreError(f"stream {wish.name} on {connection.where}: {what}; change one of them")
+    return info
+
+
+def _differences(wanted: StreamConfig, found: StreamConfig) -> list[tuple[str, str, str]]:
+    """Return (key, there, here) of what differs, by the names that the settings have."""
+    pairs = {
+        "subject": (found.subjects, wanted.subjects),
+        "retention": (_word(found.retention), _word(wanted.retention)),
+        "storage": (_word(found.storage), _word(wanted.storage)),
+        "discard": (_word(found.discard), _word(wanted.discard)),
+        "replicas": (found.num_replicas, wanted.num_replicas),
+        "retain": (_seconds(found.max_age), _seconds(wanted.max_age)),
+        "max_bytes": (max(0, found.max_bytes or 0), max(0, wanted.max_bytes or 0)),
+        "duplicate_window": (_seconds(found.duplicate_window), _seconds(wanted.duplicate_window)),
+        "partitions": (
+            (found.metadata or {}).get(PARTITIONS_KEY, f"not in the metadata ({PARTITIONS_KEY})"),
+            (wanted.metadata or {})[PARTITIONS_KEY],
+        ),
+    }
+    return [(key, str(there), str(here)) for key, (there, here) in pairs.items() if there != here]
+
+
+def _word(value: object) -> str:
+    return str(getattr(value, "value", value))
+
+
+def _seconds(value: float | None) -> str:
+    return f"{value or 0:g}s"
+
+
+async def scan(connection: Connection, stream_name: str, subject: str, start: int) -> AsyncIterator[Found]:
+    """Yield what messages on a subject say of themselves, from a sequence on, without their bodies.
+
+    Messages that are none of ours are passed over.
+    """
+    from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy  # noqa: PLC0415
+
+    stream = connection.stream
+    consumer = await stream.add_consumer(
+        stream_name,
+        ConsumerConfig(
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=max(1, start),
+            ack_policy=AckPolicy.NONE,
+            filter_subject=subject,
+            headers_only=True,
+            inactive_threshold=60,
+            mem_storage=True,
+            num_replicas=1,
+        ),
+    )
+    try:
+        pending = consumer.num_pending or 0
+        subscription = await stream.pull_subscribe_bind(consumer=consumer.name, stream=stream_name)
+        while pending:
+            for message in await subscription.fetch(min(_SCAN_MESSAGES, pending), timeout=connection.timeout_s):
+                pending = message.metadata.num_pending or 0
+                with contextlib.suppress(wire.FormError):
+                    yield Found(message.metadata.sequence.stream, wire.read_header(message.headers))
+        await subscription.unsubscribe()
+    finally:
+        with contextlib.suppress(Exception):
+            await stream.delete_consumer(stream_name, consumer.name)

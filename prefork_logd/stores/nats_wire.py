@@ -1,0 +1,174 @@
+"""Records in messages of NATS: what a message's subject, headers and body are. docs/nats.md specifies it.
+
+Owns the form. Knows no connections, streams or clocks.
+
+Every message stands for a range of numbers of one journal, "from `first` up to, but not including, `end`". A range may
+have fewer lines than numbers: records that were filtered out or could not be published have none. Ranges of a journal
+leave nothing out, but may come more than once, in another order, or cut elsewhere; `Range` has what a reader needs to
+put them together again.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from prefork_logd.stores.base import Block
+
+HEADER = "Prefork-Logd"
+VERSION = "1"
+MOST_LOGGER_CHARS = 128
+MOST_BODY_BYTES = 256 << 20
+"""A body that unpacks to more is damaged or hostile."""
+_UNSAFE = re.compile(r"[^A-Za-z0-9_\-:/@+=$~!,;()]")
+_DIGITS = re.compile(r"[0-9]{1,20}")
+_JOURNAL = re.compile(r"[0-9a-f]{32}")
+
+
+class Range(NamedTuple):
+    """What a message says of itself."""
+
+    journal: str
+    """32 hexadecimal digits."""
+    first: int
+    end: int
+    floor: int
+    """Every number of the journal below this one is in the stream, or never will be."""
+    encoding: str
+    """How the body is packed: "none", "deflate" or "zstd"."""
+
+
+class FormError(ValueError):
+    """A message is not what docs/nats.md says. Says why."""
+
+
+def partition_of(journal: str, partitions: int) -> int:
+    """Return which of so many partitions has a journal's messages."""
+    return int(journal[:8], 16) % partitions
+
+
+def subject_of(prefix: str, journal: str, partitions: int) -> str:
+    """Return the subject of a journal's messages; that of one record has its logger's name behind it."""
+    return f"{prefix}.{partition_of(journal, partitions):03d}.{journal}"
+
+
+def partition_filter(prefix: str, partition: int) -> str:
+    """Return the subjects of a partition."""
+    return f"{prefix}.{partition:03d}.>"
+
+
+def logger_tokens(name: str) -> str:
+    """Return a logger's name as tokens of a subject: what no token may hold is written %XX, an empty one is "_"."""
+    tokens = (_UNSAFE.sub(_escape, token) or "_" for token in name[:MOST_LOGGER_CHARS].split("."))
+    return ".".join(tokens)
+
+
+def _escape(match: re.Match[str]) -> str:
+    return "".join(f"%{octet:02X}" for octet in match[0].encode("utf-8", "surrogatepass"))
+
+
+def header_of(it: Range) -> str:
+    """Return the value of the header that says what a message is."""
+    return f"{VERSION} {it.journal} {it.first} {it.end} {it.floor} {it.encoding}"
+
+
+def read_header(headers: Mapping[str, str] | None) -> Range:
+    """Return what a message says of itself. Raises FormError."""
+    value = (headers or {}).get(HEADER)
+    if value is None:
+        raise FormError(f"has no {HEADER} header")
+    fields = value.split(" ")
+    if fields[0] != VERSION:
+        raise FormError(f"is of version {fields[0][:20]!r}, and this collector knows {VERSION}")
+    if len(fields) != 6 or not _JOURNAL.fullmatch(fields[1]) or not all(map(_DIGITS.fullmatch, fields[2:5])):
+        raise FormError(f"has the header {value[:120]!r}, which is not of the form that docs/nats.md says")
+    it = Range(fields[1], int(fields[2]), int(fields[3]), int(fields[4]), fields[5])
+    if not it.first < it.end < 1 << 63:
+        raise FormError(f"stands for no numbers: {value[:120]!r}")
+    return it
+
+
+def batch_id(journal: str, first: int, end: int) -> str:
+    """Return the Nats-Msg-Id of a message with many records."""
+    return f"{journal}-{first}-{end}"
+
+
+def record_ids(journal: str, block: Block) -> list[str]:
+    """Return the Nats-Msg-Id of each record of a block: its session and number, or its journal's."""
+    if not block.runs:
+        return [f"{journal}-{number}" for number in range(block.first, block.first + block.count)]
+    session = block.session.hex()
+    return [f"{session}-{number}" for run in block.runs for number in range(run.first, run.first + run.count)]
+
+
+class _Name(msgspec.Struct):
+    name: str = ""
+
+
+_decode_name = msgspec.json.Decoder(_Name).decode
+
+
+def logger_of(line: bytes) -> str:
+    """Return the logger that a stored line names; "" where it has none."""
+    try:
+        return _decode_name(line).name
+    except msgspec.MsgspecError:
+        return ""
+
+
+# Packing
+
+
+def packer(encoding: str) -> Callable[[bytes], bytes]:
+    """Return what packs a body."""
+    if encoding == "zstd":
+        import zstandard  # noqa: PLC0415 - only those who use it need the package
+
+        return zstandard.ZstdCompressor(level=1).compress
+    if encoding == "deflate":
+        return lambda lines: zlib.compress(lines, 1)
+    return bytes
+
+
+def unpack(body: bytes, encoding: str) -> bytes:
+    """Return a message's lines. Raises FormError."""
+    if encoding == "none":
+        return body
+    if encoding not in _UNPACKERS:
+        raise FormError(f"is packed as {encoding[:20]!r}, which this collector does not know")
+    try:
+        lines = _UNPACKERS[encoding](body)
+    except ImportError:
+        raise FormError('needs a package that is not installed: pip install "prefork-logd[nats]"') from None
+    except (zlib.error, ValueError) as error:
+        raise FormError(f"has a body that cannot be unpacked: {error}") from error
+    if lines is None:
+        raise FormError("has a body that ends early, or is too long")
+    return lines
+
+
+def _inflate(body: bytes) -> bytes | None:
+    unpacker = zlib.decompressobj()
+    lines = unpacker.decompress(body, MOST_BODY_BYTES)
+    return lines if unpacker.eof else None
+
+
+def _unpack_zstd(body: bytes) -> bytes | None:
+    import zstandard  # noqa: PLC0415 - only those who use it need the package
+
+    try:
+        # A frame that does not tell its size could unpack to anything.
+        if not 0 <= zstandard.frame_content_size(body) <= MOST_BODY_BYTES:
+            return None
+        return zstandard.ZstdDecompressor().decompress(body, max_output_size=MOST_BODY_BYTES)
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from error
+
+
+_UNPACKERS: dict[str, Callable[[bytes], bytes | None]] = {"deflate": _inflate, "zstd": _unpack_zstd}

@@ -1,0 +1,263 @@
+"""The NATS store against a real server: each record is in the stream, under ids that take none twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from prefork_logd.errors import StoreError
+from prefork_logd.store_settings import NatsStoreSettings
+from prefork_logd.stores import nats_wire as wire
+from prefork_logd.stores.base import Block, Run
+from prefork_logd.stores.nats import NatsStore
+from tests.nats_servers import Server, ask, free_ports
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    Make = Callable[[NatsStoreSettings, Path], NatsStore]
+
+JOURNAL = "0123456789abcdef0123456789abcdef"
+SESSION = b"s" * 16
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """One server with JetStream."""
+    server = Server(tmp_path, "n1", free_ports(1)[0]).start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    """Return what makes stores; they are closed in the end."""
+    stores: list[NatsStore] = []
+
+    def made(settings: NatsStoreSettings, path: Path) -> NatsStore:
+        stores.append(NatsStore(msgspec.structs.replace(settings, checkpoint=str(path))))
+        return stores[-1]
+
+    yield made
+    for store in stores:
+        store.close()
+
+
+def settings_for(server: Server, **keys: Any) -> NatsStoreSettings:
+    """Return settings for a server."""
+    return NatsStoreSettings(servers=(server.url,), timeout="3s", **keys)
+
+
+def block(first: int, count: int, session: bytes = bytes(16), start: int = 0) -> Block:
+    """Return a block whose messages are the records' numbers."""
+    lines = b"".join(
+        b'{"created":1.0,"name":"shop.check out","message":"%d"}\n' % number for number in range(first, first + count)
+    )
+    return Block(first, count, session, (Run(start, count),) if start else (), lines)
+
+
+def refuse(number: int, line: bytes, why: str) -> None:
+    """Take no refusals."""
+    raise AssertionError((number, line[:80], why))
+
+
+def contents(server: Server, stream: str = "LOGS") -> list[tuple[str, dict[str, str], bytes]]:
+    """Return subject, headers and body of every message of a stream."""
+
+    async def read(js: Any) -> list[tuple[str, dict[str, str], bytes]]:
+        state = (await js.stream_info(stream)).state
+        found = []
+        for sequence in range(state.first_seq, state.last_seq + 1):
+            message = await js.get_msg(stream, sequence)
+            found.append((message.subject, message.headers, message.data or b""))
+        return found
+
+    return ask([server.url], read)
+
+
+def numbers(server: Server) -> list[int]:
+    """Return the number of every record in the stream, in its order, duplicates included."""
+    found: list[int] = []
+    for _, headers, body in contents(server):
+        lines = wire.unpack(body, wire.read_header(headers).encoding)
+        found += [int(json.loads(line)["message"]) for line in lines.splitlines()]
+    return found
+
+
+def test_records_are_published_in_order_under_ids(server: Server, make: Make, tmp_path: Path) -> None:
+    """Ranges follow one another without holes, packed; what was published is wanted no more."""
+    store = make(settings_for(server), tmp_path / "w")
+    assert store.open(JOURNAL) == 0
+    store.write([block(0, 3000), block(3000, 5)], refuse)
+    store.write([block(3005, 1)], refuse)
+    messages = contents(server)
+    ranges = [wire.read_header(headers) for _, headers, _ in messages]
+    assert [(it.first, it.end) for it in ranges] == [(0, 2048), (2048, 3005), (3005, 3006)]
+    assert messages[0][0] == f"logs.{int(JOURNAL[:8], 16) % 16:03d}.{JOURNAL}"
+    assert messages[0][1]["Nats-Msg-Id"] == f"{JOURNAL}-0-2048"
+    assert len(messages[0][2]) < 20_000
+    assert numbers(server) == list(range(3006))
+    assert store.durable() == 0
+    store.close()
+    store.close()
+    assert make(settings_for(server), tmp_path / "w").open(JOURNAL) == 3006
+
+
+def test_a_crash_before_the_acknowledgement_publishes_the_same_ids(server: Server, make: Make, tmp_path: Path) -> None:
+    """What was published and not written down as acknowledged is cut and named as before, in blocks cut elsewhere."""
+    store = make(settings_for(server), tmp_path / "w")
+    store.open(JOURNAL)
+    store.write([block(0, 10)], refuse)
+    before = (tmp_path / "w").read_bytes()
+    store.write([block(10, 4000)], refuse)
+    after = (tmp_path / "w").read_bytes()
+    store.close()
+    # As after a kill: the two cuts are written down, their acknowledgements are not.
+    (tmp_path / "w").write_bytes(after[: len(before) + 2 * 36])
+    store = make(settings_for(server), tmp_path / "w")
+    assert store.open(JOURNAL) == 10
+    for first in range(10, 4010, 1000):
+        store.write([block(first, 600), block(first + 600, 400)], refuse)
+    store.write([block(4010, 1)], refuse)
+    store.close()
+    assert numbers(server) == list(range(4011))
+
+
+def test_a_lost_checkpoint_costs_nothing(server: Server, make: Make, tmp_path: Path) -> None:
+    """Where to go on is read from the stream; what may come twice is told from its range."""
+    store = make(settings_for(server), tmp_path / "w")
+    store.open(JOURNAL)
+    for first in range(0, 100, 10):
+        store.write([block(first, 10)], refuse)
+    store.close()
+    (tmp_path / "w").unlink()
+    store = make(settings_for(server), tmp_path / "w")
+    wanted = store.open(JOURNAL)
+    assert 0 < wanted <= 100
+    store.write([block(wanted, 110 - wanted)], refuse)
+    store.close()
+    assert sorted(set(numbers(server))) == list(range(110))
+
+
+def test_a_stream_that_was_set_back_is_noticed_and_filled(server: Server, make: Make, tmp_path: Path) -> None:
+    """An older copy of the server's directory: the records since are wanted again, and take their old places."""
+    store = make(settings_for(server), tmp_path / "w")
+    store.open(JOURNAL)
+    store.write([block(0, 10)], refuse)
+    store.write([block(10, 10)], refuse)
+    server.kill(15)
+    shutil.copytree(server.store, tmp_path / "older")
+    server.start()
+    store.open(JOURNAL)
+    store.write([block(20, 10)], refuse)
+    store.write([block(30, 10)], refuse)
+    server.kill()
+    server.set_back_to(tmp_path / "older")
+    server.start()
+    # Somebody else's messages take the places of those that were lost.
+    other = make(settings_for(server), tmp_path / "other")
+    other.open("f" * 32)
+    for first in range(5):
+        other.write([block(first, 1)], refuse)
+    other.close()
+    with pytest.raises(StoreError):
+        store.write([block(40, 10)], refuse)
+    assert store.open(JOURNAL) == 20
+    store.write([block(20, 20), block(40, 10)], refuse)
+    store.close()
+    ours = [wire.read_header(headers) for _, headers, _ in contents(server)]
+    assert [(it.first, it.end) for it in ours if it.journal == JOURNAL] == [
+        (0, 10), (10, 20), (20, 30), (30, 40), (40, 50)
+    ]  # fmt: skip
+
+
+def test_records_are_safe_only_after_the_servers_have_synced(server: Server, make: Make, tmp_path: Path) -> None:
+    """The journal may forget what the stream has held for longer than sync_wait, and nothing before."""
+    store = make(settings_for(server, sync_wait="400ms"), tmp_path / "w")
+    store.open(JOURNAL)
+    store.write([block(0, 10)], refuse)
+    store.maintain()
+    assert store.durable() == 0
+    end = time.monotonic() + 5
+    while store.durable() < 10:
+        time.sleep(min(0.1, store.maintain()))
+        assert time.monotonic() < end
+    store.write([block(10, 10)], refuse)
+    assert store.durable() == 10
+    store.close()
+
+
+def test_plain_records_for_everyone(server: Server, make: Make, tmp_path: Path) -> None:
+    """Format = "json": one record a message, under its logger's name and its session's number."""
+    store = make(settings_for(server, format="json"), tmp_path / "w")
+    store.open(JOURNAL)
+    store.write([block(0, 2, SESSION, 7), block(2, 1)], refuse)
+    messages = contents(server)
+    assert [headers["Nats-Msg-Id"] for _, headers, _ in messages] == [
+        f"{SESSION.hex()}-7", f"{SESSION.hex()}-8", f"{JOURNAL}-2",
+    ]  # fmt: skip
+    assert messages[0][0].endswith(f".{JOURNAL}.shop.check%20out")
+    assert json.loads(messages[1][2])["message"] == "1"
+    store.close()
+    # The same session's record through another collector is the same message.
+    other = make(settings_for(server, format="json"), tmp_path / "other")
+    other.open("f" * 32)
+    other.write([block(0, 2, SESSION, 8)], refuse)
+    assert len(contents(server)) == 4
+    assert other.open("f" * 32) == 2
+    other.close()
+
+
+def test_a_stream_that_differs_is_named_with_both_values(server: Server, make: Make, tmp_path: Path) -> None:
+    """Every key that differs, at once."""
+    make(settings_for(server), tmp_path / "w").open(JOURNAL)
+    with pytest.raises(StoreError) as caught:
+        make(settings_for(server, duplicate_window="20m", partitions=4), tmp_path / "w").open(JOURNAL)
+    assert "duplicate_window is 600s on the server and 1200s in [[store]]" in str(caught.value)
+    assert "partitions is 16 on the server and 4 in [[store]]" in str(caught.value)
+
+
+def test_a_full_stream_refuses_and_nothing_is_lost(server: Server, make: Make, tmp_path: Path) -> None:
+    """Above max_bytes the server says no; when there is room again, what it refused is published."""
+    store = make(settings_for(server, max_bytes=100_000, compress="none"), tmp_path / "w")
+    store.open(JOURNAL)
+    store.write([block(0, 1000)], refuse)
+    with pytest.raises(StoreError, match="maximum bytes"):
+        store.write([block(1000, 1500)], refuse)
+    assert store.open(JOURNAL) == 1000
+    ask([server.url], lambda js: js.purge_stream("LOGS"))
+    assert store.open(JOURNAL) == 1000, "what was purged was not lost"
+    store.write([block(1000, 500), block(1500, 1000)], refuse)
+    store.close()
+    assert sorted(set(numbers(server))) == list(range(1000, 2500))
+
+
+def test_a_line_that_no_message_holds_is_refused_alone(server: Server, make: Make, tmp_path: Path) -> None:
+    """The others are published, and its number is used up."""
+    giant = b'{"message":"' + os.urandom(700_000).hex().encode() + b'"}\n'
+    lines = [*block(0, 2).lines.splitlines(keepends=True), giant, *block(3, 2).lines.splitlines(keepends=True)]
+    refused: list[tuple[int, bytes]] = []
+    store = make(settings_for(server), tmp_path / "w")
+    store.open(JOURNAL)
+    store.write([Block(0, 5, bytes(16), (), b"".join(lines))], lambda number, line, _: refused.append((number, line)))
+    assert refused == [(2, giant)]
+    assert numbers(server) == [0, 1, 3, 4]
+    store.close()
+
+
+def test_a_server_that_is_away_is_named(make: Make, tmp_path: Path) -> None:
+    """The error says where, and nothing hangs."""
+    port = free_ports(1)[0]
+    store = make(NatsStoreSettings(servers=(f"nats://127.0.0.1:{port}",), timeout="1s"), tmp_path / "w")
+    with pytest.raises(StoreError, match=f"127.0.0.1:{port}: cannot connect"):
+        store.open(JOURNAL)
+    with pytest.raises(StoreError, match="not connected"):
+        store.write([block(0, 1)], refuse)
+    store.close()
