@@ -55,12 +55,17 @@ class Filters:
             return False
         if self.until is not None and record["created"] >= self.until:
             return False
-        if self.level and record.get("levelno", 0) < self.level:
+        if not self.matches_source(record):
             return False
-        if self.loggers:
-            name = record.get("name", "")
-            if name not in self.loggers and not name.startswith(self.logger_prefixes):
-                return False
         if not all(meets(record, condition) for condition in self.where):
             return False
         return not self.grep or contains(searchable(record), self.grep)
+
+    def matches_source(self, record: Mapping[str, Any]) -> bool:
+        """Tell whether `levelno` and `name` alone meet the conditions on level and logger."""
+        if self.level and record.get("levelno", 0) < self.level:
+            return False
+        if not self.loggers:
+            return True
+        name = record.get("name", "")
+        return name in self.loggers or name.startswith(self.logger_prefixes)
