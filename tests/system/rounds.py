@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 
 CHAPTER = 40
 """Iterations with the same collector, on an empty disk at first."""
-DISK_BYTES = 48 << 20
+DISK_BYTES = 64 << 20
+MOST_STORED_BYTES = DISK_BYTES // 2
+"""A chapter ends early with more: its disk is to be full when that is the harm, and at no other time."""
 _OWN = "own.jsonl"
 """A second output of the same records, which rotates by itself."""
 _TOML = """
@@ -137,7 +139,7 @@ class Chapter:
         self.collector._flags = ("--workers", "2", "--bind", address)
         self._harm = Harm(self.collector, chance, disk, self._fault_file, self._cut)
         self.services = [
-            Service(python, address, f"s{index}", chance.choice((0.0003, 0.001, 0.005)))
+            Service(python, address, f"s{index}", chance.choice((0.001, 0.002, 0.005)))
             for index, python in enumerate(chance.sample(list(pythons), min(3, len(pythons))))
         ]
         self._stored = [Stored(self.collector.state_dir, name) for name in (OUTPUT, _OWN)]
@@ -146,6 +148,11 @@ class Chapter:
     def _cut(self) -> None:
         for service in self.services:
             service.cut()
+
+    @property
+    def stored_bytes(self) -> int:
+        """How much of the disk is in use."""
+        return shutil.disk_usage(self.collector.state_dir).used
 
     def iterate(self, seed: int, events: list[str]) -> int:
         """Do some harm, named in `events` as it is done; return how many records were logged meanwhile, and stored."""
@@ -219,7 +226,8 @@ def _run_job(job: int, options: argparse.Namespace, pythons: Sequence[str]) -> N
                     if seed is None:
                         break
                     chapter = chapter or Chapter(directory, disk, seed, pythons, shim)
-                    if not _try(log, seed, chapter, "end" if place == CHAPTER - 1 else "iterate", options.log):
+                    is_last = place == CHAPTER - 1 or chapter.stored_bytes > MOST_STORED_BYTES
+                    if not _try(log, seed, chapter, "end" if is_last else "iterate", options.log) or is_last:
                         break
             finally:
                 if chapter is not None:
