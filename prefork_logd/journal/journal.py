@@ -81,15 +81,18 @@ class Journal:
         else:
             self.committed = committed
 
-    def begin(self, committed: Committed) -> None:
-        """Begin a file of its own with everything, and remove those before it. Raises OutputError."""
+    def begin(self, committed: Committed, *, announcing: bool = False) -> None:
+        """Begin a file of its own with everything, and remove those before it. Raises OutputError.
+
+        `announcing`: without what sessions have got to since the last commit, for their lines are still to come.
+        """
         number = self._sequence + 1
         path = self._directory / f"commits-{number:016x}.journal"
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise OutputError(str(path), "remove", error) from error
-        snapshot = commits.encode(committed) + self.sessions.snapshot()
+        snapshot = commits.encode(committed) + self.sessions.snapshot(settled=announcing)
         full_at = len(snapshot) + max(len(snapshot), GROWTH_BYTES)
         segment = SegmentWriter(path, number, full_at)
         try:
@@ -107,7 +110,8 @@ class Journal:
         self._segment, self._sequence = segment, number
         self._is_spent, self._full_at = False, full_at
         self.committed = committed
-        self.sessions.settle()
+        if not announcing:
+            self.sessions.settle()
         self._paths[number] = path
         for number_before, old in list(self._paths.items()):
             if number_before < number:
@@ -116,14 +120,27 @@ class Journal:
                     old.unlink(missing_ok=True)
                     del self._paths[number_before]
 
-    def announce(self, committed: Committed) -> None:
+    def announce(self, committed: Committed, *, sync: bool) -> None:
         """Make the files of a commit known, and nothing else of it: lines are about to be appended to them.
 
-        Raises OutputError.
+        With `sync` also after a power loss: the lines may be on the disk before the commit is, and a file that nobody
+        knows is not cut back. Raises OutputError.
         """
-        if self._segment is not None:
-            self._segment.append(commits.encode(committed))
-            self.committed = committed
+        if self._segment is None:
+            return
+        if not self._is_spent:
+            start = self._segment.position
+            try:
+                self._segment.append(commits.encode(committed))
+                if sync:
+                    self._segment.sync()
+            except OutputError:
+                self._segment.position = start
+                self._is_spent = True
+            else:
+                self.committed = committed
+                return
+        self.begin(committed, announcing=True)
 
     def commit(self, committed: Committed, *, sync: bool) -> None:
         """Make a commit and the changed sessions hold; with `sync` also after a power loss.
@@ -140,7 +157,6 @@ class Journal:
                 self._segment.sync()
         except OutputError:
             # After a failed sync nothing in this file can be relied on (the kernel forgets pages it could not write).
-            # What is announced until there is a new one takes the place of this commit.
             self._segment.position = start
             self._is_spent = True
             self.begin(committed)

@@ -136,9 +136,16 @@ class Sessions:
 
     # On disk
 
-    def snapshot(self) -> bytes:
-        """Return every session, provisional changes included, for `apply`."""
-        return _encode(self._entries.items())
+    def snapshot(self, *, settled: bool = False) -> bytes:
+        """Return every session for `apply`, provisional changes included, or with `settled` left out."""
+        if not settled or not self._settled:
+            return _encode(self._entries.items())
+        changed = self._settled
+        return _encode(
+            (session, entry if session not in changed else entry._replace(committed=known))
+            for session, entry in self._entries.items()
+            if (known := changed.get(session, 0)) is not None
+        )
 
     def delta(self) -> bytes:
         """Return the sessions changed since the last `settle`, for `apply`."""

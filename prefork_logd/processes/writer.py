@@ -279,7 +279,8 @@ class Writer:
             if not found.keys() <= known.files.keys():
                 # A file that was opened since has to be known before anything is appended: else its tail would stay.
                 # Of one known already, more may be in it than is committed, if another output was in the way.
-                self._journal.announce(Committed(known.turn + 1, known.files | found | known.files, known.batches))
+                files = Committed(known.turn + 1, known.files | found | known.files, known.batches)
+                self._journal.announce(files, sync=self._synced)
             if not self._sinks.append():
                 return False
         sync = self._must_sync and self._synced

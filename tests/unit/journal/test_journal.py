@@ -63,7 +63,7 @@ def test_announcing_files_commits_nothing(tmp_path: Path) -> None:
     journal = begun(tmp_path)
     commit(journal, 10, 4)
     journal.sessions.commit(SESSION, 1, 8, 0)
-    journal.announce(Committed(9, {(1, 2): 10, (1, 3): 0}, {3: 10}))
+    journal.announce(Committed(9, {(1, 2): 10, (1, 3): 0}, {3: 10}), sync=False)
     again = Journal(tmp_path)
     assert again.committed.files == {(1, 2): 10, (1, 3): 0}
     assert number_of(again) == 4
@@ -149,11 +149,41 @@ def test_a_file_that_failed_takes_no_commit_again(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(os, "posix_fallocate", _refuse(errno.ENOSPC))
     with pytest.raises(OutputError, match="No space left"):
         journal.commit(Committed(9, {(1, 2): 20}, {}), sync=True)
-    # What is announced meanwhile must not stand beside the sessions of the commit that failed.
-    journal.announce(Committed(9, {(1, 2): 10, (1, 3): 0}, {}))
+    with pytest.raises(OutputError, match="No space left"):
+        journal.announce(Committed(9, {(1, 2): 10, (1, 3): 0}, {}), sync=False)
+    monkeypatch.undo()
+    # What is announced then must not stand beside the sessions of the commit that failed.
+    journal.announce(Committed(9, {(1, 2): 10, (1, 3): 0}, {}), sync=False)
     again = Journal(tmp_path)
     assert again.committed.files == {(1, 2): 10, (1, 3): 0}
     assert number_of(again) == 4
+    journal.close()
+
+
+def test_what_is_announced_holds_after_a_power_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is synced on demand; if that fails a new file says it, without what sessions have got to meanwhile."""
+    journal = begun(tmp_path)
+    commit(journal, 10, 4)
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+    journal.announce(Committed(9, {(1, 2): 10, (1, 3): 0}, {}), sync=True)
+    assert len(synced) == 1
+    journal.sessions.commit(SESSION, 1, 8, 0)
+    journal.sessions.commit(b"another session!", 1, 3, 0)
+    failures = iter([OSError(errno.EIO, "Input/output error")])
+
+    def refuse_once(fd: int) -> None:
+        for error in failures:
+            raise error
+
+    monkeypatch.setattr(os, "fdatasync", refuse_once)
+    journal.announce(Committed(10, {(1, 2): 10, (1, 4): 0}, {}), sync=True)
+    again = Journal(tmp_path)
+    assert again.committed.files == {(1, 2): 10, (1, 4): 0}
+    assert number_of(again) == 4
+    assert len(again.sessions) == 1
+    journal.commit(Committed(11, {(1, 2): 20}, {}), sync=True)
+    assert number_of(Journal(tmp_path)) == 8
     journal.close()
 
 
