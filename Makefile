@@ -3,14 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+NATIVE := $(VENV)/.native
 
 .PHONY: run test check bench torture torture-short clean
 
-run: $(READY)  ## collect on 127.0.0.1:9020 into .run/records.jsonl, until Ctrl-C
+run: $(NATIVE)  ## collect on 127.0.0.1:9020 into .run/records.jsonl, until Ctrl-C
 	$(BIN)/prefork-logd run --state-dir .run
 
-test: $(READY)  ## the whole test suite
+test: $(NATIVE)  ## the whole test suite; what reads records once more without the compiled core
 	$(BIN)/python -m pytest
+	PREFORK_LOGD_NATIVE=0 $(BIN)/python -m pytest -q tests/unit/records tests/unit/processes
 
 check: $(READY)  ## lint, formatting, types, direction of imports
 	$(BIN)/ruff check .
@@ -18,10 +20,10 @@ check: $(READY)  ## lint, formatting, types, direction of imports
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/unit/test_imports.py
 
-bench: $(READY)  ## every benchmark, short
+bench: $(NATIVE)  ## every benchmark, short
 	$(BIN)/python benchmarks
 
-torture: $(READY)  ## kill, stop and rename things for ten minutes, and count every record
+torture: $(NATIVE)  ## kill, stop and rename things for ten minutes, and count every record
 	$(BIN)/python -m tests.system.torture --iterations 60 --seconds 8
 
 torture-short: $(READY)  ## ten thousand short iterations of it, for about an hour; see torture.summary.json
@@ -29,9 +31,15 @@ torture-short: $(READY)  ## ten thousand short iterations of it, for about an ho
 
 clean:  ## what the verbs above have made
 	rm -rf $(VENV) .run build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -f prefork_logd/records/_speedups.*.so
 
 $(READY): setup.py pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+# Without a compiler this leaves everything as it is: the package works without the core.
+$(NATIVE): $(READY) $(wildcard prefork_logd/records/*.pyx prefork_logd/records/native/*.pxi)
+	$(BIN)/python setup.py --quiet build_ext --inplace
 	touch $@

@@ -6,9 +6,11 @@ so that the services that only send records can share one package with the colle
 
 import io
 import os
+import platform
 import re
+import sys
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SERVER = '; python_version >= "3.11"'
@@ -19,6 +21,26 @@ def read(name):
         return source.read()
 
 
+def extensions():
+    """Return the native core where it can be built; nothing else needs it, so its failure to build is none of ours."""
+    if sys.version_info < (3, 11) or platform.python_implementation() != "CPython":
+        return []
+    if sys.byteorder != "little" or sys.maxsize < 2**32:
+        return []
+    try:
+        from Cython.Build import cythonize
+    except ImportError:
+        return []
+    core = Extension(
+        "prefork_logd.records._speedups",
+        ["prefork_logd/records/_speedups.pyx"],
+        extra_compile_args=os.environ.get("PREFORK_LOGD_CFLAGS", "-O3").split(),
+        extra_link_args=os.environ.get("PREFORK_LOGD_LDFLAGS", "").split(),
+        optional=True,
+    )
+    return cythonize([core], build_dir="build", quiet=True)
+
+
 setup(
     name="prefork-logd",
     version=re.search(r'__version__ = "([^"]+)"', read(os.path.join("prefork_logd", "__init__.py"))).group(1),
@@ -27,7 +49,8 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["prefork_logd", "prefork_logd.*"]),
-    package_data={"prefork_logd": ["py.typed"]},
+    package_data={"prefork_logd": ["py.typed", "records/*.pyi"]},
+    ext_modules=extensions(),
     python_requires=">=2.7, !=3.0.*, !=3.1.*, !=3.2.*, !=3.3.*, !=3.4.*, !=3.5.*",
     install_requires=[
         "click>=8.1" + SERVER,
@@ -42,6 +65,7 @@ setup(
         "nats": ["nats-py>=2.9" + SERVER, "nkeys>=0.2" + SERVER, "zstandard>=0.22" + SERVER],
         "zstd": ["zstandard>=0.22" + SERVER],
         "dev": [
+            "Cython>=3.0" + SERVER,
             "coverage>=7.4" + SERVER,
             "hypothesis>=6.100" + SERVER,
             "mypy>=1.11" + SERVER,

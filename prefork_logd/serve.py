@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefork_logd import daemon, log
+from prefork_logd import daemon, log, native
 from prefork_logd.errors import ExitStatus, ProcessError
 from prefork_logd.log import LOGGER
 from prefork_logd.net import listener
@@ -29,8 +29,9 @@ ORPHANS_S = 3.0
 def serve(settings: Settings, load: Callable[[], Settings], ready: daemon.Readiness | None = None) -> int:
     """Collect until stopped; return the exit status.
 
-    Raises ProcessError if it cannot even begin. What goes wrong later is logged, and told to `ready`.
+    Raises ProcessError or ConfigError if it cannot even begin. What goes wrong later is logged, and told to `ready`.
     """
+    native.require()
     log.set_up("master")
     state_dir = Path(settings.server.state_dir)
     user = settings.server.user

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 from typing import TYPE_CHECKING
 
+from prefork_logd import native
 from prefork_logd.outputs.router import Router
 from prefork_logd.protocol.batch import BatchBuilder
 from prefork_logd.records.decode import decode
@@ -34,11 +35,24 @@ class Dispatcher:
         self._templates = tuple(
             TextTemplate(output.template) if output.format == "text" else None for output in settings.output
         )
+        self._core = native.Core(
+            [
+                (template.parts if template else None, output.levelno, output.loggers)
+                for template, output in zip(self._templates, settings.output, strict=True)
+            ]
+        )
         # One JSON output without a filter is what most collectors have: then nothing but the line is made.
         self._plain_place = self._places[0] if self._router.unconditional and self._templates == (None,) else None
 
     def dispatch(self, frame: bytes, peer: str, received_s: float) -> None:
         """Add a record's lines to the batch. Raises RecordRejected."""
+        if self._core.capable:
+            lines = self._core.lines(frame, peer, received_s)
+            if lines is not None:
+                for place, line in zip(self._places, lines, strict=True):
+                    if line is not None:
+                        self.batch.add(place, line)
+                return
         if self._plain_place is not None:
             self.batch.add(self._plain_place, render_json(make_record(decode(frame), peer, received_s)))
             return

@@ -9,7 +9,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from prefork_logd import __version__, records
+from prefork_logd import __version__, native
 from prefork_logd.processes.states import ALIVE
 from prefork_logd.scoreboard import Field, OutputField, Scoreboard
 
@@ -34,7 +34,7 @@ def document(
         "version": __version__,
         "pid": os.getpid(),
         "uptime_s": round(time.monotonic() - started_s, 3),
-        "native": records.NATIVE,
+        "native": native.NATIVE,
         "bind": bind,
         "state_dir": settings.server.state_dir,
         "config": settings.source,

@@ -132,17 +132,16 @@ class TextTemplate:
     """
 
     def __init__(self, template: str) -> None:
-        self._names: list[str] = []
-        self._directives: list[tuple[str, str]] = []
-        pieces = []
+        self.parts: list[str | tuple[str, str, str]] = []
+        """What it consists of: literal text, and directives as name, flags with width, and conversion."""
         end = 0
         for match in _DIRECTIVE.finditer(template):
-            pieces += [template[end : match.start()].replace("%", "%%"), "%%" if match[1] else "%s"]
+            self.parts += [template[end : match.start()], "%" if match[1] else (match[2], match[3], match[4])]
             end = match.end()
-            if not match[1]:
-                self._names.append(match[2])
-                self._directives.append((match[3], match[4]))
-        self._frame = "".join([*pieces, template[end:].replace("%", "%%")])
+        self.parts.append(template[end:])
+        self._frame = "".join("%s" if isinstance(part, tuple) else part.replace("%", "%%") for part in self.parts)
+        self._names = [part[0] for part in self.parts if isinstance(part, tuple)]
+        self._directives = [part[1:] for part in self.parts if isinstance(part, tuple)]
         self._plain = all(directive == ("", "s") for directive in self._directives)
 
     def render(self, record: Record) -> bytes:

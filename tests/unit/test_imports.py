@@ -23,6 +23,7 @@ LAYERS: dict[str, int] = {
     "daemon": 4,
     "protocol": 5,
     "records": 5,
+    "native": 6,
     "net": 6,
     "outputs": 6,
     "journal": 6,

@@ -1,0 +1,49 @@
+"""Which core turns frames into lines: the compiled one, or its Python twin.
+
+Owns the choice, and the environment variable that forces it. Knows nothing of what a core does.
+
+`PREFORK_LOGD_NATIVE=0` takes the twin even where the compiled core is there, `1` refuses to start without it; otherwise
+it is used where it is there, and was built from this version's sources.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from prefork_logd.errors import ConfigError, Problem
+from prefork_logd.records import twin
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+VARIABLE = "PREFORK_LOGD_NATIVE"
+ABI = 2
+"""What the compiled core has to say of itself (records/_speedups.pyx)."""
+
+speedups: ModuleType | None
+try:
+    from prefork_logd.records import _speedups as speedups
+except ImportError as error:
+    speedups = None
+    MISSING = f"the compiled core is not there ({error}); install the package where there is a C compiler, or unset it"
+else:
+    MISSING = ""
+    if getattr(speedups, "ABI", None) != ABI:
+        speedups = None
+        MISSING = "the compiled core was built from another version's sources; build it again, or unset it"
+
+_wanted = os.environ.get(VARIABLE, "")
+NATIVE = speedups is not None and _wanted != "0"
+"""Whether the compiled core does the work; `status` tells."""
+
+Core = speedups.Core if NATIVE and speedups is not None else twin.Core
+Lines = speedups.Lines if NATIVE and speedups is not None else twin.Lines
+
+
+def require() -> None:
+    """Raise ConfigError if the environment demands what cannot be had."""
+    if _wanted not in ("", "0", "1"):
+        raise ConfigError([Problem(VARIABLE, f"{_wanted!r} is neither 0 nor 1")])
+    if _wanted == "1" and speedups is None:
+        raise ConfigError([Problem(VARIABLE, MISSING)])

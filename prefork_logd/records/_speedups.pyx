@@ -1,0 +1,380 @@
+# cython: language_level=3, boundscheck=True, wraparound=False, cdivision=True, embedsignature=True
+"""The native core: received bytes to finished lines in one pass, with no Python object per record.
+
+Owns framing of runs of records, the symbolic reading of pickles, the filters of outputs, and lines of JSON and text, in
+the files of `native/`. The Python modules beside this one are the specification: what is not plainly a good record is
+handed to them frame by frame, and the verdict is theirs. So nothing here words an error, and whatever is written here
+is byte for byte what they would write.
+
+Every byte of a peer's is reached through a length that was compared with what there is; the only memory written to is
+`Out`, behind `reserve`, and the arrays of `Memory`, behind `enlarge`.
+"""
+
+import codecs
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.math cimport isfinite, isnan, rint, signbit
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strlen
+from libc.time cimport localtime_r, strftime, time_t, tm
+
+from prefork_logd.records import known
+
+cdef extern from *:
+    """
+    typedef unsigned __int128 uint128_t;
+    """
+    ctypedef unsigned long long uint128_t
+    uint64_t __builtin_bswap64(uint64_t) nogil
+    uint32_t __builtin_bswap32(uint32_t) nogil
+
+cdef extern from "Python.h":
+    double PyOS_string_to_double(const char*, char**, void*) except? -1.0
+
+include "native/out.pxi"
+include "native/number.pxi"
+include "native/text.pxi"
+include "native/nodes.pxi"
+include "native/machine.pxi"
+include "native/objects.pxi"
+include "native/values.pxi"
+include "native/known.pxi"
+include "native/fields.pxi"
+include "native/template.pxi"
+
+ABI = 2
+"""Compared with what the package expects: an extension built from other sources is not used."""
+
+
+cdef class Lines:
+    """Finished lines, end to end, of one group for one output. Its buffer is theirs; none may be added meanwhile."""
+
+    cdef Out out
+    cdef readonly Py_ssize_t count
+    cdef int exports
+
+    def __cinit__(self):
+        self.out.data = NULL
+        self.out.size = self.out.room = 0
+        self.count = self.exports = 0
+
+    def __dealloc__(self):
+        free(self.out.data)
+
+    def __len__(self):
+        return self.out.size
+
+    @property
+    def nbytes(self):
+        """Bytes of all lines."""
+        return self.out.size
+
+    def append(self, bytes line not None):
+        """Add one line, its newline included."""
+        if self.exports:
+            raise BufferError("lines are being sent")
+        if not put(&self.out, <const uint8_t*> <const char*> line, len(line)):
+            raise MemoryError
+        self.count += 1
+
+    def joined(self):
+        """Return all lines, end to end."""
+        return memoryview(self)
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        PyBuffer_FillInfo(view, self, self.out.data, self.out.size, 1, flags)
+        self.exports += 1
+
+    def __releasebuffer__(self, Py_buffer* view):
+        self.exports -= 1
+
+
+cdef struct Rule:
+    bint has_threshold
+    int64_t threshold
+    size_t loggers
+    bint by_python          # its template is not for us
+    Template template       # without directives: JSON
+
+cdef enum:
+    MOST_OUTPUTS = 64
+    MOST_REJECTED = 64      # in one run, before the caller has a look at how much that makes
+
+
+cdef class Core:
+    """Turns frames into lines, for one configuration's outputs.
+
+    `outputs` has for each output its TextTemplate's parts (None: JSON), its level threshold (0: none) and its loggers
+    (none: all). A Core holds one record at a time, and no lines.
+    """
+
+    cdef Machine machine
+    cdef Fields fields
+    cdef size_t[MAX_MARKS] marks
+    cdef Rule[MOST_OUTPUTS] rules
+    cdef Out* outs[MOST_OUTPUTS]
+    cdef size_t[MOST_OUTPUTS] starts
+    cdef bint[MOST_OUTPUTS] taken
+    cdef size_t outputs
+    cdef Out scratch
+    cdef Out ending
+    cdef double ending_received
+    cdef double received
+    cdef object peer_text
+    cdef bytes peer
+    cdef list kept
+    cdef tuple loggers
+    cdef bint capable
+
+    def __cinit__(self):
+        memset(&self.machine, 0, sizeof(Machine))
+        memset(&self.scratch, 0, sizeof(Out))
+        memset(&self.ending, 0, sizeof(Out))
+        memset(self.rules, 0, sizeof(self.rules))
+        self.machine.marks = self.marks
+        self.machine.memory.runs_size = 1
+
+    def __init__(self, outputs):
+        self.kept = []
+        self.capable = len(outputs) <= MOST_OUTPUTS
+        self.outputs = len(outputs) if self.capable else 0
+        loggers = []
+        for index, (parts, threshold, names) in enumerate(outputs[: self.outputs]):
+            self.rules[index].has_threshold = threshold != 0
+            self.rules[index].threshold = threshold
+            self.rules[index].loggers = len(names)
+            loggers.append(tuple(name.encode() for name in names))
+            if parts is not None:
+                self._compile(&self.rules[index], parts)
+                self.capable = self.capable and not self.rules[index].by_python
+        self.loggers = tuple(loggers)
+        self.peer_text = None
+        self.peer = b""
+        self.ending_received = -1
+
+    def __dealloc__(self):
+        cdef size_t index
+        release(&self.machine.memory)
+        free(self.scratch.data)
+        free(self.ending.data)
+        for index in range(self.outputs):
+            free(self.rules[index].template.directives)
+
+    @property
+    def capable(self):
+        """Whether records can be rendered for every output; else each is Python's."""
+        return self.capable
+
+    cdef int _compile(self, Rule* rule, parts) except -1:
+        """Make a template of a TextTemplate's parts."""
+        cdef Directive* directive
+        simple = {
+            "asctime": ASCTIME, "msecs": MSECS, "time": UTC, "created": CREATED_AT, "peer": PEER, "received": RECEIVED
+        }
+        rule.template.directives = <Directive*> calloc(len(parts) + 1, sizeof(Directive))
+        if rule.template.directives == NULL:
+            raise MemoryError
+        for part in parts:
+            directive = rule.template.directives + rule.template.count
+            rule.template.count += 1
+            text = (part if isinstance(part, str) else part[0]).encode("utf-8", "surrogatepass")
+            self.kept.append(text)
+            directive.text = <const uint8_t*> <const char*> text
+            directive.size = len(text)
+            directive.look = look_at(directive.text, directive.size)
+            directive.what = LITERAL
+            if isinstance(part, str):
+                continue
+            name, flags, conversion = part
+            width = flags.lstrip("-0")
+            signs = flags[: len(flags) - len(width)]
+            if conversion not in "sd" or (width and not width.isdecimal()) or name == "extra":
+                rule.by_python = True
+                continue
+            directive.width = int(width or 0)
+            directive.left = "-" in signs
+            directive.number = conversion == "d"
+            directive.zeros = "0" in signs and directive.number
+            if name in simple:
+                directive.what = simple[name]
+            elif name in _STORED_NAMES:
+                directive.what = FIELD
+                directive.slot = _STORED_NAMES.index(name)
+            else:
+                directive.what = FROM_EXTRA
+        return 0
+
+    cdef int _set_peer(self, peer, double received) except -1:
+        """Prepare what the lines of one run have in common."""
+        if peer is not self.peer_text:
+            self.peer_text = peer
+            self.peer = peer.encode("utf-8", "surrogatepass")
+            self.ending_received = -1
+        if received == self.ending_received:
+            return 0
+        cdef const uint8_t* text = <const uint8_t*> <const char*> self.peer
+        cdef size_t size = len(self.peer)
+        self.received = received
+        self.ending.size = 0
+        if size:
+            put_literal(&self.ending, b',"peer":')
+            put_string(&self.ending, text, size, look_at(text, size), False)
+        put_literal(&self.ending, b',"received":')
+        put_float(&self.ending, received, True)
+        if not put_literal(&self.ending, b"}\n"):
+            raise MemoryError
+        self.ending_received = received
+        return 0
+
+    cdef bint _passes(self, size_t index):
+        """Tell whether an output lets the record through (outputs/router.py)."""
+        cdef Rule* rule = &self.rules[index]
+        cdef Node* level = self.fields.slot[LEVELNO]
+        cdef Node* name = self.fields.slot[NAME]
+        cdef size_t size
+        cdef bytes logger
+        if rule.has_threshold and (level.value.integer if level != NULL else 0) < rule.threshold:
+            return False
+        if not rule.loggers:
+            return True
+        for logger in <tuple> self.loggers[index]:
+            size = len(logger)
+            if name == NULL:
+                if size == 0:
+                    return True
+            elif (
+                name.size >= size
+                and memcmp(name.value.text, <const char*> logger, size) == 0
+                and (name.size == size or name.value.text[size] == 46)
+            ):
+                return True
+        return False
+
+    cdef bint _render(self, const uint8_t* frame, size_t size):
+        """Add a record's lines to `outs`; return whether it could be done. If not, nothing was added."""
+        cdef size_t index, json_start = 0
+        cdef Out* json = NULL
+        cdef Out* out
+        cdef bint done = True
+        if not run_machine(&self.machine, frame, size) or not collect(&self.machine, &self.fields):
+            return False
+        for index in range(self.outputs):
+            out = self.outs[index]
+            self.starts[index] = out.size
+            self.taken[index] = False
+            if not self._passes(index):
+                continue
+            self.taken[index] = True
+            if self.rules[index].template.directives != NULL:
+                done = put_formatted(
+                    &self.fields, out, &self.rules[index].template,
+                    <const uint8_t*> <const char*> self.peer, len(self.peer), self.received,
+                )
+            elif json != NULL:
+                done = put(out, json.data + json_start, json.size - json_start)
+            else:
+                json = out
+                json_start = out.size
+                done = put_record(&self.machine, &self.fields, out, self.ending.data, self.ending.size)
+            if not done:
+                break
+        if done and json == NULL and self.fields.has_containers:
+            # Its budget is looked at all the same, whoever wants to see it.
+            self.scratch.size = 0
+            done = put_record(&self.machine, &self.fields, &self.scratch, self.ending.data, self.ending.size)
+            index = self.outputs - 1
+        if not done:
+            for index in range(index + 1):
+                self.outs[index].size = self.starts[index]
+        return done
+
+    def lines(self, frame, str peer not None, double received):
+        """Return each output's line of one frame (None: filtered out), or None if the record is Python's to judge."""
+        cdef size_t index
+        cdef Lines one
+        cdef Py_buffer view
+        sinks = [Lines() for _ in range(self.outputs)]
+        if not self.capable or received == 0:
+            return None
+        self._set_peer(peer, received)
+        for index in range(self.outputs):
+            one = sinks[index]
+            self.outs[index] = &one.out
+        PyObject_GetBuffer(frame, &view, PyBUF_SIMPLE)
+        try:
+            done = self._render(<const uint8_t*> view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+        return [bytes(sink) if self.taken[index] else None for index, sink in enumerate(sinks)] if done else None
+
+    def run(
+        self, data, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t count, uint32_t max_bytes, str peer not None,
+        double received, tuple sinks not None, slow, Py_ssize_t most_bytes, long failures, long most_failures,
+    ):
+        """Take frames from `data[start:stop]`, each a big-endian length of 4 bytes and a body, at most `count` of them.
+
+        `sinks` are the Lines of each output. What cannot be done here is given to `slow(body)`, which says whether it
+        was a record. Ends before a frame that is not whole or above `max_bytes`, once `sinks` hold `most_bytes`, after
+        `most_failures` bodies in a row that are no records (`failures` is how many there were before), and now and then.
+
+        Returns where it ended, how many bodies were taken, how many of them were rejected, and failures in a row.
+        """
+        cdef Py_buffer view
+        cdef const uint8_t* octets
+        cdef Lines one
+        cdef size_t index, gathered
+        cdef uint32_t length
+        cdef Py_ssize_t taken = 0, rejected = 0, position = start
+        cdef bint capable = self.capable and received != 0
+        if len(sinks) != <Py_ssize_t> self.outputs and capable:
+            raise ValueError("as many sinks as outputs")
+        self._set_peer(peer, received)
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            if not 0 <= start <= stop <= view.len:
+                raise ValueError("a range outside of the data")
+            octets = <const uint8_t*> view.buf
+            gathered = 0
+            for index in range(self.outputs):
+                one = sinks[index]
+                if one.exports:
+                    raise BufferError("lines are being sent")
+                self.outs[index] = &one.out
+                gathered += one.out.size
+            while taken < count and stop - position >= 4:
+                memcpy(&length, octets + position, 4)
+                length = __builtin_bswap32(length)
+                if length > max_bytes or <Py_ssize_t> length > stop - position - 4:
+                    break
+                taken += 1
+                if capable and self._render(octets + position + 4, length):
+                    failures = 0
+                    for index in range(self.outputs):
+                        if self.taken[index]:
+                            (<Lines> sinks[index]).count += 1
+                            gathered += self.outs[index].size - self.starts[index]
+                elif slow(PyBytes_FromStringAndSize(<const char*> octets + position + 4, length)):
+                    failures = 0
+                else:
+                    rejected += 1
+                    failures += 1
+                position += 4 + <Py_ssize_t> length
+                if <Py_ssize_t> gathered >= most_bytes or rejected >= MOST_REJECTED or failures >= most_failures:
+                    break
+        finally:
+            PyBuffer_Release(&view)
+        return position, taken, rejected, failures
+
+
+def float_text(double value, bint as_json):
+    """Return a finite float as JSON, or as repr() has it."""
+    cdef Out out
+    memset(&out, 0, sizeof(Out))
+    try:
+        if not put_float(&out, value, as_json):
+            raise MemoryError
+        return PyBytes_FromStringAndSize(<const char*> out.data, out.size)
+    finally:
+        free(out.data)

@@ -1,0 +1,283 @@
+# A LogRecord's attributes as a stored record, and its line of JSON: record.py and render.py for this side.
+#
+# Owns which attribute is which field. A record in which something does not fit its field is Python's.
+
+cdef enum:  # slots
+    NAME
+    LEVELNO
+    LEVELNAME
+    MESSAGE
+    PATHNAME
+    FILENAME
+    MODULE
+    LINENO
+    FUNCNAME
+    PROCESS
+    PROCESSNAME
+    THREAD
+    THREADNAME
+    TASKNAME
+    EXC_TEXT
+    STACK_INFO
+    STORED         # how many fields are stored as they were sent
+    CREATED = STORED
+    ARGS
+    EXC_INFO
+    DERIVED_ONE
+    DERIVED_TWO
+    DERIVED_THREE
+    DERIVED_FOUR
+    SLOTS
+
+cdef enum:
+    INTEGERS = 1 << LEVELNO | 1 << LINENO | 1 << PROCESS | 1 << THREAD
+    KEY_SLOTS = 256
+    EXTRAS = 256   # attributes beyond LogRecord's that are taken here
+    SECONDS = 16
+
+cdef struct KeySlot:
+    uint32_t size
+    int slot
+    char* text
+
+cdef KeySlot[KEY_SLOTS] KEYS
+cdef uint32_t HASH_SEED = 2166136261U
+cdef const char* PREFIXES[STORED]
+cdef size_t[STORED] PREFIX_SIZES
+_STORED_NAMES = (
+    "name", "levelno", "levelname", "message", "pathname", "filename", "module", "lineno", "funcName", "process",
+    "processName", "thread", "threadName", "taskName", "exc_text", "stack_info",
+)
+_SENT_NAMES = (
+    *("msg" if name == "message" else name for name in _STORED_NAMES),
+    "created", "args", "exc_info", "message", "asctime", "msecs", "relativeCreated",
+)
+_PREFIXES = [f',"{name}":'.encode() for name in _STORED_NAMES]
+_SENT = [name.encode() for name in _SENT_NAMES]
+
+
+cdef inline uint32_t hash_key(const uint8_t* text, size_t size) noexcept nogil:
+    """Return where a key of one octet or more is looked up."""
+    return (size * 23 + text[0] * 7 + text[size - 1] * 5 + text[size >> 1]) & (KEY_SLOTS - 1)
+
+
+def _fill_keys():
+    cdef uint32_t at
+    for index, key in enumerate(_SENT):
+        at = hash_key(key, len(key))
+        while KEYS[at].text != NULL:
+            at = (at + 1) & (KEY_SLOTS - 1)
+        KEYS[at].size = len(key)
+        KEYS[at].text = key
+        KEYS[at].slot = index
+    for index, prefix in enumerate(_PREFIXES):
+        PREFIXES[index] = prefix
+        PREFIX_SIZES[index] = len(prefix)
+
+
+_fill_keys()
+
+
+cdef struct Fields:
+    Node* slot[SLOTS]
+    double created
+    Node* extras[2 * EXTRAS]      # keys and values in turn
+    size_t extras_count           # of both
+    bint has_containers           # among the extras
+
+
+cdef inline int find_slot(const Node* key) noexcept nogil:
+    cdef uint32_t at
+    if key.size == 0:
+        return -1
+    at = hash_key(key.value.text, key.size)
+    while KEYS[at].text != NULL:
+        if KEYS[at].size == key.size and memcmp(KEYS[at].text, key.value.text, key.size) == 0:
+            return KEYS[at].slot
+        at = (at + 1) & (KEY_SLOTS - 1)
+    return -1
+
+
+cdef bint is_empty(Machine* m, const Node* node) noexcept nogil:
+    """Tell whether a value is an empty text, list or object; a call may be, so it is not asked of one."""
+    cdef Box* box
+    if is_text(node) or node.kind == BYTES:
+        return node.size == 0
+    if node.kind == LIST or node.kind == TUPLE or node.kind == SET or node.kind == DICT:
+        box = m.memory.boxes + node.value.box
+        return box.items.count + box.flat.count == 0
+    return False
+
+
+cdef bint collect(Machine* m, Fields* fields) noexcept nogil:
+    """Read the attributes of what the machine has built, each in its place; return whether all fit theirs."""
+    cdef Node* top = m.memory.stack
+    cdef Node* key
+    cdef Node* value
+    cdef Walk walk
+    cdef int slot
+    cdef Node* keys[EXTRAS]
+    cdef size_t count = 0
+    if top.kind != DICT:
+        return False
+    memset(fields.slot, 0, sizeof(fields.slot))
+    fields.extras_count = 0
+    fields.has_containers = False
+    m.nodes_left = MAX_NODES - m.memory.boxes[top.value.box].flat.count
+    m.text_left = MAX_TEXT + TEXT_PER_BYTE * m.size
+    start_walk(&m.memory, &m.memory.boxes[top.value.box].flat, &walk)
+    key = step(&m.memory, &walk)
+    while key != NULL:
+        if not is_text(key) or (key.kind == OCTETS and key.look & (INVALID | SURROGATES)):
+            return False
+        m.text_left -= 2 * key.size
+        value = step(&m.memory, &walk)
+        slot = find_slot(key)
+        if slot < 0 or ((slot == ARGS or slot == EXC_INFO) and value.kind != NONE and not is_empty(m, value)):
+            if slot >= 0:
+                if fields.slot[slot] != NULL or value.kind == OBJECT:
+                    return False
+                fields.slot[slot] = value
+            if count == EXTRAS:
+                return False
+            keys[count] = key
+            count += 1
+            fields.extras[fields.extras_count] = key
+            fields.extras[fields.extras_count + 1] = value
+            fields.extras_count += 2
+            if value.kind >= LIST:
+                fields.has_containers = True
+        else:
+            if fields.slot[slot] != NULL:
+                return False
+            fields.slot[slot] = value
+            if is_text(value):
+                m.text_left -= value.size
+            elif value.kind >= LIST and not is_empty(m, value):
+                return False
+            elif value.kind == BYTES or value.kind == BIG:
+                return False
+        key = step(&m.memory, &walk)
+    if count > 1 and not are_distinct(m, keys, count):
+        return False
+    if m.nodes_left < 0 or m.text_left < 0:
+        return False
+    for slot in range(STORED):
+        value = fields.slot[slot]
+        if value == NULL:
+            continue
+        if value.kind == NONE:
+            fields.slot[slot] = NULL
+        elif (1 << slot) & INTEGERS:
+            if value.kind != INT:
+                return False
+        elif not is_text(value):
+            return False
+    if fields.slot[MESSAGE] == NULL:
+        return False
+    value = fields.slot[CREATED]
+    if value == NULL:
+        return False
+    if value.kind == INT:
+        fields.created = <double> value.value.integer
+    elif value.kind == FLOAT:
+        fields.created = value.value.real
+    else:
+        return False
+    return 0 <= fields.created < 7_258_118_400.0
+
+
+cdef struct Second:
+    # The latest second that was written out.
+    int64_t second
+    char[20] text
+
+
+cdef Second LATEST_UTC
+cdef Second LATEST_LOCAL
+LATEST_UTC.second = LATEST_LOCAL.second = -1
+
+
+cdef bint put_time_utc(Out* out, double created) noexcept nogil:
+    """Write RFC 3339, UTC, microseconds (record.rfc3339)."""
+    cdef int64_t microseconds = <int64_t> rint(created * 1e6)
+    cdef int64_t second = microseconds // 1_000_000
+    cdef unsigned int rest = <unsigned int> (microseconds - second * 1_000_000)
+    cdef uint8_t* to
+    if second != LATEST_UTC.second:
+        spell_utc(second, LATEST_UTC.text)
+        LATEST_UTC.second = second
+    if not reserve(out, 27):
+        return False
+    to = out.data + out.size
+    memcpy(to, LATEST_UTC.text, 19)
+    to[19] = 46
+    two(two(two(to + 20, rest // 10_000), rest // 100 % 100), rest % 100)
+    to[26] = 90
+    out.size += 27
+    return True
+
+
+cdef void spell_utc(int64_t second, char* text) noexcept nogil:
+    """Write a second since 1970 as a date and a time (Howard Hinnant's civil_from_days)."""
+    cdef int64_t days = second // 86_400 + 719_468
+    cdef unsigned int left = <unsigned int> (second % 86_400)
+    cdef unsigned int era = <unsigned int> (days // 146_097)
+    cdef unsigned int day_of_era = <unsigned int> (days - <int64_t> era * 146_097)
+    cdef unsigned int year_of_era = (
+        day_of_era - day_of_era // 1460 + day_of_era // 36_524 - day_of_era // 146_096
+    ) // 365
+    cdef unsigned int day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    cdef unsigned int shifted = (5 * day_of_year + 2) // 153
+    cdef unsigned int month = shifted + 3 if shifted < 10 else shifted - 9
+    cdef unsigned int year = year_of_era + era * 400 + (1 if month <= 2 else 0)
+    cdef uint8_t* to = two(two(<uint8_t*> text, year // 100), year % 100)
+    to[0] = 45
+    to = two(to + 1, month)
+    to[0] = 45
+    to = two(to + 1, day_of_year - (153 * shifted + 2) // 5 + 1)
+    to[0] = 84
+    to = two(to + 1, left // 3600)
+    to[0] = 58
+    to = two(to + 1, left // 60 % 60)
+    to[0] = 58
+    two(to + 1, left % 60)
+
+
+cdef bint put_record(Machine* m, Fields* fields, Out* out, const uint8_t* ending, size_t ending_size) noexcept nogil:
+    """Write the record's line of JSON; `ending` is what is behind `extra`: peer, received, brace and newline."""
+    cdef int slot
+    cdef size_t index
+    cdef Node* node
+    if not put(out, <const uint8_t*> b'{"created":', 11) or not put_float(out, fields.created, True):
+        return False
+    if not put(out, <const uint8_t*> b',"time":"', 9) or not put_time_utc(out, fields.created) or not put_byte(out, 34):
+        return False
+    for slot in range(STORED):
+        node = fields.slot[slot]
+        if node == NULL:
+            continue
+        if node.kind == INT:
+            if not put(out, <const uint8_t*> PREFIXES[slot], PREFIX_SIZES[slot]):
+                return False
+            if not put_integer(out, node.value.integer):
+                return False
+        elif node.size:
+            if not put(out, <const uint8_t*> PREFIXES[slot], PREFIX_SIZES[slot]):
+                return False
+            if not put_string(out, node.value.text, node.size, node.look, node.kind == OCTETS):
+                return False
+    if fields.extras_count:
+        if not put(out, <const uint8_t*> b',"extra":{', 10):
+            return False
+        for index in range(0, fields.extras_count, 2):
+            node = fields.extras[index]
+            if index and not put_byte(out, 44):
+                return False
+            if not put_string(out, node.value.text, node.size, node.look, node.kind == OCTETS) or not put_byte(out, 58):
+                return False
+            if not put_value(m, out, fields.extras[index + 1], 1):
+                return False
+        if not put_byte(out, 125):
+            return False
+    return m.nodes_left >= 0 and m.text_left >= 0 and put(out, ending, ending_size)

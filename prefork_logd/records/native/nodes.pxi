@@ -1,0 +1,254 @@
+# What a pickle builds, as plain structures: symbols.py for this side.
+#
+# Owns the memory of one record at a time: it is used again for the next one, and given back when a record has needed
+# much. Containers refer to runs of nodes by index, never by address, for the arrays move when they grow.
+
+cdef enum Kind:
+    UNSET = 0
+    NONE
+    BOOL
+    INT        # 64 bits, signed
+    BIG        # an integer beyond that: its digits, or with `look` its little-endian bytes, in `text`
+    FLOAT
+    TEXT       # str: UTF-8, lone surrogates allowed
+    OCTETS     # a Python 2 str
+    BYTES
+    LIST       # from here on `box` is an index of Box
+    TUPLE
+    DICT
+    SET
+    SYMBOL
+    OBJECT
+
+ctypedef union Value:
+    int64_t integer
+    double real
+    const uint8_t* text
+    uint32_t box
+
+cdef struct Node:
+    uint8_t kind
+    uint8_t look      # of TEXT and OCTETS: what look_at found; of BYTES: whether it is a bytearray
+    uint32_t size     # of what `text` points at
+    Value value
+
+cdef extern from *:
+    """
+    /* A node is written and copied as two words. Written in smaller pieces, it could not be read back from the
+       processor's store buffer, which made up a third of a record's time; one 16-byte copy could not be either. */
+    static inline void write_words(void *to, uint64_t head, uint64_t value) {
+        __asm__("" : "+r"(head), "+r"(value));
+        memcpy(to, &head, 8);
+        memcpy((char *)to + 8, &value, 8);
+    }
+
+    static inline void copy_words(void *to, const void *from) {
+        uint64_t head, value;
+        memcpy(&head, from, 8);
+        memcpy(&value, (const char *)from + 8, 8);
+        write_words(to, head, value);
+    }
+    """
+    void write_words(void*, uint64_t, uint64_t) noexcept nogil
+    void copy_words(void*, const void*) noexcept nogil
+
+
+cdef inline void set_node(Node* node, uint8_t kind, uint8_t look, uint32_t size, uint64_t value) noexcept nogil:
+    write_words(node, kind | <uint64_t> look << 8 | <uint64_t> size << 32, value)
+
+cdef struct Run:
+    uint32_t start    # in the arena
+    uint32_t count
+    uint32_t next     # another run, 0 for none
+
+cdef struct Chain:
+    uint32_t first    # of its runs, 0 for none
+    uint32_t last
+    uint32_t count    # of nodes in all runs
+
+cdef struct Box:
+    uint8_t kind
+    bint open         # is being written out: to meet it again is a cycle
+    bint hashable     # of a TUPLE; of a SET: whether it is frozen
+    bint has_state
+    bint has_kwargs
+    int known         # of a SYMBOL: its number in the table of known names, 0 for none
+    Node module       # of a SYMBOL, as its name; of an OBJECT its callee, kwargs and state
+    Node name
+    Node state
+    Chain args
+    Chain items
+    Chain flat
+
+cdef struct Memory:
+    Node* stack
+    size_t stack_room
+    Node* memo
+    size_t memo_room
+    size_t memo_end   # highest index in use, plus one
+    size_t memo_count
+    Node* arena
+    size_t arena_room
+    size_t arena_size
+    Run* runs         # number 0 stands for none
+    size_t runs_room
+    size_t runs_size
+    Box* boxes
+    size_t boxes_room
+    size_t boxes_size
+    void** texts      # decoded text that stands nowhere in the frame
+    size_t texts_room
+    size_t texts_size
+
+cdef enum:
+    KEPT = 8192       # items of each array that are kept for the next record
+
+
+cdef bint enlarge(void** array, size_t* room, size_t least, size_t item) noexcept nogil:
+    cdef size_t more = room[0] * 2 if room[0] else 64
+    cdef void* moved
+    while more < least:
+        more *= 2
+    moved = realloc(array[0], more * item)
+    if moved == NULL:
+        return False
+    array[0] = moved
+    room[0] = more
+    return True
+
+
+cdef void shrink(void** array, size_t* room, size_t item) noexcept nogil:
+    cdef void* moved
+    if room[0] > KEPT:
+        moved = realloc(array[0], KEPT * item)
+        if moved != NULL:
+            array[0] = moved
+            room[0] = KEPT
+
+
+cdef void forget(Memory* memory) noexcept nogil:
+    """Make ready for the next record."""
+    cdef size_t index
+    if memory.memo_end:
+        memset(memory.memo, 0, memory.memo_end * sizeof(Node))
+    for index in range(memory.texts_size):
+        free(memory.texts[index])
+    memory.memo_end = memory.memo_count = memory.arena_size = memory.boxes_size = memory.texts_size = 0
+    memory.runs_size = 1
+    if memory.stack_room > KEPT or memory.memo_room > KEPT or memory.arena_room > KEPT:
+        shrink(<void**> &memory.stack, &memory.stack_room, sizeof(Node))
+        shrink(<void**> &memory.memo, &memory.memo_room, sizeof(Node))
+        shrink(<void**> &memory.arena, &memory.arena_room, sizeof(Node))
+        shrink(<void**> &memory.runs, &memory.runs_room, sizeof(Run))
+        shrink(<void**> &memory.boxes, &memory.boxes_room, sizeof(Box))
+
+
+cdef void release(Memory* memory) noexcept nogil:
+    forget(memory)
+    free(memory.stack)
+    free(memory.memo)
+    free(memory.arena)
+    free(memory.runs)
+    free(memory.boxes)
+    free(memory.texts)
+
+
+cdef uint8_t* keep_text(Memory* memory, size_t size) noexcept nogil:
+    """Return room for text that lasts as long as the record, or NULL."""
+    cdef void* room
+    if memory.texts_size == memory.texts_room:
+        if not enlarge(<void**> &memory.texts, &memory.texts_room, memory.texts_size + 1, sizeof(void*)):
+            return NULL
+    room = malloc(size + 1)
+    if room != NULL:
+        memory.texts[memory.texts_size] = room
+        memory.texts_size += 1
+    return <uint8_t*> room
+
+
+cdef bint extend(Memory* memory, Chain* chain, const Node* nodes, size_t count) noexcept nogil:
+    """Put a copy of nodes at the end of a chain."""
+    cdef Run* run
+    if count == 0:
+        return True
+    if memory.arena_room - memory.arena_size < count:
+        if not enlarge(<void**> &memory.arena, &memory.arena_room, memory.arena_size + count, sizeof(Node)):
+            return False
+    memcpy(memory.arena + memory.arena_size, nodes, count * sizeof(Node))
+    run = memory.runs + chain.last
+    if chain.first and run.start + run.count == memory.arena_size:
+        run.count += count
+    else:
+        if memory.runs_size >= memory.runs_room:
+            if not enlarge(<void**> &memory.runs, &memory.runs_room, memory.runs_size + 1, sizeof(Run)):
+                return False
+        run = memory.runs + memory.runs_size
+        run.start = memory.arena_size
+        run.count = count
+        run.next = 0
+        if chain.first:
+            memory.runs[chain.last].next = memory.runs_size
+        else:
+            chain.first = memory.runs_size
+        chain.last = memory.runs_size
+        memory.runs_size += 1
+    memory.arena_size += count
+    chain.count += count
+    return True
+
+
+cdef Box* new_box(Memory* memory, uint8_t kind) noexcept nogil:
+    """Return a new container, the last of `boxes`, or NULL."""
+    cdef Box* box
+    if memory.boxes_size == memory.boxes_room:
+        if not enlarge(<void**> &memory.boxes, &memory.boxes_room, memory.boxes_size + 1, sizeof(Box)):
+            return NULL
+    box = memory.boxes + memory.boxes_size
+    memset(box, 0, sizeof(Box))
+    box.kind = kind
+    memory.boxes_size += 1
+    return box
+
+
+cdef struct Walk:
+    # One way through a chain.
+    uint32_t run
+    uint32_t at
+    uint32_t end
+
+
+cdef inline void start_walk(Memory* memory, Chain* chain, Walk* walk) noexcept nogil:
+    walk.run = chain.first
+    walk.at = walk.end = 0
+    if chain.first:
+        walk.at = memory.runs[chain.first].start
+        walk.end = walk.at + memory.runs[chain.first].count
+
+
+cdef inline Node* step(Memory* memory, Walk* walk) noexcept nogil:
+    """Return the next node of a chain, or NULL; it stays where it is while nothing is put into a chain."""
+    while walk.at == walk.end:
+        walk.run = memory.runs[walk.run].next if walk.run else 0
+        if not walk.run:
+            return NULL
+        walk.at = memory.runs[walk.run].start
+        walk.end = walk.at + memory.runs[walk.run].count
+    walk.at += 1
+    return memory.arena + walk.at - 1
+
+
+cdef inline bint is_text(const Node* node) noexcept nogil:
+    return node.kind == TEXT or node.kind == OCTETS
+
+
+cdef inline bint same_text(const Node* one, const Node* other) noexcept nogil:
+    return one.size == other.size and memcmp(one.value.text, other.value.text, one.size) == 0
+
+
+cdef inline bint is_hashable(Memory* memory, const Node* node) noexcept nogil:
+    """Tell whether Python would take the value as a key (symbols.is_hashable)."""
+    if node.kind < LIST:
+        return not (node.kind == BYTES and node.look)
+    if node.kind == TUPLE or node.kind == SET:
+        return memory.boxes[node.value.box].hashable
+    return node.kind == SYMBOL or node.kind == OBJECT

@@ -1,0 +1,193 @@
+# Numbers as text: integers, and floats in their shortest form that reads back the same.
+#
+# Owns two spellings of a float: JSON's as msgspec has it, and Python's repr(). The digits are found by Raffaello
+# Giulietti's Schubfach ("The Schubfach way to render doubles", 2020), with powers of ten computed at import.
+
+cdef enum:
+    LEAST_POWER = -292
+    MOST_POWER = 324
+
+cdef uint64_t[MOST_POWER - LEAST_POWER + 1] POWER_HIGH
+cdef uint64_t[MOST_POWER - LEAST_POWER + 1] POWER_LOW
+cdef char[200] PAIRS
+
+
+def _fill_tables():
+    """Compute 10**k as 128 bits, rounded up, for every k that a double can need."""
+    for k in range(LEAST_POWER, MOST_POWER + 1):
+        shift = 127 - ((k * 1741647) >> 19)
+        top, bottom = (10**k, 1) if k >= 0 else (1, 10**-k)
+        if shift >= 0:
+            top <<= shift
+        else:
+            bottom <<= -shift
+        value = -(-top // bottom)
+        POWER_HIGH[k - LEAST_POWER] = value >> 64
+        POWER_LOW[k - LEAST_POWER] = value & 0xFFFFFFFFFFFFFFFF
+    for n in range(100):
+        PAIRS[2 * n] = 48 + n // 10
+        PAIRS[2 * n + 1] = 48 + n % 10
+
+
+_fill_tables()
+
+
+cdef struct Decimal:
+    uint64_t digits
+    int exponent
+
+
+cdef inline uint64_t round_to_odd(uint64_t high, uint64_t low, uint64_t factor) noexcept nogil:
+    cdef uint128_t x0 = <uint128_t> low * factor
+    cdef uint128_t x1 = <uint128_t> high * factor + <uint64_t> (x0 >> 64)
+    return <uint64_t> (x1 >> 64) | (1 if <uint64_t> x1 > 1 else 0)
+
+
+cdef Decimal shortest(double value) noexcept nogil:
+    """Return the shortest decimal that rounds to a finite positive double, the nearest one among those."""
+    cdef uint64_t bits, c, cb, vb, vbl, vbr, lower, upper, s, sp, high, low, mid
+    cdef int64_t exponent
+    cdef int q, k, h
+    cdef bint closer, odd, inside, above
+    cdef Decimal result
+    memcpy(&bits, &value, 8)
+    exponent = (bits >> 52) & 0x7FF
+    c = bits & 0xFFFFFFFFFFFFFULL
+    closer = c == 0 and exponent > 1
+    if exponent:
+        c |= <uint64_t> 1 << 52
+        q = <int> exponent - 1075
+        if -52 <= q <= 0 and (c & ((<uint64_t> 1 << -q) - 1)) == 0:
+            result.digits = c >> -q
+            result.exponent = 0
+            return result
+    else:
+        q = -1074
+    odd = c & 1
+    cb = 4 * c
+    k = (q * 1262611 - (524031 if closer else 0)) >> 22
+    h = q + ((-k * 1741647) >> 19) + 1
+    high = POWER_HIGH[-k - LEAST_POWER]
+    low = POWER_LOW[-k - LEAST_POWER]
+    vbl = round_to_odd(high, low, (cb - (1 if closer else 2)) << h)
+    vb = round_to_odd(high, low, cb << h)
+    vbr = round_to_odd(high, low, (cb + 2) << h)
+    lower = vbl + (1 if odd else 0)
+    upper = vbr - (1 if odd else 0)
+    s = vb // 4
+    if s >= 10:
+        sp = s // 10
+        inside = lower <= 40 * sp
+        above = 40 * sp + 40 <= upper
+        if inside != above:
+            result.digits = sp + (1 if above else 0)
+            result.exponent = k + 1
+            return result
+    inside = lower <= 4 * s
+    above = 4 * s + 4 <= upper
+    result.exponent = k
+    if inside != above:
+        result.digits = s + (1 if above else 0)
+        return result
+    mid = 4 * s + 2
+    result.digits = s + (1 if vb > mid or (vb == mid and s & 1) else 0)
+    return result
+
+
+cdef inline int spell(uint64_t value, char* end) noexcept nogil:
+    """Write a number's digits so that they end before `end`, where 20 bytes have room; return how many there are."""
+    cdef char* at = end
+    cdef unsigned int pair
+    while value >= 100:
+        pair = <unsigned int> (value % 100)
+        value //= 100
+        at -= 2
+        memcpy(at, &PAIRS[2 * pair], 2)
+    if value >= 10:
+        at -= 2
+        memcpy(at, &PAIRS[2 * value], 2)
+    else:
+        at -= 1
+        at[0] = <char> (48 + value)
+    return <int> (end - at)
+
+
+cdef bint put_integer(Out* out, int64_t value) noexcept nogil:
+    cdef char[24] text
+    cdef uint64_t magnitude = <uint64_t> value
+    cdef int count
+    if value < 0:
+        magnitude = 0 - magnitude
+    count = spell(magnitude, text + 24)
+    if value < 0:
+        count += 1
+        text[24 - count] = 45
+    return put(out, <uint8_t*> text + 24 - count, count)
+
+
+cdef bint put_float(Out* out, double value, bint as_json) noexcept nogil:
+    """Write a finite float, as JSON or as repr() has it."""
+    cdef char[24] text
+    cdef char* digits
+    cdef int count, point, exponent, least = -5 if as_json else -4
+    cdef Decimal found
+    cdef uint8_t* at
+    if not reserve(out, 40):
+        return False
+    at = out.data + out.size
+    if signbit(value):
+        at[0] = 45
+        at += 1
+        value = -value
+    if value == 0:
+        memcpy(at, b"0.0", 3)
+        out.size = at + 3 - out.data
+        return True
+    found = shortest(value)
+    while found.digits % 10 == 0:
+        found.digits //= 10
+        found.exponent += 1
+    count = spell(found.digits, text + 24)
+    digits = text + 24 - count
+    point = count + found.exponent  # where the decimal point stands, counted from the first digit
+    if least < point <= 16:
+        if point <= 0:
+            memcpy(at, b"0.", 2)
+            memset(at + 2, 48, -point)
+            memcpy(at + 2 - point, digits, count)
+            at += 2 - point + count
+        elif point >= count:
+            memcpy(at, digits, count)
+            memset(at + count, 48, point - count)
+            memcpy(at + point, b".0", 2)
+            at += point + 2
+        else:
+            memcpy(at, digits, point)
+            at[point] = 46
+            memcpy(at + point + 1, digits + point, count - point)
+            at += count + 1
+    else:
+        at[0] = digits[0]
+        at += 1
+        if count > 1:
+            at[0] = 46
+            memcpy(at + 1, digits + 1, count - 1)
+            at += count
+        at[0] = 101
+        at += 1
+        exponent = point - 1
+        if exponent < 0:
+            at[0] = 45
+            at += 1
+            exponent = -exponent
+        elif not as_json:
+            at[0] = 43
+            at += 1
+        if exponent < 10 and not as_json:
+            at[0] = 48
+            at += 1
+        count = spell(exponent, text + 24)
+        memcpy(at, text + 24 - count, count)
+        at += count
+    out.size = at - out.data
+    return True

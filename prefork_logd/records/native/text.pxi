@@ -1,0 +1,341 @@
+# Text: what a client's octets are, and how they stand in a line.
+#
+# Owns UTF-8 and the characters that never stand in a line as themselves (render.UNSAFE). `look_at` reads octets once and
+# says all that writing needs to know; nothing here reads outside of the `size` octets that it is given.
+
+cdef enum:
+    PLAIN = 0      # printable ASCII without quote and backslash: copied as it is
+    ASCII = 1      # ASCII with something to escape
+    UNICODE = 2    # UTF-8, lone surrogates allowed as surrogatepass allows them
+    SURROGATES = 4 # with UNICODE: there are some, which are no UTF-8 to a Python 2 str
+    INVALID = 8    # no UTF-8
+
+cdef uint64_t ONES = 0x0101010101010101ULL
+cdef uint64_t HIGHS = 0x8080808080808080ULL
+cdef uint8_t[256] JSON_ESCAPES  # 0: stands for itself; 'u': \u00XX; 1: begins a sequence; else the letter
+cdef uint8_t[256] TEXT_ESCAPES  # the same for text: 'x', 'n' for a newline, a backslash
+cdef const char* HEX = b"0123456789abcdef"
+
+
+def _fill_escapes():
+    for octet in range(256):
+        special = octet < 32 or octet == 127
+        JSON_ESCAPES[octet] = ord("u") if special else 1 if octet > 127 else 0
+        TEXT_ESCAPES[octet] = ord("x") if special and octet != 9 else 1 if octet > 127 else 0
+    for octet, letter in zip(b'"\\\b\t\n\f\r', b'"\\btnfr', strict=True):
+        JSON_ESCAPES[octet] = letter
+    TEXT_ESCAPES[ord("\n")] = ord("n")
+    TEXT_ESCAPES[ord("\\")] = ord("\\")
+
+
+_fill_escapes()
+
+
+cdef extern from *:
+    """
+    typedef signed char octets16_t __attribute__((vector_size(16)));
+
+    /* Whether one of 16 octets is special; bytes above 0x7f are negative here. */
+    static inline octets16_t specials16(const uint8_t *data) {
+        octets16_t word;
+        memcpy(&word, data, 16);
+        return (word < 32) | (word == 34) | (word == 92) | (word == 127);
+    }
+
+    static inline int any16(octets16_t found) {
+        uint64_t halves[2];
+        memcpy(halves, &found, 16);
+        return (halves[0] | halves[1]) != 0;
+    }
+    """
+    ctypedef int octets16_t
+    octets16_t specials16(const uint8_t*) noexcept nogil
+    bint any16(octets16_t) noexcept nogil
+
+
+cdef inline uint64_t load8(const uint8_t* data) noexcept nogil:
+    cdef uint64_t word
+    memcpy(&word, data, 8)
+    return word
+
+
+cdef inline uint64_t specials(uint64_t word) noexcept nogil:
+    """Return a number that is not 0 if one of eight octets is not printable ASCII, a quote or a backslash."""
+    cdef uint64_t quotes = word ^ 0x2222222222222222ULL
+    cdef uint64_t backslashes = word ^ 0x5C5C5C5C5C5C5C5CULL
+    return (
+        word
+        | (word + ONES)
+        | ((word - 0x2020202020202020ULL) & ~word)
+        | ((quotes - ONES) & ~quotes)
+        | ((backslashes - ONES) & ~backslashes)
+    ) & HIGHS
+
+
+cdef inline bint is_special(uint8_t octet) noexcept nogil:
+    return octet < 0x20 or octet >= 0x7F or octet == 0x22 or octet == 0x5C
+
+
+cdef inline size_t sequence_length(const uint8_t* data, size_t size, bint* surrogate) noexcept nogil:
+    """Return how long the UTF-8 sequence is that `data` begins with (not ASCII), or 0 if it is none."""
+    cdef uint8_t first = data[0]
+    surrogate[0] = False
+    if first < 0xC2 or first > 0xF4 or size < 2 or data[1] & 0xC0 != 0x80:
+        return 0
+    if first < 0xE0:
+        return 2
+    if size < 3 or data[2] & 0xC0 != 0x80:
+        return 0
+    if first < 0xF0:
+        if first == 0xE0 and data[1] < 0xA0:
+            return 0
+        surrogate[0] = first == 0xED and data[1] >= 0xA0
+        return 3
+    if size < 4 or data[3] & 0xC0 != 0x80:
+        return 0
+    if (first == 0xF0 and data[1] < 0x90) or (first == 0xF4 and data[1] > 0x8F):
+        return 0
+    return 4
+
+
+cdef int look_closely(const uint8_t* data, size_t size) noexcept nogil:
+    cdef size_t at = 0, length
+    cdef int kind = ASCII
+    cdef bint surrogate
+    while at < size:
+        if at + 8 <= size and not load8(data + at) & HIGHS:
+            at += 8
+        elif data[at] < 0x80:
+            at += 1
+        else:
+            kind |= UNICODE
+            length = sequence_length(data + at, size - at, &surrogate)
+            if not length:
+                return INVALID
+            if surrogate:
+                kind |= SURROGATES
+            at += length
+    return kind
+
+
+cdef inline int look_at(const uint8_t* data, size_t size) noexcept nogil:
+    """Return what octets are: PLAIN, a sum of ASCII, UNICODE and SURROGATES, or INVALID."""
+    cdef size_t at = 0
+    cdef uint64_t found = 0
+    cdef uint32_t head, tail
+    cdef octets16_t wide
+    if size >= 16:
+        wide = specials16(data + size - 16)
+        while at + 16 < size:
+            wide |= specials16(data + at)
+            at += 16
+        found = any16(wide)
+    elif size >= 8:
+        found = specials(load8(data)) | specials(load8(data + size - 8))
+    elif size >= 4:
+        memcpy(&head, data, 4)
+        memcpy(&tail, data + size - 4, 4)
+        found = specials(<uint64_t> head << 32 | tail)
+    else:
+        while at < size:
+            found |= is_special(data[at])
+            at += 1
+    return look_closely(data, size) if found else PLAIN
+
+
+cdef inline bint is_unsafe_sequence(const uint8_t* data, size_t length) noexcept nogil:
+    """Tell whether a UTF-8 sequence is a character that never stands in a line as itself."""
+    cdef uint8_t first = data[0], second = data[1], third
+    if length == 2:
+        return (first == 0xC2 and second < 0xA0) or (first == 0xD8 and second == 0x9C)
+    if length == 4:
+        return False
+    third = data[2]
+    if first == 0xE2:
+        if second == 0x80:
+            return third == 0x8E or third == 0x8F or 0xA8 <= third <= 0xAE
+        return second == 0x81 and 0xA6 <= third <= 0xA9
+    if first == 0xEF:
+        return second == 0xBB and third == 0xBF
+    return first == 0xED and second >= 0xA0
+
+
+cdef inline unsigned int code_point(const uint8_t* data, size_t length) noexcept nogil:
+    if length == 2:
+        return (data[0] & 0x1F) << 6 | (data[1] & 0x3F)
+    return (data[0] & 0x0F) << 12 | (data[1] & 0x3F) << 6 | (data[2] & 0x3F)
+
+
+cdef inline uint8_t* hex4(uint8_t* at, unsigned int number) noexcept nogil:
+    """Write \\uXXXX; return where it ends."""
+    at[0] = 92
+    at[1] = 117
+    at[2] = HEX[number >> 12 & 15]
+    at[3] = HEX[number >> 8 & 15]
+    at[4] = HEX[number >> 4 & 15]
+    at[5] = HEX[number & 15]
+    return at + 6
+
+
+cdef bint put_escaped_json(Out* out, const uint8_t* data, size_t size, bint octets) noexcept nogil:
+    """Write the inside of a JSON string; `octets` are a Python 2 str, to which lone surrogates are no UTF-8."""
+    cdef size_t at = 0, length
+    cdef uint8_t* to
+    cdef uint8_t escape
+    cdef bint surrogate
+    if not reserve(out, 6 * size):
+        return False
+    to = out.data + out.size
+    while at < size:
+        if at + 8 <= size and not specials(load8(data + at)):
+            memcpy(to, data + at, 8)
+            to += 8
+            at += 8
+            continue
+        escape = JSON_ESCAPES[data[at]]
+        if escape == 0:
+            to[0] = data[at]
+            to += 1
+            at += 1
+        elif escape == 1:
+            length = sequence_length(data + at, size - at, &surrogate)
+            if not length or (octets and surrogate):
+                to = hex4(to, 0xDC00 | data[at])
+                length = 1
+            elif is_unsafe_sequence(data + at, length):
+                to = hex4(to, code_point(data + at, length))
+            else:
+                memcpy(to, data + at, length)
+                to += length
+            at += length
+        else:
+            if escape == 117:
+                to = hex4(to, data[at])
+            else:
+                to[0] = 92
+                to[1] = escape
+                to += 2
+            at += 1
+    out.size = to - out.data
+    return True
+
+
+cdef inline bint put_inside(Out* out, const uint8_t* data, size_t size, int kind, bint octets) noexcept nogil:
+    return put(out, data, size) if kind == PLAIN else put_escaped_json(out, data, size, octets)
+
+
+cdef inline bint put_string(Out* out, const uint8_t* data, size_t size, int kind, bint octets) noexcept nogil:
+    """Write a JSON string."""
+    cdef uint8_t* to
+    if kind == PLAIN:
+        if not reserve(out, size + 2):
+            return False
+        to = out.data + out.size
+        to[0] = 34
+        memcpy(to + 1, data, size)
+        to[size + 1] = 34
+        out.size += size + 2
+        return True
+    return put_byte(out, 34) and put_escaped_json(out, data, size, octets) and put_byte(out, 34)
+
+
+cdef bint put_octets(Out* out, const uint8_t* data, size_t size) noexcept nogil:
+    """Write octets as the inside of a bytes literal (plain.Reader.octets), as a JSON string."""
+    cdef uint8_t* to
+    cdef uint8_t octet
+    cdef size_t at
+    if not reserve(out, 5 * size + 2):
+        return False
+    to = out.data + out.size
+    to[0] = 34
+    to += 1
+    for at in range(size):
+        octet = data[at]
+        if 32 <= octet < 127 and octet != 92 and octet != 34:
+            to[0] = octet
+            to += 1
+            continue
+        to[0] = 92
+        if octet == 34:
+            to[1] = 34
+            to += 2
+            continue
+        to[1] = 92
+        to += 2
+        if octet == 92:
+            to[0] = 92
+            to[1] = 92
+            to += 2
+        elif octet == 9 or octet == 10 or octet == 13:
+            to[0] = 116 if octet == 9 else 110 if octet == 10 else 114
+            to += 1
+        else:
+            to[0] = 120
+            to[1] = HEX[octet >> 4]
+            to[2] = HEX[octet & 15]
+            to += 3
+    to[0] = 34
+    out.size = to + 1 - out.data
+    return True
+
+
+cdef bint put_text(Out* out, const uint8_t* data, size_t size, int kind, bint octets) noexcept nogil:
+    """Write text for a text output: what `render.unescape` takes back, and a tab after each newline."""
+    cdef size_t at = 0, length
+    cdef uint8_t* to
+    cdef uint8_t escape
+    cdef unsigned int character
+    cdef bint surrogate
+    if kind == PLAIN:
+        return put(out, data, size)
+    if not reserve(out, 6 * size):
+        return False
+    to = out.data + out.size
+    while at < size:
+        if at + 8 <= size and not specials(load8(data + at)):
+            memcpy(to, data + at, 8)
+            to += 8
+            at += 8
+            continue
+        escape = TEXT_ESCAPES[data[at]]
+        if escape == 1:
+            length = sequence_length(data + at, size - at, &surrogate)
+            if not length or (octets and surrogate):
+                to = hex4(to, 0xDC00 | data[at])
+                length = 1
+            elif is_unsafe_sequence(data + at, length):
+                character = code_point(data + at, length)
+                if character < 0x100:
+                    to = hex2(to, character)
+                else:
+                    to = hex4(to, character)
+            else:
+                memcpy(to, data + at, length)
+                to += length
+            at += length
+            continue
+        if escape == 0:
+            to[0] = data[at]
+            to += 1
+        elif escape == 120:
+            to = hex2(to, data[at])
+        elif escape == 92:
+            to[0] = 92
+            to[1] = 92
+            to += 2
+        else:
+            to[0] = 10
+            to[1] = 9
+            to += 2
+        at += 1
+    out.size = to - out.data
+    return True
+
+
+cdef inline uint8_t* hex2(uint8_t* at, unsigned int number) noexcept nogil:
+    """Write \\xXX; return where it ends."""
+    at[0] = 92
+    at[1] = 120
+    at[2] = HEX[number >> 4 & 15]
+    at[3] = HEX[number & 15]
+    return at + 4

@@ -1,0 +1,306 @@
+# From what a pickle builds to JSON: plain.py and the encoder for this side.
+#
+# Owns the shape that containers, keys, names and objects take in a line, and the budgets on the result. They are counted
+# generously (bytes for characters), so that what passes here passes in Python; the rest is Python's to judge.
+
+cdef bint put_value(Machine* m, Out* out, const Node* node, int depth) noexcept nogil:
+    """Write a value that stands in `depth` containers. What is written of one that is given up is the caller's to cut."""
+    cdef uint8_t kind = node.kind
+    m.nodes_left -= 1
+    if m.nodes_left < 0 or m.text_left < 0:
+        return False
+    if kind == TEXT or kind == OCTETS:
+        m.text_left -= node.size
+        return put_string(out, node.value.text, node.size, node.look, kind == OCTETS)
+    if kind == INT:
+        return put_integer(out, node.value.integer)
+    if kind == NONE:
+        return put(out, <const uint8_t*> b"null", 4)
+    if kind == BOOL:
+        return put_literal(out, b"true" if node.value.integer else b"false")
+    if kind == FLOAT:
+        if isfinite(node.value.real):
+            return put_float(out, node.value.real, True)
+        return put_literal(out, b'"nan"' if isnan(node.value.real) else b'"inf"' if node.value.real > 0 else b'"-inf"')
+    if kind == BIG:
+        m.text_left -= 3 * node.size
+        return put_big(out, node)
+    if kind == BYTES:
+        m.text_left -= 4 * node.size
+        return put_octets(out, node.value.text, node.size)
+    if kind == SYMBOL:
+        return put_symbol(m, out, m.memory.boxes + node.value.box)
+    return put_container(m, out, node, depth)
+
+
+cdef bint put_big(Out* out, const Node* node) noexcept nogil:
+    if not node.look:
+        return put(out, node.value.text, node.size)
+    with gil:
+        try:
+            digits = str(int.from_bytes((<const char*> node.value.text)[:node.size], "little", signed=True)).encode()
+        except (ValueError, MemoryError):
+            return False
+        return put(out, <const uint8_t*> <const char*> digits, len(digits))
+
+
+cdef bint put_path(Machine* m, Out* out, const Box* symbol) noexcept nogil:
+    """Write module and name, dotted, as the inside of a string; a builtin goes without its module."""
+    m.text_left -= symbol.module.size + symbol.name.size + 1
+    if not says(&symbol.module, b"builtins"):
+        if not put_inside(out, symbol.module.value.text, symbol.module.size, symbol.module.look, False):
+            return False
+        if not put_byte(out, 46):
+            return False
+    return put_inside(out, symbol.name.value.text, symbol.name.size, symbol.name.look, False)
+
+
+cdef bint put_symbol(Machine* m, Out* out, const Box* symbol) noexcept nogil:
+    if symbol.known == MEMBER:
+        return False
+    return put_literal(out, b'{"__name__":"') and put_path(m, out, symbol) and put_literal(out, b'"}')
+
+
+cdef bint put_container(Machine* m, Out* out, const Node* node, int depth) noexcept nogil:
+    cdef Box* box = m.memory.boxes + node.value.box
+    cdef bint done
+    if depth >= MAX_DEPTH:
+        return False
+    m.nodes_left -= 1
+    if box.open:
+        return put_literal(out, b'"<cycle>"')
+    box.open = True
+    if node.kind == DICT:
+        done = put_mapping(m, out, &box.flat, NULL, depth)
+    elif node.kind == OBJECT:
+        done = put_object(m, out, box, depth)
+    else:
+        done = put_sequence(m, out, &box.items, NULL, depth)
+    box.open = False
+    return done
+
+
+cdef bint put_sequence(Machine* m, Out* out, Chain* one, Chain* other, int depth) noexcept nogil:
+    """Write one or two chains as a list that is a container at `depth`."""
+    cdef Walk walk
+    cdef Node* node
+    cdef bint first = True
+    if not put_byte(out, 91):
+        return False
+    while one != NULL:
+        start_walk(&m.memory, one, &walk)
+        node = step(&m.memory, &walk)
+        while node != NULL:
+            if not first and not put_byte(out, 44):
+                return False
+            first = False
+            if not put_value(m, out, node, depth + 1):
+                return False
+            node = step(&m.memory, &walk)
+        one = other
+        other = NULL
+    return put_byte(out, 93)
+
+
+cdef enum:
+    COMPARED = 16     # keys up to which each is compared with all
+
+
+cdef bint are_distinct(Machine* m, Node** keys, size_t count) noexcept nogil:
+    """Tell whether all keys are text, or all are integers, and no two are equal."""
+    cdef size_t index, other, slots = 64
+    cdef uint32_t at
+    cdef Node** table
+    cdef Node* key
+    cdef bint numbers = count > 0 and keys[0].kind == INT
+    for index in range(count):
+        key = keys[index]
+        if numbers:
+            if key.kind != INT:
+                return False
+        elif not is_text(key) or (key.kind == OCTETS and key.look & (INVALID | SURROGATES)):
+            return False
+    if count <= COMPARED:
+        for index in range(1, count):
+            for other in range(index):
+                if same_key(keys[index], keys[other], numbers):
+                    return False
+        return True
+    while slots < 2 * count:
+        slots *= 2
+    table = <Node**> calloc(slots, sizeof(Node*))
+    if table == NULL:
+        return False
+    for index in range(count):
+        key = keys[index]
+        if numbers:
+            at = hash_text(HASH_SEED, <const uint8_t*> &key.value.integer, 8)
+        else:
+            at = hash_text(HASH_SEED, key.value.text, key.size)
+        at = (at ^ at >> 15) & (slots - 1)
+        other = 0
+        while table[at] != NULL:
+            other += 1
+            # Keys chosen to collide are Python's to deal with.
+            if other > 64 or same_key(table[at], key, numbers):
+                free(table)
+                return False
+            at = (at + 1) & (slots - 1)
+        table[at] = key
+    free(table)
+    return True
+
+
+cdef inline bint same_key(const Node* one, const Node* other, bint numbers) noexcept nogil:
+    return one.value.integer == other.value.integer if numbers else same_text(one, other)
+
+
+cdef bint put_mapping(Machine* m, Out* out, Chain* one, Chain* other, int depth) noexcept nogil:
+    """Write keys and values in turn, of one or two chains, as an object that is a container at `depth`."""
+    cdef size_t count = (one.count + (other.count if other != NULL else 0)) // 2
+    cdef size_t index = 0
+    cdef Node* few[COMPARED]
+    cdef Node** keys = few
+    cdef Chain* rest = other
+    cdef Chain* chain = one
+    cdef Walk walk
+    cdef Node* key
+    cdef bint done = False
+    m.nodes_left -= count
+    if count > COMPARED:
+        keys = <Node**> malloc(count * sizeof(Node*))
+        if keys == NULL:
+            return False
+    while chain != NULL:
+        start_walk(&m.memory, chain, &walk)
+        key = step(&m.memory, &walk)
+        while key != NULL and index < count:
+            keys[index] = key
+            index += 1
+            step(&m.memory, &walk)
+            key = step(&m.memory, &walk)
+        chain = rest
+        rest = NULL
+    # A key and its value may lie in two runs, so the values are walked to as well.
+    done = are_distinct(m, keys, count)
+    if keys != few:
+        free(keys)
+    if not done or not put_byte(out, 123):
+        return False
+    done = False
+    chain = one
+    while chain != NULL:
+        start_walk(&m.memory, chain, &walk)
+        key = step(&m.memory, &walk)
+        while key != NULL:
+            if done and not put_byte(out, 44):
+                return False
+            done = True
+            if not put_key(m, out, key) or not put_value(m, out, step(&m.memory, &walk), depth + 1):
+                return False
+            key = step(&m.memory, &walk)
+        chain = other
+        other = NULL
+    return put_byte(out, 125)
+
+
+cdef bint put_key(Machine* m, Out* out, const Node* key) noexcept nogil:
+    if key.kind == INT:
+        m.nodes_left -= 1
+        m.text_left -= 40
+        return put_byte(out, 34) and put_integer(out, key.value.integer) and put(out, <const uint8_t*> b'":', 2)
+    m.text_left -= 2 * key.size
+    return put_string(out, key.value.text, key.size, key.look, key.kind == OCTETS) and put_byte(out, 58)
+
+
+cdef bint put_object(Machine* m, Out* out, Box* box, int depth) noexcept nogil:
+    """Write the usual form of a type that is known, else class, arguments, state and items as data."""
+    cdef Box* callee = m.memory.boxes + box.module.value.box
+    if box.module.kind == SYMBOL:
+        if callee.known >= ENCODE:
+            return put_known(m, out, box, callee, depth)
+        if callee.known == OTHER:
+            return False
+    return put_opaque(m, out, box, callee, depth)
+
+
+cdef bint put_opaque(Machine* m, Out* out, Box* box, Box* callee, int depth) noexcept nogil:
+    cdef bint called = box.module.kind == OBJECT
+    cdef size_t start
+    cdef Walk walk
+    cdef Node* node
+    cdef Box* symbol = callee
+    if called:
+        symbol = m.memory.boxes + callee.module.value.box
+    if not put_literal(out, b'{"__class__":"') or not put_path(m, out, symbol):
+        return False
+    if not put_literal(out, b'()"' if called else b'"'):
+        return False
+    if box.args.count or called:
+        m.nodes_left -= box.args.count
+        if not put_literal(out, b',"args":['):
+            return False
+        if called and not put_value(m, out, &box.module, depth + 2):
+            return False
+        start_walk(&m.memory, &box.args, &walk)
+        node = step(&m.memory, &walk)
+        start = 0 if called else 1
+        while node != NULL:
+            if not start and not put_byte(out, 44):
+                return False
+            start = 0
+            if not put_value(m, out, node, depth + 2):
+                return False
+            node = step(&m.memory, &walk)
+        if not put_byte(out, 93):
+            return False
+    if box.has_kwargs and m.memory.boxes[box.name.value.box].flat.count:
+        if not put_literal(out, b',"kwargs":'):
+            return False
+        if not put_mapping(m, out, &m.memory.boxes[box.name.value.box].flat, NULL, depth + 1):
+            return False
+    if box.has_state and not put_state(m, out, &box.state, depth + 1):
+        return False
+    if box.flat.count and box.items.count:
+        return False
+    if box.items.count:
+        if not put_literal(out, b',"items":') or not put_sequence(m, out, &box.items, NULL, depth + 1):
+            return False
+    elif box.flat.count:
+        if not put_literal(out, b',"items":') or not put_mapping(m, out, &box.flat, NULL, depth + 1):
+            return False
+    return put_byte(out, 125)
+
+
+cdef bint put_state(Machine* m, Out* out, const Node* state, int depth) noexcept nogil:
+    """Write an object's state, unless it is empty; the pair that stands for a class with __slots__ as one object."""
+    cdef size_t before = out.size, start
+    cdef Walk walk
+    cdef Node* attributes
+    cdef Node* slots
+    cdef Chain* first
+    cdef bint is_pair = False
+    if state.kind == NONE:
+        return True
+    if not put_literal(out, b',"state":'):
+        return False
+    start = out.size
+    if state.kind == TUPLE and m.memory.boxes[state.value.box].items.count == 2:
+        start_walk(&m.memory, &m.memory.boxes[state.value.box].items, &walk)
+        attributes = step(&m.memory, &walk)
+        slots = step(&m.memory, &walk)
+        is_pair = slots.kind == DICT and (attributes.kind == NONE or attributes.kind == DICT)
+    if is_pair:
+        first = &m.memory.boxes[slots.value.box].flat
+        m.nodes_left -= first.count
+        if attributes.kind == DICT:
+            m.nodes_left -= m.memory.boxes[attributes.value.box].flat.count
+            if not put_mapping(m, out, &m.memory.boxes[attributes.value.box].flat, first, depth):
+                return False
+        elif not put_mapping(m, out, first, NULL, depth):
+            return False
+    elif not put_value(m, out, state, depth):
+        return False
+    if out.size == start + 2 and (out.data[start] == 123 or out.data[start] == 91):
+        out.size = before
+    return True

@@ -1,0 +1,72 @@
+"""One frame by the compiled core and by the Python modules that are its specification."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from prefork_logd import native
+from prefork_logd.errors import RecordRejected
+from prefork_logd.outputs.router import Router
+from prefork_logd.records.decode import decode
+from prefork_logd.records.record import make_record
+from prefork_logd.records.render import TextTemplate, render_json
+from prefork_logd.settings import OutputSettings
+
+PEER = "192.0.2.7:40000"
+RECEIVED = 1_795_404_250.5
+OUTPUTS = (
+    OutputSettings(path="a"),
+    OutputSettings(path="b", format="text", template="%(asctime)s %(levelname)-8s %(lineno)05d [%(name)s] %(message)s"),
+    OutputSettings(
+        path="c", format="text", template="%(x)s %(key)6s %(created)s %(time)s %(peer)s|%(thread)d %(message)9s"
+    ),
+    OutputSettings(path="d", format="text", template="%(message)s"),
+    OutputSettings(path="e", level="WARNING"),
+    OutputSettings(path="f", format="json", loggers=["shop", "a.b"], level="INFO"),
+)
+TEMPLATES = tuple(TextTemplate(output.template) if output.format == "text" else None for output in OUTPUTS)
+ROUTER = Router(OUTPUTS)
+
+
+def outputs(chosen=OUTPUTS):
+    """Return what a Core is told of outputs."""
+    return [
+        (TextTemplate(one.template).parts if one.format == "text" else None, one.levelno, one.loggers) for one in chosen
+    ]
+
+
+@dataclass
+class Rejected:
+    """The verdict of the specification."""
+
+    reason: str
+    detail: str
+
+
+def by_python(frame):
+    """Return each output's line (None: filtered out), or Rejected."""
+    try:
+        record = make_record(decode(frame), PEER, RECEIVED)
+    except RecordRejected as verdict:
+        return Rejected(verdict.reason, verdict.detail)
+    lines = [template.render(record) if template else render_json(record) for template in TEMPLATES]
+    route = ROUTER.route(record.name or "", record.levelno or 0)
+    return [line if index in route else None for index, line in enumerate(lines)]
+
+
+def core(chosen=OUTPUTS):
+    """Return a compiled Core; the test is skipped, out loud, without one."""
+    if native.speedups is None:
+        pytest.skip(f"no compiled core to compare: {native.MISSING}")
+    return native.speedups.Core(outputs(chosen))
+
+
+def agree(one, frame):
+    """Check that the compiled core writes what Python writes; return whether it wrote it, or left it to Python."""
+    lines = one.lines(frame, PEER, RECEIVED)
+    if lines is None:
+        return False
+    assert lines == by_python(frame), frame
+    return True
