@@ -1,0 +1,132 @@
+"""What our handler's `emit` costs the service in CPU, beside the standard library's SocketHandler, on several Pythons.
+
+Both send the same typical records to one collector, which acknowledges ours. CPU is what the whole process used, user
+and system, its helper thread included, from the first record until the last is acknowledged. Rounds of the two
+alternate, and each ratio is of two rounds side by side.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import _report
+import _servers
+from _report import Report, Spread, Target
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Sequence
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests import interpreters
+
+_EMITTER = Path(__file__).with_name("_emitter.py")
+_WANTED_RATIO = 1.0
+_STDLIB, _OURS = "stdlib", "prefork-logd"
+_PACES = {"as fast as it goes": 0, "1,000 records/s": 1000}
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options."""
+    parser = _report.options(__doc__.partition("\n")[0])
+    parser.add_argument("--pythons", nargs="+", default=["2.7", "3.11", "3.13"], help="default: 2.7 3.11 3.13")
+    parser.add_argument("--records", type=int, default=10_000, help="of a round (default: 10,000)")
+    parser.add_argument("--paced", type=int, help="records of a round at 1,000/s (default: 3,000; short: 1,000)")
+    parser.add_argument("--runs", type=int, help="rounds of each (default: 9; short: 3)")
+    options = parser.parse_args(argv)
+    options.paced = options.paced or (1000 if options.short else 3000)
+    options.runs = options.runs or (3 if options.short else 9)
+    return options
+
+
+class _Service:
+    """One interpreter with one handler, told to emit a round at a time."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def round(self, records: int, per_second: int) -> dict[str, Any]:
+        """Return what a round cost. Raises RuntimeError if the service has ended."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(records, per_second, file=self._process.stdin, flush=True)
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError("the emitting service has ended")
+        found: dict[str, Any] = json.loads(answer)
+        found["us"] = found["cpu_s"] / records * 1e6
+        return found
+
+
+@contextlib.contextmanager
+def _service(python: str, handler: str, port: int) -> Iterator[_Service]:
+    command = [python, "-B", str(_EMITTER), handler, str(port)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield _Service(process)
+        finally:
+            process.communicate(timeout=60)
+
+
+def _measure(python: str, options: argparse.Namespace) -> dict[str, list[tuple[dict[str, Any], dict[str, Any]]]]:
+    """Return pairs of rounds, the standard library's first, by pace."""
+    found: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {pace: [] for pace in _PACES}
+    server = _servers.prefork_logd(options.workers, options.durability)
+    with (
+        _servers.serving(server, options.scratch) as live,
+        _service(python, _STDLIB, live.address[1]) as stdlib,
+        _service(python, _OURS, live.address[1]) as ours,
+    ):
+        for run in range(options.runs + 1):
+            for pace, per_second in _PACES.items():
+                records = options.paced if per_second else options.records
+                # Whoever is first in a round finds the caches of the other pace; so they take turns.
+                order = (stdlib, ours) if run % 2 else (ours, stdlib)
+                rounds = {service: service.round(records, per_second) for service in order}
+                if run:
+                    found[pace].append((rounds[stdlib], rounds[ours]))
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> Report:
+    """Run it and return what was found."""
+    options = parse(argv)
+    report = Report("handler", _report.settings(options))
+    print(f"handler: {_report.headline()}")
+    rows = []
+    for version in options.pythons:
+        python = interpreters.found().get(version)
+        if python is None:
+            print(f"*** MISSING: no Python {version} is here; it is left out", file=sys.stderr)
+            continue
+        found = _measure(python, options)
+        report.results[version] = found
+        for pace, pairs in found.items():
+            spreads = [Spread.of(pair[index]["us"] for pair in pairs) for index in (0, 1)]
+            ratio = Spread.of(ours["us"] / stdlib["us"] for stdlib, ours in pairs)
+            rows.append([version, pace, *(spread.text(".1f") for spread in spreads), ratio.text(".2f")])
+            report.targets.append(
+                Target(
+                    f"CPU of emit, ours / stdlib, {version}, {pace}",
+                    f"at most {_WANTED_RATIO:.1f}",
+                    ratio.text(".3f"),
+                    ratio.median <= _WANTED_RATIO,
+                )
+            )
+            report.whole &= all(ours["whole"] for _, ours in pairs)
+    report.table(
+        f"CPU microseconds a record, median (least-most) of {options.runs} rounds",
+        ("Python", "pace", _STDLIB, _OURS, "ours / stdlib"),
+        rows,
+    )
+    return report.finish(options.save, options.summary)
+
+
+if __name__ == "__main__":
+    sys.exit(0 if main().whole else 1)
