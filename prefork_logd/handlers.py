@@ -134,19 +134,19 @@ class ClientProtocol(object):
             parts.append(_LENGTH.pack(len(data)))
             parts.append(data)
         parts[0] = _HEADER.pack(_MAGIC, _BATCH, 0, sum(map(len, parts)))
-        self.sent = first + len(pickles) - 1
+        self.sent = max(self.sent, first + len(pickles) - 1)
         return b"".join(parts)
 
     def one(self, number, data):
         """Return a BATCH of one record, as `batch` would."""
-        self.sent = number
+        self.sent = max(self.sent, number)
         size = len(data)
         return _ONE_RECORD.pack(_MAGIC, _BATCH, 0, size + _ONE_RECORD_EXTRA, number, 1, size) + data
 
     def gap(self, first, count, oldest, newest, reason):
         """Return a GAP: these numbers were dropped, of records created (s) between oldest and newest."""
         reason = reason.encode("utf-8", "replace")[:255].decode("utf-8", "ignore").encode("utf-8")
-        self.sent = first + count - 1
+        self.sent = max(self.sent, first + count - 1)
         return _message(_GAP, _GAP_BODY.pack(first, count, oldest, newest, len(reason)) + reason)
 
     def bye(self):
@@ -602,6 +602,10 @@ _ESTABLISHED = b"\x01"  # tcpi_state, the first byte of struct tcp_info
 _TCP_INFO_BYTES = 136  # as far as tcpi_bytes_received, which came with Linux 4.1
 _TCP_RECEIVED = slice(128, 136)
 _RECV_BYTES = 1 << 16
+_TRY_EVERY = 64
+"""A full socket is tried again by `emit` with each record whose number is a multiple of this."""
+_INBOX_READS = 16
+"""After how many reads `emit` understands what it has received, unless the helper is quicker."""
 
 
 def _now():
@@ -658,24 +662,35 @@ def _resolve(host, port):
 
 
 def _set_options(sock, family):
-    """Notice a peer that vanished without a word, and have the kernel keep nothing back.
-
-    A process that dies with an acknowledgement unread resets its connection, and the kernel then forgets what it has
-    not sent. Without TCP_NODELAY that would be the last records before a crash, now and then.
-    """
+    """Notice a peer that vanished without a word."""
     if family == getattr(socket, "AF_UNIX", None):
         return
-    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (_TCP, socket.TCP_NODELAY, 1)]
+    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
     for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
         if hasattr(socket, name):
-            options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
+            options.append((_TCP, getattr(socket, name), value))
     if sys.platform.startswith("linux"):
-        options.append((socket.IPPROTO_TCP, 18, 60000))  # TCP_USER_TIMEOUT, ms; Python 2.7 does not name it
+        options.append((_TCP, 18, 60000))  # TCP_USER_TIMEOUT, ms; Python 2.7 does not name it
     for level, option, value in options:
         try:
             sock.setsockopt(level, option, value)
         except EnvironmentError:
             pass
+
+
+def _keep_nothing_back(sock):
+    """Have the kernel send each record at once, where that is needed for it to arrive if this process is killed.
+
+    A process that dies with an acknowledgement unread resets its connection, and the kernel then forgets what it has
+    not sent. Nagle's algorithm keeps small segments back until the one before has arrived. On one host that is so as
+    soon as it is sent, and whatever the collector answers says so as well: nothing is kept back then when an answer
+    comes, and nothing is sent before the answer is read. There it puts nothing at risk, and halves the kernel's work.
+    """
+    try:
+        if sock.getsockname()[0] != sock.getpeername()[0]:
+            sock.setsockopt(_TCP, socket.TCP_NODELAY, 1)
+    except (EnvironmentError, IndexError):
+        pass
 
 
 def _reset(sock):
@@ -706,6 +721,9 @@ _OVERHEAD = 160
 """Bytes of memory that a held record takes beside its pickle."""
 _MESSAGE_BYTES = 1 << 16
 _TICK_S = 0.05
+_STEADY_TICK_S = 0.1 if _PY2 else 0.25
+_STEADY_RECORDS = 5
+"""While `emit` has sent this many since the last tick, it looks after the connection itself, and ticks are longer."""
 _BUSY_TICK_S = 0.005
 _LINGER_TICKS = 20
 _WAIT_BURST_S = 0.02
@@ -718,8 +736,6 @@ _SESSION_RETRY_S = 300.0
 _CLOSES_OF_PLAIN = 3
 _ADOPT_EVERY_S = 30.0
 _GAP_HELD_S = 1.0
-_JOINED_RATE = 20000
-"""Records a second."""
 _PATIENCE_S = 3.0
 _MAX_DEFERRED = 10000
 _POLICIES = ("block", "drop_old", "drop_new", "spool")
@@ -831,11 +847,9 @@ class SocketHandler(logging.handlers.SocketHandler):
         self._state = _IDLE
         self.sock = None
         self._send_flags = 0
-        self._joined = False
-        self._rate_at = 0.0
-        self._rate_next = 1
         self._direct = False  # a record can be sent by itself, in `emit`
-        self._send = self._getsockopt = None
+        self._send = self._recv = self._getsockopt = None
+        self._inbox = []  # what `emit` has received and left to be understood
         self._protocol = None
         self._max_record = self.max_record_bytes
         self._retry_at = 0.0
@@ -862,6 +876,7 @@ class SocketHandler(logging.handlers.SocketHandler):
         self._inside = set()
         self._deferred = collections.deque()
         self._helper = self._helper_stop = None
+        self._ticked_at = 1  # the next number, at the last tick
         self._adopter = self._adopter_stop = None
         self._adopt_at = 0.0
         self._flush_failed_at = None
@@ -928,15 +943,17 @@ class SocketHandler(logging.handlers.SocketHandler):
             if self._direct:
                 number = self._next
                 size = len(data)
-                held = self._held + size + _OVERHEAD
                 info = self._getsockopt(_TCP, _TCP_INFO, _TCP_INFO_BYTES)
-                if held <= self.limit_bytes and (
-                    (info[_TCP_RECEIVED] == self._received and info[:1] == _ESTABLISHED) or self._read_first(info)
-                ):
+                if info[:1] != _ESTABLISHED:
+                    self._read_last_words()
+                elif info[_TCP_RECEIVED] != self._received:
+                    self._receive(info[_TCP_RECEIVED])
+                held = self._held + size + _OVERHEAD
+                if self._direct and held <= self.limit_bytes:
                     message = _pack_one(_MAGIC, _BATCH, 0, size + _ONE_RECORD_EXTRA, number, 1, size) + data
                     self._unacked.append((number, data, record.created))
                     self._next = number + 1
-                    self._held += size + _OVERHEAD
+                    self._held = held
                     try:
                         sent = self._send(message, _NO_SIGNAL)
                     except EnvironmentError as error:
@@ -1140,8 +1157,14 @@ class SocketHandler(logging.handlers.SocketHandler):
         if self._in_child:
             self._in_child = False
             _flush_with_multiprocessing(self)
-        # Not by way of _pump, which would begin with a read that finds nothing most of the time.
-        if self._state == _READY and self._flush_out() and self._looks_alive():
+        # A socket that takes no more is left to the helper, which waits for room; but not always, for it may be a
+        # greenlet that gets no turn.
+        if (
+            self._state == _READY
+            and (not self._out or not number % _TRY_EVERY or self._helper is None)
+            and self._flush_out()
+            and self._looks_alive()
+        ):
             self._write()
         if self._state != _READY:
             self._pump_and_wait()
@@ -1354,7 +1377,10 @@ class SocketHandler(logging.handlers.SocketHandler):
                 if state == _PLAIN and self._plain_until <= _now() and not self._unsent and not self._out:
                     self._disconnected()
                     continue
-                self._read()
+                if state == _READY:
+                    self._looks_alive()
+                else:
+                    self._read()
                 if self._state == state:
                     self._write()
             if self._state == state:
@@ -1467,12 +1493,14 @@ class SocketHandler(logging.handlers.SocketHandler):
         self._counts["connections"] += 1
         plain_socket = type(sock).__name__ in ("socket", "_socketobject")
         self._send_flags = _NO_SIGNAL if plain_socket else 0
-        self._send = sock.send
+        self._send, self._recv = sock.send, sock.recv
+        self._inbox = []
         self._received = b""
-        self._joined = False
         self._getsockopt = None
-        if plain_socket and _TCP_INFO is not None and family in (socket.AF_INET, socket.AF_INET6):
-            self._getsockopt = sock.getsockopt
+        if plain_socket and family in (socket.AF_INET, socket.AF_INET6):
+            _keep_nothing_back(sock)
+            if _TCP_INFO is not None:
+                self._getsockopt = sock.getsockopt
         self._out = b""
         self._handed_over = 0
         now = _now()
@@ -1512,18 +1540,23 @@ class SocketHandler(logging.handlers.SocketHandler):
         self._retry_at = 0.0
         self._say_once("plain", "%s; records go there as plain SocketHandler frames, unacknowledged" % why)
 
-    def _read_first(self, info):
-        """Read what has come before the next record; return whether that can still go directly.
+    def _receive(self, received):
+        """Take what has come out of the kernel, and leave it to be understood later: many at once are cheaper.
 
-        Nothing is left unread for long, because a process that dies with something unread resets its connection,
-        and then the kernel forgets what it has not sent yet.
+        Nothing stays unread for long, because a process that dies with something unread resets its connection, and
+        then the kernel forgets what it has not sent yet.
         """
-        if info[:1] == _ESTABLISHED:
-            self._received = info[_TCP_RECEIVED]
-            self._read()
+        inbox = self._inbox
+        self._received = received
+        try:
+            data = self._recv(_RECV_BYTES)
+        except EnvironmentError as error:
+            if not _would_block(error):
+                self._read_last_words()
         else:
-            self._read_last_words()
-        return self._direct
+            inbox.append(data)
+            if len(inbox) >= _INBOX_READS or len(data) == _RECV_BYTES:
+                self._read()
 
     def _looks_alive(self):
         """Look at the connection before writing, and return whether it is good for records."""
@@ -1531,7 +1564,7 @@ class SocketHandler(logging.handlers.SocketHandler):
             info = self._getsockopt(_TCP, _TCP_INFO, _TCP_INFO_BYTES)
             if info[:1] != _ESTABLISHED:
                 self._read_last_words()
-            elif info[_TCP_RECEIVED] != self._received:
+            elif self._inbox or info[_TCP_RECEIVED] != self._received:
                 self._received = info[_TCP_RECEIVED]
                 self._read()
         else:
@@ -1542,6 +1575,9 @@ class SocketHandler(logging.handlers.SocketHandler):
         """Take what has come, and act on it."""
         sock = self.sock
         try:
+            if self._inbox:
+                received, self._inbox = b"".join(self._inbox), []
+                self._take_in(received)
             while sock is not None and self.sock is sock:
                 data = sock.recv(_RECV_BYTES)
                 if not data:
@@ -1549,10 +1585,7 @@ class SocketHandler(logging.handlers.SocketHandler):
                 elif self._state == _PLAIN:
                     continue
                 else:
-                    if self._state == _READY:
-                        self._protocol.sent = (self._unsent[0][0] if self._unsent else self._next_in_memory()) - 1
-                    for event in self._protocol.feed(data):
-                        self._on_event(event)
+                    self._take_in(data)
                 if len(data) < _RECV_BYTES and self._send_flags:
                     return
         except EnvironmentError as error:
@@ -1566,6 +1599,15 @@ class SocketHandler(logging.handlers.SocketHandler):
             else:
                 self._retry_at = _now() + _REFUSED_PAUSE_S
                 self._say_once("broken", "breaks the protocol (%s)" % error)
+
+    def _take_in(self, data):
+        """Act on what was received. Raises ProtocolError."""
+        if self._state == _READY:
+            # `emit` sends records without telling it.
+            sent = (self._unsent[0][0] if self._unsent else self._next_in_memory()) - 1
+            self._protocol.sent = max(self._protocol.sent, sent)
+        for event in self._protocol.feed(data):
+            self._on_event(event)
 
     def _ended(self):
         """Act on a connection that the peer has closed, or that is broken."""
@@ -1743,7 +1785,8 @@ class SocketHandler(logging.handlers.SocketHandler):
         sock, self.sock = self.sock, None
         self._state = _IDLE
         self._direct = False
-        self._send = self._getsockopt = None
+        self._send = self._recv = self._getsockopt = None
+        self._inbox = []
         self._out = b""
         self._handed_over = 0
         if sock is not None:
@@ -1813,7 +1856,11 @@ class SocketHandler(logging.handlers.SocketHandler):
             idle_ticks = idle_ticks + 1 if idle else 0
             if idle_ticks > _LINGER_TICKS and self._within(self._leave, stop):
                 return
-            _sleep(stop, tick)
+            sock = self.sock
+            if self._out and sock is not None and self._state != _CONNECTING:
+                _wait(sock, True, tick)
+            else:
+                _sleep(stop, tick)
 
     def _tick(self, stop):
         if stop.is_set() or self._helper_stop is not stop:
@@ -1821,25 +1868,13 @@ class SocketHandler(logging.handlers.SocketHandler):
         self._pump()
         if self._spool is not None and _now() >= self._adopt_at:
             self._adopt_soon()
-        self._suit_rate()
+        emitted, self._ticked_at = self._next - self._ticked_at, self._next
+        if self._direct and emitted >= _STEADY_RECORDS:
+            return _STEADY_TICK_S, False
         if self._nothing_left():
             return _TICK_S, True
         busy = self._wants_to_write() or self._state == _GREETING or self._blocking_step is not None
         return (_BUSY_TICK_S if busy else _TICK_S), False
-
-    def _suit_rate(self):
-        """Have the kernel join small segments while more come than _JOINED_RATE: each for itself costs 3 us more."""
-        now = _now()
-        if self._getsockopt is None or now - self._rate_at < _TICK_S:
-            return
-        joined = (self._next - self._rate_next) > _JOINED_RATE * (now - self._rate_at)
-        self._rate_at, self._rate_next = now, self._next
-        if joined != self._joined:
-            try:
-                self.sock.setsockopt(_TCP, socket.TCP_NODELAY, not joined)
-                self._joined = joined
-            except EnvironmentError:
-                pass
 
     def _leave(self, stop):
         """End the helper's work, if there is still nothing to do; return whether it ended."""

@@ -12,8 +12,6 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
-
 VARIABLE = "PREFORK_LOGD_PYTHONS"
 WANTED = ("2.7", "3.6", "3.8", "3.11", "3.13")
 
@@ -22,6 +20,8 @@ def require(version: str) -> str:
     """Return the path of an interpreter of a version such as "3.8"; skip the test when there is none."""
     path = found().get(version)
     if path is None:
+        import pytest  # benchmarks look for interpreters too, and do without it
+
         pytest.skip(f"no Python {version} on this machine; install it with pyenv, or name its path in {VARIABLE}")
     return path
 
