@@ -16,6 +16,7 @@ from msgspec import Meta
 from prefork_logd import config, signals
 from prefork_logd.processes.states import TABLE, Action, Event, State
 from prefork_logd.settings import TABLES, ListenerSettings, OutputSettings
+from prefork_logd.source_settings import NatsSourceSettings
 from prefork_logd.store_settings import STORES, StoreSettings
 
 HERE = Path(__file__).resolve().parent
@@ -53,8 +54,9 @@ def configuration() -> str:
         "The flags `--bind`, `--workers` and `--state-dir` take the place of the keys of the same name.\n\n"
         "*Live* keys are taken by `prefork-logd reload`; the others wait for a restart, and reload names them.\n"
     )
-    for table, kind in {**TABLES, "listener": ListenerSettings, "output": OutputSettings}.items():
-        header = f"[[{table}]]" if table in ("listener", "output") else f"[{table}]"
+    lists = {"listener": ListenerSettings, "output": OutputSettings, "source": NatsSourceSettings}
+    for table, kind in {**TABLES, **lists}.items():
+        header = f"[[{table}]]" if table in lists else f"[{table}]"
         parts.append(f"\n## `{header}`\n\n{(kind.__doc__ or '').strip()}\n\n")
         parts += _rows(kind, {field.name for field in msgspec.structs.fields(kind)})
     common = {field.name for field in msgspec.structs.fields(StoreSettings)}

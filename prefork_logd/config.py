@@ -25,6 +25,7 @@ from prefork_logd.nats_settings import file_problems
 from prefork_logd.settings import (
     MAX_KEY_ID_BYTES,
     MAX_OUTPUTS,
+    MAX_SOURCES,
     MAX_STORES,
     MIN_KEY_BYTES,
     OWN_FILES,
@@ -36,6 +37,7 @@ from prefork_logd.settings import (
     Settings,
     default_state_dir,
 )
+from prefork_logd.source_settings import NatsSourceSettings
 from prefork_logd.store_settings import STORES, AnyStoreSettings, NatsStoreSettings, StoreSettings
 from prefork_logd.values import NOT_LIVE
 
@@ -43,7 +45,10 @@ FILE_NAME = "prefork-logd.toml"
 ENVIRONMENT_VARIABLE = "PREFORK_LOGD_CONFIG"
 SYSTEM_FILE = Path("/etc/prefork-logd") / FILE_NAME
 
-_Table = TypeVar("_Table", bound=ServerSettings | ListenerSettings | LimitSettings | OutputSettings | StoreSettings)
+_Table = TypeVar(
+    "_Table",
+    bound=ServerSettings | ListenerSettings | LimitSettings | OutputSettings | StoreSettings | NatsSourceSettings,
+)
 
 DEFAULT_STORES: tuple[AnyStoreSettings, ...] = ()
 """The stores of a configuration that says nothing of any."""
@@ -182,14 +187,22 @@ def loads(text: str, source: str = "", overrides: Mapping[str, object] | None = 
     limits = loader.table(LimitSettings, "limits", 0, document.pop("limits", {}))
     outputs = _load_outputs(loader, document.pop("output", None))
     listeners = _load_listeners(loader, document.pop("listener", []))
+    sources = _load_sources(loader, document.pop("source", []))
     stores = _load_stores(loader, document.pop("store", None))
     for key in document:
-        loader.problem(
-            "", 0, key, f"unknown key or table{_suggest(key, {**TABLES, 'listener': 0, 'output': 0, 'store': 0})}"
-        )
+        known = {**TABLES, **dict.fromkeys(("listener", "output", "store", "source"))}
+        loader.problem("", 0, key, f"unknown key or table{_suggest(key, known)}")
     server = _override(loader, server, overrides or {})
     settings = _resolve(
-        Settings(server=server, limits=limits, output=outputs, listener=listeners, store=stores, source=source)
+        Settings(
+            server=server,
+            limits=limits,
+            output=outputs,
+            listener=listeners,
+            store=stores,
+            sources=sources,
+            source=source,
+        )
     )
     _check_paths(loader, settings)
     _check_listeners(loader, settings)
@@ -283,6 +296,19 @@ def _with_own_name_and_path(table: Mapping[str, Any], taken: AbstractSet[str]) -
     return table
 
 
+def _load_sources(loader: _Loader, document: object) -> tuple[NatsSourceSettings, ...]:
+    if not isinstance(document, Sequence) or isinstance(document, str):
+        loader.problem("source", 0, "", "must be a list of tables; write [[source]] with two brackets")
+        return ()
+    sources = tuple(loader.table(NatsSourceSettings, "source", index, table) for index, table in enumerate(document))
+    if len(sources) > MAX_SOURCES:
+        loader.problem("source", MAX_SOURCES, "", f"is one too many; at most {MAX_SOURCES} sources are possible")
+    for index, source in enumerate(sources):
+        if any((other.stream, other.group) == (source.stream, source.group) for other in sources[:index]):
+            loader.problem("source", index, "group", "reads the same stream in the same group as a source above")
+    return sources
+
+
 def _load_stores(loader: _Loader, document: object) -> tuple[AnyStoreSettings, ...]:
     if document is None:
         return DEFAULT_STORES
@@ -349,6 +375,7 @@ def _resolve(settings: Settings) -> Settings:
             for output in settings.output
         ),
         store=tuple(store.resolved(state_dir) for store in settings.store),
+        sources=tuple(source.resolved(state_dir) for source in settings.sources),
     )
 
 
@@ -377,6 +404,10 @@ def _check_paths(loader: _Loader, settings: Settings) -> None:
             for key, message in file_problems(store):
                 loader.problem("store", index, key, message)
 
+    for index, source in enumerate(settings.sources):
+        for key, message in file_problems(source):
+            loader.problem("source", index, key, message)
+
 
 def warnings(settings: Settings) -> list[str]:
     """Return a sentence for each value that can be used, and promises less than it seems."""
@@ -391,7 +422,7 @@ def warnings(settings: Settings) -> list[str]:
 def effective(settings: Settings) -> str:
     """Return the whole configuration as TOML, defaults included: what `check` prints."""
     document = msgspec.to_builtins(settings)
-    del document["source"]
+    document["source"] = document.pop("sources")
     return tomli_w.dumps(document)
 
 
@@ -405,6 +436,8 @@ def changes(old: Settings, new: Settings) -> tuple[list[str], list[str]]:
                 (live if is_live(hint) else waiting).append(f"{table}.{key}")
     if old.listener != new.listener:
         waiting.append("listener")
+    if old.sources != new.sources:
+        waiting.append("source")
     if old.output != new.output:
         live.append("output")
     if old.store != new.store:
@@ -424,4 +457,9 @@ def with_live_changes(old: Settings, new: Settings) -> Settings:
         for key, hint in get_type_hints(ServerSettings, include_extras=True).items()
         if not is_live(hint)
     }
-    return msgspec.structs.replace(new, server=msgspec.structs.replace(new.server, **kept), listener=old.listener)
+    return msgspec.structs.replace(
+        new,
+        server=msgspec.structs.replace(new.server, **kept),
+        listener=old.listener,
+        sources=old.sources,
+    )

@@ -18,6 +18,7 @@ import msgspec
 import platformdirs
 from msgspec import Meta
 
+from prefork_logd.source_settings import NatsSourceSettings  # noqa: TC001 - msgspec reads the annotation
 from prefork_logd.store_settings import AnyStoreSettings  # noqa: TC001 - msgspec reads the annotation
 from prefork_logd.values import NOT_LIVE, level_number, parse_duration, split_address
 
@@ -34,6 +35,7 @@ MAX_KEY_ID_BYTES = 64
 MAX_OUTPUTS = 1024
 """The scoreboard has this many places for outputs."""
 MAX_STORES = 16
+MAX_SOURCES = 8
 """Each has a process."""
 
 DEFAULT_TEMPLATE = "%(asctime)s %(levelname)s %(name)s %(message)s"
@@ -323,6 +325,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     limits: LimitSettings = LimitSettings()
     output: tuple[OutputSettings, ...] = (OutputSettings(),)
     store: tuple[AnyStoreSettings, ...] = ()
+    sources: tuple[NatsSourceSettings, ...] = ()
     source: str = ""
     """The file it came from; empty when there is none."""
 

@@ -84,6 +84,10 @@ class Loop:
         self.now_s = time.monotonic()
         """time.monotonic() at the beginning of this turn."""
 
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when a descriptor of this loop is ready: for another loop to watch."""
+        return self._epoll.fileno()
+
     def add(self, fd: int, handler: Handler, events: int) -> None:
         """Watch a descriptor. Raises OSError as epoll_ctl(2) does, such as ENOSPC for too many watches."""
         self._epoll.register(fd, events)

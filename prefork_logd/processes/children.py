@@ -17,6 +17,7 @@ from setproctitle import setproctitle
 from prefork_logd import log, signals
 from prefork_logd.log import LOGGER
 from prefork_logd.processes.states import State
+from prefork_logd.scoreboard import MAX_WORKERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,7 @@ class Kind(enum.Enum):
 
     WRITER = "writer"
     WORKER = "worker"
+    SOURCE = "source"
 
 
 @dataclass
@@ -43,7 +45,7 @@ class Child:
 
     kind: Kind
     slot: int
-    """Its place on the scoreboard; a worker's number."""
+    """Its place on the scoreboard; a worker's number. Sources have the last ones of the workers' slots."""
     state: State = State.WAITING
     pid: int = 0
     life: int = 0
@@ -64,7 +66,14 @@ class Child:
     @property
     def name(self) -> str:
         """What messages and the process list call it."""
+        if self.kind is Kind.SOURCE:
+            return f"source {self.index}"
         return f"worker {self.slot}" if self.kind is Kind.WORKER else "writer"
+
+    @property
+    def index(self) -> int:
+        """Its number among its kind."""
+        return MAX_WORKERS + 1 - self.slot if self.kind is Kind.SOURCE else self.slot
 
 
 def fork(name: str, close_inherited: Callable[[], None], run: Callable[[], int]) -> int:

@@ -10,11 +10,13 @@ import pickle
 from typing import TYPE_CHECKING
 
 from prefork_logd import native
+from prefork_logd.errors import RecordRejected
 from prefork_logd.outputs.router import Router
 from prefork_logd.protocol.batch import BatchBuilder
 from prefork_logd.records.decode import decode
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import TextTemplate, render_json, render_rejected
+from prefork_logd.records.stored import stored_record
 
 if TYPE_CHECKING:
     from prefork_logd.processes.control import Configuration
@@ -65,6 +67,21 @@ class Dispatcher:
             else:
                 line = as_json = as_json or render_json(record)
             self.batch.add(self._places[index], line)
+
+    def dispatch_line(self, line: bytes) -> None:
+        """Do what `dispatch` does, for a record that another collector has stored: `line` is its JSON.
+
+        Raises RecordRejected if it is none.
+        """
+        if not line.startswith(b"{") or not line.endswith(b"}\n"):
+            raise RecordRejected("not-a-record", "no line of JSON")
+        if self._plain_place is not None:
+            self.batch.add(self._plain_place, line)
+            return
+        record = stored_record(line)
+        for index in self._router.route(record.name or "", record.levelno or 0):
+            template = self._templates[index]
+            self.batch.add(self._places[index], line if template is None else template.render(record))
 
     def reject(self, peer: str, received_s: float, reason: str, detail: str, head: bytes, size: int) -> None:
         """Add a line to rejected.jsonl about a frame that cannot be stored."""

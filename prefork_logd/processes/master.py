@@ -27,11 +27,13 @@ from prefork_logd.processes.children import Child, Kind
 from prefork_logd.processes.console import Console
 from prefork_logd.processes.link import make_pipes
 from prefork_logd.processes.moves import Moves
+from prefork_logd.processes.nats_source import NatsSource
 from prefork_logd.processes.reload import Reload
 from prefork_logd.processes.states import ALIVE, HEALTHY_AFTER_S, Action, Event, State, after, back_off_s
 from prefork_logd.processes.worker import FAST_WRITES_S, LAST_WRITES_S, Worker
 from prefork_logd.processes.writer import RUN_BITS, Writer
 from prefork_logd.scoreboard import MAX_WORKERS, PLACES, WRITER_SLOT, Field, Scoreboard
+from prefork_logd.settings import MAX_SOURCES
 
 if TYPE_CHECKING:
     import socket
@@ -79,7 +81,7 @@ class Master:
         self._worker_target = settings.server.worker_count
         self._writer = Child(Kind.WRITER, WRITER_SLOT)
         self._workers: dict[int, Child] = {}
-        self._moves = Moves(self.loop, self._board, self._workers.values)
+        self._moves = Moves(self.loop, self._board, self._real_workers)
         self._added: set[int] = set()
         """Slots of workers that came later than the others, and are to get connections of theirs."""
         # The journal knows workers by these numbers, and those of an earlier master must not be taken for ours.
@@ -142,6 +144,10 @@ class Master:
         yield self._writer
         yield from self._workers.values()
 
+    def _real_workers(self) -> list[Child]:
+        """Return the workers; sources are among them as far as the writer is concerned, and have no connections."""
+        return [worker for worker in self._workers.values() if worker.kind is Kind.WORKER]
+
     def _happen(self, child: Child, event: Event) -> None:
         """Let an event happen to a child: look up what follows, and do it."""
         child.state, action = after(child.state, event)
@@ -187,6 +193,9 @@ class Master:
         """Be a child, and return its exit status."""
         if child.kind is Kind.WRITER:
             return Writer(self._board, channel, self._configurations, self._lives >> RUN_BITS).run()
+        if child.kind is Kind.SOURCE:
+            source = self._configuration.settings.sources[child.index - 1]
+            return NatsSource(child.slot, self._board, channel, self._configuration, source).run()
         return Worker(child.slot, self._board, self._sockets, channel, self._configuration).run()
 
     def _close_in_child(self, child: Child) -> None:
@@ -198,7 +207,7 @@ class Master:
         for other in self._children():
             if other.channel is not None:
                 other.channel.close_in_child()
-        if child.kind is Kind.WRITER:
+        if child.kind is not Kind.WORKER:
             for sock, _ in self._sockets:
                 sock.close()
 
@@ -238,6 +247,7 @@ class Master:
         if self._ready is None or self._stopping:
             return
         if child is self._writer:
+            self._start_sources()
             self._adjust_workers()
         elif all(worker.state is State.RUNNING for worker in self._workers.values()):
             ready, self._ready = self._ready, None
@@ -321,10 +331,10 @@ class Master:
         if self._stopping:
             # A reload that was under way ends all the same.
             return
-        active = [worker for worker in self._workers.values() if worker.state not in (State.RETIRING, State.STOPPING)]
+        active = [worker for worker in self._real_workers() if worker.state not in (State.RETIRING, State.STOPPING)]
         for worker in sorted(active, key=lambda worker: worker.slot)[self._worker_target :]:
             self._happen(worker, Event.RETIRE)
-        free = (slot for slot in range(1, MAX_WORKERS + 1) if slot not in self._workers)
+        free = (slot for slot in range(1, MAX_WORKERS - MAX_SOURCES + 1) if slot not in self._workers)
         for _ in range(self._worker_target - len(active)):
             slot = next(free, None)
             if slot is None:
@@ -335,10 +345,16 @@ class Master:
                 self._added.add(slot)
             self._happen(self._workers[slot], Event.DUE)
 
+    def _start_sources(self) -> None:
+        """Fork the sources, once: their settings wait for a restart."""
+        for index in range(len(self._configuration.settings.sources)):
+            source = self._workers[MAX_WORKERS - index] = Child(Kind.SOURCE, MAX_WORKERS - index)
+            self._happen(source, Event.DUE)
+
     def _change_workers(self, by: int) -> None:
         if self._stopping or self._ready is not None:
             return
-        self._worker_target = min(MAX_WORKERS, max(1, self._worker_target + by))
+        self._worker_target = min(MAX_WORKERS - MAX_SOURCES, max(1, self._worker_target + by))
         LOGGER.info("workers: %d", self._worker_target)
         self._adjust_workers()
 

@@ -62,7 +62,7 @@ def document(
 def _child(child: Child, board: Scoreboard) -> dict[str, Any]:
     return {
         "kind": child.kind.value,
-        "index": child.slot,
+        "index": child.index,
         "pid": child.pid if child.state in ALIVE else None,
         "state": child.state.name.lower(),
         "connections": _counter(board, child, Field.CONNECTIONS),

@@ -42,7 +42,7 @@ IN_FLIGHT_MESSAGES = 4096
 """What may be published and not acknowledged."""
 LATE_ANSWERS_S = 0.3
 """How long answers are waited for after something went wrong: each spares a message from being published again."""
-HEADER_ROOM = 1024
+HEADER_ROOM = 40_960
 """Of the largest message that servers take, what subject and headers may need."""
 
 
@@ -255,7 +255,13 @@ class NatsStore:
         """Return a range as one message."""
         body = self._pack(b"".join([line for _, lines in blocks for line in lines]))
         it = wire.Range(self._journal, piece.first, piece.end, floor, self._settings.compress)
-        return Message(self._subject, body, wire.header_of(it), wire.batch_id(self._journal, piece.first, piece.end))
+        numbers = wire.numbers_of([(block.first, lines) for block, lines in blocks])
+        if numbers == f"{piece.first}+{piece.end - piece.first}":
+            numbers = ""
+        elif not numbers:
+            numbers = ","
+        name = wire.batch_id(self._journal, piece.first, piece.end)
+        return Message(self._subject, body, wire.header_of(it), name, numbers)
 
     def _records(self, piece: Piece, blocks: list[_Lines], floor: int) -> list[Message]:
         """Return a range as one message a record; the last one also stands for what has no line."""
@@ -282,6 +288,8 @@ class Message(NamedTuple):
     body: bytes
     header: str
     id: str
+    numbers: str = ""
+    """Which numbers the lines have, if not all from the first to the last."""
 
 
 _Lines = tuple["Block", "list[bytes]"]
@@ -318,10 +326,12 @@ class _Flight:
     async def publish(self, piece: Piece, messages: list[Message]) -> None:
         """Publish a range, as soon as not too much is on its way. Raises StoreError for one before it."""
         self._left[piece.first] = len(messages)
-        for subject, body, header, message_id in messages:
+        for subject, body, header, message_id, numbers in messages:
             while self._nbytes > IN_FLIGHT_BYTES or len(self._waiting) >= IN_FLIGHT_MESSAGES:
                 await self._settle(len(self._waiting) // 2)
             headers = {wire.HEADER: header, "Nats-Msg-Id": message_id}
+            if numbers:
+                headers[wire.NUMBERS_HEADER] = numbers
             future = await self._stream.publish_async(subject, body, headers=headers)
             self._waiting.append((future, piece, len(body)))
             self._nbytes += len(body)

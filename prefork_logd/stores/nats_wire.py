@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from prefork_logd.stores.base import Block
 
 HEADER = "Prefork-Logd"
+NUMBERS_HEADER = "Prefork-Logd-Numbers"
 VERSION = "1"
 MOST_LOGGER_CHARS = 128
 MOST_BODY_BYTES = 256 << 20
@@ -92,6 +93,38 @@ def read_header(headers: Mapping[str, str] | None) -> Range:
     if not it.first < it.end < 1 << 63:
         raise FormError(f"stands for no numbers: {value[:120]!r}")
     return it
+
+
+def numbers_of(blocks: Sequence[tuple[int, Sequence[bytes]]]) -> str:
+    """Return which numbers the lines of a message have, as runs "first+count": each item a first number and lines."""
+    runs: list[list[int]] = []
+    for first, lines in blocks:
+        for number, line in enumerate(lines, first):
+            if not line:
+                continue
+            if runs and sum(runs[-1]) == number:
+                runs[-1][1] += 1
+            else:
+                runs.append([number, 1])
+    return ",".join(f"{first}+{count}" for first, count in runs)
+
+
+def read_numbers(headers: Mapping[str, str], it: Range) -> list[range]:
+    """Return which numbers the lines of a message have. Raises FormError."""
+    value = headers.get(NUMBERS_HEADER)
+    if value is None:
+        return [range(it.first, it.end)]
+    try:
+        pairs = [pair.split("+") for pair in value.split(",") if pair]
+        runs = [range(int(first), int(first) + int(count)) for first, count in pairs]
+    except ValueError:
+        raise FormError(f"has the header {NUMBERS_HEADER}: {value[:80]!r}, which docs/nats.md does not know") from None
+    at = it.first
+    for run in runs:
+        if not at <= run.start < run.stop <= it.end:
+            raise FormError(f"has the header {NUMBERS_HEADER}: {value[:80]!r}, with numbers that are not its own")
+        at = run.stop
+    return runs
 
 
 def batch_id(journal: str, first: int, end: int) -> str:

@@ -16,6 +16,7 @@ LAYERS: dict[str, int] = {
     "signals": 0,
     "values": 0,
     "nats_settings": 1,
+    "source_settings": 2,
     "store_settings": 2,
     "settings": 3,
     "config": 4,

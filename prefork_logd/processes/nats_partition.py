@@ -1,0 +1,167 @@
+"""One partition of a stream, read by its owner: what has arrived, what is committed, what is acknowledged.
+
+Owns the durable consumer, its flow, and the order of acknowledging. Knows no outputs and no pipes.
+
+Messages are read in the stream's order, and "everything up to this one" is acknowledged when it, and all before it, are
+committed. The consumer is made anew whenever reading begins, right after what was acknowledged last: so nothing waits
+for the server to miss an acknowledgement.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import TYPE_CHECKING, NamedTuple
+
+from prefork_logd.errors import StoreError
+from prefork_logd.stores import nats_wire as wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from nats.aio.msg import Msg
+    from nats.aio.subscription import Subscription
+
+    from prefork_logd.stores.nats_connection import Connection
+    from prefork_logd.stores.nats_order import Origin
+
+PULL_MESSAGES = 256
+PULL_BYTES = 2 << 20
+PULL_S = 30
+ACK_WAIT_S = 3600.0
+
+
+class Item(NamedTuple):
+    """A message on its way to the writer."""
+
+    partition: Partition
+    sequence: int
+    """In the stream."""
+    range: wire.Range
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Partition:
+    """One partition, from taking it to giving it back or losing the connection."""
+
+    def __init__(self, connection: Connection, stream: str, group: str, number: int) -> None:
+        self.number = number
+        self.origins: dict[str, Origin[Item]] = {}
+        self.waiting: dict[str, list[Item]] = {}
+        """Journals whose position the writer was asked for, and their messages."""
+        self.committed: dict[str, int] = {}
+        """Journal to the number that comes next, as far as it is committed."""
+        self.saved: dict[str, int] = {}
+        """The same, as it was last written down."""
+        self.closed = False
+        self.unread = 0
+        """Messages in the stream that have not arrived, as of the last one that has."""
+        self._connection = connection
+        self._client = connection.client
+        self._stream = stream
+        self.consumer = f"{group}-{number:03d}"
+        self._subscription: Subscription | None = None
+        self._inbox = self._client.new_inbox()
+        self._asked = 0
+        """Messages that the server was asked for and has not sent."""
+        self._delivered = 0
+        self.sequence = 0
+        """Of the last message that arrived."""
+        self._open: dict[int, Msg] = {}
+        """Sequence to message, in order, of those that are not acknowledged."""
+        self._done: set[int] = set()
+
+    async def begin(self, subject: str, arrived: Callable[[Partition, Msg], None]) -> None:
+        """Read on after what was acknowledged last; `arrived` takes each message."""
+        from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy  # noqa: PLC0415
+        from nats.js.errors import NotFoundError  # noqa: PLC0415
+
+        stream = self._connection.stream
+        state = (await stream.stream_info(self._stream)).state
+        start = 1
+        with contextlib.suppress(NotFoundError):
+            info = await stream.consumer_info(self._stream, self.consumer)
+            # A stream that was set back may end before what was acknowledged.
+            start = min(info.ack_floor.stream_seq if info.ack_floor else 0, state.last_seq) + 1
+            await stream.delete_consumer(self._stream, self.consumer)
+        await stream.add_consumer(
+            self._stream,
+            ConsumerConfig(
+                durable_name=self.consumer,
+                description="prefork-logd",
+                deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+                opt_start_seq=start,
+                ack_policy=AckPolicy.ALL,
+                ack_wait=ACK_WAIT_S,
+                max_ack_pending=-1,
+                filter_subject=wire.partition_filter(subject, self.number),
+            ),
+        )
+        self.sequence = start - 1
+
+        async def take(message: Msg) -> None:
+            if not self.closed:
+                self._take(message, arrived)
+
+        self._subscription = await self._client.subscribe(
+            self._inbox, cb=take, pending_msgs_limit=1 << 20, pending_bytes_limit=1 << 30
+        )
+
+    def _take(self, message: Msg, arrived: Callable[[Partition, Msg], None]) -> None:
+        if not message.reply:
+            # A status: the request is over, for it was answered as far as it could be.
+            self._asked = 0
+            status = (message.headers or {}).get("Status", "")
+            if status not in ("404", "408", "409"):
+                self.closed = True
+                raise StoreError(f"consumer {self.consumer}: {status or 'a message that makes no sense'}")
+            return
+        metadata = message.metadata
+        self._asked -= 1
+        self._delivered += 1
+        if metadata.sequence.consumer != self._delivered:
+            self.closed = True
+            raise StoreError(f"consumer {self.consumer}: a message was left out on the way")
+        if metadata.sequence.stream <= self.sequence:
+            return
+        self.sequence = metadata.sequence.stream
+        self.unread = metadata.num_pending
+        self._open[self.sequence] = message
+        arrived(self, message)
+
+    async def pull(self) -> None:
+        """Ask for more, if the last request is over."""
+        if self._asked > 0 or self.closed:
+            return
+        self._asked = PULL_MESSAGES
+        request = {
+            "batch": PULL_MESSAGES,
+            "max_bytes": max(PULL_BYTES, self._client.max_payload + 65_536),
+            "expires": PULL_S * 1_000_000_000,
+        }
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self.consumer}"
+        await self._client.publish(subject, json.dumps(request).encode(), reply=self._inbox)
+
+    def done(self, sequence: int) -> None:
+        """Note that a message is committed, or needs no commit."""
+        if sequence in self._open:
+            self._done.add(sequence)
+
+    def to_acknowledge(self) -> Msg | None:
+        """Return the last message that is done with all those before it; None if nothing is new."""
+        last = None
+        for sequence in list(self._open):
+            if sequence not in self._done:
+                break
+            self._done.discard(sequence)
+            last = self._open.pop(sequence)
+        return last
+
+    async def close(self) -> None:
+        """Read no more."""
+        self.closed = True
+        if self._subscription is not None:
+            with contextlib.suppress(Exception):
+                await self._subscription.unsubscribe()
+            self._subscription = None

@@ -1,0 +1,70 @@
+"""The records of one journal, put in order again from messages that came in any.
+
+Owns which numbers come next, what is kept until it is its turn, and what is a repetition. Knows no connections and no
+bodies: whoever uses it says what an item is.
+
+A message's floor says which numbers are in the stream already. Messages are read in the stream's order, so a number
+below it that has not come by then never will: it was removed by the stream's limits, say.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from prefork_logd.stores.nats_wire import Range
+
+_Item = TypeVar("_Item")
+
+
+class Next(NamedTuple, Generic[_Item]):
+    """The numbers whose turn it is."""
+
+    first: int
+    end: int
+    item: _Item | None
+    """Whose lines they are, from `first` on; None if they will never come."""
+
+
+class Origin(Generic[_Item]):
+    """One journal."""
+
+    def __init__(self, expected: int) -> None:
+        """Begin with the number that comes next."""
+        self.expected = expected
+        self._held: dict[int, tuple[int, _Item]] = {}
+        """First number to the number after the last, and the item."""
+
+    @property
+    def held(self) -> int:
+        """How many messages wait for numbers before theirs."""
+        return len(self._held)
+
+    def offer(self, it: Range, item: _Item) -> tuple[list[Next[_Item]], list[_Item]]:
+        """Take a message; return what comes next, in order, and the items that are of no use (any more)."""
+        useless: list[_Item] = []
+        if it.end <= self.expected or (it.first in self._held and self._held[it.first][0] >= it.end):
+            useless.append(item)
+        else:
+            if it.first in self._held:
+                useless.append(self._held[it.first][1])
+            self._held[it.first] = it.end, item
+        return list(self._advance(it.floor, useless)), useless
+
+    def _advance(self, floor: int, useless: list[_Item]) -> list[Next[_Item]]:
+        steps: list[Next[_Item]] = []
+        while True:
+            lowest = min(self._held, default=None)
+            if lowest is not None and lowest <= self.expected:
+                end, item = self._held.pop(lowest)
+                if end <= self.expected:
+                    useless.append(item)
+                    continue
+                steps.append(Next(self.expected, end, item))
+                self.expected = end
+            elif floor > self.expected:
+                end = floor if lowest is None else min(floor, lowest)
+                steps.append(Next(self.expected, end, None))
+                self.expected = end
+            else:
+                return steps

@@ -1,0 +1,223 @@
+"""Collectors that read a stream: each record once and in order, whatever is killed, delivered again or set back."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from prefork_logd.store_settings import NatsStoreSettings
+from prefork_logd.stores.base import Block
+from prefork_logd.stores.nats import NatsStore
+from tests.nats_servers import Server, ask, free_ports
+from tests.system.harness import Collector, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    Central = Callable[..., Collector]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """One server with JetStream."""
+    server = Server(tmp_path, "n1", free_ports(1)[0]).start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def central(tmp_path: Path) -> Iterator[Central]:
+    """Return what starts collectors that read the stream."""
+    collectors: list[Collector] = []
+
+    def start(urls: tuple[str, ...], name: str = "central", more: str = "", source: str = "") -> Collector:
+        toml = f'{more}\n[[source]]\nservers = {json.dumps(urls)}\ntimeout = "3s"\n{source}\n'
+        (tmp_path / name).mkdir(exist_ok=True)
+        collector = Collector(tmp_path / name, toml)
+        collectors.append(collector)
+        return collector.start()
+
+    yield start
+    for collector in collectors:
+        collector.clean_up()
+
+
+class Edge:
+    """What publishes as an edge collector's shipper does: records numbered from 0 on."""
+
+    def __init__(self, urls: tuple[str, ...], path: Path, name: str, **keys: Any) -> None:
+        self.journal = name.encode().hex().rjust(32, "a")
+        settings = NatsStoreSettings(servers=urls, timeout="3s", checkpoint=str(path / f"{name}.window"), **keys)
+        self.name = name
+        self.store = NatsStore(settings)
+        self.at = self.store.open(self.journal)
+
+    def publish(self, count: int, blocks: int = 1) -> None:
+        """Publish some records, in some writes."""
+        for _ in range(blocks):
+            lines = b"".join(
+                b'{"created":1.5,"time":"1970-01-01T00:00:01.500000Z","name":"shop","levelno":20,"message":"%s-%d",'
+                b'"peer":"10.0.0.1:5","received":1.25}\n' % (self.name.encode(), number)
+                for number in range(self.at, self.at + count)
+            )
+            self.store.write([Block(self.at, count, bytes(16), (), lines)], _refuse)
+            self.at += count
+
+
+def _refuse(number: int, line: bytes, why: str) -> None:
+    raise AssertionError((number, line[:80], why))
+
+
+def stored(*collectors: Collector) -> dict[str, list[int]]:
+    """Return each edge's numbers as collectors have stored them, in their order."""
+    found: dict[str, list[int]] = {}
+    for collector in collectors:
+        for line in collector.lines():
+            edge, _, number = json.loads(line)["message"].rpartition("-")
+            found.setdefault(edge, []).append(int(number))
+    return found
+
+
+def count(*collectors: Collector) -> int:
+    """Return how many records collectors have stored."""
+    return sum(len(collector.lines()) for collector in collectors)
+
+
+def check(edges: list[Edge], *collectors: Collector) -> None:
+    """Wait until everything is stored; fail unless each record is there once, and in order where it is."""
+    total = sum(edge.at for edge in edges)
+    wait_for(lambda: count(*collectors) >= total, f"{total} records stored", 40)
+    together: dict[str, list[int]] = {}
+    for collector in collectors:
+        for edge, numbers in stored(collector).items():
+            assert numbers == sorted(numbers), f"{edge} is out of order"
+            together.setdefault(edge, []).extend(numbers)
+    for edge in edges:
+        numbers = sorted(together.get(edge.name, []))
+        assert numbers == list(range(edge.at)), f"{edge.name}: {len(numbers)} of {edge.at}, {len(set(numbers))} of them"
+
+
+def test_lines_come_as_they_were_and_text_is_rendered(server: Server, central: Central, tmp_path: Path) -> None:
+    """JSON lines pass unchanged, with their first collector's peer; text outputs and filters work as on an edge."""
+    edge = Edge((server.url,), tmp_path, "e1")
+    collector = central(
+        (server.url,),
+        more='[[output]]\nname = "records"\n[[output]]\nname = "t"\nformat = "text"\n'
+        'template = "%(name)s %(message)s"\n'
+        '[[output]]\nname = "none"\nlevel = "ERROR"\n',
+    )
+    edge.publish(100)
+    wait_for(lambda: len(collector.lines("t.log")) == 100, "100 lines of text")
+    assert collector.records()[7] == {
+        "created": 1.5, "time": "1970-01-01T00:00:01.500000Z", "name": "shop", "levelno": 20, "message": "e1-7",
+        "peer": "10.0.0.1:5", "received": 1.25,
+    }  # fmt: skip
+    assert collector.lines("t.log")[7] == b"shop e1-7\n"
+    assert not collector.lines("none.jsonl")
+    assert collector.status()["records"] == 100
+    assert [child["kind"] for child in collector.status()["children"]].count("source") == 1
+    edge.store.close()
+    assert collector.stop() == 0
+
+
+@pytest.mark.parametrize("kind", ["source", "writer", "master"])
+def test_kills_cost_and_double_nothing(server: Server, central: Central, tmp_path: Path, kind: str) -> None:
+    """Kill -9 in the middle of it, several times, while messages keep coming."""
+    edges = [Edge((server.url,), tmp_path, f"e{index}") for index in range(3)]
+    collector = central((server.url,))
+    chance = random.Random(kind)
+    for _ in range(3):
+        for edge in edges:
+            edge.publish(chance.randrange(1, 900), 6)
+        if kind == "master":
+            assert collector.process is not None
+            collector.send_signal(signal.SIGKILL)
+            collector.process.wait()
+            collector.start()
+        else:
+            os.kill(collector.child(kind), signal.SIGKILL)
+    check(edges, collector)
+    for edge in edges:
+        edge.store.close()
+
+
+def test_what_is_delivered_again_is_known(server: Server, central: Central, tmp_path: Path) -> None:
+    """The consumers are deleted, so that everything comes once more; other cuts of the same numbers come, too."""
+    edge = Edge((server.url,), tmp_path, "e1")
+    edge.publish(1000, 5)
+    collector = central((server.url,))
+    check([edge], collector)
+
+    async def forget(js: Any) -> None:
+        for consumer in await js.consumers_info("LOGS"):
+            await js.delete_consumer("LOGS", consumer.name)
+
+    ask([server.url], forget)
+    os.kill(collector.child("source"), signal.SIGKILL)
+    # As after a lost checkpoint: the same records, cut elsewhere.
+    edge.store.close()
+    (tmp_path / "e1.window").unlink()
+    wanted = edge.store.open(edge.journal)
+    assert wanted < edge.at
+    edge.at = wanted
+    edge.publish(700, 3)
+    check([edge], collector)
+    edge.store.close()
+
+
+def test_a_group_shares_the_work(server: Server, central: Central, tmp_path: Path) -> None:
+    """A second collector takes half of the partitions, between two commits; one that stops leaves all to the other."""
+    edges = [Edge((server.url,), tmp_path, f"{index}" * 8) for index in range(6)]
+    for edge in edges:
+        edge.journal = os.urandom(16).hex()
+        edge.store.close()
+        edge.at = edge.store.open(edge.journal)
+    first = central((server.url,))
+    for edge in edges:
+        edge.publish(50, 4)
+    check(edges, first)
+    second = central((server.url,), "second")
+
+    def holds(collector: Collector) -> int:
+        table = owners(server)
+        name = collector.state_dir / "LOGS-collectors.member"
+        return table.count(name.read_text().strip()) if name.exists() else 0
+
+    wait_for(lambda: holds(first) == holds(second) == 8, "eight partitions each")
+    for _ in range(3):
+        for edge in edges:
+            edge.publish(40, 3)
+    check(edges, first, second)
+    # A dead member's part waits for it, and for nobody else.
+    assert second.process is not None
+    second.send_signal(signal.SIGKILL)
+    second.process.wait()
+    for edge in edges:
+        edge.publish(40, 2)
+    second.start()
+    check(edges, first, second)
+    assert second.stop() == 0
+    wait_for(lambda: holds(first) == 16, "all partitions with the first")
+    for edge in edges:
+        edge.publish(30, 2)
+    check(edges, first, second)
+    for edge in edges:
+        edge.store.close()
+
+
+def owners(server: Server, bucket: str = "LOGS-collectors") -> list[str]:
+    """Return the owner of each partition."""
+
+    async def read(js: Any) -> list[str]:
+        table = await js.key_value(bucket)
+        keys = [key for key in await table.keys() if key.startswith("partition.")]
+        return [msgspec.json.decode((await table.get(key)).value)["owner"] for key in keys]
+
+    return ask([server.url], read)
