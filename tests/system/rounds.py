@@ -89,11 +89,14 @@ class Stored:
         added: dict[str, list[list[int]]] = collections.defaultdict(list)
         for inode, path in files.items():
             before = self._read.get(inode, 0)
-            size = path.stat().st_size
-            assert size >= before, f"{path.name}: cut to {size}, but {before} were acknowledged"
-            if size == before:
-                continue
             with path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                if status.st_ino != inode:
+                    raise FileNotFoundError(path)
+                size = status.st_size
+                assert size >= before, f"{path.name}: cut to {size}, but {before} were acknowledged"
+                if size == before:
+                    continue
                 file.seek(before)
                 data = file.read()
             assert data.endswith(b"\n"), f"{path.name} ends in a torn line"
