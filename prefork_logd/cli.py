@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from prefork_logd.settings import Settings
 
 PROGRAM = "prefork-logd"
+FORMATS = ("text", "json", "csv", "table")
 ANSWER_S = 20.0
 """How long the master may take to answer a question."""
 
@@ -222,6 +223,125 @@ def send(
 
 
 send = verb(send)
+
+
+def _options(*options: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
+    """Add several options to a verb, in this order."""
+
+    def add(command: _Command) -> _Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+filter_flags = _options(
+    click.option("--since", metavar="TIME", help='Records from then on: "2h" ago, "2026-11-23 14:05", RFC 3339.'),
+    click.option("--until", metavar="TIME", help="Records before then."),
+    click.option("--level", help="Lowest level: a name of logging's, or a number."),
+    click.option("--logger", "loggers", multiple=True, metavar="NAME", help="A logger and its children; repeatable."),
+    click.option("--grep", multiple=True, metavar="WORDS", help="Words of the message or the traceback; repeatable."),
+    click.option(
+        "--where",
+        "conditions",
+        multiple=True,
+        metavar="FIELD=VALUE",
+        help="Such as extra.trace_id=5f0c; also != < <= > >= and ~ (contains); repeatable.",
+    ),
+)
+"""What `query` and `tail` look for."""
+
+
+@filter_flags
+@click.option("--limit", type=click.IntRange(min=0), help="The first so many, in the order of --order.")
+@click.option(
+    "--order", type=click.Choice(["oldest", "newest"]), default="oldest", show_default=True, help="Which come first."
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "csv", "table"]),
+    default="text",
+    show_default=True,
+    help="How records are printed.",
+)
+@click.option("--count", is_flag=True, help="Print how many there are.")
+@click.option("--histogram", is_flag=True, help="Print bars over time by level.")
+@click.option("--store", "name", metavar="NAME", help="Which store; else the first one configured.")
+def query(flags: Flags, form: str, count: bool, histogram: bool, name: str | None, **conditions: Any) -> int:
+    """Find stored records; the collector need not run."""
+    import contextlib
+    import shutil
+
+    from prefork_logd import answers
+    from prefork_logd.querying import choose_store, make_filters
+    from prefork_logd.stores.making import open_search
+
+    try:
+        filters = make_filters(**conditions)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    with contextlib.closing(open_search(choose_store(_lenient(flags), name))) as search:
+        if count:
+            click.echo(search.count(filters))
+        elif histogram:
+            span = search.span() or (0.0, 0.0)
+            start = span[0] if filters.since is None else max(filters.since, 0.0)
+            stop = span[1] + 1e-6 if filters.until is None else filters.until
+            slots = answers.slots_for(start, max(start, stop))
+            answers.show_histogram(search.histogram(filters, *slots), *slots)
+        else:
+            terminal = sys.stdout.isatty()
+            width = shutil.get_terminal_size((160, 24)).columns
+            lines = answers.lines_as(form, search.lines(filters), width, terminal and "NO_COLOR" not in os.environ)
+            for line in lines:
+                sys.stdout.buffer.write(line)
+                if terminal:
+                    sys.stdout.flush()
+            sys.stdout.flush()
+    return ExitStatus.OK
+
+
+query = verb(query)
+
+
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--store", "name", metavar="NAME", help="Which store; else the first one configured.")
+def import_(flags: Flags, files: tuple[str, ...], name: str | None) -> int:
+    """Bring existing files of JSON lines (plain, .gz, .zst) into a store, each line once."""
+    import contextlib
+
+    from prefork_logd.display import progress
+    from prefork_logd.importing import import_file
+    from prefork_logd.querying import choose_store
+    from prefork_logd.stores.making import make_store
+
+    paths = [Path(file) for file in files]
+    for path in paths:
+        if not path.is_file():
+            raise click.UsageError(f"{path}: is no file")
+    refused = 0
+    with contextlib.closing(make_store(choose_store(_lenient(flags), name))) as store, progress() as bar:
+        for path in paths:
+            task = bar.add_task(path.name, total=path.stat().st_size)
+
+            def complain(number: int, reason: str, path: Path = path) -> None:
+                bar.console.print(f"{PROGRAM}: {path}:{number}: not stored: {reason}", markup=False, soft_wrap=True)
+
+            done = import_file(store, path, lambda size, task=task: bar.advance(task, size), complain)  # type: ignore[misc]
+            refused += done.refused
+            before = f", {done.before:,} were there already" if done.before else ""
+            click.echo(f"{path}: {done.stored:,} records stored{before}, {done.refused:,} lines refused")
+        task = bar.add_task("indexing", total=None)
+        while store.maintain() <= 0:
+            bar.refresh()
+        bar.update(task, total=1, completed=1)
+    return ExitStatus.FAILURE if refused else ExitStatus.OK
+
+
+import_.__name__ = "import"
+import_ = verb(import_)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -154,7 +154,7 @@ class TextTemplate:
             if block:
                 text = f"{text}{block}" if text.endswith("\n") else f"{text}\n{block}"
         if not text.isprintable() or "\\" in text:
-            text = _escape(text)
+            text = escape_text(text)
         return text.encode() + b"\n"
 
 
@@ -192,7 +192,7 @@ def asctime(created: float) -> str:
     return f"{_local_second(int(created))},{_milliseconds(created):03d}"
 
 
-def _escape(text: str) -> str:
+def escape_text(text: str) -> str:
     """Escape what `unescape` takes back, and start every line but the first with a tab."""
     text = _UNSAFE_TEXT.sub(_text_escape, text)
     if text.startswith("\t"):  # the first line must not look like another record's continuation

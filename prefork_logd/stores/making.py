@@ -7,17 +7,20 @@ Knows no shipper.
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefork_logd.errors import StoreError
 from prefork_logd.store_settings import (
     CustomStoreSettings,
     NatsStoreSettings,
+    SqliteStoreSettings,
 )
 
 if TYPE_CHECKING:
     from prefork_logd.store_settings import AnyStoreSettings
     from prefork_logd.stores.base import Store
+    from prefork_logd.stores.searching import Search
 
 
 def make_store(settings: AnyStoreSettings) -> Store:
@@ -28,7 +31,20 @@ def make_store(settings: AnyStoreSettings) -> Store:
         from prefork_logd.stores.nats import NatsStore  # noqa: PLC0415
 
         return NatsStore(settings)
+    if isinstance(settings, SqliteStoreSettings):
+        from prefork_logd.stores.sqlite.store import SqliteStore  # noqa: PLC0415
+
+        return SqliteStore(Path(settings.path), settings.retain_s, settings.full_text)
     raise StoreError(f"store {settings.name}: this version has no store of type {settings.type!r}")
+
+
+def open_search(settings: AnyStoreSettings) -> Search:
+    """Return the store of these settings, opened for reading. Raises StoreError if it cannot be searched just now."""
+    if isinstance(settings, SqliteStoreSettings):
+        from prefork_logd.stores.sqlite.search import SqliteSearch  # noqa: PLC0415
+
+        return SqliteSearch(Path(settings.path))
+    raise StoreError(f"store {settings.name}: a store of type {settings.type!r} cannot be searched")
 
 
 def _make_custom(settings: CustomStoreSettings) -> Store:
