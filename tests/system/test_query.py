@@ -245,7 +245,8 @@ def test_an_import_waits_for_a_locked_store(tmp_path, monkeypatch):
             other.execute("ROLLBACK")
             other.close()
 
-    done = import_file(SqliteStore(path), tmp_path / "old.jsonl", int, print, wait)
+    done = import_file(store, tmp_path / "old.jsonl", int, print, wait)
+    store.close()
     assert (done.stored, done.before, done.refused) == (99, 0, 0)
     assert len(waits) == 3
     search = SqliteSearch(path)
