@@ -84,14 +84,15 @@ class _Import:
     def run(self, file: io.FileIO, path: Path, advance: Callable[[int], object]) -> Imported:
         begin = self._retried(lambda: self._store.open(self._journal))
         now, number, at = time.time(), 0, 0
-        for lines in _batches(_plain(file, path)):
-            if number + len(lines) > begin:
-                skipped = max(0, begin - number)
-                self._write(number + skipped, [self._fitted(line, now) for line in lines[skipped:]])
-            number += len(lines)
-            position = file.tell()
-            advance(position - at)
-            at = position
+        with _plain(file, path) as plain:
+            for lines in _batches(plain):
+                if number + len(lines) > begin:
+                    skipped = max(0, begin - number)
+                    self._write(number + skipped, [self._fitted(line, now) for line in lines[skipped:]])
+                number += len(lines)
+                position = file.tell()
+                advance(position - at)
+                at = position
         before = min(begin, number)
         return Imported(number - before - self._refused, before, self._refused)
 
