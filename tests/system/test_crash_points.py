@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.system import power
 from tests.system.harness import wait_for
 from tests.system.session_client import Faithful
 from tests.system.tracer import fail_at, kill_at, needs_strace, traced
@@ -231,3 +232,61 @@ def test_a_missing_journal_is_told_and_costs_no_record(collector: Collector, fai
     faithful.log(10)
     assert collector.stop() == 0
     check(collector.state_dir, [faithful])
+
+
+@needs_strace
+@pytest.mark.parametrize("syscall", ["openat", "fallocate", "pwrite64", "fsync", "unlink"])
+def test_the_writer_killed_while_it_begins_a_journal_file(
+    collector: Collector, faithful: Faithful, tmp_path: Path, syscall: str
+) -> None:
+    """Killed before its N-th call of a kind, for every N until it is through: the file before it, or the new one."""
+    for when in range(1, 4):
+        faithful.log(3)
+        writer = collector.child("writer")
+        with traced(writer, tmp_path / "trace", *_begin_and_kill(syscall, when)) as tracer:
+            faithful.log(4, batch=1)
+            died = tracer.has_ended
+        if not died:
+            break
+        wait_for(lambda before=writer: collector.child("writer") != before, "another writer")
+    assert when > 1, f"{syscall} was never called"
+    assert collector.stop() == 0
+    check(collector.state_dir, [faithful])
+
+
+def _begin_and_kill(syscall: str, when: int) -> tuple[str, ...]:
+    """Let the first sync of the journal fail, for a new file is then begun, and kill the writer in that."""
+    # The output's sync is the first fdatasync, the journal's the second.
+    fail = "fdatasync:error=EIO:when=2"
+    kill = f"{syscall}:signal=SIGKILL:when={when}"
+    return ("-e", f"trace={syscall},fdatasync", "-e", f"inject={fail}", "-e", f"inject={kill}")
+
+
+@needs_strace
+def test_no_client_hears_of_a_record_before_its_sync(collector: Collector, tmp_path: Path) -> None:
+    """Through writer and worker: what an ACK covers is by then in outputs and journal, both synced since."""
+    client = Faithful(collector, "a")
+    client.log(1)
+    client.close()
+    children = [option for pid in collector.worker_pids().values() for option in ("-p", str(pid))]
+    with traced(collector.child("writer"), tmp_path / "trace", *power.OPTIONS, *children) as tracer:
+        client.log(60, batch=2)
+    client.close()
+    written = synced = entered = committed = acknowledged = 0
+    for step in power.read_trace(tracer.lines(), collector.state_dir):
+        if step.path.endswith("records.jsonl"):
+            if step.kind == "write":
+                written = max([written, *(int(number) for _, number in _MESSAGE.findall(step.data))])
+            elif step.kind == "sync":
+                synced = written
+        elif step.path.endswith(".journal"):
+            if step.kind == "write":
+                entered = synced
+            elif step.kind == "sync":
+                committed = entered
+        elif step.kind == "ack":
+            assert step.at <= committed, f"{step.at} was acknowledged, and only {committed} are on the disk"
+            acknowledged += 1
+    assert acknowledged >= 20
+    assert collector.stop() == 0
+    check(collector.state_dir, [client])

@@ -35,3 +35,20 @@ def test_every_verb_is_documented() -> None:
     text = (ROOT / "docs" / "operating.md").read_text()
     for verb in cli.commands:
         assert f"`{verb}" in text, verb
+
+
+def test_every_cell_of_the_guarantees_has_its_tests() -> None:
+    """Each event has a row of proof, each cell of it names tests, and each of these exists."""
+    page = (ROOT / "docs" / "guarantees.md").read_text()
+    promises, _, proof = page.partition("## Proof")
+    events = set(re.findall(r"^\| ([^|]+) \|", promises, re.MULTILINE))
+    rows = {cells[0]: cells[1:] for line in proof.splitlines() if (cells := [c.strip() for c in line.split("|")[1:-1]])}
+    assert len(events) > 8
+    assert rows.keys() >= events
+    for event in events - {"event"}:
+        for cell in rows[event]:
+            assert re.search(r"::test_", cell), f"{event}: a cell without a test"
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", proof)
+    assert proof.count("::") == len(named)
+    for file, name in named:
+        assert f"def {name}(" in (ROOT / "tests" / "system" / file).read_text(), f"{file} has no {name}"

@@ -54,8 +54,10 @@ def main():
             logger.info("%s-%07d", name, count)
             count += 1
         if read_line() == b"cut\n":
-            if handler.sock is not None:
+            try:  # noqa: SIM105 - contextlib has no suppress in Python 2.7
                 handler.sock.shutdown(socket.SHUT_RDWR)
+            except (AttributeError, socket.error):
+                pass  # it has none just now
             continue
         give_up = time.time() + PATIENCE_S
         while not handler.flush(PATIENCE_S) and time.time() < give_up:
