@@ -49,6 +49,16 @@ def test_dictconfig(collector: Collector) -> None:
     assert len(collector.lines()) == 2
 
 
+def test_our_handler(collector: Collector) -> None:
+    """Both records are stored once the process has ended; what cannot be pickled is there as its text."""
+    _run(collector, "with_our_handler.py")
+    counted, sold_out = collector.wait_for_records(2)
+    assert counted["extra"] == {"items": {"apples": 7, "pears": 0}}
+    assert "lock" in sold_out["extra"]["lock"]
+    assert collector.stop() == 0
+    assert len(collector.lines()) == 2
+
+
 def test_gunicorn_and_django(collector: Collector) -> None:
     """Master and workers each have their connection; errors about requests arrive though requests cannot be pickled."""
     _run(collector, "gunicorn_django", "demo.py")
