@@ -67,6 +67,7 @@ setup(
         "dev": [
             "Cython>=3.0" + SERVER,
             "coverage>=7.4" + SERVER,
+            "gevent>=24.10" + SERVER,
             "hypothesis>=6.100" + SERVER,
             "mypy>=1.11" + SERVER,
             "nats-py>=2.9" + SERVER,

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -40,7 +41,8 @@ class Service:
         **arguments: Any,
     ) -> None:
         host, port = ("127.0.0.1", where.port) if isinstance(where, FakeCollector) else where
-        command = [interpreters.require(version), "-W", warnings, str(CLIENT), scenario, host, str(port)]
+        python = version if os.sep in version else interpreters.require(version)
+        command = [python, "-W", warnings, str(CLIENT), scenario, host, str(port)]
         self.process = subprocess.Popen(
             [*command, json.dumps(arguments)],
             stdin=subprocess.PIPE,
@@ -308,7 +310,8 @@ def test_an_event_loop_never_stands_still_for_long(behaviour):
 
 
 def test_greenlets_of_a_patched_gevent(collector):
-    version = next((v for v in interpreters.found() if has_gevent(interpreters.require(v))), None)
+    pythons = (sys.executable, *interpreters.found().values())
+    version = next((python for python in pythons if has_gevent(python)), None)
     if version is None:
         pytest.skip("no interpreter has gevent")
     # gevent itself warns under some versions of Python.
