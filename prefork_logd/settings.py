@@ -24,10 +24,14 @@ from prefork_logd.values import NOT_LIVE, level_number, parse_duration, split_ad
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 OWN_FILES = ("prefork-logd.pid", "prefork-logd.log", "control.sock", "rejected.jsonl", "writer.lock", "journal")
 """What the collector itself keeps in state_dir."""
 PID_FILE, LOG_FILE, CONTROL_SOCKET, REJECTED_FILE, WRITER_LOCK, JOURNAL_DIRECTORY = OWN_FILES
+
+DEAD_LETTERS = "dead-letters-{}.jsonl"
+"""What a store refuses, by its name."""
 
 MIN_KEY_BYTES = 16
 """A shorter secret could be found by trying."""
@@ -41,6 +45,11 @@ MAX_SOURCES = 8
 DEFAULT_TEMPLATE = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 _TEMPLATE_FIELD = re.compile(r"%(?:%|\(([^()]+)\)[#0\- +]*\d{0,4}(?:\.\d{1,4})?([diouxXeEfFgGcrsa]))")
+
+
+def dead_letters_path(state_dir: Path, store: str) -> Path:
+    """Return where the records are that a store has refused."""
+    return state_dir / DEAD_LETTERS.format(store)
 
 
 def default_state_dir() -> str:

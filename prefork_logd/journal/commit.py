@@ -1,4 +1,4 @@
-"""What one commit says: the length of each output's file, and the last batch of each worker that is in them.
+"""What one commit says: each file's length, the last batch of each worker that is in them, the next record's number.
 
 Owns the commit entry and its form in the journal. Knows no files and no pipes.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-_COUNTS = struct.Struct("<QII")
+_COUNTS = struct.Struct("<QIIQ")
 _FILE = struct.Struct("<QQQ")
 _WORKER = struct.Struct("<QQ")
 
@@ -22,6 +22,8 @@ class Committed(NamedTuple):
     """Device and inode number of each output's file to its committed length in bytes."""
     batches: dict[int, int]
     """Worker (the master's number for one life of it) to the number of its last committed batch."""
+    records: int = 0
+    """The number of the next record in the record log (records.py)."""
 
 
 NOTHING = Committed(0, {}, {})
@@ -31,7 +33,7 @@ def encode(commit: Committed) -> bytes:
     """Return the commit as bytes."""
     return b"".join(
         (
-            _COUNTS.pack(commit.turn, len(commit.files), len(commit.batches)),
+            _COUNTS.pack(commit.turn, len(commit.files), len(commit.batches), commit.records),
             *(_FILE.pack(device, inode, length) for (device, inode), length in commit.files.items()),
             *(_WORKER.pack(worker, number) for worker, number in commit.batches.items()),
         )
@@ -42,10 +44,10 @@ def decode(data: bytes) -> tuple[Committed, bytes]:
     """Return the commit that `data` begins with, and what follows it. Raises ValueError if it is cut short."""
     if len(data) < _COUNTS.size:
         raise ValueError(f"a commit of {len(data)} bytes")
-    turn, file_count, worker_count = _COUNTS.unpack_from(data)
+    turn, file_count, worker_count, records = _COUNTS.unpack_from(data)
     workers_at = _COUNTS.size + _FILE.size * file_count
     end = workers_at + _WORKER.size * worker_count
     if len(data) < end:
         raise ValueError(f"a commit of {len(data)} bytes that should have {end}")
     files = {(device, inode): length for device, inode, length in _FILE.iter_unpack(data[_COUNTS.size : workers_at])}
-    return Committed(turn, files, dict(_WORKER.iter_unpack(data[workers_at:end]))), data[end:]
+    return Committed(turn, files, dict(_WORKER.iter_unpack(data[workers_at:end])), records), data[end:]

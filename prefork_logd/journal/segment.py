@@ -2,7 +2,7 @@
 
 Owns the file's form, and where an intact part of it ends. Knows nothing of what entries say.
 
-    magic "PLJ1" | 0 u32 | sequence u64                 16 bytes, little-endian
+    magic "PLJ2" | 0 u32 | sequence u64                 16 bytes, little-endian
     then for each entry: mark "PLJE" | body bytes u32 | CRC-32 u32 | body
     then zeros
 
@@ -27,7 +27,7 @@ from prefork_logd.errors import OutputError
 if TYPE_CHECKING:
     from pathlib import Path
 
-MAGIC = b"PLJ1"
+MAGIC = b"PLJ2"
 
 _HEADER = struct.Struct("<4sIQ")
 _MARK = b"PLJE"

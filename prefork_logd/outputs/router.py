@@ -5,15 +5,26 @@ Owns the level threshold and the logger filter of each output. Knows no files an
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from prefork_logd.settings import OutputSettings
 
 MAX_CACHED_ROUTES = 4096
 MAX_CACHED_NAME_CHARS = 256
+
+
+class Filter(Protocol):
+    """What an output or a store lets through."""
+
+    @property
+    def levelno(self) -> int:
+        """The lowest level; 0 is none."""
+
+    @property
+    def loggers(self) -> tuple[str, ...]:
+        """Logger names, each with its children; empty: all."""
 
 
 class Router:
@@ -24,7 +35,7 @@ class Router:
     any length.
     """
 
-    def __init__(self, outputs: Sequence[OutputSettings]) -> None:
+    def __init__(self, outputs: Sequence[Filter]) -> None:
         self._rules = tuple(
             (index, output.levelno or None, output.loggers, tuple(f"{logger}." for logger in output.loggers))
             for index, output in enumerate(outputs)

@@ -150,14 +150,20 @@ class Acknowledged:
         for start in range(0, len(bodies), RANGE_RECORDS):
             some = bodies[start : start + RANGE_RECORDS]
             self._begin(connection, first + start, first + start + len(some) - 1)
-            dispatch = host.dispatcher.dispatch
-            for body in some:
+            dispatch, batch = host.dispatcher.dispatch, host.dispatcher.batch
+            run = first + start
+            for number, body in enumerate(some, run):
                 try:
-                    dispatch(body, peer, received_s)
+                    is_shipped = dispatch(body, peer, received_s)
                 except RecordRejected as verdict:
+                    is_shipped = False
                     rejected += 1
                     host.dispatcher.reject(peer, received_s, verdict.reason, verdict.detail, body, len(body))
-            host.dispatcher.batch.end()
+                if not is_shipped:
+                    batch.run(run, number - run)
+                    run = number + 1
+            batch.run(run, first + start + len(some) - run)
+            batch.end()
             host.send_if_large()
         host.counters[Field.RECORDS] += len(bodies) - rejected
         host.counters[Field.REJECTED] += rejected

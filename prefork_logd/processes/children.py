@@ -17,13 +17,14 @@ from setproctitle import setproctitle
 from prefork_logd import log, signals
 from prefork_logd.log import LOGGER
 from prefork_logd.processes.states import State
-from prefork_logd.scoreboard import MAX_WORKERS
+from prefork_logd.scoreboard import MAX_WORKERS, SHIPPER_SLOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from prefork_logd.net.loop import Timer
     from prefork_logd.processes.control import Channel
+    from prefork_logd.store_settings import AnyStoreSettings
 
 LOST_STATUS = 1
 """Exit status of a child that had to leave lines unwritten."""
@@ -37,6 +38,7 @@ class Kind(enum.Enum):
     WRITER = "writer"
     WORKER = "worker"
     SOURCE = "source"
+    SHIPPER = "shipper"
 
 
 @dataclass
@@ -60,6 +62,8 @@ class Child:
     """Generation of the oldest configuration that a worker may still have lines of."""
     writer: int = 0
     """Life of the writer that a worker was given pipes to."""
+    store: AnyStoreSettings | None = None
+    """What a shipper ships to."""
     channel: Channel | None = field(default=None, repr=False)
     timer: Timer | None = field(default=None, repr=False)
 
@@ -68,12 +72,16 @@ class Child:
         """What messages and the process list call it."""
         if self.kind is Kind.SOURCE:
             return f"source {self.index}"
+        if self.store is not None:
+            return f"shipper {self.store.name}"
         return f"worker {self.slot}" if self.kind is Kind.WORKER else "writer"
 
     @property
     def index(self) -> int:
         """Its number among its kind."""
-        return MAX_WORKERS + 1 - self.slot if self.kind is Kind.SOURCE else self.slot
+        if self.kind is Kind.SOURCE:
+            return MAX_WORKERS + 1 - self.slot
+        return self.slot - SHIPPER_SLOT if self.kind is Kind.SHIPPER else self.slot
 
 
 def fork(name: str, close_inherited: Callable[[], None], run: Callable[[], int]) -> int:

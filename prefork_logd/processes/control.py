@@ -43,6 +43,12 @@ class Attach(Message, frozen=True, tag=True):
     """The master's number for this life of the worker."""
 
 
+class Waker(Message, frozen=True, tag=True):
+    """To the writer: how to wake the shipper of the store at a place. Descriptor: an eventfd(2)."""
+
+    place: int
+
+
 class Configure(Message, frozen=True, tag=True):
     """To a child: take this configuration. Descriptor: a file that holds a Configuration."""
 
@@ -125,7 +131,8 @@ class Reopened(Message, frozen=True, tag=True):
 
 
 AnyMessage = (
-    Attach
+    Waker
+    | Attach
     | Configure
     | Reopen
     | Retire
@@ -147,6 +154,8 @@ class Configuration(msgspec.Struct, frozen=True):
     generation: int
     settings: Settings
     places: tuple[int, ...]
+    store_places: tuple[int, ...] = ()
+    """Of each store, as the settings have them."""
 
     def to_file(self) -> int:
         """Return the descriptor of a file in memory that holds this; messages have a bound, settings have none."""

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 from prefork_logd import native
 from prefork_logd.errors import RecordRejected
 from prefork_logd.outputs.router import Router
-from prefork_logd.protocol.batch import BatchBuilder
+from prefork_logd.protocol.batch import RECORDS, BatchBuilder
 from prefork_logd.records.decode import decode
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import TextTemplate, render_json, render_rejected
 from prefork_logd.records.stored import stored_record
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from prefork_logd.processes.control import Configuration
 
 REJECTED_PLACE = 0
@@ -31,33 +33,49 @@ class Dispatcher:
 
     def __init__(self, configuration: Configuration) -> None:
         settings = configuration.settings
-        self.batch = BatchBuilder(configuration.generation)
         self._places = configuration.places
+        self.has_stores = bool(settings.store)
+        """Whether lines are made for the stores, too."""
+        # What every store leaves out is not shipped; otherwise each picks for itself.
+        is_filtered = all(store.is_filtered for store in settings.store)
+        self._stores = Router(settings.store) if self.has_stores and is_filtered else None
+        like = self._same_as_records(configuration) if self.has_stores and self._stores is None else None
+        self._adds_records = self.has_stores and like is None
+        self.batch = BatchBuilder(configuration.generation, like)
         self._router = Router(settings.output)
         self._templates = tuple(
             TextTemplate(output.template) if output.format == "text" else None for output in settings.output
         )
-        self._core = native.Core(
-            [
-                (template.parts if template else None, output.levelno, output.loggers)
-                for template, output in zip(self._templates, settings.output, strict=True)
-            ]
-        )
+        rules = [
+            (template.parts if template else None, output.levelno, output.loggers)
+            for template, output in zip(self._templates, settings.output, strict=True)
+        ]
+        if self._stores is not None:
+            rules += [(None, store.levelno, store.loggers) for store in settings.store]
+        elif self._adds_records:
+            rules.append((None, 0, ()))
+        self._core = native.Core(rules)
         # One JSON output without a filter is what most collectors have: then nothing but the line is made.
-        self._plain_place = self._places[0] if self._router.unconditional and self._templates == (None,) else None
+        is_plain = self._router.unconditional and self._templates == (None,) and not self._adds_records
+        self._plain_place = self._places[0] if is_plain else None
 
-    def dispatch(self, frame: bytes, peer: str, received_s: float) -> None:
-        """Add a record's lines to the batch. Raises RecordRejected."""
+    @staticmethod
+    def _same_as_records(configuration: Configuration) -> int | None:
+        """Return the place of an output that has each record as JSON, as the stores want it; None if there is none."""
+        for place, output in zip(configuration.places, configuration.settings.output, strict=True):
+            if output.format == "json" and not output.levelno and not output.loggers:
+                return place
+        return None
+
+    def dispatch(self, frame: bytes, peer: str, received_s: float) -> bool:
+        """Add a record's lines to the batch; return whether one of them is for the stores. Raises RecordRejected."""
         if self._core.capable:
             lines = self._core.lines(frame, peer, received_s)
             if lines is not None:
-                for place, line in zip(self._places, lines, strict=True):
-                    if line is not None:
-                        self.batch.add(place, line)
-                return
+                return self._add(lines)
         if self._plain_place is not None:
             self.batch.add(self._plain_place, render_json(make_record(decode(frame), peer, received_s)))
-            return
+            return self.has_stores
         record = make_record(decode(frame), peer, received_s)
         as_json = None
         for index in self._router.route(record.name or "", record.levelno or 0):
@@ -67,6 +85,25 @@ class Dispatcher:
             else:
                 line = as_json = as_json or render_json(record)
             self.batch.add(self._places[index], line)
+        if not self._adds_records:
+            return self.has_stores
+        if self._stores is not None and not self._stores.route(record.name or "", record.levelno or 0):
+            return False
+        self.batch.add(RECORDS, as_json or render_json(record))
+        return True
+
+    def _add(self, lines: Sequence[bytes | None]) -> bool:
+        """Add a line for each output, where there is one; what follows them is for the stores."""
+        for place, line in zip(self._places, lines, strict=False):
+            if line is not None:
+                self.batch.add(place, line)
+        if not self._adds_records:
+            return self.has_stores
+        for line in lines[len(self._places) :]:
+            if line is not None:
+                self.batch.add(RECORDS, line)
+                return True
+        return False
 
     def dispatch_line(self, line: bytes) -> None:
         """Do what `dispatch` does, for a record that another collector has stored: `line` is its JSON.

@@ -26,9 +26,10 @@ from prefork_logd.log import LOGGER, reopen_own
 from prefork_logd.net.loop import Loop, Timer
 from prefork_logd.processes import control
 from prefork_logd.processes.children import LOST_STATUS
+from prefork_logd.processes.recording import REMOVE_EVERY_S, Recording
 from prefork_logd.processes.sinks import Sinks
 from prefork_logd.processes.source import Source
-from prefork_logd.protocol.batch import NO_SESSION, opened, refused
+from prefork_logd.protocol.batch import NO_SESSION, RECORDS, opened, refused
 from prefork_logd.scoreboard import WRITER_SLOT, Field, Scoreboard
 from prefork_logd.settings import JOURNAL_DIRECTORY, WRITER_LOCK
 
@@ -71,6 +72,7 @@ class Writer:
         self._channel = control.Channel(self.loop, channel, self._told, self._orphaned)
         self._configurations = configurations
         self._sinks = Sinks(board)
+        self._recording = Recording(board)
         self._sources: dict[int, Source] = {}
         self._journal: Journal
         self._run = run
@@ -94,6 +96,7 @@ class Writer:
         self._exit_status = 0
         self._rotation_timer: Timer | None = None
         self._rotation_s = math.inf
+        self._removal: Timer | None = None
         self.loop.after_turn(self._end_turn)
 
     def run(self) -> int:
@@ -106,6 +109,7 @@ class Writer:
             self._expire_sessions()
         self.loop.run()
         self._sinks.close()
+        self._recording.close()
         if not problem:
             self._journal.close()
         return self._exit_status
@@ -137,6 +141,7 @@ class Writer:
                 LOGGER.warning("journal: %s", what)
             for configuration in self._configurations:
                 problems = self._sinks.configure(configuration)
+            problems += self._recording.configure(self._configurations[-1], self._journal.committed)
             self._sinks.recover(self._journal.committed)
             batches = self._journal.committed.batches
             self._unattached = {life: number for life, number in batches.items() if life >> RUN_BITS == self._run}
@@ -157,9 +162,12 @@ class Writer:
             case control.Attach(worker):
                 committed = self._unattached.pop(worker, 0)
                 self._sources[worker] = Source(self, worker, (fds[0], fds[1]), committed)
+            case control.Waker(place):
+                self._recording.set_waker(place, fds[0])
             case control.Configure():
                 configuration = control.Configuration.from_file(fds[0])
                 problems = self._sinks.configure(configuration)
+                problems += self._recording.configure(configuration, self._journal.committed)
                 self._synced = configuration.settings.server.durability == "synced"
                 self._retention_s = configuration.settings.limits.session_retention_s
                 self._channel.send(control.Configured(configuration.generation, tuple(problems)))
@@ -208,7 +216,8 @@ class Writer:
         """Gather the lines of a batch, but for those of sessions that are not to be taken (sessions.py says which)."""
         for group in batch.groups:
             if group.session != NO_SESSION:
-                if not all(self._sinks.has(segment.output) for segment in group.segments):
+                places = (segment.output for segment in group.segments)
+                if not all(place == RECORDS or self._sinks.has(place) for place in places):
                     # Of a worker that died with lines for an output that has been taken away since; sent again, they
                     # are made for those there are.
                     self._refusals.append((source, group))
@@ -222,6 +231,10 @@ class Writer:
                         self._refusals.append((source, group))
                     continue
             for place, lines, data in group.segments:
+                if place == RECORDS:
+                    self._recording.take(group.session, group.runs, lines, data)
+                    self._gathered_bytes += len(data)
+                    continue
                 try:
                     self._sinks.at(place).take(lines, data)
                 except KeyError:
@@ -239,6 +252,7 @@ class Writer:
             # Nothing is gathered now, and nothing appended that is not committed.
             self._sinks.forget(self._oldest)
             self._rotate()
+            self._remove_records()
         if self._ending and not self._sources and not self._blocked:
             self.loop.stop()
 
@@ -274,25 +288,33 @@ class Writer:
         Raises OutputError if the journal did not.
         """
         if self._gathered_bytes:
+            if not self._recording.prepare():
+                return False
             self._sinks.find()
-            known, found = self._journal.committed, self._sinks.lengths()
+            known, found = self._journal.committed, self._lengths()
             if not found.keys() <= known.files.keys():
                 # A file that was opened since has to be known before anything is appended: else its tail would stay.
                 # Of one known already, more may be in it than is committed, if another output was in the way.
-                files = Committed(known.turn + 1, known.files | found | known.files, known.batches)
-                self._journal.announce(files, sync=self._synced)
-            if not self._sinks.append():
+                files = known.files | found | known.files
+                announced = Committed(known.turn + 1, files, known.batches, known.records)
+                self._journal.announce(announced, sync=self._synced)
+            if not (self._recording.append() and self._sinks.append()):
                 return False
         sync = self._must_sync and self._synced
-        if sync and not self._sinks.sync():
+        if sync and not (self._recording.sync() and self._sinks.sync()):
             return False
         batches = {worker: source.taken for worker, source in self._sources.items() if not source.ended}
         self._journal.commit(self._entry(self._unattached | batches), sync=sync)
         self._sinks.committed()
+        self._recording.committed()
         return True
 
+    def _lengths(self) -> dict[tuple[int, int], int]:
+        return self._sinks.lengths() | self._recording.lengths()
+
     def _entry(self, batches: dict[int, int]) -> Committed:
-        return Committed(self._journal.committed.turn + 1, self._sinks.lengths(), batches)
+        known = self._journal.committed
+        return Committed(known.turn + 1, self._lengths(), batches, self._recording.next_number(known.records))
 
     def _tell(self, changed: list[Source]) -> None:
         """Tell the workers what is committed, what was refused, and the epochs they asked for."""
@@ -365,6 +387,12 @@ class Writer:
                 self._rotation_timer.cancel()
             if deadline_s < math.inf:
                 self._rotation_timer = self.loop.later(max(0.0, deadline_s - time.monotonic()), _nothing)
+
+    def _remove_records(self) -> None:
+        """Remove what every store has; come back for what they have not passed yet."""
+        self._recording.remove_passed()
+        if self._recording.has_finished and (self._removal is None or not self._removal.pending):
+            self._removal = self.loop.later(2 * REMOVE_EVERY_S, _nothing)
 
 
 def _nothing() -> None:

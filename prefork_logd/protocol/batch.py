@@ -4,13 +4,15 @@ Owns the form of both. Knows no pipes, files or records.
 
 A batch is finished lines under a number that grows by one. Its lines are in groups: one for all clients that are not
 acknowledged, and one for each session, with the range of record numbers that its lines stand for (a range may have no
-lines: filtered, or dropped by the client). Little-endian:
+lines: filtered, or dropped by the client). Lines for the stores have the place RECORDS; of a session, `runs` say which
+of its numbers they stand for. Little-endian:
 
-    magic "PLB2" | body bytes u32 | number u64 | generation u32 | groups u32 | opens u32                28 bytes
+    magic "PLB3" | body bytes u32 | number u64 | generation u32 | groups u32 | opens u32                28 bytes
     for each open:    token u64 | session 16 bytes | first u64
-    for each group:   session 16 bytes | epoch u64 | first u64 | last u64 | segments u32
-    for each segment: output u32 | lines u32 | bytes u32
-    then each segment's lines
+    for each group:   session 16 bytes | epoch u64 | first u64 | last u64 | segments u32 | runs u32
+    for each segment: output u32 | lines u32 | bytes u32 | like u32
+    for each run:     first u64 | count u64
+    then each segment's lines, but for those that are `like` an earlier one of the group (its index from 1 on; 0: none)
 
 `generation` says which configuration's outputs are meant. An open asks for a new epoch of a session.
 
@@ -21,23 +23,23 @@ pipe tells where to resume.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from prefork_logd.errors import LocalProtocolError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-MAGIC = b"PLB2"
+MAGIC = b"PLB3"
 MAX_BODY_BYTES = 1 << 30
 """Above anything a worker makes: a larger number means that the pipe is out of step."""
+RECORDS = 0xFFFF_FFFF
+"""The place of the lines that are for the stores."""
 NO_SESSION = bytes(16)
 """Stands for all clients that are not acknowledged."""
 
 _HEADER = struct.Struct("<4sIQIII")
 _OPEN = struct.Struct("<Q16sQ")
-_GROUP = struct.Struct("<16sQQQI")
-_SEGMENT = struct.Struct("<III")
+_GROUP = struct.Struct("<16sQQQII")
+_SEGMENT = struct.Struct("<IIII")
+_RUN = struct.Struct("<QQ")
 _ANSWER = struct.Struct("<Q16sQQQ")
 ANSWER_BYTES = _ANSWER.size
 
@@ -61,6 +63,8 @@ class Group(NamedTuple):
     first: int
     last: int
     segments: list[Segment]
+    runs: list[tuple[int, int]]
+    """(first, count) of the session's numbers that the lines for RECORDS stand for."""
 
 
 class Open(NamedTuple):
@@ -96,7 +100,7 @@ class Answer(NamedTuple):
 class _Lines:
     """The lines of one group while they are gathered."""
 
-    __slots__ = ("epoch", "first", "last", "outputs", "session")
+    __slots__ = ("epoch", "first", "last", "outputs", "runs", "session")
 
     def __init__(self, session: bytes, epoch: int, first: int) -> None:
         self.session = session
@@ -104,13 +108,19 @@ class _Lines:
         self.first = first
         self.last = first - 1
         self.outputs: dict[int, list[bytes]] = {}
+        self.runs: list[tuple[int, int]] = []
 
 
 class BatchBuilder:
     """Gathers finished lines by session and output until they are worth a batch."""
 
-    def __init__(self, generation: int) -> None:
+    def __init__(self, generation: int, records_like: int | None = None) -> None:
+        """Gather for a configuration; the lines for RECORDS are those of the output `records_like`, if one is named.
+
+        They are then not to be added: they are in the batch once, and come out of it twice.
+        """
         self.generation = generation
+        self._like = records_like
         self._start()
 
     def _start(self) -> None:
@@ -119,6 +129,7 @@ class BatchBuilder:
         self._groups: dict[bytes, _Lines] = {}
         self._opens: list[Open] = []
         self._outputs = self._plain.outputs
+        self._runs = self._plain.runs
 
     def __len__(self) -> int:
         """Return how many bytes of lines are gathered, or 1 if there is something else to say."""
@@ -131,6 +142,16 @@ class BatchBuilder:
             lines = self._outputs[output] = []
         lines.append(line)
         self.nbytes += len(line)
+
+    def run(self, first: int, count: int) -> None:
+        """Say that the lines for RECORDS, since the last call, stand for these numbers of the session."""
+        runs = self._runs
+        if count <= 0:
+            return
+        if runs and sum(runs[-1]) == first:
+            runs[-1] = (runs[-1][0], runs[-1][1] + count)
+        else:
+            runs.append((first, count))
 
     def begin(self, session: bytes, epoch: int, first: int, last: int) -> None:
         """Say that the lines added from here on are those of a session's records from `first` to `last`.
@@ -146,6 +167,7 @@ class BatchBuilder:
             raise LocalProtocolError(f"session {session.hex()} goes from {group.last} to {first}")
         group.last = last
         self._outputs = group.outputs
+        self._runs = group.runs
 
     def has_other_epoch(self, session: bytes, epoch: int) -> bool:
         """Tell whether this batch has lines of the session from an older connection: they are to be sent first."""
@@ -155,6 +177,7 @@ class BatchBuilder:
     def end(self) -> None:
         """Say that the lines added from here on are of clients that are not acknowledged."""
         self._outputs = self._plain.outputs
+        self._runs = self._plain.runs
 
     def open(self, token: int, session: bytes, first: int) -> None:
         """Ask for a new epoch of a session."""
@@ -165,15 +188,22 @@ class BatchBuilder:
         groups = [
             group for group in (self._plain, *self._groups.values()) if group.outputs or group.last >= group.first
         ]
-        tables, segments, parts = [], [], []
+        tables, segments, runs, parts = [], [], [], []
         for group in groups:
-            tables.append(_GROUP.pack(group.session, group.epoch, group.first, group.last, len(group.outputs)))
-            for output, lines in group.outputs.items():
+            count = len(group.outputs)
+            for index, (output, lines) in enumerate(group.outputs.items(), 1):
                 data = b"".join(lines)
-                segments.append(_SEGMENT.pack(output, len(lines), len(data)))
+                segments.append(_SEGMENT.pack(output, len(lines), len(data), 0))
                 parts.append(data)
+                if output == self._like:
+                    count += 1
+                    like = (len(lines), len(data), index)
+            if count > len(group.outputs):
+                segments.append(_SEGMENT.pack(RECORDS, *like))
+            tables.append(_GROUP.pack(group.session, group.epoch, group.first, group.last, count, len(group.runs)))
+            runs += [_RUN.pack(*run) for run in group.runs]
         opens = [_OPEN.pack(*request) for request in self._opens]
-        table = b"".join((*opens, *tables, *segments))
+        table = b"".join((*opens, *tables, *segments, *runs))
         header = _HEADER.pack(MAGIC, len(table) + self.nbytes, number, self.generation, len(groups), len(opens))
         self._start()
         return b"".join((header, table, *parts))
@@ -231,26 +261,35 @@ def _read_body(body: memoryview, number: int, generation: int, group_count: int,
         groups_at = _OPEN.size * open_count
         heads = [_GROUP.unpack_from(body, groups_at + _GROUP.size * index) for index in range(group_count)]
         segments_at = groups_at + _GROUP.size * group_count
-        segment_count = sum(head[4] for head in heads)
-        segments = _segments(body, segments_at, segment_count)
-        groups = [
-            Group(session, epoch, first, last, [next(segments) for _ in range(count)])
-            for session, epoch, first, last, count in heads
-        ]
+        runs_at = segments_at + _SEGMENT.size * sum(head[4] for head in heads)
+        data_at = runs_at + _RUN.size * sum(head[5] for head in heads)
+        groups = []
+        for session, epoch, first, last, segment_count, run_count in heads:
+            segments, data_at = _segments(body, segments_at, segment_count, data_at)
+            segments_at += _SEGMENT.size * segment_count
+            runs = [_RUN.unpack_from(body, runs_at + _RUN.size * index) for index in range(run_count)]
+            runs_at += _RUN.size * run_count
+            groups.append(Group(session, epoch, first, last, segments, runs))
     except struct.error as error:
         raise LocalProtocolError(f"a batch of {len(body)} bytes ends within its tables") from error
     return Batch(number, generation, opens, groups, len(body))
 
 
-def _segments(body: memoryview, table_at: int, count: int) -> Iterator[Segment]:
-    """Yield the segments of a batch's body."""
-    position = table_at + _SEGMENT.size * count
+def _segments(body: memoryview, table_at: int, count: int, position: int) -> tuple[list[Segment], int]:
+    """Return the segments of one group, and where the lines of the next one begin. Raises LocalProtocolError."""
+    segments: list[Segment] = []
     for index in range(count):
-        output, lines, nbytes = _SEGMENT.unpack_from(body, table_at + index * _SEGMENT.size)
+        output, lines, nbytes, like = _SEGMENT.unpack_from(body, table_at + index * _SEGMENT.size)
+        if like:
+            if like > index or len(segments[like - 1].data) != nbytes:
+                raise LocalProtocolError(f"segment {index + 1} of a group is like segment {like}")
+            segments.append(Segment(output, lines, segments[like - 1].data))
+            continue
         if position + nbytes > len(body):
             raise LocalProtocolError(f"a segment of {nbytes} bytes ends after its batch")
-        yield Segment(output, lines, body[position : position + nbytes])
+        segments.append(Segment(output, lines, body[position : position + nbytes]))
         position += nbytes
+    return segments, position
 
 
 def committed(number: int) -> bytes:

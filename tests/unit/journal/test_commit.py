@@ -10,7 +10,7 @@ from prefork_logd.journal.commit import Committed, decode, encode
 
 U64 = st.integers(0, 2**64 - 1)
 COMMITS = st.builds(
-    Committed, U64, st.dictionaries(st.tuples(U64, U64), U64, max_size=5), st.dictionaries(U64, U64, max_size=5)
+    Committed, U64, st.dictionaries(st.tuples(U64, U64), U64, max_size=5), st.dictionaries(U64, U64, max_size=5), U64
 )
 
 

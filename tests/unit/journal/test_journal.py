@@ -89,7 +89,7 @@ def test_a_file_that_was_never_finished_does_not_count(tmp_path: Path) -> None:
     """The one before it is still there, and does; the next writer does not stumble over it."""
     journal = begun(tmp_path)
     commit(journal, 10, 4)
-    (tmp_path / "commits-00000000000000ff.journal").write_bytes(b"PLJ1" + bytes(100))
+    (tmp_path / "commits-00000000000000ff.journal").write_bytes(b"PLJ2" + bytes(100))
     again = begun(tmp_path)
     assert again.committed.files == {(1, 2): 10}
     assert any("never finished" in problem for problem in again.problems)

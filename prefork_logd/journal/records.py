@@ -1,0 +1,346 @@
+"""The record log: records that wait for the stores, in segments beside the commits.
+
+Owns the segments: numbering, appending, cutting back, rotating, removing. Knows nothing of lines, sessions and stores:
+which numbers are not wanted any more is told to it. Reading is reader.py's.
+
+What is committed is said by the commit entries, as of the outputs: the length of the current segment, and the next
+record's number. A segment is known to the journal before anything is appended to it, so one that is not in the last
+commit is whole. Files are named after their first record's number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from prefork_logd.errors import OutputError
+from prefork_logd.journal import blocks
+from prefork_logd.journal.blocks import HEADER_BYTES, JOURNAL_BYTES, Header
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from prefork_logd.journal.commit import Committed
+
+IDENTITY_FILE = "identity"
+LEAP = 1 << 32
+"""Numbers passed over when the last ones given may not be known any more: after a power loss a store may have records
+whose commit, not synced, the journal has forgotten. Their numbers must not be given again."""
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+IOV_MAX = 1024
+_NAME = re.compile(r"records-([0-9a-f]{16})\.segment")
+
+
+class Gathered(NamedTuple):
+    """Records of one session that were committed together."""
+
+    session: bytes
+    runs: Sequence[tuple[int, int]]
+    """(first, count) of the session's numbers of the lines, in order."""
+    count: int  # type: ignore[assignment]  # tuple.count is hidden, and meant to be
+    lines: memoryview | bytes
+
+
+class _Segment(NamedTuple):
+    first: int
+    path: Path
+    nbytes: int
+    """Of a segment that is finished."""
+
+
+def segment_paths(directory: Path) -> list[tuple[int, Path]]:
+    """Return the number of the first record and the path of each segment, in order. Raises OSError."""
+    found = ((_NAME.fullmatch(path.name), path) for path in directory.iterdir())
+    return sorted((int(match[1], 16), path) for match, path in found if match)
+
+
+def segment_name(first: int) -> str:
+    """Return the name of the segment that begins with a number."""
+    return f"records-{first:016x}.segment"
+
+
+class RecordLog:
+    """The append side; only the writer has it."""
+
+    def __init__(self, directory: Path, segment_bytes: int, committed: Committed) -> None:
+        """Recover what is there: cut back what was not committed. Raises OutputError."""
+        self.problems: list[str] = []
+        self.segment_bytes = segment_bytes
+        self._directory = directory
+        self._finished: list[_Segment] = []
+        self._fd = -1
+        self._header = Header(b"", 0, 0, 0)
+        self._identity = (0, 0)
+        self.length = 0
+        """Of the current segment, in bytes, what is appended and not committed included."""
+        self.next = 0
+        """Number of the next record."""
+        self._kept = (0, 0)
+        """`length` and `next` as they were committed last."""
+        self._unsynced = False
+        try:
+            self._recover(committed)
+        except OSError as error:
+            raise OutputError(str(directory), "recover", error) from error
+
+    @property
+    def journal(self) -> bytes:
+        """What names this journal to the stores."""
+        return self._header.journal
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all segments."""
+        return self.length + sum(segment.nbytes for segment in self._finished)
+
+    @property
+    def has_any(self) -> bool:
+        """Whether any segment holds a record."""
+        return bool(self._finished) or self.length > HEADER_BYTES
+
+    @property
+    def has_finished(self) -> bool:
+        """Whether there is a segment that could be removed."""
+        return bool(self._finished)
+
+    @property
+    def total(self) -> tuple[int, int]:
+        """How many records and bytes were ever appended."""
+        return self._header.ordinal + self.next - self._header.first, self._header.offset + self.length
+
+    def lengths(self) -> dict[tuple[int, int], int]:
+        """Return the current segment's device and inode number, and its length, for a commit."""
+        return {self._identity: self.length}
+
+    # Recovering
+
+    def _recover(self, committed: Committed) -> None:
+        journal, boot = self._read_identity()
+        now = BOOT_ID.read_text().strip()
+        is_known = bool(committed.turn)
+        last: Header | None = None
+        end, length, count = committed.records, 0, 0
+        for first, path in segment_paths(self._directory):
+            found = path.stat()
+            identity = (found.st_dev, found.st_ino)
+            size = found.st_size
+            if identity in committed.files and committed.files[identity] < size:
+                size = committed.files[identity]
+                os.truncate(path, size)
+                self.problems.append(f"{path}: cut back to what was committed")
+            if size <= HEADER_BYTES:
+                path.unlink()
+                continue
+            try:
+                with path.open("rb") as file:
+                    last = blocks.decode_header(file.read(HEADER_BYTES))
+            except ValueError as error:
+                self.problems.append(f"{path}: {error}")
+                last = Header(journal, first, last.ordinal + count if last else 0, last.offset + length if last else 0)
+            self._finished.append(_Segment(first, path, size))
+            length = size
+            count = 0
+        if last is not None and self._finished:
+            following = self._scan(self._finished[-1].path, last.first, length)
+            if following < committed.records < last.first + LEAP:
+                following = committed.records  # what could not be read was there all the same
+            count = max(0, following - last.first)
+            end = max(end, following)
+            if not boot:
+                journal = last.journal
+        if not is_known and self._finished:
+            self.problems.append(f"{self._directory}: the number of the last record is not known; {LEAP} are left out")
+        if (self._finished and (boot != now or not is_known)) or (boot and boot != now):
+            end += LEAP
+        header = Header(journal, end, last.ordinal + count if last else 0, last.offset + length if last else 0)
+        self._begin(header)
+        if boot != now:
+            self._write_identity(journal, now)
+
+    @staticmethod
+    def _scan(path: Path, first: int, size: int) -> int:
+        """Return the number after the last intact block of a segment, which is what stores will get of it."""
+        end, position = first, HEADER_BYTES
+        with path.open("rb") as file:
+            while position < size:
+                file.seek(position)
+                head = file.read(blocks.BLOCK_BYTES)
+                nbytes = blocks.block_size(head, 0)
+                if not nbytes or position + nbytes > size:
+                    break
+                end = blocks.block_end(head)
+                position += nbytes
+        return end
+
+    def _read_identity(self) -> tuple[bytes, str]:
+        """Return the journal's name, made once, and the boot in which it was last appended to."""
+        path = self._directory / IDENTITY_FILE
+        try:
+            document = json.loads(path.read_bytes())
+            journal, boot = bytes.fromhex(document["journal"]), str(document["boot"])
+        except FileNotFoundError:
+            pass
+        except (ValueError, KeyError, TypeError) as error:
+            self.problems.append(f"{path}: {error}; the journal gets another name, and stores begin with its oldest")
+        else:
+            if len(journal) == JOURNAL_BYTES:
+                return journal, boot
+            self.problems.append(f"{path}: what names the journal has another length")
+        return os.urandom(JOURNAL_BYTES), ""
+
+    def _write_identity(self, journal: bytes, boot: str) -> None:
+        path = self._directory / IDENTITY_FILE
+        new = path.with_suffix(".new")
+        with new.open("w") as file:
+            json.dump({"journal": journal.hex(), "boot": boot}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        new.rename(path)
+        self._sync_directory()
+
+    def _sync_directory(self) -> None:
+        fd = os.open(self._directory, os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def _begin(self, header: Header) -> None:
+        """Begin a segment. Raises OSError; then the one before it is still the current one."""
+        path = self._directory / segment_name(header.first)
+        # One of this name can only be empty: of a life that ended before anything was appended.
+        path.unlink(missing_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            data = blocks.encode_header(header)
+            os.posix_fallocate(fd, 0, len(data))
+            os.pwrite(fd, data, 0)
+            os.fdatasync(fd)
+            self._sync_directory()
+            found = os.fstat(fd)
+        except OSError:
+            os.close(fd)
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd, self._header = fd, header
+        self._identity = (found.st_dev, found.st_ino)
+        self.length, self.next = HEADER_BYTES, header.first
+        self._kept = (self.length, self.next)
+        self._unsynced = False
+
+    # Appending
+
+    def rotate(self, *, even_if_small: bool = False) -> bool:
+        """Begin the next segment if this one is full; only ever between commits. Raises OutputError."""
+        if self.length < (HEADER_BYTES + 1 if even_if_small else self.segment_bytes):
+            return False
+        try:
+            # Of an append that failed, there may be more in it.
+            os.ftruncate(self._fd, self.length)
+            if self._unsynced:
+                os.fdatasync(self._fd)
+            finished = _Segment(self._header.first, self._path, self.length)
+            ordinal, offset = self.total
+            self._begin(Header(self.journal, self.next, ordinal, offset))
+        except OSError as error:
+            raise OutputError(str(self._path), "go on after", error) from error
+        self._finished.append(finished)
+        return True
+
+    @property
+    def _path(self) -> Path:
+        return self._directory / segment_name(self._header.first)
+
+    def append(self, gathered: Sequence[Gathered], time_ns: int) -> None:
+        """Append blocks, all or none of them. Raises OutputError."""
+        parts: list[bytes | memoryview] = []
+        position, number = self.length, self.next
+        for session, runs, count, lines in gathered:
+            head = blocks.encode_block(self._header.first, position, number, count, time_ns, session, runs, (lines,))
+            parts += (head, lines)
+            position += len(head) + len(lines)
+            number += count
+        try:
+            self._write(parts, self.length)
+        except OSError as error:
+            raise OutputError(str(self._path), "write", error) from error
+        self.length, self.next = position, number
+        self._unsynced = True
+
+    def _write(self, parts: list[bytes | memoryview], position: int) -> None:
+        for start in range(0, len(parts), IOV_MAX):
+            some = parts[start : start + IOV_MAX]
+            nbytes = sum(map(len, some))
+            written = os.pwritev(self._fd, some, position)
+            if written < nbytes:
+                # Whatever stands in the way (a full disk) is met by going on.
+                rest = memoryview(b"".join(some))[written:]
+                while rest:
+                    more = os.pwrite(self._fd, rest, position + written)
+                    written += more
+                    rest = rest[more:]
+            position += nbytes
+
+    def sync(self) -> None:
+        """Wait until everything appended is on the disk. Raises OutputError: then call `abandon`."""
+        if not self._unsynced:
+            return
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            raise OutputError(str(self._path), "sync", error) from error
+        self._unsynced = False
+
+    def abandon(self) -> None:
+        """After a sync that failed: go on in a new segment; what was not committed has to be appended again.
+
+        Raises OutputError; then this has to be tried again first.
+        """
+        length, number = self._kept
+        try:
+            os.ftruncate(self._fd, length)
+            self.length, self.next = length, number
+            finished = _Segment(self._header.first, self._path, length)
+            ordinal, offset = self.total
+            if length == HEADER_BYTES:
+                # Its name is the next one's.
+                self._begin(Header(self.journal, self.next, ordinal, offset - length))
+                return
+            self._begin(Header(self.journal, self.next, ordinal, offset))
+        except OSError as error:
+            raise OutputError(str(self._path), "go on after", error) from error
+        self._finished.append(finished)
+
+    def committed(self) -> None:
+        """Take note that all that was appended is committed."""
+        self._kept = (self.length, self.next)
+
+    def remove_below(self, number: int) -> int:
+        """Remove the finished segments that have no record from `number` on; return how many."""
+        removed = 0
+        while self._finished:
+            following = self._finished[1].first if len(self._finished) > 1 else self._header.first
+            if following > number:
+                break
+            try:
+                self._finished[0].path.unlink(missing_ok=True)
+            except OSError:
+                break
+            del self._finished[0]
+            removed += 1
+        return removed
+
+    def close(self) -> None:
+        """Sync and close."""
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                os.fdatasync(self._fd)
+            os.close(self._fd)
+            self._fd = -1
