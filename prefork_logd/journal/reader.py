@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from prefork_logd.journal import blocks
 from prefork_logd.journal.blocks import HEADER_BYTES, MARK, Entry, Header, decode_block, decode_header
-from prefork_logd.journal.records import segment_paths
+from prefork_logd.journal.records import segment_name, segment_paths
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,6 +81,9 @@ class RecordReader:
             if entry is None:
                 entry = self._next_intact(until)
                 if entry is None:
+                    if self._is_replaced():
+                        self.seek(self.next)
+                        continue
                     if not self._next_segment():
                         return None
                     continue
@@ -144,6 +147,15 @@ class RecordReader:
                     return entry
             position += 1
         return None
+
+    def _is_replaced(self) -> bool:
+        """Tell whether there is another file of this segment's name: a writer died before it committed to this one."""
+        try:
+            found = (self._directory / segment_name(self._header.first)).stat()
+        except FileNotFoundError:
+            return False
+        ours = os.fstat(self._fd)
+        return (found.st_dev, found.st_ino) != (ours.st_dev, ours.st_ino)
 
     def _next_segment(self) -> bool:
         """Go on with the segment after this one; tell whether there is one."""

@@ -56,9 +56,8 @@ class DeadLetters:
             cut_torn_line(fd)
         finally:
             os.close(fd)
-        return max(
-            (letter.number for letter in read_letters(self._path) if letter.journal == self._journal), default=-1
-        )
+        ours = (letter.number for letter in read_letters(self._path) if letter.journal == self._journal)
+        return max(ours, default=-1)
 
     def add(self, number: int, line: bytes, reason: str) -> bool:
         """Keep a refused record, synced; tell whether it was not here yet. Raises StoreError."""
@@ -70,10 +69,11 @@ class DeadLetters:
             with opened(self._path) as fd:
                 size = os.fstat(fd).st_size
                 try:
-                    if os.write(fd, data) < len(data):
-                        raise StoreError(f"{self._path}: cannot write to it: the disk is full")
+                    rest = data
+                    while rest:
+                        rest = rest[os.write(fd, rest) :]
                     os.fdatasync(fd)
-                except (OSError, StoreError):
+                except OSError:
                     os.ftruncate(fd, size)
                     raise
                 if not size:

@@ -29,6 +29,8 @@ from prefork_logd.processes.link import make_pipes
 from prefork_logd.processes.moves import Moves
 from prefork_logd.processes.nats_source import NatsSource
 from prefork_logd.processes.reload import Reload
+from prefork_logd.processes.shipper import DRAIN_S, Shipper
+from prefork_logd.processes.shippers import Shippers
 from prefork_logd.processes.states import ALIVE, HEALTHY_AFTER_S, Action, Event, State, after, back_off_s
 from prefork_logd.processes.worker import FAST_WRITES_S, LAST_WRITES_S, Worker
 from prefork_logd.processes.writer import RUN_BITS, Writer
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
 
 KILL_AFTER_S = 3.0
 """What a child gets on top of its own limits before a stop ends it by force."""
-LONGEST_STOP_S = LAST_WRITES_S + 3 * KILL_AFTER_S
+LONGEST_STOP_S = LAST_WRITES_S + DRAIN_S + 4 * KILL_AFTER_S
 """What a stop may take on top of limits.drain_timeout."""
 
 
@@ -77,6 +79,7 @@ class Master:
         self._last_place = 0
         self._configurations: list[control.Configuration] = []
         """The current one last; before it, those that a worker may still have lines of."""
+        self._shippers = Shippers(self.loop, self._board, self._happen)
         self._take(settings)
         self._worker_target = settings.server.worker_count
         self._writer = Child(Kind.WRITER, WRITER_SLOT)
@@ -87,6 +90,7 @@ class Master:
         # The journal knows workers by these numbers, and those of an earlier master must not be taken for ours.
         self._lives = int.from_bytes(os.urandom(4)) << RUN_BITS
         self._stopping = False
+        self._stopping_fast = False
         self._kill_timer: Timer | None = None
         self._reload: Reload | None = None
         self._reload_again: Reload | None = None
@@ -143,6 +147,7 @@ class Master:
     def _children(self) -> Iterator[Child]:
         yield self._writer
         yield from self._workers.values()
+        yield from self._shippers
 
     def _real_workers(self) -> list[Child]:
         """Return the workers; sources are among them as far as the writer is concerned, and have no connections."""
@@ -196,6 +201,9 @@ class Master:
         if child.kind is Kind.SOURCE:
             source = self._configuration.settings.sources[child.index - 1]
             return NatsSource(child.slot, self._board, channel, self._configuration, source).run()
+        if child.store is not None:
+            state_dir, place = Path(self._configuration.settings.server.state_dir), child.index
+            return Shipper(self._board, channel, state_dir, place, child.store, self._shippers.waker(place)).run()
         return Worker(child.slot, self._board, self._sockets, channel, self._configuration).run()
 
     def _close_in_child(self, child: Child) -> None:
@@ -244,20 +252,27 @@ class Master:
         if child.slot in self._added:
             self._added.discard(child.slot)
             self._moves.level()
+        if child is self._writer and not self._stopping:
+            self._shippers.adjust(self._configuration.settings)
         if self._ready is None or self._stopping:
             return
         if child is self._writer:
             self._start_sources()
             self._adjust_workers()
-        elif all(worker.state is State.RUNNING for worker in self._workers.values()):
+        elif self._workers and all(worker.state is State.RUNNING for worker in self._workers.values()):
             ready, self._ready = self._ready, None
             ready(self._bind)
 
     def _connect(self, child: Child) -> None:
-        """Give a worker and the writer a pair of pipes of their own; the writer, one with each worker."""
-        workers = self._workers.values() if child is self._writer else [child]
+        """Give a worker and the writer a pair of pipes of their own; the writer, one with each worker.
+
+        The writer is told how to wake each shipper.
+        """
         if self._writer.state is not State.RUNNING or self._writer.channel is None:
             return
+        if child.kind in (Kind.WRITER, Kind.SHIPPER):
+            self._shippers.connect(self._writer.channel, None if child is self._writer else child)
+        workers = self._workers.values() if child is self._writer else [] if child.kind is Kind.SHIPPER else [child]
         for worker in workers:
             is_new = worker.writer != self._writer.life
             if worker.state in ALIVE and worker.state is not State.STARTING and worker.channel is not None and is_new:
@@ -291,11 +306,11 @@ class Master:
         how = children.describe_end(wait_status)
         if wait_status and child.state in (State.RETIRING, State.STOPPING):
             LOGGER.error("%s (pid %d) %s while it was to end", child.name, child.pid, how)
-            if self._stopping:
+            if self._stopping and child.kind is not Kind.SHIPPER:
                 self.exit_status = ExitStatus.FAILURE
         elif child.state not in (State.RETIRING, State.STOPPING):
             LOGGER.error("%s (pid %d) %s", child.name, child.pid, how)
-        if self._ready is not None and not self._stopping:
+        if self._ready is not None and not self._stopping and child.kind is not Kind.SHIPPER:
             self._fail(f"{child.name} {how} before it was ready")
         if child.state in ALIVE:
             self._happen(child, Event.EXITED)
@@ -320,9 +335,13 @@ class Master:
         """Free a child's place."""
         if child.timer is not None:
             child.timer.cancel()
+        if child.kind is Kind.SHIPPER:
+            self._shippers.forget(child)
         self._workers.pop(child.slot, None)
         if self._stopping:
             self._go_on_stopping()
+        elif child.kind is Kind.SHIPPER:
+            self._shippers.adjust(self._configuration.settings)
         else:
             self._adjust_workers()
 
@@ -384,10 +403,10 @@ class Master:
             places[path] = self._last_place = place
             counters = self._board.output(place)
             counters[:] = memoryview(bytes(counters.nbytes)).cast("Q")
+        store_places = self._shippers.places(settings)
         self._places = places
-        self._configurations.append(
-            control.Configuration(generation, settings, tuple(places[output.path] for output in settings.output))
-        )
+        output_places = tuple(places[output.path] for output in settings.output)
+        self._configurations.append(control.Configuration(generation, settings, output_places, store_places))
 
     def _forget_configurations(self) -> None:
         """Let go of the configurations that no worker has lines of any more."""
@@ -444,6 +463,8 @@ class Master:
 
     def _finish_reload(self, reload: Reload) -> None:
         self._adjust_workers()
+        if not self._stopping:
+            self._shippers.adjust(self._configuration.settings)
         self._reload, self._reload_again = self._reload_again, None
         _log_outcome(reload.outcome)
         reload.finish()
@@ -474,6 +495,7 @@ class Master:
                     worker.timer.cancel()
                 self._happen(worker, Event.STOP)
         if fast:
+            self._stopping_fast = True
             if self._kill_timer is not None:
                 self._kill_timer.cancel()
             self._kill_timer = self.loop.later(FAST_WRITES_S + KILL_AFTER_S, self._kill)
@@ -483,11 +505,14 @@ class Master:
         self._go_on_stopping()
 
     def _go_on_stopping(self) -> None:
-        """End the writer after the last worker, and the master after the writer."""
+        """End the writer after the last worker, the shippers after the writer, and the master after all."""
         if self._workers:
             return
         if self._writer.state is State.GONE:
-            self.loop.stop()
+            if self._kill_timer is not None:
+                self._kill_timer.cancel()
+            if self._shippers.stop(fast=self._stopping_fast):
+                self.loop.stop()
         elif self._writer.state is not State.STOPPING:
             if self._writer.timer is not None:
                 self._writer.timer.cancel()

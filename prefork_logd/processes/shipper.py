@@ -42,7 +42,7 @@ NICENESS = 5
 """Ingest comes first: what is late here waits on disk, what is late there waits in clients."""
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 10.0
 LONGEST_UNMAINTAINED_S = 3600.0
-DRAIN_S = 3.0
+DRAIN_S = 2.0
 """How long a stop lets a shipper go on with what the journal holds."""
 OTHER_SHIPPER_S = 0.05
 PR_SET_PDEATHSIG = 1
@@ -60,7 +60,7 @@ class Shipper:
         settings: AnyStoreSettings,
         waker: int,
     ) -> None:
-        """Ship to one store, which has a place on the scoreboard; `waker` is the eventfd(2) that the writer has, too."""
+        """Ship to the store at a place of the scoreboard; `waker` is the eventfd(2) that the writer has, too."""
         self.loop = Loop()
         self._board = board
         self._journal = board.journal
@@ -162,9 +162,10 @@ class Shipper:
         until = self._journal[JournalField.NUMBER]
         self._gather(until)
         now_s = time.monotonic()
+        is_full = self._is_full()
         if self._batch:
             waited_s = now_s - self._batch_since_s
-            if not self._is_full() and not self._ending and waited_s < self._settings.batch_time_s:
+            if not is_full and not self._ending and waited_s < self._settings.batch_time_s:
                 self._later(self._settings.batch_time_s - waited_s)
                 return
             self._write()
@@ -172,40 +173,26 @@ class Shipper:
             self._passed()
         if now_s >= self._maintain_at_s + LONGEST_UNMAINTAINED_S:
             self._maintain()
-        if self._batch or self._reader.next < self._journal[JournalField.NUMBER]:
-            if self._reader.next >= until:
-                self._go_on()
-                return
-            if self._has_more(until):
-                self._go_on()
-                return
-        self._idle()
+        if is_full:
+            self._go_on()
+        else:
+            self._idle(until)
 
-    def _has_more(self, until: int) -> bool:
-        """Tell whether a block can be read; one that is damaged at the end of all tells when more has come."""
-        return bool(self._reader.peek_time_ns(until)) or self._journal[JournalField.NUMBER] != until
-
-    def _idle(self) -> None:
-        """Everything is in the store: sleep until woken, or until maintenance is due."""
-        if self._ending:
+    def _idle(self, until: int) -> None:
+        """Sleep until woken, or until maintenance is due: everything below `until` is in the store."""
+        if self._ending and self._journal[JournalField.NUMBER] == until:
             self.loop.stop()
             return
         if time.monotonic() >= self._maintain_at_s:
             self._maintain()
-        seen = self._reader.next
         self._counters[StoreField.SINCE_MS] = 0
         self._counters[StoreField.WAITING] = 1
         self._board.barrier()
-        number = self._journal[JournalField.NUMBER]
-        if number > seen and number != self._stuck_at(number):
+        if self._journal[JournalField.NUMBER] != until:
             self._counters[StoreField.WAITING] = 0
             self._go_on()
             return
         self._later(max(0.0, self._maintain_at_s - time.monotonic()))
-
-    def _stuck_at(self, number: int) -> int:
-        """Return `number` if what lies before it cannot be read: only what comes later shows how much is lost."""
-        return 0 if self._reader.peek_time_ns(number) else number
 
     # The store
 

@@ -10,14 +10,16 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from prefork_logd import __version__, native
+from prefork_logd.processes.children import Kind
 from prefork_logd.processes.states import ALIVE
-from prefork_logd.scoreboard import Field, OutputField, Scoreboard
+from prefork_logd.scoreboard import Field, JournalField, OutputField, Scoreboard, StoreField
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from prefork_logd.processes.children import Child
     from prefork_logd.processes.control import Configuration
+    from prefork_logd.store_settings import AnyStoreSettings
 
 
 def document(
@@ -30,6 +32,7 @@ def document(
     """Return the state of the whole collector; `started_s` is its start on the monotonic clock."""
     settings = configuration.settings
     children = list(children)
+    workers = [child for child in children if child.kind is Kind.WORKER]
     return {
         "version": __version__,
         "pid": os.getpid(),
@@ -39,7 +42,7 @@ def document(
         "state_dir": settings.server.state_dir,
         "config": settings.source,
         "generation": configuration.generation,
-        "connections": sum(_counter(board, child, Field.CONNECTIONS) for child in children if child.slot),
+        "connections": sum(_counter(board, child, Field.CONNECTIONS) for child in workers),
         "records": board.total(Field.RECORDS),
         "received_bytes": board.total(Field.RECEIVED_BYTES),
         "rejected": board.total(Field.REJECTED),
@@ -55,7 +58,33 @@ def document(
             }
             for place, output in zip(configuration.places, settings.output, strict=True)
         ],
-        "stores": [],
+        "journal": {
+            "bytes": board.journal[JournalField.BYTES],
+            "limit": settings.limits.journal_bytes,
+            "full": bool(board.journal[JournalField.FULL]),
+        },
+        "stores": [
+            _store(store, board, place) for place, store in zip(configuration.store_places, settings.store, strict=True)
+        ],
+    }
+
+
+def _store(settings: AnyStoreSettings, board: Scoreboard, place: int) -> dict[str, Any]:
+    """Return what is known of one store; its lag is null until it has said where it is."""
+    store, journal = board.store(place), board.journal
+    is_known = bool(store[StoreField.READY])
+    records = max(0, journal[JournalField.ORDINAL] - store[StoreField.ORDINAL])
+    since_ms = store[StoreField.SINCE_MS] if records else 0
+    return {
+        "name": settings.name,
+        "type": settings.type,
+        "records": store[StoreField.RECORDS],
+        "refused": store[StoreField.REFUSED],
+        "lost": store[StoreField.LOST],
+        "failing": bool(store[StoreField.FAILING]),
+        "lag_records": records if is_known else None,
+        "lag_bytes": max(0, journal[JournalField.OFFSET] - store[StoreField.OFFSET]) if is_known else None,
+        "lag_s": round(max(0.0, time.time() - since_ms / 1000), 3) if since_ms else 0.0,
     }
 
 

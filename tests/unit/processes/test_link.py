@@ -217,7 +217,7 @@ def test_what_the_writer_says_of_sessions_arrives_in_order(pair: Pair) -> None:
     pair.turn()
     assert pair.resumed == 1
     source.answer(opened(b"s" * 16, 1, 2, 3))
-    source.answer(refused(Group(b"t" * 16, 4, 5, 6, [])))
+    source.answer(refused(Group(b"t" * 16, 4, 5, 6, [], [])))
     pair.turn()
     assert pair.opened == [(1, 2, 3)]
     assert pair.refused == [(b"t" * 16, 4)]

@@ -11,6 +11,7 @@ from prefork_logd.protocol.batch import (
     COMMITTED,
     NO_SESSION,
     OPENED,
+    RECORDS,
     REFUSED,
     Batch,
     BatchBuilder,
@@ -135,7 +136,10 @@ def test_a_pipe_out_of_step_is_noticed_at_once() -> None:
         reader.filled(len(want))
 
 
-@pytest.mark.parametrize("change", [(28 + 44 + 8, 1, "after its batch"), (28 + 40, 1, "ends")])
+@pytest.mark.parametrize(
+    "change",
+    [(28 + 48 + 8, 1, "after its batch"), (28 + 40, 1, "ends"), (28 + 44, 1, "ends"), (28 + 48 + 12, 1, "is like")],
+)
 def test_tables_that_do_not_fit_are_an_error(change: tuple[int, int, str]) -> None:
     """A batch that contradicts itself becomes no wrong line."""
     place, value, message = change
@@ -147,11 +151,35 @@ def test_tables_that_do_not_fit_are_an_error(change: tuple[int, int, str]) -> No
         read(bytes(data), [1000])
 
 
+@given(st.lists(st.tuples(st.sampled_from("abr"), st.integers(1, 3)), max_size=20))
+def test_runs_say_which_numbers_the_lines_for_the_stores_have(steps: list[tuple[str, int]]) -> None:
+    """A number that was rejected ("r") has no line; the lines of an output like them travel once."""
+    builder = BatchBuilder(1, records_like=5)
+    number, expected, lines = 1, [], []
+    for what, count in steps:
+        builder.begin(b"s" * 16, 1, number, number + count - 1)
+        if what != "r":
+            for each in range(number, number + count):
+                builder.add(5, b"%d\n" % each)
+                lines.append(b"%d\n" % each)
+                expected.append(each)
+            builder.run(number, count)
+        builder.end()
+        number += count
+    data = builder.build(1)
+    assert data.count(b"".join(lines)) == 1 or not lines
+    batch = read(data, [7, 50, 1000])[0]
+    for group in batch.groups:
+        assert [each for first, count in group.runs for each in range(first, first + count)] == expected
+        by_place = {segment.output: (segment.lines, bytes(segment.data)) for segment in group.segments}
+        assert by_place == ({5: (len(lines), b"".join(lines)), RECORDS: (len(lines), b"".join(lines))} if lines else {})
+
+
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=6), st.integers(0, 47))
 def test_answers_come_back_in_order(numbers: list[int], cut: int) -> None:
     """Whole answers are read, the rest of a torn one is kept."""
     session = b"0123456789abcdef"
-    data = b"".join(map(committed, numbers)) + opened(session, 1, 2, 3) + refused(Group(session, 4, 5, 6, []))
+    data = b"".join(map(committed, numbers)) + opened(session, 1, 2, 3) + refused(Group(session, 4, 5, 6, [], []))
     answers, rest = read_answers(data + b"x" * cut)
     assert [answer.a for answer in answers if answer.kind == COMMITTED] == numbers
     assert tuple(answers[-2]) == (OPENED, session, 1, 2, 3)

@@ -1,0 +1,113 @@
+"""The master's shippers: one child for each store of the configuration.
+
+Owns which store has which place on the scoreboard, and when its shipper is forked, replaced and ended. What a life
+cycle is, and how to fork, is the master's.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from prefork_logd.errors import ConfigError, Problem
+from prefork_logd.log import LOGGER
+from prefork_logd.processes import control
+from prefork_logd.processes.children import Child, Kind
+from prefork_logd.processes.shipper import DRAIN_S
+from prefork_logd.processes.states import ALIVE, Event, State
+from prefork_logd.scoreboard import SHIPPER_SLOT, STORE_PLACES, Scoreboard, StoreField
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from prefork_logd.net.loop import Loop
+    from prefork_logd.processes.control import Channel
+    from prefork_logd.settings import Settings
+
+KILL_AFTER_S = 1.0
+"""What a shipper gets on top: one that hangs in a call to its store does not hear that it is to end."""
+
+
+class Shippers:
+    """The shippers there are, and are to be."""
+
+    def __init__(self, loop: Loop, board: Scoreboard, happen: Callable[[Child, Event], None]) -> None:
+        """Let events happen to children through `happen`."""
+        self._loop = loop
+        self._board = board
+        self._happen = happen
+        self._children: dict[int, Child] = {}
+        self._places: dict[str, int] = {}
+        self._wakers: dict[int, int] = {}
+
+    def __iter__(self) -> Iterator[Child]:
+        return iter(list(self._children.values()))
+
+    def places(self, settings: Settings) -> tuple[int, ...]:
+        """Return the place of each store; a name keeps its place. Raises ConfigError if there are not enough."""
+        names = [store.name for store in settings.store]
+        places = {name: place for name, place in self._places.items() if name in names}
+        taken = {*places.values(), *self._children}
+        free = [place for place in range(STORE_PLACES) if place not in taken]
+        new = [name for name in names if name not in places]
+        if len(new) > len(free):
+            raise ConfigError([Problem("store", f"{len(new)} of them are new, too many at once; reload in two steps")])
+        self._places = places | dict(zip(new, free, strict=False))
+        return tuple(self._places[name] for name in names)
+
+    def adjust(self, settings: Settings) -> None:
+        """Fork a shipper for each store that has none; end those whose store is gone or is another now."""
+        wanted = {self._places[store.name]: store for store in settings.store}
+        for place, child in list(self._children.items()):
+            if child.store != wanted.get(place) and child.state is not State.STOPPING:
+                self._end(child)
+        for place, store in wanted.items():
+            if place not in self._children:
+                self.waker(place)  # made before the fork, so that both have it
+                child = self._children[place] = Child(Kind.SHIPPER, SHIPPER_SLOT + place, store=store)
+                self._happen(child, Event.DUE)
+
+    def waker(self, place: int) -> int:
+        """Return the eventfd(2) by which the writer wakes the shipper at a place."""
+        if place not in self._wakers:
+            self._wakers[place] = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        return self._wakers[place]
+
+    def connect(self, writer: Channel, child: Child | None = None) -> None:
+        """Tell the writer how to wake a shipper, or all."""
+        for place, shipper in self._children.items():
+            if child is None or child is shipper:
+                writer.send(control.Waker(place), [os.dup(self.waker(place))])
+
+    def forget(self, child: Child) -> None:
+        """Free the place of a shipper that has ended for good: nothing is known of the next store there."""
+        place = child.index
+        del self._children[place]
+        counters = self._board.store(place)
+        counters[StoreField.READY] = 0
+        counters[:] = memoryview(bytes(counters.nbytes)).cast("Q")
+
+    def stop(self, *, fast: bool) -> bool:
+        """End every shipper, which may go on for a moment unless it is to be fast; tell whether all have gone."""
+        for child in self:
+            if child.state is not State.STOPPING:
+                self._end(child)
+            if fast and child.channel is not None:
+                child.channel.send(control.Drain(fast=True))
+        return not self._children
+
+    def _end(self, child: Child) -> None:
+        if child.timer is not None:
+            child.timer.cancel()
+        if child.state in ALIVE:
+            pid = child.pid
+            child.timer = self._loop.later(DRAIN_S + KILL_AFTER_S, lambda: self._kill(child, pid))
+        self._happen(child, Event.STOP)
+
+    @staticmethod
+    def _kill(child: Child, pid: int) -> None:
+        """End a shipper that does not listen; its store has all it has committed, and the journal has the rest."""
+        if child.state in ALIVE and child.pid == pid:
+            LOGGER.warning("%s (pid %d) waits for its store; ended by force, which loses nothing", child.name, pid)
+            os.kill(pid, signal.SIGKILL)
