@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from prefork_logd.processes.control import Configuration
+    from prefork_logd.records.record import Record
 
 REJECTED_PLACE = 0
 """rejected.jsonl's place on the scoreboard and in batches."""
@@ -85,11 +86,15 @@ class Dispatcher:
             else:
                 line = as_json = as_json or render_json(record)
             self.batch.add(self._places[index], line)
+        return self._add_record(record, as_json)
+
+    def _add_record(self, record: Record, line: bytes | None) -> bool:
+        """Add the line for the stores, if it is wanted and not that of an output; return whether there is one."""
         if not self._adds_records:
             return self.has_stores
         if self._stores is not None and not self._stores.route(record.name or "", record.levelno or 0):
             return False
-        self.batch.add(RECORDS, as_json or render_json(record))
+        self.batch.add(RECORDS, line or render_json(record))
         return True
 
     def _add(self, lines: Sequence[bytes | None]) -> bool:
@@ -105,7 +110,7 @@ class Dispatcher:
                 return True
         return False
 
-    def dispatch_line(self, line: bytes) -> None:
+    def dispatch_line(self, line: bytes) -> bool:
         """Do what `dispatch` does, for a record that another collector has stored: `line` is its JSON.
 
         Raises RecordRejected if it is none.
@@ -114,11 +119,12 @@ class Dispatcher:
             raise RecordRejected("not-a-record", "no line of JSON")
         if self._plain_place is not None:
             self.batch.add(self._plain_place, line)
-            return
+            return self.has_stores
         record = stored_record(line)
         for index in self._router.route(record.name or "", record.levelno or 0):
             template = self._templates[index]
             self.batch.add(self._places[index], line if template is None else template.render(record))
+        return self._add_record(record, line)
 
     def reject(self, peer: str, received_s: float, reason: str, detail: str, head: bytes, size: int) -> None:
         """Add a line to rejected.jsonl about a frame that cannot be stored."""

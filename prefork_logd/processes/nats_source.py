@@ -289,17 +289,20 @@ class NatsSource:
                 data += b"\n"
             # Not str.splitlines, which knows other ends of lines.
             lines = data.splitlines(keepends=True) if b"\r" not in data else [x + b"\n" for x in data.split(b"\n")[:-1]]
+            numbers = list(range(item.range.first, item.range.first + len(lines)))
             if first > item.range.first or wire.NUMBERS_HEADER in item.headers:
                 numbers = [n for run in wire.read_numbers(item.headers, item.range) for n in run]
                 lines = [line for number, line in zip(numbers, lines, strict=True) if number >= first]
+                numbers = [number for number in numbers if number >= first]
         except (wire.FormError, ValueError) as error:
             self._pass_over(item.partition, item.sequence, str(error))
             return
         taken = rejected = 0
-        dispatch = self._dispatcher.dispatch_line
-        for line in lines:
+        dispatch, batch = self._dispatcher.dispatch_line, self._dispatcher.batch
+        for number, line in zip(numbers, lines, strict=True):
             try:
-                dispatch(line)
+                if dispatch(line):
+                    batch.run(number + 1, 1)
                 taken += 1
             except RecordRejected as verdict:
                 rejected += 1
