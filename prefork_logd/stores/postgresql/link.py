@@ -1,0 +1,100 @@
+"""A connection to the server on which nothing waits for ever.
+
+Owns how a connection is made, its time limits, and what an error of the driver means: the server's trouble, which
+passes (StoreError), or a row's own fault. Knows no tables. Where the server is and how it is spoken to (TLS, password)
+is libpq's business alone, by the dsn and its own environment variables and files.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import psycopg
+from psycopg import conninfo
+
+from prefork_logd.errors import StoreError
+
+if TYPE_CHECKING:
+    from psycopg.abc import PQGen
+
+_T = TypeVar("_T")
+
+STATEMENT_LIMIT_S = 60.0
+"""The server gives up a statement after this long; a batch takes a second."""
+LOCK_LIMIT_S = 20.0
+"""How long a statement waits for another's lock."""
+_CONNECT = {
+    "connect_timeout": "10",
+    "keepalives_idle": "15",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+    "application_name": "prefork-logd",
+}
+"""What libpq is told where the dsn does not: a peer that vanished is noticed."""
+
+_ROWS_FAULT = ("22", "23", "54")
+"""Classes of SQLSTATE (PostgreSQL manual, appendix A): of data, of constraints, of the program's limits."""
+
+
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection whose every wait for the server ends."""
+
+    answer_limit_s: float = STATEMENT_LIMIT_S * 1.5
+    """When nothing is heard for so long, the server is given up: it did not even end the statement itself."""
+
+    def wait(self, gen: PQGen[_T], interval: float = 0.1, timeout: float | None = None) -> _T:
+        """Wait for the server, `answer_limit_s` at most; after that the connection is closed."""
+        started = time.monotonic()
+        limit = self.answer_limit_s if timeout is None else min(timeout, self.answer_limit_s)
+        try:
+            return super().wait(gen, interval, limit)
+        except psycopg.OperationalError as error:
+            if error.sqlstate is None and time.monotonic() - started >= limit:
+                self.pgconn.finish()  # else the driver would begin to wait anew, to leave the transaction in order
+                raise psycopg.OperationalError(f"no answer within {limit:g} s") from error
+            raise
+
+
+def connect(
+    dsn: str, *, statement_limit_s: float = STATEMENT_LIMIT_S, lock_limit_s: float = LOCK_LIMIT_S
+) -> Connection:
+    """Return a new connection in autocommit. Raises StoreError when the server cannot be reached."""
+    try:
+        given = {name: value for name, value in conninfo.conninfo_to_dict(dsn).items() if value is not None}
+        connection = Connection.connect(
+            conninfo.make_conninfo("", **{**_CONNECT, **given}), autocommit=True, prepare_threshold=None
+        )
+    except psycopg.Error as error:
+        raise store_error(error) from error
+    connection.answer_limit_s = statement_limit_s * 1.5
+    settings = {
+        "client_encoding": "UTF8",
+        "TimeZone": "UTC",
+        "statement_timeout": f"{statement_limit_s * 1000:.0f}",
+        "lock_timeout": f"{lock_limit_s * 1000:.0f}",
+        "idle_in_transaction_session_timeout": f"{statement_limit_s * 2000:.0f}",
+    }
+    try:
+        for name, value in settings.items():
+            connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+        # The journal's segments go once a commit was answered: it has to outlive the server's crash.
+        connection.execute(
+            "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+        )
+    except psycopg.Error as error:
+        connection.close()
+        raise store_error(error) from error
+    return connection
+
+
+def store_error(error: psycopg.Error) -> StoreError:
+    """Return what the shipper is told: the driver's words on one line, with the code of the error if it has one."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    return StoreError(f"PostgreSQL: {words}" + (f" (SQLSTATE {error.sqlstate})" if error.sqlstate else ""))
+
+
+def is_rows_fault(error: psycopg.Error) -> bool:
+    """Tell whether the server refused what was in a row, so that trying again can never help."""
+    return error.sqlstate is not None and error.sqlstate.startswith(_ROWS_FAULT)

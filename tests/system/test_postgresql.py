@@ -1,0 +1,616 @@
+"""The PostgreSQL store against a real server: every record as it went in, once, whatever fails in between."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import json
+import os
+import secrets
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+from hypothesis import given, settings
+
+from prefork_logd.errors import RecordRejected, StoreError
+from prefork_logd.records.decode import decode
+from prefork_logd.records.record import make_record
+from prefork_logd.records.render import render_json
+from prefork_logd.stores.postgresql import schema as schemas
+from prefork_logd.stores.postgresql.partitions import Partition, parse
+from prefork_logd.stores.postgresql.query import read_all
+from prefork_logd.stores.postgresql.store import PostgresqlStore
+from tests import corpus
+from tests.postgresql import Server, find_programs
+from tests.stores import NOW, PEER, block, line, never, numbered
+from tests.system.harness import wait_for
+from tests.unit.records import strategies
+
+ROOT = Path(__file__).parents[2]
+PROGRAMS = find_programs()
+pytestmark = pytest.mark.skipif(PROGRAMS is None, reason="NO POSTGRESQL: its server's programs are nowhere to be found")
+_schemas = (f"logs_{number}" for number in itertools.count())
+
+
+@pytest.fixture(scope="module")
+def server():
+    """Return a server that no test stops."""
+    server = Server(PROGRAMS).start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def own_server():
+    """Return a server for this test, which may do with it what it likes."""
+    server = Server(PROGRAMS).start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def make_store():
+    """Return a function that makes stores, closed at the end."""
+    made = []
+
+    def make(server: Server, schema: str, dsn: str = "", **options) -> PostgresqlStore:
+        made.append(PostgresqlStore(dsn or server.dsn, schema=schema, **options))
+        return made[-1]
+
+    yield make
+    for store in made:
+        store.close()
+
+
+@pytest.fixture
+def schema():
+    return next(_schemas)
+
+
+@pytest.fixture
+def journal():
+    return secrets.token_hex(16)
+
+
+def ask(server: Server, query: str):
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        cursor = connection.execute(query)
+        return cursor.fetchall() if cursor.description else []
+
+
+def stored_numbers(server: Server, schema: str) -> list[int]:
+    return [number for (number,) in ask(server, f"SELECT number FROM {schema}.records ORDER BY number")]
+
+
+# What goes in comes out
+
+
+@pytest.fixture(scope="module")
+def comes_back(server):
+    """Return a function that writes lines, reads them back and compares."""
+    store = PostgresqlStore(server.dsn, schema="kept")
+    number = store.open("0" * 32)
+
+    def check(lines: list[bytes]) -> None:
+        nonlocal number
+        store.write([block(number, lines)], never)
+        back = list(read_all(reader, "kept", since_number=number))
+        reader.rollback()
+        number += len(lines)
+        assert len(back) == len(lines)
+        for got, sent in zip(back, lines, strict=True):
+            if got != sent:  # jsonb has an order of keys of its own, and nothing else may differ
+                assert _value(got) == _value(sent)
+
+    with psycopg.connect(server.dsn) as reader:
+        yield check
+    store.close()
+
+
+def _value(text: bytes):
+    def number(literal: str) -> tuple[str, str]:
+        return ("number", literal)
+
+    value = json.loads(text, parse_int=number, parse_float=number)
+    extra = value.pop("extra", None)
+    return list(value.items()), extra
+
+
+def test_every_accepted_record_of_the_corpus_comes_back(comes_back):
+    """Real records and hostile ones, from every interpreter and with every type."""
+    lines = []
+    for payload in corpus.frames():
+        try:
+            record = decode(payload.data)
+        except RecordRejected:
+            continue
+        lines.append(render_json(make_record(record, PEER, NOW)))
+    assert len(lines) > 60
+    comes_back(lines)
+
+
+NASTY = {
+    "nul": {"msg": "a\0b", "k\0": ["\0"], "exc_text": "\0"},
+    "surrogates": {"msg": "\ud800", "name": "\udcff", "x": {"\udfff": "\ud800 \U0001f600"}},
+    "escaped look-alikes": {"msg": r"\u0000 \ud800", "x": r"\\u0000"},
+    "exponents": {"x": [1e16, 1.5e300, 5e-324, -0.0, -0.5, 1.0, 0.1, 1e22]},
+    "huge integers": {"x": [2**64 - 1, -(2**63), 10**4000]},
+    "bounds": {"levelno": 2**63 - 1, "lineno": -(2**63), "thread": 2**63 - 1, "process": 0},
+    "long name": {"name": "n." * 50_000},
+    "long words": {"msg": "w" * 3000 + " " + " ".join(f"{n:x}" for n in range(200_000))},
+    "deep": {"x": eval("[" * 150 + "]" * 150)},
+    "empty": {"msg": "", "name": "", "x": [{}, [], "", None]},
+    "controls": {"msg": "\x01\x1b[31m\r\n\t\x7f\x85\u2028\ufeff\u202e", "x": {"\x7f": "\x9f"}},
+    "times": {"created": 0.000001},
+    "end of time": {"created": 7_258_118_399.999999},
+    "copy's own marks": {"msg": "\\N \\. \t,", "x": "PGCOPY\n\u00ff\r\n"},
+}
+
+
+@pytest.mark.parametrize("attributes", NASTY.values(), ids=NASTY.keys())
+def test_a_nasty_value_comes_back(comes_back, attributes):
+    """What jsonb, text or an index cannot hold is kept besides."""
+    comes_back([line(), line(**attributes), line()])
+
+
+@settings(strategies.bounded, max_examples=30)
+@given(strategies.attributes, strategies.attributes)
+def test_any_record_comes_back(comes_back, first, second):
+    """Whatever attributes a client sends."""
+    comes_back([render_json(make_record(attributes, PEER, NOW)) for attributes in (first, second)])
+
+
+def test_columns_hold_what_one_asks_for(server, make_store, schema, journal):
+    """The table is readable by people and their SQL."""
+    store = make_store(server, schema)
+    store.open(journal)
+    store.write([block(0, [line(msg="total", trace={"id": "5f"}, lineno=12, funcName="pay", created=NOW)])], never)
+    (row,) = ask(
+        server,
+        "SELECT time, name, levelno, message, lineno, funcname, extra #>> '{trace,id}', peer, raw"
+        f" FROM {schema}.records",
+    )
+    when = dt.datetime.fromtimestamp(NOW, dt.UTC)
+    assert row == (when, "shop.orders", 20, "total", 12, "pay", "5f", PEER, None)
+
+
+# Exactly once
+
+
+def test_what_is_there_already_is_left_out(server, make_store, schema, journal):
+    """Blocks may begin before the position, by whole blocks and within one."""
+    store = make_store(server, schema)
+    assert store.open(journal) == 0
+    store.write([block(0, numbered(0, 10)), block(10, numbered(10, 5))], never)
+    store.write([block(0, numbered(0, 10)), block(10, numbered(10, 5)), block(15, numbered(15, 300))], never)
+    store.write([block(300, numbered(300, 20))], never)
+    store.write([block(300, numbered(300, 20))], never)
+    assert store.open(journal) == 320
+    assert stored_numbers(server, schema) == [*range(320)]
+    assert ask(server, f"SELECT count(*) FROM {schema}.records WHERE message <> 'record ' || number") == [(0,)]
+
+
+def test_two_shippers_of_one_journal_do_not_double(server, make_store, schema, journal):
+    """The position's row is locked, and the second one sees it as the first has left it."""
+    stores = [make_store(server, schema) for _ in range(2)]
+    for store in stores:
+        store.open(journal)
+
+    def write(store):
+        for first in range(0, 2000, 100):
+            store.write([block(first, numbered(first, 100))], never)
+
+    in_threads(write, stores)
+    assert stored_numbers(server, schema) == [*range(2000)]
+
+
+def in_threads(do, items):
+    failed = []
+
+    def guarded(item):
+        try:
+            do(item)
+        except BaseException as error:  # noqa: BLE001 - handed to the test
+            failed.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(item,)) for item in items]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not failed, failed
+
+
+def test_many_collectors_make_one_schema_together(server, make_store, schema):
+    """They open at once, where there is nothing yet, and make the same partitions; each keeps its own position."""
+    stores = {secrets.token_hex(16): make_store(server, schema) for _ in range(6)}
+    days = [time.time() - 86_400 * day for day in range(3)]
+
+    def work(journal):
+        store = stores[journal]
+        assert store.open(journal) == 0
+        store.write([block(0, [*itertools.chain(*(numbered(50 * n, 50, day) for n, day in enumerate(days)))])], never)
+        store.maintain()
+
+    in_threads(work, stores)
+    assert ask(server, f"SELECT count(*), count(DISTINCT day) FROM {schema}.records") == [(900, 3)]
+    assert ask(server, f"SELECT DISTINCT next FROM {schema}.positions") == [(150,)]
+
+
+def test_a_writer_killed_in_the_middle_leaves_whole_transactions(server, make_store, schema, journal):
+    """SIGKILL at any time: the next one goes on at the position, and nothing is missing or doubled."""
+    make_store(server, schema).open(journal)
+    for _ in range(3):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.system.postgresql_writer", server.dsn, schema, journal],
+            cwd=ROOT, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        before = ask(server, f"SELECT next FROM {schema}.positions")[0][0]
+        assert process.stdout.readline() == b"writing\n"
+        # A transaction is open: its backend is copying, or was just now.
+        wait_for(
+            lambda before=before: ask(
+                server,
+                f"SELECT 1 FROM pg_stat_activity, {schema}.positions WHERE query LIKE 'COPY \"{schema}\"%'"
+                f" AND state <> 'idle' AND next > {before}",
+            ),
+            "the writer writes",
+        )
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    store = make_store(server, schema)
+    number = store.open(journal)
+    store.write([block(number, numbered(number, 5))], never)
+    assert stored_numbers(server, schema) == [*range(number + 5)]
+
+
+# Rows 42 to 44 of the matrix
+
+
+def retry(do, *, failures=300):
+    """Do what a shipper does: again and again until the store takes it; return how often it did not."""
+    for failed in range(failures):
+        try:
+            do()
+        except StoreError:
+            time.sleep(0.02)
+        else:
+            return failed
+    raise AssertionError("the store never came back")
+
+
+def test_a_server_that_crashes_and_restarts(own_server, make_store, schema, journal):
+    """Down: every call fails at once and cleanly. Up again: all rows once."""
+    store = make_store(own_server, schema)
+    number = store.open(journal)
+
+    def write():
+        nonlocal number
+        number = store.open(journal)
+        store.write([block(number, numbered(number, 100))], never)
+
+    for how in (signal.SIGQUIT, signal.SIGINT):
+        store.write([block(number, numbered(number, 50))], never)
+        own_server.stop(how)
+        for _ in range(2):
+            with pytest.raises(StoreError, match="PostgreSQL"):
+                store.write([block(number + 50, numbered(number + 50, 100))], never)
+            store.close()
+            with pytest.raises(StoreError, match="PostgreSQL"):
+                store.open(journal)
+        own_server.start()
+        retry(write)
+        number += 100
+    assert stored_numbers(own_server, schema) == [*range(300)]
+
+
+def test_a_backend_that_is_terminated_again_and_again(server, make_store, schema, journal):
+    """pg_terminate_backend under load: each batch fails whole or is there whole."""
+    store = make_store(server, schema)
+    number = store.open(journal)
+    stop = threading.Event()
+    killed = 0
+
+    def kill():
+        nonlocal killed
+        while not stop.wait(0.03):
+            killed += len(
+                ask(
+                    server,
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    f" WHERE application_name = 'prefork-logd' AND query LIKE '%\"{schema}\"%'",
+                )
+            )
+
+    def reopen():
+        nonlocal number
+        number = store.open(journal)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    failed = 0
+    deadline = time.monotonic() + 30
+    try:
+        while (failed < 3 or number < 3000) and time.monotonic() < deadline:
+            try:
+                store.write([block(number, numbered(number, 500))], never)
+            except StoreError:
+                failed += 1
+            retry(reopen)
+    finally:
+        stop.set()
+        killer.join()
+    assert failed >= 3 <= killed
+    number = store.open(journal)
+    assert stored_numbers(server, schema) == [*range(number)]
+
+
+def test_a_locked_table_is_waited_for_with_a_limit(server, make_store, schema, journal):
+    """LOCK TABLE by somebody: a StoreError after the limit, and the rows once it is gone."""
+    store = make_store(server, schema, lock_limit_s=0.1)
+    store.open(journal)
+    store.write([block(0, numbered(0, 10))], never)
+    with psycopg.connect(server.dsn) as other:
+        other.execute(f"LOCK TABLE {schema}.records IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(StoreError, match="55P03"):
+            store.write([block(10, numbered(10, 10))], never)
+        store.close()
+    assert store.open(journal) == 10
+    store.write([block(10, numbered(10, 10))], never)
+    assert stored_numbers(server, schema) == [*range(20)]
+
+
+def test_a_server_that_does_not_answer_is_given_up(own_server, make_store, schema, journal):
+    """A frozen server cannot even say that time is up."""
+    store = make_store(own_server, schema, statement_limit_s=0.4)
+    store.open(journal)
+    (backend,) = ask(
+        own_server, "SELECT pid FROM pg_stat_activity WHERE application_name = 'prefork-logd' AND state = 'idle'"
+    )[0]
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        with pytest.raises(StoreError, match="no answer"):
+            store.write([block(0, numbered(0, 1000))], never)
+        store.close()
+    finally:
+        os.kill(backend, signal.SIGCONT)
+    assert retry(lambda: store.open(journal)) >= 0
+    number = store.open(journal)
+    store.write([block(number, numbered(number, 10))], never)
+    assert stored_numbers(own_server, schema) == [*range(number + 10)]
+
+
+class CommitCutter:
+    """A proxy to the server that passes all but the answer to COMMIT on: there the connection is cut."""
+
+    def __init__(self, target: str, directory: Path) -> None:
+        self._target = target
+        self.dsn = f"host={directory} port=5432 user=postgres dbname=postgres"
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(directory / ".s.PGSQL.5432"))
+        self._listener.listen()
+        self.cuts = 0
+        self.wanted_cuts = 0
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            with client, socket.socket(socket.AF_UNIX) as server:
+                server.connect(self._target)
+                self._pass(client, server)
+
+    def _pass(self, client: socket.socket, server: socket.socket) -> None:
+        committing = False
+        while True:
+            for ready in select.select([client, server], [], [])[0]:
+                data = ready.recv(65_536)
+                if not data:
+                    return
+                if ready is client:
+                    committing = b"COMMIT\0" in data and self.cuts < self.wanted_cuts
+                    server.sendall(data)
+                elif committing:
+                    self.cuts += 1
+                    return
+                else:
+                    client.sendall(data)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(10)
+
+
+def test_a_commit_whose_answer_is_lost_counts_once(server, make_store, schema, journal):
+    """The position tells, when it is asked for again, that the rows are there."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        cutter = CommitCutter(server.socket, Path(directory))
+        store = make_store(server, schema, dsn=cutter.dsn)
+        try:
+            assert store.open(journal) == 0
+            store.write([block(0, numbered(0, 100))], never)  # makes the partition, with a commit of its own
+            for number in (100, 200, 300):
+                cutter.wanted_cuts += 1
+                with pytest.raises(StoreError):
+                    store.write([block(number, numbered(number, 100))], never)
+                store.close()
+                retry(lambda number=number: open_at(store, journal, number + 100))
+                store.write([block(number, numbered(number, 100))], never)
+            assert cutter.cuts == 3
+        finally:
+            store.close()
+            cutter.close()
+    assert stored_numbers(server, schema) == [*range(400)]
+
+
+def open_at(store, journal, number):
+    if store.open(journal) != number:  # the commit is still on its way
+        raise StoreError("not yet")
+
+
+def test_a_poison_row_among_500_costs_itself_alone(server, make_store, schema, journal):
+    """What is no record, and what the server refuses: each alone, with its reason, before the commit."""
+    store = make_store(server, schema)
+    store.open(journal)
+    ask(server, f"ALTER TABLE {schema}.records ADD CHECK (message <> 'poison')")
+    lines = numbered(0, 500)
+    lines[137] = line(msg="poison")
+    lines[138] = b'{"created":"yesterday"}\n'
+    lines[499] = b"\xff\x00 no JSON\n"
+    refused = []
+    store.write([block(0, lines[:300]), block(300, lines[300:])], lambda *what: refused.append(what))
+    assert [(number, text) for number, text, _ in refused] == [
+        (137, lines[137].rstrip(b"\n")),
+        (138, lines[138].rstrip(b"\n")),
+        (499, lines[499].rstrip(b"\n")),
+    ]
+    assert "23514" in refused[0][2]
+    assert "created" in refused[1][2]
+    assert "JSON" in refused[2][2]
+    assert stored_numbers(server, schema) == [n for n in range(500) if n not in (137, 138, 499)]
+    assert store.open(journal) == 500
+    store.write([block(500, numbered(500, 5))], never)
+    assert len(stored_numbers(server, schema)) == 502
+
+
+# Partitions
+
+
+def partitions(server, schema) -> list[Partition]:
+    found = ask(server, f"SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
+        f" WHERE nspname = '{schema}' AND relkind = 'r'")  # fmt: skip
+    return sorted(partition for (name,) in found if (partition := parse(name)))
+
+
+def today() -> int:
+    return int(time.time() // 86_400)
+
+
+def test_no_clock_makes_many_partitions(server, make_store, schema, journal):
+    """Days long past share one, and days to come another."""
+    store = make_store(server, schema, retain_s=5 * 86_400)
+    store.open(journal)
+    received = [0.0, 1.0, 86_400.0 * 9000, 1e300, 86_400.0 * 100_000, time.time(), time.time() - 86_400 * 400]
+    lines = [line().replace(f'"received":{NOW!r}'.encode(), f'"received":{when!r}'.encode()) for when in received] * 3
+    store.write([block(0, lines)], never)
+    assert {partition.day for partition in partitions(server, schema)} <= {today() - 5, today(), today() + 1}
+    assert len(stored_numbers(server, schema)) == len(lines)
+
+
+def test_old_partitions_are_dropped_and_nothing_else(server, make_store, schema, journal):
+    """Retention is a drop; a reader in the middle of another day is not in the way."""
+    store = make_store(server, schema)
+    store.open(journal)
+    now = time.time()
+    store.write([block(0, [line(now - 86_400 * day) for day in range(6)])], never)
+    assert len(partitions(server, schema)) == 6
+    store = make_store(server, schema, retain_s=2.5 * 86_400)
+    store.open(journal)
+    assert store.maintain() > 0
+    assert {partition.day for partition in partitions(server, schema)} == {today() - age for age in range(4)}
+    assert ask(server, f"SELECT count(*) FROM {schema}.records") == [(4,)]
+
+
+def test_a_drop_that_a_crash_cut_short_is_finished(server, make_store, schema, journal):
+    """A table that is detached and still there, and one that is detached by half."""
+    store = make_store(server, schema)
+    store.open(journal)
+    now = time.time()
+    store.write([block(0, [line(now - 86_400 * day) for day in (0, 8, 9)])], never)
+    ninth, eighth, _ = (partition.table for partition in partitions(server, schema))
+    ask(server, f"ALTER TABLE {schema}.records DETACH PARTITION {schema}.{ninth}")
+    with psycopg.connect(server.dsn) as reader:
+        reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        reader.execute(f"SELECT count(*) FROM {schema}.records")
+        with psycopg.connect(server.dsn, autocommit=True) as impatient:
+            impatient.execute("SET lock_timeout = '50ms'")
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                impatient.execute(f"ALTER TABLE {schema}.records DETACH PARTITION {schema}.{eighth} CONCURRENTLY")
+    assert len(partitions(server, schema)) == 3
+    store = make_store(server, schema, retain_s=86_400)
+    store.open(journal)
+    store.maintain()
+    assert [partition.day for partition in partitions(server, schema)] == [today()]
+
+
+def test_a_large_partition_is_followed_by_the_next_and_indexed(server, make_store, schema, journal):
+    """Full text of a closed slice is indexed by the server, while rows go on coming."""
+    store = make_store(server, schema, slice_bytes=20_000)
+    store.open(journal)
+    now = time.time()
+    for first in range(0, 600, 200):
+        store.write([block(first, numbered(first, 200, now))], never)
+    assert len(partitions(server, schema)) >= 3
+    query = (
+        "SELECT count(*) FROM pg_indexes JOIN pg_class i ON i.relname = indexname JOIN pg_index ON indexrelid = i.oid"
+        f" WHERE schemaname = '{schema}' AND indexname LIKE '%_words' AND indisvalid"
+    )
+    wait_for(
+        lambda: [store.maintain(), ask(server, query)[0][0] == len(partitions(server, schema)) - 1][1],
+        "the closed slices are indexed",
+    )
+    assert stored_numbers(server, schema) == [*range(600)]
+
+
+def test_a_partition_that_somebody_dropped_is_made_again(server, make_store, schema, journal):
+    """Rows that were dropped by hand are gone; the store goes on."""
+    store = make_store(server, schema)
+    store.open(journal)
+    store.write([block(0, numbered(0, 10))], never)
+    (partition,) = partitions(server, schema)
+    ask(server, f"DROP TABLE {schema}.{partition.table}")
+    with pytest.raises(StoreError, match="42P01"):
+        store.write([block(10, numbered(10, 10))], never)
+    assert store.open(journal) == 10
+    store.write([block(10, numbered(10, 10))], never)
+    assert stored_numbers(server, schema) == [*range(10, 20)]
+
+
+# Versions and rights
+
+
+def test_an_older_schema_is_migrated_and_a_newer_one_refused(server, make_store, schema, journal, monkeypatch):
+    """Each step once, in one transaction; nobody touches what a later version has made."""
+    make_store(server, schema).open(journal)
+    steps = {1: ["ALTER TABLE {schema}.positions ADD note text"], 2: ["UPDATE {schema}.positions SET note = 'here'"]}
+    monkeypatch.setattr(schemas, "MIGRATIONS", steps)
+    monkeypatch.setattr(schemas, "VERSION", 3)
+    stores = [make_store(server, schema) for _ in range(3)]
+    in_threads(lambda store: store.open(journal), stores)
+    assert ask(server, f"SELECT note, version FROM {schema}.positions, {schema}.version") == [("here", 3)]
+    monkeypatch.undo()
+    with pytest.raises(StoreError, match="upgrade the collector"):
+        make_store(server, schema).open(journal)
+
+
+def test_a_role_that_owns_nothing_but_the_schema_will_do(server, make_store, schema, journal):
+    """What docs/stores.md says to grant is enough."""
+    ask(server, f"CREATE ROLE role_{schema} LOGIN")
+    ask(server, f"CREATE SCHEMA {schema} AUTHORIZATION role_{schema}")
+    store = make_store(server, schema, dsn=server.dsn.replace("user=postgres", f"user=role_{schema}"))
+    store.open(journal)
+    store.write([block(0, numbered(0, 3))], never)
+    store.maintain()
+    assert stored_numbers(server, schema) == [0, 1, 2]
+
+
+def test_a_wrong_dsn_is_a_store_error(make_store):
+    """Whatever is wrong with it."""
+    for dsn in ("nonsense", "host=/nowhere", "host=127.0.0.1 port=1 connect_timeout=2", "sslmode=perhaps"):
+        with pytest.raises(StoreError, match="PostgreSQL"):
+            make_store(None, "x", dsn=dsn).open("0" * 32)
