@@ -84,7 +84,7 @@ def test_what_postgresql_cannot_hold_is_told(values):
         assert not set(rows.postgresql_text(text)) & {"\0", *map(chr, range(0xD800, 0xE000))}
     held = json.loads(rows.postgresql_json(extra))
     json.dumps(held, ensure_ascii=False).encode()
-    if not rows.foreign_to_postgresql(line):
+    if not rows.has_foreign_escape(line) and not rows.has_inexact_number(extra):
         assert [rows.postgresql_text(text) for text in texts] == texts
         assert held == json.loads(extra)
 

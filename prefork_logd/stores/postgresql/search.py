@@ -1,0 +1,158 @@
+"""A PostgreSQL store opened for reading.
+
+Owns the statements of a query and the way from a row back to its line. Needs no running collector. Rows come through a
+cursor of the server's, a few at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import psycopg
+from psycopg import sql
+
+from prefork_logd.errors import StoreError
+from prefork_logd.stores import rows
+from prefork_logd.stores.postgresql.conditions import compile_filters
+from prefork_logd.stores.postgresql.link import connect, store_error
+from prefork_logd.stores.searching import Bar
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from prefork_logd.query.filters import Filters
+    from prefork_logd.stores.postgresql.conditions import Where
+
+STATEMENT_LIMIT_S = 3600.0
+"""A question about a year of records may take long; whoever asks can interrupt it."""
+FIELDS = tuple(name for name in rows.COLUMNS if name != "extra")
+SELECTED = sql.SQL(", ").join(
+    [sql.SQL("raw"), sql.SQL("extra::text"), *(sql.Identifier(name.lower()) for name in FIELDS)]
+)
+_BETWEEN_TOKENS = re.compile(r'("(?:[^"\\]|\\.)*")|(?<=[,:]) ')
+_FETCH_ROWS = 1_000
+
+
+class PostgresqlSearch:
+    """A Search (stores/searching.py) of one schema."""
+
+    def __init__(self, dsn: str = "", schema: str = "prefork_logd") -> None:
+        """Connect. Raises StoreError when the server cannot be reached, or when there is nothing of ours."""
+        self._connection = connect(dsn, statement_limit_s=STATEMENT_LIMIT_S)
+        self._table = sql.Identifier(schema, "records")
+        try:
+            with _readable():
+                self._connection.execute("SELECT set_config('jit', 'off', false)")  # takes longer than most queries do
+                found = self._connection.execute("SELECT to_regclass(%s)", (self._table.as_string(),)).fetchone()
+        except StoreError:
+            self.close()
+            raise
+        if found is None or found[0] is None:
+            self.close()
+            raise StoreError(f"PostgreSQL: there is nothing stored yet: no table {schema}.records")
+
+    def lines(self, filters: Filters) -> Generator[bytes, None, None]:
+        """Yield the line of each record that matches, in the order and number that are asked for."""
+        where = compile_filters(filters)
+        with contextlib.closing(self._lines(filters, where, where.text)) as found:
+            yield from itertools.islice(found, filters.limit)
+
+    def _lines(self, filters: Filters, where: Where, condition: sql.Composable) -> Generator[bytes, None, None]:
+        direction = sql.SQL("DESC" if filters.order == "newest" else "ASC")
+        statement = sql.SQL("SELECT {} FROM {} WHERE {} ORDER BY time {d}, created {d}, number {d}").format(
+            SELECTED, self._table, condition, d=direction
+        )
+        if filters.limit is not None and where.is_exact and not filters.loggers:
+            statement += sql.SQL(" LIMIT {}").format(filters.limit)  # so that the server plans for a few
+        with contextlib.closing(self._stream(statement, where)) as found:
+            for row in found:
+                line = line_of(*row)
+                if (where.is_exact and row[0] is None) or filters.matches(json.loads(line)):
+                    yield line
+
+    def _stream(self, statement: sql.Composed, where: Where) -> Generator[tuple[Any, ...], None, None]:
+        with _readable(), self._connection.transaction(), self._connection.cursor(name="records") as cursor:
+            cursor.itersize = _FETCH_ROWS
+            cursor.execute(statement, where.parameters)
+            yield from cursor
+
+    def count(self, filters: Filters) -> int:
+        """Return how many records match."""
+        where = compile_filters(filters)
+        statement = sql.SQL("SELECT count(*) FROM {} WHERE {}")
+        if not where.is_exact:
+            return sum(1 for _ in self._lines(filters, where, where.text))
+        if not filters.loggers:  # a row with `raw` has its time and level in its columns
+            return self._number(statement.format(self._table, where.text), where)
+        near = sql.SQL("{} AND raw IS NOT NULL").format(where.text)
+        exact = sql.SQL("{} AND raw IS NULL").format(where.text)
+        return self._number(statement.format(self._table, exact), where) + sum(
+            1 for _ in self._lines(filters, where, near)
+        )
+
+    def _number(self, statement: sql.Composed, where: Where) -> int:
+        with _readable():
+            row = self._connection.execute(statement, where.parameters).fetchone()
+        return int(row[0]) if row else 0
+
+    def span(self) -> tuple[float, float] | None:
+        """Return the least and the greatest `created`, to the microsecond; None without a record."""
+        with _readable():
+            row = self._connection.execute(
+                sql.SQL("SELECT extract(epoch FROM min(time)), extract(epoch FROM max(time)) FROM {}").format(
+                    self._table
+                )
+            ).fetchone()
+        return None if row is None or row[0] is None else (float(row[0]), float(row[1]))
+
+    def histogram(self, filters: Filters, start: float, slot_s: float, slots: int) -> list[Bar]:
+        """Return how many matching records fall into each slot of time."""
+        counts: Counter[tuple[int, int]] = Counter()
+        for slot, levelno, count in self._slots(filters, start, slot_s):
+            if 0 <= slot < slots:
+                counts[slot, levelno] += count
+        return [Bar(*key, count) for key, count in sorted(counts.items())]
+
+    def _slots(self, filters: Filters, start: float, slot_s: float) -> Iterator[tuple[int, int, int]]:
+        where = compile_filters(filters)
+        if not where.is_exact or filters.loggers:
+            for line in self._lines(filters, where, where.text):
+                row = rows.decode(line)
+                yield int((row.created - start) // slot_s), row.levelno or 0, 1
+            return
+        statement = sql.SQL(
+            "SELECT floor((created - %(start)s) / %(slot_s)s)::bigint AS slot, coalesce(levelno, 0), count(*)"
+            " FROM {} WHERE {} GROUP BY 1, 2"
+        ).format(self._table, where.text)
+        parameters = where.parameters | {"start": start, "slot_s": slot_s}
+        yield from self._stream(statement, where._replace(parameters=parameters))
+
+    def close(self) -> None:
+        """Let go of the connection; never raises."""
+        self._connection.close()
+
+
+def line_of(raw: bytes | None, extra: str | None, *values: Any) -> bytes:
+    """Return the line of a row: `raw`, `extra` as text, and the values of FIELDS."""
+    if raw is not None:
+        return bytes(raw) + b"\n"
+    row = rows.Row(**dict(zip(FIELDS, values, strict=True)))
+    if extra is not None:
+        # jsonb is written with a space behind each comma and colon.
+        row.extra = msgspec.Raw(_BETWEEN_TOKENS.sub(lambda match: match[1] or "", extra).encode())
+    return rows.render(row)
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    """Make StoreError of whatever the driver raises."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise store_error(error) from error
