@@ -14,8 +14,8 @@ from prefork_logd.errors import StoreError
 from prefork_logd.store_settings import (
     CustomStoreSettings,
     NatsStoreSettings,
-    SqliteStoreSettings,
     PostgresqlStoreSettings,
+    SqliteStoreSettings,
 )
 
 if TYPE_CHECKING:
@@ -51,6 +51,10 @@ def open_search(settings: AnyStoreSettings) -> Search:
         from prefork_logd.stores.sqlite.search import SqliteSearch  # noqa: PLC0415
 
         return SqliteSearch(Path(settings.path))
+    if isinstance(settings, PostgresqlStoreSettings):
+        from prefork_logd.stores.postgresql.search import PostgresqlSearch  # noqa: PLC0415
+
+        return PostgresqlSearch(settings.dsn, settings.schema)
     raise StoreError(f"store {settings.name}: a store of type {settings.type!r} cannot be searched")
 
 
