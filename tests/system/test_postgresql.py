@@ -530,12 +530,15 @@ def test_old_partitions_are_dropped_and_nothing_else(server, make_store, schema,
 
 
 def test_a_drop_that_a_crash_cut_short_is_finished(server, make_store, schema, journal):
-    """A table that is detached and still there, and one that is detached by half."""
+    """A table that is detached and still there, and one that is detached by half; not one that somebody keeps."""
     store = make_store(server, schema)
     store.open(journal)
     now = time.time()
-    store.write([block(0, [line(now - 86_400 * day) for day in (0, 8, 9)])], never)
-    ninth, eighth, _ = (partition.table for partition in partitions(server, schema))
+    store.write([block(0, [line(now - 86_400 * day) for day in (0, 8, 9, 10)])], never)
+    kept, ninth, eighth, _ = (partition.table for partition in partitions(server, schema))
+    for doomed in (ninth, eighth):
+        ask(server, f"COMMENT ON TABLE {schema}.{doomed} IS 'prefork-logd drops this table'")
+    ask(server, f"ALTER TABLE {schema}.records DETACH PARTITION {schema}.{kept}")
     ask(server, f"ALTER TABLE {schema}.records DETACH PARTITION {schema}.{ninth}")
     with psycopg.connect(server.dsn, autocommit=True) as reader:
         reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
@@ -544,11 +547,25 @@ def test_a_drop_that_a_crash_cut_short_is_finished(server, make_store, schema, j
             impatient.execute("SET lock_timeout = '50ms'")
             with pytest.raises(psycopg.errors.LockNotAvailable):
                 impatient.execute(f"ALTER TABLE {schema}.records DETACH PARTITION {schema}.{eighth} CONCURRENTLY")
-    assert len(partitions(server, schema)) == 3
+    assert len(partitions(server, schema)) == 4
     store = make_store(server, schema, retain_s=86_400)
     store.open(journal)
     store.maintain()
-    assert [partition.day for partition in partitions(server, schema)] == [today()]
+    assert [partition.day for partition in partitions(server, schema)] == [today() - 10, today()]
+
+
+def test_a_partition_that_somebody_detached_is_left_alone(server, make_store, schema, journal):
+    """Its rows are theirs now, and the day goes on in another slice."""
+    store = make_store(server, schema)
+    store.open(journal)
+    now = time.time()
+    store.write([block(0, numbered(0, 10, now))], never)
+    ask(server, f"ALTER TABLE {schema}.records DETACH PARTITION {schema}.{partitions(server, schema)[0].table}")
+    store.open(journal)
+    store.write([block(10, numbered(10, 10, now))], never)
+    store.maintain()
+    assert len(partitions(server, schema)) == 2
+    assert stored_numbers(server, schema) == [*range(10, 20)]
 
 
 def test_a_large_partition_is_followed_by_the_next_and_indexed(server, make_store, schema, journal):

@@ -29,6 +29,8 @@ SLICE_BYTES = 512 << 20
 ALWAYS_KEPT_DAYS = 400
 """Where nothing is dropped, records that arrived longer ago than this share a partition."""
 _NAME = re.compile(r"records_(\d{8})_(\d{1,9})")
+_DOOMED = "prefork-logd drops this table"
+"""The comment on a partition that is about to be detached and dropped; one that somebody else detached has none."""
 _EPOCH = dt.date(1970, 1, 1)
 
 
@@ -137,13 +139,14 @@ class Partitions:
         A table that is made for itself and then attached stops nobody who reads or writes; CREATE TABLE ... PARTITION
         OF would wait for all of them.
         """
-        table, parent = self._name(partition.table), self._name("records")
+        parent = self._name("records")
         with self._connection.transaction():
             schemas.lock(self._connection, self._schema)
             newest = max((other for other in self.all() if other.day == partition.day), default=None)
             if newest is None or newest < partition:
-                # One of this name that is not attached is what a crash left of dropping it.
-                self._connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table))
+                while self._exists(partition):  # detached by somebody, who may want to keep it
+                    partition = partition._replace(slice=partition.slice + 1)
+                table = self._name(partition.table)
                 self._connection.execute(sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL)").format(table, parent))
                 self._connection.execute(
                     sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({}, {}) TO ({}, {})").format(
@@ -159,6 +162,9 @@ class Partitions:
         self._current[partition.day] = newest
         return newest
 
+    def _exists(self, partition: Partition) -> bool:
+        return bool(_first_int(self._connection, "SELECT to_regclass(%s)::oid::bigint", self._text(partition)))
+
     def drop_old(self) -> int:
         """Drop the partitions of days that are not kept any longer; return how many are gone."""
         if self._retain_days is None:
@@ -170,6 +176,7 @@ class Partitions:
             table, parent = self._name(partition.table), self._name("records")
             try:
                 # Detaching like this stops no reader of the other partitions; the drop then concerns this table alone.
+                self._connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(table, sql.Literal(_DOOMED)))
                 self._connection.execute(
                     sql.SQL("ALTER TABLE {} DETACH PARTITION {} CONCURRENTLY").format(parent, table)
                 )
@@ -185,8 +192,9 @@ class Partitions:
         rows = self._connection.execute(
             "SELECT c.relname, coalesce(i.inhdetachpending, false) FROM pg_class c"
             " JOIN pg_namespace n ON n.oid = relnamespace LEFT JOIN pg_inherits i ON inhrelid = c.oid"
-            " WHERE nspname = %s AND relkind = 'r' AND (i.inhrelid IS NULL OR i.inhdetachpending)",
-            (self._schema,),
+            " WHERE nspname = %s AND relkind = 'r' AND (i.inhrelid IS NULL OR i.inhdetachpending)"
+            " AND obj_description(c.oid, 'pg_class') = %s",
+            (self._schema, _DOOMED),
         ).fetchall()
         for table, pending in rows:
             partition = parse(table)
