@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 NATIVE := $(VENV)/.native
 
-.PHONY: run test check bench torture torture-short clean
+.PHONY: run test check bench torture torture-short fuzz clean
 
 run: $(NATIVE)  ## collect on 127.0.0.1:9020 into .run/records.jsonl, until Ctrl-C
 	$(BIN)/prefork-logd run --state-dir .run
@@ -28,6 +28,9 @@ torture: $(NATIVE)  ## kill, stop and rename things for ten minutes, and count e
 
 torture-short: $(READY)  ## ten thousand short iterations of it, for about an hour; see torture.summary.json
 	$(BIN)/python -m tests.system.torture --short --iterations 10000 --jobs 4 --log torture.log
+
+fuzz: $(READY)  ## look for inputs that harm the compiled core, for a minute, under sanitizers; needs clang
+	$(BIN)/python -m fuzz --seconds 60
 
 clean:  ## what the verbs above have made
 	rm -rf $(VENV) .run build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

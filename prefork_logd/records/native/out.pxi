@@ -31,8 +31,9 @@ cdef inline bint reserve(Out* out, size_t more) noexcept nogil:
 cdef inline bint put(Out* out, const uint8_t* data, size_t size) noexcept nogil:
     if not reserve(out, size):
         return False
-    memcpy(out.data + out.size, data, size)
-    out.size += size
+    if size:  # of nothing, both may be null, which memcpy may not be given
+        memcpy(out.data + out.size, data, size)
+        out.size += size
     return True
 
 
