@@ -42,7 +42,10 @@ def main():
     handlers = load(sys.argv[1])
     address, name, pause_s = sys.argv[2], sys.argv[3], float(sys.argv[4])
     host, _, port = address.rpartition(":")
-    handler = handlers.SocketHandler(host, int(port), limit_bytes=64 << 20, overflow="block", block_timeout=60)
+    # Without the fallback: a collector that is killed or stopped before its first WELCOME is no plain receiver.
+    handler = handlers.SocketHandler(
+        host, int(port), limit_bytes=64 << 20, overflow="block", block_timeout=60, fallback=False
+    )
     logger = logging.getLogger(name)
     logger.setLevel(logging.DEBUG)
     logger.addHandler(handler)
