@@ -70,8 +70,12 @@ def decode_header(data: bytes) -> Header:
     """Return what `encode_header` was given. Raises ValueError with what is wrong."""
     if len(data) < HEADER_BYTES:
         raise ValueError("it ends within its header")
-    magic, version, journal, first, ordinal, offset, check, _ = _HEADER.unpack_from(data)
-    if magic != MAGIC or zlib.crc32(_HEADER.pack(magic, version, journal, first, ordinal, offset, 0, 0)) != check:
+    magic, version, journal, first, ordinal, offset, check, zero = _HEADER.unpack_from(data)
+    if (
+        magic != MAGIC
+        or zero
+        or zlib.crc32(_HEADER.pack(magic, version, journal, first, ordinal, offset, 0, 0)) != check
+    ):
         raise ValueError("its header is damaged")
     if version != VERSION:
         raise ValueError(f"its version {version} is not known here")
