@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 NATIVE := $(VENV)/.native
 
-.PHONY: run test check bench torture torture-short fuzz clean
+.PHONY: cluster run test check bench torture torture-short fuzz clean
 
 run: $(NATIVE)  ## collect on 127.0.0.1:9020 into .run/records.jsonl, until Ctrl-C
 	$(BIN)/prefork-logd run --state-dir .run
@@ -31,6 +31,9 @@ torture-short: $(READY)  ## ten thousand short iterations of it, for about an ho
 
 fuzz: $(READY)  ## look for inputs that harm the compiled core, for a minute, under sanitizers; needs clang
 	$(BIN)/python -m fuzz --seconds 60
+
+cluster: $(READY)  ## NATS servers, edges and central collectors killed, cut and set back for a while; every record counted
+	$(BIN)/python -m tests.system.cluster --rounds 3
 
 clean:  ## what the verbs above have made
 	rm -rf $(VENV) .run build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -29,6 +29,7 @@ from prefork_logd.processes.dead_letters import DeadLetters
 from prefork_logd.processes.picking import Picker
 from prefork_logd.scoreboard import SHIPPER_SLOT, Field, JournalField, Scoreboard, StoreField
 from prefork_logd.settings import JOURNAL_DIRECTORY, dead_letters_path
+from prefork_logd.stores.base import Lagging
 from prefork_logd.stores.making import make_store
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ NICENESS = 5
 """Ingest comes first: what is late here waits on disk, what is late there waits in clients."""
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 10.0
 LONGEST_UNMAINTAINED_S = 3600.0
+LONGEST_LAG_S = 1.0
+"""The same for a store that frees the journal only when it is maintained."""
 DRAIN_S = 2.0
 """How long a stop lets a shipper go on with what the journal holds."""
 OTHER_SHIPPER_S = 0.05
@@ -169,9 +172,10 @@ class Shipper:
                 self._later(self._settings.batch_time_s - waited_s)
                 return
             self._write()
-        elif self._counters[StoreField.POSITION] != self._reader.next:
+        elif self._counters[StoreField.ORDINAL] != self._reader.total[0] or self._lags():
             self._passed()
-        if now_s >= self._maintain_at_s + LONGEST_UNMAINTAINED_S:
+        longest_s = LONGEST_LAG_S if isinstance(self._store, Lagging) else LONGEST_UNMAINTAINED_S
+        if now_s >= self._maintain_at_s + longest_s:
             self._maintain()
         if is_full:
             self._go_on()
@@ -267,12 +271,23 @@ class Shipper:
         """Say how far the store is."""
         counters = self._counters
         counters[StoreField.ORDINAL], counters[StoreField.OFFSET] = self._reader.total
-        counters[StoreField.POSITION] = self._reader.next
+        counters[StoreField.POSITION] = self._needed()
         counters[StoreField.READY] = 1
+
+    def _needed(self) -> int:
+        """Return the number of the first record that the store may still want."""
+        if isinstance(self._store, Lagging):
+            return min(self._reader.next, self._store.durable())
+        return self._reader.next
+
+    def _lags(self) -> bool:
+        return self._counters[StoreField.POSITION] != self._needed()
 
     def _maintain(self) -> None:
         assert self._store is not None  # noqa: S101 - for the type checker
         self._maintain_at_s = time.monotonic() + max(0.01, self._store.maintain())
+        if self._lags():
+            self._passed()
 
     def _fail(self, error: StoreError) -> None:
         """Let the store be for a while."""

@@ -111,7 +111,7 @@ class NatsStore:
             due_s = time.monotonic() + self._settings.sync_wait_s / 2
         else:
             # The connection is alive only while its loop runs.
-            self._connection.run(asyncio.sleep(0))
+            self._connection.run(asyncio.sleep(0.002))
         return min(10.0, max(0.5, due_s - time.monotonic()))
 
     def durable(self) -> int:
