@@ -306,6 +306,70 @@ def query(flags: Flags, form: str, count: bool, histogram: bool, name: str | Non
 query = verb(query)
 
 
+@filter_flags
+@click.option("-n", "count", type=click.IntRange(min=0), default=10, show_default=True, help="How many at first.")
+@click.option("-f", "--follow", "is_followed", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def tail(flags: Flags, count: int, is_followed: bool, form: str, **conditions: Any) -> int:
+    """Show the records that came last, and follow those that come."""
+    import shutil
+
+    from prefork_logd import answers, tailing
+    from prefork_logd.querying import make_filters
+
+    try:
+        matches = tailing.matcher(make_filters(**conditions))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size((160, 24)).columns
+
+    def show(lines: list[bytes]) -> None:
+        for line in answers.lines_as(form, iter(lines), width, terminal and "NO_COLOR" not in os.environ):
+            sys.stdout.buffer.write(line)
+        sys.stdout.flush()
+
+    source = tailing.open_tail(_lenient(flags), _complain)
+    show(source.last(count, matches))
+    if is_followed:
+        for lines in tailing.follow(source, matches):
+            show(lines)
+    return ExitStatus.OK
+
+
+tail = verb(tail)
+
+
+@click.argument("name", required=False, metavar="[STORE]")
+def replay(flags: Flags, name: str | None) -> int:
+    """Send the records again that a store has refused; without STORE, those of every store."""
+    import contextlib
+    import functools
+
+    from prefork_logd.display import progress
+    from prefork_logd.querying import choose_store
+    from prefork_logd.replaying import Replay
+    from prefork_logd.stores.making import make_store
+
+    settings = _lenient(flags)
+    stores = settings.store if name is None else (choose_store(settings, name),)
+    refused = 0
+    for store in stores:
+        try:
+            letters = Replay(Path(settings.server.state_dir), store.name)
+            with contextlib.closing(make_store(store)) as opened, progress() as bar:
+                task = bar.add_task(store.name, total=letters.total)
+                taken, again = letters.run(opened, functools.partial(bar.advance, task))
+        except OSError as error:
+            raise ProcessError(f"{error.filename}: {error.strerror}") from error
+        click.echo(f"{store.name}: {taken} records taken, {again} refused again")
+        refused += again
+    return ExitStatus.FAILURE if refused else ExitStatus.OK
+
+
+replay = verb(replay)
+
+
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--store", "name", metavar="NAME", help="Which store; else the first one configured.")
 def import_(flags: Flags, files: tuple[str, ...], name: str | None) -> int:

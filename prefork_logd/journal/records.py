@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from prefork_logd.journal.commit import Committed
 
 IDENTITY_FILE = "identity"
+POSITION_FILE = "position"
+"""Holds the number of the next record, as 8 bytes, for those that read the log without being a child."""
 LEAP = 1 << 32
 """Numbers passed over when the last ones given may not be known any more: after a power loss a store may have records
 whose commit, not synced, the journal has forgotten. Their numbers must not be given again."""
@@ -103,9 +105,9 @@ class RecordLog:
         return bool(self._finished) or self.length > HEADER_BYTES
 
     @property
-    def has_finished(self) -> bool:
-        """Whether there is a segment that could be removed."""
-        return bool(self._finished)
+    def finished(self) -> int:
+        """How many segments could be removed."""
+        return len(self._finished)
 
     @property
     def total(self) -> tuple[int, int]:
@@ -322,10 +324,10 @@ class RecordLog:
         """Take note that all that was appended is committed."""
         self._kept = (self.length, self.next)
 
-    def remove_below(self, number: int) -> int:
-        """Remove the finished segments that have no record from `number` on; return how many."""
+    def remove_below(self, number: int, keep: int = 0) -> int:
+        """Remove the finished segments that have no record from `number` on, but for the last few; return how many."""
         removed = 0
-        while self._finished:
+        while len(self._finished) > keep:
             following = self._finished[1].first if len(self._finished) > 1 else self._header.first
             if following > number:
                 break

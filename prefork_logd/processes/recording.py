@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefork_logd.errors import OutputError
-from prefork_logd.journal.records import IDENTITY_FILE, Gathered, RecordLog
+from prefork_logd.journal.records import IDENTITY_FILE, POSITION_FILE, Gathered, RecordLog
 from prefork_logd.log import LOGGER
 from prefork_logd.scoreboard import JournalField, Scoreboard, StoreField
 from prefork_logd.settings import JOURNAL_DIRECTORY
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 WARN_FROM, WARN_AGAIN_BELOW = 0.8, 0.7
 """Parts of limits.journal_bytes."""
 REMOVE_EVERY_S = 0.5
+KEPT_SEGMENTS = 1
+"""Finished segments kept though every store has passed them, while there is room: `tail` shows what is in them."""
 
 
 class Recording:
@@ -50,6 +52,8 @@ class Recording:
         self._told_errno: int | None = None
         self._full = False
         self._removed_s = 0.0
+        self._position_fd = -1
+        self._told_number = -1
 
     def configure(self, configuration: Configuration, committed: Committed) -> list[str]:
         """Take up the stores of a configuration; return what is wrong.
@@ -70,6 +74,8 @@ class Recording:
         except OutputError as error:
             return [f"journal: {error}"]
         if self._log is not None:
+            if self._position_fd < 0:
+                self._position_fd = _open_position(directory / POSITION_FILE)
             self._log.segment_bytes = settings.limits.journal_segment_bytes
             self._counters[JournalField.ID_HIGH] = int.from_bytes(self._log.journal[:8])
             self._counters[JournalField.ID_LOW] = int.from_bytes(self._log.journal[8:])
@@ -95,7 +101,7 @@ class Recording:
     @property
     def has_finished(self) -> bool:
         """Whether segments may be waiting to be removed."""
-        return self._log is not None and self._log.has_finished and bool(self._places)
+        return self._log is not None and self._log.finished > KEPT_SEGMENTS and bool(self._places)
 
     # A turn
 
@@ -168,6 +174,10 @@ class Recording:
         counters[JournalField.ORDINAL], counters[JournalField.OFFSET] = log.total
         counters[JournalField.BYTES] = log.nbytes
         counters[JournalField.NUMBER] = log.next
+        if log.next != self._told_number and self._position_fd >= 0:
+            self._told_number = log.next
+            with contextlib.suppress(OSError):  # a full disk; what is told next has this, too
+                os.pwrite(self._position_fd, log.next.to_bytes(8, "little"), 0)
         self._board.barrier()
         for place in self._places:
             if self._board.store(place)[StoreField.WAITING]:
@@ -190,10 +200,10 @@ class Recording:
     def _has_room(self, log: RecordLog) -> bool:
         wanted = self._max_bytes - self._gathered_bytes
         if log.nbytes > wanted:
-            self._remove(log)
+            self._remove(log, keep=0)
             if log.nbytes > wanted and not self._appended and self._passed() >= log.next:
                 log.rotate(even_if_small=True)
-                self._remove(log)
+                self._remove(log, keep=0)
         is_full = log.nbytes > wanted and log.has_any
         if is_full != self._full:
             self._full = is_full
@@ -227,8 +237,8 @@ class Recording:
             self._removed_s = now_s
             self._remove(self._log)
 
-    def _remove(self, log: RecordLog) -> None:
-        if self._places and log.remove_below(self._passed()):
+    def _remove(self, log: RecordLog, keep: int = KEPT_SEGMENTS) -> None:
+        if self._places and log.remove_below(self._passed(), keep):
             self._counters[JournalField.BYTES] = log.nbytes
 
     def _position(self, place: int) -> int:
@@ -247,3 +257,12 @@ class Recording:
         """Sync and close the log."""
         if self._log is not None:
             self._log.close()
+
+
+def _open_position(path: Path) -> int:
+    """Return the file that tells others what is committed; -1, and a word in the log, if it cannot be had."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        LOGGER.error("%s: cannot open it: %s; `tail` shows nothing new", path, error.strerror)
+        return -1

@@ -178,7 +178,7 @@ def test_a_full_journal_holds_clients_up_and_lets_them_go_on(
     assert len(collector.lines()) < 8000
     mend()
     assert place.wait_for(8000) == expected(8000)
-    wait_for(lambda: len(segments(collector)) == 1, "segments removed")
+    wait_for(lambda: len(segments(collector)) <= 2, "segments removed")
     assert "journal: has room again" in collector.log
     assert not collector.status()["journal"]["full"]
 

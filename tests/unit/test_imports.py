@@ -32,6 +32,8 @@ LAYERS: dict[str, int] = {
     "stores": 7,
     "processes": 8,
     "serve": 9,
+    "tailing": 9,
+    "replaying": 9,
     "sending": 9,
     "answers": 9,
     "querying": 9,
