@@ -24,8 +24,10 @@ from prefork_logd.stores.postgresql import schema as schemas
 if TYPE_CHECKING:
     from prefork_logd.stores.postgresql.link import Connection
 
-SLICE_BYTES = 512 << 20
-"""A slice is closed beyond this, and beyond an eighth of its day: so a day of terabytes has some sixty of them."""
+SLICE_BYTES = 128 << 20
+"""A slice is closed beyond this, and beyond an eighth of its day: so a day of a terabyte has some seventy of them.
+
+Words are looked for row by row in the open one: it has to stay small enough for that."""
 ALWAYS_KEPT_DAYS = 400
 """Where nothing is dropped, records that arrived longer ago than this share a partition."""
 _NAME = re.compile(r"records_(\d{8})_(\d{1,9})")

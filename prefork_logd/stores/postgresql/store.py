@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 DAY_S = 86_400
 _HANDFUL = 128
 """Rows that are packed together."""
-_LOOK_EVERY_BYTES = 64 << 20
+_LOOK_EVERY_BYTES = 32 << 20
 """How much is written before the size of the partition is looked at."""
 _POSITION = "SELECT next, (now() AT TIME ZONE 'UTC')::date - date '1970-01-01' FROM {}.positions WHERE journal = %s"
 _POSITION_LOCKED: LiteralString = f"{_POSITION} FOR UPDATE"
