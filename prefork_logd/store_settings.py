@@ -107,7 +107,11 @@ class SqliteStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="sqlite"
 
     path: Annotated[
         str,
-        Meta(min_length=1, description="Where the files are; relative to state_dir."),
+        Meta(
+            min_length=1,
+            description="Where the files are, relative to state_dir: records.db stands for records-2026-11-23.db "
+            "and so on, a file for each day.",
+        ),
     ] = "records.db"
     retain: Annotated[
         str,
@@ -115,7 +119,7 @@ class SqliteStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="sqlite"
     ] = "30d"
     full_text: Annotated[
         bool,
-        Meta(description="Keep a full-text index of messages."),
+        Meta(description="Keep a full-text index of messages and tracebacks, for new days."),
     ] = True
 
     def problems(self) -> Iterator[tuple[str, str]]:

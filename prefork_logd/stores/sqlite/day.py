@@ -10,6 +10,7 @@ import contextlib
 import os
 import sqlite3
 from array import array
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from prefork_logd.errors import StoreError
@@ -188,14 +189,14 @@ class Day:
                 origin = known_origins[key] = self._next_origin
                 self._next_origin += 1
                 origins.append((origin, *key))
-            created, _, _, _, _, _, _, _, _, _, _, _, _, _, _, received, message, exc_text, stack_info, extra = values
+            created = values[0]
             add(
                 (
-                    int(created * 1e6) << 10 | number & 1023,
-                    created, received, site, origin, message, exc_text, stack_info, str(extra, "utf-8") or None,
+                    int(created * 1e6) << 10 | number & 1023, created, values[15], site, origin,
+                    values[16], values[17], values[18], str(values[19], "utf-8") or None,
                 )
             )  # fmt: skip
-        rows.sort(key=_id)
+        rows.sort(key=itemgetter(0))
         return rows
 
     def _store(
@@ -272,7 +273,3 @@ class Day:
         """Put the WAL into the file, unless somebody reads it just now, and let go of it; never raises."""
         with contextlib.suppress(sqlite3.Error):
             self._db.close()
-
-
-def _id(row: Values) -> int:
-    return int(row[0])

@@ -165,8 +165,8 @@ class DayReader:
                 row[0]: row
                 for row in self._db.execute(f"SELECT {_FIELDS} FROM rows WHERE id IN ({marks})", some)  # noqa: S608
             }
-            for number in some:
-                yield rows[number]
+            # Someone may have deleted a row by hand; the indexes do not know.
+            yield from (rows[number] for number in some if number in rows)
             size = _FETCH_ROWS
 
     def _scan(self, filters: Filters, low: int, high: int, newest: bool) -> Iterator[Values]:
