@@ -21,6 +21,7 @@ from prefork_logd.errors import ConfigError, ExitStatus, LogdError, ProcessError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from prefork_logd.config import Source
     from prefork_logd.daemon import Readiness
     from prefork_logd.settings import Settings
 
@@ -28,6 +29,8 @@ PROGRAM = "prefork-logd"
 FORMATS = ("text", "json", "csv", "table")
 ANSWER_S = 20.0
 """How long the master may take to answer a question."""
+UPGRADE_S = 60.0
+"""How long an upgrade may take; the master answers earlier than this (processes/takeover.py)."""
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
@@ -109,7 +112,7 @@ def run(flags: Flags) -> int:
     """Collect in the foreground, until SIGTERM or Ctrl-C."""
     from prefork_logd.serve import serve
 
-    return serve(flags.load(), _loader(flags))
+    return serve(flags.load(), _source(flags))
 
 
 @verb
@@ -161,6 +164,36 @@ def reload(flags: Flags) -> int:
     for key in outcome["needs_restart"]:
         click.echo(f"{key} cannot change while the collector runs; `{PROGRAM} restart` applies it")
     return ExitStatus.FAILURE if outcome["problems"] else ExitStatus.OK
+
+
+@verb
+def upgrade(flags: Flags) -> int:
+    """Run the newly installed code; no connection is closed."""
+    from prefork_logd.processes.console import ask
+
+    settings = _lenient(flags)
+    pid = _holder(settings)
+    if pid is None:
+        return _not_running(settings)
+    outcome = ask(Path(settings.server.state_dir), "upgrade", UPGRADE_S)
+    if "error" in outcome:
+        raise ProcessError(outcome["error"])
+    click.echo(f"runs version {outcome['version']}, before {outcome['before']} (pid {pid}); no connection was closed")
+    return ExitStatus.OK
+
+
+@cli.command("take-over", hidden=True)
+@click.option("--state", "fd", type=int, required=True)
+@click.option("--trial", is_flag=True)
+@click.pass_context
+def take_over(context: click.Context, fd: int, trial: bool) -> None:
+    """Go on as the master that has left its state in a descriptor: what SIGUSR2 starts (processes/upgrade.py)."""
+    from prefork_logd import serve
+
+    if trial:
+        click.echo(json.dumps(serve.try_to_take_over(fd)))
+        context.exit(ExitStatus.OK)
+    context.exit(serve.take_over(fd))
 
 
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
@@ -425,13 +458,13 @@ def _address(flags: Flags) -> str:
     return settings.server.bind[0]
 
 
-def _loader(flags: Flags) -> Callable[[], Settings]:
-    """Return the function that reads the configuration again, wherever the working directory will be by then."""
+def _source(flags: Flags) -> Source:
+    """Return where the configuration is to be read again."""
     from prefork_logd import config
 
     found = config.find_file(flags.config)
     path = Path(os.path.abspath(found)) if found else None  # noqa: PTH100 - keeps symlinks, which may be changed
-    return lambda: config.load(path, flags.overrides)
+    return config.Source(path, flags.overrides)
 
 
 def _lenient(flags: Flags) -> Settings:
@@ -463,7 +496,7 @@ def _start(flags: Flags) -> int:
     from prefork_logd.settings import LOG_FILE
 
     settings = flags.load()
-    load = _loader(flags)
+    load = _source(flags)
     if (pid := _holder(settings)) is not None:
         raise ProcessError(f"already running with pid {pid}; `{PROGRAM} restart` or `{PROGRAM} stop` ends it")
     state_dir = Path(settings.server.state_dir)

@@ -163,6 +163,24 @@ def load(path: Path | None, overrides: Mapping[str, object] | None = None) -> Se
     return loads(text, str(path) if path else "", overrides)
 
 
+class Source:
+    """Where the settings come from; calling it reads them again, wherever the working directory is by then."""
+
+    def __init__(self, path: Path | None, overrides: Mapping[str, object], directory: str = "") -> None:
+        """Read `path`, with the values of flags; relative paths in both are seen from `directory`, else from here."""
+        self.path = path
+        self.overrides = dict(overrides)
+        try:
+            self.directory = directory or str(Path.cwd())
+        except OSError:
+            # It was removed meanwhile.
+            self.directory = "/"
+
+    def __call__(self) -> Settings:
+        """Raise ConfigError with every problem."""
+        return load(self.path, self.overrides)
+
+
 def state_dir_of(path: Path | None) -> str | None:
     """Return the state directory that a file names, however wrong the rest of it is; None if it names none."""
     try:

@@ -45,6 +45,8 @@ class PidLock:
 
     def __enter__(self) -> Self:
         """Take the lock. Raises ProcessError naming the pid of the process that holds it, or what else is wrong."""
+        if self.fd >= 0:
+            return self
         try:
             self.fd = self._locked()
             self.was_stale = os.fstat(self.fd).st_size > 0
@@ -54,6 +56,14 @@ class PidLock:
             self.close()
             raise ProcessError(f"{self.path}: cannot be written: {error.strerror}; it has to be, to start") from error
         return self
+
+    @classmethod
+    def adopt(cls, path: Path, fd: int) -> Self:
+        """Return the lock that this very process has taken before it became another program."""
+        lock = cls(path)
+        lock.fd = fd
+        os.set_inheritable(fd, False)
+        return lock
 
     def _locked(self) -> int:
         """Return a descriptor of the file at the path, with the lock on it."""

@@ -9,7 +9,10 @@ from __future__ import annotations
 import enum
 import itertools
 import mmap
+import os
 import threading
+
+import msgspec
 
 from prefork_logd.settings import MAX_OUTPUTS, MAX_STORES
 
@@ -93,6 +96,69 @@ SHIPPER_SLOT = 1 + MAX_WORKERS
 """Shippers have the slots from this one on, each that of its store's place."""
 
 
+class Layout(msgspec.Struct, frozen=True):
+    """Where a scoreboard has what, for a program of another version. Counts are of 8-byte cells."""
+
+    slots: int
+    """Of the writer and the workers; those of others may follow."""
+    slots_at: int
+    slot_fields: int
+    outputs: int
+    outputs_at: int
+    output_fields: int
+    fields: dict[str, int]
+    """Name of each counter of a child to its place in the slot."""
+    of_output: dict[str, int]
+
+
+LAYOUT = Layout(
+    1 + MAX_WORKERS,
+    1,
+    SLOT_FIELDS,
+    PLACES + 1,
+    1 + (SHIPPER_SLOT + STORE_PLACES) * SLOT_FIELDS,
+    OUTPUT_FIELDS,
+    {field.name: int(field) for field in Field},
+    {field.name: int(field) for field in OutputField},
+)
+
+
+class OldBoard:
+    """The scoreboard of another version, read by its own layout. What that version does not count is 0."""
+
+    def __init__(self, fd: int, layout: Layout) -> None:
+        """Map it; the descriptor is closed."""
+        self._layout = layout
+        self._map = mmap.mmap(fd, 0)
+        self._cells = memoryview(self._map).cast("Q")
+        os.close(fd)
+
+    def slots(self) -> range:
+        """Return the numbers of the slots of the writer and the workers."""
+        return range(self._layout.slots)
+
+    def get(self, slot: int, name: str) -> int:
+        """Return a counter of a child."""
+        place = self._layout.fields.get(name)
+        return 0 if place is None else self._cells[self._layout.slots_at + slot * self._layout.slot_fields + place]
+
+    def clear(self, slot: int, name: str) -> None:
+        """Set a counter of a child that is gone to 0."""
+        place = self._layout.fields.get(name)
+        if place is not None:
+            self._cells[self._layout.slots_at + slot * self._layout.slot_fields + place] = 0
+
+    def output(self, place: int, name: str) -> int:
+        """Return a counter of an output."""
+        at = self._layout.of_output.get(name)
+        return 0 if at is None else self._cells[self._layout.outputs_at + place * self._layout.output_fields + at]
+
+    def close(self) -> None:
+        """Let go of the memory."""
+        self._cells.release()
+        self._map.close()
+
+
 class Scoreboard:
     """The shared counters; made by the master before its first fork."""
 
@@ -104,7 +170,10 @@ class Scoreboard:
             JOURNAL_FIELDS,
             STORE_PLACES * STORE_FIELDS,
         )
-        self._map = mmap.mmap(-1, 8 * sum(sizes))
+        self.fd = os.memfd_create("scoreboard", os.MFD_CLOEXEC)
+        """The memory as a file: what the next version of this program reads it through."""
+        os.ftruncate(self.fd, 8 * sum(sizes))
+        self._map = mmap.mmap(self.fd, 8 * sum(sizes))
         cells = memoryview(self._map).cast("Q")
         ends = list(itertools.accumulate(sizes))
         self._highest, self._slots, self._outputs, self.journal, self._stores = (

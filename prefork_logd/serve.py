@@ -6,27 +6,35 @@ Owns the order of these. Prints nothing, and does not know whether it is in the 
 from __future__ import annotations
 
 import errno
+import importlib
 import os
+import pkgutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefork_logd import daemon, log, native
-from prefork_logd.errors import ExitStatus, ProcessError
+import prefork_logd
+from prefork_logd import config, daemon, log, native
+from prefork_logd.errors import ConfigError, ExitStatus, ProcessError
 from prefork_logd.log import LOGGER
 from prefork_logd.net import listener
+from prefork_logd.processes.children import Kind
+from prefork_logd.processes.control import Configuration
+from prefork_logd.processes.dispatch import warm_up
+from prefork_logd.processes.legacy import Legacy
 from prefork_logd.processes.master import Master
 from prefork_logd.settings import PID_FILE, Settings
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+
+    from prefork_logd.config import Source
 
 ORPHANS_S = 3.0
 """After a master was killed its workers hold the addresses for a moment, until they have noticed."""
 
 
-def serve(settings: Settings, load: Callable[[], Settings], ready: daemon.Readiness | None = None) -> int:
+def serve(settings: Settings, source: Source, ready: daemon.Readiness | None = None) -> int:
     """Collect until stopped; return the exit status.
 
     Raises ProcessError or ConfigError if it cannot even begin. What goes wrong later is logged, and told to `ready`.
@@ -44,7 +52,71 @@ def serve(settings: Settings, load: Callable[[], Settings], ready: daemon.Readin
             if not os.access(state_dir, os.W_OK | os.X_OK):
                 listener.close_all(sock for sock, _ in sockets)
                 raise ProcessError(f"{state_dir}: user {user!r} cannot write there; give the directory to that user")
-        return _run(settings, load, sockets, lock, ready)
+        return _run(settings, source, sockets, lock, ready)
+
+
+def try_to_take_over(fd: int) -> dict[str, str]:
+    """Find out whether `take_over` could go on with the state in `fd`, and return the version that would.
+
+    Raises whatever stands in the way. Nothing of the running collector is touched: its descriptors are not here.
+    """
+    native.require()
+    legacy = _read(fd)
+    source = _source(legacy)
+    settings = source()
+    for module in pkgutil.walk_packages(prefork_logd.__path__, "prefork_logd."):
+        if not module.name.endswith("__main__"):
+            try:
+                importlib.import_module(module.name)
+            except ModuleNotFoundError as error:
+                # Drivers of databases are there where they are used.
+                if not module.name.startswith("prefork_logd.stores.") or (error.name or "").startswith("prefork_logd"):
+                    raise
+    for child in legacy.children:
+        Kind(child.kind)
+    legacy.taken_configurations()
+    warm_up(Configuration(1, settings, tuple(range(1, len(settings.output) + 1))))
+    return {"version": prefork_logd.__version__}
+
+
+def take_over(fd: int) -> int:
+    """Go on collecting as the program that another has become, with the state in `fd`; return the exit status."""
+    log.set_up("master")
+    legacy = _read(fd)
+    source = _source(legacy)
+    before = legacy.taken_configurations()
+    try:
+        settings = source()
+    except ConfigError as error:
+        # It was valid in the trial. The collector goes on as long as there is a way.
+        if not before:
+            raise
+        LOGGER.error("upgrade: %s; the old configuration stays", "; ".join(map(str, error.problems)))
+        settings = before[-1].settings
+    if before:
+        settings = config.with_live_changes(before[-1].settings, settings)
+    os.chdir(legacy.home)
+    sockets = [(listener.adopt(sock.fd, is_own=sock.is_own), sock.accept) for sock in legacy.sockets]
+    for inherited_fd in legacy.descriptors():
+        os.set_inheritable(inherited_fd, False)
+    with daemon.PidLock.adopt(Path(settings.server.state_dir) / PID_FILE, legacy.lock_fd) as lock:
+        return Master(settings, source, sockets, lock, _nobody, _nobody, legacy).run()
+
+
+def _read(fd: int) -> Legacy:
+    try:
+        return Legacy.from_file(fd)
+    except ValueError as error:
+        raise ProcessError(str(error)) from error
+
+
+def _source(legacy: Legacy) -> config.Source:
+    path = Path(legacy.config) if legacy.config else None
+    return config.Source(path, legacy.overrides, legacy.directory)
+
+
+def _nobody(_: object) -> None:
+    """Tell nobody: whoever started this collector has long been told."""
 
 
 def _inherited() -> list[tuple[socket.socket, str]]:
@@ -78,7 +150,7 @@ def _bind_once(listeners: tuple[tuple[str, str], ...]) -> list[tuple[socket.sock
 
 def _run(
     settings: Settings,
-    load: Callable[[], Settings],
+    source: Source,
     sockets: list[tuple[socket.socket, str]],
     lock: daemon.PidLock,
     ready: daemon.Readiness | None,
@@ -96,7 +168,7 @@ def _run(
         if ready is None:
             LOGGER.error("cannot start: %s", why)
 
-    status = Master(settings, load, sockets, lock, at_work, cannot_work).run()
+    status = Master(settings, source, sockets, lock, at_work, cannot_work).run()
     if problems and ready is not None:
         ready.tell(error=problems[0], status=int(ExitStatus.FAILURE))
     return status

@@ -29,7 +29,7 @@ TABLE: tuple[SignalUse, ...] = (
     SignalUse(signal.SIGINT, "", "As SIGTERM."),
     SignalUse(signal.SIGQUIT, "", "Fast stop: write what was read, read no more."),
     SignalUse(signal.SIGUSR1, "", "Reopen every output, nothing else."),
-    SignalUse(signal.SIGUSR2, "", "A word in the log: this version takes up new code only by a restart."),
+    SignalUse(signal.SIGUSR2, "upgrade", "Run the newly installed code; no connection is closed."),
     SignalUse(signal.SIGTTIN, "", "One worker more: the others hand it its share of the connections."),
     SignalUse(signal.SIGTTOU, "", "One worker fewer: it hands its connections over, and ends."),
     SignalUse(signal.SIGCHLD, "", "A child has ended (sent by the kernel)."),

@@ -180,6 +180,19 @@ def inherited(environment: Mapping[str, str] = os.environ) -> list[socket.socket
     return sockets
 
 
+def adopt(fd: int, *, is_own: bool) -> socket.socket:
+    """Return the listening socket that this process has had before it became another program (`is_own`)."""
+    sock = _OwnUnixSocket(fileno=fd) if is_own else socket.socket(fileno=fd)
+    sock.setblocking(False)
+    os.set_inheritable(fd, False)
+    return sock
+
+
+def is_own(sock: socket.socket) -> bool:
+    """Tell whether the file of a socket is this process's to remove."""
+    return isinstance(sock, _OwnUnixSocket)
+
+
 def describe(sock: socket.socket) -> str:
     """Return a listening socket's address as the configuration writes it, with the port that was picked."""
     return _address_text(sock.family, sock.getsockname())

@@ -64,6 +64,8 @@ class Child:
     """Life of the writer that a worker was given pipes to."""
     store: AnyStoreSettings | None = None
     """What a shipper ships to."""
+    is_old: bool = False
+    """Forked by the program that this process was before an upgrade."""
     channel: Channel | None = field(default=None, repr=False)
     timer: Timer | None = field(default=None, repr=False)
 

@@ -35,24 +35,49 @@ class Console:
     """The master's side."""
 
     def __init__(
-        self, loop: Loop, state_dir: Path, asked: Callable[[str, Callable[[dict[str, Any]], None]], None]
+        self,
+        loop: Loop,
+        state_dir: Path,
+        asked: Callable[[str, Callable[[dict[str, Any]], None]], None],
+        inherited_fd: int = -1,
     ) -> None:
-        """Pass each request's verb to `asked`, with the function that takes the answer, now or later."""
+        """Pass each request's verb to `asked`, with the function that takes the answer, now or later.
+
+        Listen on `inherited_fd` if this process has listened there before it became another program.
+        """
         self._loop = loop
         self._asked = asked
         self._path = state_dir / CONTROL_SOCKET
         self._clients: set[_Client] = set()
-        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self._sock = self._listen(state_dir) if inherited_fd < 0 else socket.socket(fileno=inherited_fd)
+        self._sock.setblocking(False)
+        os.set_inheritable(self._sock.fileno(), False)
+        loop.add(self._sock.fileno(), self, READ)
+
+    def _listen(self, state_dir: Path) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._path.unlink(missing_ok=True)
         directory_fd = os.open(state_dir, os.O_DIRECTORY | os.O_CLOEXEC)
         old_umask = os.umask(0o177)
         try:
-            self._sock.bind(_short_path(directory_fd))
+            sock.bind(_short_path(directory_fd))
         finally:
             os.umask(old_umask)
             os.close(directory_fd)
-        self._sock.listen(16)
-        loop.add(self._sock.fileno(), self, READ)
+        sock.listen(16)
+        return sock
+
+    def descriptors(self) -> tuple[int, list[int]]:
+        """Return the descriptor that is listened on, and those of the clients that wait for an answer."""
+        return self._sock.fileno(), [client.sock.fileno() for client in self._clients if client.waits]
+
+    def adopt(self, fd: int) -> Callable[[dict[str, Any]], None]:
+        """Return what answers a client that has asked before this process became another program."""
+        os.set_inheritable(fd, False)
+        client = _Client(self, self._loop, socket.socket(fileno=fd))
+        client.waits = True
+        self._clients.add(client)
+        return client.answer
 
     def ready(self, events: int) -> None:  # noqa: ARG002 - the accept tells more than the flags do
         """Accept whoever asks."""
@@ -106,6 +131,8 @@ class _Client:
         self.sock = sock
         self._request = b""
         self._answer = b""
+        self.waits = False
+        """Whether it has asked, and has no answer yet."""
         sock.setblocking(False)
         loop.add(sock.fileno(), self, READ)
         self._patience = loop.later(_PATIENCE_S, self.close)
@@ -124,10 +151,12 @@ class _Client:
         if not data or len(self._request) > _LONGEST_REQUEST:
             self.close()
         elif self._request.endswith(b"\n"):
+            self.waits = True
             self._console.asked(self, self._request)
 
     def answer(self, answer: dict[str, Any]) -> None:
         """Send the answer and end, unless the client has gone meanwhile."""
+        self.waits = False
         if self.sock.fileno() >= 0:
             self._answer = json.dumps(answer).encode() + b"\n"
             self._send()

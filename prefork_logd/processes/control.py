@@ -202,6 +202,16 @@ class Channel:
         """Whether the other side can still be talked to."""
         return self._sock.fileno() >= 0
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits to be sent."""
+        return not self._waiting
+
+    @property
+    def fd(self) -> int:
+        """The descriptor."""
+        return self._sock.fileno()
+
     def send(self, message: AnyMessage, fds: Sequence[int] = ()) -> None:
         """Send a message; its descriptors are duplicated for the other side and closed here."""
         if not self.open:

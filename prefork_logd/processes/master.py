@@ -15,16 +15,18 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from setproctitle import setproctitle
 
-from prefork_logd import config, signals
+from prefork_logd import __version__, config, signals
 from prefork_logd.errors import ConfigError, ExitStatus, Problem
 from prefork_logd.log import LOGGER, reopen_own
-from prefork_logd.net.listener import close_all, describe
+from prefork_logd.net.listener import close_all, describe, is_own
 from prefork_logd.net.loop import READ, Loop, Timer
 from prefork_logd.processes import children, control, status
 from prefork_logd.processes.children import Child, Kind
 from prefork_logd.processes.console import Console
+from prefork_logd.processes.legacy import FORMAT, Legacy, LegacySocket
 from prefork_logd.processes.link import make_pipes
 from prefork_logd.processes.moves import Moves
 from prefork_logd.processes.nats_source import NatsSource
@@ -32,15 +34,17 @@ from prefork_logd.processes.reload import Reload
 from prefork_logd.processes.shipper import DRAIN_S, Shipper
 from prefork_logd.processes.shippers import Shippers
 from prefork_logd.processes.states import ALIVE, HEALTHY_AFTER_S, Action, Event, State, after, back_off_s
+from prefork_logd.processes.succession import Succession, inheritance, receive_signals
 from prefork_logd.processes.worker import FAST_WRITES_S, LAST_WRITES_S, Worker
 from prefork_logd.processes.writer import RUN_BITS, Writer
-from prefork_logd.scoreboard import MAX_WORKERS, PLACES, WRITER_SLOT, Field, Scoreboard
+from prefork_logd.scoreboard import LAYOUT, MAX_WORKERS, PLACES, WRITER_SLOT, Field, Scoreboard
 from prefork_logd.settings import MAX_SOURCES
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator
 
+    from prefork_logd.config import Source
     from prefork_logd.daemon import PidLock
     from prefork_logd.settings import Settings
 
@@ -48,6 +52,8 @@ KILL_AFTER_S = 3.0
 """What a child gets on top of its own limits before a stop ends it by force."""
 LONGEST_STOP_S = LAST_WRITES_S + DRAIN_S + 4 * KILL_AFTER_S
 """What a stop may take on top of limits.drain_timeout."""
+UPGRADE_S = 3.0
+"""How long a stop waits for an upgrade to end."""
 
 
 class Master:
@@ -56,30 +62,32 @@ class Master:
     def __init__(
         self,
         settings: Settings,
-        load: Callable[[], Settings],
+        source: Source,
         sockets: list[tuple[socket.socket, str]],
         lock: PidLock,
         ready: Callable[[list[str]], None],
         failed: Callable[[str], None],
+        legacy: Legacy | None = None,
     ) -> None:
-        """Serve on `sockets`, each with whom to let in (closed at the end); reload with `load`.
+        """Serve on `sockets`, each with whom to let in (closed at the end); reload from `source`.
 
-        Once, `ready` is told the addresses when every child is at work, or `failed` why that cannot be.
+        Once, `ready` is told the addresses when every child is at work, or `failed` why that cannot be. With a `legacy`
+        this process has served before, as another program: it goes on with its children, and nobody is told.
         """
         self.loop = Loop()
         self.exit_status = ExitStatus.OK
-        self._load = load
+        self._source = source
         self._sockets = sockets
         self._bind = [describe(sock) for sock, _ in sockets]
         self._lock = lock
-        self._ready: Callable[[list[str]], None] | None = ready
+        self._ready: Callable[[list[str]], None] | None = ready if legacy is None else None
         self._failed = failed
         self._board = Scoreboard()
-        self._places: dict[str, int] = {}
-        self._last_place = 0
-        self._configurations: list[control.Configuration] = []
+        self._places: dict[str, int] = legacy.places if legacy is not None else {}
+        self._last_place = legacy.last_place if legacy is not None else 0
+        self._configurations = legacy.taken_configurations() if legacy is not None else []
         """The current one last; before it, those that a worker may still have lines of."""
-        self._shippers = Shippers(self.loop, self._board, self._happen)
+        self._shippers = Shippers(self.loop, self._board, self.happen)
         self._take(settings)
         self._worker_target = settings.server.worker_count
         self._writer = Child(Kind.WRITER, WRITER_SLOT)
@@ -89,22 +97,36 @@ class Master:
         """Slots of workers that came later than the others, and are to get connections of theirs."""
         # The journal knows workers by these numbers, and those of an earlier master must not be taken for ours.
         self._lives = int.from_bytes(os.urandom(4)) << RUN_BITS
+        self._restarts: dict[int, int] = {}
+        """How often the children of earlier programs were forked again, by slot."""
         self._stopping = False
         self._stopping_fast = False
+        self._stop_wanted = False
+        """Whether a stop waits for an upgrade to end."""
         self._kill_timer: Timer | None = None
         self._reload: Reload | None = None
         self._reload_again: Reload | None = None
         self._reloads = 0
         self._started_s = time.monotonic()
         self._signals = signals.SignalReceiver()
-        self._console = Console(self.loop, Path(settings.server.state_dir), self._asked)
+        console_fd = legacy.console_fd if legacy is not None else -1
+        self._console = Console(self.loop, Path(settings.server.state_dir), self._asked, console_fd)
         self.loop.add(self._signals.fd, self, READ)
+        self._succession = Succession(self, self._moves.empty)
+        if legacy is not None:
+            self._inherit(legacy)
 
     def run(self) -> int:
         """Serve until stopped; return the exit status."""
         setproctitle("prefork-logd: master")
-        self._happen(self._writer, Event.DUE)
+        if self._succession.takeover is None:
+            self.happen(self._writer, Event.DUE)
+        else:
+            receive_signals()
+            self._reap()
+            self._adjust_workers()
         self.loop.run()
+        self._succession.close()
         self._console.close()
         close_all(sock for sock, _ in self._sockets)
         self._signals.close()
@@ -121,7 +143,7 @@ class Master:
             signal.SIGINT: self._asked_to_stop,
             signal.SIGQUIT: lambda: self._stop(fast=True),
             signal.SIGUSR1: self._reopen,
-            signal.SIGUSR2: lambda: LOGGER.warning("SIGUSR2: new code is taken up by `prefork-logd restart` only"),
+            signal.SIGUSR2: lambda: self._succession.upgrade(_nobody),
             signal.SIGTTIN: lambda: self._change_workers(1),
             signal.SIGTTOU: lambda: self._change_workers(-1),
         }
@@ -132,9 +154,13 @@ class Master:
     def _asked(self, verb: str, answer: Callable[[dict[str, Any]], None]) -> None:
         """Answer the command line."""
         if verb == "status":
-            answer(status.document(self._configuration, self._bind, self._children(), self._board, self._started_s))
+            carried = self._succession.carried
+            everyone = self._children()
+            answer(status.document(self._configuration, self._bind, everyone, self._board, carried, self._started_s))
         elif verb == "reload":
             self._start_reload(answer)
+        elif verb == "upgrade":
+            self._succession.upgrade(answer)
         else:
             answer({"error": f"{verb!r} is not known to this collector"})
 
@@ -148,12 +174,16 @@ class Master:
         yield self._writer
         yield from self._workers.values()
         yield from self._shippers
+        yield from self._succession.old
 
     def _real_workers(self) -> list[Child]:
         """Return the workers; sources are among them as far as the writer is concerned, and have no connections."""
         return [worker for worker in self._workers.values() if worker.kind is Kind.WORKER]
 
-    def _happen(self, child: Child, event: Event) -> None:
+    def _every_worker(self) -> list[Child]:
+        return [*self._workers.values(), *self._succession.old_workers]
+
+    def happen(self, child: Child, event: Event) -> None:
         """Let an event happen to a child: look up what follows, and do it."""
         child.state, action = after(child.state, event)
         {
@@ -172,7 +202,7 @@ class Master:
         channel = control.Channel(
             self.loop,
             ours,
-            lambda message, fds: self._told(child, message, fds),
+            lambda message, fds: self.told(child, message, fds),
             lambda: None,  # its end is told by SIGCHLD
         )
         # Known before the fork, so that the child closes its copy with the others.
@@ -190,7 +220,7 @@ class Master:
             LOGGER.error("cannot fork %s: %s", child.name, error.strerror)
             channel.close()
             child.channel, child.pid = None, 0
-            self._happen(child, Event.EXITED)
+            self.happen(child, Event.EXITED)
         finally:
             theirs.close()
 
@@ -212,6 +242,7 @@ class Master:
         self.loop.close()
         self._signals.close()
         self._console.close_in_child()
+        self._succession.close_in_child()
         for other in self._children():
             if other.channel is not None:
                 other.channel.close_in_child()
@@ -219,7 +250,8 @@ class Master:
             for sock, _ in self._sockets:
                 sock.close()
 
-    def _told(self, child: Child, message: control.AnyMessage, fds: list[int]) -> None:  # noqa: ARG002 - none come
+    def told(self, child: Child, message: control.AnyMessage, fds: list[int]) -> None:  # noqa: ARG002 - none come
+        """Take what a child says."""
         match message:
             case control.Ready(problem):
                 self._child_ready(child, problem)
@@ -248,12 +280,13 @@ class Master:
             LOGGER.error("%s; clients wait until it works again", problem)
         if child.state is State.WAITING:
             return
-        self._happen(child, Event.READY)
-        if child.slot in self._added:
+        self.happen(child, Event.READY)
+        self._succession.look(self._writer, self._workers.values())
+        if child.slot in self._added and not child.is_old:
             self._added.discard(child.slot)
             self._moves.level()
         if child is self._writer and not self._stopping:
-            self._shippers.adjust(self._configuration.settings)
+            self._adjust_shippers()
         if self._ready is None or self._stopping:
             return
         if child is self._writer:
@@ -272,7 +305,7 @@ class Master:
             return
         if child.kind in (Kind.WRITER, Kind.SHIPPER):
             self._shippers.connect(self._writer.channel, None if child is self._writer else child)
-        workers = self._workers.values() if child is self._writer else [] if child.kind is Kind.SHIPPER else [child]
+        workers = self._every_worker() if child is self._writer else [] if child.kind is Kind.SHIPPER else [child]
         for worker in workers:
             is_new = worker.writer != self._writer.life
             if worker.state in ALIVE and worker.state is not State.STARTING and worker.channel is not None and is_new:
@@ -290,6 +323,7 @@ class Master:
                 return
             if not pid:
                 return
+            self._succession.reaped(pid, wait_status)
             for child in list(self._children()):
                 if child.pid == pid and child.state in ALIVE:
                     self._ended(child, wait_status)
@@ -300,9 +334,11 @@ class Master:
             child.channel.ready(READ)
             child.channel.close()
             child.channel = None
-        counters = self._board.slot(child.slot)
         for field in (Field.CONNECTIONS, Field.ACCEPTING, Field.PID, Field.PAUSED):
-            counters[field] = 0
+            if child.is_old:
+                self._succession.carried.clear(child.slot, field.name)
+            else:
+                self._board.slot(child.slot)[field] = 0
         how = children.describe_end(wait_status)
         if wait_status and child.state in (State.RETIRING, State.STOPPING):
             LOGGER.error("%s (pid %d) %s while it was to end", child.name, child.pid, how)
@@ -312,9 +348,17 @@ class Master:
             LOGGER.error("%s (pid %d) %s", child.name, child.pid, how)
         if self._ready is not None and not self._stopping and child.kind is not Kind.SHIPPER:
             self._fail(f"{child.name} {how} before it was ready")
-        if child.state in ALIVE:
-            self._happen(child, Event.EXITED)
+        if child.is_old:
+            self._succession.ended(child)
+        elif child.state in ALIVE:
+            self.happen(child, Event.EXITED)
         self._moves.ended(child)
+        if child.is_old:
+            self._succession.look(self._writer, self._workers.values())
+            if self._stopping:
+                self._go_on_stopping()
+            elif child.kind is Kind.SHIPPER and self._writer.state is State.RUNNING:
+                self._adjust_shippers()
         self._forget_configurations()
         if self._reload is not None:
             self._reload.confirmed(child.life)
@@ -329,7 +373,7 @@ class Master:
 
     def _restart(self, child: Child) -> None:
         child.restarts += 1
-        self._happen(child, Event.DUE)
+        self.happen(child, Event.DUE)
 
     def _forget(self, child: Child) -> None:
         """Free a child's place."""
@@ -341,9 +385,14 @@ class Master:
         if self._stopping:
             self._go_on_stopping()
         elif child.kind is Kind.SHIPPER:
-            self._shippers.adjust(self._configuration.settings)
+            self._adjust_shippers()
         else:
             self._adjust_workers()
+
+    def _adjust_shippers(self) -> None:
+        """See that each store has its shipper, once that of an earlier program has ended."""
+        if not self._succession.ships:
+            self._shippers.adjust(self._configuration.settings)
 
     def _adjust_workers(self) -> None:
         """Fork or retire workers until as many are at work as there should be."""
@@ -352,23 +401,23 @@ class Master:
             return
         active = [worker for worker in self._real_workers() if worker.state not in (State.RETIRING, State.STOPPING)]
         for worker in sorted(active, key=lambda worker: worker.slot)[self._worker_target :]:
-            self._happen(worker, Event.RETIRE)
+            self.happen(worker, Event.RETIRE)
         free = (slot for slot in range(1, MAX_WORKERS - MAX_SOURCES + 1) if slot not in self._workers)
         for _ in range(self._worker_target - len(active)):
             slot = next(free, None)
             if slot is None:
                 return
             self._board.use_slots(slot)
-            self._workers[slot] = Child(Kind.WORKER, slot)
+            self._workers[slot] = Child(Kind.WORKER, slot, restarts=self._restarts.pop(slot, 0))
             if active:
                 self._added.add(slot)
-            self._happen(self._workers[slot], Event.DUE)
+            self.happen(self._workers[slot], Event.DUE)
 
     def _start_sources(self) -> None:
         """Fork the sources, once: their settings wait for a restart."""
         for index in range(len(self._configuration.settings.sources)):
             source = self._workers[MAX_WORKERS - index] = Child(Kind.SOURCE, MAX_WORKERS - index)
-            self._happen(source, Event.DUE)
+            self.happen(source, Event.DUE)
 
     def _change_workers(self, by: int) -> None:
         if self._stopping or self._ready is not None:
@@ -380,7 +429,8 @@ class Master:
     def _tell_retire(self, child: Child) -> None:
         if child.channel is not None:
             child.channel.send(control.Retire())
-        self._moves.empty(child)
+        if child.kind is Kind.WORKER:
+            self._moves.empty(child)
 
     # Reloading
 
@@ -410,7 +460,7 @@ class Master:
 
     def _forget_configurations(self) -> None:
         """Let go of the configurations that no worker has lines of any more."""
-        settled = (worker.settled for worker in self._workers.values() if worker.state in ALIVE)
+        settled = (worker.settled for worker in self._every_worker() if worker.state in ALIVE)
         oldest = min(settled, default=self._configuration.generation)
         if self._configurations[0].generation >= oldest:
             return
@@ -422,11 +472,14 @@ class Master:
         """Reload, unless one is under way: then once more after it, however often that is asked for meanwhile."""
         if self._stopping or self._ready is not None:
             answer({"error": "the collector is just starting or stopping; ask again later"})
-        elif self._reload is None:
+        elif self._reload is None and self._succession.takeover is None:
             self._reloads += 1
             self._reload = Reload(self._reloads, answer)
             self._run_reload(self._reload)
         elif self._reload_again is None:
+            if self._reload is None:
+                # The rest waits until an upgrade is over; who has renamed a file waits for no more than this.
+                self._reopen()
             self._reloads += 1
             self._reload_again = Reload(self._reloads, answer)
         else:
@@ -436,7 +489,7 @@ class Master:
         self._reopen()
         old = self._configuration.settings
         try:
-            loaded = self._load()
+            loaded = self._source()
             self._take(config.with_live_changes(old, loaded))
         except ConfigError as error:
             reload.outcome["problems"] += [str(problem) for problem in error.problems]
@@ -478,10 +531,88 @@ class Master:
             if child.channel is not None:
                 child.channel.send(control.Reopen(self._reloads))
 
+    # Becoming another program, and having become one
+
+    def _inherit(self, legacy: Legacy) -> None:
+        """Go on where the program stopped that this process was before."""
+        self._lives, self._reloads, self._started_s = legacy.lives, legacy.reloads, legacy.started_s
+        before = self._configurations[-2].settings if len(self._configurations) > 1 else None
+        if before is not None and before.server.worker_count == self._worker_target:
+            # What TTIN and TTOU have made of it.
+            self._worker_target = legacy.worker_target
+        self._restarts = legacy.restarts
+        self._writer.restarts = legacy.restarts.get(WRITER_SLOT, 0)
+        self._succession.inherit(legacy, [self._console.adopt(fd) for fd in legacy.answer_fds])
+
+    def legacy(self) -> Legacy:
+        """Return what the next program has to know."""
+        console_fd, answer_fds = self._console.descriptors()
+        carried = self._succession.carried
+        return Legacy(
+            format=FORMAT,
+            version=__version__,
+            config=str(self._source.path or ""),
+            overrides=self._source.overrides,
+            directory=self._source.directory,
+            home=str(Path.cwd()),
+            started_s=self._started_s,
+            lives=self._lives,
+            reloads=self._reloads,
+            worker_target=self._worker_target,
+            sockets=[LegacySocket(sock.fileno(), accept, is_own(sock)) for sock, accept in self._sockets],
+            lock_fd=self._lock.fd,
+            console_fd=console_fd,
+            answer_fds=answer_fds,
+            board_fd=self._board.fd,
+            layout=LAYOUT,
+            places=self._places,
+            last_place=self._last_place,
+            configurations=[msgspec.Raw(msgspec.json.encode(kept)) for kept in self._configurations],
+            children=inheritance(self._children()),
+            counters=carried.counters,
+            restarts={child.slot: child.restarts for child in self._children()},
+        )
+
+    def may_upgrade(self) -> str:
+        """Return why an upgrade cannot begin now; empty if it can."""
+        if self._stopping or self._ready is not None:
+            return "the collector is just starting or stopping"
+        if self._writer.state is not State.RUNNING:
+            return "the writer is just starting"
+        if self._board.slot(WRITER_SLOT)[Field.PAUSED]:
+            return "an output cannot be written (the log says which and why), and clients wait"
+        return ""
+
+    def is_quiet(self) -> bool:
+        """Tell whether nothing is half done that the next program would not know of."""
+        idle = all(child.channel is None or child.channel.idle for child in self._children())
+        return (
+            idle
+            and self._reload is None
+            and all(worker.state is not State.STARTING for worker in self._workers.values())
+        )
+
+    def taken_over(self) -> None:
+        """Go on, now that no child of the last program lives."""
+        self._succession.settled()
+        if not self._stopping:
+            # Not before, for the old ones have read from the same places.
+            self._start_sources()
+        self._forget_configurations()
+        self._reload, self._reload_again = self._reload_again, None
+        if self._reload is not None:
+            self._run_reload(self._reload)
+        if self._stop_wanted:
+            self._stop(fast=False)
+
     # Stopping
 
     def _asked_to_stop(self) -> None:
         """Stop gracefully; a second time, fast."""
+        if self._succession.takeover is not None and not self._stop_wanted and not self._stopping:
+            self._stop_wanted = True
+            self.loop.later(UPGRADE_S, lambda: self._stop(fast=False))
+            return
         self._stop(fast=self._stopping)
 
     def _stop(self, *, fast: bool) -> None:
@@ -490,23 +621,28 @@ class Master:
             LOGGER.info("stopping: reading what clients have sent" if not fast else "stopping fast")
             limit_s = self._configuration.settings.limits.drain_timeout_s + LAST_WRITES_S + KILL_AFTER_S
             self._kill_timer = self.loop.later(limit_s, self._kill)
-            for worker in list(self._workers.values()):
+            for worker in self._every_worker():
                 if worker.timer is not None:
                     worker.timer.cancel()
-                self._happen(worker, Event.STOP)
+                self.happen(worker, Event.STOP)
         if fast:
             self._stopping_fast = True
             if self._kill_timer is not None:
                 self._kill_timer.cancel()
             self._kill_timer = self.loop.later(FAST_WRITES_S + KILL_AFTER_S, self._kill)
-            for worker in self._workers.values():
+            for worker in self._every_worker():
                 if worker.channel is not None:
                     worker.channel.send(control.Drain(fast=True))
         self._go_on_stopping()
 
     def _go_on_stopping(self) -> None:
         """End the writer after the last worker, the shippers after the writer, and the master after all."""
-        if self._workers:
+        if self._workers or self._succession.old_workers:
+            return
+        for child in self._succession.old:
+            if child.channel is not None:
+                child.channel.send(control.Retire() if child.kind is Kind.WRITER else control.Drain(fast=True))
+        if self._succession.old:
             return
         if self._writer.state is State.GONE:
             if self._kill_timer is not None:
@@ -516,7 +652,7 @@ class Master:
         elif self._writer.state is not State.STOPPING:
             if self._writer.timer is not None:
                 self._writer.timer.cancel()
-            self._happen(self._writer, Event.STOP)
+            self.happen(self._writer, Event.STOP)
 
     def _kill(self) -> None:
         """End by force what has not ended in time."""
@@ -542,6 +678,10 @@ def _nothing(_child: Child) -> None:
 def _tell_stop(child: Child) -> None:
     if child.channel is not None:
         child.channel.send(control.Drain(fast=False))
+
+
+def _nobody(_outcome: dict[str, Any]) -> None:
+    """Take the outcome of an upgrade by signal; the log has it."""
 
 
 def _no_answer(outcome: dict[str, Any]) -> None:

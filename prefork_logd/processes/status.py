@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from prefork_logd.processes.children import Child
     from prefork_logd.processes.control import Configuration
     from prefork_logd.store_settings import AnyStoreSettings
+    from prefork_logd.processes.legacy import Carried
 
 
 def document(
@@ -27,9 +28,13 @@ def document(
     bind: list[str],
     children: Iterable[Child],
     board: Scoreboard,
+    carried: Carried,
     started_s: float,
 ) -> dict[str, Any]:
-    """Return the state of the whole collector; `started_s` is its start on the monotonic clock."""
+    """Return the state of the whole collector; `started_s` is its start on the monotonic clock.
+
+    `carried` has what was counted before an upgrade.
+    """
     settings = configuration.settings
     children = list(children)
     workers = [child for child in children if child.kind is Kind.WORKER]
@@ -42,18 +47,18 @@ def document(
         "state_dir": settings.server.state_dir,
         "config": settings.source,
         "generation": configuration.generation,
-        "connections": sum(_counter(board, child, Field.CONNECTIONS) for child in workers),
-        "records": board.total(Field.RECORDS),
-        "received_bytes": board.total(Field.RECEIVED_BYTES),
-        "rejected": board.total(Field.REJECTED),
-        "dropped": board.total(Field.DROPPED),
-        "children": [_child(child, board) for child in children],
+        "connections": sum(_counter(board, carried, child, Field.CONNECTIONS) for child in workers),
+        "records": board.total(Field.RECORDS) + carried.total("RECORDS"),
+        "received_bytes": board.total(Field.RECEIVED_BYTES) + carried.total("RECEIVED_BYTES"),
+        "rejected": board.total(Field.REJECTED) + carried.total("REJECTED"),
+        "dropped": board.total(Field.DROPPED) + carried.total("DROPPED"),
+        "children": [_child(child, board, carried) for child in children],
         "outputs": [
             {
                 "name": output.name,
                 "path": output.path,
-                "records": board.output(place)[OutputField.RECORDS],
-                "bytes": board.output(place)[OutputField.BYTES],
+                "records": board.output(place)[OutputField.RECORDS] + carried.of_output(output.path, "RECORDS"),
+                "bytes": board.output(place)[OutputField.BYTES] + carried.of_output(output.path, "BYTES"),
                 "failing": bool(board.output(place)[OutputField.FAILED]),
             }
             for place, output in zip(configuration.places, settings.output, strict=True)
@@ -88,18 +93,21 @@ def _store(settings: AnyStoreSettings, board: Scoreboard, place: int) -> dict[st
     }
 
 
-def _child(child: Child, board: Scoreboard) -> dict[str, Any]:
+def _child(child: Child, board: Scoreboard, carried: Carried) -> dict[str, Any]:
     return {
         "kind": child.kind.value,
         "index": child.index,
         "pid": child.pid if child.state in ALIVE else None,
         "state": child.state.name.lower(),
-        "connections": _counter(board, child, Field.CONNECTIONS),
-        "records": _counter(board, child, Field.RECORDS),
-        "paused": bool(_counter(board, child, Field.PAUSED)),
+        "connections": _counter(board, carried, child, Field.CONNECTIONS),
+        "records": _counter(board, carried, child, Field.RECORDS),
+        "paused": bool(_counter(board, carried, child, Field.PAUSED)),
         "restarts": child.restarts,
     }
 
 
-def _counter(board: Scoreboard, child: Child, field: Field) -> int:
-    return board.slot(child.slot)[field]
+def _counter(board: Scoreboard, carried: Carried, child: Child, field: Field) -> int:
+    if child.is_old:
+        return carried.of_old(child.slot, field.name)
+    before = carried.of_worker(child.slot, field.name) if field is Field.RECORDS else 0
+    return board.slot(child.slot)[field] + before

@@ -176,6 +176,11 @@ class Writer:
                 self._channel.send(control.Reopened(number, tuple(self._sinks.reopen())))
             case control.Forget(generation):
                 self._oldest = generation
+            case control.Retire():
+                # As if it had died, but after a commit: what could not be written stays with the workers.
+                if not self._blocked:
+                    self._commit()
+                self.loop.stop()
             case control.Drain():
                 # The workers have gone, and waited for long.
                 self._ending = True

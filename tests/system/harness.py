@@ -46,6 +46,8 @@ class Collector:
         self._flags = flags
         self._env = {**os.environ, **(env or {})}
         self.log_path = state_dir.parent / f"{state_dir.name}.stderr"
+        self.cwd: Path | None = None
+        """Where commands run; None: here."""
         self.process: subprocess.Popen[bytes] | None = None
         self.bind: list[str] = []
         self._seen: set[int] = set()
@@ -61,7 +63,7 @@ class Collector:
         """Run a verb to its end."""
         command = self.command(verb, *rest)
         return subprocess.run(
-            command, input=input, capture_output=True, text=True, timeout=60, env=self._env, check=False
+            command, input=input, capture_output=True, text=True, timeout=60, env=self._env, check=False, cwd=self.cwd
         )
 
     def launch(self, *prefix: str, **popen: Any) -> None:
@@ -71,7 +73,7 @@ class Collector:
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [*prefix, *self.command("run", *flags)], stdin=subprocess.DEVNULL, stderr=log, stdout=log,
-                env=self._env, start_new_session=True, **popen,
+                env=self._env, cwd=self.cwd, start_new_session=True, **popen,
             )  # fmt: skip
 
     def start(self, *prefix: str, **popen: Any) -> Collector:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         "SIGSTOP for a while",
         "rotation",
         "worker count change",
+        "upgrade",
         "stop and start",
     ],
 )
