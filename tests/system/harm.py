@@ -59,6 +59,7 @@ class Harm:
             "rotation by SIGUSR1": self._rename_and_reopen,
             "rotation, and kill -9 of the writer": self._rename_and_kill,
             "worker count change": self._change_workers,
+            "upgrade": self._upgrade,
             "stop and start": self._restart,
             "fast stop and start": self._restart_fast,
             "kill -9 of all in a drain": self._kill_in_drain,
@@ -156,6 +157,10 @@ class Harm:
         few = len(self._children("worker")) < 2
         number = signal.SIGTTIN if few else self._random.choice((signal.SIGTTIN, signal.SIGTTOU, signal.SIGTTOU))
         self._collector.send_signal(number)
+
+    def _upgrade(self) -> None:
+        # Its outcome is not waited for: whatever comes next hits the trial, the exec or the moves.
+        self._collector.send_signal(signal.SIGUSR2)
 
     def _restart(self, number: int = signal.SIGTERM) -> None:
         # 1 if a child that was killed a moment ago had not been missed yet.
