@@ -82,7 +82,8 @@ def children(collector: Collector) -> dict[tuple[str, int], int]:
 def test_another_version_takes_over_under_load(tmp_path: Path, make_collector: Maker) -> None:
     """Twice under load: same pid, other code, new children; each record stored once, each connection alive."""
     installed = Installed(tmp_path / "site")
-    collector = beside(make_collector("", "--workers", "2", env=installed.env), tmp_path).start()
+    toml = '[limits]\nrecord_timeout = "10m"\n'
+    collector = beside(make_collector(toml, "--workers", "2", env=installed.env), tmp_path).start()
     path = collector.state_dir / "records.jsonl"
     with Load(collector, 2) as load, collector.connect() as half:
         wait_for(lambda: sum(collector.held()) == 3, "every connection accepted")
