@@ -517,7 +517,7 @@ class Master:
     def _finish_reload(self, reload: Reload) -> None:
         self._adjust_workers()
         if not self._stopping:
-            self._shippers.adjust(self._configuration.settings)
+            self._adjust_shippers()
         self._reload, self._reload_again = self._reload_again, None
         _log_outcome(reload.outcome)
         reload.finish()

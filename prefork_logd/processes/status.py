@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from prefork_logd.processes.children import Child
     from prefork_logd.processes.control import Configuration
-    from prefork_logd.store_settings import AnyStoreSettings
     from prefork_logd.processes.legacy import Carried
+    from prefork_logd.store_settings import AnyStoreSettings
 
 
 def document(

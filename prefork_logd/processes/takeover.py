@@ -14,6 +14,7 @@ Each step leaves a collector that works, so none has to be taken back: where one
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 from typing import TYPE_CHECKING, Any
@@ -101,7 +102,7 @@ class Takeover:
                 child.state = State.STOPPING
                 if child.channel is not None:
                     child.channel.send(control.Drain(fast=True))
-                self._loop.later(SHIPPER_S, lambda child=child: self._kill(child))
+                self._loop.later(SHIPPER_S, functools.partial(self._kill, child))
 
     def _kill_writers(self) -> None:
         for child in list(self.old.values()):
