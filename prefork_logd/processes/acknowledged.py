@@ -257,19 +257,30 @@ class Acknowledged:
     # On the way to another worker, and from one
 
     def freeze(self, connection: Connection) -> FrozenClient | None:
-        """Return what another worker has to know of a client; None of one that is not acknowledged."""
+        """Return what another worker has to know of a client; None of one that is not acknowledged.
+
+        From here on nothing is said to the client: an epoch that was asked for is not taken any more, for the other
+        worker, or `keep`, asks for it again.
+        """
         if not isinstance(connection.receiver, ServerSession):
             return None
         hello, nonce = self._challenges.get(connection, (None, b""))
-        asked = (first for other, first in self._opening.values() if other is connection)
+        asked = [(token, first) for token, (other, first) in self._opening.items() if other is connection]
+        for token, _ in asked:
+            del self._opening[token]
         return FrozenClient(
             name=self._names.get(connection, ""),
             to_tell=self._committed.get(connection, 0),
-            asked_first=next(asked, 0) if connection.receiver.state is State.AWAITING_WELCOME else 0,
+            asked_first=asked[-1][1] if asked else 0,
             hello=None if hello is None else (hello.session, hello.first, hello.client),
             nonce=nonce,
             proof=self._proofs.get(connection, b""),
         )
+
+    def keep(self, connection: Connection, frozen: FrozenClient) -> None:
+        """Go on with a client that was frozen here, for nobody has taken it."""
+        if frozen.asked_first:
+            self._ask(connection, frozen.asked_first)
 
     def thaw(self, connection: Connection, frozen: FrozenClient) -> None:
         """Go on with a client of another worker. An epoch that was asked for there is asked for again."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from prefork_logd.net.loop import Timer
     from prefork_logd.processes.acknowledged import Acknowledged
     from prefork_logd.processes.link import WriterLink
-    from prefork_logd.protocol.frozen import FrozenConnection
+    from prefork_logd.protocol.frozen import FrozenClient, FrozenConnection
 
 COMMIT_S = 2.0
 """How long the last lines of connections that are to go may take; with a full disk they take for ever."""
@@ -114,8 +114,11 @@ class Moving:
         # Some may have been closed meanwhile, because their clients have come again.
         route.waiting = [connection for connection in route.waiting if connection.fd >= 0]
         route.offered, route.waiting = route.waiting[:GROUP], route.waiting[GROUP:]
-        states = [connection.freeze(route.left_s[connection], host.acknowledged.freeze(connection))
-                  for connection in route.offered]  # fmt: skip
+        route.clients = [host.acknowledged.freeze(connection) for connection in route.offered]
+        states = [
+            connection.freeze(route.left_s[connection], client)
+            for connection, client in zip(route.offered, route.clients, strict=True)
+        ]
         if not route.offered or not giver.offer(states, [connection.fd for connection in route.offered]):
             self._end(giver)
 
@@ -157,6 +160,9 @@ class Moving:
         route = self._routes.pop(giver)
         giver.close()
         host = self._host
+        for connection, client in zip(route.offered, route.clients, strict=False):
+            if connection.fd >= 0 and client is not None:
+                host.acknowledged.keep(connection, client)
         kept = [connection for connection in route.offered + route.waiting if connection.fd >= 0]
         for connection in kept:
             connection.go_on()
@@ -185,6 +191,8 @@ class _Route:
     def __init__(self, connections: list[Connection]) -> None:
         self.waiting = connections
         self.offered: list[Connection] = []
+        self.clients: list[FrozenClient | None] = []
+        """Of those offered, what another worker is told of their sessions."""
         self.left_s: dict[Connection, float | None] = {}
 
 
