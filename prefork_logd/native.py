@@ -12,13 +12,14 @@ import os
 from typing import TYPE_CHECKING
 
 from prefork_logd.errors import ConfigError, Problem
+from prefork_logd.protocol import batch, runs
 from prefork_logd.records import twin
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 VARIABLE = "PREFORK_LOGD_NATIVE"
-ABI = 2
+ABI = 4
 """What the compiled core has to say of itself (records/_speedups.pyx)."""
 
 speedups: ModuleType | None
@@ -38,7 +39,8 @@ NATIVE = speedups is not None and _wanted != "0"
 """Whether the compiled core does the work; `status` tells."""
 
 Core = speedups.Core if NATIVE and speedups is not None else twin.Core
-Lines = speedups.Lines if NATIVE and speedups is not None else twin.Lines
+Lines = speedups.Lines if NATIVE and speedups is not None else batch.Lines
+measure = speedups.measure if NATIVE and speedups is not None else runs.measure_in_python
 
 
 def require() -> None:

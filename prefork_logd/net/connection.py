@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from prefork_logd.protocol.frozen import FrozenClient
     from prefork_logd.protocol.messages import Event
 
-READ_BYTES = 65_536
-TURN_BYTES = 4 * READ_BYTES
+READ_BYTES = 262_144
+"""Of the owner's buffer: what one system call may read."""
+TURN_BYTES = READ_BYTES
 """What one connection may have read before the others get their turn."""
 
 EVENTS = READ | PEER_CLOSED | EDGE
@@ -35,11 +36,16 @@ class Owner(Protocol):
 
     loop: Loop
     max_record_bytes: int
+    buffer: memoryview
+    """READ_BYTES that every connection is read into, one after the other; nobody keeps any of it."""
     paused: bool
     """No connection is to be read now; each that is ready is to be given to `postpone`."""
 
     def postpone(self, connection: Connection) -> None:
         """Remember that a connection is to be read once reading goes on."""
+
+    def take_run(self, connection: Connection, data: memoryview) -> int:
+        """Take the whole frames that `data` begins with, and return where what it leaves begins."""
 
     def take(self, connection: Connection, frames: list[bytes], skipped: list[Oversize]) -> None:
         """Take whole frames, and note those skipped."""
@@ -158,28 +164,28 @@ class Connection:
         budget = TURN_BYTES
         while not owner.paused:
             try:
-                data = os.read(fd, READ_BYTES)
+                nbytes = os.readv(fd, (owner.buffer,))
             except BlockingIOError:
                 return
             except OSError as error:
                 owner.ended(self, error)
                 return
-            if not data:
+            if not nbytes:
                 owner.ended(self, None)
                 return
-            self._receive(data)
+            self._receive(owner.buffer[:nbytes])
             if self.fd < 0:
                 return
-            if len(data) < READ_BYTES and not events & ENDED:
+            if nbytes < READ_BYTES and not events & ENDED:
                 # A short read has emptied the socket (epoll(7)); what comes later makes an edge of its own.
                 return
-            budget -= len(data)
+            budget -= nbytes
             if budget <= 0:
                 self._again()
                 return
         owner.postpone(self)
 
-    def _receive(self, data: bytes) -> None:
+    def _receive(self, data: memoryview) -> None:
         owner = self.owner
         receiver = self.receiver
         if receiver is None:
@@ -190,10 +196,7 @@ class Connection:
                 return
         try:
             if isinstance(receiver, FrameReader):
-                frames, skipped = receiver.receive(data)
-                completed = bool(frames or skipped)
-                if completed:
-                    owner.take(self, frames, skipped)
+                completed = self._take_frames(receiver, data)
             else:
                 events = receiver.receive(data)
                 completed = bool(events)
@@ -204,6 +207,31 @@ class Connection:
             return
         if self.fd >= 0:
             owner.progressed(self, completed)
+
+    def _take_frames(self, receiver: FrameReader, data: memoryview) -> bool:
+        """Hand out the frames that what was read completes; return whether there were any.
+
+        Whole ones go to the owner as they lie in the buffer. What is begun and not ended goes through the receiver,
+        which keeps it, and so does what is too large or no frame, which it knows how to tell.
+        """
+        owner = self.owner
+        completed = False
+        while data and self.fd >= 0:
+            piece = data
+            if not receiver.pending:
+                end = owner.take_run(self, data)
+                completed = completed or end > 0
+                data = piece = data[end:]
+                if not data or self.fd < 0:
+                    break
+            elif receiver.missing:
+                piece = data[: receiver.missing]
+            data = data[len(piece) :]
+            frames, skipped = receiver.receive(bytes(piece))
+            if frames or skipped:
+                completed = True
+                owner.take(self, frames, skipped)
+        return completed
 
     def send(self, data: bytes) -> None:
         """Send to the client; what it does not take now goes when it does.

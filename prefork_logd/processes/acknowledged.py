@@ -13,7 +13,6 @@ import os
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from prefork_logd.errors import RecordRejected
 from prefork_logd.processes.link import Receipt
 from prefork_logd.protocol.auth import NONCE_BYTES, server_proof, verify
 from prefork_logd.protocol.frozen import FrozenClient
@@ -28,6 +27,7 @@ from prefork_logd.protocol.messages import (
     State,
     TooLarge,
 )
+from prefork_logd.protocol.runs import LENGTH
 from prefork_logd.protocol.session import ServerSession
 from prefork_logd.scoreboard import Field
 
@@ -38,9 +38,10 @@ if TYPE_CHECKING:
     from prefork_logd.net.connection import Connection
     from prefork_logd.processes.dispatch import Dispatcher
     from prefork_logd.protocol.messages import Event
+    from prefork_logd.protocol.runs import Run
 
-RANGE_RECORDS = 64
-"""Records between two looks at whether the batch is large enough to be sent."""
+LARGEST_RECORD = (1 << 32) - 1
+"""The session has looked at the size of records."""
 
 
 class Host(Protocol):
@@ -93,8 +94,8 @@ class Acknowledged:
             if connection.fd < 0:
                 return
             match event:
-                case Records(first, bodies):
-                    self._records(connection, first, bodies)
+                case Records():
+                    self._records(connection, event.first, event.runs)
                 case Hello():
                     self._hello(connection, event)
                 case Authenticate():
@@ -142,32 +143,32 @@ class Acknowledged:
         self._opening[self._tokens] = (connection, first)
         self._host.dispatcher.batch.open(self._tokens, connection.session, first)
 
-    def _records(self, connection: Connection, first: int, bodies: list[bytes]) -> None:
+    def _records(self, connection: Connection, first: int, runs: list[Run]) -> None:
         """Turn records into lines of their session; one that cannot be stored uses up its number all the same."""
         host = self._host
         peer, received_s = connection.peer, time.time()
-        rejected = 0
-        for start in range(0, len(bodies), RANGE_RECORDS):
-            some = bodies[start : start + RANGE_RECORDS]
-            self._begin(connection, first + start, first + start + len(some) - 1)
-            dispatch, batch = host.dispatcher.dispatch, host.dispatcher.batch
-            run = first + start
-            for number, body in enumerate(some, run):
-                try:
-                    is_shipped = dispatch(body, peer, received_s)
-                except RecordRejected as verdict:
-                    is_shipped = False
-                    rejected += 1
-                    host.dispatcher.reject(peer, received_s, verdict.reason, verdict.detail, body, len(body))
-                if not is_shipped:
-                    batch.run(run, number - run)
-                    run = number + 1
-            batch.run(run, first + start + len(some) - run)
-            batch.end()
-            host.send_if_large()
-        host.counters[Field.RECORDS] += len(bodies) - rejected
+        records = rejected = nbytes = 0
+        for run in runs:
+            position, left = 0, run.records
+            while left:
+                dispatcher = host.dispatcher
+                self._begin(connection, first, first - 1)
+                end, taken, bad, _, shipped = dispatcher.run(run.data, position, left, LARGEST_RECORD, peer, received_s)
+                dispatcher.batch.advance(taken)
+                for start, count in shipped:
+                    dispatcher.batch.run(first + start, count)
+                dispatcher.batch.end()
+                first += taken
+                left -= taken
+                self._receipts[connection] = first - 1
+                nbytes += end - position - LENGTH.size * taken
+                rejected += bad
+                position = end
+                host.send_if_large()
+            records += run.records
+        host.counters[Field.RECORDS] += records - rejected
         host.counters[Field.REJECTED] += rejected
-        host.counters[Field.RECEIVED_BYTES] += sum(map(len, bodies))
+        host.counters[Field.RECEIVED_BYTES] += nbytes
 
     def _begin(self, connection: Connection, first: int, last: int) -> None:
         """Let the lines that follow be those of a range of a connection's session."""

@@ -7,6 +7,7 @@ sending, for one configuration.
 from __future__ import annotations
 
 import pickle
+import sys
 from typing import TYPE_CHECKING
 
 from prefork_logd import native
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 REJECTED_PLACE = 0
 """rejected.jsonl's place on the scoreboard and in batches."""
 WARM_UP_RECORDS = 300
+BATCH_BYTES = 262_144
+"""A batch of this size is sent before the turn is over."""
 
 
 class Dispatcher:
@@ -42,7 +45,8 @@ class Dispatcher:
         self._stores = Router(settings.store) if self.has_stores and is_filtered else None
         like = self._same_as_records(configuration) if self.has_stores and self._stores is None else None
         self._adds_records = self.has_stores and like is None
-        self.batch = BatchBuilder(configuration.generation, like)
+        self.batch = BatchBuilder(configuration.generation, like, native.Lines)
+        self._peer, self._received_s = "", 0.0
         self._router = Router(settings.output)
         self._templates = tuple(
             TextTemplate(output.template) if output.format == "text" else None for output in settings.output
@@ -51,11 +55,13 @@ class Dispatcher:
             (template.parts if template else None, output.levelno, output.loggers)
             for template, output in zip(self._templates, settings.output, strict=True)
         ]
+        stores: list[tuple[int, Sequence[str]]] = []
         if self._stores is not None:
-            rules += [(None, store.levelno, store.loggers) for store in settings.store]
+            stores = [(store.levelno, store.loggers) for store in settings.store]
         elif self._adds_records:
-            rules.append((None, 0, ()))
-        self._core = native.Core(rules)
+            stores = [(0, ())]
+        self._core = native.Core(rules, stores, self.has_stores)
+        self._sinks = (*self._places, RECORDS) if stores else self._places
         # One JSON output without a filter is what most collectors have: then nothing but the line is made.
         is_plain = self._router.unconditional and self._templates == (None,) and not self._adds_records
         self._plain_place = self._places[0] if is_plain else None
@@ -68,12 +74,39 @@ class Dispatcher:
                 return place
         return None
 
-    def dispatch(self, frame: bytes, peer: str, received_s: float) -> bool:
+    def run(
+        self,
+        data: bytes | memoryview,
+        start: int,
+        count: int,
+        max_bytes: int,
+        peer: str,
+        received_s: float,
+        failures: int = 0,
+        most_failures: int = sys.maxsize,
+    ) -> tuple[int, int, int, int, list[tuple[int, int]]]:
+        """Add the lines of length-prefixed records of `data`, from `start` on, to the batch, or entries about them.
+
+        Returns where it ended, how many were taken, how many of these were rejected, failures in a row, and which are
+        for the stores: (first, count), counted from 0. Ends when the batch is large, too (twin.Core.run).
+        """
+        self._peer, self._received_s = peer, received_s
+        sinks = self.batch.sinks(self._sinks)
+        return self._core.run(
+            *(data, start, len(data), count, max_bytes, peer, received_s, sinks),
+            *(self._take, BATCH_BYTES, failures, most_failures),
+        )
+
+    def _take(self, frame: bytes) -> int:
+        """Do what the core leaves to Python; return 0 for no record, 1 for one, 2 for one that is for the stores."""
+        try:
+            return 1 + self._dispatch(frame, self._peer, self._received_s)
+        except RecordRejected as verdict:
+            self.reject(self._peer, self._received_s, verdict.reason, verdict.detail, frame, len(frame))
+            return 0
+
+    def _dispatch(self, frame: bytes, peer: str, received_s: float) -> bool:
         """Add a record's lines to the batch; return whether one of them is for the stores. Raises RecordRejected."""
-        if self._core.capable:
-            lines = self._core.lines(frame, peer, received_s)
-            if lines is not None:
-                return self._add(lines)
         if self._plain_place is not None:
             self.batch.add(self._plain_place, render_json(make_record(decode(frame), peer, received_s)))
             return self.has_stores
@@ -97,21 +130,8 @@ class Dispatcher:
         self.batch.add(RECORDS, line or render_json(record))
         return True
 
-    def _add(self, lines: Sequence[bytes | None]) -> bool:
-        """Add a line for each output, where there is one; what follows them is for the stores."""
-        for place, line in zip(self._places, lines, strict=False):
-            if line is not None:
-                self.batch.add(place, line)
-        if not self._adds_records:
-            return self.has_stores
-        for line in lines[len(self._places) :]:
-            if line is not None:
-                self.batch.add(RECORDS, line)
-                return True
-        return False
-
     def dispatch_line(self, line: bytes) -> bool:
-        """Do what `dispatch` does, for a record that another collector has stored: `line` is its JSON.
+        """Do what `_dispatch` does, for a record that another collector has stored: `line` is its JSON.
 
         Raises RecordRejected if it is none.
         """
@@ -148,6 +168,9 @@ def warm_up(configuration: Configuration) -> None:
         "key": "value",
     }
     frame = pickle.dumps(attributes, 1)
+    run = (len(frame).to_bytes(4, "big") + frame) * WARM_UP_RECORDS
+    dispatcher.run(run, 0, WARM_UP_RECORDS, len(frame), "", 1.0)
+    # What the core leaves to Python will come as well.
     for _ in range(WARM_UP_RECORDS):
-        dispatcher.dispatch(frame, "", 1.0)
+        dispatcher._dispatch(frame, "", 1.0)  # noqa: SLF001 - its own module
     dispatcher.batch.build(0)

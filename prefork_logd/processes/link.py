@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PIPE_BYTES = 1 << 20
 """fs.pipe-max-size, which an unprivileged process may ask for (pipe(7))."""
+IOV_MAX = 1024
 _ANSWERS_READ = 65_536
 
 
@@ -58,6 +59,26 @@ class Teller(Protocol):
         """Ask again what only the last writer knew: a new one has said where to resume."""
 
 
+class _Held(NamedTuple):
+    """A batch that is not committed."""
+
+    number: int
+    pieces: list[bytes | memoryview]
+    nbytes: int
+    receipts: list[Receipt]
+
+    def rest(self, offset: int) -> list[bytes | memoryview]:
+        """Return what is left after `offset` bytes, in at most as many pieces as one system call takes."""
+        first = 0
+        while offset and offset >= len(self.pieces[first]):
+            offset -= len(self.pieces[first])
+            first += 1
+        pieces = self.pieces[first : first + IOV_MAX]
+        if offset:
+            pieces[0] = memoryview(pieces[0])[offset:]
+        return pieces
+
+
 class WriterLink:
     """The worker's end of its connection to whoever is the writer now."""
 
@@ -65,7 +86,7 @@ class WriterLink:
         self._loop = loop
         self._teller = teller
         self._pipes: _Pipes | None = None
-        self._batches: deque[tuple[int, bytes, list[Receipt]]] = deque()
+        self._batches: deque[_Held] = deque()
         self._next_number = 1
         self._unsent = 0
         """Index in `_batches` of the first that is not wholly in the pipe."""
@@ -82,7 +103,7 @@ class WriterLink:
     @property
     def first_held(self) -> int:
         """The number of the first batch that is not committed."""
-        return self._batches[0][0] if self._batches else self._next_number
+        return self._batches[0].number if self._batches else self._next_number
 
     @property
     def next_number(self) -> int:
@@ -100,11 +121,12 @@ class WriterLink:
             self._pipes.close()
             self._pipes = None
 
-    def send(self, batch: bytes, receipts: list[Receipt]) -> None:
+    def send(self, batch: list[bytes | memoryview], receipts: list[Receipt]) -> None:
         """Send a batch that was built with `next_number`, as soon as the pipe takes it."""
-        self._batches.append((self._next_number, batch, receipts))
+        nbytes = sum(map(len, batch))
+        self._batches.append(_Held(self._next_number, batch, nbytes, receipts))
         self._next_number += 1
-        self.held_bytes += len(batch)
+        self.held_bytes += nbytes
         self.flush()
 
     def flush(self) -> None:
@@ -112,17 +134,16 @@ class WriterLink:
         if self._pipes is None or not self._pipes.resumed:
             return
         while self._unsent < len(self._batches):
-            data = self._batches[self._unsent][1]
-            rest = memoryview(data)[self._offset :] if self._offset else data
+            batch = self._batches[self._unsent]
             try:
-                self._offset += os.write(self._pipes.batches_fd, rest)
+                self._offset += os.writev(self._pipes.batches_fd, batch.rest(self._offset))
             except BlockingIOError:
                 return
             except OSError:
                 # The writer is gone; the master connects the next one.
                 self.detach()
                 return
-            if self._offset == len(data):
+            if self._offset == batch.nbytes:
                 self._unsent += 1
                 self._offset = 0
 
@@ -139,11 +160,11 @@ class WriterLink:
     def _commits(self, number: int) -> None:
         """Forget the batches up to `number`; on a new pipe, begin to send those after it."""
         receipts: list[Receipt] = []
-        while self._batches and self._batches[0][0] <= number:
-            _, batch, more = self._batches.popleft()
-            self.held_bytes -= len(batch)
+        while self._batches and self._batches[0].number <= number:
+            batch = self._batches.popleft()
+            self.held_bytes -= batch.nbytes
             self._unsent -= 1
-            receipts += more
+            receipts += batch.receipts
         if self._pipes is not None and not self._pipes.resumed:
             self._pipes.resumed = True
             self._unsent = 0

@@ -20,21 +20,21 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefork_logd import config
-from prefork_logd.errors import RecordRejected, RemoteProtocolError
+from prefork_logd import config, native
 from prefork_logd.log import LOGGER, Limited, reopen_own
 from prefork_logd.net.balance import Load, Share
-from prefork_logd.net.connection import EVENTS, Connection
+from prefork_logd.net.connection import EVENTS, READ_BYTES, Connection
 from prefork_logd.net.deadlines import Deadlines
 from prefork_logd.net.listener import Acceptor
 from prefork_logd.net.loop import Loop, Timer
 from prefork_logd.processes import control
 from prefork_logd.processes.acknowledged import Acknowledged
 from prefork_logd.processes.children import LOST_STATUS
-from prefork_logd.processes.dispatch import Dispatcher, warm_up
+from prefork_logd.processes.dispatch import BATCH_BYTES, Dispatcher, warm_up
 from prefork_logd.processes.link import WriterLink
 from prefork_logd.processes.moving import Moving
-from prefork_logd.protocol.framing import NoFrameError
+from prefork_logd.protocol import runs
+from prefork_logd.protocol.framing import HEADER, HEADER_BYTES, NoFrameError
 from prefork_logd.protocol.messages import State
 from prefork_logd.protocol.session import ServerSession, ViolationError
 from prefork_logd.scoreboard import Field, Scoreboard
@@ -42,14 +42,13 @@ from prefork_logd.scoreboard import Field, Scoreboard
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from prefork_logd.errors import RemoteProtocolError
     from prefork_logd.processes.link import Receipt
     from prefork_logd.protocol.framing import Oversize
     from prefork_logd.protocol.frozen import FrozenConnection
     from prefork_logd.protocol.messages import Event
     from prefork_logd.settings import Settings
 
-BATCH_BYTES = 262_144
-"""A batch of this size is sent before the turn is over."""
 MOST_FAILURES = 1000
 """Rejected frames in a row after which a connection is taken for one that will never send a record."""
 RESERVED_DESCRIPTORS = 16
@@ -77,6 +76,7 @@ class Worker:
         configuration: control.Configuration,
     ) -> None:
         self.loop = Loop()
+        self.buffer = memoryview(bytearray(READ_BYTES))
         self.paused = False
         self._slot = slot
         self._board = board
@@ -108,6 +108,7 @@ class Worker:
 
     def run(self) -> int:
         """Work until told to end; return the exit status."""
+        runs.measure = native.measure
         warm_up(self._configuration)
         # What exists by now lives for ever; looking at it again at each collection is wasted.
         gc.freeze()
@@ -242,38 +243,49 @@ class Worker:
         """Remember that a connection is to be read when reading goes on."""
         self._postponed[connection.fd] = connection
 
-    def take(self, connection: Connection, frames: list[bytes], skipped: list[Oversize]) -> None:
-        """Turn frames into lines; note what cannot be stored."""
-        dispatch = self.dispatcher.dispatch
-        batch = self.dispatcher.batch
-        peer = connection.peer
+    def take_run(self, connection: Connection, data: memoryview) -> int:
+        """Turn the whole frames that `data` begins with into lines; return where what is left begins."""
+        return self._take_run(connection, data, self.max_record_bytes)
+
+    def _take_run(self, connection: Connection, data: memoryview, max_bytes: int) -> int:
         received_s = time.time()
-        taken = rejected = 0
-        for taken, frame in enumerate(frames, 1):  # noqa: B007 - how many were taken is used below
-            try:
-                dispatch(frame, peer, received_s)
-            except RecordRejected as verdict:
-                rejected += 1
-                self.dispatcher.reject(peer, received_s, verdict.reason, verdict.detail, frame, len(frame))
-                connection.failures += 1
-                if connection.failures >= MOST_FAILURES:
-                    # 64 KiB can hold 16,000 empty frames: the rest is not worth its entries.
-                    break
-            else:
-                connection.failures = 0
-            if batch.nbytes >= BATCH_BYTES:
-                self.send_batch()
-        counters = self.counters
-        counters[Field.RECORDS] += taken - rejected
-        counters[Field.REJECTED] += rejected + len(skipped)
-        counters[Field.RECEIVED_BYTES] += sum(map(len, frames))
+        counters, peer = self.counters, connection.peer
+        position = 0
+        while True:
+            end, taken, rejected, connection.failures, _ = self.dispatcher.run(
+                *(data, position, len(data), max_bytes, peer, received_s),
+                *(connection.failures, MOST_FAILURES),
+            )
+            counters[Field.RECORDS] += taken - rejected
+            counters[Field.REJECTED] += rejected
+            counters[Field.RECEIVED_BYTES] += end - position - HEADER_BYTES * taken
+            position = end
+            self.send_if_large()
+            if connection.failures >= MOST_FAILURES:
+                # 64 KiB can hold 16,000 empty frames: the rest is not worth its entries.
+                self._close_useless(connection)
+                return position
+            if not taken or position == len(data):
+                return position
+
+    def take(self, connection: Connection, frames: list[bytes], skipped: list[Oversize]) -> None:
+        """Turn frames into lines that did not come in a run; note what cannot be stored."""
+        received_s = time.time()
+        for frame in frames:
+            self._take_run(connection, memoryview(HEADER.pack(len(frame)) + frame), len(frame))
+            if connection.fd < 0:
+                break
+        self.counters[Field.REJECTED] += len(skipped)
         for oversize in skipped:
             self._note_oversize(connection, oversize, received_s)
-        if connection.failures >= MOST_FAILURES:
-            self.warnings.warning(
-                "%s: closed after %d frames in a row that hold no record; see rejected.jsonl", peer, connection.failures
-            )
-            self.close(connection)
+
+    def _close_useless(self, connection: Connection) -> None:
+        self.warnings.warning(
+            "%s: closed after %d frames in a row that hold no record; see rejected.jsonl",
+            connection.peer,
+            connection.failures,
+        )
+        self.close(connection)
 
     def happened(self, connection: Connection, events: list[Event]) -> None:
         """Take what the client of a session said."""

@@ -23,9 +23,12 @@ pipe tells where to resume.
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from prefork_logd.errors import LocalProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 MAGIC = b"PLB3"
 MAX_BODY_BYTES = 1 << 30
@@ -97,39 +100,95 @@ class Answer(NamedTuple):
     c: int
 
 
-class _Lines:
-    """The lines of one group while they are gathered."""
+class Gathered(Protocol):
+    """Finished lines of one group for one output; the compiled core has its own."""
 
-    __slots__ = ("epoch", "first", "last", "outputs", "runs", "session")
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all lines."""
+
+    @property
+    def count(self) -> int:
+        """How many lines there are."""
+
+    def append(self, line: bytes) -> None:
+        """Add one line, its newline included."""
+
+    def joined(self) -> memoryview:
+        """Return all lines, end to end; nothing is added from then on."""
+
+
+class Lines:
+    """The same in Python."""
+
+    __slots__ = ("_lines", "nbytes")
+
+    def __init__(self) -> None:
+        self._lines: list[bytes] = []
+        self.nbytes = 0
+
+    @property
+    def count(self) -> int:
+        """How many lines there are."""
+        return len(self._lines)
+
+    def append(self, line: bytes) -> None:
+        """Add one line, its newline included."""
+        self._lines.append(line)
+        self.nbytes += len(line)
+
+    def joined(self) -> memoryview:
+        """Return all lines, end to end."""
+        return memoryview(b"".join(self._lines))
+
+
+class _Group:
+    """The lines of one session while they are gathered."""
+
+    __slots__ = ("epoch", "first", "last", "outputs", "runs", "session", "sinks")
 
     def __init__(self, session: bytes, epoch: int, first: int) -> None:
         self.session = session
         self.epoch = epoch
         self.first = first
         self.last = first - 1
-        self.outputs: dict[int, list[bytes]] = {}
+        self.outputs: dict[int, Gathered] = {}
+        self.sinks: tuple[Gathered, ...] = ()
         self.runs: list[tuple[int, int]] = []
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all lines."""
+        return sum([lines.nbytes for lines in self.outputs.values()])
 
 
 class BatchBuilder:
     """Gathers finished lines by session and output until they are worth a batch."""
 
-    def __init__(self, generation: int, records_like: int | None = None) -> None:
+    def __init__(
+        self, generation: int, records_like: int | None = None, new_lines: Callable[[], Gathered] = Lines
+    ) -> None:
         """Gather for a configuration; the lines for RECORDS are those of the output `records_like`, if one is named.
 
         They are then not to be added: they are in the batch once, and come out of it twice.
         """
         self.generation = generation
         self._like = records_like
+        self._new_lines = new_lines
         self._start()
 
     def _start(self) -> None:
-        self.nbytes = 0
-        self._plain = _Lines(NO_SESSION, 0, 1)
-        self._groups: dict[bytes, _Lines] = {}
+        self._plain = _Group(NO_SESSION, 0, 1)
+        self._groups: dict[bytes, _Group] = {}
         self._opens: list[Open] = []
-        self._outputs = self._plain.outputs
-        self._runs = self._plain.runs
+        self._current = self._plain
+        self._elsewhere = 0
+        """Bytes of all groups but the current one."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all lines gathered."""
+        return self._elsewhere + self._current.nbytes
 
     def __len__(self) -> int:
         """Return how many bytes of lines are gathered, or 1 if there is something else to say."""
@@ -137,15 +196,24 @@ class BatchBuilder:
 
     def add(self, output: int, line: bytes) -> None:
         """Add one line, its newline included, for an output: of the session that `begin` named last."""
-        lines = self._outputs.get(output)
+        lines = self._current.outputs.get(output)
         if lines is None:
-            lines = self._outputs[output] = []
+            lines = self._current.outputs[output] = self._new_lines()
         lines.append(line)
-        self.nbytes += len(line)
+
+    def sinks(self, outputs: Sequence[int]) -> tuple[Gathered, ...]:
+        """Return where to add lines for these outputs (the same ones each time), until the next `begin` or `build`."""
+        group = self._current
+        if not group.sinks:
+            for output in outputs:
+                if output not in group.outputs:
+                    group.outputs[output] = self._new_lines()
+            group.sinks = tuple(group.outputs[output] for output in outputs)
+        return group.sinks
 
     def run(self, first: int, count: int) -> None:
         """Say that the lines for RECORDS, since the last call, stand for these numbers of the session."""
-        runs = self._runs
+        runs = self._current.runs
         if count <= 0:
             return
         if runs and sum(runs[-1]) == first:
@@ -157,17 +225,21 @@ class BatchBuilder:
         """Say that the lines added from here on are those of a session's records from `first` to `last`.
 
         Within one batch, the ranges of one epoch have to follow one another. Raises LocalProtocolError if they do not.
+        The range may grow by `advance`, and be empty until then.
         """
         group = self._groups.get(session)
         if group is None or group.epoch != epoch:
             if group is not None:
                 raise LocalProtocolError(f"session {session.hex()} has two epochs in one batch")
-            group = self._groups[session] = _Lines(session, epoch, first)
+            group = self._groups[session] = _Group(session, epoch, first)
         elif first != group.last + 1:
             raise LocalProtocolError(f"session {session.hex()} goes from {group.last} to {first}")
         group.last = last
-        self._outputs = group.outputs
-        self._runs = group.runs
+        self._switch(group)
+
+    def advance(self, count: int) -> None:
+        """Say that the lines added are those of `count` more records of the session."""
+        self._current.last += count
 
     def has_other_epoch(self, session: bytes, epoch: int) -> bool:
         """Tell whether this batch has lines of the session from an older connection: they are to be sent first."""
@@ -176,37 +248,43 @@ class BatchBuilder:
 
     def end(self) -> None:
         """Say that the lines added from here on are of clients that are not acknowledged."""
-        self._outputs = self._plain.outputs
-        self._runs = self._plain.runs
+        self._switch(self._plain)
+
+    def _switch(self, group: _Group) -> None:
+        if group is not self._current:
+            self._elsewhere += self._current.nbytes - group.nbytes
+            self._current = group
 
     def open(self, token: int, session: bytes, first: int) -> None:
         """Ask for a new epoch of a session."""
         self._opens.append(Open(token, session, first))
 
-    def build(self, number: int) -> bytes:
-        """Return everything gathered as one batch, and start afresh."""
-        groups = [
-            group for group in (self._plain, *self._groups.values()) if group.outputs or group.last >= group.first
-        ]
-        tables, segments, runs, parts = [], [], [], []
-        for group in groups:
-            count = len(group.outputs)
-            for index, (output, lines) in enumerate(group.outputs.items(), 1):
-                data = b"".join(lines)
-                segments.append(_SEGMENT.pack(output, len(lines), len(data), 0))
-                parts.append(data)
+    def build(self, number: int) -> list[bytes | memoryview]:
+        """Return everything gathered as one batch, in pieces that follow one another, and start afresh."""
+        tables, segments, runs = [], [], []
+        parts: list[bytes | memoryview] = [b""]
+        for group in (self._plain, *self._groups.values()):
+            lines = [(output, lines) for output, lines in group.outputs.items() if lines.count]
+            if not lines and group.last < group.first:
+                continue
+            count = len(lines)
+            for index, (output, gathered) in enumerate(lines, 1):
+                segments.append(_SEGMENT.pack(output, gathered.count, gathered.nbytes, 0))
+                parts.append(gathered.joined())
                 if output == self._like:
                     count += 1
-                    like = (len(lines), len(data), index)
-            if count > len(group.outputs):
+                    like = (gathered.count, gathered.nbytes, index)
+            if count > len(lines):
                 segments.append(_SEGMENT.pack(RECORDS, *like))
             tables.append(_GROUP.pack(group.session, group.epoch, group.first, group.last, count, len(group.runs)))
             runs += [_RUN.pack(*run) for run in group.runs]
         opens = [_OPEN.pack(*request) for request in self._opens]
         table = b"".join((*opens, *tables, *segments, *runs))
-        header = _HEADER.pack(MAGIC, len(table) + self.nbytes, number, self.generation, len(groups), len(opens))
+        body_bytes = len(table) + self.nbytes
+        header = _HEADER.pack(MAGIC, body_bytes, number, self.generation, len(tables), len(opens))
+        parts[0] = header + table
         self._start()
-        return b"".join((header, table, *parts))
+        return parts
 
 
 class BatchReader:

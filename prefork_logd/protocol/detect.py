@@ -33,7 +33,7 @@ class Receiver(Protocol):
         """Change the largest record taken."""
 
 
-def choose(data: bytes, max_record_bytes: int) -> FrameReader | ServerSession:
+def choose(data: bytes | memoryview, max_record_bytes: int) -> FrameReader | ServerSession:
     """Return the receiver for a connection whose first bytes are `data` (one or more)."""
     if data[0] == FIRST_BYTE:
         return ServerSession(max_record_bytes, max_record_bytes + BATCH_BYTES)

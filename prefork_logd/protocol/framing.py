@@ -22,7 +22,7 @@ LARGEST_HONEST_FRAME = 0x0FFF_FFFF
 HEAD_KEPT = 256
 """Bytes of a skipped frame that are kept, to tell what it was."""
 
-_LENGTH = struct.Struct(">I")
+HEADER = struct.Struct(">I")
 _STRANGERS = (
     (b"GET ", "an HTTP request"),
     (b"POST", "an HTTP request"),
@@ -67,6 +67,14 @@ class FrameReader:
         return self._carry is not None or self._skip_left > 0
 
     @property
+    def missing(self) -> int:
+        """Bytes that the unfinished frame, or its header, still lacks; 0 if none is held, but perhaps skipped."""
+        if self._carry is None:
+            return 0
+        have = len(self._carry)
+        return HEADER_BYTES - have if have < HEADER_BYTES else max(0, self._needed() - have)
+
+    @property
     def held_bytes(self) -> int:
         """Bytes of the unfinished frame that are held."""
         return len(self._carry) if self._carry is not None else 0
@@ -90,7 +98,7 @@ class FrameReader:
         if self._skip_left:
             position = self._skip(data, 0, skipped)
         frames: list[bytes] = []
-        unpack_length = _LENGTH.unpack_from
+        unpack_length = HEADER.unpack_from
         max_bytes, size = self._max_bytes, len(data)
         while size - position >= HEADER_BYTES:
             (length,) = unpack_length(data, position)
@@ -124,7 +132,7 @@ class FrameReader:
 
     def _needed(self) -> int:
         """Return the bytes that the carried frame is long, its header included; what is no frame needs no more."""
-        (length,) = _LENGTH.unpack_from(self._carry or b"")
+        (length,) = HEADER.unpack_from(self._carry or b"")
         return HEADER_BYTES + (length if length <= self._max_bytes else 0)
 
     def _skip(self, data: bytes, position: int, skipped: list[Oversize]) -> int:

@@ -12,10 +12,11 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from prefork_logd.protocol.auth import MAC_BYTES, NONCE_BYTES
+from prefork_logd.protocol.runs import LENGTH, Run
 from prefork_logd.settings import MAX_KEY_ID_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 MAGIC = 0xF750
 FIRST_BYTE = MAGIC >> 8
@@ -27,8 +28,6 @@ HEADER = struct.Struct(">HBxI")
 """Magic, type, flags (passed over, for later versions), length of the body."""
 BATCH = struct.Struct(">QI")
 """First number, count."""
-LENGTH = struct.Struct(">I")
-"""Of each record in a BATCH."""
 BATCH_OVERHEAD_BYTES = BATCH.size + LENGTH.size
 """What the body of a BATCH of one record is larger than its record."""
 
@@ -121,11 +120,34 @@ class Authenticate(NamedTuple):
     mac: bytes
 
 
-class Records(NamedTuple):
-    """Records that were not handed out before, numbered `first`, `first + 1` and so on."""
+class Records:
+    """Records that were not handed out before, numbered `first`, `first + 1` and so on.
 
-    first: int
-    bodies: list[bytes]
+    They lie where they were received: they are to be used before the next ones are.
+    """
+
+    __slots__ = ("first", "runs")
+    __match_args__ = ("first", "bodies")
+    __hash__ = None  # type: ignore[assignment]  # compared by what it holds
+
+    def __init__(self, first: int, runs: list[Run]) -> None:
+        self.first = first
+        self.runs = runs
+
+    @classmethod
+    def of(cls, first: int, bodies: Sequence[bytes]) -> Records:
+        """Return the event of these records."""
+        data = b"".join([LENGTH.pack(len(body)) + body for body in bodies])
+        return cls(first, [Run(memoryview(data), len(bodies))])
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether the records are the same, wherever they lie."""
+        return isinstance(other, Records) and (self.first, self.bodies) == (other.first, other.bodies)
+
+    @property
+    def bodies(self) -> list[bytes]:
+        """A copy of every record."""
+        return [body for run in self.runs for body in run.bodies()]
 
 
 class TooLarge(NamedTuple):

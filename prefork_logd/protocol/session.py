@@ -15,9 +15,9 @@ acknowledged, not batches. Consecutive records of one `receive` come as one even
 from __future__ import annotations
 
 import struct
-from itertools import repeat
 
 from prefork_logd.errors import LocalProtocolError, RemoteProtocolError
+from prefork_logd.protocol import runs
 from prefork_logd.protocol.auth import MAC_BYTES, NONCE_BYTES
 from prefork_logd.protocol.framing import HEAD_KEPT
 from prefork_logd.protocol.frozen import FrozenSession
@@ -26,7 +26,6 @@ from prefork_logd.protocol.messages import (
     BATCH_OVERHEAD_BYTES,
     HEADER,
     LARGEST,
-    LENGTH,
     MAGIC,
     MAX_NUMBER,
     RECEIVED,
@@ -47,9 +46,10 @@ from prefork_logd.protocol.messages import (
     read_hello,
     welcome_body,
 )
+from prefork_logd.protocol.runs import LENGTH
 
-_WHOLE = struct.Struct(">IIQII")
-"""A BATCH as far as its first record's length."""
+_WHOLE = struct.Struct(">IIQI")
+"""A BATCH as far as its first record."""
 _BATCH_HEAD = MAGIC << 16 | Message.BATCH << 8
 
 
@@ -157,18 +157,32 @@ class ServerSession:
 
     # What the client says
 
-    def receive(self, data: bytes) -> list[Event]:
+    def receive(self, data: bytes | memoryview) -> list[Event]:
         """Take what was read; return the events it completes, in order. Once ENDED, there are none.
 
-        Raises ViolationError, which holds the events before it, when the peer breaks the rules.
+        The records among them lie in `data`. Raises ViolationError, which holds the events before it, when the peer
+        breaks the rules.
         """
-        if self._carry is not None:
-            if len(self._carry) + len(data) < self._need:
-                self._carry += data
-                return []
-            data, self._carry = b"".join((self._carry, data)), None
-        self._need = 0
         events: list[Event] = []
+        view = memoryview(data)
+        while view and self.state is not State.ENDED:
+            if self._carry is None:
+                self._go_on(view, events)
+                break
+            # Only the message or record that was begun is put together; what follows it stays where it is.
+            missing = self._need - len(self._carry)
+            if missing > len(view):
+                self._carry += view
+                break
+            self._carry += view[:missing]
+            whole, self._carry = memoryview(bytes(self._carry)), None
+            view = view[missing:]
+            self._go_on(whole, events)
+        return events
+
+    def _go_on(self, data: memoryview, events: list[Event]) -> None:
+        """Take what is there of messages, and keep what is begun and not whole."""
+        self._need = 0
         position, size = 0, len(data)
         while position < size and not self._need and self.state is not State.ENDED:
             if self._skip_left:
@@ -181,57 +195,41 @@ class ServerSession:
                 position = self._message(data, position, events)
         if position < size and self.state is not State.ENDED:
             self._carry = bytearray(data[position:])
-        return events
 
-    def _whole_batches(self, data: bytes, position: int, events: list[Event]) -> int:
+    def _whole_batches(self, data: memoryview, position: int, events: list[Event]) -> int:
         """Take BATCHes that are there as a whole and in order; return where something else begins.
 
-        This is nearly all that ever comes, so it has a loop of its own, with one unpacking for a batch of one record.
-        It finds nothing that `_message` and `_records` would not find as well: whatever is unusual is left to them.
+        This is nearly all that ever comes, so it has a loop of its own. It finds nothing that `_message` and `_records`
+        would not find as well: whatever is unusual is left to them.
         """
-        bodies: list[bytes] = []
-        append, unpack, unpack_length = bodies.append, _WHOLE.unpack_from, LENGTH.unpack_from
-        expected, max_bytes, max_batch_bytes = self.expected, self._max_bytes, self._max_batch_bytes
-        overhead, size = BATCH_OVERHEAD_BYTES, len(data)
+        measure, unpack = runs.measure, _WHOLE.unpack_from
+        max_bytes, max_batch_bytes = self._max_bytes, self._max_batch_bytes
+        size = len(data)
         last = size - _WHOLE.size
         while position <= last:
-            head, length, first, count, nbytes = unpack(data, position)
-            start = position + 24
-            end = start + length - overhead
+            head, length, first, count = unpack(data, position)
+            start = position + _WHOLE.size
+            end = position + HEADER.size + length
+            expected = self.expected
             if head != _BATCH_HEAD or first != expected or end > size or length > max_batch_bytes:
                 break
-            if count == 1:
-                if nbytes != length - overhead or nbytes > max_bytes:
-                    break
-                append(data[start:end])
-                expected += 1
-            else:
-                stop, before = start - 4, len(bodies)
-                for _ in repeat(None, count):
-                    start = stop + 4
-                    if start > end:
-                        break
-                    (nbytes,) = unpack_length(data, stop)
-                    stop = start + nbytes
-                    if stop > end or nbytes > max_bytes:
-                        break
-                    append(data[start:stop])
-                if len(bodies) - before != count or stop != end or not 0 < count <= MAX_NUMBER - expected:
-                    del bodies[before:]
-                    break
-                expected += count
+            if start > end or not 0 < count <= MAX_NUMBER - expected:
+                break
+            stop, taken = measure(data, start, end, count, max_bytes)
+            if taken != count or stop != end:
+                break
+            self._deliver(data[start:end], count, events)
             position = end
-        self._deliver(bodies, events)
         return position
 
-    def _message(self, data: bytes, position: int, events: list[Event]) -> int:
+    def _message(self, data: memoryview, position: int, events: list[Event]) -> int:
         """Take the message that begins at `position`, or of a BATCH the beginning; return where it went on to."""
         have = len(data) - position
         if have < HEADER.size:
             self._need = HEADER.size if have else 0
             return position
         magic, kind, length = HEADER.unpack_from(data, position)
-        head = data[position : position + 64]
+        head = bytes(data[position : position + 64])
         if magic != MAGIC:
             raise self._violation("no-session", "this is no message of a session", head, events)
         if kind not in RECEIVED[self.state]:
@@ -243,7 +241,7 @@ class ServerSession:
         if have < whole:
             self._need = whole
             return position
-        body = data[position + HEADER.size : position + whole]
+        body = bytes(data[position + HEADER.size : position + whole])
         try:
             if kind == Message.BATCH:
                 self._begin_batch(body, length)
@@ -285,35 +283,30 @@ class ServerSession:
         if first > self.expected:
             raise Broken("out-of-order", f"number {first} where {self.expected} is next", ErrorCode.OUT_OF_ORDER)
 
-    def _records(self, data: bytes, position: int, events: list[Event]) -> int:
+    def _records(self, data: memoryview, position: int, events: list[Event]) -> int:
         """Take what is there of the current BATCH's records; return where it went on to."""
         end = position + self._left
         stop_at = min(end, len(data))
-        bodies: list[bytes] = []
-        append, unpack, max_bytes = bodies.append, LENGTH.unpack_from, self._max_bytes
-        count = self._count
+        count, max_bytes = self._count, self._max_bytes
         if self._repeats:
             # Not held, not copied: each is passed over, as too large ones are.
             max_bytes = -1
-        nbytes, start = 0, position
-        while count:
-            start = position + 4
-            if start > stop_at:
-                break
-            (nbytes,) = unpack(data, position)
-            stop: int = start + nbytes
-            if nbytes > max_bytes or stop > stop_at:
-                break
-            append(data[start:stop])
-            position = stop
-            count -= 1
-        self._deliver(bodies, events)
+        stop, taken = runs.measure(data, position, stop_at, count, max_bytes)
+        if taken:
+            self._deliver(data[position:stop], taken, events)
+        position = stop
+        count -= taken
+        # The record that is not whole, or not to be handed out.
+        start = position + LENGTH.size
+        nbytes: int = LENGTH.unpack_from(data, position)[0] if count and start <= stop_at else 0
         self._count = count
         self._left = end - position
         if not count:
             self._end_batch(data, position, events)
         elif start > end or (start <= stop_at and start + nbytes > end):
-            raise self._violation("malformed", "a BATCH that ends before its records", data[position:], events)
+            raise self._violation(
+                "malformed", "a BATCH that ends before its records", bytes(data[position : position + 64]), events
+            )
         elif start > stop_at:
             self._need = LENGTH.size
         elif nbytes <= max_bytes:
@@ -324,21 +317,20 @@ class ServerSession:
             return self._skip(data, start, events)
         return position
 
-    def _deliver(self, bodies: list[bytes], events: list[Event]) -> None:
+    def _deliver(self, data: memoryview, count: int, events: list[Event]) -> None:
         """Hand out records as the next ones."""
-        if not bodies:
-            return
+        run = runs.Run(data, count)
         if events and isinstance(last := events[-1], Records):
-            last.bodies.extend(bodies)
+            last.runs.append(run)
         else:
-            events.append(Records(self.expected, bodies))
-        self.expected += len(bodies)
+            events.append(Records(self.expected, [run]))
+        self.expected += count
 
-    def _skip(self, data: bytes, position: int, events: list[Event]) -> int:
+    def _skip(self, data: memoryview, position: int, events: list[Event]) -> int:
         """Pass over what is there of a record that is repeated or too large; return where it went on to."""
         take = min(self._skip_left, len(data) - position)
         if not self._repeats and len(self._head) < HEAD_KEPT:
-            self._head += data[position : position + min(take, HEAD_KEPT - len(self._head))]
+            self._head += bytes(data[position : position + min(take, HEAD_KEPT - len(self._head))])
         position += take
         self._left -= take
         self._skip_left -= take
@@ -354,9 +346,11 @@ class ServerSession:
                 self._end_batch(data, position, events)
         return position
 
-    def _end_batch(self, data: bytes, position: int, events: list[Event]) -> None:
+    def _end_batch(self, data: memoryview, position: int, events: list[Event]) -> None:
         if self._left:
-            raise self._violation("malformed", "a BATCH that goes on after its records", data[position:], events)
+            raise self._violation(
+                "malformed", "a BATCH that goes on after its records", bytes(data[position : position + 64]), events
+            )
 
     def _violation(
         self, reason: str, message: str, head: bytes, events: list[Event], code: ErrorCode = ErrorCode.MALFORMED

@@ -44,7 +44,7 @@ include "native/known.pxi"
 include "native/fields.pxi"
 include "native/template.pxi"
 
-ABI = 2
+ABI = 4
 """Compared with what the package expects: an extension built from other sources is not used."""
 
 
@@ -107,7 +107,8 @@ cdef class Core:
     """Turns frames into lines, for one configuration's outputs.
 
     `outputs` has for each output its TextTemplate's parts (None: JSON), its level threshold (0: none) and its loggers
-    (none: all). A Core holds one record at a time, and no lines.
+    (none: all). `stores` has threshold and loggers of each store; what one of them lets through is one more line of
+    JSON, behind the outputs' own. `ships` says whether a record is for the stores if none are named. A Core holds one record at a time, and no lines.
     """
 
     cdef Machine machine
@@ -117,7 +118,9 @@ cdef class Core:
     cdef Out* outs[MOST_OUTPUTS]
     cdef size_t[MOST_OUTPUTS] starts
     cdef bint[MOST_OUTPUTS] taken
-    cdef size_t outputs
+    cdef size_t outputs     # sinks: one for each output, and one for all stores
+    cdef size_t stores      # rules of stores, behind those of the outputs
+    cdef bint ships
     cdef Out scratch
     cdef Out ending
     cdef double ending_received
@@ -136,12 +139,15 @@ cdef class Core:
         self.machine.marks = self.marks
         self.machine.memory.runs_size = 1
 
-    def __init__(self, outputs):
+    def __init__(self, outputs, stores=(), bint ships=False):
         self.kept = []
-        self.capable = len(outputs) <= MOST_OUTPUTS
-        self.outputs = len(outputs) if self.capable else 0
+        self.ships = ships
+        self.stores = len(stores)
+        self.capable = len(outputs) + len(stores) <= MOST_OUTPUTS
+        self.outputs = len(outputs) + (1 if stores else 0) if self.capable else 0
         loggers = []
-        for index, (parts, threshold, names) in enumerate(outputs[: self.outputs]):
+        rules = [*outputs, *((None, threshold, names) for threshold, names in stores)] if self.capable else []
+        for index, (parts, threshold, names) in enumerate(rules):
             self.rules[index].has_threshold = threshold != 0
             self.rules[index].threshold = threshold
             self.rules[index].loggers = len(names)
@@ -228,8 +234,18 @@ cdef class Core:
         self.ending_received = received
         return 0
 
+    cdef bint _is_wanted(self, size_t index):
+        """Tell whether an output, or one of the stores, wants the record."""
+        cdef size_t rule
+        if not self.stores or index < self.outputs - 1:
+            return self._passes(index)
+        for rule in range(index, index + self.stores):
+            if self._passes(rule):
+                return True
+        return False
+
     cdef bint _passes(self, size_t index):
-        """Tell whether an output lets the record through (outputs/router.py)."""
+        """Tell whether a rule lets the record through (outputs/router.py)."""
         cdef Rule* rule = &self.rules[index]
         cdef Node* level = self.fields.slot[LEVELNO]
         cdef Node* name = self.fields.slot[NAME]
@@ -264,7 +280,7 @@ cdef class Core:
             out = self.outs[index]
             self.starts[index] = out.size
             self.taken[index] = False
-            if not self._passes(index):
+            if not self._is_wanted(index):
                 continue
             self.taken[index] = True
             if self.rules[index].template.directives != NULL:
@@ -316,17 +332,21 @@ cdef class Core:
         """Take frames from `data[start:stop]`, each a big-endian length of 4 bytes and a body, at most `count` of them.
 
         `sinks` are the Lines of each output. What cannot be done here is given to `slow(body)`, which says whether it
-        was a record. Ends before a frame that is not whole or above `max_bytes`, once `sinks` hold `most_bytes`, after
-        `most_failures` bodies in a row that are no records (`failures` is how many there were before), and now and then.
+        was a record (1), one for the stores (2), or none (0). Ends before a frame that is not whole or above
+        `max_bytes`, once `sinks` hold `most_bytes`, after `most_failures` bodies in a row that are no records
+        (`failures` is how many there were before), and now and then.
 
-        Returns where it ended, how many bodies were taken, how many of them were rejected, and failures in a row.
+        Returns where it ended, how many bodies were taken, how many of them were rejected, failures in a row, and runs
+        of those for the stores: (first, count), counted from 0.
         """
         cdef Py_buffer view
         cdef const uint8_t* octets
         cdef Lines one
         cdef size_t index, gathered
         cdef uint32_t length
-        cdef Py_ssize_t taken = 0, rejected = 0, position = start
+        cdef Py_ssize_t taken = 0, rejected = 0, position = start, run_start = 0, run_end = 0
+        cdef int outcome
+        cdef list shipped = []
         cdef bint capable = self.capable and received != 0
         if len(sinks) != <Py_ssize_t> self.outputs and capable:
             raise ValueError("as many sinks as outputs")
@@ -348,24 +368,36 @@ cdef class Core:
                 length = __builtin_bswap32(length)
                 if length > max_bytes or <Py_ssize_t> length > stop - position - 4:
                     break
-                taken += 1
                 if capable and self._render(octets + position + 4, length):
-                    failures = 0
                     for index in range(self.outputs):
                         if self.taken[index]:
                             (<Lines> sinks[index]).count += 1
                             gathered += self.outs[index].size - self.starts[index]
-                elif slow(PyBytes_FromStringAndSize(<const char*> octets + position + 4, length)):
+                    outcome = 1
+                    if self.ships and (not self.stores or self.taken[self.outputs - 1]):
+                        outcome = 2
+                else:
+                    outcome = slow(PyBytes_FromStringAndSize(<const char*> octets + position + 4, length))
+                if outcome:
                     failures = 0
                 else:
                     rejected += 1
                     failures += 1
+                if outcome == 2:
+                    if run_end != taken:
+                        if run_end > run_start:
+                            shipped.append((run_start, run_end - run_start))
+                        run_start = taken
+                    run_end = taken + 1
+                taken += 1
                 position += 4 + <Py_ssize_t> length
                 if <Py_ssize_t> gathered >= most_bytes or rejected >= MOST_REJECTED or failures >= most_failures:
                     break
         finally:
             PyBuffer_Release(&view)
-        return position, taken, rejected, failures
+        if run_end > run_start:
+            shipped.append((run_start, run_end - run_start))
+        return position, taken, rejected, failures, shipped
 
 
 def float_text(double value, bint as_json):
@@ -378,3 +410,19 @@ def float_text(double value, bint as_json):
         return PyBytes_FromStringAndSize(<const char*> out.data, out.size)
     finally:
         free(out.data)
+
+
+def measure(const uint8_t[::1] data, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t count, int64_t max_bytes):
+    """Return where the run at `start` ends, and how many records it has (protocol/runs.py)."""
+    cdef Py_ssize_t taken = 0
+    cdef uint32_t nbytes
+    if not 0 <= start <= stop <= data.shape[0]:
+        raise ValueError("a range outside of the data")
+    while taken < count and stop - start >= 4:
+        nbytes = <uint32_t> data[start] << 24 | <uint32_t> data[start + 1] << 16
+        nbytes |= <uint32_t> data[start + 2] << 8 | <uint32_t> data[start + 3]
+        if nbytes > max_bytes or nbytes > stop - start - 4:
+            break
+        start += 4 + <Py_ssize_t> nbytes
+        taken += 1
+    return start, taken

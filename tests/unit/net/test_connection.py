@@ -11,6 +11,7 @@ import pytest
 
 from prefork_logd.net.connection import EVENTS, READ_BYTES, TURN_BYTES, Connection
 from prefork_logd.net.loop import ENDED, READ, Loop
+from prefork_logd.protocol import runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +26,7 @@ class Owner:
     def __init__(self) -> None:
         self.loop = Loop()
         self.max_record_bytes = 1000
+        self.buffer = memoryview(bytearray(READ_BYTES))
         self.paused = False
         self.postponed: list[Connection] = []
         self.frames: list[bytes] = []
@@ -35,6 +37,11 @@ class Owner:
 
     def postpone(self, connection: Connection) -> None:
         self.postponed.append(connection)
+
+    def take_run(self, connection: Connection, data: memoryview) -> int:
+        end, count = runs.measure(data, 0, len(data), len(data), self.max_record_bytes)
+        self.frames += runs.Run(data, count).bodies()
+        return end
 
     def take(self, connection: Connection, frames: list[bytes], skipped: list[Oversize]) -> None:
         self.frames += frames

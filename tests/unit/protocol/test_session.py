@@ -58,7 +58,7 @@ def outcome(server: ServerSession, pieces: Iterable[bytes]) -> Outcome:
         for event in new:
             if isinstance(event, Records) and events and isinstance(last := events[-1], Records):
                 assert event.first == last.first + len(last.bodies)
-                last.bodies.extend(event.bodies)
+                last.runs.extend(event.runs)
             else:
                 events.append(event)
         if reason:
@@ -99,7 +99,7 @@ def test_numbers_begin_after_what_is_committed_and_held(committed: int, first: i
     """Neither what is committed nor what the client no longer holds comes again."""
     server = opened(committed, first)
     assert server.expected == expected
-    assert server.receive(wire.batch(expected, b"x")) == [Records(expected, [b"x"])]
+    assert server.receive(wire.batch(expected, b"x")) == [Records.of(expected, [b"x"])]
 
 
 def test_a_client_proves_itself_and_so_do_we() -> None:
@@ -171,9 +171,9 @@ def test_records_of_one_read_are_one_event() -> None:
     data = wire.batch(1, b"a") + wire.batch(2, b"b", b"", b"d") + wire.batch(5, b"e", flags=255)
     data += wire.gap(6, 10) + wire.batch(16, b"p")
     assert opened().receive(data) == [
-        Records(1, [b"a", b"b", b"", b"d", b"e"]),
+        Records.of(1, [b"a", b"b", b"", b"d", b"e"]),
         Gap(6, 15, 1.0, 2.0, "full"),
-        Records(16, [b"p"]),
+        Records.of(16, [b"p"]),
     ]
 
 
@@ -185,7 +185,7 @@ def test_records_do_not_wait_for_their_batch() -> None:
     got = 0
     for index in range(len(data)):
         for event in server.receive(data[index : index + 1]):
-            assert event == Records(got + 1, [bodies[got]])
+            assert event == Records.of(got + 1, [bodies[got]])
             got += 1
         assert got == max(0, (index + 1 - 20) // 204)
         assert server.held_bytes <= 204
@@ -197,11 +197,11 @@ def test_what_was_handed_out_is_not_handed_out_again() -> None:
     """Of a repetition only what is new counts, be it records or a gap."""
     server = opened(committed=3)
     assert server.receive(wire.batch(1, b"a", b"bb", b"")) == []
-    assert server.receive(wire.batch(2, b"bb", b"", b"d", b"e")) == [Records(4, [b"d", b"e"])]
+    assert server.receive(wire.batch(2, b"bb", b"", b"d", b"e")) == [Records.of(4, [b"d", b"e"])]
     assert server.receive(wire.gap(1, 5)) == []
     assert server.receive(wire.gap(5, 3)) == [Gap(6, 7, 1.0, 2.0, "full")]
     assert server.receive(wire.batch(7, b"x" * (MAX + 1))) == []
-    assert server.receive(wire.batch(7, b"x", b"y")) == [Records(8, [b"y"])]
+    assert server.receive(wire.batch(7, b"x", b"y")) == [Records.of(8, [b"y"])]
 
 
 @pytest.mark.parametrize("skipping", [wire.batch(4, b"x"), wire.batch(4, b"x", b"y"), wire.gap(4, 1)])
@@ -209,7 +209,7 @@ def test_a_number_that_is_left_out_ends_the_session(skipping: bytes) -> None:
     """What came before it counts."""
     error = violation(opened(), wire.batch(1, b"a", b"b") + skipping)
     assert error.reason == "out-of-order"
-    assert error.events == [Records(1, [b"a", b"b"])]
+    assert error.events == [Records.of(1, [b"a", b"b"])]
     assert error.head == skipping[:64]
     assert error_code(error.reply) == ErrorCode.OUT_OF_ORDER
 
@@ -219,11 +219,11 @@ def test_a_record_that_is_too_large_uses_up_its_number() -> None:
     large = bytes(range(256)) * 2
     data = wire.batch(1, b"a", large, b"c") + wire.batch(4, large) + wire.batch(5, b"e")
     assert opened().receive(data) == [
-        Records(1, [b"a"]),
+        Records.of(1, [b"a"]),
         TooLarge(2, 512, large[:HEAD_KEPT]),
-        Records(3, [b"c"]),
+        Records.of(3, [b"c"]),
         TooLarge(4, 512, large[:HEAD_KEPT]),
-        Records(5, [b"e"]),
+        Records.of(5, [b"e"]),
     ]
 
 
@@ -246,10 +246,10 @@ def test_a_new_limit_holds_from_the_next_record_on() -> None:
     data = wire.batch(1, b"x" * 250, b"y" * 250)
     server.receive(data[:100])
     server.limit(1 << 20)
-    assert server.receive(data[100:]) == [Records(1, [b"x" * 250, b"y" * 250])]
-    assert server.receive(wire.batch(3, b"z" * 1900)) == [Records(3, [b"z" * 1900])]
+    assert server.receive(data[100:]) == [Records.of(1, [b"x" * 250, b"y" * 250])]
+    assert server.receive(wire.batch(3, b"z" * 1900)) == [Records.of(3, [b"z" * 1900])]
     server.limit(100)
-    assert server.receive(wire.batch(4, b"x" * 101, b"y")) == [TooLarge(4, 101, b"x" * 101), Records(5, [b"y"])]
+    assert server.receive(wire.batch(4, b"x" * 101, b"y")) == [TooLarge(4, 101, b"x" * 101), Records.of(5, [b"y"])]
 
 
 def test_no_welcome_promises_a_record_that_fits_into_no_batch() -> None:
@@ -262,7 +262,7 @@ def test_no_welcome_promises_a_record_that_fits_into_no_batch() -> None:
 def test_bye_ends_it() -> None:
     """What comes after is passed over, and an answer is no longer sent."""
     server = opened()
-    assert server.receive(wire.batch(1, b"a") + wire.bye() + b"rest") == [Records(1, [b"a"]), Bye()]
+    assert server.receive(wire.batch(1, b"a") + wire.bye() + b"rest") == [Records.of(1, [b"a"]), Bye()]
     assert server.state is State.ENDED
     assert server.receive(b"more") == []
     assert not server.pending
@@ -286,7 +286,7 @@ def test_times_that_are_no_numbers_are_unknown() -> None:
 def test_the_last_number_there_is() -> None:
     """Numbers end, and so does the session."""
     server = opened(0, MAX_NUMBER - 2)
-    assert server.receive(wire.batch(MAX_NUMBER - 2, b"a", b"b")) == [Records(MAX_NUMBER - 2, [b"a", b"b"])]
+    assert server.receive(wire.batch(MAX_NUMBER - 2, b"a", b"b")) == [Records.of(MAX_NUMBER - 2, [b"a", b"b"])]
     assert violation(server, wire.batch(MAX_NUMBER, b"c", b"d")).reason == "malformed"
     assert opened(0, MAX_NUMBER).receive(wire.gap(MAX_NUMBER, 1)) == [Gap(MAX_NUMBER, MAX_NUMBER, 1.0, 2.0, "full")]
 
@@ -492,7 +492,7 @@ def test_an_auth_that_contradicts_itself_is_refused(body: bytes) -> None:
 def test_a_batch_above_the_limit_is_refused_even_when_it_is_there() -> None:
     """What WELCOME says holds, whatever the split."""
     bodies = [bytes(46)] * 39
-    assert opened().receive(wire.batch(1, *bodies, bytes(34))) == [Records(1, [*bodies, bytes(34)])]
+    assert opened().receive(wire.batch(1, *bodies, bytes(34))) == [Records.of(1, [*bodies, bytes(34)])]
     error = violation(opened(), wire.batch(1, *bodies, bytes(35)))
     assert (error.reason, error.events) == ("too-large", [])
 
