@@ -170,9 +170,13 @@ def test_a_full_journal_holds_clients_up_and_lets_them_go_on(
     """A warning, then back-pressure; nothing is lost, and segments go when the store has them."""
     collector = make_collector(SMALL + place.toml).start()
     mend = place.order("fail")
-    send(collector, 0, 8000)
+    sent = 0
+    while " % full: " not in collector.log:
+        send(collector, sent, 250)
+        sent += 250
+        collector.wait_for_records(sent)
+    send(collector, sent, 8000 - sent)
     wait_for(lambda: "journal: full" in collector.log, "a full journal")
-    assert " % full: " in collector.log
     assert collector.status()["journal"]["full"]
     assert collector.status()["journal"]["bytes"] <= 1_048_576 + 65_536
     assert len(collector.lines()) < 8000
