@@ -14,7 +14,7 @@ from prefork_logd.stores import rows
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 PIECE_ROWS = 65_536
 """The least that is worth a segment of its own."""
@@ -37,7 +37,14 @@ def index_pending(db: sqlite3.Connection, limit: int, everything: bool, words: b
     db.execute("DELETE FROM pending WHERE NOT sites AND NOT words")
 
 
-def _fill_sites(db: sqlite3.Connection, ids: Iterable[int]) -> None:
+def _fill_sites(db: sqlite3.Connection, ids: Sequence[int]) -> None:
+    ends = (ids[0], ids[-1])
+    if db.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM rows WHERE id BETWEEN ? AND ? LIMIT ?)", (*ends, len(ids) + 1)
+    ).fetchone()[0] == len(ids):
+        # Nearly always they are all the rows of a range of time; then nothing has to be looked up.
+        db.execute("INSERT INTO by_site SELECT site, id FROM rows WHERE id BETWEEN ? AND ? ORDER BY 1, 2", ends)
+        return
     _gather(db, ids)
     db.execute(
         "INSERT INTO by_site SELECT rows.site, rows.id FROM temp.gathered CROSS JOIN rows USING (id) ORDER BY 1, 2"
