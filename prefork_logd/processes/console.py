@@ -67,15 +67,17 @@ class Console:
         sock.listen(16)
         return sock
 
-    def descriptors(self) -> tuple[int, list[int]]:
-        """Return the descriptor that is listened on, and those of the clients that wait for an answer."""
-        return self._sock.fileno(), [client.sock.fileno() for client in self._clients if client.waits]
+    def descriptors(self) -> tuple[int, list[int], list[int]]:
+        """Return what is listened on, the clients that wait for an answer, and those that have not asked yet."""
+        waiting = [client.sock.fileno() for client in self._clients if client.waits]
+        new = [client.sock.fileno() for client in self._clients if client.is_new]
+        return self._sock.fileno(), waiting, new
 
-    def adopt(self, fd: int) -> Callable[[dict[str, Any]], None]:
-        """Return what answers a client that has asked before this process became another program."""
+    def adopt(self, fd: int, *, waits: bool) -> Callable[[dict[str, Any]], None]:
+        """Return what answers a client that has come, and perhaps asked, before this process became another program."""
         os.set_inheritable(fd, False)
         client = _Client(self, self._loop, socket.socket(fileno=fd))
-        client.waits = True
+        client.waits = waits
         self._clients.add(client)
         return client.answer
 
@@ -153,6 +155,11 @@ class _Client:
         elif self._request.endswith(b"\n"):
             self.waits = True
             self._console.asked(self, self._request)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was read from it and nothing sent."""
+        return not self.waits and not self._request and not self._answer
 
     def answer(self, answer: dict[str, Any]) -> None:
         """Send the answer and end, unless the client has gone meanwhile."""

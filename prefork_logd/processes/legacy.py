@@ -87,6 +87,8 @@ class Legacy(msgspec.Struct, frozen=True):
     counters: Counters
     restarts: dict[int, int]
     """By slot, 0 for the writer."""
+    client_fds: list[int] = []
+    """Command lines that have connected, and not asked yet."""
 
     def descriptors(self) -> list[int]:
         """Return every descriptor that the next program is to inherit."""
@@ -95,6 +97,7 @@ class Legacy(msgspec.Struct, frozen=True):
             self.lock_fd,
             self.console_fd,
             *self.answer_fds,
+            *self.client_fds,
             self.board_fd,
             *(child.channel_fd for child in self.children),
         ]

@@ -542,11 +542,13 @@ class Master:
             self._worker_target = legacy.worker_target
         self._restarts = legacy.restarts
         self._writer.restarts = legacy.restarts.get(WRITER_SLOT, 0)
-        self._succession.inherit(legacy, [self._console.adopt(fd) for fd in legacy.answer_fds])
+        self._succession.inherit(legacy, [self._console.adopt(fd, waits=True) for fd in legacy.answer_fds])
+        for fd in legacy.client_fds:
+            self._console.adopt(fd, waits=False)
 
     def legacy(self) -> Legacy:
         """Return what the next program has to know."""
-        console_fd, answer_fds = self._console.descriptors()
+        console_fd, answer_fds, client_fds = self._console.descriptors()
         carried = self._succession.carried
         return Legacy(
             format=FORMAT,
@@ -570,6 +572,7 @@ class Master:
             configurations=[msgspec.Raw(msgspec.json.encode(kept)) for kept in self._configurations],
             children=inheritance(self._children()),
             counters=carried.counters,
+            client_fds=client_fds,
             restarts={child.slot: child.restarts for child in self._children()},
         )
 

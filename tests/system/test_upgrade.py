@@ -272,3 +272,19 @@ def test_a_daemon_upgrades(tmp_path: Path, make_collector: Maker) -> None:
     assert not (tmp_path / "s").exists()
     assert not (collector.state_dir / "prefork-logd.pid").exists()
     assert collector.cli("upgrade").returncode == 3
+
+
+def test_a_store_gets_each_record_once(make_collector: Maker) -> None:
+    """The old shipper gives way to a new one, which goes on where the store says."""
+    collector = make_collector('[[store]]\ntype = "sqlite"\npath = "records.db"\n', "--workers", "1").start()
+    with collector.connect() as sock:
+        for turn in range(3):
+            sock.sendall(frames([f"{turn}-{number}" for number in range(50)]))
+            upgrade(collector)
+        collector.wait_for_records(150)
+        wait_for(lambda: collector.status()["stores"][0]["lag_records"] == 0, "the store has everything")
+        found = collector.cli("query", "--format", "json", "--limit", "1000")
+        assert found.returncode == 0, found.stderr
+        stored = [json.loads(line)["message"] for line in found.stdout.splitlines()]
+        assert sorted(stored) == sorted(f"{turn}-{number}" for turn in range(3) for number in range(50))
+    assert collector.stop() == 0
