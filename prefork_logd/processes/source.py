@@ -82,6 +82,7 @@ class Source:
     def commit(self) -> None:
         """Tell the worker that all its batches taken until now are committed."""
         self.committed = self.taken
+        self._reader.done_with()
         self.answer(committed_answer(self.taken))
 
     def answer(self, data: bytes) -> None:

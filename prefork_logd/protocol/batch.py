@@ -38,6 +38,11 @@ RECORDS = 0xFFFF_FFFF
 NO_SESSION = bytes(16)
 """Stands for all clients that are not acknowledged."""
 
+POOLED_BYTES = 393_216
+"""Of a body that is read into memory used before: a little above what a worker sends at once."""
+POOLED = 16
+"""Buffers kept by each reader."""
+
 _HEADER = struct.Struct("<4sIQIII")
 _OPEN = struct.Struct("<Q16sQ")
 _GROUP = struct.Struct("<16sQQQII")
@@ -294,6 +299,8 @@ class BatchReader:
     """
 
     def __init__(self) -> None:
+        self._free: list[memoryview] = []
+        self._used: list[memoryview] = []
         self._start()
 
     def _start(self) -> None:
@@ -323,13 +330,27 @@ class BatchReader:
             if magic != MAGIC or body_bytes > MAX_BODY_BYTES:
                 raise LocalProtocolError(f"a worker's pipe is out of step at {self._buffer.hex()}")
             self._header = (number, generation, groups, opens)
-            self._buffer = memoryview(bytearray(body_bytes))
+            self._buffer = self._room(body_bytes)
             self._have = 0
             if body_bytes:
                 return None
         batch = _read_body(self._buffer, *self._header)
         self._start()
         return batch
+
+    def _room(self, nbytes: int) -> memoryview:
+        """Return a buffer for a body: new memory costs more than reading into it does."""
+        if not 0 < nbytes <= POOLED_BYTES:
+            return memoryview(bytearray(nbytes))
+        whole = self._free.pop() if self._free else memoryview(bytearray(POOLED_BYTES))
+        self._used.append(whole)
+        return whole[:nbytes]
+
+    def done_with(self) -> None:
+        """Let the memory of every batch that was returned be used again: nobody looks at one any more."""
+        busy = [self._used.pop()] if self._header is not None and self._used else []
+        self._free = [*self._used, *self._free][:POOLED]
+        self._used = busy
 
 
 def _read_body(body: memoryview, number: int, generation: int, group_count: int, open_count: int) -> Batch:

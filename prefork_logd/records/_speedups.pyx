@@ -44,8 +44,36 @@ include "native/known.pxi"
 include "native/fields.pxi"
 include "native/template.pxi"
 
-ABI = 4
+ABI = 5
 """Compared with what the package expects: an extension built from other sources is not used."""
+
+
+cdef enum:
+    POOLED = 16
+    POOLED_BYTES = 1 << 19
+
+cdef Out POOL[POOLED]
+cdef size_t pool_size = 0
+
+
+cdef void take_room(Out* out) noexcept:
+    """Begin with memory that earlier lines have used, if there is any: new pages cost more than filling them does."""
+    global pool_size
+    if pool_size:
+        pool_size -= 1
+        out[0] = POOL[pool_size]
+        out.size = 0
+
+
+cdef void give_room(Out* out) noexcept:
+    global pool_size
+    if 65_536 <= out.room <= POOLED_BYTES and pool_size < POOLED:
+        POOL[pool_size] = out[0]
+        pool_size += 1
+    else:
+        free(out.data)
+    out.data = NULL
+    out.size = out.room = 0
 
 
 cdef class Lines:
@@ -61,7 +89,7 @@ cdef class Lines:
         self.count = self.exports = 0
 
     def __dealloc__(self):
-        free(self.out.data)
+        give_room(&self.out)
 
     def __len__(self):
         return self.out.size
@@ -361,6 +389,8 @@ cdef class Core:
                 one = sinks[index]
                 if one.exports:
                     raise BufferError("lines are being sent")
+                if one.out.data == NULL:
+                    take_room(&one.out)
                 self.outs[index] = &one.out
                 gathered += one.out.size
             while taken < count and stop - position >= 4:

@@ -92,7 +92,7 @@ cdef inline int find_slot(const Node* key) noexcept nogil:
         return -1
     at = hash_key(key.value.text, key.size)
     while KEYS[at].text != NULL:
-        if KEYS[at].size == key.size and memcmp(KEYS[at].text, key.value.text, key.size) == 0:
+        if KEYS[at].size == key.size and same_octets(<const uint8_t*> KEYS[at].text, key.value.text, key.size):
             return KEYS[at].slot
         at = (at + 1) & (KEY_SLOTS - 1)
     return -1

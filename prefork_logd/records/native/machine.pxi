@@ -580,7 +580,7 @@ cdef bint gather_pairs(Machine* m, size_t first) noexcept nogil:
 
 cdef bint run_machine(Machine* m, const uint8_t* data, size_t size) noexcept nogil:
     """Read one frame; return whether it is a whole pickle, whose value is then the one node on the stack."""
-    cdef int count
+    cdef int count = 0
     cdef uint8_t opcode
     cdef uint64_t number
     cdef const uint8_t* start
@@ -591,17 +591,29 @@ cdef bint run_machine(Machine* m, const uint8_t* data, size_t size) noexcept nog
     m.at = m.top = m.base = m.marks_size = m.protocol_frame_end = 0
     m.containers_left = MAX_CONTAINERS
     m.empty_tuple = -1
-    for count in range(MAX_OPCODES):
+    while count < MAX_OPCODES:
         if m.at >= size:
             return False
         opcode = data[m.at]
         m.at += 1
+        count += 1
         if opcode == 0x58:  # BINUNICODE
             if not take_counted(m, 4, &start, &length) or not push_text(m, start, length):
                 return False
+            if m.at + 1 < size and data[m.at] == 0x71 and count < MAX_OPCODES:
+                # The BINPUT that nearly always follows: one turn less.
+                if not memoize(m, data[m.at + 1]):
+                    return False
+                m.at += 2
+                count += 1
         elif opcode == 0x8C:  # SHORT_BINUNICODE
             if not take_counted(m, 1, &start, &length) or not push_text(m, start, length):
                 return False
+            if m.at < size and data[m.at] == 0x94 and count < MAX_OPCODES:
+                if not memoize(m, m.memory.memo_count):
+                    return False
+                m.at += 1
+                count += 1
         elif opcode == 0x71:  # BINPUT
             if m.at >= size or not memoize(m, data[m.at]):
                 return False

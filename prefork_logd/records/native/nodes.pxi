@@ -242,7 +242,7 @@ cdef inline bint is_text(const Node* node) noexcept nogil:
 
 
 cdef inline bint same_text(const Node* one, const Node* other) noexcept nogil:
-    return one.size == other.size and memcmp(one.value.text, other.value.text, one.size) == 0
+    return one.size == other.size and same_octets(one.value.text, other.value.text, one.size)
 
 
 cdef inline bint is_hashable(Memory* memory, const Node* node) noexcept nogil:

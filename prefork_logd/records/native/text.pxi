@@ -59,6 +59,28 @@ cdef inline uint64_t load8(const uint8_t* data) noexcept nogil:
     return word
 
 
+cdef inline bint same_octets(const uint8_t* one, const uint8_t* other, size_t size) noexcept nogil:
+    """Compare octets, mostly names: two words at most for those of up to 16, without a call."""
+    cdef uint32_t a, b
+    if size > 16:
+        return memcmp(one, other, size) == 0
+    if size >= 8:
+        return ((load8(one) ^ load8(other)) | (load8(one + size - 8) ^ load8(other + size - 8))) == 0
+    if size >= 4:
+        memcpy(&a, one, 4)
+        memcpy(&b, other, 4)
+        if a != b:
+            return False
+        memcpy(&a, one + size - 4, 4)
+        memcpy(&b, other + size - 4, 4)
+        return a == b
+    while size:
+        size -= 1
+        if one[size] != other[size]:
+            return False
+    return True
+
+
 cdef inline uint64_t specials(uint64_t word) noexcept nogil:
     """Return a number that is not 0 if one of eight octets is not printable ASCII, a quote or a backslash."""
     cdef uint64_t quotes = word ^ 0x2222222222222222ULL
