@@ -74,12 +74,12 @@ def _stream(data: bytes) -> None:
     """Take frames from a stream, and each of them alone: the same lines have to come of it."""
     refused: list[bytes] = []
 
-    def slow(body: bytes) -> bool:
+    def slow(body: bytes) -> int:
         refused.append(body)
-        return False
+        return 0
 
     sinks = tuple(native.Lines() for _ in _OUTPUTS)
-    stop, taken, rejected, _ = _core.run(
+    stop, taken, rejected, _, _ = _core.run(
         data, 0, len(data), 16, MAX_RECORD_BYTES, PEER, RECEIVED, sinks, slow, 1 << 22, 0, 1000
     )
     assert 0 <= stop <= len(data)
