@@ -22,7 +22,7 @@ from typing import Any
 
 from tests.nats_servers import Cluster, ask
 from tests.system.harness import Collector, wait_for
-from tests.system.proxy import Proxy
+from tests.system.nats_proxy import Proxy
 from tests.system.session_client import Faithful
 
 NAME = re.compile(r"(.+)-(\d{7})")

@@ -1,78 +1,96 @@
-"""A TCP proxy that can be cut, or let through what clients say and nothing that they are told."""
+"""A network that fails on demand, between clients and a collector on the loopback."""
 
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
+import struct
 import threading
+from typing import Self
 
 
 class Proxy:
-    """Passes connections on to a port of this machine."""
+    """Passes on bytes both ways, but for what it is told not to."""
 
-    def __init__(self, port: int) -> None:
-        self._target = ("127.0.0.1", port)
+    def __init__(self, address: tuple[str, int]) -> None:
+        self._to = address
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._pairs: set[socket.socket] = set()
-        self._lock = threading.Lock()
-        self._is_cut = False
-        self._is_deaf = False
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.address: tuple[str, int] = self._listener.getsockname()
+        self.drops_answers = False
+        """Whether what the collector says is lost."""
+        self._pairs: dict[socket.socket, socket.socket] = {}
+        self._frozen: set[socket.socket] = set()
+        self._clients: set[socket.socket] = set()
+        self._wake, self._woken = socket.socketpair()
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
-    @property
-    def url(self) -> str:
-        """Where clients find it."""
-        return f"nats://127.0.0.1:{self._listener.getsockname()[1]}"
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            try:
-                if self._is_cut:
-                    raise ConnectionRefusedError
-                server = socket.create_connection(self._target, 2)
-                server.settimeout(None)
-            except OSError:
-                client.close()
-                continue
-            with self._lock:
-                self._pairs |= {client, server}
-            for source, target, told in ((client, server, False), (server, client, True)):
-                threading.Thread(target=self._pump, args=(source, target, told), daemon=True).start()
-
-    def _pump(self, source: socket.socket, target: socket.socket, told: bool) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65_536):
-                if not (told and self._is_deaf):
-                    target.sendall(data)
-        for sock in (source, target):
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-            with self._lock:
-                self._pairs.discard(sock)
+    def __exit__(self, *_: object) -> None:
+        self._wake.close()
+        self._thread.join()
+        for sock in (*self._pairs, self._listener, self._woken):
             sock.close()
 
-    def deafen(self) -> None:
-        """Let clients hear nothing any more."""
-        self._is_deaf = True
+    def freeze(self) -> None:
+        """Pass on nothing more on the connections that there are, and tell neither end."""
+        self._frozen |= set(self._pairs)
 
-    def cut(self) -> None:
-        """End every connection, and let none begin."""
-        self._is_cut = True
-        with self._lock:
-            for sock in self._pairs:
+    def thaw(self) -> None:
+        """Pass on what was held back."""
+        self._frozen.clear()
+        self._wake.send(b"x")
+
+    def reset(self) -> None:
+        """End every connection with RST, at both ends."""
+        for sock in list(self._pairs):
+            self._end(sock, reset=True)
+
+    def _run(self) -> None:
+        while True:
+            watched = [sock for sock in list(self._pairs) if sock not in self._frozen]
+            with contextlib.suppress(OSError, ValueError):
+                ready, _, _ = select.select([self._listener, self._woken, *watched], [], [], 0.05)
+                for sock in ready:
+                    if sock is self._woken:
+                        if not sock.recv(100):
+                            return
+                    elif sock is self._listener:
+                        self._accept()
+                    elif sock not in self._frozen:
+                        self._pass_on(sock)
+
+    def _accept(self) -> None:
+        client, _ = self._listener.accept()
+        try:
+            server = socket.create_connection(self._to)
+        except OSError:
+            client.close()
+            return
+        self._pairs[client], self._pairs[server] = server, client
+        self._clients.add(client)
+
+    def _pass_on(self, sock: socket.socket) -> None:
+        other = self._pairs.get(sock)
+        try:
+            data = sock.recv(65_536)
+            if data and other is not None and not (self.drops_answers and sock not in self._clients):
+                other.sendall(data)
+        except OSError:
+            data = b""
+        if not data:
+            self._end(sock)
+
+    def _end(self, sock: socket.socket, *, reset: bool = False) -> None:
+        other = self._pairs.pop(sock, None)
+        for end in (sock, other):
+            if end is not None:
+                self._pairs.pop(end, None)
+                self._clients.discard(end)
                 with contextlib.suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
-
-    def mend(self) -> None:
-        """Work as a proxy does."""
-        self._is_cut = self._is_deaf = False
-
-    def close(self) -> None:
-        """End it."""
-        self.cut()
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+                    if reset:
+                        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    end.close()
