@@ -63,8 +63,10 @@ def test_acknowledgements_are_lost(collector: Collector) -> None:
         host, port = proxy.address
         service = Service(sys.executable, f"{host}:{port}", "s0", 0.002)
         try:
-            for round_ in range(1, 6):
-                wait_for(lambda n=round_: len(collector.lines()) > 20 * n, "some records")
+            for _ in range(5):
+                # So many that the client must have been welcomed: what was on its way at the reset is less.
+                before = len(collector.lines())
+                wait_for(lambda n=before: len(collector.lines()) > n + 50, "some records")
                 proxy.drops_answers = True
                 before = len(collector.lines())
                 wait_for(lambda n=before: len(collector.lines()) > n, "records whose acknowledgements are lost")
