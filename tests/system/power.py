@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 SECTOR_BYTES = 512
-TRACED = "openat,writev,write,pwrite64,fdatasync,fsync,rename,unlink,ftruncate,fallocate,read"
+TRACED = "openat,writev,write,pwrite64,fdatasync,fsync,rename,unlink,ftruncate,fallocate,read,readv"
 OPTIONS = ("-yy", "-s", "10000000", "-e", f"trace={TRACED}", "-e", "signal=none")
 
 _CALL = re.compile(r"(\d+) +(\w+)\((.*)\) += (-?\d+|\?)(?:<(.*)>)?(?: .*)?", re.DOTALL)
@@ -53,7 +53,7 @@ def read_trace(lines: Iterable[str], root: Path) -> Iterator[Step]:
         path = match[2].removesuffix(" (deleted)") if match else ""
         if path.startswith("TCP"):
             data = _texts(arguments)
-            if call == "read" and data.startswith(_HELLO):
+            if call in {"read", "readv"} and data.startswith(_HELLO):
                 sessions[path] = data[14:30]
             elif call == "write" and data.startswith(_ACK):
                 # Several may be in one write: the last is the highest.
