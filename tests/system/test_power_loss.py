@@ -73,11 +73,15 @@ def record(collector: Collector, tmp_path: Path) -> tuple[list[power.Step], powe
     return steps, replay
 
 
+_BOARD = Scoreboard()
+"""One for all recoveries: each would hold descriptors to its end."""
+
+
 def check(cut: Cut, state_dir: Path, to: Path) -> None:
     """Recover from what is there, as a writer does, and compare."""
     power.put(cut, state_dir, to)
     settings = config.loads(_OUTPUTS.format(state_dir=to), overrides={"state_dir": str(to)})
-    sinks = Sinks(Scoreboard())
+    sinks = Sinks(_BOARD)
     journal = Journal(to / JOURNAL_DIRECTORY)
     sinks.configure(Configuration(1, settings, tuple(range(1, len(settings.output) + 1))))
     sinks.recover(journal.committed)
