@@ -166,7 +166,9 @@ def test_removed_directory_is_made_anew(tmp_path: Path, make_collector: Maker) -
         load.wait_for_more(2000)
         wait_for(path.exists, "the file")
         with path.open("rb") as old:
-            shutil.rmtree(tmp_path / "logs")
+            # All at once: taken away piece by piece, a directory may be filled again meanwhile.
+            (tmp_path / "logs").rename(tmp_path / "gone")
+            shutil.rmtree(tmp_path / "gone")
             wait_for(path.exists, "the file is made anew", 2)
             load.wait_for_more(1000)
             load.stop()
