@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 CHUNK = 40
 """Records a client sends with one call."""
+RATE = 20_000
+"""Records a second of all clients together, unless another rate is asked for: enough to keep everything busy, and few
+enough that what a test reads back, as long as it may take on a slow machine, stays small."""
 _PLACE = b"LL-NNNNNNNN"
 _NUMBER = re.compile(rb'"message":"(\d\d)-(\d{8}) ')
 _TEXT_NUMBER = re.compile(rb"(\d\d)-(\d{8}) ")
@@ -54,17 +58,20 @@ def stored(paths: Iterable[Path]) -> dict[int, list[int]]:
 
 
 class Load:
-    """Clients that send as fast as they can, each in a thread, until told to stop.
+    """Clients that send so many records a second, each in a thread, until told to stop; without a rate, all they can.
 
     A client sends whole chunks of whole records and closes as the stdlib handler does at the end of its process.
     """
 
-    def __init__(self, collector: Collector, clients: int = 4, *, first: int = 0, padding: int = 300) -> None:
+    def __init__(
+        self, collector: Collector, clients: int = 4, *, first: int = 0, padding: int = 300, rate: float | None = RATE
+    ) -> None:
         self.sent: dict[int, int] = {}
         """Client to how many records it has handed to the kernel, from number 0 on."""
         self.broken: dict[int, OSError] = {}
         """Clients whose connection failed, with their error."""
         self._padding = padding
+        self._pause_s = 0.0 if rate is None else CHUNK * clients / rate
         self._stop = threading.Event()
         self.sockets = {client: collector.connect() for client in range(first, first + clients)}
         self._threads = [
@@ -85,12 +92,14 @@ class Load:
 
     def _send(self, client: int, sock: socket.socket) -> None:
         number = 0
+        due_s = time.monotonic()
         try:
-            while not self._stop.is_set():
+            while not self._stop.wait(due_s - time.monotonic()):
                 chunk = (numbered(client, n, self._padding) for n in range(number, number + CHUNK))
                 sock.sendall(b"".join(chunk))
                 number += CHUNK
                 self.sent[client] = number
+                due_s = max(due_s + self._pause_s, time.monotonic())
         except OSError as error:
             self.broken[client] = error
         finally:

@@ -33,7 +33,7 @@ def test_stopped_writer_under_full_load(make_collector: Maker) -> None:
     assert collector.process is not None
     pids = [collector.process.pid, *(child["pid"] for child in collector.status()["children"])]
     writer = collector.child("writer")
-    with Load(collector) as load:
+    with Load(collector, rate=None) as load:
         load.wait_for_more(2000)
         before_bytes = sum(map(rss_bytes, pids))
         os.kill(writer, signal.SIGSTOP)
@@ -60,7 +60,7 @@ def test_stopped_writer_under_full_load(make_collector: Maker) -> None:
 def test_stopped_writer_that_is_killed(collector: Collector) -> None:
     """A writer that was stopped until everyone paused, and is then killed, has lost and doubled nothing."""
     writer = collector.child("writer")
-    with Load(collector) as load:
+    with Load(collector, rate=None) as load:
         load.wait_for_more(2000)
         os.kill(writer, signal.SIGSTOP)
         wait_for(lambda: all_pause(collector), "every worker pauses")
@@ -75,7 +75,7 @@ def test_small_queue_is_kept_to(make_collector: Maker) -> None:
     """`limits.queue_bytes` bounds what a worker holds, and nothing gets stuck between its two marks."""
     collector = make_collector("[limits]\nqueue_bytes = 262_144\n", "--workers", "1").start()
     writer, worker = collector.child("writer"), collector.child("worker", 1)
-    with Load(collector, 8) as load:
+    with Load(collector, 8, rate=None) as load:
         load.wait_for_more(1000)
         before_bytes = rss_bytes(worker)
         for _ in range(5):

@@ -73,7 +73,7 @@ def test_stop_takes_connections_that_were_not_accepted_yet(make_collector: Maker
 def test_stop_under_full_load_ends_in_time(make_collector: Maker) -> None:
     """Clients that never pause delay a stop no longer than drain_timeout; every line is whole, none is doubled."""
     collector = make_collector(SHORT_DRAIN, "--workers", "2").start()
-    with Load(collector) as load:
+    with Load(collector, rate=None) as load:
         load.wait_for_more(2000)
         began_s = time.monotonic()
         assert collector.stop() == 0
@@ -96,7 +96,7 @@ def test_killed_in_the_middle_of_a_drain(make_collector: Maker) -> None:
     """A kill in the middle of a stop leaves whole lines, none doubled, and another start succeeds."""
     collector = make_collector("", "--workers", "2").start()
     again = make_collector("", "--workers", "2", "--bind", collector.bind[0])
-    with Load(collector) as load:
+    with Load(collector, rate=None) as load:
         load.wait_for_more(2000)
         collector.send_signal(signal.SIGTERM)
         wait_for(lambda: "stopping: reading" in collector.log, "the drain")
@@ -111,7 +111,7 @@ def test_killed_in_the_middle_of_a_drain(make_collector: Maker) -> None:
 def test_fast_stop_writes_what_was_read(make_collector: Maker) -> None:
     """SIGQUIT ends the collector at once under full load: what was read is written, each line whole and once."""
     collector = make_collector("", "--workers", "2").start()
-    with Load(collector) as load:
+    with Load(collector, rate=None) as load:
         load.wait_for_more(2000)
         began_s = time.monotonic()
         assert collector.stop(signal.SIGQUIT) == 0
@@ -133,7 +133,7 @@ def test_stop_in_the_middle_of_a_reload(collector: Collector) -> None:
 
 def test_second_sigterm_ends_the_drain(collector: Collector) -> None:
     """Whoever does not want to wait for the drain sends the signal again."""
-    with Load(collector) as load:
+    with Load(collector, rate=None) as load:
         load.wait_for_more(2000)
         collector.send_signal(signal.SIGTERM)
         wait_for(lambda: "stopping: reading" in collector.log, "the drain")

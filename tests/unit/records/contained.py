@@ -1,5 +1,6 @@
 """Run a function in a child that cannot hurt the tests: limited, watched, and measured."""
 
+import gc
 import json
 import os
 import resource
@@ -37,6 +38,7 @@ def contained(function, *args):
 
 
 def _measured(function, args):
+    gc.freeze()  # what the tests themselves hold is not to be looked through at the function's expense
     resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
     resource.setrlimit(resource.RLIMIT_CPU, (10, 11))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
