@@ -57,9 +57,10 @@ _AT_FORK = hasattr(os, "register_at_fork")
 # --------------------------------------------------------------------------------------------------------------------
 
 _HELLO, _AUTH, _BATCH, _GAP, _BYE = 1, 2, 3, 4, 5
-_WELCOME, _CHALLENGE, _ACK, _ERROR = 0x81, 0x82, 0x83, 0x84
+_WELCOME, _CHALLENGE, _ACK, _ERROR, _WAIT = 0x81, 0x82, 0x83, 0x84, 0x85
 _MAGIC = 0xF750
 _VERSION = 1
+_CAPABILITIES = 1  # takes WAIT
 _HEADER = struct.Struct(">HBBI")
 _HELLO_BODY = struct.Struct(">BBI16sQH")
 _BATCH_BODY = struct.Struct(">QI")
@@ -71,7 +72,7 @@ _GAP_BODY = struct.Struct(">QQddB")
 _WELCOME_BODY = struct.Struct(">BIIIQB")
 _NUMBER = struct.Struct(">Q")
 _ERROR_BODY = struct.Struct(">HH")
-_LARGEST = {_WELCOME: _WELCOME_BODY.size + 32, _CHALLENGE: 32, _ACK: 8, _ERROR: 1024}
+_LARGEST = {_WELCOME: _WELCOME_BODY.size + 32, _CHALLENGE: 32, _ACK: 8, _ERROR: 1024, _WAIT: 0}
 _NONCE_BYTES = 32
 
 NO_COMMON_VERSION, REFUSED, OUT_OF_ORDER, MALFORMED, GOING_AWAY, NO_KEY = 1, 2, 3, 4, 5, 6
@@ -96,6 +97,7 @@ class ClientProtocol(object):
     `hello`, `batch`, `gap` and `bye` return the bytes to send; `feed` takes what was received and returns events:
 
     - `("send", data)`: these bytes are to be sent now;
+    - `("wait",)`: the collector knows the session, and its welcome follows in a while;
     - `("welcome", committed)`: the session is open, and the collector has everything up to this number;
     - `("ack", number)`: the same, later on;
     - `("error", code, text)`: the collector ends the session; text is unicode.
@@ -124,7 +126,7 @@ class ClientProtocol(object):
         """Return a HELLO; `first` is the lowest number held, or the next one if none is."""
         self.state = "greeting"
         self._first = first
-        body = _HELLO_BODY.pack(_VERSION, _VERSION, 0, self.session, first, len(self.client)) + self.client
+        body = _HELLO_BODY.pack(_VERSION, _VERSION, _CAPABILITIES, self.session, first, len(self.client)) + self.client
         return _message(_HELLO, body)
 
     def batch(self, first, pickles):
@@ -191,6 +193,8 @@ class ClientProtocol(object):
             events.append(("ack", number))
         elif kind == _WELCOME and self.state in ("greeting", "proving"):
             self._welcome(body, events)
+        elif kind == _WAIT and self.state in ("greeting", "proving"):
+            events.append(("wait",))
         elif kind == _CHALLENGE and self.state == "greeting":
             if len(body) != _NONCE_BYTES:
                 raise ProtocolError("a nonce of %d bytes" % len(body))
@@ -732,7 +736,11 @@ _WAIT_SHARE = 0.01
 """emit waits for a connection at most _WAIT_BURST_S at once, and _WAIT_SHARE of the time from there on, in pieces of
 _WAIT_LEAST_S or more: together 30 ms in any second, which leaves as much for what it does."""
 _REFUSED_PAUSE_S = 5.0
-_SESSION_RETRY_S = 300.0
+_WELCOME_PATIENCE_S = 300.0
+"""How long a collector that has said WAIT is waited for on one connection. A dead one is noticed much sooner: it closes
+the connection, or keep-alive tells."""
+_PLAIN_LEAST_S, _PLAIN_MOST_S = 5.0, 300.0
+"""After how long a plain receiver is asked again whether it knows sessions: twice as long each time."""
 _CLOSES_OF_PLAIN = 3
 _ADOPT_EVERY_S = 30.0
 _GAP_HELD_S = 1.0
@@ -863,7 +871,8 @@ class SocketHandler(logging.handlers.SocketHandler):
         self._in_child = False
         self._plain = False
         self._plain_until = 0.0
-        self._welcomed = False
+        self._plain_for = 0.0
+        self._known = False  # a collector of ours has answered: it may be slow, but it is no plain receiver
         self._silent_closes = 0
         self._refused = False
         self._saturated = False
@@ -1528,7 +1537,7 @@ class SocketHandler(logging.handlers.SocketHandler):
         """Nothing came back to our HELLO in time."""
         sock, self.sock = self.sock, None
         self._close_socket()
-        if self.fallback and not self._welcomed and not self._protocol.heard:
+        if self.fallback and not self._known and not self._protocol.heard:
             _reset(sock)
             self._speak_plain("answers no HELLO")
         else:
@@ -1536,7 +1545,8 @@ class SocketHandler(logging.handlers.SocketHandler):
 
     def _speak_plain(self, why):
         self._plain = True
-        self._plain_until = _now() + _SESSION_RETRY_S
+        self._plain_for = min(max(_PLAIN_LEAST_S, self._plain_for * 2), _PLAIN_MOST_S)
+        self._plain_until = _now() + self._plain_for
         self._retry_at = 0.0
         self._say_once("plain", "%s; records go there as plain SocketHandler frames, unacknowledged" % why)
 
@@ -1594,7 +1604,7 @@ class SocketHandler(logging.handlers.SocketHandler):
         except ProtocolError as error:
             silent = self._state == _GREETING and not self._protocol.heard
             self._disconnected()
-            if silent and self.fallback and not self._welcomed:
+            if silent and self.fallback and not self._known:
                 self._speak_plain("answers something else")
             else:
                 self._retry_at = _now() + _REFUSED_PAUSE_S
@@ -1613,7 +1623,7 @@ class SocketHandler(logging.handlers.SocketHandler):
         """Act on a connection that the peer has closed, or that is broken."""
         greeting = self._state == _GREETING and not self._protocol.heard
         self._disconnected()
-        if not greeting or self._welcomed:
+        if not greeting or self._known:
             return
         # A collector that is just being stopped closes once and is away then; a plain receiver does it every time.
         self._silent_closes += 1
@@ -1626,9 +1636,13 @@ class SocketHandler(logging.handlers.SocketHandler):
         kind = event[0]
         if kind == "ack":
             self._forget(self._unacked, event[1])
-        elif kind == "send":
+            return
+        self._known = True
+        if kind == "send":
             self._out += event[1]
             self._flush_out()
+        elif kind == "wait":
+            self._deadline = _now() + _WELCOME_PATIENCE_S
         elif kind == "welcome":
             self._on_welcome(event[1])
         else:
@@ -1639,8 +1653,8 @@ class SocketHandler(logging.handlers.SocketHandler):
                 self._say_once(("error", code), "answers: %s (error %d)" % (text, code))
 
     def _on_welcome(self, committed):
-        self._welcomed = True
         self._silent_closes = 0
+        self._plain_for = 0.0
         if self._plain:
             self._plain = False
             self._say_once("session", "knows sessions now; records are acknowledged again")

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from prefork_logd.protocol import auth
-from prefork_logd.protocol.messages import Authenticate, Bye, ErrorCode, Gap, Hello, Records, TooLarge
+from prefork_logd.protocol.messages import Authenticate, Bye, Capability, ErrorCode, Gap, Hello, Records, TooLarge
 from prefork_logd.protocol.session import ServerSession, ViolationError
 from prefork_logd.records import skim
 
@@ -47,6 +47,8 @@ class Behaviour:
     greets: bool = True
     acks: bool = True
     closes_on_hello: bool = False
+    welcomes: bool = True
+    """False: HELLO is answered with WAIT, and nothing else."""
     plain: bool = False
     """A receiver that knows SocketHandler's frames only, as the Logging Cookbook's."""
     keys: Mapping[bytes, bytes] = field(default_factory=dict)
@@ -296,7 +298,10 @@ class _Peer:
         if self._collector.behaviour.keys:
             self._nonce = os.urandom(32)
             self.sock.sendall(self._session.challenge(self._nonce))
-        else:
+            return
+        if hello.capabilities & Capability.WAIT:
+            self.sock.sendall(self._session.wait())
+        if self._collector.behaviour.welcomes:
             self._welcome(b"")
 
     def _welcome(self, proof: bytes) -> None:

@@ -16,6 +16,7 @@ from prefork_logd.net.loop import EDGE, ENDED, PEER_CLOSED, READ, WRITE, Loop
 from prefork_logd.protocol.detect import choose
 from prefork_logd.protocol.framing import FrameReader
 from prefork_logd.protocol.frozen import FrozenConnection, FrozenFrames
+from prefork_logd.protocol.messages import State
 from prefork_logd.protocol.session import ServerSession
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 READ_BYTES = 262_144
 """Of the owner's buffer: what one system call may read."""
+GREETING_BYTES = 1032
+"""The largest message of a client that is not welcomed yet, with its header: read even while reading pauses."""
 TURN_BYTES = READ_BYTES
 """What one connection may have read before the others get their turn."""
 
@@ -39,7 +42,7 @@ class Owner(Protocol):
     buffer: memoryview
     """READ_BYTES that every connection is read into, one after the other; nobody keeps any of it."""
     paused: bool
-    """No connection is to be read now; each that is ready is to be given to `postpone`."""
+    """No connection is to be read now, but for its greeting; each that is ready is to be given to `postpone`."""
 
     def postpone(self, connection: Connection) -> None:
         """Remember that a connection is to be read once reading goes on."""
@@ -183,7 +186,36 @@ class Connection:
             if budget <= 0:
                 self._again()
                 return
-        owner.postpone(self)
+        while self._is_greeting():
+            if not self._read_greeting():
+                return
+        if self.fd >= 0:
+            owner.postpone(self)
+
+    def _is_greeting(self) -> bool:
+        """Tell whether nothing has been read yet, or less than it takes to know who the client is."""
+        receiver = self.receiver
+        if self.fd < 0 or receiver is None:
+            return self.fd >= 0
+        return isinstance(receiver, ServerSession) and receiver.state in (State.AWAITING_HELLO, State.AWAITING_AUTH)
+
+    def _read_greeting(self) -> bool:
+        """Read a little; return whether there was something.
+
+        A client that is left without an answer may take us for a receiver of plain frames.
+        """
+        try:
+            nbytes = os.readv(self.fd, (self.owner.buffer[:GREETING_BYTES],))
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self.owner.ended(self, error)
+            return False
+        if nbytes:
+            self._receive(self.owner.buffer[:nbytes])
+        else:
+            self.owner.ended(self, None)
+        return nbytes > 0
 
     def _receive(self, data: memoryview) -> None:
         owner = self.owner

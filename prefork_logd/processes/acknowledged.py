@@ -20,6 +20,7 @@ from prefork_logd.protocol.messages import (
     MAX_NUMBER,
     Authenticate,
     Bye,
+    Capability,
     ErrorCode,
     Gap,
     Hello,
@@ -136,6 +137,9 @@ class Acknowledged:
         connection.session = hello.session
         self._by_session[hello.session] = connection
         self._names[connection] = f"{connection.peer} ({hello.client!a})"
+        if hello.capabilities & Capability.WAIT and isinstance(connection.receiver, ServerSession):
+            # The writer may take its time, and a client that hears nothing takes us for a receiver of plain frames.
+            connection.send(connection.receiver.wait())
         self._ask(connection, hello.first)
 
     def _ask(self, connection: Connection, first: int) -> None:
@@ -274,6 +278,7 @@ class Acknowledged:
             to_tell=self._committed.get(connection, 0),
             asked_first=asked[-1][1] if asked else 0,
             hello=None if hello is None else (hello.session, hello.first, hello.client),
+            capabilities=0 if hello is None else hello.capabilities,
             nonce=nonce,
             proof=self._proofs.get(connection, b""),
         )
@@ -288,7 +293,7 @@ class Acknowledged:
         if frozen.name:
             self._names[connection] = frozen.name
         if frozen.hello is not None:
-            self._challenges[connection] = (Hello(*frozen.hello), frozen.nonce)
+            self._challenges[connection] = (Hello(*frozen.hello, frozen.capabilities), frozen.nonce)
         if frozen.proof:
             self._proofs[connection] = frozen.proof
         if frozen.to_tell:

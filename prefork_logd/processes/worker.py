@@ -5,6 +5,7 @@ Owns its connections, their deadlines, and when reading pauses. Touches no outpu
 The turn: every connection that is ready is read, its frames become lines in one batch, and the batch goes into the pipe
 at the end of the turn, or earlier when it is large. Lines that are not committed yet are bounded: above the high-water
 mark no connection is read, so the kernel's buffers fill and the clients wait; below the low-water mark reading goes on.
+Only greetings are read at any time, for a client wants to know who is there.
 """
 
 from __future__ import annotations

@@ -58,6 +58,8 @@ class FrozenClient(msgspec.Struct, frozen=True):
     """Lowest number the client holds, if its epoch was asked for and not given yet; else 0."""
     hello: tuple[bytes, int, str] | None = None
     """Its HELLO (session, first, client), while it is challenged."""
+    capabilities: int = 0
+    """Of that HELLO."""
     nonce: bytes = b""
     """Of the challenge."""
     proof: bytes = b""

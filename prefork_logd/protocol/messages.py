@@ -49,11 +49,19 @@ class Message(enum.IntEnum):
     CHALLENGE = 0x82
     ACK = 0x83
     ERROR = 0x84
+    WAIT = 0x85
 
 
 LARGEST: Mapping[int, int] = {Message.HELLO: 1024, Message.AUTH: 1024, Message.GAP: 1024, Message.BYE: 0}
 """Largest body, in bytes, of what a client sends: all that it can make us hold before it is welcome. That of a BATCH is
 the collector's to choose."""
+
+
+class Capability(enum.IntFlag):
+    """What a client says it can do beyond what every client can: bits of HELLO."""
+
+    WAIT = 1
+    """It takes WAIT for what it is."""
 
 
 class ErrorCode(enum.IntEnum):
@@ -73,7 +81,7 @@ class State(enum.Enum):
     AWAITING_HELLO = enum.auto()
     AWAITING_AUTH = enum.auto()
     AWAITING_WELCOME = enum.auto()
-    """Our turn: CHALLENGE (once), WELCOME or ERROR."""
+    """Our turn: CHALLENGE (once), WAIT, WELCOME or ERROR."""
     OPEN = enum.auto()
     ENDED = enum.auto()
     """Nothing counts any more, in either direction."""
@@ -93,6 +101,7 @@ SENT: Mapping[State, Mapping[Message, State]] = {
     State.AWAITING_AUTH: {Message.ERROR: State.ENDED},
     State.AWAITING_WELCOME: {
         Message.CHALLENGE: State.AWAITING_AUTH,
+        Message.WAIT: State.AWAITING_WELCOME,
         Message.WELCOME: State.OPEN,
         Message.ERROR: State.ENDED,
     },
@@ -110,6 +119,8 @@ class Hello(NamedTuple):
     """Lowest number that the client still holds; the next one if it holds none."""
     client: str
     """For people, and unchecked: it may hold any character."""
+    capabilities: int = 0
+    """Bits of Capability; those of later versions are kept as well."""
 
 
 class Authenticate(NamedTuple):
@@ -191,13 +202,14 @@ def read_hello(body: bytes) -> Hello:
     """Read a HELLO; what follows its fields belongs to later versions. Raises Broken."""
     if len(body) < _HELLO.size:
         raise Broken("malformed", f"HELLO of {len(body)} bytes")
-    lowest, highest, _, session, first, text_bytes = _HELLO.unpack_from(body)
+    lowest, highest, capabilities, session, first, text_bytes = _HELLO.unpack_from(body)
     if not lowest <= VERSION <= highest:
         what = f"the client speaks versions {lowest} to {highest}, and this collector version {VERSION}"
         raise Broken("version", what, ErrorCode.NO_COMMON_VERSION)
     if not first or text_bytes > min(MAX_TEXT_BYTES, len(body) - _HELLO.size):
         raise Broken("malformed", f"HELLO of {len(body)} bytes with a text of {text_bytes} and first {first}")
-    return Hello(session, first, body[_HELLO.size : _HELLO.size + text_bytes].decode(errors="replace"))
+    client = body[_HELLO.size : _HELLO.size + text_bytes].decode(errors="replace")
+    return Hello(session, first, client, capabilities)
 
 
 def read_auth(body: bytes) -> Authenticate:

@@ -4,8 +4,8 @@ Owns the order of messages on one connection, the limits on what is held of them
 sockets, clocks, keys or pickles, and not what is committed: that is told to `welcome` and `ack`. The form of each
 message is messages.py's, and so is the table of which may come in which state.
 
-Bytes go in at `receive`, events come out; `challenge`, `welcome`, `ack` and `error` return bytes to send. Answers
-to a client that has ended meanwhile are empty.
+Bytes go in at `receive`, events come out; `challenge`, `wait`, `welcome`, `ack` and `error` return bytes to send.
+Answers to a client that has ended meanwhile are empty.
 
 A BATCH is not waited for: its records are handed out as they become whole. A connection then holds at most one
 unfinished record instead of a batch, the writer gets work earlier, and nothing is given up, for it is numbers that are
@@ -368,6 +368,13 @@ class ServerSession:
         answer = self._say(Message.CHALLENGE, nonce)
         self._challenged = True
         return answer
+
+    def wait(self) -> bytes:
+        """Return a WAIT: the client was understood, and its WELCOME takes a while. Only for a client that knows it.
+
+        Raises LocalProtocolError out of turn.
+        """
+        return self._say(Message.WAIT, b"")
 
     def welcome(self, committed: int, proof: bytes = b"") -> bytes:
         """Return a WELCOME: the session is open, and `expected` is set. `committed` is 0 where nothing was.

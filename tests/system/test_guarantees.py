@@ -7,12 +7,15 @@ import os
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.system.disks import mounted
 from tests.system.harness import messages, wait_for
+from tests.system.load import Load
+from tests.system.test_handler_interpreters import Service as Client
 from tests.system.torture import HANDLERS, SERVICE, Service, Torture
 
 if TYPE_CHECKING:
@@ -61,6 +64,47 @@ def test_services_wait_while_the_collector_is_away_and_lose_nothing(tmp_path: Pa
         assert len(torture.collector.lines()) > before + 10
     finally:
         torture.close()
+
+
+def test_services_that_come_while_the_writer_is_stopped_wait_for_it(make_collector: Callable[..., Collector]) -> None:
+    """Whether the workers read on or have paused: no plain frame is spoken, and each record is stored once."""
+    collector = make_collector("[limits]\nqueue_bytes = 262144\n", "--workers", "2").start()
+    writer = collector.child("writer")
+    os.kill(writer, signal.SIGSTOP)
+    try:
+        services = [_waiting_service(collector, version) for version in ("2.7", "3.13")]
+        wait_for(lambda: collector.status()["connections"] == 2, "the services to connect")
+        with Load(collector) as load:
+            wait_for(lambda: all(child["paused"] for child in _workers(collector)), "every worker to pause")
+            services += [_waiting_service(collector, version) for version in ("2.7", "3.13")]
+            end_s = time.monotonic() + 3.1
+            wait_for(lambda: time.monotonic() > end_s, "more than the 2 s after which a plain receiver is one")
+            assert collector.lines() == []
+            os.kill(writer, signal.SIGCONT)
+            for service in services:
+                found = service.end()
+                assert found["flushed"]
+                counters = found["counters"]
+                assert (counters["acknowledged"], counters["handed_over"], counters["plain"]) == (20, 0, False)
+            load.stop()
+    finally:
+        os.kill(writer, signal.SIGCONT)
+    assert collector.stop() == 0
+    by_service: dict[tuple[str, int], list[str]] = {}
+    for record in collector.records():
+        if record["name"] == "shop":
+            by_service.setdefault((record["peer"], record["process"]), []).append(record["message"])
+    assert list(by_service.values()) == [[f"record {number}" for number in range(20)]] * 4
+
+
+def _waiting_service(collector: Collector, version: str) -> Client:
+    client = Client(version, "until_told", collector.address(), burst=20)
+    assert client.line()["emitted"] == 20
+    return client
+
+
+def _workers(collector: Collector) -> list[dict[str, Any]]:
+    return [child for child in collector.status()["children"] if child["kind"] == "worker"]
 
 
 def test_a_full_disk_holds_services_up_and_loses_nothing(

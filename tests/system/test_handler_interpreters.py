@@ -370,6 +370,32 @@ def test_a_plain_receiver_gets_plain_frames_and_that_is_said_once(version, behav
         assert messages(collector) == numbered(300)
 
 
+@pytest.mark.parametrize("version", ENDS)
+def test_a_collector_that_says_wait_is_waited_for(version):
+    """Also when it dies before its welcome, again and again: it is no plain receiver."""
+    with FakeCollector(behaviour=Behaviour(welcomes=False)) as collector:
+        service = Service(version, "until_told", collector, burst=5, hello_timeout=0.2)
+        service.line()
+        for time_of_death in range(1, 5):
+            wait_for(lambda hello=time_of_death: collector.hellos >= hello)
+            if time_of_death == 1:
+                connections = collector.connections
+                threading.Event().wait(0.5)
+                assert collector.connections == connections
+            collector.kill()
+            collector.start()
+        collector.behaviour = Behaviour()
+        collector.kill()
+        collector.start()
+        service.go_on()
+        service.line()
+        found = service.end()
+        assert found["flushed"]
+        assert found["counters"]["handed_over"] == 0
+        assert not collector.plain
+        assert messages(collector) == numbered(10)
+
+
 @pytest.mark.parametrize("version", LATEST)
 def test_the_session_is_spoken_again_when_the_receiver_learns_it(version):
     with FakeCollector(behaviour=Behaviour(greets=False)) as collector:

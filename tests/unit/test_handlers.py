@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from prefork_logd import handlers
 from prefork_logd.handlers import ClientProtocol, ProtocolError, SocketHandler, Spool, make_pickle
-from prefork_logd.protocol.messages import Bye, ErrorCode, Gap, Hello, Records
+from prefork_logd.protocol.messages import Bye, Capability, ErrorCode, Gap, Hello, Records
 from prefork_logd.protocol.session import ServerSession
 
 if TYPE_CHECKING:
@@ -111,6 +111,23 @@ def test_garbage_is_refused_and_ends_it(data: bytes) -> None:
     except ProtocolError:
         assert client.feed(b"anything") == []
         assert client.state == "closed"
+
+
+@given(st.integers(0, 5), st.lists(st.integers(0, 200), max_size=20))
+def test_waiting_is_heard_in_any_pieces_and_changes_nothing(times: int, cuts: list[int]) -> None:
+    """However often it is said; after the welcome it is out of place."""
+    client, server = ClientProtocol(SESSION), ServerSession(*LIMITS)
+    (hello,) = server.receive(client.hello(1))
+    assert isinstance(hello, Hello)
+    assert hello.capabilities & Capability.WAIT
+    said = b"".join(server.wait() for _ in range(times))
+    for piece in split(said, cuts):
+        assert set(client.feed(piece)) <= {("wait",)}
+    assert client.heard == (times > 0)
+    assert client.state == "greeting"
+    assert client.feed(server.welcome(3)) == [("welcome", 3)]
+    with pytest.raises(ProtocolError, match="0x85 while ready"):
+        client.feed(b"\xf7\x50\x85\0\0\0\0\0")
 
 
 def test_an_acknowledgement_of_what_was_not_sent_is_refused() -> None:

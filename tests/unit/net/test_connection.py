@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from prefork_logd.net.connection import EVENTS, READ_BYTES, TURN_BYTES, Connection
+from prefork_logd.net.connection import EVENTS, GREETING_BYTES, READ_BYTES, TURN_BYTES, Connection
 from prefork_logd.net.loop import ENDED, READ, Loop
 from prefork_logd.protocol import runs
+from prefork_logd.protocol.messages import Bye, Hello
+from tests.unit.protocol import wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from prefork_logd.errors import RemoteProtocolError
     from prefork_logd.protocol.framing import Oversize
+    from prefork_logd.protocol.messages import Event
 
 
 class Owner:
@@ -34,6 +37,7 @@ class Owner:
         self.progress: list[bool] = []
         self.violations: list[RemoteProtocolError] = []
         self.ends: list[OSError | None] = []
+        self.events: list[Event] = []
 
     def postpone(self, connection: Connection) -> None:
         self.postponed.append(connection)
@@ -46,6 +50,9 @@ class Owner:
     def take(self, connection: Connection, frames: list[bytes], skipped: list[Oversize]) -> None:
         self.frames += frames
         self.skipped += skipped
+
+    def happened(self, connection: Connection, events: list[Event]) -> None:
+        self.events += events
 
     def progressed(self, connection: Connection, completed: bool) -> None:
         self.progress.append(completed)
@@ -124,15 +131,69 @@ def test_a_paused_connection_is_not_read_and_not_forgotten(
 ) -> None:
     """While reading pauses bytes stay in the kernel, and the owner knows who has some."""
     connection, theirs = client
-    owner.paused = True
     theirs.sendall(framed(b"one"))
     owner.loop.turn(0)
-    assert owner.frames == []
+    owner.paused = True
+    theirs.sendall(framed(b"two"))
+    owner.loop.turn(0)
+    assert owner.frames == [b"one"]
     assert owner.postponed == [connection]
     owner.paused = False
     owner.loop.again(connection)
     owner.loop.turn(0)
-    assert owner.frames == [b"one"]
+    assert owner.frames == [b"one", b"two"]
+
+
+def test_a_greeting_is_read_while_reading_pauses(owner: Owner, client: tuple[Connection, socket.socket]) -> None:
+    """In any pieces, and nothing after it: whoever speaks sessions is to learn that we do, too."""
+    connection, theirs = client
+    owner.paused = True
+    said = wire.hello(capabilities=1)
+    for piece in (said[:5], said[5:20]):
+        theirs.sendall(piece)
+        owner.loop.turn(0)
+        assert owner.events == []
+        assert owner.postponed == []
+    theirs.sendall(said[20:])
+    owner.loop.turn(0)
+    assert [type(event) for event in owner.events] == [Hello]
+    assert owner.postponed == [connection]
+    theirs.sendall(wire.bye())
+    owner.loop.turn(0)
+    assert len(owner.events) == 1
+    owner.paused = False
+    owner.loop.again(connection)
+    owner.loop.turn(0)
+    assert [type(event) for event in owner.events] == [Hello, Bye]
+
+
+def test_of_frames_no_more_than_a_greeting_is_read_while_reading_pauses(
+    owner: Owner, client: tuple[Connection, socket.socket]
+) -> None:
+    """What a connection begins with tells which protocol it speaks."""
+    connection, theirs = client
+    owner.paused = True
+    theirs.sendall(framed(b"x" * 100) * 100)
+    owner.loop.turn(0)
+    assert 0 < len(owner.frames) <= GREETING_BYTES // 104
+    assert owner.postponed == [connection]
+    owner.paused = False
+    owner.loop.again(connection)
+    owner.loop.turn(0)
+    assert owner.frames == [b"x" * 100] * 100
+
+
+def test_a_connection_that_ends_while_reading_pauses_is_closed(
+    owner: Owner, client: tuple[Connection, socket.socket]
+) -> None:
+    """If it has said nothing, there is nothing to wait for."""
+    connection, theirs = client
+    owner.paused = True
+    theirs.close()
+    owner.loop.turn(0)
+    assert owner.ends == [None]
+    assert connection.fd == -1
+    assert owner.postponed == []
 
 
 def test_the_end_is_told_after_what_came_before_it(owner: Owner, client: tuple[Connection, socket.socket]) -> None:

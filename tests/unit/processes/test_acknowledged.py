@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from prefork_logd.processes.acknowledged import Acknowledged
+from prefork_logd.protocol import auth
 from prefork_logd.protocol.messages import Message, State
 from prefork_logd.protocol.session import ServerSession
 from tests.unit.protocol import wire
@@ -18,6 +19,7 @@ class Worker:
 
     def __init__(self) -> None:
         self.asked: list[tuple[int, bytes, int]] = []
+        self.keys: dict[bytes, bytes] = {}
         batch = SimpleNamespace(open=lambda *request: self.asked.append(request))
         self.dispatcher = SimpleNamespace(batch=batch)
         self.acknowledged = Acknowledged(self)  # type: ignore[arg-type] # as much of one as is needed
@@ -72,3 +74,45 @@ def test_a_client_that_nobody_takes_is_welcomed_where_it_was(waiting: tuple[Work
     worker.acknowledged.opened(2, 4, 4)
     assert client.receiver.state is State.OPEN
     assert len(client.said) == 1
+
+
+def hello_on(accept: str, capabilities: int) -> tuple[Worker, Any, list[int]]:
+    """Return what a client of a listener was sent for its HELLO, before the writer has said a word."""
+    worker, client = Worker(), connection(ServerSession(300, 2000))
+    client.accept = accept
+    worker.acknowledged.happened(client, client.receiver.receive(wire.hello(5, capabilities=capabilities)))
+    return worker, client, kinds(client)
+
+
+def kinds(client: Any) -> list[int]:
+    return [kind for data in client.said for kind, _ in wire.messages(data)]
+
+
+def test_a_client_that_can_wait_is_told_to_at_once() -> None:
+    """The writer may take long; a client that hears nothing would take us for a plain receiver."""
+    worker, client, said = hello_on("any", 1)
+    assert said == [Message.WAIT]
+    worker.acknowledged.opened(1, 3, 4)
+    assert kinds(client) == [Message.WAIT, Message.WELCOME]
+
+
+def test_a_client_that_knows_no_waiting_hears_none() -> None:
+    """An older version of the handler would take it for a breach of the protocol."""
+    assert hello_on("any", 0)[2] == []
+    assert hello_on("any", 0xFFFFFFFE)[2] == []
+
+
+def test_a_client_that_proves_itself_is_told_to_wait_after_that_wherever_it_is_then() -> None:
+    """What it can do goes with it to another worker."""
+    worker, client, said = hello_on("authenticated", 1)
+    assert said == [Message.CHALLENGE]
+    frozen = worker.acknowledged.freeze(client)
+    assert frozen is not None
+    other, moved = Worker(), connection(ServerSession.thaw(client.receiver.freeze()))
+    other.keys = {b"id": b"k" * 32}
+    other.acknowledged.thaw(moved, frozen)
+    mac = auth.client_mac(b"k" * 32, frozen.nonce, b"c" * 32, wire.SESSION, b"id")
+    other.acknowledged.happened(moved, moved.receiver.receive(wire.auth(b"id", b"c" * 32, mac)))
+    assert kinds(moved) == [Message.WAIT]
+    other.acknowledged.opened(1, 3, 4)
+    assert kinds(moved) == [Message.WAIT, Message.WELCOME]

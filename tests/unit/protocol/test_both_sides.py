@@ -17,7 +17,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from prefork_logd.handlers import ClientProtocol
 from prefork_logd.journal.sessions import Sessions, Verdict
 from prefork_logd.protocol import auth
-from prefork_logd.protocol.messages import Authenticate, Bye, ErrorCode, Gap, Hello, Records, State, TooLarge
+from prefork_logd.protocol.messages import (
+    Authenticate,
+    Bye,
+    Capability,
+    ErrorCode,
+    Gap,
+    Hello,
+    Records,
+    State,
+    TooLarge,
+)
 from prefork_logd.protocol.session import ServerSession, ViolationError
 
 SESSION = b"0123456789abcdef"
@@ -36,21 +46,33 @@ class Collector:
         self.keys = keys
         self.epoch = self.committed = 0
         self.taken: list[tuple[int, bytes | None]] = []
+        self.proof: bytes | None = None
+        """Of the WELCOME that the client waits for; None while it waits for none."""
+
+    def welcome(self) -> bytes:
+        """Look the session up, which in earnest the writer does, and let the client in."""
+        proof, self.proof = self.proof, None
+        return self.session.welcome(self.committed, proof or b"") if proof is not None else b""
+
+    def _wait(self, proof: bytes) -> bytes:
+        self.proof = proof
+        return self.session.wait()
 
     def receive(self, data: bytes) -> bytes:
         """Take what came; return what to answer."""
         answer = b""
         for event in self.session.receive(data):
             match event:
-                case Hello(session, first, _):
+                case Hello(session, first, _, capabilities):
+                    assert capabilities == Capability.WAIT
                     opened = self.table.open(session, first, 0)
                     assert not opened.skipped
                     self.epoch, self.committed = opened.epoch, opened.committed
-                    answer += self.session.challenge(NONCE) if self.keys else self.session.welcome(self.committed)
+                    answer += self.session.challenge(NONCE) if self.keys else self._wait(b"")
                 case Authenticate(key_id, nonce, mac):
                     if auth.verify(self.keys, key_id, NONCE, nonce, SESSION, mac):
                         proof = auth.server_proof(self.keys[key_id], nonce, NONCE, SESSION)
-                        answer += self.session.welcome(self.committed, proof)
+                        answer += self._wait(proof)
                     else:
                         answer += self.session.error(ErrorCode.REFUSED, "refused")
                 case Records(first, bodies):
@@ -131,6 +153,19 @@ class BothSides(RuleBasedStateMachine):
         piece, self.up = self.up[:most], self.up[most:]
         self.down += self.collector.receive(piece)
 
+    @precondition(lambda self: self.collector is not None and self.collector.proof is not None)
+    @rule()
+    def welcome(self) -> None:
+        assert self.collector is not None
+        self.down += self.collector.welcome()
+
+    @precondition(lambda self: self.collector is not None and self.collector.proof is not None)
+    @rule()
+    def wait_on(self) -> None:
+        """Say it again: once or often is the same."""
+        assert self.collector is not None
+        self.down += self.collector.session.wait()
+
     @precondition(lambda self: self.client is not None and self.down)
     @rule(most=st.integers(1, 100))
     def carry_down(self, most: int) -> None:
@@ -140,6 +175,8 @@ class BothSides(RuleBasedStateMachine):
             match event:
                 case ("send", data):
                     self.up += data
+                case ("wait",):
+                    assert self.client.heard
                 case ("welcome", committed):
                     self.acknowledged = max(self.acknowledged, committed)
                     self.unsent = self.acknowledged + 1
@@ -174,6 +211,8 @@ class BothSides(RuleBasedStateMachine):
                 self.send(4)
             if self.up:
                 self.carry_up(1000)
+            if self.collector is not None:
+                self.down += self.collector.welcome()
             if self.collector is not None and self.collector.taken:
                 done, ack = self.collector.commit(len(self.collector.taken))
                 self.stored += done

@@ -117,6 +117,24 @@ def test_a_client_proves_itself_and_so_do_we() -> None:
     assert server.state is State.OPEN
 
 
+def test_a_client_is_told_to_wait_before_its_welcome_and_at_no_other_time() -> None:
+    """WAIT changes nothing: WELCOME follows as if it had not been said."""
+    server = ServerSession(MAX, MAX_BATCH)
+    with pytest.raises(LocalProtocolError):
+        server.wait()
+    (event,) = server.receive(wire.hello(capabilities=0x80000001))
+    assert isinstance(event, Hello)
+    assert event.capabilities == 0x80000001
+    assert wire.messages(server.wait() + server.wait()) == [(0x85, b"")] * 2
+    assert server.state is State.AWAITING_WELCOME
+    server.welcome(7)
+    assert server.expected == 8
+    with pytest.raises(LocalProtocolError):
+        server.wait()
+    server.receive(wire.bye())
+    assert server.wait() == b""
+
+
 def test_nobody_is_welcomed_past_a_challenge() -> None:
     """Without AUTH, or without a proof, there is no WELCOME; a second challenge there is not either."""
     server = ServerSession(MAX, MAX_BATCH)

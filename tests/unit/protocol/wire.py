@@ -13,8 +13,14 @@ def message(kind: int, body: bytes, flags: int = 0) -> bytes:
     return struct.pack(">BBBBI", 0xF7, 0x50, kind, flags, len(body)) + body
 
 
-def hello(first: int = 1, client: bytes = b"test", versions: tuple[int, int] = (1, 1), more: bytes = b"") -> bytes:
-    return message(1, struct.pack(">BBI16sQH", *versions, 0, SESSION, first, len(client)) + client + more)
+def hello(
+    first: int = 1,
+    client: bytes = b"test",
+    versions: tuple[int, int] = (1, 1),
+    more: bytes = b"",
+    capabilities: int = 0,
+) -> bytes:
+    return message(1, struct.pack(">BBI16sQH", *versions, capabilities, SESSION, first, len(client)) + client + more)
 
 
 def auth(key_id: bytes, nonce: bytes, mac: bytes) -> bytes:
