@@ -68,19 +68,27 @@ class Live:
 
 
 def prefork_logd(
-    workers: str = "auto", durability: str = "synced", *, text: bool = False, acknowledged: bool = False
+    workers: str = "auto",
+    durability: str = "synced",
+    *,
+    text: bool = False,
+    acknowledged: bool = False,
+    native: bool = True,
 ) -> Server:
-    """Return the collector under test, with one output."""
+    """Return the collector under test, with one output; without `native`, its Python twin does the core's work."""
 
     def configure(directory: Path, port: int) -> list[str]:
         count = workers if workers.isdigit() else f'"{workers}"'
         output = '[[output]]\npath = "records.jsonl"\nformat = "text"\n' if text else ""
         config = directory / "prefork-logd.toml"
-        config.write_text(f'[server]\nworkers = {count}\ndurability = "{durability}"\n{output}')
+        # To files and nowhere else: a store has benchmarks of its own.
+        config.write_text(f'store = []\n[server]\nworkers = {count}\ndurability = "{durability}"\n{output}')
         flags = ["--config", str(config), "--state-dir", str(directory), "--bind", f"{HOST}:{port}"]
-        return [sys.executable, "-m", "prefork_logd", "run", *flags]
+        forced = [] if native else ["env", "PREFORK_LOGD_NATIVE=0"]
+        return [*forced, sys.executable, "-m", "prefork_logd", "run", *flags]
 
     label = "prefork-logd" + ("" if workers == "auto" else f" ({workers} workers)") + (" text" if text else "")
+    label += "" if native else " without the core"
     label += f" acknowledged, {durability}" if acknowledged else ""
     what = f"decoded and rendered, {'text' if text else 'JSON'}"
     check_line = None if text else is_stored_record

@@ -20,6 +20,7 @@ from _report import Report, Spread, Target
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from prefork_logd import native
 from prefork_logd.records.decode import decode, decode_symbolically
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import TextTemplate, render_json
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 PEER, RECEIVED = "192.0.2.7:40000", 1_795_404_250.5
 HEADER_BYTES = 4
 TARGET_US = 12.0
+NATIVE_TARGET = 1_200_000
+"""Records a second on one core, from received bytes to JSON lines."""
+NATIVE_RECORDS = 400
+"""In the buffer, about what one read brings."""
 _MIX = 64
 
 
@@ -77,6 +82,30 @@ def median_us(functions: dict[str, Callable[[bytes], object]], frames: list[byte
 def to_json(one: bytes) -> bytes:
     """Return what a worker makes of a frame for a JSON output."""
     return render_json(make_record(decode(one), PEER, RECEIVED))
+
+
+def native_us(runs: int) -> dict[str, Spread]:
+    """Return what the compiled core takes for one record of the mix, of all its kinds, from a buffer into lines."""
+    data = b"".join(frame(number) for number in range(NATIVE_RECORDS))
+    template = TextTemplate("%(asctime)s %(levelname)s %(name)s %(message)s")
+    taken: dict[str, list[float]] = {"JSON": [], "text": []}
+    cores = {"JSON": native.Core([(None, 0, ())]), "text": native.Core([(template.parts, 0, ())])}
+    for _ in range(runs * 3):
+        for what, core in cores.items():
+            begin = time.process_time()
+            for _ in range(50):
+                _, count, rejected, _, _ = core.run(
+                    *(data, 0, len(data), NATIVE_RECORDS, 1 << 20, PEER, RECEIVED, (native.Lines(),)),
+                    *(_unexpected, 1 << 30, 0, 1),
+                )
+                if (count, rejected) != (NATIVE_RECORDS, 0):
+                    raise AssertionError("not every record was taken")
+            taken[what].append((time.process_time() - begin) / (50 * NATIVE_RECORDS) * 1e6)
+    return {what: Spread.of(values) for what, values in taken.items()}
+
+
+def _unexpected(_: bytes) -> int:
+    raise AssertionError("a record of the mix was left to Python")
 
 
 def main(argv: Sequence[str] | None = None) -> Report:
@@ -128,6 +157,24 @@ def main(argv: Sequence[str] | None = None) -> Report:
                     line.median <= TARGET_US,
                 )
             )
+    if native.NATIVE:
+        spreads = native_us(options.runs)
+        rows += [
+            [f"the mix: native, received bytes to {what} lines", spread.text(".2f"), f"{1e6 / spread.median:,.0f}"]
+            for what, spread in spreads.items()
+        ]
+        report.results["native"] = {what: [s.median, s.least, s.most] for what, s in spreads.items()}
+        rate = 1e6 / spreads["JSON"].median
+        report.targets.append(
+            Target(
+                "native, records/s on one core",
+                f"at least {NATIVE_TARGET:,}",
+                f"{rate:,.0f}",
+                rate >= NATIVE_TARGET,
+            )
+        )
+    else:
+        print(f"*** no compiled core, so it is not measured: {native.MISSING or native.VARIABLE}")
     report.results["flat share of the mix"] = len(kinds["flat"]) / _MIX
     report.table(
         f"CPU time for one record on one core, median (least-most) of {options.runs} runs",
