@@ -69,8 +69,8 @@ def configuration() -> str:
     parts.append(
         '\nDurations are a number and `ms`, `s`, `m`, `h`, `d` or `w`, as a string: `"30s"`, `"1d"`. An output '
         "without a name is called after its file. Several outputs are several `[[output]]` tables; none is one output "
-        "named `records` in `records.jsonl`. Several stores are several `[[store]]` tables; `store = []` at the top "
-        "is none.\n\n"
+        "named `records` in `records.jsonl`. Several stores are several `[[store]]` tables; none is one of type "
+        "`sqlite`, and `store = []` at the top of the file is no store at all.\n\n"
         "## The defaults\n\n```toml\n"
         + config.effective(config.loads("", "", {"state_dir": "/var/lib/prefork-logd"}))
         + "```\n"

@@ -38,7 +38,14 @@ from prefork_logd.settings import (
     default_state_dir,
 )
 from prefork_logd.source_settings import NatsSourceSettings
-from prefork_logd.store_settings import STORES, AnyStoreSettings, NatsStoreSettings, StoreSettings
+from prefork_logd.store_settings import (
+    HAS_SQLITE,
+    STORES,
+    AnyStoreSettings,
+    NatsStoreSettings,
+    SqliteStoreSettings,
+    StoreSettings,
+)
 from prefork_logd.values import NOT_LIVE
 
 FILE_NAME = "prefork-logd.toml"
@@ -50,8 +57,8 @@ _Table = TypeVar(
     bound=ServerSettings | ListenerSettings | LimitSettings | OutputSettings | StoreSettings | NatsSourceSettings,
 )
 
-DEFAULT_STORES: tuple[AnyStoreSettings, ...] = ()
-"""The stores of a configuration that says nothing of any."""
+DEFAULT_STORES: tuple[AnyStoreSettings, ...] = (SqliteStoreSettings(name="sqlite"),) if HAS_SQLITE else ()
+"""The stores of a configuration that says nothing of any; `store = []` is none."""
 
 
 class _Lines:

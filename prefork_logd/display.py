@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
+_PIPE_WIDTH = 1000
 
 
 def duration(seconds: float) -> str:
@@ -39,6 +40,8 @@ def duration(seconds: float) -> str:
 def show_status(document: dict[str, Any]) -> None:
     """Print what `status` knows."""
     console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = _PIPE_WIDTH  # nothing is cut off for who reads it elsewhere
     console.print(
         f"prefork-logd {document['version']}, pid {document['pid']}, up {duration(document['uptime_s'])}, "
         f"{'native' if document['native'] else 'pure Python'} decoder"
@@ -55,7 +58,7 @@ def show_status(document: dict[str, Any]) -> None:
             ("process", "pid", "state", "connections", "records", "restarts"),
             (
                 (
-                    f"worker {child['index']}" if child["kind"] == "worker" else child["kind"],
+                    _process(child),
                     str(child["pid"] or "-"),
                     child["state"] + (", waiting for outputs" if child["paused"] else ""),
                     f"{child['connections']:,}" if child["kind"] == "worker" else "",
@@ -80,6 +83,36 @@ def show_status(document: dict[str, Any]) -> None:
             ),
         )
     )
+    if document["stores"]:
+        console.print(
+            _table(
+                ("store", "records", "refused", "lost", "records waiting", "bytes waiting", "for"),
+                (
+                    (
+                        escape(store["name"]) + (" [red](failing)[/red]" if store["failing"] else ""),
+                        f"{store['records']:,}",
+                        _counted(store["refused"], "yellow"),
+                        _counted(store["lost"], "red"),
+                        "?" if store["lag_records"] is None else f"{store['lag_records']:,}",
+                        "?" if store["lag_bytes"] is None else f"{store['lag_bytes']:,}",
+                        duration(store["lag_s"]),
+                    )
+                    for store in document["stores"]
+                ),
+            )
+        )
+    if document["journal"]["full"]:
+        console.print("[red]the journal is full: clients wait until the slowest store has caught up[/red]")
+
+
+def _process(child: dict[str, Any]) -> str:
+    if child["kind"] == "worker":
+        return f"worker {child['index']}"
+    return f"{child['kind']} {escape(child['store'])}" if child.get("store") else str(child["kind"])
+
+
+def _counted(count: int, style: str) -> str:
+    return f"[{style}]{count:,}[/{style}]" if count else "0"
 
 
 def progress() -> Progress:
@@ -103,7 +136,10 @@ def _warn(count: int, what: str) -> str:
 
 def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    numbers = {"pid", "connections", "records", "restarts", "bytes"}
+    numbers = {
+        "pid", "connections", "records", "restarts", "bytes", "refused", "lost", "records waiting", "bytes waiting",
+        "for",
+    }  # fmt: skip
     for column in columns:
         table.add_column(column, justify="right" if column in numbers else "left", no_wrap=True)
     for row in rows:

@@ -24,6 +24,7 @@ from prefork_logd.processes.dispatch import warm_up
 from prefork_logd.processes.legacy import Legacy
 from prefork_logd.processes.master import Master
 from prefork_logd.settings import PID_FILE, Settings
+from prefork_logd.stores.making import import_early
 
 if TYPE_CHECKING:
     import socket
@@ -48,6 +49,7 @@ def serve(settings: Settings, source: Source, ready: daemon.Readiness | None = N
         daemon.raise_descriptor_limit()
         sockets = _inherited() or _bind(settings.listeners, patient=lock.was_stale)
         if user:
+            import_early(settings.store)
             daemon.drop_privileges(user)
             if not os.access(state_dir, os.W_OK | os.X_OK):
                 listener.close_all(sock for sock, _ in sockets)

@@ -92,6 +92,8 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 MOST_BATCH_TIME_S = 60.0
+HAS_SQLITE = importlib.util.find_spec("_sqlite3") is not None
+"""A Python can be built without it; then there is no store by default."""
 
 
 def _retain_problems(retain: str) -> Iterator[tuple[str, str]]:
@@ -126,6 +128,8 @@ class SqliteStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="sqlite"
         """Yield (key, sentence) for every value that has the right type and cannot be used."""
         yield from StoreSettings.problems(self)
         yield from _retain_problems(self.retain)
+        if not HAS_SQLITE:
+            yield "type", '"sqlite" needs the module sqlite3, which this Python was built without'
         if "\0" in self.path:
             yield "path", "holds a NUL character, which no path can"
 

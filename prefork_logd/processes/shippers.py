@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from prefork_logd.processes.control import Channel
     from prefork_logd.settings import Settings
 
-KILL_AFTER_S = 1.0
-"""What a shipper gets on top: one that hangs in a call to its store does not hear that it is to end."""
+KILL_AFTER_S = 3.0
+"""What a shipper gets on top: a call to its store may take a second or two, and one that hangs hears nothing at all."""
 
 
 class Shippers:

@@ -103,6 +103,7 @@ def _child(child: Child, board: Scoreboard, carried: Carried) -> dict[str, Any]:
         "records": _counter(board, carried, child, Field.RECORDS),
         "paused": bool(_counter(board, carried, child, Field.PAUSED)),
         "restarts": child.restarts,
+        **({"store": child.store.name} if child.store is not None else {}),
     }
 
 

@@ -6,6 +6,7 @@ Knows no shipper.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,15 +20,41 @@ from prefork_logd.store_settings import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from prefork_logd.store_settings import AnyStoreSettings
     from prefork_logd.stores.base import Store
     from prefork_logd.stores.searching import Search
+
+
+_MODULES = {
+    "sqlite": "prefork_logd.stores.sqlite.store",
+    "postgresql": "prefork_logd.stores.postgresql.store",
+    "nats": "prefork_logd.stores.nats",
+}
+
+
+def import_early(stores: Iterable[AnyStoreSettings]) -> None:
+    """Import what these stores need, as long as it can be read: the collector may be about to become another user.
+
+    What is missing is told by the store's shipper, which tries again.
+    """
+    for settings in stores:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(_MODULES.get(settings.type, __name__))
 
 
 def make_store(settings: AnyStoreSettings) -> Store:
     """Return the store of these settings, not opened yet. Raises StoreError if it cannot be made."""
     if isinstance(settings, CustomStoreSettings):
         return _make_custom(settings)
+    try:
+        return _make(settings)
+    except ImportError as error:
+        raise StoreError(f"store {settings.name}: cannot be used: {error}") from error
+
+
+def _make(settings: AnyStoreSettings) -> Store:
     if isinstance(settings, NatsStoreSettings):
         from prefork_logd.stores.nats import NatsStore  # noqa: PLC0415
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.system.harness import Collector
+from tests.system.harness import DEFAULT_STORE, Collector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,8 +29,14 @@ def make_collector(tmp_path: Path) -> Iterator[Callable[..., Collector]]:
     made: list[Collector] = []
     before = _open_descriptors()
 
-    def make(toml: str = "", *flags: str, env: dict[str, str] | None = None, name: str = "state") -> Collector:
-        collector = Collector(tmp_path / name, toml, *flags, env=env)
+    def make(
+        toml: str = "",
+        *flags: str,
+        env: dict[str, str] | None = None,
+        name: str = "state",
+        default_store: bool = DEFAULT_STORE,
+    ) -> Collector:
+        collector = Collector(tmp_path / name, toml, *flags, env=env, default_store=default_store)
         made.append(collector)
         return collector
 

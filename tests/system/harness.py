@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 DEADLINE_S = 20.0
+DEFAULT_STORE = os.environ.get("TEST_DEFAULT_STORE") == "1"
+"""Whether every collector has the store that there is by default. A test that is about something else is quicker
+without; TEST_DEFAULT_STORE=1 runs all of them with it."""
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 """Characters that no file of ours holds: a terminal, an editor or a line reader would act upon them."""
 
@@ -39,10 +42,19 @@ def wait_for(condition: Callable[[], Any], what: str, deadline_s: float = DEADLI
 class Collector:
     """One collector in the foreground, in a process group of its own."""
 
-    def __init__(self, state_dir: Path, toml: str = "", *flags: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        toml: str = "",
+        *flags: str,
+        env: dict[str, str] | None = None,
+        default_store: bool = DEFAULT_STORE,
+    ) -> None:
+        """Configure it; where `toml` says nothing of stores there is none, unless the default one is wanted."""
         self.state_dir = state_dir
         self.config = state_dir.parent / f"{state_dir.name}.toml"
-        self.config.write_text(toml)
+        self._default_store = default_store
+        self.configure(toml)
         self._flags = flags
         self._env = {**os.environ, **(env or {})}
         self.log_path = state_dir.parent / f"{state_dir.name}.stderr"
@@ -51,6 +63,10 @@ class Collector:
         self.process: subprocess.Popen[bytes] | None = None
         self.bind: list[str] = []
         self._seen: set[int] = set()
+
+    def configure(self, toml: str) -> None:
+        """Write the configuration file."""
+        self.config.write_text(toml if self._default_store or "store" in toml else f"store = []\n{toml}")
 
     def command(self, verb: str, *rest: str) -> list[str]:
         """Return the command line of a verb for this collector."""

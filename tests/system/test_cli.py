@@ -39,7 +39,7 @@ class Daemon(Collector):
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
     """Return a collector that is not yet started; afterwards it is stopped, and nothing is left of it."""
-    daemon = Daemon(tmp_path / "state", "", env={"PREFORK_LOGD_CONFIG": ""})
+    daemon = Daemon(tmp_path / "state", "", env={"PREFORK_LOGD_CONFIG": ""}, default_store=True)
     yield daemon
     if daemon.pid():
         daemon.status()
@@ -163,7 +163,9 @@ def test_status(collector: Collector) -> None:
     }  # fmt: skip
     assert document["records"] == 2
     assert document["connections"] == 1
-    assert [child["kind"] for child in document["children"]] == ["writer", "worker", "worker"]
+    kinds = [child["kind"] for child in document["children"]]
+    assert kinds[:3] == ["writer", "worker", "worker"]
+    assert len(kinds) == 3 + len(document["stores"])
     for child in document["children"]:
         assert child.keys() >= {"kind", "index", "pid", "connections", "records", "restarts"}
     (output,) = document["outputs"]

@@ -134,7 +134,7 @@ def test_new_record_deadline_holds_at_once(make_collector: Maker) -> None:
     with collector.connect() as before, collector.connect() as after:
         before.sendall(frame("whole") + frame("never complete")[:-1])
         collector.wait_for_records(1)
-        collector.config.write_text('[limits]\nrecord_timeout = "200ms"')
+        collector.configure('[limits]\nrecord_timeout = "200ms"')
         assert collector.cli("reload").returncode == 0
         after.sendall(frame("never complete")[:-1])
         assert before.recv(1) == b""

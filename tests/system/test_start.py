@@ -122,7 +122,8 @@ def test_several_kinds_of_addresses(make_collector: Maker, tmp_path: Path) -> No
 def test_privileges_are_dropped(make_collector: Maker) -> None:
     """With `user` every process runs as that user, and can still reopen, be stopped and clean up."""
     account = pwd.getpwnam("nobody")
-    collector = make_collector('[server]\nuser = "nobody"\nbind = ["127.0.0.1:0"]\n', "--workers", "1")
+    toml = '[server]\nuser = "nobody"\nbind = ["127.0.0.1:0"]\n'
+    collector = make_collector(toml, "--workers", "1", default_store=True)
     for directory in collector.state_dir.parents:
         if directory.stat().st_mode & 0o005 != 0o005:
             directory.chmod(directory.stat().st_mode | 0o055)
@@ -151,10 +152,10 @@ def test_no_directory_for_temporary_files(make_collector: Maker) -> None:
     if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
         pytest.skip("no mount namespace can be made here")
     with tempfile.TemporaryDirectory(dir="/var/tmp") as home:
-        collector = make_collector("", "--workers", "1")
+        collector = make_collector("", "--workers", "1", default_store=True)
         collector.state_dir = Path(home) / "state"
         collector.config = Path(home) / "c.toml"
-        collector.config.write_text("")
+        collector.configure("")
         collector.start("unshare", "-m", "sh", "-c", f'{WITHOUT_TMP} && exec "$@"', "sh")
         with collector.connect() as sock:
             sock.sendall(frames(["without /tmp"]))

@@ -169,7 +169,9 @@ def test_what_is_printed_is_what_is_meant() -> None:
     settings = config.loads('[[output]]\nname = "e"\nlevel = 35\nloggers = ["a.b"]', "", STATE)
     again = config.loads(config.effective(settings))
     assert again == settings
-    assert tomllib.loads(config.effective(settings))["store"] == []
+    assert [store["type"] for store in tomllib.loads(config.effective(settings))["store"]] == ["sqlite"]
+    none = config.loads("store = []", "", STATE)
+    assert config.loads(config.effective(none)) == none
 
 
 def test_files_are_looked_for_in_the_documented_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,6 +299,14 @@ def test_stores_are_called_after_their_type() -> None:
     assert third.options == {"tier": 2}
     assert config.loads(config.effective(settings)) == settings
     assert config.loads("store = []", "", STATE).store == ()
+
+
+def test_by_default_records_go_to_sqlite() -> None:
+    """Beside the files: in state_dir, for thirty days, with a full-text index; what is written out means the same."""
+    (store,) = config.loads("", "", STATE).store
+    assert isinstance(store, SqliteStoreSettings)
+    assert (store.name, store.path, store.retain, store.full_text) == ("sqlite", "/state/records.db", "30d", True)
+    assert config.loads('[[store]]\ntype = "sqlite"', "", STATE).store == (store,)
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,17 @@ DOCUMENT = {
          "restarts": 0},
         {"kind": "worker", "index": 1, "pid": None, "state": "waiting", "connections": 12, "records": 99,
          "paused": False, "restarts": 4},
+        {"kind": "shipper", "index": 0, "pid": 9, "state": "running", "connections": 0, "records": 0, "paused": False,
+         "restarts": 0, "store": "sqlite"},
     ],
     "outputs": [{"name": "all", "path": "/x/[brackets]/all.jsonl", "records": 5, "bytes": 1000, "failing": True}],
+    "journal": {"bytes": 7_000_000, "limit": 8_000_000, "full": True},
+    "stores": [
+        {"name": "sqlite", "type": "sqlite", "records": 1_000_000, "refused": 2, "lost": 0, "failing": False,
+         "lag_records": 234_567, "lag_bytes": 98_765_432, "lag_s": 61.2},
+        {"name": "archive", "type": "custom", "records": 0, "refused": 0, "lost": 0, "failing": True,
+         "lag_records": None, "lag_bytes": None, "lag_s": 0.0},
+    ],
 }  # fmt: skip
 
 
@@ -32,7 +41,8 @@ def test_status_shows_what_matters_without_colour_in_a_pipe(capsys: pytest.Captu
     text = capsys.readouterr().out
     assert "\x1b" not in text
     for part in ("1,234,567 records", "3 rejected", "[::1]:9020", "worker 1", "waiting for outputs", "all (failing)",
-                 "/x/[brackets]/all.jsonl", "up 1 h 2 min"):  # fmt: skip
+                 "/x/[brackets]/all.jsonl", "up 1 h 2 min", "shipper sqlite", "234,567", "98,765,432", "1 min 1 s",
+                 "archive (failing)", "the journal is full"):  # fmt: skip
         assert part in text
 
 

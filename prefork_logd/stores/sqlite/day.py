@@ -93,6 +93,8 @@ class Day:
         execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         execute("PRAGMA journal_size_limit = 0")
+        # There may be no directory for temporary files; what is sorted and gathered for an index is small.
+        execute("PRAGMA temp_store = MEMORY")
         version = execute("PRAGMA user_version").fetchone()[0]
         if version > schema.VERSION:
             raise StoreError(
