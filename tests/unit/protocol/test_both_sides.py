@@ -255,4 +255,5 @@ def test_no_damage_to_its_proof_lets_a_client_in(place: int, change: int) -> Non
     proof[place] ^= change
     with contextlib.suppress(ViolationError):
         collector.receive(bytes(proof))
+    collector.welcome()
     assert (collector.session.state is State.OPEN) == (place == 3)
