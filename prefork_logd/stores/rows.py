@@ -117,6 +117,7 @@ def from_octets(octets: bytes) -> str:
 _FOREIGN_TEXT = re.compile("[\0\ud800-\udfff]")
 _FOREIGN_ESCAPE = re.compile(rb"\\u(d[89a-f][0-9a-f]{2}|0000)|\\.")
 _INEXACT = re.compile(rb"[eE-](?:(?<=\d.)[+-]?\d|0(?:\.0+)?(?![.\d]))")
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 
 # PostgreSQL's text and jsonb hold no NUL and no lone surrogates, and the numbers of jsonb no exponents and no -0. A
@@ -129,8 +130,11 @@ def has_foreign_escape(lines: bytes) -> bool:
 
 
 def has_inexact_number(extra: bytes) -> bool:
-    """Tell whether jsonb might spell a number of this JSON in another way; true also of "1e5" in a text, say."""
-    return _INEXACT.search(extra) is not None
+    """Tell whether jsonb might spell a number of this JSON in another way."""
+    if _INEXACT.search(extra) is None:
+        return False
+    # Dates and hexadecimal ids look alike: those are in strings, which are left out of the second look.
+    return _INEXACT.search(_STRING.sub(b'""', extra)) is not None
 
 
 def postgresql_text(text: str) -> str:

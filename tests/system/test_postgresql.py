@@ -569,7 +569,7 @@ def test_a_partition_that_somebody_detached_is_left_alone(server, make_store, sc
 
 
 def test_a_large_partition_is_followed_by_the_next_and_indexed(server, make_store, schema, journal):
-    """Full text of a closed slice is indexed by the server, while rows go on coming."""
+    """Words and loggers of a closed slice are indexed by the server, while rows go on coming."""
     store = make_store(server, schema, slice_bytes=20_000)
     store.open(journal)
     now = time.time()
@@ -578,10 +578,10 @@ def test_a_large_partition_is_followed_by_the_next_and_indexed(server, make_stor
     assert len(partitions(server, schema)) >= 3
     query = (
         "SELECT count(*) FROM pg_indexes JOIN pg_class i ON i.relname = indexname JOIN pg_index ON indexrelid = i.oid"
-        f" WHERE schemaname = '{schema}' AND indexname LIKE '%_words' AND indisvalid"
+        f" WHERE schemaname = '{schema}' AND (indexname LIKE '%_words' OR indexname LIKE '%_names') AND indisvalid"
     )
     wait_for(
-        lambda: [store.maintain(), ask(server, query)[0][0] == len(partitions(server, schema)) - 1][1],
+        lambda: [store.maintain(), ask(server, query)[0][0] == 2 * len(partitions(server, schema)) - 2][1],
         "the closed slices are indexed",
     )
     assert stored_numbers(server, schema) == [*range(600)]
@@ -607,12 +607,16 @@ def test_a_partition_that_somebody_dropped_is_made_again(server, make_store, sch
 def test_an_older_schema_is_migrated_and_a_newer_one_refused(server, make_store, schema, journal, monkeypatch):
     """Each step once, in one transaction; nobody touches what a later version has made."""
     make_store(server, schema).open(journal)
-    steps = {1: ["ALTER TABLE {schema}.positions ADD note text"], 2: ["UPDATE {schema}.positions SET note = 'here'"]}
-    monkeypatch.setattr(schemas, "MIGRATIONS", steps)
-    monkeypatch.setattr(schemas, "VERSION", 3)
+    # As version 1 left it, with the index that every row paid for.
+    ask(server, f"UPDATE {schema}.version SET version = 1")
+    ask(server, f"CREATE INDEX records_name_time ON {schema}.records (name, time)")
+    later = {2: ["ALTER TABLE {schema}.positions ADD note text"], 3: ["UPDATE {schema}.positions SET note = 'here'"]}
+    monkeypatch.setattr(schemas, "MIGRATIONS", schemas.MIGRATIONS | later)
+    monkeypatch.setattr(schemas, "VERSION", 4)
     stores = [make_store(server, schema) for _ in range(3)]
     in_threads(lambda store: store.open(journal), stores)
-    assert ask(server, f"SELECT note, version FROM {schema}.positions, {schema}.version") == [("here", 3)]
+    assert ask(server, f"SELECT note, version FROM {schema}.positions, {schema}.version") == [("here", 4)]
+    assert ask(server, f"SELECT to_regclass('{schema}.records_name_time')") == [(None,)]
     monkeypatch.undo()
     with pytest.raises(StoreError, match="upgrade the collector"):
         make_store(server, schema).open(journal)

@@ -1,4 +1,4 @@
-"""Full-text indexes of closed partitions, built by the server while rows go on coming.
+"""Indexes of closed partitions, built by the server while rows go on coming.
 
 Owns one connection of its own and the statement that runs on it; nothing here waits for it. Knows no rows.
 """
@@ -15,10 +15,17 @@ from prefork_logd.stores.postgresql.link import Connection, connect
 from prefork_logd.stores.postgresql.words import EXPRESSION
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from prefork_logd.stores.postgresql.partitions import Partition
 
 _ALONE = "SELECT pg_try_advisory_lock(hashtextextended('prefork-logd indexes ' || %s, 0))"
 _FAILED = (psycopg.pq.ExecStatus.FATAL_ERROR, psycopg.pq.ExecStatus.BAD_RESPONSE)
+
+
+NAMES, WORDS = "names", "words"
+"""Kinds of index; one is called after its partition and its kind."""
+_INDEXED = {NAMES: "btree (name, time)", WORDS: f"gin (({EXPRESSION})) WITH (fastupdate = off)"}
 
 
 class Indexer:
@@ -53,19 +60,21 @@ class Indexer:
             return False
         return True
 
-    def begin(self, partition: Partition) -> None:
-        """Begin to build a partition's index, unless another collector is building one."""
+    def begin(self, partition: Partition, kinds: Sequence[str]) -> None:
+        """Begin to build a partition's indexes, unless another collector is building one."""
         table = sql.Identifier(self._schema, partition.table)
-        name = f"{partition.table}_words"
-        statements = (
+        statements: list[sql.Composable] = [
             sql.SQL("SET statement_timeout = 0"),
             sql.SQL("SET maintenance_work_mem = '256MB'"),
-            # What a crash left half built is of no use.
-            sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier(self._schema, name)),
-            sql.SQL("CREATE INDEX CONCURRENTLY {} ON {} USING gin (({})) WITH (fastupdate = off)").format(
-                sql.Identifier(name), table, sql.SQL(EXPRESSION)
-            ),
-        )
+        ]
+        for kind in kinds:
+            name = f"{partition.table}_{kind}"
+            statements += (
+                # What a crash left half built is of no use.
+                sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier(self._schema, name)),
+                sql.SQL("CREATE INDEX CONCURRENTLY {} ON {} USING ").format(sql.Identifier(name), table)
+                + sql.SQL(_INDEXED[kind]),
+            )
         try:
             self._connection = connect(self._dsn)
             alone = self._connection.execute(_ALONE, (self._schema,)).fetchone()

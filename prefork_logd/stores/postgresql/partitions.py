@@ -22,6 +22,8 @@ from psycopg import sql
 from prefork_logd.stores.postgresql import schema as schemas
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from prefork_logd.stores.postgresql.link import Connection
 
 SLICE_BYTES = 128 << 20
@@ -213,22 +215,26 @@ class Partitions:
             except (psycopg.errors.UndefinedTable, psycopg.errors.ObjectNotInPrerequisiteState):
                 continue
 
-    def unindexed(self) -> Partition | None:
-        """Return the newest closed partition that has no full-text index yet, or None."""
+    def unindexed(self, kinds: Sequence[str]) -> tuple[Partition, list[str]] | None:
+        """Return the newest closed partition that has not all these kinds of index yet, and what is missing."""
         closed = [
             partition for partition in self.all()
             if partition.day < self.today or self._current.get(partition.day, partition) != partition
         ]  # fmt: skip
         indexed = {
-            table
-            for (table,) in self._connection.execute(
-                "SELECT t.relname FROM pg_index JOIN pg_class i ON i.oid = indexrelid"
+            index
+            for (index,) in self._connection.execute(
+                "SELECT i.relname FROM pg_index JOIN pg_class i ON i.oid = indexrelid"
                 " JOIN pg_class t ON t.oid = indrelid JOIN pg_namespace n ON n.oid = t.relnamespace WHERE nspname = %s"
-                " AND indisvalid AND i.relname = t.relname || '_words'",
+                " AND indisvalid AND i.relname LIKE t.relname || '\\_%%'",
                 (self._schema,),
             )
         }
-        return next((partition for partition in reversed(closed) if partition.table not in indexed), None)
+        for partition in reversed(closed):
+            missing = [kind for kind in kinds if f"{partition.table}_{kind}" not in indexed]
+            if missing:
+                return partition, missing
+        return None
 
     def _name(self, table: str) -> sql.Identifier:
         return sql.Identifier(self._schema, table)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from prefork_logd.stores.postgresql.link import Connection
 
-VERSION = 1
+VERSION = 2
 
 _TABLES: tuple[LiteralString, ...] = (
     "CREATE TABLE {schema}.version (version integer NOT NULL)",
@@ -33,7 +33,6 @@ _TABLES: tuple[LiteralString, ...] = (
     # Levels are few and most records are below WARNING: an index of those above is small, in order of time,
     # and counts them without a look at the rows.
     "CREATE INDEX records_warnings ON {schema}.records (time, levelno) WHERE levelno >= 30",
-    "CREATE INDEX records_name_time ON {schema}.records (name, time)",
     # Rows lie in the order of their arrival, so a summary for each block range does.
     "CREATE INDEX records_received ON {schema}.records USING brin (received) WITH (pages_per_range = 32)",
     "COMMENT ON TABLE {schema}.records IS 'Log records, kept by prefork-logd; partitioned by the day of arrival'",
@@ -41,7 +40,10 @@ _TABLES: tuple[LiteralString, ...] = (
     "COMMENT ON TABLE {schema}.positions IS 'For each journal, the number of the first record that is not here yet'",
 )
 
-MIGRATIONS: Mapping[int, Sequence[LiteralString]] = {}
+MIGRATIONS: Mapping[int, Sequence[LiteralString]] = {
+    # Each row paid for it on its way in; closed partitions have one of their own instead (indexer.py).
+    1: ("DROP INDEX IF EXISTS {schema}.records_name_time",),
+}
 """From each older version, the statements that lead to the next one; `{schema}` stands for the schema."""
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('prefork-logd ' || %s, 0))"

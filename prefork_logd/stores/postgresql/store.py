@@ -19,7 +19,8 @@ from prefork_logd.errors import StoreError
 from prefork_logd.stores import rows
 from prefork_logd.stores.postgresql import schema as schemas
 from prefork_logd.stores.postgresql.encoding import HEADER, NAMES, TRAILER, Encoder
-from prefork_logd.stores.postgresql.indexer import Indexer
+from prefork_logd.stores.postgresql.indexer import NAMES as BY_NAME
+from prefork_logd.stores.postgresql.indexer import WORDS, Indexer
 from prefork_logd.stores.postgresql.link import (
     LOCK_LIMIT_S,
     STATEMENT_LIMIT_S,
@@ -274,12 +275,11 @@ class PostgresqlStore:
             connection.execute("RELEASE SAVEPOINT half")
 
     def _tend_indexes(self) -> bool:
-        """See to the full-text indexes of closed partitions; tell whether one is being built."""
+        """See to the indexes of closed partitions; tell whether one is being built."""
         _, partitions = self._opened()
-        if not self._full_text:
-            return False
-        if not self._indexer.is_busy() and (partition := partitions.unindexed()) is not None:
-            self._indexer.begin(partition)
+        kinds = (BY_NAME, WORDS) if self._full_text else (BY_NAME,)
+        if not self._indexer.is_busy() and (found := partitions.unindexed(kinds)) is not None:
+            self._indexer.begin(*found)
         return self._indexer.is_busy()
 
 

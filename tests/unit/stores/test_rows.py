@@ -89,6 +89,22 @@ def test_what_postgresql_cannot_hold_is_told(values):
         assert held == json.loads(extra)
 
 
+@pytest.mark.parametrize(
+    ("extra", "inexact"),
+    [
+        (b'{"day":"2026-11-23","id":"5f0c9a8e2b7d4c11","quoted":"\\"1e5"}', False),
+        (b'{"a":-1,"b":[-0.5,0.0,10,-12.25],"c":"\\\\"}', False),
+        (b'{"a":1e16}', True),
+        (b'{"id":"8e2","a":[1.5e-7]}', True),
+        (b'{"c":"\\\\","a":-0.0}', True),
+        (b'{"a":-0,"id":"x"}', True),
+    ],
+)
+def test_only_numbers_are_inexact(extra, inexact):
+    """What looks like an exponent in a date or an id costs no second copy of the line."""
+    assert rows.has_inexact_number(extra) is inexact
+
+
 @bounded
 @given(attributes)
 def test_octets_bring_any_text_back(values):
