@@ -46,6 +46,8 @@ _LOOKS = (
 )
 _SLOTS_S = (0.001, 0.01, 0.1, 1, 5, 10, 30, 60, 300, 600, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86_400, 7 * 86_400)
 MOST_SLOTS = 60
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""A spreadsheet takes a cell that begins so for a formula, and runs what a client has logged."""
 
 
 def record_of(line: bytes) -> Record:
@@ -98,6 +100,8 @@ def _cell(value: Any) -> Any:
     if value is None or isinstance(value, (int, float)):
         return value
     text = value if isinstance(value, str) else bytes(value).decode()
+    if text.startswith(_FORMULA):
+        text = f"'{text}"
     # Newlines and tabs are within quotes; what a terminal or a spreadsheet acts upon is not passed on.
     return escape_text(text).replace("\n\t", "\n") if not text.isprintable() else text
 

@@ -226,7 +226,7 @@ def check(flags: Flags) -> int:
 
     settings = flags.load()
     click.echo(f"# {settings.source or 'no configuration file: these are the defaults'}")
-    click.echo(config.effective(settings), nl=False)
+    click.echo(config.printable(settings), nl=False)
     for warning in config.warnings(settings):
         click.echo(f"warning: {warning}", err=True)
     return ExitStatus.OK
@@ -286,6 +286,10 @@ filter_flags = _options(
 """What `query` and `tail` look for."""
 
 
+def _is_coloured(terminal: bool) -> bool:
+    return terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
 @filter_flags
 @click.option("--limit", type=click.IntRange(min=0), help="The first so many, in the order of --order.")
 @click.option(
@@ -327,7 +331,7 @@ def query(flags: Flags, form: str, count: bool, histogram: bool, name: str | Non
         else:
             terminal = sys.stdout.isatty()
             width = shutil.get_terminal_size((160, 24)).columns
-            lines = answers.lines_as(form, search.lines(filters), width, terminal and "NO_COLOR" not in os.environ)
+            lines = answers.lines_as(form, search.lines(filters), width, _is_coloured(terminal))
             for line in lines:
                 sys.stdout.buffer.write(line)
                 if terminal:
@@ -358,7 +362,7 @@ def tail(flags: Flags, count: int, is_followed: bool, form: str, **conditions: A
     width = shutil.get_terminal_size((160, 24)).columns
 
     def show(lines: list[bytes]) -> None:
-        for line in answers.lines_as(form, iter(lines), width, terminal and "NO_COLOR" not in os.environ):
+        for line in answers.lines_as(form, iter(lines), width, _is_coloured(terminal)):
             sys.stdout.buffer.write(line)
         sys.stdout.flush()
 

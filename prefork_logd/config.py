@@ -43,6 +43,7 @@ from prefork_logd.store_settings import (
     STORES,
     AnyStoreSettings,
     NatsStoreSettings,
+    PostgresqlStoreSettings,
     SqliteStoreSettings,
     StoreSettings,
 )
@@ -444,8 +445,36 @@ def warnings(settings: Settings) -> list[str]:
     ]
 
 
+_URL_PASSWORD = re.compile(r"(://[^/?@:]*:).*@|((?:^|[?&])(?:ssl)?password=)[^&]*")
+_DSN_PASSWORD = re.compile(r"(password\s*=\s*)(?:'(?:\\.|[^'\\])*'?|(?:\\.|[^\s\\])+)")
+
+
+def _without_passwords(text: str) -> str:
+    """Return a URL or a libpq connection string with *** in the place of each password."""
+    if "://" in text:
+        return _URL_PASSWORD.sub(lambda match: f"{match[1]}***@" if match[1] else f"{match[2]}***", text)
+    return _DSN_PASSWORD.sub(r"\1***", text)
+
+
+def printable(settings: Settings) -> str:
+    """Return the same as `effective` with no password in it: what `check` prints."""
+    stores = tuple(
+        msgspec.structs.replace(store, dsn=_without_passwords(store.dsn))
+        if isinstance(store, PostgresqlStoreSettings)
+        else msgspec.structs.replace(store, servers=tuple(map(_without_passwords, store.servers)))
+        if isinstance(store, NatsStoreSettings)
+        else store
+        for store in settings.store
+    )
+    sources = tuple(
+        msgspec.structs.replace(source, servers=tuple(map(_without_passwords, source.servers)))
+        for source in settings.sources
+    )
+    return effective(msgspec.structs.replace(settings, store=stores, sources=sources))
+
+
 def effective(settings: Settings) -> str:
-    """Return the whole configuration as TOML, defaults included: what `check` prints."""
+    """Return the whole configuration as TOML, defaults included."""
     document = msgspec.to_builtins(settings)
     document["source"] = document.pop("sources")
     return tomli_w.dumps(document)

@@ -99,6 +99,19 @@ def test_what_cannot_be_asked_says_so(place, flags, status, says):
     assert says in " ".join(done.stderr.split())
 
 
+def test_no_cell_is_a_formula(place, tmp_path):
+    """What a client logs is not run by the spreadsheet that opens it; numbers stay numbers."""
+    collector, _ = place
+    messages = ["=1+2", "+1", "-1", "@SUM(A1)", "plain = text"]
+    (tmp_path / "old.jsonl").write_text(
+        "".join(json.dumps({"created": 1.5, "message": one}) + "\n" for one in messages)
+    )
+    assert collector.cli("import", str(tmp_path / "old.jsonl")).returncode == 0
+    rows = list(csv.DictReader(io.StringIO(collector.cli("query", "--format", "csv").stdout)))
+    assert sorted(row["message"] for row in rows) == ["'+1", "'-1", "'=1+2", "'@SUM(A1)", "plain = text"]
+    assert {row["created"] for row in rows} == {"1.5"}
+
+
 def test_a_reader_that_has_seen_enough_ends_the_query(filled):
     """A closed pipe is no error of ours."""
     collector, _, _ = filled

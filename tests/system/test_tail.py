@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
+from prefork_logd.records.record import make_record
+from prefork_logd.records.render import render_json
 from tests.system.harness import Collector, frames, wait_for
 from tests.system.test_shipping import Place, expected, send
 
@@ -67,6 +74,39 @@ def test_without_a_store_the_first_output_is_read(make_collector: Callable[..., 
     shown = collector.cli("tail", "-n", "2", "--format", "json")
     assert shown.stdout.count("\n") == 2
     assert "records.jsonl" in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_coloured"),
+    [({"TERM": "xterm"}, True), ({"TERM": "dumb"}, False), ({"TERM": "xterm", "NO_COLOR": "1"}, False)],
+)
+@pytest.mark.parametrize("verb", ["tail", "query"])
+def test_colours_are_for_terminals_that_have_them(
+    tmp_path: Path, verb: str, environment: dict[str, str], *, is_coloured: bool
+) -> None:
+    """An error is red on a terminal; a dumb one, and who wants none, get none."""
+    state = tmp_path / "state"
+    state.mkdir()
+    line = render_json(make_record({"msg": "broken", "levelno": 40, "levelname": "ERROR", "created": 1.5}, "", 1.5))
+    (state / "records.jsonl").write_bytes(line)
+    toml = tmp_path / "query.toml"
+    toml.write_text("store = []" if verb == "tail" else '[[store]]\ntype = "sqlite"\nretain = ""')
+    command = [sys.executable, "-m", "prefork_logd", "--config", str(toml), "--state-dir", str(state)]
+    if verb == "query":
+        subprocess.run([*command, "import", str(state / "records.jsonl")], check=True, capture_output=True, timeout=60)
+    ours, theirs = pty.openpty()
+    base = {key: value for key, value in os.environ.items() if key not in ("TERM", "NO_COLOR")}
+    try:
+        subprocess.run(
+            [*command, verb], check=True, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE,
+            env={**base, **environment}, timeout=60,
+        )  # fmt: skip
+        shown = os.read(ours, 65_536)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert b"broken" in shown
+    assert (b"\x1b[31m" in shown) == is_coloured
 
 
 def test_refused_records_are_sent_again_once(make_collector: Callable[..., Collector], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 
@@ -336,3 +337,24 @@ def test_a_store_that_cannot_be_used_is_explained(text: str, said: str) -> None:
 def test_another_store_is_taken_live() -> None:
     """A reload adds, changes and removes stores."""
     assert config.changes(config.loads("store = []"), config.loads(STORES)) == (["store"], [])
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "host=db1 password=geheim dbname=logs",
+        "host=db1 password = 'geheim \\' geheim' dbname=logs",
+        "postgresql://collector:geheim@db1/logs?sslmode=verify-full",
+        "postgresql://db1/logs?password=geheim&sslpassword=geheim",
+    ],
+)
+def test_no_password_is_printed(dsn: str) -> None:
+    """What `check` prints may be shown to others; where the database is can still be read in it."""
+    settings = config.loads(f'[[store]]\ntype = "postgresql"\ndsn = {json.dumps(dsn)}', "", STATE)
+    text = config.printable(settings)
+    assert "geheim" not in text
+    assert "***" in text
+    assert "db1" in text
+    assert "logs" in text
+    assert "geheim" in config.effective(settings)
+    tomllib.loads(text)
