@@ -34,6 +34,14 @@ _CONNECT = {
 }
 """What libpq is told where the dsn does not: a peer that vanished is noticed."""
 
+OLDEST_VERSION = 14
+"""Of the server: older ones cannot detach a partition without locking everybody out."""
+_REMEDIES = {
+    "42501": "grant the role what docs/postgresql.md lists under `What it needs`",
+    "53300": "raise max_connections, or leave some to this role",
+}
+"""SQLSTATE to what helps, where the server's own words do not say."""
+
 _ROWS_FAULT = ("22", "23", "54")
 """Classes of SQLSTATE (PostgreSQL manual, appendix A): of data, of constraints, of the program's limits."""
 
@@ -68,6 +76,13 @@ def connect(
         )
     except psycopg.Error as error:
         raise store_error(error) from error
+    version = connection.info.server_version
+    if version < OLDEST_VERSION * 10_000:
+        connection.close()
+        raise StoreError(
+            f"PostgreSQL: the server has version {version // 10_000}; {OLDEST_VERSION} or newer is needed: "
+            "upgrade it, or give another one in `dsn`"
+        )
     connection.answer_limit_s = statement_limit_s * 1.5
     settings = {
         "client_encoding": "UTF8",
@@ -90,9 +105,11 @@ def connect(
 
 
 def store_error(error: psycopg.Error) -> StoreError:
-    """Return what the shipper is told: the driver's words on one line, with the code of the error if it has one."""
+    """Return what the shipper is told: the driver's words on one line, the error's code and what helps, if known."""
     words = " ".join(str(error).split()) or type(error).__name__
-    return StoreError(f"PostgreSQL: {words}" + (f" (SQLSTATE {error.sqlstate})" if error.sqlstate else ""))
+    code = f" (SQLSTATE {error.sqlstate})" if error.sqlstate else ""
+    remedy = f"; {_REMEDIES[error.sqlstate]}" if error.sqlstate in _REMEDIES else ""
+    return StoreError(f"PostgreSQL: {words}{code}{remedy}")
 
 
 def is_rows_fault(error: psycopg.Error) -> bool:
