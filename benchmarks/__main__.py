@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 _HERE = Path(__file__).resolve().parent
-_BENCHMARKS = ("startup", "throughput", "connections", "latency", "handler", "handover")
+_BENCHMARKS = ("startup", "throughput", "connections", "latency", "handler", "handover", "stores", "query")
 
 
 def _run(name: str, flags: list[str], directory: Path) -> list[str]:

@@ -1,7 +1,12 @@
-"""How fast a store takes records: `Store.write` on one core, from JSON lines to synced rows, and what indexing adds."""
+"""How fast a store takes records, and what it costs ingest.
+
+`Store.write` on one core, from JSON lines to synced rows, and what indexing adds; then the whole collector with the
+SQLite store and without, in turn, and how long the store needs to catch up after a burst.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import tempfile
@@ -10,17 +15,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import _report
+import _servers
+import _trial
+from _generator import generator
 from _lines import blocks
+from _records import Buffer
 from _report import Report, Spread, Target
 
+from prefork_logd.processes.console import ask
 from prefork_logd.stores.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from _servers import Server
+
 _BATCH = 20_000
 _WANTED = 150_000
+_KEPT = 0.7
+"""The part of its rate that ingest is to keep."""
+_CONNECTIONS = 100
+_BURST_PIECE = 500_000
+_STEP_S = 0.05
+_LONGEST_S = 300.0
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -28,7 +46,13 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = _report.options(__doc__.partition("\n")[0])
     parser.add_argument("--records", type=int, help="default: 2,000,000; short: 400,000")
     parser.add_argument("--runs", type=int, help="default: 5; short: 3")
+    parser.add_argument(
+        "--ingest-records", type=int, help="in one run of the collector (default: 600,000; short: 200,000)"
+    )
+    parser.add_argument("--burst", type=int, help="records of the burst (default: 5,000,000; short: none)")
     options = parser.parse_args(argv)
+    options.ingest_records = options.ingest_records or (200_000 if options.short else 600_000)
+    options.burst = (0 if options.short else 5_000_000) if options.burst is None else options.burst
     options.records = options.records or (400_000 if options.short else 2_000_000)
     options.runs = options.runs or (3 if options.short else 5)
     return options
@@ -62,6 +86,84 @@ def run(options: argparse.Namespace, *, full_text: bool) -> dict[str, float]:
     }
 
 
+def _with_store(server: Server) -> Server:
+    """Return the collector with the store that there is by default."""
+
+    def configure(directory: Path, port: int) -> list[str]:
+        command = server.configure(directory, port)
+        config = directory / "prefork-logd.toml"
+        config.write_text(config.read_text().replace("store = []\n", "", 1))
+        return command
+
+    return dataclasses.replace(server, name=f"{server.name} with SQLite", configure=configure)
+
+
+def ingest(options: argparse.Namespace, report: Report) -> None:
+    """Push the same records through the collector with and without a store, in turn."""
+    buffer = Buffer("stdlib")
+    plain = _servers.prefork_logd(options.workers, options.durability)
+    found: dict[str, list[_trial.Trial]] = {"no store": [], "SQLite": []}
+    for _ in range(options.runs):
+        for name, server in zip(found, (plain, _with_store(plain)), strict=True):
+            trial = _trial.run(server, buffer, options.ingest_records, _CONNECTIONS, options.scratch)
+            found[name].append(trial)
+            report.whole = report.whole and not trial.count.lost
+    report.results["ingest"] = {name: [trial.as_dict() for trial in trials] for name, trials in found.items()}
+    pairs = list(zip(found["SQLite"], found["no store"], strict=True))
+    kept = Spread.of(ours.records_per_s / max(1.0, theirs.records_per_s) for ours, theirs in pairs)
+    report.table(
+        f"records a second into the file from {_CONNECTIONS} connections, median (least-most) of {options.runs} runs",
+        ("collector", "records/s", "of the rate without"),
+        [
+            [
+                name,
+                Spread.of(trial.records_per_s for trial in trials).text(),
+                kept.text(".2f") if name == "SQLite" else "",
+            ]
+            for name, trials in found.items()
+        ],
+    )
+    what = "ingest with SQLite, part of its rate without a store"
+    report.targets.append(Target(what, f"{_KEPT} or more", kept.text(".2f"), kept.median >= _KEPT))
+
+
+def burst(options: argparse.Namespace, report: Report) -> None:
+    """Push many records through, and wait until the store has them all."""
+    buffer = Buffer("stdlib")
+    server = _with_store(_servers.prefork_logd(options.workers, options.durability))
+    with _servers.serving(server, options.scratch) as live:
+        state_dir, most = live.output.parent, 0
+        shares = buffer.shares(min(_BURST_PIECE, options.burst), _CONNECTIONS)
+        begin = time.monotonic()
+        for _ in range(max(1, options.burst // _BURST_PIECE)):
+            with generator(live.address, shares) as load:
+                load.go()
+                load.times(_LONGEST_S)
+            most = max(most, ask(state_dir, "status", 20)["stores"][0]["lag_records"] or 0)
+        sent_s = time.monotonic() - begin
+        wanted = max(1, options.burst // _BURST_PIECE) * min(_BURST_PIECE, options.burst) + live.warmed_up
+        while True:
+            (store,) = ask(state_dir, "status", 20)["stores"]
+            if store["records"] >= wanted and not store["lag_records"]:
+                break
+            if time.monotonic() - begin > _LONGEST_S:
+                report.whole = False
+                break
+            time.sleep(_STEP_S)
+        done_s = time.monotonic() - begin
+    report.results["burst"] = {
+        "records": wanted, "sent_s": round(sent_s, 2), "stored_s": round(done_s, 2), "most_lag_records": most,
+        "left": store["lag_records"],
+    }  # fmt: skip
+    report.table(
+        "a burst, until the store has every record",
+        ("records", "sent in s", "stored in s", "most that waited", "stored a second"),
+        [[f"{wanted:,}", f"{sent_s:.1f}", f"{done_s:.1f}", f"{most:,}", f"{wanted / done_s:,.0f}"]],
+    )
+    measured = f"{store['lag_records']:,} left {done_s - sent_s:.0f} s after the burst"
+    report.targets.append(Target(f"lag after a burst of {wanted:,}", "back to 0", measured, report.whole))
+
+
 def _unexpected(number: int, line: bytes, reason: str) -> None:
     raise AssertionError(f"record {number} was refused: {reason}: {line[:200]!r}")
 
@@ -71,7 +173,8 @@ def main(argv: Sequence[str] | None = None) -> Report:
     options = parse(argv)
     report = Report("stores", _report.settings(options))
     print(f"stores: {_report.headline()}")
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})
     found: dict[str, list[dict[str, float]]] = {"SQLite": [], "SQLite, no full text": []}
     # Interleaved, so that a machine that is slower for a while is so for all.
     for _ in range(options.runs):
@@ -99,6 +202,10 @@ def main(argv: Sequence[str] | None = None) -> Report:
         ("store", "records/s", "per CPU s", "indexing afterwards, us", "bytes a record"),
         rows,
     )
+    os.sched_setaffinity(0, cores)
+    ingest(options, report)
+    if options.burst:
+        burst(options, report)
     return report.finish(options.save, options.summary)
 
 
