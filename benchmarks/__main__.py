@@ -15,7 +15,17 @@ import time
 from pathlib import Path
 
 _HERE = Path(__file__).resolve().parent
-_BENCHMARKS = ("startup", "throughput", "connections", "latency", "handler", "handover", "stores", "query")
+_BENCHMARKS = (
+    "startup",
+    "throughput",
+    "connections",
+    "latency",
+    "handler",
+    "handover",
+    "stores",
+    "query",
+    "acknowledged",
+)
 
 
 def _run(name: str, flags: list[str], directory: Path) -> list[str]:
