@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from prefork_logd.store_settings import AnyStoreSettings
     from prefork_logd.stores.base import Block, Store
 
-NICENESS = 5
+NICENESS = 15
 """Ingest comes first: what is late here waits on disk, what is late there waits in clients."""
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 10.0
 LONGEST_UNMAINTAINED_S = 3600.0
