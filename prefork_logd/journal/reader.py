@@ -34,6 +34,8 @@ class RecordReader:
         self._position = 0
         self._data = memoryview(b"")
         self._data_at = 0
+        self._data_until = 0
+        """What was committed when the data was read: what lies behind may be cut off and written anew."""
 
     @property
     def total(self) -> tuple[int, int]:
@@ -77,7 +79,7 @@ class RecordReader:
                 self.seek(self.next)
                 if self._fd < 0:
                     return None
-            entry = self._block()
+            entry = self._block(until)
             if entry is None:
                 entry = self._next_intact(until)
                 if entry is None:
@@ -102,20 +104,21 @@ class RecordReader:
     def peek_time_ns(self, until: int) -> int:
         """Return when the next block was committed, in nanoseconds since 1970; 0 if there is none."""
         position, number = self._position, self.next
-        entry = self._block() if self._fd >= 0 and self.next < until else None
+        entry = self._block(until) if self._fd >= 0 and self.next < until else None
         self._position, self.next = position, number
         return entry.time_ns if entry is not None else 0
 
-    def _block(self) -> Entry | None:
+    def _block(self, until: int) -> Entry | None:
         """Return the block at the current position, if an intact one is there."""
         at = self._position - self._data_at
         if 0 <= at < len(self._data):
             size = blocks.block_size(self._data, at)
             if size and at + size <= len(self._data):
                 entry = decode_block(self._data, at, self._header.first, self._position)
-                if entry is not None:
+                if entry is not None and entry.first + entry.records <= self._data_until:
                     return entry
         # Not there, not whole, or read before it was committed.
+        self._data_until = until
         self._fill(READ_BYTES)
         size = blocks.block_size(self._data, 0)
         if size > len(self._data):
