@@ -17,13 +17,32 @@ from tests.system.harness import wait_for
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tests.system.disks import Disk
     from tests.system.harness import Collector
 
 OUTPUT = "records.jsonl"
 """In state_dir; renamed to OUTPUT.0, OUTPUT.1 and so on."""
+SPARES_PLAIN = frozenset(
+    {
+        "SIGSTOP for a while",
+        "a failing sync",
+        "connections cut",
+        "connections cut while a worker is stopped",
+        "failing writes",
+        "full disk",
+        "kill -9 of the writer",
+        "reload",
+        "rotation",
+        "rotation by SIGUSR1",
+        "rotation, and kill -9 of the writer",
+        "short writes",
+        "upgrade",
+        "worker count change",
+    }
+)
+"""What costs not even those a record who are never acknowledged. The cuts are of acknowledged services only."""
 
 
 class Harm:
@@ -36,15 +55,17 @@ class Harm:
         disk: Disk | None = None,
         fault_file: Path | None = None,
         cut: Callable[[], None] = lambda: None,
+        configurations: Sequence[str] = (),
     ) -> None:
         """`disk` has the state directory; `fault_file` is that of disks.SHIM, if it is preloaded; `cut` takes their
-        connections from the services.
+        connections from the services; a reload takes one of `configurations`.
         """  # noqa: D205 - the sentence needs two lines
         self._collector = collector
         self._random = chance
         self._disk = disk
         self._fault_file = fault_file
         self._cut = cut
+        self._configurations = configurations
         self._renamed = 0
         self.kinds: dict[str, Callable[[], None]] = {
             "kill -9 of a worker": self._kill_worker,
@@ -59,6 +80,7 @@ class Harm:
             "rotation by SIGUSR1": self._rename_and_reopen,
             "rotation, and kill -9 of the writer": self._rename_and_kill,
             "worker count change": self._change_workers,
+            "reload": self._reload,
             "upgrade": self._upgrade,
             "stop and start": self._restart,
             "fast stop and start": self._restart_fast,
@@ -157,6 +179,15 @@ class Harm:
         few = len(self._children("worker")) < 2
         number = signal.SIGTTIN if few else self._random.choice((signal.SIGTTIN, signal.SIGTTOU, signal.SIGTTOU))
         self._collector.send_signal(number)
+
+    def _reload(self) -> None:
+        if self._configurations:
+            # In one step: half a configuration is one, too.
+            config = self._collector.config
+            fresh = config.with_suffix(".new")
+            fresh.write_text(self._random.choice(self._configurations))
+            fresh.replace(config)
+        self._collector.send_signal(signal.SIGHUP)
 
     def _upgrade(self) -> None:
         # Its outcome is not waited for: whatever comes next hits the trial, the exec or the moves.

@@ -26,9 +26,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.system.disks import Disk, build_shim
-from tests.system.harm import OUTPUT, Harm
+from tests.system.fenced import Fenced
+from tests.system.harm import OUTPUT, SPARES_PLAIN, Harm
 from tests.system.harness import Collector
-from tests.system.torture import MESSAGE, Service
+from tests.system.stored import Stored
+from tests.system.torture import PlainService, Service, check_log
 
 if TYPE_CHECKING:
     import argparse
@@ -39,6 +41,7 @@ CHAPTER = 40
 DISK_BYTES = 64 << 20
 MOST_STORED_BYTES = DISK_BYTES // 2
 """A chapter ends early with more: its disk is to be full when that is the harm, and at no other time."""
+PLAIN_PATIENCE_S = 20.0
 _OWN = "own.jsonl"
 """A second output of the same records, which rotates by itself."""
 _TOML = """
@@ -53,74 +56,13 @@ path = "{directory}/own.jsonl"
 rotate_bytes = 60_000
 keep = 0
 """
-
-
-class Stored:
-    """What the files of one output hold, read once."""
-
-    def __init__(self, directory: Path, name: str) -> None:
-        self._directory = directory
-        self._name = name
-        self._read: dict[int, int] = {}
-        """Inode to how much of the file was read."""
-        self.numbers: dict[str, list[int]] = collections.defaultdict(list)
-
-    def read_on(self) -> None:
-        """Take in what was added since; what was there must still be."""
-        for _ in range(100):
-            with contextlib.suppress(FileNotFoundError):
-                files = self._files()
-                read, added = self._read_added(files)
-                if self._files() == files:
-                    break
-            # An output that could not rotate a moment ago does so now.
-        else:
-            raise AssertionError(f"{self._name}: its files do not come to rest")
-        self._read |= read
-        for name, runs in added.items():
-            # Files in the order of their first records: in their names there is none.
-            self.numbers[name] += [number for run in sorted(runs) for number in run]
-
-    def _files(self) -> dict[int, Path]:
-        return {path.stat().st_ino: path for path in self._directory.glob(f"{self._name}*")}
-
-    def _read_added(self, files: dict[int, Path]) -> tuple[dict[int, int], dict[str, list[list[int]]]]:
-        read: dict[int, int] = {}
-        added: dict[str, list[list[int]]] = collections.defaultdict(list)
-        for inode, path in files.items():
-            before = self._read.get(inode, 0)
-            with path.open("rb") as file:
-                status = os.fstat(file.fileno())
-                if status.st_ino != inode:
-                    raise FileNotFoundError(path)
-                size = status.st_size
-                assert size >= before, f"{path.name}: cut to {size}, but {before} were acknowledged"
-                if size == before:
-                    continue
-                file.seek(before)
-                data = file.read()
-            assert data.endswith(b"\n"), f"{path.name} ends in a torn line"
-            read[inode] = before + len(data)
-            found: dict[str, list[int]] = collections.defaultdict(list)
-            for name, number in MESSAGE.findall(data):
-                found[name.decode()].append(int(number))
-            assert data.count(b"\n") == sum(map(len, found.values())), f"{path.name} has lines that are no records"
-            for name, numbers in found.items():
-                added[name].append(numbers)
-        return read, added
-
-    def check(self, name: str, count: int, *, at_least: bool = False) -> int:
-        """See that a service's records 0 to count - 1 are there, once and in order; return how many there are."""
-        numbers = self.numbers[name]
-        if numbers != list(range(count)) and not (
-            at_least and len(numbers) >= count and numbers == list(range(len(numbers)))
-        ):
-            seen = set(numbers)
-            missing = sorted(set(range(count)) - seen)
-            what = f"{len(missing)} of {count} missing {missing[:3]}..., {len(numbers) - len(seen)} twice"
-            order = "in order" if numbers == sorted(numbers) else "out of order"
-            raise AssertionError(f"{self._name}: {name}: {what}, {order}")
-        return len(numbers)
+_PASSING = """
+[[output]]
+name = "passing"
+path = "{directory}/passing.jsonl"
+loggers = ["s0", "p0"]
+"""
+"""An output that comes and goes."""
 
 
 class Chapter:
@@ -129,9 +71,10 @@ class Chapter:
     def __init__(self, directory: Path, disk: Disk, seed: int, pythons: Sequence[str], shim: Path) -> None:
         chance = random.Random(-seed)
         self._fault_file = directory / "fault"
+        toml = _TOML.format(directory=disk.path)
         self.collector = Collector(
             disk.path,
-            _TOML.format(directory=disk.path),
+            toml,
             "--workers",
             "2",
             env={"LD_PRELOAD": str(shim), "FAULT_FILE": str(self._fault_file), "SYNC_US": "6000"},
@@ -140,13 +83,19 @@ class Chapter:
         self.collector.start()
         address = self.collector.bind[0]
         self.collector._flags = ("--workers", "2", "--bind", address)
-        self._harm = Harm(self.collector, chance, disk, self._fault_file, self._cut)
-        self.services = [
+        configurations = (toml, toml + _PASSING.format(directory=disk.path))
+        self._harm = Harm(self.collector, chance, disk, self._fault_file, self._cut, configurations)
+        chosen = chance.sample(list(pythons), min(4, len(pythons)))
+        self.services: list[Service | Fenced] = [
             Service(python, address, f"s{index}", chance.choice((0.001, 0.002, 0.005)))
-            for index, python in enumerate(chance.sample(list(pythons), min(3, len(pythons))))
+            for index, python in enumerate(chosen[:3])
         ]
+        self._fenced = Fenced(self.collector, "f0", seed)
+        self.services.append(self._fenced)
+        self._plain = PlainService(chosen[-1], address, "p0", chance.choice((0.001, 0.002, 0.005)))
         self._stored = [Stored(self.collector.state_dir, name) for name in (OUTPUT, _OWN)]
         self._counts = dict.fromkeys((service.name for service in self.services), 0)
+        self._is_lossy = False
 
     def _cut(self) -> None:
         for service in self.services:
@@ -165,39 +114,60 @@ class Chapter:
         for _ in range(chance.choice((1, 1, 2, 3))):
             time.sleep(chance.uniform(0.01, 0.12))
             events.append(chance.choice(kinds))
+            self._is_lossy |= events[-1] not in SPARES_PLAIN
             self._harm.kinds[events[-1]]()
         before = sum(self._counts.values())
-        for service in self.services:
+        everyone = (self._plain, *self.services)
+        for service in everyone:
             service.pause()
+        plain = self._plain.report()
         self._counts = {service.name: service.report() for service in self.services}
         self._check()
-        for service in self.services:
+        self._check_plain(plain)
+        for service in everyone:
             service.go_on()
-        return sum(self._counts.values()) - before
+        self._is_lossy = False
+        return sum(self._counts.values()) - before + plain
 
-    def _check(self, *, at_least: bool = False) -> None:
+    def _check(self, *, ended: bool = False) -> None:
         for stored in self._stored:
-            stored.read_on()
+            stored.read_on(at_rest=ended)
             for name, count in self._counts.items():
-                stored.check(name, count, at_least=at_least)
+                stored.check(name, count, at_least=ended)
+            self._fenced.check(stored.connections[self._fenced.name])
+
+    def _check_plain(self, count: int) -> None:
+        """See that the plain service's records are there once, or will be: nobody tells when they are written."""
+        for stored in self._stored:
+            end_s = time.monotonic() + PLAIN_PATIENCE_S
+            while not self._is_lossy and len(stored.plain(self._plain.name)) < count and time.monotonic() < end_s:
+                time.sleep(0.01)
+                stored.read_on()
+            stored.check_plain(self._plain.name, count, lossy=self._is_lossy)
 
     def end(self, events: list[str]) -> int:
         """Kill the services while they log, and stop the collector; return how many records were stored meanwhile."""
         time.sleep(0.1)
         events.append("kill -9 of the services")
-        for service in self.services:
+        self._plain.pause()
+        plain = self._plain.report()
+        for service in (*self.services, self._plain):
             service.close()
         # 1 if a child that was killed a moment ago had not been missed yet.
         assert self.collector.stop() in (0, 1), "the collector does not stop"
         before = sum(self._counts.values())
-        self._check(at_least=True)
+        self._counts[self._fenced.name] = self._fenced.committed
+        self._check(ended=True)
+        self._is_lossy = True
+        self._check_plain(plain)
+        check_log(self.collector.log)
         found = [[len(stored.numbers[name]) for name in self._counts] for stored in self._stored]
         assert found[0] == found[1], f"the outputs differ: {found}"
         return sum(found[0]) - before
 
     def close(self) -> None:
         """Leave nothing behind."""
-        for service in self.services:
+        for service in (*self.services, self._plain):
             service.close()
         self.collector.clean_up()
 
