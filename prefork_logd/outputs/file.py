@@ -175,6 +175,8 @@ class OutputFile:
             excess = max(0, os.fstat(self._fd).st_size - length)
             if excess:
                 os.ftruncate(self._fd, length)
+                # A power loss must not bring back what was cut: what comes next may be shorter, and committed.
+                os.fdatasync(self._fd)
         except OSError as error:
             raise self._failed("cut back", error) from error
         self._cut_to = None

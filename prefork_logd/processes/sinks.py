@@ -353,7 +353,9 @@ def _cut_renamed(entry: os.DirEntry[str], lengths: dict[tuple[int, int], int]) -
     found = entry.stat(follow_symlinks=False)
     excess = found.st_size - lengths[found.st_dev, found.st_ino]
     if excess > 0:
-        os.truncate(entry.path, found.st_size - excess)
+        with Path(entry.path).open("r+b") as file:
+            file.truncate(found.st_size - excess)
+            os.fdatasync(file.fileno())
         _log_cut(entry.path, excess)
     del lengths[found.st_dev, found.st_ino]
 

@@ -111,18 +111,25 @@ def check(cut: Cut, state_dir: Path, to: Path) -> int:
         found: dict[str, list[int]] = {}
         for path in to.glob(f"{name}.jsonl*"):
             data = path.read_bytes()
-            assert not data or data.endswith(b"\n"), f"{path} ends in a torn line"
-            assert b"\0" not in data, f"{path} has bytes that were never written"
             for line in data.splitlines():
-                json.loads(line)
-            for client, number in _MESSAGE.findall(data):
-                found.setdefault(client.decode(), []).append(int(number))
+                if _is_record(line):
+                    for client, number in _MESSAGE.findall(line):
+                        found.setdefault(client.decode(), []).append(int(number))
+                # Else it is what of a plain record, never synced, has reached the disk: the comparison below shows
+                # that it is none of an acknowledged client's.
         stored = {client: sorted(numbers) for client, numbers in found.items()}
-        # Of a plain client what was not synced may be lost: then it is the last that it sent, and each is there once.
+        # Of a plain client what was not synced may be lost, or be there in part.
         plain = stored.pop(PLAIN, [])
-        assert plain == list(range(1, len(plain) + 1)), f"{name}: a plain record is missing in the middle, or doubled"
+        assert len(set(plain)) == len(plain), f"{name}: a plain record is there twice"
         assert stored == {client: list(range(1, number + 1)) for client, number in committed.items() if number}, name
     return len(plain)
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 @needs_strace
