@@ -281,3 +281,23 @@ def test_stalled_handshakes_keep_nobody_out(make_collector: Maker, tmp_path: Pat
         sock.close()
     assert collector.stop() == 0
     assert messages(collector.records()) == ["mine", "still mine"]
+
+
+def test_clients_that_leave_while_challenged_leave_nothing_behind(make_collector: Maker, tmp_path: Path) -> None:
+    """Closed, reset, or gone with half an answer: no connection and no error stays of them."""
+    collector = _guarded(make_collector, tmp_path)
+    for turn in range(30):
+        client, nonce = _challenged(collector)
+        if turn % 2:
+            client.send(_answer(nonce)[: 5 + turn])
+        client.close(reset=turn % 3 == 0)
+    wait_for(lambda: sum(collector.held()) == 0, "all are gone")
+    client, nonce = _challenged(collector)
+    client.send(_answer(nonce))
+    assert client.message()[0] == WELCOME
+    client.send(records(1, ["mine"]))
+    client.acknowledged(1)
+    client.close()
+    assert collector.stop() == 0
+    assert messages(collector.records()) == ["mine"]
+    assert "ERROR" not in collector.log
