@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from nats.js.errors import NoKeysError
 
 from prefork_logd.store_settings import NatsStoreSettings
 from prefork_logd.stores.base import Block
@@ -217,7 +218,11 @@ def owners(server: Server, bucket: str = "LOGS-collectors") -> list[str]:
 
     async def read(js: Any) -> list[str]:
         table = await js.key_value(bucket)
-        keys = [key for key in await table.keys() if key.startswith("partition.")]
+        try:
+            keys = [key for key in await table.keys() if key.startswith("partition.")]
+        except NoKeysError:
+            # Also what a listing says that the server has not begun in time.
+            return []
         return [msgspec.json.decode((await table.get(key)).value)["owner"] for key in keys]
 
     return ask([server.url], read)
