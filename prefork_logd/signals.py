@@ -66,6 +66,11 @@ class SignalReceiver:
                 return seen
             seen.update(data)
 
+    def put_back(self) -> None:
+        """Let what has come, and was not taken, come again: with signals blocked, to the program after an exec."""
+        for number in self.take():
+            os.kill(os.getpid(), number)
+
     def close(self) -> None:
         """Stop catching; the handlers stay empty."""
         signal.set_wakeup_fd(-1)

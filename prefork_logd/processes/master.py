@@ -134,6 +134,10 @@ class Master:
 
     # Signals and questions
 
+    def put_signals_back(self) -> None:
+        """Let signals that have come and were not acted on come again."""
+        self._signals.put_back()
+
     def ready(self, events: int) -> None:  # noqa: ARG002 - the pipe tells which signals have come
         """Act on the signals that have come (signals.TABLE)."""
         actions: dict[int, Callable[[], None]] = {

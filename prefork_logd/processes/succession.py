@@ -45,6 +45,9 @@ class Host(Protocol):
     def is_quiet(self) -> bool:
         """Tell whether nothing is half done that the next program would not know of."""
 
+    def put_signals_back(self) -> None:
+        """Let signals that have come and were not acted on come again."""
+
     def told(self, child: Child, message: AnyMessage, fds: list[int]) -> None:
         """Take a child's message."""
 
@@ -103,7 +106,7 @@ class Succession:
                 self._host.loop.later(LOOK_AGAIN_S, lambda: self._replace(answer, patience_s - LOOK_AGAIN_S))
                 return
             problem = "a reload, or a child that takes no messages, is in the way"
-        self._refuse(problem or replace(self._host.legacy()), answer)
+        self._refuse(problem or replace(self._host.legacy(), self._host.put_signals_back), answer)
 
     def reaped(self, pid: int, status: int) -> None:
         """Note the end of a process that may be the trial."""

@@ -152,15 +152,17 @@ class Trial:
             os.close(self._read_fd)
 
 
-def replace(legacy: Legacy) -> str:
+def replace(legacy: Legacy, put_back: Callable[[], None]) -> str:
     """Become the new program; return only if that cannot be, and why.
 
-    Signals are blocked on the way: they wait until the new program catches them.
+    Signals are blocked on the way: they wait until the new program catches them, also those that had come and were not
+    acted on yet, which `put_back` sends again.
     """
     state_fd = legacy.to_file()
     inherited = [*legacy.descriptors(), state_fd]
     here = os.open(".", os.O_DIRECTORY | os.O_CLOEXEC)
     mask = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+    put_back()
     try:
         for fd in inherited:
             os.set_inheritable(fd, True)

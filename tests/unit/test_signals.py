@@ -64,3 +64,19 @@ def test_a_child_leaves_every_stop_to_the_master() -> None:
     assert os.read(read_fd, 10) == b"alive"
     os.close(read_fd)
     assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_what_was_not_taken_comes_again():
+    """Put back while signals are blocked, it is pending, and taken once they are not."""
+    receiver = signals.SignalReceiver(frozenset({signal.SIGUSR1}))
+    try:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+        receiver.put_back()
+        assert receiver.take() == set()
+        assert signal.SIGUSR1 in signal.sigpending()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        assert receiver.take() == {signal.SIGUSR1}
+    finally:
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+        receiver.close()
