@@ -219,17 +219,27 @@ def status(flags: Flags, as_json: bool) -> int:
 status = verb(status)
 
 
-@verb
-def check(flags: Flags) -> int:
+@click.option("--connect", is_flag=True, help="Ask the servers of NATS, too, what their streams are like.")
+def check(flags: Flags, connect: bool) -> int:
     """Validate the configuration and print the effective one."""
     from prefork_logd import config
 
     settings = flags.load()
     click.echo(f"# {settings.source or 'no configuration file: these are the defaults'}")
     click.echo(config.printable(settings), nl=False)
-    for warning in config.warnings(settings):
+    warnings = [] if connect else config.warnings(settings)
+    if connect:
+        from prefork_logd.looking import look
+
+        for line, found in look(settings):
+            click.echo(f"# {line}")
+            warnings += found
+    for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     return ExitStatus.OK
+
+
+check = verb(check)
 
 
 @click.argument("message", nargs=-1)

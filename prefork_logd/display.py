@@ -101,6 +101,15 @@ def show_status(document: dict[str, Any]) -> None:
                 ),
             )
         )
+    for store in document["stores"]:
+        details = store.get("details", {})
+        if "replicas" in details:
+            replicas = f"{details['replicas_in_step']} of {details['replicas']} replicas in step"
+            window = f"duplicate window {duration(details['duplicate_window_s'])}"
+            console.print(f"store {escape(store['name'])}: stream {details['stream']}, {replicas}, {window}")
+        for what in (store.get("problem"), *details.get("warnings", ())):
+            if what:
+                console.print(f"[yellow]store {escape(store['name'])}: {escape(what)}[/yellow]")
     if document["journal"]["full"]:
         console.print("[red]the journal is full: clients wait until the slowest store has caught up[/red]")
 

@@ -33,15 +33,19 @@ def free_ports(count: int) -> list[int]:
 class Server:
     """One server."""
 
-    def __init__(self, directory: Path, name: str, port: int, extra: str = "") -> None:
+    def __init__(
+        self, directory: Path, name: str, port: int, extra: str = "", *, host: str = "127.0.0.1",
+        store: Path | None = None,
+    ) -> None:  # fmt: skip
         self.directory = directory
         self.name = name
+        self.host = host
         self.port = port
-        self.store = directory / name
+        self.store = store or directory / name
         self.config = directory / f"{name}.conf"
         self.log_path = directory / f"{name}.log"
         self.config.write_text(
-            f'server_name: {name}\nlisten: "127.0.0.1:{port}"\npid_file: "{directory}/{name}.pid"\n'
+            f'server_name: {name}\nlisten: "{host}:{port}"\npid_file: "{directory}/{name}.pid"\n'
             f'jetstream {{ store_dir: "{self.store}", max_file: 8GB, max_mem: 256MB }}\n{extra}'
         )
         self.process: subprocess.Popen[bytes] | None = None
@@ -49,7 +53,7 @@ class Server:
     @property
     def url(self) -> str:
         """Where clients find it."""
-        return f"nats://127.0.0.1:{self.port}"
+        return f"nats://{self.host}:{self.port}"
 
     def start(self, *, wait: bool = True) -> Self:
         """Start it, and wait until it takes connections."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from prefork_logd.net.loop import Timer
+    from prefork_logd.processes import control
     from prefork_logd.processes.control import Channel
     from prefork_logd.store_settings import AnyStoreSettings
 
@@ -64,6 +65,8 @@ class Child:
     """Life of the writer that a worker was given pipes to."""
     store: AnyStoreSettings | None = None
     """What a shipper ships to."""
+    told: control.Told | None = None
+    """What a shipper has said last of its store."""
     is_old: bool = False
     """Forked by the program that this process was before an upgrade."""
     channel: Channel | None = field(default=None, repr=False)

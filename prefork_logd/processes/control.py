@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import socket
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -117,6 +117,18 @@ class Settled(Message, frozen=True, tag=True):
     generation: int
 
 
+class Told(Message, frozen=True, tag=True):
+    """From a shipper: why its store fails, if it does, and what the store says of itself (stores/base.py)."""
+
+    problem: str
+    details: dict[str, Any] = {}
+
+    @property
+    def latest_only(self) -> bool:
+        """True: what is said replaces what was."""
+        return True
+
+
 class Forget(Message, frozen=True, tag=True):
     """To the writer: no line will come for an output that only configurations older than this generation have."""
 
@@ -145,6 +157,7 @@ AnyMessage = (
     | Configured
     | Settled
     | Reopened
+    | Told
 )
 
 

@@ -20,9 +20,10 @@ from prefork_logd.records.render import TextTemplate, render_json, render_reject
 from prefork_logd.records.stored import stored_record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from prefork_logd.processes.control import Configuration
+    from prefork_logd.protocol.batch import Gathered
     from prefork_logd.records.record import Record
 
 REJECTED_PLACE = 0
@@ -35,7 +36,7 @@ BATCH_BYTES = 262_144
 class Dispatcher:
     """Decodes, filters and renders under one configuration."""
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: Configuration, new_lines: Callable[[], Gathered] = native.Lines) -> None:
         settings = configuration.settings
         self._places = configuration.places
         self.has_stores = bool(settings.store)
@@ -45,7 +46,7 @@ class Dispatcher:
         self._stores = Router(settings.store) if self.has_stores and is_filtered else None
         like = self._same_as_records(configuration) if self.has_stores and self._stores is None else None
         self._adds_records = self.has_stores and like is None
-        self.batch = BatchBuilder(configuration.generation, like, native.Lines)
+        self.batch = BatchBuilder(configuration.generation, like, new_lines)
         self._peer, self._received_s = "", 0.0
         self._router = Router(settings.output)
         self._templates = tuple(
@@ -145,6 +146,24 @@ class Dispatcher:
             template = self._templates[index]
             self.batch.add(self._places[index], line if template is None else template.render(record))
         return self._add_record(record, line)
+
+    def dispatch_lines(self, lines: bytes, count: int) -> bool:
+        """Do `dispatch_line` for so many lines at once, if that can be; return whether it could.
+
+        Only for a Dispatcher whose `new_lines` is batch.Lines. With stores, all of them are for the stores.
+        """
+        place = self._plain_place
+        # In JSON no newline is within a line: these counts say of each line what dispatch_line asks of it.
+        if (
+            place is None
+            or not lines.startswith(b"{")
+            or not lines.endswith(b"}\n")
+            or lines.count(b"}\n{") != count - 1
+            or lines.count(b"\n") != count
+        ):
+            return False
+        self.batch.extend(place, lines, count)
+        return True
 
     def reject(self, peer: str, received_s: float, reason: str, detail: str, head: bytes, size: int) -> None:
         """Add a line to rejected.jsonl about a frame that cannot be stored."""

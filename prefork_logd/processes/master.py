@@ -268,6 +268,8 @@ class Master:
             case control.Settled(generation):
                 child.settled = generation
                 self._forget_configurations()
+            case control.Told():
+                child.told = message
             case control.Reopened(_, problems):
                 for problem in problems:
                     LOGGER.error("cannot reopen %s; the open file stays in use", problem)

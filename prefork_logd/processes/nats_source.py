@@ -28,6 +28,7 @@ from prefork_logd.processes.children import BUG_STATUS, LOST_STATUS
 from prefork_logd.processes.dispatch import Dispatcher
 from prefork_logd.processes.link import WriterLink
 from prefork_logd.processes.nats_partition import Item, Partition
+from prefork_logd.protocol.batch import Lines
 from prefork_logd.scoreboard import Field, Scoreboard
 from prefork_logd.stores import nats_wire as wire
 from prefork_logd.stores.nats_connection import PARTITIONS_KEY, Connection, translated
@@ -95,7 +96,7 @@ class NatsSource:
 
     def _configure(self, configuration: control.Configuration) -> None:
         self._configuration = configuration
-        self._dispatcher = Dispatcher(configuration)
+        self._dispatcher = Dispatcher(configuration, Lines)
         self._high_water = configuration.settings.limits.queue_bytes
 
     def run(self) -> int:
@@ -287,6 +288,8 @@ class NatsSource:
             data = wire.unpack(item.body, item.range.encoding)
             if data and not data.endswith(b"\n"):
                 data += b"\n"
+            if first == item.range.first and wire.NUMBERS_HEADER not in item.headers and self._at_once(item, data):
+                return
             # Not str.splitlines, which knows other ends of lines.
             lines = data.splitlines(keepends=True) if b"\r" not in data else [x + b"\n" for x in data.split(b"\n")[:-1]]
             numbers = list(range(item.range.first, item.range.first + len(lines)))
@@ -310,6 +313,17 @@ class NatsSource:
         self._counters[Field.RECORDS] += taken
         self._counters[Field.REJECTED] += rejected
         self._counters[Field.RECEIVED_BYTES] += len(data)
+
+    def _at_once(self, item: Item, data: bytes) -> bool:
+        """Dispatch all lines of a message together, if that can be; return whether it could."""
+        count = item.range.end - item.range.first
+        if not self._dispatcher.dispatch_lines(data, count):
+            return False
+        if self._dispatcher.has_stores:
+            self._dispatcher.batch.run(item.range.first + 1, count)
+        self._counters[Field.RECORDS] += count
+        self._counters[Field.RECEIVED_BYTES] += len(data)
+        return True
 
     def _send_batch(self) -> None:
         batch = self._dispatcher.batch

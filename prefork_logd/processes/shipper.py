@@ -29,12 +29,13 @@ from prefork_logd.processes.dead_letters import DeadLetters
 from prefork_logd.processes.picking import Picker
 from prefork_logd.scoreboard import SHIPPER_SLOT, Field, JournalField, Scoreboard, StoreField
 from prefork_logd.settings import JOURNAL_DIRECTORY, dead_letters_path
-from prefork_logd.stores.base import Lagging
+from prefork_logd.stores.base import Describing, Lagging
 from prefork_logd.stores.making import make_store
 
 if TYPE_CHECKING:
     import socket
     from pathlib import Path
+    from typing import Any
 
     from prefork_logd.store_settings import AnyStoreSettings
     from prefork_logd.stores.base import Block, Store
@@ -69,7 +70,7 @@ class Shipper:
         self._journal = board.journal
         self._counters = board.store(place)
         self._slot = board.slot(SHIPPER_SLOT + place)
-        self._channel = control.Channel(self.loop, channel, self._told, self.loop.stop)
+        self._channel = control.Channel(self.loop, channel, self._hear, self.loop.stop)
         self._state_dir = state_dir
         self._settings = settings
         self._waker = waker
@@ -85,6 +86,7 @@ class Shipper:
         self._retry_s = FIRST_RETRY_S
         self._timer: Timer | None = None
         self._failing = ""
+        self._told = control.Told("")
         self._queued = False
         self._ending = False
 
@@ -117,7 +119,7 @@ class Shipper:
         else:
             self._go_on()
 
-    def _told(self, message: control.AnyMessage, fds: list[int]) -> None:  # noqa: ARG002 - none come
+    def _hear(self, message: control.AnyMessage, fds: list[int]) -> None:  # noqa: ARG002 - none come
         match message:
             case control.Drain(fast):
                 self._ending = True
@@ -227,6 +229,15 @@ class Shipper:
         self._failing = ""
         self._retry_s = FIRST_RETRY_S
         self._counters[StoreField.FAILING] = 0
+        self._tell()
+
+    def _tell(self) -> None:
+        """Let the master know what `status` shows, when it has changed."""
+        details: dict[str, Any] = self._store.status() if isinstance(self._store, Describing) else {}
+        told = control.Told(self._failing, details)
+        if told != self._told:
+            self._told = told
+            self._channel.send(told)
 
     def _gather(self, until: int) -> None:
         """Read blocks until they are a batch, or there are no more."""
@@ -286,6 +297,7 @@ class Shipper:
     def _maintain(self) -> None:
         assert self._store is not None  # noqa: S101 - for the type checker
         self._maintain_at_s = time.monotonic() + max(0.01, self._store.maintain())
+        self._tell()
         if self._lags():
             self._passed()
 
@@ -296,6 +308,7 @@ class Shipper:
             LOGGER.error("store %s: %s; tried again until it works", self._settings.name, error)
         self._failing = str(error)
         self._counters[StoreField.FAILING] = 1
+        self._tell()
         if self._ending:
             self.loop.stop()
             return

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from prefork_logd import __version__, native
 from prefork_logd.processes.children import Kind
 from prefork_logd.processes.states import ALIVE
-from prefork_logd.scoreboard import Field, JournalField, OutputField, Scoreboard, StoreField
+from prefork_logd.scoreboard import SHIPPER_SLOT, Field, JournalField, OutputField, Scoreboard, StoreField
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from prefork_logd.processes.children import Child
-    from prefork_logd.processes.control import Configuration
+    from prefork_logd.processes.control import Configuration, Told
     from prefork_logd.processes.legacy import Carried
     from prefork_logd.store_settings import AnyStoreSettings
 
@@ -38,6 +38,7 @@ def document(
     settings = configuration.settings
     children = list(children)
     workers = [child for child in children if child.kind is Kind.WORKER]
+    told = {child.slot: child.told for child in children if child.kind is Kind.SHIPPER}
     return {
         "version": __version__,
         "pid": os.getpid(),
@@ -69,12 +70,13 @@ def document(
             "full": bool(board.journal[JournalField.FULL]),
         },
         "stores": [
-            _store(store, board, place) for place, store in zip(configuration.store_places, settings.store, strict=True)
+            _store(store, board, place, told.get(SHIPPER_SLOT + place))
+            for place, store in zip(configuration.store_places, settings.store, strict=True)
         ],
     }
 
 
-def _store(settings: AnyStoreSettings, board: Scoreboard, place: int) -> dict[str, Any]:
+def _store(settings: AnyStoreSettings, board: Scoreboard, place: int, told: Told | None) -> dict[str, Any]:
     """Return what is known of one store; its lag is null until it has said where it is."""
     store, journal = board.store(place), board.journal
     is_known = bool(store[StoreField.READY])
@@ -90,6 +92,8 @@ def _store(settings: AnyStoreSettings, board: Scoreboard, place: int) -> dict[st
         "lag_records": records if is_known else None,
         "lag_bytes": max(0, journal[JournalField.OFFSET] - store[StoreField.OFFSET]) if is_known else None,
         "lag_s": round(max(0.0, time.time() - since_ms / 1000), 3) if since_ms else 0.0,
+        "problem": told.problem if told is not None else "",
+        "details": told.details if told is not None else {},
     }
 
 

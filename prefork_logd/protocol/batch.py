@@ -126,21 +126,24 @@ class Gathered(Protocol):
 class Lines:
     """The same in Python."""
 
-    __slots__ = ("_lines", "nbytes")
+    __slots__ = ("_lines", "count", "nbytes")
 
     def __init__(self) -> None:
         self._lines: list[bytes] = []
+        self.count = 0
         self.nbytes = 0
-
-    @property
-    def count(self) -> int:
-        """How many lines there are."""
-        return len(self._lines)
 
     def append(self, line: bytes) -> None:
         """Add one line, its newline included."""
         self._lines.append(line)
+        self.count += 1
         self.nbytes += len(line)
+
+    def extend(self, lines: bytes, count: int) -> None:
+        """Add several lines, end to end."""
+        self._lines.append(lines)
+        self.count += count
+        self.nbytes += len(lines)
 
     def joined(self) -> memoryview:
         """Return all lines, end to end."""
@@ -205,6 +208,13 @@ class BatchBuilder:
         if lines is None:
             lines = self._current.outputs[output] = self._new_lines()
         lines.append(line)
+
+    def extend(self, output: int, lines: bytes, count: int) -> None:
+        """Add several lines, end to end, in the same way; only for a builder whose `new_lines` is Lines."""
+        gathered = self._current.outputs.get(output)
+        if gathered is None:
+            gathered = self._current.outputs[output] = Lines()
+        gathered.extend(lines, count)  # type: ignore[attr-defined]  # the compiled core's have no use for it
 
     def sinks(self, outputs: Sequence[int]) -> tuple[Gathered, ...]:
         """Return where to add lines for these outputs (the same ones each time), until the next `begin` or `build`."""

@@ -10,7 +10,7 @@ whatever is killed when.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,6 +64,17 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of every resource; never raises."""
+
+
+@runtime_checkable
+class Describing(Protocol):
+    """What a store has besides that can say more of itself than how far it is."""
+
+    def status(self) -> dict[str, Any]:
+        """Return what people want to know, as JSON has it; `warnings` is a list of sentences, if there is one.
+
+        Asked between calls, while the store is open.
+        """
 
 
 @runtime_checkable

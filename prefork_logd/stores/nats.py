@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from prefork_logd.errors import StoreError
 from prefork_logd.log import LOGGER
 from prefork_logd.stores import nats_wire as wire
-from prefork_logd.stores.nats_connection import Connection, StreamWish, describe, ensure_stream, scan
+from prefork_logd.stores.nats_connection import Connection, describe, describe_stream, ensure_stream, scan, wish_of
 from prefork_logd.stores.nats_cut import Cutter
 from prefork_logd.stores.nats_window import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from nats.js.api import PubAck, StreamInfo
 
@@ -42,6 +42,8 @@ IN_FLIGHT_MESSAGES = 4096
 """What may be published and not acknowledged."""
 LATE_ANSWERS_S = 0.3
 """How long answers are waited for after something went wrong: each spares a message from being published again."""
+LOOK_EVERY_S = 10.0
+"""How often the servers are asked what `status` shows."""
 HEADER_ROOM = 40_960
 """Of the largest message that servers take, what subject and headers may need."""
 
@@ -61,6 +63,7 @@ class NatsStore:
         self._pack = wire.packer(settings.compress)
         self._info: StreamInfo | None = None
         self._verified_s = -1e9
+        self._looked_s = -1e9
 
     # The contract of stores/base.py
 
@@ -70,7 +73,7 @@ class NatsStore:
         self._journal = journal
         self._subject = wire.subject_of(self._settings.subject, journal, self._settings.partitions)
         self._connection.open()
-        self._info = self._connection.run(ensure_stream(self._connection, self._wish(), "[[store]]"))
+        self._info = self._connection.run(ensure_stream(self._connection, wish_of(self._settings), "[[store]]"))
         window = Window(self._path, journal, time.monotonic())
         self._window = window
         if window.is_new:
@@ -109,10 +112,12 @@ class NatsStore:
                     "not in it; they are published again"
                 )
             due_s = time.monotonic() + self._settings.sync_wait_s / 2
+        if time.monotonic() >= self._looked_s + LOOK_EVERY_S:
+            self._connection.run(self._look())
         else:
             # The connection is alive only while its loop runs.
             self._connection.run(asyncio.sleep(0.002))
-        return min(10.0, max(0.5, due_s - time.monotonic()))
+        return min(LOOK_EVERY_S, max(0.5, due_s - time.monotonic()))
 
     def durable(self) -> int:
         """Return the first number that may have to be published again: records before it need not be kept."""
@@ -129,34 +134,26 @@ class NatsStore:
     # Besides
 
     def status(self) -> dict[str, Any]:
-        """Return what `status` shows of this store, as it was when it was opened."""
+        """Return what the servers say of the stream, as of the last look at it, and how much is not settled."""
         if self._info is None:
             return {}
-        config = self._info.config
-        return {
-            "stream": config.name,
-            "replicas": config.num_replicas,
-            "duplicate_window_s": config.duplicate_window,
-            "unsettled": len(self._window) if self._window is not None else 0,
-        }
+        unsettled = self._window.end - self._window.base if self._window is not None else 0
+        return describe_stream(self._info, self._settings) | {"unsettled_records": unsettled}
 
     def _opened(self) -> Window:
         if self._window is None:
             raise StoreError(f"{self._connection.where}: not connected")
         return self._window
 
-    def _wish(self) -> StreamWish:
-        settings = self._settings
-        return StreamWish(
-            settings.stream, settings.subject, settings.partitions, settings.replicas, settings.retain_s,
-            settings.max_bytes, settings.duplicate_window_s,
-        )  # fmt: skip
-
     @property
     def _filter(self) -> str:
         return f"{self._subject}.>" if self._settings.format == "json" else self._subject
 
     # What the stream holds
+
+    async def _look(self) -> None:
+        self._looked_s = time.monotonic()
+        self._info = await self._connection.stream.stream_info(self._settings.stream)
 
     async def _published(self) -> int:
         """Return where to go on when nothing is remembered here: the stream's last message of this journal tells."""
@@ -251,11 +248,11 @@ class NatsStore:
             await flight.publish(piece, messages)
         await flight.land()
 
-    def _batch(self, piece: Piece, blocks: list[_Lines], floor: int) -> Message:
+    def _batch(self, piece: Piece, blocks: list[_Fitting], floor: int) -> Message:
         """Return a range as one message."""
-        body = self._pack(b"".join([line for _, lines in blocks for line in lines]))
+        body = self._pack(b"".join([it.joined for it in blocks]))
         it = wire.Range(self._journal, piece.first, piece.end, floor, self._settings.compress)
-        numbers = wire.numbers_of([(block.first, lines) for block, lines in blocks])
+        numbers = wire.numbers_of(run for it in blocks for run in it.runs())
         if numbers == f"{piece.first}+{piece.end - piece.first}":
             numbers = ""
         elif not numbers:
@@ -263,12 +260,13 @@ class NatsStore:
         name = wire.batch_id(self._journal, piece.first, piece.end)
         return Message(self._subject, body, wire.header_of(it), name, numbers)
 
-    def _records(self, piece: Piece, blocks: list[_Lines], floor: int) -> list[Message]:
+    def _records(self, piece: Piece, blocks: list[_Fitting], floor: int) -> list[Message]:
         """Return a range as one message a record; the last one also stands for what has no line."""
         messages: list[Message] = []
         at = piece.first
-        for block, lines in blocks:
+        for block, split in blocks:
             ids = wire.record_ids(self._journal, block)
+            lines = block.lines.splitlines(keepends=True) if split is None else split
             for number, line, record_id in zip(range(block.first, piece.end), lines, ids, strict=False):
                 it = wire.Range(self._journal, at, number + 1, floor, "none")
                 at = number + 1
@@ -292,22 +290,42 @@ class Message(NamedTuple):
     """Which numbers the lines have, if not all from the first to the last."""
 
 
-_Lines = tuple["Block", "list[bytes]"]
+class _Fitting(NamedTuple):
+    """What can be published of a block."""
+
+    block: Block
+    split: list[bytes] | None
+    """Its lines, an empty one for each that cannot be; None: all can."""
+
+    @property
+    def joined(self) -> bytes:
+        """The lines."""
+        return self.block.lines if self.split is None else b"".join(self.split)
+
+    def runs(self) -> Iterator[tuple[int, int]]:
+        """Yield (first, count) of the numbers of the lines."""
+        if self.split is None:
+            yield self.block.first, self.block.count
+            return
+        for number, line in enumerate(self.split, self.block.first):
+            if line:
+                yield number, 1
 
 
-def _without_giants(blocks: list[Block], most: int, refuse: Callable[[int, bytes, str], None]) -> list[_Lines]:
-    """Return each block's lines, an empty one for a line that no message can hold."""
-    split: list[_Lines] = []
+def _without_giants(blocks: list[Block], most: int, refuse: Callable[[int, bytes, str], None]) -> list[_Fitting]:
+    """Return what can be published of each block: not a line that no message can hold."""
+    fitting: list[_Fitting] = []
     for block in blocks:
-        lines = block.lines.splitlines(keepends=True)
+        lines = None
         if len(block.lines) > most:
+            lines = block.lines.splitlines(keepends=True)
             for index, line in enumerate(lines):
                 if len(line) > most:
                     what = f"a line of {len(line)} bytes is above what the servers take in a message (max_payload)"
                     refuse(block.first + index, line, what)
                     lines[index] = b""
-        split.append((block, lines))
-    return split
+        fitting.append(_Fitting(block, lines))
+    return fitting
 
 
 class _Flight:

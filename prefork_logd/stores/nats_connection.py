@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from prefork_logd.errors import StoreError
+from prefork_logd.store_settings import SYNC_INTERVAL_S
 from prefork_logd.stores import nats_wire as wire
 
 if TYPE_CHECKING:
@@ -25,12 +26,15 @@ if TYPE_CHECKING:
     from nats.js.api import StreamConfig, StreamInfo
 
     from prefork_logd.nats_settings import NatsServers
+    from prefork_logd.store_settings import NatsStoreSettings
 
 _T = TypeVar("_T")
 
 PARTITIONS_KEY = "prefork-logd-partitions"
 """Where the stream's metadata say into how many partitions its subjects are divided."""
 _SCAN_MESSAGES = 1000
+CLOSE_S = 2.0
+"""How long a connection may take to close."""
 _DAMAGE = (10037, 10059, 10014)
 """JetStream's numbers for "no message found", "stream not found" and "consumer not found"."""
 
@@ -46,6 +50,14 @@ class StreamWish(NamedTuple):
     max_bytes: int
     """0: no bound."""
     duplicate_window_s: float
+
+
+def wish_of(settings: NatsStoreSettings) -> StreamWish:
+    """Return what a store's settings want."""
+    return StreamWish(
+        settings.stream, settings.subject, settings.partitions, settings.replicas, settings.retain_s,
+        settings.max_bytes, settings.duplicate_window_s,
+    )  # fmt: skip
 
 
 class Found(NamedTuple):
@@ -64,6 +76,7 @@ class Connection:
         self.timeout_s = timeout_s
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: Client | None = None
+        self._stream: JetStreamContext | None = None
         self.trouble: asyncio.Future[Exception]
         """The first thing that a server, or the connection to it, complained about since `connect`."""
 
@@ -81,8 +94,12 @@ class Connection:
 
     @property
     def stream(self) -> JetStreamContext:
-        """JetStream, over this connection."""
-        return self.client.jetstream(timeout=self.timeout_s, publish_async_max_pending=1 << 20)
+        """JetStream, over this connection. Raises StoreError when the connection is lost."""
+        client = self.client
+        if self._stream is None:
+            # One for all: each that publishes has a subscription for its acknowledgements, which is never ended.
+            self._stream = client.jetstream(timeout=self.timeout_s, publish_async_max_pending=1 << 20)
+        return self._stream
 
     @property
     def _last_error(self) -> Exception | None:
@@ -128,8 +145,10 @@ class Connection:
                     **options,
                 )
         except (OSError, ValueError, TimeoutError, ssl.SSLError, nats.errors.Error) as error:
+            # After a handshake of TLS that failed, it would wait for ever.
             with contextlib.suppress(Exception):
-                await client.close()
+                async with asyncio.timeout(CLOSE_S):
+                    await client.close()
             reason = self._last_error if isinstance(error, (nats.errors.NoServersError, TimeoutError)) else error
             raise StoreError(f"{self.where}: cannot connect: {describe(reason or error)}") from error
         self._client = client
@@ -158,10 +177,10 @@ class Connection:
 
     async def disconnect(self) -> None:
         """Close the connection; never raises."""
-        client, self._client = self._client, None
+        client, self._client, self._stream = self._client, None, None
         if client is not None:
             with contextlib.suppress(Exception):
-                async with asyncio.timeout(2):
+                async with asyncio.timeout(CLOSE_S):
                     await client.close()
 
     def close(self) -> None:
@@ -213,11 +232,25 @@ async def ensure_stream(connection: Connection, wish: StreamWish, whose: str) ->
 
     Raises StoreError that names every key that differs, with both values; `whose` is the settings' own name.
     """
-    from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig  # noqa: PLC0415
     from nats.js.errors import NotFoundError  # noqa: PLC0415
 
     stream = connection.stream
-    wanted = StreamConfig(
+    wanted = _wanted(wish)
+    try:
+        info = await stream.stream_info(wish.name)
+    except NotFoundError:
+        info = await stream.add_stream(wanted)
+    differences = list(_differences(wanted, info.config))
+    if differences:
+        what = "; ".join(f"{key} is {there} on the server and {here} in {whose}" for key, there, here in differences)
+        raise StoreError(f"stream {wish.name} on {connection.where}: {what}; change one of them")
+    return info
+
+
+def _wanted(wish: StreamWish) -> StreamConfig:
+    from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig  # noqa: PLC0415
+
+    return StreamConfig(
         name=wish.name,
         description="Log records (prefork-logd)",
         subjects=[f"{wish.subject}.>"],
@@ -232,15 +265,56 @@ async def ensure_stream(connection: Connection, wish: StreamWish, whose: str) ->
         allow_direct=True,
         metadata={PARTITIONS_KEY: str(wish.partitions)},
     )
+
+
+def describe_stream(info: StreamInfo, settings: NatsStoreSettings) -> dict[str, Any]:
+    """Return what is in effect, and warnings where that is too little for what is promised (docs/nats.md)."""
+    config, cluster = info.config, info.cluster
+    replicas = config.num_replicas or 1
+    followers = (cluster.replicas or []) if cluster is not None else []
+    in_step = 1 + sum(bool(peer.current) and not peer.offline for peer in followers)
+    warnings = []
+    if replicas == 1:
+        warnings.append("replicas is 1: what the stream holds is lost with its server's disk")
+    elif in_step < replicas:
+        warnings.append(f"{replicas - in_step} of {replicas} replicas are away or behind")
+    if (config.duplicate_window or 0) < settings.sync_wait_s:
+        warnings.append("duplicate_window is below sync_wait: other readers than collectors may see messages twice")
+    if settings.sync_wait_s < SYNC_INTERVAL_S:
+        warnings.append("sync_wait is below NATS's sync_interval (2m unless set): a power loss may cost records")
+    return {
+        "stream": config.name,
+        "messages": info.state.messages,
+        "bytes": info.state.bytes,
+        "replicas": replicas,
+        "replicas_in_step": in_step,
+        "duplicate_window_s": config.duplicate_window or 0,
+        "sync_wait_s": settings.sync_wait_s,
+        "warnings": warnings,
+    }
+
+
+def look(settings: NatsStoreSettings) -> dict[str, Any]:
+    """Ask the servers for a store's stream, and change nothing. Raises StoreError, also if the stream differs."""
+    from nats.js.errors import NotFoundError  # noqa: PLC0415
+
+    connection = Connection(settings, "prefork-logd check", settings.timeout_s)
+
+    async def ask() -> StreamInfo | None:
+        try:
+            return await connection.stream.stream_info(settings.stream)
+        except NotFoundError:
+            return None
+
     try:
-        info = await stream.stream_info(wish.name)
-    except NotFoundError:
-        info = await stream.add_stream(wanted)
-    differences = list(_differences(wanted, info.config))
-    if differences:
-        what = "; ".join(f"{key} is {there} on the server and {here} in {whose}" for key, there, here in differences)
-        raise StoreError(f"stream {wish.name} on {connection.where}: {what}; change one of them")
-    return info
+        connection.open()
+        info = connection.run(ask())
+        if info is None:
+            return {"stream": settings.stream, "messages": None, "warnings": []}
+        connection.run(ensure_stream(connection, wish_of(settings), "[[store]]"))
+        return describe_stream(info, settings)
+    finally:
+        connection.close()
 
 
 def _differences(wanted: StreamConfig, found: StreamConfig) -> list[tuple[str, str, str]]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from prefork_logd.stores.base import Block
 
@@ -95,18 +95,15 @@ def read_header(headers: Mapping[str, str] | None) -> Range:
     return it
 
 
-def numbers_of(blocks: Sequence[tuple[int, Sequence[bytes]]]) -> str:
-    """Return which numbers the lines of a message have, as runs "first+count": each item a first number and lines."""
-    runs: list[list[int]] = []
-    for first, lines in blocks:
-        for number, line in enumerate(lines, first):
-            if not line:
-                continue
-            if runs and sum(runs[-1]) == number:
-                runs[-1][1] += 1
-            else:
-                runs.append([number, 1])
-    return ",".join(f"{first}+{count}" for first, count in runs)
+def numbers_of(runs: Iterable[tuple[int, int]]) -> str:
+    """Return which numbers the lines of a message have, as runs "first+count", from pieces of these runs in order."""
+    joined: list[list[int]] = []
+    for first, count in runs:
+        if joined and sum(joined[-1]) == first:
+            joined[-1][1] += count
+        else:
+            joined.append([first, count])
+    return ",".join(f"{first}+{count}" for first, count in joined)
 
 
 def read_numbers(headers: Mapping[str, str], it: Range) -> list[range]:

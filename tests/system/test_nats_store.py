@@ -16,7 +16,11 @@ from prefork_logd.store_settings import NatsStoreSettings
 from prefork_logd.stores import nats_wire as wire
 from prefork_logd.stores.base import Block, Run
 from prefork_logd.stores.nats import NatsStore
+from prefork_logd.stores.nats_connection import look
 from tests.nats_servers import Server, ask, free_ports
+from tests.system.disks import Disk
+from tests.system.harness import Collector, wait_for
+from tests.system.session_client import Faithful
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -261,3 +265,95 @@ def test_a_server_that_is_away_is_named(make: Make, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="not connected"):
         store.write([block(0, 1)], refuse)
     store.close()
+
+
+def test_status_tells_what_is_in_effect(server: Server, make: Make, tmp_path: Path) -> None:
+    """Replicas, duplicate window, what is not settled; and what is too little for the promise."""
+    settings = settings_for(server, duplicate_window="1m")
+    assert look(settings)["messages"] is None
+    store = make(settings, tmp_path / "w")
+    assert store.status() == {}
+    store.open(JOURNAL)
+    store.write([block(0, 10)], refuse)
+    told = store.status()
+    assert (told["stream"], told["replicas"], told["replicas_in_step"]) == ("LOGS", 1, 1)
+    assert (told["duplicate_window_s"], told["unsettled_records"]) == (60.0, 10)
+    assert [warning.split()[0] for warning in told["warnings"]] == ["replicas", "duplicate_window"]
+    assert look(settings)["messages"] == 1
+    with pytest.raises(StoreError, match="duplicate_window is 60s on the server"):
+        look(settings_for(server))
+
+
+def test_check_and_status_show_it(server: Server, tmp_path: Path) -> None:
+    """For people and for programs, from a collector that runs."""
+    (tmp_path / "edge").mkdir()
+    toml = f'[[store]]\ntype = "nats"\nservers = ["{server.url}"]\nduplicate_window = "1m"\ntimeout = "2s"\n'
+    edge = Collector(tmp_path / "edge", toml, "--workers", "1")
+    done = edge.cli("check", "--connect")
+    assert "# store 'nats': stream LOGS is not there; it will be made" in done.stdout
+    edge.start()
+    try:
+        wait_for(lambda: edge.status()["stores"][0]["details"], "the store has told of itself")
+        done = edge.cli("check", "--connect")
+        assert (
+            "# store 'nats': stream LOGS: replicas 1 (1 in step), duplicate_window 1 min 0 s, 0 messages" in done.stdout
+        )
+        assert "warning: store 'nats': replicas is 1" in done.stderr
+        shown = edge.cli("status").stdout
+        assert "stream LOGS, 1 of 1 replicas in step, duplicate window 1 min 0 s" in shown
+        assert "store nats: duplicate_window is below sync_wait" in shown
+        server.kill()
+        wait_for(lambda: "127.0.0.1" in edge.status()["stores"][0]["problem"], "the problem is told")
+        done = edge.cli("check", "--connect")
+        assert done.returncode == 1
+        assert "cannot connect" in done.stderr
+    finally:
+        edge.clean_up()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    """Return a file system of the test's own, not mounted yet."""
+    found = Disk(tmp_path / "disk")
+    yield found
+    if os.path.ismount(found.path):
+        found.unmount()
+
+
+def test_a_full_disk_of_the_servers_holds_records_back(server: Server, tmp_path: Path, disk: Disk) -> None:
+    """Their store directory is full (503): records wait in the journal, and arrive once when there is room."""
+    server.kill(15)
+    disk.mount("size=8m")
+    full = Server(tmp_path, "n2", free_ports(1)[0], store=disk.path / "js").start()
+    (tmp_path / "edge").mkdir()
+    toml = f'[[store]]\ntype = "nats"\nservers = ["{full.url}"]\ncompress = "none"\ntimeout = "2s"\n'
+    edge = Collector(tmp_path / "edge", toml, "--workers", "1").start()
+    client = Faithful(edge, "c1")
+    try:
+        client.log(50, 50)
+        wait_for(lambda: edge.status()["stores"][0]["lag_records"] == 0, "the first are in the stream")
+        disk.fill(1 << 16)
+        # Each is acknowledged by the edge, whose own disk is another.
+        client.log(4000, 1000)
+        wait_for(lambda: edge.status()["stores"][0]["failing"], "the store fails")
+        assert edge.status()["stores"][0]["lag_records"]
+        disk.free()
+        full.kill()
+        full.start()
+        client.log(50, 50)
+        wait_for(lambda: edge.status()["stores"][0]["lag_records"] == 0, "all are in the stream", 60)
+        found = sorted(set(messages_in(full)))
+        assert found == [f"c1-{number:07d}" for number in range(1, 4101)]
+    finally:
+        client.close()
+        edge.clean_up()
+        full.close()
+
+
+def messages_in(server: Server) -> list[str]:
+    """Return the message of every record in the stream, in its order, duplicates included."""
+    found: list[str] = []
+    for _, headers, body in contents(server):
+        lines = wire.unpack(body, wire.read_header(headers).encoding)
+        found += [json.loads(line)["message"] for line in lines.splitlines()]
+    return found

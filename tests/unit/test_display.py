@@ -30,7 +30,11 @@ DOCUMENT = {
         {"name": "sqlite", "type": "sqlite", "records": 1_000_000, "refused": 2, "lost": 0, "failing": False,
          "lag_records": 234_567, "lag_bytes": 98_765_432, "lag_s": 61.2},
         {"name": "archive", "type": "custom", "records": 0, "refused": 0, "lost": 0, "failing": True,
-         "lag_records": None, "lag_bytes": None, "lag_s": 0.0},
+         "lag_records": None, "lag_bytes": None, "lag_s": 0.0, "problem": "disk [full]"},
+        {"name": "lake", "type": "nats", "records": 7, "refused": 0, "lost": 0, "failing": False,
+         "lag_records": 0, "lag_bytes": 0, "lag_s": 0.0, "problem": "",
+         "details": {"stream": "LOGS", "replicas": 3, "replicas_in_step": 2, "duplicate_window_s": 600.0,
+                     "warnings": ["1 of 3 replicas are away or behind"]}},
     ],
 }  # fmt: skip
 
@@ -42,7 +46,9 @@ def test_status_shows_what_matters_without_colour_in_a_pipe(capsys: pytest.Captu
     assert "\x1b" not in text
     for part in ("1,234,567 records", "3 rejected", "[::1]:9020", "worker 1", "waiting for outputs", "all (failing)",
                  "/x/[brackets]/all.jsonl", "up 1 h 2 min", "shipper sqlite", "234,567", "98,765,432", "1 min 1 s",
-                 "archive (failing)", "the journal is full"):  # fmt: skip
+                 "archive (failing)", "the journal is full",
+                 "store archive: disk [full]", "2 of 3 replicas in step, duplicate window 10 min 0 s",
+                 "store lake: 1 of 3 replicas are away or behind"):  # fmt: skip
         assert part in text
 
 

@@ -38,7 +38,8 @@ LAYERS: dict[str, int] = {
     "answers": 9,
     "querying": 9,
     "importing": 9,
-    "display": 9,
+    "display": 8,
+    "looking": 9,
     "cli": 10,
     "__main__": 11,
 }

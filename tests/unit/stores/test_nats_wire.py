@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
 
 import pytest
@@ -75,3 +76,18 @@ def test_a_body_that_is_cut_short_is_refused() -> None:
     for length in range(len(body)):
         with pytest.raises(wire.FormError):
             wire.unpack(body[:length], "deflate")
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 5)), max_size=20))
+def test_runs_are_written_joined_and_read_back(steps: list[tuple[int, int]]) -> None:
+    """Pieces that follow one another are one run; the numbers are the same."""
+    at, pieces, numbers = 10, [], []
+    for hole, count in steps:
+        pieces.append((at + hole, count))
+        numbers += range(at + hole, at + hole + count)
+        at += hole + count
+    value = wire.numbers_of(pieces)
+    it = wire.Range(JOURNAL, 10, at + 1, 0, "none")
+    runs = wire.read_numbers({wire.NUMBERS_HEADER: value}, it)
+    assert [number for run in runs for number in run] == numbers
+    assert all(left.stop < right.start for left, right in itertools.pairwise(runs))
