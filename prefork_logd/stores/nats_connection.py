@@ -33,8 +33,10 @@ _T = TypeVar("_T")
 PARTITIONS_KEY = "prefork-logd-partitions"
 """Where the stream's metadata say into how many partitions its subjects are divided."""
 _SCAN_MESSAGES = 1000
-CLOSE_S = 2.0
-"""How long a connection may take to close."""
+RETRY_S = 0.1
+"""Each server is tried twice, so long apart: one that is away is known at once, and who wants it tries again later."""
+CLOSE_S, GIVE_UP_S = 2.0, 0.2
+"""How long a connection may take to close, and one that never came about."""
 _DAMAGE = (10037, 10059, 10014)
 """JetStream's numbers for "no message found", "stream not found" and "consumer not found"."""
 
@@ -139,6 +141,7 @@ class Connection:
                     name=self._name,
                     error_cb=note,
                     allow_reconnect=False,
+                    max_reconnect_attempts=1,
                     connect_timeout=max(1, int(self.timeout_s)),
                     ping_interval=20,
                     pending_size=64 << 20,
@@ -147,7 +150,7 @@ class Connection:
         except (OSError, ValueError, TimeoutError, ssl.SSLError, nats.errors.Error) as error:
             # After a handshake of TLS that failed, it would wait for ever.
             with contextlib.suppress(Exception):
-                async with asyncio.timeout(CLOSE_S):
+                async with asyncio.timeout(GIVE_UP_S):
                     await client.close()
             reason = self._last_error if isinstance(error, (nats.errors.NoServersError, TimeoutError)) else error
             raise StoreError(f"{self.where}: cannot connect: {describe(reason or error)}") from error
@@ -156,7 +159,8 @@ class Connection:
     def _options(self) -> dict[str, Any]:
         """Return what says who we are, and whom we trust. Raises OSError or ValueError."""
         settings = self._settings
-        options: dict[str, Any] = {}
+        # The client's own types say int, its code says seconds.
+        options: dict[str, Any] = {"reconnect_time_wait": RETRY_S}
         if settings.user:
             options |= {"user": settings.user, "password": _secret(settings.password_file)}
         if settings.token_file:

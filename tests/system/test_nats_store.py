@@ -19,7 +19,7 @@ from prefork_logd.stores.nats import NatsStore
 from prefork_logd.stores.nats_connection import look
 from tests.nats_servers import Server, ask, free_ports
 from tests.system.disks import Disk
-from tests.system.harness import Collector, wait_for
+from tests.system.harness import Collector, frame, wait_for
 from tests.system.session_client import Faithful
 
 if TYPE_CHECKING:
@@ -303,6 +303,9 @@ def test_check_and_status_show_it(server: Server, tmp_path: Path) -> None:
         assert "stream LOGS, 1 of 1 replicas in step, duplicate window 1 min 0 s" in shown
         assert "store nats: duplicate_window is below sync_wait" in shown
         server.kill()
+        with edge.connect() as client:
+            client.sendall(frame("wakes the shipper"))
+            wait_for(lambda: edge.status()["stores"][0]["failing"], "it is missed")
         wait_for(lambda: "127.0.0.1" in edge.status()["stores"][0]["problem"], "the problem is told")
         done = edge.cli("check", "--connect")
         assert done.returncode == 1
