@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from prefork_logd.errors import ProcessError
 from prefork_logd.processes.console import ask
 from tests.nats_servers import Cluster, Server, free_ports
+from tests.nats_servers import ask as ask_servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,12 +115,33 @@ class Servers:
         """Return the CPU seconds of all so far."""
         return sum(_cpu_s(server.process.pid) for server in self._servers if server.process is not None)
 
-    def lower(self) -> None:
-        """Let the servers have only what nobody else wants of the CPUs, as if they were elsewhere, and slow."""
-        for server in self._servers:
-            assert server.process is not None
-            for task in Path(f"/proc/{server.process.pid}/task").iterdir():
-                os.setpriority(os.PRIO_PROCESS, int(task.name), 19)
+    def stream(self) -> tuple[int, int]:
+        """Return how many messages the stream has, and their bytes as one server keeps them."""
+        state = ask_servers(self.urls, lambda stream: stream.stream_info("LOGS")).state
+        return state.messages, state.bytes
+
+    @contextlib.contextmanager
+    def slowed(self) -> Iterator[None]:
+        """Stop the servers for nine tenths of the time, so that they do a tenth of what they can."""
+        pids = [server.process.pid for server in self._servers if server.process is not None]
+        over = threading.Event()
+
+        def hinder() -> None:
+            while not over.is_set():
+                for number, wait_s in ((signal.SIGSTOP, 0.045), (signal.SIGCONT, 0.005)):
+                    for pid in pids:
+                        os.kill(pid, number)
+                    over.wait(wait_s)
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
+        thread = threading.Thread(target=hinder)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
 
 @contextlib.contextmanager

@@ -33,9 +33,9 @@ class NatsSourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     takeover: Annotated[
         str,
         Meta(
-            description="After how long the part of a collector that is dead is taken by the others: they may then "
-            "store again what it stored last. Empty: never; its part waits until it is back, and each record is "
-            "stored once."
+            description="After how long the part of a collector that is dead is taken by the others: they then store "
+            "again what it had stored and not acknowledged when it died, if anything. Empty: never; its part waits "
+            "until it is back, and each record is stored once."
         ),
     ] = ""
     timeout: nats.Timeout = "10s"

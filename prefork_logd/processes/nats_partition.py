@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from prefork_logd.errors import StoreError
 from prefork_logd.stores import nats_wire as wire
+from prefork_logd.stores.nats_connection import scan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,6 +55,8 @@ class Partition:
         """Journal to the number that comes next, as far as it is committed."""
         self.saved: dict[str, int] = {}
         """The same, as it was last written down."""
+        self.saved_sequence = 0
+        """The message that was acknowledged last by then."""
         self.closed = False
         self.unread = 0
         """Messages in the stream that have not arrived, as of the last one that has."""
@@ -66,6 +69,8 @@ class Partition:
         self._asked = 0
         """Messages that the server was asked for and has not sent."""
         self._delivered = 0
+        self.acknowledged = 0
+        """The message that was acknowledged last."""
         self.sequence = 0
         """Of the last message that arrived."""
         self._open: dict[int, Msg] = {}
@@ -78,6 +83,7 @@ class Partition:
         from nats.js.errors import NotFoundError  # noqa: PLC0415
 
         stream = self._connection.stream
+        subject = wire.partition_filter(subject, self.number)
         state = (await stream.stream_info(self._stream)).state
         start = 1
         with contextlib.suppress(NotFoundError):
@@ -95,10 +101,11 @@ class Partition:
                 ack_policy=AckPolicy.ALL,
                 ack_wait=ACK_WAIT_S,
                 max_ack_pending=-1,
-                filter_subject=wire.partition_filter(subject, self.number),
+                filter_subject=subject,
             ),
         )
-        self.sequence = start - 1
+        self.sequence = self.acknowledged = start - 1
+        await self._catch_up(subject)
 
         async def take(message: Msg) -> None:
             if not self.closed:
@@ -107,6 +114,21 @@ class Partition:
         self._subscription = await self._client.subscribe(
             self._inbox, cb=take, pending_msgs_limit=1 << 20, pending_bytes_limit=1 << 30
         )
+
+    async def _catch_up(self, subject: str) -> None:
+        """Learn from headers how far journals are that went on after the table was written.
+
+        What is acknowledged is committed. Its owner's journal knows that; who takes over from a dead one does not.
+        """
+        if self.saved_sequence >= self.acknowledged:
+            return
+        later = scan(self._connection, self._stream, subject, self.saved_sequence + 1)
+        async with contextlib.aclosing(later):
+            async for found in later:
+                if found.sequence > self.acknowledged:
+                    break
+                journal, end = found.range.journal, found.range.end
+                self.saved[journal] = max(self.saved.get(journal, 0), end)
 
     def _take(self, message: Msg, arrived: Callable[[Partition, Msg], None]) -> None:
         if not message.reply:
@@ -156,6 +178,7 @@ class Partition:
                 break
             self._done.discard(sequence)
             last = self._open.pop(sequence)
+            self.acknowledged = sequence
         return last
 
     async def close(self) -> None:

@@ -461,7 +461,8 @@ class NatsSource:
         if self._connection is None:
             return
         partition = Partition(self._connection, self._settings.stream, self._settings.group, number)
-        partition.saved = dict(group.entry(number).positions)
+        entry = group.entry(number)
+        partition.saved, partition.saved_sequence = dict(entry.positions), entry.sequence
         self._partitions[number] = partition
         await partition.begin(subject, self._arrive)
         await partition.pull()
@@ -492,7 +493,7 @@ class NatsSource:
         for number, partition in self._partitions.items():
             positions = partition.saved | partition.committed
             if positions != partition.saved:
-                await group.save(number, positions)
+                await group.save(number, positions, partition.acknowledged)
                 partition.saved = positions
 
     async def _give_back(self, group: Group, number: int) -> None:
@@ -510,7 +511,7 @@ class NatsSource:
         message = partition.to_acknowledge()
         if message is not None:
             await message.ack_sync(timeout=self._settings.timeout_s)
-        await group.save(number, partition.saved | partition.committed, release=True)
+        await group.save(number, partition.saved | partition.committed, partition.acknowledged, release=True)
         del self._partitions[number]
 
     async def _settled(self, longest_s: float) -> None:

@@ -19,7 +19,7 @@ from prefork_logd.store_settings import SYNC_INTERVAL_S
 from prefork_logd.stores import nats_wire as wire
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncGenerator, Coroutine
 
     from nats.aio.client import Client
     from nats.js import JetStreamContext
@@ -348,7 +348,7 @@ def _seconds(value: float | None) -> str:
     return f"{value or 0:g}s"
 
 
-async def scan(connection: Connection, stream_name: str, subject: str, start: int) -> AsyncIterator[Found]:
+async def scan(connection: Connection, stream_name: str, subject: str, start: int) -> AsyncGenerator[Found, None]:
     """Yield what messages on a subject say of themselves, from a sequence on, without their bodies.
 
     Messages that are none of ours are passed over.

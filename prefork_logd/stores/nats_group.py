@@ -40,6 +40,8 @@ class Entry(msgspec.Struct, omit_defaults=True):
     owner: str = ""
     positions: dict[str, int] = {}
     """Journal to the number that comes next, as of the last time that the owner wrote it down."""
+    sequence: int = 0
+    """What was acknowledged then: a message of the stream."""
     revision: int = 0
 
 
@@ -57,6 +59,7 @@ class Group:
         self.member = member
         self._partitions = partitions
         self._takeover_s = takeover_s
+        self._dead_after_s = min(DEAD_AFTER_S, takeover_s or DEAD_AFTER_S)
         self._table: KeyValue
         self._entries: dict[int, Entry] = {}
         self._heard_s: dict[str, float] = {}
@@ -125,7 +128,7 @@ class Group:
 
     def share(self) -> int:
         """Return how many partitions we should have."""
-        alive = {name for name, heard_s in self._heard_s.items() if time.monotonic() - heard_s < DEAD_AFTER_S}
+        alive = {name for name, heard_s in self._heard_s.items() if time.monotonic() - heard_s < self._dead_after_s}
         alive.add(self.member)
         least, more = divmod(self._partitions, len(alive))
         return least + (sorted(alive).index(self.member) < more)
@@ -155,21 +158,22 @@ class Group:
         """Make a partition ours; return whether nobody was quicker."""
         entry = self.entry(partition)
         with contextlib.suppress(LostError):
-            await self._write(partition, Entry(self.member, entry.positions, entry.revision))
+            await self._write(partition, msgspec.structs.replace(entry, owner=self.member))
             return True
         return False
 
-    async def save(self, partition: int, positions: dict[str, int], *, release: bool = False) -> None:
+    async def save(self, partition: int, positions: dict[str, int], sequence: int, *, release: bool = False) -> None:
         """Write down how far we are; with `release` also give the partition back. Raises LostError."""
         entry = self.entry(partition)
         if entry.owner != self.member:
             raise LostError(f"partition {partition} was taken by {entry.owner or 'nobody'}")
-        await self._write(partition, Entry("" if release else self.member, positions, entry.revision))
+        await self._write(partition, Entry("" if release else self.member, positions, sequence, entry.revision))
 
     async def _write(self, partition: int, entry: Entry) -> None:
         from nats.js.errors import KeyWrongLastSequenceError  # noqa: PLC0415
 
-        data = msgspec.json.encode({"owner": entry.owner, "positions": entry.positions})
+        said = {"owner": entry.owner, "positions": entry.positions, "sequence": entry.sequence}
+        data = msgspec.json.encode(said)
         try:
             entry.revision = await self._table.update(f"partition.{partition:03d}", data, last=entry.revision)
         except KeyWrongLastSequenceError:

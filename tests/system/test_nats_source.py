@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -185,13 +187,7 @@ def test_a_group_shares_the_work(server: Server, central: Central, tmp_path: Pat
         edge.publish(50, 4)
     check(edges, first)
     second = central((server.url,), "second")
-
-    def holds(collector: Collector) -> int:
-        table = owners(server)
-        name = collector.state_dir / "LOGS-collectors.member"
-        return table.count(name.read_text().strip()) if name.exists() else 0
-
-    wait_for(lambda: holds(first) == holds(second) == 8, "eight partitions each")
+    wait_for(lambda: holds(server, first) == holds(server, second) == 8, "eight partitions each")
     for _ in range(3):
         for edge in edges:
             edge.publish(40, 3)
@@ -205,12 +201,94 @@ def test_a_group_shares_the_work(server: Server, central: Central, tmp_path: Pat
     second.start()
     check(edges, first, second)
     assert second.stop() == 0
-    wait_for(lambda: holds(first) == 16, "all partitions with the first")
+    wait_for(lambda: holds(server, first) == 16, "all partitions with the first")
     for edge in edges:
         edge.publish(30, 2)
     check(edges, first, second)
     for edge in edges:
         edge.store.close()
+
+
+def test_partitions_of_a_killed_collector_are_taken(server: Server, central: Central, tmp_path: Path) -> None:
+    """With `takeover`: the other goes on where the dead one was, and when that is back, it gets its share again."""
+    edges = [Edge((server.url,), tmp_path, f"{partition}") for partition in (1, 5, 9, 13)]
+    for edge in edges:
+        edge.store.close()
+        edge.journal = f"{int(edge.name):08x}" + os.urandom(12).hex()
+        edge.at = edge.store.open(edge.journal)
+    first = central((server.url,), "first", source='takeover = "1s"')
+    for edge in edges:
+        edge.publish(100, 3)
+    check(edges, first)
+    second = central((server.url,), "second", source='takeover = "1s"')
+    wait_for(lambda: holds(server, first) == holds(server, second) == 8, "eight partitions each")
+    # What comes now is in no table yet when it dies.
+    for edge in edges:
+        edge.publish(100, 3)
+    check(edges, first, second)
+    wait_for(lambda: not unacknowledged(server), "everything is acknowledged")
+    kill(second)
+    for edge in edges:
+        edge.publish(100, 3)
+    wait_for(lambda: holds(server, first) == 16, "the other has taken all")
+    check(edges, first, second)
+    second.start()
+    wait_for(lambda: holds(server, first) == holds(server, second) == 8, "eight partitions each, again")
+    for edge in edges:
+        edge.publish(100, 3)
+    check(edges, first, second)
+    for collector in (first, second):
+        assert collector.status()["dropped"] == 0
+        assert "not in it any more" not in collector.log
+    for edge in edges:
+        edge.store.close()
+
+
+def test_a_stream_that_is_set_back_doubles_nothing(server: Server, central: Central, tmp_path: Path) -> None:
+    """What the centre has already comes again from the edge, whose journal had it still, and is known."""
+    edge = Edge((server.url,), tmp_path, "e1")
+    collector = central((server.url,))
+    edge.publish(100, 3)
+    check([edge], collector)
+    server.kill(signal.SIGTERM)
+    shutil.copytree(server.store, tmp_path / "older")
+    server.start()
+    edge.at = edge.store.open(edge.journal)
+    edge.publish(100, 3)
+    check([edge], collector)
+    server.kill()
+    server.set_back_to(tmp_path / "older")
+    server.start()
+    edge.at = edge.store.open(edge.journal)
+    assert edge.at == 300, "what was lost is wanted again"
+    edge.publish(100, 5)
+    check([edge], collector)
+    edge.store.close()
+
+
+def kill(collector: Collector) -> None:
+    """Kill a whole collector, master first."""
+    assert collector.process is not None
+    pids = [child["pid"] for child in collector.status()["children"] if child["pid"]]
+    for pid in (collector.process.pid, *pids):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    collector.process.wait()
+
+
+def holds(server: Server, collector: Collector) -> int:
+    """Return how many partitions a collector owns."""
+    name = collector.state_dir / "LOGS-collectors.member"
+    return owners(server).count(name.read_text().strip()) if name.exists() else 0
+
+
+def unacknowledged(server: Server) -> int:
+    """Return how many messages have not come, or are not acknowledged."""
+
+    async def read(js: Any) -> int:
+        return sum(info.num_pending + info.num_ack_pending for info in await js.consumers_info("LOGS"))
+
+    return int(ask([server.url], read))
 
 
 def owners(server: Server, bucket: str = "LOGS-collectors") -> list[str]:

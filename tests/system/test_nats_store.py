@@ -20,6 +20,7 @@ from prefork_logd.stores.nats_connection import look
 from tests.nats_servers import Server, ask, free_ports
 from tests.system.disks import Disk
 from tests.system.harness import Collector, frame, wait_for
+from tests.system.nats_proxy import Proxy
 from tests.system.session_client import Faithful
 
 if TYPE_CHECKING:
@@ -265,6 +266,50 @@ def test_a_server_that_is_away_is_named(make: Make, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="not connected"):
         store.write([block(0, 1)], refuse)
     store.close()
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[Proxy]:
+    """Return a link to the server that can be cut."""
+    proxy = Proxy(server.port)
+    yield proxy
+    proxy.close()
+
+
+def test_lost_acknowledgements_publish_again_under_the_same_ids(
+    server: Server, proxy: Proxy, make: Make, tmp_path: Path
+) -> None:
+    """The stream has what was published, we do not hear of it; the servers know it when it comes again."""
+    settings = NatsStoreSettings(servers=(proxy.url,), timeout="1s")
+    store = make(settings, tmp_path / "w")
+    store.open(JOURNAL)
+    store.write([block(0, 10)], refuse)
+    proxy.deafen()
+    with pytest.raises(StoreError):
+        store.write([block(10, 5000)], refuse)
+    assert numbers(server) == list(range(5010)), "they have arrived"
+    proxy.mend()
+    assert store.open(JOURNAL) == 10, "nothing is taken for published that was not acknowledged"
+    store.write([block(10, 3000), block(3010, 3000)], refuse)
+    store.close()
+    assert numbers(server) == list(range(6010))
+
+
+def test_a_link_that_is_cut_costs_nothing(server: Server, proxy: Proxy, make: Make, tmp_path: Path) -> None:
+    """The error comes at once, not after the timeout; what waits is published when there is a link again."""
+    store = make(NatsStoreSettings(servers=(proxy.url,), timeout="60s"), tmp_path / "w")
+    store.open(JOURNAL)
+    store.write([block(0, 10)], refuse)
+    proxy.cut()
+    with pytest.raises(StoreError):
+        store.write([block(10, 10)], refuse)
+    with pytest.raises(StoreError, match="cannot connect"):
+        store.open(JOURNAL)
+    proxy.mend()
+    assert store.open(JOURNAL) == 10
+    store.write([block(10, 10)], refuse)
+    store.close()
+    assert numbers(server) == list(range(20))
 
 
 def test_status_tells_what_is_in_effect(server: Server, make: Make, tmp_path: Path) -> None:
