@@ -48,6 +48,8 @@ class Server:
             f'server_name: {name}\nlisten: "{host}:{port}"\npid_file: "{directory}/{name}.pid"\n'
             f'jetstream {{ store_dir: "{self.store}", max_file: 8GB, max_mem: 256MB }}\n{extra}'
         )
+        self.prefix: tuple[str, ...] = ()
+        """What the command line begins with."""
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -59,7 +61,7 @@ class Server:
         """Start it, and wait until it takes connections."""
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [str(BINARY), "-c", str(self.config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*self.prefix, str(BINARY), "-c", str(self.config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         if wait:
             self.wait()
@@ -71,7 +73,7 @@ class Server:
         while True:
             assert self.process is not None
             assert self.process.poll() is None, self.log_path.read_text()[-2000:]
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as sock:
+            with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), 1) as sock:
                 if sock.recv(4) == b"INFO":
                     return
             assert time.monotonic() < end, f"{self.name} takes no connection"

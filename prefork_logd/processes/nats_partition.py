@@ -82,28 +82,26 @@ class Partition:
         from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy  # noqa: PLC0415
         from nats.js.errors import NotFoundError  # noqa: PLC0415
 
-        stream = self._connection.stream
+        ask = self._connection.ask
         subject = wire.partition_filter(subject, self.number)
-        state = (await stream.stream_info(self._stream)).state
+        state = (await ask(lambda stream: stream.stream_info(self._stream))).state
         start = 1
         with contextlib.suppress(NotFoundError):
-            info = await stream.consumer_info(self._stream, self.consumer)
+            info = await ask(lambda stream: stream.consumer_info(self._stream, self.consumer))
             # A stream that was set back may end before what was acknowledged.
             start = min(info.ack_floor.stream_seq if info.ack_floor else 0, state.last_seq) + 1
-            await stream.delete_consumer(self._stream, self.consumer)
-        await stream.add_consumer(
-            self._stream,
-            ConsumerConfig(
-                durable_name=self.consumer,
-                description="prefork-logd",
-                deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
-                opt_start_seq=start,
-                ack_policy=AckPolicy.ALL,
-                ack_wait=ACK_WAIT_S,
-                max_ack_pending=-1,
-                filter_subject=subject,
-            ),
+            await ask(lambda stream: stream.delete_consumer(self._stream, self.consumer))
+        config = ConsumerConfig(
+            durable_name=self.consumer,
+            description="prefork-logd",
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=start,
+            ack_policy=AckPolicy.ALL,
+            ack_wait=ACK_WAIT_S,
+            max_ack_pending=-1,
+            filter_subject=subject,
         )
+        await ask(lambda stream: stream.add_consumer(self._stream, config))
         self.sequence = self.acknowledged = start - 1
         await self._catch_up(subject)
 

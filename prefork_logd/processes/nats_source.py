@@ -430,7 +430,7 @@ class NatsSource:
 
     async def _look(self, connection: Connection) -> tuple[str, str, int, int]:
         """Return the stream's name, subject, number of partitions, and replicas."""
-        config = (await connection.stream.stream_info(self._settings.stream)).config
+        config = (await connection.ask(lambda stream: stream.stream_info(self._settings.stream))).config
         told = (config.metadata or {}).get(PARTITIONS_KEY, "")
         subjects = config.subjects or []
         if not told.isdigit() or len(subjects) != 1 or not subjects[0].endswith(".>"):

@@ -153,14 +153,16 @@ class NatsStore:
 
     async def _look(self) -> None:
         self._looked_s = time.monotonic()
-        self._info = await self._connection.stream.stream_info(self._settings.stream)
+        self._info = await self._connection.ask(lambda stream: stream.stream_info(self._settings.stream))
 
     async def _published(self) -> int:
         """Return where to go on when nothing is remembered here: the stream's last message of this journal tells."""
         from nats.js.errors import NotFoundError  # noqa: PLC0415
 
         try:
-            last = await self._connection.stream.get_msg(self._settings.stream, subject=self._filter)
+            last = await self._connection.ask(
+                lambda stream: stream.get_msg(self._settings.stream, subject=self._filter)
+            )
             return wire.read_header(last.headers).floor
         except (NotFoundError, wire.FormError):
             return 0
@@ -214,14 +216,14 @@ class NatsStore:
         """
         from nats.js.errors import NotFoundError  # noqa: PLC0415
 
-        stream = self._connection.stream
-        state = (await stream.stream_info(self._settings.stream)).state
+        name = self._settings.stream
+        state = (await self._connection.ask(lambda stream: stream.stream_info(name))).state
         if piece.high > state.last_seq:
             return False
         if piece.high < state.first_seq:
             return True
         try:
-            there = await stream.get_msg(self._settings.stream, seq=piece.high)
+            there = await self._connection.ask(lambda stream: stream.get_msg(name, seq=piece.high))
         except NotFoundError:
             return True
         if self._settings.format != "json":

@@ -19,7 +19,7 @@ from prefork_logd.store_settings import SYNC_INTERVAL_S
 from prefork_logd.stores import nats_wire as wire
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Coroutine
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 
     from nats.aio.client import Client
     from nats.js import JetStreamContext
@@ -33,6 +33,8 @@ _T = TypeVar("_T")
 PARTITIONS_KEY = "prefork-logd-partitions"
 """Where the stream's metadata say into how many partitions its subjects are divided."""
 _SCAN_MESSAGES = 1000
+FIRST_TRY_S = 1.0
+"""How long a first answer of JetStream is waited for, before it is asked again."""
 RETRY_S = 0.1
 """Each server is tried twice, so long apart: one that is away is known at once, and who wants it tries again later."""
 CLOSE_S, GIVE_UP_S = 2.0, 0.2
@@ -102,6 +104,23 @@ class Connection:
             # One for all: each that publishes has a subscription for its acknowledgements, which is never ended.
             self._stream = client.jetstream(timeout=self.timeout_s, publish_async_max_pending=1 << 20)
         return self._stream
+
+    async def ask(self, question: Callable[[JetStreamContext], Awaitable[_T]]) -> _T:
+        """Return the answer to a question that may be asked twice, which is a function of JetStream.
+
+        Whoever asks a stream or a consumer that has no leader is never answered, neither now nor when there is one:
+        after a server has failed, or when it was just made. So it is asked again, until `timeout_s` are over.
+        """
+        end_s = asyncio.get_running_loop().time() + self.timeout_s
+        try_s = min(FIRST_TRY_S, self.timeout_s)
+        while True:
+            try:
+                return await question(self.client.jetstream(timeout=try_s))
+            except TimeoutError:
+                left_s = end_s - asyncio.get_running_loop().time()
+                if left_s <= 0:
+                    raise
+                try_s = max(0.1, min(2 * try_s, left_s))
 
     @property
     def _last_error(self) -> Exception | None:
@@ -238,12 +257,11 @@ async def ensure_stream(connection: Connection, wish: StreamWish, whose: str) ->
     """
     from nats.js.errors import NotFoundError  # noqa: PLC0415
 
-    stream = connection.stream
     wanted = _wanted(wish)
     try:
-        info = await stream.stream_info(wish.name)
+        info = await connection.ask(lambda stream: stream.stream_info(wish.name))
     except NotFoundError:
-        info = await stream.add_stream(wanted)
+        info = await connection.ask(lambda stream: stream.add_stream(wanted))
     differences = list(_differences(wanted, info.config))
     if differences:
         what = "; ".join(f"{key} is {there} on the server and {here} in {whose}" for key, there, here in differences)
@@ -306,7 +324,7 @@ def look(settings: NatsStoreSettings) -> dict[str, Any]:
 
     async def ask() -> StreamInfo | None:
         try:
-            return await connection.stream.stream_info(settings.stream)
+            return await connection.ask(lambda stream: stream.stream_info(settings.stream))
         except NotFoundError:
             return None
 
@@ -356,19 +374,17 @@ async def scan(connection: Connection, stream_name: str, subject: str, start: in
     from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy  # noqa: PLC0415
 
     stream = connection.stream
-    consumer = await stream.add_consumer(
-        stream_name,
-        ConsumerConfig(
-            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
-            opt_start_seq=max(1, start),
-            ack_policy=AckPolicy.NONE,
-            filter_subject=subject,
-            headers_only=True,
-            inactive_threshold=60,
-            mem_storage=True,
-            num_replicas=1,
-        ),
+    config = ConsumerConfig(
+        deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+        opt_start_seq=max(1, start),
+        ack_policy=AckPolicy.NONE,
+        filter_subject=subject,
+        headers_only=True,
+        inactive_threshold=60,
+        mem_storage=True,
+        num_replicas=1,
     )
+    consumer = await connection.ask(lambda quick: quick.add_consumer(stream_name, config))
     try:
         pending = consumer.num_pending or 0
         subscription = await stream.pull_subscribe_bind(consumer=consumer.name, stream=stream_name)

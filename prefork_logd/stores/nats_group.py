@@ -25,6 +25,7 @@ from prefork_logd.errors import StoreError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from nats.js import JetStreamContext
     from nats.js.kv import KeyValue
 
     from prefork_logd.stores.nats_connection import Connection
@@ -71,13 +72,18 @@ class Group:
         from nats.js.api import KeyValueConfig  # noqa: PLC0415
         from nats.js.errors import BucketNotFoundError  # noqa: PLC0415
 
-        stream = self._connection.stream
+        ask = self._connection.ask
         try:
-            self._table = await stream.key_value(self._bucket)
+            await ask(lambda stream: stream.key_value(self._bucket))
         except BucketNotFoundError:
             config = KeyValueConfig(bucket=self._bucket, history=1, replicas=replicas)
-            self._table = await stream.create_key_value(config)
-        watcher = await self._table.watchall()
+            await ask(lambda stream: stream.create_key_value(config))
+        self._table = await self._connection.stream.key_value(self._bucket)
+
+        async def watchall(stream: JetStreamContext) -> KeyValue.KeyWatcher:
+            return await (await stream.key_value(self._bucket)).watchall()
+
+        watcher = await ask(watchall)
         known = asyncio.Event()
 
         async def watch() -> None:
@@ -157,6 +163,9 @@ class Group:
     async def take(self, partition: int) -> bool:
         """Make a partition ours; return whether nobody was quicker."""
         entry = self.entry(partition)
+        if not self._is_free(entry.owner):
+            # It was taken after the caller had looked; the revision that is known here would let us take it away.
+            return False
         with contextlib.suppress(LostError):
             await self._write(partition, msgspec.structs.replace(entry, owner=self.member))
             return True

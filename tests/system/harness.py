@@ -213,11 +213,12 @@ class Collector:
         """Yield the pids of its processes that still live: those seen, and whoever else is in its session."""
         session = self.process.pid if self.process is not None else 0
         for entry in Path("/proc").glob("[0-9]*"):
-            if _is_ours(int(entry.name)) and (int(entry.name) in self._seen or _session(entry) == session):
+            if _is_ours(int(entry.name)) and (int(entry.name) in self._seen or session_of(entry) == session):
                 yield int(entry.name)
 
 
-def _session(entry: Path) -> int:
+def session_of(entry: Path) -> int:
+    """Return the session of a process, which is its directory in /proc; -1 if it is gone."""
     try:
         return int((entry / "stat").read_text().rpartition(")")[2].split()[3])
     except OSError:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.system.harness import messages
+from tests.system.harness import messages, session_of, wait_for
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.system.harness import Collector
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -89,3 +95,52 @@ def test_celery(collector: Collector) -> None:
         assert mine[1]["extra"]["cause"] == "RuntimeError('the printer is offline')"
         assert mine[1]["exc_text"].endswith("RuntimeError: the printer is offline")
     assert messages(_of(records, "celery.worker")) == ["ready"]
+
+
+def test_cluster(tmp_path: Path) -> None:
+    """A server and an edge are killed while services log: each record comes out once; Ctrl-C leaves nothing."""
+    output = tmp_path / "output"
+    with output.open("wb") as file:
+        demo = subprocess.Popen(
+            [sys.executable, str(EXAMPLES / "cluster" / "demo.py"), "--directory", str(tmp_path / "state"),
+             "--records", "3000", "--rate", "1500"],
+            stdin=subprocess.DEVNULL, stdout=file, stderr=file, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        )  # fmt: skip
+
+    def says(what: str) -> bool:
+        assert demo.poll() is None, output.read_text()
+        return what in output.read_text()
+
+    sessions: set[int] = set()
+    try:
+        wait_for(lambda: says("are logged"), "everything runs", 60)
+        pids = {name: int(pid) for name, pid in re.findall(r"^(\w+) .* pid (\d+)$", output.read_text(), re.MULTILINE)}
+        sessions |= set(pids.values())
+        assert len(pids) == 7
+        for name in ("node2", "edge1"):
+            os.kill(pids[name], signal.SIGKILL)
+        wait_for(lambda: says("have come out"), "everything came out", 90)
+        again = dict(re.findall(r"^(\w+) has ended \(SIGKILL\) .* \(pid (\d+)\)$", output.read_text(), re.MULTILINE))
+        assert again.keys() == {"node2", "edge1"}
+        sessions |= set(map(int, again.values()))
+        stored = [
+            json.loads(line)
+            for file in (tmp_path / "state").glob("central?/records.jsonl")
+            for line in file.read_bytes().splitlines()
+        ]
+        found = sorted((record["name"], record["extra"]["number"]) for record in stored)
+        assert found == [(f"shop.service{index + 1}", number) for index in range(4) for number in range(750)]
+    finally:
+        demo.send_signal(signal.SIGINT)
+        status = demo.wait(60)
+    assert status == 0, output.read_text()
+    assert output.read_text().endswith("\nstopping\n")
+    wait_for(lambda: not list(_living(sessions)), f"no process left, but {list(_living(sessions))}", 5)
+
+
+def _living(sessions: set[int]) -> Iterator[int]:
+    """Yield who lives in some sessions; what nobody has waited for yet has no command line any more."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if session_of(entry) in sessions and (entry / "cmdline").read_bytes():
+                yield int(entry.name)

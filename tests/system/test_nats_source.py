@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -14,9 +15,12 @@ import msgspec
 import pytest
 from nats.js.errors import NoKeysError
 
+from prefork_logd.source_settings import NatsSourceSettings
 from prefork_logd.store_settings import NatsStoreSettings
 from prefork_logd.stores.base import Block
 from prefork_logd.stores.nats import NatsStore
+from prefork_logd.stores.nats_connection import Connection
+from prefork_logd.stores.nats_group import Group
 from tests.nats_servers import Server, ask, free_ports
 from tests.system.harness import Collector, wait_for
 
@@ -289,6 +293,29 @@ def unacknowledged(server: Server) -> int:
         return sum(info.num_pending + info.num_ack_pending for info in await js.consumers_info("LOGS"))
 
     return int(ask([server.url], read))
+
+
+def test_what_was_taken_meanwhile_is_not_taken_away(server: Server) -> None:
+    """Two members that look at the same time want the same: the second does not get it, even if it knows by then."""
+
+    async def contend() -> None:
+        first, second = (Connection(NatsSourceSettings(servers=(server.url,)), "test", 3.0) for _ in range(2))
+        for connection in (first, second):
+            await connection.connect()
+        groups = [Group(first, "table", "a" * 16, 4, 0.0), Group(second, "table", "b" * 16, 4, 0.0)]
+        for group in groups:
+            await group.join(1)
+        assert groups[1].free() == [0, 1, 2, 3]
+        assert await groups[0].take(0)
+        await asyncio.to_thread(wait_for, lambda: groups[1].entry(0).owner, "the second knows")
+        assert not await groups[1].take(0)
+        assert await groups[1].take(1)
+        assert (groups[0].ours(), groups[1].ours()) == ({0}, {1})
+        for group, connection in zip(groups, (first, second), strict=True):
+            await group.leave()
+            await connection.disconnect()
+
+    asyncio.run(contend())
 
 
 def owners(server: Server, bucket: str = "LOGS-collectors") -> list[str]:
