@@ -22,7 +22,7 @@ def read(name):
 
 
 def extensions():
-    """Return the native core where it can be built; nothing else needs it, so its failure to build is none of ours."""
+    """Return the native cores where they can be built; nothing needs them, so a failure to build is none of ours."""
     if sys.version_info < (3, 11) or platform.python_implementation() != "CPython":
         return []
     if sys.byteorder != "little" or sys.maxsize < 2**32:
@@ -31,14 +31,17 @@ def extensions():
         from Cython.Build import cythonize
     except ImportError:
         return []
-    core = Extension(
-        "prefork_logd.records._speedups",
-        ["prefork_logd/records/_speedups.pyx"],
-        extra_compile_args=os.environ.get("PREFORK_LOGD_CFLAGS", "-O3").split(),
-        extra_link_args=os.environ.get("PREFORK_LOGD_LDFLAGS", "").split(),
-        optional=True,
-    )
-    return cythonize([core], build_dir="build", quiet=True)
+    cores = [
+        Extension(
+            "prefork_logd." + name,
+            ["prefork_logd/" + name.replace(".", "/") + ".pyx"],
+            extra_compile_args=os.environ.get("PREFORK_LOGD_CFLAGS", "-O3").split(),
+            extra_link_args=os.environ.get("PREFORK_LOGD_LDFLAGS", "").split(),
+            optional=True,
+        )
+        for name in ("records._speedups", "stores._rows")
+    ]
+    return cythonize(cores, build_dir="build", quiet=True)
 
 
 setup(
@@ -49,7 +52,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["prefork_logd", "prefork_logd.*"]),
-    package_data={"prefork_logd": ["py.typed", "records/*.pyi"]},
+    package_data={"prefork_logd": ["py.typed", "records/*.pyi", "stores/*.pyi"]},
     ext_modules=extensions(),
     python_requires=">=2.7, !=3.0.*, !=3.1.*, !=3.2.*, !=3.3.*, !=3.4.*, !=3.5.*",
     install_requires=[

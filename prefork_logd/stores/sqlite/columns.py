@@ -1,20 +1,17 @@
-"""From JSON lines to the values of a day's tables: the way that every record takes, so it has to be short.
+"""From a JSON line to the values of a day's tables, and back.
 
 Owns the order of the values. Knows no database. What a line may hold is the business of `stores.rows`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from prefork_logd.records.record import Created, Integer  # noqa: TC001 - msgspec reads the annotations
 from prefork_logd.stores import rows
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 Values = tuple[Any, ...]
 
@@ -48,28 +45,25 @@ NAMES = _Columns.__struct_fields__
 SITE = slice(1, 9)
 ORIGIN = slice(9, 15)
 RECEIVED = 15
+MESSAGE, EXC_TEXT, STACK_INFO, EXTRA = 16, 17, 18, 19
 
-_decode_lines = msgspec.json.Decoder(_Columns).decode_lines
-_values = msgspec.structs.astuple
+_decode = msgspec.json.Decoder(_Columns).decode
+decode_lines = msgspec.json.Decoder(_Columns).decode_lines
+values_of = msgspec.structs.astuple
 
 
-def take_apart(lines: bytes, number: int, refuse: Callable[[int, bytes, str], None]) -> list[tuple[int, Values]]:
-    """Return (number, values) of each line, of which `number` is the first one's; `refuse` gets what is no record."""
+def each_line(lines: bytes) -> list[bytes]:
+    """Return lines one by one, each with its newline."""
+    return [line + b"\n" for line in lines.split(b"\n")[:-1]]
+
+
+def take_apart(line: bytes) -> Values:
+    """Return the values of any line, its newline included or not. Raises ValueError when it is no stored record."""
     try:
-        found = _decode_lines(lines)
-        if len(found) == lines.count(b"\n"):
-            return list(enumerate(map(_values, found), number))
-    except (msgspec.DecodeError, ValueError):
-        pass
-    taken = []
-    for offset, line in enumerate(lines.split(b"\n")[:-1]):
-        try:
-            row = rows.decode(line)
-        except ValueError as error:  # msgspec's errors, and what is no UTF-8
-            refuse(number + offset, line + b"\n", str(error))
-            continue
-        taken.append((number + offset, tuple(_storable(getattr(row, name)) for name in NAMES)))
-    return taken
+        return values_of(_decode(line))
+    except msgspec.DecodeError:
+        row = rows.decode(line)  # which knows what to do with lone surrogates
+    return tuple(_storable(getattr(row, name)) for name in NAMES)
 
 
 def _storable(value: Any) -> Any:

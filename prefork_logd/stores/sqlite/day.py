@@ -10,12 +10,12 @@ import contextlib
 import os
 import sqlite3
 from array import array
-from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from prefork_logd.errors import StoreError
-from prefork_logd.stores.sqlite import columns, schema
+from prefork_logd.stores.sqlite import schema
 from prefork_logd.stores.sqlite.index import PIECE_ROWS, index_pending
+from prefork_logd.stores.sqlite.packing import Packer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,8 +29,8 @@ PAGE_BYTES = 8192
 CACHE_KIB = 32_768
 CHECKPOINT_PAGES = 4096
 """The WAL goes back into the file every 32 MiB, and whenever the file is closed."""
-MAX_KNOWN = 50_000
-"""Sites, and origins, that are remembered; a client may invent any number of them."""
+MAX_SPILLS = 50_000
+"""Moments with more records than an id tells apart, that are remembered."""
 _INSERT = f"INSERT INTO rows VALUES ({','.join('?' * len(schema.ROW_COLUMNS))})"  # noqa: S608 - placeholders alone
 
 
@@ -66,8 +66,6 @@ class Day:
     def __init__(self, path: Path, full_text: bool, inherited: dict[str, Position]) -> None:
         """Open or make the file; a new one begins with the positions that are `inherited`."""
         self.path = path
-        self._sites: dict[Values, int] = {}
-        self._origins: dict[Values, int] = {}
         self._spill: dict[int, int] = {}
         self._identity = (0, 0)
         with failing_as_store_error(path):
@@ -112,8 +110,10 @@ class Day:
             journal: Position(first, following, tuple(days.split()))
             for journal, first, following, days in execute("SELECT journal, first, next, days FROM positions")
         }
-        self._next_site = execute("SELECT coalesce(max(id), 0) + 1 FROM sites").fetchone()[0]
-        self._next_origin = execute("SELECT coalesce(max(id), 0) + 1 FROM origins").fetchone()[0]
+        self.packer = Packer(
+            execute("SELECT coalesce(max(id), 0) + 1 FROM sites").fetchone()[0],
+            execute("SELECT coalesce(max(id), 0) + 1 FROM origins").fetchone()[0],
+        )
         self.pending_rows = execute("SELECT coalesce(sum(length(ids)), 0) / 8 FROM pending WHERE words").fetchone()[0]
         self.pending_sites = execute("SELECT coalesce(sum(length(ids)), 0) / 8 FROM pending WHERE sites").fetchone()[0]
 
@@ -149,71 +149,33 @@ class Day:
             (journal, position.first, position.next, " ".join(position.days)),
         )
 
-    def write(self, journal: str, taken: Sequence[tuple[int, Values]], position: Position) -> None:
-        """Store the records of (number, values) that this file has not yet, and the position after them."""
+    def next(self, journal: str) -> int:
+        """Return the number of a journal's first record that this file has not, as far as it knows."""
+        known = self.positions.get(journal)
+        return known.next if known is not None else 0
+
+    def write(self, journal: str, rows: Sequence[Values], position: Position) -> None:
+        """Store rows that `packer` has made of what comes from `next` on, and the position after them."""
         with failing_as_store_error(self.path):
             self._check_presence()
-            known = self.positions.get(journal)
-            if known is not None and known.next >= position.next:
+            if self.next(journal) >= position.next:
                 return  # a batch is done again for the sake of another day
-            if known is not None and taken and taken[0][0] < known.next:
-                taken = [one for one in taken if one[0] >= known.next]
-            sites: list[Values] = []
-            origins: list[Values] = []
-            rows = self._rows(taken, sites, origins)
             try:
-                self._store(journal, rows, sites, origins, position)
+                self._store(journal, rows, position)
             except sqlite3.IntegrityError:
-                self._store(journal, self._with_free_ids(rows), sites, origins, position)
+                self._store(journal, self._with_free_ids(rows), position)
+            self.packer.new_sites.clear()
+            self.packer.new_origins.clear()
             self.positions[journal] = position
             self.pending_sites += len(rows)
             self.pending_rows += len(rows) if self.full_text else 0
 
-    def _rows(self, taken: Sequence[tuple[int, Values]], sites: list[Values], origins: list[Values]) -> list[Values]:
-        """Return the rows in the order of their ids; `sites` and `origins` get what the file does not know yet."""
-        known_sites, known_origins = self._sites, self._origins
-        if len(known_sites) > MAX_KNOWN:
-            known_sites.clear()
-        if len(known_origins) > MAX_KNOWN:
-            known_origins.clear()
-        rows: list[Values] = []
-        add, site_slice, origin_slice = rows.append, columns.SITE, columns.ORIGIN
-        for number, values in taken:
-            key = values[site_slice]
-            site = known_sites.get(key)
-            if site is None:
-                site = known_sites[key] = self._next_site
-                self._next_site += 1
-                sites.append((site, *key))
-            key = values[origin_slice]
-            origin = known_origins.get(key)
-            if origin is None:
-                origin = known_origins[key] = self._next_origin
-                self._next_origin += 1
-                origins.append((origin, *key))
-            created = values[0]
-            add(
-                (
-                    int(created * 1e6) << 10 | number & 1023, created, values[15], site, origin,
-                    values[16], values[17], values[18], str(values[19], "utf-8") or None,
-                )
-            )  # fmt: skip
-        rows.sort(key=itemgetter(0))
-        return rows
-
-    def _store(
-        self,
-        journal: str,
-        rows: Sequence[Values],
-        sites: Sequence[Values],
-        origins: Sequence[Values],
-        position: Position,
-    ) -> None:
+    def _store(self, journal: str, rows: Sequence[Values], position: Position) -> None:
         with self._transaction():
-            if sites:
-                self._db.executemany("INSERT INTO sites VALUES (?,?,?,?,?,?,?,?,?)", sites)
-            if origins:
-                self._db.executemany("INSERT INTO origins VALUES (?,?,?,?,?,?,?)", origins)
+            if self.packer.new_sites:
+                self._db.executemany("INSERT INTO sites VALUES (?,?,?,?,?,?,?,?,?)", self.packer.new_sites)
+            if self.packer.new_origins:
+                self._db.executemany("INSERT INTO origins VALUES (?,?,?,?,?,?,?)", self.packer.new_origins)
             if rows:
                 self._db.executemany(_INSERT, rows)
                 ids = array("q", [row[0] for row in rows]).tobytes()
@@ -235,7 +197,7 @@ class Day:
                 farthest = max(farthest, (number >> schema.ID_BITS) - moment + 1)
             last = number
             free.append((number, *row[1:]))
-        if len(self._spill) > MAX_KNOWN:
+        if len(self._spill) > MAX_SPILLS:
             self._spill.clear()
         self._db.execute("UPDATE facts SET value = max(value, ?) WHERE name = 'spilled'", (farthest,))
         return free

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from prefork_logd.stores.base import Block
-    from prefork_logd.stores.sqlite.columns import Values
 
 _DAY_S = 86_400
 MAX_OPEN = 4
@@ -54,6 +53,12 @@ def day_name(received: float) -> str:
     return time.strftime("%Y-%m-%d", time.gmtime(received))
 
 
+def _received(line: bytes) -> float:
+    """Return when a line's record was received. Raises ValueError when it is none."""
+    values = columns.take_apart(line)
+    return float(values[columns.RECEIVED] or values[0])
+
+
 class SqliteStore:
     """A Store (stores/base.py) of files beside `path`: "records.db" stands for "records-2026-11-23.db" and so on."""
 
@@ -66,8 +71,6 @@ class SqliteStore:
         self._days: dict[str, Day] = {}
         self._complete: set[str] = set()
         self._next = 0
-        self._begins = 0.0
-        self._ends = 0.0
         self._today = ""
 
     def open(self, journal: str) -> int:
@@ -118,31 +121,61 @@ class SqliteStore:
         self._next = end
 
     def _write(self, first: int, end: int, lines: bytes, refuse: Callable[[int, bytes, str], None]) -> None:
-        taken = columns.take_apart(lines, first, refuse)
-        days = self._by_day(taken)
-        position = Position(max(first, self._next), end, tuple(sorted(days)))
+        name = self._first_day(lines)
+        day = self._day(name)
+        start = max(first, self._next)
+        if day.next(self._journal) <= first:
+            packed = day.packer.pack(lines, first)
+            if not packed.rows or (day_name(packed.least) == name == day_name(packed.most)):
+                for refused in packed.refused:
+                    refuse(*refused)
+                day.write(self._journal, packed.rows, Position(start, end, (name,)))
+                self._index(day)
+                return
+        # Of several days, or begun again in the middle.
+        days = self._by_day(first, lines, refuse) or {name: []}
+        position = Position(start, end, tuple(sorted(days)))
         for name, part in days.items():
             day = self._day(name)
-            day.write(self._journal, part, position)
-            if max(day.pending_rows, day.pending_sites) >= MOST_PENDING_ROWS:
-                day.index(INDEX_ROWS)
-            elif day.pending_sites >= INDEX_ROWS:
-                day.index(INDEX_ROWS, words=False)
+            known = day.next(self._journal)
+            new = [one for one in part if one[0] >= known]
+            packed = day.packer.pack(b"".join([line for _, line in new]), new[0][0] if new else 0)
+            day.write(self._journal, packed.rows, position)
+            self._index(day)
 
-    def _by_day(self, taken: list[tuple[int, Values]]) -> dict[str, list[tuple[int, Values]]]:
-        """Return the records by day; nearly always they are all of today."""
-        received = [values[columns.RECEIVED] or values[0] for _, values in taken]
-        if received and not (self._begins <= min(received) and max(received) < self._ends):
-            self._begins = max(received) // _DAY_S * _DAY_S
-            self._ends = self._begins + _DAY_S
-            self._today = day_name(self._begins)
-        if received and self._begins <= min(received):
-            return {self._today: taken}
-        days: dict[str, list[tuple[int, Values]]] = {}
-        for at, one in zip(received, taken, strict=True):
-            days.setdefault(day_name(at), []).append(one)
-        # With nothing but refused records there is a position to be kept all the same.
-        return days or {self._today or day_name(time.time()): []}
+    @staticmethod
+    def _index(day: Day) -> None:
+        """Index what waits, if it is too much."""
+        if max(day.pending_rows, day.pending_sites) >= MOST_PENDING_ROWS:
+            day.index(INDEX_ROWS)
+        elif day.pending_sites >= INDEX_ROWS:
+            day.index(INDEX_ROWS, words=False)
+
+    def _first_day(self, lines: bytes) -> str:
+        """Return the day of the first record; with nothing but refused ones there is a position to be kept as well."""
+        begin = 0
+        while begin < len(lines):
+            end = lines.index(b"\n", begin) + 1
+            with contextlib.suppress(ValueError):
+                self._today = day_name(_received(lines[begin:end]))
+                break
+            begin = end
+        return self._today or day_name(time.time())
+
+    @staticmethod
+    def _by_day(
+        first: int, lines: bytes, refuse: Callable[[int, bytes, str], None]
+    ) -> dict[str, list[tuple[int, bytes]]]:
+        """Return the lines by day, numbered."""
+        days: dict[str, list[tuple[int, bytes]]] = {}
+        for number, line in enumerate(columns.each_line(lines), first):
+            try:
+                name = day_name(_received(line))
+            except ValueError as error:
+                refuse(number, line, str(error))
+            else:
+                days.setdefault(name, []).append((number, line))
+        return days
 
     def _day(self, name: str) -> Day:
         day = self._days.pop(name, None)

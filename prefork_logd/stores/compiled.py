@@ -1,0 +1,28 @@
+"""Which core turns stored lines into rows: the compiled one, or the Python modules.
+
+Owns the choice, which follows the collector's own (native.py). Knows nothing of what a core does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prefork_logd.native import NATIVE
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+ABI = 1
+"""What the compiled core has to say of itself (stores/_rows.pyx)."""
+
+core: ModuleType | None
+try:
+    from prefork_logd.stores import _rows as core
+except ImportError:
+    core = None
+
+if core is not None and (not NATIVE or getattr(core, "ABI", None) != ABI):
+    core = None
+
+Packer = core.Packer if core is not None else None
+"""None: rows are made in Python."""
