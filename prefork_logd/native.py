@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 VARIABLE = "PREFORK_LOGD_NATIVE"
-ABI = 5
+ABI = 6
 """What the compiled core has to say of itself (records/_speedups.pyx)."""
 
 speedups: ModuleType | None
@@ -40,6 +40,8 @@ NATIVE = speedups is not None and _wanted != "0"
 
 Core = speedups.Core if NATIVE and speedups is not None else twin.Core
 Lines = speedups.Lines if NATIVE and speedups is not None else batch.Lines
+share = speedups.share if NATIVE and speedups is not None else None
+"""Takes memory to make lines in; None: the twin makes them where Python does."""
 measure = speedups.measure if NATIVE and speedups is not None else runs.measure_in_python
 
 

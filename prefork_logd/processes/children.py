@@ -69,6 +69,8 @@ class Child:
     """What a shipper has said last of its store."""
     is_old: bool = False
     """Forked by the program that this process was before an upgrade."""
+    arena_fd: int = -1
+    """The memory that a worker makes its lines in (arena.py)."""
     channel: Channel | None = field(default=None, repr=False)
     timer: Timer | None = field(default=None, repr=False)
 

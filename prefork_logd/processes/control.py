@@ -37,7 +37,10 @@ class Message(msgspec.Struct, frozen=True, tag=True):
 
 
 class Attach(Message, frozen=True, tag=True):
-    """To a worker: your pipes to the writer. To the writer: the pipes of this worker. Descriptors: batches, commits."""
+    """To a worker: your pipes to the writer. To the writer: the pipes of this worker.
+
+    Descriptors: batches, commits; for the writer also the memory that the worker makes its lines in, if it has some.
+    """
 
     worker: int
     """The master's number for this life of the worker."""

@@ -17,7 +17,7 @@ import msgspec
 from prefork_logd.processes.control import Configuration
 from prefork_logd.scoreboard import Layout, OldBoard
 
-FORMAT = 1
+FORMAT = 2
 CUMULATIVE = ("STARTS", "ACCEPTED", "RECORDS", "RECEIVED_BYTES", "REJECTED", "DROPPED", "REFUSED")
 """Counters of children that an upgrade does not begin anew."""
 CUMULATIVE_OUTPUT = ("RECORDS", "BYTES")
@@ -44,6 +44,7 @@ class LegacyChild(msgspec.Struct, frozen=True):
     generation: int
     settled: int
     channel_fd: int
+    arena_fd: int
 
 
 class Counters(msgspec.Struct):
@@ -100,6 +101,7 @@ class Legacy(msgspec.Struct, frozen=True):
             *self.client_fds,
             self.board_fd,
             *(child.channel_fd for child in self.children),
+            *(child.arena_fd for child in self.children if child.arena_fd >= 0),
         ]
 
     def to_file(self) -> int:

@@ -2,7 +2,8 @@
 
 Owns the pipes, the batches that are not committed yet, and the high-water mark. Knows nothing of what is in a batch.
 
-A batch is kept until the writer has committed it. When the writer is replaced, the new one first says which batch it
+A batch is kept until the writer has committed it, and so are its lines in the memory that both share: only then are
+they written over. When the writer is replaced, the new one first says which batch it
 has last; what came later is sent again. So a worker survives its writer, and a batch is written once.
 """
 
@@ -15,7 +16,7 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from prefork_logd.net.loop import EDGE, READ, WRITE, Loop
-from prefork_logd.protocol.batch import COMMITTED, OPENED, Answer, read_answers
+from prefork_logd.protocol.batch import COMMITTED, OPENED, Answer, Outgoing, read_answers
 
 if TYPE_CHECKING:
     from prefork_logd.net.connection import Connection
@@ -63,17 +64,17 @@ class _Held(NamedTuple):
     """A batch that is not committed."""
 
     number: int
-    pieces: list[bytes | memoryview]
-    nbytes: int
+    batch: Outgoing
+    pipe_bytes: int
     receipts: list[Receipt]
 
     def rest(self, offset: int) -> list[bytes | memoryview]:
         """Return what is left after `offset` bytes, in at most as many pieces as one system call takes."""
-        first = 0
-        while offset and offset >= len(self.pieces[first]):
-            offset -= len(self.pieces[first])
+        first, pieces = 0, self.batch.pieces
+        while offset and offset >= len(pieces[first]):
+            offset -= len(pieces[first])
             first += 1
-        pieces = self.pieces[first : first + IOV_MAX]
+        pieces = pieces[first : first + IOV_MAX]
         if offset:
             pieces[0] = memoryview(pieces[0])[offset:]
         return pieces
@@ -121,12 +122,11 @@ class WriterLink:
             self._pipes.close()
             self._pipes = None
 
-    def send(self, batch: list[bytes | memoryview], receipts: list[Receipt]) -> None:
+    def send(self, batch: Outgoing, receipts: list[Receipt]) -> None:
         """Send a batch that was built with `next_number`, as soon as the pipe takes it."""
-        nbytes = sum(map(len, batch))
-        self._batches.append(_Held(self._next_number, batch, nbytes, receipts))
+        self._batches.append(_Held(self._next_number, batch, sum(map(len, batch.pieces)), receipts))
         self._next_number += 1
-        self.held_bytes += nbytes
+        self.held_bytes += batch.nbytes
         self.flush()
 
     def flush(self) -> None:
@@ -143,7 +143,7 @@ class WriterLink:
                 # The writer is gone; the master connects the next one.
                 self.detach()
                 return
-            if self._offset == batch.nbytes:
+            if self._offset == batch.pipe_bytes:
                 self._unsent += 1
                 self._offset = 0
 
@@ -161,10 +161,10 @@ class WriterLink:
         """Forget the batches up to `number`; on a new pipe, begin to send those after it."""
         receipts: list[Receipt] = []
         while self._batches and self._batches[0].number <= number:
-            batch = self._batches.popleft()
-            self.held_bytes -= batch.nbytes
+            held = self._batches.popleft()
+            self.held_bytes -= held.batch.nbytes
             self._unsent -= 1
-            receipts += batch.receipts
+            receipts += held.receipts
         if self._pipes is not None and not self._pipes.resumed:
             self._pipes.resumed = True
             self._unsent = 0

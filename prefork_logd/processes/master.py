@@ -23,7 +23,7 @@ from prefork_logd.errors import ConfigError, ExitStatus, Problem
 from prefork_logd.log import LOGGER, reopen_own
 from prefork_logd.net.listener import close_all, describe, is_own
 from prefork_logd.net.loop import READ, Loop, Timer
-from prefork_logd.processes import children, control, status
+from prefork_logd.processes import arena, children, control, status
 from prefork_logd.processes.children import Child, Kind
 from prefork_logd.processes.console import Console
 from prefork_logd.processes.legacy import FORMAT, Legacy, LegacySocket
@@ -215,6 +215,8 @@ class Master:
         child.generation = child.settled = self._configuration.generation
         child.writer = 0
         child.started_s = time.monotonic()
+        if child.kind is Kind.WORKER:
+            child.arena_fd = arena.make()
         counters = self._board.slot(child.slot)
         counters[Field.STARTS] += 1
         try:
@@ -224,6 +226,7 @@ class Master:
             LOGGER.error("cannot fork %s: %s", child.name, error.strerror)
             channel.close()
             child.channel, child.pid = None, 0
+            arena.drop(child)
             self.happen(child, Event.EXITED)
         finally:
             theirs.close()
@@ -238,7 +241,7 @@ class Master:
         if child.store is not None:
             state_dir, place = Path(self._configuration.settings.server.state_dir), child.index
             return Shipper(self._board, channel, state_dir, place, child.store, self._shippers.waker(place)).run()
-        return Worker(child.slot, self._board, self._sockets, channel, self._configuration).run()
+        return Worker(child.slot, self._board, self._sockets, channel, self._configuration, child.arena_fd).run()
 
     def _close_in_child(self, child: Child) -> None:
         """Close, in a child, what belongs to the master alone: above all what others take for a sign of life."""
@@ -250,6 +253,8 @@ class Master:
         for other in self._children():
             if other.channel is not None:
                 other.channel.close_in_child()
+            if other is not child:
+                arena.drop(other)
         if child.kind is not Kind.WORKER:
             for sock, _ in self._sockets:
                 sock.close()
@@ -317,7 +322,8 @@ class Master:
             if worker.state in ALIVE and worker.state is not State.STARTING and worker.channel is not None and is_new:
                 worker.writer = self._writer.life
                 workers_ends, writers_ends = make_pipes()
-                self._writer.channel.send(control.Attach(worker.life), writers_ends)
+                shared = [os.dup(worker.arena_fd)] if worker.arena_fd >= 0 else []
+                self._writer.channel.send(control.Attach(worker.life), [*writers_ends, *shared])
                 worker.channel.send(control.Attach(worker.life), workers_ends)
 
     def _reap(self) -> None:
@@ -340,6 +346,7 @@ class Master:
             child.channel.ready(READ)
             child.channel.close()
             child.channel = None
+        arena.drop(child)
         for field in (Field.CONNECTIONS, Field.ACCEPTING, Field.PID, Field.PAUSED):
             if child.is_old:
                 self._succession.carried.clear(child.slot, field.name)

@@ -37,8 +37,13 @@ class Taker(Protocol):
 class Source:
     """The pipes of one worker, for one of its lives."""
 
-    def __init__(self, taker: Taker, worker: int, pipes: tuple[int, int], committed: int) -> None:
-        """Read from the first of `pipes`, tell commits through the second, beginning with the number `committed`."""
+    def __init__(
+        self, taker: Taker, worker: int, pipes: tuple[int, int], committed: int, shared: memoryview | None = None
+    ) -> None:
+        """Read from the first of `pipes`, tell commits through the second, beginning with the number `committed`.
+
+        `shared` is the memory that the worker may leave lines in.
+        """
         self.worker = worker
         self.taken = committed
         """Number of the last batch taken."""
@@ -47,7 +52,7 @@ class Source:
         self.ended = False
         self.queued = False
         self._taker = taker
-        self._reader = BatchReader()
+        self._reader = BatchReader(shared)
         self._batches_fd = pipes[0]
         self._answers = _Answers(taker.loop, pipes[1])
         self.commit()
@@ -67,7 +72,6 @@ class Source:
                 return
             # What a worker that died left half-written never was a batch; its whole ones have all been read.
             self.ended = not nbytes
-            taken_bytes += nbytes
             try:
                 batch = self._reader.filled(nbytes) if nbytes else None
             except LocalProtocolError as error:
@@ -77,6 +81,7 @@ class Source:
             # A worker that was not sure of a batch sends it again.
             if batch is not None and batch.number > self.taken:
                 self.taken = batch.number
+                taken_bytes += batch.nbytes
                 self._taker.take(self, batch)
 
     def commit(self) -> None:

@@ -6,6 +6,7 @@ which children give way takeover.py's.
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 from typing import TYPE_CHECKING, Any, Protocol
@@ -148,7 +149,10 @@ class Succession:
             generation=left.generation,
             settled=left.settled,
             is_old=True,
+            arena_fd=left.arena_fd,
         )
+        if child.arena_fd >= 0:
+            os.set_inheritable(child.arena_fd, False)
         sock = socket.socket(fileno=left.channel_fd)
         sock.set_inheritable(False)
         child.channel = Channel(
@@ -202,6 +206,7 @@ def inheritance(children: Iterable[Child]) -> list[LegacyChild]:
             generation=child.generation,
             settled=child.settled,
             channel_fd=child.channel.fd,
+            arena_fd=child.arena_fd,
         )
         for child in children
         if child.state in ALIVE and child.channel is not None and child.channel.open

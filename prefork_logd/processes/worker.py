@@ -28,7 +28,7 @@ from prefork_logd.net.connection import EVENTS, READ_BYTES, Connection
 from prefork_logd.net.deadlines import Deadlines
 from prefork_logd.net.listener import Acceptor
 from prefork_logd.net.loop import Loop, Timer
-from prefork_logd.processes import control
+from prefork_logd.processes import arena, control
 from prefork_logd.processes.acknowledged import Acknowledged
 from prefork_logd.processes.children import LOST_STATUS
 from prefork_logd.processes.dispatch import BATCH_BYTES, Dispatcher, warm_up
@@ -75,8 +75,11 @@ class Worker:
         sockets: Iterable[tuple[socket.socket, str]],
         channel: socket.socket,
         configuration: control.Configuration,
+        arena_fd: int = -1,
     ) -> None:
+        """Take connections of `sockets`, each with whom to let in; make lines in the memory of `arena_fd`, if given."""
         self.loop = Loop()
+        self._arena_fd = arena_fd
         self.buffer = memoryview(bytearray(READ_BYTES))
         self.paused = False
         self._slot = slot
@@ -110,6 +113,8 @@ class Worker:
     def run(self) -> int:
         """Work until told to end; return the exit status."""
         runs.measure = native.measure
+        if self._arena_fd >= 0:
+            arena.use(self._arena_fd)
         warm_up(self._configuration)
         # What exists by now lives for ever; looking at it again at each collection is wasted.
         gc.freeze()

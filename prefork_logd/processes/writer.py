@@ -24,7 +24,7 @@ from prefork_logd.journal.journal import Journal
 from prefork_logd.journal.sessions import Verdict
 from prefork_logd.log import LOGGER, reopen_own
 from prefork_logd.net.loop import Loop, Timer
-from prefork_logd.processes import control
+from prefork_logd.processes import arena, control
 from prefork_logd.processes.children import LOST_STATUS
 from prefork_logd.processes.recording import REMOVE_EVERY_S, Recording
 from prefork_logd.processes.sinks import Sinks
@@ -161,7 +161,8 @@ class Writer:
         match message:
             case control.Attach(worker):
                 committed = self._unattached.pop(worker, 0)
-                self._sources[worker] = Source(self, worker, (fds[0], fds[1]), committed)
+                shared = arena.look_into(fds[2]) if len(fds) > 2 else None
+                self._sources[worker] = Source(self, worker, (fds[0], fds[1]), committed, shared)
             case control.Waker(place):
                 self._recording.set_waker(place, fds[0])
             case control.Configure():

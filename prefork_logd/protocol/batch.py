@@ -7,12 +7,13 @@ acknowledged, and one for each session, with the range of record numbers that it
 lines: filtered, or dropped by the client). Lines for the stores have the place RECORDS; of a session, `runs` say which
 of its numbers they stand for. Little-endian:
 
-    magic "PLB3" | body bytes u32 | number u64 | generation u32 | groups u32 | opens u32                28 bytes
+    magic "PLB4" | body bytes u32 | number u64 | generation u32 | groups u32 | opens u32                28 bytes
     for each open:    token u64 | session 16 bytes | first u64
     for each group:   session 16 bytes | epoch u64 | first u64 | last u64 | segments u32 | runs u32
-    for each segment: output u32 | lines u32 | bytes u32 | like u32
+    for each segment: output u32 | lines u32 | bytes u32 | like u32 | place u32
     for each run:     first u64 | count u64
     then each segment's lines, but for those that are `like` an earlier one of the group (its index from 1 on; 0: none)
+    and those that lie at a `place` of the memory that both processes share (INLINE: they do not)
 
 `generation` says which configuration's outputs are meant. An open asks for a new epoch of a session.
 
@@ -28,9 +29,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from prefork_logd.errors import LocalProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-MAGIC = b"PLB3"
+MAGIC = b"PLB4"
 MAX_BODY_BYTES = 1 << 30
 """Above anything a worker makes: a larger number means that the pipe is out of step."""
 RECORDS = 0xFFFF_FFFF
@@ -46,7 +47,9 @@ POOLED = 16
 _HEADER = struct.Struct("<4sIQIII")
 _OPEN = struct.Struct("<Q16sQ")
 _GROUP = struct.Struct("<16sQQQII")
-_SEGMENT = struct.Struct("<IIII")
+_SEGMENT = struct.Struct("<IIIII")
+INLINE = 0xFFFF_FFFF
+"""Stands for no place."""
 _RUN = struct.Struct("<QQ")
 _ANSWER = struct.Struct("<Q16sQQQ")
 ANSWER_BYTES = _ANSWER.size
@@ -93,6 +96,7 @@ class Batch(NamedTuple):
     opens: list[Open]
     groups: list[Group]
     nbytes: int
+    """Of all lines."""
 
 
 class Answer(NamedTuple):
@@ -116,6 +120,10 @@ class Gathered(Protocol):
     def count(self) -> int:
         """How many lines there are."""
 
+    @property
+    def place(self) -> int:
+        """Where they begin in the memory that is shared with the writer; -1 if they do not lie in it."""
+
     def append(self, line: bytes) -> None:
         """Add one line, its newline included."""
 
@@ -127,6 +135,8 @@ class Lines:
     """The same in Python."""
 
     __slots__ = ("_lines", "count", "nbytes")
+
+    place = -1
 
     def __init__(self) -> None:
         self._lines: list[bytes] = []
@@ -148,6 +158,17 @@ class Lines:
     def joined(self) -> memoryview:
         """Return all lines, end to end."""
         return memoryview(b"".join(self._lines))
+
+
+class Outgoing(NamedTuple):
+    """One batch as the worker sends it."""
+
+    pieces: list[bytes | memoryview]
+    """What goes into the pipe, in pieces that follow one another."""
+    shared: list[memoryview]
+    """Lines that the writer reads where they are: not to be let go before it has committed them."""
+    nbytes: int
+    """Of the pieces and of what is shared."""
 
 
 class _Group:
@@ -274,32 +295,41 @@ class BatchBuilder:
         """Ask for a new epoch of a session."""
         self._opens.append(Open(token, session, first))
 
-    def build(self, number: int) -> list[bytes | memoryview]:
-        """Return everything gathered as one batch, in pieces that follow one another, and start afresh."""
+    def build(self, number: int) -> Outgoing:
+        """Return everything gathered as one batch, and start afresh."""
         tables, segments, runs = [], [], []
         parts: list[bytes | memoryview] = [b""]
+        shared: list[memoryview] = []
+        inline_bytes = 0
         for group in (self._plain, *self._groups.values()):
             lines = [(output, lines) for output, lines in group.outputs.items() if lines.count]
             if not lines and group.last < group.first:
                 continue
             count = len(lines)
             for index, (output, gathered) in enumerate(lines, 1):
-                segments.append(_SEGMENT.pack(output, gathered.count, gathered.nbytes, 0))
-                parts.append(gathered.joined())
+                data, place = gathered.joined(), gathered.place
+                if place < 0:
+                    place = INLINE
+                    parts.append(data)
+                    inline_bytes += gathered.nbytes
+                else:
+                    shared.append(data)
+                segments.append(_SEGMENT.pack(output, gathered.count, gathered.nbytes, 0, place))
                 if output == self._like:
                     count += 1
-                    like = (gathered.count, gathered.nbytes, index)
+                    like = (gathered.count, gathered.nbytes, index, INLINE)
             if count > len(lines):
                 segments.append(_SEGMENT.pack(RECORDS, *like))
             tables.append(_GROUP.pack(group.session, group.epoch, group.first, group.last, count, len(group.runs)))
             runs += [_RUN.pack(*run) for run in group.runs]
         opens = [_OPEN.pack(*request) for request in self._opens]
         table = b"".join((*opens, *tables, *segments, *runs))
-        body_bytes = len(table) + self.nbytes
+        body_bytes = len(table) + inline_bytes
         header = _HEADER.pack(MAGIC, body_bytes, number, self.generation, len(tables), len(opens))
         parts[0] = header + table
+        outgoing = Outgoing(parts, shared, len(header) + len(table) + self.nbytes)
         self._start()
-        return parts
+        return outgoing
 
 
 class BatchReader:
@@ -308,7 +338,9 @@ class BatchReader:
     The buffer that `want` returns is to be filled from its start, and `filled` told how far.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shared: memoryview | None = None) -> None:
+        """Read batches of a worker that may leave lines in `shared`."""
+        self._shared = shared if shared is not None else memoryview(b"")
         self._free: list[memoryview] = []
         self._used: list[memoryview] = []
         self._start()
@@ -344,7 +376,7 @@ class BatchReader:
             self._have = 0
             if body_bytes:
                 return None
-        batch = _read_body(self._buffer, *self._header)
+        batch = _read_body(self._buffer, self._shared, *self._header)
         self._start()
         return batch
 
@@ -363,7 +395,9 @@ class BatchReader:
         self._used = busy
 
 
-def _read_body(body: memoryview, number: int, generation: int, group_count: int, open_count: int) -> Batch:
+def _read_body(
+    body: memoryview, shared: memoryview, number: int, generation: int, group_count: int, open_count: int
+) -> Batch:
     """Return the batch that a body holds. Raises LocalProtocolError."""
     try:
         opens = [Open(*_OPEN.unpack_from(body, _OPEN.size * index)) for index in range(open_count)]
@@ -374,25 +408,34 @@ def _read_body(body: memoryview, number: int, generation: int, group_count: int,
         data_at = runs_at + _RUN.size * sum(head[5] for head in heads)
         groups = []
         for session, epoch, first, last, segment_count, run_count in heads:
-            segments, data_at = _segments(body, segments_at, segment_count, data_at)
-            segments_at += _SEGMENT.size * segment_count
+            end = segments_at + _SEGMENT.size * segment_count
+            segments, data_at = _segments(body, shared, _SEGMENT.iter_unpack(body[segments_at:end]), data_at)
+            segments_at = end
             runs = [_RUN.unpack_from(body, runs_at + _RUN.size * index) for index in range(run_count)]
             runs_at += _RUN.size * run_count
             groups.append(Group(session, epoch, first, last, segments, runs))
     except struct.error as error:
         raise LocalProtocolError(f"a batch of {len(body)} bytes ends within its tables") from error
-    return Batch(number, generation, opens, groups, len(body))
+    lines_bytes = sum(len(segment.data) for group in groups for segment in group.segments)
+    return Batch(number, generation, opens, groups, lines_bytes)
 
 
-def _segments(body: memoryview, table_at: int, count: int, position: int) -> tuple[list[Segment], int]:
+def _segments(
+    body: memoryview, shared: memoryview, table: Iterable[tuple[int, int, int, int, int]], position: int
+) -> tuple[list[Segment], int]:
     """Return the segments of one group, and where the lines of the next one begin. Raises LocalProtocolError."""
     segments: list[Segment] = []
-    for index in range(count):
-        output, lines, nbytes, like = _SEGMENT.unpack_from(body, table_at + index * _SEGMENT.size)
+    for output, lines, nbytes, like, place in table:
         if like:
-            if like > index or len(segments[like - 1].data) != nbytes:
-                raise LocalProtocolError(f"segment {index + 1} of a group is like segment {like}")
+            if like > len(segments) or len(segments[like - 1].data) != nbytes:
+                raise LocalProtocolError(f"segment {len(segments) + 1} of a group is like segment {like}")
             segments.append(Segment(output, lines, segments[like - 1].data))
+            continue
+        if place != INLINE:
+            data = shared[place : place + nbytes]
+            if len(data) != nbytes:
+                raise LocalProtocolError(f"a segment of {nbytes} bytes ends after the shared memory")
+            segments.append(Segment(output, lines, data))
             continue
         if position + nbytes > len(body):
             raise LocalProtocolError(f"a segment of {nbytes} bytes ends after its batch")

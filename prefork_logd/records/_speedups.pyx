@@ -12,7 +12,7 @@ Every byte of a peer's is reached through a length that was compared with what t
 
 import codecs
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.math cimport isfinite, isnan, rint, signbit
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
@@ -44,7 +44,7 @@ include "native/known.pxi"
 include "native/fields.pxi"
 include "native/template.pxi"
 
-ABI = 5
+ABI = 6
 """Compared with what the package expects: an extension built from other sources is not used."""
 
 
@@ -54,12 +54,41 @@ cdef enum:
 
 cdef Out POOL[POOLED]
 cdef size_t pool_size = 0
+cdef Py_buffer shared_view
+
+
+def share(memory):
+    """Make lines in this writable memory from now on, as long as it has room; None: no more.
+
+    Nobody may have lines that lie in the memory before. It is kept until then.
+    """
+    global SHARED, shared_bytes, free_blocks
+    cdef Py_ssize_t index
+    if SHARED != NULL:
+        if free_blocks * BLOCK_BYTES != shared_bytes:
+            raise BufferError("there are lines in the shared memory")
+        PyBuffer_Release(&shared_view)
+        SHARED = NULL
+        shared_bytes = free_blocks = 0
+    if memory is None:
+        return
+    PyObject_GetBuffer(memory, &shared_view, PyBUF_WRITABLE)
+    SHARED = <uint8_t*> shared_view.buf
+    # The lowest ones first: what was used last is likeliest to be in a cache.
+    for index in range(min(shared_view.len // BLOCK_BYTES, MOST_BLOCKS) - 1, -1, -1):
+        shared_bytes += BLOCK_BYTES
+        give_block(SHARED + index * BLOCK_BYTES)
 
 
 cdef void take_room(Out* out) noexcept:
     """Begin with memory that earlier lines have used, if there is any: new pages cost more than filling them does."""
-    global pool_size
-    if pool_size:
+    global pool_size, free_blocks
+    if free_blocks:
+        free_blocks -= 1
+        out.data = FREE_BLOCKS[free_blocks]
+        out.room = BLOCK_BYTES
+        out.size = 0
+    elif pool_size:
         pool_size -= 1
         out[0] = POOL[pool_size]
         out.size = 0
@@ -67,7 +96,9 @@ cdef void take_room(Out* out) noexcept:
 
 cdef void give_room(Out* out) noexcept:
     global pool_size
-    if 65_536 <= out.room <= POOLED_BYTES and pool_size < POOLED:
+    if is_shared(out.data):
+        give_block(out.data)
+    elif 65_536 <= out.room <= POOLED_BYTES and pool_size < POOLED:
         POOL[pool_size] = out[0]
         pool_size += 1
     else:
@@ -98,6 +129,11 @@ cdef class Lines:
     def nbytes(self):
         """Bytes of all lines."""
         return self.out.size
+
+    @property
+    def place(self):
+        """Where the lines begin in the shared memory; -1 if they do not lie in it."""
+        return self.out.data - SHARED if is_shared(self.out.data) else -1
 
     def append(self, bytes line not None):
         """Add one line, its newline included."""
@@ -136,7 +172,8 @@ cdef class Core:
 
     `outputs` has for each output its TextTemplate's parts (None: JSON), its level threshold (0: none) and its loggers
     (none: all). `stores` has threshold and loggers of each store; what one of them lets through is one more line of
-    JSON, behind the outputs' own. `ships` says whether a record is for the stores if none are named. A Core holds one record at a time, and no lines.
+    JSON, behind the outputs' own. `ships` says whether a record is for the stores if none are named. A Core
+    holds one record at a time, and no lines.
     """
 
     cdef Machine machine

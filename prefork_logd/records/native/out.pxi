@@ -1,11 +1,33 @@
 # A growing buffer of our own: what lines are written into, and what decoded text is kept in.
 #
 # Owns the one place where room is made. Every writer asks `reserve` first and then writes no more than it asked for.
+#
+# Some of it may be blocks of memory that another process reads, too (`share`): then what was written need not be copied
+# to get there. A worker has one thread, so nothing here is locked.
 
 cdef struct Out:
     uint8_t* data
     size_t size
     size_t room
+
+cdef enum:
+    BLOCK_BYTES = 327_680   # a little above what a worker sends at once
+    MOST_BLOCKS = 1024
+
+cdef uint8_t* SHARED = NULL
+cdef size_t shared_bytes = 0
+cdef uint8_t* FREE_BLOCKS[MOST_BLOCKS]
+cdef size_t free_blocks = 0
+
+
+cdef inline bint is_shared(const uint8_t* data) noexcept nogil:
+    return SHARED != NULL and <size_t> SHARED <= <size_t> data < <size_t> SHARED + shared_bytes
+
+
+cdef void give_block(uint8_t* data) noexcept nogil:
+    global free_blocks
+    FREE_BLOCKS[free_blocks] = data
+    free_blocks += 1
 
 
 cdef bint grow(Out* out, size_t more) noexcept nogil:
@@ -16,9 +38,16 @@ cdef bint grow(Out* out, size_t more) noexcept nogil:
         return False
     while room - out.size < more:
         room *= 2
-    data = <uint8_t*> realloc(out.data, room)
-    if data == NULL:
-        return False
+    if is_shared(out.data):
+        data = <uint8_t*> malloc(room)
+        if data == NULL:
+            return False
+        memcpy(data, out.data, out.size)
+        give_block(out.data)
+    else:
+        data = <uint8_t*> realloc(out.data, room)
+        if data == NULL:
+            return False
     out.data = data
     out.room = room
     return True

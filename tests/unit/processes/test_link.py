@@ -175,7 +175,7 @@ def test_the_end_of_a_worker_is_told_after_its_last_whole_batch(pair: Pair) -> N
     assert pipes is not None
     builder = BatchBuilder(1)
     builder.add(1, b"half\n")
-    os.write(pipes.batches_fd, b"".join(builder.build(2))[:-2])
+    os.write(pipes.batches_fd, b"".join(builder.build(2).pieces)[:-2])
     pair.link.detach()
     pair.turn()
     assert source.ended
@@ -190,7 +190,7 @@ def test_a_batch_that_comes_twice_is_taken_once(pair: Pair) -> None:
     assert pipes is not None
     for number in (5, 6, 6):
         builder.add(1, b"line\n")
-        os.writev(pipes.batches_fd, builder.build(number))
+        os.writev(pipes.batches_fd, builder.build(number).pieces)
     pair.turn()
     assert pair.taker.numbers == [6]
 

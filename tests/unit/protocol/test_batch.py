@@ -91,7 +91,7 @@ def test_a_batch_comes_back_whatever_the_reads(
         len(line) for _, _, lines in sessions.values() for _, line in lines
     )
     assert bool(builder) is bool(plain or sessions or opens)
-    data = b"".join(builder.build(1)) + b"".join(builder.build(2))
+    data = b"".join(builder.build(1).pieces) + b"".join(builder.build(2).pieces)
     first_batch, second_batch = read(data, sizes)
     assert (first_batch.number, first_batch.generation, first_batch.opens) == (1, 7, opens)
     groups = {group.session: group for group in first_batch.groups}
@@ -112,7 +112,7 @@ def test_ranges_of_one_epoch_follow_one_another() -> None:
     builder.begin(b"s" * 16, 3, 6, 6)
     with pytest.raises(LocalProtocolError, match="from 6 to 8"):
         builder.begin(b"s" * 16, 3, 8, 9)
-    (batch,) = read(b"".join(builder.build(1)), [1000])
+    (batch,) = read(b"".join(builder.build(1).pieces), [1000])
     assert [(group.first, group.last) for group in batch.groups] == [(1, 6)]
 
 
@@ -145,7 +145,7 @@ def test_tables_that_do_not_fit_are_an_error(change: tuple[int, int, str]) -> No
     place, value, message = change
     builder = BatchBuilder(1)
     builder.add(1, b"line\n")
-    data = bytearray(b"".join(builder.build(1)))
+    data = bytearray(b"".join(builder.build(1).pieces))
     data[place] += value
     with pytest.raises(LocalProtocolError, match=message):
         read(bytes(data), [1000])
@@ -166,7 +166,7 @@ def test_runs_say_which_numbers_the_lines_for_the_stores_have(steps: list[tuple[
             builder.run(number, count)
         builder.end()
         number += count
-    data = b"".join(builder.build(1))
+    data = b"".join(builder.build(1).pieces)
     assert data.count(b"".join(lines)) == 1 or not lines
     batch = read(data, [7, 50, 1000])[0]
     for group in batch.groups:
