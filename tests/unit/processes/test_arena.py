@@ -165,6 +165,7 @@ class Sharing(RuleBasedStateMachine):
     def kill_writer(self) -> None:
         writer, self.writer = self.writer, None
         assert writer is not None
+        writer.source.ended = True  # it may still have a turn in the loop
         writer.source.close()
         writer.waiting = []
         self.link.detach()
