@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 8
 WANTED_RATE, WANTED_PART = 100_000, 0.8
-SINGLE_PART = 8
+SINGLE_PART = 20
 """Of the records, one in so many goes where each is a message."""
 
 

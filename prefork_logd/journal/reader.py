@@ -101,6 +101,15 @@ class RecordReader:
             return entry
         return None
 
+    def pass_over(self, until: int) -> None:
+        """Go to the block that `next` is in, past those before it, so that `total` counts their bytes.
+
+        Every record below `until` is committed; blocks of others may be written anew, and are left for `read`.
+        """
+        until = min(until, self.next)
+        while self._fd >= 0 and (entry := self._block(until)) is not None and entry.first + entry.records <= until:
+            self._position = entry.end
+
     def peek_time_ns(self, until: int) -> int:
         """Return when the next block was committed, in nanoseconds since 1970; 0 if there is none."""
         position, number = self._position, self.next

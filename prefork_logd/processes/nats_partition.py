@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from prefork_logd.errors import StoreError
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 PULL_MESSAGES = 256
 PULL_BYTES = 2 << 20
 PULL_S = 30
+IDLE_S, SILENT_S = 2, 5
+"""How often a server says that a request is open while there is nothing to send, and after how long without a word it
+counts as forgotten: a cluster may drop one and never say so."""
 ACK_WAIT_S = 3600.0
 
 
@@ -68,6 +72,8 @@ class Partition:
         self._inbox = self._client.new_inbox()
         self._asked = 0
         """Messages that the server was asked for and has not sent."""
+        self._heard_s = 0.0
+        """When the server last sent anything for it, or it was asked."""
         self._delivered = 0
         self.acknowledged = 0
         """The message that was acknowledged last."""
@@ -129,7 +135,10 @@ class Partition:
                 self.saved[journal] = max(self.saved.get(journal, 0), end)
 
     def _take(self, message: Msg, arrived: Callable[[Partition, Msg], None]) -> None:
+        self._heard_s = time.monotonic()
         if not message.reply:
+            if (message.headers or {}).get("Status") == "100":
+                return
             # A status: the request is over, for it was answered as far as it could be.
             self._asked = 0
             status = (message.headers or {}).get("Status", "")
@@ -151,14 +160,16 @@ class Partition:
         arrived(self, message)
 
     async def pull(self) -> None:
-        """Ask for more, if the last request is over."""
-        if self._asked > 0 or self.closed:
+        """Ask for more, if the last request is over; called every few seconds, it finds one that was forgotten."""
+        now_s = time.monotonic()
+        if self.closed or (self._asked > 0 and now_s - self._heard_s < SILENT_S):
             return
-        self._asked = PULL_MESSAGES
+        self._asked, self._heard_s = PULL_MESSAGES, now_s
         request = {
             "batch": PULL_MESSAGES,
             "max_bytes": max(PULL_BYTES, self._client.max_payload + 65_536),
             "expires": PULL_S * 1_000_000_000,
+            "idle_heartbeat": IDLE_S * 1_000_000_000,
         }
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self.consumer}"
         await self._client.publish(subject, json.dumps(request).encode(), reply=self._inbox)

@@ -211,6 +211,7 @@ class Shipper:
         self._letters = DeadLetters(dead_letters_path(self._state_dir, self._settings.name), journal)
         position = store.open(journal)
         self._reader.seek(position)
+        self._reader.pass_over(self._journal[JournalField.NUMBER])
         self._clear()
         if self._reader.next > position > 0 and not self._settings.is_filtered:
             lost = self._reader.next - position

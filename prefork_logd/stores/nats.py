@@ -24,7 +24,7 @@ from prefork_logd.errors import StoreError
 from prefork_logd.log import LOGGER
 from prefork_logd.stores import nats_wire as wire
 from prefork_logd.stores.nats_connection import Connection, describe, describe_stream, ensure_stream, scan, wish_of
-from prefork_logd.stores.nats_cut import Cutter
+from prefork_logd.stores.nats_cut import PIECE_RECORDS, Cutter
 from prefork_logd.stores.nats_window import Window
 
 if TYPE_CHECKING:
@@ -137,7 +137,8 @@ class NatsStore:
         """Return what the servers say of the stream, as of the last look at it, and how much is not settled."""
         if self._info is None:
             return {}
-        unsettled = self._window.end - self._window.base if self._window is not None else 0
+        # A range may also stand for numbers that have no record, such as those that a boot leaves out.
+        unsettled = sum(min(piece.end - piece.first, PIECE_RECORDS) for piece in self._window or ())
         return describe_stream(self._info, self._settings) | {"unsettled_records": unsettled}
 
     def _opened(self) -> Window:

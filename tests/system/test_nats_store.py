@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,7 +28,6 @@ from tests.system.session_client import Faithful
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     Make = Callable[[NatsStoreSettings, Path], NatsStore]
 
@@ -266,6 +268,31 @@ def test_a_server_that_is_away_is_named(make: Make, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="not connected"):
         store.write([block(0, 1)], refuse)
     store.close()
+
+
+@pytest.mark.parametrize("form", ["batch", "json"])
+def test_another_user_of_nats_reads_each_record_once(server: Server, make: Make, tmp_path: Path, form: str) -> None:
+    """The example, which has nothing of ours: repetitions, other cuts, holes and a line that was refused."""
+    store = make(settings_for(server, format=form), tmp_path / "w")
+    store.open(JOURNAL)
+    store.write([block(0, 3), block(5, 2)], refuse)
+    giant = b'{"message":"' + os.urandom(700_000).hex().encode() + b'"}\n'
+    lines = block(7, 1).lines + giant + block(9, 2).lines
+    store.write([Block(7, 4, bytes(16), (), lines)], lambda *_: None)
+    store.close()
+    # As with a checkpoint that was lost: a part comes again, cut elsewhere, when the servers do not know its id.
+    (tmp_path / "w").unlink()
+    wanted = store.open(JOURNAL)
+    store.write([block(number, 1) for number in (*range(wanted, 3), 5, 6, 7, 9, 10, 11) if number >= wanted], refuse)
+    store.close()
+    example = Path(__file__).parents[2] / "examples" / "read_nats.py"
+    done = subprocess.run(
+        [sys.executable, str(example), server.url, "logs.>"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr == ""
+    assert [json.loads(line)["message"] for line in done.stdout.splitlines()] == [
+        str(number) for number in (0, 1, 2, 5, 6, 7, 9, 10, 11)
+    ]
 
 
 @pytest.fixture

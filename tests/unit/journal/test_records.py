@@ -141,6 +141,45 @@ def test_a_lost_end_of_a_segment_is_said_and_passed_over(log: Log) -> None:
     assert "cannot be read, and are passed over" in reader.problems[0]
 
 
+def test_what_was_read_before_a_restart_does_not_wait(log: Log) -> None:
+    """Wherever reading goes on, the bytes before that place are counted; then the same records come."""
+    log.add([7, 3, 5, 20, 1] * 4)
+    total = log.log.total
+    for start in range(145):
+        reader = RecordReader(log.directory)
+        reader.seek(start)
+        reader.pass_over(144)
+        before = reader.total
+        assert before[0] == start
+        found, _ = read(log.directory, 144, start)
+        assert found == list(range(min(found, default=start), 144))
+        again = []
+        while (entry := reader.read(144)) is not None:
+            again += [int(line) for line in entry.lines.splitlines()]
+        assert again == found
+        if start == 144:
+            assert before == total
+        assert before[1] <= total[1]
+        reader.close()
+
+
+def test_what_is_not_committed_is_not_passed_over(log: Log) -> None:
+    """It may be cut off and written anew: a reader that waits there finds what was written last."""
+    log.add([5])
+    reader = RecordReader(log.directory)
+    reader.seek(5)
+    reader.pass_over(5)
+    assert reader.total == log.log.total
+    reader.seek(5)
+    reader.pass_over(0)
+    assert reader.total[1] < log.log.total[1]
+    log.add([2])
+    entry = reader.read(7)
+    assert entry is not None
+    assert entry.first == 5
+    reader.close()
+
+
 def test_numbers_leap_after_a_boot(log: Log, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What a store may know of, and the journal not, is never numbered again; nothing counts as lost for it."""
     log.add([5])
