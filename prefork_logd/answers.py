@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,7 +21,7 @@ from prefork_logd.settings import DEFAULT_TEMPLATE
 from prefork_logd.stores.rows import FIELDS, decode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from prefork_logd.stores.searching import Bar
 
@@ -46,6 +47,10 @@ _LOOKS = (
 )
 _SLOTS_S = (0.001, 0.01, 0.1, 1, 5, 10, 30, 60, 300, 600, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86_400, 7 * 86_400)
 MOST_SLOTS = 60
+FEW_SLOTS = 10
+"""With fewer records than slots they are longer, but there are so many."""
+MOST_EMPTY = 3
+"""Slots without a record that have a line each."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet takes a cell that begins so for a formula, and runs what a client has logged."""
 
@@ -125,15 +130,41 @@ def _clipped(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
-def slots_for(start: float, stop: float) -> tuple[float, float, int]:
+def slots_for(start: float, stop: float, most: int = MOST_SLOTS) -> tuple[float, float, int]:
     """Return (start, length in seconds, number) of round slots that cover a range of time."""
-    length = next((size for size in _SLOTS_S if (stop - start) / size <= MOST_SLOTS), None)
+    length = next((size for size in _SLOTS_S if (stop - start) / size <= most), None)
     if length is None:
-        length = _SLOTS_S[-1] * -(-(stop - start) // (_SLOTS_S[-1] * MOST_SLOTS))
+        length = _SLOTS_S[-1] * -(-(stop - start) // (_SLOTS_S[-1] * most))
     # Days begin at local midnight, and so do the hours of time zones that are half an hour off.
     offset = time.localtime(min(max(start, 0), 1e11)).tm_gmtoff
     first = (start + offset) // length * length - offset
     return first, length, max(1, int(-(-(stop - first) // length)))
+
+
+def look_closer(
+    histogram: Callable[[float, float, int], list[Bar]], start: float, stop: float
+) -> tuple[list[Bar], float, float, int]:
+    """Return the bars of a range of time, and start, length and number of slots, from the first bar to the last one.
+
+    `histogram` is asked for finer and finer slots, until they are as fine as the number of records makes sense of.
+    """
+    begin, length, slots = slots_for(start, stop)
+    bars = histogram(begin, length, slots)
+    while bars:
+        first, last = min(bar.slot for bar in bars), max(bar.slot for bar in bars)
+        most = min(MOST_SLOTS, max(FEW_SLOTS, sum(bar.count for bar in bars)))
+        start, stop = max(start, begin + first * length), min(stop, begin + (last + 1) * length)
+        finer = slots_for(start, stop, most)
+        if finer[1] >= length and last - first < most:
+            return (
+                [bar._replace(slot=bar.slot - first) for bar in bars],
+                begin + first * length,
+                length,
+                last - first + 1,
+            )
+        begin, length, slots = finer
+        bars = histogram(begin, length, slots)
+    return [], begin, length, 0
 
 
 def show_histogram(bars: Iterable[Bar], start: float, slot_s: float, slots: int) -> None:
@@ -148,13 +179,18 @@ def show_histogram(bars: Iterable[Bar], start: float, slot_s: float, slots: int)
     digits = len(f"{most:,}")
     form = "%Y-%m-%d" if slot_s >= 86_400 else "%Y-%m-%d %H:%M" if slot_s >= 60 else "%Y-%m-%d %H:%M:%S"
     room = max(10, console.width - len(time.strftime(form)) - digits - 6)
-    for slot in range(slots):
-        levels = counts.get(slot, {})
-        total = sum(levels.values())
-        stamp = time.strftime(form, time.localtime(start + slot * slot_s))
-        if slot_s < 1:
-            stamp += f"{(start + slot * slot_s) % 1:.3f}"[1:]
-        console.print(Text(f"{stamp}  {total:>{digits},}  ") + _bar(levels, room, most))
+    filled = sorted(counts)
+    for slot, following in itertools.pairwise([*filled, slots]):
+        # A few empty slots are shown as what they are; of more, the number says enough.
+        gap = following - slot - 1
+        for each in range(slot, following if gap <= MOST_EMPTY else slot + 1):
+            levels = counts.get(each, {})
+            stamp = time.strftime(form, time.localtime(start + each * slot_s))
+            if slot_s < 1:
+                stamp += f"{(start + each * slot_s) % 1:.3f}"[1:]
+            console.print(Text(f"{stamp}  {sum(levels.values()):>{digits},}  ") + _bar(levels, room, most))
+        if gap > MOST_EMPTY:
+            console.print(f"{'':>{len(stamp)}}  {0:>{digits}}  {gap} times")
     used = [look for look in _LOOKS[::-1] if any(look.name in levels for levels in counts.values())]
     legend = Text("   ").join(Text(f"{look.block} {look.name}", style=look.style) for look in used)
     console.print(Text(f"\n{sum(sum(levels.values()) for levels in counts.values()):,} records  "), legend)

@@ -147,14 +147,10 @@ def restart(flags: Flags) -> int:
 @verb
 def reload(flags: Flags) -> int:
     """Reopen every output, then apply the new configuration."""
-    from prefork_logd.processes.console import ask
-
     settings = _lenient(flags)
     if _holder(settings) is None:
         return _not_running(settings)
-    outcome = ask(Path(settings.server.state_dir), "reload", ANSWER_S)
-    if "error" in outcome:
-        raise ProcessError(outcome["error"])
+    outcome = _ask(settings, "reload", ANSWER_S)
     for problem in outcome["problems"]:
         _complain(problem)
     if not outcome["taken"]:
@@ -169,15 +165,11 @@ def reload(flags: Flags) -> int:
 @verb
 def upgrade(flags: Flags) -> int:
     """Run the newly installed code; no connection is closed."""
-    from prefork_logd.processes.console import ask
-
     settings = _lenient(flags)
     pid = _holder(settings)
     if pid is None:
         return _not_running(settings)
-    outcome = ask(Path(settings.server.state_dir), "upgrade", UPGRADE_S)
-    if "error" in outcome:
-        raise ProcessError(outcome["error"])
+    outcome = _ask(settings, "upgrade", UPGRADE_S)
     click.echo(f"runs version {outcome['version']}, before {outcome['before']} (pid {pid}); no connection was closed")
     return ExitStatus.OK
 
@@ -319,6 +311,7 @@ def _is_coloured(terminal: bool) -> bool:
 def query(flags: Flags, form: str, count: bool, histogram: bool, name: str | None, **conditions: Any) -> int:
     """Find stored records; the collector need not run."""
     import contextlib
+    import functools
     import shutil
 
     from prefork_logd import answers
@@ -336,8 +329,8 @@ def query(flags: Flags, form: str, count: bool, histogram: bool, name: str | Non
             span = search.span() or (0.0, 0.0)
             start = span[0] if filters.since is None else max(filters.since, 0.0)
             stop = span[1] + 1e-6 if filters.until is None else filters.until
-            slots = answers.slots_for(start, max(start, stop))
-            answers.show_histogram(search.histogram(filters, *slots), *slots)
+            bars_of = functools.partial(search.histogram, filters)
+            answers.show_histogram(*answers.look_closer(bars_of, start, max(start, stop)))
         else:
             terminal = sys.stdout.isatty()
             width = shutil.get_terminal_size((160, 24)).columns
@@ -497,6 +490,16 @@ def _holder(settings: Settings) -> int | None:
     from prefork_logd.settings import PID_FILE
 
     return holder(Path(settings.server.state_dir) / PID_FILE)
+
+
+def _ask(settings: Settings, question: str, longest_s: float) -> dict[str, Any]:
+    """Return what the collector answers. Raises ProcessError, also for what it says went wrong."""
+    from prefork_logd.processes.console import ask
+
+    answer = ask(Path(settings.server.state_dir), question, longest_s)
+    if "error" in answer:
+        raise ProcessError(answer["error"])
+    return answer
 
 
 def _not_running(settings: Settings) -> int:

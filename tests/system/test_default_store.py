@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from prefork_logd.records.record import make_record
+from prefork_logd.records.render import render_json
 from prefork_logd.stores.sqlite.store import day_name
 from tests.system.disks import mounted
 from tests.system.harness import Collector, frames, wait_for
@@ -88,3 +93,67 @@ def test_a_store_that_cannot_be_opened_holds_up_nobody(make_collector: Maker, tm
             disk.remount("rw")
         wait_until_stored(collector, 40)
         assert collector.stop() == 0
+
+
+@pytest.mark.parametrize("harm", ["locked by another process", "removed", "on a full disk"])
+def test_harm_to_a_database_in_use_costs_nothing(make_collector: Maker, tmp_path: Path, harm: str) -> None:
+    """Records come in meanwhile; afterwards each is in the store, once."""
+    with mounted(tmp_path / "disk", "size=16m,mode=0777") as disk:
+        collector = make_collector(f'[[store]]\ntype = "sqlite"\npath = "{disk.path}/records.db"\n').start()
+        send(collector, 0, 20)
+        wait_until_stored(collector, 20)
+        (file,) = disk.path.glob("records-*.db")
+        filler = disk.path / "filler"
+        other = sqlite3.connect(file, isolation_level=None)
+        if harm == "locked by another process":
+            other.execute("BEGIN EXCLUSIVE")
+        elif harm == "removed":
+            for one in disk.path.iterdir():
+                one.unlink()
+        else:
+            with contextlib.suppress(OSError), filler.open("wb", buffering=0) as full:
+                while True:
+                    full.write(bytes(65_536))
+        send(collector, 20, 20_000)
+        if harm == "locked by another process":
+            assert store_of(collector)["lag_records"] == 20_000
+            other.execute("ROLLBACK")
+        elif harm == "on a full disk":
+            wait_for(lambda: store_of(collector)["failing"], "the store fails")
+            assert "disk is full" in collector.log
+            filler.unlink()
+        other.close()
+        wait_until_stored(collector, 20_020)
+        assert collector.stop() == 0
+        assert "Traceback" not in collector.log
+
+
+def test_a_replay_beside_the_shipper(make_collector: Maker) -> None:
+    """Both write to one file: neither holds the other up for long, and each record is stored once."""
+    collector = make_collector("", default_store=True).start()
+    send(collector, 0, 20)
+    wait_until_stored(collector, 20)
+    late = [
+        render_json(make_record({"msg": f"late {number}", "name": f"late.{number % 50}", "created": 1.8e9}, "", 1.8e9))
+        for number in range(3000)
+    ]
+    letters = collector.state_dir / "dead-letters-sqlite.jsonl"
+    letters.write_text(
+        "".join(
+            f'{{"time":1.8e9,"journal":"{"a" * 32}","number":{number},"reason":"","record":{one.decode().strip()}}}\n'
+            for number, one in enumerate(late)
+        )
+    )
+    count = 20
+    with subprocess.Popen(collector.command("replay"), stdout=subprocess.PIPE, text=True) as replay:
+        while replay.poll() is None:
+            with collector.connect() as sock:
+                sock.sendall(frames([f"m{number}" for number in range(count, count + 100)], name=f"shop.{count}"))
+            count += 100
+            collector.wait_for_records(count)
+        assert replay.stdout is not None
+        assert "sqlite: 3000 records taken, 0 refused again" in replay.stdout.read()
+    wait_for(lambda: store_of(collector)["lag_records"] == 0, "no lag")
+    assert sorted(stored(collector)) == sorted([*collector.lines(), *late])
+    assert not letters.exists()
+    assert "ERROR" not in collector.log

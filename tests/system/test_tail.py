@@ -14,7 +14,7 @@ import pytest
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import render_json
 from tests.system.harness import Collector, frames, wait_for
-from tests.system.test_shipping import Place, expected, send
+from tests.system.test_shipping import SMALL, Place, expected, segments, send
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,6 +64,33 @@ def test_what_comes_is_followed_through_a_restart(make_collector: Callable[..., 
             tail.kill()
     assert [line.partition('"message":"')[2].partition('"')[0] for line in seen] == expected(13)[3:]
     assert sorted(delays)[2] < 1
+
+
+def test_what_comes_is_followed_from_segment_to_segment(
+    make_collector: Callable[..., Collector], tmp_path: Path
+) -> None:
+    """The record log rotates under it, and segments go: each record once and in order."""
+    place = Place(tmp_path, "archive")
+    collector = make_collector(SMALL + place.toml).start()
+    send(collector, 0, 1)
+    place.wait_for(1)
+    total = 3001
+    with subprocess.Popen(
+        collector.command("tail", "-n", "1", "-f", "--format", "json"), stdout=subprocess.PIPE, text=True
+    ) as tail:
+        assert tail.stdout is not None
+        try:
+            seen = [tail.stdout.readline()]
+            names = {path.name for path in segments(collector)}
+            for first in range(1, total, 300):
+                send(collector, first, 300)
+                seen += [tail.stdout.readline() for _ in range(300)]
+                names |= {path.name for path in segments(collector)}
+        finally:
+            tail.kill()
+    assert [line.partition('"message":"')[2].partition('"')[0] for line in seen] == expected(total)
+    assert len(names) > 4
+    wait_for(lambda: len(segments(collector)) <= 2, "the segments that were passed to go")
 
 
 def test_without_a_store_the_first_output_is_read(make_collector: Callable[..., Collector]) -> None:

@@ -50,6 +50,10 @@ class Packer:
         make = compiled.Packer
         self._core = make(self._site, self._origin, self._row) if make is not None else None
 
+    def stored(self) -> tuple[int, int]:
+        """Return the numbers of the last site and origin that the file has, if nobody else writes to it."""
+        return self._next_site - 1 - len(self.new_sites), self._next_origin - 1 - len(self.new_origins)
+
     def pack(self, lines: bytes, number: int) -> Packed:
         """Return lines, each ending in a newline, as rows; `number` is the first one's."""
         if len(self._sites) > MAX_KNOWN or len(self._origins) > MAX_KNOWN:

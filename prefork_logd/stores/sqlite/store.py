@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import functools
 import gc
 import re
 import sqlite3
@@ -23,10 +24,11 @@ from prefork_logd.stores.sqlite.day import BUSY_S, Day, Position, failing_as_sto
 from prefork_logd.stores.sqlite.index import PIECE_ROWS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from prefork_logd.stores.base import Block
+    from prefork_logd.stores.sqlite.columns import Values
 
 _DAY_S = 86_400
 MAX_OPEN = 4
@@ -35,7 +37,13 @@ INDEX_ROWS = 2 * PIECE_ROWS
 """Rows that one call of `maintain` indexes: about half a second."""
 MOST_PENDING_ROWS = 4_000_000
 """From here on writes do the indexing too, whatever that costs: a query has to look at these one by one."""
+PIECE_RECORDS = 512
+"""Records whose rows are made at once."""
 IDLE_S = 60.0
+STEADY_S = 3600.0
+"""For so long the clock has to go as it should before a file is removed on its word."""
+STEP_S = 60.0
+"""What is no drift of a clock: it was set."""
 
 
 def day_files(path: Path) -> list[tuple[str, Path]]:
@@ -53,10 +61,49 @@ def day_name(received: float) -> str:
     return time.strftime("%Y-%m-%d", time.gmtime(received))
 
 
+def _ahead() -> float:
+    """Return how far the clock is ahead of one that nobody sets, which goes on in a suspended machine."""
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def _received(line: bytes) -> float:
     """Return when a line's record was received. Raises ValueError when it is none."""
     values = columns.take_apart(line)
     return float(values[columns.RECEIVED] or values[0])
+
+
+class _OtherDayError(Exception):
+    """A record is of another day than it was taken to be."""
+
+
+def _packed(
+    day: Day, name: str, blocks: Sequence[Block], refuse: Callable[[int, bytes, str], None]
+) -> Iterator[list[Values]]:
+    """Yield the rows of blocks, a few blocks at a time: memory that was just in use is quick. Raises _OtherDayError."""
+    refused: list[tuple[int, bytes, str]] = []
+    some: list[bytes] = []
+    first = count = 0
+    for block in blocks:
+        if not some:
+            first = block.first
+        some.append(block.lines)
+        count += block.count
+        if count < PIECE_RECORDS and block is not blocks[-1]:
+            continue
+        packed = day.packer.pack(b"".join(some), first)
+        if packed.rows and not day_name(packed.least) == name == day_name(packed.most):
+            raise _OtherDayError
+        refused += packed.refused
+        yield packed.rows
+        some.clear()
+        count = 0
+    for one in refused:
+        refuse(*one)
+
+
+def _packed_anew(day: Day, part: Sequence[tuple[int, bytes]]) -> list[list[Values]]:
+    """Return the rows of numbered lines, as one piece."""
+    return [day.packer.pack(b"".join([line for _, line in part]), part[0][0]).rows] if part else []
 
 
 class SqliteStore:
@@ -72,6 +119,8 @@ class SqliteStore:
         self._complete: set[str] = set()
         self._next = 0
         self._today = ""
+        self._ahead = _ahead()
+        self._steady_since_s = time.monotonic()
 
     def open(self, journal: str) -> int:
         """Find how far the files are, and return the number of the first record wanted."""
@@ -110,37 +159,32 @@ class SqliteStore:
         first, end = blocks[0].first, blocks[-1].first + blocks[-1].count
         if end <= self._next:
             return
-        # A batch makes a hundred thousand objects and no cycle: looking for one takes a tenth of the time.
+        # Rows are made by the thousand, and no cycle among them: looking for one takes a tenth of the time.
         collecting = gc.isenabled()
         gc.disable()
         try:
-            self._write(first, end, b"".join([block.lines for block in blocks]), refuse)
+            self._write(blocks, Position(max(first, self._next), end, ()), refuse)
         finally:
             if collecting:
                 gc.enable()
         self._next = end
 
-    def _write(self, first: int, end: int, lines: bytes, refuse: Callable[[int, bytes, str], None]) -> None:
-        name = self._first_day(lines)
+    def _write(self, blocks: Sequence[Block], position: Position, refuse: Callable[[int, bytes, str], None]) -> None:
+        name = self._first_day(blocks)
         day = self._day(name)
-        start = max(first, self._next)
-        if day.next(self._journal) <= first:
-            packed = day.packer.pack(lines, first)
-            if not packed.rows or (day_name(packed.least) == name == day_name(packed.most)):
-                for refused in packed.refused:
-                    refuse(*refused)
-                day.write(self._journal, packed.rows, Position(start, end, (name,)))
+        if day.next(self._journal) <= blocks[0].first:
+            with contextlib.suppress(_OtherDayError):
+                day.write(self._journal, lambda: _packed(day, name, blocks, refuse), position._replace(days=(name,)))
                 self._index(day)
                 return
         # Of several days, or begun again in the middle.
-        days = self._by_day(first, lines, refuse) or {name: []}
-        position = Position(start, end, tuple(sorted(days)))
+        days = self._by_day(blocks, refuse) or {name: []}
+        position = position._replace(days=tuple(sorted(days)))
         for name, part in days.items():
             day = self._day(name)
             known = day.next(self._journal)
             new = [one for one in part if one[0] >= known]
-            packed = day.packer.pack(b"".join([line for _, line in new]), new[0][0] if new else 0)
-            day.write(self._journal, packed.rows, position)
+            day.write(self._journal, functools.partial(_packed_anew, day, new), position)
             self._index(day)
 
     @staticmethod
@@ -151,30 +195,32 @@ class SqliteStore:
         elif day.pending_sites >= INDEX_ROWS:
             day.index(INDEX_ROWS, words=False)
 
-    def _first_day(self, lines: bytes) -> str:
+    def _first_day(self, blocks: Sequence[Block]) -> str:
         """Return the day of the first record; with nothing but refused ones there is a position to be kept as well."""
-        begin = 0
-        while begin < len(lines):
-            end = lines.index(b"\n", begin) + 1
-            with contextlib.suppress(ValueError):
-                self._today = day_name(_received(lines[begin:end]))
-                break
-            begin = end
+        for block in blocks:
+            begin = 0
+            while begin < len(block.lines):
+                end = block.lines.index(b"\n", begin) + 1
+                with contextlib.suppress(ValueError):
+                    self._today = day_name(_received(block.lines[begin:end]))
+                    return self._today
+                begin = end
         return self._today or day_name(time.time())
 
     @staticmethod
     def _by_day(
-        first: int, lines: bytes, refuse: Callable[[int, bytes, str], None]
+        blocks: Sequence[Block], refuse: Callable[[int, bytes, str], None]
     ) -> dict[str, list[tuple[int, bytes]]]:
         """Return the lines by day, numbered."""
         days: dict[str, list[tuple[int, bytes]]] = {}
-        for number, line in enumerate(columns.each_line(lines), first):
-            try:
-                name = day_name(_received(line))
-            except ValueError as error:
-                refuse(number, line, str(error))
-            else:
-                days.setdefault(name, []).append((number, line))
+        for block in blocks:
+            for number, line in enumerate(columns.each_line(block.lines), block.first):
+                try:
+                    name = day_name(_received(line))
+                except ValueError as error:
+                    refuse(number, line, str(error))
+                else:
+                    days.setdefault(name, []).append((number, line))
         return days
 
     def _day(self, name: str) -> Day:
@@ -225,7 +271,12 @@ class SqliteStore:
         return IDLE_S
 
     def _expire(self) -> None:
-        """Remove the files whose time is over, but never the last one, which knows how far the journals are."""
+        """Remove the files whose time is over, but never the last one, which knows how far the journals are.
+
+        A clock that was just set may be wrong, and be mended soon; a file that it cost is gone.
+        """
+        if not self._is_steady():
+            return
         for name, path in day_files(self._path)[:-1]:
             if not self._is_expired(name):
                 continue
@@ -236,6 +287,13 @@ class SqliteStore:
                 for suffix in ("-wal", "-shm", ""):
                     path.with_name(path.name + suffix).unlink(missing_ok=True)
             self._complete.discard(name)
+
+    def _is_steady(self) -> bool:
+        """Tell whether the clock has not been set for a while, as far as this store knows."""
+        before, self._ahead = self._ahead, _ahead()
+        if abs(self._ahead - before) > STEP_S:
+            self._steady_since_s = time.monotonic()
+        return time.monotonic() - self._steady_since_s >= STEADY_S
 
     def close(self) -> None:
         """Close every file."""

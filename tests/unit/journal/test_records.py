@@ -242,3 +242,26 @@ def test_a_header_comes_back_or_is_refused() -> None:
         changed[place] ^= 1
         with pytest.raises(ValueError, match=r"damaged|version"):
             decode_header(bytes(changed))
+
+
+def test_what_was_read_beyond_the_commit_is_read_anew(log: Log) -> None:
+    """A killed writer's tail, already in a reader's memory, gives way to what was committed in its place."""
+    log.add([5])
+    stale = Gathered(bytes(16), ((6, 5),), 5, b"stale\n" * 5)
+    log.log.append([stale, stale], 1)
+    reader = RecordReader(log.directory)
+    reader.seek(0)
+    first = reader.read(5)
+    assert first is not None
+    assert first.first + first.records == 5
+    assert reader.read(5) is None
+    log.again()
+    log.log.append([Gathered(bytes(16), ((6, 5),), 5, b"fresh\n" * 5)], 1)
+    log.commit()
+    second = reader.read(log.committed.records)
+    assert second is not None
+    assert bytes(second.lines) == b"fresh\n" * 5
+    assert reader.read(log.committed.records) is None
+    assert not reader.problems
+    reader.close()
+    log.log.close()

@@ -155,8 +155,8 @@ def test_a_batch_over_midnight_is_in_two_files_and_resumed_exactly(path, open_st
     def fail_second(day, *arguments):
         if len(done) == 1:
             raise StoreError("the disk is full")
-        done.append(day)
         real(day, *arguments)
+        done.append(day)
 
     with monkeypatch.context() as patch:
         patch.setattr(sqlite_store.Day, "write", fail_second)
@@ -173,8 +173,9 @@ def test_a_batch_over_midnight_is_in_two_files_and_resumed_exactly(path, open_st
     assert open_store()[1] == 30
 
 
-def test_expired_days_are_removed_and_the_position_stays(path, open_store):
+def test_expired_days_are_removed_and_the_position_stays(path, open_store, monkeypatch):
     """Retention removes whole files; how far the journal is stands in every newer one."""
+    monkeypatch.setattr(sqlite_store, "STEADY_S", 0.0)
     now = time.time()
     store, _ = open_store(retain_s=2 * DAY)
     for number, age in enumerate((9, 5, 3.5, 1.5, 0)):
@@ -190,6 +191,54 @@ def test_expired_days_are_removed_and_the_position_stays(path, open_store):
     store.maintain()
     assert len(day_files(path)) == 1
     assert open_store()[1] == 5
+
+
+def test_a_clock_that_was_set_ahead_removes_nothing_for_a_while(path, open_store, monkeypatch):
+    """Records come under the wrong time, too; once it is mended, everything is there. One that stays is believed."""
+    wall, even = [time.time()], [1000.0]
+    monkeypatch.setattr(sqlite_store.time, "time", lambda: wall[0])
+    monkeypatch.setattr(sqlite_store.time, "monotonic", lambda: even[0])
+    monkeypatch.setattr(sqlite_store.time, "clock_gettime", lambda clock: even[0])
+
+    def go_on(seconds):
+        wall[0] += seconds
+        even[0] += seconds
+
+    store, _ = open_store(retain_s=30 * DAY)
+    lines = [line(0, wall[0] - 20 * DAY), line(1, wall[0])]
+    for number, one in enumerate(lines):
+        store.write([block(number, [one])], refuse)
+    go_on(2 * sqlite_store.STEADY_S)
+    store.maintain()
+    wall[0] += 3650 * DAY
+    lines.append(line(2, wall[0]))
+    store.write([block(2, lines[2:])], refuse)
+    for _ in range(10):
+        store.maintain()
+        go_on(sqlite_store.STEADY_S / 11)
+    assert stored(path) == lines
+    wall[0] -= 3650 * DAY
+    store.maintain()
+    go_on(2 * sqlite_store.STEADY_S)
+    store.maintain()
+    assert stored(path) == lines
+    wall[0] += 20 * DAY
+    store.maintain()
+    go_on(2 * sqlite_store.STEADY_S)
+    store.maintain()
+    assert stored(path) == lines[1:]
+
+
+def test_two_processes_write_to_one_file(path, open_store):
+    """An import or a replay beside the shipper: both number loggers, and no record gets another's."""
+    ours, theirs = open_store()[0], open_store("e" * 32)[0]
+    lines = []
+    for number in range(12):
+        store = (ours, theirs, theirs)[number % 3]
+        some = [line(number, NOON + number, name=f"logger {number} {part}", process=number) for part in range(3)]
+        store.write([block(3 * number, some)], refuse)
+        lines += some
+    assert sorted(stored(path)) == sorted(lines)
 
 
 def test_a_removed_file_is_told_and_begun_anew(path, open_store):

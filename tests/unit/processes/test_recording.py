@@ -1,0 +1,207 @@
+"""The writer's side of the record log: room or waiting clients, shippers that are woken, disks that fail."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from prefork_logd.journal.commit import NOTHING
+from prefork_logd.journal.reader import RecordReader
+from prefork_logd.journal.records import POSITION_FILE, segment_paths
+from prefork_logd.processes.control import Configuration
+from prefork_logd.processes.recording import Recording
+from prefork_logd.scoreboard import JournalField, Scoreboard, StoreField
+from prefork_logd.settings import JOURNAL_DIRECTORY, LimitSettings, ServerSettings, Settings
+from prefork_logd.store_settings import CustomStoreSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SEGMENT, JOURNAL = 65_536, 262_144
+PLACE = 2
+LINE = b"x" * 999 + b"\n"
+
+
+class Writer:
+    """A writer's turns, with a record log and nothing else."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.directory = state_dir / JOURNAL_DIRECTORY
+        self.directory.mkdir(exist_ok=True)
+        self.state_dir = state_dir
+        self.board = Scoreboard()
+        self.store = self.board.store(PLACE)
+        self.recording = Recording(self.board)
+        assert self.configure("archive") == []
+
+    def configure(self, *names: str) -> list[str]:
+        """Take up a configuration with these stores."""
+        settings = Settings(
+            server=ServerSettings(state_dir=str(self.state_dir)),
+            limits=LimitSettings(journal_bytes=JOURNAL, journal_segment_bytes=SEGMENT),
+            store=tuple(CustomStoreSettings(name=name, factory="a:b") for name in names),
+        )
+        return self.recording.configure(Configuration(1, settings, (), tuple(PLACE for _ in names)), NOTHING)
+
+    def turn(self, count: int = 40, line: bytes = LINE) -> bool:
+        """Gather, append, sync and commit so many records; tell whether that could be done."""
+        if count:
+            self.recording.take(bytes(16), ((1, count),), count, memoryview(line * count))
+        if not (self.recording.prepare() and self.recording.append() and self.recording.sync()):
+            return False
+        self.recording.committed()
+        return True
+
+    def number(self) -> int:
+        """Return what the shippers are told."""
+        return int(self.board.journal[JournalField.NUMBER])
+
+    def passed(self, number: int) -> None:
+        """Let the store have everything below a number."""
+        self.store[StoreField.POSITION] = number
+        self.store[StoreField.READY] = 1
+
+    def read(self) -> list[bytes]:
+        """Return every committed line that is there still."""
+        reader, lines = RecordReader(self.directory), []
+        reader.seek(0)
+        while (entry := reader.read(self.number())) is not None:
+            lines += bytes(entry.lines).splitlines(keepends=True)
+        reader.close()
+        assert not reader.problems
+        return lines
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[Writer]:
+    """Return a writer with one store."""
+    made = Writer(tmp_path)
+    yield made
+    made.recording.close()
+
+
+def test_what_is_committed_is_told_and_nothing_else(writer: Writer) -> None:
+    """The number on the scoreboard and in the file for `tail` moves with the commit."""
+    writer.recording.take(bytes(16), ((1, 3),), 3, memoryview(LINE * 3))
+    assert writer.recording.prepare()
+    assert writer.recording.append()
+    assert writer.number() == 0
+    assert writer.recording.sync()
+    assert writer.number() == 0
+    writer.recording.committed()
+    assert writer.number() == writer.recording.next_number(99) == 3
+    assert int.from_bytes((writer.directory / POSITION_FILE).read_bytes(), "little") == 3
+    assert writer.read() == [LINE] * 3
+    assert writer.board.journal[JournalField.BYTES] > 3000
+
+
+def test_a_shipper_that_waits_is_woken_once(writer: Writer) -> None:
+    """One that does not wait is let be; a wake-up clears the word that asked for it."""
+    waker = os.eventfd(0, os.EFD_NONBLOCK)
+    writer.recording.set_waker(PLACE, os.dup(waker))
+    assert os.eventfd_read(waker) == 1  # it may have waited for longer than the writer lives
+    writer.turn()
+    with pytest.raises(BlockingIOError):
+        os.eventfd_read(waker)
+    writer.store[StoreField.WAITING] = 1
+    writer.turn()
+    writer.turn()
+    assert os.eventfd_read(waker) == 1
+    assert writer.store[StoreField.WAITING] == 0
+    os.close(waker)
+
+
+def test_a_full_journal_holds_up_and_goes_on(writer: Writer, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is appended beyond the limit; a warning comes before, and what waited is not lost."""
+    turns = 0
+    while writer.turn():
+        turns += 1
+    assert writer.board.journal[JournalField.FULL]
+    assert writer.board.journal[JournalField.BYTES] <= JOURNAL
+    assert not writer.turn(0)
+    text = caplog.text
+    assert text.index("% full: ") < text.index("journal: full: ")
+    assert text.count("wait for store archive") == 2
+    # The store catches up with the older half: whole segments go, and what waited is appended.
+    writer.passed(writer.number() // 2)
+    assert writer.turn(0)
+    assert not writer.board.journal[JournalField.FULL]
+    assert "journal: has room again" in caplog.text
+    assert writer.number() == 40 * (turns + 1)
+    assert len(writer.read()) < 40 * (turns + 1)
+
+
+def test_a_store_that_has_everything_makes_room_even_in_one_segment(writer: Writer) -> None:
+    """The current segment is given up, too, when it is all that stands in the way."""
+    for _ in range(3 * JOURNAL // (40 * len(LINE))):
+        writer.passed(writer.number())
+        assert writer.turn()
+    assert not writer.board.journal[JournalField.FULL]
+
+
+def test_segments_go_when_the_slowest_store_has_passed_them(writer: Writer) -> None:
+    """One is kept for `tail`; a store that was not reached yet has passed nothing."""
+    for _ in range(5):
+        assert writer.turn()
+    before = segment_paths(writer.directory)
+    assert len(before) > 2
+    assert writer.recording.has_finished
+    writer.recording.remove_passed()
+    assert segment_paths(writer.directory) == before
+    writer.passed(writer.number())
+    writer.recording._removed_s = 0.0
+    writer.recording.remove_passed()
+    assert segment_paths(writer.directory) == before[-2:]
+    assert not writer.recording.has_finished
+
+
+def test_a_sync_that_fails_is_done_again_in_another_segment(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After it nobody knows what is on the disk: the records are appended anew, and read once."""
+    assert writer.turn(5, b"before\n")
+
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", fail)
+        assert not writer.turn(5, b"spoilt\n")
+        assert not writer.recording.append()
+    assert writer.number() == 5
+    assert writer.turn(2, b"after\n")
+    assert writer.number() == 12
+    assert writer.read() == [b"before\n"] * 5 + [b"spoilt\n"] * 5 + [b"after\n"] * 2
+    assert len(segment_paths(writer.directory)) == 2
+    assert caplog.text.count("Input/output error") == 1
+    assert "journal: records are written again" in caplog.text
+
+
+def test_without_a_store_nothing_is_kept(writer: Writer) -> None:
+    """Records of workers that do not know yet are let go; what is there waits for the next store."""
+    assert writer.turn(5)
+    assert writer.configure() == []
+    assert writer.turn(5)
+    assert not writer.recording.has_finished
+    assert writer.configure("archive") == []
+    assert writer.turn(1)
+    assert writer.number() == 6
+
+
+def test_a_log_that_was_never_begun_is_not_begun_for_nobody(tmp_path: Path) -> None:
+    """Without a store there are no files, and numbers stay what the journal says."""
+    board = Scoreboard()
+    recording = Recording(board)
+    settings = Settings(server=ServerSettings(state_dir=str(tmp_path)), store=())
+    assert recording.configure(Configuration(1, settings, (), ()), NOTHING) == []
+    assert (recording.next_number(7), recording.lengths()) == (7, {})
+    assert recording.prepare()
+    assert recording.append()
+    assert recording.sync()
+    recording.committed()
+    recording.close()
+    assert not list(tmp_path.iterdir())
