@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 import subprocess
 import sys
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from _servers import Server
+
 _STEP_S = 0.001
 
 
@@ -33,12 +36,26 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def start(options: argparse.Namespace) -> tuple[float, float, float]:
+def _with_default_store(server: Server) -> Server:
+    """Return the collector as it is without a word about stores."""
+
+    def configure(directory: Path, port: int) -> list[str]:
+        command = server.configure(directory, port)
+        config = directory / "prefork-logd.toml"
+        config.write_text(config.read_text().replace("store = []\n", "", 1))
+        return command
+
+    return dataclasses.replace(server, configure=configure)
+
+
+def start(options: argparse.Namespace, *, stores: bool = False) -> tuple[float, float, float]:
     """Return the seconds from the command to an accepted connection, to a stored record, and from SIGTERM to gone.
 
     Raises RuntimeError when it does not come up.
     """
     server = _servers.prefork_logd(options.workers, options.durability)
+    if stores:
+        server = _with_default_store(server)
     with tempfile.TemporaryDirectory(prefix="prefork-logd-bench-", dir=options.scratch) as name:
         directory, port = Path(name), _servers.free_port()
         command = server.configure(directory, port)
@@ -87,6 +104,7 @@ def main(argv: Sequence[str] | None = None) -> Report:
             "python -c pass": command_s("-c", "pass"),
             "prefork-logd --help": command_s("-m", "prefork_logd", "--help"),
             "run, to an accepted connection": accepted_s,
+            "run with SQLite, to an accepted connection": start(options, stores=True)[0],
             "run, to a stored record": stored_s,
             "SIGTERM, to the end": stopped_s,
         }
@@ -100,7 +118,11 @@ def main(argv: Sequence[str] | None = None) -> Report:
         [[what, spread.text(".0f", 1000)] for what, spread in spreads.items()],
     )
     report.results["seconds"] = {what: [round(one, 5) for one in seconds] for what, seconds in times.items()}
-    for what, wanted_s in (("run, to an accepted connection", 0.5), ("prefork-logd --help", 0.3)):
+    for what, wanted_s in (
+        ("run, to an accepted connection", 0.5),
+        ("run with SQLite, to an accepted connection", 0.5),
+        ("prefork-logd --help", 0.3),
+    ):
         measured = spreads[what]
         report.targets.append(
             Target(what, f"below {wanted_s:g} s", f"{measured.text('.3f')} s", measured.median < wanted_s)

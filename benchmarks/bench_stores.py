@@ -1,13 +1,16 @@
 """How fast a store takes records, and what it costs ingest.
 
 `Store.write` on one core, from JSON lines to synced rows, and what indexing adds; then the whole collector with the
-SQLite store and without, in turn, and how long the store needs to catch up after a burst.
+SQLite store and without, in turn, how long after its sending `tail -f` shows a record, and how long the store needs to
+catch up after a burst.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -19,7 +22,7 @@ import _servers
 import _trial
 from _generator import generator
 from _lines import blocks
-from _records import Buffer
+from _records import Buffer, frame
 from _report import Report, Spread, Target
 
 from prefork_logd.processes.console import ask
@@ -37,6 +40,10 @@ _KEPT = 0.7
 """The part of its rate that ingest is to keep."""
 _CONNECTIONS = 100
 _BURST_PIECE = 500_000
+_TAILED = 300
+_TAIL_PAUSE_S = 0.01
+_TAIL_MS = 100.0
+_MEMORY_MB = 150.0
 _STEP_S = 0.05
 _LONGEST_S = 300.0
 
@@ -125,6 +132,9 @@ def ingest(options: argparse.Namespace, report: Report) -> None:
     )
     what = "ingest with SQLite, part of its rate without a store"
     report.targets.append(Target(what, f"{_KEPT} or more", kept.text(".2f"), kept.median >= _KEPT))
+    memory = Spread.of(trial.peak_memory_bytes / 1e6 for trial in found["SQLite"])
+    met = memory.median < _MEMORY_MB
+    report.targets.append(Target("memory of all, SQLite, under load", "below 150 MB", f"{memory.text()} MB", met))
 
 
 def burst(options: argparse.Namespace, report: Report) -> None:
@@ -162,6 +172,41 @@ def burst(options: argparse.Namespace, report: Report) -> None:
     )
     measured = f"{store['lag_records']:,} left {done_s - sent_s:.0f} s after the burst"
     report.targets.append(Target(f"lag after a burst of {wanted:,}", "back to 0", measured, report.whole))
+
+
+def tail(options: argparse.Namespace, report: Report) -> None:
+    """Send records one by one, and see how long after its sending each comes out of `tail -f`."""
+    server = _with_store(_servers.prefork_logd(options.workers, options.durability))
+    delays_ms: list[float] = []
+    with _servers.serving(server, options.scratch) as live:
+        state_dir = live.output.parent
+        flags = ["--config", str(state_dir / "prefork-logd.toml"), "--state-dir", str(state_dir)]
+        with subprocess.Popen(
+            [sys.executable, "-m", "prefork_logd", *flags, "tail", "-n", "1", "-f", "--format", "json"],
+            stdout=subprocess.PIPE, env=_servers.environment(), cwd=state_dir,
+        ) as follower:  # fmt: skip
+            assert follower.stdout is not None
+            try:
+                follower.stdout.readline()  # a warm-up record: it reads
+                with socket.create_connection(live.address) as client:
+                    for number in range(_TAILED):
+                        begin = time.monotonic()
+                        client.sendall(frame(number, created=time.time()))
+                        line = follower.stdout.readline()
+                        delays_ms.append(1000 * (time.monotonic() - begin))
+                        report.whole = report.whole and b"`%09d" % number in line
+                        time.sleep(_TAIL_PAUSE_S)
+            finally:
+                follower.kill()
+    spread = Spread.of(delays_ms)
+    p99 = sorted(delays_ms)[int(0.99 * len(delays_ms))]
+    report.results["tail_ms"] = [round(delay, 3) for delay in delays_ms]
+    report.table(
+        f"milliseconds from a record's sending to its line from `tail -f`, {_TAILED} records",
+        ("median (least-most)", "99th percentile"),
+        [[spread.text(".1f"), f"{p99:.1f}"]],
+    )
+    report.targets.append(Target("tail -f, 99th percentile", "below 100 ms", f"{p99:.1f} ms", p99 < _TAIL_MS))
 
 
 def _unexpected(number: int, line: bytes, reason: str) -> None:
@@ -204,6 +249,7 @@ def main(argv: Sequence[str] | None = None) -> Report:
     )
     os.sched_setaffinity(0, cores)
     ingest(options, report)
+    tail(options, report)
     if options.burst:
         burst(options, report)
     return report.finish(options.save, options.summary)
