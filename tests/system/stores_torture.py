@@ -14,7 +14,6 @@ import random
 import re
 import signal
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +25,7 @@ from prefork_logd.stores.sqlite.search import SqliteSearch
 from tests.postgresql import Server, find_programs
 from tests.system.harm import Harm, wait_until_whole
 from tests.system.harness import Collector, wait_for
-from tests.system.torture import Service
+from tests.system.torture import Service, run_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -154,18 +153,11 @@ def main() -> int:
     parser.add_argument("--iterations", type=int, default=1)
     options = parser.parse_args()
     with database() as server:
-        for seed in range(options.seed, options.seed + options.iterations):
-            with tempfile.TemporaryDirectory() as directory:
-                torture = StoresTorture(Path(directory), seed, [sys.executable] * 3, server)
-                try:
-                    records = torture.run(options.seconds)
-                except AssertionError as error:
-                    print(f"seed {seed}: {error}", file=sys.stderr)
-                    return 1
-                finally:
-                    torture.close()
-            print(f"seed {seed}: {records} records, each once in each store", flush=True)
-    return 0
+        return run_seeds(
+            options,
+            lambda directory, seed: StoresTorture(directory, seed, [sys.executable] * 3, server),
+            lambda records: f"{records} records, each once in each store",
+        )
 
 
 if __name__ == "__main__":

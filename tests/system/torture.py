@@ -189,6 +189,22 @@ def check_log(log: str) -> None:
         assert sign not in log, f"the log has {sign!r}:\n{log}"
 
 
+def run_seeds(options: argparse.Namespace, make: Callable[[Path, int], Any], say: Callable[[Any], str]) -> int:
+    """Run iterations, each with the next seed, until one fails; return the exit status."""
+    for seed in range(options.seed, options.seed + options.iterations):
+        with tempfile.TemporaryDirectory() as directory:
+            torture = make(Path(directory), seed)
+            try:
+                told = torture.run(options.seconds)
+            except AssertionError as error:
+                print(f"seed {seed}: {error}", file=sys.stderr)
+                return 1
+            finally:
+                torture.close()
+        print(f"seed {seed}: {say(told)}", flush=True)
+    return 0
+
+
 def main() -> int:
     """Run it from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -208,19 +224,12 @@ def main() -> int:
         from tests.system import rounds
 
         return rounds.run(options, pythons)
-    for seed in range(options.seed, options.seed + options.iterations):
-        with tempfile.TemporaryDirectory() as directory:
-            chosen = [pythons[(seed + index) % len(pythons)] for index in range(options.services)]
-            torture = Torture(Path(directory), seed, chosen, lambda text: None)
-            try:
-                torture.run(options.seconds)
-            except AssertionError as error:
-                print(f"seed {seed}: {error}", file=sys.stderr)
-                return 1
-            finally:
-                torture.close()
-        print(f"seed {seed}: every record once and in order", flush=True)
-    return 0
+
+    def make(directory: Path, seed: int) -> Torture:
+        chosen = [pythons[(seed + index) % len(pythons)] for index in range(options.services)]
+        return Torture(directory, seed, chosen, lambda text: None)
+
+    return run_seeds(options, make, lambda _: "every record once and in order")
 
 
 if __name__ == "__main__":
