@@ -15,6 +15,7 @@ import os
 from typing import TYPE_CHECKING
 
 from prefork_logd import native
+from prefork_logd.log import LOGGER
 
 if TYPE_CHECKING:
     from prefork_logd.processes.children import Child
@@ -27,30 +28,56 @@ def make() -> int:
     """Return the descriptor of a new one; -1 where there is no compiled core to use it, or no memory file to be had."""
     if native.share is None:
         return -1
+    fd = -1
     try:
         fd = os.memfd_create("arena", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(fd, ARENA_BYTES)
+        # Nobody can take away what another has mapped, who would end by SIGBUS.
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
     except OSError:
         # Lines go through the pipe then.
+        if fd >= 0:
+            os.close(fd)
         return -1
-    os.ftruncate(fd, ARENA_BYTES)
-    # Whoever maps it may rely on its size: a page that is there can never turn into a SIGBUS.
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
     return fd
 
 
 def use(fd: int) -> None:
-    """Make lines there from now on, in a worker; the descriptor is closed."""
-    if native.share is not None:
-        native.share(mmap.mmap(fd, ARENA_BYTES))
-    os.close(fd)
-
-
-def look_into(fd: int) -> memoryview:
-    """Return what a worker makes there, to be read only; the descriptor is closed."""
+    """Make lines there from now on, in a worker, if it can be mapped; the descriptor is closed."""
     try:
-        return memoryview(mmap.mmap(fd, os.fstat(fd).st_size, prot=mmap.PROT_READ))
+        if native.share is not None:
+            native.share(mmap.mmap(fd, ARENA_BYTES))
+    except OSError as error:
+        LOGGER.warning("cannot map the memory for lines: %s; they go through the pipe", error.strerror)
     finally:
         os.close(fd)
+
+
+class Pages:
+    """What a worker makes, for a writer that cannot map it: each range is read when it is asked for."""
+
+    def __init__(self, fd: int) -> None:
+        """Read from this descriptor, and close it in the end."""
+        self._fd = fd
+
+    def __del__(self) -> None:
+        """Close the descriptor."""
+        os.close(self._fd)
+
+    def __getitem__(self, place: slice) -> memoryview:
+        """Return the bytes from `place.start` to `place.stop`, fewer where the memory ends."""
+        return memoryview(os.pread(self._fd, place.stop - place.start, place.start))
+
+
+def look_into(fd: int) -> memoryview | Pages:
+    """Return what a worker makes there, to be read only; the descriptor is taken."""
+    try:
+        view = memoryview(mmap.mmap(fd, os.fstat(fd).st_size, prot=mmap.PROT_READ))
+    except OSError as error:
+        LOGGER.warning("cannot map the memory of a worker: %s; its lines are read from it", error.strerror)
+        return Pages(fd)
+    os.close(fd)
+    return view
 
 
 def drop(child: Child) -> None:

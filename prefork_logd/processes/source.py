@@ -11,7 +11,7 @@ from typing import Protocol
 from prefork_logd.errors import LocalProtocolError
 from prefork_logd.log import LOGGER
 from prefork_logd.net.loop import EDGE, READ, WRITE, Loop
-from prefork_logd.protocol.batch import Batch, BatchReader
+from prefork_logd.protocol.batch import Batch, BatchReader, Shared
 from prefork_logd.protocol.batch import committed as committed_answer
 
 TURN_BYTES = 1 << 20
@@ -38,7 +38,7 @@ class Source:
     """The pipes of one worker, for one of its lives."""
 
     def __init__(
-        self, taker: Taker, worker: int, pipes: tuple[int, int], committed: int, shared: memoryview | None = None
+        self, taker: Taker, worker: int, pipes: tuple[int, int], committed: int, shared: Shared | None = None
     ) -> None:
         """Read from the first of `pipes`, tell commits through the second, beginning with the number `committed`.
 

@@ -332,15 +332,22 @@ class BatchBuilder:
         return outgoing
 
 
+class Shared(Protocol):
+    """Memory that another process makes lines in."""
+
+    def __getitem__(self, place: slice, /) -> memoryview:
+        """Return the bytes of a range, fewer where the memory ends."""
+
+
 class BatchReader:
     """Turns the bytes of one worker's pipe into batches without copying them: it says where to read the next bytes to.
 
     The buffer that `want` returns is to be filled from its start, and `filled` told how far.
     """
 
-    def __init__(self, shared: memoryview | None = None) -> None:
+    def __init__(self, shared: Shared | None = None) -> None:
         """Read batches of a worker that may leave lines in `shared`."""
-        self._shared = shared if shared is not None else memoryview(b"")
+        self._shared: Shared = shared if shared is not None else memoryview(b"")
         self._free: list[memoryview] = []
         self._used: list[memoryview] = []
         self._start()
@@ -396,7 +403,7 @@ class BatchReader:
 
 
 def _read_body(
-    body: memoryview, shared: memoryview, number: int, generation: int, group_count: int, open_count: int
+    body: memoryview, shared: Shared, number: int, generation: int, group_count: int, open_count: int
 ) -> Batch:
     """Return the batch that a body holds. Raises LocalProtocolError."""
     try:
@@ -421,7 +428,7 @@ def _read_body(
 
 
 def _segments(
-    body: memoryview, shared: memoryview, table: Iterable[tuple[int, int, int, int, int]], position: int
+    body: memoryview, shared: Shared, table: Iterable[tuple[int, int, int, int, int]], position: int
 ) -> tuple[list[Segment], int]:
     """Return the segments of one group, and where the lines of the next one begin. Raises LocalProtocolError."""
     segments: list[Segment] = []

@@ -6,6 +6,7 @@ import fcntl
 import mmap
 import os
 import pickle
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -273,6 +274,7 @@ def test_a_worker_s_memory_keeps_its_size() -> None:
             os.ftruncate(fd, 2 * arena.ARENA_BYTES)
         assert fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
         view = arena.look_into(os.dup(fd))
+        assert isinstance(view, memoryview)
         assert view.readonly
         assert len(view) == arena.ARENA_BYTES
     finally:
@@ -285,8 +287,32 @@ def test_no_memory_file_means_that_lines_go_through_the_pipe(monkeypatch: pytest
     def refuse(*_: object) -> int:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(os, "memfd_create", refuse)
-    assert arena.make() == -1
+    before = list(Path("/proc/self/fd").iterdir())
+    for refused in (os, "memfd_create"), (os, "ftruncate"), (fcntl, "fcntl"):
+        with monkeypatch.context() as patch:
+            patch.setattr(*refused, refuse)
+            assert arena.make() == -1
+    assert len(list(Path("/proc/self/fd").iterdir())) == len(before)
+
+
+def test_a_writer_that_cannot_map_the_memory_reads_from_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A limit of address space (RLIMIT_AS) must not lose what a worker has made."""
+    fd = arena.make()
+    os.pwrite(fd, b"lines\n", 100)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(mmap, "mmap", refuse)
+    found = arena.look_into(os.dup(fd))
+    assert bytes(found[100:106]) == b"lines\n"
+    assert len(found[arena.ARENA_BYTES - 2 : arena.ARENA_BYTES + 2]) == 2
+    arena.use(fd)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
 
 
 def test_memory_with_lines_in_it_is_not_given_up(memory: mmap.mmap) -> None:
