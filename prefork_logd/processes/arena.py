@@ -20,7 +20,7 @@ from prefork_logd.log import LOGGER
 if TYPE_CHECKING:
     from prefork_logd.processes.children import Child
 
-ARENA_BYTES = 36 * 327_680
+ARENA_BYTES = 22 * 589_824
 """In blocks as the compiled core makes them: what the default high-water mark needs, and some on the way."""
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 REJECTED_PLACE = 0
 """rejected.jsonl's place on the scoreboard and in batches."""
 WARM_UP_RECORDS = 300
-BATCH_BYTES = 262_144
+BATCH_BYTES = 524_288
 """A batch of this size is sent before the turn is over."""
 
 

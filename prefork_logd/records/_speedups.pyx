@@ -42,6 +42,7 @@ include "native/objects.pxi"
 include "native/values.pxi"
 include "native/known.pxi"
 include "native/fields.pxi"
+include "native/flat.pxi"
 include "native/template.pxi"
 
 ABI = 6
@@ -339,8 +340,10 @@ cdef class Core:
         cdef Out* json = NULL
         cdef Out* out
         cdef bint done = True
-        if not run_machine(&self.machine, frame, size) or not collect(&self.machine, &self.fields):
-            return False
+        begin_machine(&self.machine, frame, size)
+        if not read_flat(&self.machine, &self.fields):
+            if not run_machine(&self.machine, FLAT_OPCODES) or not collect(&self.machine, &self.fields):
+                return False
         for index in range(self.outputs):
             out = self.outs[index]
             self.starts[index] = out.size

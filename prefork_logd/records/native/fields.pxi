@@ -160,8 +160,13 @@ cdef bint collect(Machine* m, Fields* fields) noexcept nogil:
         key = step(&m.memory, &walk)
     if count > 1 and not are_distinct(m, keys, count):
         return False
-    if m.nodes_left < 0 or m.text_left < 0:
-        return False
+    return m.nodes_left >= 0 and m.text_left >= 0 and settle(fields)
+
+
+cdef bint settle(Fields* fields) noexcept nogil:
+    """Tell whether every value is one for its field; None is no value."""
+    cdef Node* value
+    cdef int slot
     for slot in range(STORED):
         value = fields.slot[slot]
         if value == NULL:

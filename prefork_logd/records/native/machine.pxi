@@ -144,22 +144,27 @@ cdef inline bint memoize(Machine* m, uint64_t index) noexcept nogil:
     cdef Memory* memory = &m.memory
     if memory.memo_count >= MAX_MEMO or index > MAX_MEMO or not has(m, 1):
         return False
-    if index >= memory.memo_room:
-        if not enlarge_memo(memory, index):
-            return False
-    if memory.memo[index].kind == UNSET:
+    if index == memory.memo_end and index < memory.memo_room:
+        # One after the other, as pickle numbers them.
+        memory.memo_end = index + 1
         memory.memo_count += 1
-        if index >= memory.memo_end:
-            memory.memo_end = index + 1
+    elif not claim_memo(memory, index):
+        return False
     copy_words(memory.memo + index, memory.stack + m.top - 1)
     return True
 
 
-cdef bint enlarge_memo(Memory* memory, size_t index) noexcept nogil:
-    cdef size_t before = memory.memo_room
-    if not enlarge(<void**> &memory.memo, &memory.memo_room, index + 1, sizeof(Node)):
-        return False
-    memset(memory.memo + before, 0, (memory.memo_room - before) * sizeof(Node))
+cdef bint claim_memo(Memory* memory, size_t index) noexcept nogil:
+    """Make a place of the memo one that is in use; those that are passed over on the way are not."""
+    if index >= memory.memo_room:
+        if not enlarge(<void**> &memory.memo, &memory.memo_room, index + 1, sizeof(Node)):
+            return False
+    if index >= memory.memo_end:
+        memset(memory.memo + memory.memo_end, 0, (index - memory.memo_end) * sizeof(Node))
+        memory.memo_end = index + 1
+        memory.memo_count += 1
+    elif memory.memo[index].kind == UNSET:
+        memory.memo_count += 1
     return True
 
 
@@ -578,19 +583,27 @@ cdef bint gather_pairs(Machine* m, size_t first) noexcept nogil:
     return True
 
 
-cdef bint run_machine(Machine* m, const uint8_t* data, size_t size) noexcept nogil:
-    """Read one frame; return whether it is a whole pickle, whose value is then the one node on the stack."""
-    cdef int count = 0
-    cdef uint8_t opcode
-    cdef uint64_t number
-    cdef const uint8_t* start
-    cdef size_t length, first = 0
+cdef void begin_machine(Machine* m, const uint8_t* data, size_t size) noexcept nogil:
+    """Make ready for a frame."""
     forget(&m.memory)
     m.data = data
     m.size = size
     m.at = m.top = m.base = m.marks_size = m.protocol_frame_end = 0
     m.containers_left = MAX_CONTAINERS
     m.empty_tuple = -1
+
+
+cdef bint run_machine(Machine* m, int count) noexcept nogil:
+    """Read the rest of a frame of which at most `count` opcodes were read already.
+
+    Return whether it is a whole pickle, whose value is then the one node on the stack.
+    """
+    cdef const uint8_t* data = m.data
+    cdef size_t size = m.size
+    cdef uint8_t opcode
+    cdef uint64_t number
+    cdef const uint8_t* start
+    cdef size_t length, first = 0
     while count < MAX_OPCODES:
         if m.at >= size:
             return False

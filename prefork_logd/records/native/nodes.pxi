@@ -85,7 +85,7 @@ cdef struct Memory:
     size_t stack_room
     Node* memo
     size_t memo_room
-    size_t memo_end   # highest index in use, plus one
+    size_t memo_end   # highest index in use, plus one; what lies beyond was an earlier record's
     size_t memo_count
     Node* arena
     size_t arena_room
@@ -129,8 +129,6 @@ cdef void shrink(void** array, size_t* room, size_t item) noexcept nogil:
 cdef void forget(Memory* memory) noexcept nogil:
     """Make ready for the next record."""
     cdef size_t index
-    if memory.memo_end:
-        memset(memory.memo, 0, memory.memo_end * sizeof(Node))
     for index in range(memory.texts_size):
         free(memory.texts[index])
     memory.memo_end = memory.memo_count = memory.arena_size = memory.boxes_size = memory.texts_size = 0

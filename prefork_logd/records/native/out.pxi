@@ -11,7 +11,7 @@ cdef struct Out:
     size_t room
 
 cdef enum:
-    BLOCK_BYTES = 327_680   # a little above what a worker sends at once
+    BLOCK_BYTES = 589_824   # a little above what a worker sends at once
     MOST_BLOCKS = 1024
 
 cdef uint8_t* SHARED = NULL

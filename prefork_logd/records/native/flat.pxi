@@ -1,0 +1,234 @@
+# The record that nearly every frame holds, one dict of names and scalars, read without building the dict.
+#
+# Owns a tree of the keys that lately came after one another. A service's records have the same keys in the same order,
+# so each key is found by comparing it with what came there before, its opcode and length included; the way to a node
+# holds no key twice. What is met that is no such record is the machine's: stack and memo are as it would have left
+# them, and it goes on from there.
+
+cdef enum:
+    FLAT_PAIRS = 64          # of one record; further ones are the machine's
+    FLAT_OPCODES = 4 * FLAT_PAIRS + 8   # that are read here at most
+    FLAT_KEYS = 1024
+    FLAT_KEY_BYTES = 40      # opcode, length and text
+    FLAT_SIBLINGS = 8
+    FLAT_MISSES = 4096       # keys that found no room, after which the tree is begun anew
+
+cdef struct FlatKey:
+    uint8_t[48] octets       # opcode, length and text
+    uint32_t size            # of all three
+    uint32_t head            # of the first two
+    int slot                 # of LogRecord's attributes (find_slot)
+    uint32_t parent          # 0: the root, whose own parent it is
+    uint32_t child           # 0: none
+    uint32_t sibling
+
+cdef FlatKey FLAT[FLAT_KEYS]
+cdef uint32_t flat_keys = 1  # number 0 is the root
+cdef uint32_t flat_misses = 0
+
+
+cdef inline bint comes_next(const FlatKey* key, const uint8_t* data) noexcept nogil:
+    cdef size_t at = 0
+    if key.size < 8:
+        return same_octets(key.octets, data, key.size)
+    while at + 8 < key.size:
+        if load8(key.octets + at) != load8(data + at):
+            return False
+        at += 8
+    return load8(key.octets + key.size - 8) == load8(data + key.size - 8)
+
+
+cdef inline uint32_t next_key(uint32_t before, const uint8_t* data, size_t left) noexcept nogil:
+    """Return which key `data` begins with, of those that came after the key `before`; 0: none of them."""
+    cdef uint32_t key = FLAT[before].child
+    while key:
+        if FLAT[key].size <= left and comes_next(FLAT + key, data):
+            return key
+        key = FLAT[key].sibling
+    return 0
+
+
+cdef uint32_t learn_key(uint32_t before, const uint8_t* data, size_t left) noexcept nogil:
+    """Return the number of the key that `data` begins with, which is new after the key `before`; 0 if it is no such."""
+    global flat_keys, flat_misses
+    cdef size_t head, size
+    cdef uint32_t length = 0, other, siblings = 0
+    cdef FlatKey* key
+    cdef Node node
+    if left < 5:
+        return 0
+    if data[0] == 0x58:  # BINUNICODE
+        memcpy(&length, data + 1, 4)
+        head = 5
+    elif data[0] == 0x55:  # SHORT_BINSTRING
+        length = data[1]
+        head = 2
+    else:
+        return 0
+    size = head + <size_t> length
+    if length == 0 or size > FLAT_KEY_BYTES or size > left or look_at(data + head, length) != PLAIN:
+        return 0
+    other = before
+    while other:
+        key = FLAT + other
+        if key.size - key.head == length and same_octets(key.octets + key.head, data + head, length):
+            return 0
+        other = key.parent
+    other = FLAT[before].child
+    while other:
+        siblings += 1
+        other = FLAT[other].sibling
+    if flat_keys == FLAT_KEYS or siblings == FLAT_SIBLINGS:
+        flat_misses += 1
+        if flat_misses == FLAT_MISSES:
+            flat_misses = FLAT[0].child = 0
+            flat_keys = 1
+        return 0
+    key = FLAT + flat_keys
+    memcpy(key.octets, data, size)
+    key.size = <uint32_t> size
+    key.head = <uint32_t> head
+    set_node(&node, TEXT, PLAIN, length, <uint64_t> <size_t> (data + head))
+    key.slot = find_slot(&node)
+    key.parent = before
+    key.child = 0
+    key.sibling = FLAT[before].child
+    FLAT[before].child = flat_keys
+    flat_keys += 1
+    return flat_keys - 1
+
+
+cdef inline bint memoize_if_asked(Machine* m) noexcept nogil:
+    """Do the BINPUT that may follow a text."""
+    if m.at + 1 < m.size and m.data[m.at] == 0x71:
+        if not memoize(m, m.data[m.at + 1]):
+            return False
+        m.at += 2
+    return True
+
+
+cdef inline bint push_scalar(Machine* m) noexcept nogil:
+    """Do one opcode that makes a scalar; if it is none, nothing is done."""
+    cdef const uint8_t* start
+    cdef size_t size, at = m.at
+    cdef uint64_t number
+    cdef uint32_t length
+    cdef uint8_t opcode
+    if at >= m.size:
+        return False
+    opcode = m.data[at]
+    m.at += 1
+    if opcode == 0x58:  # BINUNICODE
+        if m.size - m.at >= 4:
+            memcpy(&length, m.data + m.at, 4)
+            start = m.data + at + 5
+            if length <= m.size - m.at - 4:
+                m.at += 4 + <size_t> length
+                if push_text(m, start, length):
+                    return True
+    elif opcode == 0x4E:  # NONE
+        return push_node(m, NONE, 0, 0, 0)
+    elif opcode == 0x47:  # BINFLOAT
+        if take_number(m, 8, &number):
+            return push_node(m, FLOAT, 0, 0, __builtin_bswap64(number))
+    elif opcode == 0x4B:  # BININT1
+        if at + 1 < m.size:
+            m.at += 1
+            return push_integer(m, m.data[at + 1])
+    elif opcode == 0x4D:  # BININT2
+        if take_number(m, 2, &number):
+            return push_integer(m, number)
+    elif opcode == 0x4A:  # BININT
+        if take_number(m, 4, &number):
+            return push_integer(m, <int32_t> <uint32_t> number)
+    elif opcode == 0x4C:  # LONG
+        if push_number_line(m, False):
+            return True
+    elif opcode == 0x8A:  # LONG1
+        if push_long(m, 1):
+            return True
+    elif opcode == 0x55:  # SHORT_BINSTRING
+        if take_counted(m, 1, &start, &size) and push_octets(m, start, size):
+            return True
+    elif opcode == 0x68:  # BINGET
+        if at + 1 < m.size and recall(m, m.data[at + 1]):
+            m.at += 1
+            return True
+    elif opcode == 0x88 or opcode == 0x89:  # NEWTRUE, NEWFALSE
+        return push_node(m, BOOL, 0, 0, opcode == 0x88)
+    m.at = at
+    return False
+
+
+cdef bint read_flat(Machine* m, Fields* fields) noexcept nogil:
+    """Read a frame that the machine has not begun; return whether it is a flat record, and all fits its place.
+
+    If not, the machine is to go on where this has ended.
+    """
+    cdef uint32_t key = 0, after
+    cdef size_t pairs = 0
+    cdef int slot
+    cdef const uint8_t* data = m.data
+    cdef size_t size = m.size
+    cdef Node* name
+    cdef Node* value
+    if m.memory.stack_room < 2 * FLAT_PAIRS + 2:
+        # It must not move below, for `fields` points into it.
+        if not enlarge(<void**> &m.memory.stack, &m.memory.stack_room, 2 * FLAT_PAIRS + 2, sizeof(Node)):
+            return False
+    if size < 8:
+        return False
+    if data[0] == 0x80 and data[1] <= 5:  # PROTO
+        m.at = 2
+    if data[m.at] != 0x7D:  # EMPTY_DICT
+        return False
+    m.at += 1
+    if not push_box(m, DICT) or not memoize_if_asked(m) or data[m.at] != 0x28:  # MARK
+        return False
+    m.at += 1
+    m.marks[0] = 0
+    m.marks_size = 1
+    m.base = 1
+    memset(fields.slot, 0, sizeof(fields.slot))
+    fields.extras_count = 0
+    fields.has_containers = False
+    m.text_left = MAX_TEXT + TEXT_PER_BYTE * size
+    while m.at < size and data[m.at] != 0x75:  # SETITEMS
+        after = next_key(key, data + m.at, size - m.at)
+        if not after:
+            after = learn_key(key, data + m.at, size - m.at)
+        if not after or pairs == FLAT_PAIRS:
+            return False
+        key = after
+        name = m.memory.stack + m.top
+        set_node(
+            name, TEXT if FLAT[key].head == 5 else OCTETS, PLAIN, FLAT[key].size - FLAT[key].head,
+            <uint64_t> <size_t> (data + m.at + FLAT[key].head),
+        )
+        m.top += 1
+        m.at += FLAT[key].size
+        if not memoize_if_asked(m) or not push_scalar(m):
+            return False
+        value = m.memory.stack + m.top - 1
+        if not memoize_if_asked(m) or value.kind >= LIST:
+            return False
+        pairs += 1
+        m.text_left -= 2 * name.size
+        slot = FLAT[key].slot
+        if slot < 0:
+            fields.extras[fields.extras_count] = name
+            fields.extras[fields.extras_count + 1] = value
+            fields.extras_count += 2
+            continue
+        fields.slot[slot] = value
+        if (slot == ARGS or slot == EXC_INFO) and value.kind != NONE:
+            return False
+        if is_text(value):
+            m.text_left -= value.size
+        elif value.kind == BIG or value.kind == BYTES:
+            return False
+    # SETITEMS and STOP; a dict that more is put into is the machine's.
+    if not pairs or m.at + 2 != size or data[m.at + 1] != 0x2E:
+        return False
+    m.nodes_left = MAX_NODES - 2 * pairs
+    return m.text_left >= 0 and settle(fields)
