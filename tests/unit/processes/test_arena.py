@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 if native.share is None:
     pytest.skip("there is no compiled core, and so no memory is shared", allow_module_level=True)
 
-BLOCK_BYTES = 327_680
+BLOCK_BYTES = 589_824
 BLOCKS = 3
 OUTPUTS = (1, 2)
 

@@ -1,0 +1,122 @@
+"""A flat record read key by key comes out as the machine would have it, whatever came before it."""
+
+import pickle
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.parity import sides
+from tests.unit.records.strategies import bounded
+
+KEYS = [
+    "name",
+    "msg",
+    "levelno",
+    "created",
+    "args",
+    "exc_info",
+    "lineno",
+    "x",
+    "y",
+    "a_longer_key_of_an_extra",
+    "\u00e9",
+]
+
+
+def _text(value, kind):
+    """Return the opcode of a text: BINUNICODE, or SHORT_BINSTRING as Python 2 has it."""
+    octets = value.encode()
+    return b"X" + struct.pack("<I", len(octets)) + octets if kind == "X" else b"U" + bytes([len(octets)]) + octets
+
+
+kinds = st.sampled_from("XU")
+values = st.one_of(
+    st.builds(_text, st.sampled_from(["", "plain", 'a "quote"', "caf\u00e9\n", "x" * 300]), st.just("X")),
+    st.builds(_text, st.sampled_from(["", "plain", "caf\u00e9"]), st.just("U")),
+    st.sampled_from(
+        [b"N", b"\x88", b"\x89", b"K\x07", b"M\x07\x01", b"J\xff\xff\xff\xff", b"L12345678901L\n", b"I01\n"]
+    ),
+    st.sampled_from(
+        [b"L123456789012345678901234567890L\n", b"\x8a\x02\x00\x01", b"]", b"}", b")", b"]K\x01a", b"C\x01x"]
+    ),
+    st.builds(lambda value: b"G" + struct.pack(">d", value), st.floats()),
+    st.builds(lambda index: b"h" + bytes([index]), st.integers(0, 12)),
+)
+pairs = st.tuples(st.sampled_from(KEYS), kinds, st.booleans(), values, st.booleans())
+endings = st.sampled_from([b"u.", b"u.", b"u.", b"u", b"", b"uu.", b"u(X\x01\0\0\0zNu.", b".", b"u.x"])
+GOOD = [
+    ("name", "X", True, _text("a", "X"), True),
+    ("msg", "X", True, _text("said", "X"), True),
+    ("created", "X", True, b"G" + struct.pack(">d", 1.5), False),
+]
+
+
+def frame(pairs, head=b"}q\x00(", ending=b"u."):
+    """Return the pickle of a dict; each text is remembered under the next number, where the pair says so."""
+    found, number = head, 0
+    for key, kind, remembers_key, value, remembers_value in pairs:
+        found += _text(key, kind)
+        if remembers_key:
+            number += 1
+            found += b"q" + bytes([number])
+        found += value
+        if remembers_value:
+            number += 1
+            found += b"q" + bytes([number])
+    return found + ending
+
+
+heads = st.sampled_from(
+    [b"}q\x00(", b"}(", b"\x80\x02}q\x00(", b"\x80\x02}(", b"}q\x05(", b"\x80\x06}(", b"](", b"}r\0\0\0\0("]
+)
+
+
+@pytest.fixture(scope="module")
+def core():
+    """Return a compiled core, which keeps what it has learnt from one record to the next."""
+    return sides.core()
+
+
+@bounded
+@given(st.lists(pairs, max_size=6), st.permutations(GOOD), heads, endings)
+def test_any_flat_dict(core, more, good, head, ending):
+    """Keys in any order, twice or unknown, values of every kind, references to keys and to the dict itself."""
+    for at in (0, 1, 3):
+        sides.agree(core, frame([*good[:at], *more, *good[at:]], head, ending))
+
+
+def test_a_key_that_comes_twice_is_python_s(core):
+    """The later value counts, for a known key, an extra one, and one that is spelt by another opcode."""
+    for again in (("msg", "X", False, _text("later", "X"), False), ("x", "X", False, b"K\x02", False)):
+        first = [*GOOD, ("x", "X", False, b"K\x01", False)]
+        for kind in "XU":
+            twice = frame([*first, (again[0], kind, *again[2:])])
+            assert sides.agree(core, frame(first))
+            assert not sides.agree(core, twice)
+            assert pickle.loads(twice)[again[0]] in ("later", 2)
+
+
+def test_more_keys_than_are_remembered(core):
+    """A stream of ever new keys changes no line, neither of its own records nor of others'."""
+    for number in range(6_000):
+        assert sides.agree(core, frame([*GOOD, (f"key{number}", "X", False, b"K\x01", False)]))
+    assert sides.agree(core, frame(GOOD))
+
+
+def test_long_dicts_are_read_to_their_end(core):
+    """Beyond so many keys the machine goes on."""
+    for count in (60, 61, 62, 63, 64, 65, 100, 250):
+        extras = [(f"k{number}", "X", True, _text(f"v{number}", "X"), True) for number in range(count - 3)]
+        # A number of the memo has one octet here.
+        plain = [(key, kind, number < 100, value, False) for number, (key, kind, _, value, _) in enumerate(extras)]
+        assert sides.agree(core, frame([*GOOD, *plain])), count
+
+
+def test_every_prefix_of_a_flat_record(core):
+    """Whatever is cut off, nothing is made up."""
+    whole = frame([*GOOD, ("x", "U", True, b"h\x02", False), ("y", "X", True, b"L99L\n", False)])
+    assert sides.agree(core, whole)
+    for end in range(len(whole)):
+        assert not sides.agree(core, whole[:end])
