@@ -73,6 +73,8 @@ class Day:
         """Open or make the file; a new one begins with the positions that are `inherited`."""
         self.path = path
         self._spill: dict[int, int] = {}
+        self._careful = False
+        """Whether ids are looked up before rows are inserted."""
         self._identity = (0, 0)
         with failing_as_store_error(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -173,20 +175,30 @@ class Day:
             self._check_presence()
             if self.next(journal) >= position.next:
                 return  # a batch is done again for the sake of another day
-            try:
-                stored = self._store(journal, make(), position)
-            except sqlite3.IntegrityError:
-                if self.packer.stored() != self._numbers():
-                    # Another process (an import, a replay) has numbered sites meanwhile.
-                    site, origin = self._numbers()
-                    self.packer = Packer(site + 1, origin + 1)
-                rows = sorted(itertools.chain.from_iterable(make()), key=itemgetter(0))
-                stored = self._store(journal, [self._with_free_ids(rows)], position)
-            self.packer.new_sites.clear()
-            self.packer.new_origins.clear()
-            self.positions[journal] = position
-            self.pending_sites += stored
-            self.pending_rows += stored if self.full_text else 0
+            if not self._careful:
+                try:
+                    self._stored(journal, self._store(journal, make(), position), position)
+                except sqlite3.IntegrityError:
+                    self._careful = True
+                else:
+                    return
+            if self.packer.stored() != self._numbers():
+                # Another process (an import, a replay) has numbered sites meanwhile.
+                site, origin = self._numbers()
+                self.packer = Packer(site + 1, origin + 1)
+            rows = sorted(itertools.chain.from_iterable(make()), key=itemgetter(0))
+            free = self._with_free_ids(rows)
+            # Times that were given twice are often given again; failing first would double the work.
+            self._careful = free != rows
+            self._stored(journal, self._store(journal, [free], position), position)
+
+    def _stored(self, journal: str, rows: int, position: Position) -> None:
+        """Take note of what was committed."""
+        self.packer.new_sites.clear()
+        self.packer.new_origins.clear()
+        self.positions[journal] = position
+        self.pending_sites += rows
+        self.pending_rows += rows if self.full_text else 0
 
     def _store(self, journal: str, pieces: Iterable[list[Values]], position: Position) -> int:
         """Store everything in one transaction; return how many rows there were."""
@@ -222,11 +234,13 @@ class Day:
             if number != wanted:
                 self._spill[moment] = number + 1
                 farthest = max(farthest, (number >> schema.ID_BITS) - moment + 1)
+                row = (number, *row[1:])  # noqa: PLW2901 - the same one, elsewhere
             last = number
-            free.append((number, *row[1:]))
+            free.append(row)
         if len(self._spill) > MAX_SPILLS:
             self._spill.clear()
-        self._db.execute("UPDATE facts SET value = max(value, ?) WHERE name = 'spilled'", (farthest,))
+        if farthest:
+            self._db.execute("UPDATE facts SET value = max(value, ?) WHERE name = 'spilled'", (farthest,))
         return free
 
     def _check_presence(self) -> None:

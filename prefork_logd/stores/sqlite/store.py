@@ -17,11 +17,13 @@ import gc
 import re
 import sqlite3
 import time
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from prefork_logd.stores.sqlite import columns
 from prefork_logd.stores.sqlite.day import BUSY_S, Day, Position, failing_as_store_error
 from prefork_logd.stores.sqlite.index import PIECE_ROWS
+from prefork_logd.stores.sqlite.schema import ID_BITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +41,8 @@ MOST_PENDING_ROWS = 4_000_000
 """From here on writes do the indexing too, whatever that costs: a query has to look at these one by one."""
 PIECE_RECORDS = 512
 """Records whose rows are made at once."""
+FAR_APART = 1_000_000 << ID_BITS
+"""Ids of records that lie a second apart."""
 IDLE_S = 60.0
 STEADY_S = 3600.0
 """For so long the clock has to go as it should before a file is removed on its word."""
@@ -82,6 +86,7 @@ def _packed(
     """Yield the rows of blocks, a few blocks at a time: memory that was just in use is quick. Raises _OtherDayError."""
     refused: list[tuple[int, bytes, str]] = []
     some: list[bytes] = []
+    apart: list[Values] = []
     first = count = 0
     for block in blocks:
         if not some:
@@ -94,9 +99,16 @@ def _packed(
         if packed.rows and not day_name(packed.least) == name == day_name(packed.most):
             raise _OtherDayError
         refused += packed.refused
-        yield packed.rows
         some.clear()
         count = 0
+        if apart or (packed.rows and packed.rows[-1][0] - packed.rows[0][0] > FAR_APART):
+            apart += packed.rows
+        else:
+            yield packed.rows
+    if apart:
+        # Records of many services that were away: put into one order, they touch a fraction of the pages.
+        apart.sort(key=itemgetter(0))
+        yield apart
     for one in refused:
         refuse(*one)
 

@@ -146,6 +146,19 @@ def test_records_of_one_time_have_ids_of_their_own(path, open_store):
     assert 0 < (last >> schema.ID_BITS) - NOON * 1e6 <= spilled < 10_000
 
 
+def test_services_that_were_away_send_all_at_once(path, open_store):
+    """Records of a minute, interleaved, twice with the same times: every one is there, whichever way it is written."""
+    store, _ = open_store()
+    lines = [line(number, NOON, created=NOON + number % 100 + number / 1e5) for number in range(2000)]
+    for again in range(3):
+        blocks = [block(2000 * again + at, lines[at : at + 500]) for at in range(0, 2000, 500)]
+        store.write(blocks, refuse)
+    distinct = [line(9000 + number, NOON, created=NOON + 500 + number) for number in range(40)]
+    for at in range(0, 40, 10):
+        store.write([block(6000 + at, distinct[at : at + 10])], refuse)
+    assert sorted(stored(path)) == sorted([*lines * 3, *distinct])
+
+
 def test_a_batch_over_midnight_is_in_two_files_and_resumed_exactly(path, open_store, monkeypatch):
     """Each day has its records; a shipper that died between the two transactions begins the batch again."""
     lines = [line(number, NOON + DAY * (number % 3 == 2)) for number in range(30)]
