@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from prefork_logd.stores.nats_order import Origin
 
 PULL_MESSAGES = 256
-PULL_BYTES = 2 << 20
+PULL_BYTES = 2_300_000
+"""No multiple of the largest message's size: a request whose bytes are used up exactly ends without a word."""
 PULL_S = 30
 IDLE_S, SILENT_S = 2, 5
 """How often a server says that a request is open while there is nothing to send, and after how long without a word it
-counts as forgotten: a cluster may drop one and never say so."""
+counts as over."""
 ACK_WAIT_S = 3600.0
 
 
@@ -160,7 +161,7 @@ class Partition:
         arrived(self, message)
 
     async def pull(self) -> None:
-        """Ask for more, if the last request is over; called every few seconds, it finds one that was forgotten."""
+        """Ask for more, if the last request is over: also one that ended without a word, some seconds later."""
         now_s = time.monotonic()
         if self.closed or (self._asked > 0 and now_s - self._heard_s < SILENT_S):
             return

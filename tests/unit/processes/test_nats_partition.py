@@ -1,4 +1,4 @@
-"""A partition's requests for more: one at a time, and another where the server has forgotten the last one."""
+"""A partition's requests for more: one at a time, and another where the last one has ended without a word."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def status(code: str) -> Any:
     return SimpleNamespace(reply="", headers={"Status": code}, data=b"")
 
 
-def test_a_forgotten_request_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_that_ended_without_a_word_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only when the server has said nothing for long, neither a record nor that the request is open."""
     now = SimpleNamespace(s=100.0)
     monkeypatch.setattr(nats_partition.time, "monotonic", lambda: now.s)
