@@ -373,7 +373,7 @@ class NatsSource:
             await self._let_go()
             if why and not self._stopping.is_set():
                 if why != told:
-                    LOGGER.error("source %s: %s; records wait in the stream", self._settings.stream, why)
+                    LOGGER.error("source %s: %s; tried again until it works", self._settings.stream, why)
                     told = why
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(retry_s):
@@ -430,7 +430,15 @@ class NatsSource:
 
     async def _look(self, connection: Connection) -> tuple[str, str, int, int]:
         """Return the stream's name, subject, number of partitions, and replicas."""
-        config = (await connection.ask(lambda stream: stream.stream_info(self._settings.stream))).config
+        from nats.js.errors import NotFoundError  # noqa: PLC0415
+
+        name = self._settings.stream
+        try:
+            config = (await connection.ask(lambda stream: stream.stream_info(name))).config
+        except NotFoundError:
+            raise StoreError(
+                f"{connection.where}: there is no stream {name} yet; the first collector with a [[store]] makes it"
+            ) from None
         told = (config.metadata or {}).get(PARTITIONS_KEY, "")
         subjects = config.subjects or []
         if not told.isdigit() or len(subjects) != 1 or not subjects[0].endswith(".>"):

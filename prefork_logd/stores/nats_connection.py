@@ -151,9 +151,11 @@ class Connection:
             if not trouble.done():
                 trouble.set_result(error)
 
-        client = nats.aio.client.Client()
+        client, is_private = nats.aio.client.Client(), None
         try:
             options = self._options()
+            if "tls" in options:
+                client, is_private = _insisting_on_tls()
             async with asyncio.timeout(self.timeout_s):
                 await client.connect(
                     servers=list(self._settings.servers),
@@ -173,6 +175,9 @@ class Connection:
                     await client.close()
             reason = self._last_error if isinstance(error, (nats.errors.NoServersError, TimeoutError)) else error
             raise StoreError(f"{self.where}: cannot connect: {describe(reason or error)}") from error
+        if is_private is not None and not is_private():
+            await client.close()
+            raise StoreError(f"{self.where}: this version of nats-py does not let us insist on TLS")
         self._client = client
 
     def _options(self) -> dict[str, Any]:
@@ -220,6 +225,26 @@ class Connection:
         loop.close()
 
 
+def _insisting_on_tls() -> tuple[Client, Callable[[], bool]]:
+    """Return a client that tells no secret to a server without TLS, and what says whether it has made sure of that.
+
+    NATS's own goes on in the clear, whatever it was told, when a server, or whoever is in its place, asks for no TLS.
+    """
+    import nats.aio.client  # noqa: PLC0415 - only those who use it need the package
+
+    asked: list[bool] = []
+
+    class Insisting(nats.aio.client.Client):
+        def _connect_command(self) -> bytes:
+            # What comes first on a connection after TLS, and has the password.
+            asked.append(bool(self._server_info.get("tls_required")))
+            if not asked[-1]:
+                raise nats.errors.Error("the server does not ask for TLS, which the settings want")
+            return super()._connect_command()  # type: ignore[no-any-return, no-untyped-call, unused-ignore]
+
+    return Insisting(), lambda: bool(asked) and asked[-1]
+
+
 def _secret(path: str) -> str:
     return Path(path).read_text().strip()
 
@@ -227,7 +252,9 @@ def _secret(path: str) -> str:
 def describe(error: BaseException) -> str:
     """Return what an error of the client or of a server says, for people."""
     text = getattr(error, "description", None) or getattr(error, "strerror", None) or str(error)
-    text = str(text).removeprefix("nats: ")
+    if type(error).__name__ in {"ServiceUnavailableError", "NoRespondersError"} and not getattr(error, "code", None):
+        return "no answer from JetStream: the servers have none (jetstream {} in their configuration), or no leader yet"
+    text = str(text).removeprefix("nats: ").strip("'")
     return text or type(error).__name__
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import subprocess
+import threading
 from typing import TYPE_CHECKING, Any
 
 import nkeys
@@ -133,3 +136,41 @@ def test_the_right_secret_is_taken_and_no_other(way: str, servers: list[Server],
         assert any(word in str(caught.value).lower() for word in ("authorization", "certificate", "tls")), caught.value
         assert "right" not in str(caught.value)
         assert "wrong" not in str(caught.value)
+
+
+def test_a_password_never_goes_to_a_server_without_tls(servers: list[Server], tmp_path: Path) -> None:
+    """Where the settings want TLS, a server that asks for none gets nothing, whatever the URLs say."""
+    ways = Ways(tmp_path)
+    _, right, _ = ways.tls()
+    user = ways.password()[1]
+    heard = socket.create_server(("127.0.0.1", 0))
+    heard.settimeout(20)
+    port = heard.getsockname()[1]
+    said: list[bytes] = []
+
+    def listen() -> None:
+        info = b'INFO {"server_id":"x","version":"2.10.0","max_payload":1048576,"auth_required":true}\r\n'
+        while True:
+            sock, _ = heard.accept()
+            with sock:
+                sock.settimeout(20)
+                with contextlib.suppress(OSError):
+                    sock.sendall(info)
+                    said.append(sock.recv(4096))
+                    if said[-1] == b"end":
+                        return
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    for url, keys in ((f"tls://127.0.0.1:{port}", {}), (f"nats://127.0.0.1:{port}", right)):
+        settings = NatsStoreSettings(servers=(url,), timeout="2s", checkpoint=str(tmp_path / "w"), **user, **keys)
+        store = NatsStore(settings)
+        with pytest.raises(StoreError, match="does not ask for TLS"):
+            store.open(JOURNAL)
+        store.close()
+    with socket.create_connection(("127.0.0.1", port)) as last:
+        last.sendall(b"end")
+        thread.join(20)
+    heard.close()
+    assert len(said) > 2
+    assert set(said[:-1]) == {b""}
