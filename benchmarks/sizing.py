@@ -106,19 +106,22 @@ class Line(NamedTuple):
     formula: str
 
 
-def newest(kind: str, path: Path | None = None) -> tuple[dict[str, Any], str]:
-    """Return a kept result, the newest of its kind unless one is named, and its name. Raises FileNotFoundError."""
-    found = [path] if path else sorted(RESULTS.glob(f"*-{kind}.json"))
+def newest(kind: str, as_of: str = "") -> tuple[dict[str, Any], str]:
+    """Return the newest kept result of its kind, up to a time that begins its name, and its name.
+
+    Raises FileNotFoundError.
+    """
+    found = [path for path in sorted(RESULTS.glob(f"*-{kind}.json")) if not as_of or path.name[: len(as_of)] <= as_of]
     if not found:
         raise FileNotFoundError(f"benchmarks/results has no *-{kind}.json: run benchmarks/bench_{kind}.py")
     return json.loads(found[-1].read_text()), found[-1].name
 
 
-def figures(replicas: int, nats: Path | None = None) -> Figures:
+def figures(replicas: int, as_of: str = "") -> Figures:
     """Return what the kept results say."""
-    measured, nats_from = newest("nats", nats)
-    stores, sqlite_from = newest("stores")
-    postgresql, postgresql_from = newest("postgresql")
+    measured, nats_from = newest("nats", as_of)
+    stores, sqlite_from = newest("stores", as_of)
+    postgresql, postgresql_from = newest("postgresql", as_of)
     turns, single = (measured["results"]["publishing"][way] for way in WAYS[replicas])
 
     def median(key: str) -> float:
@@ -240,7 +243,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--groups", type=int, default=Fleet.groups, help="of central collectors (default: 1)")
     parser.add_argument("--store", default=Fleet.store, choices=("file", "sqlite", "postgresql"), help="at the centre")
     parser.add_argument("--use", type=float, default=Fleet.use, help="part of a measured rate to plan with (0.5)")
-    parser.add_argument("--nats", type=Path, help="the result of bench_nats.py to go by (default: the newest)")
+    parser.add_argument(
+        "--as-of", default="", metavar="TIME", help="results up to then, as in their names (default: all)"
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
     for name in ("hosts", "rate", "nbytes", "peak", "packing", "processes", "days", "groups", "use", "batch_s"):
@@ -254,10 +259,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Answer the command line."""
     options = vars(parse(argv))
-    nats, as_json = options.pop("nats"), options.pop("json")
+    as_of, as_json = options.pop("as_of"), options.pop("json")
     fleet = Fleet(**options)
     try:
-        it = figures(fleet.replicas, nats)
+        it = figures(fleet.replicas, as_of)
     except FileNotFoundError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -90,6 +90,8 @@ def test_the_kept_results_can_be_read() -> None:
             assert value
     with pytest.raises(FileNotFoundError, match=r"run benchmarks/bench_nothing\.py"):
         sizing.newest("nothing")
+    with pytest.raises(FileNotFoundError):
+        sizing.newest("nats", "2025-01-01")
 
 
 def test_the_answers_in_the_docs_are_what_it_says() -> None:
