@@ -25,6 +25,7 @@ _BENCHMARKS = (
     "stores",
     "query",
     "acknowledged",
+    "cost",
     "nats",
 )
 
