@@ -37,11 +37,14 @@ def extensions():
             ["prefork_logd/" + name.replace(".", "/") + ".pyx"],
             extra_compile_args=os.environ.get("PREFORK_LOGD_CFLAGS", "-O3").split(),
             extra_link_args=os.environ.get("PREFORK_LOGD_LDFLAGS", "").split(),
-            optional=True,
         )
         for name in ("records._speedups", "stores._rows")
     ]
-    return cythonize(cores, build_dir="build", quiet=True)
+    found = cythonize(cores, build_dir="build", quiet=True)
+    for core in found:
+        # Not to be given above: cythonize makes new ones, and leaves this out.
+        core.optional = True
+    return found
 
 
 setup(
