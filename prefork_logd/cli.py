@@ -211,7 +211,7 @@ def status(flags: Flags, as_json: bool) -> int:
 status = verb(status)
 
 
-@click.option("--connect", is_flag=True, help="Ask the servers of NATS, too, what their streams are like.")
+@click.option("--connect", is_flag=True, help="Ask the servers of NATS, too, what their streams and groups are like.")
 def check(flags: Flags, connect: bool) -> int:
     """Validate the configuration and print the effective one."""
     from prefork_logd import config

@@ -101,6 +101,7 @@ def show_status(document: dict[str, Any]) -> None:
                 ),
             )
         )
+    _show_sources(console, document.get("sources", []))
     for store in document["stores"]:
         details = store.get("details", {})
         if "replicas" in details:
@@ -112,6 +113,39 @@ def show_status(document: dict[str, Any]) -> None:
                 console.print(f"[yellow]store {escape(store['name'])}: {escape(what)}[/yellow]")
     if document["journal"]["full"]:
         console.print("[red]the journal is full: clients wait until the slowest store has caught up[/red]")
+
+
+def _show_sources(console: Console, sources: list[dict[str, Any]]) -> None:
+    """Print what collectors that read streams of others know of these."""
+    if sources:
+        console.print(
+            _table(
+                ("source", "group", "partitions", "records", "rejected", "dropped", "messages waiting", "for"),
+                (
+                    (
+                        escape(source["stream"]) + ("" if source["connected"] else " [red](not connected)[/red]"),
+                        source["group"],
+                        "?" if not source["connected"] else _part(source["details"]),
+                        f"{source['records']:,}",
+                        _counted(source["rejected"], "yellow"),
+                        _counted(source["dropped"], "red"),
+                        "?" if source["messages_waiting"] is None else f"{source['messages_waiting']:,}",
+                        "?" if source["lag_s"] is None else duration(source["lag_s"]),
+                    )
+                    for source in sources
+                ),
+            )
+        )
+    for source in sources:
+        stuck = source["details"].get("waiting_for_members", {})
+        away = [f"{count} partitions wait for member {member}, which is away" for member, count in stuck.items()]
+        for what in (source["problem"], *away):
+            if what:
+                console.print(f"[yellow]source {escape(source['stream'])}: {escape(what)}[/yellow]")
+
+
+def _part(details: dict[str, Any]) -> str:
+    return f"{len(details['partitions'])} of {details['partitions_of_stream']}"
 
 
 def _process(child: dict[str, Any]) -> str:
@@ -147,7 +181,7 @@ def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     numbers = {
         "pid", "connections", "records", "restarts", "bytes", "refused", "lost", "records waiting", "bytes waiting",
-        "for",
+        "for", "partitions", "rejected", "dropped", "messages waiting",
     }  # fmt: skip
     for column in columns:
         table.add_column(column, justify="right" if column in numbers else "left", no_wrap=True)

@@ -66,7 +66,7 @@ class Child:
     store: AnyStoreSettings | None = None
     """What a shipper ships to."""
     told: control.Told | None = None
-    """What a shipper has said last of its store."""
+    """What a shipper has said last of its store, or a source of its stream."""
     is_old: bool = False
     """Forked by the program that this process was before an upgrade."""
     arena_fd: int = -1

@@ -121,7 +121,7 @@ class Settled(Message, frozen=True, tag=True):
 
 
 class Told(Message, frozen=True, tag=True):
-    """From a shipper: why its store fails, if it does, and what the store says of itself (stores/base.py)."""
+    """From a shipper or a source: why it fails, if it does, and what there is to say of its store or stream."""
 
     problem: str
     details: dict[str, Any] = {}

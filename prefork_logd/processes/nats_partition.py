@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from prefork_logd.errors import StoreError
 from prefork_logd.stores import nats_wire as wire
 from prefork_logd.stores.nats_connection import scan
+from prefork_logd.stores.nats_group import consumer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,6 +36,8 @@ IDLE_S, SILENT_S = 2, 5
 """How often a server says that a request is open while there is nothing to send, and after how long without a word it
 counts as over."""
 ACK_WAIT_S = 3600.0
+LOOK_EVERY_S = 5.0
+"""How often it is asked how much is unread, while the writer has no room for more."""
 
 
 class Item(NamedTuple):
@@ -64,11 +67,13 @@ class Partition:
         """The message that was acknowledged last by then."""
         self.closed = False
         self.unread = 0
-        """Messages in the stream that have not arrived, as of the last one that has."""
+        """Messages in the stream that have not arrived, as of the last one that has, or the last `look`."""
+        self._read_s = 0.0
+        """On the wall clock: no unread message is older."""
         self._connection = connection
         self._client = connection.client
         self._stream = stream
-        self.consumer = f"{group}-{number:03d}"
+        self.consumer = consumer_of(group, number)
         self._subscription: Subscription | None = None
         self._inbox = self._client.new_inbox()
         self._asked = 0
@@ -108,8 +113,9 @@ class Partition:
             max_ack_pending=-1,
             filter_subject=subject,
         )
-        await ask(lambda stream: stream.add_consumer(self._stream, config))
+        made = await ask(lambda stream: stream.add_consumer(self._stream, config))
         self.sequence = self.acknowledged = start - 1
+        self.unread, self._read_s = made.num_pending or 0, time.time()
         await self._catch_up(subject)
 
         async def take(message: Msg) -> None:
@@ -138,6 +144,9 @@ class Partition:
     def _take(self, message: Msg, arrived: Callable[[Partition, Msg], None]) -> None:
         self._heard_s = time.monotonic()
         if not message.reply:
+            if not self.unread:
+                # The request was open until now, and there was nothing to send.
+                self._read_s = time.time()
             if (message.headers or {}).get("Status") == "100":
                 return
             # A status: the request is over, for it was answered as far as it could be.
@@ -157,6 +166,7 @@ class Partition:
             return
         self.sequence = metadata.sequence.stream
         self.unread = metadata.num_pending
+        self._read_s = metadata.timestamp.timestamp() if self.unread else time.time()
         self._open[self.sequence] = message
         arrived(self, message)
 
@@ -174,6 +184,29 @@ class Partition:
         }
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self.consumer}"
         await self._client.publish(subject, json.dumps(request).encode(), reply=self._inbox)
+
+    @property
+    def messages_waiting(self) -> int:
+        """How many messages are in the stream and not committed here."""
+        return len(self._open) + self.unread
+
+    def lag_s(self, now_s: float) -> float:
+        """Return the age of the oldest of these, in seconds; `now_s` is on the wall clock. Rather too much than little.
+
+        The servers say when a message came to them: their clocks and ours are to agree.
+        """
+        if self._open:
+            return max(0.0, now_s - next(iter(self._open.values())).metadata.timestamp.timestamp())
+        return max(0.0, now_s - self._read_s) if self.unread else 0.0
+
+    async def look(self) -> None:
+        """Ask how much is unread while nothing is asked for, as nothing else tells it then. Raises what asking does."""
+        if self.closed or self._asked > 0:
+            return
+        info = await self._connection.ask(lambda stream: stream.consumer_info(self._stream, self.consumer))
+        self.unread = info.num_pending or 0
+        if not self.unread:
+            self._read_s = time.time()
 
     def done(self, sequence: int) -> None:
         """Note that a message is committed, or needs no commit."""

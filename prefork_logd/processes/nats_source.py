@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,12 +28,12 @@ from prefork_logd.processes import control
 from prefork_logd.processes.children import BUG_STATUS, LOST_STATUS
 from prefork_logd.processes.dispatch import Dispatcher
 from prefork_logd.processes.link import WriterLink
-from prefork_logd.processes.nats_partition import Item, Partition
+from prefork_logd.processes.nats_partition import LOOK_EVERY_S, Item, Partition
 from prefork_logd.protocol.batch import Lines
 from prefork_logd.scoreboard import Field, Scoreboard
 from prefork_logd.stores import nats_wire as wire
-from prefork_logd.stores.nats_connection import PARTITIONS_KEY, Connection, translated
-from prefork_logd.stores.nats_group import HEARTBEAT_S, Group, LostError, names_of
+from prefork_logd.stores.nats_connection import Connection, translated
+from prefork_logd.stores.nats_group import HEARTBEAT_S, Group, LostError, bucket_of, look_at_stream, names_of
 from prefork_logd.stores.nats_order import Origin
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ class NatsSource:
         self._changed = asyncio.Event()
         """Set when something was committed, or told by the master."""
         self._working = False
+        self._last_told = control.Told("")
+        self._looking: asyncio.Future[None] | None = None
         self._bug: BaseException | None = None
         self._exit_status = 0
 
@@ -368,6 +371,7 @@ class NatsSource:
                 why = ""
             except StoreError as error:
                 why = str(error)
+            self._tell(why)
             if self._group is not None and self._partitions:
                 retry_s = FIRST_RETRY_S
             await self._let_go()
@@ -381,6 +385,30 @@ class NatsSource:
                 retry_s = min(LONGEST_RETRY_S, 2 * retry_s)
         if not self._link.empty:
             self._exit_status = LOST_STATUS if self._longest_s > ORPHAN_S else 0
+
+    def _tell(self, problem: str = "") -> None:
+        """Let the master know what `status` shows, when it has changed."""
+        details: dict[str, Any] = {}
+        if self._group is not None and not problem:
+            now_s, partitions = time.time(), self._partitions.values()
+            details = {
+                "member": self._member,
+                "partitions": sorted(self._partitions),
+                "partitions_of_stream": self._group.partitions,
+                "messages_waiting": sum(partition.messages_waiting for partition in partitions),
+                "lag_s": round(max((partition.lag_s(now_s) for partition in partitions), default=0.0), 1),
+                "waiting_for_members": self._group.stuck(),
+            }
+        told = control.Told(problem, details)
+        if told != self._last_told:
+            self._last_told = told
+            self._channel.send(told)
+
+    async def _look_at_what_waits(self) -> None:
+        """See how much is unread where nothing is asked for; what is not answered is asked again, and harms nobody."""
+        for partition in list(self._partitions.values()):
+            with contextlib.suppress(Exception):
+                await partition.look()
 
     def _own_name(self) -> str:
         """Return what the group calls this collector: as long as its state directory, which has its journal."""
@@ -405,14 +433,13 @@ class NatsSource:
         connection = self._connection = Connection(settings, "prefork-logd source", settings.timeout_s)
         await connection.connect()
         connection.trouble.add_done_callback(lambda error: self._fail(str(error.result())))
-        stream, subject, partitions, replicas = await translated(self._look(connection), connection.where)
-        group = Group(
-            connection, f"{stream}-{settings.group}", self._member, partitions, settings.takeover_s
-        )  # fmt: skip
+        subject, partitions, replicas = await translated(look_at_stream(connection, settings.stream), connection.where)
+        stream = settings.stream
+        group = Group(connection, bucket_of(settings), self._member, partitions, settings.takeover_s)
         await translated(group.join(replicas), connection.where)
         self._group = group
         LOGGER.info("source %s: connected, as member %s of %s", stream, self._member, settings.group)
-        saved_s = stuck_s = asyncio.get_running_loop().time()
+        saved_s = stuck_s = looked_s = asyncio.get_running_loop().time()
         stuck: dict[str, int] = {}
         while not self._stopping.is_set():
             await translated(self._share(group, subject), connection.where)
@@ -424,33 +451,18 @@ class NatsSource:
                 stuck_s, stuck = now_s, group.stuck()
                 for member, count in stuck.items():
                     LOGGER.warning("source %s: %d partitions wait for member %s", stream, count, member)
+            if now_s - looked_s > LOOK_EVERY_S and (self._looking is None or self._looking.done()):
+                looked_s = now_s
+                self._looking = asyncio.ensure_future(self._look_at_what_waits())
+            self._tell()
             await self._wait(HEARTBEAT_S)
             self._counters[Field.CONNECTIONS] = 1
         await self._finish(group, connection)
 
-    async def _look(self, connection: Connection) -> tuple[str, str, int, int]:
-        """Return the stream's name, subject, number of partitions, and replicas."""
-        from nats.js.errors import NotFoundError  # noqa: PLC0415
-
-        name = self._settings.stream
-        try:
-            config = (await connection.ask(lambda stream: stream.stream_info(name))).config
-        except NotFoundError:
-            raise StoreError(
-                f"{connection.where}: there is no stream {name} yet; the first collector with a [[store]] makes it"
-            ) from None
-        told = (config.metadata or {}).get(PARTITIONS_KEY, "")
-        subjects = config.subjects or []
-        if not told.isdigit() or len(subjects) != 1 or not subjects[0].endswith(".>"):
-            raise StoreError(
-                f"stream {config.name} on {connection.where} was not made by a [[store]] of type nats: its "
-                f"metadata have no {PARTITIONS_KEY}, or its subjects are not one that ends in .>"
-            )
-        return str(config.name), subjects[0][:-2], int(told), config.num_replicas or 1
-
     async def _share(self, group: Group, subject: str) -> None:
         """Live, take what is ours or free, and give back what is more than our share."""
         await group.beat()
+        before = set(self._partitions)
         for number in sorted(group.ours() - self._partitions.keys()):
             await self._begin(group, number, subject)
         for number in sorted(self._partitions.keys() - group.ours()):
@@ -462,6 +474,8 @@ class NatsSource:
         for number in free[: max(0, share - len(self._partitions))]:
             if await group.take(number):
                 await self._begin(group, number, subject)
+        if self._partitions.keys() != before:
+            LOGGER.info("source %s: reads partitions %s", self._settings.stream, names_of(self._partitions))
         for partition in self._partitions.values():
             await self._pull(partition)
 
@@ -474,7 +488,6 @@ class NatsSource:
         self._partitions[number] = partition
         await partition.begin(subject, self._arrive)
         await partition.pull()
-        LOGGER.info("source %s: reads partitions %s", self._settings.stream, names_of(self._partitions))
 
     async def _pull(self, partition: Partition) -> None:
         if self._link.held_bytes < self._high_water and len(self._arrived) < 4 * BATCH_BYTES // 1024:
@@ -547,6 +560,9 @@ class NatsSource:
         group, self._group = self._group, None
         if group is not None:
             group.close()
+        looking, self._looking = self._looking, None
+        if looking is not None:
+            looking.cancel()
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.disconnect()

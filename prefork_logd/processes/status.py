@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from prefork_logd.processes.children import Child
     from prefork_logd.processes.control import Configuration, Told
     from prefork_logd.processes.legacy import Carried
+    from prefork_logd.source_settings import NatsSourceSettings
     from prefork_logd.store_settings import AnyStoreSettings
 
 
@@ -73,6 +74,9 @@ def document(
             _store(store, board, place, told.get(SHIPPER_SLOT + place))
             for place, store in zip(configuration.store_places, settings.store, strict=True)
         ],
+        "sources": [
+            _source(settings.sources[child.index - 1], board, child) for child in children if child.kind is Kind.SOURCE
+        ],
     }
 
 
@@ -94,6 +98,26 @@ def _store(settings: AnyStoreSettings, board: Scoreboard, place: int, told: Told
         "lag_s": round(max(0.0, time.time() - since_ms / 1000), 3) if since_ms else 0.0,
         "problem": told.problem if told is not None else "",
         "details": told.details if told is not None else {},
+    }
+
+
+def _source(settings: NatsSourceSettings, board: Scoreboard, child: Child) -> dict[str, Any]:
+    """Return what is known of one source; what it last said of itself counts only while it can have said it."""
+    slot = board.slot(child.slot)
+    said = child.told if child.told is not None and child.state in ALIVE else None
+    details = said.details if said is not None else {}
+    return {
+        "type": settings.type,
+        "stream": settings.stream,
+        "group": settings.group,
+        "records": slot[Field.RECORDS],
+        "rejected": slot[Field.REJECTED],
+        "dropped": slot[Field.DROPPED],
+        "connected": bool(details),
+        "messages_waiting": details.get("messages_waiting"),
+        "lag_s": details.get("lag_s"),
+        "problem": said.problem if said is not None else "",
+        "details": {key: value for key, value in details.items() if key not in ("messages_waiting", "lag_s")},
     }
 
 

@@ -16,19 +16,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from prefork_logd.errors import StoreError
+from prefork_logd.stores.nats_connection import PARTITIONS_KEY, Connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
     from nats.js import JetStreamContext
     from nats.js.kv import KeyValue
 
-    from prefork_logd.stores.nats_connection import Connection
+    from prefork_logd.source_settings import NatsSourceSettings
 
 HEARTBEAT_S = 1.0
 DEAD_AFTER_S = 5.0
@@ -50,6 +53,10 @@ class LostError(StoreError):
     """A partition that we held has another owner."""
 
 
+class NoStreamError(StoreError):
+    """There is no such stream."""
+
+
 class Group:
     """The table, as this member sees it."""
 
@@ -58,7 +65,7 @@ class Group:
         self._connection = connection
         self._bucket = bucket
         self.member = member
-        self._partitions = partitions
+        self.partitions = partitions
         self._takeover_s = takeover_s
         self._dead_after_s = min(DEAD_AFTER_S, takeover_s or DEAD_AFTER_S)
         self._table: KeyValue
@@ -136,7 +143,7 @@ class Group:
         """Return how many partitions we should have."""
         alive = {name for name, heard_s in self._heard_s.items() if time.monotonic() - heard_s < self._dead_after_s}
         alive.add(self.member)
-        least, more = divmod(self._partitions, len(alive))
+        least, more = divmod(self.partitions, len(alive))
         return least + (sorted(alive).index(self.member) < more)
 
     def ours(self) -> set[int]:
@@ -145,7 +152,7 @@ class Group:
 
     def free(self) -> list[int]:
         """Return the partitions that may be taken."""
-        return [number for number in range(self._partitions) if self._is_free(self.entry(number).owner)]
+        return [number for number in range(self.partitions) if self._is_free(self.entry(number).owner)]
 
     def _is_free(self, owner: str) -> bool:
         return not owner or (
@@ -184,7 +191,7 @@ class Group:
         said = {"owner": entry.owner, "positions": entry.positions, "sequence": entry.sequence}
         data = msgspec.json.encode(said)
         try:
-            entry.revision = await self._table.update(f"partition.{partition:03d}", data, last=entry.revision)
+            entry.revision = await self._table.update(_key_of(partition), data, last=entry.revision)
         except KeyWrongLastSequenceError:
             raise LostError(f"partition {partition} has changed meanwhile") from None
         self._entries[partition] = entry
@@ -200,6 +207,81 @@ class Group:
         """Stop looking at the table."""
         if self._watch is not None:
             self._watch.cancel()
+
+
+def bucket_of(settings: NatsSourceSettings) -> str:
+    """Return what a group's table is called."""
+    return f"{settings.stream}-{settings.group}"
+
+
+async def look_at_stream(connection: Connection, name: str) -> tuple[str, int, int]:
+    """Return a stream's subject, number of partitions, and replicas. Raises StoreError if no group can read it."""
+    from nats.js.errors import NotFoundError  # noqa: PLC0415
+
+    try:
+        config = (await connection.ask(lambda stream: stream.stream_info(name))).config
+    except NotFoundError:
+        raise NoStreamError(
+            f"{connection.where}: there is no stream {name} yet; the first collector with a [[store]] makes it"
+        ) from None
+    told = (config.metadata or {}).get(PARTITIONS_KEY, "")
+    subjects = config.subjects or []
+    if not told.isdigit() or len(subjects) != 1 or not subjects[0].endswith(".>"):
+        raise StoreError(
+            f"stream {config.name} on {connection.where} was not made by a [[store]] of type nats: its "
+            f"metadata have no {PARTITIONS_KEY}, or its subjects are not one that ends in .>"
+        )
+    return subjects[0][:-2], int(told), config.num_replicas or 1
+
+
+def look(settings: NatsSourceSettings) -> dict[str, Any]:
+    """Ask the servers for a source's stream and group, and change nothing. Raises StoreError.
+
+    Returns `partitions`, None where there is no stream yet; `owners`, each member with how many it has; and how many
+    messages wait for all of the group, None where nobody of it has read yet.
+    """
+    connection = Connection(settings, "prefork-logd check", settings.timeout_s)
+    try:
+        connection.open()
+        try:
+            _, partitions, _ = connection.run(look_at_stream(connection, settings.stream))
+        except NoStreamError:
+            return {"partitions": None, "owners": {}, "messages_waiting": None}
+        return connection.run(_look_at_group(connection, settings, partitions))
+    finally:
+        connection.close()
+
+
+async def _look_at_group(connection: Connection, settings: NatsSourceSettings, partitions: int) -> dict[str, Any]:
+    from nats.js.errors import BucketNotFoundError, KeyNotFoundError, NotFoundError  # noqa: PLC0415
+
+    owners: dict[str, int] = {}
+    waiting = None
+    with contextlib.suppress(BucketNotFoundError):
+        table = await connection.ask(lambda stream: stream.key_value(bucket_of(settings)))
+        for number in range(partitions):
+            with contextlib.suppress(KeyNotFoundError, msgspec.MsgspecError):
+                entry = msgspec.json.decode((await table.get(_key_of(number))).value or b"{}", type=Entry)
+                if entry.owner:
+                    owners[entry.owner] = owners.get(entry.owner, 0) + 1
+            consumer = consumer_of(settings.group, number)
+            with contextlib.suppress(NotFoundError):
+                waiting = (waiting or 0) + await connection.ask(partial(_messages_waiting, settings.stream, consumer))
+    return {"partitions": partitions, "owners": owners, "messages_waiting": waiting}
+
+
+async def _messages_waiting(name: str, consumer: str, stream: JetStreamContext) -> int:
+    info = await stream.consumer_info(name, consumer)
+    return (info.num_pending or 0) + (info.num_ack_pending or 0)
+
+
+def consumer_of(group: str, partition: int) -> str:
+    """Return what a group's durable consumer of a partition is called."""
+    return f"{group}-{partition:03d}"
+
+
+def _key_of(partition: int) -> str:
+    return f"partition.{partition:03d}"
 
 
 def names_of(entries: Iterable[int]) -> str:

@@ -56,6 +56,18 @@ def central(tmp_path: Path) -> Iterator[Central]:
         collector.clean_up()
 
 
+EDGES: list[Edge] = []
+"""Those of the test that runs."""
+
+
+@pytest.fixture(autouse=True)
+def _edges() -> Iterator[None]:
+    """Close the edges' connections, whatever becomes of the test."""
+    yield
+    while EDGES:
+        EDGES.pop().store.close()
+
+
 class Edge:
     """What publishes as an edge collector's shipper does: records numbered from 0 on."""
 
@@ -64,6 +76,7 @@ class Edge:
         settings = NatsStoreSettings(servers=urls, timeout="3s", checkpoint=str(path / f"{name}.window"), **keys)
         self.name = name
         self.store = NatsStore(settings)
+        EDGES.append(self)
         self.at = self.store.open(self.journal)
 
     def publish(self, count: int, blocks: int = 1) -> None:
@@ -130,8 +143,69 @@ def test_lines_come_as_they_were_and_text_is_rendered(server: Server, central: C
     assert not collector.lines("none.jsonl")
     assert collector.status()["records"] == 100
     assert [child["kind"] for child in collector.status()["children"]].count("source") == 1
-    edge.store.close()
     assert collector.stop() == 0
+
+
+def test_check_and_status_show_it(server: Server, central: Central, tmp_path: Path) -> None:
+    """Who reads what, how much waits and for how long, whom others wait for, and what is wrong."""
+    collector = central((server.url,), source='takeover = "60s"')
+    done = collector.cli("check", "--connect")
+    assert "# source 'LOGS': stream LOGS is not there; the first collector with a [[store]] makes it" in done.stdout
+    assert done.returncode == 0
+
+    def said() -> dict[str, Any]:
+        return dict(collector.status()["sources"][0])
+
+    wait_for(lambda: "there is no stream LOGS yet" in said()["problem"], "the problem is told")
+    assert (said()["connected"], said()["messages_waiting"], said()["lag_s"]) == (False, None, None)
+    assert "LOGS (not connected)" in collector.cli("status").stdout
+    edge = Edge((server.url,), tmp_path, "e1")
+    done = collector.cli("check", "--connect")
+    edge.publish(100, 3)
+    check([edge], collector)
+    # What `status` has is up to a second old, and would say that nothing waits.
+    wait_for(lambda: not unacknowledged(server), "everything is acknowledged")
+    wait_for(lambda: said()["records"] == 300 and said()["messages_waiting"] == 0, "all is read")
+    told = said()
+    assert (told["problem"], told["connected"], told["lag_s"], told["dropped"]) == ("", True, 0.0, 0)
+    assert (told["details"]["partitions"], told["details"]["partitions_of_stream"]) == (list(range(16)), 16)
+    # A writer that stands still: what was read is not committed.
+    os.kill(collector.child("writer"), signal.SIGSTOP)
+    try:
+        edge.publish(100, 3)
+        wait_for(lambda: said()["messages_waiting"] == 3, "three messages wait")
+        wait_for(lambda: said()["lag_s"] >= 1, "their age is told")
+        done = collector.cli("check", "--connect")
+        expected = "stream LOGS, group 'collectors': 16 of 16 partitions have an owner (1 members), 3 messages wait"
+        assert expected in done.stdout
+        assert "16 of 16" in collector.cli("status").stdout
+    finally:
+        os.kill(collector.child("writer"), signal.SIGCONT)
+    check([edge], collector)
+    wait_for(lambda: said()["messages_waiting"] == said()["lag_s"] == 0, "nothing waits")
+    server.kill()
+    wait_for(lambda: "127.0.0.1" in said()["problem"], "the servers are missed")
+    done = collector.cli("check", "--connect")
+    assert done.returncode == 1
+    assert "cannot connect" in done.stderr
+
+
+def test_what_is_unread_is_told_while_there_is_no_room(server: Server, central: Central, tmp_path: Path) -> None:
+    """A source whose writer takes nothing asks for no more messages; how many there are is asked then."""
+    collector = central((server.url,), more="[limits]\nqueue_bytes = 1048576\n")
+    edge = Edge((server.url,), tmp_path, "e1", compress="none")
+    edge.publish(10)
+    check([edge], collector)
+    wait_for(lambda: not unacknowledged(server), "everything is acknowledged")
+    os.kill(collector.child("writer"), signal.SIGSTOP)
+    try:
+        # More than pipes, queues and a request hold.
+        edge.publish(2048, 40)
+        wait_for(lambda: collector.status()["sources"][0]["messages_waiting"] == 40, "40 messages wait", 25)
+    finally:
+        os.kill(collector.child("writer"), signal.SIGCONT)
+    check([edge], collector)
+    wait_for(lambda: collector.status()["sources"][0]["messages_waiting"] == 0, "nothing waits")
 
 
 @pytest.mark.parametrize("kind", ["source", "writer", "master"])
@@ -151,8 +225,6 @@ def test_kills_cost_and_double_nothing(server: Server, central: Central, tmp_pat
         else:
             os.kill(collector.child(kind), signal.SIGKILL)
     check(edges, collector)
-    for edge in edges:
-        edge.store.close()
 
 
 def test_what_is_delivered_again_is_known(server: Server, central: Central, tmp_path: Path) -> None:
@@ -176,7 +248,6 @@ def test_what_is_delivered_again_is_known(server: Server, central: Central, tmp_
     edge.at = wanted
     edge.publish(700, 3)
     check([edge], collector)
-    edge.store.close()
 
 
 def test_a_group_shares_the_work(server: Server, central: Central, tmp_path: Path) -> None:
@@ -209,8 +280,6 @@ def test_a_group_shares_the_work(server: Server, central: Central, tmp_path: Pat
     for edge in edges:
         edge.publish(30, 2)
     check(edges, first, second)
-    for edge in edges:
-        edge.store.close()
 
 
 def test_partitions_of_a_killed_collector_are_taken(server: Server, central: Central, tmp_path: Path) -> None:
@@ -244,8 +313,6 @@ def test_partitions_of_a_killed_collector_are_taken(server: Server, central: Cen
     for collector in (first, second):
         assert collector.status()["dropped"] == 0
         assert "not in it any more" not in collector.log
-    for edge in edges:
-        edge.store.close()
 
 
 def test_a_stream_that_is_set_back_doubles_nothing(server: Server, central: Central, tmp_path: Path) -> None:
@@ -267,7 +334,6 @@ def test_a_stream_that_is_set_back_doubles_nothing(server: Server, central: Cent
     assert edge.at == 300, "what was lost is wanted again"
     edge.publish(100, 5)
     check([edge], collector)
-    edge.store.close()
 
 
 def kill(collector: Collector) -> None:

@@ -36,6 +36,14 @@ DOCUMENT = {
          "details": {"stream": "LOGS", "replicas": 3, "replicas_in_step": 2, "duplicate_window_s": 600.0,
                      "warnings": ["1 of 3 replicas are away or behind"]}},
     ],
+    "sources": [
+        {"type": "nats", "stream": "LOGS", "group": "site", "records": 4_321, "rejected": 0, "dropped": 1_717,
+         "connected": True, "messages_waiting": 8_642, "lag_s": 75.0, "problem": "",
+         "details": {"member": "a", "partitions": [0, 1, 2], "partitions_of_stream": 16,
+                     "waiting_for_members": {"bcd": 13}}},
+        {"type": "nats", "stream": "FAR", "group": "site", "records": 0, "rejected": 0, "dropped": 0,
+         "connected": False, "messages_waiting": None, "lag_s": None, "problem": "cannot [connect]", "details": {}},
+    ],
 }  # fmt: skip
 
 
@@ -48,7 +56,10 @@ def test_status_shows_what_matters_without_colour_in_a_pipe(capsys: pytest.Captu
                  "/x/[brackets]/all.jsonl", "up 1 h 2 min", "shipper sqlite", "234,567", "98,765,432", "1 min 1 s",
                  "archive (failing)", "the journal is full",
                  "store archive: disk [full]", "2 of 3 replicas in step, duplicate window 10 min 0 s",
-                 "store lake: 1 of 3 replicas are away or behind"):  # fmt: skip
+                 "store lake: 1 of 3 replicas are away or behind",
+                 "3 of 16", "4,321", "1,717", "8,642", "1 min 15 s", "FAR (not connected)",
+                 "source LOGS: 13 partitions wait for member bcd, which is away",
+                 "source FAR: cannot [connect]"):  # fmt: skip
         assert part in text
 
 
