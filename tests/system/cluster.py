@@ -15,8 +15,9 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from tests.system.harness import Collector, wait_for
 from tests.system.nats_proxy import Proxy
 from tests.system.session_client import Faithful
 
+FLOW_RECORDS, FLOW_PAUSE_S = 10, 0.01
+"""What each client logs at once, and how long it waits then."""
 NAME = re.compile(r"(.+)-(\d{7})")
 
 
@@ -45,6 +48,7 @@ class World:
         source = f'[[source]]\nservers = {urls}\ntimeout = "3s"\n'
         self.centrals = [self._collector(directory / f"central{index}", source) for index in range(centrals)]
         self.clients = [Faithful(edge, f"e{index}c{n}") for index, edge in enumerate(self.edges) for n in range(2)]
+        self._is_flowing = False
 
     @staticmethod
     def _collector(state_dir: Path, toml: str) -> Collector:
@@ -57,10 +61,44 @@ class World:
             collector.start()
         return self
 
+    @contextlib.contextmanager
+    def flow(self) -> Iterator[None]:
+        """Let every client log all the time, until this is left."""
+        over, failures = threading.Event(), []
+
+        def log(client: Faithful) -> None:
+            try:
+                while not over.wait(FLOW_PAUSE_S):
+                    client.log(FLOW_RECORDS, FLOW_RECORDS)
+            except Exception as error:  # noqa: BLE001 - told by the one that waits for it
+                failures.append(error)
+
+        threads = [threading.Thread(target=log, args=(client,), daemon=True) for client in self.clients]
+        for thread in threads:
+            thread.start()
+        self._is_flowing = True
+        try:
+            yield
+        finally:
+            self._is_flowing = False
+            over.set()
+            for thread in threads:
+                thread.join(30)
+        assert not failures, failures
+        assert not any(thread.is_alive() for thread in threads)
+
     def log(self, records: int = 200) -> None:
-        """Log records through every client, each acknowledged by its edge."""
-        for client in self.clients:
-            client.log(records, 50)
+        """Return when every client has logged so many more, each acknowledged by its edge."""
+        if not self._is_flowing:
+            for client in self.clients:
+                client.log(records, 50)
+            return
+        goals = [client.acknowledged + records for client in self.clients]
+
+        def reached() -> bool:
+            return all(client.acknowledged >= goal for client, goal in zip(self.clients, goals, strict=True))
+
+        wait_for(reached, f"{records} more records of each client", 60)
 
     def stored(self) -> dict[str, list[int]]:
         """Return each client's numbers in the end store; fail if a collector has them out of order."""
@@ -103,6 +141,10 @@ class World:
                 os.kill(pid, signal.SIGKILL)
         collector.process.wait()
         collector.start()
+
+    def shipped(self) -> list[int]:
+        """Return how many records each edge has handed to the stream since it was started."""
+        return [edge.status()["stores"][0]["records"] for edge in self.edges]
 
     def lag(self) -> int:
         """Return how many records wait in the edges' journals."""
@@ -177,9 +219,12 @@ def _set_back(world: World, chance: random.Random) -> None:
         shutil.rmtree(server.directory / f"{server.name}.copy", ignore_errors=True)
         shutil.copytree(server.store, server.directory / f"{server.name}.copy")
         server.start(wait=False)
+    before = world.shipped()
     world.log()
     # Published and, perhaps, read; then it never was.
-    wait_for(lambda: world.lag() == 0, "everything is in the stream", 60)
+    wait_for(
+        lambda: all(now >= then + 400 for now, then in zip(world.shipped(), before, strict=True)), "it is published", 60
+    )
     for server in servers:
         server.kill()
     for server in servers:
@@ -251,9 +296,10 @@ def main() -> int:
             for number in range(options.rounds):
                 for what in chance.sample(sorted(FAULTS), len(FAULTS)):
                     began_s = time.monotonic()
-                    world.log()
-                    FAULTS[what](world, chance)
-                    world.log()
+                    with world.flow():
+                        world.log()
+                        FAULTS[what](world, chance)
+                        world.log()
                     world.check(120)
                     total = sum(client.sent for client in world.clients)
                     print(
