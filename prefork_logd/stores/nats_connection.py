@@ -174,11 +174,29 @@ class Connection:
                 async with asyncio.timeout(GIVE_UP_S):
                     await client.close()
             reason = self._last_error if isinstance(error, (nats.errors.NoServersError, TimeoutError)) else error
-            raise StoreError(f"{self.where}: cannot connect: {describe(reason or error)}") from error
+            said = describe(reason or error)
+            if "authorization" in said.lower():
+                said = f"{said}: the server does not take {self._identity()}"
+            raise StoreError(f"{self.where}: cannot connect: {said}") from error
         if is_private is not None and not is_private():
             await client.close()
             raise StoreError(f"{self.where}: this version of nats-py does not let us insist on TLS")
         self._client = client
+
+    def _identity(self) -> str:
+        """Return whom we say that we are, for messages: where that is written, and no secret."""
+        settings = self._settings
+        if settings.user:
+            return f"user {settings.user!r} with what is in {settings.password_file} (user, password_file)"
+        for key in ("token_file", "nkey_file", "credentials_file"):
+            if getattr(settings, key):
+                return f"what is in {getattr(settings, key)} ({key})"
+        return "somebody without a name: set user and password_file, token_file, nkey_file or credentials_file"
+
+    @property
+    def is_clustered(self) -> bool:
+        """Whether the server that we are connected to says that it is in a cluster."""
+        return bool(self.client._server_info.get("cluster"))  # noqa: SLF001 - the client tells nobody
 
     def _options(self) -> dict[str, Any]:
         """Return what says who we are, and whom we trust. Raises OSError or ValueError."""
@@ -288,12 +306,21 @@ async def ensure_stream(connection: Connection, wish: StreamWish, whose: str) ->
     try:
         info = await connection.ask(lambda stream: stream.stream_info(wish.name))
     except NotFoundError:
+        _check_replicas(connection, wish, whose)
         info = await connection.ask(lambda stream: stream.add_stream(wanted))
     differences = list(_differences(wanted, info.config))
     if differences:
         what = "; ".join(f"{key} is {there} on the server and {here} in {whose}" for key, there, here in differences)
         raise StoreError(f"stream {wish.name} on {connection.where}: {what}; change one of them")
     return info
+
+
+def _check_replicas(connection: Connection, wish: StreamWish, whose: str) -> None:
+    if wish.replicas > 1 and not connection.is_clustered:
+        raise StoreError(
+            f"stream {wish.name} cannot be made on {connection.where}: replicas is {wish.replicas} in {whose}, and the "
+            "server is in no cluster; set replicas = 1, or start the servers as one (examples/cluster)"
+        )
 
 
 def _wanted(wish: StreamWish) -> StreamConfig:
@@ -359,6 +386,7 @@ def look(settings: NatsStoreSettings) -> dict[str, Any]:
         connection.open()
         info = connection.run(ask())
         if info is None:
+            _check_replicas(connection, wish_of(settings), "[[store]]")
             return {"stream": settings.stream, "messages": None, "warnings": []}
         connection.run(ensure_stream(connection, wish_of(settings), "[[store]]"))
         return describe_stream(info, settings)

@@ -231,6 +231,14 @@ def test_a_stream_that_differs_is_named_with_both_values(server: Server, make: M
     assert "partitions is 16 on the server and 4 in [[store]]" in str(caught.value)
 
 
+def test_replicas_that_a_lone_server_cannot_have_are_told(server: Server, make: Make, tmp_path: Path) -> None:
+    """By `check --connect` before the first start, and by the store; with what helps."""
+    settings = settings_for(server, replicas=3)
+    for attempt in (lambda: look(settings), lambda: make(settings, tmp_path / "w").open(JOURNAL)):
+        with pytest.raises(StoreError, match=r"replicas is 3 in .*, and the server is in no cluster; set replicas = 1"):
+            attempt()
+
+
 def test_a_full_stream_refuses_and_nothing_is_lost(server: Server, make: Make, tmp_path: Path) -> None:
     """Above max_bytes the server says no; when there is room again, what it refused is published."""
     store = make(settings_for(server, max_bytes=100_000, compress="none"), tmp_path / "w")
