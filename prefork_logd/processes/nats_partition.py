@@ -36,6 +36,8 @@ IDLE_S, SILENT_S = 2, 5
 """How often a server says that a request is open while there is nothing to send, and after how long without a word it
 counts as over."""
 ACK_WAIT_S = 3600.0
+MOST_SUBJECTS = 100_000
+"""Servers tell no more subjects at once."""
 LOOK_EVERY_S = 5.0
 """How often it is asked how much is unread, while the writer has no room for more."""
 
@@ -65,6 +67,8 @@ class Partition:
         """The same, as it was last written down."""
         self.saved_sequence = 0
         """The message that was acknowledged last by then."""
+        self.has_forgotten = False
+        """Whether what was written down has journals that are forgotten since."""
         self.closed = False
         self.unread = 0
         """Messages in the stream that have not arrived, as of the last one that has, or the last `look`."""
@@ -74,6 +78,8 @@ class Partition:
         self._client = connection.client
         self._stream = stream
         self.consumer = consumer_of(group, number)
+        self._filter = ""
+        """The partition's subjects."""
         self._subscription: Subscription | None = None
         self._inbox = self._client.new_inbox()
         self._asked = 0
@@ -95,7 +101,7 @@ class Partition:
         from nats.js.errors import NotFoundError  # noqa: PLC0415
 
         ask = self._connection.ask
-        subject = wire.partition_filter(subject, self.number)
+        subject = self._filter = wire.partition_filter(subject, self.number)
         state = (await ask(lambda stream: stream.stream_info(self._stream))).state
         start = 1
         with contextlib.suppress(NotFoundError):
@@ -140,6 +146,28 @@ class Partition:
                     break
                 journal, end = found.range.journal, found.range.end
                 self.saved[journal] = max(self.saved.get(journal, 0), end)
+
+    async def forget(self) -> None:
+        """Forget journals of which the stream has no message any more; the table would grow with each that ever was.
+
+        One that comes back begins with its first message, and its floor. To be called seldom: what a stream has not
+        because it was set back is published again, and would come twice if another collector took it over meanwhile.
+        """
+        state = (
+            await self._connection.ask(lambda stream: stream.stream_info(self._stream, subjects_filter=self._filter))
+        ).state
+        subjects = state.subjects or {}
+        if len(subjects) >= MOST_SUBJECTS:
+            return
+        # What has come meanwhile may not be in the answer.
+        there = {self._journal_of(subject) for subject in (*subjects, *(it.subject for it in self._open.values()))}
+        for journal in (self.saved.keys() | self.committed.keys()) - there - self.waiting.keys():
+            self.has_forgotten |= self.saved.pop(journal, None) is not None
+            self.committed.pop(journal, None)
+            self.origins.pop(journal, None)
+
+    def _journal_of(self, subject: str) -> str:
+        return subject.split(".")[self._filter.count(".")]
 
     def _take(self, message: Msg, arrived: Callable[[Partition, Msg], None]) -> None:
         self._heard_s = time.monotonic()

@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 BATCH_BYTES = 262_144
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.2, 5.0
 SAVE_EVERY_S = 5.0
+FORGET_EVERY_S = 3600.0
+"""How often journals are looked for that the stream has no message of."""
 LAST_WRITES_S, FAST_WRITES_S, ORPHAN_S = 5.0, 1.0, 0.8
 """How long the writer may take for the last lines: in a stop, a fast one, and when the master is dead."""
 
@@ -433,17 +435,21 @@ class NatsSource:
         connection = self._connection = Connection(settings, "prefork-logd source", settings.timeout_s)
         await connection.connect()
         connection.trouble.add_done_callback(lambda error: self._fail(str(error.result())))
-        subject, partitions, replicas = await translated(look_at_stream(connection, settings.stream), connection.where)
+        found = await translated(look_at_stream(connection, settings.stream), connection.where)
         stream = settings.stream
-        group = Group(connection, bucket_of(settings), self._member, partitions, settings.takeover_s)
-        await translated(group.join(replicas), connection.where)
+        group = Group(connection, bucket_of(settings), self._member, found.partitions, settings.takeover_s)
+        await translated(group.join(found.replicas), connection.where)
         self._group = group
         LOGGER.info("source %s: connected, as member %s of %s", stream, self._member, settings.group)
-        saved_s = stuck_s = looked_s = asyncio.get_running_loop().time()
+        saved_s = stuck_s = looked_s = forgot_s = asyncio.get_running_loop().time()
         stuck: dict[str, int] = {}
         while not self._stopping.is_set():
-            await translated(self._share(group, subject), connection.where)
+            await translated(self._share(group, found.subject), connection.where)
             now_s = asyncio.get_running_loop().time()
+            if now_s - forgot_s > FORGET_EVERY_S:
+                forgot_s = now_s
+                for partition in self._partitions.values():
+                    await translated(partition.forget(), connection.where)
             if now_s - saved_s > SAVE_EVERY_S:
                 saved_s = now_s
                 await translated(self._save(group), connection.where)
@@ -513,9 +519,9 @@ class NatsSource:
     async def _save(self, group: Group) -> None:
         for number, partition in self._partitions.items():
             positions = partition.saved | partition.committed
-            if positions != partition.saved:
+            if positions != partition.saved or partition.has_forgotten:
                 await group.save(number, positions, partition.acknowledged)
-                partition.saved = positions
+                partition.saved, partition.has_forgotten = positions, False
 
     async def _give_back(self, group: Group, number: int) -> None:
         """Give a partition back between two commits."""

@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -214,8 +214,16 @@ def bucket_of(settings: NatsSourceSettings) -> str:
     return f"{settings.stream}-{settings.group}"
 
 
-async def look_at_stream(connection: Connection, name: str) -> tuple[str, int, int]:
-    """Return a stream's subject, number of partitions, and replicas. Raises StoreError if no group can read it."""
+class Stream(NamedTuple):
+    """What a group has to know of its stream."""
+
+    subject: str
+    partitions: int
+    replicas: int
+
+
+async def look_at_stream(connection: Connection, name: str) -> Stream:
+    """Return what a stream is like. Raises StoreError if no group can read it."""
     from nats.js.errors import NotFoundError  # noqa: PLC0415
 
     try:
@@ -231,7 +239,7 @@ async def look_at_stream(connection: Connection, name: str) -> tuple[str, int, i
             f"stream {config.name} on {connection.where} was not made by a [[store]] of type nats: its "
             f"metadata have no {PARTITIONS_KEY}, or its subjects are not one that ends in .>"
         )
-    return subjects[0][:-2], int(told), config.num_replicas or 1
+    return Stream(subjects[0][:-2], int(told), config.num_replicas or 1)
 
 
 def look(settings: NatsSourceSettings) -> dict[str, Any]:
@@ -244,7 +252,7 @@ def look(settings: NatsSourceSettings) -> dict[str, Any]:
     try:
         connection.open()
         try:
-            _, partitions, _ = connection.run(look_at_stream(connection, settings.stream))
+            partitions = connection.run(look_at_stream(connection, settings.stream)).partitions
         except NoStreamError:
             return {"partitions": None, "owners": {}, "messages_waiting": None}
         return connection.run(_look_at_group(connection, settings, partitions))

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from nats.js.errors import NoKeysError
 
+from prefork_logd.processes.nats_partition import Partition
 from prefork_logd.source_settings import NatsSourceSettings
 from prefork_logd.store_settings import NatsStoreSettings
 from prefork_logd.stores.base import Block
@@ -315,6 +316,45 @@ def test_partitions_of_a_killed_collector_are_taken(server: Server, central: Cen
         assert "not in it any more" not in collector.log
 
 
+def test_journals_that_the_stream_has_nothing_of_are_forgotten(server: Server, tmp_path: Path) -> None:
+    """The table of a group does not grow with every edge that ever was; what is on its way counts as there."""
+    edges = [Edge((server.url,), tmp_path, name) for name in ("gone", "here", "read")]
+    for edge in edges:
+        edge.store.close()
+        edge.journal = "00000003" + edge.journal[8:]
+        edge.store.open(edge.journal)
+        edge.publish(10)
+    gone, here, read = (edge.journal for edge in edges)
+
+    async def forget() -> Partition:
+        connection = Connection(NatsSourceSettings(servers=(server.url,)), "test", 3.0)
+        await connection.connect()
+        partition, arrived = Partition(connection, "LOGS", "group", 3), asyncio.Event()
+        partition.saved = {gone: 10, here: 5, read: 5}
+        await partition.begin("logs", lambda *_: arrived.set())
+        await partition.forget()
+        assert partition.saved.keys() == {gone, here, read}
+        assert not partition.has_forgotten
+        await partition.pull()
+        await asyncio.wait_for(arrived.wait(), 10)
+        await asyncio.to_thread(wait_for, lambda: partition.messages_waiting == 3 and not partition.unread, "all came")
+        for sequence in (1, 2):
+            partition.done(sequence)
+        assert partition.to_acknowledge() is not None
+        partition.committed = {gone: 10, here: 10}
+        for journal in (gone, read):
+            await connection.stream.purge_stream("LOGS", subject=f"logs.*.{journal}")
+        await partition.forget()
+        await partition.close()
+        await connection.disconnect()
+        return partition
+
+    partition = asyncio.run(forget())
+    # The last message is gone from the stream, too, and not committed yet.
+    assert (partition.saved.keys(), partition.committed) == ({here, read}, {here: 10})
+    assert partition.has_forgotten
+
+
 def test_a_stream_that_is_set_back_doubles_nothing(server: Server, central: Central, tmp_path: Path) -> None:
     """What the centre has already comes again from the edge, whose journal had it still, and is known."""
     edge = Edge((server.url,), tmp_path, "e1")
@@ -384,16 +424,21 @@ def test_what_was_taken_meanwhile_is_not_taken_away(server: Server) -> None:
     asyncio.run(contend())
 
 
-def owners(server: Server, bucket: str = "LOGS-collectors") -> list[str]:
+def owners(server: Server) -> list[str]:
     """Return the owner of each partition."""
+    return [entry["owner"] for entry in table(server)]
 
-    async def read(js: Any) -> list[str]:
+
+def table(server: Server, bucket: str = "LOGS-collectors") -> list[dict[str, Any]]:
+    """Return what the group's table says of each partition."""
+
+    async def read(js: Any) -> list[dict[str, Any]]:
         table = await js.key_value(bucket)
         try:
             keys = [key for key in await table.keys() if key.startswith("partition.")]
         except NoKeysError:
             # Also what a listing says that the server has not begun in time.
             return []
-        return [msgspec.json.decode((await table.get(key)).value)["owner"] for key in keys]
+        return [msgspec.json.decode((await table.get(key)).value) for key in keys]
 
     return ask([server.url], read)
