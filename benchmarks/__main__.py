@@ -27,6 +27,7 @@ _BENCHMARKS = (
     "acknowledged",
     "cost",
     "nats",
+    "edges",
 )
 
 

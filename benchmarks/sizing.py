@@ -56,6 +56,8 @@ class Figures(NamedTuple):
     """Messages/s of one record each that one stream takes from one edge."""
     messages_out: float
     """The same, that one central collector reads."""
+    messages_of_many: float
+    """The same, from as many edges as were measured, when it meets them; from one, where none were by then."""
     message_cpu_s: float
     """CPU seconds of all servers for a million of them, publishing and reading."""
     sqlite: float
@@ -64,6 +66,7 @@ class Figures(NamedTuple):
     sqlite_bytes: float
     """Bytes of one record in the database."""
     nats_from: str
+    edges_from: str
     sqlite_from: str
     postgresql_from: str
 
@@ -122,6 +125,10 @@ def figures(replicas: int, as_of: str = "") -> Figures:
     measured, nats_from = newest("nats", as_of)
     stores, sqlite_from = newest("stores", as_of)
     postgresql, postgresql_from = newest("postgresql", as_of)
+    try:
+        edges, edges_from = newest("edges", as_of)
+    except FileNotFoundError:
+        edges, edges_from = None, ""
     turns, single = (measured["results"]["publishing"][way] for way in WAYS[replicas])
 
     def median(key: str) -> float:
@@ -131,6 +138,7 @@ def figures(replicas: int, as_of: str = "") -> Figures:
         return statistics.median(sum(turn[of][name] for name in names) for turn in turns)
 
     sqlite = stores["results"]["runs"]["SQLite"]
+    messages_out = statistics.median(turn["stream to file"] for turn in single)
     return Figures(
         ingest=median("ingest"),
         to_stream=median("to the stream"),
@@ -140,7 +148,8 @@ def figures(replicas: int, as_of: str = "") -> Figures:
         reading_cpu_s=cpu_s("cpu of reading", "servers"),
         central_cpu_s=cpu_s("cpu of reading", "centre source", "centre writer"),
         messages_in=statistics.median(turn["to the stream"] for turn in single),
-        messages_out=statistics.median(turn["stream to file"] for turn in single),
+        messages_out=messages_out,
+        messages_of_many=_messages_of_many(edges) if edges is not None else messages_out,
         message_cpu_s=statistics.median(
             turn["cpu"]["servers"] + turn["cpu of reading"]["servers"] for turn in single
         ),
@@ -149,8 +158,13 @@ def figures(replicas: int, as_of: str = "") -> Figures:
             postgresql["results"]["records/s"]["Store.write (COPY, 20,000 a transaction)"]
         ),
         sqlite_bytes=statistics.median(run["bytes_per_record"] for run in sqlite),
-        nats_from=nats_from, sqlite_from=sqlite_from, postgresql_from=postgresql_from,
+        nats_from=nats_from, edges_from=edges_from, sqlite_from=sqlite_from, postgresql_from=postgresql_from,
     )  # fmt: skip
+
+
+def _messages_of_many(edges: dict[str, Any]) -> float:
+    journals = edges["results"]["journals"]
+    return statistics.median(turn["meeting them"] for turn in journals[max(journals, key=int)])
 
 
 def size(fleet: Fleet, it: Figures) -> list[Line]:
@@ -205,7 +219,8 @@ def _centre(fleet: Fleet, it: Figures, messages: float) -> list[Line]:
     mean, peak = fleet.mean, fleet.mean * fleet.peak
     rate = min(it.to_file, {"file": it.to_file, "sqlite": it.sqlite, "postgresql": it.postgresql}[fleet.store])
     by_rate = math.ceil(mean / (fleet.use * rate))
-    by_messages = math.ceil(messages / (fleet.use * it.messages_out))
+    messages_out = min(it.messages_out, it.messages_of_many) if fleet.edges == "host" else it.messages_out
+    by_messages = math.ceil(messages / (fleet.use * messages_out))
     working = max(by_rate, by_messages)
     capacity = working * rate
     behind = max(0.0, peak - capacity) * 3600
@@ -213,7 +228,7 @@ def _centre(fleet: Fleet, it: Figures, messages: float) -> list[Line]:
     return [
         Line(f"central collectors, {fleet.store}", working + 1, "", "larger of the next two, and 1 to spare"),
         Line("  for the mean", by_rate, "", f"mean / (use x {rate:,.0f}/s)"),
-        Line("  for messages", by_messages, "", f"messages / (use x {it.messages_out:,.0f}/s)"),
+        Line("  for messages", by_messages, "", f"messages / (use x {messages_out:,.0f}/s)"),
         Line("  cores of all, mean", mean * it.central_cpu_s / 1e6, "",
              f"mean x {it.central_cpu_s:.2f} s a million, without a store's own"),
         Line("  disk of all, a day", mean * DAY_S * at_rest / 1e9, "GB", f"mean x day x {at_rest:,.0f} bytes"),
@@ -273,7 +288,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for line in lines:
         value = f"{line.value:,.0f}" if line.value >= 100 or line.value == int(line.value) else f"{line.value:,.2g}"
         print(f"{line.key:<26} {value:>9} {line.unit:<15} {line.formula}")
-    print(f"\nmeasured: {it.nats_from}, {it.sqlite_from}, {it.postgresql_from}")
+    print("\nmeasured:", ", ".join(filter(None, (it.nats_from, it.edges_from, it.sqlite_from, it.postgresql_from))))
     return 0
 
 
