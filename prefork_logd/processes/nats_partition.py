@@ -38,7 +38,7 @@ counts as over."""
 ACK_WAIT_S = 3600.0
 MOST_SUBJECTS = 100_000
 """Servers tell no more subjects at once."""
-LOOK_EVERY_S = 5.0
+LOOK_EVERY_S = 2.0
 """How often it is asked how much is unread, while the writer has no room for more."""
 
 

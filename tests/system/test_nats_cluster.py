@@ -13,13 +13,13 @@ from tests.system.harness import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    """Two edges, a cluster, a central collector; none of them may say that it has a bug."""
-    world = World(tmp_path, Cluster(tmp_path).start())
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Two edges, a cluster, a central collector, for all tests; none of them may say that it has a bug."""
+    directory = tmp_path_factory.mktemp("world")
+    world = World(directory, Cluster(directory).start())
     try:
         yield world.start()
         assert not [
