@@ -23,6 +23,7 @@ _BENCHMARKS = (
     "handler",
     "handover",
     "stores",
+    "postgresql",
     "query",
     "acknowledged",
     "cost",

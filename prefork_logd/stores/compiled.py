@@ -12,7 +12,7 @@ from prefork_logd.native import NATIVE
 if TYPE_CHECKING:
     from types import ModuleType
 
-ABI = 1
+ABI = 2
 """What the compiled core has to say of itself (stores/_rows.pyx)."""
 
 core: ModuleType | None
@@ -25,4 +25,6 @@ if core is not None and (not NATIVE or getattr(core, "ABI", None) != ABI):
     core = None
 
 Packer = core.Packer if core is not None else None
-"""None: rows are made in Python."""
+"""Makes rows for SQLite. None: they are made in Python."""
+Copier = core.Copier if core is not None else None
+"""Makes rows for PostgreSQL's COPY. None: they are made in Python."""

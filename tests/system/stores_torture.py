@@ -39,16 +39,21 @@ _MESSAGE = re.compile(rb'"message":"([a-z0-9]+)-(\d{7})"')
 class StoresTorture:
     """A collector with every store there can be, and services that log through it."""
 
-    def __init__(self, directory: Path, seed: int, pythons: Sequence[str], server: Server | None) -> None:
+    def __init__(
+        self, directory: Path, seed: int, pythons: Sequence[str], server: Server | None, dsn: str = ""
+    ) -> None:
+        """`dsn` is the way to `server` that the collector takes, if it is another than the server's own."""
         self._random = random.Random(seed)
         self._server = server
         self._schema = f"torture_{seed}"
         toml = '[[store]]\ntype = "sqlite"\n'
         if server is not None:
-            toml += f'[[store]]\ntype = "postgresql"\ndsn = "{server.dsn}"\nschema = "{self._schema}"\n'
+            toml += f'[[store]]\ntype = "postgresql"\ndsn = "{dsn or server.dsn}"\nschema = "{self._schema}"\n'
         self.collector = Collector(directory / "state", toml, "--workers", "2").start()
         address = self.collector.bind[0]
         self.collector._flags = ("--workers", "2", "--bind", address)
+        self._others: dict[str, int] = {}
+        self._refused: dict[str, set[int]] = {}
         self._services = [
             Service(python, address, f"s{index}", self._random.choice((0.0005, 0.002, 0.01)))
             for index, python in enumerate(pythons)
@@ -81,11 +86,21 @@ class StoresTorture:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self.harm(self._random.choice(sorted(self.kinds)))
+        return self.finish()
+
+    def expect(self, name: str, count: int, refused: dict[str, set[int]] | None = None) -> None:
+        """Expect the records NAME-0000000 and so on of somebody else, too, but for those that a store has refused."""
+        self._others[name] = count
+        self._refused = refused or {}
+
+    def finish(self) -> int:
+        """End the harm, and see that each store has each record once; return how many there are."""
         wait_until_whole(self.collector)
-        counts = {service.name: service.finish() for service in self._services}
+        counts = {service.name: service.finish() for service in self._services} | self._others
         for store in self._searches():
+            wanted = sum(counts.values()) - len(self._refused.get(store, ()))
             wait_for(
-                lambda store=store: self._holds(store, sum(counts.values())), f"all records in {store}", PATIENCE_S
+                lambda store=store, wanted=wanted: self._holds(store, wanted), f"all records in {store}", PATIENCE_S
             )
         # 1 if a child that was killed a moment ago had not been missed yet.
         assert self.collector.stop() in (0, 1), self.collector.log
@@ -119,9 +134,13 @@ class StoresTorture:
                 ((service, number),) = _MESSAGE.findall(line)
                 found[service.decode()].append(int(number))
         for service, count in counts.items():
-            missing = sorted(set(range(count)) - set(found[service]))
+            wanted = set(range(count))
+            if service in self._others:
+                wanted -= self._refused.get(name, set())
+            missing = sorted(wanted - set(found[service]))
             assert not missing, f"{name}: {service}: {len(missing)} of {count} lost, from {missing[0]} on\n{log}"
-            assert len(found[service]) == count, f"{name}: {service}: {len(found[service]) - count} came twice\n{log}"
+            twice = len(found[service]) - len(wanted)
+            assert not twice, f"{name}: {service}: {twice} came twice, or were refused\n{log}"
 
     def close(self) -> None:
         """Leave nothing behind."""

@@ -7,9 +7,7 @@ import itertools
 import json
 import os
 import secrets
-import select
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -31,7 +29,7 @@ from prefork_logd.stores.postgresql.partitions import Partition, parse
 from prefork_logd.stores.postgresql.search import SELECTED, line_of
 from prefork_logd.stores.postgresql.store import PostgresqlStore
 from tests import corpus
-from tests.postgresql import Server, find_programs
+from tests.postgresql import Cutter, Server, find_programs
 from tests.stores import NOW, PEER, block, line, never, numbered
 from tests.system.harness import wait_for
 from tests.unit.records import strategies
@@ -97,10 +95,12 @@ def stored_numbers(server: Server, schema: str) -> list[int]:
 SELECT = sql.SQL("SELECT {} FROM kept.records WHERE number >= %s ORDER BY number").format(SELECTED)
 
 
-@pytest.fixture(scope="module")
-def comes_back(server):
+@pytest.fixture(scope="module", params=["compiled", "python"])
+def comes_back(server, request):
     """Return a function that writes lines, reads them back and compares."""
     store = PostgresqlStore(server.dsn, schema="kept")
+    if request.param == "python":
+        store._copier = None
     number = store.open("0" * 32)
 
     def check(lines: list[bytes]) -> None:
@@ -393,56 +393,10 @@ def test_a_server_that_does_not_answer_is_given_up(own_server, make_store, schem
     assert stored_numbers(own_server, schema) == [*range(number + 10)]
 
 
-class CommitCutter:
-    """A proxy to the server that passes all but the answer to COMMIT on: there the connection is cut."""
-
-    def __init__(self, target: str, directory: Path) -> None:
-        self._target = target
-        self.dsn = f"host={directory} port=5432 user=postgres dbname=postgres"
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(directory / ".s.PGSQL.5432"))
-        self._listener.listen()
-        self.cuts = 0
-        self.wanted_cuts = 0
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            with client, socket.socket(socket.AF_UNIX) as server:
-                server.connect(self._target)
-                self._pass(client, server)
-
-    def _pass(self, client: socket.socket, server: socket.socket) -> None:
-        committing = False
-        while True:
-            for ready in select.select([client, server], [], [])[0]:
-                data = ready.recv(65_536)
-                if not data:
-                    return
-                if ready is client:
-                    committing = b"COMMIT\0" in data and self.cuts < self.wanted_cuts
-                    server.sendall(data)
-                elif committing:
-                    self.cuts += 1
-                    return
-                else:
-                    client.sendall(data)
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join(10)
-
-
 def test_a_commit_whose_answer_is_lost_counts_once(server, make_store, schema, journal):
     """The position tells, when it is asked for again, that the rows are there."""
     with tempfile.TemporaryDirectory(dir="/tmp") as directory:
-        cutter = CommitCutter(server.socket, Path(directory))
+        cutter = Cutter(server.socket, Path(directory))
         store = make_store(server, schema, dsn=cutter.dsn)
         try:
             assert store.open(journal) == 0
@@ -459,6 +413,34 @@ def test_a_commit_whose_answer_is_lost_counts_once(server, make_store, schema, j
             store.close()
             cutter.close()
     assert stored_numbers(server, schema) == [*range(400)]
+
+
+def test_a_connection_that_is_cut_anywhere_in_a_transaction(server, make_store, schema, journal):
+    """Whatever the server had got of it: the batch is there whole or not at all, and once when it is done again."""
+    number = cut = 0
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        cutter = Cutter(server.socket, Path(directory))
+        store = make_store(server, schema, dsn=cutter.dsn)
+        try:
+            store.open(journal)
+            store.write([block(0, numbered(0, 100))], never)  # makes the partition
+            for budget in range(1, 32_000, 1_337):
+                number += 100
+                cutter.budget = budget
+                try:
+                    store.write([block(number, numbered(number, 100))], never)
+                except StoreError:
+                    cut += 1
+                cutter.budget = None
+                store.close()
+                retry(lambda: store.open(journal))
+                assert stored_numbers(server, schema) in ([*range(number)], [*range(number + 100)])
+                store.write([block(number, numbered(number, 100))], never)
+            assert cut == cutter.cuts > 10
+        finally:
+            store.close()
+            cutter.close()
+    assert stored_numbers(server, schema) == [*range(number + 100)]
 
 
 def open_at(store, journal, number):

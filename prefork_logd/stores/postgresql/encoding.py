@@ -4,7 +4,8 @@ Owns the columns, their order and the octets of each value (PostgreSQL manual, "
 send and receive functions). Knows no connection, table name or clock.
 
 Rows are packed by hand. What is the same in most records of a service (everything but time, texts and `extra`) is
-packed once and looked up from then on.
+packed once and looked up from then on. The compiled core (stores/native/copy.pxi) does what `Encoder.encode` does, for
+lines in the form that the collector writes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from psycopg import sql
 from prefork_logd.stores.rows import has_foreign_escape, has_inexact_number, postgresql_json, postgresql_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from prefork_logd.stores.rows import Row
 
@@ -61,7 +62,7 @@ _EPOCH_S = 946_684_800
 """2000-01-01, where PostgreSQL's dates and times begin, in seconds since 1970."""
 _EPOCH_US = _EPOCH_S * 1_000_000
 DAY_S = 86_400
-_EPOCH_DAY = _EPOCH_S // DAY_S
+EPOCH_DAY = _EPOCH_S // DAY_S
 _MAX_CACHED = 20_000
 
 _HEAD = struct.Struct(">hiiiiiqiqidid")
@@ -84,7 +85,7 @@ class Encoder:
         `number` is the journal's of the first; `day` counts from 1970, and with `part` it names the partition.
         """
         packed: list[bytes] = []
-        origins, pack_head, day = self._origins, _HEAD.pack, day - _EPOCH_DAY
+        origins, pack_head, day = self._origins, _HEAD.pack, day - EPOCH_DAY
         for row, line in zip(decoded, lines, strict=True):
             origin = (
                 row.name,
@@ -132,12 +133,17 @@ class Encoder:
         name, *others = origin
         if isinstance(name, str):
             name = name[:MAX_NAME]
-        packed = b"".join(map(_pack, (name, *others)))
+        packed = pack_values((name, *others))
         if len(packed) < 2048:  # so that those who invent names all the time cannot fill the memory
             if len(self._origins) >= _MAX_CACHED:
                 self._origins.clear()
             self._origins[origin] = packed
         return packed
+
+
+def pack_values(values: Iterable[str | int | None]) -> bytes:
+    """Return values as they stand in a row."""
+    return b"".join(map(_pack, values))
 
 
 def _pack_trace(row: Row) -> bytes:

@@ -102,6 +102,13 @@ class Partitions:
         day = int(received // 86_400) if abs(received) < 1e15 else self.today
         return max(self.oldest_day, min(day, self.today + 1))
 
+    def span(self, day: int) -> tuple[float, float]:
+        """Return between which times a record arrives that is filed under a day that is not out of bounds (seconds)."""
+        return (
+            0.0 if day == self.oldest_day else day * 86_400.0,
+            1e15 if day == self.today + 1 else (day + 1) * 86_400.0,
+        )
+
     @property
     def oldest_day(self) -> int:
         """The first day that is kept, or that may get a partition of its own."""

@@ -16,9 +16,9 @@ import psycopg
 from psycopg import sql
 
 from prefork_logd.errors import StoreError
-from prefork_logd.stores import rows
+from prefork_logd.stores import compiled, rows
 from prefork_logd.stores.postgresql import schema as schemas
-from prefork_logd.stores.postgresql.encoding import HEADER, NAMES, TRAILER, Encoder
+from prefork_logd.stores.postgresql.encoding import EPOCH_DAY, HEADER, NAMES, TRAILER, Encoder, pack_values
 from prefork_logd.stores.postgresql.indexer import NAMES as BY_NAME
 from prefork_logd.stores.postgresql.indexer import WORDS, Indexer
 from prefork_logd.stores.postgresql.link import (
@@ -34,6 +34,7 @@ from prefork_logd.stores.postgresql.partitions import SLICE_BYTES, Partition, Pa
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from prefork_logd.stores._rows import Copier
     from prefork_logd.stores.base import Block
 
     Refuse = Callable[[int, bytes, str], None]
@@ -90,6 +91,8 @@ class PostgresqlStore:
         self._partitions: Partitions | None = None
         self._indexer = Indexer(dsn, schema)
         self._encoder = Encoder()
+        make = compiled.Copier
+        self._copier = make(pack_values, pack_values) if make is not None else None
         self._journal = ""
         self._unlooked = 0
 
@@ -197,16 +200,46 @@ class PostgresqlStore:
 
         A handful is less than a socket holds, so that the server has work while the next one is packed.
         """
-        for block in blocks:
+        wanted_blocks = (block for block in blocks if block.first + block.count > wanted)
+        if self._copier is not None:
+            yield from self._pack_with_core(self._copier, wanted_blocks, wanted)
+            return
+        for block in wanted_blocks:
             lines = block.lines.split(b"\n")[:-1]
             for start in range(max(0, wanted - block.first), block.count, _HANDFUL):
-                handful = lines[start : start + _HANDFUL]
-                decoded = _decode(handful)
-                number = block.first + start
-                end = 0
-                for partition, same in itertools.groupby(decoded, self._place):
-                    begin, end = end, end + len(group := list(same))
-                    yield partition, self._encoder.encode(group, handful[begin:end], number + begin, *partition)
+                yield from self._pack_in_python(lines[start : start + _HANDFUL], block.first + start)
+
+    def _pack_in_python(self, lines: list[bytes], number: int) -> Iterator[tuple[Partition, bytes]]:
+        end = 0
+        for partition, same in itertools.groupby(_decode(lines), self._place):
+            begin, end = end, end + len(group := list(same))
+            yield partition, self._encoder.encode(group, lines[begin:end], number + begin, *partition)
+
+    def _pack_with_core(
+        self, copier: Copier, blocks: Iterable[Block], wanted: int
+    ) -> Iterator[tuple[Partition, bytes]]:
+        """Do the same with the compiled core, as far as it goes: Python places what is not where the last line was."""
+        _, partitions = self._opened()
+        partition: Partition | None = None
+        for block in blocks:
+            lines, number, at = block.lines, block.first, 0
+            while number < wanted:
+                number, at = number + 1, lines.index(b"\n", at) + 1
+            while number < block.first + block.count:
+                if partition is not None:
+                    day, part = partition
+                    packed, count, at = copier.copy(
+                        lines, at, _HANDFUL, number, day - EPOCH_DAY, part, *partitions.span(day)
+                    )
+                    if count:
+                        number += count
+                        yield partition, packed
+                    if count == _HANDFUL or number == block.first + block.count:
+                        continue
+                end = lines.index(b"\n", at)
+                for partition, packed in self._pack_in_python([lines[at:end]], number):
+                    yield partition, packed
+                number, at = number + 1, end + 1
 
     def _place(self, row: rows.Row) -> Partition:
         _, partitions = self._opened()

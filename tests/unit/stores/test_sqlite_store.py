@@ -14,7 +14,7 @@ from prefork_logd.stores.base import Block
 from prefork_logd.stores.sqlite import columns, schema
 from prefork_logd.stores.sqlite import index as sqlite_index
 from prefork_logd.stores.sqlite import store as sqlite_store
-from prefork_logd.stores.sqlite.store import SqliteStore, day_files
+from prefork_logd.stores.sqlite.store import SqliteStore, day_files, day_name
 from tests.unit.records.strategies import attributes, bounded
 from tests.unit.stores.test_rows import corpus_lines
 
@@ -184,6 +184,37 @@ def test_a_batch_over_midnight_is_in_two_files_and_resumed_exactly(path, open_st
     assert [name for name, _ in day_files(path)] == ["2026-11-23", "2026-11-24"]
     assert sorted(stored(path)) == sorted(lines)
     assert open_store()[1] == 30
+
+
+def test_a_transaction_that_fails_anywhere_leaves_nothing(path, open_store):
+    """Wherever SQLite gives up in the middle: none of the batch is there, and all of it once when it is done again."""
+    lines = [line(number, name=f"logger.{number % 50}") for number in range(300)]
+    store, _ = open_store()
+    store.write([block(0, lines[:10])], refuse)
+    failed = 0
+    while True:
+        left = failed + 1
+
+        def gives_up():
+            nonlocal left
+            left -= 1
+            return left == 0
+
+        db = store._day(day_name(NOON))._db
+        db.set_progress_handler(gives_up, 100)
+        try:
+            store.write([block(10, lines[10:])], refuse)
+            break
+        except StoreError as error:
+            said = str(error)
+        failed += 1
+        assert "interrupted" in said
+        assert stored(path) == lines[:10]
+        store.close()
+        store, first = open_store()
+        assert first == 10
+    assert failed > 20
+    assert sorted(stored(path)) == sorted(lines)
 
 
 def test_expired_days_are_removed_and_the_position_stays(path, open_store, monkeypatch):
