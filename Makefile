@@ -37,7 +37,7 @@ cluster: $(READY)  ## NATS servers, edges and central collectors killed, cut and
 
 clean:  ## what the verbs above have made
 	rm -rf $(VENV) .run build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	rm -f prefork_logd/records/_speedups.*.so prefork_logd/stores/_rows.*.so
+	rm -f prefork_logd/records/_speedups.*.so prefork_logd/stores/_rows.*.so prefork_logd/journal/_crc.*.so
 
 $(READY): setup.py pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
@@ -46,6 +46,6 @@ $(READY): setup.py pyproject.toml
 	touch $@
 
 # Without a compiler this leaves everything as it is: the package works without the core.
-$(NATIVE): $(READY) $(wildcard $(foreach room,records stores,prefork_logd/$(room)/*.pyx prefork_logd/$(room)/native/*.pxi))
+$(NATIVE): $(READY) $(wildcard $(foreach room,records stores journal,prefork_logd/$(room)/*.pyx prefork_logd/$(room)/native/*.pxi))
 	$(BIN)/python setup.py --quiet build_ext --inplace
 	touch $@

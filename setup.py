@@ -38,7 +38,7 @@ def extensions():
             extra_compile_args=os.environ.get("PREFORK_LOGD_CFLAGS", "-O3").split(),
             extra_link_args=os.environ.get("PREFORK_LOGD_LDFLAGS", "").split(),
         )
-        for name in ("records._speedups", "stores._rows")
+        for name in ("records._speedups", "stores._rows", "journal._crc")
     ]
     found = cythonize(cores, build_dir="build", quiet=True)
     for core in found:
@@ -55,7 +55,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["prefork_logd", "prefork_logd.*"]),
-    package_data={"prefork_logd": ["py.typed", "records/*.pyi", "stores/*.pyi"]},
+    package_data={"prefork_logd": ["py.typed", "records/*.pyi", "stores/*.pyi", "journal/*.pyi"]},
     ext_modules=extensions(),
     python_requires=">=2.7, !=3.0.*, !=3.1.*, !=3.2.*, !=3.3.*, !=3.4.*, !=3.5.*",
     install_requires=[

@@ -92,11 +92,16 @@ class _Clocks(NamedTuple):
         return _Clocks(*(now - then for now, then in zip(self, before, strict=True)))
 
 
-def run(server: Server, buffer: Buffer, records: int, connections: int, scratch: Path | None = None) -> Trial:
-    """Start the server, push the records through it, stop it and count what it stored."""
+def run(
+    server: Server, buffer: Buffer, records: int, connections: int, scratch: Path | None = None, copies: int = 1
+) -> Trial:
+    """Start the server, push the records through it, stop it and count what it stored.
+
+    `copies` is how many times the server writes a record to some file, as far as it has memory warmed for that.
+    """
     make = as_sessions if server.acknowledged else Buffer.shares
     shares = make(buffer, records, connections)
-    warm_memory(sum(share.nbytes for share in shares) * 5 // 4, scratch)
+    warm_memory(sum(share.nbytes for share in shares) * copies * 5 // 4, scratch)
     with serving(server, scratch) as live:
         return push(live, shares, records)
 

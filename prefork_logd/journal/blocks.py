@@ -17,8 +17,9 @@ position (both u64), and everything after the CRC: nothing that lies anywhere el
 from __future__ import annotations
 
 import struct
-import zlib
 from typing import TYPE_CHECKING, NamedTuple
+
+from prefork_logd.journal.checksum import crc32
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +64,7 @@ class Entry(NamedTuple):
 def encode_header(header: Header) -> bytes:
     """Return the bytes that a segment begins with."""
     data = _HEADER.pack(MAGIC, VERSION, *header, 0, 0)
-    return _HEADER.pack(MAGIC, VERSION, *header, zlib.crc32(data), 0)
+    return _HEADER.pack(MAGIC, VERSION, *header, crc32(data), 0)
 
 
 def decode_header(data: bytes) -> Header:
@@ -71,11 +72,7 @@ def decode_header(data: bytes) -> Header:
     if len(data) < HEADER_BYTES:
         raise ValueError("it ends within its header")
     magic, version, journal, first, ordinal, offset, check, zero = _HEADER.unpack_from(data)
-    if (
-        magic != MAGIC
-        or zero
-        or zlib.crc32(_HEADER.pack(magic, version, journal, first, ordinal, offset, 0, 0)) != check
-    ):
+    if magic != MAGIC or zero or crc32(_HEADER.pack(magic, version, journal, first, ordinal, offset, 0, 0)) != check:
         raise ValueError("its header is damaged")
     if version != VERSION:
         raise ValueError(f"its version {version} is not known here")
@@ -96,9 +93,9 @@ def encode_block(
     nbytes = sum(map(len, chunks))
     table = b"".join([_RUN.pack(*run) for run in runs])
     head = _BLOCK.pack(MARK, 0, len(runs), nbytes, first, count, time_ns, session) + table
-    check = zlib.crc32(head[_CHECKED_FROM:], zlib.crc32(_PLACE.pack(segment, position)))
+    check = crc32(head[_CHECKED_FROM:], crc32(_PLACE.pack(segment, position)))
     for chunk in chunks:
-        check = zlib.crc32(chunk, check)
+        check = crc32(chunk, check)
     return b"".join((head[:4], check.to_bytes(4, "little"), head[_CHECKED_FROM:]))
 
 
@@ -117,7 +114,7 @@ def decode_block(data: memoryview, at: int, segment: int, position: int) -> Entr
         return None
     _, check, run_count, nbytes, first, count, time_ns, session = _BLOCK.unpack_from(data, at)
     whole = data[at : at + size]
-    if zlib.crc32(whole[_CHECKED_FROM:], zlib.crc32(_PLACE.pack(segment, position))) != check:
+    if crc32(whole[_CHECKED_FROM:], crc32(_PLACE.pack(segment, position))) != check:
         return None
     table_end = size - nbytes
     runs = tuple(_RUN.iter_unpack(whole[BLOCK_BYTES:table_end])) if run_count else ()

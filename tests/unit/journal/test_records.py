@@ -232,6 +232,34 @@ def test_a_reader_sees_the_segment_that_takes_anothers_name(log: Log) -> None:
     reader.close()
 
 
+def test_the_disk_begins_to_write_before_a_segment_ends(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Piece by piece, from where it was told last or synced; a new segment begins at its beginning."""
+    begun: list[tuple[int, int]] = []
+    monkeypatch.setattr(records, "WRITTEN_BYTES", 150)
+    monkeypatch.setattr(records, "begin_writing", lambda _, start, nbytes: begun.append((start, start + nbytes)))
+    ends = []
+    for _ in range(4):
+        log.add([40])
+        ends.append(log.log.length)
+    assert begun == [(0, ends[0]), (ends[0], ends[1]), (ends[1], ends[2]), (0, ends[3])]
+    log.log.sync()
+    log.add([5])
+    assert begun[4:] == []
+    log.add([40])
+    assert begun[4:] == [(ends[3], log.log.length)]
+    assert read(log.directory, log.log.next)[0] == list(range(log.log.next))
+
+
+def test_a_file_that_cannot_be_written_early_is_written_later(tmp_path: Path) -> None:
+    """It is a hint to the kernel; a real file takes it, and a descriptor that is none harms nobody."""
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 10_000)
+    with path.open("rb+") as file:
+        records.begin_writing(file.fileno(), 0, 10_000)
+    records.begin_writing(-1, 0, 10_000)
+    assert path.read_bytes() == b"x" * 10_000
+
+
 def test_a_header_comes_back_or_is_refused() -> None:
     """A damaged one is no header."""
     header = Header(b"j" * 16, 1, 2, 3)

@@ -1,0 +1,3 @@
+WORKS: bool
+
+def crc32(data: bytes | bytearray | memoryview, value: int = 0, /) -> int: ...

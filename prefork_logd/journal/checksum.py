@@ -1,0 +1,23 @@
+"""The checksum of the journal's blocks: CRC-32, by the quickest means there is.
+
+Owns the choice: the compiled one where it was built and the processor can, else zlib's. Both give the same.
+`PREFORK_LOGD_NATIVE=0` (native.py) takes zlib's here, too.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+crc32: Callable[..., int] = zlib.crc32
+try:
+    from prefork_logd.journal import _crc
+except ImportError:
+    pass
+else:
+    if _crc.WORKS and os.environ.get("PREFORK_LOGD_NATIVE") != "0":
+        crc32 = _crc.crc32
