@@ -109,24 +109,27 @@ class Line(NamedTuple):
     formula: str
 
 
-def newest(kind: str, as_of: str = "") -> tuple[dict[str, Any], str]:
+def newest(kind: str, part: str, as_of: str = "") -> tuple[dict[str, Any], str]:
     """Return the newest kept result of its kind, up to a time that begins its name, and its name.
 
-    Raises FileNotFoundError.
+    Of one that measured only a part (`--only`) there may be no `part` in it: then an older one counts. Raises
+    FileNotFoundError.
     """
-    found = [path for path in sorted(RESULTS.glob(f"*-{kind}.json")) if not as_of or path.name[: len(as_of)] <= as_of]
-    if not found:
-        raise FileNotFoundError(f"benchmarks/results has no *-{kind}.json: run benchmarks/bench_{kind}.py")
-    return json.loads(found[-1].read_text()), found[-1].name
+    for path in sorted(RESULTS.glob(f"*-{kind}.json"), reverse=True):
+        if not as_of or path.name[: len(as_of)] <= as_of:
+            found = json.loads(path.read_text())
+            if part in found["results"]:
+                return found, path.name
+    raise FileNotFoundError(f"benchmarks/results has no *-{kind}.json with {part!r}: run benchmarks/bench_{kind}.py")
 
 
 def figures(replicas: int, as_of: str = "") -> Figures:
     """Return what the kept results say."""
-    measured, nats_from = newest("nats", as_of)
-    stores, sqlite_from = newest("stores", as_of)
-    postgresql, postgresql_from = newest("postgresql", as_of)
+    measured, nats_from = newest("nats", "publishing", as_of)
+    stores, sqlite_from = newest("stores", "runs", as_of)
+    postgresql, postgresql_from = newest("postgresql", "records/s", as_of)
     try:
-        edges, edges_from = newest("edges", as_of)
+        edges, edges_from = newest("edges", "journals", as_of)
     except FileNotFoundError:
         edges, edges_from = None, ""
     turns, single = (measured["results"]["publishing"][way] for way in WAYS[replicas])

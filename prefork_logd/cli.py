@@ -437,7 +437,7 @@ def import_(flags: Flags, files: tuple[str, ...], name: str | None) -> int:
             refused += done.refused
             before = f", {done.before:,} were there already" if done.before else ""
             click.echo(f"{path}: {done.stored:,} records stored{before}, {done.refused:,} lines refused")
-        task = bar.add_task("indexing", total=None)
+        task = bar.add_task("indexing", total=None, counted=False)
         while store.maintain() <= 0:
             bar.refresh()
         bar.update(task, total=1, completed=1)

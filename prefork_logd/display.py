@@ -20,9 +20,12 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from rich.progress import Task
 
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 _PIPE_WIDTH = 1000
@@ -158,15 +161,32 @@ def _counted(count: int, style: str) -> str:
     return f"[{style}]{count:,}[/{style}]" if count else "0"
 
 
+class _Bytes(DownloadColumn):
+    """How many bytes are done with, where bytes are counted."""
+
+    def render(self, task: Task) -> Text:
+        return super().render(task) if task.fields.get("counted", True) else Text("")
+
+
+class _Speed(TransferSpeedColumn):
+    """How many a second."""
+
+    def render(self, task: Task) -> Text:
+        return super().render(task) if task.fields.get("counted", True) else Text("")
+
+
 def progress() -> Progress:
-    """Return a progress bar on stderr, for bytes; nothing but what is printed above it where that is no terminal."""
+    """Return a progress bar on stderr; nothing but what is printed above it where that is no terminal.
+
+    A task's total is in bytes, but for one that is added with `counted=False`.
+    """
     console = Console(stderr=True, highlight=False)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         TaskProgressColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
+        _Bytes(),
+        _Speed(),
         TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from prefork_logd.display import duration, show_status
+from prefork_logd.display import duration, progress, show_status
 
 DOCUMENT = {
     "version": "1.2.3",
@@ -69,3 +69,18 @@ def test_status_shows_what_matters_without_colour_in_a_pipe(capsys: pytest.Captu
 def test_durations_are_said_in_their_two_largest_units(seconds: float, text: str) -> None:
     """Nobody wants to divide by 86,400."""
     assert duration(seconds) == text
+
+
+def test_bytes_are_shown_where_bytes_are_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a file there are so many of so many; of building an index there is a bar."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    with progress() as bar:
+        bar.update(bar.add_task("day.jsonl", total=2_000_000), completed=2_000_000)
+        bar.update(bar.add_task("indexing", total=None, counted=False), total=1, completed=1)
+    shown = capsys.readouterr().err
+    assert "2.0/2.0 MB" in shown
+    assert "indexing" in shown
+    assert "1/1 bytes" not in shown

@@ -90,9 +90,18 @@ def test_the_kept_results_can_be_read() -> None:
             assert value
     assert sizing.figures(3, "2026-11-24-0455").messages_of_many == sizing.figures(3, "2026-11-24-0455").messages_out
     with pytest.raises(FileNotFoundError, match=r"run benchmarks/bench_nothing\.py"):
-        sizing.newest("nothing")
+        sizing.newest("nothing", "runs")
     with pytest.raises(FileNotFoundError):
-        sizing.newest("nats", "2025-01-01")
+        sizing.newest("nats", "publishing", "2025-01-01")
+
+
+def test_a_result_of_a_part_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest one that has what is wanted counts."""
+    monkeypatch.setattr(sizing, "RESULTS", tmp_path)
+    for minute, part in ((1, "runs"), (2, "runs"), (3, "burst")):
+        (tmp_path / f"2026-01-01-000{minute}-stores.json").write_text(f'{{"results": {{"{part}": {minute}}}}}')
+    assert sizing.newest("stores", "runs")[0]["results"] == {"runs": 2}
+    assert sizing.newest("stores", "runs", "2026-01-01-0001")[1] == "2026-01-01-0001-stores.json"
 
 
 def test_the_answers_in_the_docs_are_what_it_says() -> None:
