@@ -54,6 +54,8 @@ _TAILED = 300
 _TAIL_PAUSE_S = 0.01
 _TAIL_MS = 100.0
 _MEMORY_MB = 150.0
+_COPIES = 4
+"""How often a record is written with a store: to the output, the journal, the store and its log of writes."""
 _PARTS = ("write", "ingest", "tail", "burst")
 _STEP_S = 0.05
 _LONGEST_S = 300.0
@@ -192,7 +194,7 @@ def ingest(options: argparse.Namespace, report: Report, stores: Stores) -> None:
     for _ in range(options.runs):
         for name, trials in found.items():
             server = plain if name == "no store" else stores.with_store(plain, name)
-            trials.append(_trial.run(server, buffer, options.ingest_records, _CONNECTIONS, options.scratch))
+            trials.append(_trial.run(server, buffer, options.ingest_records, _CONNECTIONS, options.scratch, _COPIES))
             report.whole = report.whole and not trials[-1].count.lost
             stores.forget()
     report.results["ingest"] = {name: [trial.as_dict() for trial in trials] for name, trials in found.items()}
