@@ -156,6 +156,15 @@ cdef class Lines:
         self.exports -= 1
 
 
+cdef size_t size_of(tuple sinks) except? 0:
+    """Return how many bytes Lines hold together."""
+    cdef Lines one
+    cdef size_t total = 0
+    for one in sinks:
+        total += one.out.size
+    return total
+
+
 cdef struct Rule:
     bint has_threshold
     int64_t threshold
@@ -164,6 +173,7 @@ cdef struct Rule:
     Template template       # without directives: JSON
 
 cdef enum:
+    MOST_BYTES = 1 << 28    # of a frame: four times what settings allow, and six times a length still fits 32 bits
     MOST_OUTPUTS = 64
     MOST_REJECTED = 64      # in one run, before the caller has a look at how much that makes
 
@@ -174,7 +184,7 @@ cdef class Core:
     `outputs` has for each output its TextTemplate's parts (None: JSON), its level threshold (0: none) and its loggers
     (none: all). `stores` has threshold and loggers of each store; what one of them lets through is one more line of
     JSON, behind the outputs' own. `ships` says whether a record is for the stores if none are named. A Core
-    holds one record at a time, and no lines.
+    holds one record at a time, and no lines; while `run` calls back, it takes no other frame (RuntimeError).
     """
 
     cdef Machine machine
@@ -196,6 +206,7 @@ cdef class Core:
     cdef list kept
     cdef tuple loggers
     cdef bint capable
+    cdef bint busy          # in `run`, which keeps pointers into its sinks
 
     def __cinit__(self):
         memset(&self.machine, 0, sizeof(Machine))
@@ -289,13 +300,18 @@ cdef class Core:
         cdef const uint8_t* text = <const uint8_t*> <const char*> self.peer
         cdef size_t size = len(self.peer)
         self.received = received
+        self.ending_received = -1
         self.ending.size = 0
-        if size:
-            put_literal(&self.ending, b',"peer":')
-            put_string(&self.ending, text, size, look_at(text, size), False)
-        put_literal(&self.ending, b',"received":')
-        put_float(&self.ending, received, True)
-        if not put_literal(&self.ending, b"}\n"):
+        # Each is asked: a large piece may find no room where the small one after it does.
+        if size and not (
+            put_literal(&self.ending, b',"peer":') and put_string(&self.ending, text, size, look_at(text, size), False)
+        ):
+            raise MemoryError
+        if not (
+            put_literal(&self.ending, b',"received":')
+            and put_float(&self.ending, received, True)
+            and put_literal(&self.ending, b"}\n")
+        ):
             raise MemoryError
         self.ending_received = received
         return 0
@@ -340,6 +356,8 @@ cdef class Core:
         cdef Out* json = NULL
         cdef Out* out
         cdef bint done = True
+        if size > MOST_BYTES:
+            return False
         begin_machine(&self.machine, frame, size)
         if not read_flat(&self.machine, &self.fields):
             if not run_machine(&self.machine, FLAT_OPCODES) or not collect(&self.machine, &self.fields):
@@ -364,15 +382,23 @@ cdef class Core:
                 done = put_record(&self.machine, &self.fields, out, self.ending.data, self.ending.size)
             if not done:
                 break
-        if done and json == NULL and self.fields.has_containers:
+        if done and json == NULL:
             # Its budget is looked at all the same, whoever wants to see it.
-            self.scratch.size = 0
-            done = put_record(&self.machine, &self.fields, &self.scratch, self.ending.data, self.ending.size)
+            if self.fields.has_containers:
+                self.scratch.size = 0
+                done = put_record(&self.machine, &self.fields, &self.scratch, self.ending.data, self.ending.size)
+            else:
+                done = can_pay(&self.machine, &self.fields)
             index = self.outputs - 1
         if not done:
             for index in range(index + 1):
                 self.outs[index].size = self.starts[index]
         return done
+
+    cdef int _refuse_if_busy(self) except -1:
+        if self.busy:
+            raise RuntimeError("a Core that calls `slow` takes no other frame meanwhile")
+        return 0
 
     def lines(self, frame, str peer not None, double received):
         """Return each output's line of one frame (None: filtered out), or None if the record is Python's to judge."""
@@ -382,6 +408,7 @@ cdef class Core:
         sinks = [Lines() for _ in range(self.outputs)]
         if not self.capable or received == 0:
             return None
+        self._refuse_if_busy()
         self._set_peer(peer, received)
         for index in range(self.outputs):
             one = sinks[index]
@@ -418,13 +445,15 @@ cdef class Core:
         cdef bint capable = self.capable and received != 0
         if len(sinks) != <Py_ssize_t> self.outputs and capable:
             raise ValueError("as many sinks as outputs")
+        if None in sinks:
+            raise TypeError("a sink is None")
+        self._refuse_if_busy()
         self._set_peer(peer, received)
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
             if not 0 <= start <= stop <= view.len:
                 raise ValueError("a range outside of the data")
             octets = <const uint8_t*> view.buf
-            gathered = 0
             for index in range(self.outputs):
                 one = sinks[index]
                 if one.exports:
@@ -432,7 +461,8 @@ cdef class Core:
                 if one.out.data == NULL:
                     take_room(&one.out)
                 self.outs[index] = &one.out
-                gathered += one.out.size
+            gathered = size_of(sinks)
+            self.busy = True
             while taken < count and stop - position >= 4:
                 memcpy(&length, octets + position, 4)
                 length = __builtin_bswap32(length)
@@ -448,6 +478,7 @@ cdef class Core:
                         outcome = 2
                 else:
                     outcome = slow(PyBytes_FromStringAndSize(<const char*> octets + position + 4, length))
+                    gathered = size_of(sinks)  # it may have added lines
                 if outcome:
                     failures = 0
                 else:
@@ -464,6 +495,7 @@ cdef class Core:
                 if <Py_ssize_t> gathered >= most_bytes or rejected >= MOST_REJECTED or failures >= most_failures:
                     break
         finally:
+            self.busy = False
             PyBuffer_Release(&view)
         if run_end > run_start:
             shipped.append((run_start, run_end - run_start))

@@ -286,3 +286,16 @@ cdef bint put_record(Machine* m, Fields* fields, Out* out, const uint8_t* ending
         if not put_byte(out, 125):
             return False
     return m.nodes_left >= 0 and m.text_left >= 0 and put(out, ending, ending_size)
+
+
+cdef bint can_pay(Machine* m, Fields* fields) noexcept nogil:
+    """Tell whether a record without containers is within its budget, as put_record does by writing it."""
+    cdef size_t index
+    cdef Node* value
+    for index in range(1, fields.extras_count, 2):
+        value = fields.extras[index]
+        if is_text(value):
+            m.text_left -= value.size
+        elif value.kind == BIG or value.kind == BYTES:
+            m.text_left -= 4 * value.size
+    return m.nodes_left >= 0 and m.text_left >= 0

@@ -133,12 +133,16 @@ cdef void forget(Memory* memory) noexcept nogil:
         free(memory.texts[index])
     memory.memo_end = memory.memo_count = memory.arena_size = memory.boxes_size = memory.texts_size = 0
     memory.runs_size = 1
-    if memory.stack_room > KEPT or memory.memo_room > KEPT or memory.arena_room > KEPT:
+    if (
+        memory.stack_room > KEPT or memory.memo_room > KEPT or memory.arena_room > KEPT
+        or memory.runs_room > KEPT or memory.boxes_room > KEPT or memory.texts_room > KEPT
+    ):
         shrink(<void**> &memory.stack, &memory.stack_room, sizeof(Node))
         shrink(<void**> &memory.memo, &memory.memo_room, sizeof(Node))
         shrink(<void**> &memory.arena, &memory.arena_room, sizeof(Node))
         shrink(<void**> &memory.runs, &memory.runs_room, sizeof(Run))
         shrink(<void**> &memory.boxes, &memory.boxes_room, sizeof(Box))
+        shrink(<void**> &memory.texts, &memory.texts_room, sizeof(void*))
 
 
 cdef void release(Memory* memory) noexcept nogil:

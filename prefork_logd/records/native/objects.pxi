@@ -183,14 +183,14 @@ cdef inline bint is_name(const Node* node) noexcept nogil:
 
 cdef bint push_call(Machine* m, Node callee, Chain args, bint has_kwargs, Node kwargs) noexcept nogil:
     """Push the object of a call; the few callables that only say what to make are read through."""
-    cdef Box* box = m.memory.boxes + callee.value.box
+    cdef Box* box
     cdef int helper
-    cdef uint32_t before
+    if callee.kind != OBJECT and callee.kind != SYMBOL:
+        return False  # before its value is taken for an index: of a number, it is what the peer wants
+    box = m.memory.boxes + callee.value.box
     if callee.kind == OBJECT:
         if box.module.kind != SYMBOL:
             return False
-    elif callee.kind != SYMBOL:
-        return False
     elif RECONSTRUCTOR <= box.known <= GET_ATTRIBUTE:
         # Keyword arguments would get lost here, as they do in opcodes.py.
         helper = read_through(m, box.known, &args, &callee, &has_kwargs, &kwargs)
@@ -200,7 +200,6 @@ cdef bint push_call(Machine* m, Node callee, Chain args, bint has_kwargs, Node k
             return push_last_box(m, SYMBOL)
         if helper == 1 and callee.kind != SYMBOL:
             return False
-    before = m.memory.boxes_size
     box = new_box(&m.memory, OBJECT)
     if box == NULL:
         return False

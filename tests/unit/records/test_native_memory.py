@@ -14,6 +14,7 @@ from tests import corpus
 pytestmark = pytest.mark.skipif(not native.NATIVE, reason="the compiled core is not in use")
 
 MOST_GROWTH_BYTES = 65_536
+MOST_KEPT_BYTES = 2_500_000
 
 
 class _MallocInfo(ctypes.Structure):
@@ -62,3 +63,17 @@ def test_the_corpus_leaves_no_memory_behind() -> None:
     for _ in range(5):
         render_all()
     assert _bytes_in_use() - before < MOST_GROWTH_BYTES
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs glibc's mallinfo2")
+@pytest.mark.parametrize("many", [b"]0" * 19_000, b"V\\u20ac\n0" * 50_000], ids=["containers", "texts"])
+def test_what_one_large_record_needs_is_given_back(many: bytes) -> None:
+    """A worker lives for months: the largest record that it has ever met is no measure of its memory."""
+    core = native.Core(((None, 0, ()),))
+    usual = corpus.records()[0].data
+    assert core.lines(usual, "peer", 1.5) is not None
+    gc.collect()
+    before = _bytes_in_use()
+    assert core.lines(many + usual, "peer", 1.5) is not None
+    assert core.lines(usual, "peer", 1.5) is not None
+    assert _bytes_in_use() - before < MOST_KEPT_BYTES
