@@ -38,6 +38,7 @@ def main() -> int:
     parser.add_argument("--corpus-only", action="store_true", help="try the corpus alone, nothing new")
     parser.add_argument("--keep", type=Path, help="directory that keeps inputs between runs (default: a temporary one)")
     parser.add_argument("--jobs", type=int, default=1, help="processes beside one another (default: 1)")
+    parser.add_argument("--longest", type=int, default=25, help="seconds that one input may take (default: 25)")
     arguments = parser.parse_args()
     if shutil.which("clang") is None:
         print("fuzz: no clang on PATH; on Debian: apt-get install clang", file=sys.stderr)
@@ -50,7 +51,8 @@ def main() -> int:
         dictionary = work / "words"
         dictionary.write_text("".join(f'"{_escaped(word)}"\n' for word in WORDS))
         limit = ["-runs=0"] if arguments.corpus_only else [f"-max_total_time={arguments.seconds}"]
-        return fuzz(harness, extension, seeds, [*limit, f"-dict={dictionary}"], arguments.jobs)
+        options = [*limit, f"-dict={dictionary}", f"-timeout={arguments.longest}"]
+        return fuzz(harness, extension, seeds, options, arguments.jobs)
 
 
 def _escaped(word: str) -> str:
@@ -99,7 +101,7 @@ def fuzz(harness: Path, extension: Path, seeds: Path, options: list[str], jobs: 
         "PYTHONMALLOC": "malloc",
         "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
     }
-    fixed = ["-max_len=65536", "-len_control=0", "-timeout=25", "-rss_limit_mb=3072", "-print_final_stats=1"]
+    fixed = ["-max_len=65536", "-len_control=0", "-rss_limit_mb=3072", "-print_final_stats=1"]
     processes = [subprocess.Popen([str(harness), *options, *fixed, str(seeds)], env=environment) for _ in range(jobs)]
     return max(process.wait() for process in processes)
 

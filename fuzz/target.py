@@ -140,8 +140,8 @@ def _stream(setup: Setup, data: bytes, chance: int) -> None:
     most_bytes = (1 << 22, 4_000)[chance >> 8 & 1]
     is_shared = chance >> 9 & 1
     most_failures = (1_000, 2)[chance >> 10 & 1]
-    # Nearly full, so that lines have to move out of the shared block.
-    filling = b"x" * (BLOCK_BYTES - 200) + b"\n" if chance >> 11 & 3 == 0 else b"-\n"
+    # Now and then nearly full, so that lines have to move out of the shared block; it takes its time.
+    filling = b"x" * (BLOCK_BYTES - 200) + b"\n" if chance % 61 == 0 else b"-\n"
     if is_shared:
         native.share(_ARENA)
     results = []
