@@ -4,15 +4,17 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 NATIVE := $(VENV)/.native
+# What a core has a part in, and the tests that go by what is read.
+TWIN := $(addprefix tests/unit/,records processes protocol) tests/system/test_corpus.py
 
-.PHONY: cluster run test check bench torture torture-short fuzz clean
+.PHONY: cluster run test check bench torture torture-short fuzz wheels clean
 
 run: $(NATIVE)  ## collect on 127.0.0.1:9020 into .run/records.jsonl, until Ctrl-C
 	$(BIN)/prefork-logd run --state-dir .run
 
-test: $(NATIVE)  ## the whole test suite; what reads records once more without the compiled core
+test: $(NATIVE)  ## the whole test suite; what a core has a part in once more without the compiled one
 	$(BIN)/python -m pytest
-	PREFORK_LOGD_NATIVE=0 $(BIN)/python -m pytest -q tests/unit/records tests/unit/processes
+	PREFORK_LOGD_NATIVE=0 $(BIN)/python -m pytest -q $(TWIN)
 
 check: $(READY)  ## lint, formatting, types, direction of imports
 	$(BIN)/ruff check .
@@ -34,6 +36,9 @@ fuzz: $(READY)  ## look for inputs that harm the compiled core, for a minute, un
 
 cluster: $(READY)  ## NATS servers, edges and central collectors killed, cut and set back for a while; every record counted
 	$(BIN)/python -m tests.system.cluster --rounds 3
+
+wheels: $(READY)  ## sdist, the wheel for every Python, one with the compiled core for each CPython found here; each tried
+	$(BIN)/python -m tests.system.wheels dist
 
 clean:  ## what the verbs above have made
 	rm -rf $(VENV) .run build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -22,7 +22,25 @@ def read(name):
 
 
 def extensions():
-    """Return the native cores where they can be built; nothing needs them, so a failure to build is none of ours."""
+    """Return the native cores where they can be built; nothing needs them, so a failure to build is none of ours.
+
+    The environment decides as it does for what is installed (prefork_logd/native.py): PREFORK_LOGD_NATIVE=0 builds
+    none, which makes a wheel for every Python, and with 1 it is an error if they cannot be built.
+    """
+    wanted = os.environ.get("PREFORK_LOGD_NATIVE", "")
+    if wanted == "0":
+        return []
+    found = buildable()
+    if wanted == "1" and not found:
+        sys.exit("setup.py: PREFORK_LOGD_NATIVE=1, but this Python takes no compiled core, or has no Cython; unset it")
+    for core in found:
+        # Not to be given to Extension: cythonize makes new ones, and leaves this out.
+        core.optional = wanted != "1"
+    return found
+
+
+def buildable():
+    """Return what this Python on this machine can have compiled."""
     if sys.version_info < (3, 11) or platform.python_implementation() != "CPython":
         return []
     if sys.byteorder != "little" or sys.maxsize < 2**32:
@@ -40,11 +58,7 @@ def extensions():
         )
         for name in ("records._speedups", "stores._rows", "journal._crc")
     ]
-    found = cythonize(cores, build_dir="build", quiet=True)
-    for core in found:
-        # Not to be given above: cythonize makes new ones, and leaves this out.
-        core.optional = True
-    return found
+    return cythonize(cores, build_dir="build", quiet=True)
 
 
 setup(

@@ -1,6 +1,17 @@
 """What every test run says of itself."""
 
+import pytest
+
 from prefork_logd import native
+from prefork_logd.errors import ConfigError
+
+
+def pytest_configure() -> None:
+    """Refuse to run without the core that the environment demands: its tests would be skipped, and all be green."""
+    try:
+        native.require()
+    except ConfigError as error:
+        raise pytest.UsageError(str(error)) from error
 
 
 def pytest_report_header() -> str:

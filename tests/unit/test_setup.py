@@ -7,23 +7,69 @@ from pathlib import Path
 
 import pytest
 
+from prefork_logd import native
+from tests.system import wheels
+
 ROOT = Path(__file__).resolve().parents[2]
+CORES = ("records._speedups", "stores._rows", "journal._crc")
 
 
-def test_a_compiler_that_fails_is_no_failure_of_the_installation(tmp_path: Path) -> None:
-    """Without a core the twin does its work: nobody has to have a compiler."""
-    pytest.importorskip("Cython", reason="without Cython no core is tried")
+def _build(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     places = ["--build-lib", str(tmp_path / "lib"), "--build-temp", str(tmp_path / "temp")]
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "setup.py", "build_ext", "--force", *places],
         cwd=ROOT,
-        env={**os.environ, "CC": "/bin/false"},
+        env={**os.environ, native.VARIABLE: "", "CC": "/bin/false", **environment},
         capture_output=True,
         text=True,
         timeout=100,
         check=False,
     )
+
+
+def test_a_compiler_that_fails_is_no_failure_of_the_installation(tmp_path: Path) -> None:
+    """Without a core the twin does its work: nobody has to have a compiler."""
+    pytest.importorskip("Cython", reason="without Cython no core is tried")
+    done = _build(tmp_path)
     assert done.returncode == 0, done.stderr
-    for name in ("records._speedups", "stores._rows", "journal._crc"):
+    for name in CORES:
         assert f'building extension "prefork_logd.{name}" failed' in done.stdout + done.stderr
     assert not list(tmp_path.rglob("*.so"))
+
+
+def test_a_core_that_is_demanded_has_to_compile(tmp_path: Path) -> None:
+    """Who publishes wheels must not publish one without a core by mistake."""
+    assert _build(tmp_path, **{native.VARIABLE: "1"}).returncode != 0
+
+
+def test_no_core_is_tried_where_none_is_wanted(tmp_path: Path) -> None:
+    """The wheel for every Python is built by one that could compile."""
+    done = _build(tmp_path, **{native.VARIABLE: "0"})
+    assert done.returncode == 0, done.stderr
+    assert not any(name in done.stdout + done.stderr for name in CORES)
+
+
+def test_an_sdist_has_all_that_is_built_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "dist"
+    target.mkdir()
+    sdist = wheels.build_sdist(tmp_path, target)
+    assert wheels.problems_of_sdist(sdist) == []
+
+
+def test_tests_do_not_run_without_the_core_that_is_demanded() -> None:
+    """Else those that need it would be skipped, and the run would be green."""
+    without = "sys.modules['prefork_logd.records._speedups'] = None"
+    run = "sys.exit(pytest.main(['-q', '--collect-only', 'tests/unit/test_imports.py']))"
+    command = [sys.executable, "-c", f"import sys, pytest; {without}; {run}"]
+    for wanted, answer in (("1", "the compiled core is not there"), ("7", "neither 0 nor 1")):
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env={**os.environ, native.VARIABLE: wanted},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == pytest.ExitCode.USAGE_ERROR
+        assert answer in done.stderr
