@@ -214,8 +214,9 @@ status = verb(status)
 @click.option("--connect", is_flag=True, help="Ask the servers of NATS, too, what their streams and groups are like.")
 def check(flags: Flags, connect: bool) -> int:
     """Validate the configuration and print the effective one."""
-    from prefork_logd import config
+    from prefork_logd import config, native
 
+    native.require()
     settings = flags.load()
     click.echo(f"# {settings.source or 'no configuration file: these are the defaults'}")
     click.echo(config.printable(settings), nl=False)
