@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from prefork_logd import native
 from prefork_logd.settings import OutputSettings
 from tests import corpus
-from tests.parity import sides, strategies
+from tests.parity import endless, sides, strategies
 from tests.unit.records.assemble import call, named, record, text
 from tests.unit.records.strategies import NAMES, bounded, plain, texts
 from tests.unit.records.test_decode import _mutated
@@ -180,3 +180,11 @@ def test_other_templates_are_pythons(template):
     one = sides.core((OutputSettings(path="a", format="text", template=template),))
     assert not one.capable
     assert one.lines(pickle.dumps({"msg": "m", "created": 1.0}, 1), sides.PEER, sides.RECEIVED) is None
+
+
+def test_random_pickles():
+    """A short piece of the run that `python -m tests.parity.endless` goes on with."""
+    tried, rendered, rejected = endless.run(11_28, seconds=60, most=1_000)
+    assert tried == 1_000
+    assert rendered > 200
+    assert rejected > 200
