@@ -52,7 +52,7 @@ def main() -> int:
         dictionary.write_text("".join(f'"{_escaped(word)}"\n' for word in WORDS))
         limit = ["-runs=0"] if arguments.corpus_only else [f"-max_total_time={arguments.seconds}"]
         options = [*limit, f"-dict={dictionary}", f"-timeout={arguments.longest}"]
-        return fuzz(harness, extension, seeds, options, arguments.jobs)
+        return fuzz(harness, extension, seeds, options, arguments.jobs, looks_for_leaks=arguments.corpus_only)
 
 
 def _escaped(word: str) -> str:
@@ -91,15 +91,15 @@ def seed(directory: Path) -> None:
         (directory / hashlib.sha1(payload.data).hexdigest()).write_bytes(payload.data)
 
 
-def fuzz(harness: Path, extension: Path, seeds: Path, options: list[str], jobs: int) -> int:
-    """Run the fuzzer; what it finds stays in the current directory (crash-*, timeout-*, oom-*)."""
+def fuzz(harness: Path, extension: Path, seeds: Path, options: list[str], jobs: int, *, looks_for_leaks: bool) -> int:
+    """Run the fuzzer; what it finds stays in the current directory (crash-*, leak-*, timeout-*, oom-*)."""
     environment = os.environ | {
         "FUZZ_TARGET": "fuzz.target",
         "FUZZ_EXTENSION": str(extension),
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
-        # Every object by malloc, where the sanitizer sees it. The interpreter itself never frees everything.
+        # Every object by malloc, where the sanitizer sees it. Looking for leaks takes a while after each input.
         "PYTHONMALLOC": "malloc",
-        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
+        "ASAN_OPTIONS": f"detect_leaks={int(looks_for_leaks)}:allocator_may_return_null=1",
     }
     fixed = ["-max_len=65536", "-len_control=0", "-rss_limit_mb=3072", "-print_final_stats=1"]
     processes = [subprocess.Popen([str(harness), *options, *fixed, str(seeds)], env=environment) for _ in range(jobs)]
