@@ -131,7 +131,9 @@ def _path(join: Callable[..., str]) -> Known:
         if sum(map(len, node.args)) > MAX_PATH_CHARACTERS:
             return None
         parts = [text_of(part, MAX_PATH_CHARACTERS) for part in node.args]
-        return reader.text(join(*parts) if parts else ".")
+        joined = join(*parts) if parts else "."
+        # Python 3.13 sends a path in the spelling that it was made of.
+        return reader.text(joined.replace("/", "\\") if join is ntpath.join else joined)
 
     return path
 

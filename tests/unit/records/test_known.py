@@ -109,6 +109,7 @@ def test_exception_with_attributes_is_an_object(protocol):
         (call(named("fractions", "Fraction"), b"U\x031/3"), "1/3"),
         (call(named("exceptions", "IOError"), b"K\x02", b"U\x02no"), "IOError(2, 'no')"),
         (call(named("pathlib._local", "PosixPath"), text("/srv"), text("x")), "/srv/x"),
+        (call(named("pathlib._local", "WindowsPath"), text("c:/logs/x"), text("y")), "c:\\logs\\x\\y"),
         (call(named("pathlib", "PosixPath"), text("/srv"), text("/etc")), "/etc"),
         (call(named("__builtin__", "xrange"), b"K\x00", b"K\x03", b"K\x01"), "range(0, 3)"),
     ],
