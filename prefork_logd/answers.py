@@ -155,6 +155,7 @@ def look_closer(
         most = min(MOST_SLOTS, max(FEW_SLOTS, sum(bar.count for bar in bars)))
         start, stop = max(start, begin + first * length), min(stop, begin + (last + 1) * length)
         finer = slots_for(start, stop, most)
+        # Round slots cover a range of `most` of them with one more.
         if finer[1] >= length and last - first <= most:
             return (
                 [bar._replace(slot=bar.slot - first) for bar in bars],

@@ -45,6 +45,14 @@ def test_no_record_is_left_out_and_no_end_is_empty(offsets: list[float], scale: 
     assert slots <= answers.MOST_SLOTS + 1
 
 
+def test_ten_days_in_eleven_slots_are_fine_enough() -> None:
+    """Nothing finer and nothing coarser would do: the search ends there."""
+    times = [NOON, NOON + 194_196.865, NOON + 833_792.324]
+    bars, _, slot_s, slots = answers.look_closer(histogram_of(times), NOON - 86_400, max(times) + 86_400)
+    assert (slot_s, slots) == (86_400, bars[-1].slot + 1)
+    assert sum(bar.count for bar in bars) == 3
+
+
 def test_three_seconds_within_a_day_are_shown_as_seconds(capsys: pytest.CaptureFixture[str]) -> None:
     """Not as one bar among many lines of nothing."""
     times = [NOON + second / 4 for second in range(12)]
