@@ -42,6 +42,7 @@ include "native/objects.pxi"
 include "native/values.pxi"
 include "native/known.pxi"
 include "native/fields.pxi"
+include "native/stretches.pxi"
 include "native/flat.pxi"
 include "native/template.pxi"
 
@@ -212,6 +213,7 @@ cdef class Core:
         memset(&self.machine, 0, sizeof(Machine))
         memset(&self.scratch, 0, sizeof(Out))
         memset(&self.ending, 0, sizeof(Out))
+        self.fields.wants_all = False
         memset(self.rules, 0, sizeof(self.rules))
         self.machine.marks = self.marks
         self.machine.memory.runs_size = 1
@@ -230,6 +232,7 @@ cdef class Core:
             self.rules[index].loggers = len(names)
             loggers.append(tuple(name.encode() for name in names))
             if parts is not None:
+                self.fields.wants_all = True
                 self._compile(&self.rules[index], parts)
                 self.capable = self.capable and not self.rules[index].by_python
         self.loggers = tuple(loggers)
@@ -350,6 +353,16 @@ cdef class Core:
                 return True
         return False
 
+    cdef bint _read_on(self, const uint8_t* frame, size_t size):
+        """Read the rest of a record that is no flat one; return whether that could be done."""
+        if self.fields.site != NULL or self.fields.origin != NULL:
+            if self.fields.site != NULL:
+                self.fields.site.unfit = UNFIT
+            begin_machine(&self.machine, frame, size)
+            if read_flat(&self.machine, &self.fields, True):
+                return True
+        return run_machine(&self.machine, FLAT_OPCODES) and collect(&self.machine, &self.fields)
+
     cdef bint _render(self, const uint8_t* frame, size_t size):
         """Add a record's lines to `outs`; return whether it could be done. If not, nothing was added."""
         cdef size_t index, json_start = 0
@@ -359,9 +372,8 @@ cdef class Core:
         if size > MOST_BYTES:
             return False
         begin_machine(&self.machine, frame, size)
-        if not read_flat(&self.machine, &self.fields):
-            if not run_machine(&self.machine, FLAT_OPCODES) or not collect(&self.machine, &self.fields):
-                return False
+        if not read_flat(&self.machine, &self.fields, False) and not self._read_on(frame, size):
+            return False
         for index in range(self.outputs):
             out = self.outs[index]
             self.starts[index] = out.size

@@ -79,11 +79,21 @@ _fill_keys()
 
 
 cdef struct Fields:
+    bint wants_all                # also of what `site` and `origin` have ready
+    Stretch* site                 # what was not read again (stretches.pxi)
+    Stretch* origin
     Node* slot[SLOTS]
     double created
     Node* extras[2 * EXTRAS]      # keys and values in turn
     size_t extras_count           # of both
     bint has_containers           # among the extras
+
+
+cdef inline void begin_fields(Fields* fields) noexcept nogil:
+    memset(fields.slot, 0, sizeof(fields.slot))
+    fields.site = fields.origin = NULL
+    fields.extras_count = 0
+    fields.has_containers = False
 
 
 cdef inline int find_slot(const Node* key) noexcept nogil:
@@ -120,9 +130,7 @@ cdef bint collect(Machine* m, Fields* fields) noexcept nogil:
     cdef size_t count = 0
     if top.kind != DICT:
         return False
-    memset(fields.slot, 0, sizeof(fields.slot))
-    fields.extras_count = 0
-    fields.has_containers = False
+    begin_fields(fields)
     m.nodes_left = MAX_NODES - m.memory.boxes[top.value.box].flat.count
     m.text_left = MAX_TEXT + TEXT_PER_BYTE * m.size
     start_walk(&m.memory, &m.memory.boxes[top.value.box].flat, &walk)
@@ -163,6 +171,13 @@ cdef bint collect(Machine* m, Fields* fields) noexcept nogil:
     return m.nodes_left >= 0 and m.text_left >= 0 and settle(fields)
 
 
+cdef inline bint is_fit(int slot, const Node* value) noexcept nogil:
+    """Tell whether a value is one for its field; None is, and stands for no value."""
+    if value.kind == NONE:
+        return True
+    return value.kind == INT if (1 << slot) & INTEGERS else is_text(value)
+
+
 cdef bint settle(Fields* fields) noexcept nogil:
     """Tell whether every value is one for its field; None is no value."""
     cdef Node* value
@@ -171,13 +186,10 @@ cdef bint settle(Fields* fields) noexcept nogil:
         value = fields.slot[slot]
         if value == NULL:
             continue
+        if not is_fit(slot, value):
+            return False
         if value.kind == NONE:
             fields.slot[slot] = NULL
-        elif (1 << slot) & INTEGERS:
-            if value.kind != INT:
-                return False
-        elif not is_text(value):
-            return False
     if fields.slot[MESSAGE] == NULL:
         return False
     value = fields.slot[CREATED]
@@ -249,29 +261,52 @@ cdef void spell_utc(int64_t second, char* text) noexcept nogil:
     two(to + 1, left % 60)
 
 
+cdef inline bint put_slots(Fields* fields, Out* out, int slot, int end) noexcept nogil:
+    """Write the fields from one to another as members of a JSON object, each behind a comma; what is empty is not."""
+    cdef Node* node
+    while slot < end:
+        node = fields.slot[slot]
+        if node != NULL:
+            if node.kind == INT:
+                if not put(out, <const uint8_t*> PREFIXES[slot], PREFIX_SIZES[slot]):
+                    return False
+                if not put_integer(out, node.value.integer):
+                    return False
+            elif node.size:
+                if not put(out, <const uint8_t*> PREFIXES[slot], PREFIX_SIZES[slot]):
+                    return False
+                if not put_string(out, node.value.text, node.size, node.look, node.kind == OCTETS):
+                    return False
+        slot += 1
+    return True
+
+
 cdef bint put_record(Machine* m, Fields* fields, Out* out, const uint8_t* ending, size_t ending_size) noexcept nogil:
     """Write the record's line of JSON; `ending` is what is behind `extra`: peer, received, brace and newline."""
-    cdef int slot
     cdef size_t index
     cdef Node* node
+    cdef Stretch* site
     if not put(out, <const uint8_t*> b'{"created":', 11) or not put_float(out, fields.created, True):
         return False
     if not put(out, <const uint8_t*> b',"time":"', 9) or not put_time_utc(out, fields.created) or not put_byte(out, 34):
         return False
-    for slot in range(STORED):
-        node = fields.slot[slot]
-        if node == NULL:
-            continue
-        if node.kind == INT:
-            if not put(out, <const uint8_t*> PREFIXES[slot], PREFIX_SIZES[slot]):
-                return False
-            if not put_integer(out, node.value.integer):
-                return False
-        elif node.size:
-            if not put(out, <const uint8_t*> PREFIXES[slot], PREFIX_SIZES[slot]):
-                return False
-            if not put_string(out, node.value.text, node.size, node.look, node.kind == OCTETS):
-                return False
+    if not put_slots(fields, out, NAME, LEVELNO):
+        return False
+    if fields.site != NULL:
+        site = fields.site
+        if not put(out, site.json, site.before) or not put_slots(fields, out, MESSAGE, PATHNAME):
+            return False
+        if not put(out, site.json + site.before, site.json_size - site.before):
+            return False
+    elif not put_slots(fields, out, LEVELNO, PROCESS):
+        return False
+    if fields.origin != NULL:
+        if not put(out, fields.origin.json, fields.origin.json_size):
+            return False
+    elif not put_slots(fields, out, PROCESS, TASKNAME):
+        return False
+    if not put_slots(fields, out, TASKNAME, STORED):
+        return False
     if fields.extras_count:
         if not put(out, <const uint8_t*> b',"extra":{', 10):
             return False

@@ -18,6 +18,7 @@ cdef struct FlatKey:
     uint32_t size            # of all three
     uint32_t head            # of the first two
     int slot                 # of LogRecord's attributes (find_slot)
+    uint32_t group           # of attributes that say the same again and again (stretches.pxi)
     uint32_t parent          # 0: the root, whose own parent it is
     uint32_t child           # 0: none
     uint32_t sibling
@@ -83,6 +84,7 @@ cdef uint32_t learn_key(uint32_t before, const uint8_t* data, size_t left) noexc
         if flat_misses == FLAT_MISSES:
             flat_misses = FLAT[0].child = 0
             flat_keys = 1
+            forget_stretches()
         return 0
     key = FLAT + flat_keys
     memcpy(key.octets, data, size)
@@ -90,6 +92,7 @@ cdef uint32_t learn_key(uint32_t before, const uint8_t* data, size_t left) noexc
     key.head = <uint32_t> head
     set_node(&node, TEXT, PLAIN, length, <uint64_t> <size_t> (data + head))
     key.slot = find_slot(&node)
+    key.group = group_of(key.slot)
     key.parent = before
     key.child = 0
     key.sibling = FLAT[before].child
@@ -160,18 +163,23 @@ cdef inline bint push_scalar(Machine* m) noexcept nogil:
     return False
 
 
-cdef bint read_flat(Machine* m, Fields* fields) noexcept nogil:
+cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
     """Read a frame that the machine has not begun; return whether it is a flat record, and all fits its place.
 
-    If not, the machine is to go on where this has ended.
+    If not, the machine is to go on where this has ended; but if `fields` has a stretch that was not read again, the
+    frame is to be begun anew, `key_by_key`.
     """
-    cdef uint32_t key = 0, after
-    cdef size_t pairs = 0
+    cdef uint32_t key = 0, after, first = 0
+    cdef size_t pairs = 0, stretch_start = 0, stretch_end = 0, stretch_memo = 0
+    cdef uint64_t stretch_hash = 0
+    cdef long stretch_budget = 0
+    cdef Stretch* stretch
     cdef int slot
     cdef const uint8_t* data = m.data
     cdef size_t size = m.size
     cdef Node* name
     cdef Node* value
+    fields.site = fields.origin = NULL
     if m.memory.stack_room < 2 * FLAT_PAIRS + 2:
         # It must not move below, for `fields` points into it.
         if not enlarge(<void**> &m.memory.stack, &m.memory.stack_room, 2 * FLAT_PAIRS + 2, sizeof(Node)):
@@ -189,9 +197,7 @@ cdef bint read_flat(Machine* m, Fields* fields) noexcept nogil:
     m.marks[0] = 0
     m.marks_size = 1
     m.base = 1
-    memset(fields.slot, 0, sizeof(fields.slot))
-    fields.extras_count = 0
-    fields.has_containers = False
+    begin_fields(fields)
     m.text_left = MAX_TEXT + TEXT_PER_BYTE * size
     while m.at < size and data[m.at] != 0x75:  # SETITEMS
         after = next_key(key, data + m.at, size - m.at)
@@ -199,6 +205,20 @@ cdef bint read_flat(Machine* m, Fields* fields) noexcept nogil:
             after = learn_key(key, data + m.at, size - m.at)
         if not after or pairs == FLAT_PAIRS:
             return False
+        if FLAT[after].group != FLAT[key].group and FLAT[after].group and not key_by_key:
+            stretch = find_stretch(m, after, &stretch_hash)
+            if stretch == NULL:
+                first = after
+                stretch_start, stretch_memo, stretch_budget = m.at, m.memory.memo_end, m.text_left
+                stretch_end = expect_stretch(m, after, &stretch_hash)
+            elif stretch.unfit:
+                stretch.unfit -= 1
+                key_by_key = True
+            elif pairs + stretch.pairs <= FLAT_PAIRS:
+                take_stretch(m, fields, stretch)
+                key = stretch.last
+                pairs += stretch.pairs
+                continue
         key = after
         name = m.memory.stack + m.top
         set_node(
@@ -227,6 +247,12 @@ cdef bint read_flat(Machine* m, Fields* fields) noexcept nogil:
             m.text_left -= value.size
         elif value.kind == BIG or value.kind == BYTES:
             return False
+        if stretch_end and m.at >= stretch_end:
+            if m.at == stretch_end and FLAT[key].group == FLAT[first].group:
+                keep_stretch(
+                    m, fields, first, key, stretch_start, stretch_memo, stretch_hash, stretch_budget - m.text_left
+                )
+            stretch_end = 0
     # SETITEMS and STOP; a dict that more is put into is the machine's.
     if not pairs or m.at + 2 != size or data[m.at + 1] != 0x2E:
         return False

@@ -1,0 +1,354 @@
+# Stretches of a record that came before, octet for octet: what a line of code, or a thread, says of itself each time.
+#
+# Owns what they were read as, and their JSON. A service logs from few places and threads, so half of a record's keys
+# come with values that were read already: such a stretch is measured by its lengths, compared with what came before as
+# a whole, and its JSON is copied. Nothing is taken from here that was not compared to its last octet, the numbers of
+# the memo in it included, and nothing is kept that refers to what stands outside of it. What was skipped is neither
+# on the stack nor in the memo: a record that goes on to ask for it is read once more, key by key.
+
+cdef enum:
+    NO_GROUP = 0
+    SITE = 1                 # where in the code: both stand before and behind the message in a line
+    ORIGIN = 2               # whose record
+    STRETCHES = 2048         # two for each value of the hash
+    STRETCH_BYTES = 448      # of a frame
+    STRETCH_JSON = 512
+    STRETCH_PAIRS = 12
+    UNFIT = 64               # records of a site that are read key by key after one had to be read twice
+
+cdef enum:
+    SITE_SLOTS = (
+        1 << ARGS | 1 << LEVELNAME | 1 << LEVELNO | 1 << PATHNAME | 1 << FILENAME | 1 << MODULE | 1 << EXC_INFO
+        | 1 << EXC_TEXT | 1 << STACK_INFO | 1 << LINENO | 1 << FUNCNAME
+    )
+    # Of these all are there, of the others of a site none has a value.
+    SITE_STORED = 1 << LEVELNAME | 1 << LEVELNO | 1 << PATHNAME | 1 << FILENAME | 1 << MODULE | 1 << LINENO | 1 << FUNCNAME
+    ORIGIN_SLOTS = 1 << PROCESS | 1 << PROCESSNAME | 1 << THREAD | 1 << THREADNAME
+
+cdef enum:
+    NO_STEP = 0
+    TEXT_STEP = 1            # BINUNICODE
+    NUMBER_STEP = 2          # BININT1, BININT2 and BININT
+    COUNTED_STEP = 3         # a length of one octet: SHORT_BINSTRING and LONG1
+    LINE_STEP = 4            # LONG
+    LAYOUTS = 4              # of each group; services differ by their Python and by what is the same object to them
+
+cdef struct Layout:
+    # How a stretch is measured: so many octets, a value of that kind, so many octets, ... and the last ones.
+    uint32_t first           # number of its first key; 0: there is none here
+    uint32_t count           # of values whose length may differ
+    uint32_t[STRETCH_PAIRS + 1] fixed
+    int[STRETCH_PAIRS] steps
+
+cdef struct Stretch:
+    uint64_t hash
+    uint32_t size            # in a frame; 0: there is none here
+    uint32_t first           # numbers of its keys (flat.pxi)
+    uint32_t last
+    uint32_t memo_start      # numbers of the memo that it uses
+    uint32_t memo_end
+    uint32_t pairs
+    uint32_t cost            # of the budget on text
+    uint32_t before          # octets of its JSON that stand before the message
+    uint32_t json_size
+    uint32_t unfit           # how many records it is not to be used for
+    Node[STRETCH_PAIRS] nodes  # its values; text by its place in the stretch
+    int[STRETCH_PAIRS] slots
+    uint8_t[STRETCH_BYTES] octets
+    uint8_t[STRETCH_JSON] json
+
+cdef Stretch STRETCH[STRETCHES]
+cdef uint64_t STRETCH_SEEN[STRETCHES]   # hashes that came once: what never comes again is not worth keeping
+cdef uint32_t stretch_turn = 0
+cdef Layout[3][LAYOUTS] LAYOUT
+cdef uint32_t[3] layout_turn
+cdef uint8_t[256] NUMBER_BYTES
+NUMBER_BYTES[0x4A], NUMBER_BYTES[0x4B], NUMBER_BYTES[0x4D] = 5, 2, 3
+cdef Stretch* latest_origin = NULL  # a connection's records are mostly of one thread
+cdef Out STRETCH_ROOM
+STRETCH_ROOM.data = NULL
+STRETCH_ROOM.size = STRETCH_ROOM.room = 0
+
+
+cdef inline uint32_t group_of(int slot) noexcept nogil:
+    """Return which group of keys an attribute is in."""
+    if slot < 0:
+        return NO_GROUP
+    return SITE if SITE_SLOTS & (1 << slot) else ORIGIN if ORIGIN_SLOTS & (1 << slot) else NO_GROUP
+
+
+cdef void forget_stretches() noexcept nogil:
+    """Let go of all of them: the keys' numbers mean other keys from now on."""
+    cdef Py_ssize_t index
+    for index in range(STRETCHES):
+        STRETCH[index].size = 0
+    memset(LAYOUT, 0, sizeof(LAYOUT))
+
+
+cdef inline size_t read_step(const uint8_t* data, size_t at, size_t size, int step) noexcept nogil:
+    """Return where the value at `at` ends, which is taken for one of the step's kind; 0 if it would end elsewhere."""
+    cdef uint32_t length
+    cdef const uint8_t* end
+    if at + 5 > size:
+        return 0
+    if step == TEXT_STEP:
+        memcpy(&length, data + at + 1, 4)
+        if length > STRETCH_BYTES:
+            return 0
+        at += 5 + <size_t> length
+    elif step == NUMBER_STEP:
+        at += NUMBER_BYTES[data[at]]
+    elif step == COUNTED_STEP:
+        at += 2 + <size_t> data[at + 1]
+    elif step == LINE_STEP:
+        length = 24 if size - at > 24 else <uint32_t> (size - at)
+        end = <const uint8_t*> memchr(data + at, 10, length)
+        if end == NULL:
+            return 0
+        at = end - data + 1
+    return at
+
+
+cdef inline bint follow_layout(Machine* m, const Layout* layout, size_t* size, uint64_t* hash) noexcept nogil:
+    """Tell how long the stretch is that begins here if it has this layout, and its hash; return whether it may have."""
+    cdef const uint8_t* data = m.data
+    cdef size_t at = m.at
+    cdef uint64_t mixed = layout.first
+    cdef uint32_t index
+    for index in range(layout.count):
+        at = read_step(data, at + layout.fixed[index], m.size, layout.steps[index])
+        if at == 0 or at > m.size:
+            return False
+        # What stands before is longer than that: the shortest of these keys has four letters.
+        mixed = (mixed ^ load8(data + at - 8)) * 0x9E3779B97F4A7C15ULL
+        mixed ^= mixed >> 29
+    at += layout.fixed[layout.count]
+    if at + 2 > m.size or at - m.at > STRETCH_BYTES:
+        return False
+    size[0] = at - m.at
+    hash[0] = mixed
+    return True
+
+
+cdef bint learn_layout(Machine* m, uint32_t key, Layout* layout) noexcept nogil:
+    """Find out how the stretch that begins here with `key` is laid out; return whether it is one that can be kept."""
+    cdef const uint8_t* data = m.data
+    cdef size_t at = m.at, fixed, start
+    cdef size_t memo = m.memory.memo_end
+    cdef uint32_t group = FLAT[key].group
+    cdef int step
+    cdef uint8_t opcode
+    layout.first = key
+    layout.count = 0
+    fixed = at
+    while True:
+        at += FLAT[key].size
+        if at + 4 > m.size:
+            return False
+        if data[at] == 0x71:  # BINPUT
+            if data[at + 1] != memo:
+                return False
+            memo += 1
+            at += 2
+        start = at
+        if at + 4 > m.size:
+            return False
+        opcode = data[at]
+        step = NO_STEP
+        if opcode == 0x58:  # BINUNICODE
+            step = TEXT_STEP
+        elif opcode == 0x4E:  # NONE
+            at += 1
+        elif NUMBER_BYTES[opcode]:
+            step = NUMBER_STEP
+        elif opcode == 0x4C:  # LONG
+            step = LINE_STEP
+        elif opcode == 0x8A or opcode == 0x55:  # LONG1, SHORT_BINSTRING
+            step = COUNTED_STEP
+        elif opcode == 0x68 and data[at + 1] >= m.memory.memo_end:  # BINGET, of something in this stretch
+            at += 2
+        else:
+            return False
+        if step != NO_STEP:
+            if layout.count == STRETCH_PAIRS:
+                return False
+            layout.fixed[layout.count] = <uint32_t> (start - fixed)
+            layout.steps[layout.count] = step
+            layout.count += 1
+            at = fixed = read_step(data, at, m.size, step)
+            if at == 0:
+                return False
+        if at + 2 > m.size or at - m.at > STRETCH_BYTES:
+            return False
+        if data[at] == 0x71:
+            if data[at + 1] != memo:
+                return False
+            memo += 1
+            at += 2
+        key = next_key(key, data + at, m.size - at)
+        if not key or FLAT[key].group != group:
+            break
+    layout.fixed[layout.count] = <uint32_t> (at - fixed)
+    return layout.count > 0 and memo <= 256
+
+
+cdef inline bint same_layout(const Layout* one, const Layout* other) noexcept nogil:
+    cdef size_t index
+    if one.first != other.first or one.count != other.count:
+        return False
+    for index in range(one.count):
+        if one.steps[index] != other.steps[index]:
+            return False
+    return memcmp(one.fixed, other.fixed, (one.count + 1) * sizeof(uint32_t)) == 0
+
+
+cdef inline bint comes_again(Machine* m, const Stretch* stretch, uint32_t key) noexcept nogil:
+    """Tell whether a frame goes on with this stretch, octet for octet, and in the same state of the memo."""
+    return (
+        stretch.first == key and stretch.memo_start == m.memory.memo_end and stretch.memo_end <= m.memory.memo_room
+        and 0 < stretch.size <= m.size - m.at and memcmp(stretch.octets, m.data + m.at, stretch.size) == 0
+    )
+
+
+cdef inline Stretch* find_stretch(Machine* m, uint32_t key, uint64_t* hash) noexcept nogil:
+    """Return the stretch that a frame goes on with, or NULL; if `hash` is not 0 then, it is that of one to keep."""
+    global latest_origin
+    cdef uint32_t group = FLAT[key].group, index
+    cdef Stretch* stretch
+    cdef Layout* layout
+    cdef size_t size = 0
+    hash[0] = 0
+    if group == ORIGIN and latest_origin != NULL and comes_again(m, latest_origin, key):
+        return latest_origin
+    for index in range(LAYOUTS):
+        layout = LAYOUT[group] + index
+        if layout.first != key or not follow_layout(m, layout, &size, hash):
+            continue
+        stretch = STRETCH + (hash[0] >> 40 & (STRETCHES - 2))
+        if stretch.hash != hash[0]:
+            stretch += 1
+        if stretch.hash == hash[0] and comes_again(m, stretch, key):
+            if group == ORIGIN:
+                latest_origin = stretch
+            return stretch
+    return NULL
+
+
+cdef size_t expect_stretch(Machine* m, uint32_t key, uint64_t* hash) noexcept nogil:
+    """Return where the stretch ends that begins here and is worth keeping, and its hash; 0 if there is none."""
+    cdef Layout layout
+    cdef uint32_t group = FLAT[key].group, index
+    cdef size_t size = 0
+    cdef bint is_known = False
+    if not learn_layout(m, key, &layout) or not follow_layout(m, &layout, &size, hash):
+        return 0
+    for index in range(LAYOUTS):
+        is_known = is_known or same_layout(LAYOUT[group] + index, &layout)
+    if not is_known:
+        layout_turn[group] = (layout_turn[group] + 1) % LAYOUTS
+        LAYOUT[group][layout_turn[group]] = layout
+    return m.at + size if is_worth_keeping(hash[0]) else 0
+
+
+cdef inline bint is_worth_keeping(uint64_t hash) noexcept nogil:
+    """Tell whether a stretch was met before, as far as that is known."""
+    cdef uint64_t* seen = STRETCH_SEEN + (hash >> 40 & (STRETCHES - 1))
+    if seen[0] == hash:
+        return True
+    seen[0] = hash
+    return False
+
+
+cdef void take_stretch(Machine* m, Fields* fields, Stretch* stretch) noexcept nogil:
+    """Take a stretch for read, and what `fields` needs of it."""
+    cdef size_t index, count = stretch.memo_end - stretch.memo_start
+    cdef const uint8_t* start = m.data + m.at
+    cdef Node* node
+    if FLAT[stretch.first].group == SITE:
+        fields.site = stretch
+    else:
+        fields.origin = stretch
+    # Not in the memo, but their places are taken.
+    memset(m.memory.memo + stretch.memo_start, 0, count * sizeof(Node))
+    m.memory.memo_end = stretch.memo_end
+    m.memory.memo_count += count
+    for index in range(stretch.pairs):
+        # A line of JSON has the rest ready.
+        if fields.wants_all or stretch.slots[index] == LEVELNO:
+            node = m.memory.stack + m.top
+            m.top += 1
+            copy_words(node, stretch.nodes + index)
+            if is_text(node):
+                node.value.text = start + node.value.integer
+            fields.slot[stretch.slots[index]] = node
+    m.text_left -= <long> stretch.cost
+    m.at += stretch.size
+
+
+cdef void keep_stretch(
+    Machine* m, Fields* fields, uint32_t first, uint32_t last, size_t start, size_t memo_start, uint64_t hash, long cost
+) noexcept nogil:
+    """Keep what was read from `start` to here, if it is a whole stretch of its kind."""
+    global stretch_turn
+    cdef Stretch* stretch = STRETCH + (hash >> 40 & (STRETCHES - 2))
+    cdef Out* out = &STRETCH_ROOM
+    cdef uint32_t key = last, met = 0, pairs = 0, group = FLAT[first].group, before = 0
+    cdef size_t size = m.at - start
+    cdef int slot
+    cdef Node* value
+    cdef Node[STRETCH_PAIRS] nodes
+    cdef int[STRETCH_PAIRS] slots
+    while True:
+        slot = FLAT[key].slot
+        value = fields.slot[slot]
+        if pairs == STRETCH_PAIRS or value == NULL or value.kind > OCTETS or not is_fit(slot, value):
+            return
+        if not (1 << slot) & (SITE_STORED | ORIGIN_SLOTS) and value.kind != NONE:
+            return
+        met |= 1 << slot
+        slots[pairs] = slot
+        nodes[pairs] = value[0]
+        if is_text(value):
+            if not m.data + start <= value.value.text <= m.data + m.at:
+                return
+            nodes[pairs].value.integer = value.value.text - (m.data + start)
+        pairs += 1
+        if key == first:
+            break
+        key = FLAT[key].parent
+    if group == SITE and met & SITE_STORED == SITE_STORED:
+        out.size = 0
+        if not put_slots(fields, out, LEVELNO, MESSAGE):
+            return
+        before = <uint32_t> out.size
+        if not put_slots(fields, out, PATHNAME, PROCESS):
+            return
+    elif group == ORIGIN and met == ORIGIN_SLOTS:
+        out.size = 0
+        if not put_slots(fields, out, PROCESS, TASKNAME):
+            return
+    else:
+        return
+    if out.size > STRETCH_JSON or size > STRETCH_BYTES:
+        return
+    if stretch.size:
+        if stretch[1].size:
+            stretch_turn += 1
+            stretch += stretch_turn & 1
+        else:
+            stretch += 1
+    memcpy(stretch.nodes, nodes, sizeof(nodes))
+    memcpy(stretch.slots, slots, sizeof(slots))
+    memcpy(stretch.json, out.data, out.size)
+    memcpy(stretch.octets, m.data + start, size)
+    stretch.hash = hash
+    stretch.first = first
+    stretch.last = last
+    stretch.memo_start = <uint32_t> memo_start
+    stretch.memo_end = <uint32_t> m.memory.memo_end
+    stretch.pairs = pairs
+    stretch.cost = <uint32_t> cost
+    stretch.before = before
+    stretch.json_size = <uint32_t> out.size
+    stretch.unfit = 0
+    stretch.size = <uint32_t> size
