@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 VARIABLE = "PREFORK_LOGD_NATIVE"
-ABI = 6
+ABI = 7
 """What the compiled core has to say of itself (records/_speedups.pyx)."""
 
 speedups: ModuleType | None

@@ -46,7 +46,7 @@ include "native/stretches.pxi"
 include "native/flat.pxi"
 include "native/template.pxi"
 
-ABI = 6
+ABI = 7
 """Compared with what the package expects: an extension built from other sources is not used."""
 
 
@@ -512,6 +512,16 @@ cdef class Core:
         if run_end > run_start:
             shipped.append((run_start, run_end - run_start))
         return position, taken, rejected, failures, shipped
+
+
+def stretches():
+    """Return how many stretches of records were copied and not read, by every Core until now."""
+    return stretches_used
+
+
+def unlearn():
+    """Let go of all that was learnt of keys and stretches, for tests that are to begin with nothing."""
+    forget_keys()
 
 
 def float_text(double value, bint as_json):

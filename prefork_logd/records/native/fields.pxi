@@ -90,7 +90,7 @@ cdef struct Fields:
 
 
 cdef inline void begin_fields(Fields* fields) noexcept nogil:
-    memset(fields.slot, 0, sizeof(fields.slot))
+    clear_words(fields.slot, SLOTS)
     fields.site = fields.origin = NULL
     fields.extras_count = 0
     fields.has_containers = False

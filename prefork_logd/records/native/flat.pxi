@@ -10,7 +10,7 @@ cdef enum:
     FLAT_OPCODES = 4 * FLAT_PAIRS + 8   # that are read here at most
     FLAT_KEYS = 1024
     FLAT_KEY_BYTES = 40      # opcode, length and text
-    FLAT_SIBLINGS = 8
+    FLAT_SIBLINGS = 16
     FLAT_MISSES = 4096       # keys that found no room, after which the tree is begun anew
 
 cdef struct FlatKey:
@@ -26,6 +26,14 @@ cdef struct FlatKey:
 cdef FlatKey FLAT[FLAT_KEYS]
 cdef uint32_t flat_keys = 1  # number 0 is the root
 cdef uint32_t flat_misses = 0
+
+
+cdef void forget_keys() noexcept nogil:
+    """Begin the tree anew."""
+    global flat_keys, flat_misses
+    flat_misses = FLAT[0].child = 0
+    flat_keys = 1
+    forget_stretches()
 
 
 cdef inline bint comes_next(const FlatKey* key, const uint8_t* data) noexcept nogil:
@@ -82,9 +90,7 @@ cdef uint32_t learn_key(uint32_t before, const uint8_t* data, size_t left) noexc
     if flat_keys == FLAT_KEYS or siblings == FLAT_SIBLINGS:
         flat_misses += 1
         if flat_misses == FLAT_MISSES:
-            flat_misses = FLAT[0].child = 0
-            flat_keys = 1
-            forget_stretches()
+            forget_keys()
         return 0
     key = FLAT + flat_keys
     memcpy(key.octets, data, size)
@@ -144,8 +150,8 @@ cdef inline bint push_scalar(Machine* m) noexcept nogil:
     elif opcode == 0x4A:  # BININT
         if take_number(m, 4, &number):
             return push_integer(m, <int32_t> <uint32_t> number)
-    elif opcode == 0x4C:  # LONG
-        if push_number_line(m, False):
+    elif opcode == 0x4C or opcode == 0x49:  # LONG; INT, which is also how protocols 0 and 1 have True and False
+        if push_number_line(m, opcode == 0x49):
             return True
     elif opcode == 0x8A:  # LONG1
         if push_long(m, 1):
@@ -163,13 +169,52 @@ cdef inline bint push_scalar(Machine* m) noexcept nogil:
     return False
 
 
+cdef bint read_free_key(Machine* m, Fields* fields, uint32_t before, uint32_t* met, Node* name, int* slot) noexcept nogil:
+    """Read a key that has no room in the tree; return whether it is one that did not come before in this record.
+
+    `met` has the attributes of LogRecord that came; of the first such key it is 0, and `before` the key before it.
+    """
+    cdef size_t head, index, left = m.size - m.at
+    cdef uint32_t length = 0
+    cdef const uint8_t* data = m.data + m.at
+    if left < 5:
+        return False
+    if data[0] == 0x58:  # BINUNICODE
+        memcpy(&length, data + 1, 4)
+        head = 5
+    elif data[0] == 0x55:  # SHORT_BINSTRING
+        length = data[1]
+        head = 2
+    else:
+        return False
+    if length == 0 or length > left - head or look_at(data + head, length) != PLAIN:
+        return False
+    set_node(name, TEXT if head == 5 else OCTETS, PLAIN, length, <uint64_t> <size_t> (data + head))
+    m.at += head + length
+    while before:
+        if FLAT[before].slot >= 0:
+            met[0] |= 1 << FLAT[before].slot
+        before = FLAT[before].parent
+    slot[0] = find_slot(name)
+    if slot[0] >= 0:
+        if met[0] & (1 << slot[0]):
+            return False
+        met[0] |= 1 << slot[0]
+        return True
+    for index in range(0, fields.extras_count, 2):
+        if same_text(fields.extras[index], name):
+            return False
+    return True
+
+
 cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
     """Read a frame that the machine has not begun; return whether it is a flat record, and all fits its place.
 
     If not, the machine is to go on where this has ended; but if `fields` has a stretch that was not read again, the
     frame is to be begun anew, `key_by_key`.
     """
-    cdef uint32_t key = 0, after, first = 0
+    cdef uint32_t key = 0, after, first = 0, met = 0
+    cdef bint is_lost = False
     cdef size_t pairs = 0, stretch_start = 0, stretch_end = 0, stretch_memo = 0
     cdef uint64_t stretch_hash = 0
     cdef long stretch_budget = 0
@@ -200,33 +245,42 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
     begin_fields(fields)
     m.text_left = MAX_TEXT + TEXT_PER_BYTE * size
     while m.at < size and data[m.at] != 0x75:  # SETITEMS
-        after = next_key(key, data + m.at, size - m.at)
-        if not after:
-            after = learn_key(key, data + m.at, size - m.at)
-        if not after or pairs == FLAT_PAIRS:
+        if pairs == FLAT_PAIRS:
             return False
-        if FLAT[after].group != FLAT[key].group and FLAT[after].group and not key_by_key:
-            stretch = find_stretch(m, after, &stretch_hash)
-            if stretch == NULL:
-                first = after
-                stretch_start, stretch_memo, stretch_budget = m.at, m.memory.memo_end, m.text_left
-                stretch_end = expect_stretch(m, after, &stretch_hash)
-            elif stretch.unfit:
-                stretch.unfit -= 1
-                key_by_key = True
-            elif pairs + stretch.pairs <= FLAT_PAIRS:
-                take_stretch(m, fields, stretch)
-                key = stretch.last
-                pairs += stretch.pairs
-                continue
-        key = after
         name = m.memory.stack + m.top
-        set_node(
-            name, TEXT if FLAT[key].head == 5 else OCTETS, PLAIN, FLAT[key].size - FLAT[key].head,
-            <uint64_t> <size_t> (data + m.at + FLAT[key].head),
-        )
+        after = 0
+        if not is_lost:
+            after = next_key(key, data + m.at, size - m.at)
+            if not after:
+                after = learn_key(key, data + m.at, size - m.at)
+        if not after:
+            if not read_free_key(m, fields, key, &met, name, &slot):
+                return False
+            is_lost = True
+            key = 0
+        else:
+            if FLAT[after].group and FLAT[after].group != FLAT[key].group and not key_by_key:
+                stretch = find_stretch(m, after, &stretch_hash)
+                if stretch == NULL:
+                    first = after
+                    stretch_start, stretch_memo, stretch_budget = m.at, m.memory.memo_end, m.text_left
+                    stretch_end = expect_stretch(m, after, &stretch_hash)
+                elif stretch.unfit:
+                    stretch.unfit -= 1
+                    key_by_key = True
+                elif pairs + stretch.pairs <= FLAT_PAIRS:
+                    take_stretch(m, fields, stretch)
+                    key = stretch.last
+                    pairs += stretch.pairs
+                    continue
+            key = after
+            slot = FLAT[key].slot
+            set_node(
+                name, TEXT if FLAT[key].head == 5 else OCTETS, PLAIN, FLAT[key].size - FLAT[key].head,
+                <uint64_t> <size_t> (data + m.at + FLAT[key].head),
+            )
+            m.at += FLAT[key].size
         m.top += 1
-        m.at += FLAT[key].size
         if not memoize_if_asked(m) or not push_scalar(m):
             return False
         value = m.memory.stack + m.top - 1
@@ -234,7 +288,6 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
             return False
         pairs += 1
         m.text_left -= 2 * name.size
-        slot = FLAT[key].slot
         if slot < 0:
             fields.extras[fields.extras_count] = name
             fields.extras[fields.extras_count + 1] = value

@@ -60,6 +60,7 @@ cdef struct Stretch:
 cdef Stretch STRETCH[STRETCHES]
 cdef uint64_t STRETCH_SEEN[STRETCHES]   # hashes that came once: what never comes again is not worth keeping
 cdef uint32_t stretch_turn = 0
+cdef uint64_t stretches_used = 0
 cdef Layout[3][LAYOUTS] LAYOUT
 cdef uint32_t[3] layout_turn
 cdef uint8_t[256] NUMBER_BYTES
@@ -261,15 +262,17 @@ cdef inline bint is_worth_keeping(uint64_t hash) noexcept nogil:
 
 cdef void take_stretch(Machine* m, Fields* fields, Stretch* stretch) noexcept nogil:
     """Take a stretch for read, and what `fields` needs of it."""
+    global stretches_used
     cdef size_t index, count = stretch.memo_end - stretch.memo_start
     cdef const uint8_t* start = m.data + m.at
     cdef Node* node
+    stretches_used += 1
     if FLAT[stretch.first].group == SITE:
         fields.site = stretch
     else:
         fields.origin = stretch
     # Not in the memo, but their places are taken.
-    memset(m.memory.memo + stretch.memo_start, 0, count * sizeof(Node))
+    clear_words(m.memory.memo + stretch.memo_start, 2 * count)
     m.memory.memo_end = stretch.memo_end
     m.memory.memo_count += count
     for index in range(stretch.pairs):
@@ -331,11 +334,10 @@ cdef void keep_stretch(
         return
     if out.size > STRETCH_JSON or size > STRETCH_BYTES:
         return
-    if stretch.size:
-        if stretch[1].size:
-            stretch_turn += 1
-            stretch += stretch_turn & 1
-        else:
+    # One of two places, but not where this very record's other stretch is.
+    if stretch.size and stretch + 1 != fields.site and stretch + 1 != fields.origin:
+        stretch_turn += 1
+        if not stretch[1].size or stretch_turn & 1 or stretch == fields.site or stretch == fields.origin:
             stretch += 1
     memcpy(stretch.nodes, nodes, sizeof(nodes))
     memcpy(stretch.slots, slots, sizeof(slots))

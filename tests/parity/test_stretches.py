@@ -1,0 +1,255 @@
+"""What was copied of an earlier record is what would have been read, and nothing is that differs in one octet."""
+
+import logging
+import logging.handlers
+import pickle
+import random
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefork_logd import native
+from prefork_logd.settings import OutputSettings
+from tests.parity import sides
+from tests.unit.records.strategies import bounded
+
+HANDLER = logging.handlers.SocketHandler("localhost", 0)
+
+
+def made(site=0, message="said", thread=140_289_344_486_016, **extra):
+    """Return the body of the frame that a service sends for a record of one of its lines of code."""
+    record = logging.LogRecord(
+        f"shop.part{site % 3}",
+        (site % 5 + 1) * 10,
+        f"/srv/shop/part{site % 7}.py",
+        40 + 30 * site,
+        message,
+        None,
+        None,
+        f"do_{site}",
+    )
+    record.created = 1_795_404_000.0 + site / 8
+    record.thread = thread
+    record.__dict__.update(extra)
+    return HANDLER.makePickle(record)[4:]
+
+
+@pytest.fixture
+def cores():
+    """Return compiled cores that have learnt nothing yet: one that needs every field, and others for JSON alone."""
+    one = sides.core()
+    native.speedups.unlearn()
+    return one, sides.core([OutputSettings(path="a")]), sides.core([OutputSettings(path="a", level="WARNING")])
+
+
+def agree(cores, frame):
+    """Check that every core writes what Python writes; return whether they wrote it."""
+    done = sides.agree(cores[0], frame)
+    for one, place in zip(cores[1:], (0, 4), strict=True):
+        lines = one.lines(frame, sides.PEER, sides.RECEIVED)
+        assert lines is not None or not done
+        assert lines is None or lines[0] == sides.by_python(frame)[place]
+    return done
+
+
+def warm(cores, frame):
+    """Let a frame come until it is known; return how many stretches were copied the last time.
+
+    A place in the code whose records had to be read twice is read key by key for a while.
+    """
+    for _ in range(30):
+        before = native.speedups.stretches()
+        assert agree(cores, frame)
+    return (native.speedups.stretches() - before) / len(cores)
+
+
+def test_a_record_that_comes_again_is_copied(cores):
+    """Its place in the code and its thread, whatever message and extras say."""
+    assert warm(cores, made(1)) == 2
+    before = native.speedups.stretches()
+    for number in range(50):
+        assert agree(cores, made(1, f"{number} \u00fc \"'\\\n", request=number, kind="a\tb", paid=bool(number % 2)))
+    assert native.speedups.stretches() - before == 50 * 2 * len(cores)
+
+
+def test_one_octet_that_differs_is_seen(cores):
+    """Each octet of a known record, changed to a few others: what comes out is what Python makes of that record."""
+    whole = made(2, tenant="north")
+    assert warm(cores, whole) == 2
+    draw = random.Random(2)
+    for at in range(len(whole)):
+        for octet in {whole[at] ^ 1, whole[at] ^ 0x80, draw.randrange(256), 0x71, 0x68} - {whole[at]}:
+            agree(cores, whole[:at] + bytes([octet]) + whole[at + 1 :])
+
+
+def test_one_octet_more_or_less_is_seen(cores):
+    """At each place of a known record."""
+    whole = made(3)
+    assert warm(cores, whole) == 2
+    for at in range(len(whole)):
+        agree(cores, whole[:at] + whole[at + 1 :])
+        agree(cores, whole[:at] + b"q" + whole[at:])
+        assert not agree(cores, whole[:at])
+
+
+def test_what_was_skipped_can_still_be_referred_to(cores):
+    """A value of the stretch may come again as an extra, and a message may be the logger's name."""
+    for site in range(20):
+        function, name = f"do_{site}", f"shop.part{site % 3}"
+        record = logging.LogRecord(name, 20, "service.py", 7, name, None, None, function)
+        record.again = function
+        record.where = record.pathname
+        record.processName = record.threadName
+        frame = HANDLER.makePickle(record)[4:]
+        assert b"h" in frame
+        for _ in range(4):
+            assert agree(cores, frame)
+    # filename is the very object that pathname is, which the stretch itself has.
+    record = logging.LogRecord("main", 20, "service.py", 7, "said", None, None, "main")
+    assert warm(cores, HANDLER.makePickle(record)[4:]) >= 1
+
+
+def test_numbers_of_the_memo_that_are_used_otherwise(cores):
+    """Left out, given twice, or in another order: what BINGET finds later is what Python finds."""
+    pairs = [
+        ("name", "a"), ("msg", "said"), ("args", None), ("levelname", "INFO"), ("levelno", 20), ("pathname", "/a/b.py"),
+        ("filename", "b.py"), ("module", "b"), ("exc_info", None), ("exc_text", None), ("stack_info", None),
+        ("lineno", 3), ("funcName", "f"), ("created", 1.5), ("thread", 5), ("threadName", "T"), ("processName", "P"),
+        ("process", 9),
+    ]  # fmt: skip
+
+    def text(value):
+        return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+    def frame(number, recalled):
+        found, index = b"}q\x00(", 0
+        for key, value in pairs:
+            for one in (key, value):
+                if isinstance(one, str):
+                    index += 1
+                    found += text(one)
+                    memo = number(index)
+                    found += b"q" + bytes([memo]) if memo is not None else b""
+                elif one is None:
+                    found += b"N"
+                elif isinstance(one, float):
+                    found += b"G" + struct.pack(">d", one)
+                else:
+                    found += b"K" + bytes([one])
+        return found + text("x") + b"h" + bytes([recalled]) + b"u."
+
+    plans = (
+        lambda index: index,
+        lambda index: None,
+        lambda index: index if index % 2 else None,
+        lambda index: 3,
+        lambda index: 40 - index,
+        lambda index: index + 10,
+        lambda index: 2 if index == 8 else index,
+        lambda index: 255 - index,
+    )
+    wrote = 0
+    for _ in range(3):
+        for plan in plans:
+            for recalled in range(40):
+                wrote += agree(cores, frame(plan, recalled))
+    assert wrote > 100
+
+
+def test_more_places_in_the_code_than_are_kept(cores):
+    """In any order, each comes out as itself."""
+    frames = [made(site) for site in range(2500)]
+    draw = random.Random(3)
+    for _ in range(2):
+        draw.shuffle(frames)
+        for frame in frames:
+            assert agree(cores, frame)
+
+
+def test_a_thread_for_every_record(cores):
+    """What comes once only is not kept, and what was kept stays."""
+    assert warm(cores, made(4)) == 2
+    for thread in range(3000):
+        assert agree(cores, made(5, thread=thread << 20))
+    assert warm(cores, made(4)) == 2
+
+
+def test_places_are_forgotten_with_the_keys_they_are_made_of(cores):
+    """A stream of ever new keys begins the tree anew; the numbers of its keys then mean others."""
+    frame = made(6)
+    assert warm(cores, frame) == 2
+    for number in range(6_000):
+        assert agree(cores, made(6, **{f"key{number}": 1}))
+    assert warm(cores, frame) == 2
+
+
+def test_keys_that_have_no_room_in_the_tree(cores):
+    """As many extras as there are services: a record is copied and read as before, but for keys that come twice."""
+    for number in range(200):
+        extras = {f"tenant{number}": number, f"other{number % 50}": "a", "last": number}
+        assert agree(cores, made(6, **extras))
+    assert warm(cores, made(6, tenant199=1, other49=2)) == 2
+    whole = made(6, tenant198="once", other7="again")
+    for key in ("tenant198", "msg", "levelno", "thread", "created", "lineno"):
+        for value in (b"N", b"K\x05", b"X\x01\0\0\0z"):
+            octets = key.encode()
+            again = whole[:-2] + b"X" + struct.pack("<I", len(octets)) + octets + value + b"u."
+            for _ in range(3):
+                assert not agree(cores, again)
+                assert not agree(cores, whole[:-2] + b"U" + bytes([len(octets)]) + octets + value + b"u.")
+    assert warm(cores, whole) == 2
+
+
+def test_structured_extras_are_read_as_before(cores):
+    """Records of a known place that are no flat ones: they are read once more, or at once key by key."""
+    for number in range(200):
+        assert agree(cores, made(7, items=[number, {"a": None}], other=(1, 2)))
+        assert agree(cores, made(7))
+
+
+@pytest.mark.parametrize("python", ["2.7", "3.6", "3.13"])
+def test_other_layouts(cores, python):
+    """As other interpreters have it: texts as SHORT_BINSTRING, other orders of keys, a taskName."""
+    record = pickle.loads(made(8))
+    if python == "3.13":
+        record["taskName"] = "Task-1"
+    keys = list(record)
+    if python == "2.7":
+        keys.sort(key=hash)
+    found, index = b"}q\x00(", 0
+    for key in keys:
+        for value in (key, record[key]):
+            if isinstance(value, str):
+                index += 1
+                size = bytes([len(value)]) if python == "2.7" else struct.pack("<I", len(value))
+                found += (b"U" if python == "2.7" else b"X") + size + value.encode() + b"q" + bytes([index])
+            else:
+                found += pickle.dumps(value, 1)[:-1]
+    for _ in range(4):
+        assert agree(cores, found + b"u.")
+
+
+FIELDS = ("name", "msg", "levelname", "levelno", "pathname", "filename", "module", "lineno", "funcName", "exc_text")
+values = st.sampled_from(
+    [None, "", "INFO", "x" * 300, 'q"\\', "caf\u00e9\u2028", "\udc80", 0, 20, 300, 70_000, -1, 2**40]
+)
+
+
+@bounded
+@given(
+    st.lists(st.dictionaries(st.sampled_from(FIELDS), values, max_size=4), min_size=1, max_size=3),
+    st.lists(st.tuples(st.integers(0, 2), st.sampled_from([{}, {"x": 1}, {"x": "INFO"}, {"y": [1]}])), max_size=12),
+    st.sampled_from([1, 2, 4]),
+)
+def test_any_series_of_records(changes, series, protocol):
+    """Values of every kind, for fields they fit or not, as they come again and again."""
+    cores = (sides.core(), sides.core([OutputSettings(path="a")]))
+    base = pickle.loads(made(9))
+    for which, extra in series:
+        frame = pickle.dumps(base | changes[which % len(changes)] | extra, protocol)
+        sides.agree(cores[0], frame)
+        lines = cores[1].lines(frame, sides.PEER, sides.RECEIVED)
+        if lines is not None:
+            assert lines[0] == sides.by_python(frame)[0]
