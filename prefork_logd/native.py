@@ -43,6 +43,7 @@ Lines = speedups.Lines if NATIVE and speedups is not None else batch.Lines
 share = speedups.share if NATIVE and speedups is not None else None
 """Takes memory to make lines in; None: the twin makes them where Python does."""
 measure = speedups.measure if NATIVE and speedups is not None else runs.measure_in_python
+measure_batches = speedups.measure_batches if NATIVE and speedups is not None else runs.measure_batches_in_python
 
 
 def require() -> None:

@@ -10,6 +10,7 @@ their way. Each connection therefore has an epoch, which the writer gives out; i
 from __future__ import annotations
 
 import os
+import sys
 import time
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,7 +18,6 @@ from prefork_logd.processes.link import Receipt
 from prefork_logd.protocol.auth import NONCE_BYTES, server_proof, verify
 from prefork_logd.protocol.frozen import FrozenClient
 from prefork_logd.protocol.messages import (
-    MAX_NUMBER,
     Authenticate,
     Bye,
     Capability,
@@ -28,7 +28,7 @@ from prefork_logd.protocol.messages import (
     State,
     TooLarge,
 )
-from prefork_logd.protocol.runs import LENGTH
+from prefork_logd.protocol.runs import MAX_NUMBER
 from prefork_logd.protocol.session import ServerSession
 from prefork_logd.scoreboard import Field
 
@@ -157,7 +157,10 @@ class Acknowledged:
             while left:
                 dispatcher = host.dispatcher
                 self._begin(connection, first, first - 1)
-                end, taken, bad, _, shipped = dispatcher.run(run.data, position, left, LARGEST_RECORD, peer, received_s)
+                position, taken, bad, _, shipped = dispatcher.run(
+                    *(run.data, position, left, LARGEST_RECORD, peer, received_s),
+                    *(0, sys.maxsize, run.header_bytes),
+                )
                 dispatcher.batch.advance(taken)
                 for start, count in shipped:
                     dispatcher.batch.run(first + start, count)
@@ -165,11 +168,10 @@ class Acknowledged:
                 first += taken
                 left -= taken
                 self._receipts[connection] = first - 1
-                nbytes += end - position - LENGTH.size * taken
                 rejected += bad
-                position = end
                 host.send_if_large()
             records += run.records
+            nbytes += run.nbytes
         host.counters[Field.RECORDS] += records - rejected
         host.counters[Field.REJECTED] += rejected
         host.counters[Field.RECEIVED_BYTES] += nbytes

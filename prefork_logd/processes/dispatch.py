@@ -85,6 +85,7 @@ class Dispatcher:
         received_s: float,
         failures: int = 0,
         most_failures: int = sys.maxsize,
+        header_bytes: int = 0,
     ) -> tuple[int, int, int, int, list[tuple[int, int]]]:
         """Add the lines of length-prefixed records of `data`, from `start` on, to the batch, or entries about them.
 
@@ -95,7 +96,7 @@ class Dispatcher:
         sinks = self.batch.sinks(self._sinks)
         return self._core.run(
             *(data, start, len(data), count, max_bytes, peer, received_s, sinks),
-            *(self._take, BATCH_BYTES, failures, most_failures),
+            *(self._take, BATCH_BYTES, failures, most_failures, header_bytes),
         )
 
     def _take(self, frame: bytes) -> int:

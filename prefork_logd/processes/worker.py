@@ -112,7 +112,7 @@ class Worker:
 
     def run(self) -> int:
         """Work until told to end; return the exit status."""
-        runs.measure = native.measure
+        runs.measure, runs.measure_batches = native.measure, native.measure_batches
         if self._arena_fd >= 0:
             arena.use(self._arena_fd)
         warm_up(self._configuration)

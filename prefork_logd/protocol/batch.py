@@ -2,10 +2,10 @@
 
 Owns the form of both. Knows no pipes, files or records.
 
-A batch is finished lines under a number that grows by one. Its lines are in groups: one for all clients that are not
-acknowledged, and one for each session, with the range of record numbers that its lines stand for (a range may have no
-lines: filtered, or dropped by the client). Lines for the stores have the place RECORDS; of a session, `runs` say which
-of its numbers they stand for. Little-endian:
+A batch is finished lines under a number that grows by one. Its lines are in groups, in the order in which they were
+made: of clients that are not acknowledged, or of a session, with the range of record numbers that its lines stand for
+(a range may have no lines: filtered, or dropped by the client). Lines for the stores have the place RECORDS; of a
+session, `runs` say which of its numbers they stand for. Little-endian:
 
     magic "PLB4" | body bytes u32 | number u64 | generation u32 | groups u32 | opens u32                28 bytes
     for each open:    token u64 | session 16 bytes | first u64
@@ -110,7 +110,7 @@ class Answer(NamedTuple):
 
 
 class Gathered(Protocol):
-    """Finished lines of one group for one output; the compiled core has its own."""
+    """Finished lines for one output; the compiled core has its own."""
 
     @property
     def nbytes(self) -> int:
@@ -172,27 +172,40 @@ class Outgoing(NamedTuple):
 
 
 class _Group:
-    """The lines of one session while they are gathered."""
+    """What one session has among the lines that are gathered."""
 
-    __slots__ = ("epoch", "first", "last", "outputs", "runs", "session", "sinks")
+    __slots__ = ("begins", "epoch", "first", "last", "pieces", "runs", "session")
 
-    def __init__(self, session: bytes, epoch: int, first: int) -> None:
+    def __init__(self, session: bytes, epoch: int, first: int, begins: dict[int, tuple[int, int]]) -> None:
         self.session = session
         self.epoch = epoch
         self.first = first
         self.last = first - 1
-        self.outputs: dict[int, Gathered] = {}
-        self.sinks: tuple[Gathered, ...] = ()
+        self.begins = begins
+        """Output to (lines, bytes) that were gathered before."""
+        self.pieces: list[tuple[int, int, int, int]] = []
+        """(output, lines, first byte, bytes), once another group has begun."""
         self.runs: list[tuple[int, int]] = []
 
+    def end(self, outputs: dict[int, Gathered]) -> None:
+        """Note which lines are this group's: those that were gathered since it began."""
+        for output, gathered in outputs.items():
+            lines, nbytes = self.begins.get(output, (0, 0))
+            if gathered.count > lines:
+                self.pieces.append((output, gathered.count - lines, nbytes, gathered.nbytes - nbytes))
+
     @property
-    def nbytes(self) -> int:
-        """Bytes of all lines."""
-        return sum([lines.nbytes for lines in self.outputs.values()])
+    def is_empty(self) -> bool:
+        """Whether it has no lines, and stands for no numbers."""
+        return not self.pieces and self.last < self.first
 
 
 class BatchBuilder:
-    """Gathers finished lines by session and output until they are worth a batch."""
+    """Gathers finished lines by output, and notes which are whose, until they are worth a batch.
+
+    The lines of one output are end to end, whoever's they are: a group has a piece of them. A session that is named
+    again, with others' lines in between, has another group.
+    """
 
     def __init__(
         self, generation: int, records_like: int | None = None, new_lines: Callable[[], Gathered] = Lines
@@ -207,45 +220,47 @@ class BatchBuilder:
         self._start()
 
     def _start(self) -> None:
-        self._plain = _Group(NO_SESSION, 0, 1)
-        self._groups: dict[bytes, _Group] = {}
+        self._outputs: dict[int, Gathered] = {}
+        self._sinks: tuple[Gathered, ...] = ()
+        self._current = _Group(NO_SESSION, 0, 1, {})
+        self._is_ended = False
+        """What is added next is of clients that are not acknowledged, whatever the current group is."""
+        self._groups = [self._current]
+        self._latest: dict[bytes, _Group] = {}
         self._opens: list[Open] = []
-        self._current = self._plain
-        self._elsewhere = 0
-        """Bytes of all groups but the current one."""
 
     @property
     def nbytes(self) -> int:
         """Bytes of all lines gathered."""
-        return self._elsewhere + self._current.nbytes
+        return sum([gathered.nbytes for gathered in self._outputs.values()])
 
     def __len__(self) -> int:
         """Return how many bytes of lines are gathered, or 1 if there is something else to say."""
-        return self.nbytes or bool(self._groups or self._opens)
+        return self.nbytes or bool(self._latest or self._opens)
+
+    def _gathered(self, output: int) -> Gathered:
+        if self._is_ended:
+            self._switch(NO_SESSION, 0, 1)
+        gathered = self._outputs.get(output)
+        if gathered is None:
+            gathered = self._outputs[output] = self._new_lines()
+        return gathered
 
     def add(self, output: int, line: bytes) -> None:
         """Add one line, its newline included, for an output: of the session that `begin` named last."""
-        lines = self._current.outputs.get(output)
-        if lines is None:
-            lines = self._current.outputs[output] = self._new_lines()
-        lines.append(line)
+        self._gathered(output).append(line)
 
     def extend(self, output: int, lines: bytes, count: int) -> None:
         """Add several lines, end to end, in the same way; only for a builder whose `new_lines` is Lines."""
-        gathered = self._current.outputs.get(output)
-        if gathered is None:
-            gathered = self._current.outputs[output] = Lines()
-        gathered.extend(lines, count)  # type: ignore[attr-defined]  # the compiled core's have no use for it
+        self._gathered(output).extend(lines, count)  # type: ignore[attr-defined]  # the compiled core's have no use for it
 
     def sinks(self, outputs: Sequence[int]) -> tuple[Gathered, ...]:
         """Return where to add lines for these outputs (the same ones each time), until the next `begin` or `build`."""
-        group = self._current
-        if not group.sinks:
-            for output in outputs:
-                if output not in group.outputs:
-                    group.outputs[output] = self._new_lines()
-            group.sinks = tuple(group.outputs[output] for output in outputs)
-        return group.sinks
+        if self._is_ended:
+            self._switch(NO_SESSION, 0, 1)
+        if not self._sinks:
+            self._sinks = tuple(self._gathered(output) for output in outputs)
+        return self._sinks
 
     def run(self, first: int, count: int) -> None:
         """Say that the lines for RECORDS, since the last call, stand for these numbers of the session."""
@@ -263,15 +278,16 @@ class BatchBuilder:
         Within one batch, the ranges of one epoch have to follow one another. Raises LocalProtocolError if they do not.
         The range may grow by `advance`, and be empty until then.
         """
-        group = self._groups.get(session)
-        if group is None or group.epoch != epoch:
-            if group is not None:
+        group = self._latest.get(session)
+        if group is not None:
+            if group.epoch != epoch:
                 raise LocalProtocolError(f"session {session.hex()} has two epochs in one batch")
-            group = self._groups[session] = _Group(session, epoch, first)
-        elif first != group.last + 1:
-            raise LocalProtocolError(f"session {session.hex()} goes from {group.last} to {first}")
+            if first != group.last + 1:
+                raise LocalProtocolError(f"session {session.hex()} goes from {group.last} to {first}")
+        if group is None or group is not self._current:
+            group = self._latest[session] = self._switch(session, epoch, first)
         group.last = last
-        self._switch(group)
+        self._is_ended = False
 
     def advance(self, count: int) -> None:
         """Say that the lines added are those of `count` more records of the session."""
@@ -279,17 +295,20 @@ class BatchBuilder:
 
     def has_other_epoch(self, session: bytes, epoch: int) -> bool:
         """Tell whether this batch has lines of the session from an older connection: they are to be sent first."""
-        group = self._groups.get(session)
+        group = self._latest.get(session)
         return group is not None and group.epoch != epoch
 
     def end(self) -> None:
         """Say that the lines added from here on are of clients that are not acknowledged."""
-        self._switch(self._plain)
+        self._is_ended = self._current.session != NO_SESSION
 
-    def _switch(self, group: _Group) -> None:
-        if group is not self._current:
-            self._elsewhere += self._current.nbytes - group.nbytes
-            self._current = group
+    def _switch(self, session: bytes, epoch: int, first: int) -> _Group:
+        self._current.end(self._outputs)
+        begins = {output: (gathered.count, gathered.nbytes) for output, gathered in self._outputs.items()}
+        self._current = _Group(session, epoch, first, begins)
+        self._groups.append(self._current)
+        self._is_ended = False
+        return self._current
 
     def open(self, token: int, session: bytes, first: int) -> None:
         """Ask for a new epoch of a session."""
@@ -297,39 +316,41 @@ class BatchBuilder:
 
     def build(self, number: int) -> Outgoing:
         """Return everything gathered as one batch, and start afresh."""
+        self._current.end(self._outputs)
+        nbytes = self.nbytes
+        places = {output: gathered.place for output, gathered in self._outputs.items()}
+        lines = {output: gathered.joined() for output, gathered in self._outputs.items() if gathered.nbytes}
         tables, segments, runs = [], [], []
         parts: list[bytes | memoryview] = [b""]
-        shared: list[memoryview] = []
         inline_bytes = 0
-        for group in (self._plain, *self._groups.values()):
-            lines = [(output, lines) for output, lines in group.outputs.items() if lines.count]
-            if not lines and group.last < group.first:
+        for group in self._groups:
+            if group.is_empty:
                 continue
-            count = len(lines)
-            for index, (output, gathered) in enumerate(lines, 1):
-                data, place = gathered.joined(), gathered.place
+            count = len(group.pieces)
+            like: tuple[int, int, int, int] | None = None
+            for index, (output, line_count, begin, size) in enumerate(group.pieces, 1):
+                place = places[output]
                 if place < 0:
                     place = INLINE
-                    parts.append(data)
-                    inline_bytes += gathered.nbytes
+                    parts.append(lines[output][begin : begin + size])
+                    inline_bytes += size
                 else:
-                    shared.append(data)
-                segments.append(_SEGMENT.pack(output, gathered.count, gathered.nbytes, 0, place))
+                    place += begin
+                segments.append(_SEGMENT.pack(output, line_count, size, 0, place))
                 if output == self._like:
-                    count += 1
-                    like = (gathered.count, gathered.nbytes, index, INLINE)
-            if count > len(lines):
+                    like = (line_count, size, index, INLINE)
+            if like is not None:
+                count += 1
                 segments.append(_SEGMENT.pack(RECORDS, *like))
             tables.append(_GROUP.pack(group.session, group.epoch, group.first, group.last, count, len(group.runs)))
             runs += [_RUN.pack(*run) for run in group.runs]
         opens = [_OPEN.pack(*request) for request in self._opens]
         table = b"".join((*opens, *tables, *segments, *runs))
-        body_bytes = len(table) + inline_bytes
-        header = _HEADER.pack(MAGIC, body_bytes, number, self.generation, len(tables), len(opens))
+        header = _HEADER.pack(MAGIC, len(table) + inline_bytes, number, self.generation, len(tables), len(opens))
         parts[0] = header + table
-        outgoing = Outgoing(parts, shared, len(header) + len(table) + self.nbytes)
+        shared = [data for output, data in lines.items() if places[output] >= 0]
         self._start()
-        return outgoing
+        return Outgoing(parts, shared, len(header) + len(table) + nbytes)
 
 
 class Shared(Protocol):

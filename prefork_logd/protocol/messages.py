@@ -12,7 +12,7 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from prefork_logd.protocol.auth import MAC_BYTES, NONCE_BYTES
-from prefork_logd.protocol.runs import LENGTH, Run
+from prefork_logd.protocol.runs import LENGTH, MAX_NUMBER, Run
 from prefork_logd.settings import MAX_KEY_ID_BYTES
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ MAGIC = 0xF750
 FIRST_BYTE = MAGIC >> 8
 """What tells a session from SocketHandler's frames."""
 VERSION = 1
-MAX_NUMBER = (1 << 64) - 1
 MAX_TEXT_BYTES = 255
 HEADER = struct.Struct(">HBxI")
 """Magic, type, flags (passed over, for later versions), length of the body."""

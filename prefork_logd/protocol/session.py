@@ -27,7 +27,6 @@ from prefork_logd.protocol.messages import (
     HEADER,
     LARGEST,
     MAGIC,
-    MAX_NUMBER,
     RECEIVED,
     SENT,
     Broken,
@@ -46,10 +45,8 @@ from prefork_logd.protocol.messages import (
     read_hello,
     welcome_body,
 )
-from prefork_logd.protocol.runs import LENGTH
+from prefork_logd.protocol.runs import LENGTH, MAX_NUMBER, WHOLE
 
-_WHOLE = struct.Struct(">IIQI")
-"""A BATCH as far as its first record."""
 _BATCH_HEAD = MAGIC << 16 | Message.BATCH << 8
 
 
@@ -199,28 +196,15 @@ class ServerSession:
     def _whole_batches(self, data: memoryview, position: int, events: list[Event]) -> int:
         """Take BATCHes that are there as a whole and in order; return where something else begins.
 
-        This is nearly all that ever comes, so it has a loop of its own. It finds nothing that `_message` and `_records`
-        would not find as well: whatever is unusual is left to them.
+        This is nearly all that ever comes, so they are measured together, and handed out as one run. It finds nothing
+        that `_message` and `_records` would not find as well: whatever is unusual is left to them.
         """
-        measure, unpack = runs.measure, _WHOLE.unpack_from
-        max_bytes, max_batch_bytes = self._max_bytes, self._max_batch_bytes
-        size = len(data)
-        last = size - _WHOLE.size
-        while position <= last:
-            head, length, first, count = unpack(data, position)
-            start = position + _WHOLE.size
-            end = position + HEADER.size + length
-            expected = self.expected
-            if head != _BATCH_HEAD or first != expected or end > size or length > max_batch_bytes:
-                break
-            if start > end or not 0 < count <= MAX_NUMBER - expected:
-                break
-            stop, taken = measure(data, start, end, count, max_bytes)
-            if taken != count or stop != end:
-                break
-            self._deliver(data[start:end], count, events)
-            position = end
-        return position
+        end, count, batches = runs.measure_batches(
+            data, position, self.expected, _BATCH_HEAD, self._max_bytes, self._max_batch_bytes
+        )
+        if count:
+            self._deliver(runs.Run(data[position:end], count, WHOLE.size, batches), events)
+        return end
 
     def _message(self, data: memoryview, position: int, events: list[Event]) -> int:
         """Take the message that begins at `position`, or of a BATCH the beginning; return where it went on to."""
@@ -293,7 +277,7 @@ class ServerSession:
             max_bytes = -1
         stop, taken = runs.measure(data, position, stop_at, count, max_bytes)
         if taken:
-            self._deliver(data[position:stop], taken, events)
+            self._deliver(runs.Run(data[position:stop], taken), events)
         position = stop
         count -= taken
         # The record that is not whole, or not to be handed out.
@@ -317,14 +301,13 @@ class ServerSession:
             return self._skip(data, start, events)
         return position
 
-    def _deliver(self, data: memoryview, count: int, events: list[Event]) -> None:
+    def _deliver(self, run: runs.Run, events: list[Event]) -> None:
         """Hand out records as the next ones."""
-        run = runs.Run(data, count)
         if events and isinstance(last := events[-1], Records):
             last.runs.append(run)
         else:
             events.append(Records(self.expected, [run]))
-        self.expected += count
+        self.expected += run.records
 
     def _skip(self, data: memoryview, position: int, events: list[Event]) -> int:
         """Pass over what is there of a record that is repeated or too large; return where it went on to."""

@@ -435,11 +435,13 @@ cdef class Core:
     def run(
         self, data, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t count, uint32_t max_bytes, str peer not None,
         double received, tuple sinks not None, slow, Py_ssize_t most_bytes, long failures, long most_failures,
+        Py_ssize_t header_bytes=0,
     ):
         """Take frames from `data[start:stop]`, each a big-endian length of 4 bytes and a body, at most `count` of them.
 
         `sinks` are the Lines of each output. What cannot be done here is given to `slow(body)`, which says whether it
-        was a record (1), one for the stores (2), or none (0). Ends before a frame that is not whole or above
+        was a record (1), one for the stores (2), or none (0). With `header_bytes`, so many are passed over where
+        the mark of a session's message stands. Ends before a frame that is not whole or above
         `max_bytes`, once `sinks` hold `most_bytes`, after `most_failures` bodies in a row that are no records
         (`failures` is how many there were before), and now and then.
 
@@ -476,6 +478,11 @@ cdef class Core:
             gathered = size_of(sinks)
             self.busy = True
             while taken < count and stop - position >= 4:
+                if header_bytes > 0 and octets[position] == 0xF7 and octets[position + 1] == 0x50:
+                    if stop - position < header_bytes:
+                        break
+                    position += header_bytes
+                    continue
                 memcpy(&length, octets + position, 4)
                 length = __builtin_bswap32(length)
                 if length > max_bytes or <Py_ssize_t> length > stop - position - 4:
@@ -550,3 +557,44 @@ def measure(const uint8_t[::1] data, Py_ssize_t start, Py_ssize_t stop, Py_ssize
         start += 4 + <Py_ssize_t> nbytes
         taken += 1
     return start, taken
+
+
+def measure_batches(
+    const uint8_t[::1] data, Py_ssize_t start, uint64_t number, uint32_t head, int64_t max_bytes,
+    int64_t max_batch_bytes,
+):
+    """Return where whole BATCHes in order end, how many records they have, how many they are (protocol/runs.py)."""
+    cdef Py_ssize_t size = data.shape[0], at, end, batches = 0
+    cdef uint64_t first_number = number, first
+    cdef uint32_t found, length, count, taken, nbytes
+    if not 0 <= start <= size:
+        raise ValueError("a start outside of the data")
+    while size - start >= 20:
+        found = octets4(data, start)
+        length = octets4(data, start + 4)
+        first = <uint64_t> octets4(data, start + 8) << 32 | octets4(data, start + 12)
+        count = octets4(data, start + 16)
+        at = start + 20
+        end = start + 8 + <Py_ssize_t> length
+        if found != head or first != number or end > size or length > max_batch_bytes:
+            break
+        if at > end or count == 0 or count > <uint64_t> 0xFFFFFFFFFFFFFFFF - number:
+            break
+        taken = 0
+        while taken < count and end - at >= 4:
+            nbytes = octets4(data, at)
+            if nbytes > max_bytes or nbytes > end - at - 4:
+                break
+            at += 4 + <Py_ssize_t> nbytes
+            taken += 1
+        if taken != count or at != end:
+            break
+        number += count
+        batches += 1
+        start = end
+    return start, number - first_number, batches
+
+
+cdef inline uint32_t octets4(const uint8_t[::1] data, Py_ssize_t at):
+    """Return a big-endian number of four octets."""
+    return <uint32_t> data[at] << 24 | <uint32_t> data[at + 1] << 16 | <uint32_t> data[at + 2] << 8 | data[at + 3]

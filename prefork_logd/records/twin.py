@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _LENGTH = struct.Struct(">I")
+_MARK = b"\xf7\x50"
+"""What stands before the records of a session's message (protocol/runs.py)."""
 MOST_REJECTED = 64
 """In one run, before the caller has a look at how much that makes."""
 
@@ -49,12 +51,14 @@ class Core:
         most_bytes: int,
         failures: int,
         most_failures: int,
+        header_bytes: int = 0,
     ) -> tuple[int, int, int, int, list[tuple[int, int]]]:
         """Take frames from `data[start:stop]`, each a big-endian length of 4 bytes and a body, at most `count` of them.
 
-        Each is given to `slow(body)`, which says whether it was a record (1), one for the stores (2), or none (0). Ends
-        before a frame that is not whole or above `max_bytes`, once `sinks` hold `most_bytes`, after `most_failures`
-        bodies in a row that are no records (`failures` is how many there were before), and now and then.
+        Each is given to `slow(body)`, which says whether it was a record (1), one for the stores (2), or none (0). With
+        `header_bytes`, so many are passed over where the mark of a session's message stands. Ends before a frame that
+        is not whole or above `max_bytes`, once `sinks` hold `most_bytes`, after `most_failures` bodies in a row that
+        are no records (`failures` is how many there were before), and now and then.
 
         Returns where it ended, how many bodies were taken, how many of them were rejected, failures in a row, and runs
         of those for the stores: (first, count), counted from 0.
@@ -63,6 +67,11 @@ class Core:
         shipped: list[tuple[int, int]] = []
         unpack_length = _LENGTH.unpack_from
         while taken < count and stop - position >= _LENGTH.size:
+            if header_bytes and data[position : position + 2] == _MARK:
+                if stop - position < header_bytes:
+                    break
+                position += header_bytes
+                continue
             (length,) = unpack_length(data, position)
             end = position + _LENGTH.size + length
             if length > max_bytes or end > stop:

@@ -185,3 +185,44 @@ def test_answers_come_back_in_order(numbers: list[int], cut: int) -> None:
     assert tuple(answers[-2]) == (OPENED, session, 1, 2, 3)
     assert tuple(answers[-1]) == (REFUSED, session, 4, 5, 6)
     assert rest == b"x" * cut
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from("ab-"), st.lists(st.tuples(st.integers(0, 2), st.binary(min_size=1, max_size=9)), max_size=4)
+    ),
+    max_size=12,
+)
+
+
+@given(STEPS, st.sampled_from([None, 1]), st.integers(1, 60))
+def test_sessions_in_turn_have_their_lines_in_order(
+    steps: list[tuple[str, list[tuple[int, bytes]]]], like: int | None, size: int
+) -> None:
+    """However often they take turns with each other, and with those that are not acknowledged ("-")."""
+    builder = BatchBuilder(3, records_like=like)
+    numbers = {"a": 1, "b": 1}
+    in_order: dict[tuple[bytes, int], bytes] = {}
+    for who, lines in steps:
+        session = who.encode() * 16 if who != "-" else NO_SESSION
+        if who != "-":
+            builder.begin(session, 5, numbers[who], numbers[who] + len(lines) - 1)
+            numbers[who] += len(lines)
+        for output, line in lines:
+            builder.add(output, line)
+            for place in (output, RECORDS) if output == like else (output,):
+                in_order[session, place] = in_order.get((session, place), b"") + line
+        if who != "-":
+            builder.end()
+    assert builder.nbytes == sum(len(line) for _, lines in steps for _, line in lines)
+    (batch,) = read(b"".join(builder.build(1).pieces), [size])
+    found: dict[tuple[bytes, int], bytes] = {}
+    reached = dict.fromkeys((b"a" * 16, b"b" * 16), 0)
+    for group in batch.groups:
+        if group.session != NO_SESSION:
+            assert (group.epoch, group.first) == (5, reached[group.session] + 1)
+            reached[group.session] = group.last
+        for segment in group.segments:
+            found[group.session, segment.output] = found.get((group.session, segment.output), b"") + segment.data
+    assert found == in_order
+    assert reached == {b"a" * 16: numbers["a"] - 1, b"b" * 16: numbers["b"] - 1}
