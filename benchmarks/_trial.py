@@ -5,6 +5,7 @@ Owns when a run begins and ends and what is measured in between. Knows no server
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -102,6 +103,8 @@ def run(
     make = as_sessions if server.acknowledged else Buffer.shares
     shares = make(buffer, records, connections)
     warm_memory(sum(share.nbytes for share in shares) * copies * 5 // 4, scratch)
+    # What the last run left to be written would take the disk from this one.
+    os.sync()
     with serving(server, scratch) as live:
         return push(live, shares, records)
 
