@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefork_logd import native
-from prefork_logd.protocol import runs
+from prefork_logd.protocol import batch, runs
 from prefork_logd.protocol.messages import MAGIC, Message
 from prefork_logd.records import twin
 from tests.unit.protocol import wire
@@ -22,10 +22,10 @@ HEAD = MAGIC << 16 | Message.BATCH << 8
 MAX_BYTES, MAX_BATCH_BYTES = 50, 200
 
 IMPLEMENTATIONS = [runs.measure_batches_in_python]
-CORES: list[type[twin.Core]] = [twin.Core]
+CORES: list[tuple[type[twin.Core], type[batch.Lines]]] = [(twin.Core, batch.Lines)]
 if native.speedups is not None:
     IMPLEMENTATIONS.append(native.speedups.measure_batches)
-    CORES.append(native.speedups.Core)
+    CORES.append((native.speedups.Core, native.speedups.Lines))
 
 bodies = st.lists(st.binary(max_size=60), min_size=0, max_size=4)
 batches = st.lists(st.tuples(bodies, st.sampled_from([0, 0, 0, 0, 1, -1])), max_size=5)
@@ -80,8 +80,8 @@ def test_both_measure_alike(batches: list[tuple[list[bytes], int]], cut: int, at
         assert sum(len(body) for body in run.bodies()) == run.nbytes
 
 
-@pytest.mark.parametrize("core", CORES)
-def test_headers_among_the_records_are_passed_over(core: type[twin.Core]) -> None:
+@pytest.mark.parametrize(("core", "lines"), CORES)
+def test_headers_among_the_records_are_passed_over(core: type[twin.Core], lines: type[batch.Lines]) -> None:
     """By whoever makes lines of a run, wherever it was asked to end."""
     taken: list[bytes] = []
 
@@ -93,7 +93,7 @@ def test_headers_among_the_records_are_passed_over(core: type[twin.Core]) -> Non
     position = 0
     for count in (1, 2, 5):
         position, done, _, _, _ = core([(None, 0, ())]).run(
-            *(data, position, len(data), count, 100, "peer", 1.0, (native.Lines(),), take, 1 << 20, 0, 100),
+            *(data, position, len(data), count, 100, "peer", 1.0, (lines(),), take, 1 << 20, 0, 100),
             runs.WHOLE.size,
         )
         assert done == min(count, 2)
@@ -101,7 +101,7 @@ def test_headers_among_the_records_are_passed_over(core: type[twin.Core]) -> Non
     # Where none is to be expected it is a length, and far too large; and one that is cut off is left alone.
     for stop, header_bytes in ((len(data), 0), (runs.WHOLE.size - 1, runs.WHOLE.size)):
         end, done, _, _, _ = core([(None, 0, ())]).run(
-            *(data, 0, stop, 9, 100, "peer", 1.0, (native.Lines(),), take, 1 << 20, 0, 100), header_bytes
+            *(data, 0, stop, 9, 100, "peer", 1.0, (lines(),), take, 1 << 20, 0, 100), header_bytes
         )
         assert (end, done) == (0, 0)
 
