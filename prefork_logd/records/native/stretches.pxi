@@ -80,7 +80,7 @@ cdef inline uint32_t group_of(int slot) noexcept nogil:
 
 cdef void forget_stretches() noexcept nogil:
     """Let go of all of them: the keys' numbers mean other keys from now on."""
-    cdef Py_ssize_t index
+    cdef int index
     for index in range(STRETCHES):
         STRETCH[index].size = 0
     memset(LAYOUT, 0, sizeof(LAYOUT))
@@ -212,9 +212,10 @@ cdef inline bint comes_again(Machine* m, const Stretch* stretch, uint32_t key) n
 
 
 cdef inline Stretch* find_stretch(Machine* m, uint32_t key, uint64_t* hash) noexcept nogil:
-    """Return the stretch that a frame goes on with, or NULL; if `hash` is not 0 then, it is that of one to keep."""
+    """Return the stretch that a frame goes on with, or NULL; `hash` is that by which it was looked for last."""
     global latest_origin
-    cdef uint32_t group = FLAT[key].group, index
+    cdef uint32_t group = FLAT[key].group
+    cdef int index
     cdef Stretch* stretch
     cdef Layout* layout
     cdef size_t size = 0
@@ -238,7 +239,8 @@ cdef inline Stretch* find_stretch(Machine* m, uint32_t key, uint64_t* hash) noex
 cdef size_t expect_stretch(Machine* m, uint32_t key, uint64_t* hash) noexcept nogil:
     """Return where the stretch ends that begins here and is worth keeping, and its hash; 0 if there is none."""
     cdef Layout layout
-    cdef uint32_t group = FLAT[key].group, index
+    cdef uint32_t group = FLAT[key].group
+    cdef int index
     cdef size_t size = 0
     cdef bint is_known = False
     if not learn_layout(m, key, &layout) or not follow_layout(m, &layout, &size, hash):
