@@ -2,13 +2,34 @@
 
 from __future__ import print_function
 
+import os
 import sys
 
 NEEDED = (3, 11)
 
 
+def open_standard_descriptors():  # type: () -> None
+    """Open /dev/null in place of each of the descriptors 0 to 2 that is closed.
+
+    Otherwise the next file that is opened gets its number, and messages for the terminal are written into that file.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            try:
+                # open(2) returns the lowest free descriptor, which is this one.
+                opened = os.open(os.devnull, os.O_RDWR)
+            except OSError:
+                # Without /dev (chroot): a write fails then, and harms no file.
+                opened = os.open("/", os.O_RDONLY)
+            if hasattr(os, "set_inheritable"):
+                os.set_inheritable(opened, True)
+
+
 def main():  # type: () -> int
     """Run the command line; the handler alone works on older Pythons, the collector does not."""
+    open_standard_descriptors()
     if sys.version_info < NEEDED:
         print(
             "prefork-logd: the collector needs Python %d.%d or newer, this is %d.%d; "

@@ -6,6 +6,7 @@ Modules that a verb needs are imported by it, so that --help and the quick verbs
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from prefork_logd import __version__
+from prefork_logd import __version__, streams
+from prefork_logd.complaints import explain
 from prefork_logd.errors import ConfigError, ExitStatus, LogdError, ProcessError
 
 if TYPE_CHECKING:
@@ -31,6 +33,9 @@ ANSWER_S = 20.0
 """How long the master may take to answer a question."""
 UPGRADE_S = 60.0
 """How long an upgrade may take; the master answers earlier than this (processes/takeover.py)."""
+
+UMASK = 0o027
+"""Nothing that the collector makes is for everybody, and nothing for its group to change."""
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
@@ -311,7 +316,6 @@ def _is_coloured(terminal: bool) -> bool:
 @click.option("--store", "name", metavar="NAME", help="Which store; else the first one configured.")
 def query(flags: Flags, form: str, count: bool, histogram: bool, name: str | None, **conditions: Any) -> int:
     """Find stored records; the collector need not run."""
-    import contextlib
     import functools
     import shutil
 
@@ -384,7 +388,6 @@ tail = verb(tail)
 @click.argument("name", required=False, metavar="[STORE]")
 def replay(flags: Flags, name: str | None) -> int:
     """Send the records again that a store has refused; without STORE, those of every store."""
-    import contextlib
     import functools
 
     from prefork_logd.display import progress
@@ -415,8 +418,6 @@ replay = verb(replay)
 @click.option("--store", "name", metavar="NAME", help="Which store; else the first one configured.")
 def import_(flags: Flags, files: tuple[str, ...], name: str | None) -> int:
     """Bring existing files of JSON lines (plain, .gz, .zst) into a store, each line once."""
-    import contextlib
-
     from prefork_logd.display import progress
     from prefork_logd.importing import import_file
     from prefork_logd.querying import choose_store
@@ -550,29 +551,28 @@ def _complain(message: str) -> None:
 
 def main() -> int:
     """Run the command line; whatever happens, end with a status and, if need be, a sentence."""
+    streams.prepare()
+    # The modes of our files are ours to decide, whatever the caller's mask is.
+    os.umask(UMASK)
     try:
         # Click hands back the status that a verb has ended its context with.
-        return int(cli.main(prog_name=PROGRAM, standalone_mode=False) or ExitStatus.OK)
-    except click.Abort:
-        return 128 + signal.SIGINT
+        status = int(cli.main(prog_name=PROGRAM, standalone_mode=False) or ExitStatus.OK)
+        streams.flush()
     except click.ClickException as error:
-        error.show()
-        return ExitStatus.USAGE
-    except ConfigError as error:
-        for problem in error.problems:
-            _complain(str(problem))
-        return error.exit_status
-    except LogdError as error:
-        _complain(str(error))
-        return error.exit_status
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    except BrokenPipeError:
-        # The reader of the answer has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitStatus.FAILURE
-    except Exception as error:  # noqa: BLE001 - no traceback ever reaches a user
-        from prefork_logd.log import describe_bug
-
-        _complain(describe_bug(error))
-        return ExitStatus.FAILURE
+        with contextlib.suppress(OSError):
+            error.show()
+        status = ExitStatus.USAGE
+    except SystemExit:
+        # Click ends shell completion so.
+        raise
+    except BaseException as error:  # noqa: BLE001 - no traceback ever reaches a user
+        sentences, status = explain(error)
+        for sentence in sentences:
+            with contextlib.suppress(OSError):
+                # Where standard error cannot be written either, the status has to do.
+                _complain(sentence)
+    try:
+        streams.flush()
+    except (OSError, streams.ReaderGoneError):
+        streams.abandon()
+    return status

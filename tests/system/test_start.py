@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from prefork_logd.errors import ProcessError
 from tests.system.clocks import build_shim
 from tests.system.harness import frames, messages, wait_for
 from tests.system.load import Load, count_lines
@@ -197,3 +198,27 @@ def test_wall_clock_that_jumps(make_collector: Maker, tmp_path: Path) -> None:
 def files(collector: Collector) -> list[Path]:
     """Return an output's file and all it was rotated to."""
     return sorted(collector.state_dir.glob("a*jsonl*"))
+
+
+def test_closed_standard_descriptors(make_collector: Maker) -> None:
+    """With descriptors 0 to 2 closed, /dev/null takes their place in every process, and no file or memory does."""
+    collector = make_collector("", "--workers", "1", default_store=True)
+    collector.launch("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh")
+    assert collector.process is not None
+
+    def answers() -> bool:
+        try:
+            return bool(collector.child("worker"))
+        except ProcessError:
+            return False
+
+    wait_for(answers, "it answers")
+    document = collector.status()
+    for pid in (document["pid"], *(child["pid"] for child in document["children"])):
+        assert {str(Path(f"/proc/{pid}/fd/{fd}").readlink()) for fd in range(3)} == {os.devnull}
+    collector.bind = document["bind"]
+    with collector.connect() as sock:
+        sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+    wait_for(collector.rejected, "a warning was logged")
+    assert (collector.state_dir / "prefork-logd.pid").read_text() == f"{document['pid']}\n"
+    assert collector.stop() == 0

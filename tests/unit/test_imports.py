@@ -40,6 +40,8 @@ LAYERS: dict[str, int] = {
     "importing": 9,
     "display": 8,
     "looking": 9,
+    "streams": 0,
+    "complaints": 1,
     "cli": 10,
     "__main__": 11,
 }
