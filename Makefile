@@ -4,6 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 NATIVE := $(VENV)/.native
+# Most system tests wait for processes of theirs: three at once keep two cores busy. A file's tests stay together.
+TESTS_AT_ONCE ?= 3
+SIDE_BY_SIDE := -n $(TESTS_AT_ONCE) --dist loadfile
 # What a core has a part in, and the tests that go by what is read.
 TWIN := $(addprefix tests/unit/,records processes protocol) tests/system/test_corpus.py
 
@@ -13,8 +16,8 @@ run: $(NATIVE)  ## collect on 127.0.0.1:9020 into .run/records.jsonl, until Ctrl
 	$(BIN)/prefork-logd run --state-dir .run
 
 test: $(NATIVE)  ## the whole test suite; what a core has a part in once more without the compiled one
-	$(BIN)/python -m pytest
-	PREFORK_LOGD_NATIVE=0 $(BIN)/python -m pytest -q $(TWIN)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
+	PREFORK_LOGD_NATIVE=0 $(BIN)/python -m pytest -q $(SIDE_BY_SIDE) $(TWIN)
 
 check: $(READY)  ## lint, formatting, types, direction of imports
 	$(BIN)/ruff check .

@@ -98,6 +98,7 @@ setup(
             "psycopg[binary]>=3.3.9" + SERVER,
             "pytest>=8.2" + SERVER,
             "pytest-timeout>=2.3" + SERVER,
+            "pytest-xdist>=3.6" + SERVER,
             "ruff>=0.6" + SERVER,
             "zstandard>=0.22" + SERVER,
         ],
