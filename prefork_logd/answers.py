@@ -8,17 +8,15 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import json
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
 from rich.text import Text
 
-from prefork_logd.records.record import Record
 from prefork_logd.records.render import TextTemplate, asctime, escape_text
+from prefork_logd.records.stored import FIELDS, read_record, read_row
 from prefork_logd.settings import DEFAULT_TEMPLATE
-from prefork_logd.stores.rows import FIELDS, decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -55,14 +53,6 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet takes a cell that begins so for a formula, and runs what a client has logged."""
 
 
-def record_of(line: bytes) -> Record:
-    """Return the record of a stored line."""
-    row = decode(line)
-    values = {name: getattr(row, name) for name in FIELDS if name != "extra"}
-    values["peer"] = row.peer or ""
-    return Record(**values, extra=json.loads(bytes(row.extra)) if bytes(row.extra) else {})
-
-
 def lines_as(form: str, lines: Iterable[bytes], width: int, coloured: bool) -> Iterator[bytes]:
     """Yield what is printed of stored lines in a form of FORMATS; a table is `width` characters wide."""
     if form == "json":
@@ -75,7 +65,7 @@ def lines_as(form: str, lines: Iterable[bytes], width: int, coloured: bool) -> I
 def _text(lines: Iterable[bytes], coloured: bool) -> Iterator[bytes]:
     template = TextTemplate(DEFAULT_TEMPLATE)
     for line in lines:
-        record = record_of(line)
+        record = read_record(line)
         yield _painted(template.render(record), record.levelno, coloured)
 
 
@@ -92,7 +82,7 @@ def _csv(lines: Iterable[bytes]) -> Iterator[bytes]:
     writer = csv.writer(buffer, lineterminator="\r\n")
     writer.writerow(FIELDS)
     for line in lines:
-        row = decode(line)
+        row = read_row(line)
         writer.writerow([_cell(getattr(row, name)) for name in FIELDS])
         yield buffer.getvalue().encode("utf-8", "backslashreplace")
         buffer.seek(0)
@@ -116,7 +106,7 @@ def _table(lines: Iterable[bytes], width: int, coloured: bool) -> Iterator[bytes
     head = "  ".join([*(f"{name:<{size}}" for name, size in _WIDTHS), "message"])
     yield f"{head}\n{'  '.join('─' * size for size in (*(size for _, size in _WIDTHS), rest))}\n".encode()
     for line in lines:
-        record = record_of(line)
+        record = read_record(line)
         level = record.levelname or str(record.levelno or "")
         cells = (asctime(record.created), _clipped(level, 8), _clipped(record.name or "", 24))
         padded = "  ".join(f"{cell:<{size}}" for cell, (_, size) in zip(cells, _WIDTHS, strict=True))

@@ -6,6 +6,7 @@
         LocalProtocolError   our own code broke the protocol's rules
         RemoteProtocolError  the peer did
       RecordRejected         one frame cannot be stored as a record; the connection lives on
+        NotARecord           one line is no stored record
       OutputError            an output file cannot be written just now
       StoreError             a store cannot be reached or used just now
       ProcessError           a process cannot be started, found or ended
@@ -82,6 +83,16 @@ class RecordRejected(LogdError):  # noqa: N818 - a verdict on the peer's bytes, 
         self.reason = reason
         self.detail = detail
         super().__init__(f"{reason}: {detail}")
+
+
+class NotARecord(RecordRejected, ValueError):  # noqa: N818 - a verdict, too
+    """A line is no stored record. Its text says why, as what follows "the line"."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("not-a-record", detail)
+
+    def __str__(self) -> str:
+        return self.detail
 
 
 class OutputError(LogdError):

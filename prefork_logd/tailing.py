@@ -17,11 +17,10 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
-import msgspec
-
-from prefork_logd.errors import ProcessError
+from prefork_logd.errors import NotARecord, ProcessError
 from prefork_logd.journal.reader import RecordReader
 from prefork_logd.journal.records import POSITION_FILE, segment_paths
+from prefork_logd.records.stored import read_fields, split_lines
 from prefork_logd.settings import JOURNAL_DIRECTORY
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ class RecordTail:
 
     def _read(self, until: int) -> Iterator[bytes]:
         while (entry := self._reader.read(until)) is not None:
-            yield from entry.lines.splitlines(keepends=True)
+            yield from split_lines(entry.lines)
         for problem in self._reader.problems:
             self._complain(problem)
         self._reader.problems.clear()
@@ -158,12 +157,11 @@ def open_tail(settings: Settings, complain: Callable[[str], None]) -> Tail:
 
 def matcher(filters: Filters) -> Callable[[bytes], bool]:
     """Return what tells whether a stored line is wanted."""
-    decode = msgspec.json.Decoder().decode
 
     def matches(line: bytes) -> bool:
         try:
-            return filters.matches(decode(line))
-        except msgspec.DecodeError:
+            return filters.matches(read_fields(line))
+        except NotARecord:
             return False
 
     return matches

@@ -17,7 +17,7 @@ from prefork_logd.protocol.batch import RECORDS, BatchBuilder
 from prefork_logd.records.decode import decode
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import TextTemplate, render_json, render_rejected
-from prefork_logd.records.stored import stored_record
+from prefork_logd.records.stored import read_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -142,7 +142,7 @@ class Dispatcher:
         if self._plain_place is not None:
             self.batch.add(self._plain_place, line)
             return self.has_stores
-        record = stored_record(line)
+        record = read_record(line)
         for index in self._router.route(record.name or "", record.levelno or 0):
             template = self._templates[index]
             self.batch.add(self._places[index], line if template is None else template.render(record))

@@ -30,6 +30,7 @@ from prefork_logd.processes.dispatch import Dispatcher
 from prefork_logd.processes.link import WriterLink
 from prefork_logd.processes.nats_partition import LOOK_EVERY_S, Item, Partition
 from prefork_logd.protocol.batch import Lines
+from prefork_logd.records.stored import split_lines
 from prefork_logd.scoreboard import Field, Scoreboard
 from prefork_logd.stores import nats_wire as wire
 from prefork_logd.stores.nats_connection import Connection, translated
@@ -295,8 +296,7 @@ class NatsSource:
                 data += b"\n"
             if first == item.range.first and wire.NUMBERS_HEADER not in item.headers and self._at_once(item, data):
                 return
-            # Not str.splitlines, which knows other ends of lines.
-            lines = data.splitlines(keepends=True) if b"\r" not in data else [x + b"\n" for x in data.split(b"\n")[:-1]]
+            lines = split_lines(data)
             numbers = list(range(item.range.first, item.range.first + len(lines)))
             if first > item.range.first or wire.NUMBERS_HEADER in item.headers:
                 numbers = [n for run in wire.read_numbers(item.headers, item.range) for n in run]

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
+from prefork_logd.errors import NotARecord
 from prefork_logd.outputs.router import Router
+from prefork_logd.records.stored import read_source, split_lines
 from prefork_logd.stores.base import Block, Run
 
 if TYPE_CHECKING:
@@ -19,26 +19,18 @@ if TYPE_CHECKING:
     from prefork_logd.store_settings import AnyStoreSettings
 
 
-class _Record(msgspec.Struct):
-    """What a filter asks of a stored record."""
-
-    name: str = ""
-    levelno: int = 0
-
-
 class Picker:
     """The filter of one store."""
 
     def __init__(self, settings: AnyStoreSettings) -> None:
         self._router = Router([settings]) if settings.is_filtered else None
-        self._decode = msgspec.json.Decoder(_Record).decode
 
     def pick(self, entry: Entry) -> list[Block]:
         """Return the records of a block that are let through, as blocks of numbers that follow one another."""
         whole = Block(entry.first, entry.records, entry.session, tuple(Run(*run) for run in entry.runs), entry.lines)
         if self._router is None:
             return [whole]
-        lines = entry.lines.splitlines(keepends=True)
+        lines = split_lines(entry.lines)
         return [
             Block(
                 entry.first + start,
@@ -65,10 +57,9 @@ class Picker:
         if self._router is None:
             return True
         try:
-            record = self._decode(line)
-        except msgspec.DecodeError:
+            return bool(self._router.route(*read_source(line)))
+        except NotARecord:
             return True  # the store is the one to refuse it
-        return bool(self._router.route(record.name, record.levelno))
 
 
 def _part(runs: tuple[Run, ...], start: int, end: int) -> tuple[Run, ...]:

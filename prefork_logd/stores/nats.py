@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefork_logd.errors import StoreError
 from prefork_logd.log import LOGGER
+from prefork_logd.records.stored import split_lines
 from prefork_logd.stores import nats_wire as wire
 from prefork_logd.stores.nats_connection import Connection, describe, describe_stream, ensure_stream, scan, wish_of
 from prefork_logd.stores.nats_cut import PIECE_RECORDS, Cutter
@@ -269,7 +270,7 @@ class NatsStore:
         at = piece.first
         for block, split in blocks:
             ids = wire.record_ids(self._journal, block)
-            lines = block.lines.splitlines(keepends=True) if split is None else split
+            lines = split_lines(block.lines) if split is None else split
             for number, line, record_id in zip(range(block.first, piece.end), lines, ids, strict=False):
                 it = wire.Range(self._journal, at, number + 1, floor, "none")
                 at = number + 1
@@ -321,7 +322,7 @@ def _without_giants(blocks: list[Block], most: int, refuse: Callable[[int, bytes
     for block in blocks:
         lines = None
         if len(block.lines) > most:
-            lines = block.lines.splitlines(keepends=True)
+            lines = split_lines(block.lines)
             for index, line in enumerate(lines):
                 if len(line) > most:
                     what = f"a line of {len(line)} bytes is above what the servers take in a message (max_payload)"

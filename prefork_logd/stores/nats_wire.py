@@ -14,7 +14,8 @@ import re
 import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
+from prefork_logd.errors import NotARecord
+from prefork_logd.records.stored import read_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -137,18 +138,11 @@ def record_ids(journal: str, block: Block) -> list[str]:
     return [f"{session}-{number}" for run in block.runs for number in range(run.first, run.first + run.count)]
 
 
-class _Name(msgspec.Struct):
-    name: str = ""
-
-
-_decode_name = msgspec.json.Decoder(_Name).decode
-
-
 def logger_of(line: bytes) -> str:
-    """Return the logger that a stored line names; "" where it has none."""
+    """Return the logger that a stored line names; "" where it has none, or is no record."""
     try:
-        return _decode_name(line).name
-    except msgspec.MsgspecError:
+        return read_source(line)[0]
+    except NotARecord:
         return ""
 
 

@@ -38,7 +38,7 @@ cdef extern from *:
     /* Whether there is an escape of NUL, or of what may be a surrogate. */
     static inline int has_foreign_escape(const uint8_t *at, const uint8_t *end) {
         while (end - at >= 3 && (at = memmem(at, end - at, "\\\\u", 2)) != NULL && end - at >= 3) {
-            if (at[2] == 'd' || (end - at >= 6 && memcmp(at + 2, "0000", 4) == 0))
+            if ((at[2] | 32) == 'd' || (end - at >= 6 && memcmp(at + 2, "0000", 4) == 0))
                 return 1;
             at += 2;
         }

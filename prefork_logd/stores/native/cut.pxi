@@ -305,6 +305,8 @@ cdef inline bint cut_line(const uint8_t* line, size_t size, Cut* cut) noexcept n
                 stop = end_of_object(at, end) if at[0] == 123 else NULL
             else:
                 stop = read_seconds(at, end, &cut.received)
+                if cut.received >= 7258118400.0:
+                    return False
             if stop == NULL:
                 return False
             piece.data = at

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ import psycopg
 from psycopg import sql
 
 from prefork_logd.errors import StoreError
+from prefork_logd.records.stored import read_fields
 from prefork_logd.stores import rows
 from prefork_logd.stores.postgresql.conditions import compile_filters
 from prefork_logd.stores.postgresql.link import connect, store_error
@@ -73,7 +73,7 @@ class PostgresqlSearch:
         with contextlib.closing(self._stream(statement, where)) as found:
             for row in found:
                 line = line_of(*row)
-                if (where.is_exact and row[0] is None) or filters.matches(json.loads(line)):
+                if (where.is_exact and row[0] is None) or filters.matches(read_fields(line)):
                     yield line
 
     def _stream(self, statement: sql.Composed, where: Where) -> Generator[tuple[Any, ...], None, None]:

@@ -5,12 +5,12 @@ Owns the order of the values. Knows no database. What a line may hold is the bus
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
 from prefork_logd.records.record import Created, Integer  # noqa: TC001 - msgspec reads the annotations
+from prefork_logd.records.stored import judge, split_lines
 from prefork_logd.stores import rows
 
 Values = tuple[Any, ...]
@@ -34,7 +34,7 @@ class _Columns(msgspec.Struct, gc=False):
     threadName: str | None = None  # noqa: N815
     taskName: str | None = None  # noqa: N815
     peer: str | None = None
-    received: Annotated[float, Meta(ge=0)] = 0.0
+    received: Created = 0.0
     message: str | None = None
     exc_text: str | None = None
     stack_info: str | None = None
@@ -48,21 +48,30 @@ RECEIVED = 15
 MESSAGE, EXC_TEXT, STACK_INFO, EXTRA = 16, 17, 18, 19
 
 _decode = msgspec.json.Decoder(_Columns).decode
-decode_lines = msgspec.json.Decoder(_Columns).decode_lines
+_decode_lines = msgspec.json.Decoder(_Columns).decode_lines
 values_of = msgspec.structs.astuple
 
 
-def each_line(lines: bytes) -> list[bytes]:
-    """Return lines one by one, each with its newline."""
-    return [line + b"\n" for line in lines.split(b"\n")[:-1]]
+def decode_lines(lines: bytes) -> list[Any]:
+    """Return lines, each of which ends in a newline, for `values_of`.
+
+    Raises ValueError or RecursionError when one of them is no stored record or holds lone surrogates.
+    """
+    found = _decode_lines(lines)
+    for line, columns in zip(split_lines(lines), found, strict=True):
+        judge(line, columns.extra)
+    return found
 
 
 def take_apart(line: bytes) -> Values:
-    """Return the values of any line, its newline included or not. Raises ValueError when it is no stored record."""
+    """Return the values of any line, its newline included or not. Raises NotARecord."""
     try:
-        return values_of(_decode(line))
-    except msgspec.DecodeError:
+        columns = _decode(line)
+    except (ValueError, RecursionError):
         row = rows.decode(line)  # which knows what to do with lone surrogates
+    else:
+        judge(line, columns.extra)
+        return values_of(columns)
     return tuple(_storable(getattr(row, name)) for name in NAMES)
 
 

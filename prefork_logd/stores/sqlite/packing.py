@@ -9,8 +9,8 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from msgspec import DecodeError
-
+from prefork_logd.errors import NotARecord
+from prefork_logd.records.stored import split_lines
 from prefork_logd.stores import compiled
 from prefork_logd.stores.sqlite import columns
 from prefork_logd.stores.sqlite.schema import ID_BITS
@@ -71,19 +71,18 @@ class Packer:
     def _pack_in_python(self, lines: bytes, number: int) -> tuple[list[Values], bool, float, float]:
         try:
             found = columns.decode_lines(lines)
-            if len(found) == lines.count(b"\n"):
-                rows = [self._row_of(values, at) for at, values in enumerate(map(columns.values_of, found), number)]
-                return _told(rows)
-        except (DecodeError, ValueError):
+            rows = [self._row_of(values, at) for at, values in enumerate(map(columns.values_of, found), number)]
+            return _told(rows)
+        except (ValueError, RecursionError):
             pass
-        each = (self._row(line, at) for at, line in enumerate(columns.each_line(lines), number))
+        each = (self._row(line, at) for at, line in enumerate(split_lines(lines), number))
         return _told([row for row in each if row is not None])
 
     def _row(self, line: bytes, number: int) -> Values | None:
         """Return the row of any line; None, and the reason kept, if it is no record."""
         try:
             return self._row_of(columns.take_apart(line), number)
-        except ValueError as error:  # msgspec's errors, and what is no UTF-8
+        except NotARecord as error:
             self._refused.append((number, line, str(error)))
             return None
 

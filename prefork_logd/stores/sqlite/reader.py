@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
-import json
 import sqlite3
 from array import array
 from bisect import bisect_left
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefork_logd.query.where import meets
 from prefork_logd.query.words import contains, normal
+from prefork_logd.records.stored import read_extra, read_fields
 from prefork_logd.stores.sqlite import columns, schema
 from prefork_logd.stores.sqlite.day import BUSY_S
 from prefork_logd.stores.sqlite.index import as_text
@@ -208,13 +208,13 @@ class DayReader:
         if field in _ROW_FIELDS:
             value = row[_ROW_FIELDS[field]]
         elif field == "extra":
-            return json.loads(row[8]) if row[8] else None
+            return read_extra(row[8].encode()) if row[8] else None
         elif field in schema.SITE_COLUMNS:
             value = self._site(row[3])[schema.SITE_COLUMNS.index(field)]
         elif field in schema.ORIGIN_COLUMNS:
             value = self._origin(row[4])[schema.ORIGIN_COLUMNS.index(field)]
         else:
-            value = json.loads(self.line(row)).get(field)
+            value = read_fields(self.line(row)).get(field)
         return as_text(value) if type(value) is bytes else value
 
     # Dictionaries

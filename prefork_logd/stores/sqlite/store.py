@@ -20,6 +20,7 @@ import time
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
+from prefork_logd.records.stored import split_lines
 from prefork_logd.stores.sqlite import columns
 from prefork_logd.stores.sqlite.day import BUSY_S, Day, Position, failing_as_store_error
 from prefork_logd.stores.sqlite.index import PIECE_ROWS
@@ -226,7 +227,7 @@ class SqliteStore:
         """Return the lines by day, numbered."""
         days: dict[str, list[tuple[int, bytes]]] = {}
         for block in blocks:
-            for number, line in enumerate(columns.each_line(block.lines), block.first):
+            for number, line in enumerate(split_lines(block.lines), block.first):
                 try:
                     name = day_name(_received(line))
                 except ValueError as error:

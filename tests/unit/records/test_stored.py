@@ -1,0 +1,199 @@
+"""A stored line is read in one way everywhere: each reader comes to the verdict of `records.stored`."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefork_logd import answers, importing, tailing
+from prefork_logd.errors import NotARecord, RecordRejected
+from prefork_logd.journal.blocks import Entry
+from prefork_logd.native import Lines
+from prefork_logd.processes.control import Configuration
+from prefork_logd.processes.dispatch import Dispatcher
+from prefork_logd.processes.picking import Picker
+from prefork_logd.query.filters import Filters
+from prefork_logd.query.where import parse
+from prefork_logd.records import stored
+from prefork_logd.settings import OutputSettings, Settings
+from prefork_logd.store_settings import CustomStoreSettings
+from prefork_logd.stores import nats_wire, rows
+from prefork_logd.stores.sqlite import columns
+from prefork_logd.stores.sqlite.packing import Packer
+from tests import odd_lines
+from tests.unit.records.strategies import attributes, bounded
+from tests.unit.stores.test_rows import corpus_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@functools.cache
+def written() -> list[bytes]:
+    """Return lines that the collector has written: the odd ones, and the whole corpus."""
+    return [*odd_lines.records(), *corpus_lines()]
+
+
+def _packed(line: bytes, *, native: bool) -> None:
+    packer = Packer(1, 1)
+    if not native:
+        packer._core = None
+    packed = packer.pack(line, 0)
+    if packed.refused:
+        raise NotARecord(packed.refused[0][2])
+    assert len(packed.rows) == 1
+
+
+def _dispatched(line: bytes) -> None:
+    # Two outputs, so that lines are looked at.
+    settings = Settings(output=(OutputSettings(name="a"), OutputSettings(name="b", format="text", path="b")))
+    dispatcher = Dispatcher(Configuration(1, settings, (1, 2)), Lines)
+    dispatcher.dispatch_line(line if line.endswith(b"\n") else line + b"\n")
+
+
+def _shown(form: str, line: bytes) -> None:
+    assert b"".join(answers.lines_as(form, [line], 100, coloured=True))
+
+
+def _filtered(line: bytes) -> None:
+    """Ask for what each record meets, by every way that a filter has."""
+    filters = Filters(since=0, until=1e10, level=-(1 << 62), where=(parse("extra.nothing!=1"), parse("time!=1")))
+    if not tailing.matcher(filters)(line):
+        raise NotARecord("it was not found")
+
+
+READERS: dict[str, Callable[[bytes], Any]] = {
+    "row": stored.read_row,
+    "rows, as PostgreSQL's": rows.decode,
+    "columns of SQLite": columns.take_apart,
+    "record": stored.read_record,
+    "fields": stored.read_fields,
+    "packer of SQLite": functools.partial(_packed, native=True),
+    "packer of SQLite in Python": functools.partial(_packed, native=False),
+    "source of a central collector": _dispatched,
+    "text": functools.partial(_shown, "text"),
+    "csv": functools.partial(_shown, "csv"),
+    "table": functools.partial(_shown, "table"),
+    "tail": _filtered,
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_what_the_collector_has_written_is_read(reader: str) -> None:
+    """Each line of the corpus and each odd one, by each reader."""
+    for line in written():
+        READERS[reader](line)
+        READERS[reader](line.rstrip(b"\n") if "packer" not in reader and "SQLite" not in reader else line)
+
+
+def _verdict(reader: Callable[[bytes], Any], line: bytes) -> bool:
+    try:
+        reader(line)
+    except NotARecord:
+        return False
+    except RecordRejected as verdict:
+        if verdict.detail != "no line of JSON":
+            raise
+        return False
+    return True
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_foreign_lines_get_one_verdict(reader: str) -> None:
+    """Deep, huge, torn, not UTF-8, without a time: each reader refuses what the others refuse, and by one exception."""
+    for line, is_record in odd_lines.foreign:
+        if reader == "source of a central collector" and line.startswith((b" ", b"\n")):
+            continue  # a message's lines begin with their braces
+        if reader == "source of a central collector" and line.endswith(b"\r\n"):
+            continue
+        assert _verdict(READERS[reader], line) is is_record, line[:200]
+
+
+def test_every_reader_reads_the_same_values() -> None:
+    """A row with its `extra` taken apart is the record, and its fields are what JSON says."""
+    for line in written():
+        row, record, fields = stored.read_row(line), stored.read_record(line), stored.read_fields(line)
+        assert fields == json.loads(line)
+        assert stored.read_extra(bytes(row.extra)) == record.extra == fields.get("extra", {})
+        for name in stored.FIELDS:
+            if name != "extra":
+                assert (getattr(row, name) or None) == (getattr(record, name) or None) == (fields.get(name) or None)
+        assert stored.read_source(line) == (record.name or "", record.levelno or 0)
+        assert nats_wire.logger_of(line) == (record.name or "")
+
+
+def test_an_infinite_number_is_compared_as_one() -> None:
+    """Of more digits than Python reads, or beyond the largest float."""
+    many = odd_lines.foreign[0][0]
+    for condition, found in (("extra.n>5", True), ("extra.n<5", False), ("extra.n=5", False), ("message=m", True)):
+        assert Filters(where=(parse(condition),)).matches(stored.read_fields(many)) is found
+    assert stored.read_fields(odd_lines.foreign[2][0])["extra"] == {"f": float("inf"), "g": float("-inf")}
+
+
+def test_a_pair_of_escapes_is_one_character_beside_a_lone_surrogate() -> None:
+    """As JSON has it, however the letters are written; a DEL that stands as itself is no mark."""
+    row = stored.read_row(b'{"created":1,"message":"\\uD83D\\uDE00 \\ud83d\\ude00 \\uDCFF \x7fdcff \\u007F0041"}')
+    assert row.message == "\U0001f600 \U0001f600 \udcff \x7fdcff \x7f0041"
+    extra = stored.read_row(b'{"created":1,"extra":{"a":"\\ud83d\\ude00 \\udcff \x7fdcff"}}').extra
+    assert stored.read_extra(bytes(extra)) == {"a": "\U0001f600 \udcff \x7fdcff"}
+
+
+def test_a_filter_of_a_store_reads_any_record_of_ours() -> None:
+    """What is below its level stays out, whatever stands in the line."""
+    lines = written()
+    picker = Picker(CustomStoreSettings(level="ERROR"))
+    entry = Entry(0, len(lines), 1, b"s" * 16, (), b"".join(lines), 0)
+    found = [line for block in picker.pick(entry) for line in stored.split_lines(block.lines)]
+    assert found == [line for line in lines if json.loads(line).get("levelno", 0) >= 40]
+
+
+def test_lines_end_in_newlines_alone() -> None:
+    """A carriage return within a line, which white space of JSON may be, moves no line to another's number."""
+    lines = [b'{"created":1.5,\r"levelno":40,"name":"a"}\r\n', b'{"created":2.5,"levelno":20}\n', b"rest"]
+    assert stored.split_lines(b"".join(lines)) == lines
+    assert stored.split_lines(b"") == []
+    picked = Picker(CustomStoreSettings(level="ERROR")).pick(Entry(0, 2, 1, bytes(16), (), b"".join(lines[:2]), 0))
+    assert [(block.first, block.count, block.lines) for block in picked] == [(0, 1, lines[0])]
+
+
+@bounded
+@given(attributes)
+def test_any_record_is_read_by_every_reader(values: dict[str, Any]) -> None:
+    """Whatever was logged."""
+    line = odd_lines.render_json(odd_lines.make_record(values, "peer", 1.0))
+    for reader in READERS.values():
+        reader(line)
+    assert stored.read_fields(line) == json.loads(line)
+
+
+@bounded
+@given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
+def test_no_octets_raise_anything_else(octets: bytes) -> None:
+    """Whatever a line holds, a reader reads it or raises the one exception."""
+    for line in (octets, b'{"created":1.5,"extra":{%b}}' % octets, b'{"created":1.5,%b}' % octets):
+        for read in (stored.read_row, stored.read_record, stored.read_fields, stored.read_source):
+            _verdict(read, line)
+
+
+def test_nobody_reads_lines_but_the_reader() -> None:
+    """No other module takes a stored line apart: what does so is named here with its reason."""
+    package = Path(importing.__file__).parent
+    known = {
+        "records/stored.py",
+        "records/foreign.py",  # lines of others
+        "stores/sqlite/columns.py",  # judged by `stored.judge`
+        "processes/dead_letters.py",  # its own form
+        "journal/records.py", "daemon.py", "processes/console.py", "processes/upgrade.py",  # states and answers
+        "processes/legacy.py", "processes/control.py", "stores/nats_group.py",
+    }  # fmt: skip
+    marks = ("json.loads(", "json.Decoder(", "json.decode(")
+    found = {
+        str(path.relative_to(package)) for path in package.rglob("*.py") if any(m in path.read_text() for m in marks)
+    }
+    assert found <= known
