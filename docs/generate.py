@@ -52,6 +52,9 @@ def configuration() -> str:
         "unknown key is an error. `prefork-logd check` prints the effective configuration, or every error with its "
         "line.\n\n"
         "The flags `--bind`, `--workers` and `--state-dir` take the place of the keys of the same name.\n\n"
+        "Relative paths of flags are seen from the working directory; `state_dir` and `unix:` addresses in the file, "
+        "from the file's directory; all other paths, from `state_dir`. They are resolved at the start and stay the "
+        "same over reload and upgrade.\n\n"
         "*Live* keys are taken by `prefork-logd reload`; the others wait for a restart, and reload names them.\n"
     )
     lists = {"listener": ListenerSettings, "output": OutputSettings, "source": NatsSourceSettings}

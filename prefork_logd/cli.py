@@ -48,14 +48,21 @@ class Flags:
         self.overrides: dict[str, object] = {}
 
     def update(self, config: str | None, state_dir: str | None, bind: tuple[str, ...], workers: str | None) -> None:
-        """Take what was given; what stands after the verb counts more."""
+        """Take what was given; what stands after the verb counts more. Paths are seen from the working directory.
+
+        Raises ConfigError if that is gone and a path is relative.
+        """
+        from prefork_logd.config import absolute, absolute_address
+
         self.config = config or self.config
         if state_dir:
-            self.overrides["state_dir"] = state_dir
+            self.overrides["state_dir"] = absolute(state_dir)
         if bind:
-            self.overrides["bind"] = bind
+            self.overrides["bind"] = tuple(map(absolute_address, bind))
         if workers:
-            self.overrides["workers"] = int(workers) if workers.isdigit() else workers
+            # So short a number cannot be too long for int().
+            is_number = workers.isascii() and workers.isdigit() and len(workers) < 10
+            self.overrides["workers"] = int(workers) if is_number else workers
 
     def load(self) -> Settings:
         """Read the configuration that the flags lead to. Raises ConfigError."""
@@ -472,8 +479,8 @@ def _source(flags: Flags) -> Source:
     from prefork_logd import config
 
     found = config.find_file(flags.config)
-    path = Path(os.path.abspath(found)) if found else None  # noqa: PTH100 - keeps symlinks, which may be changed
-    return config.Source(path, flags.overrides)
+    # Symlinks are kept, for they may be changed.
+    return config.Source(Path(config.absolute(found)) if found else None, flags.overrides)
 
 
 def _lenient(flags: Flags) -> Settings:

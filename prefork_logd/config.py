@@ -155,10 +155,20 @@ def find_file(explicit: str | None = None, environment: Mapping[str, str] = os.e
     return next((path for path in (Path(FILE_NAME), SYSTEM_FILE) if path.is_file()), None)
 
 
-def load(path: Path | None, overrides: Mapping[str, object] | None = None) -> Settings:
+def absolute(path: str | Path) -> str:
+    """Return a path seen from the working directory, symlinks kept. Raises ConfigError if that directory is gone."""
+    try:
+        return os.path.abspath(path)  # noqa: PTH100 - keeps symlinks
+    except FileNotFoundError:
+        what = "is relative, and the working directory was removed; give an absolute path"
+        raise ConfigError([Problem(str(path), what)]) from None
+
+
+def load(path: Path | None, overrides: Mapping[str, object] | None = None, state_dir: str = "") -> Settings:
     """Return the settings of a file, or the defaults without one; `overrides` are the flags' values for [server] keys.
 
-    Raises ConfigError with every problem.
+    Relative paths in the file are seen from its directory. Outputs, stores and files of secrets are in `state_dir` if
+    it is given, whatever the file says: a collector that runs stays where it is. Raises ConfigError with every problem.
     """
     text = ""
     if path is not None:
@@ -168,25 +178,34 @@ def load(path: Path | None, overrides: Mapping[str, object] | None = None) -> Se
             raise ConfigError([Problem(str(path), f"cannot read it: {error.strerror}")]) from error
         except UnicodeDecodeError as error:
             raise ConfigError([Problem(str(path), f"is not UTF-8 at byte {error.start}")]) from error
-    return loads(text, str(path) if path else "", overrides)
+    directory = os.path.dirname(absolute(path)) if path else ""  # noqa: PTH120 - a str, as the rest is
+    return loads(text, str(path) if path else "", overrides, directory=directory, state_dir=state_dir)
 
 
 class Source:
     """Where the settings come from; calling it reads them again, wherever the working directory is by then."""
 
     def __init__(self, path: Path | None, overrides: Mapping[str, object], directory: str = "") -> None:
-        """Read `path`, with the values of flags; relative paths in both are seen from `directory`, else from here."""
+        """Read `path` (absolute), with the values of flags, in which paths are absolute.
+
+        The newly installed program is looked for from `directory`, else from here.
+        """
         self.path = path
         self.overrides = dict(overrides)
+        self._state_dir = ""
         try:
             self.directory = directory or str(Path.cwd())
         except OSError:
             # It was removed meanwhile.
             self.directory = "/"
 
+    def pin(self, state_dir: str) -> None:
+        """Keep what is relative to the state directory where it is, although the file or the user changes."""
+        self._state_dir = state_dir
+
     def __call__(self) -> Settings:
         """Raise ConfigError with every problem."""
-        return load(self.path, self.overrides)
+        return load(self.path, self.overrides, self._state_dir)
 
 
 def state_dir_of(path: Path | None) -> str | None:
@@ -197,11 +216,20 @@ def state_dir_of(path: Path | None) -> str | None:
         return None
     server = document.get("server")
     named = server.get("state_dir") if isinstance(server, Mapping) else None
-    return named if isinstance(named, str) else None
+    if path is None or not isinstance(named, str) or not named:
+        return None
+    return os.path.join(os.path.dirname(absolute(path)), named)  # noqa: PTH118, PTH120 - a str, as the rest is
 
 
-def loads(text: str, source: str = "", overrides: Mapping[str, object] | None = None) -> Settings:
-    """Return the settings of a TOML text; as `load`."""
+def loads(
+    text: str,
+    source: str = "",
+    overrides: Mapping[str, object] | None = None,
+    *,
+    directory: str = "",
+    state_dir: str = "",
+) -> Settings:
+    """Return the settings of a TOML text; as `load`, with relative paths seen from `directory`, else from here."""
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -219,7 +247,10 @@ def loads(text: str, source: str = "", overrides: Mapping[str, object] | None = 
         known = {**TABLES, **dict.fromkeys(("listener", "output", "store", "source"))}
         loader.problem("", 0, key, f"unknown key or table{_suggest(key, known)}")
     server = _override(loader, server, overrides or {})
+    home = state_dir or _state_dir(loader, server, directory)
     settings = _resolve(
+        home,
+        directory,
         Settings(
             server=server,
             limits=limits,
@@ -228,9 +259,9 @@ def loads(text: str, source: str = "", overrides: Mapping[str, object] | None = 
             store=stores,
             sources=sources,
             source=source,
-        )
+        ),
     )
-    _check_paths(loader, settings)
+    _check_paths(loader, home, settings)
     _check_listeners(loader, settings)
     if loader.problems:
         raise ConfigError(loader.problems)
@@ -382,36 +413,54 @@ def _override(loader: _Loader, server: ServerSettings, overrides: Mapping[str, o
     return server
 
 
-def _resolve(settings: Settings) -> Settings:
-    """Return the settings with absolute paths, since a daemon leaves the working directory."""
-    state_dir = os.path.abspath(settings.server.state_dir or default_state_dir())  # noqa: PTH100 - keeps symlinks
+def _state_dir(loader: _Loader, server: ServerSettings, directory: str) -> str:
+    """Return the absolute path of the state directory, and note it if there is none."""
+    try:
+        return absolute(os.path.join(directory, server.state_dir or default_state_dir()))  # noqa: PTH118 - a str
+    except ValueError as error:
+        loader.problem("server", 0, "state_dir", str(error))
+        return "/"
+
+
+def _resolve(home: str, directory: str, settings: Settings) -> Settings:
+    """Return the settings with absolute paths, which hold in whatever directory a process works.
+
+    The state directory and sockets are seen from `directory`, everything else from the state directory `home`.
+    """
+    server = settings.server
+    state_dir = absolute(os.path.join(directory, server.state_dir)) if server.state_dir else home  # noqa: PTH118 - a str
     return msgspec.structs.replace(
         settings,
         server=msgspec.structs.replace(
-            settings.server,
+            server,
             state_dir=state_dir,
-            bind=tuple(map(_absolute, settings.server.bind)),
-            keys_file=os.path.join(state_dir, settings.server.keys_file) if settings.server.keys_file else "",  # noqa: PTH118
+            bind=tuple(absolute_address(address, directory) for address in server.bind),
+            keys_file=os.path.join(home, server.keys_file) if server.keys_file else "",  # noqa: PTH118
         ),
         listener=tuple(
-            msgspec.structs.replace(listener, address=_absolute(listener.address)) for listener in settings.listener
+            msgspec.structs.replace(listener, address=absolute_address(listener.address, directory))
+            for listener in settings.listener
         ),
         output=tuple(
-            msgspec.structs.replace(output, path=os.path.normpath(os.path.join(state_dir, output.path)))  # noqa: PTH118
+            msgspec.structs.replace(output, path=os.path.normpath(os.path.join(home, output.path)))  # noqa: PTH118
             for output in settings.output
         ),
-        store=tuple(store.resolved(state_dir) for store in settings.store),
-        sources=tuple(source.resolved(state_dir) for source in settings.sources),
+        store=tuple(store.resolved(home) for store in settings.store),
+        sources=tuple(source.resolved(home) for source in settings.sources),
     )
 
 
-def _absolute(address: str) -> str:
-    return f"unix:{os.path.abspath(address[5:])}" if address.startswith("unix:") else address  # noqa: PTH100
+def absolute_address(address: str, directory: str = "") -> str:
+    """Return an address with the path of a Unix socket seen from a directory; empty: the working directory."""
+    path = address.removeprefix("unix:")
+    if path == address or not path:
+        return address
+    return f"unix:{absolute(os.path.join(directory, path))}"  # noqa: PTH118 - a str, as sockets want it
 
 
-def _check_paths(loader: _Loader, settings: Settings) -> None:
+def _check_paths(loader: _Loader, home: str, settings: Settings) -> None:
     """Note outputs that would write into one another's file, or into one of the collector's own."""
-    own = {os.path.join(settings.server.state_dir, name): name for name in OWN_FILES}  # noqa: PTH118
+    own = {os.path.join(home, name): name for name in OWN_FILES}  # noqa: PTH118
     taken: dict[str, str] = {}
     for index, output in enumerate(settings.output):
         if output.path in own:

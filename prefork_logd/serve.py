@@ -42,6 +42,7 @@ def serve(settings: Settings, source: Source, ready: daemon.Readiness | None = N
     """
     native.require()
     log.set_up("master")
+    source.pin(settings.server.state_dir)
     state_dir = Path(settings.server.state_dir)
     user = settings.server.user
     daemon.prepare_state_dir(state_dir, user)
@@ -113,8 +114,11 @@ def _read(fd: int) -> Legacy:
 
 
 def _source(legacy: Legacy) -> config.Source:
-    path = Path(legacy.config) if legacy.config else None
-    return config.Source(path, legacy.overrides, legacy.directory)
+    """Return where the configuration is to be read again; what is relative to the state directory stays there."""
+    source = config.Source(Path(legacy.config) if legacy.config else None, legacy.overrides, legacy.directory)
+    if before := legacy.taken_configurations():
+        source.pin(before[-1].settings.server.state_dir)
+    return source
 
 
 def _nobody(_: object) -> None:

@@ -53,8 +53,20 @@ def dead_letters_path(state_dir: Path, store: str) -> Path:
 
 
 def default_state_dir() -> str:
-    """Return where state is kept when nothing says otherwise: the system's place for root, else the user's own."""
-    return "/var/lib/prefork-logd" if os.geteuid() == 0 else platformdirs.user_state_dir("prefork-logd")
+    """Return where state is kept when nothing says otherwise: the system's place for root, else the user's own.
+
+    Raises ValueError with a sentence for the user if there is no such place.
+    """
+    if os.geteuid() == 0:
+        return "/var/lib/prefork-logd"
+    try:
+        found = platformdirs.user_state_dir("prefork-logd")
+    except RuntimeError:
+        found = ""
+    if not found.startswith("/"):
+        # Older releases of platformdirs leave a "~" as it is without HOME and an account, and take a relative HOME.
+        raise ValueError(f"the home directory of user {os.geteuid()} is not known; set HOME, or give --state-dir")
+    return found
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -64,7 +76,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         tuple[str, ...],
         Meta(
             description='Addresses to listen on: "host:port", "[::1]:port" or "unix:/path" (whoever may enter its '
-            "directory may send); port 0 picks a free one. Everyone is let in there. Sockets inherited by systemd "
+            "directory may send; a relative path is seen from the configuration file's directory); port 0 picks a free "
+            "one. Everyone is let in there. Sockets inherited by systemd "
             "activation (LISTEN_FDS) take the place of these.",
             extra=NOT_LIVE,
         ),
@@ -77,7 +90,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         str,
         Meta(
             description="Directory of the pid file, the control socket, the log of a daemon, rejected.jsonl and every "
-            "output whose path is relative. Empty: /var/lib/prefork-logd for root, else the user's state directory.",
+            "output whose path is relative; if relative, seen from the configuration file's directory. Empty: "
+            "/var/lib/prefork-logd for root, else the user's state directory.",
             extra=NOT_LIVE,
         ),
     ] = ""

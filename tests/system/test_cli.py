@@ -118,6 +118,26 @@ def test_daemon_reopens_its_own_log(daemon: Daemon) -> None:
         wait_for(lambda pid=pid: Path(f"/proc/{pid}/fd/2").readlink() == log, f"{pid} writes to it")
 
 
+def test_relative_paths_stay_where_they_are(daemon: Daemon, tmp_path: Path) -> None:
+    """A daemon works in /, and reads its configuration there again: nothing of it moves to another directory."""
+    daemon.config = tmp_path / "c.toml"
+    toml = '[server]\nstate_dir = "state"\nbind = ["unix:c.sock"]\nworkers = 1\n'
+    daemon.config.write_text(toml)
+    daemon.cwd = tmp_path
+    program = [sys.executable, "-m", "prefork_logd"]
+    started = subprocess.run([*program, "start", "--config", "c.toml"], cwd=tmp_path, capture_output=True, check=False)
+    assert started.returncode == 0, started.stderr
+    assert daemon.cli("reload").stdout == "reloaded; changed: nothing\n"
+    daemon.bind = daemon.status()["bind"]
+    assert daemon.bind == [f"unix:{tmp_path}/c.sock"]
+    daemon.config.write_text(toml.replace('"state"', '"elsewhere"'))
+    assert "server.state_dir cannot change" in daemon.cli("reload").stdout
+    with daemon.connect() as sock:
+        sock.sendall(frames(["after the reload"]))
+        assert messages(daemon.wait_for_records(1)) == ["after the reload"]
+    assert not [path for path in tmp_path.iterdir() if path.name not in ("c.sock", "c.toml", "state", "state.toml")]
+
+
 def test_start_that_cannot_succeed_says_why(daemon: Daemon, tmp_path: Path) -> None:
     """`start` ends with a sentence when the address is taken, an output cannot be made, or the user is unknown."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -358,3 +358,91 @@ def test_no_password_is_printed(dsn: str) -> None:
     assert "logs" in text
     assert "geheim" in config.effective(settings)
     tomllib.loads(text)
+
+
+RELATIVE = """
+[server]
+state_dir = "state"
+bind = ["unix:run/a.sock"]
+[[listener]]
+address = "unix:b.sock"
+[[output]]
+path = "all.jsonl"
+[[store]]
+type = "sqlite"
+"""
+
+
+def paths(settings: Settings) -> list[str]:
+    """Return every path of the settings that RELATIVE has."""
+    store = settings.store[0]
+    assert isinstance(store, SqliteStoreSettings)
+    addresses = [*settings.server.bind, settings.listener[0].address]
+    return [settings.server.state_dir, settings.output[0].path, store.path, *addresses]
+
+
+def test_relative_paths_are_seen_from_the_directory_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They stay the same when a daemon, whose working directory is /, reads them again."""
+    file = tmp_path / "etc" / "c.toml"
+    file.parent.mkdir()
+    file.write_text(RELATIVE)
+    home = f"{tmp_path}/etc"
+    expected = [
+        f"{home}/state",
+        f"{home}/state/all.jsonl",
+        f"{home}/state/records.db",
+        f"unix:{home}/run/a.sock",
+        f"unix:{home}/b.sock",
+    ]
+    monkeypatch.chdir(tmp_path)
+    assert paths(config.load(Path("etc/c.toml"))) == expected
+    source = config.Source(file, {})
+    monkeypatch.chdir("/")
+    assert paths(source()) == expected
+    assert config.state_dir_of(file) == f"{home}/state"
+
+
+def test_what_is_in_the_state_directory_stays_there_over_a_reload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new state directory waits for a restart, and so does what is relative to it; the user's default is no other."""
+    file = tmp_path / "c.toml"
+    file.write_text('[server]\nstate_dir = "old"\n')
+    source = config.Source(file, {})
+    old = source()
+    source.pin(old.server.state_dir)
+    file.write_text('[server]\nstate_dir = "new"\n')
+    new = source()
+    assert config.changes(old, new) == ([], ["server.state_dir"])
+    assert new.output == old.output
+    file.write_text("")
+    monkeypatch.setattr("os.geteuid", lambda: 65_534)
+    assert config.changes(old, source()) == ([], [])
+
+
+@pytest.mark.parametrize("home", [None, "somewhere/else"])
+def test_a_user_without_a_home_directory_is_told(monkeypatch: pytest.MonkeyPatch, home: str | None) -> None:
+    """Nothing is kept in a directory called ~, or in one that depends on the working directory."""
+    monkeypatch.setattr("os.geteuid", lambda: 12_345)
+    monkeypatch.setattr("os.getuid", lambda: 12_345)
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    if home is None:
+        monkeypatch.delenv("HOME", raising=False)
+    else:
+        monkeypatch.setenv("HOME", home)
+    with pytest.raises(ConfigError, match="home directory of user 12345 is not known; set HOME, or give --state-dir"):
+        config.loads("")
+    assert config.loads("", "", STATE).server.state_dir == "/state"
+
+
+def test_a_working_directory_that_was_removed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only relative paths need one."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert config.absolute("/x") == "/x"
+    with pytest.raises(ConfigError, match="x: is relative, and the working directory was removed"):
+        config.absolute("x")
