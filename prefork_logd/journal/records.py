@@ -95,7 +95,8 @@ class RecordLog:
         try:
             self._recover(committed)
         except OSError as error:
-            raise OutputError(str(directory), "recover", error) from error
+            self.close()
+            raise OutputError(str(error.filename or directory), "recover", error) from error
 
     @property
     def journal(self) -> bytes:

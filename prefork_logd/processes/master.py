@@ -30,13 +30,14 @@ from prefork_logd.processes.legacy import FORMAT, Legacy, LegacySocket
 from prefork_logd.processes.link import make_pipes
 from prefork_logd.processes.moves import Moves
 from prefork_logd.processes.nats_source import NatsSource
+from prefork_logd.processes.recovery import RUN_BITS
 from prefork_logd.processes.reload import Reload
 from prefork_logd.processes.shipper import DRAIN_S, Shipper
 from prefork_logd.processes.shippers import Shippers
 from prefork_logd.processes.states import ALIVE, HEALTHY_AFTER_S, Action, Event, State, after, back_off_s
 from prefork_logd.processes.succession import Succession, inheritance, receive_signals
 from prefork_logd.processes.worker import FAST_WRITES_S, LAST_WRITES_S, Worker
-from prefork_logd.processes.writer import RUN_BITS, Writer
+from prefork_logd.processes.writer import Writer
 from prefork_logd.scoreboard import LAYOUT, MAX_WORKERS, PLACES, WRITER_SLOT, Field, Scoreboard
 from prefork_logd.settings import MAX_SOURCES
 

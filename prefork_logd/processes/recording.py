@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefork_logd.errors import OutputError
+from prefork_logd.journal.commit import NOTHING
 from prefork_logd.journal.records import IDENTITY_FILE, POSITION_FILE, Gathered, RecordLog
 from prefork_logd.log import LOGGER
 from prefork_logd.scoreboard import JournalField, Scoreboard, StoreField
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 WARN_FROM, WARN_AGAIN_BELOW = 0.8, 0.7
 """Parts of limits.journal_bytes."""
 REMOVE_EVERY_S = 0.5
+POSITION_RETRY_S = 1.0
 KEPT_SEGMENTS = 1
 """Finished segments kept though every store has passed them, while there is room: `tail` shows what is in them."""
 
@@ -53,7 +55,14 @@ class Recording:
         self._full = False
         self._removed_s = 0.0
         self._position_fd = -1
+        self._position_due_s = 0.0
+        """When to open that file again, if it could not be."""
+        self._is_position_missed = False
         self._told_number = -1
+        self._directory = Path()
+        self._segment_bytes = 0
+        self._known = NOTHING
+        """What was committed before the log was opened."""
 
     def configure(self, configuration: Configuration, committed: Committed) -> list[str]:
         """Take up the stores of a configuration; return what is wrong.
@@ -64,23 +73,28 @@ class Recording:
         names = (store.name for store in settings.store)
         self._places = dict(zip(configuration.store_places, names, strict=True))
         self._max_bytes = settings.limits.journal_bytes
-        directory = Path(settings.server.state_dir) / JOURNAL_DIRECTORY
+        self._directory = Path(settings.server.state_dir) / JOURNAL_DIRECTORY
+        self._segment_bytes = settings.limits.journal_segment_bytes
+        self._known = committed
         try:
-            if self._log is None and (self._places or (directory / IDENTITY_FILE).exists()):
-                self._log = RecordLog(directory, settings.limits.journal_segment_bytes, committed)
-                for problem in self._log.problems:
-                    LOGGER.warning("journal: %s", problem)
-                self._log.problems.clear()
+            if self._log is None and (self._places or _is_there(self._directory / IDENTITY_FILE)):
+                self._open()
         except OutputError as error:
             return [f"journal: {error}"]
         if self._log is not None:
-            if self._position_fd < 0:
-                self._position_fd = _open_position(directory / POSITION_FILE)
-            self._log.segment_bytes = settings.limits.journal_segment_bytes
-            self._counters[JournalField.ID_HIGH] = int.from_bytes(self._log.journal[:8])
-            self._counters[JournalField.ID_LOW] = int.from_bytes(self._log.journal[8:])
+            self._log.segment_bytes = self._segment_bytes
             self._publish()
         return []
+
+    def _open(self) -> None:
+        """Recover the log, or begin one. Raises OutputError; then this is to be tried again."""
+        self._log = log = RecordLog(self._directory, self._segment_bytes, self._known)
+        for problem in log.problems:
+            LOGGER.warning("journal: %s", problem)
+        log.problems.clear()
+        self._counters[JournalField.ID_HIGH] = int.from_bytes(log.journal[:8])
+        self._counters[JournalField.ID_LOW] = int.from_bytes(log.journal[8:])
+        self._publish()
 
     def set_waker(self, place: int, fd: int) -> None:
         """Wake the shipper at a place through this eventfd(2) from now on."""
@@ -113,9 +127,14 @@ class Recording:
 
     def prepare(self) -> bool:
         """See that there is room for what was gathered; what is wrong is logged once."""
-        if self._log is None or not self._gathered:
+        if not self._places:
+            self._drop()
+        if not self._gathered:
             return True
         try:
+            if self._log is None:
+                self._open()
+            assert self._log is not None  # noqa: S101 - for the type checker
             if self._spoilt:
                 self._log.abandon()
                 self._spoilt = False
@@ -125,11 +144,19 @@ class Recording:
         except OutputError as error:
             return self._failed(error)
 
+    def _drop(self) -> None:
+        """Let go of what was gathered for stores that have been taken out of the configuration since."""
+        self._gathered = []
+        self._gathered_bytes = 0
+        if self._full:
+            self._full = False
+            self._counters[JournalField.FULL] = False
+
     def append(self) -> bool:
         """Append what was gathered; return whether that is done with."""
-        if self._log is None or not self._gathered:
+        if not self._gathered:
             return True
-        if self._spoilt:
+        if self._log is None or self._spoilt:
             return False
         try:
             self._log.append(self._gathered, time.time_ns())
@@ -174,6 +201,8 @@ class Recording:
         counters[JournalField.ORDINAL], counters[JournalField.OFFSET] = log.total
         counters[JournalField.BYTES] = log.nbytes
         counters[JournalField.NUMBER] = log.next
+        if self._position_fd < 0 and time.monotonic() >= self._position_due_s:
+            self._open_position(self._directory / POSITION_FILE)
         if log.next != self._told_number and self._position_fd >= 0:
             self._told_number = log.next
             with contextlib.suppress(OSError):  # a full disk; what is told next has this, too
@@ -182,6 +211,16 @@ class Recording:
         for place in self._places:
             if self._board.store(place)[StoreField.WAITING]:
                 self._wake(place)
+
+    def _open_position(self, path: Path) -> None:
+        """Open the file that tells others what is committed; what is wrong is logged once, and tried again."""
+        try:
+            self._position_fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            self._position_due_s = time.monotonic() + POSITION_RETRY_S
+            if not self._is_position_missed:
+                LOGGER.error("%s: cannot open it: %s; `tail` shows nothing new until then", path, error.strerror)
+            self._is_position_missed = True
 
     def _wake(self, place: int) -> None:
         if place in self._wakers:
@@ -257,12 +296,17 @@ class Recording:
         """Sync and close the log."""
         if self._log is not None:
             self._log.close()
+        if self._position_fd >= 0:
+            os.close(self._position_fd)
+            self._position_fd = -1
 
 
-def _open_position(path: Path) -> int:
-    """Return the file that tells others what is committed; -1, and a word in the log, if it cannot be had."""
+def _is_there(path: Path) -> bool:
+    """Tell whether a file is there. Raises OutputError where that cannot be told: it may be."""
     try:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        path.stat()
+    except FileNotFoundError:
+        return False
     except OSError as error:
-        LOGGER.error("%s: cannot open it: %s; `tail` shows nothing new", path, error.strerror)
-        return -1
+        raise OutputError(str(path), "read", error) from error
+    return True

@@ -49,6 +49,8 @@ LONGEST_LAG_S = 1.0
 DRAIN_S = 2.0
 """How long a stop lets a shipper go on with what the journal holds."""
 OTHER_SHIPPER_S = 0.05
+NAMELESS_S = 0.1
+"""How often to look whether the journal has a name."""
 PR_SET_PDEATHSIG = 1
 
 
@@ -156,6 +158,13 @@ class Shipper:
         """Do one step: open, write a batch, maintain, or wait."""
         if self._timer is not None:
             self._timer.cancel()
+        if not self._journal[JournalField.ID_HIGH] and not self._journal[JournalField.ID_LOW]:
+            # The writer has not recovered its journal yet: under no name it would be another one to the store.
+            if self._ending:
+                self.loop.stop()
+            else:
+                self._later(NAMELESS_S)
+            return
         try:
             if self._store is None:
                 self._open()

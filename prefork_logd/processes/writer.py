@@ -10,37 +10,33 @@ pause, the clients wait. The append is tried again until it works; what stays be
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import math
 import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefork_logd.errors import OutputError
+from prefork_logd.errors import ExitStatus, OutputError
 from prefork_logd.journal.commit import Committed
-from prefork_logd.journal.journal import Journal
 from prefork_logd.journal.sessions import Verdict
 from prefork_logd.log import LOGGER, reopen_own
 from prefork_logd.net.loop import Loop, Timer
 from prefork_logd.processes import arena, control
 from prefork_logd.processes.children import LOST_STATUS
 from prefork_logd.processes.recording import REMOVE_EVERY_S, Recording
+from prefork_logd.processes.recovery import OTHER_WRITER_S, Recovery
 from prefork_logd.processes.sinks import Sinks
 from prefork_logd.processes.source import Source
 from prefork_logd.protocol.batch import NO_SESSION, RECORDS, opened, refused
 from prefork_logd.scoreboard import WRITER_SLOT, Field, Scoreboard
-from prefork_logd.settings import JOURNAL_DIRECTORY, WRITER_LOCK
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
 
+    from prefork_logd.journal.journal import Journal
     from prefork_logd.protocol.batch import Batch, Group, Open
 
-RUN_BITS = 24
-"""The lives of workers are numbered from a master's run, shifted by so many bits, on."""
 TURN_BYTES = 4 << 20
 """Lines gathered before they are appended."""
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.05, 1.0
@@ -49,8 +45,6 @@ LAST_TRY_S = 1.0
 ORPHAN_S = 1.8
 """How long a writer goes on without its master: a little longer than the workers do."""
 EXPIRE_EVERY_S = 3600.0
-OTHER_WRITER_S = 10.0
-"""How long a writer that a dead master left behind may take to finish."""
 
 
 class Writer:
@@ -74,10 +68,11 @@ class Writer:
         self._sinks = Sinks(board)
         self._recording = Recording(board)
         self._sources: dict[int, Source] = {}
-        self._journal: Journal
-        self._run = run
-        self._unattached: dict[int, int] = {}
-        """Last committed batch of each worker of the writer before this one, until it is connected to this one."""
+        self._recovery = Recovery(configurations[-1].settings.server.state_dir, self._sinks, self._recording, run)
+        self._problem = ""
+        """Why nothing can be written yet."""
+        self._waiting: list[tuple[control.Attach, list[int]]] = []
+        """Workers that came before the recovery was done."""
         self._born_s = time.time() - time.monotonic()
         self._refusals: list[tuple[Source, Group]] = []
         self._opens: list[tuple[Source, Open]] = []
@@ -103,52 +98,43 @@ class Writer:
         """Work until told to end; return the exit status."""
         gc.freeze()
         self._counters[Field.PID] = os.getpid()
-        problem = self._wait_for_other_writer() or self._recover()
-        self._channel.send(control.Ready(problem))
-        if not problem:
-            self._expire_sessions()
+        problem = self._recover(OTHER_WRITER_S)
+        self._channel.send(control.Ready("; ".join(filter(None, (problem, *self._recovery.problems)))))
         self.loop.run()
         self._sinks.close()
         self._recording.close()
-        if not problem:
+        if self._recovery.done:
             self._journal.close()
         return self._exit_status
 
-    def _wait_for_other_writer(self) -> str:
-        """Take the lock that makes this the only writer; return what is wrong if it cannot be had."""
-        path = Path(self._configurations[-1].settings.server.state_dir) / WRITER_LOCK
-        try:
-            lock_fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            return f"{path}: cannot open it: {error.strerror}"
-        deadline_s = time.monotonic() + OTHER_WRITER_S
-        while True:
-            try:
-                fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > deadline_s:
-                    return f"{path}: another writer still holds the outputs; end it, then start again"
-                time.sleep(0.01)
-            else:
-                return ""
+    @property
+    def _journal(self) -> Journal:
+        return self._recovery.journal
 
-    def _recover(self) -> str:
-        """Open the outputs, and cut off what was not committed; return what is wrong."""
-        state_dir = Path(self._configurations[-1].settings.server.state_dir)
-        try:
-            self._journal = Journal(state_dir / JOURNAL_DIRECTORY)
-            for what in self._journal.problems:
-                LOGGER.warning("journal: %s", what)
-            for configuration in self._configurations:
-                problems = self._sinks.configure(configuration)
-            problems += self._recording.configure(self._configurations[-1], self._journal.committed)
-            self._sinks.recover(self._journal.committed)
-            batches = self._journal.committed.batches
-            self._unattached = {life: number for life, number in batches.items() if life >> RUN_BITS == self._run}
-            self._journal.begin(self._entry(self._unattached))
-        except OutputError as error:
-            return f"journal: {error}"
-        return "; ".join(problems)
+    def _recover(self, wait_s: float = 0.0) -> str:
+        """Open the outputs, and cut off what was not committed; return what is in the way.
+
+        While something is, nothing is read, as with an output that cannot be written.
+        """
+        problem = self._recovery.advance(self._configurations, wait_s)
+        if not self._recovery.done:
+            self._problem = problem
+            self._block()
+            return problem
+        self._expire_sessions()
+        waiting, self._waiting = self._waiting, []
+        for message, fds in waiting:
+            self._attach(message, fds)
+        return ""
+
+    def _recover_again(self) -> None:
+        """Try what failed at the start once more; say what is news."""
+        before = self._problem
+        problem = self._recover()
+        if problem and problem != before:
+            LOGGER.error("%s; clients wait until it works again", problem)
+        elif not problem:
+            LOGGER.warning("journal: recovered; clients go on")
 
     def _expire_sessions(self) -> None:
         """Forget sessions that nobody has used for long, now and then."""
@@ -159,22 +145,26 @@ class Writer:
 
     def _told(self, message: control.AnyMessage, fds: list[int]) -> None:
         match message:
-            case control.Attach(worker):
-                committed = self._unattached.pop(worker, 0)
-                shared = arena.look_into(fds[2]) if len(fds) > 2 else None
-                self._sources[worker] = Source(self, worker, (fds[0], fds[1]), committed, shared)
+            case control.Attach() | control.Waker() | control.Configure() if len(fds) < _DESCRIPTORS[type(message)]:
+                # The kernel passes none to a process that has no room for them (recvmsg(2), MSG_CTRUNC): the writer
+                # after this one gets them again.
+                LOGGER.error("out of file descriptors; raise the limit (ulimit -n, LimitNOFILE=)")
+                self._exit_status = ExitStatus.FAILURE
+                self.loop.stop()
+            case control.Attach():
+                if self._recovery.done:
+                    self._attach(message, fds)
+                else:
+                    self._waiting.append((message, fds))
             case control.Waker(place):
                 self._recording.set_waker(place, fds[0])
             case control.Configure():
-                configuration = control.Configuration.from_file(fds[0])
-                problems = self._sinks.configure(configuration)
-                problems += self._recording.configure(configuration, self._journal.committed)
-                self._synced = configuration.settings.server.durability == "synced"
-                self._retention_s = configuration.settings.limits.session_retention_s
-                self._channel.send(control.Configured(configuration.generation, tuple(problems)))
+                self._configure(control.Configuration.from_file(fds[0]))
             case control.Reopen(number):
                 reopen_own()
-                self._channel.send(control.Reopened(number, tuple(self._sinks.reopen())))
+                # What is not recovered yet is opened where its path leads by then.
+                problems = self._sinks.reopen() if self._recovery.done else [self._problem]
+                self._channel.send(control.Reopened(number, tuple(problems)))
             case control.Forget(generation):
                 self._oldest = generation
             case control.Retire():
@@ -184,18 +174,40 @@ class Writer:
                 self.loop.stop()
             case control.Drain():
                 # The workers have gone, and waited for long.
-                self._ending = True
-                self.loop.later(LAST_TRY_S, self._give_up)
+                self._end_within(LAST_TRY_S)
             case _:
                 LOGGER.error("cannot make sense of a %s", type(message).__name__)
+
+    def _attach(self, message: control.Attach, fds: list[int]) -> None:
+        """Read a worker's batches from now on."""
+        committed = self._recovery.unattached.pop(message.worker, 0)
+        shared = arena.look_into(fds[2]) if len(fds) > 2 else None
+        self._sources[message.worker] = Source(self, message.worker, (fds[0], fds[1]), committed, shared)
+
+    def _configure(self, configuration: control.Configuration) -> None:
+        """Take up a configuration; one that comes before the recovery is done is part of it."""
+        if self._recovery.done:
+            problems = self._sinks.configure(configuration)
+            problems += self._recording.configure(configuration, self._journal.committed)
+        else:
+            self._configurations = (*self._configurations, configuration)
+            problems = [self._problem]
+        self._synced = configuration.settings.server.durability == "synced"
+        self._retention_s = configuration.settings.limits.session_retention_s
+        self._channel.send(control.Configured(configuration.generation, tuple(problems)))
 
     def _orphaned(self) -> None:
         """End with the last pipe, for the master is dead: the workers end by themselves.
 
         An output that cannot be written is not waited for: another collector may be waiting for the lock.
         """
+        self._end_within(ORPHAN_S)
+
+    def _end_within(self, duration_s: float) -> None:
+        """End with the last pipe, or after a while."""
         self._ending = True
-        self.loop.later(ORPHAN_S, self._give_up)
+        has_any = self._recovery.done or self._waiting
+        self.loop.later(duration_s if has_any else 0.0, self._give_up)
 
     def _give_up(self) -> None:
         if self._gathered_bytes:
@@ -310,7 +322,7 @@ class Writer:
         if sync and not (self._recording.sync() and self._sinks.sync()):
             return False
         batches = {worker: source.taken for worker, source in self._sources.items() if not source.ended}
-        self._journal.commit(self._entry(self._unattached | batches), sync=sync)
+        self._journal.commit(self._entry(self._recovery.unattached | batches), sync=sync)
         self._sinks.committed()
         self._recording.committed()
         return True
@@ -375,7 +387,10 @@ class Writer:
 
     def _try_again(self) -> None:
         self._blocked = False
-        self._commit()
+        if not self._recovery.done:
+            self._recover_again()
+        if not self._blocked:
+            self._commit()
         if self._blocked:
             return
         self._retry_s = FIRST_RETRY_S
@@ -399,6 +414,10 @@ class Writer:
         self._recording.remove_passed()
         if self._recording.has_finished and (self._removal is None or not self._removal.pending):
             self._removal = self.loop.later(2 * REMOVE_EVERY_S, _nothing)
+
+
+_DESCRIPTORS: dict[type, int] = {control.Attach: 2, control.Waker: 1, control.Configure: 1}
+"""How many come with a message at least."""
 
 
 def _nothing() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.system.disks import mounted
 from tests.system.harness import Collector, frames, wait_for
 
 if TYPE_CHECKING:
@@ -278,3 +279,25 @@ def test_a_stop_ships_what_there_is_and_does_not_wait_for_a_dead_store(
     mend()
     collector.start()
     assert place.wait_for(1010) == expected(1010)
+
+
+def test_a_writer_that_starts_on_a_full_disk_passes_no_record_by_the_stores(
+    make_collector: Callable[..., Collector], place: Place, tmp_path: Path
+) -> None:
+    """It cannot begin a segment: clients wait until it can, it says so, and every record reaches the store once."""
+    with mounted(tmp_path / "disk", "size=64m") as disk:
+        collector = make_collector(place.toml, "--workers", "1", name="disk/state")
+        collector.log_path = tmp_path / "log"
+        collector.start()
+        send(collector, 0, 100)
+        place.wait_for(100)
+        disk.fill()
+        os.kill(collector.child("writer"), signal.SIGKILL)
+        wait_for(lambda: "No space left on device; clients wait" in collector.log, "it says what is in the way")
+        send(collector, 100, 1000)
+        wait_for(lambda: next(c for c in collector.status()["children"] if c["kind"] == "writer")["paused"], "paused")
+        disk.free()
+        assert place.wait_for(1100) == expected(1100)
+        assert collector.log.count("No space left on device") == 1
+        assert "journal: recovered; clients go on" in collector.log
+        assert collector.stop() == 0

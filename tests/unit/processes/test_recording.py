@@ -205,3 +205,60 @@ def test_a_log_that_was_never_begun_is_not_begun_for_nobody(tmp_path: Path) -> N
     recording.committed()
     recording.close()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_log_that_cannot_be_begun_holds_up_until_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A full disk at a reload that adds the first store: no record passes it by."""
+
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", fail)
+        writer = Writer.__new__(Writer)
+        with pytest.raises(AssertionError, match="No space left"):
+            writer.__init__(tmp_path)  # type: ignore[misc]
+        assert not writer.turn(3)
+        assert not writer.turn(0)
+    assert writer.turn(0)
+    assert writer.number() == 3
+    assert writer.read() == [LINE] * 3
+    assert writer.board.journal[JournalField.ID_HIGH]
+    assert caplog.text.count("No space left") == 1
+    assert "journal: records are written again" in caplog.text
+    writer.recording.close()
+
+
+def test_a_full_journal_without_a_store_holds_up_nobody(writer: Writer) -> None:
+    """What was gathered for stores that a reload has taken away is let go."""
+    while writer.turn():
+        pass
+    assert writer.board.journal[JournalField.FULL]
+    assert writer.configure() == []
+    assert writer.turn(0)
+    assert not writer.board.journal[JournalField.FULL]
+
+
+def test_the_position_is_told_once_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`tail` reads it: a lack of descriptors at the start does not leave it behind for ever."""
+    real = os.open
+
+    def fail(path: object, *more: int) -> int:
+        if str(path).endswith(POSITION_FILE):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real(path, *more)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", fail)
+        writer = Writer(tmp_path)
+        writer.recording._position_due_s = 0.0
+        assert writer.turn(1)
+    writer.recording._position_due_s = 0.0
+    assert writer.turn(1)
+    assert int.from_bytes((writer.directory / POSITION_FILE).read_bytes(), "little") == 2
+    assert caplog.text.count("Too many open files") == 1
+    writer.recording.close()
