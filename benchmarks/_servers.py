@@ -74,8 +74,13 @@ def prefork_logd(
     text: bool = False,
     acknowledged: bool = False,
     native: bool = True,
+    python: str = sys.executable,
+    version: str = "",
 ) -> Server:
-    """Return the collector under test, with one output; without `native`, its Python twin does the core's work."""
+    """Return the collector under test, with one output; without `native`, its Python twin does the core's work.
+
+    With another `python` it is the collector that is installed there; `version` tells it apart in the table.
+    """
 
     def configure(directory: Path, port: int) -> list[str]:
         count = workers if workers.isdigit() else f'"{workers}"'
@@ -85,9 +90,14 @@ def prefork_logd(
         config.write_text(f'store = []\n[server]\nworkers = {count}\ndurability = "{durability}"\n{output}')
         flags = ["--config", str(config), "--state-dir", str(directory), "--bind", f"{HOST}:{port}"]
         forced = [] if native else ["env", "PREFORK_LOGD_NATIVE=0"]
-        return [*forced, sys.executable, "-m", "prefork_logd", "run", *flags]
+        return [*forced, python, "-P", "-m", "prefork_logd", "run", *flags]
 
-    label = "prefork-logd" + ("" if workers == "auto" else f" ({workers} workers)") + (" text" if text else "")
+    label = (
+        "prefork-logd"
+        + (f" {version}" if version else "")
+        + ("" if workers == "auto" else f" ({workers} workers)")
+        + (" text" if text else "")
+    )
     label += "" if native else " without the core"
     label += f" acknowledged, {durability}" if acknowledged else ""
     what = f"decoded and rendered, {'text' if text else 'JSON'}"

@@ -47,6 +47,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="length of a run, about (default: 2; short: 1)")
     parser.add_argument("--max-records", type=int, help="in one run (default: 1,000,000; short: 500,000)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="servers whose name begins so")
+    parser.add_argument(
+        "--beside", metavar="PYTHON", help="measure the collector of another installation, too, by its interpreter"
+    )
     parser.add_argument("--text", action="store_true", help="measure prefork-logd's text format too")
     options = parser.parse_args(argv)
     options.seconds = options.seconds or (1.0 if options.short else 2.0)
@@ -64,6 +67,10 @@ def servers(options: argparse.Namespace) -> list[Server]:
         ours.append(_servers.prefork_logd(options.workers, options.durability, text=True))
     if native.NATIVE and not options.short:
         ours.append(_servers.prefork_logd(options.workers, options.durability, native=False))
+    if options.beside:
+        other = {"python": options.beside, "version": "beside"}
+        ours.append(_servers.prefork_logd(options.workers, options.durability, **other))
+        ours.append(_servers.prefork_logd(options.workers, "synced", acknowledged=True, **other))
     chosen = ours + _servers.rivals()
     if options.only:
         chosen = [server for server in chosen if server.name.startswith(tuple(options.only))]
@@ -171,6 +178,20 @@ def _targets(report: Report, found: Rounds, connections: int, name: str) -> None
     report.targets.append(Target(f"nothing lost or doubled, {connections} connections", "0, 0", wrong, whole))
 
 
+def _beside(report: Report, found: Rounds, connections: int) -> None:
+    """Print the ratio to the other installation's collector, round by round."""
+    for other in [name for name in found if " beside" in name]:
+        name = other.replace(" beside", "", 1)
+        if (rate := ratios(found, name, other)) is None:
+            continue
+        pairs = list(zip(found[name], found[other], strict=True))
+        cpu = Spread.of(one.cpu_s_per_million / two.cpu_s_per_million for one, two in pairs)
+        memory = Spread.of(one.peak_memory_bytes / two.peak_memory_bytes for one, two in pairs)
+        text = f"rate {rate.text('.2f')}, CPU {cpu.text('.2f')}, memory {memory.text('.2f')}"
+        print(f"{name} over {other}, {connections} connections: {text}")
+        report.results[f"{name} over {other}, {connections} connections"] = text
+
+
 def _generator(report: Report, bench: Bench, scratch: Path) -> None:
     """Measure the generator alone: nothing slower than this by far is limited by it."""
     rates = {
@@ -205,6 +226,7 @@ def main(argv: Sequence[str] | None = None) -> Report:
             name: [trial.as_dict() for trial in trials] for name, trials in found.items()
         }
         _targets(report, found, connections, ours)
+        _beside(report, found, connections)
     report.results["mean_frame_bytes"] = round(bench.buffers["stdlib"].mean_bytes, 1)
     report.results["mean_line_bytes"] = round(bench.buffers["syslog"].mean_bytes, 1)
     return report.finish(options.save, options.summary)
