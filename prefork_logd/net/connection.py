@@ -68,6 +68,9 @@ class Owner(Protocol):
     def ended(self, connection: Connection, error: OSError | None) -> None:
         """Close the connection: its peer has, or it failed."""
 
+    def failed(self, connection: Connection, error: Exception) -> None:
+        """Close the connection after an error that nobody expected; the others go on."""
+
 
 class Connection:
     """A client that is connected."""
@@ -150,7 +153,15 @@ class Connection:
         return connection
 
     def ready(self, events: int) -> None:
-        """Read until nothing is left, or this turn's bytes are used up."""
+        """Read until nothing is left, or this turn's bytes are used up. An unexpected error ends this connection."""
+        try:
+            self._ready(events)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not cost the other connections anything
+            self.owner.failed(self, error)
+
+    def _ready(self, events: int) -> None:
         owner, fd = self.owner, self.fd
         if fd < 0:
             return
@@ -290,5 +301,7 @@ class Connection:
     def close(self) -> None:
         """Close the descriptor; whoever still holds this object sees fd -1."""
         fd, self.fd = self.fd, -1
-        self.owner.loop.remove(fd)
-        os.close(fd)
+        try:
+            self.owner.loop.remove(fd)
+        finally:
+            os.close(fd)

@@ -46,7 +46,9 @@ class Deadlines:
         self._held_bytes += held_bytes - (old[1] if old is not None else 0)
         self._arm()
         while self._held_bytes > HELD_BYTES:
-            self._give_up(next(iter(self._entries)), "no room for more half-received records")
+            most = next(iter(self._entries))
+            self.forget(most)
+            self._give_up(most, "no room for more half-received records")
 
     def left_s(self, connection: Connection) -> float | None:
         """Return how long a record may still take; None where none is half received."""
@@ -99,5 +101,6 @@ class Deadlines:
             connection, (deadline_s, _) = next(iter(self._entries.items()))
             if deadline_s > self._loop.now_s:
                 break
+            self.forget(connection)
             self._give_up(connection, f"a record was not complete after {self._timeout_s:g} s")
         self._arm()

@@ -19,10 +19,14 @@ import socket
 from typing import TYPE_CHECKING, Protocol
 
 from prefork_logd.net.loop import READ, Loop
-from prefork_logd.protocol.frozen import FrozenConnection, pack, unpack
+from prefork_logd.protocol.frozen import pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from msgspec import Raw
+
+    from prefork_logd.protocol.frozen import FrozenConnection
 
 GROUP = 250
 """Connections offered at once: the kernel passes at most 253 descriptors with a message (SCM_MAX_FD, unix(7))."""
@@ -52,8 +56,11 @@ class Giver:
         sock.setblocking(False)
         loop.add(sock.fileno(), self, READ)
 
-    def offer(self, states: list[FrozenConnection], fds: Sequence[int]) -> bool:
-        """Offer up to GROUP connections; return whether that was possible. Nobody may read them until it is decided."""
+    def offer(self, states: list[Raw], fds: Sequence[int]) -> bool:
+        """Offer up to GROUP connections, each packed by frozen.pack_one; return whether that was possible.
+
+        They must not be read until it is decided.
+        """
         states_fd = os.memfd_create("connections", os.MFD_CLOEXEC)
         try:
             with os.fdopen(os.dup(states_fd), "wb") as file:

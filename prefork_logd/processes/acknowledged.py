@@ -38,11 +38,14 @@ if TYPE_CHECKING:
     from prefork_logd.log import Limited
     from prefork_logd.net.connection import Connection
     from prefork_logd.processes.dispatch import Dispatcher
+    from prefork_logd.processes.guard import Guard
     from prefork_logd.protocol.messages import Event
     from prefork_logd.protocol.runs import Run
 
 LARGEST_RECORD = (1 << 32) - 1
 """The session has looked at the size of records."""
+MOST_DROPPED = (1 << 63) - 1
+"""The counter of dropped records stops there."""
 
 
 class Host(Protocol):
@@ -50,6 +53,7 @@ class Host(Protocol):
 
     counters: memoryview
     warnings: Limited
+    guard: Guard
 
     @property
     def keys(self) -> Mapping[bytes, bytes]:
@@ -157,10 +161,16 @@ class Acknowledged:
             while left:
                 dispatcher = host.dispatcher
                 self._begin(connection, first, first - 1)
-                position, taken, bad, _, shipped = dispatcher.run(
-                    *(run.data, position, left, LARGEST_RECORD, peer, received_s),
-                    *(0, sys.maxsize, run.header_bytes),
-                )
+                mark = dispatcher.batch.mark()
+                try:
+                    position, taken, bad, _, shipped = dispatcher.run(
+                        *(run.data, position, left, LARGEST_RECORD, peer, received_s),
+                        *(0, sys.maxsize, run.header_bytes),
+                    )
+                except Exception:
+                    # The client sends these records again: lines of theirs that are here already would come twice.
+                    dispatcher.batch.discard(mark)
+                    raise
                 dispatcher.batch.advance(taken)
                 for start, count in shipped:
                     dispatcher.batch.run(first + start, count)
@@ -197,7 +207,9 @@ class Acknowledged:
         self._begin(connection, gap.first, gap.last)
         self._host.dispatcher.batch.end()
         count = gap.last - gap.first + 1
-        self._host.counters[Field.DROPPED] += min(count, 1 << 32)
+        counters = self._host.counters
+        # A client may name any number, as often as it likes: the sum must stay below that of 64 bits.
+        counters[Field.DROPPED] = min(counters[Field.DROPPED] + count, MOST_DROPPED)
         self._host.warnings.warning(
             "%s dropped %d records between %s and %s (%a)",
             self._names.get(connection, connection.peer),
@@ -219,9 +231,10 @@ class Acknowledged:
         """Tell clients how far they are committed."""
         for connection, number in dict(receipts).items():
             if connection.fd >= 0:
-                self._committed[connection] = number
-                if not connection.unsent:
-                    self.told(connection)
+                with self._host.guard.of(connection):
+                    self._committed[connection] = number
+                    if not connection.unsent:
+                        self.told(connection)
 
     def told(self, connection: Connection) -> None:
         """Tell a client the latest, now that it has taken what it was told before."""
@@ -234,6 +247,10 @@ class Acknowledged:
         connection, _ = self._opening.pop(token, (None, 0))
         if connection is None or connection.fd < 0:
             return
+        with self._host.guard.of(connection):
+            self._welcome(connection, epoch, committed)
+
+    def _welcome(self, connection: Connection, epoch: int, committed: int) -> None:
         receiver = connection.receiver
         if not isinstance(receiver, ServerSession):
             return
@@ -249,17 +266,19 @@ class Acknowledged:
         connection = self._by_session.get(session)
         if connection is None or connection.epoch != epoch or not isinstance(connection.receiver, ServerSession):
             return
-        connection.send(
-            connection.receiver.error(ErrorCode.OUT_OF_ORDER, "come again, and go on from what is committed")
-        )
-        self._host.close(connection)
+        with self._host.guard.of(connection):
+            connection.send(
+                connection.receiver.error(ErrorCode.OUT_OF_ORDER, "come again, and go on from what is committed")
+            )
+            self._host.close(connection)
 
     def ask_again(self) -> None:
         """Ask a new writer for the epochs that the last one did not give out."""
         waiting, self._opening = list(self._opening.values()), {}
         for connection, first in waiting:
             if connection.fd >= 0:
-                self._ask(connection, first)
+                with self._host.guard.of(connection):
+                    self._ask(connection, first)
 
     # On the way to another worker, and from one
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from prefork_logd import native
 from prefork_logd.errors import RecordRejected
+from prefork_logd.log import Limited, describe_bug
 from prefork_logd.outputs.router import Router
 from prefork_logd.protocol.batch import RECORDS, BatchBuilder
 from prefork_logd.records.decode import decode
@@ -48,6 +49,7 @@ class Dispatcher:
         self._adds_records = self.has_stores and like is None
         self.batch = BatchBuilder(configuration.generation, like, new_lines)
         self._peer, self._received_s = "", 0.0
+        self.bugs = Limited()
         self._router = Router(settings.output)
         self._templates = tuple(
             TextTemplate(output.template) if output.format == "text" else None for output in settings.output
@@ -106,6 +108,13 @@ class Dispatcher:
         except RecordRejected as verdict:
             self.reject(self._peer, self._received_s, verdict.reason, verdict.detail, frame, len(frame))
             return 0
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug that one record meets costs that record
+            detail = describe_bug(error)
+            self.bugs.warning("%s: a record is rejected after an unexpected error: %s", self._peer, detail)
+            self.reject(self._peer, self._received_s, "unexpected", detail, frame, len(frame))
+            return 0
 
     def _dispatch(self, frame: bytes, peer: str, received_s: float) -> bool:
         """Add a record's lines to the batch; return whether one of them is for the stores. Raises RecordRejected."""
@@ -114,13 +123,19 @@ class Dispatcher:
             return self.has_stores
         record = make_record(decode(frame), peer, received_s)
         as_json = None
+        # All lines are made before the first is added: an error in between leaves none.
+        lines = []
         for index in self._router.route(record.name or "", record.levelno or 0):
             template = self._templates[index]
             if template is not None:
                 line = template.render(record)
             else:
                 line = as_json = as_json or render_json(record)
-            self.batch.add(self._places[index], line)
+            lines.append((self._places[index], line))
+        if self._adds_records:
+            as_json = as_json or render_json(record)
+        for place, line in lines:
+            self.batch.add(place, line)
         return self._add_record(record, as_json)
 
     def _add_record(self, record: Record, line: bytes | None) -> bool:

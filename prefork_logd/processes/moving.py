@@ -16,6 +16,7 @@ from prefork_logd.net.balance import shares
 from prefork_logd.net.connection import Connection, Owner
 from prefork_logd.net.handover import GROUP, Giver, Taker
 from prefork_logd.net.loop import EDGE
+from prefork_logd.protocol.frozen import pack_one
 
 if TYPE_CHECKING:
     import socket
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from prefork_logd.net.deadlines import Deadlines
     from prefork_logd.net.loop import Timer
     from prefork_logd.processes.acknowledged import Acknowledged
+    from prefork_logd.processes.guard import Guard
     from prefork_logd.processes.link import WriterLink
     from prefork_logd.protocol.frozen import FrozenClient, FrozenConnection
 
@@ -40,6 +42,7 @@ class Host(Owner, Protocol):
     deadlines: Deadlines
     acknowledged: Acknowledged
     connections: dict[int, Connection]
+    guard: Guard
 
     def send_batch(self) -> None:
         """Send the batch, whatever its size."""
@@ -91,9 +94,10 @@ class Moving:
             return
         for route in self._routes.values():
             for connection in route.waiting:
-                route.left_s[connection] = host.deadlines.left_s(connection)
-                host.deadlines.forget(connection)
-                connection.hold()
+                with host.guard.of(connection):
+                    route.left_s[connection] = host.deadlines.left_s(connection)
+                    host.deadlines.forget(connection)
+                    connection.hold()
         host.send_batch()
         self._mark = host.link.next_number
         self._waits = True
@@ -113,13 +117,17 @@ class Moving:
         host, route = self._host, self._routes[giver]
         # Some may have been closed meanwhile, because their clients have come again.
         route.waiting = [connection for connection in route.waiting if connection.fd >= 0]
-        route.offered, route.waiting = route.waiting[:GROUP], route.waiting[GROUP:]
-        route.clients = [host.acknowledged.freeze(connection) for connection in route.offered]
-        states = [
-            connection.freeze(route.left_s[connection], client)
-            for connection, client in zip(route.offered, route.clients, strict=True)
-        ]
-        if not route.offered or not giver.offer(states, [connection.fd for connection in route.offered]):
+        group, route.waiting = route.waiting[:GROUP], route.waiting[GROUP:]
+        route.offered, route.clients, states = [], [], []
+        for connection in group:
+            with host.guard.of(connection):
+                client = host.acknowledged.freeze(connection)
+                states.append(pack_one(connection.freeze(route.left_s[connection], client)))
+                route.offered.append(connection)
+                route.clients.append(client)
+        if not route.offered and route.waiting:
+            self._offer(giver)
+        elif not route.offered or not giver.offer(states, [connection.fd for connection in route.offered]):
             self._end(giver)
 
     def decided(self, giver: Giver, taken: bool) -> None:
@@ -162,15 +170,15 @@ class Moving:
         host = self._host
         for connection, client in zip(route.offered, route.clients, strict=False):
             if connection.fd >= 0 and client is not None:
-                host.acknowledged.keep(connection, client)
-        kept = [connection for connection in route.offered + route.waiting if connection.fd >= 0]
-        for connection in kept:
-            connection.go_on()
-        host.deadlines.adopt(
-            (connection, connection.receiver.held_bytes if connection.receiver is not None else 0, left_s)
-            for connection in kept
-            if (left_s := route.left_s[connection]) is not None
-        )
+                with host.guard.of(connection):
+                    host.acknowledged.keep(connection, client)
+        waits = []
+        for connection in route.offered + route.waiting:
+            with host.guard.of(connection):
+                if connection.fd >= 0:
+                    connection.go_on()
+                    waits += _deadline(connection, route.left_s.get(connection))
+        host.deadlines.adopt(waits)
         if not self._routes:
             self._waits = False
             if self._timer is not None:
@@ -203,14 +211,17 @@ class _Arrival:
         self._host = host
         self._arrivals = arrivals
         self._prepared: list[tuple[Connection, FrozenConnection]] = []
+        self._broken: dict[Connection, Exception] = {}
+        """Of those prepared, what could not be gone on with, and why."""
 
     def prepare(self, states: list[FrozenConnection], fds: list[int]) -> bool:
         """Make connections of them that are watched, and not read."""
         host = self._host
         prepared: list[tuple[Connection, FrozenConnection]] = []
+        self._broken.clear()
         try:
             for frozen, fd in zip(states, fds, strict=True):
-                connection = Connection.thaw(host, fd, frozen)
+                connection = self._thaw(fd, frozen)
                 host.loop.add(fd, connection, EDGE)
                 prepared.append((connection, frozen))
         except (OSError, ValueError):
@@ -220,26 +231,51 @@ class _Arrival:
         self._prepared = prepared
         return True
 
+    def _thaw(self, fd: int, frozen: FrozenConnection) -> Connection:
+        """Return a connection, perhaps one to close when it is ours. Raises ValueError for what is not understood.
+
+        Refusing a group because of one connection would keep the others where they are for good.
+        """
+        try:
+            return Connection.thaw(self._host, fd, frozen)
+        except (ValueError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not cost the other connections anything
+            connection = Connection(self._host, fd, frozen.peer, frozen.accept)
+            connection.held = True
+            self._broken[connection] = error
+            return connection
+
     def begin(self) -> None:
         """Read them."""
         prepared, self._prepared = self._prepared, []
+        waits = []
         for connection, frozen in prepared:
-            self._host.adopt(connection, frozen)
-        self._host.deadlines.adopt(
-            (connection, connection.receiver.held_bytes if connection.receiver is not None else 0, frozen.left_s)
-            for connection, frozen in prepared
-            if connection.fd >= 0 and frozen.left_s is not None
-        )
+            with self._host.guard.of(connection):
+                self._host.adopt(connection, frozen)
+                if connection in self._broken:
+                    raise self._broken.pop(connection)
+                if connection.fd >= 0:
+                    waits += _deadline(connection, frozen.left_s)
+        self._host.deadlines.adopt(waits)
 
     def discard(self) -> None:
         """Close them here; they are open where they came from."""
         prepared, self._prepared = self._prepared, []
         for connection, _ in prepared:
-            connection.close()
+            with self._host.guard.of(connection):
+                connection.close()
 
     def ended(self, taker: Taker) -> None:
         """Note that nothing more comes."""
         self._arrivals.discard(taker)
+
+
+def _deadline(connection: Connection, left_s: float | None) -> list[tuple[Connection, int, float]]:
+    """Return for Deadlines.adopt how long a half-received record may still take; nothing where none is."""
+    if left_s is None:
+        return []
+    return [(connection, connection.receiver.held_bytes if connection.receiver is not None else 0, left_s)]
 
 
 def _spread(connections: Mapping[int, Connection], count: int) -> list[Connection]:

@@ -32,6 +32,7 @@ from prefork_logd.processes import arena, control
 from prefork_logd.processes.acknowledged import Acknowledged
 from prefork_logd.processes.children import LOST_STATUS
 from prefork_logd.processes.dispatch import BATCH_BYTES, Dispatcher, warm_up
+from prefork_logd.processes.guard import Guard
 from prefork_logd.processes.link import WriterLink
 from prefork_logd.processes.moving import Moving
 from prefork_logd.protocol import runs
@@ -93,6 +94,7 @@ class Worker:
         self._postponed: dict[int, Connection] = {}
         self._moving = Moving(self, self._moved)
         self.warnings = Limited()
+        self.guard = Guard(self.close)
         self._unsettled: deque[tuple[int, int]] = deque()
         """(first batch, generation) of each configuration whose predecessor's lines are not all committed."""
         self._retiring = False
@@ -165,9 +167,10 @@ class Worker:
         self._low_water = limits.queue_bytes // 2
         self._share.max_connections = limits.max_connections
         self.deadlines.restart(limits.record_timeout_s)
-        for connection in self.connections.values():
-            if connection.receiver is not None:
-                connection.receiver.limit(self.max_record_bytes)
+        for connection in list(self.connections.values()):
+            with self.guard.of(connection):
+                if connection.receiver is not None:
+                    connection.receiver.limit(self.max_record_bytes)
 
     # Accepting
 
@@ -193,22 +196,27 @@ class Worker:
         self.connections[fd] = connection
         self.counters[Field.CONNECTIONS] = len(self.connections)
         self.counters[Field.ACCEPTED] += 1
-        if _is_awaited(connection):
-            self.progressed(connection, completed=False)
+        with self.guard.of(connection):
+            if _is_awaited(connection):
+                self.progressed(connection, completed=False)
 
     def _cannot_accept(self, error: OSError) -> None:
         self.warnings.warning("cannot accept a connection just now: %s; clients wait meanwhile", error.strerror)
 
     def close(self, connection: Connection) -> None:
-        """Close a connection, and look who waits for its place."""
+        """Close a connection, and look who waits for its place. Raises nothing: each step is done, whatever fails."""
         fd = connection.fd
         if fd < 0:
             return
-        del self.connections[fd]
-        self.deadlines.forget(connection)
+        self.connections.pop(fd, None)
         self._postponed.pop(fd, None)
-        self.acknowledged.closed(connection)
-        connection.close()
+        for forget in (self.deadlines.forget, self.acknowledged.closed, Connection.close):
+            try:
+                forget(connection)
+            except MemoryError:
+                raise
+            except Exception as error:  # noqa: BLE001 - the step after it must be done all the same
+                self.guard.report(connection, error)
         self.counters[Field.CONNECTIONS] = len(self.connections)
         if self._acceptors:
             for acceptor in self._acceptors:
@@ -340,10 +348,15 @@ class Worker:
             self.counters[Field.DROPPED] += 1
         self.close(connection)
 
+    def failed(self, connection: Connection, error: Exception) -> None:
+        """Close a connection after an unexpected error; the others go on."""
+        self.guard.failed(connection, error)
+
     def _give_up(self, connection: Connection, why: str) -> None:
-        self.counters[Field.DROPPED] += 1
-        self.warnings.warning("%s: closed: %s", connection.peer, why)
-        self.close(connection)
+        with self.guard.of(connection):
+            self.counters[Field.DROPPED] += 1
+            self.warnings.warning("%s: closed: %s", connection.peer, why)
+            self.close(connection)
 
     # Passing on
 
@@ -465,7 +478,8 @@ class Worker:
 
     def _close_connections(self) -> None:
         for connection in list(self.connections.values()):
-            self.ended(connection, None)
+            with self.guard.of(connection):
+                self.ended(connection, None)
 
     def _give_up_writing(self) -> None:
         if not self.link.empty:

@@ -44,6 +44,9 @@ POOLED_BYTES = 393_216
 POOLED = 16
 """Buffers kept by each reader."""
 
+LARGEST = (1 << 64) - 1
+"""Of every number in a batch."""
+
 _HEADER = struct.Struct("<4sIQIII")
 _OPEN = struct.Struct("<Q16sQ")
 _GROUP = struct.Struct("<16sQQQII")
@@ -171,28 +174,32 @@ class Outgoing(NamedTuple):
     """Of the pieces and of what is shared."""
 
 
+Mark = dict[int, tuple[int, int]]
+"""Output to (lines, bytes) gathered so far."""
+
+
 class _Group:
     """What one session has among the lines that are gathered."""
 
     __slots__ = ("begins", "epoch", "first", "last", "pieces", "runs", "session")
 
-    def __init__(self, session: bytes, epoch: int, first: int, begins: dict[int, tuple[int, int]]) -> None:
+    def __init__(self, session: bytes, epoch: int, first: int, begins: Mark) -> None:
         self.session = session
         self.epoch = epoch
         self.first = first
         self.last = first - 1
         self.begins = begins
-        """Output to (lines, bytes) that were gathered before."""
+        """Gathered before this group."""
         self.pieces: list[tuple[int, int, int, int]] = []
         """(output, lines, first byte, bytes), once another group has begun."""
         self.runs: list[tuple[int, int]] = []
 
-    def end(self, outputs: dict[int, Gathered]) -> None:
-        """Note which lines are this group's: those that were gathered since it began."""
-        for output, gathered in outputs.items():
+    def end(self, ends: Mark) -> None:
+        """Note which lines are this group's: those between its beginning and `ends`."""
+        for output, (end_lines, end_nbytes) in ends.items():
             lines, nbytes = self.begins.get(output, (0, 0))
-            if gathered.count > lines:
-                self.pieces.append((output, gathered.count - lines, nbytes, gathered.nbytes - nbytes))
+            if end_lines > lines:
+                self.pieces.append((output, end_lines - lines, nbytes, end_nbytes - nbytes))
 
     @property
     def is_empty(self) -> bool:
@@ -279,11 +286,14 @@ class BatchBuilder:
         The range may grow by `advance`, and be empty until then.
         """
         group = self._latest.get(session)
+        if not (0 <= first <= LARGEST and first - 1 <= last <= LARGEST):
+            # Refused here, where it costs one connection: in `build` it would cost everybody's lines.
+            raise LocalProtocolError(f"a range from {first} to {last}")
         if group is not None:
             if group.epoch != epoch:
-                raise LocalProtocolError(f"session {session.hex()} has two epochs in one batch")
+                raise LocalProtocolError(f"a session has two epochs in one batch: {group.epoch} and {epoch}")
             if first != group.last + 1:
-                raise LocalProtocolError(f"session {session.hex()} goes from {group.last} to {first}")
+                raise LocalProtocolError(f"a session goes from {group.last} to {first}")
         if group is None or group is not self._current:
             group = self._latest[session] = self._switch(session, epoch, first)
         group.last = last
@@ -302,21 +312,37 @@ class BatchBuilder:
         """Say that the lines added from here on are of clients that are not acknowledged."""
         self._is_ended = self._current.session != NO_SESSION
 
+    def mark(self) -> Mark:
+        """Return how much is gathered now, for `discard`."""
+        return {output: (gathered.count, gathered.nbytes) for output, gathered in self._outputs.items()}
+
+    def discard(self, mark: Mark) -> None:
+        """Leave out of the batch the lines added since `mark`, which no other group has begun in between.
+
+        What is added next is of clients that are not acknowledged.
+        """
+        self._current.end(mark)
+        self._current = _Group(NO_SESSION, 0, 1, self.mark())
+        self._groups.append(self._current)
+        self._is_ended = False
+
     def _switch(self, session: bytes, epoch: int, first: int) -> _Group:
-        self._current.end(self._outputs)
-        begins = {output: (gathered.count, gathered.nbytes) for output, gathered in self._outputs.items()}
-        self._current = _Group(session, epoch, first, begins)
+        mark = self.mark()
+        self._current.end(mark)
+        self._current = _Group(session, epoch, first, mark)
         self._groups.append(self._current)
         self._is_ended = False
         return self._current
 
     def open(self, token: int, session: bytes, first: int) -> None:
-        """Ask for a new epoch of a session."""
+        """Ask for a new epoch of a session. Raises LocalProtocolError for a number that is none."""
+        if not 0 <= first <= LARGEST:
+            raise LocalProtocolError(f"a session that begins at {first}")
         self._opens.append(Open(token, session, first))
 
     def build(self, number: int) -> Outgoing:
         """Return everything gathered as one batch, and start afresh."""
-        self._current.end(self._outputs)
+        self._current.end(self.mark())
         nbytes = self.nbytes
         places = {output: gathered.place for output, gathered in self._outputs.items()}
         lines = {output: gathered.joined() for output, gathered in self._outputs.items() if gathered.nbytes}

@@ -91,9 +91,21 @@ class Bundle(msgspec.Struct, frozen=True):
     format: int = FORMAT
 
 
-def pack(connections: list[FrozenConnection]) -> bytes:
+class _Packed(msgspec.Struct, frozen=True):
+    """A Bundle on the way out: each connection was packed by itself, so that one that cannot be costs no other."""
+
+    connections: list[msgspec.Raw]
+    format: int = FORMAT
+
+
+def pack_one(connection: FrozenConnection) -> msgspec.Raw:
+    """Return one connection as bytes, for `pack`. Raises what msgspec does for a value that has no form."""
+    return msgspec.Raw(msgspec.msgpack.encode(connection))
+
+
+def pack(connections: list[msgspec.Raw]) -> bytes:
     """Return connections as bytes."""
-    return msgspec.msgpack.encode(Bundle(connections))
+    return msgspec.msgpack.encode(_Packed(connections))
 
 
 def unpack(data: bytes) -> list[FrozenConnection]:

@@ -19,8 +19,8 @@ MARK = b"\xf7\x50"
 
 BATCH_BYTES = WHOLE.size - 8
 """Of a BATCH's own fields, which its length counts."""
-MAX_NUMBER = (1 << 64) - 1
-"""Of a record of a session."""
+MAX_NUMBER = (1 << 64) - 2
+"""Largest number of a record of a session: the number after it still fits into 64 bits."""
 
 
 class Run(NamedTuple):
@@ -77,7 +77,7 @@ def measure_batches_in_python(
         end = begin - BATCH_BYTES + length
         if found != head or first != number or end > size or length > max_batch_bytes:
             break
-        if begin > end or not 0 < count <= MAX_NUMBER - number:
+        if begin > end or not 0 < count <= MAX_NUMBER + 1 - number:
             break
         stop, taken = measure_in_python(data, begin, end, count, max_bytes)
         if taken != count or stop != end:

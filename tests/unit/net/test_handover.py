@@ -11,7 +11,7 @@ import pytest
 
 from prefork_logd.net.handover import GROUP, Giver, Taker, make_pair
 from prefork_logd.net.loop import Loop
-from prefork_logd.protocol.frozen import FrozenConnection
+from prefork_logd.protocol.frozen import FrozenConnection, pack_one
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,7 +79,7 @@ def client() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def offer(ends: Ends, sock: socket.socket, count: int = 1) -> bool:
-    states = [FrozenConnection(f"peer {number}", "any") for number in range(count)]
+    states = [pack_one(FrozenConnection(f"peer {number}", "any")) for number in range(count)]
     return ends.giver.offer(states, [sock.fileno()] * count)
 
 
@@ -164,7 +164,7 @@ def test_a_taker_may_refuse(ends: Ends, client: tuple[socket.socket, socket.sock
 def test_a_part_of_an_offer_is_none(ends: Ends, client: tuple[socket.socket, socket.socket]) -> None:
     """Where the taker has no descriptors left, the kernel drops some (MSG_CTRUNC): then it takes none of them."""
     before = _descriptors()
-    assert ends.giver.offer([FrozenConnection("peer", "any")] * 3, [client[1].fileno()] * 2)
+    assert ends.giver.offer([pack_one(FrozenConnection("peer", "any"))] * 3, [client[1].fileno()] * 2)
     ends.turn()
     assert ends.said == ["not taken"]
     assert _descriptors() == before

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from prefork_logd.processes.acknowledged import Acknowledged
+from prefork_logd.processes.guard import Guard
 from prefork_logd.protocol import auth
 from prefork_logd.protocol.messages import Message, State
 from prefork_logd.protocol.session import ServerSession
@@ -22,6 +23,7 @@ class Worker:
         self.keys: dict[bytes, bytes] = {}
         batch = SimpleNamespace(open=lambda *request: self.asked.append(request))
         self.dispatcher = SimpleNamespace(batch=batch)
+        self.guard = Guard(self.close)
         self.acknowledged = Acknowledged(self)  # type: ignore[arg-type] # as much of one as is needed
 
     def close(self, connection: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,10 +13,14 @@ from prefork_logd.config import load
 from prefork_logd.errors import RecordRejected
 from prefork_logd.processes.control import Configuration
 from prefork_logd.processes.dispatch import Dispatcher
-from prefork_logd.protocol.batch import Lines
+from prefork_logd.protocol.batch import BatchReader, Lines
+from prefork_logd.records import twin
+from prefork_logd.records.render import TextTemplate
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from prefork_logd.records.record import Record
 
 CONFIGURATION = Configuration(1, load(None, {}), (1,))
 GOOD = b'{"message":"x"}\n'
@@ -45,3 +50,31 @@ def test_an_output_that_looks_into_records_gets_them_one_by_one(toml: str, tmp_p
     path = tmp_path / "c.toml"
     path.write_text(toml)
     assert not Dispatcher(Configuration(1, load(path, {}), (1,)), Lines).dispatch_lines(GOOD, 1)
+
+
+def test_a_bug_costs_one_record(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is rejected and said; those before and after it are stored, and no output has a part of it."""
+    path = tmp_path / "c.toml"
+    path.write_text('store = []\n[[output]]\nname = "a"\n[[output]]\nname = "b"\nformat = "text"\npath = "b"\n')
+    right = TextTemplate.render
+
+    def wrong(template: TextTemplate, record: Record) -> bytes:
+        if record.message == "bad":
+            raise ZeroDivisionError
+        return right(template, record)
+
+    monkeypatch.setattr(TextTemplate, "render", wrong)
+    monkeypatch.setattr("prefork_logd.native.Core", twin.Core)
+    dispatcher = Dispatcher(Configuration(1, load(path, {}), (1, 2)), Lines)
+    frames = [pickle.dumps({"name": "n", "msg": text, "levelno": 20}, 2) for text in ("one", "bad", "two")]
+    data = b"".join(len(frame).to_bytes(4, "big") + frame for frame in frames)
+    assert dispatcher.run(data, 0, 3, 1000, "peer", 1.0)[1:3] == (3, 1)
+    reader = BatchReader()
+    batch, written = None, b"".join(map(bytes, dispatcher.batch.build(1).pieces))
+    while batch is None:
+        room = reader.want()
+        room[:], written = written[: len(room)], written[len(room) :]
+        batch = reader.filled(len(room))
+    lines = {segment.output: bytes(segment.data).splitlines() for segment in batch.groups[0].segments}
+    assert {place: len(found) for place, found in lines.items()} == {0: 1, 1: 2, 2: 2}
+    assert b"ZeroDivisionError" in lines[0][0]

@@ -56,10 +56,12 @@ def test_whole_batches_in_order_are_one_run(measure: Callable[..., tuple[int, in
         b"",
     ):
         assert measure(memoryview(bad), 0, 7, HEAD, MAX_BYTES, MAX_BATCH_BYTES) == (0, 0, 0), bad
-    last = memoryview(wire.batch(runs.MAX_NUMBER - 1, b"a", b"b"))
-    assert measure(last, 0, runs.MAX_NUMBER - 1, HEAD, MAX_BYTES, MAX_BATCH_BYTES)[1] == 0
-    last = memoryview(wire.batch(runs.MAX_NUMBER - 1, b"a"))
-    assert measure(last, 0, runs.MAX_NUMBER - 1, HEAD, MAX_BYTES, MAX_BATCH_BYTES)[1] == 1
+    last = memoryview(wire.batch(runs.MAX_NUMBER, b"a", b"b"))
+    assert measure(last, 0, runs.MAX_NUMBER, HEAD, MAX_BYTES, MAX_BATCH_BYTES)[1] == 0
+    last = memoryview(wire.batch(runs.MAX_NUMBER, b"a"))
+    assert measure(last, 0, runs.MAX_NUMBER, HEAD, MAX_BYTES, MAX_BATCH_BYTES)[1] == 1
+    after = memoryview(wire.batch(runs.MAX_NUMBER + 1, b"a"))
+    assert measure(after, 0, runs.MAX_NUMBER + 1, HEAD, MAX_BYTES, MAX_BATCH_BYTES)[1] == 0
 
 
 @given(batches, st.integers(0, 400), st.integers(0, 300), st.integers(0, 255))
