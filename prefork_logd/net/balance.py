@@ -1,4 +1,4 @@
-"""Which worker takes a new connection, and how those that are handed over are spread.
+"""Decides which worker takes a new connection, which workers hand connections over, and how these are spread.
 
 Owns the rules. Knows no sockets: it looks at counters, and is asked before each accept.
 
@@ -14,13 +14,15 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 TOLERANCE = 2
 """Connections that a worker may hold more than the emptiest one. A share of those held would be more than all that are
 busy, where many are idle: with 5,000 of them one worker got every one of 100 busy connections."""
 PATIENCE_S = 0.03
 """How long the emptiest worker may leave a connection waiting."""
+EVEN_FRACTION = 0.1
+"""Part of the average load by which the fullest worker may exceed the emptiest one before connections are moved."""
 
 
 class Load(NamedTuple):
@@ -46,6 +48,52 @@ def shares(count: int, loads: list[int]) -> list[int]:
             given[order[place]] += whole + (place < rest)
         count -= int(step)
     return given
+
+
+def is_even(loads: Sequence[int]) -> bool:
+    """Tell whether workers that hold `loads` connections are even enough to be left alone.
+
+    The margin is wider than what accepting leaves, so levelling never follows ordinary accepts.
+    """
+    if not loads:
+        return True
+    return max(loads) - min(loads) <= max(TOLERANCE + 1, EVEN_FRACTION * sum(loads) / len(loads))
+
+
+def surpluses(loads: Sequence[int], most: int) -> list[int]:
+    """Return how many connections each worker hands over so that all become even; at most `most` together."""
+    if not loads:
+        return []
+    share, rest = divmod(sum(loads), len(loads))
+    # The fullest ones keep the odd connections: that moves the fewest.
+    order = sorted(range(len(loads)), key=loads.__getitem__, reverse=True)
+    more = [0] * len(loads)
+    for place, index in enumerate(order):
+        more[index] = max(0, loads[index] - share - (place < rest))
+    wanted = sum(more)
+    return more if wanted <= most else [count * most // wanted for count in more]
+
+
+class Budget:
+    """Bounds the connections moved per second: a stock that each move draws from, and that fills up again."""
+
+    def __init__(self, most: int, per_s: float) -> None:
+        """Begin with `most`, which is also the largest stock."""
+        self._most = most
+        self._per_s = per_s
+        self._left = float(most)
+        self._filled_s = -math.inf
+
+    def left(self, now_s: float) -> int:
+        """Return how many may be moved now."""
+        if self._filled_s < now_s:
+            self._left = min(self._most, self._left + (now_s - self._filled_s) * self._per_s)
+            self._filled_s = now_s
+        return int(self._left)
+
+    def spend(self, count: int) -> None:
+        """Draw from the stock."""
+        self._left -= count
 
 
 class Share:

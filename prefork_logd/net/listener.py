@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from prefork_logd.net.balance import Share
 
 BACKLOG = 4096
+MOST_A_TURN = 8
+"""Connections accepted in one turn: a worker that empties the queue at once takes the share of those that are late."""
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES = 60, 10, 5
 """A peer that vanished without a word is noticed after 110 s."""
 
@@ -253,8 +255,10 @@ class Acceptor:
         loop.add(sock.fileno(), self, READ | EDGE)
 
     def ready(self, events: int) -> None:  # noqa: ARG002 - the accept tells more than the flags do
-        """Accept until nobody waits, or this worker has its share."""
-        while True:
+        """Accept until the queue is empty, this worker has its share, or it has accepted enough for one turn."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for _ in range(MOST_A_TURN):
             if not self._share.has_room():
                 self._look_again(_FULL_RETRY_S)
                 return
@@ -263,6 +267,8 @@ class Acceptor:
                 return
             if not self._accept_one():
                 return
+        # Others may be a few milliseconds late; the rest of a burst is left to the next turn.
+        self._look_again(0)
 
     def _accept_one(self) -> bool:
         """Accept one connection; return whether to go on."""
@@ -306,7 +312,6 @@ class Acceptor:
     def look(self) -> None:
         """Look whether someone waits, because a place has become free here."""
         if self._timer is not None and self._timer.pending:
-            self._timer.cancel()
             self.ready(0)
 
     def _look_again(self, delay_s: float) -> None:

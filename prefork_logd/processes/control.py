@@ -95,6 +95,14 @@ class HandedOver(Message, frozen=True, tag=True):
     problem: str = ""
 
 
+class Ping(Message, frozen=True, tag=True):
+    """To a worker: answer at once. Connections are moved only between workers that do."""
+
+
+class Pong(Message, frozen=True, tag=True):
+    """From a worker: the answer to a Ping."""
+
+
 class Drain(Message, frozen=True, tag=True):
     """To a child: finish and end. A worker reads what clients have sent first, unless it is to be fast."""
 
@@ -154,6 +162,8 @@ AnyMessage = (
     | HandOver
     | TakeOver
     | HandedOver
+    | Ping
+    | Pong
     | Drain
     | Forget
     | Ready

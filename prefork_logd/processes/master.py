@@ -94,8 +94,6 @@ class Master:
         self._writer = Child(Kind.WRITER, WRITER_SLOT)
         self._workers: dict[int, Child] = {}
         self._moves = Moves(self.loop, self._board, self._real_workers)
-        self._added: set[int] = set()
-        """Slots of workers that came later than the others, and are to get connections of theirs."""
         # The journal knows workers by these numbers, and those of an earlier master must not be taken for ours.
         self._lives = int.from_bytes(os.urandom(4)) << RUN_BITS
         self._restarts: dict[int, int] = {}
@@ -217,6 +215,7 @@ class Master:
         child.writer = 0
         child.started_s = time.monotonic()
         if child.kind is Kind.WORKER:
+            self._expect(child.slot)
             child.arena_fd = arena.make()
         counters = self._board.slot(child.slot)
         counters[Field.STARTS] += 1
@@ -227,6 +226,7 @@ class Master:
             LOGGER.error("cannot fork %s: %s", child.name, error.strerror)
             channel.close()
             child.channel, child.pid = None, 0
+            counters[Field.ACCEPTING] = 0
             arena.drop(child)
             self.happen(child, Event.EXITED)
         finally:
@@ -270,7 +270,9 @@ class Master:
                 if self._reload is not None:
                     self._reload.confirmed(child.life, problems)
             case control.HandedOver():
-                self._moves.told(child, message)
+                self._moves.handed_over(child, message)
+            case control.Pong():
+                self._moves.answered(child)
             case control.Settled(generation):
                 child.settled = generation
                 self._forget_configurations()
@@ -294,8 +296,7 @@ class Master:
             return
         self.happen(child, Event.READY)
         self._succession.look(self._writer, self._workers.values())
-        if child.slot in self._added and not child.is_old:
-            self._added.discard(child.slot)
+        if child.kind is Kind.WORKER and not child.is_old:
             self._moves.level()
         if child is self._writer and not self._stopping:
             self._adjust_shippers()
@@ -417,15 +418,20 @@ class Master:
         for worker in sorted(active, key=lambda worker: worker.slot)[self._worker_target :]:
             self.happen(worker, Event.RETIRE)
         free = (slot for slot in range(1, MAX_WORKERS - MAX_SOURCES + 1) if slot not in self._workers)
-        for _ in range(self._worker_target - len(active)):
-            slot = next(free, None)
-            if slot is None:
-                return
-            self._board.use_slots(slot)
+        new = [slot for slot, _ in zip(free, range(self._worker_target - len(active)), strict=False)]
+        for slot in new:
+            # Before the first fork: a worker that is ready leaves their share to those that are not ready yet.
+            self._expect(slot)
             self._workers[slot] = Child(Kind.WORKER, slot, restarts=self._restarts.pop(slot, 0))
-            if active:
-                self._added.add(slot)
-            self.happen(self._workers[slot], Event.DUE)
+        for slot in new:
+            if slot in self._workers:
+                self.happen(self._workers[slot], Event.DUE)
+
+    def _expect(self, slot: int) -> None:
+        """Let the other workers count one that will be ready in a moment."""
+        self._board.use_slots(slot)
+        self._board.slot(slot)[Field.CONNECTIONS] = 0
+        self._board.slot(slot)[Field.ACCEPTING] = 1
 
     def _start_sources(self) -> None:
         """Fork the sources, once: their settings wait for a restart."""

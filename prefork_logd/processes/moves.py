@@ -1,30 +1,47 @@
-"""Which workers hand connections over, and to whom: the master's part.
+"""Decides which workers hand connections over, to whom, and when: the master's part.
 
-Owns when that is tried, and when again. Sees how many connections each worker holds, and no connection.
+Sees how many connections each worker holds, and no connection.
 
-A worker that is to end hands over all of its connections. One that was added gets its fair share from those that hold
-more. What a worker could not hand over it still serves, so trying again later is all that ever has to be done.
+Two things lead to a move. A worker that is to end hands over all of its connections. Workers that hold unevenly many
+are levelled: that is looked at a few times a second, and whenever a worker has become ready or answers again. Looking
+reads a few counters. Only when there is something to move are the workers pinged, and only those that answer soon take
+part: a stopped worker gets no connections, gives none, and keeps nobody waiting. What a worker could not hand over it
+still serves, so trying again later is always enough.
+
+Levelling is bounded. Loads within a margin are left alone (balance.py). A budget bounds the connections moved per
+second. When loads stay uneven after a move, the next one comes later each time.
 """
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from prefork_logd.log import LOGGER
-from prefork_logd.net.balance import TOLERANCE, shares
+from prefork_logd.net.balance import Budget, is_even, shares, surpluses
 from prefork_logd.net.handover import make_pair
 from prefork_logd.processes import control
 from prefork_logd.processes.states import State
-from prefork_logd.scoreboard import Field
+from prefork_logd.scoreboard import WRITER_SLOT, Field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from prefork_logd.net.loop import Loop
+    from prefork_logd.net.loop import Loop, Timer
     from prefork_logd.processes.children import Child
     from prefork_logd.scoreboard import Scoreboard
 
 RETRY_S = 0.5
+LOOK_S = 0.25
+"""How often the loads are compared."""
+PING_S = 0.25
+"""How long workers may take to answer before a move is planned without those that have not."""
+GIVE_S = 5.0
+"""How long those that take from a worker are left out of other moves; a worker that hangs as it gives never answers."""
+LONGEST_PAUSE_S = 8.0
+"""The longest time between two moves while loads stay uneven."""
+MOST_MOVED, MOVED_PER_S = 10_000, 1_000
+"""Connections moved by levelling: at most so many at once, and so many a second on average."""
 
 
 class Moves:
@@ -35,90 +52,176 @@ class Moves:
         self._loop = loop
         self._board = board
         self._workers = workers
-        self._giving: set[int] = set()
-        """Lives of workers that have been told to hand over, and have not answered."""
-        self._told: dict[int, str] = {}
-        """What was logged of a worker last, so that it is not said again every time."""
-        self._level = False
-        """Whether a worker was added that has not got its share."""
+        self._giving: dict[int, frozenset[int]] = {}
+        """Lives of workers that were sent HandOver and have not answered, with the lives of those that take."""
+        self._silent: set[int] = set()
+        """Lives of workers that were sent a Ping and have not answered."""
+        self._emptying: dict[int, Child] = {}
+        """Workers that hand over everything in the next round, by their lives."""
+        self._asked: set[int] = set()
+        """Lives of the workers pinged in this round."""
+        self._round: Timer | None = None
+        """Ends the time to answer while workers are being pinged."""
+        self._warned: dict[int, str] = {}
+        """The last warning about each worker, so that it is logged once."""
+        self._budget = Budget(MOST_MOVED, MOVED_PER_S)
+        self._pause_s = LOOK_S
+        self._next_level_s = 0.0
+        loop.later(LOOK_S, self._tick)
 
     def empty(self, child: Child) -> None:
         """Let a worker that is to end hand over everything."""
-        if child.state is not State.RETIRING or child.life in self._giving:
-            return
-        takers = [worker for worker in self._running() if worker is not child and worker.life not in self._giving]
-        takers.sort(key=self._load)
-        if takers:
-            self._plan(child, takers[: control.MOST_DESCRIPTORS], -1)
-        else:
-            self._try_again(child)
+        if child.state is State.RETIRING and child.life not in self._giving:
+            self._emptying[child.life] = child
+            self._look()
 
     def level(self) -> None:
-        """Let those that hold more than their share give to those that hold less."""
-        running = self._running()
-        if any(worker.life in self._giving for worker in running):
-            self._level = True
-            return
-        self._level = False
-        if not running:
-            return
-        loads = [self._load(worker) for worker in running]
-        fair = shares(sum(loads), [0] * len(loads))
-        poor = [worker for worker, load, due in zip(running, loads, fair, strict=True) if load + TOLERANCE < due]
-        rich = [(worker, load - due) for worker, load, due in zip(running, loads, fair, strict=True) if load > due]
-        if poor:
-            for worker, more in rich:
-                self._plan(worker, poor[: control.MOST_DESCRIPTORS], more)
+        """Level at once if loads are uneven, because a worker has come or answers again."""
+        self._pause_s = LOOK_S
+        self._next_level_s = 0.0
+        self._look()
 
-    def _plan(self, giver: Child, takers: list[Child], count: int) -> None:
-        """Connect a giver with its takers, and tell both."""
+    def _tick(self) -> None:
+        self._loop.later(LOOK_S, self._tick)
+        self._look()
+
+    def _look(self) -> None:
+        """Ping the workers if there is something to move; a round that is under way looks at its end."""
+        if self._round is None and (self._emptying or self._is_level_due()):
+            self._round = self._loop.later(PING_S, self._end_round)
+            self._asked = {worker.life for worker in self._takers()}
+            for worker in self._takers():
+                if worker.channel is not None:
+                    self._silent.add(worker.life)
+                    worker.channel.send(control.Ping())
+
+    def _is_level_due(self) -> bool:
+        if is_even([self._load(worker) for worker in self._idle()]):
+            if not self._giving:
+                self._pause_s = LOOK_S
+            return False
+        return time.monotonic() >= self._next_level_s and self._writer_commits()
+
+    def _writer_commits(self) -> bool:
+        """Tell whether the last lines of a connection would soon be committed, which its move waits for."""
+        writer = self._board.slot(WRITER_SLOT)
+        return bool(writer[Field.PID]) and not writer[Field.PAUSED]
+
+    def answered(self, child: Child) -> None:
+        """Take a worker's answer to a Ping."""
+        self._silent.discard(child.life)
+        if self._round is None:
+            # It was stopped, or busy for long.
+            self.level()
+        elif not self._asked & self._silent:
+            self._end_round()
+
+    def _end_round(self) -> None:
+        """Plan the moves between the workers that have answered."""
+        if self._round is not None:
+            self._round.cancel()
+            self._round = None
+        emptying, self._emptying = self._emptying, {}
+        for child in emptying.values():
+            if child.state is State.RETIRING:
+                self._give_all(child)
+        if not emptying and self._is_level_due():
+            self._level_between(self._idle())
+
+    def _give_all(self, child: Child) -> None:
+        takers = [worker for worker in self._takers() if worker is not child]
+        takers.sort(key=self._load)
+        if takers:
+            self._hand_over(child, takers[: control.MOST_DESCRIPTORS], [self._load(taker) for taker in takers], -1)
+        else:
+            if any(worker.life in self._silent for worker in self._workers()):
+                self._warn(child, self._load(child), "no other worker answers")
+            self._try_again(child)
+
+    def _level_between(self, workers: list[Child]) -> None:
+        """Let the workers that hold more than their share give to those that hold less."""
+        loads = [self._load(worker) for worker in workers]
+        now_s = time.monotonic()
+        more = surpluses(loads, self._budget.left(now_s))
+        self._next_level_s = now_s + self._pause_s
+        self._pause_s = min(LONGEST_PAUSE_S, 2 * self._pause_s)
+        takers = [index for index, load in enumerate(loads) if load < sum(loads) // len(loads)]
+        for giver, count in enumerate(more):
+            if not count or not takers:
+                continue
+            # The worker spreads them by the same rule, so the loads that it leaves behind are known here.
+            takers.sort(key=loads.__getitem__)
+            chosen = takers[: control.MOST_DESCRIPTORS]
+            self._budget.spend(count)
+            self._hand_over(workers[giver], [workers[index] for index in chosen], [loads[i] for i in chosen], count)
+            for index, share in zip(chosen, shares(count, [loads[index] for index in chosen]), strict=True):
+                loads[index] += share
+
+    def _hand_over(self, giver: Child, takers: list[Child], loads: list[int], count: int) -> None:
+        """Connect a giver with its takers, which hold `loads`, and tell both; -1: everything."""
         if giver.channel is None:
             return
         try:
             ends = [(taker, *make_pair()) for taker in takers]
         except OSError as error:
-            # No descriptors left (socketpair(2)); what was made is closed with its last reference.
+            # No descriptors left (socketpair(2)); the pairs made so far are closed with their last reference.
             LOGGER.warning("connections cannot be handed over just now: %s", error.strerror)
             self._try_again(giver)
             return
-        self._giving.add(giver.life)
+        move = frozenset(taker.life for taker in takers)
+        self._giving[giver.life] = move
+        self._loop.later(GIVE_S, lambda: self._free_takers(giver.life, move))
         for taker, _, taken in ends:
             if taker.channel is not None:
                 taker.channel.send(control.TakeOver(), [taken.detach()])
             else:
                 taken.close()
-        loads = tuple(self._load(taker) for taker in takers)
-        giver.channel.send(control.HandOver(loads, count), [given.detach() for _, given, _ in ends])
+        message = control.HandOver(tuple(loads[: len(takers)]), count)
+        giver.channel.send(message, [given.detach() for _, given, _ in ends])
 
-    def told(self, child: Child, outcome: control.HandedOver) -> None:
-        """Take a worker's word that it has handed over what could be."""
-        self._giving.discard(child.life)
-        if outcome.problem and outcome.problem != self._told.get(child.life):
-            self._told[child.life] = outcome.problem
-            LOGGER.warning(
-                "%s keeps %d connections for now: %s; it serves them as before",
-                child.name,
-                outcome.left,
-                outcome.problem,
-            )
+    def _free_takers(self, giver: int, move: frozenset[int]) -> None:
+        if self._giving.get(giver) is move:
+            self._giving[giver] = frozenset()
+
+    def handed_over(self, child: Child, outcome: control.HandedOver) -> None:
+        """Note that a worker has handed over what could be."""
+        self._giving.pop(child.life, None)
+        if outcome.problem:
+            self._warn(child, outcome.left, outcome.problem)
         if child.state is State.RETIRING and outcome.left:
             self._try_again(child)
-        if self._level:
-            self.level()
+
+    def _warn(self, child: Child, left: int, problem: str) -> None:
+        if problem != self._warned.get(child.life):
+            self._warned[child.life] = problem
+            LOGGER.warning("%s keeps %d connections for now: %s; it serves them as before", child.name, left, problem)
 
     def ended(self, child: Child) -> None:
         """Forget a worker that has ended."""
-        self._giving.discard(child.life)
-        self._told.pop(child.life, None)
-        if self._level:
-            self.level()
+        self._giving.pop(child.life, None)
+        self._silent.discard(child.life)
+        self._emptying.pop(child.life, None)
+        self._warned.pop(child.life, None)
 
     def _try_again(self, child: Child) -> None:
         life = child.life
         self._loop.later(RETRY_S, lambda: self.empty(child) if child.life == life else None)
 
-    def _running(self) -> list[Child]:
-        return [worker for worker in self._workers() if worker.state is State.RUNNING and worker.channel is not None]
+    def _takers(self) -> list[Child]:
+        """Return the workers that may take connections: running, answering, and not giving themselves."""
+        return [
+            worker
+            for worker in self._workers()
+            if worker.state is State.RUNNING
+            and worker.channel is not None
+            and worker.life not in self._silent
+            and worker.life not in self._giving
+        ]
+
+    def _idle(self) -> list[Child]:
+        """Return those of them that no connections are on their way to."""
+        taking = frozenset[int]().union(*self._giving.values())
+        return [worker for worker in self._takers() if worker.life not in taking]
 
     def _load(self, child: Child) -> int:
         return self._board.slot(child.slot)[Field.CONNECTIONS]

@@ -75,6 +75,11 @@ class Moving:
         """Whether connections are on their way."""
         return bool(self._routes or self._arrivals)
 
+    @property
+    def gives(self) -> bool:
+        """Whether connections are on their way to other workers."""
+        return bool(self._routes)
+
     # Away
 
     def hand_over(self, loads: tuple[int, ...], count: int, sockets: list[socket.socket]) -> None:

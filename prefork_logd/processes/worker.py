@@ -146,6 +146,8 @@ class Worker:
                 self._hand_over(loads, count, [socket.socket(fileno=fd) for fd in fds])
             case control.TakeOver():
                 self._moving.take_over(socket.socket(fileno=fds[0]))
+            case control.Ping():
+                self._channel.send(control.Pong())
             case control.Drain(fast):
                 self._drain(fast=fast)
             case control.Reopen():
@@ -225,7 +227,8 @@ class Worker:
     # Handing over and taking over
 
     def _hand_over(self, loads: tuple[int, ...], count: int, sockets: list[socket.socket]) -> None:
-        if self._draining or self._moving.busy:
+        # A giver that is stopped may keep connections on their way to here; only the move of everything waits for it.
+        if self._draining or self._moving.gives or (count < 0 and self._moving.busy):
             for sock in sockets:
                 sock.close()
             self._moved(len(self.connections), "")

@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefork_logd.net.balance import PATIENCE_S, TOLERANCE, Load, Share, shares
+from prefork_logd.net.balance import PATIENCE_S, TOLERANCE, Budget, Load, Share, is_even, shares, surpluses
 
 
 class Board:
@@ -94,3 +94,43 @@ def test_what_is_handed_over_fills_the_emptiest_first(count: int, loads: list[in
     assert min(given_out) >= 0
     after = [load + more for load, more in zip(loads, given_out, strict=True)]
     assert all(total <= min(after) + 1 for total, more in zip(after, given_out, strict=True) if more)
+
+
+@given(st.lists(st.integers(0, 2000), min_size=1, max_size=8))
+def test_levelled_workers_hold_equally_many(loads: list[int]) -> None:
+    """What the fuller ones give makes all even, to within one; what is even enough is not touched again."""
+    more = surpluses(loads, 1_000_000)
+    assert all(0 <= count <= load for count, load in zip(more, loads, strict=True))
+    kept = [load - count for load, count in zip(loads, more, strict=True)]
+    after = [load + count for load, count in zip(kept, shares(sum(more), kept), strict=True)]
+    assert sum(after) == sum(loads)
+    assert max(after) - min(after) <= 1
+    assert is_even(after)
+
+
+def test_levelling_begins_where_accepting_would_not_have_ended() -> None:
+    """Loads that accepts leave are even, at any size; from a tenth of the average on they are not."""
+    assert is_even([])
+    assert is_even([TOLERANCE + 1, 0, 0, 0])
+    assert not is_even([TOLERANCE + 2, 0, 0, 0])
+    assert is_even([105, 95, 100, 100])
+    assert not is_even([400, 0, 0, 0])
+    assert not is_even([106, 94, 100, 100])
+
+
+def test_one_move_is_bounded() -> None:
+    """Where more would have to move than may, each gives its part of it."""
+    assert surpluses([400, 200, 0, 0], 1000) == [250, 50, 0, 0]
+    assert surpluses([400, 200, 0, 0], 150) == [125, 25, 0, 0]
+    assert sum(surpluses([40_000, 0, 0, 0], 10_000)) == 10_000
+    assert surpluses([40, 0], 0) == [0, 0]
+
+
+def test_a_budget_fills_up_again() -> None:
+    """What is spent comes back with time, and never becomes more than the stock."""
+    budget = Budget(100, 10)
+    assert budget.left(5.0) == 100
+    budget.spend(90)
+    assert budget.left(5.0) == 10
+    assert budget.left(6.0) == 20
+    assert budget.left(1000.0) == 100

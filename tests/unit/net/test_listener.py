@@ -14,7 +14,7 @@ import pytest
 
 from prefork_logd.errors import ProcessError
 from prefork_logd.net.balance import Load, Share
-from prefork_logd.net.listener import Acceptor, bind_all, close_all, describe, inherited
+from prefork_logd.net.listener import MOST_A_TURN, Acceptor, bind_all, close_all, describe, inherited
 from prefork_logd.net.loop import Loop
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -189,6 +189,20 @@ def test_who_waits_is_taken_in_the_end_though_another_was_emptier() -> None:
     server = _Server()
     clients = [socket.create_connection(server.sockets[0].getsockname()) for _ in range(20)]
     while len(server.admitted) < 20:
+        server.loop.turn(1)
+    for client in clients:
+        client.close()
+    server.close()
+
+
+def test_one_turn_takes_only_a_few() -> None:
+    """A burst is left to workers that are a little late; those that wait are taken turn by turn."""
+    server = _Server()
+    server.others = 500
+    clients = [socket.create_connection(server.sockets[0].getsockname()) for _ in range(3 * MOST_A_TURN)]
+    server.loop.turn(1)
+    assert len(server.admitted) == MOST_A_TURN
+    while len(server.admitted) < len(clients):
         server.loop.turn(1)
     for client in clients:
         client.close()
