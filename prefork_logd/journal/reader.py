@@ -42,6 +42,11 @@ class RecordReader:
         """How many records and bytes precede `next` in all that was ever appended."""
         return self._header.ordinal + max(0, self.next - self._header.first), self._header.offset + self._position
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a segment that is read."""
+        return self._fd >= 0
+
     def seek(self, number: int) -> None:
         """Go on with a number; if it is not there any more, with the oldest there is."""
         self.close()

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -22,6 +23,15 @@ from prefork_logd.outputs.opening import cut_torn_line, sync_directory
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+_HEAD = re.compile(rb'\{"time":[^,"]*,"journal":"([0-9a-f]{32})","number":(\d{1,19}),')
+_LETTER = re.compile(
+    rb'\{"time":([0-9.e+-]{1,32}),"journal":"([0-9a-f]{32})","number":(\d{1,19}),'
+    rb'"reason":("(?:[^"\\]|\\.)*"),"record":(.*)\}\n'
+)
+_HEAD_BYTES = 256
+_READ_BYTES = 1 << 20
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -34,13 +44,21 @@ class DeadLetter(msgspec.Struct, frozen=True):
     record: msgspec.Raw
 
 
+class Mark(NamedTuple):
+    """A place in the file to go back to."""
+
+    inode: int
+    nbytes: int
+    last: int
+
+
 class DeadLetters:
     """The dead letters of one store, as its shipper adds to them."""
 
     def __init__(self, path: Path, journal: str) -> None:
         """Go on after what is there. Raises StoreError."""
         self._path = path
-        self._journal = journal
+        self.journal = journal
         try:
             self._last = self._find_last()
         except OSError as error:
@@ -56,32 +74,67 @@ class DeadLetters:
             cut_torn_line(fd)
         finally:
             os.close(fd)
-        ours = (letter.number for letter in read_letters(self._path) if letter.journal == self._journal)
-        return max(ours, default=-1)
+        last, ours = -1, self.journal.encode()
+        with self._path.open("rb") as file:
+            # Only how a letter begins is looked at: its record may be of any size, and as deep as it likes.
+            while head := file.readline(_HEAD_BYTES):
+                match = _HEAD.match(head)
+                if match is not None and match[1] == ours:
+                    last = max(last, int(match[2]))
+                while head and not head.endswith(b"\n"):
+                    head = file.readline(_READ_BYTES)
+        return last
 
     def add(self, number: int, line: bytes, reason: str) -> bool:
         """Keep a refused record, synced; tell whether it was not here yet. Raises StoreError."""
         if number <= self._last:
             return False
-        letter = DeadLetter(time.time(), self._journal, number, reason, msgspec.Raw(line.rstrip(b"\n")))
-        data = msgspec.json.encode(letter) + b"\n"
+        data = encode_letter(DeadLetter(time.time(), self.journal, number, reason, msgspec.Raw(line.rstrip(b"\n"))))
         try:
             with opened(self._path) as fd:
+                # What could not be taken back after a failure.
+                cut_torn_line(fd)
                 size = os.fstat(fd).st_size
                 try:
                     rest = data
                     while rest:
                         rest = rest[os.write(fd, rest) :]
                     os.fdatasync(fd)
+                    if not size:
+                        sync_directory(str(self._path.parent))
                 except OSError:
                     os.ftruncate(fd, size)
                     raise
-                if not size:
-                    sync_directory(str(self._path.parent))
         except OSError as error:
             raise StoreError(f"{self._path}: cannot write to it: {error.strerror}") from error
         self._last = number
         return True
+
+    def mark(self) -> Mark:
+        """Return where the file ends now. Raises StoreError."""
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return Mark(0, 0, self._last)
+        except OSError as error:
+            raise StoreError(f"{self._path}: cannot read it: {error.strerror}") from error
+        return Mark(found.st_ino, found.st_size, self._last)
+
+    def go_back(self, mark: Mark) -> None:
+        """Take back what was added since, unless a replay has taken the file. Raises StoreError."""
+        self._last = mark.last
+        try:
+            with opened(self._path) as fd:
+                found = os.fstat(fd)
+                if mark.inode in (0, found.st_ino) and found.st_size > mark.nbytes:
+                    os.ftruncate(fd, mark.nbytes)
+        except OSError as error:
+            raise StoreError(f"{self._path}: cannot write to it: {error.strerror}") from error
+
+
+def encode_letter(letter: DeadLetter) -> bytes:
+    """Return the line of a letter."""
+    return msgspec.json.encode(letter) + b"\n"
 
 
 class opened:  # noqa: N801 - used as a function
@@ -115,5 +168,19 @@ def read_letters(path: Path) -> Iterator[DeadLetter]:
         for line in file:
             try:
                 yield decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                continue
+            except (ValueError, RecursionError):
+                letter = _read_odd(line)
+                if letter is not None:
+                    yield letter
+
+
+def _read_odd(line: bytes) -> DeadLetter | None:
+    """Return a letter whose record is no JSON, or deeper than a parser goes; None if the line is no letter."""
+    match = _LETTER.fullmatch(line)
+    if match is None:
+        return None
+    try:
+        reason = msgspec.json.decode(match[4], type=str)
+        return DeadLetter(float(match[1]), match[2].decode(), int(match[3]), reason, msgspec.Raw(match[5]))
+    except ValueError:
+        return None

@@ -39,6 +39,41 @@ class Block(NamedTuple):
     """One stored record as JSON a line (docs/record.md)."""
 
 
+def split_block(block: Block, count: int) -> tuple[Block, Block | None]:
+    """Return the first records of a block, and the others; None if there are none."""
+    if count >= block.count:
+        return block, None
+    at = 0
+    for _ in range(count):
+        at = block.lines.index(b"\n", at) + 1
+    ours, others = _split_runs(block.runs, count)
+    return (
+        block._replace(count=count, runs=ours, lines=block.lines[:at]),
+        block._replace(first=block.first + count, count=block.count - count, runs=others, lines=block.lines[at:]),
+    )
+
+
+def block_from(block: Block, number: int) -> Block | None:
+    """Return a block without the records before a number; None if nothing is left."""
+    if number <= block.first:
+        return block
+    if number >= block.first + block.count:
+        return None
+    return split_block(block, number - block.first)[1]
+
+
+def _split_runs(runs: tuple[Run, ...], count: int) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
+    ours: list[Run] = []
+    for index, run in enumerate(runs):
+        if count < run.count:
+            if count:
+                ours.append(Run(run.first, count))
+            return tuple(ours), (Run(run.first + count, run.count - count), *runs[index + 1 :])
+        ours.append(run)
+        count -= run.count
+    return tuple(ours), ()
+
+
 class Store(Protocol):
     """A place that keeps records. Its methods may take long: each store has a process of its own.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from prefork_logd.stores.base import Block, Run
+from prefork_logd.stores.base import Block, block_from, split_block
 from prefork_logd.stores.nats_window import Piece
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Cutter:
         done: list[Cut] = []
         new: list[Piece] = []
         for block in blocks:
-            rest: Block | None = _from(block, self._window.base)
+            rest: Block | None = block_from(block, self._window.base)
             while rest is not None:
                 self._pass_known(done, rest.first)
                 if self._known:
@@ -60,7 +60,7 @@ class Cutter:
                     if not take:
                         self._finish(done, new)
                         continue
-                bit, rest = _split(rest, take)
+                bit, rest = split_block(rest, take)
                 self._blocks.append(bit)
                 self._records += bit.count
                 self._nbytes += len(bit.lines)
@@ -101,38 +101,3 @@ class Cutter:
             if at > room:
                 return taken or (0 if self._blocks else 1)
         return most
-
-
-def _from(block: Block, number: int) -> Block | None:
-    """Return a block without the records before a number; None if nothing is left."""
-    if number <= block.first:
-        return block
-    if number >= block.first + block.count:
-        return None
-    return _split(block, number - block.first)[1]
-
-
-def _split(block: Block, count: int) -> tuple[Block, Block | None]:
-    """Return the first records of a block, and the others."""
-    if count >= block.count:
-        return block, None
-    at = 0
-    for _ in range(count):
-        at = block.lines.index(b"\n", at) + 1
-    ours, others = _split_runs(block.runs, count)
-    return (
-        block._replace(count=count, runs=ours, lines=block.lines[:at]),
-        block._replace(first=block.first + count, count=block.count - count, runs=others, lines=block.lines[at:]),
-    )
-
-
-def _split_runs(runs: tuple[Run, ...], count: int) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
-    ours: list[Run] = []
-    for index, run in enumerate(runs):
-        if count < run.count:
-            if count:
-                ours.append(Run(run.first, count))
-            return tuple(ours), (Run(run.first + count, run.count - count), *runs[index + 1 :])
-        ours.append(run)
-        count -= run.count
-    return tuple(ours), ()

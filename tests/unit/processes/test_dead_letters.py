@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from prefork_logd.errors import StoreError
+from prefork_logd.processes import dead_letters
 from prefork_logd.processes.dead_letters import DeadLetters, opened, read_letters
 
 if TYPE_CHECKING:
@@ -101,3 +102,55 @@ def test_a_file_that_cannot_be_read_is_a_store_error(path: Path) -> None:
     path.mkdir()
     with pytest.raises(StoreError, match=r"dead-letters-archive.jsonl: cannot read it: Is a directory"):
         DeadLetters(path, JOURNAL)
+
+
+ODD = [
+    b'{"a":' * 3000 + b"1" + b"}" * 3000,
+    b'{"message":"\\ud800"}',
+    b"\xff\x00 no JSON",
+    b'{"n":',
+    b"",
+    b'"},"record":1}',
+]
+
+
+@pytest.mark.parametrize("record", ODD, ids=["deep", "surrogate", "octets", "cut", "empty", "quotes"])
+def test_a_letter_of_any_record_is_read_again(path: Path, record: bytes) -> None:
+    """Whatever was refused: it is there once, as it was, and a replay finds it."""
+    letters = DeadLetters(path, JOURNAL)
+    assert letters.add(5, record + b"\n", 'why "so"\\')
+    assert not DeadLetters(path, JOURNAL).add(5, record, "why")
+    (letter,) = read_letters(path)
+    assert (letter.number, letter.reason, bytes(letter.record)) == (5, 'why "so"\\', record)
+
+
+def test_what_was_added_can_be_taken_back(path: Path) -> None:
+    """Back to a mark, and no further; never in a file that a replay has begun."""
+    letters = DeadLetters(path, JOURNAL)
+    mark = letters.mark()
+    letters.add(1, LINE, "why")
+    letters.go_back(mark)
+    assert numbers(path) == []
+    assert letters.add(1, LINE, "why")
+    mark = letters.mark()
+    letters.add(2, LINE, "why")
+    path.rename(path.with_name("taken"))
+    letters.add(3, LINE, "why")
+    letters.go_back(mark)
+    assert numbers(path) == [(JOURNAL, 3)]
+    assert numbers(path.with_name("taken")) == [(JOURNAL, 1), (JOURNAL, 2)]
+
+
+def test_a_letter_whose_name_cannot_be_synced_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first letter makes the file: until its name is safe it is not there."""
+
+    def fail(directory: str) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    letters = DeadLetters(path, JOURNAL)
+    with monkeypatch.context() as patch:
+        patch.setattr(dead_letters, "sync_directory", fail)
+        with pytest.raises(StoreError, match="Input/output error"):
+            letters.add(1, LINE, "why")
+    assert letters.add(1, LINE, "why")
+    assert numbers(path) == [(JOURNAL, 1)]

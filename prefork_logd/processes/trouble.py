@@ -1,0 +1,79 @@
+"""The trouble of a store: what is said of it, and how long the store is let be.
+
+Owns the back-off, the sentence that `status` shows, and the lines of the log: one when it begins, one when it is over.
+Knows no stores and no records.
+
+Trouble is over when something was done that had failed, not when a connection came about: a store that opens and cannot
+write is in the same trouble as before.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import traceback
+from pathlib import Path
+
+from prefork_logd.log import LOGGER
+
+FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 10.0
+MOST_LINES = 4
+"""So many lines at once; then one every LINE_EVERY_S."""
+LINE_EVERY_S = 30.0
+MOST_WORDS = 400
+"""Characters of an error nobody expected: a record may be in it."""
+
+
+class Trouble:
+    """One store's."""
+
+    def __init__(self, name: str) -> None:
+        """Speak of a store by its name."""
+        self.problem = ""
+        """Why the store fails; empty: it does not."""
+        self.in_maintenance = False
+        """Whether that was found while nothing was written: then no write ends it."""
+        self._name = name
+        self._retry_s = FIRST_RETRY_S
+        self._told = ""
+        self._lines = float(MOST_LINES)
+        self._counted_s = time.monotonic()
+
+    def begin(self, problem: str, *, in_maintenance: bool = False) -> float:
+        """Note that something has failed, for the first time or again; return how many seconds to wait."""
+        if not self.problem:
+            self._say(problem, "store %s: %s; tried again until it works", self._name, problem)
+        elif problem != self._told:
+            self._say(problem, "store %s: still fails, now with: %s", self._name, problem)
+        # A write that fails as well ends with a write.
+        self.in_maintenance = in_maintenance and (self.in_maintenance or not self.problem)
+        self.problem = problem
+        delay_s = self._retry_s * random.uniform(0.5, 1.0)
+        self._retry_s = min(LONGEST_RETRY_S, 2 * self._retry_s)
+        return delay_s
+
+    def end(self, behind: int) -> None:
+        """Note that what had failed was done; `behind` records waited for it."""
+        if self.problem:
+            if self._told:
+                LOGGER.warning("store %s: works again; %d records waited for it", self._name, behind)
+            self.problem = self._told = ""
+            self.in_maintenance = False
+            self._retry_s = FIRST_RETRY_S
+
+    def _say(self, problem: str, message: str, *arguments: object) -> None:
+        now_s = time.monotonic()
+        self._lines = min(MOST_LINES, self._lines + (now_s - self._counted_s) / LINE_EVERY_S)
+        self._counted_s = now_s
+        if self._lines >= 1:
+            self._lines -= 1
+            self._told = problem
+            LOGGER.error(message, *arguments)
+
+
+def describe_unexpected(error: BaseException) -> str:
+    """Return what an error is that nobody foresaw, and where it came from, in one line."""
+    frames = traceback.extract_tb(error.__traceback__, limit=-1)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name}" if frames else ""
+    words = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"{words[:MOST_WORDS]}{place}"
