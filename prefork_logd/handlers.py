@@ -51,6 +51,7 @@ __all__ = ["ClientProtocol", "ProtocolError", "SocketHandler", "Spool", "make_pi
 _PY2 = sys.version_info[0] == 2
 _TEXT = type(u"")
 _AT_FORK = hasattr(os, "register_at_fork")
+_getpid = os.getpid
 
 # --------------------------------------------------------------------------------------------------------------------
 # The client's half of a session
@@ -75,7 +76,9 @@ _ERROR_BODY = struct.Struct(">HH")
 _LARGEST = {_WELCOME: _WELCOME_BODY.size + 32, _CHALLENGE: 32, _ACK: 8, _ERROR: 1024, _WAIT: 0}
 _NONCE_BYTES = 32
 
-NO_COMMON_VERSION, REFUSED, OUT_OF_ORDER, MALFORMED, GOING_AWAY, NO_KEY = 1, 2, 3, 4, 5, 6
+NO_COMMON_VERSION, REFUSED, OUT_OF_ORDER, MALFORMED, GOING_AWAY, NO_KEY, BUSY = 1, 2, 3, 4, 5, 6, 7
+_MOST_IDLE_MESSAGES = 1000
+"""How many WAITs and ACKs that acknowledge nothing new are taken in a row; a collector sends few of them."""
 
 
 class ProtocolError(ValueError):
@@ -119,6 +122,8 @@ class ClientProtocol(object):
         """Whether a whole message has come: something that speaks this protocol is there."""
         self._random = random
         self._first = 0
+        self._acknowledged = 0
+        self._idle_messages = 0
         self._client_nonce = self._server_nonce = b""
         self._buffer = b""
 
@@ -190,10 +195,16 @@ class ClientProtocol(object):
             (number,) = _NUMBER.unpack(body)
             if self.state not in ("ready", "leaving") or number > max(self.sent, self._first - 1):
                 raise ProtocolError("ACK of %d, and %d was sent" % (number, self.sent))
+            if number > self._acknowledged:
+                self._acknowledged = number
+                self._idle_messages = 0
+            else:
+                self._count_idle_message("ACKs that acknowledge nothing")
             events.append(("ack", number))
         elif kind == _WELCOME and self.state in ("greeting", "proving"):
             self._welcome(body, events)
         elif kind == _WAIT and self.state in ("greeting", "proving"):
+            self._count_idle_message("WAITs")
             events.append(("wait",))
         elif kind == _CHALLENGE and self.state == "greeting":
             if len(body) != _NONCE_BYTES:
@@ -208,6 +219,12 @@ class ClientProtocol(object):
         else:
             raise ProtocolError("message %#04x while %s" % (kind, self.state))
 
+    def _count_idle_message(self, name):
+        """Raise ProtocolError when too many messages that change nothing have come in a row."""
+        self._idle_messages += 1
+        if self._idle_messages > _MOST_IDLE_MESSAGES:
+            raise ProtocolError("more than %d %s" % (_MOST_IDLE_MESSAGES, name))
+
     def _welcome(self, body, events):
         version, _, max_record_bytes, max_batch_bytes, committed, length = _WELCOME_BODY.unpack_from(body)
         proof = body[_WELCOME_BODY.size :]
@@ -221,7 +238,8 @@ class ClientProtocol(object):
                 raise ProtocolError("the collector does not know the key")
         self.max_record_bytes = max_record_bytes
         self.max_batch_bytes = max_batch_bytes
-        self.sent = committed
+        self.sent = self._acknowledged = committed
+        self._idle_messages = 0
         self.state = "ready"
         events.append(("welcome", committed))
 
@@ -602,7 +620,9 @@ _TCP = socket.IPPROTO_TCP
 _READABLE = getattr(select, "POLLIN", 1)
 _PERHAPS = [(-1, _READABLE)]  # in Python 2 a signal interrupts even a poll that does not wait
 _PEER_CLOSED = getattr(select, "POLLRDHUP", 0x2000) if sys.platform.startswith("linux") else 0
-_RECV_BYTES = 1 << 16
+_RECV_BYTES = 1 << 14
+_MOST_READS = 4
+"""How often one call receives: a peer that never stops sending must not hold `emit`. The next call reads on."""
 _TRY_EVERY = 64
 """A full socket is tried again by `emit` with each record whose number is a multiple of this."""
 _INBOX_READS = 16
@@ -748,6 +768,19 @@ _WAIT_SHARE = 0.01
 """emit waits for a connection at most _WAIT_BURST_S at once, and _WAIT_SHARE of the time from there on, in pieces of
 _WAIT_LEAST_S or more: together 30 ms in any second, which leaves as much for what it does."""
 _REFUSED_PAUSE_S = 5.0
+_UNKNOWN_PAUSE_S = 15.0
+"""Before the next try after an ERROR with a code of a later version."""
+_BUSY_PAUSE_S = 1.0
+"""Before the next try with a full collector; 0.5 to 1.5 times that, so that services do not come all at once."""
+_FRUITLESS_PAUSE_S = 1.0
+_MOST_FRUITLESS = 20
+"""After this many connections in a row without an acknowledgement the pause is _FRUITLESS_PAUSE_S."""
+_AWAY_S = 10.0
+"""After how long without a connection that is said, while records are held."""
+_SAY_AGAIN_S = 60.0
+_WRITE_BYTES = 1 << 20
+"""How much one call sends of what is held; the helper goes on."""
+_WRITE_AGAIN_S = 0.001
 _WELCOME_PATIENCE_S = 300.0
 """How long a collector that has said WAIT is waited for on one connection. A dead one is noticed much sooner: it closes
 the connection, or keep-alive tells."""
@@ -796,7 +829,8 @@ class SocketHandler(logging.handlers.SocketHandler):
       first answer.
     - close_timeout (s): how long `flush` and `close`, and so the end of the interpreter, wait for acknowledgements; no
       longer than 3 s without any.
-    - fallback: whether to speak plain SocketHandler frames to a receiver that does not know sessions.
+    - fallback: whether to speak plain SocketHandler frames, which are never acknowledged, to a receiver that does not
+      answer as a collector does. A collector that hangs, or a proxy without one, looks the same, and loses them.
     - name: what the collector's log calls this client.
     """
 
@@ -816,7 +850,7 @@ class SocketHandler(logging.handlers.SocketHandler):
         connect_timeout=3.0,
         hello_timeout=2.0,
         close_timeout=5.0,
-        fallback=True,
+        fallback=False,
         name=None,
     ):
         """Raise ValueError for arguments that cannot be. Connects to nothing."""
@@ -847,7 +881,8 @@ class SocketHandler(logging.handlers.SocketHandler):
         self._own_pickle = _is_ours(self, "makePickle")
         self._own_socket = _is_ours(self, "makeSocket")
         self._literal = None if port is None else _literal_addresses(host, port)
-        self._said = set()
+        self._said = {}  # key to time
+        self._known = False  # a collector of ours has answered: it may be slow, but it is no plain receiver
         self._begin()
         _live.add(self)
         if overflow == "spool" and os.path.isdir(spool_dir):
@@ -883,9 +918,11 @@ class SocketHandler(logging.handlers.SocketHandler):
         self._plain = False
         self._plain_until = 0.0
         self._plain_for = 0.0
-        self._known = False  # a collector of ours has answered: it may be slow, but it is no plain receiver
         self._silent_closes = 0
-        self._refused = False
+        self._fruitless = 0  # connections since the last acknowledgement
+        self._trouble = u""  # why there is no session just now
+        self._away_since = None
+        self._more = False  # _write has stopped at _WRITE_BYTES
         self._saturated = False
         self._hurry = False
         self._gap_since = 0.0
@@ -907,7 +944,7 @@ class SocketHandler(logging.handlers.SocketHandler):
         self._disk_place = None
         self._disk_dropped = None  # (oldest, newest) created of those that had no room there
         self._counts = dict.fromkeys(
-            ("acknowledged", "handed_over", "dropped", "connections", "adopted"), 0
+            ("acknowledged", "handed_over", "dropped", "connections", "adopted", "busy"), 0
         )
 
     # What the application calls
@@ -923,7 +960,7 @@ class SocketHandler(logging.handlers.SocketHandler):
                 return passed
             if isinstance(passed, logging.LogRecord):
                 record = passed
-        if not _AT_FORK and self._pid != os.getpid():
+        if self._pid != _getpid():  # also after a fork(2) by C code, of which Python runs no hooks
             self._forked()
         me = get_ident()
         inside = self._inside
@@ -1006,6 +1043,7 @@ class SocketHandler(logging.handlers.SocketHandler):
 
     def send(self, s):
         """Send a frame, made by makePickle; keep it until it is acknowledged."""
+        self._check_pid()
         self._within(self._submit, s[4:], time.time())
 
     def makeSocket(self, timeout=1):
@@ -1019,6 +1057,7 @@ class SocketHandler(logging.handlers.SocketHandler):
 
     def createSocket(self):
         """Try to connect, without waiting."""
+        self._check_pid()
         self._within(self._pump)
 
     def handleError(self, record):
@@ -1030,8 +1069,7 @@ class SocketHandler(logging.handlers.SocketHandler):
 
     def counters(self):
         """Return how many records were emitted, acknowledged, dropped and so on in this process."""
-        if self._pid != os.getpid():
-            self._forked()
+        self._check_pid()
         return self._within(self._count)
 
     def _count(self):
@@ -1050,8 +1088,7 @@ class SocketHandler(logging.handlers.SocketHandler):
         Gives up after 3 s without any acknowledgement, and at once if it has just given up.
         """
         try:
-            if self._pid != os.getpid():
-                self._forked()
+            self._check_pid()
             return get_ident() not in self._inside and self._flush(timeout)
         except Exception:  # noqa: BLE001 - at the end of the interpreter anything may be gone
             self._report_failure()
@@ -1116,8 +1153,11 @@ class SocketHandler(logging.handlers.SocketHandler):
         self._disconnected()
         if self._spool is None:
             if not done:
-                held = len(self._unsent)
-                self._say_once("closed", "did not acknowledge %d records before the handler was closed" % held)
+                counts = self._count()
+                text = "did not acknowledge %d records before the handler was closed" % counts["held"]
+                if counts["dropped"]:
+                    text += ", and %d were dropped before" % counts["dropped"]
+                self._say_once("closed", text + self._because())
         elif done:
             self._spool.remove()
         else:
@@ -1159,6 +1199,10 @@ class SocketHandler(logging.handlers.SocketHandler):
             time.sleep(0.001)
         mutex.release()
 
+    def _check_pid(self):
+        if self._pid != _getpid():
+            self._forked()
+
     # Records on their way in; the lock is held
 
     def _submit(self, data, created):
@@ -1182,7 +1226,7 @@ class SocketHandler(logging.handlers.SocketHandler):
         # greenlet that gets no turn.
         if (
             self._state == _READY
-            and (not self._out or not number % _TRY_EVERY or self._helper is None)
+            and (not (self._out or self._more) or not number % _TRY_EVERY or self._helper is None)
             and self._flush_out()
             and self._looks_alive()
         ):
@@ -1203,7 +1247,7 @@ class SocketHandler(logging.handlers.SocketHandler):
 
     def _drop(self, created, reason=u"no room for it"):
         """Drop the newest record: use up its number."""
-        self._counts["dropped"] += 1
+        self._count_dropped()
         self._direct = False
         number = self._next
         last = self._unsent[-1] if self._unsent else None
@@ -1217,6 +1261,15 @@ class SocketHandler(logging.handlers.SocketHandler):
         self._next = number + 1
         if self._helper is None:
             self._start_helper()
+
+    def _count_dropped(self):
+        self._counts["dropped"] += 1
+        if "dropping" not in self._said:
+            text = "records are dropped: %d bytes are held, and overflow is %r; counters() tells how many"
+            self._say_once("dropping", text % (self._held, self.overflow) + self._because())
+
+    def _because(self):
+        return u" (%s)" % self._trouble if self._trouble and self._state not in (_READY, _PLAIN) else u""
 
     def _fits(self, size):
         return self._held + size <= self.limit_bytes or not self._held
@@ -1267,7 +1320,7 @@ class SocketHandler(logging.handlers.SocketHandler):
                 else:
                     gaps.append((number, _Gap(1, created, created, u"the oldest, for room", sent), created))
                     self._held -= len(data)
-                self._counts["dropped"] += 1
+                self._count_dropped()
                 queue.extendleft(reversed(gaps))
                 return True
             queue.extendleft(reversed(gaps))
@@ -1444,7 +1497,9 @@ class SocketHandler(logging.handlers.SocketHandler):
         now = _now()
         if self._blocking_step is not None or now < self._retry_at or self._nothing_left():
             return False
-        self._retry_at = now + self.retry_pause
+        self._retry_at = now + (self.retry_pause if self._fruitless <= _MOST_FRUITLESS else _FRUITLESS_PAUSE_S)
+        if self._away_since is None:
+            self._away_since = now
         if not self._own_socket:
             self._ask_for_step("socket")
             return False
@@ -1486,8 +1541,12 @@ class SocketHandler(logging.handlers.SocketHandler):
             self._deadline = now + self.connect_timeout
         else:
             _close(sock)
+            self._cannot_connect(failure)
             return False
         return True
+
+    def _cannot_connect(self, failure):
+        self._trouble = u"cannot be reached: %s" % (_text(os.strerror(failure)) if failure else u"no answer")
 
     def _finish_connecting(self):
         sock = self.sock
@@ -1502,6 +1561,9 @@ class SocketHandler(logging.handlers.SocketHandler):
                 return
         elif _now() < self._deadline:
             return
+        else:
+            failure = 0
+        self._cannot_connect(failure)
         self._close_socket()
         # The other addresses of the same name are tried at once.
         if self._address and self._addresses and self._address < len(self._addresses):
@@ -1512,6 +1574,7 @@ class SocketHandler(logging.handlers.SocketHandler):
         self._address = 0
         self.sock = sock
         self._counts["connections"] += 1
+        self._fruitless += 1
         plain_socket = type(sock).__name__ in ("socket", "_socketobject")
         self._send_flags = _NO_SIGNAL if plain_socket else 0
         self._send, self._recv = sock.send, sock.recv
@@ -1525,6 +1588,7 @@ class SocketHandler(logging.handlers.SocketHandler):
         now = _now()
         if self._plain and now < self._plain_until:
             self._state = _PLAIN
+            self._away_since = None
             return
         version = "%d.%d.%d" % sys.version_info[:3]
         client = u"%s python %s pid %d" % (_text(self._client_name or socket.gethostname()), version, self._pid)
@@ -1550,8 +1614,18 @@ class SocketHandler(logging.handlers.SocketHandler):
         if self.fallback and not self._known and not self._protocol.heard:
             _reset(sock)
             self._speak_plain("answers no HELLO")
-        else:
+            return
+        if self._protocol.heard:
             _close(sock)
+        else:
+            _reset(sock)
+        self._no_answer(u"does not answer within %g s" % self.hello_timeout)
+
+    def _no_answer(self, what):
+        """Note and say why the records stay here: something is there, and it does not speak as a collector."""
+        self._trouble = what
+        text = "%s: a collector that hangs, a proxy without one, or a receiver of plain frames; records are kept"
+        self._say_once("silent", text % what + (u"" if self._key else u" (fallback=True would send plain frames)"))
 
     def _speak_plain(self, why):
         self._plain = True
@@ -1605,7 +1679,9 @@ class SocketHandler(logging.handlers.SocketHandler):
             if self._inbox:
                 received, self._inbox = b"".join(self._inbox), []
                 self._take_in(received)
-            while sock is not None and self.sock is sock:
+            for _ in range(_MOST_READS):
+                if sock is None or self.sock is not sock:
+                    return
                 data = sock.recv(_RECV_BYTES)
                 if not data:
                     self._ended()
@@ -1625,7 +1701,8 @@ class SocketHandler(logging.handlers.SocketHandler):
                 self._speak_plain("answers something else")
             else:
                 self._retry_at = _now() + _REFUSED_PAUSE_S
-                self._say_once("broken", "breaks the protocol (%s)" % error)
+                self._trouble = u"breaks the protocol: %s" % error
+                self._say_once("broken", "breaks the protocol (%s); records are kept" % error)
 
     def _take_in(self, data):
         """Act on what was received. Raises ProtocolError."""
@@ -1648,6 +1725,8 @@ class SocketHandler(logging.handlers.SocketHandler):
             self._retry_at = 0.0
         if self.fallback and (self._silent_closes >= _CLOSES_OF_PLAIN or self._plain):
             self._speak_plain("closes the connection on HELLO")
+        elif self._silent_closes >= _CLOSES_OF_PLAIN:
+            self._no_answer(u"closes the connection without an answer")
 
     def _on_event(self, event):
         kind = event[0]
@@ -1663,11 +1742,21 @@ class SocketHandler(logging.handlers.SocketHandler):
         elif kind == "welcome":
             self._on_welcome(event[1])
         else:
-            _, code, text = event
-            self._disconnected()
-            if code != GOING_AWAY:
-                self._retry_at = _now() + _REFUSED_PAUSE_S
-                self._say_once(("error", code), "answers: %s (error %d)" % (text, code))
+            self._on_error(event[1], _harmless(event[2]))
+
+    def _on_error(self, code, text):
+        """Act on the end of a session that the collector has given a reason for; keep what is not acknowledged."""
+        self._disconnected()
+        self._trouble = u"%s (error %d)" % (text, code)
+        if code == GOING_AWAY:
+            return
+        if code == BUSY:
+            self._counts["busy"] += 1
+            self._retry_at = _now() + _jittered(_BUSY_PAUSE_S)
+            self._say_once("busy", u"is busy: %s (error %d); records are kept, and sent later" % (text, code))
+            return
+        self._retry_at = _now() + (_REFUSED_PAUSE_S if code <= NO_KEY else _UNKNOWN_PAUSE_S)
+        self._say_once(("error", code), u"answers: %s (error %d); records are kept" % (text, code))
 
     def _on_welcome(self, committed):
         self._silent_closes = 0
@@ -1675,7 +1764,10 @@ class SocketHandler(logging.handlers.SocketHandler):
         if self._plain:
             self._plain = False
             self._say_once("session", "knows sessions now; records are acknowledged again")
-        self._said.difference_update([said for said in self._said if said != "session"])
+        now = _now()
+        self._said = dict((key, at) for key, at in self._said.items() if key == "session" or now - at < _SAY_AGAIN_S)
+        self._trouble = u""
+        self._away_since = None
         self._max_record = min(self.max_record_bytes, self._protocol.max_record_bytes)
         self._state = _READY
         if committed >= self._next:
@@ -1710,6 +1802,8 @@ class SocketHandler(logging.handlers.SocketHandler):
             queue.popleft()
         self._held -= freed
         self._counts["acknowledged"] += count
+        if count:
+            self._fruitless = 0
         self._saturated = False
         if self._spool is not None:
             self._spool.forget(number)
@@ -1717,9 +1811,15 @@ class SocketHandler(logging.handlers.SocketHandler):
     # Records on their way out; the lock is held
 
     def _write(self):
-        """Send what there is, until the socket takes no more."""
+        """Send what there is, until the socket takes no more, or _WRITE_BYTES are sent."""
+        sent = 0
+        self._more = False
         while self._flush_out():
+            if sent >= _WRITE_BYTES:
+                self._more = True
+                return
             self._out = self._next_message()
+            sent += len(self._out)
             if not self._out:
                 self._direct = (
                     self._state == _READY and not self._unsent and self._poll is not None and self._spool is None
@@ -1815,7 +1915,7 @@ class SocketHandler(logging.handlers.SocketHandler):
     def _close_socket(self):
         sock, self.sock = self.sock, None
         self._state = _IDLE
-        self._direct = False
+        self._direct = self._more = False
         self._send = self._recv = self._poll = None
         self._inbox = []
         self._out = b""
@@ -1831,7 +1931,7 @@ class SocketHandler(logging.handlers.SocketHandler):
         return not (self._unsent or self._unacked or self._out or self._disk_from is not None or self._deferred)
 
     def _wants_to_write(self):
-        return self._state == _CONNECTING or bool(self._out)
+        return self._state == _CONNECTING or bool(self._out) or self._more
 
     # What may block: names, and sockets of subclasses. The lock is not held
 
@@ -1900,6 +2000,10 @@ class SocketHandler(logging.handlers.SocketHandler):
         if self._spool is not None and _now() >= self._adopt_at:
             self._adopt_soon()
         emitted, self._ticked_at = self._next - self._ticked_at, self._next
+        if self._away_since is not None and not self._said and _now() - self._away_since >= _AWAY_S:
+            self._say_once("away", "no connection for %d s%s; records are kept" % (_AWAY_S, self._because()))
+        if self._more:
+            return _WRITE_AGAIN_S, False
         if self._direct and emitted >= _STEADY_RECORDS:
             return _STEADY_TICK_S, False
         if self._nothing_left():
@@ -1994,10 +2098,13 @@ class SocketHandler(logging.handlers.SocketHandler):
     # What people are told
 
     def _say_once(self, key, text):
-        """Say something on stderr, unless it was said since the last welcome, or logging.raiseExceptions is off."""
+        """Say something on stderr, unless logging.raiseExceptions is off.
+
+        Once: again only after a welcome, and not within _SAY_AGAIN_S.
+        """
         if key in self._said:
             return
-        self._said.add(key)
+        self._said[key] = _now()
         if logging.raiseExceptions and sys.stderr is not None:
             where = self.host if self.port is None else "%s:%d" % (self.host, self.port)
             try:
@@ -2105,6 +2212,16 @@ class _Delivery(object):
             elif event[0] in ("welcome", "ack"):
                 self._committed = event[1]
         return True
+
+
+def _jittered(seconds):
+    """Return 0.5 to 1.5 times as many seconds."""
+    return seconds * (0.5 + bytearray(os.urandom(1))[0] / 256.0)
+
+
+def _harmless(text):
+    """Return a text from the network for a terminal: printable ASCII, and not too long."""
+    return text[:255].encode("unicode_escape").decode("ascii")
 
 
 def _octets(value):

@@ -29,6 +29,59 @@ if TYPE_CHECKING:
 RESET = struct.pack("ii", 1, 0)
 
 
+def message(kind: int, body: bytes = b"") -> bytes:
+    """Return one message of a session."""
+    return struct.pack(">HBBI", 0xF750, kind, 0, len(body)) + body
+
+
+WELCOME = message(0x81, struct.pack(">BIIIQB", 1, 0, 1 << 20, (1 << 20) + 64, 0, 0))
+
+
+class Chatterbox:
+    """A server that reads nothing beyond HELLO, answers `first`, and then repeats `again` as fast as it is read."""
+
+    def __init__(self, first: bytes, again: bytes, pause_s: float = 0.0) -> None:
+        self._first, self._again, self._pause_s = first, again, pause_s
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+        self.connections = 0
+
+    @property
+    def port(self) -> int:
+        return int(self._listener.getsockname()[1])
+
+    def _accept(self) -> None:
+        threads = []
+        while not self._is_over.is_set():
+            sock, _ = self._listener.accept()
+            self.connections += 1
+            threads.append(threading.Thread(target=self._talk, args=(sock,), daemon=True))
+            threads[-1].start()
+        for thread in threads:
+            thread.join(10)
+
+    def _talk(self, sock: socket.socket) -> None:
+        with sock, contextlib.suppress(OSError):
+            sock.settimeout(0.2)
+            sock.recv(65536)
+            sock.sendall(self._first)
+            while not self._is_over.is_set():
+                with contextlib.suppress(TimeoutError):
+                    sock.sendall(self._again)
+                self._is_over.wait(self._pause_s)
+
+    def __enter__(self) -> Chatterbox:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._is_over.set()
+        with socket.create_connection(self._listener.getsockname()):
+            self._thread.join(10)
+        self._listener.close()
+
+
 @dataclass
 class Stored:
     """What is committed of one session."""
@@ -51,6 +104,8 @@ class Behaviour:
     """False: HELLO is answered with WAIT, and nothing else."""
     plain: bool = False
     """A receiver that knows SocketHandler's frames only, as the Logging Cookbook's."""
+    error: tuple[int, str] | None = None
+    """Code and text of the ERROR that answers each HELLO."""
     keys: Mapping[bytes, bytes] = field(default_factory=dict)
     false_proof: bool = False
     commits: float = 1.0
@@ -238,7 +293,8 @@ class _Peer:
             return False
         for event in events:
             if isinstance(event, Hello):
-                self._greet(event)
+                if not self._greet(event):
+                    return False
             elif isinstance(event, Authenticate):
                 if not self._authenticate(event):
                     return False
@@ -291,18 +347,25 @@ class _Peer:
         except ConnectionError:
             return True
 
-    def _greet(self, hello: Hello) -> None:
+    def _greet(self, hello: Hello) -> bool:
         self._collector.hellos += 1
+        error = self._collector.behaviour.error
+        if error is not None:
+            text = error[1].encode()
+            body = struct.pack(">HH", error[0], len(text)) + text
+            self.sock.sendall(message(0x84, body))
+            return False
         self._hello = hello
         self._collector.sessions[hello.session].client = hello.client
         if self._collector.behaviour.keys:
             self._nonce = os.urandom(32)
             self.sock.sendall(self._session.challenge(self._nonce))
-            return
+            return True
         if hello.capabilities & Capability.WAIT:
             self.sock.sendall(self._session.wait())
         if self._collector.behaviour.welcomes:
             self._welcome(b"")
+        return True
 
     def _welcome(self, proof: bytes) -> None:
         assert self._hello is not None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests import interpreters
-from tests.fake_collector import Behaviour, FakeCollector
+from tests.fake_collector import WELCOME, Behaviour, Chatterbox, FakeCollector, message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,11 +61,12 @@ class Service:
         self.process.stdin.write("more\n")
         self.process.stdin.flush()
 
-    def end(self, *, stderr: str = "", status: int = 0) -> Any:
-        """Let it end; return what it printed last."""
+    def end(self, *, stderr: str = "", status: int = 0, times: int | None = None) -> Any:
+        """Let it end; return what it printed last. `stderr` is in what it complained of, so many times."""
         out, err = self.process.communicate(timeout=60)
         assert self.process.returncode == status, err
         assert stderr in err if stderr else not err, err
+        assert times is None or err.count(stderr) == times, err
         return json.loads(out.splitlines()[-1]) if out else None
 
 
@@ -368,7 +369,7 @@ def test_a_collector_that_cannot_prove_itself_gets_nothing(version):
 @pytest.mark.parametrize("behaviour", [Behaviour(plain=True), Behaviour(closes_on_hello=True)])
 def test_a_plain_receiver_gets_plain_frames_and_that_is_said_once(version, behaviour):
     with FakeCollector(behaviour=behaviour) as collector:
-        service = Service(version, "some", collector, count=300, hello_timeout=0.3)
+        service = Service(version, "some", collector, count=300, hello_timeout=0.3, fallback=True)
         found = service.end(stderr="as plain SocketHandler frames")
         assert found["counters"]["handed_over"] == 300
         assert found["flushed"]
@@ -405,14 +406,92 @@ def test_a_collector_that_says_wait_is_waited_for(version):
 @pytest.mark.parametrize("version", LATEST)
 def test_the_session_is_spoken_again_when_the_receiver_learns_it(version):
     with FakeCollector(behaviour=Behaviour(greets=False)) as collector:
-        service = Service(version, "until_told", collector, burst=5, fallback=False, hello_timeout=0.2)
+        service = Service(version, "until_told", collector, burst=5, hello_timeout=0.2)
         service.line()
         wait_for(lambda: collector.connections >= 3)
         collector.behaviour = Behaviour()
         service.go_on()
         service.line()
-        assert service.end()["flushed"]
+        assert service.end(stderr="does not answer within 0.2 s")["flushed"]
         assert messages(collector) == numbered(10)
+
+
+@pytest.mark.parametrize("version", ["2.7", "3.13"])
+@pytest.mark.parametrize(
+    ("behaviour", "said"),
+    [
+        (Behaviour(greets=False), "does not answer within 0.2 s"),
+        (Behaviour(closes_on_hello=True), "closes the connection without an answer"),
+    ],
+)
+def test_something_that_accepts_for_a_dead_collector_gets_no_record(version, behaviour, said):
+    """A proxy without a collector behind it, a collector that hangs: the records are kept, and that is said once."""
+    with FakeCollector(behaviour=behaviour) as collector:
+        service = Service(version, "until_told", collector, burst=50, hello_timeout=0.2)
+        service.line()
+        wait_for(lambda: collector.connections >= 5)
+        service.go_on()
+        counters = service.line()["counters"]
+        assert (counters["held"], counters["handed_over"], counters["plain"]) == (100, 0, False)
+        assert not collector.plain
+        collector.behaviour = Behaviour()
+        assert service.end(stderr=said, times=1)["flushed"]
+        assert messages(collector) == numbered(100)
+
+
+@pytest.mark.parametrize(("version", "fallback"), [("2.7", True), ("3.13", False)])
+def test_a_collector_that_is_full_gets_every_record_later(version, fallback):
+    """ERROR 7 is an answer: no fallback, a pause of about a second, a counter, one line."""
+    with FakeCollector(behaviour=Behaviour(error=(7, "4 of 4 connections \x1b[31m"))) as collector:
+        service = Service(version, "until_told", collector, burst=50, fallback=fallback)
+        service.line()
+        wait_for(lambda: collector.hellos >= 2)
+        service.go_on()
+        counters = service.line()["counters"]
+        assert counters["busy"] in (2, 3)
+        assert (counters["held"], counters["handed_over"]) == (100, 0)
+        assert collector.connections <= 4
+        collector.behaviour = Behaviour()
+        # The text is for people, and no terminal obeys it.
+        assert service.end(stderr="is busy: 4 of 4 connections \\x1b[31m (error 7)", times=1)["flushed"]
+        assert messages(collector) == numbered(100)
+
+
+def test_an_error_of_a_later_version_keeps_the_records():
+    with FakeCollector(behaviour=Behaviour(error=(4711, "of the future"))) as collector:
+        service = Service("3.13", "some", collector, fallback=True, wait=0.3, close_timeout=0.1)
+        found = service.end(stderr="of the future (error 4711)")
+        assert (found["counters"]["held"], found["counters"]["handed_over"]) == (100, 0)
+        assert collector.connections == 1
+        assert not collector.plain
+
+
+ACK_OF_NOTHING = message(0x83, bytes(8))
+CHATTER = {
+    "ACKs without end": (WELCOME, ACK_OF_NOTHING * 4096, 0.0),
+    "WAIT for ever": (b"", message(0x85) * 4096, 0.0),
+    "WELCOME again and again": (WELCOME, WELCOME * 1000, 0.0),
+    "CHALLENGE again and again": (b"", message(0x82, bytes(32)) * 1000, 0.0),
+    "garbage": (WELCOME, b"HTTP/1.1 400 Bad Request\r\n" * 1000, 0.0),
+    "a huge length": (WELCOME, bytes.fromhex("f7508300ffffffff"), 0.0),
+    "one byte at a time": (WELCOME, ACK_OF_NOTHING[:1], 0.001),
+}
+
+
+@pytest.mark.parametrize(("version", "kind"), [*(("3.13", kind) for kind in CHATTER), ("2.7", "ACKs without end")])
+def test_a_server_that_never_stops_talking_does_not_hold_emit(version, kind):
+    """Each call reads a bounded piece, and a session of nothing but noise ends; the records are kept."""
+    # A machine that is busy makes everything slower: one of three runs has to hold.
+    for is_last in (False, False, True):
+        with Chatterbox(*CHATTER[kind]) as server:
+            arguments = {"key": "sixteen bytes or more", "key_id": "k"} if "CHALLENGE" in kind else {}
+            where = ("127.0.0.1", server.port)
+            found = run_saying(version, "timed", where, seconds=0.4, pause=0.01, close_timeout=0.1, **arguments)
+            assert found["counters"]["held"] == found["emits"] > 0
+            assert server.connections < 30
+            if found["longest"] < 0.05 and found["close"] < 1.0:
+                break
+            assert not is_last, found
 
 
 @pytest.mark.parametrize("version", ENDS)
@@ -428,7 +507,7 @@ def test_an_overflow_is_counted_and_reported(version, overflow):
         assert counters["held_bytes"] <= 60000 + 1000
         assert counters["held"] + counters["dropped"] == 400
         collector.start()
-        found = service.end()
+        found = service.end(stderr="records are dropped", times=1)
         assert found["flushed"]
         assert found["counters"]["dropped"] == counters["dropped"]
         (stored,) = collector.sessions.values()
@@ -460,7 +539,7 @@ def test_records_dropped_that_turn_out_to_be_committed_are_not_counted(version):
         assert service.line()["counters"]["dropped"] > 0
         wait_for(lambda: len(collector.records) == 400)
         collector.behaviour = Behaviour()
-        found = service.end()
+        found = service.end(stderr="records are dropped")
         assert found["flushed"]
         assert found["counters"]["dropped"] == 0
         assert messages(collector) == numbered(400)

@@ -142,6 +142,28 @@ def test_an_acknowledgement_of_what_was_not_sent_is_refused() -> None:
         client.feed(ack + (4).to_bytes(8, "big"))
 
 
+@pytest.mark.parametrize("state", ["greeting", "ready"])
+def test_messages_that_change_nothing_end_a_session_that_has_no_others(state: str) -> None:
+    """A server may repeat itself, but not for ever: each message costs the service time."""
+    client, _ = opened()
+    if state == "greeting":
+        client = ClientProtocol(SESSION)
+        client.hello(1)
+    said = b"\xf7\x50\x85\0\0\0\0\0" if state == "greeting" else b"\xf7\x50\x83\0\0\0\0\x08" + bytes(8)
+    assert len(client.feed(said * 1000)) == 1000
+    with pytest.raises(ProtocolError, match="more than 1000"):
+        client.feed(said)
+
+
+def test_acknowledgements_that_come_between_idle_ones_keep_the_session() -> None:
+    """The limit is for those in a row."""
+    client, server = opened()
+    server.receive(client.batch(1, [b"x"] * 5))
+    for number in range(1, 6):
+        ack = server.ack(number)
+        assert len(client.feed(ack + ack * 900)) == 901
+
+
 def test_an_error_of_the_server_ends_the_session() -> None:
     """Its code and text are told."""
     client, server = opened()
