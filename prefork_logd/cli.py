@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from prefork_logd.config import Source
     from prefork_logd.daemon import Readiness
+    from prefork_logd.running import Running
     from prefork_logd.settings import Settings
 
 PROGRAM = "prefork-logd"
@@ -137,22 +138,13 @@ def start(flags: Flags) -> int:
 def stop(flags: Flags) -> int:
     """Stop the daemon; return when it has written everything and gone."""
     settings = _lenient(flags)
-    pid = _holder(settings)
-    if pid is None:
-        return _not_running(settings)
-    _stop(settings, pid)
-    click.echo(f"stopped (pid {pid})")
-    return ExitStatus.OK
+    return ExitStatus.OK if _stop(settings) else _not_running(settings)
 
 
 @verb
 def restart(flags: Flags) -> int:
     """Stop the daemon if it runs, then start it."""
-    settings = flags.load()
-    pid = _holder(settings)
-    if pid is not None:
-        _stop(settings, pid)
-        click.echo(f"stopped (pid {pid})")
+    _stop(flags.load())
     return _start(flags)
 
 
@@ -160,7 +152,7 @@ def restart(flags: Flags) -> int:
 def reload(flags: Flags) -> int:
     """Reopen every output, then apply the new configuration."""
     settings = _lenient(flags)
-    if _holder(settings) is None:
+    if _find(settings) is None:
         return _not_running(settings)
     outcome = _ask(settings, "reload", ANSWER_S)
     for problem in outcome["problems"]:
@@ -178,11 +170,12 @@ def reload(flags: Flags) -> int:
 def upgrade(flags: Flags) -> int:
     """Run the newly installed code; no connection is closed."""
     settings = _lenient(flags)
-    pid = _holder(settings)
-    if pid is None:
+    running = _find(settings)
+    if running is None:
         return _not_running(settings)
     outcome = _ask(settings, "upgrade", UPGRADE_S)
-    click.echo(f"runs version {outcome['version']}, before {outcome['before']} (pid {pid}); no connection was closed")
+    pid = f" (pid {running.pid})" if running.pid else ""
+    click.echo(f"runs version {outcome['version']}, before {outcome['before']}{pid}; no connection was closed")
     return ExitStatus.OK
 
 
@@ -203,14 +196,10 @@ def take_over(context: click.Context, fd: int, trial: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 def status(flags: Flags, as_json: bool) -> int:
     """Show each process, connections, records and outputs; status 3 when not running."""
-    from prefork_logd.processes.console import ask
-
     settings = _lenient(flags)
-    if _holder(settings) is None:
+    if _find(settings) is None:
         return _not_running(settings)
-    document = ask(Path(settings.server.state_dir), "status", ANSWER_S)
-    if "error" in document:
-        raise ProcessError(document["error"])
+    document = _ask(settings, "status", ANSWER_S)
     if as_json:
         click.echo(json.dumps(document, indent=2))
     else:
@@ -404,6 +393,7 @@ def replay(flags: Flags, name: str | None) -> int:
 
     settings = _lenient(flags)
     stores = settings.store if name is None else (choose_store(settings, name),)
+    _become_user(settings)
     refused = 0
     for store in stores:
         try:
@@ -430,12 +420,14 @@ def import_(flags: Flags, files: tuple[str, ...], name: str | None) -> int:
     from prefork_logd.querying import choose_store
     from prefork_logd.stores.making import make_store
 
+    settings = _lenient(flags)
+    _become_user(settings)
     paths = [Path(file) for file in files]
     for path in paths:
         if not path.is_file():
             raise click.UsageError(f"{path}: is no file")
     refused = 0
-    with contextlib.closing(make_store(choose_store(_lenient(flags), name))) as store, progress() as bar:
+    with contextlib.closing(make_store(choose_store(settings, name))) as store, progress() as bar:
         for path in paths:
             task = bar.add_task(path.name, total=path.stat().st_size)
 
@@ -469,7 +461,7 @@ def _address(flags: Flags) -> str:
     from prefork_logd.processes.console import ask
 
     settings = flags.load()
-    if "bind" not in flags.overrides and _holder(settings) is not None:
+    if "bind" not in flags.overrides and _find(settings) is not None:
         return str(ask(Path(settings.server.state_dir), "status", ANSWER_S)["bind"][0])
     return settings.server.bind[0]
 
@@ -494,11 +486,21 @@ def _lenient(flags: Flags) -> Settings:
         return config.loads("", "", {"state_dir": directory or "", **flags.overrides})
 
 
-def _holder(settings: Settings) -> int | None:
-    from prefork_logd.daemon import holder
-    from prefork_logd.settings import PID_FILE
+def _become_user(settings: Settings) -> None:
+    """Go on as server.user if root runs this: what is written belongs to the collector, and no link misleads root."""
+    from prefork_logd.privileges import drop_privileges
+    from prefork_logd.stores.making import import_early
 
-    return holder(Path(settings.server.state_dir) / PID_FILE)
+    if os.geteuid() == 0 and settings.server.user:
+        import_early(settings.store)
+        drop_privileges(settings.server.user)
+
+
+def _find(settings: Settings) -> Running | None:
+    """Return the collector of the state directory, proven to be it. Raises ProcessError if that cannot be."""
+    from prefork_logd.running import find
+
+    return find(Path(settings.server.state_dir))
 
 
 def _ask(settings: Settings, question: str, longest_s: float) -> dict[str, Any]:
@@ -517,16 +519,17 @@ def _not_running(settings: Settings) -> int:
 
 
 def _start(flags: Flags) -> int:
-    from prefork_logd.daemon import detach, prepare_state_dir
-    from prefork_logd.serve import serve
+    from prefork_logd.daemon import detach
+    from prefork_logd.serve import prepare, serve
     from prefork_logd.settings import LOG_FILE
 
     settings = flags.load()
     load = _source(flags)
-    if (pid := _holder(settings)) is not None:
-        raise ProcessError(f"already running with pid {pid}; `{PROGRAM} restart` or `{PROGRAM} stop` ends it")
+    if (running := _find(settings)) is not None:
+        who = f"with pid {running.pid}" if running.pid else "in another pid namespace"
+        raise ProcessError(f"already running {who}; `{PROGRAM} restart` or `{PROGRAM} stop` ends it")
     state_dir = Path(settings.server.state_dir)
-    prepare_state_dir(state_dir, settings.server.user)
+    prepare(settings)
 
     def daemon(ready: Readiness) -> int:
         try:
@@ -535,21 +538,27 @@ def _start(flags: Flags) -> int:
             ready.tell(error=str(error), status=int(error.exit_status))
             return error.exit_status
 
-    facts = detach(daemon, state_dir / LOG_FILE)
+    facts = detach(daemon, state_dir / LOG_FILE, settings.server.user)
     if "error" in facts:
         raise ProcessError(facts["error"], ExitStatus(facts["status"]))
     click.echo(f"listening on {', '.join(facts['bind'])} (pid {facts['pid']})")
     return ExitStatus.OK
 
 
-def _stop(settings: Settings, pid: int) -> None:
-    from prefork_logd.daemon import send_signal, wait_for_exit
+def _stop(settings: Settings) -> bool:
+    """Stop the collector, and wait until it has gone; return whether one ran."""
     from prefork_logd.processes.master import LONGEST_STOP_S
 
-    send_signal(pid, signal.SIGTERM)
+    running = _find(settings)
+    if running is None:
+        return False
+    running.send_signal(signal.SIGTERM)
     limit_s = settings.limits.drain_timeout_s + LONGEST_STOP_S
-    if not wait_for_exit(pid, limit_s):
-        raise ProcessError(f"pid {pid} has not ended after {limit_s:g} s; its log says why")
+    if not running.wait(limit_s):
+        raise ProcessError(f"pid {running.pid} has not ended after {limit_s:g} s; its log says why")
+    running.close()
+    click.echo(f"stopped (pid {running.pid})")
+    return True
 
 
 def _complain(message: str) -> None:

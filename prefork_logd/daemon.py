@@ -1,44 +1,45 @@
-"""Being a daemon: the lock that makes a collector the only one, detaching, readiness, giving up root.
+"""Being a daemon: the lock that makes a collector the only one, detaching, readiness.
 
 Owns these. Knows nothing of what the daemon does.
 """
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
-import pwd
 import resource
-import select
 import time
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from prefork_logd.errors import ExitStatus, ProcessError
 from prefork_logd.log import FILE_VARIABLE
-from prefork_logd.settings import LOG_FILE, REJECTED_FILE, WRITER_LOCK
+from prefork_logd.own_files import open_lock, open_log
+from prefork_logd.privileges import acting_as, make_state_dir
+from prefork_logd.running import describe_holder
 
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Callable
     from pathlib import Path
     from types import TracebackType
 
 
 GLANCE_S = 0.1
-"""Longer than `holder` keeps the lock to itself."""
+"""Longer than a command that looks who holds the lock (running.py) keeps it to itself."""
 
 
 class PidLock:
     """A pid file that is locked for as long as its process lives.
 
     What counts is the lock (flock(2)), not the content: a file that a dead collector left behind is no obstacle,
-    whoever has its pid by now. Children are to close `fd`, else the lock outlives the master.
+    whoever has its pid by now. Children are to close `fd`, else the lock outlives the master. Only its owner can open
+    the file: a lock of a stranger would hinder a start.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, user: str = "") -> None:
+        """Open, and remove, the file with the rights of `user` (privileges.py)."""
         self.path = path
+        self._user = user
         self.fd = -1
         self.was_stale = False
         """Whether the last holder died without removing its file: children of it may still be finishing."""
@@ -48,7 +49,8 @@ class PidLock:
         if self.fd >= 0:
             return self
         try:
-            self.fd = self._locked()
+            with acting_as(self._user):
+                self.fd = self._locked()
             self.was_stale = os.fstat(self.fd).st_size > 0
             os.ftruncate(self.fd, 0)
             os.pwrite(self.fd, b"%d\n" % os.getpid(), 0)
@@ -69,15 +71,15 @@ class PidLock:
         """Return a descriptor of the file at the path, with the lock on it."""
         deadline_s = time.monotonic() + GLANCE_S
         while True:
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fd = open_lock(self.path)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                pid = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+                holder = describe_holder(fd)
                 os.close(fd)
                 if time.monotonic() > deadline_s:
                     raise ProcessError(
-                        f"already running with pid {pid or 'unknown'} ({self.path} is locked); stop it first, "
+                        f"already running with {holder} ({self.path} is locked); stop it first, "
                         "or choose another --state-dir"
                     ) from None
                 time.sleep(0.01)
@@ -92,7 +94,8 @@ class PidLock:
     ) -> None:
         """Remove the file and give the lock back."""
         if self.fd >= 0:
-            self.path.unlink(missing_ok=True)
+            with acting_as(self._user):
+                self.path.unlink(missing_ok=True)
             self.close()
 
     def close(self) -> None:
@@ -108,24 +111,6 @@ def _is_at(path: Path, fd: int) -> bool:
         return os.path.samestat(path.stat(), os.fstat(fd))
     except FileNotFoundError:
         return False
-
-
-def holder(path: Path) -> int | None:
-    """Return the pid of the process that holds a pid file's lock, or None if nobody does."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise ProcessError(f"{path}: cannot read it: {error.strerror}") from error
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        text = os.pread(fd, 32, 0).strip()
-        return int(text) if text.isdigit() else None
-    finally:
-        os.close(fd)
-    return None
 
 
 class Readiness:
@@ -148,14 +133,16 @@ class Readiness:
             self.fd = -1
 
 
-def detach(run: Callable[[Readiness], int], log_path: Path) -> dict[str, Any]:
+def detach(run: Callable[[Readiness], int], log_path: Path, user: str = "") -> dict[str, Any]:
     """Run `run` in a process of its own session, and return what it says of its readiness.
 
-    The daemon's descriptors 0 to 2 lead to /dev/null and `log_path`, its working directory is /, its umask 027.
-    Raises ProcessError if the log cannot be written, or the daemon ends without a word.
+    The daemon's descriptors 0 to 2 lead to /dev/null and `log_path`, its working directory is /, its umask 027. The log
+    is opened with the rights of `user` (privileges.py). Raises ProcessError if it cannot be written, or the daemon ends
+    without a word.
     """
     try:
-        log = log_path.open("ab")
+        with acting_as(user):
+            log = os.fdopen(open_log(log_path), "ab", buffering=0)
     except OSError as error:
         raise ProcessError(f"{log_path}: cannot write the collector's own log: {error.strerror}") from error
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
@@ -220,63 +207,9 @@ def raise_descriptor_limit() -> None:
 def prepare_state_dir(path: Path, user: str) -> None:
     """Create the state directory if it is missing, for the user that will use it. Raises ProcessError."""
     try:
-        existed = path.is_dir()
-        path.mkdir(mode=0o750, parents=True, exist_ok=True)
-        if user and not existed:
-            account = _account(user)
-            os.chown(path, account.pw_uid, account.pw_gid)
-        with (path / WRITER_LOCK).open("ab"):
-            pass
-        if user:
-            account = _account(user)
-            for name in (WRITER_LOCK, LOG_FILE, REJECTED_FILE):
-                with contextlib.suppress(FileNotFoundError):
-                    # Never what a link leads to: the directory is that user's.
-                    os.chown(path / name, account.pw_uid, account.pw_gid, follow_symlinks=False)
+        make_state_dir(path, user)
     except OSError as error:
         raise ProcessError(
             f"{path}: cannot be used as state directory: {error.strerror}; make it writable, or give another with "
             "--state-dir or server.state_dir"
         ) from error
-
-
-def drop_privileges(user: str) -> None:
-    """Go on as another user for good. Raises ProcessError if there is no such user, or this one may not."""
-    account = _account(user)
-    if os.geteuid() == account.pw_uid:
-        return
-    try:
-        os.initgroups(user, account.pw_gid)
-        os.setgid(account.pw_gid)
-        os.setuid(account.pw_uid)
-    except PermissionError as error:
-        raise ProcessError(f"server.user = {user!r}: only root can become another user; start as root") from error
-
-
-def _account(user: str) -> pwd.struct_passwd:
-    try:
-        return pwd.getpwnam(user)
-    except KeyError:
-        raise ProcessError(f"server.user = {user!r}: there is no such user; create it, or name another") from None
-
-
-def wait_for_exit(pid: int, timeout_s: float) -> bool:
-    """Wait until a process that need not be a child has ended; return whether it has (pidfd_open(2))."""
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([fd], [], [], timeout_s)[0])
-    finally:
-        os.close(fd)
-
-
-def send_signal(pid: int, number: signal.Signals) -> None:
-    """Send a signal. Raises ProcessError if this user may not."""
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return
-    except PermissionError as error:
-        raise ProcessError(f"pid {pid} belongs to another user; use that user's account, or root") from error

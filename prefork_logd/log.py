@@ -13,6 +13,8 @@ import time
 import traceback
 from pathlib import Path
 
+from prefork_logd.own_files import open_log
+
 LOGGER = logging.getLogger("prefork_logd")
 FILE_VARIABLE = "PREFORK_LOGD_LOG"
 """Set in the environment of a daemon and its children: the file that descriptor 2 leads to."""
@@ -47,7 +49,7 @@ def reopen_own() -> None:
     if not path:
         return
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        fd = open_log(Path(path))
     except OSError as error:
         LOGGER.warning("%s: cannot reopen the collector's own log: %s", path, error.strerror)
         return

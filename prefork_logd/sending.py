@@ -48,6 +48,8 @@ def send_frames(address: str, frames: Iterable[bytes]) -> None:
             sock.recv(1)
     except TimeoutError as error:
         raise ProcessError(f"{address}: the collector does not read; `prefork-logd status` shows why") from error
+    except UnicodeError as error:
+        raise ProcessError(f"{address}: it has no host name before its port; write another address") from error
     except OSError as error:
         raise ProcessError(f"{address}: cannot send: {error.strerror or error}; is the collector running?") from error
 

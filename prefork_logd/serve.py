@@ -18,6 +18,8 @@ from prefork_logd import config, daemon, log, native
 from prefork_logd.errors import ConfigError, ExitStatus, ProcessError
 from prefork_logd.log import LOGGER
 from prefork_logd.net import listener
+from prefork_logd.ownership import require_own_files
+from prefork_logd.privileges import acting_as, drop_privileges, user_name
 from prefork_logd.processes.children import Kind
 from prefork_logd.processes.control import Configuration
 from prefork_logd.processes.dispatch import warm_up
@@ -45,17 +47,28 @@ def serve(settings: Settings, source: Source, ready: daemon.Readiness | None = N
     source.pin(settings.server.state_dir)
     state_dir = Path(settings.server.state_dir)
     user = settings.server.user
-    daemon.prepare_state_dir(state_dir, user)
-    with daemon.PidLock(state_dir / PID_FILE) as lock:
+    prepare(settings)
+    if os.geteuid() == 0 and not user and (owner := state_dir.stat().st_uid):
+        LOGGER.warning(
+            "%s belongs to %s, and root runs there; set server.user, or give the directory to root",
+            state_dir,
+            user_name(owner),
+        )
+    with daemon.PidLock(state_dir / PID_FILE, user) as lock:
         daemon.raise_descriptor_limit()
-        sockets = _inherited() or _bind(settings.listeners, patient=lock.was_stale)
+        sockets = _inherited() or _bind(settings.listeners, user, patient=lock.was_stale)
         if user:
             import_early(settings.store)
-            daemon.drop_privileges(user)
-            if not os.access(state_dir, os.W_OK | os.X_OK):
-                listener.close_all(sock for sock, _ in sockets)
-                raise ProcessError(f"{state_dir}: user {user!r} cannot write there; give the directory to that user")
+            drop_privileges(user)
         return _run(settings, source, sockets, lock, ready)
+
+
+def prepare(settings: Settings) -> None:
+    """Make the state directory ready for the user that will use it. Raises ProcessError if it cannot be."""
+    state_dir, user = Path(settings.server.state_dir), settings.server.user
+    daemon.prepare_state_dir(state_dir, user)
+    with acting_as(user):
+        require_own_files(settings)
 
 
 def try_to_take_over(fd: int) -> dict[str, str]:
@@ -129,11 +142,11 @@ def _inherited() -> list[tuple[socket.socket, str]]:
     return [(sock, "any") for sock in listener.inherited()]
 
 
-def _bind(listeners: tuple[tuple[str, str], ...], *, patient: bool) -> list[tuple[socket.socket, str]]:
+def _bind(listeners: tuple[tuple[str, str], ...], user: str, *, patient: bool) -> list[tuple[socket.socket, str]]:
     deadline_s = time.monotonic() + (ORPHANS_S if patient else 0)
     while True:
         try:
-            return _bind_once(listeners)
+            return _bind_once(listeners, user)
         except ProcessError as error:
             cause = error.__cause__
             in_use = isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE
@@ -142,14 +155,15 @@ def _bind(listeners: tuple[tuple[str, str], ...], *, patient: bool) -> list[tupl
             time.sleep(0.02)
 
 
-def _bind_once(listeners: tuple[tuple[str, str], ...]) -> list[tuple[socket.socket, str]]:
+def _bind_once(listeners: tuple[tuple[str, str], ...], user: str) -> list[tuple[socket.socket, str]]:
     """Return the sockets of every address, each with whom to let in there. Raises ProcessError; then none is left."""
     sockets: list[tuple[socket.socket, str]] = []
     try:
         for address, accept in listeners:
-            sockets += [(sock, accept) for sock in listener.bind_all([address])]
+            sockets += [(sock, accept) for sock in listener.bind_all([address], user)]
     except ProcessError:
-        listener.close_all(sock for sock, _ in sockets)
+        with acting_as(user):
+            listener.close_all(sock for sock, _ in sockets)
         raise
     return sockets
 

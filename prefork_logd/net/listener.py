@@ -17,10 +17,12 @@ import select
 import socket
 import stat
 import struct
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefork_logd.errors import ProcessError
 from prefork_logd.net.loop import EDGE, READ, Loop, Timer
+from prefork_logd.privileges import acting_as, is_to_be_dropped, make_directories, require_trusted
 from prefork_logd.values import split_address
 
 if TYPE_CHECKING:
@@ -57,9 +59,10 @@ _LOST_IN_QUEUE = frozenset(
 _PEER_CREDENTIALS = struct.Struct("3i")
 
 
-def bind_all(addresses: Iterable[str]) -> list[socket.socket]:
+def bind_all(addresses: Iterable[str], user: str = "") -> list[socket.socket]:
     """Return a listening, non-blocking socket for each address; a host name may give several.
 
+    Unix sockets are made with the rights of `user`, and with root's only where nobody else can change the directory.
     Raises ProcessError naming the address and the remedy; what was bound until then is closed again.
     """
     sockets: list[socket.socket] = []
@@ -67,7 +70,7 @@ def bind_all(addresses: Iterable[str]) -> list[socket.socket]:
         for address in addresses:
             place = split_address(address)
             if isinstance(place, str):
-                sockets.append(_bind_unix(place))
+                sockets.append(_bind_unix(place, user))
             else:
                 sockets.extend(_bind_tcp(*place, address))
     except ProcessError:
@@ -79,8 +82,10 @@ def bind_all(addresses: Iterable[str]) -> list[socket.socket]:
 def _bind_tcp(host: str, port: int, address: str) -> list[socket.socket]:
     try:
         infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV)
-    except socket.gaierror as error:
-        raise ProcessError(f"cannot listen on {address}: {error.strerror}; give an address of this host") from error
+    except (socket.gaierror, UnicodeError) as error:
+        # UnicodeError: an empty or too long part of a host name.
+        why = error.strerror if isinstance(error, socket.gaierror) else "it is no host name"
+        raise ProcessError(f"cannot listen on {address}: {why}; give an address of this host") from error
     sockets: list[socket.socket] = []
     for family, kind, protocol, _, place in dict.fromkeys(infos):
         sock = socket.socket(family, kind, protocol)
@@ -101,19 +106,43 @@ class _OwnUnixSocket(socket.socket):
     """A Unix socket whose file is this process's to remove; that of an inherited one is systemd's."""
 
 
-def _bind_unix(path: str) -> socket.socket:
-    sock = _OwnUnixSocket(socket.AF_UNIX)
+def _bind_unix(path: str, user: str) -> socket.socket:
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 - a str, as sockets want it
-        _remove_stale(path)
-        sock.bind(path)
-        # Services of other users are to reach it: who may is said by its directory, and by [[listener]] accept.
-        os.chmod(path, 0o666)  # noqa: PTH101, S103 - a str, as sockets want it
+        with acting_as(user):
+            sock = _make_unix(path)
+    except PermissionError as error:
+        if not is_to_be_dropped(user):
+            raise _cannot_listen(path, error) from error
+        try:
+            require_trusted(next(parent for parent in Path(path).parents if parent.is_dir()))
+            sock = _make_unix(path)
+        except OSError as second:
+            raise _cannot_listen(path, second) from second
     except OSError as error:
-        sock.close()
-        raise ProcessError(f"cannot listen on unix:{path}: {error.strerror or error}{_bind_remedy(error)}") from error
+        raise _cannot_listen(path, error) from error
     _listen(sock)
     return sock
+
+
+def _make_unix(path: str) -> socket.socket:
+    """Return a bound socket. Services of other users are to reach it; its directory and `accept` say who may send."""
+    make_directories(Path(path).parent)
+    _remove_stale(path)
+    sock = _OwnUnixSocket(socket.AF_UNIX)
+    # The mode is there from the start: a chmod later could meet a link that was put in its place.
+    mask = os.umask(0o111)
+    try:
+        sock.bind(path)
+    except OSError:
+        sock.close()
+        raise
+    finally:
+        os.umask(mask)
+    return sock
+
+
+def _cannot_listen(path: str, error: OSError) -> ProcessError:
+    return ProcessError(f"cannot listen on unix:{path}: {error.strerror or error}{_bind_remedy(error)}")
 
 
 def _remove_stale(path: str) -> None:
@@ -139,7 +168,7 @@ def _remove_stale(path: str) -> None:
 def _bind_remedy(error: OSError) -> str:
     remedies = {
         errno.EADDRINUSE: "; stop what listens there, or choose another port",
-        errno.EACCES: "; choose a port above 1023, or start as root and set server.user",
+        errno.EACCES: "; choose a port above 1023 or a directory of this user, or start as root and set server.user",
         errno.EADDRNOTAVAIL: "; give an address of this host",
     }
     return remedies.get(error.errno or 0, "")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from prefork_logd.errors import ProcessError
 from prefork_logd.log import LOGGER, describe_bug
 from prefork_logd.net.loop import READ, WRITE, Loop
+from prefork_logd.running import connect
 from prefork_logd.settings import CONTROL_SOCKET
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ _PATIENCE_S = 60.0
 
 def _short_path(directory_fd: int) -> str:
     return f"/proc/self/fd/{directory_fd}/{CONTROL_SOCKET}"
+
+
+class NoAnswerError(ProcessError):
+    """The master has not answered in time: it hangs, or is busy."""
 
 
 class Console:
@@ -193,28 +198,24 @@ class _Client:
 def ask(state_dir: Path, verb: str, timeout_s: float) -> dict[str, Any]:
     """Ask the master of the collector in `state_dir`, and return its answer.
 
-    Raises ProcessError if nobody answers in time.
+    Raises NoAnswerError if it does not answer in time, ProcessError if it cannot be asked.
     """
     deadline_s = time.monotonic() + timeout_s
     data = b""
     try:
-        directory_fd = os.open(state_dir, os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            with socket.socket(socket.AF_UNIX) as sock:
-                sock.settimeout(timeout_s)
-                sock.connect(_short_path(directory_fd))
-                sock.sendall(json.dumps({"verb": verb}).encode() + b"\n")
-                while not data.endswith(b"\n"):
-                    sock.settimeout(max(0.001, deadline_s - time.monotonic()))
-                    piece = sock.recv(65_536)
-                    if not piece:
-                        break
-                    data += piece
-        finally:
-            os.close(directory_fd)
+        with connect(state_dir) as sock:
+            sock.settimeout(timeout_s)
+            sock.sendall(json.dumps({"verb": verb}).encode() + b"\n")
+            while not data.endswith(b"\n"):
+                sock.settimeout(max(0.001, deadline_s - time.monotonic()))
+                piece = sock.recv(65_536)
+                if not piece:
+                    break
+                data += piece
         answer: dict[str, Any] = json.loads(data)
-    except TimeoutError:
-        raise ProcessError(
+    except (TimeoutError, BlockingIOError):
+        # EAGAIN of connect(2): so many wait already that the queue is full.
+        raise NoAnswerError(
             f"the collector did not answer in {timeout_s:g} s; what was asked may still happen"
         ) from None
     except (OSError, ValueError) as error:

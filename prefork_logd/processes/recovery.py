@@ -8,7 +8,6 @@ Knows no pipes and no workers.
 from __future__ import annotations
 
 import fcntl
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from prefork_logd.errors import OutputError
 from prefork_logd.journal.commit import Committed
 from prefork_logd.journal.journal import Journal
 from prefork_logd.log import LOGGER
+from prefork_logd.own_files import open_lock
 from prefork_logd.settings import JOURNAL_DIRECTORY, WRITER_LOCK
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Recovery:
         path = self._state_dir / WRITER_LOCK
         if self._lock_fd < 0:
             try:
-                self._lock_fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                self._lock_fd = open_lock(path)
             except OSError as error:
                 return f"{path}: cannot open it: {error.strerror}"
         deadline_s = time.monotonic() + wait_s

@@ -80,6 +80,32 @@ def test_stale_pid_file_of_a_living_stranger(make_collector: Maker) -> None:
     assert not (collector.state_dir / "prefork-logd.pid").exists()
 
 
+@NEEDS_ROOT
+def test_a_stop_across_pid_namespaces_ends_the_collector_or_nothing(make_collector: Maker) -> None:
+    """The number in the pid file is another process's outside: the kernel is asked, which knows the right one."""
+    outside = ("unshare", "-p", "-f", "--mount-proc")
+    if subprocess.run([*outside, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no pid namespace can be made here")
+    collector = make_collector("", "--workers", "1").start(*outside)
+    number = int((collector.state_dir / "prefork-logd.pid").read_text())
+    refused = collector.cli("run", "--bind", "127.0.0.1:0")
+    assert f"already running with pid {number} of another pid namespace" in refused.stderr
+    done = collector.cli("stop")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("stopped (pid ")
+    assert done.stdout != f"stopped (pid {number})\n"
+    assert collector.process is not None
+    assert collector.process.wait(10) == 0
+    collector.start()
+    for verb in ("stop", "restart"):
+        command = [*outside, *collector.command(verb)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+        assert done.returncode == 1
+        assert "the collector runs in another pid namespace" in done.stderr
+    assert collector.cli("reload").returncode == 0
+    assert collector.stop() == 0
+
+
 def test_sockets_of_systemd(make_collector: Maker, tmp_path: Path) -> None:
     """Sockets passed by systemd's protocol are served in place of `bind`, and a Unix socket's file stays systemd's."""
     path = tmp_path / "activated.sock"
