@@ -52,9 +52,10 @@ from prefork_logd.errors import RecordRejected  # noqa: E402 - after the extensi
 from prefork_logd.protocol import batch, runs  # noqa: E402
 from prefork_logd.records import _speedups as native  # noqa: E402
 from prefork_logd.records import twin as specification  # noqa: E402
+from prefork_logd.records.bounded import json_line, text_line  # noqa: E402
 from prefork_logd.records.decode import decode  # noqa: E402
 from prefork_logd.records.record import Record, make_record  # noqa: E402
-from prefork_logd.records.render import TextTemplate, render_json  # noqa: E402
+from prefork_logd.records.render import TextTemplate  # noqa: E402
 
 _ARENA = bytearray(SHARED_BLOCKS * BLOCK_BYTES)
 
@@ -75,12 +76,12 @@ class Setup:
         self.core = native.Core(*self.given)
         self.runner = native.Core(*self.given)  # another one, for it takes no frame while it calls back
 
-    def twin(self, record: Record) -> list[bytes | None]:
+    def twin(self, record: Record, frame: bytes) -> list[bytes | None]:
         """Return the line of each output, and of all stores, that the specification makes of a record."""
-        lines = [template.render(record) if template else render_json(record) for template in self.templates]
+        lines = [text_line(one, record, frame) if one else json_line(record, frame) for one in self.templates]
         lines = [line if _passes(record, *rule) else None for line, rule in zip(lines, self.filters, strict=True)]
         if self.stores:
-            lines.append(render_json(record) if any(_passes(record, *rule) for rule in self.stores) else None)
+            lines.append(json_line(record, frame) if any(_passes(record, *rule) for rule in self.stores) else None)
         return lines
 
     def outcome(self, lines: list[bytes | None]) -> int:
@@ -119,7 +120,7 @@ def one(data: bytes) -> None:
     if any(lines is not None for lines in found):
         record = twin(data)
         for setup, lines in zip(SETUPS, found, strict=True):
-            assert lines is None or (record is not None and lines == setup.twin(record)), (
+            assert lines is None or (record is not None and lines == setup.twin(record, data)), (
                 f"native: {lines}\ntwin: {record}"
             )
     setup = SETUPS[chance % len(SETUPS)]

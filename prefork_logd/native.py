@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from prefork_logd.errors import ConfigError, Problem
 from prefork_logd.protocol import batch, runs
-from prefork_logd.records import twin
+from prefork_logd.records import render, twin
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 VARIABLE = "PREFORK_LOGD_NATIVE"
-ABI = 7
+ABI = 8
 """What the compiled core has to say of itself (records/_speedups.pyx)."""
 
 speedups: ModuleType | None
@@ -44,6 +44,8 @@ share = speedups.share if NATIVE and speedups is not None else None
 """Takes memory to make lines in; None: the twin makes them where Python does."""
 measure = speedups.measure if NATIVE and speedups is not None else runs.measure_in_python
 measure_batches = speedups.measure_batches if NATIVE and speedups is not None else runs.measure_batches_in_python
+if NATIVE and speedups is not None:
+    render.escape_json, render.escape_inside = speedups.escape_json, speedups.escape_inside
 
 
 def require() -> None:

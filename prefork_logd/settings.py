@@ -164,7 +164,10 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         Meta(
             ge=1024,
             le=64 * 1024 * 1024,
-            description="Largest frame taken, in bytes; a larger one is skipped without being held, and counted.",
+            description="Largest frame taken, in bytes; a larger one is skipped without being held, and counted. A "
+            "frame also bounds its record: six bytes of each line for one of the frame, which escapes may need, ten "
+            "more for what is referred to many times, but at most 512 KiB of these; what is beyond is cut and marked "
+            "(docs/record.md).",
         ),
     ] = 1_048_576
     max_connections: Annotated[

@@ -15,9 +15,10 @@ from prefork_logd.errors import RecordRejected
 from prefork_logd.log import Limited, describe_bug
 from prefork_logd.outputs.router import Router
 from prefork_logd.protocol.batch import RECORDS, BatchBuilder
+from prefork_logd.records.bounded import json_line, text_line
 from prefork_logd.records.decode import decode
 from prefork_logd.records.record import make_record
-from prefork_logd.records.render import TextTemplate, render_json, render_rejected
+from prefork_logd.records.render import TextTemplate, render_rejected
 from prefork_logd.records.stored import read_record
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class Dispatcher:
     def _dispatch(self, frame: bytes, peer: str, received_s: float) -> bool:
         """Add a record's lines to the batch; return whether one of them is for the stores. Raises RecordRejected."""
         if self._plain_place is not None:
-            self.batch.add(self._plain_place, render_json(make_record(decode(frame), peer, received_s)))
+            self.batch.add(self._plain_place, json_line(make_record(decode(frame), peer, received_s), frame))
             return self.has_stores
         record = make_record(decode(frame), peer, received_s)
         as_json = None
@@ -128,23 +129,23 @@ class Dispatcher:
         for index in self._router.route(record.name or "", record.levelno or 0):
             template = self._templates[index]
             if template is not None:
-                line = template.render(record)
+                line = text_line(template, record, frame)
             else:
-                line = as_json = as_json or render_json(record)
+                line = as_json = as_json or json_line(record, frame)
             lines.append((self._places[index], line))
         if self._adds_records:
-            as_json = as_json or render_json(record)
+            as_json = as_json or json_line(record, frame)
         for place, line in lines:
             self.batch.add(place, line)
-        return self._add_record(record, as_json)
+        return self._add_record(record, as_json, frame)
 
-    def _add_record(self, record: Record, line: bytes | None) -> bool:
+    def _add_record(self, record: Record, line: bytes | None, frame: bytes) -> bool:
         """Add the line for the stores, if it is wanted and not that of an output; return whether there is one."""
         if not self._adds_records:
             return self.has_stores
         if self._stores is not None and not self._stores.route(record.name or "", record.levelno or 0):
             return False
-        self.batch.add(RECORDS, line or render_json(record))
+        self.batch.add(RECORDS, line or json_line(record, frame))
         return True
 
     def dispatch_line(self, line: bytes) -> bool:
@@ -160,8 +161,8 @@ class Dispatcher:
         record = read_record(line)
         for index in self._router.route(record.name or "", record.levelno or 0):
             template = self._templates[index]
-            self.batch.add(self._places[index], line if template is None else template.render(record))
-        return self._add_record(record, line)
+            self.batch.add(self._places[index], line if template is None else text_line(template, record, line))
+        return self._add_record(record, line, line)
 
     def dispatch_lines(self, lines: bytes, count: int) -> bool:
         """Do `dispatch_line` for so many lines at once, if that can be; return whether it could.

@@ -46,7 +46,7 @@ include "native/stretches.pxi"
 include "native/flat.pxi"
 include "native/template.pxi"
 
-ABI = 7
+ABI = 8
 """Compared with what the package expects: an extension built from other sources is not used."""
 
 
@@ -281,6 +281,7 @@ cdef class Core:
                 continue
             directive.width = int(width or 0)
             directive.left = "-" in signs
+            rule.template.padding += directive.width
             directive.number = conversion == "d"
             directive.zeros = "0" in signs and directive.number
             if name in simple:
@@ -384,7 +385,7 @@ cdef class Core:
             if self.rules[index].template.directives != NULL:
                 done = put_formatted(
                     &self.fields, out, &self.rules[index].template,
-                    <const uint8_t*> <const char*> self.peer, len(self.peer), self.received,
+                    <const uint8_t*> <const char*> self.peer, len(self.peer), self.received, output_for(size),
                 )
             elif json != NULL:
                 done = put(out, json.data + json_start, json.size - json_start)
@@ -539,6 +540,32 @@ def float_text(double value, bint as_json):
         if not put_float(&out, value, as_json):
             raise MemoryError
         return PyBytes_FromStringAndSize(<const char*> out.data, out.size)
+    finally:
+        free(out.data)
+
+
+def escape_json(bytes line not None):
+    """Do what render.escape_json_in_python does."""
+    cdef Out out
+    memset(&out, 0, sizeof(Out))
+    try:
+        if not put_encoded_json(&out, <const uint8_t*> <const char*> line, len(line)):
+            raise MemoryError
+        return PyBytes_FromStringAndSize(<const char*> out.data, out.size)
+    finally:
+        free(out.data)
+
+
+def escape_inside(str text not None):
+    """Do what render.escape_inside_in_python does."""
+    cdef Out out
+    cdef bytes data = text.encode("utf-8", "surrogatepass")
+    cdef const uint8_t* octets = <const uint8_t*> <const char*> data
+    memset(&out, 0, sizeof(Out))
+    try:
+        if not put_text(&out, octets, len(data), look_at(octets, len(data)), False):
+            raise MemoryError
+        return out.data[:out.size].decode("utf-8") if out.size else ""
     finally:
         free(out.data)
 

@@ -1,4 +1,4 @@
-"""What one frame may cost. Owns the limits; knows nothing of pickles."""
+"""What one frame may cost, in work and in output. Owns the limits; knows nothing of pickles."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from prefork_logd.errors import RecordRejected
 Plain: TypeAlias = "str | int | float | bool | list[Plain] | dict[str, Plain] | None"
 """What is left of a pickle: values that JSON knows. Floats are finite; a str may hold lone surrogates."""
 
+TRUNCATED = "<truncated>"
+"""Stands for a value that was left out because a record had too much, and for all that follow it in its container."""
+
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits for decoding one frame; a frame beyond any of them is rejected, whatever else is in it."""
+    """Limits for one frame: of what it may be, beyond which it is rejected, and of its result, which is cut there."""
 
-    opcodes: int = 200_000
+    opcodes: int = 120_000
     containers: int = 20_000
     """Lists, tuples, dicts, sets, objects and class names built, wanted or not."""
     memo_entries: int = 100_000
@@ -26,18 +29,35 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     depth: int = 200
     """Of the result, in nested lists and objects. `plain` and the JSON encoder recurse once for each."""
     nodes: int = 50_000
-    """Values in the result, lists and dicts twice, keys too; what is referred to a hundred times counts as often."""
-    text_characters: int = 2_097_152
-    """Characters in the result, counted like nodes; `text_per_byte` times the frame's length comes on top."""
-    text_per_byte: int = 4
-    """An octet of binary data is kept as up to four characters."""
+    """Values in the result, lists, dicts and calls more than once, keys too; what is referred to a hundred times counts
+    as often. Beyond it the result is cut."""
+    nodes_per_byte: int = 2
+    nodes_always: int = 256
+    """A short frame has fewer: a reference of two bytes may stand for thousands of values."""
+    output_per_byte: int = 6
+    """Bytes of a line for each of the frame: the dearest escape of what stands in it once is six bytes for one."""
+    repeated_per_byte: int = 10
+    """As many more are for what is referred to many times ..."""
+    repeated_bytes: int = 1 << 19
+    """... but no more than this."""
+    output_always: int = 4_096
+    """Bytes that a line may always have."""
 
-    def text_for(self, frame_bytes: int) -> int:
-        """Return how many characters the result of a frame of this length may have."""
-        return self.text_characters + self.text_per_byte * frame_bytes
+    def nodes_for(self, frame_bytes: int) -> int:
+        """Return how many values the result of a frame of this length may have."""
+        return min(self.nodes, self.nodes_always + self.nodes_per_byte * frame_bytes)
+
+    def output_for(self, frame_bytes: int) -> int:
+        """Return how many bytes a line of a frame of this length may have; beyond it the record is cut."""
+        repeated_bytes = min(self.repeated_per_byte * frame_bytes, self.repeated_bytes)
+        return self.output_always + self.output_per_byte * frame_bytes + repeated_bytes
 
 
 DEFAULT_BUDGET = Budget()
+
+
+class OverBudgetError(Exception):
+    """The result has become too large: what is made of a frame goes no further."""
 
 
 def exceeded(what: str) -> RecordRejected:

@@ -13,11 +13,14 @@ from __future__ import annotations
 
 from prefork_logd.errors import RecordRejected
 from prefork_logd.records import machine, skim
-from prefork_logd.records.budget import DEFAULT_BUDGET, Budget, Plain
+from prefork_logd.records.budget import DEFAULT_BUDGET, Budget, OverBudgetError, Plain, exceeded
 from prefork_logd.records.plain import Reader
-from prefork_logd.records.symbols import Dict
+from prefork_logd.records.symbols import Dict, Node
 
-__all__ = ["DEFAULT_BUDGET", "Budget", "Plain", "decode"]
+__all__ = ["DEFAULT_BUDGET", "Budget", "Plain", "decode", "decode_cut"]
+
+_SMALL_BYTES = 2_048
+"""Of a frame that cannot have so much text, even referred to many times, that its line would take long to measure."""
 
 
 def decode(frame: bytes | bytearray | memoryview, budget: Budget = DEFAULT_BUDGET) -> dict[str, Plain]:
@@ -28,15 +31,50 @@ def decode(frame: bytes | bytearray | memoryview, budget: Budget = DEFAULT_BUDGE
     data = frame if type(frame) is bytes else bytes(frame)
     # The skim's own limits lie within the default budget; any other one is for the machine to measure.
     flat = skim.load_flat(data) if budget is DEFAULT_BUDGET else None
-    return decode_symbolically(data, budget) if flat is None else flat
+    if flat is None or (len(data) > _SMALL_BYTES and _text_size(flat) > budget.output_for(len(data))):
+        return decode_symbolically(data, budget)
+    return flat
+
+
+def _text_size(attributes: dict[str, Plain]) -> int:
+    """Return the characters of all texts of a flat record, as often as they are referred to."""
+    return sum([len(value) for value in attributes.values() if isinstance(value, str)])
 
 
 def decode_symbolically(frame: bytes, budget: Budget = DEFAULT_BUDGET) -> dict[str, Plain]:
     """Do what `decode` does without the fast path: the specification that the fast path is tested against."""
+    flat = _attributes(frame, budget)
+    try:
+        return _read(Reader(budget, len(frame)), flat)
+    except OverBudgetError:
+        return _read_cut(flat, frame, budget)
+
+
+def decode_cut(frame: bytes, budget: Budget = DEFAULT_BUDGET) -> dict[str, Plain]:
+    """Return the attributes of a record whose line has become too large, without what does not fit (plain.TRUNCATED).
+
+    Raises RecordRejected as `decode` does.
+    """
+    return _read_cut(_attributes(frame, budget), frame, budget)
+
+
+def _attributes(frame: bytes, budget: Budget) -> list[Node]:
+    """Return the keys and values, in turn, of the dict that a frame's pickle builds."""
     node = machine.run(frame, budget)
     if type(node) is not Dict:
         raise RecordRejected("not-a-record", f"the pickle holds {type(node).__name__.lower()}, not a dict")
+    return node.flat
+
+
+def _read_cut(flat: list[Node], frame: bytes, budget: Budget) -> dict[str, Plain]:
     try:
-        return Reader(budget, len(frame)).mapping(node.flat, 0)
+        return _read(Reader(budget, len(frame), cuts=True), flat)
+    except OverBudgetError:
+        raise exceeded("names of attributes") from None
+
+
+def _read(reader: Reader, flat: list[Node]) -> dict[str, Plain]:
+    try:
+        return reader.attributes(flat)
     except RecursionError:
         raise RecordRejected("budget", "too many or too large: nested values") from None

@@ -33,6 +33,12 @@ if TYPE_CHECKING:
 MAX_DECIMAL_CHARACTERS = 200
 MAX_PATH_CHARACTERS = 16_384
 MAX_ADDRESS_CHARACTERS = 100
+MEMBER_BYTES = 96
+"""Of JSON that an enumeration's member has besides the path of its class, at most."""
+_PART_NODES = 3
+"""As how many values joining a part of a path counts, for it takes that long."""
+_ADDRESS_NODES = 16
+"""As how many values spelling an address counts, for it takes that long."""
 
 _DECIMAL = re.compile(
     r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?inf(?:inity)?|[+-]?s?nan[0-9]*", re.IGNORECASE
@@ -128,8 +134,12 @@ def _path(join: Callable[..., str]) -> Known:
             return None
         if any(type(part) not in (str, OctetText) for part in node.args):
             return None
-        if sum(map(len, node.args)) > MAX_PATH_CHARACTERS:
+        looked_at = sum(map(len, node.args))
+        if looked_at > MAX_PATH_CHARACTERS:
             return None
+        # A part that is absolute drops those before it, which cost all the same.
+        reader.charge(looked_at + len(node.args))
+        reader.charge_nodes(_PART_NODES * len(node.args))
         parts = [text_of(part, MAX_PATH_CHARACTERS) for part in node.args]
         joined = join(*parts) if parts else "."
         # Python 3.13 sends a path in the spelling that it was made of.
@@ -144,7 +154,7 @@ def _address(kind: type[ipaddress.IPv4Address | ipaddress.IPv6Address] | None) -
     def address(reader: Reader, node: Object, _: int) -> Plain:
         match node.args if node.is_bare else None:
             case [int(number)] if kind and 0 <= number < 1 << (32 if kind is ipaddress.IPv4Address else 128):
-                reader.charge_nodes(4)
+                reader.charge_nodes(_ADDRESS_NODES)
                 return reader.text(str(kind(number)))
             case [str(text)] if len(text) <= MAX_ADDRESS_CHARACTERS:
                 return reader.text(text)
@@ -203,6 +213,7 @@ def _enum(members: dict[int | str, str]) -> Known:
         value = node.args[0] if node.is_bare and len(node.args) == 1 else None
         if type(value) not in (int, str) or value not in members:
             return None
+        reader.charge(MEMBER_BYTES)
         return {"__class__": reader.text(node.path), "name": members[value], "value": value}
 
     return member
@@ -219,10 +230,8 @@ def _exception(reader: Reader, node: Object, depth: int) -> Plain:
                 notes = reader.sequence(given, depth + 2)
             case _:
                 return None
-    args = [
-        value if _is_exception(arg) and isinstance(value, str) else reader.literal(value)
-        for arg, value in zip(node.args, reader.sequence(node.args, depth + 1), strict=True)
-    ]
+    values = [(arg, reader.plain(arg, depth + 2)) for arg in node.args]
+    args = [value if _is_exception(arg) and isinstance(value, str) else reader.literal(value) for arg, value in values]
     lines = [f"{node.path}({', '.join(args)})", *(note for note in notes if isinstance(note, str))]
     return reader.text("\n".join(lines))
 

@@ -111,6 +111,21 @@ def _put_pairs(machine: Machine, node: Node, flat: list[Node]) -> None:
     node.flat.extend(flat)
 
 
+def _small_tuple(count: int) -> Callable[[Machine], None]:
+    """Return what TUPLE1, TUPLE2 or TUPLE3 does: the dearest opcodes for their one byte."""
+
+    def push(machine: Machine) -> None:
+        machine.containers_left -= 1
+        if machine.containers_left < 0:
+            raise exceeded("containers")
+        stack = machine.stack
+        if len(stack) < count:
+            raise IndexError
+        stack[-count:] = [Tuple(stack[-count:])]
+
+    return push
+
+
 def _append(machine: Machine) -> None:
     item = machine.stack.pop()
     _put_items(machine, machine.stack[-1], [item])
@@ -337,9 +352,9 @@ HANDLERS: dict[int, Callable[[Machine], None]] = {
     ord("l"): lambda m: m.push_container(m.pop_mark()),
     ord(")"): lambda m: m.push(EMPTY_TUPLE),
     ord("t"): lambda m: m.push_container(Tuple(m.pop_mark())),
-    0x85: lambda m: m.push_container(Tuple(m.pop_items(1))),  # TUPLE1
-    0x86: lambda m: m.push_container(Tuple(m.pop_items(2))),  # TUPLE2
-    0x87: lambda m: m.push_container(Tuple(m.pop_items(3))),  # TUPLE3
+    0x85: _small_tuple(1),
+    0x86: _small_tuple(2),
+    0x87: _small_tuple(3),
     ord("}"): lambda m: m.push_container(Dict()),
     ord("d"): _marked_dict,
     ord("s"): _setitem,

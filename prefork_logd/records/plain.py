@@ -1,8 +1,9 @@
 """From what a pickle builds to plain values: the second half of decoding.
 
-Owns the shape that containers, keys, names and objects take, and the budgets on the result: depth, nodes, characters.
+Owns the shape that containers, keys, names and objects take, and the budgets on the result: depth, nodes, bytes.
 A value that holds itself becomes CYCLE where it does so; a value referred to many times is written out, and counted,
-each time. Knows no opcodes; what the standard library's types look like is in `known`.
+each time. Of a result that is too large the parts that fit are kept, and TRUNCATED stands where one did not. Knows no
+opcodes; what the standard library's types look like is in `known`.
 """
 
 from __future__ import annotations
@@ -10,14 +11,21 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from prefork_logd.records.budget import Budget, Plain, exceeded
-from prefork_logd.records.known import KNOWN, MEMBERS
+from prefork_logd.records.budget import TRUNCATED, Budget, OverBudgetError, Plain, exceeded
+from prefork_logd.records.known import KNOWN, MEMBER_BYTES, MEMBERS
 from prefork_logd.records.symbols import Dict, Node, Object, OctetText, Set, Symbol, Tuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CYCLE = "<cycle>"
+_VALUE_BYTES = 8
+"""Of JSON that a value takes besides its text: the longest of the short ones, "false" and "null", with a comma."""
+_ESCAPE_BYTES = 6
+_NAME_BYTES = 12
+"""Of JSON that says of a name what it is."""
+_OBJECT_BYTES = 56
+"""The same for an object with all its parts."""
 _DIGITS_PER_BIT = 0.30103
 _SMALL = 1 << 64
 _BYTES_TEXT = {
@@ -28,95 +36,162 @@ _BYTES_TEXT = {
     ord("\\"): r"\\",
 }
 _KINDS = {type(None): "None", OctetText: "str"}
+_KEY_NODES = 2
+"""As how many values the spelling of a key counts that is no text, besides itself."""
+_NUMBER_BYTES = 20
+_LONG_NUMBER = 4
+"""As how many characters a digit counts of an integer that is no machine's: spelling it takes that long, and longer."""
+_QUOTED_BYTES = 4
+_CONTAINERS = {list: 3, Tuple: 3, Set: 3, Dict: 3, Object: 5}
+"""As how many values each counts: it costs several times what a scalar does."""
 
 
 class Reader:
-    """Turns the nodes of one frame into plain values. Every method raises RecordRejected beyond the budget."""
+    """Turns the nodes of one frame into plain values, within its budget.
 
-    def __init__(self, budget: Budget, frame_bytes: int) -> None:
+    Beyond it every method raises OverBudgetError; or, of a Reader that `cuts`, only those that make no container do:
+    one that is made ends where it would have become too large. To one that does not cut, a character is a byte: so
+    whatever it finds too large is too large. One that cuts counts bytes as they may come to stand in a line.
+    """
+
+    def __init__(self, budget: Budget, frame_bytes: int, *, cuts: bool = False) -> None:
         self._depth = budget.depth
-        self._nodes_left = budget.nodes
-        self._characters_left = budget.text_for(frame_bytes)
+        self._nodes_left = budget.nodes_for(frame_bytes)
+        self._bytes_left = budget.output_for(frame_bytes)
+        self._cuts = cuts
         self._path: set[int] = set()
+        self._known: dict[int, str] = {}
+        """Text of objects and octets met before, by their ids: a reference to one costs less than making it again."""
 
-    def charge(self, characters: int) -> None:
-        """Pay for text that the result will hold."""
-        self._characters_left -= characters
-        if self._characters_left < 0:
-            raise exceeded("characters of text")
+    def charge(self, count: int) -> None:
+        """Pay for bytes that the result will have, or that must be looked at."""
+        self._bytes_left -= count
+        if self._bytes_left < 0:
+            raise OverBudgetError
 
     def charge_nodes(self, count: int) -> None:
         """Pay for values that the result will hold, or that must be looked at."""
         self._nodes_left -= count
         if self._nodes_left < 0:
-            raise exceeded("values")
+            raise OverBudgetError
+
+    def attributes(self, flat: Sequence[Node]) -> dict[str, Plain]:
+        """Return keys and values in turn as a record's attributes.
+
+        Of one that is cut every attribute is there: those that hold containers come last, and only what does not fit
+        is left out of each.
+        """
+        if not self._cuts:
+            return self.mapping(flat, 0)
+        last = self._last_of_equal(flat, 0)
+        for text in last:
+            self.text(text)
+        result: dict[str, Plain] = dict.fromkeys(last)
+        for containers in (False, True):
+            for text, value in last.items():
+                if (type(value) in _CONTAINERS) == containers:
+                    try:
+                        result[text] = self.plain(value, 1)
+                    except OverBudgetError:
+                        result[text] = TRUNCATED
+        return result
 
     def plain(self, node: Node, depth: int = 0) -> Plain:
         """Return the node as a plain value; `depth` is how many containers it stands in."""
         self._nodes_left -= 1
         if self._nodes_left < 0:
-            raise exceeded("values")
+            raise OverBudgetError
         kind = type(node)
         if kind is str:
-            self._characters_left -= len(node)
-            if self._characters_left < 0:
-                raise exceeded("characters of text")
+            if self._cuts:
+                return self.text(node)
+            self._bytes_left -= len(node)
+            if self._bytes_left < 0:
+                raise OverBudgetError
             return node  # type: ignore[no-any-return]
+        if self._cuts:
+            self.charge(_VALUE_BYTES)
         if kind is int:
             if not -_SMALL < node < _SMALL:
-                self.charge(int(node.bit_length() * _DIGITS_PER_BIT) + 2)
+                self.charge(_LONG_NUMBER * (int(node.bit_length() * _DIGITS_PER_BIT) + 2))
+            elif self._cuts:
+                self.charge(_NUMBER_BYTES)
             return node  # type: ignore[no-any-return]
         if node is None or kind is bool:
             return node  # type: ignore[no-any-return]
         if kind is float:
+            if self._cuts:
+                self.charge(_NUMBER_BYTES)
             return node if math.isfinite(node) else str(node)
         if kind is OctetText:
             return self.text(node.text())
         if kind is bytes or kind is bytearray:
-            return self.octets(node)
+            known = self._known.get(id(node))
+            if known is not None:
+                return self.text(known)
+            self._known[id(node)] = known = self.octets(node)
+            return known
         if kind is Symbol:
+            self.charge_nodes(1)
+            if self._cuts:
+                self.charge(_NAME_BYTES)
+            path = self.text(node.path)
             member = MEMBERS.get((node.module, node.name))
-            return dict(member) if member is not None else {"__name__": self.text(node.path)}
+            if member is None:
+                return {"__name__": path}
+            self.charge(MEMBER_BYTES)
+            return dict(member)
         return self._container(node, depth)
 
     def _container(self, node: Node, depth: int) -> Plain:
         if depth >= self._depth:
             raise exceeded("nested values")
-        self._nodes_left -= 1  # once more: it costs several times what a scalar does
+        kind = type(node)
+        self._nodes_left -= _CONTAINERS[kind] - 1
         marker = id(node)
         if marker in self._path:
             return CYCLE
         self._path.add(marker)
-        kind = type(node)
-        result: Plain
-        if kind is list:
-            result = self.sequence(node, depth)
-        elif kind is Tuple or kind is Set:
-            result = self.sequence(node.items, depth)
-        elif kind is Dict:
-            result = self.mapping(node.flat, depth)
-        else:
-            result = self._object(node, depth)
-        self._path.discard(marker)
-        return result
+        try:
+            if kind is list:
+                return self.sequence(node, depth)
+            if kind is Tuple or kind is Set:
+                return self.sequence(node.items, depth)
+            if kind is Dict:
+                return self.mapping(node.flat, depth)
+            return self._object(node, depth)
+        finally:
+            self._path.discard(marker)
 
     def text(self, text: str) -> str:
-        """Return text that is not the client's own spelling, paid for."""
-        self.charge(len(text))
+        """Return text, paid for."""
+        if not self._cuts:
+            self.charge(len(text))
+        elif text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+            self.charge(len(text) + _QUOTED_BYTES)
+        else:
+            # Of anything beyond ASCII an escape is no longer than twice its UTF-8.
+            self.charge(_ESCAPE_BYTES * len(text) + _QUOTED_BYTES)
         return text
 
     def octets(self, data: bytes | bytearray) -> str:
         """Return octets as the inside of a Python bytes literal: printable ASCII as it is, the rest escaped."""
         self.charge(len(data))
         text = data.decode("latin-1").translate(_BYTES_TEXT)
-        self.charge(len(text) - len(data))
+        # Each backslash is two in JSON.
+        self.charge(2 * len(text) - len(data) if self._cuts else len(text) - len(data))
         return text
 
     def sequence(self, items: Sequence[Node], depth: int) -> list[Plain]:
         """Return the plain values of `items`, which stand in a container at `depth`."""
-        result = []
-        for item in items:
-            result.append(self.plain(item, depth + 1))  # noqa: PERF401 - a comprehension is one more frame per level
+        result: list[Plain] = []
+        try:
+            for item in items:
+                result.append(self.plain(item, depth + 1))  # noqa: PERF401 - a comprehension is one more frame per level
+        except OverBudgetError:
+            if not self._cuts:
+                raise
+            result.append(TRUNCATED)
         return result
 
     def mapping(self, flat: Sequence[Node], depth: int) -> dict[str, Plain]:
@@ -125,6 +200,21 @@ class Reader:
         Keys become text. Two that differ and have the same text, such as 1 and "1", are told apart by the kind of the
         later one: "1 (int)".
         """
+        last = self._last_of_equal(flat, depth)
+        result: dict[str, Plain] = {}
+        text = TRUNCATED
+        try:
+            for text, value in last.items():
+                self.text(text)
+                result[text] = self.plain(value, depth + 1)
+        except OverBudgetError:
+            if not self._cuts:
+                raise
+            result[text] = TRUNCATED
+        return result
+
+    def _last_of_equal(self, flat: Sequence[Node], depth: int) -> dict[str, Node]:
+        """Return the last value of each key, in the order in which keys came first."""
         self.charge_nodes(len(flat) // 2)
         last: dict[str, Node] = {}
         kinds: dict[str, str] = {}
@@ -139,11 +229,7 @@ class Reader:
             elif kind != "str":
                 kinds[text] = kind
             last[text] = value
-        result: dict[str, Plain] = {}
-        for text, value in last.items():
-            self.charge(len(text))
-            result[text] = self.plain(value, depth + 1)
-        return result
+        return last
 
     def _key(self, key: Node, depth: int) -> tuple[str, str]:
         """Return a key's text and the kind of value that it is."""
@@ -152,6 +238,7 @@ class Reader:
         kind = _KINDS.get(type(key), type(key).__name__.lower())
         if type(key) is OctetText:
             return self.text(key.text()), kind
+        self.charge_nodes(_KEY_NODES)
         value = self.plain(key, depth + 1)
         if isinstance(value, str):
             return value, kind
@@ -177,14 +264,22 @@ class Reader:
         callee = node.callee
         if type(callee) is Symbol:
             known = KNOWN.get((callee.module, callee.name))
-            value = known and known(self, node, depth)
-            if value is not None:
-                return value
+            if known is not None:
+                text = self._known.get(id(node))
+                if text is not None:
+                    return self.text(text)
+                value = known(self, node, depth)
+                if isinstance(value, str):
+                    self._known[id(node)] = value
+                if value is not None:
+                    return value
         return self.opaque(node, depth)
 
     def opaque(self, node: Object, depth: int) -> dict[str, Plain]:
         """Return an object as data. One made by calling another object has that one as its first argument."""
         args = node.args
+        if self._cuts:
+            self.charge(_OBJECT_BYTES)
         result: dict[str, Plain] = {"__class__": self.text(node.path)}
         if type(node.callee) is Object:
             self.charge_nodes(len(args))

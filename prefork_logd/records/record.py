@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from prefork_logd.records.budget import TRUNCATED
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -23,6 +25,10 @@ END_OF_TIME = 7_258_118_400.0
 """2200-01-01; a `created` from there on, or before 1970, is no time that a log was written at."""
 INTEGER_MAX = (1 << 63) - 1
 """What every store can hold."""
+
+MAX_FITTED_MESSAGE = 65_536
+MAX_FITTED_NAME = 1_024
+"""Characters of JSON that stand for a value that is no text, as the message, and in any other text field."""
 
 Created = Annotated[float, Meta(ge=0, lt=END_OF_TIME)]
 Integer = Annotated[int, Meta(ge=-INTEGER_MAX - 1, le=INTEGER_MAX)]
@@ -107,13 +113,13 @@ def _fit(attributes: Mapping[str, Plain], peer: str, received: float) -> Record:
         if value is None:
             continue
         if key in TEXT_FIELDS:
-            field, fitted = key, _fit_text(value)
+            field, fitted = key, _fit_text(value, MAX_FITTED_NAME)
         elif key in INTEGER_FIELDS:
             field, fitted = key, _fit_integer(value)
         elif key == "created":
             field, fitted = key, _fit_created(value)
         elif key == "msg" or (key == "message" and not has_message):
-            field, fitted = "message", _fit_text(value)
+            field, fitted = "message", _fit_text(value, MAX_FITTED_MESSAGE)
         else:
             if key not in DERIVED and value not in ("", [], {}):
                 extra[key] = value
@@ -126,13 +132,19 @@ def _fit(attributes: Mapping[str, Plain], peer: str, received: float) -> Record:
     return Record(**values, time=rfc3339(created), extra=extra, peer=peer, received=received)
 
 
-def _fit_text(value: Plain) -> str:
-    """Return the value as text: itself, the one argument of an object (a str subclass has it), else its JSON."""
+def _fit_text(value: Plain, longest: int) -> str:
+    """Return the value as text: itself, the one argument of an object (a str subclass has it), else its JSON.
+
+    JSON above `longest` characters ends there: the whole value is in `extra`, too.
+    """
     if isinstance(value, dict) and value.keys() == {"__class__", "args"}:
         args = value["args"]
         if isinstance(args, list) and len(args) == 1 and not isinstance(args[0], (list, dict)):
             value = args[0]
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str):
+        return value
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= longest else text[:longest] + TRUNCATED
 
 
 def _fit_integer(value: Plain) -> int | None:

@@ -12,17 +12,17 @@ from __future__ import annotations
 import functools
 import json
 import re
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from prefork_logd.records.budget import TRUNCATED
 from prefork_logd.records.record import Record, rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from prefork_logd.records.budget import Plain
+    from collections.abc import Callable, Sequence
 
 MAX_FIRST_BYTES = 256
 
@@ -33,9 +33,11 @@ _UNSAFE_UTF8 = re.compile(
     rb"\x7f|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]|\xef\xbb\xbf"
 )
 """UNSAFE in UTF-8, without what JSON escapes anyway. Lead bytes are matched, so no match starts inside a character."""
-_MARK = "\x7f"
-_MARKED = re.compile(rb"\x7f([0-9a-f]{4})")
-_NEEDS_MARK = re.compile("[\x7f\ud800-\udfff]")
+_DEL, _DEL_MARKED = "\x7f", "\x7f007f"
+_BACKSLASH_MARKED = "\x7f005c"
+
+_UNSAFE_CHARACTERS = re.findall(f"[{UNSAFE}]", "".join(map(chr, range(0x10000))))
+_JSON_ESCAPES = {ord(one): f"\\u{ord(one):04x}" for one in _UNSAFE_CHARACTERS if ord(one) >= 0x7F}
 
 _encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 
@@ -49,7 +51,7 @@ def render_json(record: Record) -> bytes:
     if b':""' in line:  # only ever between tokens: within a string the quotes are escaped
         line = _encode(_without_empty(record))
     if b"\x7f" in line or not line.isascii():
-        line = _UNSAFE_UTF8.sub(_json_escape, line)
+        line = escape_json(line)
     return line + b"\n"
 
 
@@ -68,22 +70,32 @@ def render_values(value: dict[str, Any]) -> bytes:
         line = _encode(value)
     except UnicodeEncodeError:
         return _encode_marked(value)
-    return _UNSAFE_UTF8.sub(_json_escape, line) + b"\n"
+    return escape_json(line) + b"\n"
 
 
 def _encode_marked(value: dict[str, Any]) -> bytes:
-    """Do what `render_values` does for text with lone surrogates, which the encoder refuses.
+    r"""Do what `render_values` does for text with lone surrogates, which the encoder refuses.
 
-    They go through it as DEL and four hexadecimal digits; a DEL, which it leaves as it is, goes the same way, so the
-    mark is never mistaken. One escape at the end makes both what they are in JSON.
+    They go through it as a backslash and what follows it in JSON; a backslash of the text goes as DEL and its number,
+    and so does DEL, so neither mark is ever mistaken. The encoder doubles the backslashes of the first.
     """
-    line = _MARKED.sub(rb"\\u\1", _encode(_marked(value)))
-    return _UNSAFE_UTF8.sub(_json_escape, line) + b"\n"
+    line = _encode(_marked(value)).replace(b"\\\\", b"\\")
+    for marked, escape in ((_BACKSLASH_MARKED, b"\\\\"), (_DEL_MARKED, b"\\u007f")):
+        line = line.replace(marked.encode(), escape)
+    return escape_json(line) + b"\n"
 
 
-def _marked(value: Plain) -> Plain:
+def _marked(value: Any) -> Any:
     if isinstance(value, str):
-        return _NEEDS_MARK.sub(lambda match: f"{_MARK}{ord(match[0]):04x}", value)
+        if _DEL in value:
+            value = value.replace(_DEL, _DEL_MARKED)
+        if "\\" in value:
+            value = value.replace("\\", _BACKSLASH_MARKED)
+        # Of what stands in a str, UTF-8 lacks only lone surrogates.
+        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, msgspec.Raw):
+        data = bytes(value).replace(_DEL.encode(), _DEL_MARKED.encode())
+        return msgspec.Raw(data.replace(b"\\\\", _BACKSLASH_MARKED.encode()))
     if isinstance(value, list):
         return [_marked(item) for item in value]
     if isinstance(value, dict):
@@ -91,8 +103,15 @@ def _marked(value: Plain) -> Plain:
     return value
 
 
-def _json_escape(match: re.Match[bytes]) -> bytes:
-    return b"\\u%04x" % ord(match[0].decode())
+def escape_json_in_python(line: bytes) -> bytes:
+    """Return encoded JSON with every character of UNSAFE as its escape."""
+    if _UNSAFE_UTF8.search(line) is None:
+        return line
+    return line.decode().translate(_JSON_ESCAPES).encode()
+
+
+escape_json: Callable[[bytes], bytes] = escape_json_in_python
+"""What is used: the same, perhaps compiled."""
 
 
 def render_rejected(peer: str, received: float, reason: str, detail: str, head: bytes, size: int) -> bytes:
@@ -118,7 +137,12 @@ def _octet(octet: int) -> str:
 # Text
 
 _DIRECTIVE = re.compile(r"%(?:(%)|\(([^()]+)\)([#0\- +]*\d{0,4}(?:\.\d{1,4})?)([diouxXeEfFgGcrsa]))")
-_UNSAFE_TEXT = re.compile(rf"[{UNSAFE}\\]".replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
+_TEXT_ESCAPES = {
+    **{ord(one): f"\\x{ord(one):02x}" if ord(one) < 0x100 else f"\\u{ord(one):04x}" for one in _UNSAFE_CHARACTERS},
+    ord("\\"): "\\\\",
+    ord("\t"): "\t",
+    ord("\n"): "\n\t",
+}
 _ESCAPED = re.compile(r"\n\t|\\(?:\\|x([0-9a-f]{2})|u([0-9a-f]{4}))")
 MISSING = "-"
 
@@ -141,21 +165,57 @@ class TextTemplate:
         self.parts.append(template[end:])
         self._frame = "".join("%s" if isinstance(part, tuple) else part.replace("%", "%%") for part in self.parts)
         self._names = [part[0] for part in self.parts if isinstance(part, tuple)]
+        self._names_once = list(dict.fromkeys(self._names))
         self._directives = [part[1:] for part in self.parts if isinstance(part, tuple)]
         self._plain = all(directive == ("", "s") for directive in self._directives)
+        self.padding = sum(int(one) for width, _ in self._directives for one in re.findall("[0-9]+", width))
+        """Characters that the directives may add to their values, at most."""
 
-    def render(self, record: Record) -> bytes:
-        """Return the record as text, its lines after the first starting with a tab. Never raises."""
-        values: list[Any] = [_lookup(record, name) for name in self._names]
+    def render(self, record: Record, most_bytes: int = sys.maxsize) -> bytes:
+        """Return the record as text, its lines after the first starting with a tab. Never raises.
+
+        Where that and `padding` would make more than `most_bytes`, "<truncated>" stands for values that do not fit.
+        """
+        found = {name: _lookup(record, name) for name in self._names_once}
+        values: list[Any] = [found[name] for name in self._names]
+        blocks = [block for block in (record.exc_text, record.stack_info) if block]
+        longest = most_bytes + self.padding
+        if sum([len(one) for one in (*values, *blocks) if type(one) is str]) > longest:
+            return self._render_cut(values, blocks, longest)
         if not self._plain:
             values = [_format(*directive, value) for directive, value in zip(self._directives, values, strict=True)]
         text = self._frame % tuple(values)
-        for block in (record.exc_text, record.stack_info):
-            if block:
-                text = f"{text}{block}" if text.endswith("\n") else f"{text}\n{block}"
+        for block in blocks:
+            text = f"{text}{block}" if text.endswith("\n") else f"{text}\n{block}"
         if not text.isprintable() or "\\" in text:
             text = escape_text(text)
-        return text.encode() + b"\n"
+        line = text.encode() + b"\n"
+        return (
+            line if len(line) <= longest else self._render_cut([found[name] for name in self._names], blocks, longest)
+        )
+
+    def _render_cut(self, values: Sequence[Any], blocks: Sequence[str], longest: int) -> bytes:
+        """Return the text of a record that has too much, without the values that do not fit."""
+        line = b""
+        formatted = zip(self._directives, values, strict=True)
+        for part in self.parts:
+            if isinstance(part, str):
+                line += escape_inside(part).encode()
+                continue
+            directive, value = next(formatted)
+            line += _that_fits(_format(*directive, value), longest - len(line))
+        for block in blocks:
+            line += (b"" if line.endswith(b"\n\t") else b"\n\t") + _that_fits(block, longest - len(line))
+        return (b"\\x09" + line[1:] if line.startswith(b"\t") else line) + b"\n"
+
+
+def _that_fits(text: str, left: int) -> bytes:
+    """Return a value's text for a line that has `left` bytes of room."""
+    if len(text) <= left:
+        escaped = escape_inside(text).encode()
+        if len(escaped) <= left:
+            return escaped
+    return TRUNCATED.encode()
 
 
 def _lookup(record: Record, name: str) -> Any:
@@ -194,17 +254,18 @@ def asctime(created: float) -> str:
 
 def escape_text(text: str) -> str:
     """Escape what `unescape` takes back, and start every line but the first with a tab."""
-    text = _UNSAFE_TEXT.sub(_text_escape, text)
-    if text.startswith("\t"):  # the first line must not look like another record's continuation
-        text = "\\x09" + text[1:]
-    return text.replace("\n", "\n\t")
+    text = escape_inside(text)
+    # The first line must not look like another record's continuation.
+    return "\\x09" + text[1:] if text.startswith("\t") else text
 
 
-def _text_escape(match: re.Match[str]) -> str:
-    character = ord(match[0])
-    if match[0] == "\\":
-        return "\\\\"
-    return f"\\x{character:02x}" if character < 0x100 else f"\\u{character:04x}"
+def escape_inside_in_python(text: str) -> str:
+    """Do the same for text that does not begin a line."""
+    return text.translate(_TEXT_ESCAPES)
+
+
+escape_inside: Callable[[str], str] = escape_inside_in_python
+"""What is used: the same, perhaps compiled."""
 
 
 def unescape(text: str) -> str:

@@ -9,9 +9,10 @@ import pytest
 from prefork_logd import native
 from prefork_logd.errors import RecordRejected
 from prefork_logd.outputs.router import Router
+from prefork_logd.records.bounded import json_line, text_line
 from prefork_logd.records.decode import decode
 from prefork_logd.records.record import make_record
-from prefork_logd.records.render import TextTemplate, render_json
+from prefork_logd.records.render import TextTemplate
 from prefork_logd.settings import OutputSettings
 
 PEER = "192.0.2.7:40000"
@@ -49,9 +50,9 @@ def by_python(frame):
     """Return each output's line (None: filtered out), or Rejected."""
     try:
         record = make_record(decode(frame), PEER, RECEIVED)
+        lines = [text_line(template, record, frame) if template else json_line(record, frame) for template in TEMPLATES]
     except RecordRejected as verdict:
         return Rejected(verdict.reason, verdict.detail)
-    lines = [template.render(record) if template else render_json(record) for template in TEMPLATES]
     route = ROUTER.route(record.name or "", record.levelno or 0)
     return [line if index in route else None for index, line in enumerate(lines)]
 

@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefork_logd import native
+from prefork_logd.records import render
 from prefork_logd.settings import OutputSettings
 from tests import corpus
 from tests.parity import endless, sides, strategies
+from tests.parity.dearest import CHARACTERS
 from tests.unit.records.assemble import call, named, record, text
 from tests.unit.records.strategies import NAMES, bounded, plain, texts
 from tests.unit.records.test_decode import _mutated
@@ -188,3 +190,30 @@ def test_random_pickles():
     assert tried == 1_000
     assert rendered > 200
     assert rejected > 200
+
+
+@pytest.mark.parametrize("character", [*CHARACTERS, *map(chr, range(0x2000, 0x2070))])
+def test_escapes_of_lines_that_python_makes(character):
+    """What stands in a line as an escape does so whichever core makes it, whatever stands beside it."""
+    if native.speedups is None:
+        pytest.skip(f"no compiled core to compare: {native.MISSING}")
+    for before in ("", "a", "seven b", "x" * 20, "é", "\U0001f600"):
+        for behind in ("", "b", "y" * 20, "\u20ac", "\t"):
+            one = before + character + behind
+            assert native.speedups.escape_inside(one) == render.escape_inside_in_python(one)
+            line = one.replace(character, "\x7f").encode() if "\ud800" <= character <= "\udfff" else one.encode()
+            assert native.speedups.escape_json(line) == render.escape_json_in_python(line)
+
+
+def test_a_line_with_lone_surrogates_is_json():
+    """Lone surrogates, DEL and backslashes of the same text are each their own escapes, in keys and values."""
+    texts = [
+        f"{one}{two}"
+        for one in ("\udcff", "\x7f", "\\", "\\udcff", "\x7f007f", "\x7f005c", '"', "\n")
+        for two in CHARACTERS
+    ]
+    value = {"a": texts, **{f"{one}\ud800": one for one in texts}, "raw": msgspec.Raw(b'{"\\\\u0041\\"":"\\\\\\\\"}')}
+    line = render.render_values(value)
+    assert line.endswith(b'"raw":{"\\\\u0041\\"":"\\\\\\\\"}}\n')
+    assert json.loads(line) == value | {"raw": {'\\u0041"': "\\\\"}}
+    assert not set(line.decode()) & set("\x7f\x85\u2028\ufeff")

@@ -87,6 +87,7 @@ cdef struct Fields:
     Node* extras[2 * EXTRAS]      # keys and values in turn
     size_t extras_count           # of both
     bint has_containers           # among the extras
+    size_t output_end             # of the line that is written just now: how large its buffer may become
 
 
 cdef inline void begin_fields(Fields* fields) noexcept nogil:
@@ -131,8 +132,8 @@ cdef bint collect(Machine* m, Fields* fields) noexcept nogil:
     if top.kind != DICT:
         return False
     begin_fields(fields)
-    m.nodes_left = MAX_NODES - m.memory.boxes[top.value.box].flat.count
-    m.text_left = MAX_TEXT + TEXT_PER_BYTE * m.size
+    m.nodes_left = nodes_for(m.size) - <long> m.memory.boxes[top.value.box].flat.count
+    m.text_left = output_for(m.size)
     start_walk(&m.memory, &m.memory.boxes[top.value.box].flat, &walk)
     key = step(&m.memory, &walk)
     while key != NULL:
@@ -277,6 +278,8 @@ cdef inline bint put_slots(Fields* fields, Out* out, int slot, int end) noexcept
                     return False
                 if not put_string(out, node.value.text, node.size, node.look, node.kind == OCTETS):
                     return False
+                if out.size > fields.output_end:
+                    return False
         slot += 1
     return True
 
@@ -286,6 +289,7 @@ cdef bint put_record(Machine* m, Fields* fields, Out* out, const uint8_t* ending
     cdef size_t index
     cdef Node* node
     cdef Stretch* site
+    m.output_end = fields.output_end = out.size + output_for(m.size)
     if not put(out, <const uint8_t*> b'{"created":', 11) or not put_float(out, fields.created, True):
         return False
     if not put(out, <const uint8_t*> b',"time":"', 9) or not put_time_utc(out, fields.created) or not put_byte(out, 34):
@@ -320,7 +324,10 @@ cdef bint put_record(Machine* m, Fields* fields, Out* out, const uint8_t* ending
                 return False
         if not put_byte(out, 125):
             return False
-    return m.nodes_left >= 0 and m.text_left >= 0 and put(out, ending, ending_size)
+    return (
+        m.nodes_left >= 0 and m.text_left >= 0 and out.size + ending_size <= fields.output_end
+        and put(out, ending, ending_size)
+    )
 
 
 cdef bint can_pay(Machine* m, Fields* fields) noexcept nogil:
@@ -332,5 +339,5 @@ cdef bint can_pay(Machine* m, Fields* fields) noexcept nogil:
         if is_text(value):
             m.text_left -= value.size
         elif value.kind == BIG or value.kind == BYTES:
-            m.text_left -= 4 * value.size
+            m.text_left -= 10 * value.size + 8
     return m.nodes_left >= 0 and m.text_left >= 0

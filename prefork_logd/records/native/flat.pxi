@@ -243,7 +243,7 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
     m.marks_size = 1
     m.base = 1
     begin_fields(fields)
-    m.text_left = MAX_TEXT + TEXT_PER_BYTE * size
+    m.text_left = output_for(size)
     while m.at < size and data[m.at] != 0x75:  # SETITEMS
         if pairs == FLAT_PAIRS:
             return False
@@ -309,5 +309,5 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
     # SETITEMS and STOP; a dict that more is put into is the machine's.
     if not pairs or m.at + 2 != size or data[m.at + 1] != 0x2E:
         return False
-    m.nodes_left = MAX_NODES - 2 * pairs
+    m.nodes_left = nodes_for(size) - 2 * <long> pairs
     return m.text_left >= 0 and settle(fields)

@@ -267,6 +267,7 @@ cdef bint put_joined(Machine* m, Out* out, Box* box) noexcept nogil:
         return put_literal(out, b'"."')
     if box.args.count > 100 or not put_byte(out, 34):
         return False
+    m.nodes_left -= 3 * <long> box.args.count
     start = out.size
     start_walk(&m.memory, &box.args, &walk)
     node = step(&m.memory, &walk)

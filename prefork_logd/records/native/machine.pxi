@@ -17,19 +17,34 @@ cdef struct Machine:
     int64_t empty_tuple      # its index among the boxes, -1 before there is one
     long nodes_left          # of the budget on the result
     long text_left
+    size_t output_end        # of what is written to just now: how large it may become
     Memory memory
 
 cdef enum:
-    MAX_OPCODES = 200_000
+    MAX_OPCODES = 120_000
     MAX_CONTAINERS = 20_000
     MAX_MEMO = 100_000
     MAX_INTEGER_BYTES = 1_700
     MAX_NAME = 256
     MAX_DEPTH = 200
     MAX_NODES = 50_000
-    MAX_TEXT = 2_097_152
-    TEXT_PER_BYTE = 4
+    NODES_ALWAYS = 256
+    NODES_PER_BYTE = 2
+    OUTPUT_PER_BYTE = 6
+    REPEATED_PER_BYTE = 10
+    REPEATED_BYTES = 1 << 19
+    OUTPUT_ALWAYS = 4_096
     MAX_MARKS = MAX_DEPTH + 1
+
+
+cdef inline long nodes_for(size_t size) noexcept nogil:
+    """Return how many values the result of a frame may have (budget.Budget)."""
+    return min(<long> MAX_NODES, <long> (NODES_ALWAYS + NODES_PER_BYTE * size))
+
+
+cdef inline size_t output_for(size_t size) noexcept nogil:
+    """Return how many bytes a line of a frame may have (budget.Budget)."""
+    return OUTPUT_PER_BYTE * size + min(REPEATED_PER_BYTE * size, <size_t> REPEATED_BYTES) + OUTPUT_ALWAYS
 
 
 cdef inline bint take(Machine* m, size_t count, const uint8_t** start) noexcept nogil:
@@ -180,25 +195,28 @@ cdef inline bint recall(Machine* m, uint64_t index) noexcept nogil:
 
 
 cdef bint push_digits(Machine* m, const uint8_t* data, size_t size) noexcept nogil:
-    """Push an integer of any size, from its decimal digits."""
-    cdef bint done = False
+    """Push an integer of any size, from its decimal digits. Reading them as a number would take the square of them."""
+    cdef bint negative = data[0] == 45
+    cdef uint64_t magnitude = 0
     cdef uint8_t* room
-    cdef size_t length
-    with gil:
-        try:
-            value = int((<const char*> data)[:size])
-            if -(1 << 63) <= value < 1 << 63:
-                done = push_integer(m, value)
-            else:
-                digits = str(value).encode()
-                length = len(digits)
-                room = keep_text(&m.memory, length)
-                if room != NULL:
-                    memcpy(room, <const char*> digits, length)
-                    done = push_span(m, BIG, room, length)
-        except (ValueError, MemoryError):
-            done = False
-    return done
+    cdef size_t index
+    data += negative
+    size -= negative
+    while size > 1 and data[0] == 48:
+        data += 1
+        size -= 1
+    if size <= 19:
+        for index in range(size):
+            magnitude = magnitude * 10 + data[index] - 48
+        if magnitude < <uint64_t> 1 << 63 or (negative and magnitude == <uint64_t> 1 << 63):
+            return push_integer(m, <int64_t> (0 - magnitude if negative else magnitude))
+    room = keep_text(&m.memory, size + negative)
+    if room == NULL:
+        return False
+    if negative:
+        room[0] = 45
+    memcpy(room + negative, data, size)
+    return push_span(m, BIG, room, size + negative)
 
 
 cdef bint push_long(Machine* m, size_t width) noexcept nogil:

@@ -28,6 +28,7 @@ cdef struct Directive:
 cdef struct Template:
     Directive* directives
     size_t count
+    size_t padding           # that all widths may add
 
 
 cdef size_t characters(const uint8_t* text, size_t size) noexcept nogil:
@@ -160,15 +161,18 @@ cdef bint put_directive(
 
 
 cdef bint put_formatted(
-    Fields* fields, Out* out, const Template* template, const uint8_t* peer, size_t peer_size, double received
+    Fields* fields, Out* out, const Template* template, const uint8_t* peer, size_t peer_size, double received,
+    size_t most_bytes,
 ) noexcept nogil:
-    """Write the template's line, the traceback and the stack."""
-    cdef size_t index, start = out.size, before
+    """Write the template's line, the traceback and the stack; not if they are too much."""
+    cdef size_t index, start = out.size, before, end = start + most_bytes + template.padding
     cdef int slot
     cdef Node* node
     for index in range(template.count):
         before = out.size
         if not put_directive(fields, out, template.directives + index, peer, peer_size, received):
+            return False
+        if out.size > end:
             return False
         if before == start and out.size > start and out.data[start] == 9:
             # The first line must not look like another record's continuation.
@@ -185,4 +189,4 @@ cdef bint put_formatted(
                 return False
             if not put_text(out, node.value.text, node.size, node.look, node.kind == OCTETS):
                 return False
-    return put_byte(out, 10)
+    return out.size < end and put_byte(out, 10)

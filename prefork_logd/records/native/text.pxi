@@ -242,6 +242,39 @@ cdef bint put_escaped_json(Out* out, const uint8_t* data, size_t size, bint octe
     return True
 
 
+cdef bint put_encoded_json(Out* out, const uint8_t* data, size_t size) noexcept nogil:
+    """Write JSON that is right but for characters that never stand in a line as themselves."""
+    cdef size_t at = 0, length
+    cdef uint8_t* to
+    cdef bint surrogate
+    if not reserve(out, 6 * size):
+        return False
+    to = out.data + out.size
+    while at < size:
+        if at + 8 <= size and not specials(load8(data + at)):
+            memcpy(to, data + at, 8)
+            to += 8
+            at += 8
+            continue
+        length = 1
+        if data[at] == 127:
+            to = hex4(to, 127)
+        elif data[at] < 127:
+            to[0] = data[at]
+            to += 1
+        else:
+            length = sequence_length(data + at, size - at, &surrogate)
+            if length and is_unsafe_sequence(data + at, length):
+                to = hex4(to, code_point(data + at, length))
+            else:
+                length = length if length else 1
+                memcpy(to, data + at, length)
+                to += length
+        at += length
+    out.size = to - out.data
+    return True
+
+
 cdef inline bint put_inside(Out* out, const uint8_t* data, size_t size, int kind, bint octets) noexcept nogil:
     return put(out, data, size) if kind == PLAIN else put_escaped_json(out, data, size, octets)
 

@@ -7,7 +7,7 @@ cdef bint put_value(Machine* m, Out* out, const Node* node, int depth) noexcept 
     """Write a value that stands in `depth` containers. What is written of one that is given up is the caller's to cut."""
     cdef uint8_t kind = node.kind
     m.nodes_left -= 1
-    if m.nodes_left < 0 or m.text_left < 0:
+    if m.nodes_left < 0 or m.text_left < 0 or out.size > m.output_end:
         return False
     if kind == TEXT or kind == OCTETS:
         m.text_left -= node.size
@@ -23,12 +23,13 @@ cdef bint put_value(Machine* m, Out* out, const Node* node, int depth) noexcept 
             return put_float(out, node.value.real, True)
         return put_literal(out, b'"nan"' if isnan(node.value.real) else b'"inf"' if node.value.real > 0 else b'"-inf"')
     if kind == BIG:
-        m.text_left -= 3 * node.size
+        m.text_left -= 10 * node.size + 8 if node.look else 4 * node.size + 8
         return put_big(out, node)
     if kind == BYTES:
         m.text_left -= 4 * node.size
         return put_octets(out, node.value.text, node.size)
     if kind == SYMBOL:
+        m.nodes_left -= 1
         return put_symbol(m, out, m.memory.boxes + node.value.box)
     return put_container(m, out, node, depth)
 
@@ -66,7 +67,7 @@ cdef bint put_container(Machine* m, Out* out, const Node* node, int depth) noexc
     cdef bint done
     if depth >= MAX_DEPTH:
         return False
-    m.nodes_left -= 1
+    m.nodes_left -= 4 if node.kind == OBJECT else 2
     if box.open:
         return put_literal(out, b'"<cycle>"')
     box.open = True
@@ -206,7 +207,7 @@ cdef bint put_mapping(Machine* m, Out* out, Chain* one, Chain* other, int depth)
 
 cdef bint put_key(Machine* m, Out* out, const Node* key) noexcept nogil:
     if key.kind == INT:
-        m.nodes_left -= 1
+        m.nodes_left -= 3
         m.text_left -= 40
         return put_byte(out, 34) and put_integer(out, key.value.integer) and put(out, <const uint8_t*> b'":', 2)
     m.text_left -= 2 * key.size

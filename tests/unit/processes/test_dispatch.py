@@ -58,10 +58,10 @@ def test_a_bug_costs_one_record(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     path.write_text('store = []\n[[output]]\nname = "a"\n[[output]]\nname = "b"\nformat = "text"\npath = "b"\n')
     right = TextTemplate.render
 
-    def wrong(template: TextTemplate, record: Record) -> bytes:
+    def wrong(template: TextTemplate, record: Record, *limits: int) -> bytes:
         if record.message == "bad":
             raise ZeroDivisionError
-        return right(template, record)
+        return right(template, record, *limits)
 
     monkeypatch.setattr(TextTemplate, "render", wrong)
     monkeypatch.setattr("prefork_logd.native.Core", twin.Core)

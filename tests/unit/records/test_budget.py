@@ -3,15 +3,17 @@ from prefork_logd.records import skim
 from prefork_logd.records.budget import DEFAULT_BUDGET, Budget, exceeded
 
 
-def test_text_grows_with_the_frame():
-    """A frame of binary data can be kept as text, and small frames have a fixed allowance."""
-    assert Budget(text_characters=10, text_per_byte=4).text_for(5) == 30
+def test_the_result_grows_with_the_frame():
+    """What stands in a frame once fits whatever it is; what is referred to many times has a bound of its own."""
+    budget = Budget(output_always=30, repeated_bytes=100, nodes=500, nodes_always=10)
+    assert [budget.output_for(size) for size in (0, 5, 1_000)] == [30, 110, 6_130]
+    assert [budget.nodes_for(size) for size in (0, 5, 1_000)] == [10, 20, 500]
 
 
 def test_fast_path_stays_within_the_default_budget():
     """Nothing that the fast path lets through would be refused by the machine."""
-    assert DEFAULT_BUDGET.text_characters >= skim.MAX_ITEMS * skim.MAX_BYTES
-    assert min(DEFAULT_BUDGET.opcodes, DEFAULT_BUDGET.memo_entries, DEFAULT_BUDGET.nodes) >= skim.MAX_BYTES
+    assert DEFAULT_BUDGET.nodes_for(0) >= 2 * skim.MAX_ITEMS
+    assert min(DEFAULT_BUDGET.opcodes, DEFAULT_BUDGET.memo_entries) >= skim.MAX_BYTES
 
 
 def test_verdict():

@@ -1,0 +1,31 @@
+"""A record's lines, each no longer than its frame allows.
+
+Owns the decision that a line is too long: it is made of what was sent, measured, and if need be made again of what fits
+(docs/record.md). Knows no outputs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prefork_logd.records.budget import DEFAULT_BUDGET
+from prefork_logd.records.decode import decode_cut
+from prefork_logd.records.record import make_record
+from prefork_logd.records.render import render_json
+
+if TYPE_CHECKING:
+    from prefork_logd.records.record import Record
+    from prefork_logd.records.render import TextTemplate
+
+
+def json_line(record: Record, frame: bytes) -> bytes:
+    """Return the line of JSON of the record that `frame` holds. Raises RecordRejected if nothing of it fits."""
+    line = render_json(record)
+    if len(line) <= DEFAULT_BUDGET.output_for(len(frame)):
+        return line
+    return render_json(make_record(decode_cut(frame), record.peer, record.received))
+
+
+def text_line(template: TextTemplate, record: Record, frame: bytes) -> bytes:
+    """Return the text of the record that `frame` holds, be it a pickle or a stored line. Never raises."""
+    return template.render(record, DEFAULT_BUDGET.output_for(len(frame)))
