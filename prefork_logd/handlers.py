@@ -25,8 +25,10 @@ import hmac
 import logging
 import logging.handlers
 import os
+import re
 import select
 import socket
+import stat
 import struct
 import sys
 import threading
@@ -369,47 +371,89 @@ def _cut(attributes, max_bytes):
 # The spool
 # --------------------------------------------------------------------------------------------------------------------
 
-_SPOOL_MAGIC = b"\xf7PSPOOL1"
+_SPOOL_MAGIC = b"\xf7PSPOOL2"
+_UNSALTED_MAGIC = b"\xf7PSPOOL1"  # an earlier form: its checksums do not begin with the session
 _ENTRY = struct.Struct(">IIQd")  # length of the pickle, CRC-32 of what follows, number, created
 _SEGMENT_BYTES = 8 << 20
 _READ_BYTES = 1 << 18
+_MOST_ENTRY_BYTES = 1 << 28
+_RESYNC_BYTES = 64 << 20
+"""How much of a file is searched for the next whole entry after damage."""
+_RESYNC_WORK = 32
+"""How many times its size may be checksummed in that search."""
+_HEADER_LIKE = re.compile(b"(?=[\\x00-\\x0f].{7}\\x00\\x00(?!\\x00{6}).{6}[\\x00-\\x7f])", re.DOTALL)
+"""Where an entry may begin: a length below 256 MiB, a number that is not 0 and below 2^48, a positive time."""
+_DAMAGED_FILES, _DAMAGED_BYTES = 16, 64 << 20
+"""Of damaged segments that is kept, the newest first."""
 _O_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
+_O_CAREFULLY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | _O_CLOEXEC
+_SPOOL_RETRY_S = 0.25
+_RESPOOL_BYTES = 1 << 20
+"""How much one call writes to a spool again that could not be written for a while."""
+_locks = logging.__dict__.setdefault("_prefork_logd_locks", {})
+"""Lock files of this process: (pid, device, inode) to (purpose, token). A lock of fcntl belongs to the process: closing
+any descriptor of the file gives it up, so no file in here is opened again. Kept where copies of this module find it."""
+_OWN, _ADOPTING = "own", "adopting"
 
 
 class Spool(object):
     """What one session has emitted and the collector has not acknowledged, in files of one directory.
 
-    `<session>.lock` is flock'ed by the process that it belongs to, and `<session>.<first number>.spool` are its
-    segments: a magic, then entries with a checksum each, which a killed process can leave torn at the very end. Whoever
-    gets the lock may send them on (`adopt`): the session and the numbers are in them, so nothing is stored twice.
+    `<session>.lock` is locked by the process that it belongs to, and `<session>.<first number>.spool` are its segments:
+    a magic, then entries with a checksum each, salted with the session: no text of a record passes for an entry.
+    Whoever gets the lock may send them on (`adopt`): the session and the numbers are in them, so nothing is stored
+    twice. The lock is fcntl's, which children do not inherit: a child that outlives its parent does not keep it.
 
     Written to the page cache only: it survives the process, not the host. Not safe for threads.
     """
 
     def __init__(self, directory, session, max_bytes):
-        self.directory = directory
+        self.directory = os.path.abspath(directory)
         self.session = session
         self.max_bytes = max_bytes
         self.bytes = 0
-        self._segments = []  # [first number, last number, path, size]
+        self.failure = None
+        """Why the last `append` or `read` failed, an EnvironmentError; None if it did not, or for max_bytes."""
+        self.lost = False
+        """Whether files turned out to be removed; the caller sets it back, and appends what it has above `last`."""
+        self._salt = _crc(session)
+        self._segments = []  # [first number, last number, path, size, damaged]
         self._lock = -1
+        self._lock_key = None
         self._file = -1
+        self._inode = 0
+
+    @property
+    def last(self):
+        """The highest number in the files; 0 if there is none."""
+        return self._segments[-1][1] if self._segments else 0
 
     def append(self, number, created, data):
-        """Write one record; return its place, for `read`, or None if there was no room for it. Raises nothing."""
+        """Write one record; return its place, for `read`, or None if that was not possible. Raises nothing."""
         size = _ENTRY.size + len(data)
+        self.failure = None
         if self.bytes + size > self.max_bytes:
             return None
+        written = -1
         try:
             if self._lock < 0:
                 self._open()
+            if self._file >= 0:
+                status = os.fstat(self._file)
+                if status.st_ino != self._inode or not status.st_nlink:
+                    self._note_lost()
+                    return None
             if self._file < 0 or self._segments[-1][3] >= _SEGMENT_BYTES:
                 self._begin_segment(number)
             segment = self._segments[-1]
             tail = struct.pack(">Qd", number, created) + data
-            written = os.write(self._file, _ENTRY.pack(len(data), _crc(tail), number, created) + data)
-        except EnvironmentError:
-            written = -1
+            written = os.write(self._file, _ENTRY.pack(len(data), _crc(tail, self._salt), number, created) + data)
+            if written != size:
+                self.failure = EnvironmentError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except EnvironmentError as error:
+            self.failure = error
+            if error.errno == errno.EBADF:  # closed by somebody else, with everything that was open
+                self._note_lost()
         if written != size:
             self._untear()
             return None
@@ -419,44 +463,67 @@ class Spool(object):
         self.bytes += size
         return place
 
-    def read(self, place, max_bytes=_READ_BYTES):
-        """Return `([(number, created, pickle), ...], next place)` from a place on; no entries at the end.
+    def look(self):
+        """See whether the files are still there: make the lock anew, or set `lost`. Raises nothing."""
+        if self._lock < 0 or not self._segments or self._file < 0:
+            return
+        try:
+            if not _is_named(self._file, self._segments[-1][2]):
+                self._note_lost()
+            elif not _is_named(self._lock, self._path("lock")):
+                self._unlock()
+                self._open()
+        except EnvironmentError as error:
+            self.failure = error
+            self._note_lost()
 
-        Raises EnvironmentError.
+    def read(self, number, place, max_bytes=_READ_BYTES):
+        """Return `([(number, created, pickle), ...], next place)`: those from `number` on, beginning at a place.
+
+        No entries at the end. What cannot be read is passed over; then `failure` is set, or a segment is damaged, and
+        numbers are missing. Raises nothing.
         """
-        path, offset = place
-        entries, offset, _ = read_segment(path, offset, max_bytes)
-        if not entries:
-            paths = [segment[2] for segment in self._segments]
-            following = paths[paths.index(path) + 1 :] if path in paths else []
-            if following:
-                return self.read((following[0], len(_SPOOL_MAGIC)), max_bytes)
-        return entries, (path, offset)
+        self.failure = None
+        for segment in self._segments:
+            path, offset = segment[2], 0
+            if segment[1] < number:
+                continue
+            if place is not None and place[0] == path:
+                offset = place[1]
+            try:
+                while True:
+                    entries, offset, damaged = read_segment(path, offset, max_bytes)
+                    if damaged:
+                        segment[4] = True
+                        self.failure = EnvironmentError(errno.EIO, "damaged", path)
+                    if not entries:
+                        break
+                    wanted = [entry for entry in entries if entry[0] >= number]
+                    if wanted:
+                        return wanted, (path, offset)
+            except EnvironmentError as error:
+                self.failure = error
+        return [], place
 
     def forget(self, number):
         """Remove segments that hold nothing above this number, but for the one being written. Raises nothing."""
         while len(self._segments) > 1 and self._segments[0][1] <= number:
             segment = self._segments.pop(0)
             self.bytes -= segment[3]
-            _unlink(segment[2])
+            _discard(segment[2], segment[4])
 
     def remove(self):
         """Remove everything: all is acknowledged. The next `append` begins anew. Raises nothing."""
         for segment in self._segments:
-            _unlink(segment[2])
+            _discard(segment[2], segment[4])
         if self._lock >= 0:
             _unlink(self._path("lock"))
         self.close()
 
     def close(self):
         """Close the files and leave them, for a sibling or the next start. Raises nothing."""
-        for descriptor in (self._file, self._lock):
-            if descriptor >= 0:
-                try:
-                    os.close(descriptor)
-                except EnvironmentError:
-                    pass
-        self._file = self._lock = -1
+        self._close_file()
+        self._unlock()
         self._segments = []
         self.bytes = 0
 
@@ -466,31 +533,50 @@ class Spool(object):
     def _open(self):
         """Create the lock file and take it. Raises EnvironmentError."""
         if not os.path.isdir(self.directory):
-            os.makedirs(self.directory, 0o700)
-        path = self._path("lock")
-        for attempt in range(1, 11):
             try:
-                descriptor = _create(path)
-            except EnvironmentError as error:
-                if error.errno != errno.EEXIST or attempt == 10:
+                os.makedirs(self.directory, 0o700)
+            except EnvironmentError:
+                if not os.path.isdir(self.directory):  # another process was quicker
                     raise
-            else:
-                if _locked(descriptor, path):
-                    self._lock = descriptor
-                    return
+        path = self._path("lock")
+        # Locked under another name: an adopter finds it only when it is ours.
+        descriptor = _create(path + ".new", os.O_TRUNC)
+        key = _lock_key(os.fstat(descriptor))
+        _locks[key] = (_OWN, self)
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.rename(path + ".new", path)
+        except EnvironmentError:
+            _locks.pop(key, None)
+            os.close(descriptor)
+            raise
+        self._lock, self._lock_key = descriptor, key
+
+    def _unlock(self):
+        descriptor, self._lock = self._lock, -1
+        if descriptor < 0:
+            return
+        try:
+            if os.fstat(descriptor).st_ino == self._lock_key[2]:
                 os.close(descriptor)
-            # An adopter was quicker; it finds nothing to send, and removes the file.
-            time.sleep(0.002)
-        raise EnvironmentError(errno.EAGAIN, "locked by somebody else", path)
+        except EnvironmentError:
+            pass
+        _locks.pop(self._lock_key, None)
 
     def _begin_segment(self, number):
         path = self._path("%020d.spool" % number)
-        descriptor = _create(path)
-        os.write(descriptor, _SPOOL_MAGIC)
-        if self._file >= 0:
-            os.close(self._file)
+        descriptor = _create(path, os.O_EXCL)
+        try:
+            if os.write(descriptor, _SPOOL_MAGIC) != len(_SPOOL_MAGIC):
+                raise EnvironmentError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except EnvironmentError:
+            _close_descriptor(descriptor)
+            _unlink(path)
+            raise
+        self._close_file()
         self._file = descriptor
-        self._segments.append([number, number, path, len(_SPOOL_MAGIC)])
+        self._inode = os.fstat(descriptor).st_ino
+        self._segments.append([number, number - 1, path, len(_SPOOL_MAGIC), False])
         self.bytes += len(_SPOOL_MAGIC)
 
     def _untear(self):
@@ -500,86 +586,198 @@ class Spool(object):
         try:
             os.ftruncate(self._file, self._segments[-1][3])
         except (EnvironmentError, IndexError):
-            os.close(self._file)
-            self._file = -1
+            self._close_file()
+
+    def _note_lost(self):
+        """Keep the segments that are still there, and begin another one with the next record."""
+        self.lost = True
+        self._close_file()
+        self._segments = [segment for segment in self._segments if os.path.exists(segment[2])]
+        self.bytes = sum(segment[3] for segment in self._segments)
+        self._unlock()
+
+    def _close_file(self):
+        descriptor, self._file = self._file, -1
+        try:
+            # Under a number that was closed and given out anew there is a file that is not ours.
+            if descriptor >= 0 and os.fstat(descriptor).st_ino == self._inode:
+                os.close(descriptor)
+        except EnvironmentError:
+            pass
 
 
-def adopt(directory):
-    """Yield a dead process's session: `(session, [path, ...], done)`, locked until the next one is asked for.
+def adopt(directory, complain=None):
+    """Yield each dead process's session: `(session, [path, ...], done)`, locked until the next one is asked for.
 
-    `done()` removes its files. Raises EnvironmentError when the directory cannot be read.
+    `done(damaged)` removes its files, and keeps those of `damaged` beside them as `*.damaged`. `complain(text)` is
+    called for spools that cannot be taken. Raises EnvironmentError when the directory cannot be read.
     """
-    for name in sorted(os.listdir(directory)):
-        digits, _, ending = name.partition(".")
-        if ending != "lock" or len(digits) != 32:
-            continue
-        path = os.path.join(directory, name)
+    directory = os.path.abspath(directory)
+    names = [name.partition(".") for name in os.listdir(directory) if name.endswith((".lock", ".spool"))]
+    for digits in sorted({digits for digits, _, _ in names if len(digits) == 32}):
+        path = os.path.join(directory, digits + ".lock")
         try:
             session = _unhex(digits)
-            descriptor = os.open(path, os.O_RDWR | _O_CLOEXEC)
-        except (EnvironmentError, ValueError):
+            lock = _take_lock(path)
+        except ValueError:
+            continue
+        except EnvironmentError as error:
+            if complain is not None:
+                complain(u"the spool %s of an ended process cannot be sent: %s" % (_text(path), _text(error)))
+            continue
+        if lock is None:
             continue
         try:
-            if not _locked(descriptor, path):
-                continue
             paths = sorted(
                 os.path.join(directory, other)
                 for other in os.listdir(directory)
                 if other.startswith(digits + ".") and other.endswith(".spool")
             )
 
-            def done(paths=paths, path=path):
+            def done(damaged=(), paths=paths, path=path):
                 for other in paths:
-                    _unlink(other)
+                    _discard(other, other in damaged)
                 _unlink(path)
 
             yield session, paths, done
         finally:
-            os.close(descriptor)
+            _close_descriptor(lock[0])
+            _locks.pop(lock[1], None)
 
 
-def _locked(descriptor, path):
-    """Lock the file; return whether it is ours now, and still the one that the path names."""
-    _close_on_exec(descriptor)
+def _take_lock(path):
+    """Lock an ended session's file; return (descriptor, key), or None if it is in use. Raises EnvironmentError.
+
+    A file that is missing while its segments are there is made.
+    """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        ours, named = os.fstat(descriptor), os.stat(path)
+        named = os.stat(path)
+    except EnvironmentError:
+        try:
+            _close_descriptor(_create(path, os.O_EXCL))
+            named = os.stat(path)
+        except EnvironmentError as error:
+            if error.errno in (errno.EEXIST, errno.ENOENT):
+                return None
+            raise
+    key, token = _lock_key(named), object()
+    if _locks.setdefault(key, (_ADOPTING, token))[1] is not token:
+        return None
+    descriptor, taken = -1, False
+    try:
+        descriptor = os.open(path, os.O_RDWR | _O_CAREFULLY)
+        _close_on_exec(descriptor)
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        taken = _is_named(descriptor, path) and _lock_key(os.fstat(descriptor)) == key
+    except EnvironmentError as error:
+        # Its owner has just removed it; or another process has it.
+        if error.errno != errno.ENOENT and (descriptor < 0 or error.errno not in (errno.EAGAIN, errno.EACCES)):
+            raise
+    finally:
+        if not taken:
+            if descriptor >= 0:
+                _close_descriptor(descriptor)
+            _locks.pop(key, None)
+    return (descriptor, key) if taken else None
+
+
+def _lock_key(status):
+    return (_getpid(), status.st_dev, status.st_ino)
+
+
+def _is_named(descriptor, path):
+    """Return whether a path names this open file."""
+    ours = os.fstat(descriptor)
+    try:
+        named = os.stat(path)
     except EnvironmentError:
         return False
     return (ours.st_ino, ours.st_dev) == (named.st_ino, named.st_dev)
 
 
 def read_segment(path, offset=0, max_bytes=_READ_BYTES):
-    """Return `(entries, next offset, whole)`: `whole` is false where what follows is torn. Raises EnvironmentError.
+    """Return `(entries, next offset, damaged)`: in how many places something was passed over that is not whole.
 
-    At least one entry is returned where there is one.
+    At least one entry is returned where there is one. Raises EnvironmentError.
     """
-    entries = []
-    with open(path, "rb") as source:
+    entries, damaged, taken = [], 0, 0
+    with _open_segment(path) as source:
+        magic = source.read(len(_SPOOL_MAGIC))
         if offset == 0:
-            if source.read(len(_SPOOL_MAGIC)) != _SPOOL_MAGIC:
-                return entries, 0, False
             offset = len(_SPOOL_MAGIC)
-        source.seek(offset)
-        taken = 0
+            damaged += magic not in (_SPOOL_MAGIC, _UNSALTED_MAGIC)
+        salt = 0 if magic == _UNSALTED_MAGIC else _crc(_unhex(os.path.basename(path)[:32]))
         while taken < max_bytes:
+            source.seek(offset)
             head = source.read(_ENTRY.size)
-            if len(head) < _ENTRY.size:
-                return entries, offset, not head
-            length, crc, number, created = _ENTRY.unpack(head)
-            if length > (1 << 28):
-                return entries, offset, False
-            data = source.read(length)
-            if len(data) < length or _crc(head[8:] + data) != crc:
-                return entries, offset, False
-            entries.append((number, created, data))
-            taken += _ENTRY.size + length
-            offset += _ENTRY.size + length
-    return entries, offset, True
+            if not head:
+                break
+            entry = _read_entry(head, source, salt)
+            if entry is None:
+                damaged += 1
+                offset = _resynchronise(source, offset + 1, salt)
+                if offset is None:
+                    source.seek(0, 2)
+                    offset = source.tell()
+                    break
+                continue
+            entries.append(entry)
+            taken += _ENTRY.size + len(entry[2])
+            offset += _ENTRY.size + len(entry[2])
+    return entries, offset, damaged
 
 
-def _crc(data):
-    return zlib.crc32(data) & 0xFFFFFFFF
+def _open_segment(path):
+    """Open a regular file for reading. Raises EnvironmentError."""
+    descriptor = os.open(path, os.O_RDONLY | _O_CAREFULLY)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise EnvironmentError(errno.EINVAL, "not a regular file", path)
+    return os.fdopen(descriptor, "rb")
+
+
+def _read_entry(head, source, salt):
+    """Return (number, created, pickle) of the entry that begins with `head`; None if it is not whole."""
+    if len(head) < _ENTRY.size:
+        return None
+    length, crc, number, created = _ENTRY.unpack(head)
+    if length > _MOST_ENTRY_BYTES or not number:
+        return None
+    data = source.read(length)
+    if len(data) < length or _crc(head[8:] + data, salt) != crc:
+        return None
+    return number, created, data
+
+
+def _resynchronise(source, offset, salt):
+    """Return where the next whole entry begins, None if there is none within reach."""
+    source.seek(offset)
+    data = source.read(_RESYNC_BYTES)
+    work = _RESYNC_WORK * len(data)
+    for place in _places_like_headers(data):
+        length, crc, _, _ = _ENTRY.unpack_from(data, place)
+        end = place + _ENTRY.size + length
+        if end > len(data):
+            continue
+        work -= length + _ENTRY.size
+        if work < 0:
+            break
+        if _crc(data[place + 8 : end], salt) == crc:
+            return offset + place
+    return None
+
+
+def _places_like_headers(data):
+    """Yield where an entry may begin. In pieces: other threads run between two calls of a regular expression only."""
+    step = 1 << 16
+    for start in range(0, len(data) - _ENTRY.size + 1, step):
+        for match in _HEADER_LIKE.finditer(data, start, start + step + _ENTRY.size):
+            if match.start() + _ENTRY.size <= len(data):
+                yield match.start()
+
+
+def _crc(data, salt=0):
+    return zlib.crc32(data, salt) & 0xFFFFFFFF
 
 
 def _hex(data):
@@ -590,9 +788,8 @@ def _unhex(digits):
     return bytes(bytearray(int(digits[i : i + 2], 16) for i in range(0, len(digits), 2)))
 
 
-def _create(path):
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | _O_CLOEXEC
-    descriptor = os.open(path, flags, 0o600)
+def _create(path, flags):
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | flags | _O_CAREFULLY, 0o600)
     _close_on_exec(descriptor)
     return descriptor
 
@@ -602,11 +799,40 @@ def _close_on_exec(descriptor):
         fcntl.fcntl(descriptor, fcntl.F_SETFD, fcntl.fcntl(descriptor, fcntl.F_GETFD) | fcntl.FD_CLOEXEC)
 
 
+def _close_descriptor(descriptor):
+    try:
+        os.close(descriptor)
+    except EnvironmentError:
+        pass
+
+
 def _unlink(path):
     try:
         os.unlink(path)
     except EnvironmentError:
         pass
+
+
+def _discard(path, damaged):
+    """Remove a segment; keep it beside itself if it is damaged, as one of the newest. Raises nothing."""
+    if not damaged:
+        _unlink(path)
+        return
+    directory = os.path.dirname(path)
+    try:
+        os.rename(path, path + ".damaged")
+        kept = []
+        for name in os.listdir(directory):
+            if name.endswith(".spool.damaged"):
+                status = os.stat(os.path.join(directory, name))
+                kept.append((status.st_mtime, status.st_size, os.path.join(directory, name)))
+    except EnvironmentError:
+        return
+    total = 0
+    for place, (_, size, other) in enumerate(sorted(kept, reverse=True)):
+        total += size
+        if place >= _DAMAGED_FILES or (total > _DAMAGED_BYTES and place):
+            _unlink(other)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -788,6 +1014,8 @@ _PLAIN_LEAST_S, _PLAIN_MOST_S = 5.0, 300.0
 """After how long a plain receiver is asked again whether it knows sessions: twice as long each time."""
 _CLOSES_OF_PLAIN = 3
 _ADOPT_EVERY_S = 30.0
+_ADOPT_PAUSE_S = 1.0
+_DELIVERY_PATIENCE_S = 10.0
 _GAP_HELD_S = 1.0
 _PATIENCE_S = 3.0
 _MAX_DEFERRED = 10000
@@ -868,7 +1096,7 @@ class SocketHandler(logging.handlers.SocketHandler):
         self.overflow = overflow
         self.limit_bytes = limit_bytes
         self.block_timeout = block_timeout
-        self.spool_dir = spool_dir
+        self.spool_dir = None if spool_dir is None else os.path.abspath(spool_dir)
         self.spool_limit_bytes = spool_limit_bytes
         self.max_record_bytes = max_record_bytes
         self.retry_pause = retry_pause
@@ -936,6 +1164,8 @@ class SocketHandler(logging.handlers.SocketHandler):
         self._ticked_at = 1  # the next number, at the last tick
         self._adopter = self._adopter_stop = None
         self._adopt_at = 0.0
+        self._adopt_again = False  # it was stopped before it was done
+        self._sending = None  # the _Delivery that is at work
         self._flush_failed_at = None
         self._spool = None
         if self.overflow == "spool":
@@ -943,8 +1173,11 @@ class SocketHandler(logging.handlers.SocketHandler):
         self._disk_from = None  # number of the first record that is in the spool only
         self._disk_place = None
         self._disk_dropped = None  # (oldest, newest) created of those that had no room there
+        self._disk_lost = 0  # how many those are, as far as no gap covers them yet
+        self._unspooled = None  # number of the first record that is in memory and could not be written to the spool
+        self._spool_retry_at = 0.0
         self._counts = dict.fromkeys(
-            ("acknowledged", "handed_over", "dropped", "connections", "adopted", "busy"), 0
+            ("acknowledged", "handed_over", "dropped", "connections", "adopted", "adopted_lost", "busy"), 0
         )
 
     # What the application calls
@@ -1078,6 +1311,7 @@ class SocketHandler(logging.handlers.SocketHandler):
         counts["held"] = counts["emitted"] - counts["acknowledged"] - counts["handed_over"] - counts["dropped"]
         counts["held_bytes"] = self._held
         counts["spool_bytes"] = self._spool.bytes if self._spool is not None else 0
+        counts["unspooled"] = sum(1 for _ in self._not_in_spool()) if self._spool is not None else 0
         counts["connected"] = self._state in (_READY, _PLAIN)
         counts["plain"] = self._plain
         return counts
@@ -1151,15 +1385,20 @@ class SocketHandler(logging.handlers.SocketHandler):
             self._out += self._protocol.bye()
             self._flush_out()
         self._disconnected()
+        counts = self._count()
+        if self._spool is None and not done:
+            text = u"did not acknowledge %d records before the handler was closed" % counts["held"]
+            if counts["dropped"]:
+                text += u", and %d were dropped before" % counts["dropped"]
+            self._say_once("closed", text + self._because())
+        elif counts["unspooled"]:
+            text = u"%d records were neither acknowledged nor written to the spool before the handler was closed"
+            self._say_once("closed", text % counts["unspooled"] + self._because())
         if self._spool is None:
-            if not done:
-                counts = self._count()
-                text = "did not acknowledge %d records before the handler was closed" % counts["held"]
-                if counts["dropped"]:
-                    text += ", and %d were dropped before" % counts["dropped"]
-                self._say_once("closed", text + self._because())
-        elif done:
+            return
+        if done:
             self._spool.remove()
+            self._unspooled = None
         else:
             counts = self._counts
             self._spool.close()
@@ -1328,17 +1567,19 @@ class SocketHandler(logging.handlers.SocketHandler):
 
     def _spool_first(self, number, data, created, size):
         """Write a record to the spool; return whether it is to be held in memory as well."""
-        place = self._spool.append(number, created, data)
+        place = self._spool_one(number, created, data, size)
+        if self._disk_from is None and not self._fits(size):
+            self._pump()
         if self._disk_from is None and self._fits(size):
+            if place is None and self._unspooled is None:
+                self._unspooled = number
             return True
         if place is None and self._disk_from is None:
-            self._say_once("spool", "the spool in %s takes no more; new records are dropped" % self.spool_dir)
-            self._pump()
             self._drop(created)
             return False
         if place is None:
-            self._say_once("spool", "the spool in %s takes no more; new records are dropped" % self.spool_dir)
-            self._counts["dropped"] += 1
+            self._count_dropped()
+            self._disk_lost += 1
             self._disk_dropped = ((self._disk_dropped or (created,))[0], created)
         elif self._disk_from is None:
             self._disk_from, self._disk_place = number, place
@@ -1348,16 +1589,84 @@ class SocketHandler(logging.handlers.SocketHandler):
             self._start_helper()
         return False
 
+    def _spool_one(self, number, created, data, size):
+        """Write one record to the spool, after those that could not be written before; return its place or None."""
+        spool = self._spool
+        if _now() < self._spool_retry_at or (self._unspooled is not None and not self._respool(not self._fits(size))):
+            return None
+        place = spool.append(number, created, data)
+        if place is None and spool.lost:
+            self._spool_was_lost()
+            if self._respool(everything=True):
+                place = spool.append(number, created, data)
+        if place is None:
+            self._not_spooled()
+        return place
+
+    def _not_spooled(self):
+        """Say why the spool takes no more, and leave it alone for a moment."""
+        failure = self._spool.failure
+        if failure is None:
+            why = u"is full (spool_limit_bytes is %d)" % self._spool.max_bytes
+        else:
+            why = u"cannot be written: %s" % _text(failure.strerror or failure)
+        if failure is not None or self._unspooled is not None:
+            self._spool_retry_at = _now() + _SPOOL_RETRY_S
+        text = u"the spool in %s takes no more, it %s; records are held in memory only, and then dropped"
+        self._say_once("spool", text % (_text(self.spool_dir), why))
+
+    def _not_in_spool(self):
+        """Yield what is held in memory only, in order."""
+        if self._unspooled is not None:
+            for queue in (self._unacked, self._unsent):
+                for item in queue:
+                    if item[0] >= self._unspooled and item[1].__class__ is not _Gap:
+                        yield item
+
+    def _respool(self, everything):
+        """Write to the spool what could not be written before; return whether it is all there now.
+
+        _RESPOOL_BYTES of it, unless `everything` is to be tried.
+        """
+        if _now() < self._spool_retry_at:
+            return False
+        size = 0
+        for number, data, created in self._not_in_spool():
+            if size > _RESPOOL_BYTES and not everything:
+                self._unspooled = number
+                return False
+            if self._spool.append(number, created, data) is None:
+                self._unspooled = number
+                self._not_spooled()
+                return False
+            size += len(data)
+        self._unspooled = None
+        return True
+
+    def _spool_was_lost(self):
+        """Have what is held written again, to another file: somebody has removed the spool's."""
+        self._spool.lost = False
+        text = u"the spool's files in %s were removed or closed; what is held is written again"
+        self._say_once("lost", text % _text(self.spool_dir))
+        self._unspooled = min(self._spool.last + 1, self._next)
+        self._spool_retry_at = 0.0
+
+    def _look_after_spool(self):
+        """See whether the spool is there, and write what is missing in it."""
+        self._spool.look()
+        if self._spool.lost:
+            self._spool_was_lost()
+        if self._unspooled is not None:
+            self._respool(False)
+
     def _refill(self):
         """Take records that are in the spool only into memory, as far as there is room."""
         while self._disk_from is not None and self._held < self.limit_bytes // 2:
-            try:
-                entries, self._disk_place = self._spool.read(self._disk_place)
-            except EnvironmentError as error:
-                self._say_once("unreadable", "the spool cannot be read (%s); what was in it is dropped" % error)
-                entries = []
-                self._counts["dropped"] += self._next - self._disk_from
-                self._disk_dropped = (time.time(), time.time())
+            entries, self._disk_place = self._spool.read(self._disk_from, self._disk_place)
+            failure = self._spool.failure
+            if failure is not None:
+                text = u"the spool in %s cannot be read as a whole: %s; what is missing is dropped"
+                self._say_once("unreadable", text % (_text(self.spool_dir), _text(failure.strerror or failure)))
             for number, created, data in entries:
                 if number > self._disk_from:
                     self._disk_gap(number)
@@ -1367,13 +1676,16 @@ class SocketHandler(logging.handlers.SocketHandler):
             if not entries:
                 if self._disk_from < self._next:
                     self._disk_gap(self._next)
-                self._disk_from = self._disk_place = None
+                self._disk_from = self._disk_place = self._disk_dropped = None
 
     def _disk_gap(self, number):
-        """Put a gap up to this number, which the spool had no room for, into the queue."""
+        """Put a gap up to this number, which the spool had no room for or has lost, into the queue."""
         oldest, newest = self._disk_dropped or (time.time(), time.time())
-        gap = _Gap(number - self._disk_from, oldest, newest, u"no room in the spool", False)
-        self._unsent.append((self._disk_from, gap, oldest))
+        count = number - self._disk_from
+        counted = min(count, self._disk_lost)
+        self._disk_lost -= counted
+        self._counts["dropped"] += count - counted
+        self._unsent.append((self._disk_from, _Gap(count, oldest, newest, u"not in the spool", False), oldest))
         self._held += _OVERHEAD
 
     def _recover(self):
@@ -1773,9 +2085,17 @@ class SocketHandler(logging.handlers.SocketHandler):
         if committed >= self._next:
             # Of another session than ours, whatever the reason: ours goes on under another name.
             self._disconnected()
-            self._session = os.urandom(16)
+            self._another_session()
             return
         self._forget(self._unsent, committed)
+
+    def _another_session(self):
+        """Go on under another session's name, and with another spool; what is in the old one only is dropped."""
+        self._session = os.urandom(16)
+        if self._spool is not None:
+            self._spool.remove()
+            self._spool = Spool(self.spool_dir, self._session, self.spool_limit_bytes)
+            self._unspooled = self._lowest()
 
     def _forget(self, queue, number):
         """Forget what is acknowledged, up to this number."""
@@ -1997,11 +2317,13 @@ class SocketHandler(logging.handlers.SocketHandler):
         if stop.is_set() or self._helper_stop is not stop:
             return 0.0, False
         self._pump()
-        if self._spool is not None and _now() >= self._adopt_at:
-            self._adopt_soon()
+        if self._spool is not None:
+            self._look_after_spool()
+            if _now() >= self._adopt_at:
+                self._adopt_soon()
         emitted, self._ticked_at = self._next - self._ticked_at, self._next
         if self._away_since is not None and not self._said and _now() - self._away_since >= _AWAY_S:
-            self._say_once("away", "no connection for %d s%s; records are kept" % (_AWAY_S, self._because()))
+            self._say_once("away", u"no connection for %d s%s; records are kept" % (_AWAY_S, self._because()))
         if self._more:
             return _WRITE_AGAIN_S, False
         if self._direct and emitted >= _STEADY_RECORDS:
@@ -2019,11 +2341,13 @@ class SocketHandler(logging.handlers.SocketHandler):
             self._helper = None
             if self._spool is not None:
                 self._spool.remove()
+                self._unspooled = None
         return True
 
     def _stop_threads(self, timeout):
         """Tell the threads to end, and wait for that a little."""
         threads = [self._helper, self._adopter]
+        self._adopt_again = self._adopter is not None and self._adopter.is_alive()
         for stop in (self._helper_stop, self._adopter_stop):
             if stop is not None:
                 stop.set()
@@ -2038,16 +2362,16 @@ class SocketHandler(logging.handlers.SocketHandler):
     # Spools of the dead
 
     def _adopt_soon(self):
-        """Start to send what dead processes have left, if any has and nobody does it yet."""
+        """Start to send what ended processes have left, if there is any and no thread of ours does it yet."""
         self._adopt_at = _now() + _ADOPT_EVERY_S
         if self._adopter is not None and self._adopter.is_alive():
             return
         own = _hex(self._session)
         try:
-            found = [name for name in os.listdir(self.spool_dir) if name.endswith(".lock") and name[:32] != own]
+            names = os.listdir(self.spool_dir)
         except EnvironmentError:
             return
-        if not found:
+        if not any(name.endswith((".lock", ".spool")) and name[:32] != own for name in names):
             return
         stop = threading.Event()
         adopter = threading.Thread(target=self._adopt, args=(stop,), name="prefork-logd spool")
@@ -2059,26 +2383,39 @@ class SocketHandler(logging.handlers.SocketHandler):
             self._adopter = None
 
     def _adopt(self, stop):
-        """Send every dead session that can be locked; again and again while the collector is away."""
+        """Send every ended session that can be locked; again and again while the collector is away."""
         while not stop.is_set():
-            left = False
+            pause = 0.0
             try:
-                for session, paths, done in adopt(self.spool_dir):
+                for session, paths, done in adopt(self.spool_dir, self._complain_of_spool):
                     if stop.is_set():
                         return
-                    if _Delivery(self, session, paths, stop).run():
-                        done()
+                    delivery = _Delivery(self, session, paths, stop)
+                    if delivery.run():
+                        done(delivery.damaged)
+                        self._within(self._count_adopted, delivery)
                     else:
-                        left = True
+                        pause = max(pause, delivery.pause)
             except Exception:  # noqa: BLE001 - as the helper
                 self._report_failure()
                 return
-            if not left:
+            if any(key[0] == self._pid and held[0] == _ADOPTING for key, held in list(_locks.items())):
+                # Another thread sends them now, and may be told to stop before it has.
+                pause = max(pause, _ADOPT_PAUSE_S)
+            if not pause:
                 return
-            _sleep(stop, 1.0)
+            _sleep_long(stop, pause)
 
-    def _count_adopted(self, count):
-        self._counts["adopted"] += count
+    def _complain_of_spool(self, text):
+        self._say_once("adopt", text)
+
+    def _count_adopted(self, delivery):
+        self._counts["adopted"] += delivery.sent
+        self._counts["adopted_lost"] += delivery.lost
+        if delivery.damaged:
+            text = u"an ended process's spool is damaged: %d of its records were sent, %d are known to be lost; see %s"
+            names = u", ".join(_text(path) + u".damaged" for path in delivery.damaged)
+            self._say_once(("damaged", delivery.damaged[0]), text % (delivery.sent, delivery.lost, names))
 
     # Fork
 
@@ -2086,14 +2423,18 @@ class SocketHandler(logging.handlers.SocketHandler):
         """Leave, in the child, everything to the parent but our copies of the socket's and the spool's descriptors."""
         inside = get_ident() in self._inside
         self.createLock()
-        sock, spool = self.sock, self._spool
+        sock, spool, sending = self.sock, self._spool, self._sending
         self._begin()
+        for key in [key for key in list(_locks) if key[0] != self._pid]:
+            _locks.pop(key, None)
         self._forked_inside = inside
         self._in_child = True
         if sock is not None:
             _close(sock)
         if spool is not None:
             spool.close()
+        if sending is not None:
+            sending.forget_descriptors()
 
     # What people are told
 
@@ -2108,7 +2449,8 @@ class SocketHandler(logging.handlers.SocketHandler):
         if logging.raiseExceptions and sys.stderr is not None:
             where = self.host if self.port is None else "%s:%d" % (self.host, self.port)
             try:
-                sys.stderr.write("prefork_logd.handlers: %s %s\n" % (where, text))
+                line = u"prefork_logd.handlers: %s %s\n" % (_text(where), _text(text))
+                sys.stderr.write(line.encode("ascii", "backslashreplace") if _PY2 else line)
             except Exception:  # noqa: BLE001 - stderr may be closed, or anything
                 pass
 
@@ -2122,7 +2464,10 @@ class SocketHandler(logging.handlers.SocketHandler):
 
 
 class _Delivery(object):
-    """Sends one dead session's records, on a connection of its own; may block, and stops when it is told to."""
+    """Sends one ended session's records, on a connection of its own.
+
+    Waits in pieces of _TICK_S, and looks between them whether to stop; only names and a subclass's makeSocket block.
+    """
 
     def __init__(self, handler, session, paths, stop):
         self._handler = handler
@@ -2131,33 +2476,90 @@ class _Delivery(object):
         self._protocol = ClientProtocol(session, handler._key_id, handler._key, u"adopted spool")
         self._committed = 0
         self._sock = None
+        self.pause = _ADOPT_PAUSE_S
+        """How long (s) to wait before the next try."""
+        self.damaged = []
+        """Paths of segments that could not be read as a whole."""
+        self.sent = self.lost = 0
+        """Records; lost as far as their numbers are known to be missing."""
 
     def run(self):
-        """Return whether everything is committed, or there was nothing whole in the files."""
-        first = self._first()
-        if first is None:
-            return True
+        """Return whether everything that can be read is committed."""
         try:
-            self._sock = self._handler.makeSocket(self._handler.connect_timeout)
-            self._sock.settimeout(5.0)
-            self._sock.sendall(self._protocol.hello(first))
+            first = self._first()
+            if first is None:
+                return True
+            self._sock = self._connect()
+            self._handler._sending = self
+            self._send(self._protocol.hello(first))
+            if not self._wait(lambda: self._protocol.heard, self._handler.hello_timeout):
+                return False
             return self._wait(lambda: self._protocol.state == "ready") and self._send_all(first)
-        except (EnvironmentError, ProtocolError):
+        except ProtocolError:
+            self.pause = _REFUSED_PAUSE_S
+            return False
+        except EnvironmentError:
             return False
         finally:
+            self._handler._sending = None
             if self._sock is not None:
                 _close(self._sock)
 
+    def forget_descriptors(self):
+        """Close our copy of the socket, in a child."""
+        if self._sock is not None:
+            _close(self._sock)
+
+    def _connect(self):
+        """Return a socket that is connected and does not block. Raises EnvironmentError."""
+        handler = self._handler
+        if not handler._own_socket:
+            sock = handler.makeSocket(handler.connect_timeout)
+            sock.setblocking(False)
+            return sock
+        if handler.port is None:
+            addresses = [(socket.AF_UNIX, handler.host)]
+        else:
+            addresses = handler._literal or _resolve(handler.host, handler.port)
+        for family, address in addresses:
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                _close_on_exec(sock.fileno())
+                sock.setblocking(False)
+                _set_options(sock, family)
+                failure = sock.connect_ex(address)
+                deadline = _now() + handler.connect_timeout
+                while failure in _IN_PROGRESS and family != getattr(socket, "AF_UNIX", None):
+                    if self._stop.is_set() or _now() >= deadline:
+                        failure = errno.ETIMEDOUT
+                    elif _wait(sock, True, _TICK_S):
+                        failure = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            except EnvironmentError as error:
+                failure = error.errno or errno.EIO
+            if failure in (0, errno.EISCONN):
+                return sock
+            _close(sock)
+        raise EnvironmentError(errno.ECONNREFUSED, "no connection")
+
     def _first(self):
+        """Return the lowest number that the files have or had; None if nothing in them is readable."""
+        first = None
         for entries in self._chunks():
-            return entries[0][0]
-        return None
+            first = entries[0][0]
+            break
+        try:
+            named = int(os.path.basename(self._paths[0])[33:53])
+        except (ValueError, IndexError):
+            named = 0
+        return first if first is None else min(named or first, first)
 
     def _chunks(self):
         for path in self._paths:
-            offset, whole = 0, True
-            while whole:
-                entries, offset, whole = read_segment(path, offset, _MESSAGE_BYTES)
+            offset = 0
+            while not self._stop.is_set():
+                entries, offset, damaged = read_segment(path, offset, _MESSAGE_BYTES)
+                if damaged and path not in self.damaged:
+                    self.damaged.append(path)
                 if not entries:
                     break
                 yield entries
@@ -2165,53 +2567,74 @@ class _Delivery(object):
     def _send_all(self, first):
         # What the collector expects next: it takes the numbers below the first of HELLO for settled.
         last = max(self._committed, first - 1)
-        count = 0
         previous = None
+        self.sent = self.lost = 0
         for entries in self._chunks():
             for number, created, data in entries:
                 if number <= last:
                     continue
                 if number > last + 1:
                     oldest = created if previous is None else previous
-                    gap = self._protocol.gap(last + 1, number - last - 1, oldest, created, u"not in the spool")
-                    self._sock.sendall(gap)
+                    self._send(self._protocol.gap(last + 1, number - last - 1, oldest, created, u"not in the spool"))
+                    self.lost += number - last - 1
                 if len(data) + _ONE_RECORD_EXTRA > self._protocol.max_batch_bytes:
-                    self._sock.sendall(self._protocol.gap(number, 1, created, created, u"too large"))
+                    self._send(self._protocol.gap(number, 1, created, created, u"too large"))
+                    self.lost += 1
                 else:
-                    self._sock.sendall(self._protocol.one(number, data))
+                    self._send(self._protocol.one(number, data))
+                    self.sent += 1
                 last, previous = number, created
-                count += 1
-            if self._stop.is_set():
-                return False
             self._receive(0.0)
-        if not self._wait(lambda: self._committed >= last):
+        if self._stop.is_set() or not self._wait(lambda: self._committed >= last):
             return False
-        self._sock.sendall(self._protocol.bye())
-        self._handler._within(self._handler._count_adopted, count)
+        self._send(self._protocol.bye())
         return True
 
-    def _wait(self, reached, patience=10.0):
-        """Read until the condition holds; return whether it did, within `patience` seconds of the last byte."""
+    def _send(self, data):
+        """Send it all. Raises EnvironmentError, also when it takes too long or is to stop."""
+        deadline = _now() + _DELIVERY_PATIENCE_S
+        while data:
+            try:
+                data = data[self._sock.send(data) :]
+            except EnvironmentError as error:
+                if not _would_block(error):
+                    self._receive(0.0)  # why it ends
+                    raise
+                if self._stop.is_set() or _now() >= deadline:
+                    raise EnvironmentError(errno.ETIMEDOUT, "not sent")
+                _wait(self._sock, True, _TICK_S)
+
+    def _wait(self, reached, patience=_DELIVERY_PATIENCE_S):
+        """Read until the condition holds; return whether it did, within `patience` (s) of the last progress."""
         deadline = _now() + patience
         while not reached():
             if self._stop.is_set() or self._protocol.state == "closed" or _now() >= deadline:
                 return False
-            if self._receive(_TICK_S):
+            before = self._committed, self._protocol.state
+            self._receive(_TICK_S)
+            if (self._committed, self._protocol.state) != before:
                 deadline = _now() + patience
         return True
 
     def _receive(self, timeout):
+        """Read what has come within `timeout` (s). Raises EnvironmentError, ProtocolError."""
         if not _wait(self._sock, False, timeout):
-            return False
-        data = self._sock.recv(_RECV_BYTES)
+            return
+        try:
+            data = self._sock.recv(_RECV_BYTES)
+        except EnvironmentError as error:
+            if _would_block(error):
+                return
+            raise
         if not data:
             raise EnvironmentError(errno.ECONNRESET, "closed")
         for event in self._protocol.feed(data):
             if event[0] == "send":
-                self._sock.sendall(event[1])
+                self._send(event[1])
             elif event[0] in ("welcome", "ack"):
                 self._committed = event[1]
-        return True
+            elif event[0] == "error":
+                self.pause = _jittered(_BUSY_PAUSE_S) if event[1] in (BUSY, GOING_AWAY) else _REFUSED_PAUSE_S
 
 
 def _jittered(seconds):
@@ -2245,6 +2668,13 @@ def _sleep(stop, seconds):
         stop.wait(seconds)
 
 
+def _sleep_long(stop, seconds):
+    """As _sleep, and see soon that it is to stop, in Python 2, too."""
+    deadline = _now() + seconds
+    while not stop.is_set() and _now() < deadline:
+        _sleep(stop, min(_TICK_S if _PY2 else seconds, max(deadline - _now(), 0.0)))
+
+
 # --------------------------------------------------------------------------------------------------------------------
 # Fork and exit
 # --------------------------------------------------------------------------------------------------------------------
@@ -2260,8 +2690,8 @@ def _after_fork_in_parent():
     for handler in list(_live):
         if not handler._nothing_left():
             handler._start_helper()
-        if handler._spool is not None:
-            handler._adopt_at = 0.0
+        if handler._spool is not None and handler._adopt_again:
+            handler._adopt_soon()
 
 
 def _after_fork_in_child():

@@ -221,6 +221,61 @@ def forks_within(host, port, **arguments):
 
 
 @scenario
+def forks_in_c(host, port, **arguments):
+    """Fork as a C library does, of which Python runs no hooks."""
+    import ctypes
+
+    fork = ctypes.PyDLL(None).fork  # holds the interpreter's lock, which the child needs
+    handler = attach(host, port, **arguments)
+    for number in range(100):
+        LOG.info("parent record %d", number)
+    pid = fork()
+    who = "parent" if pid else "child"
+    if not pid:
+        signal.alarm(20)
+    for number in range(100, 200):
+        LOG.info("%s record %d", who, number)
+    done = handler.flush(10)
+    if not pid:
+        os._exit(0 if done else 1)
+    say(status=os.waitpid(pid, 0)[1], flushed=done, counters=handler.counters())
+
+
+@scenario
+def forks_while_adopting(host, port, **arguments):
+    """Fork while another process's spool is being sent; the child lives on, and the parent logs nothing."""
+    handler = attach(host, port, **arguments)
+    say(ready=True)
+    sys.stdin.readline()
+    pid = os.fork()
+    if not pid:
+        time.sleep(30)
+        os._exit(0)
+    say(child=pid)
+    sys.stdin.readline()
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    handler.close()
+    say(counters=handler.counters())
+
+
+@scenario
+def leaves_a_child(host, port, count=300, **arguments):
+    """Emit, and fork a child that is there when this process is killed."""
+    attach(host, port, **arguments)
+    for number in range(count):
+        LOG.info("record %d", number)
+    pid = os.fork()
+    if not pid:
+        for descriptor in range(3):
+            os.close(descriptor)
+        time.sleep(30)
+        os._exit(0)
+    say(child=pid)
+    time.sleep(30)
+
+
+@scenario
 def processes(host, port, children=4, **arguments):
     """Log in children of multiprocessing, which end without atexit."""
     import multiprocessing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -68,6 +69,15 @@ class Service:
         assert stderr in err if stderr else not err, err
         assert times is None or err.count(stderr) == times, err
         return json.loads(out.splitlines()[-1]) if out else None
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Service]:
+        """Kill it in the end."""
+        try:
+            yield self
+        finally:
+            self.process.kill()
+            self.process.communicate(timeout=60)
 
 
 def run(version: str, scenario: str, where: FakeCollector | tuple[str, int | str], **arguments: Any) -> Any:
@@ -221,6 +231,18 @@ def test_forking_in_the_middle_of_emits_loses_and_doubles_nothing(version, colle
     expected += [f"child {child} record {n}" for child in range(8) for n in range(5)]
     assert sorted(messages(collector)) == sorted(expected)
     assert len(collector.sessions) == 9
+    assert_whole(collector)
+
+
+@pytest.mark.parametrize("version", ENDS)
+@pytest.mark.parametrize("overflow", ["block", "spool"])
+def test_a_fork_that_python_does_not_hear_of_begins_a_session(version, overflow, collector, tmp_path):
+    arguments = {"spool_dir": str(tmp_path)} if overflow == "spool" else {}
+    found = Service(version, "forks_in_c", collector, overflow=overflow, **arguments).end()
+    assert (found["status"], found["flushed"]) == (0, True)
+    expected = [f"parent record {n}" for n in range(200)] + [f"child record {n}" for n in range(100, 200)]
+    assert sorted(messages(collector)) == sorted(expected)
+    assert len(collector.sessions) == 2
     assert_whole(collector)
 
 
@@ -603,6 +625,55 @@ def test_a_service_killed_with_a_collector_that_dies_too_loses_nothing_with_a_sp
         service.end()
         assert messages(collector) == numbered(1000)
         assert_whole(collector)
+
+
+@pytest.mark.parametrize("version", ENDS)
+def test_a_fork_while_a_spool_is_adopted_does_not_keep_it_from_being_sent(version, tmp_path):
+    """The child lives on, and holds neither the lock nor the connection."""
+    spool = str(tmp_path / "spool")
+    with FakeCollector() as collector:
+        collector.kill()
+        Service(version, "ends", collector, count=300, how="kill", overflow="spool", spool_dir=spool).end(
+            status=-signal.SIGKILL
+        )
+        collector.behaviour = Behaviour(greets=False)
+        collector.start()
+        arguments = {"overflow": "spool", "spool_dir": spool, "hello_timeout": 0.3}
+        service = Service(version, "forks_while_adopting", collector, **arguments)
+        service.line()
+        wait_for(lambda: collector.connections >= 1)
+        service.go_on()
+        service.line()
+        collector.behaviour = Behaviour()
+        wait_for(lambda: len(collector.records) == 300, 12)
+        wait_for(lambda: not list(Path(spool).iterdir()))
+        service.go_on()
+        assert service.end()["counters"]["adopted"] == 300
+        assert messages(collector) == numbered(300)
+        assert_whole(collector)
+
+
+@pytest.mark.parametrize("version", LATEST)
+def test_a_child_that_outlives_its_parent_does_not_keep_its_spool(version, tmp_path):
+    """Two services find it at the same moment; one sends it."""
+    spool = str(tmp_path / "spool")
+    with FakeCollector() as collector:
+        collector.kill()
+        with Service(version, "leaves_a_child", collector, overflow="spool", spool_dir=spool).running() as parent:
+            child = parent.line()["child"]
+        try:
+            collector.start()
+            arguments = {"burst": 1, "overflow": "spool", "spool_dir": spool}
+            services = [Service(version, "until_told", collector, **arguments) for _ in range(2)]
+            for service in services:
+                service.line()
+            wait_for(lambda: len(collector.records) == 302)
+            for service in services:
+                service.end()
+            assert sorted(messages(collector)) == sorted([*numbered(300), "record 0", "record 0"])
+            assert_whole(collector)
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("version", LATEST)
