@@ -25,6 +25,7 @@ from prefork_logd.processes.control import Configuration
 from prefork_logd.processes.dispatch import warm_up
 from prefork_logd.processes.legacy import Legacy
 from prefork_logd.processes.master import Master
+from prefork_logd.processes.orphans import END_S
 from prefork_logd.settings import PID_FILE, Settings
 from prefork_logd.stores.making import import_early
 
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 
     from prefork_logd.config import Source
 
-ORPHANS_S = 3.0
-"""After a master was killed its workers hold the addresses for a moment, until they have noticed."""
+ORPHANS_S = END_S + 2.0
+"""How long the addresses of a collector whose master was killed may stay in use: until its last child has ended."""
 
 
 def serve(settings: Settings, source: Source, ready: daemon.Readiness | None = None) -> int:

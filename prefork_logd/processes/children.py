@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from prefork_logd.net.loop import Timer
     from prefork_logd.processes import control
     from prefork_logd.processes.control import Channel
+    from prefork_logd.processes.orphans import Lifeline
     from prefork_logd.store_settings import AnyStoreSettings
 
 LOST_STATUS = 1
@@ -91,8 +92,10 @@ class Child:
         return self.slot - SHIPPER_SLOT if self.kind is Kind.SHIPPER else self.slot
 
 
-def fork(name: str, close_inherited: Callable[[], None], run: Callable[[], int]) -> int:
+def fork(name: str, lifeline: Lifeline, close_inherited: Callable[[], None], run: Callable[[], int]) -> int:
     """Fork a child that does `run` and ends with the status that this returns; return its pid.
+
+    It is tied to this process by `lifeline`, and ends soon after it in any case.
 
     The child first drops what belongs to the parent alone. Until then every signal is blocked: its handler would write
     to the wake-up descriptor that both share.
@@ -101,19 +104,24 @@ def fork(name: str, close_inherited: Callable[[], None], run: Callable[[], int])
     try:
         pid = os.fork()
         if pid == 0:
-            _live(name, close_inherited, run, blocked)
+            _live(name, lifeline, close_inherited, run, blocked)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     return pid
 
 
 def _live(
-    name: str, close_inherited: Callable[[], None], run: Callable[[], int], blocked: set[int | signal.Signals]
+    name: str,
+    lifeline: Lifeline,
+    close_inherited: Callable[[], None],
+    run: Callable[[], int],
+    blocked: set[int | signal.Signals],
 ) -> NoReturn:
     status = BUG_STATUS
     try:
         signals.in_child()
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        lifeline.hold()
         close_inherited()
         setproctitle(f"prefork-logd: {name}")
         log.set_up(name)
@@ -131,4 +139,8 @@ def describe_end(wait_status: int) -> str:
     status = os.waitstatus_to_exitcode(wait_status)
     if status >= 0:
         return f"ended with status {status}"
-    return f"was ended by {signal.Signals(-status).name}"
+    try:
+        return f"was ended by {signal.Signals(-status).name}"
+    except ValueError:
+        # Only the first and the last of the real-time signals have names.
+        return f"was ended by signal {-status}"

@@ -90,6 +90,8 @@ class Legacy(msgspec.Struct, frozen=True):
     """By slot, 0 for the writer."""
     client_fds: list[int] = []
     """Command lines that have connected, and not asked yet."""
+    lifeline_fd: int = -1
+    """Closed by the death of the process, which tells the children (orphans.py)."""
 
     def descriptors(self) -> list[int]:
         """Return every descriptor that the next program is to inherit."""
@@ -100,6 +102,7 @@ class Legacy(msgspec.Struct, frozen=True):
             *self.answer_fds,
             *self.client_fds,
             self.board_fd,
+            *([self.lifeline_fd] if self.lifeline_fd >= 0 else []),
             *(child.channel_fd for child in self.children),
             *(child.arena_fd for child in self.children if child.arena_fd >= 0),
         ]

@@ -30,6 +30,7 @@ from prefork_logd.processes.legacy import FORMAT, Legacy, LegacySocket
 from prefork_logd.processes.link import make_pipes
 from prefork_logd.processes.moves import Moves
 from prefork_logd.processes.nats_source import NatsSource
+from prefork_logd.processes.orphans import Lifeline
 from prefork_logd.processes.recovery import RUN_BITS
 from prefork_logd.processes.reload import Reload
 from prefork_logd.processes.shipper import DRAIN_S, Shipper
@@ -83,6 +84,7 @@ class Master:
         self._lock = lock
         self._ready: Callable[[list[str]], None] | None = ready if legacy is None else None
         self._failed = failed
+        self._lifeline = Lifeline.adopt(legacy.lifeline_fd if legacy is not None else -1)
         self._board = Scoreboard()
         self._places: dict[str, int] = legacy.places if legacy is not None else {}
         self._last_place = legacy.last_place if legacy is not None else 0
@@ -129,6 +131,7 @@ class Master:
         self._console.close()
         close_all(sock for sock, _ in self._sockets)
         self._signals.close()
+        self._lifeline.close()
         return self.exit_status
 
     # Signals and questions
@@ -220,7 +223,9 @@ class Master:
         counters = self._board.slot(child.slot)
         counters[Field.STARTS] += 1
         try:
-            child.pid = children.fork(child.name, lambda: self._close_in_child(child), lambda: self._be(child, theirs))
+            child.pid = children.fork(
+                child.name, self._lifeline, lambda: self._close_in_child(child), lambda: self._be(child, theirs)
+            )
         except OSError as error:
             # Out of processes or memory (fork(2)): as if it had died at once.
             LOGGER.error("cannot fork %s: %s", child.name, error.strerror)
@@ -586,6 +591,7 @@ class Master:
             console_fd=console_fd,
             answer_fds=answer_fds,
             board_fd=self._board.fd,
+            lifeline_fd=self._lifeline.fd,
             layout=LAYOUT,
             places=self._places,
             last_place=self._last_place,

@@ -120,6 +120,31 @@ def test_children_end_by_themselves_without_a_master(make_collector: Maker) -> N
     assert len(collector.records()) == 2000
 
 
+def test_stopped_children_end_with_a_killed_master(make_collector: Maker) -> None:
+    """A stopped worker, writer and shipper go on when the master is killed, write what clients have sent, and end.
+
+    Another start on the same port and directory succeeds meanwhile.
+    """
+    store = '[[store]]\ntype = "sqlite"\n'
+    collector = make_collector(store, "--workers", "1", default_store=True).start()
+    again = make_collector(store, "--workers", "1", "--bind", collector.bind[0], default_store=True)
+    family = [collector.child("worker"), collector.child("writer"), collector.child("shipper", 0)]
+    with collector.connect() as sock:
+        wait_for(lambda: sum(collector.held()) == 1, "the connection held")
+        for pid in family:
+            os.kill(pid, signal.SIGSTOP)
+        sock.sendall(frames(f"m{n}" for n in range(100)))
+        collector.send_signal(signal.SIGKILL)
+        assert collector.process is not None
+        collector.process.wait(5)
+        began_s = time.monotonic()
+        again.start()
+        assert time.monotonic() - began_s < 4
+        wait_for(lambda: all(map(is_gone, family)), "every child gone", 2)
+    assert messages(collector.records()) == [f"m{n}" for n in range(100)]
+    assert again.stop() == 0
+
+
 def test_everything_killed_at_once(make_collector: Maker) -> None:
     """When all processes are killed at once, another start succeeds within 1 s, and no line is torn or doubled."""
     collector = make_collector("", "--workers", "2").start()

@@ -1,0 +1,71 @@
+"""Ends the children of a dead master, whatever they are doing.
+
+Owns the lifeline and the signals that the kernel sends when a master has died. Does not know how a child drains in that
+time: each reads end-of-file from its control channel.
+
+A child that runs its loop needs nothing else. Two kinds do, and neither can run Python code, so the kernel acts alone:
+
+    a stopped child     The lifeline is a pipe whose writing end only the master has. When that closes, the kernel sends
+                        SIGCONT to each child (F_SETSIG, fcntl(2)), which then drains like the others.
+    a child that hangs  PR_SET_PDEATHSIG (prctl(2)) sends SIGTRAP when the master dies. Its handler is the C library's
+                        alarm(): called with the number of the signal, it ends the process after five seconds.
+
+The master's exec in an upgrade is no death: the process stays, and the lifeline passes to the next program.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import signal
+from typing import Self
+
+PR_SET_PDEATHSIG = 1
+END_SIGNAL = signal.SIGTRAP
+"""Its number is the time that a child has, in seconds. The terminal sends the signals 1 to 3, and 4 stands for
+a fault that a handler must not swallow."""
+END_S = float(END_SIGNAL)
+
+
+class Lifeline:
+    """The master's end of the pipe."""
+
+    def __init__(self, fd: int = -1) -> None:
+        """Make a pipe, or go on with the end that this process had before it became another program."""
+        if fd < 0:
+            read_fd, fd = os.pipe2(os.O_CLOEXEC)
+            os.close(read_fd)
+        self.fd = fd
+
+    @classmethod
+    def adopt(cls, fd: int) -> Self:
+        """Return the lifeline of the last program; a new one if that had none (-1)."""
+        if fd >= 0:
+            os.set_inheritable(fd, False)
+        return cls(fd)
+
+    def close(self) -> None:
+        """Let go of the children; a master does so as its last act."""
+        os.close(self.fd)
+
+    def hold(self) -> None:
+        """Tie this process, a child that has just been forked, to the life of its master."""
+        # A new open file description: the owner that gets the signal belongs to that, not to the descriptor (fcntl(2)).
+        fd = os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.close(self.fd)
+        libc = ctypes.CDLL(None)
+        libc.signal.argtypes, libc.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        libc.signal(END_SIGNAL, ctypes.cast(libc.alarm, ctypes.c_void_p))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGALRM, signal.SIGCONT, END_SIGNAL))
+        libc.prctl(PR_SET_PDEATHSIG, END_SIGNAL, 0, 0, 0)
+        fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGCONT)
+        fcntl.fcntl(fd, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
+        try:
+            os.read(fd, 1)
+        except BlockingIOError:
+            return
+        # End-of-file: the master has died before the kernel was asked to tell.
+        signal.alarm(END_SIGNAL)
