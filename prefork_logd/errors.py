@@ -17,6 +17,8 @@ Only cli.py turns one of them into an exit status.
 from __future__ import annotations
 
 import enum
+import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -115,3 +117,15 @@ class ProcessError(LogdError):
     def __init__(self, message: str, exit_status: ExitStatus = ExitStatus.FAILURE) -> None:
         self.exit_status = exit_status
         super().__init__(message)
+
+
+MOST_WORDS = 400
+"""Characters of an error that nobody foresaw: a record may be in it."""
+
+
+def describe_unexpected(error: BaseException) -> str:
+    """Return what an error is that nobody foresaw, and where it came from, in one line."""
+    frames = traceback.extract_tb(error.__traceback__, limit=-1)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name}" if frames else ""
+    words = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"{words[:MOST_WORDS]}{place}"

@@ -21,7 +21,7 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefork_logd.errors import RecordRejected, StoreError
+from prefork_logd.errors import RecordRejected, StoreError, describe_unexpected
 from prefork_logd.log import LOGGER, Limited, describe_bug, reopen_own
 from prefork_logd.net.loop import Loop
 from prefork_logd.processes import control
@@ -53,6 +53,13 @@ FIRST_RETRY_S, LONGEST_RETRY_S = 0.2, 5.0
 SAVE_EVERY_S = 5.0
 FORGET_EVERY_S = 3600.0
 """How often journals are looked for that the stream has no message of."""
+MOST_HELD_BYTES = 128 << 20
+"""Of messages that wait for others before them; the journal that holds most then loses the last of its own. An edge has
+16 MiB on their way at once."""
+MOST_WAITING_BYTES = 32 << 20
+"""Of messages that wait for the writer to say how far their journal is; then no more are asked for."""
+MOST_JOURNALS = 10_000
+"""Of one partition: what the group's table says of them is one message of at most 1 MiB."""
 LAST_WRITES_S, FAST_WRITES_S, ORPHAN_S = 5.0, 1.0, 0.8
 """How long the writer may take for the last lines: in a stop, a fast one, and when the master is dead."""
 
@@ -88,6 +95,9 @@ class NatsSource:
         self._reached: dict[tuple[Partition, str], int] = {}
         self._epochs: dict[bytes, int] = {}
         self._opening: dict[int, tuple[Partition, str]] = {}
+        self._waiting_bytes = 0
+        self._blamed: tuple[int, int] | None = None
+        """Partition and sequence of the message at which reading was begun anew last."""
         self._tokens = 0
         self._trouble: asyncio.Future[str]
         self._stopping = asyncio.Event()
@@ -181,6 +191,7 @@ class NatsSource:
         partition.origins[journal] = Origin(committed)
         partition.committed[journal] = committed
         for item in partition.waiting.pop(journal, ()):
+            self._waiting_bytes -= len(item.body)
             self._offer(item)
         self._work_on()
 
@@ -211,16 +222,19 @@ class NatsSource:
     def _arrive(self, partition: Partition, message: Msg) -> None:
         try:
             it = wire.read_header(message.headers)
-        except wire.FormError as error:
-            self._pass_over(partition, partition.sequence, str(error))
+        except Exception as error:  # noqa: BLE001 - whatever a stranger has published
+            why = str(error) if isinstance(error, wire.FormError) else describe_unexpected(error)
+            self._refuse(partition.sequence, message.data, why)
+            partition.done(partition.sequence)
             return
         self._arrived.append(Item(partition, partition.sequence, it, message.headers or {}, message.data))
         self._work_on()
 
-    def _pass_over(self, partition: Partition, sequence: int, why: str) -> None:
+    def _refuse(self, sequence: int, body: bytes, why: str) -> None:
+        """Keep the beginning of a message that cannot be taken in rejected.jsonl, and count it."""
         self._counters[Field.REJECTED] += 1
         self._warnings.warning("stream %s: message %d %s; it is passed over", self._settings.stream, sequence, why)
-        partition.done(sequence)
+        self._dispatcher.reject("nats", 0.0, "not-a-message", why, body, len(body))
 
     def _work_on(self) -> None:
         if not self._working:
@@ -236,18 +250,43 @@ class NatsSource:
             item = self._arrived.popleft()
             if item.partition.closed:
                 continue
-            journal = item.range.journal
-            if journal in item.partition.origins:
-                self._offer(item)
-            elif journal in item.partition.waiting:
-                item.partition.waiting[journal].append(item)
-            else:
-                item.partition.waiting[journal] = [item]
-                self._ask(item.partition, journal)
+            try:
+                self._sort_in(item)
+            except Exception as error:  # noqa: BLE001 - one message must not stop its partition for ever
+                self._blame(item, describe_unexpected(error))
         self._send_batch()
         self._acknowledge()
         if self._arrived and self._link.held_bytes < self._high_water:
             self._work_on()
+
+    def _blame(self, item: Item, why: str) -> None:
+        """Begin anew, for it is not known how far the message came; give up one that is to blame the second time."""
+        if self._blamed == (item.partition.number, item.sequence):
+            self._refuse(item.sequence, item.body, why)
+            item.partition.done(item.sequence)
+            return
+        self._blamed = item.partition.number, item.sequence
+        for partition in self._partitions.values():
+            partition.closed = True
+        self._fail(f"message {item.sequence}: {why}")
+
+    def _sort_in(self, item: Item) -> None:
+        partition, journal = item.partition, item.range.journal
+        if journal in partition.origins:
+            self._offer(item)
+            return
+        if journal not in partition.waiting and len(partition.origins) + len(partition.waiting) >= MOST_JOURNALS:
+            self._refuse(
+                item.sequence, item.body, f"is of one journal more than the {MOST_JOURNALS} that are remembered"
+            )
+            partition.done(item.sequence)
+            return
+        self._waiting_bytes += len(item.body)
+        if journal in partition.waiting:
+            partition.waiting[journal].append(item)
+        else:
+            partition.waiting[journal] = [item]
+            self._ask(partition, journal)
 
     def _ask(self, partition: Partition, journal: str) -> None:
         """Ask the writer how far a journal is, from where it is known or begins."""
@@ -260,11 +299,26 @@ class NatsSource:
         self._dispatcher.batch.open(self._tokens, bytes.fromhex(journal), first + 1)
 
     def _offer(self, item: Item) -> None:
-        steps, useless = item.partition.origins[item.range.journal].offer(item.range, item)
+        origin = item.partition.origins[item.range.journal]
+        steps, useless = origin.offer(item.range, item, len(item.body))
         for step in steps:
             self._take(item.partition, item.range.journal, step)
         for other in useless:
             other.partition.done(other.sequence)
+        if origin.held_bytes:
+            self._bound_what_is_held()
+
+    def _bound_what_is_held(self) -> None:
+        """Give up messages that wait for others before them, where they have become too many."""
+        held = [origin for partition in self._partitions.values() for origin in partition.origins.values()]
+        excess = sum(origin.held_bytes for origin in held) - MOST_HELD_BYTES
+        if excess <= 0:
+            return
+        most = max(held, key=lambda origin: origin.held_bytes)
+        while excess > 0 and (item := most.give_up_last()) is not None:
+            excess -= len(item.body)
+            self._refuse(item.sequence, item.body, "waits for others before it, and too many of its journal do")
+            item.partition.done(item.sequence)
 
     def _take(self, partition: Partition, journal: str, step: Next[Item]) -> None:
         """Put the lines of the numbers whose turn it is into the batch."""
@@ -277,37 +331,41 @@ class NatsSource:
         self._reached[partition, journal] = step.end
         if step.item is None:
             self._counters[Field.DROPPED] += step.end - step.first
-            LOGGER.warning(
+            self._warnings.warning(
                 "stream %s: records %d to %d of journal %s are not in it any more",
                 self._settings.stream, step.first, step.end - 1, journal,
             )  # fmt: skip
         else:
-            self._lines(step.item, step.first)
             self._in_batch.append(step.item)
+            try:
+                self._lines(step.item, step.first)
+            except Exception as error:  # noqa: BLE001 - one message must not stop its partition for ever
+                why = str(error) if isinstance(error, wire.FormError) else describe_unexpected(error)
+                self._refuse(step.item.sequence, step.item.body, why)
         batch.end()
         if batch.nbytes >= BATCH_BYTES:
             self._send_batch()
 
     def _lines(self, item: Item, first: int) -> None:
-        """Dispatch a message's lines, but for those below a number, which are committed already."""
-        try:
-            data = wire.unpack(item.body, item.range.encoding)
-            if data and not data.endswith(b"\n"):
-                data += b"\n"
-            if first == item.range.first and wire.NUMBERS_HEADER not in item.headers and self._at_once(item, data):
-                return
-            lines = split_lines(data)
-            numbers = list(range(item.range.first, item.range.first + len(lines)))
-            if first > item.range.first or wire.NUMBERS_HEADER in item.headers:
-                numbers = [n for run in wire.read_numbers(item.headers, item.range) for n in run]
-                lines = [line for number, line in zip(numbers, lines, strict=True) if number >= first]
-                numbers = [number for number in numbers if number >= first]
-        except (wire.FormError, ValueError) as error:
-            self._pass_over(item.partition, item.sequence, str(error))
+        """Dispatch a message's lines, but for those below a number, which are committed already.
+
+        Raises FormError, or what nobody foresaw, before anything of the message is in the batch.
+        """
+        data = wire.unpack(item.body, item.range.encoding)
+        if data and not data.endswith(b"\n"):
+            data += b"\n"
+        if first == item.range.first and wire.NUMBERS_HEADER not in item.headers and self._at_once(item, data):
             return
+        lines = split_lines(data)
+        runs = wire.read_numbers(item.headers, item.range, len(lines))
+        numbered = [
+            (number, line)
+            for number, line in zip((number for run in runs for number in run), lines, strict=True)
+            if number >= first
+        ]
         taken = rejected = 0
         dispatch, batch = self._dispatcher.dispatch_line, self._dispatcher.batch
-        for number, line in zip(numbers, lines, strict=True):
+        for number, line in numbered:
             try:
                 if dispatch(line):
                     batch.run(number + 1, 1)
@@ -315,6 +373,9 @@ class NatsSource:
             except RecordRejected as verdict:
                 rejected += 1
                 self._dispatcher.reject("nats", 0.0, verdict.reason, verdict.detail, line, len(line))
+            except Exception as error:  # noqa: BLE001 - one line costs itself
+                rejected += 1
+                self._dispatcher.reject("nats", 0.0, "unexpected", describe_unexpected(error), line, len(line))
         self._counters[Field.RECORDS] += taken
         self._counters[Field.REJECTED] += rejected
         self._counters[Field.RECEIVED_BYTES] += len(data)
@@ -450,6 +511,8 @@ class NatsSource:
                 forgot_s = now_s
                 for partition in self._partitions.values():
                     await translated(partition.forget(), connection.where)
+                known = {bytes.fromhex(name) for it in self._partitions.values() for name in it.origins}
+                self._epochs = {session: epoch for session, epoch in self._epochs.items() if session in known}
             if now_s - saved_s > SAVE_EVERY_S:
                 saved_s = now_s
                 await translated(self._save(group), connection.where)
@@ -496,7 +559,8 @@ class NatsSource:
         await partition.pull()
 
     async def _pull(self, partition: Partition) -> None:
-        if self._link.held_bytes < self._high_water and len(self._arrived) < 4 * BATCH_BYTES // 1024:
+        has_room = self._link.held_bytes < self._high_water and self._waiting_bytes < MOST_WAITING_BYTES
+        if has_room and len(self._arrived) < 4 * BATCH_BYTES // 1024:
             await partition.pull()
 
     async def _wait(self, seconds: float) -> None:
@@ -560,6 +624,7 @@ class NatsSource:
         for partition in partitions.values():
             partition.closed = True
         self._arrived.clear()
+        self._waiting_bytes = 0
         self._opening.clear()
         self._epochs.clear()
         self._send_batch()

@@ -22,7 +22,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from prefork_logd.errors import StoreError
+from prefork_logd.errors import StoreError, describe_unexpected
 from prefork_logd.journal.reader import RecordReader
 from prefork_logd.log import LOGGER, reopen_own
 from prefork_logd.net.loop import READ, Loop, Timer
@@ -30,7 +30,7 @@ from prefork_logd.processes import control
 from prefork_logd.processes.dead_letters import DeadLetters
 from prefork_logd.processes.picking import Picker
 from prefork_logd.processes.suspects import Suspects
-from prefork_logd.processes.trouble import Trouble, describe_unexpected
+from prefork_logd.processes.trouble import Trouble
 from prefork_logd.scoreboard import SHIPPER_SLOT, Field, JournalField, Scoreboard, StoreField
 from prefork_logd.settings import JOURNAL_DIRECTORY, dead_letters_path
 from prefork_logd.stores.base import Describing, Lagging, block_from

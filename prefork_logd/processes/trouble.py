@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import random
 import time
-import traceback
-from pathlib import Path
 
 from prefork_logd.log import LOGGER
 
@@ -20,8 +18,6 @@ FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 10.0
 MOST_LINES = 4
 """So many lines at once; then one every LINE_EVERY_S."""
 LINE_EVERY_S = 30.0
-MOST_WORDS = 400
-"""Characters of an error nobody expected: a record may be in it."""
 
 
 class Trouble:
@@ -69,11 +65,3 @@ class Trouble:
             self._lines -= 1
             self._told = problem
             LOGGER.error(message, *arguments)
-
-
-def describe_unexpected(error: BaseException) -> str:
-    """Return what an error is that nobody foresaw, and where it came from, in one line."""
-    frames = traceback.extract_tb(error.__traceback__, limit=-1)
-    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name}" if frames else ""
-    words = " ".join(f"{type(error).__name__}: {error}".split())
-    return f"{words[:MOST_WORDS]}{place}"

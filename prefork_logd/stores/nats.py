@@ -20,13 +20,23 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from prefork_logd.errors import StoreError
+from prefork_logd.errors import StoreError, describe_unexpected
 from prefork_logd.log import LOGGER
 from prefork_logd.records.stored import split_lines
 from prefork_logd.stores import nats_wire as wire
-from prefork_logd.stores.nats_connection import Connection, describe, describe_stream, ensure_stream, scan, wish_of
+from prefork_logd.stores.base import split_block
+from prefork_logd.stores.nats_connection import (
+    Connection,
+    check_limits,
+    check_stream,
+    describe,
+    describe_stream,
+    ensure_stream,
+    scan,
+    wish_of,
+)
 from prefork_logd.stores.nats_cut import PIECE_RECORDS, Cutter
-from prefork_logd.stores.nats_window import Window
+from prefork_logd.stores.nats_window import Piece, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +46,8 @@ if TYPE_CHECKING:
     from prefork_logd.store_settings import NatsStoreSettings
     from prefork_logd.stores.base import Block
     from prefork_logd.stores.nats_cut import Cut
-    from prefork_logd.stores.nats_window import Piece
+
+    Refuse = Callable[[int, bytes, str], None]
 
 IN_FLIGHT_BYTES = 16 << 20
 IN_FLIGHT_MESSAGES = 4096
@@ -45,8 +56,8 @@ LATE_ANSWERS_S = 0.3
 """How long answers are waited for after something went wrong: each spares a message from being published again."""
 LOOK_EVERY_S = 10.0
 """How often the servers are asked what `status` shows."""
-HEADER_ROOM = 40_960
-"""Of the largest message that servers take, what subject and headers may need."""
+HEADER_ROOM = 4096
+"""Of the largest message that servers take, what headers may need, but for a long list of numbers."""
 
 
 class NatsStore:
@@ -74,6 +85,7 @@ class NatsStore:
         self._journal = journal
         self._subject = wire.subject_of(self._settings.subject, journal, self._settings.partitions)
         self._connection.open()
+        check_limits(self._connection)
         self._info = self._connection.run(ensure_stream(self._connection, wish_of(self._settings), "[[store]]"))
         window = Window(self._path, journal, time.monotonic())
         self._window = window
@@ -88,7 +100,7 @@ class NatsStore:
         self._cutter = Cutter(window)
         return window.wanted
 
-    def write(self, blocks: Sequence[Block], refuse: Callable[[int, bytes, str], None]) -> None:
+    def write(self, blocks: Sequence[Block], refuse: Refuse) -> None:
         """Publish what is not in the stream yet; return when the stream has acknowledged it."""
         window = self._opened()
         if self._cutter is None:
@@ -140,7 +152,7 @@ class NatsStore:
             return {}
         # A range may also stand for numbers that have no record, such as those that a boot leaves out.
         unsettled = sum(min(piece.end - piece.first, PIECE_RECORDS) for piece in self._window or ())
-        return describe_stream(self._info, self._settings) | {"unsettled_records": unsettled}
+        return describe_stream(self._connection, self._info, self._settings) | {"unsettled_records": unsettled}
 
     def _opened(self) -> Window:
         if self._window is None:
@@ -156,6 +168,8 @@ class NatsStore:
     async def _look(self) -> None:
         self._looked_s = time.monotonic()
         self._info = await self._connection.ask(lambda stream: stream.stream_info(self._settings.stream))
+        # Limits that an operator has set meanwhile may throw records away.
+        check_stream(self._connection, wish_of(self._settings), self._info, "[[store]]")
 
     async def _published(self) -> int:
         """Return where to go on when nothing is remembered here: the stream's last message of this journal tells."""
@@ -179,24 +193,25 @@ class NatsStore:
         if not acked:
             return []
         held: dict[int, int] = {}
+        whole: dict[int, int] = {}
         starts = [piece.first for piece in acked]
         seen: set[int] = set()
         async for found in scan(
             self._connection, self._settings.stream, self._filter, min(piece.low for piece in acked)
         ):
             it = found.range
-            if self._settings.format == "json":
-                # Records are messages: a range is there when all of them are.
-                index = bisect.bisect_right(starts, it.first) - 1
-                if index >= 0 and it.first not in seen:
-                    seen.add(it.first)
-                    held[starts[index]] = held.get(starts[index], 0) + it.end - it.first
-            else:
-                held[it.first] = max(held.get(it.first, 0), it.end - it.first)
+            whole[it.first] = max(whole.get(it.first, 0), it.end - it.first)
+            # Where records are messages, or servers take no large ones, a range is there when all its parts are.
+            index = bisect.bisect_right(starts, it.first) - 1
+            if index >= 0 and it.first not in seen:
+                seen.add(it.first)
+                held[starts[index]] = held.get(starts[index], 0) + it.end - it.first
         lost = []
         for piece in acked:
-            if held.get(piece.first, 0) < piece.end - piece.first and not await self._is_elsewhere(piece):
+            there = max(held.get(piece.first, 0), whole.get(piece.first, 0))
+            if there < piece.end - piece.first and not await self._is_elsewhere(piece):
                 piece.low = piece.high = 0
+                piece.elsewhere.clear()
                 lost.append(piece)
         if lost:
             window.acked(lost)
@@ -214,7 +229,8 @@ class NatsStore:
 
         Limits and `nats stream rmm` remove messages; their sequences are not used again. Those of messages that were
         lost are beyond the stream's end, or other messages have them. A record that came through two collectors is
-        one message, of the first: that is known by its id.
+        one message, of the first: it has the id under which ours was acknowledged. Where that is not known any more,
+        the range is published again, and the servers tell.
         """
         from nats.js.errors import NotFoundError  # noqa: PLC0415
 
@@ -234,37 +250,76 @@ class NatsStore:
             it = wire.read_header(there.headers)
         except wire.FormError:
             return False
-        return it.journal != self._journal or piece.first <= it.first < piece.end
+        if it.journal == self._journal:
+            return piece.first <= it.first < piece.end
+        known = piece.elsewhere.get(piece.high, "")
+        return bool(known) and (there.headers or {}).get("Nats-Msg-Id") == known
 
     # Publishing
 
-    async def _publish(self, window: Window, cuts: list[Cut], refuse: Callable[[int, bytes, str], None]) -> None:
+    async def _publish(self, window: Window, cuts: list[Cut], refuse: Refuse) -> None:
         """Publish ranges, many at once, and wait until all are acknowledged. Raises StoreError if one is not."""
         flight = _Flight(self._connection, self._settings)
-        most = self._connection.client.max_payload - HEADER_ROOM
+        limit = self._connection.client.max_payload - HEADER_ROOM
         floor = window.wanted
         for piece, blocks in cuts:
-            fitting = _without_giants(blocks, most, refuse)
+            fitting = _without_giants(blocks, limit, refuse)
             if self._settings.format == "json":
-                messages = self._records(piece, fitting, floor)
+                messages = self._records(piece, fitting, floor, refuse)
             else:
-                messages = [self._batch(piece, fitting, floor)]
+                try:
+                    messages = self._batches(piece, fitting, floor, limit)
+                except Exception:  # noqa: BLE001 - whatever the packer makes of one line
+                    # A range is published whole: what cannot be packed has to be found within it.
+                    messages = self._batches(piece, self._packable(fitting, refuse), floor, limit)
             await flight.publish(piece, messages)
         await flight.land()
 
-    def _batch(self, piece: Piece, blocks: list[_Fitting], floor: int) -> Message:
+    def _packable(self, blocks: list[_Fitting], refuse: Refuse) -> list[_Fitting]:
+        """Return what can be packed of each block, line by line."""
+        packable: list[_Fitting] = []
+        for block, split in blocks:
+            lines = block.lines.splitlines(keepends=True) if split is None else list(split)
+            for index, line in enumerate(lines):
+                try:
+                    self._pack(line)
+                except Exception as error:  # noqa: BLE001 - whatever the packer makes of one line
+                    refuse(block.first + index, line, f"cannot be packed: {describe_unexpected(error)}")
+                    lines[index] = b""
+            packable.append(_Fitting(block, lines))
+        return packable
+
+    def _batches(self, piece: Piece, blocks: list[_Fitting], floor: int, limit: int) -> list[Message]:
+        """Return a range as one message, or as several where the servers take none so large."""
+        message = self._batch(piece.first, piece.end, blocks, floor)
+        if len(message.body) + len(message.numbers) <= limit or sum(it.block.count for it in blocks) < 2:
+            return [message]
+        parts: list[list[_Fitting]] = [[], []]
+        half = sum(it.block.count for it in blocks) // 2
+        for it in blocks:
+            for part, fitting in zip(parts, it.split_at(half), strict=True):
+                if fitting is not None:
+                    part.append(fitting)
+            half = max(0, half - it.block.count)
+        middle = parts[1][0].block.first
+        return [
+            *self._batches(Piece(piece.first, middle), parts[0], floor, limit),
+            *self._batches(Piece(middle, piece.end), parts[1], floor, limit),
+        ]
+
+    def _batch(self, first: int, end: int, blocks: list[_Fitting], floor: int) -> Message:
         """Return a range as one message."""
         body = self._pack(b"".join([it.joined for it in blocks]))
-        it = wire.Range(self._journal, piece.first, piece.end, floor, self._settings.compress)
+        it = wire.Range(self._journal, first, end, floor, self._settings.compress)
         numbers = wire.numbers_of(run for it in blocks for run in it.runs())
-        if numbers == f"{piece.first}+{piece.end - piece.first}":
+        if numbers == f"{first}+{end - first}":
             numbers = ""
         elif not numbers:
             numbers = ","
-        name = wire.batch_id(self._journal, piece.first, piece.end)
+        name = wire.batch_id(self._journal, first, end)
         return Message(self._subject, body, wire.header_of(it), name, numbers)
 
-    def _records(self, piece: Piece, blocks: list[_Fitting], floor: int) -> list[Message]:
+    def _records(self, piece: Piece, blocks: list[_Fitting], floor: int, refuse: Refuse) -> list[Message]:
         """Return a range as one message a record; the last one also stands for what has no line."""
         messages: list[Message] = []
         at = piece.first
@@ -272,10 +327,14 @@ class NatsStore:
             ids = wire.record_ids(self._journal, block)
             lines = split_lines(block.lines) if split is None else split
             for number, line, record_id in zip(range(block.first, piece.end), lines, ids, strict=False):
+                try:
+                    subject, body = f"{self._subject}.{wire.logger_tokens(wire.logger_of(line))}", line.rstrip(b"\n")
+                except Exception as error:  # noqa: BLE001 - one record costs itself; its number is used up
+                    refuse(number, line, f"has no subject: {describe_unexpected(error)}")
+                    subject, body = f"{self._subject}._", b""
                 it = wire.Range(self._journal, at, number + 1, floor, "none")
                 at = number + 1
-                subject = f"{self._subject}.{wire.logger_tokens(wire.logger_of(line))}"
-                messages.append(Message(subject, line.rstrip(b"\n"), wire.header_of(it), record_id))
+                messages.append(Message(subject, body, wire.header_of(it), record_id))
         if at < piece.end:
             it = wire.Range(self._journal, at, piece.end, floor, "none")
             name = wire.batch_id(self._journal, at, piece.end)
@@ -306,6 +365,14 @@ class _Fitting(NamedTuple):
         """The lines."""
         return self.block.lines if self.split is None else b"".join(self.split)
 
+    def split_at(self, count: int) -> tuple[_Fitting | None, _Fitting | None]:
+        """Return the first records, and the others; None for none."""
+        if count <= 0:
+            return None, self
+        before, after = split_block(self.block, count)
+        ours, others = (None, None) if self.split is None else (self.split[:count], self.split[count:])
+        return _Fitting(before, ours), _Fitting(after, others) if after is not None else None
+
     def runs(self) -> Iterator[tuple[int, int]]:
         """Yield (first, count) of the numbers of the lines."""
         if self.split is None:
@@ -316,7 +383,7 @@ class _Fitting(NamedTuple):
                 yield number, 1
 
 
-def _without_giants(blocks: list[Block], most: int, refuse: Callable[[int, bytes, str], None]) -> list[_Fitting]:
+def _without_giants(blocks: list[Block], most: int, refuse: Refuse) -> list[_Fitting]:
     """Return what can be published of each block: not a line that no message can hold."""
     fitting: list[_Fitting] = []
     for block in blocks:
@@ -339,7 +406,7 @@ class _Flight:
         self._connection = connection
         self._stream = connection.stream
         self._settings = settings
-        self._waiting: list[tuple[asyncio.Future[PubAck], Piece, int]] = []
+        self._waiting: list[tuple[asyncio.Future[PubAck], Piece, Message]] = []
         self._nbytes = 0
         self._left: dict[int, int] = {}
         """Range, by its first number, to how many of its messages are not acknowledged."""
@@ -348,15 +415,15 @@ class _Flight:
     async def publish(self, piece: Piece, messages: list[Message]) -> None:
         """Publish a range, as soon as not too much is on its way. Raises StoreError for one before it."""
         self._left[piece.first] = len(messages)
-        for subject, body, header, message_id, numbers in messages:
+        for message in messages:
             while self._nbytes > IN_FLIGHT_BYTES or len(self._waiting) >= IN_FLIGHT_MESSAGES:
                 await self._settle(len(self._waiting) // 2)
-            headers = {wire.HEADER: header, "Nats-Msg-Id": message_id}
-            if numbers:
-                headers[wire.NUMBERS_HEADER] = numbers
-            future = await self._stream.publish_async(subject, body, headers=headers)
-            self._waiting.append((future, piece, len(body)))
-            self._nbytes += len(body)
+            headers = {wire.HEADER: message.header, "Nats-Msg-Id": message.id}
+            if message.numbers:
+                headers[wire.NUMBERS_HEADER] = message.numbers
+            future = await self._stream.publish_async(message.subject, message.body, headers=headers)
+            self._waiting.append((future, piece, message))
+            self._nbytes += len(message.body)
 
     async def land(self) -> None:
         """Wait for all acknowledgements. Raises StoreError if one does not come, or says no."""
@@ -367,15 +434,15 @@ class _Flight:
         await self._answers([future for future, _, _ in some])
         failure: BaseException | None = None
         silent = 0
-        for future, piece, nbytes in some:
-            self._nbytes -= nbytes
+        for future, piece, message in some:
+            self._nbytes -= len(message.body)
             if not future.done():
                 silent += 1
                 future.cancel()
             elif future.exception() is not None:
                 failure = future.exception()
             else:
-                self._acked(piece, future.result())
+                self._acked(piece, message, future.result())
         if failure is None and self._connection.trouble.done():
             failure = self._connection.trouble.result()
         if failure is not None or silent:
@@ -404,8 +471,10 @@ class _Flight:
         finally:
             all_of_them.cancel()
 
-    def _acked(self, piece: Piece, ack: PubAck) -> None:
+    def _acked(self, piece: Piece, message: Message, ack: PubAck) -> None:
         """Note an acknowledgement; a range is acknowledged with its last message."""
+        if ack.duplicate:
+            piece.elsewhere[ack.seq] = message.id
         low, high = self._bounds.get(piece.first, (ack.seq, ack.seq))
         self._bounds[piece.first] = min(low, ack.seq), max(high, ack.seq)
         self._left[piece.first] -= 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -39,6 +40,12 @@ RETRY_S = 0.1
 """Each server is tried twice, so long apart: one that is away is known at once, and who wants it tries again later."""
 CLOSE_S, GIVE_UP_S = 2.0, 0.2
 """How long a connection may take to close, and one that never came about."""
+OLDEST_VERSION = (2, 10)
+"""Of the servers: older ones keep no metadata of streams, where the number of partitions is written."""
+LEAST_PAYLOAD, DEFAULT_PAYLOAD = 16_384, 1 << 20
+"""Of a message, in bytes: what a store insists on, and what servers take unless told otherwise."""
+_FOREIGN_LIMITS = ("max_msgs", "max_msgs_per_subject", "max_msg_size")
+"""Of a stream, that no setting of ours asks for; -1 or 0 is none."""
 _DAMAGE = (10037, 10059, 10014)
 """JetStream's numbers for "no message found", "stream not found" and "consumer not found"."""
 
@@ -81,6 +88,8 @@ class Connection:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: Client | None = None
         self._stream: JetStreamContext | None = None
+        self.max_payload = 0
+        """Bytes of the largest message that the servers take, as of the last connection."""
         self.trouble: asyncio.Future[Exception]
         """The first thing that a server, or the connection to it, complained about since `connect`."""
 
@@ -182,6 +191,14 @@ class Connection:
             await client.close()
             raise StoreError(f"{self.where}: this version of nats-py does not let us insist on TLS")
         self._client = client
+        self.max_payload = client.max_payload
+        version = str(client._server_info.get("version", ""))  # noqa: SLF001 - the client tells nobody
+        if is_too_old(version):
+            await self.disconnect()
+            raise StoreError(
+                f"{self.where}: nats-server {version} is too old: it keeps no metadata of a stream; upgrade it to "
+                f"{'.'.join(map(str, OLDEST_VERSION))} or newer"
+            )
 
     def _identity(self) -> str:
         """Return whom we say that we are, for messages: where that is written, and no secret."""
@@ -241,6 +258,12 @@ class Connection:
         if tasks:
             loop.run_until_complete(asyncio.wait(tasks))
         loop.close()
+
+
+def is_too_old(version: str) -> bool:
+    """Tell whether a server of this version cannot be used; one whose version makes no sense may be."""
+    match = re.match(r"v?(\d{1,6})\.(\d{1,6})", version)
+    return match is not None and (int(match[1]), int(match[2])) < OLDEST_VERSION
 
 
 def _insisting_on_tls() -> tuple[Client, Callable[[], bool]]:
@@ -308,11 +331,36 @@ async def ensure_stream(connection: Connection, wish: StreamWish, whose: str) ->
     except NotFoundError:
         _check_replicas(connection, wish, whose)
         info = await connection.ask(lambda stream: stream.add_stream(wanted))
-    differences = list(_differences(wanted, info.config))
+    check_stream(connection, wish, info, whose)
+    return info
+
+
+def check_stream(connection: Connection, wish: StreamWish, info: StreamInfo, whose: str) -> None:
+    """See that a stream is as it should be. Raises StoreError that names every key that differs, with both values."""
+    differences = list(_differences(_wanted(wish), info.config))
     if differences:
         what = "; ".join(f"{key} is {there} on the server and {here} in {whose}" for key, there, here in differences)
         raise StoreError(f"stream {wish.name} on {connection.where}: {what}; change one of them")
-    return info
+    limits = [
+        f"{key} is {value}"
+        for key in _FOREIGN_LIMITS
+        if (value := getattr(info.config, key, None)) is not None and value > 0
+    ]
+    if limits:
+        raise StoreError(
+            f"stream {wish.name} on {connection.where}: {' and '.join(limits)}, by which records would be thrown away "
+            f"or refused; set it back to -1 (nats stream edit {wish.name})"
+        )
+
+
+def check_limits(connection: Connection) -> None:
+    """See that the servers take messages large enough for records. Raises StoreError."""
+    most = connection.client.max_payload
+    if most < LEAST_PAYLOAD:
+        raise StoreError(
+            f"{connection.where}: max_payload is {most} in the servers' configuration, and a record needs up to "
+            f"{LEAST_PAYLOAD} and more; raise it, best to 1MB or above"
+        )
 
 
 def _check_replicas(connection: Connection, wish: StreamWish, whose: str) -> None:
@@ -343,7 +391,7 @@ def _wanted(wish: StreamWish) -> StreamConfig:
     )
 
 
-def describe_stream(info: StreamInfo, settings: NatsStoreSettings) -> dict[str, Any]:
+def describe_stream(connection: Connection, info: StreamInfo, settings: NatsStoreSettings) -> dict[str, Any]:
     """Return what is in effect, and warnings where that is too little for what is promised (docs/nats.md)."""
     config, cluster = info.config, info.cluster
     replicas = config.num_replicas or 1
@@ -358,6 +406,8 @@ def describe_stream(info: StreamInfo, settings: NatsStoreSettings) -> dict[str, 
         warnings.append("duplicate_window is below sync_wait: other readers than collectors may see messages twice")
     if settings.sync_wait_s < SYNC_INTERVAL_S:
         warnings.append("sync_wait is below NATS's sync_interval (2m unless set): a power loss may cost records")
+    if connection.max_payload < DEFAULT_PAYLOAD:
+        warnings.append(f"max_payload is {connection.max_payload} on the servers: longer records become dead letters")
     return {
         "stream": config.name,
         "messages": info.state.messages,
@@ -384,12 +434,13 @@ def look(settings: NatsStoreSettings) -> dict[str, Any]:
 
     try:
         connection.open()
+        check_limits(connection)
         info = connection.run(ask())
         if info is None:
             _check_replicas(connection, wish_of(settings), "[[store]]")
             return {"stream": settings.stream, "messages": None, "warnings": []}
         connection.run(ensure_stream(connection, wish_of(settings), "[[store]]"))
-        return describe_stream(info, settings)
+        return describe_stream(connection, info, settings)
     finally:
         connection.close()
 

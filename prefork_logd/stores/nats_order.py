@@ -32,31 +32,42 @@ class Origin(Generic[_Item]):
     def __init__(self, expected: int) -> None:
         """Begin with the number that comes next."""
         self.expected = expected
-        self._held: dict[int, tuple[int, _Item]] = {}
-        """First number to the number after the last, and the item."""
+        self._held: dict[int, tuple[int, _Item, int]] = {}
+        """First number to the number after the last, the item, and its size."""
+        self.held_bytes = 0
 
     @property
     def held(self) -> int:
         """How many messages wait for numbers before theirs."""
         return len(self._held)
 
-    def offer(self, it: Range, item: _Item) -> tuple[list[Next[_Item]], list[_Item]]:
+    def offer(self, it: Range, item: _Item, nbytes: int = 0) -> tuple[list[Next[_Item]], list[_Item]]:
         """Take a message; return what comes next, in order, and the items that are of no use (any more)."""
         useless: list[_Item] = []
         if it.end <= self.expected or (it.first in self._held and self._held[it.first][0] >= it.end):
             useless.append(item)
         else:
             if it.first in self._held:
-                useless.append(self._held[it.first][1])
-            self._held[it.first] = it.end, item
+                useless.append(self._pop(it.first)[1])
+            self._held[it.first] = it.end, item, nbytes
+            self.held_bytes += nbytes
         return list(self._advance(it.floor, useless)), useless
+
+    def give_up_last(self) -> _Item | None:
+        """Return the item whose turn would come last, which is held no more; None if none is held."""
+        return self._pop(max(self._held))[1] if self._held else None
+
+    def _pop(self, first: int) -> tuple[int, _Item]:
+        end, item, nbytes = self._held.pop(first)
+        self.held_bytes -= nbytes
+        return end, item
 
     def _advance(self, floor: int, useless: list[_Item]) -> list[Next[_Item]]:
         steps: list[Next[_Item]] = []
         while True:
             lowest = min(self._held, default=None)
             if lowest is not None and lowest <= self.expected:
-                end, item = self._held.pop(lowest)
+                end, item = self._pop(lowest)
                 if end <= self.expected:
                     useless.append(item)
                     continue

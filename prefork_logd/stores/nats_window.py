@@ -40,7 +40,7 @@ _SLACK = 4096
 class Piece:
     """A range that is published as one (docs/nats.md)."""
 
-    __slots__ = ("acked_s", "end", "first", "high", "low")
+    __slots__ = ("acked_s", "elsewhere", "end", "first", "high", "low")
 
     def __init__(self, first: int, end: int, low: int = 0, high: int = 0, acked_s: float = 0.0) -> None:
         self.first = first
@@ -50,6 +50,8 @@ class Piece:
         self.high = high
         self.acked_s = acked_s
         """When it was acknowledged, on the monotonic clock; from its start for those of an earlier process."""
+        self.elsewhere: dict[int, str] = {}
+        """Sequence to id of messages that the stream had already, as of this process."""
 
     def __repr__(self) -> str:
         return f"Piece({self.first}, {self.end}, {self.low}, {self.high})"

@@ -26,8 +26,10 @@ HEADER = "Prefork-Logd"
 NUMBERS_HEADER = "Prefork-Logd-Numbers"
 VERSION = "1"
 MOST_LOGGER_CHARS = 128
-MOST_BODY_BYTES = 256 << 20
-"""A body that unpacks to more is damaged or hostile."""
+MOST_BODY_BYTES = 64 << 20
+"""A body that unpacks to more is damaged or hostile: servers take no larger message, and a line fits into one."""
+MOST_NUMBERS = 1 << 40
+"""For which a message stands. A collector leaves out 2^32 at once, each time its host was started anew."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9_\-:/@+=$~!,;()]")
 _DIGITS = re.compile(r"[0-9]{1,20}")
 _JOURNAL = re.compile(r"[0-9a-f]{32}")
@@ -93,6 +95,8 @@ def read_header(headers: Mapping[str, str] | None) -> Range:
     it = Range(fields[1], int(fields[2]), int(fields[3]), int(fields[4]), fields[5])
     if not it.first < it.end < 1 << 63:
         raise FormError(f"stands for no numbers: {value[:120]!r}")
+    if it.end - it.first > MOST_NUMBERS or it.floor > it.end:
+        raise FormError(f"claims more numbers than any collector leaves out: {value[:120]!r}")
     return it
 
 
@@ -107,11 +111,14 @@ def numbers_of(runs: Iterable[tuple[int, int]]) -> str:
     return ",".join(f"{first}+{count}" for first, count in joined)
 
 
-def read_numbers(headers: Mapping[str, str], it: Range) -> list[range]:
-    """Return which numbers the lines of a message have. Raises FormError."""
+def read_numbers(headers: Mapping[str, str], it: Range, lines: int) -> list[range]:
+    """Return which numbers the lines of a message have, as many as there are. Raises FormError."""
     value = headers.get(NUMBERS_HEADER)
     if value is None:
-        return [range(it.first, it.end)]
+        if lines > it.end - it.first:
+            raise FormError(f"has {lines} lines for {it.end - it.first} numbers")
+        # One record a message: its number is the last one, and those before it have none.
+        return [range(it.end - lines, it.end)]
     try:
         pairs = [pair.split("+") for pair in value.split(",") if pair]
         runs = [range(int(first), int(first) + int(count)) for first, count in pairs]
@@ -122,6 +129,9 @@ def read_numbers(headers: Mapping[str, str], it: Range) -> list[range]:
         if not at <= run.start < run.stop <= it.end:
             raise FormError(f"has the header {NUMBERS_HEADER}: {value[:80]!r}, with numbers that are not its own")
         at = run.stop
+    claimed = sum(run.stop - run.start for run in runs)
+    if claimed != lines:
+        raise FormError(f"has {lines} lines, and its header {NUMBERS_HEADER} claims {claimed}")
     return runs
 
 
@@ -170,7 +180,7 @@ def unpack(body: bytes, encoding: str) -> bytes:
         lines = _UNPACKERS[encoding](body)
     except ImportError:
         raise FormError('needs a package that is not installed: pip install "prefork-logd[nats]"') from None
-    except (zlib.error, ValueError) as error:
+    except (zlib.error, ValueError, MemoryError) as error:
         raise FormError(f"has a body that cannot be unpacked: {error}") from error
     if lines is None:
         raise FormError("has a body that ends early, or is too long")

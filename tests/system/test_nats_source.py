@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -27,7 +28,6 @@ from tests.system.harness import Collector, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     Central = Callable[..., Collector]
 
@@ -442,3 +442,45 @@ def table(server: Server, bucket: str = "LOGS-collectors") -> list[dict[str, Any
         return [msgspec.json.decode((await table.get(key)).value) for key in keys]
 
     return ask([server.url], read)
+
+
+def _foreign(server: Server, messages: list[tuple[dict[str, str], bytes]]) -> None:
+    """Publish what some other user of NATS might, on the subject of a journal of its own."""
+    journal = "ab" * 16
+    subject = f"logs.{int(journal[:8], 16) % 16:03d}.{journal}"
+
+    async def publish(js: Any) -> None:
+        for headers, body in messages:
+            await js.publish(subject, body, headers=headers)
+
+    ask([server.url], publish)
+
+
+def test_a_message_that_makes_no_sense_costs_itself_alone(server: Server, central: Central, tmp_path: Path) -> None:
+    """Forged claims, damaged bodies, other forms: counted, kept in rejected.jsonl, acknowledged, and nothing built."""
+    edge = Edge((server.url,), tmp_path, "e1")
+    edge.publish(10)
+    journal = "ab" * 16
+
+    def head(claim: str, encoding: str = "none", numbers: str = "") -> dict[str, str]:
+        more = {"Prefork-Logd-Numbers": numbers} if numbers else {}
+        return {"Prefork-Logd": f"1 {journal} {claim} {encoding}"} | more
+
+    bombs = [
+        (head(f"0 {1 << 62} 0", numbers=f"0+{1 << 61}"), b""),
+        (head(f"0 {1 << 39} 0", numbers=f"0+{1 << 38}"), b'{"created":1.0}\n'),
+        (head(f"{1 << 39} {(1 << 39) + 5} {1 << 39}", "zstd"), b"no zstd"),
+        (head(f"{(1 << 39) + 5} {(1 << 39) + 9} 0"), b'{"created":1.0}\n' * 5),
+        ({}, b"hello"),
+        ({"Prefork-Logd": "7 of another version"}, b""),
+    ]
+    _foreign(server, bombs)
+    collector = central((server.url,))
+    edge.publish(10)
+    check([edge], collector)
+    wait_for(lambda: collector.status()["sources"][0]["rejected"] >= len(bombs), "all are counted")
+    source = next(child for child in collector.status()["children"] if child["kind"] == "source")
+    memory = Path(f"/proc/{source['pid']}/status").read_text().partition("VmRSS:")[2].split()[0]
+    assert int(memory) < 300_000
+    wait_for(lambda: collector.status()["sources"][0]["messages_waiting"] == 0, "all are acknowledged")
+    assert len(collector.lines("rejected.jsonl")) >= len(bombs)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -183,6 +185,177 @@ def test_a_stream_that_was_set_back_is_noticed_and_filled(server: Server, make: 
     assert [(it.first, it.end) for it in ours if it.journal == JOURNAL] == [
         (0, 10), (10, 20), (20, 30), (30, 40), (40, 50)
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["json", "batch"])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_stream_that_was_set_back_and_goes_on_with_others(
+    server: Server, make: Make, tmp_path: Path, form: str, restarted: bool
+) -> None:
+    """Messages of another journal, in the places of ours, are not ours: what was lost is published again."""
+    settings = settings_for(server, format=form)
+    store = make(settings, tmp_path / "w")
+    other = make(settings, tmp_path / "other")
+    store.open(JOURNAL)
+    other.open("f" * 32)
+    other.write([block(0, 3, SESSION, 1)], refuse)
+    # A record that comes through both is one message, the other's.
+    store.write([block(0, 3, SESSION, 1), block(3, 200)], refuse)
+    store.write([block(203, 3, b"t" * 16, 1)], refuse)
+    other.close()
+    server.kill(15)
+    shutil.copytree(server.store, tmp_path / "older")
+    server.start()
+    store.open(JOURNAL)
+    store.write([block(206, 300)], refuse)
+    server.kill()
+    server.set_back_to(tmp_path / "older")
+    server.start()
+    other.open("f" * 32)
+    for first in range(3, 1003, 250):
+        other.write([block(first, 250)], refuse)
+    other.close()
+    if restarted:
+        store.close()
+        store = make(settings, tmp_path / "w")
+    assert store.open(JOURNAL) <= 206
+    wanted = store.open(JOURNAL)
+    store.write([block(number, 1) for number in range(wanted, 506)], refuse)
+    assert store.open(JOURNAL) == 506, "nothing is published for ever"
+    store.close()
+    found = {
+        int(json.loads(line)["message"])
+        for _, headers, body in contents(server)
+        if wire.read_header(headers).journal == JOURNAL
+        for line in wire.unpack(body, wire.read_header(headers).encoding).splitlines()
+    }
+    assert found >= set(range(3, 203)) | set(range(206, 506))
+
+
+@pytest.mark.parametrize("form", ["json", "batch"])
+def test_servers_that_take_small_messages(tmp_path: Path, make: Make, form: str) -> None:
+    """Ranges are cut by the servers' limit; what no message can hold is refused alone; less than that is told."""
+    small = Server(tmp_path, "small", free_ports(1)[0], "max_payload: 40000\n").start()
+    try:
+        settings = settings_for(small, format=form, compress="none")
+        store = make(settings, tmp_path / "w")
+        store.open(JOURNAL)
+        giant = b'{"message":"' + b"x" * 39_000 + b'"}\n'
+        lines = [*block(0, 2000).lines.splitlines(keepends=True), giant, *block(2001, 99).lines.splitlines(True)]
+        refused: list[int] = []
+        store.write([Block(0, 2100, bytes(16), (), b"".join(lines))], lambda number, *_: refused.append(number))
+        assert refused == [2000]
+        found = (
+            numbers(small) if form == "batch" else [int(json.loads(b)["message"]) for _, _, b in contents(small) if b]
+        )
+        assert found == [*range(2000), *range(2001, 2100)]
+        assert store.open(JOURNAL) == 2100
+        assert any("max_payload is 40000" in warning for warning in store.status()["warnings"])
+        store.close()
+        small.kill(15)
+        small.config.write_text(small.config.read_text().replace("40000", "9000"))
+        small.start()
+        for attempt in (lambda: look(settings), lambda: store.open(JOURNAL)):
+            with pytest.raises(StoreError, match=r"max_payload is 9000 .*raise it"):
+                attempt()
+    finally:
+        small.close()
+
+
+@pytest.mark.parametrize(
+    ("limit", "value"), [("max_msgs", 1500), ("max_msgs_per_subject", 5), ("max_msg_size", 5000), ("discard", "old")]
+)
+def test_limits_that_an_operator_sets_are_told(
+    server: Server, make: Make, tmp_path: Path, limit: str, value: int | str
+) -> None:
+    """A stream that would throw records away is no place for them: by `check`, at the opening, and while it runs."""
+    settings = settings_for(server)
+    store = make(settings, tmp_path / "w")
+    store.open(JOURNAL)
+    store.write([block(0, 10)], refuse)
+
+    async def edit(js: Any) -> None:
+        config = (await js.stream_info("LOGS")).config
+        await js.update_stream(config, **{limit: value})
+
+    ask([server.url], edit)
+    store._looked_s = -1e9
+    with pytest.raises(StoreError, match=f"{limit} is {value}"):
+        store.maintain()
+    for attempt in (lambda: look(settings), lambda: store.open(JOURNAL)):
+        with pytest.raises(StoreError, match=f"{limit} is {value}"):
+            attempt()
+
+
+@pytest.mark.parametrize("form", ["json", "batch"])
+def test_a_record_that_cannot_be_published_costs_itself(
+    server: Server, make: Make, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is raised while a message is made of it."""
+    store = make(settings_for(server, format=form), tmp_path / "w")
+    store.open(JOURNAL)
+    real_pack, real_name = store._pack, wire.logger_of
+
+    def pack(lines: bytes) -> bytes:
+        if b'"message":"137"' in lines:
+            raise RecursionError("too deep")
+        return real_pack(lines)
+
+    def name(line: bytes) -> str:
+        if b'"message":"137"' in line:
+            raise RuntimeError("boom")
+        return real_name(line)
+
+    monkeypatch.setattr(store, "_pack", pack)
+    monkeypatch.setattr(wire, "logger_of", name)
+    refused: list[tuple[int, str]] = []
+    store.write([block(0, 100), block(100, 100)], lambda number, _, why: refused.append((number, why)))
+    ((number, why),) = refused
+    assert number == 137
+    assert "RecursionError" in why or "RuntimeError" in why
+    found = [int(json.loads(line)["message"]) for _, headers, body in contents(server)
+             for line in wire.unpack(body, wire.read_header(headers).encoding).splitlines()]  # fmt: skip
+    assert found == [number for number in range(200) if number != 137]
+    assert store.open(JOURNAL) == 200
+
+
+def test_a_server_that_is_too_old_is_told(make: Make, tmp_path: Path) -> None:
+    """With its version and the remedy, instead of what its answers look like."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+
+    def serve() -> None:
+        client, _ = listener.accept()
+        with client:
+            client.sendall(
+                b'INFO {"server_id":"x","version":"2.9.10","max_payload":1048576,"jetstream":true,"headers":true}\r\n'
+            )
+            while data := client.recv(4096):
+                if b"PING" in data:
+                    client.sendall(b"PONG\r\n")
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        store = make(NatsStoreSettings(servers=(f"nats://127.0.0.1:{port}",), timeout="3s"), tmp_path / "w")
+        with pytest.raises(StoreError, match=r"nats-server 2\.9\.10 is too old.*upgrade it to 2\.10 or newer"):
+            store.open(JOURNAL)
+        store.close()
+    finally:
+        thread.join(10)
+        listener.close()
+
+
+def test_a_server_without_jetstream_is_told(tmp_path: Path, make: Make) -> None:
+    """What it lacks, and where it is written."""
+    plain = Server(tmp_path, "plain", free_ports(1)[0])
+    plain.config.write_text(f'listen: "127.0.0.1:{plain.port}"\n')
+    plain.start()
+    try:
+        with pytest.raises(StoreError, match=r"no answer from JetStream: .*jetstream \{\} in their configuration"):
+            make(settings_for(plain), tmp_path / "w").open(JOURNAL)
+    finally:
+        plain.close()
 
 
 def test_records_are_safe_only_after_the_servers_have_synced(server: Server, make: Make, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@
 
 cdef enum:
     MOST_NAME = 256         # bytes; a name that may be too long for its column is Python's
+    MOST_USED = 262144      # bytes of rows at once, and then one more row: what is large is not gathered
     ROOM = 128              # of a row, besides its line and what is looked up: heads, lengths and NULLs
 
 cdef extern from *:
@@ -109,7 +110,8 @@ cdef class Copier:
     ):
         """Return (rows, how many, where the line after them begins): of `most` lines from `start` on.
 
-        It ends before a line that is for Python, or was not received between `low` and `high`. `number` is the first
+        It ends before a line that is for Python, or was not received between `low` and `high`, or when the rows are many
+        bytes. `number` is the first
         record's, `day` counts from 2000-01-01.
         """
         cdef const uint8_t* first = <const uint8_t*> PyBytes_AS_STRING(lines)
@@ -121,7 +123,7 @@ cdef class Copier:
         cdef Cut cut
         if start < 0 or at > end:
             raise ValueError("no line begins there")
-        while count < most and at < end:
+        while count < most and at < end and used < MOST_USED:
             stop = <const uint8_t*> memchr(at, 10, end - at)
             if stop == NULL:
                 raise ValueError("the last line has no end")

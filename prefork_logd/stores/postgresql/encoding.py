@@ -63,7 +63,12 @@ _EPOCH_S = 946_684_800
 _EPOCH_US = _EPOCH_S * 1_000_000
 DAY_S = 86_400
 EPOCH_DAY = _EPOCH_S // DAY_S
-_MAX_CACHED = 20_000
+MOST_KEY_CHARS = 1024
+"""Of an origin that is remembered: a client may invent names of any length."""
+ENTRY_BYTES = 600
+"""What remembering one takes besides, more or less."""
+MOST_CACHED_BYTES = 16 << 20
+"""Of all origins that are remembered, as they are packed; their keys take a few times as much at most."""
 
 _HEAD = struct.Struct(">hiiiiiqiqidid")
 _LENGTH = struct.Struct(">i").pack
@@ -77,6 +82,7 @@ class Encoder:
 
     def __init__(self) -> None:
         self._origins: dict[object, bytes] = {}
+        self._cached_bytes = 0
 
     def encode(self, decoded: Sequence[Row], lines: Sequence[bytes], number: int, day: int, part: int) -> bytes:
         """Return rows as COPY takes them.
@@ -134,10 +140,12 @@ class Encoder:
         if isinstance(name, str):
             name = name[:MAX_NAME]
         packed = pack_values((name, *others))
-        if len(packed) < 2048:  # so that those who invent names all the time cannot fill the memory
-            if len(self._origins) >= _MAX_CACHED:
+        if sum(len(value) for value in origin if isinstance(value, str)) <= MOST_KEY_CHARS:
+            if self._cached_bytes > MOST_CACHED_BYTES:
                 self._origins.clear()
+                self._cached_bytes = 0
             self._origins[origin] = packed
+            self._cached_bytes += len(packed) + ENTRY_BYTES
         return packed
 
 

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 DAY_S = 86_400
 _HANDFUL = 128
 """Rows that are packed together."""
+_HANDFUL_BYTES = 262_144
+"""After which no more rows are packed with them."""
 _LOOK_EVERY_BYTES = 32 << 20
 """How much is written before the size of the partition is looked at."""
 _POSITION = "SELECT next, (now() AT TIME ZONE 'UTC')::date - date '1970-01-01' FROM {}.positions WHERE journal = %s"
@@ -206,8 +208,15 @@ class PostgresqlStore:
             return
         for block in wanted_blocks:
             lines = block.lines.split(b"\n")[:-1]
-            for start in range(max(0, wanted - block.first), block.count, _HANDFUL):
-                yield from self._pack_in_python(lines[start : start + _HANDFUL], block.first + start)
+            start = max(0, wanted - block.first)
+            while start < block.count:
+                end = start + 1
+                nbytes = len(lines[start])
+                while end < min(block.count, start + _HANDFUL) and nbytes < _HANDFUL_BYTES:
+                    nbytes += len(lines[end])
+                    end += 1
+                yield from self._pack_in_python(lines[start:end], block.first + start)
+                start = end
 
     def _pack_in_python(self, lines: list[bytes], number: int) -> Iterator[tuple[Partition, bytes]]:
         end = 0
@@ -234,7 +243,7 @@ class PostgresqlStore:
                     if count:
                         number += count
                         yield partition, packed
-                    if count == _HANDFUL or number == block.first + block.count:
+                    if count or number == block.first + block.count:
                         continue
                 end = lines.index(b"\n", at)
                 for partition, packed in self._pack_in_python([lines[at:end]], number):

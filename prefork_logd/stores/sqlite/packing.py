@@ -18,8 +18,12 @@ from prefork_logd.stores.sqlite.schema import ID_BITS
 if TYPE_CHECKING:
     from prefork_logd.stores.sqlite.columns import Values
 
-MAX_KNOWN = 50_000
+MOST_KNOWN = 50_000
 """Sites, and origins, that are remembered; a client may invent any number of them."""
+MOST_KNOWN_CHARS = 8 << 20
+"""Of their texts, in all."""
+MOST_KEY_CHARS = 4096
+"""Of one that is remembered."""
 _NUMBERS = (1 << ID_BITS) - 1
 
 
@@ -43,6 +47,7 @@ class Packer:
         self._next_origin = next_origin
         self._sites: dict[Values, int] = {}
         self._origins: dict[Values, int] = {}
+        self._known_chars = 0
         self.new_sites: list[Values] = []
         """What the file has not in its tables yet, and rows refer to; whoever has written them clears the lists."""
         self.new_origins: list[Values] = []
@@ -56,7 +61,9 @@ class Packer:
 
     def pack(self, lines: bytes, number: int) -> Packed:
         """Return lines, each ending in a newline, as rows; `number` is the first one's."""
-        if len(self._sites) > MAX_KNOWN or len(self._origins) > MAX_KNOWN:
+        known = len(self._sites), len(self._origins)
+        if max(known) > MOST_KNOWN or self._known_chars > MOST_KNOWN_CHARS:
+            self._known_chars = 0
             self._sites.clear()
             self._origins.clear()
             if self._core is not None:
@@ -94,19 +101,31 @@ class Packer:
             values[columns.EXC_TEXT], values[columns.STACK_INFO], extra,
         )  # fmt: skip
 
+    def _is_small(self, values: Values) -> bool:
+        """Tell whether values may be remembered, and count them."""
+        chars = sum(len(value) for value in values if isinstance(value, (str, bytes)))
+        if chars > MOST_KEY_CHARS:
+            return False
+        self._known_chars += chars
+        return True
+
     def _site(self, values: Values) -> int:
         number = self._sites.get(values)
         if number is None:
-            number = self._sites[values] = self._next_site
+            number = self._next_site
             self._next_site += 1
+            if self._is_small(values):
+                self._sites[values] = number
             self.new_sites.append((number, *values))
         return number
 
     def _origin(self, values: Values) -> int:
         number = self._origins.get(values)
         if number is None:
-            number = self._origins[values] = self._next_origin
+            number = self._next_origin
             self._next_origin += 1
+            if self._is_small(values):
+                self._origins[values] = number
             self.new_origins.append((number, *values))
         return number
 

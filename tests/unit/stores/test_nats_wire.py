@@ -17,7 +17,7 @@ JOURNAL = "0123456789abcdef0123456789abcdef"
 @given(st.integers(0, 1 << 62), st.integers(1, 1 << 40), st.integers(0, 1 << 62))
 def test_a_header_is_read_as_it_was_written(first: int, count: int, floor: int) -> None:
     """Round trip."""
-    it = wire.Range(JOURNAL, first, first + count, floor, "zstd")
+    it = wire.Range(JOURNAL, first, first + count, min(floor, first), "zstd")
     assert wire.read_header({wire.HEADER: wire.header_of(it)}) == it
 
 
@@ -88,6 +88,24 @@ def test_runs_are_written_joined_and_read_back(steps: list[tuple[int, int]]) -> 
         at += hole + count
     value = wire.numbers_of(pieces)
     it = wire.Range(JOURNAL, 10, at + 1, 0, "none")
-    runs = wire.read_numbers({wire.NUMBERS_HEADER: value}, it)
+    runs = wire.read_numbers({wire.NUMBERS_HEADER: value}, it, len(numbers))
     assert [number for run in runs for number in run] == numbers
     assert all(left.stop < right.start for left, right in itertools.pairwise(runs))
+
+
+@pytest.mark.parametrize("claim", ["0 4611686018427387904 0", "0 1 2", "0 1 99999999999999999999"])
+def test_a_header_that_claims_too_much_is_refused(claim: str) -> None:
+    """Before anything is built of it."""
+    with pytest.raises(wire.FormError, match="claims"):
+        wire.read_header({wire.HEADER: f"1 {JOURNAL} {claim} none"})
+
+
+@pytest.mark.parametrize("value", [None, "0+2305843009213693952", "0+1,2+1000000000", "5+1"])
+def test_numbers_and_lines_have_to_agree(value: str | None) -> None:
+    """What a message claims is compared with what it has, and costs nothing."""
+    it = wire.Range(JOURNAL, 0, 1 << 62, 0, "none")
+    headers = {} if value is None else {wire.NUMBERS_HEADER: value}
+    if value is None:
+        it = it._replace(end=2)
+    with pytest.raises(wire.FormError):
+        wire.read_numbers(headers, it, 3)
