@@ -490,7 +490,7 @@ def test_no_clock_makes_many_partitions(server, make_store, schema, journal):
     """Days long past share one, and days to come another."""
     store = make_store(server, schema, retain_s=5 * 86_400)
     store.open(journal)
-    received = [0.0, 1.0, 86_400.0 * 9000, 1e300, 86_400.0 * 100_000, time.time(), time.time() - 86_400 * 400]
+    received = [0.0, 1.0, 86_400.0 * 9000, 7_258_118_399.0, 86_400.0 * 84_000, time.time(), time.time() - 86_400 * 400]
     lines = [line().replace(f'"received":{NOW!r}'.encode(), f'"received":{when!r}'.encode()) for when in received] * 3
     store.write([block(0, lines)], never)
     assert {partition.day for partition in partitions(server, schema)} <= {today() - 5, today(), today() + 1}
