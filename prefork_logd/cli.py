@@ -416,7 +416,7 @@ replay = verb(replay)
 def import_(flags: Flags, files: tuple[str, ...], name: str | None) -> int:
     """Bring existing files of JSON lines (plain, .gz, .zst) into a store, each line once."""
     from prefork_logd.display import progress
-    from prefork_logd.importing import import_file
+    from prefork_logd.importing import import_file, summary
     from prefork_logd.querying import choose_store
     from prefork_logd.stores.making import make_store
 
@@ -426,7 +426,7 @@ def import_(flags: Flags, files: tuple[str, ...], name: str | None) -> int:
     for path in paths:
         if not path.is_file():
             raise click.UsageError(f"{path}: is no file")
-    refused = 0
+    refused = broken = 0
     with contextlib.closing(make_store(choose_store(settings, name))) as store, progress() as bar:
         for path in paths:
             task = bar.add_task(path.name, total=path.stat().st_size)
@@ -438,11 +438,16 @@ def import_(flags: Flags, files: tuple[str, ...], name: str | None) -> int:
             refused += done.refused
             before = f", {done.before:,} were there already" if done.before else ""
             click.echo(f"{path}: {done.stored:,} records stored{before}, {done.refused:,} lines refused")
+            for line in summary(done):
+                click.echo(f"{path}: {line}")
+            if done.trouble:
+                broken += 1
+                _complain(f"{path}: {done.trouble}")
         task = bar.add_task("indexing", total=None, counted=False)
         while store.maintain() <= 0:
             bar.refresh()
         bar.update(task, total=1, completed=1)
-    return ExitStatus.FAILURE if refused else ExitStatus.OK
+    return ExitStatus.FAILURE if refused or broken else ExitStatus.OK
 
 
 import_.__name__ = "import"

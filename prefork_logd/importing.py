@@ -9,21 +9,20 @@ is repeated adds what was appended.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import importlib
-import io
 import time
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-import msgspec
-
-from prefork_logd.errors import ProcessError, StoreError
-from prefork_logd.records.foreign import canonical
+from prefork_logd.errors import NotARecord, ProcessError, StoreError
+from prefork_logd.protocol.batch import NO_SESSION
+from prefork_logd.records.foreign import MOST_LINE_BYTES, PADDING, canonical
+from prefork_logd.records.stored import read_row
 from prefork_logd.stores.base import Block
-from prefork_logd.stores.rows import decode, render
+from prefork_logd.stores.rows import render
+from prefork_logd.unpacking import Unpacked
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -33,6 +32,8 @@ _T = TypeVar("_T")
 
 BATCH_LINES = 20_000
 BATCH_BYTES = 8 << 20
+MOST_NAMED = 20
+"""Lines of one file that are refused by name; the others are counted."""
 _FIRST_LINE_BYTES = 1 << 20
 _RETRIES_S = (0.5, 1, 2, 5, 10, 10, 10, 10)
 """How long to wait before each further try with a store that cannot be used just now."""
@@ -47,6 +48,12 @@ class Imported(NamedTuple):
     """Lines that an earlier import had dealt with."""
     refused: int
     """Lines that are no record."""
+    without_time: int
+    """Records of others that say no time: `created` is when they were imported."""
+    without_level: int
+    """Records of others that say no level."""
+    trouble: str
+    """Why the file was not read to its end; empty if it was."""
 
 
 def import_file(
@@ -56,17 +63,27 @@ def import_file(
     complain: Callable[[int, str], object],
     wait: Callable[[float], object] = time.sleep,
 ) -> Imported:
-    """Store every line of a file, plain, .gz or .zst, that is not stored yet.
+    """Store every line of a file, plain or packed by gzip or zstd, that is not stored yet.
 
     `advance` gets the number of bytes of the file that were dealt with since the last call, `complain` the line number
-    (from 1) and a reason for each line that is refused. Raises ProcessError if the file cannot be read, StoreError if
-    the store stays unusable for most of a minute.
+    (from 1) and a reason for each of the first MOST_NAMED lines that are refused. Raises ProcessError if the file
+    cannot be opened, StoreError if the store stays unusable for most of a minute.
     """
     try:
         with path.open("rb", buffering=0) as file:
             return _Import(store, _journal(path), complain, wait).run(file, path, advance)
-    except (OSError, EOFError) as error:
-        raise ProcessError(f"{path}: cannot read it: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise ProcessError(f"{path}: cannot read it: {error.strerror or error}") from error
+
+
+def summary(done: Imported) -> Iterator[str]:
+    """Yield what is worth saying of a file beside its counts of lines."""
+    if done.without_time:
+        yield f"{done.without_time:,} of them say no time that can be read: `created` is when they were imported"
+    if done.without_level:
+        yield f"{done.without_level:,} of them say no level that is known: filters take it for 0"
+    if done.refused > MOST_NAMED:
+        yield f"of the lines refused the first {MOST_NAMED} are named"
 
 
 class _Import:
@@ -79,46 +96,79 @@ class _Import:
         self._journal = journal
         self._complain = complain
         self._wait = wait
-        self._refused = 0
+        self._stored = self._refused = self._without_time = self._without_level = 0
 
     def run(self, file: io.FileIO, path: Path, advance: Callable[[int], object]) -> Imported:
         begin = self._retried(lambda: self._store.open(self._journal))
         now, number, at = time.time(), 0, 0
-        with _plain(file, path) as plain:
-            for lines in _batches(plain):
-                if number + len(lines) > begin:
-                    skipped = max(0, begin - number)
-                    self._write(number + skipped, [self._fitted(line, now) for line in lines[skipped:]])
-                number += len(lines)
-                position = file.tell()
-                advance(position - at)
-                at = position
-        before = min(begin, number)
-        return Imported(number - before - self._refused, before, self._refused)
+        unpacked = Unpacked(file, path, MOST_LINE_BYTES)
+        for lines in _batches(unpacked.lines()):
+            if number + len(lines) > begin:
+                skipped = max(0, begin - number)
+                self._write(self._blocks(number + skipped, lines[skipped:], now))
+            number += len(lines)
+            position = file.tell()
+            advance(position - at)
+            at = position
+        trouble = unpacked.trouble
+        if trouble:
+            trouble += f", behind line {number:,}: what was read is stored; import the rest from a whole copy"
+        counts = (self._refused, self._without_time, self._without_level)
+        return Imported(self._stored, min(begin, number), *counts, trouble)
 
-    @staticmethod
-    def _fitted(line: bytes, now: float) -> bytes:
+    def _blocks(self, number: int, lines: list[bytes | None], now: float) -> list[Block]:
+        """Return what is a record, in blocks of lines that follow one another; `number` is the first line's."""
+        blocks: list[Block] = []
+        run: list[bytes] = []
+        for at, line in enumerate([*lines, b""], number):
+            fitted = self._fitted(at, line, now)
+            if fitted is not None:
+                run.append(fitted)
+            elif run:
+                blocks.append(Block(at - len(run), len(run), NO_SESSION, (), b"".join(run)))
+                run = []
+        return blocks
+
+    def _fitted(self, number: int, line: bytes | None, now: float) -> bytes | None:
+        """Return a line as this collector would have written it; None for one that is empty or refused."""
+        if line is None:
+            self._refuse(number, f"is longer than {MOST_LINE_BYTES:,} bytes")
+            return None
+        stripped = line.strip(PADDING) + b"\n"
+        if stripped == b"\n":
+            return None
         try:
-            if render(decode(line)) == line:
-                return line
-        except (ValueError, msgspec.DecodeError):
+            if render(read_row(stripped)) == stripped:
+                return stripped
+        except NotARecord:
             pass
         try:
-            return canonical(line, now)
-        except ValueError:
-            return line  # for the store to refuse, with its reason
+            found = canonical(stripped, now)
+        except NotARecord as error:
+            torn = "" if line.endswith(b"\n") else " (the file ends within it; once it is whole an import takes it)"
+            self._refuse(number, f"{error}{torn}")
+            return None
+        self._without_time += not found.has_time
+        self._without_level += not found.has_level
+        return found.line
 
-    def _write(self, number: int, lines: list[bytes]) -> None:
-        block = Block(number, len(lines), bytes(16), (), b"".join(lines))
+    def _refuse(self, number: int, reason: str) -> None:
+        self._refused += 1
+        if self._refused <= MOST_NAMED:
+            self._complain(number + 1, reason)
+
+    def _write(self, blocks: list[Block]) -> None:
+        if not blocks:
+            return
         refused: dict[int, str] = {}
 
         def refuse(at: int, _: bytes, reason: str) -> None:
             refused[at] = reason
 
-        self._retried(lambda: self._store.write([block], refuse))
-        self._refused += len(refused)
+        self._retried(lambda: self._store.write(blocks, refuse))
+        self._stored += sum(block.count for block in blocks) - len(refused)
         for at, reason in sorted(refused.items()):
-            self._complain(at + 1, reason)
+            self._refuse(at, reason)
 
     def _retried(self, action: Callable[[], _T]) -> _T:
         """Do it, with a store that is opened anew after each failure: it may be locked by a collector for a while."""
@@ -143,31 +193,15 @@ def _journal(path: Path) -> str:
     return name.hexdigest()
 
 
-def _plain(file: io.FileIO, path: Path) -> BinaryIO:
-    """Return the file decompressed, if its name says that it is compressed."""
-    if path.suffix == ".gz":
-        return cast("BinaryIO", gzip.GzipFile(fileobj=file))
-    if path.suffix == ".zst":
-        try:
-            zstandard = importlib.import_module("zstandard")
-        except ImportError as error:
-            what = 'zstd needs a package that is not installed: pip install "prefork-logd[zstd]"'
-            raise ProcessError(f"{path}: {what}") from error
-        return cast(
-            "BinaryIO", io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True))
-        )
-    return cast("BinaryIO", io.BufferedReader(file, 1 << 20))
-
-
-def _batches(file: BinaryIO) -> Iterator[list[bytes]]:
-    """Yield the lines in pieces; a last one without a newline gets one."""
-    lines: list[bytes] = []
+def _batches(lines: Iterator[bytes | None]) -> Iterator[list[bytes | None]]:
+    """Yield the lines in pieces."""
+    batch: list[bytes | None] = []
     size = 0
-    for line in file:
-        lines.append(line if line.endswith(b"\n") else line + b"\n")
-        size += len(line)
-        if len(lines) >= BATCH_LINES or size >= BATCH_BYTES:
-            yield lines
-            lines, size = [], 0
-    if lines:
-        yield lines
+    for line in lines:
+        batch.append(line)
+        size += len(line or b"")
+        if len(batch) >= BATCH_LINES or size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

@@ -14,6 +14,7 @@ LAYERS: dict[str, int] = {
     "handlers": 0,
     "log": 1,
     "signals": 0,
+    "unpacking": 1,
     "values": 0,
     "nats_settings": 1,
     "source_settings": 2,
