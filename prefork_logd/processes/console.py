@@ -7,15 +7,19 @@ Its path may be longer than the 107 bytes that sun_path holds (unix(7)), so both
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
 import time
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from prefork_logd.errors import ProcessError
 from prefork_logd.log import LOGGER, describe_bug
-from prefork_logd.net.loop import READ, WRITE, Loop
+from prefork_logd.net.loop import ENDED, READ, WRITE, Loop
+from prefork_logd.processes.shield import attempt
 from prefork_logd.running import connect
 from prefork_logd.settings import CONTROL_SOCKET
 
@@ -25,7 +29,18 @@ if TYPE_CHECKING:
 
 _LONGEST_REQUEST = 4096
 _MOST_CLIENTS = 64
+_REQUEST_S = 5.0
+"""How long a client may take to send its request."""
 _PATIENCE_S = 60.0
+"""How long the answer may take, and the client to read it."""
+_FULL_RETRY_S = 0.1
+
+
+class _Request(msgspec.Struct):
+    verb: str
+
+
+_REQUEST = msgspec.json.Decoder(_Request)
 
 
 def _short_path(directory_fd: int) -> str:
@@ -53,7 +68,8 @@ class Console:
         self._loop = loop
         self._asked = asked
         self._path = state_dir / CONTROL_SOCKET
-        self._clients: set[_Client] = set()
+        self._clients: dict[_Client, None] = {}
+        """In the order in which they have come."""
         self._sock = self._listen(state_dir) if inherited_fd < 0 else socket.socket(fileno=inherited_fd)
         self._sock.setblocking(False)
         os.set_inheritable(self._sock.fileno(), False)
@@ -82,27 +98,39 @@ class Console:
         """Return what answers a client that has come, and perhaps asked, before this process became another program."""
         os.set_inheritable(fd, False)
         client = _Client(self, self._loop, socket.socket(fileno=fd))
-        client.waits = waits
-        self._clients.add(client)
+        if waits:
+            client.wait()
+        self._clients[client] = None
         return client.answer
 
     def ready(self, events: int) -> None:  # noqa: ARG002 - the accept tells more than the flags do
-        """Accept whoever asks."""
+        """Accept a client; with too many, one that has not asked yet makes room."""
         try:
             sock, _ = self._sock.accept()
-        except OSError:
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                # It would be reported as ready at once, again and again.
+                self._loop.change(self._sock.fileno(), 0)
+                self._loop.later(_FULL_RETRY_S, self._listen_again)
             return
         if len(self._clients) >= _MOST_CLIENTS:
-            sock.close()
-            return
-        self._clients.add(_Client(self, self._loop, sock))
+            idle = next((client for client in self._clients if not client.waits), None)
+            if idle is None:
+                sock.close()
+                return
+            idle.close()
+        self._clients[_Client(self, self._loop, sock)] = None
+
+    def _listen_again(self) -> None:
+        if self._sock.fileno() >= 0:
+            self._loop.change(self._sock.fileno(), READ)
 
     def asked(self, client: _Client, request: bytes) -> None:
         """Answer one request."""
         try:
-            verb = str(json.loads(request)["verb"])
-        except (ValueError, KeyError, TypeError):
-            client.answer({"error": "a request is an object with a verb"})
+            verb = _REQUEST.decode(request).verb
+        except (ValueError, RecursionError):
+            client.answer({"error": "a request is one line: a JSON object with a verb"})
             return
         try:
             self._asked(verb, client.answer)
@@ -112,7 +140,7 @@ class Console:
 
     def forget(self, client: _Client) -> None:
         """Let go of a client that is done."""
-        self._clients.discard(client)
+        self._clients.pop(client, None)
 
     def close(self) -> None:
         """Stop answering, and remove the socket."""
@@ -142,11 +170,21 @@ class _Client:
         """Whether it has asked, and has no answer yet."""
         sock.setblocking(False)
         loop.add(sock.fileno(), self, READ)
-        self._patience = loop.later(_PATIENCE_S, self.close)
+        self._patience = loop.later(_REQUEST_S, self.close)
 
     def ready(self, events: int) -> None:
-        if events & WRITE or self._answer:
+        """Read the request, or write the answer; an unexpected error ends this client."""
+        if not attempt("a request on the control socket", lambda: self._go_on(events)):
+            self.close()
+
+    def _go_on(self, events: int) -> None:
+        if self._answer:
             self._send()
+            return
+        if self.waits:
+            # Nothing is read before the answer: these are the flags of a client that has gone.
+            if events & ENDED:
+                self.close()
             return
         try:
             data = self.sock.recv(_LONGEST_REQUEST)
@@ -158,8 +196,15 @@ class _Client:
         if not data or len(self._request) > _LONGEST_REQUEST:
             self.close()
         elif self._request.endswith(b"\n"):
-            self.waits = True
+            self.wait()
             self._console.asked(self, self._request)
+
+    def wait(self) -> None:
+        """Read no more until there is an answer."""
+        self.waits = True
+        self._patience.cancel()
+        self._patience = self._loop.later(_PATIENCE_S, self.close)
+        self._loop.change(self.sock.fileno(), 0)
 
     @property
     def is_new(self) -> bool:
@@ -169,9 +214,12 @@ class _Client:
     def answer(self, answer: dict[str, Any]) -> None:
         """Send the answer and end, unless the client has gone meanwhile."""
         self.waits = False
-        if self.sock.fileno() >= 0:
-            self._answer = json.dumps(answer).encode() + b"\n"
-            self._send()
+        if self.sock.fileno() >= 0 and not attempt("an answer on the control socket", lambda: self._begin(answer)):
+            self.close()
+
+    def _begin(self, answer: dict[str, Any]) -> None:
+        self._answer = json.dumps(answer).encode() + b"\n"
+        self._send()
 
     def _send(self) -> None:
         try:

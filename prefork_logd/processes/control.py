@@ -207,12 +207,17 @@ class Channel:
         sock: socket.socket,
         received: Callable[[AnyMessage, list[int]], None],
         closed: Callable[[], None],
+        failed: Callable[[Exception], None] | None = None,
     ) -> None:
-        """Pass each message to `received` with its descriptors, and tell `closed` when the other side is gone."""
+        """Pass each message to `received` with its descriptors, and tell `closed` when the other side is gone.
+
+        `failed` takes an error in a message, or in what it led to; without it, such an error is raised.
+        """
         self._loop = loop
         self._sock = sock
         self._received = received
         self._closed = closed
+        self._failed = failed
         self._waiting: deque[tuple[AnyMessage, list[int]]] = deque()
         self._decoder = msgspec.json.Decoder(AnyMessage)
         sock.setblocking(False)
@@ -286,7 +291,13 @@ class Channel:
                 return
             for fd in fds:
                 os.set_inheritable(fd, False)
-            self._received(self._decoder.decode(data), fds)
+            try:
+                self._received(self._decoder.decode(data), fds)
+            except Exception as error:
+                if self._failed is None:
+                    raise
+                self._failed(error)
+                return
 
     def close(self) -> None:
         """Close this end; what waits to be sent is dropped."""

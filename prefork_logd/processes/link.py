@@ -30,7 +30,12 @@ _ANSWERS_READ = 65_536
 def make_pipes() -> tuple[tuple[int, int], tuple[int, int]]:
     """Return the descriptors of a new connection, non-blocking: the worker's (batches, commits) and the writer's."""
     batches_read, batches_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    commits_read, commits_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        commits_read, commits_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        os.close(batches_read)
+        os.close(batches_write)
+        raise
     # Where the system allows less, a smaller pipe does as well.
     with contextlib.suppress(OSError):
         fcntl.fcntl(batches_write, fcntl.F_SETPIPE_SZ, PIPE_BYTES)

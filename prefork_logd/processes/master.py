@@ -8,6 +8,7 @@ The writer is forked first and ends last: it ends on end-of-file, so whatever is
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import signal
@@ -20,10 +21,10 @@ from setproctitle import setproctitle
 
 from prefork_logd import __version__, config, signals
 from prefork_logd.errors import ConfigError, ExitStatus, Problem
-from prefork_logd.log import LOGGER, reopen_own
+from prefork_logd.log import LOGGER, describe_bug, reopen_own
 from prefork_logd.net.listener import close_all, describe, is_own
 from prefork_logd.net.loop import READ, Loop, Timer
-from prefork_logd.processes import arena, children, control, status
+from prefork_logd.processes import arena, children, control, shield, status
 from prefork_logd.processes.children import Child, Kind
 from prefork_logd.processes.console import Console
 from prefork_logd.processes.legacy import FORMAT, Legacy, LegacySocket
@@ -54,6 +55,7 @@ KILL_AFTER_S = 3.0
 """What a child gets on top of its own limits before a stop ends it by force."""
 LONGEST_STOP_S = LAST_WRITES_S + DRAIN_S + 4 * KILL_AFTER_S
 """What a stop may take on top of limits.drain_timeout."""
+CONNECT_AGAIN_S = 0.5
 UPGRADE_S = 3.0
 """How long a stop waits for an upgrade to end."""
 
@@ -102,6 +104,8 @@ class Master:
         """How often the children of earlier programs were forked again, by slot."""
         self._stopping = False
         self._stopping_fast = False
+        self._ended_all = False
+        """Whether the last child has gone, and the loop is to end."""
         self._stop_wanted = False
         """Whether a stop waits for an upgrade to end."""
         self._kill_timer: Timer | None = None
@@ -126,7 +130,7 @@ class Master:
             receive_signals()
             self._reap()
             self._adjust_workers()
-        self.loop.run()
+        shield.run(self.loop.run, lambda: self._ended_all)
         self._succession.close()
         self._console.close()
         close_all(sock for sock, _ in self._sockets)
@@ -155,7 +159,7 @@ class Master:
         }
         for number in sorted(self._signals.take()):
             if number in actions:
-                actions[number]()
+                shield.attempt(signal.Signals(number).name, actions[number])
 
     def _asked(self, verb: str, answer: Callable[[dict[str, Any]], None]) -> None:
         """Answer the command line."""
@@ -204,19 +208,24 @@ class Master:
 
     def _fork(self, child: Child) -> None:
         self._lives += 1
-        ours, theirs = control.Channel.pair()
+        child.started_s = time.monotonic()
+        try:
+            ours, theirs = control.Channel.pair()
+        except OSError as error:
+            self._cannot_fork(child, error)
+            return
         channel = control.Channel(
             self.loop,
             ours,
             lambda message, fds: self.told(child, message, fds),
             lambda: None,  # its end is told by SIGCHLD
+            lambda error: self.failed(child, error),
         )
         # Known before the fork, so that the child closes its copy with the others.
         child.channel = channel
         child.life = self._lives
         child.generation = child.settled = self._configuration.generation
         child.writer = 0
-        child.started_s = time.monotonic()
         if child.kind is Kind.WORKER:
             self._expect(child.slot)
             child.arena_fd = arena.make()
@@ -227,15 +236,19 @@ class Master:
                 child.name, self._lifeline, lambda: self._close_in_child(child), lambda: self._be(child, theirs)
             )
         except OSError as error:
-            # Out of processes or memory (fork(2)): as if it had died at once.
-            LOGGER.error("cannot fork %s: %s", child.name, error.strerror)
-            channel.close()
-            child.channel, child.pid = None, 0
-            counters[Field.ACCEPTING] = 0
-            arena.drop(child)
-            self.happen(child, Event.EXITED)
+            self._cannot_fork(child, error)
         finally:
             theirs.close()
+
+    def _cannot_fork(self, child: Child, error: OSError) -> None:
+        """Try again later, as if it had died at once: no processes, memory or descriptors are left (fork(2))."""
+        LOGGER.error("cannot fork %s: %s", child.name, error.strerror)
+        if child.channel is not None:
+            child.channel.close()
+        child.channel, child.pid = None, 0
+        self._board.slot(child.slot)[Field.ACCEPTING] = 0
+        arena.drop(child)
+        self.happen(child, Event.EXITED)
 
     def _be(self, child: Child, channel: socket.socket) -> int:
         """Be a child, and return its exit status."""
@@ -265,8 +278,16 @@ class Master:
             for sock, _ in self._sockets:
                 sock.close()
 
-    def told(self, child: Child, message: control.AnyMessage, fds: list[int]) -> None:  # noqa: ARG002 - none come
-        """Take what a child says."""
+    def failed(self, child: Child, error: Exception) -> None:
+        """End a child whose message makes no sense, or led to an error: another one begins anew."""
+        LOGGER.error("%s (pid %d) is ended after a message that failed: %s", child.name, child.pid, describe_bug(error))
+        if child.pid and child.state in ALIVE:
+            os.kill(child.pid, signal.SIGKILL)
+
+    def told(self, child: Child, message: control.AnyMessage, fds: list[int]) -> None:
+        """Take what a child says. No message to the master has descriptors."""
+        for fd in fds:
+            os.close(fd)
         match message:
             case control.Ready(problem):
                 self._child_ready(child, problem)
@@ -327,11 +348,20 @@ class Master:
         for worker in workers:
             is_new = worker.writer != self._writer.life
             if worker.state in ALIVE and worker.state is not State.STARTING and worker.channel is not None and is_new:
+                try:
+                    workers_ends, writers_ends = make_pipes()
+                except OSError as error:
+                    LOGGER.error("cannot connect %s to the writer: %s; tried again", worker.name, error.strerror)
+                    self.loop.later(CONNECT_AGAIN_S, functools.partial(self._connect_again, worker, worker.life))
+                    continue
                 worker.writer = self._writer.life
-                workers_ends, writers_ends = make_pipes()
                 shared = [os.dup(worker.arena_fd)] if worker.arena_fd >= 0 else []
                 self._writer.channel.send(control.Attach(worker.life), [*writers_ends, *shared])
                 worker.channel.send(control.Attach(worker.life), workers_ends)
+
+    def _connect_again(self, worker: Child, life: int) -> None:
+        if worker.life == life:
+            self._connect(worker)
 
     def _reap(self) -> None:
         """Take note of every child that has ended."""
@@ -345,9 +375,17 @@ class Master:
             self._succession.reaped(pid, wait_status)
             for child in list(self._children()):
                 if child.pid == pid and child.state in ALIVE:
-                    self._ended(child, wait_status)
+                    self._take_end(child, wait_status)
+
+    def _take_end(self, child: Child, wait_status: int) -> None:
+        """Take note of a child's end; whatever goes wrong, another one takes its place."""
+        if not shield.attempt(f"the end of {child.name}", lambda: self._ended(child, wait_status)):
+            child.channel = None
+            if child.state in ALIVE and not child.is_old:
+                shield.attempt(child.name, lambda: self.happen(child, Event.EXITED))
 
     def _ended(self, child: Child, wait_status: int) -> None:
+        pid, child.pid = child.pid, 0
         if child.channel is not None:
             # What it said last may not have been read yet.
             child.channel.ready(READ)
@@ -361,11 +399,11 @@ class Master:
                 self._board.slot(child.slot)[field] = 0
         how = children.describe_end(wait_status)
         if wait_status and child.state in (State.RETIRING, State.STOPPING):
-            LOGGER.error("%s (pid %d) %s while it was to end", child.name, child.pid, how)
+            LOGGER.error("%s (pid %d) %s while it was to end", child.name, pid, how)
             if self._stopping and child.kind is not Kind.SHIPPER:
                 self.exit_status = ExitStatus.FAILURE
         elif child.state not in (State.RETIRING, State.STOPPING):
-            LOGGER.error("%s (pid %d) %s", child.name, child.pid, how)
+            LOGGER.error("%s (pid %d) %s", child.name, pid, how)
         if self._ready is not None and not self._stopping and child.kind is not Kind.SHIPPER:
             self._fail(f"{child.name} {how} before it was ready")
         if child.is_old:
@@ -518,6 +556,8 @@ class Master:
             self._take(config.with_live_changes(old, loaded))
         except ConfigError as error:
             reload.outcome["problems"] += [str(problem) for problem in error.problems]
+        except Exception as error:  # noqa: BLE001 - a file that nothing can read must not end the collector
+            reload.outcome["problems"].append(describe_bug(error))
         else:
             changed, waiting = config.changes(old, loaded)
             reload.outcome |= {"changed": changed, "needs_restart": waiting, "taken": True}
@@ -533,11 +573,18 @@ class Master:
     def _configure(self, family: list[Child], next_step: Callable[[], None]) -> None:
         """Send the configuration to those who can take it, and go on when they have."""
         alive = [child for child in family if child.state in ALIVE and child.channel is not None]
+        missed: list[Child] = []
+        problems: list[str] = []
         for child in alive:
             if child.channel is not None:
-                child.channel.send(control.Configure(), [self._configuration.to_file()])
+                try:
+                    child.channel.send(control.Configure(), [self._configuration.to_file()])
+                except OSError as error:
+                    missed.append(child)
+                    problems.append(f"{child.name} keeps the old configuration: {error.strerror}")
         if self._reload is not None:
-            self._reload.step(alive, next_step)
+            self._reload.outcome["problems"] += problems
+            self._reload.step([child for child in alive if child not in missed], next_step)
 
     def _finish_reload(self, reload: Reload) -> None:
         self._adjust_workers()
@@ -677,6 +724,7 @@ class Master:
             if self._kill_timer is not None:
                 self._kill_timer.cancel()
             if self._shippers.stop(fast=self._stopping_fast):
+                self._ended_all = True
                 self.loop.stop()
         elif self._writer.state is not State.STOPPING:
             if self._writer.timer is not None:

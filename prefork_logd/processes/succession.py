@@ -52,6 +52,9 @@ class Host(Protocol):
     def told(self, child: Child, message: AnyMessage, fds: list[int]) -> None:
         """Take a child's message."""
 
+    def failed(self, child: Child, error: Exception) -> None:
+        """End a child after an error in its message."""
+
     def happen(self, child: Child, event: Event) -> None:
         """Make an event happen to a child."""
 
@@ -156,7 +159,11 @@ class Succession:
         sock = socket.socket(fileno=left.channel_fd)
         sock.set_inheritable(False)
         child.channel = Channel(
-            self._host.loop, sock, lambda message, fds: self._host.told(child, message, fds), lambda: None
+            self._host.loop,
+            sock,
+            lambda message, fds: self._host.told(child, message, fds),
+            lambda: None,
+            lambda error: self._host.failed(child, error),
         )
         return child
 

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import re
+import resource
 import signal
 import time
 from pathlib import Path
@@ -182,6 +183,24 @@ def test_crash_looping_child_backs_off_and_others_serve(collector: Collector) ->
     assert collector.stop() == 0
 
 
+def test_a_master_without_descriptors_goes_on(make_collector: Maker) -> None:
+    """It says that it cannot fork, and tries again. A worker killed by a signal without a name is replaced, too."""
+    collector = make_collector("", "--workers", "2").start()
+    assert collector.process is not None
+    master, worker = collector.process.pid, collector.child("worker", 1)
+    limits = resource.prlimit(master, resource.RLIMIT_NOFILE)
+    resource.prlimit(master, resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        os.kill(worker, 40)
+        wait_for(lambda: "cannot fork worker 1: Too many open files" in collector.log, "no descriptor for a fork")
+    finally:
+        resource.prlimit(master, resource.RLIMIT_NOFILE, limits)
+    assert collector.child("worker", 1) != worker
+    assert "was ended by signal 40" in collector.log
+    assert collector.stop() == 0
+    assert "bug" not in collector.log
+
+
 def test_records_for_a_stopped_worker_wait(collector: Collector) -> None:
     """Clients of a stopped worker wait and lose nothing; those of the other one are served meanwhile."""
     with Load(collector, 4) as load:
@@ -293,8 +312,6 @@ def test_worker_out_of_memory_is_replaced(memory_group: Path, make_collector: Ma
 
 def test_worker_at_its_address_space_limit_is_replaced(make_collector: Maker) -> None:
     """A worker whose allocation fails ends with a line in the log, and another serves in its place."""
-    import resource
-
     collector = make_collector("[limits]\nmax_record_bytes = 67_108_864\n", "--workers", "1").start()
     victim = collector.child("worker", 1)
     size = int(Path(f"/proc/{victim}/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")

@@ -43,6 +43,26 @@ def ends() -> Iterator[tuple[End, End, Loop]]:
     loop.close()
 
 
+def test_a_message_that_fails_is_reported() -> None:
+    """What cannot be read, and what leads to an error, goes to `failed`; nothing is raised into the loop."""
+    loop = Loop()
+    ours, theirs = Channel.pair()
+    failures: list[Exception] = []
+
+    def received(message: object, fds: list[int]) -> None:
+        raise LookupError(f"{message} and {fds}")
+
+    channel = Channel(loop, ours, received, list, failures.append)
+    for data in (b"[" * 60_000, b'{"type": "NoSuch"}', b"\xff", b'{"type": "Retire"}'):
+        theirs.send(data)
+        loop.turn(1)
+    assert len(failures) == 4
+    assert isinstance(failures[-1], LookupError)
+    channel.close()
+    theirs.close()
+    loop.close()
+
+
 def test_messages_arrive_in_order_with_their_descriptors(ends: tuple[End, End, Loop]) -> None:
     """A descriptor that was sent is open at the other side, and closed at this one."""
     first, second, loop = ends
