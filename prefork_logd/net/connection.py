@@ -31,6 +31,10 @@ GREETING_BYTES = 1032
 TURN_BYTES = READ_BYTES
 """What one connection may have read before the others get their turn."""
 
+REST_BYTES = 8 << 20
+"""Of what was read from all connections and not taken yet; above it each is read in small pieces."""
+SMALL_READ_BYTES = 4096
+
 EVENTS = READ | PEER_CLOSED | EDGE
 
 
@@ -44,17 +48,30 @@ class Owner(Protocol):
     paused: bool
     """No connection is to be read now, but for its greeting; each that is ready is to be given to `postpone`."""
 
+    rest_bytes: int
+    """Of what was read from connections and not taken yet."""
+
+    @property
+    def slice_over(self) -> bool:
+        """Whether the connection whose turn it is has had its time, or reading pauses: what is left waits."""
+
+    def begin_slice(self) -> None:
+        """Begin the time of a connection."""
+
     def postpone(self, connection: Connection) -> None:
         """Remember that a connection is to be read once reading goes on."""
 
     def take_run(self, connection: Connection, data: memoryview) -> int:
-        """Take the whole frames that `data` begins with, and return where what it leaves begins."""
+        """Take the whole frames that `data` begins with, and return where what it leaves begins.
+
+        Ends early, after one frame at least, when `slice_over`.
+        """
 
     def take(self, connection: Connection, frames: list[bytes], skipped: list[Oversize]) -> None:
         """Take whole frames, and note those skipped."""
 
     def happened(self, connection: Connection, events: list[Event]) -> None:
-        """Take what the client of a session said."""
+        """Take what the client of a session said; what there is no time for is left to `connection.keep_events`."""
 
     def sent(self, connection: Connection) -> None:
         """Note that the client has taken all it was sent."""
@@ -85,8 +102,12 @@ class Connection:
         "peer",
         "queued",
         "receiver",
+        "rest",
+        "rest_bytes",
         "session",
         "unsent",
+        "untold",
+        "verdict",
         "warned",
     )
 
@@ -110,6 +131,29 @@ class Connection:
         """What the client has not taken yet."""
         self.held = False
         """Not to be read, for it is to go to another process, or has just come from one."""
+
+        self.rest = b""
+        """Frames, or the beginning of one, that were read and not taken yet."""
+        self.untold: list[Event] = []
+        """The same of a session: what its client said."""
+        self.rest_bytes = 0
+        """Of both."""
+        self.verdict: RemoteProtocolError | None = None
+        """Why the connection is to be closed, once all that came before is taken."""
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether something was read and not taken yet: it is not to be handed over."""
+        return bool(self.rest or self.untold)
+
+    def keep_events(self, events: list[Event], nbytes: int) -> None:
+        """Keep events for the next turn; nothing of them may lie in the owner's buffer."""
+        self.untold = events
+        self._count_rest(nbytes)
+
+    def _count_rest(self, nbytes: int) -> None:
+        self.owner.rest_bytes += nbytes - self.rest_bytes
+        self.rest_bytes = nbytes
 
     def hold(self) -> None:
         """Read no more until `go_on`."""
@@ -175,10 +219,18 @@ class Connection:
                 return
             if not self.unsent:
                 owner.sent(self)
+        if events != ENDED and (self.queued or owner.loop.crowded):
+            # Who waits for another turn comes first, or those who always have something would be the only ones served.
+            self._again()
+            return
+        owner.begin_slice()
+        if self.unfinished and not self._finish():
+            return
         budget = TURN_BYTES
         while not owner.paused:
+            buffer = owner.buffer if owner.rest_bytes < REST_BYTES else owner.buffer[:SMALL_READ_BYTES]
             try:
-                nbytes = os.readv(fd, (owner.buffer,))
+                nbytes = os.readv(fd, (buffer,))
             except BlockingIOError:
                 return
             except OSError as error:
@@ -187,10 +239,13 @@ class Connection:
             if not nbytes:
                 owner.ended(self, None)
                 return
-            self._receive(owner.buffer[:nbytes])
+            self._receive(buffer[:nbytes])
             if self.fd < 0:
                 return
-            if nbytes < READ_BYTES and not events & ENDED:
+            if self.unfinished:
+                self._wait()
+                return
+            if nbytes < len(buffer) and not events & ENDED:
                 # A short read has emptied the socket (epoll(7)); what comes later makes an edge of its own.
                 return
             budget -= nbytes
@@ -202,6 +257,30 @@ class Connection:
                 return
         if self.fd >= 0:
             owner.postpone(self)
+
+    def _finish(self) -> bool:
+        """Take what was left of the last turn; return whether that is all, and the connection may be read."""
+        owner = self.owner
+        if not owner.paused:
+            rest, self.rest, events, self.untold = self.rest, b"", self.untold, []
+            self._count_rest(0)
+            if rest:
+                self._receive(memoryview(rest))
+            else:
+                owner.happened(self, events)
+            if self.fd >= 0 and self.verdict is not None and not self.unfinished:
+                owner.violated(self, self.verdict)
+        if self.fd >= 0 and (self.unfinished or owner.slice_over):
+            self._wait()
+            return False
+        return self.fd >= 0
+
+    def _wait(self) -> None:
+        """Ask for another turn, or for one when reading goes on."""
+        if self.owner.paused:
+            self.owner.postpone(self)
+        else:
+            self._again()
 
     def _is_greeting(self) -> bool:
         """Tell whether nothing has been read yet, or less than it takes to know who the client is."""
@@ -267,6 +346,10 @@ class Connection:
                 data = piece = data[end:]
                 if not data or self.fd < 0:
                     break
+                if owner.slice_over:
+                    self.rest = bytes(data)
+                    self._count_rest(len(data))
+                    break
             elif receiver.missing:
                 piece = data[: receiver.missing]
             data = data[len(piece) :]
@@ -301,6 +384,8 @@ class Connection:
     def close(self) -> None:
         """Close the descriptor; whoever still holds this object sees fd -1."""
         fd, self.fd = self.fd, -1
+        self.rest, self.untold = b"", []
+        self._count_rest(0)
         try:
             self.owner.loop.remove(fd)
         finally:

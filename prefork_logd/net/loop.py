@@ -36,6 +36,8 @@ ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 """Flags after which a short read may not be the last one."""
 
 _EVENTS_A_TURN = 256
+TURN_S = 0.01
+"""Those that asked for another turn get it until a turn has taken this long, one of them in any case."""
 
 
 class Handler(Protocol):
@@ -106,6 +108,11 @@ class Loop:
         """Give a handler another turn, after all that are ready now."""
         self._again.append(handler)
 
+    @property
+    def crowded(self) -> bool:
+        """Whether handlers wait for another turn, or this one is long: who became ready just now comes behind them."""
+        return bool(self._again) or time.monotonic() - self.now_s >= TURN_S
+
     def later(self, delay_s: float, call: Callable[[], None]) -> Timer:
         """Make a call after a delay in seconds."""
         timer = Timer(time.monotonic() + delay_s, call)
@@ -139,6 +146,9 @@ class Loop:
                 handler.ready(flags)
         for _ in range(waiting):
             self._again.popleft().ready(ENDED)
+            if time.monotonic() - self.now_s >= TURN_S:
+                # Signals, the master and timers come in between; the others of these are next.
+                break
         if self._timers:
             self._fire_timers()
         if self._after_turn is not None:

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from prefork_logd.processes.dispatch import Dispatcher
     from prefork_logd.processes.guard import Guard
     from prefork_logd.protocol.messages import Event
-    from prefork_logd.protocol.runs import Run
 
 LARGEST_RECORD = (1 << 32) - 1
 """The session has looked at the size of records."""
@@ -62,6 +61,10 @@ class Host(Protocol):
     @property
     def dispatcher(self) -> Dispatcher:
         """What makes lines, under the configuration of this moment."""
+
+    @property
+    def slice_over(self) -> bool:
+        """Whether the connection whose turn it is has had its time."""
 
     def send_if_large(self) -> None:
         """Send the batch if it has become large."""
@@ -94,13 +97,20 @@ class Acknowledged:
     # What clients say
 
     def happened(self, connection: Connection, events: Sequence[Event]) -> None:
-        """Act on what a client says."""
-        for event in events:
+        """Act on what a client says; what there is no time for is kept with the connection."""
+        rest: Records | None
+        for index, event in enumerate(events):
             if connection.fd < 0:
+                return
+            if index and self._host.slice_over:
+                _keep(connection, events[index:])
                 return
             match event:
                 case Records():
-                    self._records(connection, event.first, event.runs)
+                    rest = self._records(connection, event)
+                    if rest is not None:
+                        _keep(connection, [rest, *events[index + 1 :]])
+                        return
                 case Hello():
                     self._hello(connection, event)
                 case Authenticate():
@@ -151,13 +161,18 @@ class Acknowledged:
         self._opening[self._tokens] = (connection, first)
         self._host.dispatcher.batch.open(self._tokens, connection.session, first)
 
-    def _records(self, connection: Connection, first: int, runs: list[Run]) -> None:
-        """Turn records into lines of their session; one that cannot be stored uses up its number all the same."""
-        host = self._host
+    def _records(self, connection: Connection, event: Records) -> Records | None:
+        """Turn records into lines of their session; one that cannot be stored uses up its number all the same.
+
+        Return those that there was no time for.
+        """
+        host, counters = self._host, self._host.counters
         peer, received_s = connection.peer, time.time()
-        records = rejected = nbytes = 0
-        for run in runs:
+        first = event.first
+        for index, run in enumerate(event.runs):
             position, left = 0, run.records
+            if index or not isinstance(event, _Rest):
+                counters[Field.RECEIVED_BYTES] += run.nbytes
             while left:
                 dispatcher = host.dispatcher
                 self._begin(connection, first, first - 1)
@@ -178,13 +193,13 @@ class Acknowledged:
                 first += taken
                 left -= taken
                 self._receipts[connection] = first - 1
-                rejected += bad
+                counters[Field.RECORDS] += taken - bad
+                counters[Field.REJECTED] += bad
                 host.send_if_large()
-            records += run.records
-            nbytes += run.nbytes
-        host.counters[Field.RECORDS] += records - rejected
-        host.counters[Field.REJECTED] += rejected
-        host.counters[Field.RECEIVED_BYTES] += nbytes
+                if left and host.slice_over:
+                    rest = run._replace(data=run.data[position:], records=left)
+                    return _Rest(first, [rest, *event.runs[index + 1 :]])
+        return None
 
     def _begin(self, connection: Connection, first: int, last: int) -> None:
         """Let the lines that follow be those of a range of a connection's session."""
@@ -339,6 +354,26 @@ class Acknowledged:
             del self._by_session[connection.session]
         for table in (self._names, self._committed, self._challenges, self._proofs):
             table.pop(connection, None)
+
+
+class _Rest(Records):
+    """Records of which the first run was begun, and its bytes counted."""
+
+    __slots__ = ()
+
+
+def _keep(connection: Connection, events: Sequence[Event]) -> None:
+    """Keep events for a connection's next turn, their records copied out of the buffer that they were read into."""
+    kept: list[Event] = []
+    nbytes = 0
+    for event in events:
+        if isinstance(event, Records):
+            runs = [run._replace(data=memoryview(bytes(run.data))) for run in event.runs]
+            nbytes += sum(len(run.data) for run in runs)
+            kept.append(type(event)(event.first, runs))
+        else:
+            kept.append(event)
+    connection.keep_events(kept, nbytes)
 
 
 def _moment(seconds: float) -> str:

@@ -6,8 +6,10 @@ sending, for one configuration.
 
 from __future__ import annotations
 
+import math
 import pickle
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from prefork_logd import native
@@ -20,6 +22,7 @@ from prefork_logd.records.decode import decode
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import TextTemplate, render_rejected
 from prefork_logd.records.stored import read_record
+from prefork_logd.records.twin import STOP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,6 +53,8 @@ class Dispatcher:
         self._adds_records = self.has_stores and like is None
         self.batch = BatchBuilder(configuration.generation, like, new_lines)
         self._peer, self._received_s = "", 0.0
+        self.stop_at_s = math.inf
+        """When (time.monotonic()) a run ends that has frames which take their time."""
         self.bugs = Limited()
         self._router = Router(settings.output)
         self._templates = tuple(
@@ -103,7 +108,12 @@ class Dispatcher:
         )
 
     def _take(self, frame: bytes) -> int:
-        """Do what the core leaves to Python; return 0 for no record, 1 for one, 2 for one that is for the stores."""
+        """Do what the core leaves to Python; let the run end when its time is over (twin.Core.run)."""
+        outcome = self._judge(frame)
+        return outcome if time.monotonic() < self.stop_at_s else outcome | STOP
+
+    def _judge(self, frame: bytes) -> int:
+        """Return 0 for no record, 1 for one, 2 for one that is for the stores; its lines are in the batch."""
         try:
             return 1 + self._dispatch(frame, self._peer, self._received_s)
         except RecordRejected as verdict:

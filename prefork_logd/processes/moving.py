@@ -285,7 +285,7 @@ def _deadline(connection: Connection, left_s: float | None) -> list[tuple[Connec
 
 def _spread(connections: Mapping[int, Connection], count: int) -> list[Connection]:
     """Return so many of the connections, taken evenly from the old and the new ones; -1: all."""
-    free = [connection for connection in connections.values() if not connection.held]
+    free = [one for one in connections.values() if not one.held and not one.unfinished]
     if count < 0 or count >= len(free):
         return free
     return [free[index * len(free) // count] for index in range(count)]

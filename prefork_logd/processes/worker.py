@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 
 MOST_FAILURES = 1000
 """Rejected frames in a row after which a connection is taken for one that will never send a record."""
+SLICE_S = 0.004
+"""What one connection may take of a turn: then the others are served, the master is heard, and signals are."""
 RESERVED_DESCRIPTORS = 16
 """Kept free of connections, for pipes and configuration files."""
 QUIET_S = 0.05
@@ -83,6 +85,8 @@ class Worker:
         self._arena_fd = arena_fd
         self.buffer = memoryview(bytearray(READ_BYTES))
         self.paused = False
+        self.rest_bytes = 0
+        self._slice_end_s = 0.0
         self._slot = slot
         self._board = board
         self.counters = board.slot(slot)
@@ -262,9 +266,18 @@ class Worker:
 
     def take_run(self, connection: Connection, data: memoryview) -> int:
         """Turn the whole frames that `data` begins with into lines; return where what is left begins."""
-        return self._take_run(connection, data, self.max_record_bytes)
+        return self._take_run(connection, data, self.max_record_bytes, may_wait=True)
 
-    def _take_run(self, connection: Connection, data: memoryview, max_bytes: int) -> int:
+    def begin_slice(self) -> None:
+        """Begin the time of a connection."""
+        self._slice_end_s = self.dispatcher.stop_at_s = time.monotonic() + SLICE_S
+
+    @property
+    def slice_over(self) -> bool:
+        """Whether the connection whose turn it is has had its time, or reading pauses."""
+        return self.paused or time.monotonic() >= self._slice_end_s
+
+    def _take_run(self, connection: Connection, data: memoryview, max_bytes: int, *, may_wait: bool = False) -> int:
         received_s = time.time()
         counters, peer = self.counters, connection.peer
         position = 0
@@ -282,7 +295,7 @@ class Worker:
                 # 64 KiB can hold 16,000 empty frames: the rest is not worth its entries.
                 self._close_useless(connection)
                 return position
-            if not taken or position == len(data):
+            if not taken or position == len(data) or (may_wait and self.slice_over):
                 return position
 
     def take(self, connection: Connection, frames: list[bytes], skipped: list[Oversize]) -> None:
@@ -335,7 +348,11 @@ class Worker:
             self.take(connection, error.frames, error.skipped)
         elif isinstance(error, ViolationError):
             head = error.head
-            self.happened(connection, error.events)
+            events, error.events = error.events, []
+            self.happened(connection, events)
+            if connection.untold:
+                connection.verdict = error
+                return
         if connection.fd < 0:
             return
         self.dispatcher.reject(connection.peer, time.time(), error.reason, str(error), head, len(head))

@@ -68,9 +68,9 @@ class FrameReader:
 
     @property
     def missing(self) -> int:
-        """Bytes that the unfinished frame, or its header, still lacks; 0 if none is held, but perhaps skipped."""
+        """Bytes that the unfinished frame, or its header, still lacks, be it held or skipped; 0 if there is none."""
         if self._carry is None:
-            return 0
+            return self._skip_left
         have = len(self._carry)
         return HEADER_BYTES - have if have < HEADER_BYTES else max(0, self._needed() - have)
 

@@ -441,7 +441,7 @@ cdef class Core:
         """Take frames from `data[start:stop]`, each a big-endian length of 4 bytes and a body, at most `count` of them.
 
         `sinks` are the Lines of each output. What cannot be done here is given to `slow(body)`, which says whether it
-        was a record (1), one for the stores (2), or none (0). With `header_bytes`, so many are passed over where
+        was a record (1), one for the stores (2), or none (0), and adds 4 to end the run behind it. With `header_bytes`, so many are passed over where
         the mark of a session's message stands. Ends before a frame that is not whole or above
         `max_bytes`, once `sinks` hold `most_bytes`, after `most_failures` bodies in a row that are no records
         (`failures` is how many there were before), and now and then.
@@ -456,6 +456,7 @@ cdef class Core:
         cdef uint32_t length
         cdef Py_ssize_t taken = 0, rejected = 0, position = start, run_start = 0, run_end = 0
         cdef int outcome
+        cdef bint is_last = False
         cdef list shipped = []
         cdef bint capable = self.capable and received != 0
         if len(sinks) != <Py_ssize_t> self.outputs and capable:
@@ -498,6 +499,8 @@ cdef class Core:
                         outcome = 2
                 else:
                     outcome = slow(PyBytes_FromStringAndSize(<const char*> octets + position + 4, length))
+                    is_last = outcome & 4
+                    outcome &= 3
                     gathered = size_of(sinks)  # it may have added lines
                 if outcome:
                     failures = 0
@@ -513,6 +516,8 @@ cdef class Core:
                 taken += 1
                 position += 4 + <Py_ssize_t> length
                 if <Py_ssize_t> gathered >= most_bytes or rejected >= MOST_REJECTED or failures >= most_failures:
+                    break
+                if is_last:
                     break
         finally:
             self.busy = False

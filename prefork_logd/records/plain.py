@@ -36,8 +36,8 @@ _BYTES_TEXT = {
     ord("\\"): r"\\",
 }
 _KINDS = {type(None): "None", OctetText: "str"}
-_KEY_NODES = 2
-"""As how many values the spelling of a key counts that is no text, besides itself."""
+_KEY_NODES, _ODD_KEY_NODES = 4, 12
+"""As how many values the spelling of a key counts that is an integer, or anything else but text, besides itself."""
 _NUMBER_BYTES = 20
 _LONG_NUMBER = 4
 """As how many characters a digit counts of an integer that is no machine's: spelling it takes that long, and longer."""
@@ -238,7 +238,7 @@ class Reader:
         kind = _KINDS.get(type(key), type(key).__name__.lower())
         if type(key) is OctetText:
             return self.text(key.text()), kind
-        self.charge_nodes(_KEY_NODES)
+        self.charge_nodes(_KEY_NODES if type(key) is int else _ODD_KEY_NODES)
         value = self.plain(key, depth + 1)
         if isinstance(value, str):
             return value, kind

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _LENGTH = struct.Struct(">I")
 _MARK = b"\xf7\x50"
 """What stands before the records of a session's message (protocol/runs.py)."""
+STOP = 4
+"""Added to what is said of a frame: the run is to end behind it."""
 MOST_REJECTED = 64
 """In one run, before the caller has a look at how much that makes."""
 
@@ -55,7 +57,8 @@ class Core:
     ) -> tuple[int, int, int, int, list[tuple[int, int]]]:
         """Take frames from `data[start:stop]`, each a big-endian length of 4 bytes and a body, at most `count` of them.
 
-        Each is given to `slow(body)`, which says whether it was a record (1), one for the stores (2), or none (0). With
+        Each is given to `slow(body)`, which says whether it was a record (1), one for the stores (2), or none (0),
+        and adds STOP to end the run behind it. With
         `header_bytes`, so many are passed over where the mark of a session's message stands. Ends before a frame that
         is not whole or above `max_bytes`, once `sinks` hold `most_bytes`, after `most_failures` bodies in a row that
         are no records (`failures` is how many there were before), and now and then.
@@ -77,6 +80,8 @@ class Core:
             if length > max_bytes or end > stop:
                 break
             outcome = slow(bytes(data[position + _LENGTH.size : end]))
+            is_last = outcome & STOP
+            outcome -= is_last
             failures = 0 if outcome else failures + 1
             rejected += not outcome
             if outcome > 1:
@@ -90,6 +95,7 @@ class Core:
                 sum(sink.nbytes for sink in sinks) >= most_bytes
                 or rejected >= MOST_REJECTED
                 or failures >= most_failures
+                or is_last
             ):
                 break
         return position, taken, rejected, failures, shipped

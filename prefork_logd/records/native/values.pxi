@@ -207,7 +207,7 @@ cdef bint put_mapping(Machine* m, Out* out, Chain* one, Chain* other, int depth)
 
 cdef bint put_key(Machine* m, Out* out, const Node* key) noexcept nogil:
     if key.kind == INT:
-        m.nodes_left -= 3
+        m.nodes_left -= 5
         m.text_left -= 40
         return put_byte(out, 34) and put_integer(out, key.value.integer) and put(out, <const uint8_t*> b'":', 2)
     m.text_left -= 2 * key.size

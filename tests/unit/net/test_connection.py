@@ -38,6 +38,11 @@ class Owner:
         self.violations: list[RemoteProtocolError] = []
         self.ends: list[OSError | None] = []
         self.events: list[Event] = []
+        self.rest_bytes = 0
+        self.slice_over = False
+
+    def begin_slice(self) -> None:
+        pass
 
     def postpone(self, connection: Connection) -> None:
         self.postponed.append(connection)
