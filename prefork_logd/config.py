@@ -20,6 +20,7 @@ import msgspec
 import tomli_w
 from msgspec import Meta
 
+from prefork_logd import destinations
 from prefork_logd.errors import ConfigError, Problem
 from prefork_logd.nats_settings import file_problems
 from prefork_logd.settings import (
@@ -28,7 +29,6 @@ from prefork_logd.settings import (
     MAX_SOURCES,
     MAX_STORES,
     MIN_KEY_BYTES,
-    OWN_FILES,
     TABLES,
     LimitSettings,
     ListenerSettings,
@@ -460,21 +460,9 @@ def absolute_address(address: str, directory: str = "") -> str:
 
 def _check_paths(loader: _Loader, home: str, settings: Settings) -> None:
     """Note outputs that would write into one another's file, or into one of the collector's own."""
-    own = {os.path.join(home, name): name for name in OWN_FILES}  # noqa: PTH118
-    taken: dict[str, str] = {}
-    for index, output in enumerate(settings.output):
-        if output.path in own:
-            loader.problem("output", index, "path", f"{own[output.path]} is the collector's own file; choose another")
-        if output.path in taken:
-            loader.problem("output", index, "path", f"is the file of output {taken[output.path]!r}; choose another")
-        taken[output.path] = output.name
+    for table, index, message in destinations.problems(home, settings):
+        loader.problem(table, index, "path", message)
     for index, store in enumerate(settings.store):
-        path = getattr(store, "path", "")
-        if path in own:
-            loader.problem("store", index, "path", f"{own[path]} is the collector's own file; choose another")
-        if path and path in taken:
-            loader.problem("store", index, "path", f"is the file of {taken[path]!r}; choose another")
-        taken[path] = store.name
         if isinstance(store, NatsStoreSettings):
             for key, message in file_problems(store):
                 loader.problem("store", index, key, message)

@@ -99,12 +99,17 @@ def encode_block(
     return b"".join((head[:4], check.to_bytes(4, "little"), head[_CHECKED_FROM:]))
 
 
+def size_of(runs: int, nbytes: int) -> int:
+    """Return how many bytes a block of so many runs, and so many bytes of lines, has."""
+    return BLOCK_BYTES + _RUN.size * runs + nbytes
+
+
 def block_size(data: bytes | memoryview, at: int) -> int:
     """Return how many bytes the block at an index would have; 0 if its head is not whole, or it is none."""
     if at + BLOCK_BYTES > len(data) or data[at : at + 4] != MARK:
         return 0
     _, _, runs, nbytes, *_ = _BLOCK.unpack_from(data, at)
-    return BLOCK_BYTES + _RUN.size * int(runs) + int(nbytes)
+    return size_of(int(runs), int(nbytes))
 
 
 def decode_block(data: memoryview, at: int, segment: int, position: int) -> Entry | None:

@@ -39,6 +39,8 @@ class Journal:
         """
         self.committed: Committed = NOTHING
         self.sessions = Sessions()
+        self.entry = b""
+        """The last commit as it was written, for a second copy of it."""
         self.problems: list[str] = []
         """What was found wrong, for the log."""
         self._directory = directory
@@ -81,6 +83,14 @@ class Journal:
         else:
             self.committed = committed
 
+    def restore(self, entry: bytes) -> None:
+        """Take back a commit that this journal has lost, from the second copy of it."""
+        before = self.committed
+        self._apply(self._directory, entry)
+        if self.committed is not before:
+            what = "has lost its last commits, the damage is mended by the copy of the last one"
+            self.problems.append(f"{self._directory}: {what}")
+
     def begin(self, committed: Committed, *, announcing: bool = False) -> None:
         """Begin a file of its own with everything, and remove those before it. Raises OutputError.
 
@@ -111,6 +121,7 @@ class Journal:
         self._is_spent, self._full_at = False, full_at
         self.committed = committed
         if not announcing:
+            self.entry = snapshot
             self.sessions.settle()
         self._paths[number] = path
         for number_before, old in list(self._paths.items()):
@@ -151,8 +162,9 @@ class Journal:
             self.begin(committed)
             return
         start = self._segment.position
+        entry = commits.encode(committed) + self.sessions.delta()
         try:
-            self._segment.append(commits.encode(committed) + self.sessions.delta())
+            self._segment.append(entry)
             if sync:
                 self._segment.sync()
         except OutputError:
@@ -162,6 +174,7 @@ class Journal:
             self.begin(committed)
             return
         self.committed = committed
+        self.entry = entry
         self.sessions.settle()
 
     def _sync_directory(self) -> None:

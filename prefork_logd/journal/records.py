@@ -15,15 +15,16 @@ import ctypes
 import json
 import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from prefork_logd.errors import OutputError
-from prefork_logd.journal import blocks
+from prefork_logd.journal import aside, blocks
 from prefork_logd.journal.blocks import HEADER_BYTES, JOURNAL_BYTES, Header
+from prefork_logd.journal.intent import BOOT_ID, Evidence, Fate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from prefork_logd.journal.commit import Committed
 
@@ -33,7 +34,6 @@ POSITION_FILE = "position"
 LEAP = 1 << 32
 """Numbers passed over when the last ones given may not be known any more: after a power loss a store may have records
 whose commit, not synced, the journal has forgotten. Their numbers must not be given again."""
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 IOV_MAX = 1024
 WRITTEN_BYTES = 8 << 20
 """After so many bytes the disk begins to write them: the sync at a segment's end, for which everybody waits, then finds
@@ -74,8 +74,13 @@ def segment_name(first: int) -> str:
 class RecordLog:
     """The append side; only the writer has it."""
 
-    def __init__(self, directory: Path, segment_bytes: int, committed: Committed) -> None:
-        """Recover what is there: cut back what was not committed. Raises OutputError."""
+    def __init__(
+        self, directory: Path, segment_bytes: int, committed: Committed, evidence: Evidence | None = None
+    ) -> None:
+        """Recover what is there: cut back what was not committed, and keep what `evidence` does not prove to be that.
+
+        Raises OutputError.
+        """
         self.problems: list[str] = []
         self.segment_bytes = segment_bytes
         self._directory = directory
@@ -93,7 +98,7 @@ class RecordLog:
         self._begun = 0
         """As far as the disk was told to write the current segment."""
         try:
-            self._recover(committed)
+            self._recover(committed, evidence or Evidence())
         except OSError as error:
             self.close()
             raise OutputError(str(error.filename or directory), "recover", error) from error
@@ -127,9 +132,14 @@ class RecordLog:
         """Return the current segment's device and inode number, and its length, for a commit."""
         return {self._identity: self.length}
 
+    @property
+    def reach(self) -> tuple[tuple[int, int], int, int]:
+        """The current segment's device and inode number, its committed length, and its length."""
+        return self._identity, self._kept[0], self.length
+
     # Recovering
 
-    def _recover(self, committed: Committed) -> None:
+    def _recover(self, committed: Committed, evidence: Evidence) -> None:
         journal, boot = self._read_identity()
         now = BOOT_ID.read_text().strip()
         is_known = bool(committed.turn)
@@ -139,10 +149,8 @@ class RecordLog:
             found = path.stat()
             identity = (found.st_dev, found.st_ino)
             size = found.st_size
-            if identity in committed.files and committed.files[identity] < size:
-                size = committed.files[identity]
-                os.truncate(path, size)
-                self.problems.append(f"{path}: cut back to what was committed")
+            if identity in committed.files:
+                size = self._cut_back(path, identity, evidence.length(identity, committed.files[identity]), evidence)
             if size <= HEADER_BYTES:
                 path.unlink()
                 continue
@@ -171,6 +179,23 @@ class RecordLog:
         self._begin(header)
         if boot != now:
             self._write_identity(journal, now)
+
+    def _cut_back(self, path: Path, identity: tuple[int, int], length: int, evidence: Evidence) -> int:
+        """Bring a segment back to its committed length, where nothing more is in it that counts; return its length."""
+        with path.open("r+b") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size <= length:
+                return size
+            fate = evidence.fate(identity, length, size)
+            if fate is Fate.KEEP:
+                self.problems.append(f"{path}: has {size - length} bytes more than the journal knows of; they are kept")
+                return size
+            what = "cut back to what was committed"
+            if fate is Fate.SET_ASIDE:
+                what += f"; the rest is in {aside.copy_end(file.fileno(), length, size, str(path))}"
+            os.ftruncate(file.fileno(), length)
+            self.problems.append(f"{path}: {what}")
+        return length
 
     @staticmethod
     def _scan(path: Path, first: int, size: int) -> int:

@@ -19,7 +19,7 @@ from prefork_logd.outputs.opening import Identity, Opened, open_path, sync_direc
 from prefork_logd.outputs.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     Chunk = bytes | bytearray | memoryview
 
@@ -91,7 +91,7 @@ class OutputFile:
         now stays behind in a file that was renamed: a disk that refuses to shorten a file must not hold up the new one.
         """
         try:
-            opened = open_path(self.path, self.mode)
+            opened = open_path(self.path, self.mode, (self._fd, self.identity if self.is_regular else None))
         except OSError as error:
             raise self._failed("open", error) from error
         carried = 0
@@ -163,16 +163,25 @@ class OutputFile:
             raise self._failed("sync", error) from error
         self._errors.pop("sync", None)
 
-    def cut_back(self, length: int, identity: tuple[int, int]) -> int | None:
+    def size(self) -> int:
+        """Return how long the file is by now, whoever has changed it."""
+        try:
+            return os.fstat(self._fd).st_size
+        except OSError as error:
+            raise self._failed("look at", error) from error
+
+    def cut_back(self, length: int, identity: tuple[int, int], keep: Callable[[int], None] | None = None) -> int | None:
         """Cut the file back to a committed length, for recovery; returns the number of bytes cut.
 
         None, and nothing done, if the open file is not the one with this (device, inode). A file that is shorter is
-        left alone.
+        left alone. `keep` is given the descriptor first; what it raises (OSError) leaves the file as it is.
         """
         if not self.is_regular or identity != self.identity:
             return None
         try:
             excess = max(0, os.fstat(self._fd).st_size - length)
+            if excess and keep is not None:
+                keep(self._fd)
             if excess:
                 os.ftruncate(self._fd, length)
                 # A power loss must not bring back what was cut: what comes next may be shorter, and committed.

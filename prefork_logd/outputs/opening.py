@@ -1,12 +1,13 @@
 """How a path becomes a descriptor to append to.
 
-Owns which kinds of file are taken, their mode, the directories on the way, and the repair of a torn last line. Keeps
-nothing: every function here is done when it returns.
+Owns which kinds of file are taken, their lock and mode, the directories on the way, and the repair of a torn last line.
+Keeps nothing: every function here is done when it returns.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from pathlib import Path
@@ -39,10 +40,11 @@ class Opened(NamedTuple):
     """Directories with a new name in them, to be synced; the innermost first."""
 
 
-def open_path(path: str, mode: int) -> Opened:
-    """Open for appending, create what is missing, and cut away a torn last line.
+def open_path(path: str, mode: int, held: tuple[int, Identity | None] = (-1, None)) -> Opened:
+    """Open for appending, create what is missing, lock it, and cut away a torn last line.
 
-    Raises OSError; then nothing is left open, though directories may have been made.
+    `held`: a descriptor that is open already, and what it leads to; with the same file it is duplicated, and keeps its
+    lock. Raises OSError; then nothing is left open, though directories may have been made.
     """
     changed_directories: list[str] = []
     fd = _open_or_create(path, mode, changed_directories)
@@ -51,6 +53,10 @@ def open_path(path: str, mode: int) -> Opened:
         identity = Identity(status.st_dev, status.st_ino)
         if stat.S_ISFIFO(status.st_mode) or stat.S_ISCHR(status.st_mode):
             return Opened(fd, identity, is_regular=False, length=0, torn_bytes=0, changed_directories=[])
+        if identity == held[1]:
+            os.dup2(held[0], fd, inheritable=False)
+        else:
+            _lock(fd, identity)
         torn_bytes = cut_torn_line(fd)
     except OSError:
         os.close(fd)
@@ -63,6 +69,24 @@ def open_path(path: str, mode: int) -> Opened:
         torn_bytes=torn_bytes,
         changed_directories=changed_directories[::-1],
     )
+
+
+def _lock(fd: int, identity: Identity) -> None:
+    """Make this process the only one that appends to a file (flock(2)), for as long as the descriptor is open.
+
+    Two that append cut each other's lines off when one of them recovers. Raises OSError.
+    """
+    own = os.fstat(2)
+    if stat.S_ISREG(own.st_mode) and (own.st_dev, own.st_ino) == identity:
+        raise OSError(errno.EBUSY, "the collector's own log is written to it; choose another file")
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        what = "another collector, or another output, has it open; give each a file of its own"
+        raise OSError(errno.EBUSY, what) from error
+    except OSError:
+        # A file system without locks: as much as can be had.
+        return
 
 
 def cut_torn_line(fd: int) -> int:

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefork_logd.errors import OutputError
+from prefork_logd.journal import blocks
 from prefork_logd.journal.commit import NOTHING
+from prefork_logd.journal.intent import Evidence
 from prefork_logd.journal.records import IDENTITY_FILE, POSITION_FILE, Gathered, RecordLog
 from prefork_logd.log import LOGGER
 from prefork_logd.scoreboard import JournalField, Scoreboard, StoreField
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from prefork_logd.journal.commit import Committed
+    from prefork_logd.journal.intent import Identity
     from prefork_logd.processes.control import Configuration
 
 WARN_FROM, WARN_AGAIN_BELOW = 0.8, 0.7
@@ -63,8 +66,11 @@ class Recording:
         self._segment_bytes = 0
         self._known = NOTHING
         """What was committed before the log was opened."""
+        self._evidence = Evidence()
 
-    def configure(self, configuration: Configuration, committed: Committed) -> list[str]:
+    def configure(
+        self, configuration: Configuration, committed: Committed, evidence: Evidence | None = None
+    ) -> list[str]:
         """Take up the stores of a configuration; return what is wrong.
 
         The log is recovered once there is, or was, a store: what lies there is never left uncut.
@@ -75,7 +81,7 @@ class Recording:
         self._max_bytes = settings.limits.journal_bytes
         self._directory = Path(settings.server.state_dir) / JOURNAL_DIRECTORY
         self._segment_bytes = settings.limits.journal_segment_bytes
-        self._known = committed
+        self._known, self._evidence = committed, evidence or Evidence()
         try:
             if self._log is None and (self._places or _is_there(self._directory / IDENTITY_FILE)):
                 self._open()
@@ -88,7 +94,7 @@ class Recording:
 
     def _open(self) -> None:
         """Recover the log, or begin one. Raises OutputError; then this is to be tried again."""
-        self._log = log = RecordLog(self._directory, self._segment_bytes, self._known)
+        self._log = log = RecordLog(self._directory, self._segment_bytes, self._known, self._evidence)
         for problem in log.problems:
             LOGGER.warning("journal: %s", problem)
         log.problems.clear()
@@ -107,6 +113,13 @@ class Recording:
     def lengths(self) -> dict[tuple[int, int], int]:
         """Return the current segment's identity and length, for a commit."""
         return self._log.lengths() if self._log is not None else {}
+
+    def reach(self) -> dict[Identity, tuple[int, int]]:
+        """Return the current segment's identity, its length, and that after the turn."""
+        if self._log is None:
+            return {}
+        nbytes = sum(blocks.size_of(len(gathered.runs), len(gathered.lines)) for gathered in self._gathered)
+        return {identity: (committed, length + nbytes) for identity, committed, length in [self._log.reach]}
 
     def next_number(self, known: int) -> int:
         """Return the number of the next record; `known` if there is no log."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from prefork_logd.errors import OutputError
 from prefork_logd.journal.commit import Committed
+from prefork_logd.journal.intent import Evidence, Intent
 from prefork_logd.journal.journal import Journal
 from prefork_logd.log import LOGGER
 from prefork_logd.own_files import open_lock
@@ -40,6 +41,8 @@ class Recovery:
         self.done = False
         self.journal: Journal
         """Once it could be read."""
+        self.intent: Intent
+        """Once the lock is had."""
         self.unattached: dict[int, int] = {}
         """Last committed batch of each worker of the last writer."""
         self.problems: list[str] = []
@@ -51,6 +54,7 @@ class Recovery:
         self._lock_fd = -1
         self._is_locked = False
         self._has_journal = False
+        self._evidence = Evidence()
         self._generation = 0
         self._is_cut = False
 
@@ -62,7 +66,14 @@ class Recovery:
         try:
             if problem := self._lock(wait_s) or self._read(configurations):
                 return problem
-            self.journal.begin(self._first_entry())
+            entry = self._first_entry()
+            # Of no file may anything follow now, but for what could not be cut off yet.
+            known = {identity: (length, 0) for identity, length in entry.files.items()}
+            pending = self._sinks.tails.announced()
+            files = {identity: lengths for identity, lengths in (known | pending).items() if lengths is not None}
+            self.intent.announce(entry.turn, files)
+            self.journal.begin(entry)
+            self.intent.copy(entry.turn, self.journal.entry)
         except OutputError as error:
             return f"journal: {error}"
         except OSError as error:
@@ -88,6 +99,7 @@ class Recovery:
                 time.sleep(0.01)
             else:
                 self._is_locked = True
+        self.intent = Intent(path, self._lock_fd)
         return ""
 
     def _read(self, configurations: Sequence[Configuration]) -> str:
@@ -96,7 +108,11 @@ class Recovery:
         Raises OutputError or OSError.
         """
         if not self._has_journal:
+            announced, copied_turn, copied = self.intent.read()
             self.journal = Journal(self._state_dir / JOURNAL_DIRECTORY)
+            if 0 < self.journal.committed.turn < copied_turn and copied:
+                self.journal.restore(copied)
+            self._evidence = Evidence(self.journal.committed.turn, announced, copied_turn)
             self._has_journal = True
             for what in self.journal.problems:
                 LOGGER.warning("journal: %s", what)
@@ -105,10 +121,10 @@ class Recovery:
                 self._generation = configuration.generation
                 self.problems += self._sinks.configure(configuration)
         committed = self.journal.committed
-        if problems := self._recording.configure(configurations[-1], committed):
+        if problems := self._recording.configure(configurations[-1], committed, self._evidence):
             return "; ".join(problems)
         if not self._is_cut:
-            self._sinks.recover(committed)
+            self._sinks.recover(committed, self._evidence)
             self._is_cut = True
             batches = committed.batches
             self.unattached = {life: number for life, number in batches.items() if life >> RUN_BITS == self._run}

@@ -12,17 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefork_logd.errors import OutputError
+from prefork_logd.journal.intent import Evidence
 from prefork_logd.log import LOGGER
 from prefork_logd.outputs.file import OutputFile
 from prefork_logd.outputs.rotation import Rotation
 from prefork_logd.processes.dispatch import REJECTED_PLACE
+from prefork_logd.processes.tails import Tails
 from prefork_logd.scoreboard import OutputField, Scoreboard
 from prefork_logd.settings import REJECTED_FILE, OutputSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from prefork_logd.journal.commit import Committed
+    from prefork_logd.journal.intent import Identity
     from prefork_logd.processes.control import Configuration
 
 REJECTED_ROTATE_BYTES, REJECTED_KEEP = 64 << 20, 3
@@ -53,6 +56,12 @@ class Sink:
         self.settings = settings
         self.rotation = Rotation(settings, self.file)
 
+    def move(self, settings: OutputSettings, counters: memoryview) -> None:
+        """Go on as another output, whose path leads to the same file."""
+        self._counters = counters
+        self.file.path = settings.path
+        self.configure(settings)
+
     def open(self) -> str:
         """Open the file; return what is wrong, if anything is."""
         try:
@@ -63,6 +72,11 @@ class Sink:
         if torn:
             LOGGER.warning("output %s: %s: cut off a torn line of %d bytes", self.settings.name, self.file.path, torn)
         return ""
+
+    def reach(self, committed: int | None) -> tuple[int, int]:
+        """Return the length of the file before and after the turn. Raises OutputError."""
+        size = self.file.size() if self._nbytes else self.file.length
+        return size if committed is None else min(committed, size), size + self._nbytes
 
     def take(self, lines: int, data: memoryview) -> None:
         """Gather lines."""
@@ -209,13 +223,18 @@ class Sinks:
         self._current: dict[int, Sink] = {}
         self._leaving: dict[int, tuple[int, Sink]] = {}
         """Place to (first generation without it, sink)."""
-        self._uncut: dict[tuple[int, int], int] = {}
-        """Committed lengths of the last writer's files, until it is known that none of them is longer."""
+        self.tails = Tails()
+        """Of the last writer's files, until it is known that none of them is longer than committed."""
 
     def __iter__(self) -> Iterator[Sink]:
         yield from self._current.values()
         for _, sink in self._leaving.values():
-            yield sink
+            if not self._stays(sink):
+                yield sink
+
+    def _stays(self, sink: Sink) -> bool:
+        """Tell whether a sink that leaves one place has another: one file, under another path since a reload."""
+        return any(sink is current for current in self._current.values())
 
     def at(self, place: int) -> Sink:
         """Return the sink at a place. Raises KeyError if there is none."""
@@ -241,6 +260,10 @@ class Sinks:
         for place, output in zip((REJECTED_PLACE, *configuration.places), (rejected, *settings.output), strict=True):
             sink = self._current.pop(place, None)
             if sink is None:
+                sink = self._leaves_to(output.path, configuration.places)
+                if sink is not None:
+                    sink.move(output, self._board.output(place))
+            if sink is None:
                 sink = Sink(output, place, self._board)
                 problems.append(sink.open())
             elif sink.settings != output:
@@ -250,46 +273,33 @@ class Sinks:
         self._current = wanted
         return [problem for problem in problems if problem]
 
+    def _leaves_to(self, path: str, places: Sequence[int]) -> Sink | None:
+        """Return the sink that leaves and has open what a path leads to: opened twice, it would be locked."""
+        try:
+            identity = _identity_of(path)
+        except OSError:
+            return None
+        leaving = (sink for place, sink in self._current.items() if place not in places)
+        return next(
+            (sink for sink in leaving if sink.file.identity is not None and sink.file.identity == identity), None
+        )
+
     def forget(self, generation: int) -> None:
         """Close what no configuration from `generation` on has: no worker sends lines for it any more."""
         for place, (until, sink) in list(self._leaving.items()):
             if until <= generation:
                 del self._leaving[place]
-                sink.close()
+                if not self._stays(sink) and all(sink is not other for _, other in self._leaving.values()):
+                    sink.close()
 
-    def recover(self, committed: Committed) -> None:
-        """Cut every output back to its committed length: what came later is sent again by the workers.
+    def recover(self, committed: Committed, evidence: Evidence | None = None) -> None:
+        """Bring every output back to its committed length: what came later is sent again by the workers.
 
-        Where a disk does not let us, or a file cannot be opened yet, this is done before the next append to it.
+        What is not proven by `evidence` to be that is kept. Where a disk does not let us, or a file cannot be opened
+        yet, this is done before the next append to it.
         """
-        self._uncut = dict(committed.files)
-        self._cut_back()
-
-    def _cut_back(self) -> None:
-        for sink in self:
-            identity = sink.file.identity
-            if identity in self._uncut:
-                try:
-                    cut = sink.file.cut_back(self._uncut[identity], identity)
-                except OutputError:
-                    # Nothing may be appended before this has worked; it is opened, and tried, again.
-                    sink.file.close()
-                    continue
-                del self._uncut[identity]
-                if cut:
-                    _log_cut(sink.file.path, cut)
-        if not self._uncut:
-            return
-        refused = False
-        for sink in self:
-            for entry in _renamed(Path(sink.file.path), self._uncut):
-                try:
-                    _cut_renamed(entry, self._uncut)
-                except OSError:
-                    refused = True
-        if not refused and all(sink.file.is_open for sink in self):
-            # What is left has been removed, or moved to where nobody can find it.
-            self._uncut = {}
+        self.tails.begin(committed, evidence or Evidence())
+        self.tails.cut(sink.file for sink in self)
 
     def reopen(self) -> list[str]:
         """Reopen every output; return what is wrong."""
@@ -297,8 +307,9 @@ class Sinks:
 
     def find(self) -> None:
         """See that each output that lines are gathered for has its file where its path leads."""
-        if any([sink.find() for sink in self]) and self._uncut:  # noqa: C419 - each is to be looked at
-            self._cut_back()
+        is_new = any([sink.find() for sink in self])  # noqa: C419 - each is to be looked at
+        if (is_new and self.tails.lengths) or self.tails.due:
+            self.tails.cut(sink.file for sink in self)
 
     def append(self) -> bool:
         """Append what was gathered, to each output; return whether all of it is in the files."""
@@ -315,11 +326,26 @@ class Sinks:
 
     def lengths(self) -> dict[tuple[int, int], int]:
         """Return the length of each regular file by its device and inode number; of one not yet cut, the committed."""
-        return self._uncut | {
+        return self.tails.lengths | {
             sink.file.identity: sink.file.length
             for sink in self
             if sink.file.is_regular and sink.file.identity is not None
         }
+
+    def reach(self, committed: Mapping[Identity, int]) -> dict[Identity, tuple[int, int]]:
+        """Return for each file of a commit, and each open one, its length and the largest that the turn may bring.
+
+        The kernel is asked: a file that its owner has truncated since its last commit is shorter. Raises OutputError.
+        """
+        found = {identity: (length, length) for identity, length in committed.items()}
+        for sink in self:
+            if sink.file.identity is not None and sink.file.is_regular:
+                found[sink.file.identity] = sink.reach(committed.get(sink.file.identity))
+        for identity, announced in self.tails.announced().items():
+            found.pop(identity, None)
+            if announced is not None:
+                found[identity] = announced
+        return found
 
     def rotate(self) -> float:
         """Let each output rotate if it is due; return when to come back at the latest (monotonic, in seconds)."""
@@ -333,33 +359,6 @@ class Sinks:
             sink.close()
 
 
-def _renamed(path: Path, lengths: Mapping[tuple[int, int], int]) -> Iterator[os.DirEntry[str]]:
-    """Yield the files of `lengths` beside an output: the last writer had them open under its name (logrotate).
-
-    Inode numbers are used again, so the name has to fit, too: nothing is ever cut off a file that is not ours.
-    """
-    try:
-        entries = [entry for entry in os.scandir(path.parent) if entry.name.startswith(path.stem)]
-    except OSError:
-        return
-    for entry in entries:
-        found = entry.stat(follow_symlinks=False)
-        if (found.st_dev, found.st_ino) in lengths:
-            yield entry
-
-
-def _cut_renamed(entry: os.DirEntry[str], lengths: dict[tuple[int, int], int]) -> None:
-    """Cut a file back to its committed length, and forget that. Raises OSError."""
-    found = entry.stat(follow_symlinks=False)
-    excess = found.st_size - lengths[found.st_dev, found.st_ino]
-    if excess > 0:
-        with Path(entry.path).open("r+b") as file:
-            file.truncate(found.st_size - excess)
-            os.fdatasync(file.fileno())
-        _log_cut(entry.path, excess)
-    del lengths[found.st_dev, found.st_ino]
-
-
 def _identity_of(path: str) -> tuple[int, int] | None:
     """Return what the kernel calls the file that a path leads to; None if there is none. Raises OSError."""
     try:
@@ -367,7 +366,3 @@ def _identity_of(path: str) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _log_cut(path: str, nbytes: int) -> None:
-    LOGGER.warning("%s: cut back %d bytes that were not committed; they are sent again", path, nbytes)

@@ -314,15 +314,19 @@ class Writer:
                 # A file that was opened since has to be known before anything is appended: else its tail would stay.
                 # Of one known already, more may be in it than is committed, if another output was in the way.
                 files = known.files | found | known.files
-                announced = Committed(known.turn + 1, files, known.batches, known.records)
+                announced = Committed(known.turn, files, known.batches, known.records)
                 self._journal.announce(announced, sync=self._synced)
+            known = self._journal.committed
+            self._recovery.intent.announce(known.turn + 1, self._sinks.reach(known.files) | self._recording.reach())
             if not (self._recording.append() and self._sinks.append()):
                 return False
         sync = self._must_sync and self._synced
         if sync and not (self._recording.sync() and self._sinks.sync()):
             return False
         batches = {worker: source.taken for worker, source in self._sources.items() if not source.ended}
-        self._journal.commit(self._entry(self._recovery.unattached | batches), sync=sync)
+        entry = self._entry(self._recovery.unattached | batches)
+        self._journal.commit(entry, sync=sync)
+        self._recovery.intent.copy(entry.turn, self._journal.entry)
         self._sinks.committed()
         self._recording.committed()
         return True

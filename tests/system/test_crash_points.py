@@ -54,7 +54,7 @@ def faithful(collector: Collector) -> Iterator[Faithful]:
 
 
 @needs_strace
-@pytest.mark.parametrize(("syscall", "most"), [("writev", 3), ("fdatasync", 4), ("pwrite64", 3)])
+@pytest.mark.parametrize(("syscall", "most"), [("writev", 3), ("fdatasync", 4), ("pwrite64", 3), ("pwritev2", 4)])
 def test_the_writer_killed_at_each_step_of_a_commit(
     collector: Collector, faithful: Faithful, tmp_path: Path, syscall: str, most: int
 ) -> None:

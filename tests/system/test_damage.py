@@ -96,6 +96,28 @@ def test_a_bit_flips_anywhere_in_the_journal(collector: Collector, tmp_path: Pat
     assert numbers <= {29, 30}
 
 
+def test_an_older_state_directory_is_noticed(make_collector: Callable[..., Collector], tmp_path: Path) -> None:
+    """Copied while the collector runs, put back beside newer outputs: no acknowledged line is cut off."""
+    path = tmp_path / "outputs" / "all.jsonl"
+    collector = make_collector(f'[[output]]\npath = "{path}"\n', "--workers", "1").start()
+    faithful = Faithful(collector, "a")
+    faithful.log(10)
+    shutil.copytree(collector.state_dir, tmp_path / "backup", ignore=shutil.ignore_patterns("*.sock"))
+    faithful.log(10)
+    faithful.close()
+    address = collector.bind[0]
+    assert collector.stop(signal.SIGQUIT) == 0
+    shutil.rmtree(collector.state_dir)
+    shutil.copytree(tmp_path / "backup", collector.state_dir)
+    collector._flags = ("--workers", "1", "--bind", address)
+    collector.start()
+    assert collector.log.count("the state directory is older than this file") == 1
+    faithful.log(10)
+    faithful.close()
+    assert collector.stop() == 0
+    check(path.parent, [faithful])
+
+
 @pytest.mark.parametrize("what", ["removed", "empty"])
 def test_the_state_is_gone(collector: Collector, what: str) -> None:
     """Without its journal a collector says so, keeps what is stored, and goes on with each client where that is."""
@@ -112,3 +134,18 @@ def test_the_state_is_gone(collector: Collector, what: str) -> None:
     faithful.close()
     assert collector.stop() == 0
     check(collector.state_dir, [faithful])
+
+
+def test_two_collectors_do_not_share_an_output(make_collector: Callable[..., Collector], tmp_path: Path) -> None:
+    """With state directories of their own: the second one is refused, by whatever name it has the file."""
+    path = tmp_path / "outputs" / "all.jsonl"
+    (tmp_path / "link.jsonl").symlink_to(path)
+    first = make_collector(f'[[output]]\npath = "{path}"\n', "--workers", "1").start()
+    second = make_collector(f'[[output]]\npath = "{tmp_path}/link.jsonl"\n', name="other")
+    with pytest.raises(AssertionError, match="another collector, or another output, has it open"):
+        second.start()
+    faithful = Faithful(first, "a")
+    faithful.log(10)
+    faithful.close()
+    assert first.stop() == 0
+    check(path.parent, [faithful])

@@ -446,3 +446,55 @@ def test_a_working_directory_that_was_removed_is_named(tmp_path: Path, monkeypat
     assert config.absolute("/x") == "/x"
     with pytest.raises(ConfigError, match="x: is relative, and the working directory was removed"):
         config.absolute("x")
+
+
+@pytest.mark.parametrize("how", ["symlink", "hard link", "linked directory", "link to nothing yet", "dots"])
+def test_two_outputs_with_one_file_are_refused(tmp_path: Path, how: str) -> None:
+    """By whatever name: each would cut off what the other has written."""
+    (tmp_path / "a").mkdir()
+    first, second = tmp_path / "a" / "all.jsonl", tmp_path / "b.jsonl"
+    if how != "link to nothing yet":
+        first.touch()
+    if how == "hard link":
+        second.hardlink_to(first)
+    elif how == "linked directory":
+        (tmp_path / "b").symlink_to("a")
+        second = tmp_path / "b" / "all.jsonl"
+    elif how == "dots":
+        second = tmp_path / "a" / ".." / "a" / "all.jsonl"
+    else:
+        second.symlink_to("a/all.jsonl")
+    (said,) = problems(f'[[output]]\npath = "{first}"\n[[output]]\nlevel = "ERROR"\npath = "{second}"\n')
+    assert "output[2].path: is the file of output 'all'; choose another" in said
+
+
+@pytest.mark.parametrize(
+    ("made", "output", "said"),
+    [
+        ("prefork-logd.log", "own.jsonl", "prefork-logd.log is the collector's own file"),
+        ("rejected.jsonl", "own.jsonl", "rejected.jsonl is the collector's own file"),
+        ("c.toml", "own.jsonl", "is the configuration file"),
+        ("keys", "own.jsonl", "is server.keys_file"),
+        ("dead-letters-sqlite.jsonl", "own.jsonl", "has what store 'sqlite' refuses"),
+        ("", "journal/commits.jsonl", "journal is the collector's own directory"),
+        ("", "./journal", "journal is the collector's own file"),
+        ("", "records-2026-11-28.db", "is a file of store 'sqlite'"),
+        ("", "records-2026-11-28.db-wal", "is a file of store 'sqlite'"),
+    ],
+)
+def test_an_output_is_no_other_file_of_the_collector(tmp_path: Path, made: str, output: str, said: str) -> None:
+    """Not by a link either."""
+    toml = f'[server]\nstate_dir = "{tmp_path}"\nkeys_file = "keys"\n[[output]]\npath = "{output}"\n'
+    (tmp_path / "c.toml").write_text(toml)
+    if made:
+        (tmp_path / made).touch()
+        (tmp_path / output).hardlink_to(tmp_path / made)
+    with pytest.raises(ConfigError) as caught:
+        config.load(tmp_path / "c.toml")
+    assert [said in str(problem) for problem in caught.value.problems] == [True]
+
+
+def test_devices_may_be_several_outputs(tmp_path: Path) -> None:
+    """A terminal or /dev/null takes lines of any number of outputs."""
+    (tmp_path / "null").symlink_to("/dev/null")
+    assert len(config.loads(f'[[output]]\npath = "/dev/null"\n[[output]]\npath = "{tmp_path}/null"\n').output) == 2

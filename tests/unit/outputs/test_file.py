@@ -11,6 +11,7 @@ import pytest
 
 from prefork_logd.errors import OutputError
 from prefork_logd.outputs import file as file_module
+from prefork_logd.outputs import opening
 from prefork_logd.outputs.file import IOV_MAX, OutputFile
 
 
@@ -414,3 +415,64 @@ def test_no_descriptor_left_is_survived(output):
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert caught.value.errno == errno.EMFILE
     assert lines_of(output.path) == ["a", "b"]
+
+
+def test_a_file_has_one_writer(output, tmp_path):
+    """By whatever name: a second one would cut off what the first has written, or be cut off by it."""
+    append(output, "a")
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(output.path)
+    hard = tmp_path / "hard.jsonl"
+    hard.hardlink_to(output.path)
+    with Path(output.path).open("ab") as torn:
+        torn.write(b"a line that is being written")
+    for path in (output.path, str(link), str(hard)):
+        other = OutputFile("other", path)
+        with pytest.raises(OutputError, match="another collector, or another output, has it open"):
+            other.open()
+        assert not other.is_open
+    assert Path(output.path).read_bytes().endswith(b"written"), "the other one's line is not cut"
+    output.close()
+    other.open()
+    append(other, "b")
+    assert lines_of(other.path) == ["a", "b"]
+    other.close()
+
+
+def test_the_lock_is_kept_while_the_file_is_reopened(output, tmp_path):
+    """At no moment can another take it; a file that was renamed is free once the new one is open."""
+    other = OutputFile("other", output.path)
+    before = output.generation
+    output.reopen()
+    assert output.generation == before + 1
+    with pytest.raises(OutputError):
+        other.open()
+    renamed = Path(output.path).rename(tmp_path / "renamed")
+    output.reopen()
+    with pytest.raises(OutputError):
+        other.open()
+    free = OutputFile("renamed", str(renamed))
+    free.open()
+    free.close()
+
+
+def test_a_file_system_without_locks_is_used(tmp_path, monkeypatch):
+    """There the configuration's check is all there is."""
+
+    def flock(fd, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(opening.fcntl, "flock", flock)
+    file = OutputFile("all", str(tmp_path / "all.jsonl"))
+    assert file.open() == 0
+    file.close()
+
+
+def test_the_collectors_own_log_is_no_output(tmp_path, monkeypatch):
+    """Descriptor 2 may lead to any file: lines of the log among records would be cut off, or cut them off."""
+    path = tmp_path / "all.jsonl"
+    path.touch()
+    real = os.fstat
+    monkeypatch.setattr(opening.os, "fstat", lambda fd: path.stat() if fd == 2 else real(fd))
+    with pytest.raises(OutputError, match="the collector's own log is written to it"):
+        OutputFile("all", str(path)).open()

@@ -11,54 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from prefork_logd import config
-from prefork_logd.journal.commit import Committed
 from prefork_logd.journal.journal import Journal
 from prefork_logd.processes.control import Configuration
-from prefork_logd.processes.recording import Recording
-from prefork_logd.processes.recovery import Recovery
-from prefork_logd.processes.sinks import Sinks
-from prefork_logd.scoreboard import JournalField, Scoreboard
+from prefork_logd.scoreboard import JournalField
 from prefork_logd.settings import JOURNAL_DIRECTORY, WRITER_LOCK
+from tests.unit.processes.starts import Start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-SESSION = bytes(15) + b"a"
-TOML = """
-[[store]]
-type = "custom"
-factory = "a:b"
-"""
-
-
-_BOARD = Scoreboard()
-"""One for all starts: each would hold a descriptor to its end."""
-
-
-class Start:
-    """A writer's start in a state directory, without the writer."""
-
-    def __init__(self, state_dir: Path) -> None:
-        self.board = _BOARD
-        for cell in (JournalField.NUMBER, JournalField.ID_HIGH):
-            self.board.journal[cell] = 0
-        self.sinks = Sinks(self.board)
-        self.recording = Recording(self.board)
-        settings = config.loads(TOML, overrides={"state_dir": str(state_dir)})
-        self.configurations = [Configuration(1, settings, (1,), (0,))]
-        self.recovery = Recovery(str(state_dir), self.sinks, self.recording, 0)
-
-    def advance(self) -> str:
-        """Go as far as it goes; return what is in the way."""
-        return self.recovery.advance(self.configurations)
-
-    def close(self) -> None:
-        """End as a writer does."""
-        self.sinks.close()
-        self.recording.close()
-        if self.recovery.done:
-            self.recovery.journal.close()
-        os.close(self.recovery._lock_fd)
 
 
 @pytest.fixture(autouse=True)
@@ -83,17 +43,23 @@ def make_state(state_dir: Path) -> None:
     output.write_bytes(b"committed\n")
     start = Start(state_dir)
     assert start.advance() == ""
-    journal = start.recovery.journal
-    journal.sessions.commit(SESSION, 1, 7, 1)
-    start.recording.take(SESSION, ((1, 7),), 7, memoryview(b"a line\n" * 7))
-    assert start.recording.prepare()
-    assert start.recording.append()
-    lengths = start.sinks.lengths() | start.recording.lengths()
-    journal.commit(Committed(9, lengths, {}, start.recording.next_number(0)), sync=True)
+    start.turn(b"a line\n" * 7, 7)
     start.close()
 
 
-CALLS = ("open", "posix_fallocate", "pwrite", "fdatasync", "fsync", "unlink", "stat", "fstat", "scandir", "rename")
+CALLS = (
+    "open",
+    "posix_fallocate",
+    "pwrite",
+    "pwritev",
+    "fdatasync",
+    "fsync",
+    "unlink",
+    "stat",
+    "fstat",
+    "scandir",
+    "rename",
+)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EMFILE], ids=["ENOSPC", "EMFILE"])
@@ -114,12 +80,11 @@ def test_each_call_fails_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
             assert not start.recovery.done
             assert start.advance() == ""
         assert start.recovery.done
-        journal = start.recovery.journal
-        assert [entry.committed for entry in journal.sessions._entries.values()] == [7]
+        assert start.committed() == [7]
         assert start.recording.next_number(0) == 7
         assert start.board.journal[JournalField.NUMBER] == 7
         assert start.board.journal[JournalField.ID_HIGH]
-        assert (state_dir / "records.jsonl").read_bytes() == b"committed\n"
+        assert (state_dir / "records.jsonl").read_bytes() == b"committed\n" + b"a line\n" * 7
         start.close()
         assert [entry.committed for entry in Journal(state_dir / JOURNAL_DIRECTORY).sessions._entries.values()] == [7]
         if not failed:

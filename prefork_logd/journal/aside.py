@@ -1,0 +1,85 @@
+"""The end of a file moved into a file beside it: what recovery cuts off and cannot prove to be worthless.
+
+Owns that file's name, and that nothing is cut before its copy is on the disk. Knows no journal.
+
+    shop.jsonl                       the file
+    shop.cut-20261128-jsonl          what was cut off its end on that day (UTC), of all recoveries
+
+The name does not end like that of an output, nor begin with all of its name: whatever collects log files by their
+names is not to take lines that may come a second time.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from pathlib import Path
+
+PIECE_BYTES = 1 << 20
+
+
+def name_beside(path: str, wall_s: float) -> str:
+    """Return where what is cut off a file on a day is kept."""
+    real = Path(os.path.realpath(path))
+    day = time.strftime("%Y%m%d", time.gmtime(max(0.0, wall_s)))
+    return str(real.with_name(f"{real.stem}.cut-{day}{real.suffix.replace('.', '-')}"))
+
+
+def copy_end(fd: int, start: int, size: int, path: str) -> str:
+    """Copy the bytes from `start` to `size` of an open file to the end of the file beside `path`; return its name.
+
+    They are on the disk then. A copy that is there already, of a recovery that died after it, is not made again.
+    Raises OSError; then nothing of the attempt is left.
+    """
+    name = name_beside(path, time.time())
+    aside = os.open(name, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    try:
+        status = os.fstat(aside)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.ENOTSUP, "it is not a file", name)
+        before = status.st_size
+        if not _ends_alike(fd, start, size, aside, before):
+            os.fchmod(aside, stat.S_IMODE(os.fstat(fd).st_mode))
+            try:
+                _copy(fd, start, size, aside)
+            except OSError:
+                os.ftruncate(aside, before)
+                raise
+        os.fsync(aside)
+        _sync_directory(Path(name).parent)
+    finally:
+        os.close(aside)
+    return name
+
+
+def _ends_alike(fd: int, start: int, size: int, other: int, other_size: int) -> bool:
+    """Tell whether another file ends with a part of this one."""
+    shift = other_size - size
+    if start + shift < 0:
+        return False
+    for position in range(start, size, PIECE_BYTES):
+        nbytes = min(PIECE_BYTES, size - position)
+        if os.pread(fd, nbytes, position) != os.pread(other, nbytes, position + shift):
+            return False
+    return True
+
+
+def _copy(fd: int, start: int, size: int, to: int) -> None:
+    position = start
+    while position < size:
+        piece = os.pread(fd, min(PIECE_BYTES, size - position), position)
+        if not piece:
+            raise OSError(errno.EIO, "it cannot be read back")
+        position += len(piece)
+        while piece:
+            piece = piece[os.write(to, piece) :]
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,181 @@
+"""What the writer is about to append, announced before it does, and a second copy of its last commit.
+
+Owns their form, and the verdict on bytes that follow the committed length of a file when a writer starts. The journal
+alone cannot give it: it may be an older copy, or damaged, and then those bytes were acknowledged. Knows no outputs.
+
+Both lie in a file outside of the journal (writer.lock) that is never synced: it is believed only in the boot in which
+it was written, while the page cache has every write in order.
+
+    at 0         magic "PLIA" | CRC-32 u32 | boot 16 bytes | turn u64 | files u32 | 0 u32
+                 for each file: device u64 | inode u64 | length before the turn u64 | largest length after it u64
+    at COPY_AT   magic "PLIC" | CRC-32 u32 | boot 16 bytes | turn u64 | body bytes u32 | 0 u32 | body
+
+Little-endian. A CRC-32 is of everything after it. Body: the journal's entry; none if it is larger than LONGEST_COPY.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import errno
+import os
+import struct
+import uuid
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from prefork_logd.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+COPY_AT = 1 << 20
+LONGEST_COPY = 1 << 20
+PENDING = 1 << 63
+"""Set in the largest length of a file whose last turn could not be cut off yet: the verdict on it holds."""
+LONGEST_ASIDE = 64 << 20
+"""More than one turn, and more than what a disk had not written when the power failed: the journal is an older copy."""
+
+_CHECKED = struct.Struct("<4sI")
+_ANNOUNCED = struct.Struct("<4sI16sQII")
+_FILE = struct.Struct("<QQQQ")
+_ANNOUNCED_MAGIC, _COPY_MAGIC = b"PLIA", b"PLIC"
+_MOST_FILES = (COPY_AT - _ANNOUNCED.size) // _FILE.size
+
+Identity = tuple[int, int]
+
+
+class Fate(enum.Enum):
+    """What becomes of bytes that follow the committed length of a file."""
+
+    CUT = enum.auto()
+    """The writer's last turn, proven not to be committed: its clients send it again."""
+    SET_ASIDE = enum.auto()
+    """Perhaps not committed: they are moved into a file beside it."""
+    KEEP = enum.auto()
+    """The journal does not know of them: it is older than the file, or somebody else writes to it."""
+
+
+class Announced(NamedTuple):
+    """The turn that was announced last."""
+
+    turn: int
+    files: Mapping[Identity, tuple[int, int]]
+    """Length before the turn, and the largest after it."""
+
+
+class Evidence(NamedTuple):
+    """What there is to judge by."""
+
+    turn: int = 0
+    """Of the last commit."""
+    announced: Announced | None = None
+    """None: nothing was announced in this boot, or it cannot be read."""
+    copied_turn: int = 0
+    """Of the second copy."""
+
+    def length(self, identity: Identity, committed: int) -> int:
+        """Return the committed length of a file; its owner may have truncated it since that commit."""
+        if self.announced is None or identity not in self.announced.files:
+            return committed
+        base, reach = self.announced.files[identity]
+        return min(committed, base) if self.announced.turn == self.turn + 1 or reach & PENDING else committed
+
+    def fate(self, identity: Identity, length: int, size: int) -> Fate:
+        """Return the verdict on the bytes from a committed length to the size of a file."""
+        if self.announced is None or identity not in self.announced.files:
+            return Fate.KEEP if size - length > LONGEST_ASIDE else Fate.SET_ASIDE
+        reach = self.announced.files[identity][1]
+        if reach & PENDING:
+            return Fate.CUT if size <= reach ^ PENDING else Fate.KEEP
+        if self.announced.turn != self.turn + 1 or size > reach:
+            return Fate.KEEP
+        # A copy of that very commit says that the journal has lost it.
+        return Fate.CUT if self.copied_turn < self.announced.turn else Fate.SET_ASIDE
+
+    def pending(self, identity: Identity) -> tuple[int, int] | None:
+        """Return what is to be announced of a file that is not cut yet, so that the verdict stays the same.
+
+        None: it may not be in the table.
+        """
+        if self.announced is None or identity not in self.announced.files:
+            return None
+        base, reach = self.announced.files[identity]
+        if reach & PENDING:
+            return base, reach
+        if self.announced.turn != self.turn + 1:
+            return base, 0
+        return (base, reach | PENDING) if self.copied_turn < self.announced.turn else None
+
+
+class Intent:
+    """The file, as the writer has it open and locked."""
+
+    def __init__(self, path: Path, fd: int) -> None:
+        """Use the descriptor of `path`. Raises OSError where this boot has no name."""
+        self._path = path
+        self._fd = fd
+        self._boot = uuid.UUID(BOOT_ID.read_text().strip()).bytes
+
+    def read(self) -> tuple[Announced | None, int, bytes]:
+        """Return what was announced last, and the turn and body of the second copy; nothing of another boot.
+
+        Raises OSError.
+        """
+        return self._read_announced(), *self._read_copy()
+
+    def _read_announced(self) -> Announced | None:
+        data = os.pread(self._fd, _ANNOUNCED.size, 0)
+        if len(data) < _ANNOUNCED.size:
+            return None
+        _, _, _, turn, count, _ = _ANNOUNCED.unpack(data)
+        if count > _MOST_FILES:
+            return None
+        data += os.pread(self._fd, count * _FILE.size, _ANNOUNCED.size)
+        if len(data) < _ANNOUNCED.size + count * _FILE.size or not self._is_intact(data, _ANNOUNCED_MAGIC):
+            return None
+        entries = _FILE.iter_unpack(data[_ANNOUNCED.size :])
+        return Announced(turn, {(device, inode): (base, reach) for device, inode, base, reach in entries})
+
+    def _read_copy(self) -> tuple[int, bytes]:
+        data = os.pread(self._fd, _ANNOUNCED.size + LONGEST_COPY, COPY_AT)
+        if len(data) < _ANNOUNCED.size:
+            return 0, b""
+        _, _, _, turn, nbytes, _ = _ANNOUNCED.unpack_from(data)
+        data = data[: _ANNOUNCED.size + nbytes]
+        if len(data) < _ANNOUNCED.size + nbytes or not self._is_intact(data, _COPY_MAGIC):
+            return 0, b""
+        return turn, data[_ANNOUNCED.size :]
+
+    def _is_intact(self, data: bytes, magic: bytes) -> bool:
+        found, check, boot, *_ = _ANNOUNCED.unpack_from(data)
+        return bool(found == magic and boot == self._boot and check == zlib.crc32(data[_CHECKED.size :]))
+
+    def announce(self, turn: int, files: Mapping[Identity, tuple[int, int]]) -> None:
+        """Say which turn comes next, and for each file its length and the largest that it may get. Raises OutputError.
+
+        A table too large for its place is left out: then nothing is proven.
+        """
+        entries = [_FILE.pack(*identity, *lengths) for identity, lengths in files.items()][: _MOST_FILES + 1]
+        if len(entries) > _MOST_FILES:
+            entries = []
+        self._write(_ANNOUNCED_MAGIC, 0, turn, len(entries), b"".join(entries))
+
+    def copy(self, turn: int, body: bytes) -> None:
+        """Keep a second copy of the commit that was just made; where that fails, the journal has the only one."""
+        if len(body) > LONGEST_COPY:
+            body = b""
+        with contextlib.suppress(OutputError):
+            self._write(_COPY_MAGIC, COPY_AT, turn, len(body), body)
+
+    def _write(self, magic: bytes, at: int, turn: int, count: int, rest: bytes) -> None:
+        head = _ANNOUNCED.pack(magic, 0, self._boot, turn, count, 0)
+        check = zlib.crc32(rest, zlib.crc32(head[_CHECKED.size :]))
+        try:
+            written = os.pwritev(self._fd, (_CHECKED.pack(magic, check), head[_CHECKED.size :], rest), at)
+        except OSError as error:
+            raise OutputError(str(self._path), "write", error) from error
+        if written < len(head) + len(rest):
+            raise OutputError(str(self._path), "write", OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
