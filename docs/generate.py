@@ -127,7 +127,9 @@ def signal_page() -> str:
         "are left to the master, and ignore what a terminal or a careless `pkill` sends them (SIGKILL "
         f"apart, which they survive as a family).\n\n| signal | verb | what it does |\n|---|---|---|\n{rows}\n"
         "`prefork-logd reload` asks on the control socket instead of sending SIGHUP, because it wants to tell the "
-        "outcome; both do the same. A storm of signals leads to one reload at a time and at most one waiting.\n"
+        "outcome; both do the same. A storm of signals leads to one reload at a time and at most one waiting.\n\n"
+        "A signal that is sent again before it is delivered is delivered once (signal(7)): SIGTTIN five times in quick "
+        "succession may be fewer than five workers more. `prefork-logd workers COUNT` says how many there are to be.\n"
     )
 
 

@@ -179,6 +179,20 @@ def upgrade(flags: Flags) -> int:
     return ExitStatus.OK
 
 
+@click.argument("count", type=click.IntRange(min=1))
+def workers(flags: Flags, count: int) -> int:
+    """Have COUNT workers from now on; no connection is closed."""
+    settings = _lenient(flags)
+    if _find(settings) is None:
+        return _not_running(settings)
+    outcome = _ask(settings, "workers", ANSWER_S, count=count)
+    click.echo(f"workers: {outcome['workers']}, before {outcome['before']}; a restart goes by the configuration")
+    return ExitStatus.OK
+
+
+workers = verb(workers)
+
+
 @cli.command("take-over", hidden=True)
 @click.option("--state", "fd", type=int, required=True)
 @click.option("--trial", is_flag=True)
@@ -508,11 +522,11 @@ def _find(settings: Settings) -> Running | None:
     return find(Path(settings.server.state_dir))
 
 
-def _ask(settings: Settings, question: str, longest_s: float) -> dict[str, Any]:
+def _ask(settings: Settings, question: str, longest_s: float, **details: int) -> dict[str, Any]:
     """Return what the collector answers. Raises ProcessError, also for what it says went wrong."""
     from prefork_logd.processes.console import ask
 
-    answer = ask(Path(settings.server.state_dir), question, longest_s)
+    answer = ask(Path(settings.server.state_dir), question, longest_s, **details)
     if "error" in answer:
         raise ProcessError(answer["error"])
     return answer

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ TABLE: tuple[SignalUse, ...] = (
     SignalUse(signal.SIGQUIT, "", "Fast stop: write what was read, read no more."),
     SignalUse(signal.SIGUSR1, "", "Reopen every output, nothing else."),
     SignalUse(signal.SIGUSR2, "upgrade", "Run the newly installed code; no connection is closed."),
-    SignalUse(signal.SIGTTIN, "", "One worker more: the others hand it its share of the connections."),
-    SignalUse(signal.SIGTTOU, "", "One worker fewer: it hands its connections over, and ends."),
+    SignalUse(signal.SIGTTIN, "", "One worker more for each that is delivered: the others hand it its share."),
+    SignalUse(signal.SIGTTOU, "", "One worker fewer for each: it hands its connections over, and ends."),
     SignalUse(signal.SIGCHLD, "", "A child has ended (sent by the kernel)."),
 )
 
@@ -56,9 +57,12 @@ class SignalReceiver:
         for number in _IGNORED:
             signal.signal(number, signal.SIG_IGN)
 
-    def take(self) -> set[int]:
-        """Return the numbers of the signals that have come since the last call, each once."""
-        seen: set[int] = set()
+    def take(self) -> Counter[int]:
+        """Return the numbers of the signals that have come since the last call, and how often each was delivered.
+
+        A signal that is sent again before it is delivered is delivered once (signal(7)), so the count may be too small.
+        """
+        seen: Counter[int] = Counter()
         while True:
             try:
                 data = os.read(self.fd, 4096)

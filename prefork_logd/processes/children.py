@@ -16,7 +16,7 @@ from setproctitle import setproctitle
 
 from prefork_logd import log, signals
 from prefork_logd.log import LOGGER
-from prefork_logd.processes.states import State
+from prefork_logd.processes.states import ALIVE, HEALTHY_AFTER_S, State
 from prefork_logd.scoreboard import MAX_WORKERS, SHIPPER_SLOT
 
 if TYPE_CHECKING:
@@ -58,6 +58,10 @@ class Child:
     deaths: int = 0
     """In a row, each after a short life."""
     restarts: int = 0
+    last_exit: str = ""
+    """How the last process of this place ended, if that was not asked for."""
+    due_s: float = 0.0
+    """When the next one is forked, on the monotonic clock, while this place waits for it."""
     generation: int = 0
     """Of the configuration it has taken."""
     settled: int = 0
@@ -83,6 +87,14 @@ class Child:
         if self.store is not None:
             return f"shipper {self.store.name}"
         return f"worker {self.slot}" if self.kind is Kind.WORKER else "writer"
+
+    def crash_loop(self, now_s: float) -> str:
+        """Return what is to be known of a child that dies again and again; empty if it has lived for a while."""
+        if self.state is State.WAITING and self.last_exit:
+            return f"{self.name} {self.last_exit}; it starts again in {max(0.0, self.due_s - now_s):.1f} s"
+        if self.state in ALIVE and self.deaths > 1 and now_s - self.started_s < HEALTHY_AFTER_S:
+            return f"{self.name} {self.last_exit}, {self.deaths} times in a row; it has just been started again"
+        return ""
 
     @property
     def index(self) -> int:

@@ -36,11 +36,15 @@ _PATIENCE_S = 60.0
 _FULL_RETRY_S = 0.1
 
 
-class _Request(msgspec.Struct):
+class Request(msgspec.Struct):
+    """What the command line wants."""
+
     verb: str
+    count: int = 0
+    """Of workers."""
 
 
-_REQUEST = msgspec.json.Decoder(_Request)
+_REQUEST = msgspec.json.Decoder(Request)
 
 
 def _short_path(directory_fd: int) -> str:
@@ -58,10 +62,10 @@ class Console:
         self,
         loop: Loop,
         state_dir: Path,
-        asked: Callable[[str, Callable[[dict[str, Any]], None]], None],
+        asked: Callable[[Request, Callable[[dict[str, Any]], None]], None],
         inherited_fd: int = -1,
     ) -> None:
-        """Pass each request's verb to `asked`, with the function that takes the answer, now or later.
+        """Pass each request to `asked`, with the function that takes the answer, now or later.
 
         Listen on `inherited_fd` if this process has listened there before it became another program.
         """
@@ -125,17 +129,17 @@ class Console:
         if self._sock.fileno() >= 0:
             self._loop.change(self._sock.fileno(), READ)
 
-    def asked(self, client: _Client, request: bytes) -> None:
+    def asked(self, client: _Client, line: bytes) -> None:
         """Answer one request."""
         try:
-            verb = _REQUEST.decode(request).verb
+            request = _REQUEST.decode(line)
         except (ValueError, RecursionError):
             client.answer({"error": "a request is one line: a JSON object with a verb"})
             return
         try:
-            self._asked(verb, client.answer)
+            self._asked(request, client.answer)
         except Exception as error:  # noqa: BLE001 - a question must not end the collector
-            LOGGER.error("cannot answer %r: %s", verb, describe_bug(error))
+            LOGGER.error("cannot answer %r: %s", request.verb, describe_bug(error))
             client.answer({"error": describe_bug(error)})
 
     def forget(self, client: _Client) -> None:
@@ -243,7 +247,7 @@ class _Client:
         self._console.forget(self)
 
 
-def ask(state_dir: Path, verb: str, timeout_s: float) -> dict[str, Any]:
+def ask(state_dir: Path, verb: str, timeout_s: float, **details: int) -> dict[str, Any]:
     """Ask the master of the collector in `state_dir`, and return its answer.
 
     Raises NoAnswerError if it does not answer in time, ProcessError if it cannot be asked.
@@ -253,7 +257,7 @@ def ask(state_dir: Path, verb: str, timeout_s: float) -> dict[str, Any]:
     try:
         with connect(state_dir) as sock:
             sock.settimeout(timeout_s)
-            sock.sendall(json.dumps({"verb": verb}).encode() + b"\n")
+            sock.sendall(json.dumps({"verb": verb, **details}).encode() + b"\n")
             while not data.endswith(b"\n"):
                 sock.settimeout(max(0.001, deadline_s - time.monotonic()))
                 piece = sock.recv(65_536)

@@ -26,7 +26,7 @@ from prefork_logd.net.listener import close_all, describe, is_own
 from prefork_logd.net.loop import READ, Loop, Timer
 from prefork_logd.processes import arena, children, control, shield, status
 from prefork_logd.processes.children import Child, Kind
-from prefork_logd.processes.console import Console
+from prefork_logd.processes.console import Console, Request
 from prefork_logd.processes.legacy import FORMAT, Legacy, LegacySocket
 from prefork_logd.processes.link import make_pipes
 from prefork_logd.processes.moves import Moves
@@ -146,6 +146,7 @@ class Master:
 
     def ready(self, events: int) -> None:  # noqa: ARG002 - the pipe tells which signals have come
         """Act on the signals that have come (signals.TABLE)."""
+        taken = self._signals.take()
         actions: dict[int, Callable[[], None]] = {
             signal.SIGCHLD: self._reap,
             signal.SIGHUP: lambda: self._start_reload(_no_answer),
@@ -154,15 +155,16 @@ class Master:
             signal.SIGQUIT: lambda: self._stop(fast=True),
             signal.SIGUSR1: self._reopen,
             signal.SIGUSR2: lambda: self._succession.upgrade(_nobody),
-            signal.SIGTTIN: lambda: self._change_workers(1),
-            signal.SIGTTOU: lambda: self._change_workers(-1),
+            signal.SIGTTIN: lambda: self._change_workers(self._worker_target + taken[signal.SIGTTIN]),
+            signal.SIGTTOU: lambda: self._change_workers(self._worker_target - taken[signal.SIGTTOU]),
         }
-        for number in sorted(self._signals.take()):
+        for number in sorted(taken):
             if number in actions:
                 shield.attempt(signal.Signals(number).name, actions[number])
 
-    def _asked(self, verb: str, answer: Callable[[dict[str, Any]], None]) -> None:
+    def _asked(self, request: Request, answer: Callable[[dict[str, Any]], None]) -> None:
         """Answer the command line."""
+        verb = request.verb
         if verb == "status":
             carried = self._succession.carried
             everyone = self._children()
@@ -171,6 +173,8 @@ class Master:
             self._start_reload(answer)
         elif verb == "upgrade":
             self._succession.upgrade(answer)
+        elif verb == "workers":
+            answer(self._ask_for_workers(request.count))
         else:
             answer({"error": f"{verb!r} is not known to this collector"})
 
@@ -242,6 +246,7 @@ class Master:
 
     def _cannot_fork(self, child: Child, error: OSError) -> None:
         """Try again later, as if it had died at once: no processes, memory or descriptors are left (fork(2))."""
+        child.last_exit = f"cannot be forked: {error.strerror}"
         LOGGER.error("cannot fork %s: %s", child.name, error.strerror)
         if child.channel is not None:
             child.channel.close()
@@ -403,6 +408,7 @@ class Master:
             if self._stopping and child.kind is not Kind.SHIPPER:
                 self.exit_status = ExitStatus.FAILURE
         elif child.state not in (State.RETIRING, State.STOPPING):
+            child.last_exit = how
             LOGGER.error("%s (pid %d) %s", child.name, pid, how)
         if self._ready is not None and not self._stopping and child.kind is not Kind.SHIPPER:
             self._fail(f"{child.name} {how} before it was ready")
@@ -427,6 +433,7 @@ class Master:
         child.deaths = 1 if lived_s >= HEALTHY_AFTER_S else child.deaths + 1
         delay_s = back_off_s(child.deaths) * random.uniform(0.9, 1.1)
         LOGGER.warning("%s starts again in %.1f s", child.name, delay_s)
+        child.due_s = time.monotonic() + delay_s
         child.timer = self.loop.later(delay_s, lambda: self._restart(child))
 
     def _restart(self, child: Child) -> None:
@@ -482,10 +489,20 @@ class Master:
             source = self._workers[MAX_WORKERS - index] = Child(Kind.SOURCE, MAX_WORKERS - index)
             self.happen(source, Event.DUE)
 
-    def _change_workers(self, by: int) -> None:
+    def _ask_for_workers(self, count: int) -> dict[str, Any]:
+        """Have so many workers, and return the answer to the request for them."""
+        if not 1 <= count <= MAX_WORKERS - MAX_SOURCES:
+            return {"error": f"{count} workers: from 1 to {MAX_WORKERS - MAX_SOURCES} are possible"}
+        if self._stopping or self._ready is not None:
+            return {"error": "the collector is just starting or stopping; ask again later"}
+        before = self._worker_target
+        self._change_workers(count)
+        return {"workers": count, "before": before}
+
+    def _change_workers(self, count: int) -> None:
         if self._stopping or self._ready is not None:
             return
-        self._worker_target = min(MAX_WORKERS - MAX_SOURCES, max(1, self._worker_target + by))
+        self._worker_target = min(MAX_WORKERS - MAX_SOURCES, max(1, count))
         LOGGER.info("workers: %d", self._worker_target)
         self._adjust_workers()
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from prefork_logd import __version__, native
 from prefork_logd.processes.children import Kind
-from prefork_logd.processes.states import ALIVE
+from prefork_logd.processes.states import ALIVE, State
 from prefork_logd.scoreboard import SHIPPER_SLOT, Field, JournalField, OutputField, Scoreboard, StoreField
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from prefork_logd.processes.children import Child
-    from prefork_logd.processes.control import Configuration, Told
+    from prefork_logd.processes.control import Configuration
     from prefork_logd.processes.legacy import Carried
     from prefork_logd.source_settings import NatsSourceSettings
     from prefork_logd.store_settings import AnyStoreSettings
@@ -39,7 +39,7 @@ def document(
     settings = configuration.settings
     children = list(children)
     workers = [child for child in children if child.kind is Kind.WORKER]
-    told = {child.slot: child.told for child in children if child.kind is Kind.SHIPPER}
+    shippers = {child.slot: child for child in children if child.kind is Kind.SHIPPER and not child.is_old}
     return {
         "version": __version__,
         "pid": os.getpid(),
@@ -71,7 +71,7 @@ def document(
             "full": bool(board.journal[JournalField.FULL]),
         },
         "stores": [
-            _store(store, board, place, told.get(SHIPPER_SLOT + place))
+            _store(store, board, place, shippers.get(SHIPPER_SLOT + place))
             for place, store in zip(configuration.store_places, settings.store, strict=True)
         ],
         "sources": [
@@ -80,8 +80,12 @@ def document(
     }
 
 
-def _store(settings: AnyStoreSettings, board: Scoreboard, place: int, told: Told | None) -> dict[str, Any]:
+def _store(settings: AnyStoreSettings, board: Scoreboard, place: int, shipper: Child | None) -> dict[str, Any]:
     """Return what is known of one store; its lag is null until it has said where it is."""
+    now_s = time.monotonic()
+    told = shipper.told if shipper is not None else None
+    # A shipper that dies cannot tell why; that it does is trouble of the store all the same.
+    crash_loop = shipper.crash_loop(now_s) if shipper is not None else ""
     store, journal = board.store(place), board.journal
     is_known = bool(store[StoreField.READY])
     records = max(0, journal[JournalField.ORDINAL] - store[StoreField.ORDINAL])
@@ -92,12 +96,23 @@ def _store(settings: AnyStoreSettings, board: Scoreboard, place: int, told: Told
         "records": store[StoreField.RECORDS],
         "refused": store[StoreField.REFUSED],
         "lost": store[StoreField.LOST],
-        "failing": bool(store[StoreField.FAILING]),
+        "failing": bool(store[StoreField.FAILING] or crash_loop),
         "lag_records": records if is_known else None,
         "lag_bytes": max(0, journal[JournalField.OFFSET] - store[StoreField.OFFSET]) if is_known else None,
         "lag_s": round(max(0.0, time.time() - since_ms / 1000), 3) if since_ms else 0.0,
-        "problem": told.problem if told is not None else "",
+        "problem": crash_loop or (told.problem if told is not None else ""),
+        "shipper": _life(shipper, now_s) if shipper is not None else None,
         "details": told.details if told is not None else {},
+    }
+
+
+def _life(child: Child, now_s: float) -> dict[str, Any]:
+    """Return where a child is in its life, and how the process before this one ended."""
+    return {
+        "state": child.state.name.lower(),
+        "restarts": child.restarts,
+        "last_exit": child.last_exit or None,
+        "next_try_s": round(max(0.0, child.due_s - now_s), 3) if child.state is State.WAITING else None,
     }
 
 
@@ -126,11 +141,10 @@ def _child(child: Child, board: Scoreboard, carried: Carried) -> dict[str, Any]:
         "kind": child.kind.value,
         "index": child.index,
         "pid": child.pid if child.state in ALIVE else None,
-        "state": child.state.name.lower(),
         "connections": _counter(board, carried, child, Field.CONNECTIONS),
         "records": _counter(board, carried, child, Field.RECORDS),
         "paused": bool(_counter(board, carried, child, Field.PAUSED)),
-        "restarts": child.restarts,
+        **_life(child, time.monotonic()),
         **({"store": child.store.name} if child.store is not None else {}),
     }
 

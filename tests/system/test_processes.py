@@ -10,7 +10,7 @@ import resource
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -239,6 +239,33 @@ def test_fewer_and_more_workers_lose_nothing(make_collector: Maker) -> None:
         sock.sendall(frames(["by the last one"]))
     wait_for(lambda: b"by the last one" in collector.lines()[-1], "it serves")
     assert collector.stop() == 0
+
+
+def test_a_number_of_workers_is_asked_for(collector: Collector) -> None:
+    """`workers` sets it, up and down; a number that cannot be is refused."""
+    for count in (5, 1):
+        done = collector.cli("workers", str(count))
+        assert done.returncode == 0
+        assert f"workers: {count}" in done.stdout
+        wait_for(lambda count=count: len(collector.worker_pids()) == count, f"{count} workers")
+    done = collector.cli("workers", "1000")
+    assert (done.returncode, "from 1 to" in done.stderr) == (1, True)
+
+
+def test_status_shows_a_shipper_in_a_crash_loop(make_collector: Maker) -> None:
+    """As trouble of its store, with how it ended and when it starts again."""
+    collector = make_collector('[[store]]\ntype = "sqlite"\n', "--workers", "1", default_store=True).start()
+
+    def store() -> dict[str, Any]:
+        return dict(collector.status()["stores"][0])
+
+    for _ in range(2):
+        os.kill(collector.child("shipper", 0), signal.SIGKILL)
+        told = wait_for(lambda: (told := store())["problem"] and told, "the death shows")
+        assert told["failing"]
+        assert "shipper sqlite was ended by SIGKILL" in told["problem"]
+    assert told["shipper"]["last_exit"] == "was ended by SIGKILL"
+    assert "shipper sqlite was ended by SIGKILL" in collector.cli("status").stdout
 
 
 def test_storm_of_signals_is_survived(collector: Collector) -> None:

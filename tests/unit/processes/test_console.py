@@ -11,7 +11,7 @@ import pytest
 
 from prefork_logd.net.loop import Loop
 from prefork_logd.processes import console as module
-from prefork_logd.processes.console import Console
+from prefork_logd.processes.console import Console, Request
 from prefork_logd.settings import CONTROL_SOCKET
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ class _Served:
         self._directory = directory
         self.console = Console(self.loop, directory, self._asked)
 
-    def _asked(self, verb: str, answer: Callable[[dict[str, Any]], None]) -> None:
+    def _asked(self, request: Request, answer: Callable[[dict[str, Any]], None]) -> None:
+        verb = request.verb
         self.asked.append(verb)
         if verb == "fail":
             raise LookupError("a bug")
@@ -83,6 +84,7 @@ def served(tmp_path: Path) -> Iterator[_Served]:
         b'{"verb": "\xff\xfe"}\n',
         b'{"verb": 7}\n',
         b'{"verb": null}\n',
+        b'{"verb": "workers", "count": "many"}\n',
         b'{"verb": ["status"]}\n',
         b"[]\n",
         b"\n",
