@@ -576,14 +576,161 @@ def test_a_partition_that_somebody_dropped_is_made_again(server, make_store, sch
     store.write([block(0, numbered(0, 10))], never)
     (partition,) = partitions(server, schema)
     ask(server, f"DROP TABLE {schema}.{partition.table}")
-    with pytest.raises(StoreError, match="42P01"):
-        store.write([block(10, numbered(10, 10))], never)
-    assert store.open(journal) == 10
     store.write([block(10, numbered(10, 10))], never)
     assert stored_numbers(server, schema) == [*range(10, 20)]
 
 
+@pytest.mark.parametrize("how", ["DETACH PARTITION {}", "DETACH PARTITION {} CONCURRENTLY"])
+def test_rows_do_not_follow_a_partition_that_is_detached(server, make_store, schema, journal, how):
+    """While the store is open: what it writes from then on is in another slice, not in the detached table."""
+    store = make_store(server, schema)
+    store.open(journal)
+    now = time.time()
+    store.write([block(0, numbered(0, 10, now))], never)
+    (table,) = (partition.table for partition in partitions(server, schema))
+    ask(server, f"ALTER TABLE {schema}.records " + how.format(f"{schema}.{table}"))
+    store.write([block(10, numbered(10, 10, now))], never)
+    store.write([block(20, numbered(20, 10, now))], never)
+    assert stored_numbers(server, schema) == [*range(10, 30)]
+    assert ask(server, f"SELECT count(*) FROM {schema}.{table}") == [(10,)]
+
+
+def test_a_partition_may_be_called_anything(server, make_store, schema, journal):
+    """It is known by its bounds: rows go on into it, it is followed by the next slice, and indexed once."""
+    store = make_store(server, schema, slice_bytes=20_000)
+    store.open(journal)
+    now = time.time()
+    store.write([block(0, numbered(0, 10, now))], never)
+    (table,) = (partition.table for partition in partitions(server, schema))
+    ask(server, f"ALTER TABLE {schema}.{table} RENAME TO november")
+    store.write([block(10, numbered(10, 300, now))], never)
+    assert ask(server, f"SELECT count(*) FROM {schema}.november") == [(310,)]
+    store.open(journal)
+    store.write([block(310, numbered(310, 300, now))], never)
+    store.maintain()
+    assert stored_numbers(server, schema) == [*range(610)]
+    indexed = f"SELECT count(*) FROM pg_index WHERE indrelid = '{schema}.november'::regclass AND indisvalid"
+    wait_for(lambda: [store.maintain(), ask(server, indexed) == [(5,)]][1], "the renamed slice is indexed")
+    assert not store._partitions.unindexed(("names", "words"))
+
+
+def test_a_partition_of_somebody_else_takes_rows(server, make_store, schema, journal):
+    """One that covers our days with other bounds: rows go through the parent table."""
+    store = make_store(server, schema)
+    store.open(journal)
+    bounds = "FROM ('2000-01-01', 0) TO ('2100-01-01', 0)"
+    ask(server, f"CREATE TABLE {schema}.century PARTITION OF {schema}.records FOR VALUES {bounds}")
+    store.write([block(0, numbered(0, 10, time.time()))], never)
+    store.maintain()
+    assert store.open(journal) == 10
+    store.write([block(10, numbered(10, 10, time.time()))], never)
+    assert ask(server, f"SELECT count(*) FROM {schema}.century") == [(20,)]
+
+
+# Rows that are refused, and tables that take none
+
+
+def test_many_refused_rows_of_a_full_batch(server, make_store, schema, journal):
+    """One in five: each is a dead letter, and the others are stored, in a moment."""
+    store = make_store(server, schema)
+    store.open(journal)
+    ask(server, f"ALTER TABLE {schema}.records ADD CHECK ((extra->>'n')::int % 5 <> 0) NOT VALID")
+    lines = [line(msg=f"record {number}", n=number) for number in range(6000)]
+    refused = []
+    began_s = time.monotonic()
+    store.write([block(0, lines)], lambda number, *_: refused.append(number))
+    assert time.monotonic() - began_s < 20
+    assert refused == [*range(0, 6000, 5)]
+    assert stored_numbers(server, schema) == [number for number in range(6000) if number % 5]
+
+
+TRIGGER = """CREATE FUNCTION {0}.f() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN IF {1} THEN {2}; END IF; RETURN new; END $$;
+CREATE TRIGGER t BEFORE INSERT ON {0}.records FOR EACH ROW EXECUTE FUNCTION {0}.f()"""
+
+
+@pytest.mark.parametrize(
+    ("action", "code"),
+    [("RAISE EXCEPTION 'no such record here'", "P0001"), ("RAISE EXCEPTION USING ERRCODE = '42501'", "42501"),
+     ("PERFORM no_such_function()", "42883"), ("PERFORM * FROM no_such_table", "42P01"), ("PERFORM 1 / 0", "22012")],
+)  # fmt: skip
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_row_that_a_trigger_refuses_costs_itself(server, make_store, schema, journal, action, code, alone):
+    """Whatever the code of the error: the table takes other rows, or a plain one that is taken back."""
+    store = make_store(server, schema)
+    store.open(journal)
+    ask(server, TRIGGER.format(schema, "new.message LIKE 'poison%'", action))
+    lines = [line(msg="poison")] if alone else [*numbered(0, 100), line(msg="poison"), *numbered(101, 100)]
+    refused = []
+    store.write([block(0, lines)], lambda number, _, why: refused.append((number, why)))
+    ((number, why),) = refused
+    assert number == len(lines) // 2
+    assert code in why
+    assert len(stored_numbers(server, schema)) == len(lines) - 1
+    store.write([block(len(lines), numbered(0, 5))], never)
+
+
+CHANGES = {
+    "a column that must be given": (
+        "ALTER TABLE {0}.records ADD site text NOT NULL DEFAULT 'x'; ALTER TABLE {0}.records ALTER site DROP DEFAULT",
+        "ALTER TABLE {0}.records DROP site", "column site is NOT NULL and has no default",
+    ),
+    "another type": (
+        "ALTER TABLE {0}.records ALTER lineno TYPE integer", "ALTER TABLE {0}.records ALTER lineno TYPE bigint",
+        "column lineno is integer, and is to be bigint",
+    ),
+    "a column gone": (
+        "ALTER TABLE {0}.records RENAME peer TO client", "ALTER TABLE {0}.records RENAME client TO peer",
+        "column peer is missing",
+    ),
+    "a constraint that all fail": (
+        "ALTER TABLE {0}.records ADD CONSTRAINT c CHECK (length(name) < 2) NOT VALID",
+        "ALTER TABLE {0}.records DROP CONSTRAINT c", "takes no row at all",
+    ),
+    "a trigger that always raises": (
+        TRIGGER.replace("{1}", "true").replace("{2}", "RAISE 'closed'"), "DROP TRIGGER t ON {0}.records",
+        "takes no row at all",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+@pytest.mark.parametrize("count", [1, 300])
+def test_a_table_that_takes_no_row_holds_them_all(server, make_store, schema, journal, change, count):
+    """No row is refused for what somebody did to the table: it is said what, and they are stored when it is mended."""
+    do, undo, words = change
+    store = make_store(server, schema)
+    store.open(journal)
+    store.write([block(0, [line(lineno=5)])], never)
+    ask(server, do.format(schema))
+    # Some rows would even fit.
+    lines = [line() if number % 2 else line(lineno=number) for number in range(count)]
+
+    def open_and_write():
+        store.open(journal)
+        store.write([block(1, lines)], never)
+
+    with pytest.raises(StoreError, match=words):
+        store.write([block(1, lines)], never)
+    with pytest.raises(StoreError, match=words):
+        open_and_write()
+    ask(server, undo.format(schema))
+    assert store.open(journal) == 1
+    store.write([block(1, lines)], never)
+    assert len(stored_numbers(server, schema)) == 1 + count
+
+
 # Versions and rights
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_that_does_not_hold_every_text_is_refused(server, make_store, journal, encoding):
+    """With the remedy, before anything is made in it."""
+    name = f"db_{encoding.lower()}"
+    ask(server, f"CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    store = make_store(server, "logs", dsn=server.dsn.replace("dbname=postgres", f"dbname={name}"))
+    with pytest.raises(StoreError, match=rf"database {name} has the encoding {encoding}.*ENCODING 'UTF8'.*`dsn`"):
+        store.open(journal)
 
 
 def test_an_older_schema_is_migrated_and_a_newer_one_refused(server, make_store, schema, journal, monkeypatch):

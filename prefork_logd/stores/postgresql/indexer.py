@@ -60,9 +60,8 @@ class Indexer:
             return False
         return True
 
-    def begin(self, partition: Partition, kinds: Sequence[str]) -> None:
-        """Begin to build a partition's indexes, unless another collector is building one."""
-        table = sql.Identifier(self._schema, partition.table)
+    def begin(self, partition: Partition, table: sql.Identifier, kinds: Sequence[str]) -> None:
+        """Begin to build indexes of a partition's table, unless another collector is building one."""
         statements: list[sql.Composable] = [
             sql.SQL("SET statement_timeout = 0"),
             sql.SQL("SET maintenance_work_mem = '256MB'"),

@@ -42,8 +42,9 @@ _REMEDIES = {
 }
 """SQLSTATE to what helps, where the server's own words do not say."""
 
-_ROWS_FAULT = ("22", "23", "54")
-"""Classes of SQLSTATE (PostgreSQL manual, appendix A): of data, of constraints, of the program's limits."""
+_PASSES = ("08", "25", "28", "40", "53", "55", "57", "58")
+"""Classes of SQLSTATE (PostgreSQL manual, appendix A): of connections, transactions and their conflicts, resources,
+locks and other states of objects, operators and the system."""
 
 
 class Connection(psycopg.Connection[tuple[Any, ...]]):
@@ -112,6 +113,17 @@ def store_error(error: psycopg.Error) -> StoreError:
     return StoreError(f"PostgreSQL: {words}{code}{remedy}")
 
 
-def is_rows_fault(error: psycopg.Error) -> bool:
-    """Tell whether the server refused what was in a row, so that trying again can never help."""
-    return error.sqlstate is not None and error.sqlstate.startswith(_ROWS_FAULT)
+def is_servers_trouble(error: psycopg.Error) -> bool:
+    """Tell whether an error passes by itself, or with another connection, whatever is in the rows."""
+    return error.sqlstate is None or error.sqlstate.startswith(_PASSES)
+
+
+def check_encoding(connection: Connection) -> None:
+    """See that the database holds every text. Raises StoreError."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        name = connection.info.dbname
+        raise StoreError(
+            f"PostgreSQL: database {name} has the encoding {encoding}, which does not hold every text; make another "
+            f"one (CREATE DATABASE logs ENCODING 'UTF8' TEMPLATE template0), and name it in `dsn`"
+        )

@@ -22,7 +22,7 @@ from psycopg import sql
 from prefork_logd.stores.postgresql import schema as schemas
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from prefork_logd.stores.postgresql.link import Connection
 
@@ -33,6 +33,7 @@ Words are looked for row by row in the open one: it has to stay small enough for
 ALWAYS_KEPT_DAYS = 400
 """Where nothing is dropped, records that arrived longer ago than this share a partition."""
 _NAME = re.compile(r"records_(\d{8})_(\d{1,9})")
+_BOUNDS = re.compile(r"FOR VALUES FROM \('(\d{4}-\d\d-\d\d)', (\d{1,9})\) TO \('(\d{4}-\d\d-\d\d)', (\d{1,9})\)")
 _DOOMED = "prefork-logd drops this table"
 """The comment on a partition that is about to be detached and dropped; one that somebody else detached has none."""
 _EPOCH = dt.date(1970, 1, 1)
@@ -67,6 +68,17 @@ def parse(table: str) -> Partition | None:
     return Partition((day - _EPOCH).days, int(match[2]))
 
 
+def _parse_bounds(bounds: str) -> Partition | None:
+    """Return the partition that has these bounds, or None if it is no slice of a day."""
+    match = _BOUNDS.fullmatch(bounds or "")
+    if match is None:
+        return None
+    (first, low, last, high) = match.groups()
+    if first != last or int(high) != int(low) + 1:
+        return None
+    return Partition((dt.date.fromisoformat(first) - _EPOCH).days, int(low))
+
+
 class Partitions:
     """The partitions as this collector sees them: where rows of a day go."""
 
@@ -76,6 +88,10 @@ class Partitions:
         self._retain_days = retain_days
         self._slice_bytes = slice_bytes
         self._current: dict[int, Partition] = {}
+        self._tables: dict[Partition, tuple[str, str]] = {}
+        """Schema and table of each that is attached, whatever it is called."""
+        self._shared: set[Partition] = set()
+        """Slices that a partition of somebody else covers: their rows go through the parent table."""
         self.today = 0
         """The server's day, in UTC, as days since 1970."""
 
@@ -83,19 +99,44 @@ class Partitions:
         """Read the server's day, and which slice of each day is the open one."""
         self.today = _first_int(self._connection, "SELECT (now() AT TIME ZONE 'UTC')::date - date '1970-01-01'")
         self._current.clear()
+        self._shared.clear()
         for partition in self.all():
             known = self._current.get(partition.day)
             if known is None or known < partition:
                 self._current[partition.day] = partition
 
     def all(self) -> list[Partition]:
-        """Return the attached partitions, oldest first."""
+        """Return the attached partitions that are slices of ours, by their bounds, oldest first."""
         rows = self._connection.execute(
-            "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = inhrelid WHERE inhparent = %s::regclass"
-            " AND NOT inhdetachpending",
+            "SELECT n.nspname, c.relname, pg_get_expr(c.relpartbound, c.oid) FROM pg_inherits i"
+            " JOIN pg_class c ON c.oid = inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE inhparent = %s::regclass AND NOT inhdetachpending",
             (self._name("records").as_string(),),
         )
-        return sorted(partition for (table,) in rows if (partition := parse(table)))
+        self._tables = {
+            partition: (schema, table) for schema, table, bounds in rows if (partition := _parse_bounds(bounds))
+        }
+        return sorted(self._tables)
+
+    def table(self, partition: Partition) -> sql.Identifier:
+        """Return what a partition's table is called now."""
+        if partition in self._shared:
+            return self._name("records")
+        return sql.Identifier(*self._tables.get(partition, (self._schema, partition.table)))
+
+    def are_attached(self, partitions: Collection[Partition]) -> bool:
+        """Tell whether rows in these are in `records`. A partition that a transaction has written to stays so."""
+        tables = [self._text(partition) for partition in partitions if partition not in self._shared]
+        if not tables:
+            return True
+        attached = _first_int(
+            self._connection,
+            "SELECT count(*) FROM pg_inherits WHERE inhparent = to_regclass(%s) AND NOT inhdetachpending"
+            " AND inhrelid IN (SELECT to_regclass(name) FROM unnest(%s::text[]) AS name)",
+            self._name("records").as_string(),
+            tables,
+        )
+        return attached == len(tables)
 
     def bounded(self, received: float) -> int:
         """Return the day that a record is filed under: that of its arrival, but none long past, and none to come."""
@@ -138,11 +179,11 @@ class Partitions:
         return [
             (partition, _first_int(self._connection, "SELECT pg_relation_size(to_regclass(%s))", self._text(partition)))
             for partition in self.all()
-            if partition.day >= since
+            if partition.day >= since and partition not in self._shared
         ]
 
     def _text(self, partition: Partition) -> str:
-        return self._name(partition.table).as_string()
+        return self.table(partition).as_string()
 
     def _make(self, partition: Partition) -> Partition:
         """Make a partition, unless another collector has just done so.
@@ -157,7 +198,15 @@ class Partitions:
             if newest is None or newest < partition:
                 while self._exists(partition):  # detached by somebody, who may want to keep it
                     partition = partition._replace(slice=partition.slice + 1)
-                table = self._name(partition.table)
+                self._attach(partition, parent)
+                newest = partition
+        self._current[partition.day] = newest
+        return newest
+
+    def _attach(self, partition: Partition, parent: sql.Identifier) -> None:
+        table = self._name(partition.table)
+        try:
+            with self._connection.transaction():
                 self._connection.execute(sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL)").format(table, parent))
                 self._connection.execute(
                     sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({}, {}) TO ({}, {})").format(
@@ -169,12 +218,14 @@ class Partitions:
                         sql.Literal(partition.slice + 1),
                     )
                 )
-                newest = partition
-        self._current[partition.day] = newest
-        return newest
+        except psycopg.errors.InvalidObjectDefinition:
+            # A partition with other bounds is in the way: it takes the rows as well.
+            self._shared.add(partition)
+        self._tables[partition] = self._schema, partition.table
 
     def _exists(self, partition: Partition) -> bool:
-        return bool(_first_int(self._connection, "SELECT to_regclass(%s)::oid::bigint", self._text(partition)))
+        name = self._name(partition.table).as_string()
+        return bool(_first_int(self._connection, "SELECT to_regclass(%s)::oid::bigint", name))
 
     def drop_old(self) -> int:
         """Drop the partitions of days that are not kept any longer; return how many are gone."""
@@ -184,7 +235,7 @@ class Partitions:
         for partition in self.all():
             if partition.day >= self.oldest_day:
                 break
-            table, parent = self._name(partition.table), self._name("records")
+            table, parent = self.table(partition), self._name("records")
             try:
                 # Detaching like this stops no reader of the other partitions; the drop then concerns this table alone.
                 self._connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(table, sql.Literal(_DOOMED)))
@@ -233,7 +284,7 @@ class Partitions:
             for (index,) in self._connection.execute(
                 "SELECT i.relname FROM pg_index JOIN pg_class i ON i.oid = indexrelid"
                 " JOIN pg_class t ON t.oid = indrelid JOIN pg_namespace n ON n.oid = t.relnamespace WHERE nspname = %s"
-                " AND indisvalid AND i.relname LIKE t.relname || '\\_%%'",
+                " AND indisvalid",
                 (self._schema,),
             )
         }

@@ -46,6 +46,8 @@ MIGRATIONS: Mapping[int, Sequence[LiteralString]] = {
 }
 """From each older version, the statements that lead to the next one; `{schema}` stands for the schema."""
 
+_TYPES = {"timestamptz": "timestamp with time zone"}
+"""What the server calls types that we call otherwise."""
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('prefork-logd ' || %s, 0))"
 
 
@@ -74,6 +76,37 @@ def prepare(connection: Connection, schema: str) -> None:
                 connection.execute(sql.SQL(statement).format(schema=sql.Identifier(schema)))
             version += 1
         connection.execute(sql.SQL("UPDATE {}.version SET version = %s").format(sql.Identifier(schema)), (version,))
+
+
+def check_columns(connection: Connection, schema: str) -> None:
+    """See that the table of records is as it was made, as far as rows depend on it. Raises StoreError."""
+    rows = connection.execute(
+        "SELECT a.attname, format_type(a.atttypid, a.atttypmod),"
+        " a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''"
+        " FROM pg_attribute a WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped",
+        (sql.Identifier(schema, "records").as_string(),),
+    ).fetchall()
+    found = {name: (kind, is_needed) for name, kind, is_needed in rows}
+    if not found:
+        return
+    problems = []
+    for name, definition in COLUMNS:
+        wanted = _TYPES.get(kind := definition.split(" COLLATE ")[0].removesuffix(" NOT NULL"), kind)
+        if name not in found:
+            problems.append(f"column {name} is missing, and is to be {kind}")
+        elif found[name][0] != wanted:
+            problems.append(f"column {name} is {found[name][0]}, and is to be {kind}")
+    ours = {name for name, _ in COLUMNS}
+    problems += [
+        f"column {name} is NOT NULL and has no default"
+        for name, (_, is_needed) in found.items()
+        if is_needed and name not in ours
+    ]
+    if problems:
+        raise StoreError(
+            f"PostgreSQL: table {schema}.records was changed: {'; '.join(problems)}; put that right, and the records "
+            "that wait are stored"
+        )
 
 
 def _version(connection: Connection, schema: str) -> int | None:

@@ -10,14 +10,16 @@ from __future__ import annotations
 import contextlib
 import itertools
 import operator
-from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
 from psycopg import sql
 
-from prefork_logd.errors import StoreError
+from prefork_logd.errors import StoreError, describe_unexpected
 from prefork_logd.stores import compiled, rows
 from prefork_logd.stores.postgresql import schema as schemas
+from prefork_logd.stores.postgresql.culprits import Culprits, Packed
 from prefork_logd.stores.postgresql.encoding import EPOCH_DAY, HEADER, NAMES, TRAILER, Encoder, pack_values
 from prefork_logd.stores.postgresql.indexer import NAMES as BY_NAME
 from prefork_logd.stores.postgresql.indexer import WORDS, Indexer
@@ -25,14 +27,15 @@ from prefork_logd.stores.postgresql.link import (
     LOCK_LIMIT_S,
     STATEMENT_LIMIT_S,
     Connection,
+    check_encoding,
     connect,
-    is_rows_fault,
+    is_servers_trouble,
     store_error,
 )
 from prefork_logd.stores.postgresql.partitions import SLICE_BYTES, Partition, Partitions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from prefork_logd.stores._rows import Copier
     from prefork_logd.stores.base import Block
@@ -48,16 +51,22 @@ _LOOK_EVERY_BYTES = 32 << 20
 """How much is written before the size of the partition is looked at."""
 _POSITION = "SELECT next, (now() AT TIME ZONE 'UTC')::date - date '1970-01-01' FROM {}.positions WHERE journal = %s"
 _POSITION_LOCKED: LiteralString = f"{_POSITION} FOR UPDATE"
+MOST_ATTEMPTS = 400
+"""At one batch: each day that it has records of may need a partition first."""
+MOST_LOOKS = 2
+"""How often partitions are looked for again when a table is missing, before the rows are looked into."""
+_PLAIN = (
+    b'{"created":1700000000.0,"time":"2023-11-14T22:13:20.000000Z","name":"prefork_logd","levelno":20,'
+    b'"levelname":"INFO","message":"a row to try","pathname":"/x.py","filename":"x.py","module":"x","lineno":1,'
+    b'"funcName":"f","process":1,"processName":"MainProcess","thread":1,"threadName":"MainThread",'
+    b'"peer":"127.0.0.1:1","received":1700000000.0}'
+)
 _IDLE_S = 60.0
 _BUSY_S = 5.0
 
 
-class _Packed(NamedTuple):
-    """A row ready to be copied, and what it was made of."""
-
-    number: int
-    line: bytes
-    row: bytes
+class _DetachedError(Exception):
+    """Rows went into a table that somebody has detached meanwhile."""
 
 
 class _NoPartitionError(Exception):
@@ -105,7 +114,9 @@ class PostgresqlStore:
         statement_limit_s, lock_limit_s = self._limits
         self._connection = connect(self._dsn, statement_limit_s=statement_limit_s, lock_limit_s=lock_limit_s)
         with _server_trouble():
+            check_encoding(self._connection)
             schemas.prepare(self._connection, self._schema)
+            schemas.check_columns(self._connection, self._schema)
             self._partitions = Partitions(self._connection, self._schema, self._retain_days, self._slice_bytes)
             self._partitions.look()
             self._execute(
@@ -119,19 +130,29 @@ class PostgresqlStore:
             return
         connection, partitions = self._opened()
         attempt = self._copy_all
+        looks = 0
         with _server_trouble():
-            while True:
+            for _ in range(MOST_ATTEMPTS):
                 try:
                     attempt(blocks, refuse)
                     break
                 except _NoPartitionError as missing:
                     connection.execute("ROLLBACK")
                     partitions.make(missing.day)
-                except (psycopg.Error, ValueError) as error:
-                    if attempt == self._sort_out or (isinstance(error, psycopg.Error) and not is_rows_fault(error)):
+                except (_DetachedError, psycopg.errors.UndefinedTable) as error:
+                    # Somebody has detached, renamed or dropped a partition. A trigger may miss a table, too.
+                    looks += 1
+                    if isinstance(error, psycopg.Error) and looks > MOST_LOOKS:
+                        attempt = self._sort_out
+                    connection.execute("ROLLBACK")
+                    partitions.look()
+                except (psycopg.Error, ValueError, RecursionError) as error:
+                    if attempt == self._sort_out or (isinstance(error, psycopg.Error) and is_servers_trouble(error)):
                         raise
                     connection.execute("ROLLBACK")
                     attempt = self._sort_out
+            else:
+                raise StoreError("PostgreSQL: the partitions of records change faster than rows can be written")
             if self._unlooked >= min(_LOOK_EVERY_BYTES, self._slice_bytes):
                 self._unlooked = 0
                 partitions.roll()
@@ -179,8 +200,10 @@ class PostgresqlStore:
         connection.execute("BEGIN")
         return max(self._position(locked=True), blocks[0].first)
 
-    def _commit(self, blocks: Sequence[Block]) -> None:
-        connection, _ = self._opened()
+    def _commit(self, blocks: Sequence[Block], used: Collection[Partition]) -> None:
+        connection, partitions = self._opened()
+        if not partitions.are_attached(used):
+            raise _DetachedError
         end = blocks[-1].first + blocks[-1].count
         self._execute(
             "UPDATE {}.positions SET next = %s, moved = now() WHERE journal = %s AND next < %s", end, self._journal, end
@@ -193,9 +216,11 @@ class PostgresqlStore:
         Raises ValueError for a line that is no record, and psycopg.Error for a row that the server refuses.
         """
         wanted = self._begin(blocks)
+        used: set[Partition] = set()
         for partition, pieces in itertools.groupby(self._pack(blocks, wanted), operator.itemgetter(0)):
+            used.add(partition)
             self._copy(partition, (packed for _, packed in pieces))
-        self._commit(blocks)
+        self._commit(blocks, used)
 
     def _pack(self, blocks: Sequence[Block], wanted: int) -> Iterator[tuple[Partition, bytes]]:
         """Yield the rows from number `wanted` on, a handful at a time, with the partition where they belong.
@@ -260,10 +285,8 @@ class PostgresqlStore:
 
     def _copy(self, partition: Partition, pieces: Iterable[bytes]) -> None:
         """Copy packed rows into a partition; directly, which spares the server to find it for each row."""
-        connection, _ = self._opened()
-        statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
-            sql.Identifier(self._schema, partition.table), NAMES
-        )
+        connection, partitions = self._opened()
+        statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(partitions.table(partition), NAMES)
         with connection.cursor() as cursor, cursor.copy(statement) as copy:
             copy.write(HEADER)
             for piece in pieces:
@@ -274,9 +297,14 @@ class PostgresqlStore:
     # One row of many is at fault
 
     def _sort_out(self, blocks: Sequence[Block], refuse: Refuse) -> None:
-        """Do what `_copy_all` does, and find the rows that can never be stored, by halves."""
+        """Do what `_copy_all` does, and find the rows that can never be stored, by halves.
+
+        Raises StoreError when it is not the rows: the table was changed, or takes no row at all.
+        """
+        connection, _ = self._opened()
+        schemas.check_columns(connection, self._schema)
         wanted = self._begin(blocks)
-        packed: dict[Partition, list[_Packed]] = {}
+        packed: dict[Partition, list[Packed]] = {}
         refused: list[tuple[int, bytes, str]] = []
         for block in blocks:
             for number, line in enumerate(block.lines.split(b"\n")[:-1], block.first):
@@ -284,44 +312,37 @@ class PostgresqlStore:
                     continue
                 try:
                     row = rows.decode(line)
-                except ValueError as error:
-                    refused.append((number, line, f"no stored record: {error}"))
+                    partition = self._place(row)
+                    row_bytes = self._encoder.encode([row], [line], number, *partition)
+                except _NoPartitionError:
+                    raise
+                except Exception as error:  # noqa: BLE001 - whatever a line does, it does to itself
+                    what = str(error) if isinstance(error, ValueError) else describe_unexpected(error)
+                    refused.append((number, line, f"no stored record: {what}"))
                     continue
-                partition = self._place(row)
-                row_bytes = self._encoder.encode([row], [line], number, *partition)
-                packed.setdefault(partition, []).append(_Packed(number, line, row_bytes))
+                packed.setdefault(partition, []).append(Packed(number, line, row_bytes))
         for partition, group in packed.items():
-            self._copy_by_halves(partition, group, refused)
+            culprits = Culprits(connection, partial(self._copy_packed, partition), partial(self._probe, partition))
+            refused += culprits.sort_out(group)
         for number, line, reason in sorted(refused):
             refuse(number, line, reason)
-        self._commit(blocks)
+        self._commit(blocks, packed.keys())
 
-    def _copy_by_halves(
-        self, partition: Partition, group: Sequence[_Packed], refused: list[tuple[int, bytes, str]]
-    ) -> None:
-        connection, _ = self._opened()
-        connection.execute("SAVEPOINT half")
-        try:
-            self._copy(partition, (packed.row for packed in group))
-        except psycopg.Error as error:
-            if not is_rows_fault(error):
-                raise
-            connection.execute("ROLLBACK TO SAVEPOINT half")
-            if len(group) == 1:
-                refused.append((group[0].number, group[0].line, str(store_error(error))))
-                return
-            middle = len(group) // 2
-            self._copy_by_halves(partition, group[:middle], refused)
-            self._copy_by_halves(partition, group[middle:], refused)
-        else:
-            connection.execute("RELEASE SAVEPOINT half")
+    def _copy_packed(self, partition: Partition, group: Sequence[Packed]) -> None:
+        self._copy(partition, (packed.row for packed in group))
+
+    def _probe(self, partition: Partition) -> None:
+        """Copy a plain row that nobody has sent; it is to be taken back."""
+        plain = rows.decode(_PLAIN)
+        self._copy(partition, [self._encoder.encode([plain], [_PLAIN], 0, *partition)])
 
     def _tend_indexes(self) -> bool:
         """See to the indexes of closed partitions; tell whether one is being built."""
         _, partitions = self._opened()
         kinds = (BY_NAME, WORDS) if self._full_text else (BY_NAME,)
         if not self._indexer.is_busy() and (found := partitions.unindexed(kinds)) is not None:
-            self._indexer.begin(*found)
+            partition, missing = found
+            self._indexer.begin(partition, partitions.table(partition), missing)
         return self._indexer.is_busy()
 
 
