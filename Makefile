@@ -10,7 +10,7 @@ SIDE_BY_SIDE := -n $(TESTS_AT_ONCE) --dist loadfile
 # What a core has a part in, and the tests that go by what is read.
 TWIN := $(addprefix tests/unit/,records processes protocol) tests/system/test_corpus.py
 
-.PHONY: cluster run test check bench torture torture-short fuzz wheels clean
+.PHONY: cluster run test check bench torture torture-short torture-hostile fuzz wheels clean
 
 run: $(NATIVE)  ## collect on 127.0.0.1:9020 into .run/records.jsonl, until Ctrl-C
 	$(BIN)/prefork-logd run --state-dir .run
@@ -33,6 +33,9 @@ torture: $(NATIVE)  ## kill, stop and rename things for ten minutes, and count e
 
 torture-short: $(READY)  ## ten thousand short iterations of it, for about an hour; see torture.summary.json
 	$(BIN)/python -m tests.system.torture --short --iterations 10000 --jobs 4 --log torture.log
+
+torture-hostile: $(NATIVE)  ## hostile clients beside honest ones, with kills, full disks and clock steps, for an hour
+	$(BIN)/python -m tests.system.torture_hostile --rounds 450 --seconds 6
 
 fuzz: $(READY)  ## look for inputs that harm the compiled core, for a minute, under sanitizers; needs clang
 	$(BIN)/python -m fuzz --seconds 60

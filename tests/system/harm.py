@@ -43,6 +43,8 @@ SPARES_PLAIN = frozenset(
     }
 )
 """What costs not even those a record who are never acknowledged. The cuts are of acknowledged services only."""
+KILLED: set[int] = set()
+"""Every process that was killed here: one that ends otherwise has ended by itself."""
 
 
 class Harm:
@@ -240,5 +242,6 @@ def wait_until_whole(collector: Collector) -> None:
 
 
 def _kill(pid: int) -> None:
+    KILLED.add(pid)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
