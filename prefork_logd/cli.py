@@ -21,7 +21,7 @@ from prefork_logd.complaints import explain
 from prefork_logd.errors import ConfigError, ExitStatus, LogdError, ProcessError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from prefork_logd.config import Source
     from prefork_logd.daemon import Readiness
@@ -373,21 +373,22 @@ def tail(flags: Flags, count: int, is_followed: bool, form: str, **conditions: A
     from prefork_logd.querying import make_filters
 
     try:
-        matches = tailing.matcher(make_filters(**conditions))
+        matches = tailing.Matcher(make_filters(**conditions))
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size((160, 24)).columns
 
-    def show(lines: list[bytes]) -> None:
-        for line in answers.lines_as(form, iter(lines), width, _is_coloured(terminal)):
+    def show(lines: Iterator[bytes]) -> None:
+        for line in answers.lines_as(form, lines, width, _is_coloured(terminal)):
             sys.stdout.buffer.write(line)
         sys.stdout.flush()
+        matches.tell(_complain)
 
     source = tailing.open_tail(_lenient(flags), _complain)
     show(source.last(count, matches))
     if is_followed:
-        for lines in tailing.follow(source, matches):
+        for lines in tailing.follow(source, matches, sys.stdout.fileno()):
             show(lines)
     return ExitStatus.OK
 

@@ -41,6 +41,42 @@ class _Unpacker(Protocol):
         """Return what the data unpacks to."""
 
 
+class Splitter:
+    """Cuts what comes in pieces into lines, and holds no more than one of the largest that may be."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most = most_bytes
+        self._rest: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> Iterator[bytes | None]:
+        """Yield each line that is whole now, with its newline; None for one that is too long.
+
+        NULs before a line are left out: they are where a file was cut while its writer went on at its old place.
+        """
+        if not self._size:
+            data = data.lstrip(b"\0")
+        *lines, last = data.split(b"\n")
+        for line in lines:
+            yield None if self._size > self._most else b"".join((*self._rest, line, b"\n"))
+            self.forget()
+        self._size += len(last)
+        if self._size > self._most:
+            self._rest = []
+        elif last:
+            self._rest.append(last)
+
+    def end(self) -> Iterator[bytes | None]:
+        """Yield what is left, if anything is, as a line without a newline."""
+        if self._size:
+            yield None if self._size > self._most else b"".join(self._rest)
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin a line."""
+        self._rest, self._size = [], 0
+
+
 class Unpacked:
     """The lines of one file, read once.
 
@@ -63,24 +99,12 @@ class Unpacked:
     def lines(self) -> Iterator[bytes | None]:
         """Yield each line, but for the last one of a file that ends within it, with its newline.
 
-        None stands for one that is too long to be held. NULs before a line are left out: they are where a file was cut
-        while its writer went on at its old place.
+        None stands for one that is too long to be held.
         """
-        rest: list[bytes] = []
-        size = 0
+        splitter = Splitter(self._most)
         for chunk in self._text():
-            data = chunk if rest or size else chunk.lstrip(b"\0")
-            *lines, last = data.split(b"\n")
-            for line in lines:
-                yield None if size > self._most else b"".join((*rest, line, b"\n"))
-                rest, size = [], 0
-            if last and size <= self._most:
-                rest.append(last)
-            size += len(last)
-            if size > self._most:
-                rest = []
-        if size:
-            yield None if size > self._most else b"".join(rest)
+            yield from splitter.feed(chunk)
+        yield from splitter.end()
 
     def _text(self) -> Iterator[bytes]:
         """Yield the file in pieces of UTF-8, or of whatever it is instead."""

@@ -29,7 +29,7 @@ class Search(Protocol):
     def lines(self, filters: Filters) -> Iterator[bytes]:
         """Yield the line of each record that matches, as it was stored, in the order and number that are asked for.
 
-        Takes memory for a few hundred of them, however many there are.
+        Takes memory for a few of them, 64 of the largest at most, however many there are.
         """
 
     def count(self, filters: Filters) -> int:

@@ -36,7 +36,9 @@ SELECTED = sql.SQL(", ").join(
     [sql.SQL("raw"), sql.SQL("extra::text"), *(sql.Identifier(name.lower()) for name in FIELDS)]
 )
 _BETWEEN_TOKENS = re.compile(r'("(?:[^"\\]|\\.)*")|(?<=[,:]) ')
-_FETCH_ROWS = 1_000
+_MOST_ROWS = 64
+"""Fetched at once; so many are held, and fewer when they are large."""
+_FETCH_BYTES = 4 << 20
 
 
 class PostgresqlSearch:
@@ -78,9 +80,12 @@ class PostgresqlSearch:
 
     def _stream(self, statement: sql.Composed, where: Where) -> Generator[tuple[Any, ...], None, None]:
         with _readable(), self._connection.transaction(), self._connection.cursor(name="records") as cursor:
-            cursor.itersize = _FETCH_ROWS
             cursor.execute(statement, where.parameters)
-            yield from cursor
+            count = 4
+            while found := cursor.fetchmany(count):
+                yield from found
+                largest = max(map(_size, found))
+                count = max(1, min(_MOST_ROWS, 2 * count, _FETCH_BYTES // max(1, largest)))
 
     def count(self, filters: Filters) -> int:
         """Return how many records match."""
@@ -136,6 +141,11 @@ class PostgresqlSearch:
     def close(self) -> None:
         """Let go of the connection; never raises."""
         self._connection.close()
+
+
+def _size(row: tuple[Any, ...]) -> int:
+    """Return about how many bytes the texts of a row take."""
+    return sum(len(value) for value in row if isinstance(value, (str, bytes)))
 
 
 def line_of(raw: bytes | None, extra: str | None, *values: Any) -> bytes:

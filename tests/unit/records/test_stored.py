@@ -64,7 +64,7 @@ def _shown(form: str, line: bytes) -> None:
 def _filtered(line: bytes) -> None:
     """Ask for what each record meets, by every way that a filter has."""
     filters = Filters(since=0, until=1e10, level=-(1 << 62), where=(parse("extra.nothing!=1"), parse("time!=1")))
-    if not tailing.matcher(filters)(line):
+    if not tailing.Matcher(filters)(line):
         raise NotARecord("it was not found")
 
 

@@ -3,12 +3,14 @@
 import json
 import sqlite3
 import time
+import tracemalloc
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prefork_logd import answers
 from prefork_logd.errors import StoreError
 from prefork_logd.query import where, words
 from prefork_logd.query.filters import Filters
@@ -184,3 +186,29 @@ def test_ten_thousand_records_of_one_place_stream(tmp_path):
     with sqlite3.connect(day_files(path)[0][1]) as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     db.close()
+
+
+@pytest.mark.parametrize("form", answers.FORMATS)
+@pytest.mark.parametrize("order", ["oldest", "newest"])
+def test_a_query_takes_the_memory_of_a_few_records(tmp_path, form, order):
+    """However many match, by each way to them: those that follow are read when they are wanted."""
+    path = tmp_path / "records.db"
+    store = SqliteStore(path)
+    store.open(JOURNAL)
+    lines = [line(number, levelno=20 + number % 2 * 20, msg=f"disk {number} " + "x" * 500_000) for number in range(60)]
+    store.write([block(0, lines)], refuse)
+    store._days[day_files(path)[0][0]].index(1, everything=True)
+    store.close()
+    del lines
+    search = SqliteSearch(path)
+    for wanted, count in ((Filters(), 60), (Filters(level=40), 30), (Filters(grep=words.parse("disk")), 60)):
+        tracemalloc.start()
+        try:
+            lines = search.lines(replace(wanted, order=order))
+            printed = sum(1 for _ in answers.lines_as(form, lines, 100, coloured=False))
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert printed == count + (form in ("csv", "table")) or (form, printed) == ("csv", count)
+        assert peak < 8_000_000
+    search.close()

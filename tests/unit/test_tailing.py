@@ -1,0 +1,195 @@
+"""What came last is shown, and what comes is followed, whatever becomes of files, watches and readers."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import time
+import tracemalloc
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import pytest
+
+from prefork_logd import tailing
+from prefork_logd.query.filters import Filters
+from prefork_logd.tailing import Matcher, OutputTail, RecordTail, follow
+from tests import odd_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LINES = [b'{"created":%d.5,"levelno":%d,"message":"m"}\n' % (number, number % 2 * 40) for number in range(200)]
+EVERY = Filters()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return an output with lines in it."""
+    path = tmp_path / "records.jsonl"
+    path.write_bytes(b"".join(LINES))
+    return path
+
+
+@pytest.fixture
+def reader() -> Iterator[tuple[int, int]]:
+    """Return a pipe for what is shown: where it is read, and where it is written."""
+    ends = os.pipe()
+    yield ends
+    for fd in ends:
+        try:
+            os.close(fd)
+        except OSError:
+            continue
+
+
+def open_output(path: Path) -> tuple[OutputTail, list[str]]:
+    """Return the tail of an output, and its complaints."""
+    said: list[str] = []
+    return OutputTail(path, said.append), said
+
+
+@pytest.mark.parametrize("held", [1 << 20, 500])
+def test_the_last_ones_that_match(path: Path, monkeypatch: pytest.MonkeyPatch, held: int) -> None:
+    """As many as asked for, in order, whether they are held or read again; what comes then follows once."""
+    monkeypatch.setattr(tailing, "HELD_BYTES", held)
+    for count in (0, 1, 7, 99, 100, 300):
+        tail, _ = open_output(path)
+        wanted = LINES[1::2]
+        assert [*tail.last(count, Matcher(Filters(level=40)))] == wanted[len(wanted) - min(count, 100) :]
+        assert [*tail.more()] == []
+    with path.open("ab") as file:
+        file.write(LINES[0])
+    assert [*tail.more()] == [LINES[0]]
+
+
+def test_many_lines_take_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are asked for, and however large they are."""
+    path = tmp_path / "records.jsonl"
+    with path.open("wb") as file:
+        for number in range(40):
+            file.write(b'{"created":%d.5,"message":"%b"}\n' % (number, b"x" * 1_000_000))
+    monkeypatch.setattr(tailing, "HELD_BYTES", 4_000_000)
+    tail, _ = open_output(path)
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in tail.last(1000, Matcher(EVERY))) == 40
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 20_000_000
+
+
+def test_a_file_that_is_replaced_cut_or_removed(path: Path) -> None:
+    """Each line once: those of the file that was, then those of the file that is; half a line is none."""
+    tail, said = open_output(path)
+    assert [*tail.last(1, Matcher(EVERY))] == LINES[-1:]
+    with path.open("ab") as file:
+        file.write(LINES[0] + b'{"created":')
+    assert [*tail.more()] == LINES[:1]
+    with path.open("ab") as file:
+        file.write(b"\n" + LINES[1])
+    path.rename(path.with_suffix(".1"))
+    path.write_bytes(LINES[2])
+    assert [*tail.more()] == [b'{"created":\n', LINES[1], LINES[2]]
+    with path.open("ab") as file:
+        file.write(LINES[3][:-5])
+    assert [*tail.more()] == []
+    os.truncate(path, 0)  # copytruncate, in the middle of a line
+    with path.open("ab") as file:
+        file.write(LINES[4][:20])
+    assert [*tail.more()] == []
+    with path.open("ab") as file:
+        file.write(LINES[4][20:])
+    assert [*tail.more()] == [LINES[4]]
+    path.unlink()
+    assert [*tail.more()] == []
+    path.write_bytes(LINES[5])
+    assert [*tail.more()] == [LINES[5]]
+    assert said == []
+
+
+def test_a_file_that_cannot_be_opened_is_named_once(tmp_path: Path) -> None:
+    """And read when it can be."""
+    path = tmp_path / "loop"
+    path.symlink_to(path)
+    tail, said = open_output(path)
+    assert [*tail.last(1, Matcher(EVERY)), *tail.more(), *tail.more()] == []
+    assert said == [f"{path}: cannot read it: {os.strerror(40)}"]
+    path.unlink()
+    path.write_bytes(LINES[0])
+    assert [*tail.more()] == LINES[:1]
+
+
+def test_a_position_that_cannot_be_read_for_a_moment_shows_nothing_twice(tmp_path: Path) -> None:
+    """Only a smaller number is another journal."""
+    tail = RecordTail(tmp_path, print)
+    tail._number = 5
+    assert [*tail.more()] == []
+    (tmp_path / tailing.POSITION_FILE).write_bytes(b"\1")
+    assert [*tail.more()] == []
+    assert tail._number == 5
+
+
+def test_lines_that_are_no_records_are_counted(tmp_path: Path) -> None:
+    """They are neither shown nor an end of it; it is said when there are many more of them."""
+    path = tmp_path / "records.jsonl"
+    path.write_bytes(b"".join(line for line, _ in odd_lines.foreign) + LINES[0])
+    tail, _ = open_output(path)
+    matches = Matcher(EVERY)
+    said: list[str] = []
+    records = [line for line, is_record in odd_lines.foreign if is_record]
+    shown = [*tail.last(1000, matches)]
+    assert shown == [*records, LINES[0]]
+    matches.tell(said.append)
+    matches.tell(said.append)
+    assert len(said) == 1
+    assert said[0].startswith(f"lines that are no record and are not shown: {matches.unread}; the first one is ")
+
+
+@pytest.mark.parametrize("missing", ["nothing", "inotify_init1", "inotify_add_watch"])
+def test_what_comes_is_followed_without_watches_too(
+    path: Path, monkeypatch: pytest.MonkeyPatch, reader: tuple[int, int], missing: str
+) -> None:
+    """Instances or watches of inotify used up: it looks again and again."""
+
+    class Library:
+        def __getattr__(self, name: str) -> object:
+            return (lambda *_: -1) if name == missing else getattr(real, name)
+
+    real = ctypes.CDLL(None, use_errno=True)
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: Library())
+    monkeypatch.setattr(tailing, "LOOK_ANYWAY_S", 5.0)
+    tail, _ = open_output(path)
+    assert [*tail.last(0, Matcher(EVERY))] == []
+    batches = follow(tail, Matcher(EVERY), reader[1])
+    assert [*next(batches)] == []
+
+    def grow() -> None:
+        with path.open("ab") as file:
+            file.write(LINES[0])
+
+    waiting = threading.Timer(0.05, grow)
+    waiting.start()
+    began_s = time.monotonic()
+    assert next(line for lines in islice(batches, 100) for line in lines) == LINES[0]
+    assert time.monotonic() - began_s < 3
+    waiting.join()
+    batches.close()
+
+
+def test_a_reader_that_has_gone_ends_it(path: Path, monkeypatch: pytest.MonkeyPatch, reader: tuple[int, int]) -> None:
+    """At once, though nothing more comes."""
+    monkeypatch.setattr(tailing, "LOOK_ANYWAY_S", 30.0)
+    tail, _ = open_output(path)
+    batches = follow(tail, Matcher(EVERY), reader[1])
+    assert len([*next(batches)]) == 200
+    gone = threading.Timer(0.05, os.close, [reader[0]])
+    gone.start()
+    began_s = time.monotonic()
+    with pytest.raises(BrokenPipeError):
+        next(batches)
+    assert time.monotonic() - began_s < 10
+    gone.join()
