@@ -19,6 +19,8 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     """Limits for one frame: of what it may be, beyond which it is rejected, and of its result, which is cut there."""
 
     opcodes: int = 120_000
+    lines: int = 30_000
+    """Lines of text that opcodes hold: numbers and names of protocol 0, which take several times as long to read."""
     containers: int = 20_000
     """Lists, tuples, dicts, sets, objects and class names built, wanted or not."""
     memo_entries: int = 100_000
@@ -31,7 +33,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     nodes: int = 50_000
     """Values in the result, lists, dicts and calls more than once, keys too; what is referred to a hundred times counts
     as often. Beyond it the result is cut."""
-    nodes_per_byte: int = 2
+    nodes_per_two_bytes: int = 3
     nodes_always: int = 256
     """A short frame has fewer: a reference of two bytes may stand for thousands of values."""
     output_per_byte: int = 6
@@ -45,7 +47,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
 
     def nodes_for(self, frame_bytes: int) -> int:
         """Return how many values the result of a frame of this length may have."""
-        return min(self.nodes, self.nodes_always + self.nodes_per_byte * frame_bytes)
+        return min(self.nodes, self.nodes_always + self.nodes_per_two_bytes * frame_bytes // 2)
 
     def output_for(self, frame_bytes: int) -> int:
         """Return how many bytes a line of a frame of this length may have; beyond it the record is cut."""

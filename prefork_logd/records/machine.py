@@ -47,6 +47,7 @@ class Machine:
         self.marks: list[list[Node]] = []
         self.memo: dict[int, Node] = {}
         self.containers_left: int = budget.containers
+        self.lines_left: int = budget.lines
         self.protocol_frame_end: int = 0
 
     def malformed(self, what: str) -> NoReturn:
@@ -158,6 +159,9 @@ class Machine:
 
     def take_line(self, longest: int) -> bytes:
         """Return the text up to the next newline, which is taken too."""
+        self.lines_left -= 1
+        if self.lines_left < 0:
+            raise exceeded("lines of text")
         end = self.frame.find(b"\n", self.position)
         if end < 0:
             raise RecordRejected("truncated", f"ends after {len(self.frame)} bytes, within a line")

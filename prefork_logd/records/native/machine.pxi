@@ -13,6 +13,7 @@ cdef struct Machine:
     size_t* marks
     size_t marks_size
     long containers_left
+    long lines_left
     size_t protocol_frame_end
     int64_t empty_tuple      # its index among the boxes, -1 before there is one
     long nodes_left          # of the budget on the result
@@ -29,7 +30,8 @@ cdef enum:
     MAX_DEPTH = 200
     MAX_NODES = 50_000
     NODES_ALWAYS = 256
-    NODES_PER_BYTE = 2
+    NODES_PER_TWO_BYTES = 3
+    MAX_LINES = 30_000
     OUTPUT_PER_BYTE = 6
     REPEATED_PER_BYTE = 10
     REPEATED_BYTES = 1 << 19
@@ -39,7 +41,7 @@ cdef enum:
 
 cdef inline long nodes_for(size_t size) noexcept nogil:
     """Return how many values the result of a frame may have (budget.Budget)."""
-    return min(<long> MAX_NODES, <long> (NODES_ALWAYS + NODES_PER_BYTE * size))
+    return min(<long> MAX_NODES, <long> (NODES_ALWAYS + NODES_PER_TWO_BYTES * size // 2))
 
 
 cdef inline size_t output_for(size_t size) noexcept nogil:
@@ -79,6 +81,9 @@ cdef bint take_line(Machine* m, size_t longest, const uint8_t** start, size_t* s
     """Take what stands before the next newline, and the newline."""
     cdef size_t left = m.size - m.at
     cdef const uint8_t* end
+    m.lines_left -= 1
+    if m.lines_left < 0:
+        return False
     if left > longest + 1:
         left = longest + 1
     end = <const uint8_t*> memchr(m.data + m.at, 10, left)
@@ -608,6 +613,7 @@ cdef void begin_machine(Machine* m, const uint8_t* data, size_t size) noexcept n
     m.size = size
     m.at = m.top = m.base = m.marks_size = m.protocol_frame_end = 0
     m.containers_left = MAX_CONTAINERS
+    m.lines_left = MAX_LINES
     m.empty_tuple = -1
 
 

@@ -78,6 +78,7 @@ def test_work_is_bounded():
     assert _rejected(b"N0" * 6 + b"N.", Budget(opcodes=10)) == "budget"
     assert _rejected(b"N" + b"\x94" * 6 + b".", Budget(memo_entries=5)) == "budget"
     assert _rejected(b"N" + b"q\x01" * 6 + b".", Budget(memo_entries=1)) == "budget"
+    assert _rejected(b"I1\n0" * 6 + b"N.", Budget(lines=5)) == "budget"
     assert _rejected(b"]0" * 6 + b"N.", Budget(containers=5)) == "budget"
     assert _rejected(b"(" * 300) == "budget"
 
