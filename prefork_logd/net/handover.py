@@ -136,8 +136,22 @@ class Taker:
         self._sock = sock
         self._owner = owner
         self._has_prepared = False
+        self._was_offered = False
         sock.setblocking(False)
         loop.add(sock.fileno(), self, READ)
+
+    def give_up(self) -> None:
+        """Wait no more for a giver that has not offered anything; it keeps what it has."""
+        if not self._was_offered and self._sock.fileno() >= 0:
+            # An offer that has not been read may be all that is left of a dead giver's connections.
+            self.ready(READ)
+        if not self._was_offered and self._sock.fileno() >= 0:
+            self._end()
+
+    def _end(self) -> None:
+        self._loop.remove(self._sock.fileno())
+        self._sock.close()
+        self._owner.ended(self)
 
     def ready(self, events: int) -> None:  # noqa: ARG002 - the read tells more than the flags do
         """Take what the giver says, or its death."""
@@ -155,12 +169,11 @@ class Taker:
             # GO; or the giver is dead, and whatever it has offered belongs to nobody else.
             self._settle(is_ours=True)
             if word != GO:
-                self._loop.remove(self._sock.fileno())
-                self._sock.close()
-                self._owner.ended(self)
+                self._end()
 
     def _offered(self, fds: list[int], *, whole: bool) -> None:
         """Prepare what is offered. Where this process has no descriptors left, the kernel leaves out some."""
+        self._was_offered = True
         states: list[FrozenConnection] = []
         if fds:
             with os.fdopen(fds.pop(0), "rb") as file:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _LONGEST_REQUEST = 4096
 _MOST_CLIENTS = 64
+_BACKLOG = 1024
+"""connect(2) on a Unix socket fails with EAGAIN where the queue is full, instead of waiting."""
 _REQUEST_S = 5.0
 """How long a client may take to send its request."""
 _PATIENCE_S = 60.0
@@ -89,7 +91,7 @@ class Console:
         finally:
             os.umask(old_umask)
             os.close(directory_fd)
-        sock.listen(16)
+        sock.listen(_BACKLOG)
         return sock
 
     def descriptors(self) -> tuple[int, list[int], list[int]]:

@@ -25,6 +25,8 @@ _LONGEST_MESSAGE = 65_536
 MOST_DESCRIPTORS = 64
 """With one message."""
 _LONGEST_QUEUE = 4096
+_MOST_A_TURN = 256
+"""Messages read at once: a child that sends without end must not keep the master from the others."""
 
 
 class Message(msgspec.Struct, frozen=True, tag=True):
@@ -277,7 +279,9 @@ class Channel:
         """Take what the other side says."""
         if events & WRITE:
             self._flush()
-        while self.open:
+        for _ in range(_MOST_A_TURN):
+            if not self.open:
+                return
             try:
                 data, fds, _, _ = socket.recv_fds(self._sock, _LONGEST_MESSAGE, MOST_DESCRIPTORS)
             except BlockingIOError:

@@ -34,6 +34,9 @@ COMMIT_S = 2.0
 ANSWER_S = 2.0
 """How long the other worker may take to answer an offer; one that is stopped takes for ever."""
 
+ARRIVAL_S = COMMIT_S + ANSWER_S
+"""How long the first offer of another worker may take; one that hangs would keep this one from ending."""
+
 
 class Host(Owner, Protocol):
     """The worker."""
@@ -195,7 +198,9 @@ class Moving:
     def take_over(self, sock: socket.socket) -> None:
         """Take what another worker offers at the other end of `sock`."""
         arrival = _Arrival(self._host, self._arrivals)
-        self._arrivals.add(Taker(self._host.loop, sock, arrival))
+        taker = Taker(self._host.loop, sock, arrival)
+        self._arrivals.add(taker)
+        self._host.loop.later(ARRIVAL_S, taker.give_up)
 
 
 class _Route:

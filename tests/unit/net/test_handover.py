@@ -115,6 +115,29 @@ def test_the_giver_can_change_its_mind(ends: Ends, client: tuple[socket.socket, 
     assert ends.said == ["taken", "discard", "ended"]
 
 
+def test_a_giver_that_offers_nothing_is_waited_for_no_longer(
+    ends: Ends, client: tuple[socket.socket, socket.socket]
+) -> None:
+    """It may be stopped; when it goes on it finds out, and keeps its connections."""
+    ends.taker.give_up()
+    assert ends.said == ["ended"]
+    assert not offer(ends, client[1])
+    ends.taker.give_up()
+    assert ends.said == ["ended"]
+
+
+def test_an_offer_is_waited_for(ends: Ends, client: tuple[socket.socket, socket.socket]) -> None:
+    """Once something was offered, only the giver can end it, also where it had not been read yet."""
+    assert offer(ends, client[1])
+    ends.taker.give_up()
+    ends.turn()
+    assert ends.said == ["taken"]
+    ends.taker.give_up()
+    assert ends.giver.go()
+    ends.turn()
+    assert ends.said == ["taken", "begin"]
+
+
 def test_what_a_dead_giver_has_offered_is_the_takers(ends: Ends, client: tuple[socket.socket, socket.socket]) -> None:
     """A giver that was killed has said neither GO nor CANCEL: nobody else has the connection."""
     assert offer(ends, client[1])

@@ -43,6 +43,20 @@ def ends() -> Iterator[tuple[End, End, Loop]]:
     loop.close()
 
 
+def test_an_endless_sender_leaves_the_loop_its_turn(ends: tuple[End, End, Loop]) -> None:
+    """A turn reads so many messages at most; the others are read in the next ones."""
+    first, second, loop = ends
+    first.channel._sock.setblocking(False)
+    for _ in range(2000):
+        first.channel.send(control.Retire())
+    read: list[int] = []
+    while not read or len(second.messages) > sum(read):
+        read.append(len(second.messages) - sum(read))
+        loop.turn(0)
+    assert len(second.messages) == 2000
+    assert max(read) <= control._MOST_A_TURN
+
+
 def test_a_message_that_fails_is_reported() -> None:
     """What cannot be read, and what leads to an error, goes to `failed`; nothing is raised into the loop."""
     loop = Loop()
