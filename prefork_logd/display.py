@@ -77,7 +77,9 @@ def show_status(document: dict[str, Any]) -> None:
             ("output", "records", "bytes", "path"),
             (
                 (
-                    output["name"] + (" [red](failing)[/red]" if output["failing"] else ""),
+                    output["name"]
+                    + (" [red](failing)[/red]" if output["failing"] else "")
+                    + (f" [red]({output['skipped']:,} skipped)[/red]" if output.get("skipped") else ""),
                     f"{output['records']:,}",
                     f"{output['bytes']:,}",
                     escape(output["path"]),

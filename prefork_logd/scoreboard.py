@@ -47,6 +47,8 @@ class OutputField(enum.IntEnum):
     RECORDS = 0
     BYTES = enum.auto()
     FAILED = enum.auto()
+    SKIPPED = enum.auto()
+    """Records that an output with on_error = "skip" has not got."""
 
 
 class JournalField(enum.IntEnum):

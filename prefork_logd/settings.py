@@ -302,6 +302,14 @@ class OutputSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         Literal["none", "gzip", "zstd"],
         Meta(description='Compress rotated files; "zstd" needs the extra: pip install "prefork-logd[zstd]".'),
     ] = "none"
+    on_error: Annotated[
+        Literal["block", "skip"],
+        Meta(
+            description='While the file cannot be written (a full disk, a FIFO without a reader): "block" holds every '
+            'client up until it works again, and no record is missing; "skip" leaves records out of this output, which '
+            "`status` counts, and holds up nobody.",
+        ),
+    ] = "block"
     mode: Annotated[
         str,
         Meta(pattern=r"^0?[0-7]{3}$", description="Permissions of the file, octal; directories get x where it has r."),

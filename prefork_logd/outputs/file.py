@@ -38,6 +38,8 @@ class OutputFile:
         self.name = name
         self.path = path
         self.mode = mode
+        self.is_hasty = False
+        """Whether a stream whose reader is slow is given up at once."""
         self.length = 0
         """The file's length in bytes after the latest append; for a stream, what it was sent since it was opened."""
         self.identity: Identity | None = None
@@ -134,7 +136,7 @@ class OutputFile:
         try:
             self._require_open()
             if self._stream is not None:
-                self._stream.write(chunks)
+                self._stream.write(chunks, hasty=self.is_hasty)
                 self.length += nbytes
             else:
                 self._append_whole(chunks, nbytes)

@@ -10,12 +10,15 @@ from __future__ import annotations
 import errno
 import os
 import select
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 STALL_S = 1.0
+HASTY_S = 0.1
+"""All that a batch may take of everybody's time where its lines may be skipped."""
 
 
 class Stream:
@@ -25,12 +28,22 @@ class Stream:
         self._fd = fd
         self._stall_ms = stall_s * 1000
         self._owed = b""
+        self._deadline_s: float | None = None
+        """When a hasty write gives up."""
+        self._is_slow = False
+        """Whether the last write was not done in time: a hasty one then waits for nothing."""
 
-    def write(self, chunks: Sequence[bytes | bytearray | memoryview]) -> None:
+    def write(self, chunks: Sequence[bytes | bytearray | memoryview], *, hasty: bool = False) -> None:
         """Take the whole batch or raise OSError (BlockingIOError for a reader that has stalled) and take nothing.
 
-        Waits while the reader makes progress, and at most `stall_s` for its next step.
+        Waits while the reader makes progress, and at most `stall_s` for its next step; `hasty`: HASTY_S for all of it.
         """
+        self._deadline_s = time.monotonic() + (0 if self._is_slow else HASTY_S) if hasty else None
+        self._is_slow = True
+        self._write(chunks)
+        self._is_slow = bool(self._owed)
+
+    def _write(self, chunks: Sequence[bytes | bytearray | memoryview]) -> None:
         if self._owed:
             self._send_owed()
         batch = b"".join(chunks)
@@ -68,4 +81,7 @@ class Stream:
     def _wait(self) -> bool:
         poll = select.poll()
         poll.register(self._fd, select.POLLOUT)
-        return bool(poll.poll(self._stall_ms))
+        if self._deadline_s is None:
+            return bool(poll.poll(self._stall_ms))
+        left_ms = 1000 * (self._deadline_s - time.monotonic())
+        return left_ms > 0 and bool(poll.poll(left_ms))

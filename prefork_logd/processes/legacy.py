@@ -20,7 +20,7 @@ from prefork_logd.scoreboard import Layout, OldBoard
 FORMAT = 2
 CUMULATIVE = ("STARTS", "ACCEPTED", "RECORDS", "RECEIVED_BYTES", "REJECTED", "DROPPED", "REFUSED")
 """Counters of children that an upgrade does not begin anew."""
-CUMULATIVE_OUTPUT = ("RECORDS", "BYTES")
+CUMULATIVE_OUTPUT = ("RECORDS", "BYTES", "SKIPPED")
 
 
 class LegacySocket(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ from prefork_logd.log import LOGGER
 from prefork_logd.outputs.file import OutputFile
 from prefork_logd.outputs.rotation import Rotation
 from prefork_logd.processes.dispatch import REJECTED_PLACE
+from prefork_logd.processes.skipping import Skipping
 from prefork_logd.processes.tails import Tails
 from prefork_logd.scoreboard import OutputField, Scoreboard
 from prefork_logd.settings import REJECTED_FILE, OutputSettings
@@ -37,12 +38,17 @@ class Sink:
 
     def __init__(self, settings: OutputSettings, place: int, board: Scoreboard) -> None:
         self.is_expendable = place == REJECTED_PLACE
-        """Lines that cannot be written are dropped: what strangers send must not hold up the records of others."""
+        """It is never synced: what strangers send must not hold up the records of others."""
+        self.skips = settings.on_error == "skip"
+        """Whether lines that cannot be written are left out."""
+        self._skipping = Skipping(settings.name, DROPPING if self.is_expendable else SKIPPING)
         self.file = OutputFile(settings.name, settings.path, settings.file_mode)
+        self.file.is_hasty = self.skips
         self._counters = board.output(place)
         self._chunks: list[memoryview] = []
         self._lines = 0
         self._nbytes = 0
+        self._unsynced_lines = 0
         self._unsynced: list[memoryview] = []
         """What was appended since the last commit: if the disk refuses to keep it, it goes to another file."""
         self._given_up: tuple[tuple[int, int] | None, int] | None = None
@@ -54,6 +60,7 @@ class Sink:
         """Go on under other settings for the same file."""
         self.rotation.close()
         self.settings = settings
+        self.skips = self.file.is_hasty = settings.on_error == "skip"
         self.rotation = Rotation(settings, self.file)
 
     def move(self, settings: OutputSettings, counters: memoryview) -> None:
@@ -67,6 +74,10 @@ class Sink:
         try:
             torn = self.file.open()
         except OutputError as error:
+            if self.skips:
+                self._counters[OutputField.FAILED] = 1
+                self._skipping.failed(str(error), 0)
+                return ""
             self.file.news()
             return f"output {self.settings.name}: {error}"
         if torn:
@@ -90,17 +101,28 @@ class Sink:
             return True
         done = self._try_append()
         self._counters[OutputField.FAILED] = not done
-        if news := self.file.news():
-            meanwhile = "" if done else DROPPING if self.is_expendable else WAITING
-            LOGGER.log(30 if done else 40, "output %s: %s%s", self.settings.name, news, meanwhile)
+        if self.skips:
+            self._say(done=done)
+        elif news := self.file.news():
+            LOGGER.log(30 if done else 40, "output %s: %s%s", self.settings.name, news, "" if done else WAITING)
         if done:
             self._counters[OutputField.RECORDS] += self._lines
             self._counters[OutputField.BYTES] += self._nbytes
             self._unsynced += self._chunks
-        if done or self.is_expendable:
+            self._unsynced_lines += self._lines
+        elif self.skips:
+            self._counters[OutputField.SKIPPED] += self._lines
+        if done or self.skips:
             self._chunks = []
             self._lines = self._nbytes = 0
-        return done or self.is_expendable
+        return done or self.skips
+
+    def _say(self, *, done: bool) -> None:
+        """Say of an output that skips lines whether it does."""
+        if done:
+            self._skipping.worked(self.file.path)
+        else:
+            self._skipping.failed(str(self.file.error or f"{self.file.path}: cannot be written"), self._lines)
 
     def find(self) -> bool:
         """See that the file is open and still the one its path leads to; return whether it was opened for that.
@@ -143,15 +165,21 @@ class Sink:
         try:
             self.file.sync()
         except OutputError as error:
-            LOGGER.error("output %s: %s%s", self.settings.name, error, WAITING)
-            nbytes = sum(map(len, self._unsynced))
-            self._chunks = self._unsynced + self._chunks
-            self._nbytes += nbytes
-            self._unsynced = []
+            nbytes, lines = sum(map(len, self._unsynced)), self._unsynced_lines
             self._counters[OutputField.BYTES] -= nbytes
+            self._counters[OutputField.RECORDS] -= lines
+            if self.skips:
+                self._counters[OutputField.SKIPPED] += lines
+                self._skipping.failed(str(error), lines)
+            else:
+                LOGGER.error("output %s: %s%s", self.settings.name, error, WAITING)
+                self._chunks = self._unsynced + self._chunks
+                self._lines += lines
+                self._nbytes += nbytes
+            self.committed()
             self._given_up = (self.file.identity, self.file.length - nbytes)
             self._put_aside()
-            return False
+            return self.skips
         return True
 
     def _put_aside(self) -> bool:
@@ -173,7 +201,10 @@ class Sink:
                 self.file.reopen()
         except (OSError, OutputError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            LOGGER.error("output %s: cannot begin a new file: %s", self.settings.name, reason)
+            if self.skips:
+                self._skipping.failed(f"cannot begin a new file: {reason}", 0)
+            else:
+                LOGGER.error("output %s: cannot begin a new file: %s", self.settings.name, reason)
             return False
         self._given_up = None
         return True
@@ -186,12 +217,16 @@ class Sink:
         try:
             self.file.reopen()
         except OutputError as error:
+            if self.skips:
+                self._skipping.failed(str(error), 0)
+                return ""
             return f"output {self.settings.name}: {error}"
         return ""
 
     def committed(self) -> None:
         """Let go of what is committed."""
         self._unsynced = []
+        self._unsynced_lines = 0
 
     def rotate(self) -> None:
         """Take the steps of the output's own rotation that are due."""
@@ -212,7 +247,7 @@ class Sink:
 
 
 WAITING = "; clients wait until it works again"
-DROPPING = "; rejected frames are only counted until it works again"
+SKIPPING, DROPPING = "its records are skipped", "rejected frames are only counted"
 
 
 class Sinks:
@@ -254,6 +289,7 @@ class Sinks:
             rotate_bytes=REJECTED_ROTATE_BYTES,
             keep=REJECTED_KEEP,
             mode="0600",
+            on_error="skip",
         )
         problems = []
         wanted: dict[int, Sink] = {}

@@ -62,6 +62,7 @@ def document(
                 "records": board.output(place)[OutputField.RECORDS] + carried.of_output(output.path, "RECORDS"),
                 "bytes": board.output(place)[OutputField.BYTES] + carried.of_output(output.path, "BYTES"),
                 "failing": bool(board.output(place)[OutputField.FAILED]),
+                "skipped": board.output(place)[OutputField.SKIPPED] + carried.of_output(output.path, "SKIPPED"),
             }
             for place, output in zip(configuration.places, settings.output, strict=True)
         ],

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import logging.handlers
+import os
 import re
+import signal
 from typing import TYPE_CHECKING
 
 from prefork_logd.records.render import unescape
 from tests import corpus
 from tests.system.harness import UNSAFE, frame, messages, wait_for
+from tests.system.session_client import Faithful
+from tests.system.test_crash_points import check
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.system.harness import Collector
 
@@ -152,3 +157,27 @@ def test_traceback_continues_its_record(make_collector: Maker) -> None:
     assert all(line.startswith("\t") for line in rest)
     assert "\n".join(line[1:] for line in rest) == stored[0]["exc_text"]
     assert json.dumps(stored[0]["exc_text"]).startswith('"Traceback (most recent call last):\\n')
+
+
+def test_an_output_without_a_reader_may_be_skipped(make_collector: Maker, tmp_path: Path) -> None:
+    """With on_error = "skip" nobody waits for it, at a start, after a kill or after a stall; status has the number."""
+    os.mkfifo(tmp_path / "fifo")
+    collector = make_collector(
+        f'[[output]]\npath = "all.jsonl"\n[[output]]\nname = "live"\npath = "{tmp_path}/fifo"\non_error = "skip"\n',
+        "--workers", "1",
+    ).start()  # fmt: skip
+    client = Faithful(collector, "a")
+    client.log(20)
+    live = collector.status()["outputs"][1]
+    assert (live["records"], live["skipped"], live["failing"]) == (0, 20, True)
+    os.kill(collector.child("writer"), signal.SIGKILL)
+    client.log(5)
+    with os.fdopen(os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK), "rb") as reader:
+        client.log(5)
+        assert len(reader.read().splitlines()) == 5
+        assert not collector.status()["outputs"][1]["failing"]
+    client.close()
+    assert "its records are skipped until it works again" in collector.log
+    assert "written again; 5 records were skipped" in collector.log
+    assert collector.stop() == 0
+    check(collector.state_dir, [client])

@@ -24,7 +24,8 @@ DOCUMENT = {
         {"kind": "shipper", "index": 0, "pid": 9, "state": "running", "connections": 0, "records": 0, "paused": False,
          "restarts": 0, "store": "sqlite"},
     ],
-    "outputs": [{"name": "all", "path": "/x/[brackets]/all.jsonl", "records": 5, "bytes": 1000, "failing": True}],
+    "outputs": [{"name": "all", "path": "/x/[brackets]/all.jsonl", "records": 5, "bytes": 1000, "failing": True,
+                 "skipped": 1234}],
     "journal": {"bytes": 7_000_000, "limit": 8_000_000, "full": True},
     "stores": [
         {"name": "sqlite", "type": "sqlite", "records": 1_000_000, "refused": 2, "lost": 0, "failing": False,
@@ -52,7 +53,8 @@ def test_status_shows_what_matters_without_colour_in_a_pipe(capsys: pytest.Captu
     show_status(DOCUMENT)
     text = capsys.readouterr().out
     assert "\x1b" not in text
-    for part in ("1,234,567 records", "3 rejected", "[::1]:9020", "worker 1", "waiting for outputs", "all (failing)",
+    for part in ("1,234,567 records", "3 rejected", "[::1]:9020", "worker 1", "waiting for outputs",
+                 "all (failing) (1,234 skipped)",
                  "/x/[brackets]/all.jsonl", "up 1 h 2 min", "shipper sqlite", "234,567", "98,765,432", "1 min 1 s",
                  "archive (failing)", "the journal is full",
                  "store archive: disk [full]", "2 of 3 replicas in step, duplicate window 10 min 0 s",

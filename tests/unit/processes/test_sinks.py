@@ -1,0 +1,208 @@
+"""An output that cannot be written holds everybody up, or skips records: as it is set, counted, and said once."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from prefork_logd import config
+from prefork_logd.outputs.stream import HASTY_S
+from prefork_logd.processes import skipping
+from prefork_logd.processes.control import Configuration
+from prefork_logd.processes.sinks import Sinks
+from prefork_logd.scoreboard import OutputField
+from tests.unit.processes.starts import BOARD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TOML = """
+store = []
+[[output]]
+path = "all.jsonl"
+[[output]]
+name = "other"
+path = "{path}"
+on_error = "{on_error}"
+"""
+ALL, OTHER = 1, 2
+
+
+class Outputs:
+    """Two outputs: a file, and another one."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.directory = tmp_path
+        self.sinks = Sinks(BOARD)
+        for place in (ALL, OTHER):
+            for field in OutputField:
+                BOARD.output(place)[field] = 0
+
+    def configure(self, path: str = "fifo", on_error: str = "skip", generation: int = 1) -> list[str]:
+        """Take up a configuration."""
+        toml = TOML.format(path=self.directory / path, on_error=on_error)
+        settings = config.loads(toml, overrides={"state_dir": str(self.directory)})
+        return self.sinks.configure(Configuration(generation, settings, (ALL, OTHER)))
+
+    def turn(self, lines: bytes = b"a line\n", *, sync: bool = False) -> bool:
+        """Append lines to both and commit; tell whether that could be done."""
+        for place in (ALL, OTHER):
+            self.sinks.at(place).take(lines.count(b"\n"), memoryview(lines))
+        return self.again(sync=sync)
+
+    def again(self, *, sync: bool = False) -> bool:
+        """Try once more what could not be done."""
+        self.sinks.find()
+        done = self.sinks.append() and (not sync or self.sinks.sync())
+        if done:
+            self.sinks.committed()
+        return done
+
+    def counted(self) -> tuple[int, int, bool]:
+        """Return records, skipped and failing of the other output."""
+        counters = BOARD.output(OTHER)
+        return counters[OutputField.RECORDS], counters[OutputField.SKIPPED], bool(counters[OutputField.FAILED])
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> Iterator[Outputs]:
+    """Return two outputs, one of them a FIFO that is not opened yet."""
+    os.mkfifo(tmp_path / "fifo")
+    made = Outputs(tmp_path)
+    yield made
+    made.sinks.close()
+
+
+def test_a_fifo_without_a_reader_holds_up_nobody(outputs: Outputs, caplog: pytest.LogCaptureFixture) -> None:
+    """Not even at a start; with a reader it goes on, and both is said."""
+    assert outputs.configure() == []
+    for _ in range(5):
+        assert outputs.turn()
+    assert outputs.counted() == (0, 5, True)
+    assert caplog.text.count("nobody reads from it") == 1
+    reader = os.open(outputs.directory / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    assert outputs.turn(b"here\n")
+    assert os.read(reader, 100) == b"here\n"
+    assert outputs.counted() == (1, 5, False)
+    os.close(reader)
+    assert outputs.turn()
+    assert outputs.counted() == (1, 6, True)
+    assert (outputs.directory / "all.jsonl").read_bytes().count(b"\n") == 7
+    assert [record.getMessage().partition("/fifo")[2] for record in caplog.records] == [
+        ": cannot open: nobody reads from it; its records are skipped until it works again",
+        ": written again; 5 records were skipped",
+    ]
+    assert outputs.sinks.reopen() == []
+
+
+def test_block_holds_everybody_up(outputs: Outputs) -> None:
+    """As it is without a word in the configuration; a reload to "skip" lets them go on."""
+    (problem,) = outputs.configure(on_error="block")
+    assert "nobody reads from it" in problem
+    assert not outputs.turn()
+    assert outputs.counted() == (0, 0, True)
+    assert outputs.configure(on_error="skip", generation=2) == []
+    assert outputs.again()
+    assert outputs.counted() == (0, 1, True)
+
+
+def test_a_reader_that_stalls_costs_others_a_moment(outputs: Outputs) -> None:
+    """Once, and not in each turn; what it was sent in part, it gets whole."""
+    reader = os.open(outputs.directory / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    outputs.configure()
+    lines = b"".join(b"%06d\n" % number for number in range(20_000))
+    began_s = time.monotonic()
+    for _ in range(50):
+        assert outputs.turn(lines)
+    assert time.monotonic() - began_s < 10 * HASTY_S
+    assert outputs.counted() == (20_000, 49 * 20_000, True)
+    got = b""
+    while len(got) < len(lines):
+        got += os.read(reader, 1 << 20)
+        outputs.turn(b"")
+        outputs.sinks.at(OTHER).take(1, memoryview(b"x\n"))
+        outputs.again()
+    assert got.startswith(lines)
+    os.close(reader)
+
+
+def test_one_that_comes_and_goes_does_not_fill_the_log(
+    outputs: Outputs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A word of each episode at most every ten seconds; one that stays is told then."""
+    outputs.configure()
+    for _ in range(20):
+        outputs.turn()
+        reader = os.open(outputs.directory / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+        outputs.turn()
+        os.close(reader)
+    assert len(caplog.records) == 2
+    outputs.turn()
+    later_s = time.monotonic() + skipping.QUIET_S + 1
+    monkeypatch.setattr(skipping.time, "monotonic", lambda: later_s)
+    outputs.turn()
+    assert len(caplog.records) == 3
+    assert outputs.counted()[1] == 22
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
+def test_a_file_on_a_failing_disk_is_skipped(outputs: Outputs, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """No line is torn, and none comes later."""
+    outputs.configure("other.jsonl")
+    assert outputs.turn(b"before\n")
+    real, fd = os.writev, outputs.sinks.at(OTHER).file._fd
+
+    def fail(to: int, chunks: list[bytes]) -> int:
+        if to == fd:
+            raise OSError(number, os.strerror(number))
+        return real(to, chunks)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "writev", fail)
+        assert outputs.turn(b"skipped\n")
+    assert outputs.turn(b"after\n")
+    assert (outputs.directory / "other.jsonl").read_bytes() == b"before\nafter\n"
+    assert (outputs.directory / "all.jsonl").read_bytes() == b"before\nskipped\nafter\n"
+    assert outputs.counted() == (2, 1, False)
+
+
+def test_a_sync_that_fails_skips_what_it_was_for(outputs: Outputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What may not be on the disk is not in the file either: it is counted as skipped."""
+    outputs.configure("other.jsonl")
+    assert outputs.turn(b"before\n", sync=True)
+    real, fd = os.fdatasync, outputs.sinks.at(OTHER).file._fd
+    failed = []
+
+    def fail(of: int) -> None:
+        if of == fd and not failed:
+            failed.append(of)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(of)
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    assert outputs.turn(b"not synced\n", sync=True)
+    assert outputs.turn(b"after\n", sync=True)
+    assert outputs.counted() == (2, 1, False)
+    (aside,) = outputs.directory.glob("other.jsonl.failed-*")
+    assert aside.read_bytes() == b"before\n"
+    assert (outputs.directory / "other.jsonl").read_bytes() == b"after\n"
+
+
+def test_rejected_frames_are_only_counted_without_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is tried again with each of them, and holds up no record."""
+    (tmp_path / "rejected.jsonl").mkdir()
+    outputs = Outputs(tmp_path)
+    assert outputs.configure("other.jsonl") == []
+    outputs.sinks.at(0).take(1, memoryview(b"{}\n"))
+    assert outputs.turn()
+    (tmp_path / "rejected.jsonl").rmdir()
+    outputs.sinks.at(0).take(1, memoryview(b"{}\n"))
+    assert outputs.turn()
+    assert (tmp_path / "rejected.jsonl").read_bytes() == b"{}\n"
+    assert caplog.text.count("rejected frames are only counted until it works again") == 1
+    outputs.sinks.close()
