@@ -23,6 +23,7 @@ from msgspec import Meta
 from prefork_logd import destinations
 from prefork_logd.errors import ConfigError, Problem
 from prefork_logd.nats_settings import file_problems
+from prefork_logd.redacting import redacted_dsn
 from prefork_logd.settings import (
     MAX_KEY_ID_BYTES,
     MAX_OUTPUTS,
@@ -483,20 +484,17 @@ def warnings(settings: Settings) -> list[str]:
 
 
 _URL_PASSWORD = re.compile(r"(://[^/?@:]*:).*@|((?:^|[?&])(?:ssl)?password=)[^&]*")
-_DSN_PASSWORD = re.compile(r"(password\s*=\s*)(?:'(?:\\.|[^'\\])*'?|(?:\\.|[^\s\\])+)")
 
 
-def _without_passwords(text: str) -> str:
-    """Return a URL or a libpq connection string with *** in the place of each password."""
-    if "://" in text:
-        return _URL_PASSWORD.sub(lambda match: f"{match[1]}***@" if match[1] else f"{match[2]}***", text)
-    return _DSN_PASSWORD.sub(r"\1***", text)
+def _without_passwords(url: str) -> str:
+    """Return a URL of a server with *** in the place of a password."""
+    return _URL_PASSWORD.sub(lambda match: f"{match[1]}***@" if match[1] else f"{match[2]}***", url)
 
 
 def printable(settings: Settings) -> str:
     """Return the same as `effective` with no password in it: what `check` prints."""
     stores = tuple(
-        msgspec.structs.replace(store, dsn=_without_passwords(store.dsn))
+        msgspec.structs.replace(store, dsn=redacted_dsn(store.dsn))
         if isinstance(store, PostgresqlStoreSettings)
         else msgspec.structs.replace(store, servers=tuple(map(_without_passwords, store.servers)))
         if isinstance(store, NatsStoreSettings)

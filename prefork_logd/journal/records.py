@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from prefork_logd.journal.commit import Committed
 
 IDENTITY_FILE = "identity"
+SEAL_FILE = "identity.seal"
+"""Says which file the identity is in; another one is a copy."""
 POSITION_FILE = "position"
 """Holds the number of the next record, as 8 bytes, for those that read the log without being a child."""
 LEAP = 1 << 32
@@ -173,11 +175,19 @@ class RecordLog:
                 journal = last.journal
         if not is_known and self._finished:
             self.problems.append(f"{self._directory}: the number of the last record is not known; {LEAP} are left out")
-        if (self._finished and (boot != now or not is_known)) or (boot and boot != now):
+        is_copy = bool(boot) and self._is_copied()
+        if is_copy:
+            self.problems.append(
+                f"{self._directory}: is a copy, or was set back: stores may have later records than it; many numbers "
+                "are left out"
+            )
+            # By chance, and more than any number of boots may have left out since the copy was made.
+            end += LEAP * (256 + int.from_bytes(os.urandom(2)))
+        elif (self._finished and (boot != now or not is_known)) or (boot and boot != now):
             end += LEAP
         header = Header(journal, end, last.ordinal + count if last else 0, last.offset + length if last else 0)
         self._begin(header)
-        if boot != now:
+        if boot != now or is_copy:
             self._write_identity(journal, now)
 
     def _cut_back(self, path: Path, identity: tuple[int, int], length: int, evidence: Evidence) -> int:
@@ -228,6 +238,29 @@ class RecordLog:
             self.problems.append(f"{path}: what names the journal has another length")
         return os.urandom(JOURNAL_BYTES), ""
 
+    def _is_copied(self) -> bool:
+        """Tell whether the identity is in another file than was sealed: the directory is a copy of ours.
+
+        A copy has another inode or another time of change, which nothing can copy.
+        """
+        try:
+            sealed = (self._directory / SEAL_FILE).read_text()
+        except FileNotFoundError:
+            self._seal()
+            return False
+        return sealed != self._mark_of_identity()
+
+    def _mark_of_identity(self) -> str:
+        found = (self._directory / IDENTITY_FILE).stat()
+        return f"{found.st_ino} {found.st_ctime_ns}\n"
+
+    def _seal(self) -> None:
+        fd = os.open(self._directory / SEAL_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, self._mark_of_identity().encode())
+        finally:
+            os.close(fd)
+
     def _write_identity(self, journal: bytes, boot: str) -> None:
         path = self._directory / IDENTITY_FILE
         new = path.with_suffix(".new")
@@ -236,6 +269,7 @@ class RecordLog:
             file.flush()
             os.fsync(file.fileno())
         new.rename(path)
+        self._seal()
         self._sync_directory()
 
     def _sync_directory(self) -> None:

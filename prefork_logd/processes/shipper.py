@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from prefork_logd.errors import StoreError, describe_unexpected
 from prefork_logd.journal.reader import RecordReader
+from prefork_logd.journal.records import IDENTITY_FILE
 from prefork_logd.log import LOGGER, reopen_own
 from prefork_logd.net.loop import READ, Loop, Timer
 from prefork_logd.processes import control
@@ -99,6 +100,8 @@ class Shipper:
         self._is_maintaining = False
         self._position = 0
         """What the store had when it was opened."""
+        self._counted = 1 << 64
+        """As far as records that the store will not take are counted; beyond every number where there are none."""
         self._behind = 0
         """How many records waited when the store was opened."""
         self._told = control.Told("")
@@ -190,6 +193,10 @@ class Shipper:
 
     def _step(self) -> None:
         until = self._journal[JournalField.NUMBER]
+        if self._counted < self._position:
+            # Of a journal that was set back: the store takes them for records that it has.
+            self._counters[StoreField.LOST] += max(0, min(until, self._position) - self._counted)
+            self._counted = max(self._counted, min(until, self._position))
         self._gather(until)
         now_s = time.monotonic()
         is_full = self._is_full()
@@ -260,9 +267,12 @@ class Shipper:
             self._counters[StoreField.LOST] += lost
         if position > self._journal[JournalField.NUMBER]:
             LOGGER.error(
-                "store %s: has records up to number %d of this journal, which has %d; those between are not taken",
+                "store %s: has records up to number %d of this journal, which has %d: it was set back; new records are "
+                "refused, and counted as lost, until it has got there; stop, remove %s and start to number anew",
                 self._settings.name, position, self._journal[JournalField.NUMBER],
+                self._state_dir / JOURNAL_DIRECTORY / IDENTITY_FILE,
             )  # fmt: skip
+            self._counted = min(self._counted, self._journal[JournalField.NUMBER])
         self._maintain_at_s = time.monotonic()
         self._passed()
         self._behind = self._journal[JournalField.ORDINAL] - self._counters[StoreField.ORDINAL]

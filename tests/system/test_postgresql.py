@@ -21,9 +21,11 @@ from hypothesis import given, settings
 from psycopg import sql
 
 from prefork_logd.errors import RecordRejected, StoreError
+from prefork_logd.log import LOGGER
 from prefork_logd.records.decode import decode
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import render_json
+from prefork_logd.stores.postgresql import partitions as partitions_module
 from prefork_logd.stores.postgresql import schema as schemas
 from prefork_logd.stores.postgresql.partitions import Partition, parse
 from prefork_logd.stores.postgresql.search import SELECTED, line_of
@@ -506,8 +508,10 @@ def test_old_partitions_are_dropped_and_nothing_else(server, make_store, schema,
     assert len(partitions(server, schema)) == 6
     store = make_store(server, schema, retain_s=2.5 * 86_400)
     store.open(journal)
-    assert store.maintain() > 0
-    assert {partition.day for partition in partitions(server, schema)} == {today() - age for age in range(4)}
+    kept = {today() - age for age in range(4)}
+    wait_for(
+        lambda: [store.maintain(), {it.day for it in partitions(server, schema)} == kept][1], "the old ones are gone"
+    )
     assert ask(server, f"SELECT count(*) FROM {schema}.records") == [(4,)]
 
 
@@ -532,8 +536,71 @@ def test_a_drop_that_a_crash_cut_short_is_finished(server, make_store, schema, j
     assert len(partitions(server, schema)) == 4
     store = make_store(server, schema, retain_s=86_400)
     store.open(journal)
-    store.maintain()
-    assert [partition.day for partition in partitions(server, schema)] == [today() - 10, today()]
+    kept = [today() - 10, today()]
+    wait_for(lambda: [store.maintain(), [it.day for it in partitions(server, schema)] == kept][1], "it is finished")
+
+
+def test_a_drop_that_waits_stops_nobody(server, make_store, schema, journal, caplog, monkeypatch):
+    """An open transaction holds the drop up, not the rows; each drop is logged."""
+    monkeypatch.setattr(LOGGER, "propagate", True)
+    caplog.set_level("INFO", LOGGER.name)
+    store = make_store(server, schema, retain_s=86_400, lock_limit_s=0.5)
+    other = make_store(server, schema)
+    other.open(journal)
+    now = time.time()
+    other.write([block(0, [line(now - 86_400 * day) for day in (5, 0)])], never)
+    other.close()
+    with psycopg.connect(server.dsn, autocommit=True) as reader:
+        reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        reader.execute(f"SELECT count(*) FROM {schema}.records")
+        store.open(journal)
+        began_s = time.monotonic()
+        for number in range(2, 20):
+            store.write([block(number, [line(now)])], never)
+            assert store.maintain() < 1
+        assert time.monotonic() - began_s < 5
+    said = "dropped partition"
+    wait_for(lambda: [store.maintain(), any(said in it.getMessage() for it in caplog.records)][1], "it is gone")
+    assert len(partitions(server, schema)) == 1
+    assert len(stored_numbers(server, schema)) == 19
+
+
+def test_a_clock_that_is_ahead_drops_nothing(server, make_store, schema, journal, monkeypatch):
+    """Neither the server's alone, which is said, nor both together."""
+    store = make_store(server, schema, retain_s=86_400)
+    store.open(journal)
+    store.write([block(0, [line(time.time())])], never)
+    real = partitions_module._first_int
+
+    def ahead(connection, query, *parameters):
+        return real(connection, query, *parameters) + (8 if query.startswith("SELECT (now()") else 0)
+
+    monkeypatch.setattr(partitions_module, "_first_int", ahead)
+    for _ in range(3):
+        store.maintain()
+        assert not store._dropping
+    assert "clock says" in store.status()["warnings"][0]
+    later_s = (today() + 8) * 86_400.0
+    monkeypatch.setattr(partitions_module.time, "time", lambda: later_s)
+    for _ in range(3):
+        store.maintain()
+        assert not store._dropping
+    assert stored_numbers(server, schema) == [0]
+
+
+def test_the_longest_retention_of_a_schema_counts(server, make_store, schema, journal, caplog, monkeypatch):
+    """Two collectors share a table: what one of them wants to keep stays, and the other says so."""
+    monkeypatch.setattr(LOGGER, "propagate", True)
+    now = time.time()
+    longer = make_store(server, schema, retain_s=5 * 86_400)
+    longer.open("b" * 32)
+    longer.write([block(0, [line(now - 86_400 * day) for day in (4, 0)])], never)
+    shorter = make_store(server, schema, retain_s=86_400)
+    shorter.open(journal)
+    shorter.maintain()
+    assert not shorter._dropping
+    assert len(partitions(server, schema)) == 2
+    assert any("for 5 days, longer than this one's `retain`" in record.getMessage() for record in caplog.records)
 
 
 def test_a_partition_that_somebody_detached_is_left_alone(server, make_store, schema, journal):
@@ -739,12 +806,13 @@ def test_an_older_schema_is_migrated_and_a_newer_one_refused(server, make_store,
     # As version 1 left it, with the index that every row paid for.
     ask(server, f"UPDATE {schema}.version SET version = 1")
     ask(server, f"CREATE INDEX records_name_time ON {schema}.records (name, time)")
-    later = {2: ["ALTER TABLE {schema}.positions ADD note text"], 3: ["UPDATE {schema}.positions SET note = 'here'"]}
+    ask(server, f"ALTER TABLE {schema}.positions DROP retain_days")
+    later = {3: ["ALTER TABLE {schema}.positions ADD note text"], 4: ["UPDATE {schema}.positions SET note = 'here'"]}
     monkeypatch.setattr(schemas, "MIGRATIONS", schemas.MIGRATIONS | later)
-    monkeypatch.setattr(schemas, "VERSION", 4)
+    monkeypatch.setattr(schemas, "VERSION", 5)
     stores = [make_store(server, schema) for _ in range(3)]
     in_threads(lambda store: store.open(journal), stores)
-    assert ask(server, f"SELECT note, version FROM {schema}.positions, {schema}.version") == [("here", 4)]
+    assert ask(server, f"SELECT note, version FROM {schema}.positions, {schema}.version") == [("here", 5)]
     assert ask(server, f"SELECT to_regclass('{schema}.records_name_time')") == [(None,)]
     monkeypatch.undo()
     with pytest.raises(StoreError, match="upgrade the collector"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from prefork_logd import config
-from prefork_logd.errors import ConfigError
+from prefork_logd.errors import ConfigError, StoreError
 from prefork_logd.settings import OWN_FILES, OutputSettings, Settings
 from prefork_logd.store_settings import CustomStoreSettings, SqliteStoreSettings
 
@@ -498,3 +498,35 @@ def test_devices_may_be_several_outputs(tmp_path: Path) -> None:
     """A terminal or /dev/null takes lines of any number of outputs."""
     (tmp_path / "null").symlink_to("/dev/null")
     assert len(config.loads(f'[[output]]\npath = "/dev/null"\n[[output]]\npath = "{tmp_path}/null"\n').output) == 2
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://u:geheim%zz@127.0.0.1:1/db",
+        "postgresql://u:geheim/x@127.0.0.1:1/db",
+        "postgresql://u:p@geheim@127.0.0.1:1/db",
+        "postgresql://u:ab#geheim?x@127.0.0.1:1/db",
+        "postgresql://u:geheim@127.0.0.1:abc/db",
+        "postgresql://127.0.0.1:1/db?password=geheim%zz",
+        "postgresql://127.0.0.1:1/db?user=u&password=geheim&nonsense=1",
+        "postgresql://127.0.0.1:1/db?passwor=geheim",
+        "host=127.0.0.1 port=1 password=geheim x",
+        "host=127.0.0.1 port=1 password = 'geheim",
+        "host=127.0.0.1 port=1 password=a geheim",
+        "host=127.0.0.1 port=1 PASSWORD=geheim",
+        "host=127.0.0.1 port=geheim",
+        "host=127.0.0.1 port=1 sslpassword=geheim",
+        "host=u:geheim@127.0.0.1 port=1",
+        "geheim",
+    ],
+)
+def test_a_password_in_the_wrong_place_is_not_shown(dsn: str) -> None:
+    """Neither by `check` nor in the error of a connection that cannot be made; what to do is."""
+    settings = config.loads(f'[[store]]\ntype = "postgresql"\ndsn = {json.dumps(dsn)}', "", STATE)
+    assert "geheim" not in config.printable(settings)
+    link = pytest.importorskip("prefork_logd.stores.postgresql.link")
+    with pytest.raises(StoreError) as caught:
+        link.connect(dsn)
+    assert "geheim" not in str(caught.value)
+    assert len(str(caught.value)) > 30

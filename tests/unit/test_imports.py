@@ -17,6 +17,7 @@ LAYERS: dict[str, int] = {
     "unpacking": 1,
     "values": 0,
     "nats_settings": 1,
+    "redacting": 0,
     "source_settings": 2,
     "store_settings": 2,
     "settings": 3,

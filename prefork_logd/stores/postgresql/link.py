@@ -14,6 +14,7 @@ import psycopg
 from psycopg import conninfo
 
 from prefork_logd.errors import StoreError
+from prefork_logd.redacting import is_clear
 
 if TYPE_CHECKING:
     from psycopg.abc import PQGen
@@ -76,6 +77,8 @@ def connect(
             conninfo.make_conninfo("", **{**_CONNECT, **given}), autocommit=True, prepare_threshold=None
         )
     except psycopg.Error as error:
+        if not is_clear(dsn):
+            raise StoreError(_unclear(error)) from None
         raise store_error(error) from error
     version = connection.info.server_version
     if version < OLDEST_VERSION * 10_000:
@@ -103,6 +106,24 @@ def connect(
         connection.close()
         raise store_error(error) from error
     return connection
+
+
+def _unclear(error: psycopg.Error) -> str:
+    """Return what is wrong with a `dsn` of which nothing may be shown: any part of it may be a password."""
+    words = str(error)
+    hint = "write key = value pairs, or a URL in which @ / : % ? # of a user or password are escaped (%40 and so on)"
+    if "invalid connection option" in words or "invalid URI query parameter" in words:
+        hint = "it has a key that libpq does not know"
+    elif "percent" in words:
+        hint = "in a URL a % is written %25"
+    elif 'missing "="' in words:
+        hint = "a value with spaces is put in single quotes"
+    elif "port" in words:
+        hint = "its port is no number: an @ / : % ? # of a user or password is escaped in a URL (%40 and so on)"
+    return (
+        f"PostgreSQL: cannot connect with this `dsn`, of which nothing is shown, for a password may be in it: {hint}; "
+        "a password is best kept in libpq's password file"
+    )
 
 
 def store_error(error: psycopg.Error) -> StoreError:

@@ -1,6 +1,6 @@
 """The partitions of the table of records: one a day, in slices; made ahead, indexed when closed, dropped when old.
 
-Owns their names, bounds and life. Knows no rows, and no clock but the server's.
+Owns their names, bounds and life. Knows no rows; the day is the server's, and ours has to agree before one is dropped.
 
 A partition is named after the day of arrival (`received`, in UTC) and the slice of that day: records_20261123_0. A
 slice that has become large is followed by the next, and is closed. Closed ones get the indexes that would slow the
@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from typing import TYPE_CHECKING, LiteralString, NamedTuple
+import time
+from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
 
 import psycopg
 from psycopg import sql
 
+from prefork_logd.log import LOGGER
 from prefork_logd.stores.postgresql import schema as schemas
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ SLICE_BYTES = 128 << 20
 """A slice is closed beyond this, and beyond an eighth of its day: so a day of a terabyte has some seventy of them.
 
 Words are looked for row by row in the open one: it has to stay small enough for that."""
+GAP_S = 3600.0
+"""How long nothing is dropped after a day without records: the clocks may have been set ahead."""
 ALWAYS_KEPT_DAYS = 400
 """Where nothing is dropped, records that arrived longer ago than this share a partition."""
 _NAME = re.compile(r"records_(\d{8})_(\d{1,9})")
@@ -85,7 +89,12 @@ class Partitions:
     def __init__(self, connection: Connection, schema: str, retain_days: int | None, slice_bytes: int) -> None:
         self._connection = connection
         self._schema = schema
-        self._retain_days = retain_days
+        self._ours_days = retain_days
+        self.retain_days = retain_days
+        """How many days are kept, None for ever: the longest that any collector of the schema wants."""
+        self.warning = ""
+        """What keeps old partitions from being dropped."""
+        self._gap_since_s = 0.0
         self._slice_bytes = slice_bytes
         self._current: dict[int, Partition] = {}
         self._tables: dict[Partition, tuple[str, str]] = {}
@@ -98,12 +107,32 @@ class Partitions:
     def look(self) -> None:
         """Read the server's day, and which slice of each day is the open one."""
         self.today = _first_int(self._connection, "SELECT (now() AT TIME ZONE 'UTC')::date - date '1970-01-01'")
+        self._agree()
         self._current.clear()
         self._shared.clear()
         for partition in self.all():
             known = self._current.get(partition.day)
             if known is None or known < partition:
                 self._current[partition.day] = partition
+
+    def _agree(self) -> None:
+        """Keep records as long as the one that wants them longest: they are in one table."""
+        rows = self._connection.execute(
+            sql.SQL(
+                "SELECT retain_days FROM {} WHERE retain_days IS NOT NULL AND moved > now() - interval '30 days'"
+            ).format(self._name("positions"))
+        ).fetchall()
+        wanted = [None if days < 0 else int(days) for (days,) in rows]
+        wanted.append(self._ours_days)
+        known = [days for days in wanted if days is not None]
+        longest = None if len(known) < len(wanted) else max(known)
+        if longest not in (self.retain_days, self._ours_days):
+            kept = "for ever" if longest is None else f"for {longest} days"
+            LOGGER.warning(
+                "PostgreSQL: another collector of schema %s keeps records %s, longer than this one's `retain`; "
+                "so they are kept %s", self._schema, kept, kept,
+            )  # fmt: skip
+        self.retain_days = longest
 
     def all(self) -> list[Partition]:
         """Return the attached partitions that are slices of ours, by their bounds, oldest first."""
@@ -153,7 +182,7 @@ class Partitions:
     @property
     def oldest_day(self) -> int:
         """The first day that is kept, or that may get a partition of its own."""
-        return self.today - (ALWAYS_KEPT_DAYS if self._retain_days is None else self._retain_days)
+        return self.today - (ALWAYS_KEPT_DAYS if self.retain_days is None else self.retain_days)
 
     def of(self, day: int) -> Partition | None:
         """Return where the rows of a day go, or None if there is nothing for them yet."""
@@ -227,51 +256,60 @@ class Partitions:
         name = self._name(partition.table).as_string()
         return bool(_first_int(self._connection, "SELECT to_regclass(%s)::oid::bigint", name))
 
-    def drop_old(self) -> int:
-        """Drop the partitions of days that are not kept any longer; return how many are gone."""
-        if self._retain_days is None:
-            return 0
-        gone = 0
+    def next_drop(self) -> tuple[str, list[sql.Composable]] | None:
+        """Return the next table that is to go, and the statements that drop it; None if there is none, or no certainty.
+
+        What a crash left of dropping comes first: tables half detached, or detached and not dropped.
+        """
+        if self.retain_days is None or not self._is_day_certain():
+            return None
+        parent = self._name("records")
+        for table, pending in self._left_over():
+            partition = parse(table)
+            if partition is None or partition.day >= self.oldest_day:
+                continue
+            finish = [sql.SQL("ALTER TABLE {} DETACH PARTITION {} FINALIZE").format(parent, self._name(table))]
+            return table, [*(finish if pending else []), sql.SQL("DROP TABLE IF EXISTS {}").format(self._name(table))]
         for partition in self.all():
             if partition.day >= self.oldest_day:
                 break
-            table, parent = self.table(partition), self._name("records")
-            try:
-                # Detaching like this stops no reader of the other partitions; the drop then concerns this table alone.
-                self._connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(table, sql.Literal(_DOOMED)))
-                self._connection.execute(
-                    sql.SQL("ALTER TABLE {} DETACH PARTITION {} CONCURRENTLY").format(parent, table)
-                )
-                self._connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table))
-            except (psycopg.errors.UndefinedTable, psycopg.errors.ObjectNotInPrerequisiteState):
-                continue  # another collector was quicker
+            name = self.table(partition)
             self._current.pop(partition.day, None)
-            gone += 1
-        return gone
+            return self._tables[partition][1], [
+                sql.SQL("COMMENT ON TABLE {} IS {}").format(name, sql.Literal(_DOOMED)),
+                # Detaching like this stops no reader of the other partitions; the drop then concerns this table alone.
+                sql.SQL("ALTER TABLE {} DETACH PARTITION {} CONCURRENTLY").format(parent, name),
+                sql.SQL("DROP TABLE IF EXISTS {}").format(name),
+            ]
+        return None
 
-    def clean_up(self) -> None:
-        """Finish what a crash left of dropping partitions: tables half detached, or detached and not dropped."""
-        rows = self._connection.execute(
+    def _left_over(self) -> list[tuple[Any, ...]]:
+        return self._connection.execute(
             "SELECT c.relname, coalesce(i.inhdetachpending, false) FROM pg_class c"
             " JOIN pg_namespace n ON n.oid = relnamespace LEFT JOIN pg_inherits i ON inhrelid = c.oid"
             " WHERE nspname = %s AND relkind = 'r' AND (i.inhrelid IS NULL OR i.inhdetachpending)"
             " AND obj_description(c.oid, 'pg_class') = %s",
             (self._schema, _DOOMED),
         ).fetchall()
-        for table, pending in rows:
-            partition = parse(table)
-            if partition is None or partition.day >= self.oldest_day:
-                continue
-            try:
-                if pending:
-                    self._connection.execute(
-                        sql.SQL("ALTER TABLE {} DETACH PARTITION {} FINALIZE").format(
-                            self._name("records"), self._name(table)
-                        )
-                    )
-                self._connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self._name(table)))
-            except (psycopg.errors.UndefinedTable, psycopg.errors.ObjectNotInPrerequisiteState):
-                continue
+
+    def _is_day_certain(self) -> bool:
+        """Tell whether the server's day may decide what is old: a clock that is set ahead drops no day."""
+        ours = int(time.time() // 86_400)
+        if abs(self.today - ours) > 1:
+            self.warning = (
+                f"the server's clock says {_date(self.today)}, and ours {_date(ours)}: no partition is dropped until "
+                "they agree"
+            )
+            return False
+        self.warning = ""
+        newest = max((partition.day for partition in self.all()), default=self.today)
+        if self.today - newest <= 1:
+            self._gap_since_s = 0.0
+            return True
+        # Both clocks may be wrong, or nothing was stored for days: that is clear after a while.
+        now_s = time.monotonic()
+        self._gap_since_s = self._gap_since_s or now_s
+        return now_s - self._gap_since_s > GAP_S
 
     def unindexed(self, kinds: Sequence[str]) -> tuple[Partition, list[str]] | None:
         """Return the newest closed partition that has not all these kinds of index yet, and what is missing."""

@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 
     from prefork_logd.stores.postgresql.link import Connection
 
-VERSION = 2
+VERSION = 3
 
 _TABLES: tuple[LiteralString, ...] = (
     "CREATE TABLE {schema}.version (version integer NOT NULL)",
     """CREATE TABLE {schema}.positions (
         journal text PRIMARY KEY CHECK (journal ~ '^[0-9a-f]{{32}}$'),
         next bigint NOT NULL,
-        moved timestamptz NOT NULL DEFAULT now()
+        moved timestamptz NOT NULL DEFAULT now(),
+        retain_days integer
     )""",
     "CREATE TABLE {schema}.records ({columns}) PARTITION BY RANGE (day, slice)",
     "CREATE INDEX records_time ON {schema}.records (time)",
@@ -43,6 +44,8 @@ _TABLES: tuple[LiteralString, ...] = (
 MIGRATIONS: Mapping[int, Sequence[LiteralString]] = {
     # Each row paid for it on its way in; closed partitions have one of their own instead (indexer.py).
     1: ("DROP INDEX IF EXISTS {schema}.records_name_time",),
+    # What each collector wants: the longest counts for all. -1 is for ever.
+    2: ("ALTER TABLE {schema}.positions ADD COLUMN IF NOT EXISTS retain_days integer",),
 }
 """From each older version, the statements that lead to the next one; `{schema}` stands for the schema."""
 

@@ -17,8 +17,10 @@ import psycopg
 from psycopg import sql
 
 from prefork_logd.errors import StoreError, describe_unexpected
+from prefork_logd.log import LOGGER
 from prefork_logd.stores import compiled, rows
 from prefork_logd.stores.postgresql import schema as schemas
+from prefork_logd.stores.postgresql.background import Background
 from prefork_logd.stores.postgresql.culprits import Culprits, Packed
 from prefork_logd.stores.postgresql.encoding import EPOCH_DAY, HEADER, NAMES, TRAILER, Encoder, pack_values
 from prefork_logd.stores.postgresql.indexer import NAMES as BY_NAME
@@ -63,6 +65,7 @@ _PLAIN = (
 )
 _IDLE_S = 60.0
 _BUSY_S = 5.0
+_DROPPING_S = 0.5
 
 
 class _DetachedError(Exception):
@@ -101,6 +104,10 @@ class PostgresqlStore:
         self._connection: Connection | None = None
         self._partitions: Partitions | None = None
         self._indexer = Indexer(dsn, schema)
+        self._dropper = Background(dsn, schema, "drops")
+        self._dropping = ""
+        """The table that is being dropped."""
+        self._drop_problem = self._told_warning = ""
         self._encoder = Encoder()
         make = compiled.Copier
         self._copier = make(pack_values, pack_values) if make is not None else None
@@ -118,10 +125,13 @@ class PostgresqlStore:
             schemas.prepare(self._connection, self._schema)
             schemas.check_columns(self._connection, self._schema)
             self._partitions = Partitions(self._connection, self._schema, self._retain_days, self._slice_bytes)
-            self._partitions.look()
             self._execute(
-                "INSERT INTO {}.positions (journal, next) VALUES (%s, 0) ON CONFLICT (journal) DO NOTHING", journal
+                "INSERT INTO {}.positions (journal, next, retain_days) VALUES (%s, 0, %s)"
+                " ON CONFLICT (journal) DO UPDATE SET retain_days = excluded.retain_days",
+                journal,
+                -1 if self._retain_days is None else self._retain_days,
             )
+            self._partitions.look()
             return self._position()
 
     def write(self, blocks: Sequence[Block], refuse: Refuse) -> None:
@@ -163,14 +173,49 @@ class PostgresqlStore:
         _, partitions = self._opened()
         with _server_trouble():
             partitions.look()
-            partitions.clean_up()
-            partitions.drop_old()
+            is_dropping = self._tend_drops(partitions)
             partitions.roll()
-            return _BUSY_S if self._tend_indexes() else _IDLE_S
+            is_indexing = self._tend_indexes()
+        return _DROPPING_S if is_dropping else _BUSY_S if is_indexing else _IDLE_S
+
+    def status(self) -> dict[str, Any]:
+        """Return what keeps old records from going, as a warning."""
+        warnings = [] if self._partitions is None else [self._partitions.warning, self._drop_problem]
+        return {"warnings": [warning for warning in warnings if warning]}
+
+    def _tend_drops(self, partitions: Partitions) -> bool:
+        """See to what is older than `retain`, on a connection of its own: it may wait for everybody's transactions."""
+        if self._dropper.is_busy():
+            return True
+        if self._dropping:
+            table, self._dropping = self._dropping, ""
+            problem = self._dropper.failure
+            if problem:
+                self._drop_problem = f"partition {self._schema}.{table} cannot be dropped: {problem}"
+                LOGGER.warning("PostgreSQL: %s; tried again", self._drop_problem)
+                return False
+            self._drop_problem = ""
+            LOGGER.info(
+                "PostgreSQL: dropped partition %s.%s: its records are older than %s days (retain)",
+                self._schema, table, partitions.retain_days,
+            )  # fmt: skip
+        found = partitions.next_drop()
+        if partitions.warning != self._told_warning:
+            self._told_warning = partitions.warning
+            if partitions.warning:
+                LOGGER.warning("PostgreSQL: %s", partitions.warning)
+        if found is None:
+            return False
+        table, statements = found
+        if self._dropper.start(statements):
+            self._dropping = table
+        return bool(self._dropping)
 
     def close(self) -> None:
         """Let go of every resource; never raises."""
         self._indexer.close()
+        self._dropper.close()
+        self._dropping = ""
         self._partitions = None
         if self._connection is not None:
             self._connection.close()

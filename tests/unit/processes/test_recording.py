@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from prefork_logd.journal.commit import NOTHING
 from prefork_logd.journal.reader import RecordReader
-from prefork_logd.journal.records import POSITION_FILE, segment_paths
+from prefork_logd.journal.records import LEAP, POSITION_FILE, segment_paths
 from prefork_logd.processes.control import Configuration
 from prefork_logd.processes.recording import Recording
 from prefork_logd.scoreboard import JournalField, Scoreboard, StoreField
@@ -261,4 +263,38 @@ def test_the_position_is_told_once_it_can_be(
     assert writer.turn(1)
     assert int.from_bytes((writer.directory / POSITION_FILE).read_bytes(), "little") == 2
     assert caplog.text.count("Too many open files") == 1
+    writer.recording.close()
+
+
+@pytest.mark.parametrize("remove", [False, True])
+def test_a_directory_that_was_set_back_gives_no_number_twice(tmp_path: Path, *, remove: bool) -> None:
+    """A copy of it, put in its place: what stores have got since was numbered, and those numbers are left out."""
+    state = tmp_path / "state"
+    state.mkdir()
+    writer = Writer(state)
+    assert writer.turn()
+    writer.recording.close()
+    backup = tmp_path / "backup"
+    subprocess.run(["cp", "-a", str(state), str(backup)], check=True)
+    writer = Writer(state)
+    journal = writer.board.journal[JournalField.ID_HIGH]
+    first = writer.number()
+    for _ in range(3):
+        assert writer.turn()
+    given = writer.number()
+    writer.recording.close()
+    if remove:
+        shutil.rmtree(state)
+    else:
+        state.rename(tmp_path / "old")
+    subprocess.run(["cp", "-a", str(backup), str(state)], check=True)
+    writer = Writer(state)
+    assert writer.board.journal[JournalField.ID_HIGH] == journal
+    assert writer.number() - LEAP * 255 > given > first
+    assert writer.turn()
+    number = writer.number()
+    writer.recording.close()
+    # It is ours now: the next start leaves out what it does where the last commit is not known.
+    writer = Writer(state)
+    assert writer.number() == number + LEAP
     writer.recording.close()

@@ -432,3 +432,21 @@ def test_a_block_without_some_records() -> None:
         (11, b"b\n", (Run(6, 1),)), (14, b"e\n", (Run(22, 1),))
     ]  # fmt: skip
     assert split_block(block, 6) == (block, None)
+
+
+def test_a_store_that_is_ahead_counts_what_it_will_not_take(rig: Rig, log: Callable[[], list[str]]) -> None:
+    """Where a journal was set back unnoticed: the records whose numbers were given before are lost, and counted."""
+    rig.commit(*numbered(5))
+    rig.store.next = rig.writer.number() + 20
+    rig.work()
+    assert any("was set back" in line and "identity" in line for line in log())
+    rig.commit(*numbered(8))
+    rig.work()
+    assert rig.counters[StoreField.LOST] == 8
+    rig.shipper._close()
+    rig.work()
+    assert rig.counters[StoreField.LOST] == 8
+    rig.commit(*numbered(30))
+    rig.work()
+    assert rig.counters[StoreField.LOST] == 20
+    assert len(rig.store.lines) == 18
