@@ -70,15 +70,16 @@ class Limited:
     BURST = 20
     PER_SECOND = 2.0
 
-    def __init__(self) -> None:
-        self._tokens = float(self.BURST)
+    def __init__(self, burst: int = BURST, per_second: float = PER_SECOND) -> None:
+        self._burst, self._per_second = burst, per_second
+        self._tokens = float(burst)
         self._last_s = time.monotonic()
         self._left_out = 0
 
     def warning(self, message: str, *args: object) -> None:
         """Log a warning, unless there were too many."""
         now_s = time.monotonic()
-        self._tokens = min(self.BURST, self._tokens + (now_s - self._last_s) * self.PER_SECOND)
+        self._tokens = min(self._burst, self._tokens + (now_s - self._last_s) * self._per_second)
         self._last_s = now_s
         if self._tokens < 1:
             self._left_out += 1

@@ -217,10 +217,19 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     session_retention: Annotated[
         str,
         Meta(
-            description="How long a session of our handler is remembered after its last record: a client that comes "
-            "back later may have records stored twice.",
+            description="How long a session of our handler is remembered after its last record, in time for which the "
+            "collector runs: a client that comes back later may have records stored twice.",
         ),
     ] = "7d"
+    max_sessions: Annotated[
+        int,
+        Meta(
+            ge=16,
+            le=16_777_216,
+            description="Most sessions that are remembered, about 500 bytes of the writer's memory each; half of them "
+            "for one address. Above it the address that has most forgets the one with the fewest records.",
+        ),
+    ] = 65_536
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, sentence) for every value that has the right type and cannot be used."""

@@ -1,12 +1,15 @@
 """How far each session is committed, and who may go on with it.
 
-Owns the table of sessions and its form on disk. Knows no files, sockets or clocks: times are handed in, whole seconds
-of a clock that does not jump while the process lives (the wall clock at its start plus the monotonic time since; a jump
-would expire the sessions of clients that are alive).
+Owns the table of sessions, its bound, and its form on disk. Knows no files, sockets or clocks: times are handed in, in
+whole seconds for which the collector has run since its journal began. The table keeps the last one on disk. The wall
+clock would do harm: when it is put right, sessions of clients that are alive would expire.
 
 A session has one number, `committed`: everything up to it is settled, and `committed + 1` comes next. A client that
 says HELLO names the lowest number it still holds; what lies below that will never be sent again, so `open` counts it as
 settled, and says how many numbers it passed over.
+
+A session is remembered from its first committed range on: one that has only been opened leaves nothing on disk, and in
+memory the epochs of the last few. Its first range says itself where the client was let in (`floor`).
 
 Each `open` makes a new epoch. Two workers may hold ranges of one session at the same moment, when its client has left
 one for the other; the older epoch's are then refused. The verdict on a range of numbers:
@@ -14,7 +17,7 @@ one for the other; the older epoch's are then refused. The verdict on a range of
     an older epoch than the last                FENCED        leave it out, acknowledge nothing
     ends at or before `committed`               REPEATED      leave it out; this turn acknowledges it
     begins at `committed + 1`                   NEXT          write it, then `commit`
-    of a session that is not known              NEXT          its worker vouches for where it begins
+    of a session that is not known, from `floor` on   NEXT    nothing can be missing before it
     begins after a hole, or overlaps            OUT_OF_STEP   leave it out, end the connection: the client comes back
 
 An epoch newer than the last is taken as it is: this table may have been recovered from before that epoch was made.
@@ -22,23 +25,38 @@ Should an epoch be made a second time in this way, the numbers alone still keep 
 
 Changes are provisional until `settle`: `rollback` takes the numbers back when the turn that wrote the records failed.
 Epochs are never taken back.
+
+The table holds at most `most` sessions, and half of that of one peer. Above it the peer that has most forgets the one
+with the fewest records, and of several the one used longest ago (fairness.py). So a stranger that begins ever new
+sessions pushes out its own.
+
+    tag "PLS2" | seconds that the collector has run u64                                             12 bytes, big-endian
+    for each session: id 16 bytes | epoch u64 | committed u64 | last use u32 | records u32 | peer u64     48 bytes
 """
 
 from __future__ import annotations
 
 import enum
 import struct
+import sys
+from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
 from prefork_logd.errors import LocalProtocolError
+from prefork_logd.journal.fairness import FairOrder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SESSION_BYTES = 16
-_ENTRY = struct.Struct(">16sQQI")
-"""Session, epoch, committed, time of last use in seconds."""
-_MAX_TIME_S = (1 << 32) - 1
+MOST_OPENED = 256
+"""Sessions without a record of which the epoch is kept."""
+_TAG = b"PLS2"
+_HEAD = struct.Struct(">4sQ")
+_ENTRY = struct.Struct(">16sQQIIQ")
+_OLD_ENTRY = struct.Struct(">16sQQI")
+"""Without a tag: session, epoch, committed, and a time by the wall clock."""
+_MOST_32 = (1 << 32) - 1
 
 
 class Verdict(enum.Enum):
@@ -64,74 +82,148 @@ class _Entry(NamedTuple):
     epoch: int
     committed: int
     used_s: int
+    records: int
+    """How many it has brought, at least; so much it is worth."""
+    peer: int
+    """Who opened it first, as net/peers.py has it."""
 
 
 class Sessions:
     """The table."""
 
     def __init__(self) -> None:
+        self.most = sys.maxsize
+        """Sessions remembered at most; another number holds from the next `settle` on."""
+        self.now_s = 0
+        """The latest time that was handed in, or read."""
+        self.forgotten = 0
+        """Sessions that had to go because there were too many."""
         self._entries: dict[bytes, _Entry] = {}
+        self._order = FairOrder()
+        self._latest = 0
+        """The latest epoch."""
+        self._opened: OrderedDict[bytes, int] = OrderedDict()
+        """Epochs of sessions without a record that were opened last: what an older connection has sent is often late.
+
+        Without them numbers alone decide, and the newer connection may have to come again."""
         self._settled: dict[bytes, int | None] = {}
         """What was committed, at the last `settle`, in each session changed since; None: it was not known."""
 
     def __len__(self) -> int:
+        """Return how many sessions are remembered."""
         return len(self._entries)
+
+    @property
+    def is_changing(self) -> bool:
+        """Whether there is something in `delta` that is not on disk."""
+        return bool(self._settled)
 
     def open(self, session: bytes, first: int, now_s: int) -> Opened:
         """Begin a new epoch for a client whose lowest number is `first`.
 
         The answer holds only what is settled, whatever the current turn has committed provisionally.
         """
+        self.now_s = max(self.now_s, now_s)
+        self._latest += 1
         entry = self._entries.get(session)
         if entry is None:
-            entry = _Entry(0, 0, now_s)
+            self._opened[session] = self._latest
+            self._opened.move_to_end(session)
+            if len(self._opened) > MOST_OPENED:
+                self._opened.popitem(last=False)
+            return Opened(self._latest, first - 1, first - 1)
         known = self._settled.get(session, entry.committed) or 0
         settled = max(known, first - 1)
-        self._entries[session] = _Entry(entry.epoch + 1, max(entry.committed, settled), now_s)
+        committed = max(entry.committed, settled)
+        self._put(session, entry._replace(epoch=self._latest, committed=committed, used_s=now_s), entry)
         self._settled[session] = settled
-        return Opened(entry.epoch + 1, settled, settled - known)
+        return Opened(self._latest, settled, settled - known)
 
-    def accepts(self, session: bytes, epoch: int, first: int, last: int) -> Verdict:
-        """Return the verdict on the numbers from `first` to `last` (both included) of an epoch."""
+    def accepts(self, session: bytes, epoch: int, first: int, last: int, floor: int = 0) -> Verdict:
+        """Return the verdict on the numbers from `first` to `last` (both included) of an epoch.
+
+        `floor` is the number from which on the client sends in this epoch.
+        """
         entry = self._entries.get(session)
         if entry is None:
-            return Verdict.NEXT
+            if epoch < self._opened.get(session, 0):
+                return Verdict.FENCED
+            return Verdict.NEXT if first == floor else Verdict.OUT_OF_STEP
         if epoch < entry.epoch:
             return Verdict.FENCED
         if last <= entry.committed:
             return Verdict.REPEATED
         return Verdict.NEXT if first == entry.committed + 1 else Verdict.OUT_OF_STEP
 
-    def commit(self, session: bytes, epoch: int, last: int, now_s: int) -> None:
-        """Move on to `last`, after the verdict NEXT. Raises LocalProtocolError if that would be a step back."""
+    def commit(self, session: bytes, epoch: int, last: int, now_s: int, records: int = 1, peer: int = 0) -> None:
+        """Move on to `last`, after the verdict NEXT: so many records of a peer came.
+
+        Raises LocalProtocolError if that would be a step back.
+        """
+        self.now_s = max(self.now_s, now_s)
         entry = self._entries.get(session)
+        total = min(max(1, records) + (entry.records if entry is not None else 0), _MOST_32)
         if entry is None:
             self._settled.setdefault(session, None)
+            self._latest = max(self._latest, epoch)
+            entry_now = _Entry(epoch, last, now_s, total, peer)
         elif epoch < entry.epoch or last <= entry.committed:
-            raise LocalProtocolError(f"session {session.hex()}: epoch {epoch} to {last} after {entry}")
+            raise LocalProtocolError(f"a session goes from {entry.epoch}, {entry.committed} to {epoch}, {last}")
         else:
             self._settled.setdefault(session, entry.committed)
-        self._entries[session] = _Entry(epoch, last, now_s)
+            entry_now = _Entry(epoch, last, now_s, total, entry.peer)
+        self._put(session, entry_now, entry)
+
+    def _put(self, session: bytes, entry: _Entry, before: _Entry | None) -> None:
+        self._entries[session] = entry
+        if before is None:
+            self._order.add(session, entry.peer, entry.records)
+        elif before.peer == entry.peer:
+            self._order.use(session, entry.peer, before.records, entry.records)
+        else:
+            self._order.remove(session, before.peer, before.records)
+            self._order.add(session, entry.peer, entry.records)
+
+    def _forget(self, session: bytes) -> None:
+        entry = self._entries.pop(session)
+        self._order.remove(session, entry.peer, entry.records)
 
     def settle(self) -> None:
-        """Make every change since the last call final: what `delta` returned is where no crash can reach it."""
+        """Make every change since the last call final: what `delta` returned is where no crash can reach it.
+
+        Sessions above the bound are forgotten then.
+        """
+        entries = self._entries
+        touched = []
+        for session, known in self._settled.items():
+            if known is None:
+                touched.append(entries[session].peer)
         self._settled.clear()
+        for peer in touched:
+            while self._order.count(peer) > max(1, self.most // 2):
+                self._forget(self._order.first(peer))
+                self.forgotten += 1
+        while len(entries) > self.most:
+            self._forget(self._order.first())
+            self.forgotten += 1
 
     def rollback(self) -> None:
         """Take back every number since the last `settle`; epochs stay, and are in the next delta."""
         entries = self._entries
         for session, settled in list(self._settled.items()):
             if settled is None:
-                del entries[session], self._settled[session]
+                self._forget(session)
+                del self._settled[session]
             else:
                 entries[session] = entries[session]._replace(committed=settled)
 
     def expire(self, now_s: int, age_s: int) -> int:
         """Forget sessions not used for more than `age_s`, but none that is changing; return how many."""
+        self.now_s = max(self.now_s, now_s)
         oldest_s = now_s - age_s
         old = [key for key, entry in self._entries.items() if entry.used_s < oldest_s and key not in self._settled]
         for session in old:
-            del self._entries[session]
+            self._forget(session)
         return len(old)
 
     # On disk
@@ -139,37 +231,45 @@ class Sessions:
     def snapshot(self, *, settled: bool = False) -> bytes:
         """Return every session for `apply`, provisional changes included, or with `settled` left out."""
         if not settled or not self._settled:
-            return _encode(self._entries.items())
+            return self._encode(self._entries.items())
         changed = self._settled
-        return _encode(
+        return self._encode(
             (session, entry if session not in changed else entry._replace(committed=known))
             for session, entry in self._entries.items()
             if (known := changed.get(session, 0)) is not None
         )
 
     def delta(self) -> bytes:
-        """Return the sessions changed since the last `settle`, for `apply`."""
+        """Return the time, and the sessions changed since the last `settle`, for `apply`."""
         entries = self._entries
-        return _encode((session, entries[session]) for session in self._settled)
+        return self._encode((session, entries[session]) for session in self._settled)
+
+    def _encode(self, entries: Iterable[tuple[bytes, _Entry]]) -> bytes:
+        pack = _ENTRY.pack
+        return _HEAD.pack(_TAG, self.now_s) + b"".join(
+            [
+                pack(session, epoch, committed, min(max(used_s, 0), _MOST_32), records, peer)
+                for session, (epoch, committed, used_s, records, peer) in entries
+            ]
+        )
 
     def apply(self, data: bytes | memoryview) -> None:
         """Take in a snapshot or a delta: what it says of a session replaces what was known, and is settled.
 
         Raises ValueError if it is neither; nothing is changed then.
         """
-        if len(data) % _ENTRY.size:
+        if data[: len(_TAG)] == _TAG and (len(data) - _HEAD.size) % _ENTRY.size == 0:
+            self.now_s = max(self.now_s, _HEAD.unpack_from(data)[1])
+            found = list(_ENTRY.iter_unpack(data[_HEAD.size :]))
+        elif len(data) % _OLD_ENTRY.size == 0:
+            # Its times are those of another clock: they count as used now.
+            found = [
+                (session, epoch, committed, self.now_s, 1, 0)
+                for session, epoch, committed, _ in _OLD_ENTRY.iter_unpack(data)
+            ]
+        else:
             raise ValueError(f"{len(data)} bytes are no table of sessions")
-        self._entries.update(
-            (session, _Entry(epoch, committed, used_s))
-            for session, epoch, committed, used_s in _ENTRY.iter_unpack(data)
-        )
-
-
-def _encode(entries: Iterable[tuple[bytes, _Entry]]) -> bytes:
-    pack = _ENTRY.pack
-    return b"".join(
-        [
-            pack(session, epoch, committed, min(max(used_s, 0), _MAX_TIME_S))
-            for session, (epoch, committed, used_s) in entries
-        ]
-    )
+        for session, *fields in found:
+            entry = _Entry(*fields)
+            self._put(session, entry, self._entries.get(session))
+            self._latest = max(self._latest, entry.epoch)

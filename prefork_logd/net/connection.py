@@ -97,6 +97,7 @@ class Connection:
         "epoch",
         "failures",
         "fd",
+        "floor",
         "held",
         "owner",
         "peer",
@@ -127,6 +128,8 @@ class Connection:
         """Whose records these are, once its client has said so."""
         self.epoch = 0
         """Of the session: a connection that its client has left has an older one than the next."""
+        self.floor = 0
+        """From which number on its client sends in this epoch."""
         self.unsent = b""
         """What the client has not taken yet."""
         self.held = False
@@ -173,6 +176,7 @@ class Connection:
             receiver=self.receiver.freeze() if self.receiver is not None else None,
             session=self.session,
             epoch=self.epoch,
+            floor=self.floor,
             unsent=self.unsent,
             failures=self.failures,
             warned=self.warned,
@@ -191,7 +195,7 @@ class Connection:
             connection.receiver = ServerSession.thaw(frozen.receiver)
         if connection.receiver is not None:
             connection.receiver.limit(owner.max_record_bytes)
-        connection.session, connection.epoch = frozen.session, frozen.epoch
+        connection.session, connection.epoch, connection.floor = frozen.session, frozen.epoch, frozen.floor
         connection.unsent = frozen.unsent
         connection.failures, connection.warned = frozen.failures, frozen.warned
         return connection

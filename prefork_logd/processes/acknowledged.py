@@ -14,6 +14,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from prefork_logd.net.peers import peer_key
 from prefork_logd.processes.link import Receipt
 from prefork_logd.protocol.auth import NONCE_BYTES, server_proof, verify
 from prefork_logd.protocol.frozen import FrozenClient
@@ -43,6 +44,10 @@ if TYPE_CHECKING:
 
 LARGEST_RECORD = (1 << 32) - 1
 """The session has looked at the size of records."""
+MOST_ASKED = 256
+"""Epochs asked of the writer at once."""
+NAME_KEPT = 80
+"""Characters of what a client calls itself that are kept for the log."""
 MOST_DROPPED = (1 << 63) - 1
 """The counter of dropped records stops there."""
 
@@ -84,6 +89,8 @@ class Acknowledged:
         self._by_session: dict[bytes, Connection] = {}
         self._opening: dict[int, tuple[Connection, int]] = {}
         """Token to the connection that waits for its epoch, and the lowest number its client holds."""
+        self._to_ask: dict[Connection, int] = {}
+        """Connections that wait to be asked for, and the lowest numbers their clients hold."""
         self._tokens = 0
         self._receipts: dict[Connection, int] = {}
         """Up to which number the batch that is being made has records of each connection."""
@@ -150,16 +157,29 @@ class Acknowledged:
             self._host.close(old)
         connection.session = hello.session
         self._by_session[hello.session] = connection
-        self._names[connection] = f"{connection.peer} ({hello.client!a})"
+        self._names[connection] = f"{connection.peer} ({hello.client[:NAME_KEPT]!a})"
         if hello.capabilities & Capability.WAIT and isinstance(connection.receiver, ServerSession):
             # The writer may take its time, and a client that hears nothing takes us for a receiver of plain frames.
             connection.send(connection.receiver.wait())
         self._ask(connection, hello.first)
 
     def _ask(self, connection: Connection, first: int) -> None:
-        self._tokens += 1
-        self._opening[self._tokens] = (connection, first)
-        self._host.dispatcher.batch.open(self._tokens, connection.session, first)
+        """Ask the writer for an epoch, as soon as it has answered others."""
+        self._to_ask[connection] = first
+        self._ask_more()
+
+    def _ask_more(self) -> None:
+        """Ask for those that wait, but never for more than a few at once.
+
+        What was asked stays until it is answered, even if the client has gone, and a writer may be stopped.
+        """
+        while self._to_ask and len(self._opening) < MOST_ASKED:
+            connection = next(iter(self._to_ask))
+            first = self._to_ask.pop(connection)
+            with self._host.guard.of(connection):
+                self._tokens += 1
+                self._host.dispatcher.batch.open(self._tokens, connection.session, first)
+                self._opening[self._tokens] = (connection, first)
 
     def _records(self, connection: Connection, event: Records) -> Records | None:
         """Turn records into lines of their session; one that cannot be stored uses up its number all the same.
@@ -206,7 +226,9 @@ class Acknowledged:
         batch = self._host.dispatcher.batch
         if batch.has_other_epoch(connection.session, connection.epoch):
             self._host.send_batch()
-        batch.begin(connection.session, connection.epoch, first, last)
+        batch.begin(
+            *(connection.session, connection.epoch, first, last, connection.floor, peer_key(connection.peer)),
+        )
         self._receipts[connection] = last
 
     def _too_large(self, connection: Connection, number: int, size: int, head: bytes) -> None:
@@ -260,10 +282,10 @@ class Acknowledged:
     def opened(self, token: int, epoch: int, committed: int) -> None:
         """Welcome the client that waited for this epoch, unless it has gone."""
         connection, _ = self._opening.pop(token, (None, 0))
-        if connection is None or connection.fd < 0:
-            return
-        with self._host.guard.of(connection):
-            self._welcome(connection, epoch, committed)
+        if connection is not None and connection.fd >= 0:
+            with self._host.guard.of(connection):
+                self._welcome(connection, epoch, committed)
+        self._ask_more()
 
     def _welcome(self, connection: Connection, epoch: int, committed: int) -> None:
         receiver = connection.receiver
@@ -274,7 +296,9 @@ class Acknowledged:
             self._host.close(connection)
         elif receiver.state is State.AWAITING_WELCOME:
             connection.epoch = epoch
-            connection.send(receiver.welcome(committed, self._proofs.pop(connection, b"")))
+            answer = receiver.welcome(committed, self._proofs.pop(connection, b""))
+            connection.floor = receiver.expected
+            connection.send(answer)
 
     def refused(self, session: bytes, epoch: int) -> None:
         """Let a client go whose records the writer has left out; it comes again, and is told where to go on."""
@@ -283,17 +307,16 @@ class Acknowledged:
             return
         with self._host.guard.of(connection):
             connection.send(
-                connection.receiver.error(ErrorCode.OUT_OF_ORDER, "come again, and go on from what is committed")
+                connection.receiver.error(ErrorCode.GOING_AWAY, "connect again, and go on from what is committed")
             )
             self._host.close(connection)
 
     def ask_again(self) -> None:
         """Ask a new writer for the epochs that the last one did not give out."""
         waiting, self._opening = list(self._opening.values()), {}
-        for connection, first in waiting:
-            if connection.fd >= 0:
-                with self._host.guard.of(connection):
-                    self._ask(connection, first)
+        asked = {connection: first for connection, first in waiting if connection.fd >= 0}
+        self._to_ask = asked | self._to_ask
+        self._ask_more()
 
     # On the way to another worker, and from one
 
@@ -309,10 +332,11 @@ class Acknowledged:
         asked = [(token, first) for token, (other, first) in self._opening.items() if other is connection]
         for token, _ in asked:
             del self._opening[token]
+        asked_first = self._to_ask.pop(connection, asked[-1][1] if asked else 0)
         return FrozenClient(
             name=self._names.get(connection, ""),
             to_tell=self._committed.get(connection, 0),
-            asked_first=asked[-1][1] if asked else 0,
+            asked_first=asked_first,
             hello=None if hello is None else (hello.session, hello.first, hello.client),
             capabilities=0 if hello is None else hello.capabilities,
             nonce=nonce,
@@ -352,7 +376,7 @@ class Acknowledged:
         """Forget a connection that is being closed."""
         if self._by_session.get(connection.session) is connection:
             del self._by_session[connection.session]
-        for table in (self._names, self._committed, self._challenges, self._proofs):
+        for table in (self._names, self._committed, self._challenges, self._proofs, self._to_ask):
             table.pop(connection, None)
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 PIPE_BYTES = 1 << 20
 """fs.pipe-max-size, which an unprivileged process may ask for (pipe(7))."""
 IOV_MAX = 1024
+BATCH_COST_BYTES = 2048
+"""What a batch takes besides its bytes, about."""
 _ANSWERS_READ = 65_536
 
 
@@ -100,6 +102,11 @@ class WriterLink:
         """Bytes of that one which are."""
         self.held_bytes = 0
         """Bytes of all batches that are not committed."""
+
+    @property
+    def cost_bytes(self) -> int:
+        """Memory that batches which are not committed take, about: one without a line takes some, too."""
+        return self.held_bytes + BATCH_COST_BYTES * len(self._batches)
 
     @property
     def empty(self) -> bool:

@@ -94,6 +94,7 @@ class NatsSource:
         """(batch, its messages, how far it brings each journal), not committed."""
         self._reached: dict[tuple[Partition, str], int] = {}
         self._epochs: dict[bytes, int] = {}
+        self._floors: dict[bytes, int] = {}
         self._opening: dict[int, tuple[Partition, str]] = {}
         self._waiting_bytes = 0
         self._blamed: tuple[int, int] | None = None
@@ -188,6 +189,7 @@ class NatsSource:
         if partition is None or partition.closed:
             return
         self._epochs[bytes.fromhex(journal)] = epoch
+        self._floors[bytes.fromhex(journal)] = committed + 1
         partition.origins[journal] = Origin(committed)
         partition.committed[journal] = committed
         for item in partition.waiting.pop(journal, ()):
@@ -327,7 +329,7 @@ class NatsSource:
         if batch.has_other_epoch(session, self._epochs[session]):
             self._send_batch()
             batch = self._dispatcher.batch
-        batch.begin(session, self._epochs[session], step.first + 1, step.end)
+        batch.begin(session, self._epochs[session], step.first + 1, step.end, self._floors[session])
         self._reached[partition, journal] = step.end
         if step.item is None:
             self._counters[Field.DROPPED] += step.end - step.first
@@ -627,6 +629,7 @@ class NatsSource:
         self._waiting_bytes = 0
         self._opening.clear()
         self._epochs.clear()
+        self._floors.clear()
         self._send_batch()
         group, self._group = self._group, None
         if group is not None:

@@ -398,7 +398,7 @@ class Worker:
         if not batch:
             return
         self.link.send(batch.build(self.link.next_number), self.acknowledged.take_receipts())
-        if not self.paused and self.link.held_bytes >= self._high_water:
+        if not self.paused and self.link.cost_bytes >= self._high_water:
             self.paused = True
             self.deadlines.pause()
             self.counters[Field.PAUSED] = 1
@@ -429,7 +429,7 @@ class Worker:
             self._settle()
         self.acknowledged.committed(receipts)
         self._moving.committed()
-        if self.paused and self.link.held_bytes <= self._low_water:
+        if self.paused and self.link.cost_bytes <= self._low_water:
             self.paused = False
             self.counters[Field.PAUSED] = 0
             self.deadlines.resume()

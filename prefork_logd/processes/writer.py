@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from prefork_logd.errors import ExitStatus, OutputError
 from prefork_logd.journal.commit import Committed
 from prefork_logd.journal.sessions import Verdict
-from prefork_logd.log import LOGGER, reopen_own
+from prefork_logd.log import LOGGER, Limited, reopen_own
 from prefork_logd.net.loop import Loop, Timer
 from prefork_logd.processes import arena, control
 from prefork_logd.processes.children import LOST_STATUS
@@ -28,6 +28,7 @@ from prefork_logd.processes.recovery import OTHER_WRITER_S, Recovery
 from prefork_logd.processes.sinks import Sinks
 from prefork_logd.processes.source import Source
 from prefork_logd.protocol.batch import NO_SESSION, RECORDS, opened, refused
+from prefork_logd.protocol.messages import label
 from prefork_logd.scoreboard import WRITER_SLOT, Field, Scoreboard
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ LAST_TRY_S = 1.0
 ORPHAN_S = 1.8
 """How long a writer goes on without its master: a little longer than the workers do."""
 EXPIRE_EVERY_S = 3600.0
+FORGOT_EVERY_S = 600.0
+"""How often it is said that sessions had to be forgotten."""
 
 
 class Writer:
@@ -73,13 +76,15 @@ class Writer:
         """Why nothing can be written yet."""
         self._waiting: list[tuple[control.Attach, list[int]]] = []
         """Workers that came before the recovery was done."""
-        self._born_s = time.time() - time.monotonic()
+        self._ran_before_s = 0.0
+        """How long the collector had run when the monotonic clock was 0."""
+        self._notices = Limited()
+        self._forgot = Limited(burst=1, per_second=1 / FORGOT_EVERY_S)
         self._refusals: list[tuple[Source, Group]] = []
         self._opens: list[tuple[Source, Open]] = []
         self._must_sync = False
         """Whether something was gathered that is to be acknowledged."""
         self._synced = configurations[-1].settings.server.durability == "synced"
-        self._retention_s = configurations[-1].settings.limits.session_retention_s
         self._told_errno: int | None = None
         self._gathered_bytes = 0
         self._oldest = 0
@@ -121,7 +126,10 @@ class Writer:
             self._problem = problem
             self._block()
             return problem
-        self._expire_sessions()
+        self._ran_before_s = self._journal.sessions.now_s - time.monotonic()
+        self._bound_sessions(self._configurations[-1])
+        # Never at a start: clients that were alive when the collector ended have to come back first.
+        self.loop.later(EXPIRE_EVERY_S, self._expire_sessions)
         waiting, self._waiting = self._waiting, []
         for message, fds in waiting:
             self._attach(message, fds)
@@ -136,9 +144,16 @@ class Writer:
         elif not problem:
             LOGGER.warning("journal: recovered; clients go on")
 
+    def _bound_sessions(self, configuration: control.Configuration) -> None:
+        """Take the limits for sessions."""
+        limits = configuration.settings.limits
+        self._retention_s = limits.session_retention_s
+        if self._recovery.done:
+            self._journal.sessions.most = limits.max_sessions
+
     def _expire_sessions(self) -> None:
         """Forget sessions that nobody has used for long, now and then."""
-        self._journal.sessions.expire(self._now_s(), self._retention_s)
+        self._journal.sessions.expire(self._ran_s(), self._retention_s)
         self.loop.later(EXPIRE_EVERY_S, self._expire_sessions)
 
     # What the master says
@@ -193,7 +208,7 @@ class Writer:
             self._configurations = (*self._configurations, configuration)
             problems = [self._problem]
         self._synced = configuration.settings.server.durability == "synced"
-        self._retention_s = configuration.settings.limits.session_retention_s
+        self._bound_sessions(configuration)
         self._channel.send(control.Configured(configuration.generation, tuple(problems)))
 
     def _orphaned(self) -> None:
@@ -232,6 +247,7 @@ class Writer:
 
     def take(self, source: Source, batch: Batch) -> None:
         """Gather the lines of a batch, but for those of sessions that are not to be taken (sessions.py says which)."""
+        sessions = self._journal.sessions
         for group in batch.groups:
             if group.session != NO_SESSION:
                 places = (segment.output for segment in group.segments)
@@ -240,9 +256,10 @@ class Writer:
                     # are made for those there are.
                     self._refusals.append((source, group))
                     continue
-                verdict = self._journal.sessions.accepts(group.session, group.epoch, group.first, group.last)
+                verdict = sessions.accepts(group.session, group.epoch, group.first, group.last, group.floor)
                 if verdict is Verdict.NEXT:
-                    self._journal.sessions.commit(group.session, group.epoch, group.last, self._now_s())
+                    records = max((segment.lines for segment in group.segments), default=0)
+                    sessions.commit(group.session, group.epoch, group.last, self._ran_s(), records, group.peer)
                     self._must_sync = True
                 else:
                     if verdict is not Verdict.REPEATED:
@@ -351,24 +368,36 @@ class Writer:
                 source.commit()
         if self._opens:
             self._open_sessions()
+        forgotten, self._journal.sessions.forgotten = self._journal.sessions.forgotten, 0
+        if forgotten:
+            self._forgot.warning(
+                "%d sessions with few records were forgotten, of the address that has most; limits.max_sessions is %d",
+                forgotten,
+                self._journal.sessions.most,
+            )
 
     def _open_sessions(self) -> None:
         """Give each session that was asked for a new epoch.
 
         It is in the journal before anyone hears of it, or a writer to come would take late lines of the old one.
         """
+        sessions = self._journal.sessions
         opens, self._opens = self._opens, []
-        now_s = self._now_s()
+        now_s = self._ran_s()
         answers = []
         for source, request in opens:
-            given = self._journal.sessions.open(request.session, request.first, now_s)
+            given = sessions.open(request.session, request.first, now_s)
             if given.skipped:
-                LOGGER.info(
-                    "session %s goes on %d numbers later than it is known", request.session.hex(), given.skipped
+                self._notices.warning(
+                    "session %s goes on %d numbers later than it is known here; its client has seen them acknowledged",
+                    label(request.session),
+                    given.skipped,
                 )
             answers.append((source, opened(request.session, request.token, given.epoch, given.committed)))
         try:
-            self._journal.commit(self._entry(self._journal.committed.batches), sync=False)
+            # A session without a record is not remembered, and changes nothing on disk.
+            if sessions.is_changing:
+                self._journal.commit(self._entry(self._journal.committed.batches), sync=False)
         except OutputError as error:
             LOGGER.error("journal: %s; clients that have just come wait until it works again", error)
             self._opens = opens
@@ -378,9 +407,9 @@ class Writer:
             if not source.ended:
                 source.answer(answer)
 
-    def _now_s(self) -> int:
-        """Return the time in seconds since 1970, by a clock that does not jump while this process lives."""
-        return int(self._born_s + time.monotonic())
+    def _ran_s(self) -> int:
+        """Return for how many seconds the collector has run since its journal began."""
+        return int(self._ran_before_s + time.monotonic())
 
     def _block(self) -> None:
         """Read nothing until the outputs can be written again."""

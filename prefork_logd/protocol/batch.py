@@ -7,9 +7,10 @@ made: of clients that are not acknowledged, or of a session, with the range of r
 (a range may have no lines: filtered, or dropped by the client). Lines for the stores have the place RECORDS; of a
 session, `runs` say which of its numbers they stand for. Little-endian:
 
-    magic "PLB4" | body bytes u32 | number u64 | generation u32 | groups u32 | opens u32                28 bytes
+    magic "PLB5" | body bytes u32 | number u64 | generation u32 | groups u32 | opens u32                28 bytes
     for each open:    token u64 | session 16 bytes | first u64
-    for each group:   session 16 bytes | epoch u64 | first u64 | last u64 | segments u32 | runs u32
+    for each group:   session 16 bytes | epoch u64 | first u64 | last u64 | floor u64 | peer u64
+                      | segments u32 | runs u32
     for each segment: output u32 | lines u32 | bytes u32 | like u32 | place u32
     for each run:     first u64 | count u64
     then each segment's lines, but for those that are `like` an earlier one of the group (its index from 1 on; 0: none)
@@ -31,7 +32,7 @@ from prefork_logd.errors import LocalProtocolError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-MAGIC = b"PLB4"
+MAGIC = b"PLB5"
 MAX_BODY_BYTES = 1 << 30
 """Above anything a worker makes: a larger number means that the pipe is out of step."""
 RECORDS = 0xFFFF_FFFF
@@ -41,6 +42,8 @@ NO_SESSION = bytes(16)
 
 POOLED_BYTES = 393_216
 """Of a body that is read into memory used before: a little above what a worker sends at once."""
+SMALL_BYTES = 16_384
+"""A body up to this size has memory of its own, which costs less than the size of a pooled one."""
 POOLED = 16
 """Buffers kept by each reader."""
 
@@ -49,7 +52,7 @@ LARGEST = (1 << 64) - 1
 
 _HEADER = struct.Struct("<4sIQIII")
 _OPEN = struct.Struct("<Q16sQ")
-_GROUP = struct.Struct("<16sQQQII")
+_GROUP = struct.Struct("<16sQQQQQII")
 _SEGMENT = struct.Struct("<IIIII")
 INLINE = 0xFFFF_FFFF
 """Stands for no place."""
@@ -79,6 +82,10 @@ class Group(NamedTuple):
     segments: list[Segment]
     runs: list[tuple[int, int]]
     """(first, count) of the session's numbers that the lines for RECORDS stand for."""
+    floor: int = 0
+    """From which number on the client sends in this epoch."""
+    peer: int = 0
+    """Whom the session counts for (net/peers.py)."""
 
 
 class Open(NamedTuple):
@@ -181,9 +188,11 @@ Mark = dict[int, tuple[int, int]]
 class _Group:
     """What one session has among the lines that are gathered."""
 
-    __slots__ = ("begins", "epoch", "first", "last", "pieces", "runs", "session")
+    __slots__ = ("begins", "epoch", "first", "floor", "last", "peer", "pieces", "runs", "session")
 
-    def __init__(self, session: bytes, epoch: int, first: int, begins: Mark) -> None:
+    def __init__(self, session: bytes, epoch: int, first: int, begins: Mark, floor: int = 0, peer: int = 0) -> None:
+        self.floor = floor
+        self.peer = peer
         self.session = session
         self.epoch = epoch
         self.first = first
@@ -279,9 +288,10 @@ class BatchBuilder:
         else:
             runs.append((first, count))
 
-    def begin(self, session: bytes, epoch: int, first: int, last: int) -> None:
+    def begin(self, session: bytes, epoch: int, first: int, last: int, floor: int = 0, peer: int = 0) -> None:
         """Say that the lines added from here on are those of a session's records from `first` to `last`.
 
+        In this epoch its client sends from `floor` on, and counts for `peer`.
         Within one batch, the ranges of one epoch have to follow one another. Raises LocalProtocolError if they do not.
         The range may grow by `advance`, and be empty until then.
         """
@@ -295,7 +305,7 @@ class BatchBuilder:
             if first != group.last + 1:
                 raise LocalProtocolError(f"a session goes from {group.last} to {first}")
         if group is None or group is not self._current:
-            group = self._latest[session] = self._switch(session, epoch, first)
+            group = self._latest[session] = self._switch(session, epoch, first, floor, peer)
         group.last = last
         self._is_ended = False
 
@@ -326,10 +336,10 @@ class BatchBuilder:
         self._groups.append(self._current)
         self._is_ended = False
 
-    def _switch(self, session: bytes, epoch: int, first: int) -> _Group:
+    def _switch(self, session: bytes, epoch: int, first: int, floor: int = 0, peer: int = 0) -> _Group:
         mark = self.mark()
         self._current.end(mark)
-        self._current = _Group(session, epoch, first, mark)
+        self._current = _Group(session, epoch, first, mark, floor, peer)
         self._groups.append(self._current)
         self._is_ended = False
         return self._current
@@ -368,7 +378,8 @@ class BatchBuilder:
             if like is not None:
                 count += 1
                 segments.append(_SEGMENT.pack(RECORDS, *like))
-            tables.append(_GROUP.pack(group.session, group.epoch, group.first, group.last, count, len(group.runs)))
+            numbers = (group.epoch, group.first, group.last, group.floor, group.peer)
+            tables.append(_GROUP.pack(group.session, *numbers, count, len(group.runs)))
             runs += [_RUN.pack(*run) for run in group.runs]
         opens = [_OPEN.pack(*request) for request in self._opens]
         table = b"".join((*opens, *tables, *segments, *runs))
@@ -436,7 +447,7 @@ class BatchReader:
 
     def _room(self, nbytes: int) -> memoryview:
         """Return a buffer for a body: new memory costs more than reading into it does."""
-        if not 0 < nbytes <= POOLED_BYTES:
+        if not SMALL_BYTES < nbytes <= POOLED_BYTES:
             return memoryview(bytearray(nbytes))
         whole = self._free.pop() if self._free else memoryview(bytearray(POOLED_BYTES))
         self._used.append(whole)
@@ -458,16 +469,16 @@ def _read_body(
         groups_at = _OPEN.size * open_count
         heads = [_GROUP.unpack_from(body, groups_at + _GROUP.size * index) for index in range(group_count)]
         segments_at = groups_at + _GROUP.size * group_count
-        runs_at = segments_at + _SEGMENT.size * sum(head[4] for head in heads)
-        data_at = runs_at + _RUN.size * sum(head[5] for head in heads)
+        runs_at = segments_at + _SEGMENT.size * sum(head[6] for head in heads)
+        data_at = runs_at + _RUN.size * sum(head[7] for head in heads)
         groups = []
-        for session, epoch, first, last, segment_count, run_count in heads:
+        for session, epoch, first, last, floor, peer, segment_count, run_count in heads:
             end = segments_at + _SEGMENT.size * segment_count
             segments, data_at = _segments(body, shared, _SEGMENT.iter_unpack(body[segments_at:end]), data_at)
             segments_at = end
             runs = [_RUN.unpack_from(body, runs_at + _RUN.size * index) for index in range(run_count)]
             runs_at += _RUN.size * run_count
-            groups.append(Group(session, epoch, first, last, segments, runs))
+            groups.append(Group(session, epoch, first, last, segments, runs, floor, peer))
     except struct.error as error:
         raise LocalProtocolError(f"a batch of {len(body)} bytes ends within its tables") from error
     lines_bytes = sum(len(segment.data) for group in groups for segment in group.segments)

@@ -75,6 +75,8 @@ class FrozenConnection(msgspec.Struct, frozen=True):
     """None: the client has sent nothing yet."""
     session: bytes = b""
     epoch: int = 0
+    floor: int = 0
+    """From which number on its client sends in this epoch."""
     unsent: bytes = b""
     """What the client has not taken yet of what it was sent."""
     failures: int = 0

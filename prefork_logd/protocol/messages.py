@@ -7,6 +7,7 @@ Knows nothing of a connection's course beyond its state.
 from __future__ import annotations
 
 import enum
+import hashlib
 import math
 import struct
 from typing import TYPE_CHECKING, NamedTuple
@@ -241,6 +242,11 @@ def read_batch(body: bytes, length: int) -> tuple[int, int]:
     if not first or not count or first + count - 1 > MAX_NUMBER or count * LENGTH.size > length - BATCH.size:
         raise Broken("malformed", f"BATCH of {count} numbers from {first} on in {length} bytes")
     return first, count
+
+
+def label(session: bytes) -> str:
+    """Return what a log may call a session: who knows its id may speak for it, so that is not shown."""
+    return hashlib.sha256(session).hexdigest()[:8]
 
 
 def encode(kind: Message, body: bytes) -> bytes:

@@ -47,6 +47,8 @@ from prefork_logd.protocol.messages import (
 )
 from prefork_logd.protocol.runs import LENGTH, MAX_NUMBER, WHOLE
 
+HELLO_SHOWN = HEADER.size + 6
+"""Bytes of a HELLO before the session's id."""
 _BATCH_HEAD = MAGIC << 16 | Message.BATCH << 8
 
 
@@ -213,7 +215,8 @@ class ServerSession:
             self._need = HEADER.size if have else 0
             return position
         magic, kind, length = HEADER.unpack_from(data, position)
-        head = bytes(data[position : position + 64])
+        # Who knows a session's id may speak for it, so that rejected.jsonl has no HELLO up to there.
+        head = bytes(data[position : position + (64 if kind != Message.HELLO else HELLO_SHOWN)])
         if magic != MAGIC:
             raise self._violation("no-session", "this is no message of a session", head, events)
         if kind not in RECEIVED[self.state]:

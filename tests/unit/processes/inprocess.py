@@ -60,9 +60,9 @@ class Writer:
         self.batches += 1
         for group in batch.groups:
             if group.session != NO_SESSION:
-                verdict = self.sessions.accepts(group.session, group.epoch, group.first, group.last)
+                verdict = self.sessions.accepts(group.session, group.epoch, group.first, group.last, group.floor)
                 if verdict is Verdict.NEXT:
-                    self.sessions.commit(group.session, group.epoch, group.last, 0)
+                    self.sessions.commit(group.session, group.epoch, group.last, 0, 1, group.peer)
                 else:
                     if verdict is not Verdict.REPEATED:
                         self._refusals.append(group)

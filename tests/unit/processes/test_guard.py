@@ -191,9 +191,9 @@ def test_a_new_writer_is_asked(
     """A session that waits for its epoch is asked for again."""
     clients.victim = pair.connect()
     clients.bad = pair.connection()
-    clients.victim.sendall(wire.hello().replace(wire.SESSION, b"another".rjust(16)))
+    clients.victim.sendall(wire.hello().replace(wire.SESSION, VICTIM))
     pair.worker.loop.turn(0)
-    clients.break_(monkeypatch, type(pair.worker.acknowledged), "_ask")
+    clients.break_(monkeypatch, pair.worker.dispatcher.batch, "open")
     pair.worker.writer_resumed()
     clients.assert_only_the_victim_pays(caplog)
 

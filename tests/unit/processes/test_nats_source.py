@@ -52,6 +52,7 @@ class Rig:
         )  # fmt: skip
         self.source._partitions[0] = self.partition
         self.source._epochs[bytes.fromhex(JOURNAL)] = 1
+        self.source._floors[bytes.fromhex(JOURNAL)] = 1
         self.sent: list[Any] = []
         self.source._link.send = lambda batch, receipts: self.sent.append(batch)  # type: ignore[method-assign]
         self.failed: list[str] = []
@@ -153,6 +154,7 @@ def test_messages_that_wait_for_others_are_bounded(rig: Rig, monkeypatch: pytest
     other = "cd" * 16
     rig.partition.origins[other] = Origin(0)
     rig.source._epochs[bytes.fromhex(other)] = 1
+    rig.source._floors[bytes.fromhex(other)] = 1
     rig.offer(3, journal=other)
     for first in range(10, 1000, 10):
         rig.offer(first, body=LINE % first * 3)

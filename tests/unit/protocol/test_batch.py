@@ -31,7 +31,11 @@ SESSIONS = st.dictionaries(
     max_size=4,
 )
 OPENS = st.lists(
-    st.builds(Open, st.integers(0, 2**64 - 1), st.binary(min_size=16, max_size=16), st.integers(0, 2**64 - 1)),
+    st.builds(
+        Open,
+        *(st.integers(0, 2**64 - 1), st.binary(min_size=16, max_size=16)),
+        st.integers(0, 2**64 - 1),
+    ),
     max_size=3,
 )
 
@@ -138,7 +142,7 @@ def test_a_pipe_out_of_step_is_noticed_at_once() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [(28 + 48 + 8, 1, "after its batch"), (28 + 40, 1, "ends"), (28 + 44, 1, "ends"), (28 + 48 + 12, 1, "is like")],
+    [(28 + 64 + 8, 1, "after its batch"), (28 + 56, 1, "ends"), (28 + 60, 1, "ends"), (28 + 64 + 12, 1, "is like")],
 )
 def test_tables_that_do_not_fit_are_an_error(change: tuple[int, int, str]) -> None:
     """A batch that contradicts itself becomes no wrong line."""

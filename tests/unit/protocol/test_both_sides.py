@@ -89,7 +89,7 @@ class Collector:
     def commit(self, count: int) -> tuple[list[tuple[int, bytes | None]], bytes]:
         """Return what was committed, and its acknowledgement."""
         done, self.taken = self.taken[:count], self.taken[count:]
-        assert self.table.accepts(SESSION, self.epoch, done[0][0], done[-1][0]) is Verdict.NEXT
+        assert self.table.accepts(SESSION, self.epoch, done[0][0], done[-1][0], self.committed + 1) is Verdict.NEXT
         self.table.commit(SESSION, self.epoch, done[-1][0], 0)
         self.table.settle()
         return done, self.session.ack(done[-1][0])

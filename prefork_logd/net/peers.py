@@ -1,0 +1,30 @@
+"""Which peer a connection counts for, where something is shared fairly among peers.
+
+Owns the numbers that stand for peers. Knows no connections.
+
+A peer is an address of IPv4, a network of 64 bits of IPv6 (one host may use all of its addresses), or a user on a Unix
+socket.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import zlib
+
+_V4, _UNIX, _OTHER = 1 << 32, 2 << 32, 3 << 32
+"""None is a network of IPv6 that is in use."""
+
+
+@functools.lru_cache(maxsize=4096)
+def peer_key(peer: str) -> int:
+    """Return the number, of 64 bits, that stands for the peer of a connection that listener.peer_text described."""
+    if peer.startswith("unix:"):
+        uid = peer.rpartition("uid=")[2]
+        return _UNIX | (int(uid) & 0xFFFF_FFFF) if uid.lstrip("-").isdigit() else _UNIX
+    host = peer.rpartition(":")[0].strip("[]").partition("%")[0]
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return _OTHER | zlib.crc32(host.encode(errors="replace"))
+    return _V4 | int(address) if address.version == 4 else int(address) >> 64
