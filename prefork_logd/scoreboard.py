@@ -39,6 +39,8 @@ class Field(enum.IntEnum):
     DROPPED = enum.auto()
     PAUSED = enum.auto()
     REFUSED = enum.auto()
+    PLACED = enum.auto()
+    """Connections that have sent something: these count for limits.max_connections."""
 
 
 class OutputField(enum.IntEnum):

@@ -175,9 +175,19 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         Meta(
             ge=1,
             le=1_000_000,
-            description="Connections held at once, over all workers; further ones wait in the kernel's backlog.",
+            description="Connections that have sent something, over all workers. Above it a client of a session is "
+            "answered BUSY and comes again; one that sends plain frames waits unread.",
         ),
     ] = 10_000
+    max_connections_per_address: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="How many of these one address may have (of IPv6 one network of 64 bits, on a Unix socket one "
+            "user); 0: nine tenths, so that it cannot keep all others out.",
+        ),
+    ] = 0
     record_timeout: Annotated[
         str,
         Meta(

@@ -58,6 +58,9 @@ class Owner(Protocol):
     def begin_slice(self) -> None:
         """Begin the time of a connection."""
 
+    def enter(self, connection: Connection) -> bool:
+        """Decide about a connection that has no place; return whether it is to be read."""
+
     def postpone(self, connection: Connection) -> None:
         """Remember that a connection is to be read once reading goes on."""
 
@@ -99,8 +102,10 @@ class Connection:
         "fd",
         "floor",
         "held",
+        "is_refused",
         "owner",
         "peer",
+        "placed",
         "queued",
         "receiver",
         "rest",
@@ -132,6 +137,10 @@ class Connection:
         """From which number on its client sends in this epoch."""
         self.unsent = b""
         """What the client has not taken yet."""
+        self.placed = False
+        """Whether it may be read: it has a place, or is to be refused one."""
+        self.is_refused = False
+        """Whether there was no place for it: its HELLO is answered BUSY."""
         self.held = False
         """Not to be read, for it is to go to another process, or has just come from one."""
 
@@ -195,6 +204,7 @@ class Connection:
             connection.receiver = ServerSession.thaw(frozen.receiver)
         if connection.receiver is not None:
             connection.receiver.limit(owner.max_record_bytes)
+            connection.placed = True
         connection.session, connection.epoch, connection.floor = frozen.session, frozen.epoch, frozen.floor
         connection.unsent = frozen.unsent
         connection.failures, connection.warned = frozen.failures, frozen.warned
@@ -215,7 +225,7 @@ class Connection:
             return
         if events == ENDED:
             self.queued = False
-        if self.held:
+        if self.held or not (self.placed or owner.enter(self)):
             return
         if events & WRITE and self.unsent:
             self.send(b"")

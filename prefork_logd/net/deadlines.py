@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from prefork_logd.net.peers import peer_key
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from prefork_logd.net.loop import Loop, Timer
 
 HELD_BYTES = 256 << 20
-"""Of half-received records over all connections; above it the oldest is given up."""
+"""Of half-received records over all connections; above it one is given up: the largest of the peer that holds most."""
 
 
 class Deadlines:
@@ -46,9 +48,22 @@ class Deadlines:
         self._held_bytes += held_bytes - (old[1] if old is not None else 0)
         self._arm()
         while self._held_bytes > HELD_BYTES:
-            most = next(iter(self._entries))
+            most = self._largest()
             self.forget(most)
             self._give_up(most, "no room for more half-received records")
+
+    def _largest(self) -> Connection:
+        """Return the connection that holds most, of the peer that holds most.
+
+        Not the oldest: honest clients are slow, and whoever fills the room only now has the youngest ones.
+        """
+        peers: dict[int, int] = {}
+        for connection, (_, held_bytes) in self._entries.items():
+            key = peer_key(connection.peer)
+            peers[key] = peers.get(key, 0) + held_bytes
+        peer = max(peers, key=peers.__getitem__)
+        held = {one: nbytes for one, (_, nbytes) in self._entries.items() if peer_key(one.peer) == peer}
+        return max(held, key=held.__getitem__)
 
     def left_s(self, connection: Connection) -> float | None:
         """Return how long a record may still take; None where none is half received."""

@@ -16,13 +16,17 @@ _V4, _UNIX, _OTHER = 1 << 32, 2 << 32, 3 << 32
 """None is a network of IPv6 that is in use."""
 
 
-@functools.lru_cache(maxsize=4096)
 def peer_key(peer: str) -> int:
     """Return the number, of 64 bits, that stands for the peer of a connection that listener.peer_text described."""
     if peer.startswith("unix:"):
         uid = peer.rpartition("uid=")[2]
         return _UNIX | (int(uid) & 0xFFFF_FFFF) if uid.lstrip("-").isdigit() else _UNIX
-    host = peer.rpartition(":")[0].strip("[]").partition("%")[0]
+    return _address_key(peer.rpartition(":")[0])
+
+
+@functools.lru_cache(maxsize=4096)
+def _address_key(host: str) -> int:
+    host = host.strip("[]").partition("%")[0]
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

@@ -10,12 +10,12 @@ their way. Each connection therefore has an epoch, which the writer gives out; i
 from __future__ import annotations
 
 import os
-import sys
 import time
 from typing import TYPE_CHECKING, Protocol
 
 from prefork_logd.net.peers import peer_key
 from prefork_logd.processes.link import Receipt
+from prefork_logd.processes.rejections import MOST_FAILURES
 from prefork_logd.protocol.auth import NONCE_BYTES, server_proof, verify
 from prefork_logd.protocol.frozen import FrozenClient
 from prefork_logd.protocol.messages import (
@@ -130,6 +130,11 @@ class Acknowledged:
                     self._host.close(connection)
 
     def _hello(self, connection: Connection, hello: Hello) -> None:
+        if connection.is_refused and isinstance(connection.receiver, ServerSession):
+            text = "every place of this collector is taken (limits.max_connections); come again"
+            connection.send(connection.receiver.error(ErrorCode.BUSY, text))
+            self._host.close(connection)
+            return
         if connection.accept == "authenticated" and isinstance(connection.receiver, ServerSession):
             nonce = os.urandom(NONCE_BYTES)
             self._challenges[connection] = (hello, nonce)
@@ -198,9 +203,9 @@ class Acknowledged:
                 self._begin(connection, first, first - 1)
                 mark = dispatcher.batch.mark()
                 try:
-                    position, taken, bad, _, shipped = dispatcher.run(
+                    position, taken, bad, connection.failures, shipped = dispatcher.run(
                         *(run.data, position, left, LARGEST_RECORD, peer, received_s),
-                        *(0, sys.maxsize, run.header_bytes),
+                        *(connection.failures, MOST_FAILURES, run.header_bytes),
                     )
                 except Exception:
                     # The client sends these records again: lines of theirs that are here already would come twice.
@@ -216,10 +221,21 @@ class Acknowledged:
                 counters[Field.RECORDS] += taken - bad
                 counters[Field.REJECTED] += bad
                 host.send_if_large()
+                if connection.failures >= MOST_FAILURES:
+                    self._close_useless(connection)
+                    return None
                 if left and host.slice_over:
                     rest = run._replace(data=run.data[position:], records=left)
                     return _Rest(first, [rest, *event.runs[index + 1 :]])
         return None
+
+    def _close_useless(self, connection: Connection) -> None:
+        """Let a client go that sends no records. It may come again, and goes on after those it has sent."""
+        text = f"{MOST_FAILURES} in a row hold no record"
+        self._host.warnings.warning("%s: closed: %s; see rejected.jsonl", connection.peer, text)
+        if isinstance(connection.receiver, ServerSession):
+            connection.send(connection.receiver.error(ErrorCode.MALFORMED, text))
+        self._host.close(connection)
 
     def _begin(self, connection: Connection, first: int, last: int) -> None:
         """Let the lines that follow be those of a range of a connection's session."""
@@ -238,6 +254,9 @@ class Acknowledged:
         )
         self._host.dispatcher.batch.end()
         self._host.counters[Field.REJECTED] += 1
+        connection.failures += 1
+        if connection.failures >= MOST_FAILURES:
+            self._close_useless(connection)
 
     def _gap(self, connection: Connection, gap: Gap) -> None:
         """Say that records are missing, and which; their numbers are used up."""

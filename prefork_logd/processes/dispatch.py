@@ -16,6 +16,7 @@ from prefork_logd import native
 from prefork_logd.errors import RecordRejected
 from prefork_logd.log import Limited, describe_bug
 from prefork_logd.outputs.router import Router
+from prefork_logd.processes.rejections import Rejections
 from prefork_logd.protocol.batch import RECORDS, BatchBuilder
 from prefork_logd.records.bounded import json_line, text_line
 from prefork_logd.records.decode import decode
@@ -41,7 +42,14 @@ BATCH_BYTES = 524_288
 class Dispatcher:
     """Decodes, filters and renders under one configuration."""
 
-    def __init__(self, configuration: Configuration, new_lines: Callable[[], Gathered] = native.Lines) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        new_lines: Callable[[], Gathered] = native.Lines,
+        rejections: Rejections | None = None,
+    ) -> None:
+        """Dispatch under `configuration`; `rejections` bounds what rejected.jsonl gets."""
+        self._rejections = rejections if rejections is not None else Rejections()
         settings = configuration.settings
         self._places = configuration.places
         self.has_stores = bool(settings.store)
@@ -193,7 +201,13 @@ class Dispatcher:
         return True
 
     def reject(self, peer: str, received_s: float, reason: str, detail: str, head: bytes, size: int) -> None:
-        """Add a line to rejected.jsonl about a frame that cannot be stored."""
+        """Add a line to rejected.jsonl about a frame that cannot be stored, unless there were too many."""
+        left_out = self._rejections.take(peer)
+        if left_out < 0:
+            return
+        if left_out:
+            what = f"{left_out} rejected frames before this one are not listed here"
+            self.batch.add(REJECTED_PLACE, render_rejected(peer, received_s, "left-out", what, b"", 0))
         self.batch.add(REJECTED_PLACE, render_rejected(peer, received_s, reason, detail, head, size))
 
 

@@ -397,7 +397,7 @@ class Master:
             child.channel.close()
             child.channel = None
         arena.drop(child)
-        for field in (Field.CONNECTIONS, Field.ACCEPTING, Field.PID, Field.PAUSED):
+        for field in (Field.CONNECTIONS, Field.PLACED, Field.ACCEPTING, Field.PID, Field.PAUSED):
             if child.is_old:
                 self._succession.carried.clear(child.slot, field.name)
             else:

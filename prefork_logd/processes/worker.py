@@ -30,11 +30,13 @@ from prefork_logd.net.listener import Acceptor
 from prefork_logd.net.loop import Loop, Timer
 from prefork_logd.processes import arena, control
 from prefork_logd.processes.acknowledged import Acknowledged
+from prefork_logd.processes.admission import Admission
 from prefork_logd.processes.children import LOST_STATUS
 from prefork_logd.processes.dispatch import BATCH_BYTES, Dispatcher, warm_up
 from prefork_logd.processes.guard import Guard
 from prefork_logd.processes.link import WriterLink
 from prefork_logd.processes.moving import Moving
+from prefork_logd.processes.rejections import MOST_FAILURES, Rejections
 from prefork_logd.protocol import runs
 from prefork_logd.protocol.framing import HEADER, HEADER_BYTES, NoFrameError
 from prefork_logd.protocol.messages import State
@@ -51,8 +53,6 @@ if TYPE_CHECKING:
     from prefork_logd.protocol.messages import Event
     from prefork_logd.settings import Settings
 
-MOST_FAILURES = 1000
-"""Rejected frames in a row after which a connection is taken for one that will never send a record."""
 SLICE_S = 0.004
 """What one connection may take of a turn: then the others are served, the master is heard, and signals are."""
 RESERVED_DESCRIPTORS = 16
@@ -99,6 +99,7 @@ class Worker:
         self._moving = Moving(self, self._moved)
         self.warnings = Limited()
         self.guard = Guard(self.close)
+        self._rejections = Rejections()
         self._unsettled: deque[tuple[int, int]] = deque()
         """(first batch, generation) of each configuration whose predecessor's lines are not all committed."""
         self._retiring = False
@@ -108,7 +109,9 @@ class Worker:
         self._exit_status = 0
         self.counters[Field.CONNECTIONS] = 0
         self.counters[Field.PAUSED] = 0
-        self._share = Share(slot, self._loads, 0, self._most_connections())
+        most_own = self._most_connections()
+        self._share = Share(slot, self._loads, 0, most_own)
+        self._admission = Admission(self, board.total, most_own)
         self._configure(configuration)
         self._acceptors = [
             Acceptor(self.loop, sock, functools.partial(self._admit, accept), self._share, self._cannot_accept)
@@ -166,12 +169,14 @@ class Worker:
     def _configure(self, configuration: control.Configuration) -> None:
         limits = configuration.settings.limits
         self._configuration = configuration
-        self.dispatcher = Dispatcher(configuration)
+        self.dispatcher = Dispatcher(configuration, rejections=self._rejections)
         self.max_record_bytes = limits.max_record_bytes
         self.keys = _keys(configuration.settings)
         self._high_water = limits.queue_bytes
         self._low_water = limits.queue_bytes // 2
-        self._share.max_connections = limits.max_connections
+        self._share.max_connections = self._admission.configure(
+            limits.max_connections, limits.max_connections_per_address
+        )
         self.deadlines.restart(limits.record_timeout_s)
         for connection in list(self.connections.values()):
             with self.guard.of(connection):
@@ -203,7 +208,8 @@ class Worker:
         self.counters[Field.CONNECTIONS] = len(self.connections)
         self.counters[Field.ACCEPTED] += 1
         with self.guard.of(connection):
-            if _is_awaited(connection):
+            self._admission.arrived(connection)
+            if connection.fd >= 0 and _is_awaited(connection):
                 self.progressed(connection, completed=False)
 
     def _cannot_accept(self, error: OSError) -> None:
@@ -216,7 +222,7 @@ class Worker:
             return
         self.connections.pop(fd, None)
         self._postponed.pop(fd, None)
-        for forget in (self.deadlines.forget, self.acknowledged.closed, Connection.close):
+        for forget in (self.deadlines.forget, self._admission.left, self.acknowledged.closed, Connection.close):
             try:
                 forget(connection)
             except MemoryError:
@@ -250,6 +256,7 @@ class Worker:
         """Go on with a connection of another worker."""
         self.connections[connection.fd] = connection
         self.counters[Field.CONNECTIONS] = len(self.connections)
+        self._admission.adopted(connection)
         if frozen.client is not None:
             self.acknowledged.thaw(connection, frozen.client)
         if connection.fd >= 0:
@@ -259,6 +266,15 @@ class Worker:
                 self.loop.again(connection)
 
     # What connections deliver
+
+    @property
+    def draining(self) -> bool:
+        """Whether everything that clients have sent is read, for this worker ends."""
+        return self._draining
+
+    def enter(self, connection: Connection) -> bool:
+        """Decide about a connection that has no place; return whether it is to be read."""
+        return self._admission.enter(connection)
 
     def postpone(self, connection: Connection) -> None:
         """Remember that a connection is to be read when reading goes on."""

@@ -73,6 +73,7 @@ class ErrorCode(enum.IntEnum):
     MALFORMED = 4
     GOING_AWAY = 5
     NO_KEY = 6
+    BUSY = 7
 
 
 class State(enum.Enum):

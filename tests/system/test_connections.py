@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from prefork_logd.net.balance import PATIENCE_S
 from tests.system import procfs
 from tests.system.harness import frame, frames, messages, wait_for
+from tests.system.session_client import ERROR, WELCOME, Client, hello
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,12 +150,39 @@ def test_connections_above_the_limit_wait_and_lose_nothing(make_collector: Maker
         for number, sock in enumerate(socks):
             sock.sendall(frame(f"message {number}"))
         collector.wait_for_records(6)
-        # Workers that look at the same moment may each take one.
-        assert 6 <= sum(collector.held()) <= 7
+        _wait_for_held(collector, 15)
+        # Workers that look at the same moment may each let one in.
+        assert 6 <= len(collector.wait_for_records(6)) <= 7
         for done in range(9):
             socks[done].close()
             stored = collector.wait_for_records(7 + done)
     assert sorted(messages(stored)) == sorted(f"message {number}" for number in range(15))
+
+
+def test_a_full_collector_answers_and_idle_connections_fill_nothing(make_collector: Maker) -> None:
+    """60 connections that send nothing keep nobody out; with every place taken a service is told to come again."""
+    collector = make_collector("[limits]\nmax_connections = 4", "--workers", "2").start()
+    with contextlib.ExitStack() as stack:
+        _open(stack, collector, 60)
+        _wait_for_held(collector, 60)
+        served = Client(collector)
+        assert served.welcome(b"served".rjust(16)) == 0
+        for number, sock in enumerate(_open(stack, collector, 3)):
+            sock.sendall(frame(f"message {number}"))
+        collector.wait_for_records(3)
+        refused = Client(collector)
+        refused.send(hello(b"refused".rjust(16)))
+        kind, body = refused.message()
+        assert (kind, body[:2]) == (ERROR, b"\0\7")
+        refused.close()
+        served.close()
+
+        def let_in() -> bool:
+            client = stack.enter_context(contextlib.closing(Client(collector)))
+            client.send(hello(b"refused".rjust(16)))
+            return client.message()[0] == WELCOME
+
+        wait_for(let_in, "a place for the one that was refused")
 
 
 def test_more_clients_than_descriptors(make_collector: Maker) -> None:

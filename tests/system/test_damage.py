@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from prefork_logd.journal.commit import Committed
 from prefork_logd.journal.journal import Journal
 from prefork_logd.journal.segment import read_segment
-from tests.system.session_client import Faithful
+from tests.system.session_client import Client, Faithful
 from tests.system.test_crash_points import check
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.system.harness import Collector
+
+    Maker = Callable[..., Collector]
 
 FLIPS = 200
 
@@ -149,3 +152,20 @@ def test_two_collectors_do_not_share_an_output(make_collector: Callable[..., Col
     faithful.close()
     assert first.stop() == 0
     check(path.parent, [faithful])
+
+
+def test_a_clock_that_was_put_right_forgets_no_session(make_collector: Maker) -> None:
+    """A session was last used, by a wrong clock, decades ago: its client comes back, and nothing is stored twice."""
+    collector = make_collector()
+    session = b"clock".rjust(16)
+    collector.state_dir.mkdir(mode=0o700, parents=True)
+    journal = Journal(collector.state_dir / "journal")
+    journal.begin(Committed(1, {}, {}))
+    journal.sessions.commit(session, 1, 3, 1)
+    journal.commit(Committed(2, {}, {}), sync=True)
+    journal.close()
+    collector.start()
+    client = Client(collector)
+    assert client.welcome(session) == 3
+    client.close()
+    assert collector.stop() == 0

@@ -44,6 +44,9 @@ class Owner:
     def begin_slice(self) -> None:
         pass
 
+    def enter(self, connection: Connection) -> bool:
+        return True
+
     def postpone(self, connection: Connection) -> None:
         self.postponed.append(connection)
 

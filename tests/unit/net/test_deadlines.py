@@ -102,16 +102,31 @@ def test_another_timeout_holds_at_once(host: Host) -> None:
     assert host.names() == ["slow"]
 
 
-def test_the_oldest_are_given_up_when_all_hold_too_much(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What many clients hold together is bounded, and the latest have the best prospects."""
-    monkeypatch.setattr(module, "HELD_BYTES", 100)
-    for name in ("first", "second", "third"):
-        host.begin(name, 40)
-    assert host.given_up == [("first", "no room for more half-received records")]
-    host.begin("third", 80)
-    assert host.names() == ["first", "second"]
-    host.begin("fourth", 20)
-    assert host.names() == ["first", "second"]
+class Held(str):
+    """A connection by its name, such as "10.0.0.1:1"."""
+
+    __slots__ = ()
+
+    @property
+    def peer(self) -> str:
+        return str(self)
+
+
+def test_who_holds_most_is_given_up_when_all_hold_too_much(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the peer that holds most the largest, however young: an honest client with a slow record is not the reason."""
+    monkeypatch.setattr(module, "HELD_BYTES", 1000)
+    host.begin(Held("10.0.0.1:1"), 300)
+    for port in range(1, 7):
+        host.begin(Held(f"10.0.0.2:{port}"), 100 + port)
+    assert host.names() == []
+    host.begin(Held("10.0.0.2:7"), 100)
+    assert host.given_up == [("10.0.0.2:6", "no room for more half-received records")]
+    host.begin(Held("10.0.0.3:1"), 10)
+    assert host.names() == ["10.0.0.2:6"]
+    host.begin(Held("10.0.0.2:1"), 500)
+    assert host.names() == ["10.0.0.2:6", "10.0.0.2:1"]
+    host.begin(Held("10.0.0.1:1"), 900)
+    assert host.names()[2:] == ["10.0.0.1:1"]
 
 
 def test_a_deadline_goes_on_in_another_process(host: Host) -> None:

@@ -48,6 +48,7 @@ class Writer:
         self.full = False
         self.sessions = Sessions()
         self.lines: list[bytes] = []
+        self.rejected = 0
         self.asked = 0
         self.batches = 0
         ours, theirs = make_pipes()
@@ -67,6 +68,7 @@ class Writer:
                     if verdict is not Verdict.REPEATED:
                         self._refusals.append(group)
                     continue
+            self.rejected += sum(segment.lines for segment in group.segments if not segment.output)
             self.lines += [
                 line for segment in group.segments for line in bytes(segment.data).splitlines() if segment.output == 1
             ]

@@ -32,7 +32,16 @@ class Worker:
 
 def connection(receiver: ServerSession) -> Any:
     said: list[bytes] = []
-    fields = {"fd": 7, "peer": "peer", "accept": "any", "session": b"", "epoch": 0, "unsent": b""}
+    fields = {
+        "fd": 7,
+        "peer": "peer",
+        "accept": "any",
+        "session": b"",
+        "epoch": 0,
+        "unsent": b"",
+        "is_refused": False,
+        "floor": 0,
+    }
 
     class Connection(SimpleNamespace):
         __hash__ = object.__hash__
