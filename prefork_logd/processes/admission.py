@@ -115,14 +115,17 @@ class Admission:
         first = peek(connection.fd)
         if first is None:
             return False
+        if first:
+            self._full.warning(
+                "every place is taken (limits.max_connections is %d, %d for an address); %s has to wait",
+                self._places,
+                self._places_of_a_peer,
+                connection.peer,
+            )
         if not first or first[0] == FIRST_BYTE or connection.accept != "any":
             # Read until it is clear what is to be answered: nothing, BUSY, or what is wrong.
             connection.placed = connection.is_refused = True
             return True
-        self._full.warning(
-            "every place is taken (limits.max_connections is %d, %d for an address); %s waits, and others may",
-            self._places, self._places_of_a_peer, connection.peer,
-        )  # fmt: skip
         self._leave_silent(connection)
         self._waiting[connection] = None
         self._look_again(RETRY_S)

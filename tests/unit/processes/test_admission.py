@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import pytest
@@ -68,8 +69,11 @@ def test_connections_that_have_sent_nothing_keep_nobody_out(pair: Pair) -> None:
     assert not any(map(is_closed, [*idle, *clients, session]))
 
 
-def test_a_client_of_a_session_is_told_at_once(pair: Pair) -> None:
-    """Whether it proves itself or not, and whatever pieces its HELLO comes in."""
+def test_a_client_of_a_session_is_told_at_once(
+    pair: Pair, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it proves itself or not, and whatever pieces its HELLO comes in; the log says it once."""
+    monkeypatch.setattr(logging.getLogger("prefork_logd"), "propagate", True)
     fill(pair)
     for accept in ("any", "session", "authenticated"):
         client = pair.connect(accept=accept)
@@ -79,6 +83,7 @@ def test_a_client_of_a_session_is_told_at_once(pair: Pair) -> None:
         assert is_busy(client)
         assert is_closed(client)
     assert pair.worker.counters[Field.PLACED] == PLACES
+    assert caplog.text.count("every place is taken (limits.max_connections is 10, 9 for an address)") == 1
 
 
 def test_a_session_is_let_in_when_a_place_is_free(pair: Pair) -> None:
