@@ -48,5 +48,5 @@ def test_what_is_held_is_bounded_by_size() -> None:
     search._connection = server  # type: ignore[assignment]
     stream = search._stream(None, compile_filters(Filters()))  # type: ignore[arg-type]
     assert sum(1 for _ in stream) == 1208
-    assert max(server.fetched) <= 64 * 500_000
+    assert max(server.fetched) <= 64 * 500_010
     assert sorted(server.fetched)[-3] <= 4 << 20  # but for what came unawares, twice
