@@ -18,7 +18,7 @@ import click
 
 from prefork_logd import __version__, streams
 from prefork_logd.complaints import explain
-from prefork_logd.errors import ConfigError, ExitStatus, LogdError, ProcessError
+from prefork_logd.errors import ConfigError, ExitStatus, LogdError, ProcessError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -251,7 +251,7 @@ check = verb(check)
 
 
 @click.argument("message", nargs=-1)
-@click.option("--level", default="INFO", show_default=True, help="Level: a name of logging's, or a number.")
+@click.option("--level", default="INFO", show_default=True, help="Level: a name (NOTICE) or a number (25).")
 @click.option("--logger", default=PROGRAM, show_default=True, help="Logger name.")
 @click.option("--extra", "extras", metavar="KEY=VALUE", multiple=True, help="An attribute of `extra`; repeatable.")
 @click.option("--to", metavar="ADDR", help="Address to send to; else where the collector of --state-dir listens.")
@@ -290,7 +290,7 @@ def _options(*options: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
 filter_flags = _options(
     click.option("--since", metavar="TIME", help='Records from then on: "2h" ago, "2026-11-23 14:05", RFC 3339.'),
     click.option("--until", metavar="TIME", help="Records before then."),
-    click.option("--level", help="Lowest level: a name of logging's, or a number."),
+    click.option("--level", help="Lowest level: a name, also one that records carry, or a number."),
     click.option("--logger", "loggers", multiple=True, metavar="NAME", help="A logger and its children; repeatable."),
     click.option("--grep", multiple=True, metavar="WORDS", help="Words of the message or the traceback; repeatable."),
     click.option(
@@ -333,8 +333,15 @@ def query(flags: Flags, form: str, count: bool, histogram: bool, name: str | Non
     from prefork_logd.querying import choose_store, make_filters
     from prefork_logd.stores.making import open_search
 
+    def carried() -> dict[str, int]:
+        try:
+            with contextlib.closing(open_search(choose_store(_lenient(flags), name))) as search:
+                return search.levels()
+        except StoreError:
+            return {}
+
     try:
-        filters = make_filters(**conditions)
+        filters = make_filters(carried=carried, **conditions)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     with contextlib.closing(open_search(choose_store(_lenient(flags), name))) as search:
@@ -373,7 +380,7 @@ def tail(flags: Flags, count: int, is_followed: bool, form: str, **conditions: A
     from prefork_logd.querying import make_filters
 
     try:
-        matches = tailing.Matcher(make_filters(**conditions))
+        matches = tailing.Matcher(make_filters(carried=lambda: tailing.levels(_lenient(flags)), **conditions))
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     terminal = sys.stdout.isatty()

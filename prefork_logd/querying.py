@@ -15,7 +15,7 @@ from prefork_logd.store_settings import PostgresqlStoreSettings, SqliteStoreSett
 from prefork_logd.values import level_number
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Literal
 
     from prefork_logd.settings import Settings
@@ -29,26 +29,37 @@ def make_filters(
     since: str | None = None,
     until: str | None = None,
     level: str | None = None,
+    carried: Callable[[], Mapping[str, int]] = dict,
     loggers: Sequence[str] = (),
     grep: Sequence[str] = (),
     conditions: Sequence[str] = (),
     limit: int | None = None,
     order: Literal["oldest", "newest"] = "oldest",
 ) -> Filters:
-    """Return the filters that flags stand for. Raises ValueError with a sentence for the user."""
+    """Return the filters that flags stand for. Raises ValueError with a sentence for the user.
+
+    `carried` is asked for the names of levels that records carry, when `level` is none that every collector knows.
+    """
     now = time.time()
     if any(not name for name in loggers):
         raise ValueError("--logger: a name is empty; leave the flag out for every logger")
     return Filters(
         since=times.parse_time(since, now) if since else None,
         until=times.parse_time(until, now) if until else None,
-        level=level_number(level) if level else None,
+        level=_level(level, carried) if level else None,
         loggers=tuple(loggers),
         grep=tuple(phrase for text in grep for phrase in words.parse(text)),
         where=tuple(where.parse(text) for text in conditions),
         limit=limit,
         order=order,
     )
+
+
+def _level(level: str, carried: Callable[[], Mapping[str, int]]) -> int:
+    try:
+        return level_number(level)
+    except ValueError:
+        return level_number(level, carried())
 
 
 def choose_store(settings: Settings, name: str | None, *, searched: bool = True) -> AnyStoreSettings:

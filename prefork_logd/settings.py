@@ -295,7 +295,7 @@ class OutputSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     ] = DEFAULT_TEMPLATE
     level: Annotated[
         str | int,
-        Meta(description='Lowest level let through: a name of logging\'s, or a number such as "WARNING" or 25.'),
+        Meta(description='Lowest level let through: a name ("WARNING"; docs/query.md has all) or a number (35).'),
     ] = "NOTSET"
     loggers: Annotated[
         tuple[str, ...],

@@ -33,7 +33,7 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ] = ""
     level: Annotated[
         str | int,
-        Meta(description='Lowest level let through: a name of logging\'s, or a number such as "WARNING" or 25.'),
+        Meta(description='Lowest level let through: a name ("WARNING"; docs/query.md has all) or a number (35).'),
     ] = "NOTSET"
     loggers: Annotated[
         tuple[str, ...],

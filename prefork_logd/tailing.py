@@ -20,14 +20,15 @@ from typing import TYPE_CHECKING, Protocol, Self
 from prefork_logd.errors import NotARecord, ProcessError
 from prefork_logd.journal.reader import RecordReader
 from prefork_logd.journal.records import POSITION_FILE, segment_paths
-from prefork_logd.records.stored import read_fields, split_lines
+from prefork_logd.query.filters import Filters
+from prefork_logd.records.stored import read_fields, read_row, split_lines
 from prefork_logd.settings import JOURNAL_DIRECTORY
+from prefork_logd.stores.searching import levels_by_name
 from prefork_logd.unpacking import Splitter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from prefork_logd.query.filters import Filters
     from prefork_logd.settings import Settings
 
 IN_MODIFY, IN_MOVED_TO, IN_CREATE = 0x2, 0x80, 0x100
@@ -40,6 +41,8 @@ OUTPUT_READ_BYTES = 1 << 20
 MOST_LINE_BYTES = 1 << 26
 """A longer line is none of the collector's, and is passed over."""
 HELD_BYTES = 16 << 20
+LEVEL_LINES = 10_000
+"""Looked through for the name of a level that every collector does not know."""
 
 
 class Matcher:
@@ -247,6 +250,16 @@ class OutputTail:
             os.lseek(self._fd, 0, os.SEEK_SET)  # cut by others (copytruncate)
             self._splitter.forget()
         return (found.st_dev, found.st_ino) != (ours.st_dev, ours.st_ino)
+
+
+def levels(settings: Settings) -> dict[str, int]:
+    """Return the levels that the latest records carry by name, in capitals; none if there is nothing to read."""
+    try:
+        tail = open_tail(settings, lambda _: None)
+    except ProcessError:
+        return {}
+    lines = tail.last(LEVEL_LINES, Matcher(Filters()))
+    return levels_by_name((record.levelname, record.levelno) for record in map(read_row, lines))
 
 
 def open_tail(settings: Settings, complain: Callable[[str], None]) -> Tail:

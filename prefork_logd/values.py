@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 LEVELS = {
     "NOTSET": 0, "TRACE": 5, "DEBUG": 10, "INFO": 20, "NOTICE": 25, "SUCCESS": 25, "WARNING": 30, "WARN": 30,
     "ERROR": 40, "CRITICAL": 50, "FATAL": 50,
 }  # fmt: skip
 """Names of levels that every collector knows: logging's, and loguru's and syslog's where logging has none."""
+
+_MOST_NAMED = 40
 
 NOT_LIVE = {"live": False}
 """Marks a setting whose new value waits for a restart."""
@@ -58,15 +64,20 @@ def split_address(address: str) -> tuple[str, int] | str:
     return host, int(port)
 
 
-def level_number(level: str | int) -> int:
-    """Return the number of a level given by logging's name for it, or as a number.
+def level_number(level: str | int, carried: Mapping[str, int] | None = None) -> int:
+    """Return the number of a level given by a name of LEVELS, in any case, or as a number.
 
-    Raises ValueError with a sentence for the user.
+    `carried` has names in capitals that records carry besides. Raises ValueError with a sentence for the user.
     """
     if isinstance(level, int):
         return level
-    if level.upper() in LEVELS:
-        return LEVELS[level.upper()]
+    name = level.strip().upper()
+    if name in LEVELS:
+        return LEVELS[name]
+    if carried and name in carried:
+        return carried[name]
     if re.fullmatch(r"-?\d{1,9}", level):
         return int(level)
-    raise ValueError(f"{level!r} is no level; write one of {', '.join(LEVELS)}, or a number")
+    others = ", ".join(sorted(set(carried or ()) - LEVELS.keys())[:_MOST_NAMED])
+    besides = f", of those that records carry ({others})" if others else ""
+    raise ValueError(f"{level!r} is no level; write one of {', '.join(LEVELS)}{besides}, or a number")

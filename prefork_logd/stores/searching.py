@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from prefork_logd.query.filters import Filters
 
@@ -21,6 +21,16 @@ class Bar(NamedTuple):
     levelno: int
     """0 for records without a level."""
     count: int  # type: ignore[assignment]  # hides tuple's, which nobody needs here
+
+
+def levels_by_name(pairs: Iterable[tuple[str | bytes | None, int | None]]) -> dict[str, int]:
+    """Return the number of each name, in capitals; the least where there are several, so that a filter finds all."""
+    levels: dict[str, int] = {}
+    for name, levelno in pairs:
+        if isinstance(name, str) and name and levelno is not None:
+            key = name.strip().upper()
+            levels[key] = min(levels.get(key, levelno), levelno)
+    return levels
 
 
 class Search(Protocol):
@@ -40,6 +50,9 @@ class Search(Protocol):
 
     def histogram(self, filters: Filters, start: float, slot_s: float, slots: int) -> list[Bar]:
         """Return how many matching records fall into each of `slots` slots of time from `start` on; no empty ones."""
+
+    def levels(self) -> dict[str, int]:
+        """Return the levels that records carry by name, in capitals: all of them, or those of the latest records."""
 
     def close(self) -> None:
         """Let go of every resource; never raises."""

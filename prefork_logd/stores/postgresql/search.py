@@ -21,7 +21,7 @@ from prefork_logd.records.stored import read_fields
 from prefork_logd.stores import rows
 from prefork_logd.stores.postgresql.conditions import compile_filters
 from prefork_logd.stores.postgresql.link import connect, store_error
-from prefork_logd.stores.searching import Bar
+from prefork_logd.stores.searching import Bar, levels_by_name
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -39,6 +39,7 @@ _BETWEEN_TOKENS = re.compile(r'("(?:[^"\\]|\\.)*")|(?<=[,:]) ')
 _MOST_ROWS = 64
 """Fetched at once; so many are held, and fewer when they are large."""
 _FETCH_BYTES = 4 << 20
+_LATEST_ROWS = 100_000
 
 
 class PostgresqlSearch:
@@ -137,6 +138,15 @@ class PostgresqlSearch:
         ).format(self._table, where.text)
         parameters = where.parameters | {"start": start, "slot_s": slot_s}
         yield from self._stream(statement, where._replace(parameters=parameters))
+
+    def levels(self) -> dict[str, int]:
+        """Return the levels that the latest records carry by name."""
+        statement = sql.SQL(
+            "SELECT DISTINCT levelname, levelno FROM "
+            "(SELECT levelname, levelno FROM {} ORDER BY time DESC LIMIT {}) AS latest"
+        ).format(self._table, _LATEST_ROWS)
+        with _readable():
+            return levels_by_name(self._connection.execute(statement))
 
     def close(self) -> None:
         """Let go of the connection; never raises."""

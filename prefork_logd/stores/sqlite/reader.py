@@ -250,6 +250,10 @@ class DayReader:
                 others = True
         return wanted if others else None
 
+    def levels(self) -> Iterator[tuple[str | bytes | None, int | None]]:
+        """Yield names and numbers of levels."""
+        return iter(self._db.execute("SELECT DISTINCT levelname, levelno FROM sites"))
+
     # Numbers
 
     def count(self, filters: Filters) -> int:

@@ -13,7 +13,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from prefork_logd.errors import StoreError
-from prefork_logd.stores.searching import Bar
+from prefork_logd.stores.searching import Bar, levels_by_name
 from prefork_logd.stores.sqlite.reader import DayReader, chained
 from prefork_logd.stores.sqlite.store import day_files
 
@@ -90,6 +90,11 @@ class SqliteSearch:
                 for slot, level, count in reader.histogram(filters, edges):
                     counts[slot, level] += count
         return [Bar(*key, count) for key, count in sorted(counts.items())]
+
+    def levels(self) -> dict[str, int]:
+        """Return the levels that records carry by name."""
+        with self._reading():
+            return levels_by_name(pair for reader in self._readers for pair in reader.levels())
 
     def close(self) -> None:
         """Close every file."""
