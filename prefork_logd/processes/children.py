@@ -133,8 +133,8 @@ def _live(
     try:
         signals.in_child()
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        lifeline.hold()
         close_inherited()
+        lifeline.hold()
         setproctitle(f"prefork-logd: {name}")
         log.set_up(name)
         status = run()

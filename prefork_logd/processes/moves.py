@@ -109,6 +109,8 @@ class Moves:
 
     def answered(self, child: Child) -> None:
         """Take a worker's answer to a Ping."""
+        if child.life not in self._silent:
+            return
         self._silent.discard(child.life)
         if self._round is None:
             # It was stopped, or busy for long.

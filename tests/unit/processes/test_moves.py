@@ -187,6 +187,18 @@ def test_moves_that_change_nothing_become_rare(
     assert giver.pings <= 6 + 60 / LONGEST_PAUSE_S
 
 
+def test_an_answer_that_was_not_asked_for_changes_nothing(make: Callable[..., _Collector]) -> None:
+    """However many a worker sends, nobody is pinged for them."""
+    collector = make(400, 0)
+    collector.go_on(LOOK_S)
+    pings = [worker.pings for worker in collector.workers]
+    collector.workers[0].counters[Field.CONNECTIONS] = 400
+    for _ in range(100):
+        collector.moves.answered(collector.workers[0].child)
+    collector.go_on(0)
+    assert [worker.pings for worker in collector.workers] == pings
+
+
 def test_moves_are_bounded(make: Callable[..., _Collector]) -> None:
     """Of very many connections a part is moved at once, and the rest as time passes."""
     collector = make(40_000, 0, 0, 0)
