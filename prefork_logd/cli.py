@@ -32,6 +32,8 @@ PROGRAM = "prefork-logd"
 FORMATS = ("text", "json", "csv", "table")
 ANSWER_S = 20.0
 """How long the master may take to answer a question."""
+STATUS_S = 1.5
+"""How long it may take for `status`: whoever looks after a collector that hangs is not to hang, too."""
 UPGRADE_S = 60.0
 """How long an upgrade may take; the master answers earlier than this (processes/takeover.py)."""
 
@@ -152,9 +154,10 @@ def restart(flags: Flags) -> int:
 def reload(flags: Flags) -> int:
     """Reopen every output, then apply the new configuration."""
     settings = _lenient(flags)
-    if _find(settings) is None:
+    running = _find(settings)
+    if running is None:
         return _not_running(settings)
-    outcome = _ask(settings, "reload", ANSWER_S)
+    outcome = _ask(settings, running, "reload", ANSWER_S)
     for problem in outcome["problems"]:
         _complain(problem)
     if not outcome["taken"]:
@@ -173,7 +176,7 @@ def upgrade(flags: Flags) -> int:
     running = _find(settings)
     if running is None:
         return _not_running(settings)
-    outcome = _ask(settings, "upgrade", UPGRADE_S)
+    outcome = _ask(settings, running, "upgrade", UPGRADE_S)
     pid = f" (pid {running.pid})" if running.pid else ""
     click.echo(f"runs version {outcome['version']}, before {outcome['before']}{pid}; no connection was closed")
     return ExitStatus.OK
@@ -183,9 +186,10 @@ def upgrade(flags: Flags) -> int:
 def workers(flags: Flags, count: int) -> int:
     """Have COUNT workers from now on; no connection is closed."""
     settings = _lenient(flags)
-    if _find(settings) is None:
+    running = _find(settings)
+    if running is None:
         return _not_running(settings)
-    outcome = _ask(settings, "workers", ANSWER_S, count=count)
+    outcome = _ask(settings, running, "workers", ANSWER_S, count=count)
     click.echo(f"workers: {outcome['workers']}, before {outcome['before']}; a restart goes by the configuration")
     return ExitStatus.OK
 
@@ -211,9 +215,10 @@ def take_over(context: click.Context, fd: int, trial: bool) -> None:
 def status(flags: Flags, as_json: bool) -> int:
     """Show each process, connections, records and outputs; status 3 when not running."""
     settings = _lenient(flags)
-    if _find(settings) is None:
+    running = _find(settings)
+    if running is None:
         return _not_running(settings)
-    document = _ask(settings, "status", ANSWER_S)
+    document = _ask(settings, running, "status", STATUS_S)
     if as_json:
         click.echo(json.dumps(document, indent=2))
     else:
@@ -484,13 +489,26 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _address(flags: Flags) -> str:
-    """Return where the collector listens: as it says itself if it runs, for port 0 tells nothing."""
-    from prefork_logd.processes.console import ask
+    """Return the address to send to: one that a flag or the file names, else where the running collector listens.
+
+    Raises ProcessError if there is none: a default that nobody named may be somebody else's.
+    """
+    from prefork_logd import config
+    from prefork_logd.sending import choose_address
 
     settings = flags.load()
-    if "bind" not in flags.overrides and _find(settings) is not None:
-        return str(ask(Path(settings.server.state_dir), "status", ANSWER_S)["bind"][0])
-    return settings.server.bind[0]
+    is_named = "bind" in flags.overrides or config.names_addresses(config.find_file(flags.config))
+    if is_named and (address := choose_address(settings.listeners)):
+        return address
+    running = _find(settings)
+    if running is None:
+        where = f"state directory {settings.server.state_dir}"
+        raise ProcessError(f"not running ({where}); name an address with --to", ExitStatus.NOT_RUNNING)
+    listening = _ask(settings, running, "status", STATUS_S)["bind"]
+    accept = settings.listeners[0][1]
+    if address := choose_address([(address, accept) for address in listening]):
+        return address
+    raise ProcessError('the collector takes plain records nowhere (accept = "any"); use its handler instead')
 
 
 def _source(flags: Flags) -> Source:
@@ -530,11 +548,15 @@ def _find(settings: Settings) -> Running | None:
     return find(Path(settings.server.state_dir))
 
 
-def _ask(settings: Settings, question: str, longest_s: float, **details: int) -> dict[str, Any]:
+def _ask(settings: Settings, running: Running, question: str, longest_s: float, **details: int) -> dict[str, Any]:
     """Return what the collector answers. Raises ProcessError, also for what it says went wrong."""
-    from prefork_logd.processes.console import ask
+    from prefork_logd.hanging import describe_family
+    from prefork_logd.processes.console import NoAnswerError, ask
 
-    answer = ask(Path(settings.server.state_dir), question, longest_s, **details)
+    try:
+        answer = ask(Path(settings.server.state_dir), question, longest_s, **details)
+    except NoAnswerError as error:
+        raise ProcessError(f"{error}; {describe_family(running.pid)}") from error
     if "error" in answer:
         raise ProcessError(answer["error"])
     return answer
@@ -574,6 +596,7 @@ def _start(flags: Flags) -> int:
 
 def _stop(settings: Settings) -> bool:
     """Stop the collector, and wait until it has gone; return whether one ran."""
+    from prefork_logd.hanging import describe_family
     from prefork_logd.processes.master import LONGEST_STOP_S
 
     running = _find(settings)
@@ -582,7 +605,8 @@ def _stop(settings: Settings) -> bool:
     running.send_signal(signal.SIGTERM)
     limit_s = settings.limits.drain_timeout_s + LONGEST_STOP_S
     if not running.wait(limit_s):
-        raise ProcessError(f"pid {running.pid} has not ended after {limit_s:g} s; its log says why")
+        family = describe_family(running.pid)
+        raise ProcessError(f"pid {running.pid} has not ended after {limit_s:g} s; its log says why; {family}")
     running.close()
     click.echo(f"stopped (pid {running.pid})")
     return True

@@ -209,14 +209,27 @@ class Source:
         return load(self.path, self.overrides, self._state_dir)
 
 
+def names_addresses(path: Path | None) -> bool:
+    """Tell whether a file says itself where to listen."""
+    return "bind" in _server_table(path) or "listener" in _document(path)
+
+
+def _document(path: Path | None) -> dict[str, Any]:
+    """Return a file's document; nothing if it cannot be read."""
+    try:
+        return tomllib.loads(path.read_text()) if path else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def _server_table(path: Path | None) -> Mapping[str, Any]:
+    server = _document(path).get("server")
+    return server if isinstance(server, Mapping) else {}
+
+
 def state_dir_of(path: Path | None) -> str | None:
     """Return the state directory that a file names, however wrong the rest of it is; None if it names none."""
-    try:
-        document = tomllib.loads(path.read_text()) if path else {}
-    except (OSError, ValueError):
-        return None
-    server = document.get("server")
-    named = server.get("state_dir") if isinstance(server, Mapping) else None
+    named = _server_table(path).get("state_dir")
     if path is None or not isinstance(named, str) or not named:
         return None
     return os.path.join(os.path.dirname(absolute(path)), named)  # noqa: PTH118, PTH120 - a str, as the rest is

@@ -116,6 +116,10 @@ def show_status(document: dict[str, Any]) -> None:
         for what in (store.get("problem"), *details.get("warnings", ())):
             if what:
                 console.print(f"[yellow]store {escape(store['name'])}: {escape(what)}[/yellow]")
+    for child in document["children"]:
+        if silent_s := child.get("silent_s"):
+            doing = f": {escape(child['doing'])}" if child["doing"] else ""
+            console.print(f"[red]{_process(child)} has not answered for {duration(silent_s)}{doing}[/red]")
     if document["journal"]["full"]:
         console.print("[red]the journal is full: clients wait until the slowest store has caught up[/red]")
 

@@ -31,6 +31,15 @@ def make_frames(messages: Iterable[str], logger: str, levelno: int, extra: Mappi
         yield handler.makePickle(record)
 
 
+def choose_address(listeners: Iterable[tuple[str, str]]) -> str:
+    """Return the first of (address, accept) that takes plain frames and has a port; empty for none."""
+    for address, accept in listeners:
+        place = split_address(address)
+        if accept == "any" and (isinstance(place, str) or place[1]):
+            return address
+    return ""
+
+
 def send_frames(address: str, frames: Iterable[bytes]) -> None:
     """Send frames, and wait until the collector has read them: it closes once it has read to the end.
 

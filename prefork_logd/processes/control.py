@@ -155,8 +155,18 @@ class Reopened(Message, frozen=True, tag=True):
     problems: tuple[str, ...] = ()
 
 
+class Probe(Message, frozen=True, tag=True):
+    """To a child: say that its loop turns. Its end of the channel does that by itself."""
+
+
+class Alive(Message, frozen=True, tag=True):
+    """From a child: the answer to a Probe."""
+
+
 AnyMessage = (
-    Waker
+    Probe
+    | Alive
+    | Waker
     | Attach
     | Configure
     | Reopen
@@ -221,6 +231,8 @@ class Channel:
         self._closed = closed
         self._failed = failed
         self._waiting: deque[tuple[AnyMessage, list[int]]] = deque()
+        self.silent_since_s: float | None = None
+        """When the other side was asked for a sign of life that has not come, on the monotonic clock."""
         self._decoder = msgspec.json.Decoder(AnyMessage)
         sock.setblocking(False)
         loop.add(sock.fileno(), self, READ)
@@ -256,6 +268,13 @@ class Channel:
             _close(self._waiting.popleft()[1])
         self._waiting.append((message, list(fds)))
         self._flush()
+
+    def probe(self, now_s: float) -> float:
+        """Ask the other side for a sign of life, unless one is awaited; return since when it is."""
+        if self.silent_since_s is None:
+            self.silent_since_s = now_s
+            self.send(Probe())
+        return self.silent_since_s
 
     def _flush(self) -> None:
         while self._waiting:
@@ -296,12 +315,20 @@ class Channel:
             for fd in fds:
                 os.set_inheritable(fd, False)
             try:
-                self._received(self._decoder.decode(data), fds)
+                self._take(self._decoder.decode(data), fds)
             except Exception as error:
                 if self._failed is None:
                     raise
                 self._failed(error)
                 return
+
+    def _take(self, message: AnyMessage, fds: list[int]) -> None:
+        if isinstance(message, Probe):
+            self.send(Alive())
+        elif isinstance(message, Alive):
+            self.silent_since_s = None
+        else:
+            self._received(message, fds)
 
     def close(self) -> None:
         """Close this end; what waits to be sent is dropped."""

@@ -32,6 +32,7 @@ from prefork_logd.processes.link import make_pipes
 from prefork_logd.processes.moves import Moves
 from prefork_logd.processes.nats_source import NatsSource
 from prefork_logd.processes.orphans import Lifeline
+from prefork_logd.processes.probing import Probes
 from prefork_logd.processes.recovery import RUN_BITS
 from prefork_logd.processes.reload import Reload
 from prefork_logd.processes.shipper import DRAIN_S, Shipper
@@ -115,6 +116,7 @@ class Master:
         self._started_s = time.monotonic()
         self._signals = signals.SignalReceiver()
         console_fd = legacy.console_fd if legacy is not None else -1
+        self._probes = Probes(self.loop)
         self._console = Console(self.loop, Path(settings.server.state_dir), self._asked, console_fd)
         self.loop.add(self._signals.fd, self, READ)
         self._succession = Succession(self, self._moves.empty)
@@ -166,9 +168,7 @@ class Master:
         """Answer the command line."""
         verb = request.verb
         if verb == "status":
-            carried = self._succession.carried
-            everyone = self._children()
-            answer(status.document(self._configuration, self._bind, everyone, self._board, carried, self._started_s))
+            self._probes.ask(self._children(), lambda: answer(self._status()))
         elif verb == "reload":
             self._start_reload(answer)
         elif verb == "upgrade":
@@ -177,6 +177,11 @@ class Master:
             answer(self._ask_for_workers(request.count))
         else:
             answer({"error": f"{verb!r} is not known to this collector"})
+
+    def _status(self) -> dict[str, Any]:
+        carried = self._succession.carried
+        children = self._children()
+        return status.document(self._configuration, self._bind, children, self._board, carried, self._started_s)
 
     # Children
 
@@ -682,6 +687,7 @@ class Master:
         return (
             idle
             and self._reload is None
+            and not self._probes.pending
             and all(worker.state is not State.STARTING for worker in self._workers.values())
         )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefork_logd import __version__, native
 from prefork_logd.processes.children import Kind
+from prefork_logd.processes.probing import silence
 from prefork_logd.processes.states import ALIVE, State
 from prefork_logd.scoreboard import SHIPPER_SLOT, Field, JournalField, OutputField, Scoreboard, StoreField
 
@@ -146,6 +147,7 @@ def _child(child: Child, board: Scoreboard, carried: Carried) -> dict[str, Any]:
         "records": _counter(board, carried, child, Field.RECORDS),
         "paused": bool(_counter(board, carried, child, Field.PAUSED)),
         **_life(child, time.monotonic()),
+        **silence(child),
         **({"store": child.store.name} if child.store is not None else {}),
     }
 

@@ -286,3 +286,46 @@ def test_send_by_hand(collector: Collector) -> None:
     stored = collector.wait_for_records(3)
     assert messages(stored) == ["hello world", "first", "second"]
     assert (stored[0]["levelname"], stored[0]["name"], stored[0]["extra"]) == ("ERROR", "by.hand", {"key": "value"})
+
+
+def test_send_never_falls_back_to_an_address_that_was_not_named(daemon: Daemon, tmp_path: Path) -> None:
+    """Neither to the default, where something else may listen, nor to the collector when another one was named."""
+    done = daemon.cli("send", "nowhere")
+    assert done.returncode == 3
+    assert "not running" in one_line(done.stderr)
+    assert "name an address with --to" in done.stderr
+    daemon.begin("--workers", "1")
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        unused = f"127.0.0.1:{closed.getsockname()[1]}"
+    named = tmp_path / "named.toml"
+    named.write_text(f'[server]\nbind = ["{unused}"]\n')
+    for flags in (("--to", unused), ("--bind", unused), ("--config", str(named))):
+        done = daemon.cli("send", *flags, "to another")
+        assert (done.returncode, f"{unused}: cannot send" in one_line(done.stderr)) == (1, True)
+    assert daemon.cli("send", "--bind", "127.0.0.1:0", "a port that is picked").returncode == 0
+    assert messages(daemon.wait_for_records(1)) == ["a port that is picked"]
+
+
+def test_status_of_a_collector_that_hangs(collector: Collector) -> None:
+    """It answers within 2 s and says which process hangs, and why: a child, or the master itself."""
+    writer = collector.child("writer")
+    os.kill(writer, signal.SIGSTOP)
+    began_s = time.monotonic()
+    done = collector.cli("status")
+    assert time.monotonic() - began_s < 2
+    assert done.returncode == 0
+    assert "writer has not answered for 0." in done.stdout
+    assert f"stopped by a signal; kill -CONT {writer} lets it go on" in done.stdout
+    assert [child["silent_s"] > 0 for child in collector.status()["children"]] == [True, False, False]
+    os.kill(writer, signal.SIGCONT)
+    wait_for(lambda: not any(child["silent_s"] for child in collector.status()["children"]), "it answers again")
+    assert collector.process is not None
+    collector.send_signal(signal.SIGSTOP)
+    began_s = time.monotonic()
+    done = collector.cli("status")
+    took_s = time.monotonic() - began_s
+    collector.send_signal(signal.SIGCONT)
+    assert took_s < 2.5  # with the start of an interpreter, beside whatever else the machine has to do
+    assert done.returncode == 1
+    assert f"master (pid {collector.process.pid}): stopped by a signal" in one_line(done.stderr)
+    assert f"writer (pid {writer}): waits for events" in done.stderr

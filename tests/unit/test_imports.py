@@ -47,6 +47,7 @@ LAYERS: dict[str, int] = {
     "privileges": 1,
     "running": 4,
     "ownership": 4,
+    "hanging": 5,
     "streams": 0,
     "complaints": 2,
     "cli": 10,
