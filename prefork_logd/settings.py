@@ -18,6 +18,7 @@ import msgspec
 import platformdirs
 from msgspec import Meta
 
+from prefork_logd import cpus
 from prefork_logd.source_settings import NatsSourceSettings  # noqa: TC001 - msgspec reads the annotation
 from prefork_logd.store_settings import AnyStoreSettings  # noqa: TC001 - msgspec reads the annotation
 from prefork_logd.values import NOT_LIVE, level_number, parse_duration, split_address
@@ -84,7 +85,10 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     ] = ("127.0.0.1:9020",)
     workers: Annotated[
         Annotated[int, Meta(ge=1, le=256)] | Literal["auto"],
-        Meta(description='Worker processes, 1 to 256; "auto" is one for each usable core.'),
+        Meta(
+            description='Worker processes, 1 to 256; "auto" is one for each core that may be used: those of the '
+            "affinity mask, and no more than the CPU quota of a cgroup (a container's limit) allows, rounded down."
+        ),
     ] = "auto"
     state_dir: Annotated[
         str,
@@ -129,8 +133,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     @property
     def worker_count(self) -> int:
-        """The number of workers, "auto" resolved to the cores this process may use."""
-        return max(1, len(os.sched_getaffinity(0))) if self.workers == "auto" else self.workers
+        """The number of workers, "auto" resolved to the processors this process may use."""
+        return cpus.usable() if self.workers == "auto" else self.workers
 
 
 class ListenerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -43,6 +43,7 @@ LAYERS: dict[str, int] = {
     "importing": 9,
     "display": 8,
     "looking": 9,
+    "cpus": 0,
     "own_files": 0,
     "privileges": 1,
     "running": 4,
