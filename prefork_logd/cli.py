@@ -349,7 +349,7 @@ def query(flags: Flags, form: str, count: bool, histogram: bool, name: str | Non
         filters = make_filters(carried=carried, **conditions)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    with contextlib.closing(open_search(choose_store(_lenient(flags), name))) as search:
+    with contextlib.closing(open_search(choose_store(flags.load(), name))) as search:
         if count:
             click.echo(search.count(filters))
         elif histogram:
@@ -397,7 +397,7 @@ def tail(flags: Flags, count: int, is_followed: bool, form: str, **conditions: A
         sys.stdout.flush()
         matches.tell(_complain)
 
-    source = tailing.open_tail(_lenient(flags), _complain)
+    source = tailing.open_tail(flags.load(), _complain)
     show(source.last(count, matches))
     if is_followed:
         for lines in tailing.follow(source, matches, sys.stdout.fileno()):
@@ -418,7 +418,7 @@ def replay(flags: Flags, name: str | None) -> int:
     from prefork_logd.replaying import Replay
     from prefork_logd.stores.making import make_store
 
-    settings = _lenient(flags)
+    settings = flags.load()
     stores = settings.store if name is None else (choose_store(settings, name),)
     _become_user(settings)
     refused = 0
@@ -447,7 +447,7 @@ def import_(flags: Flags, files: tuple[str, ...], name: str | None) -> int:
     from prefork_logd.querying import choose_store
     from prefork_logd.stores.making import make_store
 
-    settings = _lenient(flags)
+    settings = flags.load()
     _become_user(settings)
     paths = [Path(file) for file in files]
     for path in paths:
@@ -521,14 +521,19 @@ def _source(flags: Flags) -> Source:
 
 
 def _lenient(flags: Flags) -> Settings:
-    """Return settings that lead to the running collector, even if the file has become invalid meanwhile."""
+    """Return settings that lead to the running collector, even if the file has become invalid meanwhile.
+
+    Raises ConfigError if the file does not say any more where that is: a default may lead to another collector.
+    """
     from prefork_logd import config
 
     try:
         return flags.load()
     except ConfigError:
-        directory = config.state_dir_of(config.find_file(flags.config))
-        return config.loads("", "", {"state_dir": directory or "", **flags.overrides})
+        path = config.find_file(flags.config)
+        if "state_dir" not in flags.overrides and not config.is_readable(path):
+            raise
+        return config.loads("", "", {"state_dir": config.state_dir_of(path) or "", **flags.overrides})
 
 
 def _become_user(settings: Settings) -> None:

@@ -209,6 +209,14 @@ class Source:
         return load(self.path, self.overrides, self._state_dir)
 
 
+def is_readable(path: Path | None) -> bool:
+    """Tell whether a file can be read as TOML, whatever it says; no file is no obstacle."""
+    try:
+        return path is None or tomllib.loads(path.read_text()) is not None
+    except (OSError, ValueError):
+        return False
+
+
 def names_addresses(path: Path | None) -> bool:
     """Tell whether a file says itself where to listen."""
     return "bind" in _server_table(path) or "listener" in _document(path)

@@ -329,3 +329,16 @@ def test_status_of_a_collector_that_hangs(collector: Collector) -> None:
     assert done.returncode == 1
     assert f"master (pid {collector.process.pid}): stopped by a signal" in one_line(done.stderr)
     assert f"writer (pid {writer}): waits for events" in done.stderr
+
+
+@pytest.mark.parametrize("verb", ["stop", "status", "query", "tail", "replay"])
+def test_a_configuration_that_cannot_be_read_leads_nowhere_else(tmp_path: Path, verb: str) -> None:
+    """Without it the state directory is not known: the default one may be another collector's."""
+    for name, text in (("missing.toml", None), ("broken.toml", "[server\n")):
+        file = tmp_path / name
+        if text is not None:
+            file.write_text(text)
+        command = [sys.executable, "-m", "prefork_logd", verb, "--config", str(file)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+        assert done.returncode == 2
+        assert one_line(done.stderr).startswith(f"prefork-logd: {file}")
