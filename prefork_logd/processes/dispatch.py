@@ -116,24 +116,23 @@ class Dispatcher:
         )
 
     def _take(self, frame: bytes) -> int:
-        """Do what the core leaves to Python; let the run end when its time is over (twin.Core.run)."""
-        outcome = self._judge(frame)
-        return outcome if time.monotonic() < self.stop_at_s else outcome | STOP
+        """Do what the core leaves to Python; return what its `run` wants to know (twin.Core.run).
 
-    def _judge(self, frame: bytes) -> int:
-        """Return 0 for no record, 1 for one, 2 for one that is for the stores; its lines are in the batch."""
+        That is 0 for no record, 1 for one, 2 for one that is for the stores, and STOP on top when the time is over.
+        """
         try:
-            return 1 + self._dispatch(frame, self._peer, self._received_s)
+            outcome = 1 + self._dispatch(frame, self._peer, self._received_s)
         except RecordRejected as verdict:
             self.reject(self._peer, self._received_s, verdict.reason, verdict.detail, frame, len(frame))
-            return 0
+            outcome = 0
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - a bug that one record meets costs that record
             detail = describe_bug(error)
             self.bugs.warning("%s: a record is rejected after an unexpected error: %s", self._peer, detail)
             self.reject(self._peer, self._received_s, "unexpected", detail, frame, len(frame))
-            return 0
+            outcome = 0
+        return outcome if time.monotonic() < self.stop_at_s else outcome | STOP
 
     def _dispatch(self, frame: bytes, peer: str, received_s: float) -> bool:
         """Add a record's lines to the batch; return whether one of them is for the stores. Raises RecordRejected."""

@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from prefork_logd.records.record import Record
     from prefork_logd.records.render import TextTemplate
 
+_ALWAYS = DEFAULT_BUDGET.output_always
+"""Bytes of a line that no frame is too small for."""
+
 
 def json_line(record: Record, frame: bytes) -> bytes:
     """Return the line of JSON of the record that `frame` holds. Raises RecordRejected if nothing of it fits."""
     line = render_json(record)
-    if len(line) <= DEFAULT_BUDGET.output_for(len(frame)):
+    if len(line) <= _ALWAYS or len(line) <= DEFAULT_BUDGET.output_for(len(frame)):
         return line
     return render_json(make_record(decode_cut(frame), record.peer, record.received))
 

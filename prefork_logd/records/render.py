@@ -22,7 +22,7 @@ from prefork_logd.records.budget import TRUNCATED
 from prefork_logd.records.record import Record, rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 MAX_FIRST_BYTES = 256
 
@@ -139,10 +139,10 @@ def _octet(octet: int) -> str:
 _DIRECTIVE = re.compile(r"%(?:(%)|\(([^()]+)\)([#0\- +]*\d{0,4}(?:\.\d{1,4})?)([diouxXeEfFgGcrsa]))")
 _TEXT_ESCAPES = {
     **{ord(one): f"\\x{ord(one):02x}" if ord(one) < 0x100 else f"\\u{ord(one):04x}" for one in _UNSAFE_CHARACTERS},
-    ord("\\"): "\\\\",
     ord("\t"): "\t",
-    ord("\n"): "\n\t",
+    ord("\n"): "\n",
 }
+_UNSAFE_TEXT = re.compile(f"[{UNSAFE}]".replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
 _ESCAPED = re.compile(r"\n\t|\\(?:\\|x([0-9a-f]{2})|u([0-9a-f]{4}))")
 MISSING = "-"
 
@@ -165,7 +165,7 @@ class TextTemplate:
         self.parts.append(template[end:])
         self._frame = "".join("%s" if isinstance(part, tuple) else part.replace("%", "%%") for part in self.parts)
         self._names = [part[0] for part in self.parts if isinstance(part, tuple)]
-        self._names_once = list(dict.fromkeys(self._names))
+        self._repeats = len(set(self._names)) < len(self._names)
         self._directives = [part[1:] for part in self.parts if isinstance(part, tuple)]
         self._plain = all(directive == ("", "s") for directive in self._directives)
         self.padding = sum(int(one) for width, _ in self._directives for one in re.findall("[0-9]+", width))
@@ -176,36 +176,39 @@ class TextTemplate:
 
         Where that and `padding` would make more than `most_bytes`, "<truncated>" stands for values that do not fit.
         """
-        found = {name: _lookup(record, name) for name in self._names_once}
-        values: list[Any] = [found[name] for name in self._names]
-        blocks = [block for block in (record.exc_text, record.stack_info) if block]
+        values: list[Any]
         longest = most_bytes + self.padding
-        if sum([len(one) for one in (*values, *blocks) if type(one) is str]) > longest:
-            return self._render_cut(values, blocks, longest)
+        if self._repeats:
+            found = {name: _lookup(record, name) for name in self._names}
+            values = [found[name] for name in self._names]
+            # Looked at before it is made: a value within the bound may be there any number of times.
+            if sum(len(value) for value in values if isinstance(value, str)) > longest:
+                return self._render_cut(record, longest)
+        else:
+            values = [_lookup(record, name) for name in self._names]
         if not self._plain:
             values = [_format(*directive, value) for directive, value in zip(self._directives, values, strict=True)]
         text = self._frame % tuple(values)
-        for block in blocks:
-            text = f"{text}{block}" if text.endswith("\n") else f"{text}\n{block}"
+        for block in (record.exc_text, record.stack_info):
+            if block:
+                text = f"{text}{block}" if text.endswith("\n") else f"{text}\n{block}"
         if not text.isprintable() or "\\" in text:
             text = escape_text(text)
         line = text.encode() + b"\n"
-        return (
-            line if len(line) <= longest else self._render_cut([found[name] for name in self._names], blocks, longest)
-        )
+        return line if len(line) <= longest else self._render_cut(record, longest)
 
-    def _render_cut(self, values: Sequence[Any], blocks: Sequence[str], longest: int) -> bytes:
+    def _render_cut(self, record: Record, longest: int) -> bytes:
         """Return the text of a record that has too much, without the values that do not fit."""
         line = b""
-        formatted = zip(self._directives, values, strict=True)
         for part in self.parts:
             if isinstance(part, str):
                 line += escape_inside(part).encode()
-                continue
-            directive, value = next(formatted)
-            line += _that_fits(_format(*directive, value), longest - len(line))
-        for block in blocks:
-            line += (b"" if line.endswith(b"\n\t") else b"\n\t") + _that_fits(block, longest - len(line))
+            else:
+                name, width, conversion = part
+                line += _that_fits(_format(width, conversion, _lookup(record, name)), longest - len(line))
+        for block in (record.exc_text, record.stack_info):
+            if block:
+                line += (b"" if line.endswith(b"\n\t") else b"\n\t") + _that_fits(block, longest - len(line))
         return (b"\\x09" + line[1:] if line.startswith(b"\t") else line) + b"\n"
 
 
@@ -260,8 +263,14 @@ def escape_text(text: str) -> str:
 
 
 def escape_inside_in_python(text: str) -> str:
-    """Do the same for text that does not begin a line."""
-    return text.translate(_TEXT_ESCAPES)
+    """Do the same for text that does not begin a line.
+
+    Newlines and backslashes are what most texts have, if anything: replacing them is much faster than translating.
+    """
+    text = text.replace("\\", "\\\\")
+    if _UNSAFE_TEXT.search(text) is not None:
+        text = text.translate(_TEXT_ESCAPES)
+    return text.replace("\n", "\n\t")
 
 
 escape_inside: Callable[[str], str] = escape_inside_in_python

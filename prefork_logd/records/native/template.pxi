@@ -25,6 +25,10 @@ cdef struct Directive:
     bint zeros
     bint number              # d, not s
 
+cdef enum:
+    LONG_VALUE = 1024   # a value above it is looked at when it is written, the others with the whole line
+
+
 cdef struct Template:
     Directive* directives
     size_t count
@@ -172,7 +176,7 @@ cdef bint put_formatted(
         before = out.size
         if not put_directive(fields, out, template.directives + index, peer, peer_size, received):
             return False
-        if out.size > end:
+        if out.size - before > LONG_VALUE and out.size > end:
             return False
         if before == start and out.size > start and out.data[start] == 9:
             # The first line must not look like another record's continuation.

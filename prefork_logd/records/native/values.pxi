@@ -7,7 +7,7 @@ cdef bint put_value(Machine* m, Out* out, const Node* node, int depth) noexcept 
     """Write a value that stands in `depth` containers. What is written of one that is given up is the caller's to cut."""
     cdef uint8_t kind = node.kind
     m.nodes_left -= 1
-    if m.nodes_left < 0 or m.text_left < 0 or out.size > m.output_end:
+    if (m.nodes_left | m.text_left) < 0 or out.size > m.output_end:
         return False
     if kind == TEXT or kind == OCTETS:
         m.text_left -= node.size
