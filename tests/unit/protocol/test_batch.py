@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -129,6 +131,27 @@ def test_two_epochs_of_a_session_are_not_for_one_batch() -> None:
     assert not builder.has_other_epoch(b"t" * 16, 4)
     with pytest.raises(LocalProtocolError, match="two epochs"):
         builder.begin(b"s" * 16, 4, 6, 7)
+
+
+def test_batches_that_wait_for_a_commit_take_no_more_memory_than_they_need() -> None:
+    """A flood of HELLOs, each a batch of its own, held 384 KiB each until the next commit."""
+    reader = BatchReader()
+    tracemalloc.start()
+    try:
+        batches = []
+        for number in range(1, 301):
+            builder = BatchBuilder(1)
+            builder.open(number, b"s" * 16, 1)
+            data = b"".join(builder.build(number).pieces)
+            while data:
+                want = reader.want()
+                want[:], data = data[: len(want)], data[len(want) :]
+                batches.append(reader.filled(len(want)))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sum(len(batch.opens) for batch in batches if batch is not None) == 300
+    assert held < 1 << 20
 
 
 def test_a_pipe_out_of_step_is_noticed_at_once() -> None:
