@@ -2,8 +2,8 @@
 
     python -m tests.system.stores_torture --seed 1 --seconds 20 --iterations 10
 
-The stores are SQLite and, where its server's programs are, PostgreSQL. Owns what is done to stores, and what is found
-in them; other harm is harm.py's, and services are torture.py's.
+The stores are SQLite, NATS and, where its server's programs are, PostgreSQL. Owns what is done to stores, by accident
+and by their owners, and what is found in them; other harm is harm.py's, and services are torture.py's.
 """
 
 from __future__ import annotations
@@ -12,16 +12,23 @@ import argparse
 import contextlib
 import random
 import re
+import shutil
 import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from nats.js.api import AckPolicy, ConsumerConfig
 
 from prefork_logd.errors import StoreError
 from prefork_logd.query.filters import Filters
+from prefork_logd.stores import nats_wire as wire
 from prefork_logd.stores.postgresql.search import PostgresqlSearch
 from prefork_logd.stores.sqlite.search import SqliteSearch
+from tests.nats_servers import Server as NatsServer
+from tests.nats_servers import ask, free_ports
 from tests.postgresql import Server, find_programs
 from tests.system.harm import Harm, wait_until_whole
 from tests.system.harness import Collector, wait_for
@@ -40,8 +47,9 @@ class StoresTorture:
     """A collector with every store there can be, and services that log through it."""
 
     def __init__(
-        self, directory: Path, seed: int, pythons: Sequence[str], server: Server | None, dsn: str = ""
-    ) -> None:
+        self, directory: Path, seed: int, pythons: Sequence[str], server: Server | None, dsn: str = "",
+        *, with_nats: bool = False,
+    ) -> None:  # fmt: skip
         """`dsn` is the way to `server` that the collector takes, if it is another than the server's own."""
         self._random = random.Random(seed)
         self._server = server
@@ -49,6 +57,12 @@ class StoresTorture:
         toml = '[[store]]\ntype = "sqlite"\n'
         if server is not None:
             toml += f'[[store]]\ntype = "postgresql"\ndsn = "{dsn or server.dsn}"\nschema = "{self._schema}"\n'
+        self._nats: NatsServer | None = None
+        self._copy = directory / "nats-copy"
+        if with_nats:
+            self._nats = NatsServer(directory, "nats", free_ports(1)[0]).start()
+            form = self._random.choice(("json", "batch"))
+            toml += f'[[store]]\ntype = "nats"\nservers = ["{self._nats.url}"]\nformat = "{form}"\ntimeout = "3s"\n'
         self.collector = Collector(directory / "state", toml, "--workers", "2").start()
         address = self.collector.bind[0]
         self.collector._flags = ("--workers", "2", "--bind", address)
@@ -62,6 +76,15 @@ class StoresTorture:
         self.kinds = harm.kinds | {"kill -9 of a shipper": lambda: harm._kill_one("shipper")}
         if server is not None:
             self.kinds["crash of the database server"] = self._crash_server
+            self.kinds["a partition that is detached for a while"] = self._detach
+            self.kinds["a partition that is renamed"] = self._rename
+            self.kinds["a table that takes no row for a while"] = self._close_table
+            self.kinds["a column that must be given, for a while"] = self._add_column
+        if self._nats is not None:
+            self.kinds["crash of the NATS server"] = self._crash_nats
+            self.kinds["a stream that is set back"] = self._set_back
+            self.kinds["a stream that would throw records away, for a while"] = self._limit
+            self.kinds["a message of somebody else"] = self._publish_foreign
 
     def _cut(self) -> None:
         for service in self._services:
@@ -73,6 +96,91 @@ class StoresTorture:
         time.sleep(self._random.uniform(0, 0.2))
         self._server.start()
 
+    # What owners of databases do
+
+    def _sql(self, *statements: str) -> list[Any]:
+        """Do statements, or none of them if a table is busy, or there is nothing yet."""
+        assert self._server is not None
+        try:
+            with psycopg.connect(self._server.dsn) as connection:
+                connection.execute("SET lock_timeout = '2s'")
+                for statement in statements:
+                    found = connection.execute(statement.replace("{}", self._schema))
+                return found.fetchall() if found.description else []
+        except psycopg.Error:
+            return []
+
+    def _partition(self) -> tuple[str, str]:
+        """Return the name of the newest partition, and its bounds; empty if there is none."""
+        found = self._sql(
+            "SELECT c.relname, pg_get_expr(relpartbound, c.oid) FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid"
+            " WHERE inhparent = to_regclass('{}.records') ORDER BY c.oid DESC LIMIT 1"
+        )
+        return (found[0][0], found[0][1]) if found else ("", "")
+
+    def _while_it_lasts(self, undo: str) -> None:
+        time.sleep(self._random.uniform(0.1, 1.0))
+        for _ in range(20):
+            self._sql(undo)
+
+    def _detach(self) -> None:
+        name, bounds = self._partition()
+        if name:
+            self._sql(f"ALTER TABLE {{}}.records DETACH PARTITION {{}}.{name}")
+            self._while_it_lasts(f"ALTER TABLE {{}}.records ATTACH PARTITION {{}}.{name} {bounds}")
+
+    def _rename(self) -> None:
+        name, _ = self._partition()
+        if name:
+            self._sql(f"ALTER TABLE {{}}.{name} RENAME TO part_{self._random.randrange(1 << 30)}")
+
+    def _close_table(self) -> None:
+        self._sql("ALTER TABLE {}.records ADD CONSTRAINT closed CHECK (levelno < -5) NOT VALID")
+        self._while_it_lasts("ALTER TABLE {}.records DROP CONSTRAINT IF EXISTS closed")
+
+    def _add_column(self) -> None:
+        self._sql(
+            "ALTER TABLE {}.records ADD site text NOT NULL DEFAULT 'x'",
+            "ALTER TABLE {}.records ALTER site DROP DEFAULT",
+        )
+        self._while_it_lasts("ALTER TABLE {}.records DROP COLUMN IF EXISTS site")
+
+    # What happens to streams
+
+    def _crash_nats(self) -> None:
+        assert self._nats is not None
+        self._nats.kill()
+        time.sleep(self._random.uniform(0, 0.3))
+        self._nats.start()
+
+    def _set_back(self) -> None:
+        assert self._nats is not None
+        self._nats.kill(signal.SIGTERM)
+        shutil.rmtree(self._copy, ignore_errors=True)
+        shutil.copytree(self._nats.store, self._copy)
+        self._nats.start()
+        time.sleep(self._random.uniform(0.2, 1.5))
+        self._nats.kill()
+        self._nats.set_back_to(self._copy)
+        self._nats.start()
+        self._publish_foreign()
+
+    def _limit(self) -> None:
+        for most in (1_000_000, -1):
+            self._ask(lambda stream, most=most: _edit(stream, most))
+            time.sleep(self._random.uniform(0.1, 0.5))
+
+    def _publish_foreign(self) -> None:
+        journal = "ab" * 16
+        header = {wire.HEADER: f"1 {journal} 0 {1 << 62} 0 none"}
+        for _ in range(self._random.randrange(1, 50)):
+            self._ask(lambda stream: stream.publish(f"{wire.subject_of('logs', journal, 16)}.x", b"", headers=header))
+
+    def _ask(self, question: Any) -> None:
+        assert self._nats is not None
+        with contextlib.suppress(Exception):
+            ask([self._nats.url], question)
+
     def harm(self, name: str) -> None:
         """Let the services log for a moment, then do one kind of harm."""
         time.sleep(self._random.uniform(0.05, 0.4))
@@ -80,7 +188,12 @@ class StoresTorture:
 
     def run(self, seconds: float) -> int:
         """Do harm for a while, each kind that concerns stores at least once; return how many records are stored."""
-        for name in ("kill -9 of a shipper", "crash of the database server", "kill -9 of the writer"):
+        first = (
+            "kill -9 of a shipper", "crash of the database server", "kill -9 of the writer",
+            "a partition that is detached for a while", "a partition that is renamed",
+            "a table that takes no row for a while", "a stream that is set back", "a message of somebody else",
+        )  # fmt: skip
+        for name in first:
             if name in self.kinds:
                 self.harm(name)
         end = time.monotonic() + seconds
@@ -109,11 +222,18 @@ class StoresTorture:
         return sum(counts.values())
 
     def _searches(self) -> list[str]:
-        return ["sqlite"] if self._server is None else ["sqlite", "postgresql"]
+        return [
+            "sqlite",
+            *(["postgresql"] if self._server is not None else []),
+            *(["nats"] if self._nats is not None else []),
+        ]
 
-    def _open(self, store: str) -> Search:
+    def _open(self, store: str) -> Search | StreamSearch:
         if store == "sqlite":
             return SqliteSearch(self.collector.state_dir / "records.db")
+        if store == "nats":
+            assert self._nats is not None
+            return StreamSearch(self._nats.url)
         assert self._server is not None
         return PostgresqlSearch(self._server.dsn, self._schema)
 
@@ -147,6 +267,50 @@ class StoresTorture:
         for service in self._services:
             service.close()
         self.collector.clean_up()
+        if self._nats is not None:
+            self._nats.close()
+
+
+async def _edit(stream: Any, most: int) -> None:
+    config = (await stream.stream_info("LOGS")).config
+    await stream.update_stream(config, max_msgs=most)
+
+
+class StreamSearch:
+    """What a stream holds, as a reader takes it: each number of a journal once."""
+
+    def __init__(self, url: str) -> None:
+        """Read all of it. Raises StoreError."""
+        try:
+            self._lines = list(ask([url], self._read))
+        except Exception as error:
+            raise StoreError(str(error)) from error
+
+    async def _read(self, stream: Any) -> list[bytes]:
+        found: dict[tuple[str, int], bytes] = {}
+        config = ConsumerConfig(ack_policy=AckPolicy.NONE)
+        subscription = await stream.pull_subscribe("logs.>", stream="LOGS", config=config)
+        pending = (await subscription.consumer_info()).num_pending
+        while pending:
+            for message in await subscription.fetch(min(pending, 500), timeout=5):
+                pending = message.metadata.num_pending
+                with contextlib.suppress(wire.FormError):
+                    it = wire.read_header(message.headers)
+                    lines = wire.unpack(message.data, it.encoding).splitlines(keepends=True)
+                    runs = wire.read_numbers(message.headers, it, len(lines))
+                    found |= zip(((it.journal, n) for run in runs for n in run), lines, strict=True)
+        return list(found.values())
+
+    def count(self, _filters: Filters) -> int:
+        """Return how many records there are."""
+        return len(self._lines)
+
+    def lines(self, _filters: Filters) -> Iterator[bytes]:
+        """Yield all of them."""
+        return iter(self._lines)
+
+    def close(self) -> None:
+        """Let go of nothing."""
 
 
 @contextlib.contextmanager
@@ -174,7 +338,7 @@ def main() -> int:
     with database() as server:
         return run_seeds(
             options,
-            lambda directory, seed: StoresTorture(directory, seed, [sys.executable] * 3, server),
+            lambda directory, seed: StoresTorture(directory, seed, [sys.executable] * 3, server, with_nats=True),
             lambda records: f"{records} records, each once in each store",
         )
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 @pytest.mark.slow
 def test_every_record_is_in_each_store_once_whatever_happens(tmp_path: Path) -> None:
-    """Killed shippers, writers, workers and masters, and a database server that crashes."""
+    """Killed shippers, writers, workers and masters, servers that crash, and what their owners do to them."""
     with database() as server:
-        torture = StoresTorture(tmp_path, 1, [sys.executable] * 2, server)
+        torture = StoresTorture(tmp_path, 1, [sys.executable] * 2, server, with_nats=True)
         try:
             assert torture.run(3) > 0
         finally:
