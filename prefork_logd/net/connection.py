@@ -144,10 +144,10 @@ class Connection:
         self.held = False
         """Not to be read, for it is to go to another process, or has just come from one."""
 
-        self.rest = b""
-        """Frames, or the beginning of one, that were read and not taken yet."""
         self.untold: list[Event] = []
-        """The same of a session: what its client said."""
+        """What the client of a session said, and was not taken yet."""
+        self.rest = b""
+        """Bytes that were read after that, and not looked at yet."""
         self.rest_bytes = 0
         """Of both."""
         self.verdict: RemoteProtocolError | None = None
@@ -161,7 +161,7 @@ class Connection:
     def keep_events(self, events: list[Event], nbytes: int) -> None:
         """Keep events for the next turn; nothing of them may lie in the owner's buffer."""
         self.untold = events
-        self._count_rest(nbytes)
+        self._count_rest(len(self.rest) + nbytes)
 
     def _count_rest(self, nbytes: int) -> None:
         self.owner.rest_bytes += nbytes - self.rest_bytes
@@ -276,12 +276,14 @@ class Connection:
         """Take what was left of the last turn; return whether that is all, and the connection may be read."""
         owner = self.owner
         if not owner.paused:
-            rest, self.rest, events, self.untold = self.rest, b"", self.untold, []
-            self._count_rest(0)
-            if rest:
-                self._receive(memoryview(rest))
-            else:
+            events, self.untold = self.untold, []
+            self._count_rest(len(self.rest))
+            if events:
                 owner.happened(self, events)
+            if self.fd >= 0 and self.rest and not self.untold and not (events and owner.slice_over):
+                rest, self.rest = self.rest, b""
+                self._count_rest(0)
+                self._receive(memoryview(rest))
             if self.fd >= 0 and self.verdict is not None and not self.unfinished:
                 owner.violated(self, self.verdict)
         if self.fd >= 0 and (self.unfinished or owner.slice_over):
@@ -336,6 +338,9 @@ class Connection:
             else:
                 events = receiver.receive(data)
                 completed = bool(events)
+                if receiver.left:
+                    self.rest = bytes(data[len(data) - receiver.left :])
+                    self._count_rest(len(self.rest))
                 if completed:
                     owner.happened(self, events)
         except RemoteProtocolError as error:

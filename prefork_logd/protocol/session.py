@@ -47,6 +47,8 @@ from prefork_logd.protocol.messages import (
 )
 from prefork_logd.protocol.runs import LENGTH, MAX_NUMBER, WHOLE
 
+MOST_STEPS = 256
+"""Messages, or records that are passed over, taken one by one in a `receive`: 256 KiB can hold 16,000."""
 HELLO_SHOWN = HEADER.size + 6
 """Bytes of a HELLO before the session's id."""
 _BATCH_HEAD = MAGIC << 16 | Message.BATCH << 8
@@ -74,7 +76,7 @@ class ServerSession:
 
     __slots__ = (
         *("_max_bytes", "_max_batch_bytes", "_challenged", "_first", "_acked", "_carry", "_need", "_left", "_count"),
-        *("_repeats", "_skip_left", "_skip_size", "_head", "expected", "state"),
+        *("_repeats", "_skip_left", "_skip_size", "_head", "expected", "left", "state"),
     )
 
     def __init__(self, max_record_bytes: int, max_batch_bytes: int) -> None:
@@ -84,6 +86,8 @@ class ServerSession:
         self.state = State.AWAITING_HELLO
         self.expected = 0
         """The number that comes next; 0 before WELCOME."""
+        self.left = 0
+        """Bytes at the end of what `receive` was given that it has not taken."""
         self._max_bytes = max_record_bytes
         self._max_batch_bytes = max_batch_bytes
         self._challenged = False
@@ -159,14 +163,15 @@ class ServerSession:
     def receive(self, data: bytes | memoryview) -> list[Event]:
         """Take what was read; return the events it completes, in order. Once ENDED, there are none.
 
-        The records among them lie in `data`. Raises ViolationError, which holds the events before it, when the peer
-        breaks the rules.
+        The records among them lie in `data`. After MOST_STEPS what is `left` of it is to be given again. Raises
+        ViolationError, which holds the events before it, when the peer breaks the rules.
         """
         events: list[Event] = []
         view = memoryview(data)
+        self.left = 0
         while view and self.state is not State.ENDED:
             if self._carry is None:
-                self._go_on(view, events)
+                self.left = len(view) - self._go_on(view, events)
                 break
             # Only the message or record that was begun is put together; what follows it stays where it is.
             missing = self._need - len(self._carry)
@@ -179,11 +184,15 @@ class ServerSession:
             self._go_on(whole, events)
         return events
 
-    def _go_on(self, data: memoryview, events: list[Event]) -> None:
-        """Take what is there of messages, and keep what is begun and not whole."""
+    def _go_on(self, data: memoryview, events: list[Event]) -> int:
+        """Take what is there of messages, and keep what is begun and not whole; return where MOST_STEPS have led."""
         self._need = 0
         position, size = 0, len(data)
+        steps = 0
         while position < size and not self._need and self.state is not State.ENDED:
+            if steps == MOST_STEPS:
+                return position
+            steps += 1
             if self._skip_left:
                 position = self._skip(data, position, events)
             elif self._count:
@@ -194,6 +203,7 @@ class ServerSession:
                 position = self._message(data, position, events)
         if position < size and self.state is not State.ENDED:
             self._carry = bytearray(data[position:])
+        return size
 
     def _whole_batches(self, data: memoryview, position: int, events: list[Event]) -> int:
         """Take BATCHes that are there as a whole and in order; return where something else begins.

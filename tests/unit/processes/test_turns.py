@@ -17,6 +17,7 @@ from prefork_logd.processes import control
 from prefork_logd.processes import worker as workers
 from prefork_logd.processes.dispatch import BATCH_BYTES
 from prefork_logd.processes.worker import Worker
+from prefork_logd.protocol import session as sessions
 from prefork_logd.protocol.batch import COMMITTED, Answer, BatchReader, Group
 from prefork_logd.scoreboard import Field, Scoreboard
 from tests.parity import dearest
@@ -181,6 +182,27 @@ def test_a_session_goes_on_with_the_next_number(whole: Whole, monkeypatch: pytes
     assert len(ranges) > 3
     assert whole.worker.counters[Field.RECEIVED_BYTES] == (many + 1) * len(frame) + 2 * len(RECORD)
     assert whole.worker.rest_bytes == 0
+
+
+def test_others_come_between_the_messages_of_one(whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small the messages of a session are, and whatever they repeat: none of it is lost."""
+    monkeypatch.setattr(sessions, "MOST_STEPS", 20)
+    with whole.connect(wire.hello()) as client:
+        whole.turn()
+        whole.worker.session_opened(1, 1, 0)
+        client.sendall(wire.batch(1, RECORD) + wire.batch(1, RECORD) * 300 + wire.gap(2, 1) + b"no message")
+        (connection,) = whole.worker.connections.values()
+        whole.turn()
+        turns = 0
+        while connection.rest:
+            assert whole.worker.rest_bytes == len(connection.rest)
+            turns += 1
+            whole.turn()
+        assert turns >= 300 // 20
+        assert not whole.worker.connections
+        assert whole.worker.rest_bytes == 0
+        assert whole.worker.counters[Field.DROPPED] == 1
+        assert lines(whole.take()) == 2  # the record, and why it was closed
 
 
 def test_a_session_that_breaks_the_rules_is_closed_after_what_came_before(

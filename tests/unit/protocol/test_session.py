@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from prefork_logd.errors import LocalProtocolError
 from prefork_logd.protocol import auth
+from prefork_logd.protocol import session as sessions
 from prefork_logd.protocol.framing import HEAD_KEPT
 from prefork_logd.protocol.messages import (
     MAX_NUMBER,
@@ -256,6 +257,35 @@ def test_a_record_that_is_too_large_is_not_held() -> None:
             assert server.pending
         assert len(server.receive(data[-len(data) % 10_000 - 10_000 :])) == 1 - committed
         assert not server.pending
+
+
+@pytest.mark.parametrize(
+    ("data", "count"),
+    [
+        (b"".join(wire.gap(number, 1) for number in range(4, 3004)), 3003),
+        (wire.gap(1, 1) * 3000, 3),
+        (wire.batch(1, b"") * 3000, 3),
+        (wire.batch(1, *[b""] * 3) * 1000, 3),
+        (b"".join(wire.batch(max(1, number - 1), b"", b"") for number in range(4, 3004)), 3003),
+        (b"".join(wire.gap(number, 1) + wire.batch(number + 1, b"") for number in range(4, 3004, 2)), 3003),
+        (b"".join(wire.batch(number, bytes(1001)) for number in range(4, 304)), 303),
+    ],
+    ids=["gaps", "repeated gaps", "repeated batches", "repeated records", "half repeated", "between", "too large"],
+)
+def test_a_read_takes_few_steps_and_says_what_is_left(data: bytes, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others are served in between, however many messages of whatever kind one read holds."""
+    monkeypatch.setattr(sessions, "MOST_STEPS", 50)
+    server = opened(committed=3, max_record=1000)
+    reads = 0
+    while data:
+        before = server.expected
+        server.receive(data)
+        reads += 1
+        assert server.expected - before <= 2 * 50
+        data = data[len(data) - server.left :]
+    assert reads >= 5
+    assert server.expected == count + 1
+    assert not server.pending
 
 
 def test_a_new_limit_holds_from_the_next_record_on() -> None:
