@@ -100,6 +100,7 @@ setup(
             "pytest-timeout>=2.3" + SERVER,
             "pytest-xdist>=3.6" + SERVER,
             "ruff>=0.6" + SERVER,
+            "setuptools>=64" + SERVER,  # for build_ext in a checkout: venvs have none since 3.12
             "zstandard>=0.22" + SERVER,
         ],
     },

@@ -1,8 +1,10 @@
 """The package is built wherever there is a Python for it."""
 
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,14 @@ def test_an_sdist_has_all_that_is_built_and_nothing_else(tmp_path: Path) -> None
     target.mkdir()
     sdist = wheels.build_sdist(tmp_path, target)
     assert wheels.problems_of_sdist(sdist) == []
+
+
+def test_a_checkout_gets_what_builds_the_core() -> None:
+    """A venv of Python 3.12 and newer has no setuptools of its own, and `make run` compiles in the venv."""
+    extra = (ROOT / "setup.py").read_text().partition('"dev": [')[2].partition("\n        ]")[0].lower()
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    for name in (re.match(r"[\w-]+", requirement)[0].lower() for requirement in needed):
+        assert f'"{name}>=' in extra, name
 
 
 def test_tests_do_not_run_without_the_core_that_is_demanded() -> None:
