@@ -42,6 +42,7 @@ _CHECKED = struct.Struct("<4sI")
 _ANNOUNCED = struct.Struct("<4sI16sQII")
 _FILE = struct.Struct("<QQQQ")
 _ANNOUNCED_MAGIC, _COPY_MAGIC = b"PLIA", b"PLIC"
+_BOOT_BYTES = 16
 _MOST_FILES = (COPY_AT - _ANNOUNCED.size) // _FILE.size
 
 Identity = tuple[int, int]
@@ -114,10 +115,14 @@ class Intent:
     """The file, as the writer has it open and locked."""
 
     def __init__(self, path: Path, fd: int) -> None:
-        """Use the descriptor of `path`. Raises OSError where this boot has no name."""
+        """Use the descriptor of `path`. Raises OSError."""
         self._path = path
         self._fd = fd
-        self._boot = uuid.UUID(BOOT_ID.read_text().strip()).bytes
+        try:
+            self._boot = uuid.UUID(BOOT_ID.read_text().strip()).bytes
+        except FileNotFoundError:
+            # Without /proc no boot can be told from another (proc(5)): nothing of an earlier writer is believed.
+            self._boot = os.urandom(_BOOT_BYTES)
 
     def read(self) -> tuple[Announced | None, int, bytes]:
         """Return what was announced last, and the turn and body of the second copy; nothing of another boot.

@@ -125,3 +125,12 @@ def test_a_file_that_its_owner_has_truncated_is_as_long_as_announced() -> None:
     assert Evidence(9, TURN, 9).length(FILE, 1000) == 1000
     assert Evidence(8, TURN, 8).length(OTHER, 1000) == 1000
     assert Evidence().length(FILE, 1000) == 1000
+
+
+def test_a_boot_without_a_name_believes_nothing(
+    opened: Intent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no /proc a start goes on all the same."""
+    opened.announce(9, FILES)
+    monkeypatch.setattr(intent, "BOOT_ID", tmp_path / "none")
+    assert Intent(tmp_path / "lock", opened._fd).read() == (None, 0, b"")
