@@ -74,6 +74,8 @@ class Child:
     """What a shipper has said last of its store, or a source of its stream."""
     is_old: bool = False
     """Forked by the program that this process was before an upgrade."""
+    is_killed: bool = False
+    """Whether it was ended by force where that costs nothing, and the log has said so."""
     arena_fd: int = -1
     """The memory that a worker makes its lines in (arena.py)."""
     channel: Channel | None = field(default=None, repr=False)
@@ -84,8 +86,9 @@ class Child:
         """What messages and the process list call it."""
         if self.kind is Kind.SOURCE:
             return f"source {self.index}"
-        if self.store is not None:
-            return f"shipper {self.store.name}"
+        if self.kind is Kind.SHIPPER:
+            # Of a store's shipper that the last program has forked, only the place is known.
+            return f"shipper {self.store.name if self.store is not None else self.index + 1}"
         return f"worker {self.slot}" if self.kind is Kind.WORKER else "writer"
 
     def crash_loop(self, now_s: float) -> str:

@@ -408,7 +408,8 @@ class Master:
             else:
                 self._board.slot(child.slot)[field] = 0
         how = children.describe_end(wait_status)
-        if wait_status and child.state in (State.RETIRING, State.STOPPING):
+        is_killed, child.is_killed = child.is_killed, False
+        if wait_status and not is_killed and child.state in (State.RETIRING, State.STOPPING):
             LOGGER.error("%s (pid %d) %s while it was to end", child.name, pid, how)
             if self._stopping and child.kind is not Kind.SHIPPER:
                 self.exit_status = ExitStatus.FAILURE

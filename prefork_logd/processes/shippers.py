@@ -110,4 +110,5 @@ class Shippers:
         """End a shipper that does not listen; its store has all it has committed, and the journal has the rest."""
         if child.state in ALIVE and child.pid == pid:
             LOGGER.warning("%s (pid %d) waits for its store; ended by force, which loses nothing", child.name, pid)
+            child.is_killed = True
             os.kill(pid, signal.SIGKILL)

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 
 ANSWER_S = 15.0
 """After this whoever asked is told how far it has come; it goes on all the same."""
-SHIPPER_S = 1.0
-"""How long an old shipper may take, which may hang in a call to its store."""
+SHIPPER_S = 3.0
+"""How long an old shipper may take, which may hang in a call to its store. One that is in the middle of a batch needs a
+second or more on a busy machine, and its successor would begin that batch again."""
 WRITER_S = 3.0
 """How long the old writer may take to end; it may be killed at any moment."""
 
@@ -115,6 +116,7 @@ class Takeover:
             LOGGER.warning(
                 "the old %s (pid %d) does not end in time; it is killed, which costs nothing", child.name, child.pid
             )
+            child.is_killed = True
             os.kill(child.pid, signal.SIGKILL)
 
     def _finish(self) -> None:
