@@ -295,8 +295,11 @@ class Sinks:
         wanted: dict[int, Sink] = {}
         for place, output in zip((REJECTED_PLACE, *configuration.places), (rejected, *settings.output), strict=True):
             sink = self._current.pop(place, None)
+            if sink is None and place in self._leaving:
+                # It comes back before all workers have let go of it.
+                sink = self._leaving[place][1]
             if sink is None:
-                sink = self._leaves_to(output.path, configuration.places)
+                sink = self._leaves_to(output.path, configuration.places, wanted)
                 if sink is not None:
                     sink.move(output, self._board.output(place))
             if sink is None:
@@ -309,15 +312,27 @@ class Sinks:
         self._current = wanted
         return [problem for problem in problems if problem]
 
-    def _leaves_to(self, path: str, places: Sequence[int]) -> Sink | None:
-        """Return the sink that leaves and has open what a path leads to: opened twice, it would be locked."""
+    def _leaves_to(self, path: str, places: Sequence[int], wanted: Mapping[int, Sink]) -> Sink | None:
+        """Return the sink that leaves and has open what a path leads to: opened twice, it would be locked.
+
+        `wanted`: those that have a place already.
+        """
         try:
             identity = _identity_of(path)
         except OSError:
             return None
-        leaving = (sink for place, sink in self._current.items() if place not in places)
+        staying = [*wanted.values(), *(sink for place, sink in self._current.items() if place in places)]
+        leaving = [sink for place, sink in self._current.items() if place not in places]
+        leaving += [sink for _, sink in self._leaving.values()]
         return next(
-            (sink for sink in leaving if sink.file.identity is not None and sink.file.identity == identity), None
+            (
+                sink
+                for sink in leaving
+                if sink.file.identity is not None
+                and sink.file.identity == identity
+                and all(sink is not other for other in staying)
+            ),
+            None,
         )
 
     def forget(self, generation: int) -> None:

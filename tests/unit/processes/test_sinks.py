@@ -206,3 +206,24 @@ def test_rejected_frames_are_only_counted_without_a_file(tmp_path: Path, caplog:
     assert (tmp_path / "rejected.jsonl").read_bytes() == b"{}\n"
     assert caplog.text.count("rejected frames are only counted until it works again") == 1
     outputs.sinks.close()
+
+
+@pytest.mark.parametrize("name", ["other.jsonl", "link.jsonl"])
+def test_an_output_that_comes_back_before_all_have_let_go_of_it(tmp_path: Path, name: str) -> None:
+    """Taken out by a reload and put back by the next, in its place or through a link: it is not locked out."""
+    outputs = Outputs(tmp_path)
+    (tmp_path / "link.jsonl").symlink_to("other.jsonl")
+    assert outputs.configure("other.jsonl", "block", generation=1) == []
+    only = config.loads('store = []\n[[output]]\npath = "all.jsonl"', overrides={"state_dir": str(tmp_path)})
+    assert outputs.sinks.configure(Configuration(2, only, (ALL,))) == []
+    outputs.sinks.at(OTHER).take(1, memoryview(b"of a worker with the first configuration\n"))
+    both = config.loads(TOML.format(path=tmp_path / name, on_error="block"), overrides={"state_dir": str(tmp_path)})
+    place = OTHER if name == "other.jsonl" else OTHER + 1
+    assert outputs.sinks.configure(Configuration(3, both, (ALL, place))) == []
+    outputs.sinks.at(place).take(1, memoryview(b"of a worker with the last\n"))
+    assert outputs.again(sync=True)
+    outputs.sinks.forget(3)
+    outputs.sinks.at(place).take(1, memoryview(b"later\n"))
+    assert outputs.again(sync=True)
+    assert (tmp_path / "other.jsonl").read_bytes().count(b"\n") == 3
+    outputs.sinks.close()
