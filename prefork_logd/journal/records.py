@@ -128,7 +128,20 @@ class RecordLog:
     @property
     def total(self) -> tuple[int, int]:
         """How many records and bytes were ever appended."""
-        return self._header.ordinal + self.next - self._header.first, self._header.offset + self.length
+        return self._total(self.length, self.next)
+
+    @property
+    def committed_total(self) -> tuple[int, int]:
+        """How many records and bytes were ever committed."""
+        return self._total(*self._kept)
+
+    @property
+    def committed_next(self) -> int:
+        """Number of the first record that is not committed."""
+        return self._kept[1]
+
+    def _total(self, length: int, following: int) -> tuple[int, int]:
+        return self._header.ordinal + following - self._header.first, self._header.offset + length
 
     def lengths(self) -> dict[tuple[int, int], int]:
         """Return the current segment's device and inode number, and its length, for a commit."""
@@ -147,6 +160,7 @@ class RecordLog:
         is_known = bool(committed.turn)
         last: Header | None = None
         end, length, count = committed.records, 0, 0
+        begun, empty = 0, []
         for first, path in segment_paths(self._directory):
             found = path.stat()
             identity = (found.st_dev, found.st_ino)
@@ -154,7 +168,9 @@ class RecordLog:
             if identity in committed.files:
                 size = self._cut_back(path, identity, evidence.length(identity, committed.files[identity]), evidence)
             if size <= HEADER_BYTES:
-                path.unlink()
+                # Begun by a recovery that died before its first commit, perhaps after numbers were left out.
+                begun = max(begun, first)
+                empty.append(path)
                 continue
             try:
                 with path.open("rb") as file:
@@ -185,8 +201,12 @@ class RecordLog:
             end += LEAP * (256 + int.from_bytes(os.urandom(2)))
         elif (self._finished and (boot != now or not is_known)) or (boot and boot != now):
             end += LEAP
+        end = max(end, begun)
         header = Header(journal, end, last.ordinal + count if last else 0, last.offset + length if last else 0)
         self._begin(header)
+        for path in empty:
+            if path != self._path:
+                path.unlink()
         if boot != now or is_copy:
             self._write_identity(journal, now)
 

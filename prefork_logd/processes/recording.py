@@ -211,15 +211,17 @@ class Recording:
         if log is None:
             return
         counters = self._counters
-        counters[JournalField.ORDINAL], counters[JournalField.OFFSET] = log.total
+        # Not what is appended: a reload may come in the middle of a turn that never is committed.
+        following = log.committed_next
+        counters[JournalField.ORDINAL], counters[JournalField.OFFSET] = log.committed_total
         counters[JournalField.BYTES] = log.nbytes
-        counters[JournalField.NUMBER] = log.next
+        counters[JournalField.NUMBER] = following
         if self._position_fd < 0 and time.monotonic() >= self._position_due_s:
             self._open_position(self._directory / POSITION_FILE)
-        if log.next != self._told_number and self._position_fd >= 0:
-            self._told_number = log.next
+        if following != self._told_number and self._position_fd >= 0:
+            self._told_number = following
             with contextlib.suppress(OSError):  # a full disk; what is told next has this, too
-                os.pwrite(self._position_fd, log.next.to_bytes(8, "little"), 0)
+                os.pwrite(self._position_fd, following.to_bytes(8, "little"), 0)
         self._board.barrier()
         for place in self._places:
             if self._board.store(place)[StoreField.WAITING]:

@@ -260,6 +260,9 @@ class Sinks:
         """Place to (first generation without it, sink)."""
         self.tails = Tails()
         """Of the last writer's files, until it is known that none of them is longer than committed."""
+        self._reached: dict[Identity, int] = {}
+        """How long each file may have become in the turn that is not committed yet: one that is renamed meanwhile is no
+        longer open, and has what was appended to it all the same."""
 
     def __iter__(self) -> Iterator[Sink]:
         yield from self._current.values()
@@ -374,6 +377,7 @@ class Sinks:
         """Let go of what is committed."""
         for sink in self:
             sink.committed()
+        self._reached = {}
 
     def lengths(self) -> dict[tuple[int, int], int]:
         """Return the length of each regular file by its device and inode number; of one not yet cut, the committed."""
@@ -388,10 +392,13 @@ class Sinks:
 
         The kernel is asked: a file that its owner has truncated since its last commit is shorter. Raises OutputError.
         """
-        found = {identity: (length, length) for identity, length in committed.items()}
+        found = {
+            identity: (length, max(length, self._reached.get(identity, 0))) for identity, length in committed.items()
+        }
         for sink in self:
             if sink.file.identity is not None and sink.file.is_regular:
                 found[sink.file.identity] = sink.reach(committed.get(sink.file.identity))
+        self._reached |= {identity: reach for identity, (_, reach) in found.items()}
         for identity, announced in self.tails.announced().items():
             found.pop(identity, None)
             if announced is not None:

@@ -101,6 +101,22 @@ def test_what_is_committed_is_told_and_nothing_else(writer: Writer) -> None:
     assert writer.board.journal[JournalField.BYTES] > 3000
 
 
+def test_a_reload_in_the_middle_of_a_turn_tells_no_number(writer: Writer) -> None:
+    """An output's disk is full: what is appended may never be committed, and a store must not have it."""
+    assert writer.turn(2)
+    writer.recording.take(bytes(16), ((3, 5),), 5, memoryview(LINE * 5))
+    assert writer.recording.prepare()
+    assert writer.recording.append()
+    told = tuple(writer.board.journal[field] for field in (JournalField.ORDINAL, JournalField.OFFSET))
+    assert writer.configure("archive") == []
+    assert writer.number() == 2
+    assert int.from_bytes((writer.directory / POSITION_FILE).read_bytes(), "little") == 2
+    assert told == tuple(writer.board.journal[field] for field in (JournalField.ORDINAL, JournalField.OFFSET))
+    assert writer.recording.sync()
+    writer.recording.committed()
+    assert writer.number() == 7
+
+
 def test_a_shipper_that_waits_is_woken_once(writer: Writer) -> None:
     """One that does not wait is let be; a wake-up clears the word that asked for it."""
     waker = os.eventfd(0, os.EFD_NONBLOCK)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from prefork_logd import config
+from prefork_logd.errors import OutputError
 from prefork_logd.journal.journal import Journal
+from prefork_logd.journal.records import LEAP
 from prefork_logd.processes.control import Configuration
 from prefork_logd.scoreboard import JournalField
 from prefork_logd.settings import JOURNAL_DIRECTORY, WRITER_LOCK
@@ -149,4 +152,28 @@ def test_problems_of_every_configuration_are_told(tmp_path: Path) -> None:
         start.configurations[generation - 1 :] = [Configuration(generation, settings, (generation,))]
     assert start.advance() == ""
     assert [problem for problem in start.recovery.problems if "a.jsonl" in problem]
+    start.close()
+
+
+def test_numbers_that_were_left_out_stay_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy, whose stores may have later records: the second start, after a full disk, is as careful."""
+    make_state(tmp_path / "state")
+    start = Start(tmp_path / "state")
+    assert start.advance() == ""
+    start.close()
+    shutil.copytree(tmp_path / "state", tmp_path / "copy")
+    start = Start(tmp_path / "copy")
+
+    def fail(*_: object) -> None:
+        raise OutputError("commits", "create", OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "begin", fail)
+        assert "No space left" in start.advance()
+    first = start.recording.next_number(0)
+    assert first > LEAP
+    start.close()
+    start = Start(tmp_path / "copy")
+    assert start.advance() == ""
+    assert start.recording.next_number(0) >= first
     start.close()

@@ -307,3 +307,16 @@ def test_one_file_under_another_path_after_a_reload(place: Place) -> None:
     start.turn(b"more\n", 3)
     start.close()
     assert place.output.read_bytes() == b"before\nlate\nafter\nmore\n"
+
+
+def test_a_file_that_is_renamed_in_the_middle_of_a_turn_is_cut_back(place: Place) -> None:
+    """Another output is in the way, the turn is tried again, and the writer dies: nothing is there twice."""
+    start = place.start()
+    start.turn(b"kept\n", 1)
+    start.turn(b"not committed\n", 2, commit=False)
+    renamed = place.output.rename(place.outputs / "all.jsonl.1")
+    assert start.sinks.reopen() == []
+    start.turn(b"more\n", 3, commit=False)
+    start.close()
+    place.start().close()
+    assert renamed.read_bytes() == b"kept\n"
