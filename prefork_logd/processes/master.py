@@ -331,7 +331,7 @@ class Master:
         if child.state is State.WAITING:
             return
         self.happen(child, Event.READY)
-        self._succession.look(self._writer, self._workers.values())
+        self._look_at_takeover()
         if child.kind is Kind.WORKER and not child.is_old:
             self._moves.level()
         if child is self._writer and not self._stopping:
@@ -423,8 +423,8 @@ class Master:
         elif child.state in ALIVE:
             self.happen(child, Event.EXITED)
         self._moves.ended(child)
+        self._look_at_takeover()
         if child.is_old:
-            self._succession.look(self._writer, self._workers.values())
             if self._stopping:
                 self._go_on_stopping()
             elif child.kind is Kind.SHIPPER and self._writer.state is State.RUNNING:
@@ -511,6 +511,7 @@ class Master:
         self._worker_target = min(MAX_WORKERS - MAX_SOURCES, max(1, count))
         LOGGER.info("workers: %d", self._worker_target)
         self._adjust_workers()
+        self._look_at_takeover()
 
     def _tell_retire(self, child: Child) -> None:
         if child.channel is not None:
@@ -692,6 +693,10 @@ class Master:
             and all(worker.state is not State.STARTING for worker in self._workers.values())
         )
 
+    def _look_at_takeover(self) -> None:
+        """Take the next step of an upgrade, if one is under way and may."""
+        self._succession.look(self._writer, self._workers.values())
+
     def taken_over(self) -> None:
         """Go on, now that no child of the last program lives."""
         self._succession.settled()
@@ -725,6 +730,8 @@ class Master:
                 if worker.timer is not None:
                     worker.timer.cancel()
                 self.happen(worker, Event.STOP)
+            # New workers that end have lines for a writer that takes them.
+            self._look_at_takeover()
         if fast:
             self._stopping_fast = True
             if self._kill_timer is not None:

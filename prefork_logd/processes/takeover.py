@@ -39,6 +39,10 @@ WRITER_S = 3.0
 """How long the old writer may take to end; it may be killed at any moment."""
 
 
+_TO_COME = frozenset({State.STARTING, State.WAITING})
+"""Of new workers that are waited for. One that is to end again waits itself: for a writer that takes its lines."""
+
+
 class Takeover:
     """One upgrade, from the new program's first step on."""
 
@@ -78,7 +82,7 @@ class Takeover:
             if not writers:
                 self._end_shippers()
                 self._happen(writer, Event.DUE)
-            elif not self._writer_is_leaving and all(worker.state is State.RUNNING for worker in workers):
+            elif not self._writer_is_leaving and not any(worker.state in _TO_COME for worker in workers):
                 self._writer_is_leaving = True
                 self._end_shippers()
                 for child in writers:

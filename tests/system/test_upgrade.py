@@ -252,6 +252,22 @@ def test_signals_in_the_middle_are_kept(make_collector: Maker) -> None:
     assert collector.stop() == 0
 
 
+def test_fewer_workers_in_the_middle_hold_no_upgrade_up(make_collector: Maker) -> None:
+    """A worker of the new program that is to end again waits for the new writer, and the writer not for it."""
+    collector = make_collector("", "--workers", "3").start()
+    client = Client(collector)
+    client.welcome(b"one of a session")
+    collector.send_signal(signal.SIGUSR2)
+    wait_for(lambda: "is tried and runs now" in collector.log, "the exec")
+    collector.send_signal(signal.SIGTTOU)
+    wait_for(lambda: "upgrade: this is version" in collector.log, "the upgrade")
+    wait_for(lambda: len(collector.worker_pids()) == 2, "two workers")
+    client.send(records(1, ["a", "b"]))
+    assert client.acknowledged(2) == 2
+    client.close()
+    assert collector.stop() == 0
+
+
 def test_a_daemon_upgrades(tmp_path: Path, make_collector: Maker) -> None:
     """`start`, `upgrade`, `stop`: the pid file stays right, and what TTIN has made of the workers stays."""
     installed = Installed(tmp_path / "site")
