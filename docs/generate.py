@@ -128,8 +128,8 @@ def signal_page() -> str:
         f"apart, which they survive as a family).\n\n| signal | verb | what it does |\n|---|---|---|\n{rows}\n"
         "`prefork-logd reload` asks on the control socket instead of sending SIGHUP, because it wants to tell the "
         "outcome; both do the same. A storm of signals leads to one reload at a time and at most one waiting.\n\n"
-        "A signal that is sent again before it is delivered is delivered once (signal(7)): SIGTTIN five times in quick "
-        "succession may be fewer than five workers more. `prefork-logd workers COUNT` says how many there are to be.\n"
+        "A signal that is sent again before it is delivered is delivered once (signal(7)): five SIGTTIN in quick "
+        "succession may add fewer than five workers. `prefork-logd workers COUNT` sets their number.\n"
     )
 
 

@@ -33,7 +33,7 @@ FORMATS = ("text", "json", "csv", "table")
 ANSWER_S = 20.0
 """How long the master may take to answer a question."""
 STATUS_S = 1.5
-"""How long it may take for `status`: whoever looks after a collector that hangs is not to hang, too."""
+"""Time that `status` waits for an answer: it has to end soon when the collector hangs."""
 UPGRADE_S = 60.0
 """How long an upgrade may take; the master answers earlier than this (processes/takeover.py)."""
 
@@ -184,7 +184,7 @@ def upgrade(flags: Flags) -> int:
 
 @click.argument("count", type=click.IntRange(min=1))
 def workers(flags: Flags, count: int) -> int:
-    """Have COUNT workers from now on; no connection is closed."""
+    """Change the number of workers to COUNT, until the next restart; no connection is closed."""
     settings = _lenient(flags)
     running = _find(settings)
     if running is None:
@@ -295,7 +295,7 @@ def _options(*options: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
 filter_flags = _options(
     click.option("--since", metavar="TIME", help='Records from then on: "2h" ago, "2026-11-23 14:05", RFC 3339.'),
     click.option("--until", metavar="TIME", help="Records before then."),
-    click.option("--level", help="Lowest level: a name, also one that records carry, or a number."),
+    click.option("--level", help="Lowest level: a name (also one that stored records have) or a number."),
     click.option("--logger", "loggers", multiple=True, metavar="NAME", help="A logger and its children; repeatable."),
     click.option("--grep", multiple=True, metavar="WORDS", help="Words of the message or the traceback; repeatable."),
     click.option(
@@ -491,7 +491,7 @@ def _pair(text: str) -> tuple[str, str]:
 def _address(flags: Flags) -> str:
     """Return the address to send to: one that a flag or the file names, else where the running collector listens.
 
-    Raises ProcessError if there is none: a default that nobody named may be somebody else's.
+    Raises ProcessError if there is none: another program may listen on the default address.
     """
     from prefork_logd import config
     from prefork_logd.sending import choose_address
@@ -508,7 +508,7 @@ def _address(flags: Flags) -> str:
     accept = settings.listeners[0][1]
     if address := choose_address([(address, accept) for address in listening]):
         return address
-    raise ProcessError('the collector takes plain records nowhere (accept = "any"); use its handler instead')
+    raise ProcessError('no listener takes plain records; give one accept = "any", or send with our handler')
 
 
 def _source(flags: Flags) -> Source:
@@ -523,7 +523,7 @@ def _source(flags: Flags) -> Source:
 def _lenient(flags: Flags) -> Settings:
     """Return settings that lead to the running collector, even if the file has become invalid meanwhile.
 
-    Raises ConfigError if the file does not say any more where that is: a default may lead to another collector.
+    Raises ConfigError if the file no longer names its state directory: a default may lead to another collector.
     """
     from prefork_logd import config
 

@@ -53,7 +53,7 @@ def _own(state_dir: Path, settings: Settings) -> Iterator[tuple[str, str]]:
     for name in OWN_FILES:
         yield str(state_dir / name), f"{name} is the collector's own file"
     for store in settings.store:
-        yield str(dead_letters_path(state_dir, store.name)), f"has what store {store.name!r} refuses"
+        yield str(dead_letters_path(state_dir, store.name)), f"holds the dead letters of store {store.name!r}"
     if settings.server.keys_file:
         yield settings.server.keys_file, "is server.keys_file"
     if settings.source:

@@ -1612,7 +1612,7 @@ class SocketHandler(logging.handlers.SocketHandler):
             why = u"cannot be written: %s" % _text(failure.strerror or failure)
         if failure is not None or self._unspooled is not None:
             self._spool_retry_at = _now() + _SPOOL_RETRY_S
-        text = u"the spool in %s takes no more, it %s; records are held in memory only, and then dropped"
+        text = u"the spool in %s cannot be written: it %s; records are kept in memory, and dropped when that is full"
         self._say_once("spool", text % (_text(self.spool_dir), why))
 
     def _not_in_spool(self):
@@ -1646,7 +1646,7 @@ class SocketHandler(logging.handlers.SocketHandler):
     def _spool_was_lost(self):
         """Have what is held written again, to another file: somebody has removed the spool's."""
         self._spool.lost = False
-        text = u"the spool's files in %s were removed or closed; what is held is written again"
+        text = u"the spool's files in %s were removed or closed; records that are not acknowledged are written again"
         self._say_once("lost", text % _text(self.spool_dir))
         self._unspooled = min(self._spool.last + 1, self._next)
         self._spool_retry_at = 0.0
@@ -1665,7 +1665,7 @@ class SocketHandler(logging.handlers.SocketHandler):
             entries, self._disk_place = self._spool.read(self._disk_from, self._disk_place)
             failure = self._spool.failure
             if failure is not None:
-                text = u"the spool in %s cannot be read as a whole: %s; what is missing is dropped"
+                text = u"a part of the spool in %s cannot be read: %s; missing records are counted as dropped"
                 self._say_once("unreadable", text % (_text(self.spool_dir), _text(failure.strerror or failure)))
             for number, created, data in entries:
                 if number > self._disk_from:

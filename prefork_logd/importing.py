@@ -49,9 +49,9 @@ class Imported(NamedTuple):
     refused: int
     """Lines that are no record."""
     without_time: int
-    """Records of others that say no time: `created` is when they were imported."""
+    """Records of other programs without a readable time: `created` is the time of the import."""
     without_level: int
-    """Records of others that say no level."""
+    """Records of other programs without a level."""
     trouble: str
     """Why the file was not read to its end; empty if it was."""
 
@@ -79,11 +79,11 @@ def import_file(
 def summary(done: Imported) -> Iterator[str]:
     """Yield what is worth saying of a file beside its counts of lines."""
     if done.without_time:
-        yield f"{done.without_time:,} of them say no time that can be read: `created` is when they were imported"
+        yield f"{done.without_time:,} of them without a readable time: `created` is the time of the import"
     if done.without_level:
-        yield f"{done.without_level:,} of them say no level that is known: filters take it for 0"
+        yield f"{done.without_level:,} of them without a known level: filters take it as 0"
     if done.refused > MOST_NAMED:
-        yield f"of the lines refused the first {MOST_NAMED} are named"
+        yield f"only the first {MOST_NAMED} refused lines are named"
 
 
 class _Import:

@@ -76,10 +76,10 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     bind: Annotated[
         tuple[str, ...],
         Meta(
-            description='Addresses to listen on: "host:port", "[::1]:port" or "unix:/path" (whoever may enter its '
+            description='Addresses to listen on: "host:port", "[::1]:port" or "unix:/path" (users who may enter its '
             "directory may send; a relative path is seen from the configuration file's directory); port 0 picks a free "
-            "one. Everyone is let in there. Sockets inherited by systemd "
-            "activation (LISTEN_FDS) take the place of these.",
+            "one. Any client may send there. Sockets inherited by systemd activation (LISTEN_FDS) take the place of "
+            "these.",
             extra=NOT_LIVE,
         ),
     ] = ("127.0.0.1:9020",)
@@ -168,9 +168,8 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         Meta(
             ge=1024,
             le=64 * 1024 * 1024,
-            description="Largest frame taken, in bytes; a larger one is skipped without being held, and counted. A "
-            "frame also bounds its record: six bytes of each line for one of the frame, which escapes may need, ten "
-            "more for what is referred to many times, but at most 512 KiB of these; what is beyond is cut and marked "
+            description="Largest frame taken, in bytes; a larger one is skipped without being held, and counted. The "
+            "length of a frame also bounds the length of its lines; values that do not fit are cut and marked "
             "(docs/record.md).",
         ),
     ] = 1_048_576
@@ -179,7 +178,7 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         Meta(
             ge=1,
             le=1_000_000,
-            description="Connections that have sent something, over all workers. Above it a client of a session is "
+            description="Most connections that have sent something, over all workers. Beyond, a client of a session is "
             "answered BUSY and comes again; one that sends plain frames waits unread.",
         ),
     ] = 10_000
@@ -188,8 +187,8 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         Meta(
             ge=0,
             le=1_000_000,
-            description="How many of these one address may have (of IPv6 one network of 64 bits, on a Unix socket one "
-            "user); 0: nine tenths, so that it cannot keep all others out.",
+            description="Most of these of one address (IPv6: one network of 64 bits; a Unix socket: one user); 0: nine "
+            "tenths, so that one address cannot keep all others out.",
         ),
     ] = 0
     record_timeout: Annotated[
@@ -231,8 +230,8 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     session_retention: Annotated[
         str,
         Meta(
-            description="How long a session of our handler is remembered after its last record, in time for which the "
-            "collector runs: a client that comes back later may have records stored twice.",
+            description="How long a session of our handler is remembered after its last record; only time for which "
+            "the collector runs counts. Records of a client that comes back later may be stored twice.",
         ),
     ] = "7d"
     max_sessions: Annotated[
@@ -240,8 +239,8 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         Meta(
             ge=16,
             le=16_777_216,
-            description="Most sessions that are remembered, about 500 bytes of the writer's memory each; half of them "
-            "for one address. Above it the address that has most forgets the one with the fewest records.",
+            description="Most sessions that are remembered, about 500 bytes of the writer's memory each; at most half "
+            "of them for one address. Beyond, the address with the most loses its session with the fewest records.",
         ),
     ] = 65_536
 
@@ -328,9 +327,9 @@ class OutputSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     on_error: Annotated[
         Literal["block", "skip"],
         Meta(
-            description='While the file cannot be written (a full disk, a FIFO without a reader): "block" holds every '
-            'client up until it works again, and no record is missing; "skip" leaves records out of this output, which '
-            "`status` counts, and holds up nobody.",
+            description='While the file cannot be written (a full disk, a FIFO without a reader): with "block" clients '
+            'wait until it works again, and no record is missing; with "skip" records are left out of this output, and '
+            "counted in `status`; clients do not wait.",
         ),
     ] = "block"
     mode: Annotated[

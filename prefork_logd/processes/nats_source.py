@@ -278,9 +278,7 @@ class NatsSource:
             self._offer(item)
             return
         if journal not in partition.waiting and len(partition.origins) + len(partition.waiting) >= MOST_JOURNALS:
-            self._refuse(
-                item.sequence, item.body, f"is of one journal more than the {MOST_JOURNALS} that are remembered"
-            )
+            self._refuse(item.sequence, item.body, f"is of a new journal, and {MOST_JOURNALS} are remembered already")
             partition.done(item.sequence)
             return
         self._waiting_bytes += len(item.body)
@@ -319,7 +317,7 @@ class NatsSource:
         most = max(held, key=lambda origin: origin.held_bytes)
         while excess > 0 and (item := most.give_up_last()) is not None:
             excess -= len(item.body)
-            self._refuse(item.sequence, item.body, "waits for others before it, and too many of its journal do")
+            self._refuse(item.sequence, item.body, "has to wait for earlier ones, and too many of its journal wait")
             item.partition.done(item.sequence)
 
     def _take(self, partition: Partition, journal: str, step: Next[Item]) -> None:

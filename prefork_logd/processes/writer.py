@@ -47,7 +47,7 @@ ORPHAN_S = 1.8
 """How long a writer goes on without its master: a little longer than the workers do."""
 EXPIRE_EVERY_S = 3600.0
 FORGOT_EVERY_S = 600.0
-"""How often it is said that sessions had to be forgotten."""
+"""Limits the log lines about forgotten sessions."""
 
 
 class Writer:
@@ -371,7 +371,7 @@ class Writer:
         forgotten, self._journal.sessions.forgotten = self._journal.sessions.forgotten, 0
         if forgotten:
             self._forgot.warning(
-                "%d sessions with few records were forgotten, of the address that has most; limits.max_sessions is %d",
+                "%d sessions were forgotten, the shortest of the address that has most; limits.max_sessions is %d",
                 forgotten,
                 self._journal.sessions.most,
             )
@@ -389,7 +389,7 @@ class Writer:
             given = sessions.open(request.session, request.first, now_s)
             if given.skipped:
                 self._notices.warning(
-                    "session %s goes on %d numbers later than it is known here; its client has seen them acknowledged",
+                    "session %s goes on %d numbers after the last one known here; its client has acknowledgements",
                     label(request.session),
                     given.skipped,
                 )

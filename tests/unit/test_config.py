@@ -475,7 +475,7 @@ def test_two_outputs_with_one_file_are_refused(tmp_path: Path, how: str) -> None
         ("rejected.jsonl", "own.jsonl", "rejected.jsonl is the collector's own file"),
         ("c.toml", "own.jsonl", "is the configuration file"),
         ("keys", "own.jsonl", "is server.keys_file"),
-        ("dead-letters-sqlite.jsonl", "own.jsonl", "has what store 'sqlite' refuses"),
+        ("dead-letters-sqlite.jsonl", "own.jsonl", "holds the dead letters of store 'sqlite'"),
         ("", "journal/commits.jsonl", "journal is the collector's own directory"),
         ("", "./journal", "journal is the collector's own file"),
         ("", "records-2026-11-28.db", "is a file of store 'sqlite'"),

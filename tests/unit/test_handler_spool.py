@@ -166,7 +166,7 @@ def test_a_spool_damaged_under_a_living_service_is_sent_but_for_what_is_damaged(
         assert sum(gap.last - gap.first + 1 for gap in stored.gaps) == 2
         assert len(stored.items) == COUNT - 2
         assert [path.suffix for path in directory.iterdir()] == [".damaged"]
-    assert capsys.readouterr().err.count("cannot be read as a whole: damaged") == 1
+    assert capsys.readouterr().err.count("cannot be read: damaged") == 1
 
 
 # A disk that takes nothing

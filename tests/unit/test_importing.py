@@ -135,9 +135,9 @@ def test_what_is_missing_is_summed_up() -> None:
     assert [*summary(Imported(3, 0, 0, 0, 0, ""))] == []
     told = [*summary(Imported(3, 0, 21, 1, 2, ""))]
     assert [line.partition(":")[0] for line in told] == [
-        "1 of them say no time that can be read",
-        "2 of them say no level that is known",
-        "of the lines refused the first 20 are named",
+        "1 of them without a readable time",
+        "2 of them without a known level",
+        "only the first 20 refused lines are named",
     ]
 
 
