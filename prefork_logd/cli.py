@@ -51,7 +51,7 @@ class Flags:
         self.overrides: dict[str, object] = {}
 
     def update(self, config: str | None, state_dir: str | None, bind: tuple[str, ...], workers: str | None) -> None:
-        """Take what was given; what stands after the verb counts more. Paths are seen from the working directory.
+        """Take the flags that were given; one after the verb counts more. Paths are seen from the working directory.
 
         Raises ConfigError if that is gone and a path is relative.
         """
@@ -537,7 +537,7 @@ def _lenient(flags: Flags) -> Settings:
 
 
 def _become_user(settings: Settings) -> None:
-    """Go on as server.user if root runs this: what is written belongs to the collector, and no link misleads root."""
+    """Go on as server.user if root runs this: new files belong to the collector, and no link misleads root."""
     from prefork_logd.privileges import drop_privileges
     from prefork_logd.stores.making import import_early
 

@@ -201,7 +201,7 @@ class Source:
             self.directory = "/"
 
     def pin(self, state_dir: str) -> None:
-        """Keep what is relative to the state directory where it is, although the file or the user changes."""
+        """Keep paths relative to the state directory, although the file or the user changes."""
         self._state_dir = state_dir
 
     def __call__(self) -> Settings:
@@ -210,7 +210,7 @@ class Source:
 
 
 def is_readable(path: Path | None) -> bool:
-    """Tell whether a file can be read as TOML, whatever it says; no file is no obstacle."""
+    """Tell whether a file can be read as TOML, valid settings or not; also True without a file."""
     try:
         return path is None or tomllib.loads(path.read_text()) is not None
     except (OSError, ValueError):

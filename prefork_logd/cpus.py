@@ -75,7 +75,7 @@ def _unescaped(path: str) -> str:
 def _directories(place: Path, root: str, group: str) -> list[Path]:
     """Return the directory of a cgroup and those of all above it that can be seen."""
     prefix = root.rstrip("/")
-    # A cgroup outside of what is mounted (a namespace's, or "/.." in one) is seen as the mount itself.
+    # A cgroup outside of the mount (that of a namespace, or "/.." in one) counts as the mount itself.
     inside = group.removeprefix(prefix) if f"{group}/".startswith(f"{prefix}/") else ""
     parts = [part for part in inside.split("/") if part]
     if ".." in parts:

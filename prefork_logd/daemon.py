@@ -31,9 +31,9 @@ GLANCE_S = 0.1
 class PidLock:
     """A pid file that is locked for as long as its process lives.
 
-    What counts is the lock (flock(2)), not the content: a file that a dead collector left behind is no obstacle,
-    whoever has its pid by now. Children are to close `fd`, else the lock outlives the master. Only its owner can open
-    the file: a lock of a stranger would hinder a start.
+    The lock (flock(2)) counts, not the content: a file that a dead collector left behind hinders no start, also when
+    its pid belongs to another process by now. Children have to close `fd`, else the lock outlives the master. Only its
+    owner can open the file: a lock of another user would hinder a start.
     """
 
     def __init__(self, path: Path, user: str = "") -> None:

@@ -1,7 +1,7 @@
 """Which files a configuration writes to, and which of them are the same file under two names.
 
-Owns what is said of two outputs that would cut each other's lines off: by one path, over symbolic links and linked
-directories, or as hard links. Opens nothing; what is not there yet is judged by where its path leads.
+Owns the messages about two outputs that would cut each other's lines off: by one path, over symbolic links and linked
+directories, or as hard links. Opens nothing; a file that does not exist yet is judged by its resolved path.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def problems(home: str, settings: Settings) -> Iterator[tuple[str, int, str]]:
 
 
 def _own(state_dir: Path, settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield each file that is not an output, and what is said of an output that would be."""
+    """Yield each file that must not be an output, and the message about an output that is."""
     for name in OWN_FILES:
         yield str(state_dir / name), f"{name} is the collector's own file"
     for store in settings.store:
@@ -61,7 +61,7 @@ def _own(state_dir: Path, settings: Settings) -> Iterator[tuple[str, str]]:
 
 
 def _inside(home: str, settings: Settings, path: str) -> str:
-    """Return what is said of an output among files that are made one by one: a journal's, or those of a day."""
+    """Return the message about an output among files that are made later: a journal's, or those of a day."""
     real = Path(os.path.realpath(path))
     if Path(os.path.realpath(home)) / JOURNAL_DIRECTORY in real.parents:
         return f"{JOURNAL_DIRECTORY} is the collector's own directory"

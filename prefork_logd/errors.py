@@ -6,7 +6,7 @@
         LocalProtocolError   our own code broke the protocol's rules
         RemoteProtocolError  the peer did
       RecordRejected         one frame cannot be stored as a record; the connection lives on
-        NotARecord           one line is no stored record
+        NotARecord           a line is not a stored record
       OutputError            an output file cannot be written just now
       StoreError             a store cannot be reached or used just now
       ProcessError           a process cannot be started, found or ended
@@ -88,7 +88,7 @@ class RecordRejected(LogdError):  # noqa: N818 - a verdict on the peer's bytes, 
 
 
 class NotARecord(RecordRejected, ValueError):  # noqa: N818 - a verdict, too
-    """A line is no stored record. Its text says why, as what follows "the line"."""
+    """A line is not a stored record. The text is the reason, to be put after "the line"."""
 
     def __init__(self, detail: str) -> None:
         super().__init__("not-a-record", detail)
@@ -120,11 +120,11 @@ class ProcessError(LogdError):
 
 
 MOST_WORDS = 400
-"""Characters of an error that nobody foresaw: a record may be in it."""
+"""Characters shown of an unexpected error: its text may hold a record."""
 
 
 def describe_unexpected(error: BaseException) -> str:
-    """Return what an error is that nobody foresaw, and where it came from, in one line."""
+    """Return an unexpected error and the place that raised it, in one line."""
     frames = traceback.extract_tb(error.__traceback__, limit=-1)
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name}" if frames else ""
     words = " ".join(f"{type(error).__name__}: {error}".split())

@@ -401,8 +401,8 @@ class Spool(object):
 
     `<session>.lock` is locked by the process that it belongs to, and `<session>.<first number>.spool` are its segments:
     a magic, then entries with a checksum each, salted with the session: no text of a record passes for an entry.
-    Whoever gets the lock may send them on (`adopt`): the session and the numbers are in them, so nothing is stored
-    twice. The lock is fcntl's, which children do not inherit: a child that outlives its parent does not keep it.
+    Another process that has the lock may send them (`adopt`): they hold the session and the numbers, so no record is
+    stored twice. The lock is fcntl's, which children do not inherit: a child that outlives its parent does not keep it.
 
     Written to the page cache only: it survives the process, not the host. Not safe for threads.
     """
@@ -415,7 +415,7 @@ class Spool(object):
         self.failure = None
         """Why the last `append` or `read` failed, an EnvironmentError; None if it did not, or for max_bytes."""
         self.lost = False
-        """Whether files turned out to be removed; the caller sets it back, and appends what it has above `last`."""
+        """Whether files were found to be removed; the caller sets it back, and appends its records above `last`."""
         self._salt = _crc(session)
         self._segments = []  # [first number, last number, path, size, damaged]
         self._lock = -1
@@ -1005,7 +1005,7 @@ _AWAY_S = 10.0
 """After how long without a connection that is said, while records are held."""
 _SAY_AGAIN_S = 60.0
 _WRITE_BYTES = 1 << 20
-"""How much one call sends of what is held; the helper goes on."""
+"""Bytes that one call sends at most; the helper sends the rest."""
 _WRITE_AGAIN_S = 0.001
 _WELCOME_PATIENCE_S = 300.0
 """How long a collector that has said WAIT is waited for on one connection. A dead one is noticed much sooner: it closes
@@ -1110,7 +1110,7 @@ class SocketHandler(logging.handlers.SocketHandler):
         self._own_socket = _is_ours(self, "makeSocket")
         self._literal = None if port is None else _literal_addresses(host, port)
         self._said = {}  # key to time
-        self._known = False  # a collector of ours has answered: it may be slow, but it is no plain receiver
+        self._known = False  # a collector of ours has answered: it may be slow, but it is not a plain receiver
         self._begin()
         _live.add(self)
         if overflow == "spool" and os.path.isdir(spool_dir):
@@ -1644,7 +1644,7 @@ class SocketHandler(logging.handlers.SocketHandler):
         return True
 
     def _spool_was_lost(self):
-        """Have what is held written again, to another file: somebody has removed the spool's."""
+        """Have the records that are held written again, to another file: the spool's file was removed."""
         self._spool.lost = False
         text = u"the spool's files in %s were removed or closed; records that are not acknowledged are written again"
         self._say_once("lost", text % _text(self.spool_dir))
@@ -1652,7 +1652,7 @@ class SocketHandler(logging.handlers.SocketHandler):
         self._spool_retry_at = 0.0
 
     def _look_after_spool(self):
-        """See whether the spool is there, and write what is missing in it."""
+        """Check the spool's files, and write the records that are missing in them."""
         self._spool.look()
         if self._spool.lost:
             self._spool_was_lost()
@@ -2057,7 +2057,7 @@ class SocketHandler(logging.handlers.SocketHandler):
             self._on_error(event[1], _harmless(event[2]))
 
     def _on_error(self, code, text):
-        """Act on the end of a session that the collector has given a reason for; keep what is not acknowledged."""
+        """Act on an error by which the collector ends a session; keep records without acknowledgement."""
         self._disconnected()
         self._trouble = u"%s (error %d)" % (text, code)
         if code == GOING_AWAY:
@@ -2090,7 +2090,7 @@ class SocketHandler(logging.handlers.SocketHandler):
         self._forget(self._unsent, committed)
 
     def _another_session(self):
-        """Go on under another session's name, and with another spool; what is in the old one only is dropped."""
+        """Go on under a new session, and with a new spool; records that only the old spool has are dropped."""
         self._session = os.urandom(16)
         if self._spool is not None:
             self._spool.remove()
@@ -2131,7 +2131,7 @@ class SocketHandler(logging.handlers.SocketHandler):
     # Records on their way out; the lock is held
 
     def _write(self):
-        """Send what there is, until the socket takes no more, or _WRITE_BYTES are sent."""
+        """Send records until the socket takes no more, or _WRITE_BYTES are sent."""
         sent = 0
         self._more = False
         while self._flush_out():

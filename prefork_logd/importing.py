@@ -77,7 +77,7 @@ def import_file(
 
 
 def summary(done: Imported) -> Iterator[str]:
-    """Yield what is worth saying of a file beside its counts of lines."""
+    """Yield the sentences about a file beside its counts of lines."""
     if done.without_time:
         yield f"{done.without_time:,} of them without a readable time: `created` is the time of the import"
     if done.without_level:
@@ -117,7 +117,7 @@ class _Import:
         return Imported(self._stored, min(begin, number), *counts, trouble)
 
     def _blocks(self, number: int, lines: list[bytes | None], now: float) -> list[Block]:
-        """Return what is a record, in blocks of lines that follow one another; `number` is the first line's."""
+        """Return the records, in blocks of consecutive lines; `number` is that of the first line."""
         blocks: list[Block] = []
         run: list[bytes] = []
         for at, line in enumerate([*lines, b""], number):

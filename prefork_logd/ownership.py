@@ -67,7 +67,7 @@ def _require_way(path: Path, user: str) -> None:
 def _files(settings: Settings) -> Iterator[Path]:
     """Yield every place where a file of the collector may lie, each once."""
     state_dir = Path(settings.server.state_dir)
-    # A control socket that was left behind is replaced, whoever it belongs to.
+    # A control socket that was left behind is replaced, also one of another user.
     found = [state_dir / name for name in OWN_FILES if name != CONTROL_SOCKET]
     found += sorted((state_dir / JOURNAL_DIRECTORY).glob("*"))
     found += sorted(state_dir.glob(DEAD_LETTERS.format("*")))

@@ -3,7 +3,7 @@
 Owns the change of user, and which directories root may work in. Knows no file of the collector.
 
 What a user can change must not be touched with root's rights: a link in it would lead them anywhere. So everything in
-that user's directories is opened as that user. Root acts only where nobody else can put a link on the way.
+that user's directories is opened as that user. Root acts only where no other user can put a link into the path.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def find_account(user: str) -> pwd.struct_passwd:
 
 
 def user_name(uid: int) -> str:
-    """Return the name of a user, or the number where there is no account."""
+    """Return the name of a user, or the number if it has no account."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -105,13 +105,13 @@ def require_trusted(path: Path) -> None:
         if status.st_uid not in (0, os.geteuid()) or is_open:
             owner = f"belongs to {user_name(status.st_uid)}" if not is_open else "can be written by others"
             raise ProcessError(
-                f"{step}: {owner}, who could lead root elsewhere from there; create what is missing in it by hand, "
+                f"{step}: {owner}, who could put a link there; create the missing directories in it by hand, "
                 "or name another place"
             )
 
 
 def make_directories(path: Path) -> None:
-    """Create a directory and what is missing on the way, for others to enter. Raises OSError."""
+    """Create a directory and its missing parents; other users may enter them. Raises OSError."""
     missing = []
     while not path.is_dir():
         missing.append(path)

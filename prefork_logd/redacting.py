@@ -1,4 +1,4 @@
-"""What is shown of a connection string: never a password.
+"""A connection string as it may be shown: without a password.
 
 Owns which parts of one are shown. A string that libpq does not take, or that has a value in an unexpected place, is not
 shown at all: any part of it may be a password (an `@` or `%` that was not escaped, a key that was mistyped).

@@ -202,7 +202,7 @@ def connect(state_dir: Path, owner: int | None = None) -> socket.socket:
 
 
 def _peer(sock: socket.socket, owner: int) -> tuple[int, int]:
-    """Return (pid, pidfd) of the process that listens on the other side. Raises OSError if it is no user `owner`'s."""
+    """Return (pid, pidfd) of the process that listens on the other side. Raises OSError if it is not user `owner`'s."""
     data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, uid, _ = _CREDENTIALS.unpack(data)
     if uid != owner:

@@ -128,7 +128,7 @@ def _read(fd: int) -> Legacy:
 
 
 def _source(legacy: Legacy) -> config.Source:
-    """Return where the configuration is to be read again; what is relative to the state directory stays there."""
+    """Return the source of the configuration; paths relative to the state directory stay there."""
     source = config.Source(Path(legacy.config) if legacy.config else None, legacy.overrides, legacy.directory)
     if before := legacy.taken_configurations():
         source.pin(before[-1].settings.server.state_dir)

@@ -181,7 +181,7 @@ class OutputTail:
     """A JSON output's end, through rotations."""
 
     def __init__(self, path: Path, complain: Callable[[str], None]) -> None:
-        """Read a file that may not be there yet; what cannot be read is told to `complain`."""
+        """Read a file that may not be there yet; errors go to `complain`."""
         self._path = path
         self.directory = path.parent
         self._complain = complain
@@ -215,7 +215,7 @@ class OutputTail:
         if picked.lines is not None:
             yield from picked.lines
         elif self._fd >= 0:
-            # What is read a second time ends where it ended the first time, or later.
+            # The second reading ends at the same place as the first one, or later.
             os.lseek(self._fd, 0, os.SEEK_SET)
             self._splitter.forget()
             yield from picked.again(self._lines(), matches)
@@ -279,7 +279,7 @@ def open_tail(settings: Settings, complain: Callable[[str], None]) -> Tail:
 def follow(tail: Tail, matches: Matcher, reader_fd: int) -> Iterator[Iterator[bytes]]:
     """Yield lines as they come, for ever; each time all that have come have to be taken.
 
-    Raises BrokenPipeError when whoever reads from `reader_fd`, which they are written to, has gone.
+    Raises BrokenPipeError when the reader of `reader_fd`, to which they are written, has gone.
     """
     with _Watch(tail.directory, reader_fd) as watch:
         while True:
@@ -288,7 +288,7 @@ def follow(tail: Tail, matches: Matcher, reader_fd: int) -> Iterator[Iterator[by
 
 
 class _Watch:
-    """inotify(7) on one directory, if it can be had, and an eye on the reader of what is written."""
+    """Watches one directory by inotify(7), if there is an instance left, and the reader of the output."""
 
     def __init__(self, directory: Path, reader_fd: int) -> None:
         self._directory = directory

@@ -42,7 +42,7 @@ class FairOrder:
         self._move(peer, 1)
 
     def use(self, key: bytes, peer: int, worth: int, worth_now: int) -> None:
-        """Note that a thing was used, and what it is worth now."""
+        """Note that an entry was used, and its present worth."""
         ranks = self._ranks[peer]
         del self._keys(ranks, worth)[key]
         self._keys(ranks, worth_now)[key] = None

@@ -68,7 +68,7 @@ class Announced(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """What there is to judge by."""
+    """The facts for the verdict."""
 
     turn: int = 0
     """Of the last commit."""
@@ -97,7 +97,7 @@ class Evidence(NamedTuple):
         return Fate.CUT if self.copied_turn < self.announced.turn else Fate.SET_ASIDE
 
     def pending(self, identity: Identity) -> tuple[int, int] | None:
-        """Return what is to be announced of a file that is not cut yet, so that the verdict stays the same.
+        """Return the announcement for a file that is not cut yet, so that the verdict stays the same.
 
         None: it may not be in the table.
         """
@@ -125,7 +125,7 @@ class Intent:
             self._boot = os.urandom(_BOOT_BYTES)
 
     def read(self) -> tuple[Announced | None, int, bytes]:
-        """Return what was announced last, and the turn and body of the second copy; nothing of another boot.
+        """Return the last announcement, and the turn and body of the second copy; nothing from another boot.
 
         Raises OSError.
         """

@@ -79,7 +79,7 @@ class RecordLog:
     def __init__(
         self, directory: Path, segment_bytes: int, committed: Committed, evidence: Evidence | None = None
     ) -> None:
-        """Recover what is there: cut back what was not committed, and keep what `evidence` does not prove to be that.
+        """Recover the segments: cut off uncommitted bytes, as far as `evidence` proves that they are.
 
         Raises OutputError.
         """

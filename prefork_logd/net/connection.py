@@ -32,7 +32,7 @@ TURN_BYTES = READ_BYTES
 """What one connection may have read before the others get their turn."""
 
 REST_BYTES = 8 << 20
-"""Of what was read from all connections and not taken yet; above it each is read in small pieces."""
+"""Bytes read from all connections and not taken yet, above which each is read in small pieces."""
 SMALL_READ_BYTES = 4096
 
 EVENTS = READ | PEER_CLOSED | EDGE
@@ -49,11 +49,11 @@ class Owner(Protocol):
     """No connection is to be read now, but for its greeting; each that is ready is to be given to `postpone`."""
 
     rest_bytes: int
-    """Of what was read from connections and not taken yet."""
+    """Bytes read from connections and not taken yet."""
 
     @property
     def slice_over(self) -> bool:
-        """Whether the connection whose turn it is has had its time, or reading pauses: what is left waits."""
+        """Whether the connection whose turn it is has had its time, or reading pauses: the rest waits."""
 
     def begin_slice(self) -> None:
         """Begin the time of a connection."""
@@ -65,7 +65,7 @@ class Owner(Protocol):
         """Remember that a connection is to be read once reading goes on."""
 
     def take_run(self, connection: Connection, data: memoryview) -> int:
-        """Take the whole frames that `data` begins with, and return where what it leaves begins.
+        """Take the whole frames at the beginning of `data`, and return the offset of the rest.
 
         Ends early, after one frame at least, when `slice_over`.
         """
@@ -74,7 +74,7 @@ class Owner(Protocol):
         """Take whole frames, and note those skipped."""
 
     def happened(self, connection: Connection, events: list[Event]) -> None:
-        """Take what the client of a session said; what there is no time for is left to `connection.keep_events`."""
+        """Take a session's events; those for which there is no time are left to `connection.keep_events`."""
 
     def sent(self, connection: Connection) -> None:
         """Note that the client has taken all it was sent."""
@@ -89,7 +89,7 @@ class Owner(Protocol):
         """Close the connection: its peer has, or it failed."""
 
     def failed(self, connection: Connection, error: Exception) -> None:
-        """Close the connection after an error that nobody expected; the others go on."""
+        """Close the connection after an unexpected error; the others go on."""
 
 
 class Connection:
@@ -234,7 +234,7 @@ class Connection:
             if not self.unsent:
                 owner.sent(self)
         if events != ENDED and (self.queued or owner.loop.crowded):
-            # Who waits for another turn comes first, or those who always have something would be the only ones served.
+            # Those that wait for another turn come first; else only connections with endless data would be served.
             self._again()
             return
         owner.begin_slice()
@@ -273,7 +273,7 @@ class Connection:
             owner.postpone(self)
 
     def _finish(self) -> bool:
-        """Take what was left of the last turn; return whether that is all, and the connection may be read."""
+        """Take the rest of the last turn; return whether it is all taken, so that the connection may be read."""
         owner = self.owner
         if not owner.paused:
             events, self.untold = self.untold, []

@@ -55,7 +55,7 @@ class Deadlines:
     def _largest(self) -> Connection:
         """Return the connection that holds most, of the peer that holds most.
 
-        Not the oldest: honest clients are slow, and whoever fills the room only now has the youngest ones.
+        Not the oldest: honest clients may be slow, and an attacker's are the youngest ones.
         """
         peers: dict[int, int] = {}
         for connection, (_, held_bytes) in self._entries.items():

@@ -62,7 +62,7 @@ _PEER_CREDENTIALS = struct.Struct("3i")
 def bind_all(addresses: Iterable[str], user: str = "") -> list[socket.socket]:
     """Return a listening, non-blocking socket for each address; a host name may give several.
 
-    Unix sockets are made with the rights of `user`, and with root's only where nobody else can change the directory.
+    Unix sockets are made with the rights of `user`, and with root's only where root alone can change the directory.
     Raises ProcessError naming the address and the remedy; what was bound until then is closed again.
     """
     sockets: list[socket.socket] = []
@@ -84,7 +84,7 @@ def _bind_tcp(host: str, port: int, address: str) -> list[socket.socket]:
         infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV)
     except (socket.gaierror, UnicodeError) as error:
         # UnicodeError: an empty or too long part of a host name.
-        why = error.strerror if isinstance(error, socket.gaierror) else "it is no host name"
+        why = error.strerror if isinstance(error, socket.gaierror) else "it is not a host name"
         raise ProcessError(f"cannot listen on {address}: {why}; give an address of this host") from error
     sockets: list[socket.socket] = []
     for family, kind, protocol, _, place in dict.fromkeys(infos):

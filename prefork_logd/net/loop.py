@@ -110,7 +110,7 @@ class Loop:
 
     @property
     def crowded(self) -> bool:
-        """Whether handlers wait for another turn, or this one is long: who became ready just now comes behind them."""
+        """Whether handlers wait for another turn, or this one is long: newly ready ones come behind them."""
         return bool(self._again) or time.monotonic() - self.now_s >= TURN_S
 
     def later(self, delay_s: float, call: Callable[[], None]) -> Timer:

@@ -13,7 +13,7 @@ import ipaddress
 import zlib
 
 _V4, _UNIX, _OTHER = 1 << 32, 2 << 32, 3 << 32
-"""None is a network of IPv6 that is in use."""
+"""No network of IPv6 in use has one of these numbers."""
 
 
 def peer_key(peer: str) -> int:

@@ -166,7 +166,7 @@ class OutputFile:
         self._errors.pop("sync", None)
 
     def size(self) -> int:
-        """Return how long the file is by now, whoever has changed it."""
+        """Return the present length of the file, also when another program has changed it."""
         try:
             return os.fstat(self._fd).st_size
         except OSError as error:

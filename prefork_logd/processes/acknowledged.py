@@ -104,7 +104,7 @@ class Acknowledged:
     # What clients say
 
     def happened(self, connection: Connection, events: Sequence[Event]) -> None:
-        """Act on what a client says; what there is no time for is kept with the connection."""
+        """Act on a client's events; those for which there is no time are kept with the connection."""
         rest: Records | None
         for index, event in enumerate(events):
             if connection.fd < 0:
@@ -174,9 +174,9 @@ class Acknowledged:
         self._ask_more()
 
     def _ask_more(self) -> None:
-        """Ask for those that wait, but never for more than a few at once.
+        """Ask for connections that wait, a few at once.
 
-        What was asked stays until it is answered, even if the client has gone, and a writer may be stopped.
+        A question stays until it is answered, also when its client has gone, and a writer may be stopped.
         """
         while self._to_ask and len(self._opening) < MOST_ASKED:
             connection = next(iter(self._to_ask))
@@ -189,7 +189,7 @@ class Acknowledged:
     def _records(self, connection: Connection, event: Records) -> Records | None:
         """Turn records into lines of their session; one that cannot be stored uses up its number all the same.
 
-        Return those that there was no time for.
+        Return those for which there was no time.
         """
         host, counters = self._host, self._host.counters
         peer, received_s = connection.peer, time.time()

@@ -1,4 +1,4 @@
-"""Decides which connections of a worker have a place, and what becomes of those that have none.
+"""Decides which connections of a worker have a place, and whether the others wait, are answered BUSY or closed.
 
 Owns the places (limits.max_connections, over all workers), a peer's part of them, and the room in front of them. Knows
 protocols only by their first byte.
@@ -66,7 +66,7 @@ class Admission:
         """Connections that have a place, and their peers."""
         self._by_peer: dict[int, int] = {}
         self._silent: dict[int, dict[Connection, float]] = {}
-        """By peer those that may be closed, and since when they are here, the oldest first.
+        """By peer the connections that may be closed, and when they came, the oldest first.
 
         They have sent nothing, or a part of a HELLO that will be answered BUSY."""
         self._waiting: dict[Connection, None] = {}
@@ -123,7 +123,7 @@ class Admission:
                 connection.peer,
             )
         if not first or first[0] == FIRST_BYTE or connection.accept != "any":
-            # Read until it is clear what is to be answered: nothing, BUSY, or what is wrong.
+            # Read until the answer is known: none, BUSY, or an error.
             connection.placed = connection.is_refused = True
             return True
         self._leave_silent(connection)
@@ -175,7 +175,7 @@ class Admission:
             for connection, since_s in silent.items():
                 if since_s > latest_s:
                     break
-                # What has come in this moment is looked at by the connection's own turn.
+                # Bytes that came just now are looked at in the connection's own turn.
                 if connection.is_refused or peek(connection.fd) is None:
                     self._host.close(connection)
                     return True
@@ -210,7 +210,7 @@ class Admission:
 
 
 def peek(fd: int) -> bytes | None:
-    """Return the first byte that waits to be read; none at the end of what comes, and None if there is nothing yet."""
+    """Return the first byte that waits to be read; empty at end-of-file, and None if there is nothing yet."""
     sock = socket.socket(fileno=fd)
     try:
         return sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)

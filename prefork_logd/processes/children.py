@@ -92,7 +92,7 @@ class Child:
         return f"worker {self.slot}" if self.kind is Kind.WORKER else "writer"
 
     def crash_loop(self, now_s: float) -> str:
-        """Return what is to be known of a child that dies again and again; empty if it has lived for a while."""
+        """Return a sentence about a child that dies again and again; empty if it has lived for a while."""
         if self.state is State.WAITING and self.last_exit:
             return f"{self.name} {self.last_exit}; it starts again in {max(0.0, self.due_s - now_s):.1f} s"
         if self.state in ALIVE and self.deaths > 1 and now_s - self.started_s < HEALTHY_AFTER_S:

@@ -121,7 +121,7 @@ class DeadLetters:
         return Mark(found.st_ino, found.st_size, self._last)
 
     def go_back(self, mark: Mark) -> None:
-        """Take back what was added since, unless a replay has taken the file. Raises StoreError."""
+        """Take back the letters added since, unless a replay has taken the file. Raises StoreError."""
         self._last = mark.last
         try:
             with opened(self._path) as fd:
@@ -175,7 +175,7 @@ def read_letters(path: Path) -> Iterator[DeadLetter]:
 
 
 def _read_odd(line: bytes) -> DeadLetter | None:
-    """Return a letter whose record is no JSON, or deeper than a parser goes; None if the line is no letter."""
+    """Return a letter whose record is not JSON, or too deep for a parser; None if the line is not a letter."""
     match = _LETTER.fullmatch(line)
     if match is None:
         return None

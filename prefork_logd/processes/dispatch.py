@@ -116,7 +116,7 @@ class Dispatcher:
         )
 
     def _take(self, frame: bytes) -> int:
-        """Do what the core leaves to Python; return what its `run` wants to know (twin.Core.run).
+        """Decode a frame that the core leaves to Python; return the value that its `run` expects (twin.Core.run).
 
         That is 0 for no record, 1 for one, 2 for one that is for the stores, and STOP on top when the time is over.
         """

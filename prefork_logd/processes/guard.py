@@ -56,7 +56,7 @@ class Confined:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        """Take an unexpected error; leave alone what is the process's own."""
+        """Take an unexpected error; leave those of the process itself alone."""
         if not isinstance(error, Exception) or isinstance(error, MemoryError):
             return False
         self._guard.failed(self._connection, error)

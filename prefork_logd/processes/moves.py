@@ -37,7 +37,7 @@ LOOK_S = 0.25
 PING_S = 0.25
 """How long workers may take to answer before a move is planned without those that have not."""
 GIVE_S = 5.0
-"""How long those that take from a worker are left out of other moves; a worker that hangs as it gives never answers."""
+"""How long the takers of a move are left out of other moves; a giver that hangs never answers."""
 LONGEST_PAUSE_S = 8.0
 """The longest time between two moves while loads stay uneven."""
 MOST_MOVED, MOVED_PER_S = 10_000, 1_000
@@ -53,7 +53,7 @@ class Moves:
         self._board = board
         self._workers = workers
         self._giving: dict[int, frozenset[int]] = {}
-        """Lives of workers that were sent HandOver and have not answered, with the lives of those that take."""
+        """Lives of workers that were sent HandOver and have not answered, with the lives of the takers."""
         self._silent: set[int] = set()
         """Lives of workers that were sent a Ping and have not answered."""
         self._emptying: dict[int, Child] = {}

@@ -242,7 +242,7 @@ class _Arrival:
         return True
 
     def _thaw(self, fd: int, frozen: FrozenConnection) -> Connection:
-        """Return a connection, perhaps one to close when it is ours. Raises ValueError for what is not understood.
+        """Return a connection, perhaps one to close when it is ours. Raises ValueError for one that cannot be read.
 
         Refusing a group because of one connection would keep the others where they are for good.
         """

@@ -349,7 +349,7 @@ class NatsSource:
     def _lines(self, item: Item, first: int) -> None:
         """Dispatch a message's lines, but for those below a number, which are committed already.
 
-        Raises FormError, or what nobody foresaw, before anything of the message is in the batch.
+        Raises FormError, or an unexpected error, before anything of the message is in the batch.
         """
         data = wire.unpack(item.body, item.range.encoding)
         if data and not data.endswith(b"\n"):

@@ -10,7 +10,7 @@ A child that runs its loop needs nothing else. Two kinds do, and neither can run
     a child that hangs  PR_SET_PDEATHSIG (prctl(2)) sends SIGTRAP when the master dies. Its handler is the C library's
                         alarm(): called with the number of the signal, it ends the process after five seconds.
 
-The master's exec in an upgrade is no death: the process stays, and the lifeline passes to the next program.
+The master's exec in an upgrade does not end it: the process stays, and the lifeline passes to the next program.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Asks the master's children whether they still answer, for `status`: one that hangs is named, and nobody waits for it.
+"""Asks the master's children whether they still answer, so that `status` names one that hangs without waiting for it.
 
 Owns the questions and the patience. What a child does otherwise is not known here: its end of the channel answers by
 itself (control.py) as soon as its loop turns.
@@ -58,7 +58,7 @@ class Probes:
 
 
 def silence(child: Child) -> dict[str, Any]:
-    """Return what `status` says of a child's silence: for how long, and what it does meanwhile."""
+    """Return the fields of `status` about a silent child: for how long, and its state."""
     since_s = child.channel.silent_since_s if child.channel is not None else None
     silent_s = time.monotonic() - since_s if since_s is not None and child.state in ALIVE else 0.0
     if silent_s < PATIENCE_S:

@@ -158,7 +158,7 @@ class Recording:
             return self._failed(error)
 
     def _drop(self) -> None:
-        """Let go of what was gathered for stores that have been taken out of the configuration since."""
+        """Drop the lines gathered for stores that have since been taken out of the configuration."""
         self._gathered = []
         self._gathered_bytes = 0
         if self._full:
@@ -228,7 +228,7 @@ class Recording:
                 self._wake(place)
 
     def _open_position(self, path: Path) -> None:
-        """Open the file that tells others what is committed; what is wrong is logged once, and tried again."""
+        """Open the file by which others see the commits; an error is logged once, and opening is tried again."""
         try:
             self._position_fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:

@@ -82,7 +82,7 @@ class Recovery:
         return ""
 
     def _lock(self, wait_s: float) -> str:
-        """Take the lock that makes this the only writer; return what is wrong if it cannot be had."""
+        """Take the lock that makes this the only writer; return the problem if it cannot be taken."""
         path = self._state_dir / WRITER_LOCK
         if self._lock_fd < 0:
             try:

@@ -1,6 +1,6 @@
 """Bounds how many entries rejected.jsonl gets from a worker: a second, of each peer and of all.
 
-Owns the rates and what was left out. Knows nothing of frames. What is left out is counted (`rejected` in status), and
+Owns the rates and the counts of entries left out. Knows no frames. These are counted (`rejected` in status), and
 said in the log and in the peer's next entry.
 """
 

@@ -347,10 +347,10 @@ class Sinks:
                     sink.close()
 
     def recover(self, committed: Committed, evidence: Evidence | None = None) -> None:
-        """Bring every output back to its committed length: what came later is sent again by the workers.
+        """Bring every output back to its committed length; the workers send later lines again.
 
-        What is not proven by `evidence` to be that is kept. Where a disk does not let us, or a file cannot be opened
-        yet, this is done before the next append to it.
+        Bytes that `evidence` does not prove to be uncommitted are kept. Where the disk fails, or a file cannot be
+        opened yet, this is done before the next append to it.
         """
         self.tails.begin(committed, evidence or Evidence())
         self.tails.cut(sink.file for sink in self)

@@ -1,6 +1,6 @@
-"""What is said of an output that skips records while it cannot be written: once when it begins, once when it ends.
+"""Logs that an output skips records while it cannot be written: one line when it begins, one when it ends.
 
-Owns the count of an episode and how often there is a word about one: a reader that comes and goes many times a second
+Owns the count of an episode and the rate of its lines: a reader that comes and goes many times a second
 must not fill the log. Knows no files.
 """
 

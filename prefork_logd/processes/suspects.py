@@ -3,7 +3,7 @@
 Owns how many records are handed over next, which of them are suspected, and when a suspicion is a verdict. Knows no
 stores, no journal and no files.
 
-A store refuses what it cannot keep; this is for errors that nobody foresaw. A write that raises one is tried with half
+A store refuses records that it cannot keep; this is for unexpected errors. A write that raises one is tried with half
 the records, down to one: the first of them, which is then left out. Whether it is to blame, or the store fails at
 everything, its neighbours tell: as soon as another record is written, before it or after it, the suspects are guilty
 and become dead letters. Where all fail, none is: then the store is in trouble, and everything waits.
@@ -25,7 +25,7 @@ number of such records is passed in the end, if one behind them can be written."
 MOST_UNPROVEN = 16
 """Records that are given up without a neighbour that could be written; only for errors that records cause."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
-"""How long nobody is suspected after a search that found nobody guilty."""
+"""How long no record is suspected after a search without a result."""
 _OF_RECORDS = (ValueError, ArithmeticError, LookupError, RecursionError)
 
 
@@ -48,7 +48,7 @@ class Suspects:
         self._paused_until_s = 0.0
 
     def take(self, batch: Sequence[Block]) -> tuple[list[Block], list[Block]]:
-        """Return what is handed over next, and what is left for later."""
+        """Return the blocks to hand over next, and the blocks left for later."""
         if self.most is None:
             return list(batch), []
         now: list[Block] = []
@@ -64,7 +64,7 @@ class Suspects:
         return now, []
 
     def without(self, block: Block) -> list[Block]:
-        """Return what is left of a block without the suspects and the guilty."""
+        """Return a block without the suspects and the guilty."""
         numbers = [n for n in (*self.waiting, *self._guilty) if block.first <= n < block.first + block.count]
         parts: list[Block] = []
         rest: Block | None = block
@@ -116,7 +116,7 @@ class Suspects:
         return True
 
     def acquit(self, *, in_vain: bool) -> None:
-        """Suspect nobody any more; the store is tried with one record at first. `in_vain`: a search found nobody."""
+        """Suspect no record any more; try the store with one record first. `in_vain`: a search had no result."""
         if in_vain and time.monotonic() >= self._paused_until_s:
             if len(self.waiting) >= self._patience:
                 self._patience *= 2

@@ -1,6 +1,6 @@
-"""What follows the committed length of the last writer's files: cut off, moved aside, or kept.
+"""Cuts off, moves aside or keeps the bytes beyond the committed length of the last writer's files.
 
-Owns the files that this still has to be done for, renamed ones included, and what the log says of it. The verdict is
+Owns the files that still have such bytes, renamed ones included, and the log lines about them. The verdict is
 journal/intent.py's. Knows no lines and no pipes.
 """
 
@@ -46,7 +46,7 @@ class Tails:
         self.lengths = {identity: evidence.length(identity, length) for identity, length in committed.files.items()}
 
     def announced(self) -> dict[Identity, tuple[int, int] | None]:
-        """Return what is to be announced of the files that are not cut yet; None: nothing may be."""
+        """Return the announcements for files that are not cut yet; None: none may be made."""
         return {identity: self._evidence.pending(identity) for identity in self.lengths}
 
     def cut(self, outputs: Iterable[OutputFile]) -> None:
@@ -72,7 +72,7 @@ class Tails:
             except OSError:
                 is_refused = True
         if not is_refused and all(output.is_open for output in outputs):
-            # What is left has been removed, or moved to where nobody can find it.
+            # The remaining files have been removed, or moved to an unknown place.
             self.lengths = {}
 
     def _cut_open(self, output: OutputFile, identity: Identity) -> None:

@@ -1,4 +1,4 @@
-"""The trouble of a store: what is said of it, and how long the store is let be.
+"""The trouble of a store: its log lines, and the time until the next try.
 
 Owns the back-off, the sentence that `status` shows, and the lines of the log: one when it begins, one when it is over.
 Knows no stores and no records.

@@ -216,7 +216,7 @@ class Worker:
         self.warnings.warning("cannot accept a connection just now: %s; clients wait meanwhile", error.strerror)
 
     def close(self, connection: Connection) -> None:
-        """Close a connection, and look who waits for its place. Raises nothing: each step is done, whatever fails."""
+        """Close a connection, and give its place to one that waits. Raises nothing: all steps are tried."""
         fd = connection.fd
         if fd < 0:
             return

@@ -117,7 +117,7 @@ class Writer:
         return self._recovery.journal
 
     def _recover(self, wait_s: float = 0.0) -> str:
-        """Open the outputs, and cut off what was not committed; return what is in the way.
+        """Open the outputs, and cut off uncommitted bytes; return the problem if that fails.
 
         While something is, nothing is read, as with an output that cannot be written.
         """
@@ -136,7 +136,7 @@ class Writer:
         return ""
 
     def _recover_again(self) -> None:
-        """Try what failed at the start once more; say what is news."""
+        """Try the failed start once more; log a change."""
         before = self._problem
         problem = self._recover()
         if problem and problem != before:
@@ -177,7 +177,7 @@ class Writer:
                 self._configure(control.Configuration.from_file(fds[0]))
             case control.Reopen(number):
                 reopen_own()
-                # What is not recovered yet is opened where its path leads by then.
+                # An output that is not recovered yet is opened later, at the place to which its path leads then.
                 problems = self._sinks.reopen() if self._recovery.done else [self._problem]
                 self._channel.send(control.Reopened(number, tuple(problems)))
             case control.Forget(generation):

@@ -185,7 +185,7 @@ class ServerSession:
         return events
 
     def _go_on(self, data: memoryview, events: list[Event]) -> int:
-        """Take what is there of messages, and keep what is begun and not whole; return where MOST_STEPS have led."""
+        """Take the whole messages, and keep a begun one; return the offset that was reached after MOST_STEPS."""
         self._need = 0
         position, size = 0, len(data)
         steps = 0

@@ -16,7 +16,7 @@ TRUNCATED = "<truncated>"
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits for one frame: of what it may be, beyond which it is rejected, and of its result, which is cut there."""
+    """Limits for one frame: of its form, beyond which it is rejected, and of its result, which is cut."""
 
     opcodes: int = 120_000
     lines: int = 30_000
@@ -39,7 +39,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     output_per_byte: int = 6
     """Bytes of a line for each of the frame: the dearest escape of what stands in it once is six bytes for one."""
     repeated_per_byte: int = 10
-    """As many more are for what is referred to many times ..."""
+    """As many more for values that are referred to many times ..."""
     repeated_bytes: int = 1 << 19
     """... but no more than this."""
     output_always: int = 4_096
@@ -59,7 +59,7 @@ DEFAULT_BUDGET = Budget()
 
 
 class OverBudgetError(Exception):
-    """The result has become too large: what is made of a frame goes no further."""
+    """The result has become too large: the frame is not decoded any further."""
 
 
 def exceeded(what: str) -> RecordRejected:

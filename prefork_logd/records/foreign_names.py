@@ -75,7 +75,7 @@ _NAMES_OF = _index(
 
 
 class Adopted(NamedTuple):
-    """What has become of an object."""
+    """An object after its names were taken."""
 
     record: Record
     has_time: bool
@@ -84,12 +84,12 @@ class Adopted(NamedTuple):
 
 
 class _Rest:
-    """What is left of an object, as names are taken out of it. The object itself stays as it is."""
+    """The rest of an object, as names are taken out of it. The object itself stays as it is."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self.left = dict(document)
         self.names: set[str] = set()
-        """The names that may be in it: for the others there is no key."""
+        """The names that it may have; for others there is no key."""
         self._lower: dict[str, str] = {}
         for key in document:
             lower = key.lower()
@@ -323,7 +323,7 @@ def _take_message(rest: _Rest, attributes: dict[str, Any]) -> bool:
 
 
 def _unwrapped(document: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the object whose keys are the record's, and what is around it."""
+    """Return the object with the record's keys, and the keys around that object."""
     inner = document.get("record")
     if isinstance(inner, dict) and "text" in document and {"message", "level"} <= inner.keys():  # loguru
         return inner, {key: value for key, value in document.items() if key != "record"}
@@ -365,7 +365,7 @@ def _without_underscores(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _octets(value: Any) -> Any:
-    """Return a value of journald's, which writes as a list of octets what is not printable."""
+    """Return a value of journald's, which writes text that is not printable as a list of octets."""
     if isinstance(value, list) and value:
         if all(type(item) is int and 0 <= item < 256 for item in value):
             return bytes(value).decode("utf-8", "surrogateescape")

@@ -23,7 +23,7 @@ _VALUE_BYTES = 8
 """Of JSON that a value takes besides its text: the longest of the short ones, "false" and "null", with a comma."""
 _ESCAPE_BYTES = 6
 _NAME_BYTES = 12
-"""Of JSON that says of a name what it is."""
+"""Octets of JSON that mark a value as a class or a function."""
 _OBJECT_BYTES = 56
 """The same for an object with all its parts."""
 _DIGITS_PER_BIT = 0.30103

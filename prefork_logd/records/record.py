@@ -28,7 +28,7 @@ INTEGER_MAX = (1 << 63) - 1
 
 MAX_FITTED_MESSAGE = 65_536
 MAX_FITTED_NAME = 1_024
-"""Characters of JSON that stand for a value that is no text, as the message, and in any other text field."""
+"""Most characters of JSON for a value that is not a text: in the message, and in any other text field."""
 
 Created = Annotated[float, Meta(ge=0, lt=END_OF_TIME)]
 Integer = Annotated[int, Meta(ge=-INTEGER_MAX - 1, le=INTEGER_MAX)]

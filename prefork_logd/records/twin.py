@@ -16,7 +16,7 @@ _LENGTH = struct.Struct(">I")
 _MARK = b"\xf7\x50"
 """What stands before the records of a session's message (protocol/runs.py)."""
 STOP = 4
-"""Added to what is said of a frame: the run is to end behind it."""
+"""Added to the answer for a frame: the run has to end after it."""
 MOST_REJECTED = 64
 """In one run, before the caller has a look at how much that makes."""
 

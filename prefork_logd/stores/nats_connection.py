@@ -192,7 +192,7 @@ class Connection:
             raise StoreError(f"{self.where}: this version of nats-py does not let us insist on TLS")
         self._client = client
         self.max_payload = client.max_payload
-        version = str(client._server_info.get("version", ""))  # noqa: SLF001 - the client tells nobody
+        version = str(client._server_info.get("version", ""))  # noqa: SLF001 - the client has no public name for it
         if is_too_old(version):
             await self.disconnect()
             raise StoreError(
@@ -213,7 +213,7 @@ class Connection:
     @property
     def is_clustered(self) -> bool:
         """Whether the server that we are connected to says that it is in a cluster."""
-        return bool(self.client._server_info.get("cluster"))  # noqa: SLF001 - the client tells nobody
+        return bool(self.client._server_info.get("cluster"))  # noqa: SLF001 - the client has no public name for it
 
     def _options(self) -> dict[str, Any]:
         """Return what says who we are, and whom we trust. Raises OSError or ValueError."""

@@ -150,7 +150,7 @@ def record_ids(journal: str, block: Block) -> list[str]:
 
 
 def logger_of(line: bytes) -> str:
-    """Return the logger that a stored line names; "" where it has none, or is no record."""
+    """Return the logger of a stored line; "" if it has none, or is not a record."""
     try:
         return read_source(line)[0]
     except NotARecord:

@@ -117,7 +117,7 @@ def test_root_makes_no_directory_where_another_user_could_lead_it_elsewhere(home
     (home / "link").symlink_to(home.parent / "target")
     give(home / "link", DAEMON)
     for path in (home / "state", home / "link" / "state"):
-        with pytest.raises(ProcessError, match="belongs to daemon, who could lead root elsewhere"):
+        with pytest.raises(ProcessError, match="belongs to daemon, who could put a link there"):
             daemon.prepare_state_dir(path, USER)
     assert not list((home.parent / "target").iterdir())
     privileges.require_trusted(home.parent)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Packed(NamedTuple):
-    """A row ready to be copied, and what it was made of."""
+    """A row ready to be copied, and its line."""
 
     number: int
     line: bytes

@@ -109,7 +109,7 @@ def connect(
 
 
 def _unclear(error: psycopg.Error) -> str:
-    """Return what is wrong with a `dsn` of which nothing may be shown: any part of it may be a password."""
+    """Return the fault of a `dsn` of which nothing may be shown: any part of it may be a password."""
     words = str(error)
     hint = "write key = value pairs, or a URL in which @ / : % ? # of a user or password are escaped (%40 and so on)"
     if "invalid connection option" in words or "invalid URI query parameter" in words:

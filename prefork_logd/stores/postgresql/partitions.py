@@ -73,7 +73,7 @@ def parse(table: str) -> Partition | None:
 
 
 def _parse_bounds(bounds: str) -> Partition | None:
-    """Return the partition that has these bounds, or None if it is no slice of a day."""
+    """Return the partition with these bounds, or None if they are not a slice of a day."""
     match = _BOUNDS.fullmatch(bounds or "")
     if match is None:
         return None
@@ -293,7 +293,7 @@ class Partitions:
         ).fetchall()
 
     def _is_day_certain(self) -> bool:
-        """Tell whether the server's day may decide what is old: a clock that is set ahead drops no day."""
+        """Tell whether the server's clock may be trusted to drop old days: one that is set ahead must drop none."""
         ours = int(time.time() // 86_400)
         if abs(self.today - ours) > 1:
             self.warning = (

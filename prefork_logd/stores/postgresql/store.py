@@ -184,7 +184,7 @@ class PostgresqlStore:
         return {"warnings": [warning for warning in warnings if warning]}
 
     def _tend_drops(self, partitions: Partitions) -> bool:
-        """See to what is older than `retain`, on a connection of its own: it may wait for everybody's transactions."""
+        """Drop partitions older than `retain`, on a connection of its own: that may wait for all transactions."""
         if self._dropper.is_busy():
             return True
         if self._dropping:
@@ -377,7 +377,7 @@ class PostgresqlStore:
         self._copy(partition, (packed.row for packed in group))
 
     def _probe(self, partition: Partition) -> None:
-        """Copy a plain row that nobody has sent; it is to be taken back."""
+        """Copy a plain row that no client has sent; it has to be rolled back."""
         plain = rows.decode(_PLAIN)
         self._copy(partition, [self._encoder.encode([plain], [_PLAIN], 0, *partition)])
 

@@ -55,7 +55,7 @@ values_of = msgspec.structs.astuple
 def decode_lines(lines: bytes) -> list[Any]:
     """Return lines, each of which ends in a newline, for `values_of`.
 
-    Raises ValueError or RecursionError when one of them is no stored record or holds lone surrogates.
+    Raises ValueError or RecursionError when one of them is not a stored record or holds lone surrogates.
     """
     found = _decode_lines(lines)
     for line, columns in zip(split_lines(lines), found, strict=True):
