@@ -1,5 +1,6 @@
-"""What every test run says of itself."""
+"""Checks and settings for every test run."""
 
+import hypothesis
 import pytest
 
 from prefork_logd import native
@@ -12,6 +13,9 @@ def pytest_configure() -> None:
         native.require()
     except ConfigError as error:
         raise pytest.UsageError(str(error)) from error
+    # Hypothesis fails an example that takes 200 ms, which any one does on a machine that is busy with other things.
+    hypothesis.settings.register_profile("any machine", deadline=None)
+    hypothesis.settings.load_profile("any machine")
 
 
 def pytest_report_header() -> str:
