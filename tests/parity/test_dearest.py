@@ -15,7 +15,7 @@ from tests.parity import dearest
 from tests.unit.records.assemble import text
 
 MOST_BYTES = 8_192
-"""Of a line, besides what its frame allows: what is ours, and the ends of containers that were cut."""
+"""Bytes of a line beyond its frame's share: our own fields, and the ends of containers that were cut."""
 MOST_MICROSECONDS = 40
 """For a byte, in time that a loaded machine takes; 2 on one at rest (docs/record.md)."""
 

@@ -37,7 +37,7 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class Target(NamedTuple):
-    """What is attacked."""
+    """The collector that is attacked."""
 
     host: str
     port: int
@@ -233,7 +233,7 @@ def garbage(target: Target, chance: random.Random) -> int:
 
 
 def control_socket(target: Target, chance: random.Random) -> int:
-    """Send the control socket what it does not expect, by many at once."""
+    """Send malformed requests to the control socket, from many clients at once."""
     said = (
         b"{",
         b"\n" * 100,

@@ -17,7 +17,7 @@ def rss_bytes(pid: int) -> int:
 
 
 def own_bytes(pid: int) -> int:
-    """Return the resident memory of a process that it shares with no other and that is no file's (RssAnon)."""
+    """Return the resident anonymous memory of a process (RssAnon)."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) << 10

@@ -160,7 +160,7 @@ def test_connections_above_the_limit_wait_and_lose_nothing(make_collector: Maker
 
 
 def test_a_full_collector_answers_and_idle_connections_fill_nothing(make_collector: Maker) -> None:
-    """60 connections that send nothing keep nobody out; with every place taken a service is told to come again."""
+    """60 connections that send nothing keep no service out; with every place taken a service is answered BUSY."""
     collector = make_collector("[limits]\nmax_connections = 4", "--workers", "2").start()
     with contextlib.ExitStack() as stack:
         _open(stack, collector, 60)

@@ -63,7 +63,7 @@ class Service:
         self.process.stdin.flush()
 
     def end(self, *, stderr: str = "", status: int = 0, times: int | None = None) -> Any:
-        """Let it end; return what it printed last. `stderr` is in what it complained of, so many times."""
+        """Let it end; return its last line. `stderr` occurs in its standard error, so many times."""
         out, err = self.process.communicate(timeout=60)
         assert self.process.returncode == status, err
         assert stderr in err if stderr else not err, err

@@ -192,7 +192,7 @@ def test_a_stream_that_was_set_back_is_noticed_and_filled(server: Server, make: 
 def test_a_stream_that_was_set_back_and_goes_on_with_others(
     server: Server, make: Make, tmp_path: Path, form: str, restarted: bool
 ) -> None:
-    """Messages of another journal, in the places of ours, are not ours: what was lost is published again."""
+    """Messages of another journal in the places of ours are noticed: the lost ones are published again."""
     settings = settings_for(server, format=form)
     store = make(settings, tmp_path / "w")
     other = make(settings, tmp_path / "other")
@@ -234,7 +234,7 @@ def test_a_stream_that_was_set_back_and_goes_on_with_others(
 
 @pytest.mark.parametrize("form", ["json", "batch"])
 def test_servers_that_take_small_messages(tmp_path: Path, make: Make, form: str) -> None:
-    """Ranges are cut by the servers' limit; what no message can hold is refused alone; less than that is told."""
+    """Ranges are cut by the servers' limit; larger records are refused alone; a lower limit is named."""
     small = Server(tmp_path, "small", free_ports(1)[0], "max_payload: 40000\n").start()
     try:
         settings = settings_for(small, format=form, compress="none")
@@ -268,7 +268,7 @@ def test_servers_that_take_small_messages(tmp_path: Path, make: Make, form: str)
 def test_limits_that_an_operator_sets_are_told(
     server: Server, make: Make, tmp_path: Path, limit: str, value: int | str
 ) -> None:
-    """A stream that would throw records away is no place for them: by `check`, at the opening, and while it runs."""
+    """A stream that would throw records away is refused: by `check`, at the opening, and while it runs."""
     settings = settings_for(server)
     store = make(settings, tmp_path / "w")
     store.open(JOURNAL)
@@ -320,7 +320,7 @@ def test_a_record_that_cannot_be_published_costs_itself(
 
 
 def test_a_server_that_is_too_old_is_told(make: Make, tmp_path: Path) -> None:
-    """With its version and the remedy, instead of what its answers look like."""
+    """With its version and the remedy."""
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
 

@@ -160,7 +160,7 @@ def test_traceback_continues_its_record(make_collector: Maker) -> None:
 
 
 def test_an_output_without_a_reader_may_be_skipped(make_collector: Maker, tmp_path: Path) -> None:
-    """With on_error = "skip" nobody waits for it, at a start, after a kill or after a stall; status has the number."""
+    """With on_error = "skip" no client waits for it: at a start, after a kill, in a stall; status has the number."""
     os.mkfifo(tmp_path / "fifo")
     collector = make_collector(
         f'[[output]]\npath = "all.jsonl"\n[[output]]\nname = "live"\npath = "{tmp_path}/fifo"\non_error = "skip"\n',

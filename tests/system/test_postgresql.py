@@ -649,7 +649,7 @@ def test_a_partition_that_somebody_dropped_is_made_again(server, make_store, sch
 
 @pytest.mark.parametrize("how", ["DETACH PARTITION {}", "DETACH PARTITION {} CONCURRENTLY"])
 def test_rows_do_not_follow_a_partition_that_is_detached(server, make_store, schema, journal, how):
-    """While the store is open: what it writes from then on is in another slice, not in the detached table."""
+    """While the store is open: later rows are in another slice, not in the detached table."""
     store = make_store(server, schema)
     store.open(journal)
     now = time.time()

@@ -1,4 +1,4 @@
-"""Torture with hostile clients: what they do beside honest ones, while the collector is killed, stopped and filled.
+"""Torture with hostile clients beside honest ones, while the collector is killed, stopped and filled.
 
     python -m tests.system.torture_hostile --seed 1 --rounds 20 --seconds 6
 

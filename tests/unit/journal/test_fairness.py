@@ -1,4 +1,4 @@
-"""The peer that has most gives up what is worth least, and the oldest of that."""
+"""The peer that has most loses its least valuable entry, the oldest of these."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was announced, and the verdict on what follows a file's committed length."""
+"""Announcements, and the verdict on bytes beyond a file's committed length."""
 
 from __future__ import annotations
 

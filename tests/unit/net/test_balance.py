@@ -98,7 +98,7 @@ def test_what_is_handed_over_fills_the_emptiest_first(count: int, loads: list[in
 
 @given(st.lists(st.integers(0, 2000), min_size=1, max_size=8))
 def test_levelled_workers_hold_equally_many(loads: list[int]) -> None:
-    """What the fuller ones give makes all even, to within one; what is even enough is not touched again."""
+    """Moves by the fuller ones make all even, to within one; loads that are even enough are left alone."""
     more = surpluses(loads, 1_000_000)
     assert all(0 <= count <= load for count, load in zip(more, loads, strict=True))
     kept = [load - count for load, count in zip(loads, more, strict=True)]
@@ -127,7 +127,7 @@ def test_one_move_is_bounded() -> None:
 
 
 def test_a_budget_fills_up_again() -> None:
-    """What is spent comes back with time, and never becomes more than the stock."""
+    """A spent budget fills up with time, and never above the stock."""
     budget = Budget(100, 10)
     assert budget.left(5.0) == 100
     budget.spend(90)

@@ -127,7 +127,7 @@ def test_clients_that_wait_for_an_answer_are_kept(served: _Served) -> None:
 
 
 def test_a_client_asks_once(served: _Served) -> None:
-    """What it sends before its answer is not read; if it goes away, it is forgotten."""
+    """Bytes that it sends before its answer are not read; if it goes away, it is forgotten."""
     client = served.client(b'{"verb": "later"}\n')
     with contextlib.suppress(BlockingIOError):
         client.setblocking(False)

@@ -1,4 +1,4 @@
-"""An error that nobody expected costs the connection it came from, and no other client anything."""
+"""An unexpected error costs the connection it came from, and no other client anything."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HONEST = b"honest".rjust(16)
 
 
 class BugError(Exception):
-    """What nobody expected."""
+    """An unexpected error."""
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_acknowledging(clients: Clients, monkeypatch: pytest.MonkeyPatch, caplog
 def test_welcoming(
     name: str, pair: Pair, clients: Clients, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A client that is let in, and one that is told to wait."""
+    """A client that is let in, and one that has to wait."""
     clients.victim = pair.connect()
     clients.bad = pair.connection()
     right = getattr(ServerSession, name)

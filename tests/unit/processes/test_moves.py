@@ -188,7 +188,7 @@ def test_moves_that_change_nothing_become_rare(
 
 
 def test_an_answer_that_was_not_asked_for_changes_nothing(make: Callable[..., _Collector]) -> None:
-    """However many a worker sends, nobody is pinged for them."""
+    """However many a worker sends, no worker is pinged for them."""
     collector = make(400, 0)
     collector.go_on(LOOK_S)
     pings = [worker.pings for worker in collector.workers]

@@ -250,7 +250,7 @@ def test_a_log_that_cannot_be_begun_holds_up_until_it_can(
 
 
 def test_a_full_journal_without_a_store_holds_up_nobody(writer: Writer) -> None:
-    """What was gathered for stores that a reload has taken away is let go."""
+    """Lines gathered for stores that a reload has taken away are dropped."""
     while writer.turn():
         pass
     assert writer.board.journal[JournalField.FULL]

@@ -1,4 +1,4 @@
-"""What strangers send costs entries at a bounded rate, and what is left out is said."""
+"""Frames of strangers make entries at a bounded rate; the number of the others is written."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Clock:
 
 
 def test_a_peer_has_so_many_and_then_so_many_a_second() -> None:
-    """Whatever its ports; what was left out is told with the next one. Others have their own."""
+    """Whatever its ports; the number left out comes with the next entry. Others have a rate of their own."""
     clock = Clock()
     rejections = Rejections(clock)
     taken = [rejections.take(f"10.0.0.1:{number}") for number in range(8000)]

@@ -38,7 +38,7 @@ def test_a_loop_goes_on_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_errors_that_do_not_cease_end_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A master that cannot turn once is no use to anyone."""
+    """A master that fails in each turn ends."""
     monkeypatch.setattr(shield, "PAUSE_S", 0.0)
     with pytest.raises(RecursionError):
         shield.run(_raise, lambda: False)

@@ -34,16 +34,16 @@ SETTINGS = CustomStoreSettings(name="archive", factory="a:b", batch_time="0s", b
 
 
 class FakeStore:
-    """Keeps lines in a list, in one transaction a write, and fails as it is told."""
+    """Keeps lines in a list, in one transaction a write, and fails on demand."""
 
     def __init__(self) -> None:
         self.lines: dict[int, bytes] = {}
         self.next = 0
         self.opens = self.writes = 0
         self.fault: Callable[[bytes], None] = lambda _line: None
-        """Called with each line; what it raises ends the write."""
+        """Called with each line; an exception of it ends the write."""
         self.faults: dict[str, Exception] = {}
-        """Method to what it raises."""
+        """Method to the exception that it raises."""
 
     def open(self, journal: str) -> int:
         """Say where to go on."""
@@ -215,7 +215,7 @@ def test_any_number_of_such_records_anywhere(rig: Rig, poison: Sequence[int], mo
 
 
 def test_a_lone_record_is_given_up_without_neighbours(rig: Rig) -> None:
-    """An error that records cause does not wait for another record to come; and what was given up stays so."""
+    """An error that records cause does not wait for another record; records given up stay so."""
     rig.store.fault = raising(RecursionError("too deep"))
     rig.commit(*numbered(1, poison=(0,)))
     rig.work()
@@ -420,7 +420,7 @@ def test_a_segment_that_cannot_be_read_is_tried_again(rig: Rig, monkeypatch: pyt
 
 
 def test_a_block_without_some_records() -> None:
-    """What is suspected is left out wherever it stands, and the numbers of the others stay."""
+    """A suspect is left out wherever it stands, and the numbers of the others stay."""
     from prefork_logd.stores.base import Block, Run
 
     block = Block(10, 6, bytes(16), (Run(5, 2), Run(20, 4)), b"a\nb\nc\nd\ne\nf\n")

@@ -134,7 +134,7 @@ def test_a_reader_that_stalls_costs_others_a_moment(outputs: Outputs) -> None:
 def test_one_that_comes_and_goes_does_not_fill_the_log(
     outputs: Outputs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A word of each episode at most every ten seconds; one that stays is told then."""
+    """At most one line every ten seconds; an episode that lasts is logged then."""
     outputs.configure()
     for _ in range(20):
         outputs.turn()

@@ -1,4 +1,4 @@
-"""What follows the committed length of a file when a writer starts: nothing that was acknowledged is destroyed."""
+"""Bytes beyond the committed length of a file when a writer starts: no acknowledged line is destroyed."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def _other_boot(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_after_a_power_loss_nothing_is_destroyed(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What follows is moved into one file beside the output, whose name no collector of log files takes for one."""
+    """The rest is moved into a file beside the output, whose name no pattern of log files matches."""
     start = place.start()
     start.turn(b"kept\n", 1)
     start.turn(b"who knows\n", 2, commit=False)

@@ -35,7 +35,7 @@ MOST_TURNS = 10_000
 
 
 class Whole:
-    """A worker without a writer, and what it holds for one."""
+    """A worker without a writer, and the batches it holds."""
 
     def __init__(self) -> None:
         self.master, channel = control.Channel.pair()
@@ -159,7 +159,7 @@ def test_the_high_water_mark_holds_within_a_run(whole: Whole) -> None:
 
 @pytest.mark.parametrize("frame", [SLOW, LARGE], ids=["slow", "large"])
 def test_a_session_goes_on_with_the_next_number(whole: Whole, monkeypatch: pytest.MonkeyPatch, frame: bytes) -> None:
-    """What was read of a session and not taken is taken later, each number once and in order, and then its end."""
+    """Events read and not taken are taken later, each number once and in order, and then the session's end."""
     monkeypatch.setattr(workers, "SLICE_S", 0.0)
     many = 60_000 // len(frame)
     with whole.connect(wire.hello()) as client:

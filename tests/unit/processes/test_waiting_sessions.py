@@ -29,7 +29,7 @@ def hello(number: int) -> bytes:
 
 
 def test_clients_that_come_and_go_while_the_writer_is_stopped_leave_nothing(pair: Pair) -> None:
-    """Each is answered; what is remembered of those that have gone does not grow."""
+    """Each is answered; the memory for those that have gone does not grow."""
     costs = []
     for number in range(4 * MOST_ASKED):
         client = pair.connect()
@@ -101,7 +101,7 @@ def test_batches_without_a_line_count_towards_the_high_water_mark(pair: Pair) ->
 
 
 def test_who_is_left_out_is_told_to_connect_again(pair: Pair) -> None:
-    """It is no fault of the client: its session may have been forgotten, or another connection has it."""
+    """The client is not at fault: its session may have been forgotten, or another connection has it."""
     client = pair.welcome()
     pair.worker.range_refused(wire.SESSION, pair.connection().epoch)
     assert [(kind, body[:2]) for kind, body in said(client)] == [(0x84, b"\0\5")]

@@ -4,7 +4,7 @@ from prefork_logd.records.budget import DEFAULT_BUDGET, Budget, exceeded
 
 
 def test_the_result_grows_with_the_frame():
-    """What stands in a frame once fits whatever it is; what is referred to many times has a bound of its own."""
+    """Any value that is in a frame once fits; values that are referred to many times have a bound of their own."""
     budget = Budget(output_always=30, repeated_bytes=100, nodes=500, nodes_always=10)
     assert [budget.output_for(size) for size in (0, 5, 1_000)] == [30, 110, 6_130]
     assert [budget.nodes_for(size) for size in (0, 5, 1_000)] == [10, 17, 500]
