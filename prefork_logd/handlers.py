@@ -384,7 +384,7 @@ _RESYNC_WORK = 32
 _HEADER_LIKE = re.compile(b"(?=[\\x00-\\x0f].{7}\\x00\\x00(?!\\x00{6}).{6}[\\x00-\\x7f])", re.DOTALL)
 """Where an entry may begin: a length below 256 MiB, a number that is not 0 and below 2^48, a positive time."""
 _DAMAGED_FILES, _DAMAGED_BYTES = 16, 64 << 20
-"""Of damaged segments that is kept, the newest first."""
+"""Damaged segments that are kept, the newest ones, and their bytes."""
 _O_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
 _O_CAREFULLY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | _O_CLOEXEC
 _SPOOL_RETRY_S = 0.25
@@ -1604,7 +1604,7 @@ class SocketHandler(logging.handlers.SocketHandler):
         return place
 
     def _not_spooled(self):
-        """Say why the spool takes no more, and leave it alone for a moment."""
+        """Say why the spool cannot be written, and leave it alone for a moment."""
         failure = self._spool.failure
         if failure is None:
             why = u"is full (spool_limit_bytes is %d)" % self._spool.max_bytes
@@ -1612,7 +1612,7 @@ class SocketHandler(logging.handlers.SocketHandler):
             why = u"cannot be written: %s" % _text(failure.strerror or failure)
         if failure is not None or self._unspooled is not None:
             self._spool_retry_at = _now() + _SPOOL_RETRY_S
-        text = u"the spool in %s cannot be written: it %s; records are kept in memory, and dropped when that is full"
+        text = u"the spool in %s %s; records are kept in memory, and dropped when that is full"
         self._say_once("spool", text % (_text(self.spool_dir), why))
 
     def _not_in_spool(self):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 STATE_DIR_MODE = 0o750
 PARENT_MODE = 0o755
-"""Of directories on the way to something that others are to reach."""
+"""The mode of missing directories above one that other users have to reach."""
 
 
 def find_account(user: str) -> pwd.struct_passwd:

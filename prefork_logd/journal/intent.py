@@ -71,11 +71,11 @@ class Evidence(NamedTuple):
     """The facts for the verdict."""
 
     turn: int = 0
-    """Of the last commit."""
+    """The turn of the last commit."""
     announced: Announced | None = None
     """None: nothing was announced in this boot, or it cannot be read."""
     copied_turn: int = 0
-    """Of the second copy."""
+    """The turn of the second copy."""
 
     def length(self, identity: Identity, committed: int) -> int:
         """Return the committed length of a file; its owner may have truncated it since that commit."""

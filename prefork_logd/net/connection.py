@@ -149,7 +149,7 @@ class Connection:
         self.rest = b""
         """Bytes that were read after that, and not looked at yet."""
         self.rest_bytes = 0
-        """Of both."""
+        """Bytes of the two together."""
         self.verdict: RemoteProtocolError | None = None
         """Why the connection is to be closed, once all that came before is taken."""
 

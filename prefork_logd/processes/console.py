@@ -43,7 +43,7 @@ class Request(msgspec.Struct):
 
     verb: str
     count: int = 0
-    """Of workers."""
+    """The number of workers that is asked for."""
 
 
 _REQUEST = msgspec.json.Decoder(Request)

@@ -222,7 +222,7 @@ class _Arrival:
         self._arrivals = arrivals
         self._prepared: list[tuple[Connection, FrozenConnection]] = []
         self._broken: dict[Connection, Exception] = {}
-        """Of those prepared, what could not be gone on with, and why."""
+        """Prepared connections that could not be continued, and the errors."""
 
     def prepare(self, states: list[FrozenConnection], fds: list[int]) -> bool:
         """Make connections of them that are watched, and not read."""

@@ -25,7 +25,7 @@ MOST_PEERS = 1024
 
 
 class _Bucket:
-    """So many at once, then so many a second."""
+    """A bounded number at once, then a bounded rate."""
 
     __slots__ = ("last_s", "left_out", "tokens")
 

@@ -259,7 +259,7 @@ class Sinks:
         self._leaving: dict[int, tuple[int, Sink]] = {}
         """Place to (first generation without it, sink)."""
         self.tails = Tails()
-        """Of the last writer's files, until it is known that none of them is longer than committed."""
+        """The ends of the last writer's files, until none of them is longer than committed."""
         self._reached: dict[Identity, int] = {}
         """How long each file may have become in the turn that is not committed yet: one that is renamed meanwhile is no
         longer open, and has what was appended to it all the same."""

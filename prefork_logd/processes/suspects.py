@@ -30,7 +30,7 @@ _OF_RECORDS = (ValueError, ArithmeticError, LookupError, RecursionError)
 
 
 class Suspects:
-    """Those of one store."""
+    """The suspects of one store."""
 
     def __init__(self) -> None:
         self.most: int | None = None

@@ -21,7 +21,7 @@ LINE_EVERY_S = 30.0
 
 
 class Trouble:
-    """One store's."""
+    """The trouble of one store."""
 
     def __init__(self, name: str) -> None:
         """Speak of a store by its name."""

@@ -48,7 +48,7 @@ POOLED = 16
 """Buffers kept by each reader."""
 
 LARGEST = (1 << 64) - 1
-"""Of every number in a batch."""
+"""The largest number that fits into a field of a batch."""
 
 _HEADER = struct.Struct("<4sIQIII")
 _OPEN = struct.Struct("<Q16sQ")

@@ -20,7 +20,7 @@ from prefork_logd.records.symbols import Dict, Node
 __all__ = ["DEFAULT_BUDGET", "Budget", "Plain", "decode", "decode_cut"]
 
 _SMALL_BYTES = 2_048
-"""Of a frame that cannot have so much text, even referred to many times, that its line would take long to measure."""
+"""Up to this size the line of a frame is too short to take long to measure, also with repeated references."""
 
 
 def decode(frame: bytes | bytearray | memoryview, budget: Budget = DEFAULT_BUDGET) -> dict[str, Plain]:

@@ -21,7 +21,7 @@ from prefork_logd.records.stored import MOST_DIGITS
 
 MOST_LINE_BYTES = 67_108_864
 MOST_DEPTH = 220
-"""Of an object that is taken as it is, so that its record can be read again (`stored.MOST_DEPTH`)."""
+"""Deepest nesting of an object that is taken as it is, so that its record can be read again (`stored.MOST_DEPTH`)."""
 PADDING = b"\0 \t\r\n"
 """What may stand around a line: NULs are left where a file was cut while its writer went on at its old place."""
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)

@@ -26,7 +26,7 @@ _GOOGLE_FROM = 100
 """Google's severities count in hundreds: 200 is INFO, 400 WARNING, 500 ERROR."""
 _GOOGLE = {1: 10, 2: 20, 3: 25, 4: 30, 5: 40, 6: 50, 7: 50, 8: 50}
 _OPEN_TELEMETRY = (5, 10, 20, 30, 40, 50)
-"""Of severity numbers 1 to 24, four for each: TRACE to FATAL."""
+"""Levels for the severity numbers 1 to 24, four numbers for each: TRACE to FATAL."""
 
 _NUMBER = re.compile(r"\d{9,20}(?:\.\d{1,20})?", re.ASCII)
 """A time in digits: fewer would be a date, such as 20261128."""

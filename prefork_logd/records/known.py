@@ -36,9 +36,9 @@ MAX_ADDRESS_CHARACTERS = 100
 MEMBER_BYTES = 96
 """Of JSON that an enumeration's member has besides the path of its class, at most."""
 _PART_NODES = 3
-"""As how many values joining a part of a path counts, for it takes that long."""
+"""Joining a part of a path counts as so many values, for it takes as long."""
 _ADDRESS_NODES = 16
-"""As how many values spelling an address counts, for it takes that long."""
+"""Spelling an address counts as so many values, for it takes as long."""
 
 _DECIMAL = re.compile(
     r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?inf(?:inity)?|[+-]?s?nan[0-9]*", re.IGNORECASE

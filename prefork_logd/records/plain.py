@@ -40,7 +40,7 @@ _KEY_NODES, _ODD_KEY_NODES = 4, 12
 """As how many values the spelling of a key counts that is an integer, or anything else but text, besides itself."""
 _NUMBER_BYTES = 20
 _LONG_NUMBER = 4
-"""As how many characters a digit counts of an integer that is no machine's: spelling it takes that long, and longer."""
+"""A digit of an integer above 64 bits counts as so many characters, for spelling it takes as long."""
 _QUOTED_BYTES = 4
 _CONTAINERS = {list: 3, Tuple: 3, Set: 3, Dict: 3, Object: 5}
 """As how many values each counts: it costs several times what a scalar does."""

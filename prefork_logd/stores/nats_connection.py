@@ -45,7 +45,7 @@ OLDEST_VERSION = (2, 10)
 LEAST_PAYLOAD, DEFAULT_PAYLOAD = 16_384, 1 << 20
 """Of a message, in bytes: what a store insists on, and what servers take unless told otherwise."""
 _FOREIGN_LIMITS = ("max_msgs", "max_msgs_per_subject", "max_msg_size")
-"""Of a stream, that no setting of ours asks for; -1 or 0 is none."""
+"""Limits of a stream that no setting of ours asks for; -1 or 0 is no limit."""
 _DAMAGE = (10037, 10059, 10014)
 """JetStream's numbers for "no message found", "stream not found" and "consumer not found"."""
 

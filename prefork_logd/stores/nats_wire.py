@@ -29,8 +29,8 @@ MOST_LOGGER_CHARS = 128
 MOST_BODY_BYTES = 64 << 20
 """A body that unpacks to more is damaged or hostile: servers take no larger message, and a line fits into one."""
 MOST_NUMBERS = 1 << 52
-"""For which a message stands. A collector leaves out 2^32 at once, each time its host was started anew, and up to 2^49
-where its state directory was set back."""
+"""Most numbers that one message stands for. A collector leaves out 2^32 at once after each boot of its host, and up to
+2^49 where its state directory was set back."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9_\-:/@+=$~!,;()]")
 _DIGITS = re.compile(r"[0-9]{1,20}")
 _JOURNAL = re.compile(r"[0-9a-f]{32}")

@@ -693,7 +693,7 @@ def test_a_full_spool_is_counted_and_reported(version, tmp_path):
         counters = service.line()["counters"]
         assert counters["dropped"] > 0
         collector.start()
-        assert service.end(stderr="cannot be written")["flushed"]
+        assert service.end(stderr="is full (spool_limit_bytes")["flushed"]
         (stored,) = collector.sessions.values()
         assert sum(gap.last - gap.first + 1 for gap in stored.gaps) == counters["dropped"]
         assert_whole(collector)
