@@ -25,8 +25,15 @@ def _store(tmp_path: Path, **life: Any) -> dict[str, Any]:
     shipper = Child(Kind.SHIPPER, SHIPPER_SLOT, store=settings.store[0], **life)
     configuration = Configuration(1, settings, (1,), (0,))
     document = status.document(configuration, [], [shipper], Scoreboard(), Carried(), time.monotonic())
-    assert document["children"][0].items() >= document["stores"][0]["shipper"].items()
+    # Each has looked at the clock by itself.
+    assert document["children"][0].items() >= {**document["stores"][0]["shipper"], **_clocked(document)}.items()
     return dict(document["stores"][0])
+
+
+def _clocked(document: dict[str, Any]) -> dict[str, Any]:
+    child, shipper = document["children"][0], document["stores"][0]["shipper"]
+    assert (child["next_try_s"] is None) == (shipper["next_try_s"] is None)
+    return {"next_try_s": child["next_try_s"]}
 
 
 def test_a_shipper_in_a_crash_loop_is_trouble_of_its_store(tmp_path: Path) -> None:
