@@ -102,6 +102,7 @@ class Connection:
         "fd",
         "floor",
         "held",
+        "is_leaving",
         "is_refused",
         "owner",
         "peer",
@@ -144,6 +145,9 @@ class Connection:
         self.held = False
         """Not to be read, for it is to go to another process, or has just come from one."""
 
+        self.is_leaving = False
+        """What was read is still taken, but no more is read: it cannot go to another process before."""
+
         self.untold: list[Event] = []
         """What the client of a session said, and was not taken yet."""
         self.rest = b""
@@ -174,7 +178,7 @@ class Connection:
 
     def go_on(self) -> None:
         """Read again; whatever has come meanwhile is reported once more (epoll_ctl(2), EPOLL_CTL_MOD)."""
-        self.held = False
+        self.held = self.is_leaving = False
         self.owner.loop.change(self.fd, EVENTS | WRITE if self.unsent else EVENTS)
 
     def freeze(self, left_s: float | None, client: FrozenClient | None) -> FrozenConnection:
@@ -238,7 +242,7 @@ class Connection:
             self._again()
             return
         owner.begin_slice()
-        if self.unfinished and not self._finish():
+        if (self.unfinished and not self._finish()) or self.is_leaving:
             return
         budget = TURN_BYTES
         while not owner.paused:

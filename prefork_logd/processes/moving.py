@@ -33,6 +33,8 @@ COMMIT_S = 2.0
 """How long the last lines of connections that are to go may take; with a full disk they take for ever."""
 ANSWER_S = 2.0
 """How long the other worker may take to answer an offer; one that is stopped takes for ever."""
+LEAVE_S = 5.0
+"""How long a connection may not be read so that it can go; a move is tried several times meanwhile."""
 
 ARRIVAL_S = COMMIT_S + ANSWER_S
 """How long the first offer of another worker may take; one that hangs would keep this one from ending."""
@@ -89,6 +91,8 @@ class Moving:
         """Hand `count` connections (-1: all) to the workers at the other ends of `sockets`, which hold `loads`."""
         host = self._host
         chosen = _spread(host.connections, count)
+        if count < 0:
+            self._let_finish()
         begin = 0
         for share, sock in zip(shares(len(chosen), list(loads)), sockets, strict=True):
             if share:
@@ -111,6 +115,24 @@ class Moving:
         self._waits = True
         self._timer = host.loop.later(COMMIT_S, self._give_up)
         self.committed()
+
+    def _let_finish(self) -> None:
+        """Read no more from connections of which something is left to take: the next move can have them.
+
+        A client that sends without end would otherwise keep this worker from ending, and an upgrade waiting.
+        """
+        busy = [one for one in self._host.connections.values() if one.unfinished and not one.is_leaving]
+        for connection in busy:
+            connection.is_leaving = True
+        if busy:
+            self._host.loop.later(LEAVE_S, lambda: self._read_on(busy))
+
+    def _read_on(self, connections: list[Connection]) -> None:
+        """Go on reading those that no move has taken."""
+        for connection in connections:
+            with self._host.guard.of(connection):
+                if connection.fd >= 0 and connection.is_leaving and not connection.held:
+                    connection.go_on()
 
     def committed(self) -> None:
         """Look whether what was waited for is committed by now."""
@@ -170,6 +192,7 @@ class Moving:
         """Take back whatever is not handed over, and go on with it here."""
         for giver in list(self._routes):
             self._end(giver)
+        self._read_on([one for one in self._host.connections.values() if one.is_leaving])
 
     def _end(self, giver: Giver) -> None:
         """End a route; what it still has is read here again."""

@@ -13,7 +13,9 @@ import pytest
 
 from prefork_logd import config
 from prefork_logd.net import loop as loops
+from prefork_logd.net.handover import make_pair
 from prefork_logd.processes import control
+from prefork_logd.processes import moving as movings
 from prefork_logd.processes import worker as workers
 from prefork_logd.processes.dispatch import BATCH_BYTES
 from prefork_logd.processes.worker import Worker
@@ -222,6 +224,44 @@ def test_a_session_that_breaks_the_rules_is_closed_after_what_came_before(
         assert whole.records == 5
         kinds = [kind for kind, _ in wire.messages(client.recv(1 << 16))]
         assert len(kinds) == 2  # WELCOME and ERROR
+
+
+@pytest.mark.parametrize("is_taken", [True, False])
+def test_a_client_that_sends_without_end_lets_its_worker_end(
+    whole: Whole, monkeypatch: pytest.MonkeyPatch, is_taken: bool
+) -> None:
+    """What was read of it is taken, and no more is read, so that the next move can have it; without one it is read."""
+    monkeypatch.setattr(workers, "SLICE_S", 0.0)
+    monkeypatch.setattr(movings, "LEAVE_S", 0.2)
+    with whole.connect(framed(SLOW, 10)) as hostile:
+        whole.turn()
+        (connection,) = whole.worker.connections.values()
+        moving = whole.worker._moving
+        assert connection.unfinished
+        given, taken = make_pair()
+        moving.hand_over((0,), -1, [given])
+        assert not moving.busy
+        taken.close()
+        for _ in range(15):
+            hostile.sendall(framed(SLOW))
+            whole.turn()
+            whole.take()
+        assert not connection.unfinished
+        assert whole.records == 10
+        if is_taken:
+            given, taken = make_pair()
+            moving.hand_over((0,), -1, [given])
+            whole.turn()
+            assert connection.held
+            assert moving.gives
+            moving.cancel()
+            taken.close()
+        else:
+            time.sleep(0.2)
+        for _ in range(60):
+            whole.turn()
+            whole.take()
+        assert whole.records == 25
 
 
 def test_what_waits_with_connections_is_bounded(whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
