@@ -32,6 +32,13 @@ QUIET_S = 3.0
 LOOK_AGAIN_S = 0.02
 
 
+def _explained(error: OSError) -> str:
+    """Return why a process of the new code cannot be started, with the remedy."""
+    place = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+    remedy = "; the collector's user needs the right to run it, or upgrade by a restart"
+    return f"{place}{error.strerror}{remedy if isinstance(error, PermissionError) else ''}"
+
+
 class Host(Protocol):
     """The master."""
 
@@ -77,7 +84,7 @@ class Succession:
     # Before the exec
 
     def upgrade(self, answer: Answer) -> None:
-        """Try the newly installed program, and become it if it could go on. Whoever asked hears of it from there."""
+        """Try the newly installed program, and become it if it could go on; the answer comes from there."""
         problem = self._host.may_upgrade()
         if self._trial is not None or self.takeover is not None:
             problem = "an upgrade is under way already"
@@ -87,7 +94,7 @@ class Succession:
         try:
             self._trial = Trial(self._host.loop, self._host.legacy(), lambda why, to: self._tried(why, to, answer))
         except OSError as error:
-            self._refuse(f"the new code cannot be tried: {error.strerror}", answer)
+            self._refuse(f"the new code cannot be tried: {_explained(error)}", answer)
 
     def _refuse(self, problem: str, answer: Answer) -> None:
         problem = f"{problem}; the running code goes on"
