@@ -7,6 +7,8 @@ A connection takes a place with its first byte; one that has never sent a byte t
 
 - a client of a session is read up to its HELLO, which is answered BUSY: it keeps its records and comes again;
 - a client that speaks plain frames waits unread, as it would in the kernel's backlog, and has the next free place;
+  where the room is full of such clients, the youngest of the peer that has most of them is closed: else one peer could
+  fill the room, and nobody else would be answered at all;
 - a connection that has never sent a byte may be closed when its room is needed. That costs its client nothing: it has
   sent no record, and SocketHandler connects when it has one to send.
 """
@@ -71,6 +73,8 @@ class Admission:
         They have sent nothing, or a part of a HELLO that will be answered BUSY."""
         self._waiting: dict[Connection, None] = {}
         """Plain clients that wait for a place, the one that has waited longest first."""
+        self._waiting_of: dict[int, dict[Connection, None]] = {}
+        """The same by peer."""
         self._timer: Timer | None = None
         self._full = Limited(burst=1, per_second=1 / 60)
 
@@ -95,7 +99,7 @@ class Admission:
         held = self._total(Field.CONNECTIONS) + SPARE - self._places - self._room
         own = len(self._host.connections) + SPARE - self._most_own
         for _ in range(max(0, held, own)):
-            if not self._close_a_silent_one():
+            if not self._close_a_silent_one() and not self._close_a_waiting_one():
                 if self._silent:
                     self._look_again(RETRY_S)
                 break
@@ -128,13 +132,14 @@ class Admission:
             return True
         self._leave_silent(connection)
         self._waiting[connection] = None
+        self._waiting_of.setdefault(peer_key(connection.peer), {})[connection] = None
         self._look_again(RETRY_S)
         return False
 
     def left(self, connection: Connection) -> None:
         """Note that a connection is being closed."""
         self._leave_silent(connection)
-        self._waiting.pop(connection, None)
+        self._leave_waiting(connection)
         peer = self._placed.pop(connection, None)
         if peer is not None:
             self._by_peer[peer] -= 1
@@ -154,7 +159,7 @@ class Admission:
 
     def _place(self, connection: Connection) -> None:
         self._leave_silent(connection)
-        self._waiting.pop(connection, None)
+        self._leave_waiting(connection)
         connection.placed = True
         peer = self._placed[connection] = peer_key(connection.peer)
         self._by_peer[peer] = self._by_peer.get(peer, 0) + 1
@@ -167,6 +172,23 @@ class Admission:
             silent.pop(connection, None)
             if not silent:
                 del self._silent[peer]
+
+    def _leave_waiting(self, connection: Connection) -> None:
+        if connection in self._waiting:
+            del self._waiting[connection]
+            peer = peer_key(connection.peer)
+            del self._waiting_of[peer][connection]
+            if not self._waiting_of[peer]:
+                del self._waiting_of[peer]
+
+    def _close_a_waiting_one(self) -> bool:
+        """Close the youngest of the peer that has most, if it has several; return whether there was one."""
+        most = max(self._waiting_of.values(), key=len, default={})
+        if len(most) < 2:
+            return False
+        self._host.counters[Field.DROPPED] += 1
+        self._host.close(next(reversed(most)))
+        return True
 
     def _close_a_silent_one(self) -> bool:
         """Close the oldest of the peer that has most; return whether there was one."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from prefork_logd.processes.admission import RETRY_S, SPARE
+from prefork_logd.processes.admission import RETRY_S, SMALLEST_ROOM, SPARE
 from prefork_logd.processes.control import Drain
 from prefork_logd.scoreboard import Field, Scoreboard
 from tests.unit.processes.inprocess import Pair, configuration, frame, is_closed, read, said
@@ -67,6 +67,32 @@ def test_connections_that_have_sent_nothing_keep_nobody_out(pair: Pair) -> None:
     session = pair.welcome()
     assert len(pair.writer.lines) == PLACES - 1
     assert not any(map(is_closed, [*idle, *clients, session]))
+
+
+def test_clients_that_wait_leave_room_for_those_of_other_addresses(pair: Pair) -> None:
+    """One address with ever more of them has its youngest closed; the first of them waits on, and others get in."""
+    clients = fill(pair, PLACES + SMALLEST_ROOM + 20, "10.0.0.1:1")
+    later(pair)
+    held = PLACES + SMALLEST_ROOM - SPARE
+    assert len(pair.worker.connections) <= held
+    assert not any(map(is_closed, clients[: held - 5]))
+    assert is_closed(clients[-1])
+    assert pair.worker.counters[Field.DROPPED] >= 20
+    other = pair.welcome()
+    later(pair)
+    assert not is_closed(other)
+    for client in clients:
+        client.close()
+    pair.turn(3)
+    assert not pair.worker._admission._waiting
+    assert not pair.worker._admission._waiting_of
+
+
+def test_clients_that_wait_alone_are_not_closed(pair: Pair) -> None:
+    """Where each address has but one, nobody has more than a share."""
+    clients = fill(pair, PLACES + SMALLEST_ROOM + 20)
+    later(pair)
+    assert not any(map(is_closed, clients))
 
 
 def test_a_client_of_a_session_is_told_at_once(
