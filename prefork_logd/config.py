@@ -124,16 +124,22 @@ class _Loader:
             try:
                 values[key] = msgspec.convert(value, types[key])
             except msgspec.ValidationError as error:
-                self.problem(table, index, key, _plain(str(error)))
+                self.problem(table, index, key, _plain(str(error), types[key]))
         settings = kind(**values)
         for key, message in settings.problems():
             self.problem(table, index, key, message)
         return settings
 
 
-def _plain(message: str) -> str:
-    """Return a validation message of msgspec's as a sentence that names no Python type."""
+def _plain(message: str, kind: Any) -> str:
+    """Return a validation message of msgspec's without Python types, and with the values to choose from."""
     message = message.partition(" - at ")[0]
+    schema = msgspec.json.schema(kind)
+    parts = schema.get("anyOf", [schema])
+    choices = [f'"{value}"' for part in parts for value in part.get("enum", ())]
+    if choices and message.startswith("Invalid enum value"):
+        choices += ["a whole number" for part in parts if part.get("type") == "integer"]
+        return f"{message[:1].lower()}{message[1:].replace('enum ', '')}; write {' or '.join(choices)}"
     for technical, word in (("`str`", "a string"), ("`int`", "a whole number"), ("`array`", "a list"), ("`", "")):
         message = message.replace(technical, word)
     return message[:1].lower() + message[1:]
@@ -426,7 +432,7 @@ def _override(loader: _Loader, server: ServerSettings, overrides: Mapping[str, o
         try:
             changed = msgspec.structs.replace(server, **{key: msgspec.convert(value, types[key])})
         except msgspec.ValidationError as error:
-            loader.problems.append(Problem(flag, _plain(str(error))))
+            loader.problems.append(Problem(flag, _plain(str(error), types[key])))
             continue
         for problem_key, message in changed.problems():
             if problem_key == key:

@@ -216,5 +216,6 @@ def _peer(sock: socket.socket, owner: int) -> tuple[int, int]:
 
 
 def _remedy(error: OSError) -> str:
-    is_forbidden = isinstance(error, PermissionError)
-    return "; the collector belongs to another user; use that user's account, or root" if is_forbidden else ""
+    if isinstance(error, PermissionError):
+        return "; the collector belongs to another user; use that user's account, or root"
+    return "; give a directory with --state-dir" if isinstance(error, NotADirectoryError) else ""

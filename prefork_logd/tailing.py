@@ -273,6 +273,9 @@ def open_tail(settings: Settings, complain: Callable[[str], None]) -> Tail:
                 f"no record log: {'there is no store' if not settings.store else 'not yet'}; reading {output.path}"
             )
             return OutputTail(Path(output.path), complain)
+    if settings.store or any(output.format == "json" for output in settings.output):
+        state_dir = settings.server.state_dir
+        raise ProcessError(f"{state_dir}: nothing is stored there yet; --state-dir names another state directory")
     raise ProcessError('nothing to read: there is neither a store nor an output with format = "json"')
 
 

@@ -530,3 +530,13 @@ def test_a_password_in_the_wrong_place_is_not_shown(dsn: str) -> None:
         link.connect(dsn)
     assert "geheim" not in str(caught.value)
     assert len(str(caught.value)) > 30
+
+
+def test_a_value_to_choose_comes_with_the_choices() -> None:
+    """Of words, and of words beside numbers."""
+    with pytest.raises(ConfigError) as caught:
+        config.loads('server.workers = "x"\n[[output]]\non_error = "wait"\n')
+    assert [problem.message for problem in caught.value.problems] == [
+        "invalid value 'x'; write \"auto\" or a whole number",
+        'invalid value \'wait\'; write "block" or "skip"',
+    ]

@@ -132,3 +132,9 @@ def test_a_stranger_may_not_look(tmp_path: Path) -> None:
             running.find(tmp_path)
     finally:
         os.seteuid(0)
+
+
+def test_a_state_directory_that_is_a_file_has_a_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ProcessError, match="Not a directory; give a directory with --state-dir"):
+        running.find(tmp_path / "file")

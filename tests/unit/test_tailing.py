@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from prefork_logd import tailing
+from prefork_logd.config import loads
+from prefork_logd.errors import ProcessError
 from prefork_logd.query.filters import Filters
 from prefork_logd.tailing import Matcher, OutputTail, RecordTail, follow
 from tests import odd_lines
@@ -193,3 +195,10 @@ def test_a_reader_that_has_gone_ends_it(path: Path, monkeypatch: pytest.MonkeyPa
         next(batches)
     assert time.monotonic() - began_s < 10
     gone.join()
+
+
+def test_a_state_directory_without_records_is_named(tmp_path: Path) -> None:
+    """The default store and output are configured, and have nothing yet."""
+    settings = loads("", "", {"state_dir": str(tmp_path)})
+    with pytest.raises(ProcessError, match=f"{tmp_path}: nothing is stored there yet"):
+        tailing.open_tail(settings, pytest.fail)
