@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from prefork_logd.errors import ConfigError, Problem
 from prefork_logd.protocol import batch, runs
-from prefork_logd.records import render, twin
+from prefork_logd.records import opcodes, render, twin
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 VARIABLE = "PREFORK_LOGD_NATIVE"
-ABI = 8
+ABI = 9
 """What the compiled core has to say of itself (records/_speedups.pyx)."""
 
 speedups: ModuleType | None
@@ -46,6 +46,8 @@ measure = speedups.measure if NATIVE and speedups is not None else runs.measure_
 measure_batches = speedups.measure_batches if NATIVE and speedups is not None else runs.measure_batches_in_python
 if NATIVE and speedups is not None:
     render.escape_json, render.escape_inside = speedups.escape_json, speedups.escape_inside
+    render.encode_marked = speedups.encode_marked
+    opcodes.decode_text, opcodes.unquote = speedups.decode_text, speedups.unquote
 
 
 def require() -> None:

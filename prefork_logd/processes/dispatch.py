@@ -19,7 +19,7 @@ from prefork_logd.outputs.router import Router
 from prefork_logd.processes.rejections import Rejections
 from prefork_logd.protocol.batch import RECORDS, BatchBuilder
 from prefork_logd.records.bounded import json_line, text_line
-from prefork_logd.records.decode import decode
+from prefork_logd.records.decode import decode, forget
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import TextTemplate, render_rejected
 from prefork_logd.records.stored import read_record
@@ -132,6 +132,8 @@ class Dispatcher:
             self.bugs.warning("%s: a record is rejected after an unexpected error: %s", self._peer, detail)
             self.reject(self._peer, self._received_s, "unexpected", detail, frame, len(frame))
             outcome = 0
+        finally:
+            forget()
         return outcome if time.monotonic() < self.stop_at_s else outcome | STOP
 
     def _dispatch(self, frame: bytes, peer: str, received_s: float) -> bool:

@@ -20,7 +20,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strlen
 from libc.time cimport localtime_r, strftime, time_t, tm
 
-from prefork_logd.records import known
+from prefork_logd.records import known, opcodes
 
 cdef extern from *:
     """
@@ -32,6 +32,7 @@ cdef extern from *:
 
 cdef extern from "Python.h":
     double PyOS_string_to_double(const char*, char**, void*) except? -1.0
+    object PyUnicode_FromKindAndData(int, const void*, Py_ssize_t)
 
 include "native/out.pxi"
 include "native/number.pxi"
@@ -46,7 +47,7 @@ include "native/stretches.pxi"
 include "native/flat.pxi"
 include "native/template.pxi"
 
-ABI = 8
+ABI = 9
 """Compared with what the package expects: an extension built from other sources is not used."""
 
 
@@ -559,6 +560,109 @@ def escape_json(bytes line not None):
         return PyBytes_FromStringAndSize(<const char*> out.data, out.size)
     finally:
         free(out.data)
+
+
+def encode_marked(value):
+    """Do what render.encode_marked_in_python does."""
+    cdef Out out
+    memset(&out, 0, sizeof(Out))
+    try:
+        put_made(&out, value)
+        if not put_byte(&out, 10):
+            raise MemoryError
+        return PyBytes_FromStringAndSize(<const char*> out.data, out.size)
+    finally:
+        free(out.data)
+
+
+cdef int put_made(Out* out, value) except -1:
+    """Write a plain value (budget.Plain), or msgspec.Raw, as JSON."""
+    cdef bytes data
+    cdef const uint8_t* octets
+    cdef bint done, first = True
+    if isinstance(value, str):
+        data = (<str> value).encode("utf-8", "surrogatepass")
+        octets = <const uint8_t*> <const char*> data
+        done = put_string(out, octets, len(data), look_at(octets, len(data)), False)
+    elif value is None:
+        done = put_literal(out, b"null")
+    elif isinstance(value, bool):
+        done = put_literal(out, b"true" if value else b"false")
+    elif isinstance(value, float):
+        done = put_float(out, value, True)
+    elif isinstance(value, int):
+        data = str(value).encode()
+        done = put(out, <const uint8_t*> <const char*> data, len(data))
+    elif isinstance(value, list):
+        done = put_byte(out, 91)
+        for item in <list> value:
+            done = done and (first or put_byte(out, 44))
+            first = False
+            put_made(out, item)
+        done = done and put_byte(out, 93)
+    elif isinstance(value, dict):
+        done = put_byte(out, 123)
+        for key, item in (<dict> value).items():
+            done = done and (first or put_byte(out, 44))
+            first = False
+            put_made(out, key)
+            done = done and put_byte(out, 58)
+            put_made(out, item)
+        done = done and put_byte(out, 125)
+    else:
+        data = bytes(value)
+        done = put_encoded_json(out, <const uint8_t*> <const char*> data, len(data))
+    if not done:
+        raise MemoryError
+    return 0
+
+
+def decode_text(bytes data not None):
+    """Do what opcodes.decode_text_in_python does; CPython's own way makes an exception of each lone surrogate."""
+    cdef const uint8_t* octets = <const uint8_t*> <const char*> data
+    cdef size_t size = len(data), at = 0, count = 0, length
+    cdef uint32_t* characters
+    cdef uint32_t one
+    cdef bint surrogate
+    cdef int look = look_at(octets, size)
+    if look & INVALID:
+        raise UnicodeDecodeError("utf-8", data, 0, 1, "no UTF-8")
+    if not look & SURROGATES:
+        return data.decode("utf-8")
+    characters = <uint32_t*> malloc(size * sizeof(uint32_t))
+    if characters == NULL:
+        raise MemoryError
+    try:
+        while at < size:
+            one = octets[at]
+            length = 1 if one < 0x80 else sequence_length(octets + at, size - at, &surrogate)
+            if length == 2:
+                one = (one & 0x1F) << 6 | (octets[at + 1] & 0x3F)
+            elif length == 3:
+                one = (one & 0x0F) << 12 | <uint32_t> (octets[at + 1] & 0x3F) << 6 | (octets[at + 2] & 0x3F)
+            elif length == 4:
+                one = (one & 0x07) << 18 | <uint32_t> (octets[at + 1] & 0x3F) << 12
+                one |= <uint32_t> (octets[at + 2] & 0x3F) << 6 | (octets[at + 3] & 0x3F)
+            characters[count] = one
+            count += 1
+            at += length
+        return PyUnicode_FromKindAndData(4, characters, count)
+    finally:
+        free(characters)
+
+
+def unquote(bytes data not None):
+    """Do what opcodes.unquote_in_python does."""
+    cdef const uint8_t* start = <const uint8_t*> <const char*> data
+    cdef size_t size = len(data)
+    cdef uint8_t* room = <uint8_t*> malloc(size + 1)
+    if room == NULL:
+        raise MemoryError
+    try:
+        size = unquoted(start, start + size, room)
+        return PyBytes_FromStringAndSize(<const char*> room, size)
+    finally:
+        free(room)
 
 
 def escape_inside(str text not None):

@@ -18,7 +18,8 @@ TRUNCATED = "<truncated>"
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
     """Limits for one frame: of its form, beyond which it is rejected, and of its result, which is cut."""
 
-    opcodes: int = 120_000
+    opcodes: int = 66_000
+    """Each counts for the time that it takes (opcodes.COSTS): most of a record's count as one, a name as twenty."""
     lines: int = 30_000
     """Lines of text that opcodes hold: numbers and names of protocol 0, which take several times as long to read."""
     containers: int = 20_000
@@ -30,10 +31,12 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     """Of a module's or a class's name."""
     depth: int = 200
     """Of the result, in nested lists and objects. `plain` and the JSON encoder recurse once for each."""
-    nodes: int = 50_000
+    nodes: int = 26_000
     """Values in the result, lists, dicts and calls more than once, keys too; what is referred to a hundred times counts
     as often. Beyond it the result is cut."""
-    nodes_per_two_bytes: int = 3
+    nodes_cut: int = 10_000
+    """As many are kept of one that is cut, at most: by then it has cost what its values cost once already."""
+    nodes_per_two_bytes: int = 6
     nodes_always: int = 256
     """A short frame has fewer: a reference of two bytes may stand for thousands of values."""
     output_per_byte: int = 6

@@ -11,6 +11,8 @@ to something outside the record), `budget`, `not-a-record` (a value that is no d
 
 from __future__ import annotations
 
+from typing import Any
+
 from prefork_logd.errors import RecordRejected
 from prefork_logd.records import machine, skim
 from prefork_logd.records.budget import DEFAULT_BUDGET, Budget, OverBudgetError, Plain, exceeded
@@ -44,6 +46,7 @@ def _text_size(attributes: dict[str, Plain]) -> int:
 def decode_symbolically(frame: bytes, budget: Budget = DEFAULT_BUDGET) -> dict[str, Plain]:
     """Do what `decode` does without the fast path: the specification that the fast path is tested against."""
     flat = _attributes(frame, budget)
+    _kept[:] = frame, flat
     try:
         return _read(Reader(budget, len(frame)), flat)
     except OverBudgetError:
@@ -55,7 +58,17 @@ def decode_cut(frame: bytes, budget: Budget = DEFAULT_BUDGET) -> dict[str, Plain
 
     Raises RecordRejected as `decode` does.
     """
-    return _read_cut(_attributes(frame, budget), frame, budget)
+    flat = _kept[1] if _kept and _kept[0] is frame else _attributes(frame, budget)
+    return _read_cut(flat, frame, budget)
+
+
+_kept: list[Any] = []
+"""The frame that was read last, and what it builds: to be cut it need not be read again."""
+
+
+def forget() -> None:
+    """Let go of what is kept of the last frame."""
+    _kept.clear()
 
 
 def _attributes(frame: bytes, budget: Budget) -> list[Node]:

@@ -37,6 +37,8 @@ MEMBER_BYTES = 96
 """Of JSON that an enumeration's member has besides the path of its class, at most."""
 _PART_NODES = 3
 """Joining a part of a path counts as so many values, for it takes as long."""
+_EXCEPTION_NODES = 8
+"""Writing an exception counts as so many values, for it takes as long."""
 _ADDRESS_NODES = 16
 """Spelling an address counts as so many values, for it takes as long."""
 
@@ -222,6 +224,7 @@ def _enum(members: dict[int | str, str]) -> Known:
 def _exception(reader: Reader, node: Object, depth: int) -> Plain:
     """Return the repr() of a built-in exception, its notes on lines below; one with other attributes is an object."""
     notes: list[Plain] = []
+    reader.charge_nodes(_EXCEPTION_NODES)
     if node.kwargs or node.items or node.flat:
         return None
     if node.has_state:

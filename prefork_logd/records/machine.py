@@ -13,8 +13,9 @@ import struct
 from typing import NoReturn
 
 from prefork_logd.errors import RecordRejected
+from prefork_logd.records import opcodes
 from prefork_logd.records.budget import Budget, exceeded
-from prefork_logd.records.opcodes import HANDLERS
+from prefork_logd.records.opcodes import COSTS, HANDLERS
 from prefork_logd.records.symbols import Node, OctetText
 
 MAX_MEMO_INDEX = 1 << 20
@@ -63,9 +64,11 @@ class Machine:
         frame, size, memo = self.frame, len(self.frame), self.memo
         stack, marks = self.stack, self.marks
         memo_entries = self.budget.memo_entries
-        i = 0
+        decode_text = opcodes.decode_text
+        i, left = 0, self.budget.opcodes
         try:
-            for _ in range(self.budget.opcodes):
+            while left > 0:
+                left -= 1
                 opcode = frame[i]
                 i += 1
                 if opcode == 0x71:  # BINPUT
@@ -78,13 +81,13 @@ class Machine:
                     i = start + int.from_bytes(frame[i:start], "little")
                     if i > size:
                         self.truncated(i)
-                    stack.append(str(frame[start:i], "utf-8", "surrogatepass"))
+                    stack.append(decode_text(frame[start:i]))
                 elif opcode == 0x8C:  # SHORT_BINUNICODE
                     start = i + 1
                     i = start + frame[i]
                     if i > size:
                         self.truncated(i)
-                    stack.append(str(frame[start:i], "utf-8", "surrogatepass"))
+                    stack.append(decode_text(frame[start:i]))
                 elif opcode == 0x55:  # SHORT_BINSTRING
                     start = i + 1
                     i = start + frame[i]
@@ -109,6 +112,29 @@ class Machine:
                         self.truncated(i + 8)
                     stack.append(_DOUBLE.unpack_from(frame, i)[0])
                     i += 8
+                elif opcode == 0x72:  # LONG_BINPUT
+                    left -= 1
+                    index = int.from_bytes(frame[i : i + 4], "little")
+                    i += 4
+                    if i > size:
+                        self.truncated(i)
+                    if index >= MAX_MEMO_INDEX or len(memo) >= memo_entries:
+                        raise exceeded("memo entries")
+                    memo[index] = stack[-1]
+                elif opcode == 0x6A:  # LONG_BINGET
+                    left -= 1
+                    index = int.from_bytes(frame[i : i + 4], "little")
+                    i += 4
+                    if i > size:
+                        self.truncated(i)
+                    self.position = i
+                    stack.append(self.recall(index))
+                elif opcode == 0x4D:  # BININT2
+                    left -= 1
+                    if i + 2 > size:
+                        self.truncated(i + 2)
+                    stack.append(frame[i] | frame[i + 1] << 8)
+                    i += 2
                 elif opcode == 0x28:  # MARK
                     if len(marks) > self.budget.depth:
                         raise exceeded("nested containers")
@@ -122,6 +148,7 @@ class Machine:
                     self.position, self.stack = i, stack
                     if handler is None:
                         self.malformed(f"unknown opcode 0x{opcode:02x}")
+                    left -= COSTS[opcode]
                     handler(self)
                     i, stack = self.position, self.stack
         finally:

@@ -28,21 +28,21 @@ _OBJECT_BYTES = 56
 """The same for an object with all its parts."""
 _DIGITS_PER_BIT = 0.30103
 _SMALL = 1 << 64
-_BYTES_TEXT = {
-    **{n: f"\\x{n:02x}" for n in (*range(32), *range(127, 256))},
-    ord("\n"): r"\n",
-    ord("\r"): r"\r",
-    ord("\t"): r"\t",
-    ord("\\"): r"\\",
-}
 _KINDS = {type(None): "None", OctetText: "str"}
-_KEY_NODES, _ODD_KEY_NODES = 4, 12
+_KEY_NODES, _OCTET_KEY_NODES, _ODD_KEY_NODES = 4, 2, 12
 """As how many values the spelling of a key counts that is an integer, or anything else but text, besides itself."""
+_KNOWN_NODES = 8
+"""An object of a known type counts as so many values more, once."""
+_LITERAL_NODES = 3
+"""To write a value as Python would counts as so many values more."""
 _NUMBER_BYTES = 20
 _LONG_NUMBER = 4
 """A digit of an integer above 64 bits counts as so many characters, for spelling it takes as long."""
+_SPELLING_SHIFT = 18
+"""The square of an integer's bits, divided by two to this, counts as so many values: spelling takes that long."""
 _QUOTED_BYTES = 4
-_CONTAINERS = {list: 3, Tuple: 3, Set: 3, Dict: 3, Object: 5}
+_PLAIN_OCTETS = bytes(n for n in range(0x20, 0x7F) if n not in b'"\\')
+_CONTAINERS = {list: 6, Tuple: 6, Set: 6, Dict: 8, Object: 10}
 """As how many values each counts: it costs several times what a scalar does."""
 
 
@@ -56,12 +56,14 @@ class Reader:
 
     def __init__(self, budget: Budget, frame_bytes: int, *, cuts: bool = False) -> None:
         self._depth = budget.depth
-        self._nodes_left = budget.nodes_for(frame_bytes)
+        nodes = budget.nodes_for(frame_bytes)
+        self._nodes_left = min(nodes, budget.nodes_cut) if cuts else nodes
         self._bytes_left = budget.output_for(frame_bytes)
         self._cuts = cuts
         self._path: set[int] = set()
         self._known: dict[int, str] = {}
         """Text of objects and octets met before, by their ids: a reference to one costs less than making it again."""
+        self._sizes: dict[int, int] = {}
 
     def charge(self, count: int) -> None:
         """Pay for bytes that the result will have, or that must be looked at."""
@@ -73,6 +75,11 @@ class Reader:
         """Pay for values that the result will hold, or that must be looked at."""
         self._nodes_left -= count
         if self._nodes_left < 0:
+            raise OverBudgetError
+
+    def _expect(self, count: int) -> None:
+        """Make no attempt at so many values if they cannot be paid for anyway."""
+        if count > self._nodes_left and not self._cuts:
             raise OverBudgetError
 
     def attributes(self, flat: Sequence[Node]) -> dict[str, Plain]:
@@ -104,7 +111,7 @@ class Reader:
         kind = type(node)
         if kind is str:
             if self._cuts:
-                return self.text(node)
+                return self._text_again(node)
             self._bytes_left -= len(node)
             if self._bytes_left < 0:
                 raise OverBudgetError
@@ -113,26 +120,32 @@ class Reader:
             self.charge(_VALUE_BYTES)
         if kind is int:
             if not -_SMALL < node < _SMALL:
-                self.charge(_LONG_NUMBER * (int(node.bit_length() * _DIGITS_PER_BIT) + 2))
+                bits = node.bit_length()
+                self.charge(_LONG_NUMBER * (int(bits * _DIGITS_PER_BIT) + 2))
+                self.charge_nodes(bits * bits >> _SPELLING_SHIFT)
             elif self._cuts:
                 self.charge(_NUMBER_BYTES)
             return node  # type: ignore[no-any-return]
         if node is None or kind is bool:
             return node  # type: ignore[no-any-return]
         if kind is float:
+            self.charge_nodes(1)
             if self._cuts:
                 self.charge(_NUMBER_BYTES)
             return node if math.isfinite(node) else str(node)
         if kind is OctetText:
-            return self.text(node.text())
+            known = self._known.get(id(node))
+            if known is None:
+                self._known[id(node)] = known = node.text()
+            return self._text_again(known) if self._cuts else self.text(known)
         if kind is bytes or kind is bytearray:
             known = self._known.get(id(node))
             if known is not None:
-                return self.text(known)
+                return self._text_again(known) if self._cuts else self.text(known)
             self._known[id(node)] = known = self.octets(node)
             return known
         if kind is Symbol:
-            self.charge_nodes(1)
+            self.charge_nodes(3)
             if self._cuts:
                 self.charge(_NAME_BYTES)
             path = self.text(node.path)
@@ -165,25 +178,28 @@ class Reader:
 
     def text(self, text: str) -> str:
         """Return text, paid for."""
-        if not self._cuts:
-            self.charge(len(text))
-        elif text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
-            self.charge(len(text) + _QUOTED_BYTES)
-        else:
-            # Of anything beyond ASCII an escape is no longer than twice its UTF-8.
-            self.charge(_ESCAPE_BYTES * len(text) + _QUOTED_BYTES)
+        self.charge(_bytes_of(text) if self._cuts else len(text))
+        return text
+
+    def _text_again(self, text: str) -> str:
+        """Do the same for a text of the frame, which is not looked at again where it is referred to again."""
+        nbytes = self._sizes.get(id(text))
+        if nbytes is None:
+            self._sizes[id(text)] = nbytes = _bytes_of(text)
+        self.charge(nbytes)
         return text
 
     def octets(self, data: bytes | bytearray) -> str:
         """Return octets as the inside of a Python bytes literal: printable ASCII as it is, the rest escaped."""
         self.charge(len(data))
-        text = data.decode("latin-1").translate(_BYTES_TEXT)
+        text = data.decode("latin-1").encode("unicode_escape").decode()
         # Each backslash is two in JSON.
         self.charge(2 * len(text) - len(data) if self._cuts else len(text) - len(data))
         return text
 
     def sequence(self, items: Sequence[Node], depth: int) -> list[Plain]:
         """Return the plain values of `items`, which stand in a container at `depth`."""
+        self._expect(len(items))
         result: list[Plain] = []
         try:
             for item in items:
@@ -200,6 +216,7 @@ class Reader:
         Keys become text. Two that differ and have the same text, such as 1 and "1", are told apart by the kind of the
         later one: "1 (int)".
         """
+        self._expect(len(flat) // 2)
         last = self._last_of_equal(flat, depth)
         result: dict[str, Plain] = {}
         text = TRUNCATED
@@ -237,6 +254,7 @@ class Reader:
             return key, "str"
         kind = _KINDS.get(type(key), type(key).__name__.lower())
         if type(key) is OctetText:
+            self.charge_nodes(_OCTET_KEY_NODES)
             return self.text(key.text()), kind
         self.charge_nodes(_KEY_NODES if type(key) is int else _ODD_KEY_NODES)
         value = self.plain(key, depth + 1)
@@ -252,6 +270,7 @@ class Reader:
 
     def literal(self, value: Plain) -> str:
         """Return a plain value as Python would write it, paid for piece by piece."""
+        self.charge_nodes(_LITERAL_NODES)
         if isinstance(value, list):
             return f"[{', '.join([self.literal(item) for item in value])}]"
         if isinstance(value, dict):
@@ -268,6 +287,7 @@ class Reader:
                 text = self._known.get(id(node))
                 if text is not None:
                     return self.text(text)
+                self.charge_nodes(_KNOWN_NODES)
                 value = known(self, node, depth)
                 if isinstance(value, str):
                     self._known[id(node)] = value
@@ -308,3 +328,11 @@ class Reader:
                 self.charge_nodes(len(slots.flat) + len(attributes.flat if attributes else ()))
                 return self.mapping([*(attributes.flat if attributes else ()), *slots.flat], depth)
         return self.plain(state, depth)
+
+
+def _bytes_of(text: str) -> int:
+    """Return how many bytes of JSON a text may take, generously."""
+    if text.isascii() and not text.encode().translate(None, _PLAIN_OCTETS):
+        return len(text) + _QUOTED_BYTES
+    # Of anything beyond ASCII an escape is no longer than twice its UTF-8.
+    return _ESCAPE_BYTES * len(text) + _QUOTED_BYTES

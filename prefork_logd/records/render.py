@@ -22,7 +22,7 @@ from prefork_logd.records.budget import TRUNCATED
 from prefork_logd.records.record import Record, rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 MAX_FIRST_BYTES = 256
 
@@ -47,7 +47,7 @@ def render_json(record: Record) -> bytes:
     try:
         line = _encode(record)
     except UnicodeEncodeError:
-        return _encode_marked(_without_empty(record))
+        return encode_marked(_without_empty(record))
     if b':""' in line:  # only ever between tokens: within a string the quotes are escaped
         line = _encode(_without_empty(record))
     if b"\x7f" in line or not line.isascii():
@@ -69,11 +69,11 @@ def render_values(value: dict[str, Any]) -> bytes:
     try:
         line = _encode(value)
     except UnicodeEncodeError:
-        return _encode_marked(value)
+        return encode_marked(value)
     return escape_json(line) + b"\n"
 
 
-def _encode_marked(value: dict[str, Any]) -> bytes:
+def encode_marked_in_python(value: dict[str, Any]) -> bytes:
     r"""Do what `render_values` does for text with lone surrogates, which the encoder refuses.
 
     They go through it as a backslash and what follows it in JSON; a backslash of the text goes as DEL and its number,
@@ -112,6 +112,8 @@ def escape_json_in_python(line: bytes) -> bytes:
 
 escape_json: Callable[[bytes], bytes] = escape_json_in_python
 """What is used: the same, perhaps compiled."""
+
+encode_marked: Callable[[dict[str, Any]], bytes] = encode_marked_in_python
 
 
 def render_rejected(peer: str, received: float, reason: str, detail: str, head: bytes, size: int) -> bytes:
@@ -183,9 +185,10 @@ class TextTemplate:
             values = [found[name] for name in self._names]
             # Looked at before it is made: a value within the bound may be there any number of times.
             if sum(len(value) for value in values if isinstance(value, str)) > longest:
-                return self._render_cut(record, longest)
+                return self._render_cut(record, values, longest)
         else:
             values = [_lookup(record, name) for name in self._names]
+        found_values = values
         if not self._plain:
             values = [_format(*directive, value) for directive, value in zip(self._directives, values, strict=True)]
         text = self._frame % tuple(values)
@@ -195,17 +198,22 @@ class TextTemplate:
         if not text.isprintable() or "\\" in text:
             text = escape_text(text)
         line = text.encode() + b"\n"
-        return line if len(line) <= longest else self._render_cut(record, longest)
+        return line if len(line) <= longest else self._render_cut(record, found_values, longest)
 
-    def _render_cut(self, record: Record, longest: int) -> bytes:
-        """Return the text of a record that has too much, without the values that do not fit."""
+    def _render_cut(self, record: Record, values: Sequence[Any], longest: int) -> bytes:
+        """Return the text of a record that has too much, without those of its directives' values that do not fit."""
         line = b""
+        left = iter(values)
+        made: dict[tuple[str, str, str], bytes] = {}
         for part in self.parts:
             if isinstance(part, str):
                 line += escape_inside(part).encode()
             else:
-                name, width, conversion = part
-                line += _that_fits(_format(width, conversion, _lookup(record, name)), longest - len(line))
+                _, width, conversion = part
+                value = next(left)
+                if part not in made:
+                    made[part] = _that_fits(_format(width, conversion, value), longest)
+                line += made[part] if len(made[part]) <= longest - len(line) else TRUNCATED.encode()
         for block in (record.exc_text, record.stack_info):
             if block:
                 line += (b"" if line.endswith(b"\n\t") else b"\n\t") + _that_fits(block, longest - len(line))

@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 
+from prefork_logd import native
 from prefork_logd.records.bounded import text_line
 from prefork_logd.records.budget import DEFAULT_BUDGET, TRUNCATED
 from prefork_logd.records.decode import decode
@@ -18,6 +19,8 @@ MOST_BYTES = 8_192
 """Bytes of a line beyond its frame's share: our own fields, and the ends of containers that were cut."""
 MOST_MICROSECONDS = 40
 """For a byte, in time that a loaded machine takes; 2 on one at rest (docs/record.md)."""
+MOST_SECONDS = 0.1
+"""For a frame, likewise; 0.015 on a machine at rest."""
 
 
 def _line(frame, configuration="json"):
@@ -36,6 +39,34 @@ def test_lines_are_bounded_by_their_frame(seed):
         assert one.lines_bytes <= dearest.LINES[one.configuration] * (20 * len(one.frame) + 2 * MOST_BYTES), one
     large = [one for one in found if len(one.frame) > 1_000]
     assert max(one.microseconds_a_byte for one in large) < MOST_MICROSECONDS
+    if native.NATIVE:
+        assert max(one.seconds for one in found) < MOST_SECONDS
+
+
+def _many(one, count):
+    return dearest.record(b"](" + one * count + b"e")
+
+
+@pytest.mark.skipif(not native.NATIVE, reason="the promise is the compiled core's")
+@pytest.mark.parametrize(
+    "frame",
+    [
+        _many(b"\x8b\xa4\x06\0\0" + b"\x7f" * 1_700, 480),
+        _many(b"L" + b"9" * 4_090 + b"L\n", 240),
+        dearest.record(b"Nq\x01" + b"r\xff\xff\x00\x00" * 119_000),
+        dearest.record(text("\udcff" * 300_000), slow=True),
+        dearest.record(dearest.again(text("\udcff" * 30_000), 900), slow=True),
+        _many(b"S'" + b"\\x41" * 240_000 + b"'\n", 1),
+        _many(b"N" + b"\x85" * 180, 100),
+        dearest.record(dearest.again(b"T\0\0\1\0" + b"\x80" * 65_536, 40_000), slow=True),
+        _many(dearest.call(dearest.named("builtins", "range"), b"K\x01", b"K\x02", b"K\x03"), 6_000),
+        _many(b"G" + bytes(8), 49_000),
+    ],
+    ids=["big", "digits", "memo", "surrogates", "again", "escapes", "nested", "octets", "ranges", "floats"],
+)
+def test_no_frame_takes_long(frame):
+    """Some that took 45 to 130 ms."""
+    assert dearest.cost(dearest.dispatcher("json"), "", "json", frame, times=3).seconds < MOST_SECONDS / 2
 
 
 @pytest.mark.parametrize("character", ["\x01", "\udcff", "\u2028", "\x7f", "\x85", "a"])

@@ -31,6 +31,7 @@ cdef bint put_known(Machine* m, Out* out, Box* box, Box* callee, int depth) noex
     cdef Node* given[4]
     cdef size_t count = box.args.count
     cdef int known = callee.known
+    m.nodes_left -= 8
     arguments(m, &box.args, given, 4)
     if known == SEQUENCE or known == MAPPING or known == DEFAULT_MAPPING:
         return put_collection(m, out, box, known, given, depth)
@@ -231,10 +232,11 @@ cdef bint put_exception(Machine* m, Out* out, Box* box, Box* callee) noexcept no
     cdef bint first = True
     if not is_bare(box) or not put_byte(out, 34) or not put_path(m, out, callee) or not put_byte(out, 40):
         return False
+    m.nodes_left -= 8
     start_walk(&m.memory, &box.args, &walk)
     node = step(&m.memory, &walk)
     while node != NULL:
-        m.nodes_left -= 1
+        m.nodes_left -= 4
         if not first and not put(out, <const uint8_t*> b", ", 2):
             return False
         first = False

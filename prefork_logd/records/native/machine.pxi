@@ -22,15 +22,15 @@ cdef struct Machine:
     Memory memory
 
 cdef enum:
-    MAX_OPCODES = 120_000
+    MAX_OPCODES = 66_000
     MAX_CONTAINERS = 20_000
     MAX_MEMO = 100_000
     MAX_INTEGER_BYTES = 1_700
     MAX_NAME = 256
     MAX_DEPTH = 200
-    MAX_NODES = 50_000
+    MAX_NODES = 26_000
     NODES_ALWAYS = 256
-    NODES_PER_TWO_BYTES = 3
+    NODES_PER_TWO_BYTES = 6
     MAX_LINES = 30_000
     OUTPUT_PER_BYTE = 6
     REPEATED_PER_BYTE = 10
@@ -250,6 +250,9 @@ cdef bint push_number_line(Machine* m, bint may_be_bool) noexcept nogil:
     cdef Node* node
     if not take_line(m, <size_t> (MAX_INTEGER_BYTES * 2.41), &start, &size):
         return False
+    m.lines_left -= size * size >> 15
+    if m.lines_left < 0:
+        return False
     if may_be_bool and size == 2 and start[0] == 48 and (start[1] == 48 or start[1] == 49):
         node = push(m, BOOL)
         if node == NULL:
@@ -302,11 +305,8 @@ cdef bint push_float_line(Machine* m) noexcept nogil:
 cdef bint push_quoted(Machine* m) noexcept nogil:
     """STRING: a Python 2 str in the form that its repr() has."""
     cdef const uint8_t* start
-    cdef const uint8_t* end
     cdef uint8_t* room
-    cdef uint8_t* to
     cdef size_t size
-    cdef int high, low
     if not take_line(m, m.size, &start, &size) or size < 2:
         return False
     if (start[0] != 39 and start[0] != 34) or start[size - 1] != start[0]:
@@ -315,10 +315,16 @@ cdef bint push_quoted(Machine* m) noexcept nogil:
     size -= 2
     if memchr(start, 92, size) == NULL:
         return push_octets(m, start, size)
-    room = to = keep_text(&m.memory, size)
+    room = keep_text(&m.memory, size)
     if room == NULL:
         return False
-    end = start + size
+    return push_octets(m, room, unquoted(start, start + size, room))
+
+
+cdef size_t unquoted(const uint8_t* start, const uint8_t* end, uint8_t* room) noexcept nogil:
+    """Copy what stands between quotes, without its escapes, and return how many octets that makes."""
+    cdef uint8_t* to = room
+    cdef int high, low
     while start < end:
         if start[0] == 92 and end - start >= 2:
             if start[1] == 120 and end - start >= 4:
@@ -337,7 +343,7 @@ cdef bint push_quoted(Machine* m) noexcept nogil:
         to[0] = start[0]
         to += 1
         start += 1
-    return push_octets(m, room, to - room)
+    return to - room
 
 
 cdef uint8_t[256] ESCAPED
@@ -617,6 +623,11 @@ cdef void begin_machine(Machine* m, const uint8_t* data, size_t size) noexcept n
     m.empty_tuple = -1
 
 
+cdef uint8_t[256] OPCODE_COSTS
+for _opcode, _cost in opcodes.COSTS.items():
+    OPCODE_COSTS[_opcode] = _cost
+
+
 cdef bint run_machine(Machine* m, int count) noexcept nogil:
     """Read the rest of a frame of which at most `count` opcodes were read already.
 
@@ -702,4 +713,5 @@ cdef bint run_machine(Machine* m, int count) noexcept nogil:
             return m.marks_size == 0 and m.top == 1 and m.at == size
         elif not rare(m, opcode):
             return False
+        count += OPCODE_COSTS[opcode]
     return False

@@ -19,17 +19,19 @@ cdef bint put_value(Machine* m, Out* out, const Node* node, int depth) noexcept 
     if kind == BOOL:
         return put_literal(out, b"true" if node.value.integer else b"false")
     if kind == FLOAT:
+        m.nodes_left -= 1
         if isfinite(node.value.real):
             return put_float(out, node.value.real, True)
         return put_literal(out, b'"nan"' if isnan(node.value.real) else b'"inf"' if node.value.real > 0 else b'"-inf"')
     if kind == BIG:
         m.text_left -= 10 * node.size + 8 if node.look else 4 * node.size + 8
+        m.nodes_left -= <long> node.size * node.size >> 12 if node.look else 1 + (12 * <long> node.size * node.size >> 18)
         return put_big(out, node)
     if kind == BYTES:
         m.text_left -= 4 * node.size
         return put_octets(out, node.value.text, node.size)
     if kind == SYMBOL:
-        m.nodes_left -= 1
+        m.nodes_left -= 3
         return put_symbol(m, out, m.memory.boxes + node.value.box)
     return put_container(m, out, node, depth)
 
@@ -67,7 +69,7 @@ cdef bint put_container(Machine* m, Out* out, const Node* node, int depth) noexc
     cdef bint done
     if depth >= MAX_DEPTH:
         return False
-    m.nodes_left -= 4 if node.kind == OBJECT else 2
+    m.nodes_left -= 9 if node.kind == OBJECT else 7 if node.kind == DICT else 5
     if box.open:
         return put_literal(out, b'"<cycle>"')
     box.open = True
@@ -210,6 +212,8 @@ cdef bint put_key(Machine* m, Out* out, const Node* key) noexcept nogil:
         m.nodes_left -= 5
         m.text_left -= 40
         return put_byte(out, 34) and put_integer(out, key.value.integer) and put(out, <const uint8_t*> b'":', 2)
+    if key.kind == OCTETS:
+        m.nodes_left -= 2
     m.text_left -= 2 * key.size
     return put_string(out, key.value.text, key.size, key.look, key.kind == OCTETS) and put_byte(out, 58)
 

@@ -127,7 +127,7 @@ def test_too_many_values_are_cut():
     """A long list is kept as far as it fits, and later values are, too."""
     found = decode(pickle.dumps({"list": [1] * 59_000, "n": 1}, 2))
     assert found["list"] == [1] * (len(found["list"]) - 1) + [TRUNCATED]
-    assert 40_000 < len(found["list"]) < 59_000
+    assert 9_000 < len(found["list"]) <= 10_000
     assert found["n"] == 1
 
 

@@ -12,8 +12,8 @@ from prefork_logd.records.render import (
     MAX_FIRST_BYTES,
     UNSAFE,
     TextTemplate,
-    _encode_marked,
     asctime,
+    encode_marked_in_python,
     render_json,
     render_rejected,
     unescape,
@@ -103,7 +103,7 @@ def test_spelling_does_not_depend_on_the_way(attributes):
     line = render_json(record)
     fields = {name: getattr(record, name) for name in record.__struct_fields__}
     fields = {name: value for name, value in fields.items() if value is not None and value not in ("", {})}
-    assert _encode_marked(fields) == line
+    assert encode_marked_in_python(fields) == line
     if re.search(rb"\\ud[89a-f]", line) is None:
         assert msgspec.json.decode(line) == json.loads(line)
 
