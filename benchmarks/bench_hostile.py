@@ -1,0 +1,191 @@
+"""How soon honest records are acknowledged beside one hostile client, which sends 1 MB/s of the dearest frames.
+
+The honest ones are those of `bench_acknowledged`: one process holds their sessions and sends at a steady rate. The
+hostile client is a process of its own; each family of frames is one that was found by `tests/parity/dearest.py`, or a
+session that says something small and useless again and again. One run is without it ("quiet"): what the machine does by
+itself. A machine that is busy with other things shows in that one, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import random
+import socket
+import struct
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import _report
+import _servers
+from _report import Report, Spread, Target
+from bench_acknowledged import latency
+
+from tests.parity import dearest
+from tests.unit.protocol import wire
+from tests.unit.records.assemble import call, named, text
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator, Sequence
+
+WANTED_P99_S = 0.050
+QUIET = "quiet"
+
+
+def _framed(*frames: bytes) -> bytes:
+    return b"".join(struct.pack(">I", len(one)) + one for one in frames)
+
+
+def _nested() -> bytes:
+    """Return nested tuples beside something that is left to Python: most microseconds for a byte."""
+    return _framed(dearest.record(b"](" + (b"N" + b"\x85" * 180) * 24 + b"e", slow=True))
+
+
+def _again() -> bytes:
+    """Return lone surrogates that are referred to many times: most output for a byte, cut."""
+    return _framed(dearest.record(dearest.again(text("\udcff" * 300), 2_000), slow=True))
+
+
+def _large() -> bytes:
+    """Return a megabyte that is left to Python: the longest single frame."""
+    return _framed(dearest.record(b"N", text("\x01" * 1_000_000), slow=True))
+
+
+def _integers() -> bytes:
+    """Return integers of 1,700 bytes."""
+    return _framed(dearest.record(b"](" + (b"\x8b\xa4\x06\0\0" + b"\x7f" * 1_700) * 36 + b"e"))
+
+
+def _objects() -> bytes:
+    """Return one UUID, thousands of times."""
+    one = call(named("uuid", "UUID")) + b"}" + text("int") + b"\x8a\x10" + bytes(range(1, 17)) + b"sb"
+    return _framed(dearest.record(dearest.again(one, 8_000)))
+
+
+def _rejected() -> bytes:
+    """Return what is no record, after all of it was read."""
+    return _framed(dearest.record(b"](" + b"N" * 60_000 + b"e\xff"))
+
+
+def _mixed() -> bytes:
+    """Return what the search tries, one of each kind."""
+    chance = random.Random(12)
+    return _framed(*[dearest.make(chance, 100_000)[1] for _ in range(60)])
+
+
+FRAMES: dict[str, Callable[[], bytes]] = {
+    "nested": _nested,
+    "references": _again,
+    "megabyte": _large,
+    "integers": _integers,
+    "objects": _objects,
+    "rejected": _rejected,
+    "mixed": _mixed,
+}
+SESSIONS = ("gaps", "repeats")
+
+
+def _says(family: str) -> Iterator[bytes]:
+    """Yield pieces of what the hostile client sends, for ever."""
+    if family in FRAMES:
+        piece = FRAMES[family]()
+        while True:
+            yield piece
+    number = 1
+    yield wire.batch(1, b"no record")
+    while True:
+        if family == "gaps":
+            yield b"".join(wire.gap(number + index + 1, 1) for index in range(1_000))
+            number += 1_000
+        else:
+            yield wire.batch(1, b"") * 1_000
+
+
+def hostile(address: tuple[str, int], family: str, bytes_a_second: int) -> None:
+    """Send one family's bytes at a rate, from new connections where an old one is closed."""
+    begin, sent = time.monotonic(), 0
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection(address) as sock:
+            if family in SESSIONS:
+                sock.sendall(wire.hello().replace(wire.SESSION, os.urandom(16)))
+                sock.recv(1 << 16)
+            for piece in _says(family):
+                view = memoryview(piece)
+                while view:
+                    time.sleep(max(0.0, begin + sent / bytes_a_second - time.monotonic()))
+                    count = sock.send(view[:32_768])
+                    view, sent = view[count:], sent + count
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def _beside(address: tuple[str, int], family: str, rate: int) -> Iterator[None]:
+    if family == QUIET:
+        yield
+        return
+    process = multiprocessing.get_context("spawn").Process(target=hostile, args=(address, family, rate), daemon=True)
+    process.start()
+    try:
+        time.sleep(1)
+        yield
+    finally:
+        process.kill()
+        process.join()
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options."""
+    parser = _report.options(__doc__.partition("\n")[0])
+    parser.add_argument("--sessions", type=int, default=20)
+    parser.add_argument("--rate", type=int, default=500, help="honest records a second (default: 500)")
+    parser.add_argument(
+        "--bytes", type=int, default=1_000_000, help="a second, of the hostile client (default: 1,000,000)"
+    )
+    parser.add_argument("--seconds", type=float, help="of each run (default: 10; short: 3)")
+    parser.add_argument("--runs", type=int, help="of each family (default: 3; short: 1)")
+    options = parser.parse_args(argv)
+    options.runs = options.runs or (1 if options.short else 3)
+    options.seconds = options.seconds or (3.0 if options.short else 10.0)
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> Report:
+    """Run it and return what was found."""
+    options = parse(argv)
+    report = Report("hostile", _report.settings(options))
+    print(f"hostile: {_report.headline()}")
+    found: dict[str, list[dict[str, float]]] = {family: [] for family in (QUIET, *FRAMES, *SESSIONS)}
+    for _ in range(options.runs):
+        for family, runs in found.items():
+            server = _servers.prefork_logd(options.workers, options.durability)
+            with (
+                _servers.serving(server, options.scratch) as live,
+                _beside(live.address, family, options.bytes),
+            ):
+                runs.append(latency(live.address, options))
+    report.results |= found
+    report.table(
+        f"milliseconds to the acknowledgement, {options.rate:,} records/s over {options.sessions} sessions, beside "
+        f"{options.bytes:,} bytes/s of a hostile client, median (least-most) of {options.runs} runs",
+        ("hostile client", "p50", "p99", "max"),
+        [
+            [name, *(Spread.of(run[key] for run in runs).text(".2f", 1000) for key in ("p50_s", "p99_s", "max_s"))]
+            for name, runs in found.items()
+        ],
+    )
+    for name, runs in found.items():
+        p99 = Spread.of(run["p99_s"] for run in runs)
+        text_ = f"{p99.text('.2f', 1000)} ms"
+        report.targets.append(Target(f"acknowledged p99, {name}", "below 50 ms", text_, p99.median < WANTED_P99_S))
+        report.whole &= not any(run["lost"] for run in runs)
+    return report.finish(options.save, options.summary)
+
+
+if __name__ == "__main__":
+    sys.exit(0 if main().whole else 1)
