@@ -96,19 +96,19 @@ class Evidence(NamedTuple):
         # A copy of that very commit says that the journal has lost it.
         return Fate.CUT if self.copied_turn < self.announced.turn else Fate.SET_ASIDE
 
-    def pending(self, identity: Identity) -> tuple[int, int] | None:
-        """Return the announcement for a file that is not cut yet, so that the verdict stays the same.
+    def pending(self, identity: Identity, length: int) -> tuple[int, int] | None:
+        """Return the announcement for a file that is not cut to its length yet, so that the verdict stays the same.
 
         None: it may not be in the table.
         """
         if self.announced is None or identity not in self.announced.files:
             return None
-        base, reach = self.announced.files[identity]
+        reach = self.announced.files[identity][1]
         if reach & PENDING:
-            return base, reach
+            return length, reach
         if self.announced.turn != self.turn + 1:
-            return base, 0
-        return (base, reach | PENDING) if self.copied_turn < self.announced.turn else None
+            return length, 0
+        return (length, reach | PENDING) if self.copied_turn < self.announced.turn else None
 
 
 class Intent:

@@ -94,6 +94,8 @@ class RecordLog:
         """Of the current segment, in bytes, what is appended and not committed included."""
         self.next = 0
         """Number of the next record."""
+        self.recovered: set[tuple[int, int]] = set()
+        """Device and inode numbers of the segments that were there; empty ones are removed by now."""
         self._kept = (0, 0)
         """`length` and `next` as they were committed last."""
         self._unsynced = False
@@ -164,6 +166,7 @@ class RecordLog:
         for first, path in segment_paths(self._directory):
             found = path.stat()
             identity = (found.st_dev, found.st_ino)
+            self.recovered.add(identity)
             size = found.st_size
             if identity in committed.files:
                 size = self._cut_back(path, identity, evidence.length(identity, committed.files[identity]), evidence)

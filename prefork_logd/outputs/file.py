@@ -45,6 +45,8 @@ class OutputFile:
         self.identity: Identity | None = None
         self.is_regular = False
         """Whether the file can be cut, rotated and synced; False for a stream, and until the file is open."""
+        self.is_new = False
+        """Whether the open file was made by the latest opening."""
         self.generation = 0
         """How often a file was opened: whoever remembers facts of the open file compares it."""
         self.torn_bytes = 0
@@ -218,13 +220,15 @@ class OutputFile:
     def _adopt(self, opened: Opened, carried: int) -> None:
         """Use the new file from now on."""
         # The same file under a new descriptor is still to be cut; another one gets a last chance in close.
-        cut_to = self._cut_to if opened.identity == self.identity else None
+        is_same = opened.identity == self.identity
+        cut_to = self._cut_to if is_same else None
         self.close()
         self._fd, self._cut_to = opened.fd, cut_to
         self._stream = None if opened.is_regular else Stream(opened.fd)
         self.identity, self.is_regular = opened.identity, opened.is_regular
         self.length = opened.length + carried
         self._verified_length = self.length
+        self.is_new = opened.is_new or (self.is_new and is_same)
         self.torn_bytes = opened.torn_bytes
         self.generation += 1
         self._changed_directories += opened.changed_directories

@@ -39,6 +39,11 @@ class Opened(NamedTuple):
     changed_directories: list[str]
     """Directories with a new name in them, to be synced; the innermost first."""
 
+    @property
+    def is_new(self) -> bool:
+        """Whether the file was made."""
+        return bool(self.changed_directories)
+
 
 def open_path(path: str, mode: int, held: tuple[int, Identity | None] = (-1, None)) -> Opened:
     """Open for appending, create what is missing, lock it, and cut away a torn last line.

@@ -22,7 +22,7 @@ from prefork_logd.scoreboard import JournalField, Scoreboard, StoreField
 from prefork_logd.settings import JOURNAL_DIRECTORY
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from prefork_logd.journal.commit import Committed
     from prefork_logd.journal.intent import Identity
@@ -120,6 +120,11 @@ class Recording:
             return {}
         nbytes = sum(blocks.size_of(len(gathered.runs), len(gathered.lines)) for gathered in self._gathered)
         return {identity: (committed, length + nbytes) for identity, committed, length in [self._log.reach]}
+
+    @property
+    def recovered(self) -> Collection[Identity]:
+        """The files of the last writer's log."""
+        return self._log.recovered if self._log is not None else ()
 
     def next_number(self, known: int) -> int:
         """Return the number of the next record; `known` if there is no log."""

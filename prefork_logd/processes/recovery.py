@@ -124,7 +124,7 @@ class Recovery:
         if problems := self._recording.configure(configurations[-1], committed, self._evidence):
             return "; ".join(problems)
         if not self._is_cut:
-            self._sinks.recover(committed, self._evidence)
+            self._sinks.recover(committed, self._evidence, self._recording.recovered)
             self._is_cut = True
             batches = committed.batches
             self.unattached = {life: number for life, number in batches.items() if life >> RUN_BITS == self._run}

@@ -23,7 +23,7 @@ from prefork_logd.scoreboard import OutputField, Scoreboard
 from prefork_logd.settings import REJECTED_FILE, OutputSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from prefork_logd.journal.commit import Committed
     from prefork_logd.journal.intent import Identity
@@ -346,13 +346,15 @@ class Sinks:
                 if not self._stays(sink) and all(sink is not other for _, other in self._leaving.values()):
                     sink.close()
 
-    def recover(self, committed: Committed, evidence: Evidence | None = None) -> None:
+    def recover(
+        self, committed: Committed, evidence: Evidence | None = None, others: Collection[Identity] = ()
+    ) -> None:
         """Bring every output back to its committed length; the workers send later lines again.
 
         Bytes that `evidence` does not prove to be uncommitted are kept. Where the disk fails, or a file cannot be
-        opened yet, this is done before the next append to it.
+        opened yet, this is done before the next append to it. Of the files, `others` are not outputs.
         """
-        self.tails.begin(committed, evidence or Evidence())
+        self.tails.begin(committed, evidence or Evidence(), others)
         self.tails.cut(sink.file for sink in self)
 
     def reopen(self) -> list[str]:
@@ -362,6 +364,8 @@ class Sinks:
     def find(self) -> None:
         """See that each output that lines are gathered for has its file where its path leads."""
         is_new = any([sink.find() for sink in self])  # noqa: C419 - each is to be looked at
+        if self.tails.lengths:
+            self.tails.leave_new(sink.file for sink in self)
         if (is_new and self.tails.lengths) or self.tails.due:
             self.tails.cut(sink.file for sink in self)
 

@@ -7,6 +7,7 @@ journal/intent.py's. Knows no lines and no pipes.
 from __future__ import annotations
 
 import os
+import stat
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from prefork_logd.journal.intent import Evidence, Fate
 from prefork_logd.log import LOGGER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from prefork_logd.journal.commit import Committed
     from prefork_logd.journal.intent import Identity
@@ -40,18 +41,29 @@ class Tails:
         """Whether files that could not be cut are to be tried again."""
         return bool(self.lengths) and time.monotonic() >= self._due_s
 
-    def begin(self, committed: Committed, evidence: Evidence) -> None:
-        """Take the files of a commit."""
+    def begin(self, committed: Committed, evidence: Evidence, others: Collection[Identity] = ()) -> None:
+        """Take the files of a commit, but for `others`, which are somebody else's to cut."""
         self._evidence = evidence
-        self.lengths = {identity: evidence.length(identity, length) for identity, length in committed.files.items()}
+        self.lengths = {
+            identity: evidence.length(identity, length)
+            for identity, length in committed.files.items()
+            if identity not in others
+        }
+
+    def leave_new(self, outputs: Iterable[OutputFile]) -> None:
+        """Forget files whose inodes files that were just made have by now: they were removed, and nothing is left."""
+        for output in outputs:
+            if output.is_new and output.identity is not None:
+                self.lengths.pop(output.identity, None)
 
     def announced(self) -> dict[Identity, tuple[int, int] | None]:
         """Return the announcements for files that are not cut yet; None: none may be made."""
-        return {identity: self._evidence.pending(identity) for identity in self.lengths}
+        return {identity: self._evidence.pending(identity, length) for identity, length in self.lengths.items()}
 
     def cut(self, outputs: Iterable[OutputFile]) -> None:
         """Do what can be done now. A file that cannot be cut is closed: nothing may be appended before."""
         outputs = list(outputs)
+        self.leave_new(outputs)
         for output in outputs:
             identity = output.identity
             if identity is not None and identity in self.lengths:
@@ -71,7 +83,7 @@ class Tails:
                     self._cut_renamed(entry, output.path)
             except OSError:
                 is_refused = True
-        if not is_refused and all(output.is_open for output in outputs):
+        if not is_refused and all(output.is_open or _is_stream(output.path) for output in outputs):
             # The remaining files have been removed, or moved to an unknown place.
             self.lengths = {}
 
@@ -128,6 +140,15 @@ def _renamed(path: Path, lengths: Mapping[Identity, int]) -> Iterator[os.DirEntr
             continue
         if (found.st_dev, found.st_ino) in lengths:
             yield entry
+
+
+def _is_stream(path: str) -> bool:
+    """Tell whether a path leads to what is no file, and never was one of the last writer's."""
+    try:
+        mode = Path(path).stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
 
 
 def _log_cut(path: str, nbytes: int, kept: str) -> None:

@@ -112,11 +112,16 @@ def test_a_file_that_is_not_cut_yet_keeps_its_verdict() -> None:
         Evidence(8, TURN, 9),
         Evidence(),
     ):
-        announced = evidence.pending(FILE)
+        announced = evidence.pending(FILE, evidence.length(FILE, 10))
         later = Evidence(50, Announced(50, {FILE: announced} if announced else {OTHER: (0, 0)}), 50)
         for size in (30, 31):
             before, after = evidence.fate(FILE, 10, size), later.fate(FILE, 10, size)
             assert after is before or (before, after) == (Fate.KEEP, Fate.SET_ASIDE), (evidence, size)
+
+
+def test_a_file_that_is_not_cut_yet_keeps_its_committed_length() -> None:
+    """What the announced turn has brought is committed: a base before it would have that moved aside."""
+    assert Evidence(9, TURN, 9).pending(FILE, 1000) == (1000, 0)
 
 
 def test_a_file_that_its_owner_has_truncated_is_as_long_as_announced() -> None:

@@ -309,6 +309,51 @@ def test_one_file_under_another_path_after_a_reload(place: Place) -> None:
     assert place.output.read_bytes() == b"before\nlate\nafter\nmore\n"
 
 
+def _also(place: Place, start: Start, path: Path) -> None:
+    toml = TOML.format(place.outputs) + f'[[output]]\nname = "b"\npath = "{path}"\non_error = "skip"\n'
+    settings = config.loads(toml, overrides={"state_dir": str(place.state_dir)})
+    start.configurations = [Configuration(1, settings, (1, 2), (0,))]
+
+
+def test_a_stream_without_a_reader_keeps_no_file_waiting(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """Segments of the record log and removed files are let go of, and what stores get is what was committed."""
+    fifo = place.state_dir / "fifo"
+    os.mkfifo(fifo)
+    for turn in range(4):
+        start = Start(place.state_dir, TOML.format(place.outputs))
+        _also(place, start, fifo)
+        assert start.advance() == ""
+        assert start.sinks.tails.lengths == {}
+        start.turn(b"kept\n", 1 + turn)
+        assert len(start.recovery.journal.committed.files) == 3, "rejected.jsonl, the output and a segment"
+        start.turn(b"not committed\n", 99, commit=False)
+        start.close()
+        place.output.rename(place.outputs / f"all.jsonl.{turn}")
+    start = place.start()
+    start.close()
+    assert place.recorded() == b"kept\n" * 4
+    assert "they are kept" not in caplog.text
+
+
+def test_a_new_file_is_not_cut_for_one_whose_inode_it_has(place: Place, tmp_path: Path) -> None:
+    """The last writer's file was removed; another output, whose directory is away, keeps it being looked for."""
+    (tmp_path / "away").write_bytes(b"")
+    start = Start(place.state_dir, TOML.format(place.outputs))
+    _also(place, start, tmp_path / "away" / "b.jsonl")
+    assert start.advance() == ""
+    start.turn(b"1234567\n", 1)
+    identity = start.sinks.at(1).file.identity
+    assert identity is not None
+    # What the last writer had under that number: a file that was to be cut to one byte.
+    tails = start.sinks.tails
+    tails.lengths = {identity: 1}
+    tails._evidence = intent.Evidence(1, intent.Announced(2, {identity: (1, 1000)}), 1)
+    start.turn(b"abcdefg\n", 2)
+    start.close()
+    assert place.output.read_bytes() == b"1234567\nabcdefg\n"
+    assert not tails.lengths
+
+
 def test_a_file_that_is_renamed_in_the_middle_of_a_turn_is_cut_back(place: Place) -> None:
     """Another output is in the way, the turn is tried again, and the writer dies: nothing is there twice."""
     start = place.start()
