@@ -76,6 +76,8 @@ class Evidence(NamedTuple):
     """None: nothing was announced in this boot, or it cannot be read."""
     copied_turn: int = 0
     """The turn of the second copy."""
+    is_copy: bool = False
+    """Whether the state directory is a copy, which was put back: it is older than the files."""
 
     def length(self, identity: Identity, committed: int) -> int:
         """Return the committed length of a file; its owner may have truncated it since that commit."""
@@ -87,7 +89,7 @@ class Evidence(NamedTuple):
     def fate(self, identity: Identity, length: int, size: int) -> Fate:
         """Return the verdict on the bytes from a committed length to the size of a file."""
         if self.announced is None or identity not in self.announced.files:
-            return Fate.KEEP if size - length > LONGEST_ASIDE else Fate.SET_ASIDE
+            return Fate.KEEP if self.is_copy or size - length > LONGEST_ASIDE else Fate.SET_ASIDE
         reach = self.announced.files[identity][1]
         if reach & PENDING:
             return Fate.CUT if size <= reach ^ PENDING else Fate.KEEP

@@ -68,6 +68,22 @@ def segment_paths(directory: Path) -> list[tuple[int, Path]]:
     return sorted((int(match[1], 16), path) for match, path in found if match)
 
 
+def is_copied(directory: Path) -> bool:
+    """Tell whether the identity is in another file than was sealed: the directory is a copy of ours.
+
+    A copy has another inode or another time of change, which nothing can copy. Raises OSError.
+    """
+    try:
+        return (directory / SEAL_FILE).read_bytes() != _mark_of_identity(directory)
+    except FileNotFoundError:
+        return False
+
+
+def _mark_of_identity(directory: Path) -> bytes:
+    found = (directory / IDENTITY_FILE).stat()
+    return f"{found.st_ino} {found.st_ctime_ns}\n".encode()
+
+
 def segment_name(first: int) -> str:
     """Return the name of the segment that begins with a number."""
     return f"records-{first:016x}.segment"
@@ -194,7 +210,9 @@ class RecordLog:
                 journal = last.journal
         if not is_known and self._finished:
             self.problems.append(f"{self._directory}: the number of the last record is not known; {LEAP} are left out")
-        is_copy = bool(boot) and self._is_copied()
+        is_copy = bool(boot) and is_copied(self._directory)
+        if boot and not (self._directory / SEAL_FILE).exists():
+            self._seal()
         if is_copy:
             self.problems.append(
                 f"{self._directory}: is a copy, or was set back: stores may have later records than it; many numbers "
@@ -261,26 +279,12 @@ class RecordLog:
             self.problems.append(f"{path}: what names the journal has another length")
         return os.urandom(JOURNAL_BYTES), ""
 
-    def _is_copied(self) -> bool:
-        """Tell whether the identity is in another file than was sealed: the directory is a copy of ours.
-
-        A copy has another inode or another time of change, which nothing can copy.
-        """
-        try:
-            sealed = (self._directory / SEAL_FILE).read_text()
-        except FileNotFoundError:
-            self._seal()
-            return False
-        return sealed != self._mark_of_identity()
-
-    def _mark_of_identity(self) -> str:
-        found = (self._directory / IDENTITY_FILE).stat()
-        return f"{found.st_ino} {found.st_ctime_ns}\n"
-
     def _seal(self) -> None:
         fd = os.open(self._directory / SEAL_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            os.write(fd, self._mark_of_identity().encode())
+            os.write(fd, _mark_of_identity(self._directory))
+            with contextlib.suppress(OSError):  # without it, a power loss makes a copy of what is none, at worst
+                os.fsync(fd)
         finally:
             os.close(fd)
 

@@ -16,6 +16,7 @@ from prefork_logd.errors import OutputError
 from prefork_logd.journal.commit import Committed
 from prefork_logd.journal.intent import Evidence, Intent
 from prefork_logd.journal.journal import Journal
+from prefork_logd.journal.records import is_copied
 from prefork_logd.log import LOGGER
 from prefork_logd.own_files import open_lock
 from prefork_logd.settings import JOURNAL_DIRECTORY, WRITER_LOCK
@@ -112,7 +113,8 @@ class Recovery:
             self.journal = Journal(self._state_dir / JOURNAL_DIRECTORY)
             if 0 < self.journal.committed.turn < copied_turn and copied:
                 self.journal.restore(copied)
-            self._evidence = Evidence(self.journal.committed.turn, announced, copied_turn)
+            is_copy = is_copied(self._state_dir / JOURNAL_DIRECTORY)
+            self._evidence = Evidence(self.journal.committed.turn, announced, copied_turn, is_copy)
             self._has_journal = True
             for what in self.journal.problems:
                 LOGGER.warning("journal: %s", what)

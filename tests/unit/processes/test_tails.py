@@ -309,6 +309,25 @@ def test_one_file_under_another_path_after_a_reload(place: Place) -> None:
     assert place.output.read_bytes() == b"before\nlate\nafter\nmore\n"
 
 
+def test_a_copy_that_is_put_back_after_a_reboot_costs_no_line(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing of the last boot is believed, but the directory itself is not the one that was sealed."""
+    start = place.start()
+    start.turn(b"before\n", 1)
+    _copy(place, tmp_path / "backup")
+    start.turn(b"after\n" * 2, 3)
+    start.close()
+    shutil.rmtree(place.state_dir)
+    shutil.copytree(tmp_path / "backup", place.state_dir)
+    place.boot.write_text("5ec0bd52-1ab8-4d20-8b1b-0c1d1f1f3c11\n")
+    monkeypatch.setattr(intent, "BOOT_ID", place.boot)
+    place.start().close()
+    assert place.output.read_bytes() == b"before\n" + b"after\n" * 2
+    assert place.set_aside() == []
+    assert "the state directory is older than this file" in caplog.text
+
+
 def _also(place: Place, start: Start, path: Path) -> None:
     toml = TOML.format(place.outputs) + f'[[output]]\nname = "b"\npath = "{path}"\non_error = "skip"\n'
     settings = config.loads(toml, overrides={"state_dir": str(place.state_dir)})
