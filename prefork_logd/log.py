@@ -65,10 +65,11 @@ def describe_bug(error: BaseException) -> str:
 
 
 class Limited:
-    """Warnings that strangers can cause: so many at once, then a few a second, and a count of what was left out."""
+    """Warnings that strangers can cause: so many at once, then one in a while, and a count of what was left out."""
 
     BURST = 20
-    PER_SECOND = 2.0
+    PER_SECOND = 0.2
+    """So a process logs at most about 10 MB a day of these."""
 
     def __init__(self, burst: int = BURST, per_second: float = PER_SECOND) -> None:
         self._burst, self._per_second = burst, per_second

@@ -48,6 +48,8 @@ MOST_ASKED = 256
 """Epochs asked of the writer at once."""
 NAME_KEPT = 80
 """Characters of what a client calls itself that are kept for the log."""
+REASON_KEPT = 80
+"""The same of why it dropped records."""
 MOST_DROPPED = (1 << 63) - 1
 """The counter of dropped records stops there."""
 
@@ -272,7 +274,7 @@ class Acknowledged:
             count,
             _moment(gap.oldest),
             _moment(gap.newest),
-            gap.reason,
+            gap.reason[:REASON_KEPT],
         )
 
     # What the writer says

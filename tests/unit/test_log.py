@@ -67,7 +67,7 @@ def test_a_daemons_log_is_reopened_where_its_path_leads(tmp_path: Path, monkeypa
 
 
 def test_strangers_cannot_flood_the_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So many warnings at once, then a few a second, with a count of the rest."""
+    """So many warnings at once, then one in a few seconds, with a count of the rest; a day of it fits on any disk."""
     now_s = 1000.0
     monkeypatch.setattr(log.time, "monotonic", lambda: now_s)
     log.LOGGER.handlers[:] = []
@@ -77,12 +77,17 @@ def test_strangers_cannot_flood_the_log(caplog: pytest.LogCaptureFixture, monkey
         for number in range(1000):
             limited.warning("peer %d", number)
         assert len(caplog.records) == limited.BURST
-        now_s += 1
+        now_s += 5
         limited.warning("peer again")
     assert [record.getMessage() for record in caplog.records[limited.BURST :]] == [
         "980 warnings of this kind were left out",
         "peer again",
     ]
+    caplog.clear()
+    for _ in range(86_400 // 4):
+        now_s += 4
+        limited.warning("%s", "x" * 500)
+    assert sum(len(record.getMessage()) for record in caplog.records) < 12_000_000
 
 
 def test_a_bug_is_described_in_one_line() -> None:
