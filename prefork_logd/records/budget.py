@@ -36,7 +36,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     as often. Beyond it the result is cut."""
     nodes_cut: int = 10_000
     """As many are kept of one that is cut, at most: by then it has cost what its values cost once already."""
-    nodes_per_two_bytes: int = 6
+    nodes_per_two_bytes: int = 4
     nodes_always: int = 256
     """A short frame has fewer: a reference of two bytes may stand for thousands of values."""
     output_per_byte: int = 6

@@ -7,7 +7,7 @@ def test_the_result_grows_with_the_frame():
     """Any value that is in a frame once fits; values that are referred to many times have a bound of their own."""
     budget = Budget(output_always=30, repeated_bytes=100, nodes=500, nodes_always=10)
     assert [budget.output_for(size) for size in (0, 5, 1_000)] == [30, 110, 6_130]
-    assert [budget.nodes_for(size) for size in (0, 5, 1_000)] == [10, 25, 500]
+    assert [budget.nodes_for(size) for size in (0, 5, 1_000)] == [10, 20, 500]
 
 
 def test_fast_path_stays_within_the_default_budget():
