@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+MOST_TURNS = 20
+
+
 @pytest.fixture
 def pair() -> Iterator[Pair]:
     pair = Pair()
@@ -34,8 +37,14 @@ def test_clients_that_come_and_go_while_the_writer_is_stopped_leave_nothing(pair
     for number in range(4 * MOST_ASKED):
         client = pair.connect()
         client.sendall(hello(number))
-        pair.worker.loop.turn(0)
-        assert [kind for kind, _ in said(client)] == [0x85]
+        answers = []
+        for _ in range(MOST_TURNS):
+            # A turn is bounded in time: on a busy machine accepting and reading need one each.
+            pair.worker.loop.turn(0)
+            answers += [kind for kind, _ in said(client)]
+            if answers:
+                break
+        assert answers == [0x85]
         client.close()
         pair.worker.loop.turn(0)
         if number % MOST_ASKED == MOST_ASKED - 1:
