@@ -643,8 +643,5 @@ def main() -> int:
             with contextlib.suppress(OSError):
                 # Where standard error cannot be written either, the status has to do.
                 _complain(sentence)
-    try:
-        streams.flush()
-    except (OSError, streams.ReaderGoneError):
-        streams.abandon()
+    streams.abandon()
     return status

@@ -68,6 +68,13 @@ def flush() -> None:
 
 
 def abandon() -> None:
-    """Drop what standard output cannot take, so that the interpreter does not try it again at its exit."""
-    with open(os.devnull, "wb") as null:  # noqa: PTH123 - a device
-        os.dup2(null.fileno(), 1)
+    """Drop what the standard streams cannot take, so that the interpreter does not try it again at its exit.
+
+    It would end with the status 120 then, whatever the command's own status is.
+    """
+    for descriptor, stream in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            stream.flush()
+        except (OSError, ReaderGoneError):
+            with open(os.devnull, "wb") as null:  # noqa: PTH123 - a device
+                os.dup2(null.fileno(), descriptor)

@@ -83,7 +83,8 @@ def test_an_answer_that_cannot_be_written(tmp_path: Path) -> None:
     done = run(f"LOGD check --state-dir {tmp_path} >/dev/full")
     assert done.returncode == 1
     assert done.stderr == b"prefork-logd: standard output: No space left on device; make room\n"
-    assert run("LOGD --help >/dev/full 2>/dev/full").returncode == 1
+    for unbuffered in ("", "1"):
+        assert run("LOGD --help >/dev/full 2>/dev/full", PYTHONUNBUFFERED=unbuffered).returncode == 1
 
 
 def test_a_reader_that_has_gone(tmp_path: Path) -> None:
