@@ -185,4 +185,5 @@ def options(description: str) -> argparse.ArgumentParser:
 
 def settings(options: argparse.Namespace) -> dict[str, str]:
     """Return the options that a result depends on; no path among them."""
-    return {key: str(value) for key, value in vars(options).items() if key not in {"scratch", "summary", "save"}}
+    left_out = {"scratch", "summary", "save", "beside"}
+    return {key: str(value) for key, value in vars(options).items() if key not in left_out}
