@@ -69,7 +69,7 @@ def _objects() -> bytes:
 
 
 def _rejected() -> bytes:
-    """Return what is no record, after all of it was read."""
+    """Return a frame that is rejected only once all of it was read."""
     return _framed(dearest.record(b"](" + b"N" * 60_000 + b"e\xff"))
 
 

@@ -21,6 +21,7 @@ from prefork_logd.processes.picking import Picker
 from prefork_logd.query.filters import Filters
 from prefork_logd.query.where import parse
 from prefork_logd.records import stored
+from prefork_logd.records.record import Record
 from prefork_logd.settings import OutputSettings, Settings
 from prefork_logd.store_settings import CustomStoreSettings
 from prefork_logd.stores import nats_wire, rows
@@ -197,3 +198,8 @@ def test_nobody_reads_lines_but_the_reader() -> None:
         str(path.relative_to(package)) for path in package.rglob("*.py") if any(m in path.read_text() for m in marks)
     }
     assert found <= known
+
+
+def test_the_reader_knows_the_fields_that_are_written() -> None:
+    """Fields and their order are listed twice, for the two differ in type; one list must not go ahead of the other."""
+    assert stored.Row.__struct_fields__ == Record.__struct_fields__
