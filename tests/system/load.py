@@ -12,7 +12,7 @@ from tests.system.harness import DEADLINE_S, frame, wait_for
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
     from tests.system.harness import Collector
@@ -121,6 +121,12 @@ class Load:
             thread.join(DEADLINE_S)
             assert not thread.is_alive(), "a client is stuck"
 
+    def check_rotating(self, files: Callable[[], Iterable[Path]]) -> None:
+        """Do as `check`, with the files listed anew for each look: one that is rotated meanwhile changes its name."""
+        self.stop()
+        wait_for(lambda: _count(files(), self.sent) >= self.total(), f"{self.total()} records stored")
+        wait_for(lambda: _numbers(files()) == {c: list(range(n)) for c, n in self.sent.items()}, "each is stored once")
+
     def check(self, *paths: Path, lossy: Iterable[int] = ()) -> None:
         """Stop, wait until everything is stored, and fail unless each record is there once, in no torn line.
 
@@ -151,6 +157,14 @@ def _count(paths: Iterable[Path], clients: Iterable[int]) -> int:
     wanted = {b"%02d" % client for client in clients}
     found = (match[0] for path in paths if path.exists() for match in _TEXT_NUMBER.findall(path.read_bytes()))
     return sum(client in wanted for client in found)
+
+
+def _numbers(paths: Iterable[Path]) -> dict[int, list[int]]:
+    """Return each client's numbers in order, or nothing while a file among them is being renamed."""
+    try:
+        return {client: sorted(numbers) for client, numbers in stored(paths).items()}
+    except FileNotFoundError:
+        return {}
 
 
 def _is_whole(paths: Iterable[Path]) -> bool:
