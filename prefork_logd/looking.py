@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from prefork_logd.display import duration
 from prefork_logd.store_settings import NatsStoreSettings
-from prefork_logd.stores.nats_connection import look as look_at_store
 from prefork_logd.stores.nats_group import look as look_at_source
+from prefork_logd.stores.nats_stream import look as look_at_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from prefork_logd.errors import StoreError
 from prefork_logd.stores import nats_wire as wire
-from prefork_logd.stores.nats_connection import scan
 from prefork_logd.stores.nats_group import consumer_of
+from prefork_logd.stores.nats_stream import scan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from nats.aio.subscription import Subscription
 
     from prefork_logd.stores.nats_connection import Connection
-    from prefork_logd.stores.nats_order import Origin
+    from prefork_logd.stores.nats_order import JournalOrder
 
 PULL_MESSAGES = 256
 PULL_BYTES = 2_300_000
@@ -58,7 +58,7 @@ class Partition:
 
     def __init__(self, connection: Connection, stream: str, group: str, number: int) -> None:
         self.number = number
-        self.origins: dict[str, Origin[Item]] = {}
+        self.orders: dict[str, JournalOrder[Item]] = {}
         self.waiting: dict[str, list[Item]] = {}
         """Journals whose position the writer was asked for, and their messages."""
         self.committed: dict[str, int] = {}
@@ -164,7 +164,7 @@ class Partition:
         for journal in (self.saved.keys() | self.committed.keys()) - there - self.waiting.keys():
             self.has_forgotten |= self.saved.pop(journal, None) is not None
             self.committed.pop(journal, None)
-            self.origins.pop(journal, None)
+            self.orders.pop(journal, None)
 
     def _journal_of(self, subject: str) -> str:
         return subject.split(".")[self._filter.count(".")]

@@ -35,7 +35,7 @@ from prefork_logd.scoreboard import Field, Scoreboard
 from prefork_logd.stores import nats_wire as wire
 from prefork_logd.stores.nats_connection import Connection, translated
 from prefork_logd.stores.nats_group import HEARTBEAT_S, Group, LostError, bucket_of, look_at_stream, names_of
-from prefork_logd.stores.nats_order import Origin
+from prefork_logd.stores.nats_order import JournalOrder
 
 if TYPE_CHECKING:
     import socket
@@ -190,7 +190,7 @@ class NatsSource:
             return
         self._epochs[bytes.fromhex(journal)] = epoch
         self._floors[bytes.fromhex(journal)] = committed + 1
-        partition.origins[journal] = Origin(committed)
+        partition.orders[journal] = JournalOrder(committed)
         partition.committed[journal] = committed
         for item in partition.waiting.pop(journal, ()):
             self._waiting_bytes -= len(item.body)
@@ -274,10 +274,10 @@ class NatsSource:
 
     def _sort_in(self, item: Item) -> None:
         partition, journal = item.partition, item.range.journal
-        if journal in partition.origins:
+        if journal in partition.orders:
             self._offer(item)
             return
-        if journal not in partition.waiting and len(partition.origins) + len(partition.waiting) >= MOST_JOURNALS:
+        if journal not in partition.waiting and len(partition.orders) + len(partition.waiting) >= MOST_JOURNALS:
             self._refuse(item.sequence, item.body, f"is of a new journal, and {MOST_JOURNALS} are remembered already")
             partition.done(item.sequence)
             return
@@ -299,22 +299,22 @@ class NatsSource:
         self._dispatcher.batch.open(self._tokens, bytes.fromhex(journal), first + 1)
 
     def _offer(self, item: Item) -> None:
-        origin = item.partition.origins[item.range.journal]
-        steps, useless = origin.offer(item.range, item, len(item.body))
+        order = item.partition.orders[item.range.journal]
+        steps, useless = order.offer(item.range, item, len(item.body))
         for step in steps:
             self._take(item.partition, item.range.journal, step)
         for other in useless:
             other.partition.done(other.sequence)
-        if origin.held_bytes:
+        if order.held_bytes:
             self._bound_what_is_held()
 
     def _bound_what_is_held(self) -> None:
         """Give up messages that wait for others before them, where they have become too many."""
-        held = [origin for partition in self._partitions.values() for origin in partition.origins.values()]
-        excess = sum(origin.held_bytes for origin in held) - MOST_HELD_BYTES
+        held = [order for partition in self._partitions.values() for order in partition.orders.values()]
+        excess = sum(order.held_bytes for order in held) - MOST_HELD_BYTES
         if excess <= 0:
             return
-        most = max(held, key=lambda origin: origin.held_bytes)
+        most = max(held, key=lambda order: order.held_bytes)
         while excess > 0 and (item := most.give_up_last()) is not None:
             excess -= len(item.body)
             self._refuse(item.sequence, item.body, "has to wait for earlier ones, and too many of its journal wait")
@@ -511,7 +511,7 @@ class NatsSource:
                 forgot_s = now_s
                 for partition in self._partitions.values():
                     await translated(partition.forget(), connection.where)
-                known = {bytes.fromhex(name) for it in self._partitions.values() for name in it.origins}
+                known = {bytes.fromhex(name) for it in self._partitions.values() for name in it.orders}
                 self._epochs = {session: epoch for session, epoch in self._epochs.items() if session in known}
             if now_s - saved_s > SAVE_EVERY_S:
                 saved_s = now_s

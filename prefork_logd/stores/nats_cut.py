@@ -1,6 +1,6 @@
 """Where a journal is cut into ranges that are published as one.
 
-Owns the cutting. Knows no connections and no files: the window says which ranges there are already.
+Owns the cutting. Knows no connections and no files: the log says which ranges there are already.
 
 A range that was cut once is never cut elsewhere, whatever the blocks are that its records come in after a restart:
 its id depends on where it begins and ends.
@@ -12,15 +12,15 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from prefork_logd.stores.base import Block, block_from, split_block
-from prefork_logd.stores.nats_window import Piece
+from prefork_logd.stores.nats_window import PublishedRange
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from prefork_logd.stores.nats_window import Window
+    from prefork_logd.stores.nats_window import PublishLog
 
-PIECE_RECORDS = 2048
-PIECE_BYTES = 524_288
+RANGE_RECORDS = 2048
+RANGE_BYTES = 524_288
 """Where a range ends at the latest, in lines as they are stored: half of what servers take in one message by default,
 so that lines which cannot be packed fit as well. A single line may be larger."""
 
@@ -28,29 +28,29 @@ so that lines which cannot be packed fit as well. A single line may be larger.""
 class Cut(NamedTuple):
     """A range that is to be published, with its lines."""
 
-    piece: Piece
+    published: PublishedRange
     blocks: list[Block]
 
 
 class Cutter:
     """Cuts what follows one another into ranges: the known ones again, then new ones."""
 
-    def __init__(self, window: Window) -> None:
-        self._window = window
-        self._known = deque(window)
+    def __init__(self, log: PublishLog) -> None:
+        self._log = log
+        self._known = deque(log)
         self._blocks: list[Block] = []
         self._records = 0
         self._nbytes = 0
 
     def feed(self, blocks: Sequence[Block]) -> list[Cut]:
-        """Return the ranges that are to be published now; the new ones are in the window before.
+        """Return the ranges that are to be published now; the new ones are in the log before.
 
         A known range whose last records are still to come waits for them. Raises StoreError.
         """
         done: list[Cut] = []
-        new: list[Piece] = []
+        new: list[PublishedRange] = []
         for block in blocks:
-            rest: Block | None = block_from(block, self._window.base)
+            rest: Block | None = block_from(block, self._log.base)
             while rest is not None:
                 self._pass_known(done, rest.first)
                 if self._known:
@@ -68,22 +68,22 @@ class Cutter:
         if self._blocks and not self._known:
             self._finish(done, new)
         if new:
-            self._window.cut(new)
+            self._log.cut(new)
         return done
 
     def _pass_known(self, done: list[Cut], number: int) -> None:
         """Be done with the known ranges that end at a number or before it."""
         while self._known and self._known[0].end <= number:
-            piece = self._known.popleft()
-            if not piece.low:
-                done.append(Cut(piece, self._blocks))
+            published = self._known.popleft()
+            if not published.low:
+                done.append(Cut(published, self._blocks))
             self._empty()
 
-    def _finish(self, done: list[Cut], new: list[Piece]) -> None:
+    def _finish(self, done: list[Cut], new: list[PublishedRange]) -> None:
         last = self._blocks[-1]
-        piece = Piece(new[-1].end if new else self._window.end, last.first + last.count)
-        new.append(piece)
-        done.append(Cut(piece, self._blocks))
+        published = PublishedRange(new[-1].end if new else self._log.end, last.first + last.count)
+        new.append(published)
+        done.append(Cut(published, self._blocks))
         self._empty()
 
     def _empty(self) -> None:
@@ -91,10 +91,10 @@ class Cutter:
 
     def _room(self, block: Block) -> int:
         """Return how many of a block's records the range that is being made has room for."""
-        most = min(block.count, PIECE_RECORDS - self._records)
-        if most == block.count and self._nbytes + len(block.lines) <= PIECE_BYTES:
+        most = min(block.count, RANGE_RECORDS - self._records)
+        if most == block.count and self._nbytes + len(block.lines) <= RANGE_BYTES:
             return most
-        room = PIECE_BYTES - self._nbytes
+        room = RANGE_BYTES - self._nbytes
         at = 0
         for taken in range(most):
             at = block.lines.index(b"\n", at) + 1

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from prefork_logd.errors import StoreError
-from prefork_logd.stores.nats_connection import PARTITIONS_KEY, Connection
+from prefork_logd.stores.nats_connection import Connection
+from prefork_logd.stores.nats_stream import PARTITIONS_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -26,7 +26,7 @@ class Next(NamedTuple, Generic[_Item]):
     """Whose lines they are, from `first` on; None if they will never come."""
 
 
-class Origin(Generic[_Item]):
+class JournalOrder(Generic[_Item]):
     """One journal."""
 
     def __init__(self, expected: int) -> None:

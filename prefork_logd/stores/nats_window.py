@@ -37,7 +37,7 @@ _SLACK = 4096
 """Entries that may be out of date before the file is written anew."""
 
 
-class Piece:
+class PublishedRange:
     """A range that is published as one (docs/nats.md)."""
 
     __slots__ = ("acked_s", "elsewhere", "end", "first", "high", "low")
@@ -54,10 +54,10 @@ class Piece:
         """Sequence to id of messages that the stream had already, as of this process."""
 
     def __repr__(self) -> str:
-        return f"Piece({self.first}, {self.end}, {self.low}, {self.high})"
+        return f"PublishedRange({self.first}, {self.end}, {self.low}, {self.high})"
 
 
-class Window:
+class PublishLog:
     """The ranges that are not settled, in order and without holes."""
 
     def __init__(self, path: Path, journal: str, now_s: float) -> None:
@@ -67,7 +67,7 @@ class Window:
         """Every number below is settled."""
         self._path = path
         self._journal = bytes.fromhex(journal)
-        self._pieces: dict[int, Piece] = {}
+        self._ranges: dict[int, PublishedRange] = {}
         self._fd = -1
         self._length = 0
         try:
@@ -80,7 +80,7 @@ class Window:
             self._read(memoryview(data)[_HEAD.size :], now_s)
 
     def _read(self, data: memoryview, now_s: float) -> None:
-        pieces: dict[int, Piece] = {}
+        ranges: dict[int, PublishedRange] = {}
         for position in range(0, len(data) - _ENTRY.size + 1, _ENTRY.size):
             first, end, low, high, check = _ENTRY.unpack_from(data, position)
             if check != zlib.crc32(data[position : position + _ENTRY.size - 4]):
@@ -88,69 +88,69 @@ class Window:
             if first == end:
                 self.base, self.is_new = max(self.base, first), False
             else:
-                pieces[first] = Piece(first, end, low, high, now_s)
+                ranges[first] = PublishedRange(first, end, low, high, now_s)
         at = self.base
-        for first in sorted(pieces):
+        for first in sorted(ranges):
             if first == at:
-                at = pieces[first].end
-                self._pieces[first] = pieces[first]
+                at = ranges[first].end
+                self._ranges[first] = ranges[first]
 
-    def __iter__(self) -> Iterator[Piece]:
-        return iter(self._pieces.values())
+    def __iter__(self) -> Iterator[PublishedRange]:
+        return iter(self._ranges.values())
 
     def __len__(self) -> int:
-        return len(self._pieces)
+        return len(self._ranges)
 
     @property
     def end(self) -> int:
         """The number after the last range."""
-        if not self._pieces:
+        if not self._ranges:
             return self.base
-        return next(reversed(self._pieces.values())).end
+        return next(reversed(self._ranges.values())).end
 
     @property
     def wanted(self) -> int:
         """The first number that is not acknowledged."""
-        return next((piece.first for piece in self if not piece.low), self.end)
+        return next((published.first for published in self if not published.low), self.end)
 
-    def at(self, first: int) -> Piece | None:
+    def at(self, first: int) -> PublishedRange | None:
         """Return the range that begins with a number, if there is one."""
-        return self._pieces.get(first)
+        return self._ranges.get(first)
 
     def begin(self, base: int) -> None:
         """Start afresh: everything before `base` is settled."""
-        self._pieces.clear()
+        self._ranges.clear()
         self.base, self.is_new = base, False
         self._rewrite()
 
-    def cut(self, pieces: Iterable[Piece]) -> None:
+    def cut(self, ranges: Iterable[PublishedRange]) -> None:
         """Take in new ranges after the last one, before they are published. Raises StoreError."""
-        pieces = list(pieces)
-        self._pieces.update((piece.first, piece) for piece in pieces)
-        self._append(pieces)
+        ranges = list(ranges)
+        self._ranges.update((published.first, published) for published in ranges)
+        self._append(ranges)
 
-    def acked(self, pieces: Iterable[Piece]) -> None:
+    def acked(self, ranges: Iterable[PublishedRange]) -> None:
         """Write down, for good, what the stream says of ranges. Raises StoreError."""
-        self._append(list(pieces), sync=True)
+        self._append(list(ranges), sync=True)
 
     def settle(self, before: int) -> None:
         """Forget the ranges before a number: they are on the disks of the servers. Raises StoreError."""
-        while self._pieces:
-            piece = next(iter(self._pieces.values()))
-            if piece.end > before or not piece.low:
+        while self._ranges:
+            published = next(iter(self._ranges.values()))
+            if published.end > before or not published.low:
                 break
-            del self._pieces[piece.first]
-            self.base = piece.end
-        self._append([Piece(self.base, self.base)])
-        if self._length > 2 * len(self._pieces) + _SLACK:
+            del self._ranges[published.first]
+            self.base = published.end
+        self._append([PublishedRange(self.base, self.base)])
+        if self._length > 2 * len(self._ranges) + _SLACK:
             self._rewrite()
 
-    def _append(self, pieces: list[Piece], *, sync: bool = False) -> None:
+    def _append(self, ranges: list[PublishedRange], *, sync: bool = False) -> None:
         if self._fd < 0:
             self._rewrite()
             return
         try:
-            data = b"".join(map(_pack, pieces))
+            data = b"".join(map(_pack, ranges))
             if os.write(self._fd, data) != len(data):
                 raise OSError(28, "No space left on device")  # noqa: TRY301 - the remedy is the same
             if sync:
@@ -159,13 +159,13 @@ class Window:
             # What is torn would end the file for its reader: it is written anew, next time.
             self.close()
             raise StoreError(f"{self._path}: cannot write it: {error.strerror}") from error
-        self._length += len(pieces)
+        self._length += len(ranges)
 
     def _rewrite(self) -> None:
         """Write the file anew, in one step for whoever reads it."""
         self.close()
         beside = self._path.with_name(f"{self._path.name}.new")
-        entries = [Piece(self.base, self.base), *self]
+        entries = [PublishedRange(self.base, self.base), *self]
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -191,8 +191,8 @@ class Window:
                 os.close(fd)
 
 
-def _pack(piece: Piece) -> bytes:
-    data = _ENTRY.pack(piece.first, piece.end, piece.low, piece.high, 0)[:-4]
+def _pack(published: PublishedRange) -> bytes:
+    data = _ENTRY.pack(published.first, published.end, published.low, published.high, 0)[:-4]
     return data + zlib.crc32(data).to_bytes(4, "little")
 
 

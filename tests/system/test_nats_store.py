@@ -21,7 +21,7 @@ from prefork_logd.store_settings import NatsStoreSettings
 from prefork_logd.stores import nats_wire as wire
 from prefork_logd.stores.base import Block, Run
 from prefork_logd.stores.nats import NatsStore
-from prefork_logd.stores.nats_connection import look
+from prefork_logd.stores.nats_stream import look
 from tests.nats_servers import Server, ask, free_ports
 from tests.system.disks import Disk
 from tests.system.harness import Collector, frame, wait_for

@@ -18,7 +18,7 @@ from prefork_logd.scoreboard import Field, Scoreboard
 from prefork_logd.settings import OutputSettings, ServerSettings, Settings
 from prefork_logd.source_settings import NatsSourceSettings
 from prefork_logd.stores import nats_wire as wire
-from prefork_logd.stores.nats_order import Origin
+from prefork_logd.stores.nats_order import JournalOrder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +47,7 @@ class Rig:
         self.source = NatsSource(1, self.board, self._theirs, configuration, NatsSourceSettings())
         self.done: list[int] = []
         self.partition: Any = Namespace(
-            number=0, origins={JOURNAL: Origin(0)}, waiting={}, closed=False, done=self.done.append, saved={},
+            number=0, orders={JOURNAL: JournalOrder(0)}, waiting={}, closed=False, done=self.done.append, saved={},
             committed={}, to_acknowledge=lambda: None,
         )  # fmt: skip
         self.source._partitions[0] = self.partition
@@ -128,7 +128,7 @@ def test_one_message_costs_itself_alone(rig: Rig, error: Exception, step: str, m
 def test_a_message_that_fails_twice_is_given_up(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where it is not known how far it came, reading begins anew; the second time it is passed over."""
 
-    class Failing(Origin[Item]):
+    class Failing(JournalOrder[Item]):
         def offer(self, it: wire.Range, item: Item, nbytes: int = 0) -> Any:
             if it.first == 3:
                 raise KeyError("no")
@@ -136,7 +136,7 @@ def test_a_message_that_fails_twice_is_given_up(rig: Rig, monkeypatch: pytest.Mo
 
     for attempt in range(2):
         rig.partition.closed = False
-        rig.partition.origins[JOURNAL] = Failing(0)
+        rig.partition.orders[JOURNAL] = Failing(0)
         rig.source._dispatcher.batch.build(0)
         rig.offer(0)
         rig.offer(3)
@@ -152,13 +152,13 @@ def test_messages_that_wait_for_others_are_bounded(rig: Rig, monkeypatch: pytest
     """A journal whose beginning never comes holds only so much; an honest one beside it loses nothing."""
     monkeypatch.setattr(nats_source, "MOST_HELD_BYTES", 10_000)
     other = "cd" * 16
-    rig.partition.origins[other] = Origin(0)
+    rig.partition.orders[other] = JournalOrder(0)
     rig.source._epochs[bytes.fromhex(other)] = 1
     rig.source._floors[bytes.fromhex(other)] = 1
     rig.offer(3, journal=other)
     for first in range(10, 1000, 10):
         rig.offer(first, body=LINE % first * 3)
-    assert sum(origin.held_bytes for origin in rig.partition.origins.values()) <= 10_000
+    assert sum(order.held_bytes for order in rig.partition.orders.values()) <= 10_000
     assert rig.rejected == len(rig.done) > 20
     rig.offer(0, journal=other)
     assert all(LINE % number in rig.lines() for number in range(6))
@@ -169,6 +169,6 @@ def test_journals_that_a_stranger_invents_are_bounded(rig: Rig, monkeypatch: pyt
     monkeypatch.setattr(nats_source, "MOST_JOURNALS", 5)
     for number in range(20):
         rig.offer(0, journal=f"{number:032x}")
-    assert len(rig.partition.waiting) + len(rig.partition.origins) == 5
+    assert len(rig.partition.waiting) + len(rig.partition.orders) == 5
     assert rig.rejected == 16
     assert rig.source._waiting_bytes == 4 * 3 * len(LINE % 0)

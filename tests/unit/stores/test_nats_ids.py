@@ -15,7 +15,7 @@ from prefork_logd.journal.records import LEAP, Gathered, RecordLog
 from prefork_logd.stores import nats_wire as wire
 from prefork_logd.stores.base import Block, Run
 from prefork_logd.stores.nats_cut import Cutter
-from prefork_logd.stores.nats_window import Window
+from prefork_logd.stores.nats_window import PublishLog
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +45,7 @@ class Edge:
 
     def _start(self) -> None:
         self._log = RecordLog(self._journal, 1 << 20, self._synced)
-        self._window = Window(self._window_path, JOURNAL, 0)
+        self._window = PublishLog(self._window_path, JOURNAL, 0)
         if self._window.is_new:
             self._window.begin(0)
         self._cutter = Cutter(self._window)
@@ -69,25 +69,25 @@ class Edge:
             self._synced = Committed(self._synced.turn + 1, self._log.lengths(), {}, self._log.next)
         pieces = self._publish([block])
         if acked:
-            for piece in pieces:
-                piece.low = piece.high = 1
+            for published in pieces:
+                published.low = published.high = 1
             self._window.acked(pieces)
             self._window_synced = self._window_path.read_bytes()
 
     def _publish(self, blocks: list[Block]) -> list:  # type: ignore[type-arg] - of the window's own
         cuts = self._cutter.feed(blocks)
-        for piece, inside in cuts:
+        for published, inside in cuts:
             lines = {
                 block.first + index: line
                 for block in inside
                 for index, line in enumerate(block.lines.splitlines(keepends=True))
             }
-            assert all(piece.first <= number < piece.end for number in lines)
+            assert all(published.first <= number < published.end for number in lines)
             for number, line in lines.items():
                 assert self.named.setdefault(number, line) == line, f"{number} is another record's"
-            before = self.published.setdefault(wire.batch_id(JOURNAL, piece.first, piece.end), lines)
+            before = self.published.setdefault(wire.batch_id(JOURNAL, published.first, published.end), lines)
             assert lines.items() <= before.items(), "what comes again says nothing new"
-        return [cut.piece for cut in cuts]
+        return [cut.published for cut in cuts]
 
     def lose_power(self) -> None:
         """Come up again in another boot, with what was synced."""
