@@ -20,7 +20,7 @@ from _processes import Running, started, wait_until
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from prefork_logd.errors import ProcessError
-from prefork_logd.processes.console import ask
+from prefork_logd.processes.console import send_command
 from tests.nats_servers import Cluster, Server, free_ports
 from tests.nats_servers import ask as ask_servers
 
@@ -43,7 +43,7 @@ class Collector:
         """Return `status --json`; {} while it does not answer yet."""
         self.running.check()
         try:
-            return ask(self._state_dir, "status", 10)
+            return send_command(self._state_dir, "status", 10)
         except (OSError, ProcessError):
             return {}
 

@@ -26,7 +26,7 @@ from _records import frame
 from _report import Report, Spread, Target
 
 from prefork_logd.handlers import ClientProtocol
-from prefork_logd.processes.console import ask
+from prefork_logd.processes.console import send_command
 
 if TYPE_CHECKING:
     import argparse
@@ -142,7 +142,7 @@ def gap(address: tuple[str, int], restart: list[str], state_dir: Path) -> float:
 
     Raises RuntimeError if it was not another collector that welcomed it.
     """
-    before = ask(state_dir, "status", 10)["pid"]
+    before = send_command(state_dir, "status", 10)["pid"]
     client = _Client(address)
     client.send(frame(1, "stdlib")[_FRAME_HEAD:])
     client.receive()
@@ -162,7 +162,7 @@ def gap(address: tuple[str, int], restart: list[str], state_dir: Path) -> float:
             found = time.monotonic() - closed
             again.sock.close()
             break
-        if ask(state_dir, "status", 10)["pid"] == before:
+        if send_command(state_dir, "status", 10)["pid"] == before:
             raise RuntimeError("the collector that was to stop still welcomes")
         if process.wait(_LONGEST_S):
             raise RuntimeError("the restart failed")

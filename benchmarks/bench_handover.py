@@ -25,7 +25,7 @@ from _records import WARM_UP_NUMBER
 from _report import Report, Spread, Target
 from _servers import serving
 
-from prefork_logd.processes.console import ask
+from prefork_logd.processes.console import send_command
 
 if TYPE_CHECKING:
     import argparse
@@ -93,7 +93,7 @@ def _sending(address: tuple[str, int], options: argparse.Namespace) -> Iterator[
 
 def _pids(state_dir: Path, total: int) -> set[int] | None:
     """Return the pids of the workers if these, and none besides, hold all connections, evenly; else None."""
-    children = [child for child in ask(state_dir, "status", 10)["children"] if child["kind"] == "worker"]
+    children = [child for child in send_command(state_dir, "status", 10)["children"] if child["kind"] == "worker"]
     held = [child["connections"] for child in children]
     running = all(child["state"] == "running" for child in children)
     is_settled = running and sum(held) == total and max(held) - min(held) <= max(4, total // 50)

@@ -28,7 +28,7 @@ from _report import Report, Spread, Target
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from prefork_logd.processes.console import ask
+from prefork_logd.processes.console import send_command
 from prefork_logd.stores.sqlite.store import SqliteStore
 from tests.postgresql import Server as PostgresqlServer
 from tests.postgresql import find_programs
@@ -251,11 +251,11 @@ def _burst(options: argparse.Namespace, report: Report, stores: Stores, name: st
             with generator(live.address, shares) as load:
                 load.go()
                 load.times(_LONGEST_S)
-            most = max(most, ask(state_dir, "status", 20)["stores"][0]["lag_records"] or 0)
+            most = max(most, send_command(state_dir, "status", 20)["stores"][0]["lag_records"] or 0)
         sent_s = time.monotonic() - begin
         wanted = max(1, options.burst // _BURST_PIECE) * min(_BURST_PIECE, options.burst) + live.warmed_up
         while True:
-            (store,) = ask(state_dir, "status", 20)["stores"]
+            (store,) = send_command(state_dir, "status", 20)["stores"]
             if store["records"] >= wanted and not store["lag_records"]:
                 break
             if time.monotonic() - begin > _LONGEST_S:

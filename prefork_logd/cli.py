@@ -556,10 +556,10 @@ def _find(settings: Settings) -> Running | None:
 def _ask(settings: Settings, running: Running, question: str, longest_s: float, **details: int) -> dict[str, Any]:
     """Return what the collector answers. Raises ProcessError, also for what it says went wrong."""
     from prefork_logd.hanging import describe_family
-    from prefork_logd.processes.console import NoAnswerError, ask
+    from prefork_logd.processes.console import NoAnswerError, send_command
 
     try:
-        answer = ask(Path(settings.server.state_dir), question, longest_s, **details)
+        answer = send_command(Path(settings.server.state_dir), question, longest_s, **details)
     except NoAnswerError as error:
         raise ProcessError(f"{error}; {describe_family(running.pid)}") from error
     if "error" in answer:

@@ -23,7 +23,7 @@ from prefork_logd.privileges import acting_as, drop_privileges, user_name
 from prefork_logd.processes.children import Kind
 from prefork_logd.processes.control import Configuration
 from prefork_logd.processes.dispatch import warm_up
-from prefork_logd.processes.legacy import Legacy
+from prefork_logd.processes.legacy import UpgradeState
 from prefork_logd.processes.master import Master
 from prefork_logd.processes.orphans import END_S
 from prefork_logd.settings import PID_FILE, Settings
@@ -78,8 +78,8 @@ def try_to_take_over(fd: int) -> dict[str, str]:
     Raises whatever stands in the way. Nothing of the running collector is touched: its descriptors are not here.
     """
     native.require()
-    legacy = _read(fd)
-    source = _source(legacy)
+    state = _read(fd)
+    source = _source(state)
     settings = source()
     for module in pkgutil.walk_packages(prefork_logd.__path__, "prefork_logd."):
         if not module.name.endswith("__main__"):
@@ -89,9 +89,9 @@ def try_to_take_over(fd: int) -> dict[str, str]:
                 # Drivers of databases are there where they are used.
                 if not module.name.startswith("prefork_logd.stores.") or (error.name or "").startswith("prefork_logd"):
                     raise
-    for child in legacy.children:
+    for child in state.children:
         Kind(child.kind)
-    legacy.taken_configurations()
+    state.taken_configurations()
     warm_up(Configuration(1, settings, tuple(range(1, len(settings.output) + 1))))
     return {"version": prefork_logd.__version__}
 
@@ -99,9 +99,9 @@ def try_to_take_over(fd: int) -> dict[str, str]:
 def take_over(fd: int) -> int:
     """Go on collecting as the program that another has become, with the state in `fd`; return the exit status."""
     log.set_up("master")
-    legacy = _read(fd)
-    source = _source(legacy)
-    before = legacy.taken_configurations()
+    state = _read(fd)
+    source = _source(state)
+    before = state.taken_configurations()
     try:
         settings = source()
     except ConfigError as error:
@@ -112,25 +112,25 @@ def take_over(fd: int) -> int:
         settings = before[-1].settings
     if before:
         settings = config.with_live_changes(before[-1].settings, settings)
-    os.chdir(legacy.home)
-    sockets = [(listener.adopt(sock.fd, is_own=sock.is_own), sock.accept) for sock in legacy.sockets]
-    for inherited_fd in legacy.descriptors():
+    os.chdir(state.home)
+    sockets = [(listener.adopt(sock.fd, is_own=sock.is_own), sock.accept) for sock in state.sockets]
+    for inherited_fd in state.descriptors():
         os.set_inheritable(inherited_fd, False)
-    with daemon.PidLock.adopt(Path(settings.server.state_dir) / PID_FILE, legacy.lock_fd) as lock:
-        return Master(settings, source, sockets, lock, _nobody, _nobody, legacy).run()
+    with daemon.PidLock.adopt(Path(settings.server.state_dir) / PID_FILE, state.lock_fd) as lock:
+        return Master(settings, source, sockets, lock, _nobody, _nobody, state).run()
 
 
-def _read(fd: int) -> Legacy:
+def _read(fd: int) -> UpgradeState:
     try:
-        return Legacy.from_file(fd)
+        return UpgradeState.from_file(fd)
     except ValueError as error:
         raise ProcessError(str(error)) from error
 
 
-def _source(legacy: Legacy) -> config.Source:
+def _source(state: UpgradeState) -> config.Source:
     """Return the source of the configuration; paths relative to the state directory stay there."""
-    source = config.Source(Path(legacy.config) if legacy.config else None, legacy.overrides, legacy.directory)
-    if before := legacy.taken_configurations():
+    source = config.Source(Path(state.config) if state.config else None, state.overrides, state.directory)
+    if before := state.taken_configurations():
         source.pin(before[-1].settings.server.state_dir)
     return source
 

@@ -52,7 +52,7 @@ class Child:
     """Its place on the scoreboard; a worker's number. Sources have the last ones of the workers' slots."""
     state: State = State.WAITING
     pid: int = 0
-    life: int = 0
+    spawn_id: int = 0
     """Number of this process among all that the master has forked."""
     started_s: float = 0.0
     deaths: int = 0
@@ -70,9 +70,9 @@ class Child:
     """Life of the writer that a worker was given pipes to."""
     store: AnyStoreSettings | None = None
     """What a shipper ships to."""
-    told: control.Told | None = None
+    report: control.StatusReport | None = None
     """What a shipper has said last of its store, or a source of its stream."""
-    is_old: bool = False
+    is_inherited: bool = False
     """Forked by the program that this process was before an upgrade."""
     is_killed: bool = False
     """Whether it was ended by force where that costs nothing, and the log has said so."""

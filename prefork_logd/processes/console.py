@@ -57,22 +57,22 @@ class NoAnswerError(ProcessError):
     """The master has not answered in time: it hangs, or is busy."""
 
 
-class Console:
+class CommandServer:
     """The master's side."""
 
     def __init__(
         self,
         loop: Loop,
         state_dir: Path,
-        asked: Callable[[Request, Callable[[dict[str, Any]], None]], None],
+        handle_request: Callable[[Request, Callable[[dict[str, Any]], None]], None],
         inherited_fd: int = -1,
     ) -> None:
-        """Pass each request to `asked`, with the function that takes the answer, now or later.
+        """Pass each request to `handle_request`, with the function that takes the answer, now or later.
 
         Listen on `inherited_fd` if this process has listened there before it became another program.
         """
         self._loop = loop
-        self._asked = asked
+        self._handle_request = handle_request
         self._path = state_dir / CONTROL_SOCKET
         self._clients: dict[_Client, None] = {}
         """In the order in which they have come."""
@@ -131,7 +131,7 @@ class Console:
         if self._sock.fileno() >= 0:
             self._loop.change(self._sock.fileno(), READ)
 
-    def asked(self, client: _Client, line: bytes) -> None:
+    def answer_request(self, client: _Client, line: bytes) -> None:
         """Answer one request."""
         try:
             request = _REQUEST.decode(line)
@@ -139,7 +139,7 @@ class Console:
             client.answer({"error": "a request is one line: a JSON object with a verb"})
             return
         try:
-            self._asked(request, client.answer)
+            self._handle_request(request, client.answer)
         except Exception as error:  # noqa: BLE001 - a question must not end the collector
             LOGGER.error("cannot answer %r: %s", request.verb, describe_bug(error))
             client.answer({"error": describe_bug(error)})
@@ -166,8 +166,8 @@ class Console:
 class _Client:
     """One command line that asks."""
 
-    def __init__(self, console: Console, loop: Loop, sock: socket.socket) -> None:
-        self._console = console
+    def __init__(self, server: CommandServer, loop: Loop, sock: socket.socket) -> None:
+        self._server = server
         self._loop = loop
         self.sock = sock
         self._request = b""
@@ -203,7 +203,7 @@ class _Client:
             self.close()
         elif self._request.endswith(b"\n"):
             self.wait()
-            self._console.asked(self, self._request)
+            self._server.answer_request(self, self._request)
 
     def wait(self) -> None:
         """Read no more until there is an answer."""
@@ -246,10 +246,10 @@ class _Client:
         self._patience.cancel()
         self._loop.remove(self.sock.fileno())
         self.sock.close()
-        self._console.forget(self)
+        self._server.forget(self)
 
 
-def ask(state_dir: Path, verb: str, timeout_s: float, **details: int) -> dict[str, Any]:
+def send_command(state_dir: Path, verb: str, timeout_s: float, **details: int) -> dict[str, Any]:
     """Ask the master of the collector in `state_dir`, and return its answer.
 
     Raises NoAnswerError if it does not answer in time, ProcessError if it cannot be asked.

@@ -45,10 +45,10 @@ class Attach(Message, frozen=True, tag=True):
     """
 
     worker: int
-    """The master's number for this life of the worker."""
+    """Spawn id of the worker (children.py)."""
 
 
-class Waker(Message, frozen=True, tag=True):
+class WakeupFd(Message, frozen=True, tag=True):
     """To the writer: how to wake the shipper of the store at a place. Descriptor: an eventfd(2)."""
 
     place: int
@@ -130,7 +130,7 @@ class Settled(Message, frozen=True, tag=True):
     generation: int
 
 
-class Told(Message, frozen=True, tag=True):
+class StatusReport(Message, frozen=True, tag=True):
     """From a shipper or a source: why it fails, if it does, and what there is to say of its store or stream."""
 
     problem: str
@@ -166,7 +166,7 @@ class Alive(Message, frozen=True, tag=True):
 AnyMessage = (
     Probe
     | Alive
-    | Waker
+    | WakeupFd
     | Attach
     | Configure
     | Reopen
@@ -182,7 +182,7 @@ AnyMessage = (
     | Configured
     | Settled
     | Reopened
-    | Told
+    | StatusReport
 )
 
 

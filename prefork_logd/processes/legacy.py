@@ -17,13 +17,13 @@ import msgspec
 from prefork_logd.processes.control import Configuration
 from prefork_logd.scoreboard import Layout, OldBoard
 
-FORMAT = 2
+FORMAT = 3
 CUMULATIVE = ("STARTS", "ACCEPTED", "RECORDS", "RECEIVED_BYTES", "REJECTED", "DROPPED", "REFUSED")
 """Counters of children that an upgrade does not begin anew."""
 CUMULATIVE_OUTPUT = ("RECORDS", "BYTES", "SKIPPED")
 
 
-class LegacySocket(msgspec.Struct, frozen=True):
+class InheritedSocket(msgspec.Struct, frozen=True):
     """A listening socket."""
 
     fd: int
@@ -31,14 +31,14 @@ class LegacySocket(msgspec.Struct, frozen=True):
     is_own: bool
 
 
-class LegacyChild(msgspec.Struct, frozen=True):
+class InheritedChild(msgspec.Struct, frozen=True):
     """A living child; the names are those of Child (children.py)."""
 
     kind: str
     slot: int
     state: str
     pid: int
-    life: int
+    spawn_id: int
     started_s: float
     restarts: int
     generation: int
@@ -56,7 +56,7 @@ class Counters(msgspec.Struct):
     """By path."""
 
 
-class Legacy(msgspec.Struct, frozen=True):
+class UpgradeState(msgspec.Struct, frozen=True):
     """Everything that the next program has to know."""
 
     format: int
@@ -70,12 +70,12 @@ class Legacy(msgspec.Struct, frozen=True):
     """The working directory to go back to."""
     started_s: float
     """On the monotonic clock, which goes on."""
-    lives: int
+    last_spawn_id: int
     reloads: int
     worker_target: int
-    sockets: list[LegacySocket]
+    sockets: list[InheritedSocket]
     lock_fd: int
-    console_fd: int
+    command_fd: int
     answer_fds: list[int]
     """Command lines that wait to hear what became of the upgrade."""
     board_fd: int
@@ -84,7 +84,7 @@ class Legacy(msgspec.Struct, frozen=True):
     """Path of each output to its place."""
     last_place: int
     configurations: list[msgspec.Raw]
-    children: list[LegacyChild]
+    children: list[InheritedChild]
     counters: Counters
     restarts: dict[int, int]
     """By slot, 0 for the writer."""
@@ -98,7 +98,7 @@ class Legacy(msgspec.Struct, frozen=True):
         return [
             *(sock.fd for sock in self.sockets),
             self.lock_fd,
-            self.console_fd,
+            self.command_fd,
             *self.answer_fds,
             *self.client_fds,
             self.board_fd,
@@ -109,13 +109,13 @@ class Legacy(msgspec.Struct, frozen=True):
 
     def to_file(self) -> int:
         """Return the descriptor of a file in memory that holds this."""
-        fd = os.memfd_create("legacy", os.MFD_CLOEXEC)
+        fd = os.memfd_create("upgrade-state", os.MFD_CLOEXEC)
         with os.fdopen(os.dup(fd), "wb") as file:
             file.write(msgspec.json.encode(self))
         return fd
 
     @classmethod
-    def from_file(cls, fd: int) -> Legacy:
+    def from_file(cls, fd: int) -> UpgradeState:
         """Return what `to_file` wrote, and close it. Raises ValueError for what this version cannot read."""
         with os.fdopen(fd, "rb") as file:
             file.seek(0)
@@ -143,7 +143,7 @@ class _Form(msgspec.Struct):
     format: int
 
 
-class Carried:
+class InheritedCounters:
     """The counters of earlier programs, and of the last one's children while they live."""
 
     def __init__(self) -> None:
@@ -151,11 +151,11 @@ class Carried:
         self._board: OldBoard | None = None
         self._places: dict[str, int] = {}
 
-    def inherit(self, legacy: Legacy) -> None:
+    def inherit(self, state: UpgradeState) -> None:
         """Go on counting where the last program stopped."""
-        self.counters = legacy.counters
-        self._board = OldBoard(legacy.board_fd, legacy.layout)
-        self._places = legacy.places
+        self.counters = state.counters
+        self._board = OldBoard(state.board_fd, state.layout)
+        self._places = state.places
 
     def total(self, name: str) -> int:
         """Return the sum of a counter over all children of earlier programs."""

@@ -26,10 +26,10 @@ from prefork_logd.net.listener import close_all, describe, is_own
 from prefork_logd.net.loop import READ, Loop, Timer
 from prefork_logd.processes import arena, children, control, shield, status
 from prefork_logd.processes.children import Child, Kind
-from prefork_logd.processes.console import Console, Request
-from prefork_logd.processes.legacy import FORMAT, Legacy, LegacySocket
+from prefork_logd.processes.console import CommandServer, Request
+from prefork_logd.processes.legacy import FORMAT, InheritedSocket, UpgradeState
 from prefork_logd.processes.link import make_pipes
-from prefork_logd.processes.moves import Moves
+from prefork_logd.processes.moves import Rebalancer
 from prefork_logd.processes.nats_source import NatsSource
 from prefork_logd.processes.orphans import Lifeline
 from prefork_logd.processes.probing import Probes
@@ -38,7 +38,7 @@ from prefork_logd.processes.reload import Reload
 from prefork_logd.processes.shipper import DRAIN_S, Shipper
 from prefork_logd.processes.shippers import Shippers
 from prefork_logd.processes.states import ALIVE, HEALTHY_AFTER_S, Action, Event, State, after, back_off_s
-from prefork_logd.processes.succession import Succession, inheritance, receive_signals
+from prefork_logd.processes.succession import Upgrader, inheritance, receive_signals
 from prefork_logd.processes.worker import FAST_WRITES_S, LAST_WRITES_S, Worker
 from prefork_logd.processes.writer import Writer
 from prefork_logd.scoreboard import LAYOUT, MAX_WORKERS, PLACES, WRITER_SLOT, Field, Scoreboard
@@ -72,11 +72,11 @@ class Master:
         lock: PidLock,
         ready: Callable[[list[str]], None],
         failed: Callable[[str], None],
-        legacy: Legacy | None = None,
+        state: UpgradeState | None = None,
     ) -> None:
         """Serve on `sockets`, each with whom to let in (closed at the end); reload from `source`.
 
-        Once, `ready` is told the addresses when every child is at work, or `failed` why that cannot be. With a `legacy`
+        Once, `ready` is told the addresses when every child is at work, or `failed` why that cannot be. With a `state`
         this process has served before, as another program: it goes on with its children, and nobody is told.
         """
         self.loop = Loop()
@@ -85,22 +85,22 @@ class Master:
         self._sockets = sockets
         self._bind = [describe(sock) for sock, _ in sockets]
         self._lock = lock
-        self._ready: Callable[[list[str]], None] | None = ready if legacy is None else None
+        self._ready: Callable[[list[str]], None] | None = ready if state is None else None
         self._failed = failed
-        self._lifeline = Lifeline.adopt(legacy.lifeline_fd if legacy is not None else -1)
+        self._lifeline = Lifeline.adopt(state.lifeline_fd if state is not None else -1)
         self._board = Scoreboard()
-        self._places: dict[str, int] = legacy.places if legacy is not None else {}
-        self._last_place = legacy.last_place if legacy is not None else 0
-        self._configurations = legacy.taken_configurations() if legacy is not None else []
+        self._places: dict[str, int] = state.places if state is not None else {}
+        self._last_place = state.last_place if state is not None else 0
+        self._configurations = state.taken_configurations() if state is not None else []
         """The current one last; before it, those that a worker may still have lines of."""
-        self._shippers = Shippers(self.loop, self._board, self.happen)
+        self._shippers = Shippers(self.loop, self._board, self.apply_event)
         self._take(settings)
         self._worker_target = settings.server.worker_count
         self._writer = Child(Kind.WRITER, WRITER_SLOT)
         self._workers: dict[int, Child] = {}
-        self._moves = Moves(self.loop, self._board, self._real_workers)
+        self._rebalancer = Rebalancer(self.loop, self._board, self._real_workers)
         # The journal knows workers by these numbers, and those of an earlier master must not be taken for ours.
-        self._lives = int.from_bytes(os.urandom(4)) << RUN_BITS
+        self._last_spawn_id = int.from_bytes(os.urandom(4)) << RUN_BITS
         self._restarts: dict[int, int] = {}
         """How often the children of earlier programs were forked again, by slot."""
         self._stopping = False
@@ -115,26 +115,27 @@ class Master:
         self._reloads = 0
         self._started_s = time.monotonic()
         self._signals = signals.SignalReceiver()
-        console_fd = legacy.console_fd if legacy is not None else -1
+        command_fd = state.command_fd if state is not None else -1
         self._probes = Probes(self.loop)
-        self._console = Console(self.loop, Path(settings.server.state_dir), self._asked, console_fd)
+        state_dir = Path(settings.server.state_dir)
+        self._command_server = CommandServer(self.loop, state_dir, self._handle_request, command_fd)
         self.loop.add(self._signals.fd, self, READ)
-        self._succession = Succession(self, self._moves.empty)
-        if legacy is not None:
-            self._inherit(legacy)
+        self._upgrader = Upgrader(self, self._rebalancer.hand_over_all)
+        if state is not None:
+            self._inherit(state)
 
     def run(self) -> int:
         """Serve until stopped; return the exit status."""
         setproctitle("prefork-logd: master")
-        if self._succession.takeover is None:
-            self.happen(self._writer, Event.DUE)
+        if self._upgrader.replacement is None:
+            self.apply_event(self._writer, Event.DUE)
         else:
             receive_signals()
             self._reap()
             self._adjust_workers()
         shield.run(self.loop.run, lambda: self._ended_all)
-        self._succession.close()
-        self._console.close()
+        self._upgrader.close()
+        self._command_server.close()
         close_all(sock for sock, _ in self._sockets)
         self._signals.close()
         self._lifeline.close()
@@ -156,7 +157,7 @@ class Master:
             signal.SIGINT: self._asked_to_stop,
             signal.SIGQUIT: lambda: self._stop(fast=True),
             signal.SIGUSR1: self._reopen,
-            signal.SIGUSR2: lambda: self._succession.upgrade(_nobody),
+            signal.SIGUSR2: lambda: self._upgrader.upgrade(_nobody),
             signal.SIGTTIN: lambda: self._change_workers(self._worker_target + taken[signal.SIGTTIN]),
             signal.SIGTTOU: lambda: self._change_workers(self._worker_target - taken[signal.SIGTTOU]),
         }
@@ -164,7 +165,7 @@ class Master:
             if number in actions:
                 shield.attempt(signal.Signals(number).name, actions[number])
 
-    def _asked(self, request: Request, answer: Callable[[dict[str, Any]], None]) -> None:
+    def _handle_request(self, request: Request, answer: Callable[[dict[str, Any]], None]) -> None:
         """Answer the command line."""
         verb = request.verb
         if verb == "status":
@@ -172,14 +173,14 @@ class Master:
         elif verb == "reload":
             self._start_reload(answer)
         elif verb == "upgrade":
-            self._succession.upgrade(answer)
+            self._upgrader.upgrade(answer)
         elif verb == "workers":
             answer(self._ask_for_workers(request.count))
         else:
             answer({"error": f"{verb!r} is not known to this collector"})
 
     def _status(self) -> dict[str, Any]:
-        carried = self._succession.carried
+        carried = self._upgrader.carried
         children = self._children()
         return status.document(self._configuration, self._bind, children, self._board, carried, self._started_s)
 
@@ -193,16 +194,16 @@ class Master:
         yield self._writer
         yield from self._workers.values()
         yield from self._shippers
-        yield from self._succession.old
+        yield from self._upgrader.old
 
     def _real_workers(self) -> list[Child]:
         """Return the workers; sources are among them as far as the writer is concerned, and have no connections."""
         return [worker for worker in self._workers.values() if worker.kind is Kind.WORKER]
 
     def _every_worker(self) -> list[Child]:
-        return [*self._workers.values(), *self._succession.old_workers]
+        return [*self._workers.values(), *self._upgrader.old_workers]
 
-    def happen(self, child: Child, event: Event) -> None:
+    def apply_event(self, child: Child, event: Event) -> None:
         """Let an event happen to a child: look up what follows, and do it."""
         child.state, action = after(child.state, event)
         {
@@ -216,7 +217,7 @@ class Master:
         }[action](child)
 
     def _fork(self, child: Child) -> None:
-        self._lives += 1
+        self._last_spawn_id += 1
         child.started_s = time.monotonic()
         try:
             ours, theirs = control.Channel.pair()
@@ -226,13 +227,13 @@ class Master:
         channel = control.Channel(
             self.loop,
             ours,
-            lambda message, fds: self.told(child, message, fds),
+            lambda message, fds: self.handle_message(child, message, fds),
             lambda: None,  # its end is told by SIGCHLD
-            lambda error: self.failed(child, error),
+            lambda error: self.handle_failure(child, error),
         )
         # Known before the fork, so that the child closes its copy with the others.
         child.channel = channel
-        child.life = self._lives
+        child.spawn_id = self._last_spawn_id
         child.generation = child.settled = self._configuration.generation
         child.writer = 0
         if child.kind is Kind.WORKER:
@@ -258,12 +259,12 @@ class Master:
         child.channel, child.pid = None, 0
         self._board.slot(child.slot)[Field.ACCEPTING] = 0
         arena.drop(child)
-        self.happen(child, Event.EXITED)
+        self.apply_event(child, Event.EXITED)
 
     def _be(self, child: Child, channel: socket.socket) -> int:
         """Be a child, and return its exit status."""
         if child.kind is Kind.WRITER:
-            return Writer(self._board, channel, self._configurations, self._lives >> RUN_BITS).run()
+            return Writer(self._board, channel, self._configurations, self._last_spawn_id >> RUN_BITS).run()
         if child.kind is Kind.SOURCE:
             source = self._configuration.settings.sources[child.index - 1]
             return NatsSource(child.slot, self._board, channel, self._configuration, source).run()
@@ -277,8 +278,8 @@ class Master:
         self._lock.close()
         self.loop.close()
         self._signals.close()
-        self._console.close_in_child()
-        self._succession.close_in_child()
+        self._command_server.close_in_child()
+        self._upgrader.close_in_child()
         for other in self._children():
             if other.channel is not None:
                 other.channel.close_in_child()
@@ -288,13 +289,13 @@ class Master:
             for sock, _ in self._sockets:
                 sock.close()
 
-    def failed(self, child: Child, error: Exception) -> None:
+    def handle_failure(self, child: Child, error: Exception) -> None:
         """End a child whose message makes no sense, or led to an error: another one begins anew."""
         LOGGER.error("%s (pid %d) is ended after a message that failed: %s", child.name, child.pid, describe_bug(error))
         if child.pid and child.state in ALIVE:
             os.kill(child.pid, signal.SIGKILL)
 
-    def told(self, child: Child, message: control.AnyMessage, fds: list[int]) -> None:
+    def handle_message(self, child: Child, message: control.AnyMessage, fds: list[int]) -> None:
         """Take what a child says. No message to the master has descriptors."""
         for fd in fds:
             os.close(fd)
@@ -304,16 +305,16 @@ class Master:
             case control.Configured(generation, problems):
                 child.generation = generation
                 if self._reload is not None:
-                    self._reload.confirmed(child.life, problems)
+                    self._reload.confirm(child.spawn_id, problems)
             case control.HandedOver():
-                self._moves.handed_over(child, message)
+                self._rebalancer.record_handover(child, message)
             case control.Pong():
-                self._moves.answered(child)
+                self._rebalancer.record_pong(child)
             case control.Settled(generation):
                 child.settled = generation
                 self._forget_configurations()
-            case control.Told():
-                child.told = message
+            case control.StatusReport():
+                child.report = message
             case control.Reopened(_, problems):
                 for problem in problems:
                     LOGGER.error("cannot reopen %s; the open file stays in use", problem)
@@ -330,10 +331,10 @@ class Master:
             LOGGER.error("%s; clients wait until it works again", problem)
         if child.state is State.WAITING:
             return
-        self.happen(child, Event.READY)
-        self._look_at_takeover()
-        if child.kind is Kind.WORKER and not child.is_old:
-            self._moves.level()
+        self.apply_event(child, Event.READY)
+        self._advance_upgrade()
+        if child.kind is Kind.WORKER and not child.is_inherited:
+            self._rebalancer.level()
         if child is self._writer and not self._stopping:
             self._adjust_shippers()
         if self._ready is None or self._stopping:
@@ -356,21 +357,21 @@ class Master:
             self._shippers.connect(self._writer.channel, None if child is self._writer else child)
         workers = self._every_worker() if child is self._writer else [] if child.kind is Kind.SHIPPER else [child]
         for worker in workers:
-            is_new = worker.writer != self._writer.life
+            is_new = worker.writer != self._writer.spawn_id
             if worker.state in ALIVE and worker.state is not State.STARTING and worker.channel is not None and is_new:
                 try:
                     workers_ends, writers_ends = make_pipes()
                 except OSError as error:
                     LOGGER.error("cannot connect %s to the writer: %s; tried again", worker.name, error.strerror)
-                    self.loop.later(CONNECT_AGAIN_S, functools.partial(self._connect_again, worker, worker.life))
+                    self.loop.later(CONNECT_AGAIN_S, functools.partial(self._connect_again, worker, worker.spawn_id))
                     continue
-                worker.writer = self._writer.life
+                worker.writer = self._writer.spawn_id
                 shared = [os.dup(worker.arena_fd)] if worker.arena_fd >= 0 else []
-                self._writer.channel.send(control.Attach(worker.life), [*writers_ends, *shared])
-                worker.channel.send(control.Attach(worker.life), workers_ends)
+                self._writer.channel.send(control.Attach(worker.spawn_id), [*writers_ends, *shared])
+                worker.channel.send(control.Attach(worker.spawn_id), workers_ends)
 
-    def _connect_again(self, worker: Child, life: int) -> None:
-        if worker.life == life:
+    def _connect_again(self, worker: Child, spawn_id: int) -> None:
+        if worker.spawn_id == spawn_id:
             self._connect(worker)
 
     def _reap(self) -> None:
@@ -382,7 +383,7 @@ class Master:
                 return
             if not pid:
                 return
-            self._succession.reaped(pid, wait_status)
+            self._upgrader.record_exit(pid, wait_status)
             for child in list(self._children()):
                 if child.pid == pid and child.state in ALIVE:
                     self._take_end(child, wait_status)
@@ -391,8 +392,8 @@ class Master:
         """Take note of a child's end; whatever goes wrong, another one takes its place."""
         if not shield.attempt(f"the end of {child.name}", lambda: self._ended(child, wait_status)):
             child.channel = None
-            if child.state in ALIVE and not child.is_old:
-                shield.attempt(child.name, lambda: self.happen(child, Event.EXITED))
+            if child.state in ALIVE and not child.is_inherited:
+                shield.attempt(child.name, lambda: self.apply_event(child, Event.EXITED))
 
     def _ended(self, child: Child, wait_status: int) -> None:
         pid, child.pid = child.pid, 0
@@ -403,8 +404,8 @@ class Master:
             child.channel = None
         arena.drop(child)
         for field in (Field.CONNECTIONS, Field.PLACED, Field.ACCEPTING, Field.PID, Field.PAUSED):
-            if child.is_old:
-                self._succession.carried.clear(child.slot, field.name)
+            if child.is_inherited:
+                self._upgrader.carried.clear(child.slot, field.name)
             else:
                 self._board.slot(child.slot)[field] = 0
         how = children.describe_end(wait_status)
@@ -418,20 +419,20 @@ class Master:
             LOGGER.error("%s (pid %d) %s", child.name, pid, how)
         if self._ready is not None and not self._stopping and child.kind is not Kind.SHIPPER:
             self._fail(f"{child.name} {how} before it was ready")
-        if child.is_old:
-            self._succession.ended(child)
+        if child.is_inherited:
+            self._upgrader.forget_child(child)
         elif child.state in ALIVE:
-            self.happen(child, Event.EXITED)
-        self._moves.ended(child)
-        self._look_at_takeover()
-        if child.is_old:
+            self.apply_event(child, Event.EXITED)
+        self._rebalancer.forget_worker(child)
+        self._advance_upgrade()
+        if child.is_inherited:
             if self._stopping:
                 self._go_on_stopping()
             elif child.kind is Kind.SHIPPER and self._writer.state is State.RUNNING:
                 self._adjust_shippers()
         self._forget_configurations()
         if self._reload is not None:
-            self._reload.confirmed(child.life)
+            self._reload.confirm(child.spawn_id)
 
     def _back_off(self, child: Child) -> None:
         """Fork again after a while; longer each time the child dies young, so that a crash loop costs little."""
@@ -444,7 +445,7 @@ class Master:
 
     def _restart(self, child: Child) -> None:
         child.restarts += 1
-        self.happen(child, Event.DUE)
+        self.apply_event(child, Event.DUE)
 
     def _forget(self, child: Child) -> None:
         """Free a child's place."""
@@ -462,7 +463,7 @@ class Master:
 
     def _adjust_shippers(self) -> None:
         """See that each store has its shipper, once that of an earlier program has ended."""
-        if not self._succession.ships:
+        if not self._upgrader.ships:
             self._shippers.adjust(self._configuration.settings)
 
     def _adjust_workers(self) -> None:
@@ -472,7 +473,7 @@ class Master:
             return
         active = [worker for worker in self._real_workers() if worker.state not in (State.RETIRING, State.STOPPING)]
         for worker in sorted(active, key=lambda worker: worker.slot)[self._worker_target :]:
-            self.happen(worker, Event.RETIRE)
+            self.apply_event(worker, Event.RETIRE)
         free = (slot for slot in range(1, MAX_WORKERS - MAX_SOURCES + 1) if slot not in self._workers)
         new = [slot for slot, _ in zip(free, range(self._worker_target - len(active)), strict=False)]
         for slot in new:
@@ -481,7 +482,7 @@ class Master:
             self._workers[slot] = Child(Kind.WORKER, slot, restarts=self._restarts.pop(slot, 0))
         for slot in new:
             if slot in self._workers:
-                self.happen(self._workers[slot], Event.DUE)
+                self.apply_event(self._workers[slot], Event.DUE)
 
     def _expect(self, slot: int) -> None:
         """Let the other workers count one that will be ready in a moment."""
@@ -493,7 +494,7 @@ class Master:
         """Fork the sources, once: their settings wait for a restart."""
         for index in range(len(self._configuration.settings.sources)):
             source = self._workers[MAX_WORKERS - index] = Child(Kind.SOURCE, MAX_WORKERS - index)
-            self.happen(source, Event.DUE)
+            self.apply_event(source, Event.DUE)
 
     def _ask_for_workers(self, count: int) -> dict[str, Any]:
         """Have so many workers, and return the answer to the request for them."""
@@ -511,13 +512,13 @@ class Master:
         self._worker_target = min(MAX_WORKERS - MAX_SOURCES, max(1, count))
         LOGGER.info("workers: %d", self._worker_target)
         self._adjust_workers()
-        self._look_at_takeover()
+        self._advance_upgrade()
 
     def _tell_retire(self, child: Child) -> None:
         if child.channel is not None:
             child.channel.send(control.Retire())
         if child.kind is Kind.WORKER:
-            self._moves.empty(child)
+            self._rebalancer.hand_over_all(child)
 
     # Reloading
 
@@ -559,7 +560,7 @@ class Master:
         """Reload, unless one is under way: then once more after it, however often that is asked for meanwhile."""
         if self._stopping or self._ready is not None:
             answer({"error": "the collector is just starting or stopping; ask again later"})
-        elif self._reload is None and self._succession.takeover is None:
+        elif self._reload is None and self._upgrader.replacement is None:
             self._reloads += 1
             self._reload = Reload(self._reloads, answer)
             self._run_reload(self._reload)
@@ -570,7 +571,7 @@ class Master:
             self._reloads += 1
             self._reload_again = Reload(self._reloads, answer)
         else:
-            self._reload_again.join(answer)
+            self._reload_again.add_caller(answer)
 
     def _run_reload(self, reload: Reload) -> None:
         self._reopen()
@@ -629,24 +630,24 @@ class Master:
 
     # Becoming another program, and having become one
 
-    def _inherit(self, legacy: Legacy) -> None:
+    def _inherit(self, state: UpgradeState) -> None:
         """Go on where the program stopped that this process was before."""
-        self._lives, self._reloads, self._started_s = legacy.lives, legacy.reloads, legacy.started_s
+        self._last_spawn_id, self._reloads, self._started_s = state.last_spawn_id, state.reloads, state.started_s
         before = self._configurations[-2].settings if len(self._configurations) > 1 else None
         if before is not None and before.server.worker_count == self._worker_target:
             # What TTIN and TTOU have made of it.
-            self._worker_target = legacy.worker_target
-        self._restarts = legacy.restarts
-        self._writer.restarts = legacy.restarts.get(WRITER_SLOT, 0)
-        self._succession.inherit(legacy, [self._console.adopt(fd, waits=True) for fd in legacy.answer_fds])
-        for fd in legacy.client_fds:
-            self._console.adopt(fd, waits=False)
+            self._worker_target = state.worker_target
+        self._restarts = state.restarts
+        self._writer.restarts = state.restarts.get(WRITER_SLOT, 0)
+        self._upgrader.inherit(state, [self._command_server.adopt(fd, waits=True) for fd in state.answer_fds])
+        for fd in state.client_fds:
+            self._command_server.adopt(fd, waits=False)
 
-    def legacy(self) -> Legacy:
+    def upgrade_state(self) -> UpgradeState:
         """Return what the next program has to know."""
-        console_fd, answer_fds, client_fds = self._console.descriptors()
-        carried = self._succession.carried
-        return Legacy(
+        command_fd, answer_fds, client_fds = self._command_server.descriptors()
+        carried = self._upgrader.carried
+        return UpgradeState(
             format=FORMAT,
             version=__version__,
             config=str(self._source.path or ""),
@@ -654,12 +655,12 @@ class Master:
             directory=self._source.directory,
             home=str(Path.cwd()),
             started_s=self._started_s,
-            lives=self._lives,
+            last_spawn_id=self._last_spawn_id,
             reloads=self._reloads,
             worker_target=self._worker_target,
-            sockets=[LegacySocket(sock.fileno(), accept, is_own(sock)) for sock, accept in self._sockets],
+            sockets=[InheritedSocket(sock.fileno(), accept, is_own(sock)) for sock, accept in self._sockets],
             lock_fd=self._lock.fd,
-            console_fd=console_fd,
+            command_fd=command_fd,
             answer_fds=answer_fds,
             board_fd=self._board.fd,
             lifeline_fd=self._lifeline.fd,
@@ -693,13 +694,13 @@ class Master:
             and all(worker.state is not State.STARTING for worker in self._workers.values())
         )
 
-    def _look_at_takeover(self) -> None:
+    def _advance_upgrade(self) -> None:
         """Take the next step of an upgrade, if one is under way and may."""
-        self._succession.look(self._writer, self._workers.values())
+        self._upgrader.advance(self._writer, self._workers.values())
 
-    def taken_over(self) -> None:
+    def finish_upgrade(self) -> None:
         """Go on, now that no child of the last program lives."""
-        self._succession.settled()
+        self._upgrader.forget_last_program()
         if not self._stopping:
             # Not before, for the old ones have read from the same places.
             self._start_sources()
@@ -714,7 +715,7 @@ class Master:
 
     def _asked_to_stop(self) -> None:
         """Stop gracefully; a second time, fast."""
-        if self._succession.takeover is not None and not self._stop_wanted and not self._stopping:
+        if self._upgrader.replacement is not None and not self._stop_wanted and not self._stopping:
             self._stop_wanted = True
             self.loop.later(UPGRADE_S, lambda: self._stop(fast=False))
             return
@@ -729,9 +730,9 @@ class Master:
             for worker in self._every_worker():
                 if worker.timer is not None:
                     worker.timer.cancel()
-                self.happen(worker, Event.STOP)
+                self.apply_event(worker, Event.STOP)
             # New workers that end have lines for a writer that takes them.
-            self._look_at_takeover()
+            self._advance_upgrade()
         if fast:
             self._stopping_fast = True
             if self._kill_timer is not None:
@@ -744,12 +745,12 @@ class Master:
 
     def _go_on_stopping(self) -> None:
         """End the writer after the last worker, the shippers after the writer, and the master after all."""
-        if self._workers or self._succession.old_workers:
+        if self._workers or self._upgrader.old_workers:
             return
-        for child in self._succession.old:
+        for child in self._upgrader.old:
             if child.channel is not None:
                 child.channel.send(control.Retire() if child.kind is Kind.WRITER else control.Drain(fast=True))
-        if self._succession.old:
+        if self._upgrader.old:
             return
         if self._writer.state is State.GONE:
             if self._kill_timer is not None:
@@ -760,7 +761,7 @@ class Master:
         elif self._writer.state is not State.STOPPING:
             if self._writer.timer is not None:
                 self._writer.timer.cancel()
-            self.happen(self._writer, Event.STOP)
+            self.apply_event(self._writer, Event.STOP)
 
     def _kill(self) -> None:
         """End by force what has not ended in time."""

@@ -44,7 +44,7 @@ MOST_MOVED, MOVED_PER_S = 10_000, 1_000
 """Connections moved by levelling: at most so many at once, and so many a second on average."""
 
 
-class Moves:
+class Rebalancer:
     """The moves that are under way, and those that are still to be made."""
 
     def __init__(self, loop: Loop, board: Scoreboard, workers: Callable[[], Iterable[Child]]) -> None:
@@ -53,13 +53,13 @@ class Moves:
         self._board = board
         self._workers = workers
         self._giving: dict[int, frozenset[int]] = {}
-        """Lives of workers that were sent HandOver and have not answered, with the lives of the takers."""
+        """Spawn ids of workers that were sent HandOver and have not answered, with the spawn ids of the takers."""
         self._silent: set[int] = set()
-        """Lives of workers that were sent a Ping and have not answered."""
+        """Spawn ids of workers that were sent a Ping and have not answered."""
         self._emptying: dict[int, Child] = {}
-        """Workers that hand over everything in the next round, by their lives."""
+        """Workers that hand over everything in the next round, by their spawn ids."""
         self._asked: set[int] = set()
-        """Lives of the workers pinged in this round."""
+        """Spawn ids of the workers pinged in this round."""
         self._round: Timer | None = None
         """Ends the time to answer while workers are being pinged."""
         self._warned: dict[int, str] = {}
@@ -69,30 +69,30 @@ class Moves:
         self._next_level_s = 0.0
         loop.later(LOOK_S, self._tick)
 
-    def empty(self, child: Child) -> None:
+    def hand_over_all(self, child: Child) -> None:
         """Let a worker that is to end hand over everything."""
-        if child.state is State.RETIRING and child.life not in self._giving:
-            self._emptying[child.life] = child
-            self._look()
+        if child.state is State.RETIRING and child.spawn_id not in self._giving:
+            self._emptying[child.spawn_id] = child
+            self._begin_round()
 
     def level(self) -> None:
         """Level at once if loads are uneven, because a worker has come or answers again."""
         self._pause_s = LOOK_S
         self._next_level_s = 0.0
-        self._look()
+        self._begin_round()
 
     def _tick(self) -> None:
         self._loop.later(LOOK_S, self._tick)
-        self._look()
+        self._begin_round()
 
-    def _look(self) -> None:
+    def _begin_round(self) -> None:
         """Ping the workers if there is something to move; a round that is under way looks at its end."""
         if self._round is None and (self._emptying or self._is_level_due()):
             self._round = self._loop.later(PING_S, self._end_round)
-            self._asked = {worker.life for worker in self._takers()}
+            self._asked = {worker.spawn_id for worker in self._takers()}
             for worker in self._takers():
                 if worker.channel is not None:
-                    self._silent.add(worker.life)
+                    self._silent.add(worker.spawn_id)
                     worker.channel.send(control.Ping())
 
     def _is_level_due(self) -> bool:
@@ -107,11 +107,11 @@ class Moves:
         writer = self._board.slot(WRITER_SLOT)
         return bool(writer[Field.PID]) and not writer[Field.PAUSED]
 
-    def answered(self, child: Child) -> None:
+    def record_pong(self, child: Child) -> None:
         """Take a worker's answer to a Ping."""
-        if child.life not in self._silent:
+        if child.spawn_id not in self._silent:
             return
-        self._silent.discard(child.life)
+        self._silent.discard(child.spawn_id)
         if self._round is None:
             # It was stopped, or busy for long.
             self.level()
@@ -136,7 +136,7 @@ class Moves:
         if takers:
             self._hand_over(child, takers[: control.MOST_DESCRIPTORS], [self._load(taker) for taker in takers], -1)
         else:
-            if any(worker.life in self._silent for worker in self._workers()):
+            if any(worker.spawn_id in self._silent for worker in self._workers()):
                 self._warn(child, self._load(child), "no other worker answers")
             self._try_again(child)
 
@@ -170,9 +170,9 @@ class Moves:
             LOGGER.warning("connections cannot be handed over just now: %s", error.strerror)
             self._try_again(giver)
             return
-        move = frozenset(taker.life for taker in takers)
-        self._giving[giver.life] = move
-        self._loop.later(GIVE_S, lambda: self._free_takers(giver.life, move))
+        move = frozenset(taker.spawn_id for taker in takers)
+        self._giving[giver.spawn_id] = move
+        self._loop.later(GIVE_S, lambda: self._free_takers(giver.spawn_id, move))
         for taker, _, taken in ends:
             if taker.channel is not None:
                 taker.channel.send(control.TakeOver(), [taken.detach()])
@@ -185,29 +185,29 @@ class Moves:
         if self._giving.get(giver) is move:
             self._giving[giver] = frozenset()
 
-    def handed_over(self, child: Child, outcome: control.HandedOver) -> None:
+    def record_handover(self, child: Child, outcome: control.HandedOver) -> None:
         """Note that a worker has handed over what could be."""
-        self._giving.pop(child.life, None)
+        self._giving.pop(child.spawn_id, None)
         if outcome.problem:
             self._warn(child, outcome.left, outcome.problem)
         if child.state is State.RETIRING and outcome.left:
             self._try_again(child)
 
     def _warn(self, child: Child, left: int, problem: str) -> None:
-        if problem != self._warned.get(child.life):
-            self._warned[child.life] = problem
+        if problem != self._warned.get(child.spawn_id):
+            self._warned[child.spawn_id] = problem
             LOGGER.warning("%s keeps %d connections for now: %s; it serves them as before", child.name, left, problem)
 
-    def ended(self, child: Child) -> None:
+    def forget_worker(self, child: Child) -> None:
         """Forget a worker that has ended."""
-        self._giving.pop(child.life, None)
-        self._silent.discard(child.life)
-        self._emptying.pop(child.life, None)
-        self._warned.pop(child.life, None)
+        self._giving.pop(child.spawn_id, None)
+        self._silent.discard(child.spawn_id)
+        self._emptying.pop(child.spawn_id, None)
+        self._warned.pop(child.spawn_id, None)
 
     def _try_again(self, child: Child) -> None:
-        life = child.life
-        self._loop.later(RETRY_S, lambda: self.empty(child) if child.life == life else None)
+        spawn_id = child.spawn_id
+        self._loop.later(RETRY_S, lambda: self.hand_over_all(child) if child.spawn_id == spawn_id else None)
 
     def _takers(self) -> list[Child]:
         """Return the workers that may take connections: running, answering, and not giving themselves."""
@@ -216,14 +216,14 @@ class Moves:
             for worker in self._workers()
             if worker.state is State.RUNNING
             and worker.channel is not None
-            and worker.life not in self._silent
-            and worker.life not in self._giving
+            and worker.spawn_id not in self._silent
+            and worker.spawn_id not in self._giving
         ]
 
     def _idle(self) -> list[Child]:
         """Return those of them that no connections are on their way to."""
         taking = frozenset[int]().union(*self._giving.values())
-        return [worker for worker in self._takers() if worker.life not in taking]
+        return [worker for worker in self._takers() if worker.spawn_id not in taking]
 
     def _load(self, child: Child) -> int:
         return self._board.slot(child.slot)[Field.CONNECTIONS]

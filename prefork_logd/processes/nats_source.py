@@ -106,7 +106,7 @@ class NatsSource:
         self._changed = asyncio.Event()
         """Set when something was committed, or told by the master."""
         self._working = False
-        self._last_told = control.Told("")
+        self._last_told = control.StatusReport("")
         self._looking: asyncio.Future[None] | None = None
         self._bug: BaseException | None = None
         self._exit_status = 0
@@ -462,7 +462,7 @@ class NatsSource:
                 "lag_s": round(max((partition.lag_s(now_s) for partition in partitions), default=0.0), 1),
                 "waiting_for_members": self._group.stuck(),
             }
-        told = control.Told(problem, details)
+        told = control.StatusReport(problem, details)
         if told != self._last_told:
             self._last_told = told
             self._channel.send(told)

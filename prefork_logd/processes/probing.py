@@ -40,7 +40,7 @@ class Probes:
         asked: list[Child] = []
         for child in children:
             # A child of the program before may not know the question.
-            if child.channel is None or child.state not in ALIVE or child.is_old:
+            if child.channel is None or child.state not in ALIVE or child.is_inherited:
                 continue
             since_s = child.channel.probe(now_s)
             if now_s - since_s < PATIENCE_S:

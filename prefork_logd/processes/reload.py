@@ -29,24 +29,24 @@ class Reload:
         }
         self._answers = [answer]
         self._waiting_for: set[int] = set()
-        """Lives of the children that have not confirmed the step."""
+        """Spawn ids of the children that have not confirmed the step."""
         self._next_step: Callable[[], None] | None = None
 
-    def join(self, answer: Callable[[dict[str, Any]], None]) -> None:
+    def add_caller(self, answer: Callable[[dict[str, Any]], None]) -> None:
         """Tell the outcome to one more who asked."""
         self._answers.append(answer)
 
     def step(self, children: list[Child], next_step: Callable[[], None]) -> None:
         """Wait for these children, and then go on with `next_step`."""
-        self._waiting_for = {child.life for child in children}
+        self._waiting_for = {child.spawn_id for child in children}
         self._next_step = next_step
         self._go_on()
 
-    def confirmed(self, life: int, problems: tuple[str, ...] = ()) -> None:
+    def confirm(self, spawn_id: int, problems: tuple[str, ...] = ()) -> None:
         """Note that a child has done its part; or has died, and its successor begins with the new state."""
         self.outcome["problems"] += problems
-        if life in self._waiting_for:
-            self._waiting_for.discard(life)
+        if spawn_id in self._waiting_for:
+            self._waiting_for.discard(spawn_id)
             self._go_on()
 
     def _go_on(self) -> None:

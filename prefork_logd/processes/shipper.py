@@ -104,7 +104,7 @@ class Shipper:
         """As far as records that the store will not take are counted; beyond every number where there are none."""
         self._behind = 0
         """How many records waited when the store was opened."""
-        self._told = control.Told("")
+        self._told = control.StatusReport("")
         self._lock_fd = -1
         self._is_locked = False
         self._began_s = time.monotonic()
@@ -282,7 +282,7 @@ class Shipper:
     def _tell(self) -> None:
         """Let the master know what `status` shows, when it has changed."""
         details: dict[str, Any] = self._store.status() if isinstance(self._store, Describing) else {}
-        told = control.Told(self._trouble.problem, details)
+        told = control.StatusReport(self._trouble.problem, details)
         if told != self._told:
             self._told = told
             self._channel.send(told)

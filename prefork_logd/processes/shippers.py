@@ -32,11 +32,11 @@ KILL_AFTER_S = 3.0
 class Shippers:
     """The shippers there are, and are to be."""
 
-    def __init__(self, loop: Loop, board: Scoreboard, happen: Callable[[Child, Event], None]) -> None:
-        """Let events happen to children through `happen`."""
+    def __init__(self, loop: Loop, board: Scoreboard, apply_event: Callable[[Child, Event], None]) -> None:
+        """Let events happen to children through `apply_event`."""
         self._loop = loop
         self._board = board
-        self._happen = happen
+        self._apply_event = apply_event
         self._children: dict[int, Child] = {}
         self._places: dict[str, int] = {}
         self._wakers: dict[int, int] = {}
@@ -66,7 +66,7 @@ class Shippers:
             if place not in self._children:
                 self.waker(place)  # made before the fork, so that both have it
                 child = self._children[place] = Child(Kind.SHIPPER, SHIPPER_SLOT + place, store=store)
-                self._happen(child, Event.DUE)
+                self._apply_event(child, Event.DUE)
 
     def waker(self, place: int) -> int:
         """Return the eventfd(2) by which the writer wakes the shipper at a place."""
@@ -78,7 +78,7 @@ class Shippers:
         """Tell the writer how to wake a shipper, or all."""
         for place, shipper in self._children.items():
             if child is None or child is shipper:
-                writer.send(control.Waker(place), [os.dup(self.waker(place))])
+                writer.send(control.WakeupFd(place), [os.dup(self.waker(place))])
 
     def forget(self, child: Child) -> None:
         """Free the place of a shipper that has ended for good: nothing is known of the next store there."""
@@ -103,7 +103,7 @@ class Shippers:
         if child.state in ALIVE:
             pid = child.pid
             child.timer = self._loop.later(DRAIN_S + KILL_AFTER_S, lambda: self._kill(child, pid))
-        self._happen(child, Event.STOP)
+        self._apply_event(child, Event.STOP)
 
     @staticmethod
     def _kill(child: Child, pid: int) -> None:

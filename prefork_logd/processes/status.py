@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from prefork_logd.processes.children import Child
     from prefork_logd.processes.control import Configuration
-    from prefork_logd.processes.legacy import Carried
+    from prefork_logd.processes.legacy import InheritedCounters
     from prefork_logd.source_settings import NatsSourceSettings
     from prefork_logd.store_settings import AnyStoreSettings
 
@@ -30,7 +30,7 @@ def document(
     bind: list[str],
     children: Iterable[Child],
     board: Scoreboard,
-    carried: Carried,
+    carried: InheritedCounters,
     started_s: float,
 ) -> dict[str, Any]:
     """Return the state of the whole collector; `started_s` is its start on the monotonic clock.
@@ -40,7 +40,7 @@ def document(
     settings = configuration.settings
     children = list(children)
     workers = [child for child in children if child.kind is Kind.WORKER]
-    shippers = {child.slot: child for child in children if child.kind is Kind.SHIPPER and not child.is_old}
+    shippers = {child.slot: child for child in children if child.kind is Kind.SHIPPER and not child.is_inherited}
     return {
         "version": __version__,
         "pid": os.getpid(),
@@ -85,7 +85,7 @@ def document(
 def _store(settings: AnyStoreSettings, board: Scoreboard, place: int, shipper: Child | None) -> dict[str, Any]:
     """Return what is known of one store; its lag is null until it has said where it is."""
     now_s = time.monotonic()
-    told = shipper.told if shipper is not None else None
+    report = shipper.report if shipper is not None else None
     # A shipper that dies cannot tell why; that it does is trouble of the store all the same.
     crash_loop = shipper.crash_loop(now_s) if shipper is not None else ""
     store, journal = board.store(place), board.journal
@@ -102,9 +102,9 @@ def _store(settings: AnyStoreSettings, board: Scoreboard, place: int, shipper: C
         "lag_records": records if is_known else None,
         "lag_bytes": max(0, journal[JournalField.OFFSET] - store[StoreField.OFFSET]) if is_known else None,
         "lag_s": round(max(0.0, time.time() - since_ms / 1000), 3) if since_ms else 0.0,
-        "problem": crash_loop or (told.problem if told is not None else ""),
+        "problem": crash_loop or (report.problem if report is not None else ""),
         "shipper": _life(shipper, now_s) if shipper is not None else None,
-        "details": told.details if told is not None else {},
+        "details": report.details if report is not None else {},
     }
 
 
@@ -121,7 +121,7 @@ def _life(child: Child, now_s: float) -> dict[str, Any]:
 def _source(settings: NatsSourceSettings, board: Scoreboard, child: Child) -> dict[str, Any]:
     """Return what is known of one source; what it last said of itself counts only while it can have said it."""
     slot = board.slot(child.slot)
-    said = child.told if child.told is not None and child.state in ALIVE else None
+    said = child.report if child.report is not None and child.state in ALIVE else None
     details = said.details if said is not None else {}
     return {
         "type": settings.type,
@@ -138,7 +138,7 @@ def _source(settings: NatsSourceSettings, board: Scoreboard, child: Child) -> di
     }
 
 
-def _child(child: Child, board: Scoreboard, carried: Carried) -> dict[str, Any]:
+def _child(child: Child, board: Scoreboard, carried: InheritedCounters) -> dict[str, Any]:
     return {
         "kind": child.kind.value,
         "index": child.index,
@@ -152,8 +152,8 @@ def _child(child: Child, board: Scoreboard, carried: Carried) -> dict[str, Any]:
     }
 
 
-def _counter(board: Scoreboard, carried: Carried, child: Child, field: Field) -> int:
-    if child.is_old:
+def _counter(board: Scoreboard, carried: InheritedCounters, child: Child, field: Field) -> int:
+    if child.is_inherited:
         return carried.of_old(child.slot, field.name)
     before = carried.of_worker(child.slot, field.name) if field is Field.RECORDS else 0
     return board.slot(child.slot)[field] + before

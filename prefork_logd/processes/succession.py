@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from prefork_logd.log import LOGGER
 from prefork_logd.processes.children import Child, Kind
 from prefork_logd.processes.control import Channel
-from prefork_logd.processes.legacy import Carried, Legacy, LegacyChild
+from prefork_logd.processes.legacy import InheritedChild, InheritedCounters, UpgradeState
 from prefork_logd.processes.states import ALIVE, Event, State
-from prefork_logd.processes.takeover import Takeover
+from prefork_logd.processes.takeover import Replacement
 from prefork_logd.processes.upgrade import Trial, replace
 
 if TYPE_CHECKING:
@@ -39,12 +39,12 @@ def _explained(error: OSError) -> str:
     return f"{place}{error.strerror}{remedy if isinstance(error, PermissionError) else ''}"
 
 
-class Host(Protocol):
+class UpgradeHost(Protocol):
     """The master."""
 
     loop: Loop
 
-    def legacy(self) -> Legacy:
+    def upgrade_state(self) -> UpgradeState:
         """Return what the next program has to know."""
 
     def may_upgrade(self) -> str:
@@ -56,28 +56,28 @@ class Host(Protocol):
     def put_signals_back(self) -> None:
         """Let signals that have come and were not acted on come again."""
 
-    def told(self, child: Child, message: AnyMessage, fds: list[int]) -> None:
+    def handle_message(self, child: Child, message: AnyMessage, fds: list[int]) -> None:
         """Take a child's message."""
 
-    def failed(self, child: Child, error: Exception) -> None:
+    def handle_failure(self, child: Child, error: Exception) -> None:
         """End a child after an error in its message."""
 
-    def happen(self, child: Child, event: Event) -> None:
+    def apply_event(self, child: Child, event: Event) -> None:
         """Make an event happen to a child."""
 
-    def taken_over(self) -> None:
+    def finish_upgrade(self) -> None:
         """Go on, now that no child of the last program lives."""
 
 
-class Succession:
+class Upgrader:
     """The master's upgrades."""
 
-    def __init__(self, host: Host, empty: Callable[[Child], None]) -> None:
-        """Let `empty` have an old worker hand over its connections."""
+    def __init__(self, host: UpgradeHost, hand_over_all: Callable[[Child], None]) -> None:
+        """Let `hand_over_all` have an old worker hand over its connections."""
         self._host = host
-        self._empty = empty
-        self.carried = Carried()
-        self.takeover: Takeover | None = None
+        self._hand_over_all = hand_over_all
+        self.carried = InheritedCounters()
+        self.replacement: Replacement | None = None
         self._trial: Trial | None = None
         self._version = ""
 
@@ -86,13 +86,15 @@ class Succession:
     def upgrade(self, answer: Answer) -> None:
         """Try the newly installed program, and become it if it could go on; the answer comes from there."""
         problem = self._host.may_upgrade()
-        if self._trial is not None or self.takeover is not None:
+        if self._trial is not None or self.replacement is not None:
             problem = "an upgrade is under way already"
         if problem:
             self._refuse(problem, answer)
             return
         try:
-            self._trial = Trial(self._host.loop, self._host.legacy(), lambda why, to: self._tried(why, to, answer))
+            self._trial = Trial(
+                self._host.loop, self._host.upgrade_state(), lambda why, to: self._tried(why, to, answer)
+            )
         except OSError as error:
             self._refuse(f"the new code cannot be tried: {_explained(error)}", answer)
 
@@ -117,12 +119,12 @@ class Succession:
                 self._host.loop.later(LOOK_AGAIN_S, lambda: self._replace(answer, patience_s - LOOK_AGAIN_S))
                 return
             problem = "a reload, or a child that takes no messages, is in the way"
-        self._refuse(problem or replace(self._host.legacy(), self._host.put_signals_back), answer)
+        self._refuse(problem or replace(self._host.upgrade_state(), self._host.put_signals_back), answer)
 
-    def reaped(self, pid: int, status: int) -> None:
+    def record_exit(self, pid: int, status: int) -> None:
         """Note the end of a process that may be the trial."""
         if self._trial is not None and self._trial.pid == pid:
-            self._trial.reaped(status)
+            self._trial.record_exit(status)
 
     def close(self) -> None:
         """End a trial that is under way."""
@@ -137,28 +139,28 @@ class Succession:
 
     # After it
 
-    def inherit(self, legacy: Legacy, answers: Iterable[Answer]) -> None:
+    def inherit(self, state: UpgradeState, answers: Iterable[Answer]) -> None:
         """Take over the children and counters of the last program."""
-        self.carried.inherit(legacy)
-        old = [self._adopt(child) for child in legacy.children]
-        self.takeover = Takeover(
-            self._host.loop, legacy.version, old, self._host.happen, self._empty, self._host.taken_over
+        self.carried.inherit(state)
+        old = [self._adopt(child) for child in state.children]
+        self.replacement = Replacement(
+            self._host.loop, state.version, old, self._host.apply_event, self._hand_over_all, self._host.finish_upgrade
         )
         for answer in answers:
-            self.takeover.join(answer)
+            self.replacement.add_caller(answer)
 
-    def _adopt(self, left: LegacyChild) -> Child:
+    def _adopt(self, left: InheritedChild) -> Child:
         child = Child(
             Kind(left.kind),
             left.slot,
             State[left.state],
             left.pid,
-            left.life,
+            left.spawn_id,
             left.started_s,
             restarts=left.restarts,
             generation=left.generation,
             settled=left.settled,
-            is_old=True,
+            is_inherited=True,
             arena_fd=left.arena_fd,
         )
         if child.arena_fd >= 0:
@@ -168,16 +170,16 @@ class Succession:
         child.channel = Channel(
             self._host.loop,
             sock,
-            lambda message, fds: self._host.told(child, message, fds),
+            lambda message, fds: self._host.handle_message(child, message, fds),
             lambda: None,
-            lambda error: self._host.failed(child, error),
+            lambda error: self._host.handle_failure(child, error),
         )
         return child
 
     @property
     def old(self) -> list[Child]:
         """Children of the last program that live."""
-        return list(self.takeover.old.values()) if self.takeover is not None else []
+        return list(self.replacement.old.values()) if self.replacement is not None else []
 
     @property
     def old_workers(self) -> list[Child]:
@@ -189,32 +191,32 @@ class Succession:
         """Whether a shipper of the last program lives."""
         return any(child.kind is Kind.SHIPPER for child in self.old)
 
-    def look(self, writer: Child, workers: Iterable[Child]) -> None:
+    def advance(self, writer: Child, workers: Iterable[Child]) -> None:
         """Take the next step of a takeover, if there is one to take."""
-        if self.takeover is not None:
-            self.takeover.look(writer, workers)
+        if self.replacement is not None:
+            self.replacement.advance(writer, workers)
 
-    def ended(self, child: Child) -> None:
+    def forget_child(self, child: Child) -> None:
         """Forget a child of the last program that has ended."""
         child.state = State.GONE
-        if self.takeover is not None:
-            self.takeover.old.pop(child.life, None)
+        if self.replacement is not None:
+            self.replacement.old.pop(child.spawn_id, None)
 
-    def settled(self) -> None:
+    def forget_last_program(self) -> None:
         """Forget the last program."""
-        self.takeover = None
+        self.replacement = None
         self.carried.settle()
 
 
-def inheritance(children: Iterable[Child]) -> list[LegacyChild]:
+def inheritance(children: Iterable[Child]) -> list[InheritedChild]:
     """Return the living children as the next program gets them."""
     return [
-        LegacyChild(
+        InheritedChild(
             kind=child.kind.value,
             slot=child.slot,
             state=child.state.name,
             pid=child.pid,
-            life=child.life,
+            spawn_id=child.spawn_id,
             started_s=child.started_s,
             restarts=child.restarts,
             generation=child.generation,

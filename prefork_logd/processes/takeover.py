@@ -43,7 +43,7 @@ _TO_COME = frozenset({State.STARTING, State.WAITING})
 """Of new workers that are waited for. One that is to end again waits itself: for a writer that takes its lines."""
 
 
-class Takeover:
+class Replacement:
     """One upgrade, from the new program's first step on."""
 
     def __init__(
@@ -51,37 +51,37 @@ class Takeover:
         loop: Loop,
         before: str,
         old: list[Child],
-        happen: Callable[[Child, Event], None],
-        empty: Callable[[Child], None],
+        apply_event: Callable[[Child, Event], None],
+        hand_over_all: Callable[[Child], None],
         finished: Callable[[], None],
     ) -> None:
-        """Let the children `old` of the version `before` give way; `happen` makes an event happen to a child.
+        """Let the children `old` of the version `before` give way; `apply_event` makes an event happen to a child.
 
-        `empty` lets a worker hand its connections over.
+        `hand_over_all` lets a worker hand its connections over.
         """
         self._loop = loop
         self._before = before
-        self.old: dict[int, Child] = {child.life: child for child in old}
-        """Those that live, by their lives."""
-        self._happen = happen
-        self._empty = empty
+        self.old: dict[int, Child] = {child.spawn_id: child for child in old}
+        """Those that live, by their spawn ids."""
+        self._apply_event = apply_event
+        self._hand_over_all = hand_over_all
         self._finished = finished
         self._answers: list[Callable[[dict[str, Any]], None]] = []
         self._writer_is_leaving = False
         self._is_retiring = False
         self._timer = loop.later(ANSWER_S, self._too_long)
 
-    def join(self, answer: Callable[[dict[str, Any]], None]) -> None:
+    def add_caller(self, answer: Callable[[dict[str, Any]], None]) -> None:
         """Tell one more what becomes of it."""
         self._answers.append(answer)
 
-    def look(self, writer: Child, workers: Iterable[Child]) -> None:
+    def advance(self, writer: Child, workers: Iterable[Child]) -> None:
         """Take the next step, if what it waits for has happened; `writer` and `workers` are those of this version."""
         writers = [child for child in self.old.values() if child.kind is Kind.WRITER]
         if writer.state is State.WAITING and writer.timer is None:
             if not writers:
                 self._end_shippers()
-                self._happen(writer, Event.DUE)
+                self._apply_event(writer, Event.DUE)
             elif not self._writer_is_leaving and not any(worker.state in _TO_COME for worker in workers):
                 self._writer_is_leaving = True
                 self._end_shippers()
@@ -94,9 +94,9 @@ class Takeover:
             self._is_retiring = True
             for child in [child for child in self.old.values() if child.kind in (Kind.WORKER, Kind.SOURCE)]:
                 if child.state in (State.RUNNING, State.STARTING):
-                    self._happen(child, Event.RETIRE)
+                    self._apply_event(child, Event.RETIRE)
                 elif child.kind is Kind.WORKER:
-                    self._empty(child)
+                    self._hand_over_all(child)
         if not self.old:
             self._finish()
 
@@ -116,7 +116,7 @@ class Takeover:
 
     def _kill(self, child: Child) -> None:
         """End by force what does not end; of writers and shippers nothing is lost by that."""
-        if child.life in self.old and child.state in ALIVE:
+        if child.spawn_id in self.old and child.state in ALIVE:
             LOGGER.warning(
                 "the old %s (pid %d) does not end in time; it is killed, which costs nothing", child.name, child.pid
             )

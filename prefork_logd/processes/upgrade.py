@@ -22,7 +22,7 @@ from prefork_logd.net.loop import READ, Loop, Timer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from prefork_logd.processes.legacy import Legacy
+    from prefork_logd.processes.legacy import UpgradeState
 
 TRIAL_S = 20.0
 _STATE_FD = 3
@@ -58,19 +58,19 @@ def environment() -> dict[str, str]:
 class Trial:
     """The new program, asked whether it could go on."""
 
-    def __init__(self, loop: Loop, legacy: Legacy, done: Callable[[str, str], None]) -> None:
+    def __init__(self, loop: Loop, state: UpgradeState, done: Callable[[str, str], None]) -> None:
         """Tell `done` once what stands in the way (empty: nothing), and the new version. Raises OSError."""
         self._loop = loop
         self._done: Callable[[str, str], None] | None = done
         self._said = b""
         self._status: int | None = None
         self._ended = False
-        state_fd = legacy.to_file()
+        state_fd = state.to_file()
         self._read_fd, write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(write_fd, True)
         here = os.open(".", os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            _go_to(legacy.directory)
+            _go_to(state.directory)
             words = [*command(_STATE_FD), "--trial"]
             self.pid = os.posix_spawn(
                 words[0],
@@ -105,7 +105,7 @@ class Trial:
             self._close_pipe()
             self._look()
 
-    def reaped(self, status: int) -> None:
+    def record_exit(self, status: int) -> None:
         """Take its exit status."""
         self._status = status
         self._look()
@@ -152,21 +152,21 @@ class Trial:
             os.close(self._read_fd)
 
 
-def replace(legacy: Legacy, put_back: Callable[[], None]) -> str:
+def replace(state: UpgradeState, put_back: Callable[[], None]) -> str:
     """Become the new program; return only if that cannot be, and why.
 
     Signals are blocked on the way: they wait until the new program catches them, also those that had come and were not
     acted on yet, which `put_back` sends again.
     """
-    state_fd = legacy.to_file()
-    inherited = [*legacy.descriptors(), state_fd]
+    state_fd = state.to_file()
+    inherited = [*state.descriptors(), state_fd]
     here = os.open(".", os.O_DIRECTORY | os.O_CLOEXEC)
     mask = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
     put_back()
     try:
         for fd in inherited:
             os.set_inheritable(fd, True)
-        _go_to(legacy.directory)
+        _go_to(state.directory)
         words = command(state_fd)
         os.execve(words[0], words, environment())  # noqa: S606 - no shell is wanted
     except OSError as error:

@@ -160,7 +160,7 @@ class Writer:
 
     def _told(self, message: control.AnyMessage, fds: list[int]) -> None:
         match message:
-            case control.Attach() | control.Waker() | control.Configure() if len(fds) < _DESCRIPTORS[type(message)]:
+            case control.Attach() | control.WakeupFd() | control.Configure() if len(fds) < _DESCRIPTORS[type(message)]:
                 # The kernel passes none to a process that has no room for them (recvmsg(2), MSG_CTRUNC): the writer
                 # after this one gets them again.
                 LOGGER.error("out of file descriptors; raise the limit (ulimit -n, LimitNOFILE=)")
@@ -171,7 +171,7 @@ class Writer:
                     self._attach(message, fds)
                 else:
                     self._waiting.append((message, fds))
-            case control.Waker(place):
+            case control.WakeupFd(place):
                 self._recording.set_waker(place, fds[0])
             case control.Configure():
                 self._configure(control.Configuration.from_file(fds[0]))
@@ -449,7 +449,7 @@ class Writer:
             self._removal = self.loop.later(2 * REMOVE_EVERY_S, _nothing)
 
 
-_DESCRIPTORS: dict[type, int] = {control.Attach: 2, control.Waker: 1, control.Configure: 1}
+_DESCRIPTORS: dict[type, int] = {control.Attach: 2, control.WakeupFd: 1, control.Configure: 1}
 """How many come with a message at least."""
 
 

@@ -114,9 +114,9 @@ class Collector:
 
     def status(self) -> dict[str, Any]:
         """Return `status --json`, asked directly, which is quicker than a process."""
-        from prefork_logd.processes.console import ask
+        from prefork_logd.processes.console import send_command
 
-        document = ask(self.state_dir, "status", 10)
+        document = send_command(self.state_dir, "status", 10)
         self._seen.update(child["pid"] for child in document["children"] if child["pid"])
         return document
 

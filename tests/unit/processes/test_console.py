@@ -11,7 +11,7 @@ import pytest
 
 from prefork_logd.net.loop import Loop
 from prefork_logd.processes import console as module
-from prefork_logd.processes.console import Console, Request
+from prefork_logd.processes.console import CommandServer, Request
 from prefork_logd.settings import CONTROL_SOCKET
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class _Served:
         self.late: list[Callable[[dict[str, Any]], None]] = []
         self.stack = contextlib.ExitStack()
         self._directory = directory
-        self.console = Console(self.loop, directory, self._asked)
+        self.console = CommandServer(self.loop, directory, self._asked)
 
     def _asked(self, request: Request, answer: Callable[[dict[str, Any]], None]) -> None:
         verb = request.verb

@@ -12,7 +12,7 @@ from prefork_logd.log import LOGGER
 from prefork_logd.net.balance import is_even, shares
 from prefork_logd.processes import control, moves
 from prefork_logd.processes.children import Child, Kind
-from prefork_logd.processes.moves import LONGEST_PAUSE_S, LOOK_S, MOST_MOVED, PING_S, Moves
+from prefork_logd.processes.moves import LONGEST_PAUSE_S, LOOK_S, MOST_MOVED, PING_S, Rebalancer
 from prefork_logd.processes.states import State
 from prefork_logd.scoreboard import WRITER_SLOT, Field, Scoreboard
 
@@ -40,7 +40,7 @@ class _Worker:
         self.pings = 0
         self.moved: list[int] = []
         self._waiting: deque[tuple[control.AnyMessage, list[_Worker]]] = deque()
-        self.child = Child(Kind.WORKER, slot, State.RUNNING, life=100 + slot)
+        self.child = Child(Kind.WORKER, slot, State.RUNNING, spawn_id=100 + slot)
         self.child.channel = cast("control.Channel", self)
         self.counters = collector.board.slot(slot)
         self.counters[Field.CONNECTIONS] = connections
@@ -67,7 +67,7 @@ class _Worker:
             if isinstance(message, control.Ping):
                 self.pings += 1
                 self.stopped = self.stops_after_ping
-                self._collector.moves.answered(self.child)
+                self._collector.moves.record_pong(self.child)
             elif isinstance(message, control.HandOver):
                 self._give(message, takers)
             return True
@@ -80,7 +80,7 @@ class _Worker:
         self.counters[Field.CONNECTIONS] -= count
         self.moved.append(count)
         left = self.counters[Field.CONNECTIONS]
-        self._collector.moves.handed_over(self.child, control.HandedOver(left))
+        self._collector.moves.record_handover(self.child, control.HandedOver(left))
 
 
 class _Collector:
@@ -93,7 +93,9 @@ class _Collector:
         self.takers: list[_Worker] = []
         """Those that were sent TakeOver, until the HandOver that belongs to it is sent."""
         self._timers: list[_Timer] = []
-        self.moves: Moves = Moves(cast("Loop", self), self.board, lambda: [worker.child for worker in self.workers])
+        self.moves: Rebalancer = Rebalancer(
+            cast("Loop", self), self.board, lambda: [worker.child for worker in self.workers]
+        )
         self.workers = [_Worker(self, slot, load) for slot, load in enumerate(loads, 1)]
 
     def later(self, delay_s: float, call: Callable[[], None]) -> _Timer:
@@ -181,7 +183,9 @@ def test_moves_that_change_nothing_become_rare(
     collector = make(400, 0, 0, 0)
     giver = collector.workers[0]
     monkeypatch.setattr(
-        giver, "_give", lambda *_: collector.moves.handed_over(giver.child, control.HandedOver(400, "no descriptors"))
+        giver,
+        "_give",
+        lambda *_: collector.moves.record_handover(giver.child, control.HandedOver(400, "no descriptors")),
     )
     collector.go_on(60)
     assert giver.pings <= 6 + 60 / LONGEST_PAUSE_S
@@ -194,7 +198,7 @@ def test_an_answer_that_was_not_asked_for_changes_nothing(make: Callable[..., _C
     pings = [worker.pings for worker in collector.workers]
     collector.workers[0].counters[Field.CONNECTIONS] = 400
     for _ in range(100):
-        collector.moves.answered(collector.workers[0].child)
+        collector.moves.record_pong(collector.workers[0].child)
     collector.go_on(0)
     assert [worker.pings for worker in collector.workers] == pings
 
@@ -224,6 +228,6 @@ def test_a_worker_that_ends_gives_everything_to_those_that_answer(make: Callable
     collector = make(90, 50, 50, 50)
     collector.workers[1].stopped = True
     collector.workers[0].child.state = State.RETIRING
-    collector.moves.empty(collector.workers[0].child)
+    collector.moves.hand_over_all(collector.workers[0].child)
     collector.go_on(2 * PING_S)
     assert collector.loads == [0, 50, 95, 95]

@@ -92,7 +92,7 @@ def test_a_child_that_hangs_is_waited_for_once(world: World, monkeypatch: pytest
     assert done, "it was not waited for"
 
 
-@pytest.mark.parametrize("change", [{"channel": None}, {"state": State.GONE}, {"is_old": True}])
+@pytest.mark.parametrize("change", [{"channel": None}, {"state": State.GONE}, {"is_inherited": True}])
 def test_a_child_that_cannot_be_asked_is_not_silent(world: World, change: dict[str, object]) -> None:
     """It has ended, or is of the program before."""
     child = world.child()

@@ -9,7 +9,7 @@ from prefork_logd.config import load
 from prefork_logd.processes import control, status
 from prefork_logd.processes.children import Child, Kind
 from prefork_logd.processes.control import Configuration
-from prefork_logd.processes.legacy import Carried
+from prefork_logd.processes.legacy import InheritedCounters
 from prefork_logd.processes.states import HEALTHY_AFTER_S, State
 from prefork_logd.scoreboard import SHIPPER_SLOT, Scoreboard
 
@@ -24,7 +24,7 @@ def _store(tmp_path: Path, **life: Any) -> dict[str, Any]:
     settings = load(path, {})
     shipper = Child(Kind.SHIPPER, SHIPPER_SLOT, store=settings.store[0], **life)
     configuration = Configuration(1, settings, (1,), (0,))
-    document = status.document(configuration, [], [shipper], Scoreboard(), Carried(), time.monotonic())
+    document = status.document(configuration, [], [shipper], Scoreboard(), InheritedCounters(), time.monotonic())
     # Each has looked at the clock by itself.
     assert document["children"][0].items() >= {**document["stores"][0]["shipper"], **_clocked(document)}.items()
     return dict(document["stores"][0])
@@ -59,6 +59,6 @@ def test_a_shipper_that_lives_is_no_trouble(tmp_path: Path) -> None:
     store = _store(tmp_path, state=State.RUNNING, deaths=7, last_exit="ended with status 70", started_s=began_s)
     assert (store["failing"], store["problem"]) == (False, "")
     assert store["shipper"]["last_exit"] == "ended with status 70"
-    store = _store(tmp_path, state=State.RUNNING, told=control.Told("the disk is full"))
+    store = _store(tmp_path, state=State.RUNNING, report=control.StatusReport("the disk is full"))
     assert store["problem"] == "the disk is full"
     assert store["shipper"]["next_try_s"] is None

@@ -12,7 +12,7 @@ from prefork_logd.log import LOGGER
 from prefork_logd.processes import takeover
 from prefork_logd.processes.children import Child, Kind
 from prefork_logd.processes.states import State
-from prefork_logd.processes.takeover import Takeover
+from prefork_logd.processes.takeover import Replacement
 from prefork_logd.scoreboard import SHIPPER_SLOT, WRITER_SLOT
 
 if TYPE_CHECKING:
@@ -54,10 +54,10 @@ def test_an_old_shipper_has_time_for_its_batch_and_goes_by_its_own_name(
     said: list[str] = []
     monkeypatch.setattr(LOGGER, "warning", lambda text, *values: said.append(text % values))
     loop = _Loop()
-    shipper = Child(Kind.SHIPPER, SHIPPER_SLOT + 1, State.RUNNING, pid=os.getpid(), life=7, is_old=True)
+    shipper = Child(Kind.SHIPPER, SHIPPER_SLOT + 1, State.RUNNING, pid=os.getpid(), spawn_id=7, is_inherited=True)
     ignored: Callable[..., None] = lambda *_: None  # noqa: E731
-    upgrade = Takeover(cast("Loop", loop), "0.0", [shipper], ignored, ignored, ignored)
-    upgrade.look(Child(Kind.WRITER, WRITER_SLOT), [])
+    upgrade = Replacement(cast("Loop", loop), "0.0", [shipper], ignored, ignored, ignored)
+    upgrade.advance(Child(Kind.WRITER, WRITER_SLOT), [])
     assert shipper.state is State.STOPPING
     loop.pass_s(SLOW_BATCH_S)
     assert not killed
