@@ -20,7 +20,7 @@ from _report import Report, Spread, Target
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from prefork_logd import native
+from prefork_logd import compiled, native
 from prefork_logd.records.decode import decode, decode_symbolically
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import TextTemplate, render_json
@@ -174,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> Report:
             )
         )
     else:
-        print(f"*** no compiled core, so it is not measured: {native.MISSING or native.VARIABLE}")
+        print(f"*** no compiled core, so it is not measured: {native.MISSING or compiled.VARIABLE}")
     report.results["flat share of the mix"] = len(kinds["flat"]) / _MIX
     report.table(
         f"CPU time for one record on one core, median (least-most) of {options.runs} runs",

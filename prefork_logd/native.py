@@ -1,16 +1,13 @@
 """Which core turns frames into lines: the compiled one, or its Python twin.
 
-Owns the choice, and the environment variable that forces it. Knows nothing of what a core does.
-
-`PREFORK_LOGD_NATIVE=0` takes the twin even where the compiled core is there, `1` refuses to start without it; otherwise
-it is used where it is there, and was built from this version's sources.
+Owns the choice; the environment variable that forces it is compiled.py's. Knows nothing of what a core does.
 """
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
+from prefork_logd import compiled
 from prefork_logd.errors import ConfigError, Problem
 from prefork_logd.protocol import batch, runs
 from prefork_logd.records import opcodes, render, twin
@@ -18,7 +15,6 @@ from prefork_logd.records import opcodes, render, twin
 if TYPE_CHECKING:
     from types import ModuleType
 
-VARIABLE = "PREFORK_LOGD_NATIVE"
 ABI = 9
 """What the compiled core has to say of itself (records/_speedups.pyx)."""
 
@@ -34,8 +30,7 @@ else:
         speedups = None
         MISSING = "the compiled core was built from another version's sources; build it again, or unset it"
 
-_wanted = os.environ.get(VARIABLE, "")
-NATIVE = speedups is not None and _wanted != "0"
+NATIVE = speedups is not None and compiled.IS_ALLOWED
 """Whether the compiled core does the work; `status` tells."""
 
 Core = speedups.Core if NATIVE and speedups is not None else twin.Core
@@ -52,7 +47,7 @@ if NATIVE and speedups is not None:
 
 def require() -> None:
     """Raise ConfigError if the environment demands what cannot be had."""
-    if _wanted not in ("", "0", "1"):
-        raise ConfigError([Problem(VARIABLE, f"{_wanted!r} is neither 0 nor 1")])
-    if _wanted == "1" and speedups is None:
-        raise ConfigError([Problem(VARIABLE, MISSING)])
+    if not compiled.IS_VALID:
+        raise ConfigError([Problem(compiled.VARIABLE, f"{compiled.WANTED!r} is neither 0 nor 1")])
+    if compiled.IS_REQUIRED and speedups is None:
+        raise ConfigError([Problem(compiled.VARIABLE, MISSING)])

@@ -10,13 +10,13 @@ second instead. However many lines are asked for, few are held: beyond HELD_BYTE
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import select
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
+from prefork_logd import libc
 from prefork_logd.errors import NotARecord, ProcessError
 from prefork_logd.journal.reader import RecordReader
 from prefork_logd.journal.records import POSITION_FILE, segment_paths
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from prefork_logd.settings import Settings
 
-IN_MODIFY, IN_MOVED_TO, IN_CREATE = 0x2, 0x80, 0x100
 LOOK_ANYWAY_S = 1.0
 """A directory may be made anew, which its own watch does not tell."""
 POLL_S = 0.2
@@ -296,13 +295,12 @@ class _Watch:
     def __init__(self, directory: Path, reader_fd: int) -> None:
         self._directory = directory
         self._reader_fd = reader_fd
-        self._libc = ctypes.CDLL(None, use_errno=True)
         self._fd = -1
         self._poll = select.poll()
         self._poll.register(reader_fd, 0)  # errors and hang-ups are always told
 
     def __enter__(self) -> Self:
-        self._fd = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._fd = libc.inotify_init()
         if self._fd >= 0:
             self._poll.register(self._fd, select.POLLIN)
         self._watch()
@@ -310,8 +308,8 @@ class _Watch:
 
     def _watch(self) -> bool:
         """Watch the directory that is there now, and tell whether it is watched: the limit may be reached."""
-        path = os.fsencode(self._directory)
-        return self._fd >= 0 and self._libc.inotify_add_watch(self._fd, path, IN_MODIFY | IN_MOVED_TO | IN_CREATE) >= 0
+        changes = libc.IN_MODIFY | libc.IN_MOVED_TO | libc.IN_CREATE
+        return self._fd >= 0 and libc.inotify_add_watch(self._fd, os.fsencode(self._directory), changes)
 
     def wait(self) -> None:
         """Wait for a change, but not for ever. Raises BrokenPipeError."""

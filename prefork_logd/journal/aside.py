@@ -17,6 +17,8 @@ import stat
 import time
 from pathlib import Path
 
+from prefork_logd.disk import sync_directory
+
 PIECE_BYTES = 1 << 20
 
 
@@ -48,7 +50,7 @@ def copy_end(fd: int, start: int, size: int, path: str) -> str:
                 os.ftruncate(aside, before)
                 raise
         os.fsync(aside)
-        _sync_directory(Path(name).parent)
+        sync_directory(Path(name).parent)
     finally:
         os.close(aside)
     return name
@@ -75,11 +77,3 @@ def _copy(fd: int, start: int, size: int, to: int) -> None:
         position += len(piece)
         while piece:
             piece = piece[os.write(to, piece) :]
-
-
-def _sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -1,14 +1,15 @@
 """The checksum of the journal's blocks: CRC-32, by the quickest means there is.
 
 Owns the choice: the compiled one where it was built and the processor can, else zlib's. Both give the same.
-`PREFORK_LOGD_NATIVE=0` (native.py) takes zlib's here, too.
+`PREFORK_LOGD_NATIVE=0` (compiled.py) takes zlib's here, too.
 """
 
 from __future__ import annotations
 
-import os
 import zlib
 from typing import TYPE_CHECKING
+
+from prefork_logd import compiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,5 +20,5 @@ try:
 except ImportError:
     pass
 else:
-    if _crc.WORKS and os.environ.get("PREFORK_LOGD_NATIVE") != "0":
+    if _crc.WORKS and compiled.IS_ALLOWED:
         crc32 = _crc.crc32

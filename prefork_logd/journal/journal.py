@@ -11,10 +11,10 @@ writer died, the one before it is still there and counts.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from typing import TYPE_CHECKING
 
+from prefork_logd.disk import sync_directory
 from prefork_logd.errors import OutputError
 from prefork_logd.journal import commit as commits
 from prefork_logd.journal.commit import NOTHING, Committed
@@ -179,11 +179,7 @@ class Journal:
 
     def _sync_directory(self) -> None:
         try:
-            fd = os.open(self._directory, os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            sync_directory(self._directory)
         except OSError as error:
             raise OutputError(str(self._directory), "sync", error) from error
 

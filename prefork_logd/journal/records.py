@@ -11,16 +11,17 @@ commit is whole. Files are named after their first record's number.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from prefork_logd.disk import replace_file, sync_directory
 from prefork_logd.errors import OutputError
 from prefork_logd.journal import aside, blocks
 from prefork_logd.journal.blocks import HEADER_BYTES, JOURNAL_BYTES, Header
 from prefork_logd.journal.intent import BOOT_ID, Evidence, Fate
+from prefork_logd.libc import IOV_MAX, begin_writing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,12 +37,9 @@ POSITION_FILE = "position"
 LEAP = 1 << 32
 """Numbers passed over when the last ones given may not be known any more: after a power loss a store may have records
 whose commit, not synced, the journal has forgotten. Their numbers must not be given again."""
-IOV_MAX = 1024
 WRITTEN_BYTES = 8 << 20
 """After so many bytes the disk begins to write them: the sync at a segment's end, for which everybody waits, then finds
 little to do."""
-_SYNC_FILE_RANGE_WRITE = 2
-_libc = ctypes.CDLL(None)
 _NAME = re.compile(r"records-([0-9a-f]{16})\.segment")
 
 
@@ -290,21 +288,9 @@ class RecordLog:
 
     def _write_identity(self, journal: bytes, boot: str) -> None:
         path = self._directory / IDENTITY_FILE
-        new = path.with_suffix(".new")
-        with new.open("w") as file:
-            json.dump({"journal": journal.hex(), "boot": boot}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        new.rename(path)
+        replace_file(path, json.dumps({"journal": journal.hex(), "boot": boot}).encode())
         self._seal()
-        self._sync_directory()
-
-    def _sync_directory(self) -> None:
-        fd = os.open(self._directory, os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        sync_directory(self._directory)
 
     def _begin(self, header: Header) -> None:
         """Begin a segment. Raises OSError; then the one before it is still the current one."""
@@ -317,7 +303,7 @@ class RecordLog:
             os.posix_fallocate(fd, 0, len(data))
             os.pwrite(fd, data, 0)
             os.fdatasync(fd)
-            self._sync_directory()
+            sync_directory(self._directory)
             found = os.fstat(fd)
         except OSError:
             os.close(fd)
@@ -446,11 +432,3 @@ class RecordLog:
                 os.fdatasync(self._fd)
             os.close(self._fd)
             self._fd = -1
-
-
-def begin_writing(fd: int, start: int, nbytes: int) -> None:
-    """Let the disk begin to write a part of a file, and do not wait for it (sync_file_range(2)).
-
-    What cannot be written is told by the next sync.
-    """
-    _libc.sync_file_range(fd, ctypes.c_int64(start), ctypes.c_int64(nbytes), _SYNC_FILE_RANGE_WRITE)

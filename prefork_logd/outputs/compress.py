@@ -21,7 +21,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from prefork_logd.outputs.opening import sync_directory
+from prefork_logd.disk import sync_directory
 from prefork_logd.outputs.siblings import SUFFIXES, TEMPORARY
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def compress(source: str, method: str, go_on: Callable[[], bool]) -> None:
             _write(_pieces(reader, go_on), os.fstat(read_fd), target, method)
         elif not _holds(target, method, _pieces(reader, go_on), go_on):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-        sync_directory(str(target.parent))
+        sync_directory(target.parent, missing_ok=True)
         Path(source).unlink()
 
 

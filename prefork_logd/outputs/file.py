@@ -14,8 +14,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prefork_logd.disk import sync_directory
 from prefork_logd.errors import OutputError
-from prefork_logd.outputs.opening import Identity, Opened, open_path, sync_directory
+from prefork_logd.libc import IOV_MAX
+from prefork_logd.outputs.opening import Identity, Opened, open_path
 from prefork_logd.outputs.stream import Stream
 
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
     Chunk = bytes | bytearray | memoryview
 
-IOV_MAX = 1024
 COPY_BYTES = 1024 * 1024
 
 
@@ -161,7 +162,7 @@ class OutputFile:
             self._finish_cut()
             os.fdatasync(self._fd)
             while self._changed_directories:
-                sync_directory(self._changed_directories[-1])
+                sync_directory(self._changed_directories[-1], missing_ok=True)
                 self._changed_directories.pop()
         except OSError as error:
             raise self._failed("sync", error) from error

@@ -1,6 +1,6 @@
 """How a path becomes a descriptor to append to.
 
-Owns which kinds of file are taken, their lock and mode, the directories on the way, and the repair of a torn last line.
+Owns which kinds of file are taken, their lock and mode, and the directories on the way.
 Keeps nothing: every function here is done when it returns.
 """
 
@@ -13,9 +13,7 @@ import stat
 from pathlib import Path
 from typing import NamedTuple
 
-BLOCK_BYTES = 64 * 1024
-MAX_TORN_BYTES = 512 * 1024 * 1024
-"""More than the longest line can have: the largest frame, every character escaped. A longer tail is not ours."""
+from prefork_logd.disk import cut_torn_line
 
 _FLAGS = os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 
@@ -94,39 +92,9 @@ def _lock(fd: int, identity: Identity) -> None:
         return
 
 
-def cut_torn_line(fd: int) -> int:
-    """Cut a regular file back to its last newline; returns the number of bytes cut.
-
-    Raises OSError, and cuts nothing, if it is no regular file or has no newline where one of ours would have to be.
-    """
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.ENOTSUP, "it is neither a file, a FIFO nor a character device")
-    size = status.st_size
-    length = _end_of_last_line(fd, size)
-    if length < size:
-        os.ftruncate(fd, length)
-    return size - length
-
-
 def directory_mode(mode: int) -> int:
     """Return the mode of a directory for files of `mode`: x where it has r, ours to use, never world-writable."""
     return (mode | (mode & 0o444) >> 2 | 0o700) & 0o775
-
-
-def sync_directory(path: str) -> None:
-    """Wait until the names in a directory are on the disk; one that is gone has none. Raises OSError."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # a file system that has no such operation for directories
-            raise
-    finally:
-        os.close(fd)
 
 
 def _open_or_create(path: str, mode: int, changed_directories: list[str]) -> int:
@@ -164,17 +132,3 @@ def _make_directories(directory: Path, mode: int, changed_directories: list[str]
         path.mkdir(mode)
         path.chmod(mode)
         changed_directories.append(str(path.parent))
-
-
-def _end_of_last_line(fd: int, size: int) -> int:
-    end = size
-    floor = max(0, size - MAX_TORN_BYTES)
-    while end > floor:
-        start = max(floor, end - BLOCK_BYTES)
-        newline = os.pread(fd, end - start, start).rfind(b"\n")
-        if newline >= 0:
-            return start + newline + 1
-        end = start
-    if floor:
-        raise OSError(errno.EILSEQ, f"no newline in its last {MAX_TORN_BYTES} bytes; it is no log file")
-    return 0

@@ -27,9 +27,10 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prefork_logd.backoff import Backoff
+from prefork_logd.disk import sync_directory
 from prefork_logd.errors import OutputError
-from prefork_logd.outputs import compress, siblings
-from prefork_logd.outputs.opening import sync_directory
+from prefork_logd.outputs import birth, compress, siblings
 from prefork_logd.outputs.siblings import METHODS
 
 if TYPE_CHECKING:
@@ -60,13 +61,12 @@ class _Retry:
 
     def __init__(self) -> None:
         self.at_s = -math.inf
-        self._delay_s = FIRST_RETRY_S
+        self._backoff = Backoff(FIRST_RETRY_S, LAST_RETRY_S)
         self._told = ""
 
     def failed(self, now_s: float, message: str) -> list[str]:
         """Put the next attempt off; returns the message unless it is the same as before."""
-        self.at_s = now_s + self._delay_s
-        self._delay_s = min(self._delay_s * 2, LAST_RETRY_S)
+        self.at_s = now_s + self._backoff.failed()
         is_news = message != self._told
         self._told = message
         return [message] if is_news else []
@@ -74,7 +74,8 @@ class _Retry:
     def worked(self, message: str) -> list[str]:
         """Forget the failures; returns the message if one of them had been told."""
         had_failed = self._told
-        self.at_s, self._delay_s, self._told = -math.inf, FIRST_RETRY_S, ""
+        self.at_s, self._told = -math.inf, ""
+        self._backoff.worked()
         return [message] if had_failed else []
 
 
@@ -174,8 +175,6 @@ class Rotation:
         if file.generation != self._generation:
             self._generation, self._born_s = file.generation, None
             if file.length and math.isfinite(self._rotate_every_s):
-                from prefork_logd.outputs import birth  # noqa: PLC0415 - loads ctypes, which few configurations need
-
                 with contextlib.suppress(OSError):
                     self._born_s = now_s - min(birth.age_s(self._path, self._wall()), self._rotate_every_s)
         if not file.length:
@@ -224,7 +223,7 @@ class Rotation:
                 self._may_compress = self._compress != "none"
                 return Step.SETTLE
             case Step.SETTLE:
-                sync_directory(str(Path(self._moved_to).parent))
+                sync_directory(Path(self._moved_to).parent, missing_ok=True)
                 self._file.sync()
         return Step.WAIT
 

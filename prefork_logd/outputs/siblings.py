@@ -20,7 +20,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from prefork_logd.outputs.opening import Identity, cut_torn_line
+from prefork_logd.disk import cut_torn_line
+from prefork_logd.outputs.opening import Identity
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from prefork_logd.disk import cut_torn_line, sync_directory
 from prefork_logd.errors import StoreError
-from prefork_logd.outputs.opening import cut_torn_line, sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,7 +101,7 @@ class DeadLetters:
                         rest = rest[os.write(fd, rest) :]
                     os.fdatasync(fd)
                     if not size:
-                        sync_directory(str(self._path.parent))
+                        sync_directory(self._path.parent, missing_ok=True)
                 except OSError:
                     os.ftruncate(fd, size)
                     raise

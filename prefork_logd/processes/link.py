@@ -15,6 +15,7 @@ import os
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from prefork_logd.libc import IOV_MAX
 from prefork_logd.net.loop import EDGE, READ, WRITE, Loop
 from prefork_logd.protocol.batch import COMMITTED, OPENED, Answer, Outgoing, read_answers
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 PIPE_BYTES = 1 << 20
 """fs.pipe-max-size, which an unprivileged process may ask for (pipe(7))."""
-IOV_MAX = 1024
 BATCH_COST_BYTES = 2048
 """What a batch takes besides its bytes, about."""
 _ANSWERS_READ = 65_536

@@ -21,6 +21,8 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prefork_logd.backoff import Backoff
+from prefork_logd.disk import replace_file
 from prefork_logd.errors import RecordRejected, StoreError, describe_unexpected
 from prefork_logd.log import LOGGER, Limited, describe_bug, reopen_own
 from prefork_logd.net.loop import Loop
@@ -424,7 +426,7 @@ class NatsSource:
 
     async def _live(self) -> None:
         """Read the stream until told to end, beginning anew whenever something goes wrong."""
-        retry_s, told = FIRST_RETRY_S, ""
+        backoff, told = Backoff(FIRST_RETRY_S, LONGEST_RETRY_S), ""
         self._trouble = asyncio.get_running_loop().create_future()
         while not self._stopping.is_set():
             self._trouble = asyncio.get_running_loop().create_future()
@@ -436,16 +438,15 @@ class NatsSource:
                 why = str(error)
             self._tell(why)
             if self._group is not None and self._partitions:
-                retry_s = FIRST_RETRY_S
+                backoff.worked()
             await self._let_go()
             if why and not self._stopping.is_set():
                 if why != told:
                     LOGGER.error("source %s: %s; tried again until it works", self._settings.stream, why)
                     told = why
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(retry_s):
+                    async with asyncio.timeout(backoff.failed()):
                         await self._stopping.wait()
-                retry_s = min(LONGEST_RETRY_S, 2 * retry_s)
         if not self._link.empty:
             self._exit_status = LOST_STATUS if self._longest_s > ORPHAN_S else 0
 
@@ -480,12 +481,7 @@ class NatsSource:
             if path.exists():
                 return path.read_text().strip()
             name = os.urandom(8).hex()
-            beside = path.with_name(f"{path.name}.new")
-            with beside.open("w") as file:
-                file.write(f"{name}\n")
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
+            replace_file(path, f"{name}\n".encode())
         except OSError as error:
             raise StoreError(f"{path}: cannot write it: {error.strerror}") from error
         return name

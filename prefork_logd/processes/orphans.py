@@ -15,13 +15,13 @@ The master's exec in an upgrade does not end it: the process stays, and the life
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import signal
 from typing import Self
 
-PR_SET_PDEATHSIG = 1
+from prefork_logd import libc
+
 END_SIGNAL = signal.SIGTRAP
 """Its number is the time that a child has, in seconds. The terminal sends the signals 1 to 3, and 4 stands for
 a fault that a handler must not swallow."""
@@ -54,12 +54,10 @@ class Lifeline:
         # A new open file description: the owner that gets the signal belongs to that, not to the descriptor (fcntl(2)).
         fd = os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         os.close(self.fd)
-        libc = ctypes.CDLL(None)
-        libc.signal.argtypes, libc.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        libc.signal(END_SIGNAL, ctypes.cast(libc.alarm, ctypes.c_void_p))
+        libc.alarm_on_signal(END_SIGNAL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGALRM, signal.SIGCONT, END_SIGNAL))
-        libc.prctl(PR_SET_PDEATHSIG, END_SIGNAL, 0, 0, 0)
+        libc.signal_on_parent_death(END_SIGNAL)
         fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGCONT)
         fcntl.fcntl(fd, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)

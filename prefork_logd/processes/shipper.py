@@ -14,7 +14,6 @@ Nothing that a store raises ends a shipper: an error that is no StoreError is lo
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import gc
 import os
@@ -22,6 +21,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+from prefork_logd import libc
 from prefork_logd.errors import StoreError, describe_unexpected
 from prefork_logd.journal.reader import RecordReader
 from prefork_logd.journal.records import IDENTITY_FILE
@@ -57,7 +57,6 @@ DRAIN_S = 2.0
 OTHER_SHIPPER_S = 0.05
 JOURNAL_S = 2.0
 """How long the writer may take to open the journal before that is called a problem."""
-PR_SET_PDEATHSIG = 1
 
 
 class Shipper:
@@ -114,7 +113,7 @@ class Shipper:
     def run(self) -> int:
         """Work until told to end; return the exit status."""
         # A store's library may hang in a call: nothing but this ends such a shipper once its master is gone.
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        libc.signal_on_parent_death(signal.SIGKILL)
         os.nice(NICENESS)
         gc.freeze()
         self._slot[Field.PID] = os.getpid()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
+from prefork_logd.backoff import delay_s
 from prefork_logd.errors import LocalProtocolError
 
 
@@ -93,4 +94,4 @@ HEALTHY_AFTER_S = 2.0
 
 def back_off_s(deaths: int) -> float:
     """Return how long to wait before forking again, after so many deaths in a row: doubled each time, bounded."""
-    return min(LONGEST_BACK_OFF_S, FIRST_BACK_OFF_S * 2.0 ** min(deaths - 1, 16))
+    return delay_s(deaths, FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S)

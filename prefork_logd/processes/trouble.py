@@ -9,9 +9,9 @@ write is in the same trouble as before.
 
 from __future__ import annotations
 
-import random
 import time
 
+from prefork_logd.backoff import Backoff
 from prefork_logd.log import LOGGER
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 10.0
@@ -30,7 +30,7 @@ class Trouble:
         self.in_maintenance = False
         """Whether that was found while nothing was written: then no write ends it."""
         self._name = name
-        self._retry_s = FIRST_RETRY_S
+        self._backoff = Backoff(FIRST_RETRY_S, LONGEST_RETRY_S, spread=(0.5, 1.0))
         self._told = ""
         self._lines = float(MOST_LINES)
         self._counted_s = time.monotonic()
@@ -44,9 +44,7 @@ class Trouble:
         # A write that fails as well ends with a write.
         self.in_maintenance = in_maintenance and (self.in_maintenance or not self.problem)
         self.problem = problem
-        delay_s = self._retry_s * random.uniform(0.5, 1.0)
-        self._retry_s = min(LONGEST_RETRY_S, 2 * self._retry_s)
-        return delay_s
+        return self._backoff.failed()
 
     def end(self, behind: int) -> None:
         """Note that what had failed was done; `behind` records waited for it."""
@@ -55,7 +53,7 @@ class Trouble:
                 LOGGER.warning("store %s: works again; %d records waited for it", self._name, behind)
             self.problem = self._told = ""
             self.in_maintenance = False
-            self._retry_s = FIRST_RETRY_S
+            self._backoff.worked()
 
     def _say(self, problem: str, message: str, *arguments: object) -> None:
         now_s = time.monotonic()

@@ -16,6 +16,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from prefork_logd.backoff import Backoff
 from prefork_logd.errors import ExitStatus, OutputError
 from prefork_logd.journal.commit import Committed
 from prefork_logd.journal.sessions import Verdict
@@ -90,7 +91,7 @@ class Writer:
         self._oldest = 0
         """Generation before which no configuration counts any more."""
         self._blocked = False
-        self._retry_s = FIRST_RETRY_S
+        self._backoff = Backoff(FIRST_RETRY_S, LONGEST_RETRY_S)
         self._postponed: dict[Source, None] = {}
         self._ending = False
         self._exit_status = 0
@@ -415,8 +416,7 @@ class Writer:
         """Read nothing until the outputs can be written again."""
         self._blocked = True
         self._counters[Field.PAUSED] = 1
-        self.loop.later(self._retry_s, self._try_again)
-        self._retry_s = min(2 * self._retry_s, LONGEST_RETRY_S)
+        self.loop.later(self._backoff.failed(), self._try_again)
 
     def _try_again(self) -> None:
         self._blocked = False
@@ -426,7 +426,7 @@ class Writer:
             self._commit()
         if self._blocked:
             return
-        self._retry_s = FIRST_RETRY_S
+        self._backoff.worked()
         self._counters[Field.PAUSED] = 0
         postponed, self._postponed = self._postponed, {}
         for source in postponed:

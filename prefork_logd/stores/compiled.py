@@ -1,13 +1,14 @@
 """Which core turns stored lines into rows: the compiled one, or the Python modules.
 
-Owns the choice, which follows the collector's own (native.py). Knows nothing of what a core does.
+Owns the choice; `PREFORK_LOGD_NATIVE=0` (prefork_logd/compiled.py) takes the Python modules. Knows nothing of what a
+core does.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prefork_logd.native import NATIVE
+from prefork_logd import compiled
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -21,7 +22,7 @@ try:
 except ImportError:
     core = None
 
-if core is not None and (not NATIVE or getattr(core, "ABI", None) != ABI):
+if core is not None and (not compiled.IS_ALLOWED or getattr(core, "ABI", None) != ABI):
     core = None
 
 Packer = core.Packer if core is not None else None

@@ -23,6 +23,7 @@ import struct
 import zlib
 from typing import TYPE_CHECKING
 
+from prefork_logd.disk import sync_directory
 from prefork_logd.errors import StoreError
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ class PublishLog:
                     file.writelines(map(_pack, entries))
                 os.fdatasync(fd)
                 os.replace(beside, self._path)  # noqa: PTH105 - as above
-                _sync_directory(self._path.parent)
+                sync_directory(self._path.parent)
             except OSError:
                 os.close(fd)
                 raise
@@ -194,11 +195,3 @@ class PublishLog:
 def _pack(published: PublishedRange) -> bytes:
     data = _ENTRY.pack(published.first, published.end, published.low, published.high, 0)[:-4]
     return data + zlib.crc32(data).to_bytes(4, "little")
-
-
-def _sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from prefork_logd import native
+from prefork_logd import compiled, native
 
 WITHOUT = "import sys; sys.modules['prefork_logd.records._speedups'] = None; "
 OUTDATED = """
@@ -20,9 +20,9 @@ other.ABI = 0
 
 
 def _python(program: str, wanted: str | None) -> subprocess.CompletedProcess[str]:
-    environment = {key: value for key, value in os.environ.items() if key != native.VARIABLE}
+    environment = {key: value for key, value in os.environ.items() if key != compiled.VARIABLE}
     if wanted is not None:
-        environment[native.VARIABLE] = wanted
+        environment[compiled.VARIABLE] = wanted
     return subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
@@ -59,6 +59,6 @@ def test_a_core_that_cannot_be_had_is_an_error(before: str, wanted: str, answer:
         f"{before}\nimport sys; from prefork_logd.cli import main; sys.argv[1:] = ['{verb}']; sys.exit(main())", wanted
     )
     assert done.returncode == 2
-    assert done.stderr.startswith(f"prefork-logd: {native.VARIABLE}: ")
+    assert done.stderr.startswith(f"prefork-logd: {compiled.VARIABLE}: ")
     assert answer in done.stderr
     assert done.stderr.count("\n") == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from prefork_logd import native
+from prefork_logd import compiled
 from tests.system import wheels
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,7 +21,7 @@ def _build(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[st
     return subprocess.run(
         [sys.executable, "setup.py", "build_ext", "--force", *places],
         cwd=ROOT,
-        env={**os.environ, native.VARIABLE: "", "CC": "/bin/false", **environment},
+        env={**os.environ, compiled.VARIABLE: "", "CC": "/bin/false", **environment},
         capture_output=True,
         text=True,
         timeout=100,
@@ -41,12 +41,12 @@ def test_a_compiler_that_fails_is_no_failure_of_the_installation(tmp_path: Path)
 
 def test_a_core_that_is_demanded_has_to_compile(tmp_path: Path) -> None:
     """Who publishes wheels must not publish one without a core by mistake."""
-    assert _build(tmp_path, **{native.VARIABLE: "1"}).returncode != 0
+    assert _build(tmp_path, **{compiled.VARIABLE: "1"}).returncode != 0
 
 
 def test_no_core_is_tried_where_none_is_wanted(tmp_path: Path) -> None:
     """The wheel for every Python is built by one that could compile."""
-    done = _build(tmp_path, **{native.VARIABLE: "0"})
+    done = _build(tmp_path, **{compiled.VARIABLE: "0"})
     assert done.returncode == 0, done.stderr
     assert not any(name in done.stdout + done.stderr for name in CORES)
 
@@ -75,7 +75,7 @@ def test_tests_do_not_run_without_the_core_that_is_demanded() -> None:
         done = subprocess.run(
             command,
             cwd=ROOT,
-            env={**os.environ, native.VARIABLE: wanted},
+            env={**os.environ, compiled.VARIABLE: wanted},
             capture_output=True,
             text=True,
             timeout=60,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 import time
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from prefork_logd import tailing
+from prefork_logd import libc, tailing
 from prefork_logd.config import loads
 from prefork_logd.errors import ProcessError
 from prefork_logd.query.filters import Filters
@@ -161,8 +160,8 @@ def test_what_comes_is_followed_without_watches_too(
         def __getattr__(self, name: str) -> object:
             return (lambda *_: -1) if name == missing else getattr(real, name)
 
-    real = ctypes.CDLL(None, use_errno=True)
-    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: Library())
+    real = libc._libc
+    monkeypatch.setattr(libc, "_libc", Library())
     monkeypatch.setattr(tailing, "LOOK_ANYWAY_S", 5.0)
     tail, _ = open_output(path)
     assert [*tail.last(0, Matcher(EVERY))] == []

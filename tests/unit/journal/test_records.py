@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prefork_logd import libc
 from prefork_logd.journal import records
 from prefork_logd.journal.blocks import HEADER_BYTES, Header, decode_header, encode_header
 from prefork_logd.journal.commit import NOTHING, Committed
@@ -255,8 +256,8 @@ def test_a_file_that_cannot_be_written_early_is_written_later(tmp_path: Path) ->
     path = tmp_path / "file"
     path.write_bytes(b"x" * 10_000)
     with path.open("rb+") as file:
-        records.begin_writing(file.fileno(), 0, 10_000)
-    records.begin_writing(-1, 0, 10_000)
+        libc.begin_writing(file.fileno(), 0, 10_000)
+    libc.begin_writing(-1, 0, 10_000)
     assert path.read_bytes() == b"x" * 10_000
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from prefork_logd.errors import OutputError
+from prefork_logd.libc import IOV_MAX
 from prefork_logd.outputs import file as file_module
 from prefork_logd.outputs import opening
-from prefork_logd.outputs.file import IOV_MAX, OutputFile
+from prefork_logd.outputs.file import OutputFile
 
 
 @pytest.fixture
@@ -351,7 +352,7 @@ def test_a_failed_sync_is_told_until_one_works(output, monkeypatch):
 def test_new_names_are_synced_once(tmp_path, monkeypatch):
     """The first sync covers every directory that got a name, the next ones the file only."""
     synced = []
-    monkeypatch.setattr(file_module, "sync_directory", synced.append)
+    monkeypatch.setattr(file_module, "sync_directory", lambda path, **_: synced.append(path))
     output = OutputFile("all", str(tmp_path / "a" / "all.jsonl"))
     output.open()
     output.sync()

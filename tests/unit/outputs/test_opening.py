@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from prefork_logd.outputs import opening
-from prefork_logd.outputs.opening import cut_torn_line, directory_mode, open_path
+from prefork_logd import disk
+from prefork_logd.disk import cut_torn_line
+from prefork_logd.outputs.opening import directory_mode, open_path
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077])
@@ -97,9 +98,9 @@ def test_a_fifo_is_opened_for_its_reader_only(tmp_path):
         (b"a\nb", 1),
         (b"no newline", 10),
         (b"a\n" + b"\0" * 5000, 5000),
-        (b"a\n" + b"x" * (3 * opening.BLOCK_BYTES), 3 * opening.BLOCK_BYTES),
-        (b"\n" + b"x" * (opening.BLOCK_BYTES - 1), opening.BLOCK_BYTES - 1),
-        (b"\n" + b"x" * opening.BLOCK_BYTES, opening.BLOCK_BYTES),
+        (b"a\n" + b"x" * (3 * disk.BLOCK_BYTES), 3 * disk.BLOCK_BYTES),
+        (b"\n" + b"x" * (disk.BLOCK_BYTES - 1), disk.BLOCK_BYTES - 1),
+        (b"\n" + b"x" * disk.BLOCK_BYTES, disk.BLOCK_BYTES),
     ],
 )
 def test_a_torn_last_line_is_cut_away(tmp_path, content, torn_bytes):
@@ -114,7 +115,7 @@ def test_a_torn_last_line_is_cut_away(tmp_path, content, torn_bytes):
 
 def test_a_long_file_without_a_newline_is_none_of_ours(tmp_path, monkeypatch):
     """It is refused and kept whole, however long the search would take."""
-    monkeypatch.setattr(opening, "MAX_TORN_BYTES", 100_000)
+    monkeypatch.setattr(disk, "MAX_TORN_BYTES", 100_000)
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"x" * 100_001)
     with pytest.raises(OSError, match="no log file"):

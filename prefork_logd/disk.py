@@ -1,0 +1,84 @@
+"""Files and directories made safe on the disk: sync a directory, cut a torn line, replace a file.
+
+Owns the order of the system calls that survives a power loss. Knows nothing of what files hold, but for the newline at
+the end of a line.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BLOCK_BYTES = 64 * 1024
+MAX_TORN_BYTES = 512 * 1024 * 1024
+"""More than the longest line can have: the largest frame, every character escaped. A longer tail is not ours."""
+
+
+def sync_directory(path: str | Path, *, missing_ok: bool = False) -> None:
+    """Wait until the names in a directory are on the disk. Raises OSError.
+
+    `missing_ok`: a directory that is gone has no names, so there is nothing to wait for.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        if missing_ok:
+            return
+        raise
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that has no such operation for directories (fsync(2))
+            raise
+    finally:
+        os.close(fd)
+
+
+def replace_file(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Write a file anew in one step: whoever opens it finds the old content or all of the new, also after a power loss.
+
+    The new content is written to `path` + ".new" first; `mode` is as for open(2), so the umask applies. Raises OSError;
+    then the old file is as it was.
+    """
+    beside = path.with_name(f"{path.name}.new")
+    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(fd)
+    beside.rename(path)
+    sync_directory(path.parent)
+
+
+def cut_torn_line(fd: int) -> int:
+    """Cut a regular file back to its last newline; return the number of bytes cut.
+
+    Raises OSError, and cuts nothing, if it is not a regular file or has no newline where one of ours would have to be.
+    """
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.ENOTSUP, "it is neither a file, a FIFO nor a character device")
+    size = status.st_size
+    length = _end_of_last_line(fd, size)
+    if length < size:
+        os.ftruncate(fd, length)
+    return size - length
+
+
+def _end_of_last_line(fd: int, size: int) -> int:
+    end = size
+    floor = max(0, size - MAX_TORN_BYTES)
+    while end > floor:
+        start = max(floor, end - BLOCK_BYTES)
+        newline = os.pread(fd, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    if floor:
+        raise OSError(errno.EILSEQ, f"no newline in its last {MAX_TORN_BYTES} bytes; it is no log file")
+    return 0

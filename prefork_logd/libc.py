@@ -1,0 +1,82 @@
+"""Calls of the C library that the os module does not offer, by ctypes.
+
+Owns their numbers and argument types. Knows nothing of why they are called.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+IOV_MAX = 1024
+"""Buffers that one writev(2) or pwritev(2) takes at most: UIO_MAXIOV of Linux, the same since 2.2."""
+
+IN_MODIFY, IN_MOVED_TO, IN_CREATE = 0x2, 0x80, 0x100
+"""Events of inotify(7)."""
+
+_PR_SET_PDEATHSIG = 1
+_SYNC_FILE_RANGE_WRITE = 2
+_AT_EMPTY_PATH = 0x1000
+_STATX_BTIME = 0x800
+_STATX_BYTES = 256
+_BIRTH_OFFSET = 80
+
+
+def birth_s(path: str) -> float | None:
+    """Return when a file was created, in seconds since 1970 (statx(2)); None if the file system does not record it.
+
+    os.statx comes with Python 3.15. Raises OSError if there is no such file.
+    """
+    statx = getattr(_libc, "statx", None)
+    if statx is None:  # glibc before 2.28, musl before 1.2.5
+        return None
+    buffer = ctypes.create_string_buffer(_STATX_BYTES)
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        failed = statx(fd, b"", _AT_EMPTY_PATH, _STATX_BTIME, buffer)
+    finally:
+        os.close(fd)
+    mask = struct.unpack_from("=I", buffer)[0]
+    if failed or not mask & _STATX_BTIME:
+        return None
+    seconds, nanoseconds = struct.unpack_from("=qI", buffer, _BIRTH_OFFSET)
+    return float(seconds + nanoseconds / 1e9)
+
+
+def signal_on_parent_death(number: int) -> None:
+    """Have the kernel send this process a signal when its parent dies (PR_SET_PDEATHSIG, prctl(2)).
+
+    Strictly: when the thread that forked it ends. A parent that is dead already sends nothing.
+    """
+    _libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+
+
+def alarm_on_signal(number: int) -> None:
+    """Make alarm(2) itself the handler of a signal: SIGALRM follows after as many seconds as the signal's number.
+
+    No Python code runs then, so it works in a process that hangs in a call.
+    """
+    # An address of 64 bits: ctypes would pass an int.
+    _libc.signal.argtypes, _libc.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
+    _libc.signal(number, ctypes.cast(_libc.alarm, ctypes.c_void_p))
+
+
+def begin_writing(fd: int, start: int, nbytes: int) -> None:
+    """Let the disk begin to write a part of a file, and do not wait for it (sync_file_range(2)).
+
+    Errors are left to the next sync of the file, which reports them.
+    """
+    _libc.sync_file_range(fd, ctypes.c_int64(start), ctypes.c_int64(nbytes), _SYNC_FILE_RANGE_WRITE)
+
+
+def inotify_init() -> int:
+    """Return the descriptor of a new inotify(7) instance, non-blocking; -1 if none can be had."""
+    return int(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+
+
+def inotify_add_watch(fd: int, path: bytes, events: int) -> bool:
+    """Watch a path; tell whether it is watched. Watching a path again changes nothing but its events."""
+    return int(_libc.inotify_add_watch(fd, path, events)) >= 0
