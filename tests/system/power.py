@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SECTOR_BYTES = 512
 TRACED = "openat,writev,write,pwrite64,fdatasync,fsync,rename,unlink,ftruncate,fallocate,read,readv"
-OPTIONS = ("-yy", "-s", "10000000", "-e", f"trace={TRACED}", "-e", "signal=none")
+OPTIONS = ("-yy", "-s", "10000000", "-e", f"trace={TRACED}", "-e", "signal=SIGSTOP")
 
 _CALL = re.compile(r"(\d+) +(\w+)\((.*)\) += (-?\d+|\?)(?:<(.*)>)?(?: .*)?", re.DOTALL)
 _TEXT = re.compile(r'"((?:[^"\\]|\\.)*)"')

@@ -24,6 +24,7 @@ from tests.system.session_client import Faithful
 from tests.system.tracer import needs_strace, traced
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
     from pathlib import Path
 
@@ -42,16 +43,16 @@ keep = 0
 
 
 PLAIN = "plain"
-PLAIN_RECORDS = 60
+TURNS = 3
+PLAIN_RECORDS = 20 * TURNS
 PLAIN_LAST = f'"message":"{PLAIN}-{PLAIN_RECORDS:07d}"'.encode()
 
 
-def send_plain(collector: Collector, count: int, paced: float = 0.004) -> None:
+def send_plain(sock: socket.socket, numbers: range, paced: float = 0.004) -> None:
     """Log records as the standard library's handler does, without asking what became of them."""
-    with collector.connect() as sock:
-        for number in range(1, count + 1):
-            sock.sendall(frame(f"{PLAIN}-{number:07d}"))
-            time.sleep(paced)
+    for number in numbers:
+        sock.sendall(frame(f"{PLAIN}-{number:07d}"))
+        time.sleep(paced)
 
 
 def record(collector: Collector, tmp_path: Path) -> tuple[list[power.Step], power.Replay]:
@@ -64,30 +65,39 @@ def record(collector: Collector, tmp_path: Path) -> tuple[list[power.Step], powe
     pids = [child["pid"] for child in collector.status()["children"]]
     more = [option for pid in pids for option in ("-p", str(pid))]
     assert collector.process is not None
-    with traced(collector.process.pid, tmp_path / "trace", *power.OPTIONS, *more) as tracer:
-        plain = threading.Thread(target=send_plain, args=(collector, PLAIN_RECORDS))
-        plain.start()
-        for turn in range(3):
+    with (
+        traced(collector.process.pid, tmp_path / "trace", *power.OPTIONS, *more) as tracer,
+        collector.connect() as sock,
+    ):
+        for turn in range(TURNS):
+            # The last plain records come after the file was renamed, however slow the others are.
+            numbers = range(1 + turn * PLAIN_RECORDS // TURNS, 1 + (turn + 1) * PLAIN_RECORDS // TURNS)
             threads = [threading.Thread(target=client.log, args=(15, 3)) for client in clients]
+            threads.append(threading.Thread(target=send_plain, args=(sock, numbers)))
             for thread in threads:
                 thread.start()
             if turn == 1:
                 (collector.state_dir / "records.jsonl").rename(collector.state_dir / "records.jsonl.1")
                 collector.send_signal(signal.SIGHUP)
                 time.sleep(0.03)
-                os.kill(collector.child("writer"), signal.SIGKILL)
+                writer = collector.child("writer")
+                tracer.stop(writer)
+                os.kill(writer, signal.SIGKILL)
             for thread in threads:
                 thread.join()
-        plain.join()
         wait_for(lambda: PLAIN_LAST in (collector.state_dir / "records.jsonl").read_bytes(), "the last plain record")
+        # Nothing may happen to the disk between the last line of the trace and the look at it.
+        writer = collector.child("writer")
+        tracer.stop(writer)
     steps = list(power.read_trace(tracer.lines(), collector.state_dir))
     # What this process did is not in the trace.
     path = str(collector.state_dir / "records.jsonl")
     later = (n for n, step in enumerate(steps) if step.path == f"{path}.1" or step[:2] == ("create", path))
     steps.insert(next(later), power.Step("rename", path, data=f"{path}.1".encode()))
+    replay.foresee(steps)
+    os.kill(writer, signal.SIGCONT)
     for client in clients:
         client.close()
-    replay.foresee(steps)
     return steps, replay
 
 

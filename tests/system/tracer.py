@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import subprocess
@@ -35,17 +36,31 @@ class Tracer:
         """Return what was traced."""
         return self._log.read_text(errors="replace").splitlines()
 
+    def stop(self, pid: int) -> None:
+        """Stop a process between two calls, so that the result of each one is known; trace SIGSTOP for this.
+
+        What a process was doing when SIGKILL met it is done or not, and strace writes "= ?" for both. SIGSTOP is taken
+        at the end of a call (signal(7)).
+        """
+        os.kill(pid, signal.SIGSTOP)
+        wait_for(lambda: any(self._is_stopped(line, pid) for line in self.lines()), f"process {pid} stopped")
+
+    @staticmethod
+    def _is_stopped(line: str, pid: int) -> bool:
+        return line.split(maxsplit=1) == [str(pid), "--- stopped by SIGSTOP ---"]
+
 
 @contextlib.contextmanager
 def traced(pid: int, log: Path, *options: str) -> Iterator[Tracer]:
-    """Trace a process for as long as this context lasts; it goes on untouched afterwards."""
+    """Trace a process, and those of each `-p`, for as long as this context lasts; they go on untouched afterwards."""
     complaints = log.with_suffix(".complaints")
     with complaints.open("wb") as stderr:
         process = subprocess.Popen(["strace", "-f", "-o", str(log), *options, "-p", str(pid)], stderr=stderr)
     tracer = Tracer(process, log)
     try:
-        wait_for(lambda: b"attached" in complaints.read_bytes() or tracer.has_ended, "strace to attach")
-        if b"attached" not in complaints.read_bytes():
+        wanted = 1 + options.count("-p")
+        wait_for(lambda: complaints.read_bytes().count(b" attached") >= wanted or tracer.has_ended, "strace to attach")
+        if b" attached" not in complaints.read_bytes():
             pytest.skip(f"strace may not trace here: {complaints.read_text()}")
         yield tracer
     finally:
