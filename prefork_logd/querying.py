@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from prefork_logd.errors import StoreError
-from prefork_logd.query import times, where, words
+from prefork_logd.query import fulltext, times, where
 from prefork_logd.query.filters import Filters
 from prefork_logd.store_settings import PostgresqlStoreSettings, SqliteStoreSettings
 from prefork_logd.values import level_number
@@ -48,7 +48,7 @@ def make_filters(
         until=times.parse_time(until, now) if until else None,
         level=_level(level, carried) if level else None,
         loggers=tuple(loggers),
-        grep=tuple(phrase for text in grep for phrase in words.parse(text)),
+        grep=tuple(phrase for text in grep for phrase in fulltext.parse(text)),
         where=tuple(where.parse(text) for text in conditions),
         limit=limit,
         order=order,

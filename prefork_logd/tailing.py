@@ -21,9 +21,9 @@ from prefork_logd.errors import NotARecord, ProcessError
 from prefork_logd.journal.reader import RecordReader
 from prefork_logd.journal.records import POSITION_FILE, segment_paths
 from prefork_logd.query.filters import Filters
+from prefork_logd.query.search import levels_by_name
 from prefork_logd.records.stored import read_fields, read_row, split_lines
 from prefork_logd.settings import JOURNAL_DIRECTORY
-from prefork_logd.stores.searching import levels_by_name
 from prefork_logd.unpacking import Splitter
 
 if TYPE_CHECKING:

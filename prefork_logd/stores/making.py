@@ -22,9 +22,9 @@ from prefork_logd.store_settings import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from prefork_logd.query.search import Search
     from prefork_logd.store_settings import AnyStoreSettings
     from prefork_logd.stores.base import Store
-    from prefork_logd.stores.searching import Search
 
 
 _MODULES = {

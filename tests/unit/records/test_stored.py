@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefork_logd import answers, importing, tailing
+from prefork_logd import importing, tailing
+from prefork_logd.cli import print_records
 from prefork_logd.errors import NotARecord, RecordRejected
 from prefork_logd.journal.blocks import Entry
 from prefork_logd.native import Lines
@@ -59,7 +60,7 @@ def _dispatched(line: bytes) -> None:
 
 
 def _shown(form: str, line: bytes) -> None:
-    assert b"".join(answers.lines_as(form, [line], 100, coloured=True))
+    assert b"".join(print_records.format_lines(form, [line], 100, coloured=True))
 
 
 def _filtered(line: bytes) -> None:

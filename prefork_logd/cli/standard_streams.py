@@ -1,6 +1,6 @@
-"""The standard streams of the command line: always there, in any encoding, with an error that names them.
+"""The standard streams of the command line: always open, in any encoding, with errors that name the stream.
 
-Owns standard output's failures. Knows no verb.
+Does not know any verb.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class _Output(io.FileIO):
 def prepare() -> None:
     """Make sys.stdin, sys.stdout and sys.stderr usable whatever the caller has closed and whatever the locale is.
 
-    A character that the terminal's encoding lacks is printed as a backslash escape. The interpreter has no streams for
-    descriptors that were closed when it started (__main__.py has opened them since). What standard input holds that is
-    no text is read as such escapes, too.
+    A character that the terminal's encoding lacks is printed as a backslash escape; invalid bytes on standard input are
+    read as such escapes. The interpreter has no streams for descriptors that were closed when it started (__main__.py
+    has opened them since).
     """
     if sys.stdin is None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - lives as long as the process
@@ -63,14 +63,14 @@ def _descriptor(stream: TextIO) -> int:
 
 
 def flush() -> None:
-    """Write what standard output still holds. Raises OSError and ReaderGoneError."""
+    """Write what standard output has buffered. Raises OSError and ReaderGoneError."""
     sys.stdout.flush()
 
 
 def abandon() -> None:
-    """Drop what the standard streams cannot take, so that the interpreter does not try it again at its exit.
+    """Drop buffered output that cannot be written.
 
-    It would end with the status 120 then, whatever the command's own status is.
+    The interpreter would try again at its exit, and end with the status 120 instead of the command's own status.
     """
     for descriptor, stream in ((1, sys.stdout), (2, sys.stderr)):
         try:

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefork_logd import answers
-from prefork_logd.stores.searching import Bar
+from prefork_logd.query.histogram import MOST_SLOTS, zoom_in
+from prefork_logd.query.search import Bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import pytest
 
 NOON = 1_795_435_200.0
 
@@ -38,42 +36,16 @@ def histogram_of(times: list[float]) -> Callable[[float, float, int], list[Bar]]
 def test_no_record_is_left_out_and_no_end_is_empty(offsets: list[float], scale: float) -> None:
     """Whatever the range that was asked for."""
     times = [NOON + round(offset * scale, 3) for offset in offsets]
-    bars, start, slot_s, slots = answers.look_closer(histogram_of(times), NOON - 86_400, max(times) + 86_400)
+    bars, start, slot_s, slots = zoom_in(histogram_of(times), NOON - 86_400, max(times) + 86_400)
     assert sum(bar.count for bar in bars) == len(times)
     assert (bars[0].slot, bars[-1].slot) == (0, slots - 1)
     assert start - 1e-6 <= min(times) < start + slot_s + 1e-6
-    assert slots <= answers.MOST_SLOTS + 1
+    assert slots <= MOST_SLOTS + 1
 
 
 def test_ten_days_in_eleven_slots_are_fine_enough() -> None:
     """Nothing finer and nothing coarser would do: the search ends there."""
     times = [NOON, NOON + 194_196.865, NOON + 833_792.324]
-    bars, _, slot_s, slots = answers.look_closer(histogram_of(times), NOON - 86_400, max(times) + 86_400)
+    bars, _, slot_s, slots = zoom_in(histogram_of(times), NOON - 86_400, max(times) + 86_400)
     assert (slot_s, slots) == (86_400, bars[-1].slot + 1)
     assert sum(bar.count for bar in bars) == 3
-
-
-def test_three_seconds_within_a_day_are_shown_as_seconds(capsys: pytest.CaptureFixture[str]) -> None:
-    """Not as one bar among many lines of nothing."""
-    times = [NOON + second / 4 for second in range(12)]
-    found = answers.look_closer(histogram_of(times), NOON - 86_400, NOON + 86_400)
-    assert found[2] <= 1
-    answers.show_histogram(*found)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[-1].startswith("12 records")
-    assert sum(" 0  " in line for line in lines) <= len(lines) / 2
-
-
-def test_a_long_gap_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """Of a short one each slot is shown."""
-    answers.show_histogram([Bar(0, 20, 3), Bar(3, 20, 1), Bar(50, 40, 2)], NOON, 60.0, 51)
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[:2] if "times" in line else line.split()[2] for line in lines[:6]] == [
-        "3", "0", "0", "1", ["0", "46"], "2",
-    ]  # fmt: skip
-
-
-def test_nothing_found_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    """With no bar at all."""
-    answers.show_histogram(*answers.look_closer(histogram_of([]), NOON, NOON + 60))
-    assert capsys.readouterr().out.split() == ["0", "records"]

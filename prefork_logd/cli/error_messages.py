@@ -1,7 +1,6 @@
-"""What a command that failed says, and the status it ends with.
+"""The sentences and the exit status for an exception that ended a command.
 
-Owns the words for what a host refuses (permission, room, memory, a package) and the line between these and a bug.
-Prints nothing and knows no verb.
+Distinguishes refusals of the host (permission, room, memory, a package) from bugs. Prints nothing and knows no verb.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from prefork_logd.cli.standard_streams import ReaderGoneError
 from prefork_logd.errors import ConfigError, ExitStatus, LogdError
 from prefork_logd.log import describe_bug
-from prefork_logd.streams import ReaderGoneError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

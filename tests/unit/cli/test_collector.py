@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prefork_logd import config
-from prefork_logd.sending import choose_address
+from prefork_logd.cli.collector import choose_address
 
 if TYPE_CHECKING:
     from pathlib import Path

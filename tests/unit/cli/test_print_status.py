@@ -1,10 +1,13 @@
-"""What people see: short, true, and without colour where nobody can see it."""
+"""The tables of `status`, without colour where they are not printed to a terminal."""
 
 from __future__ import annotations
 
-import pytest
+from typing import TYPE_CHECKING
 
-from prefork_logd.display import duration, progress, show_status
+from prefork_logd.cli.print_status import print_status
+
+if TYPE_CHECKING:
+    import pytest
 
 DOCUMENT = {
     "version": "1.2.3",
@@ -50,7 +53,7 @@ DOCUMENT = {
 
 def test_status_shows_what_matters_without_colour_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     """Every process and output has a row; no escape sequence goes into a file."""
-    show_status(DOCUMENT)
+    print_status(DOCUMENT)
     text = capsys.readouterr().out
     assert "\x1b" not in text
     for part in ("1,234,567 records", "3 rejected", "[::1]:9020", "worker 1", "waiting for outputs",
@@ -63,26 +66,3 @@ def test_status_shows_what_matters_without_colour_in_a_pipe(capsys: pytest.Captu
                  "source LOGS: 13 partitions wait for member bcd, which is away",
                  "source FAR: cannot [connect]"):  # fmt: skip
         assert part in text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.26, "0.3 s"), (61, "1 min 1 s"), (3600, "1 h 0 min"), (90_000, "1 d 1 h")]
-)
-def test_durations_are_said_in_their_two_largest_units(seconds: float, text: str) -> None:
-    """Nobody wants to divide by 86,400."""
-    assert duration(seconds) == text
-
-
-def test_bytes_are_shown_where_bytes_are_counted(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Of a file there are so many of so many; of building an index there is a bar."""
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("TERM", "xterm")
-    with progress() as bar:
-        bar.update(bar.add_task("day.jsonl", total=2_000_000), completed=2_000_000)
-        bar.update(bar.add_task("indexing", total=None, counted=False), total=1, completed=1)
-    shown = capsys.readouterr().err
-    assert "2.0/2.0 MB" in shown
-    assert "indexing" in shown
-    assert "1/1 bytes" not in shown

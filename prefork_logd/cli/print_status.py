@@ -1,6 +1,6 @@
-"""How answers look to a person: tables with rich, coloured only on a terminal.
+"""The tables of `status`, in colours if standard output is a terminal.
 
-Owns looks alone. Knows the documents it is given, not where they come from.
+Does not know where the document comes from.
 """
 
 from __future__ import annotations
@@ -10,43 +10,23 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 from rich.table import Table
-from rich.text import Text
+
+from prefork_logd.values import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from rich.progress import Task
-
-_MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 _PIPE_WIDTH = 1000
 
 
-def duration(seconds: float) -> str:
-    """Return a time span for a person, in its two largest units."""
-    whole = int(seconds)
-    for unit_s, unit, next_s, smaller in ((_DAY_S, "d", _HOUR_S, "h"), (_HOUR_S, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= unit_s:
-            return f"{whole // unit_s} {unit} {whole % unit_s // next_s} {smaller}"
-    return f"{seconds:.1f} s"
-
-
-def show_status(document: dict[str, Any]) -> None:
-    """Print what `status` knows."""
+def print_status(document: dict[str, Any]) -> None:
+    """Print the status document of the master."""
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
-        console.width = _PIPE_WIDTH  # nothing is cut off for who reads it elsewhere
+        console.width = _PIPE_WIDTH  # nothing is cut off in a pipe or a file
     console.print(
-        f"prefork-logd {document['version']}, pid {document['pid']}, up {duration(document['uptime_s'])}, "
+        f"prefork-logd {document['version']}, pid {document['pid']}, up {format_duration(document['uptime_s'])}, "
         f"{'native' if document['native'] else 'pure Python'} decoder"
     )
     console.print(f"listening on {', '.join(document['bind'])}", markup=False)
@@ -100,18 +80,18 @@ def show_status(document: dict[str, Any]) -> None:
                         _counted(store["lost"], "red"),
                         "?" if store["lag_records"] is None else f"{store['lag_records']:,}",
                         "?" if store["lag_bytes"] is None else f"{store['lag_bytes']:,}",
-                        duration(store["lag_s"]),
+                        format_duration(store["lag_s"]),
                     )
                     for store in document["stores"]
                 ),
             )
         )
-    _show_sources(console, document.get("sources", []))
+    _print_sources(console, document.get("sources", []))
     for store in document["stores"]:
         details = store.get("details", {})
         if "replicas" in details:
             replicas = f"{details['replicas_in_step']} of {details['replicas']} replicas in step"
-            window = f"duplicate window {duration(details['duplicate_window_s'])}"
+            window = f"duplicate window {format_duration(details['duplicate_window_s'])}"
             console.print(f"store {escape(store['name'])}: stream {details['stream']}, {replicas}, {window}")
         for what in (store.get("problem"), *details.get("warnings", ())):
             if what:
@@ -119,13 +99,13 @@ def show_status(document: dict[str, Any]) -> None:
     for child in document["children"]:
         if silent_s := child.get("silent_s"):
             doing = f": {escape(child['doing'])}" if child["doing"] else ""
-            console.print(f"[red]{_process(child)} has not answered for {duration(silent_s)}{doing}[/red]")
+            console.print(f"[red]{_process(child)} has not answered for {format_duration(silent_s)}{doing}[/red]")
     if document["journal"]["full"]:
         console.print("[red]the journal is full: clients wait until the slowest store has caught up[/red]")
 
 
-def _show_sources(console: Console, sources: list[dict[str, Any]]) -> None:
-    """Print what collectors that read streams of others know of these."""
+def _print_sources(console: Console, sources: list[dict[str, Any]]) -> None:
+    """Print the streams that this collector reads from."""
     if sources:
         console.print(
             _table(
@@ -139,7 +119,7 @@ def _show_sources(console: Console, sources: list[dict[str, Any]]) -> None:
                         _counted(source["rejected"], "yellow"),
                         _counted(source["dropped"], "red"),
                         "?" if source["messages_waiting"] is None else f"{source['messages_waiting']:,}",
-                        "?" if source["lag_s"] is None else duration(source["lag_s"]),
+                        "?" if source["lag_s"] is None else format_duration(source["lag_s"]),
                     )
                     for source in sources
                 ),
@@ -165,38 +145,6 @@ def _process(child: dict[str, Any]) -> str:
 
 def _counted(count: int, style: str) -> str:
     return f"[{style}]{count:,}[/{style}]" if count else "0"
-
-
-class _Bytes(DownloadColumn):
-    """How many bytes are done with, where bytes are counted."""
-
-    def render(self, task: Task) -> Text:
-        return super().render(task) if task.fields.get("counted", True) else Text("")
-
-
-class _Speed(TransferSpeedColumn):
-    """How many a second."""
-
-    def render(self, task: Task) -> Text:
-        return super().render(task) if task.fields.get("counted", True) else Text("")
-
-
-def progress() -> Progress:
-    """Return a progress bar on stderr; nothing but what is printed above it where that is no terminal.
-
-    A task's total is in bytes, but for one that is added with `counted=False`.
-    """
-    console = Console(stderr=True, highlight=False)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        _Bytes(),
-        _Speed(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
 
 
 def _warn(count: int, what: str) -> str:

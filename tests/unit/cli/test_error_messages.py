@@ -12,11 +12,11 @@ from pathlib import Path
 import click
 import pytest
 
-from prefork_logd.complaints import explain
+from prefork_logd.cli.error_messages import explain
+from prefork_logd.cli.standard_streams import OUTPUT_NAME, ReaderGoneError
 from prefork_logd.errors import ConfigError, ExitStatus, Problem, ProcessError
-from prefork_logd.streams import OUTPUT_NAME, ReaderGoneError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.parametrize(
@@ -95,6 +95,6 @@ def test_a_reader_that_has_gone(tmp_path: Path) -> None:
 
 def test_a_terminal_that_lacks_characters() -> None:
     """They are printed as escapes, and what is read there and is no text is read as such."""
-    program = "from prefork_logd import streams; streams.prepare(); print('\\u043a', input())"
+    program = "from prefork_logd.cli import standard_streams; standard_streams.prepare(); print('\\u043a', input())"
     done = run(f'{{ printf "\\377\\n"; }} | {sys.executable} -c "{program}"', PYTHONIOENCODING="ascii")
     assert (done.stdout, done.stderr) == (b"\\u043a \\xff\n", b"")
