@@ -34,7 +34,7 @@ class Flags:
 
         Relative paths start at the working directory. Raises ConfigError if that was removed.
         """
-        from prefork_logd.config import absolute, absolute_address
+        from prefork_logd.config.load import absolute, absolute_address
 
         self.config = config or self.config
         if state_dir:
@@ -48,9 +48,9 @@ class Flags:
 
     def load(self) -> Settings:
         """Read the configuration that the flags lead to. Raises ConfigError."""
-        from prefork_logd import config
+        from prefork_logd.config.load import find_file, load
 
-        return config.load(config.find_file(self.config), self.overrides)
+        return load(find_file(self.config), self.overrides)
 
 
 def add_options(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:

@@ -12,19 +12,21 @@ from prefork_logd.errors import ExitStatus
 @click.option("--connect", is_flag=True, help="Also query the NATS servers for their streams and groups.")
 def check(flags: Flags, connect: bool) -> int:
     """Validate the configuration and print the effective one."""
-    from prefork_logd import config, native
+    from prefork_logd import native
+    from prefork_logd.config.checks import warnings
+    from prefork_logd.config.show import printable
 
     native.require()
     settings = flags.load()
     click.echo(f"# {settings.source or 'no configuration file: these are the defaults'}")
-    click.echo(config.printable(settings), nl=False)
-    warnings = [] if connect else config.warnings(settings)
+    click.echo(printable(settings), nl=False)
+    found = [] if connect else warnings(settings)
     if connect:
         from prefork_logd.looking import look
 
-        for line, found in look(settings):
+        for line, more in look(settings):
             click.echo(f"# {line}")
-            warnings += found
-    for warning in warnings:
+            found += more
+    for warning in found:
         click.echo(f"warning: {warning}", err=True)
     return ExitStatus.OK

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from prefork_logd.cli.app import Flags
-    from prefork_logd.config import Source
+    from prefork_logd.config.load import ConfigSource
     from prefork_logd.running import Running
     from prefork_logd.settings import Settings
 
@@ -28,13 +28,13 @@ UPGRADE_S = 60.0
 """Longest time of an upgrade; the master answers earlier than this (processes/takeover.py)."""
 
 
-def config_source(flags: Flags) -> Source:
+def config_source(flags: Flags) -> ConfigSource:
     """Return the place from which a running collector reads its configuration again."""
-    from prefork_logd import config
+    from prefork_logd.config.load import ConfigSource, absolute, find_file
 
-    found = config.find_file(flags.config)
+    found = find_file(flags.config)
     # Symlinks are kept: a deployment may point them at another file before the next reload.
-    return config.Source(Path(config.absolute(found)) if found else None, flags.overrides)
+    return ConfigSource(Path(absolute(found)) if found else None, flags.overrides)
 
 
 def lenient_settings(flags: Flags) -> Settings:
@@ -42,15 +42,15 @@ def lenient_settings(flags: Flags) -> Settings:
 
     Raises ConfigError if the file no longer names its state directory: the default may lead to another collector.
     """
-    from prefork_logd import config
+    from prefork_logd.config.load import find_file, is_readable, loads, state_dir_of
 
     try:
         return flags.load()
     except ConfigError:
-        path = config.find_file(flags.config)
-        if "state_dir" not in flags.overrides and not config.is_readable(path):
+        path = find_file(flags.config)
+        if "state_dir" not in flags.overrides and not is_readable(path):
             raise
-        return config.loads("", "", {"state_dir": config.state_dir_of(path) or "", **flags.overrides})
+        return loads("", "", {"state_dir": state_dir_of(path) or "", **flags.overrides})
 
 
 def find_running(settings: Settings) -> Running | None:
@@ -85,10 +85,10 @@ def find_address(flags: Flags) -> str:
 
     Raises ProcessError if there is none: another program may listen on the default address.
     """
-    from prefork_logd import config
+    from prefork_logd.config.load import find_file, names_addresses
 
     settings = flags.load()
-    is_named = "bind" in flags.overrides or config.names_addresses(config.find_file(flags.config))
+    is_named = "bind" in flags.overrides or names_addresses(find_file(flags.config))
     if is_named and (address := choose_address(settings.listeners)):
         return address
     running = find_running(settings)

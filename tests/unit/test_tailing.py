@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from prefork_logd import tailing
-from prefork_logd.config import loads
+from prefork_logd.config.load import loads
 from prefork_logd.errors import ProcessError
 from prefork_logd.query.filters import Filters
 from prefork_logd.tailing import Matcher, OutputTail, RecordTail, follow

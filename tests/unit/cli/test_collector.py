@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prefork_logd import config
 from prefork_logd.cli.collector import choose_address
+from prefork_logd.config.load import names_addresses
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,8 +22,8 @@ def test_whether_a_file_names_an_address(tmp_path: Path) -> None:
         ("[server\n", False),
     ):
         file.write_text(text)
-        assert config.names_addresses(file) is named
-    assert not config.names_addresses(None)
+        assert names_addresses(file) is named
+    assert not names_addresses(None)
 
 
 def test_the_first_address_for_plain_records_is_chosen() -> None:

@@ -1,7 +1,7 @@
-"""Which files a configuration writes to, and which of them are the same file under two names.
+"""Finds outputs and stores that would write into one file, which would cut off each other's lines.
 
-Owns the messages about two outputs that would cut each other's lines off: by one path, over symbolic links and linked
-directories, or as hard links. Opens nothing; a file that does not exist yet is judged by its resolved path.
+One file may have two names: one path twice, symbolic links, linked directories, hard links. Opens no file; one that
+does not exist yet is judged by its resolved path.
 """
 
 from __future__ import annotations

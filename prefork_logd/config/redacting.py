@@ -1,7 +1,7 @@
-"""A connection string as it may be shown: without a password.
+"""Connection strings and URLs without their passwords, for people to read.
 
-Owns which parts of one are shown. A string that libpq does not take, or that has a value in an unexpected place, is not
-shown at all: any part of it may be a password (an `@` or `%` that was not escaped, a key that was mistyped).
+A connection string that libpq does not take, or that has a value in an unexpected place, is not shown at all: any part
+of it may be a password (an `@` or `%` that was not escaped, a key that was mistyped).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ _SECRET = (
     "scram_client_key",
     "scram_server_key",
 )
+_URL_PASSWORD = re.compile(r"(://[^/?@:]*:).*@|((?:^|[?&])(?:ssl)?password=)[^&]*")
 _PLAIN = re.compile(r"[\w./,:+-]*")
 _FORMS = {
     "host": re.compile(r"[A-Za-z0-9_./,:-]*"),
@@ -26,6 +27,11 @@ _FORMS = {
     "options": re.compile(r"[\w\s=.,/:-]*"),
     "application_name": re.compile(r"[\w\s./,:-]*"),
 }
+
+
+def redacted_url(url: str) -> str:
+    """Return the URL of a server with *** in the place of a password."""
+    return _URL_PASSWORD.sub(lambda match: f"{match[1]}{HIDDEN}@" if match[1] else f"{match[2]}{HIDDEN}", url)
 
 
 def redacted_dsn(dsn: str) -> str:
