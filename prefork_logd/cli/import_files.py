@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 def import_(flags: Flags, files: tuple[str, ...], name: str | None) -> int:
     """Bring existing files of JSON lines (plain, .gz, .zst) into a store, each line once."""
     from prefork_logd.cli.progress import make_progress
-    from prefork_logd.querying import choose_store
-    from prefork_logd.stores.making import make_store
+    from prefork_logd.stores.making import choose_store, make_store
 
     settings = flags.load()
     become_user(settings)

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 @click.option("--store", "name", metavar="NAME", help="Which store; else the first one configured.")
 def query(flags: Flags, form: str, count: bool, histogram: bool, name: str | None, **conditions: Any) -> int:
     """Find stored records; the collector need not run."""
-    from prefork_logd.querying import choose_store, make_filters
-    from prefork_logd.stores.making import open_search
+    from prefork_logd.query.parse import make_filters
+    from prefork_logd.stores.making import choose_store, open_search
 
     def carried() -> dict[str, int]:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +26,12 @@ if TYPE_CHECKING:
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def tail(flags: Flags, count: int, is_followed: bool, form: str, **conditions: Any) -> int:
     """Show the latest records, and follow new ones."""
-    from prefork_logd import tailing
     from prefork_logd.cli.print_records import format_for_stdout
-    from prefork_logd.querying import make_filters
+    from prefork_logd.query.parse import make_filters
+    from prefork_logd.query.tail import Matcher, follow, last_lines, levels, open_tail
 
     try:
-        matches = tailing.Matcher(make_filters(carried=lambda: tailing.levels(lenient_settings(flags)), **conditions))
+        matches = Matcher(make_filters(carried=lambda: levels(lenient_settings(flags)), **conditions))
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 
@@ -38,11 +39,11 @@ def tail(flags: Flags, count: int, is_followed: bool, form: str, **conditions: A
         for line in format_for_stdout(form, lines):
             sys.stdout.buffer.write(line)
         sys.stdout.flush()
-        matches.tell(complain)
+        matches.report(complain)
 
-    source = tailing.open_tail(flags.load(), complain)
-    show(source.last(count, matches))
-    if is_followed:
-        for lines in tailing.follow(source, matches, sys.stdout.fileno()):
-            show(lines)
+    with contextlib.closing(open_tail(flags.load(), complain)) as latest:
+        show(last_lines(latest, count, matches))
+        if is_followed:
+            for lines in follow(latest, matches, sys.stdout.fileno()):
+                show(lines)
     return ExitStatus.OK

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from prefork_logd.cli.main import cli
+from prefork_logd.query.parse import make_filters
 from prefork_logd.query.search import levels_by_name
-from prefork_logd.querying import make_filters
 from prefork_logd.settings import OutputSettings
 from prefork_logd.stores.sqlite.store import SqliteStore
 from tests.unit.stores.test_sqlite_store import JOURNAL, block, line, refuse

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefork_logd import importing, tailing
+from prefork_logd import importing
 from prefork_logd.cli import print_records
 from prefork_logd.errors import NotARecord, RecordRejected
 from prefork_logd.journal.blocks import Entry
@@ -20,6 +20,7 @@ from prefork_logd.processes.control import Configuration
 from prefork_logd.processes.dispatch import Dispatcher
 from prefork_logd.processes.picking import Picker
 from prefork_logd.query.filters import Filters
+from prefork_logd.query.tail import Matcher
 from prefork_logd.query.where import parse
 from prefork_logd.records import stored
 from prefork_logd.records.record import Record
@@ -66,7 +67,7 @@ def _shown(form: str, line: bytes) -> None:
 def _filtered(line: bytes) -> None:
     """Ask for what each record meets, by every way that a filter has."""
     filters = Filters(since=0, until=1e10, level=-(1 << 62), where=(parse("extra.nothing!=1"), parse("time!=1")))
-    if not tailing.Matcher(filters)(line):
+    if not Matcher(filters)(line):
         raise NotARecord("it was not found")
 
 

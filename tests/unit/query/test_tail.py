@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from prefork_logd import tailing
+from prefork_logd import inotify
 from prefork_logd.config.load import loads
 from prefork_logd.errors import ProcessError
+from prefork_logd.outputs.tail import OutputTail
+from prefork_logd.query import tail as query_tail
 from prefork_logd.query.filters import Filters
-from prefork_logd.tailing import Matcher, OutputTail, RecordTail, follow
+from prefork_logd.query.tail import Matcher, follow, last_lines, open_tail
 from tests import odd_lines
 
 if TYPE_CHECKING:
@@ -56,15 +58,15 @@ def open_output(path: Path) -> tuple[OutputTail, list[str]]:
 @pytest.mark.parametrize("held", [1 << 20, 500])
 def test_the_last_ones_that_match(path: Path, monkeypatch: pytest.MonkeyPatch, held: int) -> None:
     """As many as asked for, in order, whether they are held or read again; what comes then follows once."""
-    monkeypatch.setattr(tailing, "HELD_BYTES", held)
+    monkeypatch.setattr(query_tail, "HELD_BYTES", held)
     for count in (0, 1, 7, 99, 100, 300):
         tail, _ = open_output(path)
         wanted = LINES[1::2]
-        assert [*tail.last(count, Matcher(Filters(level=40)))] == wanted[len(wanted) - min(count, 100) :]
-        assert [*tail.more()] == []
+        assert [*last_lines(tail, count, Matcher(Filters(level=40)))] == wanted[len(wanted) - min(count, 100) :]
+        assert [*tail.read_new_lines()] == []
     with path.open("ab") as file:
         file.write(LINES[0])
-    assert [*tail.more()] == [LINES[0]]
+    assert [*tail.read_new_lines()] == [LINES[0]]
 
 
 def test_many_lines_take_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,66 +75,15 @@ def test_many_lines_take_little_memory(tmp_path: Path, monkeypatch: pytest.Monke
     with path.open("wb") as file:
         for number in range(40):
             file.write(b'{"created":%d.5,"message":"%b"}\n' % (number, b"x" * 1_000_000))
-    monkeypatch.setattr(tailing, "HELD_BYTES", 4_000_000)
+    monkeypatch.setattr(query_tail, "HELD_BYTES", 4_000_000)
     tail, _ = open_output(path)
     tracemalloc.start()
     try:
-        assert sum(1 for _ in tail.last(1000, Matcher(EVERY))) == 40
+        assert sum(1 for _ in last_lines(tail, 1000, Matcher(EVERY))) == 40
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert peak < 20_000_000
-
-
-def test_a_file_that_is_replaced_cut_or_removed(path: Path) -> None:
-    """Each line once: those of the file that was, then those of the file that is; half a line is none."""
-    tail, said = open_output(path)
-    assert [*tail.last(1, Matcher(EVERY))] == LINES[-1:]
-    with path.open("ab") as file:
-        file.write(LINES[0] + b'{"created":')
-    assert [*tail.more()] == LINES[:1]
-    with path.open("ab") as file:
-        file.write(b"\n" + LINES[1])
-    path.rename(path.with_suffix(".1"))
-    path.write_bytes(LINES[2])
-    assert [*tail.more()] == [b'{"created":\n', LINES[1], LINES[2]]
-    with path.open("ab") as file:
-        file.write(LINES[3][:-5])
-    assert [*tail.more()] == []
-    os.truncate(path, 0)  # copytruncate, in the middle of a line
-    with path.open("ab") as file:
-        file.write(LINES[4][:20])
-    assert [*tail.more()] == []
-    with path.open("ab") as file:
-        file.write(LINES[4][20:])
-    assert [*tail.more()] == [LINES[4]]
-    path.unlink()
-    assert [*tail.more()] == []
-    path.write_bytes(LINES[5])
-    assert [*tail.more()] == [LINES[5]]
-    assert said == []
-
-
-def test_a_file_that_cannot_be_opened_is_named_once(tmp_path: Path) -> None:
-    """And read when it can be."""
-    path = tmp_path / "loop"
-    path.symlink_to(path)
-    tail, said = open_output(path)
-    assert [*tail.last(1, Matcher(EVERY)), *tail.more(), *tail.more()] == []
-    assert said == [f"{path}: cannot read it: {os.strerror(40)}"]
-    path.unlink()
-    path.write_bytes(LINES[0])
-    assert [*tail.more()] == LINES[:1]
-
-
-def test_a_position_that_cannot_be_read_for_a_moment_shows_nothing_twice(tmp_path: Path) -> None:
-    """Only a smaller number is another journal."""
-    tail = RecordTail(tmp_path, print)
-    tail._number = 5
-    assert [*tail.more()] == []
-    (tmp_path / tailing.POSITION_FILE).write_bytes(b"\1")
-    assert [*tail.more()] == []
-    assert tail._number == 5
 
 
 def test_lines_that_are_no_records_are_counted(tmp_path: Path) -> None:
@@ -143,10 +94,10 @@ def test_lines_that_are_no_records_are_counted(tmp_path: Path) -> None:
     matches = Matcher(EVERY)
     said: list[str] = []
     records = [line for line, is_record in odd_lines.foreign if is_record]
-    shown = [*tail.last(1000, matches)]
+    shown = [*last_lines(tail, 1000, matches)]
     assert shown == [*records, LINES[0]]
-    matches.tell(said.append)
-    matches.tell(said.append)
+    matches.report(said.append)
+    matches.report(said.append)
     assert len(said) == 1
     assert said[0].startswith(f"lines that are no record and are not shown: {matches.unread}; the first one is ")
 
@@ -163,9 +114,9 @@ def test_what_comes_is_followed_without_watches_too(
 
     real = ctypes.CDLL(None, use_errno=True)
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: Library())
-    monkeypatch.setattr(tailing, "LOOK_ANYWAY_S", 5.0)
+    monkeypatch.setattr(inotify, "LOOK_ANYWAY_S", 5.0)
     tail, _ = open_output(path)
-    assert [*tail.last(0, Matcher(EVERY))] == []
+    assert [*last_lines(tail, 0, Matcher(EVERY))] == []
     batches = follow(tail, Matcher(EVERY), reader[1])
     assert [*next(batches)] == []
 
@@ -184,7 +135,7 @@ def test_what_comes_is_followed_without_watches_too(
 
 def test_a_reader_that_has_gone_ends_it(path: Path, monkeypatch: pytest.MonkeyPatch, reader: tuple[int, int]) -> None:
     """At once, though nothing more comes."""
-    monkeypatch.setattr(tailing, "LOOK_ANYWAY_S", 30.0)
+    monkeypatch.setattr(inotify, "LOOK_ANYWAY_S", 30.0)
     tail, _ = open_output(path)
     batches = follow(tail, Matcher(EVERY), reader[1])
     assert len([*next(batches)]) == 200
@@ -201,4 +152,4 @@ def test_a_state_directory_without_records_is_named(tmp_path: Path) -> None:
     """The default store and output are configured, and have nothing yet."""
     settings = loads("", "", {"state_dir": str(tmp_path)})
     with pytest.raises(ProcessError, match=f"{tmp_path}: nothing is stored there yet"):
-        tailing.open_tail(settings, pytest.fail)
+        open_tail(settings, pytest.fail)
