@@ -23,7 +23,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from prefork_logd.query import words
+from prefork_logd.query import fulltext
 from prefork_logd.query.filters import Filters
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import render_json
@@ -209,9 +209,9 @@ def measure_queries(report: Report, server: Server, start: float, count: int) ->
             Filters(loggers=("shop.payments",), limit=100, order="newest"), "lines", 1.0,
         ),
         "full text, a rare word, the newest 100": (
-            Filters(grep=words.parse("rarity"), limit=100, order="newest"), "lines", 2.0,
+            Filters(grep=fulltext.parse("rarity"), limit=100, order="newest"), "lines", 2.0,
         ),
-        "full text, a rare word, count": (Filters(grep=words.parse("rarity")), "count", 2.0),
+        "full text, a rare word, count": (Filters(grep=fulltext.parse("rarity")), "count", 2.0),
     }  # fmt: skip
     found: list[list[str]] = []
     for name, (filters, kind, wanted) in asked.items():

@@ -13,7 +13,10 @@ from typing import Any, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from prefork_logd import config, signals
+from prefork_logd import signals
+from prefork_logd.config.changes import is_live
+from prefork_logd.config.load import ENVIRONMENT_VARIABLE, FILE_NAME, SYSTEM_FILE, loads
+from prefork_logd.config.show import effective
 from prefork_logd.processes.states import TABLE, Action, Event, State
 from prefork_logd.settings import TABLES, ListenerSettings, OutputSettings
 from prefork_logd.source_settings import NatsSourceSettings
@@ -47,8 +50,8 @@ def configuration() -> str:
     parts: list[str] = []
     parts.append(
         f"# Configuration\n\n{NOTICE}"
-        f"One TOML file. It is looked for in this order: `--config FILE`, `${config.ENVIRONMENT_VARIABLE}`, "
-        f"`./{config.FILE_NAME}`, `{config.SYSTEM_FILE}`. Every key has a default and an empty file is valid; an "
+        f"One TOML file. It is looked for in this order: `--config FILE`, `${ENVIRONMENT_VARIABLE}`, "
+        f"`./{FILE_NAME}`, `{SYSTEM_FILE}`. Every key has a default and an empty file is valid; an "
         "unknown key is an error. `prefork-logd check` prints the effective configuration, or every error with its "
         "line.\n\n"
         "The flags `--bind`, `--workers` and `--state-dir` take the place of the keys of the same name.\n\n"
@@ -74,9 +77,7 @@ def configuration() -> str:
         "without a name is called after its file. Several outputs are several `[[output]]` tables; none is one output "
         "named `records` in `records.jsonl`. Several stores are several `[[store]]` tables; none is one of type "
         "`sqlite`, and `store = []` at the top of the file is no store at all.\n\n"
-        "## The defaults\n\n```toml\n"
-        + config.effective(config.loads("", "", {"state_dir": "/var/lib/prefork-logd"}))
-        + "```\n"
+        "## The defaults\n\n```toml\n" + effective(loads("", "", {"state_dir": "/var/lib/prefork-logd"})) + "```\n"
     )
     return "".join(parts)
 
@@ -89,7 +90,7 @@ def _rows(kind: type[msgspec.Struct], keys: set[str]) -> list[str]:
         if field.name in keys:
             hint = types[field.name]
             meta = next(meta for meta in hint.__metadata__ if isinstance(meta, Meta) and meta.description)
-            live = "yes" if config.is_live(hint) else "no"
+            live = "yes" if is_live(hint) else "no"
             default = _toml(field.default if field.default is not msgspec.NODEFAULT else field.default_factory())
             rows.append(f"| `{field.name}` | {_type(hint)} | `{default}` | {live} | {meta.description} |\n")
     return rows

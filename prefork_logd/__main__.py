@@ -38,7 +38,7 @@ def main():  # type: () -> int
         )
         return 1
     try:
-        from prefork_logd.cli import main as run
+        from prefork_logd.cli.main import main as run
     except ImportError as error:
         print(
             "prefork-logd: %s; install the package with its dependencies: pip install prefork-logd" % error,

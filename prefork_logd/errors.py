@@ -11,7 +11,7 @@
       StoreError             a store cannot be reached or used just now
       ProcessError           a process cannot be started, found or ended
 
-Only cli.py turns one of them into an exit status.
+Only cli/ turns one of them into an exit status.
 """
 
 from __future__ import annotations

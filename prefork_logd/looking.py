@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prefork_logd.display import duration
 from prefork_logd.store_settings import NatsStoreSettings
 from prefork_logd.stores.nats_group import look as look_at_source
 from prefork_logd.stores.nats_stream import look as look_at_store
+from prefork_logd.values import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ def look(settings: Settings) -> Iterator[tuple[str, list[str]]]:
                 yield f"{whose} is not there; it will be made", []
                 continue
             replicas = f"replicas {found['replicas']} ({found['replicas_in_step']} in step)"
-            window = f"duplicate_window {duration(found['duplicate_window_s'])}"
+            window = f"duplicate_window {format_duration(found['duplicate_window_s'])}"
             sentence = f"{whose}: {replicas}, {window}, {found['messages']:,} messages, {found['bytes']:,} bytes"
             yield sentence, [f"store {store.name!r}: {warning}" for warning in found["warnings"]]
     for source in settings.sources:

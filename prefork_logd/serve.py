@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import prefork_logd
-from prefork_logd import config, daemon, log, native
+from prefork_logd import daemon, log, native
+from prefork_logd.config.changes import with_live_changes
+from prefork_logd.config.load import ConfigSource
 from prefork_logd.errors import ConfigError, ExitStatus, ProcessError
 from prefork_logd.log import LOGGER
 from prefork_logd.net import listener
@@ -32,13 +34,12 @@ from prefork_logd.stores.making import import_early
 if TYPE_CHECKING:
     import socket
 
-    from prefork_logd.config import Source
 
 ORPHANS_S = END_S + 2.0
 """How long the addresses of a collector whose master was killed may stay in use: until its last child has ended."""
 
 
-def serve(settings: Settings, source: Source, ready: daemon.Readiness | None = None) -> int:
+def serve(settings: Settings, source: ConfigSource, ready: daemon.Readiness | None = None) -> int:
     """Collect until stopped; return the exit status.
 
     Raises ProcessError or ConfigError if it cannot even begin. What goes wrong later is logged, and told to `ready`.
@@ -111,7 +112,7 @@ def take_over(fd: int) -> int:
         LOGGER.error("upgrade: %s; the old configuration stays", "; ".join(map(str, error.problems)))
         settings = before[-1].settings
     if before:
-        settings = config.with_live_changes(before[-1].settings, settings)
+        settings = with_live_changes(before[-1].settings, settings)
     os.chdir(state.home)
     sockets = [(listener.adopt(sock.fd, is_own=sock.is_own), sock.accept) for sock in state.sockets]
     for inherited_fd in state.descriptors():
@@ -127,9 +128,9 @@ def _read(fd: int) -> UpgradeState:
         raise ProcessError(str(error)) from error
 
 
-def _source(state: UpgradeState) -> config.Source:
+def _source(state: UpgradeState) -> ConfigSource:
     """Return the source of the configuration; paths relative to the state directory stay there."""
-    source = config.Source(Path(state.config) if state.config else None, state.overrides, state.directory)
+    source = ConfigSource(Path(state.config) if state.config else None, state.overrides, state.directory)
     if before := state.taken_configurations():
         source.pin(before[-1].settings.server.state_dir)
     return source
@@ -171,7 +172,7 @@ def _bind_once(listeners: tuple[tuple[str, str], ...], user: str) -> list[tuple[
 
 def _run(
     settings: Settings,
-    source: Source,
+    source: ConfigSource,
     sockets: list[tuple[socket.socket, str]],
     lock: daemon.PidLock,
     ready: daemon.Readiness | None,

@@ -1,7 +1,7 @@
 """What can be set: one declaration per key, from which everything that speaks of settings is made.
 
-Owns the settings, their types, defaults, bounds and help, and what a single value means. Reading them from a file is
-config.py's business; processes, sockets and open files are nobody's here.
+Owns the settings, their types, defaults, bounds and help, and what a single value means. Does not know how they
+are read from a file (config/load.py), nor processes, sockets or open files.
 
 A setting is a field of one of the Structs below: type, default, bounds, a sentence of help, and whether a running
 collector can take a new value. The loader, `check`, reload and docs/configuration.md are all made from these.

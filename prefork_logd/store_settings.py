@@ -1,7 +1,7 @@
 """What can be set of a store: what all have in common, and one Struct for each type.
 
 Owns these settings, their types, defaults, bounds and help. What a store does with them is its own business
-(stores/), and reading them from a file is config.py's. A store's type is its Struct's tag.
+(stores/), and reading them from a file is config/load.py's. A store's type is its Struct's tag.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ NOT_LIVE = {"live": False}
 """Marks a setting whose new value waits for a restart."""
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_HOUR_S, _DAY_S = 3600, 86_400
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 
 
@@ -36,6 +37,15 @@ def parse_duration(text: str) -> float:
     if match is None:
         raise ValueError(f'{text!r} is no duration; write a number and ms, s, m, h, d or w, such as "30s" or "1d"')
     return float(match[1]) * _DURATION_UNITS[match[2]]
+
+
+def format_duration(seconds: float) -> str:
+    """Return a time span for a person, in its two largest units, such as "2 h 5 min"."""
+    whole = int(seconds)
+    for unit_s, unit, next_s, smaller in ((_DAY_S, "d", _HOUR_S, "h"), (_HOUR_S, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= unit_s:
+            return f"{whole // unit_s} {unit} {whole % unit_s // next_s} {smaller}"
+    return f"{seconds:.1f} s"
 
 
 def split_address(address: str) -> tuple[str, int] | str:

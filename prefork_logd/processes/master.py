@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from setproctitle import setproctitle
 
-from prefork_logd import __version__, config, signals
+from prefork_logd import __version__, signals
+from prefork_logd.config.changes import changes, with_live_changes
 from prefork_logd.errors import ConfigError, ExitStatus, Problem
 from prefork_logd.log import LOGGER, describe_bug, reopen_own
 from prefork_logd.net.listener import close_all, describe, is_own
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator
 
-    from prefork_logd.config import Source
+    from prefork_logd.config.load import ConfigSource
     from prefork_logd.daemon import PidLock
     from prefork_logd.settings import Settings
 
@@ -67,7 +68,7 @@ class Master:
     def __init__(
         self,
         settings: Settings,
-        source: Source,
+        source: ConfigSource,
         sockets: list[tuple[socket.socket, str]],
         lock: PidLock,
         ready: Callable[[list[str]], None],
@@ -578,13 +579,13 @@ class Master:
         old = self._configuration.settings
         try:
             loaded = self._source()
-            self._take(config.with_live_changes(old, loaded))
+            self._take(with_live_changes(old, loaded))
         except ConfigError as error:
             reload.outcome["problems"] += [str(problem) for problem in error.problems]
         except Exception as error:  # noqa: BLE001 - a file that nothing can read must not end the collector
             reload.outcome["problems"].append(describe_bug(error))
         else:
-            changed, waiting = config.changes(old, loaded)
+            changed, waiting = changes(old, loaded)
             reload.outcome |= {"changed": changed, "needs_restart": waiting, "taken": True}
             if "server.workers" in changed:
                 self._worker_target = loaded.server.worker_count

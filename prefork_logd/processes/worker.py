@@ -21,7 +21,8 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefork_logd import config, native
+from prefork_logd import native
+from prefork_logd.config.checks import load_keys
 from prefork_logd.log import LOGGER, Limited, reopen_own
 from prefork_logd.net.balance import Load, Share
 from prefork_logd.net.connection import EVENTS, READ_BYTES, Connection
@@ -542,7 +543,7 @@ def _keys(settings: Settings) -> dict[bytes, bytes]:
     if not any(accept == "authenticated" for _, accept in settings.listeners):
         return {}
     try:
-        return config.load_keys(Path(settings.server.keys_file))
+        return load_keys(Path(settings.server.keys_file))
     except ValueError as error:
         LOGGER.error("server.keys_file: %s; nobody can authenticate", error)
         return {}

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from prefork_logd.query.fulltext import Phrase, contains, searchable
 from prefork_logd.query.where import Condition, meets
-from prefork_logd.query.words import Phrase, contains, searchable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,7 +1,6 @@
-"""A store made from its settings.
+"""Chooses, makes and opens stores: which class serves which type.
 
-Owns which class serves which type; each is imported only when it is wanted, for its library may not be installed.
-Knows no shipper.
+A class is imported only when it is needed, for its library may not be installed. Does not know shippers.
 """
 
 from __future__ import annotations
@@ -22,16 +21,35 @@ from prefork_logd.store_settings import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from prefork_logd.query.search import Search
+    from prefork_logd.settings import Settings
     from prefork_logd.store_settings import AnyStoreSettings
     from prefork_logd.stores.base import Store
-    from prefork_logd.stores.searching import Search
 
+SEARCHABLE = (SqliteStoreSettings, PostgresqlStoreSettings)
 
 _MODULES = {
     "sqlite": "prefork_logd.stores.sqlite.store",
     "postgresql": "prefork_logd.stores.postgresql.store",
     "nats": "prefork_logd.stores.nats",
 }
+
+
+def choose_store(settings: Settings, name: str | None, *, searched: bool = True) -> AnyStoreSettings:
+    """Return the store of this name; without a name the first that can be searched, or the first if not `searched`.
+
+    Raises StoreError if there is none.
+    """
+    stores = [store for store in settings.store if isinstance(store, SEARCHABLE) or not searched]
+    if name is None:
+        if stores:
+            return stores[0]
+        raise StoreError("no store that can be searched is configured; write [[store]] (docs/stores.md)")
+    for store in settings.store:
+        if store.name == name:
+            return store
+    known = ", ".join(store.name for store in settings.store) or "none"
+    raise StoreError(f"--store {name}: there is no such store; configured: {known}")
 
 
 def import_early(stores: Iterable[AnyStoreSettings]) -> None:

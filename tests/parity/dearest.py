@@ -14,7 +14,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from prefork_logd import config
+from prefork_logd.config.load import loads
 from prefork_logd.processes import control
 from prefork_logd.processes.dispatch import Dispatcher
 from tests.unit.records.assemble import CREATED, call, named, text
@@ -234,7 +234,7 @@ class Cost(NamedTuple):
 
 def dispatcher(configuration: str) -> Dispatcher:
     """Return what makes lines under one of the configurations."""
-    settings = config.loads(CONFIGURATIONS[configuration], "", {"state_dir": "/nowhere"})
+    settings = loads(CONFIGURATIONS[configuration], "", {"state_dir": "/nowhere"})
     return Dispatcher(control.Configuration(1, settings, tuple(range(1, len(settings.output) + 1))))
 
 

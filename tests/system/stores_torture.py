@@ -38,7 +38,7 @@ from tests.system.torture import Service, run_seeds
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from prefork_logd.stores.searching import Search
+    from prefork_logd.query.search import Search
 
 PATIENCE_S = 60.0
 _MESSAGE = re.compile(rb'"message":"([a-z0-9]+)-(\d{7})"')

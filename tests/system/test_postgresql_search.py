@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 
 from prefork_logd.errors import StoreError
-from prefork_logd.query import words
+from prefork_logd.query import fulltext
 from prefork_logd.query.filters import Filters
 from prefork_logd.stores.postgresql.conditions import compile_filters
 from prefork_logd.stores.postgresql.search import PostgresqlSearch
@@ -104,7 +104,7 @@ def test_span(found):
 def test_words_are_looked_up_in_the_index(found, server):
     """The plan of a search for a word names the full-text index where there is one."""
     _, search = found
-    where = compile_filters(Filters(grep=words.parse("refused*")))
+    where = compile_filters(Filters(grep=fulltext.parse("refused*")))
     with psycopg.connect(server.dsn) as connection:
         connection.execute("SET enable_seqscan = off")
         schema = search._table.as_string().split(".")[0]
@@ -125,7 +125,7 @@ def test_the_first_of_many_comes_at_once(server):
     store.open(JOURNAL)
     store.write([block(0, [line(1_795_404_250.5 + n / 1000, msg=f"record {n}") for n in range(5_000)])], never)
     search = PostgresqlSearch(server.dsn, "many")
-    for wanted in (Filters(), Filters(loggers=("shop",)), Filters(grep=words.parse("record"))):
+    for wanted in (Filters(), Filters(loggers=("shop",)), Filters(grep=fulltext.parse("record"))):
         stream = search.lines(wanted)
         assert json.loads(next(stream))["message"] == "record 0"
         stream.close()

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from prefork_logd import config
+from prefork_logd.config.load import loads
 from prefork_logd.journal.journal import Journal
 from prefork_logd.processes.control import Configuration
 from prefork_logd.processes.sinks import Sinks
@@ -108,7 +108,7 @@ _BOARD = Scoreboard()
 def check(cut: Cut, state_dir: Path, to: Path) -> int:
     """Recover from what is there, as a writer does, and compare; return how many records of a plain client are left."""
     power.put(cut, state_dir, to)
-    settings = config.loads(_OUTPUTS.format(state_dir=to), overrides={"state_dir": str(to)})
+    settings = loads(_OUTPUTS.format(state_dir=to), overrides={"state_dir": str(to)})
     sinks = Sinks(_BOARD)
     journal = Journal(to / JOURNAL_DIRECTORY)
     sinks.configure(Configuration(1, settings, tuple(range(1, len(settings.output) + 1))))

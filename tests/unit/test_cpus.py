@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from prefork_logd import config, cpus
+from prefork_logd import cpus
+from prefork_logd.config.load import loads
 
 V2 = "25 30 0:22 {root} /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
 V1 = "25 30 0:22 {root} /sys/fs/cgroup/cpu rw shared:4 - cgroup cgroup rw,cpu,cpuacct\n"
@@ -71,7 +72,7 @@ def test_automatic_workers_go_by_the_quota(monkeypatch: pytest.MonkeyPatch, quot
     """Rounded down, at least one, and never more than the cores of the affinity mask."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 5})
     monkeypatch.setattr(cpus, "quota", lambda: quota)
-    assert config.loads("", "", {"state_dir": "/state"}).server.worker_count == expected
+    assert loads("", "", {"state_dir": "/state"}).server.worker_count == expected
 
 
 @pytest.mark.skipif(not os.access("/sys/fs/cgroup/cpu/cgroup.procs", os.W_OK), reason="no cgroup can be made here")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from prefork_logd.cli import cli
+from prefork_logd.cli.main import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").rglob("*.md")])

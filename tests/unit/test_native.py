@@ -56,7 +56,8 @@ def test_the_twin_is_used_otherwise(before: str, wanted: str | None) -> None:
 def test_a_core_that_cannot_be_had_is_an_error(before: str, wanted: str, answer: str, verb: str) -> None:
     """One line that names the variable and says what helps; `check` says it before a start does."""
     done = _python(
-        f"{before}\nimport sys; from prefork_logd.cli import main; sys.argv[1:] = ['{verb}']; sys.exit(main())", wanted
+        f"{before}\nimport sys; from prefork_logd.cli.main import main; sys.argv[1:] = ['{verb}']; sys.exit(main())",
+        wanted,
     )
     assert done.returncode == 2
     assert done.stderr.startswith(f"prefork-logd: {compiled.VARIABLE}: ")

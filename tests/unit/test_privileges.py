@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from prefork_logd import config, daemon, privileges
+from prefork_logd import daemon, privileges
+from prefork_logd.config.load import loads
 from prefork_logd.errors import ProcessError
 from prefork_logd.net.listener import bind_all, close_all
 from prefork_logd.own_files import open_log
@@ -88,7 +89,7 @@ def test_what_the_user_has_linked_is_not_written_by_root(home: Path, name: str, 
     def start() -> None:
         daemon.prepare_state_dir(state_dir, USER)
         with privileges.acting_as(USER):
-            require_own_files(config.loads("", "", {"state_dir": str(state_dir)}))
+            require_own_files(loads("", "", {"state_dir": str(state_dir)}))
         with daemon.PidLock(state_dir / PID_FILE, USER):
             daemon.detach(lambda _: 0, state_dir / name, USER)
 
@@ -152,7 +153,7 @@ def test_a_unix_socket_of_root_is_not_made_where_another_user_could_lead_it_else
 @NEEDS_ROOT
 def test_files_of_another_user_are_named_before_anything_is_served(home: Path) -> None:
     """Which, whose, and what to do; files that are no collector's do not matter."""
-    settings = config.loads("", "", {"state_dir": str(home)})
+    settings = loads("", "", {"state_dir": str(home)})
     for name in ("backup.tar", "control.sock"):
         (home / name).touch(0o600)
     with privileges.acting_as(USER):
@@ -162,7 +163,7 @@ def test_files_of_another_user_are_named_before_anything_is_served(home: Path) -
     (home / "journal").mkdir(0o700)
     for name in ("records.jsonl", "records-2026-11-23.db", "dead-letters-a.jsonl"):
         (home / name).touch(0o600)
-    settings = config.loads(
+    settings = loads(
         f'[[output]]\n[[output]]\npath = "{outside}"\n[[store]]\ntype = "sqlite"', "", {"state_dir": str(home)}
     )
     require_own_files(settings)  # root can write all

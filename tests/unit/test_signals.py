@@ -52,7 +52,7 @@ def test_a_storm_of_signals_is_harmless(receiver: signals.SignalReceiver, capfd:
 
 def test_a_verb_that_sends_a_signal_exists() -> None:
     """The table and the command line agree."""
-    from prefork_logd.cli import cli
+    from prefork_logd.cli.main import cli
 
     assert {use.verb for use in signals.TABLE if use.verb} <= set(cli.commands)
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import psycopg
 from psycopg import conninfo
 
+from prefork_logd.config.redacting import is_clear
 from prefork_logd.errors import StoreError
-from prefork_logd.redacting import is_clear
 
 if TYPE_CHECKING:
     from psycopg.abc import PQGen

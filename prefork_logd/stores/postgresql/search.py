@@ -17,11 +17,11 @@ import psycopg
 from psycopg import sql
 
 from prefork_logd.errors import StoreError
+from prefork_logd.query.search import Bar, levels_by_name
 from prefork_logd.records.stored import read_fields
 from prefork_logd.stores import rows
 from prefork_logd.stores.postgresql.conditions import compile_filters
 from prefork_logd.stores.postgresql.link import connect, store_error
-from prefork_logd.stores.searching import Bar, levels_by_name
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -43,7 +43,7 @@ _LATEST_ROWS = 100_000
 
 
 class PostgresqlSearch:
-    """A Search (stores/searching.py) of one schema."""
+    """A Search (query/search.py) of one schema."""
 
     def __init__(self, dsn: str = "", schema: str = "prefork_logd") -> None:
         """Connect. Raises StoreError when the server cannot be reached, or when there is nothing of ours."""

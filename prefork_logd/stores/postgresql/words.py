@@ -1,7 +1,7 @@
 """Full text in PostgreSQL: an index that finds every record which holds a phrase, and maybe some more.
 
-Owns the indexed expression and the search in it. What a word really is, is in query/words.py, by which the reader sorts
-out what is found too much. Knows no connection.
+Owns the indexed expression and the search in it. The rule for words is in query/fulltext.py; the reader applies it to
+leave out records that the index has found too much. Knows no connection.
 
 Words are runs of ASCII letters and digits here, and all else separates them, so that neither the server's locale nor
 its parser (which takes shop.orders for the name of a host) has a say. A word of other letters is found by its ASCII
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from prefork_logd.query.words import Phrase
+    from prefork_logd.query.fulltext import Phrase
 
 MAX_WORD = 1_000
 """Longer words are looked for by the reader alone: a tsvector leaves those of 2 KiB out."""

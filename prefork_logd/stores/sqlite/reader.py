@@ -15,8 +15,8 @@ from array import array
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Any
 
+from prefork_logd.query.fulltext import contains, normal
 from prefork_logd.query.where import meets
-from prefork_logd.query.words import contains, normal
 from prefork_logd.records.stored import read_extra, read_fields
 from prefork_logd.stores.sqlite import columns, schema
 from prefork_logd.stores.sqlite.day import BUSY_S

@@ -53,6 +53,6 @@ VERSION = len(MIGRATIONS)
 FULL_TEXT = """
 CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (text, content='', columnsize=0, detail=none, tokenize='ascii')
 """
-"""Made when the setting `full_text` is on. What is beyond ASCII has been made `query.words.normal` before."""
+"""Made when the setting `full_text` is on. What is beyond ASCII has been made `query.fulltext.normal` before."""
 FULL_TEXT_SETTINGS = {"automerge": 0, "crisismerge": 1999, "hashsize": 64 << 20}
 """One index segment for each piece, never merged: a query reads a hundred of them in a millisecond or two."""

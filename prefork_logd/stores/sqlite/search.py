@@ -13,7 +13,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from prefork_logd.errors import StoreError
-from prefork_logd.stores.searching import Bar, levels_by_name
+from prefork_logd.query.search import Bar, levels_by_name
 from prefork_logd.stores.sqlite.reader import DayReader, chained
 from prefork_logd.stores.sqlite.store import day_files
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class SqliteSearch:
-    """A Search (stores/searching.py) of the files of one store, as they were when it was made."""
+    """A Search (query/search.py) of the files of one store, as they were when it was made."""
 
     def __init__(self, path: Path) -> None:
         """Open every file of the store whose path is `path`. Raises StoreError when there is none."""

@@ -7,7 +7,7 @@ import pickle
 import socket
 from typing import TYPE_CHECKING, Any
 
-from prefork_logd.config import load
+from prefork_logd.config.load import load
 from prefork_logd.journal.sessions import Sessions, Verdict
 from prefork_logd.net.loop import Loop
 from prefork_logd.processes.control import Configuration

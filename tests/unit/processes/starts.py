@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from prefork_logd import config
+from prefork_logd.config.load import loads
 from prefork_logd.journal.commit import Committed
 from prefork_logd.processes.control import Configuration
 from prefork_logd.processes.recording import Recording
@@ -35,7 +35,7 @@ class Start:
             BOARD.journal[cell] = 0
         self.sinks = Sinks(BOARD)
         self.recording = Recording(BOARD)
-        settings = config.loads(toml, overrides={"state_dir": str(state_dir)})
+        settings = loads(toml, overrides={"state_dir": str(state_dir)})
         places = tuple(range(1, len(settings.output) + 1))
         self.configurations = [Configuration(1, settings, places, tuple(range(len(settings.store))))]
         self.recovery = Recovery(str(state_dir), self.sinks, self.recording, 0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from prefork_logd import config
+from prefork_logd.config.load import loads
 from prefork_logd.net.loop import Loop
 from prefork_logd.processes import control
 from prefork_logd.processes.control import Channel, Configuration
@@ -121,6 +121,6 @@ def test_sending_to_a_stopped_child_never_blocks(ends: tuple[End, End, Loop]) ->
 def test_a_configuration_of_any_size_passes_through_a_file() -> None:
     """Settings have no bound, messages have."""
     text = "".join(f'[[output]]\nname = "o{number}"\nlevel = {number}\n' for number in range(1000))
-    settings = config.loads(text, "", {"state_dir": "/state"})
+    settings = loads(text, "", {"state_dir": "/state"})
     configuration = Configuration(3, settings, tuple(range(1, 1001)))
     assert Configuration.from_file(configuration.to_file()) == configuration

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefork_logd.config import load
+from prefork_logd.config.load import load
 from prefork_logd.errors import RecordRejected
 from prefork_logd.processes.control import Configuration
 from prefork_logd.processes.dispatch import Dispatcher

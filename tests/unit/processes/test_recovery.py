@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from prefork_logd import config
+from prefork_logd.config.load import loads
 from prefork_logd.errors import OutputError
 from prefork_logd.journal.journal import Journal
 from prefork_logd.journal.records import LEAP
@@ -152,7 +152,7 @@ def test_problems_of_every_configuration_are_told(tmp_path: Path) -> None:
     start = Start(tmp_path)
     (tmp_path / "a.jsonl").mkdir()
     for generation, names in ((1, "a.jsonl"), (2, "b.jsonl")):
-        settings = config.loads(f'store = []\n[[output]]\npath = "{names}"\n', overrides={"state_dir": str(tmp_path)})
+        settings = loads(f'store = []\n[[output]]\npath = "{names}"\n', overrides={"state_dir": str(tmp_path)})
         start.configurations[generation - 1 :] = [Configuration(generation, settings, (generation,))]
     assert start.advance() == ""
     assert [problem for problem in start.recovery.problems if "a.jsonl" in problem]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from prefork_logd import config
+from prefork_logd.config.load import loads
 from prefork_logd.outputs.stream import HASTY_S
 from prefork_logd.processes import skipping
 from prefork_logd.processes.control import Configuration
@@ -46,7 +46,7 @@ class Outputs:
     def configure(self, path: str = "fifo", on_error: str = "skip", generation: int = 1) -> list[str]:
         """Take up a configuration."""
         toml = TOML.format(path=self.directory / path, on_error=on_error)
-        settings = config.loads(toml, overrides={"state_dir": str(self.directory)})
+        settings = loads(toml, overrides={"state_dir": str(self.directory)})
         return self.sinks.configure(Configuration(generation, settings, (ALL, OTHER)))
 
     def turn(self, lines: bytes = b"a line\n", *, sync: bool = False) -> bool:
@@ -214,10 +214,10 @@ def test_an_output_that_comes_back_before_all_have_let_go_of_it(tmp_path: Path, 
     outputs = Outputs(tmp_path)
     (tmp_path / "link.jsonl").symlink_to("other.jsonl")
     assert outputs.configure("other.jsonl", "block", generation=1) == []
-    only = config.loads('store = []\n[[output]]\npath = "all.jsonl"', overrides={"state_dir": str(tmp_path)})
+    only = loads('store = []\n[[output]]\npath = "all.jsonl"', overrides={"state_dir": str(tmp_path)})
     assert outputs.sinks.configure(Configuration(2, only, (ALL,))) == []
     outputs.sinks.at(OTHER).take(1, memoryview(b"of a worker with the first configuration\n"))
-    both = config.loads(TOML.format(path=tmp_path / name, on_error="block"), overrides={"state_dir": str(tmp_path)})
+    both = loads(TOML.format(path=tmp_path / name, on_error="block"), overrides={"state_dir": str(tmp_path)})
     place = OTHER if name == "other.jsonl" else OTHER + 1
     assert outputs.sinks.configure(Configuration(3, both, (ALL, place))) == []
     outputs.sinks.at(place).take(1, memoryview(b"of a worker with the last\n"))

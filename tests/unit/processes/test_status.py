@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from prefork_logd.config import load
+from prefork_logd.config.load import load
 from prefork_logd.processes import control, status
 from prefork_logd.processes.children import Child, Kind
 from prefork_logd.processes.control import Configuration

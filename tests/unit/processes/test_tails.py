@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from prefork_logd import config
+from prefork_logd.config.load import loads
 from prefork_logd.journal import intent
 from prefork_logd.journal.reader import RecordReader
 from prefork_logd.processes.control import Configuration
@@ -298,7 +298,7 @@ def test_one_file_under_another_path_after_a_reload(place: Place) -> None:
     link = place.outputs / "link.jsonl"
     link.symlink_to(place.output)
     toml = f'[[output]]\npath = "{link}"\n{STORE}'
-    settings = config.loads(toml, overrides={"state_dir": str(place.state_dir)})
+    settings = loads(toml, overrides={"state_dir": str(place.state_dir)})
     start.configurations.append(Configuration(2, settings, (2,), (0,)))
     assert start.sinks.configure(start.configurations[-1]) == []
     start.sinks.at(1).take(1, memoryview(b"late\n"))
@@ -330,7 +330,7 @@ def test_a_copy_that_is_put_back_after_a_reboot_costs_no_line(
 
 def _also(place: Place, start: Start, path: Path) -> None:
     toml = TOML.format(place.outputs) + f'[[output]]\nname = "b"\npath = "{path}"\non_error = "skip"\n'
-    settings = config.loads(toml, overrides={"state_dir": str(place.state_dir)})
+    settings = loads(toml, overrides={"state_dir": str(place.state_dir)})
     start.configurations = [Configuration(1, settings, (1, 2), (0,))]
 
 

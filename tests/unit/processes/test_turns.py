@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from prefork_logd import config
+from prefork_logd.config.load import loads
 from prefork_logd.net import loop as loops
 from prefork_logd.net.handover import make_pair
 from prefork_logd.processes import control
@@ -42,7 +42,7 @@ class Whole:
     def __init__(self) -> None:
         self.master, channel = control.Channel.pair()
         self.master.setblocking(False)
-        settings = config.loads(f"store = []\n[limits]\nqueue_bytes = {QUEUE_BYTES}\n", "", {"state_dir": "/nowhere"})
+        settings = loads(f"store = []\n[limits]\nqueue_bytes = {QUEUE_BYTES}\n", "", {"state_dir": "/nowhere"})
         self.worker = Worker(1, Scoreboard(), [], channel, control.Configuration(1, settings, (1,)))
 
     def connect(self, *data: bytes) -> socket.socket:

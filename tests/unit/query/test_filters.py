@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefork_logd.query import times, where, words
+from prefork_logd.query import fulltext, times, where
 from prefork_logd.query.filters import Filters
 from tests.unit.records.strategies import bounded, plain, texts
 
@@ -74,25 +74,25 @@ def test_time_level_and_logger(conditions, found):
 )
 def test_full_text(text, found):
     """Words in any order and case, phrases in theirs, a star for the rest of a word; message and traceback."""
-    assert finds(grep=words.parse(text)) is found
+    assert finds(grep=fulltext.parse(text)) is found
 
 
 @pytest.mark.parametrize("text", ["", "  ", "-- _ !", '""', "*"])
 def test_full_text_without_a_word_is_refused(text):
     """There has to be something to look for."""
     with pytest.raises(ValueError, match="holds no word"):
-        words.parse(text)
+        fulltext.parse(text)
 
 
 @bounded
 @given(texts, st.integers(0, 20), st.integers(1, 5))
 def test_every_word_of_a_text_finds_it(text, start, count):
     """Whatever a message holds, its words are found, alone and as a phrase."""
-    found = words.normal(text).split()[start : start + count]
+    found = fulltext.normal(text).split()[start : start + count]
     if found:
         record = {"created": 0.0, "message": text}
-        assert Filters(grep=words.parse(" ".join(found))).matches(record)
-        assert Filters(grep=words.parse(f'"{" ".join(found).upper().lower()}"')).matches(record) or any(
+        assert Filters(grep=fulltext.parse(" ".join(found))).matches(record)
+        assert Filters(grep=fulltext.parse(f'"{" ".join(found).upper().lower()}"')).matches(record) or any(
             word != word.upper().lower() for word in found
         )
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefork_logd import answers, importing, tailing
+from prefork_logd import importing
+from prefork_logd.cli import print_records
 from prefork_logd.errors import NotARecord, RecordRejected
 from prefork_logd.journal.blocks import Entry
 from prefork_logd.native import Lines
@@ -19,6 +20,7 @@ from prefork_logd.processes.control import Configuration
 from prefork_logd.processes.dispatch import Dispatcher
 from prefork_logd.processes.picking import Picker
 from prefork_logd.query.filters import Filters
+from prefork_logd.query.tail import Matcher
 from prefork_logd.query.where import parse
 from prefork_logd.records import stored
 from prefork_logd.records.record import Record
@@ -59,13 +61,13 @@ def _dispatched(line: bytes) -> None:
 
 
 def _shown(form: str, line: bytes) -> None:
-    assert b"".join(answers.lines_as(form, [line], 100, coloured=True))
+    assert b"".join(print_records.format_lines(form, [line], 100, coloured=True))
 
 
 def _filtered(line: bytes) -> None:
     """Ask for what each record meets, by every way that a filter has."""
     filters = Filters(since=0, until=1e10, level=-(1 << 62), where=(parse("extra.nothing!=1"), parse("time!=1")))
-    if not tailing.Matcher(filters)(line):
+    if not Matcher(filters)(line):
         raise NotARecord("it was not found")
 
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefork_logd import answers
+from prefork_logd.cli import print_records
 from prefork_logd.errors import StoreError
-from prefork_logd.query import where, words
+from prefork_logd.query import fulltext, where
 from prefork_logd.query.filters import Filters
 from prefork_logd.stores.sqlite.search import SqliteSearch
 from prefork_logd.stores.sqlite.store import SqliteStore, day_files
@@ -105,7 +105,7 @@ filters = st.builds(
     since=times, until=times,
     level=st.none() | st.sampled_from([0, 5, 20, 21, 50, 99]),
     loggers=st.sampled_from([(), ("shop",), ("shop.cart", "root\udc80"), ("nobody",)]),
-    grep=st.just(()) | st.just(()) | greps.map(words.parse),
+    grep=st.just(()) | st.just(()) | greps.map(fulltext.parse),
     where=st.just(()) | st.just(()) | st.lists(conditions.map(where.parse), max_size=2).map(tuple),
 )  # fmt: skip
 
@@ -177,7 +177,7 @@ def test_ten_thousand_records_of_one_place_stream(tmp_path):
     search = SqliteSearch(path)
     steps = []
     search._readers[0]._db.set_progress_handler(lambda: steps.append(1), 100)
-    for wanted in (Filters(), Filters(loggers=("shop",)), Filters(grep=words.parse("record"))):
+    for wanted in (Filters(), Filters(loggers=("shop",)), Filters(grep=fulltext.parse("record"))):
         stream = search.lines(wanted)
         assert json.loads(next(stream))["message"] == "record 0"
         stream.close()
@@ -188,7 +188,7 @@ def test_ten_thousand_records_of_one_place_stream(tmp_path):
     db.close()
 
 
-@pytest.mark.parametrize("form", answers.FORMATS)
+@pytest.mark.parametrize("form", print_records.FORMATS)
 @pytest.mark.parametrize("order", ["oldest", "newest"])
 def test_a_query_takes_the_memory_of_a_few_records(tmp_path, form, order):
     """However many match, by each way to them: those that follow are read when they are wanted."""
@@ -201,11 +201,11 @@ def test_a_query_takes_the_memory_of_a_few_records(tmp_path, form, order):
     store.close()
     del lines
     search = SqliteSearch(path)
-    for wanted, count in ((Filters(), 60), (Filters(level=40), 30), (Filters(grep=words.parse("disk")), 60)):
+    for wanted, count in ((Filters(), 60), (Filters(level=40), 30), (Filters(grep=fulltext.parse("disk")), 60)):
         tracemalloc.start()
         try:
             lines = search.lines(replace(wanted, order=order))
-            printed = sum(1 for _ in answers.lines_as(form, lines, 100, coloured=False))
+            printed = sum(1 for _ in print_records.format_lines(form, lines, 100, coloured=False))
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()

@@ -1,0 +1,114 @@
+"""The click group, the flags that every verb has, and the decorator that makes a function a verb.
+
+Does not know any verb. Answers go to standard output, complaints to standard error.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from prefork_logd import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prefork_logd.settings import Settings
+
+PROGRAM = "prefork-logd"
+
+Command = TypeVar("Command", bound="Callable[..., Any]")
+
+
+class Flags:
+    """The common flags, before or after the verb."""
+
+    def __init__(self) -> None:
+        self.config: str | None = None
+        self.overrides: dict[str, object] = {}
+
+    def update(self, config: str | None, state_dir: str | None, bind: tuple[str, ...], workers: str | None) -> None:
+        """Take the flags that were given; a flag after the verb replaces the one before it.
+
+        Relative paths start at the working directory. Raises ConfigError if that was removed.
+        """
+        from prefork_logd.config.load import absolute, absolute_address
+
+        self.config = config or self.config
+        if state_dir:
+            self.overrides["state_dir"] = absolute(state_dir)
+        if bind:
+            self.overrides["bind"] = tuple(map(absolute_address, bind))
+        if workers:
+            # int() refuses a text of more than 4,300 digits; fewer than 10 are safe.
+            is_number = workers.isascii() and workers.isdigit() and len(workers) < 10
+            self.overrides["workers"] = int(workers) if is_number else workers
+
+    def load(self) -> Settings:
+        """Read the configuration that the flags lead to. Raises ConfigError."""
+        from prefork_logd.config.load import find_file, load
+
+        return load(find_file(self.config), self.overrides)
+
+
+def add_options(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """Return a decorator that adds several options to a verb, in this order."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+common_flags = add_options(
+    click.option("--config", metavar="FILE", help="Configuration file (docs/configuration.md)."),
+    click.option("--state-dir", metavar="DIR", help="Directory of the pid file and everything kept."),
+    click.option("--bind", metavar="ADDR", multiple=True, help="Address to listen on; may be repeated."),
+    click.option("--workers", metavar="N", help='Number of workers, or "auto".'),
+)
+"""The flags that every verb has."""
+
+
+def verb(function: Callable[..., int]) -> click.Command:
+    """Make a verb of a function of (flags, ...) that returns the exit status.
+
+    It has the function's name, without a trailing underscore, and the common flags.
+    """
+
+    @functools.wraps(function)
+    @click.pass_context
+    def call(
+        context: click.Context,
+        /,
+        config: str | None,
+        state_dir: str | None,
+        bind: tuple[str, ...],
+        workers: str | None,
+        **rest: Any,
+    ) -> None:
+        flags = context.obj
+        flags.update(config, state_dir, bind, workers)
+        context.exit(int(function(flags, **rest)))
+
+    return cli.command(function.__name__.rstrip("_"))(common_flags(call))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name=PROGRAM)
+@common_flags
+@click.pass_context
+def cli(
+    context: click.Context, config: str | None, state_dir: str | None, bind: tuple[str, ...], workers: str | None
+) -> None:
+    """Collect the log records of Python services: the other end of logging.handlers.SocketHandler."""
+    context.obj = Flags()
+    context.obj.update(config, state_dir, bind, workers)
+
+
+def complain(message: str) -> None:
+    """Print a sentence to standard error, after the name of the program."""
+    click.echo(f"{PROGRAM}: {message}", err=True)

@@ -1,0 +1,32 @@
+"""The verb `check`: the effective configuration, and warnings about it."""
+
+from __future__ import annotations
+
+import click
+
+from prefork_logd.cli.app import Flags, verb
+from prefork_logd.errors import ExitStatus
+
+
+@verb
+@click.option("--connect", is_flag=True, help="Also query the NATS servers for their streams and groups.")
+def check(flags: Flags, connect: bool) -> int:
+    """Validate the configuration and print the effective one."""
+    from prefork_logd import native
+    from prefork_logd.config.checks import warnings
+    from prefork_logd.config.show import printable
+
+    native.require()
+    settings = flags.load()
+    click.echo(f"# {settings.source or 'no configuration file: these are the defaults'}")
+    click.echo(printable(settings), nl=False)
+    found = [] if connect else warnings(settings)
+    if connect:
+        from prefork_logd.looking import look
+
+        for line, more in look(settings):
+            click.echo(f"# {line}")
+            found += more
+    for warning in found:
+        click.echo(f"warning: {warning}", err=True)
+    return ExitStatus.OK

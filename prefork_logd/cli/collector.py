@@ -1,0 +1,126 @@
+"""Finds the running collector of a state directory and sends it questions.
+
+Does not print answers.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefork_logd.cli.app import complain
+from prefork_logd.errors import ConfigError, ExitStatus, ProcessError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from prefork_logd.cli.app import Flags
+    from prefork_logd.config.load import ConfigSource
+    from prefork_logd.running import Running
+    from prefork_logd.settings import Settings
+
+ANSWER_S = 20.0
+"""Longest time that the master may take to answer a question."""
+STATUS_S = 1.5
+"""The same for `status`, which has to end soon when the collector hangs."""
+UPGRADE_S = 60.0
+"""Longest time of an upgrade; the master answers earlier than this (processes/takeover.py)."""
+
+
+def config_source(flags: Flags) -> ConfigSource:
+    """Return the place from which a running collector reads its configuration again."""
+    from prefork_logd.config.load import ConfigSource, absolute, find_file
+
+    found = find_file(flags.config)
+    # Symlinks are kept: a deployment may point them at another file before the next reload.
+    return ConfigSource(Path(absolute(found)) if found else None, flags.overrides)
+
+
+def lenient_settings(flags: Flags) -> Settings:
+    """Return settings that lead to the running collector, even if the file has become invalid meanwhile.
+
+    Raises ConfigError if the file no longer names its state directory: the default may lead to another collector.
+    """
+    from prefork_logd.config.load import find_file, is_readable, loads, state_dir_of
+
+    try:
+        return flags.load()
+    except ConfigError:
+        path = find_file(flags.config)
+        if "state_dir" not in flags.overrides and not is_readable(path):
+            raise
+        return loads("", "", {"state_dir": state_dir_of(path) or "", **flags.overrides})
+
+
+def find_running(settings: Settings) -> Running | None:
+    """Return the collector of the state directory, None if none runs. Raises ProcessError if it is not certain."""
+    from prefork_logd.running import find
+
+    return find(Path(settings.server.state_dir))
+
+
+def ask(settings: Settings, running: Running, question: str, longest_s: float, **details: int) -> dict[str, Any]:
+    """Return the collector's answer. Raises ProcessError for an answer that is an error, or for none in time."""
+    from prefork_logd.hanging import describe_family
+    from prefork_logd.processes import console
+
+    try:
+        answer = console.send_command(Path(settings.server.state_dir), question, longest_s, **details)
+    except console.NoAnswerError as error:
+        raise ProcessError(f"{error}; {describe_family(running.pid)}") from error
+    if "error" in answer:
+        raise ProcessError(answer["error"])
+    return answer
+
+
+def complain_not_running(settings: Settings) -> int:
+    """Print that no collector runs in the state directory, and return the exit status for that."""
+    complain(f"not running (state directory {settings.server.state_dir})")
+    return ExitStatus.NOT_RUNNING
+
+
+def find_address(flags: Flags) -> str:
+    """Return the address to send to: one that a flag or the file names, else where the running collector listens.
+
+    Raises ProcessError if there is none: another program may listen on the default address.
+    """
+    from prefork_logd.config.load import find_file, names_addresses
+
+    settings = flags.load()
+    is_named = "bind" in flags.overrides or names_addresses(find_file(flags.config))
+    if is_named and (address := choose_address(settings.listeners)):
+        return address
+    running = find_running(settings)
+    if running is None:
+        where = f"state directory {settings.server.state_dir}"
+        raise ProcessError(f"not running ({where}); name an address with --to", ExitStatus.NOT_RUNNING)
+    listening = ask(settings, running, "status", STATUS_S)["bind"]
+    accept = settings.listeners[0][1]
+    if address := choose_address([(address, accept) for address in listening]):
+        return address
+    raise ProcessError('no listener takes plain records; give one accept = "any", or send with our handler')
+
+
+def choose_address(listeners: Iterable[tuple[str, str]]) -> str:
+    """Return the first of (address, accept) that takes plain frames and has a port; empty for none."""
+    from prefork_logd.values import split_address
+
+    for address, accept in listeners:
+        place = split_address(address)
+        if accept == "any" and (isinstance(place, str) or place[1]):
+            return address
+    return ""
+
+
+def become_user(settings: Settings) -> None:
+    """Change to server.user if root runs this, so that new files belong to the collector. Raises ProcessError.
+
+    Root would also follow a link that this user has put into the state directory.
+    """
+    from prefork_logd.privileges import drop_privileges
+    from prefork_logd.stores.making import import_early
+
+    if os.geteuid() == 0 and settings.server.user:
+        import_early(settings.store)
+        drop_privileges(settings.server.user)

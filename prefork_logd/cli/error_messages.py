@@ -1,0 +1,69 @@
+"""The sentences and the exit status for an exception that ended a command.
+
+Distinguishes refusals of the host (permission, room, memory, a package) from bugs. Prints nothing and knows no verb.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import click
+
+from prefork_logd.cli.standard_streams import ReaderGoneError
+from prefork_logd.errors import ConfigError, ExitStatus, LogdError
+from prefork_logd.log import describe_bug
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_REMEDIES = {
+    errno.EACCES: "use the account that it belongs to, or root",
+    errno.EPERM: "use the account that it belongs to, or root",
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room, or raise the quota",
+    errno.EROFS: "mount the file system writable, or name another place",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "raise the system's limit of open files (fs.file-max)",
+    errno.ENOMEM: "free memory, or raise its limit",
+    errno.EAGAIN: "end other processes, or raise the limit of processes (ulimit -u)",
+    errno.ENOENT: "create it, or name another",
+    errno.EIO: "the disk or the terminal fails; the kernel's log says more",
+}
+_BUGS = frozenset({errno.EBADF, errno.EFAULT, errno.EINVAL, errno.ENOTSOCK, errno.EDOM})
+"""Errors of a system call that was made wrongly: the host is not to blame."""
+
+
+def explain(error: BaseException) -> tuple[Sequence[str], int]:
+    """Return the sentences for an error that ended a command, and the exit status; there may be nothing to say."""
+    match error:
+        case click.Abort() | KeyboardInterrupt():
+            return (), 128 + signal.SIGINT
+        case ReaderGoneError():
+            # The reader of the answer has seen enough; shells show the same status for a program that SIGPIPE ends.
+            return (), 128 + signal.SIGPIPE
+        case ConfigError():
+            return [str(problem) for problem in error.problems], error.exit_status
+        case LogdError():
+            return [str(error)], error.exit_status
+        case MemoryError():
+            return ["there is not enough memory; free some, or raise its limit"], ExitStatus.FAILURE
+        case ImportError() if not (error.name or "prefork_logd").startswith("prefork_logd"):
+            package = f"the package {error.name!r} cannot be imported ({error})"
+            return [f"{package}; install prefork-logd with its dependencies: pip install prefork-logd"], 1
+        case UnicodeEncodeError():
+            text = ascii(error.object[error.start : error.end])
+            remedy = "set LC_ALL=C.UTF-8, or PYTHONUTF8=1"
+            return [f"this locale's encoding ({error.encoding}) has no {text}; {remedy}"], ExitStatus.FAILURE
+        case OSError() if error.errno is not None and error.errno not in _BUGS:
+            return [_refusal(error)], ExitStatus.FAILURE
+    return [describe_bug(error)], ExitStatus.FAILURE
+
+
+def _refusal(error: OSError) -> str:
+    """Return the sentence for what the host refuses."""
+    what = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "the operating system refuses"
+    remedy = _REMEDIES.get(error.errno or 0, "")
+    return f"{what}: {error.strerror}{'; ' if remedy else ''}{remedy}"

@@ -1,0 +1,26 @@
+"""The flags of `query` and `tail` that select records.
+
+Does not know what a filter means (query/).
+"""
+
+from __future__ import annotations
+
+import click
+
+from prefork_logd.cli.app import add_options
+
+filter_flags = add_options(
+    click.option("--since", metavar="TIME", help='Records from then on: "2h" ago, "2026-11-23 14:05", RFC 3339.'),
+    click.option("--until", metavar="TIME", help="Records before then."),
+    click.option("--level", help="Lowest level: a name (also one that stored records have) or a number."),
+    click.option("--logger", "loggers", multiple=True, metavar="NAME", help="A logger and its children; repeatable."),
+    click.option("--grep", multiple=True, metavar="WORDS", help="Words of the message or the traceback; repeatable."),
+    click.option(
+        "--where",
+        "conditions",
+        multiple=True,
+        metavar="FIELD=VALUE",
+        help="Such as extra.trace_id=5f0c; also != < <= > >= and ~ (contains); repeatable.",
+    ),
+)
+"""Their names are the parameters of `make_filters`."""

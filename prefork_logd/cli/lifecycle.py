@@ -1,0 +1,161 @@
+"""The verbs that start, stop, reload, resize and replace the collector.
+
+Does not know how the master does any of it.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from prefork_logd.cli.app import PROGRAM, Flags, cli, complain, verb
+from prefork_logd.cli.collector import (
+    ANSWER_S,
+    UPGRADE_S,
+    ask,
+    complain_not_running,
+    config_source,
+    find_running,
+    lenient_settings,
+)
+from prefork_logd.errors import ExitStatus, LogdError, ProcessError
+
+if TYPE_CHECKING:
+    from prefork_logd.daemon import Readiness
+    from prefork_logd.settings import Settings
+
+
+@verb
+def run(flags: Flags) -> int:
+    """Collect in the foreground, until SIGTERM or Ctrl-C."""
+    from prefork_logd.serve import serve
+
+    return serve(flags.load(), config_source(flags))
+
+
+@verb
+def start(flags: Flags) -> int:
+    """Start the daemon; return when it accepts connections."""
+    return _start(flags)
+
+
+@verb
+def stop(flags: Flags) -> int:
+    """Stop the daemon; return when it has written everything and gone."""
+    settings = lenient_settings(flags)
+    return ExitStatus.OK if _stop(settings) else complain_not_running(settings)
+
+
+@verb
+def restart(flags: Flags) -> int:
+    """Stop the daemon if it runs, then start it."""
+    _stop(flags.load())
+    return _start(flags)
+
+
+@verb
+def reload(flags: Flags) -> int:
+    """Reopen every output, then apply the new configuration."""
+    settings = lenient_settings(flags)
+    running = find_running(settings)
+    if running is None:
+        return complain_not_running(settings)
+    outcome = ask(settings, running, "reload", ANSWER_S)
+    for problem in outcome["problems"]:
+        complain(problem)
+    if not outcome["taken"]:
+        complain("outputs were reopened; the new configuration was not taken, the old one stays")
+        return ExitStatus.USAGE
+    click.echo(f"reloaded; changed: {', '.join(outcome['changed']) or 'nothing'}")
+    for key in outcome["needs_restart"]:
+        click.echo(f"{key} cannot change while the collector runs; `{PROGRAM} restart` applies it")
+    return ExitStatus.FAILURE if outcome["problems"] else ExitStatus.OK
+
+
+@verb
+def upgrade(flags: Flags) -> int:
+    """Run the newly installed code; no connection is closed."""
+    settings = lenient_settings(flags)
+    running = find_running(settings)
+    if running is None:
+        return complain_not_running(settings)
+    outcome = ask(settings, running, "upgrade", UPGRADE_S)
+    pid = f" (pid {running.pid})" if running.pid else ""
+    click.echo(f"runs version {outcome['version']}, before {outcome['before']}{pid}; no connection was closed")
+    return ExitStatus.OK
+
+
+@verb
+@click.argument("count", type=click.IntRange(min=1))
+def workers(flags: Flags, count: int) -> int:
+    """Change the number of workers to COUNT, until the next restart; no connection is closed."""
+    settings = lenient_settings(flags)
+    running = find_running(settings)
+    if running is None:
+        return complain_not_running(settings)
+    outcome = ask(settings, running, "workers", ANSWER_S, count=count)
+    click.echo(f"workers: {outcome['workers']}, before {outcome['before']}; a restart goes by the configuration")
+    return ExitStatus.OK
+
+
+@cli.command("take-over", hidden=True)
+@click.option("--state", "fd", type=int, required=True)
+@click.option("--trial", is_flag=True)
+@click.pass_context
+def take_over(context: click.Context, fd: int, trial: bool) -> None:
+    """Continue as the master that left its state in a descriptor; SIGUSR2 starts this (processes/upgrade.py)."""
+    from prefork_logd import serve
+
+    if trial:
+        click.echo(json.dumps(serve.try_to_take_over(fd)))
+        context.exit(ExitStatus.OK)
+    context.exit(serve.take_over(fd))
+
+
+def _start(flags: Flags) -> int:
+    from prefork_logd.daemon import detach
+    from prefork_logd.serve import prepare, serve
+    from prefork_logd.settings import LOG_FILE
+
+    settings = flags.load()
+    source = config_source(flags)
+    if (running := find_running(settings)) is not None:
+        who = f"with pid {running.pid}" if running.pid else "in another pid namespace"
+        raise ProcessError(f"already running {who}; `{PROGRAM} restart` or `{PROGRAM} stop` ends it")
+    state_dir = Path(settings.server.state_dir)
+    prepare(settings)
+
+    def daemon(ready: Readiness) -> int:
+        try:
+            return serve(settings, source, ready)
+        except LogdError as error:
+            ready.tell(error=str(error), status=int(error.exit_status))
+            return error.exit_status
+
+    facts = detach(daemon, state_dir / LOG_FILE, settings.server.user)
+    if "error" in facts:
+        raise ProcessError(facts["error"], ExitStatus(facts["status"]))
+    click.echo(f"listening on {', '.join(facts['bind'])} (pid {facts['pid']})")
+    return ExitStatus.OK
+
+
+def _stop(settings: Settings) -> bool:
+    """Stop the collector and wait for its end; return whether one ran."""
+    from prefork_logd.hanging import describe_family
+    from prefork_logd.processes.master import LONGEST_STOP_S
+
+    running = find_running(settings)
+    if running is None:
+        return False
+    running.send_signal(signal.SIGTERM)
+    limit_s = settings.limits.drain_timeout_s + LONGEST_STOP_S
+    if not running.wait(limit_s):
+        family = describe_family(running.pid)
+        raise ProcessError(f"pid {running.pid} has not ended after {limit_s:g} s; its log says why; {family}")
+    running.close()
+    click.echo(f"stopped (pid {running.pid})")
+    return True

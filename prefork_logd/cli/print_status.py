@@ -1,0 +1,164 @@
+"""The tables of `status`, in colours if standard output is a terminal.
+
+Does not know where the document comes from.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from prefork_logd.values import format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_PIPE_WIDTH = 1000
+
+
+def print_status(document: dict[str, Any]) -> None:
+    """Print the status document of the master."""
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = _PIPE_WIDTH  # nothing is cut off in a pipe or a file
+    console.print(
+        f"prefork-logd {document['version']}, pid {document['pid']}, up {format_duration(document['uptime_s'])}, "
+        f"{'native' if document['native'] else 'pure Python'} decoder"
+    )
+    console.print(f"listening on {', '.join(document['bind'])}", markup=False)
+    rejected, dropped = document["rejected"], document["dropped"]
+    console.print(
+        f"{document['records']:,} records, {document['connections']:,} connections, "
+        f"{_warn(rejected, 'rejected')}, {_warn(dropped, 'dropped')}"
+    )
+    console.print()
+    console.print(
+        _table(
+            ("process", "pid", "state", "connections", "records", "restarts"),
+            (
+                (
+                    _process(child),
+                    str(child["pid"] or "-"),
+                    child["state"] + (", waiting for outputs" if child["paused"] else ""),
+                    f"{child['connections']:,}" if child["kind"] == "worker" else "",
+                    f"{child['records']:,}" if child["kind"] == "worker" else "",
+                    str(child["restarts"]),
+                )
+                for child in document["children"]
+            ),
+        )
+    )
+    console.print(
+        _table(
+            ("output", "records", "bytes", "path"),
+            (
+                (
+                    output["name"]
+                    + (" [red](failing)[/red]" if output["failing"] else "")
+                    + (f" [red]({output['skipped']:,} skipped)[/red]" if output.get("skipped") else ""),
+                    f"{output['records']:,}",
+                    f"{output['bytes']:,}",
+                    escape(output["path"]),
+                )
+                for output in document["outputs"]
+            ),
+        )
+    )
+    if document["stores"]:
+        console.print(
+            _table(
+                ("store", "records", "refused", "lost", "records waiting", "bytes waiting", "for"),
+                (
+                    (
+                        escape(store["name"]) + (" [red](failing)[/red]" if store["failing"] else ""),
+                        f"{store['records']:,}",
+                        _counted(store["refused"], "yellow"),
+                        _counted(store["lost"], "red"),
+                        "?" if store["lag_records"] is None else f"{store['lag_records']:,}",
+                        "?" if store["lag_bytes"] is None else f"{store['lag_bytes']:,}",
+                        format_duration(store["lag_s"]),
+                    )
+                    for store in document["stores"]
+                ),
+            )
+        )
+    _print_sources(console, document.get("sources", []))
+    for store in document["stores"]:
+        details = store.get("details", {})
+        if "replicas" in details:
+            replicas = f"{details['replicas_in_step']} of {details['replicas']} replicas in step"
+            window = f"duplicate window {format_duration(details['duplicate_window_s'])}"
+            console.print(f"store {escape(store['name'])}: stream {details['stream']}, {replicas}, {window}")
+        for what in (store.get("problem"), *details.get("warnings", ())):
+            if what:
+                console.print(f"[yellow]store {escape(store['name'])}: {escape(what)}[/yellow]")
+    for child in document["children"]:
+        if silent_s := child.get("silent_s"):
+            doing = f": {escape(child['doing'])}" if child["doing"] else ""
+            console.print(f"[red]{_process(child)} has not answered for {format_duration(silent_s)}{doing}[/red]")
+    if document["journal"]["full"]:
+        console.print("[red]the journal is full: clients wait until the slowest store has caught up[/red]")
+
+
+def _print_sources(console: Console, sources: list[dict[str, Any]]) -> None:
+    """Print the streams that this collector reads from."""
+    if sources:
+        console.print(
+            _table(
+                ("source", "group", "partitions", "records", "rejected", "dropped", "messages waiting", "for"),
+                (
+                    (
+                        escape(source["stream"]) + ("" if source["connected"] else " [red](not connected)[/red]"),
+                        source["group"],
+                        "?" if not source["connected"] else _part(source["details"]),
+                        f"{source['records']:,}",
+                        _counted(source["rejected"], "yellow"),
+                        _counted(source["dropped"], "red"),
+                        "?" if source["messages_waiting"] is None else f"{source['messages_waiting']:,}",
+                        "?" if source["lag_s"] is None else format_duration(source["lag_s"]),
+                    )
+                    for source in sources
+                ),
+            )
+        )
+    for source in sources:
+        stuck = source["details"].get("waiting_for_members", {})
+        away = [f"{count} partitions wait for member {member}, which is away" for member, count in stuck.items()]
+        for what in (source["problem"], *away):
+            if what:
+                console.print(f"[yellow]source {escape(source['stream'])}: {escape(what)}[/yellow]")
+
+
+def _part(details: dict[str, Any]) -> str:
+    return f"{len(details['partitions'])} of {details['partitions_of_stream']}"
+
+
+def _process(child: dict[str, Any]) -> str:
+    if child["kind"] == "worker":
+        return f"worker {child['index']}"
+    return f"{child['kind']} {escape(child['store'])}" if child.get("store") else str(child["kind"])
+
+
+def _counted(count: int, style: str) -> str:
+    return f"[{style}]{count:,}[/{style}]" if count else "0"
+
+
+def _warn(count: int, what: str) -> str:
+    return f"[yellow]{count:,} {what}[/yellow]" if count else f"0 {what}"
+
+
+def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    numbers = {
+        "pid", "connections", "records", "restarts", "bytes", "refused", "lost", "records waiting", "bytes waiting",
+        "for", "partitions", "rejected", "dropped", "messages waiting",
+    }  # fmt: skip
+    for column in columns:
+        table.add_column(column, justify="right" if column in numbers else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return table

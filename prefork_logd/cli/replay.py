@@ -1,0 +1,38 @@
+"""The verb `replay`: dead letters, sent to their store again."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from pathlib import Path
+
+import click
+
+from prefork_logd.cli.app import Flags, verb
+from prefork_logd.cli.collector import become_user
+from prefork_logd.errors import ExitStatus, ProcessError
+
+
+@verb
+@click.argument("name", required=False, metavar="[STORE]")
+def replay(flags: Flags, name: str | None) -> int:
+    """Send the records again that a store has refused; without STORE, those of every store."""
+    from prefork_logd.cli.progress import make_progress
+    from prefork_logd.replaying import Replay
+    from prefork_logd.stores.making import choose_store, make_store
+
+    settings = flags.load()
+    stores = settings.store if name is None else (choose_store(settings, name),)
+    become_user(settings)
+    refused = 0
+    for store in stores:
+        try:
+            letters = Replay(Path(settings.server.state_dir), store.name)
+            with contextlib.closing(make_store(store)) as opened, make_progress() as bar:
+                task = bar.add_task(store.name, total=letters.total)
+                taken, again = letters.run(opened, functools.partial(bar.advance, task))
+        except OSError as error:
+            raise ProcessError(f"{error.filename}: {error.strerror}") from error
+        click.echo(f"{store.name}: {taken} records taken, {again} refused again")
+        refused += again
+    return ExitStatus.FAILURE if refused else ExitStatus.OK

@@ -1,0 +1,29 @@
+"""The verb `status`: what the running collector reports of itself."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from prefork_logd.cli.app import Flags, verb
+from prefork_logd.cli.collector import STATUS_S, ask, complain_not_running, find_running, lenient_settings
+from prefork_logd.errors import ExitStatus
+
+
+@verb
+@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
+def status(flags: Flags, as_json: bool) -> int:
+    """Show each process, connections, records and outputs; status 3 when not running."""
+    settings = lenient_settings(flags)
+    running = find_running(settings)
+    if running is None:
+        return complain_not_running(settings)
+    document = ask(settings, running, "status", STATUS_S)
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+    else:
+        from prefork_logd.cli.print_status import print_status
+
+        print_status(document)
+    return ExitStatus.OK

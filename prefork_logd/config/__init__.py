@@ -1,0 +1,1 @@
+"""Every setting: its declaration, its file, and the problems of a value."""

@@ -1,0 +1,85 @@
+"""Checks of the configuration that concern several tables, or files that it names.
+
+Does not know TOML.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefork_logd.config import file_conflicts
+from prefork_logd.nats_settings import file_problems
+from prefork_logd.settings import MAX_KEY_ID_BYTES, MIN_KEY_BYTES
+from prefork_logd.store_settings import NatsStoreSettings
+
+if TYPE_CHECKING:
+    from prefork_logd.config.document import Document
+    from prefork_logd.settings import Settings
+
+
+def check_listeners(document: Document, settings: Settings) -> None:
+    """Add the problems of the listeners together, and of the keys that they need."""
+    addresses = [address for address, _ in settings.listeners]
+    if not addresses:
+        document.add_problem("server", 0, "bind", "is empty, and there is no [[listener]]; name an address")
+    for index, listener in enumerate(settings.listener):
+        if addresses.count(listener.address) > 1:
+            message = f"{listener.address!r} is listened on already; name it once"
+            document.add_problem("listener", index, "address", message)
+    if any(accept == "authenticated" for _, accept in settings.listeners):
+        try:
+            load_keys(Path(settings.server.keys_file))
+        except ValueError as error:
+            document.add_problem("server", 0, "keys_file", str(error))
+
+
+def check_paths(document: Document, home: str, settings: Settings) -> None:
+    """Add a problem for each output or store that would write into a file of another, or of the collector."""
+    for table, index, message in file_conflicts.problems(home, settings):
+        document.add_problem(table, index, "path", message)
+    for index, store in enumerate(settings.store):
+        if isinstance(store, NatsStoreSettings):
+            for key, message in file_problems(store):
+                document.add_problem("store", index, key, message)
+    for index, source in enumerate(settings.sources):
+        for key, message in file_problems(source):
+            document.add_problem("source", index, key, message)
+
+
+def load_keys(path: Path) -> dict[bytes, bytes]:
+    """Return the secrets of a keys file by their ids. Raises ValueError with a sentence for the user."""
+    if path == Path():
+        raise ValueError('is needed for accept = "authenticated"; name a file with a line "ID SECRET" for each key')
+    try:
+        if path.stat().st_mode & 0o077:
+            raise ValueError(f"{path} can be read by others; do: chmod 600 {path}")
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot read it: {error.strerror}") from error
+    keys: dict[bytes, bytes] = {}
+    for number, line in enumerate(lines, 1):
+        fields = line.split()
+        if not fields or fields[0].startswith(b"#"):
+            continue
+        if len(fields) != 2 or len(fields[0]) > MAX_KEY_ID_BYTES or len(fields[1]) < MIN_KEY_BYTES:
+            raise ValueError(
+                f"{path}:{number}: write an id of up to {MAX_KEY_ID_BYTES} characters, a space, and a secret of "
+                f"{MIN_KEY_BYTES} or more"
+            )
+        if fields[0] in keys:
+            raise ValueError(f"{path}:{number}: this id is taken by a line above; choose another")
+        keys[fields[0]] = fields[1]
+    if not keys:
+        raise ValueError(f"{path} holds no key; write a line with an id and a secret")
+    return keys
+
+
+def warnings(settings: Settings) -> list[str]:
+    """Return a sentence for each valid value that promises less than it seems to."""
+    return [
+        f"store {store.name!r}: {key} {sentence}"
+        for store in settings.store
+        if isinstance(store, NatsStoreSettings)
+        for key, sentence in store.warnings()
+    ]

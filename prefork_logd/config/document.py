@@ -1,0 +1,128 @@
+"""One TOML document and its problems, each with file, line and key.
+
+Does not know the tables of the configuration, nor files.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping
+from typing import Any, TypeVar, get_type_hints
+
+import msgspec
+
+from prefork_logd.errors import ConfigError, Problem
+from prefork_logd.settings import LimitSettings, ListenerSettings, OutputSettings, ServerSettings
+from prefork_logd.source_settings import NatsSourceSettings
+from prefork_logd.store_settings import StoreSettings
+
+Table = TypeVar(
+    "Table",
+    bound=ServerSettings | ListenerSettings | LimitSettings | OutputSettings | StoreSettings | NatsSourceSettings,
+)
+
+
+class LineIndex:
+    """The line of each table and key of a TOML text, which tomllib does not report.
+
+    Reads only what the settings need: table headers, and `key =` at the start of a line.
+    """
+
+    _HEADER = re.compile(r"\s*(\[\[?)\s*([\w.\"'-]+)\s*\]\]?")
+    _KEY = re.compile(r"""\s*["']?([\w-]+)["']?(?:\s*\.\s*["']?([\w-]+)["']?)?\s*=""")
+
+    def __init__(self, text: str) -> None:
+        self._lines: dict[tuple[str, int, str], int] = {}
+        table, index = "", 0
+        counts: dict[str, int] = {}
+        for number, line in enumerate(text.splitlines(), 1):
+            if header := self._HEADER.match(line):
+                table = header[2].strip("\"'")
+                index = counts.get(table, 0) if header[1] == "[[" else 0
+                counts[table] = index + 1
+                self._lines.setdefault((table, index, ""), number)
+            elif key := self._KEY.match(line):
+                if table == "" and key[2]:
+                    self._lines.setdefault((key[1], 0, key[2]), number)
+                self._lines.setdefault((table, index, key[1]), number)
+
+    def find(self, table: str, index: int, key: str) -> int:
+        """Return the line of a key, else of its table, else 0."""
+        for place in ((table, index, key), (table, index, ""), ("", 0, table), (key, 0, "")):
+            if place in self._lines:
+                return self._lines[place]
+        return 0
+
+
+class Document:
+    """A TOML text, its tables as Structs, and the problems found so far."""
+
+    def __init__(self, text: str, path: str = "") -> None:
+        """Parse a text. `path` is the file's name for problems. Raises ConfigError for a text that is not TOML."""
+        self.problems: list[Problem] = []
+        self._path = path
+        self._lines = LineIndex(text)
+        try:
+            self._tables = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            message, line = str(error), re.search(r"at line (\d+)", str(error))
+            place = f"{path}:{line[1]}" if line else path
+            raise ConfigError([Problem(place, message[:1].lower() + message[1:])]) from error
+
+    def take(self, name: str, default: object) -> object:
+        """Return the plain value of a top-level key or table, and forget it; `default` if there is none."""
+        return self._tables.pop(name, default)
+
+    def refuse_rest(self, known: Mapping[str, object]) -> None:
+        """Add a problem for each top-level key or table that was not taken."""
+        for key in self._tables:
+            self.add_problem("", 0, key, f"unknown key or table{suggest(key, known)}")
+
+    def add_problem(self, table: str, index: int, key: str, message: str) -> None:
+        """Add a problem under the file and line of a key."""
+        line = self._lines.find(table, index, key)
+        place = f"{self._path}:{line}: " if line else f"{self._path}: " if self._path else ""
+        name = table if not index else f"{table}[{index + 1}]"
+        self.problems.append(Problem(f"{place}{name}{'.' if key and name else ''}{key}", message))
+
+    def read_table(self, kind: type[Table], table: str, index: int, content: object) -> Table:
+        """Return the Struct of one table; a value with a problem is replaced by its default."""
+        if not isinstance(content, Mapping):
+            self.add_problem(table, index, "", f"must be a table; write [{table}] on a line of its own")
+            return kind()
+        types = get_type_hints(kind, include_extras=True)
+        values: dict[str, Any] = {}
+        for key, value in content.items():
+            if key not in types:
+                self.add_problem(table, index, key, f"unknown key{suggest(key, types)}")
+                continue
+            try:
+                values[key] = msgspec.convert(value, types[key])
+            except msgspec.ValidationError as error:
+                self.add_problem(table, index, key, explain(error, types[key]))
+        settings = kind(**values)
+        for key, message in settings.problems():
+            self.add_problem(table, index, key, message)
+        return settings
+
+
+def explain(error: msgspec.ValidationError, kind: Any) -> str:
+    """Return msgspec's message without the names of Python types, and with the values to choose from."""
+    message = str(error).partition(" - at ")[0]
+    schema = msgspec.json.schema(kind)
+    parts = schema.get("anyOf", [schema])
+    choices = [f'"{value}"' for part in parts for value in part.get("enum", ())]
+    if choices and message.startswith("Invalid enum value"):
+        choices += ["a whole number" for part in parts if part.get("type") == "integer"]
+        return f"{message[:1].lower()}{message[1:].replace('enum ', '')}; write {' or '.join(choices)}"
+    for technical, word in (("`str`", "a string"), ("`int`", "a whole number"), ("`array`", "a list"), ("`", "")):
+        message = message.replace(technical, word)
+    return message[:1].lower() + message[1:]
+
+
+def suggest(key: str, known: Mapping[str, object]) -> str:
+    """Return the end of a sentence about an unknown key: the nearest known key, else all of them."""
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known ones are {', '.join(known)}"

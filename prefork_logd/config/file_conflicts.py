@@ -1,0 +1,88 @@
+"""Finds outputs and stores that would write into one file, which would cut off each other's lines.
+
+One file may have two names: one path twice, symbolic links, linked directories, hard links. Opens no file; one that
+does not exist yet is judged by its resolved path.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefork_logd.settings import JOURNAL_DIRECTORY, OWN_FILES, dead_letters_path
+from prefork_logd.store_settings import SqliteStoreSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prefork_logd.settings import Settings
+
+_Name = str | tuple[int, int]
+
+
+def problems(home: str, settings: Settings) -> Iterator[tuple[str, int, str]]:
+    """Yield (table, index, sentence) for each output and store that would write into another's file.
+
+    `home` is the directory of the collector's own files.
+    """
+    owners: dict[_Name, str] = {}
+    for path, owner in _own(Path(home), settings):
+        owners |= dict.fromkeys(_names(path), owner)
+    for index, output in enumerate(settings.output):
+        names = _names(output.path)
+        what = next((owners[name] for name in names if name in owners), "") or _inside(home, settings, output.path)
+        if what:
+            yield "output", index, f"{what}; choose another"
+        owners |= dict.fromkeys(names, f"is the file of output {output.name!r}")
+    for index, store in enumerate(settings.store):
+        path = getattr(store, "path", "")
+        if not path:
+            continue
+        names = _names(path)
+        what = next((owners[name] for name in names if name in owners), "")
+        if what:
+            yield "store", index, f"{what.replace('file of output', 'file of')}; choose another"
+        owners |= dict.fromkeys(names, f"is the file of {store.name!r}")
+
+
+def _own(state_dir: Path, settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield each file that must not be an output, and the message about an output that is."""
+    for name in OWN_FILES:
+        yield str(state_dir / name), f"{name} is the collector's own file"
+    for store in settings.store:
+        yield str(dead_letters_path(state_dir, store.name)), f"holds the dead letters of store {store.name!r}"
+    if settings.server.keys_file:
+        yield settings.server.keys_file, "is server.keys_file"
+    if settings.source:
+        yield str(Path(settings.source).absolute()), "is the configuration file"
+
+
+def _inside(home: str, settings: Settings, path: str) -> str:
+    """Return the message about an output among files that are made later: a journal's, or those of a day."""
+    real = Path(os.path.realpath(path))
+    if Path(os.path.realpath(home)) / JOURNAL_DIRECTORY in real.parents:
+        return f"{JOURNAL_DIRECTORY} is the collector's own directory"
+    for store in settings.store:
+        if isinstance(store, SqliteStoreSettings):
+            base = Path(os.path.realpath(store.path))
+            days = rf"{re.escape(base.stem)}-\d{{4}}-\d\d-\d\d{re.escape(base.suffix)}(-wal|-shm)?"
+            if real.parent == base.parent and re.fullmatch(days, real.name):
+                return f"is a file of store {store.name!r}"
+    return ""
+
+
+def _names(path: str) -> list[_Name]:
+    """Return what identifies a file: its path, where that leads, and its inode; of a device only its path."""
+    names: list[_Name] = [path]
+    try:
+        found = Path(path).stat()
+    except (OSError, ValueError):
+        found = None
+    if found is None or stat.S_ISREG(found.st_mode):
+        names.append(os.path.realpath(path))
+    if found is not None and stat.S_ISREG(found.st_mode):
+        names.append((found.st_dev, found.st_ino))
+    return names

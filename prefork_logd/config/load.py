@@ -1,0 +1,322 @@
+"""Finds and reads the configuration file, and resolves its relative paths.
+
+Reports every problem at once, each with its file, line and key. Settings are declared in settings.py.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import msgspec
+
+from prefork_logd.config.checks import check_listeners, check_paths
+from prefork_logd.config.document import Document, explain
+from prefork_logd.errors import ConfigError, Problem
+from prefork_logd.settings import (
+    MAX_OUTPUTS,
+    MAX_SOURCES,
+    MAX_STORES,
+    TABLES,
+    LimitSettings,
+    ListenerSettings,
+    OutputSettings,
+    ServerSettings,
+    Settings,
+    default_state_dir,
+)
+from prefork_logd.source_settings import NatsSourceSettings
+from prefork_logd.store_settings import HAS_SQLITE, STORES, AnyStoreSettings, SqliteStoreSettings
+
+FILE_NAME = "prefork-logd.toml"
+ENVIRONMENT_VARIABLE = "PREFORK_LOGD_CONFIG"
+SYSTEM_FILE = Path("/etc/prefork-logd") / FILE_NAME
+
+DEFAULT_STORES: tuple[AnyStoreSettings, ...] = (SqliteStoreSettings(name="sqlite"),) if HAS_SQLITE else ()
+"""The stores of a configuration without [[store]]; `store = []` is a configuration without stores."""
+
+
+def find_file(explicit: str | None = None, environment: Mapping[str, str] = os.environ) -> Path | None:
+    """Return the configuration file to read: the flag's, the environment's, ./prefork-logd.toml, the system's, or None.
+
+    A named file that is missing is returned all the same; loading it raises the error.
+    """
+    if explicit:
+        return Path(explicit)
+    if named := environment.get(ENVIRONMENT_VARIABLE):
+        return Path(named)
+    return next((path for path in (Path(FILE_NAME), SYSTEM_FILE) if path.is_file()), None)
+
+
+def absolute(path: str | Path) -> str:
+    """Return a path seen from the working directory, symlinks kept. Raises ConfigError if that directory is gone."""
+    try:
+        return os.path.abspath(path)  # noqa: PTH100 - keeps symlinks
+    except FileNotFoundError:
+        what = "is relative, and the working directory was removed; give an absolute path"
+        raise ConfigError([Problem(str(path), what)]) from None
+
+
+def absolute_address(address: str, directory: str = "") -> str:
+    """Return an address with the path of a Unix socket seen from a directory; empty: the working directory."""
+    path = address.removeprefix("unix:")
+    if path == address or not path:
+        return address
+    return f"unix:{absolute(os.path.join(directory, path))}"  # noqa: PTH118 - a str, as sockets want it
+
+
+class ConfigSource:
+    """The origin of the settings, which can be read again whatever the working directory is by then."""
+
+    def __init__(self, path: Path | None, overrides: Mapping[str, object], directory: str = "") -> None:
+        """Remember `path` (absolute) and the values of flags, in which paths are absolute.
+
+        The newly installed program is looked for from `directory`, else from the working directory.
+        """
+        self.path = path
+        self.overrides = dict(overrides)
+        self._state_dir = ""
+        try:
+            self.directory = directory or str(Path.cwd())
+        except OSError:
+            # The working directory was removed.
+            self.directory = "/"
+
+    def pin(self, state_dir: str) -> None:
+        """Keep paths relative to this state directory, even if the file or the user changes."""
+        self._state_dir = state_dir
+
+    def __call__(self) -> Settings:
+        """Read the settings. Raises ConfigError with every problem."""
+        return load(self.path, self.overrides, self._state_dir)
+
+
+def is_readable(path: Path | None) -> bool:
+    """Tell whether a file can be read as TOML, valid settings or not; also True without a file."""
+    try:
+        return path is None or tomllib.loads(path.read_text()) is not None
+    except (OSError, ValueError):
+        return False
+
+
+def names_addresses(path: Path | None) -> bool:
+    """Tell whether a file names addresses to listen on."""
+    return "bind" in _server_table(path) or "listener" in _tables(path)
+
+
+def state_dir_of(path: Path | None) -> str | None:
+    """Return the state directory that a file names, even if the rest of it is invalid; None if it names none."""
+    named = _server_table(path).get("state_dir")
+    if path is None or not isinstance(named, str) or not named:
+        return None
+    return os.path.join(os.path.dirname(absolute(path)), named)  # noqa: PTH118, PTH120 - a str, as the rest is
+
+
+def _server_table(path: Path | None) -> Mapping[str, Any]:
+    server = _tables(path).get("server")
+    return server if isinstance(server, Mapping) else {}
+
+
+def _tables(path: Path | None) -> dict[str, Any]:
+    """Return the tables of a file; none if it cannot be read."""
+    try:
+        return tomllib.loads(path.read_text()) if path else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def load(path: Path | None, overrides: Mapping[str, object] | None = None, state_dir: str = "") -> Settings:
+    """Return the settings of a file, or the defaults without one; `overrides` are the flags' values for [server] keys.
+
+    Relative paths in the file are seen from its directory. Outputs, stores and files of secrets are in `state_dir` if
+    it is given, whatever the file names: a running collector does not move. Raises ConfigError with every problem.
+    """
+    text = ""
+    if path is not None:
+        try:
+            text = path.read_bytes().decode()
+        except OSError as error:
+            raise ConfigError([Problem(str(path), f"cannot read it: {error.strerror}")]) from error
+        except UnicodeDecodeError as error:
+            raise ConfigError([Problem(str(path), f"is not UTF-8 at byte {error.start}")]) from error
+    directory = os.path.dirname(absolute(path)) if path else ""  # noqa: PTH120 - a str, as the rest is
+    return loads(text, str(path) if path else "", overrides, directory=directory, state_dir=state_dir)
+
+
+def loads(
+    text: str,
+    source: str = "",
+    overrides: Mapping[str, object] | None = None,
+    *,
+    directory: str = "",
+    state_dir: str = "",
+) -> Settings:
+    """Return the settings of a TOML text; as `load`, with relative paths seen from `directory`, else from here."""
+    document = Document(text, source)
+    server = document.read_table(ServerSettings, "server", 0, document.take("server", {}))
+    limits = document.read_table(LimitSettings, "limits", 0, document.take("limits", {}))
+    outputs = _load_outputs(document, document.take("output", None))
+    listeners = _load_listeners(document, document.take("listener", []))
+    sources = _load_sources(document, document.take("source", []))
+    stores = _load_stores(document, document.take("store", None))
+    document.refuse_rest({**TABLES, **dict.fromkeys(("listener", "output", "store", "source"))})
+    server = _override(document, server, overrides or {})
+    home = state_dir or _state_dir(document, server, directory)
+    settings = Settings(
+        server=server, limits=limits, output=outputs, listener=listeners, store=stores, sources=sources, source=source
+    )
+    settings = _resolve(home, directory, settings)
+    check_paths(document, home, settings)
+    check_listeners(document, settings)
+    if document.problems:
+        raise ConfigError(document.problems)
+    return settings
+
+
+def _load_outputs(document: Document, tables: object) -> tuple[OutputSettings, ...]:
+    if tables is None:
+        return (OutputSettings(),)
+    if not isinstance(tables, Sequence) or isinstance(tables, str):
+        document.add_problem("output", 0, "", "must be a list of tables; write [[output]] with two brackets")
+        return (OutputSettings(),)
+    outputs: list[OutputSettings] = []
+    for index, table in enumerate(tables):
+        if isinstance(table, Mapping):
+            table = _with_own_name_and_path(table, {output.name for output in outputs})  # noqa: PLW2901
+        outputs.append(document.read_table(OutputSettings, "output", index, table))
+    if not outputs:
+        document.add_problem("output", 0, "", "is empty, so every record would be lost; leave it out for the default")
+    if len(outputs) > MAX_OUTPUTS:
+        document.add_problem("output", MAX_OUTPUTS, "", f"is one too many; at most {MAX_OUTPUTS} outputs are possible")
+    seen: set[str] = set()
+    for index, output in enumerate(outputs):
+        if output.name in seen:
+            document.add_problem(
+                "output", index, "name", f"{output.name!r} is taken by an output above; choose another"
+            )
+        seen.add(output.name)
+    return tuple(outputs)
+
+
+def _with_own_name_and_path(table: Mapping[str, Any], taken: AbstractSet[str]) -> Mapping[str, Any]:
+    """Fill in what an output leaves out: a name from its path, or a path from its name."""
+    name, path = table.get("name"), table.get("path")
+    if path is None and isinstance(name, str):
+        return {**table, "path": f"{name}.{'log' if table.get('format') == 'text' else 'jsonl'}"}
+    if name is None and isinstance(path, str):
+        stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(path).stem) or "records"
+        numbered = (f"{stem}-{number}" for number in itertools.count(2))
+        return {**table, "name": stem if stem not in taken else next(n for n in numbered if n not in taken)}
+    return table
+
+
+def _load_listeners(document: Document, tables: object) -> tuple[ListenerSettings, ...]:
+    if not isinstance(tables, Sequence) or isinstance(tables, str):
+        document.add_problem("listener", 0, "", "must be a list of tables; write [[listener]] with two brackets")
+        return ()
+    return tuple(document.read_table(ListenerSettings, "listener", index, table) for index, table in enumerate(tables))
+
+
+def _load_sources(document: Document, tables: object) -> tuple[NatsSourceSettings, ...]:
+    if not isinstance(tables, Sequence) or isinstance(tables, str):
+        document.add_problem("source", 0, "", "must be a list of tables; write [[source]] with two brackets")
+        return ()
+    sources = tuple(
+        document.read_table(NatsSourceSettings, "source", index, table) for index, table in enumerate(tables)
+    )
+    if len(sources) > MAX_SOURCES:
+        document.add_problem("source", MAX_SOURCES, "", f"is one too many; at most {MAX_SOURCES} sources are possible")
+    for index, source in enumerate(sources):
+        if any((other.stream, other.group) == (source.stream, source.group) for other in sources[:index]):
+            document.add_problem("source", index, "group", "reads the same stream in the same group as a source above")
+    return sources
+
+
+def _load_stores(document: Document, tables: object) -> tuple[AnyStoreSettings, ...]:
+    if tables is None:
+        return DEFAULT_STORES
+    if not isinstance(tables, Sequence) or isinstance(tables, str):
+        document.add_problem("store", 0, "", "must be a list of tables; write [[store]] with two brackets")
+        return ()
+    if len(tables) > MAX_STORES:
+        document.add_problem("store", MAX_STORES, "", f"is one too many; at most {MAX_STORES} stores are possible")
+    stores: list[AnyStoreSettings] = []
+    for index, table in enumerate(tables):
+        if not isinstance(table, Mapping):
+            document.add_problem("store", index, "", "must be a table; write [[store]] on a line of its own")
+            continue
+        kind = table.get("type")
+        if not isinstance(kind, str) or kind not in STORES:
+            what = f"must be one of {', '.join(STORES)}"
+            document.add_problem("store", index, "type", what)
+            continue
+        store = document.read_table(STORES[kind], "store", index, {key: table[key] for key in table if key != "type"})
+        taken = {store.name for store in stores}
+        if not store.name:
+            numbered = (f"{kind}-{number}" for number in itertools.count(2))
+            name = kind if kind not in taken else next(n for n in numbered if n not in taken)
+            store = msgspec.structs.replace(store, name=name)
+        elif store.name in taken:
+            document.add_problem("store", index, "name", f"{store.name!r} is taken by a store above; choose another")
+        stores.append(store)
+    return tuple(stores)
+
+
+def _override(document: Document, server: ServerSettings, overrides: Mapping[str, object]) -> ServerSettings:
+    """Apply the values of --bind, --workers and --state-dir."""
+    types = get_type_hints(ServerSettings, include_extras=True)
+    for key, value in overrides.items():
+        flag = f"--{key.replace('_', '-')}"
+        try:
+            changed = msgspec.structs.replace(server, **{key: msgspec.convert(value, types[key])})
+        except msgspec.ValidationError as error:
+            document.problems.append(Problem(flag, explain(error, types[key])))
+            continue
+        for problem_key, message in changed.problems():
+            if problem_key == key:
+                document.problems.append(Problem(flag, message))
+        server = changed
+    return server
+
+
+def _state_dir(document: Document, server: ServerSettings, directory: str) -> str:
+    """Return the absolute path of the state directory, and note it if there is none."""
+    try:
+        return absolute(os.path.join(directory, server.state_dir or default_state_dir()))  # noqa: PTH118 - a str
+    except ValueError as error:
+        document.add_problem("server", 0, "state_dir", str(error))
+        return "/"
+
+
+def _resolve(home: str, directory: str, settings: Settings) -> Settings:
+    """Return the settings with absolute paths, which hold in whatever directory a process works.
+
+    The state directory and sockets are seen from `directory`, everything else from the state directory `home`.
+    """
+    server = settings.server
+    state_dir = absolute(os.path.join(directory, server.state_dir)) if server.state_dir else home  # noqa: PTH118 - a str
+    return msgspec.structs.replace(
+        settings,
+        server=msgspec.structs.replace(
+            server,
+            state_dir=state_dir,
+            bind=tuple(absolute_address(address, directory) for address in server.bind),
+            keys_file=os.path.join(home, server.keys_file) if server.keys_file else "",  # noqa: PTH118
+        ),
+        listener=tuple(
+            msgspec.structs.replace(listener, address=absolute_address(listener.address, directory))
+            for listener in settings.listener
+        ),
+        output=tuple(
+            msgspec.structs.replace(output, path=os.path.normpath(os.path.join(home, output.path)))  # noqa: PTH118
+            for output in settings.output
+        ),
+        store=tuple(store.resolved(home) for store in settings.store),
+        sources=tuple(source.resolved(home) for source in settings.sources),
+    )

@@ -1,0 +1,55 @@
+"""Turns the flags of `query` and `tail` into filters.
+
+Does not know the command line: it gets texts and raises ValueError.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from prefork_logd.query import fulltext, times, where
+from prefork_logd.query.filters import Filters
+from prefork_logd.values import level_number
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Literal
+
+
+def make_filters(
+    *,
+    since: str | None = None,
+    until: str | None = None,
+    level: str | None = None,
+    carried: Callable[[], Mapping[str, int]] = dict,
+    loggers: Sequence[str] = (),
+    grep: Sequence[str] = (),
+    conditions: Sequence[str] = (),
+    limit: int | None = None,
+    order: Literal["oldest", "newest"] = "oldest",
+) -> Filters:
+    """Return the filters that flags stand for. Raises ValueError with a sentence for the user.
+
+    `carried` returns the names of levels that records carry; it is called for a `level` that values.LEVELS lacks.
+    """
+    now = time.time()
+    if any(not name for name in loggers):
+        raise ValueError("--logger: a name is empty; leave the flag out for every logger")
+    return Filters(
+        since=times.parse_time(since, now) if since else None,
+        until=times.parse_time(until, now) if until else None,
+        level=_level(level, carried) if level else None,
+        loggers=tuple(loggers),
+        grep=tuple(phrase for text in grep for phrase in fulltext.parse(text)),
+        where=tuple(where.parse(text) for text in conditions),
+        limit=limit,
+        order=order,
+    )
+
+
+def _level(level: str, carried: Callable[[], Mapping[str, int]]) -> int:
+    try:
+        return level_number(level)
+    except ValueError:
+        return level_number(level, carried())

@@ -1,0 +1,169 @@
+"""The latest records that match a filter, and those that follow: from the record log, else from a JSON output.
+
+Does not know how records are printed. Few lines are held: beyond HELD_BYTES they are read a second time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from prefork_logd.errors import NotARecord, ProcessError
+from prefork_logd.inotify import DirectoryWatch
+from prefork_logd.journal.records import POSITION_FILE
+from prefork_logd.journal.tail import RecordTail
+from prefork_logd.outputs.tail import OutputTail
+from prefork_logd.query.filters import Filters
+from prefork_logd.query.search import levels_by_name
+from prefork_logd.records.stored import read_fields, read_row
+from prefork_logd.settings import JOURNAL_DIRECTORY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from prefork_logd.settings import Settings
+
+WINDOW_FACTOR = 4
+"""Each further look into the past goes back so many times as far."""
+HELD_BYTES = 16 << 20
+LEVEL_LINES = 10_000
+"""Number of latest records that are searched for the name of an unknown level."""
+
+
+class Matcher:
+    """Tells whether a stored line matches, and counts the lines that are not records."""
+
+    def __init__(self, filters: Filters) -> None:
+        self._filters = filters
+        self.unread = 0
+        """Number of lines that are not records."""
+        self._reason = ""
+        self._reported = 0
+
+    def __call__(self, line: bytes) -> bool:
+        """Tell whether a line is a record that matches."""
+        try:
+            return self._filters.matches(read_fields(line))
+        except NotARecord as error:
+            self.unread += 1
+            self._reason = self._reason or str(error)
+            return False
+
+    def report(self, complain: Callable[[str], object]) -> None:
+        """Complain of lines that are not records, if there are ten times as many as at the last complaint."""
+        if self.unread >= max(1, 10 * self._reported):
+            self._reported = self.unread
+            complain(f"lines that are no record and are not shown: {self.unread:,}; the first one {self._reason}")
+
+
+class Tail(Protocol):
+    """A place to read the latest lines from."""
+
+    directory: Path
+
+    def rewind(self, count: int) -> bool:
+        """Go back to `count` records before the end, or further; return whether no record is before that."""
+
+    def read_lines(self) -> Iterator[bytes]:
+        """Yield the lines from here to the end."""
+
+    def read_new_lines(self) -> Iterator[bytes]:
+        """Yield the lines that have come since the end was read."""
+
+    def close(self) -> None:
+        """Close every file."""
+
+
+class _LastLines:
+    """The last lines of many, as long as they are few; beyond HELD_BYTES their number alone."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._held_bytes = 0
+        self.lines: deque[bytes] | None = deque()
+        """None: they are too many to be held."""
+        self.found = 0
+
+    def add(self, line: bytes) -> None:
+        self.found += 1
+        if self.lines is None:
+            return
+        self.lines.append(line)
+        self._held_bytes += len(line)
+        if len(self.lines) > self._count:
+            self._held_bytes -= len(self.lines.popleft())
+        if self._held_bytes > HELD_BYTES:
+            self.lines = None
+
+    def pick(self, lines: Iterator[bytes], matches: Matcher) -> Iterator[bytes]:
+        """Yield the last ones from all lines, which are read a second time."""
+        unread, skipped = matches.unread, self.found - self._count
+        for line in lines:
+            if matches(line):
+                skipped -= 1
+                if skipped < 0:
+                    yield line
+        # They were counted by the first reading.
+        matches.unread = unread
+
+
+def last_lines(tail: Tail, count: int, matches: Matcher) -> Iterator[bytes]:
+    """Yield the last `count` lines that match; the tail is at its end then."""
+    window = count
+    while True:
+        is_start = tail.rewind(window)
+        last, unread = _LastLines(count), matches.unread
+        for line in tail.read_lines():
+            if matches(line):
+                last.add(line)
+        if last.found >= count or is_start:
+            break
+        matches.unread = unread
+        window *= WINDOW_FACTOR
+    if last.lines is not None:
+        yield from last.lines
+        return
+    # A file may have grown meanwhile: the second reading ends at the same place as the first one, or later.
+    tail.rewind(window)
+    yield from last.pick(tail.read_lines(), matches)
+
+
+def levels(settings: Settings) -> dict[str, int]:
+    """Return the levels that the latest records carry by name, in capitals; none if there is nothing to read."""
+    try:
+        tail = open_tail(settings, lambda _: None)
+    except ProcessError:
+        return {}
+    with contextlib.closing(tail):
+        lines = last_lines(tail, LEVEL_LINES, Matcher(Filters()))
+        return levels_by_name((record.levelname, record.levelno) for record in map(read_row, lines))
+
+
+def open_tail(settings: Settings, complain: Callable[[str], None]) -> Tail:
+    """Return the place of the latest records. Raises ProcessError if no place can be read."""
+    directory = Path(settings.server.state_dir) / JOURNAL_DIRECTORY
+    if settings.store and (directory / POSITION_FILE).exists():
+        return RecordTail(directory, complain)
+    for output in settings.output:
+        if output.format == "json" and (not settings.store or Path(output.path).exists()):
+            complain(
+                f"no record log: {'there is no store' if not settings.store else 'not yet'}; reading {output.path}"
+            )
+            return OutputTail(Path(output.path), complain)
+    if settings.store or any(output.format == "json" for output in settings.output):
+        state_dir = settings.server.state_dir
+        raise ProcessError(f"{state_dir}: nothing is stored there yet; --state-dir names another state directory")
+    raise ProcessError('nothing to read: there is neither a store nor an output with format = "json"')
+
+
+def follow(tail: Tail, matches: Matcher, reader_fd: int) -> Iterator[Iterator[bytes]]:
+    """Yield new lines for ever, each time an iterator that has to be exhausted.
+
+    Raises BrokenPipeError when the reader of `reader_fd`, to which they are written, has gone.
+    """
+    with DirectoryWatch(tail.directory, reader_fd) as watch:
+        while True:
+            yield (line for line in tail.read_new_lines() if matches(line))
+            watch.wait()

@@ -1,0 +1,120 @@
+"""The verbs around the collector's life, with a collector that is made up."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner
+
+from prefork_logd.cli import lifecycle, status
+from prefork_logd.cli.main import cli
+from prefork_logd.errors import ProcessError
+from prefork_logd.running import Running
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from click.testing import Result
+
+
+class FakeRunning(Running):
+    """A master that ends, or does not, when it is asked to."""
+
+    def __init__(self, *, ends: bool = True) -> None:
+        super().__init__(7)
+        self.signals: list[signal.Signals] = []
+        self._ends = ends
+
+    def send_signal(self, number: signal.Signals) -> None:
+        self.signals.append(number)
+
+    def wait(self, timeout_s: float) -> bool:
+        return self._ends and timeout_s > 0
+
+
+class FakeCollector:
+    """Answers each question as it is told, and keeps the questions."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any], running: Running | None) -> None:
+        self.questions: list[tuple[str, dict[str, int]]] = []
+        for module in (lifecycle, status):
+            monkeypatch.setattr(module, "find_running", lambda _: running)
+            monkeypatch.setattr(module, "ask", self._ask)
+        self._answer = answer
+
+    def _ask(self, _settings: object, _running: object, question: str, _longest_s: float, **details: int) -> Any:
+        self.questions.append((question, details))
+        return self._answer
+
+
+def invoke(tmp_path: Path, *line: str) -> Result:
+    """Run a verb with a state directory of its own."""
+    return CliRunner().invoke(cli, ["--state-dir", str(tmp_path), *line])
+
+
+@pytest.mark.parametrize("line", [["stop"], ["reload"], ["upgrade"], ["workers", "2"], ["status"]])
+def test_without_a_collector_the_status_is_3(tmp_path: Path, line: list[str]) -> None:
+    """And the state directory is named."""
+    done = invoke(tmp_path, *line)
+    assert done.exit_code == 3
+    assert done.stderr == f"prefork-logd: not running (state directory {tmp_path})\n"
+
+
+def test_a_reload_that_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names the keys that changed, and those that wait for a restart."""
+    answer = {"taken": True, "problems": [], "changed": ["output"], "needs_restart": ["server.bind"]}
+    FakeCollector(monkeypatch, answer, Running(7))
+    done = invoke(tmp_path, "reload")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.startswith("reloaded; changed: output\nserver.bind cannot change while")
+
+
+@pytest.mark.parametrize(("taken", "status"), [(True, 1), (False, 2)])
+def test_the_problems_of_a_reload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: bool, status: int) -> None:
+    """Each is a complaint; a configuration that is not taken has the status of a usage error."""
+    answer = {"taken": taken, "problems": ["c.toml:1: is odd"], "changed": [], "needs_restart": []}
+    FakeCollector(monkeypatch, answer, Running(7))
+    done = invoke(tmp_path, "reload")
+    assert done.exit_code == status
+    assert done.stderr.startswith("prefork-logd: c.toml:1: is odd\n")
+    assert ("the old one stays" in done.stderr) is not taken
+
+
+def test_workers_and_upgrade_print_before_and_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of workers is part of the question."""
+    collector = FakeCollector(monkeypatch, {"workers": 4, "before": 2, "version": "9.9"}, Running(7))
+    assert invoke(tmp_path, "workers", "4").stdout.startswith("workers: 4, before 2;")
+    assert invoke(tmp_path, "upgrade").stdout.startswith("runs version 9.9, before 2 (pid 7);")
+    assert collector.questions == [("workers", {"count": 4}), ("upgrade", {})]
+
+
+def test_status_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The document as it came."""
+    FakeCollector(monkeypatch, {"pid": 7}, Running(7))
+    done = invoke(tmp_path, "status", "--json")
+    assert (done.exit_code, done.stdout) == (0, '{\n  "pid": 7\n}\n')
+
+
+def test_stop_asks_by_sigterm_and_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It prints the pid once the process has ended."""
+    running = FakeRunning()
+    FakeCollector(monkeypatch, {}, running)
+    done = invoke(tmp_path, "stop")
+    assert (done.exit_code, done.stdout, running.signals) == (0, "stopped (pid 7)\n", [signal.SIGTERM])
+
+
+def test_a_stop_that_takes_too_long_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the time that it had."""
+    FakeCollector(monkeypatch, {}, FakeRunning(ends=False))
+    done = invoke(tmp_path, "stop")
+    assert isinstance(done.exception, ProcessError)
+    assert "pid 7 has not ended after" in str(done.exception)
+
+
+def test_start_beside_a_running_collector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is started."""
+    FakeCollector(monkeypatch, {}, Running(7))
+    done = invoke(tmp_path, "start")
+    assert str(done.exception).startswith("already running with pid 7;")

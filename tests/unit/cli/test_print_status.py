@@ -1,0 +1,68 @@
+"""The tables of `status`, without colour where they are not printed to a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prefork_logd.cli.print_status import print_status
+
+if TYPE_CHECKING:
+    import pytest
+
+DOCUMENT = {
+    "version": "1.2.3",
+    "pid": 7,
+    "uptime_s": 3723.4,
+    "native": False,
+    "bind": ["[::1]:9020"],
+    "records": 1_234_567,
+    "connections": 12,
+    "rejected": 3,
+    "dropped": 0,
+    "children": [
+        {"kind": "writer", "index": 0, "pid": 8, "state": "running", "connections": 0, "records": 0, "paused": True,
+         "restarts": 0},
+        {"kind": "worker", "index": 1, "pid": None, "state": "waiting", "connections": 12, "records": 99,
+         "paused": False, "restarts": 4},
+        {"kind": "shipper", "index": 0, "pid": 9, "state": "running", "connections": 0, "records": 0, "paused": False,
+         "restarts": 0, "store": "sqlite"},
+    ],
+    "outputs": [{"name": "all", "path": "/x/[brackets]/all.jsonl", "records": 5, "bytes": 1000, "failing": True,
+                 "skipped": 1234}],
+    "journal": {"bytes": 7_000_000, "limit": 8_000_000, "full": True},
+    "stores": [
+        {"name": "sqlite", "type": "sqlite", "records": 1_000_000, "refused": 2, "lost": 0, "failing": False,
+         "lag_records": 234_567, "lag_bytes": 98_765_432, "lag_s": 61.2},
+        {"name": "archive", "type": "custom", "records": 0, "refused": 0, "lost": 0, "failing": True,
+         "lag_records": None, "lag_bytes": None, "lag_s": 0.0, "problem": "disk [full]"},
+        {"name": "lake", "type": "nats", "records": 7, "refused": 0, "lost": 0, "failing": False,
+         "lag_records": 0, "lag_bytes": 0, "lag_s": 0.0, "problem": "",
+         "details": {"stream": "LOGS", "replicas": 3, "replicas_in_step": 2, "duplicate_window_s": 600.0,
+                     "warnings": ["1 of 3 replicas are away or behind"]}},
+    ],
+    "sources": [
+        {"type": "nats", "stream": "LOGS", "group": "site", "records": 4_321, "rejected": 0, "dropped": 1_717,
+         "connected": True, "messages_waiting": 8_642, "lag_s": 75.0, "problem": "",
+         "details": {"member": "a", "partitions": [0, 1, 2], "partitions_of_stream": 16,
+                     "waiting_for_members": {"bcd": 13}}},
+        {"type": "nats", "stream": "FAR", "group": "site", "records": 0, "rejected": 0, "dropped": 0,
+         "connected": False, "messages_waiting": None, "lag_s": None, "problem": "cannot [connect]", "details": {}},
+    ],
+}  # fmt: skip
+
+
+def test_status_shows_what_matters_without_colour_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every process and output has a row; no escape sequence goes into a file."""
+    print_status(DOCUMENT)
+    text = capsys.readouterr().out
+    assert "\x1b" not in text
+    for part in ("1,234,567 records", "3 rejected", "[::1]:9020", "worker 1", "waiting for outputs",
+                 "all (failing) (1,234 skipped)",
+                 "/x/[brackets]/all.jsonl", "up 1 h 2 min", "shipper sqlite", "234,567", "98,765,432", "1 min 1 s",
+                 "archive (failing)", "the journal is full",
+                 "store archive: disk [full]", "2 of 3 replicas in step, duplicate window 10 min 0 s",
+                 "store lake: 1 of 3 replicas are away or behind",
+                 "3 of 16", "4,321", "1,717", "8,642", "1 min 15 s", "FAR (not connected)",
+                 "source LOGS: 13 partitions wait for member bcd, which is away",
+                 "source FAR: cannot [connect]"):  # fmt: skip
+        assert part in text

@@ -1,0 +1,40 @@
+"""The keys file, and what listeners need of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from prefork_logd.config.checks import load_keys
+from prefork_logd.config.load import loads
+from tests.unit.config.test_load import STATE
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "said"),
+    [
+        (b"a 0123456789abcdef\n", 0o640, "chmod 600"),
+        (b"a short\n", 0o600, ":1: write an id"),
+        (b"# nothing\n\n", 0o600, "holds no key"),
+        (b"a 0123456789abcdef\na 0123456789abcdef\n", 0o600, ":2: this id is taken"),
+        (b"a 0123456789abcdef more\n", 0o600, ":1: write an id"),
+    ],
+)
+def test_keys_that_cannot_be_used_are_explained(tmp_path: Path, content: bytes, mode: int, said: str) -> None:
+    """A secret that others could read or find is none."""
+    path = tmp_path / "keys"
+    path.write_bytes(content)
+    path.chmod(mode)
+    with pytest.raises(ValueError, match=said):
+        load_keys(path)
+
+
+def test_several_keys_are_valid_at_once(tmp_path: Path) -> None:
+    """A key can be replaced without a moment in which nobody is let in."""
+    path = tmp_path / "keys"
+    path.write_bytes(b"# rotated in May\nold 0123456789abcdef\nnew  fedcba9876543210\n")
+    path.chmod(0o600)
+    assert load_keys(path) == {b"old": b"0123456789abcdef", b"new": b"fedcba9876543210"}
+    settings = loads(f'[server]\nbind = []\nkeys_file = "{path}"\n[[listener]]\naccept = "authenticated"', "", STATE)
+    assert settings.listeners == (("127.0.0.1:9021", "authenticated"),)

@@ -1,0 +1,140 @@
+"""Every problem of a document is reported at once, with its place and a remedy."""
+
+from __future__ import annotations
+
+import pytest
+
+from prefork_logd.config.document import Document, LineIndex
+from prefork_logd.config.load import loads
+from prefork_logd.errors import ConfigError
+from prefork_logd.settings import ServerSettings
+from tests.unit.config.test_load import problems
+
+
+def test_every_problem_is_told_at_once_with_its_line() -> None:
+    """One run of `check` is enough to mend a file."""
+    told = problems(
+        "\n".join(
+            [
+                "[server]",
+                "workers = 0",
+                'bindd = ["x"]',
+                "[limits]",
+                'max_record_bytes = "a"',
+                "[[output]]",
+                'path = "a"',
+                'level = "X"',
+                "[[output]]",
+                'path = "b"',
+                'rotate_every = "3"',
+                "[[store]]",
+                'type = "oracle"',
+                "[foo]",
+            ]
+        )
+    )
+    assert [problem.split(": ")[0] for problem in told] == [
+        "x.toml:2",
+        "x.toml:3",
+        "x.toml:5",
+        "x.toml:8",
+        "x.toml:11",
+        "x.toml:13",
+        "x.toml:14",
+    ]
+    assert "did you mean 'bind'" in told[1]
+    assert told[4].startswith("x.toml:11: output[2].rotate_every: ")
+    assert "must be one of sqlite, postgresql" in told[5]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[server]\nbind = []", "name an address"),
+        ('[server]\nbind = ["nowhere"]', "is no address"),
+        ('[server]\nbind = ["::1:9020"]', "brackets"),
+        ('[server]\nbind = ["[::g]:1"]', "no IPv6 address"),
+        ('[server]\nbind = ["h:70000"]', "no port"),
+        ('[server]\nbind = ["unix:"]', "names no path"),
+        ('[server]\nbind = ["a:1", "a:1"]', "twice"),
+        ('[server]\nstate_dir = "a\\u0000b"', "NUL"),
+        ('[server]\ndurability = "maybe"', "server.durability"),
+        ("[limits]\nmax_record_bytes = 10", ">= 1024"),
+        ('[limits]\nrecord_timeout = "soon"', "is no duration"),
+        ('[limits]\ndrain_timeout = "0s"', "longer than nothing"),
+        ('[[output]]\ntemplate = "%(message)q"', "is no directive"),
+        ('[[output]]\ntemplate = "100%"', "is no directive"),
+        ('[[output]]\ntemplate = "%(message)99999s"', "is no directive"),
+        ('[[output]]\ntemplate = " "', "is empty"),
+        ('[[output]]\nloggers = [""]', "empty name"),
+        ('[[output]]\nname = "a b"', "output.name"),
+        ('[[output]]\nmode = "rw"', "output.mode"),
+        ('[[output]]\npath = "rejected.jsonl"', "the collector's own file"),
+        ('[[output]]\npath = "a"\n[[output]]\nname = "b"\npath = "./a"', "the file of output"),
+        ('[[output]]\nname = "a"\n[[output]]\nname = "a"\npath = "c"', "taken by an output above"),
+        ('[[output]]\nrotate_every = "10ms"', "one second or more"),
+        ("output = []", "every record would be lost"),
+        ("output = 3", "[[output]]"),
+        ("server = 3", "must be a table"),
+        ("listener = 3", "[[listener]]"),
+        ('[[listener]]\naddress = "nowhere"', "is no address"),
+        ('[[listener]]\naddress = "127.0.0.1:9020"', "listened on already"),
+        ('[[listener]]\naccept = "friends"', "listener.accept"),
+        ('[[listener]]\naccept = "authenticated"', "server.keys_file: is needed"),
+        ('[server]\nkeys_file = "/nonexistent"\n[[listener]]\naccept = "authenticated"', "cannot read it"),
+        ("[server\nx = 1", "x.toml:1"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_explained(text: str, said: str) -> None:
+    """Each problem names its key, and says what would do."""
+    assert any(said in problem for problem in problems(text)), problems(text)
+
+
+def test_a_value_to_choose_comes_with_the_choices() -> None:
+    """Of words, and of words beside numbers."""
+    with pytest.raises(ConfigError) as caught:
+        loads('server.workers = "x"\n[[output]]\non_error = "wait"\n')
+    assert [problem.message for problem in caught.value.problems] == [
+        "invalid value 'x'; write \"auto\" or a whole number",
+        'invalid value \'wait\'; write "block" or "skip"',
+    ]
+
+
+def test_the_line_of_a_key_is_found_however_its_table_is_written() -> None:
+    """Headers, arrays of tables, dotted keys; a key without a line of its own has that of its table."""
+    index = LineIndex(
+        'server.workers = 1\n[limits]\n"queue_bytes" = 2\n[[output]]\nname = "a"\n\n[[output]]\nname = "b"\n'
+    )
+    assert index.find("server", 0, "workers") == 1
+    assert index.find("limits", 0, "queue_bytes") == 3
+    assert [index.find("output", at, "name") for at in (0, 1)] == [5, 8]
+    assert index.find("output", 1, "path") == 7
+    assert index.find("nothing", 0, "x") == 0
+
+
+def test_a_text_that_is_not_toml_has_one_problem_with_its_line() -> None:
+    """And nothing else of it is looked at."""
+    with pytest.raises(ConfigError) as caught:
+        Document("[server]\nworkers = = 1\n", "c.toml")
+    assert [str(problem).startswith("c.toml:2: ") for problem in caught.value.problems] == [True]
+
+
+def test_values_that_are_taken_are_not_refused() -> None:
+    """What is left at the end is unknown; a near name is suggested."""
+    document = Document("[server]\n[outptu]\n", "c.toml")
+    assert document.take("server", None) == {}
+    assert document.take("limits", 7) == 7
+    document.refuse_rest({"output": None, "store": None})
+    assert [str(problem) for problem in document.problems] == [
+        "c.toml:2: outptu: unknown key or table; did you mean 'output'?"
+    ]
+
+
+def test_a_table_with_a_problem_keeps_the_default_there() -> None:
+    """So that all the other problems are found, too."""
+    document = Document("[server]\nworkers = []\nbind = []\n", "c.toml")
+    server = document.read_table(ServerSettings, "server", 0, document.take("server", {}))
+    assert (server.workers, server.bind) == (ServerSettings().workers, ())
+    assert len(document.problems) == 1
+    assert document.read_table(ServerSettings, "server", 0, 5) == ServerSettings()
+    assert "must be a table" in str(document.problems[-1])

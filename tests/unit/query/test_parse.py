@@ -1,0 +1,64 @@
+"""Names of levels: those that every collector knows, and those that records carry."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+
+from prefork_logd.cli.main import cli
+from prefork_logd.query.parse import make_filters
+from prefork_logd.query.search import levels_by_name
+from prefork_logd.settings import OutputSettings
+from prefork_logd.stores.sqlite.store import SqliteStore
+from tests.unit.stores.test_sqlite_store import JOURNAL, block, line, refuse
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [("NOTICE", 25), ("success", 25), ("Trace", 5), ("fatal", 50), ("warn", 30), ("35", 35)]
+)
+def test_names_that_every_collector_knows(name: str, number: int) -> None:
+    """In filters and in the configuration, in any case; records are not asked."""
+    assert make_filters(level=name, carried=lambda: pytest.fail("asked")).level == number
+    assert OutputSettings(level=name).levelno == number
+    assert [*OutputSettings(level=name).problems()] == []
+
+
+def test_a_name_that_is_not_known_lists_those_that_are() -> None:
+    """And those that records carry, if there are any."""
+    with pytest.raises(ValueError, match=r"'LOUD' is no level; .*NOTICE.* of those that records carry \(AUDIT\), or a"):
+        make_filters(level="LOUD", carried=lambda: {"AUDIT": 35, "INFO": 21})
+    assert "SUCCESS" in next(OutputSettings(level="AUDIT").problems())[1]
+
+
+def test_levels_by_name() -> None:
+    """The least number of a name; what is no text, or has no number, names none."""
+    pairs = [("Audit", 36), ("AUDIT ", 35), ("x", None), (None, 1), (b"\xed", 2), ("", 3), ("INFO", 20)]
+    assert levels_by_name(pairs) == {"AUDIT": 35, "INFO": 20}
+
+
+def test_query_and_tail_know_the_levels_that_records_carry(tmp_path: Path) -> None:
+    """By their names in any case."""
+    lines = [
+        line(number, levelno=20 + number % 2 * 15, levelname=("INFO", "Audit")[number % 2]) for number in range(10)
+    ]
+    store = SqliteStore(tmp_path / "records.db")
+    store.open(JOURNAL)
+    store.write([block(0, lines)], refuse)
+    store.close()
+    (tmp_path / "records.jsonl").write_bytes(b"".join(lines))
+    for verb, toml in (("query", '[[store]]\ntype = "sqlite"\nretain = ""'), ("tail", "store = []")):
+        (tmp_path / "logd.toml").write_text(toml)
+        flags = ["--config", str(tmp_path / "logd.toml"), "--state-dir", str(tmp_path), verb]
+        done = CliRunner().invoke(cli, [*flags, "--level", "audit", "--format", "json"])
+        assert done.exit_code == 0
+        shown = [json.loads(one) for one in done.stdout.splitlines() if one.startswith("{")]
+        assert [one["levelno"] for one in shown] == [35] * 5
+        done = CliRunner().invoke(cli, [*flags, "--level", "loud"])
+        assert done.exit_code == 2
+        assert "(AUDIT)" in " ".join(done.output.split())
