@@ -144,7 +144,7 @@ def test_what_was_added_can_be_taken_back(path: Path) -> None:
 def test_a_letter_whose_name_cannot_be_synced_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first letter makes the file: until its name is safe it is not there."""
 
-    def fail(directory: str) -> None:
+    def fail(directory: Path, *, missing_ok: bool) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     letters = DeadLetters(path, JOURNAL)
