@@ -1,4 +1,4 @@
-"""A source that meets a message at which its code fails: that message is given up, and no other."""
+"""A source's life: commits lead to acknowledgements, and a reload is settled once older lines are committed."""
 
 from __future__ import annotations
 
@@ -10,165 +10,122 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from prefork_logd.errors import StoreError
 from prefork_logd.processes import nats_source
-from prefork_logd.processes.control import Configuration
-from prefork_logd.processes.nats_partition import Item
-from prefork_logd.processes.nats_source import NatsSource
-from prefork_logd.scoreboard import Field, Scoreboard
+from prefork_logd.processes.control import Configuration, Configure, Drain, Told
+from prefork_logd.processes.nats_source import FAST_WRITES_S, LAST_WRITES_S, ORPHAN_S, NatsSource
+from prefork_logd.scoreboard import Scoreboard
 from prefork_logd.settings import OutputSettings, ServerSettings, Settings
 from prefork_logd.source_settings import NatsSourceSettings
-from prefork_logd.stores import nats_wire as wire
-from prefork_logd.stores.nats_order import JournalOrder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-JOURNAL = "ab" * 16
-LINE = b'{"created":1.5,"time":"1970-01-01T00:00:01.500000Z","message":"%d"}\n'
-
-
-class Namespace(SimpleNamespace):
-    """One that may be a key."""
-
-    __hash__ = object.__hash__
-
 
 class Rig:
-    """A source without servers and without a writer, and one partition of it."""
+    """A source without a master, a writer and servers."""
 
     def __init__(self, state_dir: Path) -> None:
         settings = Settings(
             server=ServerSettings(state_dir=str(state_dir)), output=(OutputSettings(name="a", path="a"),)
         )
-        self.board = Scoreboard()
-        self.ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        configuration = Configuration(1, settings, (1,), ())
-        self.source = NatsSource(1, self.board, self._theirs, configuration, NatsSourceSettings())
-        self.done: list[int] = []
-        self.partition: Any = Namespace(
-            number=0, orders={JOURNAL: JournalOrder(0)}, waiting={}, closed=False, done=self.done.append, saved={},
-            committed={}, to_acknowledge=lambda: None,
-        )  # fmt: skip
-        self.source._partitions[0] = self.partition
-        self.source._epochs[bytes.fromhex(JOURNAL)] = 1
-        self.source._floors[bytes.fromhex(JOURNAL)] = 1
-        self.sent: list[Any] = []
-        self.source._link.send = lambda batch, receipts: self.sent.append(batch)  # type: ignore[method-assign]
-        self.failed: list[str] = []
-        self.source._fail = self.failed.append  # type: ignore[method-assign]
-        self.source._work_on = lambda: None  # type: ignore[method-assign]
-
-    def offer(
-        self, first: int, count: int = 3, floor: int = 0, body: bytes | None = None, journal: str = JOURNAL
-    ) -> None:
-        """Let a message arrive, and be worked on."""
-        it = wire.Range(journal, first, first + count, floor, "none")
-        lines = b"".join(LINE % number for number in range(first, first + count)) if body is None else body
-        self.source._arrived.append(Item(self.partition, first + 1, it, {}, lines))
-        self.source._work()
-
-    def lines(self) -> bytes:
-        """Return what was sent to the writer."""
-        return b"".join(bytes(piece) for batch in self.sent for piece in batch.pieces)
-
-    @property
-    def rejected(self) -> int:
-        """How many messages and lines were refused."""
-        return int(self.board.slot(1)[Field.REJECTED])
+        self.configuration = Configuration(1, settings, (1,), ())
+        self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.source = NatsSource(1, Scoreboard(), self.theirs, self.configuration, NatsSourceSettings())
+        self.said: list[Any] = []
+        self.source._channel.send = lambda message, fds=(): self.said.append(message)  # type: ignore[method-assign]
 
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
-    """Return a source and what is around it."""
-    loop = asyncio.new_event_loop()
+    """Return a source."""
     rig = Rig(tmp_path)
-    with contextlib.closing(loop), rig.ours, rig._theirs:
+    with rig.ours, rig.theirs:
         yield rig
 
 
-@pytest.mark.parametrize("error", [ValueError("odd"), RecursionError("deep"), MemoryError(), RuntimeError("boom")])
-@pytest.mark.parametrize("step", ["unpack", "read_numbers", "dispatch"])
-def test_one_message_costs_itself_alone(rig: Rig, error: Exception, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is raised while its lines are read: it is kept in rejected.jsonl, and the next ones are taken."""
-    real_unpack, real_numbers = wire.unpack, wire.read_numbers
-    dispatcher = rig.source._dispatcher
-    real_dispatch = dispatcher.dispatch_line
+def test_a_reload_is_settled_after_the_commit_of_older_lines(rig: Rig) -> None:
+    """Not before: an output that is gone may still get some."""
+    source = rig.source
+    source._messages._dispatcher.reject("nats", 0.0, "x", "y", b"z", 1)
 
-    def unpack(body: bytes, encoding: str) -> bytes:
-        if step == "unpack" and b'"4"' in body:
-            raise error
-        return real_unpack(body, encoding)
+    async def scenario() -> None:
+        fd = Configuration(2, rig.configuration.settings, (1,), ()).to_file()
+        source._told(Configure(), [fd])
+        assert [type(message).__name__ for message in rig.said] == ["Configured"]
+        source._link._commits(source._link.next_number - 1)
+        assert [type(message).__name__ for message in rig.said] == ["Configured", "Settled"]
+        assert rig.said[-1].generation == 2
 
-    def read_numbers(headers: Any, it: wire.Range, lines: int) -> list[range]:
-        if step == "read_numbers" and it.first == 3:
-            raise error
-        return real_numbers(headers, it, lines)
-
-    def dispatch(line: bytes) -> bool:
-        if step == "dispatch" and b'"4"' in line:
-            raise error
-        return real_dispatch(line)
-
-    monkeypatch.setattr(wire, "unpack", unpack)
-    monkeypatch.setattr(wire, "read_numbers", read_numbers)
-    monkeypatch.setattr(dispatcher, "dispatch_line", dispatch)
-    monkeypatch.setattr(dispatcher, "dispatch_lines", lambda *_: False)
-    for first in (0, 3, 6):
-        rig.offer(first)
-    sent = rig.lines()
-    taken = [number for number in range(9) if LINE % number in sent]
-    assert taken == ([0, 1, 2, 3, 5, 6, 7, 8] if step == "dispatch" else [0, 1, 2, 6, 7, 8])
-    assert rig.rejected == 1
-    assert type(error).__name__.encode() in sent
-    assert rig.failed == []
-    assert [item.sequence for _, items, _ in rig.source._sent for item in items] == [1, 4, 7], "acknowledged in the end"
+    asyncio.run(scenario())
 
 
-def test_a_message_that_fails_twice_is_given_up(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it is not known how far it came, reading begins anew; the second time it is passed over."""
+def test_committed_messages_are_acknowledged(rig: Rig) -> None:
+    """With one acknowledgement for each partition; a closed one is left alone."""
+    acks: list[str] = []
 
-    class Failing(JournalOrder[Item]):
-        def offer(self, it: wire.Range, item: Item, nbytes: int = 0) -> Any:
-            if it.first == 3:
-                raise KeyError("no")
-            return super().offer(it, item, nbytes)
+    def partition(name: str, *, closed: bool) -> Any:
+        async def ack() -> None:
+            acks.append(name)
 
-    for attempt in range(2):
-        rig.partition.closed = False
-        rig.partition.orders[JOURNAL] = Failing(0)
-        rig.source._dispatcher.batch.build(0)
-        rig.offer(0)
-        rig.offer(3)
-        assert len(rig.failed) == 1
-        assert rig.partition.closed == (attempt == 0)
-    rig.offer(6, floor=6)
-    assert rig.done == [4]
-    assert rig.rejected == 1
-    assert LINE % 6 in rig.lines()
+        return SimpleNamespace(closed=closed, to_acknowledge=lambda: SimpleNamespace(ack=ack))
 
+    async def scenario() -> None:
+        rig.source._partitions |= {0: partition("open", closed=False), 1: partition("closed", closed=True)}
+        rig.source.batches_committed([])
+        rig.source._partitions.clear()
+        for _ in range(10):
+            await asyncio.sleep(0)
 
-def test_messages_that_wait_for_others_are_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A journal whose beginning never comes holds only so much; an honest one beside it loses nothing."""
-    monkeypatch.setattr(nats_source, "MOST_HELD_BYTES", 10_000)
-    other = "cd" * 16
-    rig.partition.orders[other] = JournalOrder(0)
-    rig.source._epochs[bytes.fromhex(other)] = 1
-    rig.source._floors[bytes.fromhex(other)] = 1
-    rig.offer(3, journal=other)
-    for first in range(10, 1000, 10):
-        rig.offer(first, body=LINE % first * 3)
-    assert sum(order.held_bytes for order in rig.partition.orders.values()) <= 10_000
-    assert rig.rejected == len(rig.done) > 20
-    rig.offer(0, journal=other)
-    assert all(LINE % number in rig.lines() for number in range(6))
+    asyncio.run(scenario())
+    assert acks == ["open"]
+    assert rig.source._changed.is_set()
 
 
-def test_journals_that_a_stranger_invents_are_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The group's table has to fit into a message."""
-    monkeypatch.setattr(nats_source, "MOST_JOURNALS", 5)
-    for number in range(20):
-        rig.offer(0, journal=f"{number:032x}")
-    assert len(rig.partition.waiting) + len(rig.partition.orders) == 5
-    assert rig.rejected == 16
-    assert rig.source._waiting_bytes == 4 * 3 * len(LINE % 0)
+def test_a_failure_is_told_and_tried_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With one line in the log however often it fails the same way."""
+    monkeypatch.setattr(nats_source, "FIRST_RETRY_S", 0.001)
+    source, tries = rig.source, 0
+
+    async def read() -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 4:
+            source._stopping.set()
+        raise StoreError("nobody is there")
+
+    source._read = read  # type: ignore[method-assign]
+    asyncio.run(source._live())
+    assert tries == 4
+    assert rig.said == [Told("nobody is there")]
+    assert caplog.text.count("nobody is there") == 1
+    assert source._exit_status == 0
+
+
+@pytest.mark.parametrize(("fast", "longest_s"), [(False, LAST_WRITES_S), (True, FAST_WRITES_S)])
+def test_a_stop(rig: Rig, fast: bool, longest_s: float) -> None:
+    """A fast one leaves the writer less time."""
+    rig.source._told(Drain(fast), [])
+    assert rig.source._stopping.is_set()
+    assert rig.source._longest_s == longest_s
+    rig.source._orphaned()
+    assert rig.source._longest_s == ORPHAN_S
+
+
+def test_a_bug_ends_the_source(rig: Rig) -> None:
+    """An error of the connection does not: reading begins anew."""
+    source = rig.source
+
+    async def scenario() -> None:
+        for error, is_bug in ((OSError("reset"), False), (StoreError("lost"), False), (KeyError("x"), True)):
+            source._trouble = asyncio.get_running_loop().create_future()
+            source._failed(asyncio.get_running_loop(), {"exception": error})
+            assert source._stopping.is_set() == is_bug
+            with contextlib.suppress(asyncio.InvalidStateError):
+                assert source._trouble.result() in {"lost", "a bug"}
+        assert isinstance(source._bug, KeyError)
+
+    asyncio.run(scenario())
