@@ -49,7 +49,7 @@ def _load_extension() -> None:
 _load_extension()
 
 from prefork_logd.errors import RecordRejected  # noqa: E402 - after the extension is in its place
-from prefork_logd.protocol import batch, runs  # noqa: E402
+from prefork_logd.protocol import batch_builder, runs  # noqa: E402
 from prefork_logd.records import _speedups as native  # noqa: E402
 from prefork_logd.records import twin as specification  # noqa: E402
 from prefork_logd.records.bounded import json_line, text_line  # noqa: E402
@@ -146,7 +146,7 @@ def _stream(setup: Setup, data: bytes, chance: int) -> None:
     if is_shared:
         native.share(_ARENA)
     results = []
-    for core, new_lines in ((setup.runner, native.Lines), (specification.Core(*setup.given), batch.Lines)):
+    for core, new_lines in ((setup.runner, native.Lines), (specification.Core(*setup.given), batch_builder.Lines)):
         sinks = tuple(new_lines() for _ in range(setup.sinks))
         one_by_one = _Slow(setup, sinks, is_all=core is not setup.runner)
         limits = (most_bytes, 0, most_failures)

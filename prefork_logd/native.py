@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from prefork_logd import compiled
 from prefork_logd.errors import ConfigError, Problem
-from prefork_logd.protocol import batch, runs
+from prefork_logd.protocol import batch_builder, runs
 from prefork_logd.records import opcodes, render, twin
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ NATIVE = speedups is not None and compiled.IS_ALLOWED
 """Whether the compiled core does the work; `status` tells."""
 
 Core = speedups.Core if NATIVE and speedups is not None else twin.Core
-Lines = speedups.Lines if NATIVE and speedups is not None else batch.Lines
+Lines = speedups.Lines if NATIVE and speedups is not None else batch_builder.Lines
 share = speedups.share if NATIVE and speedups is not None else None
 """Takes memory to make lines in; None: the twin makes them where Python does."""
 measure = speedups.measure if NATIVE and speedups is not None else runs.measure_in_python

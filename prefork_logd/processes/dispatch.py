@@ -17,7 +17,8 @@ from prefork_logd.errors import RecordRejected
 from prefork_logd.log import Limited, describe_bug
 from prefork_logd.outputs.router import Router
 from prefork_logd.processes.rejections import Rejections
-from prefork_logd.protocol.batch import RECORDS, BatchBuilder
+from prefork_logd.protocol.batch import RECORDS
+from prefork_logd.protocol.batch_builder import BatchBuilder
 from prefork_logd.records.bounded import json_line, text_line
 from prefork_logd.records.decode import decode, forget
 from prefork_logd.records.record import make_record
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from prefork_logd.processes.control import Configuration
-    from prefork_logd.protocol.batch import Gathered
+    from prefork_logd.protocol.batch_builder import Gathered
     from prefork_logd.records.record import Record
 
 REJECTED_PLACE = 0

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from prefork_logd.libc import IOV_MAX
 from prefork_logd.net.loop import EDGE, READ, WRITE, Loop
-from prefork_logd.protocol.batch import COMMITTED, OPENED, Answer, Outgoing, read_answers
+from prefork_logd.protocol.batch import COMMITTED, OPENED, Answer, read_answers
 
 if TYPE_CHECKING:
     from prefork_logd.net.connection import Connection
+    from prefork_logd.protocol.batch_builder import Outgoing
 
 PIPE_BYTES = 1 << 20
 """fs.pipe-max-size, which an unprivileged process may ask for (pipe(7))."""

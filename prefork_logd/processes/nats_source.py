@@ -27,7 +27,7 @@ from prefork_logd.processes.link import WriterLink
 from prefork_logd.processes.membership import Membership, join_group, member_name
 from prefork_logd.processes.nats_partition import LOOK_EVERY_S, Partition
 from prefork_logd.processes.stream_messages import StreamMessages
-from prefork_logd.protocol.batch import Lines
+from prefork_logd.protocol.batch_builder import Lines
 from prefork_logd.scoreboard import Field, Scoreboard
 from prefork_logd.stores.nats_connection import Connection, translated
 from prefork_logd.stores.nats_group import HEARTBEAT_S

@@ -11,8 +11,9 @@ from typing import Protocol
 from prefork_logd.errors import LocalProtocolError
 from prefork_logd.log import LOGGER
 from prefork_logd.net.loop import EDGE, READ, WRITE, Loop
-from prefork_logd.protocol.batch import Batch, BatchReader, Shared
+from prefork_logd.protocol.batch import Batch
 from prefork_logd.protocol.batch import committed as committed_answer
+from prefork_logd.protocol.batch_reader import BatchReader, Shared
 
 TURN_BYTES = 1 << 20
 """What one worker may have read before the others get their turn."""

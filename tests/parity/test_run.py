@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from prefork_logd import native
-from prefork_logd.protocol.batch import Lines
+from prefork_logd.protocol.batch_builder import Lines
 from prefork_logd.records import twin
 from prefork_logd.records.render import TextTemplate
 from tests.parity import sides

@@ -20,7 +20,9 @@ from prefork_logd.net.loop import Loop
 from prefork_logd.processes import arena
 from prefork_logd.processes.link import WriterLink, make_pipes
 from prefork_logd.processes.source import Source
-from prefork_logd.protocol.batch import Batch, BatchBuilder, BatchReader, Outgoing
+from prefork_logd.protocol.batch import Batch
+from prefork_logd.protocol.batch_builder import BatchBuilder, Outgoing
+from prefork_logd.protocol.batch_reader import BatchReader
 from prefork_logd.records.decode import decode
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import render_json

@@ -13,7 +13,8 @@ from prefork_logd.config.load import load
 from prefork_logd.errors import RecordRejected
 from prefork_logd.processes.control import Configuration
 from prefork_logd.processes.dispatch import Dispatcher
-from prefork_logd.protocol.batch import BatchReader, Lines
+from prefork_logd.protocol.batch_builder import Lines
+from prefork_logd.protocol.batch_reader import BatchReader
 from prefork_logd.records import twin
 from prefork_logd.records.render import TextTemplate
 

@@ -10,7 +10,8 @@ import pytest
 from prefork_logd.net.loop import Loop
 from prefork_logd.processes.link import Receipt, WriterLink, make_pipes
 from prefork_logd.processes.source import Source
-from prefork_logd.protocol.batch import Batch, BatchBuilder, Group, opened, refused
+from prefork_logd.protocol.batch import Batch, Group, opened, refused
+from prefork_logd.protocol.batch_builder import BatchBuilder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

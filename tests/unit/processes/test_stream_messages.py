@@ -12,7 +12,7 @@ from prefork_logd.processes.control import Configuration
 from prefork_logd.processes.dispatch import Dispatcher
 from prefork_logd.processes.nats_partition import Item
 from prefork_logd.processes.stream_messages import StreamMessages
-from prefork_logd.protocol.batch import Lines
+from prefork_logd.protocol.batch_builder import Lines
 from prefork_logd.scoreboard import Field, Scoreboard
 from prefork_logd.settings import OutputSettings, ServerSettings, Settings
 from prefork_logd.stores import nats_wire as wire

@@ -20,7 +20,8 @@ from prefork_logd.processes import worker as workers
 from prefork_logd.processes.dispatch import BATCH_BYTES
 from prefork_logd.processes.worker import Worker
 from prefork_logd.protocol import session as sessions
-from prefork_logd.protocol.batch import COMMITTED, Answer, BatchReader, Group
+from prefork_logd.protocol.batch import COMMITTED, Answer, Group
+from prefork_logd.protocol.batch_reader import BatchReader
 from prefork_logd.scoreboard import Field, Scoreboard
 from tests.parity import dearest
 from tests.unit.protocol import wire

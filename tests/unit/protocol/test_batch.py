@@ -16,8 +16,6 @@ from prefork_logd.protocol.batch import (
     RECORDS,
     REFUSED,
     Batch,
-    BatchBuilder,
-    BatchReader,
     Group,
     Open,
     committed,
@@ -25,6 +23,8 @@ from prefork_logd.protocol.batch import (
     read_answers,
     refused,
 )
+from prefork_logd.protocol.batch_builder import BatchBuilder
+from prefork_logd.protocol.batch_reader import BatchReader
 
 LINES = st.lists(st.tuples(st.integers(0, 5), st.binary(min_size=1, max_size=40)), max_size=20)
 SESSIONS = st.dictionaries(

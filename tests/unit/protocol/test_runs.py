@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefork_logd import native
-from prefork_logd.protocol import batch, runs
+from prefork_logd.protocol import batch_builder, runs
 from prefork_logd.protocol.messages import MAGIC, Message
 from prefork_logd.records import twin
 from tests.unit.protocol import wire
@@ -22,7 +22,7 @@ HEAD = MAGIC << 16 | Message.BATCH << 8
 MAX_BYTES, MAX_BATCH_BYTES = 50, 200
 
 IMPLEMENTATIONS = [runs.measure_batches_in_python]
-CORES: list[tuple[type[twin.Core], type[batch.Lines]]] = [(twin.Core, batch.Lines)]
+CORES: list[tuple[type[twin.Core], type[batch_builder.Lines]]] = [(twin.Core, batch_builder.Lines)]
 if native.speedups is not None:
     IMPLEMENTATIONS.append(native.speedups.measure_batches)
     CORES.append((native.speedups.Core, native.speedups.Lines))
@@ -83,7 +83,7 @@ def test_both_measure_alike(batches: list[tuple[list[bytes], int]], cut: int, at
 
 
 @pytest.mark.parametrize(("core", "lines"), CORES)
-def test_headers_among_the_records_are_passed_over(core: type[twin.Core], lines: type[batch.Lines]) -> None:
+def test_headers_among_the_records_are_passed_over(core: type[twin.Core], lines: type[batch_builder.Lines]) -> None:
     """By whoever makes lines of a run, wherever it was asked to end."""
     taken: list[bytes] = []
 
