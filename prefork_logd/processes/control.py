@@ -1,9 +1,9 @@
-"""How the master and its children talk: small typed messages over a socket pair, with descriptors beside them.
+"""Delivers messages between the master and its children over a socket pair, with descriptors beside them.
 
-Owns the messages and their delivery. Knows nothing of what they lead to.
+Owns the delivery. Knows nothing of the work that a message leads to; control_messages.py has the messages.
 
-SOCK_SEQPACKET keeps messages apart and tells the death of the other side as end-of-file. Sending never blocks: what a
-stopped child does not take waits here, and a message that makes an older one pointless takes its place.
+SOCK_SEQPACKET keeps messages apart, and reports the death of the other side as end-of-file. Sending never blocks:
+messages to a stopped child wait here, and a newer message of a kind with `latest_only` replaces an older one.
 """
 
 from __future__ import annotations
@@ -11,15 +11,44 @@ from __future__ import annotations
 import os
 import socket
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from prefork_logd.net.loop import READ, WRITE, Loop
-from prefork_logd.settings import Settings  # noqa: TC001 - msgspec reads the annotation
+from prefork_logd.processes.control_configuration import Configuration
+from prefork_logd.processes.control_messages import (
+    Alive,
+    AnyMessage,
+    Attach,
+    Configure,
+    Configured,
+    Drain,
+    Forget,
+    HandedOver,
+    HandOver,
+    Message,
+    Ping,
+    Pong,
+    Probe,
+    Ready,
+    Reopen,
+    Reopened,
+    Retire,
+    Settled,
+    StatusReport,
+    TakeOver,
+    WakeupFd,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+__all__ = [
+    "Alive", "AnyMessage", "Attach", "Channel", "Configuration", "Configure", "Configured", "Drain", "Forget",
+    "HandOver", "HandedOver", "Message", "Ping", "Pong", "Probe", "Ready", "Reopen", "Reopened", "Retire", "Settled",
+    "StatusReport", "TakeOver", "WakeupFd",
+]  # fmt: skip
 
 _LONGEST_MESSAGE = 65_536
 MOST_DESCRIPTORS = 64
@@ -27,187 +56,6 @@ MOST_DESCRIPTORS = 64
 _LONGEST_QUEUE = 4096
 _MOST_A_TURN = 256
 """Messages read at once: a child that sends without end must not keep the master from the others."""
-
-
-class Message(msgspec.Struct, frozen=True, tag=True):
-    """What is said. `latest_only`: one that waits to be sent is replaced by a newer one of its kind."""
-
-    @property
-    def latest_only(self) -> bool:
-        """Whether a newer message of this kind makes this one pointless."""
-        return False
-
-
-class Attach(Message, frozen=True, tag=True):
-    """To a worker: your pipes to the writer. To the writer: the pipes of this worker.
-
-    Descriptors: batches, commits; for the writer also the memory that the worker makes its lines in, if it has some.
-    """
-
-    worker: int
-    """Spawn id of the worker (children.py)."""
-
-
-class WakeupFd(Message, frozen=True, tag=True):
-    """To the writer: how to wake the shipper of the store at a place. Descriptor: an eventfd(2)."""
-
-    place: int
-
-
-class Configure(Message, frozen=True, tag=True):
-    """To a child: take this configuration. Descriptor: a file that holds a Configuration."""
-
-
-class Reopen(Message, frozen=True, tag=True):
-    """To the writer: reopen every output. To all: reopen the collector's own log."""
-
-    number: int
-
-    @property
-    def latest_only(self) -> bool:
-        """True: reopening once serves any number of signals."""
-        return True
-
-
-class Retire(Message, frozen=True, tag=True):
-    """To a worker: accept no more, and end with the last connection.
-
-    To the writer: end, for another takes its place; what is not committed stays with the workers.
-    """
-
-
-class HandOver(Message, frozen=True, tag=True):
-    """To a worker: hand connections over. Descriptors: a socket to each worker that takes some."""
-
-    loads: tuple[int, ...]
-    """How many connections each of them holds."""
-    count: int = -1
-    """How many to hand over; -1 for all."""
-
-
-class TakeOver(Message, frozen=True, tag=True):
-    """To a worker: take connections over. Descriptor: a socket to the worker that hands them over."""
-
-
-class HandedOver(Message, frozen=True, tag=True):
-    """From a worker: it has handed over what could be."""
-
-    left: int
-    """Connections that it still holds."""
-    problem: str = ""
-
-
-class Ping(Message, frozen=True, tag=True):
-    """To a worker: answer at once. Connections are moved only between workers that do."""
-
-
-class Pong(Message, frozen=True, tag=True):
-    """From a worker: the answer to a Ping."""
-
-
-class Drain(Message, frozen=True, tag=True):
-    """To a child: finish and end. A worker reads what clients have sent first, unless it is to be fast."""
-
-    fast: bool
-
-
-class Ready(Message, frozen=True, tag=True):
-    """From a child: it is at work, or cannot be because of a problem."""
-
-    problem: str = ""
-
-
-class Configured(Message, frozen=True, tag=True):
-    """From a child: the configuration of this generation was taken."""
-
-    generation: int
-    problems: tuple[str, ...] = ()
-
-
-class Settled(Message, frozen=True, tag=True):
-    """From a worker: none of its lines was made under a configuration older than this generation, and waits."""
-
-    generation: int
-
-
-class StatusReport(Message, frozen=True, tag=True):
-    """From a shipper or a source: why it fails, if it does, and what there is to say of its store or stream."""
-
-    problem: str
-    details: dict[str, Any] = {}
-
-    @property
-    def latest_only(self) -> bool:
-        """True: what is said replaces what was."""
-        return True
-
-
-class Forget(Message, frozen=True, tag=True):
-    """To the writer: no line will come for an output that only configurations older than this generation have."""
-
-    generation: int
-
-
-class Reopened(Message, frozen=True, tag=True):
-    """From the writer: every output was reopened, but for these problems."""
-
-    number: int
-    problems: tuple[str, ...] = ()
-
-
-class Probe(Message, frozen=True, tag=True):
-    """To a child: say that its loop turns. Its end of the channel does that by itself."""
-
-
-class Alive(Message, frozen=True, tag=True):
-    """From a child: the answer to a Probe."""
-
-
-AnyMessage = (
-    Probe
-    | Alive
-    | WakeupFd
-    | Attach
-    | Configure
-    | Reopen
-    | Retire
-    | HandOver
-    | TakeOver
-    | HandedOver
-    | Ping
-    | Pong
-    | Drain
-    | Forget
-    | Ready
-    | Configured
-    | Settled
-    | Reopened
-    | StatusReport
-)
-
-
-class Configuration(msgspec.Struct, frozen=True):
-    """The settings with what the master adds: which generation they are, and each output's place on the scoreboard."""
-
-    generation: int
-    settings: Settings
-    places: tuple[int, ...]
-    store_places: tuple[int, ...] = ()
-    """Of each store, as the settings have them."""
-
-    def to_file(self) -> int:
-        """Return the descriptor of a file in memory that holds this; messages have a bound, settings have none."""
-        fd = os.memfd_create("configuration", os.MFD_CLOEXEC)
-        with os.fdopen(os.dup(fd), "wb") as file:
-            file.write(msgspec.json.encode(self))
-        return fd
-
-    @classmethod
-    def from_file(cls, fd: int) -> Configuration:
-        """Return what `to_file` wrote; the descriptor is closed."""
-        with os.fdopen(fd, "rb") as file:
-            file.seek(0)
-            return msgspec.json.decode(file.read(), type=cls)
 
 
 class Channel:

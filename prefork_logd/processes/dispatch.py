@@ -29,7 +29,7 @@ from prefork_logd.records.twin import STOP
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from prefork_logd.processes.control import Configuration
+    from prefork_logd.processes.control_configuration import Configuration
     from prefork_logd.protocol.batch_builder import Gathered
     from prefork_logd.records.record import Record
 

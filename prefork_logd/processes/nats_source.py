@@ -20,8 +20,21 @@ from prefork_logd.backoff import Backoff
 from prefork_logd.errors import StoreError
 from prefork_logd.log import LOGGER, describe_bug, reopen_own
 from prefork_logd.net.loop import Loop
-from prefork_logd.processes import control
 from prefork_logd.processes.children import BUG_STATUS, LOST_STATUS
+from prefork_logd.processes.control import Channel
+from prefork_logd.processes.control_configuration import Configuration
+from prefork_logd.processes.control_messages import (
+    AnyMessage,
+    Attach,
+    Configure,
+    Configured,
+    Drain,
+    Ready,
+    Reopen,
+    Retire,
+    Settled,
+    StatusReport,
+)
 from prefork_logd.processes.dispatch import Dispatcher
 from prefork_logd.processes.link import WriterLink
 from prefork_logd.processes.membership import Membership, join_group, member_name
@@ -56,13 +69,13 @@ class NatsSource:
         slot: int,
         board: Scoreboard,
         channel: socket.socket,
-        configuration: control.Configuration,
+        configuration: Configuration,
         settings: NatsSourceSettings,
     ) -> None:
         self.loop = Loop()
         self._settings = settings
         self._counters = board.slot(slot)
-        self._channel = control.Channel(self.loop, channel, self._told, self._orphaned)
+        self._channel = Channel(self.loop, channel, self._told, self._orphaned)
         self._link = WriterLink(self.loop, self)
         self._state_dir = Path(configuration.settings.server.state_dir)
         self._unsettled: deque[tuple[int, int]] = deque()
@@ -81,18 +94,18 @@ class NatsSource:
         self._changed = asyncio.Event()
         """Set when the writer has committed something."""
         self._working = False
-        self._last_told = control.StatusReport("")
+        self._last_told = StatusReport("")
         self._looking: asyncio.Future[None] | None = None
         self._bug: BaseException | None = None
         self._exit_status = 0
 
-    def _configure(self, configuration: control.Configuration) -> None:
+    def _configure(self, configuration: Configuration) -> None:
         self._messages.configure(Dispatcher(configuration, Lines), configuration.settings.limits.queue_bytes)
 
     def run(self) -> int:
         """Work until told to end; return the exit status."""
         self._counters[Field.PID] = os.getpid()
-        self._channel.send(control.Ready())
+        self._channel.send(Ready())
         loop = asyncio.new_event_loop()
         loop.set_exception_handler(self._failed)
         loop.add_reader(self.loop.fileno(), self._turn)
@@ -116,23 +129,23 @@ class NatsSource:
 
     # Messages of the master
 
-    def _told(self, message: control.AnyMessage, fds: list[int]) -> None:
+    def _told(self, message: AnyMessage, fds: list[int]) -> None:
         match message:
-            case control.Attach():
+            case Attach():
                 self._link.attach(*fds)
-            case control.Configure():
+            case Configure():
                 self._messages.send_batch()
-                configuration = control.Configuration.from_file(fds[0])
+                configuration = Configuration.from_file(fds[0])
                 self._configure(configuration)
-                self._channel.send(control.Configured(configuration.generation))
+                self._channel.send(Configured(configuration.generation))
                 self._unsettled.append((self._link.next_number, configuration.generation))
                 self._settle()
-            case control.Retire():
+            case Retire():
                 self._stopping.set()
-            case control.Drain(fast):
+            case Drain(fast):
                 self._longest_s = FAST_WRITES_S if fast else self._longest_s
                 self._stopping.set()
-            case control.Reopen():
+            case Reopen():
                 reopen_own()
             case _:
                 LOGGER.error("cannot make sense of a %s", type(message).__name__)
@@ -168,7 +181,7 @@ class NatsSource:
         while self._unsettled and self._unsettled[0][0] <= self._link.first_held:
             generation = self._unsettled.popleft()[1]
         if generation:
-            self._channel.send(control.Settled(generation))
+            self._channel.send(Settled(generation))
 
     # Messages
 
@@ -238,7 +251,7 @@ class NatsSource:
     def _tell(self, problem: str = "") -> None:
         """Report the details for `status` to the master, when they have changed."""
         details = self._membership.status() if self._membership is not None and not problem else {}
-        told = control.StatusReport(problem, details)
+        told = StatusReport(problem, details)
         if told != self._last_told:
             self._last_told = told
             self._channel.send(told)

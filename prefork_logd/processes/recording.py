@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from prefork_logd.journal.commit import Committed
     from prefork_logd.journal.intent import Identity
-    from prefork_logd.processes.control import Configuration
+    from prefork_logd.processes.control_configuration import Configuration
 
 WARN_FROM, WARN_AGAIN_BELOW = 0.8, 0.7
 """Parts of limits.journal_bytes."""

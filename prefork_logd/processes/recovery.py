@@ -24,7 +24,7 @@ from prefork_logd.settings import JOURNAL_DIRECTORY, WRITER_LOCK
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from prefork_logd.processes.control import Configuration
+    from prefork_logd.processes.control_configuration import Configuration
     from prefork_logd.processes.recording import Recording
     from prefork_logd.processes.sinks import Sinks
 

@@ -27,7 +27,8 @@ from prefork_logd.journal.reader import RecordReader
 from prefork_logd.journal.records import IDENTITY_FILE
 from prefork_logd.log import LOGGER, reopen_own
 from prefork_logd.net.loop import READ, Loop, Timer
-from prefork_logd.processes import control
+from prefork_logd.processes.control import Channel
+from prefork_logd.processes.control_messages import AnyMessage, Drain, Ready, Reopen, StatusReport
 from prefork_logd.processes.dead_letters import DeadLetters
 from prefork_logd.processes.picking import Picker
 from prefork_logd.processes.suspects import Suspects
@@ -77,7 +78,7 @@ class Shipper:
         self._journal = board.journal
         self._counters = board.store(place)
         self._slot = board.slot(SHIPPER_SLOT + place)
-        self._channel = control.Channel(self.loop, channel, self._hear, self.loop.stop)
+        self._channel = Channel(self.loop, channel, self._hear, self.loop.stop)
         self._state_dir = state_dir
         self._settings = settings
         self._waker = waker
@@ -103,7 +104,7 @@ class Shipper:
         """As far as records that the store will not take are counted; beyond every number where there are none."""
         self._behind = 0
         """How many records waited when the store was opened."""
-        self._told = control.StatusReport("")
+        self._told = StatusReport("")
         self._lock_fd = -1
         self._is_locked = False
         self._began_s = time.monotonic()
@@ -119,7 +120,7 @@ class Shipper:
         self._slot[Field.PID] = os.getpid()
         self._counters[StoreField.WAITING] = 0
         self.loop.add(self._waker, self, READ)
-        self._channel.send(control.Ready())
+        self._channel.send(Ready())
         self._go_on()
         self.loop.run()
         self._close()
@@ -140,15 +141,15 @@ class Shipper:
         self._is_locked = True
         return True
 
-    def _hear(self, message: control.AnyMessage, fds: list[int]) -> None:  # noqa: ARG002 - none come
+    def _hear(self, message: AnyMessage, fds: list[int]) -> None:  # noqa: ARG002 - none come
         match message:
-            case control.Drain(fast):
+            case Drain(fast):
                 self._ending = True
                 self.loop.later(0 if fast else DRAIN_S, self.loop.stop)
                 if self._trouble.problem:
                     self.loop.stop()
                 self._go_on()
-            case control.Reopen():
+            case Reopen():
                 reopen_own()
             case _:
                 LOGGER.error("cannot make sense of a %s", type(message).__name__)
@@ -281,7 +282,7 @@ class Shipper:
     def _tell(self) -> None:
         """Let the master know what `status` shows, when it has changed."""
         details: dict[str, Any] = self._store.status() if isinstance(self._store, Describing) else {}
-        told = control.StatusReport(self._trouble.problem, details)
+        told = StatusReport(self._trouble.problem, details)
         if told != self._told:
             self._told = told
             self._channel.send(told)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from prefork_logd.journal.commit import Committed
     from prefork_logd.journal.intent import Identity
-    from prefork_logd.processes.control import Configuration
+    from prefork_logd.processes.control_configuration import Configuration
 
 REJECTED_ROTATE_BYTES, REJECTED_KEEP = 64 << 20, 3
 """Strangers fill rejected.jsonl: it is bounded."""

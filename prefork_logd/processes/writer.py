@@ -22,8 +22,23 @@ from prefork_logd.journal.commit import Committed
 from prefork_logd.journal.sessions import Verdict
 from prefork_logd.log import LOGGER, Limited, reopen_own
 from prefork_logd.net.loop import Loop, Timer
-from prefork_logd.processes import arena, control
+from prefork_logd.processes import arena
 from prefork_logd.processes.children import LOST_STATUS
+from prefork_logd.processes.control import Channel
+from prefork_logd.processes.control_configuration import Configuration
+from prefork_logd.processes.control_messages import (
+    AnyMessage,
+    Attach,
+    Configure,
+    Configured,
+    Drain,
+    Forget,
+    Ready,
+    Reopen,
+    Reopened,
+    Retire,
+    WakeupFd,
+)
 from prefork_logd.processes.recording import REMOVE_EVERY_S, Recording
 from prefork_logd.processes.recovery import OTHER_WRITER_S, Recovery
 from prefork_logd.processes.sinks import Sinks
@@ -58,7 +73,7 @@ class Writer:
         self,
         board: Scoreboard,
         channel: socket.socket,
-        configurations: Sequence[control.Configuration],
+        configurations: Sequence[Configuration],
         run: int,
     ) -> None:
         """Write under the last of `configurations`; workers may still have lines for the outputs of earlier ones.
@@ -67,7 +82,7 @@ class Writer:
         """
         self.loop = Loop()
         self._counters = board.slot(WRITER_SLOT)
-        self._channel = control.Channel(self.loop, channel, self._told, self._orphaned)
+        self._channel = Channel(self.loop, channel, self._told, self._orphaned)
         self._configurations = configurations
         self._sinks = Sinks(board)
         self._recording = Recording(board)
@@ -75,7 +90,7 @@ class Writer:
         self._recovery = Recovery(configurations[-1].settings.server.state_dir, self._sinks, self._recording, run)
         self._problem = ""
         """Why nothing can be written yet."""
-        self._waiting: list[tuple[control.Attach, list[int]]] = []
+        self._waiting: list[tuple[Attach, list[int]]] = []
         """Workers that came before the recovery was done."""
         self._ran_before_s = 0.0
         """How long the collector had run when the monotonic clock was 0."""
@@ -105,7 +120,7 @@ class Writer:
         gc.freeze()
         self._counters[Field.PID] = os.getpid()
         problem = self._recover(OTHER_WRITER_S)
-        self._channel.send(control.Ready("; ".join(filter(None, (problem, *self._recovery.problems)))))
+        self._channel.send(Ready("; ".join(filter(None, (problem, *self._recovery.problems)))))
         self.loop.run()
         self._sinks.close()
         self._recording.close()
@@ -145,7 +160,7 @@ class Writer:
         elif not problem:
             LOGGER.warning("journal: recovered; clients go on")
 
-    def _bound_sessions(self, configuration: control.Configuration) -> None:
+    def _bound_sessions(self, configuration: Configuration) -> None:
         """Take the limits for sessions."""
         limits = configuration.settings.limits
         self._retention_s = limits.session_retention_s
@@ -159,48 +174,48 @@ class Writer:
 
     # What the master says
 
-    def _told(self, message: control.AnyMessage, fds: list[int]) -> None:
+    def _told(self, message: AnyMessage, fds: list[int]) -> None:
         match message:
-            case control.Attach() | control.WakeupFd() | control.Configure() if len(fds) < _DESCRIPTORS[type(message)]:
+            case Attach() | WakeupFd() | Configure() if len(fds) < _DESCRIPTORS[type(message)]:
                 # The kernel passes none to a process that has no room for them (recvmsg(2), MSG_CTRUNC): the writer
                 # after this one gets them again.
                 LOGGER.error("out of file descriptors; raise the limit (ulimit -n, LimitNOFILE=)")
                 self._exit_status = ExitStatus.FAILURE
                 self.loop.stop()
-            case control.Attach():
+            case Attach():
                 if self._recovery.done:
                     self._attach(message, fds)
                 else:
                     self._waiting.append((message, fds))
-            case control.WakeupFd(place):
+            case WakeupFd(place):
                 self._recording.set_waker(place, fds[0])
-            case control.Configure():
-                self._configure(control.Configuration.from_file(fds[0]))
-            case control.Reopen(number):
+            case Configure():
+                self._configure(Configuration.from_file(fds[0]))
+            case Reopen(number):
                 reopen_own()
                 # An output that is not recovered yet is opened later, at the place to which its path leads then.
                 problems = self._sinks.reopen() if self._recovery.done else [self._problem]
-                self._channel.send(control.Reopened(number, tuple(problems)))
-            case control.Forget(generation):
+                self._channel.send(Reopened(number, tuple(problems)))
+            case Forget(generation):
                 self._oldest = generation
-            case control.Retire():
+            case Retire():
                 # As if it had died, but after a commit: what could not be written stays with the workers.
                 if not self._blocked:
                     self._commit()
                 self.loop.stop()
-            case control.Drain():
+            case Drain():
                 # The workers have gone, and waited for long.
                 self._end_within(LAST_TRY_S)
             case _:
                 LOGGER.error("cannot make sense of a %s", type(message).__name__)
 
-    def _attach(self, message: control.Attach, fds: list[int]) -> None:
+    def _attach(self, message: Attach, fds: list[int]) -> None:
         """Read a worker's batches from now on."""
         committed = self._recovery.unattached.pop(message.worker, 0)
         shared = arena.look_into(fds[2]) if len(fds) > 2 else None
         self._sources[message.worker] = Source(self, message.worker, (fds[0], fds[1]), committed, shared)
 
-    def _configure(self, configuration: control.Configuration) -> None:
+    def _configure(self, configuration: Configuration) -> None:
         """Take up a configuration; one that comes before the recovery is done is part of it."""
         if self._recovery.done:
             problems = self._sinks.configure(configuration)
@@ -210,7 +225,7 @@ class Writer:
             problems = [self._problem]
         self._synced = configuration.settings.server.durability == "synced"
         self._bound_sessions(configuration)
-        self._channel.send(control.Configured(configuration.generation, tuple(problems)))
+        self._channel.send(Configured(configuration.generation, tuple(problems)))
 
     def _orphaned(self) -> None:
         """End with the last pipe, for the master is dead: the workers end by themselves.
@@ -449,7 +464,7 @@ class Writer:
             self._removal = self.loop.later(2 * REMOVE_EVERY_S, _nothing)
 
 
-_DESCRIPTORS: dict[type, int] = {control.Attach: 2, control.WakeupFd: 1, control.Configure: 1}
+_DESCRIPTORS: dict[type, int] = {Attach: 2, WakeupFd: 1, Configure: 1}
 """How many come with a message at least."""
 
 

@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from prefork_logd.config.load import loads
-from prefork_logd.processes import control
+from prefork_logd.processes.control_configuration import Configuration
 from prefork_logd.processes.dispatch import Dispatcher
 from tests.unit.records.assemble import CREATED, call, named, text
 
@@ -235,7 +235,7 @@ class Cost(NamedTuple):
 def dispatcher(configuration: str) -> Dispatcher:
     """Return what makes lines under one of the configurations."""
     settings = loads(CONFIGURATIONS[configuration], "", {"state_dir": "/nowhere"})
-    return Dispatcher(control.Configuration(1, settings, tuple(range(1, len(settings.output) + 1))))
+    return Dispatcher(Configuration(1, settings, tuple(range(1, len(settings.output) + 1))))
 
 
 def make(chance: random.Random, largest: int) -> tuple[str, bytes]:

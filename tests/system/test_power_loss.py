@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from prefork_logd.config.load import loads
 from prefork_logd.journal.journal import Journal
-from prefork_logd.processes.control import Configuration
+from prefork_logd.processes.control_configuration import Configuration
 from prefork_logd.processes.sinks import Sinks
 from prefork_logd.scoreboard import Scoreboard
 from prefork_logd.settings import JOURNAL_DIRECTORY

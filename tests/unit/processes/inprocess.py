@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from prefork_logd.config.load import load
 from prefork_logd.journal.sessions import Sessions, Verdict
 from prefork_logd.net.loop import Loop
-from prefork_logd.processes.control import Configuration
+from prefork_logd.processes.control_configuration import Configuration
 from prefork_logd.processes.link import make_pipes
 from prefork_logd.processes.source import Source
 from prefork_logd.processes.worker import Worker

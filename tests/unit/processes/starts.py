@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from prefork_logd.config.load import loads
 from prefork_logd.journal.commit import Committed
-from prefork_logd.processes.control import Configuration
+from prefork_logd.processes.control_configuration import Configuration
 from prefork_logd.processes.recording import Recording
 from prefork_logd.processes.recovery import Recovery
 from prefork_logd.processes.sinks import Sinks

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from prefork_logd.processes.admission import RETRY_S, SMALLEST_ROOM, SPARE
-from prefork_logd.processes.control import Drain
+from prefork_logd.processes.control_messages import Drain
 from prefork_logd.scoreboard import Field, Scoreboard
 from tests.unit.processes.inprocess import Pair, configuration, frame, is_closed, read, said
 from tests.unit.protocol import wire

@@ -9,8 +9,9 @@ import pytest
 
 from prefork_logd.config.load import loads
 from prefork_logd.net.loop import Loop
-from prefork_logd.processes import control
-from prefork_logd.processes.control import Channel, Configuration
+from prefork_logd.processes.control import _MOST_A_TURN, Channel
+from prefork_logd.processes.control_configuration import Configuration
+from prefork_logd.processes.control_messages import Attach, Configured, Ready, Reopen, Retire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,13 +49,13 @@ def test_an_endless_sender_leaves_the_loop_its_turn(ends: tuple[End, End, Loop])
     first, second, loop = ends
     first.channel._sock.setblocking(False)
     for _ in range(2000):
-        first.channel.send(control.Retire())
+        first.channel.send(Retire())
     read: list[int] = []
     while not read or len(second.messages) > sum(read):
         read.append(len(second.messages) - sum(read))
         loop.turn(0)
     assert len(second.messages) == 2000
-    assert max(read) <= control._MOST_A_TURN
+    assert max(read) <= _MOST_A_TURN
 
 
 def test_a_message_that_fails_is_reported() -> None:
@@ -67,7 +68,7 @@ def test_a_message_that_fails_is_reported() -> None:
         raise LookupError(f"{message} and {fds}")
 
     channel = Channel(loop, ours, received, list, failures.append)
-    for data in (b"[" * 60_000, b'{"type": "NoSuch"}', b"\xff", b'{"type": "Retire"}'):
+    for data in (b"[" * 60_000, b'{"type": "NoSuch"}', b"\xff", b'{"type": "retire"}'):
         theirs.send(data)
         loop.turn(1)
     assert len(failures) == 4
@@ -81,10 +82,10 @@ def test_messages_arrive_in_order_with_their_descriptors(ends: tuple[End, End, L
     """A descriptor that was sent is open at the other side, and closed at this one."""
     first, second, loop = ends
     read_fd, write_fd = os.pipe()
-    first.channel.send(control.Attach(7), [write_fd])
-    first.channel.send(control.Retire())
+    first.channel.send(Attach(7), [write_fd])
+    first.channel.send(Retire())
     loop.turn(0)
-    assert second.messages == [control.Attach(7), control.Retire()]
+    assert second.messages == [Attach(7), Retire()]
     os.write(second.fds[0], b"x")
     assert os.read(read_fd, 1) == b"x"
     with pytest.raises(OSError, match="Bad file descriptor"):
@@ -96,12 +97,12 @@ def test_messages_arrive_in_order_with_their_descriptors(ends: tuple[End, End, L
 def test_the_death_of_the_other_side_is_told_once(ends: tuple[End, End, Loop]) -> None:
     """End-of-file ends the channel; what is sent later goes nowhere, and says nothing."""
     first, second, loop = ends
-    first.channel.send(control.Ready("last words"))
+    first.channel.send(Ready("last words"))
     first.channel.close()
     loop.turn(0)
-    assert second.messages == [control.Ready("last words")]
+    assert second.messages == [Ready("last words")]
     assert second.closed
-    second.channel.send(control.Retire())
+    second.channel.send(Retire())
     assert not second.channel.open
 
 
@@ -109,12 +110,12 @@ def test_sending_to_a_stopped_child_never_blocks(ends: tuple[End, End, Loop]) ->
     """What it does not take waits, in order; and of reopenings only the last."""
     first, second, loop = ends
     for number in range(3000):
-        first.channel.send(control.Configured(number))
-        first.channel.send(control.Reopen(number))
-    while len(second.messages) < 3000 or second.messages[-1] != control.Reopen(2999):
+        first.channel.send(Configured(number))
+        first.channel.send(Reopen(number))
+    while len(second.messages) < 3000 or second.messages[-1] != Reopen(2999):
         loop.turn(0)
-    configured = [message for message in second.messages if isinstance(message, control.Configured)]
-    assert configured == [control.Configured(number) for number in range(3000)]
+    configured = [message for message in second.messages if isinstance(message, Configured)]
+    assert configured == [Configured(number) for number in range(3000)]
     assert len(second.messages) < 6000
 
 

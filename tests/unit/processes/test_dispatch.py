@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from prefork_logd.config.load import load
 from prefork_logd.errors import RecordRejected
-from prefork_logd.processes.control import Configuration
+from prefork_logd.processes.control_configuration import Configuration
 from prefork_logd.processes.dispatch import Dispatcher
 from prefork_logd.protocol.batch_builder import Lines
 from prefork_logd.protocol.batch_reader import BatchReader

@@ -10,7 +10,7 @@ import pytest
 
 from prefork_logd.net.connection import Connection
 from prefork_logd.net.handover import make_pair
-from prefork_logd.processes.control import Drain, TakeOver
+from prefork_logd.processes.control_messages import Drain, TakeOver
 from prefork_logd.protocol import frozen
 from prefork_logd.protocol.messages import State
 from prefork_logd.protocol.session import ServerSession

@@ -10,8 +10,10 @@ import pytest
 
 from prefork_logd.log import LOGGER
 from prefork_logd.net.balance import is_even, shares
-from prefork_logd.processes import control, moves
+from prefork_logd.processes import moves
 from prefork_logd.processes.children import Child, Kind
+from prefork_logd.processes.control import Channel
+from prefork_logd.processes.control_messages import AnyMessage, HandedOver, HandOver, Ping, TakeOver
 from prefork_logd.processes.moves import LONGEST_PAUSE_S, LOOK_S, MOST_MOVED, PING_S, Rebalancer
 from prefork_logd.processes.states import State
 from prefork_logd.scoreboard import WRITER_SLOT, Field, Scoreboard
@@ -39,19 +41,19 @@ class _Worker:
         self.stopped = self.stops_after_ping = False
         self.pings = 0
         self.moved: list[int] = []
-        self._waiting: deque[tuple[control.AnyMessage, list[_Worker]]] = deque()
+        self._waiting: deque[tuple[AnyMessage, list[_Worker]]] = deque()
         self.child = Child(Kind.WORKER, slot, State.RUNNING, spawn_id=100 + slot)
-        self.child.channel = cast("control.Channel", self)
+        self.child.channel = cast("Channel", self)
         self.counters = collector.board.slot(slot)
         self.counters[Field.CONNECTIONS] = connections
 
-    def send(self, message: control.AnyMessage, fds: Sequence[int] = ()) -> None:
+    def send(self, message: AnyMessage, fds: Sequence[int] = ()) -> None:
         for fd in fds:
             os.close(fd)
-        if isinstance(message, control.TakeOver):
+        if isinstance(message, TakeOver):
             self._collector.takers.append(self)
         takers: list[_Worker] = []
-        if isinstance(message, control.HandOver):
+        if isinstance(message, HandOver):
             takers, self._collector.takers = self._collector.takers, []
         self._waiting.append((message, takers))
 
@@ -64,23 +66,23 @@ class _Worker:
         """Take one message; tell whether there was one to take."""
         if self._waiting and not self.stopped:
             message, takers = self._waiting.popleft()
-            if isinstance(message, control.Ping):
+            if isinstance(message, Ping):
                 self.pings += 1
                 self.stopped = self.stops_after_ping
                 self._collector.moves.record_pong(self.child)
-            elif isinstance(message, control.HandOver):
+            elif isinstance(message, HandOver):
                 self._give(message, takers)
             return True
         return False
 
-    def _give(self, message: control.HandOver, takers: list[_Worker]) -> None:
+    def _give(self, message: HandOver, takers: list[_Worker]) -> None:
         count = self.counters[Field.CONNECTIONS] if message.count < 0 else message.count
         for taker, share in zip(takers, shares(count, list(message.loads)), strict=True):
             taker.counters[Field.CONNECTIONS] += share
         self.counters[Field.CONNECTIONS] -= count
         self.moved.append(count)
         left = self.counters[Field.CONNECTIONS]
-        self._collector.moves.record_handover(self.child, control.HandedOver(left))
+        self._collector.moves.record_handover(self.child, HandedOver(left))
 
 
 class _Collector:
@@ -185,7 +187,7 @@ def test_moves_that_change_nothing_become_rare(
     monkeypatch.setattr(
         giver,
         "_give",
-        lambda *_: collector.moves.record_handover(giver.child, control.HandedOver(400, "no descriptors")),
+        lambda *_: collector.moves.record_handover(giver.child, HandedOver(400, "no descriptors")),
     )
     collector.go_on(60)
     assert giver.pings <= 6 + 60 / LONGEST_PAUSE_S

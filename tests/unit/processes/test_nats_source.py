@@ -12,7 +12,8 @@ import pytest
 
 from prefork_logd.errors import StoreError
 from prefork_logd.processes import nats_source
-from prefork_logd.processes.control import Configuration, Configure, Drain, Told
+from prefork_logd.processes.control_configuration import Configuration
+from prefork_logd.processes.control_messages import Configure, Drain, StatusReport
 from prefork_logd.processes.nats_source import FAST_WRITES_S, LAST_WRITES_S, ORPHAN_S, NatsSource
 from prefork_logd.scoreboard import Scoreboard
 from prefork_logd.settings import OutputSettings, ServerSettings, Settings
@@ -100,7 +101,7 @@ def test_a_failure_is_told_and_tried_again(
     source._read = read  # type: ignore[method-assign]
     asyncio.run(source._live())
     assert tries == 4
-    assert rig.said == [Told("nobody is there")]
+    assert rig.said == [StatusReport("nobody is there")]
     assert caplog.text.count("nobody is there") == 1
     assert source._exit_status == 0
 

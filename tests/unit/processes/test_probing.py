@@ -10,8 +10,9 @@ import pytest
 
 from prefork_logd import hanging
 from prefork_logd.net.loop import Loop
-from prefork_logd.processes import control, probing
+from prefork_logd.processes import probing
 from prefork_logd.processes.children import Child, Kind
+from prefork_logd.processes.control import Channel
 from prefork_logd.processes.states import State
 
 if TYPE_CHECKING:
@@ -23,13 +24,13 @@ class World:
 
     def __init__(self) -> None:
         self.loop = Loop()
-        self._channels: list[control.Channel] = []
+        self._channels: list[Channel] = []
 
     def child(self) -> Child:
         """Return a child as the master has it."""
-        ours, theirs = control.Channel.pair()
+        ours, theirs = Channel.pair()
         for sock in (ours, theirs):
-            self._channels.append(control.Channel(self.loop, sock, self._received, lambda: None))
+            self._channels.append(Channel(self.loop, sock, self._received, lambda: None))
         child = Child(Kind.WORKER, 1, State.RUNNING, os.getpid())
         child.channel = self._channels[-2]
         return child

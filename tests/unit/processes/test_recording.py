@@ -13,7 +13,7 @@ import pytest
 from prefork_logd.journal.commit import NOTHING
 from prefork_logd.journal.reader import RecordReader
 from prefork_logd.journal.records import LEAP, POSITION_FILE, segment_paths
-from prefork_logd.processes.control import Configuration
+from prefork_logd.processes.control_configuration import Configuration
 from prefork_logd.processes.recording import Recording
 from prefork_logd.scoreboard import JournalField, Scoreboard, StoreField
 from prefork_logd.settings import JOURNAL_DIRECTORY, LimitSettings, ServerSettings, Settings

@@ -16,7 +16,7 @@ from prefork_logd.config.load import loads
 from prefork_logd.errors import OutputError
 from prefork_logd.journal.journal import Journal
 from prefork_logd.journal.records import LEAP
-from prefork_logd.processes.control import Configuration
+from prefork_logd.processes.control_configuration import Configuration
 from prefork_logd.scoreboard import JournalField
 from prefork_logd.settings import JOURNAL_DIRECTORY, WRITER_LOCK
 from tests.unit.processes.starts import Start

@@ -12,7 +12,7 @@ import pytest
 from prefork_logd.config.load import loads
 from prefork_logd.outputs.stream import HASTY_S
 from prefork_logd.processes import skipping
-from prefork_logd.processes.control import Configuration
+from prefork_logd.processes.control_configuration import Configuration
 from prefork_logd.processes.sinks import Sinks
 from prefork_logd.scoreboard import OutputField
 from tests.unit.processes.starts import BOARD

@@ -6,9 +6,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from prefork_logd.config.load import load
-from prefork_logd.processes import control, status
+from prefork_logd.processes import status
 from prefork_logd.processes.children import Child, Kind
-from prefork_logd.processes.control import Configuration
+from prefork_logd.processes.control_configuration import Configuration
+from prefork_logd.processes.control_messages import StatusReport
 from prefork_logd.processes.legacy import InheritedCounters
 from prefork_logd.processes.states import HEALTHY_AFTER_S, State
 from prefork_logd.scoreboard import SHIPPER_SLOT, Scoreboard
@@ -59,6 +60,6 @@ def test_a_shipper_that_lives_is_no_trouble(tmp_path: Path) -> None:
     store = _store(tmp_path, state=State.RUNNING, deaths=7, last_exit="ended with status 70", started_s=began_s)
     assert (store["failing"], store["problem"]) == (False, "")
     assert store["shipper"]["last_exit"] == "ended with status 70"
-    store = _store(tmp_path, state=State.RUNNING, report=control.StatusReport("the disk is full"))
+    store = _store(tmp_path, state=State.RUNNING, report=StatusReport("the disk is full"))
     assert store["problem"] == "the disk is full"
     assert store["shipper"]["next_try_s"] is None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from prefork_logd.processes import stream_messages
-from prefork_logd.processes.control import Configuration
+from prefork_logd.processes.control_configuration import Configuration
 from prefork_logd.processes.dispatch import Dispatcher
 from prefork_logd.processes.nats_partition import Item
 from prefork_logd.processes.stream_messages import StreamMessages

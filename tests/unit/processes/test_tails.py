@@ -13,7 +13,7 @@ import pytest
 from prefork_logd.config.load import loads
 from prefork_logd.journal import intent
 from prefork_logd.journal.reader import RecordReader
-from prefork_logd.processes.control import Configuration
+from prefork_logd.processes.control_configuration import Configuration
 from prefork_logd.processes.tails import RETRY_S
 from prefork_logd.settings import JOURNAL_DIRECTORY
 from tests.unit.processes.starts import STORE, Start

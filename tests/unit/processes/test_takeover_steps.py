@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from prefork_logd.net.loop import Loop
-from prefork_logd.processes import control
 from prefork_logd.processes.children import Child, Kind
+from prefork_logd.processes.control import Channel
+from prefork_logd.processes.control_messages import Retire
 from prefork_logd.processes.states import Event, State
 from prefork_logd.processes.takeover import Replacement
 
@@ -52,12 +53,12 @@ def test_the_old_writer_leaves_when_no_new_worker_is_awaited(
     """A new worker that is to end is not waited for: it waits for a new writer, which takes its lines."""
     happened: list[tuple[Child, Event]] = []
     old_writer = Child(Kind.WRITER, 0, State.RUNNING, pid=os.getpid(), spawn_id=1)
-    channel = old_writer.channel = cast("control.Channel", Told())
+    channel = old_writer.channel = cast("Channel", Told())
     takeover = Replacement(loop, "0.0", [old_writer], lambda *what: happened.append(what), lambda _: None, lambda: None)
     new_writer = Child(Kind.WRITER, 0)
     workers = [Child(Kind.WORKER, slot, state) for slot, state in enumerate(states, 1)]
     takeover.advance(new_writer, workers)
-    assert channel.messages == [control.Retire()] * leaves  # type: ignore[attr-defined]
+    assert channel.messages == [Retire()] * leaves  # type: ignore[attr-defined]
     assert not happened
     takeover.old.pop(old_writer.spawn_id)
     old_worker = Child(Kind.WORKER, 1, State.RUNNING, pid=os.getpid(), spawn_id=2)

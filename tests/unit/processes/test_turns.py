@@ -14,9 +14,11 @@ import pytest
 from prefork_logd.config.load import loads
 from prefork_logd.net import loop as loops
 from prefork_logd.net.handover import make_pair
-from prefork_logd.processes import control
 from prefork_logd.processes import moving as movings
 from prefork_logd.processes import worker as workers
+from prefork_logd.processes.control import Channel
+from prefork_logd.processes.control_configuration import Configuration
+from prefork_logd.processes.control_messages import Ping
 from prefork_logd.processes.dispatch import BATCH_BYTES
 from prefork_logd.processes.worker import Worker
 from prefork_logd.protocol import session as sessions
@@ -41,10 +43,10 @@ class Whole:
     """A worker without a writer, and the batches it holds."""
 
     def __init__(self) -> None:
-        self.master, channel = control.Channel.pair()
+        self.master, channel = Channel.pair()
         self.master.setblocking(False)
         settings = loads(f"store = []\n[limits]\nqueue_bytes = {QUEUE_BYTES}\n", "", {"state_dir": "/nowhere"})
-        self.worker = Worker(1, Scoreboard(), [], channel, control.Configuration(1, settings, (1,)))
+        self.worker = Worker(1, Scoreboard(), [], channel, Configuration(1, settings, (1,)))
 
     def connect(self, *data: bytes) -> socket.socket:
         """Return a client that has sent something."""
@@ -111,7 +113,7 @@ def test_others_and_the_master_come_between_the_frames_of_one(whole: Whole, monk
         whole.turn()
         assert whole.records == 1
         with whole.connect(framed(RECORD, 3)):
-            whole.master.send(msgspec.json.encode(control.Ping()))
+            whole.master.send(msgspec.json.encode(Ping()))
             whole.turn()
             whole.turn()
             assert whole.master.recv(100)

@@ -16,7 +16,7 @@ from prefork_logd.cli import print_records
 from prefork_logd.errors import NotARecord, RecordRejected
 from prefork_logd.journal.blocks import Entry
 from prefork_logd.native import Lines
-from prefork_logd.processes.control import Configuration
+from prefork_logd.processes.control_configuration import Configuration
 from prefork_logd.processes.dispatch import Dispatcher
 from prefork_logd.processes.picking import Picker
 from prefork_logd.query.filters import Filters
