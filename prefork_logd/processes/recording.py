@@ -36,7 +36,7 @@ KEPT_SEGMENTS = 1
 """Finished segments kept though every store has passed them, while there is room: `tail` shows what is in them."""
 
 
-class Recording:
+class RecordLogWriter:
     """The records that wait to be appended, and those that wait for a store."""
 
     def __init__(self, board: Scoreboard) -> None:

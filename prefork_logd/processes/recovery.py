@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from prefork_logd.processes.control_configuration import Configuration
-    from prefork_logd.processes.recording import Recording
-    from prefork_logd.processes.sinks import Sinks
+    from prefork_logd.processes.recording import RecordLogWriter
+    from prefork_logd.processes.sinks import Outputs
 
 OTHER_WRITER_S = 10.0
 """How long a writer that a dead master left behind may take to finish."""
@@ -37,7 +37,7 @@ RUN_BITS = 24
 class Recovery:
     """One writer's recovery; `advance` is called until it is `done`."""
 
-    def __init__(self, state_dir: str, sinks: Sinks, recording: Recording, run: int) -> None:
+    def __init__(self, state_dir: str, outputs: Outputs, record_log: RecordLogWriter, run: int) -> None:
         """Recover the state in a directory; `run` is the master's, and earlier runs' workers count no more."""
         self.done = False
         self.journal: Journal
@@ -49,8 +49,8 @@ class Recovery:
         self.problems: list[str] = []
         """Outputs that could not be opened; they are tried again before each append."""
         self._state_dir = Path(state_dir)
-        self._sinks = sinks
-        self._recording = recording
+        self._outputs = outputs
+        self._record_log = record_log
         self._run = run
         self._lock_fd = -1
         self._is_locked = False
@@ -70,7 +70,7 @@ class Recovery:
             entry = self._first_entry()
             # Of no file may anything follow now, but for what could not be cut off yet.
             known = {identity: (length, 0) for identity, length in entry.files.items()}
-            pending = self._sinks.tails.announced()
+            pending = self._outputs.tails.announced()
             files = {identity: lengths for identity, lengths in (known | pending).items() if lengths is not None}
             self.intent.announce(entry.turn, files)
             self.journal.begin(entry)
@@ -121,12 +121,12 @@ class Recovery:
         for configuration in configurations:
             if configuration.generation > self._generation:
                 self._generation = configuration.generation
-                self.problems += self._sinks.configure(configuration)
+                self.problems += self._outputs.configure(configuration)
         committed = self.journal.committed
-        if problems := self._recording.configure(configurations[-1], committed, self._evidence):
+        if problems := self._record_log.configure(configurations[-1], committed, self._evidence):
             return "; ".join(problems)
         if not self._is_cut:
-            self._sinks.recover(committed, self._evidence, self._recording.recovered)
+            self._outputs.recover(committed, self._evidence, self._record_log.recovered)
             self._is_cut = True
             batches = committed.batches
             self.unattached = {life: number for life, number in batches.items() if life >> RUN_BITS == self._run}
@@ -134,5 +134,5 @@ class Recovery:
 
     def _first_entry(self) -> Committed:
         known = self.journal.committed
-        lengths = self._sinks.lengths() | self._recording.lengths()
-        return Committed(known.turn + 1, lengths, self.unattached, self._recording.next_number(known.records))
+        lengths = self._outputs.lengths() | self._record_log.lengths()
+        return Committed(known.turn + 1, lengths, self.unattached, self._record_log.next_number(known.records))

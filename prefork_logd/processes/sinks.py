@@ -1,25 +1,19 @@
-"""The writer's outputs: what is gathered for each, and which there are.
+"""Keeps the writer's outputs: which there are, and the steps of a commit over all of them.
 
-Owns opening, recovering, reopening and replacing them. Knows no pipes and no workers, and does not look into lines.
+Owns opening, recovering, reopening and replacing them when the configuration changes. Knows no pipes and no workers;
+output.py has the lines of one output.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefork_logd.errors import OutputError
 from prefork_logd.journal.intent import Evidence
-from prefork_logd.log import LOGGER
-from prefork_logd.outputs.file import OutputFile
-from prefork_logd.outputs.rotation import Rotation
 from prefork_logd.processes.dispatch import REJECTED_PLACE
-from prefork_logd.processes.skipping import Skipping
+from prefork_logd.processes.output import Output, identity_of
 from prefork_logd.processes.tails import Tails
-from prefork_logd.scoreboard import OutputField, Scoreboard
 from prefork_logd.settings import REJECTED_FILE, OutputSettings
 
 if TYPE_CHECKING:
@@ -28,259 +22,43 @@ if TYPE_CHECKING:
     from prefork_logd.journal.commit import Committed
     from prefork_logd.journal.intent import Identity
     from prefork_logd.processes.control_configuration import Configuration
+    from prefork_logd.scoreboard import Scoreboard
 
 REJECTED_ROTATE_BYTES, REJECTED_KEEP = 64 << 20, 3
 """Strangers fill rejected.jsonl: it is bounded."""
 
 
-class Sink:
-    """One output with the lines that wait to be appended to it."""
-
-    def __init__(self, settings: OutputSettings, place: int, board: Scoreboard) -> None:
-        self.is_expendable = place == REJECTED_PLACE
-        """It is never synced: what strangers send must not hold up the records of others."""
-        self.skips = settings.on_error == "skip"
-        """Whether lines that cannot be written are left out."""
-        self._skipping = Skipping(settings.name, DROPPING if self.is_expendable else SKIPPING)
-        self.file = OutputFile(settings.name, settings.path, settings.file_mode)
-        self.file.is_hasty = self.skips
-        self._counters = board.output(place)
-        self._chunks: list[memoryview] = []
-        self._lines = 0
-        self._nbytes = 0
-        self._unsynced_lines = 0
-        self._unsynced: list[memoryview] = []
-        """What was appended since the last commit: if the disk refuses to keep it, it goes to another file."""
-        self._given_up: tuple[tuple[int, int] | None, int] | None = None
-        """The file that could not be synced, and how much of it is committed, until there is another one."""
-        self.settings = settings
-        self.rotation = Rotation(settings, self.file)
-
-    def configure(self, settings: OutputSettings) -> None:
-        """Go on under other settings for the same file."""
-        self.rotation.close()
-        self.settings = settings
-        self.skips = self.file.is_hasty = settings.on_error == "skip"
-        self.rotation = Rotation(settings, self.file)
-
-    def move(self, settings: OutputSettings, counters: memoryview) -> None:
-        """Go on as another output, whose path leads to the same file."""
-        self._counters = counters
-        self.file.path = settings.path
-        self.configure(settings)
-
-    def open(self) -> str:
-        """Open the file; return what is wrong, if anything is."""
-        try:
-            torn = self.file.open()
-        except OutputError as error:
-            if self.skips:
-                self._counters[OutputField.FAILED] = 1
-                self._skipping.failed(str(error), 0)
-                return ""
-            self.file.news()
-            return f"output {self.settings.name}: {error}"
-        if torn:
-            LOGGER.warning("output %s: %s: cut off a torn line of %d bytes", self.settings.name, self.file.path, torn)
-        return ""
-
-    def reach(self, committed: int | None) -> tuple[int, int]:
-        """Return the length of the file before and after the turn. Raises OutputError."""
-        size = self.file.size() if self._nbytes else self.file.length
-        return size if committed is None else min(committed, size), size + self._nbytes
-
-    def take(self, lines: int, data: memoryview) -> None:
-        """Gather lines."""
-        self._chunks.append(data)
-        self._lines += lines
-        self._nbytes += len(data)
-
-    def append(self) -> bool:
-        """Append what was gathered; return whether that is done with. What is wrong is logged once."""
-        if not self._nbytes:
-            return True
-        done = self._try_append()
-        self._counters[OutputField.FAILED] = not done
-        if self.skips:
-            self._say(done=done)
-        elif news := self.file.news():
-            LOGGER.log(30 if done else 40, "output %s: %s%s", self.settings.name, news, "" if done else WAITING)
-        if done:
-            self._counters[OutputField.RECORDS] += self._lines
-            self._counters[OutputField.BYTES] += self._nbytes
-            self._unsynced += self._chunks
-            self._unsynced_lines += self._lines
-        elif self.skips:
-            self._counters[OutputField.SKIPPED] += self._lines
-        if done or self.skips:
-            self._chunks = []
-            self._lines = self._nbytes = 0
-        return done or self.skips
-
-    def _say(self, *, done: bool) -> None:
-        """Say of an output that skips lines whether it does."""
-        if done:
-            self._skipping.worked(self.file.path)
-        else:
-            self._skipping.failed(str(self.file.error or f"{self.file.path}: cannot be written"), self._lines)
-
-    def find(self) -> bool:
-        """See that the file is open and still the one its path leads to; return whether it was opened for that.
-
-        What fails is told by `append`.
-        """
-        if not self._nbytes:
-            return False
-        before = self.file.generation
-        try:
-            if self._given_up is not None:
-                self._put_aside()
-            elif not self.file.is_open:
-                self.file.open()
-            elif self._unsynced and not self.sync():
-                return False
-            elif self.file.verify():
-                LOGGER.info("output %s: %s was removed or renamed; made anew", self.settings.name, self.file.path)
-        except OutputError:
-            return False
-        return self.file.generation > before
-
-    def _try_append(self) -> bool:
-        if not self.file.is_open or self._given_up is not None:
-            return False
-        try:
-            self.file.append(self._chunks, self._nbytes)
-        except OutputError:
-            return False
-        return True
-
-    def sync(self) -> bool:
-        """Wait until what was appended since the last commit is on the disk; return whether it is.
-
-        A sync that failed is never tried again on the same file: the kernel has forgotten the pages it could not write,
-        and the next sync would find nothing wrong (fsync(2)). The lines are gathered again, for a new file.
-        """
-        if not self._unsynced or self.is_expendable:
-            return True
-        try:
-            self.file.sync()
-        except OutputError as error:
-            nbytes, lines = sum(map(len, self._unsynced)), self._unsynced_lines
-            self._counters[OutputField.BYTES] -= nbytes
-            self._counters[OutputField.RECORDS] -= lines
-            if self.skips:
-                self._counters[OutputField.SKIPPED] += lines
-                self._skipping.failed(str(error), lines)
-            else:
-                LOGGER.error("output %s: %s%s", self.settings.name, error, WAITING)
-                self._chunks = self._unsynced + self._chunks
-                self._lines += lines
-                self._nbytes += nbytes
-            self.committed()
-            self._given_up = (self.file.identity, self.file.length - nbytes)
-            self._put_aside()
-            return self.skips
-        return True
-
-    def _put_aside(self) -> bool:
-        """Go on in a new file if the last one could not be synced; return whether nothing stands in the way.
-
-        Of the old one stays what is committed. Each step that was done is passed over when the whole is tried again.
-        """
-        if self._given_up is None:
-            return True
-        identity, committed_length = self._given_up
-        path = os.path.realpath(self.file.path)
-        aside = f"{path}.failed-{time.time_ns()}"
-        try:
-            if self.file.identity is not None and self.file.identity == identity:
-                self.file.cut_back(committed_length, identity)
-                if _identity_of(path) == identity:
-                    Path(path).rename(aside)
-                    LOGGER.warning("output %s: begins a new file; %s has what is committed", self.settings.name, aside)
-                self.file.reopen()
-        except (OSError, OutputError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            if self.skips:
-                self._skipping.failed(f"cannot begin a new file: {reason}", 0)
-            else:
-                LOGGER.error("output %s: cannot begin a new file: %s", self.settings.name, reason)
-            return False
-        self._given_up = None
-        return True
-
-    def reopen(self) -> str:
-        """Reopen the file, but sync what is not committed yet where it is; return what is wrong."""
-        self.sync()
-        if not self._put_aside():
-            return f"output {self.settings.name}: cannot begin a new file"
-        try:
-            self.file.reopen()
-        except OutputError as error:
-            if self.skips:
-                self._skipping.failed(str(error), 0)
-                return ""
-            return f"output {self.settings.name}: {error}"
-        return ""
-
-    def committed(self) -> None:
-        """Let go of what is committed."""
-        self._unsynced = []
-        self._unsynced_lines = 0
-
-    def rotate(self) -> None:
-        """Take the steps of the output's own rotation that are due."""
-        now_s = time.monotonic()
-        if self.rotation.due(now_s):
-            for event in self.rotation.advance(now_s):
-                LOGGER.info("output %s: %s", self.settings.name, event)
-
-    def close(self) -> None:
-        """Sync the file and close it."""
-        try:
-            if self.file.is_open:
-                self.file.sync()
-        except OutputError as error:
-            LOGGER.error("output %s: %s", self.settings.name, error)
-        self.file.close()
-        self.rotation.close()
-
-
-WAITING = "; clients wait until it works again"
-SKIPPING, DROPPING = "its records are skipped", "rejected frames are only counted"
-
-
-class Sinks:
+class Outputs:
     """Every output of the configuration, and those of older ones that workers may still have lines for."""
 
     def __init__(self, board: Scoreboard) -> None:
         self._board = board
-        self._current: dict[int, Sink] = {}
-        self._leaving: dict[int, tuple[int, Sink]] = {}
-        """Place to (first generation without it, sink)."""
+        self._current: dict[int, Output] = {}
+        self._leaving: dict[int, tuple[int, Output]] = {}
+        """Place to (first generation without it, output)."""
         self.tails = Tails()
         """The ends of the last writer's files, until none of them is longer than committed."""
         self._reached: dict[Identity, int] = {}
         """How long each file may have become in the turn that is not committed yet: one that is renamed meanwhile is no
         longer open, and has what was appended to it all the same."""
 
-    def __iter__(self) -> Iterator[Sink]:
+    def __iter__(self) -> Iterator[Output]:
         yield from self._current.values()
-        for _, sink in self._leaving.values():
-            if not self._stays(sink):
-                yield sink
+        for _, output in self._leaving.values():
+            if not self._stays(output):
+                yield output
 
-    def _stays(self, sink: Sink) -> bool:
-        """Tell whether a sink that leaves one place has another: one file, under another path since a reload."""
-        return any(sink is current for current in self._current.values())
+    def _stays(self, output: Output) -> bool:
+        """Tell whether a output that leaves one place has another: one file, under another path since a reload."""
+        return any(output is current for current in self._current.values())
 
-    def at(self, place: int) -> Sink:
-        """Return the sink at a place. Raises KeyError if there is none."""
-        sink = self._current.get(place)
-        return sink if sink is not None else self._leaving[place][1]
+    def at(self, place: int) -> Output:
+        """Return the output at a place. Raises KeyError if there is none."""
+        output = self._current.get(place)
+        return output if output is not None else self._leaving[place][1]
 
     def has(self, place: int) -> bool:
-        """Tell whether there is a sink at a place."""
+        """Tell whether there is a output at a place."""
         return place in self._current or place in self._leaving
 
     def configure(self, configuration: Configuration) -> list[str]:
@@ -295,56 +73,56 @@ class Sinks:
             on_error="skip",
         )
         problems = []
-        wanted: dict[int, Sink] = {}
-        for place, output in zip((REJECTED_PLACE, *configuration.places), (rejected, *settings.output), strict=True):
-            sink = self._current.pop(place, None)
-            if sink is None and place in self._leaving:
+        wanted: dict[int, Output] = {}
+        for place, chosen in zip((REJECTED_PLACE, *configuration.places), (rejected, *settings.output), strict=True):
+            output = self._current.pop(place, None)
+            if output is None and place in self._leaving:
                 # It comes back before all workers have let go of it.
-                sink = self._leaving[place][1]
-            if sink is None:
-                sink = self._leaves_to(output.path, configuration.places, wanted)
-                if sink is not None:
-                    sink.move(output, self._board.output(place))
-            if sink is None:
-                sink = Sink(output, place, self._board)
-                problems.append(sink.open())
-            elif sink.settings != output:
-                sink.configure(output)
-            wanted[place] = sink
-        self._leaving |= {place: (configuration.generation, sink) for place, sink in self._current.items()}
+                output = self._leaving[place][1]
+            if output is None:
+                output = self._leaves_to(chosen.path, configuration.places, wanted)
+                if output is not None:
+                    output.move(chosen, self._board.output(place))
+            if output is None:
+                output = Output(chosen, place, self._board)
+                problems.append(output.open())
+            elif output.settings != chosen:
+                output.configure(chosen)
+            wanted[place] = output
+        self._leaving |= {place: (configuration.generation, output) for place, output in self._current.items()}
         self._current = wanted
         return [problem for problem in problems if problem]
 
-    def _leaves_to(self, path: str, places: Sequence[int], wanted: Mapping[int, Sink]) -> Sink | None:
-        """Return the sink that leaves and has open what a path leads to: opened twice, it would be locked.
+    def _leaves_to(self, path: str, places: Sequence[int], wanted: Mapping[int, Output]) -> Output | None:
+        """Return the output that leaves and has open what a path leads to: opened twice, it would be locked.
 
         `wanted`: those that have a place already.
         """
         try:
-            identity = _identity_of(path)
+            identity = identity_of(path)
         except OSError:
             return None
-        staying = [*wanted.values(), *(sink for place, sink in self._current.items() if place in places)]
-        leaving = [sink for place, sink in self._current.items() if place not in places]
-        leaving += [sink for _, sink in self._leaving.values()]
+        staying = [*wanted.values(), *(output for place, output in self._current.items() if place in places)]
+        leaving = [output for place, output in self._current.items() if place not in places]
+        leaving += [output for _, output in self._leaving.values()]
         return next(
             (
-                sink
-                for sink in leaving
-                if sink.file.identity is not None
-                and sink.file.identity == identity
-                and all(sink is not other for other in staying)
+                output
+                for output in leaving
+                if output.file.identity is not None
+                and output.file.identity == identity
+                and all(output is not other for other in staying)
             ),
             None,
         )
 
     def forget(self, generation: int) -> None:
         """Close what no configuration from `generation` on has: no worker sends lines for it any more."""
-        for place, (until, sink) in list(self._leaving.items()):
+        for place, (until, output) in list(self._leaving.items()):
             if until <= generation:
                 del self._leaving[place]
-                if not self._stays(sink) and all(sink is not other for _, other in self._leaving.values()):
-                    sink.close()
+                if not self._stays(output) and all(output is not other for _, other in self._leaving.values()):
+                    output.close()
 
     def recover(
         self, committed: Committed, evidence: Evidence | None = None, others: Collection[Identity] = ()
@@ -355,40 +133,40 @@ class Sinks:
         opened yet, this is done before the next append to it. Of the files, `others` are not outputs.
         """
         self.tails.begin(committed, evidence or Evidence(), others)
-        self.tails.cut(sink.file for sink in self)
+        self.tails.cut(output.file for output in self)
 
     def reopen(self) -> list[str]:
         """Reopen every output; return what is wrong."""
-        return [problem for problem in [sink.reopen() for sink in self] if problem]
+        return [problem for problem in [output.reopen() for output in self] if problem]
 
     def find(self) -> None:
         """See that each output that lines are gathered for has its file where its path leads."""
-        is_new = any([sink.find() for sink in self])  # noqa: C419 - each is to be looked at
+        is_new = any([output.find() for output in self])  # noqa: C419 - each is to be looked at
         if self.tails.lengths:
-            self.tails.leave_new(sink.file for sink in self)
+            self.tails.leave_new(output.file for output in self)
         if (is_new and self.tails.lengths) or self.tails.due:
-            self.tails.cut(sink.file for sink in self)
+            self.tails.cut(output.file for output in self)
 
     def append(self) -> bool:
         """Append what was gathered, to each output; return whether all of it is in the files."""
-        return all([sink.append() for sink in self])  # noqa: C419 - each is to be tried
+        return all([output.append() for output in self])  # noqa: C419 - each is to be tried
 
     def sync(self) -> bool:
         """Wait until what was appended since the last commit is on the disk, everywhere; return whether it is."""
-        return all([sink.sync() for sink in self])  # noqa: C419 - each is to be tried
+        return all([output.sync() for output in self])  # noqa: C419 - each is to be tried
 
     def committed(self) -> None:
         """Let go of what is committed."""
-        for sink in self:
-            sink.committed()
+        for output in self:
+            output.committed()
         self._reached = {}
 
     def lengths(self) -> dict[tuple[int, int], int]:
         """Return the length of each regular file by its device and inode number; of one not yet cut, the committed."""
         return self.tails.lengths | {
-            sink.file.identity: sink.file.length
-            for sink in self
-            if sink.file.is_regular and sink.file.identity is not None
+            output.file.identity: output.file.length
+            for output in self
+            if output.file.is_regular and output.file.identity is not None
         }
 
     def reach(self, committed: Mapping[Identity, int]) -> dict[Identity, tuple[int, int]]:
@@ -399,9 +177,9 @@ class Sinks:
         found = {
             identity: (length, max(length, self._reached.get(identity, 0))) for identity, length in committed.items()
         }
-        for sink in self:
-            if sink.file.identity is not None and sink.file.is_regular:
-                found[sink.file.identity] = sink.reach(committed.get(sink.file.identity))
+        for output in self:
+            if output.file.identity is not None and output.file.is_regular:
+                found[output.file.identity] = output.reach(committed.get(output.file.identity))
         self._reached |= {identity: reach for identity, (_, reach) in found.items()}
         for identity, announced in self.tails.announced().items():
             found.pop(identity, None)
@@ -411,20 +189,11 @@ class Sinks:
 
     def rotate(self) -> float:
         """Let each output rotate if it is due; return when to come back at the latest (monotonic, in seconds)."""
-        for sink in self:
-            sink.rotate()
-        return min((sink.rotation.next_deadline_s for sink in self), default=math.inf)
+        for output in self:
+            output.rotate()
+        return min((output.rotation.next_deadline_s for output in self), default=math.inf)
 
     def close(self) -> None:
         """Sync and close every output."""
-        for sink in self:
-            sink.close()
-
-
-def _identity_of(path: str) -> tuple[int, int] | None:
-    """Return what the kernel calls the file that a path leads to; None if there is none. Raises OSError."""
-    try:
-        found = Path(path).stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
+        for output in self:
+            output.close()

@@ -39,9 +39,9 @@ from prefork_logd.processes.control_messages import (
     Retire,
     WakeupFd,
 )
-from prefork_logd.processes.recording import REMOVE_EVERY_S, Recording
+from prefork_logd.processes.recording import REMOVE_EVERY_S, RecordLogWriter
 from prefork_logd.processes.recovery import OTHER_WRITER_S, Recovery
-from prefork_logd.processes.sinks import Sinks
+from prefork_logd.processes.sinks import Outputs
 from prefork_logd.processes.source import Source
 from prefork_logd.protocol.batch import NO_SESSION, RECORDS, opened, refused
 from prefork_logd.protocol.messages import label
@@ -84,10 +84,10 @@ class Writer:
         self._counters = board.slot(WRITER_SLOT)
         self._channel = Channel(self.loop, channel, self._told, self._orphaned)
         self._configurations = configurations
-        self._sinks = Sinks(board)
-        self._recording = Recording(board)
+        self._outputs = Outputs(board)
+        self._record_log = RecordLogWriter(board)
         self._sources: dict[int, Source] = {}
-        self._recovery = Recovery(configurations[-1].settings.server.state_dir, self._sinks, self._recording, run)
+        self._recovery = Recovery(configurations[-1].settings.server.state_dir, self._outputs, self._record_log, run)
         self._problem = ""
         """Why nothing can be written yet."""
         self._waiting: list[tuple[Attach, list[int]]] = []
@@ -122,8 +122,8 @@ class Writer:
         problem = self._recover(OTHER_WRITER_S)
         self._channel.send(Ready("; ".join(filter(None, (problem, *self._recovery.problems)))))
         self.loop.run()
-        self._sinks.close()
-        self._recording.close()
+        self._outputs.close()
+        self._record_log.close()
         if self._recovery.done:
             self._journal.close()
         return self._exit_status
@@ -188,13 +188,13 @@ class Writer:
                 else:
                     self._waiting.append((message, fds))
             case WakeupFd(place):
-                self._recording.set_waker(place, fds[0])
+                self._record_log.set_waker(place, fds[0])
             case Configure():
                 self._configure(Configuration.from_file(fds[0]))
             case Reopen(number):
                 reopen_own()
                 # An output that is not recovered yet is opened later, at the place to which its path leads then.
-                problems = self._sinks.reopen() if self._recovery.done else [self._problem]
+                problems = self._outputs.reopen() if self._recovery.done else [self._problem]
                 self._channel.send(Reopened(number, tuple(problems)))
             case Forget(generation):
                 self._oldest = generation
@@ -218,8 +218,8 @@ class Writer:
     def _configure(self, configuration: Configuration) -> None:
         """Take up a configuration; one that comes before the recovery is done is part of it."""
         if self._recovery.done:
-            problems = self._sinks.configure(configuration)
-            problems += self._recording.configure(configuration, self._journal.committed)
+            problems = self._outputs.configure(configuration)
+            problems += self._record_log.configure(configuration, self._journal.committed)
         else:
             self._configurations = (*self._configurations, configuration)
             problems = [self._problem]
@@ -267,7 +267,7 @@ class Writer:
         for group in batch.groups:
             if group.session != NO_SESSION:
                 places = (segment.output for segment in group.segments)
-                if not all(place == RECORDS or self._sinks.has(place) for place in places):
+                if not all(place == RECORDS or self._outputs.has(place) for place in places):
                     # Of a worker that died with lines for an output that has been taken away since; sent again, they
                     # are made for those there are.
                     self._refusals.append((source, group))
@@ -283,11 +283,11 @@ class Writer:
                     continue
             for place, lines, data in group.segments:
                 if place == RECORDS:
-                    self._recording.take(group.session, group.runs, lines, data)
+                    self._record_log.take(group.session, group.runs, lines, data)
                     self._gathered_bytes += len(data)
                     continue
                 try:
-                    self._sinks.at(place).take(lines, data)
+                    self._outputs.at(place).take(lines, data)
                 except KeyError:
                     LOGGER.error("%d lines were made for an output that is no more, and are lost", lines)
                     continue
@@ -301,7 +301,7 @@ class Writer:
             self._commit()
         if not self._blocked:
             # Nothing is gathered now, and nothing appended that is not committed.
-            self._sinks.forget(self._oldest)
+            self._outputs.forget(self._oldest)
             self._rotate()
             self._remove_records()
         if self._ending and not self._sources and not self._blocked:
@@ -339,9 +339,9 @@ class Writer:
         Raises OutputError if the journal did not.
         """
         if self._gathered_bytes:
-            if not self._recording.prepare():
+            if not self._record_log.prepare():
                 return False
-            self._sinks.find()
+            self._outputs.find()
             known, found = self._journal.committed, self._lengths()
             if not found.keys() <= known.files.keys():
                 # A file that was opened since has to be known before anything is appended: else its tail would stay.
@@ -350,26 +350,26 @@ class Writer:
                 announced = Committed(known.turn, files, known.batches, known.records)
                 self._journal.announce(announced, sync=self._synced)
             known = self._journal.committed
-            self._recovery.intent.announce(known.turn + 1, self._sinks.reach(known.files) | self._recording.reach())
-            if not (self._recording.append() and self._sinks.append()):
+            self._recovery.intent.announce(known.turn + 1, self._outputs.reach(known.files) | self._record_log.reach())
+            if not (self._record_log.append() and self._outputs.append()):
                 return False
         sync = self._must_sync and self._synced
-        if sync and not (self._recording.sync() and self._sinks.sync()):
+        if sync and not (self._record_log.sync() and self._outputs.sync()):
             return False
         batches = {worker: source.taken for worker, source in self._sources.items() if not source.ended}
         entry = self._entry(self._recovery.unattached | batches)
         self._journal.commit(entry, sync=sync)
         self._recovery.intent.copy(entry.turn, self._journal.entry)
-        self._sinks.committed()
-        self._recording.committed()
+        self._outputs.committed()
+        self._record_log.committed()
         return True
 
     def _lengths(self) -> dict[tuple[int, int], int]:
-        return self._sinks.lengths() | self._recording.lengths()
+        return self._outputs.lengths() | self._record_log.lengths()
 
     def _entry(self, batches: dict[int, int]) -> Committed:
         known = self._journal.committed
-        return Committed(known.turn + 1, self._lengths(), batches, self._recording.next_number(known.records))
+        return Committed(known.turn + 1, self._lengths(), batches, self._record_log.next_number(known.records))
 
     def _tell(self, changed: list[Source]) -> None:
         """Tell the workers what is committed, what was refused, and the epochs they asked for."""
@@ -449,7 +449,7 @@ class Writer:
 
     def _rotate(self) -> None:
         """Rotate what is due, between commits: a record is then wholly in one file."""
-        deadline_s = self._sinks.rotate()
+        deadline_s = self._outputs.rotate()
         if deadline_s != self._rotation_s:
             self._rotation_s = deadline_s
             if self._rotation_timer is not None:
@@ -459,8 +459,8 @@ class Writer:
 
     def _remove_records(self) -> None:
         """Remove what every store has; come back for what they have not passed yet."""
-        self._recording.remove_passed()
-        if self._recording.has_finished and (self._removal is None or not self._removal.pending):
+        self._record_log.remove_passed()
+        if self._record_log.has_finished and (self._removal is None or not self._removal.pending):
             self._removal = self.loop.later(2 * REMOVE_EVERY_S, _nothing)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from prefork_logd.config.load import loads
 from prefork_logd.journal.journal import Journal
 from prefork_logd.processes.control_configuration import Configuration
-from prefork_logd.processes.sinks import Sinks
+from prefork_logd.processes.sinks import Outputs
 from prefork_logd.scoreboard import Scoreboard
 from prefork_logd.settings import JOURNAL_DIRECTORY
 from tests.system import power
@@ -109,11 +109,11 @@ def check(cut: Cut, state_dir: Path, to: Path) -> int:
     """Recover from what is there, as a writer does, and compare; return how many records of a plain client are left."""
     power.put(cut, state_dir, to)
     settings = loads(_OUTPUTS.format(state_dir=to), overrides={"state_dir": str(to)})
-    sinks = Sinks(_BOARD)
+    outputs = Outputs(_BOARD)
     journal = Journal(to / JOURNAL_DIRECTORY)
-    sinks.configure(Configuration(1, settings, tuple(range(1, len(settings.output) + 1))))
-    sinks.recover(journal.committed)
-    sinks.close()
+    outputs.configure(Configuration(1, settings, tuple(range(1, len(settings.output) + 1))))
+    outputs.recover(journal.committed)
+    outputs.close()
     committed = {session[-1:].decode(): entry.committed for session, entry in journal.sessions._entries.items()}
     for session, number in cut.acknowledged.items():
         assert committed.get(session[-1:].decode(), 0) >= number, "an acknowledged record is not committed"

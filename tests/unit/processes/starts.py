@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from prefork_logd.config.load import loads
 from prefork_logd.journal.commit import Committed
 from prefork_logd.processes.control_configuration import Configuration
-from prefork_logd.processes.recording import Recording
+from prefork_logd.processes.recording import RecordLogWriter
 from prefork_logd.processes.recovery import Recovery
-from prefork_logd.processes.sinks import Sinks
+from prefork_logd.processes.sinks import Outputs
 from prefork_logd.scoreboard import JournalField, Scoreboard
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ class Start:
         self.board = BOARD
         for cell in (JournalField.NUMBER, JournalField.ID_HIGH):
             BOARD.journal[cell] = 0
-        self.sinks = Sinks(BOARD)
-        self.recording = Recording(BOARD)
+        self.outputs = Outputs(BOARD)
+        self.record_log = RecordLogWriter(BOARD)
         settings = loads(toml, overrides={"state_dir": str(state_dir)})
         places = tuple(range(1, len(settings.output) + 1))
         self.configurations = [Configuration(1, settings, places, tuple(range(len(settings.store))))]
-        self.recovery = Recovery(str(state_dir), self.sinks, self.recording, 0)
+        self.recovery = Recovery(str(state_dir), self.outputs, self.record_log, 0)
 
     def advance(self) -> str:
         """Go as far as it goes; return what is in the way."""
@@ -48,22 +48,22 @@ class Start:
         """Append lines to every output and to the record log, as the writer does; with `commit` to its end."""
         journal, count = self.recovery.journal, lines.count(b"\n")
         for place in self.configurations[-1].places:
-            self.sinks.at(place).take(count, memoryview(lines))
-        self.recording.take(SESSION, ((number - count + 1, count),), count, memoryview(lines))
-        assert self.recording.prepare()
-        self.sinks.find()
+            self.outputs.at(place).take(count, memoryview(lines))
+        self.record_log.take(SESSION, ((number - count + 1, count),), count, memoryview(lines))
+        assert self.record_log.prepare()
+        self.outputs.find()
         known = journal.committed
-        self.recovery.intent.announce(known.turn + 1, self.sinks.reach(known.files) | self.recording.reach())
-        assert self.recording.append()
-        assert self.sinks.append()
+        self.recovery.intent.announce(known.turn + 1, self.outputs.reach(known.files) | self.record_log.reach())
+        assert self.record_log.append()
+        assert self.outputs.append()
         if commit:
             journal.sessions.commit(SESSION, 1, number, 1)
-            lengths = self.sinks.lengths() | self.recording.lengths()
-            entry = Committed(known.turn + 1, lengths, {}, self.recording.next_number(known.records))
+            lengths = self.outputs.lengths() | self.record_log.lengths()
+            entry = Committed(known.turn + 1, lengths, {}, self.record_log.next_number(known.records))
             journal.commit(entry, sync=False)
             self.recovery.intent.copy(entry.turn, journal.entry)
-            self.sinks.committed()
-            self.recording.committed()
+            self.outputs.committed()
+            self.record_log.committed()
 
     def committed(self) -> list[int]:
         """Return how far each session is."""
@@ -71,8 +71,8 @@ class Start:
 
     def close(self) -> None:
         """End, as a process does."""
-        self.sinks.close()
-        self.recording.close()
+        self.outputs.close()
+        self.record_log.close()
         if self.recovery.done:
             self.recovery.journal.close()
         os.close(self.recovery._lock_fd)

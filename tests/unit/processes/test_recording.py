@@ -14,7 +14,7 @@ from prefork_logd.journal.commit import NOTHING
 from prefork_logd.journal.reader import RecordReader
 from prefork_logd.journal.records import LEAP, POSITION_FILE, segment_paths
 from prefork_logd.processes.control_configuration import Configuration
-from prefork_logd.processes.recording import Recording
+from prefork_logd.processes.recording import RecordLogWriter
 from prefork_logd.scoreboard import JournalField, Scoreboard, StoreField
 from prefork_logd.settings import JOURNAL_DIRECTORY, LimitSettings, ServerSettings, Settings
 from prefork_logd.store_settings import CustomStoreSettings
@@ -37,7 +37,7 @@ class Writer:
         self.state_dir = state_dir
         self.board = Scoreboard()
         self.store = self.board.store(PLACE)
-        self.recording = Recording(self.board)
+        self.record_log = RecordLogWriter(self.board)
         assert self.configure("archive") == []
 
     def configure(self, *names: str) -> list[str]:
@@ -47,15 +47,15 @@ class Writer:
             limits=LimitSettings(journal_bytes=JOURNAL, journal_segment_bytes=SEGMENT),
             store=tuple(CustomStoreSettings(name=name, factory="a:b") for name in names),
         )
-        return self.recording.configure(Configuration(1, settings, (), tuple(PLACE for _ in names)), NOTHING)
+        return self.record_log.configure(Configuration(1, settings, (), tuple(PLACE for _ in names)), NOTHING)
 
     def turn(self, count: int = 40, line: bytes = LINE) -> bool:
         """Gather, append, sync and commit so many records; tell whether that could be done."""
         if count:
-            self.recording.take(bytes(16), ((1, count),), count, memoryview(line * count))
-        if not (self.recording.prepare() and self.recording.append() and self.recording.sync()):
+            self.record_log.take(bytes(16), ((1, count),), count, memoryview(line * count))
+        if not (self.record_log.prepare() and self.record_log.append() and self.record_log.sync()):
             return False
-        self.recording.committed()
+        self.record_log.committed()
         return True
 
     def number(self) -> int:
@@ -83,19 +83,19 @@ def writer(tmp_path: Path) -> Iterator[Writer]:
     """Return a writer with one store."""
     made = Writer(tmp_path)
     yield made
-    made.recording.close()
+    made.record_log.close()
 
 
 def test_what_is_committed_is_told_and_nothing_else(writer: Writer) -> None:
     """The number on the scoreboard and in the file for `tail` moves with the commit."""
-    writer.recording.take(bytes(16), ((1, 3),), 3, memoryview(LINE * 3))
-    assert writer.recording.prepare()
-    assert writer.recording.append()
+    writer.record_log.take(bytes(16), ((1, 3),), 3, memoryview(LINE * 3))
+    assert writer.record_log.prepare()
+    assert writer.record_log.append()
     assert writer.number() == 0
-    assert writer.recording.sync()
+    assert writer.record_log.sync()
     assert writer.number() == 0
-    writer.recording.committed()
-    assert writer.number() == writer.recording.next_number(99) == 3
+    writer.record_log.committed()
+    assert writer.number() == writer.record_log.next_number(99) == 3
     assert int.from_bytes((writer.directory / POSITION_FILE).read_bytes(), "little") == 3
     assert writer.read() == [LINE] * 3
     assert writer.board.journal[JournalField.BYTES] > 3000
@@ -104,23 +104,23 @@ def test_what_is_committed_is_told_and_nothing_else(writer: Writer) -> None:
 def test_a_reload_in_the_middle_of_a_turn_tells_no_number(writer: Writer) -> None:
     """An output's disk is full: what is appended may never be committed, and a store must not have it."""
     assert writer.turn(2)
-    writer.recording.take(bytes(16), ((3, 5),), 5, memoryview(LINE * 5))
-    assert writer.recording.prepare()
-    assert writer.recording.append()
+    writer.record_log.take(bytes(16), ((3, 5),), 5, memoryview(LINE * 5))
+    assert writer.record_log.prepare()
+    assert writer.record_log.append()
     told = tuple(writer.board.journal[field] for field in (JournalField.ORDINAL, JournalField.OFFSET))
     assert writer.configure("archive") == []
     assert writer.number() == 2
     assert int.from_bytes((writer.directory / POSITION_FILE).read_bytes(), "little") == 2
     assert told == tuple(writer.board.journal[field] for field in (JournalField.ORDINAL, JournalField.OFFSET))
-    assert writer.recording.sync()
-    writer.recording.committed()
+    assert writer.record_log.sync()
+    writer.record_log.committed()
     assert writer.number() == 7
 
 
 def test_a_shipper_that_waits_is_woken_once(writer: Writer) -> None:
     """One that does not wait is let be; a wake-up clears the word that asked for it."""
     waker = os.eventfd(0, os.EFD_NONBLOCK)
-    writer.recording.set_waker(PLACE, os.dup(waker))
+    writer.record_log.set_waker(PLACE, os.dup(waker))
     assert os.eventfd_read(waker) == 1  # it may have waited for longer than the writer lives
     writer.turn()
     with pytest.raises(BlockingIOError):
@@ -167,14 +167,14 @@ def test_segments_go_when_the_slowest_store_has_passed_them(writer: Writer) -> N
         assert writer.turn()
     before = segment_paths(writer.directory)
     assert len(before) > 2
-    assert writer.recording.has_finished
-    writer.recording.remove_passed()
+    assert writer.record_log.has_finished
+    writer.record_log.remove_passed()
     assert segment_paths(writer.directory) == before
     writer.passed(writer.number())
-    writer.recording._removed_s = 0.0
-    writer.recording.remove_passed()
+    writer.record_log._removed_s = 0.0
+    writer.record_log.remove_passed()
     assert segment_paths(writer.directory) == before[-2:]
-    assert not writer.recording.has_finished
+    assert not writer.record_log.has_finished
 
 
 def test_a_sync_that_fails_is_done_again_in_another_segment(
@@ -189,7 +189,7 @@ def test_a_sync_that_fails_is_done_again_in_another_segment(
     with monkeypatch.context() as patch:
         patch.setattr(os, "fdatasync", fail)
         assert not writer.turn(5, b"spoilt\n")
-        assert not writer.recording.append()
+        assert not writer.record_log.append()
     assert writer.number() == 5
     assert writer.turn(2, b"after\n")
     assert writer.number() == 12
@@ -204,7 +204,7 @@ def test_without_a_store_nothing_is_kept(writer: Writer) -> None:
     assert writer.turn(5)
     assert writer.configure() == []
     assert writer.turn(5)
-    assert not writer.recording.has_finished
+    assert not writer.record_log.has_finished
     assert writer.configure("archive") == []
     assert writer.turn(1)
     assert writer.number() == 6
@@ -213,15 +213,15 @@ def test_without_a_store_nothing_is_kept(writer: Writer) -> None:
 def test_a_log_that_was_never_begun_is_not_begun_for_nobody(tmp_path: Path) -> None:
     """Without a store there are no files, and numbers stay what the journal says."""
     board = Scoreboard()
-    recording = Recording(board)
+    record_log = RecordLogWriter(board)
     settings = Settings(server=ServerSettings(state_dir=str(tmp_path)), store=())
-    assert recording.configure(Configuration(1, settings, (), ()), NOTHING) == []
-    assert (recording.next_number(7), recording.lengths()) == (7, {})
-    assert recording.prepare()
-    assert recording.append()
-    assert recording.sync()
-    recording.committed()
-    recording.close()
+    assert record_log.configure(Configuration(1, settings, (), ()), NOTHING) == []
+    assert (record_log.next_number(7), record_log.lengths()) == (7, {})
+    assert record_log.prepare()
+    assert record_log.append()
+    assert record_log.sync()
+    record_log.committed()
+    record_log.close()
     assert not list(tmp_path.iterdir())
 
 
@@ -246,7 +246,7 @@ def test_a_log_that_cannot_be_begun_holds_up_until_it_can(
     assert writer.board.journal[JournalField.ID_HIGH]
     assert caplog.text.count("No space left") == 1
     assert "journal: records are written again" in caplog.text
-    writer.recording.close()
+    writer.record_log.close()
 
 
 def test_a_full_journal_without_a_store_holds_up_nobody(writer: Writer) -> None:
@@ -273,13 +273,13 @@ def test_the_position_is_told_once_it_can_be(
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", fail)
         writer = Writer(tmp_path)
-        writer.recording._position_due_s = 0.0
+        writer.record_log._position_due_s = 0.0
         assert writer.turn(1)
-    writer.recording._position_due_s = 0.0
+    writer.record_log._position_due_s = 0.0
     assert writer.turn(1)
     assert int.from_bytes((writer.directory / POSITION_FILE).read_bytes(), "little") == 2
     assert caplog.text.count("Too many open files") == 1
-    writer.recording.close()
+    writer.record_log.close()
 
 
 @pytest.mark.parametrize("remove", [False, True])
@@ -289,7 +289,7 @@ def test_a_directory_that_was_set_back_gives_no_number_twice(tmp_path: Path, *, 
     state.mkdir()
     writer = Writer(state)
     assert writer.turn()
-    writer.recording.close()
+    writer.record_log.close()
     backup = tmp_path / "backup"
     subprocess.run(["cp", "-a", str(state), str(backup)], check=True)
     writer = Writer(state)
@@ -298,7 +298,7 @@ def test_a_directory_that_was_set_back_gives_no_number_twice(tmp_path: Path, *, 
     for _ in range(3):
         assert writer.turn()
     given = writer.number()
-    writer.recording.close()
+    writer.record_log.close()
     if remove:
         shutil.rmtree(state)
     else:
@@ -309,8 +309,8 @@ def test_a_directory_that_was_set_back_gives_no_number_twice(tmp_path: Path, *, 
     assert writer.number() - LEAP * 255 > given > first
     assert writer.turn()
     number = writer.number()
-    writer.recording.close()
+    writer.record_log.close()
     # It is ours now: the next start leaves out what it does where the last commit is not known.
     writer = Writer(state)
     assert writer.number() == number + LEAP
-    writer.recording.close()
+    writer.record_log.close()

@@ -88,7 +88,7 @@ def test_each_call_fails_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
             assert start.advance() == ""
         assert start.recovery.done
         assert start.committed() == [7]
-        assert start.recording.next_number(0) == 7
+        assert start.record_log.next_number(0) == 7
         assert start.board.journal[JournalField.NUMBER] == 7
         assert start.board.journal[JournalField.ID_HIGH]
         assert (state_dir / "records.jsonl").read_bytes() == b"committed\n" + b"a line\n" * 7
@@ -174,10 +174,10 @@ def test_numbers_that_were_left_out_stay_so(tmp_path: Path, monkeypatch: pytest.
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "begin", fail)
         assert "No space left" in start.advance()
-    first = start.recording.next_number(0)
+    first = start.record_log.next_number(0)
     assert first > LEAP
     start.close()
     start = Start(tmp_path / "copy")
     assert start.advance() == ""
-    assert start.recording.next_number(0) >= first
+    assert start.record_log.next_number(0) >= first
     start.close()

@@ -100,7 +100,7 @@ class Rig:
     def commit(self, *lines: bytes) -> None:
         """Let the writer commit lines, as one block."""
         joined = b"".join(line + b"\n" for line in lines)
-        self.writer.recording.take(bytes(16), ((1, len(lines)),), len(lines), memoryview(joined))
+        self.writer.record_log.take(bytes(16), ((1, len(lines)),), len(lines), memoryview(joined))
         assert self.writer.turn(0)
 
     def work(self, turns: int = 200) -> None:
@@ -128,7 +128,7 @@ class Rig:
         if self.shipper._lock_fd >= 0:
             os.close(self.shipper._lock_fd)
         self.shipper.loop.close() if hasattr(self.shipper.loop, "close") else None
-        self.writer.recording.close()
+        self.writer.record_log.close()
         self.ours.close()
         self._theirs.close()
         os.close(self.waker)
@@ -358,12 +358,12 @@ def test_dead_letters_that_cannot_be_written_hold_the_store_back(rig: Rig, monke
         with monkeypatch.context() as patch:
             patch.setattr(os, "fdatasync", fail)
             before = len(rig.letters())
-            rig.writer.recording._log._unsynced = False
+            rig.writer.record_log._log._unsynced = False
             number = rig.writer.number()
             joined = word + b"\ngood\n"
-            rig.writer.recording.take(bytes(16), ((1, 2),), 2, memoryview(joined))
-            assert rig.writer.recording.append()
-            rig.writer.recording.committed()
+            rig.writer.record_log.take(bytes(16), ((1, 2),), 2, memoryview(joined))
+            assert rig.writer.record_log.append()
+            rig.writer.record_log.committed()
             rig.work(60)
             assert "No space left" in rig.problem
             assert number not in rig.store.lines

@@ -13,7 +13,7 @@ from prefork_logd.config.load import loads
 from prefork_logd.outputs.stream import HASTY_S
 from prefork_logd.processes import skipping
 from prefork_logd.processes.control_configuration import Configuration
-from prefork_logd.processes.sinks import Sinks
+from prefork_logd.processes.sinks import Outputs
 from prefork_logd.scoreboard import OutputField
 from tests.unit.processes.starts import BOARD
 
@@ -33,12 +33,12 @@ on_error = "{on_error}"
 ALL, OTHER = 1, 2
 
 
-class Outputs:
+class Rig:
     """Two outputs: a file, and another one."""
 
     def __init__(self, tmp_path: Path) -> None:
         self.directory = tmp_path
-        self.sinks = Sinks(BOARD)
+        self.outputs = Outputs(BOARD)
         for place in (ALL, OTHER):
             for field in OutputField:
                 BOARD.output(place)[field] = 0
@@ -47,20 +47,20 @@ class Outputs:
         """Take up a configuration."""
         toml = TOML.format(path=self.directory / path, on_error=on_error)
         settings = loads(toml, overrides={"state_dir": str(self.directory)})
-        return self.sinks.configure(Configuration(generation, settings, (ALL, OTHER)))
+        return self.outputs.configure(Configuration(generation, settings, (ALL, OTHER)))
 
     def turn(self, lines: bytes = b"a line\n", *, sync: bool = False) -> bool:
         """Append lines to both and commit; tell whether that could be done."""
         for place in (ALL, OTHER):
-            self.sinks.at(place).take(lines.count(b"\n"), memoryview(lines))
+            self.outputs.at(place).take(lines.count(b"\n"), memoryview(lines))
         return self.again(sync=sync)
 
     def again(self, *, sync: bool = False) -> bool:
         """Try once more what could not be done."""
-        self.sinks.find()
-        done = self.sinks.append() and (not sync or self.sinks.sync())
+        self.outputs.find()
+        done = self.outputs.append() and (not sync or self.outputs.sync())
         if done:
-            self.sinks.committed()
+            self.outputs.committed()
         return done
 
     def counted(self) -> tuple[int, int, bool]:
@@ -70,92 +70,92 @@ class Outputs:
 
 
 @pytest.fixture
-def outputs(tmp_path: Path) -> Iterator[Outputs]:
+def rig(tmp_path: Path) -> Iterator[Rig]:
     """Return two outputs, one of them a FIFO that is not opened yet."""
     os.mkfifo(tmp_path / "fifo")
-    made = Outputs(tmp_path)
+    made = Rig(tmp_path)
     yield made
-    made.sinks.close()
+    made.outputs.close()
 
 
-def test_a_fifo_without_a_reader_holds_up_nobody(outputs: Outputs, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fifo_without_a_reader_holds_up_nobody(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     """Not even at a start; with a reader it goes on, and both is said."""
-    assert outputs.configure() == []
+    assert rig.configure() == []
     for _ in range(5):
-        assert outputs.turn()
-    assert outputs.counted() == (0, 5, True)
+        assert rig.turn()
+    assert rig.counted() == (0, 5, True)
     assert caplog.text.count("nobody reads from it") == 1
-    reader = os.open(outputs.directory / "fifo", os.O_RDONLY | os.O_NONBLOCK)
-    assert outputs.turn(b"here\n")
+    reader = os.open(rig.directory / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    assert rig.turn(b"here\n")
     assert os.read(reader, 100) == b"here\n"
-    assert outputs.counted() == (1, 5, False)
+    assert rig.counted() == (1, 5, False)
     os.close(reader)
-    assert outputs.turn()
-    assert outputs.counted() == (1, 6, True)
-    assert (outputs.directory / "all.jsonl").read_bytes().count(b"\n") == 7
+    assert rig.turn()
+    assert rig.counted() == (1, 6, True)
+    assert (rig.directory / "all.jsonl").read_bytes().count(b"\n") == 7
     assert [record.getMessage().partition("/fifo")[2] for record in caplog.records] == [
         ": cannot open: nobody reads from it; its records are skipped until it works again",
         ": written again; 5 records were skipped",
     ]
-    assert outputs.sinks.reopen() == []
+    assert rig.outputs.reopen() == []
 
 
-def test_block_holds_everybody_up(outputs: Outputs) -> None:
+def test_block_holds_everybody_up(rig: Rig) -> None:
     """As it is without a word in the configuration; a reload to "skip" lets them go on."""
-    (problem,) = outputs.configure(on_error="block")
+    (problem,) = rig.configure(on_error="block")
     assert "nobody reads from it" in problem
-    assert not outputs.turn()
-    assert outputs.counted() == (0, 0, True)
-    assert outputs.configure(on_error="skip", generation=2) == []
-    assert outputs.again()
-    assert outputs.counted() == (0, 1, True)
+    assert not rig.turn()
+    assert rig.counted() == (0, 0, True)
+    assert rig.configure(on_error="skip", generation=2) == []
+    assert rig.again()
+    assert rig.counted() == (0, 1, True)
 
 
-def test_a_reader_that_stalls_costs_others_a_moment(outputs: Outputs) -> None:
+def test_a_reader_that_stalls_costs_others_a_moment(rig: Rig) -> None:
     """Once, and not in each turn; what it was sent in part, it gets whole."""
-    reader = os.open(outputs.directory / "fifo", os.O_RDONLY | os.O_NONBLOCK)
-    outputs.configure()
+    reader = os.open(rig.directory / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    rig.configure()
     lines = b"".join(b"%06d\n" % number for number in range(20_000))
     began_s = time.monotonic()
     for _ in range(50):
-        assert outputs.turn(lines)
+        assert rig.turn(lines)
     assert time.monotonic() - began_s < 10 * HASTY_S
-    assert outputs.counted() == (20_000, 49 * 20_000, True)
+    assert rig.counted() == (20_000, 49 * 20_000, True)
     got = b""
     while len(got) < len(lines):
         got += os.read(reader, 1 << 20)
-        outputs.turn(b"")
-        outputs.sinks.at(OTHER).take(1, memoryview(b"x\n"))
-        outputs.again()
+        rig.turn(b"")
+        rig.outputs.at(OTHER).take(1, memoryview(b"x\n"))
+        rig.again()
     assert got.startswith(lines)
     os.close(reader)
 
 
 def test_one_that_comes_and_goes_does_not_fill_the_log(
-    outputs: Outputs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """At most one line every ten seconds; an episode that lasts is logged then."""
-    outputs.configure()
+    rig.configure()
     for _ in range(20):
-        outputs.turn()
-        reader = os.open(outputs.directory / "fifo", os.O_RDONLY | os.O_NONBLOCK)
-        outputs.turn()
+        rig.turn()
+        reader = os.open(rig.directory / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+        rig.turn()
         os.close(reader)
     assert len(caplog.records) == 2
-    outputs.turn()
+    rig.turn()
     later_s = time.monotonic() + skipping.QUIET_S + 1
     monkeypatch.setattr(skipping.time, "monotonic", lambda: later_s)
-    outputs.turn()
+    rig.turn()
     assert len(caplog.records) == 3
-    assert outputs.counted()[1] == 22
+    assert rig.counted()[1] == 22
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
-def test_a_file_on_a_failing_disk_is_skipped(outputs: Outputs, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_a_file_on_a_failing_disk_is_skipped(rig: Rig, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """No line is torn, and none comes later."""
-    outputs.configure("other.jsonl")
-    assert outputs.turn(b"before\n")
-    real, fd = os.writev, outputs.sinks.at(OTHER).file._fd
+    rig.configure("other.jsonl")
+    assert rig.turn(b"before\n")
+    real, fd = os.writev, rig.outputs.at(OTHER).file._fd
 
     def fail(to: int, chunks: list[bytes]) -> int:
         if to == fd:
@@ -164,18 +164,18 @@ def test_a_file_on_a_failing_disk_is_skipped(outputs: Outputs, monkeypatch: pyte
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "writev", fail)
-        assert outputs.turn(b"skipped\n")
-    assert outputs.turn(b"after\n")
-    assert (outputs.directory / "other.jsonl").read_bytes() == b"before\nafter\n"
-    assert (outputs.directory / "all.jsonl").read_bytes() == b"before\nskipped\nafter\n"
-    assert outputs.counted() == (2, 1, False)
+        assert rig.turn(b"skipped\n")
+    assert rig.turn(b"after\n")
+    assert (rig.directory / "other.jsonl").read_bytes() == b"before\nafter\n"
+    assert (rig.directory / "all.jsonl").read_bytes() == b"before\nskipped\nafter\n"
+    assert rig.counted() == (2, 1, False)
 
 
-def test_a_sync_that_fails_skips_what_it_was_for(outputs: Outputs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sync_that_fails_skips_what_it_was_for(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """What may not be on the disk is not in the file either: it is counted as skipped."""
-    outputs.configure("other.jsonl")
-    assert outputs.turn(b"before\n", sync=True)
-    real, fd = os.fdatasync, outputs.sinks.at(OTHER).file._fd
+    rig.configure("other.jsonl")
+    assert rig.turn(b"before\n", sync=True)
+    real, fd = os.fdatasync, rig.outputs.at(OTHER).file._fd
     failed = []
 
     def fail(of: int) -> None:
@@ -185,45 +185,45 @@ def test_a_sync_that_fails_skips_what_it_was_for(outputs: Outputs, monkeypatch: 
         real(of)
 
     monkeypatch.setattr(os, "fdatasync", fail)
-    assert outputs.turn(b"not synced\n", sync=True)
-    assert outputs.turn(b"after\n", sync=True)
-    assert outputs.counted() == (2, 1, False)
-    (aside,) = outputs.directory.glob("other.jsonl.failed-*")
+    assert rig.turn(b"not synced\n", sync=True)
+    assert rig.turn(b"after\n", sync=True)
+    assert rig.counted() == (2, 1, False)
+    (aside,) = rig.directory.glob("other.jsonl.failed-*")
     assert aside.read_bytes() == b"before\n"
-    assert (outputs.directory / "other.jsonl").read_bytes() == b"after\n"
+    assert (rig.directory / "other.jsonl").read_bytes() == b"after\n"
 
 
 def test_rejected_frames_are_only_counted_without_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """It is tried again with each of them, and holds up no record."""
     (tmp_path / "rejected.jsonl").mkdir()
-    outputs = Outputs(tmp_path)
-    assert outputs.configure("other.jsonl") == []
-    outputs.sinks.at(0).take(1, memoryview(b"{}\n"))
-    assert outputs.turn()
+    rig = Rig(tmp_path)
+    assert rig.configure("other.jsonl") == []
+    rig.outputs.at(0).take(1, memoryview(b"{}\n"))
+    assert rig.turn()
     (tmp_path / "rejected.jsonl").rmdir()
-    outputs.sinks.at(0).take(1, memoryview(b"{}\n"))
-    assert outputs.turn()
+    rig.outputs.at(0).take(1, memoryview(b"{}\n"))
+    assert rig.turn()
     assert (tmp_path / "rejected.jsonl").read_bytes() == b"{}\n"
     assert caplog.text.count("rejected frames are only counted until it works again") == 1
-    outputs.sinks.close()
+    rig.outputs.close()
 
 
 @pytest.mark.parametrize("name", ["other.jsonl", "link.jsonl"])
 def test_an_output_that_comes_back_before_all_have_let_go_of_it(tmp_path: Path, name: str) -> None:
     """Taken out by a reload and put back by the next, in its place or through a link: it is not locked out."""
-    outputs = Outputs(tmp_path)
+    rig = Rig(tmp_path)
     (tmp_path / "link.jsonl").symlink_to("other.jsonl")
-    assert outputs.configure("other.jsonl", "block", generation=1) == []
+    assert rig.configure("other.jsonl", "block", generation=1) == []
     only = loads('store = []\n[[output]]\npath = "all.jsonl"', overrides={"state_dir": str(tmp_path)})
-    assert outputs.sinks.configure(Configuration(2, only, (ALL,))) == []
-    outputs.sinks.at(OTHER).take(1, memoryview(b"of a worker with the first configuration\n"))
+    assert rig.outputs.configure(Configuration(2, only, (ALL,))) == []
+    rig.outputs.at(OTHER).take(1, memoryview(b"of a worker with the first configuration\n"))
     both = loads(TOML.format(path=tmp_path / name, on_error="block"), overrides={"state_dir": str(tmp_path)})
     place = OTHER if name == "other.jsonl" else OTHER + 1
-    assert outputs.sinks.configure(Configuration(3, both, (ALL, place))) == []
-    outputs.sinks.at(place).take(1, memoryview(b"of a worker with the last\n"))
-    assert outputs.again(sync=True)
-    outputs.sinks.forget(3)
-    outputs.sinks.at(place).take(1, memoryview(b"later\n"))
-    assert outputs.again(sync=True)
+    assert rig.outputs.configure(Configuration(3, both, (ALL, place))) == []
+    rig.outputs.at(place).take(1, memoryview(b"of a worker with the last\n"))
+    assert rig.again(sync=True)
+    rig.outputs.forget(3)
+    rig.outputs.at(place).take(1, memoryview(b"later\n"))
+    assert rig.again(sync=True)
     assert (tmp_path / "other.jsonl").read_bytes().count(b"\n") == 3
-    outputs.sinks.close()
+    rig.outputs.close()

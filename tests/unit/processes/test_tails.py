@@ -111,7 +111,7 @@ def test_an_older_state_directory_costs_no_line(
         start.turn(b"during\n", 2, commit=False)
         if when != "running":
             _copy(place, tmp_path / "backup")
-        start.sinks.committed()
+        start.outputs.committed()
         start.turn(b"", 2)
         if when == "running":
             _copy(place, tmp_path / "backup")
@@ -158,7 +158,7 @@ def test_a_journal_that_has_lost_its_last_commits_costs_no_line(
     place.journal().write_bytes(data)
     start = place.start()
     assert start.committed() == [8]
-    assert start.recording.next_number(0) == 8
+    assert start.record_log.next_number(0) == 8
     start.close()
     assert place.output.read_bytes() == place.recorded() == b"".join(b"%d\n" % number for number in range(1, 9))
     assert place.set_aside() == []
@@ -235,17 +235,17 @@ def test_a_full_disk_cuts_nothing_until_there_is_room(place: Place, monkeypatch:
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", fill_up)
         assert "No space left" in start.advance(), "the record log is set aside first"
-    monkeypatch.setattr(start.recording, "configure", lambda *_: [])
+    monkeypatch.setattr(start.record_log, "configure", lambda *_: [])
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", fill_up)
         assert start.advance() == ""
-        start.sinks.at(1).take(1, memoryview(b"new\n"))
-        start.sinks.find()
-        assert not start.sinks.append()
+        start.outputs.at(1).take(1, memoryview(b"new\n"))
+        start.outputs.find()
+        assert not start.outputs.append()
     assert place.output.read_bytes() == b"kept\nwho knows\n"
     assert place.set_aside() == [b""]
-    start.sinks.find()
-    assert start.sinks.append()
+    start.outputs.find()
+    assert start.outputs.append()
     start.close()
     assert place.output.read_bytes() == b"kept\nnew\n"
     assert place.set_aside() == [b"who knows\n"]
@@ -280,9 +280,9 @@ def test_a_renamed_file_that_could_not_be_looked_for_is_cut_later(
     with monkeypatch.context() as patch:
         patch.setattr(os, "scandir", fail)
         start = place.start()
-    assert start.sinks.tails.lengths
+    assert start.outputs.tails.lengths
     # That writer makes commits, and dies before it has tried again.
-    start.sinks.tails._due_s += 1000 * RETRY_S
+    start.outputs.tails._due_s += 1000 * RETRY_S
     start.turn(b"new\n", 2)
     start.close()
     assert renamed.read_bytes() == b"kept\nnot committed\n"
@@ -300,10 +300,10 @@ def test_one_file_under_another_path_after_a_reload(place: Place) -> None:
     toml = f'[[output]]\npath = "{link}"\n{STORE}'
     settings = loads(toml, overrides={"state_dir": str(place.state_dir)})
     start.configurations.append(Configuration(2, settings, (2,), (0,)))
-    assert start.sinks.configure(start.configurations[-1]) == []
-    start.sinks.at(1).take(1, memoryview(b"late\n"))
+    assert start.outputs.configure(start.configurations[-1]) == []
+    start.outputs.at(1).take(1, memoryview(b"late\n"))
     start.turn(b"after\n", 2)
-    start.sinks.forget(2)
+    start.outputs.forget(2)
     start.turn(b"more\n", 3)
     start.close()
     assert place.output.read_bytes() == b"before\nlate\nafter\nmore\n"
@@ -342,7 +342,7 @@ def test_a_stream_without_a_reader_keeps_no_file_waiting(place: Place, caplog: p
         start = Start(place.state_dir, TOML.format(place.outputs))
         _also(place, start, fifo)
         assert start.advance() == ""
-        assert start.sinks.tails.lengths == {}
+        assert start.outputs.tails.lengths == {}
         start.turn(b"kept\n", 1 + turn)
         assert len(start.recovery.journal.committed.files) == 3, "rejected.jsonl, the output and a segment"
         start.turn(b"not committed\n", 99, commit=False)
@@ -361,10 +361,10 @@ def test_a_new_file_is_not_cut_for_one_whose_inode_it_has(place: Place, tmp_path
     _also(place, start, tmp_path / "away" / "b.jsonl")
     assert start.advance() == ""
     start.turn(b"1234567\n", 1)
-    identity = start.sinks.at(1).file.identity
+    identity = start.outputs.at(1).file.identity
     assert identity is not None
     # What the last writer had under that number: a file that was to be cut to one byte.
-    tails = start.sinks.tails
+    tails = start.outputs.tails
     tails.lengths = {identity: 1}
     tails._evidence = intent.Evidence(1, intent.Announced(2, {identity: (1, 1000)}), 1)
     start.turn(b"abcdefg\n", 2)
@@ -379,7 +379,7 @@ def test_a_file_that_is_renamed_in_the_middle_of_a_turn_is_cut_back(place: Place
     start.turn(b"kept\n", 1)
     start.turn(b"not committed\n", 2, commit=False)
     renamed = place.output.rename(place.outputs / "all.jsonl.1")
-    assert start.sinks.reopen() == []
+    assert start.outputs.reopen() == []
     start.turn(b"more\n", 3, commit=False)
     start.close()
     place.start().close()
