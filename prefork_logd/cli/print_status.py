@@ -36,6 +36,21 @@ def print_status(document: dict[str, Any]) -> None:
         f"{_warn(rejected, 'rejected')}, {_warn(dropped, 'dropped')}"
     )
     console.print()
+    _print_children(console, document["children"])
+    _print_outputs(console, document["outputs"])
+    _print_stores(console, document["stores"])
+    _print_sources(console, document.get("sources", []))
+    _print_store_details(console, document["stores"])
+    for child in document["children"]:
+        if silent_s := child.get("silent_s"):
+            doing = f": {escape(child['doing'])}" if child["doing"] else ""
+            console.print(f"[red]{_process(child)} has not answered for {format_duration(silent_s)}{doing}[/red]")
+    if document["journal"]["full"]:
+        console.print("[red]the journal is full: clients wait until the slowest store has caught up[/red]")
+
+
+def _print_children(console: Console, children: list[dict[str, Any]]) -> None:
+    """Print the processes of the collector but its master."""
     console.print(
         _table(
             ("process", "pid", "state", "connections", "records", "restarts"),
@@ -48,10 +63,14 @@ def print_status(document: dict[str, Any]) -> None:
                     f"{child['records']:,}" if child["kind"] == "worker" else "",
                     str(child["restarts"]),
                 )
-                for child in document["children"]
+                for child in children
             ),
         )
     )
+
+
+def _print_outputs(console: Console, outputs: list[dict[str, Any]]) -> None:
+    """Print the outputs and what they have got."""
     console.print(
         _table(
             ("output", "records", "bytes", "path"),
@@ -64,11 +83,15 @@ def print_status(document: dict[str, Any]) -> None:
                     f"{output['bytes']:,}",
                     escape(output["path"]),
                 )
-                for output in document["outputs"]
+                for output in outputs
             ),
         )
     )
-    if document["stores"]:
+
+
+def _print_stores(console: Console, stores: list[dict[str, Any]]) -> None:
+    """Print the stores and how far they are behind."""
+    if stores:
         console.print(
             _table(
                 ("store", "records", "refused", "lost", "records waiting", "bytes waiting", "for"),
@@ -82,12 +105,15 @@ def print_status(document: dict[str, Any]) -> None:
                         "?" if store["lag_bytes"] is None else f"{store['lag_bytes']:,}",
                         format_duration(store["lag_s"]),
                     )
-                    for store in document["stores"]
+                    for store in stores
                 ),
             )
         )
-    _print_sources(console, document.get("sources", []))
-    for store in document["stores"]:
+
+
+def _print_store_details(console: Console, stores: list[dict[str, Any]]) -> None:
+    """Print the streams of stores, their problems and warnings."""
+    for store in stores:
         details = store.get("details", {})
         if "replicas" in details:
             replicas = f"{details['replicas_in_step']} of {details['replicas']} replicas in step"
@@ -96,12 +122,6 @@ def print_status(document: dict[str, Any]) -> None:
         for what in (store.get("problem"), *details.get("warnings", ())):
             if what:
                 console.print(f"[yellow]store {escape(store['name'])}: {escape(what)}[/yellow]")
-    for child in document["children"]:
-        if silent_s := child.get("silent_s"):
-            doing = f": {escape(child['doing'])}" if child["doing"] else ""
-            console.print(f"[red]{_process(child)} has not answered for {format_duration(silent_s)}{doing}[/red]")
-    if document["journal"]["full"]:
-        console.print("[red]the journal is full: clients wait until the slowest store has caught up[/red]")
 
 
 def _print_sources(console: Console, sources: list[dict[str, Any]]) -> None:
