@@ -18,11 +18,11 @@ from psycopg import sql
 
 from prefork_logd.errors import StoreError, describe_unexpected
 from prefork_logd.log import LOGGER
-from prefork_logd.stores import compiled, rows
+from prefork_logd.stores import rows
 from prefork_logd.stores.postgresql import schema as schemas
 from prefork_logd.stores.postgresql.background import Background
 from prefork_logd.stores.postgresql.culprits import Culprits, Packed
-from prefork_logd.stores.postgresql.encoding import EPOCH_DAY, HEADER, NAMES, TRAILER, Encoder, pack_values
+from prefork_logd.stores.postgresql.encoding import HEADER, NAMES, TRAILER, Encoder
 from prefork_logd.stores.postgresql.indexer import NAMES as BY_NAME
 from prefork_logd.stores.postgresql.indexer import WORDS, Indexer
 from prefork_logd.stores.postgresql.link import (
@@ -35,20 +35,16 @@ from prefork_logd.stores.postgresql.link import (
     store_error,
 )
 from prefork_logd.stores.postgresql.partitions import SLICE_BYTES, Partition, Partitions
+from prefork_logd.stores.postgresql.row_packer import NoPartitionError, RowPacker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-    from prefork_logd.stores._rows import Copier
     from prefork_logd.stores.base import Block
 
     Refuse = Callable[[int, bytes, str], None]
 
 DAY_S = 86_400
-_HANDFUL = 128
-"""Rows that are packed together."""
-_HANDFUL_BYTES = 262_144
-"""After which no more rows are packed with them."""
 _LOOK_EVERY_BYTES = 32 << 20
 """How much is written before the size of the partition is looked at."""
 _POSITION = "SELECT next, (now() AT TIME ZONE 'UTC')::date - date '1970-01-01' FROM {}.positions WHERE journal = %s"
@@ -70,14 +66,6 @@ _DROPPING_S = 0.5
 
 class _DetachedError(Exception):
     """Rows went into a table that somebody has detached meanwhile."""
-
-
-class _NoPartitionError(Exception):
-    """Rows of a day that has no partition yet."""
-
-    def __init__(self, day: int) -> None:
-        self.day = day
-        super().__init__(day)
 
 
 class PostgresqlStore:
@@ -109,8 +97,7 @@ class PostgresqlStore:
         """The table that is being dropped."""
         self._drop_problem = self._told_warning = ""
         self._encoder = Encoder()
-        make = compiled.Copier
-        self._copier = make(pack_values, pack_values) if make is not None else None
+        self._packer: RowPacker
         self._journal = ""
         self._unlooked = 0
 
@@ -125,6 +112,7 @@ class PostgresqlStore:
             schemas.prepare(self._connection, self._schema)
             schemas.check_columns(self._connection, self._schema)
             self._partitions = Partitions(self._connection, self._schema, self._retain_days, self._slice_bytes)
+            self._packer = RowPacker(self._partitions, self._encoder)
             self._execute(
                 "INSERT INTO {}.positions (journal, next, retain_days) VALUES (%s, 0, %s)"
                 " ON CONFLICT (journal) DO UPDATE SET retain_days = excluded.retain_days",
@@ -146,7 +134,7 @@ class PostgresqlStore:
                 try:
                     attempt(blocks, refuse)
                     break
-                except _NoPartitionError as missing:
+                except NoPartitionError as missing:
                     connection.execute("ROLLBACK")
                     partitions.make(missing.day)
                 except (_DetachedError, psycopg.errors.UndefinedTable) as error:
@@ -262,71 +250,10 @@ class PostgresqlStore:
         """
         wanted = self._begin(blocks)
         used: set[Partition] = set()
-        for partition, pieces in itertools.groupby(self._pack(blocks, wanted), operator.itemgetter(0)):
+        for partition, pieces in itertools.groupby(self._packer.pack(blocks, wanted), operator.itemgetter(0)):
             used.add(partition)
             self._copy(partition, (packed for _, packed in pieces))
         self._commit(blocks, used)
-
-    def _pack(self, blocks: Sequence[Block], wanted: int) -> Iterator[tuple[Partition, bytes]]:
-        """Yield the rows from number `wanted` on, a handful at a time, with the partition where they belong.
-
-        A handful is less than a socket holds, so that the server has work while the next one is packed.
-        """
-        wanted_blocks = (block for block in blocks if block.first + block.count > wanted)
-        if self._copier is not None:
-            yield from self._pack_with_core(self._copier, wanted_blocks, wanted)
-            return
-        for block in wanted_blocks:
-            lines = block.lines.split(b"\n")[:-1]
-            start = max(0, wanted - block.first)
-            while start < block.count:
-                end = start + 1
-                nbytes = len(lines[start])
-                while end < min(block.count, start + _HANDFUL) and nbytes < _HANDFUL_BYTES:
-                    nbytes += len(lines[end])
-                    end += 1
-                yield from self._pack_in_python(lines[start:end], block.first + start)
-                start = end
-
-    def _pack_in_python(self, lines: list[bytes], number: int) -> Iterator[tuple[Partition, bytes]]:
-        end = 0
-        for partition, same in itertools.groupby(_decode(lines), self._place):
-            begin, end = end, end + len(group := list(same))
-            yield partition, self._encoder.encode(group, lines[begin:end], number + begin, *partition)
-
-    def _pack_with_core(
-        self, copier: Copier, blocks: Iterable[Block], wanted: int
-    ) -> Iterator[tuple[Partition, bytes]]:
-        """Do the same with the compiled core, as far as it goes: Python places what is not where the last line was."""
-        _, partitions = self._opened()
-        partition: Partition | None = None
-        for block in blocks:
-            lines, number, at = block.lines, block.first, 0
-            while number < wanted:
-                number, at = number + 1, lines.index(b"\n", at) + 1
-            while number < block.first + block.count:
-                if partition is not None:
-                    day, part = partition
-                    packed, count, at = copier.copy(
-                        lines, at, _HANDFUL, number, day - EPOCH_DAY, part, *partitions.span(day)
-                    )
-                    if count:
-                        number += count
-                        yield partition, packed
-                    if count or number == block.first + block.count:
-                        continue
-                end = lines.index(b"\n", at)
-                for partition, packed in self._pack_in_python([lines[at:end]], number):
-                    yield partition, packed
-                number, at = number + 1, end + 1
-
-    def _place(self, row: rows.Row) -> Partition:
-        _, partitions = self._opened()
-        day = partitions.bounded(row.received)
-        partition = partitions.of(day)
-        if partition is None:
-            raise _NoPartitionError(day)
-        return partition
 
     def _copy(self, partition: Partition, pieces: Iterable[bytes]) -> None:
         """Copy packed rows into a partition; directly, which spares the server to find it for each row."""
@@ -357,9 +284,9 @@ class PostgresqlStore:
                     continue
                 try:
                     row = rows.decode(line)
-                    partition = self._place(row)
+                    partition = self._packer.place(row)
                     row_bytes = self._encoder.encode([row], [line], number, *partition)
-                except _NoPartitionError:
+                except NoPartitionError:
                     raise
                 except Exception as error:  # noqa: BLE001 - whatever a line does, it does to itself
                     what = str(error) if isinstance(error, ValueError) else describe_unexpected(error)
@@ -389,13 +316,6 @@ class PostgresqlStore:
             partition, missing = found
             self._indexer.begin(partition, partitions.table(partition), missing)
         return self._indexer.is_busy()
-
-
-def _decode(lines: list[bytes]) -> list[rows.Row]:
-    try:
-        return rows.decode_lines(b"\n".join(lines) + b"\n")
-    except ValueError:
-        return [*map(rows.decode, lines)]  # lone surrogates need another look, and what is no record says so
 
 
 @contextlib.contextmanager
