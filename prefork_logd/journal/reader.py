@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from prefork_logd.journal import blocks
 from prefork_logd.journal.blocks import HEADER_BYTES, MARK, Entry, Header, decode_block, decode_header
-from prefork_logd.journal.records import segment_name, segment_paths
+from prefork_logd.journal.record_segments import segment_name, segment_paths
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,7 +1,7 @@
-"""The record log: records that wait for the stores, in segments beside the commits.
+"""Appends records that wait for the stores to the record log, in segments beside the commits.
 
-Owns the segments: numbering, appending, cutting back, rotating, removing. Knows nothing of lines, sessions and stores:
-which numbers are not wanted any more is told to it. Reading is reader.py's.
+Owns numbering, appending, rotating and removing. Knows nothing of lines, sessions and stores: the caller says which
+numbers are wanted no more. record_segments.py finds the segments after a start, and reader.py reads them.
 
 What is committed is said by the commit entries, as of the outputs: the length of the current segment, and the next
 record's number. A segment is known to the journal before anything is appended to it, so one that is not in the last
@@ -11,16 +11,16 @@ commit is whole. Files are named after their first record's number.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from prefork_logd.disk import replace_file, sync_directory
+from prefork_logd.disk import sync_directory
 from prefork_logd.errors import OutputError
-from prefork_logd.journal import aside, blocks
-from prefork_logd.journal.blocks import HEADER_BYTES, JOURNAL_BYTES, Header
-from prefork_logd.journal.intent import BOOT_ID, Evidence, Fate
+from prefork_logd.journal import blocks
+from prefork_logd.journal.blocks import HEADER_BYTES, Header
+from prefork_logd.journal.identity import is_copied, is_sealed, read_identity, seal_identity, write_identity
+from prefork_logd.journal.intent import BOOT_ID, Evidence
+from prefork_logd.journal.record_segments import FoundSegments, Segment, segment_name
 from prefork_logd.libc import IOV_MAX, begin_writing
 
 if TYPE_CHECKING:
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
     from prefork_logd.journal.commit import Committed
 
-IDENTITY_FILE = "identity"
-SEAL_FILE = "identity.seal"
-"""Says which file the identity is in; another one is a copy."""
 POSITION_FILE = "position"
 """Holds the number of the next record, as 8 bytes, for those that read the log without being a child."""
 LEAP = 1 << 32
@@ -40,7 +37,6 @@ whose commit, not synced, the journal has forgotten. Their numbers must not be g
 WRITTEN_BYTES = 8 << 20
 """After so many bytes the disk begins to write them: the sync at a segment's end, for which everybody waits, then finds
 little to do."""
-_NAME = re.compile(r"records-([0-9a-f]{16})\.segment")
 
 
 class Gathered(NamedTuple):
@@ -51,40 +47,6 @@ class Gathered(NamedTuple):
     """(first, count) of the session's numbers of the lines, in order."""
     count: int  # type: ignore[assignment]  # tuple.count is hidden, and meant to be
     lines: memoryview | bytes
-
-
-class _Segment(NamedTuple):
-    first: int
-    path: Path
-    nbytes: int
-    """Of a segment that is finished."""
-
-
-def segment_paths(directory: Path) -> list[tuple[int, Path]]:
-    """Return the number of the first record and the path of each segment, in order. Raises OSError."""
-    found = ((_NAME.fullmatch(path.name), path) for path in directory.iterdir())
-    return sorted((int(match[1], 16), path) for match, path in found if match)
-
-
-def is_copied(directory: Path) -> bool:
-    """Tell whether the identity is in another file than was sealed: the directory is a copy of ours.
-
-    A copy has another inode or another time of change, which nothing can copy. Raises OSError.
-    """
-    try:
-        return (directory / SEAL_FILE).read_bytes() != _mark_of_identity(directory)
-    except FileNotFoundError:
-        return False
-
-
-def _mark_of_identity(directory: Path) -> bytes:
-    found = (directory / IDENTITY_FILE).stat()
-    return f"{found.st_ino} {found.st_ctime_ns}\n".encode()
-
-
-def segment_name(first: int) -> str:
-    """Return the name of the segment that begins with a number."""
-    return f"records-{first:016x}.segment"
 
 
 class RecordLog:
@@ -100,7 +62,7 @@ class RecordLog:
         self.problems: list[str] = []
         self.segment_bytes = segment_bytes
         self._directory = directory
-        self._finished: list[_Segment] = []
+        self._finished: list[Segment] = []
         self._fd = -1
         self._header = Header(b"", 0, 0, 0)
         self._identity = (0, 0)
@@ -171,46 +133,25 @@ class RecordLog:
     # Recovering
 
     def _recover(self, committed: Committed, evidence: Evidence) -> None:
-        journal, boot = self._read_identity()
+        journal, boot = read_identity(self._directory, self.problems)
         now = BOOT_ID.read_text().strip()
-        is_known = bool(committed.turn)
-        last: Header | None = None
-        end, length, count = committed.records, 0, 0
-        begun, empty = 0, []
-        for first, path in segment_paths(self._directory):
-            found = path.stat()
-            identity = (found.st_dev, found.st_ino)
-            self.recovered.add(identity)
-            size = found.st_size
-            if identity in committed.files:
-                size = self._cut_back(path, identity, evidence.length(identity, committed.files[identity]), evidence)
-            if size <= HEADER_BYTES:
-                # Begun by a recovery that died before its first commit, perhaps after numbers were left out.
-                begun = max(begun, first)
-                empty.append(path)
-                continue
-            try:
-                with path.open("rb") as file:
-                    last = blocks.decode_header(file.read(HEADER_BYTES))
-            except ValueError as error:
-                self.problems.append(f"{path}: {error}")
-                last = Header(journal, first, last.ordinal + count if last else 0, last.offset + length if last else 0)
-            self._finished.append(_Segment(first, path, size))
-            length = size
-            count = 0
-        if last is not None and self._finished:
-            following = self._scan(self._finished[-1].path, last.first, length)
-            if following < committed.records < last.first + LEAP:
-                following = committed.records  # what could not be read was there all the same
-            count = max(0, following - last.first)
+        found = FoundSegments(self._directory, journal, committed, evidence)
+        self.problems += found.problems
+        self._finished, self.recovered = found.segments, found.identities
+        end, ordinal, offset = committed.records, 0, 0
+        if found.last is not None:
+            following = found.end(committed.records, LEAP)
             end = max(end, following)
+            ordinal = found.last.ordinal + max(0, following - found.last.first)
+            offset = found.last.offset + found.length
             if not boot:
-                journal = last.journal
+                journal = found.last.journal
+        is_known = bool(committed.turn)
         if not is_known and self._finished:
             self.problems.append(f"{self._directory}: the number of the last record is not known; {LEAP} are left out")
         is_copy = bool(boot) and is_copied(self._directory)
-        if boot and not (self._directory / SEAL_FILE).exists():
-            self._seal()
+        if boot and not is_sealed(self._directory):
+            seal_identity(self._directory)
         if is_copy:
             self.problems.append(
                 f"{self._directory}: is a copy, or was set back: stores may have later records than it; many numbers "
@@ -220,77 +161,12 @@ class RecordLog:
             end += LEAP * (256 + int.from_bytes(os.urandom(2)))
         elif (self._finished and (boot != now or not is_known)) or (boot and boot != now):
             end += LEAP
-        end = max(end, begun)
-        header = Header(journal, end, last.ordinal + count if last else 0, last.offset + length if last else 0)
-        self._begin(header)
-        for path in empty:
+        self._begin(Header(journal, max(end, found.begun), ordinal, offset))
+        for path in found.empty:
             if path != self._path:
                 path.unlink()
         if boot != now or is_copy:
-            self._write_identity(journal, now)
-
-    def _cut_back(self, path: Path, identity: tuple[int, int], length: int, evidence: Evidence) -> int:
-        """Bring a segment back to its committed length, where nothing more is in it that counts; return its length."""
-        with path.open("r+b") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size <= length:
-                return size
-            fate = evidence.fate(identity, length, size)
-            if fate is Fate.KEEP:
-                self.problems.append(f"{path}: has {size - length} bytes more than the journal knows of; they are kept")
-                return size
-            what = "cut back to what was committed"
-            if fate is Fate.SET_ASIDE:
-                what += f"; the rest is in {aside.copy_end(file.fileno(), length, size, str(path))}"
-            os.ftruncate(file.fileno(), length)
-            self.problems.append(f"{path}: {what}")
-        return length
-
-    @staticmethod
-    def _scan(path: Path, first: int, size: int) -> int:
-        """Return the number after the last intact block of a segment, which is what stores will get of it."""
-        end, position = first, HEADER_BYTES
-        with path.open("rb") as file:
-            while position < size:
-                file.seek(position)
-                head = file.read(blocks.BLOCK_BYTES)
-                nbytes = blocks.block_size(head, 0)
-                if not nbytes or position + nbytes > size:
-                    break
-                end = blocks.block_end(head)
-                position += nbytes
-        return end
-
-    def _read_identity(self) -> tuple[bytes, str]:
-        """Return the journal's name, made once, and the boot in which it was last appended to."""
-        path = self._directory / IDENTITY_FILE
-        try:
-            document = json.loads(path.read_bytes())
-            journal, boot = bytes.fromhex(document["journal"]), str(document["boot"])
-        except FileNotFoundError:
-            pass
-        except (ValueError, KeyError, TypeError) as error:
-            self.problems.append(f"{path}: {error}; the journal gets another name, and stores begin with its oldest")
-        else:
-            if len(journal) == JOURNAL_BYTES:
-                return journal, boot
-            self.problems.append(f"{path}: what names the journal has another length")
-        return os.urandom(JOURNAL_BYTES), ""
-
-    def _seal(self) -> None:
-        fd = os.open(self._directory / SEAL_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(fd, _mark_of_identity(self._directory))
-            with contextlib.suppress(OSError):  # without it, a power loss makes a copy of what is none, at worst
-                os.fsync(fd)
-        finally:
-            os.close(fd)
-
-    def _write_identity(self, journal: bytes, boot: str) -> None:
-        path = self._directory / IDENTITY_FILE
-        replace_file(path, json.dumps({"journal": journal.hex(), "boot": boot}).encode())
-        self._seal()
-        sync_directory(self._directory)
+            write_identity(self._directory, journal, now)
 
     def _begin(self, header: Header) -> None:
         """Begin a segment. Raises OSError; then the one before it is still the current one."""
@@ -330,7 +206,7 @@ class RecordLog:
             os.ftruncate(self._fd, self.length)
             if self._unsynced:
                 os.fdatasync(self._fd)
-            finished = _Segment(self._header.first, self._path, self.length)
+            finished = Segment(self._header.first, self._path, self.length)
             ordinal, offset = self.total
             self._begin(Header(self.journal, self.next, ordinal, offset))
         except OSError as error:
@@ -395,7 +271,7 @@ class RecordLog:
         try:
             os.ftruncate(self._fd, length)
             self.length, self.next = length, number
-            finished = _Segment(self._header.first, self._path, length)
+            finished = Segment(self._header.first, self._path, length)
             ordinal, offset = self.total
             if length == HEADER_BYTES:
                 # Its name is the next one's.

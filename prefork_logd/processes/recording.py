@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from prefork_logd.errors import OutputError
 from prefork_logd.journal import blocks
 from prefork_logd.journal.commit import NOTHING
+from prefork_logd.journal.identity import IDENTITY_FILE
 from prefork_logd.journal.intent import Evidence
-from prefork_logd.journal.records import IDENTITY_FILE, POSITION_FILE, Gathered, RecordLog
+from prefork_logd.journal.records import POSITION_FILE, Gathered, RecordLog
 from prefork_logd.log import LOGGER
 from prefork_logd.scoreboard import JournalField, Scoreboard, StoreField
 from prefork_logd.settings import JOURNAL_DIRECTORY

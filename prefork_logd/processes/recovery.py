@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from prefork_logd.errors import OutputError
 from prefork_logd.journal.commit import Committed
+from prefork_logd.journal.identity import is_copied
 from prefork_logd.journal.intent import Evidence, Intent
 from prefork_logd.journal.journal import Journal
-from prefork_logd.journal.records import is_copied
 from prefork_logd.log import LOGGER
 from prefork_logd.own_files import open_lock
 from prefork_logd.settings import JOURNAL_DIRECTORY, WRITER_LOCK

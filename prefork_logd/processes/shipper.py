@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 
 from prefork_logd import libc
 from prefork_logd.errors import StoreError, describe_unexpected
+from prefork_logd.journal.identity import IDENTITY_FILE
 from prefork_logd.journal.reader import RecordReader
-from prefork_logd.journal.records import IDENTITY_FILE
 from prefork_logd.log import LOGGER, reopen_own
 from prefork_logd.net.loop import READ, Loop, Timer
 from prefork_logd.processes.control import Channel

@@ -14,7 +14,8 @@ from prefork_logd.journal import records
 from prefork_logd.journal.blocks import HEADER_BYTES, Header, decode_header, encode_header
 from prefork_logd.journal.commit import NOTHING, Committed
 from prefork_logd.journal.reader import RecordReader
-from prefork_logd.journal.records import LEAP, Gathered, RecordLog, segment_paths
+from prefork_logd.journal.record_segments import segment_paths
+from prefork_logd.journal.records import LEAP, Gathered, RecordLog
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,8 @@ import pytest
 
 from prefork_logd.journal.commit import NOTHING
 from prefork_logd.journal.reader import RecordReader
-from prefork_logd.journal.records import LEAP, POSITION_FILE, segment_paths
+from prefork_logd.journal.record_segments import segment_paths
+from prefork_logd.journal.records import LEAP, POSITION_FILE
 from prefork_logd.processes.control_configuration import Configuration
 from prefork_logd.processes.recording import RecordLogWriter
 from prefork_logd.scoreboard import JournalField, Scoreboard, StoreField

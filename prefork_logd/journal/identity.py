@@ -1,0 +1,83 @@
+"""Names the journal to the stores, and notices a copy of its directory.
+
+Owns the identity file, which has the journal's name and the boot in which the journal was last appended to, and its
+seal. Knows no segments and no records.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from typing import TYPE_CHECKING
+
+from prefork_logd.disk import replace_file, sync_directory
+from prefork_logd.journal.blocks import JOURNAL_BYTES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+IDENTITY_FILE = "identity"
+SEAL_FILE = "identity.seal"
+"""Says which file the identity is in; another one is a copy."""
+
+
+def is_copied(directory: Path) -> bool:
+    """Tell whether the identity is in another file than was sealed: the directory is a copy of ours.
+
+    A copy has another inode or another time of change, which nothing can copy. Raises OSError.
+    """
+    try:
+        return (directory / SEAL_FILE).read_bytes() != _mark_of_identity(directory)
+    except FileNotFoundError:
+        return False
+
+
+def _mark_of_identity(directory: Path) -> bytes:
+    found = (directory / IDENTITY_FILE).stat()
+    return f"{found.st_ino} {found.st_ctime_ns}\n".encode()
+
+
+def read_identity(directory: Path, problems: list[str]) -> tuple[bytes, str]:
+    """Return the journal's name, and the boot in which it was last appended to.
+
+    A journal without a readable identity gets a new name, and no boot; an odd file is added to `problems`. Raises
+    OSError.
+    """
+    path = directory / IDENTITY_FILE
+    try:
+        document = json.loads(path.read_bytes())
+        journal, boot = bytes.fromhex(document["journal"]), str(document["boot"])
+    except FileNotFoundError:
+        pass
+    except (ValueError, KeyError, TypeError) as error:
+        problems.append(f"{path}: {error}; the journal gets another name, and stores begin with its oldest")
+    else:
+        if len(journal) == JOURNAL_BYTES:
+            return journal, boot
+        problems.append(f"{path}: what names the journal has another length")
+    return os.urandom(JOURNAL_BYTES), ""
+
+
+def write_identity(directory: Path, journal: bytes, boot: str) -> None:
+    """Write the identity anew, and seal it. Raises OSError."""
+    path = directory / IDENTITY_FILE
+    replace_file(path, json.dumps({"journal": journal.hex(), "boot": boot}).encode())
+    seal_identity(directory)
+    sync_directory(directory)
+
+
+def is_sealed(directory: Path) -> bool:
+    """Tell whether there is a seal."""
+    return (directory / SEAL_FILE).exists()
+
+
+def seal_identity(directory: Path) -> None:
+    """Write down which file the identity is in. Raises OSError."""
+    fd = os.open(directory / SEAL_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, _mark_of_identity(directory))
+        with contextlib.suppress(OSError):  # without it, a power loss makes a copy of what is none, at worst
+            os.fsync(fd)
+    finally:
+        os.close(fd)
