@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from prefork_logd.protocol import auth
-from prefork_logd.protocol.messages import Authenticate, Bye, Capability, ErrorCode, Gap, Hello, Records, TooLarge
+from prefork_logd.protocol.base import Bye, Gap, Records, TooLarge
+from prefork_logd.protocol.messages import Authenticate, Capability, ErrorCode, Hello
 from prefork_logd.protocol.session import ServerSession, ViolationError
 from prefork_logd.records import skim
 

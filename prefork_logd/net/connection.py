@@ -1,9 +1,9 @@
 """One client's connection: reading fairly, and to its end.
 
-Owns the descriptor and how much is read of it at a time. Knows frames only as what a receiver hands out; what
-becomes of them is the owner's business.
+Owns the descriptor and how much is read of it at a time. Knows no protocol: an input makes events of the bytes, and the
+owner takes these.
 
-A connection that has sent nothing yet holds no receiver and no buffer: 10,000 idle ones cost little.
+A connection that has sent nothing yet holds no input and no buffer: 10,000 idle ones cost little.
 """
 
 from __future__ import annotations
@@ -13,16 +13,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from prefork_logd.errors import RemoteProtocolError
 from prefork_logd.net.loop import EDGE, ENDED, PEER_CLOSED, READ, WRITE, Loop
-from prefork_logd.protocol.detect import choose
-from prefork_logd.protocol.framing import FrameReader
-from prefork_logd.protocol.frozen import FrozenConnection, FrozenFrames
-from prefork_logd.protocol.messages import State
-from prefork_logd.protocol.session import ServerSession
+from prefork_logd.protocol.detect import choose, dump_input, load_input
+from prefork_logd.protocol.frozen import ConnectionState
 
 if TYPE_CHECKING:
-    from prefork_logd.protocol.framing import Oversize
-    from prefork_logd.protocol.frozen import FrozenClient
-    from prefork_logd.protocol.messages import Event
+    from collections.abc import Sequence
+
+    from prefork_logd.protocol.base import Event, Input, Terms
+    from prefork_logd.protocol.frozen import ClientState
 
 READ_BYTES = 262_144
 """Of the owner's buffer: what one system call may read."""
@@ -38,11 +36,10 @@ SMALL_READ_BYTES = 4096
 EVENTS = READ | PEER_CLOSED | EDGE
 
 
-class Owner(Protocol):
-    """Who takes what connections deliver: the worker."""
+class ConnectionOwner(Protocol):
+    """The worker, which takes what connections deliver."""
 
     loop: Loop
-    max_record_bytes: int
     buffer: memoryview
     """READ_BYTES that every connection is read into, one after the other; nobody keeps any of it."""
     paused: bool
@@ -64,23 +61,20 @@ class Owner(Protocol):
     def postpone(self, connection: Connection) -> None:
         """Remember that a connection is to be read once reading goes on."""
 
-    def take_run(self, connection: Connection, data: memoryview) -> int:
-        """Take the whole frames at the beginning of `data`, and return the offset of the rest.
+    def terms(self, connection: Connection) -> Terms:
+        """Return the conditions under which the connection's client is read."""
 
-        Ends early, after one frame at least, when `slice_over`.
-        """
-
-    def take(self, connection: Connection, frames: list[bytes], skipped: list[Oversize]) -> None:
-        """Take whole frames, and note those skipped."""
-
-    def happened(self, connection: Connection, events: list[Event]) -> None:
-        """Take a session's events; those for which there is no time are left to `connection.keep_events`."""
+    def handle_events(self, connection: Connection, events: Sequence[Event]) -> None:
+        """Take an input's events; those for which there is no time are left to `connection.keep_events`."""
 
     def sent(self, connection: Connection) -> None:
         """Note that the client has taken all it was sent."""
 
     def progressed(self, connection: Connection, completed: bool) -> None:
-        """Note whether a record is half received: `connection.receiver.pending` tells."""
+        """Note whether a record is half received: `connection.input.pending` tells.
+
+        While the connection has something `unfinished`, its client is not waited for.
+        """
 
     def violated(self, connection: Connection, error: RemoteProtocolError) -> None:
         """Close the connection: its peer broke the protocol."""
@@ -102,13 +96,13 @@ class Connection:
         "fd",
         "floor",
         "held",
+        "input",
         "is_leaving",
         "is_refused",
         "owner",
         "peer",
         "placed",
         "queued",
-        "receiver",
         "rest",
         "rest_bytes",
         "session",
@@ -118,18 +112,18 @@ class Connection:
         "warned",
     )
 
-    def __init__(self, owner: Owner, fd: int, peer: str, accept: str = "any") -> None:
+    def __init__(self, owner: ConnectionOwner, fd: int, peer: str, accept: str = "any") -> None:
         """Read `fd`, on which `accept` says who is let in (settings.ListenerSettings)."""
         self.owner = owner
         self.accept = accept
         self.fd = fd
         self.peer = peer
-        self.receiver: FrameReader | ServerSession | None = None
+        self.input: Input | None = None
         self.queued = False
         """Waiting for another turn, or for reading to go on."""
         self.warned = False
         self.failures = 0
-        """Frames rejected since the last good one."""
+        """Records rejected since the last good one."""
         self.session = b""
         """Whose records these are, once its client has said so."""
         self.epoch = 0
@@ -149,7 +143,7 @@ class Connection:
         """What was read is still taken, but no more is read: it cannot go to another process before."""
 
         self.untold: list[Event] = []
-        """What the client of a session said, and was not taken yet."""
+        """Events that were not taken yet."""
         self.rest = b""
         """Bytes that were read after that, and not looked at yet."""
         self.rest_bytes = 0
@@ -163,9 +157,10 @@ class Connection:
         return bool(self.rest or self.untold)
 
     def keep_events(self, events: list[Event], nbytes: int) -> None:
-        """Keep events for the next turn; nothing of them may lie in the owner's buffer."""
+        """Keep events for the next turn; nothing of their `nbytes` may lie in the owner's buffer."""
         self.untold = events
-        self._count_rest(len(self.rest) + nbytes)
+        held_bytes = self.input.held_bytes if self.input is not None else 0
+        self._count_rest(len(self.rest) + nbytes + held_bytes)
 
     def _count_rest(self, nbytes: int) -> None:
         self.owner.rest_bytes += nbytes - self.rest_bytes
@@ -181,12 +176,12 @@ class Connection:
         self.held = self.is_leaving = False
         self.owner.loop.change(self.fd, EVENTS | WRITE if self.unsent else EVENTS)
 
-    def freeze(self, left_s: float | None, client: FrozenClient | None) -> FrozenConnection:
+    def dump_state(self, left_s: float | None, client: ClientState | None) -> ConnectionState:
         """Return what another process has to know of this connection to go on with it."""
-        return FrozenConnection(
+        return ConnectionState(
             peer=self.peer,
             accept=self.accept,
-            receiver=self.receiver.freeze() if self.receiver is not None else None,
+            input=dump_input(self.input) if self.input is not None else None,
             session=self.session,
             epoch=self.epoch,
             floor=self.floor,
@@ -198,20 +193,18 @@ class Connection:
         )
 
     @classmethod
-    def thaw(cls, owner: Owner, fd: int, frozen: FrozenConnection) -> Connection:
-        """Return a frozen connection of another process, held. Raises ValueError if it cannot be understood."""
-        connection = cls(owner, fd, frozen.peer, frozen.accept)
+    def load_state(cls, owner: ConnectionOwner, fd: int, state: ConnectionState) -> Connection:
+        """Return a connection of another process, held. Raises ValueError if its state cannot be understood."""
+        connection = cls(owner, fd, state.peer, state.accept)
         connection.held = True
-        if isinstance(frozen.receiver, FrozenFrames):
-            connection.receiver = FrameReader.thaw(frozen.receiver)
-        elif frozen.receiver is not None:
-            connection.receiver = ServerSession.thaw(frozen.receiver)
-        if connection.receiver is not None:
-            connection.receiver.limit(owner.max_record_bytes)
+        if state.input is not None:
+            terms = owner.terms(connection)
+            connection.input = load_input(state.input, terms)
+            connection.input.limit(terms.max_record_bytes)
             connection.placed = True
-        connection.session, connection.epoch, connection.floor = frozen.session, frozen.epoch, frozen.floor
-        connection.unsent = frozen.unsent
-        connection.failures, connection.warned = frozen.failures, frozen.warned
+        connection.session, connection.epoch, connection.floor = state.session, state.epoch, state.floor
+        connection.unsent = state.unsent
+        connection.failures, connection.warned = state.failures, state.warned
         return connection
 
     def ready(self, events: int) -> None:
@@ -283,13 +276,16 @@ class Connection:
             events, self.untold = self.untold, []
             self._count_rest(len(self.rest))
             if events:
-                owner.happened(self, events)
+                owner.handle_events(self, events)
             if self.fd >= 0 and self.rest and not self.untold and not (events and owner.slice_over):
                 rest, self.rest = self.rest, b""
                 self._count_rest(0)
                 self._receive(memoryview(rest))
             if self.fd >= 0 and self.verdict is not None and not self.unfinished:
                 owner.violated(self, self.verdict)
+            if events and self.fd >= 0 and not self.unfinished:
+                # What follows them has waited for us: its time begins now.
+                owner.progressed(self, completed=True)
         if self.fd >= 0 and (self.unfinished or owner.slice_over):
             self._wait()
             return False
@@ -304,10 +300,7 @@ class Connection:
 
     def _is_greeting(self) -> bool:
         """Tell whether nothing has been read yet, or less than it takes to know who the client is."""
-        receiver = self.receiver
-        if self.fd < 0 or receiver is None:
-            return self.fd >= 0
-        return isinstance(receiver, ServerSession) and receiver.state in (State.AWAITING_HELLO, State.AWAITING_AUTH)
+        return self.fd >= 0 and (self.input is None or self.input.is_greeting)
 
     def _read_greeting(self) -> bool:
         """Read a little; return whether there was something.
@@ -328,59 +321,22 @@ class Connection:
         return nbytes > 0
 
     def _receive(self, data: memoryview) -> None:
+        """Give what was read to the input, and its events to the owner."""
         owner = self.owner
-        receiver = self.receiver
-        if receiver is None:
-            receiver = self.receiver = choose(data, owner.max_record_bytes)
-            if self.accept != "any" and isinstance(receiver, FrameReader):
-                what = "plain frames are not accepted on this listener, only sessions"
-                owner.violated(self, RemoteProtocolError("not-accepted", what))
-                return
         try:
-            if isinstance(receiver, FrameReader):
-                completed = self._take_frames(receiver, data)
-            else:
-                events = receiver.receive(data)
-                completed = bool(events)
-                if receiver.left:
-                    self.rest = bytes(data[len(data) - receiver.left :])
-                    self._count_rest(len(self.rest))
-                if completed:
-                    owner.happened(self, events)
+            if self.input is None:
+                self.input = choose(data, self.accept, owner.terms(self))
+            events = self.input.receive(data)
+            if self.input.left:
+                self.rest = bytes(data[len(data) - self.input.left :])
+                self._count_rest(len(self.rest))
+            if events:
+                owner.handle_events(self, events)
         except RemoteProtocolError as error:
             owner.violated(self, error)
             return
         if self.fd >= 0:
-            owner.progressed(self, completed)
-
-    def _take_frames(self, receiver: FrameReader, data: memoryview) -> bool:
-        """Hand out the frames that what was read completes; return whether there were any.
-
-        Whole ones go to the owner as they lie in the buffer. What is begun and not ended goes through the receiver,
-        which keeps it, and so does what is too large or no frame, which it knows how to tell.
-        """
-        owner = self.owner
-        completed = False
-        while data and self.fd >= 0:
-            piece = data
-            if not receiver.pending:
-                end = owner.take_run(self, data)
-                completed = completed or end > 0
-                data = piece = data[end:]
-                if not data or self.fd < 0:
-                    break
-                if owner.slice_over:
-                    self.rest = bytes(data)
-                    self._count_rest(len(data))
-                    break
-            elif receiver.missing:
-                piece = data[: receiver.missing]
-            data = data[len(piece) :]
-            frames, skipped = receiver.receive(bytes(piece))
-            if frames or skipped:
-                completed = True
-                owner.take(self, frames, skipped)
-        return completed
+            owner.progressed(self, bool(events))
 
     def send(self, data: bytes) -> None:
         """Send to the client; what it does not take now goes when it does.

@@ -1,7 +1,7 @@
 """Live connections from one process to another: their descriptors and their state, over a socket pair.
 
-Owns the three words that this takes, and when a connection changes hands. What is frozen and thawed is frozen.py's;
-which connections, and to whom, is said by others.
+Owns the three words that this takes, and when a connection changes hands. The form of the state is frozen.py's;
+others decide which connections go, and to whom.
 
     giver   OFFER, with a file in memory that holds the states and, beside it, the descriptors (SCM_RIGHTS, unix(7))
     taker   TAKE, or LEAVE if it cannot: no descriptors left, or states that it does not understand
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from msgspec import Raw
 
-    from prefork_logd.protocol.frozen import FrozenConnection
+    from prefork_logd.protocol.frozen import ConnectionState
 
 GROUP = 250
 """Connections offered at once: the kernel passes at most 253 descriptors with a message (SCM_MAX_FD, unix(7))."""
@@ -112,7 +112,7 @@ class Giver:
 class Takes(Protocol):
     """Who takes connections."""
 
-    def prepare(self, states: list[FrozenConnection], fds: list[int]) -> bool:
+    def prepare(self, states: list[ConnectionState], fds: list[int]) -> bool:
         """Make everything ready to go on with these, but read nothing; return whether they are wanted.
 
         If they are not, their descriptors are closed by the caller.
@@ -174,7 +174,7 @@ class Taker:
     def _offered(self, fds: list[int], *, whole: bool) -> None:
         """Prepare what is offered. Where this process has no descriptors left, the kernel leaves out some."""
         self._was_offered = True
-        states: list[FrozenConnection] = []
+        states: list[ConnectionState] = []
         if fds:
             with os.fdopen(fds.pop(0), "rb") as file:
                 file.seek(0)

@@ -324,12 +324,11 @@ class Acceptor:
         self._admit(sock.detach(), peer)
         return True
 
-    def drain(self) -> None:
-        """Take what has connected until now, however full this worker is, and stop listening."""
+    def take_queue(self) -> None:
+        """Take what has connected until now, however full this worker is."""
         for _ in range(BACKLOG):
             if not self._accept_one():
                 break
-        self.close()
 
     def close(self) -> None:
         """Stop accepting; the shared socket stays open in the other processes."""

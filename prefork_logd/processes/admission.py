@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from prefork_logd.log import Limited
 from prefork_logd.net.peers import peer_key
-from prefork_logd.protocol.messages import FIRST_BYTE
+from prefork_logd.protocol.detect import is_answered
 from prefork_logd.scoreboard import Field
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ RETRY_S = 0.1
 """How often a worker looks whether another one has a place for its clients that wait."""
 
 
-class Host(Protocol):
+class WorkerPort(Protocol):
     """The worker."""
 
     loop: Loop
@@ -57,9 +57,9 @@ class Host(Protocol):
 class Admission:
     """The places of one worker."""
 
-    def __init__(self, host: Host, total: Callable[[Field], int], most_own: int) -> None:
+    def __init__(self, port: WorkerPort, total: Callable[[Field], int], most_own: int) -> None:
         """Count with `total` what all workers have; hold at most `most_own` connections here."""
-        self._host = host
+        self._port = port
         self._total = total
         self._most_own = most_own
         self._places = 1
@@ -82,7 +82,7 @@ class Admission:
         """Take the limits (0 for a peer: nine tenths of all); return how many connections may be held."""
         self._places = places
         self._places_of_a_peer = places_of_a_peer or places - places // 10
-        self._host.counters[Field.PLACED] = len(self._placed)
+        self._port.counters[Field.PLACED] = len(self._placed)
         return places + self._room
 
     @property
@@ -91,13 +91,13 @@ class Admission:
 
     def arrived(self, connection: Connection) -> None:
         """Take a connection into the room, and make room for the next one."""
-        self._silent.setdefault(peer_key(connection.peer), {})[connection] = self._host.loop.now_s
+        self._silent.setdefault(peer_key(connection.peer), {})[connection] = self._port.loop.now_s
         self._make_room()
 
     def _make_room(self) -> None:
         """Close silent connections where there are too many; look again if they are too young for it."""
         held = self._total(Field.CONNECTIONS) + SPARE - self._places - self._room
-        own = len(self._host.connections) + SPARE - self._most_own
+        own = len(self._port.connections) + SPARE - self._most_own
         for _ in range(max(0, held, own)):
             if not self._close_a_silent_one() and not self._close_a_waiting_one():
                 if self._silent:
@@ -106,14 +106,14 @@ class Admission:
 
     def adopted(self, connection: Connection) -> None:
         """Take a connection from another worker: one that has begun to speak keeps its place."""
-        if connection.receiver is None:
+        if connection.input is None:
             self.arrived(connection)
         else:
             self._place(connection)
 
     def enter(self, connection: Connection) -> bool:
         """Decide about a connection that has something to read and no place; return whether it is to be read."""
-        if self._host.draining or self._has_place(connection):
+        if self._port.draining or self._has_place(connection):
             self._place(connection)
             return True
         first = peek(connection.fd)
@@ -126,7 +126,7 @@ class Admission:
                 self._places_of_a_peer,
                 connection.peer,
             )
-        if not first or first[0] == FIRST_BYTE or connection.accept != "any":
+        if not first or is_answered(first, connection.accept):
             # Read until the answer is known: none, BUSY, or an error.
             connection.placed = connection.is_refused = True
             return True
@@ -145,7 +145,7 @@ class Admission:
             self._by_peer[peer] -= 1
             if not self._by_peer[peer]:
                 del self._by_peer[peer]
-            self._host.counters[Field.PLACED] = len(self._placed)
+            self._port.counters[Field.PLACED] = len(self._placed)
             if self._waiting:
                 self._look_again(0.0)
 
@@ -163,7 +163,7 @@ class Admission:
         connection.placed = True
         peer = self._placed[connection] = peer_key(connection.peer)
         self._by_peer[peer] = self._by_peer.get(peer, 0) + 1
-        self._host.counters[Field.PLACED] = len(self._placed)
+        self._port.counters[Field.PLACED] = len(self._placed)
 
     def _leave_silent(self, connection: Connection) -> None:
         peer = peer_key(connection.peer)
@@ -186,29 +186,29 @@ class Admission:
         most = max(self._waiting_of.values(), key=len, default={})
         if len(most) < 2:
             return False
-        self._host.counters[Field.DROPPED] += 1
-        self._host.close(next(reversed(most)))
+        self._port.counters[Field.DROPPED] += 1
+        self._port.close(next(reversed(most)))
         return True
 
     def _close_a_silent_one(self) -> bool:
         """Close the oldest of the peer that has most; return whether there was one."""
-        latest_s = self._host.loop.now_s - SILENT_S
+        latest_s = self._port.loop.now_s - SILENT_S
         for silent in sorted(self._silent.values(), key=len, reverse=True):
             for connection, since_s in silent.items():
                 if since_s > latest_s:
                     break
                 # Bytes that came just now are looked at in the connection's own turn.
                 if connection.is_refused or peek(connection.fd) is None:
-                    self._host.close(connection)
+                    self._port.close(connection)
                     return True
         return False
 
     def _look_again(self, delay_s: float) -> None:
         if self._timer is not None and self._timer.pending:
-            if self._timer.when_s <= self._host.loop.now_s + delay_s:
+            if self._timer.when_s <= self._port.loop.now_s + delay_s:
                 return
             self._timer.cancel()
-        self._timer = self._host.loop.later(delay_s, self._look)
+        self._timer = self._port.loop.later(delay_s, self._look)
 
     def _look(self) -> None:
         """Let those in for whom there is a place, the one that has waited longest first, and make room."""
@@ -222,7 +222,7 @@ class Admission:
                 self._place(connection)
                 if not connection.queued:
                     connection.queued = True
-                    self._host.loop.again(connection)
+                    self._port.loop.again(connection)
             elif self._total(Field.PLACED) >= self._places:
                 break
             else:

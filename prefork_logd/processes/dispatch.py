@@ -19,7 +19,7 @@ from prefork_logd.outputs.router import Router
 from prefork_logd.processes.rejections import Rejections
 from prefork_logd.protocol.batch import RECORDS
 from prefork_logd.protocol.batch_builder import BatchBuilder
-from prefork_logd.records.bounded import json_line, text_line
+from prefork_logd.records.bounded import json_line, text_line, whole_json_line
 from prefork_logd.records.decode import decode, forget
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import TextTemplate, render_rejected
@@ -116,22 +116,58 @@ class Dispatcher:
             *(self._take, BATCH_BYTES, failures, most_failures, header_bytes),
         )
 
+    def add_texts(
+        self,
+        bodies: Sequence[bytes],
+        decode_text: Callable[[bytes, str, float], Record],
+        peer: str,
+        received_s: float,
+        failures: int = 0,
+        most_failures: int = sys.maxsize,
+    ) -> tuple[int, int, int]:
+        """Add the lines of records that `decode_text` reads to the batch, or entries about them.
+
+        Takes at least one. Ends when the batch is large, at `stop_at_s`, and after `most_failures` in a row that hold
+        no record. Returns how many were taken, how many of these were rejected, and failures in a row.
+        """
+        self._peer, self._received_s = peer, received_s
+
+        def dispatch(body: bytes, peer: str, received_s: float) -> bool:
+            return self._add_lines(decode_text(body, peer, received_s), body, whole_json_line)
+
+        taken = rejected = 0
+        for body in bodies:
+            outcome = self._attempt(dispatch, body)
+            taken += 1
+            if outcome & ~STOP:
+                failures = 0
+            else:
+                failures += 1
+                rejected += 1
+            if outcome & STOP or failures >= most_failures or self.batch.nbytes >= BATCH_BYTES:
+                break
+        return taken, rejected, failures
+
     def _take(self, frame: bytes) -> int:
         """Decode a frame that the core leaves to Python; return the value that its `run` expects (twin.Core.run).
 
         That is 0 for no record, 1 for one, 2 for one that is for the stores, and STOP on top when the time is over.
         """
+        return self._attempt(self._dispatch, frame)
+
+    def _attempt(self, dispatch: Callable[[bytes, str, float], bool], body: bytes) -> int:
+        """Return what `_take` does, for a record that `dispatch` reads and makes lines of."""
         try:
-            outcome = 1 + self._dispatch(frame, self._peer, self._received_s)
+            outcome = 1 + dispatch(body, self._peer, self._received_s)
         except RecordRejected as verdict:
-            self.reject(self._peer, self._received_s, verdict.reason, verdict.detail, frame, len(frame))
+            self.reject(self._peer, self._received_s, verdict.reason, verdict.detail, body, len(body))
             outcome = 0
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - a bug that one record meets costs that record
             detail = describe_bug(error)
             self.bugs.warning("%s: a record is rejected after an unexpected error: %s", self._peer, detail)
-            self.reject(self._peer, self._received_s, "unexpected", detail, frame, len(frame))
+            self.reject(self._peer, self._received_s, "unexpected", detail, body, len(body))
             outcome = 0
         finally:
             forget()
@@ -139,33 +175,36 @@ class Dispatcher:
 
     def _dispatch(self, frame: bytes, peer: str, received_s: float) -> bool:
         """Add a record's lines to the batch; return whether one of them is for the stores. Raises RecordRejected."""
+        return self._add_lines(make_record(decode(frame), peer, received_s), frame, json_line)
+
+    def _add_lines(self, record: Record, source: bytes, make_json: Callable[[Record, bytes], bytes]) -> bool:
+        """Do what `_dispatch` does, for a record that was read from `source`."""
         if self._plain_place is not None:
-            self.batch.add(self._plain_place, json_line(make_record(decode(frame), peer, received_s), frame))
+            self.batch.add(self._plain_place, make_json(record, source))
             return self.has_stores
-        record = make_record(decode(frame), peer, received_s)
         as_json = None
         # All lines are made before the first is added: an error in between leaves none.
         lines = []
         for index in self._router.route(record.name or "", record.levelno or 0):
             template = self._templates[index]
             if template is not None:
-                line = text_line(template, record, frame)
+                line = text_line(template, record, source)
             else:
-                line = as_json = as_json or json_line(record, frame)
+                line = as_json = as_json or make_json(record, source)
             lines.append((self._places[index], line))
         if self._adds_records:
-            as_json = as_json or json_line(record, frame)
+            as_json = as_json or make_json(record, source)
         for place, line in lines:
             self.batch.add(place, line)
-        return self._add_record(record, as_json, frame)
+        return self._add_record(record, as_json or b"")
 
-    def _add_record(self, record: Record, line: bytes | None, frame: bytes) -> bool:
+    def _add_record(self, record: Record, line: bytes) -> bool:
         """Add the line for the stores, if it is wanted and not that of an output; return whether there is one."""
         if not self._adds_records:
             return self.has_stores
         if self._stores is not None and not self._stores.route(record.name or "", record.levelno or 0):
             return False
-        self.batch.add(RECORDS, line or json_line(record, frame))
+        self.batch.add(RECORDS, line)
         return True
 
     def dispatch_line(self, line: bytes) -> bool:
@@ -182,7 +221,7 @@ class Dispatcher:
         for index in self._router.route(record.name or "", record.levelno or 0):
             template = self._templates[index]
             self.batch.add(self._places[index], line if template is None else text_line(template, record, line))
-        return self._add_record(record, line, line)
+        return self._add_record(record, line)
 
     def dispatch_lines(self, lines: bytes, count: int) -> bool:
         """Do `dispatch_line` for so many lines at once, if that can be; return whether it could.

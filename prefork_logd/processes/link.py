@@ -52,8 +52,8 @@ class Receipt(NamedTuple):
     number: int
 
 
-class Teller(Protocol):
-    """Who wants to know what the writer says: the worker."""
+class SenderEvents(Protocol):
+    """The worker, which takes the writer's answers."""
 
     def batches_committed(self, receipts: list[Receipt]) -> None:
         """Take the receipts of batches that were committed, in order."""
@@ -91,9 +91,9 @@ class _Held(NamedTuple):
 class WriterLink:
     """The worker's end of its connection to whoever is the writer now."""
 
-    def __init__(self, loop: Loop, teller: Teller) -> None:
+    def __init__(self, loop: Loop, events: SenderEvents) -> None:
         self._loop = loop
-        self._teller = teller
+        self._events = events
         self._pipes: _Pipes | None = None
         self._batches: deque[_Held] = deque()
         self._next_number = 1
@@ -166,9 +166,9 @@ class WriterLink:
             if answer.kind == COMMITTED:
                 self._commits(answer.a)
             elif answer.kind == OPENED:
-                self._teller.session_opened(answer.a, answer.b, answer.c)
+                self._events.session_opened(answer.a, answer.b, answer.c)
             else:
-                self._teller.range_refused(answer.session, answer.a)
+                self._events.range_refused(answer.session, answer.a)
 
     def _commits(self, number: int) -> None:
         """Forget the batches up to `number`; on a new pipe, begin to send those after it."""
@@ -182,9 +182,9 @@ class WriterLink:
             self._pipes.resumed = True
             self._unsent = 0
             self._offset = 0
-            self._teller.writer_resumed()
+            self._events.writer_resumed()
             self.flush()
-        self._teller.batches_committed(receipts)
+        self._events.batches_committed(receipts)
 
 
 class _Pipes:

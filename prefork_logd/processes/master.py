@@ -28,6 +28,7 @@ from prefork_logd.net.loop import READ, Loop, Timer
 from prefork_logd.processes import arena, children, control, shield, status
 from prefork_logd.processes.children import Child, Kind
 from prefork_logd.processes.console import CommandServer, Request
+from prefork_logd.processes.drain import FAST_WRITES_S, LAST_WRITES_S
 from prefork_logd.processes.legacy import FORMAT, InheritedSocket, UpgradeState
 from prefork_logd.processes.link import make_pipes
 from prefork_logd.processes.moves import Rebalancer
@@ -40,7 +41,7 @@ from prefork_logd.processes.shipper import DRAIN_S, Shipper
 from prefork_logd.processes.shippers import Shippers
 from prefork_logd.processes.states import ALIVE, HEALTHY_AFTER_S, Action, Event, State, after, back_off_s
 from prefork_logd.processes.succession import Upgrader, inheritance, receive_signals
-from prefork_logd.processes.worker import FAST_WRITES_S, LAST_WRITES_S, Worker
+from prefork_logd.processes.worker import Worker
 from prefork_logd.processes.writer import Writer
 from prefork_logd.scoreboard import LAYOUT, MAX_WORKERS, PLACES, WRITER_SLOT, Field, Scoreboard
 from prefork_logd.settings import MAX_SOURCES

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from prefork_logd.net.balance import shares
-from prefork_logd.net.connection import Connection, Owner
+from prefork_logd.net.connection import Connection, ConnectionOwner
 from prefork_logd.net.handover import GROUP, Giver, Taker
 from prefork_logd.net.loop import EDGE
 from prefork_logd.protocol.frozen import pack_one
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from prefork_logd.net.deadlines import Deadlines
     from prefork_logd.net.loop import Timer
-    from prefork_logd.processes.acknowledged import Acknowledged
+    from prefork_logd.processes.acknowledged import SessionTable
     from prefork_logd.processes.guard import Guard
     from prefork_logd.processes.link import WriterLink
-    from prefork_logd.protocol.frozen import FrozenClient, FrozenConnection
+    from prefork_logd.protocol.frozen import ClientState, ConnectionState
 
 COMMIT_S = 2.0
 """How long the last lines of connections that are to go may take; with a full disk they take for ever."""
@@ -40,12 +40,12 @@ ARRIVAL_S = COMMIT_S + ANSWER_S
 """How long the first offer of another worker may take; one that hangs would keep this one from ending."""
 
 
-class Host(Owner, Protocol):
+class WorkerPort(ConnectionOwner, Protocol):
     """The worker."""
 
     link: WriterLink
     deadlines: Deadlines
-    acknowledged: Acknowledged
+    sessions: SessionTable
     connections: dict[int, Connection]
     guard: Guard
 
@@ -55,16 +55,16 @@ class Host(Owner, Protocol):
     def let_go(self, connection: Connection) -> None:
         """Forget a connection that another process has now."""
 
-    def adopt(self, connection: Connection, frozen: FrozenConnection) -> None:
+    def adopt(self, connection: Connection, state: ConnectionState) -> None:
         """Go on with a connection of another process."""
 
 
-class Moving:
+class Migration:
     """The moves of one worker: one away at a time, any number to it."""
 
-    def __init__(self, host: Host, done: Callable[[int, str], None]) -> None:
+    def __init__(self, port: WorkerPort, done: Callable[[int, str], None]) -> None:
         """Tell `done` after each move how many connections are left here, and what went wrong."""
-        self._host = host
+        self._port = port
         self._done = done
         self._routes: dict[Giver, _Route] = {}
         """What is still to go, by the end that gives it."""
@@ -89,31 +89,31 @@ class Moving:
 
     def hand_over(self, loads: tuple[int, ...], count: int, sockets: list[socket.socket]) -> None:
         """Hand `count` connections (-1: all) to the workers at the other ends of `sockets`, which hold `loads`."""
-        host = self._host
-        chosen = _spread(host.connections, count)
+        port = self._port
+        chosen = _spread(port.connections, count)
         if count < 0:
             self._let_finish()
         begin = 0
         for share, sock in zip(shares(len(chosen), list(loads)), sockets, strict=True):
             if share:
-                self._routes[Giver(host.loop, sock, self)] = _Route(chosen[begin : begin + share])
+                self._routes[Giver(port.loop, sock, self)] = _Route(chosen[begin : begin + share])
                 begin += share
             else:
                 sock.close()
         self._problem = ""
         if not self._routes:
-            self._done(len(host.connections), "")
+            self._done(len(port.connections), "")
             return
         for route in self._routes.values():
             for connection in route.waiting:
-                with host.guard.of(connection):
-                    route.left_s[connection] = host.deadlines.left_s(connection)
-                    host.deadlines.forget(connection)
+                with port.guard.of(connection):
+                    route.left_s[connection] = port.deadlines.left_s(connection)
+                    port.deadlines.forget(connection)
                     connection.hold()
-        host.send_batch()
-        self._mark = host.link.next_number
+        port.send_batch()
+        self._mark = port.link.next_number
         self._waits = True
-        self._timer = host.loop.later(COMMIT_S, self._give_up)
+        self._timer = port.loop.later(COMMIT_S, self._give_up)
         self.committed()
 
     def _let_finish(self) -> None:
@@ -121,22 +121,22 @@ class Moving:
 
         A client that sends without end would otherwise keep this worker from ending, and an upgrade waiting.
         """
-        busy = [one for one in self._host.connections.values() if one.unfinished and not one.is_leaving]
+        busy = [one for one in self._port.connections.values() if one.unfinished and not one.is_leaving]
         for connection in busy:
             connection.is_leaving = True
         if busy:
-            self._host.loop.later(LEAVE_S, lambda: self._read_on(busy))
+            self._port.loop.later(LEAVE_S, lambda: self._read_on(busy))
 
     def _read_on(self, connections: list[Connection]) -> None:
         """Go on reading those that no move has taken."""
         for connection in connections:
-            with self._host.guard.of(connection):
+            with self._port.guard.of(connection):
                 if connection.fd >= 0 and connection.is_leaving and not connection.held:
                     connection.go_on()
 
     def committed(self) -> None:
         """Look whether what was waited for is committed by now."""
-        if self._waits and self._host.link.first_held >= self._mark:
+        if self._waits and self._port.link.first_held >= self._mark:
             self._waits = False
             self._wait_for_answers()
             for giver in list(self._routes):
@@ -144,15 +144,15 @@ class Moving:
 
     def _offer(self, giver: Giver) -> None:
         """Offer the next group of a route; end the route when there is none, or it cannot be offered."""
-        host, route = self._host, self._routes[giver]
+        port, route = self._port, self._routes[giver]
         # Some may have been closed meanwhile, because their clients have come again.
         route.waiting = [connection for connection in route.waiting if connection.fd >= 0]
         group, route.waiting = route.waiting[:GROUP], route.waiting[GROUP:]
         route.offered, route.clients, states = [], [], []
         for connection in group:
-            with host.guard.of(connection):
-                client = host.acknowledged.freeze(connection)
-                states.append(pack_one(connection.freeze(route.left_s[connection], client)))
+            with port.guard.of(connection):
+                client = port.sessions.dump_state(connection)
+                states.append(pack_one(connection.dump_state(route.left_s[connection], client)))
                 route.offered.append(connection)
                 route.clients.append(client)
         if not route.offered and route.waiting:
@@ -168,7 +168,7 @@ class Moving:
         if taken and giver.go():
             for connection in route.offered:
                 if connection.fd >= 0:
-                    self._host.let_go(connection)
+                    self._port.let_go(connection)
             route.offered = []
             self._wait_for_answers()
             self._offer(giver)
@@ -179,7 +179,7 @@ class Moving:
     def _wait_for_answers(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._host.loop.later(ANSWER_S, self._give_up)
+        self._timer = self._port.loop.later(ANSWER_S, self._give_up)
 
     def _give_up(self) -> None:
         if self._waits:
@@ -192,38 +192,38 @@ class Moving:
         """Take back whatever is not handed over, and go on with it here."""
         for giver in list(self._routes):
             self._end(giver)
-        self._read_on([one for one in self._host.connections.values() if one.is_leaving])
+        self._read_on([one for one in self._port.connections.values() if one.is_leaving])
 
     def _end(self, giver: Giver) -> None:
         """End a route; what it still has is read here again."""
         route = self._routes.pop(giver)
         giver.close()
-        host = self._host
+        port = self._port
         for connection, client in zip(route.offered, route.clients, strict=False):
             if connection.fd >= 0 and client is not None:
-                with host.guard.of(connection):
-                    host.acknowledged.keep(connection, client)
+                with port.guard.of(connection):
+                    port.sessions.keep(connection, client)
         waits = []
         for connection in route.offered + route.waiting:
-            with host.guard.of(connection):
+            with port.guard.of(connection):
                 if connection.fd >= 0:
                     connection.go_on()
                     waits += _deadline(connection, route.left_s.get(connection))
-        host.deadlines.adopt(waits)
+        port.deadlines.adopt(waits)
         if not self._routes:
             self._waits = False
             if self._timer is not None:
                 self._timer.cancel()
-            self._done(len(host.connections), self._problem)
+            self._done(len(port.connections), self._problem)
 
     # To here
 
     def take_over(self, sock: socket.socket) -> None:
         """Take what another worker offers at the other end of `sock`."""
-        arrival = _Arrival(self._host, self._arrivals)
-        taker = Taker(self._host.loop, sock, arrival)
+        arrival = _Arrival(self._port, self._arrivals)
+        taker = Taker(self._port.loop, sock, arrival)
         self._arrivals.add(taker)
-        self._host.loop.later(ARRIVAL_S, taker.give_up)
+        self._port.loop.later(ARRIVAL_S, taker.give_up)
 
 
 class _Route:
@@ -232,7 +232,7 @@ class _Route:
     def __init__(self, connections: list[Connection]) -> None:
         self.waiting = connections
         self.offered: list[Connection] = []
-        self.clients: list[FrozenClient | None] = []
+        self.clients: list[ClientState | None] = []
         """Of those offered, what another worker is told of their sessions."""
         self.left_s: dict[Connection, float | None] = {}
 
@@ -240,41 +240,41 @@ class _Route:
 class _Arrival:
     """What comes from one worker."""
 
-    def __init__(self, host: Host, arrivals: set[Taker]) -> None:
-        self._host = host
+    def __init__(self, port: WorkerPort, arrivals: set[Taker]) -> None:
+        self._port = port
         self._arrivals = arrivals
-        self._prepared: list[tuple[Connection, FrozenConnection]] = []
+        self._prepared: list[tuple[Connection, ConnectionState]] = []
         self._broken: dict[Connection, Exception] = {}
         """Prepared connections that could not be continued, and the errors."""
 
-    def prepare(self, states: list[FrozenConnection], fds: list[int]) -> bool:
+    def prepare(self, states: list[ConnectionState], fds: list[int]) -> bool:
         """Make connections of them that are watched, and not read."""
-        host = self._host
-        prepared: list[tuple[Connection, FrozenConnection]] = []
+        port = self._port
+        prepared: list[tuple[Connection, ConnectionState]] = []
         self._broken.clear()
         try:
-            for frozen, fd in zip(states, fds, strict=True):
-                connection = self._thaw(fd, frozen)
-                host.loop.add(fd, connection, EDGE)
-                prepared.append((connection, frozen))
+            for state, fd in zip(states, fds, strict=True):
+                connection = self._load(fd, state)
+                port.loop.add(fd, connection, EDGE)
+                prepared.append((connection, state))
         except (OSError, ValueError):
             for connection, _ in prepared:
-                host.loop.remove(connection.fd)
+                port.loop.remove(connection.fd)
             return False
         self._prepared = prepared
         return True
 
-    def _thaw(self, fd: int, frozen: FrozenConnection) -> Connection:
+    def _load(self, fd: int, state: ConnectionState) -> Connection:
         """Return a connection, perhaps one to close when it is ours. Raises ValueError for one that cannot be read.
 
         Refusing a group because of one connection would keep the others where they are for good.
         """
         try:
-            return Connection.thaw(self._host, fd, frozen)
+            return Connection.load_state(self._port, fd, state)
         except (ValueError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not cost the other connections anything
-            connection = Connection(self._host, fd, frozen.peer, frozen.accept)
+            connection = Connection(self._port, fd, state.peer, state.accept)
             connection.held = True
             self._broken[connection] = error
             return connection
@@ -283,20 +283,20 @@ class _Arrival:
         """Read them."""
         prepared, self._prepared = self._prepared, []
         waits = []
-        for connection, frozen in prepared:
-            with self._host.guard.of(connection):
-                self._host.adopt(connection, frozen)
+        for connection, state in prepared:
+            with self._port.guard.of(connection):
+                self._port.adopt(connection, state)
                 if connection in self._broken:
                     raise self._broken.pop(connection)
                 if connection.fd >= 0:
-                    waits += _deadline(connection, frozen.left_s)
-        self._host.deadlines.adopt(waits)
+                    waits += _deadline(connection, state.left_s)
+        self._port.deadlines.adopt(waits)
 
     def discard(self) -> None:
         """Close them here; they are open where they came from."""
         prepared, self._prepared = self._prepared, []
         for connection, _ in prepared:
-            with self._host.guard.of(connection):
+            with self._port.guard.of(connection):
                 connection.close()
 
     def ended(self, taker: Taker) -> None:
@@ -308,7 +308,7 @@ def _deadline(connection: Connection, left_s: float | None) -> list[tuple[Connec
     """Return for Deadlines.adopt how long a half-received record may still take; nothing where none is."""
     if left_s is None:
         return []
-    return [(connection, connection.receiver.held_bytes if connection.receiver is not None else 0, left_s)]
+    return [(connection, connection.input.held_bytes if connection.input is not None else 0, left_s)]
 
 
 def _spread(connections: Mapping[int, Connection], count: int) -> list[Connection]:

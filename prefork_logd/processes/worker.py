@@ -1,18 +1,17 @@
 """A worker: takes connections, turns what they send into finished lines, and passes these on.
 
-Owns its connections, their deadlines, and when reading pauses. Touches no output file.
+Owns its connections, their deadlines, and when reading pauses. Knows no protocol and no output file.
 
-The turn: every connection that is ready is read, its frames become lines in one batch, and the batch goes into the pipe
-at the end of the turn, or earlier when it is large. Lines that are not committed yet are bounded: above the high-water
-mark no connection is read, so the kernel's buffers fill and the clients wait; below the low-water mark reading goes on.
-Only greetings are read at any time, for a client wants to know who is there.
+The turn: every connection that is ready is read, its records become lines in one batch, and the batch goes into the
+pipe at the end of the turn, or earlier when it is large. Lines that are not committed yet are bounded: above the
+high-water mark no connection is read, so the kernel's buffers fill and the clients wait; below the low-water mark
+reading goes on. Only greetings are read at any time, for a client wants to know who is there.
 """
 
 from __future__ import annotations
 
 import functools
 import gc
-import math
 import os
 import resource
 import socket
@@ -28,45 +27,36 @@ from prefork_logd.net.balance import Load, Share
 from prefork_logd.net.connection import EVENTS, READ_BYTES, Connection
 from prefork_logd.net.deadlines import Deadlines
 from prefork_logd.net.listener import Acceptor
-from prefork_logd.net.loop import Loop, Timer
+from prefork_logd.net.loop import Loop
 from prefork_logd.processes import arena, control
-from prefork_logd.processes.acknowledged import Acknowledged
+from prefork_logd.processes.acknowledged import SessionTable
 from prefork_logd.processes.admission import Admission
-from prefork_logd.processes.children import LOST_STATUS
 from prefork_logd.processes.dispatch import BATCH_BYTES, Dispatcher, warm_up
+from prefork_logd.processes.drain import WorkerDrain
 from prefork_logd.processes.guard import Guard
+from prefork_logd.processes.intake import Intake
 from prefork_logd.processes.link import WriterLink
-from prefork_logd.processes.moving import Moving
-from prefork_logd.processes.rejections import MOST_FAILURES, Rejections
+from prefork_logd.processes.moving import Migration
+from prefork_logd.processes.rejections import Rejections
 from prefork_logd.protocol import runs
-from prefork_logd.protocol.framing import HEADER, HEADER_BYTES, NoFrameError
-from prefork_logd.protocol.messages import State
-from prefork_logd.protocol.session import ServerSession, ViolationError
+from prefork_logd.protocol.auth import NONCE_BYTES
+from prefork_logd.protocol.base import Terms
+from prefork_logd.protocol.detect import AUTHENTICATED
 from prefork_logd.scoreboard import Field, Scoreboard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from prefork_logd.errors import RemoteProtocolError
     from prefork_logd.processes.link import Receipt
-    from prefork_logd.protocol.framing import Oversize
-    from prefork_logd.protocol.frozen import FrozenConnection
-    from prefork_logd.protocol.messages import Event
+    from prefork_logd.protocol.base import Event
+    from prefork_logd.protocol.frozen import ConnectionState
     from prefork_logd.settings import Settings
 
 SLICE_S = 0.004
 """What one connection may take of a turn: then the others are served, the master is heard, and signals are."""
 RESERVED_DESCRIPTORS = 16
 """Kept free of connections, for pipes and configuration files."""
-QUIET_S = 0.05
-"""On the way out a connection is read once more after this time: what its client had sent may still have been on its
-way."""
-LAST_WRITES_S = 5.0
-"""How long the writer may take for the last lines."""
-FAST_WRITES_S = 2.0
-"""The same when the stop is to be fast."""
-ORPHAN_S = 0.8
-"""Bound of both when the master is dead: another collector may be waiting for the port and the files."""
 
 
 class Worker:
@@ -93,21 +83,18 @@ class Worker:
         self.counters = board.slot(slot)
         self._channel = control.Channel(self.loop, channel, self._told, self._orphaned)
         self.link = WriterLink(self.loop, self)
-        self.acknowledged = Acknowledged(self)
+        self.sessions = SessionTable(self)
+        self._intake = Intake(self)
         self.connections: dict[int, Connection] = {}
         self.deadlines = Deadlines(self.loop, self._give_up)
-        self._postponed: dict[int, Connection] = {}
-        self._moving = Moving(self, self._moved)
+        self.postponed: dict[int, Connection] = {}
+        self.migration = Migration(self, self._moved)
         self.warnings = Limited()
         self.guard = Guard(self.close)
         self._rejections = Rejections()
         self._unsettled: deque[tuple[int, int]] = deque()
         """(first batch, generation) of each configuration whose predecessor's lines are not all committed."""
-        self._retiring = False
-        self._draining = False
-        self._passes_left = 2
-        self._quiet: Timer | None = None
-        self._exit_status = 0
+        self._drain = WorkerDrain(self)
         self.counters[Field.CONNECTIONS] = 0
         self.counters[Field.PAUSED] = 0
         most_own = self._most_connections()
@@ -133,7 +120,7 @@ class Worker:
         self.counters[Field.ACCEPTING] = 1
         self._channel.send(control.Ready())
         self.loop.run()
-        return self._exit_status
+        return self._drain.exit_status
 
     # What the master says
 
@@ -149,15 +136,16 @@ class Worker:
                 self._unsettled.append((self.link.next_number, configuration.generation))
                 self._settle()
             case control.Retire():
-                self._retire()
+                # Closing a connection costs its client two records: the master says who takes each over.
+                self._drain.retire()
             case control.HandOver(loads, count):
                 self._hand_over(loads, count, [socket.socket(fileno=fd) for fd in fds])
             case control.TakeOver():
-                self._moving.take_over(socket.socket(fileno=fds[0]))
+                self.migration.take_over(socket.socket(fileno=fds[0]))
             case control.Ping():
                 self._channel.send(control.Pong())
             case control.Drain(fast):
-                self._drain(fast=fast)
+                self._drain.begin(fast=fast, timeout_s=self._drain_timeout_s)
             case control.Reopen():
                 reopen_own()
             case _:
@@ -165,14 +153,15 @@ class Worker:
 
     def _orphaned(self) -> None:
         """End, for the master is dead; what clients have sent is still written."""
-        self._drain(fast=False, longest_s=ORPHAN_S)
+        self._drain.begin(fast=False, timeout_s=self._drain_timeout_s, is_orphan=True)
 
     def _configure(self, configuration: control.Configuration) -> None:
         limits = configuration.settings.limits
         self._configuration = configuration
         self.dispatcher = Dispatcher(configuration, rejections=self._rejections)
         self.max_record_bytes = limits.max_record_bytes
-        self.keys = _keys(configuration.settings)
+        self._keys = _load_keys(configuration.settings)
+        self._drain_timeout_s = limits.drain_timeout_s
         self._high_water = limits.queue_bytes
         self._low_water = limits.queue_bytes // 2
         self._share.max_connections = self._admission.configure(
@@ -181,8 +170,8 @@ class Worker:
         self.deadlines.restart(limits.record_timeout_s)
         for connection in list(self.connections.values()):
             with self.guard.of(connection):
-                if connection.receiver is not None:
-                    connection.receiver.limit(self.max_record_bytes)
+                if connection.input is not None:
+                    connection.input.limit(self.max_record_bytes)
 
     # Accepting
 
@@ -222,8 +211,8 @@ class Worker:
         if fd < 0:
             return
         self.connections.pop(fd, None)
-        self._postponed.pop(fd, None)
-        for forget in (self.deadlines.forget, self._admission.left, self.acknowledged.closed, Connection.close):
+        self.postponed.pop(fd, None)
+        for forget in (self.deadlines.forget, self._admission.left, self.sessions.forget, Connection.close):
             try:
                 forget(connection)
             except MemoryError:
@@ -239,12 +228,12 @@ class Worker:
 
     def _hand_over(self, loads: tuple[int, ...], count: int, sockets: list[socket.socket]) -> None:
         # A giver that is stopped may keep connections on their way to here; only the move of everything waits for it.
-        if self._draining or self._moving.gives or (count < 0 and self._moving.busy):
+        if self.draining or self.migration.gives or (count < 0 and self.migration.busy):
             for sock in sockets:
                 sock.close()
             self._moved(len(self.connections), "")
         else:
-            self._moving.hand_over(loads, count, sockets)
+            self.migration.hand_over(loads, count, sockets)
 
     def _moved(self, left: int, problem: str) -> None:
         self._channel.send(control.HandedOver(left, problem))
@@ -253,16 +242,16 @@ class Worker:
         """Forget a connection that another worker has now; what it has of the descriptor stays open."""
         self.close(connection)
 
-    def adopt(self, connection: Connection, frozen: FrozenConnection) -> None:
+    def adopt(self, connection: Connection, state: ConnectionState) -> None:
         """Go on with a connection of another worker."""
         self.connections[connection.fd] = connection
         self.counters[Field.CONNECTIONS] = len(self.connections)
         self._admission.adopted(connection)
-        if frozen.client is not None:
-            self.acknowledged.thaw(connection, frozen.client)
+        if state.client is not None:
+            self.sessions.load_state(connection, state.client)
         if connection.fd >= 0:
             connection.go_on()
-            if self._draining:
+            if self.draining:
                 connection.queued = True
                 self.loop.again(connection)
 
@@ -271,7 +260,7 @@ class Worker:
     @property
     def draining(self) -> bool:
         """Whether everything that clients have sent is read, for this worker ends."""
-        return self._draining
+        return self._drain.is_draining
 
     def enter(self, connection: Connection) -> bool:
         """Decide about a connection that has no place; return whether it is to be read."""
@@ -279,11 +268,15 @@ class Worker:
 
     def postpone(self, connection: Connection) -> None:
         """Remember that a connection is to be read when reading goes on."""
-        self._postponed[connection.fd] = connection
+        self.postponed[connection.fd] = connection
 
-    def take_run(self, connection: Connection, data: memoryview) -> int:
-        """Turn the whole frames that `data` begins with into lines; return where what is left begins."""
-        return self._take_run(connection, data, self.max_record_bytes, may_wait=True)
+    def terms(self, connection: Connection) -> Terms:
+        """Return the conditions under which a connection's client is read."""
+        must_authenticate = connection.accept == AUTHENTICATED
+        return Terms(self.max_record_bytes, must_authenticate, connection.is_refused, self._current_keys, _make_nonce)
+
+    def _current_keys(self) -> Mapping[bytes, bytes]:
+        return self._keys
 
     def begin_slice(self) -> None:
         """Begin the time of a connection."""
@@ -294,96 +287,29 @@ class Worker:
         """Whether the connection whose turn it is has had its time, or reading pauses."""
         return self.paused or time.monotonic() >= self._slice_end_s
 
-    def _take_run(self, connection: Connection, data: memoryview, max_bytes: int, *, may_wait: bool = False) -> int:
-        received_s = time.time()
-        counters, peer = self.counters, connection.peer
-        position = 0
-        while True:
-            end, taken, rejected, connection.failures, _ = self.dispatcher.run(
-                *(data, position, len(data), max_bytes, peer, received_s),
-                *(connection.failures, MOST_FAILURES),
-            )
-            counters[Field.RECORDS] += taken - rejected
-            counters[Field.REJECTED] += rejected
-            counters[Field.RECEIVED_BYTES] += end - position - HEADER_BYTES * taken
-            position = end
-            self.send_if_large()
-            if connection.failures >= MOST_FAILURES:
-                # 64 KiB can hold 16,000 empty frames: the rest is not worth its entries.
-                self._close_useless(connection)
-                return position
-            if not taken or position == len(data) or (may_wait and self.slice_over):
-                return position
-
-    def take(self, connection: Connection, frames: list[bytes], skipped: list[Oversize]) -> None:
-        """Turn frames into lines that did not come in a run; note what cannot be stored."""
-        received_s = time.time()
-        for frame in frames:
-            self._take_run(connection, memoryview(HEADER.pack(len(frame)) + frame), len(frame))
-            if connection.fd < 0:
-                break
-        self.counters[Field.REJECTED] += len(skipped)
-        for oversize in skipped:
-            self._note_oversize(connection, oversize, received_s)
-
-    def _close_useless(self, connection: Connection) -> None:
-        self.warnings.warning(
-            "%s: closed after %d frames in a row that hold no record; see rejected.jsonl",
-            connection.peer,
-            connection.failures,
-        )
-        self.close(connection)
-
-    def happened(self, connection: Connection, events: list[Event]) -> None:
-        """Take what the client of a session said."""
-        self.acknowledged.happened(connection, events)
+    def handle_events(self, connection: Connection, events: Sequence[Event]) -> None:
+        """Turn a connection's records into lines, and do what its client asks for."""
+        self._intake.handle_events(connection, events)
 
     def sent(self, connection: Connection) -> None:
-        """Go on telling a client, now that it has taken what it was told."""
-        self.acknowledged.told(connection)
-
-    def _note_oversize(self, connection: Connection, frame: Oversize, received_s: float) -> None:
-        detail = f"a frame of {frame.size} bytes; limits.max_record_bytes is {self.max_record_bytes}"
-        self.dispatcher.reject(connection.peer, received_s, "too-large", detail, frame.head, frame.size)
-        if not connection.warned:
-            connection.warned = True
-            self.warnings.warning("%s: skipped %s; further ones are only counted", connection.peer, detail)
+        """Send the next acknowledgement to a client that has read the one before."""
+        self.sessions.send_ack(connection)
 
     def progressed(self, connection: Connection, completed: bool) -> None:
         """Start, keep or end the deadline of a half-received record."""
-        if _is_awaited(connection):
-            held_bytes = connection.receiver.held_bytes if connection.receiver is not None else 0
+        if _is_awaited(connection) and not connection.unfinished:
+            held_bytes = connection.input.held_bytes if connection.input is not None else 0
             self.deadlines.begin(connection, held_bytes, anew=completed)
         else:
             self.deadlines.forget(connection)
 
     def violated(self, connection: Connection, error: RemoteProtocolError) -> None:
         """Close a connection that does not speak the protocol; what came before is kept."""
-        head = b""
-        if isinstance(error, NoFrameError):
-            head = error.head
-            self.take(connection, error.frames, error.skipped)
-        elif isinstance(error, ViolationError):
-            head = error.head
-            events, error.events = error.events, []
-            self.happened(connection, events)
-            if connection.untold:
-                connection.verdict = error
-                return
-        if connection.fd < 0:
-            return
-        self.dispatcher.reject(connection.peer, time.time(), error.reason, str(error), head, len(head))
-        self.counters[Field.REJECTED] += 1
-        self.warnings.warning("%s: closed: %s", connection.peer, error)
-        if isinstance(error, ViolationError):
-            connection.send(error.reply)
-        self.close(connection)
+        self._intake.end_violated(connection, error)
 
     def ended(self, connection: Connection, error: OSError | None) -> None:  # noqa: ARG002 - a reset is an end too
         """Close a connection that the peer has ended; a record it cut short is lost, and counted."""
-        if connection.receiver is not None and connection.receiver.pending:
-            self.counters[Field.DROPPED] += 1
-        self.close(connection)
+        self._intake.end_finished(connection)
 
     def failed(self, connection: Connection, error: Exception) -> None:
         """Close a connection after an unexpected error; the others go on."""
@@ -399,10 +325,7 @@ class Worker:
 
     def _end_turn(self) -> None:
         self.send_batch()
-        if self._retiring and not self._draining and not self.connections and not self._moving.busy:
-            self._drain(fast=False)
-        if self._draining:
-            self._continue_drain()
+        self._drain.end_turn(self._drain_timeout_s)
 
     def send_if_large(self) -> None:
         """Send the batch before the turn is over if it has become large."""
@@ -414,7 +337,7 @@ class Worker:
         batch = self.dispatcher.batch
         if not batch:
             return
-        self.link.send(batch.build(self.link.next_number), self.acknowledged.take_receipts())
+        self.link.send(batch.build(self.link.next_number), self.sessions.take_receipts())
         if not self.paused and self.link.cost_bytes >= self._high_water:
             self.paused = True
             self.deadlines.pause()
@@ -422,15 +345,15 @@ class Worker:
 
     def session_opened(self, token: int, epoch: int, committed: int) -> None:
         """Let a client in, under the epoch that the writer gave it."""
-        self.acknowledged.opened(token, epoch, committed)
+        self.sessions.admit(token, epoch, committed)
 
     def range_refused(self, session: bytes, epoch: int) -> None:
         """Let a client go whose records the writer has left out."""
-        self.acknowledged.refused(session, epoch)
+        self.sessions.refuse_range(session, epoch)
 
     def writer_resumed(self) -> None:
         """Ask the new writer what only the last one knew."""
-        self.acknowledged.ask_again()
+        self.sessions.ask_again()
 
     def _settle(self) -> None:
         """Tell the master when every line of an older configuration is committed."""
@@ -441,106 +364,46 @@ class Worker:
             self._channel.send(control.Settled(generation))
 
     def batches_committed(self, receipts: list[Receipt]) -> None:
-        """Tell clients what is committed, and go on reading if there is room again."""
+        """Acknowledge what is committed, and go on reading if there is room again."""
         if self._unsettled:
             self._settle()
-        self.acknowledged.committed(receipts)
-        self._moving.committed()
+        self.sessions.acknowledge(receipts)
+        self.migration.committed()
         if self.paused and self.link.cost_bytes <= self._low_water:
             self.paused = False
             self.counters[Field.PAUSED] = 0
             self.deadlines.resume()
-            postponed, self._postponed = self._postponed, {}
+            postponed, self.postponed = self.postponed, {}
             for connection in postponed.values():
                 if not connection.queued:
                     connection.queued = True
                     self.loop.again(connection)
 
-    # Ending
-
-    def _retire(self) -> None:
-        """Accept no more. Closing a connection costs its client two records: the master says who takes each over."""
-        self._retiring = True
-        self._stop_accepting()
-
-    def _stop_accepting(self) -> None:
+    def stop_accepting(self, *, takes_queue: bool) -> None:
+        """Accept no more connections; with `takes_queue`, take those first that have connected until now."""
+        if takes_queue:
+            for acceptor in self._acceptors:
+                acceptor.take_queue()
         self.counters[Field.ACCEPTING] = 0
         acceptors, self._acceptors = self._acceptors, []
         for acceptor in acceptors:
             acceptor.close()
 
-    def _drain(self, *, fast: bool, longest_s: float = math.inf) -> None:
-        """Read what clients have already sent (unless it is to be fast), pass it on, and end when it is committed."""
-        if not self._draining:
-            self._draining = True
-            self._moving.cancel()
-            if not fast:
-                for acceptor in self._acceptors:
-                    acceptor.drain()
-                self._acceptors = []
-            self._stop_accepting()
-            timeout_s = min(longest_s, self._configuration.settings.limits.drain_timeout_s)
-            self.loop.later(timeout_s, self._close_connections)
-            self.loop.later(timeout_s + min(longest_s, LAST_WRITES_S), self._give_up_writing)
-            self._read_pass()
-        if fast:
-            self._close_connections()
-            self.loop.later(FAST_WRITES_S, self._give_up_writing)
-
-    def _read_pass(self) -> None:
-        """Give every connection one more turn."""
-        self._passes_left -= 1
-        for connection in self.connections.values():
-            if not connection.queued and connection.fd not in self._postponed:
-                connection.queued = True
-                self.loop.again(connection)
-
-    def _continue_drain(self) -> None:
-        """Read every connection to its end, once more after a while, then close them; end when all is committed."""
-        if self.connections and not self._is_reading():
-            if self._passes_left:
-                self._quiet = self.loop.later(QUIET_S, self._read_pass)
-            else:
-                self._close_connections()
-        if not self.connections and self.link.empty and not self._moving.busy:
-            self.loop.stop()
-
-    def _is_reading(self) -> bool:
-        """Tell whether a connection is still to be read, or a pass is still to come."""
-        return (
-            (self._quiet is not None and self._quiet.pending)
-            or bool(self._postponed)
-            or any(connection.queued for connection in self.connections.values())
-        )
-
-    def _close_connections(self) -> None:
-        for connection in list(self.connections.values()):
-            with self.guard.of(connection):
-                self.ended(connection, None)
-
-    def _give_up_writing(self) -> None:
-        if not self.link.empty:
-            LOGGER.error(
-                "%d bytes of lines could not be written in time and are lost; the writer's messages say why",
-                self.link.held_bytes,
-            )
-            self._exit_status = LOST_STATUS
-        self.loop.stop()
-
 
 def _is_awaited(connection: Connection) -> bool:
     """Tell whether a deadline runs for the client: for the rest of a record, or for saying who it is."""
-    receiver = connection.receiver
-    if receiver is None:
-        return connection.accept == "authenticated"
-    return receiver.pending or (
-        isinstance(receiver, ServerSession) and receiver.state in (State.AWAITING_HELLO, State.AWAITING_AUTH)
-    )
+    if connection.input is None:
+        return connection.accept == AUTHENTICATED
+    return connection.input.pending or connection.input.is_greeting
 
 
-def _keys(settings: Settings) -> dict[bytes, bytes]:
-    """Return the secrets of clients; none, and a word in the log, if their file has become unreadable."""
-    if not any(accept == "authenticated" for _, accept in settings.listeners):
+def _make_nonce() -> bytes:
+    return os.urandom(NONCE_BYTES)
+
+
+def _load_keys(settings: Settings) -> dict[bytes, bytes]:
+    """Return the secrets of clients; none, and an error in the log, if their file has become unreadable."""
+    if not any(accept == AUTHENTICATED for _, accept in settings.listeners):
         return {}
     try:
         return load_keys(Path(settings.server.keys_file))

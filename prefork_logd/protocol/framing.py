@@ -11,16 +11,19 @@ without being held, and reported; above that nobody logs one record, so the byte
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
-from prefork_logd.errors import RemoteProtocolError
-from prefork_logd.protocol.frozen import FrozenFrames
+import msgspec
+
+from prefork_logd.protocol import runs
+from prefork_logd.protocol.base import HEAD_KEPT, Event, Input, InputError, Records, Terms, TooLarge
+
+if TYPE_CHECKING:
+    from typing import Self
 
 HEADER_BYTES = 4
 LARGEST_HONEST_FRAME = 0x0FFF_FFFF
 """Bytes; keeps every first byte from 0x10 up free: those begin other protocols, ours among them."""
-HEAD_KEPT = 256
-"""Bytes of a skipped frame that are kept, to tell what it was."""
 
 HEADER = struct.Struct(">I")
 _STRANGERS = (
@@ -34,28 +37,23 @@ _STRANGERS = (
     (b"\x16\x03", "a TLS handshake"),
     (b"<", "syslog lines"),
     (b"{", "JSON lines"),
+    (b"\xf7\x50", "a session of prefork-logd's SocketHandler"),
 )
 
 
-class Oversize(NamedTuple):
-    """A frame that was skipped because it is larger than the limit."""
+class FrameInput(Input):
+    """Turns the bytes of one connection into runs of frames, whatever pieces they arrive in.
 
-    size: int
-    """Bytes that its header announced."""
-    head: bytes
-    """Its first bytes, at most HEAD_KEPT."""
-
-
-class FrameReader:
-    """Turns the bytes of one connection into frames, whatever pieces they arrive in.
-
-    Holds at most one unfinished frame, and of that only what has arrived.
+    Holds at most one unfinished frame, and of that only what has arrived. Whole frames stay where they were received.
     """
 
     __slots__ = ("_carry", "_head", "_max_bytes", "_skip_left", "_skip_size")
 
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
+    tag = "frames"
+    noun = "frame"
+
+    def __init__(self, terms: Terms) -> None:
+        self._max_bytes = terms.max_record_bytes
         self._carry: bytearray | None = None
         self._skip_left = 0
         self._skip_size = 0
@@ -67,97 +65,111 @@ class FrameReader:
         return self._carry is not None or self._skip_left > 0
 
     @property
-    def missing(self) -> int:
-        """Bytes that the unfinished frame, or its header, still lacks, be it held or skipped; 0 if there is none."""
-        if self._carry is None:
-            return self._skip_left
-        have = len(self._carry)
-        return HEADER_BYTES - have if have < HEADER_BYTES else max(0, self._needed() - have)
-
-    @property
     def held_bytes(self) -> int:
         """Bytes of the unfinished frame that are held."""
         return len(self._carry) if self._carry is not None else 0
 
-    def limit(self, max_bytes: int) -> None:
+    def limit(self, max_record_bytes: int) -> None:
         """Change the largest frame delivered, from the next header on."""
-        self._max_bytes = max_bytes
+        self._max_bytes = max_record_bytes
 
-    def receive(self, data: bytes) -> tuple[list[bytes], list[Oversize]]:
-        """Take what was read; return the frames it completes, in order, and those it was found to skip.
+    def receive(self, data: bytes | memoryview) -> list[Event]:
+        """Take received bytes; return the frames they complete, in order, and those that were skipped.
 
-        Raises NoFrameError, which holds what came before, when the bytes are no frame. The reader is then spent.
+        Raises NoFrameError when the bytes are no frame.
         """
-        if self._carry is not None:
-            self._carry += data
-            if len(self._carry) < HEADER_BYTES or len(self._carry) < self._needed():
-                return [], []
-            data, self._carry = bytes(self._carry), None
-        position = 0
-        skipped: list[Oversize] = []
-        if self._skip_left:
-            position = self._skip(data, 0, skipped)
-        frames: list[bytes] = []
-        unpack_length = HEADER.unpack_from
-        max_bytes, size = self._max_bytes, len(data)
-        while size - position >= HEADER_BYTES:
-            (length,) = unpack_length(data, position)
-            if length > max_bytes:
-                if length > LARGEST_HONEST_FRAME:
-                    raise _no_frame(data[position : position + 64], length, frames, skipped)
-                self._skip_left = self._skip_size = length
-                position = self._skip(data, position + HEADER_BYTES, skipped)
-                continue
-            end = position + HEADER_BYTES + length
-            if end > size:
-                break
-            frames.append(data[position + HEADER_BYTES : end])
-            position = end
-        if position < size:
-            self._carry = bytearray(data[position:])
-        return frames, skipped
+        events: list[Event] = []
+        view = memoryview(data)
+        while view:
+            if self._carry is not None:
+                view = self._fill(self._carry, view, events)
+            elif self._skip_left:
+                view = view[self._skip(view, 0, events) :]
+            else:
+                view = view[self._take(view, events) :]
+        return events
 
-    def freeze(self) -> FrozenFrames:
-        """Return what another reader has to know to go on from here."""
-        carry = bytes(self._carry) if self._carry is not None else None
-        return FrozenFrames(self._max_bytes, carry, self._skip_left, self._skip_size, self._head)
+    def _fill(self, carry: bytearray, view: memoryview, events: list[Event]) -> memoryview:
+        """Add to the unfinished frame, and take it once it is whole; return the bytes after it."""
+        have = len(carry)
+        missing = (HEADER_BYTES if have < HEADER_BYTES else self._needed(carry)) - have
+        if missing > 0:
+            carry += view[:missing]
+            view = view[missing:]
+        if len(carry) >= HEADER_BYTES and len(carry) >= self._needed(carry):
+            # Events of it must not change with the carry.
+            whole, self._carry = memoryview(bytes(carry)), None
+            self._take(whole, events)
+        return view
 
-    @classmethod
-    def thaw(cls, frozen: FrozenFrames) -> FrameReader:
-        """Return a reader that goes on where the frozen one stopped."""
-        reader = cls(frozen.max_bytes)
-        reader._carry = bytearray(frozen.carry) if frozen.carry is not None else None
-        reader._skip_left, reader._skip_size, reader._head = frozen.skip_left, frozen.skip_size, frozen.head
-        return reader
-
-    def _needed(self) -> int:
-        """Return the bytes that the carried frame is long, its header included; what is no frame needs no more."""
-        (length,) = HEADER.unpack_from(self._carry or b"")
+    def _needed(self, carry: bytearray) -> int:
+        """Return the length of the carried frame with its header; of one that is not held, that of the header."""
+        (length,) = HEADER.unpack_from(carry)
         return HEADER_BYTES + (length if length <= self._max_bytes else 0)
 
-    def _skip(self, data: bytes, position: int, skipped: list[Oversize]) -> int:
-        """Pass over what `data` holds of a frame that is too large; return where the next one begins."""
-        take = min(self._skip_left, len(data) - position)
+    def _take(self, view: memoryview, events: list[Event]) -> int:
+        """Take the whole frames at the beginning, then keep or skip what follows; return the offset of the rest."""
+        end, count = runs.measure(view, 0, len(view), len(view), self._max_bytes)
+        if count:
+            run = runs.Run(view[:end], count)
+            if events and isinstance(last := events[-1], Records):
+                last.runs.append(run)
+            else:
+                events.append(Records(0, [run]))
+        if len(view) - end < HEADER_BYTES:
+            if end < len(view):
+                self._carry = bytearray(view[end:])
+            return len(view)
+        (length,) = HEADER.unpack_from(view, end)
+        if length <= self._max_bytes:
+            self._carry = bytearray(view[end:])
+            return len(view)
+        if length > LARGEST_HONEST_FRAME:
+            raise _no_frame(bytes(view[end : end + 64]), length, events)
+        self._skip_left = self._skip_size = length
+        return self._skip(view, end + HEADER_BYTES, events)
+
+    def _skip(self, view: memoryview, position: int, events: list[Event]) -> int:
+        """Pass over the bytes of a frame that is too large; return where the next one begins."""
+        take = min(self._skip_left, len(view) - position)
         if len(self._head) < HEAD_KEPT:
-            self._head += data[position : position + min(take, HEAD_KEPT - len(self._head))]
+            self._head += view[position : position + min(take, HEAD_KEPT - len(self._head))]
         self._skip_left -= take
         if self._skip_left == 0:
-            skipped.append(Oversize(self._skip_size, self._head))
+            events.append(TooLarge(0, self._skip_size, self._head))
             self._head = b""
         return position + take
 
+    def dump_state(self) -> bytes:
+        """Return all that another process has to know to go on from here."""
+        carry = bytes(self._carry) if self._carry is not None else None
+        return msgspec.msgpack.encode(_State(self._max_bytes, carry, self._skip_left, self._skip_size, self._head))
 
-class NoFrameError(RemoteProtocolError):
-    """The peer sends something other than frames; `head` is its first bytes, and `frames` and `skipped` came before."""
+    @classmethod
+    def load_state(cls, state: bytes, terms: Terms) -> Self:
+        """Return an input that goes on where the dumped one stopped. Raises ValueError for what is no such state."""
+        found = msgspec.msgpack.decode(state, type=_State)
+        frames = cls(terms._replace(max_record_bytes=found.max_bytes))
+        frames._carry = bytearray(found.carry) if found.carry is not None else None
+        frames._skip_left, frames._skip_size, frames._head = found.skip_left, found.skip_size, found.head
+        return frames
 
-    def __init__(self, message: str, head: bytes, frames: list[bytes], skipped: list[Oversize]) -> None:
-        super().__init__("no-frame", message)
-        self.head = head
-        self.frames = frames
-        self.skipped = skipped
+
+class _State(msgspec.Struct, frozen=True):
+    """A FrameInput, in the middle of a frame or between two."""
+
+    max_bytes: int
+    carry: bytes | None
+    skip_left: int
+    skip_size: int
+    head: bytes
 
 
-def _no_frame(head: bytes, length: int, frames: list[bytes], skipped: list[Oversize]) -> NoFrameError:
+class NoFrameError(InputError):
+    """The peer sends something other than frames."""
+
+
+def _no_frame(head: bytes, length: int, events: list[Event]) -> NoFrameError:
     (swapped,) = struct.unpack_from("<I", head)
     message = f"a frame of {length} bytes was announced, so these are no frames"
     for prefix, what in _STRANGERS:
@@ -167,4 +179,4 @@ def _no_frame(head: bytes, length: int, frames: list[bytes], skipped: list[Overs
     else:
         if swapped <= LARGEST_HONEST_FRAME:
             message = f"a frame of {length} bytes was announced (or {swapped} in little-endian)"
-    return NoFrameError(message, head, frames, skipped)
+    return NoFrameError("no-frame", message, head, events)

@@ -1,7 +1,7 @@
-"""What is to be known of a receiver so that another process can go on exactly where it stopped: plain values.
+"""A connection's state as plain values, so that another process can go on exactly where this one stopped.
 
-Owns their form and its version. Knows no sockets, and not where the values travel; each receiver freezes itself, and
-`thaw` makes one that behaves as if it had never stopped (framing.py, session.py).
+Owns their form and its version. Knows no sockets, no input, and not where the values travel. Each input dumps its own
+state, which is carried here under the input's tag.
 
 The two processes may run different versions of this program. Fields may be added, with a default; a change that an
 older version would misread makes a new FORMAT.
@@ -11,44 +11,20 @@ from __future__ import annotations
 
 import msgspec
 
-FORMAT = 1
+FORMAT = 2
 
 
-class FrozenFrames(msgspec.Struct, frozen=True, tag="frames"):
-    """A FrameReader, in the middle of a frame or between two."""
+class InputState(msgspec.Struct, frozen=True):
+    """An input in any state."""
 
-    max_bytes: int
-    carry: bytes | None
-    skip_left: int
-    skip_size: int
-    head: bytes
-
-
-class FrozenSession(msgspec.Struct, frozen=True, tag="session"):
-    """A ServerSession, in any state; the names are those of its attributes."""
-
-    state: str
-    expected: int
-    max_bytes: int
-    max_batch_bytes: int
-    challenged: bool
-    first: int
-    acked: int
-    carry: bytes | None
-    need: int
-    left: int
-    count: int
-    repeats: int
-    skip_left: int
-    skip_size: int
-    head: bytes
+    tag: str
+    """Which input it is (detect.INPUTS)."""
+    state: bytes
+    """What its dump_state returned."""
 
 
-FrozenReceiver = FrozenFrames | FrozenSession
-
-
-class FrozenClient(msgspec.Struct, frozen=True):
-    """What is known of an acknowledged client beside its ServerSession."""
+class ClientState(msgspec.Struct, frozen=True):
+    """The state of an acknowledged client beside its input."""
 
     name: str = ""
     """What the log calls it; empty before it was let in."""
@@ -56,22 +32,14 @@ class FrozenClient(msgspec.Struct, frozen=True):
     """Committed, and still to be acknowledged; 0 for nothing."""
     asked_first: int = 0
     """Lowest number the client holds, if its epoch was asked for and not given yet; else 0."""
-    hello: tuple[bytes, int, str] | None = None
-    """Its HELLO (session, first, client), while it is challenged."""
-    capabilities: int = 0
-    """Of that HELLO."""
-    nonce: bytes = b""
-    """Of the challenge."""
-    proof: bytes = b""
-    """For the WELCOME to come."""
 
 
-class FrozenConnection(msgspec.Struct, frozen=True):
+class ConnectionState(msgspec.Struct, frozen=True):
     """A connection whose descriptor travels beside this."""
 
     peer: str
     accept: str
-    receiver: FrozenReceiver | None = None
+    input: InputState | None = None
     """None: the client has sent nothing yet."""
     session: bytes = b""
     epoch: int = 0
@@ -83,13 +51,13 @@ class FrozenConnection(msgspec.Struct, frozen=True):
     warned: bool = False
     left_s: float | None = None
     """What is left of the deadline of a half-received record; None where none runs."""
-    client: FrozenClient | None = None
+    client: ClientState | None = None
 
 
 class Bundle(msgspec.Struct, frozen=True):
     """Connections that travel together."""
 
-    connections: list[FrozenConnection]
+    connections: list[ConnectionState]
     format: int = FORMAT
 
 
@@ -100,7 +68,7 @@ class _Packed(msgspec.Struct, frozen=True):
     format: int = FORMAT
 
 
-def pack_one(connection: FrozenConnection) -> msgspec.Raw:
+def pack_one(connection: ConnectionState) -> msgspec.Raw:
     """Return one connection as bytes, for `pack`. Raises what msgspec does for a value that has no form."""
     return msgspec.Raw(msgspec.msgpack.encode(connection))
 
@@ -110,7 +78,7 @@ def pack(connections: list[msgspec.Raw]) -> bytes:
     return msgspec.msgpack.encode(_Packed(connections))
 
 
-def unpack(data: bytes) -> list[FrozenConnection]:
+def unpack(data: bytes) -> list[ConnectionState]:
     """Return the connections that `pack` was given. Raises ValueError for what this version does not understand."""
     try:
         bundle = msgspec.msgpack.decode(data, type=Bundle)

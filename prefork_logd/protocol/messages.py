@@ -13,11 +13,12 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from prefork_logd.protocol.auth import MAC_BYTES, NONCE_BYTES
-from prefork_logd.protocol.runs import LENGTH, MAX_NUMBER, Run
+from prefork_logd.protocol.base import Bye, Gap, Records, TooLarge
+from prefork_logd.protocol.runs import LENGTH, MAX_NUMBER
 from prefork_logd.settings import MAX_KEY_ID_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 MAGIC = 0xF750
 FIRST_BYTE = MAGIC >> 8
@@ -130,61 +131,6 @@ class Authenticate(NamedTuple):
     key_id: bytes
     client_nonce: bytes
     mac: bytes
-
-
-class Records:
-    """Records that were not handed out before, numbered `first`, `first + 1` and so on.
-
-    They lie where they were received: they are to be used before the next ones are.
-    """
-
-    __slots__ = ("first", "runs")
-    __match_args__ = ("first", "bodies")
-    __hash__ = None  # type: ignore[assignment]  # compared by what it holds
-
-    def __init__(self, first: int, runs: list[Run]) -> None:
-        self.first = first
-        self.runs = runs
-
-    @classmethod
-    def of(cls, first: int, bodies: Sequence[bytes]) -> Records:
-        """Return the event of these records."""
-        data = b"".join([LENGTH.pack(len(body)) + body for body in bodies])
-        return cls(first, [Run(memoryview(data), len(bodies))])
-
-    def __eq__(self, other: object) -> bool:
-        """Tell whether the records are the same, wherever they lie."""
-        return isinstance(other, Records) and (self.first, self.bodies) == (other.first, other.bodies)
-
-    @property
-    def bodies(self) -> list[bytes]:
-        """A copy of every record."""
-        return [body for run in self.runs for body in run.bodies()]
-
-
-class TooLarge(NamedTuple):
-    """A record above the limit was passed over; its number is used up."""
-
-    number: int
-    size: int
-    head: bytes
-    """Its first bytes, at most HEAD_KEPT."""
-
-
-class Gap(NamedTuple):
-    """The client dropped the numbers from `first` to `last`, of which none was handed out before."""
-
-    first: int
-    last: int
-    oldest: float
-    """`created` of the oldest record dropped; 0.0 where the client did not say."""
-    newest: float
-    reason: str
-    """For people, and unchecked."""
-
-
-class Bye(NamedTuple):
-    """The client has nothing left to send."""
 
 
 Event = Hello | Authenticate | Records | TooLarge | Gap | Bye

@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import struct
 
-from prefork_logd.errors import LocalProtocolError, RemoteProtocolError
+import msgspec
+
+from prefork_logd.errors import LocalProtocolError
 from prefork_logd.protocol import runs
 from prefork_logd.protocol.auth import MAC_BYTES, NONCE_BYTES
-from prefork_logd.protocol.framing import HEAD_KEPT
-from prefork_logd.protocol.frozen import FrozenSession
+from prefork_logd.protocol.base import HEAD_KEPT, Bye, InputError, Records, TooLarge
 from prefork_logd.protocol.messages import (
     BATCH,
     BATCH_OVERHEAD_BYTES,
@@ -30,13 +31,10 @@ from prefork_logd.protocol.messages import (
     RECEIVED,
     SENT,
     Broken,
-    Bye,
     ErrorCode,
     Event,
     Message,
-    Records,
     State,
-    TooLarge,
     encode,
     error_body,
     read_auth,
@@ -54,17 +52,28 @@ HELLO_SHOWN = HEADER.size + 6
 _BATCH_HEAD = MAGIC << 16 | Message.BATCH << 8
 
 
-class ViolationError(RemoteProtocolError):
-    """The peer broke the rules, and its session on this connection is over."""
+class ViolationError(InputError):
+    """The peer broke the rules, and its session on this connection is over. Answers to its `events` are empty."""
 
-    def __init__(self, reason: str, message: str, head: bytes, events: list[Event], reply: bytes) -> None:
-        super().__init__(reason, message)
-        self.head = head
-        """The first bytes of what is wrong, at most 64."""
-        self.events = events
-        """What came before, and counts. Answers to it are empty by now."""
-        self.reply = reply
-        """The ERROR to send before closing."""
+
+class SessionState(msgspec.Struct, frozen=True):
+    """A ServerSession, in any state; the names are those of its attributes."""
+
+    state: str
+    expected: int
+    max_bytes: int
+    max_batch_bytes: int
+    challenged: bool
+    first: int
+    acked: int
+    carry: bytes | None
+    need: int
+    left: int
+    count: int
+    repeats: int
+    skip_left: int
+    skip_size: int
+    head: bytes
 
 
 class ServerSession:
@@ -120,9 +129,9 @@ class ServerSession:
         """Change the largest record taken, from the next one on; a batch stays as large as WELCOME said."""
         self._max_bytes = min(max_bytes, self._max_batch_bytes - BATCH_OVERHEAD_BYTES)
 
-    def freeze(self) -> FrozenSession:
+    def dump_state(self) -> SessionState:
         """Return what another process has to know to go on from here."""
-        return FrozenSession(
+        return SessionState(
             state=self.state.name,
             expected=self.expected,
             max_bytes=self._max_bytes,
@@ -141,21 +150,21 @@ class ServerSession:
         )
 
     @classmethod
-    def thaw(cls, frozen: FrozenSession) -> ServerSession:
-        """Return a session that goes on where the frozen one stopped. Raises ValueError for what is none."""
-        session = cls(frozen.max_bytes, frozen.max_batch_bytes)
+    def load_state(cls, state: SessionState) -> ServerSession:
+        """Return a session that goes on where the dumped one stopped. Raises ValueError for what is none."""
+        session = cls(state.max_bytes, state.max_batch_bytes)
         try:
-            session.state = State[frozen.state]
+            session.state = State[state.state]
         except KeyError:
-            raise ValueError(f"a session in the state {frozen.state!r}") from None
-        session.expected = frozen.expected
-        session._challenged = frozen.challenged
-        session._first = frozen.first
-        session._acked = frozen.acked
-        session._carry = bytearray(frozen.carry) if frozen.carry is not None else None
-        session._need = frozen.need
-        session._left, session._count, session._repeats = frozen.left, frozen.count, frozen.repeats
-        session._skip_left, session._skip_size, session._head = frozen.skip_left, frozen.skip_size, frozen.head
+            raise ValueError(f"a session in the state {state.state!r}") from None
+        session.expected = state.expected
+        session._challenged = state.challenged
+        session._first = state.first
+        session._acked = state.acked
+        session._carry = bytearray(state.carry) if state.carry is not None else None
+        session._need = state.need
+        session._left, session._count, session._repeats = state.left, state.count, state.repeats
+        session._skip_left, session._skip_size, session._head = state.skip_left, state.skip_size, state.head
         return session
 
     # What the client says

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prefork_logd.records.budget import DEFAULT_BUDGET
+from prefork_logd.records.budget import DEFAULT_BUDGET, exceeded
 from prefork_logd.records.decode import decode_cut
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import render_json
@@ -27,6 +27,17 @@ def json_line(record: Record, frame: bytes) -> bytes:
     if len(line) <= _ALWAYS or len(line) <= DEFAULT_BUDGET.output_for(len(frame)):
         return line
     return render_json(make_record(decode_cut(frame), record.peer, record.received))
+
+
+def whole_json_line(record: Record, body: bytes) -> bytes:
+    """Return the line of JSON of a record that `body` holds in a form other than a pickle.
+
+    Raises RecordRejected for a line that is too long: it cannot be made again of what fits.
+    """
+    line = render_json(record)
+    if len(line) <= _ALWAYS or len(line) <= DEFAULT_BUDGET.output_for(len(body)):
+        return line
+    raise exceeded("bytes of its line")
 
 
 def text_line(template: TextTemplate, record: Record, frame: bytes) -> bytes:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from prefork_logd import handlers
 from prefork_logd.handlers import ClientProtocol, ProtocolError, SocketHandler, Spool, make_pickle
-from prefork_logd.protocol.messages import Bye, Capability, ErrorCode, Gap, Hello, Records
+from prefork_logd.protocol.base import Bye, Gap, Records
+from prefork_logd.protocol.messages import Capability, ErrorCode, Hello
 from prefork_logd.protocol.session import ServerSession
 
 if TYPE_CHECKING:

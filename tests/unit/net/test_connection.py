@@ -11,16 +11,14 @@ import pytest
 
 from prefork_logd.net.connection import EVENTS, GREETING_BYTES, READ_BYTES, TURN_BYTES, Connection
 from prefork_logd.net.loop import ENDED, READ, Loop
-from prefork_logd.protocol import runs
-from prefork_logd.protocol.messages import Bye, Hello
+from prefork_logd.protocol.base import Bye, Opening, Records, Terms, TooLarge
 from tests.unit.protocol import wire
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from prefork_logd.errors import RemoteProtocolError
-    from prefork_logd.protocol.framing import Oversize
-    from prefork_logd.protocol.messages import Event
+    from prefork_logd.protocol.base import Event
 
 
 class Owner:
@@ -28,12 +26,11 @@ class Owner:
 
     def __init__(self) -> None:
         self.loop = Loop()
-        self.max_record_bytes = 1000
         self.buffer = memoryview(bytearray(READ_BYTES))
         self.paused = False
         self.postponed: list[Connection] = []
         self.frames: list[bytes] = []
-        self.skipped: list[Oversize] = []
+        self.skipped: list[TooLarge] = []
         self.progress: list[bool] = []
         self.violations: list[RemoteProtocolError] = []
         self.ends: list[OSError | None] = []
@@ -50,17 +47,18 @@ class Owner:
     def postpone(self, connection: Connection) -> None:
         self.postponed.append(connection)
 
-    def take_run(self, connection: Connection, data: memoryview) -> int:
-        end, count = runs.measure(data, 0, len(data), len(data), self.max_record_bytes)
-        self.frames += runs.Run(data, count).bodies()
-        return end
+    def terms(self, connection: Connection) -> Terms:
+        return Terms(1000)
 
-    def take(self, connection: Connection, frames: list[bytes], skipped: list[Oversize]) -> None:
-        self.frames += frames
-        self.skipped += skipped
-
-    def happened(self, connection: Connection, events: list[Event]) -> None:
-        self.events += events
+    def handle_events(self, connection: Connection, events: Sequence[Event]) -> None:
+        for event in events:
+            match event:
+                case Records():
+                    self.frames += event.bodies
+                case TooLarge():
+                    self.skipped.append(event)
+                case _:
+                    self.events.append(event)
 
     def progressed(self, connection: Connection, completed: bool) -> None:
         self.progress.append(completed)
@@ -105,17 +103,17 @@ def test_what_has_arrived_is_read_until_nothing_is_left(owner: Owner, client: tu
     theirs.sendall(framed(b"one") + framed(b"two") + framed(b"three")[:3])
     owner.loop.turn(0)
     assert owner.frames == [b"one", b"two"]
-    assert connection.receiver is not None
-    assert connection.receiver.pending
+    assert connection.input is not None
+    assert connection.input.pending
     theirs.sendall(framed(b"three")[3:])
     owner.loop.turn(0)
     assert owner.frames == [b"one", b"two", b"three"]
     assert owner.progress == [True, True]
 
 
-def test_an_idle_connection_holds_no_receiver(client: tuple[Connection, socket.socket]) -> None:
+def test_an_idle_connection_holds_no_input(client: tuple[Connection, socket.socket]) -> None:
     """Who has sent nothing costs nothing but the connection."""
-    assert client[0].receiver is None
+    assert client[0].input is None
 
 
 def test_a_connection_with_much_to_read_lets_others_in_between(
@@ -164,7 +162,7 @@ def test_a_greeting_is_read_while_reading_pauses(owner: Owner, client: tuple[Con
         assert owner.postponed == []
     theirs.sendall(said[20:])
     owner.loop.turn(0)
-    assert [type(event) for event in owner.events] == [Hello]
+    assert [type(event) for event in owner.events] == [Opening]
     assert owner.postponed == [connection]
     theirs.sendall(wire.bye())
     owner.loop.turn(0)
@@ -172,7 +170,7 @@ def test_a_greeting_is_read_while_reading_pauses(owner: Owner, client: tuple[Con
     owner.paused = False
     owner.loop.again(connection)
     owner.loop.turn(0)
-    assert [type(event) for event in owner.events] == [Hello, Bye]
+    assert [type(event) for event in owner.events] == [Opening, Bye]
 
 
 def test_of_frames_no_more_than_a_greeting_is_read_while_reading_pauses(

@@ -11,7 +11,7 @@ import pytest
 
 from prefork_logd.net.handover import GROUP, Giver, Taker, make_pair
 from prefork_logd.net.loop import Loop
-from prefork_logd.protocol.frozen import FrozenConnection, pack_one
+from prefork_logd.protocol.frozen import ConnectionState, pack_one
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,13 +27,13 @@ class Ends:
         self.taker = Taker(self.loop, taken, self)
         self.wants = True
         self.said: list[str] = []
-        self.states: list[FrozenConnection] = []
+        self.states: list[ConnectionState] = []
         self.fds: list[int] = []
 
     def decided(self, giver: Giver, taken: bool) -> None:
         self.said.append("taken" if taken else "not taken")
 
-    def prepare(self, states: list[FrozenConnection], fds: list[int]) -> bool:
+    def prepare(self, states: list[ConnectionState], fds: list[int]) -> bool:
         if self.wants:
             self.states, self.fds = states, fds
         return self.wants
@@ -79,7 +79,7 @@ def client() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def offer(ends: Ends, sock: socket.socket, count: int = 1) -> bool:
-    states = [pack_one(FrozenConnection(f"peer {number}", "any")) for number in range(count)]
+    states = [pack_one(ConnectionState(f"peer {number}", "any")) for number in range(count)]
     return ends.giver.offer(states, [sock.fileno()] * count)
 
 
@@ -187,7 +187,7 @@ def test_a_taker_may_refuse(ends: Ends, client: tuple[socket.socket, socket.sock
 def test_a_part_of_an_offer_is_none(ends: Ends, client: tuple[socket.socket, socket.socket]) -> None:
     """Where the taker has no descriptors left, the kernel drops some (MSG_CTRUNC): then it takes none of them."""
     before = _descriptors()
-    assert ends.giver.offer([pack_one(FrozenConnection("peer", "any"))] * 3, [client[1].fileno()] * 2)
+    assert ends.giver.offer([pack_one(ConnectionState("peer", "any"))] * 3, [client[1].fileno()] * 2)
     ends.turn()
     assert ends.said == ["not taken"]
     assert _descriptors() == before

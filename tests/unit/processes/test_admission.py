@@ -83,7 +83,7 @@ def test_clients_that_wait_leave_room_for_those_of_other_addresses(pair: Pair) -
     assert not is_closed(other)
     for client in clients:
         client.close()
-    pair.turn(3)
+    pair.turn(30)
     assert not pair.worker._admission._waiting
     assert not pair.worker._admission._waiting_of
 

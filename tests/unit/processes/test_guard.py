@@ -13,7 +13,7 @@ from prefork_logd.net.handover import make_pair
 from prefork_logd.processes.control_messages import Drain, TakeOver
 from prefork_logd.protocol import frozen
 from prefork_logd.protocol.messages import State
-from prefork_logd.protocol.session import ServerSession
+from prefork_logd.protocol.session import ServerSession, SessionState
 from prefork_logd.scoreboard import Field, Scoreboard
 from tests.unit.processes import inprocess
 from tests.unit.processes.inprocess import Pair, frame, is_closed, said
@@ -62,7 +62,12 @@ class Clients:
         patch.setattr(where, name, wrong)
 
     def _is_bad(self, argument: object) -> bool:
-        return argument is self.bad or argument is self.bad.receiver or argument == VICTIM
+        return argument is self.bad or argument is self.server or argument == VICTIM
+
+    @property
+    def server(self) -> ServerSession | None:
+        """The victim's session."""
+        return getattr(self.bad.input, "server", None)
 
     def assert_only_the_victim_pays(self, caplog: pytest.LogCaptureFixture, *, closed: bool = True) -> None:
         """Check that the others are served as before, and that the log has one line."""
@@ -169,7 +174,7 @@ def test_welcoming(
     right = getattr(ServerSession, name)
 
     def wrong(session: ServerSession, *arguments: Any) -> Any:
-        if session is clients.bad.receiver:
+        if session is clients.server:
             raise BugError
         return right(session, *arguments)
 
@@ -232,7 +237,7 @@ def test_a_deadline_that_passes(
     clients.assert_only_the_victim_pays(caplog)
 
 
-@pytest.mark.parametrize("where", ["acknowledged", "deadlines", "connection"])
+@pytest.mark.parametrize("where", ["sessions", "deadlines", "connection"])
 def test_closing(
     where: str, clients: Clients, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -248,7 +253,7 @@ def test_closing(
 
         monkeypatch.setattr(worker.loop, "remove", wrong)
     else:
-        clients.break_(monkeypatch, getattr(worker, where), "closed" if where == "acknowledged" else "forget")
+        clients.break_(monkeypatch, getattr(worker, where), "forget")
     with_deadline = batch(1)[:-1] if where == "deadlines" else b""
     clients.victim.sendall(with_deadline + b"")
     clients.pair.worker.close(clients.bad)
@@ -285,7 +290,7 @@ class Two:
     def move(self) -> None:
         given, taken = make_pair()
         self.other.worker._told(TakeOver(), [taken.detach()])
-        self.clients.pair.worker._moving.hand_over((0,), -1, [given])
+        self.clients.pair.worker.migration.hand_over((0,), -1, [given])
         for _ in range(6):
             self.clients.pair.turn()
             self.other.turn()
@@ -293,7 +298,7 @@ class Two:
     def assert_others_moved(self, caplog: pytest.LogCaptureFixture) -> None:
         assert not self.clients.pair.worker.connections
         assert len(self.other.worker.connections) == 2
-        assert not self.other.worker._moving.busy
+        assert not self.other.worker.migration.busy
         assert is_closed(self.clients.victim)
         self.clients.plain.sendall(frame("moved"))
         self.other.turn(2)
@@ -311,12 +316,12 @@ def two(clients: Clients) -> Iterator[Two]:
 @pytest.mark.parametrize(
     ("where", "name"),
     [
-        (Connection, "freeze"),
+        (Connection, "dump_state"),
         (Connection, "hold"),
-        (ServerSession, "freeze"),
+        (ServerSession, "dump_state"),
     ],
 )
-def test_freezing(
+def test_dumping(
     where: type, name: str, two: Two, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The others are handed over."""
@@ -328,7 +333,7 @@ def test_freezing(
 def test_packing(two: Two, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A value that has no form, such as a number of more than 64 bits."""
 
-    def wrong(connection: frozen.FrozenConnection) -> Any:
+    def wrong(connection: frozen.ConnectionState) -> Any:
         if connection.session == VICTIM:
             raise BugError
         return right(connection)
@@ -339,26 +344,26 @@ def test_packing(two: Two, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCa
     two.assert_others_moved(caplog)
 
 
-@pytest.mark.parametrize("name", ["thaw", "adopt"])
-def test_thawing(name: str, two: Two, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("name", ["load", "adopt"])
+def test_loading(name: str, two: Two, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """The group is taken, and the one that cannot be gone on with is closed by its new worker."""
     worker = two.other.worker
-    if name == "thaw":
-        right = ServerSession.thaw
+    if name == "load":
+        right = ServerSession.load_state
 
-        def wrong_thaw(state: frozen.FrozenSession) -> ServerSession:
+        def wrong_load(state: SessionState) -> ServerSession:
             # The victim came last.
             if state.expected == 7:
                 raise BugError
             return right(state)
 
-        assert isinstance(two.clients.bad.receiver, ServerSession)
-        two.clients.bad.receiver.expected = 7
-        monkeypatch.setattr(ServerSession, "thaw", wrong_thaw)
+        assert two.clients.server is not None
+        two.clients.server.expected = 7
+        monkeypatch.setattr(ServerSession, "load_state", wrong_load)
     else:
         adopt = worker.adopt
 
-        def wrong_adopt(connection: Connection, state: frozen.FrozenConnection) -> None:
+        def wrong_adopt(connection: Connection, state: frozen.ConnectionState) -> None:
             adopt(connection, state)
             if state.session == VICTIM:
                 raise BugError
@@ -429,12 +434,12 @@ def test_every_number_of_every_message_at_its_limits(
         pair.turn(3)
         given, taken = make_pair()
         other.worker._told(TakeOver(), [taken.detach()])
-        pair.worker._moving.hand_over((0,), -1, [given])
+        pair.worker.migration.hand_over((0,), -1, [given])
         for _ in range(6):
             pair.turn()
             other.turn()
         assert [is_closed(client) for client in clients] == [last in (0, LIMITS[-1]) for last in LIMITS]
-        assert all(connection.receiver.state is State.OPEN for connection in other.worker.connections.values())  # type: ignore[union-attr]
+        assert all(connection.input.server.state is State.OPEN for connection in other.worker.connections.values())  # type: ignore[union-attr]
         assert not [record for record in caplog.records if "unexpected" in record.getMessage()]
         assert pair.worker.counters[Field.DROPPED] < 1 << 63
     finally:

@@ -76,7 +76,7 @@ def test_a_session_of_records_that_are_none_is_closed(pair: Pair) -> None:
 def test_a_session_of_records_that_are_too_large_is_closed(pair: Pair) -> None:
     """They count as well."""
     client = pair.welcome()
-    pair.connection().receiver.limit(10)  # type: ignore[union-attr]
+    pair.connection().input.limit(10)  # type: ignore[union-attr]
     client.sendall(wire.batch(1, *[bytes(11)] * (MOST_FAILURES + 100)))
     pair.turn(30)
     assert pair.worker.counters[Field.REJECTED] == MOST_FAILURES

@@ -22,6 +22,7 @@ from prefork_logd.processes.control_messages import Ping
 from prefork_logd.processes.dispatch import BATCH_BYTES
 from prefork_logd.processes.worker import Worker
 from prefork_logd.protocol import session as sessions
+from prefork_logd.protocol.base import Records
 from prefork_logd.protocol.batch import COMMITTED, Answer, Group
 from prefork_logd.protocol.batch_reader import BatchReader
 from prefork_logd.scoreboard import Field, Scoreboard
@@ -31,6 +32,8 @@ from tests.unit.records.assemble import text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from prefork_logd.net.connection import Connection
 
 RECORD = pickle.dumps({"name": "n", "msg": "honest", "args": None, "created": 1.5, "levelno": 20}, 2)
 SLOW = dearest.record(dearest.again(text("\udcff" * 300), 2_000), slow=True)
@@ -99,6 +102,14 @@ def whole() -> Iterator[Whole]:
 
 def framed(body: bytes, count: int = 1) -> bytes:
     return (struct.pack(">I", len(body)) + body) * count
+
+
+def held(connection: Connection) -> int:
+    """Return the bytes that were read from a connection and not taken yet."""
+    records = [event for event in connection.untold if isinstance(event, Records)]
+    assert connection.input is not None
+    nbytes = sum(len(run.data) for event in records for run in event.runs)
+    return len(connection.rest) + nbytes + connection.input.held_bytes * connection.unfinished
 
 
 def lines(groups: list[Group]) -> int:
@@ -239,7 +250,7 @@ def test_a_client_that_sends_without_end_lets_its_worker_end(
     with whole.connect(framed(SLOW, 10)) as hostile:
         whole.turn()
         (connection,) = whole.worker.connections.values()
-        moving = whole.worker._moving
+        moving = whole.worker.migration
         assert connection.unfinished
         given, taken = make_pair()
         moving.hand_over((0,), -1, [given])
@@ -276,7 +287,7 @@ def test_what_waits_with_connections_is_bounded(whole: Whole, monkeypatch: pytes
     for _ in range(30):
         whole.turn()
         assert whole.worker.rest_bytes <= 300_000 + 262_144 + 10 * len(SLOW) + 4096
-    assert whole.worker.rest_bytes == sum(len(one.rest) for one in whole.worker.connections.values())
+    assert whole.worker.rest_bytes == sum(map(held, whole.worker.connections.values()))
     for client in clients:
         client.close()
 

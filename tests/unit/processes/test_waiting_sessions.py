@@ -48,15 +48,14 @@ def test_clients_that_come_and_go_while_the_writer_is_stopped_leave_nothing(pair
         client.close()
         pair.worker.loop.turn(0)
         if number % MOST_ASKED == MOST_ASKED - 1:
-            acknowledged = pair.worker.acknowledged
-            tables = [value for value in vars(acknowledged).values() if isinstance(value, dict | list)]
+            tables = [value for value in vars(pair.worker.sessions).values() if isinstance(value, dict | list)]
             costs.append((sum(map(len, tables)), pair.worker.link.cost_bytes))
     assert costs[0][0] == MOST_ASKED
     assert len(set(costs)) == 1
     pair.turn(5)
     assert pair.writer.asked == MOST_ASKED
     assert pair.worker.link.empty
-    assert not pair.worker.acknowledged._opening
+    assert not pair.worker.sessions._opening
 
 
 def test_all_that_wait_are_let_in_when_the_writer_goes_on(pair: Pair) -> None:
@@ -64,7 +63,7 @@ def test_all_that_wait_are_let_in_when_the_writer_goes_on(pair: Pair) -> None:
     clients = [pair.connect() for _ in range(MOST_ASKED + 50)]
     for number, client in enumerate(clients):
         client.sendall(hello(number))
-    for _ in range(4):
+    for _ in range(MOST_TURNS):
         pair.worker.loop.turn(0)
     assert all([kind for kind, _ in said(client)] == [0x85] for client in clients)
     pair.turn(10)
@@ -77,7 +76,7 @@ def test_a_new_writer_is_asked_for_all_that_wait(pair: Pair) -> None:
     clients = [pair.connect() for _ in range(MOST_ASKED + 5)]
     for number, client in enumerate(clients):
         client.sendall(hello(number))
-    for _ in range(4):
+    for _ in range(MOST_TURNS):
         pair.worker.loop.turn(0)
     pair.worker.writer_resumed()
     pair.turn(10)
@@ -90,7 +89,7 @@ def test_a_client_calls_itself_something_short(pair: Pair) -> None:
     client.sendall(hello(1))
     pair.turn(3)
     assert read(client)
-    (name,) = pair.worker.acknowledged._names.values()
+    (name,) = pair.worker.sessions._names.values()
     assert sys.getsizeof(name) < 700
 
 

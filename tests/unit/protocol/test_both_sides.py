@@ -17,17 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from prefork_logd.handlers import ClientProtocol
 from prefork_logd.journal.sessions import Sessions, Verdict
 from prefork_logd.protocol import auth
-from prefork_logd.protocol.messages import (
-    Authenticate,
-    Bye,
-    Capability,
-    ErrorCode,
-    Gap,
-    Hello,
-    Records,
-    State,
-    TooLarge,
-)
+from prefork_logd.protocol.base import Bye, Gap, Records, TooLarge
+from prefork_logd.protocol.messages import Authenticate, Capability, ErrorCode, Hello, State
 from prefork_logd.protocol.session import ServerSession, ViolationError
 
 SESSION = b"0123456789abcdef"

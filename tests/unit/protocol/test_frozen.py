@@ -1,4 +1,4 @@
-"""A receiver that was frozen and thawed behaves as one that never stopped, wherever it was stopped."""
+"""An input whose state was dumped and loaded behaves as one that never stopped, wherever it was stopped."""
 
 from __future__ import annotations
 
@@ -9,35 +9,37 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefork_logd.protocol.framing import FrameReader, NoFrameError
-from prefork_logd.protocol.frozen import FrozenReceiver
-from prefork_logd.protocol.session import ServerSession
+from prefork_logd.protocol.base import Terms, TooLarge
+from prefork_logd.protocol.detect import dump_input, load_input
+from prefork_logd.protocol.framing import FrameInput, NoFrameError
+from prefork_logd.protocol.frozen import InputState
+from prefork_logd.protocol.session import ServerSession, SessionState
 from tests import corpus
 from tests.unit.protocol import wire
-from tests.unit.protocol.test_framing import MAX, feed, framed
+from tests.unit.protocol.test_framing import MAX, feed, framed, frames_of, told
 from tests.unit.protocol.test_session import MAX as MAX_RECORD
 from tests.unit.protocol.test_session import MAX_BATCH, NONCE, opened, outcome
 
 STREAMS = [payload.data for payload in corpus.load() if payload.category == "stream"]
 
 
-def travelled(reader: FrameReader) -> FrameReader:
-    """Return the reader as another process gets it."""
-    thawed = FrameReader.thaw(_through_bytes(reader.freeze()))
-    assert (thawed.pending, thawed.held_bytes) == (reader.pending, reader.held_bytes)
-    return thawed
+def travelled(reader: FrameInput) -> FrameInput:
+    """Return the input as another process gets it."""
+    state = msgspec.msgpack.decode(msgspec.msgpack.encode(dump_input(reader)), type=InputState)
+    loaded = load_input(state, Terms(1))
+    assert isinstance(loaded, FrameInput)
+    for name in FrameInput.__slots__:
+        assert getattr(loaded, name) == getattr(reader, name), name
+    return loaded
 
 
 def moved(session: ServerSession) -> ServerSession:
     """Return the session as another process gets it."""
-    thawed = ServerSession.thaw(_through_bytes(session.freeze()))
+    data = msgspec.msgpack.encode(session.dump_state())
+    loaded = ServerSession.load_state(msgspec.msgpack.decode(data, type=SessionState))
     for name in ServerSession.__slots__:
-        assert getattr(thawed, name) == getattr(session, name), name
-    return thawed
-
-
-def _through_bytes(frozen: FrozenReceiver) -> FrozenReceiver:
-    return msgspec.msgpack.decode(msgspec.msgpack.encode(frozen), type=FrozenReceiver)
+        assert getattr(loaded, name) == getattr(session, name), name
+    return loaded
 
 
 @given(
@@ -47,12 +49,14 @@ def _through_bytes(frozen: FrozenReceiver) -> FrozenReceiver:
 def test_frames_go_on_at_every_split(bodies: list[bytes], stops: list[tuple[int, bool]]) -> None:
     """Wherever the network cuts, and at whichever cuts the reader moves, the same frames come out."""
     data = framed(*bodies)
-    expected = feed(FrameReader(MAX), [data])
-    reader = FrameReader(MAX)
-    frames, skipped, begin = [], [], 0
+    expected = feed(frames_of(MAX), [data])
+    reader = frames_of(MAX)
+    frames: list[bytes] = []
+    skipped: list[TooLarge] = []
+    begin = 0
     for place, moves in [*sorted(stops), (len(data), False)]:
         if piece := data[begin:place]:
-            new_frames, new_skipped = reader.receive(piece)
+            new_frames, new_skipped = told(reader.receive(piece))
             frames += new_frames
             skipped += new_skipped
         begin = max(begin, min(place, len(data)))
@@ -65,9 +69,9 @@ def test_frames_go_on_at_every_split(bodies: list[bytes], stops: list[tuple[int,
 def test_a_frame_moves_after_each_of_its_bytes(size: int) -> None:
     """Every single byte of a frame can be the last that the old process has read."""
     data = framed(b"y" * size, b"z")
-    expected = feed(FrameReader(MAX), [data])
+    expected = feed(frames_of(MAX), [data])
     for place in range(len(data) + 1):
-        reader = FrameReader(MAX)
+        reader = frames_of(MAX)
         first = feed(reader, [data[:place]])
         second = feed(travelled(reader), [data[place:]])
         assert (first[0] + second[0], first[1] + second[1]) == expected
@@ -154,9 +158,9 @@ def test_a_session_moves_in_each_of_its_states() -> None:
 
 def test_a_smaller_limit_holds_after_the_move() -> None:
     """Whoever takes over may have another limit: it holds from the next record on."""
-    reader = travelled(FrameReader(MAX))
+    reader = travelled(frames_of(MAX))
     reader.limit(10)
-    assert reader.receive(framed(b"x" * 11, b"short"))[0] == [b"short"]
+    assert told(reader.receive(framed(b"x" * 11, b"short")))[0] == [b"short"]
     session = moved(opened())
     session.limit(10)
     assert len(session.receive(wire.batch(1, b"x" * 11, b"short"))) == 2
@@ -165,21 +169,21 @@ def test_a_smaller_limit_holds_after_the_move() -> None:
 @pytest.mark.parametrize("data", STREAMS)
 def test_streams_of_the_corpus_survive_a_move_after_every_byte(data: bytes) -> None:
     """Whatever a stranger sends, it is no other thing after a move."""
-    reader, frames = FrameReader(1 << 20), []
+    reader, frames = frames_of(1 << 20), []
     for index in range(min(len(data), 2000)):
         try:
-            frames += reader.receive(data[index : index + 1])[0]
+            frames += told(reader.receive(data[index : index + 1]))[0]
         except NoFrameError as error:
             with pytest.raises(type(error)):
-                FrameReader(1 << 20).receive(data)
+                frames_of(1 << 20).receive(data)
             return
         reader = travelled(reader)
     if len(data) <= 2000:
-        assert frames == FrameReader(1 << 20).receive(data)[0]
+        assert frames == told(frames_of(1 << 20).receive(data))[0]
 
 
 def test_what_is_no_state_is_refused() -> None:
     """A state of a version that this one does not know is an error, not a guess."""
-    frozen = msgspec.structs.replace(opened().freeze(), state="SINGING")
+    state = msgspec.structs.replace(opened().dump_state(), state="SINGING")
     with pytest.raises(ValueError, match="SINGING"):
-        ServerSession.thaw(frozen)
+        ServerSession.load_state(state)
