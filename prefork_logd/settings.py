@@ -151,6 +151,19 @@ class ListenerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             extra=NOT_LIVE,
         ),
     ] = "any"
+    protocol: Annotated[
+        Literal["any", "frames", "json", "session"],
+        Meta(
+            description='Protocol of the clients ([inputs](inputs.md)). "frames": that of SocketHandler; "json": JSON '
+            'lines; "session": that of our handler; "any": the one that a connection begins with.',
+            extra=NOT_LIVE,
+        ),
+    ] = "any"
+
+    @property
+    def admits(self) -> str:
+        """`accept` and `protocol` in a word: "any", an input's name, or "authenticated"."""
+        return self.protocol if self.accept == "any" else self.accept
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, sentence) for every value that has the right type and cannot be used."""
@@ -158,6 +171,11 @@ class ListenerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             split_address(self.address)
         except ValueError as error:
             yield "address", str(error)
+        if self.accept != "any" and self.protocol not in ("any", "session"):
+            yield (
+                "protocol",
+                f'"{self.protocol}" has no acknowledgements, and accept = "{self.accept}" demands them; leave one out',
+            )
 
 
 class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -387,10 +405,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def listeners(self) -> tuple[tuple[str, str], ...]:
-        """(address, accept) of every listener."""
+        """(address, what is let in: `ListenerSettings.admits`) of every listener."""
         return (
             *((address, "any") for address in self.server.bind),
-            *((listener.address, listener.accept) for listener in self.listener),
+            *((listener.address, listener.admits) for listener in self.listener),
         )
 
 

@@ -108,7 +108,7 @@ def choose_address(listeners: Iterable[tuple[str, str]]) -> str:
 
     for address, accept in listeners:
         place = split_address(address)
-        if accept == "any" and (isinstance(place, str) or place[1]):
+        if accept in ("any", "frames") and (isinstance(place, str) or place[1]):
             return address
     return ""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from prefork_logd.errors import RemoteProtocolError
 from prefork_logd.net.loop import EDGE, ENDED, PEER_CLOSED, READ, WRITE, Loop
-from prefork_logd.protocol.detect import choose, dump_input, load_input
+from prefork_logd.protocol.detect import AUTHENTICATED, choose, dump_input, load_input
 from prefork_logd.protocol.frozen import ConnectionState
 
 if TYPE_CHECKING:
@@ -150,6 +150,13 @@ class Connection:
         """Bytes of the two together."""
         self.verdict: RemoteProtocolError | None = None
         """Why the connection is to be closed, once all that came before is taken."""
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a deadline runs for the client: for the rest of a record, or for saying who it is."""
+        if self.input is None:
+            return self.accept == AUTHENTICATED
+        return self.input.pending or self.input.is_greeting
 
     @property
     def unfinished(self) -> bool:

@@ -58,6 +58,8 @@ class WorkerDrain:
         self._port = port
         self.is_draining = False
         """Whether all that clients have sent is read, for the worker ends."""
+        self.timeout_s = 0.0
+        """Time after which connections are closed that still send."""
         self.exit_status = 0
         self._is_retiring = False
         self._passes_left = PASSES
@@ -68,10 +70,10 @@ class WorkerDrain:
         self._is_retiring = True
         self._port.stop_accepting(takes_queue=False)
 
-    def begin(self, *, fast: bool, timeout_s: float, is_orphan: bool = False) -> None:
+    def begin(self, *, fast: bool, is_orphan: bool = False) -> None:
         """Read what clients have already sent (unless it is to be fast), pass it on, and end when it is committed.
 
-        Connections are closed after `timeout_s` at the latest. A second call may only make it fast.
+        A second call can make it fast, and nothing else.
         """
         port = self._port
         if not self.is_draining:
@@ -79,7 +81,7 @@ class WorkerDrain:
             port.migration.cancel()
             port.stop_accepting(takes_queue=not fast)
             longest_s = ORPHAN_S if is_orphan else math.inf
-            timeout_s = min(longest_s, timeout_s)
+            timeout_s = min(longest_s, self.timeout_s)
             port.loop.later(timeout_s, self._close_connections)
             port.loop.later(timeout_s + min(longest_s, LAST_WRITES_S), self._give_up_writing)
             self._read_pass()
@@ -87,11 +89,11 @@ class WorkerDrain:
             self._close_connections()
             port.loop.later(FAST_WRITES_S, self._give_up_writing)
 
-    def end_turn(self, timeout_s: float) -> None:
+    def end_turn(self) -> None:
         """Look whether it is time for the next step, at the end of each of the worker's turns."""
         port = self._port
         if self._is_retiring and not self.is_draining and not port.connections and not port.migration.busy:
-            self.begin(fast=False, timeout_s=timeout_s)
+            self.begin(fast=False)
         if self.is_draining:
             self._continue()
 

@@ -224,7 +224,12 @@ class Intake:
     def end_finished(self, connection: Connection) -> None:
         """Close a connection that its peer has ended. A record that was cut short is lost, and counted."""
         if connection.input is not None:
-            self.handle_events(connection, connection.input.finish())
+            try:
+                events = connection.input.finish()
+            except InputError as error:
+                self.end_violated(connection, error)
+                return
+            self.handle_events(connection, events)
             if connection.fd >= 0 and connection.input.pending:
                 self._port.counters[Field.DROPPED] += 1
         self._port.close(connection)

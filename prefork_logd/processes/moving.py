@@ -52,8 +52,8 @@ class WorkerPort(ConnectionOwner, Protocol):
     def send_batch(self) -> None:
         """Send the batch, whatever its size."""
 
-    def let_go(self, connection: Connection) -> None:
-        """Forget a connection that another process has now."""
+    def close(self, connection: Connection) -> None:
+        """Close a connection here; one that another process has now stays open there."""
 
     def adopt(self, connection: Connection, state: ConnectionState) -> None:
         """Go on with a connection of another process."""
@@ -168,7 +168,7 @@ class Migration:
         if taken and giver.go():
             for connection in route.offered:
                 if connection.fd >= 0:
-                    self._port.let_go(connection)
+                    self._port.close(connection)
             route.offered = []
             self._wait_for_answers()
             self._offer(giver)

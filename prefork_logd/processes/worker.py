@@ -10,10 +10,8 @@ reading goes on. Only greetings are read at any time, for a client wants to know
 
 from __future__ import annotations
 
-import functools
 import gc
 import os
-import resource
 import socket
 import time
 from collections import deque
@@ -23,16 +21,15 @@ from typing import TYPE_CHECKING
 from prefork_logd import native
 from prefork_logd.config.checks import load_keys
 from prefork_logd.log import LOGGER, Limited, reopen_own
-from prefork_logd.net.balance import Load, Share
 from prefork_logd.net.connection import EVENTS, READ_BYTES, Connection
 from prefork_logd.net.deadlines import Deadlines
-from prefork_logd.net.listener import Acceptor
 from prefork_logd.net.loop import Loop
 from prefork_logd.processes import arena, control
 from prefork_logd.processes.acknowledged import SessionTable
 from prefork_logd.processes.admission import Admission
 from prefork_logd.processes.dispatch import BATCH_BYTES, Dispatcher, warm_up
 from prefork_logd.processes.drain import WorkerDrain
+from prefork_logd.processes.entrance import Entrance
 from prefork_logd.processes.guard import Guard
 from prefork_logd.processes.intake import Intake
 from prefork_logd.processes.link import WriterLink
@@ -45,7 +42,7 @@ from prefork_logd.protocol.detect import AUTHENTICATED
 from prefork_logd.scoreboard import Field, Scoreboard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from prefork_logd.errors import RemoteProtocolError
     from prefork_logd.processes.link import Receipt
@@ -55,8 +52,6 @@ if TYPE_CHECKING:
 
 SLICE_S = 0.004
 """What one connection may take of a turn: then the others are served, the master is heard, and signals are."""
-RESERVED_DESCRIPTORS = 16
-"""Kept free of connections, for pipes and configuration files."""
 
 
 class Worker:
@@ -78,8 +73,6 @@ class Worker:
         self.paused = False
         self.rest_bytes = 0
         self._slice_end_s = 0.0
-        self._slot = slot
-        self._board = board
         self.counters = board.slot(slot)
         self._channel = control.Channel(self.loop, channel, self._told, self._orphaned)
         self.link = WriterLink(self.loop, self)
@@ -97,14 +90,10 @@ class Worker:
         self._drain = WorkerDrain(self)
         self.counters[Field.CONNECTIONS] = 0
         self.counters[Field.PAUSED] = 0
-        most_own = self._most_connections()
-        self._share = Share(slot, self._loads, 0, most_own)
-        self._admission = Admission(self, board.total, most_own)
+        self._entrance = Entrance(slot, board)
+        self._admission = Admission(self, board.total, self._entrance.most_own)
         self._configure(configuration)
-        self._acceptors = [
-            Acceptor(self.loop, sock, functools.partial(self._admit, accept), self._share, self._cannot_accept)
-            for sock, accept in sockets
-        ]
+        self._entrance.open(self.loop, sockets, self._admit, self._cannot_accept)
         self.loop.after_turn(self._end_turn)
 
     def run(self) -> int:
@@ -145,7 +134,7 @@ class Worker:
             case control.Ping():
                 self._channel.send(control.Pong())
             case control.Drain(fast):
-                self._drain.begin(fast=fast, timeout_s=self._drain_timeout_s)
+                self._drain.begin(fast=fast)
             case control.Reopen():
                 reopen_own()
             case _:
@@ -153,7 +142,7 @@ class Worker:
 
     def _orphaned(self) -> None:
         """End, for the master is dead; what clients have sent is still written."""
-        self._drain.begin(fast=False, timeout_s=self._drain_timeout_s, is_orphan=True)
+        self._drain.begin(fast=False, is_orphan=True)
 
     def _configure(self, configuration: control.Configuration) -> None:
         limits = configuration.settings.limits
@@ -161,12 +150,11 @@ class Worker:
         self.dispatcher = Dispatcher(configuration, rejections=self._rejections)
         self.max_record_bytes = limits.max_record_bytes
         self._keys = _load_keys(configuration.settings)
-        self._drain_timeout_s = limits.drain_timeout_s
+        self._drain.timeout_s = limits.drain_timeout_s
         self._high_water = limits.queue_bytes
         self._low_water = limits.queue_bytes // 2
-        self._share.max_connections = self._admission.configure(
-            limits.max_connections, limits.max_connections_per_address
-        )
+        most = self._admission.configure(limits.max_connections, limits.max_connections_per_address)
+        self._entrance.configure(most)
         self.deadlines.restart(limits.record_timeout_s)
         for connection in list(self.connections.values()):
             with self.guard.of(connection):
@@ -174,16 +162,6 @@ class Worker:
                     connection.input.limit(self.max_record_bytes)
 
     # Accepting
-
-    def _loads(self) -> list[Load]:
-        return [Load(*load) for load in self._board.loads()]
-
-    @staticmethod
-    def _most_connections() -> int:
-        """Return how many connections this process can hold, by its limit of descriptors."""
-        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        in_use = sum(1 for _ in Path("/proc/self/fd").iterdir())
-        return max(1, limit - in_use - RESERVED_DESCRIPTORS)
 
     def _admit(self, accept: str, fd: int, peer: str) -> None:
         connection = Connection(self, fd, peer, accept)
@@ -199,7 +177,7 @@ class Worker:
         self.counters[Field.ACCEPTED] += 1
         with self.guard.of(connection):
             self._admission.arrived(connection)
-            if connection.fd >= 0 and _is_awaited(connection):
+            if connection.fd >= 0 and connection.is_awaited:
                 self.progressed(connection, completed=False)
 
     def _cannot_accept(self, error: OSError) -> None:
@@ -220,9 +198,7 @@ class Worker:
             except Exception as error:  # noqa: BLE001 - the step after it must be done all the same
                 self.guard.report(connection, error)
         self.counters[Field.CONNECTIONS] = len(self.connections)
-        if self._acceptors:
-            for acceptor in self._acceptors:
-                acceptor.look()
+        self._entrance.look()
 
     # Handing over and taking over
 
@@ -237,10 +213,6 @@ class Worker:
 
     def _moved(self, left: int, problem: str) -> None:
         self._channel.send(control.HandedOver(left, problem))
-
-    def let_go(self, connection: Connection) -> None:
-        """Forget a connection that another worker has now; what it has of the descriptor stays open."""
-        self.close(connection)
 
     def adopt(self, connection: Connection, state: ConnectionState) -> None:
         """Go on with a connection of another worker."""
@@ -273,10 +245,7 @@ class Worker:
     def terms(self, connection: Connection) -> Terms:
         """Return the conditions under which a connection's client is read."""
         must_authenticate = connection.accept == AUTHENTICATED
-        return Terms(self.max_record_bytes, must_authenticate, connection.is_refused, self._current_keys, _make_nonce)
-
-    def _current_keys(self) -> Mapping[bytes, bytes]:
-        return self._keys
+        return Terms(self.max_record_bytes, must_authenticate, connection.is_refused, lambda: self._keys, _make_nonce)
 
     def begin_slice(self) -> None:
         """Begin the time of a connection."""
@@ -297,7 +266,7 @@ class Worker:
 
     def progressed(self, connection: Connection, completed: bool) -> None:
         """Start, keep or end the deadline of a half-received record."""
-        if _is_awaited(connection) and not connection.unfinished:
+        if connection.is_awaited and not connection.unfinished:
             held_bytes = connection.input.held_bytes if connection.input is not None else 0
             self.deadlines.begin(connection, held_bytes, anew=completed)
         else:
@@ -325,7 +294,7 @@ class Worker:
 
     def _end_turn(self) -> None:
         self.send_batch()
-        self._drain.end_turn(self._drain_timeout_s)
+        self._drain.end_turn()
 
     def send_if_large(self) -> None:
         """Send the batch before the turn is over if it has become large."""
@@ -381,20 +350,7 @@ class Worker:
 
     def stop_accepting(self, *, takes_queue: bool) -> None:
         """Accept no more connections; with `takes_queue`, take those first that have connected until now."""
-        if takes_queue:
-            for acceptor in self._acceptors:
-                acceptor.take_queue()
-        self.counters[Field.ACCEPTING] = 0
-        acceptors, self._acceptors = self._acceptors, []
-        for acceptor in acceptors:
-            acceptor.close()
-
-
-def _is_awaited(connection: Connection) -> bool:
-    """Tell whether a deadline runs for the client: for the rest of a record, or for saying who it is."""
-    if connection.input is None:
-        return connection.accept == AUTHENTICATED
-    return connection.input.pending or connection.input.is_greeting
+        self._entrance.close(takes_queue=takes_queue)
 
 
 def _make_nonce() -> bytes:

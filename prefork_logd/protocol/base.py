@@ -164,6 +164,8 @@ class Input(ABC):
     """Name of the input: in listeners' `protocol`, and for its state on the way to another process."""
     noun: ClassVar[str] = "record"
     """Name of a record's form, for messages."""
+    left: int = 0
+    """Bytes at the end of what `receive` was given that it has not taken: they are to be given again."""
 
     @abstractmethod
     def __init__(self, terms: Terms) -> None:
@@ -176,11 +178,6 @@ class Input(ABC):
         Records may lie in `data`. After a bounded number of steps an input leaves the rest of `data`: see `left`.
         Raises InputError, which holds the events before it, when the peer breaks the protocol.
         """
-
-    @property
-    def left(self) -> int:
-        """Bytes at the end of what `receive` was given that it has not taken: they are to be given again."""
-        return 0
 
     @property
     @abstractmethod

@@ -16,6 +16,7 @@ from prefork_logd.protocol import messages
 from prefork_logd.protocol.base import Input, InputError, Terms
 from prefork_logd.protocol.framing import FrameInput
 from prefork_logd.protocol.frozen import InputState
+from prefork_logd.protocol.json_lines import JsonLinesInput
 from prefork_logd.protocol.session_input import SessionInput
 
 ANY = "any"
@@ -43,6 +44,7 @@ class Row(NamedTuple):
 
 INPUTS: tuple[Row, ...] = (
     Row(SessionInput, "sessions", messages.FIRST_BYTE, acknowledges=True),
+    Row(JsonLinesInput, "JSON lines", ord("{")),
     Row(FrameInput, "plain frames"),
 )
 """Every input; the one without a first byte comes last."""

@@ -30,7 +30,7 @@ _USED_UP = "this session has used up its numbers; begin another"
 class SessionInput(Input):
     """A client whose records are acknowledged."""
 
-    __slots__ = ("_hello", "_nonce", "_proof", "_terms", "server")
+    __slots__ = ("_hello", "_nonce", "_proof", "_terms", "left", "server")
 
     tag = "session"
 
@@ -43,11 +43,7 @@ class SessionInput(Input):
         """Of the challenge."""
         self._proof = b""
         """For the WELCOME to come."""
-
-    @property
-    def left(self) -> int:
-        """Bytes at the end of what `receive` was given that it has not taken."""
-        return self.server.left
+        self.left = 0
 
     @property
     def pending(self) -> bool:
@@ -66,10 +62,13 @@ class SessionInput(Input):
     def receive(self, data: bytes | memoryview) -> Sequence[Event]:
         """Take received bytes; return the events they complete. Raises ViolationError."""
         try:
-            return self._answer(self.server.receive(data))
+            events = self.server.receive(data)
         except ViolationError as error:
             error.events = list(self._answer(error.events))
             raise
+        finally:
+            self.left = self.server.left
+        return self._answer(events)
 
     def _answer(self, events: Sequence[SessionEvent]) -> Sequence[Event]:
         """Return the events, with what a greeting leads to in its place."""

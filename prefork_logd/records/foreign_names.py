@@ -7,6 +7,7 @@ so does the original of a value that its field cannot give back. Knows no JSON t
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -171,11 +172,19 @@ def adopt(document: dict[str, Any], now: float, beside: dict[str, Any] | None = 
     received = arrived if arrived is not None else created if created is not None else now
     record = make_record(attributes, peer if isinstance(peer, str) else json.dumps(peer), received)
     extra: dict[str, Any] = dict(own) if isinstance(own, dict) else {"extra": own}
+    numbers = itertools.count(2)
+
+    def free_key(key: str) -> str:
+        """Return the key, or one like it where the same key came from elsewhere: both are kept."""
+        for suffix in ("", "_", "__"):
+            if key + suffix not in extra:
+                return key + suffix
+        # Each number is tried once, whatever keys a client has thought of: the work stays linear.
+        return next(name for number in numbers if (name := f"{key}_{number}") not in extra)
+
     for more in (rest.left, kept, around, beside or {}, record.extra):
         for key, value in more.items():
-            while key in extra:
-                key += "_"  # noqa: PLW2901 - the same key from elsewhere: both are kept
-            extra[key] = value
+            extra[free_key(key)] = value
     record.extra = extra
     return Adopted(record, created is not None, record.levelno is not None)
 
@@ -326,12 +335,18 @@ def _unwrapped(document: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]
     """Return the object with the record's keys, and the keys around that object."""
     inner = document.get("record")
     if isinstance(inner, dict) and "text" in document and {"message", "level"} <= inner.keys():  # loguru
-        return inner, {key: value for key, value in document.items() if key != "record"}
+        return _with_traceback(inner, document["text"]), {key: document[key] for key in document if key != "record"}
     if "short_message" in document:
         return _without_underscores(document), {}
     if "__REALTIME_TIMESTAMP" in document or "__CURSOR" in document:
         return {key: _octets(value) for key, value in document.items()}, {}
     return document, {}
+
+
+def _with_traceback(record: dict[str, Any], text: Any) -> dict[str, Any]:
+    """Return a record of loguru's with its traceback, which stands in the text only."""
+    start = text.find("Traceback (most recent call last)") if isinstance(text, str) and record.get("exception") else -1
+    return record if start < 0 or "exc_text" in record else {**record, "exc_text": text[start:].rstrip("\n")}
 
 
 _TELLING = frozenset(name.lower() for name in (*MESSAGES, *TIMES) if "." not in name)

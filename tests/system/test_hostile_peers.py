@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from prefork_logd.net.deadlines import HELD_BYTES
-from prefork_logd.processes.worker import MOST_FAILURES
+from prefork_logd.processes.rejections import MOST_FAILURES
 from tests.system import procfs
 from tests.system.harness import DEADLINE_S, frame, frames, messages, wait_for
 

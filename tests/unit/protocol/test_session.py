@@ -16,8 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from prefork_logd.errors import LocalProtocolError
 from prefork_logd.protocol import auth
 from prefork_logd.protocol import session as sessions
-from prefork_logd.protocol.base import Bye, Gap, Records, TooLarge
-from prefork_logd.protocol.framing import HEAD_KEPT
+from prefork_logd.protocol.base import HEAD_KEPT, Bye, Gap, Records, TooLarge
 from prefork_logd.protocol.messages import MAX_NUMBER, Authenticate, ErrorCode, Event, Hello, Message, State
 from prefork_logd.protocol.session import ServerSession, ViolationError
 from tests.unit.protocol import wire
