@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from prefork_logd.query.search import Search
 
 PATIENCE_S = 60.0
+_TABLES = (
+    "SELECT relname, coalesce(pg_get_expr(relpartbound, oid), 'no partition') FROM pg_class"
+    " WHERE relnamespace = to_regnamespace('{}') AND relkind IN ('r', 'p') ORDER BY oid"
+)
 _MESSAGE = re.compile(rb'"message":"([a-z0-9]+)-(\d{7})"')
 
 
@@ -213,14 +217,24 @@ class StoresTorture:
         counts = {service.name: service.finish() for service in self._services} | self._others
         for store in self._searches():
             wanted = sum(counts.values()) - len(self._refused.get(store, ()))
-            wait_for(
-                lambda store=store, wanted=wanted: self._holds(store, wanted), f"all records in {store}", PATIENCE_S
-            )
+            self._wait_for(store, wanted)
         # 1 if a child that was killed a moment ago had not been missed yet.
         assert self.collector.stop() in (0, 1), self.collector.log
         for store in self._searches():
             self._check(store, counts)
         return sum(counts.values())
+
+    def _wait_for(self, store: str, count: int) -> None:
+        """Wait until a store has so many records; what it lacks, and what the collector says of it, is in the error."""
+        try:
+            wait_for(lambda: self._holds(store, count), f"all {count} records in {store}", PATIENCE_S)
+        except AssertionError as error:
+            told = [f"{error}", *map(str, self.collector.status()["stores"])]
+            with contextlib.suppress(StoreError), contextlib.closing(self._open(store)) as search:
+                told.append(f"it has {search.count(Filters())}")
+            if self._server is not None:
+                told += [f"{name} {bounds}" for name, bounds in self._sql(_TABLES)]
+            raise AssertionError("\n".join([*told, self.collector.log])) from None
 
     def _searches(self) -> list[str]:
         return [
