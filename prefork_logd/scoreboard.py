@@ -88,8 +88,11 @@ class StoreField(enum.IntEnum):
     REFUSED = enum.auto()
     LOST = enum.auto()
     FAILING = enum.auto()
+    BEGAN = enum.auto()
+    """One more than the journal's number when the writer began, until the store has been opened; then OPENED."""
 
 
+OPENED = 1 << 63
 SLOT_FIELDS = 16
 JOURNAL_FIELDS = 8
 STORE_FIELDS = 12

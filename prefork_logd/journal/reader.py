@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 READ_BYTES = 1 << 20
+_UNKNOWN = 1 << 64
 
 
 class RecordReader:
@@ -36,11 +37,14 @@ class RecordReader:
         self._data_at = 0
         self._data_until = 0
         """What was committed when the data was read: what lies behind may be cut off and written anew."""
+        self._passed_end = _UNKNOWN
+        """Number after the last record of this segment, where `next` is beyond it."""
 
     @property
     def total(self) -> tuple[int, int]:
         """How many records and bytes precede `next` in all that was ever appended."""
-        return self._header.ordinal + max(0, self.next - self._header.first), self._header.offset + self._position
+        following = min(self.next, self._passed_end)
+        return self._header.ordinal + max(0, following - self._header.first), self._header.offset + self._position
 
     @property
     def is_open(self) -> bool:
@@ -71,6 +75,7 @@ class RecordReader:
         self.close()
         self._fd = fd
         self._position = HEADER_BYTES
+        self._passed_end = _UNKNOWN
         try:
             self._header = decode_header(os.pread(fd, HEADER_BYTES, 0))
         except ValueError as error:
@@ -101,8 +106,10 @@ class RecordReader:
             self._position = entry.end
             end = entry.first + entry.records
             if end <= self.next:
+                self._passed_end = end
                 continue
             self.next = end
+            self._passed_end = _UNKNOWN
             return entry
         return None
 
@@ -112,8 +119,12 @@ class RecordReader:
         Every record below `until` is committed; blocks of others may be written anew, and are left for `read`.
         """
         until = min(until, self.next)
+        end = _UNKNOWN
         while self._fd >= 0 and (entry := self._block(until)) is not None and entry.first + entry.records <= until:
             self._position = entry.end
+            end = entry.first + entry.records
+        if self._fd >= 0 and entry is None:
+            self._passed_end = end
 
     def peek_time_ns(self, until: int) -> int:
         """Return when the next block was committed, in nanoseconds since 1970; 0 if there is none."""

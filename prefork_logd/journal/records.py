@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 POSITION_FILE = "position"
 """Holds the number of the next record, as 8 bytes, for those that read the log without being a child."""
+COPY_LEAPS = 1 << 16
+"""So many leaps, by chance, are made at most where the directory is a copy; twice as many where nothing tells."""
 LEAP = 1 << 32
 """Numbers passed over when the last ones given may not be known any more: after a power loss a store may have records
 whose commit, not synced, the journal has forgotten. Their numbers must not be given again."""
@@ -158,7 +160,10 @@ class RecordLog:
                 "are left out"
             )
             # By chance, and more than any number of boots may have left out since the copy was made.
-            end += LEAP * (256 + int.from_bytes(os.urandom(2)))
+            end += LEAP * (256 + int.from_bytes(os.urandom(2)) % (COPY_LEAPS - 256))
+        elif self._finished and not boot:
+            # Somebody has removed the identity, because a store is ahead: perhaps by the numbers of a copy.
+            end += LEAP * 2 * COPY_LEAPS
         elif (self._finished and (boot != now or not is_known)) or (boot and boot != now):
             end += LEAP
         self._begin(Header(journal, max(end, found.begun), ordinal, offset))

@@ -99,6 +99,10 @@ class RecordLogWriter:
         for problem in log.problems:
             LOGGER.warning("journal: %s", problem)
         log.problems.clear()
+        # Before the journal has a name: shippers wait for that.
+        for place in self._places:
+            store = self._board.store(place)
+            store[StoreField.BEGAN] = store[StoreField.BEGAN] or log.next + 1
         self._counters[JournalField.ID_HIGH] = int.from_bytes(log.journal[:8])
         self._counters[JournalField.ID_LOW] = int.from_bytes(log.journal[8:])
         self._publish()

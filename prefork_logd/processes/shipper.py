@@ -33,7 +33,7 @@ from prefork_logd.processes.dead_letters import DeadLetters
 from prefork_logd.processes.picking import Picker
 from prefork_logd.processes.suspects import Suspects
 from prefork_logd.processes.trouble import Trouble
-from prefork_logd.scoreboard import SHIPPER_SLOT, Field, JournalField, Scoreboard, StoreField
+from prefork_logd.scoreboard import OPENED, SHIPPER_SLOT, Field, JournalField, Scoreboard, StoreField
 from prefork_logd.settings import JOURNAL_DIRECTORY, dead_letters_path
 from prefork_logd.stores.base import Describing, Lagging, block_from
 from prefork_logd.stores.making import make_store
@@ -265,19 +265,26 @@ class Shipper:
             lost = self._reader.next - position
             LOGGER.warning("store %s: wants record %d, which the journal has not kept", self._settings.name, position)
             self._counters[StoreField.LOST] += lost
-        if position > self._journal[JournalField.NUMBER]:
-            LOGGER.error(
-                "store %s: has records up to number %d of this journal, which has %d: it was set back; new records are "
-                "refused, and counted as lost, until it has got there; stop, remove %s and start to number anew",
-                self._settings.name, position, self._journal[JournalField.NUMBER],
-                self._state_dir / JOURNAL_DIRECTORY / IDENTITY_FILE,
-            )  # fmt: skip
-            self._counted = min(self._counted, self._journal[JournalField.NUMBER])
+        self._note_set_back(position)
         self._maintain_at_s = time.monotonic()
         self._passed()
         self._behind = self._journal[JournalField.ORDINAL] - self._counters[StoreField.ORDINAL]
         self._tell()
         return True
+
+    def _note_set_back(self, position: int) -> None:
+        """See whether a store has records that this journal has not numbered; log it, and count from where on."""
+        began = self._counters[StoreField.BEGAN]
+        # At the first opening since the collector was started, what was numbered before it came counts, too.
+        number = began - 1 if 0 < began < OPENED else self._journal[JournalField.NUMBER]
+        self._counters[StoreField.BEGAN] = OPENED
+        if position > number:
+            LOGGER.error(
+                "store %s: has records up to number %d of this journal, which had %d: it was set back; new records are "
+                "refused, and counted as lost, until it has got there; stop, remove %s and start to number anew",
+                self._settings.name, position, number, self._state_dir / JOURNAL_DIRECTORY / IDENTITY_FILE,
+            )  # fmt: skip
+            self._counted = min(self._counted, number)
 
     def _tell(self) -> None:
         """Let the master know what `status` shows, when it has changed."""

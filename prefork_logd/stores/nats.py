@@ -75,8 +75,12 @@ class NatsStore:
         self._info = self._connection.run(ensure_stream(self._connection, wish_of(self._settings), "[[store]]"))
         log = PublishLog(self._path, journal, time.monotonic())
         self._log = log
+        last = self._connection.run(self._last_range())
         if log.is_new:
-            log.begin(self._connection.run(self._published()))
+            log.begin(last.floor if last is not None else 0)
+        elif last is not None and last.end > log.end:
+            # The log was set back, or its end lost in a power loss. The stream knows better.
+            self._connection.run(self._catch_up(log, last.floor))
         lost = self._connection.run(self._verify(log))
         if lost:
             LOGGER.error(
@@ -166,17 +170,31 @@ class NatsStore:
         # Limits that an operator has set meanwhile may throw records away.
         check_stream(self._connection, wish_of(self._settings), self._info, "[[store]]")
 
-    async def _published(self) -> int:
-        """Return where to go on when nothing is remembered here: the stream's last message of this journal tells."""
+    async def _last_range(self) -> wire.Range | None:
+        """Return the range of the stream's last message of this journal; None if there is none."""
         from nats.js.errors import NotFoundError  # noqa: PLC0415
 
         try:
             last = await self._connection.ask(
                 lambda stream: stream.get_msg(self._settings.stream, subject=self._filter)
             )
-            return wire.read_header(last.headers).floor
+            return wire.read_header(last.headers)
         except (NotFoundError, wire.FormError):
-            return 0
+            return None
+
+    async def _catch_up(self, log: PublishLog, floor: int) -> None:
+        """Let the log begin after the numbers that the stream holds without a hole, if these reach beyond its end.
+
+        A number that the stream holds is not published again: readers would take it for a repetition.
+        """
+        start = min((published.low for published in log if published.low), default=1)
+        at = max(log.wanted, floor)
+        found = [found.range async for found in scan(self._connection, self._settings.stream, self._filter, start)]
+        for it in sorted(found, key=lambda it: it.first):
+            if it.first <= at < it.end:
+                at = it.end
+        if at > log.end:
+            log.begin(at)
 
     async def _verify(self, log: PublishLog) -> list[PublishedRange]:
         """Look which ranges of the log the stream holds; return those that it has lost, which count as pending.

@@ -182,6 +182,25 @@ def test_what_is_not_committed_is_not_passed_over(log: Log) -> None:
     reader.close()
 
 
+def test_a_number_that_was_left_out_is_no_record(log: Log) -> None:
+    """A reader that begins with one has the records before it behind it, and those after it to come."""
+    log.add([5])
+    # As somebody does whose store has more of this journal than the journal.
+    (log.directory / records.IDENTITY_FILE).unlink()
+    log.again()
+    assert log.log.next == 5 + LEAP * 2 * records.COPY_LEAPS
+    log.add([2])
+    reader = RecordReader(log.directory)
+    reader.seek(5 + LEAP)
+    reader.pass_over(log.log.next)
+    assert reader.total[0] == 5
+    entry = reader.read(log.log.next)
+    assert entry is not None
+    assert entry.records == 2
+    assert reader.total == log.log.total
+    reader.close()
+
+
 def test_numbers_leap_after_a_boot(log: Log, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What a store may know of, and the journal not, is never numbered again; nothing counts as lost for it."""
     log.add([5])

@@ -239,6 +239,9 @@ def test_a_store_that_fails_at_everything_loses_nothing(rig: Rig, error: Excepti
     while not rig.problem:
         rig.work(1)
     rig.work(20)
+    # A suspect is written down for as long as it is tried, and how far that has come depends on the clock.
+    while rig.shipper._mark is not None:
+        rig.work(1)
     assert rig.letters() == []
     assert str(error) in rig.problem
     assert rig.counters[StoreField.FAILING] == 1
@@ -435,18 +438,21 @@ def test_a_block_without_some_records() -> None:
 
 
 def test_a_store_that_is_ahead_counts_what_it_will_not_take(rig: Rig, log: Callable[[], list[str]]) -> None:
-    """Where a journal was set back unnoticed: the records whose numbers were given before are lost, and counted."""
+    """Where a journal was set back unnoticed: the records whose numbers were given before are lost, and counted.
+
+    Those, too, that came before the store was opened for the first time.
+    """
     rig.commit(*numbered(5))
     rig.store.next = rig.writer.number() + 20
     rig.work()
     assert any("was set back" in line and "identity" in line for line in log())
     rig.commit(*numbered(8))
     rig.work()
-    assert rig.counters[StoreField.LOST] == 8
+    assert rig.counters[StoreField.LOST] == 13
     rig.shipper._close()
     rig.work()
-    assert rig.counters[StoreField.LOST] == 8
+    assert rig.counters[StoreField.LOST] == 13
     rig.commit(*numbered(30))
     rig.work()
-    assert rig.counters[StoreField.LOST] == 20
+    assert rig.counters[StoreField.LOST] == 25
     assert len(rig.store.lines) == 18
