@@ -6,26 +6,17 @@ Owns the order of these. Prints nothing, and does not know whether it is in the 
 from __future__ import annotations
 
 import errno
-import importlib
 import os
-import pkgutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import prefork_logd
 from prefork_logd import daemon, log, native
-from prefork_logd.config.changes import with_live_changes
-from prefork_logd.config.load import ConfigSource
-from prefork_logd.errors import ConfigError, ExitStatus, ProcessError
+from prefork_logd.errors import ExitStatus, ProcessError
 from prefork_logd.log import LOGGER
 from prefork_logd.net import listener
 from prefork_logd.ownership import require_own_files
 from prefork_logd.privileges import acting_as, drop_privileges, user_name
-from prefork_logd.processes.children import Kind
-from prefork_logd.processes.control import Configuration
-from prefork_logd.processes.dispatch import warm_up
-from prefork_logd.processes.legacy import UpgradeState
 from prefork_logd.processes.master import Master
 from prefork_logd.processes.orphans import END_S
 from prefork_logd.settings import PID_FILE, Settings
@@ -33,6 +24,8 @@ from prefork_logd.stores.making import import_early
 
 if TYPE_CHECKING:
     import socket
+
+    from prefork_logd.config.load import ConfigSource
 
 
 ORPHANS_S = END_S + 2.0
@@ -71,73 +64,6 @@ def prepare(settings: Settings) -> None:
     daemon.prepare_state_dir(state_dir, user)
     with acting_as(user):
         require_own_files(settings)
-
-
-def try_to_take_over(fd: int) -> dict[str, str]:
-    """Find out whether `take_over` could go on with the state in `fd`, and return the version that would.
-
-    Raises whatever stands in the way. Nothing of the running collector is touched: its descriptors are not here.
-    """
-    native.require()
-    state = _read(fd)
-    source = _source(state)
-    settings = source()
-    for module in pkgutil.walk_packages(prefork_logd.__path__, "prefork_logd."):
-        if not module.name.endswith("__main__"):
-            try:
-                importlib.import_module(module.name)
-            except ModuleNotFoundError as error:
-                # Drivers of databases are there where they are used.
-                if not module.name.startswith("prefork_logd.stores.") or (error.name or "").startswith("prefork_logd"):
-                    raise
-    for child in state.children:
-        Kind(child.kind)
-    state.taken_configurations()
-    warm_up(Configuration(1, settings, tuple(range(1, len(settings.output) + 1))))
-    return {"version": prefork_logd.__version__}
-
-
-def take_over(fd: int) -> int:
-    """Go on collecting as the program that another has become, with the state in `fd`; return the exit status."""
-    log.set_up("master")
-    state = _read(fd)
-    source = _source(state)
-    before = state.taken_configurations()
-    try:
-        settings = source()
-    except ConfigError as error:
-        # It was valid in the trial. The collector goes on as long as there is a way.
-        if not before:
-            raise
-        LOGGER.error("upgrade: %s; the old configuration stays", "; ".join(map(str, error.problems)))
-        settings = before[-1].settings
-    if before:
-        settings = with_live_changes(before[-1].settings, settings)
-    os.chdir(state.home)
-    sockets = [(listener.adopt(sock.fd, is_own=sock.is_own), sock.accept) for sock in state.sockets]
-    for inherited_fd in state.descriptors():
-        os.set_inheritable(inherited_fd, False)
-    with daemon.PidLock.adopt(Path(settings.server.state_dir) / PID_FILE, state.lock_fd) as lock:
-        return Master(settings, source, sockets, lock, _nobody, _nobody, state).run()
-
-
-def _read(fd: int) -> UpgradeState:
-    try:
-        return UpgradeState.from_file(fd)
-    except ValueError as error:
-        raise ProcessError(str(error)) from error
-
-
-def _source(state: UpgradeState) -> ConfigSource:
-    """Return the source of the configuration; paths relative to the state directory stay there."""
-    source = ConfigSource(Path(state.config) if state.config else None, state.overrides, state.directory)
-    if before := state.taken_configurations():
-        source.pin(before[-1].settings.server.state_dir)
-    return source
-
-
-def _nobody(_: object) -> None:
-    """Tell nobody: whoever started this collector has long been told."""
 
 
 def _inherited() -> list[tuple[socket.socket, str]]:

@@ -108,12 +108,12 @@ def workers(flags: Flags, count: int) -> int:
 @click.pass_context
 def take_over(context: click.Context, fd: int, trial: bool) -> None:
     """Continue as the master that left its state in a descriptor; SIGUSR2 starts this (processes/upgrade.py)."""
-    from prefork_logd import serve
+    from prefork_logd.processes import entry
 
     if trial:
-        click.echo(json.dumps(serve.try_to_take_over(fd)))
+        click.echo(json.dumps(entry.try_to_take_over(fd)))
         context.exit(ExitStatus.OK)
-    context.exit(serve.take_over(fd))
+    context.exit(entry.take_over(fd))
 
 
 def _start(flags: Flags) -> int:
@@ -146,7 +146,7 @@ def _start(flags: Flags) -> int:
 def _stop(settings: Settings) -> bool:
     """Stop the collector and wait for its end; return whether one ran."""
     from prefork_logd.hanging import describe_family
-    from prefork_logd.processes.master import LONGEST_STOP_S
+    from prefork_logd.processes.shutdown import LONGEST_STOP_S
 
     running = find_running(settings)
     if running is None:

@@ -12,13 +12,9 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
-from typing import TYPE_CHECKING
 
 from prefork_logd import native
 from prefork_logd.log import LOGGER
-
-if TYPE_CHECKING:
-    from prefork_logd.processes.children import Child
 
 ARENA_BYTES = 22 * 589_824
 """In blocks as the compiled core makes them: what the default high-water mark needs, and some on the way."""
@@ -78,10 +74,3 @@ def look_into(fd: int) -> memoryview | Pages:
         return Pages(fd)
     os.close(fd)
     return view
-
-
-def drop(child: Child) -> None:
-    """Close the descriptor of a worker's; whoever has mapped it goes on."""
-    if child.arena_fd >= 0:
-        os.close(child.arena_fd)
-        child.arena_fd = -1

@@ -12,7 +12,7 @@ import math
 from typing import TYPE_CHECKING, Protocol
 
 from prefork_logd.log import LOGGER
-from prefork_logd.processes.children import LOST_STATUS
+from prefork_logd.processes.fork import LOST_STATUS
 
 if TYPE_CHECKING:
     from prefork_logd.net.connection import Connection

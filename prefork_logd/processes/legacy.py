@@ -14,8 +14,9 @@ from typing import Any
 
 import msgspec
 
+from prefork_logd.old_scoreboard import OldBoard
 from prefork_logd.processes.control import Configuration
-from prefork_logd.scoreboard import Layout, OldBoard
+from prefork_logd.scoreboard import Layout  # noqa: TC001 - msgspec reads the annotation
 
 FORMAT = 3
 CUMULATIVE = ("STARTS", "ACCEPTED", "RECORDS", "RECEIVED_BYTES", "REJECTED", "DROPPED", "REFUSED")
@@ -70,7 +71,7 @@ class UpgradeState(msgspec.Struct, frozen=True):
     """The working directory to go back to."""
     started_s: float
     """On the monotonic clock, which goes on."""
-    last_spawn_id: int
+    next_spawn_id: int
     reloads: int
     worker_target: int
     sockets: list[InheritedSocket]
@@ -80,9 +81,10 @@ class UpgradeState(msgspec.Struct, frozen=True):
     """Command lines that wait to hear what became of the upgrade."""
     board_fd: int
     layout: Layout
-    places: dict[str, int]
-    """Path of each output to its place."""
-    last_place: int
+    output_ids: dict[str, int]
+    """Path of each output to its slot on the scoreboard."""
+    last_output_id: int
+    """The slot that was assigned last."""
     configurations: list[msgspec.Raw]
     children: list[InheritedChild]
     counters: Counters
@@ -149,13 +151,13 @@ class InheritedCounters:
     def __init__(self) -> None:
         self.counters = Counters()
         self._board: OldBoard | None = None
-        self._places: dict[str, int] = {}
+        self._output_ids: dict[str, int] = {}
 
     def inherit(self, state: UpgradeState) -> None:
         """Go on counting where the last program stopped."""
         self.counters = state.counters
         self._board = OldBoard(state.board_fd, state.layout)
-        self._places = state.places
+        self._output_ids = state.output_ids
 
     def total(self, name: str) -> int:
         """Return the sum of a counter over all children of earlier programs."""
@@ -171,7 +173,7 @@ class InheritedCounters:
 
     def of_output(self, path: str, name: str) -> int:
         """Return what earlier programs have counted for an output."""
-        place = self._places.get(path)
+        place = self._output_ids.get(path)
         live = self._board.output(place, name) if self._board is not None and place is not None else 0
         return live + self.counters.outputs.get(path, {}).get(name, 0)
 
@@ -188,7 +190,7 @@ class InheritedCounters:
         """Add up, now that none of the last program's children lives."""
         if self._board is None:
             return
-        self.counters = self.with_board(self._board, self._places)
+        self.counters = self.with_board(self._board, self._output_ids)
         self._board.close()
         self._board = None
 

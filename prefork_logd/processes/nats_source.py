@@ -20,7 +20,6 @@ from prefork_logd.backoff import Backoff
 from prefork_logd.errors import StoreError
 from prefork_logd.log import LOGGER, describe_bug, reopen_own
 from prefork_logd.net.loop import Loop
-from prefork_logd.processes.children import BUG_STATUS, LOST_STATUS
 from prefork_logd.processes.control import Channel
 from prefork_logd.processes.control_configuration import Configuration
 from prefork_logd.processes.control_messages import (
@@ -36,6 +35,7 @@ from prefork_logd.processes.control_messages import (
     StatusReport,
 )
 from prefork_logd.processes.dispatch import Dispatcher
+from prefork_logd.processes.fork import BUG_STATUS, LOST_STATUS
 from prefork_logd.processes.link import WriterLink
 from prefork_logd.processes.membership import Membership, join_group, member_name
 from prefork_logd.processes.nats_partition import LOOK_EVERY_S, Partition

@@ -1,7 +1,6 @@
-"""The master's shippers: one child for each store of the configuration.
+"""Keeps one shipper for each store of the configuration: forks, replaces and ends it.
 
-Owns which store has which place on the scoreboard, and when its shipper is forked, replaced and ended. What a life
-cycle is, and how to fork, is the master's.
+Does not know how a child is forked (supervisor.py), or how a store gets its slot (configurations.py).
 """
 
 from __future__ import annotations
@@ -10,20 +9,18 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from prefork_logd.errors import ConfigError, Problem
 from prefork_logd.log import LOGGER
 from prefork_logd.processes import control
 from prefork_logd.processes.children import Child, Kind
 from prefork_logd.processes.shipper import DRAIN_S
 from prefork_logd.processes.states import ALIVE, Event, State
-from prefork_logd.scoreboard import SHIPPER_SLOT, STORE_PLACES, Scoreboard, StoreField
+from prefork_logd.scoreboard import SHIPPER_SLOT, Scoreboard, StoreField
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from prefork_logd.net.loop import Loop
-    from prefork_logd.processes.control import Channel
-    from prefork_logd.settings import Settings
+    from prefork_logd.processes.control import Channel, Configuration
 
 KILL_AFTER_S = 3.0
 """What a shipper gets on top: a call to its store may take a second or two, and one that hangs hears nothing at all."""
@@ -38,27 +35,18 @@ class Shippers:
         self._board = board
         self._apply_event = apply_event
         self._children: dict[int, Child] = {}
-        self._places: dict[str, int] = {}
         self._wakers: dict[int, int] = {}
 
     def __iter__(self) -> Iterator[Child]:
         return iter(list(self._children.values()))
 
-    def places(self, settings: Settings) -> tuple[int, ...]:
-        """Return the place of each store; a name keeps its place. Raises ConfigError if there are not enough."""
-        names = [store.name for store in settings.store]
-        places = {name: place for name, place in self._places.items() if name in names}
-        taken = {*places.values(), *self._children}
-        free = [place for place in range(STORE_PLACES) if place not in taken]
-        new = [name for name in names if name not in places]
-        if len(new) > len(free):
-            raise ConfigError([Problem("store", f"{len(new)} of them are new, too many at once; reload in two steps")])
-        self._places = places | dict(zip(new, free, strict=False))
-        return tuple(self._places[name] for name in names)
+    def store_ids(self) -> set[int]:
+        """Return the slots of the stores whose shippers have not ended."""
+        return set(self._children)
 
-    def adjust(self, settings: Settings) -> None:
+    def adjust(self, configuration: Configuration) -> None:
         """Fork a shipper for each store that has none; end those whose store is gone or is another now."""
-        wanted = {self._places[store.name]: store for store in settings.store}
+        wanted = dict(zip(configuration.store_places, configuration.settings.store, strict=True))
         for place, child in list(self._children.items()):
             if child.store != wanted.get(place) and child.state is not State.STOPPING:
                 self._end(child)

@@ -65,6 +65,9 @@ class UpgradeHost(Protocol):
     def apply_event(self, child: Child, event: Event) -> None:
         """Make an event happen to a child."""
 
+    def hand_over_all(self, child: Child) -> None:
+        """Let a worker that is to end hand its connections over."""
+
     def finish_upgrade(self) -> None:
         """Go on, now that no child of the last program lives."""
 
@@ -72,10 +75,8 @@ class UpgradeHost(Protocol):
 class Upgrader:
     """The master's upgrades."""
 
-    def __init__(self, host: UpgradeHost, hand_over_all: Callable[[Child], None]) -> None:
-        """Let `hand_over_all` have an old worker hand over its connections."""
+    def __init__(self, host: UpgradeHost) -> None:
         self._host = host
-        self._hand_over_all = hand_over_all
         self.carried = InheritedCounters()
         self.replacement: Replacement | None = None
         self._trial: Trial | None = None
@@ -144,7 +145,12 @@ class Upgrader:
         self.carried.inherit(state)
         old = [self._adopt(child) for child in state.children]
         self.replacement = Replacement(
-            self._host.loop, state.version, old, self._host.apply_event, self._hand_over_all, self._host.finish_upgrade
+            self._host.loop,
+            state.version,
+            old,
+            self._host.apply_event,
+            self._host.hand_over_all,
+            self._host.finish_upgrade,
         )
         for answer in answers:
             self.replacement.add_caller(answer)

@@ -23,7 +23,6 @@ from prefork_logd.journal.sessions import Verdict
 from prefork_logd.log import LOGGER, Limited, reopen_own
 from prefork_logd.net.loop import Loop, Timer
 from prefork_logd.processes import arena
-from prefork_logd.processes.children import LOST_STATUS
 from prefork_logd.processes.control import Channel
 from prefork_logd.processes.control_configuration import Configuration
 from prefork_logd.processes.control_messages import (
@@ -39,6 +38,7 @@ from prefork_logd.processes.control_messages import (
     Retire,
     WakeupFd,
 )
+from prefork_logd.processes.fork import LOST_STATUS
 from prefork_logd.processes.recording import REMOVE_EVERY_S, RecordLogWriter
 from prefork_logd.processes.recovery import OTHER_WRITER_S, Recovery
 from prefork_logd.processes.sinks import Outputs

@@ -145,7 +145,12 @@ def test_a_broken_version_is_refused(tmp_path: Path, make_collector: Maker) -> N
     breaks: list[tuple[str, str, str, str]] = [
         ("processes/worker.py", "class Worker:", "class Worker(:", "SyntaxError"),
         ("processes/writer.py", "import gc\n", "import gc_that_is_not\n", "gc_that_is_not"),
-        ("serve.py", "    state = _read(fd)\n", "    raise RuntimeError('broken by a test')\n", "broken by a test"),
+        (
+            "processes/entry.py",
+            "    state = _read(fd)\n",
+            "    raise RuntimeError('broken by a test')\n",
+            "broken by a test",
+        ),
         ("processes/legacy.py", "FORMAT = 3\n", "FORMAT = 4\n", "format 3, this one knows 4"),
     ]
     with collector.connect() as sock:

@@ -22,6 +22,7 @@ LAYERS: dict[str, int] = {
     "settings": 3,
     "config": 5,
     "scoreboard": 4,
+    "old_scoreboard": 5,
     "daemon": 5,
     "records": 4,
     "protocol": 5,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from prefork_logd.processes.children import LOST_STATUS
 from prefork_logd.processes.drain import FAST_WRITES_S, LAST_WRITES_S, ORPHAN_S, PASSES, QUIET_S, WorkerDrain
+from prefork_logd.processes.fork import LOST_STATUS
 from prefork_logd.processes.guard import Guard
 
 TIMEOUT_S = 10.0

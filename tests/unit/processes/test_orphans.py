@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from prefork_logd.processes import children
+from prefork_logd.processes.fork import describe_end
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -77,7 +77,7 @@ def test_a_child_forked_by_a_dying_master_ends() -> None:
 
 def test_every_end_of_a_child_has_words() -> None:
     """Also the signals that have no name."""
-    assert children.describe_end(9) == "was ended by SIGKILL"
-    assert children.describe_end(40) == "was ended by signal 40"
-    assert children.describe_end(3 << 8) == "ended with status 3"
+    assert describe_end(9) == "was ended by SIGKILL"
+    assert describe_end(40) == "was ended by signal 40"
+    assert describe_end(3 << 8) == "ended with status 3"
     assert os.waitstatus_to_exitcode(40) == -40

@@ -15,7 +15,7 @@ def test_a_program_that_may_not_be_run_is_named(monkeypatch: pytest.MonkeyPatch)
     refused = PermissionError(13, "Permission denied", "/opt/python")
     monkeypatch.setattr(succession, "Trial", Mock(side_effect=refused))
     answers: list[dict[str, Any]] = []
-    succession.Upgrader(Mock(may_upgrade=Mock(return_value="")), Mock()).upgrade(answers.append)
+    succession.Upgrader(Mock(may_upgrade=Mock(return_value=""))).upgrade(answers.append)
     (answer,) = answers
     assert "/opt/python: Permission denied; the collector's user needs the right to run it" in answer["error"]
     assert answer["error"].endswith("; the running code goes on")
