@@ -17,7 +17,11 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from prefork_logd.handlers import SocketHandler
+if "HANDLER_MODULE" in os.environ:  # a path without .py: the same code under another name
+    sys.path.insert(0, os.path.dirname(os.environ["HANDLER_MODULE"]))
+    SocketHandler = __import__(os.path.basename(os.environ["HANDLER_MODULE"])).SocketHandler
+else:
+    from prefork_logd.handlers import SocketHandler
 
 LOG = logging.getLogger("shop")
 LOG.setLevel(logging.DEBUG)
@@ -304,7 +308,7 @@ def signals(host, port, count=3000, **arguments):
 
     def interrupt(number, frame):
         while frame is not None:
-            if frame.f_code.co_filename.endswith("handlers.py"):
+            if os.path.dirname(frame.f_code.co_filename).endswith("handlers"):
                 counts["within"] += 1
                 break
             frame = frame.f_back

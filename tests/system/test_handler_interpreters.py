@@ -18,6 +18,7 @@ import pytest
 
 from tests import interpreters
 from tests.fake_collector import WELCOME, Behaviour, Chatterbox, FakeCollector, message
+from tools import single_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,13 +119,26 @@ def collector() -> Iterator[FakeCollector]:
 def test_records_arrive_once_and_in_order_in_a_form_the_fast_path_reads(version, collector):
     found = run(version, "some", collector, count=500)
     assert found["flushed"]
-    assert found["own_modules"] == ["prefork_logd", "prefork_logd.handlers"]
+    assert [name for name in found["own_modules"] if not name.startswith("prefork_logd.handlers.")] == [
+        "prefork_logd",
+        "prefork_logd.handlers",
+    ]
     assert found["counters"]["acknowledged"] == found["counters"]["emitted"] == 500
     assert messages(collector) == numbered(500)
     assert_whole(collector)
     (stored,) = collector.sessions.values()
     assert f"python {version}." in stored.client
     assert collector.byes == 1
+
+
+@pytest.mark.parametrize("version", interpreters.WANTED)
+def test_the_files_joined_into_one_work_as_well(version, collector, tmp_path, monkeypatch):
+    (tmp_path / "copied.py").write_text(single_file.join_modules())
+    monkeypatch.setenv("HANDLER_MODULE", str(tmp_path / "copied"))
+    found = run(version, "some", collector, count=100)
+    assert found["own_modules"] == []
+    assert found["counters"]["acknowledged"] == 100
+    assert messages(collector) == numbered(100)
 
 
 @pytest.mark.parametrize("version", ENDS)

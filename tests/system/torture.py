@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-HANDLERS = Path(__file__).resolve().parents[2] / "prefork_logd" / "handlers.py"
+HANDLERS = Path(__file__).resolve().parents[2] / "prefork_logd" / "handlers"
 SERVICE = Path(__file__).parent / "services" / "numbered.py"
 PATIENCE_S = 60.0
 

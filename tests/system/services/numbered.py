@@ -1,6 +1,8 @@
 """A service that logs numbered records through our handler, or the stdlib's; Python 2.7 and 3.
 
-    numbered.py HANDLERS_FILE ADDRESS NAME PAUSE_S [plain]
+    numbered.py HANDLERS ADDRESS NAME PAUSE_S [plain]
+
+HANDLERS is the folder of the handler's package.
 
 At the line "cut" on its standard input it loses its connection. At any other it pauses, waits until all is
 acknowledged, and prints how many it has logged and the handler's counters. At the line "go" after that it goes on; at
@@ -25,10 +27,10 @@ PATIENCE_S = 30
 
 
 def load(path):
-    """Import handlers.py from its file: an old Python need not have the package installed."""
+    """Import the handler's package from its folder: an old Python need not have the collector installed."""
     directory, name = os.path.split(path)
-    sys.path.insert(0, directory)
-    return __import__(name[:-3])
+    sys.path.append(directory)  # behind the rest: beside the folder are modules with names of the standard library
+    return __import__(name)
 
 
 def read_line():

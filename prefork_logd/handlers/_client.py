@@ -1,0 +1,331 @@
+"""Joins the parts of one handler in one process: takes records in, sends them, waits, flushes and closes.
+
+Knows nothing of LogRecords: a record is its pickle and the time of its creation.
+"""
+from __future__ import absolute_import, division
+
+import time
+
+from ._adoption import Adopter
+from ._clock import TICK_S, monotonic
+from ._compat import get_ident
+from ._connector import Connector
+from ._fallback import Fallback
+from ._link import Link
+from ._notices import Notices, report_failure
+from ._queue import Queue
+from ._section import Section
+from ._sockets import close_socket, wait_for, would_block
+from ._spool import forget_locks_of_parents
+from ._spooled_queue import SpooledQueue
+from ._threads import Helper, flush_with_multiprocessing, join_threads
+
+_TRY_EVERY = 64
+"""A full socket is tried again by `submit` with each record whose number is a multiple of this."""
+_WAIT_BURST_S = 0.02
+_WAIT_LEAST_S = 0.005
+_WAIT_SHARE = 0.01
+"""`submit` waits for a connection at most _WAIT_BURST_S at once, and _WAIT_SHARE of the time from there on, in pieces
+of _WAIT_LEAST_S or more: together 30 ms in any second, which leaves as much for its work."""
+_PATIENCE_S = 3.0
+"""How long `flush` waits without any acknowledgement."""
+_FLUSH_AGAIN_S = 0.5
+_STOP_S = 0.2
+
+
+class Client(object):
+    """What a handler has in one process. Methods whose docstring says so need the lock (`section`)."""
+
+    def __init__(self, options, make_socket=None):
+        """Take the function that makes a subclass's sockets, or None for plain ones. Connects to nothing."""
+        self.options = options
+        self._make_socket = make_socket
+        where = options.host if options.port is None else "%s:%d" % (options.host, options.port)
+        self._notices = Notices(where)
+        self._fallback = Fallback(options, self._notices)
+        self.section = Section(options)
+        self._begin({})
+
+    def _begin(self, counts):
+        """Start with a new session, and with no thread and no connection."""
+        self._counts = counts
+        queue_class = SpooledQueue if self.options.overflow == "spool" else Queue
+        self.queue = queue_class(self.options, self._notices, counts)
+        self._fallback.reset()
+        self.connector = Connector(self.options, self._notices, self._make_socket)
+        self.link = Link(self.options, self.queue, self.connector, self._fallback, self._notices, counts)
+        self.helper = Helper()
+        self.adopter = Adopter(self.options, self._notices, counts, self._make_socket)
+        self.has_forked_inside = False
+        """Whether this process was forked by a thread that was inside: its record is the parent's."""
+        self._is_new_child = False
+        self._flush_failed_at = None
+        self._allowance = _WAIT_BURST_S
+        self._allowance_at = monotonic()
+
+    # Records in; the lock is held
+
+    def submit(self, data, created):
+        """Give one record its number, keep it, and try to send it: any case. Needs the lock."""
+        queue, link = self.queue, self.link
+        number = queue.next
+        place = queue.write_ahead(data, created)
+        if not queue.has_room(data):
+            self._make_room(data)
+        link.is_direct = False
+        if queue.add(data, created, place):
+            self._send_queued(number)
+        elif queue.disk_from is not None:
+            link.pump()
+        if self.helper.thread is None:
+            self.helper.start(self)
+
+    def _send_queued(self, number):
+        if self._is_new_child:
+            self._is_new_child = False
+            flush_with_multiprocessing(self)
+        link = self.link
+        # The helper waits until a full socket has room; but not always, for it may be a greenlet that gets no turn.
+        is_tried = not (link.out or link.has_more) or not number % _TRY_EVERY or self.helper.thread is None
+        if link.is_ready() and is_tried and link.flush() and link.looks_alive():
+            link.write()
+        if not link.is_ready():
+            self._pump_and_wait()
+
+    def note_unsendable(self, error, message):
+        """Take note that `emit` could not send a message at all. Needs the lock."""
+        self.link.is_direct = False
+        if would_block(error):
+            self.link.out = message
+        else:
+            self.link.read_last_words()
+            self._pump_and_wait()
+
+    def _make_room(self, data):
+        """Make room in memory, as the policy says."""
+        overflow = self.options.overflow
+        if overflow == "drop_old":
+            # Of plain frames, the first of those handed to the kernel may be on its way in part.
+            while not self.queue.has_room(data) and self.queue.drop_oldest(with_sent=not self.link.is_plain()):
+                pass
+        elif overflow == "block":
+            self._wait_for_room(data)
+        else:
+            self.link.pump()
+
+    def _wait_for_room(self, data):
+        """Wait for room at most block_timeout, unless that was in vain since the last acknowledgement."""
+        link, queue = self.link, self.queue
+        link.pump()
+        deadline = None
+        while not queue.has_room(data) and not queue.is_saturated:
+            now = monotonic()
+            if deadline is None:
+                deadline = now + self.options.block_timeout
+            if now >= deadline:
+                queue.is_saturated = True
+                return
+            if self.helper.thread is None:
+                self.helper.start(self)
+            wait_for(link.sock, link.wants_to_write(), min(deadline - now, TICK_S))
+            link.pump()
+
+    def _pump_and_wait(self):
+        """As the link's `pump`, and wait a little for the collector's first answers, as far as the allowance goes."""
+        link, connector = self.link, self.connector
+        is_opening = link.is_connecting() or link.is_greeting()
+        if not (is_opening and self.helper.thread is not None and self._has_waited_enough()):
+            link.pump()
+        while link.is_connecting() or link.is_greeting() or (link.sock is None and connector.step is not None):
+            if self._has_waited_enough():
+                return
+            started, asked = time.time(), self._allowance
+            if link.sock is None:
+                if self.helper.thread is None:
+                    self.helper.start(self)
+                connector.step_done.wait(asked)
+                in_time = connector.step_done.is_set()
+            else:
+                in_time = wait_for(link.sock, link.wants_to_write(), asked)
+            spent = min(max(time.time() - started, 0.0005), asked) if in_time else asked
+            self._allowance -= spent
+            if not in_time:
+                return
+            link.pump()
+
+    def _has_waited_enough(self):
+        """Return whether the helper alone looks for an answer now."""
+        now = monotonic()
+        self._allowance = min(_WAIT_BURST_S, self._allowance + (now - self._allowance_at) * _WAIT_SHARE)
+        self._allowance_at = now
+        return self._allowance < _WAIT_LEAST_S
+
+    def take_deferred(self):
+        """Submit the records that were logged by threads while they were inside. Raises no Exception."""
+        section = self.section
+        me = get_ident()
+        while section.deferred and me not in section.inside:
+            try:
+                section.run(self._take_one_deferred)
+            except Exception:  # noqa: BLE001 - as in emit
+                report_failure()
+
+    def _take_one_deferred(self):
+        try:
+            data, created = self.section.deferred.popleft()
+        except IndexError:
+            return
+        try:
+            self.submit(data, created)
+        except BaseException:
+            self.recover()
+            raise
+
+    def recover(self):
+        """Make everything whole again after an exception that may have come from any line. Needs the lock."""
+        self.link.close_socket()
+        self.queue.recover()
+
+    # Files
+
+    def look_after_files(self):
+        """Check the spool's files, and now and then look for those of ended processes. Needs the lock."""
+        self.queue.look_after_files()
+        if self.queue.writes_ahead and self.adopter.is_due():
+            self.adopt()
+
+    def adopt(self):
+        """Start to send the spools of ended processes, if there are any."""
+        self.adopter.start(self.queue.session, self.section.run)
+
+    # What is done, and what is not
+
+    def is_done(self):
+        """Return whether nothing is held."""
+        return self.queue.is_empty() and not self.link.out and not self.section.deferred
+
+    def count(self):
+        """Return the counters of this process. Needs the lock."""
+        queue = self.queue
+        counts = dict(self._counts)
+        counts["emitted"] = queue.next - 1
+        counts["held"] = counts["emitted"] - counts["acknowledged"] - counts["handed_over"] - counts["dropped"]
+        counts["held_bytes"] = queue.held
+        counts["spool_bytes"] = queue.file_bytes()
+        counts["unspooled"] = queue.count_unwritten()
+        counts["connected"] = self.link.is_in_use()
+        counts["plain"] = self._fallback.is_plain
+        return counts
+
+    def flush(self, timeout=None):
+        """Wait until everything is acknowledged, at most `timeout` (close_timeout) seconds; return whether it is.
+
+        Gives up after 3 s without any acknowledgement, and at once if it has just given up. Raises nothing.
+        """
+        try:
+            return not self.section.is_mine() and self._flush(timeout)
+        except Exception:  # noqa: BLE001 - at the end of the interpreter anything may be gone
+            report_failure()
+            return False
+
+    def _flush(self, timeout):
+        started = monotonic()
+        if timeout is None:
+            timeout = self.options.close_timeout
+            if self._flush_failed_at is not None and started - self._flush_failed_at < _FLUSH_AGAIN_S:
+                return False
+        deadline, patience = started + timeout, min(timeout, _PATIENCE_S)
+        acknowledged, progress_at = -1, started
+        while True:
+            is_done, gone, sock, is_writing = self.section.run(self._pump_hurried)
+            if is_done:
+                self._flush_failed_at = None
+                return True
+            before, acknowledged = acknowledged, gone
+            self.take_deferred()
+            now = monotonic()
+            if acknowledged != before:
+                progress_at = now
+            if now >= deadline or now - progress_at >= patience:
+                self._flush_failed_at = now
+                return False
+            if self.helper.thread is None:
+                self.helper.start(self)
+            if self.helper.thread is None and self.connector.step is not None:
+                self.connector.take_step()
+            wait_for(sock, is_writing, min(0.02, max(deadline - now, 0.001)))
+
+    def _pump_hurried(self):
+        """As the link's `pump`, and hold nothing back.
+
+        Return (whether all is acknowledged, how many are, the socket, whether it waits to write).
+        """
+        queue, link = self.queue, self.link
+        queue.is_hurried = True
+        try:
+            link.pump()
+        finally:
+            queue.is_hurried = False
+        gone = self._counts["acknowledged"] + self._counts["handed_over"]
+        return self.is_done(), gone, link.sock, link.wants_to_write()
+
+    # The end, and a new beginning
+
+    def close(self):
+        """Stop the threads, say goodbye, close, and say what is left. A record submitted later opens it again."""
+        self.stop_threads(_STOP_S)
+        self.section.run(self._close)
+
+    def _close(self):
+        is_done = self.is_done()
+        if is_done:
+            self.link.say_bye()
+        self.link.disconnect()
+        self._say_left(is_done)
+        if not self.queue.writes_ahead:
+            return
+        if is_done:
+            self.queue.remove_files()
+        else:
+            self.queue.close_files()
+            self._begin(self._counts)
+
+    def _say_left(self, is_done):
+        """Say how many records the collector has not got, as far as no spool has them."""
+        counts = self.count()
+        if not self.queue.writes_ahead and not is_done:
+            text = u"did not acknowledge %d records before the handler was closed" % counts["held"]
+            if counts["dropped"]:
+                text += u", and %d were dropped before" % counts["dropped"]
+        elif counts["unspooled"]:
+            text = u"%d records were neither acknowledged nor written to the spool before the handler was closed"
+            text %= counts["unspooled"]
+        else:
+            return
+        self._notices.say_once("closed", text + self._notices.because())
+
+    def stop_threads(self, timeout):
+        """Tell the threads to end, and wait at most `timeout` (s) for each."""
+        join_threads([self.helper.ask_to_stop(), self.adopter.ask_to_stop()], timeout)
+
+    def resume_threads(self):
+        """Start the threads again that were stopped before a fork, where there is something to do."""
+        if not self.is_done():
+            self.helper.start(self)
+        if self.queue.writes_ahead and self.adopter.was_at_work:
+            self.adopt()
+
+    def begin_in_child(self):
+        """Leave everything to the parent, except our copies of the descriptors of its sockets and spool."""
+        is_inside = self.section.is_mine()
+        sock, queue, delivery = self.link.sock, self.queue, self.adopter.delivery
+        self.section = Section(self.options)
+        self._begin({})
+        forget_locks_of_parents()
+        self.has_forked_inside = is_inside
+        self._is_new_child = True
+        if sock is not None:
+            close_socket(sock)
+        queue.close_files()
+        if delivery is not None:
+            delivery.close_socket()

@@ -1,0 +1,82 @@
+"""Holds and checks the arguments of SocketHandler, for the parts that share them.
+
+Knows nothing of the parts.
+"""
+from __future__ import absolute_import, division
+
+import os
+
+from ._compat import fcntl, octets
+from ._sockets import literal_addresses
+
+_POLICIES = ("block", "drop_old", "drop_new", "spool")
+_LEAST_KEY_BYTES, _MOST_KEY_ID_BYTES = 16, 64
+
+
+class Options(object):
+    """The arguments of one SocketHandler, whose docstring describes them. The handler's attributes change them here."""
+
+    def __init__(
+        self,
+        host,
+        port,
+        key_id="",
+        key="",
+        overflow="block",
+        limit_bytes=64 << 20,
+        block_timeout=1.0,
+        spool_dir=None,
+        spool_limit_bytes=1 << 30,
+        max_record_bytes=1 << 20,
+        retry_pause=0.05,
+        connect_timeout=3.0,
+        hello_timeout=2.0,
+        close_timeout=5.0,
+        fallback=False,
+        client_name=None,
+    ):
+        """Raise ValueError for arguments that contradict each other."""
+        if overflow not in _POLICIES:
+            raise ValueError("overflow is %r; choose one of %s" % (overflow, ", ".join(_POLICIES)))
+        if overflow == "spool" and (not spool_dir or fcntl is None):
+            raise ValueError("overflow='spool' needs spool_dir, and a system with file locks")
+        self.key_id, self.key = _checked_key(octets(key_id), octets(key))
+        self.host, self.port = _endpoint(host, port)
+        self.overflow = overflow
+        self.limit_bytes = limit_bytes
+        self.block_timeout = block_timeout
+        self.spool_dir = None if spool_dir is None else os.path.abspath(spool_dir)
+        self.spool_limit_bytes = spool_limit_bytes
+        self.max_record_bytes = max_record_bytes
+        self.retry_pause = retry_pause
+        self.connect_timeout = connect_timeout
+        self.hello_timeout = hello_timeout
+        self.close_timeout = close_timeout
+        self.fallback = fallback and not key
+        self.client_name = client_name
+        self.literal = None if self.port is None else literal_addresses(self.host, self.port)
+        """The host's addresses if they need no name service; None otherwise, and for a Unix socket."""
+
+
+def _checked_key(key_id, key):
+    if (key and not 1 <= len(key_id) <= _MOST_KEY_ID_BYTES) or (key_id and len(key) < _LEAST_KEY_BYTES):
+        raise ValueError("a key needs 16 bytes or more, and a key_id of 1 to 64")
+    return key_id, key
+
+
+def _endpoint(host, port):
+    """Return host and port; the port is None and the host a path for a Unix socket."""
+    if host.startswith("unix:"):
+        host, port = host[len("unix:") :], None
+    return host, None if port is None else int(port)
+
+
+def option(name):
+    """Return a property of a handler that reads and sets one of its options."""
+    def read(handler):
+        return getattr(handler._options, name)
+
+    def write(handler, value):
+        setattr(handler._options, name, value)
+
+    return property(read, write)

@@ -1,0 +1,178 @@
+"""Runs a handler's helper thread, and stops and starts threads around fork and at the end of a process.
+
+Knows nothing of sockets and queues: what the helper does stands in `Client`.
+"""
+from __future__ import absolute_import, division
+
+import os
+import sys
+import threading
+import weakref
+
+from ._clock import TICK_S, pause
+from ._compat import HAS_FORK_HOOKS, PY2
+from ._notices import report_failure
+from ._sockets import wait_for
+
+_STEADY_TICK_S = 0.1 if PY2 else 0.25
+_STEADY_RECORDS = 5
+"""While `emit` has sent this many since the last tick, it looks after the connection itself, and ticks are longer."""
+_BUSY_TICK_S = 0.005
+_WRITE_AGAIN_S = 0.001
+_AFTER_FAILURE_S = 1.0
+_LINGER_TICKS = 20
+
+
+class Helper(object):
+    """A thread while something is held: it reads acknowledgements, finishes what could not be sent, and reconnects.
+
+    It ends when nothing has been held for _LINGER_TICKS ticks.
+    """
+
+    def __init__(self):
+        self.thread = None
+        """The thread; None while there is none."""
+        self._stop = None
+        self._ticked_at = 1  # the next number, at the last tick
+
+    def start(self, client):
+        """Start the thread, if one can be had."""
+        stop = threading.Event()
+        thread = make_thread("prefork-logd handler", self._help, client, stop)
+        self.thread, self._stop = thread, stop  # before it starts: it looks at them
+        if not try_start(thread):
+            self.thread = None
+
+    def ask_to_stop(self):
+        """Tell the thread to end; return it, or None."""
+        thread, self.thread = self.thread, None
+        if self._stop is not None:
+            self._stop.set()
+        return thread
+
+    def _help(self, client, stop):
+        idle_ticks = 0
+        while not stop.is_set():
+            try:
+                if client.connector.step is not None:
+                    client.connector.take_step()
+                if client.section.deferred:
+                    client.take_deferred()
+                tick, is_idle = client.section.run(self.tick, client, stop)
+            except Exception:  # noqa: BLE001 - a thread of ours ends only when it is asked to
+                report_failure()
+                tick, is_idle = _AFTER_FAILURE_S, False
+            idle_ticks = idle_ticks + 1 if is_idle else 0
+            if idle_ticks > _LINGER_TICKS and client.section.run(self.leave, client, stop):
+                return
+            link = client.link
+            sock = link.sock
+            if link.out and sock is not None and not link.is_connecting():
+                wait_for(sock, True, tick)
+            else:
+                pause(stop, tick)
+
+    def tick(self, client, stop):
+        """Do what is due, with the lock held; return (seconds until the next tick, whether nothing is held)."""
+        if stop.is_set() or self._stop is not stop:
+            return 0.0, False
+        link = client.link
+        link.pump()
+        client.look_after_files()
+        next_number = client.queue.next
+        emitted, self._ticked_at = next_number - self._ticked_at, next_number
+        link.say_away()
+        if link.has_more:
+            return _WRITE_AGAIN_S, False
+        if link.is_direct and emitted >= _STEADY_RECORDS:
+            return _STEADY_TICK_S, False
+        if client.is_done():
+            return TICK_S, True
+        is_busy = link.wants_to_write() or link.is_greeting() or client.connector.step is not None
+        return (_BUSY_TICK_S if is_busy else TICK_S), False
+
+    def leave(self, client, stop):
+        """End the thread's work, with the lock held, if there is still nothing to do; return whether it ended."""
+        if not client.is_done():
+            return False
+        if self._stop is stop:
+            self.thread = None
+            client.queue.remove_files()
+        return True
+
+
+def make_thread(name, function, *args):
+    """Return a daemon thread that is not started."""
+    thread = threading.Thread(target=function, args=args, name=name)
+    thread.daemon = True
+    return thread
+
+
+def try_start(thread):
+    """Start a thread; return False if none can be had, or the interpreter is ending: `emit` and `flush` do without."""
+    try:
+        thread.start()
+    except RuntimeError:
+        return False
+    return True
+
+
+def join_threads(threads, timeout):
+    """Wait for threads that were asked to stop, at most `timeout` (s) for each."""
+    for thread in threads:
+        if thread is not None and thread is not threading.current_thread():
+            try:
+                thread.join(timeout)
+            except RuntimeError:  # it is just being started
+                pass
+
+
+# Fork and exit
+
+_STOP_BEFORE_FORK_S = 0.1
+_live = weakref.WeakSet()
+
+
+def watch_forks(handler):
+    """Stop this handler's threads before each fork, and have it begin anew in each child, as long as it lives."""
+    _live.add(handler)
+
+
+def _before_fork():
+    """Stop the threads: locks that they hold would be held for ever in the child, and Python 3.12 warns of threads."""
+    for handler in list(_live):
+        handler._before_fork(_STOP_BEFORE_FORK_S)
+
+
+def _after_fork_in_parent():
+    for handler in list(_live):
+        handler._after_fork_in_parent()
+
+
+def _after_fork_in_child():
+    for handler in list(_live):
+        handler._after_fork_in_child()
+
+
+if HAS_FORK_HOOKS:
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+    )
+
+
+def flush_with_multiprocessing(client):
+    """Have a child of multiprocessing wait for acknowledgements: it ends without running atexit's functions."""
+    util = sys.modules.get("multiprocessing.util")
+    if util is None:
+        return
+    reference = weakref.ref(client)
+
+    def flush():
+        alive = reference()
+        if alive is not None:
+            alive.flush()
+
+    try:
+        util.Finalize(None, flush, exitpriority=0)
+    except Exception:  # noqa: BLE001 - without it the child's last records may be lost, and no more
+        pass

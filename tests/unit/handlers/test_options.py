@@ -1,0 +1,53 @@
+"""The arguments of a handler: checked once, shared by its parts, changed by its attributes."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prefork_logd.handlers import SocketHandler
+from prefork_logd.handlers._options import Options
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "expected"),
+    [
+        ("unix:/run/s", 5, ("/run/s", None)),
+        ("/run/s", None, ("/run/s", None)),
+        ("logs.example.com", "9020", ("logs.example.com", 9020)),
+    ],
+)
+def test_addresses(host: str, port: Any, expected: tuple[str, int | None]) -> None:
+    options = Options(host, port)
+    assert (options.host, options.port) == expected
+    assert options.literal is None
+
+
+def test_literal_addresses_need_no_name_service() -> None:
+    assert Options("::1", 1).literal == [(socket.AF_INET6, ("::1", 1))]
+    assert [family for family, _ in Options("localhost", 1).literal] == [socket.AF_INET, socket.AF_INET6]
+
+
+def test_keys_are_bytes_and_forbid_the_fallback() -> None:
+    options = Options("h", 1, key_id="web", key="sixteen bytes or more", fallback=True)
+    assert (options.key_id, options.key, options.fallback) == (b"web", b"sixteen bytes or more", False)
+    assert Options("h", 1, fallback=True).fallback
+
+
+def test_a_spool_is_named_by_an_absolute_path() -> None:
+    assert Options("h", 1, overflow="spool", spool_dir="here").spool_dir == str(Path.cwd() / "here")
+
+
+def test_attributes_of_a_handler_change_what_its_parts_go_by() -> None:
+    handler = SocketHandler("127.0.0.1", 1)
+    try:
+        assert (handler.limit_bytes, handler.overflow, handler.hello_timeout) == (64 << 20, "block", 2.0)
+        handler.limit_bytes = 5
+        handler.close_timeout = 0.0
+        assert handler._client.queue.options.limit_bytes == 5
+        assert handler._client.options.close_timeout == 0.0
+    finally:
+        handler.close()
