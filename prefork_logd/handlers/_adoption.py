@@ -62,7 +62,7 @@ class Adopter(object):
         if not any(name.endswith((".lock", ".spool")) and name[:32] != own for name in names):
             return
         stop = threading.Event()
-        self._thread, self._stop = make_thread("prefork-logd spool", self._adopt, run_locked, stop), stop
+        self._thread, self._stop = make_thread("prefork-logd spool", stop, self._adopt, run_locked, stop), stop
         if not try_start(self._thread):
             self._thread = None
 
@@ -96,7 +96,8 @@ class Adopter(object):
                     else:
                         pause = max(pause, delivery.pause)
             except Exception:  # noqa: BLE001 - as the helper
-                report_failure()
+                if not stop.is_set():
+                    report_failure()
                 return
             if is_adopting():
                 # Another thread sends them now, and may be told to stop before it has.

@@ -4,6 +4,7 @@ Knows nothing of sockets and queues: what the helper does stands in `Client`.
 """
 from __future__ import absolute_import, division
 
+import atexit
 import os
 import sys
 import threading
@@ -21,6 +22,9 @@ _BUSY_TICK_S = 0.005
 _WRITE_AGAIN_S = 0.001
 _AFTER_FAILURE_S = 1.0
 _LINGER_TICKS = 20
+# At the end of the interpreter Python 2 sets the names of modules to None while daemon threads still look them up:
+# _interpreter is "ending" from atexit on, and then None.
+_interpreter = "running"
 
 
 class Helper(object):
@@ -38,7 +42,7 @@ class Helper(object):
     def start(self, client):
         """Start the thread, if one can be had."""
         stop = threading.Event()
-        thread = make_thread("prefork-logd handler", self._help, client, stop)
+        thread = make_thread("prefork-logd handler", stop, self._help, client, stop)
         self.thread, self._stop = thread, stop  # before it starts: it looks at them
         if not try_start(thread):
             self.thread = None
@@ -60,6 +64,8 @@ class Helper(object):
                     client.take_deferred()
                 tick, is_idle = client.section.run(self.tick, client, stop)
             except Exception:  # noqa: BLE001 - a thread of ours ends only when it is asked to
+                if stop.is_set() or _interpreter != "running":
+                    return
                 report_failure()
                 tick, is_idle = _AFTER_FAILURE_S, False
             idle_ticks = idle_ticks + 1 if is_idle else 0
@@ -101,11 +107,27 @@ class Helper(object):
         return True
 
 
-def make_thread(name, function, *args):
-    """Return a daemon thread that is not started."""
-    thread = threading.Thread(target=function, args=args, name=name)
+def _note_end():
+    global _interpreter  # noqa: PLW0603
+    _interpreter = "ending"
+
+
+atexit.register(_note_end)
+
+
+def make_thread(name, stop, function, *args):
+    """Return a daemon thread, not started, that ends silently once `stop` is set or the interpreter ends."""
+    thread = threading.Thread(target=_run_until_stopped, args=(stop, function, args), name=name)
     thread.daemon = True
     return thread
+
+
+def _run_until_stopped(stop, function, args):
+    try:
+        function(*args)
+    except:  # noqa: E722 - at the very end the name of Exception is None, too
+        if not stop.is_set() and _interpreter == "running":
+            raise
 
 
 def try_start(thread):

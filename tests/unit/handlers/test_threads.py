@@ -171,3 +171,22 @@ def test_each_handler_that_lives_is_told_of_forks(monkeypatch: pytest.MonkeyPatc
     del handler
     _threads._before_fork()
     assert told == [0.1, "parent", "child"]
+
+
+def test_a_thread_that_was_told_to_stop_ends_silently(capsys: pytest.CaptureFixture[str]) -> None:
+    """At its end an interpreter takes away the names that such a thread still looks up."""
+    made, stop = client(), threading.Event()
+
+    def pump() -> None:
+        stop.set()
+        raise TypeError("'NoneType' object is not callable")
+
+    made.link.pump = pump
+    helper = Helper()
+    helper._stop = stop
+    helper._help(made, stop)
+    _threads._run_until_stopped(stop, pump, ())
+    assert capsys.readouterr().err == ""
+    stop.clear()
+    with pytest.raises(ZeroDivisionError):
+        _threads._run_until_stopped(stop, lambda: 1 // 0, ())
