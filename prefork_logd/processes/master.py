@@ -48,7 +48,7 @@ _BUSY = "the collector is just starting or stopping"
 
 
 class Master:
-    """One run of the collector."""
+    """One run of the collector. Longer than other classes: it is what every part reports to, and each call is short."""
 
     def __init__(
         self,
