@@ -20,7 +20,7 @@ from prefork_logd.config.show import effective
 from prefork_logd.processes.states import TABLE, Action, Event, State
 from prefork_logd.settings import TABLES, ListenerSettings, OutputSettings
 from prefork_logd.source_settings import NatsSourceSettings
-from prefork_logd.store_settings import STORES, StoreSettings
+from prefork_logd.store_settings import KINDS, StoreSettings
 
 HERE = Path(__file__).resolve().parent
 NOTICE = "<!-- Made by docs/generate.py; change the code it is drawn from instead. -->\n\n"
@@ -68,7 +68,8 @@ def configuration() -> str:
     common = {field.name for field in msgspec.structs.fields(StoreSettings)}
     parts.append(f"\n## `[[store]]`\n\n{(StoreSettings.__doc__ or '').strip()} `type` says which it is.\n\n")
     parts += _rows(StoreSettings, common)
-    for name, store in STORES.items():
+    for name, kind in KINDS.items():
+        store = kind.settings
         own = {field.name for field in msgspec.structs.fields(store)} - common
         parts.append(f'\n### `type = "{name}"`\n\n{(store.__doc__ or "").strip()}\n\n')
         parts += _rows(store, own)

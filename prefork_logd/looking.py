@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prefork_logd.store_settings import NatsStoreSettings
+from prefork_logd.stores.making import probe_store
 from prefork_logd.stores.nats_group import look as look_at_source
-from prefork_logd.stores.nats_stream import look as look_at_store
-from prefork_logd.values import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,16 +22,10 @@ def look(settings: Settings) -> Iterator[tuple[str, list[str]]]:
     Raises StoreError if one cannot be used.
     """
     for store in settings.store:
-        if isinstance(store, NatsStoreSettings):
-            found = look_at_store(store)
-            whose = f"store {store.name!r}: stream {found['stream']}"
-            if found["messages"] is None:
-                yield f"{whose} is not there; it will be made", []
-                continue
-            replicas = f"replicas {found['replicas']} ({found['replicas_in_step']} in step)"
-            window = f"duplicate_window {format_duration(found['duplicate_window_s'])}"
-            sentence = f"{whose}: {replicas}, {window}, {found['messages']:,} messages, {found['bytes']:,} bytes"
-            yield sentence, [f"store {store.name!r}: {warning}" for warning in found["warnings"]]
+        finding = probe_store(store)
+        if finding is not None:
+            whose = f"store {store.name!r}"
+            yield f"{whose}: {finding.sentence}", [f"{whose}: {warning}" for warning in finding.warnings]
     for source in settings.sources:
         whose = f"source {source.stream!r}"
         found = look_at_source(source)

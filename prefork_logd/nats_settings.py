@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 from msgspec import Meta
 
+from prefork_logd.values import MAY_HOLD_PASSWORD
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -22,6 +24,7 @@ Servers = Annotated[
         min_length=1,
         description='URLs of the servers, such as "nats://logs1:4222" or "tls://logs1:4222"; several of one cluster, '
         "so that one of them may be down.",
+        extra=MAY_HOLD_PASSWORD["url"],
     ),
 ]
 Stream = Annotated[

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from prefork_logd.errors import ProcessError
 from prefork_logd.privileges import user_name
 from prefork_logd.settings import CONTROL_SOCKET, DEAD_LETTERS, JOURNAL_DIRECTORY, OWN_FILES
-from prefork_logd.store_settings import NatsStoreSettings, SqliteStoreSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,11 +72,7 @@ def _files(settings: Settings) -> Iterator[Path]:
     found += sorted(state_dir.glob(DEAD_LETTERS.format("*")))
     found += [Path(output.path) for output in settings.output]
     for store in settings.store:
-        if isinstance(store, SqliteStoreSettings):
-            path = Path(store.path)
-            found += sorted(path.parent.glob(f"{path.stem}-*{path.suffix}*"))
-        elif isinstance(store, NatsStoreSettings):
-            found.append(Path(store.checkpoint))
+        found += store.files()
     yield from dict.fromkeys(found)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 import platformdirs
@@ -20,11 +20,19 @@ from msgspec import Meta
 
 from prefork_logd import cpus
 from prefork_logd.source_settings import NatsSourceSettings  # noqa: TC001 - msgspec reads the annotation
-from prefork_logd.store_settings import AnyStoreSettings  # noqa: TC001 - msgspec reads the annotation
-from prefork_logd.values import NOT_LIVE, level_number, parse_duration, split_address
+from prefork_logd.store_settings import StoreSettings, store_from
+from prefork_logd.values import (
+    NOT_LIVE,
+    TimedSettings,
+    durations,
+    is_a_second,
+    is_positive,
+    level_number,
+    split_address,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 OWN_FILES = ("prefork-logd.pid", "prefork-logd.log", "control.sock", "rejected.jsonl", "writer.lock", "journal")
@@ -178,8 +186,10 @@ class ListenerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             )
 
 
-class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LimitSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one client, and all of them together, may cost."""
+
+    DURATIONS = durations(record_timeout=None, drain_timeout=None, session_retention=None)
 
     max_record_bytes: Annotated[
         int,
@@ -267,30 +277,28 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         if self.journal_bytes < 2 * self.journal_segment_bytes:
             yield "journal_bytes", "must hold two of limits.journal_segment_bytes or more"
         for key in ("record_timeout", "drain_timeout", "session_retention"):
-            try:
-                if parse_duration(getattr(self, key)) <= 0:
-                    yield key, 'must be longer than nothing, such as "10s"'
-            except ValueError as error:
-                yield key, str(error)
+            yield from self.duration_problems(key, is_positive, 'must be longer than nothing, such as "10s"')
 
     @property
     def record_timeout_s(self) -> float:
         """`record_timeout` in seconds."""
-        return parse_duration(self.record_timeout)
+        return self.seconds("record_timeout")
 
     @property
     def session_retention_s(self) -> int:
         """`session_retention` in seconds."""
-        return int(parse_duration(self.session_retention))
+        return int(self.seconds("session_retention"))
 
     @property
     def drain_timeout_s(self) -> float:
         """`drain_timeout` in seconds."""
-        return parse_duration(self.drain_timeout)
+        return self.seconds("drain_timeout")
 
 
-class OutputSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class OutputSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One file that records are written to; a record goes to every output that lets it through."""
+
+    DURATIONS = durations(rotate_every=0.0)
 
     name: Annotated[
         str,
@@ -366,12 +374,7 @@ class OutputSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         yield from (("template", problem) for problem in template_problems(self.template))
         if any(not name for name in self.loggers):
             yield "loggers", "holds an empty name; leave the list empty to let every logger through"
-        if self.rotate_every:
-            try:
-                if parse_duration(self.rotate_every) < 1:
-                    yield "rotate_every", 'must be one second or more, such as "1h"'
-            except ValueError as error:
-                yield "rotate_every", str(error)
+        yield from self.duration_problems("rotate_every", is_a_second, 'must be one second or more, such as "1h"')
         if self.compress == "zstd" and importlib.util.find_spec("zstandard") is None:
             yield "compress", 'zstd needs a package that is not installed: pip install "prefork-logd[zstd]"'
 
@@ -383,7 +386,7 @@ class OutputSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     @property
     def rotate_every_s(self) -> float:
         """`rotate_every` in seconds; 0 is never."""
-        return parse_duration(self.rotate_every) if self.rotate_every else 0.0
+        return self.seconds("rotate_every")
 
     @property
     def file_mode(self) -> int:
@@ -398,7 +401,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     listener: tuple[ListenerSettings, ...] = ()
     limits: LimitSettings = LimitSettings()
     output: tuple[OutputSettings, ...] = (OutputSettings(),)
-    store: tuple[AnyStoreSettings, ...] = ()
+    store: tuple[StoreSettings, ...] = ()
     sources: tuple[NatsSourceSettings, ...] = ()
     source: str = ""
     """The file it came from; empty when there is none."""
@@ -410,6 +413,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             *((address, "any") for address in self.server.bind),
             *((listener.address, listener.admits) for listener in self.listener),
         )
+
+
+def settings_from(plain: Mapping[str, Any]) -> Settings:
+    """Return settings from plain values, the form that msgspec encodes them in.
+
+    Each store's table is decoded as its kind says (store_settings.py). Raises msgspec.ValidationError.
+    """
+    tables = msgspec.convert(plain.get("store", ()), list[dict[str, Any]])
+    stores = tuple(map(store_from, tables))
+    return msgspec.structs.replace(msgspec.convert({**plain, "store": ()}, Settings), store=stores)
 
 
 TABLES: dict[str, type[ServerSettings | LimitSettings]] = {"server": ServerSettings, "limits": LimitSettings}

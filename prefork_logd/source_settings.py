@@ -11,14 +11,16 @@ import msgspec
 from msgspec import Meta
 
 from prefork_logd import nats_settings as nats
-from prefork_logd.values import parse_duration
+from prefork_logd.values import TimedSettings, durations, is_a_second
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class NatsSourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class NatsSourceSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Records from a stream of NATS JetStream that other collectors publish to (docs/nats.md). Waits for a restart."""
+
+    DURATIONS = durations(takeover=0.0, timeout=10.0)
 
     type: Annotated[Literal["nats"], Meta(description="What it is; there is one type.")] = "nats"
     servers: nats.Servers = ("nats://127.0.0.1:4222",)
@@ -53,11 +55,7 @@ class NatsSourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
         """Yield (key, sentence) for every value that has the right type and cannot be used."""
         yield from nats.server_problems(self)
         for key in ("takeover", "timeout"):
-            try:
-                if getattr(self, key) and parse_duration(getattr(self, key)) < 1:
-                    yield key, 'must be a second or more, such as "10s"'
-            except ValueError as error:
-                yield key, str(error)
+            yield from self.duration_problems(key, is_a_second, 'must be a second or more, such as "10s"')
 
     def resolved(self, state_dir: str) -> NatsSourceSettings:
         """Return these settings with every path absolute; relative ones are in `state_dir`."""
@@ -66,9 +64,9 @@ class NatsSourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     @property
     def takeover_s(self) -> float:
         """`takeover` in seconds; 0 is never."""
-        return parse_duration(self.takeover) if self.takeover else 0.0
+        return self.seconds("takeover")
 
     @property
     def timeout_s(self) -> float:
         """`timeout` in seconds."""
-        return parse_duration(self.timeout or "10s")
+        return self.seconds("timeout")

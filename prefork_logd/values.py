@@ -1,16 +1,19 @@
 """What single values of a configuration mean: durations, addresses, levels.
 
-Owns their spelling and what is said of one that cannot be read. Knows no settings.
+Owns their spelling, and the message about one that cannot be read. Does not know which settings there are.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import msgspec
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 LEVELS = {
     "NOTSET": 0, "TRACE": 5, "DEBUG": 10, "INFO": 20, "NOTICE": 25, "SUCCESS": 25, "WARNING": 30, "WARN": 30,
@@ -22,6 +25,9 @@ _MOST_NAMED = 40
 
 NOT_LIVE = {"live": False}
 """Marks a setting whose new value waits for a restart."""
+
+MAY_HOLD_PASSWORD = {form: {"password": form} for form in ("dsn", "url")}
+"""Marks a setting whose value (a connection string, or URLs) is printed without the password that may be in it."""
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 _HOUR_S, _DAY_S = 3600, 86_400
@@ -46,6 +52,64 @@ def format_duration(seconds: float) -> str:
         if whole >= unit_s:
             return f"{whole // unit_s} {unit} {whole % unit_s // next_s} {smaller}"
     return f"{seconds:.1f} s"
+
+
+def durations(*inherited: Mapping[str, float | None], **keys: float | None) -> Mapping[str, float | None]:
+    """Return a table for TimedSettings: each key with the seconds that an empty value stands for; None: it must not be.
+
+    `inherited` are the tables of the classes above.
+    """
+    return MappingProxyType({key: empty for table in (*inherited, keys) for key, empty in table.items()})
+
+
+class TimedSettings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """Settings with durations, which are read once: when the settings are made."""
+
+    DURATIONS = durations()
+
+    def __post_init__(self) -> None:
+        """Read the durations. One that cannot be read is reported by `duration_problems`."""
+        # Not a field: it is neither compared nor encoded, and whoever decodes or replaces settings comes here again.
+        self.__dict__["_seconds"] = {key: self._read(key) for key in self.DURATIONS}
+
+    def _read(self, key: str) -> float | str:
+        """Return the seconds, or the sentence about a duration that cannot be read."""
+        text, empty = getattr(self, key), self.DURATIONS[key]
+        if not text and empty is not None:
+            return empty
+        try:
+            return parse_duration(text)
+        except ValueError as error:
+            return str(error)
+
+    def seconds(self, key: str) -> float:
+        """Return a duration in seconds. Raises ValueError with a sentence for the user if it cannot be read."""
+        found: float | str = self.__dict__["_seconds"][key]
+        if isinstance(found, str):
+            raise ValueError(found)  # noqa: TRY004 - the text is of the wrong form, not the type
+        return found
+
+    def duration_problems(
+        self, key: str, is_usable: Callable[[float], bool], message: str
+    ) -> Iterator[tuple[str, str]]:
+        """Yield (key, sentence) if a duration cannot be read, or is not usable; an empty one that may be empty is."""
+        if not getattr(self, key) and self.DURATIONS[key] is not None:
+            return
+        try:
+            if not is_usable(self.seconds(key)):
+                yield key, message
+        except ValueError as error:
+            yield key, str(error)
+
+
+def is_positive(seconds: float) -> bool:
+    """Tell whether a duration is longer than nothing."""
+    return seconds > 0
+
+
+def is_a_second(seconds: float) -> bool:
+    """Tell whether a duration is a second or longer."""
+    return seconds >= 1
 
 
 def split_address(address: str) -> tuple[str, int] | str:

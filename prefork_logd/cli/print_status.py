@@ -115,10 +115,8 @@ def _print_store_details(console: Console, stores: list[dict[str, Any]]) -> None
     """Print the streams of stores, their problems and warnings."""
     for store in stores:
         details = store.get("details", {})
-        if "replicas" in details:
-            replicas = f"{details['replicas_in_step']} of {details['replicas']} replicas in step"
-            window = f"duplicate window {format_duration(details['duplicate_window_s'])}"
-            console.print(f"store {escape(store['name'])}: stream {details['stream']}, {replicas}, {window}")
+        if summary := details.get("summary"):
+            console.print(f"store {escape(store['name'])}: {escape(summary)}")
         for what in (store.get("problem"), *details.get("warnings", ())):
             if what:
                 console.print(f"[yellow]store {escape(store['name'])}: {escape(what)}[/yellow]")

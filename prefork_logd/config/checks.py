@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from prefork_logd.config import file_conflicts
 from prefork_logd.nats_settings import file_problems
 from prefork_logd.settings import MAX_KEY_ID_BYTES, MIN_KEY_BYTES
-from prefork_logd.store_settings import NatsStoreSettings
 
 if TYPE_CHECKING:
     from prefork_logd.config.document import Document
@@ -39,9 +38,8 @@ def check_paths(document: Document, home: str, settings: Settings) -> None:
     for table, index, message in file_conflicts.problems(home, settings):
         document.add_problem(table, index, "path", message)
     for index, store in enumerate(settings.store):
-        if isinstance(store, NatsStoreSettings):
-            for key, message in file_problems(store):
-                document.add_problem("store", index, key, message)
+        for key, message in store.file_problems():
+            document.add_problem("store", index, key, message)
     for index, source in enumerate(settings.sources):
         for key, message in file_problems(source):
             document.add_problem("source", index, key, message)
@@ -77,9 +75,4 @@ def load_keys(path: Path) -> dict[bytes, bytes]:
 
 def warnings(settings: Settings) -> list[str]:
     """Return a sentence for each valid value that promises less than it seems to."""
-    return [
-        f"store {store.name!r}: {key} {sentence}"
-        for store in settings.store
-        if isinstance(store, NatsStoreSettings)
-        for key, sentence in store.warnings()
-    ]
+    return [f"store {store.name!r}: {key} {sentence}" for store in settings.store for key, sentence in store.warnings()]

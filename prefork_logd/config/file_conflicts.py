@@ -7,13 +7,11 @@ does not exist yet is judged by its resolved path.
 from __future__ import annotations
 
 import os
-import re
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefork_logd.settings import JOURNAL_DIRECTORY, OWN_FILES, dead_letters_path
-from prefork_logd.store_settings import SqliteStoreSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,10 +36,7 @@ def problems(home: str, settings: Settings) -> Iterator[tuple[str, int, str]]:
             yield "output", index, f"{what}; choose another"
         owners |= dict.fromkeys(names, f"is the file of output {output.name!r}")
     for index, store in enumerate(settings.store):
-        path = getattr(store, "path", "")
-        if not path:
-            continue
-        names = _names(path)
+        names = [name for path in store.own_paths() for name in _names(path)]
         what = next((owners[name] for name in names if name in owners), "")
         if what:
             yield "store", index, f"{what.replace('file of output', 'file of')}; choose another"
@@ -66,11 +61,8 @@ def _inside(home: str, settings: Settings, path: str) -> str:
     if Path(os.path.realpath(home)) / JOURNAL_DIRECTORY in real.parents:
         return f"{JOURNAL_DIRECTORY} is the collector's own directory"
     for store in settings.store:
-        if isinstance(store, SqliteStoreSettings):
-            base = Path(os.path.realpath(store.path))
-            days = rf"{re.escape(base.stem)}-\d{{4}}-\d\d-\d\d{re.escape(base.suffix)}(-wal|-shm)?"
-            if real.parent == base.parent and re.fullmatch(days, real.name):
-                return f"is a file of store {store.name!r}"
+        if store.is_own_file(real):
+            return f"is a file of store {store.name!r}"
     return ""
 
 

@@ -32,14 +32,11 @@ from prefork_logd.settings import (
     default_state_dir,
 )
 from prefork_logd.source_settings import NatsSourceSettings
-from prefork_logd.store_settings import HAS_SQLITE, STORES, AnyStoreSettings, SqliteStoreSettings
+from prefork_logd.store_settings import DEFAULT_STORES, KINDS, StoreSettings
 
 FILE_NAME = "prefork-logd.toml"
 ENVIRONMENT_VARIABLE = "PREFORK_LOGD_CONFIG"
 SYSTEM_FILE = Path("/etc/prefork-logd") / FILE_NAME
-
-DEFAULT_STORES: tuple[AnyStoreSettings, ...] = (SqliteStoreSettings(name="sqlite"),) if HAS_SQLITE else ()
-"""The stores of a configuration without [[store]]; `store = []` is a configuration without stores."""
 
 
 def find_file(explicit: str | None = None, environment: Mapping[str, str] = os.environ) -> Path | None:
@@ -238,7 +235,7 @@ def _load_sources(document: Document, tables: object) -> tuple[NatsSourceSetting
     return sources
 
 
-def _load_stores(document: Document, tables: object) -> tuple[AnyStoreSettings, ...]:
+def _load_stores(document: Document, tables: object) -> tuple[StoreSettings, ...]:
     if tables is None:
         return DEFAULT_STORES
     if not isinstance(tables, Sequence) or isinstance(tables, str):
@@ -246,17 +243,18 @@ def _load_stores(document: Document, tables: object) -> tuple[AnyStoreSettings, 
         return ()
     if len(tables) > MAX_STORES:
         document.add_problem("store", MAX_STORES, "", f"is one too many; at most {MAX_STORES} stores are possible")
-    stores: list[AnyStoreSettings] = []
+    stores: list[StoreSettings] = []
     for index, table in enumerate(tables):
         if not isinstance(table, Mapping):
             document.add_problem("store", index, "", "must be a table; write [[store]] on a line of its own")
             continue
         kind = table.get("type")
-        if not isinstance(kind, str) or kind not in STORES:
-            what = f"must be one of {', '.join(STORES)}"
+        if not isinstance(kind, str) or kind not in KINDS:
+            what = f"must be one of {', '.join(KINDS)}"
             document.add_problem("store", index, "type", what)
             continue
-        store = document.read_table(STORES[kind], "store", index, {key: table[key] for key in table if key != "type"})
+        own = {key: table[key] for key in table if key != "type"}
+        store = document.read_table(KINDS[kind].settings, "store", index, own)
         taken = {store.name for store in stores}
         if not store.name:
             numbered = (f"{kind}-{number}" for number in itertools.count(2))

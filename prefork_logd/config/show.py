@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import msgspec
 import tomli_w
 
 from prefork_logd.config.redacting import redacted_dsn, redacted_url
-from prefork_logd.store_settings import NatsStoreSettings, PostgresqlStoreSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from prefork_logd.settings import Settings
+
+_Table = TypeVar("_Table", bound=msgspec.Struct)
+
+
+_REDACTORS: dict[str, Callable[[str], str]] = {"dsn": redacted_dsn, "url": redacted_url}
+"""How a value that may hold a password is printed (values.MAY_HOLD_PASSWORD)."""
 
 
 def printable(settings: Settings) -> str:
     """Return the same as `effective` without passwords: what `check` prints."""
-    stores = tuple(
-        msgspec.structs.replace(store, dsn=redacted_dsn(store.dsn))
-        if isinstance(store, PostgresqlStoreSettings)
-        else msgspec.structs.replace(store, servers=tuple(map(redacted_url, store.servers)))
-        if isinstance(store, NatsStoreSettings)
-        else store
-        for store in settings.store
+    return effective(
+        msgspec.structs.replace(
+            settings,
+            store=tuple(map(_without_passwords, settings.store)),
+            sources=tuple(map(_without_passwords, settings.sources)),
+        )
     )
-    sources = tuple(
-        msgspec.structs.replace(source, servers=tuple(map(redacted_url, source.servers))) for source in settings.sources
-    )
-    return effective(msgspec.structs.replace(settings, store=stores, sources=sources))
+
+
+def _without_passwords(table: _Table) -> _Table:
+    """Return a table with the passwords hidden in each value that is marked as one that may hold some."""
+    changed: dict[str, Any] = {}
+    for key, hint in get_type_hints(type(table), include_extras=True).items():
+        for meta in getattr(hint, "__metadata__", ()):
+            redact = _REDACTORS.get((meta.extra or {}).get("password", ""))
+            if redact is not None:
+                value = getattr(table, key)
+                changed[key] = redact(value) if isinstance(value, str) else tuple(map(redact, value))
+    return msgspec.structs.replace(table, **changed)
 
 
 def effective(settings: Settings) -> str:

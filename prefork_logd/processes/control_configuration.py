@@ -6,10 +6,11 @@ Owns its form as a file in memory. Knows nothing of the meaning of the settings.
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import msgspec
 
-from prefork_logd.settings import Settings  # noqa: TC001 - msgspec reads the annotation
+from prefork_logd.settings import Settings, settings_from
 
 
 class Configuration(msgspec.Struct, frozen=True):
@@ -33,4 +34,12 @@ class Configuration(msgspec.Struct, frozen=True):
         """Return what `to_file` wrote; the descriptor is closed."""
         with os.fdopen(fd, "rb") as file:
             file.seek(0)
-            return msgspec.json.decode(file.read(), type=cls)
+            return cls.decode(file.read())
+
+    @classmethod
+    def decode(cls, data: bytes | msgspec.Raw) -> Configuration:
+        """Return what msgspec made of one as JSON. Raises msgspec.MsgspecError."""
+        plain = msgspec.json.decode(data, type=dict[str, Any])
+        # Which stores there are is not known to msgspec, but to their table (store_settings.KINDS).
+        settings = settings_from(msgspec.convert(plain.get("settings"), dict[str, Any]))
+        return msgspec.structs.replace(msgspec.convert({**plain, "settings": {}}, cls), settings=settings)

@@ -136,7 +136,7 @@ class UpgradeState(msgspec.Struct, frozen=True):
         Empty if this version has no such settings any more.
         """
         try:
-            return [msgspec.json.decode(raw, type=Configuration) for raw in self.configurations]
+            return [Configuration.decode(raw) for raw in self.configurations]
         except msgspec.MsgspecError:
             return []
 

@@ -35,13 +35,12 @@ from prefork_logd.processes.suspects import Suspects
 from prefork_logd.processes.trouble import Trouble
 from prefork_logd.scoreboard import OPENED, SHIPPER_SLOT, Field, JournalField, Scoreboard, StoreField
 from prefork_logd.settings import JOURNAL_DIRECTORY, dead_letters_path
-from prefork_logd.stores.base import Describing, Lagging, block_from
+from prefork_logd.stores.base import block_from, details_of, first_needed, is_lagging
 from prefork_logd.stores.making import make_store
 
 if TYPE_CHECKING:
     import socket
     from pathlib import Path
-    from typing import Any
 
     from prefork_logd.journal.blocks import Entry
     from prefork_logd.processes.dead_letters import Mark
@@ -212,7 +211,7 @@ class Shipper:
             self._judge()
         elif self._counters[StoreField.ORDINAL] != self._reader.total[0] or self._lags():
             self._passed()
-        longest_s = LONGEST_LAG_S if isinstance(self._store, Lagging) else LONGEST_UNMAINTAINED_S
+        longest_s = LONGEST_LAG_S if is_lagging(self._store) else LONGEST_UNMAINTAINED_S
         if now_s >= self._maintain_at_s + longest_s:
             self._maintain()
         if is_full or self._batch:
@@ -288,8 +287,7 @@ class Shipper:
 
     def _tell(self) -> None:
         """Let the master know what `status` shows, when it has changed."""
-        details: dict[str, Any] = self._store.status() if isinstance(self._store, Describing) else {}
-        told = StatusReport(self._trouble.problem, details)
+        told = StatusReport(self._trouble.problem, details_of(self._store))
         if told != self._told:
             self._told = told
             self._channel.send(told)
@@ -429,9 +427,7 @@ class Shipper:
         """Return the number of the first record that the store may still want."""
         if self._batch or self._suspects.waiting:
             return self._counters[StoreField.POSITION]
-        if isinstance(self._store, Lagging):
-            return min(self._reader.next, self._store.durable())
-        return self._reader.next
+        return first_needed(self._store, self._reader.next)
 
     def _lags(self) -> bool:
         return self._counters[StoreField.POSITION] != self._needed()

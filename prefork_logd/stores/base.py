@@ -106,7 +106,9 @@ class Describing(Protocol):
     """What a store has besides that can say more of itself than how far it is."""
 
     def status(self) -> dict[str, Any]:
-        """Return what people want to know, as JSON has it; `warnings` is a list of sentences, if there is one.
+        """Return what people want to know, as JSON has it.
+
+        `status` prints two of the keys, if they are there: `summary`, a sentence, and `warnings`, a list of sentences.
 
         Asked between calls, while the store is open.
         """
@@ -121,3 +123,25 @@ class Lagging(Protocol):
 
         Asked between calls, while the store is open.
         """
+
+
+class Finding(NamedTuple):
+    """What `check --connect` says of a store."""
+
+    sentence: str
+    warnings: tuple[str, ...] = ()
+
+
+def details_of(store: Store | None) -> dict[str, Any]:
+    """Return what a store has to say of itself; empty for one that says nothing, or is not open (None)."""
+    return store.status() if isinstance(store, Describing) else {}
+
+
+def is_lagging(store: Store | None) -> bool:
+    """Tell whether a store may lose, for a while, what it said it keeps."""
+    return isinstance(store, Lagging)
+
+
+def first_needed(store: Store | None, position: int) -> int:
+    """Return the number of the first record that a store may want again, if it has all before `position`."""
+    return min(position, store.durable()) if isinstance(store, Lagging) else position

@@ -1,49 +1,36 @@
-"""Chooses, makes and opens stores: which class serves which type.
+"""Chooses, makes, searches and probes stores, as the rows of their types say (store_settings.KINDS).
 
-A class is imported only when it is needed, for its library may not be installed. Does not know shippers.
+A store's code is imported only when it is used, for its library may not be installed. Does not know types, nor
+shippers.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prefork_logd.errors import StoreError
-from prefork_logd.store_settings import (
-    CustomStoreSettings,
-    NatsStoreSettings,
-    PostgresqlStoreSettings,
-    SqliteStoreSettings,
-)
+from prefork_logd.store_settings import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from prefork_logd.query.search import Search
     from prefork_logd.settings import Settings
-    from prefork_logd.store_settings import AnyStoreSettings
-    from prefork_logd.stores.base import Store
-
-SEARCHABLE = (SqliteStoreSettings, PostgresqlStoreSettings)
-
-_MODULES = {
-    "sqlite": "prefork_logd.stores.sqlite.store",
-    "postgresql": "prefork_logd.stores.postgresql.store",
-    "nats": "prefork_logd.stores.nats",
-}
+    from prefork_logd.store_settings import Kind, StoreSettings
+    from prefork_logd.stores.base import Finding, Store
 
 
-def choose_store(settings: Settings, name: str | None, *, searched: bool = True) -> AnyStoreSettings:
+def choose_store(settings: Settings, name: str | None, *, searched: bool = True) -> StoreSettings:
     """Return the store of this name; without a name the first that can be searched, or the first if not `searched`.
 
     Raises StoreError if there is none.
     """
-    stores = [store for store in settings.store if isinstance(store, SEARCHABLE) or not searched]
     if name is None:
-        if stores:
-            return stores[0]
+        for store in settings.store:
+            if is_searchable(store) or not searched:
+                return store
         raise StoreError("no store that can be searched is configured; write [[store]] (docs/stores.md)")
     for store in settings.store:
         if store.name == name:
@@ -52,63 +39,52 @@ def choose_store(settings: Settings, name: str | None, *, searched: bool = True)
     raise StoreError(f"--store {name}: there is no such store; configured: {known}")
 
 
-def import_early(stores: Iterable[AnyStoreSettings]) -> None:
-    """Import what these stores need, as long as it can be read: the collector may be about to become another user.
+def import_early(stores: Iterable[StoreSettings]) -> None:
+    """Import what these stores need while it can be read: the collector may be about to become another user.
 
-    What is missing is told by the store's shipper, which tries again.
+    A missing library is reported by the store's shipper, which tries again.
     """
     for settings in stores:
         with contextlib.suppress(ImportError):
-            importlib.import_module(_MODULES.get(settings.type, __name__))
+            importlib.import_module(_kind(settings).store.partition(":")[0])
 
 
-def make_store(settings: AnyStoreSettings) -> Store:
+def make_store(settings: StoreSettings) -> Store:
     """Return the store of these settings, not opened yet. Raises StoreError if it cannot be made."""
-    if isinstance(settings, CustomStoreSettings):
-        return _make_custom(settings)
+    store: Store = _call(settings, _kind(settings).store)
+    return store
+
+
+def is_searchable(settings: StoreSettings) -> bool:
+    """Tell whether `open_search` works for this type of store."""
+    return bool(_kind(settings).search)
+
+
+def open_search(settings: StoreSettings) -> Search:
+    """Return the store of these settings, opened for reading. Raises StoreError if it cannot be searched just now."""
+    kind = _kind(settings)
+    if not kind.search:
+        raise StoreError(f"store {settings.name}: a store of type {settings.type!r} cannot be searched")
+    search: Search = _call(settings, kind.search)
+    return search
+
+
+def probe_store(settings: StoreSettings) -> Finding | None:
+    """Ask the server of a store what it is like there, and change nothing; None for a type that has none to ask.
+
+    Raises StoreError if the server cannot be reached, or the store could not be used.
+    """
+    kind = _kind(settings)
+    return _call(settings, kind.probe) if kind.probe else None
+
+
+def _kind(settings: StoreSettings) -> Kind:
+    return KINDS[settings.type]
+
+
+def _call(settings: StoreSettings, place: str) -> Any:
+    module, _, name = place.partition(":")
     try:
-        return _make(settings)
+        return getattr(importlib.import_module(module), name)(settings)
     except ImportError as error:
         raise StoreError(f"store {settings.name}: cannot be used: {error}") from error
-
-
-def _make(settings: AnyStoreSettings) -> Store:
-    if isinstance(settings, NatsStoreSettings):
-        from prefork_logd.stores.nats import NatsStore  # noqa: PLC0415
-
-        return NatsStore(settings)
-    if isinstance(settings, SqliteStoreSettings):
-        from prefork_logd.stores.sqlite.store import SqliteStore  # noqa: PLC0415
-
-        return SqliteStore(Path(settings.path), settings.retain_s, settings.full_text)
-    if isinstance(settings, PostgresqlStoreSettings):
-        from prefork_logd.stores.postgresql.store import PostgresqlStore  # noqa: PLC0415
-
-        return PostgresqlStore(
-            settings.dsn, schema=settings.schema, retain_s=settings.retain_s, full_text=settings.full_text
-        )
-    raise StoreError(f"store {settings.name}: this version has no store of type {settings.type!r}")
-
-
-def open_search(settings: AnyStoreSettings) -> Search:
-    """Return the store of these settings, opened for reading. Raises StoreError if it cannot be searched just now."""
-    if isinstance(settings, SqliteStoreSettings):
-        from prefork_logd.stores.sqlite.search import SqliteSearch  # noqa: PLC0415
-
-        return SqliteSearch(Path(settings.path))
-    if isinstance(settings, PostgresqlStoreSettings):
-        from prefork_logd.stores.postgresql.search import PostgresqlSearch  # noqa: PLC0415
-
-        return PostgresqlSearch(settings.dsn, settings.schema)
-    raise StoreError(f"store {settings.name}: a store of type {settings.type!r} cannot be searched")
-
-
-def _make_custom(settings: CustomStoreSettings) -> Store:
-    module, _, name = settings.factory.partition(":")
-    try:
-        factory = getattr(importlib.import_module(module), name)
-        store: Store = factory(**settings.options)
-    except Exception as error:
-        # Whatever somebody else's code raises must not be the end of the shipper.
-        raise StoreError(f"store {settings.name}: cannot make {settings.factory}: {error!r}") from error
-    return store

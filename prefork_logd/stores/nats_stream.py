@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from prefork_logd.errors import StoreError
 from prefork_logd.store_settings import SYNC_INTERVAL_S
 from prefork_logd.stores import nats_wire as wire
+from prefork_logd.stores.base import Finding
 from prefork_logd.stores.nats_connection import Connection, check_limits
+from prefork_logd.values import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -138,13 +140,16 @@ def describe_stream(connection: Connection, info: StreamInfo, settings: NatsStor
         warnings.append("sync_wait is below NATS's sync_interval (2m unless set): a power loss may cost records")
     if connection.max_payload < DEFAULT_PAYLOAD:
         warnings.append(f"max_payload is {connection.max_payload} on the servers: longer records become dead letters")
+    window_s = config.duplicate_window or 0
+    in_words = f"{in_step} of {replicas} replicas in step, duplicate window {format_duration(window_s)}"
     return {
+        "summary": f"stream {config.name}, {in_words}",
         "stream": config.name,
         "messages": info.state.messages,
         "bytes": info.state.bytes,
         "replicas": replicas,
         "replicas_in_step": in_step,
-        "duplicate_window_s": config.duplicate_window or 0,
+        "duplicate_window_s": window_s,
         "sync_wait_s": settings.sync_wait_s,
         "warnings": warnings,
     }
@@ -173,6 +178,18 @@ def look(settings: NatsStoreSettings) -> dict[str, Any]:
         return describe_stream(connection, info, settings)
     finally:
         connection.close()
+
+
+def probe(settings: NatsStoreSettings) -> Finding:
+    """Return the state of a store's stream for `check --connect`; as `look`."""
+    found = look(settings)
+    stream = f"stream {found['stream']}"
+    if found["messages"] is None:
+        return Finding(f"{stream} is not there; it will be made")
+    replicas = f"replicas {found['replicas']} ({found['replicas_in_step']} in step)"
+    window = f"duplicate_window {format_duration(found['duplicate_window_s'])}"
+    sentence = f"{stream}: {replicas}, {window}, {found['messages']:,} messages, {found['bytes']:,} bytes"
+    return Finding(sentence, tuple(found["warnings"]))
 
 
 def _differences(wanted: StreamConfig, found: StreamConfig) -> list[tuple[str, str, str]]:

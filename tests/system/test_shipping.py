@@ -301,3 +301,31 @@ def test_a_writer_that_starts_on_a_full_disk_passes_no_record_by_the_stores(
         assert collector.log.count("No space left on device") == 1
         assert "journal: recovered; clients go on" in collector.log
         assert collector.stop() == 0
+
+
+class ToyCollector(Collector):
+    """A collector whose table of store types has one row more."""
+
+    def command(self, verb: str, *rest: str) -> list[str]:
+        """Return the command line of a verb."""
+        command = super().command(verb, *rest)
+        return ["tests.toy_collector" if part == "prefork_logd" else part for part in command]
+
+
+def test_a_type_of_store_is_added_by_a_row(tmp_path: Path) -> None:
+    """Its settings pass to the shipper and through a reload; its records are found; the check asks it."""
+    collector = ToyCollector(tmp_path / "state", '[[store]]\ntype = "toy"\n')
+    checked = collector.cli("check", "--connect")
+    assert (checked.returncode, "# store 'toy': a toy in toys" in checked.stdout) == (0, True), checked.stderr
+    assert "warning: store 'toy': it may break" in checked.stderr
+    collector.start()
+    try:
+        send(collector, 0, 100)
+        wait_for(lambda: store_of(collector)["records"] == 100, "the records in the toy")
+        collector.configure('[[store]]\ntype = "toy"\npatience = "1s"\n')
+        assert collector.cli("reload").returncode == 0
+        send(collector, 100, 100)
+        wait_for(lambda: collector.cli("query", "--count").stdout == "200\n", "all of them by a query")
+        assert (store_of(collector)["type"], store_of(collector)["failing"]) == ("toy", False)
+    finally:
+        assert collector.stop() == 0

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from prefork_logd.query.filters import Filters
+    from prefork_logd.store_settings import PostgresqlStoreSettings
     from prefork_logd.stores.postgresql.conditions import Where
 
 STATEMENT_LIMIT_S = 3600.0
@@ -40,6 +41,11 @@ _MOST_ROWS = 64
 """Fetched at once; so many are held, and fewer when they are large."""
 _FETCH_BYTES = 4 << 20
 _LATEST_ROWS = 100_000
+
+
+def open_search(settings: PostgresqlStoreSettings) -> PostgresqlSearch:
+    """Return the store of these settings, opened for reading. Raises StoreError if that does not work just now."""
+    return PostgresqlSearch(settings.dsn, settings.schema)
 
 
 class PostgresqlSearch:

@@ -40,6 +40,7 @@ from prefork_logd.stores.postgresql.row_packer import NoPartitionError, RowPacke
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
+    from prefork_logd.store_settings import PostgresqlStoreSettings
     from prefork_logd.stores.base import Block
 
     Refuse = Callable[[int, bytes, str], None]
@@ -66,6 +67,13 @@ _DROPPING_S = 0.5
 
 class _DetachedError(Exception):
     """Rows went into a table that somebody has detached meanwhile."""
+
+
+def make_store(settings: PostgresqlStoreSettings) -> PostgresqlStore:
+    """Return the store of these settings, not opened yet."""
+    return PostgresqlStore(
+        settings.dsn, schema=settings.schema, retain_s=settings.retain_s, full_text=settings.full_text
+    )
 
 
 class PostgresqlStore:

@@ -10,6 +10,7 @@ import heapq
 import itertools
 import sqlite3
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefork_logd.errors import StoreError
@@ -19,10 +20,15 @@ from prefork_logd.stores.sqlite.store import day_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from prefork_logd.query.filters import Filters
+    from prefork_logd.store_settings import SqliteStoreSettings
     from prefork_logd.stores.sqlite.columns import Values
+
+
+def open_search(settings: SqliteStoreSettings) -> SqliteSearch:
+    """Return the store of these settings, opened for reading. Raises StoreError when there is none."""
+    return SqliteSearch(Path(settings.path))
 
 
 class SqliteSearch:

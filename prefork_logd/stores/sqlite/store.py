@@ -18,6 +18,7 @@ import re
 import sqlite3
 import time
 from operator import itemgetter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefork_logd.records.stored import split_lines
@@ -28,8 +29,8 @@ from prefork_logd.stores.sqlite.schema import ID_BITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
+    from prefork_logd.store_settings import SqliteStoreSettings
     from prefork_logd.stores.base import Block
     from prefork_logd.stores.sqlite.columns import Values
 
@@ -117,6 +118,11 @@ def _packed(
 def _packed_anew(day: Day, part: Sequence[tuple[int, bytes]]) -> list[list[Values]]:
     """Return the rows of numbered lines, as one piece."""
     return [day.packer.pack(b"".join([line for _, line in part]), part[0][0]).rows] if part else []
+
+
+def make_store(settings: SqliteStoreSettings) -> SqliteStore:
+    """Return the store of these settings, not opened yet."""
+    return SqliteStore(Path(settings.path), settings.retain_s, settings.full_text)
 
 
 class SqliteStore:

@@ -37,7 +37,7 @@ DOCUMENT = {
          "lag_records": None, "lag_bytes": None, "lag_s": 0.0, "problem": "disk [full]"},
         {"name": "lake", "type": "nats", "records": 7, "refused": 0, "lost": 0, "failing": False,
          "lag_records": 0, "lag_bytes": 0, "lag_s": 0.0, "problem": "",
-         "details": {"stream": "LOGS", "replicas": 3, "replicas_in_step": 2, "duplicate_window_s": 600.0,
+         "details": {"summary": "stream LOGS, 2 of 3 replicas in step, duplicate window 10 min 0 s", "replicas": 3,
                      "warnings": ["1 of 3 replicas are away or behind"]}},
     ],
     "sources": [

@@ -1,0 +1,27 @@
+"""A store that somebody else's code makes.
+
+Owns how that code is called. Knows nothing of what it makes.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from prefork_logd.errors import StoreError
+
+if TYPE_CHECKING:
+    from prefork_logd.store_settings import CustomStoreSettings
+    from prefork_logd.stores.base import Store
+
+
+def make_store(settings: CustomStoreSettings) -> Store:
+    """Return what the factory makes of the options. Raises StoreError for anything that it raises."""
+    module, _, name = settings.factory.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module), name)
+        store: Store = factory(**settings.options)
+    except Exception as error:
+        # An error in this code must not end the shipper: it tries again, and `status` says why.
+        raise StoreError(f"store {settings.name}: cannot make {settings.factory}: {error!r}") from error
+    return store
