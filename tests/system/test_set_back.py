@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from prefork_logd.journal import records
+from prefork_logd.journal import identity
 from prefork_logd.query.filters import Filters
 from prefork_logd.settings import JOURNAL_DIRECTORY
 from prefork_logd.stores.postgresql.search import PostgresqlSearch
@@ -168,7 +168,7 @@ def test_a_snapshot_that_the_writer_cannot_tell_is_told_by_stores(
     assert house.collector.stop() == 0
     house.set_back()
     journal = house.collector.state_dir / JOURNAL_DIRECTORY
-    (journal / records.SEAL_FILE).write_bytes(records._mark_of_identity(journal))
+    (journal / identity.SEAL_FILE).write_bytes(identity._mark_of_identity(journal))
     house.collector.start()
     house.collect("after", 60)
     house.wanted["after"] = set(range(40, 60))
@@ -178,9 +178,9 @@ def test_a_snapshot_that_the_writer_cannot_tell_is_told_by_stores(
         said = f"store {store}: has records up to number 70 of this journal, which had 30: it was set back"
         assert house.collector.log.count(said) == 1
     assert house.collector.stop() == 0
-    identity = journal / records.IDENTITY_FILE
-    assert f"remove {identity} and start" in house.collector.log
-    identity.unlink()
+    path = journal / identity.IDENTITY_FILE
+    assert f"remove {path} and start" in house.collector.log
+    path.unlink()
     house.collector.start()
     house.collect("last", 10)
     house.check()
@@ -207,7 +207,7 @@ def test_an_original_that_is_put_back_is_told_by_stores(make_house: Callable[[st
     assert house.lost() == {"postgresql": 60, "nats": 60}
     assert house.collector.log.count("which had 30: it was set back") == 2
     assert house.collector.stop() == 0
-    (state_dir / JOURNAL_DIRECTORY / records.IDENTITY_FILE).unlink()
+    (state_dir / JOURNAL_DIRECTORY / identity.IDENTITY_FILE).unlink()
     house.collector.start()
     house.collect("last", 10)
     house.check()

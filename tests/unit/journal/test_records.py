@@ -13,6 +13,7 @@ from prefork_logd import libc
 from prefork_logd.journal import records
 from prefork_logd.journal.blocks import HEADER_BYTES, Header, decode_header, encode_header
 from prefork_logd.journal.commit import NOTHING, Committed
+from prefork_logd.journal.identity import IDENTITY_FILE
 from prefork_logd.journal.reader import RecordReader
 from prefork_logd.journal.record_segments import segment_paths
 from prefork_logd.journal.records import LEAP, Gathered, RecordLog
@@ -186,7 +187,7 @@ def test_a_number_that_was_left_out_is_no_record(log: Log) -> None:
     """A reader that begins with one has the records before it behind it, and those after it to come."""
     log.add([5])
     # As somebody does whose store has more of this journal than the journal.
-    (log.directory / records.IDENTITY_FILE).unlink()
+    (log.directory / IDENTITY_FILE).unlink()
     log.again()
     assert log.log.next == 5 + LEAP * 2 * records.COPY_LEAPS
     log.add([2])
