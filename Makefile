@@ -8,7 +8,7 @@ NATIVE := $(VENV)/.native
 TESTS_AT_ONCE ?= 3
 SIDE_BY_SIDE := -n $(TESTS_AT_ONCE) --dist loadfile
 # What a core has a part in, and the tests that go by what is read.
-TWIN := $(addprefix tests/unit/,records processes protocol) tests/system/test_corpus.py
+TWIN := $(addprefix tests/unit/,ingest inputs ipc records processes) tests/system/ingest/test_corpus.py
 
 .PHONY: cluster run test check bench torture torture-short torture-hostile fuzz wheels clean
 
@@ -29,26 +29,26 @@ bench: $(NATIVE)  ## every benchmark, short
 	$(BIN)/python benchmarks
 
 torture: $(NATIVE)  ## kill, stop and rename things for ten minutes, and count every record
-	$(BIN)/python -m tests.system.torture --iterations 60 --seconds 8
+	$(BIN)/python -m tests.torture.processes --iterations 60 --seconds 8
 
 torture-short: $(READY)  ## ten thousand short iterations of it, for about an hour; see torture.summary.json
-	$(BIN)/python -m tests.system.torture --short --iterations 10000 --jobs 4 --log torture.log
+	$(BIN)/python -m tests.torture.processes --short --iterations 10000 --jobs 4 --log torture.log
 
 torture-hostile: $(NATIVE)  ## hostile clients beside honest ones, with kills, full disks and clock steps, for an hour
-	$(BIN)/python -m tests.system.torture_hostile --rounds 450 --seconds 6
+	$(BIN)/python -m tests.torture.hostile --rounds 450 --seconds 6
 
 fuzz: $(READY)  ## look for inputs that harm the compiled core, for a minute, under sanitizers; needs clang
 	$(BIN)/python -m fuzz --seconds 60
 
 cluster: $(READY)  ## NATS servers, edges and central collectors killed, cut and set back for a while; every record counted
-	$(BIN)/python -m tests.system.cluster --rounds 3
+	$(BIN)/python -m tests.torture.cluster --rounds 3
 
 wheels: $(READY)  ## sdist, the wheel for every Python, one with the compiled core for each CPython found here; each tried
-	$(BIN)/python -m tests.system.wheels dist
+	$(BIN)/python -m tests.support.wheels dist
 
 clean:  ## what the verbs above have made
 	rm -rf $(VENV) .run build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	rm -f prefork_logd/records/_speedups.*.so prefork_logd/stores/_rows.*.so prefork_logd/journal/_crc.*.so
+	rm -f prefork_logd/ingest/_core_c.*.so prefork_logd/stores/_rows_c.*.so prefork_logd/journal/_crc.*.so
 
 $(READY): setup.py pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
@@ -57,6 +57,6 @@ $(READY): setup.py pyproject.toml
 	touch $@
 
 # Without a compiler this leaves everything as it is: the package works without the core.
-$(NATIVE): $(READY) $(wildcard $(foreach room,records stores journal,prefork_logd/$(room)/*.pyx prefork_logd/$(room)/native/*.pxi))
+$(NATIVE): $(READY) $(wildcard $(foreach room,ingest stores journal,prefork_logd/$(room)/*.pyx prefork_logd/$(room)/*_c/*.pxi))
 	$(BIN)/python setup.py --quiet build_ext --inplace
 	touch $@

@@ -24,7 +24,7 @@ def read(name):
 def extensions():
     """Return the native cores where they can be built; nothing needs them, so a failure to build is none of ours.
 
-    The environment decides as it does for what is installed (prefork_logd/compiled.py): PREFORK_LOGD_NATIVE=0 builds
+    The environment decides as it does for what is installed (prefork_logd/system/compiled.py): PREFORK_LOGD_NATIVE=0 builds
     none, which makes a wheel for every Python, and with 1 it is an error if they cannot be built.
     """
     wanted = os.environ.get("PREFORK_LOGD_NATIVE", "")
@@ -56,7 +56,7 @@ def buildable():
             extra_compile_args=os.environ.get("PREFORK_LOGD_CFLAGS", "-O3").split(),
             extra_link_args=os.environ.get("PREFORK_LOGD_LDFLAGS", "").split(),
         )
-        for name in ("records._speedups", "stores._rows", "journal._crc")
+        for name in ("ingest._core_c", "stores._rows_c", "journal._crc")
     ]
     return cythonize(cores, build_dir="build", quiet=True)
 
@@ -69,7 +69,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["prefork_logd", "prefork_logd.*"]),
-    package_data={"prefork_logd": ["py.typed", "records/*.pyi", "stores/*.pyi", "journal/*.pyi"]},
+    package_data={"prefork_logd": ["py.typed", "ingest/*.pyi", "stores/*.pyi", "journal/*.pyi"]},
     ext_modules=extensions(),
     python_requires=">=2.7, !=3.0.*, !=3.1.*, !=3.2.*, !=3.3.*, !=3.4.*, !=3.5.*",
     install_requires=[

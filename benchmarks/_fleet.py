@@ -20,9 +20,9 @@ from _processes import Running, started, wait_until
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from prefork_logd.errors import ProcessError
-from prefork_logd.processes.console import send_command
-from tests.nats_servers import Cluster, Server, free_ports
-from tests.nats_servers import ask as ask_servers
+from prefork_logd.ipc.command_socket import send_command
+from tests.support.nats_servers import Cluster, Server, free_ports
+from tests.support.nats_servers import ask as ask_servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import _records
 
-from prefork_logd.records.decode import decode
+from prefork_logd.inputs.pickles.decode import decode
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import render_json
 from prefork_logd.stores.base import Block

@@ -26,7 +26,7 @@ from _records import frame
 from _report import Report, Spread, Target
 
 from prefork_logd.handlers import ClientProtocol
-from prefork_logd.processes.console import send_command
+from prefork_logd.ipc.command_socket import send_command
 
 if TYPE_CHECKING:
     import argparse

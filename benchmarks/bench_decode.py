@@ -20,11 +20,12 @@ from _report import Report, Spread, Target
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from prefork_logd import compiled, native
-from prefork_logd.records.decode import decode, decode_symbolically
+from prefork_logd.ingest import core as native
+from prefork_logd.inputs.pickles.decode import decode, decode_symbolically
+from prefork_logd.inputs.pickles.flat import is_flat
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import TextTemplate, render_json
-from prefork_logd.records.skim import is_flat
+from prefork_logd.system import compiled
 
 if TYPE_CHECKING:
     import argparse

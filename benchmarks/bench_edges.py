@@ -24,11 +24,11 @@ from _fleet import Collector, central_toml, collector, servers, wait_growth
 from _processes import wait_until
 from _report import Report, Spread, Target
 
-from prefork_logd.store_settings import NatsStoreSettings
-from prefork_logd.stores import nats_wire as wire
-from prefork_logd.stores.nats import NatsStore
-from tests.nats_servers import BINARY
-from tests.nats_servers import ask as ask_servers
+from prefork_logd.config.stores.nats import NatsStoreSettings
+from prefork_logd.stores.nats import wire
+from prefork_logd.stores.nats.store import NatsStore
+from tests.support.nats_servers import BINARY
+from tests.support.nats_servers import ask as ask_servers
 
 if TYPE_CHECKING:
     import argparse

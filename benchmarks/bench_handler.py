@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests import interpreters
+from tests.support import interpreters
 
 _EMITTER = Path(__file__).with_name("_emitter.py")
 _WANTED_RATIO = 1.0

@@ -25,7 +25,7 @@ from _records import WARM_UP_NUMBER
 from _report import Report, Spread, Target
 from _servers import serving
 
-from prefork_logd.processes.console import send_command
+from prefork_logd.ipc.command_socket import send_command
 
 if TYPE_CHECKING:
     import argparse

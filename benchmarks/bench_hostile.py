@@ -27,8 +27,8 @@ from _report import Report, Spread, Target
 from bench_acknowledged import latency
 
 from tests.parity import dearest
-from tests.unit.protocol import wire
-from tests.unit.records.assemble import call, named, text
+from tests.support import wire
+from tests.support.assemble import call, named, text
 
 if TYPE_CHECKING:
     import argparse

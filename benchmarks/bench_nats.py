@@ -20,7 +20,7 @@ from _records import Buffer
 from _report import Report, Spread, Target, warm_memory
 from _verify import count, is_stored_record
 
-from tests.nats_servers import BINARY
+from tests.support.nats_servers import BINARY
 
 if TYPE_CHECKING:
     import argparse

@@ -31,7 +31,7 @@ from prefork_logd.stores import rows
 from prefork_logd.stores.base import Block
 from prefork_logd.stores.postgresql.search import PostgresqlSearch
 from prefork_logd.stores.postgresql.store import PostgresqlStore
-from tests.postgresql import Server, find_programs
+from tests.support.postgresql import Server, find_programs
 
 if TYPE_CHECKING:
     import argparse

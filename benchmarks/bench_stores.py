@@ -28,10 +28,10 @@ from _report import Report, Spread, Target
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from prefork_logd.processes.console import send_command
+from prefork_logd.ipc.command_socket import send_command
 from prefork_logd.stores.sqlite.store import SqliteStore
-from tests.postgresql import Server as PostgresqlServer
-from tests.postgresql import find_programs
+from tests.support.postgresql import Server as PostgresqlServer
+from tests.support.postgresql import find_programs
 
 try:
     import psycopg

@@ -20,7 +20,7 @@ from _report import Report, Spread, Target
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from prefork_logd import native
+from prefork_logd.ingest import core
 
 if TYPE_CHECKING:
     import argparse
@@ -65,7 +65,7 @@ def servers(options: argparse.Namespace) -> list[Server]:
     ours += [_servers.prefork_logd(options.workers, kind, acknowledged=True) for kind in ("synced", "written")]
     if options.text:
         ours.append(_servers.prefork_logd(options.workers, options.durability, text=True))
-    if native.NATIVE and not options.short:
+    if core.NATIVE and not options.short:
         ours.append(_servers.prefork_logd(options.workers, options.durability, native=False))
     if options.beside:
         other = {"python": options.beside, "version": "beside"}

@@ -13,14 +13,17 @@ from typing import Any, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from prefork_logd import signals
 from prefork_logd.config.changes import is_live
+from prefork_logd.config.listeners import ListenerSettings
 from prefork_logd.config.load import ENVIRONMENT_VARIABLE, FILE_NAME, SYSTEM_FILE, loads
+from prefork_logd.config.outputs import OutputSettings
+from prefork_logd.config.server import TABLES
 from prefork_logd.config.show import effective
-from prefork_logd.processes.states import TABLE, Action, Event, State
-from prefork_logd.settings import TABLES, ListenerSettings, OutputSettings
-from prefork_logd.source_settings import NatsSourceSettings
-from prefork_logd.store_settings import KINDS, StoreSettings
+from prefork_logd.config.sources import NatsSourceSettings
+from prefork_logd.config.stores.base import StoreSettings
+from prefork_logd.config.stores.kinds import KINDS
+from prefork_logd.processes.master.lifecycle import TABLE, Action, Event, State
+from prefork_logd.system import signals
 
 HERE = Path(__file__).resolve().parent
 NOTICE = "<!-- Made by docs/generate.py; change the code it is drawn from instead. -->\n\n"
@@ -145,7 +148,7 @@ def processes() -> str:
         for (state, event), transition in TABLE.items()
     )
     return (
-        f"# Processes\n\n{NOTICE}A child's life, as the master sees it (`processes/states.py`).\n\n"
+        f"# Processes\n\n{NOTICE}A child's life, as the master sees it (`processes/master/lifecycle.py`).\n\n"
         f"| state | a child that |\n|---|---|\n{states}\n| event | a child |\n|---|---|\n{events}\n"
         f"| action | the master's deed |\n|---|---|\n{actions}\n"
         f"| in state | on event | goes to | and the master does |\n|---|---|---|---|\n{table}"

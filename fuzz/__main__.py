@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests import corpus  # noqa: E402 - found from the root, wherever this is called
+from tests.support import corpus  # noqa: E402 - found from the root, wherever this is called
 
 SANITIZERS = "address,undefined"
 WORDS = (
@@ -63,9 +63,9 @@ def build(work: Path) -> tuple[Path, Path]:
     """Compile the extension and the harness with sanitizers; return their paths."""
     includes = f"-I{sysconfig.get_paths()['include']}"
     library, version = sysconfig.get_config_var("LIBDIR"), sysconfig.get_config_var("LDVERSION")
-    source, harness = work / "_speedups.c", work / "harness"
-    extension = work / f"_speedups{sysconfig.get_config_var('EXT_SUFFIX')}"
-    pyx = ROOT / "prefork_logd" / "records" / "_speedups.pyx"
+    source, harness = work / "_core_c.c", work / "harness"
+    extension = work / f"_core_c{sysconfig.get_config_var('EXT_SUFFIX')}"
+    pyx = ROOT / "prefork_logd" / "records" / "_core_c.pyx"
     common = ["clang", "-O1", "-g", "-fno-omit-frame-pointer", f"-fno-sanitize-recover={SANITIZERS}", "-w", includes]
     _run([sys.executable, "-m", "cython", "-3", str(pyx), "-o", str(source)])
     # Cython's own wrappers add nothing to null where a function is called without arguments; that alone is let pass.

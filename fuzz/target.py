@@ -20,7 +20,7 @@ import struct
 import sys
 import zlib
 
-NAME = "prefork_logd.records._speedups"
+NAME = "prefork_logd.ingest._core_c"
 PEER, RECEIVED = "192.0.2.7:40000", 1_795_404_245.125
 TEMPLATE = "%(asctime)s %(levelname)-8s %(name)s[%(process)d] %(message)s %(key)s %(msecs)03d"
 WIDE_TEMPLATE = "\t%(created)s %(time)s %(peer)24s|%(received)s %(lineno)-6d%(thread)012d %(key)-9s%(message)80s"
@@ -29,7 +29,7 @@ MOST_RECORDS = 16
 """Taken from one stream."""
 SHARED_BLOCKS = 4
 BLOCK_BYTES = 589_824
-"""Of the shared memory, which the core hands out in such blocks (records/native/out.pxi)."""
+"""Of the shared memory, which the core hands out in such blocks (ingest/core_c/out.pxi)."""
 _LENGTH = struct.Struct(">L")
 
 
@@ -49,11 +49,12 @@ def _load_extension() -> None:
 _load_extension()
 
 from prefork_logd.errors import RecordRejected  # noqa: E402 - after the extension is in its place
-from prefork_logd.protocol import batch_builder, runs  # noqa: E402
-from prefork_logd.records import _speedups as native  # noqa: E402
-from prefork_logd.records import twin as specification  # noqa: E402
-from prefork_logd.records.bounded import json_line, text_line  # noqa: E402
-from prefork_logd.records.decode import decode  # noqa: E402
+from prefork_logd.ingest import _core_c as native  # noqa: E402
+from prefork_logd.ingest import _core_py as specification  # noqa: E402
+from prefork_logd.ingest.bounded import json_line, text_line  # noqa: E402
+from prefork_logd.inputs import runs  # noqa: E402
+from prefork_logd.inputs.pickles.decode import decode  # noqa: E402
+from prefork_logd.ipc import batch_builder  # noqa: E402
 from prefork_logd.records.record import Record, make_record  # noqa: E402
 from prefork_logd.records.render import TextTemplate  # noqa: E402
 

@@ -3,14 +3,14 @@
 import hypothesis
 import pytest
 
-from prefork_logd import native
 from prefork_logd.errors import ConfigError
+from prefork_logd.ingest import core
 
 
 def pytest_configure() -> None:
     """Refuse to run without the core that the environment demands: its tests would be skipped, and all be green."""
     try:
-        native.require()
+        core.require()
     except ConfigError as error:
         raise pytest.UsageError(str(error)) from error
     # Hypothesis fails an example that takes 200 ms, which any one does on a machine that is busy with other things.
@@ -20,4 +20,4 @@ def pytest_configure() -> None:
 
 def pytest_report_header() -> str:
     """Say which core the processes and most tests run with."""
-    return f"native core: {'used' if native.NATIVE else 'not used'} {native.MISSING}".rstrip()
+    return f"native core: {'used' if core.NATIVE else 'not used'} {core.MISSING}".rstrip()

@@ -15,7 +15,7 @@ from prefork_logd import __version__
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from prefork_logd.settings import Settings
+    from prefork_logd.config.settings import Settings
 
 PROGRAM = "prefork-logd"
 

@@ -12,17 +12,17 @@ from prefork_logd.errors import ExitStatus
 @click.option("--connect", is_flag=True, help="Also query the NATS servers for their streams and groups.")
 def check(flags: Flags, connect: bool) -> int:
     """Validate the configuration and print the effective one."""
-    from prefork_logd import native
     from prefork_logd.config.checks import warnings
     from prefork_logd.config.show import printable
+    from prefork_logd.ingest import core
 
-    native.require()
+    core.require()
     settings = flags.load()
     click.echo(f"# {settings.source or 'no configuration file: these are the defaults'}")
     click.echo(printable(settings), nl=False)
     found = [] if connect else warnings(settings)
     if connect:
-        from prefork_logd.looking import look
+        from prefork_logd.stores.probe import look
 
         for line, more in look(settings):
             click.echo(f"# {line}")

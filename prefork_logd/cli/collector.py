@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
     from prefork_logd.cli.app import Flags
     from prefork_logd.config.load import ConfigSource
-    from prefork_logd.running import Running
-    from prefork_logd.settings import Settings
+    from prefork_logd.config.settings import Settings
+    from prefork_logd.system.running import Running
 
 ANSWER_S = 20.0
 """Longest time that the master may take to answer a question."""
 STATUS_S = 1.5
 """The same for `status`, which has to end soon when the collector hangs."""
 UPGRADE_S = 60.0
-"""Longest time of an upgrade; the master answers earlier than this (processes/takeover.py)."""
+"""Longest time of an upgrade; the master answers earlier than this (processes/master/upgrade/replacement.py)."""
 
 
 def config_source(flags: Flags) -> ConfigSource:
@@ -55,19 +55,19 @@ def lenient_settings(flags: Flags) -> Settings:
 
 def find_running(settings: Settings) -> Running | None:
     """Return the collector of the state directory, None if none runs. Raises ProcessError if it is not certain."""
-    from prefork_logd.running import find
+    from prefork_logd.system.running import find
 
     return find(Path(settings.server.state_dir))
 
 
 def ask(settings: Settings, running: Running, question: str, longest_s: float, **details: int) -> dict[str, Any]:
     """Return the collector's answer. Raises ProcessError for an answer that is an error, or for none in time."""
-    from prefork_logd.hanging import describe_family
-    from prefork_logd.processes import console
+    from prefork_logd.ipc import command_socket
+    from prefork_logd.system.hanging import describe_family
 
     try:
-        answer = console.send_command(Path(settings.server.state_dir), question, longest_s, **details)
-    except console.NoAnswerError as error:
+        answer = command_socket.send_command(Path(settings.server.state_dir), question, longest_s, **details)
+    except command_socket.NoAnswerError as error:
         raise ProcessError(f"{error}; {describe_family(running.pid)}") from error
     if "error" in answer:
         raise ProcessError(answer["error"])
@@ -104,7 +104,7 @@ def find_address(flags: Flags) -> str:
 
 def choose_address(listeners: Iterable[tuple[str, str]]) -> str:
     """Return the first of (address, accept) that takes plain frames and has a port; empty for none."""
-    from prefork_logd.values import split_address
+    from prefork_logd.config.values import split_address
 
     for address, accept in listeners:
         place = split_address(address)
@@ -118,8 +118,8 @@ def become_user(settings: Settings) -> None:
 
     Root would also follow a link that this user has put into the state directory.
     """
-    from prefork_logd.privileges import drop_privileges
-    from prefork_logd.stores.making import import_early
+    from prefork_logd.stores.registry import import_early
+    from prefork_logd.system.privileges import drop_privileges
 
     if os.geteuid() == 0 and settings.server.user:
         import_early(settings.store)

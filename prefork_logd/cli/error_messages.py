@@ -14,7 +14,7 @@ import click
 
 from prefork_logd.cli.standard_streams import ReaderGoneError
 from prefork_logd.errors import ConfigError, ExitStatus, LogdError
-from prefork_logd.log import describe_bug
+from prefork_logd.system.log import describe_bug
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

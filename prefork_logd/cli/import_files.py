@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def import_(flags: Flags, files: tuple[str, ...], name: str | None) -> int:
     """Bring existing files of JSON lines (plain, .gz, .zst) into a store, each line once."""
     from prefork_logd.cli.progress import make_progress
-    from prefork_logd.stores.making import choose_store, make_store
+    from prefork_logd.stores.registry import choose_store, make_store
 
     settings = flags.load()
     become_user(settings)
@@ -43,7 +43,7 @@ def import_(flags: Flags, files: tuple[str, ...], name: str | None) -> int:
 
 def _import_file(path: Path, store: Store, bar: Progress) -> bool:
     """Import one file and print its counts; return whether every line is stored."""
-    from prefork_logd.importing import import_file, summary
+    from prefork_logd.stores.import_lines import import_file, summary
 
     task = bar.add_task(path.name, total=path.stat().st_size)
 

@@ -25,14 +25,14 @@ from prefork_logd.cli.collector import (
 from prefork_logd.errors import ExitStatus, LogdError, ProcessError
 
 if TYPE_CHECKING:
-    from prefork_logd.daemon import Readiness
-    from prefork_logd.settings import Settings
+    from prefork_logd.config.settings import Settings
+    from prefork_logd.system.daemonize import Readiness
 
 
 @verb
 def run(flags: Flags) -> int:
     """Collect in the foreground, until SIGTERM or Ctrl-C."""
-    from prefork_logd.serve import serve
+    from prefork_logd.processes.master.start import serve
 
     return serve(flags.load(), config_source(flags))
 
@@ -107,8 +107,8 @@ def workers(flags: Flags, count: int) -> int:
 @click.option("--trial", is_flag=True)
 @click.pass_context
 def take_over(context: click.Context, fd: int, trial: bool) -> None:
-    """Continue as the master that left its state in a descriptor; SIGUSR2 starts this (processes/upgrade.py)."""
-    from prefork_logd.processes import entry
+    """Continue as the master that left its state in a descriptor; SIGUSR2 starts this (processes/master/upgrade/trial.py)."""
+    from prefork_logd.processes.master.upgrade import entry
 
     if trial:
         click.echo(json.dumps(entry.try_to_take_over(fd)))
@@ -117,9 +117,9 @@ def take_over(context: click.Context, fd: int, trial: bool) -> None:
 
 
 def _start(flags: Flags) -> int:
-    from prefork_logd.daemon import detach
-    from prefork_logd.serve import prepare, serve
-    from prefork_logd.settings import LOG_FILE
+    from prefork_logd.config.paths import LOG_FILE
+    from prefork_logd.processes.master.start import prepare, serve
+    from prefork_logd.system.daemonize import detach
 
     settings = flags.load()
     source = config_source(flags)
@@ -145,8 +145,8 @@ def _start(flags: Flags) -> int:
 
 def _stop(settings: Settings) -> bool:
     """Stop the collector and wait for its end; return whether one ran."""
-    from prefork_logd.hanging import describe_family
-    from prefork_logd.processes.shutdown import LONGEST_STOP_S
+    from prefork_logd.processes.master.shutdown import LONGEST_STOP_S
+    from prefork_logd.system.hanging import describe_family
 
     running = find_running(settings)
     if running is None:

@@ -13,9 +13,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from prefork_logd.cli.level_styles import style_of
+from prefork_logd.config.outputs import DEFAULT_TEMPLATE
 from prefork_logd.records.render import TextTemplate, asctime, escape_text
 from prefork_logd.records.stored import FIELDS, read_record, read_row
-from prefork_logd.settings import DEFAULT_TEMPLATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from prefork_logd.values import format_duration
+from prefork_logd.config.values import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 def query(flags: Flags, form: str, count: bool, histogram: bool, name: str | None, **conditions: Any) -> int:
     """Find stored records; the collector need not run."""
     from prefork_logd.query.parse import make_filters
-    from prefork_logd.stores.making import choose_store, open_search
+    from prefork_logd.stores.registry import choose_store, open_search
 
     def carried() -> dict[str, int]:
         try:

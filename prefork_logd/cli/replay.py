@@ -18,8 +18,8 @@ from prefork_logd.errors import ExitStatus, ProcessError
 def replay(flags: Flags, name: str | None) -> int:
     """Send the records again that a store has refused; without STORE, those of every store."""
     from prefork_logd.cli.progress import make_progress
-    from prefork_logd.replaying import Replay
-    from prefork_logd.stores.making import choose_store, make_store
+    from prefork_logd.stores.registry import choose_store, make_store
+    from prefork_logd.stores.replay import Replay
 
     settings = flags.load()
     stores = settings.store if name is None else (choose_store(settings, name),)

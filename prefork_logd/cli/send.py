@@ -31,7 +31,7 @@ def send(
     flags: Flags, message: tuple[str, ...], level: str, logger: str, extras: tuple[str, ...], to: str | None
 ) -> int:
     """Send a record by hand: MESSAGE, or one record for each line of standard input."""
-    from prefork_logd.values import level_number
+    from prefork_logd.config.values import level_number
 
     try:
         levelno = level_number(level)
@@ -72,7 +72,7 @@ def send_frames(address: str, frames: Iterable[bytes]) -> None:
     """
     import socket
 
-    from prefork_logd.values import split_address
+    from prefork_logd.config.values import split_address
 
     try:
         place = split_address(address)

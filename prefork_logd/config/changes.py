@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from prefork_logd.settings import TABLES, ServerSettings
-from prefork_logd.values import NOT_LIVE
+from prefork_logd.config.server import TABLES, ServerSettings
+from prefork_logd.config.values import NOT_LIVE
 
 if TYPE_CHECKING:
-    from prefork_logd.settings import Settings
+    from prefork_logd.config.settings import Settings
 
 
 def changes(old: Settings, new: Settings) -> tuple[list[str], list[str]]:

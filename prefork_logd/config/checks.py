@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefork_logd.config import file_conflicts
-from prefork_logd.nats_settings import file_problems
-from prefork_logd.settings import MAX_KEY_ID_BYTES, MIN_KEY_BYTES
+from prefork_logd.config.nats import file_problems
+from prefork_logd.config.values import MAX_KEY_ID_BYTES, MIN_KEY_BYTES
 
 if TYPE_CHECKING:
     from prefork_logd.config.document import Document
-    from prefork_logd.settings import Settings
+    from prefork_logd.config.settings import Settings
 
 
 def check_listeners(document: Document, settings: Settings) -> None:

@@ -13,10 +13,12 @@ from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
+from prefork_logd.config.listeners import ListenerSettings
+from prefork_logd.config.outputs import OutputSettings
+from prefork_logd.config.server import LimitSettings, ServerSettings
+from prefork_logd.config.sources import NatsSourceSettings
+from prefork_logd.config.stores.base import StoreSettings
 from prefork_logd.errors import ConfigError, Problem
-from prefork_logd.settings import LimitSettings, ListenerSettings, OutputSettings, ServerSettings
-from prefork_logd.source_settings import NatsSourceSettings
-from prefork_logd.store_settings import StoreSettings
 
 Table = TypeVar(
     "Table",

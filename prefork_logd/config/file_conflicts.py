@@ -11,12 +11,12 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefork_logd.settings import JOURNAL_DIRECTORY, OWN_FILES, dead_letters_path
+from prefork_logd.config.paths import JOURNAL_DIRECTORY, OWN_FILES, dead_letters_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from prefork_logd.settings import Settings
+    from prefork_logd.config.settings import Settings
 
 _Name = str | tuple[int, int]
 

@@ -18,21 +18,16 @@ import msgspec
 
 from prefork_logd.config.checks import check_listeners, check_paths
 from prefork_logd.config.document import Document, explain
+from prefork_logd.config.listeners import ListenerSettings
+from prefork_logd.config.outputs import OutputSettings
+from prefork_logd.config.paths import default_state_dir
+from prefork_logd.config.server import TABLES, LimitSettings, ServerSettings
+from prefork_logd.config.settings import Settings
+from prefork_logd.config.sources import NatsSourceSettings
+from prefork_logd.config.stores.base import StoreSettings
+from prefork_logd.config.stores.kinds import DEFAULT_STORES, KINDS
+from prefork_logd.config.values import MAX_OUTPUTS, MAX_SOURCES, MAX_STORES
 from prefork_logd.errors import ConfigError, Problem
-from prefork_logd.settings import (
-    MAX_OUTPUTS,
-    MAX_SOURCES,
-    MAX_STORES,
-    TABLES,
-    LimitSettings,
-    ListenerSettings,
-    OutputSettings,
-    ServerSettings,
-    Settings,
-    default_state_dir,
-)
-from prefork_logd.source_settings import NatsSourceSettings
-from prefork_logd.store_settings import DEFAULT_STORES, KINDS, StoreSettings
 
 FILE_NAME = "prefork-logd.toml"
 ENVIRONMENT_VARIABLE = "PREFORK_LOGD_CONFIG"

@@ -12,7 +12,7 @@ from prefork_logd.config.redacting import redacted_dsn, redacted_url
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from prefork_logd.settings import Settings
+    from prefork_logd.config.settings import Settings
 
 _Table = TypeVar("_Table", bound=msgspec.Struct)
 

@@ -17,7 +17,7 @@ import stat
 import time
 from pathlib import Path
 
-from prefork_logd.disk import sync_directory
+from prefork_logd.system.disk import sync_directory
 
 PIECE_BYTES = 1 << 20
 

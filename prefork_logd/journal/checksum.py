@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING
 
-from prefork_logd import compiled
+from prefork_logd.system import compiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,8 +11,8 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-from prefork_logd.disk import replace_file, sync_directory
-from prefork_logd.journal.blocks import JOURNAL_BYTES
+from prefork_logd.journal.record_block import JOURNAL_BYTES
+from prefork_logd.system.disk import replace_file, sync_directory
 
 if TYPE_CHECKING:
     from pathlib import Path

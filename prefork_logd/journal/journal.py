@@ -14,12 +14,12 @@ import contextlib
 import re
 from typing import TYPE_CHECKING
 
-from prefork_logd.disk import sync_directory
 from prefork_logd.errors import OutputError
-from prefork_logd.journal import commit as commits
-from prefork_logd.journal.commit import NOTHING, Committed
-from prefork_logd.journal.segment import SegmentWriter, read_segment
+from prefork_logd.journal import commit_entry as commits
+from prefork_logd.journal.commit_entry import NOTHING, Committed
+from prefork_logd.journal.commit_segment import SegmentWriter, read_segment
 from prefork_logd.journal.sessions import Sessions
+from prefork_logd.system.disk import sync_directory
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,14 +10,14 @@ import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from prefork_logd.journal import aside, blocks
-from prefork_logd.journal.blocks import HEADER_BYTES, Header
+from prefork_logd.journal import aside, record_block
 from prefork_logd.journal.intent import Evidence, Fate
+from prefork_logd.journal.record_block import HEADER_BYTES, Header
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from prefork_logd.journal.commit import Committed
+    from prefork_logd.journal.commit_entry import Committed
 
 _NAME = re.compile(r"records-([0-9a-f]{16})\.segment")
 
@@ -78,7 +78,7 @@ class FoundSegments:
     def _read_header(self, path: Path, first: int, journal: bytes) -> Header:
         try:
             with path.open("rb") as file:
-                return blocks.decode_header(file.read(HEADER_BYTES))
+                return record_block.decode_header(file.read(HEADER_BYTES))
         except ValueError as error:
             self.problems.append(f"{path}: {error}")
             last = self.last
@@ -123,10 +123,10 @@ def _scan(path: Path, first: int, size: int) -> int:
     with path.open("rb") as file:
         while position < size:
             file.seek(position)
-            head = file.read(blocks.BLOCK_BYTES)
-            nbytes = blocks.block_size(head, 0)
+            head = file.read(record_block.BLOCK_BYTES)
+            nbytes = record_block.block_size(head, 0)
             if not nbytes or position + nbytes > size:
                 break
-            end = blocks.block_end(head)
+            end = record_block.block_end(head)
             position += nbytes
     return end

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prefork_logd.journal.reader import RecordReader
+from prefork_logd.journal.record_log import POSITION_FILE
+from prefork_logd.journal.record_reader import RecordReader
 from prefork_logd.journal.record_segments import segment_paths
-from prefork_logd.journal.records import POSITION_FILE
 from prefork_logd.records.stored import split_lines
 
 if TYPE_CHECKING:

@@ -11,51 +11,25 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import math
 import os
-import select
 import socket
 import stat
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prefork_logd.config.values import split_address
 from prefork_logd.errors import ProcessError
-from prefork_logd.net.loop import EDGE, READ, Loop, Timer
-from prefork_logd.privileges import acting_as, is_to_be_dropped, make_directories, require_trusted
-from prefork_logd.values import split_address
+from prefork_logd.system.privileges import acting_as, is_to_be_dropped, make_directories, require_trusted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable
 
-    from prefork_logd.net.balance import Share
 
 BACKLOG = 4096
-MOST_A_TURN = 8
-"""Connections accepted in one turn: a worker that empties the queue at once takes the share of those that are late."""
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES = 60, 10, 5
 """A peer that vanished without a word is noticed after 110 s."""
 
-_LISTEN_FDS_START = 3
-"""sd_listen_fds(3)"""
-_LOOK_AGAIN_S = 0.002
-_FULL_RETRY_S = 0.1
-_NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_LOST_IN_QUEUE = frozenset(
-    {
-        errno.ECONNABORTED,
-        errno.ENETDOWN,
-        errno.EPROTO,
-        errno.ENOPROTOOPT,
-        errno.EHOSTDOWN,
-        errno.ENONET,
-        errno.EHOSTUNREACH,
-        errno.EOPNOTSUPP,
-        errno.ENETUNREACH,
-        errno.EPERM,
-    }
-)
-"""accept(2): errors of the connection that was to be accepted; the next one may do."""
 _PEER_CREDENTIALS = struct.Struct("3i")
 
 
@@ -185,32 +159,6 @@ def _listen(sock: socket.socket) -> None:
     sock.setblocking(False)
 
 
-def inherited(environment: Mapping[str, str] = os.environ) -> list[socket.socket]:
-    """Return the listening sockets that systemd activation passed to this process (sd_listen_fds(3)); often none.
-
-    Raises ProcessError when one of them cannot be listened on.
-    """
-    if environment.get("LISTEN_PID") != str(os.getpid()):
-        return []
-    try:
-        count = int(environment.get("LISTEN_FDS", "0"))
-    except ValueError:
-        raise ProcessError(f"LISTEN_FDS is {environment['LISTEN_FDS']!r}, which is no number") from None
-    sockets = []
-    for fd in range(_LISTEN_FDS_START, _LISTEN_FDS_START + count):
-        try:
-            sock = socket.socket(fileno=fd)
-            listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-        except OSError as error:
-            raise ProcessError(f"LISTEN_FDS passes descriptor {fd}, which is no socket: {error.strerror}") from error
-        if not listening or sock.type != socket.SOCK_STREAM:
-            raise ProcessError(f"LISTEN_FDS passes descriptor {fd}, which is no listening stream socket")
-        os.set_inheritable(fd, False)
-        _listen(sock)
-        sockets.append(sock)
-    return sockets
-
-
 def adopt(fd: int, *, is_own: bool) -> socket.socket:
     """Return the listening socket that this process has had before it became another program (`is_own`)."""
     sock = _OwnUnixSocket(fileno=fd) if is_own else socket.socket(fileno=fd)
@@ -253,102 +201,3 @@ def close_all(sockets: Iterable[socket.socket]) -> None:
             with contextlib.suppress(OSError):
                 os.unlink(path)  # noqa: PTH108 - a str, as sockets want it
         sock.close()
-
-
-class Acceptor:
-    """Takes a worker's share of the connections that wait on one listening socket.
-
-    The socket is watched with EPOLLET, so an edge comes once, whether this worker can use it or not. Whenever it leaves
-    somebody waiting it therefore looks again by itself: soon when it was another's turn, less soon when it was full.
-    """
-
-    def __init__(
-        self,
-        loop: Loop,
-        sock: socket.socket,
-        admit: Callable[[int, str], None],
-        share: Share,
-        report: Callable[[OSError], None],
-    ) -> None:
-        """Pass each connection to `admit` as (descriptor, peer); tell `report` of errors that keep some waiting."""
-        self._loop = loop
-        self._sock = sock
-        self._admit = admit
-        self._share = share
-        self._report = report
-        self._timer: Timer | None = None
-        self._waiting_since_s = math.inf
-        """When this worker first left somebody waiting; infinite when nobody waits."""
-        self._waiting = select.poll()
-        self._waiting.register(sock.fileno(), select.POLLIN)
-        loop.add(sock.fileno(), self, READ | EDGE)
-
-    def ready(self, events: int) -> None:  # noqa: ARG002 - the accept tells more than the flags do
-        """Accept until the queue is empty, this worker has its share, or it has accepted enough for one turn."""
-        if self._timer is not None:
-            self._timer.cancel()
-        for _ in range(MOST_A_TURN):
-            if not self._share.has_room():
-                self._look_again(_FULL_RETRY_S)
-                return
-            if not self._share.is_my_turn(self._loop.now_s, self._waiting_since_s):
-                self._look_again(_LOOK_AGAIN_S)
-                return
-            if not self._accept_one():
-                return
-        # Others may be a few milliseconds late; the rest of a burst is left to the next turn.
-        self._look_again(0)
-
-    def _accept_one(self) -> bool:
-        """Accept one connection; return whether to go on."""
-        try:
-            sock, place = self._sock.accept()
-        except BlockingIOError:
-            self._waiting_since_s = math.inf
-            return False
-        except OSError as error:
-            if error.errno in _LOST_IN_QUEUE:
-                return True
-            if error.errno not in _NO_DESCRIPTOR:
-                raise
-            self._report(error)
-            self._look_again(_FULL_RETRY_S)
-            return False
-        try:
-            sock.setblocking(False)
-            peer = peer_text(sock, place)
-        except OSError:
-            # It was reset before it could be asked who it is.
-            sock.close()
-            return True
-        self._admit(sock.detach(), peer)
-        return True
-
-    def take_queue(self) -> None:
-        """Take what has connected until now, however full this worker is."""
-        for _ in range(BACKLOG):
-            if not self._accept_one():
-                break
-
-    def close(self) -> None:
-        """Stop accepting; the shared socket stays open in the other processes."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._loop.remove(self._sock.fileno())
-        self._sock.close()
-
-    def look(self) -> None:
-        """Look whether someone waits, because a place has become free here."""
-        if self._timer is not None and self._timer.pending:
-            self.ready(0)
-
-    def _look_again(self, delay_s: float) -> None:
-        if not self._waiting.poll(0):
-            self._waiting_since_s = math.inf
-            return
-        self._waiting_since_s = min(self._waiting_since_s, self._loop.now_s)
-        if self._timer is None or not self._timer.pending:
-            self._timer = self._loop.later(delay_s, self._timed)
-
-    def _timed(self) -> None:
-        self.ready(0)

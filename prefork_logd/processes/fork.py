@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from setproctitle import setproctitle
 
-from prefork_logd import log, signals
-from prefork_logd.log import LOGGER
+from prefork_logd.system import log, signals
+from prefork_logd.system.log import LOGGER
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,7 +20,7 @@ import os
 import signal
 from typing import Self
 
-from prefork_logd import libc
+from prefork_logd.system import libc
 
 END_SIGNAL = signal.SIGTRAP
 """Its number is the time that a child has, in seconds. The terminal sends the signals 1 to 3, and 4 stands for

@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from prefork_logd.config.values import level_number
 from prefork_logd.query import fulltext, times, where
 from prefork_logd.query.filters import Filters
-from prefork_logd.values import level_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -10,20 +10,20 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from prefork_logd.config.paths import JOURNAL_DIRECTORY
 from prefork_logd.errors import NotARecord, ProcessError
-from prefork_logd.inotify import DirectoryWatch
-from prefork_logd.journal.records import POSITION_FILE
+from prefork_logd.files.tail import OutputTail
+from prefork_logd.journal.record_log import POSITION_FILE
 from prefork_logd.journal.tail import RecordTail
-from prefork_logd.outputs.tail import OutputTail
 from prefork_logd.query.filters import Filters
 from prefork_logd.query.search import levels_by_name
 from prefork_logd.records.stored import read_fields, read_row
-from prefork_logd.settings import JOURNAL_DIRECTORY
+from prefork_logd.system.inotify import DirectoryWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from prefork_logd.settings import Settings
+    from prefork_logd.config.settings import Settings
 
 WINDOW_FACTOR = 4
 """Each further look into the past goes back so many times as far."""

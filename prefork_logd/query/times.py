@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 
-from prefork_logd.values import parse_duration
+from prefork_logd.config.values import parse_duration
 
 _CLOCK = re.compile(r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?")
 _SECONDS = re.compile(r"@(-?\d+(?:\.\d+)?)")

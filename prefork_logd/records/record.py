@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from prefork_logd.records.budget import TRUNCATED
+from prefork_logd.records.values import TRUNCATED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from prefork_logd.records.budget import Plain
+    from prefork_logd.records.values import Plain
 
 END_OF_TIME = 7_258_118_400.0
 """2200-01-01; a `created` from there on, or before 1970, is no time that a log was written at."""

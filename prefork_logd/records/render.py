@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from prefork_logd.records.budget import TRUNCATED
 from prefork_logd.records.record import Record, rfc3339
+from prefork_logd.records.values import TRUNCATED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

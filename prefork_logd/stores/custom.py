@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from prefork_logd.errors import StoreError
 
 if TYPE_CHECKING:
-    from prefork_logd.store_settings import CustomStoreSettings
+    from prefork_logd.config.stores.custom import CustomStoreSettings
     from prefork_logd.stores.base import Store
 
 

@@ -10,8 +10,6 @@ are lone surrogates in text (`\udcff` in JSON), which no UTF-8 holds; NUL charac
 
 from __future__ import annotations
 
-import re
-
 from prefork_logd.records.record import rfc3339
 from prefork_logd.records.render import render_values
 from prefork_logd.records.stored import FIELDS, NO_EXTRA, TEXT_COLUMNS, Row, read_row, read_rows
@@ -49,34 +47,5 @@ def from_octets(octets: bytes) -> str:
     return octets.decode("utf-8", "surrogatepass")
 
 
-_FOREIGN_TEXT = re.compile("[\0\ud800-\udfff]")
-_FOREIGN_ESCAPE = re.compile(rb"\\u([dD][89a-fA-F][0-9a-fA-F]{2}|0000)|\\.")
-_INEXACT = re.compile(rb"[eE-](?:(?<=\d.)[+-]?\d|0(?:\.0+)?(?![.\d]))")
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
-
-
 # PostgreSQL's text and jsonb hold no NUL and no lone surrogates, and the numbers of jsonb no exponents and no -0. A
 # line with any of them has to be kept besides, as octets.
-
-
-def has_foreign_escape(lines: bytes) -> bool:
-    """Tell whether there may be a NUL or a lone surrogate in one line or in many."""
-    return rb"\u" in lines and (rb"\u0000" in lines or rb"\ud" in lines or rb"\uD" in lines)
-
-
-def has_inexact_number(extra: bytes) -> bool:
-    """Tell whether jsonb might spell a number of this JSON in another way."""
-    if _INEXACT.search(extra) is None:
-        return False
-    # Dates and hexadecimal ids look alike: those are in strings, which are left out of the second look.
-    return _INEXACT.search(_STRING.sub(b'""', extra)) is not None
-
-
-def postgresql_text(text: str) -> str:
-    """Return the nearest text that PostgreSQL holds: U+FFFD in the place of NUL and of lone surrogates."""
-    return _FOREIGN_TEXT.sub("\ufffd", text)
-
-
-def postgresql_json(extra: bytes) -> bytes:
-    """Return the nearest JSON that jsonb holds, as `postgresql_text` does for text."""
-    return _FOREIGN_ESCAPE.sub(lambda match: rb"\ufffd" if match[1] else match[0], extra)

@@ -15,9 +15,9 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from prefork_logd.config.load import loads
-from prefork_logd.processes.control_configuration import Configuration
-from prefork_logd.processes.dispatch import Dispatcher
-from tests.unit.records.assemble import CREATED, call, named, text
+from prefork_logd.ingest.dispatcher import Dispatcher
+from prefork_logd.ipc.configuration import Configuration
+from tests.support.assemble import CREATED, call, named, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,10 +20,10 @@ import time
 import uuid
 from typing import Any
 
-from tests import corpus
 from tests.parity import sides
-from tests.unit.records.assemble import named, record, text
-from tests.unit.records.test_decode import _mutated
+from tests.support import corpus
+from tests.support.assemble import named, record, text
+from tests.unit.inputs.pickles.test_decode import _mutated
 
 TEXTS = (
     "",

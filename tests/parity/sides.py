@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import pytest
 
-from prefork_logd import native
+from prefork_logd.config.outputs import OutputSettings
 from prefork_logd.errors import RecordRejected
-from prefork_logd.outputs.router import Router
-from prefork_logd.records.bounded import json_line, text_line
-from prefork_logd.records.decode import decode
+from prefork_logd.ingest import core as native
+from prefork_logd.ingest.bounded import json_line, text_line
+from prefork_logd.ingest.routing import Router
+from prefork_logd.inputs.pickles.decode import decode
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import TextTemplate
-from prefork_logd.settings import OutputSettings
 
 PEER = "192.0.2.7:40000"
 RECEIVED = 1_795_404_250.5

@@ -8,7 +8,7 @@ import uuid
 
 from hypothesis import strategies as st
 
-from tests.unit.records import strategies
+from tests.support import strategies
 
 zones = st.none() | st.integers(-1439, 1439).map(lambda minutes: dt.timezone(dt.timedelta(minutes=minutes)))
 known = (

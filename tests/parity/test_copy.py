@@ -6,20 +6,20 @@ from hypothesis import strategies as st
 
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import render_json
-from prefork_logd.stores import compiled, rows
-from prefork_logd.stores.postgresql.encoding import EPOCH_DAY, Encoder, pack_values
+from prefork_logd.stores import rows, rows_core
+from prefork_logd.stores.postgresql.copy_rows import EPOCH_DAY, Encoder, pack_values
 from tests.parity.test_rows import LINE, TOKENS
-from tests.unit.records.strategies import attributes, bounded
+from tests.support.strategies import attributes, bounded
 from tests.unit.stores.test_rows import corpus_lines
 
-pytestmark = pytest.mark.skipif(compiled.Copier is None, reason="the compiled core is not there, or switched off")
+pytestmark = pytest.mark.skipif(rows_core.Copier is None, reason="the compiled core is not there, or switched off")
 
 DAY, SLICE = 20_780, 3
 EVER = (0.0, 1e15)
 
 
 def new_copier():
-    return compiled.Copier(pack_values, pack_values)
+    return rows_core.Copier(pack_values, pack_values)
 
 
 def check(lines, number=0):

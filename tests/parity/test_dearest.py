@@ -5,15 +5,16 @@ import pickle
 
 import pytest
 
-from prefork_logd import native
-from prefork_logd.records.bounded import text_line
-from prefork_logd.records.budget import DEFAULT_BUDGET, TRUNCATED
-from prefork_logd.records.decode import decode
+from prefork_logd.config.outputs import OutputSettings
+from prefork_logd.ingest import core
+from prefork_logd.ingest.bounded import text_line
+from prefork_logd.inputs.pickles.budget import DEFAULT_BUDGET
+from prefork_logd.inputs.pickles.decode import decode
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import TextTemplate
-from prefork_logd.settings import OutputSettings
+from prefork_logd.records.values import TRUNCATED
 from tests.parity import dearest
-from tests.unit.records.assemble import text
+from tests.support.assemble import text
 
 MOST_BYTES = 8_192
 """Bytes of a line beyond its frame's share: our own fields, and the ends of containers that were cut."""
@@ -39,7 +40,7 @@ def test_lines_are_bounded_by_their_frame(seed):
         assert one.lines_bytes <= dearest.LINES[one.configuration] * (20 * len(one.frame) + 2 * MOST_BYTES), one
     large = [one for one in found if len(one.frame) > 1_000]
     assert max(one.microseconds_a_byte for one in large) < MOST_MICROSECONDS
-    if native.NATIVE:
+    if core.NATIVE:
         assert max(one.seconds for one in found) < MOST_SECONDS
 
 
@@ -47,7 +48,7 @@ def _many(one, count):
     return dearest.record(b"](" + one * count + b"e")
 
 
-@pytest.mark.skipif(not native.NATIVE, reason="the promise is the compiled core's")
+@pytest.mark.skipif(not core.NATIVE, reason="the promise is the compiled core's")
 @pytest.mark.parametrize(
     "frame",
     [

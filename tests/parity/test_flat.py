@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.parity import sides
-from tests.unit.records.strategies import bounded
+from tests.support.strategies import bounded
 
 KEYS = [
     "name",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from prefork_logd import native
-from tests import corpus
+from prefork_logd.ingest import core
+from tests.support import corpus
 
-if not native.NATIVE:
+if not core.NATIVE:
     pytest.skip("the compiled core is not in use", allow_module_level=True)
 
 from fuzz import target

@@ -5,9 +5,10 @@ import random
 import msgspec
 import pytest
 
-from prefork_logd.records import opcodes, render
+from prefork_logd.inputs.pickles import opcodes
+from prefork_logd.records import render
 
-speedups = pytest.importorskip("prefork_logd.records._speedups")
+speedups = pytest.importorskip("prefork_logd.ingest._core_c")
 
 CHARACTERS = ("a", '"', "\\", "\n", "\x01", "\x7f", "\x85", "é", "\u2028", "\ud800", "\udcff", "\ufeff", "😀")
 PIECES = (b"a", b"\\", b"\\x41", b"\\x4", b"\\xZZ", b"\\n", b"\\'", b"\\q", b"\\1", b"\x80", b"\\\\", b"'", b"\\x")

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefork_logd import native
+from prefork_logd.config.outputs import OutputSettings
+from prefork_logd.ingest import core as native
 from prefork_logd.records import render
-from prefork_logd.settings import OutputSettings
-from tests import corpus
 from tests.parity import endless, sides, strategies
 from tests.parity.dearest import CHARACTERS
-from tests.unit.records.assemble import call, named, record, text
-from tests.unit.records.strategies import NAMES, bounded, plain, texts
-from tests.unit.records.test_decode import _mutated
+from tests.support import corpus
+from tests.support.assemble import call, named, record, text
+from tests.support.strategies import NAMES, bounded, plain, texts
+from tests.unit.inputs.pickles.test_decode import _mutated
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import render_json
-from prefork_logd.stores import compiled
-from prefork_logd.stores.sqlite.packing import Packer
-from tests.unit.records.strategies import attributes, bounded
+from prefork_logd.stores import rows_core
+from prefork_logd.stores.sqlite.row_builder import Packer
+from tests.support.strategies import attributes, bounded
 from tests.unit.stores.test_rows import corpus_lines
 
-pytestmark = pytest.mark.skipif(compiled.Packer is None, reason="the compiled core is not there, or switched off")
+pytestmark = pytest.mark.skipif(rows_core.Packer is None, reason="the compiled core is not there, or switched off")
 
 TOKENS = ['"a":1', "{", "}", "[", "]", ",", ":", '"k":', "true", "null", "0", "-1.5e9", "01", '"', "\\"]
 LINE = (
@@ -45,7 +45,7 @@ def check(lines, number=0):
     one, other = packers()
     left = []
     slow = one._row
-    one._core = compiled.Packer(one._site, one._origin, lambda line, at: left.append(line) or slow(line, at))
+    one._core = rows_core.Packer(one._site, one._origin, lambda line, at: left.append(line) or slow(line, at))
     for _ in range(2):
         ours, theirs = one.pack(lines, number), other.pack(lines, number)
         assert [refused[:2] for refused in ours.refused] == [refused[:2] for refused in theirs.refused]

@@ -4,9 +4,9 @@ import pickle
 
 import pytest
 
-from prefork_logd import native
-from prefork_logd.protocol.batch_builder import Lines
-from prefork_logd.records import twin
+from prefork_logd.ingest import _core_py
+from prefork_logd.ingest import core as native
+from prefork_logd.ipc.batch_builder import Lines
 from prefork_logd.records.render import TextTemplate
 from tests.parity import sides
 
@@ -29,7 +29,7 @@ def test_lines_that_python_adds_count_for_the_end_of_a_run(most_bytes):
     line, *_ = compiled.lines(pickle.dumps(RECORD, 1), sides.PEER, sides.RECEIVED)
     data = _framed(*[LEFT_TO_PYTHON, pickle.dumps(RECORD, 1)] * 30)
     found = []
-    for core, sink in ((compiled, native.speedups.Lines()), (twin.Core([]), Lines())):
+    for core, sink in ((compiled, native.speedups.Lines()), (_core_py.Core([]), Lines())):
 
         def slow(_, sink=sink):
             sink.append(line)

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefork_logd import native
-from prefork_logd.settings import OutputSettings
+from prefork_logd.config.outputs import OutputSettings
+from prefork_logd.ingest import core as native
 from tests.parity import sides
-from tests.unit.records.strategies import bounded
+from tests.support.strategies import bounded
 
 HANDLER = logging.handlers.SocketHandler("localhost", 0)
 

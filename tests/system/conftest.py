@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.system.harness import DEFAULT_STORE, Collector
+from tests.support.harness import DEFAULT_STORE, Collector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from prefork_logd.config.paths import JOURNAL_DIRECTORY
 from prefork_logd.journal import identity
 from prefork_logd.query.filters import Filters
-from prefork_logd.settings import JOURNAL_DIRECTORY
 from prefork_logd.stores.postgresql.search import PostgresqlSearch
-from tests.nats_servers import Server as NatsServer
-from tests.nats_servers import free_ports
-from tests.postgresql import Server, find_programs
-from tests.system.harness import frames, wait_for
-from tests.system.stores_torture import StreamSearch, find_fault
+from tests.support.harness import frames, wait_for
+from tests.support.nats_servers import Server as NatsServer
+from tests.support.nats_servers import free_ports
+from tests.support.postgresql import Server, find_programs
+from tests.torture.stores import StreamSearch, find_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.system.harness import Collector
+    from tests.support.harness import Collector
 
 PROGRAMS = find_programs()
 pytestmark = pytest.mark.skipif(PROGRAMS is None, reason="NO POSTGRESQL: its server's programs are nowhere to be found")

@@ -9,111 +9,132 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "prefork_logd"
 
-LAYERS: dict[str, int] = {
-    "errors": 0,
-    "handlers": 0,
-    "log": 1,
-    "signals": 0,
-    "unpacking": 1,
-    "values": 0,
-    "nats_settings": 1,
-    "source_settings": 2,
-    "store_settings": 2,
-    "settings": 3,
-    "config": 5,
-    "scoreboard": 4,
-    "old_scoreboard": 5,
-    "daemon": 5,
-    "records": 4,
-    "protocol": 5,
-    "native": 6,
-    "net": 6,
-    "outputs": 6,
-    "journal": 6,
-    "inotify": 1,
-    "query": 7,
-    "stores": 8,
-    "processes": 9,
-    "serve": 10,
-    "replaying": 10,
-    "importing": 9,
-    "looking": 9,
-    "backoff": 0,
-    "compiled": 0,
-    "cpus": 0,
-    "disk": 0,
-    "libc": 0,
-    "own_files": 0,
-    "privileges": 1,
-    "running": 4,
-    "ownership": 4,
-    "hanging": 5,
-    "cli": 11,
-    "__main__": 12,
-}
-"""A room may import rooms below its own number, itself, and the package's own facts (prefork_logd itself)."""
+FLOORS: tuple[set[str], ...] = (
+    {"__main__"},
+    {"cli"},
+    {"processes"},
+    {"stores"},
+    {"ingest", "query"},
+    {"ipc", "journal", "files"},
+    {"inputs", "net"},
+    {"system"},
+    {"config"},
+    {"records"},
+    {"errors", "handlers"},
+)
+"""The rooms, from the top. A room imports rooms of lower floors, and itself."""
 
-FORBIDDEN = {
-    "protocol": {"socket", "os", "select", "time", "asyncio", "signal"},
+PROCESSES: dict[str, set[str]] = {
+    "master": {"worker", "writer", "shipper", "consumer", "fork", "orphans"},
+    "worker": {"fork", "orphans"},
+    "writer": {"fork", "orphans"},
+    "shipper": {"fork", "orphans"},
+    "consumer": {"fork", "orphans"},
+    "fork": set(),
+    "orphans": set(),
+}
+"""What the code of each process imports besides its own folder: only the master knows the others, for it forks them."""
+
+REFUSED: dict[str, set[str]] = {
+    "inputs": {"socket", "select", "time", "asyncio", "signal", "subprocess", "importlib"},
     "records": {"socket", "os", "select", "asyncio", "subprocess", "importlib"},
-    "query": {"socket", "os", "select", "time", "asyncio", "subprocess", "sqlite3"},
+    "config": {"socket", "select", "asyncio", "subprocess"},
 }
 """Standard modules that a pure room refuses to know."""
+PURE = {
+    f"query/{name}.py": {"socket", "os", "select", "time", "asyncio", "subprocess", "sqlite3"}
+    for name in ("filters", "times", "where", "fulltext", "histogram", "search")
+}
+"""Pure modules of a room that has others, too."""
 
-ALLOWED = {"query/parse.py": {"time"}}
-"""Exceptions: "2h" ago needs the time of now."""
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+NAMES = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__") for path in MODULES}
 
-FILE_ROOMS = {"journal", "outputs", "inotify", "unpacking"}
-"""Rooms that read or watch files."""
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(PACKAGE))
 
 
 def _room(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
+def _floor(room: str) -> int:
+    """Return how far below the roof a room lies; an unknown one is a new room, which gets its floor above."""
+    return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
+
+
 def _imports(path: Path) -> set[str]:
+    """Return the full names that a module imports, also those for its types alone."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+            parents = ("prefork_logd", *path.relative_to(PACKAGE).parts[:-1])
+            base = ".".join(parents) if node.level else node.module
+            found.update(f"{base}.{alias.name}" for alias in node.names)
     return found
 
 
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
-
-
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
-    """No room knows one above it, or a neighbour on its own level."""
-    room = _room(path)
+def _modules(path: Path) -> set[str]:
+    """Return which of our modules a module imports."""
+    found = set()
     for name in _imports(path):
-        parts = name.split(".")
-        if parts[0] != "prefork_logd" or len(parts) == 1:
-            continue
-        other = parts[1]
-        if other in (room, "__version__"):
-            continue
-        assert other in LAYERS, f"{name} is in no known room"
-        assert LAYERS[other] < LAYERS[room], f"{room} imports {name}"
+        module = name if name in NAMES else name.rpartition(".")[0]
+        if module in NAMES:
+            found.add(module)
+    return found
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", MODULES, ids=_name)
+def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
+    """No room knows one above it, or a neighbour on its own floor."""
+    room = _room(path)
+    for module in _modules(path):
+        other = module.split(".")[1]
+        assert other == room or _floor(other) > _floor(room), f"{room} imports {module}"
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if _room(p) == "processes"], ids=_name)
+def test_a_process_knows_no_other(path: Path) -> None:
+    """The folder says which process runs a piece of code, so none uses another's, but for the master, who forks them."""
+    own = path.relative_to(PACKAGE / "processes").parts[0].removesuffix(".py")
+    if own == "__init__":
+        return
+    for module in _modules(path):
+        parts = module.split(".")
+        if parts[1] == "processes" and len(parts) > 2 and parts[2] != own:
+            assert parts[2] in PROCESSES[own], f"{own} imports {module}"
+
+
+def test_there_is_no_circle() -> None:
+    """No module needs itself by way of others, not even for a type."""
+    needs = {
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): _modules(path)
+        for path in MODULES
+    }
+    left = {module: {other for other in others if other != module} for module, others in needs.items()}
+    while free := {module for module, others in left.items() if not others & left.keys()}:
+        for module in free:
+            del left[module]
+    assert not left, f"a circle among or below {sorted(left)}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_name)
 def test_a_pure_room_knows_no_sockets_and_no_clocks(path: Path) -> None:
-    """protocol/, records/ and query/ are functions of what they are given."""
-    known = {name.split(".")[0] for name in _imports(path)}
-    allowed = ALLOWED.get(str(path.relative_to(PACKAGE)), set())
-    assert not known & FORBIDDEN.get(_room(path), set()) - allowed
+    """What is a function of what it is given imports nothing that asks the system."""
+    refused = PURE.get(_name(path)) or REFUSED.get(_room(path), set())
+    assert not {name.split(".")[0] for name in _imports(path)} & refused
 
 
-def test_of_queries_only_the_tail_reads_files() -> None:
-    """Every other module of query/ is a function of what it is given."""
-    for path in (PACKAGE / "query").glob("*.py"):
-        rooms = {name.split(".")[1] for name in _imports(path) if name.startswith("prefork_logd.")}
-        assert path.name == "tail.py" or not rooms & FILE_ROOMS, path.name
+def test_the_handlers_stand_alone() -> None:
+    """A service's process imports nothing of the collector with its handler."""
+    for path in MODULES:
+        if _room(path) == "handlers":
+            assert all(module.startswith("prefork_logd.handlers") for module in _modules(path)), path
 
 
-def test_every_room_has_a_place() -> None:
-    """A new room is given its layer here, on purpose."""
-    assert {_room(path) for path in MODULES} == set(LAYERS)
+def test_every_room_has_a_floor() -> None:
+    """A new room is given its floor here, on purpose."""
+    assert {_room(path) for path in MODULES} == set().union(*FLOORS)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from prefork_logd import compiled
-from tests.system import wheels
+from prefork_logd.system import compiled
+from tests.support import wheels
 
 ROOT = Path(__file__).resolve().parents[2]
-CORES = ("records._speedups", "stores._rows", "journal._crc")
+CORES = ("records._core_c", "stores._rows_c", "journal._crc")
 
 
 def _build(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -68,7 +68,7 @@ def test_a_checkout_gets_what_builds_the_core() -> None:
 
 def test_tests_do_not_run_without_the_core_that_is_demanded() -> None:
     """Else those that need it would be skipped, and the run would be green."""
-    without = "sys.modules['prefork_logd.records._speedups'] = None"
+    without = "sys.modules['prefork_logd.ingest._core_c'] = None"
     run = "sys.exit(pytest.main(['-q', '--collect-only', 'tests/unit/test_imports.py']))"
     command = [sys.executable, "-c", f"import sys, pytest; {without}; {run}"]
     for wanted, answer in (("1", "the compiled core is not there"), ("7", "neither 0 nor 1")):

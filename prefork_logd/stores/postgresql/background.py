@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 
 from prefork_logd.errors import StoreError
-from prefork_logd.stores.postgresql.link import Connection, connect, store_error
+from prefork_logd.stores.postgresql.connection import Connection, connect, store_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import psycopg
 
 from prefork_logd.errors import StoreError
-from prefork_logd.stores.postgresql.link import is_servers_trouble, store_error
+from prefork_logd.stores.postgresql.connection import is_servers_trouble, store_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from prefork_logd.stores.postgresql.link import Connection
+    from prefork_logd.stores.postgresql.connection import Connection
 
 
 class Packed(NamedTuple):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from prefork_logd.stores.postgresql.background import Background
-from prefork_logd.stores.postgresql.words import EXPRESSION
+from prefork_logd.stores.postgresql.fulltext import EXPRESSION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
 import psycopg
 from psycopg import sql
 
-from prefork_logd.log import LOGGER
 from prefork_logd.stores.postgresql import schema as schemas
+from prefork_logd.system.log import LOGGER
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from prefork_logd.stores.postgresql.link import Connection
+    from prefork_logd.stores.postgresql.connection import Connection
 
 SLICE_BYTES = 128 << 20
 """A slice is closed beyond this, and beyond an eighth of its day: so a day of a terabyte has some seventy of them.

@@ -9,13 +9,13 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from prefork_logd.stores import compiled, rows
-from prefork_logd.stores.postgresql.encoding import EPOCH_DAY, Encoder, pack_values
+from prefork_logd.stores import rows, rows_core
+from prefork_logd.stores.postgresql.copy_rows import EPOCH_DAY, Encoder, pack_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from prefork_logd.stores._rows import Copier
+    from prefork_logd.stores._rows_c import Copier
     from prefork_logd.stores.base import Block
     from prefork_logd.stores.postgresql.partitions import Partition, Partitions
 
@@ -40,7 +40,7 @@ class RowPacker:
         """Place rows in `partitions`, and encode those that the compiled core leaves to Python with `encoder`."""
         self._partitions = partitions
         self._encoder = encoder
-        make = compiled.Copier
+        make = rows_core.Copier
         self._copier = make(pack_values, pack_values) if make is not None else None
 
     def pack(self, blocks: Sequence[Block], wanted: int) -> Iterator[tuple[Partition, bytes]]:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, LiteralString
 from psycopg import sql
 
 from prefork_logd.errors import StoreError
-from prefork_logd.stores.postgresql.encoding import COLUMNS
+from prefork_logd.stores.postgresql.copy_rows import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from prefork_logd.stores.postgresql.link import Connection
+    from prefork_logd.stores.postgresql.connection import Connection
 
 VERSION = 3
 

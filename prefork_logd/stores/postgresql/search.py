@@ -20,15 +20,15 @@ from prefork_logd.errors import StoreError
 from prefork_logd.query.search import Bar, levels_by_name
 from prefork_logd.records.stored import read_fields
 from prefork_logd.stores import rows
-from prefork_logd.stores.postgresql.conditions import compile_filters
-from prefork_logd.stores.postgresql.link import connect, store_error
+from prefork_logd.stores.postgresql.connection import connect, store_error
+from prefork_logd.stores.postgresql.filters_sql import compile_filters
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
+    from prefork_logd.config.stores.postgresql import PostgresqlStoreSettings
     from prefork_logd.query.filters import Filters
-    from prefork_logd.store_settings import PostgresqlStoreSettings
-    from prefork_logd.stores.postgresql.conditions import Where
+    from prefork_logd.stores.postgresql.filters_sql import Where
 
 STATEMENT_LIMIT_S = 3600.0
 """A question about a year of records may take long; whoever asks can interrupt it."""

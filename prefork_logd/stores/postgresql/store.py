@@ -17,15 +17,10 @@ import psycopg
 from psycopg import sql
 
 from prefork_logd.errors import StoreError, describe_unexpected
-from prefork_logd.log import LOGGER
 from prefork_logd.stores import rows
 from prefork_logd.stores.postgresql import schema as schemas
 from prefork_logd.stores.postgresql.background import Background
-from prefork_logd.stores.postgresql.culprits import Culprits, Packed
-from prefork_logd.stores.postgresql.encoding import HEADER, NAMES, TRAILER, Encoder
-from prefork_logd.stores.postgresql.indexer import NAMES as BY_NAME
-from prefork_logd.stores.postgresql.indexer import WORDS, Indexer
-from prefork_logd.stores.postgresql.link import (
+from prefork_logd.stores.postgresql.connection import (
     LOCK_LIMIT_S,
     STATEMENT_LIMIT_S,
     Connection,
@@ -34,13 +29,18 @@ from prefork_logd.stores.postgresql.link import (
     is_servers_trouble,
     store_error,
 )
+from prefork_logd.stores.postgresql.copy_rows import HEADER, NAMES, TRAILER, Encoder
+from prefork_logd.stores.postgresql.culprits import Culprits, Packed
+from prefork_logd.stores.postgresql.indexer import NAMES as BY_NAME
+from prefork_logd.stores.postgresql.indexer import WORDS, Indexer
 from prefork_logd.stores.postgresql.partitions import SLICE_BYTES, Partition, Partitions
 from prefork_logd.stores.postgresql.row_packer import NoPartitionError, RowPacker
+from prefork_logd.system.log import LOGGER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-    from prefork_logd.store_settings import PostgresqlStoreSettings
+    from prefork_logd.config.stores.postgresql import PostgresqlStoreSettings
     from prefork_logd.stores.base import Block
 
     Refuse = Callable[[int, bytes, str], None]

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 from prefork_logd.errors import StoreError
 from prefork_logd.query.search import Bar, levels_by_name
-from prefork_logd.stores.sqlite.reader import DayReader, chained
+from prefork_logd.stores.sqlite.day_reader import DayReader, chained
 from prefork_logd.stores.sqlite.store import day_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from prefork_logd.config.stores.sqlite import SqliteStoreSettings
     from prefork_logd.query.filters import Filters
-    from prefork_logd.store_settings import SqliteStoreSettings
     from prefork_logd.stores.sqlite.columns import Values
 
 

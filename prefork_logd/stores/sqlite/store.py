@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING
 
 from prefork_logd.records.stored import split_lines
 from prefork_logd.stores.sqlite import columns
-from prefork_logd.stores.sqlite.day import BUSY_S, Day, Position, failing_as_store_error
+from prefork_logd.stores.sqlite.day_file import BUSY_S, Day, Position, failing_as_store_error
 from prefork_logd.stores.sqlite.index import PIECE_ROWS
 from prefork_logd.stores.sqlite.schema import ID_BITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from prefork_logd.store_settings import SqliteStoreSettings
+    from prefork_logd.config.stores.sqlite import SqliteStoreSettings
     from prefork_logd.stores.base import Block
     from prefork_logd.stores.sqlite.columns import Values
 

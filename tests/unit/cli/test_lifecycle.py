@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from prefork_logd.cli import lifecycle, status
 from prefork_logd.cli.main import cli
 from prefork_logd.errors import ProcessError
-from prefork_logd.running import Running
+from prefork_logd.system.running import Running
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from prefork_logd.cli.main import cli
 from prefork_logd.errors import StoreError
-from tests.unit.stores.test_sqlite_store import line
+from tests.unit.stores.sqlite.test_store import line
 
 if TYPE_CHECKING:
     from pathlib import Path

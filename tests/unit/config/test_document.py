@@ -6,8 +6,8 @@ import pytest
 
 from prefork_logd.config.document import Document, LineIndex
 from prefork_logd.config.load import loads
+from prefork_logd.config.server import ServerSettings
 from prefork_logd.errors import ConfigError
-from prefork_logd.settings import ServerSettings
 from tests.unit.config.test_load import problems
 
 

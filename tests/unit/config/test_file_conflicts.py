@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from prefork_logd.config.load import load, loads
+from prefork_logd.config.paths import OWN_FILES
 from prefork_logd.errors import ConfigError
-from prefork_logd.settings import OWN_FILES
 from tests.unit.config.test_load import problems
 
 

@@ -17,10 +17,12 @@ from prefork_logd.config.load import (
     loads,
     state_dir_of,
 )
+from prefork_logd.config.outputs import OutputSettings
+from prefork_logd.config.settings import Settings
 from prefork_logd.config.show import effective
+from prefork_logd.config.stores.custom import CustomStoreSettings
+from prefork_logd.config.stores.sqlite import SqliteStoreSettings
 from prefork_logd.errors import ConfigError
-from prefork_logd.settings import OutputSettings, Settings
-from prefork_logd.store_settings import CustomStoreSettings, SqliteStoreSettings
 
 STATE = {"state_dir": "/state"}
 

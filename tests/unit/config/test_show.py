@@ -69,7 +69,7 @@ def test_a_password_in_the_wrong_place_is_not_shown(dsn: str) -> None:
     """Neither by `check` nor in the error of a connection that cannot be made; what to do is."""
     settings = loads(f'[[store]]\ntype = "postgresql"\ndsn = {json.dumps(dsn)}', "", STATE)
     assert "geheim" not in printable(settings)
-    link = pytest.importorskip("prefork_logd.stores.postgresql.link")
+    link = pytest.importorskip("prefork_logd.stores.postgresql.connection")
     with pytest.raises(StoreError) as caught:
         link.connect(dsn)
     assert "geheim" not in str(caught.value)

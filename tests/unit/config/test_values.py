@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from prefork_logd import values
-from prefork_logd.values import TimedSettings, durations, format_duration
+from prefork_logd.config import values
+from prefork_logd.config.values import TimedSettings, durations, format_duration
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from prefork_logd.handlers._link import Link
 from prefork_logd.handlers._notices import Notices
 from prefork_logd.handlers._options import Options
 from prefork_logd.handlers._queue import Queue
-from prefork_logd.protocol.session import ServerSession
+from prefork_logd.inputs.session.server import ServerSession
 
 LIMITS = (1 << 16, (1 << 16) + 64)
 

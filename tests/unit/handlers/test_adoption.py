@@ -13,9 +13,9 @@ from prefork_logd.handlers import Spool
 from prefork_logd.handlers._adoption import Adopter, Delivery
 from prefork_logd.handlers._notices import Notices
 from prefork_logd.handlers._options import Options
-from prefork_logd.protocol.base import Bye, Gap, Records
-from prefork_logd.protocol.messages import ErrorCode, Hello
-from prefork_logd.protocol.session import ServerSession
+from prefork_logd.inputs.base import Bye, Gap, Records
+from prefork_logd.inputs.session.messages import ErrorCode, Hello
+from prefork_logd.inputs.session.server import ServerSession
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from prefork_logd.handlers import _fallback, _link
-from prefork_logd.protocol.base import Bye, Gap, Records
-from prefork_logd.protocol.messages import ErrorCode, Hello
+from prefork_logd.inputs.base import Bye, Gap, Records
+from prefork_logd.inputs.session.messages import ErrorCode, Hello
 from tests.unit.handlers.receiver import Receiver
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefork_logd.handlers import ClientProtocol, ProtocolError
-from prefork_logd.protocol.base import Bye, Gap, Records
-from prefork_logd.protocol.messages import Capability, ErrorCode, Hello
-from prefork_logd.protocol.session import ServerSession
+from prefork_logd.inputs.base import Bye, Gap, Records
+from prefork_logd.inputs.session.messages import Capability, ErrorCode, Hello
+from prefork_logd.inputs.session.server import ServerSession
 
 SESSION = bytes(range(16))
 LIMITS = (1 << 16, (1 << 16) + 64)

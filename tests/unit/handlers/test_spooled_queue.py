@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from prefork_logd.handlers import SocketHandler, _segments, _spool
-from tests.fake_collector import FakeCollector
+from tests.support.fake_collector import FakeCollector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from prefork_logd.journal.checksum import crc32
-from tests.unit.records.strategies import bounded
+from tests.support.strategies import bounded
 
 COMPILED = pytest.importorskip("prefork_logd.journal._crc", reason="the compiled core is not there")
 

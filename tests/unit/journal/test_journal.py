@@ -11,7 +11,7 @@ import pytest
 
 from prefork_logd.errors import OutputError
 from prefork_logd.journal import journal as module
-from prefork_logd.journal.commit import NOTHING, Committed
+from prefork_logd.journal.commit_entry import NOTHING, Committed
 from prefork_logd.journal.journal import Journal
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from prefork_logd.journal import blocks
-from prefork_logd.journal.blocks import HEADER_BYTES, Header
-from prefork_logd.journal.commit import NOTHING, Committed
+from prefork_logd.journal import record_block
+from prefork_logd.journal.commit_entry import NOTHING, Committed
 from prefork_logd.journal.intent import Evidence
+from prefork_logd.journal.record_block import HEADER_BYTES, Header
 from prefork_logd.journal.record_segments import FoundSegments, segment_name, segment_paths
 
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ JOURNAL, SESSION = bytes(range(16)), b"s" * 16
 
 def _segment(directory: Path, first: int, counts: list[int], ordinal: int = 0, offset: int = 0) -> Path:
     """Write a segment with blocks of so many records."""
-    data = blocks.encode_header(Header(JOURNAL, first, ordinal, offset)).ljust(HEADER_BYTES, b"\0")
+    data = record_block.encode_header(Header(JOURNAL, first, ordinal, offset)).ljust(HEADER_BYTES, b"\0")
     number = first
     for count in counts:
         lines = b"x\n" * count
-        head = blocks.encode_block(first, len(data), number, count, 1, SESSION, [(number + 1, count)], (lines,))
+        head = record_block.encode_block(first, len(data), number, count, 1, SESSION, [(number + 1, count)], (lines,))
         data += head + lines
         number += count
     path = directory / segment_name(first)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prefork_logd.journal.records import POSITION_FILE
+from prefork_logd.journal.record_log import POSITION_FILE
 from prefork_logd.journal.tail import RecordTail
-from tests.unit.journal.test_records import Log, block
+from tests.unit.journal.test_record_log import Log, block
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from prefork_logd.errors import ProcessError
-from prefork_logd.net.balance import Load, Share
-from prefork_logd.net.listener import MOST_A_TURN, Acceptor, bind_all, close_all, describe, inherited
+from prefork_logd.net.acceptor import MOST_A_TURN, Acceptor
+from prefork_logd.net.listener import bind_all, close_all, describe
+from prefork_logd.net.load_balance import Load, Share
 from prefork_logd.net.loop import Loop
+from prefork_logd.system.systemd import inherited
 
 ROOT = Path(__file__).resolve().parents[3]
 

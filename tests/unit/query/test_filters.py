@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from prefork_logd.query import fulltext, times, where
 from prefork_logd.query.filters import Filters
-from tests.unit.records.strategies import bounded, plain, texts
+from tests.support.strategies import bounded, plain, texts
 
 RECORD = {
     "created": 1_795_429_550.25,

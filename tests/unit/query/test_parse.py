@@ -9,11 +9,11 @@ import pytest
 from click.testing import CliRunner
 
 from prefork_logd.cli.main import cli
+from prefork_logd.config.outputs import OutputSettings
 from prefork_logd.query.parse import make_filters
 from prefork_logd.query.search import levels_by_name
-from prefork_logd.settings import OutputSettings
 from prefork_logd.stores.sqlite.store import SqliteStore
-from tests.unit.stores.test_sqlite_store import JOURNAL, block, line, refuse
+from tests.unit.stores.sqlite.test_store import JOURNAL, block, line, refuse
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from prefork_logd import inotify, libc
 from prefork_logd.config.load import loads
 from prefork_logd.errors import ProcessError
-from prefork_logd.outputs.tail import OutputTail
+from prefork_logd.files.tail import OutputTail
 from prefork_logd.query import tail as query_tail
 from prefork_logd.query.filters import Filters
 from prefork_logd.query.tail import Matcher, follow, last_lines, open_tail
-from tests import odd_lines
+from prefork_logd.system import inotify, libc
+from tests.support import odd_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

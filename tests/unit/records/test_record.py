@@ -5,9 +5,9 @@ import sys
 import pytest
 from hypothesis import given
 
-from prefork_logd.records.decode import decode
+from prefork_logd.inputs.pickles.decode import decode
 from prefork_logd.records.record import END_OF_TIME, INTEGER_MAX, Record, _fit, make_record, rfc3339
-from tests.unit.records import strategies
+from tests.support import strategies
 
 PEER, RECEIVED = "192.0.2.7:40000", 1_795_404_250.5
 SENT = {

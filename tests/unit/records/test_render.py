@@ -18,7 +18,7 @@ from prefork_logd.records.render import (
     render_rejected,
     unescape,
 )
-from tests.unit.records import lines, strategies
+from tests.support import lines, strategies
 
 CREATED = 1_795_404_245.125
 DANGEROUS = [

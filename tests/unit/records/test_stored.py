@@ -11,26 +11,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefork_logd import importing
 from prefork_logd.cli import print_records
+from prefork_logd.config.outputs import OutputSettings
+from prefork_logd.config.settings import Settings
+from prefork_logd.config.stores.custom import CustomStoreSettings
 from prefork_logd.errors import NotARecord, RecordRejected
-from prefork_logd.journal.blocks import Entry
-from prefork_logd.native import Lines
-from prefork_logd.processes.control_configuration import Configuration
-from prefork_logd.processes.dispatch import Dispatcher
-from prefork_logd.processes.picking import Picker
+from prefork_logd.ingest.core import Lines
+from prefork_logd.ingest.dispatcher import Dispatcher
+from prefork_logd.ipc.configuration import Configuration
+from prefork_logd.journal.record_block import Entry
+from prefork_logd.processes.shipper.filter import Picker
 from prefork_logd.query.filters import Filters
 from prefork_logd.query.tail import Matcher
 from prefork_logd.query.where import parse
 from prefork_logd.records import stored
 from prefork_logd.records.record import Record
-from prefork_logd.settings import OutputSettings, Settings
-from prefork_logd.store_settings import CustomStoreSettings
-from prefork_logd.stores import nats_wire, rows
+from prefork_logd.stores import import_lines, rows
+from prefork_logd.stores.nats import wire
 from prefork_logd.stores.sqlite import columns
-from prefork_logd.stores.sqlite.packing import Packer
-from tests import odd_lines
-from tests.unit.records.strategies import attributes, bounded
+from prefork_logd.stores.sqlite.row_builder import Packer
+from tests.support import odd_lines
+from tests.support.strategies import attributes, bounded
 from tests.unit.stores.test_rows import corpus_lines
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def test_every_reader_reads_the_same_values() -> None:
             if name != "extra":
                 assert (getattr(row, name) or None) == (getattr(record, name) or None) == (fields.get(name) or None)
         assert stored.read_source(line) == (record.name or "", record.levelno or 0)
-        assert nats_wire.logger_of(line) == (record.name or "")
+        assert wire.logger_of(line) == (record.name or "")
 
 
 def test_an_infinite_number_is_compared_as_one() -> None:
@@ -186,14 +187,14 @@ def test_no_octets_raise_anything_else(octets: bytes) -> None:
 
 def test_nobody_reads_lines_but_the_reader() -> None:
     """No other module takes a stored line apart: what does so is named here with its reason."""
-    package = Path(importing.__file__).parent
+    package = Path(import_lines.__file__).parent
     known = {
         "records/stored.py",
-        "records/foreign.py",  # lines of others
+        "records/imported.py",  # lines of others
         "stores/sqlite/columns.py",  # judged by `stored.judge`
-        "processes/dead_letters.py",  # its own form
-        "journal/records.py", "daemon.py", "processes/console.py", "processes/upgrade.py",  # states and answers
-        "processes/legacy.py", "processes/control.py", "stores/nats_group.py",
+        "stores/dead_letters.py",  # its own form
+        "journal/record_log.py", "daemon.py", "ipc/command_socket.py", "processes/master/upgrade/trial.py",  # states and answers
+        "processes/master/upgrade/state.py", "ipc/channel.py", "stores/nats/group.py",
     }  # fmt: skip
     marks = ("json.loads(", "json.Decoder(", "json.decode(")
     found = {

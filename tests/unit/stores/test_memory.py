@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from prefork_logd.stores import rows
-from prefork_logd.stores.sqlite.packing import Packer
-from tests.stores import NOW, line
+from prefork_logd.stores.sqlite.row_builder import Packer
+from tests.support.stores import NOW, line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,18 +18,18 @@ MOST_BYTES = 40 << 20
 
 
 def _postgresql() -> Callable[[bytes], object]:
-    encoding = pytest.importorskip("prefork_logd.stores.postgresql.encoding")
+    encoding = pytest.importorskip("prefork_logd.stores.postgresql.copy_rows")
     encoder = encoding.Encoder()
     return lambda text: encoder.encode([rows.decode(text)], [text], 1, 20_000, 0)
 
 
 def _copier() -> Callable[[bytes], object]:
-    encoding = pytest.importorskip("prefork_logd.stores.postgresql.encoding")
-    from prefork_logd.stores import compiled
+    encoding = pytest.importorskip("prefork_logd.stores.postgresql.copy_rows")
+    from prefork_logd.stores import rows_core
 
-    if compiled.Copier is None:
+    if rows_core.Copier is None:
         pytest.skip("no compiled core")
-    copier = compiled.Copier(encoding.pack_values, encoding.pack_values)
+    copier = rows_core.Copier(encoding.pack_values, encoding.pack_values)
     return lambda text: copier.copy(text, 0, 1, 1, 20_000, 0, 0.0, 1e15)
 
 

@@ -10,7 +10,7 @@ pytest.importorskip("psycopg")
 
 from prefork_logd.stores.base import Block, Run
 from prefork_logd.stores.postgresql import row_packer
-from prefork_logd.stores.postgresql.encoding import Encoder
+from prefork_logd.stores.postgresql.copy_rows import Encoder
 from prefork_logd.stores.postgresql.row_packer import NoPartitionError, RowPacker
 
 DAY_S = 86_400.0

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 
 from prefork_logd.errors import RecordRejected
-from prefork_logd.records.decode import decode as decode_frame
+from prefork_logd.inputs.pickles.decode import decode as decode_frame
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import render_json
 from prefork_logd.stores import rows
-from tests import corpus
-from tests.unit.records.strategies import attributes, bounded
+from tests.support import corpus
+from tests.support.strategies import attributes, bounded
 
 PEER = "192.0.2.7:40000"
 

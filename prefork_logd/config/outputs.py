@@ -1,0 +1,135 @@
+"""The settings of `[[output]]`.
+
+Owns their types, defaults, bounds and help. Opens no file.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from msgspec import Meta
+
+from prefork_logd.config.values import (
+    TimedSettings,
+    durations,
+    is_a_second,
+    level_number,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+DEFAULT_TEMPLATE = "%(asctime)s %(levelname)s %(name)s %(message)s"
+_TEMPLATE_FIELD = re.compile(r"%(?:%|\(([^()]+)\)[#0\- +]*\d{0,4}(?:\.\d{1,4})?([diouxXeEfFgGcrsa]))")
+
+
+class OutputSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One file that records are written to; a record goes to every output that lets it through."""
+
+    DURATIONS = durations(rotate_every=0.0)
+
+    name: Annotated[
+        str,
+        Meta(pattern=r"^[A-Za-z0-9_.-]+$", description="What status and messages call it; each name once."),
+    ] = "records"
+    path: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="The file; relative to state_dir. Missing directories are created.",
+        ),
+    ] = "records.jsonl"
+    format: Annotated[
+        Literal["json", "text"],
+        Meta(description='"json": one object a line; "text": `template`, continuation lines start with a tab.'),
+    ] = "json"
+    template: Annotated[
+        str,
+        Meta(
+            description="Text format only: logging's own % names (those of LogRecord, asctime, and any attribute of "
+            "`extra`).",
+        ),
+    ] = DEFAULT_TEMPLATE
+    level: Annotated[
+        str | int,
+        Meta(description='Lowest level let through: a name ("WARNING"; docs/query.md has all) or a number (35).'),
+    ] = "NOTSET"
+    loggers: Annotated[
+        tuple[str, ...],
+        Meta(description="Logger names let through, each with its children, as logging.Filter does; empty: all."),
+    ] = ()
+    rotate_bytes: Annotated[
+        int,
+        Meta(ge=0, description="Rotate when the file has grown to this many bytes; 0: never by size."),
+    ] = 0
+    rotate_every: Annotated[
+        str,
+        Meta(description='Rotate after this time, such as "1h" or "1d"; empty: never by time.'),
+    ] = ""
+    keep: Annotated[
+        int,
+        Meta(ge=0, description="Rotated files kept by our own rotation, the newest; 0: all."),
+    ] = 10
+    keep_bytes: Annotated[
+        int,
+        Meta(ge=0, description="Rotated files are removed, the oldest first, above this many bytes; 0: no bound."),
+    ] = 0
+    compress: Annotated[
+        Literal["none", "gzip", "zstd"],
+        Meta(description='Compress rotated files; "zstd" needs the extra: pip install "prefork-logd[zstd]".'),
+    ] = "none"
+    on_error: Annotated[
+        Literal["block", "skip"],
+        Meta(
+            description='While the file cannot be written (a full disk, a FIFO without a reader): with "block" clients '
+            'wait until it works again, and no record is missing; with "skip" records are left out of this output, and '
+            "counted in `status`; clients do not wait.",
+        ),
+    ] = "block"
+    mode: Annotated[
+        str,
+        Meta(pattern=r"^0?[0-7]{3}$", description="Permissions of the file, octal; directories get x where it has r."),
+    ] = "0640"
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (key, sentence) for every value that has the right type and cannot be used."""
+        if "\0" in self.path:
+            yield "path", "holds a NUL character, which no path can"
+        try:
+            level_number(self.level)
+        except ValueError as error:
+            yield "level", str(error)
+        yield from (("template", problem) for problem in template_problems(self.template))
+        if any(not name for name in self.loggers):
+            yield "loggers", "holds an empty name; leave the list empty to let every logger through"
+        yield from self.duration_problems("rotate_every", is_a_second, 'must be one second or more, such as "1h"')
+        if self.compress == "zstd" and importlib.util.find_spec("zstandard") is None:
+            yield "compress", 'zstd needs a package that is not installed: pip install "prefork-logd[zstd]"'
+
+    @property
+    def levelno(self) -> int:
+        """`level` as a number."""
+        return level_number(self.level)
+
+    @property
+    def rotate_every_s(self) -> float:
+        """`rotate_every` in seconds; 0 is never."""
+        return self.seconds("rotate_every")
+
+    @property
+    def file_mode(self) -> int:
+        """`mode` as a number."""
+        return int(self.mode, 8)
+
+
+def template_problems(template: str) -> Iterator[str]:
+    """Yield a sentence for each directive in a text template that could not be filled in."""
+    rest = _TEMPLATE_FIELD.sub("", template)
+    if "%" in rest:
+        place = rest[rest.index("%") :][:12]
+        yield f"{place!r} is no directive; write %(name)s, with a width below 10000, and %% for a percent sign"
+    if not template.strip():
+        yield "is empty, so every line would be; leave it out for the default"

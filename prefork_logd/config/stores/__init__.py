@@ -1,0 +1,1 @@
+"""Settings of stores, a file a kind."""

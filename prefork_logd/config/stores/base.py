@@ -1,0 +1,117 @@
+"""The settings that every store has.
+
+Owns their types, defaults, bounds and help. Knows no kind of store.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from msgspec import Meta
+
+from prefork_logd.config.values import TimedSettings, durations, is_positive, level_number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class StoreSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
+    """What every store has: a name, a filter, and the size of what it is handed at once."""
+
+    DURATIONS = durations(batch_time=None)
+
+    name: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9_.-]*$",
+            max_length=64,
+            description="What status and messages call it; each name once. Empty: its type.",
+        ),
+    ] = ""
+    level: Annotated[
+        str | int,
+        Meta(description='Lowest level let through: a name ("WARNING"; docs/query.md has all) or a number (35).'),
+    ] = "NOTSET"
+    loggers: Annotated[
+        tuple[str, ...],
+        Meta(description="Logger names let through, each with its children, as logging.Filter does; empty: all."),
+    ] = ()
+    batch_records: Annotated[
+        int,
+        Meta(ge=1, le=1_000_000, description="Most records handed to the store in one transaction."),
+    ] = 20_000
+    batch_bytes: Annotated[
+        int,
+        Meta(ge=1024, le=268_435_456, description="Most bytes of them, as JSON lines."),
+    ] = 8_388_608
+    batch_time: Annotated[
+        str,
+        Meta(description="How long the first of them may wait for the others."),
+    ] = "100ms"
+
+    @property
+    def type(self) -> str:
+        """The store's type, as the configuration calls it."""
+        return str(self.__struct_config__.tag)
+
+    @property
+    def levelno(self) -> int:
+        """`level` as a number."""
+        return level_number(self.level)
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether records are left out."""
+        return bool(self.levelno or self.loggers)
+
+    @property
+    def batch_time_s(self) -> float:
+        """`batch_time` in seconds."""
+        return self.seconds("batch_time")
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (key, sentence) for every value that has the right type and cannot be used."""
+        try:
+            level_number(self.level)
+        except ValueError as error:
+            yield "level", str(error)
+        if any(not name for name in self.loggers):
+            yield "loggers", "holds an empty name; leave the list empty to let every logger through"
+        yield from self.duration_problems(
+            "batch_time",
+            lambda seconds: seconds <= MOST_BATCH_TIME_S,
+            f"must be {MOST_BATCH_TIME_S:g}s or less: records would be seen late for nothing",
+        )
+
+    def warnings(self) -> Iterator[tuple[str, str]]:
+        """Yield (key, sentence) for every value that can be used, and promises less than it seems."""
+        yield from ()
+
+    def file_problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (key, sentence) for every file that these settings name and that cannot be read; paths are absolute."""
+        yield from ()
+
+    def resolved(self, state_dir: str) -> StoreSettings:  # noqa: ARG002 - a type with paths makes them absolute
+        """Return these settings with every path absolute; relative ones are in `state_dir`."""
+        return self
+
+    def own_paths(self) -> tuple[str, ...]:
+        """Return the absolute paths that belong to this store, so that no output or other store may have them."""
+        return ()
+
+    def is_own_file(self, path: Path) -> bool:  # noqa: ARG002 - a type that makes files under other names knows them
+        """Tell whether the store may make a file of this name, beyond `own_paths`; symbolic links are resolved."""
+        return False
+
+    def files(self) -> Iterator[Path]:
+        """Yield every place where the store may have left a file, which its shipper must be able to write."""
+        yield from ()
+
+
+MOST_BATCH_TIME_S = 60.0
+
+
+def _retain_problems(settings: StoreSettings) -> Iterator[tuple[str, str]]:
+    message = 'must be longer than nothing, such as "30d"; empty keeps all'
+    yield from settings.duration_problems("retain", is_positive, message)

@@ -1,0 +1,35 @@
+"""The settings of a store of a class of the user's own.
+
+Owns their types, defaults, bounds and help. Imports no class.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from msgspec import Meta
+
+from prefork_logd.config.stores.base import StoreSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class CustomStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="custom"):
+    """A store of your own (docs/stores.md)."""
+
+    factory: Annotated[
+        str,
+        Meta(description='What makes it, "package.module:name", called with `options`; its module must be importable.'),
+    ] = ""
+    options: Annotated[
+        dict[str, str | int | float | bool],
+        Meta(description="Handed to the factory as keyword arguments."),
+    ] = {}  # noqa: RUF012 - msgspec makes a new one for each
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (key, sentence) for every value that has the right type and cannot be used."""
+        yield from StoreSettings.problems(self)
+        module, colon, name = self.factory.partition(":")
+        if not (module and colon and name.isidentifier()):
+            yield "factory", 'must name what makes the store, such as "company.logs:Archive"'

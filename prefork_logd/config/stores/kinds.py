@@ -1,0 +1,78 @@
+"""What can be set of a store: what all have in common, one Struct for each type, and the table of types.
+
+Owns these settings, their types, defaults, bounds and help. What a store does with them is its own business
+(stores/), and reading them from a file is config/load.py's. A store's type is its Struct's tag.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from prefork_logd.config.stores.base import StoreSettings
+from prefork_logd.config.stores.custom import CustomStoreSettings
+from prefork_logd.config.stores.nats import NatsStoreSettings
+from prefork_logd.config.stores.postgresql import PostgresqlStoreSettings
+from prefork_logd.config.stores.sqlite import HAS_SQLITE, SqliteStoreSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+AnyStoreSettings = StoreSettings
+
+
+class Kind(NamedTuple):
+    """A type of store: its settings, and the names of the functions that make what uses them.
+
+    Each name is "module:function", imported when it is called: a store's library may not be installed, and most
+    processes need none. Each function takes the settings. docs/stores.md says how a type is added.
+    """
+
+    settings: type[StoreSettings]
+    """The tag is the type's name in the configuration."""
+    store: str
+    """Returns the Store (stores/base.py), not opened yet."""
+    search: str = ""
+    """Returns the store opened for reading: a Search (query/search.py). Empty: it cannot be searched."""
+    probe: str = ""
+    """Asks a server for `check --connect` and returns a Finding (stores/base.py). Empty: there is nothing to ask."""
+
+    @property
+    def type(self) -> str:
+        """The name of the type in the configuration."""
+        return str(self.settings.__struct_config__.tag)
+
+
+_ROWS = (
+    Kind(
+        SqliteStoreSettings,
+        store="prefork_logd.stores.sqlite.store:make_store",
+        search="prefork_logd.stores.sqlite.search:open_search",
+    ),
+    Kind(
+        PostgresqlStoreSettings,
+        store="prefork_logd.stores.postgresql.store:make_store",
+        search="prefork_logd.stores.postgresql.search:open_search",
+    ),
+    Kind(
+        NatsStoreSettings,
+        store="prefork_logd.stores.nats.store:NatsStore",
+        probe="prefork_logd.stores.nats.stream:probe",
+    ),
+    Kind(CustomStoreSettings, store="prefork_logd.stores.custom:make_store"),
+)
+KINDS = {kind.type: kind for kind in _ROWS}
+"""Every type of store: the only place that lists them."""
+
+DEFAULT_STORES: tuple[StoreSettings, ...] = (SqliteStoreSettings(name="sqlite"),) if HAS_SQLITE else ()
+"""The stores of a configuration without `store`; `store = []` is none."""
+
+
+def store_from(plain: Mapping[str, Any]) -> StoreSettings:
+    """Return a store's settings from plain values with their type. Raises msgspec.ValidationError."""
+    kind = KINDS.get(str(plain.get("type")))
+    if kind is None:
+        raise msgspec.ValidationError(f"there is no store of type {plain.get('type')!r}")
+    return msgspec.convert(plain, kind.settings)

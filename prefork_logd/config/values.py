@@ -1,0 +1,164 @@
+"""What single values of a configuration mean: durations, addresses, levels.
+
+Owns their spelling, and the message about one that cannot be read. Does not know which settings there are.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from prefork_logd.records.levels import LEVELS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+
+_MOST_NAMED = 40
+
+NOT_LIVE = {"live": False}
+"""Marks a setting whose new value waits for a restart."""
+
+MAY_HOLD_PASSWORD = {form: {"password": form} for form in ("dsn", "url")}
+"""Marks a setting whose value (a connection string, or URLs) is printed without the password that may be in it."""
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_HOUR_S, _DAY_S = 3600, 86_400
+_DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds that a duration such as "500ms", "30s", "5m", "1h", "1d" or "2w" stands for.
+
+    Raises ValueError with a sentence for the user.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError(f'{text!r} is no duration; write a number and ms, s, m, h, d or w, such as "30s" or "1d"')
+    return float(match[1]) * _DURATION_UNITS[match[2]]
+
+
+def format_duration(seconds: float) -> str:
+    """Return a time span for a person, in its two largest units, such as "2 h 5 min"."""
+    whole = int(seconds)
+    for unit_s, unit, next_s, smaller in ((_DAY_S, "d", _HOUR_S, "h"), (_HOUR_S, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= unit_s:
+            return f"{whole // unit_s} {unit} {whole % unit_s // next_s} {smaller}"
+    return f"{seconds:.1f} s"
+
+
+def durations(*inherited: Mapping[str, float | None], **keys: float | None) -> Mapping[str, float | None]:
+    """Return a table for TimedSettings: each key with the seconds that an empty value stands for; None: it must not be.
+
+    `inherited` are the tables of the classes above.
+    """
+    return MappingProxyType({key: empty for table in (*inherited, keys) for key, empty in table.items()})
+
+
+class TimedSettings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """Settings with durations, which are read once: when the settings are made."""
+
+    DURATIONS = durations()
+
+    def __post_init__(self) -> None:
+        """Read the durations. One that cannot be read is reported by `duration_problems`."""
+        # Not a field: it is neither compared nor encoded, and whoever decodes or replaces settings comes here again.
+        self.__dict__["_seconds"] = {key: self._read(key) for key in self.DURATIONS}
+
+    def _read(self, key: str) -> float | str:
+        """Return the seconds, or the sentence about a duration that cannot be read."""
+        text, empty = getattr(self, key), self.DURATIONS[key]
+        if not text and empty is not None:
+            return empty
+        try:
+            return parse_duration(text)
+        except ValueError as error:
+            return str(error)
+
+    def seconds(self, key: str) -> float:
+        """Return a duration in seconds. Raises ValueError with a sentence for the user if it cannot be read."""
+        found: float | str = self.__dict__["_seconds"][key]
+        if isinstance(found, str):
+            raise ValueError(found)  # noqa: TRY004 - the text is of the wrong form, not the type
+        return found
+
+    def duration_problems(
+        self, key: str, is_usable: Callable[[float], bool], message: str
+    ) -> Iterator[tuple[str, str]]:
+        """Yield (key, sentence) if a duration cannot be read, or is not usable; an empty one that may be empty is."""
+        if not getattr(self, key) and self.DURATIONS[key] is not None:
+            return
+        try:
+            if not is_usable(self.seconds(key)):
+                yield key, message
+        except ValueError as error:
+            yield key, str(error)
+
+
+def is_positive(seconds: float) -> bool:
+    """Tell whether a duration is longer than nothing."""
+    return seconds > 0
+
+
+def is_a_second(seconds: float) -> bool:
+    """Tell whether a duration is a second or longer."""
+    return seconds >= 1
+
+
+def split_address(address: str) -> tuple[str, int] | str:
+    """Return (host, port) of "host:port" or "[::1]:port", or the path of "unix:/path".
+
+    Raises ValueError with a sentence for the user.
+    """
+    if address.startswith("unix:"):
+        path = address.removeprefix("unix:")
+        if not path or "\0" in path:
+            raise ValueError(f'{address!r} names no path; write "unix:/run/prefork-logd.sock"')
+        return path
+    host, colon, port = address.rpartition(":")
+    if not colon or not host:
+        raise ValueError(f'{address!r} is no address; write "host:port", "[::1]:port" or "unix:/path"')
+    if not (port.isascii() and port.isdigit()) or int(port) > 65_535:
+        raise ValueError(f"{address!r} has no port from 0 to 65535 after its last colon")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        try:
+            ipaddress.IPv6Address(host.partition("%")[0])
+        except ValueError:
+            raise ValueError(f"{address!r} has no IPv6 address between its brackets") from None
+    elif ":" in host:
+        raise ValueError(f'{address!r} is ambiguous; put an IPv6 address in brackets, such as "[::1]:9020"')
+    return host, int(port)
+
+
+def level_number(level: str | int, carried: Mapping[str, int] | None = None) -> int:
+    """Return the number of a level given by a name of LEVELS, in any case, or as a number.
+
+    `carried` has names in capitals that records carry besides. Raises ValueError with a sentence for the user.
+    """
+    if isinstance(level, int):
+        return level
+    name = level.strip().upper()
+    if name in LEVELS:
+        return LEVELS[name]
+    if carried and name in carried:
+        return carried[name]
+    if re.fullmatch(r"-?\d{1,9}", level):
+        return int(level)
+    others = ", ".join(sorted(set(carried or ()) - LEVELS.keys())[:_MOST_NAMED])
+    besides = f", of those that records carry ({others})" if others else ""
+    raise ValueError(f"{level!r} is no level; write one of {', '.join(LEVELS)}{besides}, or a number")
+
+
+MIN_KEY_BYTES = 16
+"""A shorter secret could be found by trying."""
+MAX_KEY_ID_BYTES = 64
+MAX_OUTPUTS = 1024
+"""The scoreboard has this many places for outputs."""
+MAX_STORES = 16
+MAX_SOURCES = 8
+"""Each has a process."""

@@ -1,0 +1,1 @@
+"""Output files: written, rotated, compressed."""

@@ -1,0 +1,134 @@
+"""How a path becomes a descriptor to append to.
+
+Owns which kinds of file are taken, their lock and mode, and the directories on the way.
+Keeps nothing: every function here is done when it returns.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from pathlib import Path
+from typing import NamedTuple
+
+from prefork_logd.system.disk import cut_torn_line
+
+_FLAGS = os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+
+
+class Identity(NamedTuple):
+    """What the kernel calls a file, whatever its name."""
+
+    device: int
+    inode: int
+
+
+class Opened(NamedTuple):
+    """A file just opened."""
+
+    fd: int
+    identity: Identity
+    is_regular: bool
+    length: int
+    torn_bytes: int
+    """What was cut away after the last newline."""
+    changed_directories: list[str]
+    """Directories with a new name in them, to be synced; the innermost first."""
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the file was made."""
+        return bool(self.changed_directories)
+
+
+def open_path(path: str, mode: int, held: tuple[int, Identity | None] = (-1, None)) -> Opened:
+    """Open for appending, create what is missing, lock it, and cut away a torn last line.
+
+    `held`: a descriptor that is open already, and what it leads to; with the same file it is duplicated, and keeps its
+    lock. Raises OSError; then nothing is left open, though directories may have been made.
+    """
+    changed_directories: list[str] = []
+    fd = _open_or_create(path, mode, changed_directories)
+    try:
+        status = os.fstat(fd)
+        identity = Identity(status.st_dev, status.st_ino)
+        if stat.S_ISFIFO(status.st_mode) or stat.S_ISCHR(status.st_mode):
+            return Opened(fd, identity, is_regular=False, length=0, torn_bytes=0, changed_directories=[])
+        if identity == held[1]:
+            os.dup2(held[0], fd, inheritable=False)
+        else:
+            _lock(fd, identity)
+        torn_bytes = cut_torn_line(fd)
+    except OSError:
+        os.close(fd)
+        raise
+    return Opened(
+        fd,
+        identity,
+        is_regular=True,
+        length=status.st_size - torn_bytes,
+        torn_bytes=torn_bytes,
+        changed_directories=changed_directories[::-1],
+    )
+
+
+def _lock(fd: int, identity: Identity) -> None:
+    """Make this process the only one that appends to a file (flock(2)), for as long as the descriptor is open.
+
+    Two that append cut each other's lines off when one of them recovers. Raises OSError.
+    """
+    own = os.fstat(2)
+    if stat.S_ISREG(own.st_mode) and (own.st_dev, own.st_ino) == identity:
+        raise OSError(errno.EBUSY, "the collector's own log is written to it; choose another file")
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        what = "another collector, or another output, has it open; give each a file of its own"
+        raise OSError(errno.EBUSY, what) from error
+    except OSError:
+        # A file system without locks: as much as can be had.
+        return
+
+
+def directory_mode(mode: int) -> int:
+    """Return the mode of a directory for files of `mode`: x where it has r, ours to use, never world-writable."""
+    return (mode | (mode & 0o444) >> 2 | 0o700) & 0o775
+
+
+def _open_or_create(path: str, mode: int, changed_directories: list[str]) -> int:
+    try:
+        # Reading is for the torn line, and to rescue what a removed file holds; a FIFO opened for reading as well would
+        # never tell that nobody else reads it.
+        access = os.O_RDWR if stat.S_ISREG(Path(path).stat().st_mode) else os.O_WRONLY
+        return os.open(path, access | _FLAGS)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(errno.ENXIO, "nobody reads from it") from error
+        raise
+    # A link to a file that does not exist yet: made where it points to.
+    target = os.path.realpath(path)
+    directory = Path(target).parent
+    _make_directories(directory, directory_mode(mode), changed_directories)
+    fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, mode)
+    changed_directories.append(str(directory))
+    try:
+        os.fchmod(fd, mode)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _make_directories(directory: Path, mode: int, changed_directories: list[str]) -> None:
+    missing = []
+    while not directory.is_dir():
+        missing.append(directory)
+        directory = directory.parent
+    for path in reversed(missing):
+        path.mkdir(mode)
+        path.chmod(mode)
+        changed_directories.append(str(path.parent))

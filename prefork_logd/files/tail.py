@@ -1,0 +1,93 @@
+"""The end of a JSON output: its lines, and those that are appended since, through rotations.
+
+Does not know filters.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from prefork_logd.files.unpacking import Splitter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+OUTPUT_READ_BYTES = 1 << 20
+MOST_LINE_BYTES = 1 << 26
+"""A longer line is skipped: the collector writes none."""
+
+
+class OutputTail:
+    """A JSON output's end."""
+
+    def __init__(self, path: Path, complain: Callable[[str], None]) -> None:
+        """Read a file that may not exist yet; `complain` gets a sentence for each error."""
+        self._path = path
+        self.directory = path.parent
+        self._complain = complain
+        self._complained = ""
+        self._fd = -1
+        self._splitter = Splitter(MOST_LINE_BYTES)
+
+    def _open(self) -> bool:
+        try:
+            self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            self._say(f"{self._path}: cannot read it: {error.strerror}")
+            return False
+        self._complained = ""
+        return True
+
+    def _say(self, problem: str) -> None:
+        """Complain, once of the same problem."""
+        if problem != self._complained:
+            self._complain(problem)
+        self._complained = problem
+
+    def rewind(self, _count: int) -> bool:
+        """Go back to the first line, for a file does not show where its last lines begin; return True."""
+        if self._fd >= 0:
+            os.lseek(self._fd, 0, os.SEEK_SET)
+            self._splitter.forget()
+        return True
+
+    def read_lines(self) -> Iterator[bytes]:
+        """Yield the lines from here to the end, also those of a file that has taken the place of this one."""
+        while self._fd >= 0 or self._open():
+            is_gone = self._is_gone()
+            try:
+                while data := os.read(self._fd, OUTPUT_READ_BYTES):
+                    yield from (line for line in self._splitter.feed(data) if line is not None)
+            except OSError as error:
+                self._say(f"{self._path}: cannot read it: {error.strerror}")
+                return
+            if not is_gone:
+                return
+            os.close(self._fd)
+            self._fd = -1
+            self._splitter.forget()
+
+    read_new_lines = read_lines
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _is_gone(self) -> bool:
+        """Tell whether the path leads to another file by now; then no more lines come into this one."""
+        try:
+            found = self._path.stat()
+        except OSError:
+            return False
+        ours = os.fstat(self._fd)
+        if ours.st_size < os.lseek(self._fd, 0, os.SEEK_CUR):
+            # Another program has cut the file (logrotate's copytruncate).
+            os.lseek(self._fd, 0, os.SEEK_SET)
+            self._splitter.forget()
+        return (found.st_dev, found.st_ino) != (ours.st_dev, ours.st_ino)

@@ -1,0 +1,736 @@
+# cython: language_level=3, boundscheck=True, wraparound=False, cdivision=True, embedsignature=True
+"""The native core: received bytes to finished lines in one pass, with no Python object per record.
+
+Owns framing of runs of records, the symbolic reading of pickles, the filters of outputs, and lines of JSON and text, in
+the files of `native/`. The Python modules beside this one are the specification: what is not plainly a good record is
+handed to them frame by frame, and the verdict is theirs. So nothing here words an error, and whatever is written here
+is byte for byte what they would write.
+
+Every byte of a peer's is reached through a length that was compared with what there is; the only memory written to is
+`Out`, behind `reserve`, and the arrays of `Memory`, behind `enlarge`.
+"""
+
+import codecs
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.math cimport isfinite, isnan, rint, signbit
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strlen
+from libc.time cimport localtime_r, strftime, time_t, tm
+
+from prefork_logd.records import known, opcodes
+
+cdef extern from *:
+    """
+    typedef unsigned __int128 uint128_t;
+    """
+    ctypedef unsigned long long uint128_t
+    uint64_t __builtin_bswap64(uint64_t) nogil
+    uint32_t __builtin_bswap32(uint32_t) nogil
+
+cdef extern from "Python.h":
+    double PyOS_string_to_double(const char*, char**, void*) except? -1.0
+    object PyUnicode_FromKindAndData(int, const void*, Py_ssize_t)
+
+include "core_c/out.pxi"
+include "core_c/number.pxi"
+include "core_c/text.pxi"
+include "core_c/symbols.pxi"
+include "core_c/machine.pxi"
+include "core_c/calls.pxi"
+include "core_c/values.pxi"
+include "core_c/known.pxi"
+include "core_c/record.pxi"
+include "core_c/repeats.pxi"
+include "core_c/flat.pxi"
+include "core_c/template.pxi"
+
+ABI = 9
+"""Compared with what the package expects: an extension built from other sources is not used."""
+
+
+cdef enum:
+    POOLED = 16
+    POOLED_BYTES = 1 << 19
+
+cdef Out POOL[POOLED]
+cdef size_t pool_size = 0
+cdef Py_buffer shared_view
+
+
+def share(memory):
+    """Make lines in this writable memory from now on, as long as it has room; None: no more.
+
+    Nobody may have lines that lie in the memory before. It is kept until then.
+    """
+    global SHARED, shared_bytes, free_blocks
+    cdef Py_ssize_t index
+    if SHARED != NULL:
+        if free_blocks * BLOCK_BYTES != shared_bytes:
+            raise BufferError("there are lines in the shared memory")
+        PyBuffer_Release(&shared_view)
+        SHARED = NULL
+        shared_bytes = free_blocks = 0
+    if memory is None:
+        return
+    PyObject_GetBuffer(memory, &shared_view, PyBUF_WRITABLE)
+    SHARED = <uint8_t*> shared_view.buf
+    # The lowest ones first: what was used last is likeliest to be in a cache.
+    for index in range(min(shared_view.len // BLOCK_BYTES, MOST_BLOCKS) - 1, -1, -1):
+        shared_bytes += BLOCK_BYTES
+        give_block(SHARED + index * BLOCK_BYTES)
+
+
+cdef void take_room(Out* out) noexcept:
+    """Begin with memory that earlier lines have used, if there is any: new pages cost more than filling them does."""
+    global pool_size, free_blocks
+    if free_blocks:
+        free_blocks -= 1
+        out.data = FREE_BLOCKS[free_blocks]
+        out.room = BLOCK_BYTES
+        out.size = 0
+    elif pool_size:
+        pool_size -= 1
+        out[0] = POOL[pool_size]
+        out.size = 0
+
+
+cdef void give_room(Out* out) noexcept:
+    global pool_size
+    if is_shared(out.data):
+        give_block(out.data)
+    elif 65_536 <= out.room <= POOLED_BYTES and pool_size < POOLED:
+        POOL[pool_size] = out[0]
+        pool_size += 1
+    else:
+        free(out.data)
+    out.data = NULL
+    out.size = out.room = 0
+
+
+cdef class Lines:
+    """Finished lines, end to end, of one group for one output. Its buffer is theirs; none may be added meanwhile."""
+
+    cdef Out out
+    cdef readonly Py_ssize_t count
+    cdef int exports
+
+    def __cinit__(self):
+        self.out.data = NULL
+        self.out.size = self.out.room = 0
+        self.count = self.exports = 0
+
+    def __dealloc__(self):
+        give_room(&self.out)
+
+    def __len__(self):
+        return self.out.size
+
+    @property
+    def nbytes(self):
+        """Bytes of all lines."""
+        return self.out.size
+
+    @property
+    def place(self):
+        """Where the lines begin in the shared memory; -1 if they do not lie in it."""
+        return self.out.data - SHARED if is_shared(self.out.data) else -1
+
+    def append(self, bytes line not None):
+        """Add one line, its newline included."""
+        if self.exports:
+            raise BufferError("lines are being sent")
+        if not put(&self.out, <const uint8_t*> <const char*> line, len(line)):
+            raise MemoryError
+        self.count += 1
+
+    def joined(self):
+        """Return all lines, end to end."""
+        return memoryview(self)
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        PyBuffer_FillInfo(view, self, self.out.data, self.out.size, 1, flags)
+        self.exports += 1
+
+    def __releasebuffer__(self, Py_buffer* view):
+        self.exports -= 1
+
+
+cdef size_t size_of(tuple sinks) except? 0:
+    """Return how many bytes Lines hold together."""
+    cdef Lines one
+    cdef size_t total = 0
+    for one in sinks:
+        total += one.out.size
+    return total
+
+
+cdef struct Rule:
+    bint has_threshold
+    int64_t threshold
+    size_t loggers
+    bint by_python          # its template is not for us
+    Template template       # without directives: JSON
+
+cdef enum:
+    MOST_BYTES = 1 << 28    # of a frame: four times what settings allow, and six times a length still fits 32 bits
+    MOST_OUTPUTS = 64
+    MOST_REJECTED = 64      # in one run, before the caller has a look at how much that makes
+
+
+cdef class Core:
+    """Turns frames into lines, for one configuration's outputs.
+
+    `outputs` has for each output its TextTemplate's parts (None: JSON), its level threshold (0: none) and its loggers
+    (none: all). `stores` has threshold and loggers of each store; what one of them lets through is one more line of
+    JSON, behind the outputs' own. `ships` says whether a record is for the stores if none are named. A Core
+    holds one record at a time, and no lines; while `run` calls back, it takes no other frame (RuntimeError).
+    """
+
+    cdef Machine machine
+    cdef Fields fields
+    cdef size_t[MAX_MARKS] marks
+    cdef Rule[MOST_OUTPUTS] rules
+    cdef Out* outs[MOST_OUTPUTS]
+    cdef size_t[MOST_OUTPUTS] starts
+    cdef bint[MOST_OUTPUTS] taken
+    cdef size_t outputs     # sinks: one for each output, and one for all stores
+    cdef size_t stores      # rules of stores, behind those of the outputs
+    cdef bint ships
+    cdef Out scratch
+    cdef Out ending
+    cdef double ending_received
+    cdef double received
+    cdef object peer_text
+    cdef bytes peer
+    cdef list kept
+    cdef tuple loggers
+    cdef bint capable
+    cdef bint busy          # in `run`, which keeps pointers into its sinks
+
+    def __cinit__(self):
+        memset(&self.machine, 0, sizeof(Machine))
+        memset(&self.scratch, 0, sizeof(Out))
+        memset(&self.ending, 0, sizeof(Out))
+        self.fields.wants_all = False
+        memset(self.rules, 0, sizeof(self.rules))
+        self.machine.marks = self.marks
+        self.machine.memory.runs_size = 1
+
+    def __init__(self, outputs, stores=(), bint ships=False):
+        self.kept = []
+        self.ships = ships
+        self.stores = len(stores)
+        self.capable = len(outputs) + len(stores) <= MOST_OUTPUTS
+        self.outputs = len(outputs) + (1 if stores else 0) if self.capable else 0
+        loggers = []
+        rules = [*outputs, *((None, threshold, names) for threshold, names in stores)] if self.capable else []
+        for index, (parts, threshold, names) in enumerate(rules):
+            self.rules[index].has_threshold = threshold != 0
+            self.rules[index].threshold = threshold
+            self.rules[index].loggers = len(names)
+            loggers.append(tuple(name.encode() for name in names))
+            if parts is not None:
+                self.fields.wants_all = True
+                self._compile(&self.rules[index], parts)
+                self.capable = self.capable and not self.rules[index].by_python
+        self.loggers = tuple(loggers)
+        self.peer_text = None
+        self.peer = b""
+        self.ending_received = -1
+
+    def __dealloc__(self):
+        cdef size_t index
+        release(&self.machine.memory)
+        free(self.scratch.data)
+        free(self.ending.data)
+        for index in range(self.outputs):
+            free(self.rules[index].template.directives)
+
+    @property
+    def capable(self):
+        """Whether records can be rendered for every output; else each is Python's."""
+        return self.capable
+
+    cdef int _compile(self, Rule* rule, parts) except -1:
+        """Make a template of a TextTemplate's parts."""
+        cdef Directive* directive
+        simple = {
+            "asctime": ASCTIME, "msecs": MSECS, "time": UTC, "created": CREATED_AT, "peer": PEER, "received": RECEIVED
+        }
+        rule.template.directives = <Directive*> calloc(len(parts) + 1, sizeof(Directive))
+        if rule.template.directives == NULL:
+            raise MemoryError
+        for part in parts:
+            directive = rule.template.directives + rule.template.count
+            rule.template.count += 1
+            text = (part if isinstance(part, str) else part[0]).encode("utf-8", "surrogatepass")
+            self.kept.append(text)
+            directive.text = <const uint8_t*> <const char*> text
+            directive.size = len(text)
+            directive.look = look_at(directive.text, directive.size)
+            directive.what = LITERAL
+            if isinstance(part, str):
+                continue
+            name, flags, conversion = part
+            width = flags.lstrip("-0")
+            signs = flags[: len(flags) - len(width)]
+            if conversion not in "sd" or (width and not width.isdecimal()) or name == "extra":
+                rule.by_python = True
+                continue
+            directive.width = int(width or 0)
+            directive.left = "-" in signs
+            rule.template.padding += directive.width
+            directive.number = conversion == "d"
+            directive.zeros = "0" in signs and directive.number
+            if name in simple:
+                directive.what = simple[name]
+            elif name in _STORED_NAMES:
+                directive.what = FIELD
+                directive.slot = _STORED_NAMES.index(name)
+            else:
+                directive.what = FROM_EXTRA
+        return 0
+
+    cdef int _set_peer(self, peer, double received) except -1:
+        """Prepare what the lines of one run have in common."""
+        if peer is not self.peer_text:
+            self.peer_text = peer
+            self.peer = peer.encode("utf-8", "surrogatepass")
+            self.ending_received = -1
+        if received == self.ending_received:
+            return 0
+        cdef const uint8_t* text = <const uint8_t*> <const char*> self.peer
+        cdef size_t size = len(self.peer)
+        self.received = received
+        self.ending_received = -1
+        self.ending.size = 0
+        # Each is asked: a large piece may find no room where the small one after it does.
+        if size and not (
+            put_literal(&self.ending, b',"peer":') and put_string(&self.ending, text, size, look_at(text, size), False)
+        ):
+            raise MemoryError
+        if not (
+            put_literal(&self.ending, b',"received":')
+            and put_float(&self.ending, received, True)
+            and put_literal(&self.ending, b"}\n")
+        ):
+            raise MemoryError
+        self.ending_received = received
+        return 0
+
+    cdef bint _is_wanted(self, size_t index):
+        """Tell whether an output, or one of the stores, wants the record."""
+        cdef size_t rule
+        if not self.stores or index < self.outputs - 1:
+            return self._passes(index)
+        for rule in range(index, index + self.stores):
+            if self._passes(rule):
+                return True
+        return False
+
+    cdef bint _passes(self, size_t index):
+        """Tell whether a rule lets the record through (ingest/routing.py)."""
+        cdef Rule* rule = &self.rules[index]
+        cdef Node* level = self.fields.slot[LEVELNO]
+        cdef Node* name = self.fields.slot[NAME]
+        cdef size_t size
+        cdef bytes logger
+        if rule.has_threshold and (level.value.integer if level != NULL else 0) < rule.threshold:
+            return False
+        if not rule.loggers:
+            return True
+        for logger in <tuple> self.loggers[index]:
+            size = len(logger)
+            if name == NULL:
+                if size == 0:
+                    return True
+            elif (
+                name.size >= size
+                and memcmp(name.value.text, <const char*> logger, size) == 0
+                and (name.size == size or name.value.text[size] == 46)
+            ):
+                return True
+        return False
+
+    cdef bint _read_on(self, const uint8_t* frame, size_t size):
+        """Read the rest of a record that is no flat one; return whether that could be done."""
+        if self.fields.site != NULL or self.fields.origin != NULL:
+            if self.fields.site != NULL:
+                self.fields.site.unfit = UNFIT
+            begin_machine(&self.machine, frame, size)
+            if read_flat(&self.machine, &self.fields, True):
+                return True
+        return run_machine(&self.machine, FLAT_OPCODES) and collect(&self.machine, &self.fields)
+
+    cdef bint _render(self, const uint8_t* frame, size_t size):
+        """Add a record's lines to `outs`; return whether it could be done. If not, nothing was added."""
+        cdef size_t index, json_start = 0
+        cdef Out* json = NULL
+        cdef Out* out
+        cdef bint done = True
+        if size > MOST_BYTES:
+            return False
+        begin_machine(&self.machine, frame, size)
+        if not read_flat(&self.machine, &self.fields, False) and not self._read_on(frame, size):
+            return False
+        for index in range(self.outputs):
+            out = self.outs[index]
+            self.starts[index] = out.size
+            self.taken[index] = False
+            if not self._is_wanted(index):
+                continue
+            self.taken[index] = True
+            if self.rules[index].template.directives != NULL:
+                done = put_formatted(
+                    &self.fields, out, &self.rules[index].template,
+                    <const uint8_t*> <const char*> self.peer, len(self.peer), self.received, output_for(size),
+                )
+            elif json != NULL:
+                done = put(out, json.data + json_start, json.size - json_start)
+            else:
+                json = out
+                json_start = out.size
+                done = put_record(&self.machine, &self.fields, out, self.ending.data, self.ending.size)
+            if not done:
+                break
+        if done and json == NULL:
+            # Its budget is looked at all the same, whoever wants to see it.
+            if self.fields.has_containers:
+                self.scratch.size = 0
+                done = put_record(&self.machine, &self.fields, &self.scratch, self.ending.data, self.ending.size)
+            else:
+                done = can_pay(&self.machine, &self.fields)
+            index = self.outputs - 1
+        if not done:
+            for index in range(index + 1):
+                self.outs[index].size = self.starts[index]
+        return done
+
+    cdef int _refuse_if_busy(self) except -1:
+        if self.busy:
+            raise RuntimeError("a Core that calls `slow` takes no other frame meanwhile")
+        return 0
+
+    def lines(self, frame, str peer not None, double received):
+        """Return each output's line of one frame (None: filtered out), or None if the record is Python's to judge."""
+        cdef size_t index
+        cdef Lines one
+        cdef Py_buffer view
+        sinks = [Lines() for _ in range(self.outputs)]
+        if not self.capable or received == 0:
+            return None
+        self._refuse_if_busy()
+        self._set_peer(peer, received)
+        for index in range(self.outputs):
+            one = sinks[index]
+            self.outs[index] = &one.out
+        PyObject_GetBuffer(frame, &view, PyBUF_SIMPLE)
+        try:
+            done = self._render(<const uint8_t*> view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+        return [bytes(sink) if self.taken[index] else None for index, sink in enumerate(sinks)] if done else None
+
+    def run(
+        self, data, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t count, uint32_t max_bytes, str peer not None,
+        double received, tuple sinks not None, slow, Py_ssize_t most_bytes, long failures, long most_failures,
+        Py_ssize_t header_bytes=0,
+    ):
+        """Take frames from `data[start:stop]`, each a big-endian length of 4 bytes and a body, at most `count` of them.
+
+        `sinks` are the Lines of each output. What cannot be done here is given to `slow(body)`, which says whether it
+        was a record (1), one for the stores (2), or none (0), and adds 4 to end the run behind it. With `header_bytes`, so many are passed over where
+        the mark of a session's message stands. Ends before a frame that is not whole or above
+        `max_bytes`, once `sinks` hold `most_bytes`, after `most_failures` bodies in a row that are no records
+        (`failures` is how many there were before), and now and then.
+
+        Returns where it ended, how many bodies were taken, how many of them were rejected, failures in a row, and runs
+        of those for the stores: (first, count), counted from 0.
+        """
+        cdef Py_buffer view
+        cdef const uint8_t* octets
+        cdef Lines one
+        cdef size_t index, gathered
+        cdef uint32_t length
+        cdef Py_ssize_t taken = 0, rejected = 0, position = start, run_start = 0, run_end = 0
+        cdef int outcome
+        cdef bint is_last = False
+        cdef list shipped = []
+        cdef bint capable = self.capable and received != 0
+        if len(sinks) != <Py_ssize_t> self.outputs and capable:
+            raise ValueError("as many sinks as outputs")
+        if None in sinks:
+            raise TypeError("a sink is None")
+        self._refuse_if_busy()
+        self._set_peer(peer, received)
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            if not 0 <= start <= stop <= view.len:
+                raise ValueError("a range outside of the data")
+            octets = <const uint8_t*> view.buf
+            for index in range(self.outputs):
+                one = sinks[index]
+                if one.exports:
+                    raise BufferError("lines are being sent")
+                if one.out.data == NULL:
+                    take_room(&one.out)
+                self.outs[index] = &one.out
+            gathered = size_of(sinks)
+            self.busy = True
+            while taken < count and stop - position >= 4:
+                if header_bytes > 0 and octets[position] == 0xF7 and octets[position + 1] == 0x50:
+                    if stop - position < header_bytes:
+                        break
+                    position += header_bytes
+                    continue
+                memcpy(&length, octets + position, 4)
+                length = __builtin_bswap32(length)
+                if length > max_bytes or <Py_ssize_t> length > stop - position - 4:
+                    break
+                if capable and self._render(octets + position + 4, length):
+                    for index in range(self.outputs):
+                        if self.taken[index]:
+                            (<Lines> sinks[index]).count += 1
+                            gathered += self.outs[index].size - self.starts[index]
+                    outcome = 1
+                    if self.ships and (not self.stores or self.taken[self.outputs - 1]):
+                        outcome = 2
+                else:
+                    outcome = slow(PyBytes_FromStringAndSize(<const char*> octets + position + 4, length))
+                    is_last = outcome & 4
+                    outcome &= 3
+                    gathered = size_of(sinks)  # it may have added lines
+                if outcome:
+                    failures = 0
+                else:
+                    rejected += 1
+                    failures += 1
+                if outcome == 2:
+                    if run_end != taken:
+                        if run_end > run_start:
+                            shipped.append((run_start, run_end - run_start))
+                        run_start = taken
+                    run_end = taken + 1
+                taken += 1
+                position += 4 + <Py_ssize_t> length
+                if <Py_ssize_t> gathered >= most_bytes or rejected >= MOST_REJECTED or failures >= most_failures:
+                    break
+                if is_last:
+                    break
+        finally:
+            self.busy = False
+            PyBuffer_Release(&view)
+        if run_end > run_start:
+            shipped.append((run_start, run_end - run_start))
+        return position, taken, rejected, failures, shipped
+
+
+def stretches():
+    """Return how many stretches of records were copied and not read, by every Core until now."""
+    return stretches_used
+
+
+def unlearn():
+    """Let go of all that was learnt of keys and stretches, for tests that are to begin with nothing."""
+    forget_keys()
+
+
+def float_text(double value, bint as_json):
+    """Return a finite float as JSON, or as repr() has it."""
+    cdef Out out
+    memset(&out, 0, sizeof(Out))
+    try:
+        if not put_float(&out, value, as_json):
+            raise MemoryError
+        return PyBytes_FromStringAndSize(<const char*> out.data, out.size)
+    finally:
+        free(out.data)
+
+
+def escape_json(bytes line not None):
+    """Do what render.escape_json_in_python does."""
+    cdef Out out
+    memset(&out, 0, sizeof(Out))
+    try:
+        if not put_encoded_json(&out, <const uint8_t*> <const char*> line, len(line)):
+            raise MemoryError
+        return PyBytes_FromStringAndSize(<const char*> out.data, out.size)
+    finally:
+        free(out.data)
+
+
+def encode_marked(value):
+    """Do what render.encode_marked_in_python does."""
+    cdef Out out
+    memset(&out, 0, sizeof(Out))
+    try:
+        put_made(&out, value)
+        if not put_byte(&out, 10):
+            raise MemoryError
+        return PyBytes_FromStringAndSize(<const char*> out.data, out.size)
+    finally:
+        free(out.data)
+
+
+cdef int put_made(Out* out, value) except -1:
+    """Write a plain value (budget.Plain), or msgspec.Raw, as JSON."""
+    cdef bytes data
+    cdef const uint8_t* octets
+    cdef bint done, first = True
+    if isinstance(value, str):
+        data = (<str> value).encode("utf-8", "surrogatepass")
+        octets = <const uint8_t*> <const char*> data
+        done = put_string(out, octets, len(data), look_at(octets, len(data)), False)
+    elif value is None:
+        done = put_literal(out, b"null")
+    elif isinstance(value, bool):
+        done = put_literal(out, b"true" if value else b"false")
+    elif isinstance(value, float):
+        done = put_float(out, value, True)
+    elif isinstance(value, int):
+        data = str(value).encode()
+        done = put(out, <const uint8_t*> <const char*> data, len(data))
+    elif isinstance(value, list):
+        done = put_byte(out, 91)
+        for item in <list> value:
+            done = done and (first or put_byte(out, 44))
+            first = False
+            put_made(out, item)
+        done = done and put_byte(out, 93)
+    elif isinstance(value, dict):
+        done = put_byte(out, 123)
+        for key, item in (<dict> value).items():
+            done = done and (first or put_byte(out, 44))
+            first = False
+            put_made(out, key)
+            done = done and put_byte(out, 58)
+            put_made(out, item)
+        done = done and put_byte(out, 125)
+    else:
+        data = bytes(value)
+        done = put_encoded_json(out, <const uint8_t*> <const char*> data, len(data))
+    if not done:
+        raise MemoryError
+    return 0
+
+
+def decode_text(bytes data not None):
+    """Do what opcodes.decode_text_in_python does; CPython's own way makes an exception of each lone surrogate."""
+    cdef const uint8_t* octets = <const uint8_t*> <const char*> data
+    cdef size_t size = len(data), at = 0, count = 0, length
+    cdef uint32_t* characters
+    cdef uint32_t one
+    cdef bint surrogate
+    cdef int look = look_at(octets, size)
+    if look & INVALID:
+        raise UnicodeDecodeError("utf-8", data, 0, 1, "no UTF-8")
+    if not look & SURROGATES:
+        return data.decode("utf-8")
+    characters = <uint32_t*> malloc(size * sizeof(uint32_t))
+    if characters == NULL:
+        raise MemoryError
+    try:
+        while at < size:
+            one = octets[at]
+            length = 1 if one < 0x80 else sequence_length(octets + at, size - at, &surrogate)
+            if length == 2:
+                one = (one & 0x1F) << 6 | (octets[at + 1] & 0x3F)
+            elif length == 3:
+                one = (one & 0x0F) << 12 | <uint32_t> (octets[at + 1] & 0x3F) << 6 | (octets[at + 2] & 0x3F)
+            elif length == 4:
+                one = (one & 0x07) << 18 | <uint32_t> (octets[at + 1] & 0x3F) << 12
+                one |= <uint32_t> (octets[at + 2] & 0x3F) << 6 | (octets[at + 3] & 0x3F)
+            characters[count] = one
+            count += 1
+            at += length
+        return PyUnicode_FromKindAndData(4, characters, count)
+    finally:
+        free(characters)
+
+
+def unquote(bytes data not None):
+    """Do what opcodes.unquote_in_python does."""
+    cdef const uint8_t* start = <const uint8_t*> <const char*> data
+    cdef size_t size = len(data)
+    cdef uint8_t* room = <uint8_t*> malloc(size + 1)
+    if room == NULL:
+        raise MemoryError
+    try:
+        size = unquoted(start, start + size, room)
+        return PyBytes_FromStringAndSize(<const char*> room, size)
+    finally:
+        free(room)
+
+
+def escape_inside(str text not None):
+    """Do what render.escape_inside_in_python does."""
+    cdef Out out
+    cdef bytes data = text.encode("utf-8", "surrogatepass")
+    cdef const uint8_t* octets = <const uint8_t*> <const char*> data
+    memset(&out, 0, sizeof(Out))
+    try:
+        if not put_text(&out, octets, len(data), look_at(octets, len(data)), False):
+            raise MemoryError
+        return out.data[:out.size].decode("utf-8") if out.size else ""
+    finally:
+        free(out.data)
+
+
+def measure(const uint8_t[::1] data, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t count, int64_t max_bytes):
+    """Return where the run at `start` ends, and how many records it has (inputs/runs.py)."""
+    cdef Py_ssize_t taken = 0
+    cdef uint32_t nbytes
+    if not 0 <= start <= stop <= data.shape[0]:
+        raise ValueError("a range outside of the data")
+    while taken < count and stop - start >= 4:
+        nbytes = <uint32_t> data[start] << 24 | <uint32_t> data[start + 1] << 16
+        nbytes |= <uint32_t> data[start + 2] << 8 | <uint32_t> data[start + 3]
+        if nbytes > max_bytes or nbytes > stop - start - 4:
+            break
+        start += 4 + <Py_ssize_t> nbytes
+        taken += 1
+    return start, taken
+
+
+def measure_batches(
+    const uint8_t[::1] data, Py_ssize_t start, uint64_t number, uint32_t head, int64_t max_bytes,
+    int64_t max_batch_bytes,
+):
+    """Return where whole BATCHes in order end, how many records they have, how many they are (inputs/runs.py)."""
+    cdef Py_ssize_t size = data.shape[0], at, end, batches = 0
+    cdef uint64_t first_number = number, first
+    cdef uint32_t found, length, count, taken, nbytes
+    if not 0 <= start <= size:
+        raise ValueError("a start outside of the data")
+    while size - start >= 20:
+        found = octets4(data, start)
+        length = octets4(data, start + 4)
+        first = <uint64_t> octets4(data, start + 8) << 32 | octets4(data, start + 12)
+        count = octets4(data, start + 16)
+        at = start + 20
+        end = start + 8 + <Py_ssize_t> length
+        if found != head or first != number or end > size or length > max_batch_bytes:
+            break
+        if at > end or count == 0 or count > <uint64_t> 0xFFFFFFFFFFFFFFFF - number:
+            break
+        taken = 0
+        while taken < count and end - at >= 4:
+            nbytes = octets4(data, at)
+            if nbytes > max_bytes or nbytes > end - at - 4:
+                break
+            at += 4 + <Py_ssize_t> nbytes
+            taken += 1
+        if taken != count or at != end:
+            break
+        number += count
+        batches += 1
+        start = end
+    return start, number - first_number, batches
+
+
+cdef inline uint32_t octets4(const uint8_t[::1] data, Py_ssize_t at):
+    """Return a big-endian number of four octets."""
+    return <uint32_t> data[at] << 24 | <uint32_t> data[at + 1] << 16 | <uint32_t> data[at + 2] << 8 | data[at + 3]

@@ -1,0 +1,45 @@
+"""A record's lines, each no longer than its frame allows.
+
+Owns the decision that a line is too long: it is made of what was sent, measured, and if need be made again of what fits
+(docs/record.md). Knows no outputs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prefork_logd.inputs.pickles.budget import DEFAULT_BUDGET, exceeded
+from prefork_logd.inputs.pickles.decode import decode_cut
+from prefork_logd.records.record import make_record
+from prefork_logd.records.render import render_json
+
+if TYPE_CHECKING:
+    from prefork_logd.records.record import Record
+    from prefork_logd.records.render import TextTemplate
+
+_ALWAYS = DEFAULT_BUDGET.output_always
+"""Bytes of a line that no frame is too small for."""
+
+
+def json_line(record: Record, frame: bytes) -> bytes:
+    """Return the line of JSON of the record that `frame` holds. Raises RecordRejected if nothing of it fits."""
+    line = render_json(record)
+    if len(line) <= _ALWAYS or len(line) <= DEFAULT_BUDGET.output_for(len(frame)):
+        return line
+    return render_json(make_record(decode_cut(frame), record.peer, record.received))
+
+
+def whole_json_line(record: Record, body: bytes) -> bytes:
+    """Return the line of JSON of a record that `body` holds in a form other than a pickle.
+
+    Raises RecordRejected for a line that is too long: it cannot be made again of what fits.
+    """
+    line = render_json(record)
+    if len(line) <= _ALWAYS or len(line) <= DEFAULT_BUDGET.output_for(len(body)):
+        return line
+    raise exceeded("bytes of its line")
+
+
+def text_line(template: TextTemplate, record: Record, frame: bytes) -> bytes:
+    """Return the text of the record that `frame` holds, be it a pickle or a stored line. Never raises."""
+    return template.render(record, DEFAULT_BUDGET.output_for(len(frame)))

@@ -1,0 +1,56 @@
+"""Which core turns frames into lines: the compiled one, or its Python twin.
+
+Owns the choice; the environment variable that forces it is compiled.py's. Knows nothing of what a core does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prefork_logd.errors import ConfigError, Problem
+from prefork_logd.ingest import _core_py
+from prefork_logd.inputs import runs
+from prefork_logd.inputs.pickles import opcodes
+from prefork_logd.ipc import batch_builder
+from prefork_logd.records import render
+from prefork_logd.system import compiled
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+ABI = 9
+"""What the compiled core has to say of itself (ingest/_core_c.pyx)."""
+
+speedups: ModuleType | None
+try:
+    from prefork_logd.ingest import _core_c as speedups
+except ImportError as error:
+    speedups = None
+    MISSING = f"the compiled core is not there ({error}); install the package where there is a C compiler, or unset it"
+else:
+    MISSING = ""
+    if getattr(speedups, "ABI", None) != ABI:
+        speedups = None
+        MISSING = "the compiled core was built from another version's sources; build it again, or unset it"
+
+NATIVE = speedups is not None and compiled.IS_ALLOWED
+"""Whether the compiled core does the work; `status` tells."""
+
+Core = speedups.Core if NATIVE and speedups is not None else _core_py.Core
+Lines = speedups.Lines if NATIVE and speedups is not None else batch_builder.Lines
+share = speedups.share if NATIVE and speedups is not None else None
+"""Takes memory to make lines in; None: the twin makes them where Python does."""
+measure = speedups.measure if NATIVE and speedups is not None else runs.measure_in_python
+measure_batches = speedups.measure_batches if NATIVE and speedups is not None else runs.measure_batches_in_python
+if NATIVE and speedups is not None:
+    render.escape_json, render.escape_inside = speedups.escape_json, speedups.escape_inside
+    render.encode_marked = speedups.encode_marked
+    opcodes.decode_text, opcodes.unquote = speedups.decode_text, speedups.unquote
+
+
+def require() -> None:
+    """Raise ConfigError if the environment demands what cannot be had."""
+    if not compiled.IS_VALID:
+        raise ConfigError([Problem(compiled.VARIABLE, f"{compiled.WANTED!r} is neither 0 nor 1")])
+    if compiled.IS_REQUIRED and speedups is None:
+        raise ConfigError([Problem(compiled.VARIABLE, MISSING)])

@@ -1,0 +1,277 @@
+"""From a frame to finished lines, each in the batch under the outputs that let the record through.
+
+Owns which renderer serves which output. Knows no sockets, pipes or files: it is what a worker does between reading and
+sending, for one configuration.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from prefork_logd.errors import RecordRejected
+from prefork_logd.ingest import core
+from prefork_logd.ingest._core_py import STOP
+from prefork_logd.ingest.bounded import json_line, text_line, whole_json_line
+from prefork_logd.ingest.rejections import Rejections
+from prefork_logd.ingest.routing import Router
+from prefork_logd.inputs.pickles.decode import decode, forget
+from prefork_logd.ipc.batch import RECORDS
+from prefork_logd.ipc.batch_builder import BatchBuilder
+from prefork_logd.records.record import make_record
+from prefork_logd.records.render import TextTemplate, render_rejected
+from prefork_logd.records.stored import read_record
+from prefork_logd.system.log import Limited, describe_bug
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from prefork_logd.ipc.batch_builder import Gathered
+    from prefork_logd.ipc.configuration import Configuration
+    from prefork_logd.records.record import Record
+
+REJECTED_PLACE = 0
+"""rejected.jsonl's place on the scoreboard and in batches."""
+WARM_UP_RECORDS = 300
+BATCH_BYTES = 524_288
+"""A batch of this size is sent before the turn is over."""
+
+
+class Dispatcher:
+    """Decodes, filters and renders under one configuration."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        new_lines: Callable[[], Gathered] = core.Lines,
+        rejections: Rejections | None = None,
+    ) -> None:
+        """Dispatch under `configuration`; `rejections` bounds what rejected.jsonl gets."""
+        self._rejections = rejections if rejections is not None else Rejections()
+        settings = configuration.settings
+        self._places = configuration.places
+        self.has_stores = bool(settings.store)
+        """Whether lines are made for the stores, too."""
+        # What every store leaves out is not shipped; otherwise each picks for itself.
+        is_filtered = all(store.is_filtered for store in settings.store)
+        self._stores = Router(settings.store) if self.has_stores and is_filtered else None
+        like = self._same_as_records(configuration) if self.has_stores and self._stores is None else None
+        self._adds_records = self.has_stores and like is None
+        self.batch = BatchBuilder(configuration.generation, like, new_lines)
+        self._peer, self._received_s = "", 0.0
+        self.stop_at_s = math.inf
+        """When (time.monotonic()) a run ends that has frames which take their time."""
+        self.bugs = Limited()
+        self._router = Router(settings.output)
+        self._templates = tuple(
+            TextTemplate(output.template) if output.format == "text" else None for output in settings.output
+        )
+        rules = [
+            (template.parts if template else None, output.levelno, output.loggers)
+            for template, output in zip(self._templates, settings.output, strict=True)
+        ]
+        stores: list[tuple[int, Sequence[str]]] = []
+        if self._stores is not None:
+            stores = [(store.levelno, store.loggers) for store in settings.store]
+        elif self._adds_records:
+            stores = [(0, ())]
+        self._core = core.Core(rules, stores, self.has_stores)
+        self._sinks = (*self._places, RECORDS) if stores else self._places
+        # One JSON output without a filter is what most collectors have: then nothing but the line is made.
+        is_plain = self._router.unconditional and self._templates == (None,) and not self._adds_records
+        self._plain_place = self._places[0] if is_plain else None
+
+    @staticmethod
+    def _same_as_records(configuration: Configuration) -> int | None:
+        """Return the place of an output that has each record as JSON, as the stores want it; None if there is none."""
+        for place, output in zip(configuration.places, configuration.settings.output, strict=True):
+            if output.format == "json" and not output.levelno and not output.loggers:
+                return place
+        return None
+
+    def run(
+        self,
+        data: bytes | memoryview,
+        start: int,
+        count: int,
+        max_bytes: int,
+        peer: str,
+        received_s: float,
+        failures: int = 0,
+        most_failures: int = sys.maxsize,
+        header_bytes: int = 0,
+    ) -> tuple[int, int, int, int, list[tuple[int, int]]]:
+        """Add the lines of length-prefixed records of `data`, from `start` on, to the batch, or entries about them.
+
+        Returns where it ended, how many were taken, how many of these were rejected, failures in a row, and which are
+        for the stores: (first, count), counted from 0. Ends when the batch is large, too (twin.Core.run).
+        """
+        self._peer, self._received_s = peer, received_s
+        sinks = self.batch.sinks(self._sinks)
+        return self._core.run(
+            *(data, start, len(data), count, max_bytes, peer, received_s, sinks),
+            *(self._take, BATCH_BYTES, failures, most_failures, header_bytes),
+        )
+
+    def add_texts(
+        self,
+        bodies: Sequence[bytes],
+        decode_text: Callable[[bytes, str, float], Record],
+        peer: str,
+        received_s: float,
+        failures: int = 0,
+        most_failures: int = sys.maxsize,
+    ) -> tuple[int, int, int]:
+        """Add the lines of records that `decode_text` reads to the batch, or entries about them.
+
+        Takes at least one. Ends when the batch is large, at `stop_at_s`, and after `most_failures` in a row that hold
+        no record. Returns how many were taken, how many of these were rejected, and failures in a row.
+        """
+        self._peer, self._received_s = peer, received_s
+
+        def dispatch(body: bytes, peer: str, received_s: float) -> bool:
+            return self._add_lines(decode_text(body, peer, received_s), body, whole_json_line)
+
+        taken = rejected = 0
+        for body in bodies:
+            outcome = self._attempt(dispatch, body)
+            taken += 1
+            if outcome & ~STOP:
+                failures = 0
+            else:
+                failures += 1
+                rejected += 1
+            if outcome & STOP or failures >= most_failures or self.batch.nbytes >= BATCH_BYTES:
+                break
+        return taken, rejected, failures
+
+    def _take(self, frame: bytes) -> int:
+        """Decode a frame that the core leaves to Python; return the value that its `run` expects (twin.Core.run).
+
+        That is 0 for no record, 1 for one, 2 for one that is for the stores, and STOP on top when the time is over.
+        """
+        return self._attempt(self._dispatch, frame)
+
+    def _attempt(self, dispatch: Callable[[bytes, str, float], bool], body: bytes) -> int:
+        """Return what `_take` does, for a record that `dispatch` reads and makes lines of."""
+        try:
+            outcome = 1 + dispatch(body, self._peer, self._received_s)
+        except RecordRejected as verdict:
+            self.reject(self._peer, self._received_s, verdict.reason, verdict.detail, body, len(body))
+            outcome = 0
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug that one record meets costs that record
+            detail = describe_bug(error)
+            self.bugs.warning("%s: a record is rejected after an unexpected error: %s", self._peer, detail)
+            self.reject(self._peer, self._received_s, "unexpected", detail, body, len(body))
+            outcome = 0
+        finally:
+            forget()
+        return outcome if time.monotonic() < self.stop_at_s else outcome | STOP
+
+    def _dispatch(self, frame: bytes, peer: str, received_s: float) -> bool:
+        """Add a record's lines to the batch; return whether one of them is for the stores. Raises RecordRejected."""
+        return self._add_lines(make_record(decode(frame), peer, received_s), frame, json_line)
+
+    def _add_lines(self, record: Record, source: bytes, make_json: Callable[[Record, bytes], bytes]) -> bool:
+        """Do what `_dispatch` does, for a record that was read from `source`."""
+        if self._plain_place is not None:
+            self.batch.add(self._plain_place, make_json(record, source))
+            return self.has_stores
+        as_json = None
+        # All lines are made before the first is added: an error in between leaves none.
+        lines = []
+        for index in self._router.route(record.name or "", record.levelno or 0):
+            template = self._templates[index]
+            if template is not None:
+                line = text_line(template, record, source)
+            else:
+                line = as_json = as_json or make_json(record, source)
+            lines.append((self._places[index], line))
+        if self._adds_records:
+            as_json = as_json or make_json(record, source)
+        for place, line in lines:
+            self.batch.add(place, line)
+        return self._add_record(record, as_json or b"")
+
+    def _add_record(self, record: Record, line: bytes) -> bool:
+        """Add the line for the stores, if it is wanted and not that of an output; return whether there is one."""
+        if not self._adds_records:
+            return self.has_stores
+        if self._stores is not None and not self._stores.route(record.name or "", record.levelno or 0):
+            return False
+        self.batch.add(RECORDS, line)
+        return True
+
+    def dispatch_line(self, line: bytes) -> bool:
+        """Do what `_dispatch` does, for a record that another collector has stored: `line` is its JSON.
+
+        Raises RecordRejected if it is none.
+        """
+        if not line.startswith(b"{") or not line.endswith(b"}\n"):
+            raise RecordRejected("not-a-record", "no line of JSON")
+        if self._plain_place is not None:
+            self.batch.add(self._plain_place, line)
+            return self.has_stores
+        record = read_record(line)
+        for index in self._router.route(record.name or "", record.levelno or 0):
+            template = self._templates[index]
+            self.batch.add(self._places[index], line if template is None else text_line(template, record, line))
+        return self._add_record(record, line)
+
+    def dispatch_lines(self, lines: bytes, count: int) -> bool:
+        """Do `dispatch_line` for so many lines at once, if that can be; return whether it could.
+
+        Only for a Dispatcher whose `new_lines` is batch.Lines. With stores, all of them are for the stores.
+        """
+        place = self._plain_place
+        # In JSON no newline is within a line: these counts say of each line what dispatch_line asks of it.
+        if (
+            place is None
+            or not lines.startswith(b"{")
+            or not lines.endswith(b"}\n")
+            or lines.count(b"}\n{") != count - 1
+            or lines.count(b"\n") != count
+        ):
+            return False
+        self.batch.extend(place, lines, count)
+        return True
+
+    def reject(self, peer: str, received_s: float, reason: str, detail: str, head: bytes, size: int) -> None:
+        """Add a line to rejected.jsonl about a frame that cannot be stored, unless there were too many."""
+        left_out = self._rejections.take(peer)
+        if left_out < 0:
+            return
+        if left_out:
+            what = f"{left_out} rejected frames before this one are not listed here"
+            self.batch.add(REJECTED_PLACE, render_rejected(peer, received_s, "left-out", what, b"", 0))
+        self.batch.add(REJECTED_PLACE, render_rejected(peer, received_s, reason, detail, head, size))
+
+
+def warm_up(configuration: Configuration) -> None:
+    """Do what is done for every record a few hundred times, to nobody's output.
+
+    After a fork each page that is written to is copied first, which makes the first records of a process several times
+    dearer than later ones: better now than when they come.
+    """
+    dispatcher = Dispatcher(configuration)
+    attributes = {
+        "name": "warm.up",
+        "msg": "x",
+        "args": None,
+        "levelno": 0,
+        "created": 1.0,
+        "lineno": 1,
+        "key": "value",
+    }
+    frame = pickle.dumps(attributes, 1)
+    run = (len(frame).to_bytes(4, "big") + frame) * WARM_UP_RECORDS
+    dispatcher.run(run, 0, WARM_UP_RECORDS, len(frame), "", 1.0)
+    # What the core leaves to Python will come as well.
+    for _ in range(WARM_UP_RECORDS):
+        dispatcher._dispatch(frame, "", 1.0)  # noqa: SLF001 - its own module
+    dispatcher.batch.build(0)

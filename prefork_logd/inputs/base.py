@@ -1,0 +1,238 @@
+"""Defines an input: a protocol as a function of bytes, from bytes received to events, and to bytes to send.
+
+Knows no protocol, sockets, clocks, files or random numbers. detect.py lists the inputs; docs/inputs.md describes how
+one is added.
+
+A connection gives an input all bytes it reads, in whatever pieces they arrive. The input returns events: records, and
+what a client asks for. The worker makes lines of the records. Once these are committed it asks the input for the bytes
+that say so to the client; an input without acknowledgements returns none.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from prefork_logd.errors import RemoteProtocolError
+from prefork_logd.inputs.runs import LENGTH, Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Self
+
+    from prefork_logd.records.record import Record
+
+HEAD_KEPT = 256
+"""Bytes of a skipped record that are kept for rejected.jsonl."""
+BATCH_BYTES = 1 << 20
+"""Bytes that a client may put into one batch, on top of the largest record."""
+
+
+class Records:
+    """Pickled records that were not handed out before.
+
+    They are numbered `first`, `first + 1` and so on; `first` is 0 for records without numbers. Their bytes lie where
+    they were received: use them before the next bytes are received.
+    """
+
+    __slots__ = ("first", "runs")
+    __match_args__ = ("first", "bodies")
+    __hash__ = None  # type: ignore[assignment]  # compared by what it holds
+
+    def __init__(self, first: int, runs: list[Run]) -> None:
+        self.first = first
+        self.runs = runs
+
+    @classmethod
+    def of(cls, first: int, bodies: Sequence[bytes]) -> Records:
+        """Return the event of these records."""
+        data = b"".join([LENGTH.pack(len(body)) + body for body in bodies])
+        return cls(first, [Run(memoryview(data), len(bodies))])
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether the records are the same, wherever they lie."""
+        return isinstance(other, Records) and (self.first, self.bodies) == (other.first, other.bodies)
+
+    @property
+    def bodies(self) -> list[bytes]:
+        """A copy of every record."""
+        return [body for run in self.runs for body in run.bodies()]
+
+
+class Texts(NamedTuple):
+    """Records in a form of the input's own, without numbers. The bytes are copies."""
+
+    bodies: list[bytes]
+    decode: Callable[[bytes, str, float], Record]
+    """Returns the record of a body, from a peer's address and the time of arrival in seconds since 1970.
+
+    Raises RecordRejected. Its cost must be bounded by the length of the body."""
+
+
+class TooLarge(NamedTuple):
+    """A record above the limit was passed over. Its number, if it has one, is used up."""
+
+    number: int
+    """0: records of this input have no numbers."""
+    size: int
+    """Bytes of the whole record."""
+    head: bytes
+    """Its first bytes, at most HEAD_KEPT."""
+
+
+class Gap(NamedTuple):
+    """The client dropped the numbers from `first` to `last`, of which none was handed out before."""
+
+    first: int
+    last: int
+    oldest: float
+    """`created` of the oldest record dropped; 0.0 where the client did not say."""
+    newest: float
+    reason: str
+    """For people, and unchecked."""
+
+
+class Opening(NamedTuple):
+    """A client names its session. The input waits for `welcome`."""
+
+    session: bytes
+    """16 bytes."""
+    first: int
+    """Lowest number that the client still holds; the next one if it holds none."""
+    client: str
+    """The client's name for people, unchecked: it may hold any character."""
+    reply: bytes = b""
+    """Bytes to send at once."""
+
+
+class Refusal(NamedTuple):
+    """A client may not come in: it is counted and logged, `reply` is sent, and the connection closed."""
+
+    client: str
+    """As in Opening."""
+    why: str
+    reply: bytes
+
+
+class Reply(NamedTuple):
+    """Bytes to send at once."""
+
+    data: bytes
+    ends: bool = False
+    """Whether the connection is closed then."""
+
+
+class Bye(NamedTuple):
+    """The client has nothing left to send."""
+
+
+Event = Records | Texts | TooLarge | Gap | Opening | Refusal | Reply | Bye
+
+
+class InputError(RemoteProtocolError):
+    """The peer broke the protocol. The input is spent, and the connection is to be closed."""
+
+    def __init__(self, reason: str, message: str, head: bytes, events: Sequence[Any], reply: bytes = b"") -> None:
+        super().__init__(reason, message)
+        self.head = head
+        """The first bytes of what is wrong, at most 64."""
+        self.events: list[Any] = list(events)
+        """Events of what came before, which counts: of base.py, or of an input's own until it has answered them."""
+        self.reply = reply
+        """Bytes to send before closing."""
+
+
+class Terms(NamedTuple):
+    """The conditions under which a client is read."""
+
+    max_record_bytes: int
+    must_authenticate: bool = False
+    is_busy: bool = False
+    """Whether the collector has no place for the client, which is to be told so."""
+    keys: Callable[[], Mapping[bytes, bytes]] = dict
+    """Returns the secrets of clients by their ids, as they are at the time of the call."""
+    nonce: Callable[[], bytes] = bytes
+    """Returns 32 random bytes."""
+
+
+class Input(ABC):
+    """One connection's input, and the answers of one without acknowledgements."""
+
+    __slots__ = ()
+
+    tag: ClassVar[str]
+    """Name of the input: in listeners' `protocol`, and for its state on the way to another process."""
+    noun: ClassVar[str] = "record"
+    """Name of a record's form, for messages."""
+    left: int = 0
+    """Bytes at the end of what `receive` was given that it has not taken: they are to be given again."""
+
+    @abstractmethod
+    def __init__(self, terms: Terms) -> None:
+        """Begin with the first byte of a connection."""
+
+    @abstractmethod
+    def receive(self, data: bytes | memoryview) -> Sequence[Event]:
+        """Take received bytes; return the events that they complete, in order.
+
+        Records may lie in `data`. After a bounded number of steps an input leaves the rest of `data`: see `left`.
+        Raises InputError, which holds the events before it, when the peer breaks the protocol.
+        """
+
+    @property
+    @abstractmethod
+    def pending(self) -> bool:
+        """Whether a record has begun and not ended: its deadline runs."""
+
+    @property
+    @abstractmethod
+    def held_bytes(self) -> int:
+        """Bytes held until more arrive."""
+
+    @abstractmethod
+    def limit(self, max_record_bytes: int) -> None:
+        """Change the largest record taken, from the next one on."""
+
+    def finish(self) -> Sequence[Event]:
+        """Return the events that need no more bytes, now that the peer has ended its side."""
+        return ()
+
+    # State
+
+    @abstractmethod
+    def dump_state(self) -> bytes:
+        """Return all that another process has to know to go on from here."""
+
+    @classmethod
+    @abstractmethod
+    def load_state(cls, state: bytes, terms: Terms) -> Self:
+        """Return an input that goes on where the dumped one stopped. Raises ValueError for what is no such state."""
+
+    # Answers. An input without acknowledgements sends none.
+
+    @property
+    def is_greeting(self) -> bool:
+        """Whether the client has not said yet who it is: it is read while others wait, and a deadline runs."""
+        return False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the connection is to be closed once the last bytes are sent."""
+        return False
+
+    @property
+    def next_number(self) -> int:
+        """The number of the next record; 0 where there are none."""
+        return 0
+
+    def welcome(self, committed: int) -> bytes:  # noqa: ARG002 - for inputs that emit Opening
+        """Return the bytes that let a client in whose session is committed up to a number; none if it has gone."""
+        return b""
+
+    def acknowledge(self, number: int) -> bytes:  # noqa: ARG002 - for inputs with numbers
+        """Return the bytes that tell the client that everything up to `number` is committed."""
+        return b""
+
+    def dismiss(self, why: str, *, may_return: bool) -> bytes:  # noqa: ARG002 - for inputs that answer
+        """Return the bytes that tell the client why the connection is closed, and whether to connect again."""
+        return b""

@@ -1,0 +1,98 @@
+"""Chooses the input of a connection: by its listener, and by its first byte.
+
+Owns the list of inputs, one row each. Knows no sockets, and no input but by its row.
+
+No stdlib frame begins with a byte above 0x0f (framing.LARGEST_HONEST_FRAME), so any protocol whose first byte is larger
+can share the port with SocketHandler. A connection pays for the choice once.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from prefork_logd.inputs.base import Input, InputError, Terms
+from prefork_logd.inputs.frames import FrameInput
+from prefork_logd.inputs.json_lines import JsonLinesInput
+from prefork_logd.inputs.session import messages
+from prefork_logd.inputs.session.session_input import SessionInput
+from prefork_logd.inputs.state import InputState
+
+ANY = "any"
+"""A listener that takes every input of the list."""
+AUTHENTICATED = "authenticated"
+"""A listener that takes the inputs with acknowledgements, from clients that know a secret."""
+
+
+class Row(NamedTuple):
+    """An input."""
+
+    make: type[Input]
+    title: str
+    """Its name for people, in the plural."""
+    first_byte: int | None = None
+    """The byte it always begins with. None: any byte that is no other input's."""
+    acknowledges: bool = False
+    """Whether its clients keep records until they are committed, and are answered before they send any."""
+
+    @property
+    def name(self) -> str:
+        """The name in listeners' `protocol`."""
+        return self.make.tag
+
+
+INPUTS: tuple[Row, ...] = (
+    Row(SessionInput, "sessions", messages.FIRST_BYTE, acknowledges=True),
+    Row(JsonLinesInput, "JSON lines", ord("{")),
+    Row(FrameInput, "plain frames"),
+)
+"""Every input; the one without a first byte comes last."""
+
+_BY_NAME = {row.name: row for row in INPUTS}
+
+
+def choose(data: bytes | memoryview, admits: str, terms: Terms) -> Input:
+    """Return the input for a connection whose first bytes are `data` (one or more).
+
+    `admits` is what its listener takes: the name of an input, ANY or AUTHENTICATED. Raises InputError for a client that
+    speaks something else.
+    """
+    spoken = _recognise(data[0])
+    if admits == ANY:
+        return spoken.make(terms)
+    row = _BY_NAME.get(admits)
+    if row is not None and not row.acknowledges:
+        # What is none of its own, an input recognises by itself.
+        return row.make(terms)
+    if spoken.acknowledges and row in (None, spoken):
+        return spoken.make(terms)
+    what = f"{spoken.title} are not accepted on this listener, only sessions"
+    raise InputError("not-accepted", what, b"", [])
+
+
+def is_answered(first: bytes, admits: str) -> bool:
+    """Tell whether a client is told what it may not do before it sends a record, going by its first byte."""
+    if admits == AUTHENTICATED or ((row := _BY_NAME.get(admits)) is not None and row.acknowledges):
+        return True
+    return bool(first) and _recognise(first[0]).acknowledges
+
+
+def _recognise(byte: int) -> Row:
+    return next(row for row in INPUTS if row.first_byte in (byte, None))
+
+
+def dump_input(one: Input) -> InputState:
+    """Return an input's state under its tag."""
+    return InputState(one.tag, one.dump_state())
+
+
+def load_input(state: InputState, terms: Terms) -> Input:
+    """Return an input that goes on where the dumped one stopped. Raises ValueError for what is no state of one."""
+    row = _BY_NAME.get(state.tag)
+    if row is None:
+        raise ValueError(f"the state of an unknown input, {state.tag!r}")
+    try:
+        return row.make.load_state(state.state, terms)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"not a state of the input {state.tag!r}: {error}") from error

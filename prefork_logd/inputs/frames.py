@@ -1,0 +1,182 @@
+r"""Length-prefixed frames, as logging.handlers.SocketHandler sends them.
+
+Owns where a frame starts and ends and how large it may be. Knows no sockets, pickles, records or clocks.
+
+A frame is a 4-byte big-endian length and that many bytes of pickle (Lib/logging/handlers.py, SocketHandler.makePickle).
+Lengths fall in three classes: up to `max_bytes` a frame is delivered; up to `LARGEST_HONEST_FRAME` it is skipped
+without being held, and reported; above that nobody logs one record, so the bytes are no frame at all: text (b"GET " is
+1.2 GB), a TLS hello (b"\x16\x03\x01\x00" is 369 MB), or a length in the other byte order.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from prefork_logd.inputs import runs
+from prefork_logd.inputs.base import HEAD_KEPT, Event, Input, InputError, Records, Terms, TooLarge
+
+if TYPE_CHECKING:
+    from typing import Self
+
+HEADER_BYTES = 4
+LARGEST_HONEST_FRAME = 0x0FFF_FFFF
+"""Bytes; keeps every first byte from 0x10 up free: those begin other protocols, ours among them."""
+
+HEADER = struct.Struct(">I")
+_STRANGERS = (
+    (b"GET ", "an HTTP request"),
+    (b"POST", "an HTTP request"),
+    (b"PUT ", "an HTTP request"),
+    (b"HEAD", "an HTTP request"),
+    (b"OPTI", "an HTTP request"),
+    (b"PRI ", "an HTTP/2 request"),
+    (b"SSH-", "an SSH client"),
+    (b"\x16\x03", "a TLS handshake"),
+    (b"<", "syslog lines"),
+    (b"{", "JSON lines"),
+    (b"\xf7\x50", "a session of prefork-logd's SocketHandler"),
+)
+
+
+class FrameInput(Input):
+    """Turns the bytes of one connection into runs of frames, whatever pieces they arrive in.
+
+    Holds at most one unfinished frame, and of that only what has arrived. Whole frames stay where they were received.
+    """
+
+    __slots__ = ("_carry", "_head", "_max_bytes", "_skip_left", "_skip_size")
+
+    tag = "frames"
+    noun = "frame"
+
+    def __init__(self, terms: Terms) -> None:
+        self._max_bytes = terms.max_record_bytes
+        self._carry: bytearray | None = None
+        self._skip_left = 0
+        self._skip_size = 0
+        self._head = b""
+
+    @property
+    def pending(self) -> bool:
+        """Whether a frame has begun and not ended."""
+        return self._carry is not None or self._skip_left > 0
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the unfinished frame that are held."""
+        return len(self._carry) if self._carry is not None else 0
+
+    def limit(self, max_record_bytes: int) -> None:
+        """Change the largest frame delivered, from the next header on."""
+        self._max_bytes = max_record_bytes
+
+    def receive(self, data: bytes | memoryview) -> list[Event]:
+        """Take received bytes; return the frames they complete, in order, and those that were skipped.
+
+        Raises NoFrameError when the bytes are no frame.
+        """
+        events: list[Event] = []
+        view = memoryview(data)
+        while view:
+            if self._carry is not None:
+                view = self._fill(self._carry, view, events)
+            elif self._skip_left:
+                view = view[self._skip(view, 0, events) :]
+            else:
+                view = view[self._take(view, events) :]
+        return events
+
+    def _fill(self, carry: bytearray, view: memoryview, events: list[Event]) -> memoryview:
+        """Add to the unfinished frame, and take it once it is whole; return the bytes after it."""
+        have = len(carry)
+        missing = (HEADER_BYTES if have < HEADER_BYTES else self._needed(carry)) - have
+        if missing > 0:
+            carry += view[:missing]
+            view = view[missing:]
+        if len(carry) >= HEADER_BYTES and len(carry) >= self._needed(carry):
+            # Events of it must not change with the carry.
+            whole, self._carry = memoryview(bytes(carry)), None
+            self._take(whole, events)
+        return view
+
+    def _needed(self, carry: bytearray) -> int:
+        """Return the length of the carried frame with its header; of one that is not held, that of the header."""
+        (length,) = HEADER.unpack_from(carry)
+        return HEADER_BYTES + (length if length <= self._max_bytes else 0)
+
+    def _take(self, view: memoryview, events: list[Event]) -> int:
+        """Take the whole frames at the beginning, then keep or skip what follows; return the offset of the rest."""
+        end, count = runs.measure(view, 0, len(view), len(view), self._max_bytes)
+        if count:
+            run = runs.Run(view[:end], count)
+            if events and isinstance(last := events[-1], Records):
+                last.runs.append(run)
+            else:
+                events.append(Records(0, [run]))
+        if len(view) - end < HEADER_BYTES:
+            if end < len(view):
+                self._carry = bytearray(view[end:])
+            return len(view)
+        (length,) = HEADER.unpack_from(view, end)
+        if length <= self._max_bytes:
+            self._carry = bytearray(view[end:])
+            return len(view)
+        if length > LARGEST_HONEST_FRAME:
+            raise _no_frame(bytes(view[end : end + 64]), length, events)
+        self._skip_left = self._skip_size = length
+        return self._skip(view, end + HEADER_BYTES, events)
+
+    def _skip(self, view: memoryview, position: int, events: list[Event]) -> int:
+        """Pass over the bytes of a frame that is too large; return where the next one begins."""
+        take = min(self._skip_left, len(view) - position)
+        if len(self._head) < HEAD_KEPT:
+            self._head += view[position : position + min(take, HEAD_KEPT - len(self._head))]
+        self._skip_left -= take
+        if self._skip_left == 0:
+            events.append(TooLarge(0, self._skip_size, self._head))
+            self._head = b""
+        return position + take
+
+    def dump_state(self) -> bytes:
+        """Return all that another process has to know to go on from here."""
+        carry = bytes(self._carry) if self._carry is not None else None
+        return msgspec.msgpack.encode(_State(self._max_bytes, carry, self._skip_left, self._skip_size, self._head))
+
+    @classmethod
+    def load_state(cls, state: bytes, terms: Terms) -> Self:
+        """Return an input that goes on where the dumped one stopped. Raises ValueError for what is no such state."""
+        found = msgspec.msgpack.decode(state, type=_State)
+        frames = cls(terms._replace(max_record_bytes=found.max_bytes))
+        frames._carry = bytearray(found.carry) if found.carry is not None else None
+        frames._skip_left, frames._skip_size, frames._head = found.skip_left, found.skip_size, found.head
+        return frames
+
+
+class _State(msgspec.Struct, frozen=True):
+    """A FrameInput, in the middle of a frame or between two."""
+
+    max_bytes: int
+    carry: bytes | None
+    skip_left: int
+    skip_size: int
+    head: bytes
+
+
+class NoFrameError(InputError):
+    """The peer sends something other than frames."""
+
+
+def _no_frame(head: bytes, length: int, events: list[Event]) -> NoFrameError:
+    (swapped,) = struct.unpack_from("<I", head)
+    message = f"a frame of {length} bytes was announced, so these are no frames"
+    for prefix, what in _STRANGERS:
+        if head.startswith(prefix):
+            message = f"this looks like {what}, not like SocketHandler's frames"
+            break
+    else:
+        if swapped <= LARGEST_HONEST_FRAME:
+            message = f"a frame of {length} bytes was announced (or {swapped} in little-endian)"
+    return NoFrameError("no-frame", message, head, events)

@@ -1,0 +1,235 @@
+"""JSON lines as an input: one object a line, as python-json-logger, structlog and loguru write them.
+
+Owns where a line starts and ends, how large it may be, and how much it may cost. Knows no sockets or clocks, and no
+names of fields: these are in records/imported_names.py. docs/inputs.md describes which names are understood.
+
+The first line has to hold a record, else the connection is closed. So a client of another protocol gets no further
+than its first line, such as a browser that was made to send a request here with JSON in its body.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from prefork_logd.errors import NotARecord, RecordRejected
+from prefork_logd.inputs.base import HEAD_KEPT, Event, Input, InputError, Terms, Texts, TooLarge
+from prefork_logd.inputs.pickles.budget import DEFAULT_BUDGET, exceeded
+from prefork_logd.records.imported import PADDING, parse
+from prefork_logd.records.imported_names import adopt
+
+if TYPE_CHECKING:
+    from typing import Any, Self
+
+    from prefork_logd.records.record import Record
+
+MOST_LINES = 1000
+"""Lines taken in a `receive`: 256 KiB can hold that many empty ones many times over."""
+LARGEST_HONEST_LINE = 0x0FFF_FFFF
+"""Bytes of a line that are passed over before the connection is closed."""
+BOM = b"\xef\xbb\xbf"
+_OURS = ("peer", "received")
+"""Names of fields that the collector fills in: a client's values of these names go to `extra`."""
+LONG_NUMBER, MOST_LONG_NUMBERS = 300, 100
+"""Digits of a number that takes long to read, by the square of its length, and how many of these a line may have."""
+_LONG_NUMBER = re.compile(rb"\d{%d}" % LONG_NUMBER)
+_NODE = re.compile(r'"(?:[^"\\]|\\.)*"|[,:\[{]', re.DOTALL)
+
+
+class JsonLinesInput(Input):
+    """Turns the bytes of one connection into lines, whatever pieces they arrive in.
+
+    Holds at most one unfinished line.
+    """
+
+    __slots__ = ("_carry", "_head", "_is_known", "_max_bytes", "_skipped", "left")
+
+    tag = "json"
+    noun = "line"
+
+    def __init__(self, terms: Terms) -> None:
+        self._max_bytes = terms.max_record_bytes
+        self._carry = bytearray()
+        self._skipped = 0
+        """Bytes of the current line that were passed over, for it is too large; 0: it is held."""
+        self._head = b""
+        self._is_known = False
+        """Whether the first line has held a record."""
+        self.left = 0
+
+    @property
+    def pending(self) -> bool:
+        """Whether a line has begun and not ended."""
+        return bool(self._carry or self._skipped)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the unfinished line that are held."""
+        return len(self._carry)
+
+    def limit(self, max_record_bytes: int) -> None:
+        """Change the largest line taken, without its end."""
+        self._max_bytes = max_record_bytes
+
+    def receive(self, data: bytes | memoryview) -> list[Event]:
+        """Take received bytes; return the lines they complete, in order, and those that were skipped.
+
+        Empty lines are passed over. Raises InputError where the first line holds no record, or a line has no end.
+        """
+        events: list[Event] = []
+        *lines, rest = bytes(data).split(b"\n", MOST_LINES)
+        for line in lines:
+            self._end_line(line, events)
+        self.left = len(rest) if len(lines) == MOST_LINES else 0
+        if not self.left:
+            self._hold(rest, events)
+        return events
+
+    def finish(self) -> list[Event]:
+        """Take a last line that has no end, if it is a whole object: the beginning of an object never is one."""
+        events: list[Event] = []
+        if bytes(self._carry[-HEAD_KEPT:]).rstrip(PADDING).endswith(b"}"):
+            self._end_line(b"", events)
+        return events
+
+    def _end_line(self, line: bytes, events: list[Event]) -> None:
+        """Take the end of a line; what came of it before is held, or was passed over."""
+        if self._skipped:
+            self._skip(line, events)
+            events.append(TooLarge(0, self._skipped, self._head))
+            self._skipped, self._head = 0, b""
+            return
+        if self._carry:
+            line = bytes(self._carry) + line
+            self._carry = bytearray()
+        # What ends with CR LF is a line without the CR.
+        size = len(line) - line.endswith(b"\r")
+        if size > self._max_bytes:
+            if not self._is_known:
+                raise _no_lines(line, "is longer than limits.max_record_bytes", events)
+            events.append(TooLarge(0, size, line[:HEAD_KEPT]))
+        elif line.strip(PADDING):
+            if not self._is_known:
+                self._learn(line, events)
+            if events and isinstance(last := events[-1], Texts):
+                last.bodies.append(line)
+            else:
+                events.append(Texts([line], decode_line))
+
+    def _learn(self, line: bytes, events: list[Event]) -> None:
+        """Raise InputError if the first line holds no record."""
+        try:
+            decode_line(line, "", 0.0)
+        except RecordRejected as error:
+            raise _no_lines(line, error.detail, events) from None
+        self._is_known = True
+
+    def _hold(self, piece: bytes, events: list[Event]) -> None:
+        """Keep a piece of a line that has no end yet, or pass over it."""
+        if self._skipped:
+            self._skip(piece, events)
+            return
+        self._carry += piece
+        if not self._is_known:
+            start = bytes(self._carry[:64]).lstrip(PADDING)
+            begin = start.removeprefix(BOM).lstrip(PADDING)
+            if begin and begin[:1] != b"{" and not BOM.startswith(start):
+                raise _no_lines(bytes(self._carry[:64]), "is no JSON object", events)
+        # One more byte may be the CR of the line's end.
+        if len(self._carry) > self._max_bytes + 1:
+            carry, self._carry = bytes(self._carry), bytearray()
+            if not self._is_known:
+                raise _no_lines(carry, "is longer than limits.max_record_bytes", events)
+            self._skip(carry, events)
+
+    def _skip(self, piece: bytes, events: list[Event]) -> None:
+        self._head += piece[: HEAD_KEPT - len(self._head)]
+        self._skipped += len(piece)
+        if self._skipped > LARGEST_HONEST_LINE:
+            message = f"a line has no end after {self._skipped} bytes"
+            raise InputError("no-json-lines", message, self._head[:64], events)
+
+    def dump_state(self) -> bytes:
+        """Return all that another process has to know to go on from here."""
+        state = _State(self._max_bytes, bytes(self._carry), self._skipped, self._head, self._is_known)
+        return msgspec.msgpack.encode(state)
+
+    @classmethod
+    def load_state(cls, state: bytes, terms: Terms) -> Self:
+        """Return an input that goes on where the dumped one stopped. Raises ValueError for what is no such state."""
+        found = msgspec.msgpack.decode(state, type=_State)
+        lines = cls(terms._replace(max_record_bytes=found.max_bytes))
+        lines._carry = bytearray(found.carry)
+        lines._skipped, lines._head, lines._is_known = found.skipped, found.head, found.is_known
+        return lines
+
+
+class _State(msgspec.Struct, frozen=True):
+    """A JsonLinesInput, in the middle of a line or between two."""
+
+    max_bytes: int
+    carry: bytes
+    skipped: int
+    head: bytes
+    is_known: bool
+
+
+def _no_lines(head: bytes, why: str, events: list[Event]) -> InputError:
+    message = f"these are no JSON lines: the first one {why}"
+    return InputError("no-json-lines", message, head[:64], events)
+
+
+def decode_line(line: bytes, peer: str, received_s: float) -> Record:
+    """Return the record that a line stands for; it was logged at `received_s` if the line has no time.
+
+    Raises RecordRejected for a line that is no object, or has neither a message nor a time.
+    """
+    line = line.strip(PADDING).removeprefix(BOM)
+    try:
+        document = _shallow(line) if _is_wide(line) else parse(line)
+    except NotARecord as error:
+        raise RecordRejected("not-json", str(error)) from None
+    beside = {name: document.pop(name) for name in _OURS if name in document}
+    adopted = adopt(document, received_s, beside)
+    if adopted is None:
+        raise RecordRejected("not-a-record", "has neither a message nor a time")
+    adopted.record.peer, adopted.record.received = peer, received_s
+    return adopted.record
+
+
+def _is_wide(line: bytes) -> bool:
+    """Tell whether a line has more values than a frame of its length may have, or too many that are dear to read."""
+    most = DEFAULT_BUDGET.nodes_for(len(line))
+    if len(line) > MOST_LONG_NUMBERS * LONG_NUMBER and len(_LONG_NUMBER.findall(line)) > MOST_LONG_NUMBERS:
+        return True
+    if line.count(b",") + line.count(b":") + line.count(b"[") + line.count(b"{") <= most:
+        return False
+    # Text may hold any number of these characters.
+    count = 0
+    for match in _NODE.finditer(line.decode("latin-1")):
+        count += match[0][0] != '"'
+        if count > most:
+            return True
+    return False
+
+
+def _shallow(line: bytes) -> dict[str, Any]:
+    """Return the object of a line, its lists, objects and long numbers as the text of their JSON, not read any further.
+
+    Raises RecordRejected where that is still too much.
+    """
+    most = DEFAULT_BUDGET.nodes_for(len(line))
+    try:
+        values = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
+    except (msgspec.MsgspecError, RecursionError):
+        raise exceeded("values") from None
+    if 2 * len(values) > most:
+        raise exceeded("values")
+    document: dict[str, Any] = {}
+    for key, raw in values.items():
+        value = bytes(raw)
+        is_dear = value[:1] in (b"[", b"{") or (len(value) > LONG_NUMBER and value[:1] != b'"')
+        document[key] = value.decode("utf-8", "surrogateescape") if is_dear else parse(b'{"":' + value + b"}")[""]
+    return document

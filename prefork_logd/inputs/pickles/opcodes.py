@@ -1,0 +1,433 @@
+"""What the opcodes do that the machine's loop does not do itself, as a table of functions.
+
+Owns the numbers in their text forms, filling containers, and calls that become data. Every function reads its operands
+through the machine and changes its stack; each may raise what `machine.run` turns into RecordRejected.
+"""
+
+from __future__ import annotations
+
+import codecs
+import functools
+import re
+from typing import TYPE_CHECKING, NoReturn
+
+from prefork_logd.errors import RecordRejected
+from prefork_logd.inputs.pickles.budget import exceeded
+from prefork_logd.inputs.pickles.symbols import (
+    EMPTY_TUPLE,
+    Dict,
+    Node,
+    Object,
+    OctetText,
+    Set,
+    Symbol,
+    Tuple,
+    is_hashable,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prefork_logd.inputs.pickles.machine import Machine
+
+HIGHEST_PROTOCOL = 5
+
+_INTEGER = re.compile(rb"-?[0-9]+L?")
+_FLOAT = re.compile(rb"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,5})?|nan|inf)")
+_MAX_FLOAT_CHARACTERS = 64
+_ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|([\\'\"nrtabfv]))")
+_ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
+_RAW_UNICODE = codecs.lookup("raw-unicode-escape").decode
+"""Looked up here: the first use of a codec imports it, and that must not be on a client's word."""
+_DIGITS_PER_BYTE = 2.41
+
+decode_text_in_python: Callable[[bytes], str] = functools.partial(str, encoding="utf-8", errors="surrogatepass")
+"""UTF-8 that may hold lone surrogates, as text."""
+
+decode_text: Callable[[bytes], str] = decode_text_in_python
+"""What is used: the same, perhaps compiled."""
+
+
+# Scalars
+
+
+def _push_integer(machine: Machine, data: bytes) -> None:
+    if len(data) > machine.budget.integer_bytes:
+        raise exceeded("bytes of an integer")
+    machine.push(int.from_bytes(data, "little", signed=True))
+
+
+def _integer_text(machine: Machine) -> None:
+    """Push the number of a LONG."""
+    line = machine.take_line(int(machine.budget.integer_bytes * _DIGITS_PER_BYTE))
+    # The time that it takes to read a number grows with the square of its length.
+    machine.lines_left -= len(line) * len(line) >> 15
+    if machine.lines_left < 0:
+        raise exceeded("lines of text")
+    if not _INTEGER.fullmatch(line):
+        machine.malformed("integer that is no number")
+    try:
+        machine.push(int(line.removesuffix(b"L")))
+    except ValueError:  # the interpreter's own limit on digits, where it was set lower
+        raise exceeded("digits of an integer") from None
+
+
+def _int_text(machine: Machine) -> None:
+    """Push the number of an INT, or a bool, which is 00 or 01."""
+    if machine.frame.startswith((b"00\n", b"01\n"), machine.position):
+        machine.push(machine.take(3) == b"01\n")
+    else:
+        _integer_text(machine)
+
+
+def _float_text(machine: Machine) -> None:
+    line = machine.take_line(_MAX_FLOAT_CHARACTERS)
+    if not _FLOAT.fullmatch(line):
+        machine.malformed("float that is no number")
+    machine.push(float(line))
+
+
+def _quoted_text(machine: Machine) -> None:
+    """Push what STRING holds: a Python 2 str, in the form that its repr() has."""
+    line = machine.take_line(len(machine.frame))
+    if len(line) < 2 or line[:1] not in (b"'", b'"') or line[-1:] != line[:1]:
+        machine.malformed("string without its quotes")
+    machine.push(OctetText(unquote(line[1:-1])))
+
+
+def _text(machine: Machine, data: bytes) -> None:
+    machine.push(decode_text(data))
+
+
+# Containers
+
+
+def _put_items(machine: Machine, node: Node, items: list[Node]) -> None:
+    """APPEND and APPENDS."""
+    if type(node) is list:
+        node.extend(items)
+    elif type(node) is Object:
+        node.items.extend(items)
+    else:
+        machine.malformed("APPEND to no list")
+
+
+def _put_members(machine: Machine, node: Node, items: list[Node]) -> None:
+    """ADDITEMS."""
+    if not isinstance(node, (Set, Object)) or (type(node) is Set and node.frozen):
+        machine.malformed("ADDITEMS to no set")
+    if not all(map(is_hashable, items)):
+        machine.malformed("unhashable member of a set")
+    node.items.extend(items)
+
+
+def _put_pairs(machine: Machine, node: Node, flat: list[Node]) -> None:
+    """SETITEM and SETITEMS."""
+    if not isinstance(node, (Dict, Object)):
+        machine.malformed("SETITEMS to no dict")
+    if len(flat) % 2:
+        machine.malformed("SETITEMS with a key that has no value")
+    if not all(map(is_hashable, flat[::2])):
+        machine.malformed("unhashable key")
+    node.flat.extend(flat)
+
+
+def _small_tuple(count: int) -> Callable[[Machine], None]:
+    """Return what TUPLE1, TUPLE2 or TUPLE3 does: the dearest opcodes for their one byte."""
+
+    def push(machine: Machine) -> None:
+        machine.containers_left -= 1
+        if machine.containers_left < 0:
+            raise exceeded("containers")
+        stack = machine.stack
+        if len(stack) < count:
+            raise IndexError
+        stack[-count:] = [Tuple(stack[-count:])]
+
+    return push
+
+
+def _append(machine: Machine) -> None:
+    item = machine.stack.pop()
+    _put_items(machine, machine.stack[-1], [item])
+
+
+def _appends(machine: Machine) -> None:
+    items = machine.pop_mark()
+    _put_items(machine, machine.stack[-1], items)
+
+
+def _additems(machine: Machine) -> None:
+    items = machine.pop_mark()
+    _put_members(machine, machine.stack[-1], items)
+
+
+def _setitem(machine: Machine) -> None:
+    pair = machine.pop_items(2)
+    _put_pairs(machine, machine.stack[-1], pair)
+
+
+def _setitems(machine: Machine) -> None:
+    flat = machine.pop_mark()
+    _put_pairs(machine, machine.stack[-1], flat)
+
+
+def _marked_dict(machine: Machine) -> None:
+    node = Dict()
+    _put_pairs(machine, node, machine.pop_mark())
+    machine.push_container(node)
+
+
+def _frozenset(machine: Machine) -> None:
+    node = Set([], frozen=False)
+    _put_members(machine, node, machine.pop_mark())
+    node.frozen = True
+    machine.push_container(node)
+
+
+# Names and calls
+
+
+def _name(machine: Machine, data: bytes) -> str:
+    if len(data) > machine.budget.name_characters:
+        raise exceeded("characters of a name")
+    return data.decode("utf-8")
+
+
+def _take_symbol(machine: Machine) -> Symbol:
+    """Return the Symbol of GLOBAL and INST: module and name, each on a line."""
+    module = _name(machine, machine.take_line(machine.budget.name_characters))
+    return Symbol(module, _name(machine, machine.take_line(machine.budget.name_characters)))
+
+
+def _stack_global(machine: Machine) -> None:
+    module, name = machine.pop_items(2)
+    if type(module) is not str or type(name) is not str:
+        machine.malformed("STACK_GLOBAL of no names")
+    if max(len(module), len(name)) > machine.budget.name_characters:
+        raise exceeded("characters of a name")
+    machine.push_container(Symbol(module, name))
+
+
+def _call(machine: Machine, callee: Node, args: list[Node], kwargs: Dict | None = None) -> None:
+    """Push the Object of a call; the few callables that only say what to make are read through."""
+    if type(callee) is Object:
+        # A call's result may be called (functools.partial is pickled so); one more step is nothing honest.
+        if type(callee.callee) is not Symbol:
+            machine.malformed("call of a call of a call")
+    elif type(callee) is not Symbol:
+        machine.malformed("call of something that is no class")
+    else:
+        helper = _HELPERS.get((callee.module, callee.name))
+        made = helper and helper(machine, args)
+        if made:
+            machine.push_container(made)
+            return
+    machine.push_container(Object(callee, args, kwargs))
+
+
+def _reduce(machine: Machine) -> None:
+    callee, args = machine.pop_items(2)
+    if type(args) is not Tuple:
+        machine.malformed("call with arguments that are no tuple")
+    _call(machine, callee, args.items)
+
+
+def _newobj_ex(machine: Machine) -> None:
+    callee, args, kwargs = machine.pop_items(3)
+    if type(args) is not Tuple or type(kwargs) is not Dict:
+        machine.malformed("call with arguments that are no tuple and dict")
+    _call(machine, callee, args.items, kwargs)
+
+
+def _obj(machine: Machine) -> None:
+    callee, *args = machine.pop_mark() or [None]
+    _call(machine, callee, args)
+
+
+def _inst(machine: Machine) -> None:
+    callee = _take_symbol(machine)
+    _call(machine, callee, machine.pop_mark())
+
+
+def _build(machine: Machine) -> None:
+    state = machine.stack.pop()
+    target = machine.stack[-1]
+    if type(target) is not Object or target.has_state:
+        machine.malformed("BUILD of no new object")
+    target.has_state, target.state = True, state
+
+
+def _line_index(machine: Machine) -> int:
+    line = machine.take_line(20)
+    if not line.isdigit():
+        machine.malformed("memo index that is no number")
+    return int(line)
+
+
+# Framing
+
+
+def _proto(machine: Machine) -> None:
+    if machine.position != 1:
+        machine.malformed("PROTO that is not at the start")
+    if machine.take(1)[0] > HIGHEST_PROTOCOL:
+        machine.malformed("unknown protocol")
+
+
+def _protocol_frame(machine: Machine) -> None:
+    if machine.position < machine.protocol_frame_end:
+        machine.malformed("FRAME within a FRAME")
+    length = machine.take_length(8)
+    machine.protocol_frame_end = machine.position + length
+    if machine.protocol_frame_end > len(machine.frame):
+        machine.truncated(machine.protocol_frame_end)
+
+
+def _pop(machine: Machine) -> None:
+    """POP takes a mark away when nothing is above it."""
+    if machine.stack:
+        machine.stack.pop()
+    else:
+        machine.pop_mark()
+
+
+def _forbidden(machine: Machine) -> NoReturn:
+    raise RecordRejected("forbidden", f"opcode 0x{machine.frame[machine.position - 1]:02x} refers outside the record")
+
+
+def _drop_mark(machine: Machine) -> None:
+    machine.pop_mark()
+
+
+def unquote_in_python(text: bytes) -> bytes:
+    """Return what stands between the quotes of a Python 2 str's repr(), without its escapes."""
+    return _ESCAPE.sub(_unescape, text)
+
+
+unquote: Callable[[bytes], bytes] = unquote_in_python
+"""What is used: the same, perhaps compiled."""
+
+
+def _unescape(match: re.Match[bytes]) -> bytes:
+    if match[1]:
+        return bytes.fromhex(match[1].decode())
+    return _ESCAPES.get(match[2], match[2])
+
+
+def _read_reconstructor(_: Machine, args: list[Node]) -> Node:
+    """copyreg._reconstructor(class, base, state): an instance, made from `state` if the base is a builtin type."""
+    match args:
+        case [Symbol() as callee, Symbol(path="object"), _]:
+            return Object(callee, [])
+        case [Symbol() as callee, Symbol(path="tuple"), Tuple() as fields]:  # a namedtuple, most of the time
+            return Object(callee, fields.items)
+        case [Symbol() as callee, Symbol(), state]:
+            return Object(callee, [state])
+    return None
+
+
+def _read_newobj(machine: Machine, args: list[Node]) -> Node:
+    """copyreg.__newobj__(class, *args). The copy is paid for: one tuple can be given to any number of calls."""
+    if not args or type(args[0]) is not Symbol:
+        return None
+    machine.containers_left -= len(args) // 4
+    return Object(args[0], args[1:])
+
+
+def _read_newobj_ex(_: Machine, args: list[Node]) -> Node:
+    """copyreg.__newobj_ex__(class, args, kwargs)."""
+    match args:
+        case [Symbol() as callee, Tuple() as positional, Dict() as kwargs]:
+            return Object(callee, positional.items, kwargs)
+    return None
+
+
+def _read_getattr(machine: Machine, args: list[Node]) -> Node:
+    """getattr(class, name): how a nested name is written below protocol 4."""
+    match args:
+        case [Symbol() as owner, str() as name] if len(owner.name) + len(name) < machine.budget.name_characters:
+            return Symbol(owner.module, f"{owner.name}.{name}")
+    return None
+
+
+_HELPERS: dict[tuple[str, str], Callable[[Machine, list[Node]], Node]] = {
+    ("copyreg", "_reconstructor"): _read_reconstructor,
+    ("copyreg", "__newobj__"): _read_newobj,
+    ("copyreg", "__newobj_ex__"): _read_newobj_ex,
+    ("builtins", "getattr"): _read_getattr,
+}
+
+HANDLERS: dict[int, Callable[[Machine], None]] = {
+    ord("I"): _int_text,
+    ord("J"): lambda m: m.push(m.take_length(4, signed=True)),
+    ord("M"): lambda m: m.push(m.take_length(2)),
+    ord("L"): _integer_text,
+    0x8A: lambda m: _push_integer(m, m.take(m.take_length(1))),  # LONG1
+    0x8B: lambda m: _push_integer(m, m.take(m.take_length(4, signed=True))),  # LONG4
+    ord("F"): _float_text,
+    0x88: lambda m: m.push(True),  # NEWTRUE
+    0x89: lambda m: m.push(False),  # NEWFALSE
+    ord("S"): _quoted_text,
+    ord("T"): lambda m: m.push(OctetText(m.take(m.take_length(4, signed=True)))),
+    ord("V"): lambda m: m.push(_RAW_UNICODE(m.take_line(len(m.frame)))[0]),
+    0x8D: lambda m: _text(m, m.take(m.take_length(8))),  # BINUNICODE8
+    ord("C"): lambda m: m.push(m.take(m.take_length(1))),  # SHORT_BINBYTES
+    ord("B"): lambda m: m.push(m.take(m.take_length(4))),
+    0x8E: lambda m: m.push(m.take(m.take_length(8))),  # BINBYTES8
+    0x96: lambda m: m.push(bytearray(m.take(m.take_length(8)))),  # BYTEARRAY8
+    ord("]"): lambda m: m.push_container([]),
+    ord("a"): _append,
+    ord("e"): _appends,
+    ord("l"): lambda m: m.push_container(m.pop_mark()),
+    ord(")"): lambda m: m.push(EMPTY_TUPLE),
+    ord("t"): lambda m: m.push_container(Tuple(m.pop_mark())),
+    0x85: _small_tuple(1),
+    0x86: _small_tuple(2),
+    0x87: _small_tuple(3),
+    ord("}"): lambda m: m.push_container(Dict()),
+    ord("d"): _marked_dict,
+    ord("s"): _setitem,
+    ord("u"): _setitems,
+    0x8F: lambda m: m.push_container(Set([], frozen=False)),  # EMPTY_SET
+    0x90: _additems,
+    0x91: _frozenset,
+    ord("0"): _pop,
+    ord("2"): lambda m: m.push(m.stack[-1]),  # DUP
+    ord("1"): _drop_mark,  # POP_MARK
+    ord("p"): lambda m: m.memoize(_line_index(m)),
+    ord("r"): lambda m: m.memoize(m.take_length(4)),
+    ord("g"): lambda m: m.push(m.recall(_line_index(m))),
+    ord("j"): lambda m: m.push(m.recall(m.take_length(4))),
+    ord("c"): lambda m: m.push_container(_take_symbol(m)),
+    0x93: _stack_global,
+    ord("R"): _reduce,
+    0x81: _reduce,  # NEWOBJ: class and arguments on the stack, as for REDUCE
+    0x92: _newobj_ex,
+    ord("o"): _obj,
+    ord("i"): _inst,
+    ord("b"): _build,
+    0x80: _proto,
+    0x95: _protocol_frame,
+    0x82: _forbidden,  # EXT1
+    0x83: _forbidden,  # EXT2
+    0x84: _forbidden,  # EXT4
+    ord("P"): _forbidden,  # PERSID
+    ord("Q"): _forbidden,  # BINPERSID
+    0x97: _forbidden,  # NEXT_BUFFER
+    0x98: _forbidden,  # READONLY_BUFFER
+}
+
+_DEARER = {
+    2: b"])02",
+    3: b"}1",
+    5: b"bC\x42\x8f\x8e",
+    6: b"usT\x90\x8a\x8b\x8d\x96",
+    7: b"Vtd\x85\x86\x87\x91pg",
+    10: b"ILFSR\x81\x93o",
+    12: b"c\x92",
+    20: b"i",
+}
+COSTS = {opcode: 1 if opcode in b"rjM" else 4 for opcode in HANDLERS}
+"""What each counts more than 1, in tenths of the microseconds that it takes: budgets are of work."""
+COSTS.update((opcode, cost) for cost, dearer in _DEARER.items() for opcode in dearer)

@@ -1,0 +1,339 @@
+"""From what a pickle builds to plain values: the second half of decoding.
+
+Owns the shape that containers, keys, names and objects take, and the budgets on the result: depth, nodes, bytes.
+A value that holds itself becomes CYCLE where it does so; a value referred to many times is written out, and counted,
+each time. Of a result that is too large the parts that fit are kept, and TRUNCATED stands where one did not. Knows no
+opcodes; what the standard library's types look like is in `known`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from prefork_logd.inputs.pickles.budget import Budget, OverBudgetError, exceeded
+from prefork_logd.inputs.pickles.known import KNOWN, MEMBER_BYTES, MEMBERS
+from prefork_logd.inputs.pickles.symbols import Dict, Node, Object, OctetText, Set, Symbol, Tuple
+from prefork_logd.records.values import TRUNCATED, Plain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CYCLE = "<cycle>"
+_VALUE_BYTES = 8
+"""Of JSON that a value takes besides its text: the longest of the short ones, "false" and "null", with a comma."""
+_ESCAPE_BYTES = 6
+_NAME_BYTES = 12
+"""Octets of JSON that mark a value as a class or a function."""
+_OBJECT_BYTES = 56
+"""The same for an object with all its parts."""
+_DIGITS_PER_BIT = 0.30103
+_SMALL = 1 << 64
+_KINDS = {type(None): "None", OctetText: "str"}
+_KEY_NODES, _OCTET_KEY_NODES, _ODD_KEY_NODES = 4, 2, 12
+"""As how many values the spelling of a key counts that is an integer, or anything else but text, besides itself."""
+_KNOWN_NODES = 8
+"""An object of a known type counts as so many values more, once."""
+_LITERAL_NODES = 3
+"""To write a value as Python would counts as so many values more."""
+_NUMBER_BYTES = 20
+_LONG_NUMBER = 4
+"""A digit of an integer above 64 bits counts as so many characters, for spelling it takes as long."""
+_SPELLING_SHIFT = 18
+"""The square of an integer's bits, divided by two to this, counts as so many values: spelling takes that long."""
+_QUOTED_BYTES = 4
+_PLAIN_OCTETS = bytes(n for n in range(0x20, 0x7F) if n not in b'"\\')
+_CONTAINERS = {list: 6, Tuple: 6, Set: 6, Dict: 8, Object: 10}
+"""As how many values each counts: it costs several times what a scalar does."""
+
+
+class Reader:
+    """Turns the nodes of one frame into plain values, within its budget.
+
+    Beyond it every method raises OverBudgetError; or, of a Reader that `cuts`, only those that make no container do:
+    one that is made ends where it would have become too large. To one that does not cut, a character is a byte: so
+    whatever it finds too large is too large. One that cuts counts bytes as they may come to stand in a line.
+    """
+
+    def __init__(self, budget: Budget, frame_bytes: int, *, cuts: bool = False) -> None:
+        self._depth = budget.depth
+        nodes = budget.nodes_for(frame_bytes)
+        self._nodes_left = min(nodes, budget.nodes_cut) if cuts else nodes
+        self._bytes_left = budget.output_for(frame_bytes)
+        self._cuts = cuts
+        self._path: set[int] = set()
+        self._known: dict[int, str] = {}
+        """Text of objects and octets met before, by their ids: a reference to one costs less than making it again."""
+        self._sizes: dict[int, int] = {}
+
+    def charge(self, count: int) -> None:
+        """Pay for bytes that the result will have, or that must be looked at."""
+        self._bytes_left -= count
+        if self._bytes_left < 0:
+            raise OverBudgetError
+
+    def charge_nodes(self, count: int) -> None:
+        """Pay for values that the result will hold, or that must be looked at."""
+        self._nodes_left -= count
+        if self._nodes_left < 0:
+            raise OverBudgetError
+
+    def _expect(self, count: int) -> None:
+        """Make no attempt at so many values if they cannot be paid for anyway."""
+        if count > self._nodes_left and not self._cuts:
+            raise OverBudgetError
+
+    def attributes(self, flat: Sequence[Node]) -> dict[str, Plain]:
+        """Return keys and values in turn as a record's attributes.
+
+        Of one that is cut every attribute is there: those that hold containers come last, and only what does not fit
+        is left out of each.
+        """
+        if not self._cuts:
+            return self.mapping(flat, 0)
+        last = self._last_of_equal(flat, 0)
+        for text in last:
+            self.text(text)
+        result: dict[str, Plain] = dict.fromkeys(last)
+        for containers in (False, True):
+            for text, value in last.items():
+                if (type(value) in _CONTAINERS) == containers:
+                    try:
+                        result[text] = self.plain(value, 1)
+                    except OverBudgetError:
+                        result[text] = TRUNCATED
+        return result
+
+    def plain(self, node: Node, depth: int = 0) -> Plain:
+        """Return the node as a plain value; `depth` is how many containers it stands in."""
+        self._nodes_left -= 1
+        if self._nodes_left < 0:
+            raise OverBudgetError
+        kind = type(node)
+        if kind is str:
+            if self._cuts:
+                return self._text_again(node)
+            self._bytes_left -= len(node)
+            if self._bytes_left < 0:
+                raise OverBudgetError
+            return node  # type: ignore[no-any-return]
+        if self._cuts:
+            self.charge(_VALUE_BYTES)
+        if kind is int:
+            if not -_SMALL < node < _SMALL:
+                bits = node.bit_length()
+                self.charge(_LONG_NUMBER * (int(bits * _DIGITS_PER_BIT) + 2))
+                self.charge_nodes(bits * bits >> _SPELLING_SHIFT)
+            elif self._cuts:
+                self.charge(_NUMBER_BYTES)
+            return node  # type: ignore[no-any-return]
+        if node is None or kind is bool:
+            return node  # type: ignore[no-any-return]
+        if kind is float:
+            self.charge_nodes(1)
+            if self._cuts:
+                self.charge(_NUMBER_BYTES)
+            return node if math.isfinite(node) else str(node)
+        if kind is OctetText:
+            known = self._known.get(id(node))
+            if known is None:
+                self._known[id(node)] = known = node.text()
+            return self._text_again(known) if self._cuts else self.text(known)
+        if kind is bytes or kind is bytearray:
+            known = self._known.get(id(node))
+            if known is not None:
+                return self._text_again(known) if self._cuts else self.text(known)
+            self._known[id(node)] = known = self.octets(node)
+            return known
+        if kind is Symbol:
+            self.charge_nodes(3)
+            if self._cuts:
+                self.charge(_NAME_BYTES)
+            path = self.text(node.path)
+            member = MEMBERS.get((node.module, node.name))
+            if member is None:
+                return {"__name__": path}
+            self.charge(MEMBER_BYTES)
+            return dict(member)
+        return self._container(node, depth)
+
+    def _container(self, node: Node, depth: int) -> Plain:
+        if depth >= self._depth:
+            raise exceeded("nested values")
+        kind = type(node)
+        self._nodes_left -= _CONTAINERS[kind] - 1
+        marker = id(node)
+        if marker in self._path:
+            return CYCLE
+        self._path.add(marker)
+        try:
+            if kind is list:
+                return self.sequence(node, depth)
+            if kind is Tuple or kind is Set:
+                return self.sequence(node.items, depth)
+            if kind is Dict:
+                return self.mapping(node.flat, depth)
+            return self._object(node, depth)
+        finally:
+            self._path.discard(marker)
+
+    def text(self, text: str) -> str:
+        """Return text, paid for."""
+        self.charge(_bytes_of(text) if self._cuts else len(text))
+        return text
+
+    def _text_again(self, text: str) -> str:
+        """Do the same for a text of the frame, which is not looked at again where it is referred to again."""
+        nbytes = self._sizes.get(id(text))
+        if nbytes is None:
+            self._sizes[id(text)] = nbytes = _bytes_of(text)
+        self.charge(nbytes)
+        return text
+
+    def octets(self, data: bytes | bytearray) -> str:
+        """Return octets as the inside of a Python bytes literal: printable ASCII as it is, the rest escaped."""
+        self.charge(len(data))
+        text = data.decode("latin-1").encode("unicode_escape").decode()
+        # Each backslash is two in JSON.
+        self.charge(2 * len(text) - len(data) if self._cuts else len(text) - len(data))
+        return text
+
+    def sequence(self, items: Sequence[Node], depth: int) -> list[Plain]:
+        """Return the plain values of `items`, which stand in a container at `depth`."""
+        self._expect(len(items))
+        result: list[Plain] = []
+        try:
+            for item in items:
+                result.append(self.plain(item, depth + 1))  # noqa: PERF401 - a comprehension is one more frame per level
+        except OverBudgetError:
+            if not self._cuts:
+                raise
+            result.append(TRUNCATED)
+        return result
+
+    def mapping(self, flat: Sequence[Node], depth: int) -> dict[str, Plain]:
+        """Return keys and values in turn as a dict; the last of equal keys wins, in the place of the first.
+
+        Keys become text. Two that differ and have the same text, such as 1 and "1", are told apart by the kind of the
+        later one: "1 (int)".
+        """
+        self._expect(len(flat) // 2)
+        last = self._last_of_equal(flat, depth)
+        result: dict[str, Plain] = {}
+        text = TRUNCATED
+        try:
+            for text, value in last.items():
+                self.text(text)
+                result[text] = self.plain(value, depth + 1)
+        except OverBudgetError:
+            if not self._cuts:
+                raise
+            result[text] = TRUNCATED
+        return result
+
+    def _last_of_equal(self, flat: Sequence[Node], depth: int) -> dict[str, Node]:
+        """Return the last value of each key, in the order in which keys came first."""
+        self.charge_nodes(len(flat) // 2)
+        last: dict[str, Node] = {}
+        kinds: dict[str, str] = {}
+        pairs = iter(flat)
+        for key, value in zip(pairs, pairs, strict=True):
+            if type(key) is str and not kinds:
+                last[key] = value
+                continue
+            text, kind = self._key(key, depth)
+            if text in last and kinds.get(text, "str") != kind:
+                text = f"{text} ({kind})"
+            elif kind != "str":
+                kinds[text] = kind
+            last[text] = value
+        return last
+
+    def _key(self, key: Node, depth: int) -> tuple[str, str]:
+        """Return a key's text and the kind of value that it is."""
+        if type(key) is str:
+            return key, "str"
+        kind = _KINDS.get(type(key), type(key).__name__.lower())
+        if type(key) is OctetText:
+            self.charge_nodes(_OCTET_KEY_NODES)
+            return self.text(key.text()), kind
+        self.charge_nodes(_KEY_NODES if type(key) is int else _ODD_KEY_NODES)
+        value = self.plain(key, depth + 1)
+        if isinstance(value, str):
+            return value, kind
+        if type(key) is Tuple:
+            return self.text(f"({self.literal(value)[1:-1]})"), kind
+        if type(key) is Symbol:
+            return self.text(key.path), kind
+        if isinstance(value, dict) and value.keys() == {"__class__", "args"}:
+            return self.text(f"{value['__class__']}({self.literal(value['args'])[1:-1]})"), kind
+        return self.literal(value), kind
+
+    def literal(self, value: Plain) -> str:
+        """Return a plain value as Python would write it, paid for piece by piece."""
+        self.charge_nodes(_LITERAL_NODES)
+        if isinstance(value, list):
+            return f"[{', '.join([self.literal(item) for item in value])}]"
+        if isinstance(value, dict):
+            items = [f"{self.literal(key)}: {self.literal(item)}" for key, item in value.items()]
+            return f"{{{', '.join(items)}}}"
+        return self.text(repr(value))
+
+    def _object(self, node: Object, depth: int) -> Plain:
+        """Return the usual form of a type that is known, else class, arguments, state and items as data."""
+        callee = node.callee
+        if type(callee) is Symbol:
+            known = KNOWN.get((callee.module, callee.name))
+            if known is not None:
+                text = self._known.get(id(node))
+                if text is not None:
+                    return self.text(text)
+                self.charge_nodes(_KNOWN_NODES)
+                value = known(self, node, depth)
+                if isinstance(value, str):
+                    self._known[id(node)] = value
+                if value is not None:
+                    return value
+        return self.opaque(node, depth)
+
+    def opaque(self, node: Object, depth: int) -> dict[str, Plain]:
+        """Return an object as data. One made by calling another object has that one as its first argument."""
+        args = node.args
+        if self._cuts:
+            self.charge(_OBJECT_BYTES)
+        result: dict[str, Plain] = {"__class__": self.text(node.path)}
+        if type(node.callee) is Object:
+            self.charge_nodes(len(args))
+            args = [node.callee, *args]
+        if args:
+            result["args"] = self.sequence(args, depth + 1)
+        if node.kwargs is not None and node.kwargs.flat:
+            result["kwargs"] = self.mapping(node.kwargs.flat, depth + 1)
+        if node.has_state:
+            state = self._state(node.state, depth + 1)
+            if state not in (None, {}, []):
+                result["state"] = state
+        items: Plain = self.sequence(node.items, depth + 1)
+        if node.flat:
+            pairs = self.mapping(node.flat, depth + 1)
+            items = [*items, pairs] if isinstance(items, list) and items else pairs
+        if items:
+            result["items"] = items
+        return result
+
+    def _state(self, state: Node, depth: int) -> Plain:
+        """Return an object's state; the pair that stands for a class with __slots__ as one dict."""
+        if type(state) is Tuple and len(state.items) == 2:
+            attributes, slots = state.items
+            if type(slots) is Dict and (attributes is None or type(attributes) is Dict):
+                self.charge_nodes(len(slots.flat) + len(attributes.flat if attributes else ()))
+                return self.mapping([*(attributes.flat if attributes else ()), *slots.flat], depth)
+        return self.plain(state, depth)
+
+
+def _bytes_of(text: str) -> int:
+    """Return how many bytes of JSON a text may take, generously."""
+    if text.isascii() and not text.encode().translate(None, _PLAIN_OCTETS):
+        return len(text) + _QUOTED_BYTES
+    # Of anything beyond ASCII an escape is no longer than twice its UTF-8.
+    return _ESCAPE_BYTES * len(text) + _QUOTED_BYTES

@@ -1,0 +1,212 @@
+"""The messages of a session: what each is called, its largest body, its fields, and when it may come.
+
+Owns their form, which docs/protocol.md specifies to the byte, and two tables: what each side may say in each state.
+Knows nothing of a connection's course beyond its state.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import math
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+from prefork_logd.config.values import MAX_KEY_ID_BYTES
+from prefork_logd.inputs.base import Bye, Gap, Records, TooLarge
+from prefork_logd.inputs.runs import LENGTH, MAX_NUMBER
+from prefork_logd.inputs.session.auth import MAC_BYTES, NONCE_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAGIC = 0xF750
+FIRST_BYTE = MAGIC >> 8
+"""What tells a session from SocketHandler's frames."""
+VERSION = 1
+MAX_TEXT_BYTES = 255
+HEADER = struct.Struct(">HBxI")
+"""Magic, type, flags (passed over, for later versions), length of the body."""
+BATCH = struct.Struct(">QI")
+"""First number, count."""
+BATCH_OVERHEAD_BYTES = BATCH.size + LENGTH.size
+"""What the body of a BATCH of one record is larger than its record."""
+
+_HELLO = struct.Struct(">BBI16sQH")
+_GAP = struct.Struct(">QQddB")
+_WELCOME = struct.Struct(">BIIIQB")
+_ERROR = struct.Struct(">HH")
+
+
+class Message(enum.IntEnum):
+    """The types of messages."""
+
+    HELLO = 0x01
+    AUTH = 0x02
+    BATCH = 0x03
+    GAP = 0x04
+    BYE = 0x05
+    WELCOME = 0x81
+    CHALLENGE = 0x82
+    ACK = 0x83
+    ERROR = 0x84
+    WAIT = 0x85
+
+
+LARGEST: Mapping[int, int] = {Message.HELLO: 1024, Message.AUTH: 1024, Message.GAP: 1024, Message.BYE: 0}
+"""Largest body, in bytes, of what a client sends: all that it can make us hold before it is welcome. That of a BATCH is
+the collector's to choose."""
+
+
+class Capability(enum.IntFlag):
+    """What a client says it can do beyond what every client can: bits of HELLO."""
+
+    WAIT = 1
+    """It takes WAIT for what it is."""
+
+
+class ErrorCode(enum.IntEnum):
+    """What an ERROR says."""
+
+    NO_COMMON_VERSION = 1
+    REFUSED = 2
+    OUT_OF_ORDER = 3
+    MALFORMED = 4
+    GOING_AWAY = 5
+    NO_KEY = 6
+    BUSY = 7
+
+
+class State(enum.Enum):
+    """What comes next: from the client, or from us."""
+
+    AWAITING_HELLO = enum.auto()
+    AWAITING_AUTH = enum.auto()
+    AWAITING_WELCOME = enum.auto()
+    """Our turn: CHALLENGE (once), WAIT, WELCOME or ERROR."""
+    OPEN = enum.auto()
+    ENDED = enum.auto()
+    """Nothing counts any more, in either direction."""
+
+
+RECEIVED: Mapping[State, Mapping[int, State]] = {
+    State.AWAITING_HELLO: {Message.HELLO: State.AWAITING_WELCOME},
+    State.AWAITING_AUTH: {Message.AUTH: State.AWAITING_WELCOME, Message.BYE: State.ENDED},
+    State.AWAITING_WELCOME: {Message.BYE: State.ENDED},
+    State.OPEN: {Message.BATCH: State.OPEN, Message.GAP: State.OPEN, Message.BYE: State.ENDED},
+    State.ENDED: {},
+}
+"""What a client may send in each state, and the state it leads to."""
+
+SENT: Mapping[State, Mapping[Message, State]] = {
+    State.AWAITING_HELLO: {Message.ERROR: State.ENDED},
+    State.AWAITING_AUTH: {Message.ERROR: State.ENDED},
+    State.AWAITING_WELCOME: {
+        Message.CHALLENGE: State.AWAITING_AUTH,
+        Message.WAIT: State.AWAITING_WELCOME,
+        Message.WELCOME: State.OPEN,
+        Message.ERROR: State.ENDED,
+    },
+    State.OPEN: {Message.ACK: State.OPEN, Message.ERROR: State.ENDED},
+    State.ENDED: {},
+}
+"""What we may send in each state, and the state it leads to."""
+
+
+class Hello(NamedTuple):
+    """A client asks to be let in. Answer with `challenge`, `welcome` or `error`."""
+
+    session: bytes
+    first: int
+    """Lowest number that the client still holds; the next one if it holds none."""
+    client: str
+    """For people, and unchecked: it may hold any character."""
+    capabilities: int = 0
+    """Bits of Capability; those of later versions are kept as well."""
+
+
+class Authenticate(NamedTuple):
+    """A client answers the challenge. Answer with `welcome` or `error`."""
+
+    key_id: bytes
+    client_nonce: bytes
+    mac: bytes
+
+
+Event = Hello | Authenticate | Records | TooLarge | Gap | Bye
+
+
+class Broken(Exception):  # noqa: N818 - never leaves this room
+    """What a message says breaks the rules; whoever knows its bytes and the events before it makes a ViolationError."""
+
+    def __init__(self, reason: str, message: str, code: ErrorCode = ErrorCode.MALFORMED) -> None:
+        self.reason = reason
+        self.code = code
+        super().__init__(message)
+
+
+def read_hello(body: bytes) -> Hello:
+    """Read a HELLO; what follows its fields belongs to later versions. Raises Broken."""
+    if len(body) < _HELLO.size:
+        raise Broken("malformed", f"HELLO of {len(body)} bytes")
+    lowest, highest, capabilities, session, first, text_bytes = _HELLO.unpack_from(body)
+    if not lowest <= VERSION <= highest:
+        what = f"the client speaks versions {lowest} to {highest}, and this collector version {VERSION}"
+        raise Broken("version", what, ErrorCode.NO_COMMON_VERSION)
+    if not first or text_bytes > min(MAX_TEXT_BYTES, len(body) - _HELLO.size):
+        raise Broken("malformed", f"HELLO of {len(body)} bytes with a text of {text_bytes} and first {first}")
+    client = body[_HELLO.size : _HELLO.size + text_bytes].decode(errors="replace")
+    return Hello(session, first, client, capabilities)
+
+
+def read_auth(body: bytes) -> Authenticate:
+    """Read an AUTH. Raises Broken."""
+    id_bytes = len(body) - 1 - NONCE_BYTES - MAC_BYTES
+    if not 1 <= id_bytes <= MAX_KEY_ID_BYTES or body[0] != id_bytes:
+        raise Broken("malformed", f"AUTH of {len(body)} bytes")
+    nonce = 1 + id_bytes
+    return Authenticate(body[1:nonce], body[nonce : nonce + NONCE_BYTES], body[nonce + NONCE_BYTES :])
+
+
+def read_gap(body: bytes) -> Gap:
+    """Read a GAP. Raises Broken."""
+    if len(body) < _GAP.size or len(body) != _GAP.size + body[_GAP.size - 1]:
+        raise Broken("malformed", f"GAP of {len(body)} bytes")
+    first, count, oldest, newest, _ = _GAP.unpack_from(body)
+    if not first or not count or first + count - 1 > MAX_NUMBER:
+        raise Broken("malformed", f"GAP of {count} numbers from {first} on")
+    # A service may have logged a record whose time is no number. To refuse the GAP that tells of it would end nothing:
+    # the client would only send it again.
+    oldest, newest = (moment if math.isfinite(moment) else 0.0 for moment in (oldest, newest))
+    return Gap(first, first + count - 1, oldest, newest, body[_GAP.size :].decode(errors="replace"))
+
+
+def read_batch(body: bytes, length: int) -> tuple[int, int]:
+    """Read the first number and the count of a BATCH whose body is `length` bytes long. Raises Broken."""
+    if length < BATCH_OVERHEAD_BYTES:
+        raise Broken("malformed", f"BATCH of {length} bytes")
+    first, count = BATCH.unpack(body)
+    if not first or not count or first + count - 1 > MAX_NUMBER or count * LENGTH.size > length - BATCH.size:
+        raise Broken("malformed", f"BATCH of {count} numbers from {first} on in {length} bytes")
+    return first, count
+
+
+def label(session: bytes) -> str:
+    """Return what a log may call a session: who knows its id may speak for it, so that is not shown."""
+    return hashlib.sha256(session).hexdigest()[:8]
+
+
+def encode(kind: Message, body: bytes) -> bytes:
+    """Return a whole message."""
+    return HEADER.pack(MAGIC, kind, len(body)) + body
+
+
+def welcome_body(max_record_bytes: int, max_batch_bytes: int, committed: int, proof: bytes) -> bytes:
+    """Return the body of a WELCOME."""
+    return _WELCOME.pack(VERSION, 0, max_record_bytes, max_batch_bytes, committed, len(proof)) + proof
+
+
+def error_body(code: ErrorCode, text: str) -> bytes:
+    """Return the body of an ERROR; the text is cut to MAX_TEXT_BYTES."""
+    cut = text.encode(errors="replace")[:MAX_TEXT_BYTES].decode(errors="ignore").encode()
+    return _ERROR.pack(code, len(cut)) + cut

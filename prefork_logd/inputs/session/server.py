@@ -1,0 +1,421 @@
+"""The collector's side of a session: numbered records, acknowledged.
+
+Owns the order of messages on one connection, the limits on what is held of them, and which number comes next. Knows no
+sockets, clocks, keys or pickles, and not what is committed: that is told to `welcome` and `ack`. The form of each
+message is messages.py's, and so is the table of which may come in which state.
+
+Bytes go in at `receive`, events come out; `challenge`, `wait`, `welcome`, `ack` and `error` return bytes to send.
+Answers to a client that has ended meanwhile are empty.
+
+A BATCH is not waited for: its records are handed out as they become whole. A connection then holds at most one
+unfinished record instead of a batch, the writer gets work earlier, and nothing is given up, for it is numbers that are
+acknowledged, not batches. Consecutive records of one `receive` come as one event, however many messages they were in.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import msgspec
+
+from prefork_logd.errors import LocalProtocolError
+from prefork_logd.inputs import runs
+from prefork_logd.inputs.base import HEAD_KEPT, Bye, InputError, Records, TooLarge
+from prefork_logd.inputs.runs import LENGTH, MAX_NUMBER, WHOLE
+from prefork_logd.inputs.session.auth import MAC_BYTES, NONCE_BYTES
+from prefork_logd.inputs.session.messages import (
+    BATCH,
+    BATCH_OVERHEAD_BYTES,
+    HEADER,
+    LARGEST,
+    MAGIC,
+    RECEIVED,
+    SENT,
+    Broken,
+    ErrorCode,
+    Event,
+    Message,
+    State,
+    encode,
+    error_body,
+    read_auth,
+    read_batch,
+    read_gap,
+    read_hello,
+    welcome_body,
+)
+
+MOST_STEPS = 256
+"""Messages, or records that are passed over, taken one by one in a `receive`: 256 KiB can hold 16,000."""
+HELLO_SHOWN = HEADER.size + 6
+"""Bytes of a HELLO before the session's id."""
+_BATCH_HEAD = MAGIC << 16 | Message.BATCH << 8
+
+
+class ViolationError(InputError):
+    """The peer broke the rules, and its session on this connection is over. Answers to its `events` are empty."""
+
+
+class SessionState(msgspec.Struct, frozen=True):
+    """A ServerSession, in any state; the names are those of its attributes."""
+
+    state: str
+    expected: int
+    max_bytes: int
+    max_batch_bytes: int
+    challenged: bool
+    first: int
+    acked: int
+    carry: bytes | None
+    need: int
+    left: int
+    count: int
+    repeats: int
+    skip_left: int
+    skip_size: int
+    head: bytes
+
+
+class ServerSession:
+    """Turns the bytes of one connection into events, whatever pieces they arrive in.
+
+    Every number from `expected` on is handed out once and in order: in Records, TooLarge or Gap. Holds what has arrived
+    of one record or one small message.
+    """
+
+    __slots__ = (
+        *("_max_bytes", "_max_batch_bytes", "_challenged", "_first", "_acked", "_carry", "_need", "_left", "_count"),
+        *("_repeats", "_skip_left", "_skip_size", "_head", "expected", "left", "state"),
+    )
+
+    def __init__(self, max_record_bytes: int, max_batch_bytes: int) -> None:
+        """Raise ValueError if a record of `max_record_bytes` would not fit into a BATCH of `max_batch_bytes`."""
+        if max_record_bytes + BATCH_OVERHEAD_BYTES > max_batch_bytes:
+            raise ValueError(f"a batch of {max_batch_bytes} bytes has no room for a record of {max_record_bytes}")
+        self.state = State.AWAITING_HELLO
+        self.expected = 0
+        """The number that comes next; 0 before WELCOME."""
+        self.left = 0
+        """Bytes at the end of what `receive` was given that it has not taken."""
+        self._max_bytes = max_record_bytes
+        self._max_batch_bytes = max_batch_bytes
+        self._challenged = False
+        self._first = 0
+        self._acked = 0
+        self._carry: bytearray | None = None
+        self._need = 0
+        """Bytes from the start of the carry that are needed to go on; 0 while going on."""
+        self._left = 0
+        """Bytes of the current BATCH from here on."""
+        self._count = 0
+        """Records of the current BATCH from here on; those passed over leave when their last byte has come."""
+        self._repeats = 0
+        """How many of them were handed out before."""
+        self._skip_left = 0
+        self._skip_size = 0
+        self._head = b""
+
+    @property
+    def pending(self) -> bool:
+        """Whether a message has begun and not ended."""
+        return self._carry is not None or self._count > 0
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes held until more arrive."""
+        return len(self._carry) if self._carry is not None else 0
+
+    def limit(self, max_bytes: int) -> None:
+        """Change the largest record taken, from the next one on; a batch stays as large as WELCOME said."""
+        self._max_bytes = min(max_bytes, self._max_batch_bytes - BATCH_OVERHEAD_BYTES)
+
+    def dump_state(self) -> SessionState:
+        """Return what another process has to know to go on from here."""
+        return SessionState(
+            state=self.state.name,
+            expected=self.expected,
+            max_bytes=self._max_bytes,
+            max_batch_bytes=self._max_batch_bytes,
+            challenged=self._challenged,
+            first=self._first,
+            acked=self._acked,
+            carry=bytes(self._carry) if self._carry is not None else None,
+            need=self._need,
+            left=self._left,
+            count=self._count,
+            repeats=self._repeats,
+            skip_left=self._skip_left,
+            skip_size=self._skip_size,
+            head=self._head,
+        )
+
+    @classmethod
+    def load_state(cls, state: SessionState) -> ServerSession:
+        """Return a session that goes on where the dumped one stopped. Raises ValueError for what is none."""
+        session = cls(state.max_bytes, state.max_batch_bytes)
+        try:
+            session.state = State[state.state]
+        except KeyError:
+            raise ValueError(f"a session in the state {state.state!r}") from None
+        session.expected = state.expected
+        session._challenged = state.challenged
+        session._first = state.first
+        session._acked = state.acked
+        session._carry = bytearray(state.carry) if state.carry is not None else None
+        session._need = state.need
+        session._left, session._count, session._repeats = state.left, state.count, state.repeats
+        session._skip_left, session._skip_size, session._head = state.skip_left, state.skip_size, state.head
+        return session
+
+    # What the client says
+
+    def receive(self, data: bytes | memoryview) -> list[Event]:
+        """Take what was read; return the events it completes, in order. Once ENDED, there are none.
+
+        The records among them lie in `data`. After MOST_STEPS what is `left` of it is to be given again. Raises
+        ViolationError, which holds the events before it, when the peer breaks the rules.
+        """
+        events: list[Event] = []
+        view = memoryview(data)
+        self.left = 0
+        while view and self.state is not State.ENDED:
+            if self._carry is None:
+                self.left = len(view) - self._go_on(view, events)
+                break
+            # Only the message or record that was begun is put together; what follows it stays where it is.
+            missing = self._need - len(self._carry)
+            if missing > len(view):
+                self._carry += view
+                break
+            self._carry += view[:missing]
+            whole, self._carry = memoryview(bytes(self._carry)), None
+            view = view[missing:]
+            self._go_on(whole, events)
+        return events
+
+    def _go_on(self, data: memoryview, events: list[Event]) -> int:
+        """Take the whole messages, and keep a begun one; return the offset that was reached after MOST_STEPS."""
+        self._need = 0
+        position, size = 0, len(data)
+        steps = 0
+        while position < size and not self._need and self.state is not State.ENDED:
+            if steps == MOST_STEPS:
+                return position
+            steps += 1
+            if self._skip_left:
+                position = self._skip(data, position, events)
+            elif self._count:
+                position = self._records(data, position, events)
+            else:
+                if self.state is State.OPEN:
+                    position = self._whole_batches(data, position, events)
+                position = self._message(data, position, events)
+        if position < size and self.state is not State.ENDED:
+            self._carry = bytearray(data[position:])
+        return size
+
+    def _whole_batches(self, data: memoryview, position: int, events: list[Event]) -> int:
+        """Take BATCHes that are there as a whole and in order; return where something else begins.
+
+        This is nearly all that ever comes, so they are measured together, and handed out as one run. It finds nothing
+        that `_message` and `_records` would not find as well: whatever is unusual is left to them.
+        """
+        end, count, batches = runs.measure_batches(
+            data, position, self.expected, _BATCH_HEAD, self._max_bytes, self._max_batch_bytes
+        )
+        if count:
+            self._deliver(runs.Run(data[position:end], count, WHOLE.size, batches), events)
+        return end
+
+    def _message(self, data: memoryview, position: int, events: list[Event]) -> int:
+        """Take the message that begins at `position`, or of a BATCH the beginning; return where it went on to."""
+        have = len(data) - position
+        if have < HEADER.size:
+            self._need = HEADER.size if have else 0
+            return position
+        magic, kind, length = HEADER.unpack_from(data, position)
+        # Who knows a session's id may speak for it, so that rejected.jsonl has no HELLO up to there.
+        head = bytes(data[position : position + (64 if kind != Message.HELLO else HELLO_SHOWN)])
+        if magic != MAGIC:
+            raise self._violation("no-session", "this is no message of a session", head, events)
+        if kind not in RECEIVED[self.state]:
+            raise self._violation("unexpected", f"message {kind:#04x} while {self.state.name}", head, events)
+        largest = LARGEST.get(kind, self._max_batch_bytes)
+        if length > largest:
+            raise self._violation("too-large", f"{Message(kind).name} of {length} bytes", head, events)
+        whole: int = HEADER.size + (length if kind != Message.BATCH else min(length, BATCH.size))
+        if have < whole:
+            self._need = whole
+            return position
+        body = bytes(data[position + HEADER.size : position + whole])
+        try:
+            if kind == Message.BATCH:
+                self._begin_batch(body, length)
+            else:
+                self._take(kind, body, events)
+        except Broken as broken:
+            raise self._violation(broken.reason, str(broken), head, events, broken.code) from None
+        return position + whole
+
+    def _take(self, kind: int, body: bytes, events: list[Event]) -> None:
+        """Take a whole message other than BATCH. Raises Broken."""
+        if kind == Message.HELLO:
+            hello = read_hello(body)
+            self._first = hello.first
+            events.append(hello)
+        elif kind == Message.AUTH:
+            events.append(read_auth(body))
+        elif kind == Message.GAP:
+            gap = read_gap(body)
+            self._join(gap.first)
+            if gap.last >= self.expected:
+                events.append(gap._replace(first=self.expected))
+                self.expected = gap.last + 1
+        elif self.state is State.AWAITING_AUTH:
+            raise Broken("no-key", "authentication is required, and the client has no key", ErrorCode.NO_KEY)
+        else:
+            events.append(Bye())
+        self.state = RECEIVED[self.state][kind]
+
+    def _begin_batch(self, body: bytes, length: int) -> None:
+        first, count = read_batch(body, length)
+        self._join(first)
+        self._count = count
+        self._repeats = min(count, self.expected - first)
+        self._left = length - BATCH.size
+
+    def _join(self, first: int) -> None:
+        """Raise Broken if numbers would be left out before `first`."""
+        if first > self.expected:
+            raise Broken("out-of-order", f"number {first} where {self.expected} is next", ErrorCode.OUT_OF_ORDER)
+
+    def _records(self, data: memoryview, position: int, events: list[Event]) -> int:
+        """Take what is there of the current BATCH's records; return where it went on to."""
+        end = position + self._left
+        stop_at = min(end, len(data))
+        count, max_bytes = self._count, self._max_bytes
+        if self._repeats:
+            # Not held, not copied: each is passed over, as too large ones are.
+            max_bytes = -1
+        stop, taken = runs.measure(data, position, stop_at, count, max_bytes)
+        if taken:
+            self._deliver(runs.Run(data[position:stop], taken), events)
+        position = stop
+        count -= taken
+        # The record that is not whole, or not to be handed out.
+        start = position + LENGTH.size
+        nbytes: int = LENGTH.unpack_from(data, position)[0] if count and start <= stop_at else 0
+        self._count = count
+        self._left = end - position
+        if not count:
+            self._end_batch(data, position, events)
+        elif start > end or (start <= stop_at and start + nbytes > end):
+            raise self._violation(
+                "malformed", "a BATCH that ends before its records", bytes(data[position : position + 64]), events
+            )
+        elif start > stop_at:
+            self._need = LENGTH.size
+        elif nbytes <= max_bytes:
+            self._need = LENGTH.size + nbytes
+        else:
+            self._left -= LENGTH.size
+            self._skip_left = self._skip_size = nbytes
+            return self._skip(data, start, events)
+        return position
+
+    def _deliver(self, run: runs.Run, events: list[Event]) -> None:
+        """Hand out records as the next ones."""
+        if events and isinstance(last := events[-1], Records):
+            last.runs.append(run)
+        else:
+            events.append(Records(self.expected, [run]))
+        self.expected += run.records
+
+    def _skip(self, data: memoryview, position: int, events: list[Event]) -> int:
+        """Pass over what is there of a record that is repeated or too large; return where it went on to."""
+        take = min(self._skip_left, len(data) - position)
+        if not self._repeats and len(self._head) < HEAD_KEPT:
+            self._head += bytes(data[position : position + min(take, HEAD_KEPT - len(self._head))])
+        position += take
+        self._left -= take
+        self._skip_left -= take
+        if not self._skip_left:
+            self._count -= 1
+            if self._repeats:
+                self._repeats -= 1
+            else:
+                events.append(TooLarge(self.expected, self._skip_size, self._head))
+                self._head = b""
+                self.expected += 1
+            if not self._count:
+                self._end_batch(data, position, events)
+        return position
+
+    def _end_batch(self, data: memoryview, position: int, events: list[Event]) -> None:
+        if self._left:
+            raise self._violation(
+                "malformed", "a BATCH that goes on after its records", bytes(data[position : position + 64]), events
+            )
+
+    def _violation(
+        self, reason: str, message: str, head: bytes, events: list[Event], code: ErrorCode = ErrorCode.MALFORMED
+    ) -> ViolationError:
+        """End the session; return what to raise."""
+        self._count = self._skip_left = 0
+        return ViolationError(reason, message, head[:64], events, self.error(code, message))
+
+    # What we say
+
+    def challenge(self, nonce: bytes) -> bytes:
+        """Return a CHALLENGE: 32 random bytes, for this connection only. Raises LocalProtocolError out of turn."""
+        if len(nonce) != NONCE_BYTES or self._challenged:
+            raise LocalProtocolError(f"a second CHALLENGE, or a nonce of {len(nonce)} bytes")
+        answer = self._say(Message.CHALLENGE, nonce)
+        self._challenged = True
+        return answer
+
+    def wait(self) -> bytes:
+        """Return a WAIT: the client was understood, and its WELCOME takes a while. Only for a client that knows it.
+
+        Raises LocalProtocolError out of turn.
+        """
+        return self._say(Message.WAIT, b"")
+
+    def welcome(self, committed: int, proof: bytes = b"") -> bytes:
+        """Return a WELCOME: the session is open, and `expected` is set. `committed` is 0 where nothing was.
+
+        Raises LocalProtocolError out of turn, and where a client that was challenged would get no proof of 32 bytes.
+        """
+        if len(proof) != (MAC_BYTES if self._challenged else 0) or not 0 <= committed < MAX_NUMBER:
+            raise LocalProtocolError(f"WELCOME with {committed} committed and a proof of {len(proof)} bytes")
+        body = welcome_body(self._max_bytes, self._max_batch_bytes, committed, proof)
+        answer = self._say(Message.WELCOME, body)
+        self._acked = committed
+        self.expected = max(committed + 1, self._first)
+        return answer
+
+    def ack(self, number: int) -> bytes:
+        """Return an ACK of every number up to this one; nothing where that was said before.
+
+        Raises LocalProtocolError out of turn, and for a number that was not handed out.
+        """
+        if number >= self.expected:
+            raise LocalProtocolError(f"ACK of {number}, and {self.expected} is next")
+        if number <= self._acked:
+            return b""
+        self._acked = number
+        return self._say(Message.ACK, struct.pack(">Q", number))
+
+    def error(self, code: ErrorCode, text: str) -> bytes:
+        """Return an ERROR; the session has ended."""
+        return self._say(Message.ERROR, error_body(code, text))
+
+    def _say(self, kind: Message, body: bytes) -> bytes:
+        """Return a message; nothing once ENDED, for the client may end while its answer is being made."""
+        if self.state is State.ENDED:
+            return b""
+        following = SENT[self.state].get(kind)
+        if following is None:
+            raise LocalProtocolError(f"{kind.name} while {self.state.name}")
+        self.state = following
+        return encode(kind, body)

@@ -1,0 +1,166 @@
+"""The input of acknowledged sessions: lets clients in, and turns what they send into events of base.py.
+
+Owns the order of a greeting: HELLO, CHALLENGE and AUTH where that is demanded, WAIT, and what is kept of it until
+WELCOME. Knows no sockets, clocks or random numbers. session.py knows the protocol itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from prefork_logd.inputs.base import BATCH_BYTES, Event, Input, Opening, Refusal, Reply, Terms
+from prefork_logd.inputs.runs import MAX_NUMBER
+from prefork_logd.inputs.session.auth import server_proof, verify
+from prefork_logd.inputs.session.messages import Authenticate, Capability, ErrorCode, Hello, State
+from prefork_logd.inputs.session.server import ServerSession, SessionState, ViolationError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+    from prefork_logd.inputs.session.messages import Event as SessionEvent
+
+_BUSY = "every place of this collector is taken (limits.max_connections); come again"
+_WRONG = "unknown key or wrong secret"
+_USED_UP = "this session has used up its numbers; begin another"
+
+
+class SessionInput(Input):
+    """A client whose records are acknowledged."""
+
+    __slots__ = ("_hello", "_nonce", "_proof", "_terms", "left", "server")
+
+    tag = "session"
+
+    def __init__(self, terms: Terms) -> None:
+        self.server = ServerSession(terms.max_record_bytes, terms.max_record_bytes + BATCH_BYTES)
+        self._terms = terms
+        self._hello: Hello | None = None
+        """HELLO of a client that was challenged."""
+        self._nonce = b""
+        """Of the challenge."""
+        self._proof = b""
+        """For the WELCOME to come."""
+        self.left = 0
+
+    @property
+    def pending(self) -> bool:
+        """Whether a message has begun and not ended."""
+        return self.server.pending
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes held until more arrive."""
+        return self.server.held_bytes
+
+    def limit(self, max_record_bytes: int) -> None:
+        """Change the largest record taken, from the next one on."""
+        self.server.limit(max_record_bytes)
+
+    def receive(self, data: bytes | memoryview) -> Sequence[Event]:
+        """Take received bytes; return the events they complete. Raises ViolationError."""
+        try:
+            events = self.server.receive(data)
+        except ViolationError as error:
+            error.events = list(self._answer(error.events))
+            raise
+        finally:
+            self.left = self.server.left
+        return self._answer(events)
+
+    def _answer(self, events: Sequence[SessionEvent]) -> Sequence[Event]:
+        """Return the events, with what a greeting leads to in its place."""
+        answered: list[Event] = []
+        for event in events:
+            if isinstance(event, Hello):
+                answered.append(self._greet(event))
+            elif isinstance(event, Authenticate):
+                answered.append(self._authenticate(event))
+            else:
+                answered.append(event)
+        return answered
+
+    def _greet(self, hello: Hello) -> Event:
+        if self._terms.is_busy:
+            return Reply(self.server.error(ErrorCode.BUSY, _BUSY), ends=True)
+        if self._terms.must_authenticate:
+            self._hello, self._nonce = hello, self._terms.nonce()
+            return Reply(self.server.challenge(self._nonce))
+        return self._let_in(hello)
+
+    def _authenticate(self, answer: Authenticate) -> Event:
+        """Let a client in that knows a secret; the others learn nothing but that they do not."""
+        hello, nonce = self._hello, self._nonce
+        self._hello, self._nonce = None, b""
+        if hello is None:
+            raise ValueError("an answer without a challenge")
+        keys = self._terms.keys()
+        if not verify(keys, answer.key_id, nonce, answer.client_nonce, hello.session, answer.mac):
+            return Refusal(hello.client, _WRONG, self.server.error(ErrorCode.REFUSED, _WRONG))
+        self._proof = server_proof(keys[answer.key_id], answer.client_nonce, nonce, hello.session)
+        return self._let_in(hello)
+
+    def _let_in(self, hello: Hello) -> Opening:
+        # The writer may take its time, and a client that hears nothing takes us for a receiver of plain frames.
+        reply = self.server.wait() if hello.capabilities & Capability.WAIT else b""
+        return Opening(hello.session, hello.first, hello.client, reply)
+
+    # Answers
+
+    @property
+    def is_greeting(self) -> bool:
+        """Whether HELLO, or the answer to a challenge, is still to come."""
+        return self.server.state in (State.AWAITING_HELLO, State.AWAITING_AUTH)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the session has ended on this connection."""
+        return self.server.state is State.ENDED
+
+    @property
+    def next_number(self) -> int:
+        """The number of the next record; 0 before WELCOME."""
+        return self.server.expected
+
+    def welcome(self, committed: int) -> bytes:
+        """Return a WELCOME; an ERROR where no number is left, and nothing for a client that has ended."""
+        if committed >= MAX_NUMBER:
+            return self.server.error(ErrorCode.REFUSED, _USED_UP)
+        if self.server.state is not State.AWAITING_WELCOME:
+            return b""
+        proof, self._proof = self._proof, b""
+        return self.server.welcome(committed, proof)
+
+    def acknowledge(self, number: int) -> bytes:
+        """Return an ACK of every number up to this one; nothing where it was sent before, or the session has ended."""
+        return self.server.ack(number) if self.server.state is State.OPEN else b""
+
+    def dismiss(self, why: str, *, may_return: bool) -> bytes:
+        """Return an ERROR that ends the session on this connection."""
+        return self.server.error(ErrorCode.GOING_AWAY if may_return else ErrorCode.MALFORMED, why)
+
+    # State
+
+    def dump_state(self) -> bytes:
+        """Return all that another process has to know to go on from here."""
+        return msgspec.msgpack.encode(_State(self.server.dump_state(), self._hello, self._nonce, self._proof))
+
+    @classmethod
+    def load_state(cls, state: bytes, terms: Terms) -> Self:
+        """Return an input that goes on where the dumped one stopped. Raises ValueError for what is no such state."""
+        found = msgspec.msgpack.decode(state, type=_State)
+        session = cls(terms)
+        session.server = ServerSession.load_state(found.server)
+        session._hello, session._nonce, session._proof = found.hello, found.nonce, found.proof
+        return session
+
+
+class _State(msgspec.Struct, frozen=True):
+    """A SessionInput in any state."""
+
+    server: SessionState
+    hello: Hello | None
+    nonce: bytes
+    proof: bytes

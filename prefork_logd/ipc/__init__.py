@@ -1,0 +1,1 @@
+"""How our processes talk to each other."""

@@ -1,0 +1,154 @@
+"""Reads the batches of one worker from the bytes of its pipe (batch.py has the form).
+
+Owns the buffers that a pipe is read into. Knows no pipes, and not what is done with a batch.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Protocol
+
+from prefork_logd.errors import LocalProtocolError
+from prefork_logd.ipc.batch import (
+    GROUP_ENTRY,
+    HEADER,
+    INLINE,
+    MAGIC,
+    MAX_BODY_BYTES,
+    OPEN_ENTRY,
+    RUN_ENTRY,
+    SEGMENT_ENTRY,
+    Batch,
+    Group,
+    Open,
+    Segment,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+POOLED_BYTES = 393_216
+"""Of a body that is read into memory used before: a little above what a worker sends at once."""
+SMALL_BYTES = 16_384
+"""A body up to this size has memory of its own, which costs less than the size of a pooled one."""
+POOLED = 16
+"""Buffers kept by each reader."""
+
+
+class Shared(Protocol):
+    """Memory that another process makes lines in."""
+
+    def __getitem__(self, place: slice, /) -> memoryview:
+        """Return the bytes of a range, fewer where the memory ends."""
+
+
+class BatchReader:
+    """Turns the bytes of one worker's pipe into batches without copying them: it says where to read the next bytes to.
+
+    The buffer that `want` returns is to be filled from its start, and `filled` told how far.
+    """
+
+    def __init__(self, shared: Shared | None = None) -> None:
+        """Read batches of a worker that may leave lines in `shared`."""
+        self._shared: Shared = shared if shared is not None else memoryview(b"")
+        self._free: list[memoryview] = []
+        self._used: list[memoryview] = []
+        self._start()
+
+    def _start(self) -> None:
+        self._buffer = memoryview(bytearray(HEADER.size))
+        self._have = 0
+        self._header: tuple[int, int, int, int] | None = None
+
+    @property
+    def pending(self) -> bool:
+        """Whether a batch has begun and not ended."""
+        return self._have > 0 or self._header is not None
+
+    def want(self) -> memoryview:
+        """Return where the next bytes go; never empty."""
+        return self._buffer[self._have :]
+
+    def filled(self, nbytes: int) -> Batch | None:
+        """Take note of bytes read into `want()`; return the batch if they end one.
+
+        Raises LocalProtocolError when they are no batch: the pipe is then of no more use.
+        """
+        self._have += nbytes
+        if self._have < len(self._buffer):
+            return None
+        if self._header is None:
+            magic, body_bytes, number, generation, groups, opens = HEADER.unpack(self._buffer)
+            if magic != MAGIC or body_bytes > MAX_BODY_BYTES:
+                raise LocalProtocolError(f"a worker's pipe is out of step at {self._buffer.hex()}")
+            self._header = (number, generation, groups, opens)
+            self._buffer = self._room(body_bytes)
+            self._have = 0
+            if body_bytes:
+                return None
+        batch = _read_body(self._buffer, self._shared, *self._header)
+        self._start()
+        return batch
+
+    def _room(self, nbytes: int) -> memoryview:
+        """Return a buffer for a body: new memory costs more than reading into it does."""
+        if not SMALL_BYTES < nbytes <= POOLED_BYTES:
+            return memoryview(bytearray(nbytes))
+        whole = self._free.pop() if self._free else memoryview(bytearray(POOLED_BYTES))
+        self._used.append(whole)
+        return whole[:nbytes]
+
+    def done_with(self) -> None:
+        """Let the memory of every batch that was returned be used again: nobody looks at one any more."""
+        busy = [self._used.pop()] if self._header is not None and self._used else []
+        self._free = [*self._used, *self._free][:POOLED]
+        self._used = busy
+
+
+def _read_body(
+    body: memoryview, shared: Shared, number: int, generation: int, group_count: int, open_count: int
+) -> Batch:
+    """Return the batch that a body holds. Raises LocalProtocolError."""
+    try:
+        opens = [Open(*OPEN_ENTRY.unpack_from(body, OPEN_ENTRY.size * index)) for index in range(open_count)]
+        groups_at = OPEN_ENTRY.size * open_count
+        heads = [GROUP_ENTRY.unpack_from(body, groups_at + GROUP_ENTRY.size * index) for index in range(group_count)]
+        segments_at = groups_at + GROUP_ENTRY.size * group_count
+        runs_at = segments_at + SEGMENT_ENTRY.size * sum(head[6] for head in heads)
+        data_at = runs_at + RUN_ENTRY.size * sum(head[7] for head in heads)
+        groups = []
+        for session, epoch, first, last, floor, peer, segment_count, run_count in heads:
+            end = segments_at + SEGMENT_ENTRY.size * segment_count
+            segments, data_at = _segments(body, shared, SEGMENT_ENTRY.iter_unpack(body[segments_at:end]), data_at)
+            segments_at = end
+            runs = [RUN_ENTRY.unpack_from(body, runs_at + RUN_ENTRY.size * index) for index in range(run_count)]
+            runs_at += RUN_ENTRY.size * run_count
+            groups.append(Group(session, epoch, first, last, segments, runs, floor, peer))
+    except struct.error as error:
+        raise LocalProtocolError(f"a batch of {len(body)} bytes ends within its tables") from error
+    lines_bytes = sum(len(segment.data) for group in groups for segment in group.segments)
+    return Batch(number, generation, opens, groups, lines_bytes)
+
+
+def _segments(
+    body: memoryview, shared: Shared, table: Iterable[tuple[int, int, int, int, int]], position: int
+) -> tuple[list[Segment], int]:
+    """Return the segments of one group, and where the lines of the next one begin. Raises LocalProtocolError."""
+    segments: list[Segment] = []
+    for output, lines, nbytes, like, place in table:
+        if like:
+            if like > len(segments) or len(segments[like - 1].data) != nbytes:
+                raise LocalProtocolError(f"segment {len(segments) + 1} of a group is like segment {like}")
+            segments.append(Segment(output, lines, segments[like - 1].data))
+            continue
+        if place != INLINE:
+            data = shared[place : place + nbytes]
+            if len(data) != nbytes:
+                raise LocalProtocolError(f"a segment of {nbytes} bytes ends after the shared memory")
+            segments.append(Segment(output, lines, data))
+            continue
+        if position + nbytes > len(body):
+            raise LocalProtocolError(f"a segment of {nbytes} bytes ends after its batch")
+        segments.append(Segment(output, lines, body[position : position + nbytes]))
+        position += nbytes
+    return segments, position

@@ -1,1 +1,0 @@
-"""Where records end: which outputs take one, the files they are appended to, and how those rotate."""

@@ -1,0 +1,1 @@
+"""The processes that collect from a stream."""

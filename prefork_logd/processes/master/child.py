@@ -1,0 +1,100 @@
+"""Remembers one child of the master: its slot, its state and its process.
+
+Does not know how a child is forked (fork.py), or when (supervisor.py).
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from prefork_logd.ipc.scoreboard import MAX_WORKERS, SHIPPER_SLOT
+from prefork_logd.processes.master.lifecycle import ALIVE, HEALTHY_AFTER_S, State
+
+if TYPE_CHECKING:
+    from prefork_logd.config.stores.kinds import AnyStoreSettings
+    from prefork_logd.ipc import channel as control
+    from prefork_logd.ipc.channel import Channel
+    from prefork_logd.net.loop import Timer
+
+
+class Kind(enum.Enum):
+    """The work of a child."""
+
+    WRITER = "writer"
+    WORKER = "worker"
+    SOURCE = "source"
+    SHIPPER = "shipper"
+
+
+@dataclass
+class Child:
+    """A slot for a process, and the process that is in it now."""
+
+    kind: Kind
+    slot: int
+    """Index on the scoreboard; a worker's number. Sources have the last of the workers' slots."""
+    state: State = State.WAITING
+    pid: int = 0
+    spawn_id: int = 0
+    """Number of this process among all that the master has forked."""
+    started_s: float = 0.0
+    """When it was forked, on the monotonic clock."""
+    deaths: int = 0
+    """Number of deaths in a row, each soon after the fork."""
+    restarts: int = 0
+    last_exit: str = ""
+    """How the last process in this slot ended, if it was not asked to."""
+    due_s: float = 0.0
+    """When the next process is forked, on the monotonic clock, while this slot waits for it."""
+    generation: int = 0
+    """Generation of the configuration that it has taken."""
+    settled: int = 0
+    """Generation of the oldest configuration that a worker may still have lines of."""
+    writer: int = 0
+    """Spawn id of the writer to which a worker has pipes."""
+    store: AnyStoreSettings | None = None
+    """The store of a shipper."""
+    report: control.StatusReport | None = None
+    """The last report of a shipper about its store, or of a source about its stream."""
+    is_inherited: bool = False
+    """Whether it was forked by the program that this process was before an upgrade."""
+    is_killed: bool = False
+    """Whether it was ended by force where that loses nothing; the log has said so."""
+    arena_fd: int = -1
+    """The memory for a worker's lines (arena.py); -1 for none."""
+    channel: Channel | None = field(default=None, repr=False)
+    timer: Timer | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The name in log lines and in the process list."""
+        if self.kind is Kind.SOURCE:
+            return f"source {self.index}"
+        if self.kind is Kind.SHIPPER:
+            # The store of an inherited shipper is not known, only its slot.
+            return f"shipper {self.store.name if self.store is not None else self.index + 1}"
+        return f"worker {self.slot}" if self.kind is Kind.WORKER else "writer"
+
+    @property
+    def index(self) -> int:
+        """The number among the children of the same kind."""
+        if self.kind is Kind.SOURCE:
+            return MAX_WORKERS + 1 - self.slot
+        return self.slot - SHIPPER_SLOT if self.kind is Kind.SHIPPER else self.slot
+
+    def crash_loop(self, now_s: float) -> str:
+        """Return a sentence about a child that dies again and again; empty if it has lived for a while."""
+        if self.state is State.WAITING and self.last_exit:
+            return f"{self.name} {self.last_exit}; it starts again in {max(0.0, self.due_s - now_s):.1f} s"
+        if self.state in ALIVE and self.deaths > 1 and now_s - self.started_s < HEALTHY_AFTER_S:
+            return f"{self.name} {self.last_exit}, {self.deaths} times in a row; it has just been started again"
+        return ""
+
+    def close_arena(self) -> None:
+        """Close the descriptor of a worker's memory; processes that have mapped the memory keep it."""
+        if self.arena_fd >= 0:
+            os.close(self.arena_fd)
+            self.arena_fd = -1

@@ -1,0 +1,97 @@
+"""A child's life cycle, as data.
+
+Owns which states there are, what may happen in each, and what is then done. Knows nothing of forks and signals: the
+master looks transitions up and carries their actions out. docs/processes.md is drawn from TABLE, and a test says so.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+from prefork_logd.errors import LocalProtocolError
+from prefork_logd.system.backoff import delay_s
+
+
+class State(enum.Enum):
+    """Where a child is in its life."""
+
+    STARTING = "forked, and not yet ready"
+    RUNNING = "at work"
+    RETIRING = "accepts no more, hands its connections over, and ends"
+    STOPPING = "was told to drain and end"
+    WAITING = "dead; another is forked when its back-off is over"
+    GONE = "dead, and not to come back"
+
+
+class Event(enum.Enum):
+    """What can happen to a child."""
+
+    READY = "says that it is ready"
+    EXITED = "has ended"
+    DUE = "its back-off is over"
+    RETIRE = "there are to be fewer workers"
+    STOP = "the collector stops"
+
+
+class Action(enum.Enum):
+    """What the master then does."""
+
+    NOTHING = "nothing"
+    CONNECT = "connect it to its peers"
+    FORK = "fork another in its place"
+    BACK_OFF = "set a timer, longer each time it dies young"
+    TELL_RETIRE = "tell it to retire"
+    TELL_STOP = "tell it to drain and end"
+    FORGET = "free its place"
+
+
+class Transition(NamedTuple):
+    """What follows from an event."""
+
+    state: State
+    action: Action
+
+
+TABLE: dict[tuple[State, Event], Transition] = {
+    (State.STARTING, Event.READY): Transition(State.RUNNING, Action.CONNECT),
+    (State.STARTING, Event.EXITED): Transition(State.WAITING, Action.BACK_OFF),
+    (State.STARTING, Event.RETIRE): Transition(State.RETIRING, Action.TELL_RETIRE),
+    (State.STARTING, Event.STOP): Transition(State.STOPPING, Action.TELL_STOP),
+    (State.RUNNING, Event.EXITED): Transition(State.WAITING, Action.BACK_OFF),
+    (State.RUNNING, Event.RETIRE): Transition(State.RETIRING, Action.TELL_RETIRE),
+    (State.RUNNING, Event.STOP): Transition(State.STOPPING, Action.TELL_STOP),
+    (State.RETIRING, Event.READY): Transition(State.RETIRING, Action.CONNECT),
+    (State.RETIRING, Event.EXITED): Transition(State.GONE, Action.FORGET),
+    (State.RETIRING, Event.RETIRE): Transition(State.RETIRING, Action.NOTHING),
+    (State.RETIRING, Event.STOP): Transition(State.STOPPING, Action.TELL_STOP),
+    (State.STOPPING, Event.READY): Transition(State.STOPPING, Action.CONNECT),
+    (State.STOPPING, Event.EXITED): Transition(State.GONE, Action.FORGET),
+    (State.STOPPING, Event.RETIRE): Transition(State.STOPPING, Action.NOTHING),
+    (State.STOPPING, Event.STOP): Transition(State.STOPPING, Action.NOTHING),
+    (State.WAITING, Event.DUE): Transition(State.STARTING, Action.FORK),
+    (State.WAITING, Event.RETIRE): Transition(State.GONE, Action.FORGET),
+    (State.WAITING, Event.STOP): Transition(State.GONE, Action.FORGET),
+}
+
+ALIVE = frozenset({State.STARTING, State.RUNNING, State.RETIRING, State.STOPPING})
+"""States in which there is a process."""
+
+
+def after(state: State, event: Event) -> Transition:
+    """Return what follows from an event in a state. Raises LocalProtocolError if it cannot happen there."""
+    try:
+        return TABLE[state, event]
+    except KeyError:
+        raise LocalProtocolError(f"a child that is {state.name} cannot have the event {event.name}") from None
+
+
+FIRST_BACK_OFF_S = 0.1
+LONGEST_BACK_OFF_S = 30.0
+HEALTHY_AFTER_S = 2.0
+"""A child that lived this long did not die of starting: the next one comes after the shortest back-off."""
+
+
+def back_off_s(deaths: int) -> float:
+    """Return how long to wait before forking again, after so many deaths in a row: doubled each time, bounded."""
+    return delay_s(deaths, FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S)

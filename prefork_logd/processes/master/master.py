@@ -1,0 +1,372 @@
+"""Wires the master's parts together: one loop that turns signals, questions and messages into calls.
+
+Does not know records, outputs, or bytes of clients, so that no client can harm it. The parts are supervisor.py,
+configurations.py, reload.py, shutdown.py and succession.py.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from setproctitle import setproctitle
+
+from prefork_logd import __version__
+from prefork_logd.errors import ExitStatus
+from prefork_logd.ipc import channel as control
+from prefork_logd.ipc.command_socket import CommandServer, Request
+from prefork_logd.ipc.scoreboard import LAYOUT, WRITER_SLOT, Field, Scoreboard
+from prefork_logd.net.listener import close_all, describe, is_own
+from prefork_logd.net.loop import READ, Loop
+from prefork_logd.processes.master import shield, status
+from prefork_logd.processes.master.child import Child, Kind
+from prefork_logd.processes.master.configurations import Configurations
+from prefork_logd.processes.master.lifecycle import Event, State
+from prefork_logd.processes.master.probing import Probes
+from prefork_logd.processes.master.reload import Reloader
+from prefork_logd.processes.master.shutdown import Shutdown
+from prefork_logd.processes.master.supervisor import MOST_WORKERS, Supervisor
+from prefork_logd.processes.master.upgrade.state import FORMAT, InheritedSocket, UpgradeState
+from prefork_logd.processes.master.upgrade.upgrader import Upgrader, inheritance, receive_signals
+from prefork_logd.processes.orphans import Lifeline
+from prefork_logd.system import signals
+from prefork_logd.system.log import LOGGER
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from prefork_logd.config.load import ConfigSource
+    from prefork_logd.config.settings import Settings
+    from prefork_logd.system.pid_lock import PidLock
+
+    Answer = Callable[[dict[str, Any]], None]
+
+_BUSY = "the collector is just starting or stopping"
+
+
+class Master:
+    """One run of the collector. Longer than other classes: it is what every part reports to, and each call is short."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        source: ConfigSource,
+        sockets: list[tuple[socket.socket, str]],
+        lock: PidLock,
+        ready: Callable[[list[str]], None],
+        failed: Callable[[str], None],
+        state: UpgradeState | None = None,
+    ) -> None:
+        """Serve on `sockets`, each with the clients that it accepts; reload from `source`. `run` closes the sockets.
+
+        `ready` gets the addresses once every child is at work; or else `failed` gets the reason. With a `state`, this
+        process goes on with the children of the program that it was before, and calls neither.
+        """
+        self.loop = Loop()
+        self._source = source
+        self._sockets = sockets
+        self._bind = [describe(sock) for sock, _ in sockets]
+        self._lock = lock
+        self._ready: Callable[[list[str]], None] | None = ready if state is None else None
+        self._failed = failed
+        self._started_s = time.monotonic()
+        self._lifeline = Lifeline.adopt(state.lifeline_fd if state is not None else -1)
+        self._board = Scoreboard()
+        self._signals = signals.SignalReceiver()
+        self._probes = Probes(self.loop)
+        state_dir, command_fd = Path(settings.server.state_dir), state.command_fd if state is not None else -1
+        self._command_server = CommandServer(self.loop, state_dir, self._handle_request, command_fd)
+        self.loop.add(self._signals.fd, self, READ)
+        self._make_parts(state)
+        self._configurations.add(settings, busy_store_ids=())
+        self._supervisor.worker_target = settings.server.worker_count
+        if state is not None:
+            self._inherit(state)
+
+    def _make_parts(self, state: UpgradeState | None) -> None:
+        if state is None:
+            self._configurations = Configurations(self._board)
+        else:
+            kept = state.taken_configurations()
+            self._configurations = Configurations(self._board, kept, state.output_ids, state.last_output_id)
+        self._upgrader = Upgrader(self)
+        self._supervisor = Supervisor(
+            self, self.loop, self._board, self._configurations, self._upgrader, self._lifeline, self._sockets
+        )
+        self._reloader = Reloader(self._source, self._configurations, self._supervisor)
+        self._shutdown = Shutdown(self.loop, self._supervisor, self._configurations, self._upgrader)
+
+    def run(self) -> int:
+        """Serve until stopped; return the exit status."""
+        setproctitle("prefork-logd: master")
+        if self._upgrader.replacement is None:
+            self.apply_event(self._supervisor.writer, Event.DUE)
+        else:
+            receive_signals()
+            self._supervisor.reap()
+            self._supervisor.adjust_workers()
+        shield.run(self.loop.run, lambda: self._shutdown.is_done)
+        self._upgrader.close()
+        self._command_server.close()
+        close_all(sock for sock, _ in self._sockets)
+        self._signals.close()
+        self._lifeline.close()
+        return self._shutdown.exit_status
+
+    # Signals and questions
+
+    def put_signals_back(self) -> None:
+        """Let signals that have come and were not acted on come again."""
+        self._signals.put_back()
+
+    def ready(self, events: int) -> None:  # noqa: ARG002 - the pipe tells which signals have come
+        """Act on the signals that have come (signals.TABLE)."""
+        taken = self._signals.take()
+        actions: dict[int, Callable[[], None]] = {
+            signal.SIGCHLD: self._supervisor.reap,
+            signal.SIGHUP: lambda: self._reload(_log_refusal),
+            signal.SIGTERM: self._shutdown.request,
+            signal.SIGINT: self._shutdown.request,
+            signal.SIGQUIT: lambda: self._shutdown.begin(fast=True),
+            signal.SIGUSR1: self._reloader.reopen_files,
+            signal.SIGUSR2: lambda: self._upgrader.upgrade(_ignore),
+            signal.SIGTTIN: lambda: self._add_workers(taken[signal.SIGTTIN]),
+            signal.SIGTTOU: lambda: self._add_workers(-taken[signal.SIGTTOU]),
+        }
+        for number in sorted(taken):
+            if number in actions:
+                shield.attempt(signal.Signals(number).name, actions[number])
+
+    def _handle_request(self, request: Request, answer: Answer) -> None:
+        """Answer the command line."""
+        verb = request.verb
+        if verb == "status":
+            self._probes.ask(self._supervisor.children(), lambda: answer(self._status()))
+        elif verb == "reload":
+            self._reload(answer)
+        elif verb == "upgrade":
+            self._upgrader.upgrade(answer)
+        elif verb == "workers":
+            answer(self._set_workers(request.count))
+        else:
+            answer({"error": f"{verb!r} is not known to this collector"})
+
+    def _status(self) -> dict[str, Any]:
+        children, carried = self._supervisor.children(), self._upgrader.carried
+        configuration = self._configurations.current
+        return status.document(configuration, self._bind, children, self._board, carried, self._started_s)
+
+    @property
+    def _is_busy(self) -> bool:
+        """Whether the collector is just starting or stopping."""
+        return self._supervisor.is_stopping or self._ready is not None
+
+    def _reload(self, answer: Answer) -> None:
+        if self._is_busy:
+            answer({"error": f"{_BUSY}; ask again later"})
+            return
+        self._reloader.request(answer, wait=self._upgrader.replacement is not None)
+
+    def _set_workers(self, count: int) -> dict[str, Any]:
+        """Change the number of workers, and return the answer to the request for that."""
+        if not 1 <= count <= MOST_WORKERS:
+            return {"error": f"{count} workers: from 1 to {MOST_WORKERS} are possible"}
+        if self._is_busy:
+            return {"error": f"{_BUSY}; ask again later"}
+        before = self._supervisor.worker_target
+        self._change_workers(count)
+        return {"workers": count, "before": before}
+
+    def _add_workers(self, count: int) -> None:
+        self._change_workers(self._supervisor.worker_target + count)
+
+    def _change_workers(self, count: int) -> None:
+        if self._is_busy:
+            return
+        target = self._supervisor.worker_target = min(MOST_WORKERS, max(1, count))
+        LOGGER.info("workers: %d", target)
+        self._supervisor.adjust_workers()
+        self._supervisor.advance_upgrade()
+
+    # Children
+
+    def apply_event(self, child: Child, event: Event) -> None:
+        """Change a child's state, and do what follows."""
+        self._supervisor.apply_event(child, event)
+
+    def hand_over_all(self, child: Child) -> None:
+        """Let a worker that is to end hand its connections over."""
+        self._supervisor.rebalancer.hand_over_all(child)
+
+    def handle_failure(self, child: Child, error: Exception) -> None:
+        """End a child whose message failed."""
+        self._supervisor.handle_failure(child, error)
+
+    def handle_message(self, child: Child, message: control.AnyMessage, fds: list[int]) -> None:
+        """Act on a child's message."""
+        # No message to the master has descriptors.
+        for fd in fds:
+            os.close(fd)
+        match message:
+            case control.Ready(problem):
+                self._handle_ready(child, problem)
+            case control.Configured(generation, problems):
+                child.generation = generation
+                self._reloader.confirm(child.spawn_id, problems)
+            case control.HandedOver():
+                self._supervisor.rebalancer.record_handover(child, message)
+            case control.Pong():
+                self._supervisor.rebalancer.record_pong(child)
+            case control.Settled(generation):
+                child.settled = generation
+                self._supervisor.forget_configurations()
+            case control.StatusReport():
+                child.report = message
+            case control.Reopened(_, problems):
+                for problem in problems:
+                    LOGGER.error("cannot reopen %s; the open file stays in use", problem)
+                self._reloader.add_problems(problems)
+            case _:
+                LOGGER.error("unexpected %s from %s", type(message).__name__, child.name)
+
+    def _handle_ready(self, child: Child, problem: str) -> None:
+        """Go on with a start, a stop or an upgrade, now that a child is at work."""
+        supervisor = self._supervisor
+        if problem and self._ready is not None:
+            self._fail(problem)
+            return
+        if problem:
+            LOGGER.error("%s; clients wait until it works again", problem)
+        if child.state is State.WAITING:
+            return
+        self.apply_event(child, Event.READY)
+        supervisor.advance_upgrade()
+        if child.kind is Kind.WORKER and not child.is_inherited:
+            supervisor.rebalancer.level()
+        if child is supervisor.writer:
+            supervisor.adjust_shippers()
+        if self._ready is None or supervisor.is_stopping:
+            return
+        if child is supervisor.writer:
+            supervisor.start_sources()
+            supervisor.adjust_workers()
+        elif supervisor.workers and all(worker.state is State.RUNNING for worker in supervisor.workers.values()):
+            ready, self._ready = self._ready, None
+            ready(self._bind)
+
+    def _fail(self, why: str) -> None:
+        """Give up a start that cannot succeed."""
+        self._failed(why)
+        self._ready = None
+        self._shutdown.exit_status = ExitStatus.FAILURE
+        self._shutdown.begin(fast=True)
+
+    def handle_end(self, child: Child, how: str, *, has_failed: bool) -> None:
+        """Note that a child has ended; a start that needs it fails."""
+        if has_failed:
+            self._shutdown.record_failure(child)
+        if self._ready is not None and not self._supervisor.is_stopping and child.kind is not Kind.SHIPPER:
+            self._fail(f"{child.name} {how} before it was ready")
+
+    def handle_gone(self, child: Child) -> None:
+        """Let a reload go on without a child that has ended."""
+        self._reloader.confirm(child.spawn_id)
+
+    def advance_stop(self) -> None:
+        """Take the next step of a stop."""
+        self._shutdown.advance()
+
+    def close_in_child(self) -> None:
+        """Close, in a child, the descriptors of the master alone."""
+        self._lock.close()
+        self.loop.close()
+        self._signals.close()
+        self._command_server.close_in_child()
+        self._upgrader.close_in_child()
+
+    # Upgrades: becoming another program, and having become one
+
+    def _inherit(self, state: UpgradeState) -> None:
+        """Continue from the state that the last program left."""
+        self._started_s = state.started_s
+        self._reloader.count = state.reloads
+        self._supervisor.inherit(state)
+        self._upgrader.inherit(state, [self._command_server.adopt(fd, waits=True) for fd in state.answer_fds])
+        for fd in state.client_fds:
+            self._command_server.adopt(fd, waits=False)
+
+    def upgrade_state(self) -> UpgradeState:
+        """Return the state that the next program continues from."""
+        command_fd, answer_fds, client_fds = self._command_server.descriptors()
+        supervisor, configurations = self._supervisor, self._configurations
+        return UpgradeState(
+            format=FORMAT,
+            version=__version__,
+            config=str(self._source.path or ""),
+            overrides=self._source.overrides,
+            directory=self._source.directory,
+            home=str(Path.cwd()),
+            started_s=self._started_s,
+            next_spawn_id=supervisor.next_spawn_id,
+            reloads=self._reloader.count,
+            worker_target=supervisor.worker_target,
+            sockets=[InheritedSocket(sock.fileno(), accept, is_own(sock)) for sock, accept in self._sockets],
+            lock_fd=self._lock.fd,
+            command_fd=command_fd,
+            answer_fds=answer_fds,
+            board_fd=self._board.fd,
+            lifeline_fd=self._lifeline.fd,
+            layout=LAYOUT,
+            output_ids=configurations.output_ids,
+            last_output_id=configurations.last_output_id,
+            configurations=[msgspec.Raw(msgspec.json.encode(kept)) for kept in configurations.kept],
+            children=inheritance(supervisor.children()),
+            counters=self._upgrader.carried.counters,
+            client_fds=client_fds,
+            restarts={child.slot: child.restarts for child in supervisor.children()},
+        )
+
+    def may_upgrade(self) -> str:
+        """Return why an upgrade cannot begin now; empty if it can."""
+        if self._is_busy:
+            return _BUSY
+        if self._supervisor.writer.state is not State.RUNNING:
+            return "the writer is just starting"
+        if self._board.slot(WRITER_SLOT)[Field.PAUSED]:
+            return "an output cannot be written (the log says which and why), and clients wait"
+        return ""
+
+    def is_quiet(self) -> bool:
+        """Tell whether nothing is under way that the next program would not know of."""
+        supervisor = self._supervisor
+        return (
+            all(child.channel is None or child.channel.idle for child in supervisor.children())
+            and not self._reloader.is_busy
+            and not self._probes.pending
+            and all(worker.state is not State.STARTING for worker in supervisor.workers.values())
+        )
+
+    def finish_upgrade(self) -> None:
+        """Go on, now that no child of the last program lives."""
+        self._upgrader.forget_last_program()
+        if not self._supervisor.is_stopping:
+            # Not before: the old sources have read from the same streams.
+            self._supervisor.start_sources()
+        self._supervisor.forget_configurations()
+        self._reloader.start_next()
+        self._shutdown.end_upgrade()
+
+
+def _ignore(_outcome: dict[str, Any]) -> None:
+    """Take the outcome of an upgrade by signal; the log has it."""
+
+
+def _log_refusal(outcome: dict[str, Any]) -> None:
+    """Take the outcome of a reload by signal; the log has it, unless the reload was refused."""
+    if "error" in outcome:
+        LOGGER.warning("reload: %s", outcome["error"])

@@ -1,0 +1,89 @@
+"""Files of the collector that belong to another user: found before anything is served.
+
+Owns the search and its words. Opens nothing.
+
+A collector that has once run as root leaves files that server.user cannot write; without this the writer or a shipper
+would find them one by one, while clients are served already.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefork_logd.config.paths import CONTROL_SOCKET, DEAD_LETTERS, JOURNAL_DIRECTORY, OWN_FILES
+from prefork_logd.errors import ProcessError
+from prefork_logd.system.privileges import user_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prefork_logd.config.settings import Settings
+
+_MOST_NAMED = 5
+
+
+def require_own_files(settings: Settings) -> None:
+    """Raise ProcessError naming the files that this user cannot write, their owners and the remedy.
+
+    Call it with the rights that the collector will have. Root can write all.
+    """
+    if os.geteuid() == 0:
+        return
+    user = user_name(os.geteuid())
+    state_dir = Path(settings.server.state_dir)
+    _require_way(state_dir, user)
+    if (owner := _foreign_owner(state_dir)) is not None:
+        remedy = f"do: chown -R {user}: {shlex.quote(str(state_dir))}"
+        raise ProcessError(f"{state_dir}: belongs to {owner}, and user {user!r} cannot write there; {remedy}")
+    foreign = {path: owner for path in _files(settings) if (owner := _foreign_owner(path)) is not None}
+    if not foreign:
+        return
+    names = [str(path) for path in list(foreign)[:_MOST_NAMED]]
+    more = f" and {len(foreign) - _MOST_NAMED} more" if len(foreign) > _MOST_NAMED else ""
+    owners = ", ".join(sorted(set(foreign.values())))
+    outside = [shlex.quote(str(path)) for path in foreign if not path.is_relative_to(state_dir)]
+    inside = [shlex.quote(str(state_dir))] if len(outside) < len(foreign) else []
+    raise ProcessError(
+        f"these belong to {owners}, and user {user!r} cannot write them: {', '.join(names)}{more}; "
+        f"do: chown -R {user}: {' '.join([*inside, *outside])}"
+    )
+
+
+def _require_way(path: Path, user: str) -> None:
+    """Raise ProcessError for the first directory on the way to a path that this user cannot enter."""
+    for directory in reversed(path.parents):
+        if directory.is_dir() and not os.access(directory, os.X_OK, effective_ids=True):
+            raise ProcessError(
+                f"{directory}: user {user!r} cannot enter it, on the way to {path}; do: chmod o+x "
+                f"{shlex.quote(str(directory))}, or name another state directory"
+            )
+
+
+def _files(settings: Settings) -> Iterator[Path]:
+    """Yield every place where a file of the collector may lie, each once."""
+    state_dir = Path(settings.server.state_dir)
+    # A control socket that was left behind is replaced, also one of another user.
+    found = [state_dir / name for name in OWN_FILES if name != CONTROL_SOCKET]
+    found += sorted((state_dir / JOURNAL_DIRECTORY).glob("*"))
+    found += sorted(state_dir.glob(DEAD_LETTERS.format("*")))
+    found += [Path(output.path) for output in settings.output]
+    for store in settings.store:
+        found += store.files()
+    yield from dict.fromkeys(found)
+
+
+def _foreign_owner(path: Path) -> str | None:
+    """Return whose file or directory this is if this user cannot write it; None for one of its own or none at all."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    is_directory = stat.S_ISDIR(status.st_mode)
+    if status.st_uid == os.geteuid() or not (is_directory or stat.S_ISREG(status.st_mode)):
+        return None
+    wanted = os.R_OK | os.W_OK | (os.X_OK if is_directory else 0)
+    return None if os.access(path, wanted, effective_ids=True) else user_name(status.st_uid)

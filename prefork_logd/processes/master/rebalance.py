@@ -1,0 +1,229 @@
+"""Decides which workers hand connections over, to whom, and when: the master's part.
+
+Sees how many connections each worker holds, and no connection.
+
+Two things lead to a move. A worker that is to end hands over all of its connections. Workers that hold unevenly many
+are levelled: that is looked at a few times a second, and whenever a worker has become ready or answers again. Looking
+reads a few counters. Only when there is something to move are the workers pinged, and only those that answer soon take
+part: a stopped worker gets no connections, gives none, and keeps nobody waiting. What a worker could not hand over it
+still serves, so trying again later is always enough.
+
+Levelling is bounded. Loads within a margin are left alone (balance.py). A budget bounds the connections moved per
+second. When loads stay uneven after a move, the next one comes later each time.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from prefork_logd.ipc import channel as control
+from prefork_logd.ipc.scoreboard import WRITER_SLOT, Field
+from prefork_logd.net.load_balance import Budget, is_even, shares, surpluses
+from prefork_logd.processes.master.lifecycle import State
+from prefork_logd.processes.worker.handover import make_pair
+from prefork_logd.system.log import LOGGER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from prefork_logd.ipc.scoreboard import Scoreboard
+    from prefork_logd.net.loop import Loop, Timer
+    from prefork_logd.processes.master.child import Child
+
+RETRY_S = 0.5
+LOOK_S = 0.25
+"""How often the loads are compared."""
+PING_S = 0.25
+"""How long workers may take to answer before a move is planned without those that have not."""
+GIVE_S = 5.0
+"""How long the takers of a move are left out of other moves; a giver that hangs never answers."""
+LONGEST_PAUSE_S = 8.0
+"""The longest time between two moves while loads stay uneven."""
+MOST_MOVED, MOVED_PER_S = 10_000, 1_000
+"""Connections moved by levelling: at most so many at once, and so many a second on average."""
+
+
+class Rebalancer:
+    """The moves that are under way, and those that are still to be made."""
+
+    def __init__(self, loop: Loop, board: Scoreboard, workers: Callable[[], Iterable[Child]]) -> None:
+        """Move between those of `workers` that are running."""
+        self._loop = loop
+        self._board = board
+        self._workers = workers
+        self._giving: dict[int, frozenset[int]] = {}
+        """Spawn ids of workers that were sent HandOver and have not answered, with the spawn ids of the takers."""
+        self._silent: set[int] = set()
+        """Spawn ids of workers that were sent a Ping and have not answered."""
+        self._emptying: dict[int, Child] = {}
+        """Workers that hand over everything in the next round, by their spawn ids."""
+        self._asked: set[int] = set()
+        """Spawn ids of the workers pinged in this round."""
+        self._round: Timer | None = None
+        """Ends the time to answer while workers are being pinged."""
+        self._warned: dict[int, str] = {}
+        """The last warning about each worker, so that it is logged once."""
+        self._budget = Budget(MOST_MOVED, MOVED_PER_S)
+        self._pause_s = LOOK_S
+        self._next_level_s = 0.0
+        loop.later(LOOK_S, self._tick)
+
+    def hand_over_all(self, child: Child) -> None:
+        """Let a worker that is to end hand over everything."""
+        if child.state is State.RETIRING and child.spawn_id not in self._giving:
+            self._emptying[child.spawn_id] = child
+            self._begin_round()
+
+    def level(self) -> None:
+        """Level at once if loads are uneven, because a worker has come or answers again."""
+        self._pause_s = LOOK_S
+        self._next_level_s = 0.0
+        self._begin_round()
+
+    def _tick(self) -> None:
+        self._loop.later(LOOK_S, self._tick)
+        self._begin_round()
+
+    def _begin_round(self) -> None:
+        """Ping the workers if there is something to move; a round that is under way looks at its end."""
+        if self._round is None and (self._emptying or self._is_level_due()):
+            self._round = self._loop.later(PING_S, self._end_round)
+            self._asked = {worker.spawn_id for worker in self._takers()}
+            for worker in self._takers():
+                if worker.channel is not None:
+                    self._silent.add(worker.spawn_id)
+                    worker.channel.send(control.Ping())
+
+    def _is_level_due(self) -> bool:
+        if is_even([self._load(worker) for worker in self._idle()]):
+            if not self._giving:
+                self._pause_s = LOOK_S
+            return False
+        return time.monotonic() >= self._next_level_s and self._writer_commits()
+
+    def _writer_commits(self) -> bool:
+        """Tell whether the last lines of a connection would soon be committed, which its move waits for."""
+        writer = self._board.slot(WRITER_SLOT)
+        return bool(writer[Field.PID]) and not writer[Field.PAUSED]
+
+    def record_pong(self, child: Child) -> None:
+        """Take a worker's answer to a Ping."""
+        if child.spawn_id not in self._silent:
+            return
+        self._silent.discard(child.spawn_id)
+        if self._round is None:
+            # It was stopped, or busy for long.
+            self.level()
+        elif not self._asked & self._silent:
+            self._end_round()
+
+    def _end_round(self) -> None:
+        """Plan the moves between the workers that have answered."""
+        if self._round is not None:
+            self._round.cancel()
+            self._round = None
+        emptying, self._emptying = self._emptying, {}
+        for child in emptying.values():
+            if child.state is State.RETIRING:
+                self._give_all(child)
+        if not emptying and self._is_level_due():
+            self._level_between(self._idle())
+
+    def _give_all(self, child: Child) -> None:
+        takers = [worker for worker in self._takers() if worker is not child]
+        takers.sort(key=self._load)
+        if takers:
+            self._hand_over(child, takers[: control.MOST_DESCRIPTORS], [self._load(taker) for taker in takers], -1)
+        else:
+            if any(worker.spawn_id in self._silent for worker in self._workers()):
+                self._warn(child, self._load(child), "no other worker answers")
+            self._try_again(child)
+
+    def _level_between(self, workers: list[Child]) -> None:
+        """Let the workers that hold more than their share give to those that hold less."""
+        loads = [self._load(worker) for worker in workers]
+        now_s = time.monotonic()
+        more = surpluses(loads, self._budget.left(now_s))
+        self._next_level_s = now_s + self._pause_s
+        self._pause_s = min(LONGEST_PAUSE_S, 2 * self._pause_s)
+        takers = [index for index, load in enumerate(loads) if load < sum(loads) // len(loads)]
+        for giver, count in enumerate(more):
+            if not count or not takers:
+                continue
+            # The worker spreads them by the same rule, so the loads that it leaves behind are known here.
+            takers.sort(key=loads.__getitem__)
+            chosen = takers[: control.MOST_DESCRIPTORS]
+            self._budget.spend(count)
+            self._hand_over(workers[giver], [workers[index] for index in chosen], [loads[i] for i in chosen], count)
+            for index, share in zip(chosen, shares(count, [loads[index] for index in chosen]), strict=True):
+                loads[index] += share
+
+    def _hand_over(self, giver: Child, takers: list[Child], loads: list[int], count: int) -> None:
+        """Connect a giver with its takers, which hold `loads`, and tell both; -1: everything."""
+        if giver.channel is None:
+            return
+        try:
+            ends = [(taker, *make_pair()) for taker in takers]
+        except OSError as error:
+            # No descriptors left (socketpair(2)); the pairs made so far are closed with their last reference.
+            LOGGER.warning("connections cannot be handed over just now: %s", error.strerror)
+            self._try_again(giver)
+            return
+        move = frozenset(taker.spawn_id for taker in takers)
+        self._giving[giver.spawn_id] = move
+        self._loop.later(GIVE_S, lambda: self._free_takers(giver.spawn_id, move))
+        for taker, _, taken in ends:
+            if taker.channel is not None:
+                taker.channel.send(control.TakeOver(), [taken.detach()])
+            else:
+                taken.close()
+        message = control.HandOver(tuple(loads[: len(takers)]), count)
+        giver.channel.send(message, [given.detach() for _, given, _ in ends])
+
+    def _free_takers(self, giver: int, move: frozenset[int]) -> None:
+        if self._giving.get(giver) is move:
+            self._giving[giver] = frozenset()
+
+    def record_handover(self, child: Child, outcome: control.HandedOver) -> None:
+        """Note that a worker has handed over what could be."""
+        self._giving.pop(child.spawn_id, None)
+        if outcome.problem:
+            self._warn(child, outcome.left, outcome.problem)
+        if child.state is State.RETIRING and outcome.left:
+            self._try_again(child)
+
+    def _warn(self, child: Child, left: int, problem: str) -> None:
+        if problem != self._warned.get(child.spawn_id):
+            self._warned[child.spawn_id] = problem
+            LOGGER.warning("%s keeps %d connections for now: %s; it serves them as before", child.name, left, problem)
+
+    def forget_worker(self, child: Child) -> None:
+        """Forget a worker that has ended."""
+        self._giving.pop(child.spawn_id, None)
+        self._silent.discard(child.spawn_id)
+        self._emptying.pop(child.spawn_id, None)
+        self._warned.pop(child.spawn_id, None)
+
+    def _try_again(self, child: Child) -> None:
+        spawn_id = child.spawn_id
+        self._loop.later(RETRY_S, lambda: self.hand_over_all(child) if child.spawn_id == spawn_id else None)
+
+    def _takers(self) -> list[Child]:
+        """Return the workers that may take connections: running, answering, and not giving themselves."""
+        return [
+            worker
+            for worker in self._workers()
+            if worker.state is State.RUNNING
+            and worker.channel is not None
+            and worker.spawn_id not in self._silent
+            and worker.spawn_id not in self._giving
+        ]
+
+    def _idle(self) -> list[Child]:
+        """Return those of them that no connections are on their way to."""
+        taking = frozenset[int]().union(*self._giving.values())
+        return [worker for worker in self._takers() if worker.spawn_id not in taking]
+
+    def _load(self, child: Child) -> int:
+        return self._board.slot(child.slot)[Field.CONNECTIONS]

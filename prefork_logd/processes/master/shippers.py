@@ -1,0 +1,102 @@
+"""Keeps one shipper for each store of the configuration: forks, replaces and ends it.
+
+Does not know how a child is forked (supervisor.py), or how a store gets its slot (configurations.py).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from prefork_logd.ipc import channel as control
+from prefork_logd.ipc.scoreboard import SHIPPER_SLOT, Scoreboard, StoreField
+from prefork_logd.processes.master.child import Child, Kind
+from prefork_logd.processes.master.lifecycle import ALIVE, Event, State
+from prefork_logd.processes.shipper.shipper import DRAIN_S
+from prefork_logd.system.log import LOGGER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from prefork_logd.ipc.channel import Channel, Configuration
+    from prefork_logd.net.loop import Loop
+
+KILL_AFTER_S = 3.0
+"""What a shipper gets on top: a call to its store may take a second or two, and one that hangs hears nothing at all."""
+
+
+class Shippers:
+    """The shippers there are, and are to be."""
+
+    def __init__(self, loop: Loop, board: Scoreboard, apply_event: Callable[[Child, Event], None]) -> None:
+        """Let events happen to children through `apply_event`."""
+        self._loop = loop
+        self._board = board
+        self._apply_event = apply_event
+        self._children: dict[int, Child] = {}
+        self._wakers: dict[int, int] = {}
+
+    def __iter__(self) -> Iterator[Child]:
+        return iter(list(self._children.values()))
+
+    def store_ids(self) -> set[int]:
+        """Return the slots of the stores whose shippers have not ended."""
+        return set(self._children)
+
+    def adjust(self, configuration: Configuration) -> None:
+        """Fork a shipper for each store that has none; end those whose store is gone or is another now."""
+        wanted = dict(zip(configuration.store_places, configuration.settings.store, strict=True))
+        for place, child in list(self._children.items()):
+            if child.store != wanted.get(place) and child.state is not State.STOPPING:
+                self._end(child)
+        for place, store in wanted.items():
+            if place not in self._children:
+                self.waker(place)  # made before the fork, so that both have it
+                child = self._children[place] = Child(Kind.SHIPPER, SHIPPER_SLOT + place, store=store)
+                self._apply_event(child, Event.DUE)
+
+    def waker(self, place: int) -> int:
+        """Return the eventfd(2) by which the writer wakes the shipper at a place."""
+        if place not in self._wakers:
+            self._wakers[place] = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        return self._wakers[place]
+
+    def connect(self, writer: Channel, child: Child | None = None) -> None:
+        """Tell the writer how to wake a shipper, or all."""
+        for place, shipper in self._children.items():
+            if child is None or child is shipper:
+                writer.send(control.WakeupFd(place), [os.dup(self.waker(place))])
+
+    def forget(self, child: Child) -> None:
+        """Free the place of a shipper that has ended for good: nothing is known of the next store there."""
+        place = child.index
+        del self._children[place]
+        counters = self._board.store(place)
+        counters[StoreField.READY] = 0
+        counters[:] = memoryview(bytes(counters.nbytes)).cast("Q")
+
+    def stop(self, *, fast: bool) -> bool:
+        """End every shipper, which may go on for a moment unless it is to be fast; tell whether all have gone."""
+        for child in self:
+            if child.state is not State.STOPPING:
+                self._end(child)
+            if fast and child.channel is not None:
+                child.channel.send(control.Drain(fast=True))
+        return not self._children
+
+    def _end(self, child: Child) -> None:
+        if child.timer is not None:
+            child.timer.cancel()
+        if child.state in ALIVE:
+            pid = child.pid
+            child.timer = self._loop.later(DRAIN_S + KILL_AFTER_S, lambda: self._kill(child, pid))
+        self._apply_event(child, Event.STOP)
+
+    @staticmethod
+    def _kill(child: Child, pid: int) -> None:
+        """End a shipper that does not listen; its store has all it has committed, and the journal has the rest."""
+        if child.state in ALIVE and child.pid == pid:
+            LOGGER.warning("%s (pid %d) waits for its store; ended by force, which loses nothing", child.name, pid)
+            child.is_killed = True
+            os.kill(pid, signal.SIGKILL)

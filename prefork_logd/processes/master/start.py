@@ -1,0 +1,124 @@
+"""From settings to a running collector: the lock, the sockets, the privileges, the master.
+
+Owns the order of these. Prints nothing, and does not know whether it is in the foreground.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefork_logd.config.paths import PID_FILE
+from prefork_logd.config.settings import Settings
+from prefork_logd.errors import ExitStatus, ProcessError
+from prefork_logd.ingest import core
+from prefork_logd.net import listener
+from prefork_logd.processes.master.master import Master
+from prefork_logd.processes.master.ownership import require_own_files
+from prefork_logd.processes.orphans import END_S
+from prefork_logd.stores.registry import import_early
+from prefork_logd.system import daemonize, log
+from prefork_logd.system.log import LOGGER
+from prefork_logd.system.privileges import acting_as, drop_privileges, user_name
+
+if TYPE_CHECKING:
+    import socket
+
+    from prefork_logd.config.load import ConfigSource
+
+
+ORPHANS_S = END_S + 2.0
+"""How long the addresses of a collector whose master was killed may stay in use: until its last child has ended."""
+
+
+def serve(settings: Settings, source: ConfigSource, ready: daemonize.Readiness | None = None) -> int:
+    """Collect until stopped; return the exit status.
+
+    Raises ProcessError or ConfigError if it cannot even begin. What goes wrong later is logged, and told to `ready`.
+    """
+    core.require()
+    log.set_up("master")
+    source.pin(settings.server.state_dir)
+    state_dir = Path(settings.server.state_dir)
+    user = settings.server.user
+    prepare(settings)
+    if os.geteuid() == 0 and not user and (owner := state_dir.stat().st_uid):
+        LOGGER.warning(
+            "%s belongs to %s, and root runs there; set server.user, or give the directory to root",
+            state_dir,
+            user_name(owner),
+        )
+    with daemonize.PidLock(state_dir / PID_FILE, user) as lock:
+        daemonize.raise_descriptor_limit()
+        sockets = _inherited() or _bind(settings.listeners, user, patient=lock.was_stale)
+        if user:
+            import_early(settings.store)
+            drop_privileges(user)
+        return _run(settings, source, sockets, lock, ready)
+
+
+def prepare(settings: Settings) -> None:
+    """Make the state directory ready for the user that will use it. Raises ProcessError if it cannot be."""
+    state_dir, user = Path(settings.server.state_dir), settings.server.user
+    daemonize.prepare_state_dir(state_dir, user)
+    with acting_as(user):
+        require_own_files(settings)
+
+
+def _inherited() -> list[tuple[socket.socket, str]]:
+    return [(sock, "any") for sock in listener.inherited()]
+
+
+def _bind(listeners: tuple[tuple[str, str], ...], user: str, *, patient: bool) -> list[tuple[socket.socket, str]]:
+    deadline_s = time.monotonic() + (ORPHANS_S if patient else 0)
+    while True:
+        try:
+            return _bind_once(listeners, user)
+        except ProcessError as error:
+            cause = error.__cause__
+            in_use = isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE
+            if not in_use or time.monotonic() >= deadline_s:
+                raise
+            time.sleep(0.02)
+
+
+def _bind_once(listeners: tuple[tuple[str, str], ...], user: str) -> list[tuple[socket.socket, str]]:
+    """Return the sockets of every address, each with whom to let in there. Raises ProcessError; then none is left."""
+    sockets: list[tuple[socket.socket, str]] = []
+    try:
+        for address, accept in listeners:
+            sockets += [(sock, accept) for sock in listener.bind_all([address], user)]
+    except ProcessError:
+        with acting_as(user):
+            listener.close_all(sock for sock, _ in sockets)
+        raise
+    return sockets
+
+
+def _run(
+    settings: Settings,
+    source: ConfigSource,
+    sockets: list[tuple[socket.socket, str]],
+    lock: daemonize.PidLock,
+    ready: daemonize.Readiness | None,
+) -> int:
+    problems: list[str] = []
+
+    def at_work(bind: list[str]) -> None:
+        outputs = ", ".join(output.path for output in settings.output)
+        LOGGER.info("listening on %s; pid %d; records go to %s", ", ".join(bind), os.getpid(), outputs)
+        if ready is not None:
+            ready.tell(pid=os.getpid(), bind=bind)
+
+    def cannot_work(why: str) -> None:
+        problems.append(why)
+        if ready is None:
+            LOGGER.error("cannot start: %s", why)
+
+    status = Master(settings, source, sockets, lock, at_work, cannot_work).run()
+    if problems and ready is not None:
+        ready.tell(error=problems[0], status=int(ExitStatus.FAILURE))
+    return status

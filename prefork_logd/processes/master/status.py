@@ -1,0 +1,160 @@
+"""What `status --json` says, read from the scoreboard.
+
+Owns the document's form (docs/operating.md). Changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from prefork_logd import __version__
+from prefork_logd.ingest import core
+from prefork_logd.ipc.scoreboard import SHIPPER_SLOT, Field, JournalField, OutputField, Scoreboard, StoreField
+from prefork_logd.processes.master.child import Kind
+from prefork_logd.processes.master.lifecycle import ALIVE, State
+from prefork_logd.processes.master.probing import silence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from prefork_logd.config.sources import NatsSourceSettings
+    from prefork_logd.config.stores.kinds import AnyStoreSettings
+    from prefork_logd.ipc.channel import Configuration
+    from prefork_logd.processes.master.child import Child
+    from prefork_logd.processes.master.upgrade.state import InheritedCounters
+
+
+def document(
+    configuration: Configuration,
+    bind: list[str],
+    children: Iterable[Child],
+    board: Scoreboard,
+    carried: InheritedCounters,
+    started_s: float,
+) -> dict[str, Any]:
+    """Return the state of the whole collector; `started_s` is its start on the monotonic clock.
+
+    `carried` has what was counted before an upgrade.
+    """
+    settings = configuration.settings
+    children = list(children)
+    workers = [child for child in children if child.kind is Kind.WORKER]
+    shippers = {child.slot: child for child in children if child.kind is Kind.SHIPPER and not child.is_inherited}
+    return {
+        "version": __version__,
+        "pid": os.getpid(),
+        "uptime_s": round(time.monotonic() - started_s, 3),
+        "native": core.NATIVE,
+        "bind": bind,
+        "state_dir": settings.server.state_dir,
+        "config": settings.source,
+        "generation": configuration.generation,
+        "connections": sum(_counter(board, carried, child, Field.CONNECTIONS) for child in workers),
+        "records": board.total(Field.RECORDS) + carried.total("RECORDS"),
+        "received_bytes": board.total(Field.RECEIVED_BYTES) + carried.total("RECEIVED_BYTES"),
+        "rejected": board.total(Field.REJECTED) + carried.total("REJECTED"),
+        "dropped": board.total(Field.DROPPED) + carried.total("DROPPED"),
+        "children": [_child(child, board, carried) for child in children],
+        "outputs": [
+            {
+                "name": output.name,
+                "path": output.path,
+                "records": board.output(place)[OutputField.RECORDS] + carried.of_output(output.path, "RECORDS"),
+                "bytes": board.output(place)[OutputField.BYTES] + carried.of_output(output.path, "BYTES"),
+                "failing": bool(board.output(place)[OutputField.FAILED]),
+                "skipped": board.output(place)[OutputField.SKIPPED] + carried.of_output(output.path, "SKIPPED"),
+            }
+            for place, output in zip(configuration.places, settings.output, strict=True)
+        ],
+        "journal": {
+            "bytes": board.journal[JournalField.BYTES],
+            "limit": settings.limits.journal_bytes,
+            "full": bool(board.journal[JournalField.FULL]),
+        },
+        "stores": [
+            _store(store, board, place, shippers.get(SHIPPER_SLOT + place))
+            for place, store in zip(configuration.store_places, settings.store, strict=True)
+        ],
+        "sources": [
+            _source(settings.sources[child.index - 1], board, child) for child in children if child.kind is Kind.SOURCE
+        ],
+    }
+
+
+def _store(settings: AnyStoreSettings, board: Scoreboard, place: int, shipper: Child | None) -> dict[str, Any]:
+    """Return what is known of one store; its lag is null until it has said where it is."""
+    now_s = time.monotonic()
+    report = shipper.report if shipper is not None else None
+    # A shipper that dies cannot tell why; that it does is trouble of the store all the same.
+    crash_loop = shipper.crash_loop(now_s) if shipper is not None else ""
+    store, journal = board.store(place), board.journal
+    is_known = bool(store[StoreField.READY])
+    records = max(0, journal[JournalField.ORDINAL] - store[StoreField.ORDINAL])
+    since_ms = store[StoreField.SINCE_MS] if records else 0
+    return {
+        "name": settings.name,
+        "type": settings.type,
+        "records": store[StoreField.RECORDS],
+        "refused": store[StoreField.REFUSED],
+        "lost": store[StoreField.LOST],
+        "failing": bool(store[StoreField.FAILING] or crash_loop),
+        "lag_records": records if is_known else None,
+        "lag_bytes": max(0, journal[JournalField.OFFSET] - store[StoreField.OFFSET]) if is_known else None,
+        "lag_s": round(max(0.0, time.time() - since_ms / 1000), 3) if since_ms else 0.0,
+        "problem": crash_loop or (report.problem if report is not None else ""),
+        "shipper": _life(shipper, now_s) if shipper is not None else None,
+        "details": report.details if report is not None else {},
+    }
+
+
+def _life(child: Child, now_s: float) -> dict[str, Any]:
+    """Return where a child is in its life, and how the process before this one ended."""
+    return {
+        "state": child.state.name.lower(),
+        "restarts": child.restarts,
+        "last_exit": child.last_exit or None,
+        "next_try_s": round(max(0.0, child.due_s - now_s), 3) if child.state is State.WAITING else None,
+    }
+
+
+def _source(settings: NatsSourceSettings, board: Scoreboard, child: Child) -> dict[str, Any]:
+    """Return what is known of one source; what it last said of itself counts only while it can have said it."""
+    slot = board.slot(child.slot)
+    said = child.report if child.report is not None and child.state in ALIVE else None
+    details = said.details if said is not None else {}
+    return {
+        "type": settings.type,
+        "stream": settings.stream,
+        "group": settings.group,
+        "records": slot[Field.RECORDS],
+        "rejected": slot[Field.REJECTED],
+        "dropped": slot[Field.DROPPED],
+        "connected": bool(details),
+        "messages_waiting": details.get("messages_waiting"),
+        "lag_s": details.get("lag_s"),
+        "problem": said.problem if said is not None else "",
+        "details": {key: value for key, value in details.items() if key not in ("messages_waiting", "lag_s")},
+    }
+
+
+def _child(child: Child, board: Scoreboard, carried: InheritedCounters) -> dict[str, Any]:
+    return {
+        "kind": child.kind.value,
+        "index": child.index,
+        "pid": child.pid if child.state in ALIVE else None,
+        "connections": _counter(board, carried, child, Field.CONNECTIONS),
+        "records": _counter(board, carried, child, Field.RECORDS),
+        "paused": bool(_counter(board, carried, child, Field.PAUSED)),
+        **_life(child, time.monotonic()),
+        **silence(child),
+        **({"store": child.store.name} if child.store is not None else {}),
+    }
+
+
+def _counter(board: Scoreboard, carried: InheritedCounters, child: Child, field: Field) -> int:
+    if child.is_inherited:
+        return carried.of_old(child.slot, field.name)
+    before = carried.of_worker(child.slot, field.name) if field is Field.RECORDS else 0
+    return board.slot(child.slot)[field] + before

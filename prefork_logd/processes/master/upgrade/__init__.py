@@ -1,0 +1,1 @@
+"""A master that becomes the newly installed program."""

@@ -1,0 +1,141 @@
+"""A master that has just become another program: its predecessor's children give way to its own.
+
+Owns the order of that. Which children there are, and how they are forked, is the master's business.
+
+    workers of this version are forked, while the old ones and the old writer go on
+    they are ready      the old writer ends; what it has not committed is still with the workers, as when it dies
+                        and so do the old shippers, whose positions are in their stores
+    the old writer is gone      the new one recovers, and every worker, old or new, goes on with it
+    the new writer is ready     the old workers hand their connections over, each when it can, and end
+    the last one is gone        done
+
+Each step leaves a collector that works, so none has to be taken back: where one cannot be made, the old children go on.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+from prefork_logd import __version__
+from prefork_logd.ipc import channel as control
+from prefork_logd.processes.master.child import Child, Kind
+from prefork_logd.processes.master.lifecycle import ALIVE, Event, State
+from prefork_logd.system.log import LOGGER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from prefork_logd.net.loop import Loop
+
+ANSWER_S = 15.0
+"""After this whoever asked is told how far it has come; it goes on all the same."""
+SHIPPER_S = 3.0
+"""How long an old shipper may take, which may hang in a call to its store. One that is in the middle of a batch needs a
+second or more on a busy machine, and its successor would begin that batch again."""
+WRITER_S = 3.0
+"""How long the old writer may take to end; it may be killed at any moment."""
+
+
+_TO_COME = frozenset({State.STARTING, State.WAITING})
+"""Of new workers that are waited for. One that is to end again waits itself: for a writer that takes its lines."""
+
+
+class Replacement:
+    """One upgrade, from the new program's first step on."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        before: str,
+        old: list[Child],
+        apply_event: Callable[[Child, Event], None],
+        hand_over_all: Callable[[Child], None],
+        finished: Callable[[], None],
+    ) -> None:
+        """Let the children `old` of the version `before` give way; `apply_event` makes an event happen to a child.
+
+        `hand_over_all` lets a worker hand its connections over.
+        """
+        self._loop = loop
+        self._before = before
+        self.old: dict[int, Child] = {child.spawn_id: child for child in old}
+        """Those that live, by their spawn ids."""
+        self._apply_event = apply_event
+        self._hand_over_all = hand_over_all
+        self._finished = finished
+        self._answers: list[Callable[[dict[str, Any]], None]] = []
+        self._writer_is_leaving = False
+        self._is_retiring = False
+        self._timer = loop.later(ANSWER_S, self._too_long)
+
+    def add_caller(self, answer: Callable[[dict[str, Any]], None]) -> None:
+        """Tell one more what becomes of it."""
+        self._answers.append(answer)
+
+    def advance(self, writer: Child, workers: Iterable[Child]) -> None:
+        """Take the next step, if what it waits for has happened; `writer` and `workers` are those of this version."""
+        writers = [child for child in self.old.values() if child.kind is Kind.WRITER]
+        if writer.state is State.WAITING and writer.timer is None:
+            if not writers:
+                self._end_shippers()
+                self._apply_event(writer, Event.DUE)
+            elif not self._writer_is_leaving and not any(worker.state in _TO_COME for worker in workers):
+                self._writer_is_leaving = True
+                self._end_shippers()
+                for child in writers:
+                    child.state = State.STOPPING
+                    if child.channel is not None:
+                        child.channel.send(control.Retire())
+                self._loop.later(WRITER_S, self._kill_writers)
+        elif writer.state is State.RUNNING and not self._is_retiring:
+            self._is_retiring = True
+            for child in [child for child in self.old.values() if child.kind in (Kind.WORKER, Kind.SOURCE)]:
+                if child.state in (State.RUNNING, State.STARTING):
+                    self._apply_event(child, Event.RETIRE)
+                elif child.kind is Kind.WORKER:
+                    self._hand_over_all(child)
+        if not self.old:
+            self._finish()
+
+    def _end_shippers(self) -> None:
+        """End those that read what the old writer publishes; a store never has two."""
+        for child in self.old.values():
+            if child.kind is Kind.SHIPPER and child.state is not State.STOPPING:
+                child.state = State.STOPPING
+                if child.channel is not None:
+                    child.channel.send(control.Drain(fast=True))
+                self._loop.later(SHIPPER_S, functools.partial(self._kill, child))
+
+    def _kill_writers(self) -> None:
+        for child in list(self.old.values()):
+            if child.kind is Kind.WRITER:
+                self._kill(child)
+
+    def _kill(self, child: Child) -> None:
+        """End by force what does not end; of writers and shippers nothing is lost by that."""
+        if child.spawn_id in self.old and child.state in ALIVE:
+            LOGGER.warning(
+                "the old %s (pid %d) does not end in time; it is killed, which costs nothing", child.name, child.pid
+            )
+            child.is_killed = True
+            os.kill(child.pid, signal.SIGKILL)
+
+    def _finish(self) -> None:
+        self._timer.cancel()
+        LOGGER.info("upgrade: this is version %s, before it was %s", __version__, self._before)
+        self._answer({"version": __version__, "before": self._before})
+        self._finished()
+
+    def _too_long(self) -> None:
+        names = ", ".join(f"{child.name} (pid {child.pid})" for child in self.old.values())
+        why = f"version {__version__} runs, but these processes of version {self._before} go on for now: {names}"
+        LOGGER.error("upgrade: %s", why)
+        self._answer({"error": f"{why}; the log says why, and they give way as soon as they can"})
+
+    def _answer(self, outcome: dict[str, Any]) -> None:
+        answers, self._answers = self._answers, []
+        for answer in answers:
+            answer(outcome)

@@ -1,0 +1,208 @@
+"""What a master leaves to the program that it becomes: its descriptors, its children, its counters.
+
+Owns the form of that, and the counters of earlier programs. Knows neither how a program is replaced nor what the next
+one does with all this.
+
+The next program may be of another version. It passes over fields that it does not know, so fields may be added, with a
+default; a change that an older version would misread makes a new FORMAT, which that version refuses in its trial.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import msgspec
+
+from prefork_logd.ipc.channel import Configuration
+from prefork_logd.ipc.scoreboard import Layout  # noqa: TC001 - msgspec reads the annotation
+from prefork_logd.processes.master.upgrade.old_scoreboard import OldBoard
+
+FORMAT = 3
+CUMULATIVE = ("STARTS", "ACCEPTED", "RECORDS", "RECEIVED_BYTES", "REJECTED", "DROPPED", "REFUSED")
+"""Counters of children that an upgrade does not begin anew."""
+CUMULATIVE_OUTPUT = ("RECORDS", "BYTES", "SKIPPED")
+
+
+class InheritedSocket(msgspec.Struct, frozen=True):
+    """A listening socket."""
+
+    fd: int
+    accept: str
+    is_own: bool
+
+
+class InheritedChild(msgspec.Struct, frozen=True):
+    """A living child; the names are those of Child (children.py)."""
+
+    kind: str
+    slot: int
+    state: str
+    pid: int
+    spawn_id: int
+    started_s: float
+    restarts: int
+    generation: int
+    settled: int
+    channel_fd: int
+    arena_fd: int
+
+
+class Counters(msgspec.Struct):
+    """Sums over all earlier programs, by the names of the counters."""
+
+    workers: dict[int, dict[str, int]] = {}
+    """By slot."""
+    outputs: dict[str, dict[str, int]] = {}
+    """By path."""
+
+
+class UpgradeState(msgspec.Struct, frozen=True):
+    """Everything that the next program has to know."""
+
+    format: int
+    version: str
+    config: str
+    """Path of the configuration file; empty for none."""
+    overrides: dict[str, Any]
+    directory: str
+    """From which relative paths are seen."""
+    home: str
+    """The working directory to go back to."""
+    started_s: float
+    """On the monotonic clock, which goes on."""
+    next_spawn_id: int
+    reloads: int
+    worker_target: int
+    sockets: list[InheritedSocket]
+    lock_fd: int
+    command_fd: int
+    answer_fds: list[int]
+    """Command lines that wait to hear what became of the upgrade."""
+    board_fd: int
+    layout: Layout
+    output_ids: dict[str, int]
+    """Path of each output to its slot on the scoreboard."""
+    last_output_id: int
+    """The slot that was assigned last."""
+    configurations: list[msgspec.Raw]
+    children: list[InheritedChild]
+    counters: Counters
+    restarts: dict[int, int]
+    """By slot, 0 for the writer."""
+    client_fds: list[int] = []
+    """Command lines that have connected, and not asked yet."""
+    lifeline_fd: int = -1
+    """Closed by the death of the process, which tells the children (orphans.py)."""
+
+    def descriptors(self) -> list[int]:
+        """Return every descriptor that the next program is to inherit."""
+        return [
+            *(sock.fd for sock in self.sockets),
+            self.lock_fd,
+            self.command_fd,
+            *self.answer_fds,
+            *self.client_fds,
+            self.board_fd,
+            *([self.lifeline_fd] if self.lifeline_fd >= 0 else []),
+            *(child.channel_fd for child in self.children),
+            *(child.arena_fd for child in self.children if child.arena_fd >= 0),
+        ]
+
+    def to_file(self) -> int:
+        """Return the descriptor of a file in memory that holds this."""
+        fd = os.memfd_create("upgrade-state", os.MFD_CLOEXEC)
+        with os.fdopen(os.dup(fd), "wb") as file:
+            file.write(msgspec.json.encode(self))
+        return fd
+
+    @classmethod
+    def from_file(cls, fd: int) -> UpgradeState:
+        """Return what `to_file` wrote, and close it. Raises ValueError for what this version cannot read."""
+        with os.fdopen(fd, "rb") as file:
+            file.seek(0)
+            data = file.read()
+        try:
+            form = msgspec.json.decode(data, type=_Form).format
+            if form != FORMAT:
+                raise ValueError(f"the running version leaves its state in the format {form}, this one knows {FORMAT}")
+            return msgspec.json.decode(data, type=cls)
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"the running version's state cannot be read: {error}") from error
+
+    def taken_configurations(self) -> list[Configuration]:
+        """Return the configurations that the old children may have lines of, the current one last.
+
+        Empty if this version has no such settings any more.
+        """
+        try:
+            return [Configuration.decode(raw) for raw in self.configurations]
+        except msgspec.MsgspecError:
+            return []
+
+
+class _Form(msgspec.Struct):
+    format: int
+
+
+class InheritedCounters:
+    """The counters of earlier programs, and of the last one's children while they live."""
+
+    def __init__(self) -> None:
+        self.counters = Counters()
+        self._board: OldBoard | None = None
+        self._output_ids: dict[str, int] = {}
+
+    def inherit(self, state: UpgradeState) -> None:
+        """Go on counting where the last program stopped."""
+        self.counters = state.counters
+        self._board = OldBoard(state.board_fd, state.layout)
+        self._output_ids = state.output_ids
+
+    def total(self, name: str) -> int:
+        """Return the sum of a counter over all children of earlier programs."""
+        live = 0
+        if self._board is not None:
+            board = self._board
+            live = sum(board.get(slot, name) for slot in board.slots() if slot)
+        return live + sum(counters.get(name, 0) for slot, counters in self.counters.workers.items() if slot)
+
+    def of_worker(self, slot: int, name: str) -> int:
+        """Return what the children of earlier programs in a slot have counted; nothing while one still lives."""
+        return self.counters.workers.get(slot, {}).get(name, 0)
+
+    def of_output(self, path: str, name: str) -> int:
+        """Return what earlier programs have counted for an output."""
+        place = self._output_ids.get(path)
+        live = self._board.output(place, name) if self._board is not None and place is not None else 0
+        return live + self.counters.outputs.get(path, {}).get(name, 0)
+
+    def of_old(self, slot: int, name: str) -> int:
+        """Return a counter of a child that the last program has left."""
+        return self._board.get(slot, name) if self._board is not None else 0
+
+    def clear(self, slot: int, name: str) -> None:
+        """Set a counter of a child of the last program to 0, for it is gone."""
+        if self._board is not None:
+            self._board.clear(slot, name)
+
+    def settle(self) -> None:
+        """Add up, now that none of the last program's children lives."""
+        if self._board is None:
+            return
+        self.counters = self.with_board(self._board, self._output_ids)
+        self._board.close()
+        self._board = None
+
+    def with_board(self, board: OldBoard, places: dict[str, int]) -> Counters:
+        """Return the sums with those of another scoreboard."""
+        workers = {
+            slot: {name: self.of_worker(slot, name) + board.get(slot, name) for name in CUMULATIVE}
+            for slot in board.slots()
+            if slot in self.counters.workers or any(board.get(slot, name) for name in CUMULATIVE)
+        }
+        outputs = dict(self.counters.outputs)
+        for path, place in places.items():
+            before = outputs.get(path, {})
+            outputs[path] = {name: before.get(name, 0) + board.output(place, name) for name in CUMULATIVE_OUTPUT}
+        return Counters(workers, outputs)

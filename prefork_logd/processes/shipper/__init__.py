@@ -1,0 +1,1 @@
+"""The processes that send records to stores."""

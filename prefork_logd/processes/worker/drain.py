@@ -1,0 +1,140 @@
+"""The end of a worker: what it still reads, how long it waits, and when its process stops.
+
+Owns the order and the time limits of an end. Knows no protocol, pipes or signals.
+
+A worker that retires accepts no more, and ends once its connections are handed over. A worker that drains reads what
+its clients have already sent, closes their connections, and ends once every line is committed.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Protocol
+
+from prefork_logd.processes.fork import LOST_STATUS
+from prefork_logd.system.log import LOGGER
+
+if TYPE_CHECKING:
+    from prefork_logd.ipc.batch_sender import WriterLink
+    from prefork_logd.net.loop import Loop, Timer
+    from prefork_logd.processes.worker.connection import Connection
+    from prefork_logd.processes.worker.guard import Guard
+    from prefork_logd.processes.worker.migration import Migration
+
+PASSES = 2
+"""Turns that each connection gets: its client's last bytes may still have been on their way in the first one."""
+QUIET_S = 0.05
+"""Time between the two."""
+LAST_WRITES_S = 5.0
+"""How long the writer may take for the last lines."""
+FAST_WRITES_S = 2.0
+"""The same when the stop is to be fast."""
+ORPHAN_S = 0.8
+"""Bound of both when the master is dead: another collector may be waiting for the port and the files."""
+
+
+class DrainPort(Protocol):
+    """The worker."""
+
+    loop: Loop
+    link: WriterLink
+    guard: Guard
+    migration: Migration
+    connections: dict[int, Connection]
+    postponed: dict[int, Connection]
+    """Connections that are read when reading goes on."""
+
+    def stop_accepting(self, *, takes_queue: bool) -> None:
+        """Accept no more connections; with `takes_queue`, take those first that have connected until now."""
+
+    def ended(self, connection: Connection, error: OSError | None) -> None:
+        """Close a connection as if its peer had ended it."""
+
+
+class WorkerDrain:
+    """The end of one worker."""
+
+    def __init__(self, port: DrainPort) -> None:
+        self._port = port
+        self.is_draining = False
+        """Whether all that clients have sent is read, for the worker ends."""
+        self.timeout_s = 0.0
+        """Time after which connections are closed that still send."""
+        self.exit_status = 0
+        self._is_retiring = False
+        self._passes_left = PASSES
+        self._quiet: Timer | None = None
+
+    def retire(self) -> None:
+        """Accept no more; end when no connection is left."""
+        self._is_retiring = True
+        self._port.stop_accepting(takes_queue=False)
+
+    def begin(self, *, fast: bool, is_orphan: bool = False) -> None:
+        """Read what clients have already sent (unless it is to be fast), pass it on, and end when it is committed.
+
+        A second call can make it fast, and nothing else.
+        """
+        port = self._port
+        if not self.is_draining:
+            self.is_draining = True
+            port.migration.cancel()
+            port.stop_accepting(takes_queue=not fast)
+            longest_s = ORPHAN_S if is_orphan else math.inf
+            timeout_s = min(longest_s, self.timeout_s)
+            port.loop.later(timeout_s, self._close_connections)
+            port.loop.later(timeout_s + min(longest_s, LAST_WRITES_S), self._give_up_writing)
+            self._read_pass()
+        if fast:
+            self._close_connections()
+            port.loop.later(FAST_WRITES_S, self._give_up_writing)
+
+    def end_turn(self) -> None:
+        """Look whether it is time for the next step, at the end of each of the worker's turns."""
+        port = self._port
+        if self._is_retiring and not self.is_draining and not port.connections and not port.migration.busy:
+            self.begin(fast=False)
+        if self.is_draining:
+            self._continue()
+
+    def _read_pass(self) -> None:
+        """Give every connection one more turn."""
+        self._passes_left -= 1
+        for connection in self._port.connections.values():
+            if not connection.queued and connection.fd not in self._port.postponed:
+                connection.queued = True
+                self._port.loop.again(connection)
+
+    def _continue(self) -> None:
+        """Read every connection to its end, once more after a while, then close them; end when all is committed."""
+        port = self._port
+        if port.connections and not self._is_reading():
+            if self._passes_left:
+                self._quiet = port.loop.later(QUIET_S, self._read_pass)
+            else:
+                self._close_connections()
+        if not port.connections and port.link.empty and not port.migration.busy:
+            port.loop.stop()
+
+    def _is_reading(self) -> bool:
+        """Tell whether a connection is still to be read, or a pass is still to come."""
+        return (
+            (self._quiet is not None and self._quiet.pending)
+            or bool(self._port.postponed)
+            or any(connection.queued for connection in self._port.connections.values())
+        )
+
+    def _close_connections(self) -> None:
+        for connection in list(self._port.connections.values()):
+            with self._port.guard.of(connection):
+                self._port.ended(connection, None)
+
+    def _give_up_writing(self) -> None:
+        link = self._port.link
+        if not link.empty:
+            LOGGER.error(
+                "%d bytes of lines could not be written in time and are lost; the writer's messages say why",
+                link.held_bytes,
+            )
+            self.exit_status = LOST_STATUS
+        self._port.loop.stop()

@@ -1,0 +1,79 @@
+"""Accepting in one worker: its share of the connections that wait, and how many its process can hold.
+
+Owns the acceptors. Knows no connection once it is accepted: admission.py decides about its place.
+"""
+
+from __future__ import annotations
+
+import functools
+import resource
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefork_logd.ipc.scoreboard import Field, Scoreboard
+from prefork_logd.net.acceptor import Acceptor
+from prefork_logd.net.load_balance import Load, Share
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterable
+
+    from prefork_logd.net.loop import Loop
+
+RESERVED_DESCRIPTORS = 16
+"""Kept free of connections, for pipes and configuration files."""
+
+
+class Entrance:
+    """The listening sockets of one worker."""
+
+    def __init__(self, slot: int, board: Scoreboard) -> None:
+        self._board = board
+        self._counters = board.slot(slot)
+        self.most_own = most_connections()
+        """Connections that this process can hold."""
+        self._share = Share(slot, self._loads, 0, self.most_own)
+        self._acceptors: list[Acceptor] = []
+
+    def _loads(self) -> list[Load]:
+        return [Load(*load) for load in self._board.loads()]
+
+    def configure(self, max_connections: int) -> None:
+        """Let all workers together hold so many connections."""
+        self._share.max_connections = max_connections
+
+    def open(
+        self,
+        loop: Loop,
+        sockets: Iterable[tuple[socket.socket, str]],
+        admit: Callable[[str, int, str], None],
+        report: Callable[[OSError], None],
+    ) -> None:
+        """Accept from `sockets`, each with what it admits.
+
+        `admit` takes this, the descriptor and the peer of each connection; `report` logs that none can be accepted.
+        """
+        for sock, admits in sockets:
+            self._acceptors.append(Acceptor(loop, sock, functools.partial(admit, admits), self._share, report))
+
+    def look(self) -> None:
+        """Look whether someone waits, because a place has become free here."""
+        for acceptor in self._acceptors:
+            acceptor.look()
+
+    def close(self, *, takes_queue: bool) -> None:
+        """Accept no more connections; with `takes_queue`, take those first that have connected until now."""
+        if takes_queue:
+            for acceptor in self._acceptors:
+                acceptor.take_queue()
+        self._counters[Field.ACCEPTING] = 0
+        acceptors, self._acceptors = self._acceptors, []
+        for acceptor in acceptors:
+            acceptor.close()
+
+
+def most_connections() -> int:
+    """Return how many connections this process can hold, by its limit of descriptors."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    in_use = sum(1 for _ in Path("/proc/self/fd").iterdir())
+    return max(1, limit - in_use - RESERVED_DESCRIPTORS)

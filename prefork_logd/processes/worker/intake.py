@@ -1,0 +1,259 @@
+"""From a connection's events to lines in the batch.
+
+Owns the order in which a connection's events are taken, when the rest of them waits for another turn, and what ends the
+connection. Knows no protocol, pipes or files. dispatch.py makes the lines, acknowledged.py keeps the sessions.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from prefork_logd.ingest.rejections import MOST_FAILURES
+from prefork_logd.inputs.base import (
+    Bye,
+    Event,
+    Gap,
+    InputError,
+    Opening,
+    Records,
+    Refusal,
+    Reply,
+    Texts,
+    TooLarge,
+)
+from prefork_logd.ipc.scoreboard import Field
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from prefork_logd.errors import RemoteProtocolError
+    from prefork_logd.ingest.dispatcher import Dispatcher
+    from prefork_logd.processes.worker.connection import Connection
+    from prefork_logd.processes.worker.sessions import SessionTable
+    from prefork_logd.system.log import Limited
+
+LARGEST_RECORD = (1 << 32) - 1
+"""The input has compared the size of records with the limit."""
+
+
+class IntakePort(Protocol):
+    """The worker."""
+
+    counters: memoryview
+    warnings: Limited
+    max_record_bytes: int
+    sessions: SessionTable
+    dispatcher: Dispatcher
+    """Makes lines, under the configuration of this moment."""
+
+    @property
+    def slice_over(self) -> bool:
+        """Whether the connection whose turn it is has had its time."""
+
+    def send_if_large(self) -> None:
+        """Send the batch if it has become large."""
+
+    def close(self, connection: Connection) -> None:
+        """Close a connection."""
+
+
+class Intake:
+    """Takes the events of one worker's connections."""
+
+    def __init__(self, port: IntakePort) -> None:
+        self._port = port
+
+    def handle_events(self, connection: Connection, events: Sequence[Event]) -> None:
+        """Take a connection's events, the first in any case; keep with it those for which there is no time."""
+        rest: Records | Texts | None
+        for index, event in enumerate(events):
+            if connection.fd < 0:
+                return
+            if index and self._port.slice_over:
+                _keep(connection, events[index:])
+                return
+            match event:
+                case Records():
+                    rest = self._add_records(connection, event)
+                case Texts():
+                    rest = self._add_texts(connection, event)
+                case _:
+                    rest = None
+                    self._apply_event(connection, event)
+            if rest is not None:
+                _keep(connection, [rest, *events[index + 1 :]])
+                return
+
+    def _apply_event(self, connection: Connection, event: Event) -> None:
+        """Do what an event without records asks for."""
+        match event:
+            case TooLarge():
+                self._note_too_large(connection, event)
+            case Opening():
+                self._port.sessions.open_session(connection, event)
+            case Gap():
+                self._port.sessions.note_gap(connection, event)
+            case Reply(data, ends):
+                connection.send(data)
+                if ends:
+                    self._port.close(connection)
+            case Refusal(client, why, reply):
+                self._port.counters[Field.REFUSED] += 1
+                self._port.warnings.warning("%s (%a): refused: %s", connection.peer, client, why)
+                connection.send(reply)
+                self._port.close(connection)
+            case Bye():
+                self._port.close(connection)
+
+    def _add_records(self, connection: Connection, event: Records) -> Records | None:
+        """Turn pickled records into lines; one that cannot be stored uses up its number all the same.
+
+        Return those for which there was no time.
+        """
+        port, counters = self._port, self._port.counters
+        peer, received_s = connection.peer, time.time()
+        first, is_numbered = event.first, event.first > 0
+        for index, run in enumerate(event.runs):
+            position, left = 0, run.records
+            if index or not isinstance(event, _Rest):
+                counters[Field.RECEIVED_BYTES] += run.nbytes
+            while left:
+                dispatcher = port.dispatcher
+                batch = dispatcher.batch
+                if is_numbered:
+                    port.sessions.begin_range(connection, first, first - 1)
+                    mark = batch.mark()
+                try:
+                    position, taken, bad, connection.failures, shipped = dispatcher.run(
+                        *(run.data, position, left, LARGEST_RECORD, peer, received_s),
+                        *(connection.failures, MOST_FAILURES, run.header_bytes),
+                    )
+                except Exception:
+                    if is_numbered:
+                        # The client sends these records again: lines of theirs that are here already would come twice.
+                        batch.discard(mark)
+                    raise
+                if is_numbered:
+                    for start, count in shipped:
+                        batch.run(first + start, count)
+                    first += taken
+                    port.sessions.end_range(connection, taken)
+                left -= taken
+                counters[Field.RECORDS] += taken - bad
+                counters[Field.REJECTED] += bad
+                port.send_if_large()
+                if connection.failures >= MOST_FAILURES:
+                    # 64 KiB can hold 16,000 empty frames: the rest is not worth its entries.
+                    self._close_useless(connection)
+                    return None
+                if left and port.slice_over:
+                    rest = run._replace(data=run.data[position:], records=left)
+                    return _Rest(first, [rest, *event.runs[index + 1 :]])
+        return None
+
+    def _add_texts(self, connection: Connection, event: Texts) -> Texts | None:
+        """Turn records in a form of their input's own into lines. Return those for which there was no time."""
+        port, counters = self._port, self._port.counters
+        received_s = time.time()
+        bodies = event.bodies
+        while bodies:
+            taken, bad, connection.failures = port.dispatcher.add_texts(
+                *(bodies, event.decode, connection.peer, received_s),
+                *(connection.failures, MOST_FAILURES),
+            )
+            counters[Field.RECEIVED_BYTES] += sum(map(len, bodies[:taken]))
+            counters[Field.RECORDS] += taken - bad
+            counters[Field.REJECTED] += bad
+            bodies = bodies[taken:]
+            port.send_if_large()
+            if connection.failures >= MOST_FAILURES:
+                self._close_useless(connection)
+                return None
+            if bodies and port.slice_over:
+                return event._replace(bodies=bodies)
+        return None
+
+    def _note_too_large(self, connection: Connection, event: TooLarge) -> None:
+        port = self._port
+        noun = connection.input.noun if connection.input is not None else "record"
+        detail = f"a {noun} of {event.size} bytes; limits.max_record_bytes is {port.max_record_bytes}"
+        if event.number:
+            port.sessions.begin_range(connection, event.number, event.number)
+        port.dispatcher.reject(connection.peer, time.time(), "too-large", detail, event.head, event.size)
+        port.counters[Field.REJECTED] += 1
+        if event.number:
+            port.sessions.end_range(connection, 0)
+            connection.failures += 1
+            if connection.failures >= MOST_FAILURES:
+                self._close_useless(connection)
+        elif not connection.warned:
+            connection.warned = True
+            port.warnings.warning("%s: skipped %s; further ones are only counted", connection.peer, detail)
+
+    def _close_useless(self, connection: Connection) -> None:
+        """Close the connection of a client that sends no records. It may come again, and goes on after them."""
+        what = connection.input.noun if connection.input is not None else "record"
+        self._port.warnings.warning(
+            "%s: closed after %d %ss in a row that hold no record; see rejected.jsonl",
+            *(connection.peer, connection.failures, what),
+        )
+        if connection.input is not None:
+            why = f"{MOST_FAILURES} in a row hold no record"
+            connection.send(connection.input.dismiss(why, may_return=False))
+        self._port.close(connection)
+
+    def end_violated(self, connection: Connection, error: RemoteProtocolError) -> None:
+        """Close a connection that does not speak its protocol, once everything that came before is taken."""
+        head = reply = b""
+        if isinstance(error, InputError):
+            head, reply = error.head, error.reply
+            events, error.events = error.events, []
+            self.handle_events(connection, events)
+            if connection.untold:
+                connection.verdict = error
+                return
+        if connection.fd < 0:
+            return
+        self._port.dispatcher.reject(connection.peer, time.time(), error.reason, str(error), head, len(head))
+        self._port.counters[Field.REJECTED] += 1
+        self._port.warnings.warning("%s: closed: %s", connection.peer, error)
+        connection.send(reply)
+        self._port.close(connection)
+
+    def end_finished(self, connection: Connection) -> None:
+        """Close a connection that its peer has ended. A record that was cut short is lost, and counted."""
+        if connection.input is not None:
+            try:
+                events = connection.input.finish()
+            except InputError as error:
+                self.end_violated(connection, error)
+                return
+            self.handle_events(connection, events)
+            if connection.fd >= 0 and connection.input.pending:
+                self._port.counters[Field.DROPPED] += 1
+        self._port.close(connection)
+
+
+class _Rest(Records):
+    """Records of which the first run was begun, and its bytes counted."""
+
+    __slots__ = ()
+
+
+def _keep(connection: Connection, events: Sequence[Event]) -> None:
+    """Keep events for a connection's next turn, their records copied out of the buffer that they were read into."""
+    kept: list[Event] = []
+    nbytes = 0
+    for event in events:
+        match event:
+            case Records():
+                runs = [run._replace(data=memoryview(bytes(run.data))) for run in event.runs]
+                nbytes += sum(len(run.data) for run in runs)
+                kept.append(type(event)(event.first, runs))
+            case Texts():
+                nbytes += sum(map(len, event.bodies))
+                kept.append(event)
+            case _:
+                kept.append(event)
+    connection.keep_events(kept, nbytes)

@@ -1,0 +1,369 @@
+"""A worker: takes connections, turns what they send into finished lines, and passes these on.
+
+Owns its connections, their deadlines, and when reading pauses. Knows no protocol and no output file.
+
+The turn: every connection that is ready is read, its records become lines in one batch, and the batch goes into the
+pipe at the end of the turn, or earlier when it is large. Lines that are not committed yet are bounded: above the
+high-water mark no connection is read, so the kernel's buffers fill and the clients wait; below the low-water mark
+reading goes on. Only greetings are read at any time, for a client wants to know who is there.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import time
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefork_logd.config.checks import load_keys
+from prefork_logd.ingest import core
+from prefork_logd.ingest.dispatcher import BATCH_BYTES, Dispatcher, warm_up
+from prefork_logd.ingest.rejections import Rejections
+from prefork_logd.inputs import runs
+from prefork_logd.inputs.base import Terms
+from prefork_logd.inputs.detect import AUTHENTICATED
+from prefork_logd.inputs.session.auth import NONCE_BYTES
+from prefork_logd.ipc import channel as control
+from prefork_logd.ipc import shared_memory
+from prefork_logd.ipc.batch_sender import WriterLink
+from prefork_logd.ipc.scoreboard import Field, Scoreboard
+from prefork_logd.net.loop import Loop
+from prefork_logd.processes.worker.admission import Admission
+from prefork_logd.processes.worker.connection import EVENTS, READ_BYTES, Connection
+from prefork_logd.processes.worker.deadlines import Deadlines
+from prefork_logd.processes.worker.drain import WorkerDrain
+from prefork_logd.processes.worker.entrance import Entrance
+from prefork_logd.processes.worker.guard import Guard
+from prefork_logd.processes.worker.intake import Intake
+from prefork_logd.processes.worker.migration import Migration
+from prefork_logd.processes.worker.sessions import SessionTable
+from prefork_logd.system.log import LOGGER, Limited, reopen_own
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from prefork_logd.config.settings import Settings
+    from prefork_logd.errors import RemoteProtocolError
+    from prefork_logd.inputs.base import Event
+    from prefork_logd.inputs.state import ConnectionState
+    from prefork_logd.ipc.batch_sender import Receipt
+
+SLICE_S = 0.004
+"""What one connection may take of a turn: then the others are served, the master is heard, and signals are."""
+
+
+class Worker:
+    """One worker's life."""
+
+    def __init__(
+        self,
+        slot: int,
+        board: Scoreboard,
+        sockets: Iterable[tuple[socket.socket, str]],
+        channel: socket.socket,
+        configuration: control.Configuration,
+        arena_fd: int = -1,
+    ) -> None:
+        """Take connections of `sockets`, each with whom to let in; make lines in the memory of `arena_fd`, if given."""
+        self.loop = Loop()
+        self._arena_fd = arena_fd
+        self.buffer = memoryview(bytearray(READ_BYTES))
+        self.paused = False
+        self.rest_bytes = 0
+        self._slice_end_s = 0.0
+        self.counters = board.slot(slot)
+        self._channel = control.Channel(self.loop, channel, self._told, self._orphaned)
+        self.link = WriterLink(self.loop, self)
+        self.sessions = SessionTable(self)
+        self._intake = Intake(self)
+        self.connections: dict[int, Connection] = {}
+        self.deadlines = Deadlines(self.loop, self._give_up)
+        self.postponed: dict[int, Connection] = {}
+        self.migration = Migration(self, self._moved)
+        self.warnings = Limited()
+        self.guard = Guard(self.close)
+        self._rejections = Rejections()
+        self._unsettled: deque[tuple[int, int]] = deque()
+        """(first batch, generation) of each configuration whose predecessor's lines are not all committed."""
+        self._drain = WorkerDrain(self)
+        self.counters[Field.CONNECTIONS] = 0
+        self.counters[Field.PAUSED] = 0
+        self._entrance = Entrance(slot, board)
+        self._admission = Admission(self, board.total, self._entrance.most_own)
+        self._configure(configuration)
+        self._entrance.open(self.loop, sockets, self._admit, self._cannot_accept)
+        self.loop.after_turn(self._end_turn)
+
+    def run(self) -> int:
+        """Work until told to end; return the exit status."""
+        runs.measure, runs.measure_batches = core.measure, core.measure_batches
+        if self._arena_fd >= 0:
+            shared_memory.use(self._arena_fd)
+        warm_up(self._configuration)
+        # What exists by now lives for ever; looking at it again at each collection is wasted.
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+        self.counters[Field.PID] = os.getpid()
+        self.counters[Field.ACCEPTING] = 1
+        self._channel.send(control.Ready())
+        self.loop.run()
+        return self._drain.exit_status
+
+    # What the master says
+
+    def _told(self, message: control.AnyMessage, fds: list[int]) -> None:
+        match message:
+            case control.Attach():
+                self.link.attach(*fds)
+            case control.Configure():
+                self.send_batch()
+                configuration = control.Configuration.from_file(fds[0])
+                self._configure(configuration)
+                self._channel.send(control.Configured(configuration.generation))
+                self._unsettled.append((self.link.next_number, configuration.generation))
+                self._settle()
+            case control.Retire():
+                # Closing a connection costs its client two records: the master says who takes each over.
+                self._drain.retire()
+            case control.HandOver(loads, count):
+                self._hand_over(loads, count, [socket.socket(fileno=fd) for fd in fds])
+            case control.TakeOver():
+                self.migration.take_over(socket.socket(fileno=fds[0]))
+            case control.Ping():
+                self._channel.send(control.Pong())
+            case control.Drain(fast):
+                self._drain.begin(fast=fast)
+            case control.Reopen():
+                reopen_own()
+            case _:
+                LOGGER.error("cannot make sense of a %s", type(message).__name__)
+
+    def _orphaned(self) -> None:
+        """End, for the master is dead; what clients have sent is still written."""
+        self._drain.begin(fast=False, is_orphan=True)
+
+    def _configure(self, configuration: control.Configuration) -> None:
+        limits = configuration.settings.limits
+        self._configuration = configuration
+        self.dispatcher = Dispatcher(configuration, rejections=self._rejections)
+        self.max_record_bytes = limits.max_record_bytes
+        self._keys = _load_keys(configuration.settings)
+        self._drain.timeout_s = limits.drain_timeout_s
+        self._high_water = limits.queue_bytes
+        self._low_water = limits.queue_bytes // 2
+        most = self._admission.configure(limits.max_connections, limits.max_connections_per_address)
+        self._entrance.configure(most)
+        self.deadlines.restart(limits.record_timeout_s)
+        for connection in list(self.connections.values()):
+            with self.guard.of(connection):
+                if connection.input is not None:
+                    connection.input.limit(self.max_record_bytes)
+
+    # Accepting
+
+    def _admit(self, accept: str, fd: int, peer: str) -> None:
+        connection = Connection(self, fd, peer, accept)
+        try:
+            self.loop.add(fd, connection, EVENTS)
+        except OSError as error:
+            # epoll_ctl(2): too many watches, or no memory. The client sees a reset and comes again.
+            self._cannot_accept(error)
+            os.close(fd)
+            return
+        self.connections[fd] = connection
+        self.counters[Field.CONNECTIONS] = len(self.connections)
+        self.counters[Field.ACCEPTED] += 1
+        with self.guard.of(connection):
+            self._admission.arrived(connection)
+            if connection.fd >= 0 and connection.is_awaited:
+                self.progressed(connection, completed=False)
+
+    def _cannot_accept(self, error: OSError) -> None:
+        self.warnings.warning("cannot accept a connection just now: %s; clients wait meanwhile", error.strerror)
+
+    def close(self, connection: Connection) -> None:
+        """Close a connection, and give its place to one that waits. Raises nothing: all steps are tried."""
+        fd = connection.fd
+        if fd < 0:
+            return
+        self.connections.pop(fd, None)
+        self.postponed.pop(fd, None)
+        for forget in (self.deadlines.forget, self._admission.left, self.sessions.forget, Connection.close):
+            try:
+                forget(connection)
+            except MemoryError:
+                raise
+            except Exception as error:  # noqa: BLE001 - the step after it must be done all the same
+                self.guard.report(connection, error)
+        self.counters[Field.CONNECTIONS] = len(self.connections)
+        self._entrance.look()
+
+    # Handing over and taking over
+
+    def _hand_over(self, loads: tuple[int, ...], count: int, sockets: list[socket.socket]) -> None:
+        # A giver that is stopped may keep connections on their way to here; only the move of everything waits for it.
+        if self.draining or self.migration.gives or (count < 0 and self.migration.busy):
+            for sock in sockets:
+                sock.close()
+            self._moved(len(self.connections), "")
+        else:
+            self.migration.hand_over(loads, count, sockets)
+
+    def _moved(self, left: int, problem: str) -> None:
+        self._channel.send(control.HandedOver(left, problem))
+
+    def adopt(self, connection: Connection, state: ConnectionState) -> None:
+        """Go on with a connection of another worker."""
+        self.connections[connection.fd] = connection
+        self.counters[Field.CONNECTIONS] = len(self.connections)
+        self._admission.adopted(connection)
+        if state.client is not None:
+            self.sessions.load_state(connection, state.client)
+        if connection.fd >= 0:
+            connection.go_on()
+            if self.draining:
+                connection.queued = True
+                self.loop.again(connection)
+
+    # What connections deliver
+
+    @property
+    def draining(self) -> bool:
+        """Whether everything that clients have sent is read, for this worker ends."""
+        return self._drain.is_draining
+
+    def enter(self, connection: Connection) -> bool:
+        """Decide about a connection that has no place; return whether it is to be read."""
+        return self._admission.enter(connection)
+
+    def postpone(self, connection: Connection) -> None:
+        """Remember that a connection is to be read when reading goes on."""
+        self.postponed[connection.fd] = connection
+
+    def terms(self, connection: Connection) -> Terms:
+        """Return the conditions under which a connection's client is read."""
+        must_authenticate = connection.accept == AUTHENTICATED
+        return Terms(self.max_record_bytes, must_authenticate, connection.is_refused, lambda: self._keys, _make_nonce)
+
+    def begin_slice(self) -> None:
+        """Begin the time of a connection."""
+        self._slice_end_s = self.dispatcher.stop_at_s = time.monotonic() + SLICE_S
+
+    @property
+    def slice_over(self) -> bool:
+        """Whether the connection whose turn it is has had its time, or reading pauses."""
+        return self.paused or time.monotonic() >= self._slice_end_s
+
+    def handle_events(self, connection: Connection, events: Sequence[Event]) -> None:
+        """Turn a connection's records into lines, and do what its client asks for."""
+        self._intake.handle_events(connection, events)
+
+    def sent(self, connection: Connection) -> None:
+        """Send the next acknowledgement to a client that has read the one before."""
+        self.sessions.send_ack(connection)
+
+    def progressed(self, connection: Connection, completed: bool) -> None:
+        """Start, keep or end the deadline of a half-received record."""
+        if connection.is_awaited and not connection.unfinished:
+            held_bytes = connection.input.held_bytes if connection.input is not None else 0
+            self.deadlines.begin(connection, held_bytes, anew=completed)
+        else:
+            self.deadlines.forget(connection)
+
+    def violated(self, connection: Connection, error: RemoteProtocolError) -> None:
+        """Close a connection that does not speak the protocol; what came before is kept."""
+        self._intake.end_violated(connection, error)
+
+    def ended(self, connection: Connection, error: OSError | None) -> None:  # noqa: ARG002 - a reset is an end too
+        """Close a connection that the peer has ended; a record it cut short is lost, and counted."""
+        self._intake.end_finished(connection)
+
+    def failed(self, connection: Connection, error: Exception) -> None:
+        """Close a connection after an unexpected error; the others go on."""
+        self.guard.failed(connection, error)
+
+    def _give_up(self, connection: Connection, why: str) -> None:
+        with self.guard.of(connection):
+            self.counters[Field.DROPPED] += 1
+            self.warnings.warning("%s: closed: %s", connection.peer, why)
+            self.close(connection)
+
+    # Passing on
+
+    def _end_turn(self) -> None:
+        self.send_batch()
+        self._drain.end_turn()
+
+    def send_if_large(self) -> None:
+        """Send the batch before the turn is over if it has become large."""
+        if self.dispatcher.batch.nbytes >= BATCH_BYTES:
+            self.send_batch()
+
+    def send_batch(self) -> None:
+        """Send what was gathered, if anything was."""
+        batch = self.dispatcher.batch
+        if not batch:
+            return
+        self.link.send(batch.build(self.link.next_number), self.sessions.take_receipts())
+        if not self.paused and self.link.cost_bytes >= self._high_water:
+            self.paused = True
+            self.deadlines.pause()
+            self.counters[Field.PAUSED] = 1
+
+    def session_opened(self, token: int, epoch: int, committed: int) -> None:
+        """Let a client in, under the epoch that the writer gave it."""
+        self.sessions.admit(token, epoch, committed)
+
+    def range_refused(self, session: bytes, epoch: int) -> None:
+        """Let a client go whose records the writer has left out."""
+        self.sessions.refuse_range(session, epoch)
+
+    def writer_resumed(self) -> None:
+        """Ask the new writer what only the last one knew."""
+        self.sessions.ask_again()
+
+    def _settle(self) -> None:
+        """Tell the master when every line of an older configuration is committed."""
+        generation = 0
+        while self._unsettled and self._unsettled[0][0] <= self.link.first_held:
+            generation = self._unsettled.popleft()[1]
+        if generation:
+            self._channel.send(control.Settled(generation))
+
+    def batches_committed(self, receipts: list[Receipt]) -> None:
+        """Acknowledge what is committed, and go on reading if there is room again."""
+        if self._unsettled:
+            self._settle()
+        self.sessions.acknowledge(receipts)
+        self.migration.committed()
+        if self.paused and self.link.cost_bytes <= self._low_water:
+            self.paused = False
+            self.counters[Field.PAUSED] = 0
+            self.deadlines.resume()
+            postponed, self.postponed = self.postponed, {}
+            for connection in postponed.values():
+                if not connection.queued:
+                    connection.queued = True
+                    self.loop.again(connection)
+
+    def stop_accepting(self, *, takes_queue: bool) -> None:
+        """Accept no more connections; with `takes_queue`, take those first that have connected until now."""
+        self._entrance.close(takes_queue=takes_queue)
+
+
+def _make_nonce() -> bytes:
+    return os.urandom(NONCE_BYTES)
+
+
+def _load_keys(settings: Settings) -> dict[bytes, bytes]:
+    """Return the secrets of clients; none, and an error in the log, if their file has become unreadable."""
+    if not any(accept == AUTHENTICATED for _, accept in settings.listeners):
+        return {}
+    try:
+        return load_keys(Path(settings.server.keys_file))
+    except ValueError as error:
+        LOGGER.error("server.keys_file: %s; nobody can authenticate", error)
+        return {}

@@ -1,0 +1,248 @@
+"""Appends the writer's lines to one output: gathered, appended, synced, committed.
+
+Owns one output from its opening to its end, and what becomes of its lines when the disk fails. Knows no other outputs,
+no pipes and no workers, and does not look into lines.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefork_logd.errors import OutputError
+from prefork_logd.files.output_file import OutputFile
+from prefork_logd.files.rotation import Rotation
+from prefork_logd.ingest.dispatcher import REJECTED_PLACE
+from prefork_logd.ipc.scoreboard import OutputField, Scoreboard
+from prefork_logd.processes.writer.skipping import Skipping
+from prefork_logd.system.log import LOGGER
+
+if TYPE_CHECKING:
+    from prefork_logd.config.outputs import OutputSettings
+
+WAITING = "; clients wait until it works again"
+SKIPPING, DROPPING = "its records are skipped", "rejected frames are only counted"
+
+
+class Output:
+    """One output, with the lines that wait to be appended to it."""
+
+    def __init__(self, settings: OutputSettings, place: int, board: Scoreboard) -> None:
+        self.is_expendable = place == REJECTED_PLACE
+        """It is never synced: what strangers send must not hold up the records of others."""
+        self.skips = settings.on_error == "skip"
+        """Whether lines that cannot be written are left out."""
+        self._skipping = Skipping(settings.name, DROPPING if self.is_expendable else SKIPPING)
+        self.file = OutputFile(settings.name, settings.path, settings.file_mode)
+        self.file.is_hasty = self.skips
+        self._counters = board.output(place)
+        self._chunks: list[memoryview] = []
+        self._lines = 0
+        self._nbytes = 0
+        self._unsynced_lines = 0
+        self._unsynced: list[memoryview] = []
+        """What was appended since the last commit: if the disk refuses to keep it, it goes to another file."""
+        self._given_up: tuple[tuple[int, int] | None, int] | None = None
+        """The file that could not be synced, and how much of it is committed, until there is another one."""
+        self.settings = settings
+        self.rotation = Rotation(settings, self.file)
+
+    def configure(self, settings: OutputSettings) -> None:
+        """Go on under other settings for the same file."""
+        self.rotation.close()
+        self.settings = settings
+        self.skips = self.file.is_hasty = settings.on_error == "skip"
+        self.rotation = Rotation(settings, self.file)
+
+    def move(self, settings: OutputSettings, counters: memoryview) -> None:
+        """Go on as another output, whose path leads to the same file."""
+        self._counters = counters
+        self.file.path = settings.path
+        self.configure(settings)
+
+    def open(self) -> str:
+        """Open the file; return what is wrong, if anything is."""
+        try:
+            torn = self.file.open()
+        except OutputError as error:
+            if self.skips:
+                self._counters[OutputField.FAILED] = 1
+                self._skipping.failed(str(error), 0)
+                return ""
+            self.file.news()
+            return f"output {self.settings.name}: {error}"
+        if torn:
+            LOGGER.warning("output %s: %s: cut off a torn line of %d bytes", self.settings.name, self.file.path, torn)
+        return ""
+
+    def reach(self, committed: int | None) -> tuple[int, int]:
+        """Return the length of the file before and after the turn. Raises OutputError."""
+        size = self.file.size() if self._nbytes else self.file.length
+        return size if committed is None else min(committed, size), size + self._nbytes
+
+    def take(self, lines: int, data: memoryview) -> None:
+        """Gather lines."""
+        self._chunks.append(data)
+        self._lines += lines
+        self._nbytes += len(data)
+
+    def append(self) -> bool:
+        """Append what was gathered; return whether that is done with. What is wrong is logged once."""
+        if not self._nbytes:
+            return True
+        done = self._try_append()
+        self._counters[OutputField.FAILED] = not done
+        if self.skips:
+            self._say(done=done)
+        elif news := self.file.news():
+            LOGGER.log(30 if done else 40, "output %s: %s%s", self.settings.name, news, "" if done else WAITING)
+        if done:
+            self._counters[OutputField.RECORDS] += self._lines
+            self._counters[OutputField.BYTES] += self._nbytes
+            self._unsynced += self._chunks
+            self._unsynced_lines += self._lines
+        elif self.skips:
+            self._counters[OutputField.SKIPPED] += self._lines
+        if done or self.skips:
+            self._chunks = []
+            self._lines = self._nbytes = 0
+        return done or self.skips
+
+    def _say(self, *, done: bool) -> None:
+        """Say of an output that skips lines whether it does."""
+        if done:
+            self._skipping.worked(self.file.path)
+        else:
+            self._skipping.failed(str(self.file.error or f"{self.file.path}: cannot be written"), self._lines)
+
+    def find(self) -> bool:
+        """See that the file is open and still the one its path leads to; return whether it was opened for that.
+
+        What fails is told by `append`.
+        """
+        if not self._nbytes:
+            return False
+        before = self.file.generation
+        try:
+            if self._given_up is not None:
+                self._put_aside()
+            elif not self.file.is_open:
+                self.file.open()
+            elif self._unsynced and not self.sync():
+                return False
+            elif self.file.verify():
+                LOGGER.info("output %s: %s was removed or renamed; made anew", self.settings.name, self.file.path)
+        except OutputError:
+            return False
+        return self.file.generation > before
+
+    def _try_append(self) -> bool:
+        if not self.file.is_open or self._given_up is not None:
+            return False
+        try:
+            self.file.append(self._chunks, self._nbytes)
+        except OutputError:
+            return False
+        return True
+
+    def sync(self) -> bool:
+        """Wait until what was appended since the last commit is on the disk; return whether it is.
+
+        A sync that failed is never tried again on the same file: the kernel has forgotten the pages it could not write,
+        and the next sync would find nothing wrong (fsync(2)). The lines are gathered again, for a new file.
+        """
+        if not self._unsynced or self.is_expendable:
+            return True
+        try:
+            self.file.sync()
+        except OutputError as error:
+            nbytes, lines = sum(map(len, self._unsynced)), self._unsynced_lines
+            self._counters[OutputField.BYTES] -= nbytes
+            self._counters[OutputField.RECORDS] -= lines
+            if self.skips:
+                self._counters[OutputField.SKIPPED] += lines
+                self._skipping.failed(str(error), lines)
+            else:
+                LOGGER.error("output %s: %s%s", self.settings.name, error, WAITING)
+                self._chunks = self._unsynced + self._chunks
+                self._lines += lines
+                self._nbytes += nbytes
+            self.committed()
+            self._given_up = (self.file.identity, self.file.length - nbytes)
+            self._put_aside()
+            return self.skips
+        return True
+
+    def _put_aside(self) -> bool:
+        """Go on in a new file if the last one could not be synced; return whether nothing stands in the way.
+
+        Of the old one stays what is committed. Each step that was done is passed over when the whole is tried again.
+        """
+        if self._given_up is None:
+            return True
+        identity, committed_length = self._given_up
+        path = os.path.realpath(self.file.path)
+        aside = f"{path}.failed-{time.time_ns()}"
+        try:
+            if self.file.identity is not None and self.file.identity == identity:
+                self.file.cut_back(committed_length, identity)
+                if identity_of(path) == identity:
+                    Path(path).rename(aside)
+                    LOGGER.warning("output %s: begins a new file; %s has what is committed", self.settings.name, aside)
+                self.file.reopen()
+        except (OSError, OutputError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            if self.skips:
+                self._skipping.failed(f"cannot begin a new file: {reason}", 0)
+            else:
+                LOGGER.error("output %s: cannot begin a new file: %s", self.settings.name, reason)
+            return False
+        self._given_up = None
+        return True
+
+    def reopen(self) -> str:
+        """Reopen the file, but sync what is not committed yet where it is; return what is wrong."""
+        self.sync()
+        if not self._put_aside():
+            return f"output {self.settings.name}: cannot begin a new file"
+        try:
+            self.file.reopen()
+        except OutputError as error:
+            if self.skips:
+                self._skipping.failed(str(error), 0)
+                return ""
+            return f"output {self.settings.name}: {error}"
+        return ""
+
+    def committed(self) -> None:
+        """Let go of what is committed."""
+        self._unsynced = []
+        self._unsynced_lines = 0
+
+    def rotate(self) -> None:
+        """Take the steps of the output's own rotation that are due."""
+        now_s = time.monotonic()
+        if self.rotation.due(now_s):
+            for event in self.rotation.advance(now_s):
+                LOGGER.info("output %s: %s", self.settings.name, event)
+
+    def close(self) -> None:
+        """Sync the file and close it."""
+        try:
+            if self.file.is_open:
+                self.file.sync()
+        except OutputError as error:
+            LOGGER.error("output %s: %s", self.settings.name, error)
+        self.file.close()
+        self.rotation.close()
+
+
+def identity_of(path: str) -> tuple[int, int] | None:
+    """Return the device and inode number of the file at a path; None if there is none. Raises OSError."""
+    try:
+        found = Path(path).stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino

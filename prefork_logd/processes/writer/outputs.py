@@ -1,0 +1,200 @@
+"""Keeps the writer's outputs: which there are, and the steps of a commit over all of them.
+
+Owns opening, recovering, reopening and replacing them when the configuration changes. Knows no pipes and no workers;
+output.py has the lines of one output.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefork_logd.config.outputs import OutputSettings
+from prefork_logd.config.paths import REJECTED_FILE
+from prefork_logd.ingest.dispatcher import REJECTED_PLACE
+from prefork_logd.journal.intent import Evidence
+from prefork_logd.processes.writer.output import Output, identity_of
+from prefork_logd.processes.writer.tails import Tails
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from prefork_logd.ipc.configuration import Configuration
+    from prefork_logd.ipc.scoreboard import Scoreboard
+    from prefork_logd.journal.commit_entry import Committed
+    from prefork_logd.journal.intent import Identity
+
+REJECTED_ROTATE_BYTES, REJECTED_KEEP = 64 << 20, 3
+"""Strangers fill rejected.jsonl: it is bounded."""
+
+
+class Outputs:
+    """Every output of the configuration, and those of older ones that workers may still have lines for."""
+
+    def __init__(self, board: Scoreboard) -> None:
+        self._board = board
+        self._current: dict[int, Output] = {}
+        self._leaving: dict[int, tuple[int, Output]] = {}
+        """Place to (first generation without it, output)."""
+        self.tails = Tails()
+        """The ends of the last writer's files, until none of them is longer than committed."""
+        self._reached: dict[Identity, int] = {}
+        """How long each file may have become in the turn that is not committed yet: one that is renamed meanwhile is no
+        longer open, and has what was appended to it all the same."""
+
+    def __iter__(self) -> Iterator[Output]:
+        yield from self._current.values()
+        for _, output in self._leaving.values():
+            if not self._stays(output):
+                yield output
+
+    def _stays(self, output: Output) -> bool:
+        """Tell whether a output that leaves one place has another: one file, under another path since a reload."""
+        return any(output is current for current in self._current.values())
+
+    def at(self, place: int) -> Output:
+        """Return the output at a place. Raises KeyError if there is none."""
+        output = self._current.get(place)
+        return output if output is not None else self._leaving[place][1]
+
+    def has(self, place: int) -> bool:
+        """Tell whether there is a output at a place."""
+        return place in self._current or place in self._leaving
+
+    def configure(self, configuration: Configuration) -> list[str]:
+        """Take up the outputs of a configuration, keeping open what stays; return what is wrong."""
+        settings = configuration.settings
+        rejected = OutputSettings(
+            name="rejected",
+            path=str(Path(settings.server.state_dir) / REJECTED_FILE),
+            rotate_bytes=REJECTED_ROTATE_BYTES,
+            keep=REJECTED_KEEP,
+            mode="0600",
+            on_error="skip",
+        )
+        problems = []
+        wanted: dict[int, Output] = {}
+        for place, chosen in zip((REJECTED_PLACE, *configuration.places), (rejected, *settings.output), strict=True):
+            output = self._current.pop(place, None)
+            if output is None and place in self._leaving:
+                # It comes back before all workers have let go of it.
+                output = self._leaving[place][1]
+            if output is None:
+                output = self._leaves_to(chosen.path, configuration.places, wanted)
+                if output is not None:
+                    output.move(chosen, self._board.output(place))
+            if output is None:
+                output = Output(chosen, place, self._board)
+                problems.append(output.open())
+            elif output.settings != chosen:
+                output.configure(chosen)
+            wanted[place] = output
+        self._leaving |= {place: (configuration.generation, output) for place, output in self._current.items()}
+        self._current = wanted
+        return [problem for problem in problems if problem]
+
+    def _leaves_to(self, path: str, places: Sequence[int], wanted: Mapping[int, Output]) -> Output | None:
+        """Return the output that leaves and has open what a path leads to: opened twice, it would be locked.
+
+        `wanted`: those that have a place already.
+        """
+        try:
+            identity = identity_of(path)
+        except OSError:
+            return None
+        staying = [*wanted.values(), *(output for place, output in self._current.items() if place in places)]
+        leaving = [output for place, output in self._current.items() if place not in places]
+        leaving += [output for _, output in self._leaving.values()]
+        return next(
+            (
+                output
+                for output in leaving
+                if output.file.identity is not None
+                and output.file.identity == identity
+                and all(output is not other for other in staying)
+            ),
+            None,
+        )
+
+    def forget(self, generation: int) -> None:
+        """Close what no configuration from `generation` on has: no worker sends lines for it any more."""
+        for place, (until, output) in list(self._leaving.items()):
+            if until <= generation:
+                del self._leaving[place]
+                if not self._stays(output) and all(output is not other for _, other in self._leaving.values()):
+                    output.close()
+
+    def recover(
+        self, committed: Committed, evidence: Evidence | None = None, others: Collection[Identity] = ()
+    ) -> None:
+        """Bring every output back to its committed length; the workers send later lines again.
+
+        Bytes that `evidence` does not prove to be uncommitted are kept. Where the disk fails, or a file cannot be
+        opened yet, this is done before the next append to it. Of the files, `others` are not outputs.
+        """
+        self.tails.begin(committed, evidence or Evidence(), others)
+        self.tails.cut(output.file for output in self)
+
+    def reopen(self) -> list[str]:
+        """Reopen every output; return what is wrong."""
+        return [problem for problem in [output.reopen() for output in self] if problem]
+
+    def find(self) -> None:
+        """See that each output that lines are gathered for has its file where its path leads."""
+        is_new = any([output.find() for output in self])  # noqa: C419 - each is to be looked at
+        if self.tails.lengths:
+            self.tails.leave_new(output.file for output in self)
+        if (is_new and self.tails.lengths) or self.tails.due:
+            self.tails.cut(output.file for output in self)
+
+    def append(self) -> bool:
+        """Append what was gathered, to each output; return whether all of it is in the files."""
+        return all([output.append() for output in self])  # noqa: C419 - each is to be tried
+
+    def sync(self) -> bool:
+        """Wait until what was appended since the last commit is on the disk, everywhere; return whether it is."""
+        return all([output.sync() for output in self])  # noqa: C419 - each is to be tried
+
+    def committed(self) -> None:
+        """Let go of what is committed."""
+        for output in self:
+            output.committed()
+        self._reached = {}
+
+    def lengths(self) -> dict[tuple[int, int], int]:
+        """Return the length of each regular file by its device and inode number; of one not yet cut, the committed."""
+        return self.tails.lengths | {
+            output.file.identity: output.file.length
+            for output in self
+            if output.file.is_regular and output.file.identity is not None
+        }
+
+    def reach(self, committed: Mapping[Identity, int]) -> dict[Identity, tuple[int, int]]:
+        """Return for each file of a commit, and each open one, its length and the largest that the turn may bring.
+
+        The kernel is asked: a file that its owner has truncated since its last commit is shorter. Raises OutputError.
+        """
+        found = {
+            identity: (length, max(length, self._reached.get(identity, 0))) for identity, length in committed.items()
+        }
+        for output in self:
+            if output.file.identity is not None and output.file.is_regular:
+                found[output.file.identity] = output.reach(committed.get(output.file.identity))
+        self._reached |= {identity: reach for identity, (_, reach) in found.items()}
+        for identity, announced in self.tails.announced().items():
+            found.pop(identity, None)
+            if announced is not None:
+                found[identity] = announced
+        return found
+
+    def rotate(self) -> float:
+        """Let each output rotate if it is due; return when to come back at the latest (monotonic, in seconds)."""
+        for output in self:
+            output.rotate()
+        return min((output.rotation.next_deadline_s for output in self), default=math.inf)
+
+    def close(self) -> None:
+        """Sync and close every output."""
+        for output in self:
+            output.close()

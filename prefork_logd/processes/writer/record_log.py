@@ -1,0 +1,337 @@
+"""The writer's side of the record log: what is gathered for the stores, and when there is no room for more.
+
+Owns the limits, and what shippers are told: numbers on the scoreboard, and a wake-up when one waits. The segments are
+journal/record_log.py's. Does not look into lines, and knows stores only by their places.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefork_logd.config.paths import JOURNAL_DIRECTORY
+from prefork_logd.errors import OutputError
+from prefork_logd.ipc.scoreboard import JournalField, Scoreboard, StoreField
+from prefork_logd.journal import record_block
+from prefork_logd.journal.commit_entry import NOTHING
+from prefork_logd.journal.identity import IDENTITY_FILE
+from prefork_logd.journal.intent import Evidence
+from prefork_logd.journal.record_log import POSITION_FILE, Gathered, RecordLog
+from prefork_logd.system.log import LOGGER
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from prefork_logd.ipc.configuration import Configuration
+    from prefork_logd.journal.commit_entry import Committed
+    from prefork_logd.journal.intent import Identity
+
+WARN_FROM, WARN_AGAIN_BELOW = 0.8, 0.7
+"""Parts of limits.journal_bytes."""
+REMOVE_EVERY_S = 0.5
+POSITION_RETRY_S = 1.0
+KEPT_SEGMENTS = 1
+"""Finished segments kept though every store has passed them, while there is room: `tail` shows what is in them."""
+
+
+class RecordLogWriter:
+    """The records that wait to be appended, and those that wait for a store."""
+
+    def __init__(self, board: Scoreboard) -> None:
+        self._counters = board.journal
+        self._board = board
+        self._log: RecordLog | None = None
+        self._places: dict[int, str] = {}
+        """Place of each store, and its name."""
+        self._wakers: dict[int, int] = {}
+        self._gathered: list[Gathered] = []
+        self._gathered_bytes = 0
+        self._appended: list[Gathered] = []
+        """Since the last commit: if the disk refuses to keep it, it goes to another segment."""
+        self._spoilt = False
+        """Whether the current segment could not be synced."""
+        self._max_bytes = 0
+        self._warned = False
+        self._told_errno: int | None = None
+        self._full = False
+        self._removed_s = 0.0
+        self._position_fd = -1
+        self._position_due_s = 0.0
+        """When to open that file again, if it could not be."""
+        self._is_position_missed = False
+        self._told_number = -1
+        self._directory = Path()
+        self._segment_bytes = 0
+        self._known = NOTHING
+        """What was committed before the log was opened."""
+        self._evidence = Evidence()
+
+    def configure(
+        self, configuration: Configuration, committed: Committed, evidence: Evidence | None = None
+    ) -> list[str]:
+        """Take up the stores of a configuration; return what is wrong.
+
+        The log is recovered once there is, or was, a store: what lies there is never left uncut.
+        """
+        settings = configuration.settings
+        names = (store.name for store in settings.store)
+        self._places = dict(zip(configuration.store_places, names, strict=True))
+        self._max_bytes = settings.limits.journal_bytes
+        self._directory = Path(settings.server.state_dir) / JOURNAL_DIRECTORY
+        self._segment_bytes = settings.limits.journal_segment_bytes
+        self._known, self._evidence = committed, evidence or Evidence()
+        try:
+            if self._log is None and (self._places or _is_there(self._directory / IDENTITY_FILE)):
+                self._open()
+        except OutputError as error:
+            return [f"journal: {error}"]
+        if self._log is not None:
+            self._log.segment_bytes = self._segment_bytes
+            self._publish()
+        return []
+
+    def _open(self) -> None:
+        """Recover the log, or begin one. Raises OutputError; then this is to be tried again."""
+        self._log = log = RecordLog(self._directory, self._segment_bytes, self._known, self._evidence)
+        for problem in log.problems:
+            LOGGER.warning("journal: %s", problem)
+        log.problems.clear()
+        # Before the journal has a name: shippers wait for that.
+        for place in self._places:
+            store = self._board.store(place)
+            store[StoreField.BEGAN] = store[StoreField.BEGAN] or log.next + 1
+        self._counters[JournalField.ID_HIGH] = int.from_bytes(log.journal[:8])
+        self._counters[JournalField.ID_LOW] = int.from_bytes(log.journal[8:])
+        self._publish()
+
+    def set_waker(self, place: int, fd: int) -> None:
+        """Wake the shipper at a place through this eventfd(2) from now on."""
+        old = self._wakers.pop(place, None)
+        if old is not None:
+            os.close(old)
+        self._wakers[place] = fd
+        self._wake(place)
+
+    def lengths(self) -> dict[tuple[int, int], int]:
+        """Return the current segment's identity and length, for a commit."""
+        return self._log.lengths() if self._log is not None else {}
+
+    def reach(self) -> dict[Identity, tuple[int, int]]:
+        """Return the current segment's identity, its length, and that after the turn."""
+        if self._log is None:
+            return {}
+        nbytes = sum(record_block.size_of(len(gathered.runs), len(gathered.lines)) for gathered in self._gathered)
+        return {identity: (committed, length + nbytes) for identity, committed, length in [self._log.reach]}
+
+    @property
+    def recovered(self) -> Collection[Identity]:
+        """The files of the last writer's log."""
+        return self._log.recovered if self._log is not None else ()
+
+    def next_number(self, known: int) -> int:
+        """Return the number of the next record; `known` if there is no log."""
+        return self._log.next if self._log is not None else known
+
+    @property
+    def has_finished(self) -> bool:
+        """Whether segments may be waiting to be removed."""
+        return self._log is not None and self._log.finished > KEPT_SEGMENTS and bool(self._places)
+
+    # A turn
+
+    def take(self, session: bytes, runs: Sequence[tuple[int, int]], count: int, lines: memoryview) -> None:
+        """Gather records; of an older configuration's, when no store wants any, nothing is kept."""
+        if self._places and count:
+            self._gathered.append(Gathered(session, runs, count, lines))
+            self._gathered_bytes += len(lines)
+
+    def prepare(self) -> bool:
+        """See that there is room for what was gathered; what is wrong is logged once."""
+        if not self._places:
+            self._drop()
+        if not self._gathered:
+            return True
+        try:
+            if self._log is None:
+                self._open()
+            assert self._log is not None  # noqa: S101 - for the type checker
+            if self._spoilt:
+                self._log.abandon()
+                self._spoilt = False
+            if not self._appended:
+                self._log.rotate()
+            return self._has_room(self._log)
+        except OutputError as error:
+            return self._failed(error)
+
+    def _drop(self) -> None:
+        """Drop the lines gathered for stores that have since been taken out of the configuration."""
+        self._gathered = []
+        self._gathered_bytes = 0
+        if self._full:
+            self._full = False
+            self._counters[JournalField.FULL] = False
+
+    def append(self) -> bool:
+        """Append what was gathered; return whether that is done with."""
+        if not self._gathered:
+            return True
+        if self._log is None or self._spoilt:
+            return False
+        try:
+            self._log.append(self._gathered, time.time_ns())
+        except OutputError as error:
+            return self._failed(error)
+        if self._told_errno is not None:
+            self._told_errno = None
+            LOGGER.warning("journal: records are written again")
+        self._appended += self._gathered
+        self._gathered = []
+        self._gathered_bytes = 0
+        return True
+
+    def sync(self) -> bool:
+        """Wait until what was appended is on the disk; what the disk refuses is gathered again."""
+        if self._log is None or not self._appended:
+            return True
+        try:
+            self._log.sync()
+        except OutputError as error:
+            self._gathered = self._appended + self._gathered
+            self._gathered_bytes = sum(len(gathered.lines) for gathered in self._gathered)
+            self._appended = []
+            self._spoilt = True
+            return self._failed(error)
+        return True
+
+    def committed(self) -> None:
+        """Tell the shippers what is committed."""
+        if self._log is None:
+            return
+        self._log.committed()
+        self._appended = []
+        self._publish()
+        self._warn(self._log)
+
+    def _publish(self) -> None:
+        log = self._log
+        if log is None:
+            return
+        counters = self._counters
+        # Not what is appended: a reload may come in the middle of a turn that never is committed.
+        following = log.committed_next
+        counters[JournalField.ORDINAL], counters[JournalField.OFFSET] = log.committed_total
+        counters[JournalField.BYTES] = log.nbytes
+        counters[JournalField.NUMBER] = following
+        if self._position_fd < 0 and time.monotonic() >= self._position_due_s:
+            self._open_position(self._directory / POSITION_FILE)
+        if following != self._told_number and self._position_fd >= 0:
+            self._told_number = following
+            with contextlib.suppress(OSError):  # a full disk; what is told next has this, too
+                os.pwrite(self._position_fd, following.to_bytes(8, "little"), 0)
+        self._board.barrier()
+        for place in self._places:
+            if self._board.store(place)[StoreField.WAITING]:
+                self._wake(place)
+
+    def _open_position(self, path: Path) -> None:
+        """Open the file by which others see the commits; an error is logged once, and opening is tried again."""
+        try:
+            self._position_fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            self._position_due_s = time.monotonic() + POSITION_RETRY_S
+            if not self._is_position_missed:
+                LOGGER.error("%s: cannot open it: %s; `tail` shows nothing new until then", path, error.strerror)
+            self._is_position_missed = True
+
+    def _wake(self, place: int) -> None:
+        if place in self._wakers:
+            self._board.store(place)[StoreField.WAITING] = 0
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_write(self._wakers[place], 1)
+
+    def _failed(self, error: OutputError) -> bool:
+        if error.errno != self._told_errno:
+            self._told_errno = error.errno
+            LOGGER.error("journal: %s; clients wait until it works again", error)
+        return False
+
+    # Room
+
+    def _has_room(self, log: RecordLog) -> bool:
+        wanted = self._max_bytes - self._gathered_bytes
+        if log.nbytes > wanted:
+            self._remove(log, keep=0)
+            if log.nbytes > wanted and not self._appended and self._passed() >= log.next:
+                log.rotate(even_if_small=True)
+                self._remove(log, keep=0)
+        is_full = log.nbytes > wanted and log.has_any
+        if is_full != self._full:
+            self._full = is_full
+            self._counters[JournalField.FULL] = is_full
+            if is_full:
+                LOGGER.error(
+                    "journal: full: %d bytes wait for %s; clients wait until it has caught up",
+                    log.nbytes, " and ".join(self._slowest()),
+                )  # fmt: skip
+            else:
+                LOGGER.warning("journal: has room again")
+        return not is_full
+
+    def _warn(self, log: RecordLog) -> None:
+        part = log.nbytes / self._max_bytes
+        if part < WARN_AGAIN_BELOW:
+            self._warned = False
+        elif part >= WARN_FROM and not self._warned:
+            self._remove(log)
+            if log.nbytes / self._max_bytes >= WARN_FROM:
+                self._warned = True
+                LOGGER.warning(
+                    "journal: %d %% full: %d bytes wait for %s; clients will wait when it is full",
+                    100 * part, log.nbytes, " and ".join(self._slowest()),
+                )  # fmt: skip
+
+    def remove_passed(self) -> None:
+        """Remove the segments that every store has passed, now and then."""
+        now_s = time.monotonic()
+        if self._log is not None and self.has_finished and now_s >= self._removed_s + REMOVE_EVERY_S:
+            self._removed_s = now_s
+            self._remove(self._log)
+
+    def _remove(self, log: RecordLog, keep: int = KEPT_SEGMENTS) -> None:
+        if self._places and log.remove_below(self._passed(), keep):
+            self._counters[JournalField.BYTES] = log.nbytes
+
+    def _position(self, place: int) -> int:
+        store = self._board.store(place)
+        return int(store[StoreField.POSITION]) if store[StoreField.READY] else 0
+
+    def _passed(self) -> int:
+        """Return the number below which every store has every record."""
+        return min((self._position(place) for place in self._places), default=0)
+
+    def _slowest(self) -> list[str]:
+        passed = self._passed()
+        return [f"store {name}" for place, name in self._places.items() if self._position(place) == passed]
+
+    def close(self) -> None:
+        """Sync and close the log."""
+        if self._log is not None:
+            self._log.close()
+        if self._position_fd >= 0:
+            os.close(self._position_fd)
+            self._position_fd = -1
+
+
+def _is_there(path: Path) -> bool:
+    """Tell whether a file is there. Raises OutputError where that cannot be told: it may be."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise OutputError(str(path), "read", error) from error
+    return True

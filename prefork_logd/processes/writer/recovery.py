@@ -1,0 +1,138 @@
+"""A writer's way from its start to its first commit: the lock, the journal, the outputs, the record log.
+
+Owns the order of these steps, and that one which fails is tried again instead of being taken for one that is not
+wanted: a full disk, a lack of descriptors or a read-only file system pass, and until then nothing may be written.
+Knows no pipes and no workers.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefork_logd.config.paths import JOURNAL_DIRECTORY, WRITER_LOCK
+from prefork_logd.errors import OutputError
+from prefork_logd.journal.commit_entry import Committed
+from prefork_logd.journal.identity import is_copied
+from prefork_logd.journal.intent import Evidence, Intent
+from prefork_logd.journal.journal import Journal
+from prefork_logd.system.log import LOGGER
+from prefork_logd.system.own_files import open_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from prefork_logd.ipc.configuration import Configuration
+    from prefork_logd.processes.writer.outputs import Outputs
+    from prefork_logd.processes.writer.record_log import RecordLogWriter
+
+OTHER_WRITER_S = 10.0
+"""How long a writer that a dead master left behind may take to finish."""
+RUN_BITS = 24
+"""The lives of workers are numbered from a master's run, shifted by so many bits, on."""
+
+
+class Recovery:
+    """One writer's recovery; `advance` is called until it is `done`."""
+
+    def __init__(self, state_dir: str, outputs: Outputs, record_log: RecordLogWriter, run: int) -> None:
+        """Recover the state in a directory; `run` is the master's, and earlier runs' workers count no more."""
+        self.done = False
+        self.journal: Journal
+        """Once it could be read."""
+        self.intent: Intent
+        """Once the lock is had."""
+        self.unattached: dict[int, int] = {}
+        """Last committed batch of each worker of the last writer."""
+        self.problems: list[str] = []
+        """Outputs that could not be opened; they are tried again before each append."""
+        self._state_dir = Path(state_dir)
+        self._outputs = outputs
+        self._record_log = record_log
+        self._run = run
+        self._lock_fd = -1
+        self._is_locked = False
+        self._has_journal = False
+        self._evidence = Evidence()
+        self._generation = 0
+        self._is_cut = False
+
+    def advance(self, configurations: Sequence[Configuration], wait_s: float = 0.0) -> str:
+        """Take every step that can be taken; return why the next one cannot be, empty when all is done.
+
+        `wait_s`: how long another writer may take to let go of the lock.
+        """
+        try:
+            if problem := self._lock(wait_s) or self._read(configurations):
+                return problem
+            entry = self._first_entry()
+            # Of no file may anything follow now, but for what could not be cut off yet.
+            known = {identity: (length, 0) for identity, length in entry.files.items()}
+            pending = self._outputs.tails.announced()
+            files = {identity: lengths for identity, lengths in (known | pending).items() if lengths is not None}
+            self.intent.announce(entry.turn, files)
+            self.journal.begin(entry)
+            self.intent.copy(entry.turn, self.journal.entry)
+        except OutputError as error:
+            return f"journal: {error}"
+        except OSError as error:
+            return f"journal: {error.filename or self._state_dir}: {error.strerror}"
+        self.done = True
+        return ""
+
+    def _lock(self, wait_s: float) -> str:
+        """Take the lock that makes this the only writer; return the problem if it cannot be taken."""
+        path = self._state_dir / WRITER_LOCK
+        if self._lock_fd < 0:
+            try:
+                self._lock_fd = open_lock(path)
+            except OSError as error:
+                return f"{path}: cannot open it: {error.strerror}"
+        deadline_s = time.monotonic() + wait_s
+        while not self._is_locked:
+            try:
+                fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline_s:
+                    return f"{path}: another writer still holds the outputs; end it, then start again"
+                time.sleep(0.01)
+            else:
+                self._is_locked = True
+        self.intent = Intent(path, self._lock_fd)
+        return ""
+
+    def _read(self, configurations: Sequence[Configuration]) -> str:
+        """Read the journal, open the outputs and the record log, and cut off what was not committed.
+
+        Raises OutputError or OSError.
+        """
+        if not self._has_journal:
+            announced, copied_turn, copied = self.intent.read()
+            self.journal = Journal(self._state_dir / JOURNAL_DIRECTORY)
+            if 0 < self.journal.committed.turn < copied_turn and copied:
+                self.journal.restore(copied)
+            is_copy = is_copied(self._state_dir / JOURNAL_DIRECTORY)
+            self._evidence = Evidence(self.journal.committed.turn, announced, copied_turn, is_copy)
+            self._has_journal = True
+            for what in self.journal.problems:
+                LOGGER.warning("journal: %s", what)
+        for configuration in configurations:
+            if configuration.generation > self._generation:
+                self._generation = configuration.generation
+                self.problems += self._outputs.configure(configuration)
+        committed = self.journal.committed
+        if problems := self._record_log.configure(configurations[-1], committed, self._evidence):
+            return "; ".join(problems)
+        if not self._is_cut:
+            self._outputs.recover(committed, self._evidence, self._record_log.recovered)
+            self._is_cut = True
+            batches = committed.batches
+            self.unattached = {life: number for life, number in batches.items() if life >> RUN_BITS == self._run}
+        return ""
+
+    def _first_entry(self) -> Committed:
+        known = self.journal.committed
+        lengths = self._outputs.lengths() | self._record_log.lengths()
+        return Committed(known.turn + 1, lengths, self.unattached, self._record_log.next_number(known.records))

@@ -1,0 +1,171 @@
+"""Cuts off, moves aside or keeps the bytes beyond the committed length of the last writer's files.
+
+Owns the files that still have such bytes, renamed ones included, and the log lines about them. The verdict is
+journal/intent.py's. Knows no lines and no pipes.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefork_logd.errors import OutputError
+from prefork_logd.journal import aside
+from prefork_logd.journal.intent import Evidence, Fate
+from prefork_logd.system.log import LOGGER
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+    from prefork_logd.files.output_file import OutputFile
+    from prefork_logd.journal.commit_entry import Committed
+    from prefork_logd.journal.intent import Identity
+
+RETRY_S = 1.0
+
+
+class Tails:
+    """The files of the last commit, until none of them is longer than it may be."""
+
+    def __init__(self) -> None:
+        self.lengths: dict[Identity, int] = {}
+        """Committed lengths of files that are not cut yet."""
+        self._evidence = Evidence()
+        self._due_s = 0.0
+
+    @property
+    def due(self) -> bool:
+        """Whether files that could not be cut are to be tried again."""
+        return bool(self.lengths) and time.monotonic() >= self._due_s
+
+    def begin(self, committed: Committed, evidence: Evidence, others: Collection[Identity] = ()) -> None:
+        """Take the files of a commit, but for `others`, which are somebody else's to cut."""
+        self._evidence = evidence
+        self.lengths = {
+            identity: evidence.length(identity, length)
+            for identity, length in committed.files.items()
+            if identity not in others
+        }
+
+    def leave_new(self, outputs: Iterable[OutputFile]) -> None:
+        """Forget files whose inodes files that were just made have by now: they were removed, and nothing is left."""
+        for output in outputs:
+            if output.is_new and output.identity is not None:
+                self.lengths.pop(output.identity, None)
+
+    def announced(self) -> dict[Identity, tuple[int, int] | None]:
+        """Return the announcements for files that are not cut yet; None: none may be made."""
+        return {identity: self._evidence.pending(identity, length) for identity, length in self.lengths.items()}
+
+    def cut(self, outputs: Iterable[OutputFile]) -> None:
+        """Do what can be done now. A file that cannot be cut is closed: nothing may be appended before."""
+        outputs = list(outputs)
+        self.leave_new(outputs)
+        for output in outputs:
+            identity = output.identity
+            if identity is not None and identity in self.lengths:
+                try:
+                    self._cut_open(output, identity)
+                except OutputError:
+                    output.close()
+                    continue
+                del self.lengths[identity]
+        if not self.lengths:
+            return
+        self._due_s = time.monotonic() + RETRY_S
+        is_refused = False
+        for output in outputs:
+            try:
+                for entry in _renamed(Path(output.path), self.lengths):
+                    self._cut_renamed(entry, output.path)
+            except OSError:
+                is_refused = True
+        if not is_refused and all(output.is_open or _is_stream(output.path) for output in outputs):
+            # The remaining files have been removed, or moved to an unknown place.
+            self.lengths = {}
+
+    def _cut_open(self, output: OutputFile, identity: Identity) -> None:
+        length, size = self.lengths[identity], output.size()
+        if size <= length:
+            return
+        fate = self._evidence.fate(identity, length, size)
+        if fate is Fate.KEEP:
+            _log_kept(output.path, size - length)
+            return
+        kept = ""
+
+        def keep(fd: int) -> None:
+            nonlocal kept
+            kept = aside.copy_end(fd, length, size, output.path)
+
+        output.cut_back(length, identity, keep if fate is Fate.SET_ASIDE else None)
+        _log_cut(output.path, size - length, kept)
+
+    def _cut_renamed(self, entry: os.DirEntry[str], path: str) -> None:
+        """Treat a file that was renamed while the last writer had it open. Raises OSError."""
+        found = entry.stat(follow_symlinks=False)
+        identity = (found.st_dev, found.st_ino)
+        length = self.lengths[identity]
+        if found.st_size > length:
+            fate = self._evidence.fate(identity, length, found.st_size)
+            if fate is Fate.KEEP:
+                _log_kept(entry.path, found.st_size - length)
+            else:
+                with Path(entry.path).open("r+b") as file:
+                    fd = file.fileno()
+                    kept = aside.copy_end(fd, length, found.st_size, path) if fate is Fate.SET_ASIDE else ""
+                    os.ftruncate(fd, length)
+                    os.fdatasync(fd)
+                _log_cut(entry.path, found.st_size - length, kept)
+        del self.lengths[identity]
+
+
+def _renamed(path: Path, lengths: Mapping[Identity, int]) -> Iterator[os.DirEntry[str]]:
+    """Yield the files of `lengths` beside an output: the last writer had them open under its name (logrotate).
+
+    Inode numbers are used again, so the name has to fit, too: nothing is ever cut off a file that is not ours.
+    Raises OSError if the directory cannot be read.
+    """
+    try:
+        entries = [entry for entry in os.scandir(path.parent) if entry.name.startswith(path.stem)]
+    except FileNotFoundError:
+        return
+    for entry in entries:
+        try:
+            found = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        if (found.st_dev, found.st_ino) in lengths:
+            yield entry
+
+
+def _is_stream(path: str) -> bool:
+    """Tell whether a path leads to what is no file, and never was one of the last writer's."""
+    try:
+        mode = Path(path).stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
+
+
+def _log_cut(path: str, nbytes: int, kept: str) -> None:
+    if not kept:
+        LOGGER.warning("%s: cut back %d bytes that were not committed; they are sent again", path, nbytes)
+        return
+    LOGGER.warning(
+        "%s: cut back %d bytes that may not be committed, and kept them in %s; clients send again what was not "
+        "acknowledged, and `prefork-logd import` brings the rest into a store",
+        path, nbytes, kept,
+    )  # fmt: skip
+
+
+def _log_kept(path: str, nbytes: int) -> None:
+    LOGGER.error(
+        "%s: has %d bytes more than the journal knows of, which are kept: the state directory is older than this file "
+        "(restored from a backup?) or damaged, or something else writes to the file; put the newest state directory "
+        "back if there is one, else some of its last lines may come twice",
+        path, nbytes,
+    )  # fmt: skip

@@ -1,1 +1,0 @@
-"""What travels between processes and machines, as pure functions of bytes: no socket, no clock, no file."""

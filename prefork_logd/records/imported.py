@@ -1,0 +1,122 @@
+"""A line of JSON that somebody else wrote, as the line that this collector would have written.
+
+Owns the way from octets to an object, as lenient as it can be without guessing. What the names in the object mean is in
+`foreign_names`. Knows no files. For what is imported: lines of our own need none of this.
+
+Octets that are not UTF-8 become lone surrogates, as in file names (PEP 383), and `NaN` and `Infinity` texts. A number
+that Python cannot hold, and what lies too deep, become texts too: their digits and their JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, NamedTuple
+
+from prefork_logd.errors import NotARecord
+from prefork_logd.records.imported_names import adopt, docker_line, is_telling
+from prefork_logd.records.render import render_json
+from prefork_logd.records.stored import MOST_DIGITS
+
+MOST_LINE_BYTES = 67_108_864
+MOST_DEPTH = 220
+"""Deepest nesting of an object that is taken as it is, so that its record can be read again (`stored.MOST_DEPTH`)."""
+PADDING = b"\0 \t\r\n"
+"""What may stand around a line: NULs are left where a file was cut while its writer went on at its old place."""
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+
+
+class Canonical(NamedTuple):
+    """A line as this collector would have written it."""
+
+    line: bytes
+    has_time: bool
+    has_level: bool
+
+
+def canonical(line: bytes, now: float) -> Canonical:
+    """Return the stored line for an object that has a message or a time, by any name of `foreign_names`.
+
+    `created` is `now`, seconds since 1970, where the object has no time. Raises NotARecord.
+    """
+    if len(line) > MOST_LINE_BYTES:
+        raise NotARecord(f"is longer than {MOST_LINE_BYTES:,} bytes")
+    document, beside = parse(line), None
+    printed = docker_line(document)
+    if printed is not None:
+        try:
+            inner = parse(printed.encode("utf-8", "surrogatepass"))
+        except NotARecord:
+            pass
+        else:
+            if is_telling(inner):
+                document, beside = inner, {"docker": {key: document[key] for key in document if key != "log"}}
+    adopted = adopt(document, now, beside)
+    if adopted is None:
+        raise NotARecord("has neither a message nor a time: is this a log record?")
+    return Canonical(render_json(adopted.record), adopted.has_time, adopted.has_level)
+
+
+def parse(line: bytes) -> dict[str, Any]:
+    """Return the object that a line holds. Raises NotARecord."""
+    line = line.strip(PADDING)
+    if not line.startswith(b"{") or line == b"{":
+        raise NotARecord(_no_object(line))
+    try:
+        text = line.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        text = line.decode("utf-8", "surrogateescape")
+    if text.count("{") + text.count("[") > MOST_DEPTH:
+        text = _without_depths(text)
+    try:
+        document: dict[str, Any] = _decode(text)
+    except (ValueError, RecursionError) as error:
+        raise NotARecord(f"is no JSON: {error}") from error
+    return document
+
+
+def _no_object(line: bytes) -> str:
+    if not line:
+        return "is empty"
+    if line == b"{":
+        return "begins an object that ends in another line: `jq -c .` writes each on a line of its own"
+    if line[:1] == b"[":
+        return "is a list and no object: write each of its objects on a line of its own, as `jq -c '.[]'` does"
+    return "is no JSON object"
+
+
+def _constant(name: str) -> str:
+    return {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}[name]
+
+
+def _float(digits: str) -> float | str:
+    number = float(digits)
+    return number if math.isfinite(number) else digits
+
+
+def _integer(digits: str) -> int | str:
+    return int(digits) if len(digits) <= MOST_DIGITS else digits
+
+
+# Control characters in strings are no JSON, and common where a shell has put lines together.
+_decode = json.JSONDecoder(
+    parse_constant=_constant, parse_float=_float, parse_int=_integer, strict=False
+).decode  # fmt: skip
+
+
+def _without_depths(text: str) -> str:
+    """Return JSON in which each value deeper than MOST_DEPTH is a text of its JSON."""
+    depth, start, at = 0, 0, 0
+    parts: list[str] = []
+    for match in _TOKEN.finditer(text):
+        if match[0] in "[{":
+            depth += 1
+            if depth == MOST_DEPTH + 1:
+                start = match.start()
+        elif match[0] in "]}":
+            depth -= 1
+            if depth == MOST_DEPTH:
+                parts += text[at:start], json.dumps(text[start : match.end()], ensure_ascii=False)
+                at = match.end()
+    return "".join((*parts, text[at:])) if parts else text

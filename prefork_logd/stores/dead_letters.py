@@ -1,0 +1,186 @@
+"""Records that a store refuses for good: one file for each store.
+
+Owns the file's form, and that each is in it once. Knows no stores.
+
+A line is a JSON object: `number` (the journal's), `journal`, `reason`, `time` and `record`. It is synced before the
+store commits its position after the record; when that commit fails, the record is refused again, and its number tells
+that it is here already.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from prefork_logd.errors import StoreError
+from prefork_logd.system.disk import cut_torn_line, sync_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+_HEAD = re.compile(rb'\{"time":[^,"]*,"journal":"([0-9a-f]{32})","number":(\d{1,19}),')
+_LETTER = re.compile(
+    rb'\{"time":([0-9.e+-]{1,32}),"journal":"([0-9a-f]{32})","number":(\d{1,19}),'
+    rb'"reason":("(?:[^"\\]|\\.)*"),"record":(.*)\}\n'
+)
+_HEAD_BYTES = 256
+_READ_BYTES = 1 << 20
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """One refused record."""
+
+    time: float
+    journal: str
+    number: int
+    reason: str
+    record: msgspec.Raw
+
+
+class Mark(NamedTuple):
+    """A place in the file to go back to."""
+
+    inode: int
+    nbytes: int
+    last: int
+
+
+class DeadLetters:
+    """The dead letters of one store, as its shipper adds to them."""
+
+    def __init__(self, path: Path, journal: str) -> None:
+        """Go on after what is there. Raises StoreError."""
+        self._path = path
+        self.journal = journal
+        try:
+            self._last = self._find_last()
+        except OSError as error:
+            raise StoreError(f"{path}: cannot read it: {error.strerror}") from error
+
+    def _find_last(self) -> int:
+        """Return the highest number of this journal that is here; -1 if none is."""
+        try:
+            fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return -1
+        try:
+            cut_torn_line(fd)
+        finally:
+            os.close(fd)
+        last, ours = -1, self.journal.encode()
+        with self._path.open("rb") as file:
+            # Only how a letter begins is looked at: its record may be of any size, and as deep as it likes.
+            while head := file.readline(_HEAD_BYTES):
+                match = _HEAD.match(head)
+                if match is not None and match[1] == ours:
+                    last = max(last, int(match[2]))
+                while head and not head.endswith(b"\n"):
+                    head = file.readline(_READ_BYTES)
+        return last
+
+    def add(self, number: int, line: bytes, reason: str) -> bool:
+        """Keep a refused record, synced; tell whether it was not here yet. Raises StoreError."""
+        if number <= self._last:
+            return False
+        data = encode_letter(DeadLetter(time.time(), self.journal, number, reason, msgspec.Raw(line.rstrip(b"\n"))))
+        try:
+            with opened(self._path) as fd:
+                # What could not be taken back after a failure.
+                cut_torn_line(fd)
+                size = os.fstat(fd).st_size
+                try:
+                    rest = data
+                    while rest:
+                        rest = rest[os.write(fd, rest) :]
+                    os.fdatasync(fd)
+                    if not size:
+                        sync_directory(self._path.parent, missing_ok=True)
+                except OSError:
+                    os.ftruncate(fd, size)
+                    raise
+        except OSError as error:
+            raise StoreError(f"{self._path}: cannot write to it: {error.strerror}") from error
+        self._last = number
+        return True
+
+    def mark(self) -> Mark:
+        """Return where the file ends now. Raises StoreError."""
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return Mark(0, 0, self._last)
+        except OSError as error:
+            raise StoreError(f"{self._path}: cannot read it: {error.strerror}") from error
+        return Mark(found.st_ino, found.st_size, self._last)
+
+    def go_back(self, mark: Mark) -> None:
+        """Take back the letters added since, unless a replay has taken the file. Raises StoreError."""
+        self._last = mark.last
+        try:
+            with opened(self._path) as fd:
+                found = os.fstat(fd)
+                if mark.inode in (0, found.st_ino) and found.st_size > mark.nbytes:
+                    os.ftruncate(fd, mark.nbytes)
+        except OSError as error:
+            raise StoreError(f"{self._path}: cannot write to it: {error.strerror}") from error
+
+
+def encode_letter(letter: DeadLetter) -> bytes:
+    """Return the line of a letter."""
+    return msgspec.json.encode(letter) + b"\n"
+
+
+class opened:  # noqa: N801 - used as a function
+    """The file, locked: a context that is entered with its descriptor, made if there is none. Raises OSError."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = -1
+
+    def __enter__(self) -> int:
+        """Open and lock; a file that was renamed while we waited for its lock is not the one."""
+        while True:
+            self._fd = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            try:
+                if self._path.stat().st_ino == os.fstat(self._fd).st_ino:
+                    return self._fd
+            except FileNotFoundError:
+                pass
+            os.close(self._fd)
+
+    def __exit__(self, *error: object) -> None:
+        """Unlock and close."""
+        os.close(self._fd)
+
+
+def read_letters(path: Path) -> Iterator[DeadLetter]:
+    """Yield the dead letters of a file; lines that are none are passed over. Raises OSError."""
+    decode = msgspec.json.Decoder(DeadLetter).decode
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                yield decode(line)
+            except (ValueError, RecursionError):
+                letter = _read_odd(line)
+                if letter is not None:
+                    yield letter
+
+
+def _read_odd(line: bytes) -> DeadLetter | None:
+    """Return a letter whose record is not JSON, or too deep for a parser; None if the line is not a letter."""
+    match = _LETTER.fullmatch(line)
+    if match is None:
+        return None
+    try:
+        reason = msgspec.json.decode(match[4], type=str)
+        return DeadLetter(float(match[1]), match[2].decode(), int(match[3]), reason, msgspec.Raw(match[5]))
+    except ValueError:
+        return None

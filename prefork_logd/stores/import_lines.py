@@ -1,0 +1,207 @@
+"""Existing files of JSON lines brought into a store, each line once.
+
+Owns the way from a file to a store's blocks. Knows no shipper and prints nothing.
+
+A file is a journal of its own, named by its inode and its first line, and its lines are numbered from 0. The store
+keeps how far it is in the transaction with the records, so an import that was killed goes on where it was, and one that
+is repeated adds what was appended.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from prefork_logd.errors import NotARecord, ProcessError, StoreError
+from prefork_logd.files.unpacking import Unpacked
+from prefork_logd.ipc.batch import NO_SESSION
+from prefork_logd.records.imported import MOST_LINE_BYTES, PADDING, canonical
+from prefork_logd.records.stored import read_row
+from prefork_logd.stores.base import Block
+from prefork_logd.stores.rows import render
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from prefork_logd.stores.base import Store
+
+_T = TypeVar("_T")
+
+BATCH_LINES = 20_000
+BATCH_BYTES = 8 << 20
+MOST_NAMED = 20
+"""Lines of one file that are refused by name; the others are counted."""
+_FIRST_LINE_BYTES = 1 << 20
+_RETRIES_S = (0.5, 1, 2, 5, 10, 10, 10, 10)
+"""How long to wait before each further try with a store that cannot be used just now."""
+
+
+class Imported(NamedTuple):
+    """What became of one file."""
+
+    stored: int
+    """Records that were stored now."""
+    before: int
+    """Lines that an earlier import had dealt with."""
+    refused: int
+    """Lines that are no record."""
+    without_time: int
+    """Records of other programs without a readable time: `created` is the time of the import."""
+    without_level: int
+    """Records of other programs without a level."""
+    trouble: str
+    """Why the file was not read to its end; empty if it was."""
+
+
+def import_file(
+    store: Store,
+    path: Path,
+    advance: Callable[[int], object],
+    complain: Callable[[int, str], object],
+    wait: Callable[[float], object] = time.sleep,
+) -> Imported:
+    """Store every line of a file, plain or packed by gzip or zstd, that is not stored yet.
+
+    `advance` gets the number of bytes of the file that were dealt with since the last call, `complain` the line number
+    (from 1) and a reason for each of the first MOST_NAMED lines that are refused. Raises ProcessError if the file
+    cannot be opened, StoreError if the store stays unusable for most of a minute.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            return _Import(store, _journal(path), complain, wait).run(file, path, advance)
+    except OSError as error:
+        raise ProcessError(f"{path}: cannot read it: {error.strerror or error}") from error
+
+
+def summary(done: Imported) -> Iterator[str]:
+    """Yield the sentences about a file beside its counts of lines."""
+    if done.without_time:
+        yield f"{done.without_time:,} of them without a readable time: `created` is the time of the import"
+    if done.without_level:
+        yield f"{done.without_level:,} of them without a known level: filters take it as 0"
+    if done.refused > MOST_NAMED:
+        yield f"only the first {MOST_NAMED} refused lines are named"
+
+
+class _Import:
+    """One file on its way."""
+
+    def __init__(
+        self, store: Store, journal: str, complain: Callable[[int, str], object], wait: Callable[[float], object]
+    ) -> None:
+        self._store = store
+        self._journal = journal
+        self._complain = complain
+        self._wait = wait
+        self._stored = self._refused = self._without_time = self._without_level = 0
+
+    def run(self, file: io.FileIO, path: Path, advance: Callable[[int], object]) -> Imported:
+        begin = self._retried(lambda: self._store.open(self._journal))
+        now, number, at = time.time(), 0, 0
+        unpacked = Unpacked(file, path, MOST_LINE_BYTES)
+        for lines in _batches(unpacked.lines()):
+            if number + len(lines) > begin:
+                skipped = max(0, begin - number)
+                self._write(self._blocks(number + skipped, lines[skipped:], now))
+            number += len(lines)
+            position = file.tell()
+            advance(position - at)
+            at = position
+        trouble = unpacked.trouble
+        if trouble:
+            trouble += f", behind line {number:,}: what was read is stored; import the rest from a whole copy"
+        counts = (self._refused, self._without_time, self._without_level)
+        return Imported(self._stored, min(begin, number), *counts, trouble)
+
+    def _blocks(self, number: int, lines: list[bytes | None], now: float) -> list[Block]:
+        """Return the records, in blocks of consecutive lines; `number` is that of the first line."""
+        blocks: list[Block] = []
+        run: list[bytes] = []
+        for at, line in enumerate([*lines, b""], number):
+            fitted = self._fitted(at, line, now)
+            if fitted is not None:
+                run.append(fitted)
+            elif run:
+                blocks.append(Block(at - len(run), len(run), NO_SESSION, (), b"".join(run)))
+                run = []
+        return blocks
+
+    def _fitted(self, number: int, line: bytes | None, now: float) -> bytes | None:
+        """Return a line as this collector would have written it; None for one that is empty or refused."""
+        if line is None:
+            self._refuse(number, f"is longer than {MOST_LINE_BYTES:,} bytes")
+            return None
+        stripped = line.strip(PADDING) + b"\n"
+        if stripped == b"\n":
+            return None
+        try:
+            if render(read_row(stripped)) == stripped:
+                return stripped
+        except NotARecord:
+            pass
+        try:
+            found = canonical(stripped, now)
+        except NotARecord as error:
+            torn = "" if line.endswith(b"\n") else " (the file ends within it; once it is whole an import takes it)"
+            self._refuse(number, f"{error}{torn}")
+            return None
+        self._without_time += not found.has_time
+        self._without_level += not found.has_level
+        return found.line
+
+    def _refuse(self, number: int, reason: str) -> None:
+        self._refused += 1
+        if self._refused <= MOST_NAMED:
+            self._complain(number + 1, reason)
+
+    def _write(self, blocks: list[Block]) -> None:
+        if not blocks:
+            return
+        refused: dict[int, str] = {}
+
+        def refuse(at: int, _: bytes, reason: str) -> None:
+            refused[at] = reason
+
+        self._retried(lambda: self._store.write(blocks, refuse))
+        self._stored += sum(block.count for block in blocks) - len(refused)
+        for at, reason in sorted(refused.items()):
+            self._refuse(at, reason)
+
+    def _retried(self, action: Callable[[], _T]) -> _T:
+        """Do it, with a store that is opened anew after each failure: it may be locked by a collector for a while."""
+        for wait_s in _RETRIES_S:
+            try:
+                return action()
+            except StoreError:
+                self._store.close()
+                self._wait(wait_s)
+                try:
+                    self._store.open(self._journal)
+                except StoreError:
+                    continue
+        return action()
+
+
+def _journal(path: Path) -> str:
+    """Return the name of a file's journal. Two files may begin alike, and an inode is used again in time."""
+    with path.open("rb") as file:
+        first = file.readline(_FIRST_LINE_BYTES)
+    name = hashlib.blake2b(first, digest_size=16, salt=path.stat().st_ino.to_bytes(16, "big"), person=b"import")
+    return name.hexdigest()
+
+
+def _batches(lines: Iterator[bytes | None]) -> Iterator[list[bytes | None]]:
+    """Yield the lines in pieces."""
+    batch: list[bytes | None] = []
+    size = 0
+    for line in lines:
+        batch.append(line)
+        size += len(line or b"")
+        if len(batch) >= BATCH_LINES or size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

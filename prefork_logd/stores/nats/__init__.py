@@ -1,0 +1,1 @@
+"""The store that publishes to NATS JetStream."""

@@ -1,0 +1,186 @@
+"""Makes the messages of a range of journal numbers: one for all its records, or one for each.
+
+Owns the choice of messages, their sizes, and the records that no message can hold. The form of a message is
+nats_wire.py's. Knows no connections and no acknowledgements.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from prefork_logd.errors import describe_unexpected
+from prefork_logd.records.stored import split_lines
+from prefork_logd.stores.base import split_block
+from prefork_logd.stores.nats import wire
+from prefork_logd.stores.nats.publish_log import PublishedRange
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from prefork_logd.config.stores.nats import NatsStoreSettings
+    from prefork_logd.stores.base import Block
+
+    Refuse = Callable[[int, bytes, str], None]
+
+HEADER_ROOM = 4096
+"""Of the largest message that servers take, what headers may need, but for a long list of numbers."""
+
+
+class Message(NamedTuple):
+    """A message that is published."""
+
+    subject: str
+    body: bytes
+    header: str
+    id: str
+    numbers: str = ""
+    """Which numbers the lines have, if not all from the first to the last."""
+
+
+class MessageMaker:
+    """Makes messages for one write of a store."""
+
+    def __init__(
+        self,
+        settings: NatsStoreSettings,
+        pack: Callable[[bytes], bytes],
+        journal: str,
+        floor: int,
+        limit: int,
+        refuse: Refuse,
+    ) -> None:
+        """Make messages as `settings` say, of a journal whose numbers below `floor` are in the stream.
+
+        `pack` compresses a body. `limit`: the most bytes of a message's body. `refuse` takes the number, the line and
+        the reason for each record that no message can hold.
+        """
+        self._settings = settings
+        self._journal = journal
+        self._subject = wire.subject_of(settings.subject, journal, settings.partitions)
+        self._pack = pack
+        self._floor = floor
+        self._limit = limit
+        self._refuse = refuse
+
+    def messages(self, published: PublishedRange, blocks: list[Block]) -> list[Message]:
+        """Return the messages of a range, which has the records of `blocks`."""
+        fitting = _without_giants(blocks, self._limit, self._refuse)
+        if self._settings.format == "json":
+            return self._records(published, fitting)
+        try:
+            return self._batches(published, fitting)
+        except Exception:  # noqa: BLE001 - whatever the packer makes of one line
+            # A range is published whole: what cannot be packed has to be found within it.
+            return self._batches(published, self._packable(fitting))
+
+    def _packable(self, blocks: list[_Fitting]) -> list[_Fitting]:
+        """Return what can be packed of each block, line by line."""
+        packable: list[_Fitting] = []
+        for block, split in blocks:
+            lines = block.lines.splitlines(keepends=True) if split is None else list(split)
+            for index, line in enumerate(lines):
+                try:
+                    self._pack(line)
+                except Exception as error:  # noqa: BLE001 - whatever the packer makes of one line
+                    self._refuse(block.first + index, line, f"cannot be packed: {describe_unexpected(error)}")
+                    lines[index] = b""
+            packable.append(_Fitting(block, lines))
+        return packable
+
+    def _batches(self, published: PublishedRange, blocks: list[_Fitting]) -> list[Message]:
+        """Return a range as one message, or as several where the servers take none so large."""
+        message = self._batch(published.first, published.end, blocks)
+        if len(message.body) + len(message.numbers) <= self._limit or sum(it.block.count for it in blocks) < 2:
+            return [message]
+        parts: list[list[_Fitting]] = [[], []]
+        half = sum(it.block.count for it in blocks) // 2
+        for it in blocks:
+            for part, fitting in zip(parts, it.split_at(half), strict=True):
+                if fitting is not None:
+                    part.append(fitting)
+            half = max(0, half - it.block.count)
+        middle = parts[1][0].block.first
+        return [
+            *self._batches(PublishedRange(published.first, middle), parts[0]),
+            *self._batches(PublishedRange(middle, published.end), parts[1]),
+        ]
+
+    def _batch(self, first: int, end: int, blocks: list[_Fitting]) -> Message:
+        """Return a range as one message."""
+        body = self._pack(b"".join([it.joined for it in blocks]))
+        it = wire.Range(self._journal, first, end, self._floor, self._settings.compress)
+        numbers = wire.numbers_of(run for it in blocks for run in it.runs())
+        if numbers == f"{first}+{end - first}":
+            numbers = ""
+        elif not numbers:
+            numbers = ","
+        name = wire.batch_id(self._journal, first, end)
+        return Message(self._subject, body, wire.header_of(it), name, numbers)
+
+    def _records(self, published: PublishedRange, blocks: list[_Fitting]) -> list[Message]:
+        """Return a range as one message a record; the last one also stands for what has no line."""
+        messages: list[Message] = []
+        at = published.first
+        for block, split in blocks:
+            ids = wire.record_ids(self._journal, block)
+            lines = split_lines(block.lines) if split is None else split
+            for number, line, record_id in zip(range(block.first, published.end), lines, ids, strict=False):
+                try:
+                    subject, body = f"{self._subject}.{wire.logger_tokens(wire.logger_of(line))}", line.rstrip(b"\n")
+                except Exception as error:  # noqa: BLE001 - one record costs itself; its number is used up
+                    self._refuse(number, line, f"has no subject: {describe_unexpected(error)}")
+                    subject, body = f"{self._subject}._", b""
+                it = wire.Range(self._journal, at, number + 1, self._floor, "none")
+                at = number + 1
+                messages.append(Message(subject, body, wire.header_of(it), record_id))
+        if at < published.end:
+            it = wire.Range(self._journal, at, published.end, self._floor, "none")
+            name = wire.batch_id(self._journal, at, published.end)
+            messages.append(Message(f"{self._subject}._", b"", wire.header_of(it), name))
+        return messages
+
+
+class _Fitting(NamedTuple):
+    """What can be published of a block."""
+
+    block: Block
+    split: list[bytes] | None
+    """Its lines, an empty one for each that cannot be; None: all can."""
+
+    @property
+    def joined(self) -> bytes:
+        """The lines."""
+        return self.block.lines if self.split is None else b"".join(self.split)
+
+    def split_at(self, count: int) -> tuple[_Fitting | None, _Fitting | None]:
+        """Return the first records, and the others; None for none."""
+        if count <= 0:
+            return None, self
+        before, after = split_block(self.block, count)
+        ours, others = (None, None) if self.split is None else (self.split[:count], self.split[count:])
+        return _Fitting(before, ours), _Fitting(after, others) if after is not None else None
+
+    def runs(self) -> Iterator[tuple[int, int]]:
+        """Yield (first, count) of the numbers of the lines."""
+        if self.split is None:
+            yield self.block.first, self.block.count
+            return
+        for number, line in enumerate(self.split, self.block.first):
+            if line:
+                yield number, 1
+
+
+def _without_giants(blocks: list[Block], most: int, refuse: Refuse) -> list[_Fitting]:
+    """Return what can be published of each block: not a line that no message can hold."""
+    fitting: list[_Fitting] = []
+    for block in blocks:
+        lines = None
+        if len(block.lines) > most:
+            lines = split_lines(block.lines)
+            for index, line in enumerate(lines):
+                if len(line) > most:
+                    what = f"a line of {len(line)} bytes is above what the servers take in a message (max_payload)"
+                    refuse(block.first + index, line, what)
+                    lines[index] = b""
+        fitting.append(_Fitting(block, lines))
+    return fitting

@@ -1,0 +1,42 @@
+"""What stores and sources are like where they are, for those who are about to use them.
+
+Owns the sentences of `check --connect`. Changes nothing anywhere.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prefork_logd.stores.nats.group import look as look_at_source
+from prefork_logd.stores.registry import probe_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prefork_logd.config.settings import Settings
+
+
+def look(settings: Settings) -> Iterator[tuple[str, list[str]]]:
+    """Yield a sentence, and warnings, about each store and source that has servers.
+
+    Raises StoreError if one cannot be used.
+    """
+    for store in settings.store:
+        finding = probe_store(store)
+        if finding is not None:
+            whose = f"store {store.name!r}"
+            yield f"{whose}: {finding.sentence}", [f"{whose}: {warning}" for warning in finding.warnings]
+    for source in settings.sources:
+        whose = f"source {source.stream!r}"
+        found = look_at_source(source)
+        if found["partitions"] is None:
+            yield f"{whose}: stream {source.stream} is not there; the first collector with a [[store]] makes it", []
+            continue
+        owned = sum(found["owners"].values())
+        owners = f"{owned} of {found['partitions']} partitions have an owner ({len(found['owners'])} members)"
+        waiting = "nobody has read yet" if found["messages_waiting"] is None else _messages(found["messages_waiting"])
+        yield f"{whose}: stream {source.stream}, group {source.group!r}: {owners}, {waiting}", []
+
+
+def _messages(count: int) -> str:
+    return f"{count:,} messages wait"

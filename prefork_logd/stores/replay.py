@@ -1,0 +1,92 @@
+"""Dead letters sent again to the store that has refused them.
+
+Owns the way of a dead letter back. Prints nothing; the file's form is stores/dead_letters.py's.
+
+The file is renamed first, to a name with a number of its own: under this the store counts what it has taken, so a
+replay that is killed goes on where it was. What is refused again is a dead letter again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from prefork_logd.config.paths import dead_letters_path
+from prefork_logd.ipc.batch import NO_SESSION
+from prefork_logd.stores.base import Block
+from prefork_logd.stores.dead_letters import DeadLetter, opened, read_letters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from prefork_logd.stores.base import Store
+
+CHUNK = 1000
+_PARTS = "dead-letters-{}.replay-{}.jsonl"
+
+
+class Replay:
+    """The dead letters of one store on their way back."""
+
+    def __init__(self, state_dir: Path, name: str) -> None:
+        """Take the dead letters there are, and those of replays that were cut short. Raises OSError."""
+        self._path = dead_letters_path(state_dir, name)
+        if self._path.exists():
+            with opened(self._path) as fd:
+                if os.fstat(fd).st_size:
+                    self._path.rename(state_dir / _PARTS.format(name, os.urandom(16).hex()))
+        pattern = re.compile(re.escape(_PARTS).replace(r"\{\}", "{}").format(re.escape(name), "([0-9a-f]{32})"))
+        found = ((pattern.fullmatch(path.name), path) for path in state_dir.iterdir())
+        self._parts = sorted((match[1], path) for match, path in found if match)
+        self.total = sum(1 for _, path in self._parts for _ in read_letters(path))
+
+    def run(self, store: Store, advanced: Callable[[int], None]) -> tuple[int, int]:
+        """Send everything; return how many were taken, and how many refused again. Raises StoreError, OSError."""
+        taken = refused = 0
+        for journal, path in self._parts:
+            done, again = self._send(store, journal, path, advanced)
+            taken += done - again
+            refused += again
+            path.unlink()
+        return taken, refused
+
+    def _send(self, store: Store, journal: str, path: Path, advanced: Callable[[int], None]) -> tuple[int, int]:
+        start = store.open(journal)
+        known = {(letter.journal, letter.number) for letter in self._here()}
+        letters = enumerate(read_letters(path))
+        done = again = 0
+        for chunk in _chunks((index, letter) for index, letter in letters if index >= start):
+            by_number = dict(chunk)
+
+            def refuse(number: int, _line: bytes, reason: str, by_number: dict[int, DeadLetter] = by_number) -> None:
+                nonlocal again
+                letter = by_number[number]
+                again += 1
+                if (letter.journal, letter.number) not in known:
+                    known.add((letter.journal, letter.number))
+                    self._keep(msgspec.structs.replace(letter, reason=reason))
+
+            first = chunk[0][0]
+            lines = b"".join(bytes(letter.record) + b"\n" for _, letter in chunk)
+            store.write([Block(first, len(chunk), NO_SESSION, (), lines)], refuse)
+            done += len(chunk)
+            advanced(len(chunk))
+        return done, again
+
+    def _here(self) -> Iterator[DeadLetter]:
+        return read_letters(self._path) if self._path.exists() else iter(())
+
+    def _keep(self, letter: DeadLetter) -> None:
+        with opened(self._path) as fd:
+            os.write(fd, msgspec.json.encode(letter) + b"\n")
+            os.fdatasync(fd)
+
+
+def _chunks(letters: Iterator[tuple[int, DeadLetter]]) -> Iterator[list[tuple[int, DeadLetter]]]:
+    while chunk := list(itertools.islice(letters, CHUNK)):
+        yield chunk

@@ -1,0 +1,1 @@
+"""The operating system: our log, signals, users, files, processes."""

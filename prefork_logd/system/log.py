@@ -1,0 +1,92 @@
+"""The collector's own log: what the operator reads on stderr, or in the log file of a daemon.
+
+Owns its form and its bounds. Knows nothing of the records that are collected.
+
+Every line goes to descriptor 2 with one write, so that the lines of several processes do not mix.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import traceback
+from pathlib import Path
+
+from prefork_logd.system.own_files import open_log
+
+LOGGER = logging.getLogger("prefork_logd")
+FILE_VARIABLE = "PREFORK_LOGD_LOG"
+"""Set in the environment of a daemon and its children: the file that descriptor 2 leads to."""
+
+
+class _DescriptorHandler(logging.Handler):
+    """Writes to descriptor 2 itself: no buffer that a fork could double, and no failure that could stop the work."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self.format(record).replace("\n", " ") + "\n"
+        try:
+            os.write(2, line.encode("utf-8", "backslashreplace"))
+        except OSError:
+            # A full disk must not end a process that is busy surviving it.
+            return
+
+
+def set_up(process: str) -> None:
+    """Let this process log under its name, such as "worker 1"."""
+    handler = _DescriptorHandler()
+    formatter = logging.Formatter(f"%(asctime)s.%(msecs)03dZ %(levelname)s {process}: %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    LOGGER.handlers[:] = [handler]
+    LOGGER.propagate = False
+    LOGGER.setLevel(logging.INFO)
+
+
+def reopen_own() -> None:
+    """Reopen the log file of a daemon, made anew if it was renamed; leave all as it is where that fails."""
+    path = os.environ.get(FILE_VARIABLE)
+    if not path:
+        return
+    try:
+        fd = open_log(Path(path))
+    except OSError as error:
+        LOGGER.warning("%s: cannot reopen the collector's own log: %s", path, error.strerror)
+        return
+    os.dup2(fd, 2)
+    os.close(fd)
+
+
+def describe_bug(error: BaseException) -> str:
+    """Return one line for an error that nobody expected: what and where, for the report that should follow."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name}" if frames else ""
+    return f"{type(error).__name__}: {error}{place}; this is a bug, please report it"
+
+
+class Limited:
+    """Warnings that strangers can cause: so many at once, then one in a while, and a count of what was left out."""
+
+    BURST = 20
+    PER_SECOND = 0.2
+    """So a process logs at most about 10 MB a day of these."""
+
+    def __init__(self, burst: int = BURST, per_second: float = PER_SECOND) -> None:
+        self._burst, self._per_second = burst, per_second
+        self._tokens = float(burst)
+        self._last_s = time.monotonic()
+        self._left_out = 0
+
+    def warning(self, message: str, *args: object) -> None:
+        """Log a warning, unless there were too many."""
+        now_s = time.monotonic()
+        self._tokens = min(self._burst, self._tokens + (now_s - self._last_s) * self._per_second)
+        self._last_s = now_s
+        if self._tokens < 1:
+            self._left_out += 1
+            return
+        self._tokens -= 1
+        if self._left_out:
+            LOGGER.warning("%d warnings of this kind were left out", self._left_out)
+            self._left_out = 0
+        LOGGER.warning(message, *args)

@@ -1,0 +1,173 @@
+"""Root's rights, and giving them up for those of server.user: for a while, and for good.
+
+Owns the change of user, and which directories root may work in. Knows no file of the collector.
+
+What a user can change must not be touched with root's rights: a link in it would lead them anywhere. So everything in
+that user's directories is opened as that user. Root acts only where no other user can put a link into the path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import resource
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefork_logd.errors import ProcessError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+STATE_DIR_MODE = 0o750
+PARENT_MODE = 0o755
+"""The mode of missing directories above one that other users have to reach."""
+
+
+def find_account(user: str) -> pwd.struct_passwd:
+    """Return a user's account. Raises ProcessError if there is none."""
+    try:
+        return pwd.getpwnam(user)
+    except KeyError:
+        raise ProcessError(f"server.user = {user!r}: there is no such user; create it, or name another") from None
+
+
+def user_name(uid: int) -> str:
+    """Return the name of a user, or the number if it has no account."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def is_to_be_dropped(user: str) -> bool:
+    """Tell whether this process is root and is to go on as another user.
+
+    Raises ProcessError if there is no such user, or this process cannot become it.
+    """
+    if not user:
+        return False
+    uid = find_account(user).pw_uid
+    if os.geteuid() not in (0, uid):
+        raise ProcessError(f"server.user = {user!r}: only root can become another user; start as root")
+    return os.geteuid() != uid
+
+
+@contextlib.contextmanager
+def acting_as(user: str) -> Iterator[None]:
+    """Have a user's rights, and none of root's, inside a `with`; without a user, or as that user, change nothing.
+
+    Raises ProcessError as `is_to_be_dropped`.
+    """
+    if not is_to_be_dropped(user):
+        yield
+        return
+    account = find_account(user)
+    groups, gid = os.getgroups(), os.getegid()
+    try:
+        _become_member(user, account.pw_gid)
+        os.seteuid(account.pw_uid)
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(gid)
+        os.setgroups(groups)
+
+
+def _become_member(user: str, gid: int) -> None:
+    try:
+        os.initgroups(user, gid)
+        os.setegid(gid)
+    except PermissionError as error:
+        raise ProcessError(f"server.user = {user!r}: only root can become another user; start as root") from error
+
+
+def drop_privileges(user: str) -> None:
+    """Go on as another user for good. Raises ProcessError if there is no such user, or this one may not."""
+    if not is_to_be_dropped(user):
+        return
+    account = find_account(user)
+    try:
+        os.initgroups(user, account.pw_gid)
+        os.setgid(account.pw_gid)
+        os.setuid(account.pw_uid)
+    except PermissionError as error:
+        raise ProcessError(f"server.user = {user!r}: only root can become another user; start as root") from error
+
+
+def require_trusted(path: Path) -> None:
+    """Raise ProcessError unless this user and root alone can change what an existing path leads to."""
+    real = Path(os.path.realpath(path))
+    for step in dict.fromkeys((path, *path.parents, real, *real.parents)):
+        status = step.lstat()
+        is_open = status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX and not stat.S_ISLNK(status.st_mode)
+        if status.st_uid not in (0, os.geteuid()) or is_open:
+            owner = f"belongs to {user_name(status.st_uid)}" if not is_open else "can be written by others"
+            raise ProcessError(
+                f"{step}: {owner}, who could put a link there; create the missing directories in it by hand, "
+                "or name another place"
+            )
+
+
+def make_directories(path: Path) -> None:
+    """Create a directory and its missing parents; other users may enter them. Raises OSError."""
+    missing = []
+    while not path.is_dir():
+        missing.append(path)
+        path = path.parent
+    for directory in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            directory.mkdir(PARENT_MODE)
+            directory.chmod(PARENT_MODE)
+
+
+def make_state_dir(path: Path, user: str) -> None:
+    """Create a state directory that is missing, for the user that will use it. Raises OSError and ProcessError."""
+    if path.is_dir():
+        return
+    try:
+        with acting_as(user):
+            make_directories(path.parent)
+            path.mkdir(STATE_DIR_MODE)
+            path.chmod(STATE_DIR_MODE)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+    except PermissionError:
+        if not is_to_be_dropped(user):
+            raise
+        _make_for(path, find_account(user))
+
+
+def _make_for(path: Path, account: pwd.struct_passwd) -> None:
+    """Create a directory where only root can, and give it to a user."""
+    existing = next(parent for parent in path.parents if parent.is_dir())
+    require_trusted(existing)
+    make_directories(path.parent)
+    path.mkdir(STATE_DIR_MODE)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchmod(fd, STATE_DIR_MODE)
+        os.fchown(fd, account.pw_uid, account.pw_gid)
+    finally:
+        os.close(fd)
+
+
+def raise_descriptor_limit() -> None:
+    """Raise the soft limit of descriptors to the hard one: each connection needs one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def prepare_state_dir(path: Path, user: str) -> None:
+    """Create the state directory if it is missing, for the user that will use it. Raises ProcessError."""
+    try:
+        make_state_dir(path, user)
+    except OSError as error:
+        raise ProcessError(
+            f"{path}: cannot be used as state directory: {error.strerror}; make it writable, or give another with "
+            "--state-dir or server.state_dir"
+        ) from error

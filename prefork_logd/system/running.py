@@ -1,0 +1,221 @@
+"""Finds the process that runs in a state directory, and proves that it is the one before anything is done to it.
+
+Owns that proof, and ending the process. Knows no verb and prints nothing.
+
+The number in a pid file proves nothing: it may be left from a dead collector, forged by the directory's owner, or count
+in another pid namespace (a container), where it is somebody else here. The kernel says which process listens on the
+control socket (SO_PEERCRED, unix(7)), by its number as it is seen here; that process has to hold the pid file open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import select
+import signal
+import socket
+import stat
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefork_logd.config.paths import CONTROL_SOCKET, PID_FILE
+from prefork_logd.errors import ProcessError
+from prefork_logd.system.own_files import open_to_read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CONNECT_S = 0.5
+_SO_PEERPIDFD = 77
+"""Linux 6.5 and newer; socket(7)."""
+_CREDENTIALS = struct.Struct("3i")
+
+
+@dataclass
+class Running:
+    """The master of a running collector, held so that its number cannot come to mean another process."""
+
+    pid: int
+    """As it is seen here; 0 where it cannot be seen, for it is in another pid namespace."""
+    pidfd: int = -1
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal. Raises ProcessError if this user may not, or the process cannot be seen from here."""
+        if self.pidfd < 0:
+            raise ProcessError(
+                "the collector runs in another pid namespace (a container, or outside this one); run the command there"
+            )
+        try:
+            signal.pidfd_send_signal(self.pidfd, number)
+        except ProcessLookupError:
+            return
+        except PermissionError as error:
+            what = f"pid {self.pid} belongs to another user; use that user's account, or root"
+            raise ProcessError(what) from error
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until it has ended; return whether it has (pidfd_open(2))."""
+        return bool(select.select([self.pidfd], [], [], timeout_s)[0])
+
+
+def find(state_dir: Path) -> Running | None:
+    """Return the master of the collector in a state directory; None if none runs there.
+
+    Raises ProcessError if one runs and cannot be identified, or this user may not look.
+    """
+    path = state_dir / PID_FILE
+    try:
+        fd = open_to_read(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ProcessError(f"{path}: cannot read it: {error.strerror}{_remedy(error)}") from error
+    try:
+        return _identify(state_dir, fd) if is_locked(fd) else None
+    finally:
+        os.close(fd)
+
+
+def is_locked(fd: int) -> bool:
+    """Tell whether a process holds the lock of an open pid file. Takes it for a moment (daemon.GLANCE_S)."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return False
+
+
+def describe_holder(fd: int) -> str:
+    """Return words for the process that holds the lock of a pid file, for an error that names it."""
+    pid, file = pid_in(fd), os.fstat(fd)
+    held = holds(pid, file) if pid else False
+    if held or (held is None and _uid_of(pid) == file.st_uid):
+        return f"pid {pid}"
+    return f"pid {pid or 'unknown'} of another pid namespace or host"
+
+
+def pid_in(fd: int) -> int:
+    """Return the number in an open pid file; 0 for none."""
+    text = os.pread(fd, 32, 0).strip()
+    return int(text) if text.isdigit() else 0
+
+
+def holds(pid: int, file: os.stat_result) -> bool | None:
+    """Tell whether a process has a file open; None if this user may not know (proc_pid_fd(5))."""
+    if not proc_is_ours():
+        return None
+    try:
+        entries = list(Path(f"/proc/{pid}/fd").iterdir())
+    except PermissionError:
+        return None
+    except OSError:
+        return False
+    for entry in entries:
+        with contextlib.suppress(OSError):
+            if os.path.samestat(entry.stat(), file):
+                return True
+    return False
+
+
+def proc_is_ours() -> bool:
+    """Tell whether /proc counts processes as this one does; after unshare(1) without --mount-proc it does not."""
+    try:
+        return Path("/proc/self").readlink() == Path(str(os.getpid()))
+    except OSError:
+        return False
+
+
+def _uid_of(pid: int) -> int:
+    """Return the effective user of a process; -1 if it cannot be seen."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return -1
+    line = next(line for line in status.splitlines() if line.startswith("Uid:"))
+    return int(line.split()[2])
+
+
+def _identify(state_dir: Path, fd: int) -> Running:
+    """Return the process that holds the pid file open in `fd`."""
+    file = os.fstat(fd)
+    for pid, pidfd in _candidates(state_dir, fd, file):
+        if pid == 0:
+            return Running(0)
+        running = Running(pid, pidfd)
+        held = holds(pid, file)
+        # Who may not look into a process may not harm it either, unless it is root.
+        if held or (held is None and not running.wait(0)):
+            return running
+        running.close()
+    raise ProcessError(
+        f"{state_dir}: a collector runs there that is not a process here (pid {pid_in(fd) or 'unknown'} in its pid "
+        f"file, {CONTROL_SOCKET} gives no proof of it); use the command where it was started: its container or host"
+    )
+
+
+def _candidates(state_dir: Path, fd: int, file: os.stat_result) -> Iterator[tuple[int, int]]:
+    """Yield (pid, pidfd) of processes that may be the master: the likeliest first."""
+    with contextlib.suppress(OSError), connect(state_dir, file.st_uid) as sock:
+        yield _peer(sock, file.st_uid)
+    # It is just starting, or its socket was removed: then its number has to prove itself.
+    if pid := pid_in(fd):
+        with contextlib.suppress(OSError):
+            pidfd = os.pidfd_open(pid)
+            if holds(pid, file):
+                yield pid, pidfd
+            else:
+                os.close(pidfd)
+
+
+def connect(state_dir: Path, owner: int | None = None) -> socket.socket:
+    """Return a connection to the control socket of a state directory. Raises OSError.
+
+    Raises it, too, for a link, which could lead to another service, and for a socket of another user than `owner`.
+    """
+    # Its path may be longer than the 107 bytes that sun_path holds (unix(7)).
+    directory_fd = os.open(state_dir, os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        status = os.stat(CONTROL_SOCKET, dir_fd=directory_fd, follow_symlinks=False)
+        if not stat.S_ISSOCK(status.st_mode) or owner not in (None, status.st_uid):
+            raise FileNotFoundError(errno.ENOENT, "it is no socket of the collector")
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.settimeout(CONNECT_S)
+            sock.connect(f"/proc/self/fd/{directory_fd}/{CONTROL_SOCKET}")
+        except OSError:
+            sock.close()
+            raise
+    finally:
+        os.close(directory_fd)
+    return sock
+
+
+def _peer(sock: socket.socket, owner: int) -> tuple[int, int]:
+    """Return (pid, pidfd) of the process that listens on the other side. Raises OSError if it is not user `owner`'s."""
+    data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, uid, _ = _CREDENTIALS.unpack(data)
+    if uid != owner:
+        raise PermissionError
+    if pid == 0:
+        return 0, -1
+    try:
+        return pid, sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
+    except OSError:
+        return pid, os.pidfd_open(pid)
+
+
+def _remedy(error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return "; the collector belongs to another user; use that user's account, or root"
+    return "; give a directory with --state-dir" if isinstance(error, NotADirectoryError) else ""

@@ -1,0 +1,116 @@
+"""The master's children without processes: a loop of timers, channels that keep messages, and settings."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, cast
+
+from prefork_logd.config.load import loads
+from prefork_logd.processes.master.child import Child, Kind
+from prefork_logd.processes.master.lifecycle import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from prefork_logd.config.settings import Settings
+    from prefork_logd.ipc.channel import AnyMessage, Channel
+    from prefork_logd.net.loop import Loop
+
+
+class FakeTimer:
+    """A timer of a FakeLoop."""
+
+    def __init__(self, due_s: float, call: Callable[[], None]) -> None:
+        self.due_s = due_s
+        self.call: Callable[[], None] | None = call
+
+    def cancel(self) -> None:
+        """Never call."""
+        self.call = None
+
+
+class FakeLoop:
+    """A loop whose time passes when a test says so."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.is_stopped = False
+        self.timers: list[FakeTimer] = []
+
+    @property
+    def loop(self) -> Loop:
+        """This, as the code under test takes it."""
+        return cast("Loop", self)
+
+    def later(self, delay_s: float, call: Callable[[], None]) -> FakeTimer:
+        """Call after a time."""
+        self.timers.append(FakeTimer(self.now_s + delay_s, call))
+        return self.timers[-1]
+
+    def pass_s(self, duration_s: float) -> None:
+        """Let time pass, and call what is due on the way."""
+        end_s = self.now_s + duration_s
+        while due := [timer for timer in self.timers if timer.call is not None and timer.due_s <= end_s]:
+            timer = min(due, key=lambda timer: timer.due_s)
+            self.timers.remove(timer)
+            self.now_s = timer.due_s
+            if timer.call is not None:
+                timer.call()
+        self.now_s = end_s
+
+    def stop(self) -> None:
+        """Note that the loop is to end."""
+        self.is_stopped = True
+
+    def add(self, fd: int, handler: object, events: int) -> None:
+        """Accept a descriptor; nothing is ever ready."""
+
+    def change(self, fd: int, events: int) -> None:
+        """Accept a change."""
+
+    def remove(self, fd: int) -> None:
+        """Accept a removal."""
+
+
+class FakeChannel:
+    """A control channel that keeps the messages sent, and closes nothing but their descriptors."""
+
+    open = idle = True
+    silent_since_s = None
+    fd = -1
+
+    def __init__(self) -> None:
+        self.messages: list[AnyMessage] = []
+
+    def send(self, message: AnyMessage, fds: Sequence[int] = ()) -> None:
+        """Keep a message."""
+        for fd in fds:
+            os.close(fd)
+        self.messages.append(message)
+
+    def ready(self, events: int) -> None:
+        """Read nothing."""
+
+    def close(self) -> None:
+        """Close nothing."""
+
+
+def make_child(kind: Kind, slot: int, state: State = State.RUNNING, **fields: Any) -> Child:
+    """Return a child with a channel that keeps messages, a pid and a spawn id of its own."""
+    number = 1000 + slot + 300 * list(Kind).index(kind)
+    child = Child(kind, slot, state, **{"pid": number, "spawn_id": number, **fields})
+    child.channel = cast("Channel", FakeChannel())
+    return child
+
+
+def messages(child: Child) -> list[AnyMessage]:
+    """Return the messages sent to a child since the last call."""
+    channel = cast("FakeChannel", child.channel)
+    sent, channel.messages = channel.messages, []
+    return sent
+
+
+def make_settings(state_dir: Path, toml: str = "", workers: int = 2) -> Settings:
+    """Return valid settings."""
+    return loads(toml, overrides={"state_dir": str(state_dir), "workers": workers})

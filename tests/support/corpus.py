@@ -1,0 +1,120 @@
+"""The hostile corpus: pickles and raw streams with the verdict that each must get.
+
+Owns data/hostile.tar.xz: `manifest.json`, the bodies of frames (`payloads/`), and bytes as sent on a socket with their
+headers (`stream/`). Hostile payloads were assembled opcode by opcode, records come from real SocketHandlers of Python
+2.7, 3.9 and 3.13. Read them with the decoder; never with pickle.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import json
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ARCHIVE = Path(__file__).parents[1] / "data" / "hostile.tar.xz"
+CPU_LIMIT_S = 0.25
+MEMORY_LIMIT_MIB = 32
+"""What decoding and rendering one payload may take."""
+
+
+@dataclass(frozen=True)
+class Payload:
+    """One entry of the manifest and its bytes."""
+
+    name: str
+    category: str
+    attacks: str
+    data: bytes
+    expect: str
+    """"accept", "reject", or "bounded": either, within the limits; empty for a stream."""
+    must: str
+    """What a server must do with a stream."""
+    attributes: dict[str, Any]
+    """Attributes that must be recovered, with the manifest's {"kind": ...} for those whose spelling is ours."""
+    lossy: frozenset[str]
+    """Attributes that must be there, whatever their value."""
+
+
+@functools.cache
+def load() -> tuple[Payload, ...]:
+    """Return the whole corpus."""
+    with tarfile.open(ARCHIVE) as archive:
+        files = {member.name: archive.extractfile(member).read() for member in archive}
+    return tuple(
+        Payload(
+            name=entry["name"],
+            category=entry["category"],
+            attacks=entry["attacks"],
+            data=files[entry["file"]],
+            expect=entry.get("expect", ""),
+            must=entry.get("must", ""),
+            attributes=entry.get("core", {}) | entry.get("extra", {}) | entry.get("decode_to", {}),
+            lossy=frozenset(entry.get("lossy", ())),
+        )
+        for entry in json.loads(files["manifest.json"])["entries"]
+    )
+
+
+def frames() -> tuple[Payload, ...]:
+    """Return every payload that is the body of one frame."""
+    return tuple(payload for payload in load() if payload.category != "stream")
+
+
+def records() -> tuple[Payload, ...]:
+    """Return the genuine records."""
+    return tuple(payload for payload in load() if payload.category == "record")
+
+
+def hostile() -> tuple[Payload, ...]:
+    """Return the payloads that were made to do harm."""
+    return tuple(payload for payload in frames() if payload.category != "record")
+
+
+def streams() -> tuple[Payload, ...]:
+    """Return the raw streams, headers included."""
+    return tuple(payload for payload in load() if payload.category == "stream")
+
+
+def missing(payload: Payload, attributes: dict[str, Any]) -> list[str]:
+    """Return a sentence for each attribute of the payload that `attributes` does not recover."""
+    problems = []
+    for name, want in payload.attributes.items():
+        if name not in attributes:
+            problems.append(f"{name} is gone")
+        elif name not in payload.lossy and not recovers(attributes[name], want):
+            problems.append(f"{name} is {attributes[name]!r:.100}, not {want!r:.100}")
+    return problems
+
+
+def recovers(got: Any, want: Any) -> bool:
+    """Tell whether a decoded value holds what the manifest says was sent."""
+    if isinstance(want, list):
+        return isinstance(got, list) and len(got) == len(want) and all(map(recovers, got, want))
+    if not isinstance(want, dict):
+        return type(got) is type(want) and got == want
+    kind = want.get("kind")
+    if kind is None:
+        return (
+            isinstance(got, dict) and got.keys() == want.keys() and all(recovers(got[key], want[key]) for key in want)
+        )
+    if kind == "bytes":
+        return octets(got) == bytes.fromhex(want.get("hex", want.get("text", "")))
+    if kind == "surrogate":
+        return got.encode("utf-8", "backslashreplace").decode() == want["text_escaped"]
+    if kind in ("set", "list", "dict"):
+        return recovers(got, want["text"])
+    if kind == "opaque":
+        return all(word in json.dumps(got) for word in want.get("must_mention", [want.get("text", "")]))
+    return want["text"] in str(got)
+
+
+def octets(text: str) -> bytes:
+    """Return the octets that a decoded text stands for: Python 2 text that was no UTF-8, or escaped binary data."""
+    if any("\udc80" <= character <= "\udcff" for character in text):
+        return text.encode("utf-8", "surrogateescape")
+    quoted = text.replace('"', '\\"')
+    return ast.literal_eval(f'b"{quoted}"')

@@ -1,0 +1,119 @@
+"""A client of the session protocol that a test steers by hand, and one that keeps its promises whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import time
+from typing import TYPE_CHECKING
+
+from tests.support import wire
+from tests.support.harness import DEADLINE_S, frame
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.support.harness import Collector
+
+WELCOME, CHALLENGE, ACK, ERROR = 0x81, 0x82, 0x83, 0x84
+
+
+class Client:
+    """One connection."""
+
+    def __init__(self, collector: Collector, index: int = 0) -> None:
+        self.sock = collector.connect(index)
+        self._data = b""
+
+    def send(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        self.sock.sendall(data)
+
+    def message(self) -> tuple[int, bytes]:
+        """Return the next message of the collector; raise ConnectionError if it has closed."""
+        while True:
+            if len(self._data) >= 8:
+                _, kind, _, length = struct.unpack_from(">HBBI", self._data)
+                if len(self._data) >= 8 + length:
+                    body, self._data = self._data[8 : 8 + length], self._data[8 + length :]
+                    return kind, body
+            data = self.sock.recv(65_536)
+            if not data:
+                raise ConnectionResetError("the collector has closed")
+            self._data += data
+
+    def welcome(self, session: bytes, first: int = 1) -> int:
+        """Say HELLO; return what is committed."""
+        self.send(hello(session, first))
+        kind, body = self.message()
+        assert kind == WELCOME, (kind, body)
+        return int(struct.unpack_from(">Q", body, 13)[0])
+
+    def acknowledged(self, number: int) -> int:
+        """Wait until a number is acknowledged; return the highest that is."""
+        while True:
+            kind, body = self.message()
+            assert kind == ACK, (kind, body)
+            (told,) = struct.unpack(">Q", body)
+            if told >= number:
+                return int(told)
+
+    def close(self, *, reset: bool = False) -> None:
+        """Close the connection, on demand with RST."""
+        if reset:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+
+def hello(session: bytes, first: int = 1) -> bytes:
+    """Return a HELLO of a session."""
+    return wire.hello(first).replace(wire.SESSION, session)
+
+
+def records(first: int, names: Sequence[str]) -> bytes:
+    """Return a BATCH of records that are numbered from `first` on."""
+    return wire.batch(first, *(frame(name)[4:] for name in names))
+
+
+class Faithful:
+    """A client that sends each of its records until it is acknowledged."""
+
+    def __init__(self, collector: Collector, name: str) -> None:
+        self._collector = collector
+        self.name = name
+        self._session = name.encode().rjust(16, b"s")
+        self._client: Client | None = None
+        self.sent = 0
+        self.acknowledged = 0
+
+    def log(self, count: int, batch: int = 5) -> None:
+        """Log some records, and return once all are acknowledged."""
+        self.sent += count
+        end = time.monotonic() + DEADLINE_S
+        while self.acknowledged < self.sent:
+            assert time.monotonic() < end, f"{self.name}: {self.acknowledged} of {self.sent} acknowledged"
+            try:
+                self._go_on(batch)
+            except OSError:
+                self.close()
+                time.sleep(0.02)
+
+    def _go_on(self, batch: int) -> None:
+        if self._client is None:
+            self._client = Client(self._collector)
+            committed = self._client.welcome(self._session, self.acknowledged + 1)
+            assert self.acknowledged <= committed <= self.sent, "what was acknowledged is not committed"
+            self.acknowledged = committed
+        while self.acknowledged < self.sent:
+            first = self.acknowledged + 1
+            last = min(first + batch - 1, self.sent)
+            self._client.send(records(first, [f"{self.name}-{number:07d}" for number in range(first, last + 1)]))
+            self.acknowledged = self._client.acknowledged(last)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self._client is not None:
+            with contextlib.suppress(OSError):
+                self._client.close()
+        self._client = None

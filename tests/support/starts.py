@@ -1,0 +1,78 @@
+"""A writer's start, and its turns, without the writer."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from prefork_logd.config.load import loads
+from prefork_logd.ipc.configuration import Configuration
+from prefork_logd.ipc.scoreboard import JournalField, Scoreboard
+from prefork_logd.journal.commit_entry import Committed
+from prefork_logd.processes.writer.outputs import Outputs
+from prefork_logd.processes.writer.record_log import RecordLogWriter
+from prefork_logd.processes.writer.recovery import Recovery
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BOARD = Scoreboard()
+"""One for all starts: each would hold a descriptor to its end."""
+STORE = """
+[[store]]
+type = "custom"
+factory = "a:b"
+"""
+SESSION = bytes(15) + b"a"
+
+
+class Start:
+    """A writer's start in a state directory."""
+
+    def __init__(self, state_dir: Path, toml: str = STORE) -> None:
+        self.board = BOARD
+        for cell in (JournalField.NUMBER, JournalField.ID_HIGH):
+            BOARD.journal[cell] = 0
+        self.outputs = Outputs(BOARD)
+        self.record_log = RecordLogWriter(BOARD)
+        settings = loads(toml, overrides={"state_dir": str(state_dir)})
+        places = tuple(range(1, len(settings.output) + 1))
+        self.configurations = [Configuration(1, settings, places, tuple(range(len(settings.store))))]
+        self.recovery = Recovery(str(state_dir), self.outputs, self.record_log, 0)
+
+    def advance(self) -> str:
+        """Go as far as it goes; return what is in the way."""
+        return self.recovery.advance(self.configurations)
+
+    def turn(self, lines: bytes, number: int, *, commit: bool = True) -> None:
+        """Append lines to every output and to the record log, as the writer does; with `commit` to its end."""
+        journal, count = self.recovery.journal, lines.count(b"\n")
+        for place in self.configurations[-1].places:
+            self.outputs.at(place).take(count, memoryview(lines))
+        self.record_log.take(SESSION, ((number - count + 1, count),), count, memoryview(lines))
+        assert self.record_log.prepare()
+        self.outputs.find()
+        known = journal.committed
+        self.recovery.intent.announce(known.turn + 1, self.outputs.reach(known.files) | self.record_log.reach())
+        assert self.record_log.append()
+        assert self.outputs.append()
+        if commit:
+            journal.sessions.commit(SESSION, 1, number, 1)
+            lengths = self.outputs.lengths() | self.record_log.lengths()
+            entry = Committed(known.turn + 1, lengths, {}, self.record_log.next_number(known.records))
+            journal.commit(entry, sync=False)
+            self.recovery.intent.copy(entry.turn, journal.entry)
+            self.outputs.committed()
+            self.record_log.committed()
+
+    def committed(self) -> list[int]:
+        """Return how far each session is."""
+        return [entry.committed for entry in self.recovery.journal.sessions._entries.values()]
+
+    def close(self) -> None:
+        """End, as a process does."""
+        self.outputs.close()
+        self.record_log.close()
+        if self.recovery.done:
+            self.recovery.journal.close()
+        os.close(self.recovery._lock_fd)

@@ -1,0 +1,267 @@
+"""`query` and `import` as a user has them: what is printed, and that each line is stored once, whatever is killed."""
+
+import contextlib
+import csv
+import gzip
+import io
+import json
+import signal
+import sqlite3
+import subprocess
+import threading
+from collections import Counter
+
+import pytest
+
+from prefork_logd.errors import StoreError
+from prefork_logd.query.filters import Filters
+from prefork_logd.stores.import_lines import import_file
+from prefork_logd.stores.sqlite.search import SqliteSearch
+from prefork_logd.stores.sqlite.store import SqliteStore, day_files
+from tests.support import disks
+from tests.support.harness import Collector, wait_for
+from tests.unit.stores.sqlite.test_search import make_lines
+from tests.unit.stores.sqlite.test_store import JOURNAL, block, line, refuse
+from tests.unit.stores.test_rows import corpus_lines
+
+TOML = '[[store]]\ntype = "sqlite"\nretain = ""\n'
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Return a configured collector that does not run, and the path of its store."""
+    (tmp_path / "state").mkdir()
+    return Collector(tmp_path / "state", TOML), tmp_path / "state" / "records.db"
+
+
+@pytest.fixture
+def filled(place, tmp_path):
+    """Return the same with records in the store, and their lines."""
+    collector, path = place
+    lines = make_lines()
+    (tmp_path / "old.jsonl").write_bytes(b"".join(lines))
+    done = collector.cli("import", str(tmp_path / "old.jsonl"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("old.jsonl: 400 records stored, 0 lines refused\n")
+    return collector, path, lines
+
+
+def test_query_prints_records_as_they_were_stored(filled):
+    """--format json gives back the stored lines to the byte, with every filter at once and in order."""
+    collector, _, lines = filled
+    done = subprocess.run(collector.command("query", "--format", "json"), capture_output=True, check=True, timeout=60)
+    assert sorted(done.stdout.splitlines(keepends=True)) == sorted(lines)
+    done = collector.cli(
+        "query", "--format", "json", "--level", "info", "--logger", "shop", "--grep", "order", "--where", "lineno>=3",
+        "--since", "2026-11-23T12:00:00Z", "--until", "2026-11-26T12:00:00Z", "--order", "newest", "--limit", "5",
+    )  # fmt: skip
+    found = [json.loads(one) for one in done.stdout.splitlines()]
+    assert len(found) == 5
+    assert all(one["levelno"] >= 20 and one["lineno"] >= 3 and one["name"].startswith("shop") for one in found)
+    assert found == sorted(found, key=lambda one: one["created"], reverse=True)
+
+
+def test_query_forms(filled):
+    """Text, CSV, table, count and histogram tell of the same records."""
+    collector, _, lines = filled
+    wanted = ("--level", "ERROR", "--logger", "shop")
+    records = [json.loads(one) for one in lines]
+    want = [one for one in records if Filters(level=40, loggers=("shop",)).matches(one)]
+    assert want
+    assert collector.cli("query", "--count", *wanted).stdout == f"{len(want)}\n"
+    text = collector.cli("query", *wanted).stdout
+    assert sum(not one.startswith("\t") for one in text.splitlines()) == len(want)
+    rows = list(csv.DictReader(io.StringIO(collector.cli("query", "--format", "csv", *wanted).stdout, newline="")))
+    assert Counter(row["name"] for row in rows) == Counter(one["name"] for one in want)
+    table = collector.cli("query", "--format", "table", *wanted).stdout.splitlines()
+    assert len(table) == len(want) + 2
+    bars = collector.cli("query", "--histogram", *wanted).stdout
+    assert f"{len(want):,} records" in bars
+    assert "▓" in bars
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "says"),
+    [
+        (("--since", "soon"), 2, "'soon' is no time"),
+        (("--level", "LOUD"), 2, "'LOUD' is no level"),
+        (("--grep", "--"), 2, "holds no word"),
+        (("--where", "trace_id=1"), 2, "did you mean extra.trace_id"),
+        (("--logger", ""), 2, "a name is empty"),
+        (("--store", "other"), 1, "there is no such store; configured: sqlite"),
+        ((), 1, "there is nothing stored yet"),
+    ],
+)
+def test_what_cannot_be_asked_says_so(place, flags, status, says):
+    """A sentence with the remedy, and a status."""
+    done = place[0].cli("query", *flags)
+    assert done.returncode == status
+    assert says in " ".join(done.stderr.split())
+
+
+def test_no_cell_is_a_formula(place, tmp_path):
+    """What a client logs is not run by the spreadsheet that opens it; numbers stay numbers."""
+    collector, _ = place
+    messages = ["=1+2", "+1", "-1", "@SUM(A1)", "plain = text"]
+    (tmp_path / "old.jsonl").write_text(
+        "".join(json.dumps({"created": 1.5, "message": one}) + "\n" for one in messages)
+    )
+    assert collector.cli("import", str(tmp_path / "old.jsonl")).returncode == 0
+    rows = list(csv.DictReader(io.StringIO(collector.cli("query", "--format", "csv").stdout)))
+    assert sorted(row["message"] for row in rows) == ["'+1", "'-1", "'=1+2", "'@SUM(A1)", "plain = text"]
+    assert {row["created"] for row in rows} == {"1.5"}
+
+
+def test_a_reader_that_has_seen_enough_ends_the_query(filled):
+    """A closed pipe is no error of ours."""
+    collector, _, _ = filled
+    process = subprocess.Popen(collector.command("query"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    process.wait(20)
+
+
+def test_an_import_killed_again_and_again_stores_each_line_once(place, tmp_path):
+    """Kill -9 at any moment; what was committed is not stored again, what was not is."""
+    collector, path = place
+    lines = [line(number, 1_795_435_200.0 + number % 2 * 86_400 + number / 1000) for number in range(60_000)]
+    (tmp_path / "old.jsonl").write_bytes(b"".join(lines))
+    stored, kills = 0, 0
+
+    def count():
+        files = day_files(path)
+        with contextlib.suppress(sqlite3.Error):
+            return sum(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True).execute(
+                "SELECT count(*) FROM rows").fetchone()[0] for _, file in files)  # fmt: skip
+        return 0
+
+    command = collector.command("import", str(tmp_path / "old.jsonl"))
+    for _ in range(4):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        wait_for(lambda process=process, seen=stored: process.poll() is not None or count() > seen, "progress")
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=20)
+        kills += process.returncode == -signal.SIGKILL
+        stored = count()
+        if process.returncode == 0:
+            break
+    done = collector.cli("import", str(tmp_path / "old.jsonl"))
+    assert done.returncode == 0
+    assert kills >= 2
+    search = SqliteSearch(path)
+    assert Counter(search.lines(Filters())) == Counter(lines)
+    search.close()
+    for _, file in day_files(path):
+        with contextlib.closing(sqlite3.connect(file)) as db:
+            assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_import_takes_what_others_wrote(place, tmp_path):
+    """Compressed files, fields that are not ours, a last line without a newline, and lines that are no record."""
+    collector, _ = place
+    genuine = corpus_lines()[:50]
+    with gzip.open(tmp_path / "old.jsonl.gz", "wb") as file:
+        file.write(b"".join(genuine))
+    other = tmp_path / "other.jsonl"
+    other.write_text(
+        '{"time": "2026-11-23T12:00:00+01:00", "message": "hello from elsewhere", "trace": 7,'
+        ' "extra": {"a": NaN}, "levelno": "40"}\n'
+        "no json\n[1]\n"
+        '{"msg": "bare", "deep": 1e999}'
+    )
+    done = collector.cli("import", str(tmp_path / "old.jsonl.gz"), str(other))
+    assert done.returncode == 1
+    assert "50 records stored" in done.stdout
+    assert "other.jsonl: 2 records stored, 2 lines refused" in done.stdout
+    complaints = done.stderr.splitlines()
+    assert [one.partition("other.jsonl:")[2][:14] for one in complaints] == ["2: not stored:", "3: not stored:"]
+    found = [json.loads(one) for one in collector.cli("query", "--format", "json").stdout.splitlines()]
+    hello = next(one for one in found if one.get("message") == "hello from elsewhere")
+    assert (hello["time"], hello["levelno"]) == ("2026-11-23T11:00:00.000000Z", 40)
+    assert hello["extra"] == {"a": "nan", "trace": 7, "levelno": "40"}
+    assert next(one for one in found if one.get("message") == "bare")["extra"] == {"deep": "1e999"}
+    again = collector.cli("import", str(tmp_path / "old.jsonl.gz"))
+    assert "0 records stored, 50 were there already" in again.stdout
+
+
+def test_readers_and_a_writer_do_not_disturb_one_another(tmp_path):
+    """While records come in, every query sees whole transactions, more and more of them, each record once."""
+    path = tmp_path / "records.db"
+    store = SqliteStore(path)
+    store.open(JOURNAL)
+    store.write([block(0, [line(0)])], refuse)
+    stop, seen, problems = threading.Event(), [], []
+
+    def read():
+        while not stop.is_set():
+            search = SqliteSearch(path)
+            lines = list(search.lines(Filters()))
+            if len(set(lines)) != len(lines) or len(lines) != search.count(Filters()) or len(lines) % 500 != 1:
+                problems.append(len(lines))
+            seen.append(len(lines))
+            search.close()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for first in range(1, 10_001, 500):
+        store.write([block(first, [line(number) for number in range(first, first + 500)])], refuse)
+    wait_for(lambda: seen and seen[-1] == 10_001, "everything seen")
+    stop.set()
+    reader.join(20)
+    store.close()
+    assert problems == []
+    assert seen == sorted(seen)
+
+
+def test_a_full_disk_loses_and_doubles_nothing(tmp_path):
+    """A store that cannot be written says so, and goes on exactly where it was when there is room."""
+    with disks.mounted(tmp_path / "disk", "size=3m") as disk:
+        path = disk.path / "records.db"
+        store = SqliteStore(path)
+        number, failures = store.open(JOURNAL), 0
+        lines = [line(at) for at in range(40_000)]
+        while number < len(lines):
+            try:
+                store.write([block(number, lines[number : number + 500])], refuse)
+                number += 500
+            except StoreError as error:
+                failures += any(word in str(error) for word in ("full", "No space", "disk I/O"))
+                store.close()
+                disk.remount("size=64m")
+                number = store.open(JOURNAL)
+        assert failures
+        store.close()
+        search = SqliteSearch(path)
+        assert Counter(search.lines(Filters())) == Counter(lines)
+        search.close()
+
+
+def test_an_import_waits_for_a_locked_store(tmp_path, monkeypatch):
+    """Another process holds the database for a while: the import waits, and stores each line once."""
+    monkeypatch.setattr("prefork_logd.stores.sqlite.day_file.BUSY_S", 0.05)
+    path = tmp_path / "records.db"
+    store = SqliteStore(path)
+    store.open(JOURNAL)
+    lines = [line(number) for number in range(100)]
+    store.write([block(0, lines[:1])], refuse)
+    store.close()
+    (tmp_path / "old.jsonl").write_bytes(b"".join(lines[1:]))
+    other = sqlite3.connect(day_files(path)[0][1], isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    waits = []
+
+    def wait(seconds):
+        waits.append(seconds)
+        if len(waits) == 3:
+            other.execute("ROLLBACK")
+            other.close()
+
+    done = import_file(store, tmp_path / "old.jsonl", int, print, wait)
+    store.close()
+    assert (done.stored, done.before, done.refused) == (99, 0, 0)
+    assert len(waits) == 3
+    search = SqliteSearch(path)
+    assert Counter(search.lines(Filters())) == Counter(lines)
+    search.close()

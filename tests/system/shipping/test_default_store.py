@@ -1,0 +1,159 @@
+"""What a new user has: a collector without a configuration keeps records in SQLite, whatever becomes of that file."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from prefork_logd.records.record import make_record
+from prefork_logd.records.render import render_json
+from prefork_logd.stores.sqlite.store import day_name
+from tests.support.disks import mounted
+from tests.support.harness import Collector, frames, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Maker = Callable[..., Collector]
+
+
+def send(collector: Collector, first: int, count: int) -> None:
+    """Send numbered records, and wait until the output has them."""
+    with collector.connect() as sock:
+        sock.sendall(frames([f"m{number}" for number in range(first, first + count)]))
+    collector.wait_for_records(first + count)
+
+
+def store_of(collector: Collector) -> dict[str, Any]:
+    """Return what status knows of the only store."""
+    (store,) = collector.status()["stores"]
+    return dict(store)
+
+
+def stored(collector: Collector) -> list[bytes]:
+    """Return the lines that a query finds."""
+    return [line.encode() for line in collector.cli("query", "--format", "json").stdout.splitlines(keepends=True)]
+
+
+def wait_until_stored(collector: Collector, count: int) -> None:
+    """Wait until the store has so many records, and check that they are those of the output."""
+    wait_for(lambda: store_of(collector)["lag_records"] == 0, "no lag")
+    lines = stored(collector)
+    assert len(lines) == count
+    assert sorted(lines) == sorted(collector.lines())
+
+
+def test_records_are_found_without_any_configuration(make_collector: Maker) -> None:
+    """They are in the file and in the store, also those of before a restart."""
+    collector = make_collector("", default_store=True).start()
+    send(collector, 0, 50)
+    wait_until_stored(collector, 50)
+    status = collector.cli("status").stdout
+    assert "shipper sqlite" in status
+    assert "records waiting" in status
+    assert collector.cli("tail", "-n", "1", "--format", "json").stdout.encode() == collector.lines()[-1]
+    assert collector.stop() == 0
+    collector.start()
+    send(collector, 50, 50)
+    wait_until_stored(collector, 100)
+    assert collector.stop() == 0
+    assert not list(collector.state_dir.glob("*.db-*")), "what a stopped collector leaves is whole files"
+    assert "ERROR" not in collector.log
+
+
+@pytest.mark.parametrize("harm", ["no database", "a directory in its place", "nothing may be written there"])
+def test_a_store_that_cannot_be_opened_holds_up_nobody(make_collector: Maker, tmp_path: Path, harm: str) -> None:
+    """Records come in, a line in the log says what is wrong, and nothing is missing once it is mended."""
+    with mounted(tmp_path / "disk", "size=4m,mode=0777") as disk:
+        toml = f'[[store]]\ntype = "sqlite"\npath = "{disk.path}/records.db"\n'
+        file = disk.path / f"records-{day_name(time.time())}.db"
+        if harm == "no database":
+            file.write_bytes(b"no database, and longer than a header of one is, by far" * 100)
+        elif harm == "a directory in its place":
+            file.mkdir()
+        else:
+            disk.remount("ro")
+        collector = make_collector(toml).start()
+        send(collector, 0, 20)
+        wait_for(lambda: store_of(collector)["failing"], "the store fails")
+        send(collector, 20, 20)
+        assert str(file.parent) in collector.log
+        assert "Traceback" not in collector.log
+        if harm == "no database":
+            file.unlink()
+        elif harm == "a directory in its place":
+            file.rmdir()
+        else:
+            disk.remount("rw")
+        wait_until_stored(collector, 40)
+        assert collector.stop() == 0
+
+
+@pytest.mark.parametrize("harm", ["locked by another process", "removed", "on a full disk"])
+def test_harm_to_a_database_in_use_costs_nothing(make_collector: Maker, tmp_path: Path, harm: str) -> None:
+    """Records come in meanwhile; afterwards each is in the store, once."""
+    with mounted(tmp_path / "disk", "size=16m,mode=0777") as disk:
+        collector = make_collector(f'[[store]]\ntype = "sqlite"\npath = "{disk.path}/records.db"\n').start()
+        send(collector, 0, 20)
+        wait_until_stored(collector, 20)
+        (file,) = disk.path.glob("records-*.db")
+        filler = disk.path / "filler"
+        other = sqlite3.connect(file, isolation_level=None)
+        if harm == "locked by another process":
+            other.execute("BEGIN EXCLUSIVE")
+        elif harm == "removed":
+            for one in disk.path.iterdir():
+                one.unlink()
+        else:
+            with contextlib.suppress(OSError), filler.open("wb", buffering=0) as full:
+                while True:
+                    full.write(bytes(65_536))
+        send(collector, 20, 20_000)
+        if harm == "locked by another process":
+            assert store_of(collector)["lag_records"] == 20_000
+            other.execute("ROLLBACK")
+        elif harm == "on a full disk":
+            wait_for(lambda: store_of(collector)["failing"], "the store fails")
+            assert "disk is full" in collector.log
+            filler.unlink()
+        other.close()
+        wait_until_stored(collector, 20_020)
+        assert collector.stop() == 0
+        assert "Traceback" not in collector.log
+
+
+def test_a_replay_beside_the_shipper(make_collector: Maker) -> None:
+    """Both write to one file: neither holds the other up for long, and each record is stored once."""
+    collector = make_collector("", default_store=True).start()
+    send(collector, 0, 20)
+    wait_until_stored(collector, 20)
+    late = [
+        render_json(make_record({"msg": f"late {number}", "name": f"late.{number % 50}", "created": 1.8e9}, "", 1.8e9))
+        for number in range(3000)
+    ]
+    letters = collector.state_dir / "dead-letters-sqlite.jsonl"
+    letters.write_text(
+        "".join(
+            f'{{"time":1.8e9,"journal":"{"a" * 32}","number":{number},"reason":"","record":{one.decode().strip()}}}\n'
+            for number, one in enumerate(late)
+        )
+    )
+    count = 20
+    with subprocess.Popen(collector.command("replay"), stdout=subprocess.PIPE, text=True) as replay:
+        while replay.poll() is None:
+            with collector.connect() as sock:
+                sock.sendall(frames([f"m{number}" for number in range(count, count + 100)], name=f"shop.{count}"))
+            count += 100
+            collector.wait_for_records(count)
+        assert replay.stdout is not None
+        assert "sqlite: 3000 records taken, 0 refused again" in replay.stdout.read()
+    wait_for(lambda: store_of(collector)["lag_records"] == 0, "no lag")
+    assert sorted(stored(collector)) == sorted([*collector.lines(), *late])
+    assert not letters.exists()
+    assert "ERROR" not in collector.log

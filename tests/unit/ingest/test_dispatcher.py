@@ -1,0 +1,81 @@
+"""Lines of other collectors, dispatched one by one or all at once, make the same batch."""
+
+from __future__ import annotations
+
+import pickle
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefork_logd.config.load import load
+from prefork_logd.errors import RecordRejected
+from prefork_logd.ingest import _core_py
+from prefork_logd.ingest.dispatcher import Dispatcher
+from prefork_logd.ipc.batch_builder import Lines
+from prefork_logd.ipc.batch_reader import BatchReader
+from prefork_logd.ipc.configuration import Configuration
+from prefork_logd.records.render import TextTemplate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from prefork_logd.records.record import Record
+
+CONFIGURATION = Configuration(1, load(None, {}), (1,))
+GOOD = b'{"message":"x"}\n'
+
+
+@given(st.lists(st.sampled_from([GOOD, b'{"extra":{"a":{}}}\n', b"{}\n", b"{\n", b"}\n", b"\n", b'{"a":1} {"b":2}\n']),
+                min_size=1, max_size=6), st.integers(-1, 1))  # fmt: skip
+def test_all_at_once_is_what_one_by_one_is(lines: list[bytes], more: int) -> None:
+    """What is done at once is what would have been taken line by line, and never another number of lines."""
+    data = b"".join(lines)
+    together, single = Dispatcher(CONFIGURATION, Lines), Dispatcher(CONFIGURATION, Lines)
+    refused = 0
+    for line in lines:
+        try:
+            single.dispatch_line(line)
+        except RecordRejected:
+            refused += 1
+    done = together.dispatch_lines(data, len(lines) + more)
+    assert done == (not refused and not more)
+    if done:
+        assert together.batch.build(7) == single.batch.build(7)
+
+
+@pytest.mark.parametrize("toml", ['[[output]]\nformat = "text"\n', '[[output]]\nlevel = "ERROR"\n'])
+def test_an_output_that_looks_into_records_gets_them_one_by_one(toml: str, tmp_path: Path) -> None:
+    """Templates and filters want each record."""
+    path = tmp_path / "c.toml"
+    path.write_text(toml)
+    assert not Dispatcher(Configuration(1, load(path, {}), (1,)), Lines).dispatch_lines(GOOD, 1)
+
+
+def test_a_bug_costs_one_record(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is rejected and said; those before and after it are stored, and no output has a part of it."""
+    path = tmp_path / "c.toml"
+    path.write_text('store = []\n[[output]]\nname = "a"\n[[output]]\nname = "b"\nformat = "text"\npath = "b"\n')
+    right = TextTemplate.render
+
+    def wrong(template: TextTemplate, record: Record, *limits: int) -> bytes:
+        if record.message == "bad":
+            raise ZeroDivisionError
+        return right(template, record, *limits)
+
+    monkeypatch.setattr(TextTemplate, "render", wrong)
+    monkeypatch.setattr("prefork_logd.ingest.core.Core", _core_py.Core)
+    dispatcher = Dispatcher(Configuration(1, load(path, {}), (1, 2)), Lines)
+    frames = [pickle.dumps({"name": "n", "msg": text, "levelno": 20}, 2) for text in ("one", "bad", "two")]
+    data = b"".join(len(frame).to_bytes(4, "big") + frame for frame in frames)
+    assert dispatcher.run(data, 0, 3, 1000, "peer", 1.0)[1:3] == (3, 1)
+    reader = BatchReader()
+    batch, written = None, b"".join(map(bytes, dispatcher.batch.build(1).pieces))
+    while batch is None:
+        room = reader.want()
+        room[:], written = written[: len(room)], written[len(room) :]
+        batch = reader.filled(len(room))
+    lines = {segment.output: bytes(segment.data).splitlines() for segment in batch.groups[0].segments}
+    assert {place: len(found) for place, found in lines.items()} == {0: 1, 1: 2, 2: 2}
+    assert b"ZeroDivisionError" in lines[0][0]

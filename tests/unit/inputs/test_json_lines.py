@@ -1,0 +1,349 @@
+"""Lines come out whole, whatever pieces their bytes arrive in, and each stands for a record or is rejected."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import time
+from typing import TYPE_CHECKING, get_args, get_type_hints
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefork_logd.config.listeners import ListenerSettings
+from prefork_logd.errors import RecordRejected
+from prefork_logd.inputs import json_lines
+from prefork_logd.inputs.base import Event, InputError, Terms, Texts, TooLarge
+from prefork_logd.inputs.detect import INPUTS, choose
+from prefork_logd.inputs.json_lines import JsonLinesInput, decode_line
+from prefork_logd.inputs.pickles.budget import DEFAULT_BUDGET
+from prefork_logd.records.render import render_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from prefork_logd.records.record import Record
+
+MAX = 1000
+GOOD = b'{"message":"x"}'
+NOW = 1_795_404_245.125
+
+
+def lines(limit: int = MAX) -> JsonLinesInput:
+    return JsonLinesInput(Terms(limit))
+
+
+def told(events: Sequence[Event]) -> tuple[list[bytes], list[TooLarge]]:
+    """Return the lines of some events, and those that were skipped."""
+    bodies = [body for event in events if isinstance(event, Texts) for body in event.bodies]
+    return bodies, [event for event in events if isinstance(event, TooLarge)]
+
+
+def feed(one: JsonLinesInput, data: bytes) -> list[Event]:
+    """Return what some bytes lead to; what is left of them is given again."""
+    events = list(one.receive(data))
+    while one.left:
+        data = data[len(data) - one.left :]
+        events += one.receive(data)
+    return events
+
+
+def decode(line: bytes | dict[str, object]) -> Record:
+    return decode_line(line if isinstance(line, bytes) else json.dumps(line).encode(), "10.0.0.1:5", NOW)
+
+
+def test_the_settings_have_a_choice_for_each_input() -> None:
+    """A listener may name each row of the list."""
+    choices = get_args(get_type_hints(ListenerSettings)["protocol"])
+    assert set(choices) == {"any", *(row.name for row in INPUTS)}
+
+
+def test_a_first_byte_chooses_it() -> None:
+    """On a listener that takes everything; one for JSON lines takes them whatever comes first."""
+    assert isinstance(choose(b"{", "any", Terms(MAX)), JsonLinesInput)
+    for first in (b"{", b"\xef", b" ", b"\n", b"\xf7", b"\0", b"G"):
+        assert isinstance(choose(first, "json", Terms(MAX)), JsonLinesInput)
+
+
+@given(
+    st.lists(st.integers(0, 2 * MAX), max_size=6),
+    st.lists(st.integers(0, 6000), max_size=12),
+    st.lists(st.booleans(), max_size=12),
+    st.sampled_from([b"\n", b"\r\n"]),
+)
+def test_any_split_and_move_gives_the_same_lines(
+    sizes: list[int], places: list[int], moves: list[bool], end: bytes
+) -> None:
+    """Where the network cuts makes no difference, nor does a move to another process in between."""
+    bodies = [GOOD, *(json.dumps({"message": "y" * size}).encode() for size in sizes)]
+    data = b"".join(body + end for body in bodies)
+    edges = sorted({0, len(data), *(min(place, len(data)) for place in places)})
+    one = lines()
+    events: list[Event] = []
+    for index, (begin, stop) in enumerate(itertools.pairwise(edges)):
+        events += feed(one, data[begin:stop])
+        if index < len(moves) and moves[index]:
+            one = JsonLinesInput.load_state(one.dump_state(), Terms(1))
+    found, skipped = told(events)
+    assert [body.removesuffix(b"\r") for body in found] == [body for body in bodies if len(body) <= MAX]
+    assert [event.head for event in skipped] == [body[:256] for body in bodies if len(body) > MAX]
+    assert not one.pending
+    assert one.held_bytes == 0
+
+
+def test_a_line_that_is_too_large_is_not_held() -> None:
+    """It is passed over to its end, and the next line is taken."""
+    one = lines()
+    feed(one, GOOD + b"\n")
+    for _ in range(100):
+        assert feed(one, b"x" * 100_000) == []
+    assert one.pending
+    assert one.held_bytes == 0
+    found, skipped = told(feed(one, b"\n" + GOOD + b"\n"))
+    assert found == [GOOD]
+    assert skipped == [TooLarge(0, 10_000_000, b"x" * 256)]
+
+
+def test_a_line_without_an_end_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a frame of that length does."""
+    monkeypatch.setattr(json_lines, "LARGEST_HONEST_LINE", 5000)
+    one = lines()
+    feed(one, GOOD + b"\n")
+    feed(one, b"x" * 4000)
+    with pytest.raises(InputError, match="no end after 8000 bytes"):
+        feed(one, b"x" * 4000)
+
+
+def test_a_new_limit_holds_for_the_line_at_hand() -> None:
+    """A reload may change it."""
+    one = lines()
+    feed(one, GOOD + b"\n" + b'{"message":"' + b"x" * 500)
+    one.limit(100)
+    assert told(feed(one, b'"}\n' + GOOD + b"\n"))[0] == [GOOD]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\n",
+        b"POST / HTTP/1.1\r\nContent-Type: text/plain\r\n\r\n" + GOOD + b"\n",
+        b"\x16\x03\x01\x02\x00\x01",
+        b"\xf7\x50\x01",
+        b"\x00\x00\x01",
+        b"[" + GOOD + b"]\n",
+        b'"text"\n',
+        b"{GET / HTTP/1.1}\n",
+        b'{"neither":"message nor time"}\n',
+        b"{\n",
+        b'{"message":"' + b"x" * 2 * MAX,
+        b'{"message":"' + b"x" * MAX + b'"}\n',
+    ],
+)
+def test_a_stranger_gets_no_further_than_its_first_line(data: bytes) -> None:
+    """What holds no record ends the connection; nothing behind it is looked at."""
+    for pieces in ([data], [data[index : index + 1] for index in range(len(data))]):
+        one = lines()
+        with pytest.raises(InputError, match="these are no JSON lines") as caught:
+            assert [event for piece in pieces for event in feed(one, piece)] == []
+        assert caught.value.events == []
+
+
+def test_later_lines_may_be_bad() -> None:
+    """They are for whoever decodes them to reject."""
+    one = lines()
+    assert told(feed(one, GOOD + b"\nnonsense\n\n\r\n \0 \n" + GOOD + b"\n"))[0] == [GOOD, b"nonsense", GOOD]
+
+
+@pytest.mark.parametrize("begin", [b"\xef\xbb\xbf", b"\xef\xbb\xbf ", b" ", b"\r\n", b"\0"])
+def test_a_byte_order_mark_and_blanks_may_come_first(begin: bytes) -> None:
+    """In any pieces."""
+    data = begin + GOOD + b"\n"
+    one = lines()
+    events = [event for index in range(len(data)) for event in feed(one, data[index : index + 1])]
+    assert [decode(body).message for body in told(events)[0]] == ["x"]
+
+
+def test_a_receive_takes_a_bounded_number_of_lines() -> None:
+    """What is left is given again."""
+    one = lines()
+    data = (GOOD + b"\n") * (json_lines.MOST_LINES + 5) + b'{"mess'
+    assert len(told(one.receive(data))[0]) == json_lines.MOST_LINES
+    assert one.left == 5 * (len(GOOD) + 1) + 6
+    assert len(told(one.receive(data[-one.left :]))[0]) == 5
+    assert (one.left, one.held_bytes) == (0, 6)
+
+
+@pytest.mark.parametrize(
+    ("rest", "taken"), [(GOOD, [GOOD]), (GOOD + b"\r", [GOOD + b"\r"]), (GOOD[:-1], []), (b"", [])]
+)
+def test_a_last_line_may_lack_its_end(rest: bytes, taken: list[bytes]) -> None:
+    """A whole object is one; anything less was cut short."""
+    one = lines()
+    feed(one, GOOD + b"\n" + rest)
+    assert told(one.finish())[0] == taken
+    assert one.pending is (bool(rest) and not taken)
+
+
+def test_a_last_line_that_is_the_first_is_judged_as_that() -> None:
+    """What holds no record ends in an error."""
+    one = lines()
+    feed(one, b'{"neither":1}')
+    with pytest.raises(InputError, match="neither a message nor a time"):
+        one.finish()
+
+
+# What a line means
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "created"),
+    [
+        ("timestamp", 1795404245.5, 1795404245.5),
+        ("time", 1795404245500, 1795404245.5),
+        ("ts", 1795404245, 1795404245.0),
+        ("@timestamp", "2026-11-23T03:24:05.5Z", 1795404245.5),
+        ("timestamp", "2026-11-23T04:24:05.500+01:00", 1795404245.5),
+        ("time", "2026-11-23 03:24:05,5+00:00", 1795404245.5),
+        ("timestamp", "yesterday", NOW),
+    ],
+)
+def test_a_time_is_understood_by_its_names_and_forms(name: str, value: object, created: float) -> None:
+    """Seconds, milliseconds, and ISO 8601; without a time it is that of arrival."""
+    record = decode({name: value, "message": "m"})
+    assert (record.created, record.received, record.peer) == (created, NOW, "10.0.0.1:5")
+    assert record.extra == ({} if created != NOW else {"timestamp": "yesterday"})
+
+
+@pytest.mark.parametrize(
+    ("level", "levelno"), [("info", 20), ("WARNING", 30), (40, 40), ("50", 50), ("warn", 30), ("critical", 50)]
+)
+def test_a_level_is_a_name_or_a_number(level: object, levelno: int) -> None:
+    """Case does not count."""
+    assert decode({"level": level, "event": "e"}).levelno == levelno
+
+
+def test_the_rest_is_extra() -> None:
+    """Nothing that a client sends is lost."""
+    record = decode({"event": "login", "logger": "app.web", "user": 7, "nested": {"a": [1, None]}})
+    assert (record.message, record.name, record.extra) == ("login", "app.web", {"user": 7, "nested": {"a": [1, None]}})
+
+
+def test_a_client_cannot_say_where_or_when_a_record_arrived() -> None:
+    """These two the collector knows best; the client's are kept beside them."""
+    record = decode({"message": "m", "peer": "10.9.9.9:1", "received": 1.0})
+    assert (record.peer, record.received) == ("10.0.0.1:5", NOW)
+    assert record.extra == {"peer": "10.9.9.9:1", "received": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b'{"message":"a\\u0000b"}', "a\0b"),
+        (b'{"message":"a\0b"}', "a\0b"),
+        (b'{"message":"\\ud800"}', "\ud800"),
+        (b'{"message":"\xff"}', "\udcff"),
+        (b'{"message":"first","message":"last"}', "last"),
+        (b'\xef\xbb\xbf{"message":"m"}\r', "m"),
+        (b'{"message":1e999}', "1e999"),
+        (b'{"message":' + b"9" * 5000 + b"}", "9" * 5000),
+        (b'{"message":NaN}', "nan"),
+        (b'{"message":"m"}\0\0', "m"),
+    ],
+)
+def test_odd_values_become_text(line: bytes, message: str) -> None:
+    """And a line of JSON that can be written."""
+    record = decode(line)
+    assert record.message == message
+    assert json.loads(render_json(record))
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"nonsense", "not-json"),
+        (b"[]", "not-json"),
+        (GOOD + GOOD, "not-json"),
+        (b'{"message":"m"', "not-json"),
+        (b"{}", "not-a-record"),
+        (b'{"user":7}', "not-a-record"),
+        (b"{" + b'"":' * 3, "not-json"),
+    ],
+)
+def test_what_is_no_record_is_rejected(line: bytes, reason: str) -> None:
+    """With a reason."""
+    with pytest.raises(RecordRejected) as caught:
+        decode(line)
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("depth", [300, 20_000])
+def test_what_lies_too_deep_becomes_text(depth: int) -> None:
+    """Up to the number of values that a line may have."""
+    record = decode(b'{"message":"m","x":' + b"[" * depth + b"]" * depth + b"}")
+    assert record.message == "m"
+    assert json.loads(render_json(record))["extra"]["x"]
+
+
+def test_an_object_with_too_many_values_keeps_its_lists_as_text() -> None:
+    """They are not read: a frame of that size may not have as many either."""
+    values = "[" + "1," * DEFAULT_BUDGET.nodes + "1]"
+    record = decode(b'{"event":"e","n":5,"x":' + values.encode() + b',"t":"\\u00e9"}')
+    assert (record.message, record.extra) == ("e", {"n": 5, "x": values, "t": "é"})
+
+
+def test_commas_in_text_are_no_values() -> None:
+    """Only their number makes a line be looked at more closely."""
+    text = ",:[{" * DEFAULT_BUDGET.nodes
+    assert decode({"message": text, "x": [1]}).extra == {"x": [1]}
+
+
+def test_what_lies_deeper_than_a_line_may_have_values_is_rejected() -> None:
+    """It could not even be told where it ends."""
+    with pytest.raises(RecordRejected, match="too many or too large: values"):
+        decode(b'{"message":"m","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
+
+
+def test_an_object_with_too_many_names_is_rejected() -> None:
+    """There is nothing in it that could be left out."""
+    names = ",".join(f'"{number}":1' for number in range(DEFAULT_BUDGET.nodes))
+    with pytest.raises(RecordRejected, match="too many or too large: values"):
+        decode(f'{{"message":"m",{names}}}'.encode())
+
+
+SIZE = 1 << 20
+
+
+def _dear() -> dict[str, bytes]:
+    """Return lines of a mebibyte that are as dear as can be, each in its own way."""
+    body = b'{"message":"m","x":'
+    room = SIZE - 100
+    underscores = ",".join(f'"a{"_" * number}":1' for number in range(1000))
+    return {
+        "numbers": body + b"[" + b"1," * (room // 2) + b"1]}",
+        "just below the most values": body + b"[" + b"1.5e3," * 12_000 + b"1]}",
+        "names": b"{" + b",".join(b'"%d":1' % number for number in range(12_000)) + b',"message":"m"}',
+        "depth": body + b"[" * (room // 2) + b"]" * (room // 2) + b"}",
+        "digits": body + b"[" + b",".join([b"9" * 4000] * (room // 4001)) + b"]}",
+        "exponents": body + b"[" + b"1e-300," * 12_000 + b"1]}",
+        "escapes": b'{"message":"' + b"\\u00e9" * (room // 6) + b'"}',
+        "control characters": b'{"message":"' + b"\x01" * room + b'"}',
+        "no utf-8": b'{"message":"' + b"\xff" * room + b'"}',
+        "backslashes without an end": b'{"message":"' + b"\\" * room,
+        "quotes": b'{"message":"m",' + b'"' * room,
+        "keys that collide": f'{{"message":"m","extra":{{{underscores}}},{underscores}}}'.encode(),
+    }
+
+
+@pytest.mark.parametrize("name", _dear())
+def test_a_line_costs_no_more_than_a_frame_of_its_size(name: str) -> None:
+    """Measured in CPU time; what decides is that nothing grows faster than the line."""
+    line = _dear()[name]
+    best = 1e9
+    for _ in range(3):
+        start = time.thread_time()
+        with contextlib.suppress(RecordRejected):
+            render_json(decode(line))
+        best = min(best, time.thread_time() - start)
+    assert best < 0.3  # 2 to 60 ms on a machine at rest

@@ -1,0 +1,30 @@
+"""A filtered store gets what it lets through, under the right numbers."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefork_logd.config.stores.custom import CustomStoreSettings
+from prefork_logd.journal.record_block import Entry
+from prefork_logd.processes.shipper.filter import Picker
+
+
+@given(st.lists(st.tuples(st.sampled_from([20, 40]), st.booleans()), min_size=1, max_size=30), st.integers(0, 9))
+def test_a_picked_record_keeps_its_numbers(wanted: list[tuple[int, bool]], first: int) -> None:
+    """The journal's, and its session's, which may have holes."""
+    lines, runs, session_number, expected = [], [], 100, []
+    for index, (level, hole) in enumerate(wanted):
+        session_number += 1 + hole
+        lines.append(b'{"name":"a","levelno":%d,"session":%d}\n' % (level, session_number))
+        runs.append((session_number, 1))
+        if level == 40:
+            expected.append((first + index, session_number, lines[-1]))
+    picker = Picker(CustomStoreSettings(level="ERROR"))
+    found = []
+    for block in picker.pick(Entry(first, len(lines), 1, b"s" * 16, tuple(runs), b"".join(lines), 0)):
+        numbers = [number for run in block.runs for number in range(run.first, run.first + run.count)]
+        split = block.lines.splitlines(keepends=True)
+        assert block.count == len(split) == len(numbers)
+        found += list(zip(range(block.first, block.first + block.count), numbers, split, strict=True))
+    assert found == expected

@@ -1,0 +1,198 @@
+"""Root's rights lead nowhere that another user has put a link."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from prefork_logd.config.load import loads
+from prefork_logd.config.paths import LOG_FILE, PID_FILE, WRITER_LOCK
+from prefork_logd.errors import ProcessError
+from prefork_logd.net.listener import bind_all, close_all
+from prefork_logd.processes.master.ownership import require_own_files
+from prefork_logd.system import daemonize, privileges
+from prefork_logd.system.own_files import open_log
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+USER = "nobody"
+DAEMON = "daemon"
+"""Another user."""
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """Return a directory of nobody's, which nobody can reach."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        path = Path(name)
+        path.chmod(0o755)
+        (path / "home").mkdir()
+        give(path / "home")
+        yield path / "home"
+
+
+def give(path: Path, user: str = USER) -> None:
+    """Give a file to a user."""
+    account = pwd.getpwnam(user)
+    os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
+
+
+def test_an_unknown_user_is_named() -> None:
+    """server.user has to exist."""
+    for use in (privileges.drop_privileges, privileges.is_to_be_dropped):
+        with pytest.raises(ProcessError, match="no such user"):
+            use("nobody-of-this-name")
+
+
+@NEEDS_ROOT
+def test_rights_are_given_up_for_a_while() -> None:
+    """User, group and groups come back, also after an error."""
+    before = os.geteuid(), os.getegid(), os.getgroups()
+    account = pwd.getpwnam(USER)
+
+    def fail() -> None:
+        with privileges.acting_as(USER):
+            assert (os.geteuid(), os.getegid()) == (account.pw_uid, account.pw_gid)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert (os.geteuid(), os.getegid(), os.getgroups()) == before
+
+
+@NEEDS_ROOT
+@pytest.mark.parametrize("name", [PID_FILE, WRITER_LOCK, LOG_FILE])
+@pytest.mark.parametrize("kind", ["link", "hard link", "linked directory"])
+def test_what_the_user_has_linked_is_not_written_by_root(home: Path, name: str, kind: str) -> None:
+    """Neither is it truncated, nor created, nor does it get another mode or owner."""
+    precious = home.parent / "root" / name
+    precious.parent.mkdir()
+    precious.write_text("precious")
+    precious.chmod(0o600)
+    state_dir = home / "state"
+    if kind == "linked directory":
+        state_dir.symlink_to(precious.parent)
+    else:
+        state_dir.mkdir()
+        give(state_dir)
+        (os.link if kind == "hard link" else os.symlink)(precious, state_dir / name)
+    before = precious.stat()
+
+    def start() -> None:
+        daemonize.prepare_state_dir(state_dir, USER)
+        with privileges.acting_as(USER):
+            require_own_files(loads("", "", {"state_dir": str(state_dir)}))
+        with daemonize.PidLock(state_dir / PID_FILE, USER):
+            daemonize.detach(lambda _: 0, state_dir / name, USER)
+
+    with pytest.raises(ProcessError):
+        start()
+    after = precious.stat()
+    assert precious.read_text() == "precious"
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+    assert sorted(precious.parent.iterdir()) == [precious]
+
+
+@NEEDS_ROOT
+def test_a_state_directory_is_made_for_the_user_where_only_root_can(home: Path) -> None:
+    """Below a directory of root's: the way can be entered, and the directory belongs to the user."""
+    path = home.parent / "a" / "b"
+    daemonize.prepare_state_dir(path, USER)
+    assert (path.stat().st_uid, stat.S_IMODE(path.stat().st_mode)) == (pwd.getpwnam(USER).pw_uid, 0o750)
+    assert (path.parent.stat().st_uid, stat.S_IMODE(path.parent.stat().st_mode)) == (0, 0o755)
+
+
+@NEEDS_ROOT
+def test_root_makes_no_directory_where_another_user_could_lead_it_elsewhere(home: Path) -> None:
+    """Neither in that user's directory nor through a link of that user's; a sticky /tmp alone is no danger."""
+    give(home, DAEMON)
+    (home.parent / "target").mkdir()
+    (home / "link").symlink_to(home.parent / "target")
+    give(home / "link", DAEMON)
+    for path in (home / "state", home / "link" / "state"):
+        with pytest.raises(ProcessError, match="belongs to daemon, who could put a link there"):
+            daemonize.prepare_state_dir(path, USER)
+    assert not list((home.parent / "target").iterdir())
+    privileges.require_trusted(home.parent)
+
+
+@NEEDS_ROOT
+def test_a_unix_socket_is_made_as_the_user_where_that_is_possible(home: Path) -> None:
+    """With its mode from the start, whatever the umask is; in a directory of root's, root makes it."""
+    before = os.umask(0o077)
+    try:
+        sockets = bind_all([f"unix:{home}/run/a.sock", f"unix:{home.parent}/b.sock"], USER)
+    finally:
+        os.umask(before)
+    try:
+        made = [(home / "run" / "a.sock").stat(), (home.parent / "b.sock").stat()]
+        assert [status.st_uid for status in made] == [pwd.getpwnam(USER).pw_uid, 0]
+        assert {stat.S_IMODE(status.st_mode) for status in made} == {0o666}
+        assert stat.S_IMODE((home / "run").stat().st_mode) == 0o755
+    finally:
+        close_all(sockets)
+
+
+@NEEDS_ROOT
+def test_a_unix_socket_of_root_is_not_made_where_another_user_could_lead_it_elsewhere(home: Path) -> None:
+    """The directory belongs neither to root nor to server.user."""
+    give(home, DAEMON)
+    with pytest.raises(ProcessError, match="belongs to daemon"):
+        bind_all([f"unix:{home}/a.sock"], USER)
+    assert not list(home.iterdir())
+
+
+@NEEDS_ROOT
+def test_files_of_another_user_are_named_before_anything_is_served(home: Path) -> None:
+    """Which, whose, and what to do; files that are no collector's do not matter."""
+    settings = loads("", "", {"state_dir": str(home)})
+    for name in ("backup.tar", "control.sock"):
+        (home / name).touch(0o600)
+    with privileges.acting_as(USER):
+        require_own_files(settings)
+    outside = home.parent / "out.jsonl"
+    outside.touch(0o600)
+    (home / "journal").mkdir(0o700)
+    for name in ("records.jsonl", "records-2026-11-23.db", "dead-letters-a.jsonl"):
+        (home / name).touch(0o600)
+    settings = loads(
+        f'[[output]]\n[[output]]\npath = "{outside}"\n[[store]]\ntype = "sqlite"', "", {"state_dir": str(home)}
+    )
+    require_own_files(settings)  # root can write all
+    with privileges.acting_as(USER), pytest.raises(ProcessError) as caught:
+        require_own_files(settings)
+    said = str(caught.value)
+    assert said.startswith("these belong to root, and user 'nobody' cannot write them: ")
+    for name in ("journal", "records.jsonl", "records-2026-11-23.db", "dead-letters-a.jsonl"):
+        assert str(home / name) in said
+    assert said.endswith(f"; do: chown -R nobody: {home} {outside}")
+    give(home, "root")
+    home.chmod(0o700)
+    with privileges.acting_as(USER), pytest.raises(ProcessError, match=f"{home}: belongs to root, and user 'nobody'"):
+        require_own_files(settings)
+    home.parent.chmod(0o700)
+    with privileges.acting_as(USER), pytest.raises(ProcessError, match=f"{home.parent}: user 'nobody' cannot enter"):
+        require_own_files(settings)
+
+
+def test_the_log_is_not_for_everybody_whatever_the_umask(tmp_path: Path) -> None:
+    """A new one gets our mode; one that exists keeps the mode of its administrator, but for writing by others."""
+    for number, mask in enumerate((0, 0o022, 0o077)):
+        before = os.umask(mask)
+        try:
+            os.close(open_log(tmp_path / str(number)))
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE((tmp_path / str(number)).stat().st_mode) == 0o640
+    for mode, kept in ((0o644, 0o644), (0o666, 0o664)):
+        (tmp_path / "0").chmod(mode)
+        os.close(open_log(tmp_path / "0"))
+        assert stat.S_IMODE((tmp_path / "0").stat().st_mode) == kept
