@@ -24,7 +24,7 @@ def read(name):
 def extensions():
     """Return the native cores where they can be built; nothing needs them, so a failure to build is none of ours.
 
-    The environment decides as it does for what is installed (prefork_logd/system/compiled.py): PREFORK_LOGD_NATIVE=0 builds
+    The environment decides as it does for what is installed (system/compiled.py): PREFORK_LOGD_NATIVE=0 builds
     none, which makes a wheel for every Python, and with 1 it is an error if they cannot be built.
     """
     wanted = os.environ.get("PREFORK_LOGD_NATIVE", "")

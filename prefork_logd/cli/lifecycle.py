@@ -107,7 +107,7 @@ def workers(flags: Flags, count: int) -> int:
 @click.option("--trial", is_flag=True)
 @click.pass_context
 def take_over(context: click.Context, fd: int, trial: bool) -> None:
-    """Continue as the master that left its state in a descriptor; SIGUSR2 starts this (processes/master/upgrade/trial.py)."""
+    """Continue as the master that left its state in a descriptor; SIGUSR2 starts this (master/upgrade/trial.py)."""
     from prefork_logd.processes.master.upgrade import entry
 
     if trial:

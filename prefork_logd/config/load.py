@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import msgspec
 
@@ -24,10 +24,12 @@ from prefork_logd.config.paths import default_state_dir
 from prefork_logd.config.server import TABLES, LimitSettings, ServerSettings
 from prefork_logd.config.settings import Settings
 from prefork_logd.config.sources import NatsSourceSettings
-from prefork_logd.config.stores.base import StoreSettings
 from prefork_logd.config.stores.kinds import DEFAULT_STORES, KINDS
 from prefork_logd.config.values import MAX_OUTPUTS, MAX_SOURCES, MAX_STORES
 from prefork_logd.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from prefork_logd.config.stores.base import StoreSettings
 
 FILE_NAME = "prefork-logd.toml"
 ENVIRONMENT_VARIABLE = "PREFORK_LOGD_CONFIG"

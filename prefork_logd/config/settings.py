@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from prefork_logd.config.listeners import ListenerSettings
+from prefork_logd.config.listeners import ListenerSettings  # noqa: TC001 - msgspec reads the annotation
 from prefork_logd.config.outputs import OutputSettings
 from prefork_logd.config.server import LimitSettings, ServerSettings
 from prefork_logd.config.sources import NatsSourceSettings  # noqa: TC001 - msgspec reads the annotation
-from prefork_logd.config.stores.base import StoreSettings
+from prefork_logd.config.stores.base import StoreSettings  # noqa: TC001 - msgspec reads the annotation
 from prefork_logd.config.stores.kinds import store_from
 
 if TYPE_CHECKING:

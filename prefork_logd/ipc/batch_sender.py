@@ -13,7 +13,7 @@ import contextlib
 import fcntl
 import os
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from prefork_logd.ipc.batch import COMMITTED, OPENED, Answer, read_answers
 from prefork_logd.net.loop import EDGE, READ, WRITE, Loop
@@ -21,7 +21,6 @@ from prefork_logd.system.libc import IOV_MAX
 
 if TYPE_CHECKING:
     from prefork_logd.ipc.batch_builder import Outgoing
-    from prefork_logd.processes.worker.connection import Connection
 
 PIPE_BYTES = 1 << 20
 """fs.pipe-max-size, which an unprivileged process may ask for (pipe(7))."""
@@ -48,7 +47,8 @@ def make_pipes() -> tuple[tuple[int, int], tuple[int, int]]:
 class Receipt(NamedTuple):
     """Who is to be told that a batch is committed, and up to which of their records."""
 
-    connection: Connection
+    connection: Any
+    """The owner of the records. Only the caller looks at it."""
     number: int
 
 

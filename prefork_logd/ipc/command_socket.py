@@ -19,9 +19,9 @@ import msgspec
 from prefork_logd.config.paths import CONTROL_SOCKET
 from prefork_logd.errors import ProcessError
 from prefork_logd.net.loop import ENDED, READ, WRITE, Loop
-from prefork_logd.processes.master.shield import attempt
 from prefork_logd.system.log import LOGGER, describe_bug
 from prefork_logd.system.running import connect
+from prefork_logd.system.shield import attempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,6 @@ import fcntl
 import mmap
 import os
 
-from prefork_logd.ingest import core
 from prefork_logd.system.log import LOGGER
 
 ARENA_BYTES = 22 * 589_824
@@ -21,9 +20,7 @@ ARENA_BYTES = 22 * 589_824
 
 
 def make() -> int:
-    """Return the descriptor of a new one; -1 where there is no compiled core to use it, or no memory file to be had."""
-    if core.share is None:
-        return -1
+    """Return the descriptor of a new one; -1 where no memory file can be had."""
     fd = -1
     try:
         fd = os.memfd_create("arena", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)

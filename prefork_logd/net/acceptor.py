@@ -8,13 +8,13 @@ from __future__ import annotations
 import errno
 import math
 import select
-import socket
 from typing import TYPE_CHECKING
 
 from prefork_logd.net.listener import BACKLOG, peer_text
 from prefork_logd.net.loop import EDGE, READ, Loop, Timer
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     from prefork_logd.net.load_balance import Share

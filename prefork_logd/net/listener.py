@@ -72,7 +72,7 @@ def _bind_tcp(host: str, port: int, address: str) -> list[socket.socket]:
         except OSError as error:
             close_all(sockets)
             raise ProcessError(f"cannot listen on {address}: {error.strerror}{_bind_remedy(error)}") from error
-        _listen(sock)
+        listen(sock)
     return sockets
 
 
@@ -94,7 +94,7 @@ def _bind_unix(path: str, user: str) -> socket.socket:
             raise _cannot_listen(path, second) from second
     except OSError as error:
         raise _cannot_listen(path, error) from error
-    _listen(sock)
+    listen(sock)
     return sock
 
 
@@ -148,7 +148,7 @@ def _bind_remedy(error: OSError) -> str:
     return remedies.get(error.errno or 0, "")
 
 
-def _listen(sock: socket.socket) -> None:
+def listen(sock: socket.socket) -> None:
     """Start listening. Accepted sockets inherit what is set here, which spares four system calls for each."""
     if sock.family != socket.AF_UNIX:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

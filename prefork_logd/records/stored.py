@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MOST_DEPTH = 250
-"""Deepest nesting of a line, in objects and lists; lines of the collector are at most 202 deep (inputs/pickles/budget.py)."""
+"""Deepest nesting of a line, in objects and lists; our lines are at most 202 deep (inputs/pickles/budget.py)."""
 MOST_DIGITS = 4300
 """Of an integer: Python's own limit, because the time it takes grows with the square."""
 

@@ -20,7 +20,6 @@ from prefork_logd.errors import ProcessError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 STATE_DIR_MODE = 0o750
 PARENT_MODE = 0o755

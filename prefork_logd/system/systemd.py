@@ -10,7 +10,6 @@ import socket
 from typing import TYPE_CHECKING
 
 from prefork_logd.errors import ProcessError
-from prefork_logd.net.listener import _listen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +40,5 @@ def inherited(environment: Mapping[str, str] = os.environ) -> list[socket.socket
         if not listening or sock.type != socket.SOCK_STREAM:
             raise ProcessError(f"LISTEN_FDS passes descriptor {fd}, which is no listening stream socket")
         os.set_inheritable(fd, False)
-        _listen(sock)
         sockets.append(sock)
     return sockets

@@ -1,4 +1,4 @@
-"""The command line of a collector that has the row of tests/support/toy_store.py: python -m tests.support.toy_collector VERB ..."""
+"""The command line of a collector that knows toy_store.py: python -m tests.support.toy_collector VERB ..."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [p for p in MODULES if _room(p) == "processes"], ids=_name)
 def test_a_process_knows_no_other(path: Path) -> None:
-    """The folder says which process runs a piece of code, so none uses another's, but for the master, who forks them."""
+    """The folder says which process runs a piece of code, so it uses no other's; the master forks them, and may."""
     own = path.relative_to(PACKAGE / "processes").parts[0].removesuffix(".py")
     if own == "__init__":
         return

@@ -5,7 +5,6 @@ Owns their types, defaults, bounds and help. Knows no kind of store.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta
@@ -14,6 +13,7 @@ from prefork_logd.config.values import TimedSettings, durations, is_positive, le
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 class StoreSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"):

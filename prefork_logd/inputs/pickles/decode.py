@@ -15,7 +15,7 @@ from typing import Any
 
 from prefork_logd.errors import RecordRejected
 from prefork_logd.inputs.pickles import flat as skim
-from prefork_logd.inputs.pickles import machine
+from prefork_logd.inputs.pickles import unpickle
 from prefork_logd.inputs.pickles.budget import DEFAULT_BUDGET, Budget, OverBudgetError, exceeded
 from prefork_logd.inputs.pickles.symbols import Dict, Node
 from prefork_logd.inputs.pickles.values import Reader
@@ -75,7 +75,7 @@ def forget() -> None:
 
 def _attributes(frame: bytes, budget: Budget) -> list[Node]:
     """Return the keys and values, in turn, of the dict that a frame's pickle builds."""
-    node = machine.run(frame, budget)
+    node = unpickle.run(frame, budget)
     if type(node) is not Dict:
         raise RecordRejected("not-a-record", f"the pickle holds {type(node).__name__.lower()}, not a dict")
     return node.flat

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     import enum
     from collections.abc import Callable
 
-    from prefork_logd.inputs.pickles.values import Reader
+    from prefork_logd.inputs.pickles.reader import ValueReader
     from prefork_logd.records.values import Plain
 
-    Known = Callable[[Reader, Object, int], Plain]
+    Known = Callable[[ValueReader, Object, int], Plain]
 
 MAX_DECIMAL_CHARACTERS = 200
 MAX_PATH_CHARACTERS = 16_384
@@ -52,7 +52,7 @@ _FRACTION_BOUND = 10**MAX_DECIMAL_CHARACTERS
 # Numbers
 
 
-def _decimal(reader: Reader, node: Object, _: int) -> Plain:
+def _decimal(reader: ValueReader, node: Object, _: int) -> Plain:
     """Return the text that a Decimal is sent as; as a number it could be a gigabyte of zeros."""
     text = text_of(node.args[0], MAX_DECIMAL_CHARACTERS) if node.is_bare and len(node.args) == 1 else None
     if text is None or not _DECIMAL.fullmatch(text):
@@ -60,7 +60,7 @@ def _decimal(reader: Reader, node: Object, _: int) -> Plain:
     return reader.text(text)
 
 
-def _fraction(reader: Reader, node: Object, _: int) -> Plain:
+def _fraction(reader: ValueReader, node: Object, _: int) -> Plain:
     match node.args if node.is_bare else None:
         case [int(numerator), int(denominator)] if max(abs(numerator), abs(denominator)) < _FRACTION_BOUND:
             return reader.text(f"{numerator}/{denominator}" if denominator != 1 else f"{numerator}")
@@ -71,14 +71,14 @@ def _fraction(reader: Reader, node: Object, _: int) -> Plain:
     return None
 
 
-def _complex(reader: Reader, node: Object, _: int) -> Plain:
+def _complex(reader: ValueReader, node: Object, _: int) -> Plain:
     match node.args if node.is_bare else None:
         case [float(real), float(imaginary)]:
             return reader.text(str(complex(real, imaginary)))
     return None
 
 
-def _uuid(reader: Reader, node: Object, _: int) -> Plain:
+def _uuid(reader: ValueReader, node: Object, _: int) -> Plain:
     """Return the text of a UUID, whose state is its number; `is_safe` is about how it was made."""
     if node.args or node.kwargs or node.items or node.flat or not node.has_state:
         return None
@@ -91,7 +91,7 @@ def _uuid(reader: Reader, node: Object, _: int) -> Plain:
     return None
 
 
-def _range(reader: Reader, node: Object, _: int) -> Plain:
+def _range(reader: ValueReader, node: Object, _: int) -> Plain:
     match node.args if node.is_bare else None:
         case [int(start), int(stop), int(step)] if max(map(abs, node.args)) < 1 << 128:
             return reader.text(f"range({start}, {stop})" if step == 1 else f"range({start}, {stop}, {step})")
@@ -101,7 +101,7 @@ def _range(reader: Reader, node: Object, _: int) -> Plain:
 # Octets and text
 
 
-def _bytes(reader: Reader, node: Object, _: int) -> Plain:
+def _bytes(reader: ValueReader, node: Object, _: int) -> Plain:
     """Read bytes and bytearray: nothing, octets, or a text and its encoding, which is Latin-1."""
     if not node.is_bare:
         return None
@@ -115,7 +115,7 @@ def _bytes(reader: Reader, node: Object, _: int) -> Plain:
     return reader.octets(args[0]) if isinstance(args[0], (bytes, bytearray)) else None
 
 
-def _encoded(reader: Reader, node: Object, _: int) -> Plain:
+def _encoded(reader: ValueReader, node: Object, _: int) -> Plain:
     """Read `_codecs.encode(text, "latin1")`, which is how Python 3 writes bytes below protocol 3."""
     if not node.is_bare or len(node.args) != 2 or text_of(node.args[1], 16) not in LATIN_1:
         return None
@@ -131,7 +131,7 @@ def _encoded(reader: Reader, node: Object, _: int) -> Plain:
 
 
 def _path(join: Callable[..., str]) -> Known:
-    def path(reader: Reader, node: Object, _: int) -> Plain:
+    def path(reader: ValueReader, node: Object, _: int) -> Plain:
         if not node.is_bare or len(node.args) > MAX_ADDRESS_CHARACTERS:
             return None
         if any(type(part) not in (str, OctetText) for part in node.args):
@@ -153,7 +153,7 @@ def _path(join: Callable[..., str]) -> Known:
 def _address(kind: type[ipaddress.IPv4Address | ipaddress.IPv6Address] | None) -> Known:
     """Return the reader of a type that is sent as its number (an address) or text (a network, an interface)."""
 
-    def address(reader: Reader, node: Object, _: int) -> Plain:
+    def address(reader: ValueReader, node: Object, _: int) -> Plain:
         match node.args if node.is_bare else None:
             case [int(number)] if kind and 0 <= number < 1 << (32 if kind is ipaddress.IPv4Address else 128):
                 reader.charge_nodes(_ADDRESS_NODES)
@@ -168,7 +168,7 @@ def _address(kind: type[ipaddress.IPv4Address | ipaddress.IPv6Address] | None) -
 # Containers
 
 
-def _sequence(reader: Reader, node: Object, depth: int) -> Plain:
+def _sequence(reader: ValueReader, node: Object, depth: int) -> Plain:
     """Read sets and deques: members come as an argument (a deque's second is its bound), or put in afterwards."""
     if node.kwargs or node.flat or node.has_state:
         return None
@@ -184,7 +184,7 @@ def _sequence(reader: Reader, node: Object, depth: int) -> Plain:
     return reader.sequence(first, depth) + reader.sequence(node.items, depth)
 
 
-def _mapping(reader: Reader, node: Object, depth: int) -> Plain:
+def _mapping(reader: ValueReader, node: Object, depth: int) -> Plain:
     """Read OrderedDict (Python 2 gives it a list of pairs), Counter (a dict), defaultdict (a factory, then items)."""
     if node.kwargs or node.items or node.has_state:
         return None
@@ -211,7 +211,7 @@ def _mapping(reader: Reader, node: Object, depth: int) -> Plain:
 
 
 def _enum(members: dict[int | str, str]) -> Known:
-    def member(reader: Reader, node: Object, _: int) -> Plain:
+    def member(reader: ValueReader, node: Object, _: int) -> Plain:
         value = node.args[0] if node.is_bare and len(node.args) == 1 else None
         if type(value) not in (int, str) or value not in members:
             return None
@@ -221,7 +221,7 @@ def _enum(members: dict[int | str, str]) -> Known:
     return member
 
 
-def _exception(reader: Reader, node: Object, depth: int) -> Plain:
+def _exception(reader: ValueReader, node: Object, depth: int) -> Plain:
     """Return the repr() of a built-in exception, its notes on lines below; one with other attributes is an object."""
     notes: list[Plain] = []
     reader.charge_nodes(_EXCEPTION_NODES)

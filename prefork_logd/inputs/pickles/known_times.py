@@ -14,7 +14,7 @@ from prefork_logd.inputs.pickles.symbols import LATIN_1, Node, Object, Symbol, i
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from prefork_logd.inputs.pickles.values import Reader
+    from prefork_logd.inputs.pickles.reader import ValueReader
     from prefork_logd.records.values import Plain
 
 MAX_ZONE_CHARACTERS = 100
@@ -91,7 +91,7 @@ def _when(node: Object) -> str | None:
     return value.isoformat() + zone[1]
 
 
-def _datetime(reader: Reader, node: Object, depth: int) -> Plain:
+def _datetime(reader: ValueReader, node: Object, depth: int) -> Plain:
     text = _when(node)
     if text is not None:
         return reader.text(text)
@@ -105,7 +105,7 @@ def _datetime(reader: Reader, node: Object, depth: int) -> Plain:
     return None
 
 
-def _date(reader: Reader, node: Object, _: int) -> Plain:
+def _date(reader: ValueReader, node: Object, _: int) -> Plain:
     data = _stamp(node.args[0], 4) if node.is_bare and len(node.args) == 1 else None
     if data is None:
         return None
@@ -115,7 +115,7 @@ def _date(reader: Reader, node: Object, _: int) -> Plain:
         return None
 
 
-def _time(reader: Reader, node: Object, _: int) -> Plain:
+def _time(reader: ValueReader, node: Object, _: int) -> Plain:
     if not node.is_bare or not 1 <= len(node.args) <= 2:
         return None
     data = _stamp(node.args[0], 6)
@@ -130,20 +130,20 @@ def _time(reader: Reader, node: Object, _: int) -> Plain:
     return reader.text(value.isoformat() + zone[1])
 
 
-def _timedelta(_: Reader, node: Object, __: int) -> Plain:
+def _timedelta(_: ValueReader, node: Object, __: int) -> Plain:
     """Return the seconds."""
     delta = _duration(node)
     return None if delta is None else delta.total_seconds()
 
 
-def _timezone(reader: Reader, node: Object, _: int) -> Plain:
+def _timezone(reader: ValueReader, node: Object, _: int) -> Plain:
     zone = _zone(node) if node.is_bare else None
     if zone is None:
         return None
     return reader.text(str(zone[0]) if zone[0] else zone[1][1:-1])
 
 
-TIMES: dict[tuple[str, str], Callable[[Reader, Object, int], Plain]] = {
+TIMES: dict[tuple[str, str], Callable[[ValueReader, Object, int], Plain]] = {
     ("datetime", "datetime"): _datetime,
     ("datetime", "date"): _date,
     ("datetime", "time"): _time,

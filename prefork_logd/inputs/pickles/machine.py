@@ -1,4 +1,4 @@
-"""The pickle machine: runs the opcodes of protocols 0 to 5 on data, and nothing else.
+"""Holds the state of one pickle that is read: position, stack, marks, memo and budgets.
 
 Owns what every opcode does to stack and memo, and the budgets on work and memory while it runs. Knows no class: a name
 becomes a Symbol, a call an Object. It never imports, never calls, never hashes or compares a client's value, never
@@ -9,32 +9,16 @@ Opcodes are described in PEP 307, PEP 3154, PEP 574 and the comments of CPython'
 
 from __future__ import annotations
 
-import struct
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from prefork_logd.errors import RecordRejected
-from prefork_logd.inputs.pickles import opcodes
 from prefork_logd.inputs.pickles.budget import Budget, exceeded
-from prefork_logd.inputs.pickles.opcodes import COSTS, HANDLERS
-from prefork_logd.inputs.pickles.symbols import Node, OctetText
+
+if TYPE_CHECKING:
+    from prefork_logd.inputs.pickles.symbols import Node
 
 MAX_MEMO_INDEX = 1 << 20
 """Picklers count from 0; a far index is a lie, and colliding ones would slow the memo down."""
-
-_DOUBLE = struct.Struct(">d")
-
-
-def run(frame: bytes, budget: Budget) -> Node:
-    """Return what the frame's pickle builds. Raises RecordRejected, and nothing else, if it is no whole sane pickle."""
-    machine = Machine(frame, budget)
-    try:
-        return machine.run()
-    except IndexError:
-        if machine.position >= len(frame):
-            raise RecordRejected("truncated", f"ends after {len(frame)} bytes, without STOP") from None
-        machine.malformed("stack or memo underflow")
-    except UnicodeDecodeError:
-        machine.malformed("text that cannot be decoded")
 
 
 class Machine:
@@ -54,106 +38,6 @@ class Machine:
     def malformed(self, what: str) -> NoReturn:
         """Reject the frame because of what stands at the position."""
         raise RecordRejected("malformed", f"{what} near byte {self.position}")
-
-    def run(self) -> Node:
-        """Run until STOP.
-
-        One loop with the opcodes that make up most of any record written out, the rest from a table: a record has
-        some eighty opcodes, and a call for each would be half of the time.
-        """
-        frame, size, memo = self.frame, len(self.frame), self.memo
-        stack, marks = self.stack, self.marks
-        memo_entries = self.budget.memo_entries
-        decode_text = opcodes.decode_text
-        i, left = 0, self.budget.opcodes
-        try:
-            while left > 0:
-                left -= 1
-                opcode = frame[i]
-                i += 1
-                if opcode == 0x71:  # BINPUT
-                    if len(memo) >= memo_entries:
-                        raise exceeded("memo entries")
-                    memo[frame[i]] = stack[-1]
-                    i += 1
-                elif opcode == 0x58:  # BINUNICODE
-                    start = i + 4
-                    i = start + int.from_bytes(frame[i:start], "little")
-                    if i > size:
-                        self.truncated(i)
-                    stack.append(decode_text(frame[start:i]))
-                elif opcode == 0x8C:  # SHORT_BINUNICODE
-                    start = i + 1
-                    i = start + frame[i]
-                    if i > size:
-                        self.truncated(i)
-                    stack.append(decode_text(frame[start:i]))
-                elif opcode == 0x55:  # SHORT_BINSTRING
-                    start = i + 1
-                    i = start + frame[i]
-                    if i > size:
-                        self.truncated(i)
-                    stack.append(OctetText(frame[start:i]))
-                elif opcode == 0x94:  # MEMOIZE
-                    if len(memo) >= memo_entries:
-                        raise exceeded("memo entries")
-                    memo[len(memo)] = stack[-1]
-                elif opcode == 0x68:  # BINGET
-                    self.position = i
-                    stack.append(self.recall(frame[i]))
-                    i += 1
-                elif opcode == 0x4E:  # NONE
-                    stack.append(None)
-                elif opcode == 0x4B:  # BININT1
-                    stack.append(frame[i])
-                    i += 1
-                elif opcode == 0x47:  # BINFLOAT
-                    if i + 8 > size:
-                        self.truncated(i + 8)
-                    stack.append(_DOUBLE.unpack_from(frame, i)[0])
-                    i += 8
-                elif opcode == 0x72:  # LONG_BINPUT
-                    left -= 1
-                    index = int.from_bytes(frame[i : i + 4], "little")
-                    i += 4
-                    if i > size:
-                        self.truncated(i)
-                    if index >= MAX_MEMO_INDEX or len(memo) >= memo_entries:
-                        raise exceeded("memo entries")
-                    memo[index] = stack[-1]
-                elif opcode == 0x6A:  # LONG_BINGET
-                    left -= 1
-                    index = int.from_bytes(frame[i : i + 4], "little")
-                    i += 4
-                    if i > size:
-                        self.truncated(i)
-                    self.position = i
-                    stack.append(self.recall(index))
-                elif opcode == 0x4D:  # BININT2
-                    left -= 1
-                    if i + 2 > size:
-                        self.truncated(i + 2)
-                    stack.append(frame[i] | frame[i + 1] << 8)
-                    i += 2
-                elif opcode == 0x28:  # MARK
-                    if len(marks) > self.budget.depth:
-                        raise exceeded("nested containers")
-                    marks.append(stack)
-                    stack = []
-                elif opcode == 0x2E:  # STOP
-                    self.position = i
-                    return self.finish(stack)
-                else:
-                    handler = HANDLERS.get(opcode)
-                    self.position, self.stack = i, stack
-                    if handler is None:
-                        self.malformed(f"unknown opcode 0x{opcode:02x}")
-                    left -= COSTS[opcode]
-                    handler(self)
-                    i, stack = self.position, self.stack
-        finally:
-            self.position = max(self.position, i)
-        raise exceeded("opcodes")
 
     def finish(self, stack: list[Node]) -> Node:
         """Return the one value that a whole pickle leaves behind."""

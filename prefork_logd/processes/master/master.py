@@ -22,7 +22,7 @@ from prefork_logd.ipc.command_socket import CommandServer, Request
 from prefork_logd.ipc.scoreboard import LAYOUT, WRITER_SLOT, Field, Scoreboard
 from prefork_logd.net.listener import close_all, describe, is_own
 from prefork_logd.net.loop import READ, Loop
-from prefork_logd.processes.master import shield, status
+from prefork_logd.processes.master import status
 from prefork_logd.processes.master.child import Child, Kind
 from prefork_logd.processes.master.configurations import Configurations
 from prefork_logd.processes.master.lifecycle import Event, State
@@ -33,7 +33,7 @@ from prefork_logd.processes.master.supervisor import MOST_WORKERS, Supervisor
 from prefork_logd.processes.master.upgrade.state import FORMAT, InheritedSocket, UpgradeState
 from prefork_logd.processes.master.upgrade.upgrader import Upgrader, inheritance, receive_signals
 from prefork_logd.processes.orphans import Lifeline
-from prefork_logd.system import signals
+from prefork_logd.system import shield, signals
 from prefork_logd.system.log import LOGGER
 
 if TYPE_CHECKING:

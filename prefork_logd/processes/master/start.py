@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefork_logd.config.paths import PID_FILE
-from prefork_logd.config.settings import Settings
 from prefork_logd.errors import ExitStatus, ProcessError
 from prefork_logd.ingest import core
 from prefork_logd.net import listener
@@ -22,12 +21,21 @@ from prefork_logd.processes.orphans import END_S
 from prefork_logd.stores.registry import import_early
 from prefork_logd.system import daemonize, log
 from prefork_logd.system.log import LOGGER
-from prefork_logd.system.privileges import acting_as, drop_privileges, user_name
+from prefork_logd.system.pid_lock import PidLock
+from prefork_logd.system.privileges import (
+    acting_as,
+    drop_privileges,
+    prepare_state_dir,
+    raise_descriptor_limit,
+    user_name,
+)
+from prefork_logd.system.systemd import inherited
 
 if TYPE_CHECKING:
     import socket
 
     from prefork_logd.config.load import ConfigSource
+    from prefork_logd.config.settings import Settings
 
 
 ORPHANS_S = END_S + 2.0
@@ -51,8 +59,8 @@ def serve(settings: Settings, source: ConfigSource, ready: daemonize.Readiness |
             state_dir,
             user_name(owner),
         )
-    with daemonize.PidLock(state_dir / PID_FILE, user) as lock:
-        daemonize.raise_descriptor_limit()
+    with PidLock(state_dir / PID_FILE, user) as lock:
+        raise_descriptor_limit()
         sockets = _inherited() or _bind(settings.listeners, user, patient=lock.was_stale)
         if user:
             import_early(settings.store)
@@ -63,13 +71,16 @@ def serve(settings: Settings, source: ConfigSource, ready: daemonize.Readiness |
 def prepare(settings: Settings) -> None:
     """Make the state directory ready for the user that will use it. Raises ProcessError if it cannot be."""
     state_dir, user = Path(settings.server.state_dir), settings.server.user
-    daemonize.prepare_state_dir(state_dir, user)
+    prepare_state_dir(state_dir, user)
     with acting_as(user):
         require_own_files(settings)
 
 
 def _inherited() -> list[tuple[socket.socket, str]]:
-    return [(sock, "any") for sock in listener.inherited()]
+    sockets = inherited()
+    for sock in sockets:
+        listener.listen(sock)
+    return [(sock, "any") for sock in sockets]
 
 
 def _bind(listeners: tuple[tuple[str, str], ...], user: str, *, patient: bool) -> list[tuple[socket.socket, str]]:
@@ -102,7 +113,7 @@ def _run(
     settings: Settings,
     source: ConfigSource,
     sockets: list[tuple[socket.socket, str]],
-    lock: daemonize.PidLock,
+    lock: PidLock,
     ready: daemonize.Readiness | None,
 ) -> int:
     problems: list[str] = []

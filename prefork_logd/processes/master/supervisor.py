@@ -14,13 +14,13 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from prefork_logd.config.values import MAX_SOURCES
+from prefork_logd.ingest import core
 from prefork_logd.ipc import channel as control
 from prefork_logd.ipc import shared_memory
 from prefork_logd.ipc.batch_sender import make_pipes
 from prefork_logd.ipc.scoreboard import MAX_WORKERS, WRITER_SLOT, Field, Scoreboard
 from prefork_logd.net.loop import READ
 from prefork_logd.processes.fork import describe_end, fork
-from prefork_logd.processes.master import shield
 from prefork_logd.processes.master.child import Child, Kind
 from prefork_logd.processes.master.lifecycle import (
     ALIVE,
@@ -35,6 +35,7 @@ from prefork_logd.processes.master.rebalance import Rebalancer
 from prefork_logd.processes.master.roles import RUN, Spawn
 from prefork_logd.processes.master.shippers import Shippers
 from prefork_logd.processes.writer.recovery import RUN_BITS
+from prefork_logd.system import shield
 from prefork_logd.system.log import LOGGER, describe_bug
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ class Supervisor:
         child.writer = 0
         if child.kind is Kind.WORKER:
             self._expect(child.slot)
-            child.arena_fd = shared_memory.make()
+            child.arena_fd = shared_memory.make() if core.share is not None else -1
         self._board.slot(child.slot)[Field.STARTS] += 1
         wakeup_fd = self.shippers.waker(child.index) if child.kind is Kind.SHIPPER else -1
         spawn = Spawn(child, theirs, self._board, self._configurations.kept, self._sockets, wakeup_fd)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefork_logd.config.checks import load_keys
-from prefork_logd.ingest import core
+from prefork_logd.ingest import core, lines_memory
 from prefork_logd.ingest.dispatcher import BATCH_BYTES, Dispatcher, warm_up
 from prefork_logd.ingest.rejections import Rejections
 from prefork_logd.inputs import runs
@@ -27,7 +27,6 @@ from prefork_logd.inputs.base import Terms
 from prefork_logd.inputs.detect import AUTHENTICATED
 from prefork_logd.inputs.session.auth import NONCE_BYTES
 from prefork_logd.ipc import channel as control
-from prefork_logd.ipc import shared_memory
 from prefork_logd.ipc.batch_sender import WriterLink
 from prefork_logd.ipc.scoreboard import Field, Scoreboard
 from prefork_logd.net.loop import Loop
@@ -101,7 +100,7 @@ class Worker:
         """Work until told to end; return the exit status."""
         runs.measure, runs.measure_batches = core.measure, core.measure_batches
         if self._arena_fd >= 0:
-            shared_memory.use(self._arena_fd)
+            lines_memory.use(self._arena_fd)
         warm_up(self._configuration)
         # What exists by now lives for ever; looking at it again at each collection is wasted.
         gc.freeze()

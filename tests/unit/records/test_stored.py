@@ -193,7 +193,7 @@ def test_nobody_reads_lines_but_the_reader() -> None:
         "records/imported.py",  # lines of others
         "stores/sqlite/columns.py",  # judged by `stored.judge`
         "stores/dead_letters.py",  # its own form
-        "journal/record_log.py", "daemon.py", "ipc/command_socket.py", "processes/master/upgrade/trial.py",  # states and answers
+        "journal/record_log.py", "ipc/command_socket.py", "processes/master/upgrade/trial.py",  # answers
         "processes/master/upgrade/state.py", "ipc/channel.py", "stores/nats/group.py",
     }  # fmt: skip
     marks = ("json.loads(", "json.Decoder(", "json.decode(")

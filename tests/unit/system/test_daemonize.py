@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from prefork_logd.errors import ProcessError
-from prefork_logd.system import daemonize
+from prefork_logd.system import daemonize, pid_lock, privileges
 from prefork_logd.system.running import is_locked
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ def is_held(path: Path) -> bool:
 def test_a_second_holder_is_refused_with_the_pid_of_the_first(tmp_path: Path) -> None:
     """The lock counts, and its owner is named."""
     path = tmp_path / "pid"
-    with daemonize.PidLock(path):
+    with pid_lock.PidLock(path):
         assert is_held(path)
-        with pytest.raises(ProcessError, match=rf"already running with pid {os.getpid()} "), daemonize.PidLock(path):
+        with pytest.raises(ProcessError, match=rf"already running with pid {os.getpid()} "), pid_lock.PidLock(path):
             pass
     assert not path.exists()
 
@@ -44,7 +44,7 @@ def test_a_file_without_a_lock_is_no_obstacle(tmp_path: Path, content: str) -> N
     path = tmp_path / "pid"
     path.write_text(content)
     assert not is_held(path)
-    with daemonize.PidLock(path) as lock:
+    with pid_lock.PidLock(path) as lock:
         assert lock.was_stale is bool(content)
         assert path.read_text() == f"{os.getpid()}\n"
 
@@ -56,7 +56,7 @@ def test_a_glance_at_the_holder_keeps_nobody_out(tmp_path: Path) -> None:
     fcntl.flock(glance, fcntl.LOCK_SH)
     timer = threading.Timer(daemonize.GLANCE_S / 4, os.close, (glance,))
     timer.start()
-    with daemonize.PidLock(path):
+    with pid_lock.PidLock(path):
         assert is_held(path)
     timer.join()
 
@@ -72,14 +72,14 @@ def test_a_lock_on_a_removed_file_does_not_count(tmp_path: Path, monkeypatch: py
         path.unlink()
 
     monkeypatch.setattr(fcntl, "flock", flock_late)
-    with daemonize.PidLock(path):
+    with pid_lock.PidLock(path):
         assert is_held(path)
 
 
 def test_a_child_that_closes_the_lock_does_not_hold_it(tmp_path: Path) -> None:
     """Flock is inherited: an orphan would keep the next collector out."""
     path = tmp_path / "pid"
-    lock = daemonize.PidLock(path)
+    lock = pid_lock.PidLock(path)
     lock.__enter__()
     end_read, end_write = os.pipe()
     closed_read, closed_write = os.pipe()
@@ -92,7 +92,7 @@ def test_a_child_that_closes_the_lock_does_not_hold_it(tmp_path: Path) -> None:
         os._exit(0)
     assert os.read(closed_read, 1) == b"x"
     lock.close()
-    with daemonize.PidLock(path):
+    with pid_lock.PidLock(path):
         pass
     os.close(end_write)
     os.waitpid(pid, 0)
@@ -102,7 +102,7 @@ def test_a_child_that_closes_the_lock_does_not_hold_it(tmp_path: Path) -> None:
 
 def test_a_state_directory_is_made_with_sane_permissions(tmp_path: Path) -> None:
     """Others may not look into it."""
-    daemonize.prepare_state_dir(tmp_path / "a" / "b", "")
+    privileges.prepare_state_dir(tmp_path / "a" / "b", "")
     assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o750
 
 
@@ -110,7 +110,7 @@ def test_a_state_directory_that_cannot_be_is_explained(tmp_path: Path) -> None:
     """The path and the remedy are named."""
     (tmp_path / "file").write_text("")
     with pytest.raises(ProcessError, match="give another with"):
-        daemonize.prepare_state_dir(tmp_path / "file" / "b", "")
+        privileges.prepare_state_dir(tmp_path / "file" / "b", "")
 
 
 def test_readiness_is_told_once() -> None:
@@ -130,13 +130,13 @@ def test_nobody_else_can_hold_the_lock(tmp_path: Path) -> None:
     for mask in (0, 0o022, 0o077):
         before = os.umask(mask)
         try:
-            with daemonize.PidLock(path):
+            with pid_lock.PidLock(path):
                 assert path.stat().st_mode & 0o777 == 0o600
         finally:
             os.umask(before)
     path.write_text("")
     path.chmod(0o666)
-    with daemonize.PidLock(path):
+    with pid_lock.PidLock(path):
         assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -146,7 +146,7 @@ def test_what_is_no_file_of_ours_is_refused_as_a_lock(tmp_path: Path, kind: str)
     path, target = tmp_path / "pid", tmp_path / "target"
     target.write_text("precious")
     {"link": lambda: path.symlink_to(target), "fifo": lambda: os.mkfifo(path), "directory": path.mkdir}[kind]()
-    with pytest.raises(ProcessError, match=r"pid: cannot be written"), daemonize.PidLock(path):
+    with pytest.raises(ProcessError, match=r"pid: cannot be written"), pid_lock.PidLock(path):
         pass
     assert target.read_text() == "precious"
 
@@ -154,7 +154,7 @@ def test_what_is_no_file_of_ours_is_refused_as_a_lock(tmp_path: Path, kind: str)
 def test_a_holder_that_is_not_here_is_said_to_be_elsewhere(tmp_path: Path) -> None:
     """The number counts in the pid namespace of the holder; another process may have it here."""
     path = tmp_path / "pid"
-    with daemonize.PidLock(path):
+    with pid_lock.PidLock(path):
         path.write_text("1\n")
-        with pytest.raises(ProcessError, match="pid 1 of another pid namespace or host"), daemonize.PidLock(path):
+        with pytest.raises(ProcessError, match="pid 1 of another pid namespace or host"), pid_lock.PidLock(path):
             pass

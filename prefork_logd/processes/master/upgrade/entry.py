@@ -22,8 +22,9 @@ from prefork_logd.net import listener
 from prefork_logd.processes.master.child import Kind
 from prefork_logd.processes.master.master import Master
 from prefork_logd.processes.master.upgrade.state import UpgradeState
-from prefork_logd.system import daemonize, log
+from prefork_logd.system import log
 from prefork_logd.system.log import LOGGER
+from prefork_logd.system.pid_lock import PidLock
 
 
 def try_to_take_over(fd: int) -> dict[str, str]:
@@ -71,7 +72,7 @@ def take_over(fd: int) -> int:
     sockets = [(listener.adopt(sock.fd, is_own=sock.is_own), sock.accept) for sock in state.sockets]
     for inherited_fd in state.descriptors():
         os.set_inheritable(inherited_fd, False)
-    with daemonize.PidLock.adopt(Path(settings.server.state_dir) / PID_FILE, state.lock_fd) as lock:
+    with PidLock.adopt(Path(settings.server.state_dir) / PID_FILE, state.lock_fd) as lock:
         return Master(settings, source, sockets, lock, _ignore, _ignore, state).run()
 
 

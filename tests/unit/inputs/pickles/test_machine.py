@@ -4,8 +4,9 @@ import pytest
 
 from prefork_logd.errors import RecordRejected
 from prefork_logd.inputs.pickles.budget import DEFAULT_BUDGET, Budget
-from prefork_logd.inputs.pickles.machine import MAX_MEMO_INDEX, run
+from prefork_logd.inputs.pickles.machine import MAX_MEMO_INDEX
 from prefork_logd.inputs.pickles.symbols import Dict
+from prefork_logd.inputs.pickles.unpickle import run
 
 
 def _rejected(frame, budget=DEFAULT_BUDGET):

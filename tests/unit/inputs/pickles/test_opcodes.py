@@ -5,9 +5,9 @@ import pytest
 
 from prefork_logd.errors import RecordRejected
 from prefork_logd.inputs.pickles.budget import DEFAULT_BUDGET
-from prefork_logd.inputs.pickles.machine import run
 from prefork_logd.inputs.pickles.opcodes import HANDLERS
 from prefork_logd.inputs.pickles.symbols import Dict, Object, Set, Symbol, Tuple
+from prefork_logd.inputs.pickles.unpickle import run
 
 IN_THE_LOOP = {ord(code) for code in ("q", "X", "\x8c", "U", "\x94", "h", "N", "K", "G", "(", ".")}
 

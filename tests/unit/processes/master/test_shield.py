@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from prefork_logd.processes.master import shield
+from prefork_logd.system import shield
 
 if TYPE_CHECKING:
     from collections.abc import Callable

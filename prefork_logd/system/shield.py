@@ -1,4 +1,4 @@
-"""Keeps unexpected errors from ending the master.
+"""Keeps unexpected errors from ending a process.
 
 Owns what becomes of an error that no code expects. Knows neither children nor requests: what belongs to one of them is
 passed in as a call, and the caller ends that child or request.
