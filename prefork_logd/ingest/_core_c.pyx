@@ -20,7 +20,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strlen
 from libc.time cimport localtime_r, strftime, time_t, tm
 
-from prefork_logd.records import known, opcodes
+from prefork_logd.inputs.pickles import known, opcodes
 
 cdef extern from *:
     """
@@ -576,7 +576,7 @@ def encode_marked(value):
 
 
 cdef int put_made(Out* out, value) except -1:
-    """Write a plain value (budget.Plain), or msgspec.Raw, as JSON."""
+    """Write a plain value (records.values.Plain), or msgspec.Raw, as JSON."""
     cdef bytes data
     cdef const uint8_t* octets
     cdef bint done, first = True

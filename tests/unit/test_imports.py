@@ -30,13 +30,13 @@ PROCESSES: dict[str, set[str]] = {
     "writer": {"fork", "orphans"},
     "shipper": {"fork", "orphans"},
     "consumer": {"fork", "orphans"},
-    "fork": set(),
+    "fork": {"orphans"},
     "orphans": set(),
 }
 """What the code of each process imports besides its own folder: only the master knows the others, for it forks them."""
 
 REFUSED: dict[str, set[str]] = {
-    "inputs": {"socket", "select", "time", "asyncio", "signal", "subprocess", "importlib"},
+    "inputs": {"socket", "select", "time", "asyncio", "subprocess", "importlib"},
     "records": {"socket", "os", "select", "asyncio", "subprocess", "importlib"},
     "config": {"socket", "select", "asyncio", "subprocess"},
 }

@@ -13,7 +13,7 @@ from prefork_logd.system import compiled
 from tests.support import wheels
 
 ROOT = Path(__file__).resolve().parents[2]
-CORES = ("records._core_c", "stores._rows_c", "journal._crc")
+CORES = ("ingest._core_c", "stores._rows_c", "journal._crc")
 
 
 def _build(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:

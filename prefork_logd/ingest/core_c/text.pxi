@@ -295,7 +295,7 @@ cdef inline bint put_string(Out* out, const uint8_t* data, size_t size, int kind
 
 
 cdef bint put_octets(Out* out, const uint8_t* data, size_t size) noexcept nogil:
-    """Write octets as the inside of a bytes literal (plain.Reader.octets), as a JSON string."""
+    """Write octets as the inside of a bytes literal (pickles.values.Reader.octets), as a JSON string."""
     cdef uint8_t* to
     cdef uint8_t octet
     cdef size_t at

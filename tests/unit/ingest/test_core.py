@@ -30,7 +30,9 @@ def _python(program: str, wanted: str | None) -> subprocess.CompletedProcess[str
 
 
 def _chosen(before: str, wanted: str | None) -> list[object]:
-    program = "import json; from prefork_logd import native; print(json.dumps([native.NATIVE, native.Core.__module__]))"
+    program = (
+        "import json; from prefork_logd.ingest import core; print(json.dumps([core.NATIVE, core.Core.__module__]))"
+    )
     return json.loads(_python(before + program, wanted).stdout)
 
 

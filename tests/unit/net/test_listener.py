@@ -135,7 +135,8 @@ def test_a_bad_activation_is_explained() -> None:
 def test_sockets_of_systemd_activation_are_taken() -> None:
     """LISTEN_FDS from descriptor 3 on, meant for this pid."""
     code = (
-        "import os, socket; from prefork_logd.net.listener import inherited, describe\n"
+        "import os, socket\n"
+        "from prefork_logd.net.listener import describe\nfrom prefork_logd.system.systemd import inherited\n"
         "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='2')\n"
         "sockets = inherited()\n"
         "print(*map(describe, sockets))\n"

@@ -10,6 +10,7 @@ from prefork_logd.inputs.pickles.decode import decode as decode_frame
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import render_json
 from prefork_logd.stores import rows
+from prefork_logd.stores.postgresql.text import has_foreign_escape, has_inexact_number, postgresql_json, postgresql_text
 from tests.support import corpus
 from tests.support.strategies import attributes, bounded
 
@@ -81,11 +82,11 @@ def test_what_postgresql_cannot_hold_is_told(values):
     texts = [getattr(row, name) or "" for name in rows.TEXT_COLUMNS]
     extra = bytes(row.extra) or b"{}"
     for text in texts:
-        assert not set(rows.postgresql_text(text)) & {"\0", *map(chr, range(0xD800, 0xE000))}
-    held = json.loads(rows.postgresql_json(extra))
+        assert not set(postgresql_text(text)) & {"\0", *map(chr, range(0xD800, 0xE000))}
+    held = json.loads(postgresql_json(extra))
     json.dumps(held, ensure_ascii=False).encode()
-    if not rows.has_foreign_escape(line) and not rows.has_inexact_number(extra):
-        assert [rows.postgresql_text(text) for text in texts] == texts
+    if not has_foreign_escape(line) and not has_inexact_number(extra):
+        assert [postgresql_text(text) for text in texts] == texts
         assert held == json.loads(extra)
 
 
@@ -102,7 +103,7 @@ def test_what_postgresql_cannot_hold_is_told(values):
 )
 def test_only_numbers_are_inexact(extra, inexact):
     """What looks like an exponent in a date or an id costs no second copy of the line."""
-    assert rows.has_inexact_number(extra) is inexact
+    assert has_inexact_number(extra) is inexact
 
 
 @bounded

@@ -10,12 +10,12 @@ import pytest
 
 from prefork_logd.system import compiled
 
-READ = "from prefork_logd import compiled as c; print(repr(c.WANTED), c.IS_ALLOWED, c.IS_REQUIRED, c.IS_VALID)"
+READ = "from prefork_logd.system import compiled as c; print(repr(c.WANTED), c.IS_ALLOWED, c.IS_REQUIRED, c.IS_VALID)"
 CHOSEN = """
-from prefork_logd import native
+from prefork_logd.ingest import core
 from prefork_logd.journal import checksum
-from prefork_logd.stores import compiled
-print(native.NATIVE, checksum.crc32.__module__, compiled.core)
+from prefork_logd.stores import rows_core
+print(core.NATIVE, checksum.crc32.__module__, rows_core.core)
 """
 
 

@@ -54,7 +54,7 @@ def test_a_glance_at_the_holder_keeps_nobody_out(tmp_path: Path) -> None:
     path = tmp_path / "pid"
     glance = os.open(path, os.O_RDONLY | os.O_CREAT)
     fcntl.flock(glance, fcntl.LOCK_SH)
-    timer = threading.Timer(daemonize.GLANCE_S / 4, os.close, (glance,))
+    timer = threading.Timer(pid_lock.GLANCE_S / 4, os.close, (glance,))
     timer.start()
     with pid_lock.PidLock(path):
         assert is_held(path)

@@ -16,7 +16,7 @@ from prefork_logd.config.paths import LOG_FILE, PID_FILE, WRITER_LOCK
 from prefork_logd.errors import ProcessError
 from prefork_logd.net.listener import bind_all, close_all
 from prefork_logd.processes.master.ownership import require_own_files
-from prefork_logd.system import daemonize, privileges
+from prefork_logd.system import daemonize, pid_lock, privileges
 from prefork_logd.system.own_files import open_log
 
 if TYPE_CHECKING:
@@ -87,10 +87,10 @@ def test_what_the_user_has_linked_is_not_written_by_root(home: Path, name: str, 
     before = precious.stat()
 
     def start() -> None:
-        daemonize.prepare_state_dir(state_dir, USER)
+        privileges.prepare_state_dir(state_dir, USER)
         with privileges.acting_as(USER):
             require_own_files(loads("", "", {"state_dir": str(state_dir)}))
-        with daemonize.PidLock(state_dir / PID_FILE, USER):
+        with pid_lock.PidLock(state_dir / PID_FILE, USER):
             daemonize.detach(lambda _: 0, state_dir / name, USER)
 
     with pytest.raises(ProcessError):
@@ -105,7 +105,7 @@ def test_what_the_user_has_linked_is_not_written_by_root(home: Path, name: str, 
 def test_a_state_directory_is_made_for_the_user_where_only_root_can(home: Path) -> None:
     """Below a directory of root's: the way can be entered, and the directory belongs to the user."""
     path = home.parent / "a" / "b"
-    daemonize.prepare_state_dir(path, USER)
+    privileges.prepare_state_dir(path, USER)
     assert (path.stat().st_uid, stat.S_IMODE(path.stat().st_mode)) == (pwd.getpwnam(USER).pw_uid, 0o750)
     assert (path.parent.stat().st_uid, stat.S_IMODE(path.parent.stat().st_mode)) == (0, 0o755)
 
@@ -119,7 +119,7 @@ def test_root_makes_no_directory_where_another_user_could_lead_it_elsewhere(home
     give(home / "link", DAEMON)
     for path in (home / "state", home / "link" / "state"):
         with pytest.raises(ProcessError, match="belongs to daemon, who could put a link there"):
-            daemonize.prepare_state_dir(path, USER)
+            privileges.prepare_state_dir(path, USER)
     assert not list((home.parent / "target").iterdir())
     privileges.require_trusted(home.parent)
 

@@ -54,8 +54,8 @@ def _packed(partitions: Any, blocks: list[Block], wanted: int = 0) -> dict[tuple
 def either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Use the compiled core, or Python."""
     if request.param == "python":
-        monkeypatch.setattr(row_packer.compiled, "Copier", None)
-    elif row_packer.compiled.Copier is None:
+        monkeypatch.setattr(row_packer.rows_core, "Copier", None)
+    elif row_packer.rows_core.Copier is None:
         pytest.skip("there is no compiled core")
 
 
@@ -94,9 +94,9 @@ def test_a_line_that_is_no_record() -> None:
 
 def test_both_make_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """More than a handful, too."""
-    if row_packer.compiled.Copier is None:
+    if row_packer.rows_core.Copier is None:
         pytest.skip("there is no compiled core")
     blocks = [_block(0, [19675] * 300 + [19676] * 200)]
     ours = _packed(Partitions(19675, 19676), blocks)
-    monkeypatch.setattr(row_packer.compiled, "Copier", None)
+    monkeypatch.setattr(row_packer.rows_core, "Copier", None)
     assert _packed(Partitions(19675, 19676), blocks) == ours
