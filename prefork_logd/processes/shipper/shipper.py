@@ -14,7 +14,6 @@ Nothing that a store raises ends a shipper: an error that is no StoreError is lo
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gc
 import os
 import signal
@@ -29,11 +28,12 @@ from prefork_logd.ipc.scoreboard import OPENED, SHIPPER_SLOT, Field, JournalFiel
 from prefork_logd.journal.identity import IDENTITY_FILE
 from prefork_logd.journal.record_reader import RecordReader
 from prefork_logd.net.loop import READ, Loop, Timer
-from prefork_logd.processes.shipper.filter import Picker
+from prefork_logd.processes.shipper.record_batch import RecordBatch
+from prefork_logd.processes.shipper.refusals import Refusals
+from prefork_logd.processes.shipper.store_lock import StoreLock
 from prefork_logd.processes.shipper.suspects import Suspects
 from prefork_logd.processes.shipper.trouble import Trouble
-from prefork_logd.stores.base import block_from, details_of, first_needed, is_lagging
-from prefork_logd.stores.dead_letters import DeadLetters
+from prefork_logd.stores.base import details_of, first_needed, is_lagging
 from prefork_logd.stores.registry import make_store
 from prefork_logd.system import libc
 from prefork_logd.system.log import LOGGER, reopen_own
@@ -43,9 +43,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from prefork_logd.config.stores.kinds import AnyStoreSettings
-    from prefork_logd.journal.record_block import Entry
     from prefork_logd.stores.base import Block, Store
-    from prefork_logd.stores.dead_letters import Mark
 
 NICENESS = 15
 """Ingest comes first: what is late here waits on disk, what is late there waits in clients."""
@@ -60,7 +58,10 @@ JOURNAL_S = 2.0
 
 
 class Shipper:
-    """A shipper's life."""
+    """A shipper's life.
+
+    Longer than other classes: each step, and what its failure means, is decided by the state of the same batch.
+    """
 
     def __init__(
         self,
@@ -81,21 +82,15 @@ class Shipper:
         self._state_dir = state_dir
         self._settings = settings
         self._waker = waker
-        self._picker = Picker(settings)
         self._reader = RecordReader(state_dir / JOURNAL_DIRECTORY)
+        self._batch = RecordBatch(settings, self._reader, self._note_oldest)
         self._store: Store | None = None
-        self._letters: DeadLetters | None = None
-        self._batch: list[Block] = []
-        self._batch_records = 0
-        self._batch_bytes = 0
-        self._batch_since_s = 0.0
         self._maintain_at_s = 0.0
         self._timer: Timer | None = None
         self._trouble = Trouble(settings.name)
         self._suspects = Suspects()
-        self._mark: Mark | None = None
-        """Where the dead letters ended before the suspects were added to them."""
-        self._added = 0
+        letters_path = dead_letters_path(state_dir, settings.name)
+        self._refusals = Refusals(settings.name, letters_path, self._counters, self._suspects)
         self._is_maintaining = False
         self._position = 0
         """What the store had when it was opened."""
@@ -104,8 +99,7 @@ class Shipper:
         self._behind = 0
         """How many records waited when the store was opened."""
         self._told = StatusReport("")
-        self._lock_fd = -1
-        self._is_locked = False
+        self._lock = StoreLock(state_dir / JOURNAL_DIRECTORY / f"store-{settings.name}.lock")
         self._began_s = time.monotonic()
         self._queued = False
         self._ending = False
@@ -124,21 +118,6 @@ class Shipper:
         self.loop.run()
         self._close()
         return 0
-
-    def _lock(self) -> bool:
-        """Tell whether this is the only shipper of the store: one of a dead master may be about to end."""
-        path = self._state_dir / JOURNAL_DIRECTORY / f"store-{self._settings.name}.lock"
-        try:
-            if self._lock_fd < 0:
-                self._lock_fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._later(OTHER_SHIPPER_S)
-            return False
-        except OSError as error:
-            raise StoreError(f"{path}: cannot lock it: {error.strerror}") from error
-        self._is_locked = True
-        return True
 
     def _hear(self, message: AnyMessage, fds: list[int]) -> None:  # noqa: ARG002 - none come
         match message:
@@ -178,7 +157,8 @@ class Shipper:
         if self._timer is not None:
             self._timer.cancel()
         try:
-            if not self._is_locked and not self._lock():
+            if not self._lock.take():
+                self._later(OTHER_SHIPPER_S)
                 return
             if self._store is None and not self._open():
                 return
@@ -198,9 +178,9 @@ class Shipper:
             self._counted = max(self._counted, min(until, self._position))
         self._gather(until)
         now_s = time.monotonic()
-        is_full = self._is_full()
-        if self._batch:
-            waited_s = now_s - self._batch_since_s
+        is_full = self._batch.is_full
+        if self._batch.blocks:
+            waited_s = now_s - self._batch.since_s
             may_wait = not is_full and not self._ending and self._suspects.most is None
             if may_wait and waited_s < self._settings.batch_time_s:
                 self._later(self._settings.batch_time_s - waited_s)
@@ -214,7 +194,7 @@ class Shipper:
         longest_s = LONGEST_LAG_S if is_lagging(self._store) else LONGEST_UNMAINTAINED_S
         if now_s >= self._maintain_at_s + longest_s:
             self._maintain()
-        if is_full or self._batch:
+        if is_full or self._batch.blocks:
             self._go_on()
         else:
             self._idle(until)
@@ -251,15 +231,9 @@ class Shipper:
         journal = f"{high:016x}{low:016x}"
         store = make_store(self._settings)
         self._store = store
-        if self._letters is None or self._letters.journal != journal:
-            self._letters = DeadLetters(dead_letters_path(self._state_dir, self._settings.name), journal)
+        self._refusals.open(journal)
         position = self._position = store.open(journal)
-        try:
-            self._reader.seek(position)
-            self._reader.pass_over(self._journal[JournalField.NUMBER])
-        except OSError as error:
-            raise StoreError(f"journal: cannot read {error.filename or 'a segment'}: {error.strerror}") from error
-        self._clear()
+        self._batch.begin(position, self._journal[JournalField.NUMBER])
         if self._reader.next > position > 0 and not self._settings.is_filtered:
             lost = self._reader.next - position
             LOGGER.warning("store %s: wants record %d, which the journal has not kept", self._settings.name, position)
@@ -292,21 +266,12 @@ class Shipper:
             self._told = told
             self._channel.send(told)
 
+    def _note_oldest(self, time_ns: int) -> None:
+        self._counters[StoreField.SINCE_MS] = time_ns // 1_000_000
+
     def _gather(self, until: int) -> None:
         """Read blocks until they are a batch, or there are no more. Raises StoreError."""
-        while not self._is_full() and (entry := self._read(until)) is not None:
-            if not self._batch:
-                self._batch_since_s = time.monotonic()
-                self._counters[StoreField.SINCE_MS] = entry.time_ns // 1_000_000
-            blocks = [
-                part
-                for block in self._picker.pick(entry)
-                if (wanted := block_from(block, self._position)) is not None
-                for part in self._suspects.without(wanted)
-            ]
-            self._batch += blocks
-            self._batch_records += sum(block.count for block in blocks)
-            self._batch_bytes += len(entry.lines)
+        self._batch.gather(until, self._position, self._suspects)
         for problem in self._reader.problems:
             LOGGER.error("store %s: journal: %s", self._settings.name, problem)
         self._reader.problems.clear()
@@ -315,52 +280,27 @@ class Shipper:
         if not self._reader.is_open and self._reader.next < until:
             raise StoreError(f"journal: no segment is there, and record {self._reader.next} is wanted")
 
-    def _read(self, until: int) -> Entry | None:
-        try:
-            return self._reader.read(until)
-        except OSError as error:
-            raise StoreError(f"journal: cannot read {error.filename or 'a segment'}: {error.strerror}") from error
-
-    def _is_full(self) -> bool:
-        return self._batch_records >= self._settings.batch_records or self._batch_bytes >= self._settings.batch_bytes
-
-    def _clear(self) -> None:
-        self._batch = []
-        self._batch_records = self._batch_bytes = 0
-
     def _write(self) -> bool:
         """Write the batch, or a part of it; tell whether that was done. Raises StoreError, OSError."""
         assert self._store is not None  # noqa: S101 - for the type checker
-        now, later = self._suspects.take(self._batch)
-        self._accuse()
+        now, later = self._suspects.take(self._batch.blocks)
+        self._refusals.keep_suspects()
         try:
-            self._store.write(now, self._refuse)
+            self._store.write(now, self._refusals.refuse)
         except (StoreError, OSError):
             raise
         except Exception as error:  # noqa: BLE001 - one record, not its neighbours, may be too much for a store
             self._suspect(now, error)
             return False
         records = sum(block.count for block in now)
-        self._convict()
+        self._refusals.confirm_suspects()
         self._suspects.written(records, self._settings.batch_records)
         self._counters[StoreField.RECORDS] += records
-        self._batch, self._batch_records = later, self._batch_records - records
+        self._batch.keep(later)
         if not later:
-            self._clear()
             self._passed()
         self._works(in_maintenance=False)
         return True
-
-    def _refuse(self, number: int, line: bytes, reason: str) -> None:
-        """Keep a record that the store will never take. Raises StoreError, and the batch is tried again."""
-        if self._letters is not None and self._letters.add(number, line, reason):
-            self._count_refused(1, reason)
-
-    def _count_refused(self, count: int, reason: str) -> None:
-        if count and not self._counters[StoreField.REFUSED]:
-            path = dead_letters_path(self._state_dir, self._settings.name)
-            LOGGER.warning("store %s: refuses a record (%s); see %s", self._settings.name, reason, path)
-        self._counters[StoreField.REFUSED] += count
 
     # Records that the store's code fails at
 
@@ -371,10 +311,10 @@ class Shipper:
             LOGGER.warning("store %s: %s; the record that causes it is looked for", self._settings.name, what)
         is_proven = self._suspects.failed(blocks, error, f"unexpected {what}")
         if is_proven:
-            self._accuse()
-            self._convict()
+            self._refusals.keep_suspects()
+            self._refusals.confirm_suspects()
         if self._suspects.is_stuck:
-            self._acquit(in_vain=True)
+            self._refusals.withdraw_suspects(in_vain=True)
             raise StoreError(f"every record leads to an unexpected {what}")
         self._close()
         self._go_on()
@@ -383,49 +323,23 @@ class Shipper:
         """Decide about suspects after which there is no record to try. Raises StoreError."""
         _, reason = next(reversed(self._suspects.waiting.values()))
         if not self._suspects.judge_alone():
-            self._acquit(in_vain=True)
+            self._refusals.withdraw_suspects(in_vain=True)
             raise StoreError(reason)
-        self._accuse()
-        self._convict()
+        self._refusals.keep_suspects()
+        self._refusals.confirm_suspects()
         self._passed()
-
-    def _accuse(self) -> None:
-        """Make dead letters of the suspects, before the store's position can pass them. Raises StoreError."""
-        if self._letters is None or not self._suspects.waiting:
-            return
-        if self._mark is None:
-            self._mark = self._letters.mark()
-        for number, (line, reason) in self._suspects.waiting.items():
-            self._added += self._letters.add(number, line, reason)
-
-    def _convict(self) -> None:
-        """Let the suspects be dead letters for good."""
-        if self._suspects.waiting:
-            self._count_refused(self._added, next(iter(self._suspects.waiting.values()))[1])
-            self._suspects.convict()
-        self._mark, self._added = None, 0
-
-    def _acquit(self, *, in_vain: bool = False) -> None:
-        """Take the suspects' dead letters back: the store is in trouble, and gets these records later."""
-        mark, self._mark, self._added = self._mark, None, 0
-        self._suspects.acquit(in_vain=in_vain)
-        if mark is not None and self._letters is not None:
-            try:
-                self._letters.go_back(mark)
-            except StoreError as error:
-                LOGGER.error("store %s: %s; it has records that are shipped as well", self._settings.name, error)
 
     def _passed(self) -> None:
         """Say how far the store is."""
         counters = self._counters
-        if not self._batch:
+        if not self._batch.blocks:
             counters[StoreField.ORDINAL], counters[StoreField.OFFSET] = self._reader.total
         counters[StoreField.POSITION] = self._needed()
         counters[StoreField.READY] = 1
 
     def _needed(self) -> int:
         """Return the number of the first record that the store may still want."""
-        if self._batch or self._suspects.waiting:
+        if self._batch.blocks or self._suspects.waiting:
             return self._counters[StoreField.POSITION]
         return first_needed(self._store, self._reader.next)
 
@@ -451,7 +365,7 @@ class Shipper:
 
     def _fail(self, problem: str) -> None:
         """Let the store be for a while."""
-        self._acquit()
+        self._refusals.withdraw_suspects()
         self._close()
         delay_s = self._trouble.begin(problem, in_maintenance=self._is_maintaining)
         self._is_maintaining = False
@@ -466,7 +380,7 @@ class Shipper:
 
     def _close(self) -> None:
         store, self._store = self._store, None
-        self._clear()
+        self._batch.keep([])
         self._reader.close()
         if store is not None:
             with contextlib.suppress(Exception):

@@ -1,6 +1,7 @@
-"""The writer: the one process that appends to the outputs.
+"""Runs the writer: the one process that appends to the outputs.
 
-Owns the turn and the commit. Does not look into lines, and knows workers only as sources of batches.
+Owns the turn, and what happens when a commit fails. Does not look into lines, and knows workers only as sources of
+batches. The steps of a commit are commit_steps.py's, and the sessions of clients writer_sessions.py's.
 
 The turn: batches are read from the pipes that are ready, their lines are appended to the outputs in as few system calls
 as possible, the commit entry is written, and each worker is told how far its batches are committed. When an output
@@ -17,9 +18,8 @@ import time
 from typing import TYPE_CHECKING
 
 from prefork_logd.errors import ExitStatus, OutputError
-from prefork_logd.inputs.session.messages import label
 from prefork_logd.ipc import shared_memory
-from prefork_logd.ipc.batch import NO_SESSION, RECORDS, opened, refused
+from prefork_logd.ipc.batch import NO_SESSION, RECORDS
 from prefork_logd.ipc.batch_receiver import Source
 from prefork_logd.ipc.channel import Channel
 from prefork_logd.ipc.configuration import Configuration
@@ -37,21 +37,21 @@ from prefork_logd.ipc.messages import (
     WakeupFd,
 )
 from prefork_logd.ipc.scoreboard import WRITER_SLOT, Field, Scoreboard
-from prefork_logd.journal.commit_entry import Committed
-from prefork_logd.journal.sessions import Verdict
 from prefork_logd.net.loop import Loop, Timer
 from prefork_logd.processes.fork import LOST_STATUS
+from prefork_logd.processes.writer.commit_steps import CommitSteps
 from prefork_logd.processes.writer.outputs import Outputs
 from prefork_logd.processes.writer.record_log import REMOVE_EVERY_S, RecordLogWriter
 from prefork_logd.processes.writer.recovery import OTHER_WRITER_S, Recovery
+from prefork_logd.processes.writer.sessions import WriterSessions
 from prefork_logd.system.backoff import Backoff
-from prefork_logd.system.log import LOGGER, Limited, reopen_own
+from prefork_logd.system.log import LOGGER, reopen_own
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
 
-    from prefork_logd.ipc.batch import Batch, Group, Open
+    from prefork_logd.ipc.batch import Batch
     from prefork_logd.journal.journal import Journal
 
 TURN_BYTES = 4 << 20
@@ -62,19 +62,13 @@ LAST_TRY_S = 1.0
 ORPHAN_S = 1.8
 """How long a writer goes on without its master: a little longer than the workers do."""
 EXPIRE_EVERY_S = 3600.0
-FORGOT_EVERY_S = 600.0
-"""Limits the log lines about forgotten sessions."""
 
 
 class Writer:
     """The writer's life."""
 
     def __init__(
-        self,
-        board: Scoreboard,
-        channel: socket.socket,
-        configurations: Sequence[Configuration],
-        run: int,
+        self, board: Scoreboard, channel: socket.socket, configurations: Sequence[Configuration], run: int
     ) -> None:
         """Write under the last of `configurations`; workers may still have lines for the outputs of earlier ones.
 
@@ -92,12 +86,8 @@ class Writer:
         """Why nothing can be written yet."""
         self._waiting: list[tuple[Attach, list[int]]] = []
         """Workers that came before the recovery was done."""
-        self._ran_before_s = 0.0
-        """How long the collector had run when the monotonic clock was 0."""
-        self._notices = Limited()
-        self._forgot = Limited(burst=1, per_second=1 / FORGOT_EVERY_S)
-        self._refusals: list[tuple[Source, Group]] = []
-        self._opens: list[tuple[Source, Open]] = []
+        self._sessions = WriterSessions()
+        self._commit_steps = CommitSteps(self._outputs, self._record_log, self._recovery)
         self._must_sync = False
         """Whether something was gathered that is to be acknowledged."""
         self._synced = configurations[-1].settings.server.durability == "synced"
@@ -142,8 +132,8 @@ class Writer:
             self._problem = problem
             self._block()
             return problem
-        self._ran_before_s = self._journal.sessions.now_s - time.monotonic()
-        self._bound_sessions(self._configurations[-1])
+        self._sessions.begin(self._journal.sessions)
+        self._sessions.configure(self._configurations[-1].settings.limits)
         # Never at a start: clients that were alive when the collector ended have to come back first.
         self.loop.later(EXPIRE_EVERY_S, self._expire_sessions)
         waiting, self._waiting = self._waiting, []
@@ -160,19 +150,12 @@ class Writer:
         elif not problem:
             LOGGER.warning("journal: recovered; clients go on")
 
-    def _bound_sessions(self, configuration: Configuration) -> None:
-        """Take the limits for sessions."""
-        limits = configuration.settings.limits
-        self._retention_s = limits.session_retention_s
-        if self._recovery.done:
-            self._journal.sessions.most = limits.max_sessions
-
     def _expire_sessions(self) -> None:
-        """Forget sessions that nobody has used for long, now and then."""
-        self._journal.sessions.expire(self._ran_s(), self._retention_s)
+        """Forget sessions that no client has used for long, now and then."""
+        self._sessions.expire()
         self.loop.later(EXPIRE_EVERY_S, self._expire_sessions)
 
-    # What the master says
+    # Messages of the master
 
     def _told(self, message: AnyMessage, fds: list[int]) -> None:
         match message:
@@ -224,7 +207,7 @@ class Writer:
             self._configurations = (*self._configurations, configuration)
             problems = [self._problem]
         self._synced = configuration.settings.server.durability == "synced"
-        self._bound_sessions(configuration)
+        self._sessions.configure(configuration.settings.limits)
         self._channel.send(Configured(configuration.generation, tuple(problems)))
 
     def _orphaned(self) -> None:
@@ -262,25 +245,18 @@ class Writer:
             self.loop.again(source)
 
     def take(self, source: Source, batch: Batch) -> None:
-        """Gather the lines of a batch, but for those of sessions that are not to be taken (sessions.py says which)."""
-        sessions = self._journal.sessions
+        """Gather the lines of a batch, but for those of sessions that are refused."""
         for group in batch.groups:
             if group.session != NO_SESSION:
                 places = (segment.output for segment in group.segments)
                 if not all(place == RECORDS or self._outputs.has(place) for place in places):
                     # Of a worker that died with lines for an output that has been taken away since; sent again, they
                     # are made for those there are.
-                    self._refusals.append((source, group))
+                    self._sessions.refuse(source, group)
                     continue
-                verdict = sessions.accepts(group.session, group.epoch, group.first, group.last, group.floor)
-                if verdict is Verdict.NEXT:
-                    records = max((segment.lines for segment in group.segments), default=0)
-                    sessions.commit(group.session, group.epoch, group.last, self._ran_s(), records, group.peer)
-                    self._must_sync = True
-                else:
-                    if verdict is not Verdict.REPEATED:
-                        self._refusals.append((source, group))
+                if not self._sessions.accept(source, group):
                     continue
+                self._must_sync = True
             for place, lines, data in group.segments:
                 if place == RECORDS:
                     self._record_log.take(group.session, group.runs, lines, data)
@@ -292,7 +268,7 @@ class Writer:
                     LOGGER.error("%d lines were made for an output that is no more, and are lost", lines)
                     continue
                 self._gathered_bytes += len(data)
-        self._opens += [(source, request) for request in batch.opens]
+        self._sessions.add_opens(source, batch.opens)
 
     # The commit
 
@@ -314,10 +290,13 @@ class Writer:
         done is passed over when the whole is tried again.
         """
         changed = [source for source in self._sources.values() if source.taken > source.committed or source.ended]
-        if not changed and not self._opens:
+        if not changed and not self._sessions.has_opens:
             return
         try:
-            done = self._write()
+            batches = {source.worker: source.taken for source in self._sources.values() if not source.ended}
+            done = self._commit_steps.write(
+                batches, has_lines=bool(self._gathered_bytes), must_sync=self._must_sync, is_synced=self._synced
+            )
         except OutputError as error:
             done = False
             if error.errno != self._told_errno:
@@ -333,99 +312,21 @@ class Writer:
         self._must_sync = False
         self._tell(changed)
 
-    def _write(self) -> bool:
-        """Write what was gathered, and the commit; return whether the outputs took it.
-
-        Raises OutputError if the journal did not.
-        """
-        if self._gathered_bytes:
-            if not self._record_log.prepare():
-                return False
-            self._outputs.find()
-            known, found = self._journal.committed, self._lengths()
-            if not found.keys() <= known.files.keys():
-                # A file that was opened since has to be known before anything is appended: else its tail would stay.
-                # Of one known already, more may be in it than is committed, if another output was in the way.
-                files = known.files | found | known.files
-                announced = Committed(known.turn, files, known.batches, known.records)
-                self._journal.announce(announced, sync=self._synced)
-            known = self._journal.committed
-            self._recovery.intent.announce(known.turn + 1, self._outputs.reach(known.files) | self._record_log.reach())
-            if not (self._record_log.append() and self._outputs.append()):
-                return False
-        sync = self._must_sync and self._synced
-        if sync and not (self._record_log.sync() and self._outputs.sync()):
-            return False
-        batches = {worker: source.taken for worker, source in self._sources.items() if not source.ended}
-        entry = self._entry(self._recovery.unattached | batches)
-        self._journal.commit(entry, sync=sync)
-        self._recovery.intent.copy(entry.turn, self._journal.entry)
-        self._outputs.committed()
-        self._record_log.committed()
-        return True
-
-    def _lengths(self) -> dict[tuple[int, int], int]:
-        return self._outputs.lengths() | self._record_log.lengths()
-
-    def _entry(self, batches: dict[int, int]) -> Committed:
-        known = self._journal.committed
-        return Committed(known.turn + 1, self._lengths(), batches, self._record_log.next_number(known.records))
-
     def _tell(self, changed: list[Source]) -> None:
         """Tell the workers what is committed, what was refused, and the epochs they asked for."""
-        for source, group in self._refusals:
-            source.answer(refused(group))
-        self._refusals = []
+        self._sessions.answer_refusals()
         for source in changed:
             if source.ended:
                 del self._sources[source.worker]
                 source.close()
             else:
                 source.commit()
-        if self._opens:
-            self._open_sessions()
-        forgotten, self._journal.sessions.forgotten = self._journal.sessions.forgotten, 0
-        if forgotten:
-            self._forgot.warning(
-                "%d sessions were forgotten, the shortest of the address that has most; limits.max_sessions is %d",
-                forgotten,
-                self._journal.sessions.most,
-            )
-
-    def _open_sessions(self) -> None:
-        """Give each session that was asked for a new epoch.
-
-        It is in the journal before anyone hears of it, or a writer to come would take late lines of the old one.
-        """
-        sessions = self._journal.sessions
-        opens, self._opens = self._opens, []
-        now_s = self._ran_s()
-        answers = []
-        for source, request in opens:
-            given = sessions.open(request.session, request.first, now_s)
-            if given.skipped:
-                self._notices.warning(
-                    "session %s goes on %d numbers after the last one known here; its client has acknowledgements",
-                    label(request.session),
-                    given.skipped,
-                )
-            answers.append((source, opened(request.session, request.token, given.epoch, given.committed)))
         try:
-            # A session without a record is not remembered, and changes nothing on disk.
-            if sessions.is_changing:
-                self._journal.commit(self._entry(self._journal.committed.batches), sync=False)
+            self._sessions.answer_opens(self._commit_steps.write_sessions)
         except OutputError as error:
             LOGGER.error("journal: %s; clients that have just come wait until it works again", error)
-            self._opens = opens
             self._block()
-            return
-        for source, answer in answers:
-            if not source.ended:
-                source.answer(answer)
-
-    def _ran_s(self) -> int:
-        """Return for how many seconds the collector has run since its journal began."""
-        return int(self._ran_before_s + time.monotonic())
+        self._sessions.report_forgotten()
 
     def _block(self) -> None:
         """Read nothing until the outputs can be written again."""

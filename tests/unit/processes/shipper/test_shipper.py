@@ -125,8 +125,8 @@ class Rig:
     def close(self) -> None:
         """Leave nothing open."""
         self.shipper._close()
-        if self.shipper._lock_fd >= 0:
-            os.close(self.shipper._lock_fd)
+        if self.shipper._lock.fd >= 0:
+            os.close(self.shipper._lock.fd)
         self.shipper.loop.close() if hasattr(self.shipper.loop, "close") else None
         self.writer.record_log.close()
         self.ours.close()
@@ -196,7 +196,7 @@ def test_any_number_of_such_records_anywhere(rig: Rig, poison: Sequence[int], mo
     """At the ends, side by side, and more in a row than are believed at first."""
     monkeypatch.setattr(suspects, "FIRST_PAUSE_S", 0.0)
     monkeypatch.setattr(suspects, "LONGEST_PAUSE_S", 0.0)
-    rig.shipper._suspects = suspects.Suspects()
+    rig.shipper._suspects = rig.shipper._refusals._suspects = suspects.Suspects()
     rig.store.fault = raising(RuntimeError("boom"))
     lines = numbered(500, poison)
     rig.commit(*lines)
@@ -223,7 +223,7 @@ def test_a_lone_record_is_given_up_without_neighbours(rig: Rig) -> None:
     assert not rig.problem
     # The store's position is before it still: another shipper refuses it again, and it is there once.
     rig.shipper._close()
-    rig.shipper._suspects = suspects.Suspects()
+    rig.shipper._suspects = rig.shipper._refusals._suspects = suspects.Suspects()
     rig.work()
     rig.commit(*numbered(3))
     rig.work()
@@ -240,7 +240,7 @@ def test_a_store_that_fails_at_everything_loses_nothing(rig: Rig, error: Excepti
         rig.work(1)
     rig.work(20)
     # A suspect is written down for as long as it is tried, and how far that has come depends on the clock.
-    while rig.shipper._mark is not None:
+    while rig.shipper._refusals._mark is not None:
         rig.work(1)
     assert rig.letters() == []
     assert str(error) in rig.problem
@@ -335,7 +335,7 @@ def test_what_cannot_be_opened_is_tried_again(
     for what in (".lock", "dead-letters", ".segment"):
         broken["what"] = what
         rig.shipper._close()
-        rig.shipper._letters = None
+        rig.shipper._refusals._letters = None
         rig.work(30)
         assert os.strerror(number) in rig.problem
         assert what in rig.problem

@@ -1,0 +1,71 @@
+"""Writes one commit: lines, sync, journal, sync, in the order that makes it one.
+
+Owns that order, and the entry of the journal. Knows no pipes and no workers, and does not look into lines.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prefork_logd.journal.commit_entry import Committed
+
+if TYPE_CHECKING:
+    from prefork_logd.processes.writer.outputs import Outputs
+    from prefork_logd.processes.writer.record_log import RecordLogWriter
+    from prefork_logd.processes.writer.recovery import Recovery
+
+
+class CommitSteps:
+    """The steps over outputs, record log and journal. Each is passed over when the whole is tried again after it."""
+
+    def __init__(self, outputs: Outputs, record_log: RecordLogWriter, recovery: Recovery) -> None:
+        """Write with the journal and the announcements of `recovery`, which has to be done by then."""
+        self._outputs = outputs
+        self._record_log = record_log
+        self._recovery = recovery
+
+    def write(self, batches: dict[int, int], *, has_lines: bool, must_sync: bool, is_synced: bool) -> bool:
+        """Write what was gathered, and the commit; return whether the outputs took it.
+
+        `batches`: worker to the number of its last batch. `has_lines`: whether any lines were gathered. `must_sync`:
+        whether a client waits for an acknowledgement. `is_synced`: whether the disk is waited for then.
+
+        Raises OutputError if the journal did not take it.
+        """
+        journal, intent = self._recovery.journal, self._recovery.intent
+        if has_lines:
+            if not self._record_log.prepare():
+                return False
+            self._outputs.find()
+            known, found = journal.committed, self._lengths()
+            if not found.keys() <= known.files.keys():
+                # A file that was opened since has to be known before anything is appended: else its tail would stay.
+                # Of one known already, more may be in it than is committed, if another output was in the way.
+                files = known.files | found | known.files
+                announced = Committed(known.turn, files, known.batches, known.records)
+                journal.announce(announced, sync=is_synced)
+            known = journal.committed
+            intent.announce(known.turn + 1, self._outputs.reach(known.files) | self._record_log.reach())
+            if not (self._record_log.append() and self._outputs.append()):
+                return False
+        sync = must_sync and is_synced
+        if sync and not (self._record_log.sync() and self._outputs.sync()):
+            return False
+        entry = self._entry(self._recovery.unattached | batches)
+        journal.commit(entry, sync=sync)
+        intent.copy(entry.turn, journal.entry)
+        self._outputs.committed()
+        self._record_log.committed()
+        return True
+
+    def write_sessions(self) -> None:
+        """Write a commit that has sessions only. Raises OutputError."""
+        journal = self._recovery.journal
+        journal.commit(self._entry(journal.committed.batches), sync=False)
+
+    def _lengths(self) -> dict[tuple[int, int], int]:
+        return self._outputs.lengths() | self._record_log.lengths()
+
+    def _entry(self, batches: dict[int, int]) -> Committed:
+        known = self._recovery.journal.committed
+        return Committed(known.turn + 1, self._lengths(), batches, self._record_log.next_number(known.records))

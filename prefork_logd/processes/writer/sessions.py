@@ -1,0 +1,149 @@
+"""Decides which batches of sessions the writer takes, and answers those who ask for a session.
+
+Owns the answers that wait for a commit, and the clock of sessions. Which numbers come next is journal/sessions.py's.
+Knows no outputs and no pipes: a source only takes its answers.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from prefork_logd.errors import OutputError
+from prefork_logd.inputs.session.messages import label
+from prefork_logd.ipc.batch import opened, refused
+from prefork_logd.journal.sessions import Verdict
+from prefork_logd.system.log import Limited
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from prefork_logd.config.server import LimitSettings
+    from prefork_logd.ipc.batch import Group, Open
+    from prefork_logd.journal.sessions import Sessions
+
+FORGOT_EVERY_S = 600.0
+"""Limits the log lines about forgotten sessions."""
+
+
+class Asker(Protocol):
+    """The writer's end of the pipes to one worker (source.py)."""
+
+    ended: bool
+
+    def answer(self, data: bytes) -> None:
+        """Send an answer to the worker."""
+
+
+class WriterSessions:
+    """The sessions of clients, as the writer commits them."""
+
+    def __init__(self) -> None:
+        self._sessions: Sessions | None = None
+        """None before the journal is recovered."""
+        self._ran_before_s = 0.0
+        """How long the collector had run when the monotonic clock was 0."""
+        self._retention_s = 0
+        self._notices = Limited()
+        self._forgot = Limited(burst=1, per_second=1 / FORGOT_EVERY_S)
+        self._refusals: list[tuple[Asker, Group]] = []
+        self._opens: list[tuple[Asker, Open]] = []
+
+    @property
+    def _known(self) -> Sessions:
+        assert self._sessions is not None  # noqa: S101 - for the type checker: nothing is read before the recovery
+        return self._sessions
+
+    def begin(self, sessions: Sessions) -> None:
+        """Go on with the sessions of the journal, which is recovered now."""
+        self._sessions = sessions
+        self._ran_before_s = sessions.now_s - time.monotonic()
+
+    def configure(self, limits: LimitSettings) -> None:
+        """Take the limits for sessions."""
+        self._retention_s = limits.session_retention_s
+        if self._sessions is not None:
+            self._sessions.most = limits.max_sessions
+
+    def expire(self) -> None:
+        """Forget sessions that no client has used for long."""
+        self._known.expire(self._ran_s(), self._retention_s)
+
+    def _ran_s(self) -> int:
+        """Return for how many seconds the collector has run since its journal began."""
+        return int(self._ran_before_s + time.monotonic())
+
+    # Batches
+
+    def accept(self, source: Asker, group: Group) -> bool:
+        """Tell whether the lines of a group are taken; then they count as committed with the next commit."""
+        verdict = self._known.accepts(group.session, group.epoch, group.first, group.last, group.floor)
+        if verdict is Verdict.NEXT:
+            records = max((segment.lines for segment in group.segments), default=0)
+            self._known.commit(group.session, group.epoch, group.last, self._ran_s(), records, group.peer)
+            return True
+        if verdict is not Verdict.REPEATED:
+            self.refuse(source, group)
+        return False
+
+    def refuse(self, source: Asker, group: Group) -> None:
+        """Answer after the next commit that a group was left out."""
+        self._refusals.append((source, group))
+
+    def answer_refusals(self) -> None:
+        """Tell the workers which groups were left out."""
+        for source, group in self._refusals:
+            source.answer(refused(group))
+        self._refusals = []
+
+    # New epochs
+
+    @property
+    def has_opens(self) -> bool:
+        """Whether a session was asked for."""
+        return bool(self._opens)
+
+    def add_opens(self, source: Asker, opens: Iterable[Open]) -> None:
+        """Answer these requests for sessions after the next commit."""
+        self._opens += [(source, request) for request in opens]
+
+    def answer_opens(self, commit: Callable[[], None]) -> None:
+        """Give each session that was asked for a new epoch, and answer once `commit` has written it.
+
+        It is in the journal before anyone hears of it, or a later writer would take late lines of the old one. Raises
+        the OutputError of `commit`; then the requests are kept.
+        """
+        if not self._opens:
+            return
+        opens, self._opens = self._opens, []
+        now_s = self._ran_s()
+        answers = []
+        for source, request in opens:
+            given = self._known.open(request.session, request.first, now_s)
+            if given.skipped:
+                self._notices.warning(
+                    "session %s goes on %d numbers after the last one known here; its client has acknowledgements",
+                    label(request.session),
+                    given.skipped,
+                )
+            answers.append((source, opened(request.session, request.token, given.epoch, given.committed)))
+        try:
+            # A session without a record is not remembered, and changes nothing on disk.
+            if self._known.is_changing:
+                commit()
+        except OutputError:
+            self._opens = opens
+            raise
+        for source, answer in answers:
+            if not source.ended:
+                source.answer(answer)
+
+    def report_forgotten(self) -> None:
+        """Log how many sessions were forgotten because there were too many."""
+        forgotten, self._known.forgotten = self._known.forgotten, 0
+        if forgotten:
+            self._forgot.warning(
+                "%d sessions were forgotten, the shortest of the address that has most; limits.max_sessions is %d",
+                forgotten,
+                self._known.most,
+            )
