@@ -1,7 +1,7 @@
 """Gathers records of the journal until they are worth a write to one store.
 
-Owns the batch and its bounds. Knows no stores, no counters and no timers: reading is journal/record_reader.py's, and the
-filter picking.py's.
+Owns the batch and its bounds. Knows no stores, no counters and no timers: reading is journal/record_reader.py's, and
+the filter filter.py's.
 """
 
 from __future__ import annotations
