@@ -2,7 +2,8 @@
 
 Both send the same typical records to one collector, which acknowledges ours. CPU is what the whole process used, user
 and system, its helper thread included, from the first record until the last is acknowledged. Rounds of the two
-alternate, and each ratio is of two rounds side by side.
+alternate, and each ratio is of two rounds side by side. With `--beside CHECKOUT` the handler of that checkout takes the
+place of the standard library's.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--pythons", nargs="+", default=["2.7", "3.11", "3.13"], help="default: 2.7 3.11 3.13")
     parser.add_argument("--records", type=int, default=10_000, help="of a round (default: 10,000)")
     parser.add_argument("--paced", type=int, help="records of a round at 1,000/s (default: 3,000; short: 1,000)")
+    parser.add_argument("--beside", type=Path, help="a checkout with another version of our handler to compare with")
     parser.add_argument("--runs", type=int, help="rounds of each (default: 9; short: 3)")
     options = parser.parse_args(argv)
     options.paced = options.paced or (1000 if options.short else 3000)
@@ -65,8 +67,9 @@ class _Service:
 
 
 @contextlib.contextmanager
-def _service(python: str, handler: str, port: int) -> Iterator[_Service]:
-    command = [python, "-B", str(_EMITTER), handler, str(port)]
+def _service(python: str, handler: str, port: int, checkout: Path | None = None) -> Iterator[_Service]:
+    emitter = _EMITTER if checkout is None else checkout / "benchmarks" / _EMITTER.name
+    command = [python, "-B", str(emitter), handler, str(port)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield _Service(process)
@@ -75,22 +78,22 @@ def _service(python: str, handler: str, port: int) -> Iterator[_Service]:
 
 
 def _measure(python: str, options: argparse.Namespace) -> dict[str, list[tuple[dict[str, Any], dict[str, Any]]]]:
-    """Return pairs of rounds, the standard library's first, by pace."""
+    """Return pairs of rounds by pace, the standard library's first, or those of the other version."""
     found: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {pace: [] for pace in _PACES}
     server = _servers.prefork_logd(options.workers, options.durability)
     with (
         _servers.serving(server, options.scratch) as live,
-        _service(python, _STDLIB, live.address[1]) as stdlib,
+        _service(python, _OURS if options.beside else _STDLIB, live.address[1], options.beside) as other,
         _service(python, _OURS, live.address[1]) as ours,
     ):
         for run in range(options.runs + 1):
             for pace, per_second in _PACES.items():
                 records = options.paced if per_second else options.records
                 # Whoever is first in a round finds the caches of the other pace; so they take turns.
-                order = (stdlib, ours) if run % 2 else (ours, stdlib)
+                order = (other, ours) if run % 2 else (ours, other)
                 rounds = {service: service.round(records, per_second) for service in order}
                 if run:
-                    found[pace].append((rounds[stdlib], rounds[ours]))
+                    found[pace].append((rounds[other], rounds[ours]))
     return found
 
 
@@ -99,6 +102,7 @@ def main(argv: Sequence[str] | None = None) -> Report:
     options = parse(argv)
     report = Report("handler", _report.settings(options))
     print(f"handler: {_report.headline()}")
+    other = "before" if options.beside else _STDLIB
     rows = []
     for version in options.pythons:
         python = interpreters.found().get(version)
@@ -109,11 +113,11 @@ def main(argv: Sequence[str] | None = None) -> Report:
         report.results[version] = found
         for pace, pairs in found.items():
             spreads = [Spread.of(pair[index]["us"] for pair in pairs) for index in (0, 1)]
-            ratio = Spread.of(ours["us"] / stdlib["us"] for stdlib, ours in pairs)
+            ratio = Spread.of(ours["us"] / theirs["us"] for theirs, ours in pairs)
             rows.append([version, pace, *(spread.text(".1f") for spread in spreads), ratio.text(".2f")])
             report.targets.append(
                 Target(
-                    f"CPU of emit, ours / stdlib, {version}, {pace}",
+                    f"CPU of emit, ours / {other}, {version}, {pace}",
                     f"at most {_WANTED_RATIO:.1f}",
                     ratio.text(".3f"),
                     ratio.median <= _WANTED_RATIO,
@@ -122,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> Report:
             report.whole &= all(ours["whole"] for _, ours in pairs)
     report.table(
         f"CPU microseconds a record, median (least-most) of {options.runs} rounds",
-        ("Python", "pace", _STDLIB, _OURS, "ours / stdlib"),
+        ("Python", "pace", other, _OURS, f"ours / {other}"),
         rows,
     )
     return report.finish(options.save, options.summary)

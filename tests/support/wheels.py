@@ -2,8 +2,9 @@
 
 Owns what belongs into an sdist and into a wheel, and what is tried with them: the sdist; a wheel without the compiled
 cores for every Python, on every interpreter found; a wheel with them for each CPython from 3.11 on, built from the
-sdist in an environment of its own, where the tests of records and of parity then run, with PREFORK_LOGD_NATIVE=1. What
-needs containers (manylinux, musllinux, other machines) is cibuildwheel's ([tool.cibuildwheel] in pyproject.toml).
+sdist in an environment of its own, where the tests of records and of parity then run, with PREFORK_LOGD_NATIVE=1; sdist
+and wheel of prefork-logd-handler, which sends a record to a real collector from every interpreter found. What needs
+containers (manylinux, musllinux, other machines) is cibuildwheel's ([tool.cibuildwheel] in pyproject.toml).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.support import interpreters  # noqa: E402 - found from the root, wherever this is called
+from tests.support.harness import Collector, messages  # noqa: E402
 
 CORES = ("prefork_logd/records/_core_c", "prefork_logd/stores/_rows_c", "prefork_logd/journal/_crc")
 TESTED = ("tests/unit/records", "tests/parity")
@@ -32,6 +34,18 @@ HANDLER = """
 import logging, prefork_logd.handlers as handlers
 handler = handlers.SocketHandler("127.0.0.1", 9)
 assert isinstance(handler, logging.Handler)
+"""
+
+
+PACKAGING = Path("packaging/handler")
+PACKAGE_OF_HANDLER = "prefork_logd_handler"
+ONE_RECORD = """
+import logging, sys, prefork_logd_handler
+handler = prefork_logd_handler.SocketHandler("127.0.0.1", int(sys.argv[1]))
+logging.getLogger("wheel").addHandler(handler)
+logging.getLogger("wheel").warning("from %s", sys.argv[2])
+assert handler.flush(20), handler.counters()
+assert handler.counters()["acknowledged"] == 1, handler.counters()
 """
 
 
@@ -117,9 +131,64 @@ def build_sdist(scratch: Path, target: Path) -> Path:
     return Path(shutil.copy(built, target))
 
 
+def build_handler_sdist(scratch: Path, target: Path) -> Path:
+    """Build the sdist of prefork-logd-handler from what would be committed; return its path."""
+    clean = scratch / "clean-handler"
+    shutil.copytree(
+        ROOT / "prefork_logd" / "handlers",
+        clean / "prefork_logd" / "handlers",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    shutil.copy(ROOT / "prefork_logd" / "__init__.py", clean / "prefork_logd")
+    shutil.copy(ROOT / "LICENSE", clean)
+    (clean / PACKAGING).mkdir(parents=True)
+    for name in ("setup.py", "pyproject.toml", "README.md", "MANIFEST.in"):
+        shutil.copy(ROOT / PACKAGING / name, clean / PACKAGING)
+    run(sys.executable, "setup.py", "-q", "sdist", "-d", scratch / "sdist-handler", cwd=clean / PACKAGING)
+    (built,) = (scratch / "sdist-handler").iterdir()
+    return Path(shutil.copy(built, target))
+
+
+def problems_of_handler_sdist(path: Path) -> list[str]:
+    """Return what the handler's sdist has too much or too little of."""
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    wanted = {"setup.py", "pyproject.toml", "README.md", "LICENSE", "VERSION", *_modules_of_handler()}
+    found = [f"{name} is missing" for name in sorted(wanted - names)]
+    return found + [f"{name} is left over" for name in sorted(names - wanted) if name.endswith((".py", ".pyc"))]
+
+
+def problems_of_handler_wheel(wheel: Wheel) -> list[str]:
+    """Return what the handler's wheel has too much or too little of."""
+    with zipfile.ZipFile(wheel.path) as archive:
+        names = set(archive.namelist())
+        (metadata,) = (archive.read(name).decode() for name in names if name.endswith("/METADATA"))
+    modules = {name for name in names if ".dist-info/" not in name}
+    found = [f"{name} is missing" for name in sorted(_modules_of_handler() - modules)]
+    found += [f"{name} is nowhere in the sources" for name in sorted(modules - _modules_of_handler())]
+    found += [line for line in metadata.splitlines() if line.startswith("Requires-Dist")]
+    return found if wheel.tags == f"{EVERY_PYTHON}-none-any" else [*found, f"it is for {wheel.tags} only"]
+
+
+def _modules_of_handler() -> set[str]:
+    return {f"{PACKAGE_OF_HANDLER}/{path.name}" for path in (ROOT / "prefork_logd" / "handlers").glob("*.py")}
+
+
+def try_handler(python: str, version: str, wheel: Wheel, collector: Collector, scratch: Path) -> str:
+    """Send a record with the handler's wheel alone; return what was done."""
+    where = scratch / "unpacked-handler"
+    with zipfile.ZipFile(wheel.path) as archive:
+        archive.extractall(where)
+    port = str(collector.address()[1])
+    run(python, "-B", "-W", "error", "-c", ONE_RECORD, port, version, cwd=scratch, PYTHONPATH=str(where))
+    if f"from {version}" not in messages(collector.records()):
+        raise NotRightError(f"the record of Python {version} was acknowledged, and is not in the file")
+    return "its record is in the file"
+
+
 def build_wheel(python: str, sdist: Path, scratch: Path, *, has_cores: bool) -> Wheel:
     """Build a wheel of the sdist, with build requirements of its own."""
-    where = scratch / ("binary" if has_cores else "pure")
+    where = scratch / ("binary" if has_cores else sdist.name.removesuffix(".tar.gz"))
     options = [] if has_cores else [f"--config-settings=--build-option=--python-tag={EVERY_PYTHON}"]
     command = (
         python,
@@ -177,7 +246,26 @@ def main() -> int:
     return 0
 
 
+def _handler(scratch: Path, target: Path) -> None:
+    """Build and try prefork-logd-handler."""
+    sdist = build_handler_sdist(scratch, target)
+    _refuse(sdist, problems_of_handler_sdist(sdist))
+    print(sdist.name)
+    wheel = build_wheel(sys.executable, sdist, scratch, has_cores=False)
+    _refuse(wheel.path, problems_of_handler_wheel(wheel))
+    shutil.copy(wheel.path, target)
+    collector = Collector(scratch / "collector").start()
+    try:
+        for version, python in sorted(interpreters.found().items()):
+            tried = try_handler(python, version, wheel, collector, scratch)
+            print(f"{wheel.path.name} on Python {version}: {tried}", flush=True)
+    finally:
+        collector.stop()
+        collector.clean_up()
+
+
 def _all(scratch: Path, target: Path) -> None:
+    _handler(scratch, target)
     sdist = build_sdist(scratch, target)
     _refuse(sdist, problems_of_sdist(sdist))
     print(sdist.name)

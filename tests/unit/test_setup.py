@@ -58,6 +58,14 @@ def test_an_sdist_has_all_that_is_built_and_nothing_else(tmp_path: Path) -> None
     assert wheels.problems_of_sdist(sdist) == []
 
 
+def test_an_sdist_of_the_handler_has_its_files_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "dist"
+    target.mkdir()
+    sdist = wheels.build_handler_sdist(tmp_path, target)
+    assert wheels.problems_of_handler_sdist(sdist) == []
+    assert sdist.name.replace("-", "_").startswith("prefork_logd_handler_")
+
+
 def test_a_checkout_gets_what_builds_the_core() -> None:
     """A venv of Python 3.12 and newer has no setuptools of its own, and `make run` compiles in the venv."""
     extra = (ROOT / "setup.py").read_text().partition('"dev": [')[2].partition("\n        ]")[0].lower()
