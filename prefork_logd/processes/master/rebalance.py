@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from prefork_logd.ipc import channel as control
 from prefork_logd.ipc.scoreboard import WRITER_SLOT, Field
-from prefork_logd.net.load_balance import Budget, is_even, shares, surpluses
+from prefork_logd.net.load_balance import Budget, distribute, is_even, surpluses
 from prefork_logd.processes.master.lifecycle import State
 from prefork_logd.processes.worker.handover import make_pair
 from prefork_logd.system.log import LOGGER
@@ -156,7 +156,7 @@ class Rebalancer:
             chosen = takers[: control.MOST_DESCRIPTORS]
             self._budget.spend(count)
             self._hand_over(workers[giver], [workers[index] for index in chosen], [loads[i] for i in chosen], count)
-            for index, share in zip(chosen, shares(count, [loads[index] for index in chosen]), strict=True):
+            for index, share in zip(chosen, distribute(count, [loads[index] for index in chosen]), strict=True):
                 loads[index] += share
 
     def _hand_over(self, giver: Child, takers: list[Child], loads: list[int], count: int) -> None:

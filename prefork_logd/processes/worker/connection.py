@@ -224,8 +224,8 @@ class Connection:
             self.owner.failed(self, error)
 
     def _ready(self, events: int) -> None:
-        owner, fd = self.owner, self.fd
-        if fd < 0:
+        owner = self.owner
+        if self.fd < 0:
             return
         if events == ENDED:
             self.queued = False
@@ -244,6 +244,11 @@ class Connection:
         owner.begin_slice()
         if (self.unfinished and not self._finish()) or self.is_leaving:
             return
+        self._read(to_the_end=bool(events & ENDED))
+
+    def _read(self, *, to_the_end: bool) -> None:
+        """Read until the socket is empty, or this turn's bytes are used up; while reading pauses, only a greeting."""
+        owner, fd = self.owner, self.fd
         budget = TURN_BYTES
         while not owner.paused:
             buffer = owner.buffer if owner.rest_bytes < REST_BYTES else owner.buffer[:SMALL_READ_BYTES]
@@ -263,7 +268,7 @@ class Connection:
             if self.unfinished:
                 self._wait()
                 return
-            if nbytes < len(buffer) and not events & ENDED:
+            if nbytes < len(buffer) and not to_the_end:
                 # A short read has emptied the socket (epoll(7)); what comes later makes an edge of its own.
                 return
             budget -= nbytes

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from prefork_logd.ipc.scoreboard import Field, Scoreboard
 from prefork_logd.net.acceptor import Acceptor
-from prefork_logd.net.load_balance import Load, Share
+from prefork_logd.net.load_balance import AcceptShare, Load
 
 if TYPE_CHECKING:
     import socket
@@ -32,7 +32,7 @@ class Entrance:
         self._counters = board.slot(slot)
         self.most_own = most_connections()
         """Connections that this process can hold."""
-        self._share = Share(slot, self._loads, 0, self.most_own)
+        self._share = AcceptShare(slot, self._loads, 0, self.most_own)
         self._acceptors: list[Acceptor] = []
 
     def _loads(self) -> list[Load]:

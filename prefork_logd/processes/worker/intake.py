@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from prefork_logd.errors import RemoteProtocolError
     from prefork_logd.ingest.dispatcher import Dispatcher
+    from prefork_logd.inputs.runs import Run
     from prefork_logd.processes.worker.connection import Connection
     from prefork_logd.processes.worker.sessions import SessionTable
     from prefork_logd.system.log import Limited
@@ -112,36 +113,19 @@ class Intake:
         Return those for which there was no time.
         """
         port, counters = self._port, self._port.counters
-        peer, received_s = connection.peer, time.time()
-        first, is_numbered = event.first, event.first > 0
+        first, received_s = event.first, time.time()
         for index, run in enumerate(event.runs):
             position, left = 0, run.records
             if index or not isinstance(event, _Rest):
                 counters[Field.RECEIVED_BYTES] += run.nbytes
             while left:
-                dispatcher = port.dispatcher
-                batch = dispatcher.batch
-                if is_numbered:
-                    port.sessions.begin_range(connection, first, first - 1)
-                    mark = batch.mark()
-                try:
-                    position, taken, bad, connection.failures, shipped = dispatcher.run(
-                        *(run.data, position, left, LARGEST_RECORD, peer, received_s),
-                        *(connection.failures, MOST_FAILURES, run.header_bytes),
-                    )
-                except Exception:
-                    if is_numbered:
-                        # The client sends these records again: lines of theirs that are here already would come twice.
-                        batch.discard(mark)
-                    raise
-                if is_numbered:
-                    for start, count in shipped:
-                        batch.run(first + start, count)
-                    first += taken
-                    port.sessions.end_range(connection, taken)
+                position, taken, bad = self._add_run(connection, run, position, left, first, received_s)
                 left -= taken
+                if first:
+                    first += taken
                 counters[Field.RECORDS] += taken - bad
-                counters[Field.REJECTED] += bad
+                if bad:
+                    counters[Field.REJECTED] += bad
                 port.send_if_large()
                 if connection.failures >= MOST_FAILURES:
                     # 64 KiB can hold 16,000 empty frames: the rest is not worth its entries.
@@ -151,6 +135,34 @@ class Intake:
                     rest = run._replace(data=run.data[position:], records=left)
                     return _Rest(first, [rest, *event.runs[index + 1 :]])
         return None
+
+    def _add_run(
+        self, connection: Connection, run: Run, position: int, count: int, first: int, received_s: float
+    ) -> tuple[int, int, int]:
+        """Add lines of a run's records from an offset on, numbered from `first` on unless that is 0.
+
+        Return the offset that was reached, how many records were taken, and how many of these were rejected.
+        """
+        dispatcher = self._port.dispatcher
+        sessions, batch = self._port.sessions, dispatcher.batch
+        if first:
+            sessions.begin_range(connection, first, first - 1)
+            mark = batch.mark()
+        try:
+            position, taken, bad, connection.failures, shipped = dispatcher.run(
+                *(run.data, position, count, LARGEST_RECORD, connection.peer, received_s),
+                *(connection.failures, MOST_FAILURES, run.header_bytes),
+            )
+        except Exception:
+            if first:
+                # The client sends these records again: lines of theirs that are here already would come twice.
+                batch.discard(mark)
+            raise
+        if first:
+            for start, length in shipped:
+                batch.run(first + start, length)
+            sessions.end_range(connection, taken)
+        return position, taken, bad
 
     def _add_texts(self, connection: Connection, event: Texts) -> Texts | None:
         """Turn records in a form of their input's own into lines. Return those for which there was no time."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from prefork_logd.inputs.state import pack_one
-from prefork_logd.net.load_balance import shares
+from prefork_logd.net.load_balance import distribute
 from prefork_logd.net.loop import EDGE
 from prefork_logd.processes.worker.connection import Connection, ConnectionOwner
 from prefork_logd.processes.worker.handover import GROUP, Giver, Taker
@@ -94,7 +94,7 @@ class Migration:
         if count < 0:
             self._let_finish()
         begin = 0
-        for share, sock in zip(shares(len(chosen), list(loads)), sockets, strict=True):
+        for share, sock in zip(distribute(len(chosen), list(loads)), sockets, strict=True):
             if share:
                 self._routes[Giver(port.loop, sock, self)] = _Route(chosen[begin : begin + share])
                 begin += share

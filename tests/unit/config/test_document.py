@@ -80,6 +80,8 @@ def test_every_problem_is_told_at_once_with_its_line() -> None:
         ('[[listener]]\naddress = "nowhere"', "is no address"),
         ('[[listener]]\naddress = "127.0.0.1:9020"', "listened on already"),
         ('[[listener]]\naccept = "friends"', "listener.accept"),
+        ('[[listener]]\naccept = "session"\nprotocol = "json"', "has no acknowledgements"),
+        ('[[listener]]\nprotocol = "morse"', "listener.protocol"),
         ('[[listener]]\naccept = "authenticated"', "server.keys_file: is needed"),
         ('[server]\nkeys_file = "/nonexistent"\n[[listener]]\naccept = "authenticated"', "cannot read it"),
         ("[server\nx = 1", "x.toml:1"),

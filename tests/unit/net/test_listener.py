@@ -15,7 +15,7 @@ import pytest
 from prefork_logd.errors import ProcessError
 from prefork_logd.net.acceptor import MOST_A_TURN, Acceptor
 from prefork_logd.net.listener import bind_all, close_all, describe
-from prefork_logd.net.load_balance import Load, Share
+from prefork_logd.net.load_balance import AcceptShare, Load
 from prefork_logd.net.loop import Loop
 from prefork_logd.system.systemd import inherited
 
@@ -167,7 +167,7 @@ class _Server:
         self.admitted: list[int] = []
         self.reported: list[int | None] = []
         self.others = 0
-        share = Share(1, self._loads, 1000, 1000)
+        share = AcceptShare(1, self._loads, 1000, 1000)
         self.acceptor = Acceptor(self.loop, self.sockets[0], self._admit, share, self._report)
 
     def _loads(self) -> list[Load]:

@@ -7,7 +7,16 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefork_logd.net.load_balance import PATIENCE_S, TOLERANCE, Budget, Load, Share, is_even, shares, surpluses
+from prefork_logd.net.load_balance import (
+    PATIENCE_S,
+    TOLERANCE,
+    AcceptShare,
+    Budget,
+    Load,
+    distribute,
+    is_even,
+    surpluses,
+)
 
 
 class Board:
@@ -24,8 +33,8 @@ class Board:
         self.connections[slot] += 1
         self.accepted[slot] += 1
 
-    def share(self, slot: int) -> Share:
-        return Share(slot, self.loads, 10_000, 5_000)
+    def share(self, slot: int) -> AcceptShare:
+        return AcceptShare(slot, self.loads, 10_000, 5_000)
 
 
 @given(st.integers(1, 8), st.integers(0, 400), st.integers(0, 2**32))
@@ -73,7 +82,7 @@ def test_progress_of_the_emptiest_renews_the_patience() -> None:
 def test_room_is_bounded_for_one_and_for_all() -> None:
     """No worker holds more than it can, and all together no more than they may."""
     board = Board(2)
-    share = Share(1, board.loads, 5, 3)
+    share = AcceptShare(1, board.loads, 5, 3)
     for _ in range(3):
         assert share.has_room()
         board.accept(1)
@@ -89,7 +98,7 @@ def test_room_is_bounded_for_one_and_for_all() -> None:
 @given(st.integers(0, 500), st.lists(st.integers(0, 100), min_size=1, max_size=8))
 def test_what_is_handed_over_fills_the_emptiest_first(count: int, loads: list[int]) -> None:
     """Everything is given out, and nobody gets any while another holds less."""
-    given_out = shares(count, loads)
+    given_out = distribute(count, loads)
     assert sum(given_out) == count
     assert min(given_out) >= 0
     after = [load + more for load, more in zip(loads, given_out, strict=True)]
@@ -102,7 +111,7 @@ def test_levelled_workers_hold_equally_many(loads: list[int]) -> None:
     more = surpluses(loads, 1_000_000)
     assert all(0 <= count <= load for count, load in zip(more, loads, strict=True))
     kept = [load - count for load, count in zip(loads, more, strict=True)]
-    after = [load + count for load, count in zip(kept, shares(sum(more), kept), strict=True)]
+    after = [load + count for load, count in zip(kept, distribute(sum(more), kept), strict=True)]
     assert sum(after) == sum(loads)
     assert max(after) - min(after) <= 1
     assert is_even(after)

@@ -11,7 +11,7 @@ import pytest
 from prefork_logd.ipc.channel import Channel
 from prefork_logd.ipc.messages import AnyMessage, HandedOver, HandOver, Ping, TakeOver
 from prefork_logd.ipc.scoreboard import WRITER_SLOT, Field, Scoreboard
-from prefork_logd.net.load_balance import is_even, shares
+from prefork_logd.net.load_balance import distribute, is_even
 from prefork_logd.processes.master import rebalance
 from prefork_logd.processes.master.child import Child, Kind
 from prefork_logd.processes.master.lifecycle import State
@@ -77,7 +77,7 @@ class _Worker:
 
     def _give(self, message: HandOver, takers: list[_Worker]) -> None:
         count = self.counters[Field.CONNECTIONS] if message.count < 0 else message.count
-        for taker, share in zip(takers, shares(count, list(message.loads)), strict=True):
+        for taker, share in zip(takers, distribute(count, list(message.loads)), strict=True):
             taker.counters[Field.CONNECTIONS] += share
         self.counters[Field.CONNECTIONS] -= count
         self.moved.append(count)

@@ -157,6 +157,24 @@ def test_a_turn_is_short_whatever_is_sent(whole: Whole) -> None:
         client.close()
 
 
+def test_no_deadline_runs_while_we_have_something_to_take(whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client is not at fault for a frame that is half received while its frames before that wait for their turn."""
+    monkeypatch.setattr(workers, "SLICE_S", 0.0)
+    with whole.connect(framed(SLOW, 3) + framed(SLOW)[:-1]) as client:
+        whole.turn()
+        (connection,) = whole.worker.connections.values()
+        assert connection.unfinished
+        assert whole.worker.rest_bytes == held(connection) > 2 * len(SLOW)
+        while connection.unfinished:
+            assert whole.worker.deadlines.left_s(connection) is None
+            whole.turn()
+        assert whole.worker.deadlines.left_s(connection) is not None
+        client.sendall(framed(SLOW)[-1:])
+        whole.turn()
+        assert whole.worker.deadlines.left_s(connection) is None
+        assert whole.records == 4
+
+
 def test_the_high_water_mark_holds_within_a_run(whole: Whole) -> None:
     """Frames that become many lines stop where the queue is full; the rest is taken when there is room."""
     count = 250_000 // len(LARGE)
