@@ -24,7 +24,7 @@ from prefork_logd.ipc.batch_builder import BatchBuilder
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import TextTemplate, render_rejected
 from prefork_logd.records.stored import read_record
-from prefork_logd.system.log import Limited, describe_bug
+from prefork_logd.system.log import RateLimitedLog, describe_bug
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,7 +64,7 @@ class Dispatcher:
         self._peer, self._received_s = "", 0.0
         self.stop_at_s = math.inf
         """When (time.monotonic()) a run ends that has frames which take their time."""
-        self.bugs = Limited()
+        self.bugs = RateLimitedLog()
         self._router = Router(settings.output)
         self._templates = tuple(
             TextTemplate(output.template) if output.format == "text" else None for output in settings.output

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from prefork_logd.net.peers import peer_key
-from prefork_logd.system.log import Limited
+from prefork_logd.system.log import RateLimitedLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,7 @@ class Rejections:
         self._clock = clock
         self._all = _Bucket(ALL_BURST, clock())
         self._peers: OrderedDict[int, _Bucket] = OrderedDict()
-        self._warnings = Limited(burst=1, per_second=1 / 60)
+        self._warnings = RateLimitedLog(burst=1, per_second=1 / 60)
 
     def take(self, peer: str) -> int:
         """Return -1 if an entry about a frame of `peer` is left out; else how many were left out before it."""

@@ -19,7 +19,7 @@ TURN_BYTES = 1 << 20
 """What one worker may have read before the others get their turn."""
 
 
-class Taker(Protocol):
+class BatchSink(Protocol):
     """Who takes the batches: the writer."""
 
     loop: Loop
@@ -28,18 +28,18 @@ class Taker(Protocol):
     def full(self) -> bool:
         """Whether no more is to be read before the next append."""
 
-    def take(self, source: Source, batch: Batch) -> None:
+    def take(self, source: BatchReceiver, batch: Batch) -> None:
         """Gather the lines of a batch."""
 
-    def postpone(self, source: Source) -> None:
+    def postpone(self, source: BatchReceiver) -> None:
         """Read this source again after this turn, or when there is room."""
 
 
-class Source:
+class BatchReceiver:
     """The pipes of one worker, for one of its lives."""
 
     def __init__(
-        self, taker: Taker, worker: int, pipes: tuple[int, int], committed: int, shared: Shared | None = None
+        self, taker: BatchSink, worker: int, pipes: tuple[int, int], committed: int, shared: Shared | None = None
     ) -> None:
         """Read from the first of `pipes`, tell commits through the second, beginning with the number `committed`.
 

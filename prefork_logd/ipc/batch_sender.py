@@ -88,7 +88,7 @@ class _Held(NamedTuple):
         return pieces
 
 
-class WriterLink:
+class BatchSender:
     """The worker's end of its connection to whoever is the writer now."""
 
     def __init__(self, loop: Loop, events: SenderEvents) -> None:
@@ -190,7 +190,7 @@ class WriterLink:
 class _Pipes:
     """The two pipes to one writer."""
 
-    def __init__(self, link: WriterLink, loop: Loop, batches_fd: int, commits_fd: int) -> None:
+    def __init__(self, link: BatchSender, loop: Loop, batches_fd: int, commits_fd: int) -> None:
         self._link = link
         self._loop = loop
         self.batches_fd = batches_fd

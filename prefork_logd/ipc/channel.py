@@ -15,40 +15,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from prefork_logd.ipc.configuration import Configuration
 from prefork_logd.ipc.messages import (
     Alive,
     AnyMessage,
-    Attach,
-    Configure,
-    Configured,
-    Drain,
-    Forget,
-    HandedOver,
-    HandOver,
-    Message,
-    Ping,
-    Pong,
     Probe,
-    Ready,
-    Reopen,
-    Reopened,
-    Retire,
-    Settled,
-    StatusReport,
-    TakeOver,
-    WakeupFd,
 )  # fmt: skip
 from prefork_logd.net.loop import READ, WRITE, Loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-__all__ = [
-    "Alive", "AnyMessage", "Attach", "Channel", "Configuration", "Configure", "Configured", "Drain", "Forget",
-    "HandOver", "HandedOver", "Message", "Ping", "Pong", "Probe", "Ready", "Reopen", "Reopened", "Retire", "Settled",
-    "StatusReport", "TakeOver", "WakeupFd",
-]  # fmt: skip
 
 _LONGEST_MESSAGE = 65_536
 MOST_DESCRIPTORS = 64

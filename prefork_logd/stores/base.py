@@ -102,7 +102,7 @@ class Store(Protocol):
 
 
 @runtime_checkable
-class Describing(Protocol):
+class ReportsStatus(Protocol):
     """What a store has besides that can say more of itself than how far it is."""
 
     def status(self) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class Describing(Protocol):
 
 
 @runtime_checkable
-class Lagging(Protocol):
+class DelayedDurability(Protocol):
     """What a store has besides that may lose, for a while, what it said it keeps: its `open` may then step back."""
 
     def durable(self) -> int:
@@ -134,14 +134,14 @@ class Finding(NamedTuple):
 
 def details_of(store: Store | None) -> dict[str, Any]:
     """Return what a store has to say of itself; empty for one that says nothing, or is not open (None)."""
-    return store.status() if isinstance(store, Describing) else {}
+    return store.status() if isinstance(store, ReportsStatus) else {}
 
 
 def is_lagging(store: Store | None) -> bool:
     """Tell whether a store may lose, for a while, what it said it keeps."""
-    return isinstance(store, Lagging)
+    return isinstance(store, DelayedDurability)
 
 
 def first_needed(store: Store | None, position: int) -> int:
     """Return the number of the first record that a store may want again, if it has all before `position`."""
-    return min(position, store.durable()) if isinstance(store, Lagging) else position
+    return min(position, store.durable()) if isinstance(store, DelayedDurability) else position

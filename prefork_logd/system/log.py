@@ -64,7 +64,7 @@ def describe_bug(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}{place}; this is a bug, please report it"
 
 
-class Limited:
+class RateLimitedLog:
     """Warnings that strangers can cause: so many at once, then one in a while, and a count of what was left out."""
 
     BURST = 20

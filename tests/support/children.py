@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from prefork_logd.config.settings import Settings
-    from prefork_logd.ipc.channel import AnyMessage, Channel
+    from prefork_logd.ipc.channel import Channel
+    from prefork_logd.ipc.messages import AnyMessage
     from prefork_logd.net.loop import Loop
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from prefork_logd.errors import StoreError
 from prefork_logd.ingest.dispatcher import Dispatcher
 from prefork_logd.ipc.batch_builder import Lines
-from prefork_logd.ipc.batch_sender import WriterLink
+from prefork_logd.ipc.batch_sender import BatchSender
 from prefork_logd.ipc.channel import Channel
 from prefork_logd.ipc.configuration import Configuration
 from prefork_logd.ipc.messages import (
@@ -76,7 +76,7 @@ class NatsSource:
         self._settings = settings
         self._counters = board.slot(slot)
         self._channel = Channel(self.loop, channel, self._told, self._orphaned)
-        self._link = WriterLink(self.loop, self)
+        self._link = BatchSender(self.loop, self)
         self._state_dir = Path(configuration.settings.server.state_dir)
         self._unsettled: deque[tuple[int, int]] = deque()
         self._member = ""

@@ -19,7 +19,7 @@ from prefork_logd.processes.consumer.partition import Item
 from prefork_logd.records.stored import split_lines
 from prefork_logd.stores.nats import wire
 from prefork_logd.stores.nats.reorder import JournalOrder
-from prefork_logd.system.log import Limited
+from prefork_logd.system.log import RateLimitedLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from nats.aio.msg import Msg
 
     from prefork_logd.ingest.dispatcher import Dispatcher
-    from prefork_logd.ipc.batch_sender import WriterLink
+    from prefork_logd.ipc.batch_sender import BatchSender
     from prefork_logd.processes.consumer.partition import Partition
     from prefork_logd.stores.nats.reorder import Next
 
@@ -52,7 +52,7 @@ class StreamMessages:
         self,
         stream: str,
         partitions: Mapping[int, Partition],
-        link: WriterLink,
+        link: BatchSender,
         counters: memoryview,
         fail: Callable[[str], None],
         wake: Callable[[], None],
@@ -69,7 +69,7 @@ class StreamMessages:
         self._counters = counters
         self._fail = fail
         self._wake = wake
-        self._warnings = Limited()
+        self._warnings = RateLimitedLog()
         self._dispatcher: Dispatcher
         self._high_water = 0
         self._arrived: deque[Item] = deque()

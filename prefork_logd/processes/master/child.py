@@ -15,8 +15,8 @@ from prefork_logd.processes.master.lifecycle import ALIVE, HEALTHY_AFTER_S, Stat
 
 if TYPE_CHECKING:
     from prefork_logd.config.stores.kinds import AnyStoreSettings
-    from prefork_logd.ipc import channel as control
     from prefork_logd.ipc.channel import Channel
+    from prefork_logd.ipc.messages import StatusReport
     from prefork_logd.net.loop import Timer
 
 
@@ -57,7 +57,7 @@ class Child:
     """Spawn id of the writer to which a worker has pipes."""
     store: AnyStoreSettings | None = None
     """The store of a shipper."""
-    report: control.StatusReport | None = None
+    report: StatusReport | None = None
     """The last report of a shipper about its store, or of a source about its stream."""
     is_inherited: bool = False
     """Whether it was forked by the program that this process was before an upgrade."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prefork_logd.errors import ConfigError, Problem
-from prefork_logd.ipc.channel import Configuration
+from prefork_logd.ipc.configuration import Configuration
 from prefork_logd.ipc.scoreboard import PLACES, STORE_PLACES
 
 if TYPE_CHECKING:

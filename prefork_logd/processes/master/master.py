@@ -17,8 +17,8 @@ from setproctitle import setproctitle
 
 from prefork_logd import __version__
 from prefork_logd.errors import ExitStatus
-from prefork_logd.ipc import channel as control
 from prefork_logd.ipc.command_socket import CommandServer, Request
+from prefork_logd.ipc.messages import AnyMessage, Configured, HandedOver, Pong, Ready, Reopened, Settled, StatusReport
 from prefork_logd.ipc.scoreboard import LAYOUT, WRITER_SLOT, Field, Scoreboard
 from prefork_logd.net.listener import close_all, describe, is_own
 from prefork_logd.net.loop import READ, Loop
@@ -207,27 +207,27 @@ class Master:
         """End a child whose message failed."""
         self._supervisor.handle_failure(child, error)
 
-    def handle_message(self, child: Child, message: control.AnyMessage, fds: list[int]) -> None:
+    def handle_message(self, child: Child, message: AnyMessage, fds: list[int]) -> None:
         """Act on a child's message."""
         # No message to the master has descriptors.
         for fd in fds:
             os.close(fd)
         match message:
-            case control.Ready(problem):
+            case Ready(problem):
                 self._handle_ready(child, problem)
-            case control.Configured(generation, problems):
+            case Configured(generation, problems):
                 child.generation = generation
                 self._reloader.confirm(child.spawn_id, problems)
-            case control.HandedOver():
+            case HandedOver():
                 self._supervisor.rebalancer.record_handover(child, message)
-            case control.Pong():
+            case Pong():
                 self._supervisor.rebalancer.record_pong(child)
-            case control.Settled(generation):
+            case Settled(generation):
                 child.settled = generation
                 self._supervisor.forget_configurations()
-            case control.StatusReport():
+            case StatusReport():
                 child.report = message
-            case control.Reopened(_, problems):
+            case Reopened(_, problems):
                 for problem in problems:
                     LOGGER.error("cannot reopen %s; the open file stays in use", problem)
                 self._reloader.add_problems(problems)

@@ -17,7 +17,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from prefork_logd.ipc import channel as control
+from prefork_logd.ipc.channel import MOST_DESCRIPTORS
+from prefork_logd.ipc.messages import HandedOver, HandOver, Ping, TakeOver
 from prefork_logd.ipc.scoreboard import WRITER_SLOT, Field
 from prefork_logd.net.load_balance import Budget, distribute, is_even, surpluses
 from prefork_logd.processes.master.lifecycle import State
@@ -93,7 +94,7 @@ class Rebalancer:
             for worker in self._takers():
                 if worker.channel is not None:
                     self._silent.add(worker.spawn_id)
-                    worker.channel.send(control.Ping())
+                    worker.channel.send(Ping())
 
     def _is_level_due(self) -> bool:
         if is_even([self._load(worker) for worker in self._idle()]):
@@ -134,7 +135,7 @@ class Rebalancer:
         takers = [worker for worker in self._takers() if worker is not child]
         takers.sort(key=self._load)
         if takers:
-            self._hand_over(child, takers[: control.MOST_DESCRIPTORS], [self._load(taker) for taker in takers], -1)
+            self._hand_over(child, takers[:MOST_DESCRIPTORS], [self._load(taker) for taker in takers], -1)
         else:
             if any(worker.spawn_id in self._silent for worker in self._workers()):
                 self._warn(child, self._load(child), "no other worker answers")
@@ -153,7 +154,7 @@ class Rebalancer:
                 continue
             # The worker spreads them by the same rule, so the loads that it leaves behind are known here.
             takers.sort(key=loads.__getitem__)
-            chosen = takers[: control.MOST_DESCRIPTORS]
+            chosen = takers[:MOST_DESCRIPTORS]
             self._budget.spend(count)
             self._hand_over(workers[giver], [workers[index] for index in chosen], [loads[i] for i in chosen], count)
             for index, share in zip(chosen, distribute(count, [loads[index] for index in chosen]), strict=True):
@@ -175,17 +176,17 @@ class Rebalancer:
         self._loop.later(GIVE_S, lambda: self._free_takers(giver.spawn_id, move))
         for taker, _, taken in ends:
             if taker.channel is not None:
-                taker.channel.send(control.TakeOver(), [taken.detach()])
+                taker.channel.send(TakeOver(), [taken.detach()])
             else:
                 taken.close()
-        message = control.HandOver(tuple(loads[: len(takers)]), count)
+        message = HandOver(tuple(loads[: len(takers)]), count)
         giver.channel.send(message, [given.detach() for _, given, _ in ends])
 
     def _free_takers(self, giver: int, move: frozenset[int]) -> None:
         if self._giving.get(giver) is move:
             self._giving[giver] = frozenset()
 
-    def record_handover(self, child: Child, outcome: control.HandedOver) -> None:
+    def record_handover(self, child: Child, outcome: HandedOver) -> None:
         """Note that a worker has handed over what could be."""
         self._giving.pop(child.spawn_id, None)
         if outcome.problem:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from prefork_logd.config.changes import changes, with_live_changes
 from prefork_logd.errors import ConfigError
-from prefork_logd.ipc import channel as control
+from prefork_logd.ipc.messages import Configure, Reopen
 from prefork_logd.processes.master.lifecycle import ALIVE
 from prefork_logd.system.log import LOGGER, describe_bug, reopen_own
 
@@ -147,7 +147,7 @@ class Reloader:
         reopen_own()
         for child in self._target.children():
             if child.channel is not None:
-                child.channel.send(control.Reopen(self.count))
+                child.channel.send(Reopen(self.count))
 
     def _run(self, reload: Reload) -> None:
         self.reopen_files()
@@ -178,7 +178,7 @@ class Reloader:
         for child in children:
             if child.state in ALIVE and child.channel is not None:
                 try:
-                    child.channel.send(control.Configure(), [self._configurations.current.to_file()])
+                    child.channel.send(Configure(), [self._configurations.current.to_file()])
                 except OSError as error:  # memfd_create(2): no descriptors or memory
                     problems.append(f"{child.name} keeps the old configuration: {error.strerror}")
                 else:

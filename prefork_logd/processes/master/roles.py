@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from prefork_logd.ipc.channel import Configuration
+    from prefork_logd.ipc.configuration import Configuration
     from prefork_logd.ipc.scoreboard import Scoreboard
     from prefork_logd.processes.master.child import Child
 

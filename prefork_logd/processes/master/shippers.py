@@ -9,7 +9,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from prefork_logd.ipc import channel as control
+from prefork_logd.ipc.messages import Drain, WakeupFd
 from prefork_logd.ipc.scoreboard import SHIPPER_SLOT, Scoreboard, StoreField
 from prefork_logd.processes.master.child import Child, Kind
 from prefork_logd.processes.master.lifecycle import ALIVE, Event, State
@@ -19,7 +19,8 @@ from prefork_logd.system.log import LOGGER
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from prefork_logd.ipc.channel import Channel, Configuration
+    from prefork_logd.ipc.channel import Channel
+    from prefork_logd.ipc.configuration import Configuration
     from prefork_logd.net.loop import Loop
 
 KILL_AFTER_S = 3.0
@@ -66,7 +67,7 @@ class Shippers:
         """Tell the writer how to wake a shipper, or all."""
         for place, shipper in self._children.items():
             if child is None or child is shipper:
-                writer.send(control.WakeupFd(place), [os.dup(self.waker(place))])
+                writer.send(WakeupFd(place), [os.dup(self.waker(place))])
 
     def forget(self, child: Child) -> None:
         """Free the place of a shipper that has ended for good: nothing is known of the next store there."""
@@ -82,7 +83,7 @@ class Shippers:
             if child.state is not State.STOPPING:
                 self._end(child)
             if fast and child.channel is not None:
-                child.channel.send(control.Drain(fast=True))
+                child.channel.send(Drain(fast=True))
         return not self._children
 
     def _end(self, child: Child) -> None:

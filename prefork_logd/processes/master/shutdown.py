@@ -12,7 +12,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from prefork_logd.errors import ExitStatus
-from prefork_logd.ipc import channel as control
+from prefork_logd.ipc.messages import Drain, Retire
 from prefork_logd.processes.master.child import Kind
 from prefork_logd.processes.master.lifecycle import ALIVE, Event, State
 from prefork_logd.processes.shipper.shipper import DRAIN_S
@@ -94,7 +94,7 @@ class Shutdown:
         self._kill_timer = self._loop.later(FAST_WRITES_S + KILL_AFTER_S, self._kill_children)
         for worker in self._supervisor.all_workers():
             if worker.channel is not None:
-                worker.channel.send(control.Drain(fast=True))
+                worker.channel.send(Drain(fast=True))
 
     def advance(self) -> None:
         """Take the next step if the children of the last one have gone."""
@@ -103,7 +103,7 @@ class Shutdown:
             return
         for child in self._upgrader.old:
             if child.channel is not None:
-                child.channel.send(control.Retire() if child.kind is Kind.WRITER else control.Drain(fast=True))
+                child.channel.send(Retire() if child.kind is Kind.WRITER else Drain(fast=True))
         if self._upgrader.old:
             return
         if supervisor.writer.state is State.GONE:

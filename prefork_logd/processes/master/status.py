@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from prefork_logd.config.sources import NatsSourceSettings
     from prefork_logd.config.stores.kinds import AnyStoreSettings
-    from prefork_logd.ipc.channel import Configuration
+    from prefork_logd.ipc.configuration import Configuration
     from prefork_logd.processes.master.child import Child
     from prefork_logd.processes.master.upgrade.state import InheritedCounters
 

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from prefork_logd.config.values import MAX_SOURCES
 from prefork_logd.ingest import core
-from prefork_logd.ipc import channel as control
 from prefork_logd.ipc import shared_memory
 from prefork_logd.ipc.batch_sender import make_pipes
+from prefork_logd.ipc.channel import Channel
+from prefork_logd.ipc.messages import AnyMessage, Attach, Drain, Forget, Retire
 from prefork_logd.ipc.scoreboard import MAX_WORKERS, WRITER_SLOT, Field, Scoreboard
 from prefork_logd.net.loop import READ
 from prefork_logd.processes.fork import describe_end, fork
@@ -59,7 +60,7 @@ _LIVE_FIELDS = (Field.CONNECTIONS, Field.PLACED, Field.ACCEPTING, Field.PID, Fie
 class SupervisorHost(Protocol):
     """The master."""
 
-    def handle_message(self, child: Child, message: control.AnyMessage, fds: list[int]) -> None:
+    def handle_message(self, child: Child, message: AnyMessage, fds: list[int]) -> None:
         """Act on a child's message."""
 
     def handle_end(self, child: Child, how: str, *, has_failed: bool) -> None:
@@ -157,7 +158,7 @@ class Supervisor:
                 self._send_retire(child)
             case Action.TELL_STOP:
                 if child.channel is not None:
-                    child.channel.send(control.Drain(fast=False))
+                    child.channel.send(Drain(fast=False))
             case Action.FORGET:
                 self._forget(child)
             case Action.NOTHING:
@@ -167,12 +168,12 @@ class Supervisor:
         spawn_id, self.next_spawn_id = self.next_spawn_id, self.next_spawn_id + 1
         child.started_s = time.monotonic()
         try:
-            ours, theirs = control.Channel.pair()
+            ours, theirs = Channel.pair()
         except OSError as error:
             self._cannot_fork(child, error)
             return
         # Set before the fork, so that the child closes its copy with the others.
-        child.channel = control.Channel(
+        child.channel = Channel(
             self._loop,
             ours,
             lambda message, fds: self._host.handle_message(child, message, fds),
@@ -254,7 +255,7 @@ class Supervisor:
 
     def _send_retire(self, child: Child) -> None:
         if child.channel is not None:
-            child.channel.send(control.Retire())
+            child.channel.send(Retire())
         if child.kind is Kind.WORKER:
             self.rebalancer.hand_over_all(child)
 
@@ -349,7 +350,7 @@ class Supervisor:
         settled = (worker.settled for worker in self.all_workers() if worker.state in ALIVE)
         oldest = self._configurations.forget_settled(settled)
         if oldest is not None and self.writer.channel is not None:
-            self.writer.channel.send(control.Forget(oldest))
+            self.writer.channel.send(Forget(oldest))
 
     # How many there are
 
@@ -398,5 +399,5 @@ def _connect_to_writer(worker: Child, writer: Child) -> None:
     workers_ends, writers_ends = make_pipes()
     worker.writer = writer.spawn_id
     shared = [os.dup(worker.arena_fd)] if worker.arena_fd >= 0 else []
-    writer.channel.send(control.Attach(worker.spawn_id), [*writers_ends, *shared])
-    worker.channel.send(control.Attach(worker.spawn_id), workers_ends)
+    writer.channel.send(Attach(worker.spawn_id), [*writers_ends, *shared])
+    worker.channel.send(Attach(worker.spawn_id), workers_ends)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from prefork_logd.journal.record_block import Entry
 
 
-class Picker:
+class RecordFilter:
     """The filter of one store."""
 
     def __init__(self, settings: AnyStoreSettings) -> None:

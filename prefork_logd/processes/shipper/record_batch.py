@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from prefork_logd.errors import StoreError
-from prefork_logd.processes.shipper.filter import Picker
+from prefork_logd.processes.shipper.filter import RecordFilter
 from prefork_logd.stores.base import block_from
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class RecordBatch:
         self._settings = settings
         self._reader = reader
         self._began = began
-        self._picker = Picker(settings)
+        self._picker = RecordFilter(settings)
         self._records = 0
         self._nbytes = 0
 

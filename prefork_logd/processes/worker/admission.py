@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 from prefork_logd.inputs.detect import is_answered
 from prefork_logd.ipc.scoreboard import Field
 from prefork_logd.net.peers import peer_key
-from prefork_logd.system.log import Limited
+from prefork_logd.system.log import RateLimitedLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +76,7 @@ class Admission:
         self._waiting_of: dict[int, dict[Connection, None]] = {}
         """The same by peer."""
         self._timer: Timer | None = None
-        self._full = Limited(burst=1, per_second=1 / 60)
+        self._full = RateLimitedLog(burst=1, per_second=1 / 60)
 
     def configure(self, places: int, places_of_a_peer: int) -> int:
         """Take the limits (0 for a peer: nine tenths of all); return how many connections may be held."""

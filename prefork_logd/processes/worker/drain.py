@@ -15,7 +15,7 @@ from prefork_logd.processes.fork import LOST_STATUS
 from prefork_logd.system.log import LOGGER
 
 if TYPE_CHECKING:
-    from prefork_logd.ipc.batch_sender import WriterLink
+    from prefork_logd.ipc.batch_sender import BatchSender
     from prefork_logd.net.loop import Loop, Timer
     from prefork_logd.processes.worker.connection import Connection
     from prefork_logd.processes.worker.guard import Guard
@@ -37,7 +37,7 @@ class DrainPort(Protocol):
     """The worker."""
 
     loop: Loop
-    link: WriterLink
+    link: BatchSender
     guard: Guard
     migration: Migration
     connections: dict[int, Connection]

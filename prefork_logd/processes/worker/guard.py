@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prefork_logd.system.log import Limited, describe_bug
+from prefork_logd.system.log import RateLimitedLog, describe_bug
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ class Guard:
     def __init__(self, close: Callable[[Connection], None]) -> None:
         """Let `close` close a connection; it must not raise."""
         self._close = close
-        self._warnings = Limited()
+        self._warnings = RateLimitedLog()
 
     def of(self, connection: Connection) -> Confined:
         """Return a context in which an unexpected error closes `connection`, and ends there."""

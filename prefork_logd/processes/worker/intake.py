@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from prefork_logd.inputs.runs import Run
     from prefork_logd.processes.worker.connection import Connection
     from prefork_logd.processes.worker.sessions import SessionTable
-    from prefork_logd.system.log import Limited
+    from prefork_logd.system.log import RateLimitedLog
 
 LARGEST_RECORD = (1 << 32) - 1
 """The input has compared the size of records with the limit."""
@@ -42,7 +42,7 @@ class IntakePort(Protocol):
     """The worker."""
 
     counters: memoryview
-    warnings: Limited
+    warnings: RateLimitedLog
     max_record_bytes: int
     sessions: SessionTable
     dispatcher: Dispatcher

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from prefork_logd.inputs.state import ClientState, ConnectionState
-    from prefork_logd.ipc.batch_sender import WriterLink
+    from prefork_logd.ipc.batch_sender import BatchSender
     from prefork_logd.net.loop import Timer
     from prefork_logd.processes.worker.deadlines import Deadlines
     from prefork_logd.processes.worker.guard import Guard
@@ -43,7 +43,7 @@ ARRIVAL_S = COMMIT_S + ANSWER_S
 class WorkerPort(ConnectionOwner, Protocol):
     """The worker."""
 
-    link: WriterLink
+    link: BatchSender
     deadlines: Deadlines
     sessions: SessionTable
     connections: dict[int, Connection]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from prefork_logd.inputs.base import Gap, Opening
     from prefork_logd.processes.worker.connection import Connection
     from prefork_logd.processes.worker.guard import Guard
-    from prefork_logd.system.log import Limited
+    from prefork_logd.system.log import RateLimitedLog
 
 MOST_ASKED = 256
 """Epochs asked of the writer at once."""
@@ -40,7 +40,7 @@ class WorkerPort(Protocol):
     """The worker that the clients are connected to."""
 
     counters: memoryview
-    warnings: Limited
+    warnings: RateLimitedLog
     guard: Guard
     dispatcher: Dispatcher
     """Makes lines, under the configuration of this moment."""

@@ -26,8 +26,25 @@ from prefork_logd.inputs import runs
 from prefork_logd.inputs.base import Terms
 from prefork_logd.inputs.detect import AUTHENTICATED
 from prefork_logd.inputs.session.auth import NONCE_BYTES
-from prefork_logd.ipc import channel as control
-from prefork_logd.ipc.batch_sender import WriterLink
+from prefork_logd.ipc.batch_sender import BatchSender
+from prefork_logd.ipc.channel import Channel
+from prefork_logd.ipc.configuration import Configuration
+from prefork_logd.ipc.messages import (
+    AnyMessage,
+    Attach,
+    Configure,
+    Configured,
+    Drain,
+    HandedOver,
+    HandOver,
+    Ping,
+    Pong,
+    Ready,
+    Reopen,
+    Retire,
+    Settled,
+    TakeOver,
+)
 from prefork_logd.ipc.scoreboard import Field, Scoreboard
 from prefork_logd.net.loop import Loop
 from prefork_logd.processes.worker.admission import Admission
@@ -39,7 +56,7 @@ from prefork_logd.processes.worker.guard import Guard
 from prefork_logd.processes.worker.intake import Intake
 from prefork_logd.processes.worker.migration import Migration
 from prefork_logd.processes.worker.sessions import SessionTable
-from prefork_logd.system.log import LOGGER, Limited, reopen_own
+from prefork_logd.system.log import LOGGER, RateLimitedLog, reopen_own
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -63,7 +80,7 @@ class Worker:
         board: Scoreboard,
         sockets: Iterable[tuple[socket.socket, str]],
         channel: socket.socket,
-        configuration: control.Configuration,
+        configuration: Configuration,
         arena_fd: int = -1,
     ) -> None:
         """Take connections of `sockets`, each with whom to let in; make lines in the memory of `arena_fd`, if given."""
@@ -74,15 +91,15 @@ class Worker:
         self.rest_bytes = 0
         self._slice_end_s = 0.0
         self.counters = board.slot(slot)
-        self._channel = control.Channel(self.loop, channel, self._told, self._orphaned)
-        self.link = WriterLink(self.loop, self)
+        self._channel = Channel(self.loop, channel, self._told, self._orphaned)
+        self.link = BatchSender(self.loop, self)
         self.sessions = SessionTable(self)
         self._intake = Intake(self)
         self.connections: dict[int, Connection] = {}
         self.deadlines = Deadlines(self.loop, self._give_up)
         self.postponed: dict[int, Connection] = {}
         self.migration = Migration(self, self._moved)
-        self.warnings = Limited()
+        self.warnings = RateLimitedLog()
         self.guard = Guard(self.close)
         self._rejections = Rejections()
         self._unsettled: deque[tuple[int, int]] = deque()
@@ -107,35 +124,35 @@ class Worker:
         gc.set_threshold(50_000, 20, 50)
         self.counters[Field.PID] = os.getpid()
         self.counters[Field.ACCEPTING] = 1
-        self._channel.send(control.Ready())
+        self._channel.send(Ready())
         self.loop.run()
         return self._drain.exit_status
 
     # What the master says
 
-    def _told(self, message: control.AnyMessage, fds: list[int]) -> None:
+    def _told(self, message: AnyMessage, fds: list[int]) -> None:
         match message:
-            case control.Attach():
+            case Attach():
                 self.link.attach(*fds)
-            case control.Configure():
+            case Configure():
                 self.send_batch()
-                configuration = control.Configuration.from_file(fds[0])
+                configuration = Configuration.from_file(fds[0])
                 self._configure(configuration)
-                self._channel.send(control.Configured(configuration.generation))
+                self._channel.send(Configured(configuration.generation))
                 self._unsettled.append((self.link.next_number, configuration.generation))
                 self._settle()
-            case control.Retire():
+            case Retire():
                 # Closing a connection costs its client two records: the master says who takes each over.
                 self._drain.retire()
-            case control.HandOver(loads, count):
+            case HandOver(loads, count):
                 self._hand_over(loads, count, [socket.socket(fileno=fd) for fd in fds])
-            case control.TakeOver():
+            case TakeOver():
                 self.migration.take_over(socket.socket(fileno=fds[0]))
-            case control.Ping():
-                self._channel.send(control.Pong())
-            case control.Drain(fast):
+            case Ping():
+                self._channel.send(Pong())
+            case Drain(fast):
                 self._drain.begin(fast=fast)
-            case control.Reopen():
+            case Reopen():
                 reopen_own()
             case _:
                 LOGGER.error("cannot make sense of a %s", type(message).__name__)
@@ -144,7 +161,7 @@ class Worker:
         """End, for the master is dead; what clients have sent is still written."""
         self._drain.begin(fast=False, is_orphan=True)
 
-    def _configure(self, configuration: control.Configuration) -> None:
+    def _configure(self, configuration: Configuration) -> None:
         limits = configuration.settings.limits
         self._configuration = configuration
         self.dispatcher = Dispatcher(configuration, rejections=self._rejections)
@@ -212,7 +229,7 @@ class Worker:
             self.migration.hand_over(loads, count, sockets)
 
     def _moved(self, left: int, problem: str) -> None:
-        self._channel.send(control.HandedOver(left, problem))
+        self._channel.send(HandedOver(left, problem))
 
     def adopt(self, connection: Connection, state: ConnectionState) -> None:
         """Go on with a connection of another worker."""
@@ -330,7 +347,7 @@ class Worker:
         while self._unsettled and self._unsettled[0][0] <= self.link.first_held:
             generation = self._unsettled.popleft()[1]
         if generation:
-            self._channel.send(control.Settled(generation))
+            self._channel.send(Settled(generation))
 
     def batches_committed(self, receipts: list[Receipt]) -> None:
         """Acknowledge what is committed, and go on reading if there is room again."""

@@ -13,7 +13,7 @@ from prefork_logd.errors import OutputError
 from prefork_logd.inputs.session.messages import label
 from prefork_logd.ipc.batch import opened, refused
 from prefork_logd.journal.sessions import Verdict
-from prefork_logd.system.log import Limited
+from prefork_logd.system.log import RateLimitedLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -44,8 +44,8 @@ class WriterSessions:
         self._ran_before_s = 0.0
         """How long the collector had run when the monotonic clock was 0."""
         self._retention_s = 0
-        self._notices = Limited()
-        self._forgot = Limited(burst=1, per_second=1 / FORGOT_EVERY_S)
+        self._notices = RateLimitedLog()
+        self._forgot = RateLimitedLog(burst=1, per_second=1 / FORGOT_EVERY_S)
         self._refusals: list[tuple[Asker, Group]] = []
         self._opens: list[tuple[Asker, Open]] = []
 

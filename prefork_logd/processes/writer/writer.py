@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from prefork_logd.errors import ExitStatus, OutputError
 from prefork_logd.ipc import shared_memory
 from prefork_logd.ipc.batch import NO_SESSION, RECORDS
-from prefork_logd.ipc.batch_receiver import Source
+from prefork_logd.ipc.batch_receiver import BatchReceiver
 from prefork_logd.ipc.channel import Channel
 from prefork_logd.ipc.configuration import Configuration
 from prefork_logd.ipc.messages import (
@@ -80,7 +80,7 @@ class Writer:
         self._configurations = configurations
         self._outputs = Outputs(board)
         self._record_log = RecordLogWriter(board)
-        self._sources: dict[int, Source] = {}
+        self._sources: dict[int, BatchReceiver] = {}
         self._recovery = Recovery(configurations[-1].settings.server.state_dir, self._outputs, self._record_log, run)
         self._problem = ""
         """Why nothing can be written yet."""
@@ -97,7 +97,7 @@ class Writer:
         """Generation before which no configuration counts any more."""
         self._blocked = False
         self._backoff = Backoff(FIRST_RETRY_S, LONGEST_RETRY_S)
-        self._postponed: dict[Source, None] = {}
+        self._postponed: dict[BatchReceiver, None] = {}
         self._ending = False
         self._exit_status = 0
         self._rotation_timer: Timer | None = None
@@ -196,7 +196,7 @@ class Writer:
         """Read a worker's batches from now on."""
         committed = self._recovery.unattached.pop(message.worker, 0)
         shared = shared_memory.look_into(fds[2]) if len(fds) > 2 else None
-        self._sources[message.worker] = Source(self, message.worker, (fds[0], fds[1]), committed, shared)
+        self._sources[message.worker] = BatchReceiver(self, message.worker, (fds[0], fds[1]), committed, shared)
 
     def _configure(self, configuration: Configuration) -> None:
         """Take up a configuration; one that comes before the recovery is done is part of it."""
@@ -236,7 +236,7 @@ class Writer:
         """Whether no more lines are to be read before the next append."""
         return self._blocked or self._gathered_bytes >= TURN_BYTES
 
-    def postpone(self, source: Source) -> None:
+    def postpone(self, source: BatchReceiver) -> None:
         """Read a source again after this turn, or once the outputs can be written again."""
         if self._blocked:
             self._postponed[source] = None
@@ -244,7 +244,7 @@ class Writer:
             source.queued = True
             self.loop.again(source)
 
-    def take(self, source: Source, batch: Batch) -> None:
+    def take(self, source: BatchReceiver, batch: Batch) -> None:
         """Gather the lines of a batch, but for those of sessions that are refused."""
         for group in batch.groups:
             if group.session != NO_SESSION:
@@ -312,7 +312,7 @@ class Writer:
         self._must_sync = False
         self._tell(changed)
 
-    def _tell(self, changed: list[Source]) -> None:
+    def _tell(self, changed: list[BatchReceiver]) -> None:
         """Tell the workers what is committed, what was refused, and the epochs they asked for."""
         self._sessions.answer_refusals()
         for source in changed:

@@ -10,7 +10,7 @@ import pytest
 from prefork_logd.ipc.batch import Batch, Group, opened, refused
 from prefork_logd.ipc.batch_builder import BatchBuilder
 from prefork_logd.ipc.batch_receiver import Source
-from prefork_logd.ipc.batch_sender import Receipt, WriterLink, make_pipes
+from prefork_logd.ipc.batch_sender import BatchSender, Receipt, make_pipes
 from prefork_logd.net.loop import Loop
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Pair:
         self.opened: list[tuple[int, int, int]] = []
         self.refused: list[tuple[bytes, int]] = []
         self.resumed = 0
-        self.link = WriterLink(self.loop, self)
+        self.link = BatchSender(self.loop, self)
         self.taker = Taker(self.loop)
         self.source: Source | None = None
 

@@ -21,8 +21,8 @@ from prefork_logd.ipc import shared_memory
 from prefork_logd.ipc.batch import Batch
 from prefork_logd.ipc.batch_builder import BatchBuilder, Outgoing
 from prefork_logd.ipc.batch_reader import BatchReader
-from prefork_logd.ipc.batch_receiver import Source
-from prefork_logd.ipc.batch_sender import WriterLink, make_pipes
+from prefork_logd.ipc.batch_receiver import BatchReceiver
+from prefork_logd.ipc.batch_sender import BatchSender, make_pipes
 from prefork_logd.net.loop import Loop
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import render_json
@@ -87,12 +87,12 @@ class Writer:
         self.waiting: list[Batch] = []
         workers_ends, writers_ends = make_pipes()
         self.workers_ends = workers_ends
-        self.source = Source(self, 1, writers_ends, committed, shared)
+        self.source = BatchReceiver(self, 1, writers_ends, committed, shared)
 
-    def take(self, source: Source, batch: Batch) -> None:
+    def take(self, source: BatchReceiver, batch: Batch) -> None:
         self.waiting.append(batch)
 
-    def postpone(self, source: Source) -> None:
+    def postpone(self, source: BatchReceiver) -> None:
         self.loop.again(source)
 
 
@@ -104,7 +104,7 @@ class Sharing(RuleBasedStateMachine):
         self.memory = mmap.mmap(-1, BLOCKS * BLOCK_BYTES)
         native.share(self.memory)
         self.loop = Loop()
-        self.link = WriterLink(self.loop, self)
+        self.link = BatchSender(self.loop, self)
         self.gatherer = Gatherer()
         self.sent: list[str] = []
         self.count = 0

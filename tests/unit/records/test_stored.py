@@ -20,7 +20,7 @@ from prefork_logd.ingest.core import Lines
 from prefork_logd.ingest.dispatcher import Dispatcher
 from prefork_logd.ipc.configuration import Configuration
 from prefork_logd.journal.record_block import Entry
-from prefork_logd.processes.shipper.filter import Picker
+from prefork_logd.processes.shipper.filter import RecordFilter
 from prefork_logd.query.filters import Filters
 from prefork_logd.query.tail import Matcher
 from prefork_logd.query.where import parse
@@ -151,7 +151,7 @@ def test_a_pair_of_escapes_is_one_character_beside_a_lone_surrogate() -> None:
 def test_a_filter_of_a_store_reads_any_record_of_ours() -> None:
     """What is below its level stays out, whatever stands in the line."""
     lines = written()
-    picker = Picker(CustomStoreSettings(level="ERROR"))
+    picker = RecordFilter(CustomStoreSettings(level="ERROR"))
     entry = Entry(0, len(lines), 1, b"s" * 16, (), b"".join(lines), 0)
     found = [line for block in picker.pick(entry) for line in stored.split_lines(block.lines)]
     assert found == [line for line in lines if json.loads(line).get("levelno", 0) >= 40]
@@ -162,7 +162,9 @@ def test_lines_end_in_newlines_alone() -> None:
     lines = [b'{"created":1.5,\r"levelno":40,"name":"a"}\r\n', b'{"created":2.5,"levelno":20}\n', b"rest"]
     assert stored.split_lines(b"".join(lines)) == lines
     assert stored.split_lines(b"") == []
-    picked = Picker(CustomStoreSettings(level="ERROR")).pick(Entry(0, 2, 1, bytes(16), (), b"".join(lines[:2]), 0))
+    picked = RecordFilter(CustomStoreSettings(level="ERROR")).pick(
+        Entry(0, 2, 1, bytes(16), (), b"".join(lines[:2]), 0)
+    )
     assert [(block.first, block.count, block.lines) for block in picked] == [(0, 1, lines[0])]
 
 

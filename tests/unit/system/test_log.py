@@ -72,7 +72,7 @@ def test_strangers_cannot_flood_the_log(caplog: pytest.LogCaptureFixture, monkey
     monkeypatch.setattr(log.time, "monotonic", lambda: now_s)
     log.LOGGER.handlers[:] = []
     log.LOGGER.propagate = True
-    limited = log.Limited()
+    limited = log.RateLimitedLog()
     with caplog.at_level(logging.WARNING, "prefork_logd"):
         for number in range(1000):
             limited.warning("peer %d", number)

@@ -17,7 +17,7 @@ from prefork_logd.config.paths import PID_FILE
 from prefork_logd.errors import ConfigError, ProcessError
 from prefork_logd.ingest import core
 from prefork_logd.ingest.dispatcher import warm_up
-from prefork_logd.ipc.channel import Configuration
+from prefork_logd.ipc.configuration import Configuration
 from prefork_logd.net import listener
 from prefork_logd.processes.master.child import Kind
 from prefork_logd.processes.master.master import Master

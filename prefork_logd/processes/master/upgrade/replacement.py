@@ -20,7 +20,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from prefork_logd import __version__
-from prefork_logd.ipc import channel as control
+from prefork_logd.ipc.messages import Drain, Retire
 from prefork_logd.processes.master.child import Child, Kind
 from prefork_logd.processes.master.lifecycle import ALIVE, Event, State
 from prefork_logd.system.log import LOGGER
@@ -88,7 +88,7 @@ class Replacement:
                 for child in writers:
                     child.state = State.STOPPING
                     if child.channel is not None:
-                        child.channel.send(control.Retire())
+                        child.channel.send(Retire())
                 self._loop.later(WRITER_S, self._kill_writers)
         elif writer.state is State.RUNNING and not self._is_retiring:
             self._is_retiring = True
@@ -106,7 +106,7 @@ class Replacement:
             if child.kind is Kind.SHIPPER and child.state is not State.STOPPING:
                 child.state = State.STOPPING
                 if child.channel is not None:
-                    child.channel.send(control.Drain(fast=True))
+                    child.channel.send(Drain(fast=True))
                 self._loop.later(SHIPPER_S, functools.partial(self._kill, child))
 
     def _kill_writers(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from prefork_logd.ipc.channel import Configuration
+from prefork_logd.ipc.configuration import Configuration
 from prefork_logd.ipc.scoreboard import Layout  # noqa: TC001 - msgspec reads the annotation
 from prefork_logd.processes.master.upgrade.old_scoreboard import OldBoard
 

@@ -22,7 +22,7 @@ from prefork_logd.system.log import LOGGER
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from prefork_logd.ipc.channel import AnyMessage
+    from prefork_logd.ipc.messages import AnyMessage
     from prefork_logd.net.loop import Loop
 
     Answer = Callable[[dict[str, Any]], None]

@@ -10,9 +10,9 @@ from unittest.mock import Mock
 import pytest
 
 from prefork_logd.errors import ExitStatus
-from prefork_logd.ipc import channel as control
-from prefork_logd.ipc.channel import Drain
+from prefork_logd.ipc.channel import Channel
 from prefork_logd.ipc.command_socket import Request
+from prefork_logd.ipc.messages import Configured, Drain, Ready, Retire, Settled, StatusReport
 from prefork_logd.ipc.scoreboard import WRITER_SLOT, Field
 from prefork_logd.processes.master import master, supervisor
 from prefork_logd.processes.master.child import Child, Kind
@@ -52,8 +52,8 @@ class Run:
         """Let a child say that it is ready, or is not."""
         assert child.channel is not None
         child.channel.close()
-        child.channel = cast("control.Channel", FakeChannel())
-        self.master.handle_message(child, control.Ready(problem), [])
+        child.channel = cast("Channel", FakeChannel())
+        self.master.handle_message(child, Ready(problem), [])
 
     def start(self) -> None:
         """Start everything."""
@@ -125,7 +125,7 @@ def test_a_child_that_cannot_work_later_does_not_stop_the_collector(run: Run) ->
     run.start()
     worker = run.supervisor.real_workers()[0]
     worker.state = State.STARTING
-    run.master.handle_message(worker, control.Ready("the disk is full"), [])
+    run.master.handle_message(worker, Ready("the disk is full"), [])
     assert worker.state is State.RUNNING
     assert not run.failures
     assert not run.supervisor.is_stopping
@@ -153,14 +153,14 @@ def test_messages_reach_their_parts_and_descriptors_are_closed(run: Run) -> None
     run.start()
     worker = run.supervisor.real_workers()[0]
     read_fd, write_fd = os.pipe()
-    run.master.handle_message(worker, control.Settled(1), [read_fd, write_fd])
+    run.master.handle_message(worker, Settled(1), [read_fd, write_fd])
     for fd in (read_fd, write_fd):
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(fd)
-    report = control.StatusReport("the disk is full")
+    report = StatusReport("the disk is full")
     run.master.handle_message(worker, report, [])
     assert worker.report is report
-    run.master.handle_message(worker, control.Configured(7), [])
+    run.master.handle_message(worker, Configured(7), [])
     assert worker.generation == 7
 
 
@@ -168,7 +168,7 @@ def test_a_message_that_is_for_a_child_is_logged(run: Run, monkeypatch: pytest.M
     """With its name and its sender's."""
     said: list[str] = []
     monkeypatch.setattr(master.LOGGER, "error", lambda text, *values: said.append(text % values))
-    run.master.handle_message(make_child(Kind.WORKER, 1), control.Retire(), [])
+    run.master.handle_message(make_child(Kind.WORKER, 1), Retire(), [])
     assert said == ["unexpected Retire from worker 1"]
 
 

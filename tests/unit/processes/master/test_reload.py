@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from prefork_logd.errors import ConfigError, Problem
-from prefork_logd.ipc import channel as control
-from prefork_logd.ipc.channel import Configure, Reopen
+from prefork_logd.ipc.configuration import Configuration
+from prefork_logd.ipc.messages import Configure, Reopen
 from prefork_logd.ipc.scoreboard import WRITER_SLOT, Scoreboard
 from prefork_logd.processes.master import reload
 from prefork_logd.processes.master.child import Child, Kind
@@ -161,7 +161,7 @@ def test_a_child_that_cannot_be_sent_the_configuration_is_named(
     def fail(_: object) -> int:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr(control.Configuration, "to_file", fail)
+    monkeypatch.setattr(Configuration, "to_file", fail)
     family.request()
     (outcome,) = family.answers
     assert outcome["problems"] == [

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from prefork_logd.ipc.channel import Configuration, Drain, WakeupFd
+from prefork_logd.ipc.configuration import Configuration
+from prefork_logd.ipc.messages import Drain, WakeupFd
 from prefork_logd.ipc.scoreboard import SHIPPER_SLOT, Scoreboard, StoreField
 from prefork_logd.processes.master import shippers
 from prefork_logd.processes.master.child import Child, Kind

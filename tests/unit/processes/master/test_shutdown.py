@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from prefork_logd.errors import ExitStatus
-from prefork_logd.ipc.channel import Drain, Retire
+from prefork_logd.ipc.messages import Drain, Retire
 from prefork_logd.ipc.scoreboard import MAX_WORKERS, SHIPPER_SLOT, WRITER_SLOT, Scoreboard
 from prefork_logd.processes.master import shutdown
 from prefork_logd.processes.master.child import Child, Kind

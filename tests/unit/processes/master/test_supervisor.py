@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from prefork_logd.ipc import channel as control
-from prefork_logd.ipc.channel import Attach, Drain, Forget, Retire
+from prefork_logd.ipc.channel import Channel
+from prefork_logd.ipc.messages import Attach, Drain, Forget, Retire
 from prefork_logd.ipc.scoreboard import MAX_WORKERS, SHIPPER_SLOT, WRITER_SLOT, Field, Scoreboard
 from prefork_logd.processes.master import supervisor
 from prefork_logd.processes.master.child import Child, Kind
@@ -129,7 +129,7 @@ def keep_messages(child: Child) -> None:
     """Give a child a channel that keeps messages."""
     assert child.channel is not None
     child.channel.close()
-    child.channel = cast("control.Channel", FakeChannel())
+    child.channel = cast("Channel", FakeChannel())
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_a_child_without_a_channel_is_tried_again(host: Host, monkeypatch: pytes
     def fail() -> None:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr(control.Channel, "pair", staticmethod(fail))
+    monkeypatch.setattr(Channel, "pair", staticmethod(fail))
     host.supervisor.apply_event(host.supervisor.writer, Event.DUE)
     assert host.supervisor.writer.state is State.WAITING
     assert host.log == []

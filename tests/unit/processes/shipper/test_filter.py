@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from prefork_logd.config.stores.custom import CustomStoreSettings
 from prefork_logd.journal.record_block import Entry
-from prefork_logd.processes.shipper.filter import Picker
+from prefork_logd.processes.shipper.filter import RecordFilter
 
 
 @given(st.lists(st.tuples(st.sampled_from([20, 40]), st.booleans()), min_size=1, max_size=30), st.integers(0, 9))
@@ -20,7 +20,7 @@ def test_a_picked_record_keeps_its_numbers(wanted: list[tuple[int, bool]], first
         runs.append((session_number, 1))
         if level == 40:
             expected.append((first + index, session_number, lines[-1]))
-    picker = Picker(CustomStoreSettings(level="ERROR"))
+    picker = RecordFilter(CustomStoreSettings(level="ERROR"))
     found = []
     for block in picker.pick(Entry(first, len(lines), 1, b"s" * 16, tuple(runs), b"".join(lines), 0)):
         numbers = [number for run in block.runs for number in range(run.first, run.first + run.count)]

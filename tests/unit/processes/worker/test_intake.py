@@ -16,7 +16,7 @@ from prefork_logd.inputs.base import Bye, Event, InputError, Records, Refusal, R
 from prefork_logd.ipc.scoreboard import Field
 from prefork_logd.processes.worker.intake import Intake
 from prefork_logd.records.record import Record, make_record
-from prefork_logd.system.log import Limited
+from prefork_logd.system.log import RateLimitedLog
 from tests.support.inprocess import DEFAULT, frame
 
 
@@ -25,7 +25,7 @@ class Worker:
 
     def __init__(self) -> None:
         self.counters = dict.fromkeys(Field, 0)
-        self.warnings = Limited()
+        self.warnings = RateLimitedLog()
         self.max_record_bytes = 1000
         self.dispatcher = Dispatcher(DEFAULT)
         self.slice_over = False
