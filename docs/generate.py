@@ -1,4 +1,4 @@
-"""Writes the parts of the documentation that are drawn from the code: settings, signals, life cycle.
+"""Writes the parts of the documentation that are drawn from the code: settings, signals, life cycle, the map.
 
 python docs/generate.py            write them
 python docs/generate.py --check    fail if one of them is not up to date
@@ -6,6 +6,8 @@ python docs/generate.py --check    fail if one of them is not up to date
 
 from __future__ import annotations
 
+import ast
+import re
 import sys
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -26,6 +28,10 @@ from prefork_logd.processes.master.lifecycle import TABLE, Action, Event, State
 from prefork_logd.system import signals
 
 HERE = Path(__file__).resolve().parent
+PACKAGE = HERE.parent / "prefork_logd"
+IMPORT_TEST = HERE.parent / "tests" / "unit" / "test_imports.py"
+BEGIN, END = "<!-- folders: made by docs/generate.py -->\n", "<!-- end of folders -->\n"
+"""They enclose the order of imports and the table of folders in design.md."""
 NOTICE = "<!-- Made by docs/generate.py; change the code it is drawn from instead. -->\n\n"
 
 
@@ -36,6 +42,8 @@ def main() -> int:
         "configuration.md": configuration(),
         "signals.md": signal_page(),
         "processes.md": processes(),
+        "map.md": code_map(),
+        "design.md": design((HERE / "design.md").read_text()),
     }.items():
         path = HERE / name
         if "--check" in sys.argv[1:]:
@@ -153,6 +161,73 @@ def processes() -> str:
         f"| action | the master's deed |\n|---|---|\n{actions}\n"
         f"| in state | on event | goes to | and the master does |\n|---|---|---|---|\n{table}"
     )
+
+
+def code_map() -> str:
+    """Return the map of the code: each folder and module with the first sentence of its docstring."""
+    parts: list[str] = []
+    parts.append(
+        f"# Map\n\n{NOTICE}Each folder and each module of `prefork_logd/`, with the first sentence of its docstring. "
+        "[Design](design.md) describes how they work together.\n"
+    )
+    for folder in _folders():
+        modules = sorted(path for path in folder.iterdir() if path.suffix in {".py", ".pyx"})
+        rows = [f"| `{path.name}` | {_sentence(_docstring(path))} |\n" for path in modules if path.stem != "__init__"]
+        parts.append(f"\n## {_title(folder)}\n\n{_sentence(_docstring(folder / '__init__.py'))}\n")
+        if rows:
+            parts += ["\n| module | what it does |\n|---|---|\n", *rows]
+    return "".join(parts)
+
+
+def design(page: str) -> str:
+    """Return the page about the design, with the text between its two marks made anew."""
+    rows = ["Imports run down only, from floor to floor:\n\n"]
+    rows += [f"{number}. {', '.join(f'`{room}`' for room in floor)}\n" for number, floor in enumerate(_floors(), 1)]
+    rows += ["\n`tests/unit/test_imports.py` checks it, also for imports that serve types alone.\n\n"]
+    rows += ["| folder | what it does | what it does not know |\n|---|---|---|\n"]
+    for folder in _folders():
+        if folder != PACKAGE:
+            text = _docstring(folder / "__init__.py")
+            rows.append(f"| `{_title(folder)}` | {_sentence(text)} | {_unknown(text)} |\n")
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    return f"{before}{begin}\n{''.join(rows)}\n{end}{after}"
+
+
+def _floors() -> list[list[str]]:
+    """Return the rooms of each floor, from the top, as the test of imports has them."""
+    for node in ast.parse(IMPORT_TEST.read_text()).body:
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "FLOORS" and node.value:
+            return [sorted(rooms) for rooms in ast.literal_eval(node.value)]
+    raise ValueError(f"{IMPORT_TEST} has no FLOORS")
+
+
+def _folders() -> list[Path]:
+    return sorted({path.parent for path in PACKAGE.rglob("*.py")})
+
+
+def _title(folder: Path) -> str:
+    return f"{folder.relative_to(PACKAGE.parent).as_posix()}/".removeprefix("prefork_logd/") or "prefork_logd/"
+
+
+def _docstring(path: Path) -> str:
+    """Return the docstring of a module, also of a compiled one."""
+    if path.suffix == ".py":
+        return ast.get_docstring(ast.parse(path.read_text())) or ""
+    found = re.search(r'^"""(.*?)"""', path.read_text(), re.DOTALL | re.MULTILINE)
+    return found[1] if found else ""
+
+
+def _sentence(text: str) -> str:
+    """Return the first sentence of a docstring, on one line of a table."""
+    paragraph = " ".join(text.partition("\n\n")[0].split())
+    return re.split(r"(?<=[.?])\s+(?=[A-Z])", paragraph)[0].replace("|", "\\|")
+
+
+def _unknown(text: str) -> str:
+    """Return what a folder's docstring names after "Does not know", on one line of a table."""
+    found = re.search(r"Does not know (.*?)[.:](?:\s|$)", " ".join(text.split()))
+    return found[1].replace("|", "\\|") if found else ""
 
 
 if __name__ == "__main__":

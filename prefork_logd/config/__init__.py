@@ -1,1 +1,5 @@
-"""Every setting: its declaration, its file, and the problems of a value."""
+"""Declares every setting with its default, reads the configuration file and checks it.
+
+Owns the TOML tables, their checks, their printing, and the difference that a reload may apply. Does not know
+processes, sockets or open files.
+"""

@@ -1,10 +1,11 @@
-"""Logging handlers for services: Python 2.7 and 3.6 or newer, with nothing but the standard library.
+"""Sends a service's log records to the collector: logging handlers for Python 2.7 and 3.6 or newer.
 
     handler = prefork_logd.handlers.SocketHandler("logs.example.com", 9020)
 
 SocketHandler takes the place of `logging.handlers.SocketHandler`. It numbers its records, keeps them until the
 collector has committed them, and sends the rest again after a reconnect (docs/handler.md, docs/protocol.md). These
-files import nothing of ours outside this folder: the same files are the package `prefork_logd_handler`.
+files need the standard library alone, and are also the package `prefork_logd_handler`. Does not know the collector's
+code: nothing of ours outside this folder is imported.
 """
 from __future__ import absolute_import, division
 

@@ -1,1 +1,4 @@
-"""How our processes talk to each other."""
+"""Carries messages, batches and counters between our processes, and questions from the command line.
+
+Owns the form and the delivery of each. Does not know what the receiver does with them.
+"""

@@ -1,1 +1,4 @@
-"""The commit point: what is safely in the outputs, and how far each worker's batches have come."""
+"""Keeps the commits, the position of each session, and the records that wait for stores.
+
+Owns the commit point: what holds after a crash. Does not know the content of a line, outputs or stores.
+"""

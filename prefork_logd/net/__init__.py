@@ -1,1 +1,4 @@
-"""Sockets and readiness: the event loop, listening, one client's connection."""
+"""Listens, accepts and waits for readiness: sockets and the event loop.
+
+Owns how connections spread over workers. Does not know what is said on a connection.
+"""

@@ -1,1 +1,4 @@
-"""What to look for among stored records, whichever store or file they are in."""
+"""Finds stored records: the conditions, what each means, and how a search reads a store or a file.
+
+Does not know databases or how answers are printed.
+"""

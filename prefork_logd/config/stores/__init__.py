@@ -1,1 +1,4 @@
-"""Settings of stores, a file a kind."""
+"""Declares the settings of each type of store, and the one table of types (kinds.py).
+
+Does not know the code of a store: a row names it, and it is imported when it is called.
+"""

@@ -1,1 +1,4 @@
-"""The processes that serve clients."""
+"""Serves clients: reads their connections, sends lines to the writer, and acknowledges what is committed.
+
+Owns connections, their deadlines and back-pressure. Does not know output files or the journal.
+"""

@@ -1,1 +1,4 @@
-"""The store that publishes to NATS JetStream."""
+"""Publishes records to a stream of NATS JetStream, and knows what such a stream holds.
+
+Owns ranges, ids and what may have to be published again. Does not know the journal's files.
+"""

@@ -1,1 +1,4 @@
-"""Records in SQLite files, one a day: no server, and a retention that is the removal of a file."""
+"""Keeps records in SQLite files, one a day, and searches them there.
+
+Owns the tables, indexes, retention and the SQL of a query. Does not know shippers or how answers are printed.
+"""

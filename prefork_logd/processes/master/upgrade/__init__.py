@@ -1,1 +1,4 @@
-"""A master that becomes the newly installed program."""
+"""Replaces the running program by the newly installed one, under the same process id.
+
+Owns the trial, the exec and what passes over it. Does not know how the collector works.
+"""
