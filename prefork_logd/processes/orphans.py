@@ -1,9 +1,9 @@
-"""Ends the children of a dead master, whatever they are doing.
+"""Ends the children of a dead master, also those that are stopped or hang.
 
-Owns the lifeline and the signals that the kernel sends when a master has died. Does not know how a child drains in that
-time: each reads end-of-file from its control channel.
+Owns the lifeline and the signals that the kernel sends after the master's death. Does not know how a child drains: it
+begins to when it reads end-of-file from its control channel.
 
-A child that runs its loop needs nothing else. Two kinds do, and neither can run Python code, so the kernel acts alone:
+That is enough for a child that runs its loop. For two kinds that cannot run Python code the kernel acts alone:
 
     a stopped child     The lifeline is a pipe whose writing end only the master has. When that closes, the kernel sends
                         SIGCONT to each child (F_SETSIG, fcntl(2)), which then drains like the others.
@@ -32,7 +32,7 @@ class Lifeline:
     """The master's end of the pipe."""
 
     def __init__(self, fd: int = -1) -> None:
-        """Make a pipe, or go on with the end that this process had before it became another program."""
+        """Make a pipe, or use `fd`, its writing end, which this process had before an upgrade."""
         if fd < 0:
             read_fd, fd = os.pipe2(os.O_CLOEXEC)
             os.close(read_fd)
@@ -40,13 +40,13 @@ class Lifeline:
 
     @classmethod
     def adopt(cls, fd: int) -> Self:
-        """Return the lifeline of the last program; a new one if that had none (-1)."""
+        """Return the lifeline of the last program; a new one if that program had none (-1)."""
         if fd >= 0:
             os.set_inheritable(fd, False)
         return cls(fd)
 
     def close(self) -> None:
-        """Let go of the children; a master does so as its last act."""
+        """Close the pipe, as a master's last act; children that still live get SIGCONT."""
         os.close(self.fd)
 
     def hold(self) -> None:
@@ -65,5 +65,5 @@ class Lifeline:
             os.read(fd, 1)
         except BlockingIOError:
             return
-        # End-of-file: the master has died before the kernel was asked to tell.
+        # End-of-file: the master died before F_SETOWN and F_SETSIG were set, so no signal will come.
         signal.alarm(END_SIGNAL)

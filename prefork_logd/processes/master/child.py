@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Kind(enum.Enum):
-    """The work of a child."""
+    """The kinds of children."""
 
     WRITER = "writer"
     WORKER = "worker"
@@ -35,7 +35,7 @@ class Child:
 
     kind: Kind
     slot: int
-    """Index on the scoreboard; a worker's number. Sources have the last of the workers' slots."""
+    """Index on the scoreboard; for a worker also its number. Sources have the last of the workers' slots."""
     state: State = State.WAITING
     pid: int = 0
     spawn_id: int = 0
@@ -46,11 +46,11 @@ class Child:
     """Number of deaths in a row, each soon after the fork."""
     restarts: int = 0
     last_exit: str = ""
-    """How the last process in this slot ended, if it was not asked to."""
+    """How the last process in this slot ended, if its end was unexpected."""
     due_s: float = 0.0
     """When the next process is forked, on the monotonic clock, while this slot waits for it."""
     generation: int = 0
-    """Generation of the configuration that it has taken."""
+    """Generation of the last configuration that it has confirmed."""
     settled: int = 0
     """Generation of the oldest configuration that a worker may still have lines of."""
     writer: int = 0
@@ -62,9 +62,9 @@ class Child:
     is_inherited: bool = False
     """Whether it was forked by the program that this process was before an upgrade."""
     is_killed: bool = False
-    """Whether it was ended by force where that loses nothing; the log has said so."""
+    """Whether the master has killed it; that loses nothing and is already logged."""
     arena_fd: int = -1
-    """The memory for a worker's lines (arena.py); -1 for none."""
+    """The memory for a worker's lines (shared_memory.py); -1 for none."""
     channel: Channel | None = field(default=None, repr=False)
     timer: Timer | None = field(default=None, repr=False)
 
@@ -86,7 +86,7 @@ class Child:
         return self.slot - SHIPPER_SLOT if self.kind is Kind.SHIPPER else self.slot
 
     def crash_loop(self, now_s: float) -> str:
-        """Return a sentence about a child that dies again and again; empty if it has lived for a while."""
+        """Return a sentence about a child that has died repeatedly; empty if it has lived for a while."""
         if self.state is State.WAITING and self.last_exit:
             return f"{self.name} {self.last_exit}; it starts again in {max(0.0, self.due_s - now_s):.1f} s"
         if self.state in ALIVE and self.deaths > 1 and now_s - self.started_s < HEALTHY_AFTER_S:

@@ -1,6 +1,6 @@
 """Keeps the configurations in use, and assigns each output and each store its slot on the scoreboard.
 
-Does not know how a configuration is read (config.py), or how children receive it (reload.py).
+Does not know how a configuration is read (load.py), or how children receive it (reload.py).
 
 An output keeps its slot while its path is configured, and longer while an older configuration has it. A store keeps its
 slot by its name; the slot of a removed store stays taken until its shipper has ended.
@@ -77,7 +77,7 @@ class Configurations:
         if len(new) > len(free):
             raise ConfigError([Problem("output", f"{len(new)} of them are new, too many at once; reload in two steps")])
         last = self.last_output_id
-        # The next slot rather than the first, so that a line that comes late never finds another output in its slot.
+        # The next slot rather than the first free one: a late line must not find another output in its slot.
         free.sort(key=lambda slot: slot <= last)
         assigned.update(zip(new, free, strict=False))
         return assigned, free[len(new) - 1] if new else last

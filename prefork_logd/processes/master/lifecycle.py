@@ -1,7 +1,7 @@
-"""A child's life cycle, as data.
+"""Defines a child's life cycle as a table of states, events and actions.
 
-Owns which states there are, what may happen in each, and what is then done. Knows nothing of forks and signals: the
-master looks transitions up and carries their actions out. docs/processes.md is drawn from TABLE, and a test says so.
+Owns the states and the transitions between them. Does not know forks and signals: supervisor.py carries the actions
+out. docs/processes.md is drawn from TABLE, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from prefork_logd.system.backoff import delay_s
 
 
 class State(enum.Enum):
-    """Where a child is in its life."""
+    """The states of a child."""
 
     STARTING = "forked, and not yet ready"
     RUNNING = "at work"
@@ -25,7 +25,7 @@ class State(enum.Enum):
 
 
 class Event(enum.Enum):
-    """What can happen to a child."""
+    """The events in a child's life."""
 
     READY = "says that it is ready"
     EXITED = "has ended"
@@ -35,7 +35,7 @@ class Event(enum.Enum):
 
 
 class Action(enum.Enum):
-    """What the master then does."""
+    """The master's answers to an event."""
 
     NOTHING = "nothing"
     CONNECT = "connect it to its peers"
@@ -47,7 +47,7 @@ class Action(enum.Enum):
 
 
 class Transition(NamedTuple):
-    """What follows from an event."""
+    """The result of an event: the next state, and the action."""
 
     state: State
     action: Action
@@ -79,7 +79,7 @@ ALIVE = frozenset({State.STARTING, State.RUNNING, State.RETIRING, State.STOPPING
 
 
 def after(state: State, event: Event) -> Transition:
-    """Return what follows from an event in a state. Raises LocalProtocolError if it cannot happen there."""
+    """Return the result of an event in a state. Raises LocalProtocolError if the state does not allow it."""
     try:
         return TABLE[state, event]
     except KeyError:
@@ -89,9 +89,9 @@ def after(state: State, event: Event) -> Transition:
 FIRST_BACK_OFF_S = 0.1
 LONGEST_BACK_OFF_S = 30.0
 HEALTHY_AFTER_S = 2.0
-"""A child that lived this long did not die of starting: the next one comes after the shortest back-off."""
+"""A child that lived this long started well: after its death the next one comes after the shortest back-off."""
 
 
 def back_off_s(deaths: int) -> float:
-    """Return how long to wait before forking again, after so many deaths in a row: doubled each time, bounded."""
+    """Return the wait before the next fork, after `deaths` deaths in a row: doubled each time, up to the bound."""
     return delay_s(deaths, FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S)

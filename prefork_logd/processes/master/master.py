@@ -1,7 +1,7 @@
 """Wires the master's parts together: one loop that turns signals, questions and messages into calls.
 
 Does not know records, outputs, or bytes of clients, so that no client can harm it. The parts are supervisor.py,
-configurations.py, reload.py, shutdown.py and succession.py.
+configurations.py, reload.py, shutdown.py and upgrader.py.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Master:
     # Signals and questions
 
     def put_signals_back(self) -> None:
-        """Let signals that have come and were not acted on come again."""
+        """Send this process again the signals that were received and not yet handled."""
         self._signals.put_back()
 
     def ready(self, events: int) -> None:  # noqa: ARG002 - the pipe tells which signals have come
@@ -146,7 +146,7 @@ class Master:
         """Answer the command line."""
         verb = request.verb
         if verb == "status":
-            self._probes.ask(self._supervisor.children(), lambda: answer(self._status()))
+            self._probes.probe_all(self._supervisor.children(), lambda: answer(self._status()))
         elif verb == "reload":
             self._reload(answer)
         elif verb == "upgrade":
@@ -200,7 +200,7 @@ class Master:
         self._supervisor.apply_event(child, event)
 
     def hand_over_all(self, child: Child) -> None:
-        """Let a worker that is to end hand its connections over."""
+        """Let a retiring worker hand its connections over."""
         self._supervisor.rebalancer.hand_over_all(child)
 
     def handle_failure(self, child: Child, error: Exception) -> None:
@@ -342,7 +342,7 @@ class Master:
         return ""
 
     def is_quiet(self) -> bool:
-        """Tell whether nothing is under way that the next program would not know of."""
+        """Return whether the state is complete: no reload, probe, start or unsent message is under way."""
         supervisor = self._supervisor
         return (
             all(child.channel is None or child.channel.idle for child in supervisor.children())
@@ -355,7 +355,7 @@ class Master:
         """Go on, now that no child of the last program lives."""
         self._upgrader.forget_last_program()
         if not self._supervisor.is_stopping:
-            # Not before: the old sources have read from the same streams.
+            # Not earlier: the old sources read from the same streams.
             self._supervisor.start_sources()
         self._supervisor.forget_configurations()
         self._reloader.start_next()

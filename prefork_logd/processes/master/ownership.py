@@ -1,9 +1,9 @@
-"""Files of the collector that belong to another user: found before anything is served.
+"""Finds files of the collector that its user cannot write, before the first client is served.
 
-Owns the search and its words. Opens nothing.
+Owns the search and the error text. Does not open or change a file.
 
-A collector that has once run as root leaves files that server.user cannot write; without this the writer or a shipper
-would find them one by one, while clients are served already.
+A collector that once ran as root leaves files that server.user cannot write. Without this check the writer or a shipper
+would fail on them one by one, while clients are served already.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _files(settings: Settings) -> Iterator[Path]:
 
 
 def _foreign_owner(path: Path) -> str | None:
-    """Return whose file or directory this is if this user cannot write it; None for one of its own or none at all."""
+    """Return the owner of a file or directory that this user cannot write; None if it can, or if there is none."""
     try:
         status = path.stat()
     except OSError:

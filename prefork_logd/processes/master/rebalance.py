@@ -1,15 +1,15 @@
-"""Decides which workers hand connections over, to whom, and when: the master's part.
+"""Decides which workers hand connections over, to which workers, and when: the master's part.
 
-Sees how many connections each worker holds, and no connection.
+Owns the rounds of moves and their limits. Does not know connections, only how many of them each worker holds.
 
-Two things lead to a move. A worker that is to end hands over all of its connections. Workers that hold unevenly many
-are levelled: that is looked at a few times a second, and whenever a worker has become ready or answers again. Looking
-reads a few counters. Only when there is something to move are the workers pinged, and only those that answer soon take
-part: a stopped worker gets no connections, gives none, and keeps nobody waiting. What a worker could not hand over it
-still serves, so trying again later is always enough.
+There are two reasons for a move. A retiring worker hands over all of its connections. Workers with uneven loads are
+levelled: the loads are compared a few times a second, and whenever a worker becomes ready or answers again. A
+comparison reads a few counters. The workers are pinged only when there is something to move, and only those that answer
+soon take part: a stopped worker neither gives nor gets connections, and delays no other worker. A worker goes on
+serving the connections that it could not hand over, so trying again later is always enough.
 
-Levelling is bounded. Loads within a margin are left alone (balance.py). A budget bounds the connections moved per
-second. When loads stay uneven after a move, the next one comes later each time.
+Levelling is bounded. Loads within a margin are left alone (load_balance.py). A budget bounds the connections moved per
+second. When loads stay uneven after a move, the pause before the next one doubles.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from prefork_logd.processes.master.child import Child
 
 RETRY_S = 0.5
-LOOK_S = 0.25
+COMPARE_S = 0.25
 """How often the loads are compared."""
 PING_S = 0.25
-"""How long workers may take to answer before a move is planned without those that have not."""
+"""How long a move waits for workers to answer; it is then planned without the silent ones."""
 GIVE_S = 5.0
-"""How long the takers of a move are left out of other moves; a giver that hangs never answers."""
+"""How long the takers of a move are left out of other moves. Bounded, because a giver that hangs never answers."""
 LONGEST_PAUSE_S = 8.0
 """The longest time between two moves while loads stay uneven."""
 MOST_MOVED, MOVED_PER_S = 10_000, 1_000
@@ -46,10 +46,10 @@ MOST_MOVED, MOVED_PER_S = 10_000, 1_000
 
 
 class Rebalancer:
-    """The moves that are under way, and those that are still to be made."""
+    """The moves under way, and those still to come."""
 
     def __init__(self, loop: Loop, board: Scoreboard, workers: Callable[[], Iterable[Child]]) -> None:
-        """Move between those of `workers` that are running."""
+        """Move connections between those of `workers` that are running."""
         self._loop = loop
         self._board = board
         self._workers = workers
@@ -66,28 +66,28 @@ class Rebalancer:
         self._warned: dict[int, str] = {}
         """The last warning about each worker, so that it is logged once."""
         self._budget = Budget(MOST_MOVED, MOVED_PER_S)
-        self._pause_s = LOOK_S
+        self._pause_s = COMPARE_S
         self._next_level_s = 0.0
-        loop.later(LOOK_S, self._tick)
+        loop.later(COMPARE_S, self._tick)
 
     def hand_over_all(self, child: Child) -> None:
-        """Let a worker that is to end hand over everything."""
+        """Let a retiring worker hand over everything."""
         if child.state is State.RETIRING and child.spawn_id not in self._giving:
             self._emptying[child.spawn_id] = child
             self._begin_round()
 
     def level(self) -> None:
-        """Level at once if loads are uneven, because a worker has come or answers again."""
-        self._pause_s = LOOK_S
+        """Level at once if loads are uneven; for a worker that has become ready or answers again."""
+        self._pause_s = COMPARE_S
         self._next_level_s = 0.0
         self._begin_round()
 
     def _tick(self) -> None:
-        self._loop.later(LOOK_S, self._tick)
+        self._loop.later(COMPARE_S, self._tick)
         self._begin_round()
 
     def _begin_round(self) -> None:
-        """Ping the workers if there is something to move; a round that is under way looks at its end."""
+        """Ping the workers if there is something to move, unless a round is under way."""
         if self._round is None and (self._emptying or self._is_level_due()):
             self._round = self._loop.later(PING_S, self._end_round)
             self._asked = {worker.spawn_id for worker in self._takers()}
@@ -99,22 +99,22 @@ class Rebalancer:
     def _is_level_due(self) -> bool:
         if is_even([self._load(worker) for worker in self._idle()]):
             if not self._giving:
-                self._pause_s = LOOK_S
+                self._pause_s = COMPARE_S
             return False
         return time.monotonic() >= self._next_level_s and self._writer_commits()
 
     def _writer_commits(self) -> bool:
-        """Tell whether the last lines of a connection would soon be committed, which its move waits for."""
+        """Return whether the writer commits now; a connection is moved once its last lines are committed."""
         writer = self._board.slot(WRITER_SLOT)
         return bool(writer[Field.PID]) and not writer[Field.PAUSED]
 
     def record_pong(self, child: Child) -> None:
-        """Take a worker's answer to a Ping."""
+        """Record a worker's answer to a Ping."""
         if child.spawn_id not in self._silent:
             return
         self._silent.discard(child.spawn_id)
         if self._round is None:
-            # It was stopped, or busy for long.
+            # A late answer: the worker was stopped, or busy for long.
             self.level()
         elif not self._asked & self._silent:
             self._end_round()
@@ -152,7 +152,7 @@ class Rebalancer:
         for giver, count in enumerate(more):
             if not count or not takers:
                 continue
-            # The worker spreads them by the same rule, so the loads that it leaves behind are known here.
+            # The worker distributes them by the same rule, so the resulting loads are known here.
             takers.sort(key=loads.__getitem__)
             chosen = takers[:MOST_DESCRIPTORS]
             self._budget.spend(count)
@@ -161,7 +161,7 @@ class Rebalancer:
                 loads[index] += share
 
     def _hand_over(self, giver: Child, takers: list[Child], loads: list[int], count: int) -> None:
-        """Connect a giver with its takers, which hold `loads`, and tell both; -1: everything."""
+        """Send a giver and its takers, which hold `loads`, the socket pairs for `count` connections (-1: all)."""
         if giver.channel is None:
             return
         try:
@@ -187,7 +187,7 @@ class Rebalancer:
             self._giving[giver] = frozenset()
 
     def record_handover(self, child: Child, outcome: HandedOver) -> None:
-        """Note that a worker has handed over what could be."""
+        """Record the outcome of a move; a retiring worker that still has connections tries again."""
         self._giving.pop(child.spawn_id, None)
         if outcome.problem:
             self._warn(child, outcome.left, outcome.problem)
@@ -222,7 +222,7 @@ class Rebalancer:
         ]
 
     def _idle(self) -> list[Child]:
-        """Return those of them that no connections are on their way to."""
+        """Return those takers that are not receiving connections now."""
         taking = frozenset[int]().union(*self._giving.values())
         return [worker for worker in self._takers() if worker.spawn_id not in taking]
 

@@ -1,8 +1,8 @@
 """Reloads the configuration: first the writer takes it, then the workers, so that the writer knows every output.
 
-Does not know how settings are read (config.py), or how children are forked (supervisor.py).
+Does not know how settings are read (load.py), or how children are forked (supervisor.py).
 
-A reload that is asked for while another one is under way begins after it, once, however often it is asked for.
+All requests that arrive during a reload lead to one further reload, which begins after it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Reload:
         self._end_step()
 
     def confirm(self, spawn_id: int, problems: tuple[str, ...] = ()) -> None:
-        """Note that a child has done its part, or has died: the child after it begins with the new configuration."""
+        """Record that a child has done its part, or has died: its successor starts with the new configuration."""
         self.outcome["problems"] += problems
         if spawn_id in self._waiting_for:
             self._waiting_for.discard(spawn_id)
@@ -116,7 +116,7 @@ class Reloader:
             self._run(self._current)
         elif self._next is None:
             if self._current is None:
-                # Log rotation has renamed a file, and waits for nothing else.
+                # The caller may be log rotation, which has renamed a file and needs nothing but the reopening.
                 self.reopen_files()
             self._next = self._make(answer)
         else:
@@ -133,7 +133,7 @@ class Reloader:
             self._run(self._current)
 
     def confirm(self, spawn_id: int, problems: tuple[str, ...] = ()) -> None:
-        """Note that a child has taken the configuration, or has died."""
+        """Record that a child has taken the configuration, or has died."""
         if self._current is not None:
             self._current.confirm(spawn_id, problems)
 

@@ -24,14 +24,15 @@ if TYPE_CHECKING:
     from prefork_logd.net.loop import Loop
 
 KILL_AFTER_S = 3.0
-"""What a shipper gets on top: a call to its store may take a second or two, and one that hangs hears nothing at all."""
+"""Extra time for a shipper before it is killed. A call to its store may take a second or two; one that hangs cannot be
+interrupted otherwise."""
 
 
 class Shippers:
-    """The shippers there are, and are to be."""
+    """The shippers of one collector, by the slots of their stores."""
 
     def __init__(self, loop: Loop, board: Scoreboard, apply_event: Callable[[Child, Event], None]) -> None:
-        """Let events happen to children through `apply_event`."""
+        """Change the states of children through `apply_event`."""
         self._loop = loop
         self._board = board
         self._apply_event = apply_event
@@ -46,7 +47,7 @@ class Shippers:
         return set(self._children)
 
     def adjust(self, configuration: Configuration) -> None:
-        """Fork a shipper for each store that has none; end those whose store is gone or is another now."""
+        """Fork a shipper for each store that has none; end those whose store was removed or has changed."""
         wanted = dict(zip(configuration.store_places, configuration.settings.store, strict=True))
         for place, child in list(self._children.items()):
             if child.store != wanted.get(place) and child.state is not State.STOPPING:
@@ -58,19 +59,19 @@ class Shippers:
                 self._apply_event(child, Event.DUE)
 
     def waker(self, place: int) -> int:
-        """Return the eventfd(2) by which the writer wakes the shipper at a place."""
+        """Return the eventfd(2) by which the writer wakes the shipper in a slot."""
         if place not in self._wakers:
             self._wakers[place] = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         return self._wakers[place]
 
     def connect(self, writer: Channel, child: Child | None = None) -> None:
-        """Tell the writer how to wake a shipper, or all."""
+        """Send the writer the eventfd of one shipper, or of all."""
         for place, shipper in self._children.items():
             if child is None or child is shipper:
                 writer.send(WakeupFd(place), [os.dup(self.waker(place))])
 
     def forget(self, child: Child) -> None:
-        """Free the place of a shipper that has ended for good: nothing is known of the next store there."""
+        """Free the slot of a shipper that has ended for good, and clear its counters for the next store."""
         place = child.index
         del self._children[place]
         counters = self._board.store(place)
@@ -78,7 +79,7 @@ class Shippers:
         counters[:] = memoryview(bytes(counters.nbytes)).cast("Q")
 
     def stop(self, *, fast: bool) -> bool:
-        """End every shipper, which may go on for a moment unless it is to be fast; tell whether all have gone."""
+        """End every shipper, after a last attempt to send unless `fast`; return whether all have gone."""
         for child in self:
             if child.state is not State.STOPPING:
                 self._end(child)
@@ -96,8 +97,8 @@ class Shippers:
 
     @staticmethod
     def _kill(child: Child, pid: int) -> None:
-        """End a shipper that does not listen; its store has all it has committed, and the journal has the rest."""
+        """Kill a shipper that does not react. Nothing is lost: the journal has what its store has not committed."""
         if child.state in ALIVE and child.pid == pid:
-            LOGGER.warning("%s (pid %d) waits for its store; ended by force, which loses nothing", child.name, pid)
+            LOGGER.warning("%s (pid %d) waits for its store and was killed; no records are lost", child.name, pid)
             child.is_killed = True
             os.kill(pid, signal.SIGKILL)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from prefork_logd.processes.master.upgrade.upgrader import Upgrader
 
 KILL_AFTER_S = 3.0
-"""The time that a child gets on top of its own limits before it is ended by force."""
+"""The time that a child gets on top of its own limits before it is killed."""
 LONGEST_STOP_S = LAST_WRITES_S + DRAIN_S + 4 * KILL_AFTER_S
 """The longest time of a stop on top of limits.drain_timeout."""
 UPGRADE_S = 3.0
@@ -117,12 +117,12 @@ class Shutdown:
             supervisor.apply_event(supervisor.writer, Event.STOP)
 
     def record_failure(self, child: Child) -> None:
-        """Note that a child has failed while it was to end; a shipper's records wait in the journal."""
+        """Make the stop a failure after a child failed in it; not for a shipper, whose records wait in the journal."""
         if self.has_begun and child.kind is not Kind.SHIPPER:
             self.exit_status = ExitStatus.FAILURE
 
     def _kill_children(self) -> None:
-        """End by force the children that have not ended in time."""
+        """Kill the children that have not ended in time."""
         for child in self._supervisor.children():
             if child.state in ALIVE and child.pid:
                 LOGGER.error("%s (pid %d) did not end in time", child.name, child.pid)

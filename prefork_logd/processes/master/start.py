@@ -1,6 +1,6 @@
-"""From settings to a running collector: the lock, the sockets, the privileges, the master.
+"""Starts a collector from its settings: the lock, the sockets, the privileges, then the master.
 
-Owns the order of these. Prints nothing, and does not know whether it is in the foreground.
+Owns the order of these steps. Prints nothing, and does not know whether it runs in the foreground.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ if TYPE_CHECKING:
 
 
 ORPHANS_S = END_S + 2.0
-"""How long the addresses of a collector whose master was killed may stay in use: until its last child has ended."""
+"""How long the addresses stay in use after a master was killed: until its last child has ended."""
 
 
 def serve(settings: Settings, source: ConfigSource, ready: daemonize.Readiness | None = None) -> int:
     """Collect until stopped; return the exit status.
 
-    Raises ProcessError or ConfigError if it cannot even begin. What goes wrong later is logged, and told to `ready`.
+    Raises ProcessError or ConfigError for a problem before the master runs. Later ones are logged and sent to `ready`.
     """
     core.require()
     log.set_up("master")
@@ -69,7 +69,7 @@ def serve(settings: Settings, source: ConfigSource, ready: daemonize.Readiness |
 
 
 def prepare(settings: Settings) -> None:
-    """Make the state directory ready for the user that will use it. Raises ProcessError if it cannot be."""
+    """Make the state directory ready for the user that will use it. Raises ProcessError."""
     state_dir, user = Path(settings.server.state_dir), settings.server.user
     prepare_state_dir(state_dir, user)
     with acting_as(user):
@@ -97,7 +97,7 @@ def _bind(listeners: tuple[tuple[str, str], ...], user: str, *, patient: bool) -
 
 
 def _bind_once(listeners: tuple[tuple[str, str], ...], user: str) -> list[tuple[socket.socket, str]]:
-    """Return the sockets of every address, each with whom to let in there. Raises ProcessError; then none is left."""
+    """Return the sockets of every address, each with its accepted clients. Raises ProcessError; then all are closed."""
     sockets: list[tuple[socket.socket, str]] = []
     try:
         for address, accept in listeners:

@@ -1,6 +1,6 @@
-"""What `status --json` says, read from the scoreboard.
+"""Makes the document of `status --json` from the scoreboard and the children.
 
-Owns the document's form (docs/operating.md). Changes nothing.
+Owns the document's form (docs/operating.md). Does not know how it is asked for or shown, and changes nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def document(
 ) -> dict[str, Any]:
     """Return the state of the whole collector; `started_s` is its start on the monotonic clock.
 
-    `carried` has what was counted before an upgrade.
+    `carried` has the counters from before an upgrade.
     """
     settings = configuration.settings
     children = list(children)
@@ -84,10 +84,10 @@ def document(
 
 
 def _store(settings: AnyStoreSettings, board: Scoreboard, place: int, shipper: Child | None) -> dict[str, Any]:
-    """Return what is known of one store; its lag is null until it has said where it is."""
+    """Return the row of one store; its lag is null until its shipper has reported a position."""
     now_s = time.monotonic()
     report = shipper.report if shipper is not None else None
-    # A shipper that dies cannot tell why; that it does is trouble of the store all the same.
+    # A shipper that keeps dying cannot report its problem; its deaths count as trouble of the store.
     crash_loop = shipper.crash_loop(now_s) if shipper is not None else ""
     store, journal = board.store(place), board.journal
     is_known = bool(store[StoreField.READY])
@@ -110,7 +110,7 @@ def _store(settings: AnyStoreSettings, board: Scoreboard, place: int, shipper: C
 
 
 def _life(child: Child, now_s: float) -> dict[str, Any]:
-    """Return where a child is in its life, and how the process before this one ended."""
+    """Return a child's state, and how the process before this one ended."""
     return {
         "state": child.state.name.lower(),
         "restarts": child.restarts,
@@ -120,7 +120,7 @@ def _life(child: Child, now_s: float) -> dict[str, Any]:
 
 
 def _source(settings: NatsSourceSettings, board: Scoreboard, child: Child) -> dict[str, Any]:
-    """Return what is known of one source; what it last said of itself counts only while it can have said it."""
+    """Return the row of one source; its last report counts only while its process lives."""
     slot = board.slot(child.slot)
     said = child.report if child.report is not None and child.state in ALIVE else None
     details = said.details if said is not None else {}

@@ -1,7 +1,7 @@
 """Supervises the children: forks them, reaps them, backs off, and adjusts their number.
 
 Does not know which code a child runs (roles.py), in which order a stop or an upgrade goes on (shutdown.py,
-succession.py), or what a message leads to (master.py). states.py has the transitions; this module carries them out.
+upgrader.py), or what a message leads to (master.py). lifecycle.py has the transitions; this module carries them out.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class SupervisorHost(Protocol):
         """Act on a child's message."""
 
     def handle_end(self, child: Child, how: str, *, has_failed: bool) -> None:
-        """Note that a child has ended, before its slot is used again; it failed if it was to end and could not."""
+        """Act on the end of a child, before its slot is used again; `has_failed`: it was told to end and failed."""
 
     def handle_gone(self, child: Child) -> None:
         """Go on, now that everything about a child's end is done."""
@@ -101,7 +101,7 @@ class Supervisor:
         self.workers: dict[int, Child] = {}
         """By slot. Sources are among them: they write through the writer, as workers do."""
         self.worker_target = 0
-        """The number of workers, without sources, that there are to be."""
+        """The wanted number of workers, without sources."""
         self.shippers = Shippers(loop, board, self.apply_event)
         self.rebalancer = Rebalancer(loop, board, self.real_workers)
         self.is_stopping = False
@@ -121,7 +121,7 @@ class Supervisor:
         self._inherited_restarts = state.restarts
         self.writer.restarts = state.restarts.get(WRITER_SLOT, 0)
 
-    # Who there is
+    # The children
 
     def children(self) -> Iterator[Child]:
         """Return every child, inherited ones last."""
@@ -145,7 +145,7 @@ class Supervisor:
     # Events
 
     def apply_event(self, child: Child, event: Event) -> None:
-        """Change a child's state as states.TABLE says, and do what follows. Raises LocalProtocolError."""
+        """Change a child's state by lifecycle.TABLE, and carry the action out. Raises LocalProtocolError."""
         child.state, action = after(child.state, event)
         match action:
             case Action.CONNECT:
@@ -177,7 +177,7 @@ class Supervisor:
             self._loop,
             ours,
             lambda message, fds: self._host.handle_message(child, message, fds),
-            lambda: None,  # SIGCHLD tells its end
+            lambda: None,  # SIGCHLD reports its end
             lambda error: self.handle_failure(child, error),
         )
         child.spawn_id = spawn_id
@@ -222,7 +222,7 @@ class Supervisor:
                 sock.close()
 
     def _connect(self, child: Child) -> None:
-        """Give a worker and the writer a pair of pipes; the writer, one for each worker and a way to wake shippers."""
+        """Connect a worker with the writer by a pair of pipes; a writer with every worker and shipper."""
         writer = self.writer
         if writer.state is not State.RUNNING or writer.channel is None:
             return
@@ -282,7 +282,7 @@ class Supervisor:
             os.kill(child.pid, signal.SIGKILL)
 
     def reap(self) -> None:
-        """Take note of every child that has ended."""
+        """Record the end of every child that has ended."""
         while True:
             try:
                 pid, wait_status = os.waitpid(-1, os.WNOHANG)
@@ -296,7 +296,7 @@ class Supervisor:
                     self._record_end(child, wait_status)
 
     def _record_end(self, child: Child, wait_status: int) -> None:
-        """Take note of a child's end; whatever error that leads to, another child takes its place."""
+        """Record a child's end. Another child takes its place even if that raises an error."""
         if not shield.attempt(f"the end of {child.name}", lambda: self._end(child, wait_status)):
             child.channel = None
             if child.state in ALIVE and not child.is_inherited:
@@ -352,7 +352,7 @@ class Supervisor:
         if oldest is not None and self.writer.channel is not None:
             self.writer.channel.send(Forget(oldest))
 
-    # How many there are
+    # The number of children
 
     def adjust_shippers(self) -> None:
         """Fork a shipper for each store, once inherited shippers have ended; end those without a store."""
@@ -378,13 +378,13 @@ class Supervisor:
                 self.apply_event(self.workers[slot], Event.DUE)
 
     def _expect(self, slot: int) -> None:
-        """Let the other workers count one that will be ready in a moment."""
+        """Let the other workers count a worker that will be ready soon."""
         self._board.use_slots(slot)
         self._board.slot(slot)[Field.CONNECTIONS] = 0
         self._board.slot(slot)[Field.ACCEPTING] = 1
 
     def start_sources(self) -> None:
-        """Fork the sources, once: new settings of sources wait for a restart."""
+        """Fork the sources, once: changed settings of sources need a restart."""
         for index in range(len(self._configurations.current.settings.sources)):
             source = self.workers[MAX_WORKERS - index] = Child(Kind.SOURCE, MAX_WORKERS - index)
             self.apply_event(source, Event.DUE)

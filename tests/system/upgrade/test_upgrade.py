@@ -206,18 +206,18 @@ def test_children_die_during_upgrades_and_sessions_lose_nothing(make_collector: 
     try:
         for turn, moment in enumerate(("trial", "exec", "take-over")):
             done = collector.log.count("upgrade: this is version")
-            tried = collector.log.count("is tried and runs now")
+            tried = collector.log.count("the trial of version")
             pids = children(collector)
             collector.send_signal(signal.SIGUSR2)
             if moment != "trial":
-                wait_for(lambda tried=tried: collector.log.count("is tried and runs now") > tried, "the exec")
+                wait_for(lambda tried=tried: collector.log.count("the trial of version") > tried, "the exec")
             if moment == "take-over":
                 wait_for(lambda: len(collector.status()["children"]) > 3, "the new workers")
             victim = pids["worker", 1 + turn % 2] if turn != 1 else pids["writer", 0]
             os.kill(victim, signal.SIGKILL)
             wait_for(lambda done=done: collector.log.count("upgrade: this is version") > done, "the upgrade")
         collector.send_signal(signal.SIGUSR2)
-        wait_for(lambda: collector.log.count("is tried and runs now") == 4, "the exec")
+        wait_for(lambda: collector.log.count("the trial of version") == 4, "the exec")
         assert collector.process is not None
         os.kill(collector.process.pid, signal.SIGKILL)
         collector.process.wait()
@@ -244,7 +244,7 @@ def test_signals_in_the_middle_are_kept(make_collector: Maker) -> None:
         collector.wait_for_records(1)
         path.rename(path.with_name("renamed"))
         collector.send_signal(signal.SIGUSR2)
-        wait_for(lambda: "is tried and runs now" in collector.log, "the exec")
+        wait_for(lambda: "the trial of version" in collector.log, "the exec")
         collector.send_signal(signal.SIGHUP)
         collector.send_signal(signal.SIGTTIN)
         wait_for(lambda: "upgrade: this is version" in collector.log, "the upgrade")
@@ -253,7 +253,7 @@ def test_signals_in_the_middle_are_kept(make_collector: Maker) -> None:
         sock.sendall(frame("second"))
         assert messages(collector.wait_for_records(1)) == ["second"]
     collector.send_signal(signal.SIGUSR2)
-    wait_for(lambda: collector.log.count("is tried and runs now") == 2, "the second exec")
+    wait_for(lambda: collector.log.count("the trial of version") == 2, "the second exec")
     assert collector.stop() == 0
 
 
@@ -263,7 +263,7 @@ def test_fewer_workers_in_the_middle_hold_no_upgrade_up(make_collector: Maker) -
     client = Client(collector)
     client.welcome(b"one of a session")
     collector.send_signal(signal.SIGUSR2)
-    wait_for(lambda: "is tried and runs now" in collector.log, "the exec")
+    wait_for(lambda: "the trial of version" in collector.log, "the exec")
     collector.send_signal(signal.SIGTTOU)
     wait_for(lambda: "upgrade: this is version" in collector.log, "the upgrade")
     wait_for(lambda: len(collector.worker_pids()) == 2, "two workers")

@@ -1,6 +1,6 @@
 """Runs the first step of newly installed code: the trial, and the start in the place of the running program.
 
-Does not know when an upgrade begins (succession.py), or how the old children give way (takeover.py).
+Does not know when an upgrade begins (upgrader.py), or how the old children give way (replacement.py).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def take_over(fd: int) -> int:
     try:
         settings = source()
     except ConfigError as error:
-        # The file was valid in the trial. Ending here would end the collector, so the last settings stay.
+        # The file was valid in the trial. An exit here would end the collector, so the last settings stay.
         if not before:
             raise
         LOGGER.error("upgrade: %s; the old configuration stays", "; ".join(map(str, error.problems)))

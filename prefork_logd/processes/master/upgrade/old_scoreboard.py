@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class OldBoard:
-    """The scoreboard of another version. A counter that this version does not have reads as 0."""
+    """The scoreboard of another version. A counter that its layout does not have reads as 0."""
 
     def __init__(self, fd: int, layout: Layout) -> None:
         """Map the memory in `fd`, and close the descriptor."""
@@ -44,6 +44,6 @@ class OldBoard:
         return 0 if at is None else self._cells[self._layout.outputs_at + place * self._layout.output_fields + at]
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Unmap the memory."""
         self._cells.release()
         self._map.close()

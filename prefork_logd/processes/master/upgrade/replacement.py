@@ -1,15 +1,16 @@
-"""A master that has just become another program: its predecessor's children give way to its own.
+"""Replaces the children of the last program by those of this one, after an upgrade.
 
-Owns the order of that. Which children there are, and how they are forked, is the master's business.
+Owns the order of the steps. Does not know how a child is forked (supervisor.py), or when an upgrade begins
+(upgrader.py).
 
     workers of this version are forked, while the old ones and the old writer go on
-    they are ready      the old writer ends; what it has not committed is still with the workers, as when it dies
-                        and so do the old shippers, whose positions are in their stores
+    they are ready      the old writer ends; the workers keep what it has not committed, as when it dies
+                        the old shippers end, too; their positions are in their stores
     the old writer is gone      the new one recovers, and every worker, old or new, goes on with it
     the new writer is ready     the old workers hand their connections over, each when it can, and end
     the last one is gone        done
 
-Each step leaves a collector that works, so none has to be taken back: where one cannot be made, the old children go on.
+The collector works after each step, so no step is undone: where one cannot be made, the old children go on.
 """
 
 from __future__ import annotations
@@ -31,16 +32,16 @@ if TYPE_CHECKING:
     from prefork_logd.net.loop import Loop
 
 ANSWER_S = 15.0
-"""After this whoever asked is told how far it has come; it goes on all the same."""
+"""After this time the progress is reported to the caller; the upgrade continues."""
 SHIPPER_S = 3.0
-"""How long an old shipper may take, which may hang in a call to its store. One that is in the middle of a batch needs a
-second or more on a busy machine, and its successor would begin that batch again."""
+"""How long an old shipper may take to end; it may hang in a call to its store. In the middle of a batch it needs a
+second or more on a busy machine, and its successor would send that batch again."""
 WRITER_S = 3.0
 """How long the old writer may take to end; it may be killed at any moment."""
 
 
 _TO_COME = frozenset({State.STARTING, State.WAITING})
-"""Of new workers that are waited for. One that is to end again waits itself: for a writer that takes its lines."""
+"""The states of new workers that the old writer waits for. A retiring one is left out: it needs a writer to end."""
 
 
 class Replacement:
@@ -55,14 +56,14 @@ class Replacement:
         hand_over_all: Callable[[Child], None],
         finished: Callable[[], None],
     ) -> None:
-        """Let the children `old` of the version `before` give way; `apply_event` makes an event happen to a child.
+        """Replace the children `old` of the version `before`. `apply_event` changes a child's state.
 
         `hand_over_all` lets a worker hand its connections over.
         """
         self._loop = loop
         self._before = before
         self.old: dict[int, Child] = {child.spawn_id: child for child in old}
-        """Those that live, by their spawn ids."""
+        """The old children that live, by their spawn ids."""
         self._apply_event = apply_event
         self._hand_over_all = hand_over_all
         self._finished = finished
@@ -72,11 +73,11 @@ class Replacement:
         self._timer = loop.later(ANSWER_S, self._too_long)
 
     def add_caller(self, answer: Callable[[dict[str, Any]], None]) -> None:
-        """Tell one more what becomes of it."""
+        """Pass the outcome to one more caller."""
         self._answers.append(answer)
 
     def advance(self, writer: Child, workers: Iterable[Child]) -> None:
-        """Take the next step, if what it waits for has happened; `writer` and `workers` are those of this version."""
+        """Take the next step if its condition is met; `writer` and `workers` are those of this version."""
         writers = [child for child in self.old.values() if child.kind is Kind.WRITER]
         if writer.state is State.WAITING and writer.timer is None:
             if not writers:
@@ -101,7 +102,7 @@ class Replacement:
             self._finish()
 
     def _end_shippers(self) -> None:
-        """End those that read what the old writer publishes; a store never has two."""
+        """End the old shippers, which read what the old writer publishes; a store never has two shippers."""
         for child in self.old.values():
             if child.kind is Kind.SHIPPER and child.state is not State.STOPPING:
                 child.state = State.STOPPING
@@ -115,17 +116,17 @@ class Replacement:
                 self._kill(child)
 
     def _kill(self, child: Child) -> None:
-        """End by force what does not end; of writers and shippers nothing is lost by that."""
+        """Kill a writer or shipper that does not end; no record is lost by that."""
         if child.spawn_id in self.old and child.state in ALIVE:
             LOGGER.warning(
-                "the old %s (pid %d) does not end in time; it is killed, which costs nothing", child.name, child.pid
+                "the old %s (pid %d) did not end in time and was killed; no records are lost", child.name, child.pid
             )
             child.is_killed = True
             os.kill(child.pid, signal.SIGKILL)
 
     def _finish(self) -> None:
         self._timer.cancel()
-        LOGGER.info("upgrade: this is version %s, before it was %s", __version__, self._before)
+        LOGGER.info("upgrade: version %s runs now; the last one was %s", __version__, self._before)
         self._answer({"version": __version__, "before": self._before})
         self._finished()
 

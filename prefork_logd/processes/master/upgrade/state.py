@@ -1,10 +1,10 @@
-"""What a master leaves to the program that it becomes: its descriptors, its children, its counters.
+"""Defines the state that a master passes to the next program: descriptors, children, counters.
 
-Owns the form of that, and the counters of earlier programs. Knows neither how a program is replaced nor what the next
-one does with all this.
+Owns its form, and the counters of earlier programs. Does not know how a program is replaced (trial.py), or what the
+next one does with the state.
 
-The next program may be of another version. It passes over fields that it does not know, so fields may be added, with a
-default; a change that an older version would misread makes a new FORMAT, which that version refuses in its trial.
+The next program may be of another version. It ignores fields that it does not know, so fields may be added, with a
+default. A change that an older version would misread needs a new FORMAT, which that version refuses in its trial.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from prefork_logd.processes.master.upgrade.old_scoreboard import OldBoard
 
 FORMAT = 3
 CUMULATIVE = ("STARTS", "ACCEPTED", "RECORDS", "RECEIVED_BYTES", "REJECTED", "DROPPED", "REFUSED")
-"""Counters of children that an upgrade does not begin anew."""
+"""Counters of children that go on over an upgrade."""
 CUMULATIVE_OUTPUT = ("RECORDS", "BYTES", "SKIPPED")
 
 
@@ -33,7 +33,7 @@ class InheritedSocket(msgspec.Struct, frozen=True):
 
 
 class InheritedChild(msgspec.Struct, frozen=True):
-    """A living child; the names are those of Child (children.py)."""
+    """A living child; the names are those of Child (child.py)."""
 
     kind: str
     slot: int
@@ -58,7 +58,7 @@ class Counters(msgspec.Struct):
 
 
 class UpgradeState(msgspec.Struct, frozen=True):
-    """Everything that the next program has to know."""
+    """Everything that the next program needs."""
 
     format: int
     version: str
@@ -66,11 +66,11 @@ class UpgradeState(msgspec.Struct, frozen=True):
     """Path of the configuration file; empty for none."""
     overrides: dict[str, Any]
     directory: str
-    """From which relative paths are seen."""
+    """The base of relative paths in the configuration."""
     home: str
     """The working directory to go back to."""
     started_s: float
-    """On the monotonic clock, which goes on."""
+    """On the monotonic clock, which an exec does not change."""
     next_spawn_id: int
     reloads: int
     worker_target: int
@@ -78,25 +78,25 @@ class UpgradeState(msgspec.Struct, frozen=True):
     lock_fd: int
     command_fd: int
     answer_fds: list[int]
-    """Command lines that wait to hear what became of the upgrade."""
+    """Connections of command lines that wait for the outcome of the upgrade."""
     board_fd: int
     layout: Layout
     output_ids: dict[str, int]
     """Path of each output to its slot on the scoreboard."""
     last_output_id: int
-    """The slot that was assigned last."""
+    """The output slot that was assigned last."""
     configurations: list[msgspec.Raw]
     children: list[InheritedChild]
     counters: Counters
     restarts: dict[int, int]
     """By slot, 0 for the writer."""
     client_fds: list[int] = []
-    """Command lines that have connected, and not asked yet."""
+    """Connections of command lines that have not sent a request yet."""
     lifeline_fd: int = -1
-    """Closed by the death of the process, which tells the children (orphans.py)."""
+    """Closed by the death of the process, which ends the children (orphans.py)."""
 
     def descriptors(self) -> list[int]:
-        """Return every descriptor that the next program is to inherit."""
+        """Return every descriptor that the next program inherits."""
         return [
             *(sock.fd for sock in self.sockets),
             self.lock_fd,
@@ -118,14 +118,14 @@ class UpgradeState(msgspec.Struct, frozen=True):
 
     @classmethod
     def from_file(cls, fd: int) -> UpgradeState:
-        """Return what `to_file` wrote, and close it. Raises ValueError for what this version cannot read."""
+        """Return what `to_file` wrote, and close the file. Raises ValueError if this version cannot read it."""
         with os.fdopen(fd, "rb") as file:
             file.seek(0)
             data = file.read()
         try:
             form = msgspec.json.decode(data, type=_Form).format
             if form != FORMAT:
-                raise ValueError(f"the running version leaves its state in the format {form}, this one knows {FORMAT}")
+                raise ValueError(f"the running version's state has format {form}; this version reads format {FORMAT}")
             return msgspec.json.decode(data, type=cls)
         except msgspec.MsgspecError as error:
             raise ValueError(f"the running version's state cannot be read: {error}") from error
@@ -133,7 +133,7 @@ class UpgradeState(msgspec.Struct, frozen=True):
     def taken_configurations(self) -> list[Configuration]:
         """Return the configurations that the old children may have lines of, the current one last.
 
-        Empty if this version has no such settings any more.
+        Empty if this version cannot read those settings.
         """
         try:
             return [Configuration.decode(raw) for raw in self.configurations]
@@ -168,26 +168,26 @@ class InheritedCounters:
         return live + sum(counters.get(name, 0) for slot, counters in self.counters.workers.items() if slot)
 
     def of_worker(self, slot: int, name: str) -> int:
-        """Return what the children of earlier programs in a slot have counted; nothing while one still lives."""
+        """Return the counter of a slot over earlier programs; 0 while one of their children still lives there."""
         return self.counters.workers.get(slot, {}).get(name, 0)
 
     def of_output(self, path: str, name: str) -> int:
-        """Return what earlier programs have counted for an output."""
+        """Return the counter of an output over earlier programs."""
         place = self._output_ids.get(path)
         live = self._board.output(place, name) if self._board is not None and place is not None else 0
         return live + self.counters.outputs.get(path, {}).get(name, 0)
 
     def of_old(self, slot: int, name: str) -> int:
-        """Return a counter of a child that the last program has left."""
+        """Return a counter of a living child of the last program."""
         return self._board.get(slot, name) if self._board is not None else 0
 
     def clear(self, slot: int, name: str) -> None:
-        """Set a counter of a child of the last program to 0, for it is gone."""
+        """Set a counter to 0 after the end of a child of the last program."""
         if self._board is not None:
             self._board.clear(slot, name)
 
     def settle(self) -> None:
-        """Add up, now that none of the last program's children lives."""
+        """Add the last program's counters to the sums; for when none of its children lives."""
         if self._board is None:
             return
         self.counters = self.with_board(self._board, self._output_ids)
@@ -195,7 +195,7 @@ class InheritedCounters:
         self._board = None
 
     def with_board(self, board: OldBoard, places: dict[str, int]) -> Counters:
-        """Return the sums with those of another scoreboard."""
+        """Return the sums plus the counters of another scoreboard."""
         workers = {
             slot: {name: self.of_worker(slot, name) + board.get(slot, name) for name in CUMULATIVE}
             for slot in board.slots()

@@ -1,11 +1,11 @@
-"""A master becomes the newly installed program: the old one's part.
+"""Tries the newly installed program in a process of its own, then replaces this program by it.
 
-Owns the trial of the new program, and the exec. Knows nothing of the collector's work.
+Owns the trial and the exec, on the side of the running program. Does not know the collector's work.
 
 The process stays, and its program is replaced (execve(2)): pid, children and descriptors are the same, so neither a
-supervisor nor the pid file notices. There is no way back from an exec, so the new program is tried first, in a process
-of its own: it reads the state that it would inherit and the configuration, imports everything, and decodes and renders
-some records. Only if it says that it could go on is it run.
+supervisor nor the pid file notices. An exec cannot be undone, so the new program is tried first: it reads the
+configuration and the state that it would inherit, imports everything, and decodes and renders some records. The exec
+follows only if the trial succeeds.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def command(state_fd: int) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment in which that finds what is installed; from a checkout, what is checked out."""
+    """Return the environment for `command`; a collector that runs from a checkout finds the checked-out code."""
     root = Path(__file__).resolve().parents[2]
     script = Path(sys.argv[0]).resolve()
     found = os.environ.copy()
@@ -56,10 +56,10 @@ def environment() -> dict[str, str]:
 
 
 class Trial:
-    """The new program, asked whether it could go on."""
+    """A trial run of the new program."""
 
     def __init__(self, loop: Loop, state: UpgradeState, done: Callable[[str, str], None]) -> None:
-        """Tell `done` once what stands in the way (empty: nothing), and the new version. Raises OSError."""
+        """Call `done` once, with the problem (empty for none) and the new version. Raises OSError."""
         self._loop = loop
         self._done: Callable[[str, str], None] | None = done
         self._said = b""
@@ -95,7 +95,7 @@ class Trial:
         loop.add(self._read_fd, self, READ)
 
     def ready(self, events: int) -> None:  # noqa: ARG002 - the read tells more than the flags do
-        """Take what it says."""
+        """Read the trial's output."""
         try:
             data = os.read(self._read_fd, _MOST_OUTPUT)
         except BlockingIOError:
@@ -103,17 +103,17 @@ class Trial:
         self._said = (self._said + data)[-_MOST_OUTPUT:]
         if not data:
             self._close_pipe()
-            self._look()
+            self._check_outcome()
 
     def record_exit(self, status: int) -> None:
-        """Take its exit status."""
+        """Record the trial's exit status."""
         self._status = status
-        self._look()
+        self._check_outcome()
 
     def _too_long(self) -> None:
         self._finish(f"it was not ready after {TRIAL_S:g} s")
 
-    def _look(self) -> None:
+    def _check_outcome(self) -> None:
         if self._status is None or self._read_fd >= 0:
             return
         lines = [line.strip() for line in self._said.decode(errors="replace").splitlines() if line.strip()]
@@ -124,7 +124,7 @@ class Trial:
         try:
             self._finish("", str(json.loads(last)["version"]))
         except (ValueError, KeyError, TypeError):
-            self._finish(f"it says {last!r}, which makes no sense")
+            self._finish(f"unexpected output {last!r}")
 
     def _finish(self, problem: str, version: str = "") -> None:
         done, self._done = self._done, None
@@ -133,7 +133,7 @@ class Trial:
             done(problem, version)
 
     def close(self) -> None:
-        """End it, if it has not ended."""
+        """Kill the trial if it has not ended."""
         self._done = None
         self._timer.cancel()
         self._close_pipe()
@@ -153,10 +153,10 @@ class Trial:
 
 
 def replace(state: UpgradeState, put_back: Callable[[], None]) -> str:
-    """Become the new program; return only if that cannot be, and why.
+    """Become the new program; if that fails, return the reason.
 
-    Signals are blocked on the way: they wait until the new program catches them, also those that had come and were not
-    acted on yet, which `put_back` sends again.
+    Signals are blocked meanwhile and reach the new program. `put_back` sends those again that were received and not yet
+    handled.
     """
     state_fd = state.to_file()
     inherited = [*state.descriptors(), state_fd]
@@ -181,7 +181,7 @@ def replace(state: UpgradeState, put_back: Callable[[], None]) -> str:
 
 
 def _go_to(directory: str) -> None:
-    """Go where relative paths are seen from, if that is still there."""
+    """Change to the base of relative paths; to / if it no longer exists."""
     try:
         os.chdir(directory)
     except OSError:

@@ -1,7 +1,7 @@
-"""From one program to the next in the same process: what the master has to do with it, on both sides of the exec.
+"""Upgrades the master to another program in the same process: the master's part on both sides of the exec.
 
-Owns when an upgrade may begin, and what is left of the last one. The trial and the exec are upgrade.py's, the order in
-which children give way takeover.py's.
+Owns when an upgrade may begin, and the children that the last program left. Does not know the trial and the exec
+(trial.py), or the order in which old children give way (replacement.py).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     Answer = Callable[[dict[str, Any]], None]
 
 QUIET_S = 3.0
-"""How long the exec waits for a reload to end and for children that do not take their messages."""
-LOOK_AGAIN_S = 0.02
+"""How long the exec waits for a reload to end, and for children to read their messages."""
+POLL_S = 0.02
 
 
 def _explained(error: OSError) -> str:
@@ -45,28 +45,28 @@ class UpgradeHost(Protocol):
     loop: Loop
 
     def upgrade_state(self) -> UpgradeState:
-        """Return what the next program has to know."""
+        """Return the state for the next program."""
 
     def may_upgrade(self) -> str:
         """Return why an upgrade cannot begin now; empty if it can."""
 
     def is_quiet(self) -> bool:
-        """Tell whether nothing is half done that the next program would not know of."""
+        """Return whether the state is complete: nothing is under way that it does not hold."""
 
     def put_signals_back(self) -> None:
-        """Let signals that have come and were not acted on come again."""
+        """Send this process again the signals that were received and not yet handled."""
 
     def handle_message(self, child: Child, message: AnyMessage, fds: list[int]) -> None:
-        """Take a child's message."""
+        """Act on a child's message."""
 
     def handle_failure(self, child: Child, error: Exception) -> None:
         """End a child after an error in its message."""
 
     def apply_event(self, child: Child, event: Event) -> None:
-        """Make an event happen to a child."""
+        """Change a child's state, and carry the action out."""
 
     def hand_over_all(self, child: Child) -> None:
-        """Let a worker that is to end hand its connections over."""
+        """Let a retiring worker hand its connections over."""
 
     def finish_upgrade(self) -> None:
         """Go on, now that no child of the last program lives."""
@@ -85,7 +85,7 @@ class Upgrader:
     # Before the exec
 
     def upgrade(self, answer: Answer) -> None:
-        """Try the newly installed program, and become it if it could go on; the answer comes from there."""
+        """Try the newly installed program, and become it if the trial succeeds; the new program then answers."""
         problem = self._host.may_upgrade()
         if self._trial is not None or self.replacement is not None:
             problem = "an upgrade is under way already"
@@ -109,7 +109,7 @@ class Upgrader:
         if problem:
             self._refuse(f"the new code does not start: {problem}", answer)
             return
-        LOGGER.info("upgrade: version %s is tried and runs now", version)
+        LOGGER.info("upgrade: the trial of version %s succeeded", version)
         self._replace(answer, QUIET_S)
 
     def _replace(self, answer: Answer, patience_s: float) -> None:
@@ -117,13 +117,13 @@ class Upgrader:
         problem = self._host.may_upgrade()
         if not problem and not self._host.is_quiet():
             if patience_s > 0:
-                self._host.loop.later(LOOK_AGAIN_S, lambda: self._replace(answer, patience_s - LOOK_AGAIN_S))
+                self._host.loop.later(POLL_S, lambda: self._replace(answer, patience_s - POLL_S))
                 return
-            problem = "a reload, or a child that takes no messages, is in the way"
+            problem = "a reload, or a child that does not read its messages, stands in the way"
         self._refuse(problem or replace(self._host.upgrade_state(), self._host.put_signals_back), answer)
 
     def record_exit(self, pid: int, status: int) -> None:
-        """Note the end of a process that may be the trial."""
+        """Record the end of a process that may be the trial."""
         if self._trial is not None and self._trial.pid == pid:
             self._trial.record_exit(status)
 
@@ -184,12 +184,12 @@ class Upgrader:
 
     @property
     def old(self) -> list[Child]:
-        """Children of the last program that live."""
+        """Living children of the last program."""
         return list(self.replacement.old.values()) if self.replacement is not None else []
 
     @property
     def old_workers(self) -> list[Child]:
-        """All of them that write through the writer."""
+        """Those that write through the writer: workers and sources."""
         return [child for child in self.old if child.kind in (Kind.WORKER, Kind.SOURCE)]
 
     @property
@@ -198,7 +198,7 @@ class Upgrader:
         return any(child.kind is Kind.SHIPPER for child in self.old)
 
     def advance(self, writer: Child, workers: Iterable[Child]) -> None:
-        """Take the next step of a takeover, if there is one to take."""
+        """Take the next step of a replacement that is under way."""
         if self.replacement is not None:
             self.replacement.advance(writer, workers)
 
@@ -209,13 +209,13 @@ class Upgrader:
             self.replacement.old.pop(child.spawn_id, None)
 
     def forget_last_program(self) -> None:
-        """Forget the last program."""
+        """End the replacement, and add up the counters."""
         self.replacement = None
         self.carried.settle()
 
 
 def inheritance(children: Iterable[Child]) -> list[InheritedChild]:
-    """Return the living children as the next program gets them."""
+    """Return the living children for the state of the next program."""
     return [
         InheritedChild(
             kind=child.kind.value,
@@ -236,5 +236,5 @@ def inheritance(children: Iterable[Child]) -> list[InheritedChild]:
 
 
 def receive_signals() -> None:
-    """Let the signals come that the last program has kept waiting."""
+    """Unblock the signals that arrived during the exec."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

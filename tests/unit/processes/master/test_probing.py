@@ -60,7 +60,7 @@ def world() -> Iterator[World]:
 def ask(loop: Loop, probes: probing.Probes, *children: Child) -> None:
     """Ask, and turn the loop until the question is done with."""
     done: list[bool] = []
-    probes.ask(children, lambda: done.append(True))
+    probes.probe_all(children, lambda: done.append(True))
     for _ in range(1000):
         if done:
             break
@@ -89,7 +89,7 @@ def test_a_child_that_hangs_is_waited_for_once(world: World, monkeypatch: pytest
     assert silence["silent_s"] >= 0.02
     assert silence["doing"] == "busy"
     done: list[bool] = []
-    probes.ask([child], lambda: done.append(True))
+    probes.probe_all([child], lambda: done.append(True))
     assert done, "it was not waited for"
 
 

@@ -15,7 +15,7 @@ from prefork_logd.net.load_balance import distribute, is_even
 from prefork_logd.processes.master import rebalance
 from prefork_logd.processes.master.child import Child, Kind
 from prefork_logd.processes.master.lifecycle import State
-from prefork_logd.processes.master.rebalance import LONGEST_PAUSE_S, LOOK_S, MOST_MOVED, PING_S, Rebalancer
+from prefork_logd.processes.master.rebalance import COMPARE_S, LONGEST_PAUSE_S, MOST_MOVED, PING_S, Rebalancer
 from prefork_logd.system.log import LOGGER
 
 if TYPE_CHECKING:
@@ -140,10 +140,10 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., _Collector]]
 def test_uneven_connections_are_level_within_a_second(make: Callable[..., _Collector]) -> None:
     """However they became so: nothing else has to happen."""
     collector = make(400, 0, 0, 0)
-    collector.go_on(2 * LOOK_S)
+    collector.go_on(2 * COMPARE_S)
     assert collector.loads == [100, 100, 100, 100]
     collector.workers[2].counters[Field.CONNECTIONS] = 10
-    collector.go_on(2 * LOOK_S)
+    collector.go_on(2 * COMPARE_S)
     assert max(collector.loads) - min(collector.loads) <= 1
 
 
@@ -159,7 +159,7 @@ def test_a_stopped_worker_keeps_nobody_from_being_level(make: Callable[..., _Col
     """The others level among themselves; it is pinged once, and gets its share as soon as it answers."""
     collector = make(0, 300, 0, 0)
     collector.workers[0].stopped = True
-    collector.go_on(LOOK_S + PING_S + 0.1)
+    collector.go_on(COMPARE_S + PING_S + 0.1)
     assert collector.loads == [0, 100, 100, 100]
     collector.go_on(60)
     assert collector.workers[0].waiting == 1
@@ -172,7 +172,7 @@ def test_a_worker_that_stops_as_it_gives_keeps_nobody_from_being_level(make: Cal
     """Those that were to take from it are levelled with the others after a while."""
     collector = make(400, 0, 0, 0)
     collector.workers[0].stops_after_ping = True
-    collector.go_on(LOOK_S)
+    collector.go_on(COMPARE_S)
     collector.workers[1].counters[Field.CONNECTIONS] = 90
     collector.go_on(10)
     assert collector.loads == [400, 30, 30, 30]
@@ -196,7 +196,7 @@ def test_moves_that_change_nothing_become_rare(
 def test_an_answer_that_was_not_asked_for_changes_nothing(make: Callable[..., _Collector]) -> None:
     """However many a worker sends, no worker is pinged for them."""
     collector = make(400, 0)
-    collector.go_on(LOOK_S)
+    collector.go_on(COMPARE_S)
     pings = [worker.pings for worker in collector.workers]
     collector.workers[0].counters[Field.CONNECTIONS] = 400
     for _ in range(100):
@@ -208,7 +208,7 @@ def test_an_answer_that_was_not_asked_for_changes_nothing(make: Callable[..., _C
 def test_moves_are_bounded(make: Callable[..., _Collector]) -> None:
     """Of very many connections a part is moved at once, and the rest as time passes."""
     collector = make(40_000, 0, 0, 0)
-    collector.go_on(LOOK_S)
+    collector.go_on(COMPARE_S)
     assert sum(collector.loads[1:]) == MOST_MOVED
     collector.go_on(60)
     assert is_even(collector.loads)
@@ -221,7 +221,7 @@ def test_nothing_is_moved_while_the_writer_cannot_commit(make: Callable[..., _Co
     collector.go_on(10)
     assert collector.loads == [400, 0]
     collector.board.slot(WRITER_SLOT)[Field.PAUSED] = 0
-    collector.go_on(2 * LOOK_S)
+    collector.go_on(2 * COMPARE_S)
     assert collector.loads == [200, 200]
 
 

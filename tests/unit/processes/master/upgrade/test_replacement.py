@@ -65,5 +65,5 @@ def test_an_old_shipper_has_time_for_its_batch_and_goes_by_its_own_name(
     assert not killed
     loop.pass_s(replacement.ANSWER_S - 1)
     assert killed == [shipper.pid]
-    assert said == [f"the old shipper 2 (pid {shipper.pid}) does not end in time; it is killed, which costs nothing"]
+    assert said == [f"the old shipper 2 (pid {shipper.pid}) did not end in time and was killed; no records are lost"]
     assert shipper.is_killed, "its end is no error"
