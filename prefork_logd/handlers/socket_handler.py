@@ -139,8 +139,8 @@ class SocketHandler(logging.handlers.SocketHandler):
     def emit(self, record):
         """Give a record its number and try to send it, without waiting. `handle`, which calls this, holds the lock.
 
-        The common case stands here as a whole, because it has to cost no more than the standard library's: a session
-        with nothing waiting, on a connection that looks established.
+        Longer than other functions: the common case (a session with nothing waiting, on a connection that looks
+        established) stands here as a whole, because it has to cost no more than the standard library's.
         """
         data = None
         client = self._client

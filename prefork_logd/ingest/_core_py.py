@@ -65,6 +65,8 @@ class Core:
 
         Returns where it ended, how many bodies were taken, how many of them were rejected, failures in a row, and runs
         of those for the stores: (first, count), counted from 0.
+
+        Longer than other functions: it specifies one loop of the compiled core, and half of it is signature.
         """
         position, taken, rejected = start, 0, 0
         shipped: list[tuple[int, int]] = []

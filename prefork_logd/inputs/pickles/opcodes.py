@@ -1,7 +1,7 @@
 """What the opcodes do that the machine's loop does not do itself, as a table of functions.
 
-Owns the numbers in their text forms, filling containers, and calls that become data. Every function reads its operands
-through the machine and changes its stack; each may raise what `machine.run` turns into RecordRejected.
+Owns the numbers in their text forms, and filling containers; calls.py has names and calls. Every function reads its
+operands through the machine and changes its stack; each may raise what `unpickle.run` turns into RecordRejected.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING, NoReturn
 
 from prefork_logd.errors import RecordRejected
+from prefork_logd.inputs.pickles import calls
 from prefork_logd.inputs.pickles.budget import exceeded
 from prefork_logd.inputs.pickles.symbols import (
     EMPTY_TUPLE,
@@ -20,7 +21,6 @@ from prefork_logd.inputs.pickles.symbols import (
     Object,
     OctetText,
     Set,
-    Symbol,
     Tuple,
     is_hashable,
 )
@@ -185,77 +185,7 @@ def _frozenset(machine: Machine) -> None:
     machine.push_container(node)
 
 
-# Names and calls
-
-
-def _name(machine: Machine, data: bytes) -> str:
-    if len(data) > machine.budget.name_characters:
-        raise exceeded("characters of a name")
-    return data.decode("utf-8")
-
-
-def _take_symbol(machine: Machine) -> Symbol:
-    """Return the Symbol of GLOBAL and INST: module and name, each on a line."""
-    module = _name(machine, machine.take_line(machine.budget.name_characters))
-    return Symbol(module, _name(machine, machine.take_line(machine.budget.name_characters)))
-
-
-def _stack_global(machine: Machine) -> None:
-    module, name = machine.pop_items(2)
-    if type(module) is not str or type(name) is not str:
-        machine.malformed("STACK_GLOBAL of no names")
-    if max(len(module), len(name)) > machine.budget.name_characters:
-        raise exceeded("characters of a name")
-    machine.push_container(Symbol(module, name))
-
-
-def _call(machine: Machine, callee: Node, args: list[Node], kwargs: Dict | None = None) -> None:
-    """Push the Object of a call; the few callables that only say what to make are read through."""
-    if type(callee) is Object:
-        # A call's result may be called (functools.partial is pickled so); one more step is nothing honest.
-        if type(callee.callee) is not Symbol:
-            machine.malformed("call of a call of a call")
-    elif type(callee) is not Symbol:
-        machine.malformed("call of something that is no class")
-    else:
-        helper = _HELPERS.get((callee.module, callee.name))
-        made = helper and helper(machine, args)
-        if made:
-            machine.push_container(made)
-            return
-    machine.push_container(Object(callee, args, kwargs))
-
-
-def _reduce(machine: Machine) -> None:
-    callee, args = machine.pop_items(2)
-    if type(args) is not Tuple:
-        machine.malformed("call with arguments that are no tuple")
-    _call(machine, callee, args.items)
-
-
-def _newobj_ex(machine: Machine) -> None:
-    callee, args, kwargs = machine.pop_items(3)
-    if type(args) is not Tuple or type(kwargs) is not Dict:
-        machine.malformed("call with arguments that are no tuple and dict")
-    _call(machine, callee, args.items, kwargs)
-
-
-def _obj(machine: Machine) -> None:
-    callee, *args = machine.pop_mark() or [None]
-    _call(machine, callee, args)
-
-
-def _inst(machine: Machine) -> None:
-    callee = _take_symbol(machine)
-    _call(machine, callee, machine.pop_mark())
-
-
-def _build(machine: Machine) -> None:
-    state = machine.stack.pop()
-    target = machine.stack[-1]
-    if type(target) is not Object or target.has_state:
-        machine.malformed("BUILD of no new object")
-    target.has_state, target.state = True, state
+# The memo
 
 
 def _line_index(machine: Machine) -> int:
@@ -315,49 +245,6 @@ def _unescape(match: re.Match[bytes]) -> bytes:
     return _ESCAPES.get(match[2], match[2])
 
 
-def _read_reconstructor(_: Machine, args: list[Node]) -> Node:
-    """copyreg._reconstructor(class, base, state): an instance, made from `state` if the base is a builtin type."""
-    match args:
-        case [Symbol() as callee, Symbol(path="object"), _]:
-            return Object(callee, [])
-        case [Symbol() as callee, Symbol(path="tuple"), Tuple() as fields]:  # a namedtuple, most of the time
-            return Object(callee, fields.items)
-        case [Symbol() as callee, Symbol(), state]:
-            return Object(callee, [state])
-    return None
-
-
-def _read_newobj(machine: Machine, args: list[Node]) -> Node:
-    """copyreg.__newobj__(class, *args). The copy is paid for: one tuple can be given to any number of calls."""
-    if not args or type(args[0]) is not Symbol:
-        return None
-    machine.containers_left -= len(args) // 4
-    return Object(args[0], args[1:])
-
-
-def _read_newobj_ex(_: Machine, args: list[Node]) -> Node:
-    """copyreg.__newobj_ex__(class, args, kwargs)."""
-    match args:
-        case [Symbol() as callee, Tuple() as positional, Dict() as kwargs]:
-            return Object(callee, positional.items, kwargs)
-    return None
-
-
-def _read_getattr(machine: Machine, args: list[Node]) -> Node:
-    """getattr(class, name): how a nested name is written below protocol 4."""
-    match args:
-        case [Symbol() as owner, str() as name] if len(owner.name) + len(name) < machine.budget.name_characters:
-            return Symbol(owner.module, f"{owner.name}.{name}")
-    return None
-
-
-_HELPERS: dict[tuple[str, str], Callable[[Machine, list[Node]], Node]] = {
-    ("copyreg", "_reconstructor"): _read_reconstructor,
-    ("copyreg", "__newobj__"): _read_newobj,
-    ("copyreg", "__newobj_ex__"): _read_newobj_ex,
-    ("builtins", "getattr"): _read_getattr,
-}
-
 HANDLERS: dict[int, Callable[[Machine], None]] = {
     ord("I"): _int_text,
     ord("J"): lambda m: m.push(m.take_length(4, signed=True)),
@@ -399,14 +286,14 @@ HANDLERS: dict[int, Callable[[Machine], None]] = {
     ord("r"): lambda m: m.memoize(m.take_length(4)),
     ord("g"): lambda m: m.push(m.recall(_line_index(m))),
     ord("j"): lambda m: m.push(m.recall(m.take_length(4))),
-    ord("c"): lambda m: m.push_container(_take_symbol(m)),
-    0x93: _stack_global,
-    ord("R"): _reduce,
-    0x81: _reduce,  # NEWOBJ: class and arguments on the stack, as for REDUCE
-    0x92: _newobj_ex,
-    ord("o"): _obj,
-    ord("i"): _inst,
-    ord("b"): _build,
+    ord("c"): lambda m: m.push_container(calls.take_symbol(m)),
+    0x93: calls.stack_global,
+    ord("R"): calls.reduce,
+    0x81: calls.reduce,  # NEWOBJ: class and arguments on the stack, as for REDUCE
+    0x92: calls.newobj_ex,
+    ord("o"): calls.obj,
+    ord("i"): calls.inst,
+    ord("b"): calls.build,
     0x80: _proto,
     0x95: _protocol_frame,
     0x82: _forbidden,  # EXT1

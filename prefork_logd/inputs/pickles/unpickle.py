@@ -35,8 +35,8 @@ def run(frame: bytes, budget: Budget) -> Node:
 def _run_opcodes(machine: Machine) -> Node:
     """Run until STOP.
 
-    One loop with the opcodes that make up most of any record written out, the rest from a table: a record has
-    some eighty opcodes, and a call for each would be half of the time.
+    Longer than other functions: the opcodes that make up most of any record are written out, and the rest come from a
+    table. A record has some eighty opcodes, and a call for each would be half of the time.
     """
     frame, size, memo = machine.frame, len(machine.frame), machine.memo
     stack, marks = machine.stack, machine.marks

@@ -105,7 +105,11 @@ class Reader:
         return result
 
     def plain(self, node: Node, depth: int = 0) -> Plain:
-        """Return the node as a plain value; `depth` is how many containers it stands in."""
+        """Return the node as a plain value; `depth` is how many containers it stands in.
+
+        Longer than other functions: it runs for every value of a record, and a call for each type would cost more than
+        what is done for most.
+        """
         self._nodes_left -= 1
         if self._nodes_left < 0:
             raise OverBudgetError

@@ -10,6 +10,8 @@ Answers to a client that has ended meanwhile are empty.
 A BATCH is not waited for: its records are handed out as they become whole. A connection then holds at most one
 unfinished record instead of a batch, the writer gets work earlier, and nothing is given up, for it is numbers that are
 acknowledged, not batches. Consecutive records of one `receive` come as one event, however many messages they were in.
+
+Longer than other modules: it is one class, and ServerSession says why.
 """
 
 from __future__ import annotations

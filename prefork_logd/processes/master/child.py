@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from prefork_logd.ipc.scoreboard import MAX_WORKERS, SHIPPER_SLOT
-from prefork_logd.processes.master.lifecycle import ALIVE, HEALTHY_AFTER_S, State
+from prefork_logd.processes.master.lifecycle import (
+    ALIVE,
+    BACK_OFF_SPREAD,
+    FIRST_BACK_OFF_S,
+    HEALTHY_AFTER_S,
+    LONGEST_BACK_OFF_S,
+    State,
+)
+from prefork_logd.system.backoff import Backoff
 
 if TYPE_CHECKING:
     from prefork_logd.config.stores.kinds import AnyStoreSettings
@@ -42,8 +50,6 @@ class Child:
     """Number of this process among all that the master has forked."""
     started_s: float = 0.0
     """When it was forked, on the monotonic clock."""
-    deaths: int = 0
-    """Number of deaths in a row, each soon after the fork."""
     restarts: int = 0
     last_exit: str = ""
     """How the last process in this slot ended, if its end was unexpected."""
@@ -67,6 +73,10 @@ class Child:
     """The memory for a worker's lines (shared_memory.py); -1 for none."""
     channel: Channel | None = field(default=None, repr=False)
     timer: Timer | None = field(default=None, repr=False)
+    backoff: Backoff = field(
+        default_factory=lambda: Backoff(FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S, BACK_OFF_SPREAD), repr=False
+    )
+    """Counts the deaths in a row, each soon after the fork."""
 
     @property
     def name(self) -> str:
@@ -85,12 +95,19 @@ class Child:
             return MAX_WORKERS + 1 - self.slot
         return self.slot - SHIPPER_SLOT if self.kind is Kind.SHIPPER else self.slot
 
+    def record_death(self, now_s: float) -> float:
+        """Count a death; return how many seconds to wait before the next fork."""
+        if now_s - self.started_s >= HEALTHY_AFTER_S:
+            self.backoff.worked()
+        return self.backoff.failed()
+
     def crash_loop(self, now_s: float) -> str:
         """Return a sentence about a child that has died repeatedly; empty if it has lived for a while."""
         if self.state is State.WAITING and self.last_exit:
             return f"{self.name} {self.last_exit}; it starts again in {max(0.0, self.due_s - now_s):.1f} s"
-        if self.state in ALIVE and self.deaths > 1 and now_s - self.started_s < HEALTHY_AFTER_S:
-            return f"{self.name} {self.last_exit}, {self.deaths} times in a row; it has just been started again"
+        deaths = self.backoff.failures
+        if self.state in ALIVE and deaths > 1 and now_s - self.started_s < HEALTHY_AFTER_S:
+            return f"{self.name} {self.last_exit}, {deaths} times in a row; it has just been started again"
         return ""
 
     def close_arena(self) -> None:

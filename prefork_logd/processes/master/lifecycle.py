@@ -10,7 +10,6 @@ import enum
 from typing import NamedTuple
 
 from prefork_logd.errors import LocalProtocolError
-from prefork_logd.system.backoff import delay_s
 
 
 class State(enum.Enum):
@@ -86,12 +85,8 @@ def after(state: State, event: Event) -> Transition:
         raise LocalProtocolError(f"a child that is {state.name} cannot have the event {event.name}") from None
 
 
-FIRST_BACK_OFF_S = 0.1
-LONGEST_BACK_OFF_S = 30.0
+FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S = 0.1, 30.0
+"""The time before a dead child is forked again."""
+BACK_OFF_SPREAD = (0.9, 1.1)
 HEALTHY_AFTER_S = 2.0
 """A child that lived this long started well: after its death the next one comes after the shortest back-off."""
-
-
-def back_off_s(deaths: int) -> float:
-    """Return the wait before the next fork, after `deaths` deaths in a row: doubled each time, up to the bound."""
-    return delay_s(deaths, FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S)

@@ -23,6 +23,7 @@ from prefork_logd.ipc.scoreboard import WRITER_SLOT, Field
 from prefork_logd.net.load_balance import Budget, distribute, is_even, surpluses
 from prefork_logd.processes.master.lifecycle import State
 from prefork_logd.processes.worker.handover import make_pair
+from prefork_logd.system.backoff import Backoff
 from prefork_logd.system.log import LOGGER
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ class Rebalancer:
         self._warned: dict[int, str] = {}
         """The last warning about each worker, so that it is logged once."""
         self._budget = Budget(MOST_MOVED, MOVED_PER_S)
-        self._pause_s = COMPARE_S
+        self._pause = Backoff(COMPARE_S, LONGEST_PAUSE_S)
+        """The time between two moves; it grows while loads stay uneven."""
         self._next_level_s = 0.0
         loop.later(COMPARE_S, self._tick)
 
@@ -78,7 +80,7 @@ class Rebalancer:
 
     def level(self) -> None:
         """Level at once if loads are uneven; for a worker that has become ready or answers again."""
-        self._pause_s = COMPARE_S
+        self._pause.worked()
         self._next_level_s = 0.0
         self._begin_round()
 
@@ -99,7 +101,7 @@ class Rebalancer:
     def _is_level_due(self) -> bool:
         if is_even([self._load(worker) for worker in self._idle()]):
             if not self._giving:
-                self._pause_s = COMPARE_S
+                self._pause.worked()
             return False
         return time.monotonic() >= self._next_level_s and self._writer_commits()
 
@@ -146,8 +148,7 @@ class Rebalancer:
         loads = [self._load(worker) for worker in workers]
         now_s = time.monotonic()
         more = surpluses(loads, self._budget.left(now_s))
-        self._next_level_s = now_s + self._pause_s
-        self._pause_s = min(LONGEST_PAUSE_S, 2 * self._pause_s)
+        self._next_level_s = now_s + self._pause.failed()
         takers = [index for index, load in enumerate(loads) if load < sum(loads) // len(loads)]
         for giver, count in enumerate(more):
             if not count or not takers:

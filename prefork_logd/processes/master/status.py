@@ -19,6 +19,7 @@ from prefork_logd.processes.master.probing import silence
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from prefork_logd.config.outputs import OutputSettings
     from prefork_logd.config.sources import NatsSourceSettings
     from prefork_logd.config.stores.kinds import AnyStoreSettings
     from prefork_logd.ipc.configuration import Configuration
@@ -40,7 +41,6 @@ def document(
     """
     settings = configuration.settings
     children = list(children)
-    workers = [child for child in children if child.kind is Kind.WORKER]
     shippers = {child.slot: child for child in children if child.kind is Kind.SHIPPER and not child.is_inherited}
     return {
         "version": __version__,
@@ -51,28 +51,13 @@ def document(
         "state_dir": settings.server.state_dir,
         "config": settings.source,
         "generation": configuration.generation,
-        "connections": sum(_counter(board, carried, child, Field.CONNECTIONS) for child in workers),
-        "records": board.total(Field.RECORDS) + carried.total("RECORDS"),
-        "received_bytes": board.total(Field.RECEIVED_BYTES) + carried.total("RECEIVED_BYTES"),
-        "rejected": board.total(Field.REJECTED) + carried.total("REJECTED"),
-        "dropped": board.total(Field.DROPPED) + carried.total("DROPPED"),
+        **_totals(board, carried, children),
         "children": [_child(child, board, carried) for child in children],
         "outputs": [
-            {
-                "name": output.name,
-                "path": output.path,
-                "records": board.output(place)[OutputField.RECORDS] + carried.of_output(output.path, "RECORDS"),
-                "bytes": board.output(place)[OutputField.BYTES] + carried.of_output(output.path, "BYTES"),
-                "failing": bool(board.output(place)[OutputField.FAILED]),
-                "skipped": board.output(place)[OutputField.SKIPPED] + carried.of_output(output.path, "SKIPPED"),
-            }
+            _output(output, board, place, carried)
             for place, output in zip(configuration.places, settings.output, strict=True)
         ],
-        "journal": {
-            "bytes": board.journal[JournalField.BYTES],
-            "limit": settings.limits.journal_bytes,
-            "full": bool(board.journal[JournalField.FULL]),
-        },
+        "journal": _journal(board, settings.limits.journal_bytes),
         "stores": [
             _store(store, board, place, shippers.get(SHIPPER_SLOT + place))
             for place, store in zip(configuration.store_places, settings.store, strict=True)
@@ -80,6 +65,35 @@ def document(
         "sources": [
             _source(settings.sources[child.index - 1], board, child) for child in children if child.kind is Kind.SOURCE
         ],
+    }
+
+
+def _totals(board: Scoreboard, carried: InheritedCounters, children: Iterable[Child]) -> dict[str, int]:
+    fields = (Field.RECORDS, Field.RECEIVED_BYTES, Field.REJECTED, Field.DROPPED)
+    workers = (child for child in children if child.kind is Kind.WORKER)
+    return {
+        "connections": sum(_counter(board, carried, child, Field.CONNECTIONS) for child in workers),
+        **{field.name.lower(): board.total(field) + carried.total(field.name) for field in fields},
+    }
+
+
+def _output(settings: OutputSettings, board: Scoreboard, place: int, carried: InheritedCounters) -> dict[str, Any]:
+    output = board.output(place)
+    return {
+        "name": settings.name,
+        "path": settings.path,
+        "records": output[OutputField.RECORDS] + carried.of_output(settings.path, "RECORDS"),
+        "bytes": output[OutputField.BYTES] + carried.of_output(settings.path, "BYTES"),
+        "failing": bool(output[OutputField.FAILED]),
+        "skipped": output[OutputField.SKIPPED] + carried.of_output(settings.path, "SKIPPED"),
+    }
+
+
+def _journal(board: Scoreboard, limit_bytes: int) -> dict[str, Any]:
+    return {
+        "bytes": board.journal[JournalField.BYTES],
+        "limit": limit_bytes,
+        "full": bool(board.journal[JournalField.FULL]),
     }
 
 

@@ -6,9 +6,7 @@ upgrader.py), or what a message leads to (master.py). lifecycle.py has the trans
 
 from __future__ import annotations
 
-import functools
 import os
-import random
 import signal
 import time
 from typing import TYPE_CHECKING, Protocol
@@ -16,22 +14,20 @@ from typing import TYPE_CHECKING, Protocol
 from prefork_logd.config.values import MAX_SOURCES
 from prefork_logd.ingest import core
 from prefork_logd.ipc import shared_memory
-from prefork_logd.ipc.batch_sender import make_pipes
 from prefork_logd.ipc.channel import Channel
-from prefork_logd.ipc.messages import AnyMessage, Attach, Drain, Forget, Retire
+from prefork_logd.ipc.messages import AnyMessage, Drain, Forget, Retire
 from prefork_logd.ipc.scoreboard import MAX_WORKERS, WRITER_SLOT, Field, Scoreboard
 from prefork_logd.net.loop import READ
 from prefork_logd.processes.fork import describe_end, fork
 from prefork_logd.processes.master.child import Child, Kind
 from prefork_logd.processes.master.lifecycle import (
     ALIVE,
-    HEALTHY_AFTER_S,
     Action,
     Event,
     State,
     after,
-    back_off_s,
 )
+from prefork_logd.processes.master.pipes import Pipes
 from prefork_logd.processes.master.rebalance import Rebalancer
 from prefork_logd.processes.master.roles import RUN, Spawn
 from prefork_logd.processes.master.shippers import Shippers
@@ -49,7 +45,6 @@ if TYPE_CHECKING:
     from prefork_logd.processes.master.upgrade.upgrader import Upgrader
     from prefork_logd.processes.orphans import Lifeline
 
-CONNECT_AGAIN_S = 0.5
 MOST_WORKERS = MAX_WORKERS - MAX_SOURCES
 """The highest number of workers; the slots above it are those of sources."""
 _ENDING = frozenset({State.RETIRING, State.STOPPING})
@@ -77,7 +72,7 @@ class SupervisorHost(Protocol):
 
 
 class Supervisor:
-    """The children of one master. Longer than other classes: forking, reaping and restarting share one state."""
+    """The children of one master."""
 
     def __init__(
         self,
@@ -103,6 +98,7 @@ class Supervisor:
         self.worker_target = 0
         """The wanted number of workers, without sources."""
         self.shippers = Shippers(loop, board, self.apply_event)
+        self._pipes = Pipes(loop, self.writer, self.shippers, self.all_workers)
         self.rebalancer = Rebalancer(loop, board, self.real_workers)
         self.is_stopping = False
         """Set by a stop: no child is forked any more."""
@@ -149,7 +145,7 @@ class Supervisor:
         child.state, action = after(child.state, event)
         match action:
             case Action.CONNECT:
-                self._connect(child)
+                self._pipes.connect(child)
             case Action.FORK:
                 self._fork(child)
             case Action.BACK_OFF:
@@ -221,32 +217,12 @@ class Supervisor:
             for sock, _ in self._sockets:
                 sock.close()
 
-    def _connect(self, child: Child) -> None:
-        """Connect a worker with the writer by a pair of pipes; a writer with every worker and shipper."""
-        writer = self.writer
-        if writer.state is not State.RUNNING or writer.channel is None:
-            return
-        if child.kind in (Kind.WRITER, Kind.SHIPPER):
-            self.shippers.connect(writer.channel, None if child is writer else child)
-        workers = self.all_workers() if child is writer else [] if child.kind is Kind.SHIPPER else [child]
-        for worker in workers:
-            try:
-                _connect_to_writer(worker, writer)
-            except OSError as error:
-                LOGGER.error("cannot connect %s to the writer: %s; tried again", worker.name, error.strerror)
-                self._loop.later(CONNECT_AGAIN_S, functools.partial(self._connect_again, worker, worker.spawn_id))
-
-    def _connect_again(self, worker: Child, spawn_id: int) -> None:
-        if worker.spawn_id == spawn_id:
-            self._connect(worker)
-
     def _back_off(self, child: Child) -> None:
         """Fork again later; the delay grows while the child dies young, so that a crash loop costs little."""
-        lived_s = time.monotonic() - child.started_s
-        child.deaths = 1 if lived_s >= HEALTHY_AFTER_S else child.deaths + 1
-        delay_s = back_off_s(child.deaths) * random.uniform(0.9, 1.1)
+        now_s = time.monotonic()
+        delay_s = child.record_death(now_s)
         LOGGER.warning("%s starts again in %.1f s", child.name, delay_s)
-        child.due_s = time.monotonic() + delay_s
+        child.due_s = now_s + delay_s
         child.timer = self._loop.later(delay_s, lambda: self._restart(child))
 
     def _restart(self, child: Child) -> None:
@@ -388,16 +364,3 @@ class Supervisor:
         for index in range(len(self._configurations.current.settings.sources)):
             source = self.workers[MAX_WORKERS - index] = Child(Kind.SOURCE, MAX_WORKERS - index)
             self.apply_event(source, Event.DUE)
-
-
-def _connect_to_writer(worker: Child, writer: Child) -> None:
-    """Send a worker and the writer a pair of pipes, unless they have one. Raises OSError (pipe(2))."""
-    if worker.state not in ALIVE or worker.state is State.STARTING or worker.writer == writer.spawn_id:
-        return
-    if worker.channel is None or writer.channel is None:
-        return
-    workers_ends, writers_ends = make_pipes()
-    worker.writer = writer.spawn_id
-    shared = [os.dup(worker.arena_fd)] if worker.arena_fd >= 0 else []
-    writer.channel.send(Attach(worker.spawn_id), [*writers_ends, *shared])
-    worker.channel.send(Attach(worker.spawn_id), workers_ends)

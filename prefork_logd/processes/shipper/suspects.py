@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 from prefork_logd.stores.base import Block, split_block
+from prefork_logd.system.backoff import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +45,7 @@ class Suspects:
         """Whether the record before the next one was written."""
         self._unproven = 0
         self._from_records = False
-        self._pause_s = FIRST_PAUSE_S
+        self._pause = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
         self._paused_until_s = 0.0
 
     def take(self, batch: Sequence[Block]) -> tuple[list[Block], list[Block]]:
@@ -92,7 +93,8 @@ class Suspects:
     def written(self, records: int, most: int) -> None:
         """Note that so many records were written, and those that were suspected were convicted; a batch has `most`."""
         self._patience, self._unproven = FIRST_PATIENCE, 0
-        self._pause_s, self._paused_until_s = FIRST_PAUSE_S, 0.0
+        self._pause.worked()
+        self._paused_until_s = 0.0
         self._guilty.clear()
         if self.most is not None:
             self._has_proof = True
@@ -120,7 +122,6 @@ class Suspects:
         if in_vain and time.monotonic() >= self._paused_until_s:
             if len(self.waiting) >= self._patience:
                 self._patience *= 2
-            self._paused_until_s = time.monotonic() + self._pause_s
-            self._pause_s = min(LONGEST_PAUSE_S, 2 * self._pause_s)
+            self._paused_until_s = time.monotonic() + self._pause.failed()
         self.waiting.clear()
         self._has_proof = False

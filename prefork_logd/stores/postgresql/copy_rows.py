@@ -94,6 +94,8 @@ class Encoder:
 
         `lines` are what they were decoded from; one is kept whole (`raw`) where the columns cannot give it back.
         `number` is the journal's of the first; `day` counts from 1970, and with `part` it names the partition.
+
+        Longer than other functions: it runs for every row, and a call for each column would cost more than packing it.
         """
         packed: list[bytes] = []
         origins, pack_head, day = self._origins, _HEAD.pack, day - EPOCH_DAY

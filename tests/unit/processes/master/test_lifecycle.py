@@ -7,14 +7,11 @@ import pytest
 from prefork_logd.errors import LocalProtocolError
 from prefork_logd.processes.master.lifecycle import (
     ALIVE,
-    FIRST_BACK_OFF_S,
-    LONGEST_BACK_OFF_S,
     TABLE,
     Action,
     Event,
     State,
     after,
-    back_off_s,
 )
 
 
@@ -42,11 +39,3 @@ def test_what_cannot_happen_is_an_error() -> None:
     """A dead child is never ready."""
     with pytest.raises(LocalProtocolError, match="WAITING cannot have the event READY"):
         after(State.WAITING, Event.READY)
-
-
-def test_back_off_doubles_up_to_a_bound() -> None:
-    """The first restart is quick, and a crash loop never spins."""
-    waits = [back_off_s(deaths) for deaths in range(1, 100)]
-    assert waits[:4] == [FIRST_BACK_OFF_S, 0.2, 0.4, 0.8]
-    assert waits == sorted(waits)
-    assert waits[-1] == LONGEST_BACK_OFF_S

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def _store(tmp_path: Path, **life: Any) -> dict[str, Any]:
+def _store(tmp_path: Path, deaths: int = 0, **life: Any) -> dict[str, Any]:
     """Return what `status` says of a store whose shipper has this life."""
     path = tmp_path / "c.toml"
     path.write_text(f'server.state_dir = "{tmp_path}"\n[[store]]\ntype = "sqlite"\nname = "days"\n')
     settings = load(path, {})
     shipper = Child(Kind.SHIPPER, SHIPPER_SLOT, store=settings.store[0], **life)
+    shipper.backoff.failures = deaths
     configuration = Configuration(1, settings, (1,), (0,))
     document = status.document(configuration, [], [shipper], Scoreboard(), InheritedCounters(), time.monotonic())
     # Each has looked at the clock by itself.

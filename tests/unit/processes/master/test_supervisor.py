@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -18,6 +18,7 @@ from prefork_logd.processes.master.lifecycle import FIRST_BACK_OFF_S, HEALTHY_AF
 from prefork_logd.processes.master.roles import RUN
 from prefork_logd.processes.master.supervisor import MOST_WORKERS, Supervisor
 from prefork_logd.processes.master.upgrade.state import InheritedCounters
+from prefork_logd.system import backoff
 from prefork_logd.system.log import LOGGER
 from tests.support.children import FakeChannel, FakeLoop, make_child, make_settings, messages
 
@@ -139,7 +140,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     monkeypatch.setattr(supervisor, "fork", host.fork)
     monkeypatch.setattr(supervisor.os, "waitpid", host.waitpid)
     monkeypatch.setattr(supervisor.time, "monotonic", lambda: host.loop.now_s)
-    monkeypatch.setattr(supervisor.random, "uniform", lambda *_: 1.0)
+    monkeypatch.setattr(backoff.random, "uniform", lambda *_: 1.0)
     yield host
     for child in host.supervisor.children():
         if child.channel is not None:
@@ -255,7 +256,7 @@ def test_a_worker_is_connected_once_with_each_writer(host: Host) -> None:
     """Both get the same number, and again when there is another writer."""
     writer, workers = host.supervisor.writer, host.start_all()
     for child in (writer, *workers):
-        host.supervisor._connect(child)
+        host.supervisor._pipes.connect(child)
         assert not messages(child)
     before = writer.spawn_id
     host.end(writer, signal.SIGKILL)
@@ -266,24 +267,6 @@ def test_a_worker_is_connected_once_with_each_writer(host: Host) -> None:
     attached = [Attach(worker.spawn_id) for worker in workers]
     assert [message for message in messages(writer) if isinstance(message, Attach)] == attached
     assert [messages(worker) for worker in workers] == [[message] for message in attached]
-
-
-def test_a_worker_without_pipes_is_connected_later(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No descriptors are left for a moment; the other workers are connected."""
-    writer, (first, second) = host.supervisor.writer, host.start_all()
-    first.writer = second.writer = 0
-    make_pipes, problems = supervisor.make_pipes, [OSError(24, "Too many open files")]
-
-    def make() -> Any:
-        if problems:
-            raise problems.pop()
-        return make_pipes()
-
-    monkeypatch.setattr(supervisor, "make_pipes", make)
-    host.supervisor._connect(writer)
-    assert (messages(first), messages(second)) == ([], [Attach(second.spawn_id)])
-    host.loop.pass_s(supervisor.CONNECT_AGAIN_S + 0.01)
-    assert messages(first) == [Attach(first.spawn_id)]
 
 
 def test_an_end_is_taken_note_of_in_order(host: Host) -> None:

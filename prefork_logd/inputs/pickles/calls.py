@@ -1,0 +1,137 @@
+"""Calls and names in a pickle, as data: no class is imported, and nothing is called.
+
+Owns the opcodes that name or call something, and the few callables that only say what to make. Like the functions of
+opcodes.py, each reads its operands through the machine and changes its stack.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prefork_logd.inputs.pickles.budget import exceeded
+from prefork_logd.inputs.pickles.symbols import Dict, Node, Object, Symbol, Tuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prefork_logd.inputs.pickles.machine import Machine
+
+
+def _name(machine: Machine, data: bytes) -> str:
+    if len(data) > machine.budget.name_characters:
+        raise exceeded("characters of a name")
+    return data.decode("utf-8")
+
+
+def take_symbol(machine: Machine) -> Symbol:
+    """Return the Symbol of GLOBAL and INST: module and name, each on a line."""
+    module = _name(machine, machine.take_line(machine.budget.name_characters))
+    return Symbol(module, _name(machine, machine.take_line(machine.budget.name_characters)))
+
+
+def stack_global(machine: Machine) -> None:
+    """Push the Symbol of STACK_GLOBAL, whose module and name are on the stack."""
+    module, name = machine.pop_items(2)
+    if type(module) is not str or type(name) is not str:
+        machine.malformed("STACK_GLOBAL of no names")
+    if max(len(module), len(name)) > machine.budget.name_characters:
+        raise exceeded("characters of a name")
+    machine.push_container(Symbol(module, name))
+
+
+def _call(machine: Machine, callee: Node, args: list[Node], kwargs: Dict | None = None) -> None:
+    """Push the Object of a call; the few callables that only say what to make are read through."""
+    if type(callee) is Object:
+        # A call's result may be called (functools.partial is pickled so); one more step is nothing honest.
+        if type(callee.callee) is not Symbol:
+            machine.malformed("call of a call of a call")
+    elif type(callee) is not Symbol:
+        machine.malformed("call of something that is no class")
+    else:
+        helper = _HELPERS.get((callee.module, callee.name))
+        made = helper and helper(machine, args)
+        if made:
+            machine.push_container(made)
+            return
+    machine.push_container(Object(callee, args, kwargs))
+
+
+def reduce(machine: Machine) -> None:
+    """Push the result of REDUCE and NEWOBJ: callee and arguments."""
+    callee, args = machine.pop_items(2)
+    if type(args) is not Tuple:
+        machine.malformed("call with arguments that are no tuple")
+    _call(machine, callee, args.items)
+
+
+def newobj_ex(machine: Machine) -> None:
+    """Push the result of NEWOBJ_EX: callee, arguments and keyword arguments."""
+    callee, args, kwargs = machine.pop_items(3)
+    if type(args) is not Tuple or type(kwargs) is not Dict:
+        machine.malformed("call with arguments that are no tuple and dict")
+    _call(machine, callee, args.items, kwargs)
+
+
+def obj(machine: Machine) -> None:
+    """Push the result of OBJ: everything above a mark."""
+    callee, *args = machine.pop_mark() or [None]
+    _call(machine, callee, args)
+
+
+def inst(machine: Machine) -> None:
+    """Push the result of INST: its callee stands in the frame, its arguments are above a mark."""
+    callee = take_symbol(machine)
+    _call(machine, callee, machine.pop_mark())
+
+
+def build(machine: Machine) -> None:
+    """Give the state of BUILD to the object below it, which takes only one."""
+    state = machine.stack.pop()
+    target = machine.stack[-1]
+    if type(target) is not Object or target.has_state:
+        machine.malformed("BUILD of no new object")
+    target.has_state, target.state = True, state
+
+
+def _read_reconstructor(_: Machine, args: list[Node]) -> Node:
+    """copyreg._reconstructor(class, base, state): an instance, made from `state` if the base is a builtin type."""
+    match args:
+        case [Symbol() as callee, Symbol(path="object"), _]:
+            return Object(callee, [])
+        case [Symbol() as callee, Symbol(path="tuple"), Tuple() as fields]:  # a namedtuple, most of the time
+            return Object(callee, fields.items)
+        case [Symbol() as callee, Symbol(), state]:
+            return Object(callee, [state])
+    return None
+
+
+def _read_newobj(machine: Machine, args: list[Node]) -> Node:
+    """copyreg.__newobj__(class, *args). The copy is paid for: one tuple can be given to any number of calls."""
+    if not args or type(args[0]) is not Symbol:
+        return None
+    machine.containers_left -= len(args) // 4
+    return Object(args[0], args[1:])
+
+
+def _read_newobj_ex(_: Machine, args: list[Node]) -> Node:
+    """copyreg.__newobj_ex__(class, args, kwargs)."""
+    match args:
+        case [Symbol() as callee, Tuple() as positional, Dict() as kwargs]:
+            return Object(callee, positional.items, kwargs)
+    return None
+
+
+def _read_getattr(machine: Machine, args: list[Node]) -> Node:
+    """getattr(class, name): how a nested name is written below protocol 4."""
+    match args:
+        case [Symbol() as owner, str() as name] if len(owner.name) + len(name) < machine.budget.name_characters:
+            return Symbol(owner.module, f"{owner.name}.{name}")
+    return None
+
+
+_HELPERS: dict[tuple[str, str], Callable[[Machine, list[Node]], Node]] = {
+    ("copyreg", "_reconstructor"): _read_reconstructor,
+    ("copyreg", "__newobj__"): _read_newobj,
+    ("copyreg", "__newobj_ex__"): _read_newobj_ex,
+    ("builtins", "getattr"): _read_getattr,
+}
