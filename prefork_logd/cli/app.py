@@ -1,6 +1,6 @@
-"""The click group, the flags that every verb has, and the decorator that makes a function a verb.
+"""Defines the click group, the flags that every verb has, and the decorator that makes a function a verb.
 
-Does not know any verb. Answers go to standard output, complaints to standard error.
+Owns the common flags. Does not know any verb. Answers go to standard output, complaints to standard error.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Flags:
             self.overrides["workers"] = int(workers) if is_number else workers
 
     def load(self) -> Settings:
-        """Read the configuration that the flags lead to. Raises ConfigError."""
+        """Read the configuration that the flags name. Raises ConfigError."""
         from prefork_logd.config.load import find_file, load
 
         return load(find_file(self.config), self.overrides)

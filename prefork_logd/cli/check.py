@@ -1,4 +1,4 @@
-"""The verb `check`: the effective configuration, and warnings about it."""
+"""Runs the verb `check`: prints the effective configuration, and warnings about it."""
 
 from __future__ import annotations
 

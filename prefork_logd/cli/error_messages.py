@@ -1,6 +1,7 @@
-"""The sentences and the exit status for an exception that ended a command.
+"""Turns the exception that ended a command into sentences and an exit status.
 
-Distinguishes refusals of the host (permission, room, memory, a package) from bugs. Prints nothing and knows no verb.
+Distinguishes refusals of the host (permission, room, memory, a package) from bugs. Prints nothing, and does not know
+any verb.
 """
 
 from __future__ import annotations
@@ -30,19 +31,19 @@ _REMEDIES = {
     errno.ENOMEM: "free memory, or raise its limit",
     errno.EAGAIN: "end other processes, or raise the limit of processes (ulimit -u)",
     errno.ENOENT: "create it, or name another",
-    errno.EIO: "the disk or the terminal fails; the kernel's log says more",
+    errno.EIO: "the disk or the terminal fails; see the kernel's log (dmesg)",
 }
 _BUGS = frozenset({errno.EBADF, errno.EFAULT, errno.EINVAL, errno.ENOTSOCK, errno.EDOM})
-"""Errors of a system call that was made wrongly: the host is not to blame."""
+"""Errors of a system call that was made wrongly: bugs of the program, not refusals of the host."""
 
 
 def explain(error: BaseException) -> tuple[Sequence[str], int]:
-    """Return the sentences for an error that ended a command, and the exit status; there may be nothing to say."""
+    """Return the sentences for an error that ended a command, and the exit status; the sentences may be none."""
     match error:
         case click.Abort() | KeyboardInterrupt():
             return (), 128 + signal.SIGINT
         case ReaderGoneError():
-            # The reader of the answer has seen enough; shells show the same status for a program that SIGPIPE ends.
+            # The reader has closed the pipe; shells show the same status for a program that SIGPIPE ends.
             return (), 128 + signal.SIGPIPE
         case ConfigError():
             return [str(problem) for problem in error.problems], error.exit_status
@@ -56,14 +57,14 @@ def explain(error: BaseException) -> tuple[Sequence[str], int]:
         case UnicodeEncodeError():
             text = ascii(error.object[error.start : error.end])
             remedy = "set LC_ALL=C.UTF-8, or PYTHONUTF8=1"
-            return [f"this locale's encoding ({error.encoding}) has no {text}; {remedy}"], ExitStatus.FAILURE
+            return [f"this locale's encoding ({error.encoding}) cannot express {text}; {remedy}"], ExitStatus.FAILURE
         case OSError() if error.errno is not None and error.errno not in _BUGS:
             return [_refusal(error)], ExitStatus.FAILURE
     return [describe_bug(error)], ExitStatus.FAILURE
 
 
 def _refusal(error: OSError) -> str:
-    """Return the sentence for what the host refuses."""
+    """Return the sentence for a refusal of the host."""
     what = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "the operating system refuses"
     remedy = _REMEDIES.get(error.errno or 0, "")
     return f"{what}: {error.strerror}{'; ' if remedy else ''}{remedy}"

@@ -1,4 +1,4 @@
-"""The flags of `query` and `tail` that select records.
+"""Defines the flags of `query` and `tail` that select records.
 
 Does not know what a filter means (query/).
 """

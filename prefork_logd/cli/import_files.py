@@ -1,4 +1,4 @@
-"""The verb `import`: existing files of JSON lines, brought into a store."""
+"""Runs the verb `import`: brings existing files of JSON lines into a store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The look of each level on a terminal: its colour, and its block in a bar."""
+"""Defines the look of each level on a terminal: its colour, and its block in a bar."""
 
 from __future__ import annotations
 

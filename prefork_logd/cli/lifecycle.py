@@ -1,6 +1,6 @@
-"""The verbs that start, stop, reload, resize and replace the collector.
+"""Runs the verbs that start, stop, reload, resize and replace the collector.
 
-Does not know how the master does any of it.
+Does not know how the master carries them out.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def start(flags: Flags) -> int:
 
 @verb
 def stop(flags: Flags) -> int:
-    """Stop the daemon; return when it has written everything and gone."""
+    """Stop the daemon; return when it has written everything and ended."""
     settings = lenient_settings(flags)
     return ExitStatus.OK if _stop(settings) else complain_not_running(settings)
 
@@ -68,7 +68,7 @@ def reload(flags: Flags) -> int:
     for problem in outcome["problems"]:
         complain(problem)
     if not outcome["taken"]:
-        complain("outputs were reopened; the new configuration was not taken, the old one stays")
+        complain("outputs were reopened; the new configuration is not applied, the old one stays")
         return ExitStatus.USAGE
     click.echo(f"reloaded; changed: {', '.join(outcome['changed']) or 'nothing'}")
     for key in outcome["needs_restart"]:
@@ -155,7 +155,7 @@ def _stop(settings: Settings) -> bool:
     limit_s = settings.limits.drain_timeout_s + LONGEST_STOP_S
     if not running.wait(limit_s):
         family = describe_family(running.pid)
-        raise ProcessError(f"pid {running.pid} has not ended after {limit_s:g} s; its log says why; {family}")
+        raise ProcessError(f"pid {running.pid} has not ended after {limit_s:g} s; see its log; {family}")
     running.close()
     click.echo(f"stopped (pid {running.pid})")
     return True

@@ -1,4 +1,4 @@
-"""The command line's entry: imports every verb, and turns exceptions into exit statuses.
+"""Starts the command line: imports every verb, and turns exceptions into exit statuses.
 
 No other module picks the status of an exception. A verb imports the modules that it needs, so that --help and the
 quick verbs stay quick.
@@ -27,11 +27,11 @@ from prefork_logd.cli.error_messages import explain
 from prefork_logd.errors import ExitStatus
 
 UMASK = 0o027
-"""Files of the collector: nothing for others, no writing for its group."""
+"""The umask for files of the collector: no access for others, no writing for its group."""
 
 
 def main() -> int:
-    """Run the command line; whatever happens, end with a status and, if need be, a sentence."""
+    """Run the command line; return its exit status, after a sentence on standard error for an exception."""
     standard_streams.prepare()
     # The modes of our files do not depend on the caller's umask(2).
     os.umask(UMASK)
@@ -50,7 +50,7 @@ def main() -> int:
         sentences, exit_status = explain(error)
         for sentence in sentences:
             with contextlib.suppress(OSError):
-                # Standard error cannot be written: the status has to do.
+                # Standard error cannot be written: only the status is left.
                 complain(sentence)
     standard_streams.abandon()
     return exit_status

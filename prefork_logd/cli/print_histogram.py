@@ -1,4 +1,4 @@
-"""Bars over time, a line for each slot, coloured by level."""
+"""Prints bars over time, a line for each slot, coloured by level."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from prefork_logd.query.search import Bar
 
 MOST_EMPTY = 3
-"""Up to this many slots without a record in a row have a line each."""
+"""Up to this many consecutive slots without a record have a line each."""
 
 
 def print_histogram(bars: Iterable[Bar], start: float, slot_s: float, slots: int) -> None:
-    """Print a bar for each slot of time, made of the levels."""
+    """Print a bar for each slot of time, with a part for each level."""
     counts: dict[int, dict[str, int]] = {}
     for slot, levelno, count in bars:
         levels = counts.setdefault(slot, {})

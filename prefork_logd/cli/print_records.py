@@ -1,4 +1,4 @@
-"""Stored records as text, JSON, CSV or a table, as `query` and `tail` print them.
+"""Formats stored records as text, JSON, CSV or a table, for `query` and `tail`.
 
 Does not know where the lines come from.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FORMATS = ("text", "json", "csv", "table")
 _WIDTHS = (("time", 23), ("level", 8), ("logger", 24))
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""A cell that begins so is a formula to a spreadsheet, which would run what a client has logged."""
+"""First characters of a formula: a spreadsheet would execute such a cell, which a client has logged."""
 
 
 def format_for_stdout(form: str, lines: Iterable[bytes]) -> Iterator[bytes]:

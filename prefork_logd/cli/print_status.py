@@ -1,4 +1,4 @@
-"""The tables of `status`, in colours if standard output is a terminal.
+"""Prints the tables of `status`, in colours if standard output is a terminal.
 
 Does not know where the document comes from.
 """
@@ -24,7 +24,7 @@ def print_status(document: dict[str, Any]) -> None:
     """Print the status document of the master."""
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
-        console.width = _PIPE_WIDTH  # nothing is cut off in a pipe or a file
+        console.width = _PIPE_WIDTH  # In a pipe or a file no column is cut off.
     console.print(
         f"prefork-logd {document['version']}, pid {document['pid']}, up {format_duration(document['uptime_s'])}, "
         f"{'native' if document['native'] else 'pure Python'} decoder"
@@ -50,7 +50,7 @@ def print_status(document: dict[str, Any]) -> None:
 
 
 def _print_children(console: Console, children: list[dict[str, Any]]) -> None:
-    """Print the processes of the collector but its master."""
+    """Print the processes of the collector except its master."""
     console.print(
         _table(
             ("process", "pid", "state", "connections", "records", "restarts"),
@@ -70,7 +70,7 @@ def _print_children(console: Console, children: list[dict[str, Any]]) -> None:
 
 
 def _print_outputs(console: Console, outputs: list[dict[str, Any]]) -> None:
-    """Print the outputs and what they have got."""
+    """Print the outputs and their counters."""
     console.print(
         _table(
             ("output", "records", "bytes", "path"),

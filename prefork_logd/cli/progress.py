@@ -1,4 +1,4 @@
-"""Progress bars on standard error."""
+"""Draws progress bars on standard error."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _Speed(TransferSpeedColumn):
 
 
 def make_progress() -> Progress:
-    """Return a progress bar on standard error; where that is not a terminal, only what is printed above it is shown.
+    """Return a progress bar on standard error; without a terminal, only the lines printed above the bar are shown.
 
     The total of a task is in bytes, unless it is added with `counted=False`.
     """

@@ -1,4 +1,4 @@
-"""The verb `query`: stored records, their number, or bars over time."""
+"""Runs the verb `query`: prints stored records, their number, or bars over time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 @filter_flags
 @click.option("--limit", type=click.IntRange(min=0), help="At most this many records, the first ones of --order.")
 @click.option(
-    "--order", type=click.Choice(["oldest", "newest"]), default="oldest", show_default=True, help="Which come first."
+    "--order",
+    type=click.Choice(["oldest", "newest"]),
+    default="oldest",
+    show_default=True,
+    help="Records that come first.",
 )
 @click.option(
     "--format",
@@ -31,7 +35,7 @@ if TYPE_CHECKING:
     type=click.Choice(["text", "json", "csv", "table"]),
     default="text",
     show_default=True,
-    help="How records are printed.",
+    help="Format of the records.",
 )
 @click.option("--count", is_flag=True, help="Print the number of records.")
 @click.option("--histogram", is_flag=True, help="Print bars over time by level.")

@@ -1,4 +1,4 @@
-"""The verb `replay`: dead letters, sent to their store again."""
+"""Runs the verb `replay`: sends dead letters to their store again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from prefork_logd.errors import ExitStatus, ProcessError
 @verb
 @click.argument("name", required=False, metavar="[STORE]")
 def replay(flags: Flags, name: str | None) -> int:
-    """Send the records again that a store has refused; without STORE, those of every store."""
+    """Send refused records to their store again; without STORE, those of every store."""
     from prefork_logd.cli.progress import make_progress
     from prefork_logd.stores.registry import choose_store, make_store
     from prefork_logd.stores.replay import Replay

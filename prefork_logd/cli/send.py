@@ -1,4 +1,4 @@
-"""The verb `send`: records typed by hand, as logger(1) does for syslog.
+"""Runs the verb `send`: sends records typed by hand, as logger(1) does for syslog.
 
 Sends plain SocketHandler frames, to any receiver of them.
 """
@@ -68,7 +68,7 @@ def make_frames(messages: Iterable[str], logger: str, levelno: int, extra: Mappi
 def send_frames(address: str, frames: Iterable[bytes]) -> None:
     """Send frames, and wait until the collector has read them: it closes the connection after the last one.
 
-    Raises ProcessError if that does not happen.
+    Raises ProcessError if it does not.
     """
     import socket
 
@@ -87,7 +87,7 @@ def send_frames(address: str, frames: Iterable[bytes]) -> None:
     except TimeoutError as error:
         raise ProcessError(f"{address}: the collector does not read; `prefork-logd status` shows why") from error
     except UnicodeError as error:
-        raise ProcessError(f"{address}: it has no host name before its port; write another address") from error
+        raise ProcessError(f"{address}: the part before the port is not a host name; write another address") from error
     except OSError as error:
         raise ProcessError(f"{address}: cannot send: {error.strerror or error}; is the collector running?") from error
 

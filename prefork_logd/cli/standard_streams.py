@@ -1,4 +1,4 @@
-"""The standard streams of the command line: always open, in any encoding, with errors that name the stream.
+"""Prepares the standard streams of the command line: open, in any encoding, with errors that name the stream.
 
 Does not know any verb.
 """
@@ -22,7 +22,7 @@ class ReaderGoneError(Exception):
 
 
 class _Output(io.FileIO):
-    """Descriptor 1; an error of it carries a name, as that of a file does."""
+    """Descriptor 1; its errors carry a name, as those of a file do."""
 
     def write(self, data: bytes | bytearray | memoryview) -> int | None:  # type: ignore[override]
         try:
@@ -35,7 +35,7 @@ class _Output(io.FileIO):
 
 
 def prepare() -> None:
-    """Make sys.stdin, sys.stdout and sys.stderr usable whatever the caller has closed and whatever the locale is.
+    """Make sys.stdin, sys.stdout and sys.stderr usable, whichever the caller has closed and in any locale.
 
     A character that the terminal's encoding lacks is printed as a backslash escape; invalid bytes on standard input are
     read as such escapes. The interpreter has no streams for descriptors that were closed when it started (__main__.py

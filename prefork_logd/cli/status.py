@@ -1,4 +1,4 @@
-"""The verb `status`: what the running collector reports of itself."""
+"""Runs the verb `status`: prints the status document of the running collector."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verb `tail`: the latest records, and those that come."""
+"""Runs the verb `tail`: prints the latest records, then new ones."""
 
 from __future__ import annotations
 

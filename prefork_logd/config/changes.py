@@ -1,4 +1,4 @@
-"""The difference between two configurations: what a running collector takes, and what waits for a restart."""
+"""Compares two configurations: the changes that a running collector applies, and those that wait for a restart."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def changes(old: Settings, new: Settings) -> tuple[list[str], list[str]]:
-    """Return the keys that differ: those a running collector takes live, and those that wait for a restart."""
+    """Return the keys that differ: those that a running collector applies, and those that wait for a restart."""
     live: list[str] = []
     waiting: list[str] = []
     for table, kind in TABLES.items():
@@ -34,7 +34,7 @@ def changes(old: Settings, new: Settings) -> tuple[list[str], list[str]]:
 
 
 def is_live(hint: Any) -> bool:
-    """Tell whether a running collector takes a new value of the field with this annotation."""
+    """Tell whether a running collector applies a new value of the field with this annotation."""
     return not any(meta.extra == NOT_LIVE for meta in hint.__metadata__ if isinstance(meta, Meta))
 
 

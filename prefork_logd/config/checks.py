@@ -1,4 +1,4 @@
-"""Checks of the configuration that concern several tables, or files that it names.
+"""Checks what concerns several tables of the configuration, or the files that it names.
 
 Does not know TOML.
 """
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 def check_listeners(document: Document, settings: Settings) -> None:
-    """Add the problems of the listeners together, and of the keys that they need."""
+    """Add the problems between listeners, and those of the keys that they need."""
     addresses = [address for address, _ in settings.listeners]
     if not addresses:
         document.add_problem("server", 0, "bind", "is empty, and there is no [[listener]]; name an address")
     for index, listener in enumerate(settings.listener):
         if addresses.count(listener.address) > 1:
-            message = f"{listener.address!r} is listened on already; name it once"
+            message = f"{listener.address!r} is named twice; name it once"
             document.add_problem("listener", index, "address", message)
     if any(accept == "authenticated" for _, accept in settings.listeners):
         try:
@@ -69,10 +69,10 @@ def load_keys(path: Path) -> dict[bytes, bytes]:
             raise ValueError(f"{path}:{number}: this id is taken by a line above; choose another")
         keys[fields[0]] = fields[1]
     if not keys:
-        raise ValueError(f"{path} holds no key; write a line with an id and a secret")
+        raise ValueError(f"{path} does not hold a key; write a line with an id and a secret")
     return keys
 
 
 def warnings(settings: Settings) -> list[str]:
-    """Return a sentence for each valid value that promises less than it seems to."""
+    """Return a sentence for each valid value that weakens a guarantee."""
     return [f"store {store.name!r}: {key} {sentence}" for store in settings.store for key, sentence in store.warnings()]

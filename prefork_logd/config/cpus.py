@@ -1,9 +1,9 @@
-"""How many processors this process may use: its affinity, and the quota of its cgroups.
+"""Counts the processors that this process may use, by its affinity and the quota of its cgroups.
 
-Owns the reading of both. Decides nothing.
+Owns the reading of both. Does not choose the number of workers.
 
-A container's limit of CPU is a quota of its cgroup, which sched_getaffinity(2) does not show: with more workers than it
-allows, all of them are stopped together for a part of each period.
+A container's limit of CPU is a quota of its cgroup, which sched_getaffinity(2) does not show. With more workers than it
+allows, the kernel stops all of them for a part of each period.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def quota(root: str = "/") -> float:
 
 
 def _mounts(lines: list[str]) -> Iterator[_Mount]:
-    """Yield the mounts of version 2, and of version 1 with the controller of CPU."""
+    """Yield the mounts of cgroups version 2, and of version 1 with the CPU controller."""
     for line in lines:
         before, _, after = line.partition(" - ")
         fields, kind = before.split(), after.split()

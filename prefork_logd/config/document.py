@@ -1,6 +1,6 @@
-"""One TOML document and its problems, each with file, line and key.
+"""Reads one TOML document and collects its problems, each with file, line and key.
 
-Does not know the tables of the configuration, nor files.
+Does not know which keys there are. Opens no file.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Document:
             raise ConfigError([Problem(place, message[:1].lower() + message[1:])]) from error
 
     def take(self, name: str, default: object) -> object:
-        """Return the plain value of a top-level key or table, and forget it; `default` if there is none."""
+        """Remove a top-level key or table and return its plain value; `default` if there is none."""
         return self._tables.pop(name, default)
 
     def refuse_rest(self, known: Mapping[str, object]) -> None:

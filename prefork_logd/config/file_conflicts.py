@@ -1,4 +1,4 @@
-"""Finds outputs and stores that would write into one file, which would cut off each other's lines.
+"""Finds outputs and stores that would write into one file, and so cut off each other's lines.
 
 One file may have two names: one path twice, symbolic links, linked directories, hard links. Opens no file; one that
 does not exist yet is judged by its resolved path.
@@ -56,7 +56,7 @@ def _own(state_dir: Path, settings: Settings) -> Iterator[tuple[str, str]]:
 
 
 def _inside(home: str, settings: Settings, path: str) -> str:
-    """Return the message about an output among files that are made later: a journal's, or those of a day."""
+    """Return the message about an output among files that are made later: the journal's, or a store's of a day."""
     real = Path(os.path.realpath(path))
     if Path(os.path.realpath(home)) / JOURNAL_DIRECTORY in real.parents:
         return f"{JOURNAL_DIRECTORY} is the collector's own directory"

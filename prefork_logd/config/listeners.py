@@ -1,4 +1,4 @@
-"""The settings of `[[listener]]`.
+"""Declares the settings of `[[listener]]`.
 
 Owns their types, defaults, bounds and help. Opens no socket.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ListenerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An address to listen on besides those of server.bind, and whom to let in there."""
+    """An address to listen on besides those of server.bind, and the clients accepted there."""
 
     address: Annotated[str, Meta(min_length=1, description="As in server.bind; each address once.", extra=NOT_LIVE)] = (
         "127.0.0.1:9021"
@@ -28,8 +28,8 @@ class ListenerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     accept: Annotated[
         Literal["any", "session", "authenticated"],
         Meta(
-            description='"any": also SocketHandler\'s frames; "session": only clients that are acknowledged; '
-            '"authenticated": of these only those who know a secret of server.keys_file.',
+            description='"any": every client, also of plain frames; "session": only clients with acknowledgements; '
+            '"authenticated": only those of them that know a secret of server.keys_file.',
             extra=NOT_LIVE,
         ),
     ] = "any"
@@ -37,18 +37,18 @@ class ListenerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         Literal["any", "frames", "json", "session"],
         Meta(
             description='Protocol of the clients ([inputs](inputs.md)). "frames": that of SocketHandler; "json": JSON '
-            'lines; "session": that of our handler; "any": the one that a connection begins with.',
+            'lines; "session": that of our handler; "any": chosen by the first bytes of a connection.',
             extra=NOT_LIVE,
         ),
     ] = "any"
 
     @property
     def admits(self) -> str:
-        """`accept` and `protocol` in a word: "any", an input's name, or "authenticated"."""
+        """`accept` and `protocol` as one word: "any", an input's name, or "authenticated"."""
         return self.protocol if self.accept == "any" else self.accept
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, sentence) for every value that has the right type and cannot be used."""
+        """Yield (key, sentence) for every value of the right type that cannot be used."""
         try:
             split_address(self.address)
         except ValueError as error:

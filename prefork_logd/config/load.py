@@ -1,6 +1,7 @@
 """Finds and reads the configuration file, and resolves its relative paths.
 
-Reports every problem at once, each with its file, line and key. Settings are declared in settings.py.
+Reports every problem at once, each with its file, line and key. Each setting is declared in the module of
+its table (server.py, listeners.py, outputs.py, sources.py, stores/).
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def find_file(explicit: str | None = None, environment: Mapping[str, str] = os.e
 
 
 def absolute(path: str | Path) -> str:
-    """Return a path seen from the working directory, symlinks kept. Raises ConfigError if that directory is gone."""
+    """Return a path made absolute from the working directory, symlinks kept. Raises ConfigError if that is gone."""
     try:
         return os.path.abspath(path)  # noqa: PTH100 - keeps symlinks
     except FileNotFoundError:
@@ -66,7 +67,7 @@ def absolute_address(address: str, directory: str = "") -> str:
 
 
 class ConfigSource:
-    """The origin of the settings, which can be read again whatever the working directory is by then."""
+    """The origin of the settings, which can be read again from any working directory."""
 
     def __init__(self, path: Path | None, overrides: Mapping[str, object], directory: str = "") -> None:
         """Remember `path` (absolute) and the values of flags, in which paths are absolute.
@@ -187,7 +188,7 @@ def _load_outputs(document: Document, tables: object) -> tuple[OutputSettings, .
     if not outputs:
         document.add_problem("output", 0, "", "is empty, so every record would be lost; leave it out for the default")
     if len(outputs) > MAX_OUTPUTS:
-        document.add_problem("output", MAX_OUTPUTS, "", f"is one too many; at most {MAX_OUTPUTS} outputs are possible")
+        document.add_problem("output", MAX_OUTPUTS, "", f"exceeds the limit of {MAX_OUTPUTS} outputs; leave some out")
     seen: set[str] = set()
     for index, output in enumerate(outputs):
         if output.name in seen:
@@ -225,10 +226,11 @@ def _load_sources(document: Document, tables: object) -> tuple[NatsSourceSetting
         document.read_table(NatsSourceSettings, "source", index, table) for index, table in enumerate(tables)
     )
     if len(sources) > MAX_SOURCES:
-        document.add_problem("source", MAX_SOURCES, "", f"is one too many; at most {MAX_SOURCES} sources are possible")
+        document.add_problem("source", MAX_SOURCES, "", f"exceeds the limit of {MAX_SOURCES} sources; leave some out")
     for index, source in enumerate(sources):
         if any((other.stream, other.group) == (source.stream, source.group) for other in sources[:index]):
-            document.add_problem("source", index, "group", "reads the same stream in the same group as a source above")
+            message = "reads the same stream in the same group as a source above; name another group"
+            document.add_problem("source", index, "group", message)
     return sources
 
 
@@ -239,7 +241,7 @@ def _load_stores(document: Document, tables: object) -> tuple[StoreSettings, ...
         document.add_problem("store", 0, "", "must be a list of tables; write [[store]] with two brackets")
         return ()
     if len(tables) > MAX_STORES:
-        document.add_problem("store", MAX_STORES, "", f"is one too many; at most {MAX_STORES} stores are possible")
+        document.add_problem("store", MAX_STORES, "", f"exceeds the limit of {MAX_STORES} stores; leave some out")
     stores: list[StoreSettings] = []
     for index, table in enumerate(tables):
         if not isinstance(table, Mapping):
@@ -290,7 +292,7 @@ def _state_dir(document: Document, server: ServerSettings, directory: str) -> st
 
 
 def _resolve(home: str, directory: str, settings: Settings) -> Settings:
-    """Return the settings with absolute paths, which hold in whatever directory a process works.
+    """Return the settings with absolute paths, which hold in any working directory.
 
     The state directory and sockets are seen from `directory`, everything else from the state directory `home`.
     """

@@ -1,6 +1,6 @@
-"""What can be set of NATS: how to reach its servers, for the store and for the source alike.
+"""Declares the settings that reach NATS servers, which the store and the source share.
 
-Owns the keys that both have. What is done with them is stores/nats/connection.py's.
+Owns the shared keys. Connects to no server (stores/nats/connection.py does).
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ Servers = Annotated[
     tuple[str, ...],
     Meta(
         min_length=1,
-        description='URLs of the servers, such as "nats://logs1:4222" or "tls://logs1:4222"; several of one cluster, '
-        "so that one of them may be down.",
+        description='URLs of the servers, such as "nats://logs1:4222" or "tls://logs1:4222"; several of one cluster '
+        "let one of them fail.",
         extra=MAY_HOLD_PASSWORD["url"],
     ),
 ]
 Stream = Annotated[
-    str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="The stream's name; it is made if there is none.")
+    str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="The stream's name; it is created if it is missing.")
 ]
 Subject = Annotated[
     str,
     Meta(
         pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$",
-        description="What the stream's subjects begin with (docs/nats.md).",
+        description="Prefix of the stream's subjects (docs/nats.md).",
     ),
 ]
 Partitions = Annotated[
@@ -42,23 +42,23 @@ Partitions = Annotated[
     Meta(
         ge=1,
         le=999,
-        description="Into how many parts the stream's subjects are divided, so that collectors that read it can share "
-        "the work; the same for everyone who uses the stream, and for its whole life.",
+        description="Number of partitions of the stream's subjects, which the collectors that read it share; "
+        "the same for every user of the stream, and for its whole life.",
     ),
 ]
-User = Annotated[str, Meta(description="User name, if the servers want one.")]
+User = Annotated[str, Meta(description="User name, if the servers require one.")]
 PasswordFile = Annotated[
-    str, Meta(description="File with the user's password; nobody but its owner may read it. Relative to state_dir.")
+    str, Meta(description="File with the user's password, readable only by its owner. Relative to state_dir.")
 ]
-TokenFile = Annotated[str, Meta(description="The same with a token.")]
-NkeyFile = Annotated[str, Meta(description="The same with an nkey's seed.")]
-CredentialsFile = Annotated[str, Meta(description="The same with credentials (a .creds file: JWT and seed).")]
+TokenFile = Annotated[str, Meta(description="The same for a token.")]
+NkeyFile = Annotated[str, Meta(description="The same for an nkey's seed.")]
+CredentialsFile = Annotated[str, Meta(description="The same for credentials (a .creds file: JWT and seed).")]
 TlsCaFile = Annotated[
-    str, Meta(description="Certificates that the servers' are to be signed by; empty: those that the system trusts.")
+    str, Meta(description="File of the CA certificates that sign the servers'; empty: those that the system trusts.")
 ]
-TlsCertFile = Annotated[str, Meta(description="Our certificate, for servers that ask for one.")]
-TlsKeyFile = Annotated[str, Meta(description="Its key; nobody but its owner may read it.")]
-TlsHostname = Annotated[str, Meta(description="The name in the servers' certificates; empty: the URL's.")]
+TlsCertFile = Annotated[str, Meta(description="File of the collector's certificate, for servers that require one.")]
+TlsKeyFile = Annotated[str, Meta(description="File of its key, readable only by its owner.")]
+TlsHostname = Annotated[str, Meta(description="Host name in the servers' certificates; empty: the URL's.")]
 Timeout = Annotated[str, Meta(description="How long to wait for a server's answer.")]
 
 SECRET_FILES = ("password_file", "token_file", "nkey_file", "credentials_file", "tls_key_file")
@@ -67,7 +67,7 @@ _URL = re.compile(r"(nats|tls)://[^/\s]+/?")
 
 
 class NatsServers(Protocol):
-    """The keys of both."""
+    """The keys that the store and the source have in common."""
 
     @property
     def servers(self) -> tuple[str, ...]: ...  # noqa: D102 - described above, here and below
@@ -92,25 +92,25 @@ class NatsServers(Protocol):
 
 
 def server_problems(settings: NatsServers) -> Iterator[tuple[str, str]]:
-    """Yield (key, sentence) for every key of reaching servers that cannot be used."""
+    """Yield (key, sentence) for every shared key that cannot be used."""
     if importlib.util.find_spec("nats") is None:
         yield "type", 'nats needs a package that is not installed: pip install "prefork-logd[nats]"'
     for url in settings.servers:
         if not _URL.fullmatch(url):
-            yield "servers", f'{url!r} is no URL of a server; write "nats://host:4222" or "tls://host:4222"'
+            yield "servers", f'{url!r} is not the URL of a server; write "nats://host:4222" or "tls://host:4222"'
         elif "@" in url:
             yield "servers", "holds a password or token, which `check` would show; write them into files"
     if bool(settings.tls_cert_file) != bool(settings.tls_key_file):
-        yield "tls_cert_file", "needs tls_key_file, and the other way round"
+        yield "tls_cert_file", "and tls_key_file need each other; set both or neither"
     if bool(settings.user) != bool(settings.password_file):
-        yield "user", "needs password_file, and the other way round"
+        yield "user", "and password_file need each other; set both or neither"
     ways = [key for key in ("user", "token_file", "nkey_file", "credentials_file") if getattr(settings, key)]
     if len(ways) > 1:
-        yield ways[1], f"is one way too many to say who we are, beside {ways[0]}; choose one"
+        yield ways[1], f"and {ways[0]} are two ways to authenticate; choose one"
 
 
 def file_problems(settings: NatsServers) -> Iterator[tuple[str, str]]:
-    """Yield (key, sentence) for every file that cannot be used; paths are to be absolute."""
+    """Yield (key, sentence) for every file that cannot be used; paths must be absolute."""
     for key in FILES:
         name = getattr(settings, key)
         if not name:

@@ -1,4 +1,4 @@
-"""The settings of `[[output]]`.
+"""Declares the settings of `[[output]]`.
 
 Owns their types, defaults, bounds and help. Opens no file.
 """
@@ -27,19 +27,19 @@ _TEMPLATE_FIELD = re.compile(r"%(?:%|\(([^()]+)\)[#0\- +]*\d{0,4}(?:\.\d{1,4})?(
 
 
 class OutputSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One file that records are written to; a record goes to every output that lets it through."""
+    """One file that records are written to; a record goes to every output whose level and loggers match."""
 
     DURATIONS = durations(rotate_every=0.0)
 
     name: Annotated[
         str,
-        Meta(pattern=r"^[A-Za-z0-9_.-]+$", description="What status and messages call it; each name once."),
+        Meta(pattern=r"^[A-Za-z0-9_.-]+$", description="Its name in status and messages, unique."),
     ] = "records"
     path: Annotated[
         str,
         Meta(
             min_length=1,
-            description="The file; relative to state_dir. Missing directories are created.",
+            description="Path of the file, relative to state_dir. Missing directories are created.",
         ),
     ] = "records.jsonl"
     format: Annotated[
@@ -55,11 +55,11 @@ class OutputSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fi
     ] = DEFAULT_TEMPLATE
     level: Annotated[
         str | int,
-        Meta(description='Lowest level let through: a name ("WARNING"; docs/query.md has all) or a number (35).'),
+        Meta(description='Lowest level written: a name ("WARNING"; docs/query.md has all) or a number (35).'),
     ] = "NOTSET"
     loggers: Annotated[
         tuple[str, ...],
-        Meta(description="Logger names let through, each with its children, as logging.Filter does; empty: all."),
+        Meta(description="Loggers written, each with its children, as logging.Filter does; empty: all."),
     ] = ()
     rotate_bytes: Annotated[
         int,
@@ -71,11 +71,11 @@ class OutputSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fi
     ] = ""
     keep: Annotated[
         int,
-        Meta(ge=0, description="Rotated files kept by our own rotation, the newest; 0: all."),
+        Meta(ge=0, description="Number of files kept by the collector's own rotation, the newest ones; 0: all."),
     ] = 10
     keep_bytes: Annotated[
         int,
-        Meta(ge=0, description="Rotated files are removed, the oldest first, above this many bytes; 0: no bound."),
+        Meta(ge=0, description="Above this many bytes rotated files are removed, the oldest first; 0: no limit."),
     ] = 0
     compress: Annotated[
         Literal["none", "gzip", "zstd"],
@@ -95,16 +95,16 @@ class OutputSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fi
     ] = "0640"
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, sentence) for every value that has the right type and cannot be used."""
+        """Yield (key, sentence) for every value of the right type that cannot be used."""
         if "\0" in self.path:
-            yield "path", "holds a NUL character, which no path can"
+            yield "path", "holds a NUL character, which a path cannot"
         try:
             level_number(self.level)
         except ValueError as error:
             yield "level", str(error)
         yield from (("template", problem) for problem in template_problems(self.template))
         if any(not name for name in self.loggers):
-            yield "loggers", "holds an empty name; leave the list empty to let every logger through"
+            yield "loggers", "holds an empty name; leave the list empty to write every logger"
         yield from self.duration_problems("rotate_every", is_a_second, 'must be one second or more, such as "1h"')
         if self.compress == "zstd" and importlib.util.find_spec("zstandard") is None:
             yield "compress", 'zstd needs a package that is not installed: pip install "prefork-logd[zstd]"'
@@ -116,7 +116,7 @@ class OutputSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fi
 
     @property
     def rotate_every_s(self) -> float:
-        """`rotate_every` in seconds; 0 is never."""
+        """`rotate_every` in seconds; 0: never."""
         return self.seconds("rotate_every")
 
     @property
@@ -126,10 +126,10 @@ class OutputSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 def template_problems(template: str) -> Iterator[str]:
-    """Yield a sentence for each directive in a text template that could not be filled in."""
+    """Yield a sentence for each directive of a text template that cannot be filled in."""
     rest = _TEMPLATE_FIELD.sub("", template)
     if "%" in rest:
         place = rest[rest.index("%") :][:12]
-        yield f"{place!r} is no directive; write %(name)s, with a width below 10000, and %% for a percent sign"
+        yield f"{place!r} is not a directive; write %(name)s, with a width below 10000, and %% for a percent sign"
     if not template.strip():
-        yield "is empty, so every line would be; leave it out for the default"
+        yield "is empty, and would make every line empty; leave it out for the default"

@@ -1,6 +1,6 @@
 """Names the files that the collector keeps in its state directory.
 
-Owns the names. Opens nothing.
+Owns the names. Opens no file.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 
 OWN_FILES = ("prefork-logd.pid", "prefork-logd.log", "control.sock", "rejected.jsonl", "writer.lock", "journal")
-"""What the collector itself keeps in state_dir."""
+"""The collector's own files in state_dir."""
 PID_FILE, LOG_FILE, CONTROL_SOCKET, REJECTED_FILE, WRITER_LOCK, JOURNAL_DIRECTORY = OWN_FILES
 DEAD_LETTERS = "dead-letters-{}.jsonl"
-"""What a store refuses, by its name."""
+"""The file of a store's dead letters, by the name of the store."""
 
 
 def dead_letters_path(state_dir: Path, store: str) -> Path:
-    """Return where the records are that a store has refused."""
+    """Return the path of a store's dead letters."""
     return state_dir / DEAD_LETTERS.format(store)
 
 
 def default_state_dir() -> str:
-    """Return where state is kept when nothing says otherwise: the system's place for root, else the user's own.
+    """Return the default state directory: the system's for root, else the user's own.
 
-    Raises ValueError with a sentence for the user if there is no such place.
+    Raises ValueError with a sentence for the user if their home directory is not known.
     """
     if os.geteuid() == 0:
         return "/var/lib/prefork-logd"

@@ -1,7 +1,7 @@
-"""Connection strings and URLs without their passwords, for people to read.
+"""Hides passwords in connection strings and URLs that people will read.
 
-A connection string that libpq does not take, or that has a value in an unexpected place, is not shown at all: any part
-of it may be a password (an `@` or `%` that was not escaped, a key that was mistyped).
+A connection string that libpq does not accept, or that has a value in an unexpected place, is not shown at all: any
+part of it may be a password (an `@` or `%` that was not escaped, a key that was mistyped).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def redacted_url(url: str) -> str:
 
 
 def redacted_dsn(dsn: str) -> str:
-    """Return a connection string without its passwords, as key = value pairs; *** where that is not certain."""
+    """Return a connection string without its passwords, as key = value pairs; *** if a part of it is unexpected."""
     values = _parse(dsn)
     if values is None:
         return HIDDEN

@@ -1,4 +1,4 @@
-"""The settings of the tables `[server]` and `[limits]`.
+"""Declares the settings of the tables `[server]` and `[limits]`.
 
 Owns their types, defaults, bounds and help. Does not know how they are read.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The collector as a whole: where it listens, with how many processes, and where it keeps its state."""
+    """The collector as a whole: its addresses, its number of processes, and its state directory."""
 
     bind: Annotated[
         tuple[str, ...],
@@ -55,20 +55,20 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     durability: Annotated[
         Literal["synced", "written"],
         Meta(
-            description='When a record that its client wants acknowledged is committed: "synced" after a group '
-            'fdatasync, "written" after write(2). Plain SocketHandler clients are not acknowledged.',
+            description='When a record is committed, and acknowledged to a client that asks for it: "synced" after a '
+            'group fdatasync, "written" after write(2). Plain SocketHandler clients are not acknowledged.',
         ),
     ] = "synced"
     user: Annotated[
         str,
-        Meta(description="Drop root privileges to this user after the sockets are bound. Empty: stay.", extra=NOT_LIVE),
+        Meta(description="Drop root privileges to this user after the sockets are bound. Empty: none.", extra=NOT_LIVE),
     ] = ""
 
     keys_file: Annotated[
         str,
         Meta(
             description='Shared secrets for listeners with accept = "authenticated": a line for each, an id and a '
-            "secret of 16 characters or more; several are valid at once. Nobody but its owner may read the file.",
+            "secret of 16 characters or more; several are valid at once. Only its owner may read the file.",
         ),
     ] = ""
 
@@ -82,7 +82,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         if len(set(self.bind)) < len(self.bind):
             yield "bind", "lists an address twice; name each once"
         if "\0" in self.state_dir:
-            yield "state_dir", "holds a NUL character, which no path can"
+            yield "state_dir", "holds a NUL character, which a path cannot"
 
     @property
     def worker_count(self) -> int:
@@ -91,7 +91,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class LimitSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one client, and all of them together, may cost."""
+    """Limits on the resources of one client, and of all clients together."""
 
     DURATIONS = durations(record_timeout=None, drain_timeout=None, session_retention=None)
 
@@ -100,7 +100,7 @@ class LimitSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
         Meta(
             ge=1024,
             le=64 * 1024 * 1024,
-            description="Largest frame taken, in bytes; a larger one is skipped without being held, and counted. The "
+            description="Largest frame accepted, in bytes; a larger one is skipped, not held, and counted. The "
             "length of a frame also bounds the length of its lines; values that do not fit are cut and marked "
             "(docs/record.md).",
         ),
@@ -110,8 +110,8 @@ class LimitSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
         Meta(
             ge=1,
             le=1_000_000,
-            description="Most connections that have sent something, over all workers. Beyond, a client of a session is "
-            "answered BUSY and comes again; one that sends plain frames waits unread.",
+            description="Most connections that have sent data, over all workers. Above it, a client of a session is "
+            "answered BUSY and reconnects; a client of plain frames waits unread.",
         ),
     ] = 10_000
     max_connections_per_address: Annotated[
@@ -119,8 +119,8 @@ class LimitSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
         Meta(
             ge=0,
             le=1_000_000,
-            description="Most of these of one address (IPv6: one network of 64 bits; a Unix socket: one user); 0: nine "
-            "tenths, so that one address cannot keep all others out.",
+            description="The same for one address (IPv6: one network of 64 bits; a Unix socket: one user); 0: nine "
+            "tenths of it, so that one address cannot keep all others out.",
         ),
     ] = 0
     record_timeout: Annotated[
@@ -132,7 +132,7 @@ class LimitSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
     ] = "30s"
     drain_timeout: Annotated[
         str,
-        Meta(description="How long a stop goes on reading what clients have already sent."),
+        Meta(description="Longest time for which a stop still reads data that clients have already sent."),
     ] = "10s"
     queue_bytes: Annotated[
         int,
@@ -147,8 +147,8 @@ class LimitSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
         int,
         Meta(
             ge=1_048_576,
-            description="Most bytes of records that wait in the journal for a store that is down or slow; then clients "
-            "wait, too. A warning comes at 80 %. Without a store nothing is kept there.",
+            description="Most bytes of records that wait in the journal for a store that is down or slow; above it "
+            "clients wait, too. A warning is logged at 80 %. Without a store no records are kept there.",
         ),
     ] = 4_294_967_296
     journal_segment_bytes: Annotated[
@@ -156,7 +156,7 @@ class LimitSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
         Meta(
             ge=65_536,
             le=1_073_741_824,
-            description="Size of one file of these, in bytes; it is removed when every store has passed it.",
+            description="Size of one file of these records, in bytes; it is removed when every store has passed it.",
         ),
     ] = 67_108_864
     session_retention: Annotated[
@@ -171,17 +171,17 @@ class LimitSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
         Meta(
             ge=16,
             le=16_777_216,
-            description="Most sessions that are remembered, about 500 bytes of the writer's memory each; at most half "
-            "of them for one address. Beyond, the address with the most loses its session with the fewest records.",
+            description="Most sessions remembered, about 500 bytes of the writer's memory each; at most half "
+            "of them for one address. Above it, the address with the most loses its session with the fewest records.",
         ),
     ] = 65_536
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, sentence) for every value that has the right type and cannot be used."""
         if self.journal_bytes < 2 * self.journal_segment_bytes:
-            yield "journal_bytes", "must hold two of limits.journal_segment_bytes or more"
+            yield "journal_bytes", "must be at least twice limits.journal_segment_bytes"
         for key in ("record_timeout", "drain_timeout", "session_retention"):
-            yield from self.duration_problems(key, is_positive, 'must be longer than nothing, such as "10s"')
+            yield from self.duration_problems(key, is_positive, 'must be longer than 0, such as "10s"')
 
     @property
     def record_timeout_s(self) -> float:

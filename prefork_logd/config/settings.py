@@ -1,10 +1,10 @@
-"""What can be set: one declaration per key, from which everything that speaks of settings is made.
+"""Declares one whole configuration, made of the settings of each table.
 
-Owns the settings, their types, defaults, bounds and help, and what a single value means. Does not know how they
-are read from a file (config/load.py), nor processes, sockets or open files.
+Owns the list of tables. Does not know how they are read from a file (load.py), nor processes, sockets or open files.
 
-A setting is a field of one of the Structs below: type, default, bounds, a sentence of help, and whether a running
-collector can take a new value. The loader, `check`, reload and docs/configuration.md are all made from these.
+A setting is a field of the Struct of its table (server.py, listeners.py, outputs.py, sources.py, stores/): type,
+default, bounds, a sentence of help, and whether a running collector applies a new value. The loader, `check`, reload
+and docs/configuration.md all derive from these fields.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     store: tuple[StoreSettings, ...] = ()
     sources: tuple[NatsSourceSettings, ...] = ()
     source: str = ""
-    """The file it came from; empty when there is none."""
+    """Path of the configuration file; empty for none."""
 
     @property
     def listeners(self) -> tuple[tuple[str, str], ...]:
-        """(address, what is let in: `ListenerSettings.admits`) of every listener."""
+        """(address, accepted clients as in `ListenerSettings.admits`) of every listener."""
         return (
             *((address, "any") for address in self.server.bind),
             *((listener.address, listener.admits) for listener in self.listener),
@@ -48,7 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 def settings_from(plain: Mapping[str, Any]) -> Settings:
     """Return settings from plain values, the form that msgspec encodes them in.
 
-    Each store's table is decoded as its kind says (store_settings.py). Raises msgspec.ValidationError.
+    Each store's table is decoded by its type (stores/kinds.py). Raises msgspec.ValidationError.
     """
     tables = msgspec.convert(plain.get("store", ()), list[dict[str, Any]])
     stores = tuple(map(store_from, tables))

@@ -1,4 +1,4 @@
-"""Settings as TOML: whole, or without passwords for a person to read."""
+"""Prints settings as TOML: whole, or without passwords for people."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _Table = TypeVar("_Table", bound=msgspec.Struct)
 
 
 _REDACTORS: dict[str, Callable[[str], str]] = {"dsn": redacted_dsn, "url": redacted_url}
-"""How a value that may hold a password is printed (values.MAY_HOLD_PASSWORD)."""
+"""The functions that hide the password in a value, by the form of the value (values.MAY_HOLD_PASSWORD)."""
 
 
 def printable(settings: Settings) -> str:
-    """Return the same as `effective` without passwords: what `check` prints."""
+    """Return the same as `effective` without passwords, for `check`."""
     return effective(
         msgspec.structs.replace(
             settings,
@@ -33,7 +33,7 @@ def printable(settings: Settings) -> str:
 
 
 def _without_passwords(table: _Table) -> _Table:
-    """Return a table with the passwords hidden in each value that is marked as one that may hold some."""
+    """Return a table with the passwords hidden in each value marked with MAY_HOLD_PASSWORD."""
     changed: dict[str, Any] = {}
     for key, hint in get_type_hints(type(table), include_extras=True).items():
         for meta in getattr(hint, "__metadata__", ()):

@@ -1,6 +1,6 @@
-"""What can be set of a source: where records come from besides clients.
+"""Declares the settings of `[[source]]`: records that come from elsewhere than clients.
 
-Owns these settings, their types, defaults, bounds and help. What is done with them is processes/consumer/consumer.py's.
+Owns their types, defaults, bounds and help. Reads no stream (processes/consumer/consumer.py does).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class NatsSourceSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknow
 
     DURATIONS = durations(takeover=0.0, timeout=10.0)
 
-    type: Annotated[Literal["nats"], Meta(description="What it is; there is one type.")] = "nats"
+    type: Annotated[Literal["nats"], Meta(description="Type of the source; there is one.")] = "nats"
     servers: nats.Servers = ("nats://127.0.0.1:4222",)
     stream: nats.Stream = "LOGS"
     group: Annotated[
@@ -35,9 +35,9 @@ class NatsSourceSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknow
     takeover: Annotated[
         str,
         Meta(
-            description="After how long the part of a collector that is dead is taken by the others: they then store "
-            "again what it had stored and not acknowledged when it died, if anything. Empty: never; its part waits "
-            "until it is back, and each record is stored once."
+            description="Time after which others take over the partitions of a dead collector. Records that it had "
+            "stored and not acknowledged are then stored again. Empty: never; its partitions wait until it is back, "
+            "and each record is stored once."
         ),
     ] = ""
     timeout: nats.Timeout = "10s"
@@ -52,7 +52,7 @@ class NatsSourceSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknow
     tls_hostname: nats.TlsHostname = ""
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, sentence) for every value that has the right type and cannot be used."""
+        """Yield (key, sentence) for every value of the right type that cannot be used."""
         yield from nats.server_problems(self)
         for key in ("takeover", "timeout"):
             yield from self.duration_problems(key, is_a_second, 'must be a second or more, such as "10s"')
@@ -63,7 +63,7 @@ class NatsSourceSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknow
 
     @property
     def takeover_s(self) -> float:
-        """`takeover` in seconds; 0 is never."""
+        """`takeover` in seconds; 0: never."""
         return self.seconds("takeover")
 
     @property

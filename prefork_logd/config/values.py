@@ -1,6 +1,6 @@
-"""What single values of a configuration mean: durations, addresses, levels.
+"""Reads single values of a configuration: durations, addresses, levels.
 
-Owns their spelling, and the message about one that cannot be read. Does not know which settings there are.
+Owns their spelling, and the message about a value that cannot be read. Does not know which settings there are.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def parse_duration(text: str) -> float:
     """
     match = _DURATION.fullmatch(text)
     if match is None:
-        raise ValueError(f'{text!r} is no duration; write a number and ms, s, m, h, d or w, such as "30s" or "1d"')
+        raise ValueError(f'{text!r} is not a duration; write a number and ms, s, m, h, d or w, such as "30s" or "1d"')
     return float(match[1]) * _DURATION_UNITS[match[2]]
 
 
@@ -52,21 +52,21 @@ def format_duration(seconds: float) -> str:
 
 
 def durations(*inherited: Mapping[str, float | None], **keys: float | None) -> Mapping[str, float | None]:
-    """Return a table for TimedSettings: each key with the seconds that an empty value stands for; None: it must not be.
+    """Return a table for TimedSettings: each key with the seconds of an empty value; None: it must not be empty.
 
-    `inherited` are the tables of the classes above.
+    `inherited` are the tables of the base classes.
     """
     return MappingProxyType({key: empty for table in (*inherited, keys) for key, empty in table.items()})
 
 
 class TimedSettings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
-    """Settings with durations, which are read once: when the settings are made."""
+    """Settings with durations, which are parsed once: when the settings are made."""
 
     DURATIONS = durations()
 
     def __post_init__(self) -> None:
         """Read the durations. One that cannot be read is reported by `duration_problems`."""
-        # Not a field: it is neither compared nor encoded, and whoever decodes or replaces settings comes here again.
+        # Not a field: it is neither compared nor encoded, and decoding or replacing settings computes it again.
         self.__dict__["_seconds"] = {key: self._read(key) for key in self.DURATIONS}
 
     def _read(self, key: str) -> float | str:
@@ -89,7 +89,7 @@ class TimedSettings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def duration_problems(
         self, key: str, is_usable: Callable[[float], bool], message: str
     ) -> Iterator[tuple[str, str]]:
-        """Yield (key, sentence) if a duration cannot be read, or is not usable; an empty one that may be empty is."""
+        """Yield (key, sentence) if a duration cannot be read or used; `DURATIONS` says where it may be empty."""
         if not getattr(self, key) and self.DURATIONS[key] is not None:
             return
         try:
@@ -100,7 +100,7 @@ class TimedSettings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
 
 def is_positive(seconds: float) -> bool:
-    """Tell whether a duration is longer than nothing."""
+    """Tell whether a duration is longer than 0."""
     return seconds > 0
 
 
@@ -117,19 +117,19 @@ def split_address(address: str) -> tuple[str, int] | str:
     if address.startswith("unix:"):
         path = address.removeprefix("unix:")
         if not path or "\0" in path:
-            raise ValueError(f'{address!r} names no path; write "unix:/run/prefork-logd.sock"')
+            raise ValueError(f'{address!r} does not name a path; write "unix:/run/prefork-logd.sock"')
         return path
     host, colon, port = address.rpartition(":")
     if not colon or not host:
-        raise ValueError(f'{address!r} is no address; write "host:port", "[::1]:port" or "unix:/path"')
+        raise ValueError(f'{address!r} is not an address; write "host:port", "[::1]:port" or "unix:/path"')
     if not (port.isascii() and port.isdigit()) or int(port) > 65_535:
-        raise ValueError(f"{address!r} has no port from 0 to 65535 after its last colon")
+        raise ValueError(f"{address!r} needs a port from 0 to 65535 after its last colon")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
         try:
             ipaddress.IPv6Address(host.partition("%")[0])
         except ValueError:
-            raise ValueError(f"{address!r} has no IPv6 address between its brackets") from None
+            raise ValueError(f"{address!r} needs an IPv6 address between its brackets") from None
     elif ":" in host:
         raise ValueError(f'{address!r} is ambiguous; put an IPv6 address in brackets, such as "[::1]:9020"')
     return host, int(port)
@@ -138,7 +138,7 @@ def split_address(address: str) -> tuple[str, int] | str:
 def level_number(level: str | int, carried: Mapping[str, int] | None = None) -> int:
     """Return the number of a level given by a name of LEVELS, in any case, or as a number.
 
-    `carried` has names in capitals that records carry besides. Raises ValueError with a sentence for the user.
+    `carried` has more names, in capitals, that records carry. Raises ValueError with a sentence for the user.
     """
     if isinstance(level, int):
         return level
@@ -151,14 +151,14 @@ def level_number(level: str | int, carried: Mapping[str, int] | None = None) -> 
         return int(level)
     others = ", ".join(sorted(set(carried or ()) - LEVELS.keys())[:_MOST_NAMED])
     besides = f", of those that records carry ({others})" if others else ""
-    raise ValueError(f"{level!r} is no level; write one of {', '.join(LEVELS)}{besides}, or a number")
+    raise ValueError(f"{level!r} is not a level; write one of {', '.join(LEVELS)}{besides}, or a number")
 
 
 MIN_KEY_BYTES = 16
-"""A shorter secret could be found by trying."""
+"""A shorter secret can be guessed by trying."""
 MAX_KEY_ID_BYTES = 64
 MAX_OUTPUTS = 1024
-"""The scoreboard has this many places for outputs."""
+"""The scoreboard has this many slots for outputs."""
 MAX_STORES = 16
 MAX_SOURCES = 8
-"""Each has a process."""
+"""Each source has a process."""

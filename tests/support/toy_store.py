@@ -35,7 +35,7 @@ class ToyStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="toy"):
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, sentence) for every value that cannot be used."""
         yield from StoreSettings.problems(self)
-        yield from self.duration_problems("patience", is_positive, "must be longer than nothing")
+        yield from self.duration_problems("patience", is_positive, "must be longer than 0")
 
     def warnings(self) -> Iterator[tuple[str, str]]:
         """Warn of little patience."""

@@ -1,6 +1,6 @@
-"""The settings that every store has.
+"""Declares the settings that every store has.
 
-Owns their types, defaults, bounds and help. Knows no kind of store.
+Owns their types, defaults, bounds and help. Does not know any type of store.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class StoreSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
-    """What every store has: a name, a filter, and the size of what it is handed at once."""
+    """Settings of every store: a name, a filter, and the size of a batch."""
 
     DURATIONS = durations(batch_time=None)
 
@@ -26,16 +26,16 @@ class StoreSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
         Meta(
             pattern=r"^[A-Za-z0-9_.-]*$",
             max_length=64,
-            description="What status and messages call it; each name once. Empty: its type.",
+            description="Its name in status and messages, unique. Empty: its type.",
         ),
     ] = ""
     level: Annotated[
         str | int,
-        Meta(description='Lowest level let through: a name ("WARNING"; docs/query.md has all) or a number (35).'),
+        Meta(description='Lowest level stored: a name ("WARNING"; docs/query.md has all) or a number (35).'),
     ] = "NOTSET"
     loggers: Annotated[
         tuple[str, ...],
-        Meta(description="Logger names let through, each with its children, as logging.Filter does; empty: all."),
+        Meta(description="Loggers stored, each with its children, as logging.Filter does; empty: all."),
     ] = ()
     batch_records: Annotated[
         int,
@@ -43,16 +43,16 @@ class StoreSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
     ] = 20_000
     batch_bytes: Annotated[
         int,
-        Meta(ge=1024, le=268_435_456, description="Most bytes of them, as JSON lines."),
+        Meta(ge=1024, le=268_435_456, description="Most bytes of records in one transaction, as JSON lines."),
     ] = 8_388_608
     batch_time: Annotated[
         str,
-        Meta(description="How long the first of them may wait for the others."),
+        Meta(description="Longest time that the first record of a transaction waits for others."),
     ] = "100ms"
 
     @property
     def type(self) -> str:
-        """The store's type, as the configuration calls it."""
+        """The store's type, by its name in the configuration."""
         return str(self.__struct_config__.tag)
 
     @property
@@ -62,7 +62,7 @@ class StoreSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
 
     @property
     def is_filtered(self) -> bool:
-        """Whether records are left out."""
+        """Whether `level` or `loggers` leave records out."""
         return bool(self.levelno or self.loggers)
 
     @property
@@ -71,21 +71,21 @@ class StoreSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
         return self.seconds("batch_time")
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, sentence) for every value that has the right type and cannot be used."""
+        """Yield (key, sentence) for every value of the right type that cannot be used."""
         try:
             level_number(self.level)
         except ValueError as error:
             yield "level", str(error)
         if any(not name for name in self.loggers):
-            yield "loggers", "holds an empty name; leave the list empty to let every logger through"
+            yield "loggers", "holds an empty name; leave the list empty to store every logger"
         yield from self.duration_problems(
             "batch_time",
             lambda seconds: seconds <= MOST_BATCH_TIME_S,
-            f"must be {MOST_BATCH_TIME_S:g}s or less: records would be seen late for nothing",
+            f"must be {MOST_BATCH_TIME_S:g}s or less: a longer one only delays records",
         )
 
     def warnings(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, sentence) for every value that can be used, and promises less than it seems."""
+        """Yield (key, sentence) for every usable value that weakens a guarantee."""
         yield from ()
 
     def file_problems(self) -> Iterator[tuple[str, str]]:
@@ -97,7 +97,7 @@ class StoreSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
         return self
 
     def own_paths(self) -> tuple[str, ...]:
-        """Return the absolute paths that belong to this store, so that no output or other store may have them."""
+        """Return the absolute paths that belong to this store; no output or other store may use them."""
         return ()
 
     def is_own_file(self, path: Path) -> bool:  # noqa: ARG002 - a type that makes files under other names knows them
@@ -105,7 +105,7 @@ class StoreSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
         return False
 
     def files(self) -> Iterator[Path]:
-        """Yield every place where the store may have left a file, which its shipper must be able to write."""
+        """Yield every path where the store may have left a file, which its shipper must be able to write."""
         yield from ()
 
 
@@ -113,5 +113,5 @@ MOST_BATCH_TIME_S = 60.0
 
 
 def _retain_problems(settings: StoreSettings) -> Iterator[tuple[str, str]]:
-    message = 'must be longer than nothing, such as "30d"; empty keeps all'
+    message = 'must be longer than 0, such as "30d"; empty keeps all'
     yield from settings.duration_problems("retain", is_positive, message)

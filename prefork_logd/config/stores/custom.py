@@ -1,4 +1,4 @@
-"""The settings of a store of a class of the user's own.
+"""Declares the settings of a store with a class of the user's own.
 
 Owns their types, defaults, bounds and help. Imports no class.
 """
@@ -20,16 +20,16 @@ class CustomStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="custom"
 
     factory: Annotated[
         str,
-        Meta(description='What makes it, "package.module:name", called with `options`; its module must be importable.'),
+        Meta(description='Callable that makes the store, "package.module:name"; its module must be importable.'),
     ] = ""
     options: Annotated[
         dict[str, str | int | float | bool],
-        Meta(description="Handed to the factory as keyword arguments."),
+        Meta(description="Keyword arguments of `factory`."),
     ] = {}  # noqa: RUF012 - msgspec makes a new one for each
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, sentence) for every value that has the right type and cannot be used."""
+        """Yield (key, sentence) for every value of the right type that cannot be used."""
         yield from StoreSettings.problems(self)
         module, colon, name = self.factory.partition(":")
         if not (module and colon and name.isidentifier()):
-            yield "factory", 'must name what makes the store, such as "company.logs:Archive"'
+            yield "factory", 'must name the callable that makes the store, such as "company.logs:Archive"'

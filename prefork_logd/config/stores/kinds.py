@@ -1,7 +1,6 @@
-"""What can be set of a store: what all have in common, one Struct for each type, and the table of types.
+"""Lists the types of stores, each with its settings and the functions that use them.
 
-Owns these settings, their types, defaults, bounds and help. What a store does with them is its own business
-(stores/), and reading them from a file is config/load.py's. A store's type is its Struct's tag.
+Owns the table of types. Imports no store. A store's type is the tag of its settings' Struct.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ AnyStoreSettings = StoreSettings
 
 
 class Kind(NamedTuple):
-    """A type of store: its settings, and the names of the functions that make what uses them.
+    """A type of store: its settings, and the names of the functions that use them.
 
     Each name is "module:function", imported when it is called: a store's library may not be installed, and most
-    processes need none. Each function takes the settings. docs/stores.md says how a type is added.
+    processes use none. Each function takes the settings. docs/stores.md describes how to add a type.
     """
 
     settings: type[StoreSettings]
@@ -35,9 +34,9 @@ class Kind(NamedTuple):
     store: str
     """Returns the Store (stores/base.py), not opened yet."""
     search: str = ""
-    """Returns the store opened for reading: a Search (query/search.py). Empty: it cannot be searched."""
+    """Returns the store opened for reading: a Search (query/search.py). Empty: the store cannot be searched."""
     probe: str = ""
-    """Asks a server for `check --connect` and returns a Finding (stores/base.py). Empty: there is nothing to ask."""
+    """Queries a server for `check --connect` and returns a Finding (stores/base.py). Empty: there is no server."""
 
     @property
     def type(self) -> str:
@@ -67,7 +66,7 @@ KINDS = {kind.type: kind for kind in _ROWS}
 """Every type of store: the only place that lists them."""
 
 DEFAULT_STORES: tuple[StoreSettings, ...] = (SqliteStoreSettings(name="sqlite"),) if HAS_SQLITE else ()
-"""The stores of a configuration without `store`; `store = []` is none."""
+"""The stores of a configuration without `store`; `store = []` means none."""
 
 
 def store_from(plain: Mapping[str, Any]) -> StoreSettings:

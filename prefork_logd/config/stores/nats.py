@@ -1,4 +1,4 @@
-"""The settings of a store of type "nats".
+"""Declares the settings of a store of type "nats".
 
 Owns their types, defaults, bounds and help. Connects to no server.
 """
@@ -33,25 +33,25 @@ class NatsStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="nats"):
     format: Annotated[
         Literal["batch", "json"],
         Meta(
-            description='"batch": many records a message, packed, for collectors that read the stream with [[source]]; '
-            '"json": one record a message, under its logger\'s name, for every other user of NATS as well.'
+            description='"batch": many records a message, compressed, for collectors that read the stream with '
+            '[[source]]; "json": one record a message, under its logger\'s name, for any client of NATS.'
         ),
     ] = "batch"
     compress: Annotated[
-        Literal["none", "deflate", "zstd"], Meta(description='How messages of format "batch" are packed.')
+        Literal["none", "deflate", "zstd"], Meta(description='Compression of messages of format "batch".')
     ] = "zstd"
     replicas: Annotated[
-        int, Meta(ge=1, le=5, description="On how many servers the stream is: 1, 3 or 5. With 3, one may fail.")
+        int, Meta(ge=1, le=5, description="Number of servers that hold the stream: 1, 3 or 5. With 3, one may fail.")
     ] = 1
     retain: Annotated[str, Meta(description='How long the stream keeps a message, such as "7d"; empty: for ever.')] = (
         "7d"
     )
     max_bytes: Annotated[
         int,
-        Meta(ge=0, description="Bytes the stream may hold; above it records wait in the journal. 0: no bound."),
+        Meta(ge=0, description="Most bytes of the stream; above it records wait in the journal. 0: no limit."),
     ] = 0
     duplicate_window: Annotated[
-        str, Meta(description="How long servers remember the ids of messages, to take none of them twice.")
+        str, Meta(description="How long servers remember the ids of messages, to store none of them twice.")
     ] = "10m"
     sync_wait: Annotated[
         str,
@@ -63,7 +63,7 @@ class NatsStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="nats"):
     checkpoint: Annotated[
         str,
         Meta(
-            description="File that remembers what was published and is not safe yet; relative to state_dir. Empty: "
+            description="File of the published messages that are not safe yet; relative to state_dir. Empty: "
             "the store's name and .window."
         ),
     ] = ""
@@ -79,21 +79,21 @@ class NatsStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="nats"):
     tls_hostname: nats.TlsHostname = ""
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, sentence) for every value that has the right type and cannot be used."""
+        """Yield (key, sentence) for every value of the right type that cannot be used."""
         yield from StoreSettings.problems(self)
         yield from _retain_problems(self)
         yield from nats.server_problems(self)
         if self.replicas not in (1, 3, 5):
-            yield "replicas", "must be 1, 3 or 5: an even number survives no more than the odd one below it"
+            yield "replicas", "must be 1, 3 or 5: an even number survives no more failures than the odd one below it"
         for key in ("duplicate_window", "sync_wait", "timeout"):
-            yield from self.duration_problems(key, is_positive, 'must be longer than nothing, such as "5m"')
+            yield from self.duration_problems(key, is_positive, 'must be longer than 0, such as "5m"')
         if self.compress == "zstd" and self.format == "batch" and importlib.util.find_spec("zstandard") is None:
             yield "compress", 'zstd needs a package that is not installed: pip install "prefork-logd[nats]"'
 
     def warnings(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, sentence) for every value that can be used, and promises less than it seems."""
+        """Yield (key, sentence) for every usable value that weakens a guarantee."""
         if self.replicas == 1:
-            yield "replicas", "is 1: what the stream holds is lost with its server's disk; 3 survive one of them"
+            yield "replicas", "is 1: the stream is lost with its server's disk; 3 servers survive the loss of one"
         if self.sync_wait_s < SYNC_INTERVAL_S:
             yield "sync_wait", "is below NATS's sync_interval (2m unless set): a power loss may cost records"
         if self.duplicate_window_s < self.sync_wait_s:
@@ -109,12 +109,12 @@ class NatsStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="nats"):
         yield from nats.file_problems(self)
 
     def files(self) -> Iterator[Path]:
-        """Yield the file that remembers what was published."""
+        """Yield the file of the published messages."""
         yield Path(self.checkpoint)
 
     @property
     def retain_s(self) -> float:
-        """`retain` in seconds; 0 is for ever."""
+        """`retain` in seconds; 0: for ever."""
         return self.seconds("retain")
 
     @property
@@ -134,4 +134,4 @@ class NatsStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="nats"):
 
 
 SYNC_INTERVAL_S = 120.0
-"""After which nats-server syncs a stream to its disk, unless its configuration says otherwise."""
+"""Time after which nats-server syncs a stream to its disk, by its default configuration."""

@@ -1,4 +1,4 @@
-"""The settings of a store of type "postgresql".
+"""Declares the settings of a store of type "postgresql".
 
 Owns their types, defaults, bounds and help. Connects to no server.
 """
@@ -25,8 +25,8 @@ class PostgresqlStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="pos
     dsn: Annotated[
         str,
         Meta(
-            description='Where the database is and how it is spoken to (TLS too), as libpq takes it: "host=db1 '
-            'dbname=logs sslmode=verify-full" or "postgresql://db1/logs". Empty: what libpq\'s environment says. Keep '
+            description='Connection string of libpq, with TLS settings: "host=db1 '
+            'dbname=logs sslmode=verify-full" or "postgresql://db1/logs". Empty: libpq\'s environment. Keep '
             "the password in libpq's own password file.",
             extra=MAY_HOLD_PASSWORD["dsn"],
         ),
@@ -35,7 +35,7 @@ class PostgresqlStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="pos
         str,
         Meta(
             pattern=r"^[a-z_][a-z0-9_]{0,47}$",
-            description="The schema of its tables; made if there is none. Collectors may share it.",
+            description="The schema of its tables; created if missing. Collectors may share it.",
         ),
     ] = "prefork_logd"
     retain: Annotated[
@@ -46,11 +46,11 @@ class PostgresqlStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="pos
     ] = "30d"
     full_text: Annotated[
         bool,
-        Meta(description="Have full-text indexes built, each when its part of a day is complete."),
+        Meta(description="Build full-text indexes, each when its part of a day is complete."),
     ] = True
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, sentence) for every value that has the right type and cannot be used."""
+        """Yield (key, sentence) for every value of the right type that cannot be used."""
         yield from StoreSettings.problems(self)
         yield from _retain_problems(self)
         if importlib.util.find_spec("psycopg") is None:
@@ -58,5 +58,5 @@ class PostgresqlStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="pos
 
     @property
     def retain_s(self) -> float:
-        """`retain` in seconds; 0 is for ever."""
+        """`retain` in seconds; 0: for ever."""
         return self.seconds("retain")

@@ -1,4 +1,4 @@
-"""The settings of a store of type "sqlite".
+"""Declares the settings of a store of type "sqlite".
 
 Owns their types, defaults, bounds and help. Opens no database.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 HAS_SQLITE = importlib.util.find_spec("_sqlite3") is not None
-"""A Python can be built without it; then there is no store by default."""
+"""Python can be built without the module sqlite3; then the default is no store."""
 
 
 class SqliteStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="sqlite"):
@@ -34,7 +34,7 @@ class SqliteStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="sqlite"
         str,
         Meta(
             min_length=1,
-            description="Where the files are, relative to state_dir: records.db stands for records-2026-11-23.db "
+            description="Path of the files, relative to state_dir: records.db stands for records-2026-11-23.db "
             "and so on, a file for each day.",
         ),
     ] = "records.db"
@@ -48,20 +48,20 @@ class SqliteStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="sqlite"
     ] = True
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, sentence) for every value that has the right type and cannot be used."""
+        """Yield (key, sentence) for every value of the right type that cannot be used."""
         yield from StoreSettings.problems(self)
         yield from _retain_problems(self)
         if not HAS_SQLITE:
             yield "type", '"sqlite" needs the module sqlite3, which this Python was built without'
         if "\0" in self.path:
-            yield "path", "holds a NUL character, which no path can"
+            yield "path", "holds a NUL character, which a path cannot"
 
     def resolved(self, state_dir: str) -> SqliteStoreSettings:
         """Return these settings with every path absolute; relative ones are in `state_dir`."""
         return msgspec.structs.replace(self, path=os.path.normpath(os.path.join(state_dir, self.path)))  # noqa: PTH118
 
     def own_paths(self) -> tuple[str, ...]:
-        """Return the path from which the names of the days' files are made."""
+        """Return the path from which the names of the days' files derive."""
         return (self.path,)
 
     def is_own_file(self, path: Path) -> bool:
@@ -77,5 +77,5 @@ class SqliteStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="sqlite"
 
     @property
     def retain_s(self) -> float:
-        """`retain` in seconds; 0 is for ever."""
+        """`retain` in seconds; 0: for ever."""
         return self.seconds("retain")

@@ -84,7 +84,7 @@ def test_query_forms(filled):
     ("flags", "status", "says"),
     [
         (("--since", "soon"), 2, "'soon' is no time"),
-        (("--level", "LOUD"), 2, "'LOUD' is no level"),
+        (("--level", "LOUD"), 2, "'LOUD' is not a level"),
         (("--grep", "--"), 2, "holds no word"),
         (("--where", "trace_id=1"), 2, "did you mean extra.trace_id"),
         (("--logger", ""), 2, "a name is empty"),

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[3]
         (OSError(errno.EAGAIN, "Resource temporarily unavailable"), "the operating system refuses: Resource", 1),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", b"/y\xff"), "/y\udcff: No such file", 1),
         (ModuleNotFoundError("No module named 'rich'", name="rich"), "the package 'rich' cannot be imported", 1),
-        (UnicodeEncodeError("ascii", "é", 0, 1, "ordinal"), "this locale's encoding (ascii) has no '\\xe9'", 1),
+        (UnicodeEncodeError("ascii", "é", 0, 1, "ordinal"), "this locale's encoding (ascii) cannot express '\\xe9'", 1),
         (MemoryError(), "not enough memory", 1),
         (ProcessError("not so", ExitStatus.NOT_RUNNING), "not so", 3),
         (ConfigError([Problem("--bind", "is odd")]), "--bind: is odd", 2),

@@ -191,14 +191,14 @@ def test_by_default_records_go_to_sqlite() -> None:
         ('[[store]]\ntype = "sqlite"\npath = "records.jsonl"', "is the file of 'records'"),
         ('[[store]]\ntype = "sqlite"\npath = "journal"', "is the collector's own file"),
         ('[[store]]\ntype = "nats"\nname = "a"\n[[store]]\ntype = "nats"\nname = "a"', "is taken by a store above"),
-        ('[[store]]\ntype = "nats"\nlevel = "LOUD"', "store.level: 'LOUD' is no level"),
+        ('[[store]]\ntype = "nats"\nlevel = "LOUD"', "store.level: 'LOUD' is not a level"),
         ('[[store]]\ntype = "nats"\nloggers = [""]', "store.loggers: holds an empty name"),
         ('[[store]]\ntype = "nats"\nbatch_time = "2m"', "must be 60s or less"),
-        ('[[store]]\ntype = "sqlite"\nretain = "0s"', "must be longer than nothing"),
-        ('[[store]]\ntype = "custom"', 'must name what makes the store, such as "company.logs:Archive"'),
+        ('[[store]]\ntype = "sqlite"\nretain = "0s"', "must be longer than 0"),
+        ('[[store]]\ntype = "custom"', 'must name the callable that makes the store, such as "company.logs:Archive"'),
         ("store = 1", "must be a list of tables"),
         ("store = [1]", "must be a table"),
-        ("[limits]\njournal_bytes = 1_048_576", "must hold two of limits.journal_segment_bytes or more"),
+        ("[limits]\njournal_bytes = 1_048_576", "must be at least twice limits.journal_segment_bytes"),
     ],
 )
 def test_a_store_that_cannot_be_used_is_explained(text: str, said: str) -> None:

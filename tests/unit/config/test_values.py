@@ -48,8 +48,8 @@ def test_a_duration_that_cannot_be_read_is_a_problem() -> None:
     settings = _Timed(wait="soon")
     ((key, sentence),) = settings.duration_problems("wait", values.is_positive, "must be longer")
     assert key == "wait"
-    assert "'soon' is no duration" in sentence
-    with pytest.raises(ValueError, match="'soon' is no duration"):
+    assert "'soon' is not a duration" in sentence
+    with pytest.raises(ValueError, match="'soon' is not a duration"):
         settings.seconds("wait")
 
 
@@ -57,7 +57,7 @@ def test_a_duration_that_cannot_be_read_is_a_problem() -> None:
     ("keys", "key", "expected"),
     [
         ({"wait": "0s"}, "wait", [("wait", "must be longer")]),
-        ({"wait": ""}, "wait", [("wait", "'' is no duration")]),
+        ({"wait": ""}, "wait", [("wait", "'' is not a duration")]),
         ({"wait": "1ms"}, "wait", []),
         ({"keep": ""}, "keep", []),
         ({"keep": "0s"}, "keep", [("keep", "must be longer")]),

@@ -31,7 +31,7 @@ def test_names_that_every_collector_knows(name: str, number: int) -> None:
 
 def test_a_name_that_is_not_known_lists_those_that_are() -> None:
     """And those that records carry, if there are any."""
-    with pytest.raises(ValueError, match=r"'LOUD' is no level; .*NOTICE.* of those that records carry \(AUDIT\), or a"):
+    with pytest.raises(ValueError, match=r"'LOUD' is not a level; .*NOTICE.* records carry \(AUDIT\), or a"):
         make_filters(level="LOUD", carried=lambda: {"AUDIT": 35, "INFO": 21})
     assert "SUCCESS" in next(OutputSettings(level="AUDIT").problems())[1]
 

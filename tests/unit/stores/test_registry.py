@@ -63,8 +63,8 @@ def test_a_row_is_all_that_the_configuration_needs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("toml", "expected"),
     [
-        ('[[store]]\ntype = "toy"\npatience = "0s"', "patience: must be longer than nothing"),
-        ('[[store]]\ntype = "toy"\npatience = ""', "patience: '' is no duration"),
+        ('[[store]]\ntype = "toy"\npatience = "0s"', "patience: must be longer than 0"),
+        ('[[store]]\ntype = "toy"\npatience = ""', "patience: '' is not a duration"),
         ('[[store]]\ntype = "toy"\nDURATIONS = "1s"', "unknown key"),
         ('[[output]]\npath = "toys/records"\n[[store]]\ntype = "toy"', "is the file of 'records'"),
         ('[[store]]\ntype = "toys"', "must be one of sqlite, postgresql, nats, custom, toy"),
