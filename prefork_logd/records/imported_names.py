@@ -51,7 +51,7 @@ OTHERS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Of each field, the names that stand for it. A dot leads into an object, or is part of the key."""
 
-_OURS = TEXT_FIELDS | INTEGER_FIELDS | {"created", "time", "message", "extra", "peer", "received"}
+_OURS = frozenset(Record.__struct_fields__)
 _LOG_RECORDS = frozenset({"levelno", "levelname", "funcName", "processName", "relativeCreated"})
 
 

@@ -1,7 +1,8 @@
 """A stored record: which attributes it has, and how whatever a client sent is made to fit them.
 
 Owns the fields, their order and their types, and where everything else that was sent goes (`extra`). Knows no pickles,
-files or clocks. docs/record.md describes the result to users.
+files or clocks. docs/record.md describes the result to users; tests/unit/records/test_fields.py compares every other
+list of the fields with Record.
 """
 
 from __future__ import annotations

@@ -1,0 +1,180 @@
+"""The fields of a record are listed in records/record.py; every other list of them agrees with it.
+
+What can be derived is derived (records/stored.py from Row on, stores/rows.py, query/where.py, cli/print_records.py,
+stores/postgresql/search.py). The lists here are written out, because a type checker, a compiler, a database or a reader
+needs them so.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from prefork_logd.config.outputs import DEFAULT_TEMPLATE
+from prefork_logd.query import fulltext
+from prefork_logd.records import imported_names, stored
+from prefork_logd.records.record import INTEGER_FIELDS, OWN_FIELDS, TEXT_FIELDS, Record
+from prefork_logd.records.render import TextTemplate
+from prefork_logd.stores import rows
+from prefork_logd.stores.postgresql import copy_rows, search
+from prefork_logd.stores.sqlite import columns, schema
+
+ROOT = Path(__file__).resolve().parents[3]
+FIELDS = Record.__struct_fields__
+SENT = tuple(name for name in FIELDS if name in TEXT_FIELDS | INTEGER_FIELDS or name == "message")
+"""What a line holds as the client sent it, in its order."""
+
+
+def _kind(name: str) -> str:
+    if name in INTEGER_FIELDS:
+        return "integer"
+    if name in ("created", "received"):
+        return "number"
+    return "object" if name == "extra" else "text"
+
+
+def _source(path: str) -> str:
+    return (ROOT / path).read_text()
+
+
+def _snake(name: str) -> str:
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).upper()
+
+
+def test_each_field_is_of_one_kind() -> None:
+    """It is an integer, a text, or one of those that are not simply an attribute of the same name."""
+    assert set(FIELDS) == INTEGER_FIELDS | TEXT_FIELDS | OWN_FIELDS
+    assert len(INTEGER_FIELDS) + len(TEXT_FIELDS) + len(OWN_FIELDS) == len(FIELDS)
+
+
+def test_lines_are_read_with_the_fields_that_are_written() -> None:
+    """Row has the same names in the same order; only `extra` and `peer` are of other types."""
+    assert stored.FIELDS == FIELDS
+    types, others = Record.__annotations__, stored.Row.__annotations__
+    assert {name for name in FIELDS if types[name] != others[name]} == {"extra", "peer", "received"}
+    assert set(stored.TEXT_COLUMNS) == TEXT_FIELDS | {"message", "peer"}
+
+
+def test_every_field_has_names_elsewhere() -> None:
+    """Each field that a client may send is found in other people's JSON under a name, its own among them."""
+    named = {
+        "message": imported_names.MESSAGES,
+        "levelname": imported_names.LEVEL_NAMES,
+        "created": imported_names.TIMES,
+        "time": imported_names.TIMES,
+        **imported_names.OTHERS,
+    }
+    assert named.keys() | {"name", "levelno"} == {*SENT, "created", "time"}
+    for field, names in named.items():
+        assert field in names
+
+
+def test_a_text_search_looks_into_texts() -> None:
+    """The fields of --grep are texts of a record."""
+    assert set(fulltext.TEXT_FIELDS) <= TEXT_FIELDS | {"message"}
+
+
+def test_the_default_template_names_fields() -> None:
+    """A name that no record has would be a - in every line."""
+    names = {part[0] for part in TextTemplate(DEFAULT_TEMPLATE).parts if isinstance(part, tuple)}
+    assert names <= {*FIELDS, "asctime", "msecs"}
+
+
+def test_postgresql_has_a_column_for_each_field() -> None:
+    """In lower case, and of the field's type; `time` follows from `created`, and is a column of PostgreSQL's own."""
+    own = {"day", "slice", "number", "time", "raw"}
+    types = dict(copy_rows.COLUMNS)
+    assert types.keys() - own == {name.lower() for name in rows.COLUMNS}
+    wanted = {"text": 'text COLLATE "C"', "integer": "bigint", "number": "double precision NOT NULL", "object": "jsonb"}
+    for name in rows.COLUMNS:
+        assert types[name.lower()] == wanted[_kind(name)], name
+    assert tuple(name for name in FIELDS if name not in ("time", "extra")) == search.FIELDS
+
+
+def test_sqlite_has_a_column_for_each_field() -> None:
+    """In the three tables of a day, and in the order in which a line is taken apart."""
+    assert set(columns.NAMES) == set(rows.COLUMNS)
+    assert columns.NAMES[columns.SITE] == schema.SITE_COLUMNS
+    assert columns.NAMES[columns.ORIGIN] == schema.ORIGIN_COLUMNS
+    parts = {*schema.SITE_COLUMNS, *schema.ORIGIN_COLUMNS, *schema.ROW_COLUMNS} - {"id", "site", "origin"}
+    assert parts == set(rows.COLUMNS)
+    view = re.search(r"CREATE VIEW records AS\s+SELECT rows\.id, (.*?)\s+FROM", schema.MIGRATIONS[0], re.DOTALL)
+    assert view is not None
+    names = [part.split()[-1] for part in re.sub(r"\([^()]*\)", "", view[1]).split(",")]
+    assert tuple(names) == FIELDS
+
+
+def test_the_compiled_core_writes_the_fields() -> None:
+    """Those that are stored as they were sent, in their order, with the numbers by which the code knows them."""
+    source = _source("prefork_logd/ingest/core_c/record.pxi")
+    names = re.search(r"_STORED_NAMES = (\(.*?\))\n", source, re.DOTALL)
+    numbers = re.search(r"cdef enum.*?:.*?\n(.*?)    STORED", source, re.DOTALL)
+    integers = re.search(r"INTEGERS = (.*)", source)
+    assert names is not None
+    assert numbers is not None
+    assert integers is not None
+    assert ast.literal_eval(names[1]) == SENT
+    assert re.findall(r"^    (\w+)", numbers[1], re.MULTILINE) == [name.upper() for name in SENT]
+    assert set(re.findall(r"1 << (\w+)", integers[1])) == {name.upper() for name in INTEGER_FIELDS}
+
+
+def test_the_compiled_rows_read_the_fields() -> None:
+    """Every field behind `time`, in the order of a line and with its kind."""
+    source = _source("prefork_logd/stores/rows_c/cut.pxi")
+    kinds = {"text": "0", "integer": "1", "object": "2", "number": "3"}
+    behind = FIELDS[FIELDS.index("time") + 1 :]
+    assert re.findall(r'KEY\("(\w+)", (\d)\)', source) == [(name, kinds[_kind(name)]) for name in behind]
+    numbers = re.search(r"cdef enum:\n(.*?), FIELDS\n", source, re.DOTALL)
+    assert numbers is not None
+    wanted = ["ARRIVED" if name == "received" else _snake(name) for name in behind]
+    assert re.findall(r"\w+", numbers[1]) == wanted
+
+
+def test_the_rows_of_a_service_share_the_same_fields() -> None:
+    """What the compiled rows pack once for many lines is what SQLite keeps once."""
+    source = _source("prefork_logd/stores/_rows_c.pyx")
+    for variable, names in (("_SITE_FIELDS", schema.SITE_COLUMNS), ("_ORIGIN_FIELDS", schema.ORIGIN_COLUMNS)):
+        found = re.search(rf"^{variable} = \((.*)\)$", source, re.MULTILINE)
+        assert found is not None
+        assert found[1].split(", ") == [_snake(name) for name in names]
+
+
+def test_the_handler_keeps_fields_of_a_record_that_is_too_large() -> None:
+    """What is left of it is found again by name, level, time and process."""
+    kept = re.search(r"for name in (\(.*?\))\)\n    kept\[\"msg\"\]", _source("prefork_logd/handlers/_pickles.py"))
+    assert kept is not None
+    assert set(ast.literal_eval(kept[1])) <= {*SENT, "created"}
+
+
+def test_the_page_about_records_lists_the_fields() -> None:
+    """In their order and with their types."""
+    section = _source("docs/record.md").partition("| field | type | what |\n")[2].partition("\n\n")[0]
+    rows_of_page = re.findall(r"^\| (`.*?`) \| (.*?) \| .* \|$", section, re.MULTILINE)
+    listed = [(name, types) for names, types in rows_of_page for name in re.findall(r"`(\w+)`", names)]
+    assert [name for name, _ in listed] == list(FIELDS)
+    for name, types in listed:
+        assert _kind(name) in types, name
+
+
+def test_the_page_about_postgresql_lists_the_columns() -> None:
+    """Each column that the table has stands on the page."""
+    section = (
+        _source("docs/postgresql.md").partition("Columns of `records`:")[2].partition("\n\nPostgreSQL has no NUL")[0]
+    )
+    names = [
+        name for row in re.findall(r"^\| (`.*?`) \|", section, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    ]
+    assert sorted(names) == sorted(name for name, _ in copy_rows.COLUMNS)
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/query.md"])
+def test_the_lines_shown_on_a_page_are_in_order(path: str) -> None:
+    """A line that is shown to users is one that the collector would write."""
+    shown = re.findall(r'^\{"created":.*\}$', _source(path), re.MULTILINE)
+    assert shown
+    for line in shown:
+        names = [name for name in FIELDS if f'"{name}":' in line]
+        assert [line.index(f'"{name}":') for name in names] == sorted(line.index(f'"{name}":') for name in names)
