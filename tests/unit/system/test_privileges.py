@@ -196,3 +196,16 @@ def test_the_log_is_not_for_everybody_whatever_the_umask(tmp_path: Path) -> None
         (tmp_path / "0").chmod(mode)
         os.close(open_log(tmp_path / "0"))
         assert stat.S_IMODE((tmp_path / "0").stat().st_mode) == kept
+
+
+def test_a_state_directory_is_made_with_sane_permissions(tmp_path: Path) -> None:
+    """Others may not look into it."""
+    privileges.prepare_state_dir(tmp_path / "a" / "b", "")
+    assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o750
+
+
+def test_a_state_directory_that_cannot_be_is_explained(tmp_path: Path) -> None:
+    """The path and the remedy are named."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ProcessError, match="give another with"):
+        privileges.prepare_state_dir(tmp_path / "file" / "b", "")

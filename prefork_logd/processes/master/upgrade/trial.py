@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import prefork_logd
 from prefork_logd.net.loop import READ, Loop, Timer
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def command(state_fd: int) -> list[str]:
 
 def environment() -> dict[str, str]:
     """Return the environment for `command`; a collector that runs from a checkout finds the checked-out code."""
-    root = Path(__file__).resolve().parents[2]
+    root = Path(prefork_logd.__file__).resolve().parents[1]
     script = Path(sys.argv[0]).resolve()
     found = os.environ.copy()
     if script.parent == root / "bin":
