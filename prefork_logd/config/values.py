@@ -150,7 +150,7 @@ def level_number(level: str | int, carried: Mapping[str, int] | None = None) -> 
     if re.fullmatch(r"-?\d{1,9}", level):
         return int(level)
     others = ", ".join(sorted(set(carried or ()) - LEVELS.keys())[:_MOST_NAMED])
-    besides = f", of those that records carry ({others})" if others else ""
+    besides = f", a name that records carry ({others})" if others else ""
     raise ValueError(f"{level!r} is not a level; write one of {', '.join(LEVELS)}{besides}, or a number")
 
 

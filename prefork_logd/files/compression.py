@@ -1,10 +1,10 @@
-"""Compressing one rotated file, in a child process of its own.
+"""Compresses one rotated file in a child process of its own.
 
 Owns the child from fork to exit, and the order of its steps: the original is removed only after the compressed file is
-complete, synced and named. Killed anywhere, it can be run again. Knows no settings and no other files.
+complete, synced and named. It can be killed at any step and run again. Does not know settings or other files.
 
     1. lock the original           a second compressor of the same file gives up (EAGAIN)
-    2. write X.gz.tmp, sync it     mode, owner and time as the original's
+    2. write X.gz.tmp, sync it     with the mode, owner and time of the original
     3. rename it to X.gz, sync the directory
     4. remove the original
 """
@@ -32,13 +32,13 @@ PIECE_BYTES = 256 * 1024
 NICENESS = 19
 GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
 UNEXPECTED = 255
-"""Exit status of a child that ended with anything but success (0) or an operating system's error (its errno)."""
+"""Exit status of a child for an unexpected error; 0 is success, any other status the errno of an OSError."""
 
 
 def start(source: str, method: str) -> int:
-    """Fork a child that compresses `source` with `method`, "gzip" or "zstd"; returns its pid.
+    """Fork a child that compresses `source` with `method`, "gzip" or "zstd"; return its pid.
 
-    Only for a process without threads. Raises OSError if there is no child.
+    Only for a process without threads. Raises OSError if fork(2) fails.
     """
     # Until its handlers are reset, a signal to the child would wake up the parent: they share the wake-up descriptor.
     blocked = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
@@ -53,7 +53,7 @@ def start(source: str, method: str) -> int:
 
 
 def explain(wait_status: int) -> str | None:
-    """Return why a child failed, from what waitpid(2) says of it; None if it did not."""
+    """Return the reason why a child failed, from its status of waitpid(2); None if it succeeded."""
     status = os.waitstatus_to_exitcode(wait_status)
     if status < 0:
         return f"its compressor was ended by signal {-status}"
@@ -63,10 +63,10 @@ def explain(wait_status: int) -> str | None:
 
 
 def compress(source: str, method: str, go_on: Callable[[], bool]) -> None:
-    """Replace `source` by its compressed form; nothing to do if it is gone.
+    """Replace `source` by its compressed form; do nothing if it is gone.
 
-    `go_on` is asked before each piece; when it says no, InterruptedError is raised. Raises OSError as well when the
-    compressed file exists and holds something else (EEXIST), and for whatever the disk says.
+    `go_on` is called before each piece; if it returns False, InterruptedError is raised. Raises OSError if the
+    compressed file exists with other content (EEXIST), and for every error of the disk.
     """
     target = Path(source + SUFFIXES[method])
     try:
@@ -86,7 +86,7 @@ def compress(source: str, method: str, go_on: Callable[[], bool]) -> None:
 
 
 def _run(source: str, method: str, parent: int) -> None:
-    """Be the child; never returns."""
+    """Run as the child; never return."""
     status = UNEXPECTED
     try:
         _detach_from_parent()
@@ -99,10 +99,10 @@ def _run(source: str, method: str, parent: int) -> None:
 
 
 def _detach_from_parent() -> None:
-    """Give up everything of the parent's but memory, standard streams and working directory."""
+    """Release the parent's signal handlers and descriptors; keep memory, standard streams and working directory."""
     from setproctitle import setproctitle  # noqa: PLC0415 - only the child pays for it
 
-    gc.disable()  # a collection would touch, and so copy, every page shared with the parent
+    gc.disable()  # A collection would write to, and so copy, every page shared with the parent.
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ}:
         with contextlib.suppress(OSError, ValueError):
             signal.signal(number, signal.SIG_DFL)
@@ -128,7 +128,7 @@ def _compressor(method: str) -> Any:
 
 
 def _decompressor(method: str) -> tuple[Any, type[Exception]]:
-    """Return what decompresses, and what it raises."""
+    """Return the function that decompresses, and the exceptions that it raises."""
     if method == "gzip":
         return zlib.decompressobj(wbits=GZIP_WINDOW_BITS), zlib.error
     import zstandard  # noqa: PLC0415 - as above
@@ -142,7 +142,7 @@ def _write(pieces: Iterator[bytes], original: os.stat_result, target: Path, meth
     compressor = _compressor(method)
     try:
         with temporary.open("xb", buffering=0) as writer:
-            os.fchmod(writer.fileno(), 0o600)  # until it has its owner
+            os.fchmod(writer.fileno(), 0o600)  # Readable only by us until it has its owner.
             for piece in pieces:
                 _write_all(writer, compressor.compress(piece))
             _write_all(writer, compressor.flush())
@@ -169,7 +169,7 @@ def _copy_attributes(fd: int, original: os.stat_result) -> None:
 
 
 def _holds(target: Path, method: str, pieces: Iterator[bytes], go_on: Callable[[], bool]) -> bool:
-    """Tell whether the compressed file holds exactly these pieces: a crash came between naming it and step 4."""
+    """Tell whether the compressed file holds exactly these pieces, as after a crash between steps 3 and 4."""
     import hashlib  # noqa: PLC0415 - only the child pays for it
 
     expected, found = hashlib.blake2b(), hashlib.blake2b()

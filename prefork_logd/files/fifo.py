@@ -1,8 +1,8 @@
-"""Writing to what is no regular file: a FIFO, a terminal, /dev/stdout, /dev/null.
+"""Writes batches to a stream: a FIFO, a terminal, /dev/stdout, /dev/null.
 
-Owns the bytes that a slow reader is still owed. What a stream has taken cannot be taken back, so "all or nothing" is
-kept the other way round: once the first byte of a batch is out, the rest of it is kept here and sent before anything
-else. Knows no paths.
+Owns the bytes that a slow reader has not taken yet. Bytes written to a stream cannot be cut off again. So "all or
+nothing" means: once the first byte of a batch is written, the rest is kept here and sent before anything else. Does
+not know paths.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 STALL_S = 1.0
 HASTY_S = 0.1
-"""All that a batch may take of everybody's time where its lines may be skipped."""
+"""Longest time for a batch whose lines may be skipped: other outputs wait meanwhile."""
 
 
 class Stream:
@@ -29,12 +29,12 @@ class Stream:
         self._stall_ms = stall_s * 1000
         self._owed = b""
         self._deadline_s: float | None = None
-        """When a hasty write gives up."""
+        """Time at which a hasty write gives up."""
         self._is_slow = False
-        """Whether the last write was not done in time: a hasty one then waits for nothing."""
+        """Whether the last write was not done in time: a hasty one then does not wait at all."""
 
     def write(self, chunks: Sequence[bytes | bytearray | memoryview], *, hasty: bool = False) -> None:
-        """Take the whole batch or raise OSError (BlockingIOError for a reader that has stalled) and take nothing.
+        """Write the whole batch, or raise OSError (BlockingIOError for a stalled reader) and write none of it.
 
         Waits while the reader makes progress, and at most `stall_s` for its next step; `hasty`: HASTY_S for all of it.
         """
@@ -56,14 +56,14 @@ class Stream:
         try:
             self._owed = self._owed[self._send(self._owed) :]
         except BrokenPipeError:
-            # The head of this line went to a reader that is gone; the next reader starts at a whole line.
+            # The start of this line went to a reader that is gone; the next reader starts with a whole line.
             self._owed = self._owed.partition(b"\n")[2]
             raise
         if self._owed:
             raise BlockingIOError(errno.EAGAIN, "its reader has stalled")
 
     def _send(self, data: bytes) -> int:
-        """Return how much of `data` went out; raises OSError if the very first byte could not."""
+        """Return how many bytes of `data` were written; raise OSError if not even the first one."""
         view = memoryview(data)
         sent = 0
         while sent < len(view):

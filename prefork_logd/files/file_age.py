@@ -1,4 +1,4 @@
-"""How old a file is, as far as anything still tells.
+"""Finds out how old a file is.
 
 Owns the choice between the file system's record of its creation and the time of the last write.
 """
@@ -11,10 +11,10 @@ from prefork_logd.system import libc
 
 
 def age_s(path: str, wall_s: float) -> float:
-    """Return the seconds since the file was created, by the file system's own record and the wall clock; never below 0.
+    """Return the seconds since the file was created, by the file system's own record and the wall clock; at least 0.
 
-    Where creation is not recorded (NFS, old tmpfs), the seconds since the last write: less than the age, never more.
-    Raises OSError if there is no such file.
+    Without that record (NFS, old tmpfs) these are the seconds since the last write, which is never more than the age.
+    Raises OSError if the file is missing.
     """
     birth_s = libc.birth_s(path)
     return max(0.0, wall_s - (os.stat(path).st_mtime if birth_s is None else birth_s))  # noqa: PTH116 - beside statx(2)

@@ -1,7 +1,7 @@
-"""How a path becomes a descriptor to append to.
+"""Opens a path for appending.
 
-Owns which kinds of file are taken, their lock and mode, and the directories on the way.
-Keeps nothing: every function here is done when it returns.
+Owns which kinds of file are accepted, their lock and mode, and missing directories. Does not keep state or know
+records.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _FLAGS = os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 
 
 class Identity(NamedTuple):
-    """What the kernel calls a file, whatever its name."""
+    """Device and inode number, which identify a file under any name."""
 
     device: int
     inode: int
@@ -33,21 +33,21 @@ class Opened(NamedTuple):
     is_regular: bool
     length: int
     torn_bytes: int
-    """What was cut away after the last newline."""
+    """Bytes cut away after the last newline."""
     changed_directories: list[str]
-    """Directories with a new name in them, to be synced; the innermost first."""
+    """Directories in which a name was created, to be synced; the innermost first."""
 
     @property
     def is_new(self) -> bool:
-        """Whether the file was made."""
+        """Whether the file was created."""
         return bool(self.changed_directories)
 
 
 def open_path(path: str, mode: int, held: tuple[int, Identity | None] = (-1, None)) -> Opened:
-    """Open for appending, create what is missing, lock it, and cut away a torn last line.
+    """Open a file for appending: create it and its directories, lock it, and cut away a torn last line.
 
-    `held`: a descriptor that is open already, and what it leads to; with the same file it is duplicated, and keeps its
-    lock. Raises OSError; then nothing is left open, though directories may have been made.
+    `held`: an open descriptor and the identity of its file; if the path leads to that file, the descriptor is
+    duplicated and keeps its lock. Raises OSError; then nothing is left open, but directories may have been created.
     """
     changed_directories: list[str] = []
     fd = _open_or_create(path, mode, changed_directories)
@@ -75,9 +75,9 @@ def open_path(path: str, mode: int, held: tuple[int, Identity | None] = (-1, Non
 
 
 def _lock(fd: int, identity: Identity) -> None:
-    """Make this process the only one that appends to a file (flock(2)), for as long as the descriptor is open.
+    """Lock a file (flock(2)), so that only this process appends to it as long as the descriptor is open.
 
-    Two that append cut each other's lines off when one of them recovers. Raises OSError.
+    Two writers would cut off each other's lines when one of them recovers. Raises OSError.
     """
     own = os.fstat(2)
     if stat.S_ISREG(own.st_mode) and (own.st_dev, own.st_ino) == identity:
@@ -88,28 +88,28 @@ def _lock(fd: int, identity: Identity) -> None:
         what = "another collector, or another output, has it open; give each a file of its own"
         raise OSError(errno.EBUSY, what) from error
     except OSError:
-        # A file system without locks: as much as can be had.
+        # A file system without locks: go on without one.
         return
 
 
 def directory_mode(mode: int) -> int:
-    """Return the mode of a directory for files of `mode`: x where it has r, ours to use, never world-writable."""
+    """Return the mode of a directory for files of `mode`: x where it has r, rwx for us, never world-writable."""
     return (mode | (mode & 0o444) >> 2 | 0o700) & 0o775
 
 
 def _open_or_create(path: str, mode: int, changed_directories: list[str]) -> int:
     try:
-        # Reading is for the torn line, and to rescue what a removed file holds; a FIFO opened for reading as well would
-        # never tell that nobody else reads it.
+        # Reading is for the torn line, and to rescue the lines of a removed file. A FIFO is opened for writing only:
+        # with a reading end of our own, open(2) would not report that it has no other reader (fifo(7)).
         access = os.O_RDWR if stat.S_ISREG(Path(path).stat().st_mode) else os.O_WRONLY
         return os.open(path, access | _FLAGS)
     except FileNotFoundError:
         pass
     except OSError as error:
         if error.errno == errno.ENXIO:
-            raise OSError(errno.ENXIO, "nobody reads from it") from error
+            raise OSError(errno.ENXIO, "it has no reader") from error
         raise
-    # A link to a file that does not exist yet: made where it points to.
+    # A link to a file that does not exist yet: create the file that it points to.
     target = os.path.realpath(path)
     directory = Path(target).parent
     _make_directories(directory, directory_mode(mode), changed_directories)

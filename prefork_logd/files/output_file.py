@@ -1,7 +1,7 @@
-"""One output's file: batches appended whole or not at all, whatever happens to the disk or to the file's name.
+"""Appends batches to one output's file, each as a whole or not at all, even if the disk fails or the file is moved.
 
-Owns the descriptor, the length, missing directories, reopening, and noticing that the file was removed. Knows nothing
-of records, rotation or processes, and logs nothing: `error` is what is wrong now, `news` what to say about it.
+Owns the descriptor, the length, missing directories, reopening, and noticing that the file was removed. Does not know
+records, rotation or processes. Logs nothing: `error` is the present failure, `news` a sentence for the log.
 
 A path may be a symbolic link to another volume, so links are followed. It may also lead to a FIFO or a character
 device (/dev/stdout, /dev/null): such a stream is written to, but never cut, rotated or synced.
@@ -32,7 +32,7 @@ class OutputFile:
     """The open file of one output.
 
     Every method that fails raises OutputError and leaves the file as it was; the same call may be tried again later.
-    Nobody else may append to the file, for a failed append cuts it back to where it was.
+    No other process may append to the file: a failed append cuts it back to its previous length.
     """
 
     def __init__(self, name: str, path: str, mode: int = 0o640) -> None:
@@ -40,18 +40,18 @@ class OutputFile:
         self.path = path
         self.mode = mode
         self.is_hasty = False
-        """Whether a stream whose reader is slow is given up at once."""
+        """Whether a write to a stream with a slow reader is given up at once."""
         self.length = 0
-        """The file's length in bytes after the latest append; for a stream, what it was sent since it was opened."""
+        """The file's length in bytes after the latest append; for a stream, the bytes sent since it was opened."""
         self.identity: Identity | None = None
         self.is_regular = False
         """Whether the file can be cut, rotated and synced; False for a stream, and until the file is open."""
         self.is_new = False
-        """Whether the open file was made by the latest opening."""
+        """Whether the latest opening created the file."""
         self.generation = 0
-        """How often a file was opened: whoever remembers facts of the open file compares it."""
+        """How often a file was opened: if it has changed, facts remembered of the open file are out of date."""
         self.torn_bytes = 0
-        """How many bytes of a torn last line the latest opening cut away."""
+        """Bytes of a torn last line that the latest opening cut away."""
         self._fd = -1
         self._stream: Stream | None = None
         self._errors: dict[str, OutputError] = {}
@@ -68,7 +68,7 @@ class OutputFile:
 
     @property
     def error(self) -> OutputError | None:
-        """The failure that lasts, None while all is well."""
+        """The present failure; None without one."""
         return next(iter(self._errors.values()), None)
 
     def news(self) -> str | None:
@@ -81,19 +81,19 @@ class OutputFile:
         return str(error) if error else f"{self.path}: written again"
 
     def open(self) -> int:
-        """Open the file, create it and its directories if need be, and cut away a torn last line.
+        """Open the file, create it and its directories if missing, and cut away a torn last line.
 
-        Returns the number of bytes cut: what follows the last newline, left by a crash in the middle of a write.
-        The mode of what is created is `mode`, whatever the umask.
+        Returns the number of bytes cut: those after the last newline, left by a crash in the middle of a write.
+        A new file has the mode `mode`, whatever the umask.
         """
         return self.torn_bytes if self.is_open else self.reopen()
 
     def reopen(self) -> int:
-        """Open the path anew, then close the file that was open until now; returns as `open` does.
+        """Open the path again, then close the file that was open before; return as `open` does.
 
-        If the file was removed rather than renamed, what was appended to it since the last `verify` is carried over.
-        When anything fails the old descriptor stays in use. Only a part of a failed append that cannot be cut away even
-        now stays behind in a file that was renamed: a disk that refuses to shorten a file must not hold up the new one.
+        If the file was removed rather than renamed, the lines appended since the last `verify` are copied to the new
+        one. If anything fails, the old descriptor stays in use. One thing may stay behind in a renamed file: a part of
+        a failed append that still cannot be cut away, for a disk that cannot shorten a file must not block the new one.
         """
         try:
             opened = open_path(self.path, self.mode, (self._fd, self.identity if self.is_regular else None))
@@ -111,10 +111,10 @@ class OutputFile:
         return opened.torn_bytes
 
     def verify(self) -> bool:
-        """Reopen the file if its path leads elsewhere by now: it was removed, renamed, or its directory was.
+        """Reopen the file if its path now leads elsewhere: it or its directory was removed or renamed.
 
-        Returns whether it did; then what is remembered of `identity` and `length` is void. Call it each second, and
-        before a sync that acknowledges: a removed file takes writes and syncs without a complaint.
+        Returns whether it reopened; then remembered values of `identity` and `length` are invalid. Call it each second,
+        and before a sync that acknowledges: writing and syncing a removed file reports no error.
         """
         if not self.is_regular:
             return False
@@ -131,8 +131,8 @@ class OutputFile:
     def append(self, chunks: Sequence[Chunk], nbytes: int) -> None:
         """Append all the chunks, `nbytes` together, or nothing.
 
-        After an error the file is cut back to the length it had; if not even that works, before the next append.
-        The length is asked of the kernel each time, so that a truncation by others (copytruncate) does no harm.
+        After an error the file is cut back to its previous length; if that fails too, before the next append. The
+        length is read from the kernel each time, so that truncation by others (copytruncate) does no harm.
         """
         if self._removed:
             self.reopen()
@@ -148,12 +148,12 @@ class OutputFile:
         self._errors.pop("write", None)
 
     def sync(self) -> None:
-        """Wait until everything appended is on the disk, and so are the names of files and directories created.
+        """Wait until everything appended, and the names of created files and directories, are on the disk.
 
-        Fails as well while a part of a failed append cannot be cut away.
+        Also fails while a part of a failed append cannot be cut away.
 
-        After a failure nothing appended since the last sync that worked may be taken for stored, even if a later sync
-        works (the kernel forgets the pages it failed to write): cut it back and append it again.
+        After a failure nothing appended since the last successful sync counts as stored, even if a later sync
+        succeeds (the kernel forgets the pages it failed to write): cut it back and append it again.
         """
         if self.is_open and not self.is_regular:
             return
@@ -169,7 +169,7 @@ class OutputFile:
         self._errors.pop("sync", None)
 
     def size(self) -> int:
-        """Return the present length of the file, also when another program has changed it."""
+        """Return the present length of the file, even if another program has changed it."""
         try:
             return os.fstat(self._fd).st_size
         except OSError as error:
@@ -178,8 +178,8 @@ class OutputFile:
     def cut_back(self, length: int, identity: tuple[int, int], keep: Callable[[int], None] | None = None) -> int | None:
         """Cut the file back to a committed length, for recovery; returns the number of bytes cut.
 
-        None, and nothing done, if the open file is not the one with this (device, inode). A file that is shorter is
-        left alone. `keep` is given the descriptor first; what it raises (OSError) leaves the file as it is.
+        Returns None and does nothing if the open file has another (device, inode). A shorter file is left alone. `keep`
+        is called with the descriptor first; if it raises OSError, the file is not cut.
         """
         if not self.is_regular or identity != self.identity:
             return None
@@ -189,7 +189,7 @@ class OutputFile:
                 keep(self._fd)
             if excess:
                 os.ftruncate(self._fd, length)
-                # A power loss must not bring back what was cut: what comes next may be shorter, and committed.
+                # A power loss must not bring back the cut bytes: the next append may be shorter, and committed.
                 os.fdatasync(self._fd)
         except OSError as error:
             raise self._failed("cut back", error) from error
@@ -201,7 +201,7 @@ class OutputFile:
         return excess
 
     def close(self) -> None:
-        """Close the file; what was appended stays, synced or not."""
+        """Close the file; appended lines stay, synced or not."""
         if self.is_open:
             if self._cut_to is not None:
                 _cut(self._fd, self._cut_to)
@@ -219,8 +219,8 @@ class OutputFile:
         return failure
 
     def _adopt(self, opened: Opened, carried: int) -> None:
-        """Use the new file from now on."""
-        # The same file under a new descriptor is still to be cut; another one gets a last chance in close.
+        """Replace the open file by the new one."""
+        # The same file under a new descriptor still has to be cut; another file is cut in close, if that works now.
         is_same = opened.identity == self.identity
         cut_to = self._cut_to if is_same else None
         self.close()
@@ -239,7 +239,7 @@ class OutputFile:
         try:
             found = Path(self.path).stat()
         except OSError as error:
-            # Anything else says nothing about the file, which may well be written: let writing find out.
+            # Any other error does not show whether the file can be written: the next write will.
             return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
         return (found.st_dev, found.st_ino) != self.identity
 
@@ -256,14 +256,14 @@ class OutputFile:
         self.length = start + nbytes
 
     def _finish_cut(self) -> None:
-        """Cut away what is left of a failed append, if that did not work then."""
+        """Cut away the rest of a failed append, if that failed before."""
         if self._cut_to is not None:
             if os.fstat(self._fd).st_size > self._cut_to:
                 os.ftruncate(self._fd, self._cut_to)
             self._cut_to = None
 
     def _carry_over(self, new_fd: int) -> int:
-        """Copy what a removed file took since it was last known to be in place; returns the number of bytes."""
+        """Copy the lines appended to a removed file since it was last known to be in place; return their size."""
         status = os.fstat(self._fd)
         if status.st_nlink:
             return 0
@@ -280,7 +280,7 @@ class OutputFile:
 
 
 def _write(fd: int, chunks: Sequence[Chunk], nbytes: int) -> None:
-    """Write all the chunks, however many there are and however little the kernel takes at once."""
+    """Write all the chunks, in as many calls as the kernel needs."""
     written = os.writev(fd, chunks[:IOV_MAX])
     if written == nbytes:
         return
@@ -299,7 +299,7 @@ def _write(fd: int, chunks: Sequence[Chunk], nbytes: int) -> None:
 
 
 def _cut(fd: int, length: int) -> bool:
-    """Cut a file back to `length` if it is longer; returns whether it is as it should be."""
+    """Cut a file back to `length` if it is longer; return whether that worked."""
     try:
         if os.fstat(fd).st_size > length:
             os.ftruncate(fd, length)

@@ -1,7 +1,7 @@
-"""The rotated files beside an output's file: their names, their order, and which of them are too many.
+"""Lists the rotated files of an output, reserves new names, and finds the surplus ones.
 
-Owns the name pattern, and touches nothing that does not match it to the letter. Knows no clock but the one that stamps
-a name, and order comes from the sequence number, never from the stamp.
+Owns the name pattern, and never touches a file that does not match it exactly. Does not know a clock except for the
+stamp in a name: the order comes from the sequence number, never from the stamp.
 
     all.jsonl                                     the current file
     all.jsonl.20261123T080000Z.000001             rotated
@@ -30,7 +30,7 @@ SUFFIXES = {"gzip": ".gz", "zstd": ".zst"}
 METHODS = {suffix: method for method, suffix in SUFFIXES.items()}
 TEMPORARY = ".tmp"
 _LAST_SECOND = 253_402_300_799
-"""9999-12-31T23:59:59Z: a clock beyond it, or before 1970, would break the pattern."""
+"""9999-12-31T23:59:59Z: a later time, or one before 1970, would not fit the pattern."""
 
 
 class Sibling(NamedTuple):
@@ -39,7 +39,7 @@ class Sibling(NamedTuple):
     sequence: int
     path: str
     suffix: str
-    """"" while it is not compressed."""
+    """Empty: not compressed."""
     nbytes: int
     identity: Identity
 
@@ -47,7 +47,7 @@ class Sibling(NamedTuple):
 def find(path: str) -> tuple[list[Sibling], list[str]]:
     """Return the rotated files of `path`, the oldest first, and the paths of unfinished compressions.
 
-    A directory that is missing holds none. Raises OSError if it cannot be read.
+    A missing directory counts as empty. Raises OSError if it cannot be read.
     """
     pattern = re.compile(
         rf"{re.escape(os.path.basename(path))}\.[0-9]{{8}}T[0-9]{{6}}Z\.([0-9]{{6,18}})((?:\.gz|\.zst)?)((?:\.tmp)?)"  # noqa: PTH119 - of a path whose bytes may be any
@@ -79,8 +79,8 @@ def find(path: str) -> tuple[list[Sibling], list[str]]:
 def reserve(path: str, wall_s: float) -> str:
     """Create an empty file under the next rotated name, for a rename to replace; returns that name.
 
-    So nothing is ever overwritten, whatever the clock does, on file systems without hard links too; and the inode that
-    the next current file needs is at hand, even where there is no other. Raises OSError.
+    So no file is ever overwritten, even if the clock is set back or the file system has no hard links; and the next
+    current file can use this inode, even if no other is free. Raises OSError.
     """
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(min(max(wall_s, 0), _LAST_SECOND)))
     siblings, unfinished = find(path)
@@ -92,10 +92,10 @@ def reserve(path: str, wall_s: float) -> str:
 
 
 def clean_up(path: str, current: Identity | None) -> list[str]:
-    """Put right what a crash left among the rotated files of `path`; returns sentences for the log.
+    """Repair the rotated files of `path` after a crash; return sentences for the log.
 
-    Removes names reserved in vain and unfinished compressions, and cuts torn lines. A compression that still goes on,
-    in a process that outlived its writer, holds a lock on its source and is let be. Raises OSError.
+    Removes unused reserved names and unfinished compressions, and cuts torn lines. A compression that still runs, in a
+    process that outlived its writer, holds a lock on its source and is left alone. Raises OSError.
     """
     events = []
     siblings, unfinished = find(path)
@@ -116,10 +116,10 @@ def clean_up(path: str, current: Identity | None) -> list[str]:
 
 
 def surplus(siblings: Sequence[Sibling], keep: int, keep_bytes: int, spared: Collection[int]) -> list[Sibling]:
-    """Return the files to remove, the oldest first: all but the newest `keep` (0: any number), and what is older than
-    the newest `keep_bytes` bytes (0: any size).
+    """Return the files to remove, the oldest first: all but the newest `keep` (0: any number), and those older
+    than the newest `keep_bytes` bytes (0: any size).
 
-    Sequence numbers in `spared` are counted, yet never returned. A rotation's file and its compressed form share a
+    Sequence numbers in `spared` are counted but never returned. A rotation's file and its compressed form share a
     sequence number and count once.
     """  # noqa: D205 - the sentence needs two lines
     removed: list[Sibling] = []

@@ -1,18 +1,18 @@
-"""An output's own rotation: when, and in which steps.
+"""Rotates one output's file by size and by time.
 
-Owns the decision, the order of the steps, their retries and the compressor child. Knows no records, logs nothing:
+Owns the decision, the order of the steps, their retries and the compressor child. Does not know records. Logs nothing:
 `advance` returns sentences for the log, each failure once until it changes.
 
-Rotating is a row of steps; each either leads to the next or is tried again later, from what is then on the disk:
+A rotation has these steps; each either leads to the next or is tried again later, from the present state of the disk:
 
     WAIT -> SYNC      everything appended is on the disk
          -> MOVE      the file gets its rotated name, in one rename over a name reserved for it
-         -> REOPEN    a new file takes the path; until that works, lines still go to the file that was moved
+         -> REOPEN    a new file takes the path; until then lines still go to the moved file
          -> SETTLE    both names are on the disk
          -> WAIT
 
-Someone else may reopen or move the file between any two of them. Tidying (removing the surplus, compressing) is
-retried by itself, so that a failing compression never holds up a rotation.
+Another program may reopen or move the file between any two steps. Tidying (removing surplus files, compressing) has
+retries of its own, so that a failing compression never delays a rotation.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ if TYPE_CHECKING:
 FIRST_RETRY_S = 1.0
 LAST_RETRY_S = 60.0
 CHILD_CHECK_S = 5.0
-"""How often a compressor is looked after if nobody calls `advance` when it ends."""
+"""Interval at which a compressor is checked, if `advance` is not called when it ends."""
 
 
 class Step(enum.Enum):
-    """What a rotation does next."""
+    """The next step of a rotation."""
 
     WAIT = enum.auto()
     SYNC = enum.auto()
@@ -57,7 +57,7 @@ class Step(enum.Enum):
 
 
 class _Retry:
-    """When to try again, and what has been said about it."""
+    """The time of the next attempt, and the last message about the failure."""
 
     def __init__(self) -> None:
         self.at_s = -math.inf
@@ -65,14 +65,14 @@ class _Retry:
         self._told = ""
 
     def failed(self, now_s: float, message: str) -> list[str]:
-        """Put the next attempt off; returns the message unless it is the same as before."""
+        """Delay the next attempt; return the message unless it is the same as before."""
         self.at_s = now_s + self._backoff.failed()
         is_news = message != self._told
         self._told = message
         return [message] if is_news else []
 
     def worked(self, message: str) -> list[str]:
-        """Forget the failures; returns the message if one of them had been told."""
+        """Forget the failures; return the message if one of them was logged."""
         had_failed = self._told
         self.at_s, self._told = -math.inf, ""
         self._backoff.worked()
@@ -82,8 +82,8 @@ class _Retry:
 class Rotation:
     """Rotates one output's file, by size and by time.
 
-    Every time given and returned is of the monotonic clock. `wall` stamps the names, and tells the age of a file that
-    an earlier process began; no decision within one process depends on it.
+    Every time given and returned is of the monotonic clock. `wall` stamps the names, and gives the age of a file that
+    an earlier process began; no other decision depends on it.
 
     By time means: a file is rotated when its first line is `rotate_every_s` old. An empty file is never rotated.
     """
@@ -101,7 +101,7 @@ class Rotation:
         self._must_clean = self._must_prune = self._enabled
         self._may_compress = self._enabled and self._compress != "none"
         self.compressor_pid: int | None = None
-        """The child that compresses now. When it ends, call `advance`, or give its status to `reap`."""
+        """Pid of the running compressor. When it ends, call `advance`, or pass its status to `reap`."""
         self._compressing_sequence = 0
         self._compress_failures: Counter[int] = Counter()
         self._generation = 0
@@ -111,11 +111,11 @@ class Rotation:
 
     @property
     def next_deadline_s(self) -> float:
-        """When `advance` is to be called even if nothing is appended; math.inf: never."""
+        """Time at which to call `advance` even if nothing is appended; math.inf: never."""
         return self._deadline_s
 
     def due(self, now_s: float) -> bool:
-        """Tell whether `advance` has something to do. Cheap: for each append, and each deadline."""
+        """Tell whether `advance` has work to do. Cheap enough for each append and each deadline."""
         file = self._file
         if not self._enabled or not file.is_regular:
             return False
@@ -127,10 +127,10 @@ class Rotation:
         )
 
     def advance(self, now_s: float) -> list[str]:
-        """Take every step that can be taken now; returns sentences for the log. Raises nothing.
+        """Take every step that is possible now; return sentences for the log. Raises nothing.
 
-        Call it between batches, when all that was appended is committed: then each record is in one file, and a file
-        that was moved is never touched again. It leaves the open file with another `identity` whenever it rotates.
+        Call it between batches, when everything appended is committed: then each record is in one file, and a moved
+        file is never written again. After a rotation the open file has another `identity`.
         """
         self._events = []
         if not self._enabled:
@@ -147,9 +147,9 @@ class Rotation:
         return self._events
 
     def reap(self, pid: int, wait_status: int, now_s: float) -> list[str]:
-        """Take note of an ended child, if it is the compressor; for a process that waits for all its children itself.
+        """Record the end of a child, if it is the compressor; for a process that waits for all its children itself.
 
-        Returns as `advance` does, and is followed by it.
+        Returns as `advance` does; call `advance` afterwards.
         """
         self._events = []
         if pid == self.compressor_pid:
@@ -157,7 +157,7 @@ class Rotation:
         return self._events
 
     def close(self) -> None:
-        """End the compressor at once; its file is compressed by the next process."""
+        """Kill the compressor; the next process compresses its file."""
         if self.compressor_pid is not None:
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 os.kill(self.compressor_pid, signal.SIGKILL)
@@ -166,11 +166,11 @@ class Rotation:
 
     @property
     def _path(self) -> str:
-        """The file itself: where a symbolic link leads, for the link is to stay."""
+        """Path of the file itself: the target of a symbolic link, so that the link stays."""
         return os.path.realpath(self._file.path)
 
     def _note_birth(self, now_s: float) -> None:
-        """Keep the time from which the file's age counts: its first line, or its creation by another process."""
+        """Remember the time from which the file's age counts: its first line, or its creation by another process."""
         file = self._file
         if file.generation != self._generation:
             self._generation, self._born_s = file.generation, None
@@ -197,7 +197,7 @@ class Rotation:
             message = f"{self._file.path}: cannot rotate ({self.step.name}): {_reason(error)}"
             self._events += self._rotating.failed(now_s, message)
             if self.step is Step.MOVE:
-                self.step = Step.SYNC  # for what is appended until the next attempt
+                self.step = Step.SYNC  # Lines appended until the next attempt need another sync.
         else:
             self._events += self._rotating.worked(f"{self._file.path}: rotates again")
 
@@ -207,7 +207,7 @@ class Rotation:
         return self._file.length >= self._rotate_bytes or now_s >= self._born_s + self._rotate_every_s
 
     def _take_step(self) -> Step:
-        """Do what `step` says; returns the next step."""
+        """Carry out `step`; return the next one."""
         match self.step:
             case Step.SYNC:
                 self._file.sync()
@@ -215,7 +215,7 @@ class Rotation:
             case Step.MOVE:
                 return self._move()
             case Step.REOPEN:
-                # A SIGHUP or the check for a removed file may have done it already: once more does no harm.
+                # A SIGHUP or the check for a removed file may have reopened it already: once more does no harm.
                 self._file.sync()
                 self._file.reopen()
                 self._events.append(f"{self._file.path}: rotated to {self._moved_to}")
@@ -234,7 +234,7 @@ class Rotation:
         except FileNotFoundError:
             status = None
         if status is None or (status.st_dev, status.st_ino) != self._file.identity or not status.st_size:
-            # Removed, moved or emptied by someone else: no longer the file that was to be rotated.
+            # Another program has removed, moved or emptied it: this is not the file to rotate any more.
             self._file.reopen()
             return Step.WAIT
         name = rotated_files.reserve(path, self._wall())
@@ -265,7 +265,7 @@ class Rotation:
             found, _ = rotated_files.find(self._path)
             for sibling in rotated_files.surplus(found, self._keep, self._keep_bytes, self._spared(found)):
                 Path(sibling.path).unlink(missing_ok=True)
-                self._events.append(f"{sibling.path}: removed, as keep and keep_bytes say")
+                self._events.append(f"{sibling.path}: removed, by keep and keep_bytes")
         except OSError as error:
             message = f"{self._file.path}: cannot remove rotated files: {_reason(error)}"
             self._events += self._pruning.failed(now_s, message)
@@ -274,10 +274,10 @@ class Rotation:
             self._pruning.worked("")
 
     def _spared(self, found: list[Sibling]) -> set[int]:
-        """Return the sequence numbers that are no surplus yet, whatever their size.
+        """Return the sequence numbers that do not count as surplus yet, whatever their size.
 
-        The file still written to (REOPEN has not worked yet), the one being compressed, and the newest as long as it
-        may become smaller.
+        These are the file still written to (until REOPEN succeeds), the one being compressed, and the newest one until
+        it is compressed.
         """
         spared = {sibling.sequence for sibling in found if sibling.identity == self._file.identity}
         if self.compressor_pid is not None:
@@ -287,7 +287,7 @@ class Rotation:
         return spared
 
     def _start_compressing(self, now_s: float) -> None:
-        """Start a compressor for the oldest file that waits for one, those that failed before after all others."""
+        """Start a compressor for the oldest uncompressed file; those that failed before come last."""
         if not self._may_compress or self.compressor_pid is not None or now_s < self._compressing.at_s:
             return
         try:
@@ -297,7 +297,7 @@ class Rotation:
                 self._may_compress = False
                 return
             chosen = min(waiting, key=lambda sibling: (self._compress_failures[sibling.sequence], sibling.sequence))
-            # One that was compressed, but not yet removed, when a process ended: as it was done then.
+            # A process ended after compressing it and before removing it: use the same method as then.
             method = next(
                 (METHODS[s.suffix] for s in found if s.sequence == chosen.sequence and s.suffix), self._compress
             )
@@ -313,7 +313,7 @@ class Rotation:
         try:
             pid, wait_status = os.waitpid(self.compressor_pid, os.WNOHANG)
         except ChildProcessError:
-            self._compressor_ended("its compressor was waited for by someone else", now_s)
+            self._compressor_ended("its exit status was taken by another waitpid", now_s)
             return
         if pid:
             self._compressor_ended(compression.explain(wait_status), now_s)
@@ -347,5 +347,5 @@ class Rotation:
 
 
 def _reason(error: OSError | OutputError) -> str:
-    """Say what is wrong without the names that differ from one attempt to the next."""
+    """Return the reason without the file names, which differ from one attempt to the next."""
     return str(error) if isinstance(error, OutputError) else error.strerror or str(error)

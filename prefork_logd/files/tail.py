@@ -1,4 +1,4 @@
-"""The end of a JSON output: its lines, and those that are appended since, through rotations.
+"""Reads the end of a JSON output, and the lines appended since, through rotations.
 
 Does not know filters.
 """
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 OUTPUT_READ_BYTES = 1 << 20
 MOST_LINE_BYTES = 1 << 26
-"""A longer line is skipped: the collector writes none."""
+"""A longer line is skipped: the collector never writes one."""
 
 
 class OutputTail:
-    """A JSON output's end."""
+    """The end of a JSON output."""
 
     def __init__(self, path: Path, complain: Callable[[str], None]) -> None:
         """Read a file that may not exist yet; `complain` gets a sentence for each error."""
@@ -43,20 +43,20 @@ class OutputTail:
         return True
 
     def _say(self, problem: str) -> None:
-        """Complain, once of the same problem."""
+        """Report a problem, once as long as it stays the same."""
         if problem != self._complained:
             self._complain(problem)
         self._complained = problem
 
     def rewind(self, _count: int) -> bool:
-        """Go back to the first line, for a file does not show where its last lines begin; return True."""
+        """Go back to the first line, as a file has no index of its lines; return True."""
         if self._fd >= 0:
             os.lseek(self._fd, 0, os.SEEK_SET)
             self._splitter.forget()
         return True
 
     def read_lines(self) -> Iterator[bytes]:
-        """Yield the lines from here to the end, also those of a file that has taken the place of this one."""
+        """Yield the lines from here to the end, also those of a file that has replaced this one."""
         while self._fd >= 0 or self._open():
             is_gone = self._is_gone()
             try:
@@ -80,14 +80,14 @@ class OutputTail:
             self._fd = -1
 
     def _is_gone(self) -> bool:
-        """Tell whether the path leads to another file by now; then no more lines come into this one."""
+        """Tell whether the path now leads to another file; then this one gets no more lines."""
         try:
             found = self._path.stat()
         except OSError:
             return False
         ours = os.fstat(self._fd)
         if ours.st_size < os.lseek(self._fd, 0, os.SEEK_CUR):
-            # Another program has cut the file (logrotate's copytruncate).
+            # Another program has truncated the file (logrotate's copytruncate).
             os.lseek(self._fd, 0, os.SEEK_SET)
             self._splitter.forget()
         return (found.st_dev, found.st_ino) != (ours.st_dev, ours.st_ino)

@@ -1,7 +1,7 @@
-"""The lines of a file as files lie about: compressed, in UTF-16, with a byte order mark or NULs, cut off, damaged.
+"""Reads the lines of any file: compressed, in UTF-16, with a byte order mark or NULs, cut off, damaged.
 
-Owns the way from a file's octets to lines. Knows no JSON and no stores. Damage ends a file where it is, and what was
-read before is not lost for it: `Unpacked.trouble` says afterwards what came in between.
+Owns the steps from a file's octets to lines. Does not know JSON or stores. Reading ends at the first damage; the lines
+before it are still returned, and `Unpacked.trouble` describes the damage afterwards.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 READ_BYTES = 262_144
 _ZSTD_STEP_BYTES = 64
-"""Each four of them may unpack to 128 KiB, and zstd takes no limit."""
+"""Bytes of packed data per step of zstd, which accepts no limit: each four of them may unpack to 128 KiB."""
 MOST_PLAIN_BYTES = 1 << 20
-"""Unpacked at once."""
+"""Bytes unpacked at once."""
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _OTHERS = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip", b"\x04\x22\x4d\x18": "lz4"}
@@ -31,18 +31,18 @@ _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class _Unpacker(Protocol):
-    """What zlib and zstandard call a decompression object."""
+    """A decompression object of zlib or zstandard."""
 
     eof: bool
     unused_data: bytes
     unconsumed_tail: bytes
 
     def decompress(self, data: bytes, most: int = ..., /) -> bytes:
-        """Return what the data unpacks to."""
+        """Return the unpacked data."""
 
 
 class Splitter:
-    """Cuts what comes in pieces into lines, and holds no more than one of the largest that may be."""
+    """Cuts pieces of data into lines, and holds at most one line of the largest size."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most = most_bytes
@@ -50,9 +50,9 @@ class Splitter:
         self._size = 0
 
     def feed(self, data: bytes) -> Iterator[bytes | None]:
-        """Yield each line that is whole now, with its newline; None for one that is too long.
+        """Yield each complete line with its newline; None for one that is too long.
 
-        NULs before a line are left out: they are where a file was cut while its writer went on at its old place.
+        NULs before a line are left out: they appear if a file is truncated while its writer keeps its old offset.
         """
         if not self._size:
             data = data.lstrip(b"\0")
@@ -67,26 +67,26 @@ class Splitter:
             self._rest.append(last)
 
     def end(self) -> Iterator[bytes | None]:
-        """Yield what is left, if anything is, as a line without a newline."""
+        """Yield the rest as a line without a newline; nothing if it is empty."""
         if self._size:
             yield None if self._size > self._most else b"".join(self._rest)
         self.forget()
 
     def forget(self) -> None:
-        """Begin a line."""
+        """Start a new line."""
         self._rest, self._size = [], 0
 
 
 class Unpacked:
     """The lines of one file, read once.
 
-    A file that is packed by gzip or zstd is known by its first octets, whatever its name is.
+    A file packed by gzip or zstd is recognised by its first octets, not its name.
     """
 
     def __init__(self, file: BinaryIO, path: Path, most_line_bytes: int) -> None:
-        """Read from `file`, which is at its beginning. Raises ProcessError for what is packed in another way."""
+        """Read from `file`, which is at its beginning. Raises ProcessError for other kinds of packed files."""
         self.trouble = ""
-        """Why the file was not read to its end, with a remedy; empty if it was."""
+        """Reason why the file was not read to its end, with a remedy; empty if it was."""
         self._file = file
         self._path = path
         self._most = most_line_bytes
@@ -97,9 +97,9 @@ class Unpacked:
         self._head = head
 
     def lines(self) -> Iterator[bytes | None]:
-        """Yield each line, but for the last one of a file that ends within it, with its newline.
+        """Yield each line with its newline, which only an incomplete last line lacks.
 
-        None stands for one that is too long to be held.
+        None stands for a line that is too long.
         """
         splitter = Splitter(self._most)
         for chunk in self._text():
@@ -107,7 +107,7 @@ class Unpacked:
         yield from splitter.end()
 
     def _text(self) -> Iterator[bytes]:
-        """Yield the file in pieces of UTF-8, or of whatever it is instead."""
+        """Yield the file in pieces, UTF-16 turned into UTF-8."""
         pieces = self._plain()
         first = b""
         while len(first) < len(_UTF8_MARK) and (piece := next(pieces, None)) is not None:
@@ -129,7 +129,7 @@ class Unpacked:
                 yield decoder.decode(piece).encode("utf-8", "surrogatepass")
             yield decoder.decode(b"", final=True).encode("utf-8", "surrogatepass")
         except UnicodeDecodeError as error:
-            self._end(f"is no UTF-16 from some place on ({error.reason})")
+            self._end(f"is not valid UTF-16 ({error.reason})")
 
     def _plain(self) -> Iterator[bytes]:
         if self._head.startswith(_GZIP):
@@ -143,7 +143,7 @@ class Unpacked:
         try:
             return head + self._file.read(nbytes)
         except OSError as error:
-            self._end(f"cannot be read on: {error.strerror}")
+            self._end(f"cannot be read further: {error.strerror}")
             return head
 
     def _as_it_is(self) -> Iterator[bytes]:
@@ -151,7 +151,7 @@ class Unpacked:
             yield data
 
     def _unpacked(self, magic: bytes, make: Callable[[], Any]) -> Iterator[bytes]:
-        """Yield what a file of one or more packed parts holds."""
+        """Yield the content of a file of one or more packed parts."""
         errors: tuple[type[Exception], ...] = (zlib.error, *_zstd_errors())
         step = _unzip if magic == _GZIP else _unzstd
         data = self._read(READ_BYTES)
@@ -171,11 +171,11 @@ class Unpacked:
                 return
             data = self._behind(unpacker.unused_data + data, len(magic))
             if data and not data.startswith(magic):
-                self._end("has something behind its packed data that is not packed")
+                self._end("has other data after its packed data")
                 return
 
     def _behind(self, data: bytes, least: int) -> bytes:
-        """Return what follows a part, without the zeros that some programs fill up with."""
+        """Return the data after a part, without the zeros that some programs pad with."""
         while len(data := data.lstrip(b"\0")) < least and (more := self._read(READ_BYTES)):
             data += more
         return data
@@ -185,7 +185,7 @@ class Unpacked:
 
 
 def _unzip(unpacker: _Unpacker, data: bytes) -> tuple[bytes, bytes]:
-    """Return some of what data unpacks to, and the data that is left."""
+    """Return a piece of unpacked data, and the packed data that is left."""
     plain = unpacker.decompress(data, MOST_PLAIN_BYTES)
     return plain, unpacker.unconsumed_tail
 

@@ -1,12 +1,12 @@
-"""The end of a file moved into a file beside it: what recovery cuts off and cannot prove to be worthless.
+"""Copies the end of a file into a file beside it, before recovery cuts off bytes that may be needed.
 
-Owns that file's name, and that nothing is cut before its copy is on the disk. Knows no journal.
+Owns that file's name, and that nothing is cut before its copy is on the disk. Does not know the journal.
 
     shop.jsonl                       the file
-    shop.cut-20261128-jsonl          what was cut off its end on that day (UTC), of all recoveries
+    shop.cut-20261128-jsonl          bytes cut off its end on that day (UTC), by all recoveries
 
-The name does not end like that of an output, nor begin with all of its name: whatever collects log files by their
-names is not to take lines that may come a second time.
+The name does not match patterns such as `shop.jsonl*` and `*.jsonl`: programs that collect log files by name must not
+collect these lines, which may be stored a second time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PIECE_BYTES = 1 << 20
 
 
 def name_beside(path: str, wall_s: float) -> str:
-    """Return where what is cut off a file on a day is kept."""
+    """Return the path of the bytes that are cut off a file on a day."""
     real = Path(os.path.realpath(path))
     day = time.strftime("%Y%m%d", time.gmtime(max(0.0, wall_s)))
     return str(real.with_name(f"{real.stem}.cut-{day}{real.suffix.replace('.', '-')}"))
@@ -32,7 +32,7 @@ def name_beside(path: str, wall_s: float) -> str:
 def copy_end(fd: int, start: int, size: int, path: str) -> str:
     """Copy the bytes from `start` to `size` of an open file to the end of the file beside `path`; return its name.
 
-    They are on the disk then. A copy that is there already, of a recovery that died after it, is not made again.
+    They are on the disk when it returns. A copy left by a recovery that died after making it is not made again.
     Raises OSError; then nothing of the attempt is left.
     """
     name = name_beside(path, time.time())

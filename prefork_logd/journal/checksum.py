@@ -1,7 +1,7 @@
-"""The checksum of the journal's blocks: CRC-32, by the quickest means there is.
+"""Chooses the fastest CRC-32, the checksum of the journal's blocks.
 
-Owns the choice: the compiled one where it was built and the processor can, else zlib's. Both give the same.
-`PREFORK_LOGD_NATIVE=0` (compiled.py) takes zlib's here, too.
+Owns the choice: the compiled one if it was built and the processor supports it, else zlib's. Both give the same
+result. `PREFORK_LOGD_NATIVE=0` (system/compiled.py) chooses zlib's here, too.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What one commit says: each file's length, the last batch of each worker that is in them, the next record's number.
+"""Encodes and decodes a commit: each file's length, the last batch of each worker, the next record's number.
 
-Owns the commit entry and its form in the journal. Knows no files and no pipes.
+Owns the commit entry and its form in the journal. Does not know files or pipes.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Committed(NamedTuple):
     files: dict[tuple[int, int], int]
     """Device and inode number of each output's file to its committed length in bytes."""
     batches: dict[int, int]
-    """Worker (the master's number for one life of it) to the number of its last committed batch."""
+    """Worker (its spawn id) to the number of its last committed batch."""
     records: int = 0
-    """The number of the next record in the record log (records.py)."""
+    """The number of the next record in the record log (record_log.py)."""
 
 
 NOTHING = Committed(0, {}, {})
@@ -41,13 +41,13 @@ def encode(commit: Committed) -> bytes:
 
 
 def decode(data: bytes) -> tuple[Committed, bytes]:
-    """Return the commit that `data` begins with, and what follows it. Raises ValueError if it is cut short."""
+    """Return the commit at the beginning of `data`, and the bytes after it. Raises ValueError if it is cut short."""
     if len(data) < _COUNTS.size:
         raise ValueError(f"a commit of {len(data)} bytes")
     turn, file_count, worker_count, records = _COUNTS.unpack_from(data)
     workers_at = _COUNTS.size + _FILE.size * file_count
     end = workers_at + _WORKER.size * worker_count
     if len(data) < end:
-        raise ValueError(f"a commit of {len(data)} bytes that should have {end}")
+        raise ValueError(f"a commit of {len(data)} bytes instead of {end}")
     files = {(device, inode): length for device, inode, length in _FILE.iter_unpack(data[_COUNTS.size : workers_at])}
     return Committed(turn, files, dict(_WORKER.iter_unpack(data[workers_at:end])), records), data[end:]

@@ -1,17 +1,18 @@
-"""One file of the journal: entries, each with its length and checksum.
+"""Writes and reads one file of the journal: entries, each with its length and checksum.
 
-Owns the file's form, and where an intact part of it ends. Knows nothing of what entries say.
+Owns the file's form, and finds its intact entries. Does not know the content of an entry.
 
     magic "PLJ2" | 0 u32 | sequence u64                 16 bytes, little-endian
     then for each entry: mark "PLJE" | body bytes u32 | CRC-32 u32 | body
     then zeros
 
-The file is allocated whole when it is made, so that a full disk is met then and not in the middle of a commit. The
-CRC-32 is of the sequence, the entry's position (both u64) and the body: nothing that lies anywhere else is an entry.
+The whole file is allocated when it is created, so that a full disk is noticed then and not in the middle of a commit.
+The CRC-32 is of the sequence, the entry's position (both u64) and the body: an entry copied to another position fails
+its checksum.
 
-An entry that is torn or was changed never counts; the intact ones after it do. By a power loss only what was not synced
-can be torn: the last entry, or those before it that acknowledged nothing. In the middle it is the disk that has changed
-it, and the outputs hold what later entries say.
+A torn or changed entry is ignored; the intact ones after it count. A power loss can tear only entries that were not
+synced: the last one, or those before it that acknowledged nothing. Elsewhere the disk has changed the entry, and the
+outputs agree with the later entries.
 """
 
 from __future__ import annotations
@@ -36,18 +37,18 @@ _PLACE = struct.Struct("<QQ")
 
 
 class Segment(NamedTuple):
-    """What a file of the journal holds."""
+    """The content of a file of the journal."""
 
     bodies: list[bytes]
     problem: str
-    """What is not as it should be; empty if all is."""
+    """Description of the damage; empty for none."""
 
 
 class SegmentWriter:
     """A new file of the journal."""
 
     def __init__(self, path: Path, sequence: int, size: int) -> None:
-        """Make the file with room for `size` bytes. Raises OutputError; nothing of it is left then."""
+        """Create the file with room for `size` bytes. Raises OutputError; then nothing of it is left."""
         self.path = path
         self.position = _HEADER.size
         self._sequence = sequence
@@ -65,7 +66,7 @@ class SegmentWriter:
             raise OutputError(str(path), "create", error) from error
 
     def append(self, body: bytes) -> None:
-        """Write an entry. Raises OutputError; the entry then never was."""
+        """Write an entry. Raises OutputError; then the entry does not count."""
         data = _ENTRY.pack(_MARK, len(body), _check(self._sequence, self.position, body)) + body
         try:
             written = os.pwrite(self._fd, data, self.position)
@@ -76,7 +77,7 @@ class SegmentWriter:
         self.position += len(data)
 
     def sync(self) -> None:
-        """Wait until every entry is on the disk. Raises OutputError: then this file is not to be trusted any more."""
+        """Wait until every entry is on the disk. Raises OutputError; then this file must not be trusted any more."""
         try:
             os.fdatasync(self._fd)
         except OSError as error:
@@ -93,7 +94,7 @@ def read_segment(path: Path, sequence: int) -> Segment:
     bodies: list[bytes] = []
     problems: list[str] = []
     if not data.startswith(_HEADER.pack(MAGIC, 0, sequence)):
-        problems.append("it does not begin as it should")
+        problems.append("its header is damaged")
     position, end = _HEADER.size, len(data.rstrip(b"\0"))
     while 0 <= position < end:
         body = _entry(data, sequence, position)
@@ -111,7 +112,7 @@ def _check(sequence: int, position: int, body: bytes) -> int:
 
 
 def _entry(data: bytes, sequence: int, position: int) -> bytes | None:
-    """Return the body of the entry at a position; None if there is none that is intact."""
+    """Return the body of the entry at a position; None if no intact entry is there."""
     if position + _ENTRY.size > len(data):
         return None
     mark, length, check = _ENTRY.unpack_from(data, position)
@@ -122,7 +123,7 @@ def _entry(data: bytes, sequence: int, position: int) -> bytes | None:
 
 
 def _next_entry(data: bytes, sequence: int, position: int) -> int:
-    """Return where the next intact entry begins; -1 if there is none."""
+    """Return the position of the next intact entry; -1 if there is none."""
     while (position := data.find(_MARK, position)) >= 0:
         if _entry(data, sequence, position) is not None:
             break

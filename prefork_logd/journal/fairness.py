@@ -1,7 +1,7 @@
-"""Which of many remembered things goes first when there are too many, so that no peer pushes out those of another.
+"""Chooses which of too many remembered items to forget, so that no peer displaces the items of another.
 
-Owns the order: the peer that has most gives up the one that is worth least, and of several the one used longest ago.
-Knows nothing of the things but a key, a peer and a worth. Every step takes the same time, however many there are.
+Owns the order: the peer with the most items loses the one of least worth, and of several the least recently used.
+Does not know more of an item than its key, peer and worth. Every step takes constant time.
 """
 
 from __future__ import annotations
@@ -9,32 +9,32 @@ from __future__ import annotations
 from collections import OrderedDict
 
 MOST_RANKS = 33
-"""Worth 0, 1, 2 and 3, 4 to 7 and so on count the same."""
+"""Items of worth 0, 1, 2 to 3, 4 to 7 and so on have the same rank."""
 
-# A dict would do, but looking for its first key costs the more, the more were removed before it.
+# A plain dict finds its first key more slowly the more keys before it were removed.
 _Keys = OrderedDict[bytes, None]
 
 
 class FairOrder:
-    """The order in which things go."""
+    """The order in which items are forgotten."""
 
     def __init__(self) -> None:
         self._ranks: dict[int, list[_Keys | None]] = {}
-        """Peer to its keys by rank, in each the one used longest ago first."""
+        """Peer to its keys by rank, the least recently used first."""
         self._counts: dict[int, int] = {}
         self._peers: dict[int, OrderedDict[int, None]] = {}
-        """Count to the peers that have so many."""
+        """Number of items to the peers that have so many."""
         self._most = 0
 
     def __len__(self) -> int:
         return sum(self._counts.values())
 
     def count(self, peer: int) -> int:
-        """Return how many a peer has."""
+        """Return how many items a peer has."""
         return self._counts.get(peer, 0)
 
     def add(self, key: bytes, peer: int, worth: int) -> None:
-        """Add a thing; it was used last."""
+        """Add an item, as the most recently used."""
         ranks = self._ranks.get(peer)
         if ranks is None:
             ranks = self._ranks[peer] = [None] * MOST_RANKS
@@ -42,18 +42,18 @@ class FairOrder:
         self._move(peer, 1)
 
     def use(self, key: bytes, peer: int, worth: int, worth_now: int) -> None:
-        """Note that an entry was used, and its present worth."""
+        """Mark an item as used now, with its present worth."""
         ranks = self._ranks[peer]
         del self._keys(ranks, worth)[key]
         self._keys(ranks, worth_now)[key] = None
 
     def remove(self, key: bytes, peer: int, worth: int) -> None:
-        """Remove a thing."""
+        """Remove an item."""
         del self._keys(self._ranks[peer], worth)[key]
         self._move(peer, -1)
 
     def first(self, peer: int | None = None) -> bytes:
-        """Return the key of what goes first: of a peer, or of the one that has most. There has to be one."""
+        """Return the key of the item to forget: of a peer, or of the peer with the most. There must be one."""
         if peer is None:
             peer = next(iter(self._peers[self._most]))
         return next(next(iter(keys)) for keys in self._ranks[peer] if keys)
@@ -67,7 +67,7 @@ class FairOrder:
         return keys
 
     def _move(self, peer: int, step: int) -> None:
-        """Note that a peer has one more, or one less."""
+        """Count one item more, or one less, of a peer."""
         count = self._counts.get(peer, 0)
         if count:
             peers = self._peers[count]

@@ -1,7 +1,7 @@
 """Names the journal to the stores, and notices a copy of its directory.
 
 Owns the identity file, which has the journal's name and the boot in which the journal was last appended to, and its
-seal. Knows no segments and no records.
+seal. Does not know segments or records.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 IDENTITY_FILE = "identity"
 SEAL_FILE = "identity.seal"
-"""Says which file the identity is in; another one is a copy."""
+"""Name of the seal, which holds the inode of the identity file; a copy of the directory has another inode."""
 
 
 def is_copied(directory: Path) -> bool:
-    """Tell whether the identity is in another file than was sealed: the directory is a copy of ours.
+    """Tell whether the identity file is not the sealed one, so that the directory is a copy.
 
-    A copy has another inode or another time of change, which nothing can copy. Raises OSError.
+    A copy has another inode or another time of change, which no program can copy. Raises OSError.
     """
     try:
         return (directory / SEAL_FILE).read_bytes() != _mark_of_identity(directory)
@@ -41,8 +41,8 @@ def _mark_of_identity(directory: Path) -> bytes:
 def read_identity(directory: Path, problems: list[str]) -> tuple[bytes, str]:
     """Return the journal's name, and the boot in which it was last appended to.
 
-    A journal without a readable identity gets a new name, and no boot; an odd file is added to `problems`. Raises
-    OSError.
+    A journal without a readable identity gets a new name, and no boot; an invalid file is added to `problems`.
+    Raises OSError.
     """
     path = directory / IDENTITY_FILE
     try:
@@ -55,12 +55,12 @@ def read_identity(directory: Path, problems: list[str]) -> tuple[bytes, str]:
     else:
         if len(journal) == JOURNAL_BYTES:
             return journal, boot
-        problems.append(f"{path}: what names the journal has another length")
+        problems.append(f"{path}: the name of the journal has the wrong length")
     return os.urandom(JOURNAL_BYTES), ""
 
 
 def write_identity(directory: Path, journal: bytes, boot: str) -> None:
-    """Write the identity anew, and seal it. Raises OSError."""
+    """Rewrite the identity, and seal it. Raises OSError."""
     path = directory / IDENTITY_FILE
     replace_file(path, json.dumps({"journal": journal.hex(), "boot": boot}).encode())
     seal_identity(directory)
@@ -73,11 +73,11 @@ def is_sealed(directory: Path) -> bool:
 
 
 def seal_identity(directory: Path) -> None:
-    """Write down which file the identity is in. Raises OSError."""
+    """Seal the identity: record the inode of its file. Raises OSError."""
     fd = os.open(directory / SEAL_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         os.write(fd, _mark_of_identity(directory))
-        with contextlib.suppress(OSError):  # without it, a power loss makes a copy of what is none, at worst
+        with contextlib.suppress(OSError):  # Without it, at worst a power loss makes the original look like a copy.
             os.fsync(fd)
     finally:
         os.close(fd)

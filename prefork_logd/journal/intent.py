@@ -1,16 +1,16 @@
-"""What the writer is about to append, announced before it does, and a second copy of its last commit.
+"""Announces the writer's next append before it is made, and keeps a second copy of the last commit.
 
-Owns their form, and the verdict on bytes that follow the committed length of a file when a writer starts. The journal
-alone cannot give it: it may be an older copy, or damaged, and then those bytes were acknowledged. Knows no outputs.
+Owns their form, and the verdict on bytes after the committed length of a file when a writer starts. The journal alone
+cannot give it: it may be an older copy, or damaged, and then those bytes were acknowledged. Does not know outputs.
 
-Both lie in a file outside of the journal (writer.lock) that is never synced: it is believed only in the boot in which
-it was written, while the page cache has every write in order.
+Both are in a file outside the journal (writer.lock) that is never synced: it counts only in the boot in which it was
+written, as only then the page cache has every write in order.
 
     at 0         magic "PLIA" | CRC-32 u32 | boot 16 bytes | turn u64 | files u32 | 0 u32
                  for each file: device u64 | inode u64 | length before the turn u64 | largest length after it u64
     at COPY_AT   magic "PLIC" | CRC-32 u32 | boot 16 bytes | turn u64 | body bytes u32 | 0 u32 | body
 
-Little-endian. A CRC-32 is of everything after it. Body: the journal's entry; none if it is larger than LONGEST_COPY.
+Little-endian. A CRC-32 is of everything after it. The body is the journal's entry; left out above LONGEST_COPY bytes.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 COPY_AT = 1 << 20
 LONGEST_COPY = 1 << 20
 PENDING = 1 << 63
-"""Set in the largest length of a file whose last turn could not be cut off yet: the verdict on it holds."""
+"""Bit in the largest length of a file whose last turn could not be cut off yet: its verdict stays."""
 LONGEST_ASIDE = 64 << 20
-"""More than one turn, and more than what a disk had not written when the power failed: the journal is an older copy."""
+"""More than one turn, and more than a power loss can leave unwritten: the journal is an older copy."""
 
 _CHECKED = struct.Struct("<4sI")
 _ANNOUNCED = struct.Struct("<4sI16sQII")
@@ -49,18 +49,18 @@ Identity = tuple[int, int]
 
 
 class Fate(enum.Enum):
-    """What becomes of bytes that follow the committed length of a file."""
+    """What to do with bytes after the committed length of a file."""
 
     CUT = enum.auto()
     """The writer's last turn, proven not to be committed: its clients send it again."""
     SET_ASIDE = enum.auto()
     """Perhaps not committed: they are moved into a file beside it."""
     KEEP = enum.auto()
-    """The journal does not know of them: it is older than the file, or somebody else writes to it."""
+    """They stay: the journal is older than the file, or another program writes to the file."""
 
 
 class Announced(NamedTuple):
-    """The turn that was announced last."""
+    """The turn announced last."""
 
     turn: int
     files: Mapping[Identity, tuple[int, int]]
@@ -73,11 +73,11 @@ class Evidence(NamedTuple):
     turn: int = 0
     """The turn of the last commit."""
     announced: Announced | None = None
-    """None: nothing was announced in this boot, or it cannot be read."""
+    """None: there is no announcement of this boot, or it cannot be read."""
     copied_turn: int = 0
     """The turn of the second copy."""
     is_copy: bool = False
-    """Whether the state directory is a copy, which was put back: it is older than the files."""
+    """Whether the state directory is a restored copy: it is older than the files."""
 
     def length(self, identity: Identity, committed: int) -> int:
         """Return the committed length of a file; its owner may have truncated it since that commit."""
@@ -95,13 +95,13 @@ class Evidence(NamedTuple):
             return Fate.CUT if size <= reach ^ PENDING else Fate.KEEP
         if self.announced.turn != self.turn + 1 or size > reach:
             return Fate.KEEP
-        # A copy of that very commit says that the journal has lost it.
+        # A second copy of this commit proves that the journal has lost it.
         return Fate.CUT if self.copied_turn < self.announced.turn else Fate.SET_ASIDE
 
     def pending(self, identity: Identity, length: int) -> tuple[int, int] | None:
         """Return the announcement for a file that is not cut to its length yet, so that the verdict stays the same.
 
-        None: it may not be in the table.
+        Returns None if the file must not be in the table.
         """
         if self.announced is None or identity not in self.announced.files:
             return None
@@ -114,7 +114,7 @@ class Evidence(NamedTuple):
 
 
 class Intent:
-    """The file, as the writer has it open and locked."""
+    """The file, which the writer has open and locked."""
 
     def __init__(self, path: Path, fd: int) -> None:
         """Use the descriptor of `path`. Raises OSError."""
@@ -123,7 +123,7 @@ class Intent:
         try:
             self._boot = uuid.UUID(BOOT_ID.read_text().strip()).bytes
         except FileNotFoundError:
-            # Without /proc no boot can be told from another (proc(5)): nothing of an earlier writer is believed.
+            # Without /proc boots cannot be told apart (proc(5)): announcements of earlier writers do not count.
             self._boot = os.urandom(_BOOT_BYTES)
 
     def read(self) -> tuple[Announced | None, int, bytes]:
@@ -161,9 +161,9 @@ class Intent:
         return bool(found == magic and boot == self._boot and check == zlib.crc32(data[_CHECKED.size :]))
 
     def announce(self, turn: int, files: Mapping[Identity, tuple[int, int]]) -> None:
-        """Say which turn comes next, and for each file its length and the largest that it may get. Raises OutputError.
+        """Announce the next turn, and for each file its length and the largest that it may get. Raises OutputError.
 
-        A table too large for its place is left out: then nothing is proven.
+        A table too large for its place is left out: then the turn cannot be proven.
         """
         entries = [_FILE.pack(*identity, *lengths) for identity, lengths in files.items()][: _MOST_FILES + 1]
         if len(entries) > _MOST_FILES:
@@ -171,7 +171,7 @@ class Intent:
         self._write(_ANNOUNCED_MAGIC, 0, turn, len(entries), b"".join(entries))
 
     def copy(self, turn: int, body: bytes) -> None:
-        """Keep a second copy of the commit that was just made; where that fails, the journal has the only one."""
+        """Write a second copy of the last commit; if that fails, the journal has the only one."""
         if len(body) > LONGEST_COPY:
             body = b""
         with contextlib.suppress(OutputError):

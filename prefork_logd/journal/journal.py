@@ -1,11 +1,11 @@
-"""The journal: the commit point. What it says is committed, and nothing else is.
+"""Keeps the journal, whose entries alone decide which lines are committed.
 
-Owns its directory: which file is current, when a new one begins, and what holds after a crash. Knows nothing of lines,
-pipes and outputs.
+Owns its directory: which file is current, when a new one begins, and which commits hold after a crash. Does not know
+lines, pipes or outputs.
 
-Each entry is a commit and the sessions that it changed. Each file begins with everything: a commit and all sessions. So
-a file stands for itself, and those before it go as soon as it is on the disk. If a new file was not finished when the
-writer died, the one before it is still there and counts.
+Each entry is a commit and the sessions that it changed. Each file begins with a snapshot: a commit and all sessions. So
+a file needs no other, and the ones before it are removed as soon as it is on the disk. If a new file was not finished
+when the writer died, the one before it is still there and counts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 GROWTH_BYTES = 1 << 20
-"""What a file grows by at least, on top of the snapshot that it begins with; and at least by the size of that."""
+"""Smallest growth of a file beyond its snapshot; it also grows at least by the size of the snapshot."""
 _NAME = re.compile(r"commits-([0-9a-f]{16})\.journal")
 
 
@@ -33,20 +33,20 @@ class Journal:
     """The journal in one directory; only one process may have it open."""
 
     def __init__(self, directory: Path) -> None:
-        """Recover what is there. Raises OutputError if the directory cannot be used.
+        """Recover the last commit. Raises OutputError if the directory cannot be used.
 
-        Until `begin` nothing is written, so whoever recovers can be killed and recover again.
+        Until `begin` nothing is written, so recovery can be killed and repeated.
         """
         self.committed: Committed = NOTHING
         self.sessions = Sessions()
         self.entry = b""
-        """The last commit as it was written, for a second copy of it."""
+        """The last commit in its written form, for a second copy."""
         self.problems: list[str] = []
-        """What was found wrong, for the log."""
+        """Problems found by recovery, as sentences for the log."""
         self._directory = directory
         self._segment: SegmentWriter | None = None
         self._is_spent = False
-        """Whether the current file has failed to take a commit: it takes no other, for it cannot be relied on."""
+        """Whether writing a commit to the current file has failed: it is not reliable, and gets no other commit."""
         self._full_at = 0
         is_new = not directory.exists()
         try:
@@ -58,21 +58,21 @@ class Journal:
             raise OutputError(str(directory), "read", error) from error
         self._sequence = max(self._paths, default=0)
         if self.committed is NOTHING and not is_new:
-            what = "nothing is known of what was committed; outputs stay as they are, and sessions begin anew"
+            what = "the last commit is not known; outputs stay as they are, and sessions start again"
             self.problems.append(f"{directory}: {what}")
 
     def _recover(self) -> None:
-        """Take the newest file that begins well, as far as it is intact."""
+        """Recover from the newest file with an intact snapshot, and its other intact entries."""
         for number in sorted(self._paths, reverse=True):
             path = self._paths[number]
             segment = read_segment(path, number)
             if segment.problem:
-                self.problems.append(f"{path}: {segment.problem}; what is intact counts")
+                self.problems.append(f"{path}: {segment.problem}; the intact entries count")
             if segment.bodies:
                 for body in segment.bodies:
                     self._apply(path, body)
                 return
-            self.problems.append(f"{path}: passed over, for it was never finished; the one before it counts")
+            self.problems.append(f"{path}: passed over, as it was never finished; the one before it counts")
 
     def _apply(self, path: Path, body: bytes) -> None:
         try:
@@ -84,17 +84,17 @@ class Journal:
             self.committed = committed
 
     def restore(self, entry: bytes) -> None:
-        """Take back a commit that this journal has lost, from the second copy of it."""
+        """Restore a commit that this journal has lost, from its second copy."""
         before = self.committed
         self._apply(self._directory, entry)
         if self.committed is not before:
-            what = "has lost its last commits, the damage is mended by the copy of the last one"
+            what = "has lost its last commits; they are restored from the copy of the last one"
             self.problems.append(f"{self._directory}: {what}")
 
     def begin(self, committed: Committed, *, announcing: bool = False) -> None:
-        """Begin a file of its own with everything, and remove those before it. Raises OutputError.
+        """Begin a new file with a snapshot, and remove the files before it. Raises OutputError.
 
-        `announcing`: without what sessions have got to since the last commit, for their lines are still to come.
+        `announcing`: sessions stay as of the last commit, as their later lines are not appended yet.
         """
         number = self._sequence + 1
         path = self._directory / f"commits-{number:016x}.journal"
@@ -111,7 +111,7 @@ class Journal:
             self._sync_directory()
         except OutputError:
             segment.close()
-            # It is whole, perhaps, and then as good as what it was made from; the next one will have its name.
+            # It may be complete, and is then as good as the present state; the next attempt uses its name.
             with contextlib.suppress(OSError):
                 path.unlink()
             raise
@@ -126,16 +126,16 @@ class Journal:
         self._paths[number] = path
         for number_before, old in list(self._paths.items()):
             if number_before < number:
-                # One that cannot be removed counts no more; the next time will do.
+                # A file that cannot be removed does not count any more; the next `begin` tries again.
                 with contextlib.suppress(OSError):
                     old.unlink(missing_ok=True)
                     del self._paths[number_before]
 
     def announce(self, committed: Committed, *, sync: bool) -> None:
-        """Make the files of a commit known, and nothing else of it: lines are about to be appended to them.
+        """Record the files of a commit, and nothing else of it, before lines are appended to them.
 
-        With `sync` also after a power loss: the lines may be on the disk before the commit is, and a file that nobody
-        knows is not cut back. Raises OutputError.
+        `sync`: also for a power loss, as the lines may reach the disk before the commit, and a file that the journal
+        does not know is not cut back. Raises OutputError.
         """
         if self._segment is None:
             return
@@ -154,9 +154,9 @@ class Journal:
         self.begin(committed, announcing=True)
 
     def commit(self, committed: Committed, *, sync: bool) -> None:
-        """Make a commit and the changed sessions hold; with `sync` also after a power loss.
+        """Write a commit and the changed sessions; with `sync` they also survive a power loss.
 
-        Raises OutputError: then neither holds, and the same commit may be tried again.
+        Raises OutputError; then neither counts, and the same commit may be tried again.
         """
         if self._segment is None or self._is_spent or self._segment.position >= self._full_at:
             self.begin(committed)
@@ -168,7 +168,7 @@ class Journal:
             if sync:
                 self._segment.sync()
         except OutputError:
-            # After a failed sync nothing in this file can be relied on (the kernel forgets pages it could not write).
+            # After a failed sync this file is not reliable (the kernel forgets pages it could not write: fsync(2)).
             self._segment.position = start
             self._is_spent = True
             self.begin(committed)
@@ -184,7 +184,7 @@ class Journal:
             raise OutputError(str(self._directory), "sync", error) from error
 
     def close(self) -> None:
-        """Sync and close; the next one recovers from here."""
+        """Sync and close the current file; the next journal recovers from it."""
         if self._segment is not None:
             with contextlib.suppress(OutputError):
                 self._segment.sync()

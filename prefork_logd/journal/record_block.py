@@ -1,6 +1,6 @@
-"""The form of a record segment: a header, then blocks of records, each with its checksum.
+"""Encodes and decodes a record segment: a header, then blocks of records, each with its checksum.
 
-Owns the bytes. Knows no files, stores or sessions' meaning.
+Owns the bytes. Does not know files, stores or the meaning of a session.
 
     magic "PLRS" | version u32 | journal 16 bytes | first u64 | ordinal u64 | offset u64 | CRC-32 u32 | 0 u32
     then for each block:
@@ -8,10 +8,10 @@ Owns the bytes. Knows no files, stores or sessions' meaning.
     for each run: first u64 | count u64
     the lines
 
-Little-endian. `first` is the journal's number of the first record; `ordinal` and `offset` say how many records and
-bytes all segments before this one had. Numbers may leap from one segment to the next, ordinals never do. A block's
-`time` is when it was committed, in nanoseconds since 1970. Its CRC-32 is of the segment's first number, the block's
-position (both u64), and everything after the CRC: nothing that lies anywhere else is a block.
+Little-endian. `first` is the journal's number of the first record; `ordinal` and `offset` are the numbers of
+records and bytes in all segments before this one. Numbers may leap from one segment to the next, ordinals never do. A
+block's `time` is that of its commit, in nanoseconds since 1970. Its CRC-32 is of the segment's first number, the
+block's position (both u64), and everything after the CRC: a block copied to another position fails its checksum.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _PLACE = struct.Struct("<QQ")
 HEADER_BYTES = _HEADER.size
 BLOCK_BYTES = _BLOCK.size
 _CHECKED_FROM = 8
-"""What precedes it in a block is not part of its checksum."""
+"""Position in a block at which the bytes of its checksum begin."""
 
 
 class Header(NamedTuple):
-    """What a segment says of itself."""
+    """The header of a segment."""
 
     journal: bytes
     first: int
@@ -58,24 +58,24 @@ class Entry(NamedTuple):
     runs: tuple[tuple[int, int], ...]
     lines: bytes
     end: int
-    """Where the next one begins in the file."""
+    """Position of the next block in the file."""
 
 
 def encode_header(header: Header) -> bytes:
-    """Return the bytes that a segment begins with."""
+    """Return a segment's header as bytes."""
     data = _HEADER.pack(MAGIC, VERSION, *header, 0, 0)
     return _HEADER.pack(MAGIC, VERSION, *header, crc32(data), 0)
 
 
 def decode_header(data: bytes) -> Header:
-    """Return what `encode_header` was given. Raises ValueError with what is wrong."""
+    """Return the header of a segment. Raises ValueError with the problem."""
     if len(data) < HEADER_BYTES:
         raise ValueError("it ends within its header")
     magic, version, journal, first, ordinal, offset, check, zero = _HEADER.unpack_from(data)
     if magic != MAGIC or zero or crc32(_HEADER.pack(magic, version, journal, first, ordinal, offset, 0, 0)) != check:
         raise ValueError("its header is damaged")
     if version != VERSION:
-        raise ValueError(f"its version {version} is not known here")
+        raise ValueError(f"its version {version} is not supported")
     return Header(journal, first, ordinal, offset)
 
 
@@ -89,7 +89,7 @@ def encode_block(
     runs: Sequence[tuple[int, int]],
     chunks: Sequence[bytes | memoryview],
 ) -> bytes:
-    """Return what precedes the lines of a block, which are `chunks`, at a position of the segment with this number."""
+    """Return the bytes before the lines (`chunks`) of a block at a position of the segment with this number."""
     nbytes = sum(map(len, chunks))
     table = b"".join([_RUN.pack(*run) for run in runs])
     head = _BLOCK.pack(MARK, 0, len(runs), nbytes, first, count, time_ns, session) + table
@@ -100,12 +100,12 @@ def encode_block(
 
 
 def size_of(runs: int, nbytes: int) -> int:
-    """Return how many bytes a block of so many runs, and so many bytes of lines, has."""
+    """Return the size of a block with so many runs and bytes of lines."""
     return BLOCK_BYTES + _RUN.size * runs + nbytes
 
 
 def block_size(data: bytes | memoryview, at: int) -> int:
-    """Return how many bytes the block at an index would have; 0 if its head is not whole, or it is none."""
+    """Return the size of the block at an index, by its head; 0 if no complete head is there."""
     if at + BLOCK_BYTES > len(data) or data[at : at + 4] != MARK:
         return 0
     _, _, runs, nbytes, *_ = _BLOCK.unpack_from(data, at)
@@ -113,7 +113,7 @@ def block_size(data: bytes | memoryview, at: int) -> int:
 
 
 def decode_block(data: memoryview, at: int, segment: int, position: int) -> Entry | None:
-    """Return the block at an index of `data`, which is at `position` of its file; None if no intact one is there."""
+    """Return the block at an index of `data`, which is at `position` in its file; None if no intact one is there."""
     size = block_size(data, at)
     if not size or at + size > len(data):
         return None

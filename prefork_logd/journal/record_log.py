@@ -1,11 +1,11 @@
 """Appends records that wait for the stores to the record log, in segments beside the commits.
 
-Owns numbering, appending, rotating and removing. Knows nothing of lines, sessions and stores: the caller says which
-numbers are wanted no more. record_segments.py finds the segments after a start, and reader.py reads them.
+Owns numbering, appending, rotating and removing. Does not know lines, sessions or stores: the caller passes the first
+number that is still needed. record_segments.py finds the segments after a start, and record_reader.py reads them.
 
-What is committed is said by the commit entries, as of the outputs: the length of the current segment, and the next
-record's number. A segment is known to the journal before anything is appended to it, so one that is not in the last
-commit is whole. Files are named after their first record's number.
+As for outputs, the commit entries decide what is committed: the length of the current segment, and the next record's
+number. The journal knows a segment before anything is appended to it, so a segment that is not in the last commit is
+complete. Files are named after their first record's number.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
     from prefork_logd.journal.commit_entry import Committed
 
 POSITION_FILE = "position"
-"""Holds the number of the next record, as 8 bytes, for those that read the log without being a child."""
+"""File with the number of the next record, as 8 bytes, for readers that are not children of the master."""
 COPY_LEAPS = 1 << 16
-"""So many leaps, by chance, are made at most where the directory is a copy; twice as many where nothing tells."""
+"""Largest random number of leaps if the directory is a copy; twice as many if that is not known."""
 LEAP = 1 << 32
-"""Numbers passed over when the last ones given may not be known any more: after a power loss a store may have records
-whose commit, not synced, the journal has forgotten. Their numbers must not be given again."""
+"""Numbers passed over if the last ones given may be lost: after a power loss a store may have records whose commit was
+not synced and is lost. Their numbers must not be given again."""
 WRITTEN_BYTES = 8 << 20
-"""After so many bytes the disk begins to write them: the sync at a segment's end, for which everybody waits, then finds
-little to do."""
+"""After so many bytes the disk begins to write them, to keep the sync at a segment's end short: all clients wait for
+it."""
 
 
 class Gathered(NamedTuple):
@@ -57,7 +57,7 @@ class RecordLog:
     def __init__(
         self, directory: Path, segment_bytes: int, committed: Committed, evidence: Evidence | None = None
     ) -> None:
-        """Recover the segments: cut off uncommitted bytes, as far as `evidence` proves that they are.
+        """Recover the segments: cut off the bytes that `evidence` proves to be uncommitted.
 
         Raises OutputError.
         """
@@ -69,16 +69,16 @@ class RecordLog:
         self._header = Header(b"", 0, 0, 0)
         self._identity = (0, 0)
         self.length = 0
-        """Of the current segment, in bytes, what is appended and not committed included."""
+        """Bytes of the current segment, uncommitted ones included."""
         self.next = 0
         """Number of the next record."""
         self.recovered: set[tuple[int, int]] = set()
-        """Device and inode numbers of the segments that were there; empty ones are removed by now."""
+        """Device and inode numbers of the segments found; empty ones have been removed since."""
         self._kept = (0, 0)
-        """`length` and `next` as they were committed last."""
+        """`length` and `next` at the last commit."""
         self._unsynced = False
         self._begun = 0
-        """As far as the disk was told to write the current segment."""
+        """Bytes of the current segment that the disk was asked to write."""
         try:
             self._recover(committed, evidence or Evidence())
         except OSError as error:
@@ -87,7 +87,7 @@ class RecordLog:
 
     @property
     def journal(self) -> bytes:
-        """What names this journal to the stores."""
+        """The name of this journal, for stores."""
         return self._header.journal
 
     @property
@@ -102,22 +102,22 @@ class RecordLog:
 
     @property
     def finished(self) -> int:
-        """How many segments could be removed."""
+        """Number of segments that can be removed."""
         return len(self._finished)
 
     @property
     def total(self) -> tuple[int, int]:
-        """How many records and bytes were ever appended."""
+        """Number of records and bytes ever appended."""
         return self._total(self.length, self.next)
 
     @property
     def committed_total(self) -> tuple[int, int]:
-        """How many records and bytes were ever committed."""
+        """Number of records and bytes ever committed."""
         return self._total(*self._kept)
 
     @property
     def committed_next(self) -> int:
-        """Number of the first record that is not committed."""
+        """Number of the first uncommitted record."""
         return self._kept[1]
 
     def _total(self, length: int, following: int) -> tuple[int, int]:
@@ -150,19 +150,21 @@ class RecordLog:
                 journal = found.last.journal
         is_known = bool(committed.turn)
         if not is_known and self._finished:
-            self.problems.append(f"{self._directory}: the number of the last record is not known; {LEAP} are left out")
+            self.problems.append(
+                f"{self._directory}: the number of the last record is lost; {LEAP} numbers are passed over"
+            )
         is_copy = bool(boot) and is_copied(self._directory)
         if boot and not is_sealed(self._directory):
             seal_identity(self._directory)
         if is_copy:
             self.problems.append(
-                f"{self._directory}: is a copy, or was set back: stores may have later records than it; many numbers "
-                "are left out"
+                f"{self._directory}: is a copy, or was set back: stores may have later records; many numbers "
+                "are passed over"
             )
-            # By chance, and more than any number of boots may have left out since the copy was made.
+            # A random number, larger than all boots since the copy can have passed over.
             end += LEAP * (256 + int.from_bytes(os.urandom(2)) % (COPY_LEAPS - 256))
         elif self._finished and not boot:
-            # Somebody has removed the identity, because a store is ahead: perhaps by the numbers of a copy.
+            # An operator has removed the identity, because a store is ahead: perhaps by the numbers of a copy.
             end += LEAP * 2 * COPY_LEAPS
         elif (self._finished and (boot != now or not is_known)) or (boot and boot != now):
             end += LEAP
@@ -174,9 +176,9 @@ class RecordLog:
             write_identity(self._directory, journal, now)
 
     def _begin(self, header: Header) -> None:
-        """Begin a segment. Raises OSError; then the one before it is still the current one."""
+        """Begin a segment. Raises OSError; then the present one stays the current one."""
         path = self._directory / segment_name(header.first)
-        # One of this name can only be empty: of a life that ended before anything was appended.
+        # A file of this name can only be empty: its writer ended before anything was appended.
         path.unlink(missing_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
@@ -203,11 +205,11 @@ class RecordLog:
     # Appending
 
     def rotate(self, *, even_if_small: bool = False) -> bool:
-        """Begin the next segment if this one is full; only ever between commits. Raises OutputError."""
+        """Begin the next segment if this one is full; call it only between commits. Raises OutputError."""
         if self.length < (HEADER_BYTES + 1 if even_if_small else self.segment_bytes):
             return False
         try:
-            # Of an append that failed, there may be more in it.
+            # A failed append may have left bytes in it.
             os.ftruncate(self._fd, self.length)
             if self._unsynced:
                 os.fdatasync(self._fd)
@@ -250,7 +252,7 @@ class RecordLog:
             nbytes = sum(map(len, some))
             written = os.pwritev(self._fd, some, position)
             if written < nbytes:
-                # Whatever stands in the way (a full disk) is met by going on.
+                # A lasting problem, such as a full disk, makes the next append fail.
                 rest = memoryview(b"".join(some))[written:]
                 while rest:
                     more = os.pwrite(self._fd, rest, position + written)
@@ -259,7 +261,7 @@ class RecordLog:
             position += nbytes
 
     def sync(self) -> None:
-        """Wait until everything appended is on the disk. Raises OutputError: then call `abandon`."""
+        """Wait until everything appended is on the disk. Raises OutputError; then call `abandon`."""
         if not self._unsynced:
             return
         try:
@@ -270,9 +272,9 @@ class RecordLog:
         self._begun = self.length
 
     def abandon(self) -> None:
-        """After a sync that failed: go on in a new segment; what was not committed has to be appended again.
+        """After a failed sync: go on in a new segment; uncommitted records must be appended again.
 
-        Raises OutputError; then this has to be tried again first.
+        Raises OutputError; then call it again before anything else.
         """
         length, number = self._kept
         try:
@@ -281,7 +283,7 @@ class RecordLog:
             finished = Segment(self._header.first, self._path, length)
             ordinal, offset = self.total
             if length == HEADER_BYTES:
-                # Its name is the next one's.
+                # The next segment has the same name.
                 self._begin(Header(self.journal, self.next, ordinal, offset - length))
                 return
             self._begin(Header(self.journal, self.next, ordinal, offset))
@@ -290,11 +292,11 @@ class RecordLog:
         self._finished.append(finished)
 
     def committed(self) -> None:
-        """Take note that all that was appended is committed."""
+        """Record that everything appended is committed."""
         self._kept = (self.length, self.next)
 
     def remove_below(self, number: int, keep: int = 0) -> int:
-        """Remove the finished segments that have no record from `number` on, but for the last few; return how many."""
+        """Remove finished segments without records from `number` on, except for the last few; return how many."""
         removed = 0
         while len(self._finished) > keep:
             following = self._finished[1].first if len(self._finished) > 1 else self._header.first
@@ -309,7 +311,7 @@ class RecordLog:
         return removed
 
     def close(self) -> None:
-        """Sync and close."""
+        """Sync and close the current segment."""
         if self._fd >= 0:
             with contextlib.suppress(OSError):
                 os.fdatasync(self._fd)

@@ -1,7 +1,7 @@
-"""The read side of the record log: blocks in order, from any number on, up to what is committed.
+"""Reads committed blocks of the record log in order, from any number on.
 
-Owns finding the segment and the block, and what is said of records that cannot be read. Knows no stores, and never
-reads beyond a number that it is given: what lies there may still be taken back.
+Owns finding the segment and the block, and messages about records that cannot be read. Does not know stores. Never
+reads beyond a number that it is given: records there may still be cut off.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _UNKNOWN = 1 << 64
 
 
 class RecordReader:
-    """Reads one journal. What is wrong with it gathers in `problems`, as sentences for the log."""
+    """Reads one journal; `problems` collects sentences for the log."""
 
     def __init__(self, directory: Path) -> None:
         self.next = 0
-        """Number of the next record that will be returned, or passed over."""
+        """Number of the next record to return or pass over."""
         self.lost = 0
-        """Records that could not be read."""
+        """Number of records that could not be read."""
         self.problems: list[str] = []
         self._directory = directory
         self._fd = -1
@@ -36,23 +36,23 @@ class RecordReader:
         self._data = memoryview(b"")
         self._data_at = 0
         self._data_until = 0
-        """What was committed when the data was read: what lies behind may be cut off and written anew."""
+        """The committed number when the data was read: later bytes may be cut off and written again."""
         self._passed_end = _UNKNOWN
-        """Number after the last record of this segment, where `next` is beyond it."""
+        """Number after the last record of this segment, if `next` is beyond it."""
 
     @property
     def total(self) -> tuple[int, int]:
-        """How many records and bytes precede `next` in all that was ever appended."""
+        """Number of records and bytes ever appended before `next`."""
         following = min(self.next, self._passed_end)
         return self._header.ordinal + max(0, following - self._header.first), self._header.offset + self._position
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a segment that is read."""
+        """Whether a segment is open."""
         return self._fd >= 0
 
     def seek(self, number: int) -> None:
-        """Go on with a number; if it is not there any more, with the oldest there is."""
+        """Continue with a number; if it is not there any more, with the oldest record."""
         self.close()
         self.next = number
         found = self._segments()
@@ -70,7 +70,7 @@ class RecordReader:
             return []
 
     def _open(self, first: int, path: Path) -> None:
-        """Go on at the beginning of a segment. Raises FileNotFoundError if it has been removed meanwhile."""
+        """Continue at the beginning of a segment. Raises FileNotFoundError if it has been removed."""
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self.close()
         self._fd = fd
@@ -116,7 +116,7 @@ class RecordReader:
     def pass_over(self, until: int) -> None:
         """Go to the block that `next` is in, past those before it, so that `total` counts their bytes.
 
-        Every record below `until` is committed; blocks of others may be written anew, and are left for `read`.
+        Every record below `until` is committed; other blocks may be written again, and are left for `read`.
         """
         until = min(until, self.next)
         end = _UNKNOWN
@@ -127,14 +127,14 @@ class RecordReader:
             self._passed_end = end
 
     def peek_time_ns(self, until: int) -> int:
-        """Return when the next block was committed, in nanoseconds since 1970; 0 if there is none."""
+        """Return the commit time of the next block, in nanoseconds since 1970; 0 if there is none."""
         position, number = self._position, self.next
         entry = self._block(until) if self._fd >= 0 and self.next < until else None
         self._position, self.next = position, number
         return entry.time_ns if entry is not None else 0
 
     def _block(self, until: int) -> Entry | None:
-        """Return the block at the current position, if an intact one is there."""
+        """Return the block at the current position; None if no intact one is there."""
         at = self._position - self._data_at
         if 0 <= at < len(self._data):
             size = record_block.block_size(self._data, at)
@@ -142,7 +142,7 @@ class RecordReader:
                 entry = decode_block(self._data, at, self._header.first, self._position)
                 if entry is not None and entry.first + entry.records <= self._data_until:
                     return entry
-        # Not there, not whole, or read before it was committed.
+        # Missing, incomplete, or read before it was committed.
         self._data_until = until
         self._fill(READ_BYTES)
         size = record_block.block_size(self._data, 0)
@@ -177,7 +177,7 @@ class RecordReader:
         return None
 
     def _is_replaced(self) -> bool:
-        """Tell whether there is another file of this segment's name: a writer died before it committed to this one."""
+        """Tell whether another file has this segment's name: a writer died before it committed to this one."""
         try:
             found = (self._directory / segment_name(self._header.first)).stat()
         except FileNotFoundError:
@@ -186,7 +186,7 @@ class RecordReader:
         return (found.st_dev, found.st_ino) != (ours.st_dev, ours.st_ino)
 
     def _next_segment(self) -> bool:
-        """Go on with the segment after this one; tell whether there is one."""
+        """Continue with the next segment; return whether there is one."""
         for first, path in self._segments():
             if first > self._header.first:
                 try:
@@ -206,7 +206,7 @@ class RecordReader:
         self.problems.append(f"records {self.next} to {first - 1} cannot be read, and are passed over")
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the open segment."""
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = -1

@@ -1,7 +1,7 @@
-"""Finds the record log's segments after a start, and brings them back to what is committed.
+"""Finds the record log's segments after a start, and cuts them back to their committed lengths.
 
-Owns their names, and what is known of each before records are appended again. Knows nothing of lines, sessions and
-stores; records.py appends.
+Owns their names, and the facts about each before records are appended again. Does not know lines, sessions or stores;
+record_log.py appends.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _NAME = re.compile(r"records-([0-9a-f]{16})\.segment")
 
 
 class Segment(NamedTuple):
-    """A segment that is finished."""
+    """A finished segment."""
 
     first: int
     path: Path
     nbytes: int
-    """Of a segment that is finished."""
+    """Size of the file."""
 
 
 def segment_paths(directory: Path) -> list[tuple[int, Path]]:
@@ -38,26 +38,26 @@ def segment_paths(directory: Path) -> list[tuple[int, Path]]:
 
 
 def segment_name(first: int) -> str:
-    """Return the name of the segment that begins with a number."""
+    """Return the file name of the segment that begins with a number."""
     return f"records-{first:016x}.segment"
 
 
 class FoundSegments:
-    """The segments of a directory, brought back to their committed lengths."""
+    """The segments of a directory, cut back to their committed lengths."""
 
     def __init__(self, directory: Path, journal: bytes, committed: Committed, evidence: Evidence) -> None:
-        """Look at each segment, and cut off uncommitted bytes, as far as `evidence` proves that they are.
+        """Examine each segment, and cut off the bytes that `evidence` proves to be uncommitted.
 
-        `journal` names the journal where a segment's header cannot be read. Raises OSError.
+        `journal` is the journal's name, for a segment whose header cannot be read. Raises OSError.
         """
         self.segments: list[Segment] = []
-        """In order, those that hold records."""
+        """Segments with records, in order."""
         self.identities: set[tuple[int, int]] = set()
-        """Device and inode numbers of all."""
+        """Device and inode numbers of all segments."""
         self.empty: list[Path] = []
-        """Begun by a recovery that died before its first commit, perhaps after numbers were left out."""
+        """Segments without records, of a recovery that died before its first commit; it may have left numbers out."""
         self.begun = 0
-        """The highest first number of an empty one."""
+        """The highest first number of an empty segment."""
         self.last: Header | None = None
         """Header of the last segment that holds records."""
         self.problems: list[str] = []
@@ -92,7 +92,7 @@ class FoundSegments:
     def end(self, committed_records: int, most: int) -> int:
         """Return the number after the last record of the last segment.
 
-        Records that are committed count though they cannot be read, unless they are `most` or more after its beginning.
+        Committed records count even if they cannot be read, unless they are `most` or more after its beginning.
         """
         if self.last is None:
             return 0
@@ -100,16 +100,16 @@ class FoundSegments:
         return committed_records if end < committed_records < self.last.first + most else end
 
     def _cut_back(self, path: Path, identity: tuple[int, int], length: int, evidence: Evidence) -> int:
-        """Bring a segment back to its committed length, where nothing more is in it that counts; return its length."""
+        """Cut a segment back to its committed length, unless later bytes in it may count; return its length."""
         with path.open("r+b") as file:
             size = os.fstat(file.fileno()).st_size
             if size <= length:
                 return size
             fate = evidence.fate(identity, length, size)
             if fate is Fate.KEEP:
-                self.problems.append(f"{path}: has {size - length} bytes more than the journal knows of; they are kept")
+                self.problems.append(f"{path}: has {size - length} bytes more than the journal knows; they are kept")
                 return size
-            what = "cut back to what was committed"
+            what = "cut back to its committed length"
             if fate is Fate.SET_ASIDE:
                 what += f"; the rest is in {aside.copy_end(file.fileno(), length, size, str(path))}"
             os.ftruncate(file.fileno(), length)
@@ -118,7 +118,7 @@ class FoundSegments:
 
 
 def _scan(path: Path, first: int, size: int) -> int:
-    """Return the number after the last intact block of a segment, which is what stores will get of it."""
+    """Return the number after the last intact block of a segment: stores get the records before it."""
     end, position = first, HEADER_BYTES
     with path.open("rb") as file:
         while position < size:

@@ -1,34 +1,34 @@
-"""How far each session is committed, and who may go on with it.
+"""Remembers the committed number of each session, and which connection may continue it.
 
-Owns the table of sessions, its bound, and its form on disk. Knows no files, sockets or clocks: times are handed in, in
-whole seconds for which the collector has run since its journal began. The table keeps the last one on disk. The wall
-clock would do harm: when it is put right, sessions of clients that are alive would expire.
+Owns the table of sessions, its bound, and its form on disk. Does not know files, sockets or clocks: times are passed
+in, as whole seconds for which the collector has run since its journal began. The table keeps the last one on disk. The
+wall clock is not used: correcting it would expire sessions of connected clients.
 
-A session has one number, `committed`: everything up to it is settled, and `committed + 1` comes next. A client that
-says HELLO names the lowest number it still holds; what lies below that will never be sent again, so `open` counts it as
-settled, and says how many numbers it passed over.
+A session has one number, `committed`: everything up to it is settled, and `committed + 1` comes next. A client's
+HELLO names the lowest number it still holds. It never sends lower ones again, so `open` counts them as settled, and
+returns how many numbers it passed over.
 
-A session is remembered from its first committed range on: one that has only been opened leaves nothing on disk, and in
-memory the epochs of the last few. Its first range says itself where the client was let in (`floor`).
+A session is remembered from its first committed range on. One that was only opened is not on disk; memory holds the
+epochs of the last few. The first range carries the number at which the client was welcomed (`floor`).
 
-Each `open` makes a new epoch. Two workers may hold ranges of one session at the same moment, when its client has left
-one for the other; the older epoch's are then refused. The verdict on a range of numbers:
+Each `open` makes a new epoch. If a client changes from one worker to another, both may hold ranges of its session at
+the same time; those of the older epoch are then refused. The verdict on a range of numbers:
 
     an older epoch than the last                FENCED        leave it out, acknowledge nothing
     ends at or before `committed`               REPEATED      leave it out; this turn acknowledges it
     begins at `committed + 1`                   NEXT          write it, then `commit`
     of a session that is not known, from `floor` on   NEXT    nothing can be missing before it
-    begins after a hole, or overlaps            OUT_OF_STEP   leave it out, end the connection: the client comes back
+    begins after a hole, or overlaps            OUT_OF_STEP   leave it out, close the connection: the client reconnects
 
-An epoch newer than the last is taken as it is: this table may have been recovered from before that epoch was made.
-Should an epoch be made a second time in this way, the numbers alone still keep any record from being taken twice.
+An epoch newer than the last is accepted: this table may have been recovered from before that epoch was made. If an
+epoch is made twice in this way, the numbers alone still keep any record from being stored twice.
 
-Changes are provisional until `settle`: `rollback` takes the numbers back when the turn that wrote the records failed.
-Epochs are never taken back.
+Changes are provisional until `settle`: `rollback` reverts the numbers if the turn that wrote the records failed.
+Epochs are never reverted.
 
-The table holds at most `most` sessions, and half of that of one peer. Above it the peer that has most forgets the one
-with the fewest records, and of several the one used longest ago (fairness.py). So a stranger that begins ever new
-sessions pushes out its own.
+The table holds at most `most` sessions, and half of that of one peer. Above it the peer with the most loses the session
+with the fewest records, and of several the least recently used (fairness.py). So a client that keeps beginning new
+sessions displaces only its own.
 
     tag "PLS2" | seconds that the collector has run u64                                             12 bytes, big-endian
     for each session: id 16 bytes | epoch u64 | committed u64 | last use u32 | records u32 | peer u64     48 bytes
@@ -50,17 +50,17 @@ if TYPE_CHECKING:
 
 SESSION_BYTES = 16
 MOST_OPENED = 256
-"""Sessions without a record of which the epoch is kept."""
+"""Number of sessions without a record whose epoch is kept."""
 _TAG = b"PLS2"
 _HEAD = struct.Struct(">4sQ")
 _ENTRY = struct.Struct(">16sQQIIQ")
 _OLD_ENTRY = struct.Struct(">16sQQI")
-"""Without a tag: session, epoch, committed, and a time by the wall clock."""
+"""The older form, without a tag: session, epoch, committed, and a time by the wall clock."""
 _MOST_32 = (1 << 32) - 1
 
 
 class Verdict(enum.Enum):
-    """What is to become of a range of numbers."""
+    """What to do with a range of numbers."""
 
     NEXT = enum.auto()
     REPEATED = enum.auto()
@@ -69,13 +69,13 @@ class Verdict(enum.Enum):
 
 
 class Opened(NamedTuple):
-    """What a connection goes on with."""
+    """What a connection needs to continue a session."""
 
     epoch: int
     committed: int
     skipped: int
-    """Numbers between what was committed here and what the client still holds: it was told by a collector that knew
-    more (before a state directory was lost, or the session expired) that they are settled."""
+    """Numbers between the last committed here and the lowest that the client holds: they were acknowledged before a
+    state directory was lost, or the session expired."""
 
 
 class _Entry(NamedTuple):
@@ -83,9 +83,9 @@ class _Entry(NamedTuple):
     committed: int
     used_s: int
     records: int
-    """How many it has brought, at least; so much it is worth."""
+    """Number of its records, at least; its worth for fairness.py."""
     peer: int
-    """Who opened it first, as net/peers.py has it."""
+    """The peer that opened it first, as a number of net/peers.py."""
 
 
 class Sessions:
@@ -93,35 +93,35 @@ class Sessions:
 
     def __init__(self) -> None:
         self.most = sys.maxsize
-        """Sessions remembered at most; another number holds from the next `settle` on."""
+        """Most sessions remembered; a change takes effect at the next `settle`."""
         self.now_s = 0
-        """The latest time that was handed in, or read."""
+        """The latest time passed in or read."""
         self.forgotten = 0
-        """Sessions that had to go because there were too many."""
+        """Number of sessions forgotten because there were too many."""
         self._entries: dict[bytes, _Entry] = {}
         self._order = FairOrder()
         self._latest = 0
         """The latest epoch."""
         self._opened: OrderedDict[bytes, int] = OrderedDict()
-        """Epochs of sessions without a record that were opened last: what an older connection has sent is often late.
+        """Epochs of the last opened sessions without a record, as data of an older connection often arrives late.
 
-        Without them numbers alone decide, and the newer connection may have to come again."""
+        Without them numbers alone decide, and the newer connection may have to reconnect."""
         self._settled: dict[bytes, int | None] = {}
-        """What was committed, at the last `settle`, in each session changed since; None: it was not known."""
+        """The state at the last `settle` of each session changed since; None: it was not known."""
 
     def __len__(self) -> int:
-        """Return how many sessions are remembered."""
+        """Return the number of remembered sessions."""
         return len(self._entries)
 
     @property
     def is_changing(self) -> bool:
-        """Whether there is something in `delta` that is not on disk."""
+        """Whether `delta` has changes that are not on disk."""
         return bool(self._settled)
 
     def open(self, session: bytes, first: int, now_s: int) -> Opened:
         """Begin a new epoch for a client whose lowest number is `first`.
 
-        The answer holds only what is settled, whatever the current turn has committed provisionally.
+        The answer holds only settled numbers, none that the current turn has committed provisionally.
         """
         self.now_s = max(self.now_s, now_s)
         self._latest += 1
@@ -142,7 +142,7 @@ class Sessions:
     def accepts(self, session: bytes, epoch: int, first: int, last: int, floor: int = 0) -> Verdict:
         """Return the verdict on the numbers from `first` to `last` (both included) of an epoch.
 
-        `floor` is the number from which on the client sends in this epoch.
+        `floor` is the first number that the client sends in this epoch.
         """
         entry = self._entries.get(session)
         if entry is None:
@@ -156,7 +156,7 @@ class Sessions:
         return Verdict.NEXT if first == entry.committed + 1 else Verdict.OUT_OF_STEP
 
     def commit(self, session: bytes, epoch: int, last: int, now_s: int, records: int = 1, peer: int = 0) -> None:
-        """Move on to `last`, after the verdict NEXT: so many records of a peer came.
+        """Commit the numbers up to `last`, after the verdict NEXT, with so many records of a peer.
 
         Raises LocalProtocolError if that would be a step back.
         """
@@ -189,9 +189,9 @@ class Sessions:
         self._order.remove(session, entry.peer, entry.records)
 
     def settle(self) -> None:
-        """Make every change since the last call final: what `delta` returned is where no crash can reach it.
+        """Make every change since the last call final, after the result of `delta` is safe from a crash.
 
-        Sessions above the bound are forgotten then.
+        Then forget the sessions above the bound.
         """
         entries = self._entries
         touched = []
@@ -208,7 +208,7 @@ class Sessions:
             self.forgotten += 1
 
     def rollback(self) -> None:
-        """Take back every number since the last `settle`; epochs stay, and are in the next delta."""
+        """Revert every number since the last `settle`; epochs stay, and are in the next delta."""
         entries = self._entries
         for session, settled in list(self._settled.items()):
             if settled is None:
@@ -218,7 +218,7 @@ class Sessions:
                 entries[session] = entries[session]._replace(committed=settled)
 
     def expire(self, now_s: int, age_s: int) -> int:
-        """Forget sessions not used for more than `age_s`, but none that is changing; return how many."""
+        """Forget sessions not used for more than `age_s`, except those that are changing; return how many."""
         self.now_s = max(self.now_s, now_s)
         oldest_s = now_s - age_s
         old = [key for key, entry in self._entries.items() if entry.used_s < oldest_s and key not in self._settled]
@@ -229,7 +229,7 @@ class Sessions:
     # On disk
 
     def snapshot(self, *, settled: bool = False) -> bytes:
-        """Return every session for `apply`, provisional changes included, or with `settled` left out."""
+        """Return every session for `apply`, with provisional changes; without them if `settled`."""
         if not settled or not self._settled:
             return self._encode(self._entries.items())
         changed = self._settled
@@ -254,21 +254,21 @@ class Sessions:
         )
 
     def apply(self, data: bytes | memoryview) -> None:
-        """Take in a snapshot or a delta: what it says of a session replaces what was known, and is settled.
+        """Apply a snapshot or a delta: its sessions replace the known ones, and are settled.
 
-        Raises ValueError if it is neither; nothing is changed then.
+        Raises ValueError for other bytes; then nothing is changed.
         """
         if data[: len(_TAG)] == _TAG and (len(data) - _HEAD.size) % _ENTRY.size == 0:
             self.now_s = max(self.now_s, _HEAD.unpack_from(data)[1])
             found = list(_ENTRY.iter_unpack(data[_HEAD.size :]))
         elif len(data) % _OLD_ENTRY.size == 0:
-            # Its times are those of another clock: they count as used now.
+            # Its times are of the wall clock: the sessions count as used now.
             found = [
                 (session, epoch, committed, self.now_s, 1, 0)
                 for session, epoch, committed, _ in _OLD_ENTRY.iter_unpack(data)
             ]
         else:
-            raise ValueError(f"{len(data)} bytes are no table of sessions")
+            raise ValueError(f"{len(data)} bytes are not a table of sessions")
         for session, *fields in found:
             entry = _Entry(*fields)
             self._put(session, entry, self._entries.get(session))

@@ -1,7 +1,7 @@
-"""The end of the record log: its latest lines, and those that are committed since.
+"""Reads the end of the record log, and the lines committed since.
 
-Only committed records are read: after each commit the writer writes the next number into a file beside the log. Does
-not know filters.
+Reads only committed records: after each commit the writer writes the next number into a file beside the log. Does not
+know filters.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class RecordTail:
-    """The record log's end."""
+    """The end of the record log."""
 
     def __init__(self, directory: Path, complain: Callable[[str], None]) -> None:
         """Read the record log in a directory; `complain` gets a sentence for each part that cannot be read."""
@@ -29,7 +29,7 @@ class RecordTail:
         self._number = self._committed() or 0
 
     def _committed(self) -> int | None:
-        """Return the number after the last committed record; None if it cannot be read just now."""
+        """Return the number after the last committed record; None if it cannot be read now."""
         try:
             octets = (self.directory / POSITION_FILE).read_bytes()[:8]
         except OSError:
@@ -60,7 +60,7 @@ class RecordTail:
         if number is None:
             return
         if number < self._number:
-            # Another journal has taken the place of this one.
+            # Another journal has replaced this one.
             self._reader.seek(0)
         self._number = number
         yield from self.read_lines()

@@ -228,7 +228,7 @@ def test_a_missing_journal_is_told_and_costs_no_record(collector: Collector, fai
     _journal(collector).unlink()
     collector._flags = ("--workers", "2", "--bind", address)
     collector.start()
-    assert "sessions begin anew" in collector.log
+    assert "sessions start again" in collector.log
     faithful.log(10)
     assert collector.stop() == 0
     check(collector.state_dir, [faithful])

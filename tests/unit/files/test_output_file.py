@@ -375,7 +375,7 @@ def test_streams_are_written_and_never_cut_synced_or_verified(tmp_path):
     fifo = str(tmp_path / "fifo")
     os.mkfifo(fifo)
     output = OutputFile("all", fifo)
-    with pytest.raises(OutputError, match="nobody reads"):
+    with pytest.raises(OutputError, match="it has no reader"):
         output.open()
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     output.open()

@@ -68,7 +68,7 @@ def test_damage_costs_what_is_behind_it(pack: object, harm: str) -> None:
     elif harm == "bit":
         octets, words = packed[:middle] + bytes(8) + packed[middle + 8 :], "is damaged in its packed data"
     else:
-        octets, words = packed + b"something else", "has something behind its packed data"
+        octets, words = packed + b"something else", "has other data after its packed data"
     lines, trouble = read(octets)
     assert words in trouble
     same = 40_000 if harm == "bit" else len(lines) - 1  # a wrong octet may be noticed at the end alone
@@ -88,7 +88,7 @@ def test_a_file_that_cannot_be_read_on() -> None:
 
     unpacked = Unpacked(Broken(WHOLE), PATH, 100)
     assert [*unpacked.lines()] == TEN
-    assert unpacked.trouble == "cannot be read on: Input/output error"
+    assert unpacked.trouble == "cannot be read further: Input/output error"
 
 
 def test_utf16_that_ends_within_a_character() -> None:

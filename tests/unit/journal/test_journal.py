@@ -210,7 +210,7 @@ def test_a_lost_journal_is_told(tmp_path: Path) -> None:
     begun(tmp_path / "journal").close()
     for path in (tmp_path / "journal").iterdir():
         path.unlink()
-    assert any("begin anew" in problem for problem in Journal(tmp_path / "journal").problems)
+    assert any("start again" in problem for problem in Journal(tmp_path / "journal").problems)
 
 
 def test_many_sessions_are_recovered_quickly(tmp_path: Path) -> None:

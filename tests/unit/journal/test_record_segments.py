@@ -95,7 +95,7 @@ def test_uncommitted_bytes(tmp_path: Path, is_copy: bool, kept: bool) -> None:
     assert path.read_bytes() == (whole if kept else whole[:-8])
     assert found.length == path.stat().st_size
     (problem,) = found.problems
-    assert ("8 bytes more than the journal knows of" in problem) == kept
+    assert ("8 bytes more than the journal knows" in problem) == kept
     aside = [other for other in tmp_path.iterdir() if other != path]
     assert [other.read_bytes() for other in aside] == ([] if kept else [whole[-8:]])
     assert [found_path for _, found_path in segment_paths(tmp_path)] == [path]

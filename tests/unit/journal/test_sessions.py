@@ -262,7 +262,7 @@ def test_a_delta_holds_what_changed() -> None:
 def test_what_is_no_table_changes_nothing(size: int) -> None:
     """A length that no table has is refused as a whole."""
     table = Sessions()
-    with pytest.raises(ValueError, match="no table"):
+    with pytest.raises(ValueError, match="not a table"):
         table.apply(b"PLS2".ljust(size, b"x"))
     assert len(table) == 0
 
