@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MOST_A_TURN = 8
 """Connections accepted in one turn: a worker that empties the queue at once takes the share of those that are late."""
-_LOOK_AGAIN_S = 0.002
+_RETRY_S = 0.002
 _FULL_RETRY_S = 0.1
 _NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _LOST_IN_QUEUE = frozenset(
@@ -65,7 +65,7 @@ class Acceptor:
         self._report = report
         self._timer: Timer | None = None
         self._waiting_since_s = math.inf
-        """When this worker first left somebody waiting; infinite when nobody waits."""
+        """When this worker first left a connection waiting; infinite when none waits."""
         self._waiting = select.poll()
         self._waiting.register(sock.fileno(), select.POLLIN)
         loop.add(sock.fileno(), self, READ | EDGE)
@@ -76,15 +76,15 @@ class Acceptor:
             self._timer.cancel()
         for _ in range(MOST_A_TURN):
             if not self._share.has_room():
-                self._look_again(_FULL_RETRY_S)
+                self._retry_within(_FULL_RETRY_S)
                 return
             if not self._share.is_my_turn(self._loop.now_s, self._waiting_since_s):
-                self._look_again(_LOOK_AGAIN_S)
+                self._retry_within(_RETRY_S)
                 return
             if not self._accept_one():
                 return
         # Others may be a few milliseconds late; the rest of a burst is left to the next turn.
-        self._look_again(0)
+        self._retry_within(0)
 
     def _accept_one(self) -> bool:
         """Accept one connection; return whether to go on."""
@@ -99,7 +99,7 @@ class Acceptor:
             if error.errno not in _NO_DESCRIPTOR:
                 raise
             self._report(error)
-            self._look_again(_FULL_RETRY_S)
+            self._retry_within(_FULL_RETRY_S)
             return False
         try:
             sock.setblocking(False)
@@ -112,7 +112,7 @@ class Acceptor:
         return True
 
     def take_queue(self) -> None:
-        """Take what has connected until now, however full this worker is."""
+        """Accept every connection in the kernel's queue, however full this worker is."""
         for _ in range(BACKLOG):
             if not self._accept_one():
                 break
@@ -124,12 +124,12 @@ class Acceptor:
         self._loop.remove(self._sock.fileno())
         self._sock.close()
 
-    def look(self) -> None:
-        """Look whether someone waits, because a place has become free here."""
+    def accept_waiting(self) -> None:
+        """Accept waiting connections; call it when a place has become free here."""
         if self._timer is not None and self._timer.pending:
             self.ready(0)
 
-    def _look_again(self, delay_s: float) -> None:
+    def _retry_within(self, delay_s: float) -> None:
         if not self._waiting.poll(0):
             self._waiting_since_s = math.inf
             return

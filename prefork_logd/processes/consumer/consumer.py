@@ -75,7 +75,7 @@ class NatsSource:
         self.loop = Loop()
         self._settings = settings
         self._counters = board.slot(slot)
-        self._channel = Channel(self.loop, channel, self._told, self._orphaned)
+        self._channel = Channel(self.loop, channel, self._handle_message, self._orphaned)
         self._link = BatchSender(self.loop, self)
         self._state_dir = Path(configuration.settings.server.state_dir)
         self._unsettled: deque[tuple[int, int]] = deque()
@@ -129,7 +129,7 @@ class NatsSource:
 
     # Messages of the master
 
-    def _told(self, message: AnyMessage, fds: list[int]) -> None:
+    def _handle_message(self, message: AnyMessage, fds: list[int]) -> None:
         match message:
             case Attach():
                 self._link.attach(*fds)
@@ -148,7 +148,7 @@ class NatsSource:
             case Reopen():
                 reopen_own()
             case _:
-                LOGGER.error("cannot make sense of a %s", type(message).__name__)
+                LOGGER.error("unexpected %s from the master", type(message).__name__)
 
     def _orphaned(self) -> None:
         self._longest_s = ORPHAN_S

@@ -130,7 +130,7 @@ class Shipper:
             case Reopen():
                 reopen_own()
             case _:
-                LOGGER.error("cannot make sense of a %s", type(message).__name__)
+                LOGGER.error("unexpected %s from the master", type(message).__name__)
 
     # Waking and waiting
 

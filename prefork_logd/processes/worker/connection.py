@@ -1,7 +1,7 @@
-"""One client's connection: reading fairly, and to its end.
+"""Reads one client's connection in fair shares, and sends answers to the client.
 
-Owns the descriptor and how much is read of it at a time. Knows no protocol: an input makes events of the bytes, and the
-owner takes these.
+Owns the descriptor, and how much is read from it at a time. Does not know protocols: an input turns the bytes into
+events, and the owner handles these.
 
 A connection that has sent nothing yet holds no input and no buffer: 10,000 idle ones cost little.
 """
@@ -23,71 +23,71 @@ if TYPE_CHECKING:
     from prefork_logd.inputs.state import ClientState
 
 READ_BYTES = 262_144
-"""Of the owner's buffer: what one system call may read."""
+"""Size of the owner's buffer, the most that one system call reads."""
 GREETING_BYTES = 1032
-"""The largest message of a client that is not welcomed yet, with its header: read even while reading pauses."""
+"""The largest message of a client before its welcome, with its header; read even while reading pauses."""
 TURN_BYTES = READ_BYTES
-"""What one connection may have read before the others get their turn."""
+"""Bytes that are read from one connection before the others get their turn."""
 
 REST_BYTES = 8 << 20
-"""Bytes read from all connections and not taken yet, above which each is read in small pieces."""
+"""Unhandled bytes over all connections, above which each connection is read in small pieces."""
 SMALL_READ_BYTES = 4096
 
 EVENTS = READ | PEER_CLOSED | EDGE
 
 
 class ConnectionOwner(Protocol):
-    """The worker, which takes what connections deliver."""
+    """The worker, which handles the events of connections."""
 
     loop: Loop
     buffer: memoryview
-    """READ_BYTES that every connection is read into, one after the other; nobody keeps any of it."""
+    """READ_BYTES, into which one connection after the other is read. No reference to it is kept."""
     paused: bool
-    """No connection is to be read now, but for its greeting; each that is ready is to be given to `postpone`."""
+    """Whether reading pauses: only greetings are read, and ready connections are passed to `postpone`."""
 
     rest_bytes: int
-    """Bytes read from connections and not taken yet."""
+    """Bytes that were read from connections and are not handled yet."""
 
     @property
     def slice_over(self) -> bool:
-        """Whether the connection whose turn it is has had its time, or reading pauses: the rest waits."""
+        """Whether the current connection's share of the turn is over, or reading pauses."""
 
     def begin_slice(self) -> None:
-        """Begin the time of a connection."""
+        """Start a connection's share of the turn."""
 
     def enter(self, connection: Connection) -> bool:
-        """Decide about a connection that has no place; return whether it is to be read."""
+        """Decide whether a connection without a place is read; return the decision."""
 
     def postpone(self, connection: Connection) -> None:
-        """Remember that a connection is to be read once reading goes on."""
+        """Read a connection once reading goes on."""
 
     def terms(self, connection: Connection) -> Terms:
         """Return the conditions under which the connection's client is read."""
 
     def handle_events(self, connection: Connection, events: Sequence[Event]) -> None:
-        """Take an input's events; those for which there is no time are left to `connection.keep_events`."""
+        """Handle an input's events; pass those for which there is no time to `connection.keep_events`."""
 
     def sent(self, connection: Connection) -> None:
-        """Note that the client has taken all it was sent."""
+        """Act on a client that has read everything it was sent."""
 
     def progressed(self, connection: Connection, completed: bool) -> None:
-        """Note whether a record is half received: `connection.input.pending` tells.
+        """Start, keep or end the deadline of a half-received record (`connection.input.pending`).
 
-        While the connection has something `unfinished`, its client is not waited for.
+        No deadline runs while the connection has something `unfinished`: then the client is not late.
         """
 
     def violated(self, connection: Connection, error: RemoteProtocolError) -> None:
-        """Close the connection: its peer broke the protocol."""
+        """Close the connection after a protocol error of its peer."""
 
     def ended(self, connection: Connection, error: OSError | None) -> None:
-        """Close the connection: its peer has, or it failed."""
+        """Close the connection after its peer closed it, or it failed."""
 
     def failed(self, connection: Connection, error: Exception) -> None:
         """Close the connection after an unexpected error; the others go on."""
 
 
 class Connection:
-    """A client that is connected."""
+    """A connected client."""
 
     __slots__ = (
         "accept",
@@ -101,71 +101,71 @@ class Connection:
         "is_refused",
         "owner",
         "peer",
+        "pending_error",
         "placed",
         "queued",
         "rest",
         "rest_bytes",
         "session",
+        "unhandled_events",
         "unsent",
-        "untold",
-        "verdict",
         "warned",
     )
 
     def __init__(self, owner: ConnectionOwner, fd: int, peer: str, accept: str = "any") -> None:
-        """Read `fd`, on which `accept` says who is let in (settings.ListenerSettings)."""
+        """Read `fd`; `accept` is its listener's kind of accepted clients (listeners.ListenerSettings)."""
         self.owner = owner
         self.accept = accept
         self.fd = fd
         self.peer = peer
         self.input: Input | None = None
         self.queued = False
-        """Waiting for another turn, or for reading to go on."""
+        """Whether it waits for another turn, or for reading to go on."""
         self.warned = False
         self.failures = 0
-        """Records rejected since the last good one."""
+        """Number of records rejected since the last valid one."""
         self.session = b""
-        """Whose records these are, once its client has said so."""
+        """The session of its client, once the client has opened it."""
         self.epoch = 0
-        """Of the session: a connection that its client has left has an older one than the next."""
+        """Its epoch of the session; a later connection of the same session has a higher one."""
         self.floor = 0
-        """From which number on its client sends in this epoch."""
+        """The first number that its client sends in this epoch."""
         self.unsent = b""
-        """What the client has not taken yet."""
+        """Bytes of answers that the client has not read yet."""
         self.placed = False
-        """Whether it may be read: it has a place, or is to be refused one."""
+        """Whether it may be read: it has a place, or will be refused one."""
         self.is_refused = False
         """Whether there was no place for it: its HELLO is answered BUSY."""
         self.held = False
-        """Not to be read, for it is to go to another process, or has just come from one."""
+        """Whether it is not read, because it is moving to another process, or has just come from one."""
 
         self.is_leaving = False
-        """What was read is still taken, but no more is read: it cannot go to another process before."""
+        """Whether no more is read, so that it can move once its received events are handled."""
 
-        self.untold: list[Event] = []
-        """Events that were not taken yet."""
+        self.unhandled_events: list[Event] = []
+        """Events that are not handled yet."""
         self.rest = b""
-        """Bytes that were read after that, and not looked at yet."""
+        """Bytes that were read after those events, and not passed to the input yet."""
         self.rest_bytes = 0
-        """Bytes of the two together."""
-        self.verdict: RemoteProtocolError | None = None
-        """Why the connection is to be closed, once all that came before is taken."""
+        """Size of the two together."""
+        self.pending_error: RemoteProtocolError | None = None
+        """The error after which the connection is closed, once all earlier events are handled."""
 
     @property
     def is_awaited(self) -> bool:
-        """Whether a deadline runs for the client: for the rest of a record, or for saying who it is."""
+        """Whether a deadline runs for the client: for the rest of a record, or for its authentication."""
         if self.input is None:
             return self.accept == AUTHENTICATED
         return self.input.pending or self.input.is_greeting
 
     @property
     def unfinished(self) -> bool:
-        """Whether something was read and not taken yet: it is not to be handed over."""
-        return bool(self.rest or self.untold)
+        """Whether received bytes or events are not handled yet; then the connection cannot be handed over."""
+        return bool(self.rest or self.unhandled_events)
 
     def keep_events(self, events: list[Event], nbytes: int) -> None:
-        """Keep events for the next turn; nothing of their `nbytes` may lie in the owner's buffer."""
-        self.untold = events
+        """Keep events of size `nbytes` for the next turn; they must not refer to the owner's buffer."""
+        self.unhandled_events = events
         held_bytes = self.input.held_bytes if self.input is not None else 0
         self._count_rest(len(self.rest) + nbytes + held_bytes)
 
@@ -179,12 +179,12 @@ class Connection:
         self.owner.loop.change(self.fd, EDGE)
 
     def go_on(self) -> None:
-        """Read again; whatever has come meanwhile is reported once more (epoll_ctl(2), EPOLL_CTL_MOD)."""
+        """Read again; EPOLL_CTL_MOD reports bytes that have come meanwhile once more (epoll_ctl(2))."""
         self.held = self.is_leaving = False
         self.owner.loop.change(self.fd, EVENTS | WRITE if self.unsent else EVENTS)
 
     def dump_state(self, left_s: float | None, client: ClientState | None) -> ConnectionState:
-        """Return what another process has to know of this connection to go on with it."""
+        """Return this connection's state for another process."""
         return ConnectionState(
             peer=self.peer,
             accept=self.accept,
@@ -201,7 +201,7 @@ class Connection:
 
     @classmethod
     def load_state(cls, owner: ConnectionOwner, fd: int, state: ConnectionState) -> Connection:
-        """Return a connection of another process, held. Raises ValueError if its state cannot be understood."""
+        """Return a connection of another process, held. Raises ValueError if its state is malformed."""
         connection = cls(owner, fd, state.peer, state.accept)
         connection.held = True
         if state.input is not None:
@@ -215,7 +215,7 @@ class Connection:
         return connection
 
     def ready(self, events: int) -> None:
-        """Read until nothing is left, or this turn's bytes are used up. An unexpected error ends this connection."""
+        """Read until the socket is empty, or the turn's bytes are used up. An unexpected error ends the connection."""
         try:
             self._ready(events)
         except MemoryError:
@@ -238,7 +238,7 @@ class Connection:
             if not self.unsent:
                 owner.sent(self)
         if events != ENDED and (self.queued or owner.loop.crowded):
-            # Those that wait for another turn come first; else only connections with endless data would be served.
+            # Connections that wait for another turn come first; else those with endless data would starve them.
             self._again()
             return
         owner.begin_slice()
@@ -247,7 +247,7 @@ class Connection:
         self._read(to_the_end=bool(events & ENDED))
 
     def _read(self, *, to_the_end: bool) -> None:
-        """Read until the socket is empty, or this turn's bytes are used up; while reading pauses, only a greeting."""
+        """Read until the socket is empty, or the turn's bytes are used up; while reading pauses, only a greeting."""
         owner, fd = self.owner, self.fd
         budget = TURN_BYTES
         while not owner.paused:
@@ -269,7 +269,7 @@ class Connection:
                 self._wait()
                 return
             if nbytes < len(buffer) and not to_the_end:
-                # A short read has emptied the socket (epoll(7)); what comes later makes an edge of its own.
+                # A short read has emptied the socket; later bytes cause a new edge (epoll(7)).
                 return
             budget -= nbytes
             if budget <= 0:
@@ -282,21 +282,21 @@ class Connection:
             owner.postpone(self)
 
     def _finish(self) -> bool:
-        """Take the rest of the last turn; return whether it is all taken, so that the connection may be read."""
+        """Handle the rest of the last turn; return whether all of it is handled, so that the connection may be read."""
         owner = self.owner
         if not owner.paused:
-            events, self.untold = self.untold, []
+            events, self.unhandled_events = self.unhandled_events, []
             self._count_rest(len(self.rest))
             if events:
                 owner.handle_events(self, events)
-            if self.fd >= 0 and self.rest and not self.untold and not (events and owner.slice_over):
+            if self.fd >= 0 and self.rest and not self.unhandled_events and not (events and owner.slice_over):
                 rest, self.rest = self.rest, b""
                 self._count_rest(0)
                 self._receive(memoryview(rest))
-            if self.fd >= 0 and self.verdict is not None and not self.unfinished:
-                owner.violated(self, self.verdict)
+            if self.fd >= 0 and self.pending_error is not None and not self.unfinished:
+                owner.violated(self, self.pending_error)
             if events and self.fd >= 0 and not self.unfinished:
-                # What follows them has waited for us: its time begins now.
+                # The bytes after them have waited for this worker, so their deadline starts now.
                 owner.progressed(self, completed=True)
         if self.fd >= 0 and (self.unfinished or owner.slice_over):
             self._wait()
@@ -304,20 +304,20 @@ class Connection:
         return self.fd >= 0
 
     def _wait(self) -> None:
-        """Ask for another turn, or for one when reading goes on."""
+        """Queue for another turn, or for one when reading goes on."""
         if self.owner.paused:
             self.owner.postpone(self)
         else:
             self._again()
 
     def _is_greeting(self) -> bool:
-        """Tell whether nothing has been read yet, or less than it takes to know who the client is."""
+        """Return whether the client's greeting is not complete yet."""
         return self.fd >= 0 and (self.input is None or self.input.is_greeting)
 
     def _read_greeting(self) -> bool:
-        """Read a little; return whether there was something.
+        """Read at most GREETING_BYTES; return whether any came.
 
-        A client that is left without an answer may take us for a receiver of plain frames.
+        A client without an answer to its greeting falls back to plain frames.
         """
         try:
             nbytes = os.readv(self.fd, (self.owner.buffer[:GREETING_BYTES],))
@@ -333,7 +333,7 @@ class Connection:
         return nbytes > 0
 
     def _receive(self, data: memoryview) -> None:
-        """Give what was read to the input, and its events to the owner."""
+        """Pass received bytes to the input, and its events to the owner."""
         owner = self.owner
         try:
             if self.input is None:
@@ -351,9 +351,9 @@ class Connection:
             owner.progressed(self, bool(events))
 
     def send(self, data: bytes) -> None:
-        """Send to the client; what it does not take now goes when it does.
+        """Send to the client; bytes that its socket does not accept now are sent later.
 
-        What waits stays small: a client that reads nothing is not sent more than one acknowledgement at a time.
+        These stay few: a client that does not read gets no second acknowledgement.
         """
         waited = bool(self.unsent)
         data = self.unsent + data
@@ -373,9 +373,9 @@ class Connection:
             self.owner.loop.again(self)
 
     def close(self) -> None:
-        """Close the descriptor; whoever still holds this object sees fd -1."""
+        """Close the descriptor, and set `fd` to -1."""
         fd, self.fd = self.fd, -1
-        self.rest, self.untold = b"", []
+        self.rest, self.unhandled_events = b"", []
         self._count_rest(0)
         try:
             self.owner.loop.remove(fd)

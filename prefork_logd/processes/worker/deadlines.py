@@ -1,10 +1,9 @@
-"""Half-received records: how long each may take, and how much all of them may hold.
+"""Limits how long a half-received record may take, and how much memory all of them may hold.
 
-Owns the deadlines and the bound. What is half received is told by whoever reads; what is done with a connection that
-took too long is the owner's business.
+Owns the deadlines and the bound. Does not know how a record is read, or how a connection is closed.
 
-Every record has the same time, so the order in which they began is the order in which they are due: one timer, for the
-oldest, serves any number of connections.
+Every record gets the same time, so deadlines pass in the order in which records began: one timer, for the oldest,
+serves any number of connections.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ if TYPE_CHECKING:
     from prefork_logd.processes.worker.connection import Connection
 
 HELD_BYTES = 256 << 20
-"""Of half-received records over all connections; above it one is given up: the largest of the peer that holds most."""
+"""Bytes of half-received records over all connections; above it the largest of the peer that holds most is given up."""
 
 
 class Deadlines:
     """The deadlines of one process's connections."""
 
     def __init__(self, loop: Loop, give_up: Callable[[Connection, str], None]) -> None:
-        """Let `give_up` close a connection (which is to call `forget`), and say why."""
+        """Close connections through `give_up`, which gets the reason and must call `forget`."""
         self._loop = loop
         self._give_up = give_up
         self._timeout_s = 0.0
@@ -38,7 +37,7 @@ class Deadlines:
         self._timer: Timer | None = None
 
     def begin(self, connection: Connection, held_bytes: int, *, anew: bool) -> None:
-        """Note that a record is half received; `anew`: not the one that was before."""
+        """Record that a connection holds a half-received record; `anew`: another one than before."""
         old = self._entries.get(connection)
         if old is None or anew:
             self._entries.pop(connection, None)
@@ -55,7 +54,7 @@ class Deadlines:
     def _largest(self) -> Connection:
         """Return the connection that holds most, of the peer that holds most.
 
-        Not the oldest: honest clients may be slow, and an attacker's are the youngest ones.
+        Not the oldest: an honest client may be slow, and an attacker's connections are the youngest.
         """
         peers: dict[int, int] = {}
         for connection, (_, held_bytes) in self._entries.items():
@@ -66,12 +65,12 @@ class Deadlines:
         return max(held, key=held.__getitem__)
 
     def left_s(self, connection: Connection) -> float | None:
-        """Return how long a record may still take; None where none is half received."""
+        """Return the time left for the connection's half-received record; None if it has none."""
         entry = self._entries.get(connection)
         return None if entry is None else max(0.0, entry[0] - self._loop.now_s)
 
     def adopt(self, connections: Iterable[tuple[Connection, int, float]]) -> None:
-        """Go on with deadlines that began elsewhere: (connection, bytes held, seconds left)."""
+        """Continue deadlines that began in another worker: (connection, bytes held, seconds left)."""
         for connection, held_bytes, left_s in connections:
             self._entries[connection] = (self._loop.now_s + min(left_s, self._timeout_s), held_bytes)
             self._held_bytes += held_bytes
@@ -81,13 +80,13 @@ class Deadlines:
         self._arm()
 
     def forget(self, connection: Connection) -> None:
-        """Note that nothing is half received."""
+        """End the deadline of a connection, if it has one."""
         entry = self._entries.pop(connection, None)
         if entry is not None:
             self._held_bytes -= entry[1]
 
     def restart(self, timeout_s: float) -> None:
-        """Give every record this time from now on."""
+        """Set the time for a record, and start every deadline again."""
         self._timeout_s = timeout_s
         deadline_s = self._loop.now_s + timeout_s
         self._entries = {connection: (deadline_s, held) for connection, (_, held) in self._entries.items()}
@@ -96,22 +95,22 @@ class Deadlines:
         self._arm()
 
     def pause(self) -> None:
-        """Let no time run: the connections are not read, for reasons of ours."""
+        """Stop all deadlines, while the worker itself pauses reading."""
         self._paused = True
 
     def resume(self) -> None:
-        """Let the time run again, from its beginning."""
+        """Start every deadline again, with the full time."""
         self._paused = False
         self.restart(self._timeout_s)
 
     def _arm(self) -> None:
-        """See that the timer runs if there is something to wait for."""
+        """Start the timer if there is a deadline and it does not run."""
         if self._entries and not self._paused and (self._timer is None or not self._timer.pending):
             deadline_s, _ = next(iter(self._entries.values()))
             self._timer = self._loop.later(max(0.0, deadline_s - self._loop.now_s), self._enforce)
 
     def _enforce(self) -> None:
-        """Give up what is overdue."""
+        """Give up the connections whose deadlines have passed."""
         while self._entries and not self._paused:
             connection, (deadline_s, _) = next(iter(self._entries.items()))
             if deadline_s > self._loop.now_s:

@@ -1,8 +1,8 @@
-"""The end of a worker: what it still reads, how long it waits, and when its process stops.
+"""Ends a worker, by retiring or by draining.
 
-Owns the order and the time limits of an end. Knows no protocol, pipes or signals.
+Owns the order of the steps and their time limits. Does not know protocols, pipes or signals.
 
-A worker that retires accepts no more, and ends once its connections are handed over. A worker that drains reads what
+A retiring worker accepts no more connections, and ends once those it has are handed over. A draining worker reads what
 its clients have already sent, closes their connections, and ends once every line is committed.
 """
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from prefork_logd.processes.worker.migration import Migration
 
 PASSES = 2
-"""Turns that each connection gets: its client's last bytes may still have been on their way in the first one."""
+"""Turns that each connection gets; in the first one its client's last bytes may still have been on their way."""
 QUIET_S = 0.05
 """Time between the two."""
 LAST_WRITES_S = 5.0
-"""How long the writer may take for the last lines."""
+"""How long the commit of the last lines may take."""
 FAST_WRITES_S = 2.0
 """The same when the stop is to be fast."""
 ORPHAN_S = 0.8
-"""Bound of both when the master is dead: another collector may be waiting for the port and the files."""
+"""Bound of both after the master's death: another collector may wait for the port and the files."""
 
 
 class DrainPort(Protocol):
@@ -42,10 +42,10 @@ class DrainPort(Protocol):
     migration: Migration
     connections: dict[int, Connection]
     postponed: dict[int, Connection]
-    """Connections that are read when reading goes on."""
+    """Connections that are read once reading goes on."""
 
     def stop_accepting(self, *, takes_queue: bool) -> None:
-        """Accept no more connections; with `takes_queue`, take those first that have connected until now."""
+        """Accept no more connections; with `takes_queue`, accept the kernel's queue first."""
 
     def ended(self, connection: Connection, error: OSError | None) -> None:
         """Close a connection as if its peer had ended it."""
@@ -57,23 +57,23 @@ class WorkerDrain:
     def __init__(self, port: DrainPort) -> None:
         self._port = port
         self.is_draining = False
-        """Whether all that clients have sent is read, for the worker ends."""
+        """Whether the worker ends, and reads everything that clients have sent."""
         self.timeout_s = 0.0
-        """Time after which connections are closed that still send."""
+        """Time after which connections are closed although their clients still send."""
         self.exit_status = 0
         self._is_retiring = False
         self._passes_left = PASSES
         self._quiet: Timer | None = None
 
     def retire(self) -> None:
-        """Accept no more; end when no connection is left."""
+        """Accept no more connections; end when none is left."""
         self._is_retiring = True
         self._port.stop_accepting(takes_queue=False)
 
     def begin(self, *, fast: bool, is_orphan: bool = False) -> None:
-        """Read what clients have already sent (unless it is to be fast), pass it on, and end when it is committed.
+        """Read what clients have already sent (not if `fast`), and end when all lines are committed.
 
-        A second call can make it fast, and nothing else.
+        A second call can only make it fast.
         """
         port = self._port
         if not self.is_draining:
@@ -90,7 +90,7 @@ class WorkerDrain:
             port.loop.later(FAST_WRITES_S, self._give_up_writing)
 
     def end_turn(self) -> None:
-        """Look whether it is time for the next step, at the end of each of the worker's turns."""
+        """Take the next step if it is due; called at the end of each turn of the worker."""
         port = self._port
         if self._is_retiring and not self.is_draining and not port.connections and not port.migration.busy:
             self.begin(fast=False)
@@ -106,7 +106,7 @@ class WorkerDrain:
                 self._port.loop.again(connection)
 
     def _continue(self) -> None:
-        """Read every connection to its end, once more after a while, then close them; end when all is committed."""
+        """Read every connection PASSES times, then close them; end when all lines are committed."""
         port = self._port
         if port.connections and not self._is_reading():
             if self._passes_left:
@@ -117,7 +117,7 @@ class WorkerDrain:
             port.loop.stop()
 
     def _is_reading(self) -> bool:
-        """Tell whether a connection is still to be read, or a pass is still to come."""
+        """Return whether connections are still to be read."""
         return (
             (self._quiet is not None and self._quiet.pending)
             or bool(self._port.postponed)
@@ -133,7 +133,7 @@ class WorkerDrain:
         link = self._port.link
         if not link.empty:
             LOGGER.error(
-                "%d bytes of lines could not be written in time and are lost; the writer's messages say why",
+                "%d bytes of lines could not be written in time and are lost; see the writer's log lines",
                 link.held_bytes,
             )
             self.exit_status = LOST_STATUS

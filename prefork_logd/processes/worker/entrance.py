@@ -1,6 +1,6 @@
-"""Accepting in one worker: its share of the connections that wait, and how many its process can hold.
+"""Accepts connections in one worker: its share of those that wait, within the number that its process can hold.
 
-Owns the acceptors. Knows no connection once it is accepted: admission.py decides about its place.
+Owns the acceptors. Does not know a connection after its accept: admission.py decides about its place.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from prefork_logd.net.loop import Loop
 
 RESERVED_DESCRIPTORS = 16
-"""Kept free of connections, for pipes and configuration files."""
+"""Descriptors kept free for pipes and configuration files."""
 
 
 class Entrance:
@@ -31,7 +31,7 @@ class Entrance:
         self._board = board
         self._counters = board.slot(slot)
         self.most_own = most_connections()
-        """Connections that this process can hold."""
+        """Number of connections that this process can hold."""
         self._share = AcceptShare(slot, self._loads, 0, self.most_own)
         self._acceptors: list[Acceptor] = []
 
@@ -39,7 +39,7 @@ class Entrance:
         return [Load(*load) for load in self._board.loads()]
 
     def configure(self, max_connections: int) -> None:
-        """Let all workers together hold so many connections."""
+        """Set the most connections that all workers together hold."""
         self._share.max_connections = max_connections
 
     def open(
@@ -49,20 +49,20 @@ class Entrance:
         admit: Callable[[str, int, str], None],
         report: Callable[[OSError], None],
     ) -> None:
-        """Accept from `sockets`, each with what it admits.
+        """Accept from `sockets`, each with its kind of accepted clients.
 
-        `admit` takes this, the descriptor and the peer of each connection; `report` logs that none can be accepted.
+        `admit` gets this kind, the descriptor and the peer of each connection; `report` gets an error of accept(2).
         """
         for sock, admits in sockets:
             self._acceptors.append(Acceptor(loop, sock, functools.partial(admit, admits), self._share, report))
 
-    def look(self) -> None:
-        """Look whether someone waits, because a place has become free here."""
+    def accept_waiting(self) -> None:
+        """Accept waiting connections; call it when a place has become free here."""
         for acceptor in self._acceptors:
-            acceptor.look()
+            acceptor.accept_waiting()
 
     def close(self, *, takes_queue: bool) -> None:
-        """Accept no more connections; with `takes_queue`, take those first that have connected until now."""
+        """Accept no more connections; with `takes_queue`, accept the kernel's queue first."""
         if takes_queue:
             for acceptor in self._acceptors:
                 acceptor.take_queue()
@@ -73,7 +73,7 @@ class Entrance:
 
 
 def most_connections() -> int:
-    """Return how many connections this process can hold, by its limit of descriptors."""
+    """Return the number of connections that this process can hold, from its limit of descriptors."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     in_use = sum(1 for _ in Path("/proc/self/fd").iterdir())
     return max(1, limit - in_use - RESERVED_DESCRIPTORS)

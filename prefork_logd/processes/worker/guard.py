@@ -1,9 +1,9 @@
-"""Confines an unexpected error to the one connection that it belongs to.
+"""Confines an unexpected error to the connection that caused it.
 
-Owns the decision which errors these are, and the log line about them. Knows nothing of what a connection does.
+Owns which errors these are, and their log line. Does not know what a connection does.
 
-A bug that one client can reach must cost that client its connection, and no other client anything. An error that is the
-process's own keeps its meaning: MemoryError, and what is no Exception (SystemExit, KeyboardInterrupt).
+A bug that one client can reach costs that client its connection, and has no effect on other clients. Errors of the
+process itself pass: MemoryError, and those outside Exception (SystemExit, KeyboardInterrupt).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Guard:
     """Closes connections after unexpected errors."""
 
     def __init__(self, close: Callable[[Connection], None]) -> None:
-        """Let `close` close a connection; it must not raise."""
+        """Close connections through `close`, which must not raise."""
         self._close = close
         self._warnings = RateLimitedLog()
 
@@ -32,7 +32,7 @@ class Guard:
         return Confined(self, connection)
 
     def report(self, connection: Connection, error: Exception) -> None:
-        """Log an unexpected error, and nothing else."""
+        """Log an unexpected error, without closing the connection."""
         self._warnings.warning("%s: closed after an unexpected error: %s", connection.peer, describe_bug(error))
 
     def failed(self, connection: Connection, error: Exception) -> None:
@@ -56,7 +56,7 @@ class Confined:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        """Take an unexpected error; leave those of the process itself alone."""
+        """Suppress an unexpected error, and close the connection; errors of the process itself pass."""
         if not isinstance(error, Exception) or isinstance(error, MemoryError):
             return False
         self._guard.failed(self._connection, error)

@@ -1,15 +1,16 @@
-"""Live connections from one process to another: their descriptors and their state, over a socket pair.
+"""Moves live connections to another process, with their descriptors and state, over a socket pair.
 
-Owns the three words that this takes, and when a connection changes hands. The form of the state is frozen.py's;
-others decide which connections go, and to whom.
+Owns the messages, and the moment at which a connection changes hands. Does not know the form of the state
+(inputs/state.py), or which connections go where (migration.py).
 
     giver   OFFER, with a file in memory that holds the states and, beside it, the descriptors (SCM_RIGHTS, unix(7))
-    taker   TAKE, or LEAVE if it cannot: no descriptors left, or states that it does not understand
-    giver   GO, or CANCEL if it has changed its mind
+    taker   TAKE, or LEAVE if it cannot: no descriptors left, or states of an unknown form
+    giver   GO, or CANCEL if it keeps them
 
-Both hold the descriptors in between and neither reads them, so each may die and no connection is closed. Until GO they
-are the giver's; from then on the taker's. If the giver dies, the taker reads end-of-file: what it has been offered and
-not refused is its own, for nobody else has it. A giver that lives always says CANCEL before it closes.
+Meanwhile both hold the descriptors and neither reads them, so either may die and no connection is closed. The
+connections belong to the giver until GO, and to the taker after it. A giver that lives always sends CANCEL before it
+closes the socket. End-of-file therefore means that the giver is dead, and the taker keeps an offer that it has not
+refused.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ def make_pair() -> tuple[socket.socket, socket.socket]:
 
 
 class Offers(Protocol):
-    """Who has made an offer."""
+    """The owner of a giver."""
 
     def decided(self, giver: Giver, taken: bool) -> None:
-        """Take the answer: the taker has the connections and waits for `go`, or does not want them, or is dead."""
+        """Act on the answer. `taken`: the taker waits for `go`; otherwise it has refused, or is dead."""
 
 
 class Giver:
@@ -57,9 +58,9 @@ class Giver:
         loop.add(sock.fileno(), self, READ)
 
     def offer(self, states: list[Raw], fds: Sequence[int]) -> bool:
-        """Offer up to GROUP connections, each packed by frozen.pack_one; return whether that was possible.
+        """Offer up to GROUP connections, each packed by state.pack_one; return whether the offer was sent.
 
-        They must not be read until it is decided.
+        The connections must not be read until the answer.
         """
         states_fd = os.memfd_create("connections", os.MFD_CLOEXEC)
         try:
@@ -67,7 +68,7 @@ class Giver:
                 file.write(pack(states))
             socket.send_fds(self._sock, [OFFER], [states_fd, *fds])
         except OSError:
-            # The taker is gone, or too many descriptors are on their way (unix(7), ETOOMANYREFS).
+            # The taker is gone, or too many descriptors are in flight (unix(7), ETOOMANYREFS).
             return False
         finally:
             os.close(states_fd)
@@ -75,12 +76,12 @@ class Giver:
         return True
 
     def go(self) -> bool:
-        """Let the taker have what it has said TAKE to; return False if it died, and they are the giver's as before."""
+        """Pass the offered connections to the taker; return False if it has died: then the giver keeps them."""
         self._offered = False
         return self._say(GO)
 
     def close(self) -> None:
-        """Take back what is offered, and end."""
+        """Cancel an open offer, and close the socket."""
         if self._sock.fileno() < 0:
             return
         if self._offered:
@@ -96,7 +97,7 @@ class Giver:
         return True
 
     def ready(self, events: int) -> None:  # noqa: ARG002 - the read tells more than the flags do
-        """Take the taker's answer, or its death."""
+        """Read the taker's answer, or its end-of-file."""
         try:
             word = self._sock.recv(16)
         except BlockingIOError:
@@ -110,22 +111,22 @@ class Giver:
 
 
 class Takes(Protocol):
-    """Who takes connections."""
+    """The owner of a taker."""
 
     def prepare(self, states: list[ConnectionState], fds: list[int]) -> bool:
-        """Make everything ready to go on with these, but read nothing; return whether they are wanted.
+        """Make connections of these, but read nothing; return False to refuse them.
 
-        If they are not, their descriptors are closed by the caller.
+        The caller closes the descriptors of refused ones.
         """
 
     def begin(self) -> None:
-        """Go on with what was prepared."""
+        """Start to read the prepared connections."""
 
     def discard(self) -> None:
-        """Close what was prepared, for the giver goes on with it."""
+        """Close the prepared connections; the giver keeps them open."""
 
     def ended(self, taker: Taker) -> None:
-        """Note that nothing more comes."""
+        """Forget a taker; no further offer will come."""
 
 
 class Taker:
@@ -141,9 +142,9 @@ class Taker:
         loop.add(sock.fileno(), self, READ)
 
     def give_up(self) -> None:
-        """Wait no more for a giver that has not offered anything; it keeps what it has."""
+        """End the wait for a giver that has made no offer; it keeps its connections."""
         if not self._was_offered and self._sock.fileno() >= 0:
-            # An offer that has not been read may be all that is left of a dead giver's connections.
+            # An unread offer of a dead giver may hold the last descriptors of its connections.
             self.ready(READ)
         if not self._was_offered and self._sock.fileno() >= 0:
             self._end()
@@ -154,7 +155,7 @@ class Taker:
         self._owner.ended(self)
 
     def ready(self, events: int) -> None:  # noqa: ARG002 - the read tells more than the flags do
-        """Take what the giver says, or its death."""
+        """Read the giver's message, or its end-of-file."""
         try:
             word, fds, flags, _ = socket.recv_fds(self._sock, 16, GROUP + 1)
         except BlockingIOError:
@@ -166,13 +167,13 @@ class Taker:
         elif word == CANCEL:
             self._settle(is_ours=False)
         else:
-            # GO; or the giver is dead, and whatever it has offered belongs to nobody else.
+            # GO; or the giver is dead, and no other process has the offered connections.
             self._settle(is_ours=True)
             if word != GO:
                 self._end()
 
     def _offered(self, fds: list[int], *, whole: bool) -> None:
-        """Prepare what is offered. Where this process has no descriptors left, the kernel leaves out some."""
+        """Prepare an offer; not `whole`: the kernel left out descriptors above this process's limit."""
         self._was_offered = True
         states: list[ConnectionState] = []
         if fds:
@@ -191,7 +192,7 @@ class Taker:
         try:
             self._sock.send(TAKE if self._has_prepared else LEAVE)
         except OSError:
-            # The giver is gone, which the next read tells.
+            # The giver is gone; the next read returns end-of-file.
             return
 
     def _settle(self, *, is_ours: bool) -> None:

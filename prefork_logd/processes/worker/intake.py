@@ -1,7 +1,7 @@
-"""From a connection's events to lines in the batch.
+"""Turns a connection's events into lines in the batch.
 
-Owns the order in which a connection's events are taken, when the rest of them waits for another turn, and what ends the
-connection. Knows no protocol, pipes or files. dispatch.py makes the lines, acknowledged.py keeps the sessions.
+Owns the order in which events are handled, when the rest of them waits for another turn, and which events end the
+connection. Does not know protocols, pipes or files. dispatcher.py makes the lines, sessions.py keeps the sessions.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from prefork_logd.system.log import RateLimitedLog
 
 LARGEST_RECORD = (1 << 32) - 1
-"""The input has compared the size of records with the limit."""
+"""No limit: the input has already compared the size of records with it."""
 
 
 class IntakePort(Protocol):
@@ -50,7 +50,7 @@ class IntakePort(Protocol):
 
     @property
     def slice_over(self) -> bool:
-        """Whether the connection whose turn it is has had its time."""
+        """Whether the current connection's share of the turn is over."""
 
     def send_if_large(self) -> None:
         """Send the batch if it has become large."""
@@ -60,13 +60,13 @@ class IntakePort(Protocol):
 
 
 class Intake:
-    """Takes the events of one worker's connections."""
+    """Handles the events of one worker's connections."""
 
     def __init__(self, port: IntakePort) -> None:
         self._port = port
 
     def handle_events(self, connection: Connection, events: Sequence[Event]) -> None:
-        """Take a connection's events, the first in any case; keep with it those for which there is no time."""
+        """Handle a connection's events, at least the first; keep those for which there is no time."""
         rest: Records | Texts | None
         for index, event in enumerate(events):
             if connection.fd < 0:
@@ -87,7 +87,7 @@ class Intake:
                 return
 
     def _apply_event(self, connection: Connection, event: Event) -> None:
-        """Do what an event without records asks for."""
+        """Act on an event without records."""
         match event:
             case TooLarge():
                 self._note_too_large(connection, event)
@@ -108,9 +108,9 @@ class Intake:
                 self._port.close(connection)
 
     def _add_records(self, connection: Connection, event: Records) -> Records | None:
-        """Turn pickled records into lines; one that cannot be stored uses up its number all the same.
+        """Turn pickled records into lines; a rejected record uses up its number all the same.
 
-        Return those for which there was no time.
+        Return the records for which there was no time.
         """
         port, counters = self._port, self._port.counters
         first, received_s = event.first, time.time()
@@ -128,7 +128,7 @@ class Intake:
                     counters[Field.REJECTED] += bad
                 port.send_if_large()
                 if connection.failures >= MOST_FAILURES:
-                    # 64 KiB can hold 16,000 empty frames: the rest is not worth its entries.
+                    # 64 KiB can hold 16,000 empty frames, and each would get an entry in rejected.jsonl.
                     self._close_useless(connection)
                     return None
                 if left and port.slice_over:
@@ -139,9 +139,9 @@ class Intake:
     def _add_run(
         self, connection: Connection, run: Run, position: int, count: int, first: int, received_s: float
     ) -> tuple[int, int, int]:
-        """Add lines of a run's records from an offset on, numbered from `first` on unless that is 0.
+        """Add lines for `count` records of a run, from an offset on, numbered from `first` unless that is 0.
 
-        Return the offset that was reached, how many records were taken, and how many of these were rejected.
+        Return the offset after the last handled record, the number of handled records, and how many were rejected.
         """
         dispatcher = self._port.dispatcher
         sessions, batch = self._port.sessions, dispatcher.batch
@@ -155,7 +155,7 @@ class Intake:
             )
         except Exception:
             if first:
-                # The client sends these records again: lines of theirs that are here already would come twice.
+                # The client sends these records again, so their lines in the batch would be duplicates.
                 batch.discard(mark)
             raise
         if first:
@@ -165,7 +165,7 @@ class Intake:
         return position, taken, bad
 
     def _add_texts(self, connection: Connection, event: Texts) -> Texts | None:
-        """Turn records in a form of their input's own into lines. Return those for which there was no time."""
+        """Turn records that their input decodes into lines. Return those for which there was no time."""
         port, counters = self._port, self._port.counters
         received_s = time.time()
         bodies = event.bodies
@@ -204,10 +204,10 @@ class Intake:
             port.warnings.warning("%s: skipped %s; further ones are only counted", connection.peer, detail)
 
     def _close_useless(self, connection: Connection) -> None:
-        """Close the connection of a client that sends no records. It may come again, and goes on after them."""
+        """Close the connection of a client that sends no valid records. When it reconnects it goes on after them."""
         what = connection.input.noun if connection.input is not None else "record"
         self._port.warnings.warning(
-            "%s: closed after %d %ss in a row that hold no record; see rejected.jsonl",
+            "%s: closed after %d %ss in a row without a record; see rejected.jsonl",
             *(connection.peer, connection.failures, what),
         )
         if connection.input is not None:
@@ -216,14 +216,14 @@ class Intake:
         self._port.close(connection)
 
     def end_violated(self, connection: Connection, error: RemoteProtocolError) -> None:
-        """Close a connection that does not speak its protocol, once everything that came before is taken."""
+        """Close a connection after a protocol error, once all events from before it are handled."""
         head = reply = b""
         if isinstance(error, InputError):
             head, reply = error.head, error.reply
             events, error.events = error.events, []
             self.handle_events(connection, events)
-            if connection.untold:
-                connection.verdict = error
+            if connection.unhandled_events:
+                connection.pending_error = error
                 return
         if connection.fd < 0:
             return
@@ -234,7 +234,7 @@ class Intake:
         self._port.close(connection)
 
     def end_finished(self, connection: Connection) -> None:
-        """Close a connection that its peer has ended. A record that was cut short is lost, and counted."""
+        """Close a connection that its peer has ended. A record that was cut short is counted as dropped."""
         if connection.input is not None:
             try:
                 events = connection.input.finish()
@@ -248,13 +248,13 @@ class Intake:
 
 
 class _Rest(Records):
-    """Records of which the first run was begun, and its bytes counted."""
+    """Records whose first run is partly handled; its bytes are already counted."""
 
     __slots__ = ()
 
 
 def _keep(connection: Connection, events: Sequence[Event]) -> None:
-    """Keep events for a connection's next turn, their records copied out of the buffer that they were read into."""
+    """Keep events for a connection's next turn; their records are copied out of the read buffer."""
     kept: list[Event] = []
     nbytes = 0
     for event in events:

@@ -1,11 +1,11 @@
-"""A worker's connections on their way to other workers, and from them.
+"""Moves connections of a worker to other workers, and takes connections over from them.
 
-Owns which connections are held back for that, and when each is handed over: when everything that was read from it is
-committed. Knows no pipes and no master; the words between two workers are handover.py's.
+Owns which connections are held for a move, and when each is handed over: once everything read from it is committed.
+Does not know pipes or the master; handover.py has the messages between two workers.
 
-A connection that is to go is not read any more. What it has delivered goes to the writer with the next batch, and once
-that batch is committed nothing of it is left here but its state. If that takes too long, or its new worker does not
-answer, it is read here again as if nothing had happened.
+A connection is not read any more when its move begins. Its lines go to the writer with the next batch; once that batch
+is committed, only the connection's state is left here. If that takes too long, or the new worker does not answer, the
+connection is read here again.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from prefork_logd.processes.worker.sessions import SessionTable
 
 COMMIT_S = 2.0
-"""How long the last lines of connections that are to go may take; with a full disk they take for ever."""
+"""How long the commit of a move's last lines may take; on a full disk it never ends."""
 ANSWER_S = 2.0
-"""How long the other worker may take to answer an offer; one that is stopped takes for ever."""
+"""How long the other worker may take to answer an offer; a stopped worker never answers."""
 LEAVE_S = 5.0
-"""How long a connection may not be read so that it can go; a move is tried several times meanwhile."""
+"""How long a connection is not read so that it can move; a move is tried several times meanwhile."""
 
 ARRIVAL_S = COMMIT_S + ANSWER_S
-"""How long the first offer of another worker may take; one that hangs would keep this one from ending."""
+"""How long the first offer of another worker may take; a worker that hangs must not keep this one from ending."""
 
 
 class WorkerPort(ConnectionOwner, Protocol):
@@ -53,23 +53,23 @@ class WorkerPort(ConnectionOwner, Protocol):
         """Send the batch, whatever its size."""
 
     def close(self, connection: Connection) -> None:
-        """Close a connection here; one that another process has now stays open there."""
+        """Close a connection here; if another process has taken it over, it stays open there."""
 
     def adopt(self, connection: Connection, state: ConnectionState) -> None:
-        """Go on with a connection of another process."""
+        """Take a connection over from another process."""
 
 
 class Migration:
-    """The moves of one worker: one away at a time, any number to it."""
+    """The moves of one worker: one at a time to other workers, any number from them."""
 
     def __init__(self, port: WorkerPort, done: Callable[[int, str], None]) -> None:
-        """Tell `done` after each move how many connections are left here, and what went wrong."""
+        """Call `done` after each move, with the number of connections left here and the problem."""
         self._port = port
         self._done = done
         self._routes: dict[Giver, _Route] = {}
-        """What is still to go, by the end that gives it."""
+        """The connections still to hand over, by the giver."""
         self._mark = 0
-        """Number of the batch before which everything is to be committed."""
+        """Every batch below this number must be committed before the offers."""
         self._waits = False
         self._problem = ""
         self._timer: Timer | None = None
@@ -85,7 +85,7 @@ class Migration:
         """Whether connections are on their way to other workers."""
         return bool(self._routes)
 
-    # Away
+    # To other workers
 
     def hand_over(self, loads: tuple[int, ...], count: int, sockets: list[socket.socket]) -> None:
         """Hand `count` connections (-1: all) to the workers at the other ends of `sockets`, which hold `loads`."""
@@ -117,9 +117,9 @@ class Migration:
         self.committed()
 
     def _let_finish(self) -> None:
-        """Read no more from connections of which something is left to take: the next move can have them.
+        """Stop reading connections with unhandled events, so that the next move can take them.
 
-        A client that sends without end would otherwise keep this worker from ending, and an upgrade waiting.
+        A client that sends without pause would otherwise keep this worker from ending, and delay an upgrade.
         """
         busy = [one for one in self._port.connections.values() if one.unfinished and not one.is_leaving]
         for connection in busy:
@@ -128,14 +128,14 @@ class Migration:
             self._port.loop.later(LEAVE_S, lambda: self._read_on(busy))
 
     def _read_on(self, connections: list[Connection]) -> None:
-        """Go on reading those that no move has taken."""
+        """Read again the connections that no move has taken."""
         for connection in connections:
             with self._port.guard.of(connection):
                 if connection.fd >= 0 and connection.is_leaving and not connection.held:
                     connection.go_on()
 
     def committed(self) -> None:
-        """Look whether what was waited for is committed by now."""
+        """Make the offers if all last lines are committed now."""
         if self._waits and self._port.link.first_held >= self._mark:
             self._waits = False
             self._wait_for_answers()
@@ -143,9 +143,9 @@ class Migration:
                 self._offer(giver)
 
     def _offer(self, giver: Giver) -> None:
-        """Offer the next group of a route; end the route when there is none, or it cannot be offered."""
+        """Offer the next group of a route; end the route if there is none, or the offer cannot be sent."""
         port, route = self._port, self._routes[giver]
-        # Some may have been closed meanwhile, because their clients have come again.
+        # Some may have been closed meanwhile, because their clients have reconnected.
         route.waiting = [connection for connection in route.waiting if connection.fd >= 0]
         group, route.waiting = route.waiting[:GROUP], route.waiting[GROUP:]
         route.offered, route.clients, states = [], [], []
@@ -161,7 +161,7 @@ class Migration:
             self._end(giver)
 
     def decided(self, giver: Giver, taken: bool) -> None:
-        """Let go of what was offered, and offer more; or go on with it if it was not wanted."""
+        """Close the connections that were taken, and offer more; end the route if they were refused."""
         route = self._routes.get(giver)
         if route is None:
             return
@@ -189,13 +189,13 @@ class Migration:
         self.cancel()
 
     def cancel(self) -> None:
-        """Take back whatever is not handed over, and go on with it here."""
+        """End all routes; read connections that are not handed over here again."""
         for giver in list(self._routes):
             self._end(giver)
         self._read_on([one for one in self._port.connections.values() if one.is_leaving])
 
     def _end(self, giver: Giver) -> None:
-        """End a route; what it still has is read here again."""
+        """End a route; read its remaining connections here again."""
         route = self._routes.pop(giver)
         giver.close()
         port = self._port
@@ -216,10 +216,10 @@ class Migration:
                 self._timer.cancel()
             self._done(len(port.connections), self._problem)
 
-    # To here
+    # From other workers
 
     def take_over(self, sock: socket.socket) -> None:
-        """Take what another worker offers at the other end of `sock`."""
+        """Take over the connections that another worker offers at the other end of `sock`."""
         arrival = _Arrival(self._port, self._arrivals)
         taker = Taker(self._port.loop, sock, arrival)
         self._arrivals.add(taker)
@@ -233,12 +233,12 @@ class _Route:
         self.waiting = connections
         self.offered: list[Connection] = []
         self.clients: list[ClientState | None] = []
-        """Of those offered, what another worker is told of their sessions."""
+        """The session state of each offered connection."""
         self.left_s: dict[Connection, float | None] = {}
 
 
 class _Arrival:
-    """What comes from one worker."""
+    """The connections from one other worker."""
 
     def __init__(self, port: WorkerPort, arrivals: set[Taker]) -> None:
         self._port = port
@@ -248,7 +248,7 @@ class _Arrival:
         """Prepared connections that could not be continued, and the errors."""
 
     def prepare(self, states: list[ConnectionState], fds: list[int]) -> bool:
-        """Make connections of them that are watched, and not read."""
+        """Make connections of them that are watched but not read; return False to refuse them."""
         port = self._port
         prepared: list[tuple[Connection, ConnectionState]] = []
         self._broken.clear()
@@ -265,9 +265,9 @@ class _Arrival:
         return True
 
     def _load(self, fd: int, state: ConnectionState) -> Connection:
-        """Return a connection, perhaps one to close when it is ours. Raises ValueError for one that cannot be read.
+        """Return a connection; after an unexpected error one that `begin` closes. Raises ValueError (malformed state).
 
-        Refusing a group because of one connection would keep the others where they are for good.
+        Refusing the whole group because of one connection would keep the others at the giver for good.
         """
         try:
             return Connection.load_state(self._port, fd, state)
@@ -280,7 +280,7 @@ class _Arrival:
             return connection
 
     def begin(self) -> None:
-        """Read them."""
+        """Adopt the prepared connections, and read them."""
         prepared, self._prepared = self._prepared, []
         waits = []
         for connection, state in prepared:
@@ -293,26 +293,26 @@ class _Arrival:
         self._port.deadlines.adopt(waits)
 
     def discard(self) -> None:
-        """Close them here; they are open where they came from."""
+        """Close the prepared connections here; they stay open at the giver."""
         prepared, self._prepared = self._prepared, []
         for connection, _ in prepared:
             with self._port.guard.of(connection):
                 connection.close()
 
     def ended(self, taker: Taker) -> None:
-        """Note that nothing more comes."""
+        """Forget a taker; no further offer will come."""
         self._arrivals.discard(taker)
 
 
 def _deadline(connection: Connection, left_s: float | None) -> list[tuple[Connection, int, float]]:
-    """Return for Deadlines.adopt how long a half-received record may still take; nothing where none is."""
+    """Return the entry of a half-received record for Deadlines.adopt; an empty list if there is none."""
     if left_s is None:
         return []
     return [(connection, connection.input.held_bytes if connection.input is not None else 0, left_s)]
 
 
 def _spread(connections: Mapping[int, Connection], count: int) -> list[Connection]:
-    """Return so many of the connections, taken evenly from the old and the new ones; -1: all."""
+    """Return `count` of the connections (-1: all), spread evenly over old and new ones."""
     free = [one for one in connections.values() if not one.held and not one.unfinished]
     if count < 0 or count >= len(free):
         return free

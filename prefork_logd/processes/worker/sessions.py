@@ -1,10 +1,10 @@
-"""The sessions of a worker's acknowledged clients: who is acknowledged, and when.
+"""Keeps the sessions of a worker's acknowledged clients, and acknowledges records once they are committed.
 
-Owns which connection has which session, what was asked of the writer for it, and who is answered once a batch is
-committed. Knows no protocol, pipes or files: a connection's input makes the answers.
+Owns which connection has which session, the requests for epochs, and the receipts of a batch. Does not know protocols,
+pipes or files: a connection's input makes the answers.
 
-A session may come back on another connection, of this worker or of another, while lines of its old one are still on
-their way. Each connection therefore has an epoch, which the writer gives out; it takes no lines of an older one.
+A client may continue its session on another connection, of this worker or another, while lines from its old connection
+are still in a pipe. The writer therefore gives each connection an epoch, and takes no lines of an older epoch.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from prefork_logd.system.log import RateLimitedLog
 
 MOST_ASKED = 256
-"""Epochs asked of the writer at once."""
+"""Epochs requested from the writer at once."""
 NAME_KEPT = 80
-"""Characters of what a client calls itself that are kept for the log."""
+"""Characters of a client's name that are kept for the log."""
 REASON_KEPT = 80
-"""The same of why it dropped records."""
+"""Characters of a client's reason for dropping records that are kept for the log."""
 MOST_DROPPED = (1 << 63) - 1
-"""The counter of dropped records stops there."""
+"""The upper limit of the counter of dropped records."""
 
 
 class WorkerPort(Protocol):
@@ -59,40 +59,40 @@ class SessionTable:
         self._port = port
         self._by_session: dict[bytes, Connection] = {}
         self._opening: dict[int, tuple[Connection, int]] = {}
-        """Token to the connection that waits for its epoch, and the lowest number its client holds."""
+        """Token of a request to the waiting connection, and the lowest number that its client holds."""
         self._to_ask: dict[Connection, int] = {}
-        """Connections that wait to be asked for, and the lowest numbers their clients hold."""
+        """Connections whose epochs are still to be requested, and the lowest numbers that their clients hold."""
         self._tokens = 0
         self._receipts: dict[Connection, int] = {}
-        """Up to which number the batch that is being made has records of each connection."""
+        """The last number of each connection whose records are in the current batch."""
         self._committed: dict[Connection, int] = {}
-        """Numbers still to be acknowledged, for the client has not read what it was sent before."""
+        """Committed numbers to acknowledge once the client has read the last acknowledgement."""
         self._names: dict[Connection, str] = {}
 
-    # What clients ask for
+    # Requests of clients
 
     def open_session(self, connection: Connection, opening: Opening) -> None:
-        """Give a session to its client's connection, and ask the writer for an epoch."""
+        """Bind a session to its client's connection, and request an epoch from the writer."""
         old = self._by_session.get(opening.session)
         if old is not None:
-            # Its client has left it, or it would not be here.
+            # The client has left its old connection, or it would not have opened this one.
             self._port.close(old)
         connection.session = opening.session
         self._by_session[opening.session] = connection
         self._names[connection] = f"{connection.peer} ({opening.client[:NAME_KEPT]!a})"
         connection.send(opening.reply)
         if connection.fd >= 0:
-            self._ask(connection, opening.first)
+            self._request_epoch(connection, opening.first)
 
-    def _ask(self, connection: Connection, first: int) -> None:
-        """Ask the writer for an epoch, as soon as it has answered others."""
+    def _request_epoch(self, connection: Connection, first: int) -> None:
+        """Request an epoch from the writer, at once or after the answers to earlier requests."""
         self._to_ask[connection] = first
-        self._ask_more()
+        self._send_requests()
 
-    def _ask_more(self) -> None:
-        """Ask for connections that wait, a few at once.
+    def _send_requests(self) -> None:
+        """Send waiting requests for epochs, at most MOST_ASKED at once.
 
-        A question stays until it is answered, also when its client has gone, and a writer may be stopped.
+        Bounded, because a writer may be stopped, and a request stays until its answer even if its client has gone.
         """
         while self._to_ask and len(self._opening) < MOST_ASKED:
             connection = next(iter(self._to_ask))
@@ -105,7 +105,7 @@ class SessionTable:
     # Lines
 
     def begin_range(self, connection: Connection, first: int, last: int) -> None:
-        """Let the lines that follow be those of a range of a connection's session."""
+        """Begin a range of a connection's session in the batch; the lines that follow belong to it."""
         batch = self._port.dispatcher.batch
         if batch.has_other_epoch(connection.session, connection.epoch):
             self._port.send_batch()
@@ -113,19 +113,19 @@ class SessionTable:
         self._receipts[connection] = last
 
     def end_range(self, connection: Connection, count: int) -> None:
-        """Add `count` numbers to the range: the lines for them are in the batch. What follows is not of the session."""
+        """Add `count` numbers, whose lines are in the batch, to the range, and end it."""
         batch = self._port.dispatcher.batch
         batch.advance(count)
         batch.end()
         self._receipts[connection] += count
 
     def note_gap(self, connection: Connection, gap: Gap) -> None:
-        """Log that records are missing, and which; their numbers are used up."""
+        """Log records that the client dropped; their numbers are used up."""
         self.begin_range(connection, gap.first, gap.last)
         self.end_range(connection, 0)
         count = gap.last - gap.first + 1
         counters = self._port.counters
-        # A client may name any number, as often as it likes: the sum must stay below that of 64 bits.
+        # A client may send any number any number of times: the counter has 64 bits.
         counters[Field.DROPPED] = min(counters[Field.DROPPED] + count, MOST_DROPPED)
         self._port.warnings.warning(
             "%s dropped %d records between %s and %s (%a)",
@@ -136,16 +136,16 @@ class SessionTable:
             gap.reason[:REASON_KEPT],
         )
 
-    # What the writer says
+    # Answers of the writer
 
     def take_receipts(self) -> list[Receipt]:
-        """Return who is to be told when the batch that was just made is committed."""
+        """Return the receipts of the batch that was just made: the acknowledgements to send once it is committed."""
         receipts = [Receipt(connection, number) for connection, number in self._receipts.items()]
         self._receipts.clear()
         return receipts
 
     def acknowledge(self, receipts: Iterable[Receipt]) -> None:
-        """Acknowledge to clients how far they are committed."""
+        """Acknowledge committed records to their clients."""
         for connection, number in dict(receipts).items():
             if connection.fd >= 0:
                 with self._port.guard.of(connection):
@@ -154,18 +154,18 @@ class SessionTable:
                         self.send_ack(connection)
 
     def send_ack(self, connection: Connection) -> None:
-        """Send a client the latest acknowledgement, now that it has read all that it was sent before."""
+        """Send a client its latest acknowledgement, if there is one; call it when the client has read the last one."""
         number = self._committed.pop(connection, 0)
         if number and connection.input is not None:
             connection.send(connection.input.acknowledge(number))
 
     def admit(self, token: int, epoch: int, committed: int) -> None:
-        """Welcome the client that waited for this epoch, unless it has gone."""
+        """Welcome the client that waits for this epoch, unless it has gone."""
         connection, _ = self._opening.pop(token, (None, 0))
         if connection is not None and connection.fd >= 0:
             with self._port.guard.of(connection):
                 self._welcome(connection, epoch, committed)
-        self._ask_more()
+        self._send_requests()
 
     def _welcome(self, connection: Connection, epoch: int, committed: int) -> None:
         if connection.input is None:
@@ -180,7 +180,7 @@ class SessionTable:
             self._port.close(connection)
 
     def refuse_range(self, session: bytes, epoch: int) -> None:
-        """Dismiss a client whose records the writer has left out; it comes again, and learns where to go on."""
+        """Dismiss a client whose range the writer has refused; when it reconnects it learns its committed number."""
         connection = self._by_session.get(session)
         if connection is None or connection.epoch != epoch or connection.input is None:
             return
@@ -189,20 +189,20 @@ class SessionTable:
             connection.send(connection.input.dismiss(why, may_return=True))
             self._port.close(connection)
 
-    def ask_again(self) -> None:
-        """Ask a new writer for the epochs that the last one did not give out."""
+    def repeat_requests(self) -> None:
+        """Request again, from a new writer, the epochs that the last one did not give out."""
         waiting, self._opening = list(self._opening.values()), {}
         asked = {connection: first for connection, first in waiting if connection.fd >= 0}
         self._to_ask = asked | self._to_ask
-        self._ask_more()
+        self._send_requests()
 
-    # On the way to another worker, and from one
+    # Moves to and from other workers
 
     def dump_state(self, connection: Connection) -> ClientState | None:
-        """Return what another worker has to know of a client; None of one that is not acknowledged.
+        """Return a client's state for another worker; None if the client has no session.
 
-        From here on the client is sent nothing. An epoch that was asked for is not taken any more: the other worker, or
-        `keep`, asks for it again.
+        The client is sent nothing after this. A requested epoch is ignored when it arrives: the other worker, or
+        `keep`, requests it again.
         """
         if not connection.session:
             return None
@@ -213,12 +213,12 @@ class SessionTable:
         return ClientState(self._names.get(connection, ""), self._committed.get(connection, 0), asked_first)
 
     def keep(self, connection: Connection, state: ClientState) -> None:
-        """Go on with a client whose state was dumped here, for nobody has taken it."""
+        """Keep a client whose state was dumped here, after its move has failed."""
         if state.asked_first:
-            self._ask(connection, state.asked_first)
+            self._request_epoch(connection, state.asked_first)
 
     def load_state(self, connection: Connection, state: ClientState) -> None:
-        """Go on with a client of another worker. An epoch that was asked for there is asked for again."""
+        """Take a client over from another worker. An epoch that was requested there is requested again."""
         if state.name:
             self._names[connection] = state.name
         if state.to_tell:
@@ -226,14 +226,14 @@ class SessionTable:
         if connection.session:
             other = self._by_session.get(connection.session)
             if other is not None and not state.asked_first and (not other.epoch or other.epoch > connection.epoch):
-                # Its client has left it, and is here already.
+                # The client has left this connection: its new one came here first.
                 self._port.close(connection)
                 return
             if other is not None:
                 self._port.close(other)
             self._by_session[connection.session] = connection
         if state.asked_first:
-            self._ask(connection, state.asked_first)
+            self._request_epoch(connection, state.asked_first)
         if not connection.unsent:
             self.send_ack(connection)
 
@@ -246,7 +246,7 @@ class SessionTable:
 
 
 def _moment(seconds: float) -> str:
-    """Return a time for people, in RFC 3339; "unknown" for what is none."""
+    """Return a time in RFC 3339 for a log line; "unknown" for 0 and values outside the range."""
     try:
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds)) if seconds else "unknown"
     except (OverflowError, ValueError, OSError):

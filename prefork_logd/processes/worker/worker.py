@@ -1,11 +1,11 @@
-"""A worker: takes connections, turns what they send into finished lines, and passes these on.
+"""Runs a worker: accepts connections, turns received records into lines, and sends these to the writer.
 
-Owns its connections, their deadlines, and when reading pauses. Knows no protocol and no output file.
+Owns the turn, the connections, and when reading pauses. Does not know protocols or output files.
 
-The turn: every connection that is ready is read, its records become lines in one batch, and the batch goes into the
-pipe at the end of the turn, or earlier when it is large. Lines that are not committed yet are bounded: above the
-high-water mark no connection is read, so the kernel's buffers fill and the clients wait; below the low-water mark
-reading goes on. Only greetings are read at any time, for a client wants to know who is there.
+In a turn every ready connection is read, its records become lines in one batch, and the batch goes into the pipe at the
+end of the turn, or earlier when it is large. The lines that are not committed yet are bounded: above the high-water
+mark no connection is read, so the kernel's buffers fill and the clients wait; below the low-water mark reading goes on.
+Greetings are read at any time, because a client waits for the answer.
 """
 
 from __future__ import annotations
@@ -68,11 +68,11 @@ if TYPE_CHECKING:
     from prefork_logd.ipc.batch_sender import Receipt
 
 SLICE_S = 0.004
-"""What one connection may take of a turn: then the others are served, the master is heard, and signals are."""
+"""A connection's share of a turn; then other connections, the master's messages and signals are handled."""
 
 
 class Worker:
-    """One worker's life."""
+    """One worker process."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Worker:
         configuration: Configuration,
         arena_fd: int = -1,
     ) -> None:
-        """Take connections of `sockets`, each with whom to let in; make lines in the memory of `arena_fd`, if given."""
+        """Accept from `sockets`, each with its accepted clients; make lines in the memory of `arena_fd`, if given."""
         self.loop = Loop()
         self._arena_fd = arena_fd
         self.buffer = memoryview(bytearray(READ_BYTES))
@@ -91,7 +91,7 @@ class Worker:
         self.rest_bytes = 0
         self._slice_end_s = 0.0
         self.counters = board.slot(slot)
-        self._channel = Channel(self.loop, channel, self._told, self._orphaned)
+        self._channel = Channel(self.loop, channel, self._handle_message, self._orphaned)
         self.link = BatchSender(self.loop, self)
         self.sessions = SessionTable(self)
         self._intake = Intake(self)
@@ -114,12 +114,12 @@ class Worker:
         self.loop.after_turn(self._end_turn)
 
     def run(self) -> int:
-        """Work until told to end; return the exit status."""
+        """Work until the master ends the worker; return the exit status."""
         runs.measure, runs.measure_batches = core.measure, core.measure_batches
         if self._arena_fd >= 0:
             lines_memory.use(self._arena_fd)
         warm_up(self._configuration)
-        # What exists by now lives for ever; looking at it again at each collection is wasted.
+        # The objects that exist now live as long as the process: the garbage collector need not scan them again.
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
         self.counters[Field.PID] = os.getpid()
@@ -128,9 +128,9 @@ class Worker:
         self.loop.run()
         return self._drain.exit_status
 
-    # What the master says
+    # Messages of the master
 
-    def _told(self, message: AnyMessage, fds: list[int]) -> None:
+    def _handle_message(self, message: AnyMessage, fds: list[int]) -> None:
         match message:
             case Attach():
                 self.link.attach(*fds)
@@ -142,7 +142,7 @@ class Worker:
                 self._unsettled.append((self.link.next_number, configuration.generation))
                 self._settle()
             case Retire():
-                # Closing a connection costs its client two records: the master says who takes each over.
+                # Closing a connection costs its client two records, so the master's HandOver names the takers.
                 self._drain.retire()
             case HandOver(loads, count):
                 self._hand_over(loads, count, [socket.socket(fileno=fd) for fd in fds])
@@ -155,10 +155,10 @@ class Worker:
             case Reopen():
                 reopen_own()
             case _:
-                LOGGER.error("cannot make sense of a %s", type(message).__name__)
+                LOGGER.error("unexpected %s from the master", type(message).__name__)
 
     def _orphaned(self) -> None:
-        """End, for the master is dead; what clients have sent is still written."""
+        """Drain and end after the master's death."""
         self._drain.begin(fast=False, is_orphan=True)
 
     def _configure(self, configuration: Configuration) -> None:
@@ -185,7 +185,7 @@ class Worker:
         try:
             self.loop.add(fd, connection, EVENTS)
         except OSError as error:
-            # epoll_ctl(2): too many watches, or no memory. The client sees a reset and comes again.
+            # epoll_ctl(2): too many watches, or no memory. The client sees a reset and connects again.
             self._cannot_accept(error)
             os.close(fd)
             return
@@ -201,7 +201,7 @@ class Worker:
         self.warnings.warning("cannot accept a connection just now: %s; clients wait meanwhile", error.strerror)
 
     def close(self, connection: Connection) -> None:
-        """Close a connection, and give its place to one that waits. Raises nothing: all steps are tried."""
+        """Close a connection, and accept one that waits. Raises nothing: every step is tried."""
         fd = connection.fd
         if fd < 0:
             return
@@ -212,15 +212,15 @@ class Worker:
                 forget(connection)
             except MemoryError:
                 raise
-            except Exception as error:  # noqa: BLE001 - the step after it must be done all the same
+            except Exception as error:  # noqa: BLE001 - the next step must be tried all the same
                 self.guard.report(connection, error)
         self.counters[Field.CONNECTIONS] = len(self.connections)
-        self._entrance.look()
+        self._entrance.accept_waiting()
 
     # Handing over and taking over
 
     def _hand_over(self, loads: tuple[int, ...], count: int, sockets: list[socket.socket]) -> None:
-        # A giver that is stopped may keep connections on their way to here; only the move of everything waits for it.
+        # Connections of a stopped giver may stay on their way to here; only a move of everything waits for them.
         if self.draining or self.migration.gives or (count < 0 and self.migration.busy):
             for sock in sockets:
                 sock.close()
@@ -232,7 +232,7 @@ class Worker:
         self._channel.send(HandedOver(left, problem))
 
     def adopt(self, connection: Connection, state: ConnectionState) -> None:
-        """Go on with a connection of another worker."""
+        """Take a connection over from another worker."""
         self.connections[connection.fd] = connection
         self.counters[Field.CONNECTIONS] = len(self.connections)
         self._admission.adopted(connection)
@@ -244,19 +244,19 @@ class Worker:
                 connection.queued = True
                 self.loop.again(connection)
 
-    # What connections deliver
+    # Events of connections
 
     @property
     def draining(self) -> bool:
-        """Whether everything that clients have sent is read, for this worker ends."""
+        """Whether this worker ends, and reads everything that clients have sent."""
         return self._drain.is_draining
 
     def enter(self, connection: Connection) -> bool:
-        """Decide about a connection that has no place; return whether it is to be read."""
+        """Decide whether a connection without a place is read; return the decision."""
         return self._admission.enter(connection)
 
     def postpone(self, connection: Connection) -> None:
-        """Remember that a connection is to be read when reading goes on."""
+        """Read a connection when reading goes on."""
         self.postponed[connection.fd] = connection
 
     def terms(self, connection: Connection) -> Terms:
@@ -265,20 +265,20 @@ class Worker:
         return Terms(self.max_record_bytes, must_authenticate, connection.is_refused, lambda: self._keys, _make_nonce)
 
     def begin_slice(self) -> None:
-        """Begin the time of a connection."""
+        """Start a connection's share of the turn."""
         self._slice_end_s = self.dispatcher.stop_at_s = time.monotonic() + SLICE_S
 
     @property
     def slice_over(self) -> bool:
-        """Whether the connection whose turn it is has had its time, or reading pauses."""
+        """Whether the current connection's share is over, or reading pauses."""
         return self.paused or time.monotonic() >= self._slice_end_s
 
     def handle_events(self, connection: Connection, events: Sequence[Event]) -> None:
-        """Turn a connection's records into lines, and do what its client asks for."""
+        """Turn a connection's records into lines, and act on its other events."""
         self._intake.handle_events(connection, events)
 
     def sent(self, connection: Connection) -> None:
-        """Send the next acknowledgement to a client that has read the one before."""
+        """Send a client its next acknowledgement, after it has read the last one."""
         self.sessions.send_ack(connection)
 
     def progressed(self, connection: Connection, completed: bool) -> None:
@@ -290,11 +290,11 @@ class Worker:
             self.deadlines.forget(connection)
 
     def violated(self, connection: Connection, error: RemoteProtocolError) -> None:
-        """Close a connection that does not speak the protocol; what came before is kept."""
+        """Close a connection after a protocol error; events from before it are kept."""
         self._intake.end_violated(connection, error)
 
     def ended(self, connection: Connection, error: OSError | None) -> None:  # noqa: ARG002 - a reset is an end too
-        """Close a connection that the peer has ended; a record it cut short is lost, and counted."""
+        """Close a connection that its peer has ended; a record that was cut short is counted as dropped."""
         self._intake.end_finished(connection)
 
     def failed(self, connection: Connection, error: Exception) -> None:
@@ -307,7 +307,7 @@ class Worker:
             self.warnings.warning("%s: closed: %s", connection.peer, why)
             self.close(connection)
 
-    # Passing on
+    # Batches
 
     def _end_turn(self) -> None:
         self.send_batch()
@@ -319,7 +319,7 @@ class Worker:
             self.send_batch()
 
     def send_batch(self) -> None:
-        """Send what was gathered, if anything was."""
+        """Send the batch, unless it is empty."""
         batch = self.dispatcher.batch
         if not batch:
             return
@@ -330,19 +330,19 @@ class Worker:
             self.counters[Field.PAUSED] = 1
 
     def session_opened(self, token: int, epoch: int, committed: int) -> None:
-        """Let a client in, under the epoch that the writer gave it."""
+        """Welcome a client under the epoch that the writer gave it."""
         self.sessions.admit(token, epoch, committed)
 
     def range_refused(self, session: bytes, epoch: int) -> None:
-        """Let a client go whose records the writer has left out."""
+        """Dismiss a client whose range the writer has refused."""
         self.sessions.refuse_range(session, epoch)
 
     def writer_resumed(self) -> None:
-        """Ask the new writer what only the last one knew."""
-        self.sessions.ask_again()
+        """Send a new writer the requests that the last one did not answer."""
+        self.sessions.repeat_requests()
 
     def _settle(self) -> None:
-        """Tell the master when every line of an older configuration is committed."""
+        """Send Settled to the master once all lines of older configurations are committed."""
         generation = 0
         while self._unsettled and self._unsettled[0][0] <= self.link.first_held:
             generation = self._unsettled.popleft()[1]
@@ -350,7 +350,7 @@ class Worker:
             self._channel.send(Settled(generation))
 
     def batches_committed(self, receipts: list[Receipt]) -> None:
-        """Acknowledge what is committed, and go on reading if there is room again."""
+        """Acknowledge committed records, and resume reading if there is room again."""
         if self._unsettled:
             self._settle()
         self.sessions.acknowledge(receipts)
@@ -366,7 +366,7 @@ class Worker:
                     self.loop.again(connection)
 
     def stop_accepting(self, *, takes_queue: bool) -> None:
-        """Accept no more connections; with `takes_queue`, take those first that have connected until now."""
+        """Accept no more connections; with `takes_queue`, accept the kernel's queue first."""
         self._entrance.close(takes_queue=takes_queue)
 
 
@@ -375,11 +375,11 @@ def _make_nonce() -> bytes:
 
 
 def _load_keys(settings: Settings) -> dict[bytes, bytes]:
-    """Return the secrets of clients; none, and an error in the log, if their file has become unreadable."""
+    """Return the secrets of clients. If their file cannot be read, return none and log an error."""
     if not any(accept == AUTHENTICATED for _, accept in settings.listeners):
         return {}
     try:
         return load_keys(Path(settings.server.keys_file))
     except ValueError as error:
-        LOGGER.error("server.keys_file: %s; nobody can authenticate", error)
+        LOGGER.error("server.keys_file: %s; no client can authenticate", error)
         return {}

@@ -76,7 +76,7 @@ class Writer:
         """
         self.loop = Loop()
         self._counters = board.slot(WRITER_SLOT)
-        self._channel = Channel(self.loop, channel, self._told, self._orphaned)
+        self._channel = Channel(self.loop, channel, self._handle_message, self._orphaned)
         self._configurations = configurations
         self._outputs = Outputs(board)
         self._record_log = RecordLogWriter(board)
@@ -157,7 +157,7 @@ class Writer:
 
     # Messages of the master
 
-    def _told(self, message: AnyMessage, fds: list[int]) -> None:
+    def _handle_message(self, message: AnyMessage, fds: list[int]) -> None:
         match message:
             case Attach() | WakeupFd() | Configure() if len(fds) < _DESCRIPTORS[type(message)]:
                 # The kernel passes none to a process that has no room for them (recvmsg(2), MSG_CTRUNC): the writer
@@ -190,7 +190,7 @@ class Writer:
                 # The workers have gone, and waited for long.
                 self._end_within(LAST_TRY_S)
             case _:
-                LOGGER.error("cannot make sense of a %s", type(message).__name__)
+                LOGGER.error("unexpected %s from the master", type(message).__name__)
 
     def _attach(self, message: Attach, fds: list[int]) -> None:
         """Read a worker's batches from now on."""

@@ -153,7 +153,7 @@ def test_client_that_sends_only_garbage_is_closed(collector: Collector) -> None:
         assert sum(entry["peer"] == _peer(mixed) for entry in rejected) == 2 * MOST_FAILURES - 2
         assert len(rejected) == collector.status()["rejected"] == 3 * MOST_FAILURES - 2
     assert sorted(messages(stored)) == ["good 1", "good 2", "mixed 1", "mixed 2"]
-    assert collector.log.count("frames in a row that hold no record") == 1
+    assert collector.log.count("frames in a row without a record") == 1
 
 
 def test_announced_bytes_are_not_allocated(make_collector: Maker) -> None:

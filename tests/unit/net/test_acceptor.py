@@ -104,7 +104,7 @@ def test_running_out_of_descriptors_neither_spins_nor_forgets() -> None:
         assert turns == 1
         assert server.reported == [errno.EMFILE]
         os.close(spare.pop())
-        server.acceptor.look()
+        server.acceptor.accept_waiting()
         assert len(server.admitted) == 1
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)

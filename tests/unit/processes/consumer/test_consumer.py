@@ -55,7 +55,7 @@ def test_a_reload_is_settled_after_the_commit_of_older_lines(rig: Rig) -> None:
 
     async def scenario() -> None:
         fd = Configuration(2, rig.configuration.settings, (1,), ()).to_file()
-        source._told(Configure(), [fd])
+        source._handle_message(Configure(), [fd])
         assert [type(message).__name__ for message in rig.said] == ["Configured"]
         source._link._commits(source._link.next_number - 1)
         assert [type(message).__name__ for message in rig.said] == ["Configured", "Settled"]
@@ -111,7 +111,7 @@ def test_a_failure_is_told_and_tried_again(
 @pytest.mark.parametrize(("fast", "longest_s"), [(False, LAST_WRITES_S), (True, FAST_WRITES_S)])
 def test_a_stop(rig: Rig, fast: bool, longest_s: float) -> None:
     """A fast one leaves the writer less time."""
-    rig.source._told(Drain(fast), [])
+    rig.source._handle_message(Drain(fast), [])
     assert rig.source._stopping.is_set()
     assert rig.source._longest_s == longest_s
     rig.source._orphaned()

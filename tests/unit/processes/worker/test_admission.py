@@ -161,7 +161,7 @@ def test_what_waits_is_read_at_a_stop(pair: Pair) -> None:
     client = pair.connect()
     client.sendall(frame("waited"))
     pair.turn(2)
-    pair.worker._told(Drain(fast=False), [])
+    pair.worker._handle_message(Drain(fast=False), [])
     pair.turn(3)
     assert b"waited" in pair.writer.lines[-1]
 

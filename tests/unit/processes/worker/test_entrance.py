@@ -72,7 +72,7 @@ def test_a_full_worker_leaves_others_in_the_queue_until_a_place_is_free(door: Do
     door.loop.turn(1)
     assert len(door.admitted) == 1
     door.counters[Field.CONNECTIONS] = 0
-    door.entrance.look()
+    door.entrance.accept_waiting()
     assert len(door.admitted) == 2
 
 

@@ -270,7 +270,7 @@ def test_a_stop(clients: Clients, monkeypatch: pytest.MonkeyPatch, caplog: pytes
     """Every other connection is read to its end, and closed."""
     worker = clients.pair.worker
     clients.break_(monkeypatch, worker, "ended")
-    worker._told(Drain(fast=True), [])
+    worker._handle_message(Drain(fast=True), [])
     clients.pair.turn(2)
     assert not worker.connections
     assert is_closed(clients.plain)
@@ -288,7 +288,7 @@ class Two:
 
     def move(self) -> None:
         given, taken = make_pair()
-        self.other.worker._told(TakeOver(), [taken.detach()])
+        self.other.worker._handle_message(TakeOver(), [taken.detach()])
         self.clients.pair.worker.migration.hand_over((0,), -1, [given])
         for _ in range(6):
             self.clients.pair.turn()
@@ -432,7 +432,7 @@ def test_every_number_of_every_message_at_its_limits(
             client.sendall(wire.gap(1, last))
         pair.turn(3)
         given, taken = make_pair()
-        other.worker._told(TakeOver(), [taken.detach()])
+        other.worker._handle_message(TakeOver(), [taken.detach()])
         pair.worker.migration.hand_over((0,), -1, [given])
         for _ in range(6):
             pair.turn()

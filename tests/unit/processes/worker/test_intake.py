@@ -57,8 +57,8 @@ class Connection:
 
     def __init__(self, rest: Sequence[Event] = ()) -> None:
         self.fd, self.peer, self.failures, self.warned = 7, "10.0.0.1:5", 0, False
-        self.untold: list[Event] = []
-        self.verdict: InputError | None = None
+        self.unhandled_events: list[Event] = []
+        self.pending_error: InputError | None = None
         self.said: list[bytes] = []
         self.send = self.said.append
         self.input = SimpleNamespace(
@@ -66,7 +66,7 @@ class Connection:
         )
 
     def keep_events(self, events: list[Event], nbytes: int) -> None:
-        self.untold, self.nbytes = events, nbytes
+        self.unhandled_events, self.nbytes = events, nbytes
 
 
 def decode(body: bytes, peer: str, received_s: float) -> Record:
@@ -114,10 +114,10 @@ def test_what_there_is_no_time_for_is_kept(worker: Worker) -> None:
     one = Connection()
     intake(worker).handle_events(one, [Texts([b"a", b"b"], decode), records("c"), Bye()])
     assert worker.messages == ["a", "b"]
-    kept = one.untold
+    kept = one.unhandled_events
     assert one.fd == 7
     worker.slice_over = False
-    one.untold = []
+    one.unhandled_events = []
     intake(worker).handle_events(one, kept)
     assert worker.messages == ["a", "b", "c"]
     assert one.fd == -1
@@ -130,7 +130,7 @@ def test_texts_end_with_the_time_of_their_connection(worker: Worker) -> None:
     one = Connection()
     intake(worker).handle_events(one, [Texts([b"a", b"b", b"c"], decode)])
     assert worker.messages == ["a"]
-    (kept,) = one.untold
+    (kept,) = one.unhandled_events
     assert isinstance(kept, Texts)
     assert (kept.bodies, one.nbytes) == ([b"b", b"c"], 2)
 
@@ -184,7 +184,7 @@ def test_a_violation_ends_the_connection_after_what_came_before(worker: Worker) 
     worker.slice_over = True
     error = InputError("no-lines", "these are none", b"GET", [records("b"), records("c")], b"reply")
     intake(worker).end_violated(two, error)
-    assert (two.verdict, two.fd, two.said) == (error, 7, [])
+    assert (two.pending_error, two.fd, two.said) == (error, 7, [])
     assert worker.messages == ["a", "b"]
 
 

@@ -106,7 +106,7 @@ def framed(body: bytes, count: int = 1) -> bytes:
 
 def held(connection: Connection) -> int:
     """Return the bytes that were read from a connection and not taken yet."""
-    records = [event for event in connection.untold if isinstance(event, Records)]
+    records = [event for event in connection.unhandled_events if isinstance(event, Records)]
     assert connection.input is not None
     nbytes = sum(len(run.data) for event in records for run in event.runs)
     return len(connection.rest) + nbytes + connection.input.held_bytes * connection.unfinished

@@ -23,7 +23,7 @@ def _file(data: bytes) -> int:
     [
         (b"", "the running version's state cannot be read"),
         (b'{"format": "a"}', "the running version's state cannot be read"),
-        (msgspec.json.encode({"format": FORMAT + 1}), f"in the format {FORMAT + 1}, this one knows {FORMAT}"),
+        (msgspec.json.encode({"format": FORMAT + 1}), f"format {FORMAT + 1}; this version reads format {FORMAT}"),
         (msgspec.json.encode({"format": FORMAT}), "the running version's state cannot be read"),
     ],
 )
