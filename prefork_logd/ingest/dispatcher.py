@@ -243,7 +243,7 @@ class Dispatcher:
 
     def reject(self, peer: str, received_s: float, reason: str, detail: str, head: bytes, size: int) -> None:
         """Add a line to rejected.jsonl about a frame that cannot be stored, unless there were too many."""
-        left_out = self._rejections.take(peer)
+        left_out = self._rejections.admit_entry(peer)
         if left_out < 0:
             return
         if left_out:

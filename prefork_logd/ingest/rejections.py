@@ -50,7 +50,7 @@ class Rejections:
         self._peers: OrderedDict[int, _Bucket] = OrderedDict()
         self._warnings = RateLimitedLog(burst=1, per_second=1 / 60)
 
-    def take(self, peer: str) -> int:
+    def admit_entry(self, peer: str) -> int:
         """Return -1 if an entry about a frame of `peer` is left out; else how many were left out before it."""
         now_s = self._clock()
         key = peer_key(peer)

@@ -28,7 +28,7 @@ class BatchSink(Protocol):
     def full(self) -> bool:
         """Whether no more is to be read before the next append."""
 
-    def take(self, source: BatchReceiver, batch: Batch) -> None:
+    def add_batch(self, source: BatchReceiver, batch: Batch) -> None:
         """Gather the lines of a batch."""
 
     def postpone(self, source: BatchReceiver) -> None:
@@ -83,7 +83,7 @@ class BatchReceiver:
             if batch is not None and batch.number > self.taken:
                 self.taken = batch.number
                 taken_bytes += batch.nbytes
-                self._taker.take(self, batch)
+                self._taker.add_batch(self, batch)
 
     def commit(self) -> None:
         """Tell the worker that all its batches taken until now are committed."""

@@ -138,14 +138,14 @@ class Channel:
             for fd in fds:
                 os.set_inheritable(fd, False)
             try:
-                self._take(self._decoder.decode(data), fds)
+                self._deliver(self._decoder.decode(data), fds)
             except Exception as error:
                 if self._failed is None:
                     raise
                 self._failed(error)
                 return
 
-    def _take(self, message: AnyMessage, fds: list[int]) -> None:
+    def _deliver(self, message: AnyMessage, fds: list[int]) -> None:
         if isinstance(message, Probe):
             self.send(Alive())
         elif isinstance(message, Alive):

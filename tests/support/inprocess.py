@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefork_logd.config.load import load
 from prefork_logd.ipc.batch import NO_SESSION, opened, refused
-from prefork_logd.ipc.batch_receiver import Source
+from prefork_logd.ipc.batch_receiver import BatchReceiver
 from prefork_logd.ipc.batch_sender import make_pipes
 from prefork_logd.ipc.configuration import Configuration
 from prefork_logd.ipc.scoreboard import Field, Scoreboard
@@ -53,11 +53,11 @@ class Writer:
         self.batches = 0
         ours, theirs = make_pipes()
         worker.link.attach(*ours)
-        self._source = Source(self, 1, theirs, 0)
+        self._source = BatchReceiver(self, 1, theirs, 0)
         self._opens: list[Any] = []
         self._refusals: list[Any] = []
 
-    def take(self, source: Source, batch: Batch) -> None:
+    def add_batch(self, source: BatchReceiver, batch: Batch) -> None:
         self.batches += 1
         for group in batch.groups:
             if group.session != NO_SESSION:
@@ -75,7 +75,7 @@ class Writer:
         self._opens += batch.opens
         self.asked += len(batch.opens)
 
-    def postpone(self, source: Source) -> None:
+    def postpone(self, source: BatchReceiver) -> None:
         self.loop.again(source)
 
     def turn(self) -> None:

@@ -48,8 +48,8 @@ class Start:
         """Append lines to every output and to the record log, as the writer does; with `commit` to its end."""
         journal, count = self.recovery.journal, lines.count(b"\n")
         for place in self.configurations[-1].places:
-            self.outputs.at(place).take(count, memoryview(lines))
-        self.record_log.take(SESSION, ((number - count + 1, count),), count, memoryview(lines))
+            self.outputs.at(place).add_lines(count, memoryview(lines))
+        self.record_log.add_runs(SESSION, ((number - count + 1, count),), count, memoryview(lines))
         assert self.record_log.prepare()
         self.outputs.find()
         known = journal.committed

@@ -33,7 +33,7 @@ class RecordBatch:
         self._settings = settings
         self._reader = reader
         self._began = began
-        self._picker = RecordFilter(settings)
+        self._filter = RecordFilter(settings)
         self._records = 0
         self._nbytes = 0
 
@@ -68,7 +68,7 @@ class RecordBatch:
                 self._began(entry.time_ns)
             blocks = [
                 part
-                for block in self._picker.pick(entry)
+                for block in self._filter.pick(entry)
                 if (wanted := block_from(block, position)) is not None
                 for part in suspects.without(wanted)
             ]

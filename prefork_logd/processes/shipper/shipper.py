@@ -78,7 +78,7 @@ class Shipper:
         self._journal = board.journal
         self._counters = board.store(place)
         self._slot = board.slot(SHIPPER_SLOT + place)
-        self._channel = Channel(self.loop, channel, self._hear, self.loop.stop)
+        self._channel = Channel(self.loop, channel, self._handle_message, self.loop.stop)
         self._state_dir = state_dir
         self._settings = settings
         self._waker = waker
@@ -98,14 +98,14 @@ class Shipper:
         """As far as records that the store will not take are counted; beyond every number where there are none."""
         self._behind = 0
         """How many records waited when the store was opened."""
-        self._told = StatusReport("")
+        self._sent_report = StatusReport("")
         self._lock = StoreLock(state_dir / JOURNAL_DIRECTORY / f"store-{settings.name}.lock")
         self._began_s = time.monotonic()
         self._queued = False
         self._ending = False
 
     def run(self) -> int:
-        """Work until told to end; return the exit status."""
+        """Work until report to end; return the exit status."""
         # A store's library may hang in a call: nothing but this ends such a shipper once its master is gone.
         libc.signal_on_parent_death(signal.SIGKILL)
         os.nice(NICENESS)
@@ -119,7 +119,7 @@ class Shipper:
         self._close()
         return 0
 
-    def _hear(self, message: AnyMessage, fds: list[int]) -> None:  # noqa: ARG002 - none come
+    def _handle_message(self, message: AnyMessage, fds: list[int]) -> None:  # noqa: ARG002 - none come
         match message:
             case Drain(fast):
                 self._ending = True
@@ -157,7 +157,7 @@ class Shipper:
         if self._timer is not None:
             self._timer.cancel()
         try:
-            if not self._lock.take():
+            if not self._lock.acquire():
                 self._later(OTHER_SHIPPER_S)
                 return
             if self._store is None and not self._open():
@@ -190,7 +190,7 @@ class Shipper:
         elif self._suspects.waiting:
             self._judge()
         elif self._counters[StoreField.ORDINAL] != self._reader.total[0] or self._lags():
-            self._passed()
+            self._publish_position()
         longest_s = LONGEST_LAG_S if is_lagging(self._store) else LONGEST_UNMAINTAINED_S
         if now_s >= self._maintain_at_s + longest_s:
             self._maintain()
@@ -207,7 +207,7 @@ class Shipper:
         if time.monotonic() >= self._maintain_at_s:
             self._maintain()
         # Nothing waits, so no write can show that the store works: that it could be opened has to do.
-        self._works(in_maintenance=False)
+        self._record_success(in_maintenance=False)
         self._counters[StoreField.SINCE_MS] = 0
         self._counters[StoreField.WAITING] = 1
         self._board.barrier()
@@ -240,9 +240,9 @@ class Shipper:
             self._counters[StoreField.LOST] += lost
         self._note_set_back(position)
         self._maintain_at_s = time.monotonic()
-        self._passed()
+        self._publish_position()
         self._behind = self._journal[JournalField.ORDINAL] - self._counters[StoreField.ORDINAL]
-        self._tell()
+        self._send_report()
         return True
 
     def _note_set_back(self, position: int) -> None:
@@ -259,12 +259,12 @@ class Shipper:
             )  # fmt: skip
             self._counted = min(self._counted, number)
 
-    def _tell(self) -> None:
+    def _send_report(self) -> None:
         """Let the master know what `status` shows, when it has changed."""
-        told = StatusReport(self._trouble.problem, details_of(self._store))
-        if told != self._told:
-            self._told = told
-            self._channel.send(told)
+        report = StatusReport(self._trouble.problem, details_of(self._store))
+        if report != self._sent_report:
+            self._sent_report = report
+            self._channel.send(report)
 
     def _note_oldest(self, time_ns: int) -> None:
         self._counters[StoreField.SINCE_MS] = time_ns // 1_000_000
@@ -283,7 +283,7 @@ class Shipper:
     def _write(self) -> bool:
         """Write the batch, or a part of it; tell whether that was done. Raises StoreError, OSError."""
         assert self._store is not None  # noqa: S101 - for the type checker
-        now, later = self._suspects.take(self._batch.blocks)
+        now, later = self._suspects.next_blocks(self._batch.blocks)
         self._refusals.keep_suspects()
         try:
             self._store.write(now, self._refusals.refuse)
@@ -298,8 +298,8 @@ class Shipper:
         self._counters[StoreField.RECORDS] += records
         self._batch.keep(later)
         if not later:
-            self._passed()
-        self._works(in_maintenance=False)
+            self._publish_position()
+        self._record_success(in_maintenance=False)
         return True
 
     # Records that the store's code fails at
@@ -327,9 +327,9 @@ class Shipper:
             raise StoreError(reason)
         self._refusals.keep_suspects()
         self._refusals.confirm_suspects()
-        self._passed()
+        self._publish_position()
 
-    def _passed(self) -> None:
+    def _publish_position(self) -> None:
         """Say how far the store is."""
         counters = self._counters
         if not self._batch.blocks:
@@ -351,17 +351,17 @@ class Shipper:
         self._is_maintaining = True
         self._maintain_at_s = time.monotonic() + max(0.01, self._store.maintain())
         self._is_maintaining = False
-        self._works(in_maintenance=True)
-        self._tell()
+        self._record_success(in_maintenance=True)
+        self._send_report()
         if self._lags():
-            self._passed()
+            self._publish_position()
 
-    def _works(self, *, in_maintenance: bool) -> None:
+    def _record_success(self, *, in_maintenance: bool) -> None:
         """Take note that something was done that may have failed before."""
         if self._trouble.problem and self._trouble.in_maintenance == in_maintenance:
             self._trouble.end(self._behind)
             self._counters[StoreField.FAILING] = 0
-            self._tell()
+            self._send_report()
 
     def _fail(self, problem: str) -> None:
         """Let the store be for a while."""
@@ -370,7 +370,7 @@ class Shipper:
         delay_s = self._trouble.begin(problem, in_maintenance=self._is_maintaining)
         self._is_maintaining = False
         self._counters[StoreField.FAILING] = 1
-        self._tell()
+        self._send_report()
         if self._ending:
             self.loop.stop()
             return

@@ -23,7 +23,7 @@ class StoreLock:
         self._path = path
         self._is_taken = False
 
-    def take(self) -> bool:
+    def acquire(self) -> bool:
         """Tell whether the lock is ours, and take it if no other process has it. Raises StoreError."""
         if self._is_taken:
             return True

@@ -48,7 +48,7 @@ class Suspects:
         self._pause = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
         self._paused_until_s = 0.0
 
-    def take(self, batch: Sequence[Block]) -> tuple[list[Block], list[Block]]:
+    def next_blocks(self, batch: Sequence[Block]) -> tuple[list[Block], list[Block]]:
         """Return the blocks to hand over next, and the blocks left for later."""
         if self.most is None:
             return list(batch), []

@@ -31,16 +31,16 @@ class Trouble:
         """Whether that was found while nothing was written: then no write ends it."""
         self._name = name
         self._backoff = Backoff(FIRST_RETRY_S, LONGEST_RETRY_S, spread=(0.5, 1.0))
-        self._told = ""
+        self._logged = ""
         self._lines = float(MOST_LINES)
         self._counted_s = time.monotonic()
 
     def begin(self, problem: str, *, in_maintenance: bool = False) -> float:
         """Note that something has failed, for the first time or again; return how many seconds to wait."""
         if not self.problem:
-            self._say(problem, "store %s: %s; tried again until it works", self._name, problem)
-        elif problem != self._told:
-            self._say(problem, "store %s: still fails, now with: %s", self._name, problem)
+            self._log(problem, "store %s: %s; tried again until it works", self._name, problem)
+        elif problem != self._logged:
+            self._log(problem, "store %s: still fails, now with: %s", self._name, problem)
         # A write that fails as well ends with a write.
         self.in_maintenance = in_maintenance and (self.in_maintenance or not self.problem)
         self.problem = problem
@@ -49,17 +49,17 @@ class Trouble:
     def end(self, behind: int) -> None:
         """Note that what had failed was done; `behind` records waited for it."""
         if self.problem:
-            if self._told:
+            if self._logged:
                 LOGGER.warning("store %s: works again; %d records waited for it", self._name, behind)
-            self.problem = self._told = ""
+            self.problem = self._logged = ""
             self.in_maintenance = False
             self._backoff.worked()
 
-    def _say(self, problem: str, message: str, *arguments: object) -> None:
+    def _log(self, problem: str, message: str, *arguments: object) -> None:
         now_s = time.monotonic()
         self._lines = min(MOST_LINES, self._lines + (now_s - self._counted_s) / LINE_EVERY_S)
         self._counted_s = now_s
         if self._lines >= 1:
             self._lines -= 1
-            self._told = problem
+            self._logged = problem
             LOGGER.error(message, *arguments)

@@ -82,7 +82,7 @@ class Output:
         size = self.file.size() if self._nbytes else self.file.length
         return size if committed is None else min(committed, size), size + self._nbytes
 
-    def take(self, lines: int, data: memoryview) -> None:
+    def add_lines(self, lines: int, data: memoryview) -> None:
         """Gather lines."""
         self._chunks.append(data)
         self._lines += lines
@@ -95,7 +95,7 @@ class Output:
         done = self._try_append()
         self._counters[OutputField.FAILED] = not done
         if self.skips:
-            self._say(done=done)
+            self._log_skipping(done=done)
         elif news := self.file.news():
             LOGGER.log(30 if done else 40, "output %s: %s%s", self.settings.name, news, "" if done else WAITING)
         if done:
@@ -110,7 +110,7 @@ class Output:
             self._lines = self._nbytes = 0
         return done or self.skips
 
-    def _say(self, *, done: bool) -> None:
+    def _log_skipping(self, *, done: bool) -> None:
         """Say of an output that skips lines whether it does."""
         if done:
             self._skipping.worked(self.file.path)

@@ -55,14 +55,14 @@ class RecordLogWriter:
         """Whether the current segment could not be synced."""
         self._max_bytes = 0
         self._warned = False
-        self._told_errno: int | None = None
+        self._logged_errno: int | None = None
         self._full = False
         self._removed_s = 0.0
         self._position_fd = -1
         self._position_due_s = 0.0
         """When to open that file again, if it could not be."""
         self._is_position_missed = False
-        self._told_number = -1
+        self._published_number = -1
         self._directory = Path()
         self._segment_bytes = 0
         self._known = NOTHING
@@ -142,7 +142,7 @@ class RecordLogWriter:
 
     # A turn
 
-    def take(self, session: bytes, runs: Sequence[tuple[int, int]], count: int, lines: memoryview) -> None:
+    def add_runs(self, session: bytes, runs: Sequence[tuple[int, int]], count: int, lines: memoryview) -> None:
         """Gather records; of an older configuration's, when no store wants any, nothing is kept."""
         if self._places and count:
             self._gathered.append(Gathered(session, runs, count, lines))
@@ -185,8 +185,8 @@ class RecordLogWriter:
             self._log.append(self._gathered, time.time_ns())
         except OutputError as error:
             return self._failed(error)
-        if self._told_errno is not None:
-            self._told_errno = None
+        if self._logged_errno is not None:
+            self._logged_errno = None
             LOGGER.warning("journal: records are written again")
         self._appended += self._gathered
         self._gathered = []
@@ -228,8 +228,8 @@ class RecordLogWriter:
         counters[JournalField.NUMBER] = following
         if self._position_fd < 0 and time.monotonic() >= self._position_due_s:
             self._open_position(self._directory / POSITION_FILE)
-        if following != self._told_number and self._position_fd >= 0:
-            self._told_number = following
+        if following != self._published_number and self._position_fd >= 0:
+            self._published_number = following
             with contextlib.suppress(OSError):  # a full disk; what is told next has this, too
                 os.pwrite(self._position_fd, following.to_bytes(8, "little"), 0)
         self._board.barrier()
@@ -254,8 +254,8 @@ class RecordLogWriter:
                 os.eventfd_write(self._wakers[place], 1)
 
     def _failed(self, error: OutputError) -> bool:
-        if error.errno != self._told_errno:
-            self._told_errno = error.errno
+        if error.errno != self._logged_errno:
+            self._logged_errno = error.errno
             LOGGER.error("journal: %s; clients wait until it works again", error)
         return False
 

@@ -91,7 +91,7 @@ class Writer:
         self._must_sync = False
         """Whether something was gathered that is to be acknowledged."""
         self._synced = configurations[-1].settings.server.durability == "synced"
-        self._told_errno: int | None = None
+        self._logged_errno: int | None = None
         self._gathered_bytes = 0
         self._oldest = 0
         """Generation before which no configuration counts any more."""
@@ -244,7 +244,7 @@ class Writer:
             source.queued = True
             self.loop.again(source)
 
-    def take(self, source: BatchReceiver, batch: Batch) -> None:
+    def add_batch(self, source: BatchReceiver, batch: Batch) -> None:
         """Gather the lines of a batch, but for those of sessions that are refused."""
         for group in batch.groups:
             if group.session != NO_SESSION:
@@ -259,11 +259,11 @@ class Writer:
                 self._must_sync = True
             for place, lines, data in group.segments:
                 if place == RECORDS:
-                    self._record_log.take(group.session, group.runs, lines, data)
+                    self._record_log.add_runs(group.session, group.runs, lines, data)
                     self._gathered_bytes += len(data)
                     continue
                 try:
-                    self._outputs.at(place).take(lines, data)
+                    self._outputs.at(place).add_lines(lines, data)
                 except KeyError:
                     LOGGER.error("%d lines were made for an output that is no more, and are lost", lines)
                     continue
@@ -299,20 +299,20 @@ class Writer:
             )
         except OutputError as error:
             done = False
-            if error.errno != self._told_errno:
-                self._told_errno = error.errno
+            if error.errno != self._logged_errno:
+                self._logged_errno = error.errno
                 LOGGER.error("journal: %s; clients wait until it works again", error)
         if not done:
             self._block()
             return
-        if self._told_errno is not None:
-            self._told_errno = None
+        if self._logged_errno is not None:
+            self._logged_errno = None
             LOGGER.warning("journal: written again")
         self._gathered_bytes = 0
         self._must_sync = False
-        self._tell(changed)
+        self._answer_workers(changed)
 
-    def _tell(self, changed: list[BatchReceiver]) -> None:
+    def _answer_workers(self, changed: list[BatchReceiver]) -> None:
         """Tell the workers what is committed, what was refused, and the epochs they asked for."""
         self._sessions.answer_refusals()
         for source in changed:

@@ -34,11 +34,11 @@ def test_a_peer_has_so_many_and_then_so_many_a_second() -> None:
     """Whatever its ports; the number left out comes with the next entry. Others have a rate of their own."""
     clock = Clock()
     rejections = Rejections(clock)
-    taken = [rejections.take(f"10.0.0.1:{number}") for number in range(8000)]
+    taken = [rejections.admit_entry(f"10.0.0.1:{number}") for number in range(8000)]
     assert taken == [0] * 5000 + [-1] * 3000
-    assert rejections.take("10.0.0.2:1") == 0
+    assert rejections.admit_entry("10.0.0.2:1") == 0
     clock.now_s = 1.0
-    assert [rejections.take("10.0.0.1:1") for _ in range(22)] == [3000, *[0] * 19, -1, -1]
+    assert [rejections.admit_entry("10.0.0.1:1") for _ in range(22)] == [3000, *[0] * 19, -1, -1]
 
 
 def test_all_peers_together_are_bounded_and_few_are_remembered() -> None:
@@ -49,7 +49,7 @@ def test_all_peers_together_are_bounded_and_few_are_remembered() -> None:
     for second in range(10):
         clock.now_s = float(second)
         for number in range(3000):
-            written += rejections.take(f"10.{second}.{number >> 8}.{number & 255}:1") >= 0
+            written += rejections.admit_entry(f"10.{second}.{number >> 8}.{number & 255}:1") >= 0
     assert written == module.ALL_BURST + 9 * module.ALL_PER_S
     assert len(rejections._peers) == module.MOST_PEERS
 

@@ -9,7 +9,7 @@ import pytest
 
 from prefork_logd.ipc.batch import Batch, Group, opened, refused
 from prefork_logd.ipc.batch_builder import BatchBuilder
-from prefork_logd.ipc.batch_receiver import Source
+from prefork_logd.ipc.batch_receiver import BatchReceiver
 from prefork_logd.ipc.batch_sender import BatchSender, Receipt, make_pipes
 from prefork_logd.net.loop import Loop
 
@@ -25,13 +25,13 @@ class Taker:
         self.full = False
         self.numbers: list[int] = []
         self.lines: list[bytes] = []
-        self.postponed: list[Source] = []
+        self.postponed: list[BatchReceiver] = []
 
-    def take(self, source: Source, batch: Batch) -> None:
+    def add_batch(self, source: BatchReceiver, batch: Batch) -> None:
         self.numbers.append(batch.number)
         self.lines += [bytes(segment.data) for group in batch.groups for segment in group.segments]
 
-    def postpone(self, source: Source) -> None:
+    def postpone(self, source: BatchReceiver) -> None:
         self.postponed.append(source)
 
 
@@ -47,7 +47,7 @@ class Pair:
         self.resumed = 0
         self.link = BatchSender(self.loop, self)
         self.taker = Taker(self.loop)
-        self.source: Source | None = None
+        self.source: BatchReceiver | None = None
 
     def batches_committed(self, receipts: list[Receipt]) -> None:
         self.commits += 1
@@ -62,11 +62,11 @@ class Pair:
     def writer_resumed(self) -> None:
         self.resumed += 1
 
-    def connect(self, committed: int = 0) -> Source:
+    def connect(self, committed: int = 0) -> BatchReceiver:
         workers_ends, writers_ends = make_pipes()
         self.link.attach(*workers_ends)
         self.taker = Taker(self.loop)
-        self.source = Source(self.taker, 1, writers_ends, committed)
+        self.source = BatchReceiver(self.taker, 1, writers_ends, committed)
         return self.source
 
     def send(self, line: bytes, receipts: list[Receipt] | None = None) -> None:

@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from prefork_logd.errors import LocalProtocolError
 from prefork_logd.ingest import core as native
+from prefork_logd.ingest import lines_memory
 from prefork_logd.inputs.pickles.decode import decode
 from prefork_logd.ipc import shared_memory
 from prefork_logd.ipc.batch import Batch
@@ -89,7 +90,7 @@ class Writer:
         self.workers_ends = workers_ends
         self.source = BatchReceiver(self, 1, writers_ends, committed, shared)
 
-    def take(self, source: BatchReceiver, batch: Batch) -> None:
+    def add_batch(self, source: BatchReceiver, batch: Batch) -> None:
         self.waiting.append(batch)
 
     def postpone(self, source: BatchReceiver) -> None:
@@ -311,7 +312,7 @@ def test_a_writer_that_cannot_map_the_memory_reads_from_it(
     found = shared_memory.look_into(os.dup(fd))
     assert bytes(found[100:106]) == b"lines\n"
     assert len(found[shared_memory.ARENA_BYTES - 2 : shared_memory.ARENA_BYTES + 2]) == 2
-    shared_memory.use(fd)
+    lines_memory.use(fd)
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)

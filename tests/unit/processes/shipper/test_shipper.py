@@ -100,7 +100,7 @@ class Rig:
     def commit(self, *lines: bytes) -> None:
         """Let the writer commit lines, as one block."""
         joined = b"".join(line + b"\n" for line in lines)
-        self.writer.record_log.take(bytes(16), ((1, len(lines)),), len(lines), memoryview(joined))
+        self.writer.record_log.add_runs(bytes(16), ((1, len(lines)),), len(lines), memoryview(joined))
         assert self.writer.turn(0)
 
     def work(self, turns: int = 200) -> None:
@@ -364,7 +364,7 @@ def test_dead_letters_that_cannot_be_written_hold_the_store_back(rig: Rig, monke
             rig.writer.record_log._log._unsynced = False
             number = rig.writer.number()
             joined = word + b"\ngood\n"
-            rig.writer.record_log.take(bytes(16), ((1, 2),), 2, memoryview(joined))
+            rig.writer.record_log.add_runs(bytes(16), ((1, 2),), 2, memoryview(joined))
             assert rig.writer.record_log.append()
             rig.writer.record_log.committed()
             rig.work(60)

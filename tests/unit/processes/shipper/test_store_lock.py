@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 def test_a_lock_has_one_owner(tmp_path: Path) -> None:
     """Until the owner has ended."""
     first, second = StoreLock(tmp_path / "lock"), StoreLock(tmp_path / "lock")
-    assert first.take()
-    assert first.take()
-    assert not second.take()
+    assert first.acquire()
+    assert first.acquire()
+    assert not second.acquire()
     os.close(first.fd)
-    assert second.take()
+    assert second.acquire()
     os.close(second.fd)
 
 
 def test_a_lock_that_cannot_be_made(tmp_path: Path) -> None:
     """The path and the reason are named."""
     with pytest.raises(StoreError, match="gone/lock: cannot lock it: No such file"):
-        StoreLock(tmp_path / "gone" / "lock").take()
+        StoreLock(tmp_path / "gone" / "lock").acquire()

@@ -109,7 +109,7 @@ def test_a_client_of_a_session_is_told_at_once(
         assert is_busy(client)
         assert is_closed(client)
     assert pair.worker.counters[Field.PLACED] == PLACES
-    assert caplog.text.count("every place is taken (limits.max_connections is 10, 9 for an address)") == 1
+    assert caplog.text.count("every place is taken (limits.max_connections is 10, 9 per address)") == 1
 
 
 def test_a_session_is_let_in_when_a_place_is_free(pair: Pair) -> None:

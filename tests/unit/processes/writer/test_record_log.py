@@ -55,7 +55,7 @@ class Writer:
     def turn(self, count: int = 40, line: bytes = LINE) -> bool:
         """Gather, append, sync and commit so many records; tell whether that could be done."""
         if count:
-            self.record_log.take(bytes(16), ((1, count),), count, memoryview(line * count))
+            self.record_log.add_runs(bytes(16), ((1, count),), count, memoryview(line * count))
         if not (self.record_log.prepare() and self.record_log.append() and self.record_log.sync()):
             return False
         self.record_log.committed()
@@ -91,7 +91,7 @@ def writer(tmp_path: Path) -> Iterator[Writer]:
 
 def test_what_is_committed_is_told_and_nothing_else(writer: Writer) -> None:
     """The number on the scoreboard and in the file for `tail` moves with the commit."""
-    writer.record_log.take(bytes(16), ((1, 3),), 3, memoryview(LINE * 3))
+    writer.record_log.add_runs(bytes(16), ((1, 3),), 3, memoryview(LINE * 3))
     assert writer.record_log.prepare()
     assert writer.record_log.append()
     assert writer.number() == 0
@@ -107,7 +107,7 @@ def test_what_is_committed_is_told_and_nothing_else(writer: Writer) -> None:
 def test_a_reload_in_the_middle_of_a_turn_tells_no_number(writer: Writer) -> None:
     """An output's disk is full: what is appended may never be committed, and a store must not have it."""
     assert writer.turn(2)
-    writer.record_log.take(bytes(16), ((3, 5),), 5, memoryview(LINE * 5))
+    writer.record_log.add_runs(bytes(16), ((3, 5),), 5, memoryview(LINE * 5))
     assert writer.record_log.prepare()
     assert writer.record_log.append()
     told = tuple(writer.board.journal[field] for field in (JournalField.ORDINAL, JournalField.OFFSET))
