@@ -175,7 +175,9 @@ def test_a_snapshot_that_the_writer_cannot_tell_is_told_by_stores(
     house.check()
     assert house.lost() == {"postgresql": 40, "nats": 40}
     for store in NONE:
-        said = f"store {store}: has records up to number 70 of this journal, which had 30: it was set back"
+        said = (
+            f"store {store}: has records up to number 70 of this journal, which has only 30: the journal was set back"
+        )
         assert house.collector.log.count(said) == 1
     assert house.collector.stop() == 0
     path = journal / identity.IDENTITY_FILE
@@ -205,7 +207,7 @@ def test_an_original_that_is_put_back_is_told_by_stores(make_house: Callable[[st
     del house.wanted["after"]
     house.check()
     assert house.lost() == {"postgresql": 60, "nats": 60}
-    assert house.collector.log.count("which had 30: it was set back") == 2
+    assert house.collector.log.count("which has only 30: the journal was set back") == 2
     assert house.collector.stop() == 0
     (state_dir / JOURNAL_DIRECTORY / identity.IDENTITY_FILE).unlink()
     house.collector.start()

@@ -1,6 +1,6 @@
-"""Which records of the journal a store is handed.
+"""Selects the records of the journal that a store gets.
 
-Owns the store's filter on blocks. Knows no stores and no files.
+Owns a store's filter over blocks. Does not know stores or files.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class RecordFilter:
         self._router = Router([settings]) if settings.is_filtered else None
 
     def pick(self, entry: Entry) -> list[Block]:
-        """Return the records of a block that are let through, as blocks of numbers that follow one another."""
+        """Return the records of an entry that pass the filter, as blocks of consecutive numbers."""
         whole = Block(entry.first, entry.records, entry.session, tuple(Run(*run) for run in entry.runs), entry.lines)
         if self._router is None:
             return [whole]
@@ -59,7 +59,7 @@ class RecordFilter:
         try:
             return bool(self._router.route(*read_source(line)))
         except NotARecord:
-            return True  # the store is the one to refuse it
+            return True  # the store refuses it, with a dead letter
 
 
 def _part(runs: tuple[Run, ...], start: int, end: int) -> tuple[Run, ...]:

@@ -1,7 +1,7 @@
-"""Gathers records of the journal until they are worth a write to one store.
+"""Gathers records of the journal into a batch for one store.
 
-Owns the batch and its bounds. Knows no stores, no counters and no timers: reading is journal/record_reader.py's, and
-the filter filter.py's.
+Owns the batch and its bounds. Does not know stores, counters or timers; journal/record_reader.py reads, and filter.py
+filters.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class RecordBatch:
         """Read records from `reader`; `began` takes the time of a batch's first block (ns since 1970)."""
         self.blocks: list[Block] = []
         self.since_s = 0.0
-        """When its first block was read, on the monotonic clock."""
+        """When the first block of the batch was read, on the monotonic clock."""
         self._settings = settings
         self._reader = reader
         self._began = began
@@ -39,11 +39,11 @@ class RecordBatch:
 
     @property
     def is_full(self) -> bool:
-        """Whether it is worth a write at once."""
+        """Whether the batch has reached its size, so that it is written at once."""
         return self._records >= self._settings.batch_records or self._nbytes >= self._settings.batch_bytes
 
     def begin(self, position: int, end: int) -> None:
-        """Start afresh with record `position`, of those before `end`. Raises StoreError."""
+        """Drop the batch, and begin again at record `position`, before `end`. Raises StoreError."""
         try:
             self._reader.seek(position)
             self._reader.pass_over(end)
@@ -52,10 +52,7 @@ class RecordBatch:
         self.keep([])
 
     def gather(self, until: int, position: int, suspects: Suspects) -> None:
-        """Read blocks before record `until`, until it is full, without the suspects and what is before `position`.
-
-        Raises StoreError.
-        """
+        """Add records from `position` on, before `until`, without the suspects. Raises StoreError."""
         while not self.is_full:
             try:
                 entry = self._reader.read(until)
@@ -77,7 +74,7 @@ class RecordBatch:
             self._nbytes += len(entry.lines)
 
     def keep(self, blocks: list[Block]) -> None:
-        """Keep only these: the others are written, or read again."""
+        """Keep only these blocks; the others are written, or will be read again."""
         self.blocks = blocks
         self._records = sum(block.count for block in blocks)
         if not blocks:

@@ -1,7 +1,7 @@
-"""Keeps the records that one store will never take as dead letters, and counts them.
+"""Keeps the records that a store refuses for good as dead letters, and counts them.
 
-Owns the dead letters of suspects, which are taken back when the store itself turns out to be in trouble. Which records
-are suspected is suspects.py's, and the file dead_letters.py's. Knows no journal.
+Owns the dead letters of suspects, which are withdrawn if the store itself is in trouble. suspects.py knows the
+suspects, dead_letters.py the file. Does not know the journal.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Refusals:
         self._suspects = suspects
         self._letters: DeadLetters | None = None
         self._mark: Mark | None = None
-        """Where the dead letters ended before the suspects were added to them."""
+        """The end of the dead letters before the suspects were added."""
         self._added = 0
 
     def open(self, journal: str) -> None:
@@ -40,7 +40,7 @@ class Refusals:
             self._letters = DeadLetters(self._path, journal)
 
     def refuse(self, number: int, line: bytes, reason: str) -> None:
-        """Keep a record that the store will never take. Raises StoreError, and the batch is tried again."""
+        """Keep a record that the store refuses for good. Raises StoreError; then the batch is tried again."""
         if self._letters is not None and self._letters.add(number, line, reason):
             self._count(1, reason)
 
@@ -50,7 +50,7 @@ class Refusals:
         self._counters[StoreField.REFUSED] += count
 
     def keep_suspects(self) -> None:
-        """Make dead letters of the suspects, before the store's position can pass them. Raises StoreError."""
+        """Add the suspects to the dead letters, before the store's position passes them. Raises StoreError."""
         if self._letters is None or not self._suspects.waiting:
             return
         if self._mark is None:
@@ -59,18 +59,18 @@ class Refusals:
             self._added += self._letters.add(number, line, reason)
 
     def confirm_suspects(self) -> None:
-        """Let the suspects be dead letters for good."""
+        """Keep the suspects' dead letters for good, and count them."""
         if self._suspects.waiting:
             self._count(self._added, next(iter(self._suspects.waiting.values()))[1])
             self._suspects.convict()
         self._mark, self._added = None, 0
 
     def withdraw_suspects(self, *, in_vain: bool = False) -> None:
-        """Take the suspects' dead letters back: the store is in trouble, and gets these records later."""
+        """Remove the suspects' dead letters: the store is in trouble, and gets these records later."""
         mark, self._mark, self._added = self._mark, None, 0
         self._suspects.acquit(in_vain=in_vain)
         if mark is not None and self._letters is not None:
             try:
                 self._letters.go_back(mark)
             except StoreError as error:
-                LOGGER.error("store %s: %s; it has records that are shipped as well", self._store, error)
+                LOGGER.error("store %s: %s; the file has records that are sent to the store, too", self._store, error)

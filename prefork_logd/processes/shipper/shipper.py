@@ -1,14 +1,13 @@
-"""A shipper: hands what the journal has committed to one store, in order, each record once.
+"""Runs a shipper: writes the committed records of the journal to one store, in order, each once.
 
-Owns when to read, to write, to wait and to try again. Knows its store only as stores/base.py says, and never reads
-beyond what the writer has published as committed.
+Owns when to read, write, wait and try again. Knows its store only by the contract in stores/base.py, and never reads
+beyond the records that the writer has published as committed.
 
-While everything is in the store the shipper sleeps, and the writer wakes it: once, for whatever has come until it
-sleeps again. Then it gathers a batch, for a moment, and writes it. A store that fails is closed, and opened again after
-a while, longer each time and never at the same moment as others; it says itself where to go on.
+A shipper whose store has every record sleeps until the writer wakes it, once for all records until it sleeps again.
+Then it gathers a batch for a short time, and writes it. A store that fails is closed and opened again later, with
+back-off and jitter; the store returns the position to continue from.
 
-Nothing that a store raises ends a shipper: an error that is no StoreError is looked into record by record
-(suspects.py).
+No error of a store ends a shipper. For one that is not a StoreError, suspects.py finds the record that causes it.
 """
 
 from __future__ import annotations
@@ -46,15 +45,15 @@ if TYPE_CHECKING:
     from prefork_logd.stores.base import Block, Store
 
 NICENESS = 15
-"""Ingest comes first: what is late here waits on disk, what is late there waits in clients."""
+"""Ingest comes first: records that wait for a shipper are on disk, those that wait for a worker are in clients."""
 LONGEST_UNMAINTAINED_S = 3600.0
 LONGEST_LAG_S = 1.0
-"""The same for a store that frees the journal only when it is maintained."""
+"""The same for a store whose maintenance frees the journal."""
 DRAIN_S = 2.0
-"""How long a stop lets a shipper go on with what the journal holds."""
+"""How long a shipper goes on with the journal's records during a stop."""
 OTHER_SHIPPER_S = 0.05
 JOURNAL_S = 2.0
-"""How long the writer may take to open the journal before that is called a problem."""
+"""How long the writer may take to open the journal before the shipper reports a problem."""
 
 
 class Shipper:
@@ -93,11 +92,11 @@ class Shipper:
         self._refusals = Refusals(settings.name, letters_path, self._counters, self._suspects)
         self._is_maintaining = False
         self._position = 0
-        """What the store had when it was opened."""
+        """The store's position when it was opened."""
         self._counted = 1 << 64
-        """As far as records that the store will not take are counted; beyond every number where there are none."""
+        """Records that the store refuses are counted as lost up to this number; above all numbers if there are none."""
         self._behind = 0
-        """How many records waited when the store was opened."""
+        """Number of records that waited when the store was opened."""
         self._sent_report = StatusReport("")
         self._lock = StoreLock(state_dir / JOURNAL_DIRECTORY / f"store-{settings.name}.lock")
         self._began_s = time.monotonic()
@@ -105,8 +104,8 @@ class Shipper:
         self._ending = False
 
     def run(self) -> int:
-        """Work until report to end; return the exit status."""
-        # A store's library may hang in a call: nothing but this ends such a shipper once its master is gone.
+        """Work until the master ends the shipper; return the exit status."""
+        # A store's library may hang in a call: only this signal ends such a shipper after its master's death.
         libc.signal_on_parent_death(signal.SIGKILL)
         os.nice(NICENESS)
         gc.freeze()
@@ -135,7 +134,7 @@ class Shipper:
     # Waking and waiting
 
     def ready(self, events: int) -> None:  # noqa: ARG002 - the counters tell what there is
-        """Go on: the writer has committed something, or it is this one's turn again."""
+        """Take the next step: the writer has committed records, or this shipper has another turn."""
         self._queued = False
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._waker)
@@ -153,7 +152,7 @@ class Shipper:
         self._timer = self.loop.later(delay_s, self._work)
 
     def _work(self) -> None:
-        """Do one step: open, write a batch, maintain, or wait. Whatever a store raises, it is tried again."""
+        """Take one step: open, write a batch, maintain, or wait. After any error of the store it is tried again."""
         if self._timer is not None:
             self._timer.cancel()
         try:
@@ -173,7 +172,7 @@ class Shipper:
     def _step(self) -> None:
         until = self._journal[JournalField.NUMBER]
         if self._counted < self._position:
-            # Of a journal that was set back: the store takes them for records that it has.
+            # The journal was set back: the store takes these records for ones that it has already.
             self._counters[StoreField.LOST] += max(0, min(until, self._position) - self._counted)
             self._counted = max(self._counted, min(until, self._position))
         self._gather(until)
@@ -200,13 +199,13 @@ class Shipper:
             self._idle(until)
 
     def _idle(self, until: int) -> None:
-        """Sleep until woken, or until maintenance is due: everything below `until` is in the store."""
+        """Sleep until woken, or until maintenance is due; for when every record below `until` is in the store."""
         if self._ending and self._journal[JournalField.NUMBER] == until:
             self.loop.stop()
             return
         if time.monotonic() >= self._maintain_at_s:
             self._maintain()
-        # Nothing waits, so no write can show that the store works: that it could be opened has to do.
+        # No record waits, so no write can prove that the store works: a successful open counts instead.
         self._record_success(in_maintenance=False)
         self._counters[StoreField.SINCE_MS] = 0
         self._counters[StoreField.WAITING] = 1
@@ -220,14 +219,17 @@ class Shipper:
     # The store
 
     def _open(self) -> bool:
-        """Open the store and go on where it says; tell whether there is a journal yet. Raises StoreError, OSError."""
+        """Open the store, and begin at its position; return False if there is no journal yet.
+
+        Raises StoreError, OSError.
+        """
         high, low = self._journal[JournalField.ID_HIGH], self._journal[JournalField.ID_LOW]
         if not high and not low:
-            # The writer has not recovered its journal yet: under no name it would be another one to the store.
+            # The writer has not recovered its journal yet, and a store knows a journal by its identity.
             if not self._ending and time.monotonic() < self._began_s + JOURNAL_S:
                 self._later(OTHER_SHIPPER_S)
                 return False
-            raise StoreError("the journal is not open; the writer's own line says why")
+            raise StoreError("the journal is not open; see the writer's log lines")
         journal = f"{high:016x}{low:016x}"
         store = make_store(self._settings)
         self._store = store
@@ -236,7 +238,9 @@ class Shipper:
         self._batch.begin(position, self._journal[JournalField.NUMBER])
         if self._reader.next > position > 0 and not self._settings.is_filtered:
             lost = self._reader.next - position
-            LOGGER.warning("store %s: wants record %d, which the journal has not kept", self._settings.name, position)
+            LOGGER.warning(
+                "store %s: needs record %d, which is no longer in the journal", self._settings.name, position
+            )
             self._counters[StoreField.LOST] += lost
         self._note_set_back(position)
         self._maintain_at_s = time.monotonic()
@@ -246,21 +250,22 @@ class Shipper:
         return True
 
     def _note_set_back(self, position: int) -> None:
-        """See whether a store has records that this journal has not numbered; log it, and count from where on."""
+        """Log it if a store has record numbers above the journal's, and count the records lost by that."""
         began = self._counters[StoreField.BEGAN]
-        # At the first opening since the collector was started, what was numbered before it came counts, too.
+        # At the first opening since the start, records that were numbered before the opening count, too.
         number = began - 1 if 0 < began < OPENED else self._journal[JournalField.NUMBER]
         self._counters[StoreField.BEGAN] = OPENED
         if position > number:
             LOGGER.error(
-                "store %s: has records up to number %d of this journal, which had %d: it was set back; new records are "
-                "refused, and counted as lost, until it has got there; stop, remove %s and start to number anew",
+                "store %s: has records up to number %d of this journal, which has only %d: the journal was set back; "
+                "new records are refused, and counted as lost, until it reaches that number; to begin a new numbering, "
+                "stop the collector, remove %s and start it",
                 self._settings.name, position, number, self._state_dir / JOURNAL_DIRECTORY / IDENTITY_FILE,
             )  # fmt: skip
             self._counted = min(self._counted, number)
 
     def _send_report(self) -> None:
-        """Let the master know what `status` shows, when it has changed."""
+        """Send the master the report for `status`, if it has changed."""
         report = StatusReport(self._trouble.problem, details_of(self._store))
         if report != self._sent_report:
             self._sent_report = report
@@ -270,7 +275,7 @@ class Shipper:
         self._counters[StoreField.SINCE_MS] = time_ns // 1_000_000
 
     def _gather(self, until: int) -> None:
-        """Read blocks until they are a batch, or there are no more. Raises StoreError."""
+        """Read blocks until the batch is full, or none is left. Raises StoreError."""
         self._batch.gather(until, self._position, self._suspects)
         for problem in self._reader.problems:
             LOGGER.error("store %s: journal: %s", self._settings.name, problem)
@@ -278,10 +283,10 @@ class Shipper:
         self._counters[StoreField.LOST] += self._reader.lost
         self._reader.lost = 0
         if not self._reader.is_open and self._reader.next < until:
-            raise StoreError(f"journal: no segment is there, and record {self._reader.next} is wanted")
+            raise StoreError(f"journal: no segment has record {self._reader.next}, which the store needs")
 
     def _write(self) -> bool:
-        """Write the batch, or a part of it; tell whether that was done. Raises StoreError, OSError."""
+        """Write the batch, or a part of it; return whether that worked. Raises StoreError, OSError."""
         assert self._store is not None  # noqa: S101 - for the type checker
         now, later = self._suspects.next_blocks(self._batch.blocks)
         self._refusals.keep_suspects()
@@ -289,7 +294,7 @@ class Shipper:
             self._store.write(now, self._refusals.refuse)
         except (StoreError, OSError):
             raise
-        except Exception as error:  # noqa: BLE001 - one record, not its neighbours, may be too much for a store
+        except Exception as error:  # noqa: BLE001 - one record may cause it, and must not cost the others
             self._suspect(now, error)
             return False
         records = sum(block.count for block in now)
@@ -302,25 +307,25 @@ class Shipper:
         self._record_success(in_maintenance=False)
         return True
 
-    # Records that the store's code fails at
+    # Records that cause unexpected errors
 
     def _suspect(self, blocks: list[Block], error: Exception) -> None:
-        """Go on with fewer records, or without the one that was handed over alone. Raises StoreError."""
+        """Go on with fewer records, or without the one that was written alone. Raises StoreError."""
         what = describe_unexpected(error)
         if self._suspects.most is None:
-            LOGGER.warning("store %s: %s; the record that causes it is looked for", self._settings.name, what)
+            LOGGER.warning("store %s: %s; searching for the record that causes it", self._settings.name, what)
         is_proven = self._suspects.failed(blocks, error, f"unexpected {what}")
         if is_proven:
             self._refusals.keep_suspects()
             self._refusals.confirm_suspects()
         if self._suspects.is_stuck:
             self._refusals.withdraw_suspects(in_vain=True)
-            raise StoreError(f"every record leads to an unexpected {what}")
+            raise StoreError(f"every record causes an unexpected {what}")
         self._close()
         self._go_on()
 
     def _judge(self) -> None:
-        """Decide about suspects after which there is no record to try. Raises StoreError."""
+        """Decide about suspects that no other record follows. Raises StoreError."""
         _, reason = next(reversed(self._suspects.waiting.values()))
         if not self._suspects.judge_alone():
             self._refusals.withdraw_suspects(in_vain=True)
@@ -330,7 +335,7 @@ class Shipper:
         self._publish_position()
 
     def _publish_position(self) -> None:
-        """Say how far the store is."""
+        """Publish the store's position on the scoreboard."""
         counters = self._counters
         if not self._batch.blocks:
             counters[StoreField.ORDINAL], counters[StoreField.OFFSET] = self._reader.total
@@ -338,7 +343,7 @@ class Shipper:
         counters[StoreField.READY] = 1
 
     def _needed(self) -> int:
-        """Return the number of the first record that the store may still want."""
+        """Return the number of the first record that the store may still need."""
         if self._batch.blocks or self._suspects.waiting:
             return self._counters[StoreField.POSITION]
         return first_needed(self._store, self._reader.next)
@@ -357,14 +362,14 @@ class Shipper:
             self._publish_position()
 
     def _record_success(self, *, in_maintenance: bool) -> None:
-        """Take note that something was done that may have failed before."""
+        """End the trouble that a successful write, or maintenance, disproves."""
         if self._trouble.problem and self._trouble.in_maintenance == in_maintenance:
             self._trouble.end(self._behind)
             self._counters[StoreField.FAILING] = 0
             self._send_report()
 
     def _fail(self, problem: str) -> None:
-        """Let the store be for a while."""
+        """Close the store, report the problem, and try again later."""
         self._refusals.withdraw_suspects()
         self._close()
         delay_s = self._trouble.begin(problem, in_maintenance=self._is_maintaining)

@@ -1,6 +1,6 @@
-"""Locks a store, so that it has one shipper: one of a dead master may be about to end.
+"""Locks a store, so that it has one shipper even while the shipper of a dead master still ends.
 
-Owns the lock file. Knows no stores and no journal.
+Owns the lock file. Does not know stores or the journal.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class StoreLock:
-    """The lock of one store. The kernel lets go of it when the process ends."""
+    """The lock of one store. The kernel releases it at the end of the process."""
 
     def __init__(self, path: Path) -> None:
         self.fd = -1
@@ -24,7 +24,7 @@ class StoreLock:
         self._is_taken = False
 
     def acquire(self) -> bool:
-        """Tell whether the lock is ours, and take it if no other process has it. Raises StoreError."""
+        """Acquire the lock, unless this process has it; return False if another process does. Raises StoreError."""
         if self._is_taken:
             return True
         try:

@@ -1,12 +1,12 @@
-"""Records that a store's own code fails at: which ones they are, found by writing fewer at once.
+"""Finds the records that cause unexpected errors in a store, by writing fewer records at once.
 
-Owns how many records are handed over next, which of them are suspected, and when a suspicion is a verdict. Knows no
-stores, no journal and no files.
+Owns the number of records of the next write, which records are suspected, and when suspects become dead letters. Does
+not know stores, the journal or files.
 
-A store refuses records that it cannot keep; this is for unexpected errors. A write that raises one is tried with half
-the records, down to one: the first of them, which is then left out. Whether it is to blame, or the store fails at
-everything, its neighbours tell: as soon as another record is written, before it or after it, the suspects are guilty
-and become dead letters. Where all fail, none is: then the store is in trouble, and everything waits.
+A store refuses records that it cannot keep; this module is for unexpected errors. After one, the write is tried with
+half the records, down to one. A record that fails alone is a suspect, and left out. Either the suspects cause the
+errors, or the store fails for every record: as soon as a record before or after them is written, the suspects are
+guilty and become dead letters. If every record fails, none is guilty: the store is in trouble, and all records wait.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FIRST_PATIENCE = 64
-"""Suspects in a row after which the store itself is taken for the cause. It doubles whenever that was said, so that any
-number of such records is passed in the end, if one behind them can be written."""
+"""Suspects in a row after which the store counts as the cause. It doubles each time that happens, so that any number of
+such records is passed in the end, if one after them can be written."""
 MOST_UNPROVEN = 16
-"""Records that are given up without a neighbour that could be written; only for errors that records cause."""
+"""Records that become dead letters without a neighbour that was written; only for the errors in _OF_RECORDS."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
-"""How long no record is suspected after a search without a result."""
+"""How long no search begins after one without a result."""
 _OF_RECORDS = (ValueError, ArithmeticError, LookupError, RecursionError)
 
 
@@ -35,11 +35,11 @@ class Suspects:
 
     def __init__(self) -> None:
         self.most: int | None = None
-        """How many records are handed over at once; None: a whole batch."""
+        """The most records of one write; None: a whole batch."""
         self.waiting: dict[int, tuple[bytes, str]] = {}
-        """Number to line and reason, in order, of those without a verdict."""
+        """Suspects by number, in order: line and reason."""
         self._guilty: set[int] = set()
-        """Those with one, as far as the store has written nothing after them yet."""
+        """Guilty records that the store has written nothing after yet."""
         self._patience = FIRST_PATIENCE
         self._has_proof = False
         """Whether the record before the next one was written."""
@@ -49,7 +49,7 @@ class Suspects:
         self._paused_until_s = 0.0
 
     def next_blocks(self, batch: Sequence[Block]) -> tuple[list[Block], list[Block]]:
-        """Return the blocks to hand over next, and the blocks left for later."""
+        """Return the blocks to write next, and the blocks left for later."""
         if self.most is None:
             return list(batch), []
         now: list[Block] = []
@@ -78,7 +78,7 @@ class Suspects:
         return parts if rest is None else [*parts, rest]
 
     def failed(self, blocks: Sequence[Block], error: BaseException, reason: str) -> bool:
-        """Note that handing over these blocks raised an error; tell whether it proves that a record is guilty."""
+        """Record that writing these blocks raised an error; return whether it proves that a record is guilty."""
         count = sum(block.count for block in blocks)
         if count > 1:
             self.most = max(1, count // 2)
@@ -91,7 +91,7 @@ class Suspects:
         return is_proven
 
     def written(self, records: int, most: int) -> None:
-        """Note that so many records were written, and those that were suspected were convicted; a batch has `most`."""
+        """Record that `records` were written, after a conviction of any suspects; a batch has `most`."""
         self._patience, self._unproven = FIRST_PATIENCE, 0
         self._pause.worked()
         self._paused_until_s = 0.0
@@ -101,24 +101,24 @@ class Suspects:
             self.most = 2 * records if 2 * records < most else None
 
     def convict(self) -> None:
-        """Leave the suspects out for good: they are dead letters now."""
+        """Make the suspects guilty: they are dead letters now."""
         self._guilty |= self.waiting.keys()
         self.waiting.clear()
 
     @property
     def is_stuck(self) -> bool:
-        """Whether so many in a row failed that the store itself must be the cause, or that was found a moment ago."""
+        """Whether the store itself must be the cause: too many suspects in a row, or found so a short time ago."""
         return len(self.waiting) >= self._patience or (bool(self.waiting) and time.monotonic() < self._paused_until_s)
 
     def judge_alone(self) -> bool:
-        """Tell whether the suspects are guilty though there is nothing else that could be tried."""
+        """Return whether the suspects count as guilty although there is no other record to try."""
         if not self._from_records or self._unproven + len(self.waiting) > MOST_UNPROVEN:
             return False
         self._unproven += len(self.waiting)
         return True
 
     def acquit(self, *, in_vain: bool) -> None:
-        """Suspect no record any more; try the store with one record first. `in_vain`: a search had no result."""
+        """Clear the suspects, because the store itself is in trouble. `in_vain`: after a search without a result."""
         if in_vain and time.monotonic() >= self._paused_until_s:
             if len(self.waiting) >= self._patience:
                 self._patience *= 2

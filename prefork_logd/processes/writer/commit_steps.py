@@ -1,6 +1,6 @@
-"""Writes one commit: lines, sync, journal, sync, in the order that makes it one.
+"""Writes one commit in four steps: lines, sync, journal, sync.
 
-Owns that order, and the entry of the journal. Knows no pipes and no workers, and does not look into lines.
+Owns the order of the steps, and the journal entry. Does not know pipes or workers, and does not parse lines.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 
 class CommitSteps:
-    """The steps over outputs, record log and journal. Each is passed over when the whole is tried again after it."""
+    """The steps over outputs, record log and journal. Another try after an error skips the steps that are done."""
 
     def __init__(self, outputs: Outputs, record_log: RecordLogWriter, recovery: Recovery) -> None:
-        """Write with the journal and the announcements of `recovery`, which has to be done by then."""
+        """Write with the journal and the announcements of `recovery`, which must be done before the first call."""
         self._outputs = outputs
         self._record_log = record_log
         self._recovery = recovery
 
     def write(self, batches: dict[int, int], *, has_lines: bool, must_sync: bool, is_synced: bool) -> bool:
-        """Write what was gathered, and the commit; return whether the outputs took it.
+        """Write the gathered lines and the commit; return False if an output cannot be written.
 
         `batches`: worker to the number of its last batch. `has_lines`: whether any lines were gathered. `must_sync`:
-        whether a client waits for an acknowledgement. `is_synced`: whether the disk is waited for then.
+        whether a client waits for an acknowledgement. `is_synced`: whether server.durability is "synced".
 
-        Raises OutputError if the journal did not take it.
+        Raises OutputError if the journal cannot be written.
         """
         journal, intent = self._recovery.journal, self._recovery.intent
         if has_lines:
@@ -39,8 +39,8 @@ class CommitSteps:
             self._outputs.find()
             known, found = journal.committed, self._lengths()
             if not found.keys() <= known.files.keys():
-                # A file that was opened since has to be known before anything is appended: else its tail would stay.
-                # Of one known already, more may be in it than is committed, if another output was in the way.
+                # A newly opened file must be in the journal before an append: else a recovery would not cut its end.
+                # A known file keeps its committed length: it may be longer, if another output failed in the last try.
                 files = known.files | found | known.files
                 announced = Committed(known.turn, files, known.batches, known.records)
                 journal.announce(announced, sync=is_synced)
@@ -59,7 +59,7 @@ class CommitSteps:
         return True
 
     def write_sessions(self) -> None:
-        """Write a commit that has sessions only. Raises OutputError."""
+        """Write a commit of sessions only. Raises OutputError."""
         journal = self._recovery.journal
         journal.commit(self._entry(journal.committed.batches), sync=False)
 

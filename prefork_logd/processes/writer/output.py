@@ -1,7 +1,7 @@
 """Appends the writer's lines to one output: gathered, appended, synced, committed.
 
-Owns one output from its opening to its end, and what becomes of its lines when the disk fails. Knows no other outputs,
-no pipes and no workers, and does not look into lines.
+Owns the output's file from opening to closing, and its lines while the disk fails. Does not know other outputs, pipes
+or workers, and does not parse lines.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Output:
 
     def __init__(self, settings: OutputSettings, place: int, board: Scoreboard) -> None:
         self.is_expendable = place == REJECTED_PLACE
-        """It is never synced: what strangers send must not hold up the records of others."""
+        """Whether it is never synced: rejected bytes of one client must not delay the records of others."""
         self.skips = settings.on_error == "skip"
         """Whether lines that cannot be written are left out."""
         self._skipping = Skipping(settings.name, DROPPING if self.is_expendable else SKIPPING)
@@ -43,27 +43,27 @@ class Output:
         self._nbytes = 0
         self._unsynced_lines = 0
         self._unsynced: list[memoryview] = []
-        """What was appended since the last commit: if the disk refuses to keep it, it goes to another file."""
+        """Lines appended since the last commit; if the sync fails, they go to another file."""
         self._given_up: tuple[tuple[int, int] | None, int] | None = None
-        """The file that could not be synced, and how much of it is committed, until there is another one."""
+        """Identity and committed length of a file that could not be synced, until a new file replaces it."""
         self.settings = settings
         self.rotation = Rotation(settings, self.file)
 
     def configure(self, settings: OutputSettings) -> None:
-        """Go on under other settings for the same file."""
+        """Take other settings for the same file."""
         self.rotation.close()
         self.settings = settings
         self.skips = self.file.is_hasty = settings.on_error == "skip"
         self.rotation = Rotation(settings, self.file)
 
     def move(self, settings: OutputSettings, counters: memoryview) -> None:
-        """Go on as another output, whose path leads to the same file."""
+        """Become another output whose path leads to the same file."""
         self._counters = counters
         self.file.path = settings.path
         self.configure(settings)
 
     def open(self) -> str:
-        """Open the file; return what is wrong, if anything is."""
+        """Open the file; return the problem, empty for none."""
         try:
             torn = self.file.open()
         except OutputError as error:
@@ -78,7 +78,7 @@ class Output:
         return ""
 
     def reach(self, committed: int | None) -> tuple[int, int]:
-        """Return the length of the file before and after the turn. Raises OutputError."""
+        """Return the length of the file before the turn, and its longest after it. Raises OutputError."""
         size = self.file.size() if self._nbytes else self.file.length
         return size if committed is None else min(committed, size), size + self._nbytes
 
@@ -89,7 +89,7 @@ class Output:
         self._nbytes += len(data)
 
     def append(self) -> bool:
-        """Append what was gathered; return whether that is done with. What is wrong is logged once."""
+        """Append the gathered lines; return False if they wait for another try. A problem is logged once."""
         if not self._nbytes:
             return True
         done = self._try_append()
@@ -111,16 +111,16 @@ class Output:
         return done or self.skips
 
     def _log_skipping(self, *, done: bool) -> None:
-        """Say of an output that skips lines whether it does."""
+        """Log that an output with on_error = "skip" begins or ends to skip lines."""
         if done:
             self._skipping.worked(self.file.path)
         else:
             self._skipping.failed(str(self.file.error or f"{self.file.path}: cannot be written"), self._lines)
 
     def find(self) -> bool:
-        """See that the file is open and still the one its path leads to; return whether it was opened for that.
+        """Open the file if it is not open, or no longer the file at its path; return whether it was opened.
 
-        What fails is told by `append`.
+        `append` reports an error.
         """
         if not self._nbytes:
             return False
@@ -133,7 +133,7 @@ class Output:
             elif self._unsynced and not self.sync():
                 return False
             elif self.file.verify():
-                LOGGER.info("output %s: %s was removed or renamed; made anew", self.settings.name, self.file.path)
+                LOGGER.info("output %s: %s was removed or renamed; made again", self.settings.name, self.file.path)
         except OutputError:
             return False
         return self.file.generation > before
@@ -148,10 +148,10 @@ class Output:
         return True
 
     def sync(self) -> bool:
-        """Wait until what was appended since the last commit is on the disk; return whether it is.
+        """Wait until the lines appended since the last commit are on the disk; return whether they are.
 
-        A sync that failed is never tried again on the same file: the kernel has forgotten the pages it could not write,
-        and the next sync would find nothing wrong (fsync(2)). The lines are gathered again, for a new file.
+        A failed sync is never tried again on the same file: the kernel drops the pages that it could not write, and the
+        next sync would succeed without them (fsync(2)). The lines are gathered again, for a new file.
         """
         if not self._unsynced or self.is_expendable:
             return True
@@ -176,9 +176,9 @@ class Output:
         return True
 
     def _put_aside(self) -> bool:
-        """Go on in a new file if the last one could not be synced; return whether nothing stands in the way.
+        """Begin a new file if the last one could not be synced; return False if that fails.
 
-        Of the old one stays what is committed. Each step that was done is passed over when the whole is tried again.
+        The old file keeps its committed part. Another try skips the steps that are done.
         """
         if self._given_up is None:
             return True
@@ -190,7 +190,7 @@ class Output:
                 self.file.cut_back(committed_length, identity)
                 if identity_of(path) == identity:
                     Path(path).rename(aside)
-                    LOGGER.warning("output %s: begins a new file; %s has what is committed", self.settings.name, aside)
+                    LOGGER.warning("output %s: begins a new file; %s has the committed part", self.settings.name, aside)
                 self.file.reopen()
         except (OSError, OutputError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
@@ -203,7 +203,7 @@ class Output:
         return True
 
     def reopen(self) -> str:
-        """Reopen the file, but sync what is not committed yet where it is; return what is wrong."""
+        """Sync the open file, then reopen it; return the problem, empty for none."""
         self.sync()
         if not self._put_aside():
             return f"output {self.settings.name}: cannot begin a new file"
@@ -217,7 +217,7 @@ class Output:
         return ""
 
     def committed(self) -> None:
-        """Let go of what is committed."""
+        """Forget the appended lines, which are committed now."""
         self._unsynced = []
         self._unsynced_lines = 0
 

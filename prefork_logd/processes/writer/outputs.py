@@ -1,6 +1,6 @@
-"""Keeps the writer's outputs: which there are, and the steps of a commit over all of them.
+"""Keeps the writer's outputs, and takes each step of a commit over all of them.
 
-Owns opening, recovering, reopening and replacing them when the configuration changes. Knows no pipes and no workers;
+Owns opening, recovering, reopening and replacing them when the configuration changes. Does not know pipes or workers;
 output.py has the lines of one output.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from prefork_logd.journal.intent import Identity
 
 REJECTED_ROTATE_BYTES, REJECTED_KEEP = 64 << 20, 3
-"""Strangers fill rejected.jsonl: it is bounded."""
+"""Bounds of rejected.jsonl, which any client can fill."""
 
 
 class Outputs:
@@ -36,12 +36,12 @@ class Outputs:
         self._board = board
         self._current: dict[int, Output] = {}
         self._leaving: dict[int, tuple[int, Output]] = {}
-        """Place to (first generation without it, output)."""
+        """Slot to (first generation without it, output)."""
         self.tails = Tails()
-        """The ends of the last writer's files, until none of them is longer than committed."""
+        """The uncommitted ends of the last writer's files."""
         self._reached: dict[Identity, int] = {}
-        """How long each file may have become in the turn that is not committed yet: one that is renamed meanwhile is no
-        longer open, and has what was appended to it all the same."""
+        """The longest that each file may be after the uncommitted turn. A file that is renamed meanwhile is no longer
+        open, and still has the lines that were appended to it."""
 
     def __iter__(self) -> Iterator[Output]:
         yield from self._current.values()
@@ -50,20 +50,20 @@ class Outputs:
                 yield output
 
     def _stays(self, output: Output) -> bool:
-        """Tell whether a output that leaves one place has another: one file, under another path since a reload."""
+        """Return whether an output that leaves a slot has another one: a reload gave its file another path."""
         return any(output is current for current in self._current.values())
 
     def at(self, place: int) -> Output:
-        """Return the output at a place. Raises KeyError if there is none."""
+        """Return the output in a slot. Raises KeyError if there is none."""
         output = self._current.get(place)
         return output if output is not None else self._leaving[place][1]
 
     def has(self, place: int) -> bool:
-        """Tell whether there is a output at a place."""
+        """Return whether there is an output in a slot."""
         return place in self._current or place in self._leaving
 
     def configure(self, configuration: Configuration) -> list[str]:
-        """Take up the outputs of a configuration, keeping open what stays; return what is wrong."""
+        """Take the outputs of a configuration, and keep open those that stay; return the problems."""
         settings = configuration.settings
         rejected = OutputSettings(
             name="rejected",
@@ -78,7 +78,7 @@ class Outputs:
         for place, chosen in zip((REJECTED_PLACE, *configuration.places), (rejected, *settings.output), strict=True):
             output = self._current.pop(place, None)
             if output is None and place in self._leaving:
-                # It comes back before all workers have let go of it.
+                # It is configured again, and workers may still have lines of its older configuration.
                 output = self._leaving[place][1]
             if output is None:
                 output = self._leaves_to(chosen.path, configuration.places, wanted)
@@ -95,9 +95,9 @@ class Outputs:
         return [problem for problem in problems if problem]
 
     def _leaves_to(self, path: str, places: Sequence[int], wanted: Mapping[int, Output]) -> Output | None:
-        """Return the output that leaves and has open what a path leads to: opened twice, it would be locked.
+        """Return the leaving output that has the file at a path open: the lock forbids to open it twice.
 
-        `wanted`: those that have a place already.
+        `wanted`: the outputs that have a slot already.
         """
         try:
             identity = identity_of(path)
@@ -118,7 +118,7 @@ class Outputs:
         )
 
     def forget(self, generation: int) -> None:
-        """Close what no configuration from `generation` on has: no worker sends lines for it any more."""
+        """Close the outputs without a configuration from `generation` on: no worker has lines for them."""
         for place, (until, output) in list(self._leaving.items()):
             if until <= generation:
                 del self._leaving[place]
@@ -128,42 +128,42 @@ class Outputs:
     def recover(
         self, committed: Committed, evidence: Evidence | None = None, others: Collection[Identity] = ()
     ) -> None:
-        """Bring every output back to its committed length; the workers send later lines again.
+        """Cut every output back to its committed length; the workers send later lines again.
 
-        Bytes that `evidence` does not prove to be uncommitted are kept. Where the disk fails, or a file cannot be
-        opened yet, this is done before the next append to it. Of the files, `others` are not outputs.
+        Bytes that `evidence` does not prove to be uncommitted are kept. If the disk fails, or a file cannot be opened
+        yet, it is cut before the next append to it. The committed files `others` are not outputs.
         """
         self.tails.begin(committed, evidence or Evidence(), others)
         self.tails.cut(output.file for output in self)
 
     def reopen(self) -> list[str]:
-        """Reopen every output; return what is wrong."""
+        """Reopen every output; return the problems."""
         return [problem for problem in [output.reopen() for output in self] if problem]
 
     def find(self) -> None:
-        """See that each output that lines are gathered for has its file where its path leads."""
-        is_new = any([output.find() for output in self])  # noqa: C419 - each is to be looked at
+        """Open the file at the path of each output with gathered lines, unless it is open."""
+        is_new = any([output.find() for output in self])  # noqa: C419 - each must be called
         if self.tails.lengths:
             self.tails.leave_new(output.file for output in self)
         if (is_new and self.tails.lengths) or self.tails.due:
             self.tails.cut(output.file for output in self)
 
     def append(self) -> bool:
-        """Append what was gathered, to each output; return whether all of it is in the files."""
-        return all([output.append() for output in self])  # noqa: C419 - each is to be tried
+        """Append the gathered lines to each output; return False if any wait for another try."""
+        return all([output.append() for output in self])  # noqa: C419 - each must be tried
 
     def sync(self) -> bool:
-        """Wait until what was appended since the last commit is on the disk, everywhere; return whether it is."""
-        return all([output.sync() for output in self])  # noqa: C419 - each is to be tried
+        """Wait until all lines appended since the last commit are on the disk; return whether they are."""
+        return all([output.sync() for output in self])  # noqa: C419 - each must be tried
 
     def committed(self) -> None:
-        """Let go of what is committed."""
+        """Forget the appended lines, which are committed now."""
         for output in self:
             output.committed()
         self._reached = {}
 
     def lengths(self) -> dict[tuple[int, int], int]:
-        """Return the length of each regular file by its device and inode number; of one not yet cut, the committed."""
+        """Return the length of each regular file, by its identity; the committed length if it is not cut yet."""
         return self.tails.lengths | {
             output.file.identity: output.file.length
             for output in self
@@ -171,9 +171,9 @@ class Outputs:
         }
 
     def reach(self, committed: Mapping[Identity, int]) -> dict[Identity, tuple[int, int]]:
-        """Return for each file of a commit, and each open one, its length and the largest that the turn may bring.
+        """Return the length, and the longest after the turn, of each file of a commit and each open one.
 
-        The kernel is asked: a file that its owner has truncated since its last commit is shorter. Raises OutputError.
+        Read from the kernel, because a file may have been truncated since its last commit. Raises OutputError.
         """
         found = {
             identity: (length, max(length, self._reached.get(identity, 0))) for identity, length in committed.items()
@@ -189,7 +189,7 @@ class Outputs:
         return found
 
     def rotate(self) -> float:
-        """Let each output rotate if it is due; return when to come back at the latest (monotonic, in seconds)."""
+        """Rotate each output that is due; return the time of the next call (monotonic, in seconds)."""
         for output in self:
             output.rotate()
         return min((output.rotation.next_deadline_s for output in self), default=math.inf)

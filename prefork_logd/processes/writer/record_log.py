@@ -1,7 +1,7 @@
-"""The writer's side of the record log: what is gathered for the stores, and when there is no room for more.
+"""Appends records for the stores to the record log, and wakes the shippers.
 
-Owns the limits, and what shippers are told: numbers on the scoreboard, and a wake-up when one waits. The segments are
-journal/record_log.py's. Does not look into lines, and knows stores only by their places.
+Owns the limits of the log, its counters on the scoreboard, and the wake-ups. journal/record_log.py has the segments.
+Does not parse lines, and knows stores only by their slots.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ WARN_FROM, WARN_AGAIN_BELOW = 0.8, 0.7
 REMOVE_EVERY_S = 0.5
 POSITION_RETRY_S = 1.0
 KEPT_SEGMENTS = 1
-"""Finished segments kept though every store has passed them, while there is room: `tail` shows what is in them."""
+"""Finished segments that are kept for `tail`, while there is room, although every store has passed them."""
 
 
 class RecordLogWriter:
-    """The records that wait to be appended, and those that wait for a store."""
+    """Records that wait to be appended, and those that wait for a store."""
 
     def __init__(self, board: Scoreboard) -> None:
         self._counters = board.journal
         self._board = board
         self._log: RecordLog | None = None
         self._places: dict[int, str] = {}
-        """Place of each store, and its name."""
+        """Slot of each store to its name."""
         self._wakers: dict[int, int] = {}
         self._gathered: list[Gathered] = []
         self._gathered_bytes = 0
         self._appended: list[Gathered] = []
-        """Since the last commit: if the disk refuses to keep it, it goes to another segment."""
+        """Records appended since the last commit; if the sync fails, they go to another segment."""
         self._spoilt = False
         """Whether the current segment could not be synced."""
         self._max_bytes = 0
@@ -60,21 +60,21 @@ class RecordLogWriter:
         self._removed_s = 0.0
         self._position_fd = -1
         self._position_due_s = 0.0
-        """When to open that file again, if it could not be."""
+        """When to try again to open that file."""
         self._is_position_missed = False
         self._published_number = -1
         self._directory = Path()
         self._segment_bytes = 0
         self._known = NOTHING
-        """What was committed before the log was opened."""
+        """The last commit before the log was opened."""
         self._evidence = Evidence()
 
     def configure(
         self, configuration: Configuration, committed: Committed, evidence: Evidence | None = None
     ) -> list[str]:
-        """Take up the stores of a configuration; return what is wrong.
+        """Take the stores of a configuration; return the problems.
 
-        The log is recovered once there is, or was, a store: what lies there is never left uncut.
+        The log is opened once a store is, or was, configured, so that an uncommitted end is always cut.
         """
         settings = configuration.settings
         names = (store.name for store in settings.store)
@@ -94,12 +94,12 @@ class RecordLogWriter:
         return []
 
     def _open(self) -> None:
-        """Recover the log, or begin one. Raises OutputError; then this is to be tried again."""
+        """Recover the log, or begin one. Raises OutputError; then call it again later."""
         self._log = log = RecordLog(self._directory, self._segment_bytes, self._known, self._evidence)
         for problem in log.problems:
             LOGGER.warning("journal: %s", problem)
         log.problems.clear()
-        # Before the journal has a name: shippers wait for that.
+        # Before the journal's identity is published: shippers wait for that.
         for place in self._places:
             store = self._board.store(place)
             store[StoreField.BEGAN] = store[StoreField.BEGAN] or log.next + 1
@@ -108,7 +108,7 @@ class RecordLogWriter:
         self._publish()
 
     def set_waker(self, place: int, fd: int) -> None:
-        """Wake the shipper at a place through this eventfd(2) from now on."""
+        """Wake the shipper of a slot through this eventfd(2) from now on."""
         old = self._wakers.pop(place, None)
         if old is not None:
             os.close(old)
@@ -120,7 +120,7 @@ class RecordLogWriter:
         return self._log.lengths() if self._log is not None else {}
 
     def reach(self) -> dict[Identity, tuple[int, int]]:
-        """Return the current segment's identity, its length, and that after the turn."""
+        """Return the current segment's identity, its committed length, and its longest after the turn."""
         if self._log is None:
             return {}
         nbytes = sum(record_block.size_of(len(gathered.runs), len(gathered.lines)) for gathered in self._gathered)
@@ -137,19 +137,19 @@ class RecordLogWriter:
 
     @property
     def has_finished(self) -> bool:
-        """Whether segments may be waiting to be removed."""
+        """Whether there may be segments to remove."""
         return self._log is not None and self._log.finished > KEPT_SEGMENTS and bool(self._places)
 
     # A turn
 
     def add_runs(self, session: bytes, runs: Sequence[tuple[int, int]], count: int, lines: memoryview) -> None:
-        """Gather records; of an older configuration's, when no store wants any, nothing is kept."""
+        """Gather records; without a store they are dropped (lines of an older configuration)."""
         if self._places and count:
             self._gathered.append(Gathered(session, runs, count, lines))
             self._gathered_bytes += len(lines)
 
     def prepare(self) -> bool:
-        """See that there is room for what was gathered; what is wrong is logged once."""
+        """Make room for the gathered records; return False if there is none. A problem is logged once."""
         if not self._places:
             self._drop()
         if not self._gathered:
@@ -168,7 +168,7 @@ class RecordLogWriter:
             return self._failed(error)
 
     def _drop(self) -> None:
-        """Drop the lines gathered for stores that have since been taken out of the configuration."""
+        """Drop the lines for stores that have been removed from the configuration."""
         self._gathered = []
         self._gathered_bytes = 0
         if self._full:
@@ -176,7 +176,7 @@ class RecordLogWriter:
             self._counters[JournalField.FULL] = False
 
     def append(self) -> bool:
-        """Append what was gathered; return whether that is done with."""
+        """Append the gathered records; return False if they wait for another try."""
         if not self._gathered:
             return True
         if self._log is None or self._spoilt:
@@ -194,7 +194,7 @@ class RecordLogWriter:
         return True
 
     def sync(self) -> bool:
-        """Wait until what was appended is on the disk; what the disk refuses is gathered again."""
+        """Wait until the appended records are on the disk; return False if not: then they are gathered again."""
         if self._log is None or not self._appended:
             return True
         try:
@@ -208,7 +208,7 @@ class RecordLogWriter:
         return True
 
     def committed(self) -> None:
-        """Tell the shippers what is committed."""
+        """Publish the committed records to the shippers."""
         if self._log is None:
             return
         self._log.committed()
@@ -221,7 +221,7 @@ class RecordLogWriter:
         if log is None:
             return
         counters = self._counters
-        # Not what is appended: a reload may come in the middle of a turn that never is committed.
+        # Not the appended records: a reload may call this in a turn that is never committed.
         following = log.committed_next
         counters[JournalField.ORDINAL], counters[JournalField.OFFSET] = log.committed_total
         counters[JournalField.BYTES] = log.nbytes
@@ -230,7 +230,7 @@ class RecordLogWriter:
             self._open_position(self._directory / POSITION_FILE)
         if following != self._published_number and self._position_fd >= 0:
             self._published_number = following
-            with contextlib.suppress(OSError):  # a full disk; what is told next has this, too
+            with contextlib.suppress(OSError):  # a full disk; the next write includes this number
                 os.pwrite(self._position_fd, following.to_bytes(8, "little"), 0)
         self._board.barrier()
         for place in self._places:
@@ -238,7 +238,7 @@ class RecordLogWriter:
                 self._wake(place)
 
     def _open_position(self, path: Path) -> None:
-        """Open the file by which others see the commits; an error is logged once, and opening is tried again."""
+        """Open the file that shows the committed number to `tail`. An error is logged once, and tried again later."""
         try:
             self._position_fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -295,7 +295,7 @@ class RecordLogWriter:
                 )  # fmt: skip
 
     def remove_passed(self) -> None:
-        """Remove the segments that every store has passed, now and then."""
+        """Remove the segments that every store has passed; at most once in REMOVE_EVERY_S."""
         now_s = time.monotonic()
         if self._log is not None and self.has_finished and now_s >= self._removed_s + REMOVE_EVERY_S:
             self._removed_s = now_s
@@ -310,7 +310,7 @@ class RecordLogWriter:
         return int(store[StoreField.POSITION]) if store[StoreField.READY] else 0
 
     def _passed(self) -> int:
-        """Return the number below which every store has every record."""
+        """Return the first record number that some store still needs."""
         return min((self._position(place) for place in self._places), default=0)
 
     def _slowest(self) -> list[str]:
@@ -327,7 +327,7 @@ class RecordLogWriter:
 
 
 def _is_there(path: Path) -> bool:
-    """Tell whether a file is there. Raises OutputError where that cannot be told: it may be."""
+    """Return whether a file exists. Raises OutputError if that is unknown: then it may exist."""
     try:
         path.stat()
     except FileNotFoundError:

@@ -1,8 +1,7 @@
-"""A writer's way from its start to its first commit: the lock, the journal, the outputs, the record log.
+"""Takes a writer from its start to its first commit: the lock, the journal, the outputs, the record log.
 
-Owns the order of these steps, and that one which fails is tried again instead of being taken for one that is not
-wanted: a full disk, a lack of descriptors or a read-only file system pass, and until then nothing may be written.
-Knows no pipes and no workers.
+Owns the order of these steps, and tries a failed one again: a full disk, a lack of descriptors or a read-only file
+system may pass, and nothing may be written before. Does not know pipes or workers.
 """
 
 from __future__ import annotations
@@ -29,21 +28,21 @@ if TYPE_CHECKING:
     from prefork_logd.processes.writer.record_log import RecordLogWriter
 
 OTHER_WRITER_S = 10.0
-"""How long a writer that a dead master left behind may take to finish."""
+"""How long the writer of a dead master may take to end."""
 RUN_BITS = 24
-"""The lives of workers are numbered from a master's run, shifted by so many bits, on."""
+"""A master's run, shifted by this many bits, is the first of its spawn ids."""
 
 
 class Recovery:
     """One writer's recovery; `advance` is called until it is `done`."""
 
     def __init__(self, state_dir: str, outputs: Outputs, record_log: RecordLogWriter, run: int) -> None:
-        """Recover the state in a directory; `run` is the master's, and earlier runs' workers count no more."""
+        """Recover the state in a directory. The batches of workers outside the master's `run` are forgotten."""
         self.done = False
         self.journal: Journal
-        """Once it could be read."""
+        """Set when it has been read."""
         self.intent: Intent
-        """Once the lock is had."""
+        """Set when the lock has been acquired."""
         self.unattached: dict[int, int] = {}
         """Last committed batch of each worker of the last writer."""
         self.problems: list[str] = []
@@ -60,15 +59,15 @@ class Recovery:
         self._is_cut = False
 
     def advance(self, configurations: Sequence[Configuration], wait_s: float = 0.0) -> str:
-        """Take every step that can be taken; return why the next one cannot be, empty when all is done.
+        """Take every step that can be taken; return the problem of the next one, empty when all are done.
 
-        `wait_s`: how long another writer may take to let go of the lock.
+        `wait_s`: how long another writer may take to release the lock.
         """
         try:
             if problem := self._lock(wait_s) or self._read(configurations):
                 return problem
             entry = self._first_entry()
-            # Of no file may anything follow now, but for what could not be cut off yet.
+            # Announce that no file has bytes after its committed length, except those that could not be cut yet.
             known = {identity: (length, 0) for identity, length in entry.files.items()}
             pending = self._outputs.tails.announced()
             files = {identity: lengths for identity, lengths in (known | pending).items() if lengths is not None}
@@ -83,7 +82,7 @@ class Recovery:
         return ""
 
     def _lock(self, wait_s: float) -> str:
-        """Take the lock that makes this the only writer; return the problem if it cannot be taken."""
+        """Acquire the lock that makes this the only writer; return the problem, empty for none."""
         path = self._state_dir / WRITER_LOCK
         if self._lock_fd < 0:
             try:
@@ -104,9 +103,9 @@ class Recovery:
         return ""
 
     def _read(self, configurations: Sequence[Configuration]) -> str:
-        """Read the journal, open the outputs and the record log, and cut off what was not committed.
+        """Read the journal, open the outputs and the record log, and cut off uncommitted bytes.
 
-        Raises OutputError or OSError.
+        Returns the problem, empty for none. Raises OutputError or OSError.
         """
         if not self._has_journal:
             announced, copied_turn, copied = self.intent.read()
@@ -116,8 +115,8 @@ class Recovery:
             is_copy = is_copied(self._state_dir / JOURNAL_DIRECTORY)
             self._evidence = Evidence(self.journal.committed.turn, announced, copied_turn, is_copy)
             self._has_journal = True
-            for what in self.journal.problems:
-                LOGGER.warning("journal: %s", what)
+            for problem in self.journal.problems:
+                LOGGER.warning("journal: %s", problem)
         for configuration in configurations:
             if configuration.generation > self._generation:
                 self._generation = configuration.generation
@@ -129,7 +128,7 @@ class Recovery:
             self._outputs.recover(committed, self._evidence, self._record_log.recovered)
             self._is_cut = True
             batches = committed.batches
-            self.unattached = {life: number for life, number in batches.items() if life >> RUN_BITS == self._run}
+            self.unattached = {worker: number for worker, number in batches.items() if worker >> RUN_BITS == self._run}
         return ""
 
     def _first_entry(self) -> Committed:

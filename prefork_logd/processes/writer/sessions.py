@@ -1,7 +1,7 @@
-"""Decides which batches of sessions the writer takes, and answers those who ask for a session.
+"""Decides which batches of sessions the writer accepts, and answers requests for sessions.
 
-Owns the answers that wait for a commit, and the clock of sessions. Which numbers come next is journal/sessions.py's.
-Knows no outputs and no pipes: a source only takes its answers.
+Owns the answers that wait for a commit, and the clock of sessions. journal/sessions.py knows which number comes next.
+Does not know outputs or pipes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FORGOT_EVERY_S = 600.0
 
 
 class Asker(Protocol):
-    """The writer's end of the pipes to one worker (source.py)."""
+    """The writer's end of the pipes to one worker (batch_receiver.py)."""
 
     ended: bool
 
@@ -40,7 +40,7 @@ class WriterSessions:
 
     def __init__(self) -> None:
         self._sessions: Sessions | None = None
-        """None before the journal is recovered."""
+        """None until the journal is recovered."""
         self._ran_before_s = 0.0
         """How long the collector had run when the monotonic clock was 0."""
         self._retention_s = 0
@@ -55,12 +55,12 @@ class WriterSessions:
         return self._sessions
 
     def begin(self, sessions: Sessions) -> None:
-        """Go on with the sessions of the journal, which is recovered now."""
+        """Take the sessions of the recovered journal."""
         self._sessions = sessions
         self._ran_before_s = sessions.now_s - time.monotonic()
 
     def configure(self, limits: LimitSettings) -> None:
-        """Take the limits for sessions."""
+        """Set the limits for sessions."""
         self._retention_s = limits.session_retention_s
         if self._sessions is not None:
             self._sessions.most = limits.max_sessions
@@ -70,13 +70,13 @@ class WriterSessions:
         self._known.expire(self._ran_s(), self._retention_s)
 
     def _ran_s(self) -> int:
-        """Return for how many seconds the collector has run since its journal began."""
+        """Return the collector's running time in seconds since its journal began."""
         return int(self._ran_before_s + time.monotonic())
 
     # Batches
 
     def accept(self, source: Asker, group: Group) -> bool:
-        """Tell whether the lines of a group are taken; then they count as committed with the next commit."""
+        """Return whether the lines of a group are accepted; they are then part of the next commit."""
         verdict = self._known.accepts(group.session, group.epoch, group.first, group.last, group.floor)
         if verdict is Verdict.NEXT:
             records = max((segment.lines for segment in group.segments), default=0)
@@ -91,7 +91,7 @@ class WriterSessions:
         self._refusals.append((source, group))
 
     def answer_refusals(self) -> None:
-        """Tell the workers which groups were left out."""
+        """Send the workers the refusals since the last commit."""
         for source, group in self._refusals:
             source.answer(refused(group))
         self._refusals = []
@@ -100,7 +100,7 @@ class WriterSessions:
 
     @property
     def has_opens(self) -> bool:
-        """Whether a session was asked for."""
+        """Whether requests for sessions wait."""
         return bool(self._opens)
 
     def add_opens(self, source: Asker, opens: Iterable[Open]) -> None:
@@ -108,10 +108,10 @@ class WriterSessions:
         self._opens += [(source, request) for request in opens]
 
     def answer_opens(self, commit: Callable[[], None]) -> None:
-        """Give each session that was asked for a new epoch, and answer once `commit` has written it.
+        """Give each requested session a new epoch, and answer once `commit` has written it.
 
-        It is in the journal before anyone hears of it, or a later writer would take late lines of the old one. Raises
-        the OutputError of `commit`; then the requests are kept.
+        The epoch must be in the journal before the answer, or a later writer would accept late lines of the old epoch.
+        Raises the OutputError of `commit`; then the requests are kept.
         """
         if not self._opens:
             return
@@ -122,13 +122,14 @@ class WriterSessions:
             given = self._known.open(request.session, request.first, now_s)
             if given.skipped:
                 self._notices.warning(
-                    "session %s goes on %d numbers after the last one known here; its client has acknowledgements",
+                    "session %s goes on %d numbers after the last one known here; its client has acknowledgements for "
+                    "them",
                     label(request.session),
                     given.skipped,
                 )
             answers.append((source, opened(request.session, request.token, given.epoch, given.committed)))
         try:
-            # A session without a record is not remembered, and changes nothing on disk.
+            # A session without a record is not stored, so it needs no commit.
             if self._known.is_changing:
                 commit()
         except OutputError:
@@ -139,11 +140,11 @@ class WriterSessions:
                 source.answer(answer)
 
     def report_forgotten(self) -> None:
-        """Log how many sessions were forgotten because there were too many."""
+        """Log the number of sessions that were forgotten because there were too many."""
         forgotten, self._known.forgotten = self._known.forgotten, 0
         if forgotten:
             self._forgot.warning(
-                "%d sessions were forgotten, the shortest of the address that has most; limits.max_sessions is %d",
+                "%d sessions were forgotten, the shortest of the address with the most; limits.max_sessions is %d",
                 forgotten,
                 self._known.most,
             )

@@ -1,7 +1,7 @@
-"""Cuts off, moves aside or keeps the bytes beyond the committed length of the last writer's files.
+"""Cuts off, copies aside or keeps the bytes beyond the committed length of the last writer's files.
 
-Owns the files that still have such bytes, renamed ones included, and the log lines about them. The verdict is
-journal/intent.py's. Knows no lines and no pipes.
+Owns the list of such files, renamed ones included, and their log lines. journal/intent.py decides which of the three is
+done. Does not know lines or pipes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RETRY_S = 1.0
 
 
 class Tails:
-    """The files of the last commit, until none of them is longer than it may be."""
+    """The files of the last commit that may be longer than their committed length."""
 
     def __init__(self) -> None:
         self.lengths: dict[Identity, int] = {}
@@ -38,11 +38,11 @@ class Tails:
 
     @property
     def due(self) -> bool:
-        """Whether files that could not be cut are to be tried again."""
+        """Whether it is time to try files that could not be cut again."""
         return bool(self.lengths) and time.monotonic() >= self._due_s
 
     def begin(self, committed: Committed, evidence: Evidence, others: Collection[Identity] = ()) -> None:
-        """Take the files of a commit, but for `others`, which are somebody else's to cut."""
+        """Take the files of a commit, except `others`, which the record log cuts."""
         self._evidence = evidence
         self.lengths = {
             identity: evidence.length(identity, length)
@@ -51,17 +51,17 @@ class Tails:
         }
 
     def leave_new(self, outputs: Iterable[OutputFile]) -> None:
-        """Forget files whose inodes files that were just made have by now: they were removed, and nothing is left."""
+        """Forget files whose inode numbers belong to newly made outputs: those files have been removed."""
         for output in outputs:
             if output.is_new and output.identity is not None:
                 self.lengths.pop(output.identity, None)
 
     def announced(self) -> dict[Identity, tuple[int, int] | None]:
-        """Return the announcements for files that are not cut yet; None: none may be made."""
+        """Return the announcements for files that are not cut yet; None for a file that must not be announced."""
         return {identity: self._evidence.pending(identity, length) for identity, length in self.lengths.items()}
 
     def cut(self, outputs: Iterable[OutputFile]) -> None:
-        """Do what can be done now. A file that cannot be cut is closed: nothing may be appended before."""
+        """Cut the files that can be cut now. One that cannot is closed, so that nothing is appended to it before."""
         outputs = list(outputs)
         self.leave_new(outputs)
         for output in outputs:
@@ -105,7 +105,7 @@ class Tails:
         _log_cut(output.path, size - length, kept)
 
     def _cut_renamed(self, entry: os.DirEntry[str], path: str) -> None:
-        """Treat a file that was renamed while the last writer had it open. Raises OSError."""
+        """Cut a file that was renamed while the last writer had it open. Raises OSError."""
         found = entry.stat(follow_symlinks=False)
         identity = (found.st_dev, found.st_ino)
         length = self.lengths[identity]
@@ -124,9 +124,9 @@ class Tails:
 
 
 def _renamed(path: Path, lengths: Mapping[Identity, int]) -> Iterator[os.DirEntry[str]]:
-    """Yield the files of `lengths` beside an output: the last writer had them open under its name (logrotate).
+    """Yield the files of `lengths` beside an output: renamed (logrotate) while the last writer had them open.
 
-    Inode numbers are used again, so the name has to fit, too: nothing is ever cut off a file that is not ours.
+    The name must begin like the output's, too: inode numbers are reused, and a foreign file must not be cut.
     Raises OSError if the directory cannot be read.
     """
     try:
@@ -143,7 +143,7 @@ def _renamed(path: Path, lengths: Mapping[Identity, int]) -> Iterator[os.DirEntr
 
 
 def _is_stream(path: str) -> bool:
-    """Tell whether a path leads to what is no file, and never was one of the last writer's."""
+    """Return whether a path leads to a FIFO or a character device, which has no bytes to cut."""
     try:
         mode = Path(path).stat().st_mode
     except OSError:
@@ -165,7 +165,7 @@ def _log_cut(path: str, nbytes: int, kept: str) -> None:
 def _log_kept(path: str, nbytes: int) -> None:
     LOGGER.error(
         "%s: has %d bytes more than the journal knows of, which are kept: the state directory is older than this file "
-        "(restored from a backup?) or damaged, or something else writes to the file; put the newest state directory "
+        "(restored from a backup?) or damaged, or another program writes to the file; put the newest state directory "
         "back if there is one, else some of its last lines may come twice",
         path, nbytes,
     )  # fmt: skip

@@ -1,12 +1,12 @@
 """Runs the writer: the one process that appends to the outputs.
 
-Owns the turn, and what happens when a commit fails. Does not look into lines, and knows workers only as sources of
-batches. The steps of a commit are commit_steps.py's, and the sessions of clients writer_sessions.py's.
+Owns the turn, and the retries after a failed commit. Does not parse lines, and knows workers only as senders of
+batches. commit_steps.py has the steps of a commit, sessions.py the sessions of clients.
 
-The turn: batches are read from the pipes that are ready, their lines are appended to the outputs in as few system calls
-as possible, the commit entry is written, and each worker is told how far its batches are committed. When an output
-cannot be written (disk full, file system read-only, I/O error), nothing more is read: the pipes fill, the workers
-pause, the clients wait. The append is tried again until it works; what stays behind of a failed one is cut off at once.
+In a turn batches are read from the ready pipes, their lines are appended to the outputs in as few system calls as
+possible, the commit entry is written, and each worker gets the number of its last committed batch. When an output
+cannot be written (disk full, file system read-only, I/O error), no pipe is read: the pipes fill, the workers pause, the
+clients wait. The append is tried again until it works; the partial bytes of a failed one are cut off at once.
 """
 
 from __future__ import annotations
@@ -60,19 +60,19 @@ FIRST_RETRY_S, LONGEST_RETRY_S = 0.05, 1.0
 LAST_TRY_S = 1.0
 """How long an output that cannot be written may take once all workers have ended."""
 ORPHAN_S = 1.8
-"""How long a writer goes on without its master: a little longer than the workers do."""
+"""How long a writer goes on after its master's death: a little longer than the workers."""
 EXPIRE_EVERY_S = 3600.0
 
 
 class Writer:
-    """The writer's life."""
+    """The writer process."""
 
     def __init__(
         self, board: Scoreboard, channel: socket.socket, configurations: Sequence[Configuration], run: int
     ) -> None:
         """Write under the last of `configurations`; workers may still have lines for the outputs of earlier ones.
 
-        `run` is the master's: what the journal says of another run's workers counts no more.
+        `run` is the master's; the journal's entries about workers of another run are ignored.
         """
         self.loop = Loop()
         self._counters = board.slot(WRITER_SLOT)
@@ -83,18 +83,18 @@ class Writer:
         self._sources: dict[int, BatchReceiver] = {}
         self._recovery = Recovery(configurations[-1].settings.server.state_dir, self._outputs, self._record_log, run)
         self._problem = ""
-        """Why nothing can be written yet."""
+        """The problem of the recovery."""
         self._waiting: list[tuple[Attach, list[int]]] = []
-        """Workers that came before the recovery was done."""
+        """Attach messages that arrived before the recovery was done."""
         self._sessions = WriterSessions()
         self._commit_steps = CommitSteps(self._outputs, self._record_log, self._recovery)
         self._must_sync = False
-        """Whether something was gathered that is to be acknowledged."""
+        """Whether gathered lines will be acknowledged to a client."""
         self._synced = configurations[-1].settings.server.durability == "synced"
         self._logged_errno: int | None = None
         self._gathered_bytes = 0
         self._oldest = 0
-        """Generation before which no configuration counts any more."""
+        """The oldest generation that a worker may still have lines of."""
         self._blocked = False
         self._backoff = Backoff(FIRST_RETRY_S, LONGEST_RETRY_S)
         self._postponed: dict[BatchReceiver, None] = {}
@@ -106,7 +106,7 @@ class Writer:
         self.loop.after_turn(self._end_turn)
 
     def run(self) -> int:
-        """Work until told to end; return the exit status."""
+        """Work until the master ends the writer, or the last worker has gone; return the exit status."""
         gc.freeze()
         self._counters[Field.PID] = os.getpid()
         problem = self._recover(OTHER_WRITER_S)
@@ -123,9 +123,9 @@ class Writer:
         return self._recovery.journal
 
     def _recover(self, wait_s: float = 0.0) -> str:
-        """Open the outputs, and cut off uncommitted bytes; return the problem if that fails.
+        """Open the outputs, and cut off uncommitted bytes; return the problem, empty for none.
 
-        While something is, nothing is read, as with an output that cannot be written.
+        While it fails, no pipe is read, as with an output that cannot be written.
         """
         problem = self._recovery.advance(self._configurations, wait_s)
         if not self._recovery.done:
@@ -134,7 +134,7 @@ class Writer:
             return problem
         self._sessions.begin(self._journal.sessions)
         self._sessions.configure(self._configurations[-1].settings.limits)
-        # Never at a start: clients that were alive when the collector ended have to come back first.
+        # Not at a start: clients that were alive when the collector ended must have time to reconnect.
         self.loop.later(EXPIRE_EVERY_S, self._expire_sessions)
         waiting, self._waiting = self._waiting, []
         for message, fds in waiting:
@@ -142,7 +142,7 @@ class Writer:
         return ""
 
     def _recover_again(self) -> None:
-        """Try the failed start once more; log a change."""
+        """Try the failed recovery once more; log a change."""
         before = self._problem
         problem = self._recover()
         if problem and problem != before:
@@ -151,7 +151,7 @@ class Writer:
             LOGGER.warning("journal: recovered; clients go on")
 
     def _expire_sessions(self) -> None:
-        """Forget sessions that no client has used for long, now and then."""
+        """Forget sessions that no client has used for long; called every EXPIRE_EVERY_S."""
         self._sessions.expire()
         self.loop.later(EXPIRE_EVERY_S, self._expire_sessions)
 
@@ -160,8 +160,8 @@ class Writer:
     def _handle_message(self, message: AnyMessage, fds: list[int]) -> None:
         match message:
             case Attach() | WakeupFd() | Configure() if len(fds) < _DESCRIPTORS[type(message)]:
-                # The kernel passes none to a process that has no room for them (recvmsg(2), MSG_CTRUNC): the writer
-                # after this one gets them again.
+                # The kernel drops descriptors above the process's limit (recvmsg(2), MSG_CTRUNC). The next writer gets
+                # them again.
                 LOGGER.error("out of file descriptors; raise the limit (ulimit -n, LimitNOFILE=)")
                 self._exit_status = ExitStatus.FAILURE
                 self.loop.stop()
@@ -176,18 +176,18 @@ class Writer:
                 self._configure(Configuration.from_file(fds[0]))
             case Reopen(number):
                 reopen_own()
-                # An output that is not recovered yet is opened later, at the place to which its path leads then.
+                # Before the recovery no output is open: each will be opened by its path, so none needs a reopening.
                 problems = self._outputs.reopen() if self._recovery.done else [self._problem]
                 self._channel.send(Reopened(number, tuple(problems)))
             case Forget(generation):
                 self._oldest = generation
             case Retire():
-                # As if it had died, but after a commit: what could not be written stays with the workers.
+                # Like a death, but after a commit: the workers keep the lines that are not committed.
                 if not self._blocked:
                     self._commit()
                 self.loop.stop()
             case Drain():
-                # The workers have gone, and waited for long.
+                # Sent when all workers have ended, which waited for the commit of their lines already.
                 self._end_within(LAST_TRY_S)
             case _:
                 LOGGER.error("unexpected %s from the master", type(message).__name__)
@@ -199,7 +199,7 @@ class Writer:
         self._sources[message.worker] = BatchReceiver(self, message.worker, (fds[0], fds[1]), committed, shared)
 
     def _configure(self, configuration: Configuration) -> None:
-        """Take up a configuration; one that comes before the recovery is done is part of it."""
+        """Take a configuration; before the end of the recovery it becomes part of that."""
         if self._recovery.done:
             problems = self._outputs.configure(configuration)
             problems += self._record_log.configure(configuration, self._journal.committed)
@@ -211,14 +211,14 @@ class Writer:
         self._channel.send(Configured(configuration.generation, tuple(problems)))
 
     def _orphaned(self) -> None:
-        """End with the last pipe, for the master is dead: the workers end by themselves.
+        """End with the last pipe, after the master's death: the workers end by themselves.
 
-        An output that cannot be written is not waited for: another collector may be waiting for the lock.
+        An output that cannot be written gets no extra time: another collector may wait for the lock.
         """
         self._end_within(ORPHAN_S)
 
     def _end_within(self, duration_s: float) -> None:
-        """End with the last pipe, or after a while."""
+        """End with the last pipe, at the latest after this time."""
         self._ending = True
         has_any = self._recovery.done or self._waiting
         self.loop.later(duration_s if has_any else 0.0, self._give_up)
@@ -229,11 +229,11 @@ class Writer:
             self._exit_status = LOST_STATUS
         self.loop.stop()
 
-    # What workers send
+    # Batches of workers
 
     @property
     def full(self) -> bool:
-        """Whether no more lines are to be read before the next append."""
+        """Whether no more lines may be read before the next append."""
         return self._blocked or self._gathered_bytes >= TURN_BYTES
 
     def postpone(self, source: BatchReceiver) -> None:
@@ -245,13 +245,13 @@ class Writer:
             self.loop.again(source)
 
     def add_batch(self, source: BatchReceiver, batch: Batch) -> None:
-        """Gather the lines of a batch, but for those of sessions that are refused."""
+        """Gather the lines of a batch, except those of refused groups."""
         for group in batch.groups:
             if group.session != NO_SESSION:
                 places = (segment.output for segment in group.segments)
                 if not all(place == RECORDS or self._outputs.has(place) for place in places):
-                    # Of a worker that died with lines for an output that has been taken away since; sent again, they
-                    # are made for those there are.
+                    # A dead worker's lines for an output that was removed since. The client sends the records again,
+                    # and another worker makes lines for the present outputs.
                     self._sessions.refuse(source, group)
                     continue
                 if not self._sessions.accept(source, group):
@@ -265,7 +265,7 @@ class Writer:
                 try:
                     self._outputs.at(place).add_lines(lines, data)
                 except KeyError:
-                    LOGGER.error("%d lines were made for an output that is no more, and are lost", lines)
+                    LOGGER.error("%d lines for an output that has been removed are lost", lines)
                     continue
                 self._gathered_bytes += len(data)
         self._sessions.add_opens(source, batch.opens)
@@ -276,7 +276,7 @@ class Writer:
         if not self._blocked:
             self._commit()
         if not self._blocked:
-            # Nothing is gathered now, and nothing appended that is not committed.
+            # Every gathered or appended line is committed now.
             self._outputs.forget(self._oldest)
             self._rotate()
             self._remove_records()
@@ -284,10 +284,9 @@ class Writer:
             self.loop.stop()
 
     def _commit(self) -> None:
-        """Bring what was gathered into the files, and tell the workers; what cannot be written stays gathered.
+        """Write the gathered lines, and answer the workers; lines that cannot be written stay gathered.
 
-        The order is what makes a commit: lines, sync, journal, sync, and only then a word to anyone. Each step that was
-        done is passed over when the whole is tried again.
+        The order matters: lines, sync, journal, sync, and the answers last. Another try skips the steps that are done.
         """
         changed = [source for source in self._sources.values() if source.taken > source.committed or source.ended]
         if not changed and not self._sessions.has_opens:
@@ -313,7 +312,7 @@ class Writer:
         self._answer_workers(changed)
 
     def _answer_workers(self, changed: list[BatchReceiver]) -> None:
-        """Tell the workers what is committed, what was refused, and the epochs they asked for."""
+        """Send the workers their committed batches, the refused groups, and the requested epochs."""
         self._sessions.answer_refusals()
         for source in changed:
             if source.ended:
@@ -324,7 +323,7 @@ class Writer:
         try:
             self._sessions.answer_opens(self._commit_steps.write_sessions)
         except OutputError as error:
-            LOGGER.error("journal: %s; clients that have just come wait until it works again", error)
+            LOGGER.error("journal: %s; new clients wait until it works again", error)
             self._block()
         self._sessions.report_forgotten()
 
@@ -349,7 +348,7 @@ class Writer:
             self.postpone(source)
 
     def _rotate(self) -> None:
-        """Rotate what is due, between commits: a record is then wholly in one file."""
+        """Rotate the outputs that are due; between commits, so that a record is wholly in one file."""
         deadline_s = self._outputs.rotate()
         if deadline_s != self._rotation_s:
             self._rotation_s = deadline_s
@@ -359,15 +358,15 @@ class Writer:
                 self._rotation_timer = self.loop.later(max(0.0, deadline_s - time.monotonic()), _nothing)
 
     def _remove_records(self) -> None:
-        """Remove what every store has; come back for what they have not passed yet."""
+        """Remove segments that every store has passed; check again later if others remain."""
         self._record_log.remove_passed()
         if self._record_log.has_finished and (self._removal is None or not self._removal.pending):
             self._removal = self.loop.later(2 * REMOVE_EVERY_S, _nothing)
 
 
 _DESCRIPTORS: dict[type, int] = {Attach: 2, WakeupFd: 1, Configure: 1}
-"""How many come with a message at least."""
+"""The least number of descriptors of a message."""
 
 
 def _nothing() -> None:
-    """Wake the loop: what is due is done at the end of its turn."""
+    """Do nothing: the timer wakes the loop, and due work is done at the end of its turn."""

@@ -37,7 +37,7 @@ def test_a_whole_batch_is_handed_over_at_first() -> None:
     """Nothing is suspected."""
     found = Suspects()
     batch = [_block(0, 3), _block(3, 2)]
-    assert found.take(batch) == (batch, [])
+    assert found.next_blocks(batch) == (batch, [])
     assert not found.is_stuck
 
 
@@ -47,7 +47,7 @@ def test_a_batch_that_fails_is_halved_down_to_one_record() -> None:
     tried = []
     left: Sequence[Block] = [_block(0, 3), _block(3, 5)]
     while not found.waiting:
-        now, _ = found.take(left)
+        now, _ = found.next_blocks(left)
         tried.append(_numbers(now))
         assert not found.failed(now, ValueError("no"), "no")
     assert tried == [list(range(8)), [0, 1, 2, 3], [0, 1], [0]]
@@ -58,10 +58,10 @@ def test_the_rest_of_a_batch_is_left_for_later() -> None:
     """In order, with the block that was cut in two."""
     found = Suspects()
     found.most = 4
-    now, later = found.take([_block(0, 3), _block(3, 5), _block(8, 2)])
+    now, later = found.next_blocks([_block(0, 3), _block(3, 5), _block(8, 2)])
     assert (_numbers(now), _numbers(later)) == ([0, 1, 2, 3], [4, 5, 6, 7, 8, 9])
     found.most = 3
-    now, later = found.take([_block(0, 3), _block(3, 5)])
+    now, later = found.next_blocks([_block(0, 3), _block(3, 5)])
     assert (_numbers(now), _numbers(later)) == ([0, 1, 2], [3, 4, 5, 6, 7])
 
 
