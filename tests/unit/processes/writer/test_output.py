@@ -1,0 +1,255 @@
+"""One output from its opening to its end: gathered, appended, synced, committed, and what a failing disk changes."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from prefork_logd.config.load import loads
+from prefork_logd.errors import OutputError
+from prefork_logd.ingest.dispatcher import REJECTED_PLACE
+from prefork_logd.ipc.scoreboard import OutputField
+from prefork_logd.processes.writer import output as output_module
+from prefork_logd.processes.writer.output import Output, identity_of
+from tests.support.starts import BOARD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from prefork_logd.config.outputs import OutputSettings
+
+PLACE = 1
+
+
+def _settings(tmp_path: Path, on_error: str = "block", name: str = "all.jsonl") -> OutputSettings:
+    toml = f'[[output]]\nname = "all"\npath = "{tmp_path / name}"\non_error = "{on_error}"\n'
+    return loads(toml, overrides={"state_dir": str(tmp_path)}).output[0]
+
+
+def _make(tmp_path: Path, on_error: str = "block", place: int = PLACE) -> Output:
+    for field in OutputField:
+        BOARD.output(place)[field] = 0
+    return Output(_settings(tmp_path, on_error), place, BOARD)
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Iterator[Output]:
+    """Return an open output that holds everybody up when it fails."""
+    made = _make(tmp_path)
+    assert made.open() == ""
+    yield made
+    made.close()
+
+
+def _counted(place: int = PLACE) -> dict[str, int]:
+    counters = BOARD.output(place)
+    return {field.name: counters[field] for field in OutputField if counters[field]}
+
+
+def _take(output: Output, *lines: bytes) -> None:
+    for line in lines:
+        output.take(1, memoryview(line))
+
+
+def _fail(monkeypatch: pytest.MonkeyPatch, call: str, number: int) -> None:
+    """Let a call of the system fail until `monkeypatch.undo`."""
+
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, call, fail)
+
+
+def _read(tmp_path: Path, name: str = "all.jsonl") -> bytes:
+    return (tmp_path / name).read_bytes()
+
+
+def test_lines_are_gathered_and_appended_at_once(output: Output, tmp_path: Path) -> None:
+    """Nothing is in the file before; both are counted afterwards."""
+    _take(output, b"one\n", b"two\n")
+    assert _read(tmp_path) == b""
+    assert output.reach(None) == (0, 8)
+    assert not output.find()
+    assert output.append()
+    assert output.sync()
+    output.committed()
+    assert _read(tmp_path) == b"one\ntwo\n"
+    assert _counted() == {"RECORDS": 2, "BYTES": 8}
+    assert output.reach(None) == (8, 8)
+
+
+def test_nothing_gathered_is_nothing_to_do(output: Output) -> None:
+    """An output that no line is for has neither a file to find nor a sync to wait for."""
+    assert not output.find()
+    assert output.append()
+    assert output.sync()
+    assert _counted() == {}
+
+
+def test_the_reach_begins_at_what_is_committed(output: Output) -> None:
+    """A file that is longer is cut back by who starts after a crash; one that is shorter was cut by somebody."""
+    _take(output, b"one\n")
+    assert output.append()
+    _take(output, b"two\n")
+    assert output.reach(2) == (2, 8)
+    assert output.reach(400) == (4, 8)
+
+
+def test_a_torn_line_is_cut_off(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It was never committed."""
+    (tmp_path / "all.jsonl").write_bytes(b"whole\ntorn")
+    output = _make(tmp_path)
+    assert output.open() == ""
+    output.close()
+    assert _read(tmp_path) == b"whole\n"
+    assert "cut off a torn line of 4 bytes" in caplog.text
+
+
+def test_a_file_that_cannot_be_opened_is_a_problem(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is returned where clients wait for it, and logged where its records are skipped."""
+    (tmp_path / "all.jsonl").mkdir()
+    problem = _make(tmp_path).open()
+    assert problem.startswith(f"output all: {tmp_path}/all.jsonl: ")
+    output = _make(tmp_path, "skip")
+    assert output.open() == ""
+    assert _counted() == {"FAILED": 1}
+    assert "its records are skipped until it works again" in caplog.text
+
+
+def test_lines_wait_for_a_full_disk(
+    output: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are kept, and appended once there is room; one line of the log for each."""
+    _take(output, b"one\n")
+    _fail(monkeypatch, "writev", errno.ENOSPC)
+    assert not output.append()
+    assert not output.append()
+    assert _counted() == {"FAILED": 1}
+    monkeypatch.undo()
+    _take(output, b"two\n")
+    assert output.append()
+    assert _read(tmp_path) == b"one\ntwo\n"
+    assert _counted() == {"RECORDS": 2, "BYTES": 8}
+    assert len(caplog.messages) == 2
+    assert output_module.WAITING in caplog.messages[0]
+
+
+def test_lines_are_skipped_where_it_is_set_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They never come later, and are counted."""
+    output = _make(tmp_path, "skip")
+    output.open()
+    _take(output, b"one\n", b"two\n")
+    _fail(monkeypatch, "writev", errno.ENOSPC)
+    assert output.append()
+    assert _counted() == {"FAILED": 1, "SKIPPED": 2}
+    monkeypatch.undo()
+    _take(output, b"three\n")
+    assert output.append()
+    output.close()
+    assert _read(tmp_path) == b"three\n"
+    assert _counted() == {"RECORDS": 1, "BYTES": 6, "SKIPPED": 2}
+    assert "2 records were skipped" in caplog.messages[-1]
+
+
+def test_a_sync_that_fails_leads_to_another_file(
+    output: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The old one keeps what is committed: the kernel has forgotten the pages that it could not write."""
+    _take(output, b"committed\n")
+    assert output.append()
+    assert output.sync()
+    output.committed()
+    _take(output, b"not synced\n")
+    assert output.append()
+    monkeypatch.setattr(output.file, "sync", _raise_output_error)
+    assert not output.sync()
+    assert _counted() == {"RECORDS": 1, "BYTES": 10}
+    monkeypatch.undo()
+    # It was made by the sync that failed.
+    assert not output.find()
+    assert output.append()
+    assert output.sync()
+    assert _read(tmp_path) == b"not synced\n"
+    (aside,) = tmp_path.glob("all.jsonl.failed-*")
+    assert aside.read_bytes() == b"committed\n"
+    assert _counted() == {"RECORDS": 2, "BYTES": 21}
+    assert "begins a new file" in caplog.text
+
+
+def test_rejected_frames_are_never_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What strangers send does not hold up the records of others."""
+    output = _make(tmp_path, "skip", REJECTED_PLACE)
+    output.open()
+    _take(output, b"rejected\n")
+    assert output.append()
+    monkeypatch.setattr(output.file, "sync", _raise_output_error)
+    assert output.sync()
+    monkeypatch.undo()
+    output.close()
+
+
+def test_a_file_that_was_renamed_is_made_anew(output: Output, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """By logrotate, or by hand: what comes next is at the path again."""
+    caplog.set_level("INFO", "prefork_logd")
+    _take(output, b"one\n")
+    assert output.append()
+    assert output.sync()
+    output.committed()
+    (tmp_path / "all.jsonl").rename(tmp_path / "old")
+    _take(output, b"two\n")
+    assert output.find()
+    assert output.append()
+    assert (_read(tmp_path, "old"), _read(tmp_path)) == (b"one\n", b"two\n")
+    assert "was removed or renamed; made anew" in caplog.text
+
+
+def test_reopening_goes_on_at_the_path(output: Output, tmp_path: Path) -> None:
+    """What is not committed yet stays where it is."""
+    _take(output, b"one\n")
+    assert output.append()
+    (tmp_path / "all.jsonl").rename(tmp_path / "old")
+    assert output.reopen() == ""
+    _take(output, b"two\n")
+    assert output.append()
+    assert (_read(tmp_path, "old"), _read(tmp_path)) == (b"one\n", b"two\n")
+
+
+def test_other_settings_are_taken_up_without_another_file(output: Output, tmp_path: Path) -> None:
+    """A reload turns waiting into skipping while lines wait."""
+    before = output.file.identity
+    output.configure(_settings(tmp_path, "skip"))
+    assert output.skips
+    assert output.file.is_hasty
+    assert output.file.identity == before
+
+
+def test_an_output_may_go_on_as_another(output: Output, tmp_path: Path) -> None:
+    """Through a link to the same file; its records are counted for the other one from then on."""
+    (tmp_path / "link").symlink_to(tmp_path / "all.jsonl")
+    other = BOARD.output(PLACE + 1)
+    for field in OutputField:
+        other[field] = 0
+    output.move(_settings(tmp_path, name="link"), other)
+    _take(output, b"one\n")
+    assert output.append()
+    assert (_counted(), _counted(PLACE + 1)) == ({}, {"RECORDS": 1, "BYTES": 4})
+    assert _read(tmp_path) == b"one\n"
+
+
+def test_the_identity_of_a_file_is_that_of_its_inode(tmp_path: Path) -> None:
+    """A link has that of what it leads to; no file has none."""
+    path, link = tmp_path / "file", tmp_path / "link"
+    assert identity_of(str(path)) is None
+    path.write_text("")
+    link.symlink_to(path)
+    assert identity_of(str(link)) == identity_of(str(path)) == (path.stat().st_dev, path.stat().st_ino)
+
+
+def _raise_output_error() -> None:
+    raise OutputError("all.jsonl", "sync", OSError(errno.EIO, os.strerror(errno.EIO)))
