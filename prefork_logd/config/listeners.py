@@ -1,4 +1,4 @@
-"""Declares the settings of `[[listener]]`.
+"""Declares the settings of `[[listener]]`, among them the names of inputs that `protocol` takes.
 
 Owns their types, defaults, bounds and help. Opens no socket.
 """

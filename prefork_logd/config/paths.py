@@ -1,6 +1,6 @@
-"""Names the files that the collector keeps in its state directory.
+"""Names the files that the collector keeps in its state directory, and the process that writes each.
 
-Owns the names. Opens no file.
+Owns the names. Opens no file. Outputs and the files of stores have their paths from their own settings.
 """
 
 from __future__ import annotations
@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 
 
 OWN_FILES = ("prefork-logd.pid", "prefork-logd.log", "control.sock", "rejected.jsonl", "writer.lock", "journal")
-"""The collector's own files in state_dir."""
+"""The collector's own files in state_dir.
+
+The master writes the pid file and makes the socket; every process of a daemon writes the log; the writer writes the
+others. In the directory `journal` each shipper has the lock of its store, and that of NATS the publish log, too.
+"""
 PID_FILE, LOG_FILE, CONTROL_SOCKET, REJECTED_FILE, WRITER_LOCK, JOURNAL_DIRECTORY = OWN_FILES
 DEAD_LETTERS = "dead-letters-{}.jsonl"
-"""The file of a store's dead letters, by the name of the store."""
+"""The file of a store's dead letters, by the name of the store. Its shipper writes it, and `replay`."""
 
 
 def dead_letters_path(state_dir: Path, store: str) -> Path:

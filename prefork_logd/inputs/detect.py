@@ -1,4 +1,4 @@
-"""Chooses the input of a connection: by its listener, and by its first byte.
+"""Lists the inputs, and chooses the one of a connection: by its listener, and by its first byte.
 
 Owns the list of inputs, one row each. Knows no sockets, and no input but by its row.
 

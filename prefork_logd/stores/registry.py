@@ -1,4 +1,4 @@
-"""Chooses, makes, searches and probes stores, as the rows of their types say (store_settings.KINDS).
+"""Opens stores for shippers, `query` and `check --connect`, by the row of their type (config/stores/kinds.py).
 
 A store's code is imported only when it is used, for its library may not be installed. Does not know types, nor
 shippers.

@@ -1,4 +1,4 @@
-"""Filters in SQL.
+"""Writes the filters of a query as SQL conditions for PostgreSQL.
 
 Owns the condition that every matching record meets, with parameters for all that a user wrote. Where SQL cannot say the
 same as `query` does, it lets more through, and `is_exact` says that each row has to be looked at again. Knows no

@@ -1,4 +1,4 @@
-"""A PostgreSQL store opened for reading.
+"""Searches a PostgreSQL store: the SQL of `query`.
 
 Owns the statements of a query and the way from a row back to its line. Needs no running collector. Rows come through a
 cursor of the server's, a few at a time.

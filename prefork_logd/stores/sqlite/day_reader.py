@@ -1,4 +1,4 @@
-"""One day's file, open for reading.
+"""Reads one day's file: the SQL of `query`, and the indexes that it uses.
 
 Owns how Filters become reads of one file: by which index, and what is looked at again afterwards. Every record that an
 index names is checked by the rules of `query`, so an index may name too many, and the rows that are in no index yet

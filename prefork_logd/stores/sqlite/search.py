@@ -1,4 +1,4 @@
-"""A SQLite store opened for reading: all its days as one.
+"""Searches a SQLite store: all its days as one.
 
 Owns the order over the files, and what is counted over them. Needs no collector; one that writes is not disturbed.
 """
