@@ -1,4 +1,4 @@
-"""The command's entry: says plainly which Python the collector needs, before anything newer is read."""
+"""Starts the command line, after a check of the Python version that an old Python can run."""
 
 from __future__ import print_function
 
@@ -28,7 +28,7 @@ def open_standard_descriptors():  # type: () -> None
 
 
 def main():  # type: () -> int
-    """Run the command line; the handler alone works on older Pythons, the collector does not."""
+    """Run the command line and return its exit status; on an older Python, where only the handler runs, fail."""
     open_standard_descriptors()
     if sys.version_info < NEEDED:
         print(

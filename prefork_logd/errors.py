@@ -1,4 +1,4 @@
-"""Every exception of the project, and the exit statuses they end in.
+"""Defines every exception of the project, and the exit statuses.
 
     LogdError
       ConfigError            the configuration is wrong; carries every problem with its place and remedy
@@ -11,7 +11,7 @@
       StoreError             a store cannot be reached or used just now
       ProcessError           a process cannot be started, found or ended
 
-Only cli/ turns one of them into an exit status.
+Only cli/ turns an exception into an exit status.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class ExitStatus(enum.IntEnum):
-    """What the command ends with (docs/operating.md)."""
+    """Exit status of the command (docs/operating.md)."""
 
     OK = 0
     FAILURE = 1
@@ -41,12 +41,12 @@ class LogdError(Exception):
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong with a configuration."""
+    """One problem of a configuration."""
 
     place: str
     """File, line and key, such as ``prefork-logd.toml:7: server.workers``; a flag; or an environment variable."""
     message: str
-    """What is wrong, and the remedy."""
+    """The problem, and the remedy."""
 
     def __str__(self) -> str:
         return f"{self.place}: {self.message}"
@@ -67,11 +67,11 @@ class ProtocolError(LogdError):
 
 
 class LocalProtocolError(ProtocolError):
-    """By this side: a bug here, never the peer's fault."""
+    """Our own code broke the rules: a bug, never the peer's fault."""
 
 
 class RemoteProtocolError(ProtocolError):
-    """By the peer: its connection cannot go on. `reason` is a short stable code, for counting."""
+    """The peer broke the rules: its connection must be closed. `reason` is a short stable code, for counting."""
 
     def __init__(self, reason: str, message: str) -> None:
         self.reason = reason
@@ -79,7 +79,7 @@ class RemoteProtocolError(ProtocolError):
 
 
 class RecordRejected(LogdError):  # noqa: N818 - a verdict on the peer's bytes, not an error of ours
-    """A frame cannot be stored. `reason` is a short stable code, for counting; `detail` says where and what."""
+    """A frame cannot be stored. `reason` is a short stable code, for counting; `detail` the place and the problem."""
 
     def __init__(self, reason: str, detail: str) -> None:
         self.reason = reason
@@ -98,7 +98,7 @@ class NotARecord(RecordRejected, ValueError):  # noqa: N818 - a verdict, too
 
 
 class OutputError(LogdError):
-    """An output's file cannot be opened, written, synced or renamed just now; nothing of the attempt is left in it."""
+    """An output's file cannot be opened, written, synced or renamed now; nothing of the attempt is left in it."""
 
     def __init__(self, path: str, operation: str, error: OSError) -> None:
         self.path = path
@@ -108,7 +108,7 @@ class OutputError(LogdError):
 
 
 class StoreError(LogdError):
-    """A store cannot be reached or used just now; nothing of what was tried is in it. Says which store, and why."""
+    """A store cannot be reached or used now; nothing of the attempt is in it. The text names store and reason."""
 
 
 class ProcessError(LogdError):
@@ -120,7 +120,7 @@ class ProcessError(LogdError):
 
 
 MOST_WORDS = 400
-"""Characters shown of an unexpected error: its text may hold a record."""
+"""Longest text shown of an unexpected error, in characters: it may hold a record."""
 
 
 def describe_unexpected(error: BaseException) -> str:

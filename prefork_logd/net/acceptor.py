@@ -1,6 +1,6 @@
 """Accepts a worker's share of the connections that wait at the listening sockets.
 
-Owns when a worker accepts, and what a failing accept(2) means. Does not know what is said on a connection.
+Owns when a worker accepts, and the handling of errors of accept(2). Does not know protocols.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 MOST_A_TURN = 8
-"""Connections accepted in one turn: a worker that empties the queue at once takes the share of those that are late."""
+"""Most connections accepted in one turn: a worker that empties the queue at once takes the share of later workers."""
 _RETRY_S = 0.002
 _FULL_RETRY_S = 0.1
 _NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -39,14 +39,14 @@ _LOST_IN_QUEUE = frozenset(
         errno.EPERM,
     }
 )
-"""accept(2): errors of the connection that was to be accepted; the next one may do."""
+"""Errors of the one connection in accept(2); the next one may work."""
 
 
 class Acceptor:
     """Takes a worker's share of the connections that wait on one listening socket.
 
-    The socket is watched with EPOLLET, so an edge comes once, whether this worker can use it or not. Whenever it leaves
-    somebody waiting it therefore looks again by itself: soon when it was another's turn, less soon when it was full.
+    The socket is watched with EPOLLET, so an edge is reported once, even if this worker cannot accept then. If it
+    leaves connections waiting, a timer tries again: soon if it was another worker's turn, later if it was full.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Acceptor:
         share: AcceptShare,
         report: Callable[[OSError], None],
     ) -> None:
-        """Pass each connection to `admit` as (descriptor, peer); tell `report` of errors that keep some waiting."""
+        """Pass each connection to `admit` as (descriptor, peer), and errors that keep some waiting to `report`."""
         self._loop = loop
         self._sock = sock
         self._admit = admit
@@ -83,7 +83,7 @@ class Acceptor:
                 return
             if not self._accept_one():
                 return
-        # Others may be a few milliseconds late; the rest of a burst is left to the next turn.
+        # Other workers may be a few milliseconds late: leave the rest of a burst to the next turn.
         self._retry_within(0)
 
     def _accept_one(self) -> bool:
@@ -105,7 +105,7 @@ class Acceptor:
             sock.setblocking(False)
             peer = peer_text(sock, place)
         except OSError:
-            # It was reset before it could be asked who it is.
+            # It was reset before its address was read.
             sock.close()
             return True
         self._admit(sock.detach(), peer)

@@ -1,7 +1,7 @@
-"""Listening: addresses to sockets, and accepting on a socket that several workers share.
+"""Binds the listening sockets, which all workers share.
 
-Owns binding (or inheriting) the listening sockets, and accepting. Who takes a connection is balance.py's question; what
-is said on it, the protocol's.
+Owns their addresses, their files, and taking them over from an earlier program. Does not accept (acceptor.py), and does
+not choose a worker (load_balance.py).
 
 All workers share each listening socket. With one SO_REUSEPORT socket a worker, a worker that dies takes the connections
 in its own queue with it, and a second collector could bind the same port without an error.
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 BACKLOG = 4096
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES = 60, 10, 5
-"""A peer that vanished without a word is noticed after 110 s."""
+"""Keepalive settings (tcp(7)): a peer that vanished is noticed after 110 s."""
 
 _PEER_CREDENTIALS = struct.Struct("3i")
 
@@ -37,7 +37,7 @@ def bind_all(addresses: Iterable[str], user: str = "") -> list[socket.socket]:
     """Return a listening, non-blocking socket for each address; a host name may give several.
 
     Unix sockets are made with the rights of `user`, and with root's only where root alone can change the directory.
-    Raises ProcessError naming the address and the remedy; what was bound until then is closed again.
+    Raises ProcessError naming the address and the remedy; sockets bound until then are closed again.
     """
     sockets: list[socket.socket] = []
     try:
@@ -77,7 +77,7 @@ def _bind_tcp(host: str, port: int, address: str) -> list[socket.socket]:
 
 
 class _OwnUnixSocket(socket.socket):
-    """A Unix socket whose file is this process's to remove; that of an inherited one is systemd's."""
+    """A Unix socket whose file this process removes; the file of an inherited one belongs to systemd."""
 
 
 def _bind_unix(path: str, user: str) -> socket.socket:
@@ -99,11 +99,11 @@ def _bind_unix(path: str, user: str) -> socket.socket:
 
 
 def _make_unix(path: str) -> socket.socket:
-    """Return a bound socket. Services of other users are to reach it; its directory and `accept` say who may send."""
+    """Return a bound socket that all users may connect to; its directory and `accept` restrict senders."""
     make_directories(Path(path).parent)
     _remove_stale(path)
     sock = _OwnUnixSocket(socket.AF_UNIX)
-    # The mode is there from the start: a chmod later could meet a link that was put in its place.
+    # The umask sets the mode from the start: a later chmod could hit a link put in its place.
     mask = os.umask(0o111)
     try:
         sock.bind(path)
@@ -120,14 +120,14 @@ def _cannot_listen(path: str, error: OSError) -> ProcessError:
 
 
 def _remove_stale(path: str) -> None:
-    """Remove a socket that a dead process left behind; leave alone what answers, and what is no socket."""
+    """Remove a socket that a dead process left behind; raise for one that answers, and for other files."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise OSError(errno.EEXIST, "a file that is no socket is in its place")
+            raise OSError(errno.EEXIST, "a file that is not a socket is in its place")
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX) as probe:
-        # To one that is listened on and never accepted from, connecting could take for ever.
+        # Connecting could block for ever if the listener never accepts.
         probe.setblocking(False)
         try:
             probe.connect(path)
@@ -149,7 +149,7 @@ def _bind_remedy(error: OSError) -> str:
 
 
 def listen(sock: socket.socket) -> None:
-    """Start listening. Accepted sockets inherit what is set here, which spares four system calls for each."""
+    """Start listening. Accepted sockets inherit these options, which saves four system calls for each."""
     if sock.family != socket.AF_UNIX:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
@@ -160,7 +160,7 @@ def listen(sock: socket.socket) -> None:
 
 
 def adopt(fd: int, *, is_own: bool) -> socket.socket:
-    """Return the listening socket that this process has had before it became another program (`is_own`)."""
+    """Return the listening socket that this process had before it executed another program (`is_own`)."""
     sock = _OwnUnixSocket(fileno=fd) if is_own else socket.socket(fileno=fd)
     sock.setblocking(False)
     os.set_inheritable(fd, False)
@@ -168,7 +168,7 @@ def adopt(fd: int, *, is_own: bool) -> socket.socket:
 
 
 def is_own(sock: socket.socket) -> bool:
-    """Tell whether the file of a socket is this process's to remove."""
+    """Tell whether this process removes the file of a socket."""
     return isinstance(sock, _OwnUnixSocket)
 
 
@@ -185,7 +185,7 @@ def _address_text(family: int, place: object) -> str:
 
 
 def peer_text(sock: socket.socket, place: object) -> str:
-    """Return who a connection comes from: an address, or the process on a Unix socket (SO_PEERCRED, unix(7))."""
+    """Return the peer of a connection: an address, or the process on a Unix socket (SO_PEERCRED, unix(7))."""
     if sock.family != socket.AF_UNIX:
         return _address_text(sock.family, place)
     pid, uid, _ = _PEER_CREDENTIALS.unpack(

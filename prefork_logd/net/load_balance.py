@@ -1,11 +1,11 @@
 """Decides which worker takes a new connection, which workers hand connections over, and how these are spread.
 
-Owns the rules. Knows no sockets: it looks at counters, and is asked before each accept.
+Owns the rules, which read counters before each accept. Does not know sockets.
 
-Every worker is woken by the same edge. A worker leaves a connection to others while it holds noticeably more than the
-emptiest one; the emptiest itself never declines, so somebody takes it. (Without a rule the kernel gives nearly all of
-them to one: of 400 connections made one by one, four workers got 0, 400, 0 and 0.) A worker that is stopped or stuck
-would leave its share waiting for ever, so one that makes no progress while somebody waits is counted out until it does.
+The same edge wakes every worker. A worker leaves a connection to others while it holds noticeably more than the
+emptiest one. The emptiest never declines, so each connection is accepted. (Without a rule the kernel gives nearly all
+of them to one: of 400 connections made one by one, four workers got 0, 400, 0 and 0.) A stopped or stuck worker would
+leave its share waiting for ever. So a worker without progress while connections wait does not count until it moves on.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ TOLERANCE = 2
 """Connections that a worker may hold more than the emptiest one. A share of those held would be more than all that are
 busy, where many are idle: with 5,000 of them one worker got every one of 100 busy connections."""
 PATIENCE_S = 0.03
-"""How long the emptiest worker may leave a connection waiting."""
+"""Longest time that the emptiest worker may leave a connection waiting."""
 EVEN_FRACTION = 0.1
 """Part of the average load by which the fullest worker may exceed the emptiest one before connections are moved."""
 
 
 class Load(NamedTuple):
-    """What a worker shows on the scoreboard."""
+    """Counters of a worker on the scoreboard."""
 
     slot: int
     connections: int
@@ -39,7 +39,7 @@ def distribute(count: int, loads: list[int]) -> list[int]:
     given = [0] * len(loads)
     order = sorted(range(len(loads)), key=loads.__getitem__)
     for filled, index in enumerate(order, 1):
-        # Those before are as full as this one now; all of them rise to the next one's level, as far as it lasts.
+        # The workers before are as full as this one now: raise all of them to the next one's load, as far as possible.
         following = loads[order[filled]] if filled < len(order) else math.inf
         level = loads[index]
         step = min(count, filled * (following - level)) if following > level else 0
@@ -53,7 +53,7 @@ def distribute(count: int, loads: list[int]) -> list[int]:
 def is_even(loads: Sequence[int]) -> bool:
     """Tell whether workers that hold `loads` connections are even enough to be left alone.
 
-    The margin is wider than what accepting leaves, so levelling never follows ordinary accepts.
+    The margin is wider than the differences that accepting leaves, so ordinary accepts never cause a rebalance.
     """
     if not loads:
         return True
@@ -75,7 +75,7 @@ def surpluses(loads: Sequence[int], most: int) -> list[int]:
 
 
 class Budget:
-    """Bounds the connections moved per second: a stock that each move draws from, and that fills up again."""
+    """Limits the connections moved per second: a stock that each move reduces, and that refills over time."""
 
     def __init__(self, most: int, per_s: float) -> None:
         """Begin with `most`, which is also the largest stock."""
@@ -85,19 +85,19 @@ class Budget:
         self._filled_s = -math.inf
 
     def left(self, now_s: float) -> int:
-        """Return how many may be moved now."""
+        """Return how many connections may be moved now."""
         if self._filled_s < now_s:
             self._left = min(self._most, self._left + (now_s - self._filled_s) * self._per_s)
             self._filled_s = now_s
         return int(self._left)
 
     def spend(self, count: int) -> None:
-        """Draw from the stock."""
+        """Reduce the stock."""
         self._left -= count
 
 
 class AcceptShare:
-    """One worker's view of whose turn it is."""
+    """One worker's decision whether it is its turn to accept."""
 
     def __init__(self, slot: int, loads: Callable[[], list[Load]], max_connections: int, max_own: int) -> None:
         """Share with the workers that `loads` lists; hold at most `max_own`, all together `max_connections`."""
@@ -110,7 +110,7 @@ class AcceptShare:
         self._stuck: dict[int, int] = {}
 
     def has_room(self) -> bool:
-        """Tell whether one more connection may be held at all."""
+        """Tell whether this worker may hold one more connection."""
         loads = self._loads()
         own = next((load.connections for load in loads if load.slot == self._slot), 0)
         return own < self._max_own and sum(load.connections for load in loads) < self.max_connections
@@ -118,8 +118,8 @@ class AcceptShare:
     def is_my_turn(self, now_s: float, waiting_since_s: float = -math.inf) -> bool:
         """Tell whether this worker should take the next connection.
 
-        `waiting_since_s` is when it first declined while somebody waited; whoever makes no progress while nobody waits
-        has nothing to do. It is infinite when this is asked for the first time.
+        `waiting_since_s` is the time at which it first declined while connections waited; infinite on the first call.
+        An idle worker is not counted as stuck.
         """
         loads = [load for load in self._loads() if self._stuck.get(load.slot) != load.accepted]
         own = next((load.connections for load in loads if load.slot == self._slot), 0)

@@ -1,18 +1,18 @@
-"""The event loop: who is ready, whose turn it is again, whose time has come.
+"""Runs the event loop: readiness, repeated turns and timers.
 
-Owns the epoll descriptor, the turn and the timers. Knows nothing of what handlers do.
+Owns the epoll descriptor, the turn and the timers. Does not know the work of handlers.
 
-What epoll does (epoll(7)), and what follows here:
+Properties of epoll (epoll(7)), and their consequences here:
 - A registration belongs to the open file description, not to the descriptor: an epoll inherited over fork goes on
   reporting descriptors that the child has closed. So a loop is made after the fork, never before.
 - With EPOLLET one change is reported once. A handler therefore reads until EAGAIN, or asks for another turn with
   `again`: forgetting both would leave bytes unread for ever.
 - Events of one wait may name a descriptor that an earlier handler of the same turn has closed, or closed and got again
-  for a new connection. Handlers never trust the flags: they try, and take EAGAIN for "not ready", so an event that is
-  meant for a predecessor is harmless.
-- Error flags come unasked and are treated as readiness: the system call then tells what is wrong.
+  for a new connection. Handlers never rely on the flags: they try, and EAGAIN means "not ready". So an event
+  meant for a closed predecessor is harmless.
+- Error flags are always reported and are treated as readiness: the system call then returns the error.
 
-Timers are monotonic, so a clock that is set moves none.
+Timers use the monotonic clock, so setting the wall clock does not move them.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 
 _EVENTS_A_TURN = 256
 TURN_S = 0.01
-"""Those that asked for another turn get it until a turn has taken this long, one of them in any case."""
+"""Handlers that requested another turn get it until a turn has taken this long; at least one gets it."""
 
 
 class Handler(Protocol):
-    """What is registered for a descriptor."""
+    """The object registered for a descriptor."""
 
     def ready(self, events: int) -> None:
-        """Act on readiness; `events` are epoll's flags, or ENDED on a turn that was asked for with `again`."""
+        """Handle readiness; `events` are epoll's flags, or ENDED in a turn requested with `again`."""
 
 
 class Timer:
-    """A call to come; `cancel` takes it back."""
+    """A scheduled call."""
 
     __slots__ = ("_call", "when_s")
 
@@ -58,11 +58,11 @@ class Timer:
 
     @property
     def pending(self) -> bool:
-        """Whether the call is still to come."""
+        """Whether the call is still scheduled."""
         return self._call is not None
 
     def cancel(self) -> None:
-        """Take the call back; harmless when it has been made."""
+        """Cancel the call; no effect after it was made."""
         self._call = None
 
     def fire(self) -> None:
@@ -96,21 +96,21 @@ class Loop:
         self._handlers[fd] = handler
 
     def change(self, fd: int, events: int) -> None:
-        """Watch a descriptor for other events; with EDGE this reports once more what is ready already."""
+        """Watch a descriptor for other events; with EDGE present readiness is reported again."""
         self._epoll.modify(fd, events)
 
     def remove(self, fd: int) -> None:
-        """Stop watching a descriptor; to be called before it is closed."""
+        """Stop watching a descriptor; call this before it is closed."""
         del self._handlers[fd]
         self._epoll.unregister(fd)
 
     def again(self, handler: Handler) -> None:
-        """Give a handler another turn, after all that are ready now."""
+        """Give a handler another turn, after all handlers that are ready now."""
         self._again.append(handler)
 
     @property
     def crowded(self) -> bool:
-        """Whether handlers wait for another turn, or this one is long: newly ready ones come behind them."""
+        """Whether handlers wait for another turn, or this one is long: newly ready handlers come after them."""
         return bool(self._again) or time.monotonic() - self.now_s >= TURN_S
 
     def later(self, delay_s: float, call: Callable[[], None]) -> Timer:
@@ -120,7 +120,7 @@ class Loop:
         return timer
 
     def after_turn(self, call: Callable[[], None]) -> None:
-        """Make this call at the end of every turn: where work gathered over a turn is passed on."""
+        """Make this call at the end of every turn, to pass on the work gathered in it."""
         self._after_turn = call
 
     def stop(self) -> None:
@@ -134,11 +134,11 @@ class Loop:
             self.turn()
 
     def turn(self, longest_wait_s: float = -1) -> None:
-        """Wait for readiness or the next timer, and act on all that has come."""
+        """Wait for readiness or the next timer, and handle all events."""
         handlers = self._handlers
         events = self._epoll.poll(self._wait_s(longest_wait_s), _EVENTS_A_TURN)
         self.now_s = time.monotonic()
-        # Those waiting for another turn come after the events, and only those that waited before this turn.
+        # Requested turns come after the events, and only those requested before this turn.
         waiting = len(self._again)
         for fd, flags in events:
             handler = handlers.get(fd)
@@ -147,7 +147,7 @@ class Loop:
         for _ in range(waiting):
             self._again.popleft().ready(ENDED)
             if time.monotonic() - self.now_s >= TURN_S:
-                # Signals, the master and timers come in between; the others of these are next.
+                # Signals, the master and timers come in between; the rest of these follow in the next turn.
                 break
         if self._timers:
             self._fire_timers()
@@ -169,7 +169,7 @@ class Loop:
             heapq.heappop(self._timers)[2].fire()
 
     def close(self) -> None:
-        """Forget everything; the descriptors that were watched stay open."""
+        """Close the epoll descriptor and forget all handlers; watched descriptors stay open."""
         self._handlers.clear()
         self._again.clear()
         self._timers.clear()

@@ -1,6 +1,6 @@
-"""Which peer a connection counts for, where something is shared fairly among peers.
+"""Maps a connection's address to the peer for which it counts in fair sharing.
 
-Owns the numbers that stand for peers. Knows no connections.
+Owns the numbers that stand for peers. Does not know connections.
 
 A peer is an address of IPv4, a network of 64 bits of IPv6 (one host may use all of its addresses), or a user on a Unix
 socket.
@@ -13,11 +13,11 @@ import ipaddress
 import zlib
 
 _V4, _UNIX, _OTHER = 1 << 32, 2 << 32, 3 << 32
-"""No network of IPv6 in use has one of these numbers."""
+"""No IPv6 network in use has one of these numbers."""
 
 
 def peer_key(peer: str) -> int:
-    """Return the number, of 64 bits, that stands for the peer of a connection that listener.peer_text described."""
+    """Return the number, of 64 bits, that stands for the peer of a connection, from its text by listener.peer_text."""
     if peer.startswith("unix:"):
         uid = peer.rpartition("uid=")[2]
         return _UNIX | (int(uid) & 0xFFFF_FFFF) if uid.lstrip("-").isdigit() else _UNIX

@@ -1,9 +1,9 @@
-"""What to look for: conditions on stored records as plain data, and a matcher that decides in Python.
+"""Declares the conditions of a query as plain data, and evaluates them in Python.
 
-Owns what each condition means; every store compiles the same Filters to its own language, and `matches` is the
-specification that they are tested against. Knows no database, file or clock.
+Owns the meaning of each condition. Every store compiles the same Filters to its own language, and `matches` is the
+specification that they are tested against. Does not know databases, files or clocks.
 
-Times are seconds since 1970 and are compared with `created`. A record has to meet every condition.
+Times are seconds since 1970 and are compared with `created`. A record must meet every condition.
 """
 
 from __future__ import annotations
@@ -18,38 +18,38 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Order = Literal["oldest", "newest"]
-"""Which record comes first, by `created`; records of the same time come as they arrived, or the other way round."""
+"""Order by `created`; records of the same time come in the order of arrival, or reversed for "newest"."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filters:
-    """Which records are wanted, in which order and how many; without any condition, all of them."""
+    """Conditions, order and number of wanted records; without any condition, all records."""
 
     since: float | None = None
-    """`created` from here on."""
+    """Smallest `created`."""
     until: float | None = None
-    """`created` before this."""
+    """`created` must be before this."""
     level: int | None = None
-    """`levelno` from here on; 0 is no threshold, and a record without a level has 0."""
+    """Smallest `levelno`; 0 means no threshold. A record without a level counts as 0."""
     loggers: tuple[str, ...] = ()
-    """Names of loggers, of which one has to be the record's own or a parent of it."""
+    """Names of loggers: one of them must be the record's own or a parent of it."""
     grep: tuple[Phrase, ...] = ()
-    """What has to occur in `message`, `exc_text` or `stack_info`, in any of them each."""
+    """Phrases: each must occur in `message`, `exc_text` or `stack_info`."""
     where: tuple[Condition, ...] = ()
     """Conditions on fields."""
     limit: int | None = None
-    """How many records at most: the first ones in `order`."""
+    """Most records: the first ones in `order`."""
     order: Order = "oldest"
 
     @property
     def logger_prefixes(self) -> tuple[str, ...]:
-        """What the name of a child of one of `loggers` begins with."""
+        """Prefixes of the names of children of `loggers`."""
         return tuple(f"{name}." for name in self.loggers)
 
     def matches(self, record: Mapping[str, Any]) -> bool:
-        """Tell whether a stored record, as the object that is in its line, meets every condition.
+        """Tell whether a stored record, given as the object in its line, meets every condition.
 
-        `limit` and `order` are about many records, and left to those who have them.
+        `limit` and `order` concern many records, and are applied by the caller.
         """
         if self.since is not None and record["created"] < self.since:
             return False
@@ -62,7 +62,7 @@ class Filters:
         return not self.grep or contains(searchable(record), self.grep)
 
     def matches_source(self, record: Mapping[str, Any]) -> bool:
-        """Tell whether `levelno` and `name` alone meet the conditions on level and logger."""
+        """Tell whether `levelno` and `name` meet the conditions on level and logger."""
         if self.level and record.get("levelno", 0) < self.level:
             return False
         if not self.loggers:

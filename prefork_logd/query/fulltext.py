@@ -1,8 +1,8 @@
-"""Full text: what a word is, and when a record holds one.
+"""Defines full-text search: words, phrases, and whether a record contains one.
 
-Owns the rule, which is the same for every store: a word is a run of letters and digits (`str.isalnum`), and case does
-not count (`str.lower`). A store's own full-text index may find more than this rule does, never less; what it finds too
-much is left out by `contains`. Knows no database.
+Owns the rule, which is the same for every store: a word is a sequence of letters and digits (`str.isalnum`), and case
+does not count (`str.lower`). A store's own full-text index may find more than this rule does, never less; `contains`
+removes the surplus. Does not know databases.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ _ITEM = re.compile(r'"([^"]*)"|(\S+)')
 
 
 class Phrase(NamedTuple):
-    """Words that follow one another, whatever stands between them but letters and digits."""
+    """Consecutive words, with any characters other than letters and digits between them."""
 
     words: tuple[str, ...]
     """One or more, in lower case."""
     prefix: bool = False
-    """Whether the last one may go on."""
+    """Whether the last word is a prefix."""
 
     @property
     def pattern(self) -> str:
-        """What stands in a `normal` text that holds the phrase."""
+        """The phrase as it occurs in a `normal` text."""
         return f" {' '.join(self.words)}" + ("" if self.prefix else " ")
 
 
 def parse(text: str) -> tuple[Phrase, ...]:
-    """Return what is asked for: each item, separated by spaces or in double quotes, has to occur somewhere.
+    """Return the phrases of a search text: its items, separated by spaces or in double quotes, must all occur.
 
-    An item of several words, such as `user-19022` or `"not found"`, is a phrase; `*` at its end lets the last word go
-    on. Raises ValueError with a sentence for the user.
+    An item of several words, such as `user-19022` or `"not found"`, is a phrase; `*` at its end makes its last word a
+    prefix. Raises ValueError with a sentence for the user.
     """
     phrases = []
     for match in _ITEM.finditer(text):
@@ -47,20 +47,20 @@ def parse(text: str) -> tuple[Phrase, ...]:
         if words:
             phrases.append(Phrase(words, item.endswith("*")))
     if not phrases:
-        raise ValueError(f"{text!r} holds no word; a word is made of letters and digits")
+        raise ValueError(f"{text!r} does not hold a word; a word is made of letters and digits")
     return tuple(phrases)
 
 
 def normal(text: str) -> str:
-    """Return the words of a text in lower case, with a space before and behind each; spaces alone if there are none."""
+    """Return the words of a text in lower case, with spaces around each; only spaces if it has none."""
     return f" {_NO_WORD.sub(' ', text.lower())} "
 
 
 def searchable(record: Mapping[str, Any]) -> str:
-    """Return the normal text of a record's fields, of which no phrase reaches from one into the next."""
+    """Return the normal text of a record's fields, separated so that no phrase spans two of them."""
     return "|".join(normal(text) for field in TEXT_FIELDS if (text := record.get(field)))
 
 
 def contains(text: str, phrases: Sequence[Phrase]) -> bool:
-    """Tell whether a `searchable` text holds every phrase."""
+    """Tell whether a `searchable` text contains every phrase."""
     return all(phrase.pattern in text for phrase in phrases)

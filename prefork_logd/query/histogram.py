@@ -1,4 +1,4 @@
-"""Slots of time for a histogram: round ones, as short as the number of records allows.
+"""Chooses the slots of time of a histogram: round ones, as short as the number of records allows.
 
 Does not know how bars are drawn. Local time is that of the process.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _SLOTS_S = (0.001, 0.01, 0.1, 1, 5, 10, 30, 60, 300, 600, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86_400, 7 * 86_400)
 MOST_SLOTS = 60
 FEW_SLOTS = 10
-"""Even a histogram of fewer records may have this many slots."""
+"""Slots that a histogram may have even with fewer records."""
 
 
 def slots_for(start: float, stop: float, most: int = MOST_SLOTS) -> tuple[float, float, int]:
@@ -24,7 +24,7 @@ def slots_for(start: float, stop: float, most: int = MOST_SLOTS) -> tuple[float,
     length = next((size for size in _SLOTS_S if (stop - start) / size <= most), None)
     if length is None:
         length = _SLOTS_S[-1] * -(-(stop - start) // (_SLOTS_S[-1] * most))
-    # Days begin at local midnight; some time zones differ from UTC by half an hour.
+    # Days begin at local midnight; some time zones differ from UTC by half hours.
     local = dt.datetime.fromtimestamp(min(max(start, 0), 1e11)).astimezone()
     offset = (local.utcoffset() or dt.timedelta()).total_seconds()
     first = (start + offset) // length * length - offset
@@ -45,7 +45,7 @@ def zoom_in(
         most = min(MOST_SLOTS, max(FEW_SLOTS, sum(bar.count for bar in bars)))
         start, stop = max(start, begin + first * length), min(stop, begin + (last + 1) * length)
         finer = slots_for(start, stop, most)
-        # A range of `most` round slots may need one more, for it need not begin at a round time.
+        # A range of `most` round slots may need one more, as it may begin between round times.
         if finer[1] >= length and last - first <= most:
             return (
                 [bar._replace(slot=bar.slot - first) for bar in bars],

@@ -1,6 +1,6 @@
 """Turns the flags of `query` and `tail` into filters.
 
-Does not know the command line: it gets texts and raises ValueError.
+Does not know the command line: its input is text, and it raises ValueError.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ def make_filters(
     limit: int | None = None,
     order: Literal["oldest", "newest"] = "oldest",
 ) -> Filters:
-    """Return the filters that flags stand for. Raises ValueError with a sentence for the user.
+    """Return the filters for flags. Raises ValueError with a sentence for the user.
 
-    `carried` returns the names of levels that records carry; it is called for a `level` that values.LEVELS lacks.
+    `carried` returns the names of levels that records carry; it is called for a `level` that levels.LEVELS lacks.
     """
     now = time.time()
     if any(not name for name in loggers):

@@ -1,6 +1,7 @@
-"""What is read back from a store: the other end of a query.
+"""Declares the contract for reading records back from a store.
 
-Owns what passes between a query and a store that is searched. Searching needs no running collector, and disturbs none.
+Owns the calls of a query to a store. Does not know any store. Searching needs no running collector, and does not
+disturb one.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ if TYPE_CHECKING:
 
 
 class Bar(NamedTuple):
-    """How many records of one level fall into one slot of time."""
+    """Number of records of one level in one slot of time."""
 
     slot: int
     """0 for the first slot."""
     levelno: int
     """0 for records without a level."""
-    count: int  # type: ignore[assignment]  # hides tuple's, which nobody needs here
+    count: int  # type: ignore[assignment]  # hides tuple.count, which is not used here
 
 
 def levels_by_name(pairs: Iterable[tuple[str | bytes | None, int | None]]) -> dict[str, int]:
-    """Return the number of each name, in capitals; the least where there are several, so that a filter finds all."""
+    """Return the number of each level name, in capitals; of several numbers the least, so that a filter finds all."""
     levels: dict[str, int] = {}
     for name, levelno in pairs:
         if isinstance(name, str) and name and levelno is not None:
@@ -34,25 +35,25 @@ def levels_by_name(pairs: Iterable[tuple[str | bytes | None, int | None]]) -> di
 
 
 class Search(Protocol):
-    """A store opened for reading. Every method raises StoreError when it cannot be read just now."""
+    """A store opened for reading. Every method raises StoreError if it cannot be read now."""
 
     def lines(self, filters: Filters) -> Iterator[bytes]:
-        """Yield the line of each record that matches, as it was stored, in the order and number that are asked for.
+        """Yield the stored line of each matching record, with the filters' order and limit.
 
-        Takes memory for a few of them, 64 of the largest at most, however many there are.
+        Holds a few records in memory, at most 64 of the largest, however many match.
         """
 
     def count(self, filters: Filters) -> int:
-        """Return how many records match; `limit` and `order` do not matter."""
+        """Return how many records match; `limit` and `order` are ignored."""
 
     def span(self) -> tuple[float, float] | None:
-        """Return the least and the greatest `created` there is; None without a record."""
+        """Return the least and the greatest `created` of all records; None without a record."""
 
     def histogram(self, filters: Filters, start: float, slot_s: float, slots: int) -> list[Bar]:
-        """Return how many matching records fall into each of `slots` slots of time from `start` on; no empty ones."""
+        """Return the number of matching records in each of `slots` slots of time from `start` on, no empty ones."""
 
     def levels(self) -> dict[str, int]:
         """Return the levels that records carry by name, in capitals: all of them, or those of the latest records."""
 
     def close(self) -> None:
-        """Let go of every resource; never raises."""
+        """Release every resource; never raises."""

@@ -1,4 +1,4 @@
-"""The latest records that match a filter, and those that follow: from the record log, else from a JSON output.
+"""Reads the latest records that match a filter, then new ones: from the record log, else from a JSON output.
 
 Does not know how records are printed. Few lines are held: beyond HELD_BYTES they are read a second time.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from prefork_logd.config.settings import Settings
 
 WINDOW_FACTOR = 4
-"""Each further look into the past goes back so many times as far."""
+"""Factor by which each further step into the past is longer."""
 HELD_BYTES = 16 << 20
 LEVEL_LINES = 10_000
 """Number of latest records that are searched for the name of an unknown level."""
@@ -52,14 +52,14 @@ class Matcher:
             return False
 
     def report(self, complain: Callable[[str], object]) -> None:
-        """Complain of lines that are not records, if there are ten times as many as at the last complaint."""
+        """Report lines that are not records, if there are ten times as many as at the last report."""
         if self.unread >= max(1, 10 * self._reported):
             self._reported = self.unread
-            complain(f"lines that are no record and are not shown: {self.unread:,}; the first one {self._reason}")
+            complain(f"lines that are not records and not shown: {self.unread:,}; the first one {self._reason}")
 
 
 class Tail(Protocol):
-    """A place to read the latest lines from."""
+    """A file or record log with the latest lines."""
 
     directory: Path
 
@@ -70,20 +70,20 @@ class Tail(Protocol):
         """Yield the lines from here to the end."""
 
     def read_new_lines(self) -> Iterator[bytes]:
-        """Yield the lines that have come since the end was read."""
+        """Yield the lines added since the end was read."""
 
     def close(self) -> None:
         """Close every file."""
 
 
 class _LastLines:
-    """The last lines of many, as long as they are few; beyond HELD_BYTES their number alone."""
+    """The last lines of many; above HELD_BYTES only their number."""
 
     def __init__(self, count: int) -> None:
         self._count = count
         self._held_bytes = 0
         self.lines: deque[bytes] | None = deque()
-        """None: they are too many to be held."""
+        """None: they are too large to be held."""
         self.found = 0
 
     def add(self, line: bytes) -> None:
@@ -98,19 +98,19 @@ class _LastLines:
             self.lines = None
 
     def pick(self, lines: Iterator[bytes], matches: Matcher) -> Iterator[bytes]:
-        """Yield the last ones from all lines, which are read a second time."""
+        """Yield the last lines, from all lines read a second time if need be."""
         unread, skipped = matches.unread, self.found - self._count
         for line in lines:
             if matches(line):
                 skipped -= 1
                 if skipped < 0:
                     yield line
-        # They were counted by the first reading.
+        # The first reading has counted them.
         matches.unread = unread
 
 
 def last_lines(tail: Tail, count: int, matches: Matcher) -> Iterator[bytes]:
-    """Yield the last `count` lines that match; the tail is at its end then."""
+    """Yield the last `count` lines that match; afterwards the tail is at its end."""
     window = count
     while True:
         is_start = tail.rewind(window)
@@ -125,13 +125,13 @@ def last_lines(tail: Tail, count: int, matches: Matcher) -> Iterator[bytes]:
     if last.lines is not None:
         yield from last.lines
         return
-    # A file may have grown meanwhile: the second reading ends at the same place as the first one, or later.
+    # A file may have grown: the second reading ends at the same line as the first one, or later.
     tail.rewind(window)
     yield from last.pick(tail.read_lines(), matches)
 
 
 def levels(settings: Settings) -> dict[str, int]:
-    """Return the levels that the latest records carry by name, in capitals; none if there is nothing to read."""
+    """Return the levels that the latest records carry by name, in capitals; none if no record can be read."""
     try:
         tail = open_tail(settings, lambda _: None)
     except ProcessError:
@@ -142,7 +142,7 @@ def levels(settings: Settings) -> dict[str, int]:
 
 
 def open_tail(settings: Settings, complain: Callable[[str], None]) -> Tail:
-    """Return the place of the latest records. Raises ProcessError if no place can be read."""
+    """Return the record log or output with the latest records. Raises ProcessError if neither can be read."""
     directory = Path(settings.server.state_dir) / JOURNAL_DIRECTORY
     if settings.store and (directory / POSITION_FILE).exists():
         return RecordTail(directory, complain)
@@ -159,9 +159,9 @@ def open_tail(settings: Settings, complain: Callable[[str], None]) -> Tail:
 
 
 def follow(tail: Tail, matches: Matcher, reader_fd: int) -> Iterator[Iterator[bytes]]:
-    """Yield new lines for ever, each time an iterator that has to be exhausted.
+    """Yield iterators of new lines for ever; each must be exhausted.
 
-    Raises BrokenPipeError when the reader of `reader_fd`, to which they are written, has gone.
+    Raises BrokenPipeError if the reader of `reader_fd`, to which the lines are written, has gone.
     """
     with DirectoryWatch(tail.directory, reader_fd) as watch:
         while True:

@@ -1,6 +1,6 @@
-"""Times as people write them: "2h" ago, a date, an hour of today, RFC 3339.
+"""Reads times as people write them: "2h" ago, a date, an hour of today, RFC 3339.
 
-Owns the forms. Knows no clock but the one it is given; local time is that of the process.
+Owns the forms. Does not know a clock: the present time is passed in. Local time is that of the process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FORMS = (
 
 
 def parse_time(text: str, now: float) -> float:
-    """Return the seconds since 1970 that a text means at the time `now`; without a zone it is local time.
+    """Return the seconds since 1970 for a text, at the time `now`; without a zone it is local time.
 
     Raises ValueError with a sentence for the user.
     """
@@ -41,4 +41,4 @@ def parse_time(text: str, now: float) -> float:
             return now - parse_duration(stripped)
         return dt.datetime.fromisoformat(stripped).timestamp()
     except (ValueError, OverflowError):
-        raise ValueError(f"{text!r} is no time; write one of {FORMS}") from None
+        raise ValueError(f"{text!r} is not a time; write one of {FORMS}") from None

@@ -1,11 +1,11 @@
-"""Conditions on a field of a record, such as `extra.trace_id=5f0c` or `lineno>=100`.
+"""Reads and evaluates conditions on a field of a record, such as `extra.trace_id=5f0c` or `lineno>=100`.
 
-Owns how they are written and what they mean. Knows no database.
+Owns their syntax and meaning. Does not know databases.
 
-The operand is text, as it comes from a command line. A stored text is compared with it character by character (code
-points); a stored number with the number that it is, if it is one; `true`, `false` and `null` are equal to JSON's values
-of these names. What cannot be compared, such as a list, a number with `abc`, or a field that is not there, is neither
-equal nor less nor greater: of all operators, only `!=` lets it through.
+The operand is text, as on a command line. It is compared with a stored text character by character (code points), and
+with a stored number as a number, if it is one; `true`, `false` and `null` are equal to JSON's values of these names.
+Other pairs, such as a list, a number with `abc`, or a missing field, are neither equal nor less nor greater: of all
+operators, only `!=` matches them.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ class Condition(NamedTuple):
     """One field compared with an operand."""
 
     path: tuple[str, ...]
-    """A field of the record, and then keys of objects or indexes of lists."""
+    """A field of the record, then keys of objects or indexes of lists."""
     operator: Operator
-    """`~` is "contains this text"."""
+    """`~` means "contains this text"."""
     operand: str
 
     @property
     def number(self) -> int | float | None:
-        """The operand as a number of JSON, or None."""
+        """The operand as a JSON number, or None."""
         if not _NUMBER.fullmatch(self.operand):
             return None
         return int(self.operand) if self.operand.lstrip("-").isdigit() else float(self.operand)
 
 
 def parse(text: str) -> Condition:
-    """Return what is written as PATH OPERATOR VALUE. Raises ValueError with a sentence for the user."""
+    """Return the condition of a text PATH OPERATOR VALUE. Raises ValueError with a sentence for the user."""
     match = _WRITTEN.fullmatch(text)
     if match is None:
         raise ValueError(
-            f"{text!r} is no condition; write FIELD=VALUE, such as extra.trace_id=5f0c (or != < <= > >= ~)"
+            f"{text!r} is not a condition; write FIELD=VALUE, such as extra.trace_id=5f0c (or != < <= > >= ~)"
         )
     path = tuple(quoted or plain for quoted, plain in _KEY.findall(match[1]))
     fields = Record.__struct_fields__
@@ -65,7 +65,7 @@ def parse(text: str) -> Condition:
 
 
 def meets(record: Mapping[str, Any], condition: Condition) -> bool:
-    """Tell whether a record, as the object that is in its line, meets a condition."""
+    """Tell whether a record, given as the object in its line, meets a condition."""
     value: Any = record
     for key in condition.path:
         if isinstance(value, dict):
@@ -78,7 +78,7 @@ def meets(record: Mapping[str, Any], condition: Condition) -> bool:
 
 
 def compares(value: Any, condition: Condition) -> bool:
-    """Tell whether a value of JSON meets the comparison of a condition."""
+    """Tell whether a JSON value meets the comparison of a condition."""
     operator, operand = condition.operator, condition.operand
     if operator == "~":
         return isinstance(value, str) and operand in value

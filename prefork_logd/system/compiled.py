@@ -1,10 +1,9 @@
-"""The environment variable PREFORK_LOGD_NATIVE, read once: whether compiled code is used.
+"""Reads the environment variable PREFORK_LOGD_NATIVE once: it decides whether compiled code is used.
 
-`0` takes the Python code even where compiled code is there. `1` refuses to start without the compiled core
-(native.py). Any other case: compiled code is used where it is there, and was built from this version's sources.
+`0` chooses the Python code even if compiled code is installed. `1` refuses to start without the compiled core
+(ingest/core.py). Otherwise compiled code is used if it is installed, and was built from this version's sources.
 
-Knows no core. What is compiled, and what takes its place, is known where it is chosen: native.py, journal/checksum.py,
-stores/rows_core.py.
+Does not know any compiled module. The choices are made in ingest/core.py, journal/checksum.py and stores/rows_core.py.
 """
 
 from __future__ import annotations
@@ -13,10 +12,10 @@ import os
 
 VARIABLE = "PREFORK_LOGD_NATIVE"
 WANTED = os.environ.get(VARIABLE, "")
-"""The variable's value at the start of this process; empty: not set."""
+"""The variable's value at the start of this process; empty if it is not set."""
 IS_ALLOWED = WANTED != "0"
-"""Whether compiled code may be used where it is there."""
+"""Whether installed compiled code may be used."""
 IS_REQUIRED = WANTED == "1"
 """Whether the collector must not start without the compiled core."""
 IS_VALID = WANTED in ("", "0", "1")
-"""Whether the value has a meaning."""
+"""Whether the value is valid."""

@@ -1,6 +1,6 @@
-"""Being a daemon: the lock that makes a collector the only one, detaching, readiness.
+"""Starts a daemon: detaches it, and reports its readiness to the caller.
 
-Owns these. Knows nothing of what the daemon does.
+Owns the fork and the pipe of the report. Does not know the work of the daemon.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 
 class Readiness:
-    """The writing end of a pipe on which a daemon says, once, that it is ready or why it cannot be."""
+    """The writing end of a pipe on which a daemon reports once that it is ready, or the error that prevents it."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
 
     def tell(self, **facts: Any) -> None:
-        """Say it, and close the pipe."""
+        """Write the report, and close the pipe."""
         if self.fd < 0:
             return
         try:
             os.write(self.fd, json.dumps(facts).encode() + b"\n")
         except BrokenPipeError:
-            # Whoever started this has gone; the daemon goes on.
+            # The starting command has ended; the daemon goes on.
             pass
         finally:
             os.close(self.fd)
@@ -41,11 +41,11 @@ class Readiness:
 
 
 def detach(run: Callable[[Readiness], int], log_path: Path, user: str = "") -> dict[str, Any]:
-    """Run `run` in a process of its own session, and return what it says of its readiness.
+    """Run `run` in a process of its own session, and return its report of readiness.
 
     The daemon's descriptors 0 to 2 lead to /dev/null and `log_path`, its working directory is /, its umask 027. The log
     is opened with the rights of `user` (privileges.py). Raises ProcessError if it cannot be written, or the daemon ends
-    without a word.
+    without a report.
     """
     try:
         with acting_as(user):
@@ -60,11 +60,11 @@ def detach(run: Callable[[Readiness], int], log_path: Path, user: str = "") -> d
     os.close(write_fd)
     log.close()
     with os.fdopen(read_fd, "rb") as pipe:
-        # A line, not the end of the file: children that were forked meanwhile have the other end, too.
+        # Wait for a line, not for the end of the file: children forked meanwhile hold the other end, too.
         said = pipe.readline()
     os.waitpid(pid, 0)
     if not said:
-        raise ProcessError(f"the collector ended before it was ready; {log_path} says why")
+        raise ProcessError(f"the collector ended before it was ready; see {log_path}")
     facts: dict[str, Any] = json.loads(said)
     return facts
 
@@ -75,7 +75,7 @@ def _become_daemon(run: Callable[[Readiness], int], ready: Readiness, log_fd: in
     status: int = ExitStatus.FAILURE
     try:
         os.environ[FILE_VARIABLE] = str(log_path)
-        # python-daemon closes descriptors up to the limit, one by one: a limit of a million would take its time.
+        # python-daemon closes descriptors up to the limit, one by one: with a limit of a million that is slow.
         with _few_descriptors(), os.fdopen(os.dup(log_fd), "ab", buffering=0) as log:
             context = DaemonContext(
                 working_directory="/",
@@ -95,7 +95,7 @@ def _become_daemon(run: Callable[[Readiness], int], ready: Readiness, log_fd: in
 
 
 class _few_descriptors:  # noqa: N801 - reads as a statement
-    """Lowers the limit of descriptors for a while."""
+    """Lowers the limit of descriptors inside a `with`."""
 
     def __enter__(self) -> None:
         self._limits = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,7 +1,7 @@
-"""Files and directories made safe on the disk: sync a directory, cut a torn line, replace a file.
+"""Makes files and directories safe on the disk: syncs a directory, cuts a torn line, replaces a file.
 
-Owns the order of the system calls that survives a power loss. Knows nothing of what files hold, but for the newline at
-the end of a line.
+Owns the order of the system calls that survives a power loss. Does not know the content of files, except for the
+newline at the end of a line.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 64 * 1024
 MAX_TORN_BYTES = 512 * 1024 * 1024
-"""More than the longest line can have: the largest frame, every character escaped. A longer tail is not ours."""
+"""More than the longest line: the largest frame with every character escaped. A longer tail is not the collector's."""
 
 
 def sync_directory(path: str | Path, *, missing_ok: bool = False) -> None:
     """Wait until the names in a directory are on the disk. Raises OSError.
 
-    `missing_ok`: a directory that is gone has no names, so there is nothing to wait for.
+    `missing_ok`: a missing directory is not an error.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -33,17 +33,17 @@ def sync_directory(path: str | Path, *, missing_ok: bool = False) -> None:
     try:
         os.fsync(fd)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a file system that has no such operation for directories (fsync(2))
+        if error.errno != errno.EINVAL:  # EINVAL: the file system cannot sync directories (fsync(2)).
             raise
     finally:
         os.close(fd)
 
 
 def replace_file(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Write a file anew in one step: whoever opens it finds the old content or all of the new, also after a power loss.
+    """Replace a file's content in one step: readers find the old content or all of the new, also after a power loss.
 
     The new content is written to `path` + ".new" first; `mode` is as for open(2), so the umask applies. Raises OSError;
-    then the old file is as it was.
+    then the old file is unchanged.
     """
     beside = path.with_name(f"{path.name}.new")
     fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
@@ -58,7 +58,7 @@ def replace_file(path: Path, data: bytes, mode: int = 0o666) -> None:
 def cut_torn_line(fd: int) -> int:
     """Cut a regular file back to its last newline; return the number of bytes cut.
 
-    Raises OSError, and cuts nothing, if it is not a regular file or has no newline where one of ours would have to be.
+    Raises OSError, and cuts nothing, if it is not a regular file, or has no newline within the longest possible line.
     """
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
@@ -80,5 +80,5 @@ def _end_of_last_line(fd: int, size: int) -> int:
             return start + newline + 1
         end = start
     if floor:
-        raise OSError(errno.EILSEQ, f"no newline in its last {MAX_TORN_BYTES} bytes; it is no log file")
+        raise OSError(errno.EILSEQ, f"no newline in its last {MAX_TORN_BYTES} bytes; it is not a log file")
     return 0

@@ -1,6 +1,6 @@
-"""Says what a process that gives no answer is doing, as far as /proc knows.
+"""Describes the activity of a process that does not answer, from /proc.
 
-Owns the words. Sends nothing and asks no process.
+Owns the wording. Sends nothing to the process.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 from prefork_logd.system.running import proc_is_ours
 
 _DOING = {
-    "T": "stopped by a signal; kill -CONT {pid} lets it go on",
+    "T": "stopped by a signal; kill -CONT {pid} continues it",
     "t": "stopped by a debugger",
     "D": "waits for a disk or a network file system",
     "R": "busy",
@@ -19,7 +19,7 @@ _DOING = {
 
 
 def describe(pid: int) -> str:
-    """Return what a process is doing (proc_pid_stat(5)); empty if it cannot be seen from here."""
+    """Return the activity of a process (proc_pid_stat(5)); empty if /proc does not show it."""
     letter = _state(pid)
     if not letter:
         return ""
@@ -36,14 +36,14 @@ def describe_family(pid: int) -> str:
 
 def _state(pid: int) -> str:
     try:
-        # The name, in parentheses, may hold anything.
+        # The name, in parentheses, may contain any character.
         return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
     except (OSError, IndexError):
         return ""
 
 
 def _place(pid: int) -> str:
-    """Return where in the kernel a process sleeps, if that is known: the usual wait for events is no place."""
+    """Return the kernel function in which a process sleeps; empty if not known, or for the usual wait for events."""
     try:
         place = Path(f"/proc/{pid}/wchan").read_text(errors="replace")
     except OSError:

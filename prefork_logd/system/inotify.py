@@ -1,6 +1,6 @@
-"""Waits for changes in a directory by inotify(7), or looks a few times a second where that is not possible.
+"""Waits for changes in a directory by inotify(7), or checks a few times a second if that is not possible.
 
-Does not know what is in the directory.
+Does not know the content of the directory.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class DirectoryWatch:
         self._reader_fd = reader_fd
         self._fd = -1
         self._poll = select.poll()
-        # No events: poll(2) always reports errors and hang-ups.
+        # No events are requested: poll(2) always reports errors and hang-ups.
         self._poll.register(reader_fd, 0)
 
     def __enter__(self) -> Self:

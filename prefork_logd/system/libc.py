@@ -1,6 +1,6 @@
-"""Calls of the C library that the os module does not offer, by ctypes.
+"""Calls functions of the C library that the os module lacks, by ctypes.
 
-Owns their numbers and argument types. Knows nothing of why they are called.
+Owns their numbers and argument types. Does not know the purpose of a call.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import struct
 _libc = ctypes.CDLL(None, use_errno=True)
 
 IOV_MAX = 1024
-"""Buffers that one writev(2) or pwritev(2) takes at most: UIO_MAXIOV of Linux, the same since 2.2."""
+"""Most buffers of one writev(2) or pwritev(2): UIO_MAXIOV of Linux, the same since 2.2."""
 
 IN_MODIFY, IN_MOVED_TO, IN_CREATE = 0x2, 0x80, 0x100
 """Events of inotify(7)."""
@@ -28,10 +28,10 @@ _BIRTH_OFFSET = 80
 def birth_s(path: str) -> float | None:
     """Return when a file was created, in seconds since 1970 (statx(2)); None if the file system does not record it.
 
-    os.statx comes with Python 3.15. Raises OSError if there is no such file.
+    os.statx comes with Python 3.15. Raises OSError if the file is missing.
     """
     statx = getattr(_libc, "statx", None)
-    if statx is None:  # glibc before 2.28, musl before 1.2.5
+    if statx is None:  # No statx: glibc before 2.28, musl before 1.2.5.
         return None
     buffer = ctypes.create_string_buffer(_STATX_BYTES)
     fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -49,7 +49,7 @@ def birth_s(path: str) -> float | None:
 def signal_on_parent_death(number: int) -> None:
     """Have the kernel send this process a signal when its parent dies (PR_SET_PDEATHSIG, prctl(2)).
 
-    Strictly: when the thread that forked it ends. A parent that is dead already sends nothing.
+    More exactly: when the thread that forked it ends. If the parent is dead already, no signal is sent.
     """
     _libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
 
@@ -59,13 +59,13 @@ def alarm_on_signal(number: int) -> None:
 
     No Python code runs then, so it works in a process that hangs in a call.
     """
-    # An address of 64 bits: ctypes would pass an int.
+    # An address has 64 bits: ctypes would pass an int.
     _libc.signal.argtypes, _libc.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
     _libc.signal(number, ctypes.cast(_libc.alarm, ctypes.c_void_p))
 
 
 def begin_writing(fd: int, start: int, nbytes: int) -> None:
-    """Let the disk begin to write a part of a file, and do not wait for it (sync_file_range(2)).
+    """Start writing a part of a file to the disk without waiting (sync_file_range(2)).
 
     Errors are left to the next sync of the file, which reports them.
     """
@@ -73,10 +73,10 @@ def begin_writing(fd: int, start: int, nbytes: int) -> None:
 
 
 def inotify_init() -> int:
-    """Return the descriptor of a new inotify(7) instance, non-blocking; -1 if none can be had."""
+    """Return the descriptor of a new inotify(7) instance, non-blocking; -1 if that fails."""
     return int(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
 
 
 def inotify_add_watch(fd: int, path: bytes, events: int) -> bool:
-    """Watch a path; tell whether it is watched. Watching a path again changes nothing but its events."""
+    """Watch a path; return whether that worked. Watching a path again only changes its events."""
     return int(_libc.inotify_add_watch(fd, path, events)) >= 0

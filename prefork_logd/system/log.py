@@ -1,6 +1,6 @@
-"""The collector's own log: what the operator reads on stderr, or in the log file of a daemon.
+"""Writes the collector's own log to stderr, or to the log file of a daemon.
 
-Owns its form and its bounds. Knows nothing of the records that are collected.
+Owns its form and its limits. Does not know the collected records.
 
 Every line goes to descriptor 2 with one write, so that the lines of several processes do not mix.
 """
@@ -17,18 +17,18 @@ from prefork_logd.system.own_files import open_log
 
 LOGGER = logging.getLogger("prefork_logd")
 FILE_VARIABLE = "PREFORK_LOGD_LOG"
-"""Set in the environment of a daemon and its children: the file that descriptor 2 leads to."""
+"""Environment variable of a daemon and its children: the path of the file that is descriptor 2."""
 
 
 class _DescriptorHandler(logging.Handler):
-    """Writes to descriptor 2 itself: no buffer that a fork could double, and no failure that could stop the work."""
+    """Writes to descriptor 2 directly: without a buffer that a fork could double, and without raising errors."""
 
     def emit(self, record: logging.LogRecord) -> None:
         line = self.format(record).replace("\n", " ") + "\n"
         try:
             os.write(2, line.encode("utf-8", "backslashreplace"))
         except OSError:
-            # A full disk must not end a process that is busy surviving it.
+            # A full disk must not end the process.
             return
 
 
@@ -44,7 +44,7 @@ def set_up(process: str) -> None:
 
 
 def reopen_own() -> None:
-    """Reopen the log file of a daemon, made anew if it was renamed; leave all as it is where that fails."""
+    """Reopen the log file of a daemon, and create it if it was renamed; on an error keep the open file."""
     path = os.environ.get(FILE_VARIABLE)
     if not path:
         return
@@ -58,18 +58,18 @@ def reopen_own() -> None:
 
 
 def describe_bug(error: BaseException) -> str:
-    """Return one line for an error that nobody expected: what and where, for the report that should follow."""
+    """Return one line for an unexpected error: the error and its place, for a bug report."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name}" if frames else ""
     return f"{type(error).__name__}: {error}{place}; this is a bug, please report it"
 
 
 class RateLimitedLog:
-    """Warnings that strangers can cause: so many at once, then one in a while, and a count of what was left out."""
+    """Warnings that any client can cause: a few at once, then one at intervals, with a count of those left out."""
 
     BURST = 20
     PER_SECOND = 0.2
-    """So a process logs at most about 10 MB a day of these."""
+    """Limits these warnings to about 10 MB a day for each process."""
 
     def __init__(self, burst: int = BURST, per_second: float = PER_SECOND) -> None:
         self._burst, self._per_second = burst, per_second
@@ -78,7 +78,7 @@ class RateLimitedLog:
         self._left_out = 0
 
     def warning(self, message: str, *args: object) -> None:
-        """Log a warning, unless there were too many."""
+        """Log a warning, unless there were too many lately."""
         now_s = time.monotonic()
         self._tokens = min(self._burst, self._tokens + (now_s - self._last_s) * self._per_second)
         self._last_s = now_s

@@ -1,9 +1,9 @@
 """Opens the files that the collector keeps for itself: the pid file, locks, its log.
 
-Owns what such a file may be and its mode, whatever the umask. Does not know what is in it.
+Owns the accepted kinds of file and their mode, whatever the umask. Does not know their content.
 
-The directory may belong to another user (server.user), who can put a link in the place of any of them: no link is
-followed, and nothing but a regular file is taken.
+The directory may belong to another user (server.user), who can replace any of them by a link: no link is followed, and
+only regular files are accepted.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOCK_MODE = 0o600
-"""Of the pid file and locks: whoever can open one can hold its lock, and so hinder a start."""
+"""Mode of the pid file and locks: a user who can open one can hold its lock, and so prevent a start."""
 LOG_MODE = 0o640
 
 _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 
 
 def open_lock(path: Path) -> int:
-    """Return the descriptor of a file to be locked, created if it is missing, for its owner alone. Raises OSError."""
+    """Return the descriptor of a lock file, created if it is missing, only for its owner. Raises OSError."""
     fd = _open(path, os.O_RDWR | os.O_CREAT, LOCK_MODE)
     with _closed_on_error(fd):
         status = os.fstat(fd)
@@ -39,7 +39,7 @@ def open_lock(path: Path) -> int:
 def open_log(path: Path) -> int:
     """Return the descriptor of a log to append to. Raises OSError.
 
-    A new one gets our mode; one that exists keeps what its administrator chose, but is never for everybody to write.
+    A new log gets our mode; an existing one keeps its mode, but is never world-writable.
     """
     append = os.O_WRONLY | os.O_APPEND
     try:
@@ -57,7 +57,7 @@ def open_log(path: Path) -> int:
 
 
 def open_to_read(path: Path) -> int:
-    """Return the descriptor of such a file to read from. Raises OSError."""
+    """Return the descriptor of one of these files for reading. Raises OSError."""
     return _open(path, os.O_RDONLY, 0)
 
 
@@ -65,7 +65,7 @@ def _open(path: Path, flags: int, mode: int) -> int:
     try:
         fd = os.open(path, flags | _FLAGS, mode)
     except OSError as error:
-        # ENXIO: a FIFO that has no reader.
+        # ENXIO: a FIFO without a reader (open(2)).
         if error.errno == errno.ELOOP or (error.errno == errno.ENXIO and path.is_fifo()):
             raise _refused(path, "a link" if error.errno == errno.ELOOP else "no regular file") from error
         raise

@@ -1,6 +1,6 @@
 """Locks the pid file, so that a state directory has one collector.
 
-Owns the file and its lock. Knows nothing of what the collector does.
+Owns the file and its lock. Does not know the work of the collector.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 
 GLANCE_S = 0.1
-"""Longer than a command that looks who holds the lock (running.py) keeps it to itself."""
+"""Longer than a command that checks for a running collector (running.py) holds the lock."""
 
 
 class PidLock:
     """A pid file that is locked for as long as its process lives.
 
-    The lock (flock(2)) counts, not the content: a file that a dead collector left behind hinders no start, also when
-    its pid belongs to another process by now. Children have to close `fd`, else the lock outlives the master. Only its
-    owner can open the file: a lock of another user would hinder a start.
+    The lock (flock(2)) counts, not the content: a file left by a dead collector never prevents a start, even if its pid
+    now belongs to another process. Children must close `fd`, else the lock outlives the master. Only its owner can
+    open the file: a lock of another user would prevent a start.
     """
 
     def __init__(self, path: Path, user: str = "") -> None:
-        """Open, and remove, the file with the rights of `user` (privileges.py)."""
+        """Use the file at `path`, opened and removed with the rights of `user` (privileges.py)."""
         self.path = path
         self._user = user
         self.fd = -1
@@ -41,7 +41,7 @@ class PidLock:
         """Whether the last holder died without removing its file: children of it may still be finishing."""
 
     def __enter__(self) -> Self:
-        """Take the lock. Raises ProcessError naming the pid of the process that holds it, or what else is wrong."""
+        """Take the lock. Raises ProcessError with the pid of the process that holds it, or with another problem."""
         if self.fd >= 0:
             return self
         try:
@@ -52,12 +52,12 @@ class PidLock:
             os.pwrite(self.fd, b"%d\n" % os.getpid(), 0)
         except OSError as error:
             self.close()
-            raise ProcessError(f"{self.path}: cannot be written: {error.strerror}; it has to be, to start") from error
+            raise ProcessError(f"{self.path}: cannot be written: {error.strerror}; make it writable") from error
         return self
 
     @classmethod
     def adopt(cls, path: Path, fd: int) -> Self:
-        """Return the lock that this very process has taken before it became another program."""
+        """Return the lock that this process took before it executed another program."""
         lock = cls(path)
         lock.fd = fd
         os.set_inheritable(fd, False)
@@ -82,27 +82,27 @@ class PidLock:
                 continue
             if _is_at(self.path, fd):
                 return fd
-            # Its last holder removed it after it was opened here: whoever comes next would lock another file.
+            # Its last holder removed it after it was opened here: the next collector would lock another file.
             os.close(fd)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Remove the file and give the lock back."""
+        """Remove the file and release the lock."""
         if self.fd >= 0:
             with acting_as(self._user):
                 self.path.unlink(missing_ok=True)
             self.close()
 
     def close(self) -> None:
-        """Close the descriptor: in a child, which must not hold the lock."""
+        """Close the descriptor in a child, which must not hold the lock."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
 
 
 def _is_at(path: Path, fd: int) -> bool:
-    """Tell whether a path leads to an open file."""
+    """Tell whether a path leads to the file of a descriptor."""
     try:
         return os.path.samestat(path.stat(), os.fstat(fd))
     except FileNotFoundError:

@@ -1,9 +1,9 @@
-"""Root's rights, and giving them up for those of server.user: for a while, and for good.
+"""Changes from root to server.user, for a while or for good.
 
-Owns the change of user, and which directories root may work in. Knows no file of the collector.
+Owns the change of user, and which directories root may work in. Does not know the collector's files.
 
-What a user can change must not be touched with root's rights: a link in it would lead them anywhere. So everything in
-that user's directories is opened as that user. Root acts only where no other user can put a link into the path.
+Root must not open paths that a user can change: a link in them could lead to any file. So everything in that user's
+directories is opened as that user. Root uses only paths in which no other user can put a link.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 STATE_DIR_MODE = 0o750
 PARENT_MODE = 0o755
-"""The mode of missing directories above one that other users have to reach."""
+"""Mode of created parents of a directory that other users must reach."""
 
 
 def find_account(user: str) -> pwd.struct_passwd:
-    """Return a user's account. Raises ProcessError if there is none."""
+    """Return a user's account. Raises ProcessError if the user does not exist."""
     try:
         return pwd.getpwnam(user)
     except KeyError:
-        raise ProcessError(f"server.user = {user!r}: there is no such user; create it, or name another") from None
+        raise ProcessError(f"server.user = {user!r}: this user does not exist; create it, or name another") from None
 
 
 def user_name(uid: int) -> str:
@@ -43,9 +43,9 @@ def user_name(uid: int) -> str:
 
 
 def is_to_be_dropped(user: str) -> bool:
-    """Tell whether this process is root and is to go on as another user.
+    """Tell whether this process is root and must change to another user.
 
-    Raises ProcessError if there is no such user, or this process cannot become it.
+    Raises ProcessError if the user does not exist, or this process cannot change to it.
     """
     if not user:
         return False
@@ -59,7 +59,7 @@ def is_to_be_dropped(user: str) -> bool:
 def acting_as(user: str) -> Iterator[None]:
     """Have a user's rights, and none of root's, inside a `with`; without a user, or as that user, change nothing.
 
-    Raises ProcessError as `is_to_be_dropped`.
+    Raises ProcessError as `is_to_be_dropped` does.
     """
     if not is_to_be_dropped(user):
         yield
@@ -85,7 +85,7 @@ def _become_member(user: str, gid: int) -> None:
 
 
 def drop_privileges(user: str) -> None:
-    """Go on as another user for good. Raises ProcessError if there is no such user, or this one may not."""
+    """Change to another user for good. Raises ProcessError if it does not exist, or this process is not root."""
     if not is_to_be_dropped(user):
         return
     account = find_account(user)
@@ -98,7 +98,7 @@ def drop_privileges(user: str) -> None:
 
 
 def require_trusted(path: Path) -> None:
-    """Raise ProcessError unless this user and root alone can change what an existing path leads to."""
+    """Raise ProcessError if users other than this one and root can change where an existing path leads."""
     real = Path(os.path.realpath(path))
     for step in dict.fromkeys((path, *path.parents, real, *real.parents)):
         status = step.lstat()
@@ -142,7 +142,7 @@ def make_state_dir(path: Path, user: str) -> None:
 
 
 def _make_for(path: Path, account: pwd.struct_passwd) -> None:
-    """Create a directory where only root can, and give it to a user."""
+    """Create a directory as root, where only root can, and give it to a user."""
     existing = next(parent for parent in path.parents if parent.is_dir())
     require_trusted(existing)
     make_directories(path.parent)

@@ -1,10 +1,10 @@
-"""Finds the process that runs in a state directory, and proves that it is the one before anything is done to it.
+"""Finds the collector that runs in a state directory, and proves its identity before it is signalled.
 
-Owns that proof, and ending the process. Knows no verb and prints nothing.
+Owns that proof, and ending the process. Does not know verbs. Prints nothing.
 
-The number in a pid file proves nothing: it may be left from a dead collector, forged by the directory's owner, or count
-in another pid namespace (a container), where it is somebody else here. The kernel says which process listens on the
-control socket (SO_PEERCRED, unix(7)), by its number as it is seen here; that process has to hold the pid file open.
+The number in a pid file proves nothing: it may be left from a dead collector, forged by the directory's owner, or from
+another pid namespace (a container), and mean another process here. The kernel reports which process listens on the
+control socket (SO_PEERCRED, unix(7)), by its pid in this namespace; that process must hold the pid file open.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ if TYPE_CHECKING:
 
 CONNECT_S = 0.5
 _SO_PEERPIDFD = 77
-"""Linux 6.5 and newer; socket(7)."""
+"""Socket option of Linux 6.5 and newer (socket(7))."""
 _CREDENTIALS = struct.Struct("3i")
 
 
 @dataclass
 class Running:
-    """The master of a running collector, held so that its number cannot come to mean another process."""
+    """The master of a running collector, with a pidfd, so that a reused pid is not mistaken for it."""
 
     pid: int
-    """As it is seen here; 0 where it cannot be seen, for it is in another pid namespace."""
+    """Its pid in this namespace; 0 if it is in another pid namespace that is not visible here."""
     pidfd: int = -1
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the pidfd."""
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal. Raises ProcessError if this user may not, or the process cannot be seen from here."""
+        """Send a signal. Raises ProcessError if this user may not, or the process is in another pid namespace."""
         if self.pidfd < 0:
             raise ProcessError(
                 "the collector runs in another pid namespace (a container, or outside this one); run the command there"
@@ -64,14 +64,14 @@ class Running:
             raise ProcessError(what) from error
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until it has ended; return whether it has (pidfd_open(2))."""
+        """Wait for its end; return whether it has ended (pidfd_open(2))."""
         return bool(select.select([self.pidfd], [], [], timeout_s)[0])
 
 
 def find(state_dir: Path) -> Running | None:
     """Return the master of the collector in a state directory; None if none runs there.
 
-    Raises ProcessError if one runs and cannot be identified, or this user may not look.
+    Raises ProcessError if one runs and cannot be identified, or this user may not read its files.
     """
     path = state_dir / PID_FILE
     try:
@@ -87,7 +87,7 @@ def find(state_dir: Path) -> Running | None:
 
 
 def is_locked(fd: int) -> bool:
-    """Tell whether a process holds the lock of an open pid file. Takes it for a moment (daemon.GLANCE_S)."""
+    """Tell whether a process holds the lock of an open pid file. Takes it for a moment (pid_lock.GLANCE_S)."""
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -97,7 +97,7 @@ def is_locked(fd: int) -> bool:
 
 
 def describe_holder(fd: int) -> str:
-    """Return words for the process that holds the lock of a pid file, for an error that names it."""
+    """Return the name of the process that holds the lock of a pid file, for errors."""
     pid, file = pid_in(fd), os.fstat(fd)
     held = holds(pid, file) if pid else False
     if held or (held is None and _uid_of(pid) == file.st_uid):
@@ -129,7 +129,7 @@ def holds(pid: int, file: os.stat_result) -> bool | None:
 
 
 def proc_is_ours() -> bool:
-    """Tell whether /proc counts processes as this one does; after unshare(1) without --mount-proc it does not."""
+    """Tell whether /proc is of this pid namespace; after unshare(1) without --mount-proc it is not."""
     try:
         return Path("/proc/self").readlink() == Path(str(os.getpid()))
     except OSError:
@@ -137,7 +137,7 @@ def proc_is_ours() -> bool:
 
 
 def _uid_of(pid: int) -> int:
-    """Return the effective user of a process; -1 if it cannot be seen."""
+    """Return the effective user of a process; -1 if it is not visible."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -154,21 +154,21 @@ def _identify(state_dir: Path, fd: int) -> Running:
             return Running(0)
         running = Running(pid, pidfd)
         held = holds(pid, file)
-        # Who may not look into a process may not harm it either, unless it is root.
+        # A user who may not read a process may not signal it either, unless the user is root.
         if held or (held is None and not running.wait(0)):
             return running
         running.close()
     raise ProcessError(
-        f"{state_dir}: a collector runs there that is not a process here (pid {pid_in(fd) or 'unknown'} in its pid "
-        f"file, {CONTROL_SOCKET} gives no proof of it); use the command where it was started: its container or host"
+        f"{state_dir}: a collector runs there in another container or host (pid {pid_in(fd) or 'unknown'} in its pid "
+        f"file, not confirmed by {CONTROL_SOCKET}); run the command there"
     )
 
 
 def _candidates(state_dir: Path, fd: int, file: os.stat_result) -> Iterator[tuple[int, int]]:
-    """Yield (pid, pidfd) of processes that may be the master: the likeliest first."""
+    """Yield (pid, pidfd) of processes that may be the master, the most likely first."""
     with contextlib.suppress(OSError), connect(state_dir, file.st_uid) as sock:
         yield _peer(sock, file.st_uid)
-    # It is just starting, or its socket was removed: then its number has to prove itself.
+    # It is just starting, or its socket was removed: then the pid in the file is a candidate.
     if pid := pid_in(fd):
         with contextlib.suppress(OSError):
             pidfd = os.pidfd_open(pid)
@@ -181,14 +181,14 @@ def _candidates(state_dir: Path, fd: int, file: os.stat_result) -> Iterator[tupl
 def connect(state_dir: Path, owner: int | None = None) -> socket.socket:
     """Return a connection to the control socket of a state directory. Raises OSError.
 
-    Raises it, too, for a link, which could lead to another service, and for a socket of another user than `owner`.
+    Also raises it for a link, which could lead to another service, and for a socket of another user than `owner`.
     """
     # Its path may be longer than the 107 bytes that sun_path holds (unix(7)).
     directory_fd = os.open(state_dir, os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         status = os.stat(CONTROL_SOCKET, dir_fd=directory_fd, follow_symlinks=False)
         if not stat.S_ISSOCK(status.st_mode) or owner not in (None, status.st_uid):
-            raise FileNotFoundError(errno.ENOENT, "it is no socket of the collector")
+            raise FileNotFoundError(errno.ENOENT, "it is not a socket of the collector")
         sock = socket.socket(socket.AF_UNIX)
         try:
             sock.settimeout(CONNECT_S)
@@ -202,7 +202,7 @@ def connect(state_dir: Path, owner: int | None = None) -> socket.socket:
 
 
 def _peer(sock: socket.socket, owner: int) -> tuple[int, int]:
-    """Return (pid, pidfd) of the process that listens on the other side. Raises OSError if it is not user `owner`'s."""
+    """Return (pid, pidfd) of the process that listens on the other side. Raises OSError if `owner` is another user."""
     data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, uid, _ = _CREDENTIALS.unpack(data)
     if uid != owner:

@@ -1,9 +1,10 @@
 """Keeps unexpected errors from ending a process.
 
-Owns what becomes of an error that no code expects. Knows neither children nor requests: what belongs to one of them is
-passed in as a call, and the caller ends that child or request.
+Owns the handling of unexpected errors. Does not know children or requests: their work is passed in as a call, and the
+caller ends that child or request.
 
-The loop of the master has no edge-triggered descriptors: what a turn leaves undone is reported again in the next one.
+The loop of the master has no edge-triggered descriptors: events that a turn does not handle are reported again in the
+next one.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MOST_ERRORS, PERIOD_S = 20, 10.0
-"""Errors in so many seconds after which going on makes no sense."""
+"""Most errors, and the seconds in which they count: after more the loop ends."""
 PAUSE_S = 0.05
-"""Wait after an error, so that one that comes back each turn costs little."""
+"""Wait after an error, so that one that is raised in each turn costs little."""
 
 
 def attempt(what: str, call: Callable[[], object]) -> bool:
-    """Make a call; log an unexpected error with `what` failed. Return whether there was none."""
+    """Make a call; log an unexpected error after `what`. Return whether the call succeeded."""
     try:
         call()
     except Exception as error:  # noqa: BLE001 - that is the purpose
@@ -33,7 +34,7 @@ def attempt(what: str, call: Callable[[], object]) -> bool:
 
 
 def run(turn: Callable[[], object], ended: Callable[[], bool]) -> None:
-    """Run a loop until it has ended, through errors that nothing else has caught. Raises them if they do not cease."""
+    """Run a loop to its end, through errors that no other code has caught. Raises them if they do not cease."""
     times: list[float] = []
     while not ended():
         try:

@@ -1,7 +1,7 @@
-"""Every signal that the collector knows, in one table: number, verb, meaning.
+"""Lists every signal of the collector, and passes caught signals to an event loop.
 
-Owns which signals are caught and how they reach an event loop: through a wake-up descriptor (signal.set_wakeup_fd), so
-that no Python code of ours runs inside a handler. Knows nothing of what a signal leads to.
+Owns the table (number, verb, meaning) and the wake-up descriptor (signal.set_wakeup_fd): no Python code of ours runs
+inside a handler. Does not know the reaction to a signal.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class SignalUse(NamedTuple):
-    """What one signal to the master means."""
+    """The meaning of one signal to the master."""
 
     signal: signal.Signals
     verb: str
-    """The command that sends it; empty when there is none."""
+    """The command that sends it; empty for none."""
     meaning: str
 
 
@@ -38,19 +38,19 @@ TABLE: tuple[SignalUse, ...] = (
 
 NUMBERS = frozenset(use.signal for use in TABLE)
 _IGNORED = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
-"""A write then fails with EPIPE or EFBIG, which the code that writes handles."""
+"""Ignored: the write then fails with EPIPE or EFBIG, which its caller handles."""
 
 
 def _noticed(_signum: int, _frame: FrameType | None) -> None:
-    """Do nothing: that a handler exists makes the interpreter write to the wake-up descriptor."""
+    """Do nothing: the interpreter writes to the wake-up descriptor if a handler exists."""
 
 
 class SignalReceiver:
-    """Catches the given signals of this process; the loop watches `fd` and asks `take` which have come."""
+    """Catches the given signals of this process; the loop watches `fd` and then calls `take`."""
 
     def __init__(self, numbers: frozenset[signal.Signals] = NUMBERS) -> None:
         self.fd, self._write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        # A storm fills the pipe; what does not fit is a signal that is pending anyway.
+        # Many signals may fill the pipe; one that does not fit is in it already.
         signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
         for number in numbers:
             signal.signal(number, _noticed)
@@ -71,7 +71,7 @@ class SignalReceiver:
             seen.update(data)
 
     def put_back(self) -> None:
-        """Let what has come, and was not taken, come again: with signals blocked, to the program after an exec."""
+        """Send the untaken signals again; blocked, they reach the program after an exec."""
         for number in self.take():
             os.kill(os.getpid(), number)
 
@@ -83,14 +83,14 @@ class SignalReceiver:
 
 
 def reset() -> None:
-    """Undo what a parent set up: a child's first act, so that no signal is taken for one of the parent's."""
+    """Reset the handlers that a parent set up: a child's first step, so that no signal is handled as the parent's."""
     signal.set_wakeup_fd(-1)
     for number in NUMBERS:
         signal.signal(number, signal.SIG_DFL)
 
 
 def in_child() -> None:
-    """Leave every stop to the master: a terminal's Ctrl-C reaches the whole group, and the master drains in order."""
+    """Ignore stop signals in a child: Ctrl-C reaches the whole group, and the master stops its children in order."""
     reset()
     for number in (NUMBERS - {signal.SIGCHLD}) | _IGNORED:
         signal.signal(number, signal.SIG_IGN)

@@ -148,8 +148,8 @@ def test_start_that_cannot_succeed_says_why(daemon: Daemon, tmp_path: Path) -> N
     (tmp_path / "file").write_text("")
     for toml, reason in (
         (f'[[output]]\npath = "{tmp_path}/file/all.jsonl"\n', "Not a directory"),
-        ('[server]\nuser = "nobody-of-this-name"\n', "there is no such user"),
-        (f'[server]\nbind = ["unix:{tmp_path}/file"]\n', "is no socket"),
+        ('[server]\nuser = "nobody-of-this-name"\n', "this user does not exist"),
+        (f'[server]\nbind = ["unix:{tmp_path}/file"]\n', "is not a socket"),
     ):
         daemon.config.write_text(toml)
         flags = () if "bind" in toml else ("--bind", "127.0.0.1:0")
@@ -315,7 +315,7 @@ def test_status_of_a_collector_that_hangs(collector: Collector) -> None:
     assert time.monotonic() - began_s < 2
     assert done.returncode == 0
     assert "writer has not answered for 0." in done.stdout
-    assert f"stopped by a signal; kill -CONT {writer} lets it go on" in done.stdout
+    assert f"stopped by a signal; kill -CONT {writer} continues it" in done.stdout
     assert [child["silent_s"] > 0 for child in collector.status()["children"]] == [True, False, False]
     os.kill(writer, signal.SIGCONT)
     wait_for(lambda: not any(child["silent_s"] for child in collector.status()["children"]), "it answers again")

@@ -83,9 +83,9 @@ def test_query_forms(filled):
 @pytest.mark.parametrize(
     ("flags", "status", "says"),
     [
-        (("--since", "soon"), 2, "'soon' is no time"),
+        (("--since", "soon"), 2, "'soon' is not a time"),
         (("--level", "LOUD"), 2, "'LOUD' is not a level"),
-        (("--grep", "--"), 2, "holds no word"),
+        (("--grep", "--"), 2, "does not hold a word"),
         (("--where", "trace_id=1"), 2, "did you mean extra.trace_id"),
         (("--logger", ""), 2, "a name is empty"),
         (("--store", "other"), 1, "there is no such store; configured: sqlite"),

@@ -118,7 +118,7 @@ def test_a_long_file_without_a_newline_is_none_of_ours(tmp_path, monkeypatch):
     monkeypatch.setattr(disk, "MAX_TORN_BYTES", 100_000)
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"x" * 100_001)
-    with pytest.raises(OSError, match="no log file"):
+    with pytest.raises(OSError, match="not a log file"):
         open_path(str(path), 0o640)
     assert path.stat().st_size == 100_001
     path.write_bytes(b"\n" + b"x" * 99_999)

@@ -80,7 +80,7 @@ def test_full_text(text, found):
 @pytest.mark.parametrize("text", ["", "  ", "-- _ !", '""', "*"])
 def test_full_text_without_a_word_is_refused(text):
     """There has to be something to look for."""
-    with pytest.raises(ValueError, match="holds no word"):
+    with pytest.raises(ValueError, match="does not hold a word"):
         fulltext.parse(text)
 
 
@@ -142,10 +142,10 @@ def test_conditions_on_fields(text, found):
         ("trace_id=1", "did you mean extra.trace_id"),
         ("levelnum=1", "did you mean extra.levelnum or .*levelno"),
         ("extra=1", "name one of its keys"),
-        ("extra.trace_id", "is no condition"),
-        ("=1", "is no condition"),
-        ("extra..x=1", "is no condition"),
-        ('extra."=1', "is no condition"),
+        ("extra.trace_id", "is not a condition"),
+        ("=1", "is not a condition"),
+        ("extra..x=1", "is not a condition"),
+        ('extra."=1', "is not a condition"),
     ],
 )
 def test_a_condition_that_is_none_says_so(text, says):
@@ -205,7 +205,7 @@ def test_times_of_today():
 @pytest.mark.parametrize("text", ["", "soon", "2x", "25:00", "2026-13-01", "h", "1e9h", "@"])
 def test_a_time_that_is_none_says_what_to_write(text):
     """The error names every form."""
-    with pytest.raises(ValueError, match='is no time; write one of "2h"'):
+    with pytest.raises(ValueError, match='is not a time; write one of "2h"'):
         times.parse_time(text, NOW)
 
 

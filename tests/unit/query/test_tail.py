@@ -98,7 +98,7 @@ def test_lines_that_are_no_records_are_counted(tmp_path: Path) -> None:
     matches.report(said.append)
     matches.report(said.append)
     assert len(said) == 1
-    assert said[0].startswith(f"lines that are no record and are not shown: {matches.unread}; the first one is ")
+    assert said[0].startswith(f"lines that are not records and not shown: {matches.unread}; the first one is ")
 
 
 @pytest.mark.parametrize("missing", ["nothing", "inotify_init1", "inotify_add_watch"])

@@ -48,7 +48,7 @@ def give(path: Path, user: str = USER) -> None:
 def test_an_unknown_user_is_named() -> None:
     """server.user has to exist."""
     for use in (privileges.drop_privileges, privileges.is_to_be_dropped):
-        with pytest.raises(ProcessError, match="no such user"):
+        with pytest.raises(ProcessError, match="does not exist"):
             use("nobody-of-this-name")
 
 

@@ -92,7 +92,7 @@ def test_a_forged_number_leads_to_nobody(tmp_path: Path, has_socket: bool) -> No
         with contextlib.ExitStack() as stack:
             if has_socket:
                 stack.enter_context(process(lambda: listen(tmp_path / CONTROL_SOCKET)))
-            with pytest.raises(ProcessError, match="a collector runs there that is not a process here"):
+            with pytest.raises(ProcessError, match="a collector runs there in another container or host"):
                 running.find(tmp_path)
         assert lives(bystander)
 
@@ -101,9 +101,9 @@ def test_a_link_to_another_service_is_not_followed(tmp_path: Path) -> None:
     """Whoever can write into the directory could have any service ended by root otherwise."""
     (tmp_path / CONTROL_SOCKET).symlink_to(tmp_path / "service.sock")
     with process(lambda: listen(tmp_path / "service.sock")), process(lambda: hold(tmp_path, 1)):
-        with pytest.raises(ProcessError, match="not a process here"):
+        with pytest.raises(ProcessError, match="another container or host"):
             running.find(tmp_path)
-        with pytest.raises(OSError, match="no socket of the collector"):
+        with pytest.raises(OSError, match="not a socket of the collector"):
             running.connect(tmp_path)
 
 

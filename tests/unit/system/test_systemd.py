@@ -24,7 +24,7 @@ def test_no_activation_without_its_pid() -> None:
 
 def test_a_bad_activation_is_explained() -> None:
     """What was passed and cannot be listened on is an error and not silence."""
-    with pytest.raises(ProcessError, match="no number"):
+    with pytest.raises(ProcessError, match="not a number"):
         inherited({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "many"})
 
 

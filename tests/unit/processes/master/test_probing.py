@@ -112,7 +112,7 @@ def test_what_a_process_does_is_said() -> None:
     try:
         os.kill(pid, signal.SIGSTOP)
         os.waitpid(pid, os.WUNTRACED)
-        assert hanging.describe(pid) == f"stopped by a signal; kill -CONT {pid} lets it go on"
+        assert hanging.describe(pid) == f"stopped by a signal; kill -CONT {pid} continues it"
         assert hanging.describe(os.getpid()) == "busy"
         assert hanging.describe_family(os.getpid()).startswith(f"master (pid {os.getpid()}): busy")
         assert f"(pid {pid}): stopped" in hanging.describe_family(os.getpid())
