@@ -61,15 +61,16 @@ def configuration() -> str:
     parts: list[str] = []
     parts.append(
         f"# Configuration\n\n{NOTICE}"
-        f"One TOML file. It is looked for in this order: `--config FILE`, `${ENVIRONMENT_VARIABLE}`, "
-        f"`./{FILE_NAME}`, `{SYSTEM_FILE}`. Every key has a default and an empty file is valid; an "
-        "unknown key is an error. `prefork-logd check` prints the effective configuration, or every error with its "
-        "line.\n\n"
+        "The configuration is one TOML file, the first of these that is given or exists: `--config FILE`, "
+        f"`${ENVIRONMENT_VARIABLE}`, `./{FILE_NAME}`, `{SYSTEM_FILE}`. Every key has a default and an empty file "
+        "is valid; an unknown key is an error. `prefork-logd check` prints the effective configuration, or "
+        "every error with its line.\n\n"
         "The flags `--bind`, `--workers` and `--state-dir` take the place of the keys of the same name.\n\n"
-        "Relative paths of flags are seen from the working directory; `state_dir` and `unix:` addresses in the file, "
-        "from the file's directory; all other paths, from `state_dir`. They are resolved at the start and stay the "
-        "same over reload and upgrade.\n\n"
-        "*Live* keys are taken by `prefork-logd reload`; the others wait for a restart, and reload names them.\n"
+        "Relative paths of flags start at the working directory, `state_dir` and `unix:` addresses in the file at the "
+        "file's directory, and all other paths at `state_dir`. They are resolved at the start and stay the same over "
+        "reload and upgrade.\n\n"
+        "`prefork-logd reload` applies changes of *live* keys; changes of the others wait for a restart, and reload "
+        "names them.\n"
     )
     lists = {"listener": ListenerSettings, "output": OutputSettings, "source": NatsSourceSettings}
     for table, kind in {**TABLES, **lists}.items():
@@ -77,7 +78,7 @@ def configuration() -> str:
         parts.append(f"\n## `{header}`\n\n{(kind.__doc__ or '').strip()}\n\n")
         parts += _rows(kind, {field.name for field in msgspec.structs.fields(kind)})
     common = {field.name for field in msgspec.structs.fields(StoreSettings)}
-    parts.append(f"\n## `[[store]]`\n\n{(StoreSettings.__doc__ or '').strip()} `type` says which it is.\n\n")
+    parts.append(f"\n## `[[store]]`\n\n{(StoreSettings.__doc__ or '').strip()} `type` selects the kind.\n\n")
     parts += _rows(StoreSettings, common)
     for name, kind in KINDS.items():
         store = kind.settings
@@ -86,9 +87,9 @@ def configuration() -> str:
         parts += _rows(store, own)
     parts.append(
         '\nDurations are a number and `ms`, `s`, `m`, `h`, `d` or `w`, as a string: `"30s"`, `"1d"`. An output '
-        "without a name is called after its file. Several outputs are several `[[output]]` tables; none is one output "
-        "named `records` in `records.jsonl`. Several stores are several `[[store]]` tables; none is one of type "
-        "`sqlite`, and `store = []` at the top of the file is no store at all.\n\n"
+        "without a name has the name of its file. Each output is an `[[output]]` table; without any there is one "
+        "named `records` in `records.jsonl`. Each store is a `[[store]]` table; without any there is one of type "
+        "`sqlite`. `store = []` at the top of the file turns it off.\n\n"
         "## The defaults\n\n```toml\n" + effective(loads("", "", {"state_dir": "/var/lib/prefork-logd"})) + "```\n"
     )
     return "".join(parts)
@@ -96,7 +97,7 @@ def configuration() -> str:
 
 def _rows(kind: type[msgspec.Struct], keys: set[str]) -> list[str]:
     """Return the table of some keys of a Struct."""
-    rows = ["| key | type | default | live | what it is |\n|---|---|---|---|---|\n"]
+    rows = ["| key | type | default | live | meaning |\n|---|---|---|---|---|\n"]
     types = get_type_hints(kind, include_extras=True)
     for field in msgspec.structs.fields(kind):
         if field.name in keys:
@@ -136,11 +137,11 @@ def signal_page() -> str:
         f"| {use.signal.name} | {f'`{use.verb}`' if use.verb else ''} | {use.meaning} |\n" for use in signals.TABLE
     )
     return (
-        f"# Signals\n\n{NOTICE}What the master does on a signal. Send them to the pid in `prefork-logd.pid`; children "
-        "are left to the master, and ignore what a terminal or a careless `pkill` sends them (SIGKILL "
-        f"apart, which they survive as a family).\n\n| signal | verb | what it does |\n|---|---|---|\n{rows}\n"
-        "`prefork-logd reload` asks on the control socket instead of sending SIGHUP, because it wants to tell the "
-        "outcome; both do the same. A storm of signals leads to one reload at a time and at most one waiting.\n\n"
+        f"# Signals\n\n{NOTICE}The master acts on these signals. Send them to the pid in `prefork-logd.pid`, "
+        "never to a child. Children ignore the signals that a terminal or `pkill` sends them, except SIGKILL; the "
+        f"master forks another for a killed one.\n\n| signal | verb | what it does |\n|---|---|---|\n{rows}\n"
+        "`prefork-logd reload` asks on the control socket instead of sending SIGHUP, and prints the outcome; both "
+        "do the same. Many signals lead to one reload at a time, and at most one waiting.\n\n"
         "A signal that is sent again before it is delivered is delivered once (signal(7)): five SIGTTIN in quick "
         "succession may add fewer than five workers. `prefork-logd workers COUNT` sets their number.\n"
     )
@@ -156,9 +157,10 @@ def processes() -> str:
         for (state, event), transition in TABLE.items()
     )
     return (
-        f"# Processes\n\n{NOTICE}A child's life, as the master sees it (`processes/master/lifecycle.py`).\n\n"
+        f"# Processes\n\n{NOTICE}The life cycle of a child, as the master keeps it "
+        "(`processes/master/lifecycle.py`).\n\n"
         f"| state | a child that |\n|---|---|\n{states}\n| event | a child |\n|---|---|\n{events}\n"
-        f"| action | the master's deed |\n|---|---|\n{actions}\n"
+        f"| action | what the master does |\n|---|---|\n{actions}\n"
         f"| in state | on event | goes to | and the master does |\n|---|---|---|---|\n{table}"
     )
 

@@ -18,7 +18,7 @@ OWN_FILES = ("prefork-logd.pid", "prefork-logd.log", "control.sock", "rejected.j
 """The collector's own files in state_dir.
 
 The master writes the pid file and makes the socket; every process of a daemon writes the log; the writer writes the
-others. In the directory `journal` each shipper has the lock of its store, and that of NATS the publish log, too.
+others. In the directory `journal` each shipper has the lock of its store.
 """
 PID_FILE, LOG_FILE, CONTROL_SOCKET, REJECTED_FILE, WRITER_LOCK, JOURNAL_DIRECTORY = OWN_FILES
 DEAD_LETTERS = "dead-letters-{}.jsonl"

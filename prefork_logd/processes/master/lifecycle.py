@@ -18,18 +18,18 @@ class State(enum.Enum):
     STARTING = "forked, and not yet ready"
     RUNNING = "at work"
     RETIRING = "accepts no more, hands its connections over, and ends"
-    STOPPING = "was told to drain and end"
+    STOPPING = "drains and ends"
     WAITING = "dead; another is forked when its back-off is over"
-    GONE = "dead, and not to come back"
+    GONE = "dead, without a successor"
 
 
 class Event(enum.Enum):
     """The events in a child's life."""
 
-    READY = "says that it is ready"
+    READY = "reports that it is ready"
     EXITED = "has ended"
     DUE = "its back-off is over"
-    RETIRE = "there are to be fewer workers"
+    RETIRE = "fewer workers are wanted"
     STOP = "the collector stops"
 
 
@@ -38,11 +38,11 @@ class Action(enum.Enum):
 
     NOTHING = "nothing"
     CONNECT = "connect it to its peers"
-    FORK = "fork another in its place"
-    BACK_OFF = "set a timer, longer each time it dies young"
-    TELL_RETIRE = "tell it to retire"
-    TELL_STOP = "tell it to drain and end"
-    FORGET = "free its place"
+    FORK = "fork another into its slot"
+    BACK_OFF = "set a timer, longer each time it dies early"
+    SEND_RETIRE = "send it Retire"
+    SEND_DRAIN = "send it Drain"
+    FORGET = "free its slot"
 
 
 class Transition(NamedTuple):
@@ -55,15 +55,15 @@ class Transition(NamedTuple):
 TABLE: dict[tuple[State, Event], Transition] = {
     (State.STARTING, Event.READY): Transition(State.RUNNING, Action.CONNECT),
     (State.STARTING, Event.EXITED): Transition(State.WAITING, Action.BACK_OFF),
-    (State.STARTING, Event.RETIRE): Transition(State.RETIRING, Action.TELL_RETIRE),
-    (State.STARTING, Event.STOP): Transition(State.STOPPING, Action.TELL_STOP),
+    (State.STARTING, Event.RETIRE): Transition(State.RETIRING, Action.SEND_RETIRE),
+    (State.STARTING, Event.STOP): Transition(State.STOPPING, Action.SEND_DRAIN),
     (State.RUNNING, Event.EXITED): Transition(State.WAITING, Action.BACK_OFF),
-    (State.RUNNING, Event.RETIRE): Transition(State.RETIRING, Action.TELL_RETIRE),
-    (State.RUNNING, Event.STOP): Transition(State.STOPPING, Action.TELL_STOP),
+    (State.RUNNING, Event.RETIRE): Transition(State.RETIRING, Action.SEND_RETIRE),
+    (State.RUNNING, Event.STOP): Transition(State.STOPPING, Action.SEND_DRAIN),
     (State.RETIRING, Event.READY): Transition(State.RETIRING, Action.CONNECT),
     (State.RETIRING, Event.EXITED): Transition(State.GONE, Action.FORGET),
     (State.RETIRING, Event.RETIRE): Transition(State.RETIRING, Action.NOTHING),
-    (State.RETIRING, Event.STOP): Transition(State.STOPPING, Action.TELL_STOP),
+    (State.RETIRING, Event.STOP): Transition(State.STOPPING, Action.SEND_DRAIN),
     (State.STOPPING, Event.READY): Transition(State.STOPPING, Action.CONNECT),
     (State.STOPPING, Event.EXITED): Transition(State.GONE, Action.FORGET),
     (State.STOPPING, Event.RETIRE): Transition(State.STOPPING, Action.NOTHING),

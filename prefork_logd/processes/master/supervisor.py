@@ -150,9 +150,9 @@ class Supervisor:
                 self._fork(child)
             case Action.BACK_OFF:
                 self._back_off(child)
-            case Action.TELL_RETIRE:
+            case Action.SEND_RETIRE:
                 self._send_retire(child)
-            case Action.TELL_STOP:
+            case Action.SEND_DRAIN:
                 if child.channel is not None:
                     child.channel.send(Drain(fast=False))
             case Action.FORGET:
