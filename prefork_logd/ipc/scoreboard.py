@@ -1,4 +1,4 @@
-"""Counts what `status` shows, in memory that all processes share: a slot for each child, a place for each output.
+"""Counts what `status` shows, in memory that all processes share: a slot for each child, output and store.
 
 Owns their layout. Each slot has one writer (the child; the master sets its life-cycle fields while no child runs), and
 an aligned 8-byte store is never seen half done, so nobody locks. Counters survive the child that made them.
