@@ -1,4 +1,4 @@
-"""The compiled core's interface in Python: runs of frames go one by one to whoever makes lines of them.
+"""Offers the compiled core's interface in Python: takes runs of frames one by one.
 
 Owns framing of runs. What becomes of a frame is the caller's business, as it is for every frame
 that the compiled core does not finish. So nothing is faster for it, and what is around a core is the same with either.

@@ -1,4 +1,4 @@
-"""A record's lines, each no longer than its frame allows.
+"""Renders a record's lines, each no longer than its frame allows.
 
 Owns the decision that a line is too long: it is made of what was sent, measured, and if need be made again of what fits
 (docs/record.md). Knows no outputs.

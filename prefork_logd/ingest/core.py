@@ -1,4 +1,4 @@
-"""Which core turns frames into lines: the compiled one, or its Python twin.
+"""Chooses the core that turns frames into lines: the compiled one, or Python's.
 
 Owns the choice; the environment variable that forces it is compiled.py's. Knows nothing of what a core does.
 """

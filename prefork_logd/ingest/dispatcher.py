@@ -1,4 +1,4 @@
-"""From a frame to finished lines, each in the batch under the outputs that let the record through.
+"""Turns each frame into finished lines in the batch, for the outputs that let the record through.
 
 Owns which renderer serves which output. Knows no sockets, pipes or files: it is what a worker does between reading and
 sending, for one configuration.

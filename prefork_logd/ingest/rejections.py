@@ -1,4 +1,4 @@
-"""Bounds how many entries rejected.jsonl gets from a worker: a second, of each peer and of all.
+"""Limits the entries that rejected.jsonl gets from a worker: a second, from each peer and from all.
 
 Owns the rates and the counts of entries left out. Knows no frames. These are counted (`rejected` in status), and
 said in the log and in the peer's next entry.

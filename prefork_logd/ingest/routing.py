@@ -1,4 +1,4 @@
-"""Which outputs a record goes to.
+"""Chooses the outputs that a record goes to.
 
 Owns the level threshold and the logger filter of each output. Knows no files and no lines.
 """

@@ -1,4 +1,4 @@
-"""The form of batches, from a worker to the writer, and of the writer's answers.
+"""Defines the form of batches, from a worker to the writer, and of the writer's answers.
 
 Owns the layout of both as bytes. Knows no pipes, files or records. Batches are made by batch_builder.py and read by
 batch_reader.py.

@@ -1,4 +1,4 @@
-"""The writer's end of the pipes to one worker.
+"""Receives the batches of one worker and answers it: the writer's end of the pipes.
 
 Owns the reading of batches and the telling of commits. What is done with a batch is the writer's business.
 """

@@ -1,4 +1,4 @@
-"""A worker's batches on their way to the writer.
+"""Sends a worker's batches to the writer, and keeps them until they are committed.
 
 Owns the pipes, the batches that are not committed yet, and the high-water mark. Knows nothing of what is in a batch.
 

@@ -1,4 +1,4 @@
-"""The socket in state_dir on which the command line asks the master: one line of JSON each way.
+"""Carries questions from the command line to the master, on a socket in state_dir: one line of JSON each way.
 
 Owns the socket, the requests half received and the answers half sent. What an answer says is the master's business.
 

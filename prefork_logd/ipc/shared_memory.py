@@ -1,4 +1,4 @@
-"""The memory that a worker makes its lines in, and the writer writes them to the files from.
+"""Shares the memory in which a worker makes its lines with the writer.
 
 Owns its size, and how each side gets at it. What lies in it where is ipc/batch.py's to say, and when a part of it
 is used again the worker's: not before the writer has committed what is there.

@@ -1,4 +1,4 @@
-"""What a store is: the end of a shipper's way.
+"""Defines a store: the methods that a shipper calls.
 
 Owns what passes between a shipper and its store. Knows no journal files, processes or settings.
 

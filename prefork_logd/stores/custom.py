@@ -1,4 +1,4 @@
-"""A store that somebody else's code makes.
+"""Makes a store from the user's own code.
 
 Owns how that code is called. Knows nothing of what it makes.
 """

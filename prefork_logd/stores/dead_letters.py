@@ -1,4 +1,4 @@
-"""Records that a store refuses for good: one file for each store.
+"""Keeps the records that a store refuses for good, in one file for each store.
 
 Owns the file's form, and that each is in it once. Knows no stores.
 

@@ -1,4 +1,4 @@
-"""Existing files of JSON lines brought into a store, each line once.
+"""Brings existing files of JSON lines into a store, each line once.
 
 Owns the way from a file to a store's blocks. Knows no shipper and prints nothing.
 

@@ -1,4 +1,4 @@
-"""What stores and sources are like where they are, for those who are about to use them.
+"""Queries the servers of configured stores and sources for `check --connect`.
 
 Owns the sentences of `check --connect`. Changes nothing anywhere.
 """

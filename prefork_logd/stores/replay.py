@@ -1,4 +1,4 @@
-"""Dead letters sent again to the store that has refused them.
+"""Sends dead letters again to the store that has refused them.
 
 Owns the way of a dead letter back. Prints nothing; the file's form is stores/dead_letters.py's.
 

@@ -1,4 +1,4 @@
-r"""A stored record as typed columns, and back as the line it was.
+r"""Turns a stored record into typed columns, and back into its line.
 
 Owns what becomes of a record's JSON line on its way into a database and out of it, also for the values that a database
 cannot hold. Knows no database.

@@ -1,4 +1,4 @@
-"""Which core turns stored lines into rows: the compiled one, or the Python modules.
+"""Chooses the core that turns stored lines into rows: the compiled one, or the Python modules.
 
 Owns the choice; `PREFORK_LOGD_NATIVE=0` (system/compiled.py) takes the Python modules. Knows nothing of what a
 core does.

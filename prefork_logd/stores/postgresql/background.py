@@ -1,4 +1,4 @@
-"""Statements that the server works on while rows go on coming.
+"""Runs long statements on the server while rows go on coming.
 
 Owns a connection of its own and what runs on it, one statement after another; nothing here waits for it. Knows no rows.
 """

@@ -1,4 +1,4 @@
-"""A connection to the server on which nothing waits for ever.
+"""Connects to the server, with a time limit for every wait.
 
 Owns how a connection is made, its time limits, and what an error of the driver means: the server's trouble, which
 passes (StoreError), or a row's own fault. Knows no tables. Where the server is and how it is spoken to (TLS, password)

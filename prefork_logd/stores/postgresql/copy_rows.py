@@ -1,4 +1,4 @@
-"""Rows in the binary form that COPY takes.
+"""Writes rows in the binary form of COPY.
 
 Owns the columns, their order and the octets of each value (PostgreSQL manual, "COPY", binary format; the types' own
 send and receive functions). Knows no connection, table name or clock.

@@ -1,4 +1,4 @@
-"""Rows of a batch that the server refuses, found by halves; and whether it is their fault at all.
+"""Finds the rows of a batch that the server refuses, by halves, and decides whether the rows are at fault.
 
 Owns the search, and the verdict. Knows no tables and no rows' form: how rows are copied is handed to it.
 

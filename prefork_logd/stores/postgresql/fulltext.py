@@ -1,4 +1,4 @@
-"""Full text in PostgreSQL: an index that finds every record which holds a phrase, and maybe some more.
+"""Searches words in PostgreSQL: an index that finds every record with a phrase, and maybe some more.
 
 Owns the indexed expression and the search in it. The rule for words is in query/fulltext.py; the reader applies it to
 leave out records that the index has found too much. Knows no connection.

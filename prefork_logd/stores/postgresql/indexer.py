@@ -1,4 +1,4 @@
-"""Indexes of closed partitions, built by the server while rows go on coming.
+"""Builds indexes of closed partitions on the server, while rows go on coming.
 
 Owns the statements that build one, and what kinds there are. Knows no rows.
 """

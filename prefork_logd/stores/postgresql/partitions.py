@@ -1,4 +1,4 @@
-"""The partitions of the table of records: one a day, in slices; made ahead, indexed when closed, dropped when old.
+"""Manages the table's partitions: one a day, in slices; made ahead, indexed when closed, dropped when old.
 
 Owns their names, bounds and life. Knows no rows; the day is the server's, and ours has to agree before one is dropped.
 

@@ -1,4 +1,4 @@
-"""The tables, their version, and how an older version becomes today's.
+"""Makes the tables, and migrates those of an older version.
 
 Owns every definition in the database but the daily partitions. Knows no rows.
 

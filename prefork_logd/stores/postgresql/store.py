@@ -1,4 +1,4 @@
-"""The store: records into PostgreSQL, each exactly once.
+"""Writes records to PostgreSQL, each exactly once.
 
 Owns the transaction: the journal's position is locked, rows are copied behind it, and both are committed together. So
 of two shippers that race for one journal the second sees what the first has done, and a commit whose answer was lost

@@ -1,4 +1,4 @@
-"""Text and JSON as PostgreSQL can hold them.
+"""Converts text and JSON to values that PostgreSQL can hold.
 
 Owns the values that a column cannot hold, and the way to keep them. Knows no connection.
 """

@@ -1,4 +1,4 @@
-"""From a JSON line to the values of a day's tables, and back.
+"""Turns a JSON line into the values of a day's tables, and back.
 
 Owns the order of the values. Knows no database. What a line may hold is the business of `stores.rows`.
 """

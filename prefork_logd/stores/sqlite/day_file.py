@@ -1,4 +1,4 @@
-"""One day's file, open for writing.
+"""Writes one day's file.
 
 Owns its transactions: rows, the dictionaries that they refer to, what is to be indexed, and the position, all or
 nothing. Knows no other day, and no lines.

@@ -1,4 +1,4 @@
-"""The indexes of a day's file, built in pieces.
+"""Builds the indexes of a day's file, in pieces.
 
 Owns when a row is in an index: `pending` lists the rows that are not, and a query looks at these one by one. Runs
 within a transaction of the caller's.

@@ -1,4 +1,4 @@
-"""From JSON lines to the rows of a day's file: the way that every record takes, so it has to be short.
+"""Turns JSON lines into the rows of a day's file. Every record takes this way, so it has to be short.
 
 Owns which sites and origins a file has, as far as its writer remembers them. Knows no database. The compiled core
 (stores/_rows_c.pyx) does what `_pack_in_python` does, for lines in the form that the collector writes.

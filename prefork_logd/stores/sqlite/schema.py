@@ -1,4 +1,4 @@
-"""What is in a day's file, and how a file of an older version becomes one of this.
+"""Makes the tables of a day's file, and migrates a file of an older version.
 
 Owns the tables and the migrations. Knows neither records nor queries. docs/stores.md describes the result to users.
 

@@ -1,4 +1,4 @@
-"""The SQLite store: a file for each day, and what holds over all of them.
+"""Writes records to SQLite: a file for each day, and the rules that hold over all of them.
 
 Owns which file a record belongs to, how far each journal is stored over all files, and which files have had their time.
 Knows no shipper. What is in a file is `day`'s business.
