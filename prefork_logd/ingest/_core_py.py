@@ -1,7 +1,7 @@
 """Offers the compiled core's interface in Python: takes runs of frames one by one.
 
-Owns framing of runs. What becomes of a frame is the caller's business, as it is for every frame
-that the compiled core does not finish. So nothing is faster for it, and what is around a core is the same with either.
+Owns the framing of runs. Does not know how lines are made: the caller makes them, as it does for every frame that the
+compiled core leaves to Python. The code around a core is therefore the same with either.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 _LENGTH = struct.Struct(">I")
 _MARK = b"\xf7\x50"
-"""What stands before the records of a session's message (inputs/runs.py)."""
+"""The mark before the records of a session's message (inputs/runs.py)."""
 STOP = 4
-"""Added to the answer for a frame: the run has to end after it."""
+"""Added to the answer for a frame after which the run must end."""
 MOST_REJECTED = 64
-"""In one run, before the caller has a look at how much that makes."""
+"""Rejected frames in one run, after which the caller checks the size of their entries."""
 
 
 class Core:
-    """Turns frames into lines, by the hands of others."""
+    """Passes frames to a function that makes lines of them."""
 
     capable = False
-    """Whether records can be rendered here."""
+    """Whether this core renders records itself."""
 
     def __init__(
         self,
@@ -33,10 +33,10 @@ class Core:
         stores: Sequence[tuple[int, Sequence[str]]] = (),
         ships: bool = False,
     ) -> None:
-        """Take what the compiled core takes; all that counts here is what its caller knows as well."""
+        """Take the compiled core's arguments, which are not needed here."""
 
     def lines(self, frame: bytes, peer: str, received: float) -> list[bytes | None] | None:  # noqa: ARG002
-        """Return None: the record is somebody else's to judge."""
+        """Return None: the caller makes the lines."""
         return None
 
     def run(
@@ -57,14 +57,14 @@ class Core:
     ) -> tuple[int, int, int, int, list[tuple[int, int]]]:
         """Take frames from `data[start:stop]`, each a big-endian length of 4 bytes and a body, at most `count` of them.
 
-        Each is given to `slow(body)`, which says whether it was a record (1), one for the stores (2), or none (0),
-        and adds STOP to end the run behind it. With
-        `header_bytes`, so many are passed over where the mark of a session's message stands. Ends before a frame that
-        is not whole or above `max_bytes`, once `sinks` hold `most_bytes`, after `most_failures` bodies in a row that
-        are no records (`failures` is how many there were before), and now and then.
+        Each body is passed to `slow(body)`, which returns 1 for a record, 2 for one that is for the stores, and 0 for a
+        rejected frame, and adds STOP to end the run after it. If `header_bytes` is not 0, that many bytes are skipped
+        at each mark of a session's message. Ends before a frame that is not whole or above `max_bytes`, once `sinks`
+        hold `most_bytes`, after `most_failures` rejected bodies in a row (`failures` of them before this run), and
+        after MOST_REJECTED in this run.
 
-        Returns where it ended, how many bodies were taken, how many of them were rejected, failures in a row, and runs
-        of those for the stores: (first, count), counted from 0.
+        Returns the offset where it ended, the number of bodies handled, the number of these rejected, the failures in a
+        row, and runs of those for the stores: (first, count), counted from 0.
 
         Longer than other functions: it specifies one loop of the compiled core, and half of it is signature.
         """

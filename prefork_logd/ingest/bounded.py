@@ -1,7 +1,7 @@
 """Renders a record's lines, each no longer than its frame allows.
 
-Owns the decision that a line is too long: it is made of what was sent, measured, and if need be made again of what fits
-(docs/record.md). Knows no outputs.
+Owns the decision that a line is too long: a line is made, measured, and if necessary made again of the parts that fit
+(docs/record.md). Does not know outputs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from prefork_logd.records.render import TextTemplate
 
 _ALWAYS = DEFAULT_BUDGET.output_always
-"""Bytes of a line that no frame is too small for."""
+"""Bytes of a line that are always allowed, however small the frame."""
 
 
 def json_line(record: Record, frame: bytes) -> bytes:
@@ -32,7 +32,7 @@ def json_line(record: Record, frame: bytes) -> bytes:
 def whole_json_line(record: Record, body: bytes) -> bytes:
     """Return the line of JSON of a record that `body` holds in a form other than a pickle.
 
-    Raises RecordRejected for a line that is too long: it cannot be made again of what fits.
+    Raises RecordRejected for a line that is too long: it cannot be made again of the parts that fit.
     """
     line = render_json(record)
     if len(line) <= _ALWAYS or len(line) <= DEFAULT_BUDGET.output_for(len(body)):

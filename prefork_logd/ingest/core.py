@@ -1,6 +1,6 @@
 """Chooses the core that turns frames into lines: the compiled one, or Python's.
 
-Owns the choice; the environment variable that forces it is compiled.py's. Knows nothing of what a core does.
+Owns the choice. Does not know the work of a core, or the environment variable that forces one (system/compiled.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 ABI = 9
-"""What the compiled core has to say of itself (ingest/_core_c.pyx)."""
+"""The version of the interface that the compiled core must have (ingest/_core_c.pyx)."""
 
 speedups: ModuleType | None
 try:
@@ -34,12 +34,12 @@ else:
         MISSING = "the compiled core was built from another version's sources; build it again, or unset it"
 
 NATIVE = speedups is not None and compiled.IS_ALLOWED
-"""Whether the compiled core does the work; `status` tells."""
+"""Whether the compiled core is used; `status` shows it."""
 
 Core = speedups.Core if NATIVE and speedups is not None else _core_py.Core
 Lines = speedups.Lines if NATIVE and speedups is not None else batch_builder.Lines
 share = speedups.share if NATIVE and speedups is not None else None
-"""Takes memory to make lines in; None: the twin makes them where Python does."""
+"""Sets the shared memory for lines; None without the compiled core: lines are then ordinary bytes."""
 measure = speedups.measure if NATIVE and speedups is not None else runs.measure_in_python
 measure_batches = speedups.measure_batches if NATIVE and speedups is not None else runs.measure_batches_in_python
 if NATIVE and speedups is not None:
@@ -49,7 +49,7 @@ if NATIVE and speedups is not None:
 
 
 def require() -> None:
-    """Raise ConfigError if the environment demands what cannot be had."""
+    """Raise ConfigError if the environment demands the compiled core and it cannot be used."""
     if not compiled.IS_VALID:
         raise ConfigError([Problem(compiled.VARIABLE, f"{compiled.WANTED!r} is neither 0 nor 1")])
     if compiled.IS_REQUIRED and speedups is None:

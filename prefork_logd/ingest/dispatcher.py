@@ -1,7 +1,6 @@
 """Turns each frame into finished lines in the batch, for the outputs that let the record through.
 
-Owns which renderer serves which output. Knows no sockets, pipes or files: it is what a worker does between reading and
-sending, for one configuration.
+Owns which renderer serves which output, for one configuration. Does not know sockets, pipes or files.
 """
 
 from __future__ import annotations
@@ -34,10 +33,10 @@ if TYPE_CHECKING:
     from prefork_logd.records.record import Record
 
 REJECTED_PLACE = 0
-"""rejected.jsonl's place on the scoreboard and in batches."""
+"""The slot of rejected.jsonl on the scoreboard and in batches."""
 WARM_UP_RECORDS = 300
 BATCH_BYTES = 524_288
-"""A batch of this size is sent before the turn is over."""
+"""A batch of this size is sent before the end of the turn."""
 
 
 class Dispatcher:
@@ -49,13 +48,13 @@ class Dispatcher:
         new_lines: Callable[[], Gathered] = core.Lines,
         rejections: Rejections | None = None,
     ) -> None:
-        """Dispatch under `configuration`; `rejections` bounds what rejected.jsonl gets."""
+        """Dispatch under `configuration`; `rejections` bounds the entries in rejected.jsonl."""
         self._rejections = rejections if rejections is not None else Rejections()
         settings = configuration.settings
         self._places = configuration.places
         self.has_stores = bool(settings.store)
         """Whether lines are made for the stores, too."""
-        # What every store leaves out is not shipped; otherwise each picks for itself.
+        # Records that every store filters out are not shipped; the others pass each store's filter in its shipper.
         is_filtered = all(store.is_filtered for store in settings.store)
         self._stores = Router(settings.store) if self.has_stores and is_filtered else None
         like = self._same_as_records(configuration) if self.has_stores and self._stores is None else None
@@ -63,7 +62,7 @@ class Dispatcher:
         self.batch = BatchBuilder(configuration.generation, like, new_lines)
         self._peer, self._received_s = "", 0.0
         self.stop_at_s = math.inf
-        """When (time.monotonic()) a run ends that has frames which take their time."""
+        """When (time.monotonic()) a run with slow frames ends."""
         self.bugs = RateLimitedLog()
         self._router = Router(settings.output)
         self._templates = tuple(
@@ -80,13 +79,13 @@ class Dispatcher:
             stores = [(0, ())]
         self._core = core.Core(rules, stores, self.has_stores)
         self._sinks = (*self._places, RECORDS) if stores else self._places
-        # One JSON output without a filter is what most collectors have: then nothing but the line is made.
+        # Most collectors have one JSON output without a filter: then only the line is made.
         is_plain = self._router.unconditional and self._templates == (None,) and not self._adds_records
         self._plain_place = self._places[0] if is_plain else None
 
     @staticmethod
     def _same_as_records(configuration: Configuration) -> int | None:
-        """Return the place of an output that has each record as JSON, as the stores want it; None if there is none."""
+        """Return the slot of an output that gets each record as JSON, like the stores; None if there is none."""
         for place, output in zip(configuration.places, configuration.settings.output, strict=True):
             if output.format == "json" and not output.levelno and not output.loggers:
                 return place
@@ -106,14 +105,15 @@ class Dispatcher:
     ) -> tuple[int, int, int, int, list[tuple[int, int]]]:
         """Add the lines of length-prefixed records of `data`, from `start` on, to the batch, or entries about them.
 
-        Returns where it ended, how many were taken, how many of these were rejected, failures in a row, and which are
-        for the stores: (first, count), counted from 0. Ends when the batch is large, too (twin.Core.run).
+        Returns the offset where it ended, the number of records handled, the number of these rejected, the failures in
+        a row, and those for the stores: (first, count), counted from 0. It also ends when the batch is large
+        (_core_py.Core.run).
         """
         self._peer, self._received_s = peer, received_s
         sinks = self.batch.sinks(self._sinks)
         return self._core.run(
             *(data, start, len(data), count, max_bytes, peer, received_s, sinks),
-            *(self._take, BATCH_BYTES, failures, most_failures, header_bytes),
+            *(self._add_frame, BATCH_BYTES, failures, most_failures, header_bytes),
         )
 
     def add_texts(
@@ -127,8 +127,8 @@ class Dispatcher:
     ) -> tuple[int, int, int]:
         """Add the lines of records that `decode_text` reads to the batch, or entries about them.
 
-        Takes at least one. Ends when the batch is large, at `stop_at_s`, and after `most_failures` in a row that hold
-        no record. Returns how many were taken, how many of these were rejected, and failures in a row.
+        Handles at least one. Ends when the batch is large, at `stop_at_s`, and after `most_failures` failures in a row.
+        Returns the number of bodies handled, the number of these rejected, and the failures in a row.
         """
         self._peer, self._received_s = peer, received_s
 
@@ -148,15 +148,16 @@ class Dispatcher:
                 break
         return taken, rejected, failures
 
-    def _take(self, frame: bytes) -> int:
-        """Decode a frame that the core leaves to Python; return the value that its `run` expects (twin.Core.run).
+    def _add_frame(self, frame: bytes) -> int:
+        """Decode a frame that the core leaves to Python; return the value that its `run` expects (_core_py.Core.run).
 
-        That is 0 for no record, 1 for one, 2 for one that is for the stores, and STOP on top when the time is over.
+        That is 0 for a rejected frame, 1 for a record, 2 for one that is for the stores; plus STOP when the time is
+        over.
         """
         return self._attempt(self._dispatch, frame)
 
     def _attempt(self, dispatch: Callable[[bytes, str, float], bool], body: bytes) -> int:
-        """Return what `_take` does, for a record that `dispatch` reads and makes lines of."""
+        """Add a record by `dispatch`, or an entry about it; return the same value as `_add_frame`."""
         try:
             outcome = 1 + dispatch(body, self._peer, self._received_s)
         except RecordRejected as verdict:
@@ -164,7 +165,7 @@ class Dispatcher:
             outcome = 0
         except MemoryError:
             raise
-        except Exception as error:  # noqa: BLE001 - a bug that one record meets costs that record
+        except Exception as error:  # noqa: BLE001 - a bug must cost only the record that meets it
             detail = describe_bug(error)
             self.bugs.warning("%s: a record is rejected after an unexpected error: %s", self._peer, detail)
             self.reject(self._peer, self._received_s, "unexpected", detail, body, len(body))
@@ -178,12 +179,12 @@ class Dispatcher:
         return self._add_lines(make_record(decode(frame), peer, received_s), frame, json_line)
 
     def _add_lines(self, record: Record, source: bytes, make_json: Callable[[Record, bytes], bytes]) -> bool:
-        """Do what `_dispatch` does, for a record that was read from `source`."""
+        """Add the lines of a record that was read from `source`; return whether one of them is for the stores."""
         if self._plain_place is not None:
             self.batch.add(self._plain_place, make_json(record, source))
             return self.has_stores
         as_json = None
-        # All lines are made before the first is added: an error in between leaves none.
+        # All lines are made before the first is added, so that an error leaves none in the batch.
         lines = []
         for index in self._router.route(record.name or "", record.levelno or 0):
             template = self._templates[index]
@@ -199,7 +200,7 @@ class Dispatcher:
         return self._add_record(record, as_json or b"")
 
     def _add_record(self, record: Record, line: bytes) -> bool:
-        """Add the line for the stores, if it is wanted and not that of an output; return whether there is one."""
+        """Add the line for the stores, unless they filter it out or share an output's; return whether they get one."""
         if not self._adds_records:
             return self.has_stores
         if self._stores is not None and not self._stores.route(record.name or "", record.levelno or 0):
@@ -208,9 +209,9 @@ class Dispatcher:
         return True
 
     def dispatch_line(self, line: bytes) -> bool:
-        """Do what `_dispatch` does, for a record that another collector has stored: `line` is its JSON.
+        """Add the lines of a record that another collector has stored as the JSON `line`.
 
-        Raises RecordRejected if it is none.
+        Returns whether one of them is for the stores. Raises RecordRejected if the line is not a record.
         """
         if not line.startswith(b"{") or not line.endswith(b"}\n"):
             raise RecordRejected("not-a-record", "no line of JSON")
@@ -224,12 +225,12 @@ class Dispatcher:
         return self._add_record(record, line)
 
     def dispatch_lines(self, lines: bytes, count: int) -> bool:
-        """Do `dispatch_line` for so many lines at once, if that can be; return whether it could.
+        """Do `dispatch_line` for `count` lines at once; return False, and add none, if that is not possible.
 
-        Only for a Dispatcher whose `new_lines` is batch.Lines. With stores, all of them are for the stores.
+        Only for a Dispatcher whose `new_lines` is batch_builder.Lines. With stores, all lines are for the stores.
         """
         place = self._plain_place
-        # In JSON no newline is within a line: these counts say of each line what dispatch_line asks of it.
+        # A line of JSON has no newline inside, so these counts check each line as dispatch_line does.
         if (
             place is None
             or not lines.startswith(b"{")
@@ -242,7 +243,7 @@ class Dispatcher:
         return True
 
     def reject(self, peer: str, received_s: float, reason: str, detail: str, head: bytes, size: int) -> None:
-        """Add a line to rejected.jsonl about a frame that cannot be stored, unless there were too many."""
+        """Add an entry about a rejected frame to rejected.jsonl, unless there were too many."""
         left_out = self._rejections.admit_entry(peer)
         if left_out < 0:
             return
@@ -253,10 +254,10 @@ class Dispatcher:
 
 
 def warm_up(configuration: Configuration) -> None:
-    """Do what is done for every record a few hundred times, to nobody's output.
+    """Handle a few hundred records, and drop their lines.
 
-    After a fork each page that is written to is copied first, which makes the first records of a process several times
-    dearer than later ones: better now than when they come.
+    After a fork the first write to each page copies it, so the first records of a process cost several times as much as
+    later ones. The warm-up pays that before clients wait.
     """
     dispatcher = Dispatcher(configuration)
     attributes = {
@@ -271,7 +272,7 @@ def warm_up(configuration: Configuration) -> None:
     frame = pickle.dumps(attributes, 1)
     run = (len(frame).to_bytes(4, "big") + frame) * WARM_UP_RECORDS
     dispatcher.run(run, 0, WARM_UP_RECORDS, len(frame), "", 1.0)
-    # What the core leaves to Python will come as well.
+    # The Python path, too: the core leaves some frames to it.
     for _ in range(WARM_UP_RECORDS):
         dispatcher._dispatch(frame, "", 1.0)  # noqa: SLF001 - its own module
     dispatcher.batch.build(0)

@@ -14,7 +14,7 @@ from prefork_logd.system.log import LOGGER
 
 
 def use(fd: int) -> None:
-    """Make lines there from now on, in a worker, if it can be mapped; the descriptor is closed."""
+    """Write lines into the memory from now on, if it can be mapped; the descriptor is closed."""
     try:
         if core.share is not None:
             core.share(mmap.mmap(fd, ARENA_BYTES))

@@ -1,7 +1,7 @@
 """Limits the entries that rejected.jsonl gets from a worker: a second, from each peer and from all.
 
-Owns the rates and the counts of entries left out. Knows no frames. These are counted (`rejected` in status), and
-said in the log and in the peer's next entry.
+Owns the rates, and the number of entries left out. Does not know frames. Entries left out are counted (`rejected` in
+status), logged, and reported in the peer's next entry.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MOST_FAILURES = 1000
-"""Rejected frames in a row after which a connection is taken for one that will never send a record."""
+"""Rejected frames in a row after which a connection is closed."""
 PEER_BURST, PEER_PER_S = 5000.0, 20.0
 ALL_BURST, ALL_PER_S = 10_000.0, 200.0
 MOST_PEERS = 1024
-"""Peers that are told apart; of others the burst begins anew."""
+"""Peers that are remembered; a forgotten one gets a new burst."""
 
 
 class _Bucket:
@@ -35,7 +35,7 @@ class _Bucket:
         self.left_out = 0
 
     def fill(self, now_s: float, burst: float, per_s: float) -> bool:
-        """Add what the time that has passed brings; return whether there is something to take."""
+        """Add the tokens for the passed time; return whether there is at least one."""
         self.tokens = min(burst, self.tokens + (now_s - self.last_s) * per_s)
         self.last_s = now_s
         return self.tokens >= 1
@@ -51,7 +51,7 @@ class Rejections:
         self._warnings = RateLimitedLog(burst=1, per_second=1 / 60)
 
     def admit_entry(self, peer: str) -> int:
-        """Return -1 if an entry about a frame of `peer` is left out; else how many were left out before it."""
+        """Return -1 if an entry about a frame of `peer` is left out; else the number left out before it."""
         now_s = self._clock()
         key = peer_key(peer)
         bucket = self._peers.get(key)

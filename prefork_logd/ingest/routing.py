@@ -1,6 +1,6 @@
 """Chooses the outputs that a record goes to.
 
-Owns the level threshold and the logger filter of each output. Knows no files and no lines.
+Owns the level threshold and the logger filter of each output. Does not know files or lines.
 """
 
 from __future__ import annotations
@@ -16,23 +16,22 @@ MAX_CACHED_NAME_CHARS = 256
 
 
 class Filter(Protocol):
-    """What an output or a store lets through."""
+    """The filter settings of an output or a store."""
 
     @property
     def levelno(self) -> int:
-        """The lowest level; 0 is none."""
+        """The lowest level; 0 for no threshold."""
 
     @property
     def loggers(self) -> tuple[str, ...]:
-        """Logger names, each with its children; empty: all."""
+        """Logger names, each with its children; empty for all."""
 
 
 class Router:
     """Routes records by level and logger name, as logging's handlers and filters do.
 
-    A level of NOTSET (0) is no threshold at all: it also lets through what a client numbered below zero. The answers
-    are cached, for this is asked once per record; the cache is bounded, for a client may invent any number of names of
-    any length.
+    A level of NOTSET (0) also lets records with a negative level through. Routes are cached, because one is needed for
+    every record; the cache is bounded, because a client may send any number of names of any length.
     """
 
     def __init__(self, outputs: Sequence[Filter]) -> None:
@@ -44,7 +43,7 @@ class Router:
         self.everywhere = tuple(range(len(self._rules)))
         """The route of an unconditional router: every output."""
         self.unconditional = all(threshold is None and not names for _, threshold, names, _ in self._rules)
-        """Whether every record goes to every output, so that there is nothing to ask."""
+        """Whether every record goes to every output, so that `route` need not be called."""
 
     def route(self, name: str, levelno: int) -> tuple[int, ...]:
         """Return the indexes of the outputs that let a record of this logger and level through, in their order."""

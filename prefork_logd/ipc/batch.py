@@ -1,12 +1,11 @@
 """Defines the form of batches, from a worker to the writer, and of the writer's answers.
 
-Owns the layout of both as bytes. Knows no pipes, files or records. Batches are made by batch_builder.py and read by
-batch_reader.py.
+Owns both as bytes. Does not know pipes, files or records. batch_builder.py makes batches, batch_reader.py reads them.
 
-A batch is finished lines under a number that grows by one. Its lines are in groups, in the order in which they were
-made: of clients that are not acknowledged, or of a session, with the range of record numbers that its lines stand for
-(a range may have no lines: filtered, or dropped by the client). Lines for the stores have the place RECORDS; of a
-session, `runs` say which of its numbers they stand for. Little-endian:
+A batch holds finished lines, and has a number that grows by one. Its lines are in groups, in the order in which they
+were made. A group is of unacknowledged clients, or of a session, with the range of record numbers of its lines (a range
+may have no lines, if its records were filtered out, or dropped by the client). Lines for the stores have the output
+RECORDS; in a session, `runs` are the numbers of their records. Little-endian:
 
     magic "PLB5" | body bytes u32 | number u64 | generation u32 | groups u32 | opens u32                28 bytes
     for each open:    token u64 | session 16 bytes | first u64
@@ -14,13 +13,13 @@ session, `runs` say which of its numbers they stand for. Little-endian:
                       | segments u32 | runs u32
     for each segment: output u32 | lines u32 | bytes u32 | like u32 | place u32
     for each run:     first u64 | count u64
-    then each segment's lines, but for those that are `like` an earlier one of the group (its index from 1 on; 0: none)
-    and those that lie at a `place` of the memory that both processes share (INLINE: they do not)
+    then each segment's lines, except those that are `like` an earlier one of the group (its index from 1 on; 0: none)
+    and those at a `place` in the memory that both processes share (INLINE: none)
 
-`generation` says which configuration's outputs are meant. An open asks for a new epoch of a session.
+`generation` is that of the configuration whose outputs are meant. An open requests a new epoch of a session.
 
-The writer answers with messages of 48 bytes: kind u64 | session 16 bytes | three numbers u64. The first COMMIT on a new
-pipe tells where to resume.
+The writer answers with messages of 48 bytes: kind u64 | session 16 bytes | three numbers u64. The first COMMITTED on a
+new pipe has the number after which the worker resumes.
 """
 
 from __future__ import annotations
@@ -30,18 +29,18 @@ from typing import NamedTuple
 
 MAGIC = b"PLB5"
 MAX_BODY_BYTES = 1 << 30
-"""Above anything a worker makes: a larger number means that the pipe is out of step."""
+"""More than a worker ever sends: a larger number means that the pipe's bytes are corrupt."""
 RECORDS = 0xFFFF_FFFF
-"""The place of the lines that are for the stores."""
+"""The output of lines for the stores."""
 NO_SESSION = bytes(16)
-"""Stands for all clients that are not acknowledged."""
+"""Stands for all unacknowledged clients."""
 
 HEADER = struct.Struct("<4sIQIII")
 OPEN_ENTRY = struct.Struct("<Q16sQ")
 GROUP_ENTRY = struct.Struct("<16sQQQQQII")
 SEGMENT_ENTRY = struct.Struct("<IIIII")
 INLINE = 0xFFFF_FFFF
-"""Stands for no place."""
+"""The place of lines that are in the batch itself."""
 RUN_ENTRY = struct.Struct("<QQ")
 _ANSWER = struct.Struct("<Q16sQQQ")
 ANSWER_BYTES = _ANSWER.size
@@ -59,7 +58,7 @@ class Segment(NamedTuple):
 
 
 class Group(NamedTuple):
-    """The lines of one session, and the numbers of the records they stand for."""
+    """The lines of one session, and the range of their record numbers."""
 
     session: bytes
     epoch: int
@@ -67,21 +66,21 @@ class Group(NamedTuple):
     last: int
     segments: list[Segment]
     runs: list[tuple[int, int]]
-    """(first, count) of the session's numbers that the lines for RECORDS stand for."""
+    """(first, count) of the session's numbers whose lines are for RECORDS."""
     floor: int = 0
-    """From which number on the client sends in this epoch."""
+    """The first number that the client sends in this epoch."""
     peer: int = 0
-    """Whom the session counts for (net/peers.py)."""
+    """The peer that the session counts for (net/peers.py)."""
 
 
 class Open(NamedTuple):
-    """A session's client has come to this worker."""
+    """A request for a new epoch: a session's client has connected to this worker."""
 
     token: int
-    """For the answer."""
+    """Returned in the answer."""
     session: bytes
     first: int
-    """Lowest number that the client still holds."""
+    """The lowest number that the client still holds."""
 
 
 class Batch(NamedTuple):
@@ -92,11 +91,11 @@ class Batch(NamedTuple):
     opens: list[Open]
     groups: list[Group]
     nbytes: int
-    """Of all lines."""
+    """Size of all lines."""
 
 
 class Answer(NamedTuple):
-    """What the writer says."""
+    """An answer of the writer."""
 
     kind: int
     session: bytes
@@ -106,21 +105,21 @@ class Answer(NamedTuple):
 
 
 def committed(number: int) -> bytes:
-    """Return the answer that says: every batch up to this one is committed."""
+    """Return the answer for a commit: every batch up to this number is committed."""
     return _ANSWER.pack(COMMITTED, NO_SESSION, number, 0, 0)
 
 
 def opened(session: bytes, token: int, epoch: int, number: int) -> bytes:
-    """Return the answer to an open: the epoch to send under, and the number that is committed."""
+    """Return the answer to an open: the new epoch, and the last committed number of the session."""
     return _ANSWER.pack(OPENED, session, token, epoch, number)
 
 
 def refused(group: Group) -> bytes:
-    """Return the answer that says: this range was left out, and is not to be acknowledged. COMMITTED comes later."""
+    """Return the answer for a refused group, whose range must not be acknowledged. COMMITTED comes later."""
     return _ANSWER.pack(REFUSED, group.session, group.epoch, group.first, group.last)
 
 
 def read_answers(data: bytes) -> tuple[list[Answer], bytes]:
-    """Return the whole answers in what was read from the writer, and the bytes of an unfinished one."""
+    """Return the whole answers in bytes from the writer, and the bytes of a partial one."""
     whole = len(data) // ANSWER_BYTES * ANSWER_BYTES
     return [Answer(*fields) for fields in _ANSWER.iter_unpack(data[:whole])], data[whole:]

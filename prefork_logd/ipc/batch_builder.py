@@ -1,6 +1,6 @@
-"""Gathers finished lines by output and session, and makes batches of them (batch.py has the form).
+"""Gathers finished lines by output and session, and makes batches of them (batch.py has the layout).
 
-Owns the lines that are not in a batch yet. Knows no pipes, and not how lines are made.
+Owns the lines that are not in a batch yet. Does not know pipes, or how lines are made.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ class Gathered(Protocol):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all lines."""
+        """Size of all lines."""
 
     @property
     def count(self) -> int:
-        """How many lines there are."""
+        """Number of lines."""
 
     @property
     def place(self) -> int:
-        """Where they begin in the memory that is shared with the writer; -1 if they do not lie in it."""
+        """Their offset in the memory shared with the writer; -1 if they are not in it."""
 
     def append(self, line: bytes) -> None:
         """Add one line, its newline included."""
 
     def joined(self) -> memoryview:
-        """Return all lines, end to end; nothing is added from then on."""
+        """Return all lines, end to end; no line may be added after this."""
 
 
 class Lines:
-    """The same in Python."""
+    """Gathered in Python."""
 
     __slots__ = ("_lines", "count", "nbytes")
 
@@ -80,14 +80,14 @@ class Lines:
 
 
 class Outgoing(NamedTuple):
-    """One batch as the worker sends it."""
+    """One batch in the form in which the worker sends it."""
 
     pieces: list[bytes | memoryview]
-    """What goes into the pipe, in pieces that follow one another."""
+    """The bytes for the pipe, in order."""
     shared: list[memoryview]
-    """Lines that the writer reads where they are: not to be let go before it has committed them."""
+    """Lines that the writer reads from the shared memory; they must be kept until their commit."""
     nbytes: int
-    """Of the pieces and of what is shared."""
+    """Size of the pieces and of the shared lines."""
 
 
 Mark = dict[int, tuple[int, int]]
@@ -95,7 +95,7 @@ Mark = dict[int, tuple[int, int]]
 
 
 class _Group:
-    """What one session has among the lines that are gathered."""
+    """One session's part of the gathered lines."""
 
     __slots__ = ("begins", "epoch", "first", "floor", "last", "peer", "pieces", "runs", "session")
 
@@ -107,13 +107,13 @@ class _Group:
         self.first = first
         self.last = first - 1
         self.begins = begins
-        """Gathered before this group."""
+        """The lines gathered before this group."""
         self.pieces: list[tuple[int, int, int, int]] = []
         """(output, lines, first byte, bytes), once another group has begun."""
         self.runs: list[tuple[int, int]] = []
 
     def end(self, ends: Mark) -> None:
-        """Note which lines are this group's: those between its beginning and `ends`."""
+        """End the group: its lines are those between its beginning and `ends`."""
         for output, (end_lines, end_nbytes) in ends.items():
             lines, nbytes = self.begins.get(output, (0, 0))
             if end_lines > lines:
@@ -121,23 +121,23 @@ class _Group:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it has no lines, and stands for no numbers."""
+        """Whether it has no lines and no numbers."""
         return not self.pieces and self.last < self.first
 
 
 class BatchBuilder:
-    """Gathers finished lines by output, and notes which are whose, until they are worth a batch.
+    """Gathers finished lines by output, and records the session of each, until the batch is sent.
 
-    The lines of one output are end to end, whoever's they are: a group has a piece of them. A session that is named
-    again, with others' lines in between, has another group.
+    The lines of one output are stored end to end, of all sessions: a group is a piece of them. A session that begins
+    again after lines of others gets another group.
     """
 
     def __init__(
         self, generation: int, records_like: int | None = None, new_lines: Callable[[], Gathered] = Lines
     ) -> None:
-        """Gather for a configuration; the lines for RECORDS are those of the output `records_like`, if one is named.
+        """Gather for a configuration. `records_like` is an output whose lines are also those for RECORDS.
 
-        They are then not to be added: they are in the batch once, and come out of it twice.
+        No lines may then be added for RECORDS: they are in the batch once, and the reader returns them twice.
         """
         self.generation = generation
         self._like = records_like
@@ -149,18 +149,18 @@ class BatchBuilder:
         self._sinks: tuple[Gathered, ...] = ()
         self._current = _Group(NO_SESSION, 0, 1, {})
         self._is_ended = False
-        """What is added next is of clients that are not acknowledged, whatever the current group is."""
+        """Begin a group of unacknowledged clients, without ending the current group."""
         self._groups = [self._current]
         self._latest: dict[bytes, _Group] = {}
         self._opens: list[Open] = []
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all lines gathered."""
+        """Size of all gathered lines."""
         return sum([gathered.nbytes for gathered in self._outputs.values()])
 
     def __len__(self) -> int:
-        """Return how many bytes of lines are gathered, or 1 if there is something else to say."""
+        """Return the size of all gathered lines, or 1 if there are only ranges or opens."""
         return self.nbytes or bool(self._latest or self._opens)
 
     def _gathered(self, output: int) -> Gathered:
@@ -172,15 +172,15 @@ class BatchBuilder:
         return gathered
 
     def add(self, output: int, line: bytes) -> None:
-        """Add one line, its newline included, for an output: of the session that `begin` named last."""
+        """Add one line, its newline included, for an output; it belongs to the current session (`begin`)."""
         self._gathered(output).append(line)
 
     def extend(self, output: int, lines: bytes, count: int) -> None:
         """Add several lines, end to end, in the same way; only for a builder whose `new_lines` is Lines."""
-        self._gathered(output).extend(lines, count)  # type: ignore[attr-defined]  # the compiled core's have no use for it
+        self._gathered(output).extend(lines, count)  # type: ignore[attr-defined]  # the compiled core's Lines lack it
 
     def sinks(self, outputs: Sequence[int]) -> tuple[Gathered, ...]:
-        """Return where to add lines for these outputs (the same ones each time), until the next `begin` or `build`."""
+        """Return the Gathered of these outputs (the same ones each time), valid until the next `begin` or `build`."""
         if self._is_ended:
             self._switch(NO_SESSION, 0, 1)
         if not self._sinks:
@@ -188,7 +188,7 @@ class BatchBuilder:
         return self._sinks
 
     def run(self, first: int, count: int) -> None:
-        """Say that the lines for RECORDS, since the last call, stand for these numbers of the session."""
+        """Set the session's numbers of the lines for RECORDS that were added since the last call."""
         runs = self._current.runs
         if count <= 0:
             return
@@ -198,15 +198,15 @@ class BatchBuilder:
             runs.append((first, count))
 
     def begin(self, session: bytes, epoch: int, first: int, last: int, floor: int = 0, peer: int = 0) -> None:
-        """Say that the lines added from here on are those of a session's records from `first` to `last`.
+        """Begin a range: the lines added from here on are of a session's records from `first` to `last`.
 
-        In this epoch its client sends from `floor` on, and counts for `peer`.
-        Within one batch, the ranges of one epoch have to follow one another. Raises LocalProtocolError if they do not.
-        The range may grow by `advance`, and be empty until then.
+        In this epoch the client sends from `floor` on, and counts for `peer`.
+        The ranges of one epoch in a batch must be consecutive, else LocalProtocolError is raised.
+        The range may be empty at first, and grow by `advance`.
         """
         group = self._latest.get(session)
         if not (0 <= first <= LARGEST and first - 1 <= last <= LARGEST):
-            # Refused here, where it costs one connection: in `build` it would cost everybody's lines.
+            # Refused here, where it costs one connection: in `build` it would cost the lines of all.
             raise LocalProtocolError(f"a range from {first} to {last}")
         if group is not None:
             if group.epoch != epoch:
@@ -219,26 +219,26 @@ class BatchBuilder:
         self._is_ended = False
 
     def advance(self, count: int) -> None:
-        """Say that the lines added are those of `count` more records of the session."""
+        """Extend the range by `count` records, whose lines have been added."""
         self._current.last += count
 
     def has_other_epoch(self, session: bytes, epoch: int) -> bool:
-        """Tell whether this batch has lines of the session from an older connection: they are to be sent first."""
+        """Return whether this batch has lines of another epoch of the session, and must be sent before new ones."""
         group = self._latest.get(session)
         return group is not None and group.epoch != epoch
 
     def end(self) -> None:
-        """Say that the lines added from here on are of clients that are not acknowledged."""
+        """End the range: the lines added from here on are of unacknowledged clients."""
         self._is_ended = self._current.session != NO_SESSION
 
     def mark(self) -> Mark:
-        """Return how much is gathered now, for `discard`."""
+        """Return the amount of gathered lines, for `discard`."""
         return {output: (gathered.count, gathered.nbytes) for output, gathered in self._outputs.items()}
 
     def discard(self, mark: Mark) -> None:
-        """Leave out of the batch the lines added since `mark`, which no other group has begun in between.
+        """Leave the lines since `mark` out of the batch; no other group may have begun since.
 
-        What is added next is of clients that are not acknowledged.
+        The lines added after this are of unacknowledged clients.
         """
         self._current.end(mark)
         self._current = _Group(NO_SESSION, 0, 1, self.mark())
@@ -254,13 +254,13 @@ class BatchBuilder:
         return self._current
 
     def open(self, token: int, session: bytes, first: int) -> None:
-        """Ask for a new epoch of a session. Raises LocalProtocolError for a number that is none."""
+        """Request a new epoch of a session. Raises LocalProtocolError for a number out of range."""
         if not 0 <= first <= LARGEST:
             raise LocalProtocolError(f"a session that begins at {first}")
         self._opens.append(Open(token, session, first))
 
     def build(self, number: int) -> Outgoing:
-        """Return everything gathered as one batch, and start afresh."""
+        """Return all gathered lines as one batch, and begin an empty one."""
         self._current.end(self.mark())
         nbytes = self.nbytes
         places = {output: gathered.place for output, gathered in self._outputs.items()}

@@ -1,6 +1,6 @@
-"""Reads the batches of one worker from the bytes of its pipe (batch.py has the form).
+"""Reads the batches of one worker from the bytes of its pipe (batch.py has the layout).
 
-Owns the buffers that a pipe is read into. Knows no pipes, and not what is done with a batch.
+Owns the buffers for these bytes. Does not know pipes, or what is done with a batch.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 POOLED_BYTES = 393_216
-"""Of a body that is read into memory used before: a little above what a worker sends at once."""
+"""Size of a pooled buffer: a little above what a worker sends at once."""
 SMALL_BYTES = 16_384
-"""A body up to this size has memory of its own, which costs less than the size of a pooled one."""
+"""A body up to this size gets new memory, because a pooled buffer is much larger."""
 POOLED = 16
 """Buffers kept by each reader."""
 
 
 class Shared(Protocol):
-    """Memory that another process makes lines in."""
+    """Memory into which another process writes lines."""
 
     def __getitem__(self, place: slice, /) -> memoryview:
-        """Return the bytes of a range, fewer where the memory ends."""
+        """Return the bytes of a range; fewer at the end of the memory."""
 
 
 class BatchReader:
-    """Turns the bytes of one worker's pipe into batches without copying them: it says where to read the next bytes to.
+    """Turns the bytes of one worker's pipe into batches without copying: it provides the buffers to read into.
 
-    The buffer that `want` returns is to be filled from its start, and `filled` told how far.
+    Read into the buffer that `want` returns, from its start, and pass the number of bytes to `filled`.
     """
 
     def __init__(self, shared: Shared | None = None) -> None:
@@ -62,17 +62,17 @@ class BatchReader:
 
     @property
     def pending(self) -> bool:
-        """Whether a batch has begun and not ended."""
+        """Whether a batch is partly read."""
         return self._have > 0 or self._header is not None
 
     def want(self) -> memoryview:
-        """Return where the next bytes go; never empty."""
+        """Return the buffer for the next bytes; never empty."""
         return self._buffer[self._have :]
 
     def filled(self, nbytes: int) -> Batch | None:
-        """Take note of bytes read into `want()`; return the batch if they end one.
+        """Count bytes that were read into `want()`; return the batch if they complete one.
 
-        Raises LocalProtocolError when they are no batch: the pipe is then of no more use.
+        Raises LocalProtocolError if they are malformed; the pipe must then be closed.
         """
         self._have += nbytes
         if self._have < len(self._buffer):
@@ -80,7 +80,7 @@ class BatchReader:
         if self._header is None:
             magic, body_bytes, number, generation, groups, opens = HEADER.unpack(self._buffer)
             if magic != MAGIC or body_bytes > MAX_BODY_BYTES:
-                raise LocalProtocolError(f"a worker's pipe is out of step at {self._buffer.hex()}")
+                raise LocalProtocolError(f"unexpected bytes in a worker's pipe: {self._buffer.hex()}")
             self._header = (number, generation, groups, opens)
             self._buffer = self._room(body_bytes)
             self._have = 0
@@ -91,7 +91,7 @@ class BatchReader:
         return batch
 
     def _room(self, nbytes: int) -> memoryview:
-        """Return a buffer for a body: new memory costs more than reading into it does."""
+        """Return a buffer for a body, from the pool if possible: new memory costs more than the read itself."""
         if not SMALL_BYTES < nbytes <= POOLED_BYTES:
             return memoryview(bytearray(nbytes))
         whole = self._free.pop() if self._free else memoryview(bytearray(POOLED_BYTES))
@@ -99,7 +99,7 @@ class BatchReader:
         return whole[:nbytes]
 
     def done_with(self) -> None:
-        """Let the memory of every batch that was returned be used again: nobody looks at one any more."""
+        """Return the buffers of all returned batches to the pool; none of the batches may be used after this."""
         busy = [self._used.pop()] if self._header is not None and self._used else []
         self._free = [*self._used, *self._free][:POOLED]
         self._used = busy
@@ -133,7 +133,7 @@ def _read_body(
 def _segments(
     body: memoryview, shared: Shared, table: Iterable[tuple[int, int, int, int, int]], position: int
 ) -> tuple[list[Segment], int]:
-    """Return the segments of one group, and where the lines of the next one begin. Raises LocalProtocolError."""
+    """Return the segments of one group, and the offset of the next group's lines. Raises LocalProtocolError."""
     segments: list[Segment] = []
     for output, lines, nbytes, like, place in table:
         if like:

@@ -1,6 +1,6 @@
 """Receives the batches of one worker and answers it: the writer's end of the pipes.
 
-Owns the reading of batches and the telling of commits. What is done with a batch is the writer's business.
+Owns both pipes. Does not know what is done with a batch.
 """
 
 from __future__ import annotations
@@ -16,40 +16,40 @@ from prefork_logd.net.loop import EDGE, READ, WRITE, Loop
 from prefork_logd.system.log import LOGGER
 
 TURN_BYTES = 1 << 20
-"""What one worker may have read before the others get their turn."""
+"""Bytes that are read from one worker before the others get their turn."""
 
 
 class BatchSink(Protocol):
-    """Who takes the batches: the writer."""
+    """The writer, which gets the batches."""
 
     loop: Loop
 
     @property
     def full(self) -> bool:
-        """Whether no more is to be read before the next append."""
+        """Whether no more may be read before the next append."""
 
     def add_batch(self, source: BatchReceiver, batch: Batch) -> None:
         """Gather the lines of a batch."""
 
     def postpone(self, source: BatchReceiver) -> None:
-        """Read this source again after this turn, or when there is room."""
+        """Read this worker again after this turn, or when there is room."""
 
 
 class BatchReceiver:
-    """The pipes of one worker, for one of its lives."""
+    """The pipes of one worker process."""
 
     def __init__(
         self, taker: BatchSink, worker: int, pipes: tuple[int, int], committed: int, shared: Shared | None = None
     ) -> None:
-        """Read from the first of `pipes`, tell commits through the second, beginning with the number `committed`.
+        """Read from the first of `pipes`; send answers through the second, at first the commit of batch `committed`.
 
-        `shared` is the memory that the worker may leave lines in.
+        `shared` is the memory in which the worker may leave lines.
         """
         self.worker = worker
         self.taken = committed
-        """Number of the last batch taken."""
+        """Number of the last batch passed on."""
         self.committed = committed
-        """Number of the last batch that the worker was told is committed."""
+        """Number of the last batch whose commit was sent to the worker."""
         self.ended = False
         self.queued = False
         self._taker = taker
@@ -60,7 +60,7 @@ class BatchReceiver:
         taker.loop.add(self._batches_fd, self, READ | EDGE)
 
     def ready(self, events: int) -> None:  # noqa: ARG002 - the read tells more than the flags do
-        """Read batches until the pipe is empty, or it is another's turn."""
+        """Read batches until the pipe is empty, or this worker's turn is over."""
         self.queued = False
         taken_bytes = 0
         while not self.ended:
@@ -71,29 +71,29 @@ class BatchReceiver:
                 nbytes = os.readv(self._batches_fd, [self._reader.want()])
             except BlockingIOError:
                 return
-            # What a worker that died left half-written never was a batch; its whole ones have all been read.
+            # End-of-file: all whole batches have been read. Ignore a partial batch from a dead worker.
             self.ended = not nbytes
             try:
                 batch = self._reader.filled(nbytes) if nbytes else None
             except LocalProtocolError as error:
-                LOGGER.error("%s; it is closed, and what is in it is lost", error)
+                LOGGER.error("%s; the pipe is closed, and the lines in it are lost", error)
                 self.ended = True
                 return
-            # A worker that was not sure of a batch sends it again.
+            # A worker sends batches without a known commit again: skip those that are here already.
             if batch is not None and batch.number > self.taken:
                 self.taken = batch.number
                 taken_bytes += batch.nbytes
                 self._taker.add_batch(self, batch)
 
     def commit(self) -> None:
-        """Tell the worker that all its batches taken until now are committed."""
+        """Answer that all batches passed on until now are committed."""
         self.committed = self.taken
         self._reader.done_with()
         self.answer(committed_answer(self.taken))
 
     def answer(self, data: bytes) -> None:
-        """Say something to the worker, in its order; what the pipe does not take now goes on when it does."""
-        self._answers.say(data)
+        """Send an answer to the worker, after earlier ones; bytes that the pipe does not accept are sent later."""
+        self._answers.send(data)
 
     def close(self) -> None:
         """Close both pipes."""
@@ -103,9 +103,9 @@ class BatchReceiver:
 
 
 class _Answers:
-    """The pipe that tells a worker what became of its batches.
+    """The pipe for answers to a worker.
 
-    What waits is bounded by what the worker has asked: a commit for each turn, and an answer for each connection.
+    The waiting bytes are bounded by the worker's requests: a commit per turn, and an answer per connection.
     """
 
     def __init__(self, loop: Loop, fd: int) -> None:
@@ -115,12 +115,12 @@ class _Answers:
         loop.add(fd, self, WRITE | EDGE)
 
     def ready(self, events: int) -> None:  # noqa: ARG002 - the write tells more than the flags do
-        """Go on with what waits."""
+        """Send the bytes that wait."""
         if self._waiting:
-            self.say(b"")
+            self.send(b"")
 
-    def say(self, data: bytes) -> None:
-        """Write as much as the pipe takes."""
+    def send(self, data: bytes) -> None:
+        """Write as much as the pipe accepts; keep the rest."""
         data = self._waiting + data if self._waiting else data
         try:
             while data:
@@ -128,7 +128,7 @@ class _Answers:
         except BlockingIOError:
             pass
         except BrokenPipeError:
-            # The worker is dead, which its other pipe tells.
+            # The worker is dead; its other pipe reads end-of-file.
             data = b""
         self._waiting = data
 

@@ -1,10 +1,10 @@
 """Sends a worker's batches to the writer, and keeps them until they are committed.
 
-Owns the pipes, the batches that are not committed yet, and the high-water mark. Knows nothing of what is in a batch.
+Owns the pipes, and the batches that are not committed yet. Does not know the content of a batch.
 
-A batch is kept until the writer has committed it, and so are its lines in the memory that both share: only then are
-they written over. When the writer is replaced, the new one first says which batch it
-has last; what came later is sent again. So a worker survives its writer, and a batch is written once.
+The lines of a batch in the shared memory are overwritten only after its commit. When the writer is replaced, the new
+one first sends the number of the last committed batch, and later batches are sent again. A worker therefore survives
+its writer, and a batch is written once.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from prefork_logd.ipc.batch_builder import Outgoing
 
 PIPE_BYTES = 1 << 20
-"""fs.pipe-max-size, which an unprivileged process may ask for (pipe(7))."""
+"""The default of fs.pipe-max-size, the most that an unprivileged process may set (pipe(7))."""
 BATCH_COST_BYTES = 2048
-"""What a batch takes besides its bytes, about."""
+"""The approximate memory of a batch besides its lines."""
 _ANSWERS_READ = 65_536
 
 
 def make_pipes() -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the descriptors of a new connection, non-blocking: the worker's (batches, commits) and the writer's."""
+    """Return non-blocking descriptors of new pipes: the worker's (batches, answers), and the writer's."""
     batches_read, batches_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         commits_read, commits_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -38,34 +38,34 @@ def make_pipes() -> tuple[tuple[int, int], tuple[int, int]]:
         os.close(batches_read)
         os.close(batches_write)
         raise
-    # Where the system allows less, a smaller pipe does as well.
+    # If the system allows less, a smaller pipe works as well.
     with contextlib.suppress(OSError):
         fcntl.fcntl(batches_write, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     return (batches_write, commits_read), (batches_read, commits_write)
 
 
 class Receipt(NamedTuple):
-    """Who is to be told that a batch is committed, and up to which of their records."""
+    """The acknowledgement to send once a batch is committed: its receiver, and the last record number."""
 
     connection: Any
-    """The owner of the records. Only the caller looks at it."""
+    """The owner of the records; used by the caller only."""
     number: int
 
 
 class SenderEvents(Protocol):
-    """The worker, which takes the writer's answers."""
+    """The worker, which gets the writer's answers."""
 
     def batches_committed(self, receipts: list[Receipt]) -> None:
-        """Take the receipts of batches that were committed, in order."""
+        """Act on the receipts of committed batches, in order."""
 
     def session_opened(self, token: int, epoch: int, committed: int) -> None:
-        """Take the new epoch of a session."""
+        """Act on the new epoch of a session."""
 
     def range_refused(self, session: bytes, epoch: int) -> None:
-        """Note that records of a session were left out: its client has gone elsewhere, or is out of step."""
+        """Act on a refused range of a session: its client has another connection, or its numbers do not follow."""
 
     def writer_resumed(self) -> None:
-        """Ask again what only the last writer knew: a new one has said where to resume."""
+        """Repeat the requests that the last writer did not answer; a new one has begun."""
 
 
 class _Held(NamedTuple):
@@ -77,7 +77,7 @@ class _Held(NamedTuple):
     receipts: list[Receipt]
 
     def rest(self, offset: int) -> list[bytes | memoryview]:
-        """Return what is left after `offset` bytes, in at most as many pieces as one system call takes."""
+        """Return the bytes after `offset`, in at most as many pieces as one system call accepts."""
         first, pieces = 0, self.batch.pieces
         while offset and offset >= len(pieces[first]):
             offset -= len(pieces[first])
@@ -89,7 +89,7 @@ class _Held(NamedTuple):
 
 
 class BatchSender:
-    """The worker's end of its connection to whoever is the writer now."""
+    """The worker's end of the pipes to the present writer."""
 
     def __init__(self, loop: Loop, events: SenderEvents) -> None:
         self._loop = loop
@@ -98,20 +98,20 @@ class BatchSender:
         self._batches: deque[_Held] = deque()
         self._next_number = 1
         self._unsent = 0
-        """Index in `_batches` of the first that is not wholly in the pipe."""
+        """Index in `_batches` of the first batch that is not wholly in the pipe."""
         self._offset = 0
-        """Bytes of that one which are."""
+        """Bytes of that batch that are in the pipe."""
         self.held_bytes = 0
-        """Bytes of all batches that are not committed."""
+        """Size of all batches that are not committed."""
 
     @property
     def cost_bytes(self) -> int:
-        """Memory that batches which are not committed take, about: one without a line takes some, too."""
+        """Approximate memory of the uncommitted batches; one without lines needs some, too."""
         return self.held_bytes + BATCH_COST_BYTES * len(self._batches)
 
     @property
     def empty(self) -> bool:
-        """Whether everything is committed."""
+        """Whether every batch is committed."""
         return not self._batches
 
     @property
@@ -125,25 +125,25 @@ class BatchSender:
         return self._next_number
 
     def attach(self, batches_fd: int, commits_fd: int) -> None:
-        """Send to a new writer from now on, once it has said where to resume."""
+        """Send to a new writer from now on, after its first commit."""
         self.detach()
         self._pipes = _Pipes(self, self._loop, batches_fd, commits_fd)
 
     def detach(self) -> None:
-        """Let go of the writer; batches are kept for the next one."""
+        """Close the pipes to the writer; batches are kept for the next one."""
         if self._pipes is not None:
             self._pipes.close()
             self._pipes = None
 
     def send(self, batch: Outgoing, receipts: list[Receipt]) -> None:
-        """Send a batch that was built with `next_number`, as soon as the pipe takes it."""
+        """Send a batch that was built with `next_number`, as soon as the pipe accepts it."""
         self._batches.append(_Held(self._next_number, batch, sum(map(len, batch.pieces)), receipts))
         self._next_number += 1
         self.held_bytes += batch.nbytes
         self.flush()
 
     def flush(self) -> None:
-        """Write as much as the pipe takes."""
+        """Write as much as the pipe accepts."""
         if self._pipes is None or not self._pipes.resumed:
             return
         while self._unsent < len(self._batches):
@@ -153,15 +153,15 @@ class BatchSender:
             except BlockingIOError:
                 return
             except OSError:
-                # The writer is gone; the master connects the next one.
+                # The writer has gone; the master connects the next one.
                 self.detach()
                 return
             if self._offset == batch.pipe_bytes:
                 self._unsent += 1
                 self._offset = 0
 
-    def answered(self, answers: list[Answer]) -> None:
-        """Take what the writer says."""
+    def handle_answers(self, answers: list[Answer]) -> None:
+        """Act on answers of the writer."""
         for answer in answers:
             if answer.kind == COMMITTED:
                 self._commits(answer.a)
@@ -171,7 +171,7 @@ class BatchSender:
                 self._events.range_refused(answer.session, answer.a)
 
     def _commits(self, number: int) -> None:
-        """Forget the batches up to `number`; on a new pipe, begin to send those after it."""
+        """Forget the batches up to `number`; on a new pipe, start to send those after it."""
         receipts: list[Receipt] = []
         while self._batches and self._batches[0].number <= number:
             held = self._batches.popleft()
@@ -201,7 +201,7 @@ class _Pipes:
         loop.add(commits_fd, self, READ | EDGE)
 
     def ready(self, events: int) -> None:
-        """Read commits, and write what waits."""
+        """Read answers, and write waiting batches."""
         while self.batches_fd >= 0:
             try:
                 data = os.read(self._commits_fd, _ANSWERS_READ)
@@ -211,7 +211,7 @@ class _Pipes:
                 self._link.detach()
                 return
             answers, self._rest = read_answers(self._rest + data)
-            self._link.answered(answers)
+            self._link.handle_answers(answers)
         if events & WRITE:
             self._link.flush()
 

@@ -1,9 +1,9 @@
 """Delivers messages between the master and its children over a socket pair, with descriptors beside them.
 
-Owns the delivery. Knows nothing of the work that a message leads to; control_messages.py has the messages.
+Owns the delivery. Does not know the effect of a message; messages.py has the messages.
 
 SOCK_SEQPACKET keeps messages apart, and reports the death of the other side as end-of-file. Sending never blocks:
-messages to a stopped child wait here, and a newer message of a kind with `latest_only` replaces an older one.
+messages to a stopped child wait here, and a newer message of a `latest_only` kind replaces an older one.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 _LONGEST_MESSAGE = 65_536
 MOST_DESCRIPTORS = 64
-"""With one message."""
+"""The most descriptors of one message."""
 _LONGEST_QUEUE = 4096
 _MOST_A_TURN = 256
-"""Messages read at once: a child that sends without end must not keep the master from the others."""
+"""Messages read at once: a child that sends without pause must not keep the master from the others."""
 
 
 class Channel:
@@ -44,9 +44,9 @@ class Channel:
         closed: Callable[[], None],
         failed: Callable[[Exception], None] | None = None,
     ) -> None:
-        """Pass each message to `received` with its descriptors, and tell `closed` when the other side is gone.
+        """Pass each message to `received` with its descriptors; call `closed` when the other side has gone.
 
-        `failed` takes an error in a message, or in what it led to; without it, such an error is raised.
+        `failed` gets an error in a message or in its handling; without it, such an error is raised.
         """
         self._loop = loop
         self._sock = sock
@@ -55,7 +55,7 @@ class Channel:
         self._failed = failed
         self._waiting: deque[tuple[AnyMessage, list[int]]] = deque()
         self.silent_since_s: float | None = None
-        """When the other side was asked for a sign of life that has not come, on the monotonic clock."""
+        """When the unanswered Probe was sent, on the monotonic clock; None if there is none."""
         self._decoder = msgspec.json.Decoder(AnyMessage)
         sock.setblocking(False)
         loop.add(sock.fileno(), self, READ)
@@ -67,7 +67,7 @@ class Channel:
 
     @property
     def open(self) -> bool:
-        """Whether the other side can still be talked to."""
+        """Whether this end is open."""
         return self._sock.fileno() >= 0
 
     @property
@@ -93,7 +93,7 @@ class Channel:
         self._flush()
 
     def probe(self, now_s: float) -> float:
-        """Ask the other side for a sign of life, unless one is awaited; return since when it is."""
+        """Send a Probe, unless one is unanswered; return when the unanswered one was sent."""
         if self.silent_since_s is None:
             self.silent_since_s = now_s
             self.send(Probe())
@@ -108,7 +108,7 @@ class Channel:
                 self._loop.change(self._sock.fileno(), READ | WRITE)
                 return
             except OSError:
-                # The other side is gone; its end-of-file is noticed by reading.
+                # The other side has gone; the next read returns end-of-file.
                 self._waiting.popleft()
                 _close(fds)
                 continue
@@ -118,7 +118,7 @@ class Channel:
             self._loop.change(self._sock.fileno(), READ)
 
     def ready(self, events: int) -> None:
-        """Take what the other side says."""
+        """Read messages from the other side, and send those that wait."""
         if events & WRITE:
             self._flush()
         for _ in range(_MOST_A_TURN):
@@ -154,7 +154,7 @@ class Channel:
             self._received(message, fds)
 
     def close(self) -> None:
-        """Close this end; what waits to be sent is dropped."""
+        """Close this end; messages that wait to be sent are dropped."""
         if not self.open:
             return
         for _, fds in self._waiting:
@@ -164,7 +164,7 @@ class Channel:
         self._sock.close()
 
     def close_in_child(self) -> None:
-        """Close the descriptor that a fork copied; the loop it was registered in is the parent's."""
+        """Close the descriptor that a fork copied; it is registered in the parent's loop only."""
         self._sock.close()
 
 

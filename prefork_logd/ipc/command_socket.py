@@ -1,8 +1,8 @@
 """Carries questions from the command line to the master, on a socket in state_dir: one line of JSON each way.
 
-Owns the socket, the requests half received and the answers half sent. What an answer says is the master's business.
+Owns the socket in state_dir, half-received requests and half-sent answers. Does not know the verbs.
 
-Its path may be longer than the 107 bytes that sun_path holds (unix(7)), so both sides reach it through /proc/self/fd.
+The path may be longer than the 107 bytes of sun_path (unix(7)), so both sides use a path in /proc/self/fd.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
 _LONGEST_REQUEST = 4096
 _MOST_CLIENTS = 64
 _BACKLOG = 1024
-"""connect(2) on a Unix socket fails with EAGAIN where the queue is full, instead of waiting."""
+"""Large, because connect(2) on a Unix socket fails with EAGAIN when the queue is full, instead of waiting."""
 _REQUEST_S = 5.0
 """How long a client may take to send its request."""
 _PATIENCE_S = 60.0
-"""How long the answer may take, and the client to read it."""
+"""How long a client is kept after its request: for the answer, and for reading it."""
 _FULL_RETRY_S = 0.1
 
 
 class Request(msgspec.Struct):
-    """What the command line wants."""
+    """A request of the command line."""
 
     verb: str
     count: int = 0
-    """The number of workers that is asked for."""
+    """The number of workers, for the verbs that need one."""
 
 
 _REQUEST = msgspec.json.Decoder(Request)
@@ -69,13 +69,13 @@ class CommandServer:
     ) -> None:
         """Pass each request to `handle_request`, with the function that takes the answer, now or later.
 
-        Listen on `inherited_fd` if this process has listened there before it became another program.
+        Listen on `inherited_fd` if this process had the socket before an upgrade.
         """
         self._loop = loop
         self._handle_request = handle_request
         self._path = state_dir / CONTROL_SOCKET
         self._clients: dict[_Client, None] = {}
-        """In the order in which they have come."""
+        """In the order of their arrival."""
         self._sock = self._listen(state_dir) if inherited_fd < 0 else socket.socket(fileno=inherited_fd)
         self._sock.setblocking(False)
         os.set_inheritable(self._sock.fileno(), False)
@@ -95,13 +95,13 @@ class CommandServer:
         return sock
 
     def descriptors(self) -> tuple[int, list[int], list[int]]:
-        """Return what is listened on, the clients that wait for an answer, and those that have not asked yet."""
+        """Return the listening descriptor, those of clients that wait for an answer, and those of new clients."""
         waiting = [client.sock.fileno() for client in self._clients if client.waits]
         new = [client.sock.fileno() for client in self._clients if client.is_new]
         return self._sock.fileno(), waiting, new
 
     def adopt(self, fd: int, *, waits: bool) -> Callable[[dict[str, Any]], None]:
-        """Return what answers a client that has come, and perhaps asked, before this process became another program."""
+        """Take over a client from before an upgrade; return the function that answers it. `waits`: it has asked."""
         os.set_inheritable(fd, False)
         client = _Client(self, self._loop, socket.socket(fileno=fd))
         if waits:
@@ -110,12 +110,12 @@ class CommandServer:
         return client.answer
 
     def ready(self, events: int) -> None:  # noqa: ARG002 - the accept tells more than the flags do
-        """Accept a client; with too many, one that has not asked yet makes room."""
+        """Accept a client; if there are too many, close one that has not asked yet."""
         try:
             sock, _ = self._sock.accept()
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                # It would be reported as ready at once, again and again.
+                # The socket stays ready, so the loop would spin: watch it again later.
                 self._loop.change(self._sock.fileno(), 0)
                 self._loop.later(_FULL_RETRY_S, self._listen_again)
             return
@@ -140,12 +140,12 @@ class CommandServer:
             return
         try:
             self._handle_request(request, client.answer)
-        except Exception as error:  # noqa: BLE001 - a question must not end the collector
+        except Exception as error:  # noqa: BLE001 - a request must not end the collector
             LOGGER.error("cannot answer %r: %s", request.verb, describe_bug(error))
             client.answer({"error": describe_bug(error)})
 
     def forget(self, client: _Client) -> None:
-        """Let go of a client that is done."""
+        """Remove a client that has been closed."""
         self._clients.pop(client, None)
 
     def close(self) -> None:
@@ -157,14 +157,14 @@ class CommandServer:
         self._path.unlink(missing_ok=True)
 
     def close_in_child(self) -> None:
-        """Close the descriptors that a fork copied."""
+        """Close, in a child, the descriptors that the fork copied."""
         self._sock.close()
         for client in self._clients:
             client.sock.close()
 
 
 class _Client:
-    """One command line that asks."""
+    """The connection of one command line."""
 
     def __init__(self, server: CommandServer, loop: Loop, sock: socket.socket) -> None:
         self._server = server
@@ -188,7 +188,7 @@ class _Client:
             self._send()
             return
         if self.waits:
-            # Nothing is read before the answer: these are the flags of a client that has gone.
+            # Nothing is read before the answer, so only the end of the client is reported.
             if events & ENDED:
                 self.close()
             return
@@ -206,7 +206,7 @@ class _Client:
             self._server.answer_request(self, self._request)
 
     def wait(self) -> None:
-        """Read no more until there is an answer."""
+        """Stop reading until there is an answer."""
         self.waits = True
         self._patience.cancel()
         self._patience = self._loop.later(_PATIENCE_S, self.close)
@@ -214,11 +214,11 @@ class _Client:
 
     @property
     def is_new(self) -> bool:
-        """Whether nothing was read from it and nothing sent."""
+        """Whether nothing was read from it or sent to it."""
         return not self.waits and not self._request and not self._answer
 
     def answer(self, answer: dict[str, Any]) -> None:
-        """Send the answer and end, unless the client has gone meanwhile."""
+        """Send the answer and close, unless the client has gone meanwhile."""
         self.waits = False
         if self.sock.fileno() >= 0 and not attempt("an answer on the control socket", lambda: self._begin(answer)):
             self.close()
@@ -240,7 +240,7 @@ class _Client:
             self.close()
 
     def close(self) -> None:
-        """Let the client go."""
+        """Close the connection."""
         if self.sock.fileno() < 0:
             return
         self._patience.cancel()
@@ -250,9 +250,9 @@ class _Client:
 
 
 def send_command(state_dir: Path, verb: str, timeout_s: float, **details: int) -> dict[str, Any]:
-    """Ask the master of the collector in `state_dir`, and return its answer.
+    """Send a request to the master of the collector in `state_dir`, and return its answer.
 
-    Raises NoAnswerError if it does not answer in time, ProcessError if it cannot be asked.
+    Raises NoAnswerError if the answer does not come in time, ProcessError if the connection fails.
     """
     deadline_s = time.monotonic() + timeout_s
     data = b""
@@ -268,9 +268,9 @@ def send_command(state_dir: Path, verb: str, timeout_s: float, **details: int) -
                 data += piece
         answer: dict[str, Any] = json.loads(data)
     except (TimeoutError, BlockingIOError):
-        # EAGAIN of connect(2): so many wait already that the queue is full.
+        # BlockingIOError is EAGAIN of connect(2): the queue is full.
         raise NoAnswerError(
-            f"the collector did not answer in {timeout_s:g} s; what was asked may still happen"
+            f"the collector did not answer in {timeout_s:g} s; it may still act on the request"
         ) from None
     except (OSError, ValueError) as error:
         raise ProcessError(f"{state_dir / CONTROL_SOCKET}: no answer from the collector: {error}") from error

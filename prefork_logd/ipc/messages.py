@@ -1,9 +1,9 @@
 """Defines the messages between the master and its children.
 
-Owns their form. Knows nothing of their delivery (control.py), and of the work that they lead to.
+Owns their form. Does not know their delivery (channel.py), or their effects.
 
-Processes of two versions exchange them during an upgrade. So each kind is known by its tag, not by the name of its
-class, and fields are only added, with defaults.
+Processes of two versions exchange them during an upgrade. Each kind therefore has a tag, which does not depend on the
+name of its class, and fields are only added, with defaults.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class Attach(Message, frozen=True, tag="attach"):
-    """To a worker: your pipes to the writer. To the writer: the pipes of this worker.
+    """To a worker: its pipes to the writer. To the writer: the pipes of a worker.
 
-    Descriptors: batches, commits; for the writer also the memory that the worker makes its lines in, if it has some.
+    Descriptors: batches, commits; for the writer also the shared memory of the worker's lines, if there is one.
     """
 
     worker: int
-    """Spawn id of the worker (children.py)."""
+    """Spawn id of the worker (processes/master/child.py)."""
 
 
 class WakeupFd(Message, frozen=True, tag="wakeup-fd"):
-    """To the writer: how to wake the shipper of the store at a place. Descriptor: an eventfd(2)."""
+    """To the writer: the eventfd(2) that wakes the shipper of the store in a slot. Descriptor: the eventfd."""
 
     place: int
 
@@ -54,9 +54,9 @@ class Reopen(Message, frozen=True, tag="reopen"):
 
 
 class Retire(Message, frozen=True, tag="retire"):
-    """To a worker: accept no more, and end with the last connection.
+    """To a worker: accept no more connections, and end with the last one.
 
-    To the writer: end, for another takes its place; what is not committed stays with the workers.
+    To the writer: end, and leave uncommitted lines to the workers for the next writer.
     """
 
 
@@ -64,9 +64,9 @@ class HandOver(Message, frozen=True, tag="hand-over"):
     """To a worker: hand connections over. Descriptors: a socket to each worker that takes some."""
 
     loads: tuple[int, ...]
-    """How many connections each of them holds."""
+    """The number of connections that each of them holds."""
     count: int = -1
-    """How many to hand over; -1 for all."""
+    """The number to hand over; -1 for all."""
 
 
 class TakeOver(Message, frozen=True, tag="take-over"):
@@ -74,7 +74,7 @@ class TakeOver(Message, frozen=True, tag="take-over"):
 
 
 class HandedOver(Message, frozen=True, tag="handed-over"):
-    """From a worker: it has handed over what could be."""
+    """From a worker: the end of a handover, also one in which some connections stayed."""
 
     left: int
     """Connections that it still holds."""
@@ -82,7 +82,7 @@ class HandedOver(Message, frozen=True, tag="handed-over"):
 
 
 class Ping(Message, frozen=True, tag="ping"):
-    """To a worker: answer at once. Connections are moved only between workers that do."""
+    """To a worker: answer at once. Connections move only between workers that answer."""
 
 
 class Pong(Message, frozen=True, tag="pong"):
@@ -90,26 +90,26 @@ class Pong(Message, frozen=True, tag="pong"):
 
 
 class Drain(Message, frozen=True, tag="drain"):
-    """To a child: finish and end. A worker reads what clients have sent first, unless it is to be fast."""
+    """To a child: finish and end. A worker first reads what clients have sent, unless `fast`."""
 
     fast: bool
 
 
 class Ready(Message, frozen=True, tag="ready"):
-    """From a child: it is at work, or cannot be because of a problem."""
+    """From a child: it is at work, or a problem prevents that."""
 
     problem: str = ""
 
 
 class Configured(Message, frozen=True, tag="configured"):
-    """From a child: the configuration of this generation was taken."""
+    """From a child: it has taken the configuration of this generation."""
 
     generation: int
     problems: tuple[str, ...] = ()
 
 
 class Settled(Message, frozen=True, tag="settled"):
-    """From a worker: none of its lines was made under a configuration older than this generation, and waits."""
+    """From a worker: all of its lines older than this generation are committed."""
 
     generation: int
 
@@ -127,20 +127,20 @@ class StatusReport(Message, frozen=True, tag="status-report"):
 
 
 class Forget(Message, frozen=True, tag="forget"):
-    """To the writer: no line will come for an output that only configurations older than this generation have."""
+    """To the writer: no more lines come for outputs that only configurations older than this generation have."""
 
     generation: int
 
 
 class Reopened(Message, frozen=True, tag="reopened"):
-    """From the writer: every output was reopened, but for these problems."""
+    """From the writer: every output was reopened, except for these problems."""
 
     number: int
     problems: tuple[str, ...] = ()
 
 
 class Probe(Message, frozen=True, tag="probe"):
-    """To a child: say that its loop turns. Its end of the channel does that by itself."""
+    """To a child: answer if the loop turns. The child's end of the channel answers by itself."""
 
 
 class Alive(Message, frozen=True, tag="alive"):

@@ -1,7 +1,8 @@
 """Counts what `status` shows, in memory that all processes share: a slot for each child, output and store.
 
-Owns their layout. Each slot has one writer (the child; the master sets its life-cycle fields while no child runs), and
-an aligned 8-byte store is never seen half done, so nobody locks. Counters survive the child that made them.
+Owns their layout. Does not know what is counted. No locks are needed: each slot has one writer (the child; the master
+sets its life-cycle fields while no child runs), and an aligned store of 8 bytes is atomic. Counters survive the child
+that wrote them.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from prefork_logd.config.values import MAX_OUTPUTS, MAX_STORES
 
 MAX_WORKERS = 256
 PLACES = 2 * MAX_OUTPUTS
-"""Places for outputs: a reload may replace every one, while lines for the old ones are still on their way."""
+"""Slots for outputs: a reload may replace every one while lines for the old ones are still in pipes."""
 
 
 STORE_PLACES = 2 * MAX_STORES
-"""Places for stores, for the same reason."""
+"""Slots for stores, for the same reason."""
 
 
 class Field(enum.IntEnum):
@@ -40,7 +41,7 @@ class Field(enum.IntEnum):
     PAUSED = enum.auto()
     REFUSED = enum.auto()
     PLACED = enum.auto()
-    """Connections that have sent something: these count for limits.max_connections."""
+    """Connections that have sent any byte; these count for limits.max_connections."""
 
 
 class OutputField(enum.IntEnum):
@@ -50,20 +51,20 @@ class OutputField(enum.IntEnum):
     BYTES = enum.auto()
     FAILED = enum.auto()
     SKIPPED = enum.auto()
-    """Records that an output with on_error = "skip" has not got."""
+    """Records that an output with on_error = "skip" has left out."""
 
 
 class JournalField(enum.IntEnum):
-    """What the writer says of the record log."""
+    """A counter of the record log, written by the writer."""
 
     NUMBER = 0
-    """The journal's number of the next record: those below are committed."""
+    """The number of the next record in the journal; all below are committed."""
     ORDINAL = enum.auto()
-    """How many records were ever committed."""
+    """Number of records committed since the journal began."""
     OFFSET = enum.auto()
-    """How many bytes."""
+    """Number of bytes committed since then."""
     BYTES = enum.auto()
-    """Bytes of the segments there are."""
+    """Bytes of the present segments."""
     FULL = enum.auto()
     """Whether the writer waits for the stores."""
     ID_HIGH = enum.auto()
@@ -71,19 +72,19 @@ class JournalField(enum.IntEnum):
 
 
 class StoreField(enum.IntEnum):
-    """What a shipper says of its store."""
+    """A counter of one store, written by its shipper."""
 
     READY = 0
     """Whether POSITION is known."""
     POSITION = enum.auto()
-    """The journal's number of the first record that the store has not."""
+    """The number of the first record in the journal that the store does not have."""
     ORDINAL = enum.auto()
     OFFSET = enum.auto()
-    """How many of all records, and bytes, precede it."""
+    """The number of committed records, and bytes, before it."""
     WAITING = enum.auto()
-    """Whether the shipper is to be woken."""
+    """Whether the shipper sleeps, and must be woken."""
     SINCE_MS = enum.auto()
-    """When the oldest record that waits was committed, in milliseconds since 1970; 0 if none waits."""
+    """When the oldest waiting record was committed, in milliseconds since 1970; 0 if none waits."""
     RECORDS = enum.auto()
     REFUSED = enum.auto()
     LOST = enum.auto()
@@ -100,21 +101,21 @@ OUTPUT_FIELDS = 4
 WRITER_SLOT = 0
 """Workers have the slots from 1 on."""
 SHIPPER_SLOT = 1 + MAX_WORKERS
-"""Shippers have the slots from this one on, each that of its store's place."""
+"""Shippers have the slots from this one on, in the order of their stores' slots."""
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """Where a scoreboard has what, for a program of another version. Counts are of 8-byte cells."""
+    """The layout of a scoreboard, for a program of another version. Sizes and offsets are in 8-byte cells."""
 
     slots: int
-    """Of the writer and the workers; those of others may follow."""
+    """Number of slots for the writer and workers."""
     slots_at: int
     slot_fields: int
     outputs: int
     outputs_at: int
     output_fields: int
     fields: dict[str, int]
-    """Name of each counter of a child to its place in the slot."""
+    """Name of each counter of a child to its index in the slot."""
     of_output: dict[str, int]
 
 
@@ -142,7 +143,7 @@ class Scoreboard:
             STORE_PLACES * STORE_FIELDS,
         )
         self.fd = os.memfd_create("scoreboard", os.MFD_CLOEXEC)
-        """The memory as a file: what the next version of this program reads it through."""
+        """The memory as a file, through which the next program reads the counters after an upgrade."""
         os.ftruncate(self.fd, 8 * sum(sizes))
         self._map = mmap.mmap(self.fd, 8 * sum(sizes))
         cells = memoryview(self._map).cast("Q")
@@ -157,24 +158,24 @@ class Scoreboard:
         return self._slots[index * SLOT_FIELDS : (index + 1) * SLOT_FIELDS]
 
     def output(self, place: int) -> memoryview:
-        """Return the counters of one output, indexed by OutputField; place 0 is rejected.jsonl."""
+        """Return the counters of one output, indexed by OutputField; slot 0 is rejected.jsonl."""
         return self._outputs[place * OUTPUT_FIELDS : (place + 1) * OUTPUT_FIELDS]
 
     def store(self, place: int) -> memoryview:
-        """Return what is known of one store, indexed by StoreField."""
+        """Return the counters of one store, indexed by StoreField."""
         return self._stores[place * STORE_FIELDS : (place + 1) * STORE_FIELDS]
 
     def barrier(self) -> None:
-        """Let no later load of this process overtake an earlier store: taking a lock is a full barrier.
+        """Order all earlier stores of this process before its later loads: acquiring a lock is a full barrier.
 
-        One side stores a number and then looks whether the other waits; the other says that it waits and then looks at
-        the number. Without this, each could miss what the other has just said.
+        The writer stores a number and then loads WAITING; the shipper stores WAITING and then loads the number. Without
+        a barrier on both sides, each could miss the other's store.
         """
         with self._lock:
             pass
 
     def use_slots(self, highest: int) -> None:
-        """Let `loads` and `total` look at the workers' slots up to this one; only ever called by the master."""
+        """Make `loads` include the workers' slots up to this one. Only the master calls this."""
         self._highest[0] = max(self._highest[0], highest)
 
     def loads(self) -> list[tuple[int, int, int]]:
@@ -187,7 +188,7 @@ class Scoreboard:
         ]
 
     def total(self, field: Field) -> int:
-        """Return the sum of one counter over all workers, those that are gone included."""
+        """Return the sum of one counter over all workers, ended ones included."""
         return sum(self._slots[SLOT_FIELDS + int(field) : SHIPPER_SLOT * SLOT_FIELDS : SLOT_FIELDS])
 
 

@@ -1,10 +1,10 @@
 """Shares the memory in which a worker makes its lines with the writer.
 
-Owns its size, and how each side gets at it. What lies in it where is ipc/batch.py's to say, and when a part of it
-is used again the worker's: not before the writer has committed what is there.
+Owns its size, and the access of both sides. Does not know what lies in it (batch.py), or when a part is used again: the
+worker does so once the lines there are committed.
 
-Each life of a worker has its own, as it has pipes of its own. It lives until the last of worker, writer and master has
-let go of it, so what a killed worker had passed on is still written.
+Each worker process has memory of its own, like its pipes. It exists until worker, writer and master have closed it, so
+the writer can still read the batches of a killed worker.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import os
 from prefork_logd.system.log import LOGGER
 
 ARENA_BYTES = 22 * 589_824
-"""In blocks as the compiled core makes them: what the default high-water mark needs, and some on the way."""
+"""A multiple of the compiled core's blocks: enough for the default high-water mark and the batches in flight."""
 
 
 def make() -> int:
-    """Return the descriptor of a new one; -1 where no memory file can be had."""
+    """Return the descriptor of new shared memory; -1 if it cannot be made."""
     fd = -1
     try:
         fd = os.memfd_create("arena", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(fd, ARENA_BYTES)
-        # Nobody can take away what another has mapped, who would end by SIGBUS.
+        # A process that shrank the file would end those that have mapped it (SIGBUS): seals forbid that.
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
     except OSError:
-        # Lines go through the pipe then.
+        # Without shared memory lines go through the pipe.
         if fd >= 0:
             os.close(fd)
         return -1
@@ -36,10 +36,10 @@ def make() -> int:
 
 
 class Pages:
-    """What a worker makes, for a writer that cannot map it: each range is read when it is asked for."""
+    """A worker's memory for a writer that cannot map it: each range is read when it is needed."""
 
     def __init__(self, fd: int) -> None:
-        """Read from this descriptor, and close it in the end."""
+        """Read from this descriptor, which is closed with the object."""
         self._fd = fd
 
     def __del__(self) -> None:
@@ -52,11 +52,11 @@ class Pages:
 
 
 def look_into(fd: int) -> memoryview | Pages:
-    """Return what a worker makes there, to be read only; the descriptor is taken."""
+    """Return a worker's memory for reading; the descriptor belongs to the result."""
     try:
         view = memoryview(mmap.mmap(fd, os.fstat(fd).st_size, prot=mmap.PROT_READ))
     except OSError as error:
-        LOGGER.warning("cannot map the memory of a worker: %s; its lines are read from it", error.strerror)
+        LOGGER.warning("cannot map the memory of a worker: %s; its lines are read one by one", error.strerror)
         return Pages(fd)
     os.close(fd)
     return view

@@ -1,10 +1,10 @@
-"""Runs a source: records of other collectors, from a stream of NATS to the writer.
+"""Runs a source: reads records of other collectors from a stream of NATS, and sends them to the writer.
 
-Owns the life of the process: its connection, its turns, its end, and the acknowledgement of committed messages.
-Touches no output file. The share of the partitions is membership.py's, reading one of them nats_partition.py's, and the
-way of a message to the pipe stream_messages.py's.
+Owns the process: its connection, its turns, its end, and the acknowledgement of committed messages. Does not touch
+output files. membership.py claims partitions, partition.py reads one of them, and messages.py makes batches.
 
-NATS's client is asynchronous: its event loop is this process's, and watches the collector's own loop as one descriptor.
+The NATS client needs asyncio: the process runs an asyncio event loop, which watches the collector's own loop as one
+descriptor.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from prefork_logd.ipc.scoreboard import Field, Scoreboard
 from prefork_logd.net.loop import Loop
 from prefork_logd.processes.consumer.membership import Membership, join_group, member_name
 from prefork_logd.processes.consumer.messages import StreamMessages
-from prefork_logd.processes.consumer.partition import LOOK_EVERY_S, Partition
+from prefork_logd.processes.consumer.partition import COUNT_EVERY_S, Partition
 from prefork_logd.processes.fork import BUG_STATUS, LOST_STATUS
 from prefork_logd.stores.nats.connection import Connection, translated
 from prefork_logd.stores.nats.group import HEARTBEAT_S
@@ -56,13 +56,13 @@ if TYPE_CHECKING:
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.2, 5.0
 SAVE_EVERY_S = 5.0
 FORGET_EVERY_S = 3600.0
-"""How often journals are looked for that the stream has no message of."""
+"""How often journals without a message in the stream are forgotten."""
 LAST_WRITES_S, FAST_WRITES_S, ORPHAN_S = 5.0, 1.0, 0.8
-"""How long the writer may take for the last lines: in a stop, a fast one, and when the master is dead."""
+"""How long the commit of the last lines may take: in a stop, in a fast one, and after the master's death."""
 
 
 class NatsSource:
-    """One source."""
+    """One source process."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class NatsSource:
         self._connection: Connection | None = None
         self._membership: Membership | None = None
         self._partitions: dict[int, Partition] = {}
-        """Those that are read now; the membership adds and removes them."""
+        """The partitions that are read now; the membership adds and removes them."""
         self._messages = StreamMessages(
             settings.stream, self._partitions, self._link, self._counters, self._fail, self._work_on
         )
@@ -92,9 +92,9 @@ class NatsSource:
         self._stopping = asyncio.Event()
         self._longest_s = LAST_WRITES_S
         self._changed = asyncio.Event()
-        """Set when the writer has committed something."""
+        """Set when the writer has committed batches."""
         self._working = False
-        self._last_told = StatusReport("")
+        self._last_report = StatusReport("")
         self._looking: asyncio.Future[None] | None = None
         self._bug: BaseException | None = None
         self._exit_status = 0
@@ -103,7 +103,7 @@ class NatsSource:
         self._messages.configure(Dispatcher(configuration, Lines), configuration.settings.limits.queue_bytes)
 
     def run(self) -> int:
-        """Work until told to end; return the exit status."""
+        """Work until the master ends the source; return the exit status."""
         self._counters[Field.PID] = os.getpid()
         self._channel.send(Ready())
         loop = asyncio.new_event_loop()
@@ -159,7 +159,7 @@ class NatsSource:
     def batches_committed(self, receipts: list[Receipt]) -> None:  # noqa: ARG002 - messages are known by their batches
         """Acknowledge the messages whose batches are committed."""
         self._settle()
-        self._messages.note_commits()
+        self._messages.record_commits()
         self._acknowledge()
         self._changed.set()
         self._work_on()
@@ -169,11 +169,11 @@ class NatsSource:
         self._messages.session_opened(token, epoch, committed)
 
     def range_refused(self, session: bytes, epoch: int) -> None:
-        """Begin anew when the writer has left out records of ours."""
+        """Begin again after the writer has refused records."""
         self._messages.range_refused(session, epoch)
 
     def writer_resumed(self) -> None:
-        """Ask the new writer for the sessions that the last one was asked for."""
+        """Repeat, to a new writer, the requests for sessions that the last one did not answer."""
         self._messages.writer_resumed()
 
     def _settle(self) -> None:
@@ -191,7 +191,7 @@ class NatsSource:
             asyncio.get_running_loop().call_soon(self._work)
 
     def _work(self) -> None:
-        """Take a few messages, send their lines, and come again: commits and the master have their turn between."""
+        """Handle a few messages, send their lines, and come again; commits and the master have their turns between."""
         self._working = False
         self._messages.take_messages()
         self._acknowledge()
@@ -209,22 +209,22 @@ class NatsSource:
             await translated(work, self._settings.stream)
 
         task = asyncio.ensure_future(done())
-        task.add_done_callback(self._look_at)
+        task.add_done_callback(self._check_task)
 
-    def _look_at(self, task: asyncio.Future[None]) -> None:
+    def _check_task(self, task: asyncio.Future[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
             self._failed(asyncio.get_running_loop(), {"exception": task.exception()})
 
     # The stream
 
     def _fail(self, why: str) -> None:
-        """Let go of the connection and begin anew; what is committed by then is known to the writer."""
+        """Drop the connection and begin again; the writer knows the committed positions."""
         if not self._trouble.done():
             self._trouble.set_result(why)
 
     async def _live(self) -> None:
-        """Read the stream until told to end, beginning anew whenever something goes wrong."""
-        backoff, told = Backoff(FIRST_RETRY_S, LONGEST_RETRY_S), ""
+        """Read the stream until the source ends; begin again after every error."""
+        backoff, logged = Backoff(FIRST_RETRY_S, LONGEST_RETRY_S), ""
         self._trouble = asyncio.get_running_loop().create_future()
         while not self._stopping.is_set():
             self._trouble = asyncio.get_running_loop().create_future()
@@ -234,30 +234,30 @@ class NatsSource:
                 why = ""
             except StoreError as error:
                 why = str(error)
-            self._tell(why)
+            self._send_report(why)
             if self._membership is not None and self._partitions:
                 backoff.worked()
-            await self._let_go()
+            await self._drop_connection()
             if why and not self._stopping.is_set():
-                if why != told:
+                if why != logged:
                     LOGGER.error("source %s: %s; tried again until it works", self._settings.stream, why)
-                    told = why
+                    logged = why
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(backoff.failed()):
                         await self._stopping.wait()
         if not self._link.empty:
             self._exit_status = LOST_STATUS if self._longest_s > ORPHAN_S else 0
 
-    def _tell(self, problem: str = "") -> None:
-        """Report the details for `status` to the master, when they have changed."""
+    def _send_report(self, problem: str = "") -> None:
+        """Send the master the report for `status`, if it has changed."""
         details = self._membership.status() if self._membership is not None and not problem else {}
-        told = StatusReport(problem, details)
-        if told != self._last_told:
-            self._last_told = told
-            self._channel.send(told)
+        report = StatusReport(problem, details)
+        if report != self._last_report:
+            self._last_report = report
+            self._channel.send(report)
 
     async def _read(self) -> None:
-        """Connect, and read our partitions until something goes wrong or we are to end. Raises StoreError."""
+        """Connect, and read this member's partitions until an error or the end of the source. Raises StoreError."""
         stream = self._settings.stream
         connection = self._connection = Connection(self._settings, "prefork-logd source", self._settings.timeout_s)
         await connection.connect()
@@ -283,16 +283,16 @@ class NatsSource:
                 stuck_s, stuck = now_s, membership.stuck()
                 for member, count in stuck.items():
                     LOGGER.warning("source %s: %d partitions wait for member %s", stream, count, member)
-            if now_s - looked_s > LOOK_EVERY_S and (self._looking is None or self._looking.done()):
+            if now_s - looked_s > COUNT_EVERY_S and (self._looking is None or self._looking.done()):
                 looked_s = now_s
-                self._looking = asyncio.ensure_future(membership.look_at_unread())
-            self._tell()
+                self._looking = asyncio.ensure_future(membership.count_unread())
+            self._send_report()
             await self._wait(membership, HEARTBEAT_S)
             self._counters[Field.CONNECTIONS] = 1
         await translated(membership.leave(), connection.where)
 
     async def _wait(self, membership: Membership, seconds: float) -> None:
-        """Let the work go on for a while; pull as soon as there is room. Raises StoreError if something goes wrong."""
+        """Wait for a time; request messages as soon as there is room. Raises StoreError after a failure."""
         end_s = asyncio.get_running_loop().time() + seconds
         while not self._stopping.is_set() and (left_s := end_s - asyncio.get_running_loop().time()) > 0:
             self._changed.clear()
@@ -307,8 +307,8 @@ class NatsSource:
                 raise StoreError(self._trouble.result())
             await membership.pull_messages()
 
-    async def _let_go(self) -> None:
-        """Forget everything of a connection; the writer knows the committed positions."""
+    async def _drop_connection(self) -> None:
+        """Forget a connection and its messages; the writer knows the committed positions."""
         self._counters[Field.CONNECTIONS] = 0
         for partition in self._partitions.values():
             partition.closed = True

@@ -1,8 +1,8 @@
-"""Joins the group that reads a stream, takes this collector's share of the partitions, and gives partitions back.
+"""Joins the group that reads a stream, claims this collector's share of the partitions, and gives partitions back.
 
-Owns which partitions are read here, from joining the group over one connection until leaving it, and the positions
-that are written into the group's table. Knows no outputs and no pipes: messages go to stream_messages.py, and the table
-is nats_group.py's.
+Owns which partitions are read here, from joining the group over one connection until leaving it, and the positions that
+are saved in the group's table. Does not know outputs or pipes: messages.py gets the messages, stores/nats/group.py has
+the table.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Membership:
     ) -> None:
         """Read partitions of `subject`, and keep those that are read in `partitions`.
 
-        `committed` is set whenever the writer has committed something. `give_back_s` returns how long its last commits
-        may take, in seconds, before a partition is given back.
+        `committed` is set whenever the writer has committed batches. `give_back_s` returns the longest time in seconds
+        for the last commits before a partition is given back.
         """
         self._settings = settings
         self._connection = connection
@@ -60,9 +60,9 @@ class Membership:
     # The group
 
     async def rebalance(self) -> None:
-        """Say that we are alive, take partitions that are ours or free, and give back those above our share.
+        """Renew this member's entry, claim its own and free partitions, and give back those above its share.
 
-        Raises LostError when another member has taken one of ours.
+        Raises LostError when another member has claimed one of its partitions.
         """
         group = self._group
         await group.beat()
@@ -70,20 +70,20 @@ class Membership:
         for number in sorted(group.ours() - self._partitions.keys()):
             await self._begin(number)
         for number in sorted(self._partitions.keys() - group.ours()):
-            raise LostError(f"partition {number} was taken by another member")
+            raise LostError(f"partition {number} was claimed by another member")
         share = group.share()
         while len(self._partitions) > share:
             await self._give_back(max(self._partitions))
         free = group.free()
         for number in free[: max(0, share - len(self._partitions))]:
-            if await group.take(number):
+            if await group.claim(number):
                 await self._begin(number)
         if self._partitions.keys() != before:
             LOGGER.info("source %s: reads partitions %s", self._settings.stream, names_of(self._partitions))
         await self.pull_messages()
 
     async def save_positions(self) -> None:
-        """Write into the table how far our partitions are. Raises LostError."""
+        """Save the positions of the partitions in the table. Raises LostError."""
         for number, partition in self._partitions.items():
             positions = partition.saved | partition.committed
             if positions != partition.saved or partition.has_forgotten:
@@ -97,11 +97,11 @@ class Membership:
         await self._group.leave()
 
     def close(self) -> None:
-        """Stop watching the table; the partitions stay ours in it."""
+        """Stop watching the table; it keeps this member's partitions."""
         self._group.close()
 
     def stuck(self) -> dict[str, int]:
-        """Return the number of partitions that wait for each member that is silent."""
+        """Return the number of partitions of each silent member."""
         return self._group.stuck()
 
     def status(self) -> dict[str, Any]:
@@ -119,22 +119,22 @@ class Membership:
     # Its partitions
 
     async def pull_messages(self) -> None:
-        """Ask for more messages of each partition while there is room for them."""
+        """Request more messages of each partition while there is room for them."""
         for partition in list(self._partitions.values()):
             if self._messages.has_room:
                 await partition.pull()
 
     async def forget_journals(self) -> None:
-        """Forget the journals that the stream has no message of."""
+        """Forget the journals without a message in the stream."""
         for partition in self._partitions.values():
             await partition.forget()
         self._messages.forget_sessions()
 
-    async def look_at_unread(self) -> None:
-        """Update the numbers of unread messages where none are asked for; failures are ignored: it is called again."""
+    async def count_unread(self) -> None:
+        """Count the unread messages of each partition; failures are ignored, because it is called again soon."""
         for partition in list(self._partitions.values()):
             with contextlib.suppress(Exception):
-                await partition.look()
+                await partition.count_unread()
 
     async def _begin(self, number: int) -> None:
         partition = Partition(self._connection, self._settings.stream, self._settings.group, number)
@@ -154,7 +154,7 @@ class Membership:
         while not self._messages.is_committed(partition):
             left_s = end_s - asyncio.get_running_loop().time()
             if left_s <= 0:
-                raise StoreError(f"partition {number} cannot be given back: the writer takes too long")
+                raise StoreError(f"partition {number} cannot be given back: the last commits take too long")
             self._committed.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left_s):
@@ -167,9 +167,9 @@ class Membership:
 
 
 async def join_group(settings: NatsSourceSettings, member: str, connection: Connection) -> tuple[Group, str]:
-    """Join the group that `settings` name as `member`; return it, and the subject of the stream.
+    """Join the configured group as `member`; return the group, and the subject of the stream.
 
-    Raises StoreError when no group can read the stream, and other errors of the connection.
+    Raises StoreError if the stream cannot be read by a group, and errors of the connection.
     """
     found = await look_at_stream(connection, settings.stream)
     group = Group(connection, bucket_of(settings), member, found.partitions, settings.takeover_s)
@@ -178,9 +178,9 @@ async def join_group(settings: NatsSourceSettings, member: str, connection: Conn
 
 
 def member_name(state_dir: Path, settings: NatsSourceSettings) -> str:
-    """Return the group's name of this collector, which is made once and kept in its state directory.
+    """Return this collector's name in groups, which is made once and kept in its state directory.
 
-    It lives as long as the journal, which is in the same directory. Raises StoreError.
+    It lives as long as the journal in the same directory. Raises StoreError.
     """
     path = state_dir / f"{settings.stream}-{settings.group}.member"
     try:

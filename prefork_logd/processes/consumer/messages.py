@@ -1,11 +1,11 @@
 """Turns the messages of a stream into lines of batches for the writer.
 
 Owns the order of each journal's messages, the journals' sessions at the writer, and which batch has which message.
-Knows no connection to NATS and no group: partitions come from membership.py, and the life from nats_source.py.
+Does not know the connection to NATS or the group: membership.py provides the partitions, consumer.py runs the process.
 
-To the writer a journal of another collector is a session: 16 bytes, and numbers without holes. So what is delivered
-again is known when it is committed, as with any client, and no line comes twice, whatever is killed when. A message is
-acknowledged after its commit.
+To the writer a journal of another collector is a session: 16 bytes, and numbers without holes. The writer therefore
+recognizes records that are delivered again, as with any client, and no line is written twice, whichever process is
+killed. A message is acknowledged after its commit.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
 
 BATCH_BYTES = 262_144
 MOST_A_TURN = 8
-"""Messages taken at once: commits and the master have their turn after them."""
+"""Messages handled at once; then commits and the master's messages have their turn."""
 MOST_ARRIVED = 4 * BATCH_BYTES // 1024
-"""Messages that have arrived and are not taken; then no more are asked for."""
+"""Arrived messages that are not handled yet; above it no more are requested."""
 MOST_HELD_BYTES = 128 << 20
-"""Of messages that wait for others before them; the journal that holds most then loses the last of its own. An edge has
-16 MiB on their way at once."""
+"""Bytes of messages that wait for earlier ones; above it the journal that holds most gives up its last ones. An edge
+has 16 MiB in flight at once."""
 MOST_WAITING_BYTES = 32 << 20
-"""Of messages that wait for the writer to say how far their journal is; then no more are asked for."""
+"""Bytes of messages that wait for the position of their journal from the writer; above it no more are requested."""
 MOST_JOURNALS = 10_000
-"""Of one partition: the group's table has their positions in one message of at most 1 MiB."""
+"""Journals of one partition: the group's table has their positions in one message of at most 1 MiB."""
 
 
 class StreamMessages:
@@ -57,12 +57,12 @@ class StreamMessages:
         fail: Callable[[str], None],
         wake: Callable[[], None],
     ) -> None:
-        """Send the messages of `partitions`, those that are read now, over `link`.
+        """Send the messages of `partitions`, which are read now, over `link`.
 
-        `fail` takes the reason when reading has to begin anew. `wake` is called when `take_messages` has work.
+        `fail` gets the reason when reading must begin again. `wake` is called when `take_messages` has work.
         """
         self.waiting_bytes = 0
-        """Of messages that wait for the writer to say how far their journal is."""
+        """Bytes of messages that wait for the position of their journal from the writer."""
         self._stream = stream
         self._partitions = partitions
         self._link = link
@@ -75,16 +75,16 @@ class StreamMessages:
         self._arrived: deque[Item] = deque()
         self._in_batch: list[Item] = []
         self._reached: dict[tuple[Partition, str], int] = {}
-        """How far the batch that is being made brings each journal."""
+        """The position of each journal after the current batch."""
         self._sent: deque[tuple[int, list[Item], dict[tuple[Partition, str], int]]] = deque()
-        """(batch, its messages, how far it brings each journal), not committed."""
+        """(batch, its messages, the positions of journals after it) of each batch that is not committed."""
         self._epochs: dict[bytes, int] = {}
         self._floors: dict[bytes, int] = {}
         self._opening: dict[int, tuple[Partition, str]] = {}
-        """Token to the journal whose session the writer was asked for."""
+        """Token of a request for a session to its journal."""
         self._tokens = 0
         self._blamed: tuple[int, int] | None = None
-        """Partition and sequence of the message at which reading was begun anew last."""
+        """Partition and sequence of the message that last made reading begin again."""
 
     def configure(self, dispatcher: Dispatcher, high_water: int) -> None:
         """Make lines with a dispatcher, and pause while `high_water` bytes are not committed."""
@@ -98,18 +98,18 @@ class StreamMessages:
 
     @property
     def has_room(self) -> bool:
-        """Whether more messages may be asked for."""
+        """Whether more messages may be requested."""
         has_room = self._link.held_bytes < self._high_water and self.waiting_bytes < MOST_WAITING_BYTES
         return has_room and len(self._arrived) < MOST_ARRIVED
 
     def is_committed(self, partition: Partition) -> bool:
-        """Tell whether no message of a partition is in a batch that was sent and is not committed."""
+        """Return whether every sent batch with messages of a partition is committed."""
         return not any(item.partition is partition for _, items, _ in self._sent for item in items)
 
-    # What the writer answers
+    # Answers of the writer
 
-    def note_commits(self) -> None:
-        """Note the messages and positions of the batches that are committed by now."""
+    def record_commits(self) -> None:
+        """Record the messages and positions of batches that are committed now."""
         while self._sent and self._sent[0][0] < self._link.first_held:
             _, items, reached = self._sent.popleft()
             for item in items:
@@ -132,22 +132,22 @@ class StreamMessages:
         self._wake()
 
     def range_refused(self, session: bytes, epoch: int) -> None:
-        """Begin anew when the writer has left out records of ours: none of them is acknowledged."""
+        """Begin again after the writer has refused records: none of them is acknowledged."""
         if self._epochs.get(session) == epoch:
-            self._begin_anew(f"the writer is out of step with {session.hex()}")
+            self._begin_again(f"the writer refused records of journal {session.hex()}")
 
     def writer_resumed(self) -> None:
-        """Ask the new writer for the sessions that the last one was asked for."""
+        """Repeat, to a new writer, the requests for sessions that the last one did not answer."""
         opening, self._opening = self._opening, {}
         for partition, journal in opening.values():
             if not partition.closed:
-                self._ask(partition, journal)
+                self._request_session(partition, journal)
         self._wake()
 
     # Messages
 
     def add_message(self, partition: Partition, message: Msg) -> None:
-        """Take in a message of a partition that has just arrived."""
+        """Queue a message of a partition that has just arrived."""
         try:
             it = wire.read_header(message.headers)
         except Exception as error:  # noqa: BLE001 - whatever a stranger has published
@@ -173,7 +173,7 @@ class StreamMessages:
         self.send_batch()
 
     def send_batch(self) -> None:
-        """Send the batch that is being made, if anything is in it."""
+        """Send the current batch, unless it is empty."""
         batch = self._dispatcher.batch
         if batch:
             self._sent.append((self._link.next_number, self._in_batch, self._reached))
@@ -181,12 +181,12 @@ class StreamMessages:
             self._link.send(batch.build(self._link.next_number), [])
 
     def forget_sessions(self) -> None:
-        """Forget the sessions of journals that no partition has any more."""
+        """Forget the sessions of journals that are in no partition."""
         known = {bytes.fromhex(name) for partition in self._partitions.values() for name in partition.orders}
         self._epochs = {session: epoch for session, epoch in self._epochs.items() if session in known}
 
     def clear(self) -> None:
-        """Forget the messages that are in no batch, and the sessions; send the batch that is being made."""
+        """Send the current batch; forget the sessions, and the messages that are in no batch."""
         self._arrived.clear()
         self.waiting_bytes = 0
         self._opening.clear()
@@ -195,21 +195,21 @@ class StreamMessages:
         self.send_batch()
 
     def _refuse(self, sequence: int, body: bytes, why: str) -> None:
-        """Keep the beginning of a message that cannot be taken in rejected.jsonl, and count it."""
+        """Count a message that cannot be handled, and keep its beginning in rejected.jsonl."""
         self._counters[Field.REJECTED] += 1
-        self._warnings.warning("stream %s: message %d %s; it is passed over", self._stream, sequence, why)
+        self._warnings.warning("stream %s: skipped message %d: %s", self._stream, sequence, why)
         self._dispatcher.reject("nats", 0.0, "not-a-message", why, body, len(body))
 
     def _blame(self, item: Item, why: str) -> None:
-        """Begin anew, for it is not known how far the message came; give up one that is to blame the second time."""
+        """Begin again after an error in a message, part of which may be in a batch; skip it after the second error."""
         if self._blamed == (item.partition.number, item.sequence):
             self._refuse(item.sequence, item.body, why)
             item.partition.done(item.sequence)
             return
         self._blamed = item.partition.number, item.sequence
-        self._begin_anew(f"message {item.sequence}: {why}")
+        self._begin_again(f"message {item.sequence}: {why}")
 
-    def _begin_anew(self, why: str) -> None:
+    def _begin_again(self, why: str) -> None:
         for partition in self._partitions.values():
             partition.closed = True
         self._fail(why)
@@ -222,7 +222,7 @@ class StreamMessages:
             self._offer(item)
             return
         if journal not in partition.waiting and len(partition.orders) + len(partition.waiting) >= MOST_JOURNALS:
-            self._refuse(item.sequence, item.body, f"is of a new journal, and {MOST_JOURNALS} are remembered already")
+            self._refuse(item.sequence, item.body, f"its journal is new, and {MOST_JOURNALS} are known already")
             partition.done(item.sequence)
             return
         self.waiting_bytes += len(item.body)
@@ -230,10 +230,10 @@ class StreamMessages:
             partition.waiting[journal].append(item)
         else:
             partition.waiting[journal] = [item]
-            self._ask(partition, journal)
+            self._request_session(partition, journal)
 
-    def _ask(self, partition: Partition, journal: str) -> None:
-        """Ask the writer how far a journal is, from where it is known or begins."""
+    def _request_session(self, partition: Partition, journal: str) -> None:
+        """Request a journal's session from the writer, from its saved position or its first message."""
         self._tokens += 1
         self._opening[self._tokens] = partition, journal
         first = partition.saved.get(journal)
@@ -253,7 +253,7 @@ class StreamMessages:
             self._bound_held_messages()
 
     def _bound_held_messages(self) -> None:
-        """Give up messages that wait for others before them, where they have become too many."""
+        """Give up messages that wait for earlier ones, if there are too many."""
         held = [order for partition in self._partitions.values() for order in partition.orders.values()]
         excess = sum(order.held_bytes for order in held) - MOST_HELD_BYTES
         if excess <= 0:
@@ -261,13 +261,13 @@ class StreamMessages:
         most = max(held, key=lambda order: order.held_bytes)
         while excess > 0 and (item := most.give_up_last()) is not None:
             excess -= len(item.body)
-            self._refuse(item.sequence, item.body, "has to wait for earlier ones, and too many of its journal wait")
+            self._refuse(item.sequence, item.body, "it waits for earlier ones, and too many of its journal do")
             item.partition.done(item.sequence)
 
     # Lines
 
     def _add_lines(self, partition: Partition, journal: str, step: Next[Item]) -> None:
-        """Put the lines of the numbers whose turn it is into the batch."""
+        """Add the lines of the next numbers of a journal to the batch."""
         session = bytes.fromhex(journal)
         batch = self._dispatcher.batch
         if batch.has_other_epoch(session, self._epochs[session]):
@@ -278,7 +278,7 @@ class StreamMessages:
         if step.item is None:
             self._counters[Field.DROPPED] += step.end - step.first
             self._warnings.warning(
-                "stream %s: records %d to %d of journal %s are not in it any more",
+                "stream %s: records %d to %d of journal %s are no longer in it",
                 self._stream, step.first, step.end - 1, journal,
             )  # fmt: skip
         else:
@@ -293,9 +293,9 @@ class StreamMessages:
             self.send_batch()
 
     def _dispatch(self, item: Item, first: int) -> None:
-        """Dispatch a message's lines, but for those below a number, which are committed already.
+        """Add a message's lines from number `first` on to the batch; earlier ones are committed already.
 
-        Raises FormError, or an unexpected error, before anything of the message is in the batch.
+        Raises FormError, or an unexpected error, before any line of the message is in the batch.
         """
         data = wire.unpack(item.body, item.range.encoding)
         if data and not data.endswith(b"\n"):
@@ -327,7 +327,7 @@ class StreamMessages:
         self._counters[Field.RECEIVED_BYTES] += len(data)
 
     def _dispatch_all(self, item: Item, data: bytes) -> bool:
-        """Dispatch all lines of a message together, if that can be; return whether it could."""
+        """Add all lines of a message at once; return False if that is not possible."""
         count = item.range.end - item.range.first
         if not self._dispatcher.dispatch_lines(data, count):
             return False

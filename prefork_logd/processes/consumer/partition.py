@@ -1,10 +1,10 @@
-"""One partition of a stream, read by its owner: what has arrived, what is committed, what is acknowledged.
+"""Reads one partition of a stream, and acknowledges its committed messages.
 
-Owns the durable consumer, its flow, and the order of acknowledging. Knows no outputs and no pipes.
+Owns the durable consumer, its flow control, and the order of acknowledgements. Does not know outputs or pipes.
 
-Messages are read in the stream's order, and "everything up to this one" is acknowledged when it, and all before it, are
-committed. The consumer is made anew whenever reading begins, right after what was acknowledged last: so nothing waits
-for the server to miss an acknowledgement.
+Messages are read in the stream's order. An acknowledgement covers a message and all before it, once they are committed.
+Whenever reading begins, the consumer is made again to start after the last acknowledged message. Unacknowledged
+messages therefore come at once, and not after the server's ack_wait.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 
 PULL_MESSAGES = 256
 PULL_BYTES = 2_300_000
-"""No multiple of the largest message's size: a request whose bytes are used up exactly ends without a word."""
+"""Not a multiple of the largest message's size: the server ends a request without a status if its bytes are used up
+exactly."""
 PULL_S = 30
 IDLE_S, SILENT_S = 2, 5
-"""How often a server says that a request is open while there is nothing to send, and after how long without a word it
-counts as over."""
+"""The server's heartbeat for an open request, and the silence after which the request counts as over."""
 ACK_WAIT_S = 3600.0
 MOST_SUBJECTS = 100_000
-"""Servers tell no more subjects at once."""
-LOOK_EVERY_S = 2.0
-"""How often it is asked how much is unread, while the writer has no room for more."""
+"""A server returns no more subjects at once."""
+COUNT_EVERY_S = 2.0
+"""How often unread messages are counted while the writer has no room for more."""
 
 
 class Item(NamedTuple):
@@ -47,56 +47,56 @@ class Item(NamedTuple):
 
     partition: Partition
     sequence: int
-    """In the stream."""
+    """Its sequence in the stream."""
     range: wire.Range
     headers: Mapping[str, str]
     body: bytes
 
 
 class Partition:
-    """One partition, from taking it to giving it back or losing the connection."""
+    """One partition, from its claim until it is given back or the connection is lost."""
 
     def __init__(self, connection: Connection, stream: str, group: str, number: int) -> None:
         self.number = number
         self.orders: dict[str, JournalOrder[Item]] = {}
         self.waiting: dict[str, list[Item]] = {}
-        """Journals whose position the writer was asked for, and their messages."""
+        """Journals whose positions are requested from the writer, and their messages."""
         self.committed: dict[str, int] = {}
-        """Journal to the number that comes next, as far as it is committed."""
+        """Journal to its next number after the last commit."""
         self.saved: dict[str, int] = {}
-        """The same, as it was last written down."""
+        """The same, as last saved in the group's table."""
         self.saved_sequence = 0
-        """The message that was acknowledged last by then."""
+        """The last acknowledged message at that time."""
         self.has_forgotten = False
-        """Whether what was written down has journals that are forgotten since."""
+        """Whether the table has journals that have been forgotten since."""
         self.closed = False
         self.unread = 0
-        """Messages in the stream that have not arrived, as of the last one that has, or the last `look`."""
+        """Messages in the stream that have not arrived, as of the last arrival or the last `count_unread`."""
         self._read_s = 0.0
-        """On the wall clock: no unread message is older."""
+        """A time on the wall clock; no unread message is older."""
         self._connection = connection
         self._client = connection.client
         self._stream = stream
         self.consumer = consumer_of(group, number)
         self._filter = ""
-        """The partition's subjects."""
+        """The subjects of the partition."""
         self._subscription: Subscription | None = None
         self._inbox = self._client.new_inbox()
         self._asked = 0
-        """Messages that the server was asked for and has not sent."""
+        """Messages that were requested and have not arrived."""
         self._heard_s = 0.0
-        """When the server last sent anything for it, or it was asked."""
+        """The time of the last message of the server, or of the last request."""
         self._delivered = 0
         self.acknowledged = 0
-        """The message that was acknowledged last."""
+        """Sequence of the last acknowledged message."""
         self.sequence = 0
-        """Of the last message that arrived."""
+        """Sequence of the last message that arrived."""
         self._open: dict[int, Msg] = {}
         """Sequence to message, in order, of those that are not acknowledged."""
         self._done: set[int] = set()
 
     async def begin(self, subject: str, arrived: Callable[[Partition, Msg], None]) -> None:
-        """Read on after what was acknowledged last; `arrived` takes each message."""
+        """Read on after the last acknowledged message; each message goes to `arrived`."""
         from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy  # noqa: PLC0415
         from nats.js.errors import NotFoundError  # noqa: PLC0415
 
@@ -106,7 +106,7 @@ class Partition:
         start = 1
         with contextlib.suppress(NotFoundError):
             info = await ask(lambda stream: stream.consumer_info(self._stream, self.consumer))
-            # A stream that was set back may end before what was acknowledged.
+            # A stream that was set back may end before the last acknowledged message.
             start = min(info.ack_floor.stream_seq if info.ack_floor else 0, state.last_seq) + 1
             await ask(lambda stream: stream.delete_consumer(self._stream, self.consumer))
         config = ConsumerConfig(
@@ -124,18 +124,19 @@ class Partition:
         self.unread, self._read_s = made.num_pending or 0, time.time()
         await self._catch_up(subject)
 
-        async def take(message: Msg) -> None:
+        async def handle(message: Msg) -> None:
             if not self.closed:
-                self._take(message, arrived)
+                self._handle_message(message, arrived)
 
         self._subscription = await self._client.subscribe(
-            self._inbox, cb=take, pending_msgs_limit=1 << 20, pending_bytes_limit=1 << 30
+            self._inbox, cb=handle, pending_msgs_limit=1 << 20, pending_bytes_limit=1 << 30
         )
 
     async def _catch_up(self, subject: str) -> None:
-        """Learn from headers how far journals are that went on after the table was written.
+        """Read from headers the positions of journals that went on after the table was saved.
 
-        What is acknowledged is committed. Its owner's journal knows that; who takes over from a dead one does not.
+        Acknowledged messages are committed. Their owner's journal has the positions; the successor of a dead owner does
+        not.
         """
         if self.saved_sequence >= self.acknowledged:
             return
@@ -148,10 +149,11 @@ class Partition:
                 self.saved[journal] = max(self.saved.get(journal, 0), end)
 
     async def forget(self) -> None:
-        """Forget journals of which the stream has no message any more; the table would grow with each that ever was.
+        """Forget journals without a message in the stream; otherwise the table would grow with every journal.
 
-        One that comes back begins with its first message, and its floor. To be called seldom: what a stream has not
-        because it was set back is published again, and would come twice if another collector took it over meanwhile.
+        A journal that comes back begins with its first message, and its floor. Call it seldom: messages that a stream
+        lost because it was set back are published again, and would be written twice by a collector that took the
+        partition over meanwhile.
         """
         state = (
             await self._connection.ask(lambda stream: stream.stream_info(self._stream, subjects_filter=self._filter))
@@ -159,7 +161,7 @@ class Partition:
         subjects = state.subjects or {}
         if len(subjects) >= MOST_SUBJECTS:
             return
-        # What has come meanwhile may not be in the answer.
+        # Messages that arrived meanwhile may not be in the answer.
         there = {self._journal_of(subject) for subject in (*subjects, *(it.subject for it in self._open.values()))}
         for journal in (self.saved.keys() | self.committed.keys()) - there - self.waiting.keys():
             self.has_forgotten |= self.saved.pop(journal, None) is not None
@@ -169,27 +171,27 @@ class Partition:
     def _journal_of(self, subject: str) -> str:
         return subject.split(".")[self._filter.count(".")]
 
-    def _take(self, message: Msg, arrived: Callable[[Partition, Msg], None]) -> None:
+    def _handle_message(self, message: Msg, arrived: Callable[[Partition, Msg], None]) -> None:
         self._heard_s = time.monotonic()
         if not message.reply:
             if not self.unread:
-                # The request was open until now, and there was nothing to send.
+                # The request was open until now, and there was no message.
                 self._read_s = time.time()
             if (message.headers or {}).get("Status") == "100":
                 return
-            # A status: the request is over, for it was answered as far as it could be.
+            # A status ends the request.
             self._asked = 0
             status = (message.headers or {}).get("Status", "")
             if status not in ("404", "408", "409"):
                 self.closed = True
-                raise StoreError(f"consumer {self.consumer}: {status or 'a message that makes no sense'}")
+                raise StoreError(f"consumer {self.consumer}: {status or 'unexpected message'}")
             return
         metadata = message.metadata
         self._asked -= 1
         self._delivered += 1
         if metadata.sequence.consumer != self._delivered:
             self.closed = True
-            raise StoreError(f"consumer {self.consumer}: a message was left out on the way")
+            raise StoreError(f"consumer {self.consumer}: a message was lost on the way")
         if metadata.sequence.stream <= self.sequence:
             return
         self.sequence = metadata.sequence.stream
@@ -199,7 +201,7 @@ class Partition:
         arrived(self, message)
 
     async def pull(self) -> None:
-        """Ask for more, if the last request is over: also one that ended without a word, some seconds later."""
+        """Request more messages if the last request is over, or the server has been silent for SILENT_S."""
         now_s = time.monotonic()
         if self.closed or (self._asked > 0 and now_s - self._heard_s < SILENT_S):
             return
@@ -215,20 +217,20 @@ class Partition:
 
     @property
     def messages_waiting(self) -> int:
-        """How many messages are in the stream and not committed here."""
+        """Number of messages in the stream that are not committed here."""
         return len(self._open) + self.unread
 
     def lag_s(self, now_s: float) -> float:
-        """Return the age of the oldest of these, in seconds; `now_s` is on the wall clock. Rather too much than little.
+        """Return the age of the oldest of these in seconds, rather too high than too low; `now_s` is on the wall clock.
 
-        The servers say when a message came to them: their clocks and ours are to agree.
+        The servers' clocks, which date the messages, must agree with this one.
         """
         if self._open:
             return max(0.0, now_s - next(iter(self._open.values())).metadata.timestamp.timestamp())
         return max(0.0, now_s - self._read_s) if self.unread else 0.0
 
-    async def look(self) -> None:
-        """Ask how much is unread while nothing is asked for, as nothing else tells it then. Raises what asking does."""
+    async def count_unread(self) -> None:
+        """Update `unread` while no messages are requested. Raises the errors of Connection.ask."""
         if self.closed or self._asked > 0:
             return
         info = await self._connection.ask(lambda stream: stream.consumer_info(self._stream, self.consumer))
@@ -237,12 +239,12 @@ class Partition:
             self._read_s = time.time()
 
     def done(self, sequence: int) -> None:
-        """Note that a message is committed, or needs no commit."""
+        """Record that a message is committed, or needs no commit."""
         if sequence in self._open:
             self._done.add(sequence)
 
     def to_acknowledge(self) -> Msg | None:
-        """Return the last message that is done with all those before it; None if nothing is new."""
+        """Return the last message up to which all are done; None if there is no new one."""
         last = None
         for sequence in list(self._open):
             if sequence not in self._done:
@@ -253,7 +255,7 @@ class Partition:
         return last
 
     async def close(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         self.closed = True
         if self._subscription is not None:
             with contextlib.suppress(Exception):

@@ -168,7 +168,7 @@ class Group:
                 stuck[entry.owner] = stuck.get(entry.owner, 0) + 1
         return stuck
 
-    async def take(self, partition: int) -> bool:
+    async def claim(self, partition: int) -> bool:
         """Make a partition ours; return whether nobody was quicker."""
         entry = self.entry(partition)
         if not self._is_free(entry.owner):

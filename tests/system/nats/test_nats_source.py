@@ -313,7 +313,7 @@ def test_partitions_of_a_killed_collector_are_taken(server: Server, central: Cen
     check(edges, first, second)
     for collector in (first, second):
         assert collector.status()["dropped"] == 0
-        assert "not in it any more" not in collector.log
+        assert "no longer in it" not in collector.log
 
 
 def test_journals_that_the_stream_has_nothing_of_are_forgotten(server: Server, tmp_path: Path) -> None:
@@ -412,10 +412,10 @@ def test_what_was_taken_meanwhile_is_not_taken_away(server: Server) -> None:
         for group in groups:
             await group.join(1)
         assert groups[1].free() == [0, 1, 2, 3]
-        assert await groups[0].take(0)
+        assert await groups[0].claim(0)
         await asyncio.to_thread(wait_for, lambda: groups[1].entry(0).owner, "the second knows")
-        assert not await groups[1].take(0)
-        assert await groups[1].take(1)
+        assert not await groups[1].claim(0)
+        assert await groups[1].claim(1)
         assert (groups[0].ours(), groups[1].ours()) == ({0}, {1})
         for group, connection in zip(groups, (first, second), strict=True):
             await group.leave()

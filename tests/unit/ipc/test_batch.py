@@ -159,7 +159,7 @@ def test_a_pipe_out_of_step_is_noticed_at_once() -> None:
     reader = BatchReader()
     want = reader.want()
     want[:] = b"x" * len(want)
-    with pytest.raises(LocalProtocolError, match="out of step"):
+    with pytest.raises(LocalProtocolError, match="unexpected bytes"):
         reader.filled(len(want))
 
 

@@ -48,7 +48,7 @@ class Table:
     def stuck(self) -> dict[str, int]:
         return {}
 
-    async def take(self, number: int) -> bool:
+    async def claim(self, number: int) -> bool:
         if number in self.quicker:
             return False
         self.entries[number].owner = "me"
@@ -82,7 +82,7 @@ class FakePartition:
     async def close(self) -> None:
         self.closed = True
 
-    async def look(self) -> None:
+    async def count_unread(self) -> None:
         raise RuntimeError("no answer")
 
     def lag_s(self, now_s: float) -> float:
@@ -165,7 +165,7 @@ def test_a_partition_that_was_taken_away_is_an_error(rig: Rig) -> None:
     """Reading then begins anew."""
     asyncio.run(rig.member.rebalance())
     rig.table.entries[3].owner = "another"
-    with pytest.raises(LostError, match="partition 3 was taken"):
+    with pytest.raises(LostError, match="partition 3 was claimed"):
         asyncio.run(rig.member.rebalance())
 
 
@@ -246,7 +246,7 @@ def test_nothing_is_asked_for_while_there_is_no_room(rig: Rig) -> None:
     rig.room = True
     asyncio.run(rig.member.pull_messages())
     assert [partition.pulls for partition in rig.partitions.values()] == [2, 2, 2, 2]
-    asyncio.run(rig.member.look_at_unread())
+    asyncio.run(rig.member.count_unread())
 
 
 def test_the_status(rig: Rig) -> None:

@@ -154,7 +154,7 @@ def test_one_message_costs_itself_alone(rig: Rig, error: Exception, step: str, m
     assert rig.failed == []
     assert rig.done == []
     rig.link.commit()
-    rig.messages.note_commits()
+    rig.messages.record_commits()
     assert rig.done == [1, 4, 7], "acknowledged in the end"
 
 
@@ -221,7 +221,7 @@ def test_a_journal_waits_for_the_writer(rig: Rig) -> None:
     assert rig.done == [1], "the writer has all of it"
     assert rig.partition.committed[other] == 4
     rig.link.commit()
-    rig.messages.note_commits()
+    rig.messages.record_commits()
     assert (rig.done, rig.partition.committed[other]) == ([1, 4, 7], 9)
 
 
@@ -281,7 +281,7 @@ def test_lost_numbers_are_counted(rig: Rig) -> None:
     rig.offer(5, floor=5)
     assert rig.board.slot(1)[Field.DROPPED] == 5
     rig.link.commit()
-    rig.messages.note_commits()
+    rig.messages.record_commits()
     assert rig.partition.committed[JOURNAL] == 8
 
 
@@ -291,7 +291,7 @@ def test_a_partition_is_committed_with_its_last_batch(rig: Rig) -> None:
     rig.offer(0)
     assert not rig.messages.is_committed(rig.partition)
     rig.link.commit()
-    rig.messages.note_commits()
+    rig.messages.record_commits()
     assert rig.messages.is_committed(rig.partition)
 
 

@@ -47,7 +47,7 @@ def test_a_request_that_ended_without_a_word_is_made_again(monkeypatch: pytest.M
         return client.requests
 
     def hear(code: str) -> None:
-        partition._take(status(code), lambda *_: None)
+        partition._handle_message(status(code), lambda *_: None)
 
     assert pulled() == 1
     assert pulled() == 1

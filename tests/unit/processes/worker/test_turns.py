@@ -82,7 +82,7 @@ class Whole:
             groups += batch.groups
             last = held.number
         if last:
-            link.answered([Answer(COMMITTED, bytes(16), last, 0, 0)])
+            link.handle_answers([Answer(COMMITTED, bytes(16), last, 0, 0)])
         return groups
 
     def close(self) -> None:
