@@ -1,11 +1,11 @@
 """Defines an input: a protocol as a function of bytes, from bytes received to events, and to bytes to send.
 
-Knows no protocol, sockets, clocks, files or random numbers. detect.py lists the inputs; docs/inputs.md describes how
-one is added.
+Owns the contract and its events. Does not know protocols, sockets, clocks, files or random numbers. detect.py lists the
+inputs; docs/inputs.md describes how to add one.
 
-A connection gives an input all bytes it reads, in whatever pieces they arrive. The input returns events: records, and
-what a client asks for. The worker makes lines of the records. Once these are committed it asks the input for the bytes
-that say so to the client; an input without acknowledgements returns none.
+A connection passes all bytes to its input, in pieces of any size. The input returns events: records, and requests of a
+client. The worker makes lines of the records. Once these are committed it gets the acknowledgement from the input, and
+sends it; an input without acknowledgements returns no bytes.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ BATCH_BYTES = 1 << 20
 class Records:
     """Pickled records that were not handed out before.
 
-    They are numbered `first`, `first + 1` and so on; `first` is 0 for records without numbers. Their bytes lie where
-    they were received: use them before the next bytes are received.
+    They are numbered `first`, `first + 1` and so on; `first` is 0 for records without numbers. Their bytes are in the
+    receive buffer: use them before the next bytes are received.
     """
 
     __slots__ = ("first", "runs")
     __match_args__ = ("first", "bodies")
-    __hash__ = None  # type: ignore[assignment]  # compared by what it holds
+    __hash__ = None  # type: ignore[assignment]  # compared by content
 
     def __init__(self, first: int, runs: list[Run]) -> None:
         self.first = first
@@ -50,7 +50,7 @@ class Records:
         return cls(first, [Run(memoryview(data), len(bodies))])
 
     def __eq__(self, other: object) -> bool:
-        """Tell whether the records are the same, wherever they lie."""
+        """Tell whether the records are equal, in whatever buffers they are."""
         return isinstance(other, Records) and (self.first, self.bodies) == (other.first, other.bodies)
 
     @property
@@ -70,10 +70,10 @@ class Texts(NamedTuple):
 
 
 class TooLarge(NamedTuple):
-    """A record above the limit was passed over. Its number, if it has one, is used up."""
+    """A record above the limit was passed over. Its number, if any, is used up."""
 
     number: int
-    """0: records of this input have no numbers."""
+    """0 for an input without numbers."""
     size: int
     """Bytes of the whole record."""
     head: bytes
@@ -86,10 +86,10 @@ class Gap(NamedTuple):
     first: int
     last: int
     oldest: float
-    """`created` of the oldest record dropped; 0.0 where the client did not say."""
+    """`created` of the oldest record dropped; 0.0 if the client did not send it."""
     newest: float
     reason: str
-    """For people, and unchecked."""
+    """A text for people, unchecked."""
 
 
 class Opening(NamedTuple):
@@ -106,7 +106,7 @@ class Opening(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """A client may not come in: it is counted and logged, `reply` is sent, and the connection closed."""
+    """A client is refused: it is counted and logged, `reply` is sent, and the connection closed."""
 
     client: str
     """As in Opening."""
@@ -119,7 +119,7 @@ class Reply(NamedTuple):
 
     data: bytes
     ends: bool = False
-    """Whether the connection is closed then."""
+    """Whether to close the connection afterwards."""
 
 
 class Bye(NamedTuple):
@@ -130,14 +130,14 @@ Event = Records | Texts | TooLarge | Gap | Opening | Refusal | Reply | Bye
 
 
 class InputError(RemoteProtocolError):
-    """The peer broke the protocol. The input is spent, and the connection is to be closed."""
+    """The peer broke the protocol. The input cannot be used any more, and the connection must be closed."""
 
     def __init__(self, reason: str, message: str, head: bytes, events: Sequence[Any], reply: bytes = b"") -> None:
         super().__init__(reason, message)
         self.head = head
-        """The first bytes of what is wrong, at most 64."""
+        """The first bytes of the violation, at most 64."""
         self.events: list[Any] = list(events)
-        """Events of what came before, which counts: of base.py, or of an input's own until it has answered them."""
+        """Valid events of the bytes before: of base.py, or the input's own until it has answered them."""
         self.reply = reply
         """Bytes to send before closing."""
 
@@ -148,9 +148,9 @@ class Terms(NamedTuple):
     max_record_bytes: int
     must_authenticate: bool = False
     is_busy: bool = False
-    """Whether the collector has no place for the client, which is to be told so."""
+    """Whether the collector has no place for the client, so that the input must refuse it."""
     keys: Callable[[], Mapping[bytes, bytes]] = dict
-    """Returns the secrets of clients by their ids, as they are at the time of the call."""
+    """Returns the present secrets of clients by their ids."""
     nonce: Callable[[], bytes] = bytes
     """Returns 32 random bytes."""
 
@@ -165,24 +165,24 @@ class Input(ABC):
     noun: ClassVar[str] = "record"
     """Name of a record's form, for messages."""
     left: int = 0
-    """Bytes at the end of what `receive` was given that it has not taken: they are to be given again."""
+    """Number of bytes at the end of the last `receive` that it has not taken: pass them again."""
 
     @abstractmethod
     def __init__(self, terms: Terms) -> None:
-        """Begin with the first byte of a connection."""
+        """Make the input for a new connection."""
 
     @abstractmethod
     def receive(self, data: bytes | memoryview) -> Sequence[Event]:
         """Take received bytes; return the events that they complete, in order.
 
-        Records may lie in `data`. After a bounded number of steps an input leaves the rest of `data`: see `left`.
+        Records may be views of `data`. After a limited number of steps an input leaves the rest of `data`: see `left`.
         Raises InputError, which holds the events before it, when the peer breaks the protocol.
         """
 
     @property
     @abstractmethod
     def pending(self) -> bool:
-        """Whether a record has begun and not ended: its deadline runs."""
+        """Whether a record is half received: its deadline runs."""
 
     @property
     @abstractmethod
@@ -201,38 +201,38 @@ class Input(ABC):
 
     @abstractmethod
     def dump_state(self) -> bytes:
-        """Return all that another process has to know to go on from here."""
+        """Return the state that another process needs to continue from here."""
 
     @classmethod
     @abstractmethod
     def load_state(cls, state: bytes, terms: Terms) -> Self:
-        """Return an input that goes on where the dumped one stopped. Raises ValueError for what is no such state."""
+        """Return an input that continues from a dumped state. Raises ValueError for an invalid state."""
 
     # Answers. An input without acknowledgements sends none.
 
     @property
     def is_greeting(self) -> bool:
-        """Whether the client has not said yet who it is: it is read while others wait, and a deadline runs."""
+        """Whether the client has not named its session yet: it is read while others wait, and a deadline runs."""
         return False
 
     @property
     def is_over(self) -> bool:
-        """Whether the connection is to be closed once the last bytes are sent."""
+        """Whether to close the connection once the last bytes are sent."""
         return False
 
     @property
     def next_number(self) -> int:
-        """The number of the next record; 0 where there are none."""
+        """The number of the next record; 0 for an input without numbers."""
         return 0
 
     def welcome(self, committed: int) -> bytes:  # noqa: ARG002 - for inputs that emit Opening
-        """Return the bytes that let a client in whose session is committed up to a number; none if it has gone."""
+        """Return the bytes that welcome a client whose session is committed up to a number; none if it has ended."""
         return b""
 
     def acknowledge(self, number: int) -> bytes:  # noqa: ARG002 - for inputs with numbers
-        """Return the bytes that tell the client that everything up to `number` is committed."""
+        """Return the bytes that acknowledge everything up to `number`."""
         return b""
 
     def dismiss(self, why: str, *, may_return: bool) -> bytes:  # noqa: ARG002 - for inputs that answer
-        """Return the bytes that tell the client why the connection is closed, and whether to connect again."""
+        """Return the bytes with the reason for closing the connection, and whether the client may reconnect."""
         return b""

@@ -1,8 +1,8 @@
 """Lists the inputs, and chooses the one of a connection: by its listener, and by its first byte.
 
-Owns the list of inputs, one row each. Knows no sockets, and no input but by its row.
+Owns the list of inputs, one row each. Does not know sockets, or any input except by its row.
 
-No stdlib frame begins with a byte above 0x0f (framing.LARGEST_HONEST_FRAME), so any protocol whose first byte is larger
+No stdlib frame begins with a byte above 0x0f (frames.LARGEST_HONEST_FRAME), so any protocol whose first byte is larger
 can share the port with SocketHandler. A connection pays for the choice once.
 """
 
@@ -20,9 +20,9 @@ from prefork_logd.inputs.session.session_input import SessionInput
 from prefork_logd.inputs.state import InputState
 
 ANY = "any"
-"""A listener that takes every input of the list."""
+"""A listener that accepts every input of the list."""
 AUTHENTICATED = "authenticated"
-"""A listener that takes the inputs with acknowledgements, from clients that know a secret."""
+"""A listener that accepts inputs with acknowledgements, from clients that know a secret."""
 
 
 class Row(NamedTuple):
@@ -32,7 +32,7 @@ class Row(NamedTuple):
     title: str
     """Its name for people, in the plural."""
     first_byte: int | None = None
-    """The byte it always begins with. None: any byte that is no other input's."""
+    """Its first byte. None: any byte that no other input begins with."""
     acknowledges: bool = False
     """Whether its clients keep records until they are committed, and are answered before they send any."""
 
@@ -47,7 +47,7 @@ INPUTS: tuple[Row, ...] = (
     Row(JsonLinesInput, "JSON lines", ord("{")),
     Row(FrameInput, "plain frames"),
 )
-"""Every input; the one without a first byte comes last."""
+"""Every input; the one without a fixed first byte comes last."""
 
 _BY_NAME = {row.name: row for row in INPUTS}
 
@@ -55,15 +55,15 @@ _BY_NAME = {row.name: row for row in INPUTS}
 def choose(data: bytes | memoryview, admits: str, terms: Terms) -> Input:
     """Return the input for a connection whose first bytes are `data` (one or more).
 
-    `admits` is what its listener takes: the name of an input, ANY or AUTHENTICATED. Raises InputError for a client that
-    speaks something else.
+    `admits` is the setting of its listener: the name of an input, ANY or AUTHENTICATED. Raises InputError for another
+    protocol.
     """
     spoken = _recognise(data[0])
     if admits == ANY:
         return spoken.make(terms)
     row = _BY_NAME.get(admits)
     if row is not None and not row.acknowledges:
-        # What is none of its own, an input recognises by itself.
+        # An input detects foreign bytes by itself.
         return row.make(terms)
     if spoken.acknowledges and row in (None, spoken):
         return spoken.make(terms)
@@ -72,7 +72,7 @@ def choose(data: bytes | memoryview, admits: str, terms: Terms) -> Input:
 
 
 def is_answered(first: bytes, admits: str) -> bool:
-    """Tell whether a client is told what it may not do before it sends a record, going by its first byte."""
+    """Tell by its first byte whether a client waits for an answer before it sends records."""
     if admits == AUTHENTICATED or ((row := _BY_NAME.get(admits)) is not None and row.acknowledges):
         return True
     return bool(first) and _recognise(first[0]).acknowledges
@@ -88,7 +88,7 @@ def dump_input(one: Input) -> InputState:
 
 
 def load_input(state: InputState, terms: Terms) -> Input:
-    """Return an input that goes on where the dumped one stopped. Raises ValueError for what is no state of one."""
+    """Return an input that continues from a dumped state. Raises ValueError for an invalid state."""
     row = _BY_NAME.get(state.tag)
     if row is None:
         raise ValueError(f"the state of an unknown input, {state.tag!r}")

@@ -1,10 +1,10 @@
-r"""Length-prefixed frames, as logging.handlers.SocketHandler sends them.
+r"""Reads length-prefixed frames, which logging.handlers.SocketHandler sends.
 
-Owns where a frame starts and ends and how large it may be. Knows no sockets, pickles, records or clocks.
+Owns the limits of a frame and its largest size. Does not know sockets, pickles, records or clocks.
 
-A frame is a 4-byte big-endian length and that many bytes of pickle (Lib/logging/handlers.py, SocketHandler.makePickle).
+A frame is a 4-byte big-endian length and that many bytes of pickle (SocketHandler.makePickle of the standard library).
 Lengths fall in three classes: up to `max_bytes` a frame is delivered; up to `LARGEST_HONEST_FRAME` it is skipped
-without being held, and reported; above that nobody logs one record, so the bytes are no frame at all: text (b"GET " is
+without being held, and reported; above that no client logs one record, so the bytes are not a frame: text (b"GET " is
 1.2 GB), a TLS hello (b"\x16\x03\x01\x00" is 369 MB), or a length in the other byte order.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 HEADER_BYTES = 4
 LARGEST_HONEST_FRAME = 0x0FFF_FFFF
-"""Bytes; keeps every first byte from 0x10 up free: those begin other protocols, ours among them."""
+"""In bytes. Every first byte from 0x10 up stays free for other protocols, such as our sessions."""
 
 HEADER = struct.Struct(">I")
 _STRANGERS = (
@@ -42,9 +42,9 @@ _STRANGERS = (
 
 
 class FrameInput(Input):
-    """Turns the bytes of one connection into runs of frames, whatever pieces they arrive in.
+    """Turns the bytes of one connection, in pieces of any size, into runs of frames.
 
-    Holds at most one unfinished frame, and of that only what has arrived. Whole frames stay where they were received.
+    Holds at most one unfinished frame, as far as it has arrived. Complete frames stay in the receive buffer.
     """
 
     __slots__ = ("_carry", "_head", "_max_bytes", "_skip_left", "_skip_size")
@@ -61,7 +61,7 @@ class FrameInput(Input):
 
     @property
     def pending(self) -> bool:
-        """Whether a frame has begun and not ended."""
+        """Whether a frame is half received."""
         return self._carry is not None or self._skip_left > 0
 
     @property
@@ -76,11 +76,11 @@ class FrameInput(Input):
     def receive(self, data: bytes | memoryview) -> list[Event]:
         """Take received bytes; return the frames they complete, in order, and those that were skipped.
 
-        Raises NoFrameError when the bytes are no frame.
+        Raises NoFrameError if the bytes are not a frame.
         """
         view = memoryview(data)
         if self._carry is None and not self._skip_left:
-            # Nearly every read is whole frames, and nothing else.
+            # Nearly every read consists of complete frames only.
             end, count = runs.measure(view, 0, len(view), len(view), self._max_bytes)
             if end == len(view) and count:
                 return [Records(0, [runs.Run(view, count)])]
@@ -95,25 +95,25 @@ class FrameInput(Input):
         return events
 
     def _fill(self, carry: bytearray, view: memoryview, events: list[Event]) -> memoryview:
-        """Add to the unfinished frame, and take it once it is whole; return the bytes after it."""
+        """Add to the unfinished frame, and take it once it is complete; return the bytes after it."""
         have = len(carry)
         missing = (HEADER_BYTES if have < HEADER_BYTES else self._needed(carry)) - have
         if missing > 0:
             carry += view[:missing]
             view = view[missing:]
         if len(carry) >= HEADER_BYTES and len(carry) >= self._needed(carry):
-            # Events of it must not change with the carry.
+            # Its events must not change with the carry.
             whole, self._carry = memoryview(bytes(carry)), None
             self._take(whole, events)
         return view
 
     def _needed(self, carry: bytearray) -> int:
-        """Return the length of the carried frame with its header; of one that is not held, that of the header."""
+        """Return the length of the carried frame with its header; only of the header for a frame that is not held."""
         (length,) = HEADER.unpack_from(carry)
         return HEADER_BYTES + (length if length <= self._max_bytes else 0)
 
     def _take(self, view: memoryview, events: list[Event]) -> int:
-        """Take the whole frames at the beginning, then keep or skip what follows; return the offset of the rest."""
+        """Take the complete frames at the beginning, then keep or skip the next one; return the offset of the rest."""
         end, count = runs.measure(view, 0, len(view), len(view), self._max_bytes)
         if count:
             run = runs.Run(view[:end], count)
@@ -146,13 +146,13 @@ class FrameInput(Input):
         return position + take
 
     def dump_state(self) -> bytes:
-        """Return all that another process has to know to go on from here."""
+        """Return the state that another process needs to continue from here."""
         carry = bytes(self._carry) if self._carry is not None else None
         return msgspec.msgpack.encode(_State(self._max_bytes, carry, self._skip_left, self._skip_size, self._head))
 
     @classmethod
     def load_state(cls, state: bytes, terms: Terms) -> Self:
-        """Return an input that goes on where the dumped one stopped. Raises ValueError for what is no such state."""
+        """Return an input that continues from a dumped state. Raises ValueError for an invalid state."""
         found = msgspec.msgpack.decode(state, type=_State)
         frames = cls(terms._replace(max_record_bytes=found.max_bytes))
         frames._carry = bytearray(found.carry) if found.carry is not None else None
@@ -171,12 +171,12 @@ class _State(msgspec.Struct, frozen=True):
 
 
 class NoFrameError(InputError):
-    """The peer sends something other than frames."""
+    """The peer sends bytes that are not frames."""
 
 
 def _no_frame(head: bytes, length: int, events: list[Event]) -> NoFrameError:
     (swapped,) = struct.unpack_from("<I", head)
-    message = f"a frame of {length} bytes was announced, so these are no frames"
+    message = f"a frame of {length} bytes was announced, so these are not frames"
     for prefix, what in _STRANGERS:
         if head.startswith(prefix):
             message = f"this looks like {what}, not like SocketHandler's frames"

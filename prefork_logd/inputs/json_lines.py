@@ -1,10 +1,10 @@
-"""JSON lines as an input: one object a line, as python-json-logger, structlog and loguru write them.
+"""Reads JSON lines, one object a line, as python-json-logger, structlog and loguru write them.
 
-Owns where a line starts and ends, how large it may be, and how much it may cost. Knows no sockets or clocks, and no
-names of fields: these are in records/imported_names.py. docs/inputs.md describes which names are understood.
+Owns the limits of a line, its largest size, and the cost of reading it. Does not know sockets, clocks or names of
+fields (records/imported_names.py). docs/inputs.md lists the names.
 
-The first line has to hold a record, else the connection is closed. So a client of another protocol gets no further
-than its first line, such as a browser that was made to send a request here with JSON in its body.
+The first line must be a record, else the connection is closed. So a client of another protocol ends at its first line,
+such as a browser that was made to send a request here with JSON in its body.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     from prefork_logd.records.record import Record
 
 MOST_LINES = 1000
-"""Lines taken in a `receive`: 256 KiB can hold that many empty ones many times over."""
+"""Most lines taken in a `receive`: 256 KiB can hold many more empty ones."""
 LARGEST_HONEST_LINE = 0x0FFF_FFFF
 """Bytes of a line that are passed over before the connection is closed."""
 BOM = b"\xef\xbb\xbf"
 _OURS = ("peer", "received")
 """Names of fields that the collector fills in: a client's values of these names go to `extra`."""
 LONG_NUMBER, MOST_LONG_NUMBERS = 300, 100
-"""Digits of a number that takes long to read, by the square of its length, and how many of these a line may have."""
+"""Digits of a number that is slow to read (by the square of its length), and most of these in a line."""
 _LONG_NUMBER = re.compile(rb"\d{%d}" % LONG_NUMBER)
 _NODE = re.compile(r'"(?:[^"\\]|\\.)*"|[,:\[{]', re.DOTALL)
 
 
 class JsonLinesInput(Input):
-    """Turns the bytes of one connection into lines, whatever pieces they arrive in.
+    """Turns the bytes of one connection, in pieces of any size, into lines.
 
     Holds at most one unfinished line.
     """
@@ -53,15 +53,15 @@ class JsonLinesInput(Input):
         self._max_bytes = terms.max_record_bytes
         self._carry = bytearray()
         self._skipped = 0
-        """Bytes of the current line that were passed over, for it is too large; 0: it is held."""
+        """Bytes of the current line that were passed over because it is too large; 0: it is held."""
         self._head = b""
         self._is_known = False
-        """Whether the first line has held a record."""
+        """Whether the first line was a record."""
         self.left = 0
 
     @property
     def pending(self) -> bool:
-        """Whether a line has begun and not ended."""
+        """Whether a line is half received."""
         return bool(self._carry or self._skipped)
 
     @property
@@ -76,7 +76,7 @@ class JsonLinesInput(Input):
     def receive(self, data: bytes | memoryview) -> list[Event]:
         """Take received bytes; return the lines they complete, in order, and those that were skipped.
 
-        Empty lines are passed over. Raises InputError where the first line holds no record, or a line has no end.
+        Empty lines are passed over. Raises InputError if the first line is not a record, or a line has no end.
         """
         events: list[Event] = []
         *lines, rest = bytes(data).split(b"\n", MOST_LINES)
@@ -88,14 +88,14 @@ class JsonLinesInput(Input):
         return events
 
     def finish(self) -> list[Event]:
-        """Take a last line that has no end, if it is a whole object: the beginning of an object never is one."""
+        """Take a last line that has no end, if it is a complete object."""
         events: list[Event] = []
         if bytes(self._carry[-HEAD_KEPT:]).rstrip(PADDING).endswith(b"}"):
             self._end_line(b"", events)
         return events
 
     def _end_line(self, line: bytes, events: list[Event]) -> None:
-        """Take the end of a line; what came of it before is held, or was passed over."""
+        """Take the end of a line; its beginning is held, or was passed over."""
         if self._skipped:
             self._skip(line, events)
             events.append(TooLarge(0, self._skipped, self._head))
@@ -104,7 +104,7 @@ class JsonLinesInput(Input):
         if self._carry:
             line = bytes(self._carry) + line
             self._carry = bytearray()
-        # What ends with CR LF is a line without the CR.
+        # The CR of CR LF is not part of the line.
         size = len(line) - line.endswith(b"\r")
         if size > self._max_bytes:
             if not self._is_known:
@@ -119,7 +119,7 @@ class JsonLinesInput(Input):
                 events.append(Texts([line], decode_line))
 
     def _learn(self, line: bytes, events: list[Event]) -> None:
-        """Raise InputError if the first line holds no record."""
+        """Raise InputError if the first line is not a record."""
         try:
             decode_line(line, "", 0.0)
         except RecordRejected as error:
@@ -136,7 +136,7 @@ class JsonLinesInput(Input):
             start = bytes(self._carry[:64]).lstrip(PADDING)
             begin = start.removeprefix(BOM).lstrip(PADDING)
             if begin and begin[:1] != b"{" and not BOM.startswith(start):
-                raise _no_lines(bytes(self._carry[:64]), "is no JSON object", events)
+                raise _no_lines(bytes(self._carry[:64]), "is not a JSON object", events)
         # One more byte may be the CR of the line's end.
         if len(self._carry) > self._max_bytes + 1:
             carry, self._carry = bytes(self._carry), bytearray()
@@ -152,13 +152,13 @@ class JsonLinesInput(Input):
             raise InputError("no-json-lines", message, self._head[:64], events)
 
     def dump_state(self) -> bytes:
-        """Return all that another process has to know to go on from here."""
+        """Return the state that another process needs to continue from here."""
         state = _State(self._max_bytes, bytes(self._carry), self._skipped, self._head, self._is_known)
         return msgspec.msgpack.encode(state)
 
     @classmethod
     def load_state(cls, state: bytes, terms: Terms) -> Self:
-        """Return an input that goes on where the dumped one stopped. Raises ValueError for what is no such state."""
+        """Return an input that continues from a dumped state. Raises ValueError for an invalid state."""
         found = msgspec.msgpack.decode(state, type=_State)
         lines = cls(terms._replace(max_record_bytes=found.max_bytes))
         lines._carry = bytearray(found.carry)
@@ -177,14 +177,14 @@ class _State(msgspec.Struct, frozen=True):
 
 
 def _no_lines(head: bytes, why: str, events: list[Event]) -> InputError:
-    message = f"these are no JSON lines: the first one {why}"
+    message = f"these are not JSON lines: the first one {why}"
     return InputError("no-json-lines", message, head[:64], events)
 
 
 def decode_line(line: bytes, peer: str, received_s: float) -> Record:
-    """Return the record that a line stands for; it was logged at `received_s` if the line has no time.
+    """Return the record of a line; its time is `received_s` if the line has none.
 
-    Raises RecordRejected for a line that is no object, or has neither a message nor a time.
+    Raises RecordRejected for a line that is not an object, or has neither a message nor a time.
     """
     line = line.strip(PADDING).removeprefix(BOM)
     try:
@@ -200,13 +200,13 @@ def decode_line(line: bytes, peer: str, received_s: float) -> Record:
 
 
 def _is_wide(line: bytes) -> bool:
-    """Tell whether a line has more values than a frame of its length may have, or too many that are dear to read."""
+    """Tell whether a line has more values than a frame of its length may have, or too many that are slow to read."""
     most = DEFAULT_BUDGET.nodes_for(len(line))
     if len(line) > MOST_LONG_NUMBERS * LONG_NUMBER and len(_LONG_NUMBER.findall(line)) > MOST_LONG_NUMBERS:
         return True
     if line.count(b",") + line.count(b":") + line.count(b"[") + line.count(b"{") <= most:
         return False
-    # Text may hold any number of these characters.
+    # Texts may contain any number of these characters.
     count = 0
     for match in _NODE.finditer(line.decode("latin-1")):
         count += match[0][0] != '"'
@@ -216,9 +216,9 @@ def _is_wide(line: bytes) -> bool:
 
 
 def _shallow(line: bytes) -> dict[str, Any]:
-    """Return the object of a line, its lists, objects and long numbers as the text of their JSON, not read any further.
+    """Return the object of a line, with its lists, objects and long numbers as the unread text of their JSON.
 
-    Raises RecordRejected where that is still too much.
+    Raises RecordRejected if that is still too much.
     """
     most = DEFAULT_BUDGET.nodes_for(len(line))
     try:

@@ -1,6 +1,7 @@
-"""Runs: records end to end, each behind its length of 4 bytes, big-endian, as frames and the records of a BATCH are.
+"""Measures runs of records, each after its length of 4 bytes, big-endian, as in frames and in a BATCH.
 
-Owns how far a run goes. The compiled core has functions that do the same, and a worker puts them in these ones' place.
+Owns the end of a run. Does not know the content of a record. The compiled core has functions that do the same, and a
+worker uses them instead.
 """
 
 from __future__ import annotations
@@ -13,25 +14,25 @@ if TYPE_CHECKING:
 
 LENGTH = struct.Struct(">I")
 WHOLE = struct.Struct(">IIQI")
-"""A BATCH up to its records: magic and kind, bytes behind these and the length, number of the first, how many."""
+"""A BATCH before its records: magic and kind, length of the rest, first number, count."""
 MARK = b"\xf7\x50"
-"""What a BATCH begins with. No record's length does, for records are not that large."""
+"""First bytes of a BATCH. No record is large enough for its length to begin so."""
 
 BATCH_BYTES = WHOLE.size - 8
-"""Of a BATCH's own fields, which its length counts."""
+"""Bytes of a BATCH's own fields, which its length includes."""
 MAX_NUMBER = (1 << 64) - 2
-"""Largest number of a record of a session: the number after it still fits into 64 bits."""
+"""Largest number of a record of a session: the next number still fits into 64 bits."""
 
 
 class Run(NamedTuple):
-    """Whole records of one stretch of bytes, which may be a view of a buffer that is soon used again."""
+    """Complete records in consecutive bytes, which may be a view of a buffer that is soon reused."""
 
     data: memoryview
     records: int
     header_bytes: int = 0
-    """What each BATCH among them begins with; 0: the bytes are records and nothing else."""
+    """Size of the header of each BATCH among them; 0: the bytes are only records."""
     batches: int = 0
-    """How many begin there."""
+    """Number of BATCHes that begin there."""
 
     @property
     def nbytes(self) -> int:
@@ -50,7 +51,7 @@ class Run(NamedTuple):
 
 
 def measure_in_python(data: memoryview, start: int, stop: int, count: int, max_bytes: int) -> tuple[int, int]:
-    """Return where the run at `start` ends, and its records: at most `count`, whole before `stop`, none too large."""
+    """Return the end of the run at `start`, and its records: at most `count`, whole before `stop`, none too large."""
     unpack_length = LENGTH.unpack_from
     taken = 0
     while taken < count and start + LENGTH.size <= stop:
@@ -66,9 +67,9 @@ def measure_in_python(data: memoryview, start: int, stop: int, count: int, max_b
 def measure_batches_in_python(
     data: memoryview, start: int, number: int, head: int, max_bytes: int, max_batch_bytes: int
 ) -> tuple[int, int, int]:
-    """Return where whole BATCHes in order end that begin at `start`, their records, and how many they are.
+    """Return the end of the complete BATCHes in order from `start`, their records, and the number of these.
 
-    `number` is that of the next record, `head` what a BATCH begins with, as a number of four bytes.
+    `number` is that of the next record, `head` the first bytes of a BATCH as a number of four bytes.
     """
     first_number, size, batches = number, len(data), 0
     while start + WHOLE.size <= size:
@@ -89,6 +90,6 @@ def measure_batches_in_python(
 
 
 measure: Callable[[memoryview, int, int, int, int], tuple[int, int]] = measure_in_python
-"""What is used: the same, perhaps compiled."""
+"""The function in use: this one, or the compiled one."""
 
 measure_batches: Callable[[memoryview, int, int, int, int, int], tuple[int, int, int]] = measure_batches_in_python

@@ -1,10 +1,10 @@
-"""A connection's state as plain values, so that another process can go on exactly where this one stopped.
+"""Packs a connection's state as plain values, so that another process can continue it.
 
-Owns their form and its version. Knows no sockets, no input, and not where the values travel. Each input dumps its own
-state, which is carried here under the input's tag.
+Owns their form and its version. Does not know sockets, inputs, or the way that the values travel. Each input dumps its
+own state, which is stored here under the input's tag.
 
 The two processes may run different versions of this program. Fields may be added, with a default; a change that an
-older version would misread makes a new FORMAT.
+older version would misread needs a new FORMAT.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ class InputState(msgspec.Struct, frozen=True):
     """An input in any state."""
 
     tag: str
-    """Which input it is (detect.INPUTS)."""
+    """Name of the input (detect.INPUTS)."""
     state: bytes
-    """What its dump_state returned."""
+    """The result of its dump_state."""
 
 
 class ClientState(msgspec.Struct, frozen=True):
     """The state of an acknowledged client beside its input."""
 
     name: str = ""
-    """What the log calls it; empty before it was let in."""
+    """Its name in the log; empty before its welcome."""
     to_tell: int = 0
-    """Committed, and still to be acknowledged; 0 for nothing."""
+    """Number up to which records are committed and not acknowledged yet; 0 for none."""
     asked_first: int = 0
-    """Lowest number the client holds, if its epoch was asked for and not given yet; else 0."""
+    """Lowest number the client holds, while its epoch is requested from the writer; else 0."""
 
 
 class ConnectionState(msgspec.Struct, frozen=True):
@@ -44,13 +44,13 @@ class ConnectionState(msgspec.Struct, frozen=True):
     session: bytes = b""
     epoch: int = 0
     floor: int = 0
-    """From which number on its client sends in this epoch."""
+    """First number that its client sends in this epoch."""
     unsent: bytes = b""
-    """What the client has not taken yet of what it was sent."""
+    """Bytes to the client that are not sent yet."""
     failures: int = 0
     warned: bool = False
     left_s: float | None = None
-    """What is left of the deadline of a half-received record; None where none runs."""
+    """Rest of the deadline of a half-received record, in seconds; None if none runs."""
     client: ClientState | None = None
 
 
@@ -62,14 +62,14 @@ class Bundle(msgspec.Struct, frozen=True):
 
 
 class _Packed(msgspec.Struct, frozen=True):
-    """A Bundle on the way out: each connection was packed by itself, so that one that cannot be costs no other."""
+    """A Bundle to send: each connection is packed by itself, so that a failure does not affect others."""
 
     connections: list[msgspec.Raw]
     format: int = FORMAT
 
 
 def pack_one(connection: ConnectionState) -> msgspec.Raw:
-    """Return one connection as bytes, for `pack`. Raises what msgspec does for a value that has no form."""
+    """Return one connection as bytes, for `pack`. Raises the errors of msgspec for a value that it cannot encode."""
     return msgspec.Raw(msgspec.msgpack.encode(connection))
 
 
@@ -79,7 +79,7 @@ def pack(connections: list[msgspec.Raw]) -> bytes:
 
 
 def unpack(data: bytes) -> list[ConnectionState]:
-    """Return the connections that `pack` was given. Raises ValueError for what this version does not understand."""
+    """Return the connections in bytes from `pack`. Raises ValueError for a form that this version does not know."""
     try:
         bundle = msgspec.msgpack.decode(data, type=Bundle)
     except msgspec.MsgspecError as error:

@@ -1,10 +1,10 @@
-"""A line of JSON that somebody else wrote, as the line that this collector would have written.
+"""Turns another program's line of JSON into the line that this collector would have written.
 
-Owns the way from octets to an object, as lenient as it can be without guessing. What the names in the object mean is in
-`foreign_names`. Knows no files. For what is imported: lines of our own need none of this.
+Owns the steps from octets to an object, as lenient as possible without guessing. imported_names.py owns the meaning of
+the names in it. Does not know files. Used for imports; lines of our own do not need it.
 
-Octets that are not UTF-8 become lone surrogates, as in file names (PEP 383), and `NaN` and `Infinity` texts. A number
-that Python cannot hold, and what lies too deep, become texts too: their digits and their JSON.
+Octets that are not UTF-8 become lone surrogates, as in file names (PEP 383). `NaN` and `Infinity` become texts, a
+number that Python cannot hold the text of its digits, and a value nested too deeply the text of its JSON.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from prefork_logd.records.stored import MOST_DIGITS
 
 MOST_LINE_BYTES = 67_108_864
 MOST_DEPTH = 220
-"""Deepest nesting of an object that is taken as it is, so that its record can be read again (`stored.MOST_DEPTH`)."""
+"""Deepest nesting of an object that stays as it is, so that its record can be read again (`stored.MOST_DEPTH`)."""
 PADDING = b"\0 \t\r\n"
-"""What may stand around a line: NULs are left where a file was cut while its writer went on at its old place."""
+"""Octets around a line that do not count. NULs appear if a file is truncated while its writer keeps its offset."""
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
 
 
@@ -36,9 +36,9 @@ class Canonical(NamedTuple):
 
 
 def canonical(line: bytes, now: float) -> Canonical:
-    """Return the stored line for an object that has a message or a time, by any name of `foreign_names`.
+    """Return the stored line for an object that has a message or a time, by any name of imported_names.py.
 
-    `created` is `now`, seconds since 1970, where the object has no time. Raises NotARecord.
+    `created` is `now`, seconds since 1970, if the object has no time. Raises NotARecord.
     """
     if len(line) > MOST_LINE_BYTES:
         raise NotARecord(f"is longer than {MOST_LINE_BYTES:,} bytes")
@@ -59,7 +59,7 @@ def canonical(line: bytes, now: float) -> Canonical:
 
 
 def parse(line: bytes) -> dict[str, Any]:
-    """Return the object that a line holds. Raises NotARecord."""
+    """Return the object in a line. Raises NotARecord."""
     line = line.strip(PADDING)
     if not line.startswith(b"{") or line == b"{":
         raise NotARecord(_no_object(line))
@@ -72,7 +72,7 @@ def parse(line: bytes) -> dict[str, Any]:
     try:
         document: dict[str, Any] = _decode(text)
     except (ValueError, RecursionError) as error:
-        raise NotARecord(f"is no JSON: {error}") from error
+        raise NotARecord(f"is not JSON: {error}") from error
     return document
 
 
@@ -82,8 +82,8 @@ def _no_object(line: bytes) -> str:
     if line == b"{":
         return "begins an object that ends in another line: `jq -c .` writes each on a line of its own"
     if line[:1] == b"[":
-        return "is a list and no object: write each of its objects on a line of its own, as `jq -c '.[]'` does"
-    return "is no JSON object"
+        return "is a list, not an object: write each of its objects on a line of its own, as `jq -c '.[]'` does"
+    return "is not a JSON object"
 
 
 def _constant(name: str) -> str:
@@ -99,14 +99,14 @@ def _integer(digits: str) -> int | str:
     return int(digits) if len(digits) <= MOST_DIGITS else digits
 
 
-# Control characters in strings are no JSON, and common where a shell has put lines together.
+# Control characters in strings are not JSON, but common if a shell has made the lines.
 _decode = json.JSONDecoder(
     parse_constant=_constant, parse_float=_float, parse_int=_integer, strict=False
 ).decode  # fmt: skip
 
 
 def _without_depths(text: str) -> str:
-    """Return JSON in which each value deeper than MOST_DEPTH is a text of its JSON."""
+    """Return JSON in which each value deeper than MOST_DEPTH is replaced by the text of its JSON."""
     depth, start, at = 0, 0, 0
     parts: list[str] = []
     for match in _TOKEN.finditer(text):

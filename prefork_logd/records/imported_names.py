@@ -1,8 +1,8 @@
-"""The table of names: which field of a record is meant by a key of somebody else's JSON.
+"""Maps the keys of another program's JSON to the fields of a record.
 
-Owns the names, in the order in which they count, and the forms of whole objects (GELF, journald, docker, loguru). One
-pure function, `adopt`, makes a record of an object. Nothing is lost: what is not taken for a field goes to `extra`, and
-so does the original of a value that its field cannot give back. Knows no JSON text, files or clocks.
+Owns the names, in their order of precedence, and the forms of whole objects (GELF, journald, docker, loguru). One pure
+function, `adopt`, makes a record of an object. Nothing is lost: keys without a field go to `extra`, and so does the
+original of a value that its field cannot hold exactly. Does not know JSON text, files or clocks.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ OTHERS: dict[str, tuple[str, ...]] = {
     ),
     "stack_info": ("stack_info", "stack"),
 }  # fmt: skip
-"""Of each field, the names that stand for it. A dot leads into an object, or is part of the key."""
+"""The names for each field. A dot leads into an object, or is part of the key."""
 
 _OURS = frozenset(Record.__struct_fields__)
 _LOG_RECORDS = frozenset({"levelno", "levelname", "funcName", "processName", "relativeCreated"})
 
 
 def _index(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Return, by each key in lower case that a name may begin with, the names."""
+    """Return the names by the key in lower case with which they may begin."""
     found: dict[str, list[str]] = {}
     for name in names:
         words = name.lower().split(".")
@@ -76,21 +76,21 @@ _NAMES_OF = _index(
 
 
 class Adopted(NamedTuple):
-    """An object after its names were taken."""
+    """A record made of an object."""
 
     record: Record
     has_time: bool
-    """Whether the object says when it was logged; otherwise `created` is the time that was given."""
+    """Whether the object has a time; otherwise `created` is the time that was passed in."""
     has_level: bool
 
 
 class _Rest:
-    """The rest of an object, as names are taken out of it. The object itself stays as it is."""
+    """The rest of an object after names are taken out of it. The object itself is not changed."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self.left = dict(document)
         self.names: set[str] = set()
-        """The names that it may have; for others there is no key."""
+        """The names that it may have; it has no key for others."""
         self._lower: dict[str, str] = {}
         for key in document:
             lower = key.lower()
@@ -98,7 +98,7 @@ class _Rest:
             self.names.update(_NAMES_OF.get(lower, ()))
 
     def find(self, name: str) -> tuple[Any, ...] | None:
-        """Return the keys that lead to a name's value; None if there is none. Case counts where ours is there."""
+        """Return the keys that lead to a name's value; None if there is none. Case counts if our own key is there."""
         if name not in self.names:
             return None
         key = name if name in self.left else self._lower.get(name.lower())
@@ -112,7 +112,7 @@ class _Rest:
         while words:
             if not isinstance(value, dict):
                 return None
-            # "log.origin" may be one key, with an object behind it.
+            # "log.origin" may be one key with an object as its value.
             for count in range(len(words), 0, -1):
                 key = ".".join(words[:count])
                 if key in value:
@@ -134,7 +134,7 @@ class _Rest:
         return value
 
     def take(self, path: tuple[str, ...]) -> Any:
-        """Return the value that a path leads to, which is no longer there, nor is an object that held nothing else."""
+        """Remove the value at a path and return it; remove objects that become empty, too."""
         *outer, last = path
         value, holders = self.left, [self.left]
         for key in outer:
@@ -149,7 +149,7 @@ class _Rest:
 
 
 def adopt(document: dict[str, Any], now: float, beside: dict[str, Any] | None = None) -> Adopted | None:
-    """Return the record that an object stands for, at the time `now`; None if it has neither a message nor a time.
+    """Return the record of an object, at the time `now`; None if it has neither a message nor a time.
 
     The values are JSON's, with finite floats; text may hold lone surrogates. `beside` goes to `extra`, too.
     """
@@ -175,11 +175,11 @@ def adopt(document: dict[str, Any], now: float, beside: dict[str, Any] | None = 
     numbers = itertools.count(2)
 
     def free_key(key: str) -> str:
-        """Return the key, or one like it where the same key came from elsewhere: both are kept."""
+        """Return the key, or a similar one if it is taken already, so that both are kept."""
         for suffix in ("", "_", "__"):
             if key + suffix not in extra:
                 return key + suffix
-        # Each number is tried once, whatever keys a client has thought of: the work stays linear.
+        # Each number is tried once, whatever keys a client sends, so that the work stays linear.
         return next(name for number in numbers if (name := f"{key}_{number}") not in extra)
 
     for more in (rest.left, kept, around, beside or {}, record.extra):
@@ -198,7 +198,7 @@ def _take_received(rest: _Rest) -> float | None:
 
 
 def _take_time(rest: _Rest, kept: dict[str, Any]) -> float | None:
-    """Return when it was logged. Further times stay, but for a `time` that says the same."""
+    """Return the time of logging. Further times stay, except a `time` that is equal."""
     created = None
     for name in rest.among(TIMES):
         path = rest.find(name)
@@ -245,7 +245,7 @@ def _take_level(rest: _Rest, kept: dict[str, Any], document: dict[str, Any]) -> 
         if called is not None:
             taken.setdefault("levelname", called)
         kept[name] = rest.take(path)
-    # A word that is no level of ours may be anything; it is one if nothing better has come.
+    # An unknown word may be a level of its own; it is used if no better one was found.
     _take_level_name(rest, taken, known=False)
     return taken
 
@@ -279,12 +279,12 @@ def _number(value: Any) -> float | None:
 
 
 def _take_names(rest: _Rest) -> dict[str, Any]:
-    """Return the logger, and where and who it was."""
+    """Return the logger, the place in the code, the process and the thread."""
     taken: dict[str, Any] = {}
     is_log_record = not rest.left.keys().isdisjoint(_LOG_RECORDS)
     loggers: tuple[str, ...] = ("name", *LOGGERS) if is_log_record else (*LOGGERS, "name")
     if "event" in rest.left and "message" not in rest.left:
-        loggers = LOGGERS  # structlog: a `name` is anybody's
+        loggers = LOGGERS  # structlog: any `name` may be the caller's.
     for name in (*loggers, "SYSLOG_IDENTIFIER"):
         path = rest.find(name)
         if path is not None and (isinstance(rest.value(path), str) or name == "name"):
@@ -299,7 +299,7 @@ def _take_names(rest: _Rest) -> dict[str, Any]:
             value = rest.value(path)
             number = _integer(value) if field in INTEGER_FIELDS else None
             if name == field:
-                # Whatever it is, for `make_record` to fit; but objects, and a thread's name, have names below.
+                # Any value: `make_record` fits it. Objects, and a thread's name, have names below.
                 if not isinstance(value, dict) and (field != "thread" or number is not None or value is None):
                     taken[field] = rest.take(path)
                     break
@@ -332,7 +332,7 @@ def _take_message(rest: _Rest, attributes: dict[str, Any]) -> bool:
 
 
 def _unwrapped(document: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the object with the record's keys, and the keys around that object."""
+    """Return the object with the record's keys, and the keys around it."""
     inner = document.get("record")
     if isinstance(inner, dict) and "text" in document and {"message", "level"} <= inner.keys():  # loguru
         return _with_traceback(inner, document["text"]), {key: document[key] for key in document if key != "record"}
@@ -344,7 +344,7 @@ def _unwrapped(document: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]
 
 
 def _with_traceback(record: dict[str, Any], text: Any) -> dict[str, Any]:
-    """Return a record of loguru's with its traceback, which stands in the text only."""
+    """Return a record of loguru with its traceback, which is only in its text."""
     start = text.find("Traceback (most recent call last)") if isinstance(text, str) and record.get("exception") else -1
     return record if start < 0 or "exc_text" in record else {**record, "exc_text": text[start:].rstrip("\n")}
 
@@ -353,7 +353,7 @@ _TELLING = frozenset(name.lower() for name in (*MESSAGES, *TIMES) if "." not in 
 
 
 def docker_line(document: dict[str, Any]) -> str | None:
-    """Return the line that a container has printed, if an object is docker's and the line may be JSON."""
+    """Return the line printed by a container, if the object is docker's and the line may be JSON."""
     line = document.get("log")
     return line if isinstance(line, str) and "stream" in document and line.startswith("{") else None
 
@@ -364,13 +364,13 @@ def is_telling(document: dict[str, Any]) -> bool:
 
 
 def _without_underscores(document: dict[str, Any]) -> dict[str, Any]:
-    """Return a GELF message with its additional fields under their own names, and a traceback as one."""
+    """Return a GELF message with its additional fields under their own names, and its traceback in the right field."""
     found: dict[str, Any] = {}
     for key, value in document.items():
         name = key.removeprefix("_")
         found[key if name in document and name != key else name] = value
     if isinstance(found.get("facility"), str) and found.keys().isdisjoint(LOGGERS):
-        found["logger"] = found.pop("facility")  # as graypy has it
+        found["logger"] = found.pop("facility")  # As graypy sends it.
     full = found.get("full_message")
     if isinstance(full, str) and "Traceback (most recent call last)" in full and "exc_text" not in found:
         found["exc_text"] = found.pop("full_message")
@@ -380,7 +380,7 @@ def _without_underscores(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _octets(value: Any) -> Any:
-    """Return a value of journald's, which writes text that is not printable as a list of octets."""
+    """Return a value of journald, which writes unprintable text as a list of octets."""
     if isinstance(value, list) and value:
         if all(type(item) is int and 0 <= item < 256 for item in value):
             return bytes(value).decode("utf-8", "surrogateescape")

@@ -1,6 +1,6 @@
-"""Times and levels as other programs write them.
+"""Reads times and levels as other programs write them.
 
-Owns what a value means; knows no names of fields, files or clocks. Local time is that of the process.
+Owns the meaning of a value. Does not know names of fields, files or clocks. Local time is that of the process.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from prefork_logd.records.levels import LEVELS
 from prefork_logd.records.record import END_OF_TIME
 
 SYSLOG = (50, 50, 50, 40, 30, 25, 20, 10)
-"""Levels of RFC 5424's severities, 0 (emergency) to 7 (debug), which GELF and journald have, too."""
+"""Levels of RFC 5424's severities, 0 (emergency) to 7 (debug), which GELF and journald use, too."""
 _SYSLOG_NAMES = ("EMERGENCY", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG")
 _WORDS = {
     "VERBOSE": 5, "INFORMATION": 20, "INFORMATIONAL": 20, "ERR": 40, "SEVERE": 40, "CRIT": 50, "ALERT": 50, "EMERG": 50,
@@ -29,20 +29,20 @@ _OPEN_TELEMETRY = (5, 10, 20, 30, 40, 50)
 """Levels for the severity numbers 1 to 24, four numbers for each: TRACE to FATAL."""
 
 _NUMBER = re.compile(r"\d{9,20}(?:\.\d{1,20})?", re.ASCII)
-"""A time in digits: fewer would be a date, such as 20261128."""
+"""A time as a number: fewer digits would be a date, such as 20261128."""
 _STAMP = re.compile(
     r"(\d{4})-?(\d\d)-?(\d\d)[T ](\d\d):?(\d\d)(?::?(\d\d)(?:[.,](\d{1,30}))?)?\s*(Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)?",
     re.ASCII | re.IGNORECASE,
 )
 _UNITS = ((1.0, 1), (1e3, 1), (1e6, 1), (1e9, 1000))
-"""Units of a second that a number may count, and how many of the last make a microsecond."""
+"""The possible units of a number per second, and the number of the smallest in a microsecond."""
 
 
 def read_time(value: Any) -> tuple[float, bool] | None:
-    """Return seconds since 1970, and whether these are all that the value says, to the microsecond; None for no time.
+    """Return seconds since 1970, and whether they are exact to the microsecond; None if the value is not a time.
 
-    A number counts seconds, milliseconds, microseconds or nanoseconds: whichever gives a time from 1970 to 2200. A text
-    is such a number or ISO 8601, also with a space, a comma, `UTC`, or a leap second; without a zone it is local time.
+    A number counts seconds, milliseconds, microseconds or nanoseconds: the unit that gives a time from 1970 to 2200. A
+    text is such a number or ISO 8601, also with a space, a comma, `UTC` or a leap second; without a zone it is local.
     """
     if isinstance(value, bool):
         return None
@@ -90,7 +90,7 @@ def _zone(text: str) -> dt.tzinfo | None:
 
 
 def level_of_name(name: str) -> int | None:
-    """Return the number of a level's name, of which case does not count; None for one that is not known."""
+    """Return the number of a level's name, in any case; None for an unknown one."""
     word = name.strip().upper()
     return LEVELS.get(word, _WORDS.get(word))
 
@@ -98,7 +98,7 @@ def level_of_name(name: str) -> int | None:
 def level_of_number(number: float, scale: str) -> int | None:
     """Return the level of a number on a scale: "syslog", "node" (pino, bunyan), "opentelemetry" or "any".
 
-    "any" is one of these or of Google's, by its size: 0 to 7 are syslog's, and from 8 to 99 it is logging's own.
+    "any" chooses one of these or Google's scale by size: 0 to 7 are syslog's, and 8 to 99 are logging's own.
     """
     if not -1e9 < number < 1e9 or number != int(number):
         return None
@@ -115,7 +115,7 @@ def level_of_number(number: float, scale: str) -> int | None:
 
 
 def name_of(levelno: int, number: float, scale: str) -> str | None:
-    """Return the name of a level that a number on a scale stood for; None if it has none."""
+    """Return the name of the level of a number on a scale; None if it has none."""
     if scale in {"syslog", "any"} and 0 <= number < len(_SYSLOG_NAMES):
         return _SYSLOG_NAMES[int(number)]
     return _STANDARD_NAMES.get(levelno)

@@ -1,7 +1,7 @@
-"""A stored record: which attributes it has, and how whatever a client sent is made to fit them.
+"""Makes a stored record of the attributes that a client sent.
 
-Owns the fields, their order and their types, and where everything else that was sent goes (`extra`). Knows no pickles,
-files or clocks. docs/record.md describes the result to users; tests/unit/records/test_fields.py compares every other
+Owns the fields, their order and their types, and puts all other attributes into `extra`. Does not know pickles, files
+or clocks. docs/record.md describes the result to users; tests/unit/records/test_fields.py compares every other
 list of the fields with Record.
 """
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from prefork_logd.records.values import Plain
 
 END_OF_TIME = 7_258_118_400.0
-"""2200-01-01; a `created` from there on, or before 1970, is no time that a log was written at."""
+"""2200-01-01; a `created` from there on, or before 1970, is not accepted as a time of logging."""
 INTEGER_MAX = (1 << 63) - 1
-"""What every store can hold."""
+"""The range of integers that every store can hold."""
 
 MAX_FITTED_MESSAGE = 65_536
 MAX_FITTED_NAME = 1_024
@@ -39,7 +39,7 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """One log record as it is stored, fields in the order of the stored line; None stands for not sent."""
 
     created: Created
-    """When it was logged, in seconds since 1970; when it was received if that was not sent or is no time."""
+    """Time of logging in seconds since 1970; time of arrival if the client sent no valid time."""
     time: str = ""
     """`created` in RFC 3339, UTC, microseconds."""
     name: str | None = None
@@ -63,18 +63,18 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     peer: str = ""
     """The client's address."""
     received: float = 0.0
-    """When the frame was complete, in seconds since 1970."""
+    """Time at which the frame was complete, in seconds since 1970."""
 
 
-msgspec.convert({"created": 0.0}, Record)  # resolves the annotations, once and not on a client's word
+msgspec.convert({"created": 0.0}, Record)  # Resolves the annotations, once and independent of clients.
 
 INTEGER_FIELDS = frozenset({"levelno", "lineno", "process", "thread"})
 OWN_FIELDS = frozenset({"created", "time", "message", "extra", "peer", "received"})
-"""Fields that are not simply the attribute of the same name."""
+"""Fields that are not copied from the attribute of the same name."""
 TEXT_FIELDS = frozenset(Record.__struct_fields__) - INTEGER_FIELDS - OWN_FIELDS
 
 DERIVED = frozenset({"msecs", "relativeCreated", "asctime", "message"})
-"""LogRecord attributes that follow from others; `message` counts when there is no `msg`."""
+"""LogRecord attributes that derive from others; `message` is used if `msg` is missing."""
 NOT_EXTRA = TEXT_FIELDS | INTEGER_FIELDS | DERIVED | {"created", "msg", "args", "exc_info"}
 
 
@@ -91,7 +91,7 @@ def make_record(attributes: Mapping[str, Plain], peer: str, received: float) -> 
             record = msgspec.convert(attributes, Record)
         except (msgspec.ValidationError, UnicodeEncodeError):  # the latter for a key with a lone surrogate
             return _fit(attributes, peer, received)
-        # What the client may have sent under the names of our own fields is among the extra ones now.
+        # Attributes that the client sent under the names of our own fields are in `extra` now.
         record.extra = {key: attributes[key] for key in attributes if key not in NOT_EXTRA}
         record.message = message
         record.time = rfc3339(record.created)
@@ -102,7 +102,7 @@ def make_record(attributes: Mapping[str, Plain], peer: str, received: float) -> 
 
 
 def _fit(attributes: Mapping[str, Plain], peer: str, received: float) -> Record:
-    """Do what `make_record` does, for any attributes: the specification of its short way."""
+    """Do what `make_record` does, for any attributes: the specification of its fast path."""
     values: dict[str, Any] = {}
     extra: dict[str, Plain] = {}
     fitted: str | float | None
@@ -136,7 +136,7 @@ def _fit(attributes: Mapping[str, Plain], peer: str, received: float) -> Record:
 def _fit_text(value: Plain, longest: int) -> str:
     """Return the value as text: itself, the one argument of an object (a str subclass has it), else its JSON.
 
-    JSON above `longest` characters ends there: the whole value is in `extra`, too.
+    JSON is cut after `longest` characters: the whole value is in `extra`, too.
     """
     if isinstance(value, dict) and value.keys() == {"__class__", "args"}:
         args = value["args"]
@@ -149,7 +149,7 @@ def _fit_text(value: Plain, longest: int) -> str:
 
 
 def _fit_integer(value: Plain) -> int | None:
-    """Return the nearest integer that a field holds: of a number, a numeral, or an enumeration's member."""
+    """Return the nearest integer that a field can hold, from a number, a numeral, or an enumeration's member."""
     if isinstance(value, dict):
         args = value.get("args")
         value = value.get("value", args[0] if isinstance(args, list) and len(args) == 1 else None)

@@ -1,9 +1,10 @@
-r"""A record as one line: JSON, text after a template, or a rejected frame's entry.
+r"""Renders a record as one line: JSON, text by a template, or the entry of a rejected frame.
 
-Owns what a line may hold. Whatever a client sent, a line is valid UTF-8, ends in its only record separator, and holds
-no character that a terminal, an editor or a line reader would act upon. Knows no files and no clocks.
+Owns the characters that a line may hold. Whatever a client sent, a line is valid UTF-8, ends in its only record
+separator, and has no character that a terminal, an editor or a line reader would interpret. Does not know files or
+clocks.
 
-JSON is what msgspec's encoder writes (RFC 8259, UTF-8, shortest floats), with every character of `UNSAFE` as \uXXXX.
+JSON is written by msgspec's encoder (RFC 8259, UTF-8, shortest floats), with every character of `UNSAFE` as \uXXXX.
 In text the same characters, and the backslash, are escaped so that `unescape` gets the original back.
 """
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 MAX_FIRST_BYTES = 256
 
 UNSAFE = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff"
-"""Inside of a character class: C0, DEL, C1 with NEL, bidirectional controls, LS and PS, BOM, lone surrogates."""
+"""The inside of a character class: C0, DEL, C1 with NEL, bidirectional controls, LS and PS, BOM, lone surrogates."""
 
 _UNSAFE_UTF8 = re.compile(
     rb"\x7f|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]|\xef\xbb\xbf"
@@ -43,12 +44,12 @@ _encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 
 
 def render_json(record: Record) -> bytes:
-    """Return the record as a line of JSON; fields that are empty or were not sent are left out. Never raises."""
+    """Return the record as a line of JSON; empty or missing fields are left out. Never raises."""
     try:
         line = _encode(record)
     except UnicodeEncodeError:
         return encode_marked(_without_empty(record))
-    if b':""' in line:  # only ever between tokens: within a string the quotes are escaped
+    if b':""' in line:  # Only between tokens: within a string the quotes are escaped.
         line = _encode(_without_empty(record))
     if b"\x7f" in line or not line.isascii():
         line = escape_json(line)
@@ -56,7 +57,7 @@ def render_json(record: Record) -> bytes:
 
 
 def _without_empty(record: Record) -> dict[str, Any]:
-    """Return the fields that hold something; a 0 does."""
+    """Return the fields that are not empty; 0 is not empty."""
     values = {name: getattr(record, name) for name in Record.__struct_fields__}
     return {name: value for name, value in values.items() if value is not None and value not in ("", {})}
 
@@ -64,7 +65,7 @@ def _without_empty(record: Record) -> dict[str, Any]:
 def render_values(value: dict[str, Any]) -> bytes:
     """Return a line of JSON for a dict of plain values, spelled as `render_json` does. Never raises.
 
-    A value may be msgspec.Raw, which stands in the line as it is.
+    A value may be msgspec.Raw, which is written unchanged.
     """
     try:
         line = _encode(value)
@@ -76,8 +77,8 @@ def render_values(value: dict[str, Any]) -> bytes:
 def encode_marked_in_python(value: dict[str, Any]) -> bytes:
     r"""Do what `render_values` does for text with lone surrogates, which the encoder refuses.
 
-    They go through it as a backslash and what follows it in JSON; a backslash of the text goes as DEL and its number,
-    and so does DEL, so neither mark is ever mistaken. The encoder doubles the backslashes of the first.
+    They are passed to the encoder as a backslash and the rest of their JSON escape. A backslash or DEL of the text is
+    passed as DEL and its number, so that no mark is ambiguous. The encoder doubles the backslashes of the former.
     """
     line = _encode(_marked(value)).replace(b"\\\\", b"\\")
     for marked, escape in ((_BACKSLASH_MARKED, b"\\\\"), (_DEL_MARKED, b"\\u007f")):
@@ -91,7 +92,7 @@ def _marked(value: Any) -> Any:
             value = value.replace(_DEL, _DEL_MARKED)
         if "\\" in value:
             value = value.replace("\\", _BACKSLASH_MARKED)
-        # Of what stands in a str, UTF-8 lacks only lone surrogates.
+        # The only characters of a str that UTF-8 lacks are lone surrogates.
         return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, msgspec.Raw):
         data = bytes(value).replace(_DEL.encode(), _DEL_MARKED.encode())
@@ -111,13 +112,13 @@ def escape_json_in_python(line: bytes) -> bytes:
 
 
 escape_json: Callable[[bytes], bytes] = escape_json_in_python
-"""What is used: the same, perhaps compiled."""
+"""The function in use: this one, or the compiled one."""
 
 encode_marked: Callable[[dict[str, Any]], bytes] = encode_marked_in_python
 
 
 def render_rejected(peer: str, received: float, reason: str, detail: str, head: bytes, size: int) -> bytes:
-    """Return the line of rejected.jsonl for a frame of `size` bytes, of which `head` holds the first. Never raises."""
+    """Return the line of rejected.jsonl for a frame of `size` bytes that begins with `head`. Never raises."""
     first = "".join(map(_octet, head[:MAX_FIRST_BYTES]))
     return render_values(
         {
@@ -150,16 +151,16 @@ MISSING = "-"
 
 
 class TextTemplate:
-    """A template in logging's own % style, rendered as logging.Formatter would, safely.
+    """A template in logging's own % style, rendered as by logging.Formatter, but safely.
 
-    Names are the record's fields, `asctime` and `msecs`, and whatever `extra` holds; what a record has not is "-". A
-    directive that does not fit its value shows the value as text. The traceback and the stack follow on lines of
-    their own. Every line but the first starts with a tab.
+    Names are the record's fields, `asctime`, `msecs`, and the keys of `extra`; a missing value is "-". A directive
+    that does not fit its value shows the value as text. The traceback and the stack follow on lines of their own. Every
+    line but the first starts with a tab.
     """
 
     def __init__(self, template: str) -> None:
         self.parts: list[str | tuple[str, str, str]] = []
-        """What it consists of: literal text, and directives as name, flags with width, and conversion."""
+        """Its parts: literal text, and directives as name, flags with width, and conversion."""
         end = 0
         for match in _DIRECTIVE.finditer(template):
             self.parts += [template[end : match.start()], "%" if match[1] else (match[2], match[3], match[4])]
@@ -171,19 +172,19 @@ class TextTemplate:
         self._directives = [part[1:] for part in self.parts if isinstance(part, tuple)]
         self._plain = all(directive == ("", "s") for directive in self._directives)
         self.padding = sum(int(one) for width, _ in self._directives for one in re.findall("[0-9]+", width))
-        """Characters that the directives may add to their values, at most."""
+        """Most characters that the directives add to their values."""
 
     def render(self, record: Record, most_bytes: int = sys.maxsize) -> bytes:
         """Return the record as text, its lines after the first starting with a tab. Never raises.
 
-        Where that and `padding` would make more than `most_bytes`, "<truncated>" stands for values that do not fit.
+        If that and `padding` would exceed `most_bytes`, "<truncated>" replaces values that do not fit.
         """
         values: list[Any]
         longest = most_bytes + self.padding
         if self._repeats:
             found = {name: _lookup(record, name) for name in self._names}
             values = [found[name] for name in self._names]
-            # Looked at before it is made: a value within the bound may be there any number of times.
+            # Measured before it is made: the template may have the same value any number of times.
             if sum(len(value) for value in values if isinstance(value, str)) > longest:
                 return self._render_cut(record, values, longest)
         else:
@@ -201,7 +202,7 @@ class TextTemplate:
         return line if len(line) <= longest else self._render_cut(record, found_values, longest)
 
     def _render_cut(self, record: Record, values: Sequence[Any], longest: int) -> bytes:
-        """Return the text of a record that has too much, without those of its directives' values that do not fit."""
+        """Return the text of a too large record, without the values of directives that do not fit."""
         line = b""
         left = iter(values)
         made: dict[tuple[str, str, str], bytes] = {}
@@ -230,7 +231,7 @@ def _that_fits(text: str, left: int) -> bytes:
 
 
 def _lookup(record: Record, name: str) -> Any:
-    """Return what a template's name stands for in this record."""
+    """Return the value of a template's name in this record."""
     if name == "asctime":
         return asctime(record.created)
     if name == "msecs":
@@ -242,11 +243,11 @@ def _lookup(record: Record, name: str) -> Any:
 
 
 def _format(width: str, conversion: str, value: Any) -> str:
-    """Return a value as a directive wants it, else, where it cannot be, as text of the directive's width."""
+    """Return a value as its directive formats it; if that fails, as text of the directive's width."""
     try:
         return str(f"%{width}{conversion}" % value)
     except (TypeError, ValueError, OverflowError):
-        return str(f"%{width.partition('.')[0]}s" % value)  # a number's precision would cut the text
+        return str(f"%{width.partition('.')[0]}s" % value)  # The precision of a number would cut the text.
 
 
 def _milliseconds(created: float) -> int:
@@ -264,7 +265,7 @@ def asctime(created: float) -> str:
 
 
 def escape_text(text: str) -> str:
-    """Escape what `unescape` takes back, and start every line but the first with a tab."""
+    """Escape text so that `unescape` restores it, and start every line but the first with a tab."""
     text = escape_inside(text)
     # The first line must not look like another record's continuation.
     return "\\x09" + text[1:] if text.startswith("\t") else text
@@ -273,7 +274,7 @@ def escape_text(text: str) -> str:
 def escape_inside_in_python(text: str) -> str:
     """Do the same for text that does not begin a line.
 
-    Newlines and backslashes are what most texts have, if anything: replacing them is much faster than translating.
+    Most texts need no other escapes than newlines and backslashes: replacing these is much faster than translating.
     """
     text = text.replace("\\", "\\\\")
     if _UNSAFE_TEXT.search(text) is not None:
@@ -282,11 +283,11 @@ def escape_inside_in_python(text: str) -> str:
 
 
 escape_inside: Callable[[str], str] = escape_inside_in_python
-"""What is used: the same, perhaps compiled."""
+"""The function in use: this one, or the compiled one."""
 
 
 def unescape(text: str) -> str:
-    """Return what a record of a text output (its lines joined by newlines, without the last) was before escaping."""
+    """Return the unescaped text of a record of a text output (its lines joined by newlines, without the last)."""
     return _ESCAPED.sub(_text_unescape, text)
 
 

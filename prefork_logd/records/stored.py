@@ -1,17 +1,19 @@
-r"""The one reader of stored lines: every part of the collector that reads a line back reads it here.
+r"""Reads stored lines, for every part of the collector that reads a line back.
 
-Owns the verdict on a line, and the value of each oddity in it. Knows no files and no databases. Each line that the
-collector has written is read; docs/record.md has the form. The decisions, for lines that others wrote or damaged:
+Owns the decision whether a line is a record, and the value of unusual tokens in it. Does not know files or databases.
+Every line that the collector has written can be read; docs/record.md has the form. For lines that other programs wrote,
+or that are damaged:
 
-- A lone surrogate, such as `\udcff`, is read as the code point that it is. A pair is one character.
+- A lone surrogate, such as `\udcff`, is read as its code point. A pair is one character.
 - An integer of `extra` has any size. One of more than MOST_DIGITS digits, and a float beyond the largest one, count as
-  infinite; the line keeps the digits. An integer in a field of 64 bits that is larger is no record's.
-- Of a key that stands twice the last value counts. White space around tokens, a carriage return at the end among it,
-  does not count.
-- No record: what is not UTF-8 (a byte order mark neither), no JSON (NaN, a NUL or a control character as itself), no
-  object, nested deeper than MOST_DEPTH, without `created`, or with a value that is not of its field's type.
+  infinite; the line keeps the digits. A larger integer in a field of 64 bits makes the line not a record.
+- Of a key that occurs twice the last value counts. White space around tokens, and a carriage return at the end, do not
+  count.
+- Not a record: a line that is not UTF-8, begins with a byte order mark, is not JSON (NaN, a raw NUL or control
+  character), is not an object, is nested deeper than MOST_DEPTH, has no `created`, or has a value of another type than
+  its field.
 
-Each function raises NotARecord, and nothing else.
+Each function raises NotARecord, and no other exception.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 MOST_DEPTH = 250
 """Deepest nesting of a line, in objects and lists; our lines are at most 202 deep (inputs/pickles/budget.py)."""
 MOST_DIGITS = 4300
-"""Of an integer: Python's own limit, because the time it takes grows with the square."""
+"""Most digits of an integer: Python's own limit, as the time to read one grows with the square of its length."""
 
 _SHALLOW_BYTES = 2 * MOST_DEPTH
 
@@ -40,7 +42,7 @@ NO_EXTRA = msgspec.Raw()
 
 
 class Row(msgspec.Struct, omit_defaults=True, gc=False):
-    """The fields of a stored line in their order; None stands for one that is not in it."""
+    """The fields of a stored line in their order; None for a missing one."""
 
     created: Created
     time: str = ""
@@ -61,7 +63,7 @@ class Row(msgspec.Struct, omit_defaults=True, gc=False):
     exc_text: str | None = None
     stack_info: str | None = None
     extra: msgspec.Raw = NO_EXTRA
-    """The object as it stands in the line, in UTF-8; empty when there is none."""
+    """The object as in the line, in UTF-8; empty if it is missing."""
     peer: str | None = None
     received: Created = 0.0
 
@@ -77,11 +79,11 @@ _Fields = _make_type(
     {name: _OWN_TYPES.get(name, Integer if name in INTEGER_FIELDS else str) for name in FIELDS},
     total=False,
 )
-"""What `read_fields` returns, for the decoder to judge."""
+"""The type of the result of `read_fields`, which the decoder checks."""
 
 
 class Source(msgspec.Struct, gc=False):
-    """The fields of a stored line that filters on level and logger ask for."""
+    """The fields of a stored line that filters on level and logger use."""
 
     name: str | None = None
     levelno: Integer | None = None
@@ -106,7 +108,7 @@ _MARKED_RAW = re.compile(rb"\x7f([0-9a-f]{4})")
 
 
 def split_lines(lines: bytes) -> list[bytes]:
-    """Return lines one by one, each with its newline, which alone ends a line."""
+    """Return the lines of a block, each with its newline; no other character ends a line."""
     if b"\r" not in lines:
         return lines.splitlines(keepends=True)
     *whole, rest = lines.split(b"\n")
@@ -126,9 +128,9 @@ def read_row(line: bytes) -> Row:
 def read_rows(lines: bytes) -> list[Row]:
     """Return several lines, each of which ends in a newline, as columns.
 
-    Raises NotARecord when one of them is none, or holds lone surrogates; `read_row` tells which.
+    Raises NotARecord if one of them is not a record, or has lone surrogates; `read_row` finds out which.
     """
-    # One call for all is half again as fast as one for each. A newline never stands within a line.
+    # One call for all lines takes two thirds of the time of a call for each. No line contains a newline.
     try:
         found = _decode_rows(b"[%b]" % lines[:-1].replace(b"\n", b","))
     except (ValueError, RecursionError) as error:
@@ -136,7 +138,7 @@ def read_rows(lines: bytes) -> list[Row]:
     for line, row in itertools.zip_longest(split_lines(lines), found):
         # Two lines that are records together only, such as `{"created":1` and `"x":1}`, are fewer rows than lines.
         if line is None or row is None:
-            raise NotARecord("is no JSON of its own")
+            raise NotARecord("is not JSON by itself")
         judge(line, row.extra)
     return found
 
@@ -158,7 +160,7 @@ def read_record(line: bytes) -> Record:
 
 
 def read_fields(line: bytes) -> dict[str, Any]:
-    """Return the fields of one line that hold something, `extra` as a dict: for query's Filters. Raises NotARecord."""
+    """Return the fields present in a line, `extra` as a dict, for query's Filters. Raises NotARecord."""
     try:
         found = _decode_fields(line)
     except (ValueError, RecursionError):
@@ -170,9 +172,9 @@ def read_fields(line: bytes) -> dict[str, Any]:
 
 
 def read_source(line: bytes) -> tuple[str, int]:
-    """Return the logger's name and the level of one line; "" and 0 where it has none. Raises NotARecord.
+    """Return the logger's name and the level of one line; "" and 0 if it has none. Raises NotARecord.
 
-    Judges no more of the line than it has to: what reads the whole of it afterwards may still refuse it.
+    Checks as little of the line as possible: reading all of it afterwards may still raise NotARecord.
     """
     try:
         source = _decode_source(line)
@@ -194,7 +196,7 @@ def read_extra(extra: bytes) -> dict[str, Any]:
         except (ValueError, RecursionError) as error:
             raise _refusal(error) from error
     if not isinstance(found, dict):
-        raise NotARecord("has an `extra` that is no object")
+        raise NotARecord("has an `extra` that is not an object")
     return found
 
 
@@ -203,13 +205,13 @@ def _integer(digits: str) -> int | float:
 
 
 def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _read_marked(line: bytes, error: Exception) -> Row:
-    """Read a line that the decoder has refused: it does so where there are lone surrogates.
+    """Read a line that the decoder has refused, because of lone surrogates.
 
-    They go through it as DEL and four hexadecimal digits, and a DEL in the same way.
+    They are passed to the decoder as DEL and four hexadecimal digits, and so is a DEL.
     """
     if rb"\ud" not in line and rb"\uD" not in line:
         raise _refusal(error) from error
@@ -234,11 +236,11 @@ def _to_mark(match: re.Match[bytes]) -> bytes:
 
 
 def judge(line: bytes, extra: msgspec.Raw) -> None:
-    """Refuse a line for what a decoder of msgspec lets through that does not look into `extra`. Raises NotARecord."""
+    """Check a line for problems in `extra`, which the decoder of msgspec does not read. Raises NotARecord."""
     if extra is not NO_EXTRA:
         octets = bytes(extra)
         if octets[:1] != b"{":
-            raise NotARecord("has an `extra` that is no object")
+            raise NotARecord("has an `extra` that is not an object")
         if not octets.isascii():
             try:
                 octets.decode()
@@ -249,7 +251,7 @@ def judge(line: bytes, extra: msgspec.Raw) -> None:
 
 
 def _judge_depth(line: bytes) -> None:
-    # Each container takes two bytes at least, and most lines have few bytes behind the first inner one.
+    # Each container takes at least two bytes, and most lines have few bytes after the first inner one.
     start, lists = line.find(b"{", 1), line.find(b"[")
     if 0 <= lists < start or start < 0:
         start = lists

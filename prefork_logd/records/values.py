@@ -1,6 +1,6 @@
-"""The values that a record may hold.
+"""Defines the values that a record may hold.
 
-Owns the type of a value, and the mark of a value that was cut. Knows no pickles.
+Owns the type of a value, and the mark of a value that was cut. Does not know pickles.
 """
 
 from __future__ import annotations
@@ -8,6 +8,6 @@ from __future__ import annotations
 from typing import TypeAlias
 
 Plain: TypeAlias = "str | int | float | bool | list[Plain] | dict[str, Plain] | None"
-"""What is left of a pickle: values that JSON knows. Floats are finite; a str may hold lone surrogates."""
+"""A plain value: one that JSON can express. Floats are finite; a str may hold lone surrogates."""
 TRUNCATED = "<truncated>"
-"""Stands for a value that was left out because a record had too much, and for all that follow it in its container."""
+"""Replaces a value that was left out of a too large record, and all values after it in its container."""

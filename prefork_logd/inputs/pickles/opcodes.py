@@ -45,7 +45,7 @@ decode_text_in_python: Callable[[bytes], str] = functools.partial(str, encoding=
 """UTF-8 that may hold lone surrogates, as text."""
 
 decode_text: Callable[[bytes], str] = decode_text_in_python
-"""What is used: the same, perhaps compiled."""
+"""The function in use: this one, or the compiled one."""
 
 
 # Scalars
@@ -236,7 +236,7 @@ def unquote_in_python(text: bytes) -> bytes:
 
 
 unquote: Callable[[bytes], bytes] = unquote_in_python
-"""What is used: the same, perhaps compiled."""
+"""The function in use: this one, or the compiled one."""
 
 
 def _unescape(match: re.Match[bytes]) -> bytes:

@@ -145,7 +145,7 @@ def test_a_stranger_gets_no_further_than_its_first_line(data: bytes) -> None:
     """What holds no record ends the connection; nothing behind it is looked at."""
     for pieces in ([data], [data[index : index + 1] for index in range(len(data))]):
         one = lines()
-        with pytest.raises(InputError, match="these are no JSON lines") as caught:
+        with pytest.raises(InputError, match="these are not JSON lines") as caught:
             assert [event for piece in pieces for event in feed(one, piece)] == []
         assert caught.value.events == []
 

@@ -151,7 +151,7 @@ def test_the_handler_keeps_fields_of_a_record_that_is_too_large() -> None:
 
 def test_the_page_about_records_lists_the_fields() -> None:
     """In their order and with their types."""
-    section = _source("docs/record.md").partition("| field | type | what |\n")[2].partition("\n\n")[0]
+    section = _source("docs/record.md").partition("| field | type | holds |\n")[2].partition("\n\n")[0]
     rows_of_page = re.findall(r"^\| (`.*?`) \| (.*?) \| .* \|$", section, re.MULTILINE)
     listed = [(name, types) for names, types in rows_of_page for name in re.findall(r"`(\w+)`", names)]
     assert [name for name, _ in listed] == list(FIELDS)
