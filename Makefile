@@ -10,7 +10,7 @@ SIDE_BY_SIDE := -n $(TESTS_AT_ONCE) --dist loadfile
 # What a core has a part in, and the tests that go by what is read.
 TWIN := $(addprefix tests/unit/,ingest inputs ipc records processes) tests/system/ingest/test_corpus.py
 
-.PHONY: cluster run test check bench torture torture-short torture-hostile fuzz wheels clean
+.PHONY: cluster run test test-fast check bench torture torture-short torture-hostile fuzz wheels clean
 
 run: $(NATIVE)  ## collect on 127.0.0.1:9020 into .run/records.jsonl, until Ctrl-C
 	$(BIN)/prefork-logd run --state-dir .run
@@ -18,6 +18,9 @@ run: $(NATIVE)  ## collect on 127.0.0.1:9020 into .run/records.jsonl, until Ctrl
 test: $(NATIVE)  ## the whole test suite; what a core has a part in once more without the compiled one
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 	PREFORK_LOGD_NATIVE=0 $(BIN)/python -m pytest -q $(SIDE_BY_SIDE) $(TWIN)
+
+test-fast: $(NATIVE)  ## the unit tests that start no process and read no corpus, in less than a minute
+	$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) -m "not slow" tests/unit
 
 check: $(READY)  ## lint, formatting, types, direction of imports
 	$(BIN)/ruff check .

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").rglob("*.md")])
 
 
+@pytest.mark.slow
 def test_generated_pages_are_up_to_date() -> None:
     """Settings, signals and the life cycle are documented as they are."""
     done = subprocess.run(

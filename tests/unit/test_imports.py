@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,7 @@ def _floor(room: str) -> int:
     return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
 
 
+@functools.cache
 def _imports(path: Path) -> set[str]:
     """Return the full names that a module imports, also those for its types alone."""
     found: set[str] = set()

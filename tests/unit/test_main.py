@@ -13,6 +13,7 @@ from prefork_logd.__main__ import open_standard_descriptors
 COMBINATIONS = [closed for size in range(4) for closed in itertools.combinations(range(3), size)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", COMBINATIONS, ids=str)
 def test_closed_standard_descriptors_lead_to_dev_null(closed: tuple[int, ...]) -> None:
     """Those that are closed are opened, those that are open stay, and the next file gets another number."""

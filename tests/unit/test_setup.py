@@ -29,6 +29,7 @@ def _build(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[st
     )
 
 
+@pytest.mark.slow
 def test_a_compiler_that_fails_is_no_failure_of_the_installation(tmp_path: Path) -> None:
     """Without a core the twin does its work: nobody has to have a compiler."""
     pytest.importorskip("Cython", reason="without Cython no core is tried")
@@ -39,11 +40,13 @@ def test_a_compiler_that_fails_is_no_failure_of_the_installation(tmp_path: Path)
     assert not list(tmp_path.rglob("*.so"))
 
 
+@pytest.mark.slow
 def test_a_core_that_is_demanded_has_to_compile(tmp_path: Path) -> None:
     """Who publishes wheels must not publish one without a core by mistake."""
     assert _build(tmp_path, **{compiled.VARIABLE: "1"}).returncode != 0
 
 
+@pytest.mark.slow
 def test_no_core_is_tried_where_none_is_wanted(tmp_path: Path) -> None:
     """The wheel for every Python is built by one that could compile."""
     done = _build(tmp_path, **{compiled.VARIABLE: "0"})
@@ -51,6 +54,7 @@ def test_no_core_is_tried_where_none_is_wanted(tmp_path: Path) -> None:
     assert not any(name in done.stdout + done.stderr for name in CORES)
 
 
+@pytest.mark.slow
 def test_an_sdist_has_all_that_is_built_and_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "dist"
     target.mkdir()
@@ -58,6 +62,7 @@ def test_an_sdist_has_all_that_is_built_and_nothing_else(tmp_path: Path) -> None
     assert wheels.problems_of_sdist(sdist) == []
 
 
+@pytest.mark.slow
 def test_an_sdist_of_the_handler_has_its_files_and_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "dist"
     target.mkdir()
@@ -74,6 +79,7 @@ def test_a_checkout_gets_what_builds_the_core() -> None:
         assert f'"{name}>=' in extra, name
 
 
+@pytest.mark.slow
 def test_tests_do_not_run_without_the_core_that_is_demanded() -> None:
     """Else those that need it would be skipped, and the run would be green."""
     without = "sys.modules['prefork_logd.ingest._core_c'] = None"

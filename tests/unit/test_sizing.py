@@ -104,6 +104,7 @@ def test_a_result_of_a_part_is_passed_over(tmp_path: Path, monkeypatch: pytest.M
     assert sizing.newest("stores", "runs", "2026-01-01-0001")[1] == "2026-01-01-0001-stores.json"
 
 
+@pytest.mark.slow
 def test_the_answers_in_the_docs_are_what_it_says() -> None:
     """Each command in docs/scaling.md prints what stands below it."""
     page = (ROOT / "docs" / "scaling.md").read_text()

@@ -78,6 +78,7 @@ def run(shell: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(command, capture_output=True, check=False, timeout=20, env=env)
 
 
+@pytest.mark.slow
 def test_an_answer_that_cannot_be_written(tmp_path: Path) -> None:
     """A full standard output is named, also for the help; where standard error is full too, the status remains."""
     done = run(f"LOGD check --state-dir {tmp_path} >/dev/full")
@@ -87,12 +88,14 @@ def test_an_answer_that_cannot_be_written(tmp_path: Path) -> None:
         assert run("LOGD --help >/dev/full 2>/dev/full", PYTHONUNBUFFERED=unbuffered).returncode == 1
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_gone(tmp_path: Path) -> None:
     """The command ends without a word, as one does that SIGPIPE ends."""
     done = run(f"LOGD check --state-dir {tmp_path} | true; exit ${{PIPESTATUS[0]}}")
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
 
 
+@pytest.mark.slow
 def test_a_terminal_that_lacks_characters() -> None:
     """They are printed as escapes, and what is read there and is no text is read as such."""
     program = "from prefork_logd.cli import standard_streams; standard_streams.prepare(); print('\\u043a', input())"

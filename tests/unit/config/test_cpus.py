@@ -75,6 +75,7 @@ def test_automatic_workers_go_by_the_quota(monkeypatch: pytest.MonkeyPatch, quot
     assert loads("", "", {"state_dir": "/state"}).server.worker_count == expected
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.access("/sys/fs/cgroup/cpu/cgroup.procs", os.W_OK), reason="no cgroup can be made here")
 def test_a_quota_of_this_very_host() -> None:
     """Of a cgroup that a process is really in."""

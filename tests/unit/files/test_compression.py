@@ -56,6 +56,7 @@ def test_what_was_done_but_not_removed_is_finished(source, method):
     assert names(source) == [SUFFIX[method]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["gzip", "zstd"])
 @pytest.mark.parametrize(
     "damage", [lambda data: b"theirs", lambda data: data[:-30], lambda data: data[:-4], lambda data: b""]
@@ -93,6 +94,7 @@ def test_an_orphan_stops_and_keeps_the_original(source):
     assert names(source) == [""]
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_original(small_disk):
     """Nothing of the attempt is left to fill it."""
     disk = small_disk("size=256k")
@@ -104,6 +106,7 @@ def test_a_full_disk_keeps_the_original(small_disk):
     assert names(source) == [""]
 
 
+@pytest.mark.slow
 def test_the_child_succeeds_and_is_no_part_of_its_parent(source, monkeypatch):
     """It has a title of its own, is nice, holds none of the parent's descriptors, and has no handler of its."""
     report_reader, report_writer = os.pipe()
@@ -135,6 +138,7 @@ def test_the_child_succeeds_and_is_no_part_of_its_parent(source, monkeypatch):
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
 
 
+@pytest.mark.slow
 def test_a_child_that_is_killed_leaves_the_original(source, monkeypatch):
     def pieces(reader, go_on):
         yield reader.read(100_000)
@@ -157,6 +161,7 @@ def test_a_child_that_is_killed_leaves_the_original(source, monkeypatch):
     assert names(source) == [".began", ".gz"]
 
 
+@pytest.mark.slow
 def test_an_error_that_nobody_expects_is_told(source, monkeypatch):
     def pieces(reader, go_on):
         raise ArithmeticError

@@ -90,6 +90,7 @@ def test_a_fifo_is_opened_for_its_reader_only(tmp_path):
     assert not opened("/dev/null").is_regular
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "torn_bytes"),
     [

@@ -70,6 +70,7 @@ def test_a_write_that_goes_nowhere_is_an_error(output, monkeypatch):
         append(output, "a")
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_no_part_of_a_batch_and_resumes_alone(small_disk):
     """The part that fitted is cut away, the state is told once each way, and the same batch fits later."""
     disk = small_disk("size=64k")
@@ -176,6 +177,7 @@ def test_a_cut_still_to_be_made_survives_reopening_the_same_file(output, monkeyp
     assert lines_of(output.path) == ["first", "second", "third"]
 
 
+@pytest.mark.slow
 def test_a_disk_turned_read_only_and_back(small_disk):
     """EROFS comes with opening, for a disk with open files cannot be turned: the old state returns by itself."""
     disk = small_disk("size=64k")
@@ -195,6 +197,7 @@ def test_a_disk_turned_read_only_and_back(small_disk):
     output.close()
 
 
+@pytest.mark.slow
 def test_no_inode_left(small_disk):
     disk = small_disk("size=64k,nr_inodes=4")
     output = OutputFile("all", str(disk / "logs" / "all.jsonl"))
@@ -276,6 +279,7 @@ def test_nothing_more_is_written_to_a_removed_file(output):
     assert lines_of(output.path) == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_carrying_over_to_a_full_disk_is_tried_again(small_disk):
     """The new file stays empty until it can take all of it."""
     disk = small_disk("size=64k")

@@ -249,6 +249,7 @@ FAILURES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("calls", "step"), FAILURES)
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EROFS])
 def test_a_step_that_fails_is_tried_again_and_told_once(bench, monkeypatch, calls, step, number):
@@ -277,6 +278,7 @@ def test_a_step_that_fails_is_tried_again_and_told_once(bench, monkeypatch, call
     assert all(sibling.nbytes for sibling in b.rotated()), "a reserved name was left behind"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["none", "gzip"])
 def test_lines_go_to_the_moved_file_until_a_new_one_can_be_opened(bench, monkeypatch, method):
     """The moved file is neither compressed nor removed while it is written to."""
@@ -298,6 +300,7 @@ def test_lines_go_to_the_moved_file_until_a_new_one_can_be_opened(bench, monkeyp
     assert b.suffixes() == [], "keep_bytes holds once the file is compressed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [Step.SYNC, Step.MOVE, Step.REOPEN, Step.SETTLE])
 @pytest.mark.parametrize("act", ["reopen", "rename", "remove"])
 def test_others_may_act_between_any_two_steps(bench, monkeypatch, step, act):
@@ -336,6 +339,7 @@ def test_others_may_act_between_any_two_steps(bench, monkeypatch, step, act):
         assert stored == list(range(10))
 
 
+@pytest.mark.slow
 def test_a_full_disk(small_disk, bench):
     """No inode is left for the new file: all goes on in the old one, and the rotation comes when there is room."""
     disk = small_disk("size=256k,nr_inodes=3")
@@ -356,6 +360,7 @@ def test_a_full_disk(small_disk, bench):
     assert b.stored() == list(range(10))
 
 
+@pytest.mark.slow
 def test_no_room_to_compress(small_disk, bench):
     """The original is kept, the failure told once, and all is made up for when there is room."""
     disk = small_disk("size=128k")
@@ -383,6 +388,7 @@ def test_no_room_to_compress(small_disk, bench):
 # --- compressing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["gzip", "zstd"])
 def test_rotated_files_are_compressed_one_at_a_time(bench, method):
     b = bench(rotate_bytes=3 * LINE_BYTES, compress=method, keep=0)
@@ -395,6 +401,7 @@ def test_rotated_files_are_compressed_one_at_a_time(bench, method):
     assert b.rotation.next_deadline_s == math.inf
 
 
+@pytest.mark.slow
 def test_what_an_earlier_process_left_is_compressed(bench):
     b = bench(rotate_bytes=3 * LINE_BYTES, keep=0)
     for _ in range(9):
@@ -420,6 +427,7 @@ def slow_start(source, method):
     return pid
 
 
+@pytest.mark.slow
 def test_a_compressor_that_is_killed_is_started_again_later(bench, monkeypatch):
     """Told once, however often; and the end of the trouble too."""
     b = bench(rotate_bytes=3 * LINE_BYTES, compress="gzip")
@@ -444,6 +452,7 @@ def test_a_compressor_that_is_killed_is_started_again_later(bench, monkeypatch):
     assert b.suffixes() == [".gz"]
 
 
+@pytest.mark.slow
 def test_rotation_goes_on_while_a_compressor_works(bench, monkeypatch):
     """Its file is not removed meanwhile, even if it has become surplus."""
     b = bench(rotate_bytes=3 * LINE_BYTES, compress="gzip", keep=2)
@@ -460,6 +469,7 @@ def test_rotation_goes_on_while_a_compressor_works(bench, monkeypatch):
     assert [(sibling.sequence, sibling.suffix) for sibling in b.rotated()] == [(4, ".gz"), (5, ".gz")]
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_compressed_does_not_hold_up_the_others(bench):
     """Something else has its compressed name: both are kept, and its turn comes after all others'."""
     b = bench(rotate_bytes=3 * LINE_BYTES, keep=0)
@@ -586,6 +596,7 @@ def killed_at(path, number, keys):
     return synced, os.WIFSIGNALED(status)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_adopt_orphans")
 @pytest.mark.parametrize("method", ["none", "gzip"])
 def test_a_crash_at_any_call_costs_no_line_and_doubles_none(tmp_path, method):
@@ -633,6 +644,7 @@ OPERATIONS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(OPERATIONS)
 def test_any_sequence_leaves_exactly_the_appended_lines_in_order(tmp_path_factory, operations):

@@ -33,6 +33,7 @@ def zstd(octets: bytes) -> bytes:
     return zstandard.ZstdCompressor(write_checksum=True).compress(octets)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "octets",
     [
@@ -57,6 +58,7 @@ def test_lines_of_any_form(octets: bytes) -> None:
     assert read(octets) == (TEN, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pack", [gzip.compress, zstd])
 @pytest.mark.parametrize("harm", ["cut", "bit", "more"])
 def test_damage_costs_what_is_behind_it(pack: object, harm: str) -> None:
@@ -126,6 +128,7 @@ def test_lines_that_are_too_long(sizes: list[int], most: int, read_bytes: int, i
         assert line == whole or (line is None and len(whole.rstrip(b"\n")) >= most)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, zstd])
 def test_a_file_of_one_endless_line_takes_little_memory(pack: object) -> None:
     """It is passed over without being held."""

@@ -68,6 +68,7 @@ def test_the_client_reads_what_the_server_says_in_any_pieces(numbers: list[int],
     assert [event for piece in split(data, cuts) for event in client.feed(piece)] == [("ack", n) for n in numbers]
 
 
+@pytest.mark.slow
 @given(st.integers(1, 30), st.data())
 def test_a_reset_at_any_byte_loses_and_doubles_nothing(count: int, data: st.DataObject) -> None:
     """After each reset the rest is sent again, from what WELCOME says on; duplicates are passed over."""

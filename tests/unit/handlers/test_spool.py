@@ -33,6 +33,7 @@ def adopted(directory: Path) -> list[tuple[bytes, list[tuple[int, float, bytes]]
     ]
 
 
+@pytest.mark.slow
 @given(bodies=st.lists(st.binary(max_size=100), min_size=1, max_size=10), data=st.data())
 def test_a_torn_tail_costs_only_itself(bodies: list[bytes], data: st.DataObject, tmp_path_factory: Any) -> None:
     """Cut or damaged anywhere in its last entry, a segment still gives every entry before it."""

@@ -52,6 +52,7 @@ def _neighbours(path: Path) -> set[str]:
     }
 
 
+@pytest.mark.slow
 def test_importing_it_costs_none_of_the_collectors_dependencies() -> None:
     program = "import sys, prefork_logd.handlers; print(sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

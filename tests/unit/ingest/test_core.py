@@ -36,17 +36,20 @@ def _chosen(before: str, wanted: str | None) -> list[object]:
     return json.loads(_python(before + program, wanted).stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(core.speedups is None, reason="there is no compiled core to choose")
 @pytest.mark.parametrize("wanted", [None, "", "1"])
 def test_the_compiled_core_is_used_where_it_is(wanted: str | None) -> None:
     assert _chosen("", wanted) == [True, "prefork_logd.ingest._core_c"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "wanted"), [("", "0"), (WITHOUT, None), (OUTDATED, None), (OUTDATED, "0")])
 def test_the_twin_is_used_otherwise(before: str, wanted: str | None) -> None:
     assert _chosen(before, wanted) == [False, "prefork_logd.ingest._core_py"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "wanted", "answer"),
     [

@@ -43,6 +43,7 @@ def _bytes_in_use() -> int:
     return info.uordblks + info.hblkhd
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs glibc's mallinfo2")
 def test_the_corpus_leaves_no_memory_behind() -> None:
     bodies = [payload.data for payload in corpus.frames()]
@@ -65,6 +66,7 @@ def test_the_corpus_leaves_no_memory_behind() -> None:
     assert _bytes_in_use() - before < MOST_GROWTH_BYTES
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs glibc's mallinfo2")
 @pytest.mark.parametrize("many", [b"]0" * 10_000, b"V\\u20ac\n0" * 5_900], ids=["containers", "texts"])
 def test_what_one_large_record_needs_is_given_back(many: bytes) -> None:

@@ -84,6 +84,7 @@ def test_a_session_of_records_that_are_too_large_is_closed(pair: Pair) -> None:
     assert (kind, body[:2]) == (0x84, b"\0\4")
 
 
+@pytest.mark.slow
 def test_a_flood_fills_no_file(pair: Pair) -> None:
     """A client that comes again and again: 20 times its limit in a row, and entries up to the burst."""
     for number in range(20):

@@ -2,6 +2,7 @@
 
 import logging
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +29,7 @@ def test_a_record_goes_to_every_output_that_lets_it_through_in_order():
     assert routes.route("b", logging.WARNING) == (0,)
 
 
+@pytest.mark.slow
 @given(st.lists(NAMES.filter(bool), max_size=3), st.integers(-50, 60), NAMES, st.integers(-60, 70))
 def test_routes_agree_with_logging(loggers, level, name, levelno):
     """The verdict is that of a handler with this level and one logging.Filter per logger."""

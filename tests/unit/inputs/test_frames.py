@@ -81,6 +81,7 @@ def test_oversize_frames_are_passed_over_whatever_the_split(sizes: list[int], pl
     assert skipped == [TooLarge(0, len(body), body[:HEAD_KEPT]) for body in bodies if len(body) > MAX]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(STREAMS))
 def test_streams_give_the_same_whole_and_byte_by_byte(name: str) -> None:
     """Every stream of the corpus means the same whole, byte by byte, and with bytes after it."""

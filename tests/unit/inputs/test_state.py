@@ -41,6 +41,7 @@ def moved(session: ServerSession) -> ServerSession:
     return loaded
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.one_of(st.binary(max_size=60), st.integers(1001, 2000).map(bytes)), max_size=8),
     st.lists(st.tuples(st.integers(0, 4000), st.booleans()), max_size=20),
@@ -85,6 +86,7 @@ message = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(
     st.lists(message, max_size=6),
     st.lists(st.integers(0, 6000), max_size=12),
@@ -165,6 +167,7 @@ def test_a_smaller_limit_holds_after_the_move() -> None:
     assert len(session.receive(wire.batch(1, b"x" * 11, b"short"))) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", STREAMS)
 def test_streams_of_the_corpus_survive_a_move_after_every_byte(data: bytes) -> None:
     """Whatever a stranger sends, it is no other thing after a move."""

@@ -74,6 +74,7 @@ def segments(group: Group) -> dict[int, tuple[int, bytes]]:
     return {segment.output: (segment.lines, bytes(segment.data)) for segment in group.segments}
 
 
+@pytest.mark.slow
 @given(LINES, SESSIONS, OPENS, st.lists(st.integers(1, 50), min_size=1, max_size=10))
 def test_a_batch_comes_back_whatever_the_reads(
     plain: list[tuple[int, bytes]],
@@ -178,6 +179,7 @@ def test_tables_that_do_not_fit_are_an_error(change: tuple[int, int, str]) -> No
         read(bytes(data), [1000])
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.sampled_from("abr"), st.integers(1, 3)), max_size=20))
 def test_runs_say_which_numbers_the_lines_for_the_stores_have(steps: list[tuple[str, int]]) -> None:
     """A number that was rejected ("r") has no line; the lines of an output like them travel once."""
@@ -222,6 +224,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(STEPS, st.sampled_from([None, 1]), st.integers(1, 60))
 def test_sessions_in_turn_have_their_lines_in_order(
     steps: list[tuple[str, list[tuple[int, bytes]]]], like: int | None, size: int

@@ -106,6 +106,7 @@ def test_the_death_of_the_other_side_is_told_once(ends: tuple[End, End, Loop]) -
     assert not second.channel.open
 
 
+@pytest.mark.slow
 def test_sending_to_a_stopped_child_never_blocks(ends: tuple[End, End, Loop]) -> None:
     """What it does not take waits, in order; and of reopenings only the last."""
     first, second, loop = ends
@@ -119,6 +120,7 @@ def test_sending_to_a_stopped_child_never_blocks(ends: tuple[End, End, Loop]) ->
     assert len(second.messages) < 6000
 
 
+@pytest.mark.slow
 def test_a_configuration_of_any_size_passes_through_a_file() -> None:
     """Settings have no bound, messages have."""
     text = "".join(f'[[output]]\nname = "o{number}"\nlevel = {number}\n' for number in range(1000))

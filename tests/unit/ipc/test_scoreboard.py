@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from prefork_logd.config.values import MAX_OUTPUTS
 from prefork_logd.ipc.scoreboard import MAX_WORKERS, Field, OutputField, Scoreboard
 
 
+@pytest.mark.slow
 def test_what_a_child_counts_its_parent_sees() -> None:
     """The memory is shared, and survives the child."""
     board = Scoreboard()

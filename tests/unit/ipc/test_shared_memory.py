@@ -198,7 +198,7 @@ class Sharing(RuleBasedStateMachine):
         native.share(None)
 
 
-TestSharing = Sharing.TestCase
+TestSharing = pytest.mark.slow(Sharing.TestCase)
 TestSharing.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 

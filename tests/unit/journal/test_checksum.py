@@ -37,6 +37,7 @@ def test_any_length_and_any_split() -> None:
         assert crc32(data[size:], crc32(data[:size])) == zlib.crc32(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wanted", "module"), [("0", "zlib"), ("1", "prefork_logd.journal._crc"), ("", "prefork_logd.journal._crc")]
 )

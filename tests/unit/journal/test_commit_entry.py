@@ -20,6 +20,7 @@ def test_a_commit_comes_back(commit: Committed, rest: bytes) -> None:
     assert decode(encode(commit) + rest) == (commit, rest)
 
 
+@pytest.mark.slow
 @given(COMMITS, st.data())
 def test_a_commit_cut_short_is_an_error(commit: Committed, data: st.DataObject) -> None:
     """No part of a commit is taken for one."""

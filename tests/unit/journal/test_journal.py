@@ -213,6 +213,7 @@ def test_a_lost_journal_is_told(tmp_path: Path) -> None:
     assert any("start again" in problem for problem in Journal(tmp_path / "journal").problems)
 
 
+@pytest.mark.slow
 def test_many_sessions_are_recovered_quickly(tmp_path: Path) -> None:
     """A start stays short with a hundred thousand of them."""
     import time

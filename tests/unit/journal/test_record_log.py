@@ -78,6 +78,7 @@ def log(tmp_path: Path) -> Log:
     return Log(tmp_path)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, 40), max_size=25), st.data())
 def test_every_committed_record_is_read_once(

@@ -225,6 +225,7 @@ def test_use_keeps_a_session() -> None:
     assert table.expire(5500, 1000) == 0
 
 
+@pytest.mark.slow
 @given(st.dictionaries(IDS, st.tuples(st.integers(2, 2**64), st.integers(-5, 2**40)), max_size=20))
 def test_a_snapshot_comes_back(known: dict[bytes, tuple[int, int]]) -> None:
     """Epochs and numbers of every session are as they were, whatever the clock said."""
@@ -382,5 +383,5 @@ class OneClient(RuleBasedStateMachine):
         assert self.stored == list(range(1, self.logged + 1))
 
 
-TestOneClient = OneClient.TestCase
+TestOneClient = pytest.mark.slow(OneClient.TestCase)
 TestOneClient.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,6 +38,7 @@ class Board:
         return AcceptShare(slot, self.loads, 10_000, 5_000)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 8), st.integers(0, 400), st.integers(0, 2**32))
 def test_whoever_asks_first_the_shares_stay_even(workers: int, connections: int, seed: int) -> None:
     """Somebody takes each connection, and nobody ends more than a few above another."""

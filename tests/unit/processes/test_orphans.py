@@ -42,6 +42,7 @@ os.waitpid(stopped, os.WUNTRACED)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "end",
     [
@@ -61,6 +62,7 @@ def test_stopped_and_hung_children_end_with_their_master(end: str) -> None:
     assert time.monotonic() - began_s < 5
 
 
+@pytest.mark.slow
 def test_a_child_forked_by_a_dying_master_ends() -> None:
     """The lifeline had been closed before the child held it, so no signal will come: the child sets its own end."""
     script = (

@@ -154,6 +154,7 @@ def test_a_condition_that_is_none_says_so(text, says):
         where.parse(text)
 
 
+@pytest.mark.slow
 @bounded
 @given(plain, st.sampled_from(["=", "!=", "<", "<=", ">", ">=", "~"]), texts)
 def test_any_value_can_be_compared(value, operator, operand):

@@ -191,6 +191,7 @@ def test_what_is_missing_is_told() -> None:
             canonical(line, NOW)
 
 
+@pytest.mark.slow
 def test_our_own_lines_stay_as_they_are() -> None:
     """Also when they are read as anybody's; a level is added where there is only its name."""
     for line in (*corpus_lines(), *odd_lines.records()):
@@ -200,6 +201,7 @@ def test_our_own_lines_stay_as_they_are() -> None:
             assert found == line
 
 
+@pytest.mark.slow
 @bounded
 @given(attributes)
 def test_any_record_of_ours_stays_as_it_is(values: dict[str, Any]) -> None:
@@ -220,6 +222,7 @@ SHAPES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @bounded
 @given(st.dictionaries(st.sampled_from(KEYS), SHAPES, max_size=8), st.sampled_from(["", "short_message", "__CURSOR"]))
 def test_nothing_is_lost(shape: dict[str, Any], form: str) -> None:

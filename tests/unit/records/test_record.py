@@ -136,6 +136,7 @@ def test_nothing_but_the_peer_is_needed():
     assert record == Record(created=RECEIVED, time=rfc3339(RECEIVED), peer=PEER, received=RECEIVED)
 
 
+@pytest.mark.slow
 @strategies.bounded
 @given(strategies.attributes)
 def test_short_way_gives_what_the_long_way_gives(attributes):

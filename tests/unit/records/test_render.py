@@ -88,6 +88,7 @@ def test_escape_mark_is_not_mistaken():
     assert json.loads(_json(message=without))["message"] == without
 
 
+@pytest.mark.slow
 @strategies.bounded
 @given(strategies.attributes)
 def test_every_record_is_one_sound_line(attributes):
@@ -95,6 +96,7 @@ def test_every_record_is_one_sound_line(attributes):
     lines.check_lines(attributes)
 
 
+@pytest.mark.slow
 @strategies.bounded
 @given(strategies.attributes)
 def test_spelling_does_not_depend_on_the_way(attributes):
@@ -185,6 +187,7 @@ def test_dangerous_characters_are_escaped_in_text(code):
     assert _text("%(message)s", message=f"a{chr(code)}\\b") == f"a{escape}\\\\b\n"
 
 
+@pytest.mark.slow
 @strategies.bounded
 @given(st.text(st.characters(codec=None)))
 def test_escaping_can_be_undone(text):

@@ -88,6 +88,7 @@ READERS: dict[str, Callable[[bytes], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", READERS)
 def test_what_the_collector_has_written_is_read(reader: str) -> None:
     """Each line of the corpus and each odd one, by each reader."""
@@ -119,6 +120,7 @@ def test_foreign_lines_get_one_verdict(reader: str) -> None:
         assert _verdict(READERS[reader], line) is is_record, line[:200]
 
 
+@pytest.mark.slow
 def test_every_reader_reads_the_same_values() -> None:
     """A row with its `extra` taken apart is the record, and its fields are what JSON says."""
     for line in written():
@@ -168,6 +170,7 @@ def test_lines_end_in_newlines_alone() -> None:
     assert [(block.first, block.count, block.lines) for block in picked] == [(0, 1, lines[0])]
 
 
+@pytest.mark.slow
 @bounded
 @given(attributes)
 def test_any_record_is_read_by_every_reader(values: dict[str, Any]) -> None:

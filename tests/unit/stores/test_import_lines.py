@@ -7,6 +7,8 @@ import json
 import tracemalloc
 from typing import TYPE_CHECKING
 
+import pytest
+
 from prefork_logd.files import unpacking
 from prefork_logd.records.stored import split_lines
 from prefork_logd.stores import import_lines
@@ -80,6 +82,7 @@ def test_one_bad_line_costs_itself(tmp_path: Path) -> None:
     assert complaints[-1] == "9: is poison"
 
 
+@pytest.mark.slow
 def test_our_own_lines_are_stored_to_the_octet(tmp_path: Path) -> None:
     """All of the corpus, and the odd ones; each is counted as a record with what it says."""
     store = MemoryStore()
@@ -121,6 +124,7 @@ def test_a_last_line_without_a_newline_is_a_line(tmp_path: Path) -> None:
     assert bring(store, tmp_path / "a", GOOD[0] + GOOD[1].rstrip(b"\n"))[0].stored == 2
 
 
+@pytest.mark.slow
 def test_a_cut_off_gzip_is_stored_as_far_as_it_goes(tmp_path: Path) -> None:
     """And the trouble is named with its line and a remedy."""
     store = MemoryStore()
@@ -142,6 +146,7 @@ def test_what_is_missing_is_summed_up() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_an_import_takes_the_same_memory_for_any_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sixty batches take no more than ten."""
     monkeypatch.setattr(import_lines, "BATCH_LINES", 50)

@@ -44,6 +44,7 @@ def _sqlite() -> Callable[[bytes], object]:
     return pack
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [_postgresql, _copier, _sqlite])
 @pytest.mark.parametrize(
     ("field", "size", "count"),

@@ -137,6 +137,7 @@ def test_every_name_in_a_row_exists(kind: Kind) -> None:
         assert callable(getattr(importlib.import_module(module), name))
 
 
+@pytest.mark.slow
 def test_settings_are_read_without_a_stores_code() -> None:
     """Neither a store's module nor its library is imported to read or carry a configuration."""
     script = """

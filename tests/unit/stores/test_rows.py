@@ -28,12 +28,14 @@ def corpus_lines():
     return lines
 
 
+@pytest.mark.slow
 def test_the_corpus_comes_back_byte_for_byte():
     """Every accepted record of the corpus, hostile ones included."""
     for line in corpus_lines():
         assert rows.render(rows.decode(line)) == line
 
 
+@pytest.mark.slow
 @bounded
 @given(attributes)
 def test_any_record_comes_back_byte_for_byte(values):
@@ -55,6 +57,7 @@ def test_a_mark_is_never_mistaken():
     assert rows.render(row) == line
 
 
+@pytest.mark.slow
 def test_many_lines_at_once():
     """Several lines give what each gives; the caller sees it when one of them is no record."""
     lines = [line for line in corpus_lines() if rb"\ud" not in line]
@@ -72,6 +75,7 @@ def test_what_is_no_record_is_refused(line):
         rows.decode(line)
 
 
+@pytest.mark.slow
 @bounded
 @given(attributes)
 def test_octets_bring_any_text_back(values):

@@ -27,6 +27,7 @@ def _run(script: str, wanted: str | None) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [
@@ -42,6 +43,7 @@ def test_what_the_variable_means(wanted: str | None, expected: str) -> None:
     assert _run(READ, wanted) == expected
 
 
+@pytest.mark.slow
 def test_zero_takes_python_everywhere() -> None:
     """All three choices follow the one switch."""
     assert _run(CHOSEN, "0") == "False zlib None"

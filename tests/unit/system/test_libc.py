@@ -68,6 +68,7 @@ def test_a_change_in_a_directory_can_be_waited_for(tmp_path: Path) -> None:
         os.close(fd)
 
 
+@pytest.mark.slow
 def test_a_process_gets_a_signal_when_its_parent_dies() -> None:
     """The grandchild of a child that ends at once."""
     held_fd, end_fd = os.pipe()
@@ -89,6 +90,7 @@ def test_a_process_gets_a_signal_when_its_parent_dies() -> None:
     os.close(held_fd)
 
 
+@pytest.mark.slow
 def test_alarm_as_a_handler_of_a_signal() -> None:
     """SIGHUP has the number 1, so SIGALRM ends the process a second later, whatever Python does."""
     child = os.fork()

@@ -66,6 +66,7 @@ def test_a_daemons_log_is_reopened_where_its_path_leads(tmp_path: Path, monkeypa
     assert "second" in path.read_text()
 
 
+@pytest.mark.slow
 def test_strangers_cannot_flood_the_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """So many warnings at once, then one in a few seconds, with a count of the rest; a day of it fits on any disk."""
     now_s = 1000.0

@@ -76,6 +76,7 @@ def test_a_lock_on_a_removed_file_does_not_count(tmp_path: Path, monkeypatch: py
         assert is_held(path)
 
 
+@pytest.mark.slow
 def test_a_child_that_closes_the_lock_does_not_hold_it(tmp_path: Path) -> None:
     """Flock is inherited: an orphan would keep the next collector out."""
     path = tmp_path / "pid"

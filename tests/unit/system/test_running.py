@@ -64,6 +64,7 @@ def lives(pid: int) -> bool:
     return os.waitpid(pid, os.WNOHANG) == (0, 0)
 
 
+@pytest.mark.slow
 def test_the_master_is_known_by_its_socket_and_its_lock(tmp_path: Path) -> None:
     """Whatever number the pid file has; it can be signalled, and waited for."""
     with process(lambda: (hold(tmp_path, 1), listen(tmp_path / CONTROL_SOCKET))) as pid:
@@ -76,6 +77,7 @@ def test_the_master_is_known_by_its_socket_and_its_lock(tmp_path: Path) -> None:
         found.close()
 
 
+@pytest.mark.slow
 def test_a_master_without_its_socket_is_known_by_its_lock(tmp_path: Path) -> None:
     """It is just starting, or the socket was removed."""
     with process(lambda: hold(tmp_path)) as pid:
@@ -85,6 +87,7 @@ def test_a_master_without_its_socket_is_known_by_its_lock(tmp_path: Path) -> Non
         found.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_socket", [False, True])
 def test_a_forged_number_leads_to_nobody(tmp_path: Path, has_socket: bool) -> None:
     """A bystander in the pid file, or one that listens on the socket and does not hold the lock, is left alone."""
@@ -97,6 +100,7 @@ def test_a_forged_number_leads_to_nobody(tmp_path: Path, has_socket: bool) -> No
         assert lives(bystander)
 
 
+@pytest.mark.slow
 def test_a_link_to_another_service_is_not_followed(tmp_path: Path) -> None:
     """Whoever can write into the directory could have any service ended by root otherwise."""
     (tmp_path / CONTROL_SOCKET).symlink_to(tmp_path / "service.sock")

@@ -42,6 +42,7 @@ def test_each_delivery_of_a_signal_counts(receiver: signals.SignalReceiver) -> N
     assert receiver.take() == {signal.SIGTTIN: 5, signal.SIGHUP: 1}
 
 
+@pytest.mark.slow
 def test_a_storm_of_signals_is_harmless(receiver: signals.SignalReceiver, capfd: pytest.CaptureFixture[str]) -> None:
     """A full pipe is no error: the signal is pending anyway."""
     for _ in range(70_000):
@@ -57,6 +58,7 @@ def test_a_verb_that_sends_a_signal_exists() -> None:
     assert {use.verb for use in signals.TABLE if use.verb} <= set(cli.commands)
 
 
+@pytest.mark.slow
 def test_a_child_leaves_every_stop_to_the_master() -> None:
     """A terminal's Ctrl-C reaches the whole group; only the master acts on it."""
     read_fd, write_fd = os.pipe()
@@ -73,6 +75,7 @@ def test_a_child_leaves_every_stop_to_the_master() -> None:
     assert os.waitpid(pid, 0)[1] == 0
 
 
+@pytest.mark.slow
 def test_what_was_not_taken_comes_again() -> None:
     """Put back while signals are blocked, it is pending, and taken once they are not."""
     pid = os.fork()

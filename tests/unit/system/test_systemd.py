@@ -28,6 +28,7 @@ def test_a_bad_activation_is_explained() -> None:
         inherited({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "many"})
 
 
+@pytest.mark.slow
 def test_sockets_of_systemd_activation_are_taken() -> None:
     """LISTEN_FDS from descriptor 3 on, meant for this pid."""
     code = (

@@ -21,6 +21,7 @@ def _decoded(data):
         return None
 
 
+@pytest.mark.slow
 @strategies.bounded
 @given(st.dictionaries(strategies.texts, strategies.plain, max_size=8), st.sampled_from(PROTOCOLS))
 def test_plain_values_come_back_equal(attributes, protocol):
@@ -28,6 +29,7 @@ def test_plain_values_come_back_equal(attributes, protocol):
     assert decode(pickle.dumps(attributes, protocol)) == attributes
 
 
+@pytest.mark.slow
 @strategies.bounded
 @given(strategies.flat_attributes, st.sampled_from(PROTOCOLS))
 def test_fast_path_and_machine_agree(attributes, protocol):
@@ -39,6 +41,7 @@ def test_fast_path_and_machine_agree(attributes, protocol):
     assert [type(value) for value in either.values()] == [type(value) for value in by_machine.values()]
 
 
+@pytest.mark.slow
 @strategies.bounded
 @given(st.binary(max_size=600))
 @example(b"")
@@ -165,6 +168,7 @@ def _fuzz(count):
     return accepted
 
 
+@pytest.mark.slow
 def test_mutated_payloads_do_no_harm():
     """Payloads of the corpus, damaged at random, are rejected or become sound records, and nothing is looked up."""
     decode(corpus.records()[0].data)

@@ -59,6 +59,7 @@ def test_flat_records_are_taken(protocol):
     assert load_flat(frame) == FLAT
 
 
+@pytest.mark.slow
 def test_flat_records_of_the_corpus_are_taken():
     """Genuine plain records of every Python in the corpus go the fast way, except by protocol 0."""
     plain = [payload for payload in corpus.records() if payload.name.endswith(("-plain", "-unicode", "-exc-info"))]
@@ -95,6 +96,7 @@ def test_dict_itself_cannot_be_referred_to(opening):
     assert not is_flat(start + own + b"Nu.")
 
 
+@pytest.mark.slow
 def test_whatever_passes_uses_scalar_opcodes_only():
     """pickletools, which judges by itself, finds none but the expected opcodes in every payload that passes."""
     passed = 0

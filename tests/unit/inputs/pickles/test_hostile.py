@@ -7,6 +7,7 @@ from prefork_logd.inputs.pickles.decode import decode, decode_symbolically
 from tests.support import corpus, lines
 from tests.support.contained import contained
 
+pytestmark = pytest.mark.slow
 REASONS = ("truncated", "malformed", "trailing", "forbidden", "budget", "not-a-record")
 
 

@@ -317,6 +317,7 @@ def _kept(frame):
     return "kept"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frame", AMPLIFIERS.values(), ids=AMPLIFIERS)
 def test_a_small_frame_cannot_ask_for_much_work(frame):
     """What a few bytes refer to again and again is paid for each time, whichever way the reference goes."""

@@ -215,7 +215,7 @@ class BothSides(RuleBasedStateMachine):
             assert body == self.logged[number - 1] or (body is DROPPED and number in self.dropped)
 
 
-TestBothSides = BothSides.TestCase
+TestBothSides = pytest.mark.slow(BothSides.TestCase)
 TestBothSides.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
 
 

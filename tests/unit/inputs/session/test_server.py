@@ -368,6 +368,7 @@ def numbered(events: list[Event]) -> list[tuple[int, bytes | None]]:
     return out
 
 
+@pytest.mark.slow
 @given(conversations(), st.lists(st.integers(0, 3000), max_size=20))
 def test_any_split_gives_the_same(conversation: tuple[bytes, list[tuple[int, bytes | None]]], cuts: list[int]) -> None:
     """Every number comes out once, in order, with its record, wherever the network cuts."""
@@ -423,6 +424,7 @@ def test_a_stream_cut_off_anywhere_gives_what_was_whole() -> None:
     assert not pending[0]
 
 
+@pytest.mark.slow
 @given(st.integers(0, len(STREAM) - 1), st.integers(1, 255), st.lists(st.integers(0, len(STREAM)), max_size=6))
 @settings(max_examples=400)
 def test_damage_is_judged_alike_whatever_the_split(place: int, change: int, cuts: list[int]) -> None:
@@ -760,7 +762,7 @@ class Reconnecting(RuleBasedStateMachine):
             assert body == was_logged or (body is None and number in self.dropped)
 
 
-TestReconnecting = Reconnecting.TestCase
+TestReconnecting = pytest.mark.slow(Reconnecting.TestCase)
 TestReconnecting.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 
 

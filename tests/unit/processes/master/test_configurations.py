@@ -73,6 +73,7 @@ def test_a_new_output_counts_from_zero(tmp_path: Path) -> None:
     assert [BOARD.output(slot)[OutputField.RECORDS] for slot in (1, 2)] == [0, 7]
 
 
+@pytest.mark.slow
 def test_with_too_many_new_outputs_nothing_changes(tmp_path: Path) -> None:
     """The reload fails, and says what to do; all that was configured stays."""
     configurations = Configurations(BOARD)

@@ -103,6 +103,7 @@ def test_a_child_that_cannot_be_asked_is_not_silent(world: World, change: dict[s
     assert probing.silence(child)["silent_s"] == 0
 
 
+@pytest.mark.slow
 def test_what_a_process_does_is_said() -> None:
     """A stopped one, one that waits, this one, and one that is none."""
     pid = os.fork()

@@ -191,6 +191,7 @@ def test_a_record_that_the_store_cannot_take_costs_itself_alone(rig: Rig, error:
     assert rig.store.writes < 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("poison", [(0,), (499,), (0, 1, 2, 250, 251, 499), tuple(range(0, 100, 5)), range(10, 100)])
 def test_any_number_of_such_records_anywhere(rig: Rig, poison: Sequence[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """At the ends, side by side, and more in a row than are believed at first."""
@@ -231,6 +232,7 @@ def test_a_lone_record_is_given_up_without_neighbours(rig: Rig) -> None:
     assert len(rig.store.lines) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [RuntimeError("no connection"), ValueError("schema")])
 def test_a_store_that_fails_at_everything_loses_nothing(rig: Rig, error: Exception) -> None:
     """All records wait, none is a dead letter; it is said once, and they are stored when it works again."""
@@ -252,6 +254,7 @@ def test_a_store_that_fails_at_everything_loses_nothing(rig: Rig, error: Excepti
     assert not rig.problem
 
 
+@pytest.mark.slow
 def test_a_store_that_refuses_beside(rig: Rig) -> None:
     """The store's own refusals, and records that it fails at, are all dead letters, each once."""
     rig.store.fault = raising(KeyError("k"))

@@ -406,6 +406,7 @@ def _messages() -> Iterator[tuple[str, bytes]]:
             yield f"type {kind} of {size} bytes", wire.message(kind, b"")[:4] + size.to_bytes(4, "big")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accept", ["any", "session", "authenticated"])
 def test_every_number_of_every_message_at_its_limits(
     accept: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

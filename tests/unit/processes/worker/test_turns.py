@@ -139,6 +139,7 @@ def test_others_and_the_master_come_between_the_frames_of_one(whole: Whole, monk
         whole.turn()
 
 
+@pytest.mark.slow
 def test_a_turn_is_short_whatever_is_sent(whole: Whole) -> None:
     """Twenty clients whose every frame is left to Python."""
     count = 100_000 // len(SLOW)

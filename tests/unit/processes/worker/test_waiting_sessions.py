@@ -93,6 +93,7 @@ def test_a_client_calls_itself_something_short(pair: Pair) -> None:
     assert sys.getsizeof(name) < 700
 
 
+@pytest.mark.slow
 def test_batches_without_a_line_count_towards_the_high_water_mark(pair: Pair) -> None:
     """A client that sends a gap each turn while the writer is stopped is no longer read in time."""
     client = pair.welcome()

@@ -52,7 +52,7 @@ def _counted(place: int = PLACE) -> dict[str, int]:
 
 def _take(output: Output, *lines: bytes) -> None:
     for line in lines:
-        output.take(1, memoryview(line))
+        output.add_lines(1, memoryview(line))
 
 
 def _fail(monkeypatch: pytest.MonkeyPatch, call: str, number: int) -> None:
@@ -206,7 +206,7 @@ def test_a_file_that_was_renamed_is_made_anew(output: Output, tmp_path: Path, ca
     assert output.find()
     assert output.append()
     assert (_read(tmp_path, "old"), _read(tmp_path)) == (b"one\n", b"two\n")
-    assert "was removed or renamed; made anew" in caplog.text
+    assert "was removed or renamed; made again" in caplog.text
 
 
 def test_reopening_goes_on_at_the_path(output: Output, tmp_path: Path) -> None:

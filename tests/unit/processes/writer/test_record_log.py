@@ -285,6 +285,7 @@ def test_the_position_is_told_once_it_can_be(
     writer.record_log.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remove", [False, True])
 def test_a_directory_that_was_set_back_gives_no_number_twice(tmp_path: Path, *, remove: bool) -> None:
     """A copy of it, put in its place: what stores have got since was numbered, and those numbers are left out."""

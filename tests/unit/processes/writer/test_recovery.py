@@ -69,6 +69,7 @@ CALLS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EMFILE], ids=["ENOSPC", "EMFILE"])
 @pytest.mark.parametrize("call", CALLS)
 def test_each_call_fails_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int) -> None:
@@ -159,6 +160,7 @@ def test_problems_of_every_configuration_are_told(tmp_path: Path) -> None:
     start.close()
 
 
+@pytest.mark.slow
 def test_numbers_that_were_left_out_stay_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A copy, whose stores may have later records: the second start, after a full disk, is as careful."""
     make_state(tmp_path / "state")

@@ -106,6 +106,7 @@ class Edge:
         self._window.close()
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +33,7 @@ def _blocks(sizes: list[int], first: int = 0, padding: int = 0) -> list[Block]:
     return blocks
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.lists(st.integers(1, 5000), min_size=1, max_size=4), min_size=1, max_size=4),
     st.lists(st.integers(1, 3000), min_size=1, max_size=8),

@@ -78,6 +78,7 @@ def test_a_body_that_is_cut_short_is_refused() -> None:
             wire.unpack(body[:length], "deflate")
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 5)), max_size=20))
 def test_runs_are_written_joined_and_read_back(steps: list[tuple[int, int]]) -> None:
     """Pieces that follow one another are one run; the numbers are the same."""

@@ -14,6 +14,7 @@ from tests.support.strategies import attributes, bounded
 PEER = "192.0.2.7:40000"
 
 
+@pytest.mark.slow
 @bounded
 @given(attributes)
 def test_what_postgresql_cannot_hold_is_told(values):

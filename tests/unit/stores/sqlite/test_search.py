@@ -115,6 +115,7 @@ def test_no_filter_finds_everything(found):
     check(found, Filters())
 
 
+@pytest.mark.slow
 @settings(bounded, max_examples=80)
 @given(filters)
 def test_every_filter_finds_what_the_matcher_finds(found, wanted):
@@ -188,6 +189,7 @@ def test_ten_thousand_records_of_one_place_stream(tmp_path):
     db.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", print_records.FORMATS)
 @pytest.mark.parametrize("order", ["oldest", "newest"])
 def test_a_query_takes_the_memory_of_a_few_records(tmp_path, form, order):

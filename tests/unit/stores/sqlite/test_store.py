@@ -72,6 +72,7 @@ def open_store(path):
         store.close()
 
 
+@pytest.mark.slow
 def test_every_record_of_the_corpus_comes_back_byte_for_byte(path, open_store):
     """What was accepted from a client is in the file, lone surrogates, NUL characters and huge integers included."""
     lines = corpus_lines()
@@ -81,6 +82,7 @@ def test_every_record_of_the_corpus_comes_back_byte_for_byte(path, open_store):
     assert sorted(stored(path)) == sorted(lines)
 
 
+@pytest.mark.slow
 @settings(bounded, max_examples=20)
 @given(st.lists(attributes, min_size=1, max_size=8))
 def test_any_record_comes_back_byte_for_byte(tmp_path_factory, many):
@@ -186,6 +188,7 @@ def test_a_batch_over_midnight_is_in_two_files_and_resumed_exactly(path, open_st
     assert open_store()[1] == 30
 
 
+@pytest.mark.slow
 def test_a_transaction_that_fails_anywhere_leaves_nothing(path, open_store):
     """Wherever SQLite gives up in the middle: none of the batch is there, and all of it once when it is done again."""
     lines = [line(number, name=f"logger.{number % 50}") for number in range(300)]
