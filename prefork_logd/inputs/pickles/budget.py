@@ -1,4 +1,7 @@
-"""What one frame may cost, in work and in output. Owns the limits; knows nothing of pickles."""
+"""Limits the cost of one frame, in work and in output.
+
+Owns the limits. Does not know pickles.
+"""
 
 from __future__ import annotations
 
@@ -8,44 +11,44 @@ from prefork_logd.errors import RecordRejected
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits for one frame: of its form, beyond which it is rejected, and of its result, which is cut."""
+    """Limits for one frame: above those of its form it is rejected, above those of its result it is cut."""
 
     opcodes: int = 66_000
-    """Each counts for the time that it takes (opcodes.COSTS): most of a record's count as one, a name as twenty."""
+    """Opcodes, weighted by the time that they take (opcodes.COSTS): most count as one, a name as twenty."""
     lines: int = 30_000
-    """Lines of text that opcodes hold: numbers and names of protocol 0, which take several times as long to read."""
+    """Lines of text in opcodes: numbers and names of protocol 0, which take several times as long to read."""
     containers: int = 20_000
-    """Lists, tuples, dicts, sets, objects and class names built, wanted or not."""
+    """Lists, tuples, dicts, sets, objects and class names built, also unused ones."""
     memo_entries: int = 100_000
     integer_bytes: int = 1_700
-    """Of one integer in two's complement: 4,094 decimal digits, below CPython's limit of 4,300 for int to str."""
+    """Bytes of an integer in two's complement: 4,094 decimal digits, below CPython's limit of 4,300 for int to str."""
     name_characters: int = 256
-    """Of a module's or a class's name."""
+    """Characters of a module's or a class's name."""
     depth: int = 200
-    """Of the result, in nested lists and objects. `plain` and the JSON encoder recurse once for each."""
+    """Depth of nested lists and objects in the result. values.py and the JSON encoder recurse once for each level."""
     nodes: int = 26_000
-    """Values in the result, lists, dicts and calls more than once, keys too; what is referred to a hundred times counts
-    as often. Beyond it the result is cut."""
+    """Values in the result, with keys; lists, dicts and calls count more than once. A value counts once for each
+    reference to it. Above this the result is cut."""
     nodes_cut: int = 10_000
-    """As many are kept of one that is cut, at most: by then it has cost what its values cost once already."""
+    """Most values kept of a cut result: its values have been paid for once already by then."""
     nodes_per_two_bytes: int = 4
     nodes_always: int = 256
-    """A short frame has fewer: a reference of two bytes may stand for thousands of values."""
+    """Values for each byte of a frame: in a short frame a reference of two bytes may stand for thousands of values."""
     output_per_byte: int = 6
-    """Bytes of a line for each of the frame: the dearest escape of what stands in it once is six bytes for one."""
+    """Bytes of a line for each byte of the frame: the longest escape takes six bytes for one."""
     repeated_per_byte: int = 10
-    """As many more for values that are referred to many times ..."""
+    """Additional bytes for values with many references ..."""
     repeated_bytes: int = 1 << 19
     """... but no more than this."""
     output_always: int = 4_096
-    """Bytes that a line may always have."""
+    """Bytes that every line may have."""
 
     def nodes_for(self, frame_bytes: int) -> int:
-        """Return how many values the result of a frame of this length may have."""
+        """Return the most values in the result of a frame of this length."""
         return min(self.nodes, self.nodes_always + self.nodes_per_two_bytes * frame_bytes // 2)
 
     def output_for(self, frame_bytes: int) -> int:
-        """Return how many bytes a line of a frame of this length may have; beyond it the record is cut."""
+        """Return the most bytes in the line of a frame of this length; above them the record is cut."""
         repeated_bytes = min(self.repeated_per_byte * frame_bytes, self.repeated_bytes)
         return self.output_always + self.output_per_byte * frame_bytes + repeated_bytes
 
@@ -54,9 +57,9 @@ DEFAULT_BUDGET = Budget()
 
 
 class OverBudgetError(Exception):
-    """The result has become too large: the frame is not decoded any further."""
+    """The result is too large: the frame is not decoded any further."""
 
 
 def exceeded(what: str) -> RecordRejected:
-    """Return the verdict on a frame in which there is too much of `what`."""
+    """Return the rejection of a frame with too much of `what`."""
     return RecordRejected("budget", f"too many or too large: {what}")

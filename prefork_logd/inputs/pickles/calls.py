@@ -1,6 +1,6 @@
-"""Calls and names in a pickle, as data: no class is imported, and nothing is called.
+"""Turns calls and names in a pickle into data: no class is imported, and no call is made.
 
-Owns the opcodes that name or call something, and the few callables that only say what to make. Like the functions of
+Owns the opcodes of names and calls, and the few callables that only name another callable. Like the functions of
 opcodes.py, each reads its operands through the machine and changes its stack.
 """
 
@@ -40,9 +40,9 @@ def stack_global(machine: Machine) -> None:
 
 
 def _call(machine: Machine, callee: Node, args: list[Node], kwargs: Dict | None = None) -> None:
-    """Push the Object of a call; the few callables that only say what to make are read through."""
+    """Push the Object of a call; the few callables that only name another are replaced by that."""
     if type(callee) is Object:
-        # A call's result may be called (functools.partial is pickled so); one more step is nothing honest.
+        # A call's result may be called (functools.partial is pickled so); no pickler writes one more step.
         if type(callee.callee) is not Symbol:
             machine.malformed("call of a call of a call")
     elif type(callee) is not Symbol:
@@ -98,7 +98,7 @@ def _read_reconstructor(_: Machine, args: list[Node]) -> Node:
     match args:
         case [Symbol() as callee, Symbol(path="object"), _]:
             return Object(callee, [])
-        case [Symbol() as callee, Symbol(path="tuple"), Tuple() as fields]:  # a namedtuple, most of the time
+        case [Symbol() as callee, Symbol(path="tuple"), Tuple() as fields]:  # usually a namedtuple
             return Object(callee, fields.items)
         case [Symbol() as callee, Symbol(), state]:
             return Object(callee, [state])
@@ -106,7 +106,7 @@ def _read_reconstructor(_: Machine, args: list[Node]) -> Node:
 
 
 def _read_newobj(machine: Machine, args: list[Node]) -> Node:
-    """copyreg.__newobj__(class, *args). The copy is paid for: one tuple can be given to any number of calls."""
+    """copyreg.__newobj__(class, *args). The copy is charged: one tuple may be used by any number of calls."""
     if not args or type(args[0]) is not Symbol:
         return None
     machine.containers_left -= len(args) // 4
@@ -122,7 +122,7 @@ def _read_newobj_ex(_: Machine, args: list[Node]) -> Node:
 
 
 def _read_getattr(machine: Machine, args: list[Node]) -> Node:
-    """getattr(class, name): how a nested name is written below protocol 4."""
+    """getattr(class, name): the form of a nested name below protocol 4."""
     match args:
         case [Symbol() as owner, str() as name] if len(owner.name) + len(name) < machine.budget.name_characters:
             return Symbol(owner.module, f"{owner.name}.{name}")

@@ -1,12 +1,11 @@
-"""A frame's pickle read as data: bytes in, plain values out.
+"""Decodes a frame's pickle into plain values, as data.
 
-Owns the choice between the fast path (`skim`: a flat record, proven byte by byte, then `pickle.loads`) and the
-machine, and the promise that whatever the bytes are, the outcome is a dict of plain values or RecordRejected, in
-bounded time and memory. Nothing is imported, called or executed on a client's word. Knows nothing of LogRecord's
-attributes, of sockets or of files.
+Owns the choice between the fast path (flat.py: a flat record, proven byte by byte, then `pickle.loads`) and the
+machine. For any bytes the result is a dict of plain values or RecordRejected, in limited time and memory. No import,
+call or code of a client is ever executed. Does not know LogRecord's attributes, sockets or files.
 
 Reasons of a rejection: `truncated`, `malformed`, `trailing` (bytes after the end), `forbidden` (an opcode that refers
-to something outside the record), `budget`, `not-a-record` (a value that is no dict).
+to something outside the record), `budget`, `not-a-record` (a value that is not a dict).
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ from prefork_logd.records.values import Plain
 __all__ = ["DEFAULT_BUDGET", "Budget", "Plain", "decode", "decode_cut"]
 
 _SMALL_BYTES = 2_048
-"""Up to this size the line of a frame is too short to take long to measure, also with repeated references."""
+"""Up to this size the line of a frame is quick to measure, even with repeated references."""
 
 
 def decode(frame: bytes | bytearray | memoryview, budget: Budget = DEFAULT_BUDGET) -> dict[str, Plain]:
     """Return the attributes of the pickled LogRecord, as plain values.
 
-    Raises RecordRejected, with a reason from the list above, and nothing else.
+    Raises only RecordRejected, with a reason from the list above.
     """
     data = frame if type(frame) is bytes else bytes(frame)
-    # The skim's own limits lie within the default budget; any other one is for the machine to measure.
+    # The limits of the fast path lie within the default budget; only the machine measures another one.
     flat = skim.load_flat(data) if budget is DEFAULT_BUDGET else None
     if flat is None or (len(data) > _SMALL_BYTES and _text_size(flat) > budget.output_for(len(data))):
         return decode_symbolically(data, budget)
@@ -41,7 +40,7 @@ def decode(frame: bytes | bytearray | memoryview, budget: Budget = DEFAULT_BUDGE
 
 
 def _text_size(attributes: dict[str, Plain]) -> int:
-    """Return the characters of all texts of a flat record, as often as they are referred to."""
+    """Return the number of characters of all texts of a flat record, once for each reference."""
     return sum([len(value) for value in attributes.values() if isinstance(value, str)])
 
 
@@ -56,7 +55,7 @@ def decode_symbolically(frame: bytes, budget: Budget = DEFAULT_BUDGET) -> dict[s
 
 
 def decode_cut(frame: bytes, budget: Budget = DEFAULT_BUDGET) -> dict[str, Plain]:
-    """Return the attributes of a record whose line has become too large, without what does not fit (plain.TRUNCATED).
+    """Return the attributes of a record whose line is too large, without those that do not fit (values.TRUNCATED).
 
     Raises RecordRejected as `decode` does.
     """
@@ -65,11 +64,11 @@ def decode_cut(frame: bytes, budget: Budget = DEFAULT_BUDGET) -> dict[str, Plain
 
 
 _kept: list[Any] = []
-"""The frame that was read last, and what it builds: to be cut it need not be read again."""
+"""The last frame and the values it builds, so that cutting it does not read it again."""
 
 
 def forget() -> None:
-    """Let go of what is kept of the last frame."""
+    """Forget the last frame."""
     _kept.clear()
 
 

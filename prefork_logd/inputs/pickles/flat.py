@@ -1,13 +1,12 @@
-"""The fast path: recognise a pickle that is one flat dict of scalars, and only then let `pickle.loads` have it.
+"""Loads a pickle by `pickle.loads` if it is proven to be one flat dict of scalars: the fast path.
 
-Owns the proof that a frame holds nothing else: every byte is matched by a grammar before anything is loaded. A frame
-outside the grammar is not judged here; the machine reads it.
+Owns the proof: a grammar matches every byte before the pickle is loaded. The machine reads all other frames.
 
-Why what passes is safe to load. The grammar admits one EMPTY_DICT, one MARK, then keys and values in turn, SETITEMS and
-STOP at the very end. A key is a str or a reference to one, and a value a scalar, so nothing is named, called, built or
-nested. Only strs are ever put into the memo, except the dict itself at the start, and its index cannot be referred to.
-Lengths are part of the match, indexes have one byte, integers 18 digits or 8 bytes, and a float is finite. What remains
-for `pickle.loads` to refuse is a reference to nothing and text that is not UTF-8.
+Why a matching pickle is safe to load: the grammar admits one EMPTY_DICT, one MARK, then keys and values in turn,
+SETITEMS and STOP at the very end. A key is a str or a reference to one, and a value a scalar, so nothing is named,
+called, built or nested. Only strs are ever put into the memo, except the dict itself at the start, and its index
+cannot be referred to. Lengths are part of the match, indexes have one byte, integers 18 digits or 8 bytes, and a float
+is finite. `pickle.loads` can still refuse a reference to nothing, and text that is not UTF-8.
 """
 
 from __future__ import annotations
@@ -25,23 +24,23 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 32_768
 MAX_ITEMS = 64
-"""Of the dict. With MAX_BYTES it keeps the text of repeated references (2 MiB) within the default budget."""
+"""Most items of the dict. With MAX_BYTES it keeps the text of repeated references (2 MiB) within the budget."""
 MAX_LONG_TEXTS = 16
-"""A text above 255 bytes is stepped over outside the regular expression; this many in one record."""
+"""Most texts above 255 bytes in a record: each is stepped over outside the regular expression."""
 
 _FINITE_FLOAT = rb"G(?![\x7f\xff][\xf0-\xff]).{8}"
 _SCALARS = rb"N|K.|%s|M..|J....|I(?:0[01]|0|-?[1-9][0-9]{0,17})\n|L-?[0-9]{1,18}L\n" % _FINITE_FLOAT
 _SCALARS_2 = _SCALARS + (rb"|\x88|\x89|\x8a(?:\x00|\x01.|\x02..|\x03.{3}|\x04.{4}|\x05.{5}|\x06.{6}|\x07.{7}|\x08.{8})")
-"""From protocol 2 on."""
+"""The opening, from protocol 2 on."""
 
 
 class Grammar(NamedTuple):
     """The flat records of one pickle dialect, behind the opening."""
 
     items: re.Pattern[bytes]
-    """Items, as many as there are, and perhaps a key with the opcode and length of a long text, the only group."""
+    """All items, and perhaps a key with the opcode and length of a long text, the only group."""
     memoize: re.Pattern[bytes]
-    """What may follow a text."""
+    """The opcodes that may follow a text."""
 
 
 def _counted(opcode: bytes, length_tail: bytes) -> bytes:
@@ -66,7 +65,7 @@ def _python3(scalars: bytes) -> Grammar:
 
 @functools.cache
 def _python2(scalars: bytes) -> Grammar:
-    """Protocols 1 and 2 of Python 2, which memoizes what is referred to elsewhere, and the dict as number 1."""
+    """Protocols 1 and 2 of Python 2, which memoizes values with other references, and the dict as number 1."""
     texts = _counted(b"X", rb"\x00\x00\x00") + b"|" + _counted(b"U", b"")
     return _grammar(texts, rb"[XT](..\x00\x00)", rb"(?:q.)?", rb"h[^\x01]", scalars)
 
@@ -85,7 +84,7 @@ _OPENINGS: dict[bytes, Callable[[], Grammar]] = {
     b"\x80\x02}q\x01(": lambda: _python2(_SCALARS_2),
 }
 _FRAMED_OPENING = re.compile(rb"\x80[\x04\x05]\x95..\x00{6}\}\x94\(", re.DOTALL)
-"""The FRAME's length, which fits two bytes here, is for the unpickler to compare."""
+"""The FRAME's length fits two bytes here; the unpickler checks it."""
 
 
 def is_flat(frame: bytes) -> bool:
@@ -114,7 +113,7 @@ def is_flat(frame: bytes) -> bool:
 
 
 def load_flat(frame: bytes) -> dict[str, Plain] | None:
-    """Return the record of a frame that is flat, else None. Raises nothing."""
+    """Return the record of a flat frame, else None. Raises nothing."""
     if not is_flat(frame):
         return None
     try:

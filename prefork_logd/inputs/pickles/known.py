@@ -1,9 +1,9 @@
-"""The standard library's types as their usual text or JSON, from the arguments of calls that were never made.
+"""Writes objects of the standard library's types as their usual text or JSON, without making the pickled calls.
 
-Owns one table, from a callable's exact module and name to a function that reads its arguments. Each of these checks
-every argument before it uses it and returns None for what does not fit, and the object is then kept as data; what they
-use of the standard library is arithmetic and formatting on numbers and text already checked. A name that is not in the
-table, however near, is of no meaning here.
+Owns one table, from a callable's exact module and name to a function that reads its arguments. Each function checks
+every argument before it uses it, and returns None for one that does not fit; the object then stays data. The functions
+use only arithmetic and formatting of the standard library, on checked numbers and text. A name that is not exactly in
+the table has no meaning.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ MAX_DECIMAL_CHARACTERS = 200
 MAX_PATH_CHARACTERS = 16_384
 MAX_ADDRESS_CHARACTERS = 100
 MEMBER_BYTES = 96
-"""Of JSON that an enumeration's member has besides the path of its class, at most."""
+"""Most bytes of JSON of an enumeration's member, besides the path of its class."""
 _PART_NODES = 3
-"""Joining a part of a path counts as so many values, for it takes as long."""
+"""Joining a part of a path counts as so many values, as it takes as long."""
 _EXCEPTION_NODES = 8
-"""Writing an exception counts as so many values, for it takes as long."""
+"""Writing an exception counts as so many values, as it takes as long."""
 _ADDRESS_NODES = 16
-"""Spelling an address counts as so many values, for it takes as long."""
+"""Writing an address counts as so many values, as it takes as long."""
 
 _DECIMAL = re.compile(
     r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?inf(?:inity)?|[+-]?s?nan[0-9]*", re.IGNORECASE
@@ -53,7 +53,7 @@ _FRACTION_BOUND = 10**MAX_DECIMAL_CHARACTERS
 
 
 def _decimal(reader: ValueReader, node: Object, _: int) -> Plain:
-    """Return the text that a Decimal is sent as; as a number it could be a gigabyte of zeros."""
+    """Return the text in a pickled Decimal; as a number it could be a gigabyte of zeros."""
     text = text_of(node.args[0], MAX_DECIMAL_CHARACTERS) if node.is_bare and len(node.args) == 1 else None
     if text is None or not _DECIMAL.fullmatch(text):
         return None
@@ -79,7 +79,7 @@ def _complex(reader: ValueReader, node: Object, _: int) -> Plain:
 
 
 def _uuid(reader: ValueReader, node: Object, _: int) -> Plain:
-    """Return the text of a UUID, whose state is its number; `is_safe` is about how it was made."""
+    """Return the text of a UUID, whose state is its number; `is_safe` is ignored."""
     if node.args or node.kwargs or node.items or node.flat or not node.has_state:
         return None
     flat = getattr(node.state, "flat", [])
@@ -116,7 +116,7 @@ def _bytes(reader: ValueReader, node: Object, _: int) -> Plain:
 
 
 def _encoded(reader: ValueReader, node: Object, _: int) -> Plain:
-    """Read `_codecs.encode(text, "latin1")`, which is how Python 3 writes bytes below protocol 3."""
+    """Read `_codecs.encode(text, "latin1")`, the form of bytes in Python 3 below protocol 3."""
     if not node.is_bare or len(node.args) != 2 or text_of(node.args[1], 16) not in LATIN_1:
         return None
     text = node.args[0]
@@ -139,19 +139,19 @@ def _path(join: Callable[..., str]) -> Known:
         looked_at = sum(map(len, node.args))
         if looked_at > MAX_PATH_CHARACTERS:
             return None
-        # A part that is absolute drops those before it, which cost all the same.
+        # An absolute part drops those before it, but they cost the same.
         reader.charge(looked_at + len(node.args))
         reader.charge_nodes(_PART_NODES * len(node.args))
         parts = [text_of(part, MAX_PATH_CHARACTERS) for part in node.args]
         joined = join(*parts) if parts else "."
-        # Python 3.13 sends a path in the spelling that it was made of.
+        # Python 3.13 sends the original spelling of a path.
         return reader.text(joined.replace("/", "\\") if join is ntpath.join else joined)
 
     return path
 
 
 def _address(kind: type[ipaddress.IPv4Address | ipaddress.IPv6Address] | None) -> Known:
-    """Return the reader of a type that is sent as its number (an address) or text (a network, an interface)."""
+    """Return the reader of a type that is pickled as its number (an address) or text (a network, an interface)."""
 
     def address(reader: ValueReader, node: Object, _: int) -> Plain:
         match node.args if node.is_bare else None:

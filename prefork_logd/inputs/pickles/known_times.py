@@ -1,7 +1,7 @@
-"""The datetime module's types as ISO 8601, from the arguments of calls that were never made.
+"""Writes objects of the datetime module as ISO 8601, without making the pickled calls.
 
-Owns the packed form that a datetime, date or time is pickled in, and the time zones whose offset can be read from a
-pickle alone. Part of the table in `known`, under its rules.
+Owns the packed form of a pickled datetime, date or time, and the time zones whose offset is in the pickle itself. Part
+of the table in known.py, under its rules.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _duration(node: Node) -> dt.timedelta | None:
 def _zone(node: Node) -> tuple[dt.tzinfo | None, str] | None:
     """Return an offset, and a suffix that names the zone, for the time zones in common use; None for others.
 
-    A zone that is only named is not looked up: which offset it has is the time zone database's to say.
+    A zone with only a name is not looked up: its offset is in the time zone database.
     """
     if type(node) is not Object or type(node.callee) is not Symbol:
         return None
@@ -73,7 +73,7 @@ def _zone(node: Node) -> tuple[dt.tzinfo | None, str] | None:
 
 
 def _when(node: Object) -> str | None:
-    """Return a datetime as ISO 8601, a named zone added in brackets as RFC 9557 has it."""
+    """Return a datetime as ISO 8601, a named zone added in brackets (RFC 9557)."""
     if not node.is_bare or not 1 <= len(node.args) <= 2:
         return None
     data = _stamp(node.args[0], 10)

@@ -1,8 +1,8 @@
-"""Holds the state of one pickle that is read: position, stack, marks, memo and budgets.
+"""Holds the state of one pickle while it is read: position, stack, marks, memo and budgets.
 
-Owns what every opcode does to stack and memo, and the budgets on work and memory while it runs. Knows no class: a name
-becomes a Symbol, a call an Object. It never imports, never calls, never hashes or compares a client's value, never
-recurses, and allocates nothing on the word of a length that the frame does not bear out.
+Owns the operations on stack and memo, and the budgets of work and memory. Does not know classes: a name becomes a
+Symbol, a call an Object. It never imports, calls, hashes or compares a client's value, never recurses, and never
+allocates memory for an announced length that the frame does not have.
 
 Opcodes are described in PEP 307, PEP 3154, PEP 574 and the comments of CPython's pickletools.
 """
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from prefork_logd.inputs.pickles.symbols import Node
 
 MAX_MEMO_INDEX = 1 << 20
-"""Picklers count from 0; a far index is a lie, and colliding ones would slow the memo down."""
+"""Largest memo index: picklers count from 0, and chosen colliding indexes would slow the memo down."""
 
 
 class Machine:
-    """One frame being read. The methods are what opcodes are made of; IndexError stands for an underflow."""
+    """One frame being read. Opcodes are made of these methods; IndexError means an underflow."""
 
     def __init__(self, frame: bytes, budget: Budget) -> None:
         self.frame: bytes = frame
@@ -36,7 +36,7 @@ class Machine:
         self.protocol_frame_end: int = 0
 
     def malformed(self, what: str) -> NoReturn:
-        """Reject the frame because of what stands at the position."""
+        """Reject the frame because of the bytes at the position."""
         raise RecordRejected("malformed", f"{what} near byte {self.position}")
 
     def finish(self, stack: list[Node]) -> Node:
@@ -50,11 +50,11 @@ class Machine:
     # Reading the frame
 
     def truncated(self, end: int) -> NoReturn:
-        """Reject the frame because it was to go on to `end`."""
+        """Reject the frame because it ends before `end`."""
         raise RecordRejected("truncated", f"ends after {len(self.frame)} bytes where {end} are announced")
 
     def take(self, count: int) -> bytes:
-        """Return the next `count` bytes, a negative count being one that a signed length field announced."""
+        """Return the next `count` bytes; a signed length field may announce a negative count."""
         end = self.position + count
         if end > len(self.frame):
             self.truncated(end)
@@ -65,11 +65,11 @@ class Machine:
         return data
 
     def take_length(self, width: int, *, signed: bool = False) -> int:
-        """Return the number that the next `width` bytes hold."""
+        """Return the number in the next `width` bytes."""
         return int.from_bytes(self.take(width), "little", signed=signed)
 
     def take_line(self, longest: int) -> bytes:
-        """Return the text up to the next newline, which is taken too."""
+        """Take the next line; return its text without the newline."""
         self.lines_left -= 1
         if self.lines_left < 0:
             raise exceeded("lines of text")
@@ -89,7 +89,7 @@ class Machine:
         self.stack.append(node)
 
     def push_container(self, node: Node) -> None:
-        """Push something of which one byte of a frame can make many times its size."""
+        """Push a value that may be many times larger than its bytes in the frame."""
         self.containers_left -= 1
         if self.containers_left < 0:
             raise exceeded("containers")

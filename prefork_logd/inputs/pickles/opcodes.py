@@ -1,7 +1,8 @@
-"""What the opcodes do that the machine's loop does not do itself, as a table of functions.
+"""Lists the functions of the opcodes that the loop of unpickle.py does not contain itself.
 
-Owns the numbers in their text forms, and filling containers; calls.py has names and calls. Every function reads its
-operands through the machine and changes its stack; each may raise what `unpickle.run` turns into RecordRejected.
+Owns numbers in their text forms, and filling containers; calls.py has names and calls. Does not know classes. Every
+function reads its operands through the machine and changes its stack; `unpickle.run` turns its errors into
+RecordRejected.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _MAX_FLOAT_CHARACTERS = 64
 _ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|([\\'\"nrtabfv]))")
 _ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
 _RAW_UNICODE = codecs.lookup("raw-unicode-escape").decode
-"""Looked up here: the first use of a codec imports it, and that must not be on a client's word."""
+"""Looked up here: the first use of a codec imports it, and a client must not cause an import."""
 _DIGITS_PER_BYTE = 2.41
 
 decode_text_in_python: Callable[[bytes], str] = functools.partial(str, encoding="utf-8", errors="surrogatepass")
@@ -60,7 +61,7 @@ def _push_integer(machine: Machine, data: bytes) -> None:
 def _integer_text(machine: Machine) -> None:
     """Push the number of a LONG."""
     line = machine.take_line(int(machine.budget.integer_bytes * _DIGITS_PER_BYTE))
-    # The time that it takes to read a number grows with the square of its length.
+    # The time to read a number grows with the square of its length.
     machine.lines_left -= len(line) * len(line) >> 15
     if machine.lines_left < 0:
         raise exceeded("lines of text")
@@ -68,7 +69,7 @@ def _integer_text(machine: Machine) -> None:
         machine.malformed("integer that is no number")
     try:
         machine.push(int(line.removesuffix(b"L")))
-    except ValueError:  # the interpreter's own limit on digits, where it was set lower
+    except ValueError:  # The interpreter's own limit of digits may be set lower.
         raise exceeded("digits of an integer") from None
 
 
@@ -88,7 +89,7 @@ def _float_text(machine: Machine) -> None:
 
 
 def _quoted_text(machine: Machine) -> None:
-    """Push what STRING holds: a Python 2 str, in the form that its repr() has."""
+    """Push the value of a STRING: a Python 2 str in the form of its repr()."""
     line = machine.take_line(len(machine.frame))
     if len(line) < 2 or line[:1] not in (b"'", b'"') or line[-1:] != line[:1]:
         machine.malformed("string without its quotes")
@@ -133,7 +134,7 @@ def _put_pairs(machine: Machine, node: Node, flat: list[Node]) -> None:
 
 
 def _small_tuple(count: int) -> Callable[[Machine], None]:
-    """Return what TUPLE1, TUPLE2 or TUPLE3 does: the dearest opcodes for their one byte."""
+    """Return the function of TUPLE1, TUPLE2 or TUPLE3, the most expensive opcodes of one byte."""
 
     def push(machine: Machine) -> None:
         machine.containers_left -= 1
@@ -215,7 +216,7 @@ def _protocol_frame(machine: Machine) -> None:
 
 
 def _pop(machine: Machine) -> None:
-    """POP takes a mark away when nothing is above it."""
+    """POP removes a mark if nothing is above it."""
     if machine.stack:
         machine.stack.pop()
     else:
@@ -231,7 +232,7 @@ def _drop_mark(machine: Machine) -> None:
 
 
 def unquote_in_python(text: bytes) -> bytes:
-    """Return what stands between the quotes of a Python 2 str's repr(), without its escapes."""
+    """Return the text between the quotes of a Python 2 str's repr(), unescaped."""
     return _ESCAPE.sub(_unescape, text)
 
 
@@ -316,5 +317,5 @@ _DEARER = {
     20: b"i",
 }
 COSTS = {opcode: 1 if opcode in b"rjM" else 4 for opcode in HANDLERS}
-"""What each counts more than 1, in tenths of the microseconds that it takes: budgets are of work."""
+"""Additional cost of each opcode above 1, in tenths of a microsecond of its time."""
 COSTS.update((opcode, cost) for cost, dearer in _DEARER.items() for opcode in dearer)

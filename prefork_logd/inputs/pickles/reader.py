@@ -1,6 +1,6 @@
-"""What the readers of known types ask of the reader of a frame.
+"""Declares the reader of a frame for the readers of known types.
 
-Owns the protocol, so that values.py and known.py need not know each other. Knows no type.
+Owns the protocol, so that values.py and known.py need not know each other. Does not know any type.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
 
 
 class ValueReader(Protocol):
-    """Turns nodes into plain values within a budget; each method raises OverBudgetError beyond it."""
+    """Turns nodes into plain values within a budget; each method raises OverBudgetError above it."""
 
     def charge(self, count: int) -> None:
-        """Pay for bytes that the result will have, or that must be looked at."""
+        """Charge bytes that the result will have, or that must be read."""
 
     def charge_nodes(self, count: int) -> None:
-        """Pay for values that the result will hold, or that must be looked at."""
+        """Charge values that the result will hold, or that must be read."""
 
     def plain(self, node: Node, depth: int = 0) -> Plain:
         """Return the node as a plain value; `depth` is the number of containers around it."""
 
     def text(self, text: str) -> str:
-        """Return text, paid for."""
+        """Charge a text and return it."""
 
     def octets(self, data: bytes | bytearray) -> str:
         """Return octets as the inside of a Python bytes literal."""
 
     def sequence(self, items: Sequence[Node], depth: int) -> list[Plain]:
-        """Return the plain values of `items`, which stand in a container at `depth`."""
+        """Return the plain values of `items`, which are in a container at `depth`."""
 
     def mapping(self, flat: Sequence[Node], depth: int) -> dict[str, Plain]:
         """Return keys and values in turn as a dict."""

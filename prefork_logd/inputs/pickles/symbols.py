@@ -1,7 +1,7 @@
-"""What a pickle builds, as data: the values that the machine pushes and `plain` reads.
+"""Defines the values that a pickle builds, as data: the machine pushes them, and values.py reads them.
 
-Owns how containers, names and calls are represented. Scalars are Python's own and lists are Python lists; everything
-whose Python type would hash or compare a client's value (dicts, sets, tuples as keys) has a class here that does not.
+Owns the form of containers, names and calls. Scalars and lists are Python's own. Dicts, sets and tuples, which would
+hash or compare a client's values, have classes here that do not.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _MODERN_NAMES = {
 
 
 class OctetText(bytes):
-    """A Python 2 str: text to whoever logged it, octets on the wire."""
+    """A Python 2 str: text for the service, octets on the wire."""
 
     __slots__ = ()
 
     def text(self) -> str:
-        """Return it as UTF-8; octets that are none become lone surrogates, so nothing is lost or guessed."""
+        """Return it as UTF-8; other octets become lone surrogates, so nothing is lost or guessed."""
         return self.decode("utf-8", "surrogateescape")
 
 
 class Tuple:
-    """A tuple; `hashable` is what Python's hash() would have found out by recursing through it."""
+    """A tuple; `hashable` is whether Python's hash() would accept it, which would recurse through it."""
 
     __slots__ = ("hashable", "items")
 
@@ -54,7 +54,7 @@ class Dict:
 
 
 class Set:
-    """A set or frozenset: members as they came, duplicates included."""
+    """A set or frozenset: members in the order of the pickle, duplicates included."""
 
     __slots__ = ("frozen", "items")
 
@@ -64,7 +64,7 @@ class Set:
 
 
 class Symbol:
-    """The name of a class or function, in today's spelling. It is never looked up."""
+    """The name of a class or function, as in Python 3. It is never looked up."""
 
     __slots__ = ("module", "name")
 
@@ -79,7 +79,7 @@ class Symbol:
 
 
 class Object:
-    """A call that was asked for and not made, and all that was to be done to its result."""
+    """A call that is described and not made, and the changes to its result."""
 
     __slots__ = ("args", "callee", "flat", "has_state", "items", "kwargs", "state")
 
@@ -94,23 +94,23 @@ class Object:
 
     @property
     def path(self) -> str:
-        """The path of the callee; of one that was itself called, with parentheses."""
+        """The path of the callee; with parentheses if it is the result of a call."""
         callee = self.callee
         return callee.path if type(callee) is Symbol else f"{callee.path}()"
 
     @property
     def is_bare(self) -> bool:
-        """Whether the positional arguments are all there is."""
+        """Whether it has only positional arguments."""
         return not (self.kwargs or self.has_state or self.items or self.flat)
 
 
 LATIN_1 = frozenset({"latin1", "latin-1", "iso-8859-1", "8859"})
-"""Names of the one encoding that octets are pickled in as text."""
+"""Names of the one encoding of octets that are pickled as text."""
 _UNHASHABLE = frozenset({list, Dict, bytearray})
 
 
 def is_hashable(node: Node) -> bool:
-    """Tell whether Python would take the value as a key; objects get the benefit of the doubt."""
+    """Tell whether Python would accept the value as a key; objects count as acceptable."""
     kind = type(node)
     if kind is Tuple:
         return bool(node.hashable)
@@ -123,7 +123,7 @@ EMPTY_TUPLE = Tuple([])
 
 
 def text_of(node: Node, longest: int) -> str | None:
-    """Return a text of either Python, if it is not longer than `longest` characters or octets."""
+    """Return a text of Python 2 or 3, if it has at most `longest` characters or octets."""
     if type(node) is str:
         return node if len(node) <= longest else None
     return node.text() if type(node) is OctetText and len(node) <= longest else None

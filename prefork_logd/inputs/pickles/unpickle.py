@@ -1,6 +1,6 @@
-"""Runs the opcodes of a pickle on data: protocols 0 to 5, and nothing else.
+"""Runs the opcodes of a pickle, protocols 0 to 5, on data only.
 
-Owns the loop. What an opcode does to stack and memo is in opcodes.py and machine.py. Knows no class.
+Owns the loop. The other opcodes are in opcodes.py, stack and memo in machine.py. Does not know classes.
 
 Opcodes are described in PEP 307, PEP 3154, PEP 574 and the comments of CPython's pickletools.
 """
@@ -20,7 +20,7 @@ _DOUBLE = struct.Struct(">d")
 
 
 def run(frame: bytes, budget: Budget) -> Node:
-    """Return what the frame's pickle builds. Raises RecordRejected, and nothing else, if it is no whole sane pickle."""
+    """Return the value that the frame's pickle builds. Raises only RecordRejected, for an invalid pickle."""
     machine = Machine(frame, budget)
     try:
         return _run_opcodes(machine)
@@ -35,8 +35,8 @@ def run(frame: bytes, budget: Budget) -> Node:
 def _run_opcodes(machine: Machine) -> Node:
     """Run until STOP.
 
-    Longer than other functions: the opcodes that make up most of any record are written out, and the rest come from a
-    table. A record has some eighty opcodes, and a call for each would be half of the time.
+    Longer than other functions: it contains the most frequent opcodes, and the rest are in a table. A record
+    has some eighty opcodes, and a call for each would be half of the time.
     """
     frame, size, memo = machine.frame, len(machine.frame), machine.memo
     stack, marks = machine.stack, machine.marks

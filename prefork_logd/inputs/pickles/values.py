@@ -1,9 +1,9 @@
-"""From what a pickle builds to plain values: the second half of decoding.
+"""Turns the values that a pickle builds into plain values: the second half of decoding.
 
-Owns the shape that containers, keys, names and objects take, and the budgets on the result: depth, nodes, bytes.
-A value that holds itself becomes CYCLE where it does so; a value referred to many times is written out, and counted,
-each time. Of a result that is too large the parts that fit are kept, and TRUNCATED stands where one did not. Knows no
-opcodes; what the standard library's types look like is in `known`.
+Owns the form of containers, keys, names and objects, and the budgets of the result: depth, nodes, bytes. A value that
+contains itself becomes CYCLE there; a value with many references is written out, and counted, each time. A too large
+result keeps the parts that fit, with TRUNCATED in place of the others. Does not know opcodes, or the standard library's
+types (known.py).
 """
 
 from __future__ import annotations
@@ -21,38 +21,38 @@ if TYPE_CHECKING:
 
 CYCLE = "<cycle>"
 _VALUE_BYTES = 8
-"""Of JSON that a value takes besides its text: the longest of the short ones, "false" and "null", with a comma."""
+"""Bytes of JSON of a value besides its text: the longest of the short ones, "false" and "null", with a comma."""
 _ESCAPE_BYTES = 6
 _NAME_BYTES = 12
-"""Octets of JSON that mark a value as a class or a function."""
+"""Bytes of JSON that mark a value as a class or a function."""
 _OBJECT_BYTES = 56
 """The same for an object with all its parts."""
 _DIGITS_PER_BIT = 0.30103
 _SMALL = 1 << 64
 _KINDS = {type(None): "None", OctetText: "str"}
 _KEY_NODES, _OCTET_KEY_NODES, _ODD_KEY_NODES = 4, 2, 12
-"""As how many values the spelling of a key counts that is an integer, or anything else but text, besides itself."""
+"""Additional values that a key counts which is an integer, or of another type than text."""
 _KNOWN_NODES = 8
-"""An object of a known type counts as so many values more, once."""
+"""Additional values that an object of a known type counts, once."""
 _LITERAL_NODES = 3
-"""To write a value as Python would counts as so many values more."""
+"""Additional values that writing a value as Python would counts."""
 _NUMBER_BYTES = 20
 _LONG_NUMBER = 4
-"""A digit of an integer above 64 bits counts as so many characters, for spelling it takes as long."""
+"""A digit of an integer above 64 bits counts as so many characters, as writing it takes as long."""
 _SPELLING_SHIFT = 18
-"""The square of an integer's bits, divided by two to this, counts as so many values: spelling takes that long."""
+"""The square of an integer's bits, divided by two to this, counts as so many values: writing it takes that long."""
 _QUOTED_BYTES = 4
 _PLAIN_OCTETS = bytes(n for n in range(0x20, 0x7F) if n not in b'"\\')
 _CONTAINERS = {list: 6, Tuple: 6, Set: 6, Dict: 8, Object: 10}
-"""As how many values each counts: it costs several times what a scalar does."""
+"""Number of values that each of these types counts: it costs several times as much as a scalar."""
 
 
 class Reader:
     """Turns the nodes of one frame into plain values, within its budget.
 
-    Beyond it every method raises OverBudgetError; or, of a Reader that `cuts`, only those that make no container do:
-    one that is made ends where it would have become too large. To one that does not cut, a character is a byte: so
-    whatever it finds too large is too large. One that cuts counts bytes as they may come to stand in a line.
+    Above it every method raises OverBudgetError. In a Reader that `cuts`, only methods that make no container do: a
+    container ends before the part that does not fit. A Reader that does not cut counts a character as a byte, so that
+    its verdict "too large" is always right. One that cuts counts the most bytes that a text may take in a line.
     """
 
     def __init__(self, budget: Budget, frame_bytes: int, *, cuts: bool = False) -> None:
@@ -63,31 +63,31 @@ class Reader:
         self._cuts = cuts
         self._path: set[int] = set()
         self._known: dict[int, str] = {}
-        """Text of objects and octets met before, by their ids: a reference to one costs less than making it again."""
+        """Text of earlier objects and octets by their ids: a reference costs less than making it again."""
         self._sizes: dict[int, int] = {}
 
     def charge(self, count: int) -> None:
-        """Pay for bytes that the result will have, or that must be looked at."""
+        """Charge bytes that the result will have, or that must be read."""
         self._bytes_left -= count
         if self._bytes_left < 0:
             raise OverBudgetError
 
     def charge_nodes(self, count: int) -> None:
-        """Pay for values that the result will hold, or that must be looked at."""
+        """Charge values that the result will hold, or that must be read."""
         self._nodes_left -= count
         if self._nodes_left < 0:
             raise OverBudgetError
 
     def _expect(self, count: int) -> None:
-        """Make no attempt at so many values if they cannot be paid for anyway."""
+        """Raise OverBudgetError at once if so many values are above the budget."""
         if count > self._nodes_left and not self._cuts:
             raise OverBudgetError
 
     def attributes(self, flat: Sequence[Node]) -> dict[str, Plain]:
         """Return keys and values in turn as a record's attributes.
 
-        Of one that is cut every attribute is there: those that hold containers come last, and only what does not fit
-        is left out of each.
+        A cut record has every attribute: those with containers come last, and each leaves out only the parts that do
+        not fit.
         """
         if not self._cuts:
             return self.mapping(flat, 0)
@@ -105,7 +105,7 @@ class Reader:
         return result
 
     def plain(self, node: Node, depth: int = 0) -> Plain:
-        """Return the node as a plain value; `depth` is how many containers it stands in.
+        """Return the node as a plain value; `depth` is the number of containers around it.
 
         Longer than other functions: it runs for every value of a record, and a call for each type would cost more than
         what is done for most.
@@ -182,12 +182,12 @@ class Reader:
             self._path.discard(marker)
 
     def text(self, text: str) -> str:
-        """Return text, paid for."""
+        """Charge a text and return it."""
         self.charge(_bytes_of(text) if self._cuts else len(text))
         return text
 
     def _text_again(self, text: str) -> str:
-        """Do the same for a text of the frame, which is not looked at again where it is referred to again."""
+        """Do the same for a text of the frame, which is measured only once for all references."""
         nbytes = self._sizes.get(id(text))
         if nbytes is None:
             self._sizes[id(text)] = nbytes = _bytes_of(text)
@@ -198,12 +198,12 @@ class Reader:
         """Return octets as the inside of a Python bytes literal: printable ASCII as it is, the rest escaped."""
         self.charge(len(data))
         text = data.decode("latin-1").encode("unicode_escape").decode()
-        # Each backslash is two in JSON.
+        # Each backslash becomes two in JSON.
         self.charge(2 * len(text) - len(data) if self._cuts else len(text) - len(data))
         return text
 
     def sequence(self, items: Sequence[Node], depth: int) -> list[Plain]:
-        """Return the plain values of `items`, which stand in a container at `depth`."""
+        """Return the plain values of `items`, which are in a container at `depth`."""
         self._expect(len(items))
         result: list[Plain] = []
         try:
@@ -218,8 +218,8 @@ class Reader:
     def mapping(self, flat: Sequence[Node], depth: int) -> dict[str, Plain]:
         """Return keys and values in turn as a dict; the last of equal keys wins, in the place of the first.
 
-        Keys become text. Two that differ and have the same text, such as 1 and "1", are told apart by the kind of the
-        later one: "1 (int)".
+        Keys become text. If two different keys have the same text, such as 1 and "1", the later one gets its kind as a
+        suffix: "1 (int)".
         """
         self._expect(len(flat) // 2)
         last = self._last_of_equal(flat, depth)
@@ -274,7 +274,7 @@ class Reader:
         return self.literal(value), kind
 
     def literal(self, value: Plain) -> str:
-        """Return a plain value as Python would write it, paid for piece by piece."""
+        """Return a plain value as Python would write it; charge it piece by piece."""
         self.charge_nodes(_LITERAL_NODES)
         if isinstance(value, list):
             return f"[{', '.join([self.literal(item) for item in value])}]"
@@ -284,7 +284,7 @@ class Reader:
         return self.text(repr(value))
 
     def _object(self, node: Object, depth: int) -> Plain:
-        """Return the usual form of a type that is known, else class, arguments, state and items as data."""
+        """Return the usual form of a type that is known, else its class, arguments, state and items as data."""
         callee = node.callee
         if type(callee) is Symbol:
             known = KNOWN.get((callee.module, callee.name))
@@ -301,7 +301,7 @@ class Reader:
         return self.opaque(node, depth)
 
     def opaque(self, node: Object, depth: int) -> dict[str, Plain]:
-        """Return an object as data. One made by calling another object has that one as its first argument."""
+        """Return an object as data. The result of calling another object has that object as its first argument."""
         args = node.args
         if self._cuts:
             self.charge(_OBJECT_BYTES)
@@ -326,7 +326,7 @@ class Reader:
         return result
 
     def _state(self, state: Node, depth: int) -> Plain:
-        """Return an object's state; the pair that stands for a class with __slots__ as one dict."""
+        """Return an object's state; the pair of a class with __slots__ as one dict."""
         if type(state) is Tuple and len(state.items) == 2:
             attributes, slots = state.items
             if type(slots) is Dict and (attributes is None or type(attributes) is Dict):
@@ -336,8 +336,8 @@ class Reader:
 
 
 def _bytes_of(text: str) -> int:
-    """Return how many bytes of JSON a text may take, generously."""
+    """Return an upper limit of the bytes of JSON for a text."""
     if text.isascii() and not text.encode().translate(None, _PLAIN_OCTETS):
         return len(text) + _QUOTED_BYTES
-    # Of anything beyond ASCII an escape is no longer than twice its UTF-8.
+    # Beyond ASCII, an escape takes at most twice the bytes of UTF-8.
     return _ESCAPE_BYTES * len(text) + _QUOTED_BYTES

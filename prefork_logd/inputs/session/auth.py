@@ -1,7 +1,7 @@
-"""Proof that both ends know a shared secret, without sending it.
+"""Computes and checks the proof that both ends know a shared secret, without sending it.
 
-Owns what is hashed, and how two hashes are compared. Knows no sockets and no files, and makes no random numbers: nonces
-and keys are handed in. docs/protocol.md specifies the exchange.
+Owns the hashed bytes, and the comparison of hashes. Does not know sockets, files or random numbers: nonces and keys are
+passed in. docs/protocol.md specifies the exchange.
 
 Fields go into the hash with their lengths in front, so that no two different exchanges hash the same bytes; each
 direction has a label of its own, so that neither end's answer can be sent back to it as the other's.
@@ -25,12 +25,12 @@ _NO_KEY = bytes(MAC_BYTES)
 
 
 def client_mac(key: bytes, server_nonce: bytes, client_nonce: bytes, session: bytes, key_id: bytes) -> bytes:
-    """Return what a client answers a challenge with: 32 bytes."""
+    """Return a client's answer to a challenge: 32 bytes."""
     return _mac(key, _CLIENT, server_nonce, client_nonce, session, key_id)
 
 
 def server_proof(key: bytes, client_nonce: bytes, server_nonce: bytes, session: bytes) -> bytes:
-    """Return what the collector proves itself with in return: 32 bytes."""
+    """Return the collector's proof in return: 32 bytes."""
     return _mac(key, _SERVER, client_nonce, server_nonce, session)
 
 
@@ -39,7 +39,7 @@ def verify(
 ) -> bool:
     """Return whether `mac` was made with the key that `key_id` names; every key in `keys` is valid.
 
-    An unknown key costs the same work as a wrong mac, so that neither the answer nor its time tells which it was.
+    An unknown key costs the same work as a wrong mac, so that neither the answer nor its time shows which it was.
     """
     key = keys.get(key_id)
     right = client_mac(_NO_KEY if key is None else key, server_nonce, client_nonce, session, key_id)

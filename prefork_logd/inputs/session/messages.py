@@ -1,7 +1,7 @@
-"""The messages of a session: what each is called, its largest body, its fields, and when it may come.
+"""Encodes and decodes the messages of a session.
 
-Owns their form, which docs/protocol.md specifies to the byte, and two tables: what each side may say in each state.
-Knows nothing of a connection's course beyond its state.
+Owns their form, which docs/protocol.md specifies to the byte, their largest bodies, and two tables of the messages that
+each side may send in each state. Does not know more of a connection than its state.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 MAGIC = 0xF750
 FIRST_BYTE = MAGIC >> 8
-"""What tells a session from SocketHandler's frames."""
+"""First bytes of each message, which no frame of SocketHandler has."""
 VERSION = 1
 MAX_TEXT_BYTES = 255
 HEADER = struct.Struct(">HBxI")
-"""Magic, type, flags (passed over, for later versions), length of the body."""
+"""Magic, type, flags (ignored, for later versions), length of the body."""
 BATCH = struct.Struct(">QI")
 """First number, count."""
 BATCH_OVERHEAD_BYTES = BATCH.size + LENGTH.size
-"""What the body of a BATCH of one record is larger than its record."""
+"""Bytes by which the body of a BATCH of one record is larger than its record."""
 
 _HELLO = struct.Struct(">BBI16sQH")
 _GAP = struct.Struct(">QQddB")
@@ -54,19 +54,19 @@ class Message(enum.IntEnum):
 
 
 LARGEST: Mapping[int, int] = {Message.HELLO: 1024, Message.AUTH: 1024, Message.GAP: 1024, Message.BYE: 0}
-"""Largest body, in bytes, of what a client sends: all that it can make us hold before it is welcome. That of a BATCH is
-the collector's to choose."""
+"""Largest body of each message from a client, in bytes: the most that we hold for it before its welcome. The collector
+chooses that of a BATCH."""
 
 
 class Capability(enum.IntFlag):
-    """What a client says it can do beyond what every client can: bits of HELLO."""
+    """Optional abilities of a client: bits of HELLO."""
 
     WAIT = 1
-    """It takes WAIT for what it is."""
+    """It understands WAIT."""
 
 
 class ErrorCode(enum.IntEnum):
-    """What an ERROR says."""
+    """Codes of ERROR."""
 
     NO_COMMON_VERSION = 1
     REFUSED = 2
@@ -78,7 +78,7 @@ class ErrorCode(enum.IntEnum):
 
 
 class State(enum.Enum):
-    """What comes next: from the client, or from us."""
+    """The state of a connection: which message comes next."""
 
     AWAITING_HELLO = enum.auto()
     AWAITING_AUTH = enum.auto()
@@ -86,7 +86,7 @@ class State(enum.Enum):
     """Our turn: CHALLENGE (once), WAIT, WELCOME or ERROR."""
     OPEN = enum.auto()
     ENDED = enum.auto()
-    """Nothing counts any more, in either direction."""
+    """All messages are ignored, in both directions."""
 
 
 RECEIVED: Mapping[State, Mapping[int, State]] = {
@@ -96,7 +96,7 @@ RECEIVED: Mapping[State, Mapping[int, State]] = {
     State.OPEN: {Message.BATCH: State.OPEN, Message.GAP: State.OPEN, Message.BYE: State.ENDED},
     State.ENDED: {},
 }
-"""What a client may send in each state, and the state it leads to."""
+"""Messages that a client may send in each state, with the next state."""
 
 SENT: Mapping[State, Mapping[Message, State]] = {
     State.AWAITING_HELLO: {Message.ERROR: State.ENDED},
@@ -110,17 +110,17 @@ SENT: Mapping[State, Mapping[Message, State]] = {
     State.OPEN: {Message.ACK: State.OPEN, Message.ERROR: State.ENDED},
     State.ENDED: {},
 }
-"""What we may send in each state, and the state it leads to."""
+"""Messages that we may send in each state, with the next state."""
 
 
 class Hello(NamedTuple):
-    """A client asks to be let in. Answer with `challenge`, `welcome` or `error`."""
+    """A client begins a session. Answer with `challenge`, `welcome` or `error`."""
 
     session: bytes
     first: int
     """Lowest number that the client still holds; the next one if it holds none."""
     client: str
-    """For people, and unchecked: it may hold any character."""
+    """A text for people, unchecked: it may hold any character."""
     capabilities: int = 0
     """Bits of Capability; those of later versions are kept as well."""
 
@@ -137,7 +137,7 @@ Event = Hello | Authenticate | Records | TooLarge | Gap | Bye
 
 
 class Broken(Exception):  # noqa: N818 - never leaves this room
-    """What a message says breaks the rules; whoever knows its bytes and the events before it makes a ViolationError."""
+    """The content of a message breaks the rules; the session makes a ViolationError of it."""
 
     def __init__(self, reason: str, message: str, code: ErrorCode = ErrorCode.MALFORMED) -> None:
         self.reason = reason
@@ -146,7 +146,7 @@ class Broken(Exception):  # noqa: N818 - never leaves this room
 
 
 def read_hello(body: bytes) -> Hello:
-    """Read a HELLO; what follows its fields belongs to later versions. Raises Broken."""
+    """Read a HELLO; bytes after its fields belong to later versions. Raises Broken."""
     if len(body) < _HELLO.size:
         raise Broken("malformed", f"HELLO of {len(body)} bytes")
     lowest, highest, capabilities, session, first, text_bytes = _HELLO.unpack_from(body)
@@ -175,8 +175,8 @@ def read_gap(body: bytes) -> Gap:
     first, count, oldest, newest, _ = _GAP.unpack_from(body)
     if not first or not count or first + count - 1 > MAX_NUMBER:
         raise Broken("malformed", f"GAP of {count} numbers from {first} on")
-    # A service may have logged a record whose time is no number. To refuse the GAP that tells of it would end nothing:
-    # the client would only send it again.
+    # A service may have logged a record whose time is not a number. Refusing its GAP would not help: the client would
+    # send it again.
     oldest, newest = (moment if math.isfinite(moment) else 0.0 for moment in (oldest, newest))
     return Gap(first, first + count - 1, oldest, newest, body[_GAP.size :].decode(errors="replace"))
 
@@ -192,7 +192,7 @@ def read_batch(body: bytes, length: int) -> tuple[int, int]:
 
 
 def label(session: bytes) -> str:
-    """Return what a log may call a session: who knows its id may speak for it, so that is not shown."""
+    """Return the name of a session for logs; its id is not shown, as a client that knows it may use the session."""
     return hashlib.sha256(session).hexdigest()[:8]
 
 

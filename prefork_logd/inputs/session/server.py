@@ -1,15 +1,15 @@
-"""The collector's side of a session: numbered records, acknowledged.
+"""Runs the collector's side of a session: numbered records, which are acknowledged.
 
-Owns the order of messages on one connection, the limits on what is held of them, and which number comes next. Knows no
-sockets, clocks, keys or pickles, and not what is committed: that is told to `welcome` and `ack`. The form of each
-message is messages.py's, and so is the table of which may come in which state.
+Owns the order of messages on one connection, the limits on held bytes, and the next number. Does not know sockets,
+clocks, keys, pickles or commits: committed numbers are passed to `welcome` and `ack`. messages.py has the form of each
+message, and the table of messages for each state.
 
-Bytes go in at `receive`, events come out; `challenge`, `wait`, `welcome`, `ack` and `error` return bytes to send.
-Answers to a client that has ended meanwhile are empty.
+`receive` takes bytes and returns events; `challenge`, `wait`, `welcome`, `ack` and `error` return bytes to send. They
+return nothing for a client that has ended meanwhile.
 
-A BATCH is not waited for: its records are handed out as they become whole. A connection then holds at most one
-unfinished record instead of a batch, the writer gets work earlier, and nothing is given up, for it is numbers that are
-acknowledged, not batches. Consecutive records of one `receive` come as one event, however many messages they were in.
+The records of a BATCH are handed out as soon as each is complete. A connection then holds at most one unfinished
+record instead of a batch, and the writer gets work earlier. This is possible because numbers are acknowledged, not
+batches. Consecutive records of one `receive` come as one event, however many messages they were in.
 
 Longer than other modules: it is one class, and ServerSession says why.
 """
@@ -48,14 +48,14 @@ from prefork_logd.inputs.session.messages import (
 )
 
 MOST_STEPS = 256
-"""Messages, or records that are passed over, taken one by one in a `receive`: 256 KiB can hold 16,000."""
+"""Most messages, or passed over records, taken one by one in a `receive`: 256 KiB can hold 16,000."""
 HELLO_SHOWN = HEADER.size + 6
 """Bytes of a HELLO before the session's id."""
 _BATCH_HEAD = MAGIC << 16 | Message.BATCH << 8
 
 
 class ViolationError(InputError):
-    """The peer broke the rules, and its session on this connection is over. Answers to its `events` are empty."""
+    """The peer broke the rules, and its session on this connection has ended. Answers to its `events` are empty."""
 
 
 class SessionState(msgspec.Struct, frozen=True):
@@ -79,10 +79,10 @@ class SessionState(msgspec.Struct, frozen=True):
 
 
 class ServerSession:
-    """Turns the bytes of one connection into events, whatever pieces they arrive in.
+    """Turns the bytes of one connection, in pieces of any size, into events.
 
-    Every number from `expected` on is handed out once and in order: in Records, TooLarge or Gap. Holds what has arrived
-    of one record or one small message.
+    Every number from `expected` on is handed out once and in order: in Records, TooLarge or Gap. Holds at most
+    one record or one small message, as far as it has arrived.
 
     Longer than other classes: both directions share one state, and each step of the parser depends on the one before.
     """
@@ -98,9 +98,9 @@ class ServerSession:
             raise ValueError(f"a batch of {max_batch_bytes} bytes has no room for a record of {max_record_bytes}")
         self.state = State.AWAITING_HELLO
         self.expected = 0
-        """The number that comes next; 0 before WELCOME."""
+        """The next number; 0 before WELCOME."""
         self.left = 0
-        """Bytes at the end of what `receive` was given that it has not taken."""
+        """Number of bytes at the end of the last `receive` that it has not taken."""
         self._max_bytes = max_record_bytes
         self._max_batch_bytes = max_batch_bytes
         self._challenged = False
@@ -108,20 +108,20 @@ class ServerSession:
         self._acked = 0
         self._carry: bytearray | None = None
         self._need = 0
-        """Bytes from the start of the carry that are needed to go on; 0 while going on."""
+        """Bytes that the carry needs before parsing continues; 0 while parsing."""
         self._left = 0
         """Bytes of the current BATCH from here on."""
         self._count = 0
-        """Records of the current BATCH from here on; those passed over leave when their last byte has come."""
+        """Records of the current BATCH from here on; one that is passed over counts until its last byte has come."""
         self._repeats = 0
-        """How many of them were handed out before."""
+        """Number of them that were handed out before."""
         self._skip_left = 0
         self._skip_size = 0
         self._head = b""
 
     @property
     def pending(self) -> bool:
-        """Whether a message has begun and not ended."""
+        """Whether a message is half received."""
         return self._carry is not None or self._count > 0
 
     @property
@@ -134,7 +134,7 @@ class ServerSession:
         self._max_bytes = min(max_bytes, self._max_batch_bytes - BATCH_OVERHEAD_BYTES)
 
     def dump_state(self) -> SessionState:
-        """Return what another process has to know to go on from here."""
+        """Return the state that another process needs to continue from here."""
         return SessionState(
             state=self.state.name,
             expected=self.expected,
@@ -155,7 +155,7 @@ class ServerSession:
 
     @classmethod
     def load_state(cls, state: SessionState) -> ServerSession:
-        """Return a session that goes on where the dumped one stopped. Raises ValueError for what is none."""
+        """Return a session that continues from a dumped state. Raises ValueError for an invalid state."""
         session = cls(state.max_bytes, state.max_batch_bytes)
         try:
             session.state = State[state.state]
@@ -171,13 +171,13 @@ class ServerSession:
         session._skip_left, session._skip_size, session._head = state.skip_left, state.skip_size, state.head
         return session
 
-    # What the client says
+    # From the client
 
     def receive(self, data: bytes | memoryview) -> list[Event]:
         """Take what was read; return the events it completes, in order. Once ENDED, there are none.
 
-        The records among them lie in `data`. After MOST_STEPS what is `left` of it is to be given again. Raises
-        ViolationError, which holds the events before it, when the peer breaks the rules.
+        The records among them are views of `data`. After MOST_STEPS the rest of it (`left`) must be passed again.
+        Raises ViolationError, with the events before it, if the peer breaks the rules.
         """
         events: list[Event] = []
         view = memoryview(data)
@@ -186,7 +186,7 @@ class ServerSession:
             if self._carry is None:
                 self.left = len(view) - self._go_on(view, events)
                 break
-            # Only the message or record that was begun is put together; what follows it stays where it is.
+            # Only the unfinished message or record is joined; the bytes after it stay in place.
             missing = self._need - len(self._carry)
             if missing > len(view):
                 self._carry += view
@@ -198,7 +198,7 @@ class ServerSession:
         return events
 
     def _go_on(self, data: memoryview, events: list[Event]) -> int:
-        """Take the whole messages, and keep a begun one; return the offset that was reached after MOST_STEPS."""
+        """Take the complete messages, and keep an unfinished one; return the offset reached after MOST_STEPS."""
         self._need = 0
         position, size = 0, len(data)
         steps = 0
@@ -219,10 +219,10 @@ class ServerSession:
         return size
 
     def _whole_batches(self, data: memoryview, position: int, events: list[Event]) -> int:
-        """Take BATCHes that are there as a whole and in order; return where something else begins.
+        """Take complete BATCHes in order; return the offset of other bytes.
 
-        This is nearly all that ever comes, so they are measured together, and handed out as one run. It finds nothing
-        that `_message` and `_records` would not find as well: whatever is unusual is left to them.
+        Nearly all messages are such BATCHes, so they are measured together, and handed out as one run. `_message` and
+        `_records` would return the same, and handle everything unusual.
         """
         end, count, batches = runs.measure_batches(
             data, position, self.expected, _BATCH_HEAD, self._max_bytes, self._max_batch_bytes
@@ -232,13 +232,13 @@ class ServerSession:
         return end
 
     def _message(self, data: memoryview, position: int, events: list[Event]) -> int:
-        """Take the message that begins at `position`, or of a BATCH the beginning; return where it went on to."""
+        """Take the message at `position`, or the beginning of a BATCH; return the offset after it."""
         have = len(data) - position
         if have < HEADER.size:
             self._need = HEADER.size if have else 0
             return position
         magic, kind, length = HEADER.unpack_from(data, position)
-        # Who knows a session's id may speak for it, so that rejected.jsonl has no HELLO up to there.
+        # A client that knows a session's id may use the session: rejected.jsonl gets no HELLO up to the id.
         head = bytes(data[position : position + (64 if kind != Message.HELLO else HELLO_SHOWN)])
         if magic != MAGIC:
             raise self._violation("no-session", "this is no message of a session", head, events)
@@ -262,7 +262,7 @@ class ServerSession:
         return position + whole
 
     def _take(self, kind: int, body: bytes, events: list[Event]) -> None:
-        """Take a whole message other than BATCH. Raises Broken."""
+        """Take a complete message other than BATCH. Raises Broken."""
         if kind == Message.HELLO:
             hello = read_hello(body)
             self._first = hello.first
@@ -289,24 +289,24 @@ class ServerSession:
         self._left = length - BATCH.size
 
     def _join(self, first: int) -> None:
-        """Raise Broken if numbers would be left out before `first`."""
+        """Raise Broken if `first` leaves numbers out."""
         if first > self.expected:
             raise Broken("out-of-order", f"number {first} where {self.expected} is next", ErrorCode.OUT_OF_ORDER)
 
     def _records(self, data: memoryview, position: int, events: list[Event]) -> int:
-        """Take what is there of the current BATCH's records; return where it went on to."""
+        """Take the received records of the current BATCH; return the offset after them."""
         end = position + self._left
         stop_at = min(end, len(data))
         count, max_bytes = self._count, self._max_bytes
         if self._repeats:
-            # Not held, not copied: each is passed over, as too large ones are.
+            # Repeated records are passed over, as too large ones are: not held and not copied.
             max_bytes = -1
         stop, taken = runs.measure(data, position, stop_at, count, max_bytes)
         if taken:
             self._deliver(runs.Run(data[position:stop], taken), events)
         position = stop
         count -= taken
-        # The record that is not whole, or not to be handed out.
+        # This record is incomplete, or must not be handed out.
         start = position + LENGTH.size
         nbytes: int = LENGTH.unpack_from(data, position)[0] if count and start <= stop_at else 0
         self._count = count
@@ -336,7 +336,7 @@ class ServerSession:
         self.expected += run.records
 
     def _skip(self, data: memoryview, position: int, events: list[Event]) -> int:
-        """Pass over what is there of a record that is repeated or too large; return where it went on to."""
+        """Pass over the received part of a repeated or too large record; return the offset after it."""
         take = min(self._skip_left, len(data) - position)
         if not self._repeats and len(self._head) < HEAD_KEPT:
             self._head += bytes(data[position : position + min(take, HEAD_KEPT - len(self._head))])
@@ -364,11 +364,11 @@ class ServerSession:
     def _violation(
         self, reason: str, message: str, head: bytes, events: list[Event], code: ErrorCode = ErrorCode.MALFORMED
     ) -> ViolationError:
-        """End the session; return what to raise."""
+        """End the session; return the error to raise."""
         self._count = self._skip_left = 0
         return ViolationError(reason, message, head[:64], events, self.error(code, message))
 
-    # What we say
+    # To the client
 
     def challenge(self, nonce: bytes) -> bytes:
         """Return a CHALLENGE: 32 random bytes, for this connection only. Raises LocalProtocolError out of turn."""
@@ -379,16 +379,16 @@ class ServerSession:
         return answer
 
     def wait(self) -> bytes:
-        """Return a WAIT: the client was understood, and its WELCOME takes a while. Only for a client that knows it.
+        """Return a WAIT: the WELCOME will follow later. Only for a client that understands WAIT.
 
         Raises LocalProtocolError out of turn.
         """
         return self._say(Message.WAIT, b"")
 
     def welcome(self, committed: int, proof: bytes = b"") -> bytes:
-        """Return a WELCOME: the session is open, and `expected` is set. `committed` is 0 where nothing was.
+        """Return a WELCOME: the session is open, and `expected` is set. `committed` is 0 for a new one.
 
-        Raises LocalProtocolError out of turn, and where a client that was challenged would get no proof of 32 bytes.
+        Raises LocalProtocolError out of turn, and if a challenged client would get no proof of 32 bytes.
         """
         if len(proof) != (MAC_BYTES if self._challenged else 0) or not 0 <= committed < MAX_NUMBER:
             raise LocalProtocolError(f"WELCOME with {committed} committed and a proof of {len(proof)} bytes")
@@ -399,7 +399,7 @@ class ServerSession:
         return answer
 
     def ack(self, number: int) -> bytes:
-        """Return an ACK of every number up to this one; nothing where that was said before.
+        """Return an ACK of every number up to this one; nothing if it was sent before.
 
         Raises LocalProtocolError out of turn, and for a number that was not handed out.
         """
@@ -411,11 +411,11 @@ class ServerSession:
         return self._say(Message.ACK, struct.pack(">Q", number))
 
     def error(self, code: ErrorCode, text: str) -> bytes:
-        """Return an ERROR; the session has ended."""
+        """Return an ERROR, which ends the session."""
         return self._say(Message.ERROR, error_body(code, text))
 
     def _say(self, kind: Message, body: bytes) -> bytes:
-        """Return a message; nothing once ENDED, for the client may end while its answer is being made."""
+        """Return a message; nothing once ENDED, as the client may end while its answer is being made."""
         if self.state is State.ENDED:
             return b""
         following = SENT[self.state].get(kind)

@@ -1,7 +1,7 @@
-"""The input of acknowledged sessions: lets clients in, and turns what they send into events of base.py.
+"""Reads acknowledged sessions: greets clients, and turns their messages into events of base.py.
 
-Owns the order of a greeting: HELLO, CHALLENGE and AUTH where that is demanded, WAIT, and what is kept of it until
-WELCOME. Knows no sockets, clocks or random numbers. session.py knows the protocol itself.
+Owns the order of a greeting (HELLO, CHALLENGE and AUTH if demanded, WAIT), and its state until WELCOME. Does not know
+sockets, clocks or random numbers. server.py knows the protocol itself.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ class SessionInput(Input):
         self.server = ServerSession(terms.max_record_bytes, terms.max_record_bytes + BATCH_BYTES)
         self._terms = terms
         self._hello: Hello | None = None
-        """HELLO of a client that was challenged."""
+        """The HELLO of a challenged client."""
         self._nonce = b""
-        """Of the challenge."""
+        """The nonce of the challenge."""
         self._proof = b""
-        """For the WELCOME to come."""
+        """The proof for the next WELCOME."""
         self.left = 0
 
     @property
     def pending(self) -> bool:
-        """Whether a message has begun and not ended."""
+        """Whether a message is half received."""
         return self.server.pending
 
     @property
@@ -71,7 +71,7 @@ class SessionInput(Input):
         return self._answer(events)
 
     def _answer(self, events: Sequence[SessionEvent]) -> Sequence[Event]:
-        """Return the events, with what a greeting leads to in its place."""
+        """Return the events, each step of a greeting replaced by its result."""
         answered: list[Event] = []
         for event in events:
             if isinstance(event, Hello):
@@ -91,7 +91,7 @@ class SessionInput(Input):
         return self._let_in(hello)
 
     def _authenticate(self, answer: Authenticate) -> Event:
-        """Let a client in that knows a secret; the others learn nothing but that they do not."""
+        """Accept a client that knows a secret; others learn only that they are refused."""
         hello, nonce = self._hello, self._nonce
         self._hello, self._nonce = None, b""
         if hello is None:
@@ -103,7 +103,7 @@ class SessionInput(Input):
         return self._let_in(hello)
 
     def _let_in(self, hello: Hello) -> Opening:
-        # The writer may take its time, and a client that hears nothing takes us for a receiver of plain frames.
+        # The writer may take a while, and a client without an answer falls back to plain frames.
         reply = self.server.wait() if hello.capabilities & Capability.WAIT else b""
         return Opening(hello.session, hello.first, hello.client, reply)
 
@@ -111,7 +111,7 @@ class SessionInput(Input):
 
     @property
     def is_greeting(self) -> bool:
-        """Whether HELLO, or the answer to a challenge, is still to come."""
+        """Whether HELLO, or the answer to a challenge, has not come yet."""
         return self.server.state in (State.AWAITING_HELLO, State.AWAITING_AUTH)
 
     @property
@@ -125,7 +125,7 @@ class SessionInput(Input):
         return self.server.expected
 
     def welcome(self, committed: int) -> bytes:
-        """Return a WELCOME; an ERROR where no number is left, and nothing for a client that has ended."""
+        """Return a WELCOME; an ERROR if no number is left, and nothing for a client that has ended."""
         if committed >= MAX_NUMBER:
             return self.server.error(ErrorCode.REFUSED, _USED_UP)
         if self.server.state is not State.AWAITING_WELCOME:
@@ -134,7 +134,7 @@ class SessionInput(Input):
         return self.server.welcome(committed, proof)
 
     def acknowledge(self, number: int) -> bytes:
-        """Return an ACK of every number up to this one; nothing where it was sent before, or the session has ended."""
+        """Return an ACK of every number up to this one; nothing if it was sent before, or the session has ended."""
         return self.server.ack(number) if self.server.state is State.OPEN else b""
 
     def dismiss(self, why: str, *, may_return: bool) -> bytes:
@@ -144,12 +144,12 @@ class SessionInput(Input):
     # State
 
     def dump_state(self) -> bytes:
-        """Return all that another process has to know to go on from here."""
+        """Return the state that another process needs to continue from here."""
         return msgspec.msgpack.encode(_State(self.server.dump_state(), self._hello, self._nonce, self._proof))
 
     @classmethod
     def load_state(cls, state: bytes, terms: Terms) -> Self:
-        """Return an input that goes on where the dumped one stopped. Raises ValueError for what is no such state."""
+        """Return an input that continues from a dumped state. Raises ValueError for an invalid state."""
         found = msgspec.msgpack.decode(state, type=_State)
         session = cls(terms)
         session.server = ServerSession.load_state(found.server)
