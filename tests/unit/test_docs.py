@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import ast
+import io
 import re
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from prefork_logd.cli.main import cli
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 ROOT = Path(__file__).resolve().parents[2]
+NAMED_FILE = re.compile(r"(?<![\w./-])[\w./-]*\w\.py\b")
+SOURCES = sorted(path for kind in ("py", "pyx", "pxi") for path in (ROOT / "prefork_logd").rglob(f"*.{kind}"))
+NOT_OF_THE_PROJECT = {
+    "X.py",  # docs/design.md: any module
+    "_X_py.py",
+    "prefork_logd_handler.py",  # the handler's own distribution, which is built
+    "NAME.py",  # docs/stores.md: a store that a reader adds
+    "NAME/store.py",
+    "invoice.py",  # docs/query.md: code of a service
+}
+"""Files that a page may name although the project has none of that name."""
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").rglob("*.md")])
 
 
-@pytest.mark.slow
 def test_generated_pages_are_up_to_date() -> None:
     """Settings, signals and the life cycle are documented as they are."""
     done = subprocess.run(
@@ -29,6 +46,42 @@ def test_links_lead_somewhere(page: Path) -> None:
     """Every relative link in a page names a file of the project."""
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_named_files_exist() -> None:
+    """Every X.py or FOLDER/X.py that a docstring, a comment or a page names is a file of the project."""
+    folders = (
+        ROOT,
+        *(
+            ROOT / name
+            for name in ("benchmarks", "docs", "examples", "fuzz", "packaging", "prefork_logd", "tests", "tools")
+        ),
+    )
+    files = {str(path) for folder in folders for path in folder.glob("*.py" if folder == ROOT else "**/*.py")}
+    texts = [(page, page.read_text()) for page in PAGES] + [(path, text) for path in SOURCES for text in _prose(path)]
+    assert len(texts) > 3000
+    missing = [
+        f"{path.relative_to(ROOT)} names {name}"
+        for path, text in texts
+        for name in NAMED_FILE.findall(text)
+        if not any(file.endswith(f"/{name.removeprefix('../')}") for file in files)
+        and not any(f"/{name}".endswith(f"/{other}") for other in NOT_OF_THE_PROJECT)
+    ]
+    assert not missing
+
+
+def _prose(path: Path) -> Iterator[str]:
+    """Yield the docstrings and comments of a Python file; of a Cython file its whole text."""
+    text = path.read_text()
+    if path.suffix != ".py":
+        yield text
+        return
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield node.value.value
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.string
 
 
 def test_every_verb_is_documented() -> None:

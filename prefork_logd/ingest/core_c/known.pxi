@@ -1,4 +1,4 @@
-# The standard library's most frequent types as their usual text: known.py and known_time.py for this side.
+# The standard library's most frequent types as their usual text: known.py and known_times.py for this side.
 #
 # Owns what is read here. Arguments that do not fit are not judged: Python decides what becomes of such an object.
 

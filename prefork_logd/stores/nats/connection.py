@@ -1,6 +1,6 @@
 """Connects to NATS servers: which are tried, who we are, whom we trust.
 
-Owns the errors of servers as text for people. Knows no streams, records or journals (nats_stream.py has the stream).
+Owns the errors of servers as text for people. Knows no streams, records or journals (stream.py has the stream).
 The rest of the collector is not asynchronous: `Connection.run` waits for one thing.
 
 A connection that is lost is never mended: it is made anew, so that whoever uses it begins by looking at the stream.

@@ -1,7 +1,7 @@
 """Makes the messages of a range of journal numbers: one for all its records, or one for each.
 
 Owns the choice of messages, their sizes, and the records that no message can hold. The form of a message is
-nats_wire.py's. Knows no connections and no acknowledgements.
+wire.py's. Knows no connections and no acknowledgements.
 """
 
 from __future__ import annotations

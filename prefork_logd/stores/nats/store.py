@@ -1,8 +1,8 @@
 """Publishes records to a stream of NATS JetStream, for collectors that read it and for every other user of NATS.
 
 Owns the order of the steps: which ranges are published, when, and from when on they are safe. Delegates the messages
-to nats_messages.py, their acknowledgements to nats_publisher.py, the ranges on disk to nats_window.py, and the servers
-to nats_connection.py and nats_stream.py.
+to messages.py, their acknowledgements to publisher.py, the ranges on disk to publish_log.py, and the servers
+to connection.py and stream.py.
 
 A stream cannot hold records and a position in one transaction. So every range of journal numbers is cut once, written
 down, published, acknowledged, and kept in the log until the servers have synced it: JetStream acknowledges before

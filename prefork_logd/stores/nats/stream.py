@@ -1,7 +1,7 @@
 """Makes, checks, describes and scans the stream of NATS JetStream that holds records.
 
 Owns the configuration that a stream must have, and the warnings about one that promises too little. Knows no sockets
-(nats_connection.py), and of a message only its header.
+(connection.py), and of a message only its header.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Packs lines as rows for COPY, a handful at a time, each with the partition where it belongs.
 
-Owns the choice of the compiled core or Python, and the size of a handful. Knows no connection; encoding.py has the form
-of a row.
+Owns the choice of the compiled core or Python, and the size of a handful. Knows no connection; copy_rows.py has the
+form of a row.
 """
 
 from __future__ import annotations
