@@ -823,7 +823,6 @@ def test_the_conversation_in_the_specification_is_a_real_one() -> None:
     assert bye == Bye()
 
 
-# To append to tests/unit/inputs/session/test_server.py once docs/protocol.md holds the text:
 def test_the_page_shows_this_conversation() -> None:
     """What is specified is what was tested."""
     page = Path(__file__).resolve().parents[4] / "docs" / "protocol.md"
