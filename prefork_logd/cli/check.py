@@ -22,9 +22,9 @@ def check(flags: Flags, connect: bool) -> int:
     click.echo(printable(settings), nl=False)
     found = [] if connect else warnings(settings)
     if connect:
-        from prefork_logd.stores.probe import look
+        from prefork_logd.stores.probe import probe_servers
 
-        for line, more in look(settings):
+        for line, more in probe_servers(settings):
             click.echo(f"# {line}")
             found += more
     for warning in found:

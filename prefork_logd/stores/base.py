@@ -1,11 +1,11 @@
 """Defines a store: the methods that a shipper calls.
 
-Owns what passes between a shipper and its store. Knows no journal files, processes or settings.
+Owns what passes between a shipper and its store. Does not know journal files, processes or settings.
 
-A journal's records are numbered from 0 on, and `journal` (32 hexadecimal digits, random) names it: several collectors
-may share one store, and a state directory that was made anew counts anew. A store keeps, for each journal, the number
-of the first record that it has not yet, in the same transaction as the records themselves: so each lands exactly once,
-whatever is killed when.
+A journal's records are numbered from 0 on. `journal` (32 random hexadecimal digits) identifies it, because several
+collectors may share one store, and a new state directory begins again at 0. For each journal a store keeps the number
+of the first record that it does not have, in the same transaction as the records: so each record is stored exactly
+once, whichever process is killed.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class Run(NamedTuple):
-    """Records of one session with numbers that follow one another."""
+    """Records of one session with consecutive numbers."""
 
     first: int
-    """The session's number of the first one (docs/protocol.md)."""
+    """The session's number of the first record (docs/protocol.md)."""
     count: int  # type: ignore[assignment]  # tuple.count is hidden, and meant to be
 
 
@@ -30,13 +30,13 @@ class Block(NamedTuple):
     first: int
     """The journal's number of the first record."""
     count: int  # type: ignore[assignment]  # tuple.count is hidden, and meant to be
-    """How many records, one or more: as many as `lines` has newlines."""
+    """Number of records, one or more: the number of newlines in `lines`."""
     session: bytes
-    """16 bytes: whose records they are; zeros stand for clients that are not acknowledged."""
+    """16 bytes: the session of the records; zeros stand for unacknowledged clients."""
     runs: tuple[Run, ...]
-    """The session's numbers of the records, in order; empty for clients that are not acknowledged."""
+    """The session's numbers of the records, in order; empty for unacknowledged clients."""
     lines: bytes
-    """One stored record as JSON a line (docs/record.md)."""
+    """The stored records, one line of JSON each (docs/record.md)."""
 
 
 def split_block(block: Block, count: int) -> tuple[Block, Block | None]:
@@ -75,73 +75,73 @@ def _split_runs(runs: tuple[Run, ...], count: int) -> tuple[tuple[Run, ...], tup
 
 
 class Store(Protocol):
-    """A place that keeps records. Its methods may take long: each store has a process of its own.
+    """Keeps records. Its methods may take long: each store has a process of its own.
 
-    Every method raises StoreError when the store cannot be reached or used just now; the shipper then calls `close`,
-    and after a while `open` and what had failed again.
+    Every method raises StoreError when the store cannot be reached or used at the moment; the shipper then calls
+    `close`, and later `open` and the failed method again.
     """
 
     def open(self, journal: str) -> int:
-        """Connect, make or migrate what has to be there, and return the number of the first record wanted."""
+        """Connect, make or migrate tables and files, and return the number of the first record that is needed."""
 
     def write(self, blocks: Sequence[Block], refuse: Callable[[int, bytes, str], None]) -> None:
-        """Keep every record of `blocks` and the position after them in one transaction.
+        """Store every record of `blocks`, and the position after them, in one transaction.
 
-        The blocks follow one another, and the first may begin with records that the store has already. A record that
-        can never be stored is handed to `refuse` before the commit, and holds up none of the others.
+        The blocks are consecutive, and the first may begin with records that the store has already. A record that can
+        never be stored is passed to `refuse` before the commit, and does not delay the others.
         """
 
     def maintain(self) -> float:
-        """Do what is due besides (retention, indexes, partitions); return in how many seconds to call again.
+        """Do due maintenance (retention, indexes, partitions); return the seconds until the next call.
 
-        Called between writes when nothing waits, and at least once an hour; one call takes a second or two at most.
+        Called between writes when no record waits, and at least once an hour; one call takes a second or two at most.
         """
 
     def close(self) -> None:
-        """Let go of every resource; never raises."""
+        """Release every resource; never raises."""
 
 
 @runtime_checkable
 class ReportsStatus(Protocol):
-    """What a store has besides that can say more of itself than how far it is."""
+    """Optional: a store with details for `status`."""
 
     def status(self) -> dict[str, Any]:
-        """Return what people want to know, as JSON has it.
+        """Return the details, as JSON values.
 
-        `status` prints two of the keys, if they are there: `summary`, a sentence, and `warnings`, a list of sentences.
+        `status` prints two of the keys, if present: `summary`, a sentence, and `warnings`, a list of sentences.
 
-        Asked between calls, while the store is open.
+        Called between other calls, while the store is open.
         """
 
 
 @runtime_checkable
 class DelayedDurability(Protocol):
-    """What a store has besides that may lose, for a while, what it said it keeps: its `open` may then step back."""
+    """Optional: a store whose acknowledgements are not durable yet; its `open` may return an earlier number."""
 
     def durable(self) -> int:
-        """Return the number of the first record that may be wanted again; the journal keeps it and all after it.
+        """Return the number of the first record that may be needed again; the journal keeps it and all after it.
 
-        Asked between calls, while the store is open.
+        Called between other calls, while the store is open.
         """
 
 
 class Finding(NamedTuple):
-    """What `check --connect` says of a store."""
+    """The state of a store's server, for `check --connect`."""
 
     sentence: str
     warnings: tuple[str, ...] = ()
 
 
 def details_of(store: Store | None) -> dict[str, Any]:
-    """Return what a store has to say of itself; empty for one that says nothing, or is not open (None)."""
+    """Return a store's details for `status`; empty without ReportsStatus, or if the store is not open (None)."""
     return store.status() if isinstance(store, ReportsStatus) else {}
 
 
 def is_lagging(store: Store | None) -> bool:
-    """Tell whether a store may lose, for a while, what it said it keeps."""
+    """Return whether a store's acknowledgements are not durable yet (DelayedDurability)."""
     return isinstance(store, DelayedDurability)
 
 
 def first_needed(store: Store | None, position: int) -> int:
-    """Return the number of the first record that a store may want again, if it has all before `position`."""
+    """Return the number of the first record that a store may need again, if it has all before `position`."""
     return min(position, store.durable()) if isinstance(store, DelayedDurability) else position

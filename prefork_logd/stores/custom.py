@@ -1,6 +1,6 @@
 """Makes a store from the user's own code.
 
-Owns how that code is called. Knows nothing of what it makes.
+Owns the call of that code. Does not know the store that it makes.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def make_store(settings: CustomStoreSettings) -> Store:
-    """Return what the factory makes of the options. Raises StoreError for anything that it raises."""
+    """Return the factory's store for the options. Raises StoreError for any error of the factory."""
     module, _, name = settings.factory.partition(":")
     try:
         factory = getattr(importlib.import_module(module), name)
         store: Store = factory(**settings.options)
     except Exception as error:
-        # An error in this code must not end the shipper: it tries again, and `status` says why.
+        # An error in this code must not end the shipper: it tries again, and `status` shows the error.
         raise StoreError(f"store {settings.name}: cannot make {settings.factory}: {error!r}") from error
     return store

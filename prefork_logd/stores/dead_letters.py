@@ -1,10 +1,10 @@
 """Keeps the records that a store refuses for good, in one file for each store.
 
-Owns the file's form, and that each is in it once. Knows no stores.
+Owns the file's form, and keeps each record in it once. Does not know stores.
 
-A line is a JSON object: `number` (the journal's), `journal`, `reason`, `time` and `record`. It is synced before the
-store commits its position after the record; when that commit fails, the record is refused again, and its number tells
-that it is here already.
+A line is a JSON object: `number` (in the journal), `journal`, `reason`, `time` and `record`. It is synced before the
+store commits its position after the record. If that commit fails, the record is refused again, and recognized by its
+number.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class DeadLetters:
     """The dead letters of one store, as its shipper adds to them."""
 
     def __init__(self, path: Path, journal: str) -> None:
-        """Go on after what is there. Raises StoreError."""
+        """Append to the file, if there is one. Raises StoreError."""
         self._path = path
         self.journal = journal
         try:
@@ -65,7 +65,7 @@ class DeadLetters:
             raise StoreError(f"{path}: cannot read it: {error.strerror}") from error
 
     def _find_last(self) -> int:
-        """Return the highest number of this journal that is here; -1 if none is."""
+        """Return the highest number of this journal in the file; -1 if there is none."""
         try:
             fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -76,7 +76,7 @@ class DeadLetters:
             os.close(fd)
         last, ours = -1, self.journal.encode()
         with self._path.open("rb") as file:
-            # Only how a letter begins is looked at: its record may be of any size, and as deep as it likes.
+            # Only the beginning of a letter is parsed: its record may be of any size and depth.
             while head := file.readline(_HEAD_BYTES):
                 match = _HEAD.match(head)
                 if match is not None and match[1] == ours:
@@ -86,13 +86,13 @@ class DeadLetters:
         return last
 
     def add(self, number: int, line: bytes, reason: str) -> bool:
-        """Keep a refused record, synced; tell whether it was not here yet. Raises StoreError."""
+        """Append a refused record, and sync; return False if it is in the file already. Raises StoreError."""
         if number <= self._last:
             return False
         data = encode_letter(DeadLetter(time.time(), self.journal, number, reason, msgspec.Raw(line.rstrip(b"\n"))))
         try:
             with opened(self._path) as fd:
-                # What could not be taken back after a failure.
+                # A partial line that could not be removed after a failure.
                 cut_torn_line(fd)
                 size = os.fstat(fd).st_size
                 try:
@@ -111,7 +111,7 @@ class DeadLetters:
         return True
 
     def mark(self) -> Mark:
-        """Return where the file ends now. Raises StoreError."""
+        """Return the end of the file. Raises StoreError."""
         try:
             found = self._path.stat()
         except FileNotFoundError:
@@ -121,7 +121,7 @@ class DeadLetters:
         return Mark(found.st_ino, found.st_size, self._last)
 
     def go_back(self, mark: Mark) -> None:
-        """Take back the letters added since, unless a replay has taken the file. Raises StoreError."""
+        """Remove the letters added since, unless a replay has renamed the file. Raises StoreError."""
         self._last = mark.last
         try:
             with opened(self._path) as fd:
@@ -138,14 +138,14 @@ def encode_letter(letter: DeadLetter) -> bytes:
 
 
 class opened:  # noqa: N801 - used as a function
-    """The file, locked: a context that is entered with its descriptor, made if there is none. Raises OSError."""
+    """A context that opens the file, or makes it, locks it, and returns its descriptor. Raises OSError."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._fd = -1
 
     def __enter__(self) -> int:
-        """Open and lock; a file that was renamed while we waited for its lock is not the one."""
+        """Open and lock; open again if the file was renamed during the wait for its lock."""
         while True:
             self._fd = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._fd, fcntl.LOCK_EX)
@@ -162,7 +162,7 @@ class opened:  # noqa: N801 - used as a function
 
 
 def read_letters(path: Path) -> Iterator[DeadLetter]:
-    """Yield the dead letters of a file; lines that are none are passed over. Raises OSError."""
+    """Yield the dead letters of a file, without other lines. Raises OSError."""
     decode = msgspec.json.Decoder(DeadLetter).decode
     with path.open("rb") as file:
         for line in file:
@@ -175,7 +175,7 @@ def read_letters(path: Path) -> Iterator[DeadLetter]:
 
 
 def _read_odd(line: bytes) -> DeadLetter | None:
-    """Return a letter whose record is not JSON, or too deep for a parser; None if the line is not a letter."""
+    """Return a letter with a record that is not JSON, or too deep for a parser; None if the line is not a letter."""
     match = _LETTER.fullmatch(line)
     if match is None:
         return None

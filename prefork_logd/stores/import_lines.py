@@ -1,10 +1,10 @@
 """Brings existing files of JSON lines into a store, each line once.
 
-Owns the way from a file to a store's blocks. Knows no shipper and prints nothing.
+Owns the way from a file to a store's blocks. Does not know shippers, and prints nothing.
 
-A file is a journal of its own, named by its inode and its first line, and its lines are numbered from 0. The store
-keeps how far it is in the transaction with the records, so an import that was killed goes on where it was, and one that
-is repeated adds what was appended.
+A file counts as a journal of its own, named by its inode and its first line, and its lines are numbered from 0. The
+store keeps the position in the transaction with the records, so an import that was killed continues, and a repeated one
+adds the appended lines.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ _T = TypeVar("_T")
 BATCH_LINES = 20_000
 BATCH_BYTES = 8 << 20
 MOST_NAMED = 20
-"""Lines of one file that are refused by name; the others are counted."""
+"""Refused lines of one file that are reported singly; further ones are only counted."""
 _FIRST_LINE_BYTES = 1 << 20
 _RETRIES_S = (0.5, 1, 2, 5, 10, 10, 10, 10)
-"""How long to wait before each further try with a store that cannot be used just now."""
+"""The wait before each further try with a store that cannot be used at the moment."""
 
 
 class Imported(NamedTuple):
-    """What became of one file."""
+    """The outcome for one file."""
 
     stored: int
-    """Records that were stored now."""
+    """Records stored by this import."""
     before: int
-    """Lines that an earlier import had dealt with."""
+    """Lines that an earlier import had handled."""
     refused: int
-    """Lines that are no record."""
+    """Lines that are not records."""
     without_time: int
     """Records of other programs without a readable time: `created` is the time of the import."""
     without_level: int
     """Records of other programs without a level."""
     trouble: str
-    """Why the file was not read to its end; empty if it was."""
+    """Why the file was not read to its end; empty if it was read."""
 
 
 def import_file(
@@ -63,11 +63,11 @@ def import_file(
     complain: Callable[[int, str], object],
     wait: Callable[[float], object] = time.sleep,
 ) -> Imported:
-    """Store every line of a file, plain or packed by gzip or zstd, that is not stored yet.
+    """Store every line of a file, plain or compressed by gzip or zstd, that is not stored yet.
 
-    `advance` gets the number of bytes of the file that were dealt with since the last call, `complain` the line number
-    (from 1) and a reason for each of the first MOST_NAMED lines that are refused. Raises ProcessError if the file
-    cannot be opened, StoreError if the store stays unusable for most of a minute.
+    `advance` gets the number of bytes of the file that were handled since the last call, `complain` the line number
+    (from 1) and a reason for each of the first MOST_NAMED refused lines. Raises ProcessError if the file cannot be
+    opened, StoreError if the store stays unusable for most of a minute.
     """
     try:
         with path.open("rb", buffering=0) as file:
@@ -77,7 +77,7 @@ def import_file(
 
 
 def summary(done: Imported) -> Iterator[str]:
-    """Yield the sentences about a file beside its counts of lines."""
+    """Yield further sentences about a file, besides its counts of lines."""
     if done.without_time:
         yield f"{done.without_time:,} of them without a readable time: `created` is the time of the import"
     if done.without_level:
@@ -87,7 +87,7 @@ def summary(done: Imported) -> Iterator[str]:
 
 
 class _Import:
-    """One file on its way."""
+    """The import of one file."""
 
     def __init__(
         self, store: Store, journal: str, complain: Callable[[int, str], object], wait: Callable[[float], object]
@@ -130,7 +130,7 @@ class _Import:
         return blocks
 
     def _fitted(self, number: int, line: bytes | None, now: float) -> bytes | None:
-        """Return a line as this collector would have written it; None for one that is empty or refused."""
+        """Return a line in this collector's own form; None for one that is empty or refused."""
         if line is None:
             self._refuse(number, f"is longer than {MOST_LINE_BYTES:,} bytes")
             return None
@@ -171,7 +171,7 @@ class _Import:
             self._refuse(at, reason)
 
     def _retried(self, action: Callable[[], _T]) -> _T:
-        """Do it, with a store that is opened anew after each failure: it may be locked by a collector for a while."""
+        """Return the action's result; open the store again after each failure: a collector may lock it for a while."""
         for wait_s in _RETRIES_S:
             try:
                 return action()
@@ -186,7 +186,7 @@ class _Import:
 
 
 def _journal(path: Path) -> str:
-    """Return the name of a file's journal. Two files may begin alike, and an inode is used again in time."""
+    """Return the name of a file's journal, from its inode and first line: neither alone is unique over time."""
     with path.open("rb") as file:
         first = file.readline(_FIRST_LINE_BYTES)
     name = hashlib.blake2b(first, digest_size=16, salt=path.stat().st_ino.to_bytes(16, "big"), person=b"import")

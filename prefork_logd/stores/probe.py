@@ -1,13 +1,13 @@
 """Queries the servers of configured stores and sources for `check --connect`.
 
-Owns the sentences of `check --connect`. Changes nothing anywhere.
+Owns the sentences of `check --connect`. Does not change a server, and does not know the kinds of stores.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prefork_logd.stores.nats.group import look as look_at_source
+from prefork_logd.stores.nats.group import query_group
 from prefork_logd.stores.registry import probe_store
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from prefork_logd.config.settings import Settings
 
 
-def look(settings: Settings) -> Iterator[tuple[str, list[str]]]:
+def probe_servers(settings: Settings) -> Iterator[tuple[str, list[str]]]:
     """Yield a sentence, and warnings, about each store and source that has servers.
 
     Raises StoreError if one cannot be used.
@@ -28,13 +28,13 @@ def look(settings: Settings) -> Iterator[tuple[str, list[str]]]:
             yield f"{whose}: {finding.sentence}", [f"{whose}: {warning}" for warning in finding.warnings]
     for source in settings.sources:
         whose = f"source {source.stream!r}"
-        found = look_at_source(source)
+        found = query_group(source)
         if found["partitions"] is None:
             yield f"{whose}: stream {source.stream} is not there; the first collector with a [[store]] makes it", []
             continue
         owned = sum(found["owners"].values())
         owners = f"{owned} of {found['partitions']} partitions have an owner ({len(found['owners'])} members)"
-        waiting = "nobody has read yet" if found["messages_waiting"] is None else _messages(found["messages_waiting"])
+        waiting = "no member has read yet" if found["messages_waiting"] is None else _messages(found["messages_waiting"])
         yield f"{whose}: stream {source.stream}, group {source.group!r}: {owners}, {waiting}", []
 
 

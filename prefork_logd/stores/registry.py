@@ -1,7 +1,7 @@
 """Opens stores for shippers, `query` and `check --connect`, by the row of their type (config/stores/kinds.py).
 
-A store's code is imported only when it is used, for its library may not be installed. Does not know types, nor
-shippers.
+Owns the imports: a store's code is imported only when it is used, because its library may not be installed. Does not
+know the types or shippers.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def choose_store(settings: Settings, name: str | None, *, searched: bool = True)
 
 
 def import_early(stores: Iterable[StoreSettings]) -> None:
-    """Import what these stores need while it can be read: the collector may be about to become another user.
+    """Import the code of these stores while it can be read: the collector may change its user after this.
 
     A missing library is reported by the store's shipper, which tries again.
     """
@@ -57,12 +57,12 @@ def make_store(settings: StoreSettings) -> Store:
 
 
 def is_searchable(settings: StoreSettings) -> bool:
-    """Tell whether `open_search` works for this type of store."""
+    """Return whether `open_search` works for this type of store."""
     return bool(_kind(settings).search)
 
 
 def open_search(settings: StoreSettings) -> Search:
-    """Return the store of these settings, opened for reading. Raises StoreError if it cannot be searched just now."""
+    """Return the store of these settings, opened for reading. Raises StoreError if it cannot be searched now."""
     kind = _kind(settings)
     if not kind.search:
         raise StoreError(f"store {settings.name}: a store of type {settings.type!r} cannot be searched")
@@ -71,9 +71,9 @@ def open_search(settings: StoreSettings) -> Search:
 
 
 def probe_store(settings: StoreSettings) -> Finding | None:
-    """Ask the server of a store what it is like there, and change nothing; None for a type that has none to ask.
+    """Query the state of a store's server, and change nothing; return None for a type without a server.
 
-    Raises StoreError if the server cannot be reached, or the store could not be used.
+    Raises StoreError if the server cannot be reached, or the store cannot be used.
     """
     kind = _kind(settings)
     return _call(settings, kind.probe) if kind.probe else None

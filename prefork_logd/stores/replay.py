@@ -1,9 +1,9 @@
 """Sends dead letters again to the store that has refused them.
 
-Owns the way of a dead letter back. Prints nothing; the file's form is stores/dead_letters.py's.
+Owns the steps of a replay. Does not know the file's form (dead_letters.py), and prints nothing.
 
-The file is renamed first, to a name with a number of its own: under this the store counts what it has taken, so a
-replay that is killed goes on where it was. What is refused again is a dead letter again.
+The file is renamed first, to a name with a new number. The store keeps its position under this name, so a replay that
+was killed continues. A record that is refused again becomes a dead letter again.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _PARTS = "dead-letters-{}.replay-{}.jsonl"
 
 
 class Replay:
-    """The dead letters of one store on their way back."""
+    """The replay of one store's dead letters."""
 
     def __init__(self, state_dir: Path, name: str) -> None:
-        """Take the dead letters there are, and those of replays that were cut short. Raises OSError."""
+        """Rename the file of dead letters; include those of interrupted replays. Raises OSError."""
         self._path = dead_letters_path(state_dir, name)
         if self._path.exists():
             with opened(self._path) as fd:
@@ -46,7 +46,7 @@ class Replay:
         self.total = sum(1 for _, path in self._parts for _ in read_letters(path))
 
     def run(self, store: Store, advanced: Callable[[int], None]) -> tuple[int, int]:
-        """Send everything; return how many were taken, and how many refused again. Raises StoreError, OSError."""
+        """Send all letters; return the numbers of stored and of refused records. Raises StoreError, OSError."""
         taken = refused = 0
         for journal, path in self._parts:
             done, again = self._send(store, journal, path, advanced)

@@ -1,11 +1,11 @@
 r"""Turns a stored record into typed columns, and back into its line.
 
-Owns what becomes of a record's JSON line on its way into a database and out of it, also for the values that a database
-cannot hold. Knows no database.
+Owns the conversion of a record's JSON line for a database and back, also of values that a database cannot hold. Does
+not know any database.
 
-A line is what `records.render` writes, byte for byte, so that `render(decode(line)) == line`. The hostile values in it
-are lone surrogates in text (`\udcff` in JSON), which no UTF-8 holds; NUL characters; integers of any size, which are in
-`extra` alone; and floats, whose spelling in `extra` is kept because `extra` is never taken apart.
+A line has exactly the bytes of `records.render`, so `render(decode(line)) == line`. The difficult values in it are lone
+surrogates in text (`\udcff` in JSON), which UTF-8 cannot encode; NUL characters; integers of any size, which are only
+in `extra`; and floats, whose spelling is kept because `extra` is never parsed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from prefork_logd.records.stored import FIELDS, NO_EXTRA, TEXT_COLUMNS, Row, rea
 __all__ = ["COLUMNS", "FIELDS", "NO_EXTRA", "TEXT_COLUMNS", "Row"]
 
 COLUMNS = tuple(name for name in FIELDS if name != "time")
-"""What a table has columns for: `time` follows from `created`."""
+"""The columns of a table; `time` is computed from `created`."""
 
 decode = read_row
 decode_lines = read_rows
@@ -34,18 +34,18 @@ def render(row: Row) -> bytes:
     return render_values({name: values[name] for name in FIELDS if name in values})
 
 
-# What a database cannot hold
+# Values that a database cannot hold
 
 
 def to_octets(text: str) -> bytes:
-    """Return a text with lone surrogates as octets: UTF-8, with the surrogates encoded as other characters are."""
+    """Return a text with lone surrogates as octets: UTF-8, with surrogates encoded like other characters."""
     return text.encode("utf-8", "surrogatepass")
 
 
 def from_octets(octets: bytes) -> str:
-    """Return what `to_octets` was given."""
+    """Return the text that `to_octets` encoded."""
     return octets.decode("utf-8", "surrogatepass")
 
 
-# PostgreSQL's text and jsonb hold no NUL and no lone surrogates, and the numbers of jsonb no exponents and no -0. A
-# line with any of them has to be kept besides, as octets.
+# PostgreSQL's text and jsonb cannot hold NUL or lone surrogates, and the numbers of jsonb lose exponents and -0. A line
+# with any of them must be kept as octets, too.

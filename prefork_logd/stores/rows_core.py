@@ -1,7 +1,7 @@
 """Chooses the core that turns stored lines into rows: the compiled one, or the Python modules.
 
-Owns the choice; `PREFORK_LOGD_NATIVE=0` (system/compiled.py) takes the Python modules. Knows nothing of what a
-core does.
+Owns the choice; `PREFORK_LOGD_NATIVE=0` (system/compiled.py) selects the Python modules. Does not know the work of a
+core.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 ABI = 2
-"""What the compiled core has to say of itself (stores/_rows_c.pyx)."""
+"""The version of the interface that the compiled core must have (stores/_rows_c.pyx)."""
 
 core: ModuleType | None
 try:
@@ -26,6 +26,6 @@ if core is not None and (not compiled.IS_ALLOWED or getattr(core, "ABI", None) !
     core = None
 
 Packer = core.Packer if core is not None else None
-"""Makes rows for SQLite. None: they are made in Python."""
+"""Makes rows for SQLite; None if they are made in Python."""
 Copier = core.Copier if core is not None else None
-"""Makes rows for PostgreSQL's COPY. None: they are made in Python."""
+"""Makes rows for PostgreSQL's COPY; None if they are made in Python."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from prefork_logd.errors import StoreError
 from prefork_logd.processes.consumer.partition import Partition
-from prefork_logd.stores.nats.group import Group, LostError, bucket_of, look_at_stream, names_of
+from prefork_logd.stores.nats.group import Group, LostError, bucket_of, names_of, read_stream
 from prefork_logd.system.disk import replace_file
 from prefork_logd.system.log import LOGGER
 
@@ -71,7 +71,7 @@ class Membership:
             await self._begin(number)
         for number in sorted(self._partitions.keys() - group.ours()):
             raise LostError(f"partition {number} was claimed by another member")
-        share = group.share()
+        share = group.fair_share()
         while len(self._partitions) > share:
             await self._give_back(max(self._partitions))
         free = group.free()
@@ -171,7 +171,7 @@ async def join_group(settings: NatsSourceSettings, member: str, connection: Conn
 
     Raises StoreError if the stream cannot be read by a group, and errors of the connection.
     """
-    found = await look_at_stream(connection, settings.stream)
+    found = await read_stream(connection, settings.stream)
     group = Group(connection, bucket_of(settings), member, found.partitions, settings.takeover_s)
     await group.join(found.replicas)
     return group, found.subject

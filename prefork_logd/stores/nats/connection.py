@@ -1,9 +1,9 @@
-"""Connects to NATS servers: which are tried, who we are, whom we trust.
+"""Connects to NATS servers, with the configured credentials and certificates.
 
-Owns the errors of servers as text for people. Knows no streams, records or journals (stream.py has the stream).
-The rest of the collector is not asynchronous: `Connection.run` waits for one thing.
+Owns the text of servers' errors. Does not know streams, records or journals (stream.py has the stream). The rest of the
+collector is not asynchronous: `Connection.run` runs one coroutine to its end.
 
-A connection that is lost is never mended: it is made anew, so that whoever uses it begins by looking at the stream.
+A lost connection is not repaired but replaced, so that its user checks the stream first.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 FIRST_TRY_S = 1.0
-"""How long a first answer of JetStream is waited for, before it is asked again."""
+"""How long to wait for a first answer of JetStream before the question is repeated."""
 RETRY_S = 0.1
-"""Each server is tried twice, so long apart: one that is away is known at once, and who wants it tries again later."""
+"""The pause between the two tries of a server. Few tries, because the caller tries again later."""
 CLOSE_S, GIVE_UP_S = 2.0, 0.2
-"""How long a connection may take to close, and one that never came about."""
+"""How long a connection may take to close, and how long one that was never made."""
 OLDEST_VERSION = (2, 10)
-"""Of the servers: older ones keep no metadata of streams, where the number of partitions is written."""
+"""The oldest usable server: older ones lack metadata of streams, which hold the number of partitions."""
 LEAST_PAYLOAD = 16_384
-"""Of the largest message that servers take, in bytes: a store insists on so much."""
+"""The least max_payload of the servers that a store accepts, in bytes."""
 
 
 class Connection:
@@ -50,9 +50,9 @@ class Connection:
         self._client: Client | None = None
         self._stream: JetStreamContext | None = None
         self.max_payload = 0
-        """Bytes of the largest message that the servers take, as of the last connection."""
+        """The servers' max_payload in bytes, as of the last connection."""
         self.trouble: asyncio.Future[Exception]
-        """The first thing that a server, or the connection to it, complained about since `connect`."""
+        """The first error of a server or the connection since `connect`."""
 
     @property
     def where(self) -> str:
@@ -71,15 +71,15 @@ class Connection:
         """JetStream, over this connection. Raises StoreError when the connection is lost."""
         client = self.client
         if self._stream is None:
-            # One for all: each that publishes has a subscription for its acknowledgements, which is never ended.
+            # One context for all: each has a subscription for acknowledgements, which is never ended.
             self._stream = client.jetstream(timeout=self.timeout_s, publish_async_max_pending=1 << 20)
         return self._stream
 
     async def ask(self, question: Callable[[JetStreamContext], Awaitable[_T]]) -> _T:
-        """Return the answer to a question that may be asked twice, which is a function of JetStream.
+        """Return the result of a function of JetStream, which must be safe to call twice.
 
-        Whoever asks a stream or a consumer that has no leader is never answered, neither now nor when there is one:
-        after a server has failed, or when it was just made. So it is asked again, until `timeout_s` are over.
+        A stream or consumer without a leader never answers a request, even after it gets one: after a server has
+        failed, or right after it was made. The request is therefore repeated until `timeout_s` have passed.
         """
         end_s = asyncio.get_running_loop().time() + self.timeout_s
         try_s = min(FIRST_TRY_S, self.timeout_s)
@@ -100,19 +100,19 @@ class Connection:
         return f": {describe(self._last_error)}" if self._last_error is not None else ""
 
     def open(self) -> None:
-        """Connect, with an event loop of this connection's own. Raises StoreError."""
+        """Connect, with an event loop that belongs to this connection. Raises StoreError."""
         self._loop = asyncio.new_event_loop()
         self.run(self.connect())
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Do something to its end. Raises StoreError, whatever went wrong with the servers."""
+        """Return the result of a coroutine. Raises StoreError for every error of the servers."""
         if self._loop is None:
             work.close()
             raise StoreError(f"{self.where}: not connected")
         return self._loop.run_until_complete(translated(work, self.where))
 
     async def connect(self) -> None:
-        """Connect. Raises StoreError, also for servers that do not offer all that we need."""
+        """Connect. Raises StoreError, also for servers that are too old."""
         client = await self._reach()
         self._client = client
         self.max_payload = client.max_payload
@@ -120,12 +120,12 @@ class Connection:
         if is_too_old(version):
             await self.disconnect()
             raise StoreError(
-                f"{self.where}: nats-server {version} is too old: it keeps no metadata of a stream; upgrade it to "
+                f"{self.where}: nats-server {version} is too old: it has no metadata of streams; upgrade it to "
                 f"{'.'.join(map(str, OLDEST_VERSION))} or newer"
             )
 
     async def _reach(self) -> Client:
-        """Return a client that is connected, with TLS if the settings want it. Raises StoreError."""
+        """Return a connected client, with TLS if the settings ask for it. Raises StoreError."""
         import nats.aio.client  # noqa: PLC0415 - only those who use it need the package
 
         trouble = self.trouble = asyncio.get_running_loop().create_future()
@@ -152,7 +152,7 @@ class Connection:
                     **options,
                 )
         except (OSError, ValueError, TimeoutError, ssl.SSLError, nats.errors.Error) as error:
-            # After a handshake of TLS that failed, it would wait for ever.
+            # Bounded, because after a failed TLS handshake it would wait for ever.
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(GIVE_UP_S):
                     await client.close()
@@ -160,33 +160,33 @@ class Connection:
             raise StoreError(f"{self.where}: cannot connect: {self._explain(reason or error)}") from error
         if is_private is not None and not is_private():
             await client.close()
-            raise StoreError(f"{self.where}: this version of nats-py does not let us insist on TLS")
+            raise StoreError(f"{self.where}: this version of nats-py cannot enforce TLS")
         return client
 
     def _explain(self, error: Exception) -> str:
-        """Return the text of an error; of a refusal, with the credential that was shown and its file."""
+        """Return the text of an error; for an authentication error with the credential and its file."""
         text = describe(error)
-        return f"{text}: the server does not take {self._identity()}" if "authorization" in text.lower() else text
+        return f"{text}: the server does not accept {self._identity()}" if "authorization" in text.lower() else text
 
     def _identity(self) -> str:
-        """Return whom we say that we are, for messages: where that is written, and no secret."""
+        """Return the credential's name and file, without a secret."""
         settings = self._settings
         if settings.user:
             return f"user {settings.user!r} with what is in {settings.password_file} (user, password_file)"
         for key in ("token_file", "nkey_file", "credentials_file"):
             if getattr(settings, key):
                 return f"what is in {getattr(settings, key)} ({key})"
-        return "somebody without a name: set user and password_file, token_file, nkey_file or credentials_file"
+        return "a client without credentials: set user and password_file, token_file, nkey_file or credentials_file"
 
     @property
     def is_clustered(self) -> bool:
-        """Whether the server that we are connected to says that it is in a cluster."""
+        """Whether the connected server is in a cluster."""
         return bool(self.client._server_info.get("cluster"))  # noqa: SLF001 - the client has no public name for it
 
     def _options(self) -> dict[str, Any]:
-        """Return what says who we are, and whom we trust. Raises OSError or ValueError."""
+        """Return the client's options for credentials and TLS. Raises OSError or ValueError."""
         settings = self._settings
-        # The client's own types say int, its code says seconds.
+        # The client's annotations ask for int, its code takes any number of seconds.
         options: dict[str, Any] = {"reconnect_time_wait": RETRY_S}
         if settings.user:
             options |= {"user": settings.user, "password": _secret(settings.password_file)}
@@ -229,15 +229,16 @@ class Connection:
 
 
 def is_too_old(version: str) -> bool:
-    """Tell whether a server of this version cannot be used; one whose version makes no sense may be."""
+    """Return whether a server of this version is too old; an unknown form of version counts as new enough."""
     match = re.match(r"v?(\d{1,6})\.(\d{1,6})", version)
     return match is not None and (int(match[1]), int(match[2])) < OLDEST_VERSION
 
 
 def _insisting_on_tls() -> tuple[Client, Callable[[], bool]]:
-    """Return a client that tells no secret to a server without TLS, and what says whether it has made sure of that.
+    """Return a client that sends no secret without TLS, and a function that returns whether TLS was checked.
 
-    NATS's own goes on in the clear, whatever it was told, when a server, or whoever is in its place, asks for no TLS.
+    The NATS client itself goes on without TLS, despite its options, if the server (or an attacker in its place) does
+    not ask for TLS.
     """
     import nats.aio.client  # noqa: PLC0415 - only those who use it need the package
 
@@ -245,10 +246,10 @@ def _insisting_on_tls() -> tuple[Client, Callable[[], bool]]:
 
     class Insisting(nats.aio.client.Client):
         def _connect_command(self) -> bytes:
-            # What comes first on a connection after TLS, and has the password.
+            # The first message after the TLS handshake; it has the password.
             asked.append(bool(self._server_info.get("tls_required")))
             if not asked[-1]:
-                raise nats.errors.Error("the server does not ask for TLS, which the settings want")
+                raise nats.errors.Error("the server does not ask for TLS, which the settings require")
             return super()._connect_command()  # type: ignore[no-any-return, no-untyped-call, unused-ignore]
 
     return Insisting(), lambda: bool(asked) and asked[-1]
@@ -259,7 +260,7 @@ def _secret(path: str) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Return what an error of the client or of a server says, for people."""
+    """Return the text of an error of the client or of a server."""
     text = getattr(error, "description", None) or getattr(error, "strerror", None) or str(error)
     if type(error).__name__ in {"ServiceUnavailableError", "NoRespondersError"} and not getattr(error, "code", None):
         return "no answer from JetStream: the servers have none (jetstream {} in their configuration), or no leader yet"
@@ -284,7 +285,7 @@ async def translated(work: Coroutine[Any, Any, _T], where: str) -> _T:
 
 
 def check_limits(connection: Connection) -> None:
-    """See that the servers take messages large enough for records. Raises StoreError."""
+    """Raise StoreError if the servers' largest message is too small for records."""
     most = connection.client.max_payload
     if most < LEAST_PAYLOAD:
         raise StoreError(

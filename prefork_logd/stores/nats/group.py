@@ -1,14 +1,14 @@
-"""Which of the collectors that read a stream together reads which partition of it.
+"""Divides the partitions of a stream among the collectors that read it together.
 
-Owns the group's table, a key-value bucket beside the stream, and the rules. Knows no records.
+Owns the group's table, a key-value bucket beside the stream, and the rules. Does not know records.
 
-A partition has one owner, and keeps it, dead or alive, until the owner gives it back: only the owner's journal knows
-what it has committed and not acknowledged. It gives a partition back between two commits, with the position of every
-journal in it, so that its successor goes on exactly there. Every change of an entry names the revision that it changes,
-so of two collectors that want a partition one gets it, and an owner that has lost one cannot give it back.
+A partition keeps its owner, dead or alive, until the owner gives it back: only the owner's journal has the committed
+messages that are not acknowledged. The owner gives a partition back between two commits, with the position of every
+journal in it, so that its successor continues exactly there. Every change of an entry names the revision that it
+replaces, so only one of two collectors can claim a partition, and an owner that has lost one cannot give it back.
 
-Each member says every HEARTBEAT_S that it lives; the others go by their own clocks. A member that holds more than its
-share gives back, one that holds less takes what is free.
+Each member renews its entry every HEARTBEAT_S; the others measure the silence by their own clocks. A member above its
+share gives partitions back, one below it claims free ones.
 """
 
 from __future__ import annotations
@@ -36,33 +36,33 @@ if TYPE_CHECKING:
 
 HEARTBEAT_S = 1.0
 DEAD_AFTER_S = 5.0
-"""A member that was silent for so long does not count when the work is divided; what it owns stays its own."""
+"""A member that was silent for this long gets no share; it keeps the partitions that it owns."""
 
 
 class Entry(msgspec.Struct, omit_defaults=True):
-    """What the table says of a partition."""
+    """The entry of a partition in the table."""
 
     owner: str = ""
     positions: dict[str, int] = {}
-    """Journal to the number that comes next, as of the last time that the owner wrote it down."""
+    """Journal to its next number, as last saved by the owner."""
     sequence: int = 0
-    """What was acknowledged then: a message of the stream."""
+    """Sequence of the last acknowledged message at that time."""
     revision: int = 0
 
 
 class LostError(StoreError):
-    """A partition that we held has another owner."""
+    """A partition of this member has another owner."""
 
 
 class NoStreamError(StoreError):
-    """There is no such stream."""
+    """The stream does not exist."""
 
 
 class Group:
-    """The table, as this member sees it."""
+    """The table, as known to this member."""
 
     def __init__(self, connection: Connection, bucket: str, member: str, partitions: int, takeover_s: float) -> None:
-        """Be `member` of the group; `takeover_s` is after how long the partitions of a dead one are taken; 0: never."""
+        """Be `member` of the group; a dead member's partitions are free after `takeover_s` (0: never)."""
         self._connection = connection
         self._bucket = bucket
         self.member = member
@@ -72,11 +72,11 @@ class Group:
         self._table: KeyValue
         self._entries: dict[int, Entry] = {}
         self._heard_s: dict[str, float] = {}
-        """Member to when it was last heard, on our monotonic clock."""
+        """Member to the time of its last renewal, on the monotonic clock."""
         self._watch: asyncio.Task[None] | None = None
 
     async def join(self, replicas: int) -> None:
-        """Open the table, or make it; learn what it says."""
+        """Open the table, or make it; read all entries."""
         from nats.js.api import KeyValueConfig  # noqa: PLC0415
         from nats.js.errors import BucketNotFoundError  # noqa: PLC0415
 
@@ -128,31 +128,31 @@ class Group:
             self._entries[int(name)] = entry
 
     def entry(self, partition: int) -> Entry:
-        """Return what the table says of a partition."""
+        """Return the entry of a partition."""
         return self._entries.get(partition, Entry())
 
     def silent_s(self, member: str) -> float:
-        """Return for how long a member was not heard; from our joining on, if it never was."""
+        """Return the time since a member's last renewal; if there was none, since the first call."""
         return time.monotonic() - self._heard_s.setdefault(member, time.monotonic())
 
     async def beat(self) -> None:
-        """Say that we live."""
+        """Renew this member's entry."""
         await self._table.put(f"member.{self.member}", b"{}")
         self._heard_s[self.member] = time.monotonic()
 
-    def share(self) -> int:
-        """Return how many partitions we should have."""
+    def fair_share(self) -> int:
+        """Return the number of partitions that this member should own."""
         alive = {name for name, heard_s in self._heard_s.items() if time.monotonic() - heard_s < self._dead_after_s}
         alive.add(self.member)
         least, more = divmod(self.partitions, len(alive))
         return least + (sorted(alive).index(self.member) < more)
 
     def ours(self) -> set[int]:
-        """Return the partitions that the table says are ours."""
+        """Return the partitions that this member owns by the table."""
         return {number for number, entry in self._entries.items() if entry.owner == self.member}
 
     def free(self) -> list[int]:
-        """Return the partitions that may be taken."""
+        """Return the partitions that this member may claim."""
         return [number for number in range(self.partitions) if self._is_free(self.entry(number).owner)]
 
     def _is_free(self, owner: str) -> bool:
@@ -161,7 +161,7 @@ class Group:
         )
 
     def stuck(self) -> dict[str, int]:
-        """Return how many partitions wait for each owner that is not heard of."""
+        """Return the number of partitions of each silent owner."""
         stuck: dict[str, int] = {}
         for entry in self._entries.values():
             if entry.owner and self.silent_s(entry.owner) > DEAD_AFTER_S:
@@ -169,10 +169,10 @@ class Group:
         return stuck
 
     async def claim(self, partition: int) -> bool:
-        """Make a partition ours; return whether nobody was quicker."""
+        """Claim a free partition; return False if another member has claimed it first."""
         entry = self.entry(partition)
         if not self._is_free(entry.owner):
-            # It was taken after the caller had looked; the revision that is known here would let us take it away.
+            # Claimed by another member since the caller's check; with the revision known here we would overwrite that.
             return False
         with contextlib.suppress(LostError):
             await self._write(partition, msgspec.structs.replace(entry, owner=self.member))
@@ -180,17 +180,16 @@ class Group:
         return False
 
     async def save(self, partition: int, positions: dict[str, int], sequence: int, *, release: bool = False) -> None:
-        """Write down how far we are; with `release` also give the partition back. Raises LostError."""
+        """Save the positions of a partition; with `release` also give it back. Raises LostError."""
         entry = self.entry(partition)
         if entry.owner != self.member:
-            raise LostError(f"partition {partition} was taken by {entry.owner or 'nobody'}")
+            raise LostError(f"partition {partition} now belongs to {entry.owner or 'no member'}")
         await self._write(partition, Entry("" if release else self.member, positions, sequence, entry.revision))
 
     async def _write(self, partition: int, entry: Entry) -> None:
         from nats.js.errors import KeyWrongLastSequenceError  # noqa: PLC0415
 
-        said = {"owner": entry.owner, "positions": entry.positions, "sequence": entry.sequence}
-        data = msgspec.json.encode(said)
+        data = msgspec.json.encode({"owner": entry.owner, "positions": entry.positions, "sequence": entry.sequence})
         try:
             entry.revision = await self._table.update(_key_of(partition), data, last=entry.revision)
         except KeyWrongLastSequenceError:
@@ -198,33 +197,33 @@ class Group:
         self._entries[partition] = entry
 
     async def leave(self) -> None:
-        """Say that we do not live any more; the partitions that are still ours stay so."""
+        """Remove this member's entry; it keeps the partitions that it still owns."""
         self.close()
         with contextlib.suppress(Exception):
             async with asyncio.timeout(1):
                 await self._table.delete(f"member.{self.member}")
 
     def close(self) -> None:
-        """Stop looking at the table."""
+        """Stop watching the table."""
         if self._watch is not None:
             self._watch.cancel()
 
 
 def bucket_of(settings: NatsSourceSettings) -> str:
-    """Return what a group's table is called."""
+    """Return the name of a group's table."""
     return f"{settings.stream}-{settings.group}"
 
 
 class Stream(NamedTuple):
-    """What a group has to know of its stream."""
+    """The facts about a stream that a group needs."""
 
     subject: str
     partitions: int
     replicas: int
 
 
-async def look_at_stream(connection: Connection, name: str) -> Stream:
-    """Return what a stream is like. Raises StoreError if no group can read it."""
+async def read_stream(connection: Connection, name: str) -> Stream:
+    """Return the facts about a stream. Raises StoreError if a group cannot read it."""
     from nats.js.errors import NotFoundError  # noqa: PLC0415
 
     try:
@@ -243,25 +242,25 @@ async def look_at_stream(connection: Connection, name: str) -> Stream:
     return Stream(subjects[0][:-2], int(told), config.num_replicas or 1)
 
 
-def look(settings: NatsSourceSettings) -> dict[str, Any]:
-    """Ask the servers for a source's stream and group, and change nothing. Raises StoreError.
+def query_group(settings: NatsSourceSettings) -> dict[str, Any]:
+    """Query the state of a source's stream and group, and change nothing. Raises StoreError.
 
-    Returns `partitions`, None where there is no stream yet; `owners`, each member with how many it has; and how many
-    messages wait for all of the group, None where nobody of it has read yet.
+    Returns `partitions`, None without a stream; `owners`, the number of partitions of each member; and
+    `messages_waiting` for the whole group, None if no member has read yet.
     """
     connection = Connection(settings, "prefork-logd check", settings.timeout_s)
     try:
         connection.open()
         try:
-            partitions = connection.run(look_at_stream(connection, settings.stream)).partitions
+            partitions = connection.run(read_stream(connection, settings.stream)).partitions
         except NoStreamError:
             return {"partitions": None, "owners": {}, "messages_waiting": None}
-        return connection.run(_look_at_group(connection, settings, partitions))
+        return connection.run(_query_members(connection, settings, partitions))
     finally:
         connection.close()
 
 
-async def _look_at_group(connection: Connection, settings: NatsSourceSettings, partitions: int) -> dict[str, Any]:
+async def _query_members(connection: Connection, settings: NatsSourceSettings, partitions: int) -> dict[str, Any]:
     from nats.js.errors import BucketNotFoundError, KeyNotFoundError, NotFoundError  # noqa: PLC0415
 
     owners: dict[str, int] = {}
@@ -285,7 +284,7 @@ async def _messages_waiting(name: str, consumer: str, stream: JetStreamContext) 
 
 
 def consumer_of(group: str, partition: int) -> str:
-    """Return what a group's durable consumer of a partition is called."""
+    """Return the name of a group's durable consumer of a partition."""
     return f"{group}-{partition:03d}"
 
 
@@ -294,5 +293,5 @@ def _key_of(partition: int) -> str:
 
 
 def names_of(entries: Iterable[int]) -> str:
-    """Return partitions as people read them."""
+    """Return partitions as text for the log."""
     return ", ".join(map(str, sorted(entries))) or "none"

@@ -1,7 +1,7 @@
 """Makes the messages of a range of journal numbers: one for all its records, or one for each.
 
-Owns the choice of messages, their sizes, and the records that no message can hold. The form of a message is
-wire.py's. Knows no connections and no acknowledgements.
+Owns the choice of messages, their sizes, and the records that no message can hold. wire.py has the form of a message.
+Does not know connections or acknowledgements.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     Refuse = Callable[[int, bytes, str], None]
 
 HEADER_ROOM = 4096
-"""Of the largest message that servers take, what headers may need, but for a long list of numbers."""
+"""Bytes of the largest message that are reserved for headers, except a long list of numbers."""
 
 
 class Message(NamedTuple):
-    """A message that is published."""
+    """A message to publish."""
 
     subject: str
     body: bytes
     header: str
     id: str
     numbers: str = ""
-    """Which numbers the lines have, if not all from the first to the last."""
+    """The numbers of the lines, if these are not all from the first to the last."""
 
 
 class MessageMaker:
@@ -49,10 +49,10 @@ class MessageMaker:
         limit: int,
         refuse: Refuse,
     ) -> None:
-        """Make messages as `settings` say, of a journal whose numbers below `floor` are in the stream.
+        """Make messages by `settings`, of a journal whose numbers below `floor` are in the stream.
 
-        `pack` compresses a body. `limit`: the most bytes of a message's body. `refuse` takes the number, the line and
-        the reason for each record that no message can hold.
+        `pack` compresses a body. `limit`: the most bytes of a message's body. `refuse` gets the number, the line and
+        the reason of each record that no message can hold.
         """
         self._settings = settings
         self._journal = journal
@@ -63,18 +63,18 @@ class MessageMaker:
         self._refuse = refuse
 
     def messages(self, published: PublishedRange, blocks: list[Block]) -> list[Message]:
-        """Return the messages of a range, which has the records of `blocks`."""
+        """Return the messages of a range with the records of `blocks`."""
         fitting = _without_giants(blocks, self._limit, self._refuse)
         if self._settings.format == "json":
             return self._records(published, fitting)
         try:
             return self._batches(published, fitting)
         except Exception:  # noqa: BLE001 - whatever the packer makes of one line
-            # A range is published whole: what cannot be packed has to be found within it.
+            # A range is published as a whole, so the lines that cannot be packed must be found first.
             return self._batches(published, self._packable(fitting))
 
     def _packable(self, blocks: list[_Fitting]) -> list[_Fitting]:
-        """Return what can be packed of each block, line by line."""
+        """Return each block without the lines that cannot be packed."""
         packable: list[_Fitting] = []
         for block, split in blocks:
             lines = block.lines.splitlines(keepends=True) if split is None else list(split)
@@ -88,7 +88,7 @@ class MessageMaker:
         return packable
 
     def _batches(self, published: PublishedRange, blocks: list[_Fitting]) -> list[Message]:
-        """Return a range as one message, or as several where the servers take none so large."""
+        """Return a range as one message, or as several if it is too large for the servers."""
         message = self._batch(published.first, published.end, blocks)
         if len(message.body) + len(message.numbers) <= self._limit or sum(it.block.count for it in blocks) < 2:
             return [message]
@@ -118,7 +118,7 @@ class MessageMaker:
         return Message(self._subject, body, wire.header_of(it), name, numbers)
 
     def _records(self, published: PublishedRange, blocks: list[_Fitting]) -> list[Message]:
-        """Return a range as one message a record; the last one also stands for what has no line."""
+        """Return a range as one message per record; the last one also stands for numbers without a line."""
         messages: list[Message] = []
         at = published.first
         for block, split in blocks:
@@ -141,15 +141,15 @@ class MessageMaker:
 
 
 class _Fitting(NamedTuple):
-    """What can be published of a block."""
+    """The publishable lines of a block."""
 
     block: Block
     split: list[bytes] | None
-    """Its lines, an empty one for each that cannot be; None: all can."""
+    """Its lines, with an empty one for each that cannot be published; None if all can."""
 
     @property
     def joined(self) -> bytes:
-        """The lines."""
+        """The lines, end to end."""
         return self.block.lines if self.split is None else b"".join(self.split)
 
     def split_at(self, count: int) -> tuple[_Fitting | None, _Fitting | None]:
@@ -171,7 +171,7 @@ class _Fitting(NamedTuple):
 
 
 def _without_giants(blocks: list[Block], most: int, refuse: Refuse) -> list[_Fitting]:
-    """Return what can be published of each block: not a line that no message can hold."""
+    """Return each block without the lines that no message can hold."""
     fitting: list[_Fitting] = []
     for block in blocks:
         lines = None

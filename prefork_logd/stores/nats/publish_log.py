@@ -1,18 +1,17 @@
-"""What was published to a stream, and may still have to be published again: a small file beside the journal.
+"""Logs the ranges that were published to a stream and may have to be published again, in a file beside the journal.
 
-Owns the file: which ranges were cut, under which sequences the stream keeps them, and what is known to be safe. Knows
-no connections.
+Owns the file: the ranges, their sequences in the stream, and which of them are safe. Does not know connections.
 
-JetStream acknowledges a message before it is on a disk, so a range stays here for longer than a server takes to sync
-(`settled`). A range is written down before it is published, so that after a crash it is cut in the same place and gets
-the same id again. The file is a log of entries, little-endian:
+JetStream acknowledges a message before it is on a disk, so a range stays in the log until the servers have synced it
+(`settle`). A range is logged before it is published, so that after a crash it gets the same bounds and the same id
+again. The file is a log of entries, little-endian:
 
     magic "PLNW" | version u32 = 1 | journal 16 bytes                                       24 bytes
     then for each entry: first u64 | end u64 | low u64 | high u64 | CRC-32 of these u32      36 bytes
 
 `low` and `high` are the stream's sequences; 0 for a range that is not acknowledged. An entry replaces the one with the
-same `first`. An entry without numbers (`first` = `end`) says that everything before it is settled. What is torn at the
-end never was. The file is written anew, beside itself, when it has become long.
+same `first`. An entry without numbers (`first` = `end`) means that everything before it is settled. A torn trailing
+entry is ignored. When the file has become long, a new one replaces it.
 """
 
 from __future__ import annotations
@@ -35,11 +34,11 @@ _ENTRY = struct.Struct("<QQQQI")
 _MAGIC = b"PLNW"
 _VERSION = 1
 _SLACK = 4096
-"""Entries that may be out of date before the file is written anew."""
+"""Outdated entries that are kept before a new file is written."""
 
 
 class PublishedRange:
-    """A range that is published as one (docs/nats.md)."""
+    """A range that is published as a unit (docs/nats.md)."""
 
     __slots__ = ("acked_s", "elsewhere", "end", "first", "high", "low")
 
@@ -47,12 +46,12 @@ class PublishedRange:
         self.first = first
         self.end = end
         self.low = low
-        """Lowest sequence of its messages in the stream; 0: not acknowledged."""
+        """Lowest sequence of its messages in the stream; 0 if not acknowledged."""
         self.high = high
         self.acked_s = acked_s
-        """When it was acknowledged, on the monotonic clock; from its start for those of an earlier process."""
+        """When it was acknowledged, on the monotonic clock; for ranges of an earlier process the start of this one."""
         self.elsewhere: dict[int, str] = {}
-        """Sequence to id of messages that the stream had already, as of this process."""
+        """Sequence to id of messages that the stream had already, as found by this process."""
 
     def __repr__(self) -> str:
         return f"PublishedRange({self.first}, {self.end}, {self.low}, {self.high})"
@@ -62,7 +61,7 @@ class PublishLog:
     """The ranges that are not settled, in order and without holes."""
 
     def __init__(self, path: Path, journal: str, now_s: float) -> None:
-        """Read the file; one of another journal counts as none. Raises StoreError if it cannot be read."""
+        """Read the file; ignore one of another journal. Raises StoreError if it cannot be read."""
         self.is_new = True
         self.base = 0
         """Every number below is settled."""
@@ -119,19 +118,19 @@ class PublishLog:
         return self._ranges.get(first)
 
     def begin(self, base: int) -> None:
-        """Start afresh: everything before `base` is settled."""
+        """Begin an empty log: everything before `base` is settled."""
         self._ranges.clear()
         self.base, self.is_new = base, False
         self._rewrite()
 
     def cut(self, ranges: Iterable[PublishedRange]) -> None:
-        """Take in new ranges after the last one, before they are published. Raises StoreError."""
+        """Add new ranges after the last one, before they are published. Raises StoreError."""
         ranges = list(ranges)
         self._ranges.update((published.first, published) for published in ranges)
         self._append(ranges)
 
     def acked(self, ranges: Iterable[PublishedRange]) -> None:
-        """Write down, for good, what the stream says of ranges. Raises StoreError."""
+        """Log and sync the acknowledgements of ranges. Raises StoreError."""
         self._append(list(ranges), sync=True)
 
     def settle(self, before: int) -> None:
@@ -157,13 +156,13 @@ class PublishLog:
             if sync:
                 os.fdatasync(self._fd)
         except OSError as error:
-            # What is torn would end the file for its reader: it is written anew, next time.
+            # A torn entry would end the file for its reader: the next append writes a new file.
             self.close()
             raise StoreError(f"{self._path}: cannot write it: {error.strerror}") from error
         self._length += len(ranges)
 
     def _rewrite(self) -> None:
-        """Write the file anew, in one step for whoever reads it."""
+        """Write a new file, and replace the old one atomically."""
         self.close()
         beside = self._path.with_name(f"{self._path.name}.new")
         entries = [PublishedRange(self.base, self.base), *self]

@@ -1,6 +1,7 @@
 """Publishes messages to a stream, many at once, and collects their acknowledgements.
 
-Owns how much is on its way, and how long answers are waited for. Knows no journals, and not how a message is made.
+Owns the limits of messages in flight, and the time limits for answers. Does not know journals, or how messages are
+made.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
 
 IN_FLIGHT_BYTES = 16 << 20
 IN_FLIGHT_MESSAGES = 4096
-"""What may be published and not acknowledged."""
+"""The most bytes and messages that are published and not acknowledged yet."""
 LATE_ANSWERS_S = 0.3
-"""How long answers are waited for after something went wrong: each spares a message from being published again."""
+"""How long to wait for late answers after a failure: each avoids that a message is published again."""
 
 
 class Publisher:
-    """Messages on their way to the stream."""
+    """Messages in flight to the stream."""
 
     def __init__(self, connection: Connection, settings: NatsStoreSettings) -> None:
         self._connection = connection
@@ -38,11 +39,11 @@ class Publisher:
         self._waiting: list[tuple[asyncio.Future[PubAck], PublishedRange, Message]] = []
         self._nbytes = 0
         self._left: dict[int, int] = {}
-        """Range, by its first number, to how many of its messages are not acknowledged."""
+        """First number of each range to the number of its unacknowledged messages."""
         self._bounds: dict[int, tuple[int, int]] = {}
 
     async def publish(self, published: PublishedRange, messages: list[Message]) -> None:
-        """Publish a range, as soon as not too much is on its way. Raises StoreError for one before it."""
+        """Publish a range, as soon as few enough messages are in flight. Raises StoreError for an earlier range."""
         self._left[published.first] = len(messages)
         for message in messages:
             while self._nbytes > IN_FLIGHT_BYTES or len(self._waiting) >= IN_FLIGHT_MESSAGES:
@@ -55,7 +56,7 @@ class Publisher:
             self._nbytes += len(message.body)
 
     async def finish(self) -> None:
-        """Wait for all acknowledgements. Raises StoreError if one does not come, or says no."""
+        """Wait for all acknowledgements. Raises StoreError if one does not come, or is a refusal."""
         await self._settle(0)
 
     async def _settle(self, leave: int) -> None:
@@ -83,9 +84,9 @@ class Publisher:
             raise StoreError(f"stream {self._settings.stream} on {self._connection.where}: {why}{number}") from failure
 
     async def _answers(self, futures: list[asyncio.Future[PubAck]]) -> None:
-        """Wait for answers; no longer than `timeout`, and hardly longer when something is wrong.
+        """Wait for answers; at most `timeout`, and only LATE_ANSWERS_S after a failure.
 
-        Some refusals (503) reach the client's user as trouble of the connection, and answer nothing.
+        The client reports some refusals (503) as an error of the connection, and not as an answer.
         """
         if not futures:
             return
@@ -101,7 +102,7 @@ class Publisher:
             all_of_them.cancel()
 
     def _acked(self, published: PublishedRange, message: Message, ack: PubAck) -> None:
-        """Note an acknowledgement; a range is acknowledged with its last message."""
+        """Record an acknowledgement; a range is acknowledged with its last message."""
         if ack.duplicate:
             published.elsewhere[ack.seq] = message.id
         low, high = self._bounds.get(published.first, (ack.seq, ack.seq))

@@ -1,9 +1,8 @@
-"""Where a journal is cut into ranges that are published as one.
+"""Cuts a journal into ranges, each of which is published as a unit.
 
-Owns the cutting. Knows no connections and no files: the log says which ranges there are already.
+Owns the cutting. Does not know connections or files: the log has the ranges that are cut already.
 
-A range that was cut once is never cut elsewhere, whatever the blocks are that its records come in after a restart:
-its id depends on where it begins and ends.
+The bounds of a range never change, even if its records come in other blocks after a restart: its id depends on them.
 """
 
 from __future__ import annotations
@@ -21,19 +20,19 @@ if TYPE_CHECKING:
 
 RANGE_RECORDS = 2048
 RANGE_BYTES = 524_288
-"""Where a range ends at the latest, in lines as they are stored: half of what servers take in one message by default,
-so that lines which cannot be packed fit as well. A single line may be larger."""
+"""The most bytes of a range's stored lines: half of the servers' default max_payload, so that lines that do not
+compress fit as well. A single line may be larger."""
 
 
 class Cut(NamedTuple):
-    """A range that is to be published, with its lines."""
+    """A range to publish, with its lines."""
 
     published: PublishedRange
     blocks: list[Block]
 
 
 class Cutter:
-    """Cuts what follows one another into ranges: the known ones again, then new ones."""
+    """Cuts consecutive blocks into ranges: the known ones again, then new ones."""
 
     def __init__(self, log: PublishLog) -> None:
         self._log = log
@@ -43,9 +42,9 @@ class Cutter:
         self._nbytes = 0
 
     def feed(self, blocks: Sequence[Block]) -> list[Cut]:
-        """Return the ranges that are to be published now; the new ones are in the log before.
+        """Return the ranges to publish now; the new ones are added to the log first.
 
-        A known range whose last records are still to come waits for them. Raises StoreError.
+        A known range waits until its last records have come. Raises StoreError.
         """
         done: list[Cut] = []
         new: list[PublishedRange] = []
@@ -72,7 +71,7 @@ class Cutter:
         return done
 
     def _pass_known(self, done: list[Cut], number: int) -> None:
-        """Be done with the known ranges that end at a number or before it."""
+        """Finish the known ranges that end at a number or before it."""
         while self._known and self._known[0].end <= number:
             published = self._known.popleft()
             if not published.low:
@@ -90,7 +89,7 @@ class Cutter:
         self._blocks, self._records, self._nbytes = [], 0, 0
 
     def _room(self, block: Block) -> int:
-        """Return how many of a block's records the range that is being made has room for."""
+        """Return the number of a block's records that fit into the current range."""
         most = min(block.count, RANGE_RECORDS - self._records)
         if most == block.count and self._nbytes + len(block.lines) <= RANGE_BYTES:
             return most

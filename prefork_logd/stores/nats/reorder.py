@@ -1,10 +1,10 @@
-"""The records of one journal, put in order again from messages that came in any.
+"""Reorders messages of one journal.
 
-Owns which numbers come next, what is kept until it is its turn, and what is a repetition. Knows no connections and no
-bodies: whoever uses it says what an item is.
+Owns the next number, the messages that wait for their turn, and which ones are repeated. Does not know connections or
+bodies: the caller defines an item.
 
-A message's floor says which numbers are in the stream already. Messages are read in the stream's order, so a number
-below it that has not come by then never will: it was removed by the stream's limits, say.
+All numbers below a message's floor are in the stream already. Messages are read in the stream's order, so a number
+below the floor that has not come by then never will; for example, the stream's limits have removed it.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ _Item = TypeVar("_Item")
 
 
 class Next(NamedTuple, Generic[_Item]):
-    """The numbers whose turn it is."""
+    """The next numbers, and the item that has their lines."""
 
     first: int
     end: int
     item: _Item | None
-    """Whose lines they are, from `first` on; None if they will never come."""
+    """The item with their lines, from `first` on; None if they will never come."""
 
 
 class JournalOrder(Generic[_Item]):
-    """One journal."""
+    """The order of one journal's messages."""
 
     def __init__(self, expected: int) -> None:
-        """Begin with the number that comes next."""
+        """Begin with the number `expected`."""
         self.expected = expected
         self._held: dict[int, tuple[int, _Item, int]] = {}
         """First number to the number after the last, the item, and its size."""
@@ -38,11 +38,11 @@ class JournalOrder(Generic[_Item]):
 
     @property
     def held(self) -> int:
-        """How many messages wait for numbers before theirs."""
+        """Number of messages that wait for earlier numbers."""
         return len(self._held)
 
     def offer(self, it: Range, item: _Item, nbytes: int = 0) -> tuple[list[Next[_Item]], list[_Item]]:
-        """Take a message; return what comes next, in order, and the items that are of no use (any more)."""
+        """Add a message; return the next numbers, in order, and the items that are not needed (any more)."""
         useless: list[_Item] = []
         if it.end <= self.expected or (it.first in self._held and self._held[it.first][0] >= it.end):
             useless.append(item)
@@ -54,7 +54,7 @@ class JournalOrder(Generic[_Item]):
         return list(self._advance(it.floor, useless)), useless
 
     def give_up_last(self) -> _Item | None:
-        """Return the item whose turn would come last, which is held no more; None if none is held."""
+        """Remove and return the waiting item with the highest numbers; None if none waits."""
         return self._pop(max(self._held))[1] if self._held else None
 
     def _pop(self, first: int) -> tuple[int, _Item]:

@@ -1,16 +1,16 @@
 """Publishes records to a stream of NATS JetStream, for collectors that read it and for every other user of NATS.
 
-Owns the order of the steps: which ranges are published, when, and from when on they are safe. Delegates the messages
-to messages.py, their acknowledgements to publisher.py, the ranges on disk to publish_log.py, and the servers
-to connection.py and stream.py.
+Owns the order of the steps: which ranges are published, when, and when they are safe. Does not know messages
+(messages.py), acknowledgements (publisher.py), the log of ranges (publish_log.py), or servers (connection.py,
+stream.py).
 
-A stream cannot hold records and a position in one transaction. So every range of journal numbers is cut once, written
-down, published, acknowledged, and kept in the log until the servers have synced it: JetStream acknowledges before
-that. Whatever happens in between, what the stream does not hold is published again, with the same cut and the same id.
-Every connection begins with a look at which ranges of the log the stream holds; so does `maintain`, now and then.
-A stream that was set back (a power loss, an older copy) is noticed there: the next `open` then wants an earlier number.
+A stream cannot hold records and a position in one transaction. Every range of journal numbers is therefore cut once,
+logged, published, acknowledged, and kept in the log until the servers have synced it: JetStream acknowledges earlier.
+Whatever fails in between, a range that the stream does not hold is published again, with the same bounds and id. Every
+connection first checks which ranges of the log the stream holds; `maintain` repeats that. The check notices a stream
+that was set back (a power loss, an older copy): the next `open` then returns an earlier number.
 
-Whoever reads the stream may still meet a range twice, or cut elsewhere; docs/nats.md says what readers do.
+A reader of the stream may still get a range twice, or with other bounds; docs/nats.md describes what readers do.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ if TYPE_CHECKING:
 
     Refuse = Callable[[int, bytes, str], None]
 
-LOOK_EVERY_S = 10.0
-"""How often the servers are asked what `status` shows."""
+CHECK_EVERY_S = 10.0
+"""How often the servers are queried for `status`."""
 
 
 class NatsStore:
     """A stream as a store."""
 
     def __init__(self, settings: NatsStoreSettings) -> None:
-        """Publish as `settings` say; their file `checkpoint` is this store's own."""
+        """Publish by `settings`; the file `checkpoint` in them belongs to this store."""
         self._settings = settings
         self._path = Path(settings.checkpoint)
         self._connection = Connection(settings, "prefork-logd store", settings.timeout_s)
@@ -66,7 +66,7 @@ class NatsStore:
     # The contract of stores/base.py
 
     def open(self, journal: str) -> int:
-        """Connect, make or check the stream, see what it holds; return the first number to be published."""
+        """Connect, make or check the stream, check its ranges; return the first number to publish."""
         self.close()
         self._journal = journal
         self._subject = wire.subject_of(self._settings.subject, journal, self._settings.partitions)
@@ -79,7 +79,7 @@ class NatsStore:
         if log.is_new:
             log.begin(last.floor if last is not None else 0)
         elif last is not None and last.end > log.end:
-            # The log was set back, or its end lost in a power loss. The stream knows better.
+            # The log was set back, or its end lost in a power loss: the stream has later numbers.
             self._connection.run(self._catch_up(log, last.floor))
         lost = self._connection.run(self._verify(log))
         if lost:
@@ -91,7 +91,7 @@ class NatsStore:
         return log.wanted
 
     def write(self, blocks: Sequence[Block], refuse: Refuse) -> None:
-        """Publish what is not in the stream yet; return when the stream has acknowledged it."""
+        """Publish the ranges that are not in the stream yet; return when the stream has acknowledged them."""
         log = self._opened()
         if self._cutter is None:
             raise StoreError(f"{self._connection.where}: not connected")
@@ -104,7 +104,7 @@ class NatsStore:
                 log.acked(done)
 
     def maintain(self) -> float:
-        """See whether the stream still holds what is not safe yet; forget what is."""
+        """Check that the stream still holds the ranges that are not safe yet; forget the safe ones."""
         log = self._opened()
         due_s = self._verified_s + self._settings.sync_wait_s / 2
         if len(log) and time.monotonic() >= due_s:
@@ -115,32 +115,32 @@ class NatsStore:
                     "not in it; they are published again"
                 )
             due_s = time.monotonic() + self._settings.sync_wait_s / 2
-        if time.monotonic() >= self._looked_s + LOOK_EVERY_S:
-            self._connection.run(self._look())
+        if time.monotonic() >= self._looked_s + CHECK_EVERY_S:
+            self._connection.run(self._check_stream())
         else:
-            # The connection is alive only while its loop runs.
+            # The connection answers pings only while its loop runs.
             self._connection.run(asyncio.sleep(0.002))
-        return min(LOOK_EVERY_S, max(0.5, due_s - time.monotonic()))
+        return min(CHECK_EVERY_S, max(0.5, due_s - time.monotonic()))
 
     def durable(self) -> int:
-        """Return the first number that may have to be published again: records before it need not be kept."""
+        """Return the first number that may be published again; the journal need not keep earlier records."""
         return self._opened().base
 
     def close(self) -> None:
-        """Let go of the connection and the file."""
+        """Close the connection and the file."""
         self._cutter = None
         self._connection.close()
         if self._log is not None:
             self._log.close()
             self._log = None
 
-    # Besides
+    # Status
 
     def status(self) -> dict[str, Any]:
-        """Return what the servers say of the stream, as of the last look at it, and how much is not settled."""
+        """Return the state of the stream as of the last check, and the number of records that are not settled."""
         if self._info is None:
             return {}
-        # A range may also stand for numbers that have no record, such as those that a boot leaves out.
+        # A range may also have numbers without a record, such as those skipped after a boot.
         unsettled = sum(min(published.end - published.first, RANGE_RECORDS) for published in self._log or ())
         return describe_stream(self._connection, self._info, self._settings) | {"unsettled_records": unsettled}
 
@@ -162,12 +162,12 @@ class NatsStore:
             await publisher.publish(published, maker.messages(published, blocks))
         await publisher.finish()
 
-    # What the stream holds
+    # The stream's ranges
 
-    async def _look(self) -> None:
+    async def _check_stream(self) -> None:
         self._looked_s = time.monotonic()
         self._info = await self._connection.ask(lambda stream: stream.stream_info(self._settings.stream))
-        # Limits that an operator has set meanwhile may throw records away.
+        # Limits that an operator has set meanwhile may remove records.
         check_stream(self._connection, wish_of(self._settings), self._info, "[[store]]")
 
     async def _last_range(self) -> wire.Range | None:
@@ -183,9 +183,9 @@ class NatsStore:
             return None
 
     async def _catch_up(self, log: PublishLog, floor: int) -> None:
-        """Let the log begin after the numbers that the stream holds without a hole, if these reach beyond its end.
+        """Begin the log after the numbers that the stream holds without a gap, if these go beyond its end.
 
-        A number that the stream holds is not published again: readers would take it for a repetition.
+        A number that the stream holds must not be published again: readers would skip it as a repetition.
         """
         start = min((published.low for published in log if published.low), default=1)
         at = max(log.wanted, floor)
@@ -197,9 +197,9 @@ class NatsStore:
             log.begin(at)
 
     async def _verify(self, log: PublishLog) -> list[PublishedRange]:
-        """Look which ranges of the log the stream holds; return those that it has lost, which count as pending.
+        """Check which ranges of the log the stream holds; return the lost ones, which are pending again.
 
-        What it holds, and has held for as long as servers take to sync, is settled.
+        Ranges that it has held for at least `sync_wait` are settled.
         """
         acked = [published for published in log if published.low]
         self._verified_s = now_s = time.monotonic()
@@ -214,7 +214,7 @@ class NatsStore:
         ):
             it = found.range
             whole[it.first] = max(whole.get(it.first, 0), it.end - it.first)
-            # Where records are messages, or servers take no large ones, a range is there when all its parts are.
+            # A range may be several messages (one per record, or small ones): it is held if all of them are.
             index = bisect.bisect_right(starts, it.first) - 1
             if index >= 0 and it.first not in seen:
                 seen.add(it.first)
@@ -238,12 +238,12 @@ class NatsStore:
         return lost
 
     async def _is_elsewhere(self, published: PublishedRange) -> bool:
-        """Tell whether a range that was not found needs no publishing: it was removed, not lost.
+        """Return whether a range that was not found was removed, not lost, and must not be published again.
 
-        Limits and `nats stream rmm` remove messages; their sequences are not used again. Those of messages that were
-        lost are beyond the stream's end, or other messages have them. A record that came through two collectors is
-        one message, of the first: it has the id under which ours was acknowledged. Where that is not known any more,
-        the range is published again, and the servers tell.
+        Limits and `nats stream rmm` remove messages; their sequences are not used again. The sequences of lost messages
+        are beyond the stream's end, or belong to other messages. A record that came through two collectors is one
+        message, from the first: it has the id under which ours was acknowledged. If that id is no longer known, the
+        range is published again, and the servers recognize repetitions.
         """
         from nats.js.errors import NotFoundError  # noqa: PLC0415
 

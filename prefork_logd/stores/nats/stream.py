@@ -1,6 +1,6 @@
 """Makes, checks, describes and scans the stream of NATS JetStream that holds records.
 
-Owns the configuration that a stream must have, and the warnings about one that promises too little. Knows no sockets
+Owns the configuration that a stream must have, and the warnings about too few guarantees. Does not know sockets
 (connection.py), and of a message only its header.
 """
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from prefork_logd.config.stores.nats import NatsStoreSettings
 
 PARTITIONS_KEY = "prefork-logd-partitions"
-"""Where the stream's metadata say into how many partitions its subjects are divided."""
+"""The key of the stream's metadata that has the number of partitions."""
 _SCAN_MESSAGES = 1000
 _FOREIGN_LIMITS = ("max_msgs", "max_msgs_per_subject", "max_msg_size")
-"""Limits of a stream that no setting of ours asks for; -1 or 0 is no limit."""
+"""Limits of a stream that our settings do not set; -1 or 0 for none."""
 DEFAULT_PAYLOAD = 1 << 20
-"""Of the largest message that servers take unless their configuration says otherwise, in bytes."""
+"""The servers' default max_payload in bytes."""
 
 
 class StreamWish(NamedTuple):
-    """What a stream is to be like."""
+    """The wanted configuration of a stream."""
 
     name: str
     subject: str
@@ -41,12 +41,12 @@ class StreamWish(NamedTuple):
     replicas: int
     max_age_s: float
     max_bytes: int
-    """0: no bound."""
+    """0 for no limit."""
     duplicate_window_s: float
 
 
 def wish_of(settings: NatsStoreSettings) -> StreamWish:
-    """Return what a store's settings want."""
+    """Return the configuration that a store's settings ask for."""
     return StreamWish(
         settings.stream, settings.subject, settings.partitions, settings.replicas, settings.retain_s,
         settings.max_bytes, settings.duplicate_window_s,
@@ -61,9 +61,9 @@ class Found(NamedTuple):
 
 
 async def ensure_stream(connection: Connection, wish: StreamWish, whose: str) -> StreamInfo:
-    """Make the stream, or see that it is as it should be.
+    """Make the stream, or check its configuration.
 
-    Raises StoreError that names every key that differs, with both values; `whose` is the settings' own name.
+    Raises StoreError that names every different key, with both values; `whose` is the name of the settings.
     """
     from nats.js.errors import NotFoundError  # noqa: PLC0415
 
@@ -78,7 +78,7 @@ async def ensure_stream(connection: Connection, wish: StreamWish, whose: str) ->
 
 
 def check_stream(connection: Connection, wish: StreamWish, info: StreamInfo, whose: str) -> None:
-    """See that a stream is as it should be. Raises StoreError that names every key that differs, with both values."""
+    """Check a stream's configuration. Raises StoreError that names every different key, with both values."""
     differences = list(_differences(_wanted(wish), info.config))
     if differences:
         what = "; ".join(f"{key} is {there} on the server and {here} in {whose}" for key, there, here in differences)
@@ -112,7 +112,7 @@ def _wanted(wish: StreamWish) -> StreamConfig:
         subjects=[f"{wish.subject}.>"],
         retention=RetentionPolicy.LIMITS,
         storage=StorageType.FILE,
-        # What is full refuses: then the journal keeps, which a stream that throws away its oldest would not notice.
+        # A full stream refuses messages, so that records wait in the journal: DISCARD_OLD would lose records.
         discard=DiscardPolicy.NEW,
         num_replicas=wish.replicas,
         max_age=wish.max_age_s,
@@ -124,7 +124,7 @@ def _wanted(wish: StreamWish) -> StreamConfig:
 
 
 def describe_stream(connection: Connection, info: StreamInfo, settings: NatsStoreSettings) -> dict[str, Any]:
-    """Return what is in effect, and warnings where that is too little for what is promised (docs/nats.md)."""
+    """Return the effective configuration, and warnings where it weakens the guarantees in docs/nats.md."""
     config, cluster = info.config, info.cluster
     replicas = config.num_replicas or 1
     followers = (cluster.replicas or []) if cluster is not None else []
@@ -155,8 +155,8 @@ def describe_stream(connection: Connection, info: StreamInfo, settings: NatsStor
     }
 
 
-def look(settings: NatsStoreSettings) -> dict[str, Any]:
-    """Ask the servers for a store's stream, and change nothing. Raises StoreError, also if the stream differs."""
+def query_stream(settings: NatsStoreSettings) -> dict[str, Any]:
+    """Query the state of a store's stream, and change nothing. Raises StoreError, also if the stream differs."""
     from nats.js.errors import NotFoundError  # noqa: PLC0415
 
     connection = Connection(settings, "prefork-logd check", settings.timeout_s)
@@ -181,8 +181,8 @@ def look(settings: NatsStoreSettings) -> dict[str, Any]:
 
 
 def probe(settings: NatsStoreSettings) -> Finding:
-    """Return the state of a store's stream for `check --connect`; as `look`."""
-    found = look(settings)
+    """Return the state of a store's stream for `check --connect`. Raises StoreError like `query_stream`."""
+    found = query_stream(settings)
     stream = f"stream {found['stream']}"
     if found["messages"] is None:
         return Finding(f"{stream} is not there; it will be made")
@@ -193,7 +193,7 @@ def probe(settings: NatsStoreSettings) -> Finding:
 
 
 def _differences(wanted: StreamConfig, found: StreamConfig) -> list[tuple[str, str, str]]:
-    """Return (key, there, here) of what differs, by the names that the settings have."""
+    """Return (key, server's value, our value) of each difference, by the names of the settings."""
     pairs = {
         "subject": (found.subjects, wanted.subjects),
         "retention": (_word(found.retention), _word(wanted.retention)),
@@ -220,10 +220,7 @@ def _seconds(value: float | None) -> str:
 
 
 async def scan(connection: Connection, stream_name: str, subject: str, start: int) -> AsyncGenerator[Found, None]:
-    """Yield what messages on a subject say of themselves, from a sequence on, without their bodies.
-
-    Messages that are none of ours are passed over.
-    """
+    """Yield the headers of the messages on a subject, from a sequence on; messages of other programs are skipped."""
     from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy  # noqa: PLC0415
 
     stream = connection.stream

@@ -1,11 +1,11 @@
-"""Records in messages of NATS: what a message's subject, headers and body are. docs/nats.md specifies it.
+"""Writes and reads the subject, headers and body of NATS messages, as docs/nats.md specifies them.
 
-Owns the form. Knows no connections, streams or clocks.
+Owns their form. Does not know connections, streams or clocks.
 
-Every message stands for a range of numbers of one journal, "from `first` up to, but not including, `end`". A range may
-have fewer lines than numbers: records that were filtered out or could not be published have none. Ranges of a journal
-leave nothing out, but may come more than once, in another order, or cut elsewhere; `Range` has what a reader needs to
-put them together again.
+Every message stands for a range of numbers of one journal, from `first` up to, but not including, `end`. A range may
+have fewer lines than numbers: records that were filtered out or could not be published have none. The ranges of a
+journal have no gaps, but may come more than once, in another order, or with other bounds; `Range` has all that a reader
+needs to reorder them.
 """
 
 from __future__ import annotations
@@ -27,39 +27,39 @@ NUMBERS_HEADER = "Prefork-Logd-Numbers"
 VERSION = "1"
 MOST_LOGGER_CHARS = 128
 MOST_BODY_BYTES = 64 << 20
-"""A body that unpacks to more is damaged or hostile: servers take no larger message, and a line fits into one."""
+"""A body that unpacks to more is damaged or hostile: servers accept no larger message, and a line fits into one."""
 MOST_NUMBERS = 1 << 52
-"""Most numbers that one message stands for. A collector leaves out 2^32 at once after each boot of its host, and up to
-2^49 where its state directory was set back."""
+"""Most numbers of one message. A collector skips 2^32 at once after each boot of its host, and up to 2^49 after its
+state directory was set back."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9_\-:/@+=$~!,;()]")
 _DIGITS = re.compile(r"[0-9]{1,20}")
 _JOURNAL = re.compile(r"[0-9a-f]{32}")
 
 
 class Range(NamedTuple):
-    """What a message says of itself."""
+    """The range of a message, from its header."""
 
     journal: str
     """32 hexadecimal digits."""
     first: int
     end: int
     floor: int
-    """Every number of the journal below this one is in the stream, or never will be."""
+    """Every number of the journal below this one is in the stream, or will never be."""
     encoding: str
-    """How the body is packed: "none", "deflate" or "zstd"."""
+    """The compression of the body: "none", "deflate" or "zstd"."""
 
 
 class FormError(ValueError):
-    """A message is not what docs/nats.md says. Says why."""
+    """A message does not have the form in docs/nats.md; the text names the reason."""
 
 
 def partition_of(journal: str, partitions: int) -> int:
-    """Return which of so many partitions has a journal's messages."""
+    """Return the partition of a journal's messages."""
     return int(journal[:8], 16) % partitions
 
 
 def subject_of(prefix: str, journal: str, partitions: int) -> str:
-    """Return the subject of a journal's messages; that of one record has its logger's name behind it."""
+    """Return the subject of a journal's messages; a message of one record adds its logger's name."""
     return f"{prefix}.{partition_of(journal, partitions):03d}.{journal}"
 
 
@@ -69,7 +69,7 @@ def partition_filter(prefix: str, partition: int) -> str:
 
 
 def logger_tokens(name: str) -> str:
-    """Return a logger's name as tokens of a subject: what no token may hold is written %XX, an empty one is "_"."""
+    """Return a logger's name as tokens of a subject: forbidden characters become %XX, an empty token "_"."""
     tokens = (_UNSAFE.sub(_escape, token) or "_" for token in name[:MOST_LOGGER_CHARS].split("."))
     return ".".join(tokens)
 
@@ -79,12 +79,12 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def header_of(it: Range) -> str:
-    """Return the value of the header that says what a message is."""
+    """Return the value of the header with a message's range."""
     return f"{VERSION} {it.journal} {it.first} {it.end} {it.floor} {it.encoding}"
 
 
 def read_header(headers: Mapping[str, str] | None) -> Range:
-    """Return what a message says of itself. Raises FormError."""
+    """Return a message's range from its header. Raises FormError."""
     value = (headers or {}).get(HEADER)
     if value is None:
         raise FormError(f"has no {HEADER} header")
@@ -102,7 +102,7 @@ def read_header(headers: Mapping[str, str] | None) -> Range:
 
 
 def numbers_of(runs: Iterable[tuple[int, int]]) -> str:
-    """Return which numbers the lines of a message have, as runs "first+count", from pieces of these runs in order."""
+    """Return the numbers of a message's lines, as runs "first+count", from pieces of these runs in order."""
     joined: list[list[int]] = []
     for first, count in runs:
         if joined and sum(joined[-1]) == first:
@@ -113,12 +113,12 @@ def numbers_of(runs: Iterable[tuple[int, int]]) -> str:
 
 
 def read_numbers(headers: Mapping[str, str], it: Range, lines: int) -> list[range]:
-    """Return which numbers the lines of a message have, as many as there are. Raises FormError."""
+    """Return the number of each line of a message, as ranges. Raises FormError."""
     value = headers.get(NUMBERS_HEADER)
     if value is None:
         if lines > it.end - it.first:
             raise FormError(f"has {lines} lines for {it.end - it.first} numbers")
-        # One record a message: its number is the last one, and those before it have none.
+        # One record per message: its number is the last one, and the earlier numbers have no line.
         return [range(it.end - lines, it.end)]
     try:
         pairs = [pair.split("+") for pair in value.split(",") if pair]
@@ -142,7 +142,7 @@ def batch_id(journal: str, first: int, end: int) -> str:
 
 
 def record_ids(journal: str, block: Block) -> list[str]:
-    """Return the Nats-Msg-Id of each record of a block: its session and number, or its journal's."""
+    """Return the Nats-Msg-Id of each record of a block: its session and number, or its journal and number."""
     if not block.runs:
         return [f"{journal}-{number}" for number in range(block.first, block.first + block.count)]
     session = block.session.hex()
@@ -157,11 +157,11 @@ def logger_of(line: bytes) -> str:
         return ""
 
 
-# Packing
+# Compression
 
 
 def packer(encoding: str) -> Callable[[bytes], bytes]:
-    """Return what packs a body."""
+    """Return the function that compresses a body."""
     if encoding == "zstd":
         import zstandard  # noqa: PLC0415 - only those who use it need the package
 
@@ -198,7 +198,7 @@ def _unpack_zstd(body: bytes) -> bytes | None:
     import zstandard  # noqa: PLC0415 - only those who use it need the package
 
     try:
-        # A frame that does not tell its size could unpack to anything.
+        # A frame without its size could unpack to any size.
         if not 0 <= zstandard.frame_content_size(body) <= MOST_BODY_BYTES:
             return None
         return zstandard.ZstdDecompressor().decompress(body, max_output_size=MOST_BODY_BYTES)

@@ -104,7 +104,7 @@ class Partitions:
         self.today = 0
         """The server's day, in UTC, as days since 1970."""
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Read the server's day, and which slice of each day is the open one."""
         self.today = _first_int(self._connection, "SELECT (now() AT TIME ZONE 'UTC')::date - date '1970-01-01'")
         self._agree()

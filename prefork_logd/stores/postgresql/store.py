@@ -127,7 +127,7 @@ class PostgresqlStore:
                 journal,
                 -1 if self._retain_days is None else self._retain_days,
             )
-            self._partitions.look()
+            self._partitions.refresh()
             return self._position()
 
     def write(self, blocks: Sequence[Block], refuse: Refuse) -> None:
@@ -151,7 +151,7 @@ class PostgresqlStore:
                     if isinstance(error, psycopg.Error) and looks > MOST_LOOKS:
                         attempt = self._sort_out
                     connection.execute("ROLLBACK")
-                    partitions.look()
+                    partitions.refresh()
                 except (psycopg.Error, ValueError, RecursionError) as error:
                     if attempt == self._sort_out or (isinstance(error, psycopg.Error) and is_servers_trouble(error)):
                         raise
@@ -168,7 +168,7 @@ class PostgresqlStore:
         """Drop what is older than `retain`, see to partitions and indexes; return when to call again (seconds)."""
         _, partitions = self._opened()
         with _server_trouble():
-            partitions.look()
+            partitions.refresh()
             is_dropping = self._tend_drops(partitions)
             partitions.roll()
             is_indexing = self._tend_indexes()

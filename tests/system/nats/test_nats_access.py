@@ -135,7 +135,7 @@ def test_the_right_secret_is_taken_and_no_other(way: str, servers: list[Server],
         assert "cannot connect" in str(caught.value)
         assert any(word in str(caught.value).lower() for word in ("authorization", "certificate", "tls")), caught.value
         if way != "tls":
-            names = [key for key in keys if key.endswith("_file")] or ["somebody without a name"]
+            names = [key for key in keys if key.endswith("_file")] or ["a client without credentials"]
             assert all(name in str(caught.value) for name in names), caught.value
         # Where the secret is written, is said; what it is, is not.
         said = str(caught.value).replace(str(tmp_path), "").replace("/wrong ", " ")

@@ -21,7 +21,7 @@ from prefork_logd.errors import StoreError
 from prefork_logd.stores.base import Block, Run
 from prefork_logd.stores.nats import wire
 from prefork_logd.stores.nats.store import NatsStore
-from prefork_logd.stores.nats.stream import look
+from prefork_logd.stores.nats.stream import query_stream
 from tests.support.disks import Disk
 from tests.support.harness import Collector, frame, wait_for
 from tests.support.nats_proxy import Proxy
@@ -255,7 +255,7 @@ def test_servers_that_take_small_messages(tmp_path: Path, make: Make, form: str)
         small.kill(15)
         small.config.write_text(small.config.read_text().replace("40000", "9000"))
         small.start()
-        for attempt in (lambda: look(settings), lambda: store.open(JOURNAL)):
+        for attempt in (lambda: query_stream(settings), lambda: store.open(JOURNAL)):
             with pytest.raises(StoreError, match=r"max_payload is 9000 .*raise it"):
                 attempt()
     finally:
@@ -282,7 +282,7 @@ def test_limits_that_an_operator_sets_are_told(
     store._looked_s = -1e9
     with pytest.raises(StoreError, match=f"{limit} is {value}"):
         store.maintain()
-    for attempt in (lambda: look(settings), lambda: store.open(JOURNAL)):
+    for attempt in (lambda: query_stream(settings), lambda: store.open(JOURNAL)):
         with pytest.raises(StoreError, match=f"{limit} is {value}"):
             attempt()
 
@@ -407,7 +407,7 @@ def test_a_stream_that_differs_is_named_with_both_values(server: Server, make: M
 def test_replicas_that_a_lone_server_cannot_have_are_told(server: Server, make: Make, tmp_path: Path) -> None:
     """By `check --connect` before the first start, and by the store; with what helps."""
     settings = settings_for(server, replicas=3)
-    for attempt in (lambda: look(settings), lambda: make(settings, tmp_path / "w").open(JOURNAL)):
+    for attempt in (lambda: query_stream(settings), lambda: make(settings, tmp_path / "w").open(JOURNAL)):
         with pytest.raises(StoreError, match=r"replicas is 3 in .*, and the server is in no cluster; set replicas = 1"):
             attempt()
 
@@ -523,7 +523,7 @@ def test_a_link_that_is_cut_costs_nothing(server: Server, proxy: Proxy, make: Ma
 def test_status_tells_what_is_in_effect(server: Server, make: Make, tmp_path: Path) -> None:
     """Replicas, duplicate window, what is not settled; and what is too little for the promise."""
     settings = settings_for(server, duplicate_window="1m")
-    assert look(settings)["messages"] is None
+    assert query_stream(settings)["messages"] is None
     store = make(settings, tmp_path / "w")
     assert store.status() == {}
     store.open(JOURNAL)
@@ -532,9 +532,9 @@ def test_status_tells_what_is_in_effect(server: Server, make: Make, tmp_path: Pa
     assert (told["stream"], told["replicas"], told["replicas_in_step"]) == ("LOGS", 1, 1)
     assert (told["duplicate_window_s"], told["unsettled_records"]) == (60.0, 10)
     assert [warning.split()[0] for warning in told["warnings"]] == ["replicas", "duplicate_window"]
-    assert look(settings)["messages"] == 1
+    assert query_stream(settings)["messages"] == 1
     with pytest.raises(StoreError, match="duplicate_window is 60s on the server"):
-        look(settings_for(server))
+        query_stream(settings_for(server))
 
 
 def test_check_and_status_show_it(server: Server, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_a_row_is_all_that_shipping_search_and_check_need(tmp_path: Path) -> Non
     store.close()
     assert registry.choose_store(settings, None) is settings.store[0]
     assert [*registry.open_search(settings.store[0]).lines(Filters())] == [LINE]
-    assert [*probe.look(settings)] == [("store 'toy': a toy in toys", ["store 'toy': it may break"])]
+    assert [*probe.probe_servers(settings)] == [("store 'toy': a toy in toys", ["store 'toy': it may break"])]
 
 
 def test_what_a_type_cannot_do_is_said() -> None:

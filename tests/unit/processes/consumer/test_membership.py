@@ -36,7 +36,7 @@ class Table:
     def ours(self) -> set[int]:
         return {number for number, entry in self.entries.items() if entry.owner == "me"}
 
-    def share(self) -> int:
+    def fair_share(self) -> int:
         return self.wanted
 
     def free(self) -> list[int]:
