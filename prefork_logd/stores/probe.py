@@ -34,7 +34,7 @@ def probe_servers(settings: Settings) -> Iterator[tuple[str, list[str]]]:
             continue
         owned = sum(found["owners"].values())
         owners = f"{owned} of {found['partitions']} partitions have an owner ({len(found['owners'])} members)"
-        waiting = "no member has read yet" if found["messages_waiting"] is None else _messages(found["messages_waiting"])
+        waiting = "none has read yet" if found["messages_waiting"] is None else _messages(found["messages_waiting"])
         yield f"{whose}: stream {source.stream}, group {source.group!r}: {owners}, {waiting}", []
 
 
