@@ -1,4 +1,4 @@
-"""Pickles put together opcode by opcode, for what no pickler writes."""
+"""Assembles pickles opcode by opcode, which no pickler would write."""
 
 import struct
 

@@ -1,4 +1,4 @@
-"""The master's children without processes: a loop of timers, channels that keep messages, and settings."""
+"""Fakes the master's children without processes: a loop of timers, channels that keep messages, and settings."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FakeTimer:
 
 
 class FakeLoop:
-    """A loop whose time passes when a test says so."""
+    """A loop whose time a test advances."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -41,7 +41,7 @@ class FakeLoop:
 
     @property
     def loop(self) -> Loop:
-        """This, as the code under test takes it."""
+        """This loop, with the type that the code under test expects."""
         return cast("Loop", self)
 
     def later(self, delay_s: float, call: Callable[[], None]) -> FakeTimer:
@@ -50,7 +50,7 @@ class FakeLoop:
         return self.timers[-1]
 
     def pass_s(self, duration_s: float) -> None:
-        """Let time pass, and call what is due on the way."""
+        """Advance the time, and make the calls that are due."""
         end_s = self.now_s + duration_s
         while due := [timer for timer in self.timers if timer.call is not None and timer.due_s <= end_s]:
             timer = min(due, key=lambda timer: timer.due_s)
@@ -61,7 +61,7 @@ class FakeLoop:
         self.now_s = end_s
 
     def stop(self) -> None:
-        """Note that the loop is to end."""
+        """Record that the loop must end."""
         self.is_stopped = True
 
     def add(self, fd: int, handler: object, events: int) -> None:

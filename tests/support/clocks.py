@@ -1,4 +1,4 @@
-"""A library that shifts the wall clock of one process and its children, and leaves its monotonic clock alone."""
+"""Builds a library that shifts the wall clock of one process and its children, and not its monotonic clock."""
 
 from __future__ import annotations
 

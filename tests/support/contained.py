@@ -1,4 +1,4 @@
-"""Run a function in a child that cannot hurt the tests: limited, watched, and measured."""
+"""Runs a function in a child process with limits, and measures it."""
 
 import gc
 import json
@@ -12,10 +12,10 @@ HARMLESS_EVENTS = frozenset({"builtins.id"})
 
 
 def contained(function, *args):
-    """Return what `function(*args)` costs and gives, from a forked child.
+    """Return the cost and the result of `function(*args)` in a forked child.
 
     A dict with `result` (must be JSON), `cpu_s`, `growth_mib` and `events`: the audit events (PEP 578) raised
-    meanwhile, which an import, a system call, an opened file or a pickled name looked up would each leave.
+    meanwhile, by an import, a system call, an opened file or the look-up of a pickled name.
     """
     read_end, write_end = os.pipe()
     child = os.fork()
@@ -38,7 +38,7 @@ def contained(function, *args):
 
 
 def _measured(function, args):
-    gc.freeze()  # what the tests themselves hold is not to be looked through at the function's expense
+    gc.freeze()  # The function must not pay for a collection of the objects of the tests.
     resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
     resource.setrlimit(resource.RLIMIT_CPU, (10, 11))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

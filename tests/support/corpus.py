@@ -1,4 +1,4 @@
-"""The hostile corpus: pickles and raw streams with the verdict that each must get.
+"""Reads the hostile corpus: pickles and raw streams with the verdict that each must get.
 
 Owns data/hostile.tar.xz: `manifest.json`, the bodies of frames (`payloads/`), and bytes as sent on a socket with their
 headers (`stream/`). Hostile payloads were assembled opcode by opcode, records come from real SocketHandlers of Python
@@ -18,7 +18,7 @@ from typing import Any
 ARCHIVE = Path(__file__).parents[1] / "data" / "hostile.tar.xz"
 CPU_LIMIT_S = 0.25
 MEMORY_LIMIT_MIB = 32
-"""What decoding and rendering one payload may take."""
+"""Limits for decoding and rendering one payload."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Payload:
     expect: str
     """"accept", "reject", or "bounded": either, within the limits; empty for a stream."""
     must: str
-    """What a server must do with a stream."""
+    """The required reaction of a server to a stream."""
     attributes: dict[str, Any]
-    """Attributes that must be recovered, with the manifest's {"kind": ...} for those whose spelling is ours."""
+    """Attributes that must be recovered; {"kind": ...} in the manifest for those whose form we choose."""
     lossy: frozenset[str]
-    """Attributes that must be there, whatever their value."""
+    """Attributes that must be present, with any value."""
 
 
 @functools.cache
@@ -70,7 +70,7 @@ def records() -> tuple[Payload, ...]:
 
 
 def hostile() -> tuple[Payload, ...]:
-    """Return the payloads that were made to do harm."""
+    """Return the hostile payloads."""
     return tuple(payload for payload in frames() if payload.category != "record")
 
 
@@ -91,7 +91,7 @@ def missing(payload: Payload, attributes: dict[str, Any]) -> list[str]:
 
 
 def recovers(got: Any, want: Any) -> bool:
-    """Tell whether a decoded value holds what the manifest says was sent."""
+    """Tell whether a decoded value holds the value in the manifest."""
     if isinstance(want, list):
         return isinstance(got, list) and len(got) == len(want) and all(map(recovers, got, want))
     if not isinstance(want, dict):
@@ -113,7 +113,7 @@ def recovers(got: Any, want: Any) -> bool:
 
 
 def octets(text: str) -> bytes:
-    """Return the octets that a decoded text stands for: Python 2 text that was no UTF-8, or escaped binary data."""
+    """Return the octets of a decoded text: Python 2 text that was not UTF-8, or escaped binary data."""
     if any("\udc80" <= character <= "\udcff" for character in text):
         return text.encode("utf-8", "surrogateescape")
     quoted = text.replace('"', '\\"')

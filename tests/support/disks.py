@@ -1,4 +1,4 @@
-"""Disks that fail on demand: a small file system of a test's own, and a library that makes writes go wrong."""
+"""Makes disks that fail on demand: a small file system for one test, and a library that makes writes fail."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Disk:
         self._filler = path / "filler"
 
     def mount(self, options: str) -> None:
-        """Mount it; skip the test where that is not permitted."""
+        """Mount it; skip the test if that is not permitted."""
         self.path.mkdir()
         done = subprocess.run(
             ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.path)],
@@ -31,16 +31,16 @@ class Disk:
             pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
 
     def remount(self, options: str) -> None:
-        """Change how it is mounted, such as "ro"."""
+        """Change its mount options, such as "ro"."""
         subprocess.run(["mount", "-o", f"remount,{options}", str(self.path)], check=True)
 
     def try_remount(self, options: str) -> bool:
-        """Change how it is mounted; return whether that worked: "ro" does not while a file is open for writing."""
+        """Change its mount options; return whether that worked: "ro" fails while a file is open for writing."""
         command = ["mount", "-o", f"remount,{options}", str(self.path)]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
     def fill(self, leave_bytes: int = 0) -> None:
-        """Leave no more than so many bytes free."""
+        """Fill it, and leave at most so many bytes free."""
         with self._filler.open("ab", buffering=0) as filler, contextlib.suppress(OSError):
             while True:
                 filler.write(bytes(65_536))
@@ -49,12 +49,12 @@ class Disk:
             filler.truncate(size - leave_bytes)
 
     def free(self) -> None:
-        """Take away what fills it."""
+        """Remove the file that fills it."""
         self._filler.unlink(missing_ok=True)
 
     def unmount(self) -> None:
         """Unmount it."""
-        # Lazily, so that a test that fails with a file open does not leave it to all that come after.
+        # Lazily, so that a test that fails with an open file does not leave the mount to all later tests.
         subprocess.run(["umount", "--lazy", str(self.path)], check=True)
 
 

@@ -1,7 +1,7 @@
-"""A collector for the handler's tests: real sockets and the real server state machine, and as ill-behaved as asked.
+"""Runs a collector for the handler's tests: real sockets, the real server state machine, and faults on demand.
 
-It keeps in memory what a collector would commit to disk, so that it can be "killed" (every connection reset, what is
-not committed forgotten) and started again on the same address.
+It commits to memory instead of a disk, so that it can be "killed" (every connection reset, uncommitted records
+forgotten) and started again on the same address.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Chatterbox:
 
 @dataclass
 class Stored:
-    """What is committed of one session."""
+    """The committed records of one session."""
 
     committed: int = 0
     items: list[tuple[int, bytes]] = field(default_factory=list)
@@ -95,22 +95,22 @@ class Stored:
 
 @dataclass
 class Behaviour:
-    """What the collector does, changeable while it runs."""
+    """The behaviour of the collector, which a test may change while it runs."""
 
     reads: bool = True
     greets: bool = True
     acks: bool = True
     closes_on_hello: bool = False
     welcomes: bool = True
-    """False: HELLO is answered with WAIT, and nothing else."""
+    """False: HELLO is answered only with WAIT."""
     plain: bool = False
-    """A receiver that knows SocketHandler's frames only, as the Logging Cookbook's."""
+    """A receiver of SocketHandler's frames only, as in the Logging Cookbook."""
     error: tuple[int, str] | None = None
     """Code and text of the ERROR that answers each HELLO."""
     keys: Mapping[bytes, bytes] = field(default_factory=dict)
     false_proof: bool = False
     commits: float = 1.0
-    """Probability that what a read brought is committed at once, instead of with what the next one brings."""
+    """Probability that the records of a read are committed at once, instead of with those of the next read."""
     acks_lost: float = 0.0
     resets: float = 0.0
     """Probability of a reset after a read, before the acknowledgement."""
@@ -119,7 +119,7 @@ class Behaviour:
 
 
 class FakeCollector:
-    """Listens until `close`; `sessions` and `plain` are what it has committed."""
+    """Listens until `close`; `sessions` and `plain` have the committed records."""
 
     def __init__(self, address: str = "127.0.0.1", behaviour: Behaviour | None = None, seed: int = 0) -> None:
         self.behaviour = behaviour or Behaviour()
@@ -170,7 +170,7 @@ class FakeCollector:
         self._thread.start()
 
     def kill(self) -> None:
-        """Reset every connection, forget what is not committed, and stop listening."""
+        """Reset every connection, forget uncommitted records, and stop listening."""
         assert self._wake is not None
         assert self._thread is not None
         self._wake.close()
@@ -256,7 +256,7 @@ class _Peer:
         self._unacknowledged = 0
 
     def read(self) -> bool:
-        """Take what has come; return whether the connection goes on."""
+        """Handle the received bytes; return whether the connection stays open."""
         behaviour = self._collector.behaviour
         try:
             data = self.sock.recv(65536)
@@ -330,10 +330,10 @@ class _Peer:
         return True
 
     def acknowledge(self) -> None:
-        """Send what there is to acknowledge, unless more input waits.
+        """Send an acknowledgement, unless more input waits.
 
-        A client that is killed with an ACK unread resets its connection, and its kernel drops what it has not sent: so
-        it gets none while it has anything to send.
+        A client that is killed with an unread ACK resets its connection, and its kernel drops the unsent bytes: so it
+        gets no ACK while it has bytes to send.
         """
         if self._unacknowledged and not self._more_waits():
             with contextlib.suppress(ConnectionError):

@@ -1,10 +1,10 @@
-"""An acknowledged client whose records tell on which of its connections they came.
+"""Runs an acknowledged client whose records name the connection on which they were sent.
 
-A WELCOME is a fence: what it does not call committed has to come on that connection, or on a later one. Numbers alone
-do not show whether that holds, for what is sent again is the same; here it is not. Now and then this client says
-nothing for a moment after a WELCOME, so that what it had sent before would find its place free.
+A WELCOME is a fence: records that it does not report as committed must arrive on that connection, or on a later one.
+Numbers alone cannot show this, as a repeated record is the same; the records of this client differ. Now and then the
+client pauses after a WELCOME, so that records sent before it could still be accepted by mistake.
 
-Owns the client and what it expects of its stored records. Knows no files.
+Owns the client and the checks of its stored records. Does not know files.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ class Fenced:
         self._chance = random.Random(seed)
         self._session = b"%016x" % self._chance.getrandbits(64)
         self._welcomes: list[int] = []
-        """What each connection was told to be committed."""
+        """The committed number in the WELCOME of each connection."""
         self._sent = 0
         self._acknowledged = 0
         self._client: Client | None = None
         self._problem = ""
         self._wanted = 0
-        """How often it was told to pause or to go on; odd: it is to pause."""
+        """Number of requests to pause or to continue; odd: it must pause."""
         self._rested = 0
-        """The pause that it has come to rest in."""
+        """The request of the pause that it has reached."""
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def pause(self) -> None:
-        """Let it log no more, and wait for what is not acknowledged yet."""
+        """Stop logging, and wait for the missing acknowledgements."""
         self._wanted += 1
 
     def go_on(self) -> None:
@@ -63,24 +63,24 @@ class Fenced:
         self._wanted += 1
 
     def cut(self) -> None:
-        """Let it lose its connection; what it had sent stays readable."""
+        """Cut its connection; bytes already sent stay readable."""
         client = self._client
         if client is not None:
             with contextlib.suppress(OSError):
                 client.sock.shutdown(socket.SHUT_RDWR)
 
     def report(self) -> int:
-        """Wait until all that it has logged before a pause is acknowledged; return how many records that is."""
+        """Wait until every record logged before a pause is acknowledged; return their number."""
         wait_for(lambda: self._rested == self._wanted, f"{self.name} is acknowledged", PATIENCE_S)
         return self._acknowledged
 
     def finish(self) -> int:
-        """Let it stop logging and wait until all is acknowledged; return how many records it has logged."""
+        """Stop logging, and wait until all is acknowledged; return the number of logged records."""
         self.pause()
         return self.report()
 
     def close(self) -> None:
-        """End it, whatever it does."""
+        """End it in any state."""
         self._ending.set()
         self.cut()
         self._thread.join(PATIENCE_S)
@@ -91,7 +91,7 @@ class Fenced:
         return self._acknowledged
 
     def check(self, connections: Mapping[int, int]) -> None:
-        """See that each stored record (its number, from 0 on, to its connection) came on none that was fenced."""
+        """Check that no stored record (its number, from 0 on, to its connection) came on a fenced connection."""
         assert not self._problem, self._problem
         welcomes = self._welcomes[:]
         for number, connection in connections.items():
@@ -129,7 +129,7 @@ class Fenced:
         self._client = client = Client(self._collector)
         client.sock.settimeout(5)
         committed = client.welcome(self._session, self._acknowledged + 1)
-        # Known before anything is sent: what comes on this connection is known to have come after it.
+        # Stored before anything is sent: every record of this connection comes after it.
         self._welcomes.append(committed)
         if not self._acknowledged <= committed <= self._sent:
             self._problem = f"{self.name}: {committed} committed; {self._acknowledged} acknowledged, {self._sent} sent"

@@ -1,6 +1,6 @@
-"""A real little store for tests of the shipper: JSON lines, with length and position in an atomically replaced file.
+"""Stores JSON lines for tests of the shipper, with length and position in an atomically replaced file.
 
-It fails on command: files in its directory tell it what to do.
+Files in its directory make it fail:
 
     fail            the store is down
     fail-midway     lines are written, and the position is not
@@ -33,7 +33,7 @@ class FileStore:
         self._state: dict[str, Any] = {}
 
     def open(self, journal: str) -> int:
-        """Cut off what was not committed, and say where to go on."""
+        """Cut off uncommitted lines, and return the position."""
         self._check("fail")
         self._directory.mkdir(exist_ok=True)
         self._journal = journal
@@ -46,7 +46,7 @@ class FileStore:
         return int(self._state["next"].get(journal, 0))
 
     def write(self, blocks: Sequence[Block], refuse: Callable[[int, bytes, str], None]) -> None:
-        """Append the lines that are new, then move on."""
+        """Append the new lines, then store the position."""
         self._check("fail")
         while (self._directory / "hang").exists():
             time.sleep(0.01)
@@ -82,4 +82,4 @@ class FileStore:
         return 3600.0
 
     def close(self) -> None:
-        """Let go of nothing."""
+        """Release nothing."""

@@ -1,7 +1,7 @@
-"""What is done to a collector while services log through it: each kind of harm by its name.
+"""Does harm to a collector while services log through it: each kind by its name.
 
-Owns the kinds and how each is done. Knows neither the services nor what is checked afterwards. Whatever is harmed works
-again a moment later: what is stopped is continued, what is filled is freed, who is killed is started anew.
+Owns the kinds and their steps. Does not know the services or the checks afterwards. Everything harmed works again a
+moment later: stopped processes continue, full disks are freed, killed processes are started again.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ SPARES_PLAIN = frozenset(
         "worker count change",
     }
 )
-"""What costs not even those a record who are never acknowledged. The cuts are of acknowledged services only."""
+"""Kinds that lose no records, not even plain ones. Only connections of acknowledged services are cut."""
 KILLED: set[int] = set()
-"""Every process that was killed here: one that ends otherwise has ended by itself."""
+"""Pids of all processes killed here: any other that ends has ended by itself."""
 
 
 class Harm:
@@ -128,7 +128,7 @@ class Harm:
     def _kill_all(self) -> None:
         process = self._collector.process
         assert process is not None
-        # Of a group of its own, with every child in it.
+        # It has a process group of its own, with all children.
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         self._collector.start()
@@ -143,7 +143,7 @@ class Harm:
                 os.kill(pid, signal.SIGCONT)
 
     def _cut_while_stopped(self) -> None:
-        """Let clients go to another worker while theirs has not yet read what they had sent."""
+        """Make clients change to another worker while their bytes are still unread by the first."""
         pids = self._children("worker")
         stopped = self._random.sample(pids, max(1, len(pids) // 2)) if pids else []
         for pid in stopped:
@@ -184,7 +184,7 @@ class Harm:
 
     def _reload(self) -> None:
         if self._configurations:
-            # In one step: half a configuration is one, too.
+            # In one step: a partly written configuration may be valid, too.
             config = self._collector.config
             fresh = config.with_suffix(".new")
             fresh.write_text(self._random.choice(self._configurations))
@@ -192,11 +192,11 @@ class Harm:
         self._collector.send_signal(signal.SIGHUP)
 
     def _upgrade(self) -> None:
-        # Its outcome is not waited for: whatever comes next hits the trial, the exec or the moves.
+        # Do not wait for its end: the next harm hits the trial, the exec or the migration.
         self._collector.send_signal(signal.SIGUSR2)
 
     def _restart(self, number: int = signal.SIGTERM) -> None:
-        # 1 if a child that was killed a moment ago had not been missed yet.
+        # The status is 1 if the master has not noticed a killed child yet.
         assert self._collector.stop(number) in (0, 1), self._collector.log
         self._collector.start()
 

@@ -1,4 +1,4 @@
-"""A real collector for a test, and real clients of it; everything is gone afterwards, and a check says so."""
+"""Runs a real collector for a test, with real clients, and checks that nothing is left of it afterwards."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 DEADLINE_S = 20.0
 DEFAULT_STORE = os.environ.get("TEST_DEFAULT_STORE") == "1"
-"""Whether every collector has the store that there is by default. A test that is about something else is quicker
-without; TEST_DEFAULT_STORE=1 runs all of them with it."""
+"""Whether every collector has the default store. Tests are quicker without it; TEST_DEFAULT_STORE=1 runs all of them
+with it."""
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
-"""Characters that no file of ours holds: a terminal, an editor or a line reader would act upon them."""
+"""Characters that our files never hold: a terminal, an editor or a line reader would interpret them."""
 
 
 def wait_for(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:
@@ -50,7 +50,7 @@ class Collector:
         env: dict[str, str] | None = None,
         default_store: bool = DEFAULT_STORE,
     ) -> None:
-        """Configure it; where `toml` says nothing of stores there is none, unless the default one is wanted."""
+        """Configure it; if `toml` has no store there is none, unless the default one is wanted."""
         self.state_dir = state_dir
         self.config = state_dir.parent / f"{state_dir.name}.toml"
         self._default_store = default_store
@@ -59,7 +59,7 @@ class Collector:
         self._env = {**os.environ, **(env or {})}
         self.log_path = state_dir.parent / f"{state_dir.name}.stderr"
         self.cwd: Path | None = None
-        """Where commands run; None: here."""
+        """Working directory of commands; None: the present one."""
         self.process: subprocess.Popen[bytes] | None = None
         self.bind: list[str] = []
         self._seen: set[int] = set()
@@ -109,7 +109,7 @@ class Collector:
 
     @property
     def log(self) -> str:
-        """What the collector has logged."""
+        """The log of the collector."""
         return self.log_path.read_text() if self.log_path.exists() else ""
 
     def status(self) -> dict[str, Any]:
@@ -161,11 +161,11 @@ class Collector:
         return path.read_bytes().splitlines(keepends=True) if path.exists() else []
 
     def records(self, name: str = "records.jsonl") -> list[dict[str, Any]]:
-        """Return what an output holds; a torn line fails."""
+        """Return the records of an output; fail for a torn line."""
         return [json.loads(line) for line in self.lines(name)]
 
     def rejected(self) -> list[dict[str, Any]]:
-        """Return what rejected.jsonl holds."""
+        """Return the entries of rejected.jsonl."""
         return self.records("rejected.jsonl")
 
     def wait_for_records(
@@ -190,7 +190,7 @@ class Collector:
         return self.process.wait(deadline_s)
 
     def clean_up(self) -> None:
-        """End whatever is left of it, and fail if anything outlives it."""
+        """End every process left of it, and fail if one survives."""
         if self.process is None:
             return
         with contextlib.suppress(Exception):
@@ -210,7 +210,7 @@ class Collector:
         wait_for(lambda: not list(self.survivors()), f"every process gone, but {list(self.survivors())} live", 10)
 
     def survivors(self) -> Iterator[int]:
-        """Yield the pids of its processes that still live: those seen, and whoever else is in its session."""
+        """Yield the pids of its live processes: those seen before, and all others in its session."""
         session = self.process.pid if self.process is not None else 0
         for entry in Path("/proc").glob("[0-9]*"):
             if _is_ours(int(entry.name)) and (int(entry.name) in self._seen or session_of(entry) == session):

@@ -1,11 +1,11 @@
-"""Hostile clients of a collector: each kind of attack by its name, and a process that mounts some of them.
+"""Attacks a collector as hostile clients do: each kind by its name, and a process that mounts some of them.
 
     python -m tests.support.hostile HOST:PORT STATE_DIR SEED KIND...
 
 It attacks until its standard input ends, then prints how many bytes and connections that took, as JSON. Each kind sends
-at most BYTES_PER_S. What is a record among it is of level DEBUG, so that an output of level INFO shows none of it.
+at most BYTES_PER_S. Its valid records have level DEBUG, so that an output of level INFO has none of them.
 
-Owns the attacks. Knows nothing of honest clients, and nothing of what is checked.
+Owns the attacks. Does not know honest clients, or the checks.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def hello(session: bytes, first: int = 1, capabilities: int = 1) -> bytes:
 
 
 def converse(target: Target, *pieces: bytes) -> int:
-    """Send pieces, the first of which is to be answered, and wait a little for the last answer."""
+    """Send pieces, of which the first gets an answer, and wait a little for the last answer."""
     sent = 0
     with connected(target) as sock:
         for piece in pieces:
@@ -132,7 +132,7 @@ def limit_numbers(target: Target, chance: random.Random) -> int:
 
 
 def dear_frames(target: Target, chance: random.Random) -> int:
-    """Send the dearest frames there are, on a plain connection or in a session."""
+    """Send the most expensive frames, on a plain connection or in a session."""
     body = DEAR[chance.choice(sorted(DEAR))]
     count = max(1, min(25, 100_000 // (len(body) + 1)))
     if chance.random() < 0.5:
@@ -141,7 +141,7 @@ def dear_frames(target: Target, chance: random.Random) -> int:
 
 
 def session_flood(target: Target, chance: random.Random) -> int:
-    """Open sessions under ever new ids, with and without a record."""
+    """Open sessions with new ids again and again, with and without a record."""
     sent = 0
     with contextlib.ExitStack() as stack:
         for _ in range(20):
@@ -156,7 +156,7 @@ def session_flood(target: Target, chance: random.Random) -> int:
 
 
 def hello_flood(target: Target, chance: random.Random) -> int:
-    """Open one session on ever new connections, which fence one another; and say HELLO twice on one."""
+    """Open one session on new connections again and again, which fence one another; send HELLO twice on one."""
     session = b"one and the same"
     sent = 0
     with contextlib.ExitStack() as stack:
@@ -169,14 +169,14 @@ def hello_flood(target: Target, chance: random.Random) -> int:
 
 
 def rejected_flood(target: Target, chance: random.Random) -> int:
-    """Send records that are none, as many as a session or a connection takes."""
+    """Send invalid records, as many as a session or a connection accepts."""
     if chance.random() < 0.3:
         return converse(target, frame(b"") * 900)
     return converse(target, hello(chance.randbytes(16)), wire.batch(1, *[b""] * 10_000))
 
 
 def half_records(target: Target, chance: random.Random) -> int:
-    """Begin records, and never end them, on many connections."""
+    """Begin records and never end them, on many connections."""
     body = DEAR["megabytes"]
     part = body[: chance.choice((1, 1000, 50_000))]
     sent = 0
@@ -197,7 +197,7 @@ def half_records(target: Target, chance: random.Random) -> int:
 
 
 def idle_connections(target: Target, chance: random.Random) -> int:
-    """Open as many connections as there may be, and more, and send nothing."""
+    """Open more connections than the limit, and send nothing."""
     with contextlib.ExitStack() as stack:
         for _ in range(IDLE_CONNECTIONS):
             try:
@@ -220,7 +220,7 @@ def slow_reader(target: Target, chance: random.Random) -> int:
 
 
 def garbage(target: Target, chance: random.Random) -> int:
-    """Speak other protocols, and none."""
+    """Send other protocols, and bytes of no protocol."""
     said = (
         b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
         b"\x16\x03\x01\x02\x00" + chance.randbytes(200),
@@ -290,7 +290,7 @@ def mount(kind: str, target: Target, chance: random.Random, is_over: threading.E
             done[kind] += 1
             done["bytes"] += sent
             pause_s = max(0.005, sent / BYTES_PER_S)
-        except OSError:  # refused, reset, or away: as it should be
+        except OSError:  # Refused, reset or closed, as expected.
             done["cut"] += 1
             pause_s = 0.02
 

@@ -1,4 +1,4 @@
-"""A worker and a small writer in the test's own process: real sockets and pipes, and turns that the test counts."""
+"""Runs a worker and a small writer in the test's own process: real sockets and pipes, and turns by the test."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def frame(message: str = "x") -> bytes:
 
 
 class Writer:
-    """Takes what one worker sends, and commits it as the real one does; keeps the lines."""
+    """Receives the batches of one worker, and commits them as the real writer does; keeps the lines."""
 
     def __init__(self, worker: Worker) -> None:
         self.loop = Loop()
@@ -124,7 +124,7 @@ class Pair:
         return list(self.worker.connections.values())[index]
 
     def turn(self, count: int = 1) -> None:
-        """Let the worker and the writer have their turns."""
+        """Run turns of the worker and the writer."""
         for _ in range(count):
             self.worker.loop.turn(0)
             self.writer.turn()
@@ -150,7 +150,7 @@ class Pair:
 
 
 def read(client: socket.socket) -> bytes | None:
-    """Return what a client was sent; None if the connection is closed and nothing came before that."""
+    """Return the bytes sent to a client; None if the connection was closed without any."""
     data = b""
     with contextlib.suppress(BlockingIOError):
         while True:
@@ -165,12 +165,12 @@ def read(client: socket.socket) -> bytes | None:
 
 
 def said(client: socket.socket) -> list[tuple[int, bytes]]:
-    """Return the messages a client was sent, read to the end."""
+    """Return the messages sent to a client, read to the end."""
     return wire.messages(read(client) or b"")
 
 
 def is_closed(client: socket.socket) -> bool:
-    """Tell whether the collector has closed a connection, whatever it said before."""
+    """Tell whether the collector has closed a connection."""
     while True:
         try:
             if not client.recv(65_536):

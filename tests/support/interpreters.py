@@ -1,7 +1,7 @@
-"""Real Python interpreters, to be the clients of a collector: found, never installed.
+"""Finds real Python interpreters for clients of a collector, and installs none.
 
 Looked for in PREFORK_LOGD_PYTHONS (paths, separated as in PATH) if that is set, else among pyenv's versions and on
-PATH. One that is wanted and not there skips its tests with a reason that says how to name it.
+PATH. A missing interpreter skips its tests, with a reason that explains how to name it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ WANTED = ("2.7", "3.6", "3.8", "3.11", "3.13")
 
 
 def require(version: str) -> str:
-    """Return the path of an interpreter of a version such as "3.8"; skip the test when there is none."""
+    """Return the path of an interpreter of a version such as "3.8"; skip the test if there is none."""
     path = found().get(version)
     if path is None:
-        import pytest  # benchmarks look for interpreters too, and do without it
+        import pytest  # Benchmarks look for interpreters too, and do not have pytest.
 
         pytest.skip(f"no Python {version} on this machine; install it with pyenv, or name its path in {VARIABLE}")
     return path
@@ -28,7 +28,7 @@ def require(version: str) -> str:
 
 @functools.cache
 def found() -> dict[str, str]:
-    """Return the path of one interpreter of each version that is there."""
+    """Return the path of one interpreter of each installed version."""
     interpreters: dict[str, str] = {}
     for path in _candidates():
         version = _version(path)
@@ -50,7 +50,7 @@ def _candidates() -> list[str]:
 
 
 def _version(path: str) -> str:
-    """Return the version that an interpreter says it has; empty if it does not run."""
+    """Return the version that an interpreter prints; empty if it does not run."""
     program = "import sys; sys.stdout.write('%d.%d' % sys.version_info[:2])"
     try:
         answer = subprocess.run([path, "-c", program], capture_output=True, text=True, timeout=20, check=False)

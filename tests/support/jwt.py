@@ -1,4 +1,4 @@
-"""An operator of NATS, an account and a user: what servers and clients need for credentials, signed with real keys."""
+"""Makes an operator of NATS, an account and a user, with real keys: the credentials of servers and clients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Key:
         self.public = self._pair.public_key.decode()
 
     def signed(self, subject: _Key, name: str, content: dict[str, Any]) -> str:
-        """Return a JWT about somebody, as nats-server reads them."""
+        """Return a JWT in the form of nats-server."""
         claims = {
             "iat": int(time.time()), "iss": self.public, "name": name, "sub": subject.public,
             "nats": {"version": 2, **content},
@@ -61,7 +61,7 @@ class Operator:
         self._user_jwt = account.signed(self._user, "logs", {"type": "user", "subs": -1, "data": -1, "payload": -1})
 
     def configuration(self) -> str:
-        """Return what makes a server trust this operator."""
+        """Return the server configuration that trusts this operator."""
         accounts = "\n".join(f"{public}: {jwt}" for public, jwt in self._accounts.items())
         return (
             f"operator: {self._operator}\nsystem_account: {self._system}\nresolver: MEMORY\n"

@@ -1,4 +1,4 @@
-"""What every rendered line must be, whoever sent the record."""
+"""Checks the properties of every rendered line, whatever the client sent."""
 
 import json
 import re
@@ -14,7 +14,7 @@ RECEIVED = 1_795_404_250.5
 
 
 def check_lines(attributes):
-    """Make a record, render it in every form, and return its JSON line after all that must hold was checked."""
+    """Make a record, render it in every form, and return its JSON line after all checks."""
     record = make_record(attributes, PEER, RECEIVED)
     line = render_json(record)
     text = line.decode("utf-8")
@@ -42,7 +42,7 @@ def _shown(value):
 
 
 def check_text(rendered):
-    """Check that a rendered text record is one record and nothing else."""
+    """Check that a rendered text record is exactly one record."""
     text = rendered.decode("utf-8")
     assert text.endswith("\n")
     assert not FORBIDDEN.search(text)

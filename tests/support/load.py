@@ -1,4 +1,4 @@
-"""Numbered records under full load, and the check that each was stored exactly once and whole."""
+"""Sends numbered records under full load, and checks that each is stored exactly once and whole."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 CHUNK = 40
 """Records a client sends with one call."""
 RATE = 20_000
-"""Records a second of all clients together, unless another rate is asked for: enough to keep everything busy, and few
-enough that what a test reads back, as long as it may take on a slow machine, stays small."""
+"""Default rate of all clients together, in records a second: enough to keep every process busy, and little enough to
+read back quickly, even after a long test on a slow machine."""
 _PLACE = b"LL-NNNNNNNN"
 _NUMBER = re.compile(rb'"message":"(\d\d)-(\d{8}) ')
 _TEXT_NUMBER = re.compile(rb"(\d\d)-(\d{8}) ")
 
 
 def numbered(client: int, number: int, padding: int = 300) -> bytes:
-    """Return the frame of a record that is told from all others by its client and number."""
+    """Return the frame of a record, which its client and number identify."""
     return _template(padding).replace(_PLACE, b"%02d-%08d" % (client, number))
 
 
@@ -42,7 +42,7 @@ def _template(padding: int) -> bytes:
 
 
 def stored(paths: Iterable[Path]) -> dict[int, list[int]]:
-    """Return each client's numbers in files of JSON or text lines, as often as they are there; torn lines fail."""
+    """Return each client's numbers in files of JSON or text lines, duplicates included; fail for a torn line."""
     found: dict[int, list[int]] = {}
     for path in paths:
         data = path.read_bytes()
@@ -58,7 +58,7 @@ def stored(paths: Iterable[Path]) -> dict[int, list[int]]:
 
 
 class Load:
-    """Clients that send so many records a second, each in a thread, until told to stop; without a rate, all they can.
+    """Clients that send so many records a second, each in a thread, until stopped; without a rate, as many as possible.
 
     A client sends whole chunks of whole records and closes as the stdlib handler does at the end of its process.
     """
@@ -67,7 +67,7 @@ class Load:
         self, collector: Collector, clients: int = 4, *, first: int = 0, padding: int = 300, rate: float | None = RATE
     ) -> None:
         self.sent: dict[int, int] = {}
-        """Client to how many records it has handed to the kernel, from number 0 on."""
+        """Client to the number of records it has passed to the kernel, from number 0 on."""
         self.broken: dict[int, OSError] = {}
         """Clients whose connection failed, with their error."""
         self._padding = padding
@@ -122,7 +122,7 @@ class Load:
             assert not thread.is_alive(), "a client is stuck"
 
     def check_rotating(self, files: Callable[[], Iterable[Path]]) -> None:
-        """Do as `check`, with the files listed anew for each look: one that is rotated meanwhile changes its name."""
+        """Do as `check`, but list the files again each time, as rotation changes their names."""
         self.stop()
         wait_for(lambda: _count(files(), self.sent) >= self.total(), f"{self.total()} records stored")
         wait_for(lambda: _numbers(files()) == {c: list(range(n)) for c, n in self.sent.items()}, "each is stored once")
@@ -130,7 +130,7 @@ class Load:
     def check(self, *paths: Path, lossy: Iterable[int] = ()) -> None:
         """Stop, wait until everything is stored, and fail unless each record is there once, in no torn line.
 
-        Of `lossy` clients records may be missing, but none may be doubled.
+        Records of `lossy` clients may be missing, but not doubled.
         """
         self.stop()
         lossy = set(lossy)

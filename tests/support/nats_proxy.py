@@ -1,4 +1,4 @@
-"""A TCP proxy that can be cut, or let through what clients say and nothing that they are told."""
+"""Runs a TCP proxy that can be cut, or pass on only the bytes of clients."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """Where clients find it."""
+        """URL for clients."""
         return f"nats://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def _accept(self) -> None:
@@ -56,7 +56,7 @@ class Proxy:
             sock.close()
 
     def deafen(self) -> None:
-        """Let clients hear nothing any more."""
+        """Stop passing on bytes to clients."""
         self._is_deaf = True
 
     def cut(self) -> None:
@@ -68,7 +68,7 @@ class Proxy:
                     sock.shutdown(socket.SHUT_RDWR)
 
     def mend(self) -> None:
-        """Work as a proxy does."""
+        """Pass on all bytes again."""
         self._is_cut = self._is_deaf = False
 
     def close(self) -> None:

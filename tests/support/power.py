@@ -1,9 +1,9 @@
-"""Power loss, replayed: what a disk may hold at any moment, from a trace of what was written, synced and renamed.
+"""Replays power losses: computes possible contents of a disk from a trace of writes, syncs and renames.
 
-Owns the reading of strace's log and the model of a disk. Of what was not synced the model keeps any part: each sector
-of each write may be there or not, in any order, a length may be there without its bytes (then they are zeros), and of
-names that were made, changed or removed since their directory was synced, those up to any one. What was synced is
-there. Knows no collector, but that a message of 16 bytes to a TCP peer which begins like an ACK is one.
+Owns the reading of strace's log and the model of a disk. Synced data is kept. Of unsynced data the model keeps any
+part: each sector of each write may be kept or lost, in any order; a length may be kept without its bytes (then they are
+zeros); and of the changes to names since the last sync of their directory, any number of the first ones. Does not know
+the collector, except that a message of 16 bytes to a TCP peer which begins like an ACK is one.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ _HELLO = b"\xf7\x50\x01"
 
 
 class Step(NamedTuple):
-    """One thing that happened."""
+    """One event of the trace."""
 
     kind: str
     path: str = ""
     at: int = 0
     """Offset, length or number; -1: at the end."""
     data: bytes = b""
-    """What was written, the new name, or the session."""
+    """The written bytes, the new name, or the session."""
 
 
 def read_trace(lines: Iterable[str], root: Path) -> Iterator[Step]:
-    """Yield what happened below `root`, and the acknowledgements, in order.
+    """Yield the events below `root`, and the acknowledgements, in order.
 
     A call that another process interrupted counts when it is done, but an acknowledgement when it is begun.
     """
@@ -56,7 +56,7 @@ def read_trace(lines: Iterable[str], root: Path) -> Iterator[Step]:
             if call in {"read", "readv"} and data.startswith(_HELLO):
                 sessions[path] = data[14:30]
             elif call == "write" and data.startswith(_ACK):
-                # Several may be in one write: the last is the highest.
+                # One write may have several: the last is the highest.
                 yield Step("ack", path, int.from_bytes(data[-8:], "big"), sessions[path])
         elif result >= 0:
             yield from _file_steps(call, arguments, result, opened or path, str(root))
@@ -127,7 +127,7 @@ class _File:
             self.durable, self.pending = bytes(self.now), []
 
     def some(self, chance: random.Random) -> bytes:
-        """Return what may be there after a power loss."""
+        """Return possible data after a power loss."""
         if not self.pending:
             return self.durable
         data = bytearray(self.durable)
@@ -159,7 +159,7 @@ def _apply(data: bytearray, kind: str, at: int, what: bytes) -> None:
 
 
 class Cut(NamedTuple):
-    """What is there after a power loss, and what had been acknowledged before it."""
+    """The files after a power loss, and the acknowledgements before it."""
 
     files: dict[str, bytes]
     origins: dict[str, int]
@@ -168,21 +168,21 @@ class Cut(NamedTuple):
 
 
 class Replay:
-    """A disk, and what happens to it step by step."""
+    """A disk, which events change step by step."""
 
     def __init__(self, root: Path) -> None:
-        """Begin with what is below `root` now, all of it synced."""
+        """Begin with the present files below `root`, all of them synced."""
         paths = [path for path in root.rglob("*") if path.is_file()]
         self._names = {str(path): _File(path.read_bytes()) for path in paths}
         self._inodes = {id(self._names[str(path)]): path.stat().st_ino for path in paths}
         self._durable_names = dict(self._names)
         self._pending_names: list[dict[str, _File]] = []
-        """What the names were after each change since the last sync of their directory."""
+        """The names after each change since the last sync of their directory."""
         self._acknowledged: dict[bytes, int] = {}
         self._to_be_made: list[int] = []
 
     def foresee(self, steps: Iterable[Step]) -> None:
-        """Learn which inode number each file has that will be made: those that are there, now that all is over."""
+        """Read the inode numbers of the files created later; call this after the end of the trace."""
         names: dict[str, int] = {}
         made = 0
         for step in steps:
@@ -197,7 +197,7 @@ class Replay:
         self._to_be_made = [there.get(number, (1 << 61) + number) for number in range(made)]
 
     def take(self, step: Step) -> None:
-        """Let one thing happen."""
+        """Apply one event."""
         if step.kind == "ack":
             self._acknowledged[step.data] = max(step.at, self._acknowledged.get(step.data, 0))
             return
@@ -228,7 +228,7 @@ class Replay:
         self._pending_names.append(dict(self._names))
 
     def cut(self, chance: random.Random | None) -> Cut:
-        """Cut the power; with `chance` a part of what was not synced is there, without nothing of it."""
+        """Cut the power; with `chance` a part of the unsynced data is kept, without it none."""
         names = self._durable_names
         if chance is not None:
             names = chance.choice([names, *self._pending_names])
@@ -238,7 +238,7 @@ class Replay:
 
 
 def put(cut: Cut, root: Path, to: Path) -> None:
-    """Make the files of a cut below `to`; what the journal says of inode numbers is put right, and nothing else."""
+    """Create the files of a cut below `to`; only the inode numbers in the journal are corrected."""
     inodes: dict[int, int] = {}
     for name, data in sorted(cut.files.items(), key=lambda item: item[0].endswith(".journal")):
         path = to / Path(name).relative_to(root)
@@ -259,7 +259,7 @@ def _with_inodes(data: bytes, path: Path, inodes: Mapping[int, int]) -> bytes:
         body = segments._entry(data, sequence, position)
         assert body is not None
         committed, rest = commits.decode(body)
-        # One whose file is gone stays, under a number that no file has.
+        # A missing file stays in the journal, with a number that no file has.
         files = {
             (device, inodes.get(inode, (1 << 60) + inode)): length
             for (device, inode), length in committed.files.items()

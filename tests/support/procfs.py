@@ -1,4 +1,4 @@
-"""What the kernel tells about processes and connections: memory, CPU, descriptors, timers (proc(5))."""
+"""Reads memory, CPU time, descriptors and timers of processes and connections from the kernel (proc(5))."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def cpu_s(pid: int) -> float:
 
 
 def descriptors(pid: int) -> int:
-    """Return how many descriptors a process holds."""
+    """Return the number of descriptors of a process."""
     return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
 
 

@@ -1,4 +1,4 @@
-"""A network that fails on demand, between clients and a collector on the loopback."""
+"""Runs a network that fails on demand, between clients and a collector on the loopback."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Self
 
 
 class Proxy:
-    """Passes on bytes both ways, but for what it is told not to."""
+    """Passes on bytes in both directions, with faults on demand."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self._to = address
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address: tuple[str, int] = self._listener.getsockname()
         self.drops_answers = False
-        """Whether what the collector says is lost."""
+        """Whether the bytes of the collector are lost."""
         self._pairs: dict[socket.socket, socket.socket] = {}
         self._frozen: set[socket.socket] = set()
         self._clients: set[socket.socket] = set()
@@ -36,11 +36,11 @@ class Proxy:
             sock.close()
 
     def freeze(self) -> None:
-        """Pass on nothing more on the connections that there are, and tell neither end."""
+        """Stop passing on bytes of the present connections, and keep them open."""
         self._frozen |= set(self._pairs)
 
     def thaw(self) -> None:
-        """Pass on what was held back."""
+        """Pass on the bytes held back."""
         self._frozen.clear()
         self._wake.send(b"x")
 

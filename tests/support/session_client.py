@@ -1,4 +1,4 @@
-"""A client of the session protocol that a test steers by hand, and one that keeps its promises whatever happens."""
+"""Provides a client of the session protocol that a test controls step by step, and one that resends by itself."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Client:
         self._data = b""
 
     def send(self, data: bytes) -> None:
-        """Send bytes as they are."""
+        """Send raw bytes."""
         self.sock.sendall(data)
 
     def message(self) -> tuple[int, bytes]:
@@ -44,14 +44,14 @@ class Client:
             self._data += data
 
     def welcome(self, session: bytes, first: int = 1) -> int:
-        """Say HELLO; return what is committed."""
+        """Send HELLO; return the committed number."""
         self.send(hello(session, first))
         kind, body = self.message()
         assert kind == WELCOME, (kind, body)
         return int(struct.unpack_from(">Q", body, 13)[0])
 
     def acknowledged(self, number: int) -> int:
-        """Wait until a number is acknowledged; return the highest that is."""
+        """Wait until a number is acknowledged; return the highest acknowledged one."""
         while True:
             kind, body = self.message()
             assert kind == ACK, (kind, body)
@@ -112,7 +112,7 @@ class Faithful:
             self.acknowledged = self._client.acknowledged(last)
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         if self._client is not None:
             with contextlib.suppress(OSError):
                 self._client.close()

@@ -1,4 +1,4 @@
-"""A writer's start, and its turns, without the writer."""
+"""Runs a writer's start and its turns without the writer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BOARD = Scoreboard()
-"""One for all starts: each would hold a descriptor to its end."""
+"""Shared by all starts: each would keep a descriptor open until its end."""
 STORE = """
 [[store]]
 type = "custom"
@@ -41,7 +41,7 @@ class Start:
         self.recovery = Recovery(str(state_dir), self.outputs, self.record_log, 0)
 
     def advance(self) -> str:
-        """Go as far as it goes; return what is in the way."""
+        """Run the start as far as possible; return the obstacle."""
         return self.recovery.advance(self.configurations)
 
     def turn(self, lines: bytes, number: int, *, commit: bool = True) -> None:
@@ -66,7 +66,7 @@ class Start:
             self.record_log.committed()
 
     def committed(self) -> list[int]:
-        """Return how far each session is."""
+        """Return the committed number of each session."""
         return [entry.committed for entry in self.recovery.journal.sessions._entries.values()]
 
     def close(self) -> None:

@@ -1,9 +1,9 @@
-"""What the files of one output hold while services log, and whether each record is there once.
+"""Reads the files of one output while services log, and checks that each record is stored once.
 
-Owns the reading: each byte once, as far as it is committed for certain. Three kinds of services are told by the first
-letter of their names: "s" and "f" are acknowledged, "p" speaks the stdlib's protocol. What an acknowledged service was
-told is committed, and whatever stands before it in the same file. Plain records after that may yet be taken back and
-written again, so they are looked at and read anew the next time.
+Owns the reading: each byte once, as far as it is certainly committed. The first letter of a service's name is its kind:
+"s" and "f" are acknowledged, "p" uses the stdlib's protocol. Acknowledged records are committed, and so is everything
+before them in the same file. Plain records after that may still be cut off and written again, so they are read again
+the next time.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ _Runs = dict[str, list[list[int]]]
 
 
 class Stored:
-    """What the files of one output hold."""
+    """The records in the files of one output."""
 
     def __init__(self, directory: Path, name: str) -> None:
         self._directory = directory
         self.name = name
         self._read: dict[int, int] = {}
-        """Inode to how much of the file was read."""
+        """Inode to the number of bytes read."""
         self.numbers: dict[str, list[int]] = collections.defaultdict(list)
-        """Of acknowledged services."""
+        """Numbers of acknowledged services."""
         self.connections: dict[str, dict[int, int]] = collections.defaultdict(dict)
-        """Number to connection, of fenced ones."""
+        """Number to connection, of fenced services."""
         self._plain: _Runs = collections.defaultdict(list)
         self._tail: _Runs = {}
         """Plain records that may not be committed yet."""
 
     def read_on(self, *, at_rest: bool = False) -> None:
-        """Take in what was added since; what was there must still be. `at_rest`: nobody writes any more."""
+        """Read the lines added since; the earlier ones must still be there. `at_rest`: no process writes any more."""
         problem = ""
         for _ in range(TRIES):
             with contextlib.suppress(FileNotFoundError):
@@ -61,7 +61,7 @@ class Stored:
         return {path.stat().st_ino: path for path in self._directory.glob(f"{self.name}*")}
 
     def _read_added(self, files: dict[int, Path], *, at_rest: bool) -> str:
-        """Take in what was added; return why that cannot be done now."""
+        """Read the added lines; return the reason if that is not possible now."""
         read: dict[int, int] = {}
         added: list[bytes] = []
         tails: list[bytes] = []
@@ -93,7 +93,7 @@ class Stored:
             if name.startswith(PLAIN):
                 self._plain[name] += found
             else:
-                # Files in the order of their first records: in their names there is none.
+                # Files in the order of their first records: their names have no order.
                 self.numbers[name] += [number for run in sorted(found) for number in run]
         self._tail = collections.defaultdict(list)
         for data in tails:
@@ -106,7 +106,7 @@ class Stored:
         return [number for run in sorted(runs) for number in run]
 
     def check(self, name: str, count: int, *, at_least: bool = False) -> int:
-        """See that a service's records 0 to count - 1 are there, once and in order; return how many there are."""
+        """Check that a service's records 0 to count - 1 are stored, once and in order; return their number."""
         numbers = self.numbers[name]
         if numbers != list(range(count)) and not (
             at_least and len(numbers) >= count and numbers == list(range(len(numbers)))
@@ -115,7 +115,7 @@ class Stored:
         return len(numbers)
 
     def check_plain(self, name: str, count: int, *, lossy: bool) -> None:
-        """See that no record of a plain service is there twice or out of order, and none missing unless `lossy`."""
+        """Check that no record of a plain service is stored twice or out of order, or is missing unless `lossy`."""
         numbers = self.plain(name)
         is_sound = all(one < next_one for one, next_one in itertools.pairwise(numbers))
         if not is_sound or (numbers and numbers[-1] >= count) or (len(numbers) < count and not lossy):
@@ -132,7 +132,7 @@ def _gather(data: bytes, runs: _Runs, output: str) -> None:
 
 
 def _end_of_acknowledged(data: bytes) -> int:
-    """Return where the line of the last acknowledged record ends."""
+    """Return the end of the last acknowledged record's line."""
     last = None
     for last in _ACKNOWLEDGED.finditer(data):  # noqa: B007 - only the last one is wanted
         pass

@@ -1,4 +1,4 @@
-"""Records for the tests of stores: lines as the collector makes them, in blocks as the journal has them."""
+"""Makes records for the tests of stores: the collector's lines, in blocks of the journal."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Values and attributes for property tests."""
+"""Generates values and attributes for property tests."""
 
 from hypothesis import settings
 from hypothesis import strategies as st
 
 bounded = settings(deadline=None, derandomize=True, database=None, max_examples=150)
-"""Reproducible, and the same on a busy machine."""
+"""Settings of hypothesis: reproducible, without deadlines."""
 
 texts = st.text(st.characters(codec=None), max_size=300)
 """Any text, lone surrogates included."""

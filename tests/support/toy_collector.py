@@ -1,4 +1,4 @@
-"""The command line of a collector that knows toy_store.py: python -m tests.support.toy_collector VERB ..."""
+"""Runs the command line of a collector that has toy_store.py: python -m tests.support.toy_collector VERB ..."""
 
 from __future__ import annotations
 

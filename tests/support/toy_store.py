@@ -1,4 +1,4 @@
-"""A type of store that is added to the collector by a row alone: settings, store, search and probe in this file."""
+"""Defines a type of store that needs only one row to be added: settings, store, search and probe in this file."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class ToySearch:
         return {}
 
     def close(self) -> None:
-        """Let go of nothing."""
+        """Release nothing."""
 
 
 def make_store(settings: ToyStoreSettings) -> FileStore:

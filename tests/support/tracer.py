@@ -1,4 +1,4 @@
-"""Faults at the N-th system call of a process, by strace."""
+"""Injects faults at the N-th system call of a process, by strace."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ class Tracer:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the process that is traced has ended."""
+        """Whether the traced process has ended."""
         return self._process.poll() is not None
 
     def lines(self) -> list[str]:
-        """Return what was traced."""
+        """Return the trace."""
         return self._log.read_text(errors="replace").splitlines()
 
     def stop(self, pid: int) -> None:
         """Stop a process between two calls, so that the result of each one is known; trace SIGSTOP for this.
 
-        What a process was doing when SIGKILL met it is done or not, and strace writes "= ?" for both. SIGSTOP is taken
-        at the end of a call (signal(7)).
+        A call that SIGKILL interrupts may be done or not, and strace writes "= ?" for both. SIGSTOP takes effect at the
+        end of a call (signal(7)).
         """
         os.kill(pid, signal.SIGSTOP)
         wait_for(lambda: any(self._is_stopped(line, pid) for line in self.lines()), f"process {pid} stopped")
@@ -52,7 +52,7 @@ class Tracer:
 
 @contextlib.contextmanager
 def traced(pid: int, log: Path, *options: str) -> Iterator[Tracer]:
-    """Trace a process, and those of each `-p`, for as long as this context lasts; they go on untouched afterwards."""
+    """Trace a process, and those of each `-p`, inside a `with`; afterwards they continue untraced."""
     complaints = log.with_suffix(".complaints")
     with complaints.open("wb") as stderr:
         process = subprocess.Popen(["strace", "-f", "-o", str(log), *options, "-p", str(pid)], stderr=stderr)

@@ -1,10 +1,11 @@
-"""`python -m tests.support.wheels DIRECTORY`: build what is published as far as this machine can, and try each of it.
+"""`python -m tests.support.wheels DIRECTORY`: build the published packages, and try each of them.
 
-Owns what belongs into an sdist and into a wheel, and what is tried with them: the sdist; a wheel without the compiled
+Owns the content of an sdist and of a wheel, and the trials: the sdist; a wheel without the compiled
 cores for every Python, on every interpreter found; a wheel with them for each CPython from 3.11 on, built from the
 sdist in an environment of its own, where the tests of records and of parity then run, with PREFORK_LOGD_NATIVE=1; sdist
-and wheel of prefork-logd-handler, which sends a record to a real collector from every interpreter found. What needs
-containers (manylinux, musllinux, other machines) is cibuildwheel's ([tool.cibuildwheel] in pyproject.toml).
+and wheel of prefork-logd-handler, which sends a record to a real collector from every interpreter found. Wheels
+that need containers (manylinux, musllinux, other machines) are built by cibuildwheel ([tool.cibuildwheel] in
+pyproject.toml).
 """
 
 from __future__ import annotations
@@ -50,11 +51,11 @@ assert handler.counters()["acknowledged"] == 1, handler.counters()
 
 
 class NotRightError(Exception):
-    """Something is not as it has to be."""
+    """A package or a trial is wrong."""
 
 
 class Wheel(NamedTuple):
-    """A wheel and what it says it is for."""
+    """A wheel and its tags."""
 
     path: Path
 
@@ -65,7 +66,7 @@ class Wheel(NamedTuple):
 
 
 def problems_of_sdist(path: Path) -> list[str]:
-    """Return what an sdist has too much or too little of to be built and to be a package."""
+    """Return the missing and surplus files of an sdist."""
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     sources = {str(source.relative_to(ROOT)) for source in _sources()}
@@ -74,7 +75,7 @@ def problems_of_sdist(path: Path) -> list[str]:
 
 
 def problems_of_wheel(wheel: Wheel, *, has_cores: bool) -> list[str]:
-    """Return what a wheel has too much or too little of."""
+    """Return the missing and surplus files of a wheel."""
     with zipfile.ZipFile(wheel.path) as archive:
         names = set(archive.namelist())
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "prefork_logd").rglob("*.py")}
@@ -102,7 +103,7 @@ def _leftovers(names: set[str]) -> list[str]:
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> str:
-    """Run a command; return what it says. Raises NotRightError if its status is not 0."""
+    """Run a command; return its output. Raises NotRightError if its status is not 0."""
     inherited = {key: value for key, value in os.environ.items() if key not in ("PREFORK_LOGD_NATIVE", "PYTHONPATH")}
     done = subprocess.run(
         [str(part) for part in command],
@@ -120,7 +121,7 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> str:
 
 
 def build_sdist(scratch: Path, target: Path) -> Path:
-    """Build the sdist from what would be committed; return its path."""
+    """Build the sdist from the files that git would commit; return its path."""
     clean = scratch / "clean"
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"):
         clean.mkdir(exist_ok=True)
@@ -132,7 +133,7 @@ def build_sdist(scratch: Path, target: Path) -> Path:
 
 
 def build_handler_sdist(scratch: Path, target: Path) -> Path:
-    """Build the sdist of prefork-logd-handler from what would be committed; return its path."""
+    """Build the sdist of prefork-logd-handler from the files that git would commit; return its path."""
     clean = scratch / "clean-handler"
     shutil.copytree(
         ROOT / "prefork_logd" / "handlers",
@@ -150,7 +151,7 @@ def build_handler_sdist(scratch: Path, target: Path) -> Path:
 
 
 def problems_of_handler_sdist(path: Path) -> list[str]:
-    """Return what the handler's sdist has too much or too little of."""
+    """Return the missing and surplus files of the handler's sdist."""
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = {"setup.py", "pyproject.toml", "README.md", "LICENSE", "VERSION", *_modules_of_handler()}
@@ -159,7 +160,7 @@ def problems_of_handler_sdist(path: Path) -> list[str]:
 
 
 def problems_of_handler_wheel(wheel: Wheel) -> list[str]:
-    """Return what the handler's wheel has too much or too little of."""
+    """Return the missing and surplus files of the handler's wheel."""
     with zipfile.ZipFile(wheel.path) as archive:
         names = set(archive.namelist())
         (metadata,) = (archive.read(name).decode() for name in names if name.endswith("/METADATA"))
@@ -175,7 +176,7 @@ def _modules_of_handler() -> set[str]:
 
 
 def try_handler(python: str, version: str, wheel: Wheel, collector: Collector, scratch: Path) -> str:
-    """Send a record with the handler's wheel alone; return what was done."""
+    """Send a record with only the handler's wheel; return a word on the result."""
     where = scratch / "unpacked-handler"
     with zipfile.ZipFile(wheel.path) as archive:
         archive.extractall(where)
@@ -222,9 +223,9 @@ def try_binary(python: str, wheel: Wheel, scratch: Path) -> str:
 
 
 def try_pure(python: str, wheel: Wheel, scratch: Path) -> str:
-    """Put a wheel without the cores where an interpreter finds it, and use the handler; return what was done."""
+    """Put a wheel without the cores on the path of an interpreter, and use the handler; return a word on the result."""
     where = scratch / "unpacked"
-    # Unpacked, which is what installing it means; an old Python has no pip that could be relied on.
+    # Installing it means unpacking it; an old Python may have no working pip.
     with zipfile.ZipFile(wheel.path) as archive:
         archive.extractall(where)
     run(python, "-B", "-c", HANDLER, cwd=scratch, PYTHONPATH=str(where))
@@ -232,7 +233,7 @@ def try_pure(python: str, wheel: Wheel, scratch: Path) -> str:
 
 
 def main() -> int:
-    """Return 0 if all was built and found right."""
+    """Return 0 if every package was built and works."""
     parser = argparse.ArgumentParser(prog="python -m tests.support.wheels", description=__doc__.splitlines()[0])
     parser.add_argument("directory", type=Path, help="where sdist and wheels are put")
     target = parser.parse_args().directory.resolve()

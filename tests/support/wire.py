@@ -1,4 +1,4 @@
-"""What a client puts on the wire, written from docs/protocol.md and from nothing else."""
+"""Encodes a client's messages, written from docs/protocol.md alone."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def bye() -> bytes:
 
 
 def messages(data: bytes) -> list[tuple[int, bytes]]:
-    """Return the type and body of each message that the collector sent."""
+    """Return the type and body of each message from the collector."""
     found = []
     while data:
         magic, kind, flags, length = struct.unpack_from(">HBBI", data)
