@@ -1,4 +1,4 @@
-"""Edges, a real cluster, central collectors: all of it killed, cut and set back; each record arrives once, in order.
+"""Kills, cuts and sets back edges, a real cluster and central collectors; each record must arrive once, in order.
 
 python -m tests.torture.cluster --rounds 20 --seed 1      (make cluster)
 """
@@ -27,7 +27,7 @@ from tests.support.nats_servers import Cluster, ask
 from tests.support.session_client import Faithful
 
 FLOW_RECORDS, FLOW_PAUSE_S = 10, 0.01
-"""What each client logs at once, and how long it waits then."""
+"""Number of records that a client logs at once, and its pause after them."""
 NAME = re.compile(r"(.+)-(\d{7})")
 
 
@@ -63,7 +63,7 @@ class World:
 
     @contextlib.contextmanager
     def flow(self) -> Iterator[None]:
-        """Let every client log all the time, until this is left."""
+        """Let every client log all the time inside a `with`."""
         over, failures = threading.Event(), []
 
         def log(client: Faithful) -> None:
@@ -88,7 +88,7 @@ class World:
         assert not any(thread.is_alive() for thread in threads)
 
     def log(self, records: int = 200) -> None:
-        """Return when every client has logged so many more, each acknowledged by its edge."""
+        """Wait until every client has logged so many more records, each acknowledged by its edge."""
         if not self._is_flowing:
             for client in self.clients:
                 client.log(records, 50)
@@ -143,7 +143,7 @@ class World:
         collector.start()
 
     def shipped(self) -> list[int]:
-        """Return how many records each edge has handed to the stream since it was started."""
+        """Return the number of records that each edge has passed to the stream since its start."""
         return [edge.status()["stores"][0]["records"] for edge in self.edges]
 
     def lag(self) -> int:
@@ -162,11 +162,11 @@ class World:
 
 
 FAULTS: dict[str, Callable[[World, random.Random], None]] = {}
-"""Name to what is done while records come."""
+"""Name to the function of a fault."""
 
 
 def fault(name: str) -> Callable[[Callable[[World, random.Random], None]], Callable[[World, random.Random], None]]:
-    """Name a fault."""
+    """Register a fault under a name."""
 
     def named(do: Callable[[World, random.Random], None]) -> Callable[[World, random.Random], None]:
         FAULTS[name] = do
@@ -221,7 +221,7 @@ def _set_back(world: World, chance: random.Random) -> None:
         server.start(wait=False)
     before = world.shipped()
     world.log()
-    # Published and, perhaps, read; then it never was.
+    # Published and perhaps read; then the stream loses it.
     wait_for(
         lambda: all(now >= then + 400 for now, then in zip(world.shipped(), before, strict=True)), "it is published", 60
     )

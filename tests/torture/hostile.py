@@ -1,14 +1,14 @@
-"""Torture with hostile clients beside honest ones, while the collector is killed, stopped and filled.
+"""Tortures a collector with hostile clients beside honest ones, while it is killed, stopped and its disk filled.
 
     python -m tests.torture.hostile --seed 1 --rounds 20 --seconds 6
 
 Each round mounts some attacks of hostile.py: at first alone, while the acknowledgements of honest sessions are timed,
 then together with harm (harm.py), and steps of the collector's clock. At its end the attackers leave, everything comes
 to rest, and is counted: each acknowledged record is stored once and in order, plain ones as guarantees.md promises, no
-process has ended but those that were killed here, and none has grown beyond a bound.
+process has ended except those killed here, and none has grown beyond a limit.
 
-One line a round, then a summary as JSON. The same seed gives the same attacks and harm; where they hit is up to the
-scheduler. The host's clock is never touched: the collector runs with a library that shifts what it reads.
+One line a round, then a summary as JSON. The same seed gives the same attacks and harm, but the scheduler
+decides where they hit. The host's clock is not changed: a library shifts the times that the collector reads.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ if TYPE_CHECKING:
 
 DISK_BYTES = 192 << 20
 LOG_BYTES = 10_000
-"""Of the collector's log that is printed after a failure."""
+"""Characters of the collector's log that are printed after a failure."""
 MOST_BYTES = 300 << 20
 MOST_P99_MS = 1000.0
-"""Generous: the machine does other things as well. The goal is WANTED_P99_MS."""
+"""A generous limit, as the machine does other things as well. The goal is WANTED_P99_MS."""
 WANTED_P99_MS = 50.0
 ATTACKS_AT_ONCE = (1, 2, 3, 4)
 ROUNDS_A_COLLECTOR = 20
-"""Then another one begins on an empty disk: the output of honest records grows, and would fill it."""
+"""Afterwards another collector begins on an empty disk, as the output of honest records would fill it."""
 CLOCK_STEPS_S = (-86_400 * 400, -3600, -5, 0, 5, 3600, 86_400 * 40)
 PLAIN_PATIENCE_S = 20.0
 TOML = """
@@ -86,7 +86,7 @@ class Probe:
         self._sent = 0
 
     def log(self, deadline_s: float) -> float | None:
-        """Log one record; return how long (ms) its acknowledgement took, None if not on one connection."""
+        """Log one record; return the time (ms) of its acknowledgement, None if the connection changed meanwhile."""
         self._sent += 1
         began = time.monotonic()
         is_first = True
@@ -116,7 +116,7 @@ class Probe:
         self.acknowledged = client.welcome(self._session, self.acknowledged + 1)
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         client, self._client = self._client, None
         if client is not None:
             with contextlib.suppress(OSError):
@@ -124,9 +124,9 @@ class Probe:
 
 
 class MemoryWatch:
-    """The most memory of its own that any of a collector's processes has had, by the first word of its title.
+    """The largest private memory of a collector's processes, by the first word of their titles.
 
-    Not what they share: the memory in which workers leave their lines for the writer has a size of its own.
+    Shared memory does not count: the memory for lines between workers and the writer has a fixed size.
     """
 
     def __init__(self, collector: Collector) -> None:
@@ -147,7 +147,7 @@ class MemoryWatch:
                         self.most[kind] = max(self.most[kind], procfs.own_bytes(int(entry.name)))
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop measuring."""
         self._is_over.set()
         self._thread.join(10)
 
@@ -167,7 +167,7 @@ class Attackers:
         self._process = subprocess.Popen([*command, *kinds], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def leave(self) -> dict[str, int]:
-        """End them; return what they did."""
+        """End them; return their counters."""
         out, _ = self._process.communicate(timeout=60)
         done: dict[str, int] = json.loads(out)
         return done
@@ -180,7 +180,7 @@ class Attackers:
 
 
 class HostileTorture:
-    """A collector, honest clients, and a row of rounds."""
+    """A collector, honest clients, and a series of rounds."""
 
     def __init__(self, directory: Path, disk: disks.Disk, seed: int, pythons: Sequence[str]) -> None:
         self._seed = seed
@@ -220,9 +220,9 @@ class HostileTorture:
     def round(
         self, number: int, seconds: float, most_p99_ms: float = MOST_P99_MS, kinds: Sequence[str] = ()
     ) -> dict[str, Any]:
-        """Attack, harm, come to rest and count; return what happened. Raises AssertionError.
+        """Attack, harm, come to rest and count; return the results. Raises AssertionError.
 
-        Attacks of `kinds`, or of some by chance.
+        The attacks are `kinds`, or chosen at random.
         """
         chance = self.harm._random = random.Random(f"{self._seed} {number}")
         kinds = kinds or chance.sample(sorted(KINDS), chance.choice(ATTACKS_AT_ONCE))
@@ -258,7 +258,7 @@ class HostileTorture:
         return delays
 
     def _rest_and_count(self, *, is_lossy: bool) -> int:
-        """Wait until all is acknowledged, and see that it is stored; return how many records were logged."""
+        """Wait until all is acknowledged, and check that it is stored; return the number of logged records."""
         wait_until_whole(self.collector)
         everyone = (self._plain, *self._honest)
         for service in everyone:
@@ -281,7 +281,7 @@ class HostileTorture:
         return self._counted - before + plain
 
     def _check_ends(self) -> int:
-        """See that no process has ended by itself; return how many the master has ended by force."""
+        """Check that no process has ended by itself; return how many the master has killed."""
         log = self.collector.log
         added, self._log_read = log[self._log_read :], len(log)
         told = "\n".join([line for line in added.splitlines() if _TELLING.search(line)][-40:])
@@ -305,7 +305,7 @@ class HostileTorture:
         return forced
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Remove everything."""
         if self._attackers is not None:
             self._attackers.close()
         for probe in self._probes:

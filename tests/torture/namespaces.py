@@ -1,13 +1,13 @@
-"""Several hosts in network namespaces: links cut, the leader partitioned, hosts killed, while services log.
+"""Cuts links, partitions the leader and kills hosts in network namespaces, while services log.
 
 python -m tests.torture.namespaces --seed 1        (needs root and `ip`; not part of the suite)
 
 Three NATS servers, two edges, two central collectors and two more hosts with services each have a network namespace of
 their own, behind one bridge, and the configuration of examples/cluster/. Two services log on the edges' own hosts, two
-come over the bridge. After each fault everything that was logged by then has to arrive; each record once, and in the
-order of its service at each central collector. What is printed last is the result, in one line for each fault.
+come over the bridge. After each fault everything logged until then must arrive: each record once, and in the
+order of its service at each central collector. The result has one line for each fault.
 
-Everything is removed in the end, whatever happens. What a killed run leaves is removed by the next one.
+Everything is removed at the end, also after a failure. The next run removes the remains of a killed one.
 """
 
 from __future__ import annotations
@@ -90,18 +90,18 @@ class Network:
         self._at(HUB, "link", "set", host, "up")
 
     def part(self, one: str, other: str) -> None:
-        """Let nothing pass between two hosts, in silence."""
+        """Drop all packets between two hosts without an error."""
         for here, there in ((one, other), (other, one)):
             self._at(here, "neigh", "replace", address(there), "lladdr", NOWHERE, "dev", "eth0", "nud", "permanent")
 
     def join(self, one: str, other: str) -> None:
-        """Let them talk again."""
+        """Pass packets between them again."""
         for here, there in ((one, other), (other, one)):
             self._at(here, "neigh", "del", address(there), "dev", "eth0")
 
     @staticmethod
     def inside(host: str) -> tuple[str, ...]:
-        """Return what a command begins with that is to run on a host."""
+        """Return the beginning of a command that runs on a host."""
         return ("ip", "netns", "exec", PREFIX + host)
 
     @staticmethod
@@ -124,7 +124,7 @@ class Node(Server):
 
 
 class Service:
-    """A process that logs with our handler until it is told to end."""
+    """A process that logs with our handler until it is stopped."""
 
     def __init__(self, host: str, edge: str, directory: Path, rate: int) -> None:
         self.name = f"{host}to{edge}"
@@ -142,7 +142,7 @@ class Service:
         return int(struct.unpack("Q", self._progress.read_bytes())[0])
 
     def end(self) -> int:
-        """Let it hand over all it has; return how many records it logged. None may be dropped."""
+        """Wait until it has sent all records; return their number. None may be dropped."""
         said, _ = self.process.communicate(timeout=120)
         counts = json.loads(said)
         assert counts["dropped"] == 0, counts
@@ -150,14 +150,14 @@ class Service:
         return self.logged
 
     def close(self) -> None:
-        """End it, however."""
+        """End it in any state."""
         if self.process.poll() is None:
             self.process.kill()
             self.process.communicate()
 
 
 def serve(name: str, host: str, rate: int, progress: Path) -> None:
-    """Log until the end of standard input: a service's whole life."""
+    """Log until the end of standard input: the main function of a service."""
     from prefork_logd.handlers import SocketHandler
 
     handler = SocketHandler(host, LISTEN, overflow="block", block_timeout=3600, close_timeout=90)
@@ -176,7 +176,7 @@ def serve(name: str, host: str, rate: int, progress: Path) -> None:
 
 
 class World:
-    """All hosts and what runs on them."""
+    """All hosts and their processes."""
 
     def __init__(self, directory: Path, rate: int) -> None:
         self.network = Network()
@@ -207,7 +207,7 @@ class World:
             self.services.append(Service(host, edge, self._directory, self._rate))
 
     def kill(self, host: str) -> None:
-        """Kill whatever runs on a host of ours, all at once, as if its power had failed."""
+        """Kill all processes of a host at once, as by a power failure."""
         for pid in map(int, ip("netns", "pids", PREFIX + host).split()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -224,7 +224,7 @@ class World:
             (self.edges.get(host) or self.centrals[host]).start(*Network.inside(host))
 
     def leader(self, away: str = "") -> str:
-        """Return which host leads the stream, as those who are not `away` see it; "" if none does."""
+        """Return the leader of the stream, as reported by the hosts that are not `away`; "" if there is none."""
         urls = [node.url for host, node in self.nodes.items() if host != away]
         with contextlib.suppress(Exception):
             found = ask(urls, lambda js: js.stream_info("LOGS")).cluster.leader or ""
@@ -236,7 +236,7 @@ class World:
         return str(wait_for(lambda: self.leader(away), "there is a leader", 60))
 
     def stored(self) -> dict[str, Counter[int]]:
-        """Return how often each number of each service is stored; fail if one is out of order."""
+        """Return the number of copies of each record of each service; fail if one is out of order."""
         found: dict[str, Counter[int]] = {service.name: Counter() for service in self.services}
         for host, central in self.centrals.items():
             last: dict[str, int] = {}
@@ -255,7 +255,7 @@ class World:
 
         def arrived() -> bool:
             nonlocal found
-            # Each look reads all that is stored.
+            # Each check reads all stored records.
             time.sleep(0.3)
             found = self.stored()
             return all(len(found[name]) >= count for name, count in wanted.items())
@@ -272,11 +272,11 @@ class World:
         return sum(len(numbers) for numbers in found.values())
 
     def logged(self) -> dict[str, int]:
-        """Return how much each service has logged by now."""
+        """Return the number of records that each service has logged."""
         return {service.name: service.logged for service in self.services}
 
     def finish(self) -> int:
-        """End the services, and see that all they logged is there once; return how many records that is."""
+        """End the services, and check that each record is stored once; return their number."""
         wanted = {service.name: service.end() for service in self.services}
         total = self.check(wanted)
         assert total == sum(wanted.values()), (total, wanted)
@@ -300,11 +300,11 @@ class World:
 
 
 FAULTS: dict[str, Callable[[World, random.Random], None]] = {}
-"""Name to what is done while services log."""
+"""Name to the function of a fault."""
 
 
 def fault(name: str) -> Callable[[Callable[[World, random.Random], None]], Callable[[World, random.Random], None]]:
-    """Name a fault."""
+    """Register a fault under a name."""
 
     def named(do: Callable[[World, random.Random], None]) -> Callable[[World, random.Random], None]:
         FAULTS[name] = do
@@ -437,7 +437,7 @@ def _kill_edge(world: World, chance: random.Random) -> None:
     for host in some:
         world.network.cut(host)
     _for_a_while(world, 2)
-    # Only the collector: a service on the same host would take with it what it was not acknowledged.
+    # Only the collector: a service on the same host would lose its unacknowledged records.
     collector = world.edges[edge]
     assert collector.process is not None
     pids = [child["pid"] for child in collector.status()["children"] if child["pid"]]
@@ -452,7 +452,7 @@ def _kill_edge(world: World, chance: random.Random) -> None:
 
 
 def run(options: argparse.Namespace, directory: Path) -> None:
-    """Have each fault once in each round."""
+    """Run each fault once in each round."""
     chance = random.Random(options.seed)
     world = World(directory, options.rate)
     try:

@@ -1,14 +1,14 @@
-"""Torture: services log while everything around them is killed, stopped, filled, renamed, reloaded and upgraded.
+"""Tortures a collector while services log: kills, stops, full disks, renames, reloads and upgrades.
 
-At the end each record of our handler is stored exactly once and in order, whatever happened. One service uses the
-stdlib's: nothing of it is there twice, and all of it, if nothing was done that may cost plain records.
+At the end each record of our handler must be stored exactly once and in order. One service uses the stdlib's handler:
+none of its records may be stored twice, and none missing unless the harm may lose plain records.
 
     python -m tests.torture.processes --seed 1 --seconds 60 --iterations 10
     python -m tests.torture.processes --short --seed 1 --iterations 10000 --jobs 4 --log torture.log
 
-The same seed gives the same row of harm; where it hits is up to the scheduler. A long iteration has a collector and
+The same seed gives the same harm, but the scheduler decides where it hits. A long iteration has a collector and
 services of its own, and is checked at its end; of the short ones (rounds.py) many share them, and each is checked. With
-`--until` and `--stop-file` a long row of them ends early; the log's last lines say how far it came.
+`--until` and `--stop-file` a long run ends early; the log's last lines are its summary.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Service:
         assert self._process.stdout.readline() == "ready\n"
 
     def pause(self) -> None:
-        """Let it stop logging, and do not wait for it."""
+        """Ask it to stop logging, and do not wait for it."""
         self._say("stop\n")
 
     def go_on(self) -> None:
@@ -60,7 +60,7 @@ class Service:
         self._say("go\n")
 
     def cut(self) -> None:
-        """Let it lose its connection; what it had sent stays readable."""
+        """Cut its connection; bytes already sent stay readable."""
         self._say("cut\n")
 
     def _say(self, line: str) -> None:
@@ -69,7 +69,7 @@ class Service:
         self._process.stdin.flush()
 
     def report(self) -> int:
-        """Wait until all that it has logged before a pause is acknowledged; return how many records that is."""
+        """Wait until every record logged before a pause is acknowledged; return their number."""
         done = self._answer()
         counters = done["counters"]
         assert counters["dropped"] == 0, f"{self.name} dropped: {counters}"
@@ -83,12 +83,12 @@ class Service:
         return done
 
     def finish(self) -> int:
-        """Let it stop logging and wait until all is acknowledged; return how many records it has logged."""
+        """Stop logging, and wait until all is acknowledged; return the number of logged records."""
         self.pause()
         return self.report()
 
     def close(self) -> None:
-        """End it, whatever it does."""
+        """End it in any state."""
         self._process.kill()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
@@ -97,13 +97,13 @@ class Service:
 
 
 class PlainService(Service):
-    """One process that logs through the stdlib's handler; after each pause it has another name, and counts anew."""
+    """One process that logs through the stdlib's handler; after each pause it has another name, and counts from 0."""
 
     def __init__(self, python: str, address: str, name: str, pause_s: float) -> None:
         super().__init__(python, address, name, pause_s, "plain")
 
     def report(self) -> int:
-        """Return how many records it has logged under the name that it has now, until a pause."""
+        """Pause it; return the number of records logged under its present name."""
         done = self._answer()
         self.name = done["name"]
         return int(done["count"])
@@ -130,7 +130,7 @@ class Torture:
         self.may_lose_plain_records = False
 
     def run(self, seconds: float) -> None:
-        """Do harm for a while, then see that none was done."""
+        """Do harm for a while, then check that no record was lost or doubled."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self.harm(self._random.choice(sorted(self.faults)))
@@ -148,11 +148,11 @@ class Torture:
         self.faults[name]()
 
     def finish(self) -> None:
-        """End the harm, let everyone come to rest, and count."""
+        """End the harm, let all processes come to rest, and count."""
         wait_until_whole(self.collector)
         plain = self._plain.finish()
         counts = {service.name: service.finish() for service in self._services}
-        # 1 if a child that was killed a moment ago had not been missed yet.
+        # The status is 1 if the master has not noticed a killed child yet.
         assert self.collector.stop() in (0, 1), self.collector.log
         self.check(counts, plain)
 
@@ -172,7 +172,7 @@ class Torture:
         self._log(f"{sum(counts.values())} records of {len(counts)} services, each once and in order")
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Remove everything."""
         for service in (*self._services, self._plain):
             service.close()
         self.collector.clean_up()
@@ -184,7 +184,7 @@ PASSING = '[[output]]\nname = "passing"\npath = "passing.jsonl"\nlevel = "INFO"\
 
 
 def check_log(log: str) -> None:
-    """See that a collector's log tells of no mistake of its own."""
+    """Check that a collector's log has no sign of a bug."""
     for sign in ("Traceback", "CRITICAL", "unexpected "):
         assert sign not in log, f"the log has {sign!r}:\n{log}"
 

@@ -1,11 +1,11 @@
-"""Short torture: iterations of about a second, ten thousand of them in a row.
+"""Runs short torture: iterations of about a second, ten thousand of them in a row.
 
 An iteration is a few kinds of harm while services log, then a pause in which everything comes to rest and is counted:
-what every service has logged is acknowledged, and in each output once. Forty iterations share a collector and its
-services (a chapter). At the end of one, services are killed in the middle of what they do: what is stored of them
-ends somewhere after what was acknowledged, without a hole.
+every logged record is acknowledged, and once in each output. Forty iterations share a collector and its services (a
+chapter). At the end of a chapter the services are killed while they log: their stored records have no hole, and include
+the acknowledged ones.
 
-Owns chapters, jobs, the log and its summary. What harm is, harm.py knows.
+Owns chapters, jobs, the log and its summary. Does not know the kinds of harm (harm.py).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CHAPTER = 40
 """Iterations with the same collector, on an empty disk at first."""
 DISK_BYTES = 64 << 20
 MOST_STORED_BYTES = DISK_BYTES // 2
-"""A chapter ends early with more: its disk is to be full when that is the harm, and at no other time."""
+"""A chapter with more ends early: its disk must be full only if that is the harm."""
 PLAIN_PATIENCE_S = 20.0
 _OWN = "own.jsonl"
 """A second output of the same records, which rotates by itself."""
@@ -66,7 +66,7 @@ loggers = ["s0", "p0"]
 
 
 class Chapter:
-    """A collector, its services, and a row of iterations."""
+    """A collector, its services, and a series of iterations."""
 
     def __init__(self, directory: Path, disk: Disk, seed: int, pythons: Sequence[str], shim: Path) -> None:
         chance = random.Random(-seed)
@@ -103,7 +103,7 @@ class Chapter:
 
     @property
     def stored_bytes(self) -> int:
-        """How much of the disk is in use."""
+        """The part of the disk that is in use."""
         return shutil.disk_usage(self.collector.state_dir).used
 
     def iterate(self, seed: int, events: list[str]) -> int:
@@ -137,7 +137,7 @@ class Chapter:
             self._fenced.check(stored.connections[self._fenced.name])
 
     def _check_plain(self, count: int) -> None:
-        """See that the plain service's records are there once, or will be: nobody tells when they are written."""
+        """Check that the plain service's records are stored once; wait, as they are not acknowledged."""
         for stored in self._stored:
             end_s = time.monotonic() + PLAIN_PATIENCE_S
             while not self._is_lossy and len(stored.plain(self._plain.name)) < count and time.monotonic() < end_s:
@@ -153,7 +153,7 @@ class Chapter:
         plain = self._plain.report()
         for service in (*self.services, self._plain):
             service.close()
-        # 1 if a child that was killed a moment ago had not been missed yet.
+        # The status is 1 if the master has not noticed a killed child yet.
         assert self.collector.stop() in (0, 1), "the collector does not stop"
         before = sum(self._counts.values())
         self._counts[self._fenced.name] = self._fenced.committed
@@ -166,7 +166,7 @@ class Chapter:
         return sum(found[0]) - before
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Remove everything."""
         for service in (*self.services, self._plain):
             service.close()
         self.collector.clean_up()
@@ -211,7 +211,7 @@ def _run_job(job: int, options: argparse.Namespace, pythons: Sequence[str]) -> N
 
 
 def _try(log: io.FileIO, seed: int, chapter: Chapter, what: str, log_path: Path) -> bool:
-    """Run one iteration, and write its line; keep what there is if it fails."""
+    """Run one iteration, and write its line; keep its files if it fails."""
     began_s = time.monotonic()
     events: list[str] = []
     failure = ""
@@ -249,7 +249,7 @@ def run(options: argparse.Namespace, pythons: Sequence[str]) -> int:
 
 
 def summarise(log: Path, duration_s: float) -> dict[str, object]:
-    """Return what a log of iterations says, in short."""
+    """Return the summary of a log of iterations."""
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     events = collections.Counter(event for line in lines for event in line["events"])
     root = Path(__file__).parents[2]

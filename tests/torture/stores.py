@@ -1,9 +1,9 @@
-"""Torture of the stores: databases and shippers are killed with all the rest, and each record is counted in each store.
+"""Tortures the stores: kills databases, shippers and all other processes, and counts each record in each store.
 
     python -m tests.torture.stores --seed 1 --seconds 20 --iterations 10
 
-The stores are SQLite, NATS and, where its server's programs are, PostgreSQL. Owns what is done to stores, by accident
-and by their owners, and what is found in them; other harm is harm.py's, and services are torture.py's.
+The stores are SQLite, NATS and, if its server's programs are installed, PostgreSQL. Owns the harm to stores, by
+accidents and by their owners, and the count of their records; harm.py has other harm, and processes.py the services.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ _MESSAGE = re.compile(rb'"message":"([a-z0-9]+)-(\d{7})"')
 
 
 class StoresTorture:
-    """A collector with every store there can be, and services that log through it."""
+    """A collector with every possible store, and services that log through it."""
 
     def __init__(
         self, directory: Path, seed: int, pythons: Sequence[str], server: Server | None, dsn: str = "",
         *, with_nats: bool = False,
     ) -> None:  # fmt: skip
-        """`dsn` is the way to `server` that the collector takes, if it is another than the server's own."""
+        """`dsn` is the collector's connection string for `server`, if it differs from the server's own."""
         self._random = random.Random(seed)
         self._server = server
         self._schema = f"torture_{seed}"
@@ -104,7 +104,7 @@ class StoresTorture:
     # What owners of databases do
 
     def _sql(self, *statements: str) -> list[Any]:
-        """Do statements, or none of them if a table is busy, or there is nothing yet."""
+        """Run statements, or none of them if a table is busy or missing."""
         assert self._server is not None
         try:
             with psycopg.connect(self._server.dsn) as connection:
@@ -215,25 +215,25 @@ class StoresTorture:
         return self.finish()
 
     def expect(self, name: str, count: int, refused: dict[str, set[int]] | None = None) -> None:
-        """Expect the records NAME-0000000 and so on of somebody else, too, but for those that a store has refused."""
+        """Expect the records NAME-0000000 and so on of another program, too, except those that a store has refused."""
         self._others[name] = count
         self._refused = refused or {}
 
     def finish(self) -> int:
-        """End the harm, and see that each store has each record once; return how many there are."""
+        """End the harm, and check that each store has each record once; return their number."""
         wait_until_whole(self.collector)
         counts = {service.name: service.finish() for service in self._services} | self._others
         for store in self._searches():
             wanted = sum(counts.values()) - len(self._refused.get(store, ()))
             self._wait_for(store, wanted)
-        # 1 if a child that was killed a moment ago had not been missed yet.
+        # The status is 1 if the master has not noticed a killed child yet.
         assert self.collector.stop() in (0, 1), self.collector.log
         for store in self._searches():
             self._check(store, counts)
         return sum(counts.values())
 
     def _wait_for(self, store: str, count: int) -> None:
-        """Wait until a store has so many records; what it lacks, and what the collector says of it, is in the error."""
+        """Wait until a store has so many records; the error has the missing ones, and the collector's status of it."""
         try:
             wait_for(lambda: self._holds(store, count), f"all {count} records in {store}", PATIENCE_S)
         except AssertionError as error:
@@ -261,7 +261,7 @@ class StoresTorture:
         return PostgresqlSearch(self._server.dsn, self._schema)
 
     def _holds(self, store: str, count: int) -> bool:
-        """Tell whether a store has so many records; what the collector says of itself is not asked."""
+        """Tell whether a store has so many records, without asking the collector."""
         try:
             with contextlib.closing(self._open(store)) as search:
                 return search.count(Filters()) >= count
@@ -269,7 +269,7 @@ class StoresTorture:
             return False
 
     def _check(self, name: str, counts: dict[str, int]) -> None:
-        """See that a store holds each service's records 0 to count - 1 once, and nothing else."""
+        """Check that a store has exactly each service's records 0 to count - 1, once."""
         refused = self._refused.get(name, set())
         wanted = {
             service: set(range(count)) - (refused if service in self._others else set())
@@ -280,7 +280,7 @@ class StoresTorture:
         assert not fault, f"{name}: {fault}\n{self.collector.log}"
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Remove everything."""
         for service in self._services:
             service.close()
         self.collector.clean_up()
@@ -294,7 +294,7 @@ async def _edit(stream: Any, most: int) -> None:
 
 
 def find_fault(lines: Iterable[bytes], wanted: dict[str, set[int]]) -> str:
-    """Return what is wrong with a store that should hold each service's wanted records once; "" if nothing is."""
+    """Return the fault of a store that should have each service's wanted records once; "" for none."""
     found: dict[str, Counter[int]] = {service: Counter() for service in wanted}
     for line in lines:
         ((service, number),) = _MESSAGE.findall(line)
@@ -315,8 +315,8 @@ def find_fault(lines: Iterable[bytes], wanted: dict[str, set[int]]) -> str:
 class StreamSearch:
     """The records in a stream, message by message: one that is in two messages counts twice.
 
-    docs/nats.md lets a range come again. But within `duplicate_window` the servers take no id twice, and a torture is
-    shorter: whatever is there twice has been cut elsewhere or named anew.
+    docs/nats.md allows that a range comes again. But within `duplicate_window` the servers store no id twice, and a
+    torture is shorter: a duplicate means that ranges were cut or named differently.
     """
 
     def __init__(self, url: str) -> None:
@@ -351,12 +351,12 @@ class StreamSearch:
         return iter(self._lines)
 
     def close(self) -> None:
-        """Let go of nothing."""
+        """Release nothing."""
 
 
 @contextlib.contextmanager
 def database() -> Iterator[Server | None]:
-    """Run a PostgreSQL server; None, and a word, where its programs are nowhere to be found."""
+    """Run a PostgreSQL server; None, and a message, if its programs are not found."""
     programs = find_programs()
     if programs is None:
         print("NO POSTGRESQL: only SQLite is tortured", file=sys.stderr)
