@@ -1,6 +1,7 @@
 """Runs long statements on the server while rows go on coming.
 
-Owns a connection of its own and what runs on it, one statement after another; nothing here waits for it. Knows no rows.
+Owns a separate connection, and the statements that run on it one after another; no call waits for them. Does not know
+rows.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ class Background:
     """One series of statements at a time, for all the collectors of a schema together."""
 
     def __init__(self, dsn: str, schema: str, what: str) -> None:
-        """Do one kind of work, named by `what`: two kinds may be done at once."""
+        """Do one kind of work, named by `what`; different kinds may run at the same time."""
         self.failure = ""
-        """Why the last series ended early; empty: it did not."""
+        """Why the last series ended early; empty if it did not."""
         self._dsn = dsn
         self._schema = schema
         self._what = what
@@ -34,7 +35,7 @@ class Background:
         self._waiting: list[bytes] = []
 
     def is_busy(self) -> bool:
-        """Tell whether the server is at work; see to the next statement. An error ends the series."""
+        """Start the next statement if the last one has ended; return whether one runs. An error ends the series."""
         if self._connection is None:
             return False
         server = self._connection.pgconn
@@ -59,7 +60,7 @@ class Background:
         return True
 
     def start(self, statements: Sequence[sql.Composable]) -> bool:
-        """Begin a series, unless another collector is at this kind of work; tell whether it was begun."""
+        """Start a series; return False if another collector does this kind of work at the moment."""
         self.failure = ""
         try:
             self._connection = connect(self._dsn)
@@ -77,7 +78,7 @@ class Background:
         return True
 
     def close(self) -> None:
-        """Let go of the connection; what the server is at it may finish. Never raises."""
+        """Close the connection; the server may finish its statement. Never raises."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

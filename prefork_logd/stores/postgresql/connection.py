@@ -1,8 +1,8 @@
 """Connects to the server, with a time limit for every wait.
 
-Owns how a connection is made, its time limits, and what an error of the driver means: the server's trouble, which
-passes (StoreError), or a row's own fault. Knows no tables. Where the server is and how it is spoken to (TLS, password)
-is libpq's business alone, by the dsn and its own environment variables and files.
+Owns how a connection is made, its time limits, and whether an error is trouble of the server, which passes
+(StoreError), or the fault of a row. Does not know tables. libpq decides the address, TLS and password, by the dsn and
+its own environment variables and files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 STATEMENT_LIMIT_S = 60.0
-"""The server gives up a statement after this long; a batch takes a second."""
+"""The server cancels a statement after this time; a batch takes a second."""
 LOCK_LIMIT_S = 20.0
 """How long a statement waits for another's lock."""
 _CONNECT = {
@@ -33,26 +33,26 @@ _CONNECT = {
     "tcp_user_timeout": "30000",
     "application_name": "prefork-logd",
 }
-"""What libpq is told where the dsn does not: a peer that vanished is noticed."""
+"""Defaults for libpq where the dsn has no value: a peer that has vanished is detected."""
 
 OLDEST_VERSION = 14
-"""Of the server: older ones cannot detach a partition without locking everybody out."""
+"""The oldest usable server: older ones cannot detach a partition without blocking readers and writers."""
 _REMEDIES = {
     "42501": "grant the role what docs/postgresql.md lists under `What it needs`",
     "53300": "raise max_connections, or leave some to this role",
 }
-"""SQLSTATE to what helps, where the server's own words do not say."""
+"""SQLSTATE to the remedy, where the server's message lacks it."""
 
 _PASSES = ("08", "25", "28", "40", "53", "55", "57", "58")
-"""Classes of SQLSTATE (PostgreSQL manual, appendix A): of connections, transactions and their conflicts, resources,
-locks and other states of objects, operators and the system."""
+"""Classes of SQLSTATE that pass by themselves (PostgreSQL manual, appendix A): of connections, transactions and their
+conflicts, resources, locks and other states of objects, operators and the system."""
 
 
 class Connection(psycopg.Connection[tuple[Any, ...]]):
     """A connection whose every wait for the server ends."""
 
     answer_limit_s: float = STATEMENT_LIMIT_S * 1.5
-    """When nothing is heard for so long, the server is given up: it did not even end the statement itself."""
+    """The longest silence of the server: above its own limit for statements, so the connection is dead."""
 
     def wait(self, gen: PQGen[_T], interval: float = 0.1, timeout: float | None = None) -> _T:
         """Wait for the server, `answer_limit_s` at most; after that the connection is closed."""
@@ -62,7 +62,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
             return super().wait(gen, interval, limit)
         except psycopg.OperationalError as error:
             if error.sqlstate is None and time.monotonic() - started >= limit:
-                self.pgconn.finish()  # else the driver would begin to wait anew, to leave the transaction in order
+                self.pgconn.finish()  # else the driver would wait again, to end the transaction
                 raise psycopg.OperationalError(f"no answer within {limit:g} s") from error
             raise
 
@@ -70,7 +70,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 def connect(
     dsn: str, *, statement_limit_s: float = STATEMENT_LIMIT_S, lock_limit_s: float = LOCK_LIMIT_S
 ) -> Connection:
-    """Return a new connection in autocommit. Raises StoreError when the server cannot be reached."""
+    """Return a new connection in autocommit. Raises StoreError if the server cannot be reached, or is too old."""
     try:
         given = {name: value for name, value in conninfo.conninfo_to_dict(dsn).items() if value is not None}
         connection = Connection.connect(
@@ -98,7 +98,7 @@ def connect(
     try:
         for name, value in settings.items():
             connection.execute("SELECT set_config(%s, %s, false)", (name, value))
-        # The journal's segments go once a commit was answered: it has to outlive the server's crash.
+        # The journal removes its segments after an acknowledged commit, so that must survive a crash of the server.
         connection.execute(
             "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
         )
@@ -109,7 +109,7 @@ def connect(
 
 
 def _unclear(error: psycopg.Error) -> str:
-    """Return the fault of a `dsn` of which nothing may be shown: any part of it may be a password."""
+    """Return the fault of a `dsn` without showing any part of it: each may be a password."""
     words = str(error)
     hint = "write key = value pairs, or a URL in which @ / : % ? # of a user or password are escaped (%40 and so on)"
     if "invalid connection option" in words or "invalid URI query parameter" in words:
@@ -119,15 +119,15 @@ def _unclear(error: psycopg.Error) -> str:
     elif 'missing "="' in words:
         hint = "a value with spaces is put in single quotes"
     elif "port" in words:
-        hint = "its port is no number: an @ / : % ? # of a user or password is escaped in a URL (%40 and so on)"
+        hint = "its port is not a number: an @ / : % ? # of a user or password is escaped in a URL (%40 and so on)"
     return (
-        f"PostgreSQL: cannot connect with this `dsn`, of which nothing is shown, for a password may be in it: {hint}; "
+        f"PostgreSQL: cannot connect with this `dsn`, which is not shown because it may have a password: {hint}; "
         "a password is best kept in libpq's password file"
     )
 
 
 def store_error(error: psycopg.Error) -> StoreError:
-    """Return what the shipper is told: the driver's words on one line, the error's code and what helps, if known."""
+    """Return the error for the shipper: the driver's message on one line, its SQLSTATE, and the remedy if known."""
     words = " ".join(str(error).split()) or type(error).__name__
     code = f" (SQLSTATE {error.sqlstate})" if error.sqlstate else ""
     remedy = f"; {_REMEDIES[error.sqlstate]}" if error.sqlstate in _REMEDIES else ""
@@ -135,12 +135,12 @@ def store_error(error: psycopg.Error) -> StoreError:
 
 
 def is_servers_trouble(error: psycopg.Error) -> bool:
-    """Tell whether an error passes by itself, or with another connection, whatever is in the rows."""
+    """Return whether an error passes by itself, or with another connection, and does not depend on the rows."""
     return error.sqlstate is None or error.sqlstate.startswith(_PASSES)
 
 
 def check_encoding(connection: Connection) -> None:
-    """See that the database holds every text. Raises StoreError."""
+    """Raise StoreError if the database's encoding cannot hold every text."""
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         name = connection.info.dbname

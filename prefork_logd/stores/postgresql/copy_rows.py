@@ -1,11 +1,11 @@
 """Writes rows in the binary form of COPY.
 
 Owns the columns, their order and the octets of each value (PostgreSQL manual, "COPY", binary format; the types' own
-send and receive functions). Knows no connection, table name or clock.
+send and receive functions). Does not know connections, table names or clocks.
 
-Rows are packed by hand. What is the same in most records of a service (everything but time, texts and `extra`) is
-packed once and looked up from then on. The compiled core (stores/rows_c/copy.pxi) does what `Encoder.encode` does, for
-lines in the form that the collector writes.
+Rows are packed without psycopg. Values that most records of a service share (all except time, texts and `extra`) are
+packed once and then looked up. The compiled core (stores/rows_c/copy.pxi) does the same as `Encoder.encode`, for lines
+in the collector's own form.
 """
 
 from __future__ import annotations
@@ -54,26 +54,26 @@ COLUMNS = (
     ("extra", "jsonb"),
     ("raw", "bytea"),
 )
-"""Name and type. Collation C compares code points: the order does not hang on the server's locale, and is quick."""
+"""Name and type. Collation C compares code points: it is fast, and does not depend on the server's locale."""
 NAMES = sql.SQL(", ").join(sql.Identifier(name) for name, _ in COLUMNS)
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
 
 MAX_NAME = 256
-"""Characters of a logger's name that its column and index hold; an index takes no key above 2.7 KiB."""
+"""Characters of a logger's name in its column and index; an index accepts no key above 2.7 KiB."""
 
 _EPOCH_S = 946_684_800
-"""2000-01-01, where PostgreSQL's dates and times begin, in seconds since 1970."""
+"""2000-01-01, the epoch of PostgreSQL's dates and times, in seconds since 1970."""
 _EPOCH_US = _EPOCH_S * 1_000_000
 DAY_S = 86_400
 EPOCH_DAY = _EPOCH_S // DAY_S
 MOST_KEY_CHARS = 1024
-"""Of an origin that is remembered: a client may invent names of any length."""
+"""The longest key of a cached origin: a client may send names of any length."""
 ENTRY_BYTES = 600
-"""What remembering one takes besides, more or less."""
+"""The approximate memory of a cached origin besides its packed form."""
 MOST_CACHED_BYTES = 16 << 20
-"""Of all origins that are remembered, as they are packed; their keys take a few times as much at most."""
+"""The most bytes of all cached origins in packed form; their keys need a few times as much at most."""
 
 _HEAD = struct.Struct(">hiiiiiqiqidid")
 _LENGTH = struct.Struct(">i").pack
@@ -90,10 +90,10 @@ class Encoder:
         self._cached_bytes = 0
 
     def encode(self, decoded: Sequence[Row], lines: Sequence[bytes], number: int, day: int, part: int) -> bytes:
-        """Return rows as COPY takes them.
+        """Return rows in the form of COPY.
 
-        `lines` are what they were decoded from; one is kept whole (`raw`) where the columns cannot give it back.
-        `number` is the journal's of the first; `day` counts from 1970, and with `part` it names the partition.
+        `lines` are their sources; a line is kept whole (`raw`) if the columns cannot reproduce it.
+        `number` is the first one in the journal; `day` counts from 1970, and identifies the partition with `part`.
 
         Longer than other functions: it runs for every row, and a call for each column would cost more than packing it.
         """
@@ -157,7 +157,7 @@ class Encoder:
 
 
 def pack_values(values: Iterable[str | int | None]) -> bytes:
-    """Return values as they stand in a row."""
+    """Return values in the form that they have in a row."""
     return b"".join(map(_pack, values))
 
 

@@ -1,11 +1,11 @@
 """Finds the rows of a batch that the server refuses, by halves, and decides whether the rows are at fault.
 
-Owns the search, and the verdict. Knows no tables and no rows' form: how rows are copied is handed to it.
+Owns the search, and the decision. Does not know tables or the form of rows: the caller provides the copying.
 
-The server's own code of an error does not tell whose fault it is: a trigger raises what it likes for one row, and a
-constraint that somebody has just added refuses every row with a code that a bad row has, too. What tells is whether
-the table takes another row at the same moment: a neighbour, or a plain row that is taken back at once. If it takes
-none, nothing is refused: the records wait until the table is put right.
+The server's error code does not identify the fault: a trigger may raise any error for one row, and a new constraint
+refuses every row with the same code as a bad row. The decision therefore depends on whether the table accepts another
+row at the same time: a neighbour, or a plain row that is rolled back at once. If it accepts none, no row is refused:
+the records wait until the table is repaired.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Packed(NamedTuple):
-    """A row ready to be copied, and its line."""
+    """A packed row, and its line."""
 
     number: int
     line: bytes
@@ -44,7 +44,7 @@ class Culprits:
         self._takes_rows = False
 
     def sort_out(self, group: Sequence[Packed]) -> list[tuple[int, bytes, str]]:
-        """Copy rows; return (number, line, reason) of those that cannot be. Raises StoreError, psycopg.Error."""
+        """Copy rows; return (number, line, reason) of the refused ones. Raises StoreError, psycopg.Error."""
         refused: list[tuple[int, bytes, str]] = []
         waiting = [group]
         while waiting:
@@ -65,14 +65,14 @@ class Culprits:
             return
         if self._try(self._probe, keep=False) is not None:
             raise StoreError(
-                f"{store_error(error)}; the table takes no row at all: a trigger, a constraint or a column of it was "
-                "changed; put that right, and the records that wait are stored"
+                f"{store_error(error)}; the table accepts no row at all: a trigger, a constraint or a column of it was "
+                "changed; once that is repaired, the waiting records are stored"
             )
         self._takes_rows = True
 
     def _try(self, do: Callable[[], None], *, keep: bool) -> psycopg.Error | None:
-        """Do something in a subtransaction of its own; return the error that ended it."""
-        # Each is released at once: nested ones would use up the server's table of locks.
+        """Call `do` in a subtransaction; return the error that ended it."""
+        # Each savepoint is released at once: nested ones would use up the server's table of locks.
         self._connection.execute("SAVEPOINT half")
         try:
             do()

@@ -1,11 +1,10 @@
 """Writes the filters of a query as SQL conditions for PostgreSQL.
 
-Owns the condition that every matching record meets, with parameters for all that a user wrote. Where SQL cannot say the
-same as `query` does, it lets more through, and `is_exact` says that each row has to be looked at again. Knows no
-connection.
+Owns the condition, with parameters for everything that a user wrote. If SQL cannot express a filter of `query` exactly,
+the condition matches more rows, and `is_exact` is false: each row must then be checked again. Knows no connections.
 
-A row that has `raw` is only near what the record is: what its columns hold is never held against it, but for its time,
-its level and the words that its texts have in any case.
+The columns of a row with `raw` are only an approximation of the record. A condition therefore excludes such a row only
+by its time, its level, and the words that its texts have in any case.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 _NUMBER_COLUMNS = INTEGER_FIELDS | {"created", "received"}
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _TOLERANCE = Decimal("1e-12")
-"""Two numbers this near, relative to their size, may be the same as floats and not as decimals."""
+"""Two numbers with a smaller relative difference may be equal as floats, though not as decimals."""
 _FETCHED_TEXT: LiteralString = "{value} #>> '{{}}'"
 
 
@@ -38,11 +37,11 @@ class Where(NamedTuple):
     text: sql.Composable
     parameters: dict[str, Any]
     is_exact: bool
-    """Whether every row that meets it matches, but for rows with `raw`."""
+    """Whether every row that meets it matches, except rows with `raw`."""
 
 
 def compile_filters(filters: Filters) -> Where:
-    """Return the condition of a SELECT from the table of records; `limit` and `order` are not in it."""
+    """Return the condition of a SELECT from the table of records, without `limit` and `order`."""
     parts: list[sql.Composable] = []
     values: dict[str, Any] = {}
     if filters.since is not None:
@@ -59,7 +58,7 @@ def compile_filters(filters: Filters) -> Where:
         names = []
         for number, name in enumerate(filters.loggers):
             stored = postgresql_text(name)[:MAX_NAME]
-            # The order is of code points, in which "/" comes next after ".".
+            # The order is of code points, in which "/" follows ".".
             names.append(
                 sql.SQL("(name = {name} OR (name >= {first} AND name < {end}))").format(
                     name=_bind(values, f"logger{number}", stored),
@@ -92,7 +91,7 @@ def _moment(at: float) -> dt.datetime:
 
 
 def _words(filters: Filters, values: dict[str, Any]) -> list[sql.Composable]:
-    """Return the search in the index, and what is quick to look at in rows that are not in it yet."""
+    """Return the search in the index, and a fast check of rows that are not indexed yet."""
     whole, beginnings = fragments(filters.grep)
     terms = [f"'{word}'" for word in whole] + [f"'{word}':*" for word in beginnings]
     if not terms:
@@ -110,7 +109,7 @@ def _condition(condition: Condition, name: str, values: dict[str, Any]) -> sql.C
     if condition.operator == "!=" or field == "time":
         return sql.SQL("true")
     if any(postgresql_text(text) != text for text in (*keys, condition.operand)):
-        return sql.SQL("false")  # no such text is in any column; rows with `raw` have been let through
+        return sql.SQL("false")  # no column can hold such a text; rows with `raw` pass
     if field == "extra":
         path = sql.SQL("extra #> {}").format(_bind(values, f"{name}_path", keys))
         return _of_json(condition, sql.SQL("(") + path + sql.SQL(")"), name, values)
@@ -131,7 +130,7 @@ def _of_text(condition: Condition, value: sql.Composable, name: str, values: dic
 
 
 def _of_number(condition: Condition, value: sql.Composable, name: str, values: dict[str, Any]) -> sql.Composable | None:
-    """Return the comparison of numbers, a little wider than asked for; None when the operand is no number."""
+    """Return the comparison of numbers, a little wider than the filter; None if the operand is not a number."""
     if condition.number is None or condition.operator == "~":
         return None
     wanted = Decimal(condition.operand)

@@ -1,11 +1,11 @@
 """Searches words in PostgreSQL: an index that finds every record with a phrase, and maybe some more.
 
-Owns the indexed expression and the search in it. The rule for words is in query/fulltext.py; the reader applies it to
-leave out records that the index has found too much. Knows no connection.
+Owns the indexed expression and the search in it. The rule for words is in query/fulltext.py; the reader applies it, to
+leave out records that only the index matches. Does not know connections.
 
-Words are runs of ASCII letters and digits here, and all else separates them, so that neither the server's locale nor
-its parser (which takes shop.orders for the name of a host) has a say. A word of other letters is found by its ASCII
-fragments. Two characters are ASCII in lower case alone: the Kelvin sign, and the capital I with a dot.
+Here words are runs of ASCII letters and digits, and all other characters separate them, so that the result does not
+depend on the server's locale or its parser (which takes shop.orders for the name of a host). A word of other letters is
+found by its ASCII fragments. Two characters become ASCII in lower case: the Kelvin sign, and the capital I with a dot.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from prefork_logd.query.fulltext import Phrase
 
 MAX_WORD = 1_000
-"""Longer words are looked for by the reader alone: a tsvector leaves those of 2 KiB out."""
+"""Longer words are searched by the reader only: a tsvector leaves out words of 2 KiB."""
 
 TEXT = (
     "lower(replace(replace(coalesce(left(message, 200000), '') || ' ' || coalesce(left(exc_text, 150000), '') || ' ' ||"
     " coalesce(left(stack_info, 50000), ''), '\u212a', 'k'), '\u0130', 'i ') COLLATE \"C\")"
 )
-"""What is searched, in lower case; no more of each field than a tsvector, which holds one MiB, takes in any case."""
+"""The searched text, in lower case; each field is cut so that it always fits into a tsvector, which holds 1 MiB."""
 EXPRESSION = f"to_tsvector('simple', regexp_replace({TEXT}, '[^a-z0-9]+', ' ', 'g'))"
 _FRAGMENT = re.compile("[a-z0-9]+")
 
 
 def fragments(phrases: Iterable[Phrase]) -> tuple[list[str], list[str]]:
-    """Return the ASCII words that have to occur, and the beginnings of words."""
+    """Return the ASCII words that must occur, and the beginnings of words."""
     whole: list[str] = []
     beginnings: list[str] = []
     for phrase in phrases:

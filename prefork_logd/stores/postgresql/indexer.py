@@ -1,6 +1,6 @@
 """Builds indexes of closed partitions on the server, while rows go on coming.
 
-Owns the statements that build one, and what kinds there are. Knows no rows.
+Owns the kinds of indexes, and the statements that build them. Does not know rows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from prefork_logd.stores.postgresql.partitions import Partition
 
 NAMES, WORDS = "names", "words"
-"""Kinds of index; one is called after its partition and its kind."""
+"""Kinds of indexes; an index is named after its partition and its kind."""
 _INDEXED = {NAMES: "btree (name, time)", WORDS: f"gin (({EXPRESSION})) WITH (fastupdate = off)"}
 
 
@@ -29,12 +29,12 @@ class Indexer(Background):
         super().__init__(dsn, schema, "indexes")
 
     def begin(self, partition: Partition, table: sql.Identifier, kinds: Sequence[str]) -> None:
-        """Begin to build indexes of a partition's table, unless another collector is building one."""
+        """Start to build indexes of a partition's table, unless another collector is building one."""
         statements: list[sql.Composable] = [sql.SQL("SET maintenance_work_mem = '256MB'")]
         for kind in kinds:
             name = f"{partition.table}_{kind}"
             statements += (
-                # What a crash left half built is of no use.
+                # An index that a crash left half built is invalid.
                 sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier(self._schema, name)),
                 sql.SQL("CREATE INDEX CONCURRENTLY {} ON {} USING ").format(sql.Identifier(name), table)
                 + sql.SQL(_INDEXED[kind]),

@@ -1,13 +1,13 @@
 """Manages the table's partitions: one a day, in slices; made ahead, indexed when closed, dropped when old.
 
-Owns their names, bounds and life. Knows no rows; the day is the server's, and ours has to agree before one is dropped.
+Owns their names, bounds and life cycle. Does not know rows. The day is the server's; a partition is dropped only if the
+local clock agrees.
 
 A partition is named after the day of arrival (`received`, in UTC) and the slice of that day: records_20261123_0. A
-slice that has become large is followed by the next, and is closed. Closed ones get the indexes that would slow the
-inserts down; they are built by the server meanwhile, on a connection of its own, without locking anyone out.
+slice that has become large is closed, and the next one follows. Closed slices get the indexes that would slow inserts
+down; the server builds them in the background, on a separate connection, without blocking readers or writers.
 
-Every state is in the server's own catalogue: nothing is kept here that a crash, or another collector with the same
-database, could make wrong.
+All state is in the server's catalogue, so a crash, or another collector on the same database, cannot make it wrong.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
     from prefork_logd.stores.postgresql.connection import Connection
 
 SLICE_BYTES = 128 << 20
-"""A slice is closed beyond this, and beyond an eighth of its day: so a day of a terabyte has some seventy of them.
+"""A slice is closed above this size, if it is also above an eighth of its day: a day of a terabyte has about seventy.
 
 Words are looked for row by row in the open one: it has to stay small enough for that."""
 GAP_S = 3600.0
-"""How long nothing is dropped after a day without records: the clocks may have been set ahead."""
+"""How long no partition is dropped after a day without records: the clocks may have been set ahead."""
 ALWAYS_KEPT_DAYS = 400
-"""Where nothing is dropped, records that arrived longer ago than this share a partition."""
+"""Without `retain`, records that arrived longer ago than this share a partition."""
 _NAME = re.compile(r"records_(\d{8})_(\d{1,9})")
 _BOUNDS = re.compile(r"FOR VALUES FROM \('(\d{4}-\d\d-\d\d)', (\d{1,9})\) TO \('(\d{4}-\d\d-\d\d)', (\d{1,9})\)")
 _DOOMED = "prefork-logd drops this table"
-"""The comment on a partition that is about to be detached and dropped; one that somebody else detached has none."""
+"""The comment on a partition that a collector is dropping; a partition that an operator detached does not have it."""
 _EPOCH = dt.date(1970, 1, 1)
 
 
@@ -52,7 +52,7 @@ class Partition(NamedTuple):
 
     @property
     def table(self) -> str:
-        """Its table's name."""
+        """The name of its table."""
         return f"records_{_date(self.day):%Y%m%d}_{self.slice}"
 
 
@@ -61,7 +61,7 @@ def _date(day: int) -> dt.date:
 
 
 def parse(table: str) -> Partition | None:
-    """Return the partition of a table's name, or None if it is none of ours."""
+    """Return the partition of a table's name; None if the name is not one of ours."""
     match = _NAME.fullmatch(table)
     if match is None:
         return None
@@ -73,7 +73,7 @@ def parse(table: str) -> Partition | None:
 
 
 def _parse_bounds(bounds: str) -> Partition | None:
-    """Return the partition with these bounds, or None if they are not a slice of a day."""
+    """Return the partition with these bounds; None if they are not a slice of a day."""
     match = _BOUNDS.fullmatch(bounds or "")
     if match is None:
         return None
@@ -84,28 +84,28 @@ def _parse_bounds(bounds: str) -> Partition | None:
 
 
 class Partitions:
-    """The partitions as this collector sees them: where rows of a day go."""
+    """The partitions as known to this collector."""
 
     def __init__(self, connection: Connection, schema: str, retain_days: int | None, slice_bytes: int) -> None:
         self._connection = connection
         self._schema = schema
         self._ours_days = retain_days
         self.retain_days = retain_days
-        """How many days are kept, None for ever: the longest that any collector of the schema wants."""
+        """Days that records are kept, None for ever: the longest `retain` of all collectors of the schema."""
         self.warning = ""
-        """What keeps old partitions from being dropped."""
+        """Why old partitions are not dropped; empty if they are."""
         self._gap_since_s = 0.0
         self._slice_bytes = slice_bytes
         self._current: dict[int, Partition] = {}
         self._tables: dict[Partition, tuple[str, str]] = {}
-        """Schema and table of each that is attached, whatever it is called."""
+        """Schema and table of each attached partition, also of renamed ones."""
         self._shared: set[Partition] = set()
-        """Slices that a partition of somebody else covers: their rows go through the parent table."""
+        """Slices that a partition with other bounds covers: their rows go through the parent table."""
         self.today = 0
         """The server's day, in UTC, as days since 1970."""
 
     def refresh(self) -> None:
-        """Read the server's day, and which slice of each day is the open one."""
+        """Read the server's day, and the open slice of each day."""
         self.today = _first_int(self._connection, "SELECT (now() AT TIME ZONE 'UTC')::date - date '1970-01-01'")
         self._agree()
         self._current.clear()
@@ -116,7 +116,7 @@ class Partitions:
                 self._current[partition.day] = partition
 
     def _agree(self) -> None:
-        """Keep records as long as the one that wants them longest: they are in one table."""
+        """Keep records for the longest `retain` of all collectors, because they are in one table."""
         rows = self._connection.execute(
             sql.SQL(
                 "SELECT retain_days FROM {} WHERE retain_days IS NOT NULL AND moved > now() - interval '30 days'"
@@ -129,13 +129,13 @@ class Partitions:
         if longest not in (self.retain_days, self._ours_days):
             kept = "for ever" if longest is None else f"for {longest} days"
             LOGGER.warning(
-                "PostgreSQL: another collector of schema %s keeps records %s, longer than this one's `retain`; "
-                "so they are kept %s", self._schema, kept, kept,
+                "PostgreSQL: another collector of schema %s keeps records %s, which is longer than this one's "
+                "`retain`; all records are kept %s", self._schema, kept, kept,
             )  # fmt: skip
         self.retain_days = longest
 
     def all(self) -> list[Partition]:
-        """Return the attached partitions that are slices of ours, by their bounds, oldest first."""
+        """Return the attached partitions whose bounds are a slice of a day, oldest first."""
         rows = self._connection.execute(
             "SELECT n.nspname, c.relname, pg_get_expr(c.relpartbound, c.oid) FROM pg_inherits i"
             " JOIN pg_class c ON c.oid = inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
@@ -148,13 +148,13 @@ class Partitions:
         return sorted(self._tables)
 
     def table(self, partition: Partition) -> sql.Identifier:
-        """Return what a partition's table is called now."""
+        """Return the present name of a partition's table."""
         if partition in self._shared:
             return self._name("records")
         return sql.Identifier(*self._tables.get(partition, (self._schema, partition.table)))
 
     def are_attached(self, partitions: Collection[Partition]) -> bool:
-        """Tell whether rows in these are in `records`. A partition that a transaction has written to stays so."""
+        """Return whether these partitions are attached to `records`. One that a transaction has written to stays so."""
         tables = [self._text(partition) for partition in partitions if partition not in self._shared]
         if not tables:
             return True
@@ -168,12 +168,12 @@ class Partitions:
         return attached == len(tables)
 
     def bounded(self, received: float) -> int:
-        """Return the day that a record is filed under: that of its arrival, but none long past, and none to come."""
+        """Return the day of a record's partition: that of its arrival, between `oldest_day` and tomorrow."""
         day = int(received // 86_400) if abs(received) < 1e15 else self.today
         return max(self.oldest_day, min(day, self.today + 1))
 
     def span(self, day: int) -> tuple[float, float]:
-        """Return between which times a record arrives that is filed under a day that is not out of bounds (seconds)."""
+        """Return the first and the last time of arrival, in seconds, of the records in a day's partitions."""
         return (
             0.0 if day == self.oldest_day else day * 86_400.0,
             1e15 if day == self.today + 1 else (day + 1) * 86_400.0,
@@ -181,19 +181,19 @@ class Partitions:
 
     @property
     def oldest_day(self) -> int:
-        """The first day that is kept, or that may get a partition of its own."""
+        """The first day that is kept, or may have a separate partition."""
         return self.today - (ALWAYS_KEPT_DAYS if self.retain_days is None else self.retain_days)
 
     def of(self, day: int) -> Partition | None:
-        """Return where the rows of a day go, or None if there is nothing for them yet."""
+        """Return the open partition of a day; None if there is none yet."""
         return self._current.get(day)
 
     def make(self, day: int) -> None:
-        """Make a day's first partition, unless another collector has done so. Not within a transaction."""
+        """Make a day's first partition, unless another collector has made it. Not inside a transaction."""
         self._make(Partition(day, 0))
 
     def roll(self) -> None:
-        """Begin the next slice of each day that rows still come for, if the last one has become large."""
+        """Begin the next slice of each day that still gets rows, if the last one has become large."""
         sizes: dict[int, list[tuple[Partition, int]]] = {}
         for partition, size in self._sizes(self.today - 1):
             sizes.setdefault(partition.day, []).append((partition, size))
@@ -215,9 +215,9 @@ class Partitions:
         return self.table(partition).as_string()
 
     def _make(self, partition: Partition) -> Partition:
-        """Make a partition, unless another collector has just done so.
+        """Make a partition, unless another collector has just made it.
 
-        A table that is made for itself and then attached stops nobody who reads or writes; CREATE TABLE ... PARTITION
+        A table that is made separately and then attached does not block readers or writers; CREATE TABLE ... PARTITION
         OF would wait for all of them.
         """
         parent = self._name("records")
@@ -225,7 +225,7 @@ class Partitions:
             schemas.lock(self._connection, self._schema)
             newest = max((other for other in self.all() if other.day == partition.day), default=None)
             if newest is None or newest < partition:
-                while self._exists(partition):  # detached by somebody, who may want to keep it
+                while self._exists(partition):  # an operator has detached it, and may want to keep it
                     partition = partition._replace(slice=partition.slice + 1)
                 self._attach(partition, parent)
                 newest = partition
@@ -248,7 +248,7 @@ class Partitions:
                     )
                 )
         except psycopg.errors.InvalidObjectDefinition:
-            # A partition with other bounds is in the way: it takes the rows as well.
+            # A partition with overlapping bounds exists: it gets the rows through the parent table.
             self._shared.add(partition)
         self._tables[partition] = self._schema, partition.table
 
@@ -257,9 +257,9 @@ class Partitions:
         return bool(_first_int(self._connection, "SELECT to_regclass(%s)::oid::bigint", name))
 
     def next_drop(self) -> tuple[str, list[sql.Composable]] | None:
-        """Return the next table that is to go, and the statements that drop it; None if there is none, or no certainty.
+        """Return the next table to drop, and the statements that drop it; None if there is none, or the day is unsure.
 
-        What a crash left of dropping comes first: tables half detached, or detached and not dropped.
+        Tables that a crash left half detached, or detached and not dropped, come first.
         """
         if self.retain_days is None or not self._is_day_certain():
             return None
@@ -277,7 +277,7 @@ class Partitions:
             self._current.pop(partition.day, None)
             return self._tables[partition][1], [
                 sql.SQL("COMMENT ON TABLE {} IS {}").format(name, sql.Literal(_DOOMED)),
-                # Detaching like this stops no reader of the other partitions; the drop then concerns this table alone.
+                # CONCURRENTLY does not block readers of other partitions; the drop then locks this table only.
                 sql.SQL("ALTER TABLE {} DETACH PARTITION {} CONCURRENTLY").format(parent, name),
                 sql.SQL("DROP TABLE IF EXISTS {}").format(name),
             ]
@@ -293,11 +293,11 @@ class Partitions:
         ).fetchall()
 
     def _is_day_certain(self) -> bool:
-        """Tell whether the server's clock may be trusted to drop old days: one that is set ahead must drop none."""
+        """Return whether the server's day is certain enough to drop old ones: a clock may have been set ahead."""
         ours = int(time.time() // 86_400)
         if abs(self.today - ours) > 1:
             self.warning = (
-                f"the server's clock says {_date(self.today)}, and ours {_date(ours)}: no partition is dropped until "
+                f"the server's date is {_date(self.today)}, and ours {_date(ours)}: no partition is dropped until "
                 "they agree"
             )
             return False
@@ -306,13 +306,13 @@ class Partitions:
         if self.today - newest <= 1:
             self._gap_since_s = 0.0
             return True
-        # Both clocks may be wrong, or nothing was stored for days: that is clear after a while.
+        # Both clocks may be wrong, or no record came for days: records of today decide that after a while.
         now_s = time.monotonic()
         self._gap_since_s = self._gap_since_s or now_s
         return now_s - self._gap_since_s > GAP_S
 
     def unindexed(self, kinds: Sequence[str]) -> tuple[Partition, list[str]] | None:
-        """Return the newest closed partition that has not all these kinds of index yet, and what is missing."""
+        """Return the newest closed partition that lacks any of these kinds of index, and the missing kinds."""
         closed = [
             partition for partition in self.all()
             if partition.day < self.today or self._current.get(partition.day, partition) != partition

@@ -1,7 +1,7 @@
 """Packs lines as rows for COPY, a handful at a time, each with the partition where it belongs.
 
-Owns the choice of the compiled core or Python, and the size of a handful. Knows no connection; copy_rows.py has the
-form of a row.
+Owns the choice of the compiled core or Python, and the size of a handful. Does not know connections; copy_rows.py has
+the form of a row.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from prefork_logd.stores.postgresql.partitions import Partition, Partitions
 
 _HANDFUL = 128
-"""Rows that are packed together."""
+"""The most rows that are packed together."""
 _HANDFUL_BYTES = 262_144
-"""After which no more rows are packed with them."""
+"""Size of lines after which no more rows are added to a handful."""
 
 
 class NoPartitionError(Exception):
@@ -37,16 +37,16 @@ class RowPacker:
     """Packs the rows of one store."""
 
     def __init__(self, partitions: Partitions, encoder: Encoder) -> None:
-        """Place rows in `partitions`, and encode those that the compiled core leaves to Python with `encoder`."""
+        """Choose from `partitions`; encode the rows that the compiled core leaves to Python with `encoder`."""
         self._partitions = partitions
         self._encoder = encoder
         make = rows_core.Copier
         self._copier = make(pack_values, pack_values) if make is not None else None
 
     def pack(self, blocks: Sequence[Block], wanted: int) -> Iterator[tuple[Partition, bytes]]:
-        """Yield the rows from number `wanted` on, a handful at a time, with the partition where they belong.
+        """Yield the rows from number `wanted` on, a handful at a time, each with its partition.
 
-        A handful is less than a socket holds, so that the server has work while the next one is packed.
+        A handful fits into a socket's buffer, so that the server works while the next one is packed.
         """
         wanted_blocks = (block for block in blocks if block.first + block.count > wanted)
         if self._copier is not None:
@@ -73,7 +73,7 @@ class RowPacker:
     def _pack_with_core(
         self, copier: Copier, blocks: Iterable[Block], wanted: int
     ) -> Iterator[tuple[Partition, bytes]]:
-        """Do the same with the compiled core, as far as it goes: Python places what is not where the last line was."""
+        """Do the same with the compiled core; Python handles lines of another partition than the last one."""
         partitions = self._partitions
         partition: Partition | None = None
         for block in blocks:
@@ -109,4 +109,4 @@ def _decode(lines: list[bytes]) -> list[rows.Row]:
     try:
         return rows.decode_lines(b"\n".join(lines) + b"\n")
     except ValueError:
-        return [*map(rows.decode, lines)]  # lone surrogates need another look, and what is no record says so
+        return [*map(rows.decode, lines)]  # one by one: handles lone surrogates, and a bad line raises its own error

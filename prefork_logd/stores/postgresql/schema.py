@@ -1,8 +1,8 @@
 """Makes the tables, and migrates those of an older version.
 
-Owns every definition in the database but the daily partitions. Knows no rows.
+Owns every definition in the database except the daily partitions. Does not know rows.
 
-Several collectors may open one database at once: whoever makes or migrates holds one advisory lock for the schema.
+Several collectors may open one database at once: the one that makes or migrates tables holds an advisory lock.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _TABLES: tuple[LiteralString, ...] = (
     )""",
     "CREATE TABLE {schema}.records ({columns}) PARTITION BY RANGE (day, slice)",
     "CREATE INDEX records_time ON {schema}.records (time)",
-    # Levels are few and most records are below WARNING: an index of those above is small, in order of time,
-    # and counts them without a look at the rows.
+    # Levels are few and most records are below WARNING: an index of the others is small, in order of time, and
+    # counts them without reading the rows.
     "CREATE INDEX records_warnings ON {schema}.records (time, levelno) WHERE levelno >= 30",
-    # Rows lie in the order of their arrival, so a summary for each block range does.
+    # Rows lie in the order of their arrival, so a summary of each block range is enough.
     "CREATE INDEX records_received ON {schema}.records USING brin (received) WITH (pages_per_range = 32)",
     "COMMENT ON TABLE {schema}.records IS 'Log records, kept by prefork-logd; partitioned by the day of arrival'",
     "COMMENT ON COLUMN {schema}.records.raw IS 'The whole record as JSON, where the columns cannot give it back'",
@@ -42,25 +42,25 @@ _TABLES: tuple[LiteralString, ...] = (
 )
 
 MIGRATIONS: Mapping[int, Sequence[LiteralString]] = {
-    # Each row paid for it on its way in; closed partitions have one of their own instead (indexer.py).
+    # It slowed every insert down; closed partitions have such an index instead (indexer.py).
     1: ("DROP INDEX IF EXISTS {schema}.records_name_time",),
-    # What each collector wants: the longest counts for all. -1 is for ever.
+    # The `retain` of each collector, of which the longest counts; -1 for ever.
     2: ("ALTER TABLE {schema}.positions ADD COLUMN IF NOT EXISTS retain_days integer",),
 }
-"""From each older version, the statements that lead to the next one; `{schema}` stands for the schema."""
+"""Each older version to the statements that migrate it to the next one; `{schema}` stands for the schema."""
 
 _TYPES = {"timestamptz": "timestamp with time zone"}
-"""What the server calls types that we call otherwise."""
+"""The server's names of types, where ours differ."""
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('prefork-logd ' || %s, 0))"
 
 
 def lock(connection: Connection, schema: str) -> None:
-    """Hold the schema's lock until the transaction ends: nobody else makes, changes or drops a table meanwhile."""
+    """Hold the schema's lock until the transaction ends: no other collector changes a table meanwhile."""
     connection.execute(_LOCK, (schema,))
 
 
 def prepare(connection: Connection, schema: str) -> None:
-    """Make what is missing, or migrate what is old. Raises StoreError if the database is newer than this collector."""
+    """Make missing tables, or migrate old ones. Raises StoreError if the database is newer than this collector."""
     if _version(connection, schema) == VERSION:
         return
     with connection.transaction():
@@ -82,7 +82,7 @@ def prepare(connection: Connection, schema: str) -> None:
 
 
 def check_columns(connection: Connection, schema: str) -> None:
-    """See that the table of records is as it was made, as far as rows depend on it. Raises StoreError."""
+    """Check the columns of the table of records, as far as rows depend on them. Raises StoreError."""
     rows = connection.execute(
         "SELECT a.attname, format_type(a.atttypid, a.atttypmod),"
         " a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''"
@@ -96,9 +96,9 @@ def check_columns(connection: Connection, schema: str) -> None:
     for name, definition in COLUMNS:
         wanted = _TYPES.get(kind := definition.split(" COLLATE ")[0].removesuffix(" NOT NULL"), kind)
         if name not in found:
-            problems.append(f"column {name} is missing, and is to be {kind}")
+            problems.append(f"column {name} is missing, and must be {kind}")
         elif found[name][0] != wanted:
-            problems.append(f"column {name} is {found[name][0]}, and is to be {kind}")
+            problems.append(f"column {name} is {found[name][0]}, and must be {kind}")
     ours = {name for name, _ in COLUMNS}
     problems += [
         f"column {name} is NOT NULL and has no default"
@@ -107,13 +107,13 @@ def check_columns(connection: Connection, schema: str) -> None:
     ]
     if problems:
         raise StoreError(
-            f"PostgreSQL: table {schema}.records was changed: {'; '.join(problems)}; put that right, and the records "
-            "that wait are stored"
+            f"PostgreSQL: table {schema}.records was changed: {'; '.join(problems)}; once that is repaired, the "
+            "waiting records are stored"
         )
 
 
 def _version(connection: Connection, schema: str) -> int | None:
-    """Return the version of the tables, or None when there are none."""
+    """Return the version of the tables; None if there are none."""
     found = connection.execute(
         "SELECT 1 FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = %s AND relname = 'version'",
         (schema,),
@@ -126,7 +126,7 @@ def _version(connection: Connection, schema: str) -> int | None:
 
 def _make(connection: Connection, schema: str) -> None:
     name = sql.Identifier(schema)
-    # Asked first, because CREATE SCHEMA IF NOT EXISTS wants the right to make schemas also where there is one.
+    # Checked first, because CREATE SCHEMA IF NOT EXISTS needs the right to make schemas even if the schema exists.
     if not connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,)).fetchone():
         connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))
     columns = sql.SQL(", ").join(

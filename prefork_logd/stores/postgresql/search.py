@@ -1,7 +1,7 @@
 """Searches a PostgreSQL store: the SQL of `query`.
 
-Owns the statements of a query and the way from a row back to its line. Needs no running collector. Rows come through a
-cursor of the server's, a few at a time.
+Owns the statements of a query, and the conversion of a row to its line. Needs no running collector. Rows come through a
+server-side cursor, a few at a time.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ if TYPE_CHECKING:
     from prefork_logd.stores.postgresql.filters_sql import Where
 
 STATEMENT_LIMIT_S = 3600.0
-"""A question about a year of records may take long; whoever asks can interrupt it."""
+"""A query over a year of records may take long; the user can interrupt it."""
 FIELDS = tuple(name for name in rows.COLUMNS if name != "extra")
 SELECTED = sql.SQL(", ").join(
     [sql.SQL("raw"), sql.SQL("extra::text"), *(sql.Identifier(name.lower()) for name in FIELDS)]
 )
 _BETWEEN_TOKENS = re.compile(r'("(?:[^"\\]|\\.)*")|(?<=[,:]) ')
 _MOST_ROWS = 64
-"""Fetched at once; so many are held, and fewer when they are large."""
+"""Rows fetched and held at once; fewer when they are large."""
 _FETCH_BYTES = 4 << 20
 _LATEST_ROWS = 100_000
 
 
 def open_search(settings: PostgresqlStoreSettings) -> PostgresqlSearch:
-    """Return the store of these settings, opened for reading. Raises StoreError if that does not work just now."""
+    """Return the store of these settings, opened for reading. Raises StoreError."""
     return PostgresqlSearch(settings.dsn, settings.schema)
 
 
@@ -52,7 +52,7 @@ class PostgresqlSearch:
     """A Search (query/search.py) of one schema."""
 
     def __init__(self, dsn: str = "", schema: str = "prefork_logd") -> None:
-        """Connect. Raises StoreError when the server cannot be reached, or when there is nothing of ours."""
+        """Connect. Raises StoreError if the server cannot be reached, or has no table of records."""
         self._connection = connect(dsn, statement_limit_s=STATEMENT_LIMIT_S)
         self._table = sql.Identifier(schema, "records")
         try:
@@ -67,7 +67,7 @@ class PostgresqlSearch:
             raise StoreError(f"PostgreSQL: there is nothing stored yet: no table {schema}.records")
 
     def lines(self, filters: Filters) -> Generator[bytes, None, None]:
-        """Yield the line of each record that matches, in the order and number that are asked for."""
+        """Yield the line of each matching record, in the order and up to the number in `filters`."""
         where = compile_filters(filters)
         with contextlib.closing(self._lines(filters, where, where.text)) as found:
             yield from itertools.islice(found, filters.limit)
@@ -95,7 +95,7 @@ class PostgresqlSearch:
                 count = max(1, min(_MOST_ROWS, 2 * count, _FETCH_BYTES // max(1, largest)))
 
     def count(self, filters: Filters) -> int:
-        """Return how many records match."""
+        """Return the number of matching records."""
         where = compile_filters(filters)
         statement = sql.SQL("SELECT count(*) FROM {} WHERE {}")
         if not where.is_exact:
@@ -124,7 +124,7 @@ class PostgresqlSearch:
         return None if row is None or row[0] is None else (float(row[0]), float(row[1]))
 
     def histogram(self, filters: Filters, start: float, slot_s: float, slots: int) -> list[Bar]:
-        """Return how many matching records fall into each slot of time."""
+        """Return the number of matching records in each slot of time."""
         counts: Counter[tuple[int, int]] = Counter()
         for slot, levelno, count in self._slots(filters, start, slot_s):
             if 0 <= slot < slots:
@@ -155,12 +155,12 @@ class PostgresqlSearch:
             return levels_by_name(self._connection.execute(statement))
 
     def close(self) -> None:
-        """Let go of the connection; never raises."""
+        """Close the connection; never raises."""
         self._connection.close()
 
 
 def _size(row: tuple[Any, ...]) -> int:
-    """Return about how many bytes the texts of a row take."""
+    """Return the approximate size of a row's texts in bytes."""
     return sum(len(value) for value in row if isinstance(value, (str, bytes)))
 
 
@@ -170,14 +170,14 @@ def line_of(raw: bytes | None, extra: str | None, *values: Any) -> bytes:
         return bytes(raw) + b"\n"
     row = rows.Row(**dict(zip(FIELDS, values, strict=True)))
     if extra is not None:
-        # jsonb is written with a space behind each comma and colon.
+        # The server writes jsonb with a space after each comma and colon.
         row.extra = msgspec.Raw(_BETWEEN_TOKENS.sub(lambda match: match[1] or "", extra).encode())
     return rows.render(row)
 
 
 @contextlib.contextmanager
 def _readable() -> Iterator[None]:
-    """Make StoreError of whatever the driver raises."""
+    """Turn the driver's errors into StoreError."""
     try:
         yield
     except psycopg.Error as error:

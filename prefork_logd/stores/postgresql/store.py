@@ -1,8 +1,8 @@
 """Writes records to PostgreSQL, each exactly once.
 
-Owns the transaction: the journal's position is locked, rows are copied behind it, and both are committed together. So
-of two shippers that race for one journal the second sees what the first has done, and a commit whose answer was lost
-is found to be done when the position is asked for again. Knows no journal files.
+Owns the transaction: it locks the journal's position, copies the rows after it, and commits both together. If two
+shippers of one journal race, the second therefore sees the position of the first; and after a lost answer to a commit,
+the position shows whether it was done. Does not know journal files.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ if TYPE_CHECKING:
 
 DAY_S = 86_400
 _LOOK_EVERY_BYTES = 32 << 20
-"""How much is written before the size of the partition is looked at."""
+"""Bytes that are written between two checks of the partition's size."""
 _POSITION = "SELECT next, (now() AT TIME ZONE 'UTC')::date - date '1970-01-01' FROM {}.positions WHERE journal = %s"
 _POSITION_LOCKED: LiteralString = f"{_POSITION} FOR UPDATE"
 MOST_ATTEMPTS = 400
-"""At one batch: each day that it has records of may need a partition first."""
+"""Attempts at one batch: each day in it may need a new partition first."""
 MOST_LOOKS = 2
-"""How often partitions are looked for again when a table is missing, before the rows are looked into."""
+"""How often partitions are read again when a table is missing, before single rows are suspected."""
 _PLAIN = (
     b'{"created":1700000000.0,"time":"2023-11-14T22:13:20.000000Z","name":"prefork_logd","levelno":20,'
     b'"levelname":"INFO","message":"a row to try","pathname":"/x.py","filename":"x.py","module":"x","lineno":1,'
@@ -66,7 +66,7 @@ _DROPPING_S = 0.5
 
 
 class _DetachedError(Exception):
-    """Rows went into a table that somebody has detached meanwhile."""
+    """Rows went into a table that was detached meanwhile."""
 
 
 def make_store(settings: PostgresqlStoreSettings) -> PostgresqlStore:
@@ -90,7 +90,7 @@ class PostgresqlStore:
         lock_limit_s: float = LOCK_LIMIT_S,
         slice_bytes: int = SLICE_BYTES,
     ) -> None:
-        """Take the database's place as libpq does; `retain_s` is how long records are kept, 0 for ever."""
+        """Use the database that libpq finds by `dsn`; records are kept for `retain_s`, 0 for ever."""
         self._dsn = dsn
         self._schema = schema
         self._retain_days = -int(-retain_s // DAY_S) if retain_s else None
@@ -110,7 +110,7 @@ class PostgresqlStore:
         self._unlooked = 0
 
     def open(self, journal: str) -> int:
-        """Connect, make or migrate what has to be there, and return the number of the first record wanted."""
+        """Connect, make or migrate the tables, and return the number of the first record that is needed."""
         self.close()
         self._journal = journal
         statement_limit_s, lock_limit_s = self._limits
@@ -131,7 +131,7 @@ class PostgresqlStore:
             return self._position()
 
     def write(self, blocks: Sequence[Block], refuse: Refuse) -> None:
-        """Keep every record of `blocks` and the position after them in one transaction."""
+        """Store every record of `blocks`, and the position after them, in one transaction."""
         if not blocks:
             return
         connection, partitions = self._opened()
@@ -146,7 +146,7 @@ class PostgresqlStore:
                     connection.execute("ROLLBACK")
                     partitions.make(missing.day)
                 except (_DetachedError, psycopg.errors.UndefinedTable) as error:
-                    # Somebody has detached, renamed or dropped a partition. A trigger may miss a table, too.
+                    # A partition was detached, renamed or dropped. A trigger may lack a table, too.
                     looks += 1
                     if isinstance(error, psycopg.Error) and looks > MOST_LOOKS:
                         attempt = self._sort_out
@@ -165,7 +165,7 @@ class PostgresqlStore:
                 self._tend_indexes()
 
     def maintain(self) -> float:
-        """Drop what is older than `retain`, see to partitions and indexes; return when to call again (seconds)."""
+        """Drop partitions older than `retain`, make partitions and indexes; return the seconds until the next call."""
         _, partitions = self._opened()
         with _server_trouble():
             partitions.refresh()
@@ -175,12 +175,12 @@ class PostgresqlStore:
         return _DROPPING_S if is_dropping else _BUSY_S if is_indexing else _IDLE_S
 
     def status(self) -> dict[str, Any]:
-        """Return what keeps old records from going, as a warning."""
+        """Return why old records cannot be dropped, as warnings."""
         warnings = [] if self._partitions is None else [self._partitions.warning, self._drop_problem]
         return {"warnings": [warning for warning in warnings if warning]}
 
     def _tend_drops(self, partitions: Partitions) -> bool:
-        """Drop partitions older than `retain`, on a connection of its own: that may wait for all transactions."""
+        """Drop partitions older than `retain`; on a separate connection, because that may wait for all transactions."""
         if self._dropper.is_busy():
             return True
         if self._dropping:
@@ -208,7 +208,7 @@ class PostgresqlStore:
         return bool(self._dropping)
 
     def close(self) -> None:
-        """Let go of every resource; never raises."""
+        """Close every connection; never raises."""
         self._indexer.close()
         self._dropper.close()
         self._dropping = ""
@@ -227,16 +227,16 @@ class PostgresqlStore:
         return connection.execute(sql.SQL(statement).format(sql.Identifier(self._schema)), parameters)
 
     def _position(self, *, locked: bool = False) -> int:
-        """Return the number of the first record wanted, and take a look at the server's calendar."""
+        """Return the number of the first record that is needed, and read the server's day."""
         found = self._execute(_POSITION_LOCKED if locked else _POSITION, self._journal).fetchone()
         if found is None:
-            raise StoreError(f"PostgreSQL: {self._schema}.positions has no longer a row for journal {self._journal}")
+            raise StoreError(f"PostgreSQL: {self._schema}.positions no longer has a row for journal {self._journal}")
         _, partitions = self._opened()
         partitions.today = found[1]
         return int(found[0])
 
     def _begin(self, blocks: Sequence[Block]) -> int:
-        """Begin the transaction, and return the first number of `blocks` that is not stored yet."""
+        """Begin the transaction; return the first number of `blocks` that is not stored yet."""
         connection, _ = self._opened()
         connection.execute("BEGIN")
         return max(self._position(locked=True), blocks[0].first)
@@ -251,10 +251,10 @@ class PostgresqlStore:
         )
         connection.execute("COMMIT")
 
-    def _copy_all(self, blocks: Sequence[Block], refuse: Refuse) -> None:  # noqa: ARG002 - nothing is refused here
-        """Copy the rows of all blocks while they are packed: the server takes in the ones as the others are made.
+    def _copy_all(self, blocks: Sequence[Block], refuse: Refuse) -> None:  # noqa: ARG002 - no row is refused here
+        """Copy the rows of all blocks while they are packed, so that the server and this process work at the same time.
 
-        Raises ValueError for a line that is no record, and psycopg.Error for a row that the server refuses.
+        Raises ValueError for a line that is not a record, and psycopg.Error for a row that the server refuses.
         """
         wanted = self._begin(blocks)
         used: set[Partition] = set()
@@ -264,7 +264,7 @@ class PostgresqlStore:
         self._commit(blocks, used)
 
     def _copy(self, partition: Partition, pieces: Iterable[bytes]) -> None:
-        """Copy packed rows into a partition; directly, which spares the server to find it for each row."""
+        """Copy packed rows directly into a partition, so that the server need not find it for each row."""
         connection, partitions = self._opened()
         statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(partitions.table(partition), NAMES)
         with connection.cursor() as cursor, cursor.copy(statement) as copy:
@@ -274,12 +274,12 @@ class PostgresqlStore:
                 self._unlooked += len(piece)
             copy.write(TRAILER)
 
-    # One row of many is at fault
+    # Bad rows
 
     def _sort_out(self, blocks: Sequence[Block], refuse: Refuse) -> None:
-        """Do what `_copy_all` does, and find the rows that can never be stored, by halves.
+        """Copy like `_copy_all`, and find the rows that can never be stored, by halves.
 
-        Raises StoreError when it is not the rows: the table was changed, or takes no row at all.
+        Raises StoreError if the rows are not at fault: the table was changed, or accepts no row at all.
         """
         connection, _ = self._opened()
         schemas.check_columns(connection, self._schema)
@@ -298,7 +298,7 @@ class PostgresqlStore:
                     raise
                 except Exception as error:  # noqa: BLE001 - whatever a line does, it does to itself
                     what = str(error) if isinstance(error, ValueError) else describe_unexpected(error)
-                    refused.append((number, line, f"no stored record: {what}"))
+                    refused.append((number, line, f"not a stored record: {what}"))
                     continue
                 packed.setdefault(partition, []).append(Packed(number, line, row_bytes))
         for partition, group in packed.items():
@@ -312,12 +312,12 @@ class PostgresqlStore:
         self._copy(partition, (packed.row for packed in group))
 
     def _probe(self, partition: Partition) -> None:
-        """Copy a plain row that no client has sent; it has to be rolled back."""
+        """Copy a plain row that no client has sent; the caller rolls it back."""
         plain = rows.decode(_PLAIN)
         self._copy(partition, [self._encoder.encode([plain], [_PLAIN], 0, *partition)])
 
     def _tend_indexes(self) -> bool:
-        """See to the indexes of closed partitions; tell whether one is being built."""
+        """Build the indexes of closed partitions; return whether one is being built."""
         _, partitions = self._opened()
         kinds = (BY_NAME, WORDS) if self._full_text else (BY_NAME,)
         if not self._indexer.is_busy() and (found := partitions.unindexed(kinds)) is not None:
@@ -328,7 +328,7 @@ class PostgresqlStore:
 
 @contextlib.contextmanager
 def _server_trouble() -> Iterator[None]:
-    """Make StoreError of whatever the driver raises."""
+    """Turn the driver's errors into StoreError."""
     try:
         yield
     except psycopg.Error as error:

@@ -98,7 +98,7 @@ def test_a_table_that_takes_no_row_refuses_none() -> None:
     """The records wait until it is put right, and the error says so."""
     table = Table(range(8), psycopg.errors.CheckViolation)
     table.takes_a_plain_row = False
-    with pytest.raises(StoreError, match=r"takes no row at all.*put that right"):
+    with pytest.raises(StoreError, match=r"accepts no row at all.*once that is repaired"):
         table.sort_out(8)
 
 
