@@ -1,6 +1,6 @@
-# Names and calls: what opcodes.py does to them, for this side. Nothing is looked up, nothing is called.
+# Handles names and calls: opcodes.py in C. No name is looked up, and no function is called.
 #
-# Owns symbols in today's spelling, the few callables that only say what to make, and which names mean something.
+# Owns the present spelling of symbols, the few callables that only construct a value, and the known names.
 
 cdef enum Known:
     UNKNOWN = 0

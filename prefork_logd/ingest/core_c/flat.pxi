@@ -1,9 +1,9 @@
-# The record that nearly every frame holds, one dict of names and scalars, read without building the dict.
+# Reads the usual record, one dict of names and scalars, without building the dict.
 #
-# Owns a tree of the keys that lately came after one another. A service's records have the same keys in the same order,
-# so each key is found by comparing it with what came there before, its opcode and length included; the way to a node
-# holds no key twice. What is met that is no such record is the machine's: stack and memo are as it would have left
-# them, and it goes on from there.
+# Owns a tree of recent sequences of keys. A service's records have the same keys in the same order, so each key is
+# found by a comparison with the earlier key at its position, opcode and length included; a path to a node has no key
+# twice. Other records are left to the machine (machine.pxi): stack and memo are in the state in which it would have
+# left them, and it continues from there.
 
 cdef enum:
     FLAT_PAIRS = 64          # of one record; further ones are the machine's
@@ -18,7 +18,7 @@ cdef struct FlatKey:
     uint32_t size            # of all three
     uint32_t head            # of the first two
     int slot                 # of LogRecord's attributes (find_slot)
-    uint32_t group           # of attributes that say the same again and again (stretches.pxi)
+    uint32_t group           # of attributes that say the same again and again (repeats.pxi)
     uint32_t parent          # 0: the root, whose own parent it is
     uint32_t child           # 0: none
     uint32_t sibling

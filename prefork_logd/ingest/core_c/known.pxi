@@ -1,6 +1,6 @@
-# The standard library's most frequent types as their usual text: known.py and known_times.py for this side.
+# Writes the standard library's most frequent types as their usual text: known.py and known_times.py in C.
 #
-# Owns what is read here. Arguments that do not fit are not judged: Python decides what becomes of such an object.
+# Owns the types that are read here. An object with other arguments is left to Python.
 
 cdef inline bint is_bare(const Box* box) noexcept nogil:
     return not (box.has_kwargs or box.has_state or box.items.count or box.flat.count)

@@ -1,8 +1,8 @@
-# The pickle machine: machine.py and opcodes.py for this side.
+# Runs the pickle machine: machine.py and opcodes.py in C.
 #
-# Owns what every opcode does to stack and memo. Every length is compared with what the frame holds before it is used.
-# Whatever is wrong with a frame, or beyond a budget, is not judged here: False is returned, and the Python machine gives
-# the verdict.
+# Owns the effect of every opcode on stack and memo. Every length is compared with the size of the frame before it is
+# used. A malformed frame, or one above a budget, is not rejected here: the function returns False, and the Python
+# machine decides.
 
 cdef struct Machine:
     const uint8_t* data

@@ -1,4 +1,4 @@
-# Numbers as text: integers, and floats in their shortest form that reads back the same.
+# Writes numbers as text: integers, and floats in the shortest form that reads back the same.
 #
 # Owns two spellings of a float: JSON's as msgspec has it, and Python's repr(). The digits are found by Raffaello
 # Giulietti's Schubfach ("The Schubfach way to render doubles", 2020), with powers of ten computed at import.

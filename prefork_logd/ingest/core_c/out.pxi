@@ -1,9 +1,9 @@
-# A growing buffer of our own: what lines are written into, and what decoded text is kept in.
+# Provides a growing buffer, for lines and for decoded text.
 #
-# Owns the one place where room is made. Every writer asks `reserve` first and then writes no more than it asked for.
+# Owns the growth. A caller first reserves room with `reserve`, and then writes no more than that.
 #
-# Some of it may be blocks of memory that another process reads, too (`share`): then what was written need not be copied
-# to get there. A worker has one thread, so nothing here is locked.
+# The buffer may be in blocks of memory that another process reads, too (`share`): lines there need not be copied. A
+# worker has one thread, so there are no locks.
 
 cdef struct Out:
     uint8_t* data

@@ -1,6 +1,6 @@
-# A LogRecord's attributes as a stored record, and its line of JSON: record.py and render.py for this side.
+# Turns a LogRecord's attributes into a stored record and its line of JSON: record.py and render.py in C.
 #
-# Owns which attribute is which field. A record in which something does not fit its field is Python's.
+# Owns the field of each attribute. A record with a value that does not fit its field is left to Python.
 
 cdef enum:  # slots
     NAME
@@ -80,7 +80,7 @@ _fill_keys()
 
 cdef struct Fields:
     bint wants_all                # also of what `site` and `origin` have ready
-    Stretch* site                 # what was not read again (stretches.pxi)
+    Stretch* site                 # what was not read again (repeats.pxi)
     Stretch* origin
     Node* slot[SLOTS]
     double created

@@ -1,10 +1,10 @@
-# Stretches of a record that came before, octet for octet: what a line of code, or a thread, says of itself each time.
+# Recognizes parts of a record that came before, octet for octet: the attributes of a line of code, or of a thread.
 #
-# Owns what they were read as, and their JSON. A service logs from few places and threads, so half of a record's keys
-# come with values that were read already: such a stretch is measured by its lengths, compared with what came before as
-# a whole, and its JSON is copied. Nothing is taken from here that was not compared to its last octet, the numbers of
-# the memo in it included, and nothing is kept that refers to what stands outside of it. What was skipped is neither
-# on the stack nor in the memo: a record that goes on to ask for it is read once more, key by key.
+# Owns the values and the JSON of these parts. A service logs from few places and threads, so half of a record's keys
+# have values that were read already: such a part is measured by its lengths, compared as a whole with earlier ones, and
+# its JSON is copied. A part is used only if it is equal to its last octet, memo numbers included, and kept only if it
+# refers to nothing outside itself. Skipped values are neither on the stack nor in the memo: a record that refers to
+# them later is read once more, key by key.
 
 cdef enum:
     NO_GROUP = 0

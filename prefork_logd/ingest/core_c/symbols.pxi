@@ -1,7 +1,7 @@
-# What a pickle builds, as plain structures: symbols.py for this side.
+# Holds the values of a pickle as plain structures: symbols.py in C.
 #
-# Owns the memory of one record at a time: it is used again for the next one, and given back when a record has needed
-# much. Containers refer to runs of nodes by index, never by address, for the arrays move when they grow.
+# Owns the memory of one record at a time: the next record uses it again, and it is freed after a large record.
+# Containers refer to runs of nodes by index, never by address, because the arrays move when they grow.
 
 cdef enum Kind:
     UNSET = 0

@@ -1,7 +1,7 @@
-# A record as text after a template: render.TextTemplate for this side.
+# Renders a record as text by a template: render.TextTemplate in C.
 #
-# Owns the directives that are frequent: %(name)s with a width, %(number)d with a width. A template with others, and a
-# value that a directive would have to be bent for, are Python's.
+# Owns the frequent directives: %(name)s with a width, %(number)d with a width. A template with others, and a value of
+# another type than its directive, are left to Python.
 
 cdef enum Piece:
     LITERAL

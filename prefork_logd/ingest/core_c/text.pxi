@@ -1,7 +1,7 @@
-# Text: what a client's octets are, and how they stand in a line.
+# Checks a client's text, and writes it into a line.
 #
-# Owns UTF-8 and the characters that never stand in a line as themselves (render.UNSAFE). `look_at` reads octets once and
-# says all that writing needs to know; nothing here reads outside of the `size` octets that it is given.
+# Owns UTF-8, and the characters that are always escaped in a line (render.UNSAFE). `look_at` reads the octets once and
+# returns all that the writing needs; no function reads outside of its `size` octets.
 
 cdef enum:
     PLAIN = 0      # printable ASCII without quote and backslash: copied as it is

@@ -1,7 +1,7 @@
-# From what a pickle builds to JSON: plain.py and the encoder for this side.
+# Turns the values of a pickle into JSON: inputs/pickles/values.py and the encoder in C.
 #
-# Owns the shape that containers, keys, names and objects take in a line, and the budgets on the result. They are counted
-# generously (bytes for characters), so that what passes here passes in Python; the rest is Python's to judge.
+# Owns the form of containers, keys, names and objects in a line, and the budgets on the result. Budgets are counted too
+# high (bytes for characters), so that a value that passes here also passes in Python; Python decides about the others.
 
 cdef bint put_value(Machine* m, Out* out, const Node* node, int depth) noexcept nogil:
     """Write a value that stands in `depth` containers. What is written of one that is given up is the caller's to cut."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Spawn:
-    """What the master gives to a child that it has just forked."""
+    """Everything that a newly forked child gets from the master."""
 
     child: Child
     channel: socket.socket

@@ -133,7 +133,7 @@ class Shipper:
 
     # Waking and waiting
 
-    def ready(self, events: int) -> None:  # noqa: ARG002 - the counters tell what there is
+    def ready(self, events: int) -> None:  # noqa: ARG002 - the counters have more
         """Take the next step: the writer has committed records, or this shipper has another turn."""
         self._queued = False
         with contextlib.suppress(BlockingIOError):

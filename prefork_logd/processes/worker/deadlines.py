@@ -36,10 +36,10 @@ class Deadlines:
         self._held_bytes = 0
         self._timer: Timer | None = None
 
-    def begin(self, connection: Connection, held_bytes: int, *, anew: bool) -> None:
-        """Record that a connection holds a half-received record; `anew`: another one than before."""
+    def begin(self, connection: Connection, held_bytes: int, *, is_new: bool) -> None:
+        """Record that a connection holds a half-received record; `is_new`: another one than before."""
         old = self._entries.get(connection)
-        if old is None or anew:
+        if old is None or is_new:
             self._entries.pop(connection, None)
             self._entries[connection] = (self._loop.now_s + self._timeout_s, held_bytes)
         else:

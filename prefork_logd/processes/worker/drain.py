@@ -28,7 +28,7 @@ QUIET_S = 0.05
 LAST_WRITES_S = 5.0
 """How long the commit of the last lines may take."""
 FAST_WRITES_S = 2.0
-"""The same when the stop is to be fast."""
+"""The same in a fast stop."""
 ORPHAN_S = 0.8
 """Bound of both after the master's death: another collector may wait for the port and the files."""
 

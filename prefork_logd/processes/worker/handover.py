@@ -78,25 +78,25 @@ class Giver:
     def go(self) -> bool:
         """Pass the offered connections to the taker; return False if it has died: then the giver keeps them."""
         self._offered = False
-        return self._say(GO)
+        return self._send(GO)
 
     def close(self) -> None:
         """Cancel an open offer, and close the socket."""
         if self._sock.fileno() < 0:
             return
         if self._offered:
-            self._say(CANCEL)
+            self._send(CANCEL)
         self._loop.remove(self._sock.fileno())
         self._sock.close()
 
-    def _say(self, word: bytes) -> bool:
+    def _send(self, word: bytes) -> bool:
         try:
             self._sock.send(word)
         except OSError:
             return False
         return True
 
-    def ready(self, events: int) -> None:  # noqa: ARG002 - the read tells more than the flags do
+    def ready(self, events: int) -> None:  # noqa: ARG002 - the read reports more than the flags
         """Read the taker's answer, or its end-of-file."""
         try:
             word = self._sock.recv(16)
@@ -154,7 +154,7 @@ class Taker:
         self._sock.close()
         self._owner.ended(self)
 
-    def ready(self, events: int) -> None:  # noqa: ARG002 - the read tells more than the flags do
+    def ready(self, events: int) -> None:  # noqa: ARG002 - the read reports more than the flags
         """Read the giver's message, or its end-of-file."""
         try:
             word, fds, flags, _ = socket.recv_fds(self._sock, 16, GROUP + 1)

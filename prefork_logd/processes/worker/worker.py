@@ -285,7 +285,7 @@ class Worker:
         """Start, keep or end the deadline of a half-received record."""
         if connection.is_awaited and not connection.unfinished:
             held_bytes = connection.input.held_bytes if connection.input is not None else 0
-            self.deadlines.begin(connection, held_bytes, anew=completed)
+            self.deadlines.begin(connection, held_bytes, is_new=completed)
         else:
             self.deadlines.forget(connection)
 

@@ -38,7 +38,7 @@ _CONNECT = {
 OLDEST_VERSION = 14
 """The oldest usable server: older ones cannot detach a partition without blocking readers and writers."""
 _REMEDIES = {
-    "42501": "grant the role what docs/postgresql.md lists under `What it needs`",
+    "42501": "grant the role the rights in docs/postgresql.md, section `What it needs`",
     "53300": "raise max_connections, or leave some to this role",
 }
 """SQLSTATE to the remedy, where the server's message lacks it."""

@@ -1,7 +1,7 @@
-# Rows in the binary form of PostgreSQL's COPY, from lines cut where they lie.
+# Writes rows in the binary form of PostgreSQL's COPY, from the fields of a line (cut.pxi).
 #
-# stores/postgresql/copy_rows.py is the specification: a row is what it makes of the same line, octet for octet. A line
-# that the columns cannot give back whole, or that is in another form, is left to it.
+# stores/postgresql/copy_rows.py is the specification: it makes the same row of the same line, octet for octet. A line
+# that the columns cannot reproduce, or in another form, is left to it.
 
 cdef enum:
     MOST_NAME = 256         # bytes; a name that may be too long for its column is Python's

@@ -1,7 +1,7 @@
-# A stored line cut into its fields, where it lies: what `records.render` writes, read back without an object.
+# Cuts a stored line into its fields in place: reads the form of `records.render` back without objects.
 #
-# Owns the canonical form: fields in their order, no white space, nothing twice. A line in any other form, be it a record
-# or not, is `stores.rows`'s to judge. UTF-8 is not looked at: whoever makes text of a piece has to.
+# Owns the canonical form: fields in their order, no white space, no key twice. A line in another form, also one that is
+# not a record, is left to `stores.rows`. UTF-8 is not checked: the code that makes text of a field must do that.
 
 cdef enum:
     NAME, LEVELNO, LEVELNAME, MESSAGE, PATHNAME, FILENAME, MODULE, LINENO, FUNC_NAME

@@ -39,8 +39,8 @@ class Host:
         self.given_up.append((connection, why))
         self.deadlines.forget(connection)  # type: ignore[arg-type]
 
-    def begin(self, connection: str, held: int = 1, *, anew: bool = False) -> None:
-        self.deadlines.begin(connection, held, anew=anew)  # type: ignore[arg-type]
+    def begin(self, connection: str, held: int = 1, *, is_new: bool = False) -> None:
+        self.deadlines.begin(connection, held, is_new=is_new)  # type: ignore[arg-type]
 
     def names(self) -> list[str]:
         return [name for name, _ in self.given_up]
@@ -69,7 +69,7 @@ def test_the_next_record_has_its_own_time(host: Host) -> None:
     """A client that sends one record after the other is never late."""
     for second in range(0, 100, 9):
         host.loop.move_to(float(second))
-        host.begin("busy", anew=True)
+        host.begin("busy", is_new=True)
     assert host.given_up == []
 
 
