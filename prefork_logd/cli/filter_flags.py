@@ -1,6 +1,6 @@
 """Defines the flags of `query` and `tail` that select records.
 
-Does not know what a filter means (query/).
+Does not know the meaning of a filter (query/).
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def _inside(home: str, settings: Settings, path: str) -> str:
 
 
 def _names(path: str) -> list[_Name]:
-    """Return what identifies a file: its path, where that leads, and its inode; of a device only its path."""
+    """Return the identifiers of a file: its path, its resolved path, and its inode; for a device only its path."""
     names: list[_Name] = [path]
     try:
         found = Path(path).stat()

@@ -50,7 +50,7 @@ class Records:
         return cls(first, [Run(memoryview(data), len(bodies))])
 
     def __eq__(self, other: object) -> bool:
-        """Tell whether the records are equal, in whatever buffers they are."""
+        """Tell whether the records are equal, even in different buffers."""
         return isinstance(other, Records) and (self.first, self.bodies) == (other.first, other.bodies)
 
     @property

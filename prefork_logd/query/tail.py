@@ -148,9 +148,7 @@ def open_tail(settings: Settings, complain: Callable[[str], None]) -> Tail:
         return RecordTail(directory, complain)
     for output in settings.output:
         if output.format == "json" and (not settings.store or Path(output.path).exists()):
-            complain(
-                f"no record log: {'there is no store' if not settings.store else 'not yet'}; reading {output.path}"
-            )
+            complain(f"no record log {'without a store' if not settings.store else 'yet'}; reading {output.path}")
             return OutputTail(Path(output.path), complain)
     if settings.store or any(output.format == "json" for output in settings.output):
         state_dir = settings.server.state_dir

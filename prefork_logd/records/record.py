@@ -36,7 +36,7 @@ Integer = Annotated[int, Meta(ge=-INTEGER_MAX - 1, le=INTEGER_MAX)]
 
 
 class Record(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
-    """One log record as it is stored, fields in the order of the stored line; None stands for not sent."""
+    """One log record as it is stored, fields in the order of the stored line; None: not sent."""
 
     created: Created
     """Time of logging in seconds since 1970; time of arrival if the client sent no valid time."""

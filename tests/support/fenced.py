@@ -99,7 +99,7 @@ class Fenced:
             fence = next((turn for turn in later if welcomes[turn] <= number), None)
             assert fence is None, (
                 f"{self.name}: record {number} of connection {connection} is stored, "
-                f"though connection {fence} was told that {welcomes[fence or 0]} are committed"
+                f"though connection {fence} had a WELCOME with {welcomes[fence or 0]} committed"
             )
 
     def _run(self) -> None:

@@ -1,6 +1,6 @@
-"""A service with our handler, run by real interpreters: `python handler_client.py SCENARIO host port JSON-of-arguments`.
+"""Runs a service with our handler on a real interpreter: `handler_client.py SCENARIO host port JSON-of-arguments`.
 
-Speaks Python 2.7 as well as 3.13, imports nothing of the collector, and prints one JSON document of what it found.
+Runs on Python 2.7 to 3.13, imports nothing of the collector, and prints its results as one JSON document.
 """
 
 from __future__ import division, print_function
@@ -68,7 +68,7 @@ def own_modules():
 
 @scenario
 def ends(host, port, count=100, how="return", **arguments):
-    """Emit and end, without asking for anything."""
+    """Emit and end, without a flush."""
     attach(host, port, **arguments)
     for number in range(count):
         LOG.info("record %d", number)
@@ -82,7 +82,7 @@ def ends(host, port, count=100, how="return", **arguments):
 
 @scenario
 def values(host, port, **arguments):
-    """Emit what cannot be pickled, formatted, or told."""
+    """Emit records that cannot be pickled, formatted or sent."""
 
     class Odd(object):
         def __reduce__(self):
@@ -157,7 +157,7 @@ def stream(host, port, seconds=3.0, threads=2, pause=0.0005, **arguments):
 
 @scenario
 def until_told(host, port, burst=200, **arguments):
-    """Emit a burst, say so, and go on with each line of input; at its end, flush."""
+    """Emit a burst, print a line, and continue with each line of input; flush at its end."""
     handler = attach(host, port, **arguments)
     number = 0
     while True:
@@ -205,7 +205,7 @@ def forks(host, port, children=10, each=5, end="_exit", **arguments):
 
 @scenario
 def forks_within(host, port, **arguments):
-    """Fork from within emit itself: a value's text is asked for, and forks."""
+    """Fork within emit: the str() of a value forks."""
     handler = attach(host, port, **arguments)
     children = []
 
@@ -226,10 +226,10 @@ def forks_within(host, port, **arguments):
 
 @scenario
 def forks_in_c(host, port, **arguments):
-    """Fork as a C library does, of which Python runs no hooks."""
+    """Fork as a C library does, without the hooks of Python."""
     import ctypes
 
-    fork = ctypes.PyDLL(None).fork  # holds the interpreter's lock, which the child needs
+    fork = ctypes.PyDLL(None).fork  # PyDLL holds the interpreter's lock, which the child needs.
     handler = attach(host, port, **arguments)
     for number in range(100):
         LOG.info("parent record %d", number)
@@ -265,7 +265,7 @@ def forks_while_adopting(host, port, **arguments):
 
 @scenario
 def leaves_a_child(host, port, count=300, **arguments):
-    """Emit, and fork a child that is there when this process is killed."""
+    """Emit, and fork a child that still lives when this process is killed."""
     attach(host, port, **arguments)
     for number in range(count):
         LOG.info("record %d", number)
@@ -301,7 +301,7 @@ def work(index):
 
 @scenario
 def signals(host, port, count=3000, **arguments):
-    """Log from a signal handler that interrupts emit, as often as can be."""
+    """Log from a signal handler that interrupts emit as often as possible."""
     handler = attach(host, port, **arguments)
     counts = {"interrupted": 0, "within": 0}
     signalled = itertools.count()
@@ -330,7 +330,7 @@ def signals(host, port, count=3000, **arguments):
 
 @scenario
 def interrupts(host, port, count=2000, **arguments):
-    """Raise out of a signal handler wherever that falls, and go on."""
+    """Raise from a signal handler at any point, and continue."""
     handler = attach(host, port, **arguments)
 
     class Interrupt(BaseException):
@@ -360,7 +360,7 @@ def interrupts(host, port, count=2000, **arguments):
 
 @scenario
 def timed(host, port, seconds=2.0, pause=0.001, **arguments):
-    """Emit at a steady pace, and tell how long that took."""
+    """Emit at a steady pace, and measure the time."""
     handler = attach(host, port, **arguments)
     spent = []
     begin = time.time()
@@ -380,7 +380,7 @@ def timed(host, port, seconds=2.0, pause=0.001, **arguments):
 
 @scenario
 def configured(host, port, **arguments):
-    """Be configured by dictConfig and by fileConfig."""
+    """Configure the handler by dictConfig and by fileConfig."""
     target = {"class": "prefork_logd.handlers.SocketHandler", "host": host, "port": port, "overflow": "drop_old"}
     target.update(arguments)
     settings = {"version": 1, "handlers": {"logd": target}, "root": {"level": "INFO", "handlers": ["logd"]}}
@@ -401,7 +401,7 @@ def configured(host, port, **arguments):
 
 @scenario
 def subclass(host, port, **arguments):
-    """Override what the standard library's handler lets one override."""
+    """Override the methods that the standard library's handler allows to override."""
     import socket
 
     class Own(SocketHandler):
@@ -424,7 +424,7 @@ def subclass(host, port, **arguments):
 
 @scenario
 def queued(host, port, **arguments):
-    """Stand behind a QueueHandler."""
+    """Use the handler behind a QueueHandler."""
     import queue
     from logging.handlers import QueueHandler, QueueListener
 
@@ -443,7 +443,7 @@ def queued(host, port, **arguments):
 
 @scenario
 def greenlets(host, port, count=50, **arguments):
-    """Log from greenlets, everything patched."""
+    """Log from greenlets, with all of gevent's patches."""
     import gevent.monkey
 
     gevent.monkey.patch_all()
@@ -462,7 +462,7 @@ def greenlets(host, port, count=50, **arguments):
 
 @scenario
 def looped(host, port, count=200, **arguments):
-    """Log from asyncio's event loop, and tell the longest that it stood still."""
+    """Log from asyncio's event loop, and measure its longest delay."""
     import asyncio
 
     handler = attach(host, port, **arguments)
@@ -486,7 +486,7 @@ def looped(host, port, count=200, **arguments):
 
 @scenario
 def idle(host, port, **arguments):
-    """Have no thread but while something is held."""
+    """Check that a thread exists only while records are held."""
     handler = attach(host, port, **arguments)
     before = threading.active_count()
     LOG.info("one")

@@ -126,7 +126,7 @@ def _gather(data: bytes, runs: _Runs, output: str) -> None:
     found: dict[str, list[int]] = collections.defaultdict(list)
     for name, number in MESSAGE.findall(data):
         found[name.decode()].append(int(number))
-    assert data.count(b"\n") == sum(map(len, found.values())), f"{output} has lines that are no records"
+    assert data.count(b"\n") == sum(map(len, found.values())), f"{output} has lines that are not records"
     for name, numbers in found.items():
         runs[name].append(numbers)
 

@@ -46,7 +46,7 @@ def _call(machine: Machine, callee: Node, args: list[Node], kwargs: Dict | None 
         if type(callee.callee) is not Symbol:
             machine.malformed("call of a call of a call")
     elif type(callee) is not Symbol:
-        machine.malformed("call of something that is no class")
+        machine.malformed("call of something that is not a class")
     else:
         helper = _HELPERS.get((callee.module, callee.name))
         made = helper and helper(machine, args)
@@ -60,7 +60,7 @@ def reduce(machine: Machine) -> None:
     """Push the result of REDUCE and NEWOBJ: callee and arguments."""
     callee, args = machine.pop_items(2)
     if type(args) is not Tuple:
-        machine.malformed("call with arguments that are no tuple")
+        machine.malformed("call with arguments that are not a tuple")
     _call(machine, callee, args.items)
 
 
@@ -68,7 +68,7 @@ def newobj_ex(machine: Machine) -> None:
     """Push the result of NEWOBJ_EX: callee, arguments and keyword arguments."""
     callee, args, kwargs = machine.pop_items(3)
     if type(args) is not Tuple or type(kwargs) is not Dict:
-        machine.malformed("call with arguments that are no tuple and dict")
+        machine.malformed("call with arguments that are not a tuple and a dict")
     _call(machine, callee, args.items, kwargs)
 
 

@@ -66,7 +66,7 @@ def _integer_text(machine: Machine) -> None:
     if machine.lines_left < 0:
         raise exceeded("lines of text")
     if not _INTEGER.fullmatch(line):
-        machine.malformed("integer that is no number")
+        machine.malformed("integer that is not a number")
     try:
         machine.push(int(line.removesuffix(b"L")))
     except ValueError:  # The interpreter's own limit of digits may be set lower.
@@ -84,7 +84,7 @@ def _int_text(machine: Machine) -> None:
 def _float_text(machine: Machine) -> None:
     line = machine.take_line(_MAX_FLOAT_CHARACTERS)
     if not _FLOAT.fullmatch(line):
-        machine.malformed("float that is no number")
+        machine.malformed("float that is not a number")
     machine.push(float(line))
 
 
@@ -192,7 +192,7 @@ def _frozenset(machine: Machine) -> None:
 def _line_index(machine: Machine) -> int:
     line = machine.take_line(20)
     if not line.isdigit():
-        machine.malformed("memo index that is no number")
+        machine.malformed("memo index that is not a number")
     return int(line)
 
 

@@ -11,7 +11,7 @@ The records of a BATCH are handed out as soon as each is complete. A connection 
 record instead of a batch, and the writer gets work earlier. This is possible because numbers are acknowledged, not
 batches. Consecutive records of one `receive` come as one event, however many messages they were in.
 
-Longer than other modules: it is one class, and ServerSession says why.
+Longer than other modules: it is one class, for the reason in ServerSession.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ class ServerSession:
     # From the client
 
     def receive(self, data: bytes | memoryview) -> list[Event]:
-        """Take what was read; return the events it completes, in order. Once ENDED, there are none.
+        """Take received bytes; return the events that they complete, in order. Once ENDED, there are none.
 
         The records among them are views of `data`. After MOST_STEPS the rest of it (`left`) must be passed again.
         Raises ViolationError, with the events before it, if the peer breaks the rules.
