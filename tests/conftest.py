@@ -1,5 +1,7 @@
 """Checks and settings for every test run."""
 
+import gc
+
 import hypothesis
 import pytest
 
@@ -16,6 +18,12 @@ def pytest_configure() -> None:
     # Hypothesis fails an example that takes 200 ms, which any one does on a machine that is busy with other things.
     hypothesis.settings.register_profile("any machine", deadline=None)
     hypothesis.settings.load_profile("any machine")
+
+
+def pytest_collection_finish() -> None:
+    """Keep the thousands of collected tests out of every later collection of garbage: some tests ask for one each."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_report_header() -> str:

@@ -33,6 +33,7 @@ NOT_OF_THE_PROJECT = {
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").rglob("*.md")])
 
 
+@pytest.mark.slow
 def test_generated_pages_are_up_to_date() -> None:
     """Settings, signals and the life cycle are documented as they are."""
     done = subprocess.run(
@@ -48,6 +49,7 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+@pytest.mark.slow
 def test_named_files_exist() -> None:
     """Every X.py or FOLDER/X.py that a docstring, a comment or a page names is a file of the project."""
     folders = (
