@@ -205,7 +205,7 @@ def test_children_die_during_upgrades_and_sessions_lose_nothing(make_collector: 
         thread.start()
     try:
         for turn, moment in enumerate(("trial", "exec", "take-over")):
-            done = collector.log.count("upgrade: this is version")
+            done = collector.log.count("runs now; the last one was")
             tried = collector.log.count("the trial of version")
             pids = children(collector)
             collector.send_signal(signal.SIGUSR2)
@@ -215,7 +215,7 @@ def test_children_die_during_upgrades_and_sessions_lose_nothing(make_collector: 
                 wait_for(lambda: len(collector.status()["children"]) > 3, "the new workers")
             victim = pids["worker", 1 + turn % 2] if turn != 1 else pids["writer", 0]
             os.kill(victim, signal.SIGKILL)
-            wait_for(lambda done=done: collector.log.count("upgrade: this is version") > done, "the upgrade")
+            wait_for(lambda done=done: collector.log.count("runs now; the last one was") > done, "the upgrade")
         collector.send_signal(signal.SIGUSR2)
         wait_for(lambda: collector.log.count("the trial of version") == 4, "the exec")
         assert collector.process is not None
@@ -247,7 +247,7 @@ def test_signals_in_the_middle_are_kept(make_collector: Maker) -> None:
         wait_for(lambda: "the trial of version" in collector.log, "the exec")
         collector.send_signal(signal.SIGHUP)
         collector.send_signal(signal.SIGTTIN)
-        wait_for(lambda: "upgrade: this is version" in collector.log, "the upgrade")
+        wait_for(lambda: "runs now; the last one was" in collector.log, "the upgrade")
         wait_for(lambda: "reload: outputs were reopened" in collector.log, "the reload")
         wait_for(lambda: len(collector.worker_pids()) == 2, "two workers")
         sock.sendall(frame("second"))
@@ -265,7 +265,7 @@ def test_fewer_workers_in_the_middle_hold_no_upgrade_up(make_collector: Maker) -
     collector.send_signal(signal.SIGUSR2)
     wait_for(lambda: "the trial of version" in collector.log, "the exec")
     collector.send_signal(signal.SIGTTOU)
-    wait_for(lambda: "upgrade: this is version" in collector.log, "the upgrade")
+    wait_for(lambda: "runs now; the last one was" in collector.log, "the upgrade")
     wait_for(lambda: len(collector.worker_pids()) == 2, "two workers")
     client.send(records(1, ["a", "b"]))
     assert client.acknowledged(2) == 2
