@@ -1,4 +1,4 @@
-"""Renders a record's lines, each no longer than its frame allows.
+"""Renders a record as lines, and cuts a record whose lines would be longer than the length of its frame allows.
 
 Owns the decision that a line is too long: a line is made, measured, and if necessary made again of the parts that fit
 (docs/record.md). Does not know outputs.

@@ -1,4 +1,4 @@
-"""Declares the reader of a frame for the readers of known types.
+"""Declares what the decoders of known types may ask of the decoder of a frame.
 
 Owns the protocol, so that values.py and known.py need not know each other. Does not know any type.
 """
