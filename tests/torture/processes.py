@@ -129,11 +129,13 @@ class Torture:
         self.faults = harm.kinds
         self.may_lose_plain_records = False
 
-    def run(self, seconds: float) -> None:
-        """Do harm for a while, then check that no record was lost or doubled."""
+    def run(self, seconds: float, at_least: int = 0) -> None:
+        """Do harm for so many seconds and so many times, then check that no record was lost or doubled."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        done = 0
+        while time.monotonic() < end or done < at_least:
             self.harm(self._random.choice(sorted(self.faults)))
+            done += 1
         self.finish()
 
     def _cut(self) -> None:

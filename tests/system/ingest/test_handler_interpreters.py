@@ -321,14 +321,15 @@ def test_a_host_that_does_not_answer_costs_emit_less_than_50_ms_a_second(version
         for sock in (filler, other):  # the queue is full now, and further connections get no answer
             sock.setblocking(False)
             sock.connect_ex(listener.getsockname())
-        # A machine that is busy with something else makes everything slower: one of three runs has to hold.
+        # A machine that is busy with something else makes everything slower: one of three runs has to hold. The records
+        # are few enough that what each costs anyway does not count, on a slow machine either.
         shares = []
         for _ in range(3):
             found = run_saying(
                 version,
                 "timed",
                 ("127.0.0.1", listener.getsockname()[1]),
-                pause=0.01,
+                pause=0.04,
                 close_timeout=0.2,
                 connect_timeout=0.5,
             )
