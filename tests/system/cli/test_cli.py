@@ -56,8 +56,11 @@ def one_line(text: str) -> str:
 def test_start_returns_when_connections_are_accepted(daemon: Daemon) -> None:
     """`start` says where the daemon listens and its pid, and a client can connect at once."""
     began_s = time.monotonic()
+    assert daemon.cli("--help").returncode == 0
+    help_s = time.monotonic() - began_s
+    began_s = time.monotonic()
     done = daemon.begin("--workers", "2")
-    assert time.monotonic() - began_s < 2
+    assert time.monotonic() - began_s < max(2, 10 * help_s)  # on a slow machine any verb takes longer
     assert done.returncode == 0
     pid = daemon.pid()
     assert one_line(done.stdout) == f"listening on {daemon.bind[0]} (pid {pid})"

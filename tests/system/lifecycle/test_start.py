@@ -41,6 +41,9 @@ def test_second_start_is_refused(collector: Collector) -> None:
     assert collector.process is not None
     with Load(collector) as load:
         load.wait_for_more(500)
+        began_s = time.monotonic()
+        assert collector.cli("check").returncode == 0
+        check_s = time.monotonic() - began_s
         took_s = []
         for verb in ("run", "start") * 2:
             began_s = time.monotonic()
@@ -49,7 +52,8 @@ def test_second_start_is_refused(collector: Collector) -> None:
             assert done.returncode == 1
             assert f"already running with pid {collector.process.pid}" in done.stderr
             assert len(done.stderr.splitlines()) == 1
-        assert min(took_s) < 1  # beside a full load and whatever else the machine has to do
+        # Beside a full load and whatever else the machine has to do; on a slow machine any verb takes longer.
+        assert min(took_s) < max(1, 2 * check_s)
         load.wait_for_more(500)
         load.check(collector.state_dir / "records.jsonl")
     assert collector.stop() == 0
