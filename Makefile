@@ -16,8 +16,8 @@ run: $(NATIVE)  ## collect on 127.0.0.1:9020 into .run/records.jsonl, until Ctrl
 	$(BIN)/prefork-logd run --state-dir .run
 
 test: $(NATIVE)  ## the whole test suite; what a core has a part in once more without the compiled one
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
-	PREFORK_LOGD_NATIVE=0 $(BIN)/python -m pytest -q $(SIDE_BY_SIDE) $(TWIN)
+	$(BIN)/python -m tests.support.alone $(SIDE_BY_SIDE)
+	PREFORK_LOGD_NATIVE=0 $(BIN)/python -m tests.support.alone -q $(SIDE_BY_SIDE) $(TWIN)
 
 test-fast: $(NATIVE)  ## the unit tests that start no process and read no corpus, in less than a minute
 	$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) -m "not slow" tests/unit
