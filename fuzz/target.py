@@ -163,9 +163,9 @@ def _stream(setup: Setup, data: bytes, chance: int) -> None:
             for sink in sinks:
                 sink.append(filling)
         for sink in sinks:
-            if isinstance(sink, native.Lines) and sink.place >= 0:
+            if isinstance(sink, native.Lines) and sink.offset >= 0:
                 assert is_shared
-                assert _ARENA[sink.place : sink.place + len(sink)] == bytes(sink)
+                assert _ARENA[sink.offset : sink.offset + len(sink)] == bytes(sink)
         results.append((ends, [(bytes(sink.joined()), sink.count) for sink in sinks]))
         del sinks, one_by_one, sink
     assert results[0] == results[1]

@@ -18,7 +18,7 @@ def check(flags: Flags, connect: bool) -> int:
 
     core.require()
     settings = flags.load()
-    click.echo(f"# {settings.source or 'no configuration file: these are the defaults'}")
+    click.echo(f"# {settings.path or 'no configuration file: these are the defaults'}")
     click.echo(printable(settings), nl=False)
     found = [] if connect else warnings(settings)
     if connect:

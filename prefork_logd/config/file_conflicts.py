@@ -51,8 +51,8 @@ def _own(state_dir: Path, settings: Settings) -> Iterator[tuple[str, str]]:
         yield str(dead_letters_path(state_dir, store.name)), f"holds the dead letters of store {store.name!r}"
     if settings.server.keys_file:
         yield settings.server.keys_file, "is server.keys_file"
-    if settings.source:
-        yield str(Path(settings.source).absolute()), "is the configuration file"
+    if settings.path:
+        yield str(Path(settings.path).absolute()), "is the configuration file"
 
 
 def _inside(home: str, settings: Settings, path: str) -> str:

@@ -146,14 +146,14 @@ def load(path: Path | None, overrides: Mapping[str, object] | None = None, state
 
 def loads(
     text: str,
-    source: str = "",
+    path: str = "",
     overrides: Mapping[str, object] | None = None,
     *,
     directory: str = "",
     state_dir: str = "",
 ) -> Settings:
     """Return the settings of a TOML text; as `load`, with relative paths seen from `directory`, else from here."""
-    document = Document(text, source)
+    document = Document(text, path)
     server = document.read_table(ServerSettings, "server", 0, document.take("server", {}))
     limits = document.read_table(LimitSettings, "limits", 0, document.take("limits", {}))
     outputs = _load_outputs(document, document.take("output", None))
@@ -164,7 +164,7 @@ def loads(
     server = _override(document, server, overrides or {})
     home = state_dir or _state_dir(document, server, directory)
     settings = Settings(
-        server=server, limits=limits, output=outputs, listener=listeners, store=stores, sources=sources, source=source
+        server=server, limits=limits, output=outputs, listener=listeners, store=stores, sources=sources, path=path
     )
     settings = _resolve(home, directory, settings)
     check_paths(document, home, settings)

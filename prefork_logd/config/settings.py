@@ -33,7 +33,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     output: tuple[OutputSettings, ...] = (OutputSettings(),)
     store: tuple[StoreSettings, ...] = ()
     sources: tuple[NatsSourceSettings, ...] = ()
-    source: str = ""
+    path: str = ""
     """Path of the configuration file; empty for none."""
 
     @property

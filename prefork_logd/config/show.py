@@ -48,4 +48,5 @@ def effective(settings: Settings) -> str:
     """Return the whole configuration as TOML, defaults included."""
     document = msgspec.to_builtins(settings)
     document["source"] = document.pop("sources")
+    del document["path"]
     return tomli_w.dumps(document)

@@ -47,7 +47,7 @@ include "core_c/repeats.pxi"
 include "core_c/flat.pxi"
 include "core_c/template.pxi"
 
-ABI = 9
+ABI = 10
 """Compared with what the package expects: an extension built from other sources is not used."""
 
 
@@ -134,7 +134,7 @@ cdef class Lines:
         return self.out.size
 
     @property
-    def place(self):
+    def offset(self):
         """Where the lines begin in the shared memory; -1 if they do not lie in it."""
         return self.out.data - SHARED if is_shared(self.out.data) else -1
 

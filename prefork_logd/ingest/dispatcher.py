@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from prefork_logd.ipc.configuration import Configuration
     from prefork_logd.records.record import Record
 
-REJECTED_PLACE = 0
+REJECTED_OUTPUT = 0
 """The slot of rejected.jsonl on the scoreboard and in batches."""
 WARM_UP_RECORDS = 300
 BATCH_BYTES = 524_288
@@ -51,7 +51,7 @@ class Dispatcher:
         """Dispatch under `configuration`; `rejections` bounds the entries in rejected.jsonl."""
         self._rejections = rejections if rejections is not None else Rejections()
         settings = configuration.settings
-        self._places = configuration.places
+        self._output_ids = configuration.output_ids
         self.has_stores = bool(settings.store)
         """Whether lines are made for the stores, too."""
         # Records that every store filters out are not shipped; the others pass each store's filter in its shipper.
@@ -78,17 +78,17 @@ class Dispatcher:
         elif self._adds_records:
             stores = [(0, ())]
         self._core = core.Core(rules, stores, self.has_stores)
-        self._sinks = (*self._places, RECORDS) if stores else self._places
+        self._sinks = (*self._output_ids, RECORDS) if stores else self._output_ids
         # Most collectors have one JSON output without a filter: then only the line is made.
         is_plain = self._router.unconditional and self._templates == (None,) and not self._adds_records
-        self._plain_place = self._places[0] if is_plain else None
+        self._only_output = self._output_ids[0] if is_plain else None
 
     @staticmethod
     def _same_as_records(configuration: Configuration) -> int | None:
         """Return the slot of an output that gets each record as JSON, like the stores; None if there is none."""
-        for place, output in zip(configuration.places, configuration.settings.output, strict=True):
+        for output_id, output in zip(configuration.output_ids, configuration.settings.output, strict=True):
             if output.format == "json" and not output.levelno and not output.loggers:
-                return place
+                return output_id
         return None
 
     def run(
@@ -180,8 +180,8 @@ class Dispatcher:
 
     def _add_lines(self, record: Record, source: bytes, make_json: Callable[[Record, bytes], bytes]) -> bool:
         """Add the lines of a record that was read from `source`; return whether one of them is for the stores."""
-        if self._plain_place is not None:
-            self.batch.add(self._plain_place, make_json(record, source))
+        if self._only_output is not None:
+            self.batch.add(self._only_output, make_json(record, source))
             return self.has_stores
         as_json = None
         # All lines are made before the first is added, so that an error leaves none in the batch.
@@ -192,11 +192,11 @@ class Dispatcher:
                 line = text_line(template, record, source)
             else:
                 line = as_json = as_json or make_json(record, source)
-            lines.append((self._places[index], line))
+            lines.append((self._output_ids[index], line))
         if self._adds_records:
             as_json = as_json or make_json(record, source)
-        for place, line in lines:
-            self.batch.add(place, line)
+        for output_id, line in lines:
+            self.batch.add(output_id, line)
         return self._add_record(record, as_json or b"")
 
     def _add_record(self, record: Record, line: bytes) -> bool:
@@ -215,13 +215,13 @@ class Dispatcher:
         """
         if not line.startswith(b"{") or not line.endswith(b"}\n"):
             raise RecordRejected("not-a-record", "no line of JSON")
-        if self._plain_place is not None:
-            self.batch.add(self._plain_place, line)
+        if self._only_output is not None:
+            self.batch.add(self._only_output, line)
             return self.has_stores
         record = read_record(line)
         for index in self._router.route(record.name or "", record.levelno or 0):
             template = self._templates[index]
-            self.batch.add(self._places[index], line if template is None else text_line(template, record, line))
+            self.batch.add(self._output_ids[index], line if template is None else text_line(template, record, line))
         return self._add_record(record, line)
 
     def dispatch_lines(self, lines: bytes, count: int) -> bool:
@@ -229,17 +229,17 @@ class Dispatcher:
 
         Only for a Dispatcher whose `new_lines` is batch_builder.Lines. With stores, all lines are for the stores.
         """
-        place = self._plain_place
+        output_id = self._only_output
         # A line of JSON has no newline inside, so these counts check each line as dispatch_line does.
         if (
-            place is None
+            output_id is None
             or not lines.startswith(b"{")
             or not lines.endswith(b"}\n")
             or lines.count(b"}\n{") != count - 1
             or lines.count(b"\n") != count
         ):
             return False
-        self.batch.extend(place, lines, count)
+        self.batch.extend(output_id, lines, count)
         return True
 
     def reject(self, peer: str, received_s: float, reason: str, detail: str, head: bytes, size: int) -> None:
@@ -249,8 +249,8 @@ class Dispatcher:
             return
         if left_out:
             what = f"{left_out} rejected frames before this one are not listed here"
-            self.batch.add(REJECTED_PLACE, render_rejected(peer, received_s, "left-out", what, b"", 0))
-        self.batch.add(REJECTED_PLACE, render_rejected(peer, received_s, reason, detail, head, size))
+            self.batch.add(REJECTED_OUTPUT, render_rejected(peer, received_s, "left-out", what, b"", 0))
+        self.batch.add(REJECTED_OUTPUT, render_rejected(peer, received_s, reason, detail, head, size))
 
 
 def warm_up(configuration: Configuration) -> None:

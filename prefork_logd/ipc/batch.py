@@ -11,10 +11,10 @@ RECORDS; in a session, `runs` are the numbers of their records. Little-endian:
     for each open:    token u64 | session 16 bytes | first u64
     for each group:   session 16 bytes | epoch u64 | first u64 | last u64 | floor u64 | peer u64
                       | segments u32 | runs u32
-    for each segment: output u32 | lines u32 | bytes u32 | like u32 | place u32
+    for each segment: output u32 | lines u32 | bytes u32 | like u32 | offset u32
     for each run:     first u64 | count u64
     then each segment's lines, except those that are `like` an earlier one of the group (its index from 1 on; 0: none)
-    and those at a `place` in the memory that both processes share (INLINE: none)
+    and those at an `offset` in the memory that both processes share (INLINE: none)
 
 `generation` is that of the configuration whose outputs are meant. An open requests a new epoch of a session.
 
@@ -40,7 +40,7 @@ OPEN_ENTRY = struct.Struct("<Q16sQ")
 GROUP_ENTRY = struct.Struct("<16sQQQQQII")
 SEGMENT_ENTRY = struct.Struct("<IIIII")
 INLINE = 0xFFFF_FFFF
-"""The place of lines that are in the batch itself."""
+"""The offset of lines that are in the batch itself."""
 RUN_ENTRY = struct.Struct("<QQ")
 _ANSWER = struct.Struct("<Q16sQQQ")
 ANSWER_BYTES = _ANSWER.size

@@ -40,7 +40,7 @@ class Gathered(Protocol):
         """Number of lines."""
 
     @property
-    def place(self) -> int:
+    def offset(self) -> int:
         """Their offset in the memory shared with the writer; -1 if they are not in it."""
 
     def append(self, line: bytes) -> None:
@@ -55,7 +55,7 @@ class Lines:
 
     __slots__ = ("_lines", "count", "nbytes")
 
-    place = -1
+    offset = -1
 
     def __init__(self) -> None:
         self._lines: list[bytes] = []
@@ -263,7 +263,7 @@ class BatchBuilder:
         """Return all gathered lines as one batch, and begin an empty one."""
         self._current.end(self.mark())
         nbytes = self.nbytes
-        places = {output: gathered.place for output, gathered in self._outputs.items()}
+        offsets = {output: gathered.offset for output, gathered in self._outputs.items()}
         lines = {output: gathered.joined() for output, gathered in self._outputs.items() if gathered.nbytes}
         tables, segments, runs = [], [], []
         parts: list[bytes | memoryview] = [b""]
@@ -274,14 +274,14 @@ class BatchBuilder:
             count = len(group.pieces)
             like: tuple[int, int, int, int] | None = None
             for index, (output, line_count, begin, size) in enumerate(group.pieces, 1):
-                place = places[output]
-                if place < 0:
-                    place = INLINE
+                offset = offsets[output]
+                if offset < 0:
+                    offset = INLINE
                     parts.append(lines[output][begin : begin + size])
                     inline_bytes += size
                 else:
-                    place += begin
-                segments.append(SEGMENT_ENTRY.pack(output, line_count, size, 0, place))
+                    offset += begin
+                segments.append(SEGMENT_ENTRY.pack(output, line_count, size, 0, offset))
                 if output == self._like:
                     like = (line_count, size, index, INLINE)
             if like is not None:
@@ -294,6 +294,6 @@ class BatchBuilder:
         table = b"".join((*opens, *tables, *segments, *runs))
         header = HEADER.pack(MAGIC, len(table) + inline_bytes, number, self.generation, len(tables), len(opens))
         parts[0] = header + table
-        shared = [data for output, data in lines.items() if places[output] >= 0]
+        shared = [data for output, data in lines.items() if offsets[output] >= 0]
         self._start()
         return Outgoing(parts, shared, len(header) + len(table) + nbytes)

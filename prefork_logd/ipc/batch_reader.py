@@ -38,7 +38,7 @@ POOLED = 16
 class Shared(Protocol):
     """Memory into which another process writes lines."""
 
-    def __getitem__(self, place: slice, /) -> memoryview:
+    def __getitem__(self, span: slice, /) -> memoryview:
         """Return the bytes of a range; fewer at the end of the memory."""
 
 
@@ -135,14 +135,14 @@ def _segments(
 ) -> tuple[list[Segment], int]:
     """Return the segments of one group, and the offset of the next group's lines. Raises LocalProtocolError."""
     segments: list[Segment] = []
-    for output, lines, nbytes, like, place in table:
+    for output, lines, nbytes, like, offset in table:
         if like:
             if like > len(segments) or len(segments[like - 1].data) != nbytes:
                 raise LocalProtocolError(f"segment {len(segments) + 1} of a group is like segment {like}")
             segments.append(Segment(output, lines, segments[like - 1].data))
             continue
-        if place != INLINE:
-            data = shared[place : place + nbytes]
+        if offset != INLINE:
+            data = shared[offset : offset + nbytes]
             if len(data) != nbytes:
                 raise LocalProtocolError(f"a segment of {nbytes} bytes ends after the shared memory")
             segments.append(Segment(output, lines, data))

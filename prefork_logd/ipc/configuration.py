@@ -18,8 +18,8 @@ class Configuration(msgspec.Struct, frozen=True):
 
     generation: int
     settings: Settings
-    places: tuple[int, ...]
-    store_places: tuple[int, ...] = ()
+    output_ids: tuple[int, ...]
+    store_ids: tuple[int, ...] = ()
     """In the order of the stores in the settings."""
 
     def to_file(self) -> int:

@@ -35,7 +35,7 @@ class Attach(Message, frozen=True, tag="attach"):
 class WakeupFd(Message, frozen=True, tag="wakeup-fd"):
     """To the writer: the eventfd(2) that wakes the shipper of the store in a slot. Descriptor: the eventfd."""
 
-    place: int
+    store_id: int
 
 
 class Configure(Message, frozen=True, tag="configure"):

@@ -157,13 +157,13 @@ class Scoreboard:
         """Return the counters of one child, indexed by Field."""
         return self._slots[index * SLOT_FIELDS : (index + 1) * SLOT_FIELDS]
 
-    def output(self, place: int) -> memoryview:
+    def output(self, output_id: int) -> memoryview:
         """Return the counters of one output, indexed by OutputField; slot 0 is rejected.jsonl."""
-        return self._outputs[place * OUTPUT_FIELDS : (place + 1) * OUTPUT_FIELDS]
+        return self._outputs[output_id * OUTPUT_FIELDS : (output_id + 1) * OUTPUT_FIELDS]
 
-    def store(self, place: int) -> memoryview:
+    def store(self, store_id: int) -> memoryview:
         """Return the counters of one store, indexed by StoreField."""
-        return self._stores[place * STORE_FIELDS : (place + 1) * STORE_FIELDS]
+        return self._stores[store_id * STORE_FIELDS : (store_id + 1) * STORE_FIELDS]
 
     def barrier(self) -> None:
         """Order all earlier stores of this process before its later loads: acquiring a lock is a full barrier.

@@ -46,9 +46,9 @@ class Pages:
         """Close the descriptor."""
         os.close(self._fd)
 
-    def __getitem__(self, place: slice) -> memoryview:
-        """Return the bytes from `place.start` to `place.stop`, fewer where the memory ends."""
-        return memoryview(os.pread(self._fd, place.stop - place.start, place.start))
+    def __getitem__(self, span: slice) -> memoryview:
+        """Return the bytes from `span.start` to `span.stop`, fewer where the memory ends."""
+        return memoryview(os.pread(self._fd, span.stop - span.start, span.start))
 
 
 def look_into(fd: int) -> memoryview | Pages:

@@ -36,8 +36,8 @@ class Start:
         self.outputs = Outputs(BOARD)
         self.record_log = RecordLogWriter(BOARD)
         settings = loads(toml, overrides={"state_dir": str(state_dir)})
-        places = tuple(range(1, len(settings.output) + 1))
-        self.configurations = [Configuration(1, settings, places, tuple(range(len(settings.store))))]
+        output_ids = tuple(range(1, len(settings.output) + 1))
+        self.configurations = [Configuration(1, settings, output_ids, tuple(range(len(settings.store))))]
         self.recovery = Recovery(str(state_dir), self.outputs, self.record_log, 0)
 
     def advance(self) -> str:
@@ -47,8 +47,8 @@ class Start:
     def turn(self, lines: bytes, number: int, *, commit: bool = True) -> None:
         """Append lines to every output and to the record log, as the writer does; with `commit` to its end."""
         journal, count = self.recovery.journal, lines.count(b"\n")
-        for place in self.configurations[-1].places:
-            self.outputs.at(place).add_lines(count, memoryview(lines))
+        for output_id in self.configurations[-1].output_ids:
+            self.outputs.at(output_id).add_lines(count, memoryview(lines))
         self.record_log.add_runs(SESSION, ((number - count + 1, count),), count, memoryview(lines))
         assert self.record_log.prepare()
         self.outputs.find()

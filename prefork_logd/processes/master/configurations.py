@@ -70,7 +70,7 @@ class Configurations:
     def _assign_outputs(self, settings: Settings) -> tuple[dict[str, int], int]:
         """Return the slot of each output, and the last one assigned."""
         paths = {output.path for output in settings.output}
-        used = {slot for configuration in self.kept for slot in configuration.places}
+        used = {slot for configuration in self.kept for slot in configuration.output_ids}
         assigned = {path: slot for path, slot in self.output_ids.items() if path in paths or slot in used}
         new = sorted(paths - assigned.keys())
         free = [slot for slot in range(1, PLACES + 1) if slot not in assigned.values()]

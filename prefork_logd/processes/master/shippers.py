@@ -48,33 +48,33 @@ class Shippers:
 
     def adjust(self, configuration: Configuration) -> None:
         """Fork a shipper for each store that has none; end those whose store was removed or has changed."""
-        wanted = dict(zip(configuration.store_places, configuration.settings.store, strict=True))
-        for place, child in list(self._children.items()):
-            if child.store != wanted.get(place) and child.state is not State.STOPPING:
+        wanted = dict(zip(configuration.store_ids, configuration.settings.store, strict=True))
+        for store_id, child in list(self._children.items()):
+            if child.store != wanted.get(store_id) and child.state is not State.STOPPING:
                 self._end(child)
-        for place, store in wanted.items():
-            if place not in self._children:
-                self.waker(place)  # made before the fork, so that both have it
-                child = self._children[place] = Child(Kind.SHIPPER, SHIPPER_SLOT + place, store=store)
+        for store_id, store in wanted.items():
+            if store_id not in self._children:
+                self.waker(store_id)  # made before the fork, so that both have it
+                child = self._children[store_id] = Child(Kind.SHIPPER, SHIPPER_SLOT + store_id, store=store)
                 self._apply_event(child, Event.DUE)
 
-    def waker(self, place: int) -> int:
+    def waker(self, store_id: int) -> int:
         """Return the eventfd(2) by which the writer wakes the shipper in a slot."""
-        if place not in self._wakers:
-            self._wakers[place] = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        return self._wakers[place]
+        if store_id not in self._wakers:
+            self._wakers[store_id] = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        return self._wakers[store_id]
 
     def connect(self, writer: Channel, child: Child | None = None) -> None:
         """Send the writer the eventfd of one shipper, or of all."""
-        for place, shipper in self._children.items():
+        for store_id, shipper in self._children.items():
             if child is None or child is shipper:
-                writer.send(WakeupFd(place), [os.dup(self.waker(place))])
+                writer.send(WakeupFd(store_id), [os.dup(self.waker(store_id))])
 
     def forget(self, child: Child) -> None:
         """Free the slot of a shipper that has ended for good, and clear its counters for the next store."""
-        place = child.index
-        del self._children[place]
-        counters = self._board.store(place)
+        store_id = child.index
+        del self._children[store_id]
+        counters = self._board.store(store_id)
         counters[StoreField.READY] = 0
         counters[:] = memoryview(bytes(counters.nbytes)).cast("Q")
 

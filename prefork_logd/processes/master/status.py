@@ -49,18 +49,18 @@ def document(
         "native": core.NATIVE,
         "bind": bind,
         "state_dir": settings.server.state_dir,
-        "config": settings.source,
+        "config": settings.path,
         "generation": configuration.generation,
         **_totals(board, carried, children),
         "children": [_child(child, board, carried) for child in children],
         "outputs": [
-            _output(output, board, place, carried)
-            for place, output in zip(configuration.places, settings.output, strict=True)
+            _output(output, board, output_id, carried)
+            for output_id, output in zip(configuration.output_ids, settings.output, strict=True)
         ],
         "journal": _journal(board, settings.limits.journal_bytes),
         "stores": [
-            _store(store, board, place, shippers.get(SHIPPER_SLOT + place))
-            for place, store in zip(configuration.store_places, settings.store, strict=True)
+            _store(store, board, store_id, shippers.get(SHIPPER_SLOT + store_id))
+            for store_id, store in zip(configuration.store_ids, settings.store, strict=True)
         ],
         "sources": [
             _source(settings.sources[child.index - 1], board, child) for child in children if child.kind is Kind.SOURCE
@@ -77,8 +77,8 @@ def _totals(board: Scoreboard, carried: InheritedCounters, children: Iterable[Ch
     }
 
 
-def _output(settings: OutputSettings, board: Scoreboard, place: int, carried: InheritedCounters) -> dict[str, Any]:
-    output = board.output(place)
+def _output(settings: OutputSettings, board: Scoreboard, output_id: int, carried: InheritedCounters) -> dict[str, Any]:
+    output = board.output(output_id)
     return {
         "name": settings.name,
         "path": settings.path,
@@ -97,13 +97,13 @@ def _journal(board: Scoreboard, limit_bytes: int) -> dict[str, Any]:
     }
 
 
-def _store(settings: AnyStoreSettings, board: Scoreboard, place: int, shipper: Child | None) -> dict[str, Any]:
+def _store(settings: AnyStoreSettings, board: Scoreboard, store_id: int, shipper: Child | None) -> dict[str, Any]:
     """Return the row of one store; its lag is null until its shipper has reported a position."""
     now_s = time.monotonic()
     report = shipper.report if shipper is not None else None
     # A shipper that keeps dying cannot report its problem; its deaths count as trouble of the store.
     crash_loop = shipper.crash_loop(now_s) if shipper is not None else ""
-    store, journal = board.store(place), board.journal
+    store, journal = board.store(store_id), board.journal
     is_known = bool(store[StoreField.READY])
     records = max(0, journal[JournalField.ORDINAL] - store[StoreField.ORDINAL])
     since_ms = store[StoreField.SINCE_MS] if records else 0

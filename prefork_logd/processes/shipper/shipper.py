@@ -67,16 +67,16 @@ class Shipper:
         board: Scoreboard,
         channel: socket.socket,
         state_dir: Path,
-        place: int,
+        store_id: int,
         settings: AnyStoreSettings,
         waker: int,
     ) -> None:
-        """Ship to the store at a place of the scoreboard; `waker` is the eventfd(2) that the writer has, too."""
+        """Ship to the store with this number on the scoreboard; `waker` is the eventfd(2) that the writer has, too."""
         self.loop = Loop()
         self._board = board
         self._journal = board.journal
-        self._counters = board.store(place)
-        self._slot = board.slot(SHIPPER_SLOT + place)
+        self._counters = board.store(store_id)
+        self._slot = board.slot(SHIPPER_SLOT + store_id)
         self._channel = Channel(self.loop, channel, self._handle_message, self.loop.stop)
         self._state_dir = state_dir
         self._settings = settings

@@ -61,28 +61,28 @@ class ConnectionOwner(Protocol):
     def postpone(self, connection: Connection) -> None:
         """Read a connection once reading goes on."""
 
-    def terms(self, connection: Connection) -> Terms:
+    def terms_for(self, connection: Connection) -> Terms:
         """Return the conditions under which the connection's client is read."""
 
     def handle_events(self, connection: Connection, events: Sequence[Event]) -> None:
         """Handle an input's events; pass those for which there is no time to `connection.keep_events`."""
 
-    def sent(self, connection: Connection) -> None:
+    def note_all_sent(self, connection: Connection) -> None:
         """Act on a client that has read everything it was sent."""
 
-    def progressed(self, connection: Connection, completed: bool) -> None:
+    def note_progress(self, connection: Connection, completed: bool) -> None:
         """Start, keep or end the deadline of a half-received record (`connection.input.pending`).
 
         No deadline runs while the connection has something `unfinished`: then the client is not late.
         """
 
-    def violated(self, connection: Connection, error: RemoteProtocolError) -> None:
+    def close_violating(self, connection: Connection, error: RemoteProtocolError) -> None:
         """Close the connection after a protocol error of its peer."""
 
-    def ended(self, connection: Connection, error: OSError | None) -> None:
+    def close_ended(self, connection: Connection, error: OSError | None) -> None:
         """Close the connection after its peer closed it, or it failed."""
 
-    def failed(self, connection: Connection, error: Exception) -> None:
+    def close_failed(self, connection: Connection, error: Exception) -> None:
         """Close the connection after an unexpected error; the others go on."""
 
 
@@ -205,7 +205,7 @@ class Connection:
         connection = cls(owner, fd, state.peer, state.accept)
         connection.held = True
         if state.input is not None:
-            terms = owner.terms(connection)
+            terms = owner.terms_for(connection)
             connection.input = load_input(state.input, terms)
             connection.input.limit(terms.max_record_bytes)
             connection.placed = True
@@ -221,7 +221,7 @@ class Connection:
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not cost the other connections anything
-            self.owner.failed(self, error)
+            self.owner.close_failed(self, error)
 
     def _ready(self, events: int) -> None:
         owner = self.owner
@@ -236,7 +236,7 @@ class Connection:
             if self.fd < 0:
                 return
             if not self.unsent:
-                owner.sent(self)
+                owner.note_all_sent(self)
         if events != ENDED and (self.queued or owner.loop.crowded):
             # Connections that wait for another turn come first; else those with endless data would starve them.
             self._again()
@@ -257,10 +257,10 @@ class Connection:
             except BlockingIOError:
                 return
             except OSError as error:
-                owner.ended(self, error)
+                owner.close_ended(self, error)
                 return
             if not nbytes:
-                owner.ended(self, None)
+                owner.close_ended(self, None)
                 return
             self._receive(buffer[:nbytes])
             if self.fd < 0:
@@ -294,10 +294,10 @@ class Connection:
                 self._count_rest(0)
                 self._receive(memoryview(rest))
             if self.fd >= 0 and self.pending_error is not None and not self.unfinished:
-                owner.violated(self, self.pending_error)
+                owner.close_violating(self, self.pending_error)
             if events and self.fd >= 0 and not self.unfinished:
                 # The bytes after them have waited for this worker, so their deadline starts now.
-                owner.progressed(self, completed=True)
+                owner.note_progress(self, completed=True)
         if self.fd >= 0 and (self.unfinished or owner.slice_over):
             self._wait()
             return False
@@ -324,12 +324,12 @@ class Connection:
         except BlockingIOError:
             return False
         except OSError as error:
-            self.owner.ended(self, error)
+            self.owner.close_ended(self, error)
             return False
         if nbytes:
             self._receive(self.owner.buffer[:nbytes])
         else:
-            self.owner.ended(self, None)
+            self.owner.close_ended(self, None)
         return nbytes > 0
 
     def _receive(self, data: memoryview) -> None:
@@ -337,7 +337,7 @@ class Connection:
         owner = self.owner
         try:
             if self.input is None:
-                self.input = choose(data, self.accept, owner.terms(self))
+                self.input = choose(data, self.accept, owner.terms_for(self))
             events = self.input.receive(data)
             if self.input.left:
                 self.rest = bytes(data[len(data) - self.input.left :])
@@ -345,10 +345,10 @@ class Connection:
             if events:
                 owner.handle_events(self, events)
         except RemoteProtocolError as error:
-            owner.violated(self, error)
+            owner.close_violating(self, error)
             return
         if self.fd >= 0:
-            owner.progressed(self, bool(events))
+            owner.note_progress(self, bool(events))
 
     def send(self, data: bytes) -> None:
         """Send to the client; bytes that its socket does not accept now are sent later.
@@ -362,7 +362,7 @@ class Connection:
         except BlockingIOError:
             self.unsent = data
         except OSError as error:
-            self.owner.ended(self, error)
+            self.owner.close_ended(self, error)
             return
         if bool(self.unsent) != waited and not self.held:
             self.owner.loop.change(self.fd, EVENTS | WRITE if self.unsent else EVENTS)

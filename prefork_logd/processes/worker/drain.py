@@ -47,7 +47,7 @@ class DrainPort(Protocol):
     def stop_accepting(self, *, takes_queue: bool) -> None:
         """Accept no more connections; with `takes_queue`, accept the kernel's queue first."""
 
-    def ended(self, connection: Connection, error: OSError | None) -> None:
+    def close_ended(self, connection: Connection, error: OSError | None) -> None:
         """Close a connection as if its peer had ended it."""
 
 
@@ -127,7 +127,7 @@ class WorkerDrain:
     def _close_connections(self) -> None:
         for connection in list(self._port.connections.values()):
             with self._port.guard.of(connection):
-                self._port.ended(connection, None)
+                self._port.close_ended(connection, None)
 
     def _give_up_writing(self) -> None:
         link = self._port.link

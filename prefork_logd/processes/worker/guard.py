@@ -35,7 +35,7 @@ class Guard:
         """Log an unexpected error, without closing the connection."""
         self._warnings.warning("%s: closed after an unexpected error: %s", connection.peer, describe_bug(error))
 
-    def failed(self, connection: Connection, error: Exception) -> None:
+    def close_failed(self, connection: Connection, error: Exception) -> None:
         """Log an unexpected error, and close the connection."""
         self.report(connection, error)
         self._close(connection)
@@ -59,5 +59,5 @@ class Confined:
         """Suppress an unexpected error, and close the connection; errors of the process itself pass."""
         if not isinstance(error, Exception) or isinstance(error, MemoryError):
             return False
-        self._guard.failed(self._connection, error)
+        self._guard.close_failed(self._connection, error)
         return True

@@ -195,7 +195,7 @@ class Worker:
         with self.guard.of(connection):
             self._admission.arrived(connection)
             if connection.fd >= 0 and connection.is_awaited:
-                self.progressed(connection, completed=False)
+                self.note_progress(connection, completed=False)
 
     def _cannot_accept(self, error: OSError) -> None:
         self.warnings.warning("cannot accept a connection just now: %s; clients wait meanwhile", error.strerror)
@@ -259,7 +259,7 @@ class Worker:
         """Read a connection when reading goes on."""
         self.postponed[connection.fd] = connection
 
-    def terms(self, connection: Connection) -> Terms:
+    def terms_for(self, connection: Connection) -> Terms:
         """Return the conditions under which a connection's client is read."""
         must_authenticate = connection.accept == AUTHENTICATED
         return Terms(self.max_record_bytes, must_authenticate, connection.is_refused, lambda: self._keys, _make_nonce)
@@ -277,11 +277,11 @@ class Worker:
         """Turn a connection's records into lines, and act on its other events."""
         self._intake.handle_events(connection, events)
 
-    def sent(self, connection: Connection) -> None:
+    def note_all_sent(self, connection: Connection) -> None:
         """Send a client its next acknowledgement, after it has read the last one."""
         self.sessions.send_ack(connection)
 
-    def progressed(self, connection: Connection, completed: bool) -> None:
+    def note_progress(self, connection: Connection, completed: bool) -> None:
         """Start, keep or end the deadline of a half-received record."""
         if connection.is_awaited and not connection.unfinished:
             held_bytes = connection.input.held_bytes if connection.input is not None else 0
@@ -289,17 +289,17 @@ class Worker:
         else:
             self.deadlines.forget(connection)
 
-    def violated(self, connection: Connection, error: RemoteProtocolError) -> None:
+    def close_violating(self, connection: Connection, error: RemoteProtocolError) -> None:
         """Close a connection after a protocol error; events from before it are kept."""
         self._intake.end_violated(connection, error)
 
-    def ended(self, connection: Connection, error: OSError | None) -> None:  # noqa: ARG002 - a reset is an end too
+    def close_ended(self, connection: Connection, error: OSError | None) -> None:  # noqa: ARG002 - a reset is an end too
         """Close a connection that its peer has ended; a record that was cut short is counted as dropped."""
         self._intake.end_finished(connection)
 
-    def failed(self, connection: Connection, error: Exception) -> None:
+    def close_failed(self, connection: Connection, error: Exception) -> None:
         """Close a connection after an unexpected error; the others go on."""
-        self.guard.failed(connection, error)
+        self.guard.close_failed(connection, error)
 
     def _give_up(self, connection: Connection, why: str) -> None:
         with self.guard.of(connection):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from prefork_logd.errors import OutputError
 from prefork_logd.files.output_file import OutputFile
 from prefork_logd.files.rotation import Rotation
-from prefork_logd.ingest.dispatcher import REJECTED_PLACE
+from prefork_logd.ingest.dispatcher import REJECTED_OUTPUT
 from prefork_logd.ipc.scoreboard import OutputField, Scoreboard
 from prefork_logd.processes.writer.skipping import Skipping
 from prefork_logd.system.log import LOGGER
@@ -29,15 +29,15 @@ SKIPPING, DROPPING = "its records are skipped", "rejected frames are only counte
 class Output:
     """One output, with the lines that wait to be appended to it."""
 
-    def __init__(self, settings: OutputSettings, place: int, board: Scoreboard) -> None:
-        self.is_expendable = place == REJECTED_PLACE
+    def __init__(self, settings: OutputSettings, output_id: int, board: Scoreboard) -> None:
+        self.is_expendable = output_id == REJECTED_OUTPUT
         """Whether it is never synced: rejected bytes of one client must not delay the records of others."""
         self.skips = settings.on_error == "skip"
         """Whether lines that cannot be written are left out."""
         self._skipping = Skipping(settings.name, DROPPING if self.is_expendable else SKIPPING)
         self.file = OutputFile(settings.name, settings.path, settings.file_mode)
         self.file.is_hasty = self.skips
-        self._counters = board.output(place)
+        self._counters = board.output(output_id)
         self._chunks: list[memoryview] = []
         self._lines = 0
         self._nbytes = 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from prefork_logd.config.outputs import OutputSettings
 from prefork_logd.config.paths import REJECTED_FILE
-from prefork_logd.ingest.dispatcher import REJECTED_PLACE
+from prefork_logd.ingest.dispatcher import REJECTED_OUTPUT
 from prefork_logd.journal.intent import Evidence
 from prefork_logd.processes.writer.output import Output, identity_of
 from prefork_logd.processes.writer.tails import Tails
@@ -53,14 +53,14 @@ class Outputs:
         """Return whether an output that leaves a slot has another one: a reload gave its file another path."""
         return any(output is current for current in self._current.values())
 
-    def at(self, place: int) -> Output:
+    def at(self, output_id: int) -> Output:
         """Return the output in a slot. Raises KeyError if there is none."""
-        output = self._current.get(place)
-        return output if output is not None else self._leaving[place][1]
+        output = self._current.get(output_id)
+        return output if output is not None else self._leaving[output_id][1]
 
-    def has(self, place: int) -> bool:
+    def has(self, output_id: int) -> bool:
         """Return whether there is an output in a slot."""
-        return place in self._current or place in self._leaving
+        return output_id in self._current or output_id in self._leaving
 
     def configure(self, configuration: Configuration) -> list[str]:
         """Take the outputs of a configuration, and keep open those that stay; return the problems."""
@@ -75,26 +75,28 @@ class Outputs:
         )
         problems = []
         wanted: dict[int, Output] = {}
-        for place, chosen in zip((REJECTED_PLACE, *configuration.places), (rejected, *settings.output), strict=True):
-            output = self._current.pop(place, None)
-            if output is None and place in self._leaving:
+        for output_id, chosen in zip(
+            (REJECTED_OUTPUT, *configuration.output_ids), (rejected, *settings.output), strict=True
+        ):
+            output = self._current.pop(output_id, None)
+            if output is None and output_id in self._leaving:
                 # It is configured again, and workers may still have lines of its older configuration.
-                output = self._leaving[place][1]
+                output = self._leaving[output_id][1]
             if output is None:
-                output = self._leaves_to(chosen.path, configuration.places, wanted)
+                output = self._leaves_to(chosen.path, configuration.output_ids, wanted)
                 if output is not None:
-                    output.move(chosen, self._board.output(place))
+                    output.move(chosen, self._board.output(output_id))
             if output is None:
-                output = Output(chosen, place, self._board)
+                output = Output(chosen, output_id, self._board)
                 problems.append(output.open())
             elif output.settings != chosen:
                 output.configure(chosen)
-            wanted[place] = output
-        self._leaving |= {place: (configuration.generation, output) for place, output in self._current.items()}
+            wanted[output_id] = output
+        self._leaving |= {output_id: (configuration.generation, output) for output_id, output in self._current.items()}
         self._current = wanted
         return [problem for problem in problems if problem]
 
-    def _leaves_to(self, path: str, places: Sequence[int], wanted: Mapping[int, Output]) -> Output | None:
+    def _leaves_to(self, path: str, output_ids: Sequence[int], wanted: Mapping[int, Output]) -> Output | None:
         """Return the leaving output that has the file at a path open: the lock forbids to open it twice.
 
         `wanted`: the outputs that have a slot already.
@@ -103,8 +105,11 @@ class Outputs:
             identity = identity_of(path)
         except OSError:
             return None
-        staying = [*wanted.values(), *(output for place, output in self._current.items() if place in places)]
-        leaving = [output for place, output in self._current.items() if place not in places]
+        staying = [
+            *wanted.values(),
+            *(output for output_id, output in self._current.items() if output_id in output_ids),
+        ]
+        leaving = [output for output_id, output in self._current.items() if output_id not in output_ids]
         leaving += [output for _, output in self._leaving.values()]
         return next(
             (
@@ -119,9 +124,9 @@ class Outputs:
 
     def forget(self, generation: int) -> None:
         """Close the outputs without a configuration from `generation` on: no worker has lines for them."""
-        for place, (until, output) in list(self._leaving.items()):
+        for output_id, (until, output) in list(self._leaving.items()):
             if until <= generation:
-                del self._leaving[place]
+                del self._leaving[output_id]
                 if not self._stays(output) and all(output is not other for _, other in self._leaving.values()):
                     output.close()
 

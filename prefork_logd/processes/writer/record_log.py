@@ -44,7 +44,7 @@ class RecordLogWriter:
         self._counters = board.journal
         self._board = board
         self._log: RecordLog | None = None
-        self._places: dict[int, str] = {}
+        self._stores: dict[int, str] = {}
         """Slot of each store to its name."""
         self._wakers: dict[int, int] = {}
         self._gathered: list[Gathered] = []
@@ -78,13 +78,13 @@ class RecordLogWriter:
         """
         settings = configuration.settings
         names = (store.name for store in settings.store)
-        self._places = dict(zip(configuration.store_places, names, strict=True))
+        self._stores = dict(zip(configuration.store_ids, names, strict=True))
         self._max_bytes = settings.limits.journal_bytes
         self._directory = Path(settings.server.state_dir) / JOURNAL_DIRECTORY
         self._segment_bytes = settings.limits.journal_segment_bytes
         self._known, self._evidence = committed, evidence or Evidence()
         try:
-            if self._log is None and (self._places or _is_there(self._directory / IDENTITY_FILE)):
+            if self._log is None and (self._stores or _is_there(self._directory / IDENTITY_FILE)):
                 self._open()
         except OutputError as error:
             return [f"journal: {error}"]
@@ -100,20 +100,20 @@ class RecordLogWriter:
             LOGGER.warning("journal: %s", problem)
         log.problems.clear()
         # Before the journal's identity is published: shippers wait for that.
-        for place in self._places:
-            store = self._board.store(place)
+        for store_id in self._stores:
+            store = self._board.store(store_id)
             store[StoreField.BEGAN] = store[StoreField.BEGAN] or log.next + 1
         self._counters[JournalField.ID_HIGH] = int.from_bytes(log.journal[:8])
         self._counters[JournalField.ID_LOW] = int.from_bytes(log.journal[8:])
         self._publish()
 
-    def set_waker(self, place: int, fd: int) -> None:
+    def set_waker(self, store_id: int, fd: int) -> None:
         """Wake the shipper of a slot through this eventfd(2) from now on."""
-        old = self._wakers.pop(place, None)
+        old = self._wakers.pop(store_id, None)
         if old is not None:
             os.close(old)
-        self._wakers[place] = fd
-        self._wake(place)
+        self._wakers[store_id] = fd
+        self._wake(store_id)
 
     def lengths(self) -> dict[tuple[int, int], int]:
         """Return the current segment's identity and length, for a commit."""
@@ -138,19 +138,19 @@ class RecordLogWriter:
     @property
     def has_finished(self) -> bool:
         """Whether there may be segments to remove."""
-        return self._log is not None and self._log.finished > KEPT_SEGMENTS and bool(self._places)
+        return self._log is not None and self._log.finished > KEPT_SEGMENTS and bool(self._stores)
 
     # A turn
 
     def add_runs(self, session: bytes, runs: Sequence[tuple[int, int]], count: int, lines: memoryview) -> None:
         """Gather records; without a store they are dropped (lines of an older configuration)."""
-        if self._places and count:
+        if self._stores and count:
             self._gathered.append(Gathered(session, runs, count, lines))
             self._gathered_bytes += len(lines)
 
     def prepare(self) -> bool:
         """Make room for the gathered records; return False if there is none. A problem is logged once."""
-        if not self._places:
+        if not self._stores:
             self._drop()
         if not self._gathered:
             return True
@@ -233,9 +233,9 @@ class RecordLogWriter:
             with contextlib.suppress(OSError):  # a full disk; the next write includes this number
                 os.pwrite(self._position_fd, following.to_bytes(8, "little"), 0)
         self._board.barrier()
-        for place in self._places:
-            if self._board.store(place)[StoreField.WAITING]:
-                self._wake(place)
+        for store_id in self._stores:
+            if self._board.store(store_id)[StoreField.WAITING]:
+                self._wake(store_id)
 
     def _open_position(self, path: Path) -> None:
         """Open the file that shows the committed number to `tail`. An error is logged once, and tried again later."""
@@ -247,11 +247,11 @@ class RecordLogWriter:
                 LOGGER.error("%s: cannot open it: %s; `tail` shows nothing new until then", path, error.strerror)
             self._is_position_missed = True
 
-    def _wake(self, place: int) -> None:
-        if place in self._wakers:
-            self._board.store(place)[StoreField.WAITING] = 0
+    def _wake(self, store_id: int) -> None:
+        if store_id in self._wakers:
+            self._board.store(store_id)[StoreField.WAITING] = 0
             with contextlib.suppress(BlockingIOError):
-                os.eventfd_write(self._wakers[place], 1)
+                os.eventfd_write(self._wakers[store_id], 1)
 
     def _failed(self, error: OutputError) -> bool:
         if error.errno != self._logged_errno:
@@ -302,20 +302,20 @@ class RecordLogWriter:
             self._remove(self._log)
 
     def _remove(self, log: RecordLog, keep: int = KEPT_SEGMENTS) -> None:
-        if self._places and log.remove_below(self._passed(), keep):
+        if self._stores and log.remove_below(self._passed(), keep):
             self._counters[JournalField.BYTES] = log.nbytes
 
-    def _position(self, place: int) -> int:
-        store = self._board.store(place)
+    def _position(self, store_id: int) -> int:
+        store = self._board.store(store_id)
         return int(store[StoreField.POSITION]) if store[StoreField.READY] else 0
 
     def _passed(self) -> int:
         """Return the first record number that some store still needs."""
-        return min((self._position(place) for place in self._places), default=0)
+        return min((self._position(store_id) for store_id in self._stores), default=0)
 
     def _slowest(self) -> list[str]:
         passed = self._passed()
-        return [f"store {name}" for place, name in self._places.items() if self._position(place) == passed]
+        return [f"store {name}" for store_id, name in self._stores.items() if self._position(store_id) == passed]
 
     def close(self) -> None:
         """Sync and close the log."""

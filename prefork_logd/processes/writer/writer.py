@@ -170,8 +170,8 @@ class Writer:
                     self._attach(message, fds)
                 else:
                     self._waiting.append((message, fds))
-            case WakeupFd(place):
-                self._record_log.set_waker(place, fds[0])
+            case WakeupFd(store_id):
+                self._record_log.set_waker(store_id, fds[0])
             case Configure():
                 self._configure(Configuration.from_file(fds[0]))
             case Reopen(number):
@@ -248,8 +248,8 @@ class Writer:
         """Gather the lines of a batch, except those of refused groups."""
         for group in batch.groups:
             if group.session != NO_SESSION:
-                places = (segment.output for segment in group.segments)
-                if not all(place == RECORDS or self._outputs.has(place) for place in places):
+                output_ids = (segment.output for segment in group.segments)
+                if not all(output_id == RECORDS or self._outputs.has(output_id) for output_id in output_ids):
                     # A dead worker's lines for an output that was removed since. The client sends the records again,
                     # and another worker makes lines for the present outputs.
                     self._sessions.refuse(source, group)
@@ -257,13 +257,13 @@ class Writer:
                 if not self._sessions.accept(source, group):
                     continue
                 self._must_sync = True
-            for place, lines, data in group.segments:
-                if place == RECORDS:
+            for output_id, lines, data in group.segments:
+                if output_id == RECORDS:
                     self._record_log.add_runs(group.session, group.runs, lines, data)
                     self._gathered_bytes += len(data)
                     continue
                 try:
-                    self._outputs.at(place).add_lines(lines, data)
+                    self._outputs.at(output_id).add_lines(lines, data)
                 except KeyError:
                     LOGGER.error("%d lines for an output that has been removed are lost", lines)
                     continue

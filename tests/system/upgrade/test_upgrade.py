@@ -153,7 +153,7 @@ def test_a_broken_version_is_refused(tmp_path: Path, make_collector: Maker) -> N
             "    raise RuntimeError('broken by a test')\n",
             "broken by a test",
         ),
-        ("processes/master/upgrade/state.py", "FORMAT = 3\n", "FORMAT = 4\n", "format 3; this version reads format 4"),
+        ("processes/master/upgrade/state.py", "FORMAT = 4\n", "FORMAT = 5\n", "format 4; this version reads format 5"),
     ]
     with collector.connect() as sock:
         for number, (module, old, new, said) in enumerate(breaks):

@@ -29,19 +29,19 @@ class OldBoard:
 
     def get(self, slot: int, name: str) -> int:
         """Return a counter of a child."""
-        place = self._layout.fields.get(name)
-        return 0 if place is None else self._cells[self._layout.slots_at + slot * self._layout.slot_fields + place]
+        field = self._layout.fields.get(name)
+        return 0 if field is None else self._cells[self._layout.slots_at + slot * self._layout.slot_fields + field]
 
     def clear(self, slot: int, name: str) -> None:
         """Set a counter of a child that is gone to 0."""
-        place = self._layout.fields.get(name)
-        if place is not None:
-            self._cells[self._layout.slots_at + slot * self._layout.slot_fields + place] = 0
+        field = self._layout.fields.get(name)
+        if field is not None:
+            self._cells[self._layout.slots_at + slot * self._layout.slot_fields + field] = 0
 
-    def output(self, place: int, name: str) -> int:
+    def output(self, output_id: int, name: str) -> int:
         """Return a counter of an output."""
         at = self._layout.of_output.get(name)
-        return 0 if at is None else self._cells[self._layout.outputs_at + place * self._layout.output_fields + at]
+        return 0 if at is None else self._cells[self._layout.outputs_at + output_id * self._layout.output_fields + at]
 
     def close(self) -> None:
         """Unmap the memory."""

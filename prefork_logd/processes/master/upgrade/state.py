@@ -18,7 +18,7 @@ from prefork_logd.ipc.configuration import Configuration
 from prefork_logd.ipc.scoreboard import Layout  # noqa: TC001 - msgspec reads the annotation
 from prefork_logd.processes.master.upgrade.old_scoreboard import OldBoard
 
-FORMAT = 3
+FORMAT = 4
 CUMULATIVE = ("STARTS", "ACCEPTED", "RECORDS", "RECEIVED_BYTES", "REJECTED", "DROPPED", "REFUSED")
 """Counters of children that go on over an upgrade."""
 CUMULATIVE_OUTPUT = ("RECORDS", "BYTES", "SKIPPED")
@@ -173,8 +173,8 @@ class InheritedCounters:
 
     def of_output(self, path: str, name: str) -> int:
         """Return the counter of an output over earlier programs."""
-        place = self._output_ids.get(path)
-        live = self._board.output(place, name) if self._board is not None and place is not None else 0
+        output_id = self._output_ids.get(path)
+        live = self._board.output(output_id, name) if self._board is not None and output_id is not None else 0
         return live + self.counters.outputs.get(path, {}).get(name, 0)
 
     def of_old(self, slot: int, name: str) -> int:
@@ -194,7 +194,7 @@ class InheritedCounters:
         self._board.close()
         self._board = None
 
-    def with_board(self, board: OldBoard, places: dict[str, int]) -> Counters:
+    def with_board(self, board: OldBoard, output_ids: dict[str, int]) -> Counters:
         """Return the sums plus the counters of another scoreboard."""
         workers = {
             slot: {name: self.of_worker(slot, name) + board.get(slot, name) for name in CUMULATIVE}
@@ -202,7 +202,7 @@ class InheritedCounters:
             if slot in self.counters.workers or any(board.get(slot, name) for name in CUMULATIVE)
         }
         outputs = dict(self.counters.outputs)
-        for path, place in places.items():
+        for path, output_id in output_ids.items():
             before = outputs.get(path, {})
-            outputs[path] = {name: before.get(name, 0) + board.output(place, name) for name in CUMULATIVE_OUTPUT}
+            outputs[path] = {name: before.get(name, 0) + board.output(output_id, name) for name in CUMULATIVE_OUTPUT}
         return Counters(workers, outputs)

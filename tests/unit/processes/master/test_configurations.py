@@ -33,7 +33,7 @@ def _slots(configurations: Configurations) -> dict[str, int]:
     current = configurations.current
     return {
         output.path.rsplit("/", 1)[-1].removesuffix(".jsonl"): slot
-        for output, slot in zip(current.settings.output, current.places, strict=True)
+        for output, slot in zip(current.settings.output, current.output_ids, strict=True)
     }
 
 
@@ -97,17 +97,17 @@ def test_a_store_keeps_its_slot_by_its_name(tmp_path: Path) -> None:
     busy: set[int] = set()
     configurations = Configurations(BOARD)
     configurations.add(_stores(tmp_path, "days", "weeks"), busy)
-    assert configurations.current.store_places == (0, 1)
+    assert configurations.current.store_ids == (0, 1)
     busy.update({0, 1})
     configurations.add(_stores(tmp_path, "weeks", "years"), busy)
-    assert configurations.current.store_places == (1, 2)
+    assert configurations.current.store_ids == (1, 2)
     busy.remove(0)
     configurations.add(_stores(tmp_path, "weeks", "hours"), busy)
-    assert configurations.current.store_places == (1, 0)
+    assert configurations.current.store_ids == (1, 0)
     busy.update(range(STORE_PLACES))
     with pytest.raises(ConfigError, match="1 of them are new, too many at once"):
         configurations.add(_stores(tmp_path, "minutes"), busy)
-    assert configurations.current.store_places == (1, 0)
+    assert configurations.current.store_ids == (1, 0)
 
 
 def test_a_configuration_is_kept_while_a_worker_may_have_lines_of_it(tmp_path: Path) -> None:

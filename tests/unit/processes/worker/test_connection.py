@@ -47,7 +47,7 @@ class Owner:
     def postpone(self, connection: Connection) -> None:
         self.postponed.append(connection)
 
-    def terms(self, connection: Connection) -> Terms:
+    def terms_for(self, connection: Connection) -> Terms:
         return Terms(1000)
 
     def handle_events(self, connection: Connection, events: Sequence[Event]) -> None:
@@ -60,14 +60,14 @@ class Owner:
                 case _:
                     self.events.append(event)
 
-    def progressed(self, connection: Connection, completed: bool) -> None:
+    def note_progress(self, connection: Connection, completed: bool) -> None:
         self.progress.append(completed)
 
-    def violated(self, connection: Connection, error: RemoteProtocolError) -> None:
+    def close_violating(self, connection: Connection, error: RemoteProtocolError) -> None:
         self.violations.append(error)
         connection.close()
 
-    def ended(self, connection: Connection, error: OSError | None) -> None:
+    def close_ended(self, connection: Connection, error: OSError | None) -> None:
         self.ends.append(error)
         connection.close()
 

@@ -58,7 +58,7 @@ class Worker:
     def stop_accepting(self, *, takes_queue: bool) -> None:
         self.accepting.append(takes_queue)
 
-    def ended(self, connection: Any, error: OSError | None) -> None:
+    def close_ended(self, connection: Any, error: OSError | None) -> None:
         self._close(connection)
 
     def _close(self, connection: Any) -> None:
@@ -170,6 +170,6 @@ def test_an_unexpected_error_costs_one_connection(worker: Worker, drain: WorkerD
             raise RuntimeError
         worker._close(connection)
 
-    worker.ended = wrong  # type: ignore[method-assign]
+    worker.close_ended = wrong  # type: ignore[method-assign]
     drain.begin(fast=True)
     assert worker.ends == [0, 1]

@@ -269,7 +269,7 @@ def test_a_reload(clients: Clients, monkeypatch: pytest.MonkeyPatch, caplog: pyt
 def test_a_stop(clients: Clients, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Every other connection is read to its end, and closed."""
     worker = clients.pair.worker
-    clients.break_(monkeypatch, worker, "ended")
+    clients.break_(monkeypatch, worker, "close_ended")
     worker._handle_message(Drain(fast=True), [])
     clients.pair.turn(2)
     assert not worker.connections

@@ -10,7 +10,7 @@ import pytest
 
 from prefork_logd.config.load import loads
 from prefork_logd.errors import OutputError
-from prefork_logd.ingest.dispatcher import REJECTED_PLACE
+from prefork_logd.ingest.dispatcher import REJECTED_OUTPUT
 from prefork_logd.ipc.scoreboard import OutputField
 from prefork_logd.processes.writer import output as output_module
 from prefork_logd.processes.writer.output import Output, identity_of
@@ -184,7 +184,7 @@ def test_a_sync_that_fails_leads_to_another_file(
 
 def test_rejected_frames_are_never_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What strangers send does not hold up the records of others."""
-    output = _make(tmp_path, "skip", REJECTED_PLACE)
+    output = _make(tmp_path, "skip", REJECTED_OUTPUT)
     output.open()
     _take(output, b"rejected\n")
     assert output.append()
