@@ -41,8 +41,8 @@ class Client(object):
         self.options = options
         self._make_socket = make_socket
         where = options.host if options.port is None else "%s:%d" % (options.host, options.port)
-        self._notices = Notices(where)
-        self._fallback = Fallback(options, self._notices)
+        self.notices = Notices(where)
+        self._fallback = Fallback(options, self.notices)
         self.section = Section(options)
         self._begin({})
 
@@ -50,16 +50,17 @@ class Client(object):
         """Start with a new session, and with no thread and no connection."""
         self._counts = counts
         queue_class = SpooledQueue if self.options.overflow == "spool" else Queue
-        self.queue = queue_class(self.options, self._notices, counts)
+        self.queue = queue_class(self.options, self.notices, counts)
         self._fallback.reset()
-        self.connector = Connector(self.options, self._notices, self._make_socket)
-        self.link = Link(self.options, self.queue, self.connector, self._fallback, self._notices, counts)
+        self.connector = Connector(self.options, self.notices, self._make_socket)
+        self.link = Link(self.options, self.queue, self.connector, self._fallback, self.notices, counts)
         self.helper = Helper()
-        self.adopter = Adopter(self.options, self._notices, counts, self._make_socket)
+        self.adopter = Adopter(self.options, self.notices, counts, self._make_socket)
         self.has_forked_inside = False
         """Whether this process was forked by a thread that was inside: its record is the parent's."""
         self._is_new_child = False
         self._flush_failed_at = None
+        self._handed_over = 0  # plain frames, at the end of the last flush
         self._allowance = _WAIT_BURST_S
         self._allowance_at = monotonic()
 
@@ -209,7 +210,7 @@ class Client(object):
         queue = self.queue
         counts = dict(self._counts)
         counts["emitted"] = queue.next - 1
-        counts["held"] = counts["emitted"] - counts["acknowledged"] - counts["handed_over"] - counts["dropped"]
+        counts["held"] = queue.count_held()
         counts["held_bytes"] = queue.held
         counts["spool_bytes"] = queue.file_bytes()
         counts["unspooled"] = queue.count_unwritten()
@@ -220,7 +221,9 @@ class Client(object):
     def flush(self, timeout=None):
         """Wait until everything is acknowledged, at most `timeout` (close_timeout) seconds; return whether it is.
 
-        Gives up after 3 s without any acknowledgement, and at once if it has just given up. Raises nothing.
+        Records that were handed over as plain frames since the last call are not: it waits until they are sent, and
+        returns False. Gives up after 3 s without any acknowledgement, and at once if it has just given up. Raises
+        nothing.
         """
         try:
             return not self.section.is_mine() and self._flush(timeout)
@@ -240,7 +243,8 @@ class Client(object):
             is_done, gone, sock, is_writing = self.section.run(self._pump_hurried)
             if is_done:
                 self._flush_failed_at = None
-                return True
+                handed_over, self._handed_over = self._handed_over, self._counts["handed_over"]
+                return handed_over == self._handed_over
             before, acknowledged = acknowledged, gone
             self.take_deferred()
             now = monotonic()
@@ -295,14 +299,16 @@ class Client(object):
         counts = self.count()
         if not self.queue.writes_ahead and not is_done:
             text = u"did not acknowledge %d records before the handler was closed" % counts["held"]
-            if counts["dropped"]:
-                text += u", and %d were dropped before" % counts["dropped"]
         elif counts["unspooled"]:
             text = u"%d records were neither acknowledged nor written to the spool before the handler was closed"
             text %= counts["unspooled"]
+        elif counts["dropped"]:
+            text = u"got all other records before the handler was closed"
         else:
             return
-        self._notices.say_once("closed", text + self._notices.because())
+        if counts["dropped"]:
+            text += u", and %d were dropped before" % counts["dropped"]
+        self.notices.say_once("closed", text + self.notices.because())
 
     def stop_threads(self, timeout):
         """Tell the threads to end, and wait at most `timeout` (s) for each."""

@@ -25,7 +25,7 @@ BUSY_PAUSE_S = 1.0
 _FRUITLESS_PAUSE_S = 1.0
 _MOST_FRUITLESS = 20
 """After this many connections in a row without an acknowledgement the pause is _FRUITLESS_PAUSE_S."""
-_AWAY_S = 10.0
+_AWAY_S = 5.0
 """After how long without a connection that is said, while records are held."""
 _WELCOME_PATIENCE_S = 300.0
 """How long a collector that has said WAIT is waited for on one connection. A dead one is noticed much sooner: it closes
@@ -263,9 +263,11 @@ class Link(Wire):
 
     def say_away(self):
         """Say that there has been no connection for long, unless something else has been said."""
-        if self._away_since is None or self._notices.has_said() or monotonic() - self._away_since < _AWAY_S:
+        since = self._away_since
+        if since is None or monotonic() - since < _AWAY_S or self._notices.has_said_since(since):
             return
-        text = u"no connection for %d s%s; records are kept" % (_AWAY_S, self._notices.because())
+        text = u"no connection for %d s%s; %d records (%d bytes) are kept"
+        text %= (_AWAY_S, self._notices.because(), self._queue.count_held(), self._queue.held)
         self._notices.say_once("away", text)
 
     # Bytes out

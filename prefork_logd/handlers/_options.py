@@ -5,12 +5,14 @@ Knows nothing of the parts.
 from __future__ import absolute_import, division
 
 import os
+import re
 
 from ._compat import fcntl, octets
-from ._sockets import literal_addresses
+from ._sockets import UNIX, literal_addresses
 
 _POLICIES = ("block", "drop_old", "drop_new", "spool")
 _LEAST_KEY_BYTES, _MOST_KEY_ID_BYTES = 16, 64
+_HOST_AND_PORT = re.compile(r"^(?:\[([0-9A-Fa-f:.%\w]+)\]|([^/:\[\]]+)):([0-9]{1,5})$")
 
 
 class Options(object):
@@ -46,6 +48,8 @@ class Options(object):
         self.limit_bytes = limit_bytes
         self.block_timeout = block_timeout
         self.spool_dir = None if spool_dir is None else os.path.abspath(spool_dir)
+        if overflow == "spool":
+            _check_directory(self.spool_dir)
         self.spool_limit_bytes = spool_limit_bytes
         self.max_record_bytes = max_record_bytes
         self.retry_pause = retry_pause
@@ -65,10 +69,35 @@ def _checked_key(key_id, key):
 
 
 def _endpoint(host, port):
-    """Return host and port; the port is None and the host a path for a Unix socket."""
+    """Return host and port; the port is None and the host a path for a Unix socket. Raises ValueError."""
     if host.startswith("unix:"):
         host, port = host[len("unix:") :], None
-    return host, None if port is None else int(port)
+    elif port is None:
+        named = _HOST_AND_PORT.match(host)
+        if named:
+            host, port = named.group(1) or named.group(2), named.group(3)
+    if port is None:
+        if UNIX is None:
+            raise ValueError("%r is a Unix socket, which this system does not have; give a host and a port" % host)
+        return host, None
+    port = int(port)
+    if not 0 <= port <= 65535:
+        raise ValueError("port %d is not between 0 and 65535" % port)
+    return host, port
+
+
+def _check_directory(path):
+    """Raise ValueError if the spool's directory cannot be used, or cannot be made where it is missing.
+
+    It is made with the first record, not here: a service may still change its user.
+    """
+    place = path
+    while not os.path.lexists(place) and place != os.path.dirname(place):
+        place = os.path.dirname(place)
+    if not os.path.isdir(place):
+        raise ValueError("spool_dir %s is impossible: %s is not a directory" % (path, place))
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ValueError("spool_dir %s is impossible: this process cannot write in %s" % (path, place))
 
 
 def option(name):

@@ -159,6 +159,10 @@ class Queue(object):
         """Return the number that follows the last one in memory."""
         return self.next if self.disk_from is None else self.disk_from
 
+    def count_held(self):
+        """Return how many records are neither done nor dropped."""
+        return self.next - 1 - sum(self.counts[name] for name in ("acknowledged", "handed_over", "dropped"))
+
     def is_empty(self):
         """Return whether nothing is held, in memory or in files."""
         return not (self.unsent or self.unacked or self.disk_from is not None)

@@ -62,6 +62,8 @@ class Helper(object):
                     client.connector.take_step()
                 if client.section.deferred:
                     client.take_deferred()
+                if client.notices.warnings:
+                    client.notices.warn()
                 tick, is_idle = client.section.run(self.tick, client, stop)
             except Exception:  # noqa: BLE001 - a thread of ours ends only when it is asked to
                 if stop.is_set() or _interpreter != "running":

@@ -93,6 +93,37 @@ def test_what_is_left_at_the_end_is_said(make: Callable[..., Client], capsys: py
     assert "127.0.0.1:1 did not acknowledge 2 records before the handler was closed" in capsys.readouterr().err
 
 
+def test_what_was_dropped_is_said_at_the_end_though_nothing_is_left(
+    make: Callable[..., Client], capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = make(overflow="drop_new", limit_bytes=400)
+    submit(client, 10)
+    client.queue.requeue()
+    client.queue.forget_unsent(10)
+    counts = client.count()
+    client.close()
+    assert counts["acknowledged"] + counts["dropped"] == 10
+    assert f"and {counts['dropped']} were dropped before" in capsys.readouterr().err
+
+
+def test_plain_frames_are_never_acknowledged(make: Callable[..., Client]) -> None:
+    """A flush waits until they are sent, and says no; what is said of them is said once."""
+    client = make(fallback=True)
+    submit(client, 3)
+    client.queue.take_batch(1 << 16, 1 << 16)
+    client.queue.hand_over(1000)
+    assert (client.count()["handed_over"], client.is_done()) == (3, True)
+    assert not client.flush()
+    assert client.flush()
+
+
+def test_a_child_inherits_that_a_collector_is_there(make: Callable[..., Client]) -> None:
+    client = make(fallback=True)
+    client._fallback.has_collector = True
+    client.begin_in_child()
+    assert not client._fallback.speak_plain("answers no HELLO")
+
+
 def test_a_flush_that_has_just_failed_fails_at_once(make: Callable[..., Client], monkeypatch: Any) -> None:
     client = make()
     submit(client, 1)

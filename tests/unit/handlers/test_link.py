@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from prefork_logd.handlers import _fallback, _link
+from prefork_logd.handlers import _fallback, _link, _notices
 from prefork_logd.inputs.base import Bye, Gap, Records
 from prefork_logd.inputs.session.messages import ErrorCode, Hello
 from tests.unit.handlers.receiver import Receiver
@@ -211,8 +211,23 @@ def test_a_receiver_that_is_long_away_is_said_once(
     peer.link.pump()
     for _ in range(3):
         peer.link.say_away()
-        now[0] += 9
-    assert capsys.readouterr().err.count("no connection for 10 s") == 1
+        now[0] += 4
+    said = capsys.readouterr().err
+    assert said.count("no connection for 5 s") == 1
+    assert "; 1 records (163 bytes) are kept" in said
+
+
+def test_an_absence_is_said_although_something_was_said_before_it(
+    peer: Receiver, now: list[float], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_notices, "monotonic", lambda: now[0])
+    peer.notices.say_once("busy", "is busy")
+    now[0] += 1
+    peer.add(b"one")
+    peer.link.pump()
+    now[0] += 6
+    peer.link.say_away()
+    assert "no connection for 5 s" in capsys.readouterr().err
 
 
 def test_a_goodbye_is_said_in_a_session_only(peer: Receiver) -> None:

@@ -68,6 +68,47 @@ def test_a_stderr_that_cannot_be_written_is_no_failure(monkeypatch: pytest.Monke
     assert notices.has_said("b")
 
 
+class Kept(logging.Handler):
+    """Keeps what is logged, and has trouble itself, as a handler of ours would."""
+
+    def __init__(self, notices: Notices) -> None:
+        super().__init__()
+        self.notices, self.records = notices, [""]
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(f"{record.levelname} {record.name} {record.getMessage()}")
+        self.notices.say_once("dropping", "records are dropped")
+        self.notices.warn()
+        raise ValueError("of a filter")
+
+
+def test_what_was_said_is_logged_once_without_a_loop(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("prefork_logd.handlers")
+    notices = Notices("host:1")
+    notices.say_once("dropping", "records are dropped")
+    kept = Kept(notices)
+    logger.addHandler(kept)
+    try:
+        notices.warn()
+        notices.warn()
+    finally:
+        logger.removeHandler(kept)
+    assert kept.records == ["", "WARNING prefork_logd.handlers host:1 records are dropped"]
+    assert "of a filter" in capsys.readouterr().err
+
+
+def test_nothing_is_logged_where_nothing_listens(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else logging would print the line a second time."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    notices = Notices("host:1")
+    notices.say_once("away", "no connection")
+    notices.warn()
+    assert capsys.readouterr().err.count("no connection") == 1
+    assert not notices.warnings
+
+
 def test_texts_from_the_network_are_printable_and_short() -> None:
     assert printable("no \x1b[31m\n\u2603") == "no \\x1b[31m\\n\\u2603"
     assert len(printable("x" * 5000)) == 255

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from prefork_logd.handlers import SocketHandler
+from prefork_logd.handlers import SocketHandler, _options
 from prefork_logd.handlers._options import Options
 
 
@@ -24,6 +25,38 @@ def test_addresses(host: str, port: Any, expected: tuple[str, int | None]) -> No
     options = Options(host, port)
     assert (options.host, options.port) == expected
     assert options.literal is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("127.0.0.1:9020", ("127.0.0.1", 9020)), ("[::1]:9020", ("::1", 9020)), ("logs.example.com:1", ("logs.example.com", 1))],
+)
+def test_an_address_as_one_text_is_host_and_port(text: str, expected: tuple[str, int]) -> None:
+    """And what a name of a file is, stays one."""
+    options = Options(text, None)
+    assert (options.host, options.port) == expected
+    assert Options("./" + text, None).port is None
+
+
+def test_impossible_ports_and_sockets_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="port 99999 is not between 0 and 65535"):
+        Options("127.0.0.1:99999", None)
+    monkeypatch.setattr(_options, "UNIX", None)
+    with pytest.raises(ValueError, match="is a Unix socket, which this system does not have"):
+        Options("unix:/run/s", None)
+
+
+def test_an_impossible_spool_directory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first record, and without making anything."""
+    (tmp_path / "file").touch()
+    for path in ("file", "file/spool"):
+        with pytest.raises(ValueError, match="impossible: .*/file is not a directory"):
+            Options("h", 1, overflow="spool", spool_dir=str(tmp_path / path))
+    Options("h", 1, overflow="spool", spool_dir=str(tmp_path / "new" / "spool"))
+    assert not (tmp_path / "new").exists()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(ValueError, match="this process cannot write in"):
+        Options("h", 1, overflow="spool", spool_dir=str(tmp_path))
 
 
 def test_literal_addresses_need_no_name_service() -> None:

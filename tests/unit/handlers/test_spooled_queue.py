@@ -143,11 +143,11 @@ def test_a_directory_that_cannot_be_is_said_and_counted(
     in_memory: bool, nowhere: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A file in its place: records are held in memory, and beyond that dropped and counted."""
-    (tmp_path / "spool").write_text("a file")
     limit = 1 << 20 if in_memory else 20_000
     handler = SocketHandler(
         "127.0.0.1", nowhere, overflow="spool", spool_dir=str(tmp_path / "spool"), limit_bytes=limit, close_timeout=0
     )
+    (tmp_path / "spool").write_text("a file")
     emit(handler, 0, COUNT)
     counters = handler.counters()
     handler.close()

@@ -29,6 +29,7 @@ def client(**link: Any) -> Any:
         queue=SimpleNamespace(next=1, remove_files=lambda: done.append("removed")),
         connector=SimpleNamespace(step=None, take_step=lambda: done.append("step")),
         section=SimpleNamespace(deferred=[], run=lambda function, *args: function(*args)),
+        notices=SimpleNamespace(warnings=["said"], warn=lambda: done.append("warned")),
         look_after_files=lambda: done.append("files"),
         take_deferred=lambda: done.append("deferred"),
         is_done=lambda: True,
@@ -103,7 +104,7 @@ def test_the_thread_ends_by_itself_and_is_made_anew(monkeypatch: pytest.MonkeyPa
             thread.join(10)
             assert not thread.is_alive()
         assert helper.thread is None
-    assert {"step", "deferred", "pump", "files", "removed"} == set(made.done)
+    assert {"step", "deferred", "warned", "pump", "files", "removed"} == set(made.done)
 
 
 def test_a_failure_is_told_and_the_thread_goes_on(
