@@ -29,7 +29,11 @@ def test_addresses(host: str, port: Any, expected: tuple[str, int | None]) -> No
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("127.0.0.1:9020", ("127.0.0.1", 9020)), ("[::1]:9020", ("::1", 9020)), ("logs.example.com:1", ("logs.example.com", 1))],
+    [
+        ("127.0.0.1:9020", ("127.0.0.1", 9020)),
+        ("[::1]:9020", ("::1", 9020)),
+        ("logs.example.com:1", ("logs.example.com", 1)),
+    ],
 )
 def test_an_address_as_one_text_is_host_and_port(text: str, expected: tuple[str, int]) -> None:
     """And what a name of a file is, stays one."""
@@ -50,7 +54,7 @@ def test_an_impossible_spool_directory_is_refused(tmp_path: Path, monkeypatch: p
     """Before the first record, and without making anything."""
     (tmp_path / "file").touch()
     for path in ("file", "file/spool"):
-        with pytest.raises(ValueError, match="impossible: .*/file is not a directory"):
+        with pytest.raises(ValueError, match=r"impossible: .*/file is not a directory"):
             Options("h", 1, overflow="spool", spool_dir=str(tmp_path / path))
     Options("h", 1, overflow="spool", spool_dir=str(tmp_path / "new" / "spool"))
     assert not (tmp_path / "new").exists()
