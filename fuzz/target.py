@@ -11,6 +11,7 @@ The module is imported by the fuzzer's process; `FUZZ_EXTENSION` names the exten
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import importlib.machinery
 import importlib.util
@@ -56,6 +57,7 @@ from prefork_logd.inputs import runs  # noqa: E402
 from prefork_logd.inputs.pickles.decode import decode  # noqa: E402
 from prefork_logd.ipc import batch_builder  # noqa: E402
 from prefork_logd.records.record import Record, make_record  # noqa: E402
+from prefork_logd.records.redaction import Redactor  # noqa: E402
 from prefork_logd.records.render import TextTemplate  # noqa: E402
 
 _ARENA = bytearray(SHARED_BLOCKS * BLOCK_BYTES)
@@ -64,13 +66,14 @@ _ARENA = bytearray(SHARED_BLOCKS * BLOCK_BYTES)
 class Setup:
     """A configuration: what a Core is told of it, and what its records have to become."""
 
-    def __init__(self, outputs, stores=(), *, ships: bool = False) -> None:
+    def __init__(self, outputs, stores=(), *, ships: bool = False, forms=()) -> None:
         self.templates = [TextTemplate(template) if template else None for template, _, _ in outputs]
         rules = [
             (template.parts if template else None, *rest)
             for template, (_, *rest) in zip(self.templates, outputs, strict=True)
         ]
-        self.given = (rules, stores, ships)
+        self.redactor = Redactor(["*password*", "*token", "pwd", "k*"], ["keys"], forms)
+        self.given = (rules, stores, ships, self.redactor)
         self.filters = [rest for _, *rest in outputs]
         self.stores, self.ships = stores, ships
         self.sinks = len(outputs) + bool(stores)
@@ -79,10 +82,15 @@ class Setup:
 
     def twin(self, record: Record, frame: bytes) -> list[bytes | None]:
         """Return the line of each output, and of all stores, that the specification makes of a record."""
-        lines = [text_line(one, record, frame) if one else json_line(record, frame) for one in self.templates]
+        record = copy.copy(record)
+        self.redactor.redact(record)
+        lines = [
+            text_line(one, record, frame) if one else json_line(record, frame, self.redactor) for one in self.templates
+        ]
         lines = [line if _passes(record, *rule) else None for line, rule in zip(lines, self.filters, strict=True)]
         if self.stores:
-            lines.append(json_line(record, frame) if any(_passes(record, *rule) for rule in self.stores) else None)
+            line = json_line(record, frame, self.redactor)
+            lines.append(line if any(_passes(record, *rule) for rule in self.stores) else None)
         return lines
 
     def outcome(self, lines: list[bytes | None]) -> int:
@@ -102,8 +110,10 @@ SETUPS = (
     Setup(((WIDE_TEMPLATE, 0, ()), (TEMPLATE, 40, ())), ((20, ()), (0, ("shop", "a.b"))), ships=True),
     Setup((), ((30, ("shop",)),), ships=True),
     Setup(((None, 50, ()),), ships=True),
+    Setup(((None, 0, ()), (TEMPLATE, 0, ())), forms=("bearer", "card", "jwt", "url-password")),
 )
-"""JSON and text; stores with rules of their own beside text; nothing but stores; what is filtered, but shipped."""
+"""JSON and text; stores with rules of their own beside text; nothing but stores; what is filtered, but shipped; and
+secrets by their form."""
 
 
 def twin(frame: bytes) -> Record | None:

@@ -15,6 +15,7 @@ import msgspec
 
 from prefork_logd.config.listeners import ListenerSettings
 from prefork_logd.config.outputs import OutputSettings
+from prefork_logd.config.redact import RedactSettings
 from prefork_logd.config.server import LimitSettings, ServerSettings
 from prefork_logd.config.sources import NatsSourceSettings
 from prefork_logd.config.stores.base import StoreSettings
@@ -22,7 +23,13 @@ from prefork_logd.errors import ConfigError, Problem
 
 Table = TypeVar(
     "Table",
-    bound=ServerSettings | ListenerSettings | LimitSettings | OutputSettings | StoreSettings | NatsSourceSettings,
+    bound=ServerSettings
+    | ListenerSettings
+    | LimitSettings
+    | RedactSettings
+    | OutputSettings
+    | StoreSettings
+    | NatsSourceSettings,
 )
 
 

@@ -22,6 +22,7 @@ from prefork_logd.config.document import Document, explain
 from prefork_logd.config.listeners import ListenerSettings
 from prefork_logd.config.outputs import OutputSettings
 from prefork_logd.config.paths import default_state_dir
+from prefork_logd.config.redact import RedactSettings
 from prefork_logd.config.server import TABLES, LimitSettings, ServerSettings
 from prefork_logd.config.settings import Settings
 from prefork_logd.config.sources import NatsSourceSettings
@@ -156,6 +157,7 @@ def loads(
     document = Document(text, path)
     server = document.read_table(ServerSettings, "server", 0, document.take("server", {}))
     limits = document.read_table(LimitSettings, "limits", 0, document.take("limits", {}))
+    redact = document.read_table(RedactSettings, "redact", 0, document.take("redact", {}))
     outputs = _load_outputs(document, document.take("output", None))
     listeners = _load_listeners(document, document.take("listener", []))
     sources = _load_sources(document, document.take("source", []))
@@ -164,7 +166,14 @@ def loads(
     server = _override(document, server, overrides or {})
     home = state_dir or _state_dir(document, server, directory)
     settings = Settings(
-        server=server, limits=limits, output=outputs, listener=listeners, store=stores, sources=sources, path=path
+        server=server,
+        limits=limits,
+        redact=redact,
+        output=outputs,
+        listener=listeners,
+        store=stores,
+        sources=sources,
+        path=path,
     )
     settings = _resolve(home, directory, settings)
     check_paths(document, home, settings)

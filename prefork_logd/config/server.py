@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from prefork_logd.config import cpus
+from prefork_logd.config.redact import RedactSettings
 from prefork_logd.config.values import (
     NOT_LIVE,
     TimedSettings,
@@ -199,4 +200,8 @@ class LimitSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
         return self.seconds("drain_timeout")
 
 
-TABLES: dict[str, type[ServerSettings | LimitSettings]] = {"server": ServerSettings, "limits": LimitSettings}
+TABLES: dict[str, type[ServerSettings | LimitSettings | RedactSettings]] = {
+    "server": ServerSettings,
+    "limits": LimitSettings,
+    "redact": RedactSettings,
+}

@@ -15,6 +15,7 @@ import msgspec
 
 from prefork_logd.config.listeners import ListenerSettings  # noqa: TC001 - msgspec reads the annotation
 from prefork_logd.config.outputs import OutputSettings
+from prefork_logd.config.redact import RedactSettings
 from prefork_logd.config.server import LimitSettings, ServerSettings
 from prefork_logd.config.sources import NatsSourceSettings  # noqa: TC001 - msgspec reads the annotation
 from prefork_logd.config.stores.base import StoreSettings  # noqa: TC001 - msgspec reads the annotation
@@ -30,6 +31,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     server: ServerSettings = ServerSettings()
     listener: tuple[ListenerSettings, ...] = ()
     limits: LimitSettings = LimitSettings()
+    redact: RedactSettings = RedactSettings()
     output: tuple[OutputSettings, ...] = (OutputSettings(),)
     store: tuple[StoreSettings, ...] = ()
     sources: tuple[NatsSourceSettings, ...] = ()

@@ -2,6 +2,8 @@ from collections.abc import Callable, Sequence
 from mmap import mmap
 from typing import Any
 
+from prefork_logd.records.redaction import Redactor
+
 ABI: int
 
 class Lines:
@@ -23,7 +25,9 @@ class Core:
         outputs: Sequence[tuple[Sequence[Any] | None, int, Sequence[str]]],
         stores: Sequence[tuple[int, Sequence[str]]] = (),
         ships: bool = False,
+        redactor: Redactor | None = None,
     ) -> None: ...
+    redacted: int
     @property
     def capable(self) -> bool: ...
     def lines(self, frame: bytes, peer: str, received: float) -> list[bytes | None] | None: ...

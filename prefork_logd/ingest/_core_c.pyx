@@ -38,6 +38,7 @@ include "core_c/out.pxi"
 include "core_c/number.pxi"
 include "core_c/text.pxi"
 include "core_c/symbols.pxi"
+include "core_c/secrets.pxi"
 include "core_c/machine.pxi"
 include "core_c/calls.pxi"
 include "core_c/values.pxi"
@@ -47,7 +48,7 @@ include "core_c/repeats.pxi"
 include "core_c/flat.pxi"
 include "core_c/template.pxi"
 
-ABI = 10
+ABI = 11
 """Compared with what the package expects: an extension built from other sources is not used."""
 
 
@@ -199,6 +200,8 @@ cdef class Core:
     cdef size_t outputs     # sinks: one for each output, and one for all stores
     cdef size_t stores      # rules of stores, behind those of the outputs
     cdef bint ships
+    cdef Secrets secrets
+    cdef public long long redacted   # records with a secret that was replaced, until the caller begins anew
     cdef Out scratch
     cdef Out ending
     cdef double ending_received
@@ -216,11 +219,15 @@ cdef class Core:
         memset(&self.ending, 0, sizeof(Out))
         self.fields.wants_all = False
         memset(self.rules, 0, sizeof(self.rules))
+        memset(&self.secrets, 0, sizeof(Secrets))
         self.machine.marks = self.marks
+        self.machine.secrets = &self.secrets
         self.machine.memory.runs_size = 1
 
-    def __init__(self, outputs, stores=(), bint ships=False):
+    def __init__(self, outputs, stores=(), bint ships=False, redactor=None):
         self.kept = []
+        if redactor is not None:
+            self._take_rules(redactor)
         self.ships = ships
         self.stores = len(stores)
         self.capable = len(outputs) + len(stores) <= MOST_OUTPUTS
@@ -292,6 +299,28 @@ cdef class Core:
                 directive.slot = _STORED_NAMES.index(name)
             else:
                 directive.what = FROM_EXTRA
+        return 0
+
+    cdef int _take_rules(self, redactor) except -1:
+        """Keep the rules of a records.redaction.Redactor in the form that is compared here."""
+        cdef Pattern* pattern
+        names = {"bearer": BEARER, "card": CARD, "jwt": JWT, "url-password": URL_PASSWORD}
+        allowed = [(key, False, False) for key in redactor.allowed if key]
+        if len(redactor.patterns) > MOST_PATTERNS or len(allowed) > MOST_ALLOWED:
+            raise ValueError("more patterns than the settings allow")
+        for text, before, behind in [*redactor.patterns, *allowed]:
+            if self.secrets.patterns_count < <size_t> len(redactor.patterns):
+                pattern = &self.secrets.patterns[self.secrets.patterns_count]
+                self.secrets.patterns_count += 1
+            else:
+                pattern = &self.secrets.allowed[self.secrets.allowed_count]
+                self.secrets.allowed_count += 1
+            self.kept.append(text)
+            pattern.text = <const uint8_t*> <const char*> text
+            pattern.size = len(text)
+            pattern.before, pattern.behind = before, behind
+        for form in redactor.forms:
+            self.secrets.forms |= names[form]
         return 0
 
     cdef int _set_peer(self, peer, double received) except -1:
@@ -376,6 +405,9 @@ cdef class Core:
         begin_machine(&self.machine, frame, size)
         if not read_flat(&self.machine, &self.fields, False) and not self._read_on(frame, size):
             return False
+        self.machine.redacted = False
+        if self.secrets.forms and may_hold_forms(&self.machine, &self.fields):
+            return False
         for index in range(self.outputs):
             out = self.outs[index]
             self.starts[index] = out.size
@@ -385,7 +417,7 @@ cdef class Core:
             self.taken[index] = True
             if self.rules[index].template.directives != NULL:
                 done = put_formatted(
-                    &self.fields, out, &self.rules[index].template,
+                    &self.machine, &self.fields, out, &self.rules[index].template,
                     <const uint8_t*> <const char*> self.peer, len(self.peer), self.received, output_for(size),
                 )
             elif json != NULL:
@@ -407,6 +439,8 @@ cdef class Core:
         if not done:
             for index in range(index + 1):
                 self.outs[index].size = self.starts[index]
+        elif self.machine.redacted:
+            self.redacted += 1
         return done
 
     cdef int _refuse_if_busy(self) except -1:

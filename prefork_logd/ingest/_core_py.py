@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from prefork_logd.records.redaction import Redactor
+
 _LENGTH = struct.Struct(">I")
 _MARK = b"\xf7\x50"
 """The mark before the records of a session's message (inputs/runs.py)."""
@@ -29,11 +31,14 @@ class Core:
 
     def __init__(
         self,
-        outputs: Sequence[tuple[Sequence[Any] | None, int, Sequence[str]]],
-        stores: Sequence[tuple[int, Sequence[str]]] = (),
-        ships: bool = False,
+        outputs: Sequence[tuple[Sequence[Any] | None, int, Sequence[str]]],  # noqa: ARG002 - all of them
+        stores: Sequence[tuple[int, Sequence[str]]] = (),  # noqa: ARG002
+        ships: bool = False,  # noqa: ARG002
+        redactor: Redactor | None = None,  # noqa: ARG002
     ) -> None:
         """Take the compiled core's arguments, which are not needed here."""
+        self.redacted = 0
+        """Records with a replaced secret: none, since the caller makes the lines."""
 
     def lines(self, frame: bytes, peer: str, received: float) -> list[bytes | None] | None:  # noqa: ARG002
         """Return None: the caller makes the lines."""

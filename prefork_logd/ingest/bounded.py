@@ -15,21 +15,27 @@ from prefork_logd.records.render import render_json
 
 if TYPE_CHECKING:
     from prefork_logd.records.record import Record
+    from prefork_logd.records.redaction import Redactor
     from prefork_logd.records.render import TextTemplate
 
 _ALWAYS = DEFAULT_BUDGET.output_always
 """Bytes of a line that are always allowed, however small the frame."""
 
 
-def json_line(record: Record, frame: bytes) -> bytes:
-    """Return the line of JSON of the record that `frame` holds. Raises RecordRejected if nothing of it fits."""
+def json_line(record: Record, frame: bytes, redactor: Redactor) -> bytes:
+    """Return the line of JSON of the record that `frame` holds; if it has to be cut, `redactor` is applied anew.
+
+    Raises RecordRejected if nothing of it fits.
+    """
     line = render_json(record)
     if len(line) <= _ALWAYS or len(line) <= DEFAULT_BUDGET.output_for(len(frame)):
         return line
-    return render_json(make_record(decode_cut(frame), record.peer, record.received))
+    record = make_record(decode_cut(frame), record.peer, record.received)
+    redactor.redact(record)
+    return render_json(record)
 
 
-def whole_json_line(record: Record, body: bytes) -> bytes:
+def whole_json_line(record: Record, body: bytes, redactor: Redactor) -> bytes:  # noqa: ARG001 - nothing is made anew
     """Return the line of JSON of a record that `body` holds in a form other than a pickle.
 
     Raises RecordRejected for a line that is too long: it cannot be made again of the parts that fit.

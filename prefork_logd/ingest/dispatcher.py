@@ -9,7 +9,7 @@ import math
 import pickle
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prefork_logd.errors import RecordRejected
 from prefork_logd.ingest import core
@@ -28,9 +28,11 @@ from prefork_logd.system.log import RateLimitedLog, describe_bug
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from prefork_logd.config.settings import Settings
     from prefork_logd.ipc.batch_builder import Gathered
     from prefork_logd.ipc.configuration import Configuration
     from prefork_logd.records.record import Record
+    from prefork_logd.records.redaction import Redactor
 
 REJECTED_OUTPUT = 0
 """The slot of rejected.jsonl on the scoreboard and in batches."""
@@ -64,24 +66,31 @@ class Dispatcher:
         self.stop_at_s = math.inf
         """When (time.monotonic()) a run with slow frames ends."""
         self.bugs = RateLimitedLog()
+        self._redacted = 0
         self._router = Router(settings.output)
         self._templates = tuple(
             TextTemplate(output.template) if output.format == "text" else None for output in settings.output
         )
-        rules = [
-            (template.parts if template else None, output.levelno, output.loggers)
-            for template, output in zip(self._templates, settings.output, strict=True)
-        ]
-        stores: list[tuple[int, Sequence[str]]] = []
-        if self._stores is not None:
-            stores = [(store.levelno, store.loggers) for store in settings.store]
-        elif self._adds_records:
-            stores = [(0, ())]
-        self._core = core.Core(rules, stores, self.has_stores)
+        self._redactor = settings.redact.redactor()
+        stores = self._rules_of_stores(settings)
+        self._core = core.Core(self._rules_of_outputs(settings), stores, self.has_stores, self._redactor)
         self._sinks = (*self._output_ids, RECORDS) if stores else self._output_ids
         # Most collectors have one JSON output without a filter: then only the line is made.
         is_plain = self._router.unconditional and self._templates == (None,) and not self._adds_records
         self._only_output = self._output_ids[0] if is_plain else None
+
+    def _rules_of_outputs(self, settings: Settings) -> list[tuple[Sequence[Any] | None, int, Sequence[str]]]:
+        """Return the parts of each output's template (None: JSON), its threshold and its loggers, for the core."""
+        return [
+            (template.parts if template else None, output.levelno, output.loggers)
+            for template, output in zip(self._templates, settings.output, strict=True)
+        ]
+
+    def _rules_of_stores(self, settings: Settings) -> list[tuple[int, Sequence[str]]]:
+        """Return threshold and loggers of each store, for the core; none if no line is made for the stores alone."""
+        if self._stores is not None:
+            return [(store.levelno, store.loggers) for store in settings.store]
+        return [(0, ())] if self._adds_records else []
 
     @staticmethod
     def _same_as_records(configuration: Configuration) -> int | None:
@@ -115,6 +124,12 @@ class Dispatcher:
             *(data, start, len(data), count, max_bytes, peer, received_s, sinks),
             *(self._add_frame, BATCH_BYTES, failures, most_failures, header_bytes),
         )
+
+    def take_redacted(self) -> int:
+        """Return the number of records with a secret that was replaced, since the last call."""
+        count, self._redacted = self._redacted + self._core.redacted, 0
+        self._core.redacted = 0
+        return count
 
     def add_texts(
         self,
@@ -178,10 +193,11 @@ class Dispatcher:
         """Add a record's lines to the batch; return whether one of them is for the stores. Raises RecordRejected."""
         return self._add_lines(make_record(decode(frame), peer, received_s), frame, json_line)
 
-    def _add_lines(self, record: Record, source: bytes, make_json: Callable[[Record, bytes], bytes]) -> bool:
+    def _add_lines(self, record: Record, source: bytes, make_json: Callable[[Record, bytes, Redactor], bytes]) -> bool:
         """Add the lines of a record that was read from `source`; return whether one of them is for the stores."""
+        self._redacted += self._redactor.redact(record)
         if self._only_output is not None:
-            self.batch.add(self._only_output, make_json(record, source))
+            self.batch.add(self._only_output, make_json(record, source, self._redactor))
             return self.has_stores
         as_json = None
         # All lines are made before the first is added, so that an error leaves none in the batch.
@@ -191,10 +207,10 @@ class Dispatcher:
             if template is not None:
                 line = text_line(template, record, source)
             else:
-                line = as_json = as_json or make_json(record, source)
+                line = as_json = as_json or make_json(record, source, self._redactor)
             lines.append((self._output_ids[index], line))
         if self._adds_records:
-            as_json = as_json or make_json(record, source)
+            as_json = as_json or make_json(record, source, self._redactor)
         for output_id, line in lines:
             self.batch.add(output_id, line)
         return self._add_record(record, as_json or b"")

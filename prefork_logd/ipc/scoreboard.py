@@ -42,6 +42,8 @@ class Field(enum.IntEnum):
     REFUSED = enum.auto()
     PLACED = enum.auto()
     """Connections that have sent any byte; these count for limits.max_connections."""
+    REDACTED = enum.auto()
+    """Records with a secret that was replaced."""
 
 
 class OutputField(enum.IntEnum):

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import pytest
 
 from prefork_logd.config.outputs import OutputSettings
+from prefork_logd.config.redact import DEFAULT_KEYS
 from prefork_logd.errors import RecordRejected
 from prefork_logd.ingest import core as native
 from prefork_logd.ingest.bounded import json_line, text_line
 from prefork_logd.ingest.routing import Router
 from prefork_logd.inputs.pickles.decode import decode
 from prefork_logd.records.record import make_record
+from prefork_logd.records.redaction import Redactor
 from prefork_logd.records.render import TextTemplate
 
 PEER = "192.0.2.7:40000"
@@ -29,6 +31,7 @@ OUTPUTS = (
 )
 TEMPLATES = tuple(TextTemplate(output.template) if output.format == "text" else None for output in OUTPUTS)
 ROUTER = Router(OUTPUTS)
+REDACTOR = Redactor((*DEFAULT_KEYS, "ke*", "*x"), ["key"])
 
 
 def outputs(chosen=OUTPUTS):
@@ -46,28 +49,32 @@ class Rejected:
     detail: str
 
 
-def by_python(frame):
+def by_python(frame, redactor=REDACTOR):
     """Return each output's line (None: filtered out), or Rejected."""
     try:
         record = make_record(decode(frame), PEER, RECEIVED)
-        lines = [text_line(template, record, frame) if template else json_line(record, frame) for template in TEMPLATES]
+        redactor.redact(record)
+        lines = [
+            text_line(template, record, frame) if template else json_line(record, frame, redactor)
+            for template in TEMPLATES
+        ]
     except RecordRejected as verdict:
         return Rejected(verdict.reason, verdict.detail)
     route = ROUTER.route(record.name or "", record.levelno or 0)
     return [line if index in route else None for index, line in enumerate(lines)]
 
 
-def core(chosen=OUTPUTS):
+def core(chosen=OUTPUTS, redactor=REDACTOR):
     """Return a compiled Core; the test is skipped, out loud, without one."""
     if native.speedups is None:
         pytest.skip(f"no compiled core to compare: {native.MISSING}")
-    return native.speedups.Core(outputs(chosen))
+    return native.speedups.Core(outputs(chosen), (), False, redactor)
 
 
-def agree(one, frame):
+def agree(one, frame, redactor=REDACTOR):
     """Check that the compiled core writes what Python writes; return whether it wrote it, or left it to Python."""
     lines = one.lines(frame, PEER, RECEIVED)
     if lines is None:
         return False
-    assert lines == by_python(frame), frame
+    assert lines == by_python(frame, redactor), frame
     return True

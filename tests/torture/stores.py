@@ -262,11 +262,18 @@ class StoresTorture:
 
     def _holds(self, store: str, count: int) -> bool:
         """Tell whether a store has so many records, without asking the collector."""
-        try:
-            with contextlib.closing(self._open(store)) as search:
-                return search.count(Filters()) >= count
-        except StoreError:
+        search = self._try_to_open(store)
+        if search is None:
             return False
+        with contextlib.closing(search):
+            return search.count(Filters()) >= count
+
+    def _try_to_open(self, store: str) -> Search | StreamSearch | None:
+        """Open a store; return None if it does not answer just now, as a server does that has just been started."""
+        try:
+            return self._open(store)
+        except StoreError:
+            return None
 
     def _check(self, name: str, counts: dict[str, int]) -> None:
         """Check that a store has exactly each service's records 0 to count - 1, once."""
@@ -275,7 +282,8 @@ class StoresTorture:
             service: set(range(count)) - (refused if service in self._others else set())
             for service, count in counts.items()
         }
-        with contextlib.closing(self._open(name)) as search:
+        search: Search | StreamSearch = wait_for(lambda: self._try_to_open(name), f"{name} can be read")
+        with contextlib.closing(search):
             fault = find_fault(search.lines(Filters()), wanted)
         assert not fault, f"{name}: {fault}\n{self.collector.log}"
 

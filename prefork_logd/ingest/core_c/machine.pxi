@@ -19,6 +19,8 @@ cdef struct Machine:
     long nodes_left          # of the budget on the result
     long text_left
     size_t output_end        # of what is written to just now: how large it may become
+    Secrets* secrets
+    bint redacted            # whether a secret of the present record was replaced
     Memory memory
 
 cdef enum:

@@ -320,7 +320,7 @@ cdef bint put_record(Machine* m, Fields* fields, Out* out, const uint8_t* ending
                 return False
             if not put_string(out, node.value.text, node.size, node.look, node.kind == OCTETS) or not put_byte(out, 58):
                 return False
-            if not put_value(m, out, fields.extras[index + 1], 1):
+            if not put_under(m, out, node, fields.extras[index + 1], 1):
                 return False
         if not put_byte(out, 125):
             return False
@@ -330,12 +330,35 @@ cdef bint put_record(Machine* m, Fields* fields, Out* out, const uint8_t* ending
     )
 
 
+cdef bint may_hold_forms(Machine* m, Fields* fields) noexcept nogil:
+    """Tell whether a text of the record, in extra or not, may hold a secret by its form; of a container, put_value does."""
+    cdef Node* node
+    cdef int slot
+    cdef size_t index
+    for slot in range(STORED):
+        node = fields.slot[slot]
+        if (slot == MESSAGE or slot >= EXC_TEXT) and node != NULL and is_text(node):
+            if may_have_form(m.secrets.forms, node.value.text, node.size):
+                return True
+    for index in range(1, fields.extras_count, 2):
+        node = fields.extras[index]
+        if is_text(node) and may_have_form(m.secrets.forms, node.value.text, node.size):
+            return True
+    return False
+
+
 cdef bint can_pay(Machine* m, Fields* fields) noexcept nogil:
     """Tell whether a record without containers is within its budget, as put_record does by writing it."""
+    cdef int secret
     cdef size_t index
     cdef Node* value
     for index in range(1, fields.extras_count, 2):
         value = fields.extras[index]
+        if not is_kept(value):
+            secret = is_secret(m.secrets, fields.extras[index - 1])
+            if secret < 0:
+                return False
+            m.redacted = m.redacted or secret
         if is_text(value):
             m.text_left -= value.size
         elif value.kind == BIG or value.kind == BYTES:

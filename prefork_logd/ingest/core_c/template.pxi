@@ -129,12 +129,13 @@ cdef inline int milliseconds(double created) noexcept nogil:
 
 
 cdef bint put_directive(
-    Fields* fields, Out* out, const Directive* directive, const uint8_t* peer, size_t peer_size, double received
+    Machine* m, Fields* fields, Out* out, const Directive* directive, const uint8_t* peer, size_t peer_size, double received
 ) noexcept nogil:
     cdef uint8_t[32] moment
     cdef Out small
     cdef Node* node
     cdef size_t index
+    cdef int secret
     if directive.what == LITERAL:
         return put_text(out, directive.text, directive.size, directive.look, False)
     if directive.what == FIELD:
@@ -144,6 +145,10 @@ cdef bint put_directive(
         for index in range(0, fields.extras_count, 2):
             node = fields.extras[index]
             if node.size == directive.size and memcmp(node.value.text, directive.text, node.size) == 0:
+                secret = 0 if is_kept(fields.extras[index + 1]) else is_secret(m.secrets, node)
+                if secret:
+                    m.redacted = True
+                    return secret > 0 and put_missing(out, directive, b"<redacted>")
                 return put_plain(out, directive, fields.extras[index + 1])
         return put_missing(out, directive, b"-")
     if directive.what == MSECS:
@@ -165,7 +170,7 @@ cdef bint put_directive(
 
 
 cdef bint put_formatted(
-    Fields* fields, Out* out, const Template* template, const uint8_t* peer, size_t peer_size, double received,
+    Machine* m, Fields* fields, Out* out, const Template* template, const uint8_t* peer, size_t peer_size, double received,
     size_t most_bytes,
 ) noexcept nogil:
     """Write the template's line, the traceback and the stack; not if they are too much."""
@@ -174,7 +179,7 @@ cdef bint put_formatted(
     cdef Node* node
     for index in range(template.count):
         before = out.size
-        if not put_directive(fields, out, template.directives + index, peer, peer_size, received):
+        if not put_directive(m, fields, out, template.directives + index, peer, peer_size, received):
             return False
         if out.size - before > LONG_VALUE and out.size > end:
             return False

@@ -11,6 +11,8 @@ cdef bint put_value(Machine* m, Out* out, const Node* node, int depth) noexcept 
         return False
     if kind == TEXT or kind == OCTETS:
         m.text_left -= node.size
+        if m.secrets.forms and may_have_form(m.secrets.forms, node.value.text, node.size):
+            return False
         return put_string(out, node.value.text, node.size, node.look, kind == OCTETS)
     if kind == INT:
         return put_integer(out, node.value.integer)
@@ -199,12 +201,25 @@ cdef bint put_mapping(Machine* m, Out* out, Chain* one, Chain* other, int depth)
             if done and not put_byte(out, 44):
                 return False
             done = True
-            if not put_key(m, out, key) or not put_value(m, out, step(&m.memory, &walk), depth + 1):
+            if not put_key(m, out, key) or not put_under(m, out, key, step(&m.memory, &walk), depth + 1):
                 return False
             key = step(&m.memory, &walk)
         chain = other
         other = NULL
     return put_byte(out, 125)
+
+
+cdef bint put_under(Machine* m, Out* out, const Node* key, const Node* value, int depth) noexcept nogil:
+    """Write the value of a key, or what stands for a secret: its budget is that of the value all the same."""
+    cdef int secret = is_secret(m.secrets, key) if is_text(key) and not is_kept(value) else 0
+    cdef size_t before = out.size
+    if secret < 0 or not put_value(m, out, value, depth):
+        return False
+    if not secret:
+        return True
+    m.redacted = True
+    out.size = before
+    return put_literal(out, REDACTED)
 
 
 cdef bint put_key(Machine* m, Out* out, const Node* key) noexcept nogil:

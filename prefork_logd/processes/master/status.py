@@ -69,7 +69,7 @@ def document(
 
 
 def _totals(board: Scoreboard, carried: InheritedCounters, children: Iterable[Child]) -> dict[str, int]:
-    fields = (Field.RECORDS, Field.RECEIVED_BYTES, Field.REJECTED, Field.DROPPED)
+    fields = (Field.RECORDS, Field.RECEIVED_BYTES, Field.REJECTED, Field.DROPPED, Field.REDACTED)
     workers = (child for child in children if child.kind is Kind.WORKER)
     return {
         "connections": sum(_counter(board, carried, child, Field.CONNECTIONS) for child in workers),

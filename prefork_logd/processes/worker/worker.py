@@ -321,6 +321,7 @@ class Worker:
     def send_batch(self) -> None:
         """Send the batch, unless it is empty."""
         batch = self.dispatcher.batch
+        self.counters[Field.REDACTED] += self.dispatcher.take_redacted()
         if not batch:
             return
         self.link.send(batch.build(self.link.next_number), self.sessions.take_receipts())

@@ -181,7 +181,7 @@ def test_status(collector: Collector) -> None:
         document = json.loads(done.stdout)
     assert done.returncode == 0
     assert document.keys() >= {
-        "version", "pid", "uptime_s", "native", "bind", "connections", "records", "rejected", "dropped",
+        "version", "pid", "uptime_s", "native", "bind", "connections", "records", "rejected", "dropped", "redacted",
         "children", "outputs", "stores",
     }  # fmt: skip
     assert document["records"] == 2
@@ -328,7 +328,8 @@ def test_status_of_a_collector_that_hangs(collector: Collector) -> None:
     done = collector.cli("status")
     took_s = time.monotonic() - began_s
     collector.send_signal(signal.SIGCONT)
-    assert took_s < 2.5  # with the start of an interpreter, beside whatever else the machine has to do
+    # It waits for 2 s at most; the rest is the start of an interpreter, beside whatever else the machine has to do.
+    assert took_s < 8
     assert done.returncode == 1
     assert f"master (pid {collector.process.pid}): stopped by a signal" in one_line(done.stderr)
     assert f"writer (pid {writer}): waits for events" in done.stderr

@@ -19,7 +19,7 @@ from prefork_logd.ipc.scoreboard import Layout  # noqa: TC001 - msgspec reads th
 from prefork_logd.processes.master.upgrade.old_scoreboard import OldBoard
 
 FORMAT = 4
-CUMULATIVE = ("STARTS", "ACCEPTED", "RECORDS", "RECEIVED_BYTES", "REJECTED", "DROPPED", "REFUSED")
+CUMULATIVE = ("STARTS", "ACCEPTED", "RECORDS", "RECEIVED_BYTES", "REJECTED", "DROPPED", "REFUSED", "REDACTED")
 """Counters of children that go on over an upgrade."""
 CUMULATIVE_OUTPUT = ("RECORDS", "BYTES", "SKIPPED")
 

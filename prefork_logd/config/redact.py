@@ -1,0 +1,75 @@
+"""Declares the settings of `[redact]`: the values of a record that are not stored.
+
+Owns their types, defaults, bounds and help. Does not know how a record is searched (records/redaction.py).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from prefork_logd.records.redaction import MAX_PATTERNS, Redactor, split_pattern
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Form = Literal["bearer", "card", "jwt", "url-password"]
+DEFAULT_KEYS = (
+    "*password*",
+    "*passwd*",
+    "*passphrase*",
+    "*secret",
+    "*secretkey",
+    "*token",
+    "*authorization",
+    "*cookie",
+    "*apikey",
+    "*accesskey",
+    "*privatekey",
+    "*credential",
+    "*credentials",
+    "pwd",
+)
+
+
+class RedactSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Secrets that are replaced by "<redacted>" before a record is written anywhere."""
+
+    keys: Annotated[
+        tuple[str, ...],
+        Meta(
+            max_length=MAX_PATTERNS,
+            description="Keys of extra, at any depth, whose values are replaced; null, true and false stay. Only "
+            'letters and digits count, without their case; "*" at the beginning or the end stands for any characters. '
+            "An empty list: none.",
+        ),
+    ] = DEFAULT_KEYS
+    allow: Annotated[
+        tuple[str, ...],
+        Meta(max_length=MAX_PATTERNS, description="Keys that stay although a pattern of `keys` finds them."),
+    ] = ()
+    values: Annotated[
+        tuple[Form, ...],
+        Meta(
+            description="Forms of secrets that are replaced in message, exc_text, stack_info and the texts of extra. "
+            '"bearer": the text after Bearer or Basic; "card": numbers of payment cards; "jwt": JSON Web Tokens; '
+            '"url-password": the password in a URL.',
+        ),
+    ] = ()
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (key, sentence) for every value that has the right type and cannot be used."""
+        for pattern in self.keys:
+            try:
+                split_pattern(pattern)
+            except ValueError as error:
+                yield "keys", str(error)
+        for key in self.allow:
+            if "*" in key:
+                yield "allow", f"{key!r} has *; name each key that stays"
+
+    def redactor(self) -> Redactor:
+        """Return what applies these settings to records."""
+        return Redactor(self.keys, self.allow, self.values)

@@ -1,0 +1,145 @@
+# Finds the secrets of a record: records/redaction.py in C.
+#
+# Owns the comparison of keys with patterns. Texts are only searched for the beginnings of forms: a record that has one is
+# left to Python, which decides and replaces.
+
+cdef enum:
+    MOST_PATTERNS = 64
+    MOST_ALLOWED = 64
+    PLAIN_KEY = 256          # a longer key is left to Python
+    VERDICTS = 256
+    VERDICT_BYTES = 48       # longer keys are compared each time
+
+cdef enum Form:
+    BEARER = 1
+    CARD = 2
+    JWT = 4
+    URL_PASSWORD = 8
+
+cdef struct Pattern:
+    const uint8_t* text
+    size_t size
+    bint before              # anything may stand before it
+    bint behind
+
+cdef struct Verdict:
+    uint32_t size            # of the key; 0: none is known here
+    bint is_secret
+    uint8_t[VERDICT_BYTES] text
+
+cdef struct Secrets:
+    size_t patterns_count
+    size_t allowed_count
+    int forms
+    Pattern[MOST_PATTERNS] patterns
+    Pattern[MOST_ALLOWED] allowed
+    Verdict[VERDICTS] verdicts
+
+cdef const char* REDACTED = b'"<redacted>"'
+cdef uint8_t[256] PLAIN_OCTET    # as it is compared; 0: it does not count
+
+for _octet in range(256):
+    PLAIN_OCTET[_octet] = _octet if _octet >= 128 else ord(chr(_octet).lower()) if chr(_octet).isalnum() else 0
+
+
+cdef bint has_inside(const uint8_t* text, size_t size, const uint8_t* wanted, size_t wanted_size) noexcept nogil:
+    cdef size_t at
+    if wanted_size > size:
+        return False
+    for at in range(size - wanted_size + 1):
+        if text[at] == wanted[0] and memcmp(text + at, wanted, wanted_size) == 0:
+            return True
+    return False
+
+
+cdef bint fits_pattern(const uint8_t* text, size_t size, const Pattern* pattern) noexcept nogil:
+    if pattern.size > size:
+        return False
+    if pattern.before and pattern.behind:
+        return has_inside(text, size, pattern.text, pattern.size)
+    if not pattern.before and not pattern.behind and size != pattern.size:
+        return False
+    return memcmp(text + (size - pattern.size if pattern.before else 0), pattern.text, pattern.size) == 0
+
+
+cdef int compare_key(const Secrets* secrets, const uint8_t* key, size_t size) noexcept nogil:
+    """Return whether the value of a key is a secret; -1 if Python has to decide."""
+    cdef uint8_t[PLAIN_KEY] plain
+    cdef size_t index, count = 0
+    if size > PLAIN_KEY:
+        return -1
+    for index in range(size):
+        plain[count] = PLAIN_OCTET[key[index]]
+        count += plain[count] != 0
+    for index in range(secrets.allowed_count):
+        if secrets.allowed[index].size == count and memcmp(secrets.allowed[index].text, plain, count) == 0:
+            return 0
+    for index in range(secrets.patterns_count):
+        if fits_pattern(plain, count, &secrets.patterns[index]):
+            return 1
+    return 0
+
+
+cdef inline int is_secret(Secrets* secrets, const Node* key) noexcept nogil:
+    """Return whether the value of a key is a secret; -1 if Python has to decide. A service's keys are few: they are kept."""
+    cdef Verdict* verdict
+    cdef int found
+    cdef const uint8_t* text = key.value.text
+    if not secrets.patterns_count or not key.size:
+        return 0
+    if key.size > VERDICT_BYTES:
+        return compare_key(secrets, text, key.size)
+    verdict = &secrets.verdicts[(key.size * 23 + text[0] * 7 + text[key.size - 1] * 5 + text[key.size >> 1]) % VERDICTS]
+    if verdict.size == key.size and memcmp(verdict.text, text, key.size) == 0:
+        return verdict.is_secret
+    found = compare_key(secrets, text, key.size)
+    if found >= 0:
+        verdict.size = key.size
+        verdict.is_secret = found
+        memcpy(verdict.text, text, key.size)
+    return found
+
+
+cdef inline bint is_kept(const Node* value) noexcept nogil:
+    """Tell whether a value says nothing: null, true and false stay under any key."""
+    return value.kind == NONE or value.kind == BOOL
+
+
+cdef bint may_have_form(int forms, const uint8_t* text, size_t size) noexcept nogil:
+    """Tell whether a text may hold a secret of one of the forms: each has a beginning that few texts have."""
+    cdef size_t at, digits = 0
+    cdef uint8_t octet
+    cdef bint has_scheme = False
+    for at in range(size):
+        octet = text[at]
+        if 48 <= octet <= 57:
+            digits += 1
+            if digits == 13 and forms & CARD:
+                return True
+            continue
+        if octet != 32 and octet != 45:
+            digits = 0
+        if octet == 101:  # e
+            if forms & JWT and size - at > 3 and text[at + 1] == 121 and text[at + 2] == 74:
+                return True
+        elif octet == 32:
+            if forms & BEARER and at >= 5 and ((text[at - 1] | 32) == 114 or (text[at - 1] | 32) == 99):  # r, c
+                if ends_with_word(text, at, b"bearer") or ends_with_word(text, at, b"basic"):
+                    return True
+        elif octet == 58:  # :
+            has_scheme = has_scheme or (size - at > 2 and text[at + 1] == 47 and text[at + 2] == 47)
+        elif octet == 64:  # @
+            if has_scheme and forms & URL_PASSWORD:
+                return True
+    return False
+
+
+cdef bint ends_with_word(const uint8_t* text, size_t end, const char* word) noexcept nogil:
+    """Tell whether a text up to `end` ends with a word of lower-case letters, in any case."""
+    cdef size_t index, size = strlen(word)
+    if size > end:
+        return False
+    for index in range(size):
+        if (text[end - size + index] | 32) != <uint8_t> word[index]:
+            return False
+    return True

@@ -1,0 +1,150 @@
+"""Replaces secrets in a record: values by the name of their key, and parts of texts by their form.
+
+Owns the comparison of keys with patterns, the forms of secrets in texts, and the replacement. Does not know
+configuration files, pickles or lines. The compiled core has the same rules (ingest/core_c/secrets.pxi).
+
+A key is compared without its case and without everything but letters and digits, so one pattern finds `api_key`,
+`Api-Key` and `apiKey`. Each form is searched for in linear time: its expression never tries a stretch of text more than
+three times.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from prefork_logd.records.record import Record
+
+REDACTED = "<redacted>"
+MAX_PATTERNS = 64
+MAX_PATTERN_CHARACTERS = 64
+
+_ASCII = bytes(range(128))
+_DROPPED = bytes(octet for octet in _ASCII if not chr(octet).isalnum())
+_LOWER = bytes(range(256)).lower()
+_CACHED_CHARACTERS = 64
+"""Keys up to this length are remembered with their verdict: a client chooses the keys."""
+
+_BEARER = re.compile(r"\b(bearer|basic)( +)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE | re.ASCII)
+_URL_PASSWORD = re.compile(r"(://[^\s:/@]*:)[^\s/@]+@")
+_JWT = re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{7,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}")
+_CARD = re.compile(r"(?<![0-9])[2-6](?:[ -]?[0-9]){12,18}(?![0-9])")
+
+
+def _without_card(match: re.Match[str]) -> str:
+    """Return a number of a payment card as REDACTED, any other number unchanged (ISO/IEC 7812-1, annex B: Luhn)."""
+    digits = [int(one) for one in match[0] if one.isdecimal()]
+    odd, even = digits[-1::-2], digits[-2::-2]
+    checksum = sum(odd) + sum(sum(divmod(2 * digit, 10)) for digit in even)
+    return match[0] if checksum % 10 else REDACTED
+
+
+FORMS: dict[str, Callable[[str], str]] = {
+    "bearer": lambda text: _BEARER.sub(rf"\1\2{REDACTED}", text),
+    "card": lambda text: _CARD.sub(_without_card, text),
+    "jwt": lambda text: _JWT.sub(REDACTED, text),
+    "url-password": lambda text: _URL_PASSWORD.sub(rf"\1{REDACTED}@", text),
+}
+"""Name of each form to the function that returns a text without it: an HTTP credential (RFC 7235), the number of a
+payment card, a JSON Web Token (RFC 7519), the password in a URL (RFC 3986, section 3.2.1)."""
+
+
+def plain_key(key: str) -> bytes:
+    """Return a key as it is compared: lower case, without ASCII characters other than letters and digits."""
+    return key.encode("utf-8", "surrogatepass").translate(_LOWER, _DROPPED)
+
+
+def split_pattern(pattern: str) -> tuple[bytes, bool, bool]:
+    """Return a pattern's plain text, and whether anything may stand before and behind it.
+
+    Raises ValueError with a sentence for a pattern that cannot be used.
+    """
+    text = pattern[pattern.startswith("*") :].removesuffix("*")
+    plain = plain_key(text)
+    if "*" in text:
+        raise ValueError(f"{pattern!r} has * inside; it stands for anything at the beginning or the end only")
+    if not plain or plain.isdigit():
+        raise ValueError(f"{pattern!r} has no letter")
+    if len(plain) > MAX_PATTERN_CHARACTERS:
+        raise ValueError(f"{pattern!r} is longer than {MAX_PATTERN_CHARACTERS} bytes")
+    return plain, pattern.startswith("*"), pattern.endswith("*")
+
+
+class Redactor:
+    """Redacts records by one set of rules."""
+
+    def __init__(self, keys: Iterable[str] = (), allow: Iterable[str] = (), values: Iterable[str] = ()) -> None:
+        """Take patterns of keys, keys that stay, and names of FORMS. Raises ValueError for a wrong pattern."""
+        self.patterns = tuple(split_pattern(pattern) for pattern in keys)
+        self.allowed = frozenset(plain_key(key) for key in allow)
+        self.forms = tuple(sorted(values))
+        self._searches = tuple(FORMS[form] for form in self.forms)
+        self._cached = functools.lru_cache(maxsize=4096)(self._compare)
+
+    def is_secret(self, key: str) -> bool:
+        """Tell whether the value of this key is replaced."""
+        return self._cached(key) if len(key) <= _CACHED_CHARACTERS else self._compare(key)
+
+    def redact(self, record: Record) -> bool:
+        """Replace the secrets of a record, in place; return whether there were any."""
+        found = False
+        if self._searches:
+            for field in ("message", "exc_text", "stack_info"):
+                text = getattr(record, field)
+                if text:
+                    shown = self._without_forms(text)
+                    if shown != text:
+                        setattr(record, field, shown)
+                        found = True
+        if record.extra and (self.patterns or self._searches):
+            extra, changed = self._redact_value(record.extra)
+            if changed:
+                record.extra = extra
+                found = True
+        return found
+
+    def _compare(self, key: str) -> bool:
+        plain = plain_key(key)
+        if plain in self.allowed:
+            return False
+        for text, before, behind in self.patterns:
+            if before and behind:
+                if text in plain:
+                    return True
+            elif before:
+                if plain.endswith(text):
+                    return True
+            elif plain.startswith(text) if behind else plain == text:
+                return True
+        return False
+
+    def _without_forms(self, text: str) -> str:
+        for search in self._searches:
+            text = search(text)
+        return text
+
+    def _redact_value(self, value: Any) -> tuple[Any, bool]:
+        """Return a plain value without secrets, and whether it had any; it is not changed itself."""
+        if isinstance(value, dict):
+            changed: dict[str, Any] = {}
+            for key, item in value.items():
+                if item is not None and not isinstance(item, bool) and self.is_secret(key):
+                    changed[key] = REDACTED
+                elif isinstance(item, (dict, list, str)):
+                    shown, is_changed = self._redact_value(item)
+                    if is_changed:
+                        changed[key] = shown
+            return ({**value, **changed}, True) if changed else (value, False)
+        if isinstance(value, list):
+            items = [
+                self._redact_value(item) if isinstance(item, (dict, list, str)) else (item, False) for item in value
+            ]
+            return ([item for item, _ in items], True) if any(found for _, found in items) else (value, False)
+        if self._searches:
+            shown = self._without_forms(value)
+            return shown, shown != value
+        return value, False

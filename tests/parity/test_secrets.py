@@ -1,0 +1,83 @@
+"""Secrets: the compiled core replaces the same values as the Python modules, or leaves the record to them."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefork_logd.config.redact import DEFAULT_KEYS
+from prefork_logd.records.redaction import FORMS, Redactor
+from tests.parity import sides
+
+USUAL = {"name": "shop", "msg": "paid", "created": 1.0, "levelno": 20, "levelname": "INFO"}
+KEYS = [
+    *("password", "Api-Key", "apiKey2", "token", "tokens", "order", "amount"),
+    *("user_PASSWD_old", "pwd", "p-w-d", "ключToken"),
+]
+TEXTS = [
+    "Bearer abcdefghij",
+    "4111 1111 1111 1111",
+    "eyJhbGciOiJI.eyJzdWIiOiIxMjM.abcdefghijklm",
+    "postgres://u:pw@h/d",
+]
+
+
+def agree(attributes: dict[str, Any], redactor: Redactor, *, native: bool | None = None) -> None:
+    """Check one record on both sides, in protocols 1 and 4; `native`: whether the core has to take it."""
+    core = sides.core(redactor=redactor)
+    for protocol in (1, 4):
+        taken = sides.agree(core, pickle.dumps(USUAL | attributes, protocol), redactor)
+        assert native is None or taken == native
+
+
+@pytest.mark.parametrize("value", ["s", 7, 2.5, None, True, [1, 2], {"a": {"token": "t"}}, 1 << 70, b"\x00"])
+@pytest.mark.parametrize("key", KEYS)
+def test_keys_of_every_kind_of_value(key: str, value: object) -> None:
+    """At the top of extra and inside of it; the core takes all of them."""
+    redactor = Redactor(DEFAULT_KEYS)
+    agree({key: value, "deep": [{key: value}, {"n": {key: value}}]}, redactor, native=True)
+
+
+def test_keys_longer_than_the_core_compares() -> None:
+    """Python decides about them."""
+    redactor = Redactor(DEFAULT_KEYS)
+    agree({"k" * 300 + "token": "s"}, redactor, native=False)
+    agree({"k" * 100 + "token": "s", "k" * 100: 1}, redactor, native=True)
+
+
+def test_a_verdict_is_kept_for_its_own_key_only() -> None:
+    """Keys that share a slot among the kept verdicts do not share the verdict."""
+    redactor = Redactor(["*token"])
+    core = sides.core(redactor=redactor)
+    for number in range(2_000):
+        key = f"k{number}" + ("token" if number % 3 else "tokem")
+        assert sides.agree(core, pickle.dumps(USUAL | {key: "s"}, 1), redactor)
+
+
+@pytest.mark.parametrize("text", [*TEXTS, "nothing", "basic ", "1234567890123", "a://b", "a@b", "BASIC xxxxxxxx", ""])
+@pytest.mark.parametrize("where", ["msg", "exc_text", "stack_info", "extra", "deep"])
+def test_forms(text: str, where: str) -> None:
+    """A text that may hold a secret is left to Python, wherever it stands; the others are not."""
+    attributes = {"deep": {"d": [{"e": text}]}} if where == "deep" else {where: f"a {text} z"}
+    agree(attributes, Redactor((), (), FORMS))
+    agree({"msg": "nothing of the kind", "extra": "eyes"}, Redactor((), (), FORMS), native=True)
+
+
+@given(
+    st.dictionaries(st.sampled_from(KEYS), st.recursive(st.sampled_from([*TEXTS, "x", None, 1]), st.lists), max_size=6)
+)
+def test_any_of_them(extra: dict[str, Any]) -> None:
+    """Keys and forms together."""
+    agree(extra, Redactor(DEFAULT_KEYS, ["pwd"], FORMS))
+
+
+def test_the_count() -> None:
+    """Each record with a secret counts once, however many secrets and outputs there are."""
+    core = sides.core()
+    for attributes in ({"xx": 1, "yx": {"token": 2}}, {"key": 1}, {"plain": {"token": None}}, {"token": 1}):
+        assert core.lines(pickle.dumps(USUAL | attributes, 1), sides.PEER, sides.RECEIVED) is not None
+    assert core.redacted == 2

@@ -1,0 +1,117 @@
+"""Secrets of a record: found by key and by form, and nothing else is changed."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from prefork_logd.config.redact import DEFAULT_KEYS
+from prefork_logd.records.record import Record
+from prefork_logd.records.redaction import FORMS, REDACTED, Redactor, split_pattern
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("password", "PASSWORD", "db_password", "passwordHash", "passwd", "client_secret", "secret", "token"),
+        *("accessToken", "X-Auth-Token", "Authorization", "Proxy-Authorization", "cookie", "Set-Cookie", "api_key"),
+        *("apiKey", "API-KEY", "private_key", "aws_access_key", "credentials", "pwd"),
+    ],
+)
+def test_the_usual_names_of_secrets(key: str) -> None:
+    """In every spelling."""
+    assert Redactor(DEFAULT_KEYS).is_secret(key)
+
+
+@pytest.mark.parametrize(
+    "key", ["user", "max_tokens", "token_count", "key", "cookies_accepted", "author", "", "пароль"]
+)
+def test_other_names(key: str) -> None:
+    """A key that only resembles one stays."""
+    assert not Redactor(DEFAULT_KEYS).is_secret(key)
+
+
+def test_own_patterns_and_exceptions() -> None:
+    """A pattern without * is the whole key; a key of `allow` stays."""
+    redactor = Redactor(["iban", "card*", "*pin*"], ["shipping", "Card-Type"])
+    assert [redactor.is_secret(key) for key in ("IBAN", "ibans", "card_no", "cardtype", "user_pin_2", "shipping")] == [
+        *(True, False, True, False, True, False)
+    ]
+
+
+@pytest.mark.parametrize("pattern", ["", "*", "**", "a*b", "_-_", "12", "*34*", "x" * 65])
+def test_patterns_that_cannot_be_used(pattern: str) -> None:
+    """The error names the pattern."""
+    with pytest.raises(ValueError, match=r"has|longer"):
+        split_pattern(pattern)
+
+
+def test_values_at_any_depth() -> None:
+    """The value goes, whatever it is; null, true and false stay, and the client's own dict is not changed."""
+    inner = {"token": {"a": 1}, "n": 1, "password": None, "secret": False}
+    extra = {"a": [inner, {"b": {"pwd": 5}}], "cookie": [1, 2], "plain": "x"}
+    record = Record(created=1.0, extra=extra)
+    assert Redactor(DEFAULT_KEYS).redact(record)
+    shown = {"token": REDACTED, "n": 1, "password": None, "secret": False}
+    assert record.extra == {"a": [shown, {"b": {"pwd": REDACTED}}], "cookie": REDACTED, "plain": "x"}
+    assert inner["token"] == {"a": 1}
+    untouched = Record(created=1.0, extra={"a": [{"b": 1}]})
+    assert not Redactor(DEFAULT_KEYS).redact(untouched)
+
+
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "shown"),
+    [
+        ("bearer", "Authorization: Bearer abc.DEF-123= x", f"Authorization: Bearer {REDACTED} x"),
+        ("bearer", "basic   dXNlcjpwYXNz", f"basic   {REDACTED}"),
+        ("bearer", "the bearer came, basic needs", "the bearer came, basic needs"),
+        ("card", "paid with 4111 1111 1111 1111.", f"paid with {REDACTED}."),
+        ("card", "4111-1111-1111-1111 2026", f"{REDACTED} 2026"),
+        ("card", "5500005555555559", REDACTED),
+        ("card", "4111 1111 1111 1112", "4111 1111 1111 1112"),
+        (
+            "card",
+            "at 1795404245125 ms, order 4111111111111111000000000",
+            "at 1795404245125 ms, order 4111111111111111000000000",
+        ),
+        ("jwt", f"token={JWT};", f"token={REDACTED};"),
+        ("jwt", "eyJ.a.b eyJabcdefg.short.x", "eyJ.a.b eyJabcdefg.short.x"),
+        (
+            "url-password",
+            "postgresql://u:p:w@db/x and http://a/b:c@d",
+            f"postgresql://u:{REDACTED}@db/x and http://a/b:c@d",
+        ),
+        ("url-password", "redis://:geheim@h", f"redis://:{REDACTED}@h"),
+    ],
+)
+def test_forms(form: str, text: str, shown: str) -> None:
+    """In the message, the traceback, the stack and the texts of extra alike."""
+    redactor = Redactor((), (), [form])
+    record = Record(created=1.0, message=text, exc_text=text, stack_info=text, extra={"a": [text, {"b": text}], "n": 1})
+    assert redactor.redact(record) == (text != shown)
+    assert (record.message, record.exc_text, record.stack_info) == (shown, shown, shown)
+    assert record.extra == {"a": [shown, {"b": shown}], "n": 1}
+
+
+@pytest.mark.parametrize("form", sorted(FORMS))
+@pytest.mark.parametrize(
+    "seed",
+    ["eyJ", "eyJ.", "eyJaaaaaaaaaa.", "bearer ", "bearer", " ", "4", "4 ", "4-", "://", "://a:", "a.", "@", "://a:b"],
+)
+def test_forms_take_linear_time(form: str, seed: str) -> None:
+    """Eight times the text takes about eight times as long: a client chooses it."""
+
+    def least_s(count: int) -> float:
+        text = seed * (count // len(seed))
+        took = []
+        for _ in range(3):
+            began = time.process_time()
+            FORMS[form](text)
+            took.append(time.process_time() - began)
+        return min(took)
+
+    assert least_s(400_000) < 40 * max(least_s(50_000), 0.0005)
