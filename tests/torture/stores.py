@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from prefork_logd.query.search import Search
 
-PATIENCE_S = 60.0
+PATIENCE_S = 240.0
 _TABLES = (
     "SELECT relname, coalesce(pg_get_expr(relpartbound, oid), 'no partition') FROM pg_class"
     " WHERE relnamespace = to_regnamespace('{}') AND relkind IN ('r', 'p') ORDER BY oid"
@@ -238,8 +238,11 @@ class StoresTorture:
             wait_for(lambda: self._holds(store, count), f"all {count} records in {store}", PATIENCE_S)
         except AssertionError as error:
             told = [f"{error}", *map(str, self.collector.status()["stores"])]
-            with contextlib.suppress(StoreError), contextlib.closing(self._open(store)) as search:
-                told.append(f"it has {search.count(Filters())}")
+            try:
+                with contextlib.closing(self._open(store)) as search:
+                    told.append(f"it has {search.count(Filters())}")
+            except StoreError as unreadable:
+                told.append(f"it cannot be read: {unreadable}")
             if self._server is not None:
                 told += [f"{name} {bounds}" for name, bounds in self._sql(_TABLES)]
             raise AssertionError("\n".join([*told, self.collector.log])) from None
@@ -337,7 +340,8 @@ class StreamSearch:
     async def _read(self, stream: Any) -> list[bytes]:
         # By the stream's sequence: a message that is delivered again is one message.
         found: dict[int, list[bytes]] = {}
-        config = ConsumerConfig(ack_policy=AckPolicy.NONE)
+        # The server forgets a consumer after 5 s without a request, which a busy machine needs for less.
+        config = ConsumerConfig(ack_policy=AckPolicy.NONE, inactive_threshold=300)
         subscription = await stream.pull_subscribe("logs.>", stream="LOGS", config=config)
         pending = (await subscription.consumer_info()).num_pending
         while pending:
