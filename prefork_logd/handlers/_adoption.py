@@ -66,6 +66,12 @@ class Adopter(object):
         if not try_start(self._thread):
             self._thread = None
 
+    def let_finish(self, timeout):
+        """Wait while spools are being sent, at most `timeout` (s): a short process would clear none otherwise."""
+        deadline = monotonic() + timeout
+        while self._is_at_work() and self.delivery is not None and monotonic() < deadline:
+            self._thread.join(0.01)
+
     def ask_to_stop(self):
         """Tell the thread to end; return it, or None."""
         self.was_at_work = self._is_at_work()

@@ -8,8 +8,9 @@ import time
 
 from ._adoption import Adopter
 from ._clock import TICK_S, monotonic
-from ._compat import get_ident
+from ._compat import get_ident, getpid, is_in_event_loop
 from ._connector import Connector
+from ._endings import Endings
 from ._fallback import Fallback
 from ._link import Link
 from ._notices import Notices, report_failure
@@ -18,7 +19,7 @@ from ._section import Section
 from ._sockets import close_socket, wait_for, would_block
 from ._spool import forget_locks_of_parents
 from ._spooled_queue import SpooledQueue
-from ._threads import Helper, flush_with_multiprocessing, join_threads
+from ._threads import Helper, flush_with_multiprocessing, is_interpreter_ending, join_threads
 
 _TRY_EVERY = 64
 """A full socket is tried again by `submit` with each record whose number is a multiple of this."""
@@ -27,10 +28,22 @@ _WAIT_LEAST_S = 0.005
 _WAIT_SHARE = 0.01
 """`submit` waits for a connection at most _WAIT_BURST_S at once, and _WAIT_SHARE of the time from there on, in pieces
 of _WAIT_LEAST_S or more: together 30 ms in any second, which leaves as much for its work."""
-_PATIENCE_S = 3.0
-"""How long `flush` waits without any acknowledgement."""
-_FLUSH_AGAIN_S = 0.5
 _STOP_S = 0.2
+
+
+class Allowance(object):
+    """How long `submit` may wait for a connection."""
+
+    def __init__(self):
+        self.seconds = _WAIT_BURST_S
+        self._at = monotonic()
+
+    def is_spent(self):
+        """Return whether the helper alone looks for an answer now; in an asyncio loop always."""
+        now = monotonic()
+        self.seconds = min(_WAIT_BURST_S, self.seconds + (now - self._at) * _WAIT_SHARE)
+        self._at = now
+        return self.seconds < _WAIT_LEAST_S or is_in_event_loop()
 
 
 class Client(object):
@@ -44,11 +57,14 @@ class Client(object):
         self.notices = Notices(where)
         self._fallback = Fallback(options, self.notices)
         self.section = Section(options)
+        self.is_bequeathed = False
+        """Whether the handler is gone, and this goes on without it (`Estate`)."""
         self._begin({})
 
     def _begin(self, counts):
         """Start with a new session, and with no thread and no connection."""
-        self._counts = counts
+        self.pid = getpid()
+        self.counts = counts
         queue_class = SpooledQueue if self.options.overflow == "spool" else Queue
         self.queue = queue_class(self.options, self.notices, counts)
         self._fallback.reset()
@@ -59,16 +75,20 @@ class Client(object):
         self.has_forked_inside = False
         """Whether this process was forked by a thread that was inside: its record is the parent's."""
         self._is_new_child = False
-        self._flush_failed_at = None
-        self._handed_over = 0  # plain frames, at the end of the last flush
-        self._allowance = _WAIT_BURST_S
-        self._allowance_at = monotonic()
+        self.is_closed = False
+        """Whether `close` was called, and nothing submitted since."""
+        self._endings = Endings(self)
+        self._allowance = Allowance()
 
     # Records in; the lock is held
 
     def submit(self, data, created):
         """Give one record its number, keep it, and try to send it: any case. Needs the lock."""
         queue, link = self.queue, self.link
+        if self.is_closed:
+            self.is_closed = False
+            if is_interpreter_ending():
+                self._endings.begin_late()
         number = queue.next
         place = queue.write_ahead(data, created)
         if not queue.has_room(data):
@@ -78,6 +98,13 @@ class Client(object):
             self._send_queued(number)
         elif queue.disk_from is not None:
             link.pump()
+        if self._endings.is_late():
+            self._endings.deliver_late()
+        else:
+            self.start_helper()
+
+    def start_helper(self):
+        """Start the helper's thread, if there is none."""
         if self.helper.thread is None:
             self.helper.start(self)
 
@@ -115,9 +142,14 @@ class Client(object):
             self.link.pump()
 
     def _wait_for_room(self, data):
-        """Wait for room at most block_timeout, unless that was in vain since the last acknowledgement."""
+        """Wait for room at most block_timeout, unless that was in vain since the last acknowledgement.
+
+        In a thread with a running asyncio loop, do not wait. The lock is free meanwhile: such a thread may need it.
+        """
         link, queue = self.link, self.queue
         link.pump()
+        if is_in_event_loop():
+            return
         deadline = None
         while not queue.has_room(data) and not queue.is_saturated:
             now = monotonic()
@@ -126,40 +158,31 @@ class Client(object):
             if now >= deadline:
                 queue.is_saturated = True
                 return
-            if self.helper.thread is None:
-                self.helper.start(self)
-            wait_for(link.sock, link.wants_to_write(), min(deadline - now, TICK_S))
+            self.start_helper()
+            self.section.run_outside(wait_for, link.sock, link.wants_to_write(), min(deadline - now, TICK_S))
             link.pump()
 
     def _pump_and_wait(self):
         """As the link's `pump`, and wait a little for the collector's first answers, as far as the allowance goes."""
         link, connector = self.link, self.connector
         is_opening = link.is_connecting() or link.is_greeting()
-        if not (is_opening and self.helper.thread is not None and self._has_waited_enough()):
+        if not (is_opening and self.helper.thread is not None and self._allowance.is_spent()):
             link.pump()
         while link.is_connecting() or link.is_greeting() or (link.sock is None and connector.step is not None):
-            if self._has_waited_enough():
+            if self._allowance.is_spent():
                 return
-            started, asked = time.time(), self._allowance
+            started, asked = time.time(), self._allowance.seconds
             if link.sock is None:
-                if self.helper.thread is None:
-                    self.helper.start(self)
+                self.start_helper()
                 connector.step_done.wait(asked)
                 in_time = connector.step_done.is_set()
             else:
                 in_time = wait_for(link.sock, link.wants_to_write(), asked)
             spent = min(max(time.time() - started, 0.0005), asked) if in_time else asked
-            self._allowance -= spent
+            self._allowance.seconds -= spent
             if not in_time:
                 return
             link.pump()
-
-    def _has_waited_enough(self):
-        """Return whether the helper alone looks for an answer now."""
-        now = monotonic()
-        self._allowance = min(_WAIT_BURST_S, self._allowance + (now - self._allowance_at) * _WAIT_SHARE)
-        self._allowance_at = now
-        return self._allowance < _WAIT_LEAST_S
 
     def take_deferred(self):
         """Submit the records that were logged by threads while they were inside. Raises no Exception."""
@@ -208,7 +231,7 @@ class Client(object):
     def count(self):
         """Return the counters of this process. Needs the lock."""
         queue = self.queue
-        counts = dict(self._counts)
+        counts = dict(self.counts)
         counts["emitted"] = queue.next - 1
         counts["held"] = queue.count_held()
         counts["held_bytes"] = queue.held
@@ -218,6 +241,10 @@ class Client(object):
         counts["plain"] = self._fallback.is_plain
         return counts
 
+    def is_spooled(self):
+        """Return whether files have every record that is not acknowledged."""
+        return self.queue.writes_ahead and not self.queue.count_unwritten() and not self.section.deferred
+
     def flush(self, timeout=None):
         """Wait until everything is acknowledged, at most `timeout` (close_timeout) seconds; return whether it is.
 
@@ -226,40 +253,12 @@ class Client(object):
         nothing.
         """
         try:
-            return not self.section.is_mine() and self._flush(timeout)
+            return not self.section.is_mine() and self._endings.flush(timeout)
         except Exception:  # noqa: BLE001 - at the end of the interpreter anything may be gone
             report_failure()
             return False
 
-    def _flush(self, timeout):
-        started = monotonic()
-        if timeout is None:
-            timeout = self.options.close_timeout
-            if self._flush_failed_at is not None and started - self._flush_failed_at < _FLUSH_AGAIN_S:
-                return False
-        deadline, patience = started + timeout, min(timeout, _PATIENCE_S)
-        acknowledged, progress_at = -1, started
-        while True:
-            is_done, gone, sock, is_writing = self.section.run(self._pump_hurried)
-            if is_done:
-                self._flush_failed_at = None
-                handed_over, self._handed_over = self._handed_over, self._counts["handed_over"]
-                return handed_over == self._handed_over
-            before, acknowledged = acknowledged, gone
-            self.take_deferred()
-            now = monotonic()
-            if acknowledged != before:
-                progress_at = now
-            if now >= deadline or now - progress_at >= patience:
-                self._flush_failed_at = now
-                return False
-            if self.helper.thread is None:
-                self.helper.start(self)
-            if self.helper.thread is None and self.connector.step is not None:
-                self.connector.take_step()
-            wait_for(sock, is_writing, min(0.02, max(deadline - now, 0.001)))
-
-    def _pump_hurried(self):
+    def pump_hurried(self):
         """As the link's `pump`, and hold nothing back.
 
         Return (whether all is acknowledged, how many are, the socket, whether it waits to write).
@@ -270,54 +269,64 @@ class Client(object):
             link.pump()
         finally:
             queue.is_hurried = False
-        gone = self._counts["acknowledged"] + self._counts["handed_over"]
+        gone = self.counts["acknowledged"] + self.counts["handed_over"]
         return self.is_done(), gone, link.sock, link.wants_to_write()
 
     # The end, and a new beginning
 
     def close(self):
-        """Stop the threads, say goodbye, close, and say what is left. A record submitted later opens it again."""
-        self.stop_threads(_STOP_S)
-        self.section.run(self._close)
+        """Wait as `flush` does, but not for records in a spool; stop the threads, say goodbye, close, say what is left.
+
+        A record submitted later opens it again. Raises nothing.
+        """
+        try:
+            if not self.section.is_mine():
+                self._endings.flush(None, is_leaving=True)
+            self.adopter.let_finish(_STOP_S)
+            self.stop_threads(_STOP_S)
+            self.section.run(self._close)
+        except Exception:  # noqa: BLE001 - at the end of the interpreter anything may be gone
+            report_failure()
 
     def _close(self):
         is_done = self.is_done()
         if is_done:
             self.link.say_bye()
         self.link.disconnect()
-        self._say_left(is_done)
+        self._endings.say_left(is_done)
+        self.is_closed = True
         if not self.queue.writes_ahead:
             return
         if is_done:
             self.queue.remove_files()
         else:
             self.queue.close_files()
-            self._begin(self._counts)
-
-    def _say_left(self, is_done):
-        """Say how many records the collector has not got, as far as no spool has them."""
-        counts = self.count()
-        if not self.queue.writes_ahead and not is_done:
-            text = u"did not acknowledge %d records before the handler was closed" % counts["held"]
-        elif counts["unspooled"]:
-            text = u"%d records were neither acknowledged nor written to the spool before the handler was closed"
-            text %= counts["unspooled"]
-        elif counts["dropped"]:
-            text = u"got all other records before the handler was closed"
-        else:
-            return
-        if counts["dropped"]:
-            text += u", and %d were dropped before" % counts["dropped"]
-        self.notices.say_once("closed", text + self.notices.because())
+            self._begin(self.counts)
+            self.is_closed = True
 
     def stop_threads(self, timeout):
         """Tell the threads to end, and wait at most `timeout` (s) for each."""
         join_threads([self.helper.ask_to_stop(), self.adopter.ask_to_stop()], timeout)
 
+    def needs_threads(self):
+        """Return whether `resume_threads` has something to do."""
+        return not self.is_done() or (self.queue.writes_ahead and self.adopter.was_at_work)
+
+    def end_idle(self):
+        """Act on a thread that ends because nothing is held. Needs the lock."""
+        if self.is_bequeathed:
+            self.link.say_bye()
+            self.link.disconnect()
+        self.queue.remove_files()
+
+    def has_plain_sockets(self):
+        """Return whether the sockets are this package's own, and not a subclass's."""
+        return self._make_socket is None
+
     def resume_threads(self):
         """Start the threads again that were stopped before a fork, where there is something to do."""
         if not self.is_done():
-            self.helper.start(self)
+            self.start_helper()
         if self.queue.writes_ahead and self.adopter.was_at_work:
             self.adopt()
 

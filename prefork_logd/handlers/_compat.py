@@ -35,6 +35,15 @@ def text_of(value):
     return u"<%s>" % type(value).__name__
 
 
+def is_in_event_loop():
+    """Return whether an asyncio loop runs in this thread: it must not stand still. Imports nothing."""
+    events = sys.modules.get("asyncio.events")
+    try:
+        return events is not None and events._get_running_loop() is not None
+    except Exception:  # noqa: BLE001 - an asyncio that is being imported, or a replaced one
+        return False
+
+
 def octets(value):
     """Return a text as UTF-8, and anything else as bytes."""
     return value.encode("utf-8") if isinstance(value, TEXT) else bytes(value)

@@ -40,16 +40,12 @@ class Options(object):
         """Raise ValueError for arguments that contradict each other."""
         if overflow not in _POLICIES:
             raise ValueError("overflow is %r; choose one of %s" % (overflow, ", ".join(_POLICIES)))
-        if overflow == "spool" and (not spool_dir or fcntl is None):
-            raise ValueError("overflow='spool' needs spool_dir, and a system with file locks")
         self.key_id, self.key = _checked_key(octets(key_id), octets(key))
         self.host, self.port = _endpoint(host, port)
         self.overflow = overflow
         self.limit_bytes = limit_bytes
         self.block_timeout = block_timeout
-        self.spool_dir = None if spool_dir is None else os.path.abspath(spool_dir)
-        if overflow == "spool":
-            _check_directory(self.spool_dir)
+        self.spool_dir = _checked_directory(overflow, spool_dir)
         self.spool_limit_bytes = spool_limit_bytes
         self.max_record_bytes = max_record_bytes
         self.retry_pause = retry_pause
@@ -86,11 +82,16 @@ def _endpoint(host, port):
     return host, port
 
 
-def _check_directory(path):
-    """Raise ValueError if the spool's directory cannot be used, or cannot be made where it is missing.
+def _checked_directory(overflow, path):
+    """Return the spool's directory as an absolute path. Raises ValueError if it cannot be used, nor made if missing.
 
     It is made with the first record, not here: a service may still change its user.
     """
+    path = None if path is None else os.path.abspath(path)
+    if overflow != "spool":
+        return path
+    if not path or fcntl is None:
+        raise ValueError("overflow='spool' needs spool_dir, and a system with file locks")
     place = path
     while not os.path.lexists(place) and place != os.path.dirname(place):
         place = os.path.dirname(place)
@@ -98,6 +99,7 @@ def _check_directory(path):
         raise ValueError("spool_dir %s is impossible: %s is not a directory" % (path, place))
     if not os.access(place, os.W_OK | os.X_OK):
         raise ValueError("spool_dir %s is impossible: this process cannot write in %s" % (path, place))
+    return path
 
 
 def option(name):

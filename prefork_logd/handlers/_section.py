@@ -45,6 +45,15 @@ class Section(object):
             self.unstick(me)
             raise
 
+    def run_outside(self, function, *args):
+        """Call without the lock, which this thread holds: others may come in meanwhile."""
+        mutex = self.mutex  # of the parent, in a child that the function has forked
+        mutex.release()
+        try:
+            return function(*args)
+        finally:
+            mutex.acquire()
+
     def is_mine(self):
         """Return whether this thread is inside."""
         return get_ident() in self.inside

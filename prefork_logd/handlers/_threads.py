@@ -8,9 +8,10 @@ import atexit
 import os
 import sys
 import threading
+import time
 import weakref
 
-from ._clock import TICK_S, pause
+from ._clock import TICK_S, monotonic, pause
 from ._compat import HAS_FORK_HOOKS, PY2
 from ._notices import report_failure
 from ._sockets import wait_for
@@ -105,8 +106,13 @@ class Helper(object):
             return False
         if self._stop is stop:
             self.thread = None
-            client.queue.remove_files()
+            client.end_idle()
         return True
+
+
+def is_interpreter_ending():
+    """Return whether the functions of atexit are running, or have run: threads no longer start."""
+    return _interpreter != "running"
 
 
 def _note_end():
@@ -148,12 +154,24 @@ def join_threads(threads, timeout):
             try:
                 thread.join(timeout)
             except RuntimeError:  # it is just being started
-                pass
+                continue
+            if _JOINS_EARLY:
+                _wait_until_gone(thread, timeout)
+
+
+def _wait_until_gone(thread, timeout):
+    """Wait until the system counts an ended thread no more: join() of Python 3.12 returns a moment before."""
+    path = "/proc/self/task/%s" % thread.native_id
+    deadline = monotonic() + timeout
+    while os.path.exists(path) and monotonic() < deadline:
+        time.sleep(0.0001)
 
 
 # Fork and exit
 
 _STOP_BEFORE_FORK_S = 0.1
+_WARNS_OF_THREADS = sys.version_info >= (3, 12)
+_JOINS_EARLY = sys.version_info[:2] == (3, 12) and sys.platform.startswith("linux")
 _live = weakref.WeakSet()
 
 
@@ -168,9 +186,31 @@ def _before_fork():
         handler._before_fork(_STOP_BEFORE_FORK_S)
 
 
-def _after_fork_in_parent():
+def _resume_threads():
     for handler in list(_live):
         handler._after_fork_in_parent()
+
+
+def _after_fork_in_parent():
+    """Start the threads again; where Python warns of threads beside a fork, after it has counted them.
+
+    It counts when the functions of register_at_fork have run, and has no other hook. So a profile function waits for
+    the next event after the fork's call, which comes at once, and removes itself.
+    """
+    if not any(handler._needs_threads() for handler in list(_live)):
+        return
+    if not _WARNS_OF_THREADS or sys.getprofile() is not None:
+        _resume_threads()
+        return
+    caller = sys._getframe(1)
+    place = caller.f_lasti
+
+    def look(frame, event, _):  # noqa: ARG001 - the signature of a profile function
+        if frame is caller or caller.f_lasti != place:
+            sys.setprofile(None)
+            _resume_threads()
+
+    sys.setprofile(look)
 
 
 def _after_fork_in_child():

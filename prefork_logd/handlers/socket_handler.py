@@ -17,6 +17,7 @@ import time
 
 from ._client import Client
 from ._compat import HAS_FORK_HOOKS, get_ident, getpid
+from ._estates import bequeath, inherit, is_reconfiguration, is_shutdown, make_will
 from ._notices import report_failure
 from ._options import Options, option
 from ._pickles import make_pickle
@@ -85,10 +86,16 @@ class SocketHandler(logging.handlers.SocketHandler):
             max_record_bytes, retry_pause, connect_timeout, hello_timeout, close_timeout, fallback, name,
         )
         self._has_own_pickle = not _is_ours(self, "makePickle")
-        self._client = Client(options, None if _is_ours(self, "makeSocket") else self.makeSocket)
+        has_plain_sockets = _is_ours(self, "makeSocket")
+        left = inherit(options) if has_plain_sockets else None
+        if left is None:
+            self._client = Client(options, None if has_plain_sockets else self.makeSocket)
+        else:
+            self._client, self._options = left, left.options
         self._pid = getpid()
         logging.handlers.SocketHandler.__init__(self, options.host, options.port)
         watch_forks(self)
+        make_will(self, self._client)
         if overflow == "spool" and os.path.isdir(options.spool_dir):
             self._client.adopt()
 
@@ -99,8 +106,9 @@ class SocketHandler(logging.handlers.SocketHandler):
 
     @sock.setter
     def sock(self, sock):
-        # The standard library's constructor does.
-        self._client.link.sock = sock
+        # The standard library's constructor does, with None; a client that was inherited keeps its own.
+        if sock is not None:
+            self._client.link.sock = sock
 
     def handle(self, record):
         """Emit a record, unless a filter says no. As logging.Handler's, and safe inside of itself.
@@ -235,9 +243,12 @@ class SocketHandler(logging.handlers.SocketHandler):
     def flush(self, timeout=None):
         """Wait until everything is acknowledged, at most `timeout` (close_timeout) seconds; return whether it is.
 
-        Gives up after 3 s without any acknowledgement, and at once if it has just given up.
+        Returns False after plain frames, which are never acknowledged. Gives up after 3 s without any acknowledgement,
+        and at once if it has just given up. Of `logging.shutdown`, which calls `close` next, it does not wait.
         """
         try:
+            if timeout is None and is_shutdown():
+                return False
             self._check_pid()
             return self._client.flush(timeout)
         except Exception:  # noqa: BLE001 - at the end of the interpreter anything may be gone
@@ -247,11 +258,16 @@ class SocketHandler(logging.handlers.SocketHandler):
     def close(self):
         """Wait as `flush` does, say goodbye, and close. A record emitted later opens it again.
 
-        Records that could not be delivered are left in the spool, or else counted in a line on stderr.
+        With a spool, wait only 0.2 s, and for a collector that is connected. Records that could not be delivered are
+        left in the spool, or else counted in a line on stderr. When `logging.config` makes new handlers, do not wait:
+        the next handler for the same address sends the rest, or the thread does.
         """
         try:
-            self.flush()
-            self._client.close()
+            self._check_pid()
+            if is_reconfiguration() and not self._client.is_done():
+                bequeath(self, self._client)
+            else:
+                self._client.close()
         except Exception:  # noqa: BLE001 - at the end of the interpreter anything may be gone
             report_failure()
         finally:
@@ -273,13 +289,17 @@ class SocketHandler(logging.handlers.SocketHandler):
     def _before_fork(self, timeout):
         self._client.stop_threads(timeout)
 
+    def _needs_threads(self):
+        return self._client.needs_threads()
+
     def _after_fork_in_parent(self):
         self._client.resume_threads()
 
     def _after_fork_in_child(self):
         self.createLock()
         self._pid = getpid()
-        self._client.begin_in_child()
+        if self._client.pid != self._pid:  # another handler may share the client, and have been here
+            self._client.begin_in_child()
 
 
 def _is_ours(handler, name):

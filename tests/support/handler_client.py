@@ -400,6 +400,113 @@ def configured(host, port, **arguments):
 
 
 @scenario
+def reconfigured(host, port, **arguments):
+    """Configure logging twice, with records before, between and after."""
+    target = {"class": "prefork_logd.handlers.SocketHandler", "host": host, "port": port}
+    target.update(arguments)
+    settings = {"version": 1, "handlers": {"logd": target}, "root": {"level": "INFO", "handlers": ["logd"]}}
+    took = []
+    for number in range(3):
+        started = time.time()
+        logging.config.dictConfig(settings)
+        took.append(time.time() - started)
+        logging.getLogger().info("record %d", number)
+    say(took=took, counters=logging.getLogger().handlers[0].counters())
+    sys.stdin.readline()
+    say(flushed=logging.getLogger().handlers[0].flush(10))
+
+
+@scenario
+def reconfigured_away(host, port, **arguments):
+    """Configure logging again without this handler, and end."""
+    target = {"class": "prefork_logd.handlers.SocketHandler", "host": host, "port": port}
+    target.update(arguments)
+    settings = {"version": 1, "handlers": {"logd": target}, "root": {"level": "INFO", "handlers": ["logd"]}}
+    logging.config.dictConfig(settings)
+    logging.getLogger().info("record 0")
+    logging.config.dictConfig({"version": 1, "handlers": {}, "root": {"handlers": []}})
+    say(ready=True)
+    sys.stdin.readline()
+
+
+class Late(object):
+    """Logs when the interpreter takes it away at its end."""
+
+    def __init__(self, handler):
+        self.log, self.handler = LOG, handler
+
+    def __del__(self):
+        self.log.info("record 1")
+        self.log.info("record 2")
+
+
+@scenario
+def late(host, port, **arguments):
+    """Log after the end of logging."""
+    global KEPT  # noqa: PLW0603
+    KEPT = Late(attach(host, port, **arguments))
+    LOG.info("record 0")
+    KEPT.handler.flush(0.1)
+
+
+@scenario
+def forks_quietly(host, port, **arguments):
+    """Fork with records that are not acknowledged; then log nothing more."""
+    import warnings
+
+    warnings.simplefilter("always")
+    handler = attach(host, port, **arguments)
+    told = []
+    for number in range(8):
+        LOG.info("record %d", number)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            pid = os.fork()
+            if not pid:
+                os._exit(0)
+            told += [str(warning.message) for warning in caught]
+        os.waitpid(pid, 0)
+    until(lambda: handler._client.helper.thread is not None or handler.counters()["held"] == 0)
+    say(told=told, flushed=handler.flush(10), profile=sys.getprofile() is not None)
+
+
+@scenario
+def loop_with_threads(host, port, seconds=1.0, **arguments):
+    """Fill the queue from threads and from an event loop; measure the loop's longest emit."""
+    import asyncio
+
+    handler = attach(host, port, **arguments)
+    stop = threading.Event()
+
+    def fill():
+        while not stop.is_set():
+            LOG.info("x" * 1000)
+
+    async_spent = []
+    loop = asyncio.new_event_loop()
+    end = time.time() + seconds
+
+    def log():
+        started = time.time()
+        LOG.info("y" * 1000)
+        async_spent.append(time.time() - started)
+        if time.time() < end:
+            loop.call_later(0.002, log)
+        else:
+            loop.stop()
+
+    until(lambda: LOG.info("x" * 1000) or handler.counters()["held_bytes"] > arguments["limit_bytes"] - 3000)
+    worker = threading.Thread(target=fill)
+    worker.start()
+    loop.call_soon(log)
+    loop.run_forever()
+    loop.close()
+    stop.set()
+    worker.join()
+    say(longest=max(async_spent), counters=handler.counters())
+
+
+@scenario
 def subclass(host, port, **arguments):
     """Override the methods that the standard library's handler allows to override."""
     import socket

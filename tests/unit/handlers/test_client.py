@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from prefork_logd.handlers import _client
+from prefork_logd.handlers import _client, _endings
 from prefork_logd.handlers._client import Client
 from prefork_logd.handlers._options import Options
 
@@ -128,7 +128,7 @@ def test_a_flush_that_has_just_failed_fails_at_once(make: Callable[..., Client],
     client = make()
     submit(client, 1)
     assert not client.flush(0.01)
-    monkeypatch.setattr(_client, "wait_for", lambda *_: pytest.fail("waits"))
+    monkeypatch.setattr(_endings, "wait_for", lambda *_: pytest.fail("waits"))
     client.options.close_timeout = 10
     assert not client.flush()
 

@@ -26,7 +26,8 @@ def client(**link: Any) -> Any:
             **calls,
             **{name: link.get(name, value) for name, value in values.items()},
         ),
-        queue=SimpleNamespace(next=1, remove_files=lambda: done.append("removed")),
+        queue=SimpleNamespace(next=1),
+        end_idle=lambda: done.append("ended"),
         connector=SimpleNamespace(step=None, take_step=lambda: done.append("step")),
         section=SimpleNamespace(deferred=[], run=lambda function, *args: function(*args)),
         notices=SimpleNamespace(warnings=["said"], warn=lambda: done.append("warned")),
@@ -89,7 +90,7 @@ def test_a_helper_leaves_only_while_nothing_is_held() -> None:
     made.is_done = lambda: True
     assert helper.leave(made, helper._stop)
     assert helper.thread is None
-    assert made.done == ["removed"]
+    assert made.done == ["ended"]
 
 
 def test_the_thread_ends_by_itself_and_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +105,7 @@ def test_the_thread_ends_by_itself_and_is_made_anew(monkeypatch: pytest.MonkeyPa
             thread.join(10)
             assert not thread.is_alive()
         assert helper.thread is None
-    assert {"step", "deferred", "warned", "pump", "files", "removed"} == set(made.done)
+    assert {"step", "deferred", "warned", "pump", "files", "ended"} == set(made.done)
 
 
 def test_a_failure_is_told_and_the_thread_goes_on(
@@ -157,6 +158,9 @@ def test_each_handler_that_lives_is_told_of_forks(monkeypatch: pytest.MonkeyPatc
         def _before_fork(self, timeout: float) -> None:
             told.append(timeout)
 
+        def _needs_threads(self) -> bool:
+            return True
+
         def _after_fork_in_parent(self) -> None:
             told.append("parent")
 
@@ -167,7 +171,7 @@ def test_each_handler_that_lives_is_told_of_forks(monkeypatch: pytest.MonkeyPatc
     handler = Handler()
     _threads.watch_forks(handler)
     _threads._before_fork()
-    _threads._after_fork_in_parent()
+    _threads._resume_threads()
     _threads._after_fork_in_child()
     del handler
     _threads._before_fork()
