@@ -116,6 +116,8 @@ def _read_body(
         segments_at = groups_at + GROUP_ENTRY.size * group_count
         runs_at = segments_at + SEGMENT_ENTRY.size * sum(head[6] for head in heads)
         data_at = runs_at + RUN_ENTRY.size * sum(head[7] for head in heads)
+        if data_at > len(body):
+            raise struct.error("its body is too short")  # noqa: TRY301 - the remedy is the same
         groups = []
         for session, epoch, first, last, floor, peer, segment_count, run_count in heads:
             end = segments_at + SEGMENT_ENTRY.size * segment_count
@@ -126,6 +128,8 @@ def _read_body(
             groups.append(Group(session, epoch, first, last, segments, runs, floor, peer))
     except struct.error as error:
         raise LocalProtocolError(f"a batch of {len(body)} bytes ends within its tables") from error
+    if data_at != len(body):
+        raise LocalProtocolError(f"a batch of {len(body)} bytes has {len(body) - data_at} bytes after its last line")
     lines_bytes = sum(len(segment.data) for group in groups for segment in group.segments)
     return Batch(number, generation, opens, groups, lines_bytes)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from prefork_logd.journal.record_log import POSITION_FILE
 from prefork_logd.journal.tail import RecordTail
-from tests.unit.journal.test_record_log import Log, block
+from tests.support.record_logs import Log, block
 
 if TYPE_CHECKING:
     from pathlib import Path
