@@ -75,6 +75,19 @@ def test_any_of_them(extra: dict[str, Any]) -> None:
     agree(extra, Redactor(DEFAULT_KEYS, ["pwd"], FORMS))
 
 
+@given(st.text(alphabet="0123456789 -x", max_size=60), st.booleans())
+def test_digits_of_cards(text: str, begins: bool) -> None:
+    """What may be the number of a card is left to Python; a number that no card has, is not."""
+    text = "4111 1111 1111 1111 " * begins + text
+    agree({"msg": text}, Redactor((), (), ["card"]))
+
+
+def test_numbers_of_other_things() -> None:
+    """The core takes identifiers and times."""
+    for text in ("0000000000000000000000000001eef", "1795404245125", "id 7-1111-1111-0000-9999", "4 1 1 1"):
+        agree({"msg": text}, Redactor((), (), ["card"]), native=True)
+
+
 def test_the_count() -> None:
     """Each record with a secret counts once, however many secrets and outputs there are."""
     core = sides.core()

@@ -36,8 +36,11 @@ cdef struct Secrets:
     Verdict[VERDICTS] verdicts
 
 cdef const char* REDACTED = b'"<redacted>"'
+cdef bint[256] OF_INTEREST       # to may_have_form
 cdef uint8_t[256] PLAIN_OCTET    # as it is compared; 0: it does not count
 
+for _octet in bytearray(b"0123456789 -e:@"):
+    OF_INTEREST[_octet] = True
 for _octet in range(256):
     PLAIN_OCTET[_octet] = _octet if _octet >= 128 else ord(chr(_octet).lower()) if chr(_octet).isalnum() else 0
 
@@ -112,12 +115,17 @@ cdef bint may_have_form(int forms, const uint8_t* text, size_t size) noexcept no
     cdef bint has_scheme = False
     for at in range(size):
         octet = text[at]
-        if 48 <= octet <= 57:
-            digits += 1
-            if digits == 13 and forms & CARD:
-                return True
+        if not OF_INTEREST[octet]:
+            digits = 0
             continue
-        if octet != 32 and octet != 45:
+        if 48 <= octet <= 57:
+            # Counted from the first digit on that a card's number may begin with, and that no digit stands before.
+            if digits or (50 <= octet <= 54 and not (at and 48 <= text[at - 1] <= 57)):
+                digits += 1
+                if digits == 13 and forms & CARD:
+                    return True
+            continue
+        if (octet != 32 and octet != 45) or not (at and 48 <= text[at - 1] <= 57):
             digits = 0
         if octet == 101:  # e
             if forms & JWT and size - at > 3 and text[at + 1] == 121 and text[at + 2] == 74:

@@ -11,7 +11,8 @@ cdef bint put_value(Machine* m, Out* out, const Node* node, int depth) noexcept 
         return False
     if kind == TEXT or kind == OCTETS:
         m.text_left -= node.size
-        if m.secrets.forms and may_have_form(m.secrets.forms, node.value.text, node.size):
+        # Of the record itself and the top of extra, may_hold_forms has looked already.
+        if depth > 1 and m.secrets.forms and may_have_form(m.secrets.forms, node.value.text, node.size):
             return False
         return put_string(out, node.value.text, node.size, node.look, kind == OCTETS)
     if kind == INT:
