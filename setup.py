@@ -113,6 +113,7 @@ setup(
             "pytest-timeout>=2.3" + SERVER,
             "pytest-xdist>=3.6" + SERVER,
             "python-json-logger>=3" + SERVER,
+            "rq>=2.0" + SERVER,
             "ruff>=0.6" + SERVER,
             "setuptools>=64" + SERVER,  # for build_ext in a checkout: venvs have none since 3.12
             "structlog>=24" + SERVER,

@@ -74,7 +74,8 @@ class Client(object):
         self.adopter = Adopter(self.options, self.notices, counts, self._make_socket)
         self.has_forked_inside = False
         """Whether this process was forked by a thread that was inside: its record is the parent's."""
-        self._is_new_child = False
+        self._is_new = True
+        """Whether no record was submitted yet."""
         self.is_closed = False
         """Whether `close` was called, and nothing submitted since."""
         self._endings = Endings(self)
@@ -109,8 +110,8 @@ class Client(object):
             self.helper.start(self)
 
     def _send_queued(self, number):
-        if self._is_new_child:
-            self._is_new_child = False
+        if self._is_new:
+            self._is_new = False
             flush_with_multiprocessing(self)
         link = self.link
         # The helper waits until a full socket has room; but not always, for it may be a greenlet that gets no turn.
@@ -338,7 +339,6 @@ class Client(object):
         self._begin({})
         forget_locks_of_parents()
         self.has_forked_inside = is_inside
-        self._is_new_child = True
         if sock is not None:
             close_socket(sock)
         queue.close_files()

@@ -14,6 +14,8 @@ _PROTOCOL = 2 if PY2 else 4
 _dumps = pickle.dumps
 _LogRecord = logging.LogRecord
 _DEFAULT_FORMATTER = logging.Formatter()
+_NO_TRACEBACKS = (None, "", "\n")
+"""Values of `exc_text` beside an exception that are not its traceback; loguru sets the last one."""
 
 
 def make_pickle(record, formatter=None, max_bytes=1 << 20):
@@ -34,7 +36,7 @@ def make_pickle(record, formatter=None, max_bytes=1 << 20):
         attributes["msg"] = _unformatted(record)
     attributes["args"] = None
     if attributes["exc_info"]:
-        if not attributes["exc_text"]:
+        if attributes["exc_text"] in _NO_TRACEBACKS:
             attributes["exc_text"] = _traceback(attributes["exc_info"], formatter)
         attributes["exc_info"] = None
     if "message" in attributes:

@@ -225,9 +225,12 @@ if HAS_FORK_HOOKS:
 
 
 def flush_with_multiprocessing(client):
-    """Have a child of multiprocessing wait for acknowledgements: it ends without running atexit's functions."""
-    util = sys.modules.get("multiprocessing.util")
-    if util is None:
+    """Have a child of multiprocessing wait for acknowledgements: it ends without running atexit's functions.
+
+    It does not matter whether the handler was made in the child or before the fork.
+    """
+    util, process = sys.modules.get("multiprocessing.util"), sys.modules.get("multiprocessing.process")
+    if util is None or process is None:
         return
     reference = weakref.ref(client)
 
@@ -237,6 +240,7 @@ def flush_with_multiprocessing(client):
             alive.flush()
 
     try:
-        util.Finalize(None, flush, exitpriority=0)
+        if type(process.current_process()).__name__ != "_MainProcess":
+            util.Finalize(None, flush, exitpriority=0)
     except Exception:  # noqa: BLE001 - without it the child's last records may be lost, and no more
         pass

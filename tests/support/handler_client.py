@@ -300,6 +300,24 @@ def work(index):
 
 
 @scenario
+def processes_of_their_own(host, port, **arguments):
+    """Log in children of multiprocessing that make their handlers themselves."""
+    import multiprocessing
+
+    context = multiprocessing.get_context("fork") if hasattr(multiprocessing, "get_context") else multiprocessing
+    worker = context.Process(target=attach_and_work, args=(host, port), kwargs=arguments)
+    worker.start()
+    worker.join()
+    say(status=worker.exitcode)
+
+
+def attach_and_work(host, port, **arguments):
+    attach(host, port, **arguments)
+    work(0)
+    say(emitted=True)
+
+
+@scenario
 def signals(host, port, count=3000, **arguments):
     """Log from a signal handler that interrupts emit as often as possible."""
     handler = attach(host, port, **arguments)

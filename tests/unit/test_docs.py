@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from prefork_logd.cli.main import cli
+from tests.support.recipes import files_of, sections
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 NAMED_FILE = re.compile(r"(?<![\w./-])[\w./-]*\w\.py\b")
 SOURCES = sorted(path for kind in ("py", "pyx", "pxi") for path in (ROOT / "prefork_logd").rglob(f"*.{kind}"))
+STORED_RECORD = re.compile(r"^\{.*$", re.MULTILINE)
 NOT_OF_THE_PROJECT = {
     "X.py",  # docs/design.md: any module
     "_X_py.py",
@@ -28,6 +30,7 @@ NOT_OF_THE_PROJECT = {
     "NAME.py",  # docs/stores.md: a store that a reader adds
     "NAME/store.py",
     "invoice.py",  # docs/query.md: code of a service
+    *(name for recipe in sections().values() for name in files_of(recipe)),  # docs/recipes.md
 }
 """Files that a page may name although the project has none of that name."""
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").rglob("*.md")])
@@ -60,7 +63,8 @@ def test_named_files_exist() -> None:
         ),
     )
     files = {str(path) for folder in folders for path in folder.glob("*.py" if folder == ROOT else "**/*.py")}
-    texts = [(page, page.read_text()) for page in PAGES] + [(path, text) for path in SOURCES for text in _prose(path)]
+    pages = [(page, STORED_RECORD.sub("", page.read_text())) for page in PAGES]
+    texts = pages + [(path, text) for path in SOURCES for text in _prose(path)]
     assert len(texts) > 3000
     missing = [
         f"{path.relative_to(ROOT)} names {name}"
@@ -108,3 +112,12 @@ def test_every_cell_of_the_guarantees_has_its_tests() -> None:
     assert proof.count("::") == len(named)
     for file, name in named:
         assert f"def {name}(" in next((ROOT / "tests" / "system").rglob(file)).read_text(), f"{file} has no {name}"
+
+
+@pytest.mark.parametrize("title", sections())
+def test_every_recipe_is_run(title: str) -> None:
+    """Each recipe has code, a paragraph and a stored record, and a system test takes it by its title."""
+    blocks = re.findall(r"^```(\w+)$", sections()[title], re.MULTILINE)
+    assert {"python", "json"} <= set(blocks)
+    tests = "".join(path.read_text() for path in (ROOT / "tests" / "system" / "recipes").glob("test_*.py"))
+    assert f'recipe("{title}")' in tests

@@ -278,6 +278,17 @@ def test_children_of_multiprocessing_flush_at_their_end(version, collector):
 
 
 @pytest.mark.parametrize("version", ENDS)
+def test_children_of_multiprocessing_flush_a_handler_of_their_own(version):
+    """The collector answers only after the child has nothing left to do."""
+    with FakeCollector(behaviour=Behaviour(reads=False)) as collector:
+        service = Service(version, "processes_of_their_own", collector)
+        assert service.line()["emitted"]
+        collector.behaviour.reads = True
+        assert service.end()["status"] == 0
+        assert messages(collector) == ["process 0"]
+
+
+@pytest.mark.parametrize("version", ENDS)
 def test_logging_from_a_signal_handler_that_interrupts_emit(version, collector):
     found = run(version, "signals", collector)
     assert found["counts"]["within"] > 0

@@ -6,6 +6,7 @@ import logging
 import pickle
 import sys
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,3 +42,17 @@ def test_chained_exceptions_are_told_as_a_whole() -> None:
     assert "KeyError: 'first'" in told["exc_text"]
     assert "direct cause" in told["exc_text"]
     assert "RuntimeError: second" in told["exc_text"]
+
+
+@pytest.mark.parametrize("exc_text", [None, "", "\n"])
+def test_a_newline_as_exc_text_is_not_a_traceback(exc_text: str | None) -> None:
+    """Loguru sets it, so that formatters leave the traceback out."""
+    made = record("failed")
+    try:
+        {}["discount"]
+    except KeyError:
+        made.exc_info = sys.exc_info()
+    made.exc_text = exc_text
+    assert pickle.loads(make_pickle(made))["exc_text"].endswith("KeyError: 'discount'")
+    made.exc_text = "rendered before"
+    assert pickle.loads(make_pickle(made))["exc_text"] == "rendered before"
