@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 _MOST_NAMED = 40
 
+LONGEST_S = 36_500 * 86_400.0
+"""Longest duration of a setting: a deadline after more overflows somewhere."""
+LARGEST_LEVEL = 999_999_999
+"""Levels are compared as 64-bit integers in records; no program uses levels beyond nine digits."""
+
 NOT_LIVE = {"live": False}
 """Marks a setting whose new value waits for a restart."""
 
@@ -75,9 +80,10 @@ class TimedSettings(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         if not text and empty is not None:
             return empty
         try:
-            return parse_duration(text)
+            seconds = parse_duration(text)
         except ValueError as error:
             return str(error)
+        return seconds if seconds <= LONGEST_S else f"{text[:40]!r} is longer than 100 years; write 36500d or less"
 
     def seconds(self, key: str) -> float:
         """Return a duration in seconds. Raises ValueError with a sentence for the user if it cannot be read."""
@@ -141,6 +147,8 @@ def level_number(level: str | int, carried: Mapping[str, int] | None = None) -> 
     `carried` has more names, in capitals, that records carry. Raises ValueError with a sentence for the user.
     """
     if isinstance(level, int):
+        if abs(level) > LARGEST_LEVEL:
+            raise ValueError(f"{level!r:.40} is not a level; write a number of nine digits or less")
         return level
     name = level.strip().upper()
     if name in LEVELS:

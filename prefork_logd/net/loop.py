@@ -36,6 +36,8 @@ ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 """Flags after which a short read may not be the last one."""
 
 _EVENTS_A_TURN = 256
+LONGEST_WAIT_S = 86_400.0
+"""A turn waits no longer, even if the next timer is later: epoll_wait(2) takes 24 days at most."""
 TURN_S = 0.01
 """Handlers that requested another turn get it until a turn has taken this long; at least one gets it."""
 
@@ -161,7 +163,7 @@ class Loop:
             heapq.heappop(self._timers)
         if not self._timers:
             return longest_wait_s
-        wait_s = max(0.0, self._timers[0][0] - time.monotonic())
+        wait_s = min(max(0.0, self._timers[0][0] - time.monotonic()), LONGEST_WAIT_S)
         return wait_s if longest_wait_s < 0 else min(wait_s, longest_wait_s)
 
     def _fire_timers(self) -> None:

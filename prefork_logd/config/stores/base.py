@@ -24,7 +24,7 @@ class StoreSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
     name: Annotated[
         str,
         Meta(
-            pattern=r"^[A-Za-z0-9_.-]*$",
+            pattern=r"^[A-Za-z0-9_.-]*\Z",
             max_length=64,
             description="Its name in status and messages, unique. Empty: its type.",
         ),

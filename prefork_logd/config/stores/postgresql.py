@@ -34,7 +34,7 @@ class PostgresqlStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="pos
     schema: Annotated[
         str,
         Meta(
-            pattern=r"^[a-z_][a-z0-9_]{0,47}$",
+            pattern=r"^[a-z_][a-z0-9_]{0,47}\Z",
             description="The schema of its tables; created if missing. Collectors may share it.",
         ),
     ] = "prefork_logd"

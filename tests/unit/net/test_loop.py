@@ -152,3 +152,15 @@ def test_the_other_side_closing_is_readiness(loop: Loop) -> None:
     assert handler.events
     assert os.read(read_fd, 1) == b""
     os.close(read_fd)
+
+
+def test_a_timer_in_a_hundred_years_ends_no_turn(loop: Loop, pair: tuple[socket.socket, socket.socket]) -> None:
+    """epoll_wait(2) cannot wait for so long; events are handled meanwhile as ever."""
+    ours, theirs = pair
+    recorder = Recorder()
+    loop.add(ours.fileno(), recorder, READ)
+    for delay_s in (30 * 86_400.0, 36_500 * 86_400.0):
+        loop.later(delay_s, lambda: pytest.fail("it is not due"))
+        theirs.send(b"x")
+        loop.turn()
+    assert recorder.events == [READ, READ]
