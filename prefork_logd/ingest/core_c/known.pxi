@@ -172,6 +172,21 @@ cdef bint put_decimal(Out* out, const Node* node) noexcept nogil:
     return at == node.size and put_string(out, node.value.text, node.size, PLAIN, False)
 
 
+cdef bint read_128_bits(const Node* digits, uint8_t* octets) noexcept nogil:
+    """Read decimal digits, as protocols 0 and 1 have them, as a little-endian number of 16 octets, if it has no more."""
+    cdef uint128_t number = 0, most = ~(<uint128_t> 0)
+    cdef uint32_t index, digit
+    if digits.size > 39:
+        return False
+    for index in range(digits.size):
+        digit = digits.value.text[index] - 48  # a minus is far above
+        if digit > 9 or number > (most - digit) // 10:
+            return False
+        number = number * 10 + digit
+    memcpy(octets, &number, 16)
+    return True
+
+
 cdef bint put_uuid(Machine* m, Out* out, Box* box) noexcept nogil:
     cdef Walk walk
     cdef Node* key
@@ -205,7 +220,7 @@ cdef bint put_uuid(Machine* m, Out* out, Box* box) noexcept nogil:
         if value.size < 17 and value.value.text[value.size - 1] & 0x80:
             return False
         memcpy(octets, value.value.text, value.size if value.size < 16 else 16)
-    else:
+    elif value.kind != BIG or value.look or not read_128_bits(value, octets):
         return False
     m.text_left -= 36
     if not reserve(out, 38):
