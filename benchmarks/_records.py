@@ -11,6 +11,7 @@ that occurs nowhere else, so that it survives every server's formatting and is f
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import functools
 import itertools
 import json
@@ -25,7 +26,10 @@ from array import array
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import _fleet_mix
+
 Wire = Literal["stdlib", "syslog"]
+Mix = Literal["uniform", "fleet"]
 _BATCH_RECORDS = 32
 """In each BATCH of a session, as our handler makes them under load."""
 _HELLO = struct.Struct(">HBxIBBI16sQH")
@@ -150,8 +154,14 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
     }
     fields["message"] = record.getMessage()
     fields["extra"] = {key: value for key, value in record.__dict__.items() if key not in plain}
-    fields["extra"].pop("message", None)
+    for key in ("message", "taskName"):  # of LogRecord itself, the second since Python 3.12
+        fields["extra"].pop(key, None)
     return fields
+
+
+def _as_text(value: object) -> str:
+    """Return what the collector stores of a value that JSON does not have."""
+    return value.isoformat() if isinstance(value, dt.datetime) else str(value)
 
 
 def _split(wire: bytes, created: bytes) -> tuple[bytes, bytes, bytes]:
@@ -162,11 +172,11 @@ def _split(wire: bytes, created: bytes) -> tuple[bytes, bytes, bytes]:
     return before + MARK, middle, after
 
 
-def _template(index: int) -> Template:
-    record = _record(index)
+def _template(record: logging.LogRecord) -> Template:
     frame = logging.handlers.SocketHandler("localhost", 0).makePickle(record)
     # makePickle has filled in exc_text, so the fields are taken after it.
     fields = _fields(record)
+    fields = json.loads(json.dumps(fields, default=_as_text))
     body = json.dumps({"message": fields.pop("message"), "created": record.created} | fields, separators=(",", ":"))
     syslog = f"<14>1 2026-09-21T14:13:20.123456Z shop-7 {record.name} {record.process} - - {body}\n".encode()
     return Template(
@@ -179,9 +189,11 @@ def _template(index: int) -> Template:
 
 
 @functools.cache
-def templates() -> tuple[Template, ...]:
-    """Return the mix, in the order in which the record numbers go through it."""
-    return tuple(_template(index) for index in range(_CYCLE))
+def templates(mix: Mix = "uniform") -> tuple[Template, ...]:
+    """Return a mix, in the order in which the record numbers go through it."""
+    if mix == "fleet":
+        return tuple(map(_template, _fleet_mix.records(_PLACEHOLDER)))
+    return tuple(_template(_record(index)) for index in range(_CYCLE))
 
 
 def frame(number: int, wire: Wire = "stdlib", created: float = 0.0) -> bytes:
@@ -201,6 +213,7 @@ class Buffer:
     wire: Wire
     data: bytes = b""
     starts: array[int] = field(default_factory=lambda: array("Q", [0]))
+    mix: Mix = "uniform"
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -215,9 +228,9 @@ class Buffer:
         if records <= len(self):
             return
         now, end, parts = time.time(), self.starts[-1], [self.data]
-        cycle = [template.pieces[self.wire] for template in templates()]
+        cycle = [template.pieces[self.wire] for template in templates(self.mix)]
         for number in range(len(self), records):
-            before, middle, after = cycle[number % _CYCLE]
+            before, middle, after = cycle[number % len(cycle)]
             one = b"".join((before, b"%09d" % number, middle, _created(self.wire, now + number * 1e-5), after))
             end += len(one)
             parts.append(one)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import _limit
 from _processes import Running, started, wait_until
-from _records import WARM_UP_NUMBER, Wire, frame, warm_up
+from _records import WARM_UP_NUMBER, Mix, Wire, frame, warm_up
 from _verify import is_stored_record, marks
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class Server:
     """Whether the output is what was received, byte by byte; connections then meet inside records."""
     flushes_late: bool = False
     """Whether its last partial buffer stays in memory until it is stopped."""
+    mix: Mix = "uniform"
+    """Which records it is sent."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def prefork_logd(
     native: bool = True,
     python: str = sys.executable,
     version: str = "",
+    mix: Mix = "uniform",
 ) -> Server:
     """Return the collector under test, with one output; without `native`, its Python twin does the core's work.
 
@@ -100,9 +103,10 @@ def prefork_logd(
     )
     label += "" if native else " without the core"
     label += f" acknowledged, {durability}" if acknowledged else ""
+    label += "" if mix == "uniform" else f", {mix} mix"
     what = f"decoded and rendered, {'text' if text else 'JSON'}"
-    check_line = None if text else is_stored_record
-    return Server(label, what, "stdlib", configure, "records.jsonl", check_line, acknowledged)
+    check_line = None if text else functools.partial(is_stored_record, mix=mix)
+    return Server(label, what, "stdlib", configure, "records.jsonl", check_line, acknowledged, mix=mix)
 
 
 def cookbook() -> Server:

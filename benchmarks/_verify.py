@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from _records import Mix
+
 _SAMPLE_EVERY = 997
 """A prime, so that the samples wander through the templates."""
 
@@ -79,13 +81,17 @@ def count(path: Path, sent: int, check_line: Callable[[bytes, int], bool] | None
     return Count(sent, stored, sent - stored, doubled, unknown, bad)
 
 
-def is_stored_record(line: bytes, number: int) -> bool:
-    """Tell whether a line is the whole record of this number, in the collector's documented JSON form."""
+def is_stored_record(line: bytes, number: int, mix: Mix = "uniform") -> bool:
+    """Tell whether a line is the whole record of this number of a mix, in the collector's documented JSON form."""
     try:
         stored: dict[str, Any] = json.loads(line)
     except ValueError:
         return False
-    wanted = templates()[number % len(templates())].fields
+    wanted = templates(mix)[number % len(templates(mix))].fields
     message = wanted["message"].rpartition("`")[0] + f"`{number:09d}"
-    same = ("name", "levelno", "levelname", "pathname", "lineno", "funcName", "process", "extra", "exc_text")
-    return stored.get("message") == message and all(stored.get(key) == wanted.get(key) for key in same)
+    same = ("name", "levelno", "levelname", "pathname", "lineno", "funcName", "process", "exc_text")
+    return (
+        stored.get("message") == message
+        and stored.get("extra", {}) == wanted["extra"]
+        and all(stored.get(key) == wanted.get(key) for key in same)
+    )

@@ -26,11 +26,14 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from _records import Mix, Wire
     from _servers import Server
     from _trial import Trial
 
 NATIVE_RATE = 1_000_000
 NATIVE_CPU_S = 1.2
+LEAST_FLEET_RATIO = 0.8
+"""Rate of the fleet mix over that of the uniform one."""
 MOST_MIB = 150
 """With the compiled core: records a second, CPU of the whole tree for a million, and its memory under that load."""
 _CALIBRATION_RECORDS = 20_000
@@ -50,6 +53,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--beside", metavar="PYTHON", help="measure the collector of another installation, too, by its interpreter"
     )
+    parser.add_argument("--fleet", action="store_true", help="send prefork-logd the records of a mixed fleet, too")
     parser.add_argument("--text", action="store_true", help="measure prefork-logd's text format too")
     options = parser.parse_args(argv)
     options.seconds = options.seconds or (1.0 if options.short else 2.0)
@@ -65,6 +69,8 @@ def servers(options: argparse.Namespace) -> list[Server]:
     ours += [_servers.prefork_logd(options.workers, kind, acknowledged=True) for kind in ("synced", "written")]
     if options.text:
         ours.append(_servers.prefork_logd(options.workers, options.durability, text=True))
+    if options.fleet:
+        ours.append(_servers.prefork_logd(options.workers, options.durability, mix="fleet"))
     if core.NATIVE and not options.short:
         ours.append(_servers.prefork_logd(options.workers, options.durability, native=False))
     if options.beside:
@@ -91,7 +97,11 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.buffers = {"stdlib": Buffer("stdlib"), "syslog": Buffer("syslog")}
+        self.buffers: dict[tuple[Wire, Mix], Buffer] = {
+            ("stdlib", "uniform"): Buffer("stdlib"),
+            ("stdlib", "fleet"): Buffer("stdlib", mix="fleet"),
+            ("syslog", "uniform"): Buffer("syslog"),
+        }
         self.records: dict[str, int] = {}
 
     def run(self, server: Server, connections: int) -> Trial:
@@ -103,7 +113,7 @@ class Bench:
         return self._once(server, self.records[server.name], connections)
 
     def _once(self, server: Server, records: int, connections: int) -> Trial:
-        return _trial.run(server, self.buffers[server.wire], records, connections, self.options.scratch)
+        return _trial.run(server, self.buffers[server.wire, server.mix], records, connections, self.options.scratch)
 
 
 def rounds(bench: Bench, chosen: list[Server], connections: int) -> Rounds:
@@ -171,6 +181,12 @@ def _targets(report: Report, found: Rounds, connections: int, name: str) -> None
             report.targets.append(
                 Target("acknowledged and synced, of plain frames", "at least 0.9", kept.text(".2f"), kept.median >= 0.9)
             )
+    fleet = f"{name}, fleet mix"
+    if ratio := ratios(found, fleet, name):
+        met = ratio.median >= LEAST_FLEET_RATIO
+        what = f"fleet mix, of the uniform mix, {connections} connections"
+        report.targets.append(Target(what, f"at least {LEAST_FLEET_RATIO}", ratio.text(".2f"), met))
+        report.whole &= all(trial.count.whole for trial in found[fleet])
     counts = [trial.count for trial in found[name]]
     whole = all(one.whole for one in counts)
     report.whole &= whole
@@ -195,7 +211,7 @@ def _beside(report: Report, found: Rounds, connections: int) -> None:
 def _generator(report: Report, bench: Bench, scratch: Path) -> None:
     """Measure the generator alone: nothing slower than this by far is limited by it."""
     rates = {
-        count: _trial.generator_rate(bench.buffers["stdlib"], _GENERATOR_RECORDS, count, scratch)
+        count: _trial.generator_rate(bench.buffers["stdlib", "uniform"], _GENERATOR_RECORDS, count, scratch)
         for count in bench.options.connections
     }
     report.results["generator_records_per_s"] = {str(count): rate and round(rate) for count, rate in rates.items()}
@@ -227,8 +243,8 @@ def main(argv: Sequence[str] | None = None) -> Report:
         }
         _targets(report, found, connections, ours)
         _beside(report, found, connections)
-    report.results["mean_frame_bytes"] = round(bench.buffers["stdlib"].mean_bytes, 1)
-    report.results["mean_line_bytes"] = round(bench.buffers["syslog"].mean_bytes, 1)
+    report.results["mean_frame_bytes"] = round(bench.buffers["stdlib", "uniform"].mean_bytes, 1)
+    report.results["mean_line_bytes"] = round(bench.buffers["syslog", "uniform"].mean_bytes, 1)
     return report.finish(options.save, options.summary)
 
 

@@ -20,7 +20,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strlen
 from libc.time cimport localtime_r, strftime, time_t, tm
 
-from prefork_logd.inputs.pickles import known, opcodes
+from prefork_logd.inputs.pickles import known, opcodes, symbols, values
 
 cdef extern from *:
     """
@@ -41,10 +41,12 @@ include "core_c/symbols.pxi"
 include "core_c/secrets.pxi"
 include "core_c/machine.pxi"
 include "core_c/calls.pxi"
+include "core_c/by_python.pxi"
 include "core_c/values.pxi"
 include "core_c/known.pxi"
 include "core_c/record.pxi"
 include "core_c/repeats.pxi"
+include "core_c/nested.pxi"
 include "core_c/flat.pxi"
 include "core_c/template.pxi"
 
@@ -178,6 +180,7 @@ cdef struct Rule:
 cdef enum:
     MOST_BYTES = 1 << 28    # of a frame: four times what settings allow, and six times a length still fits 32 bits
     MOST_OUTPUTS = 64
+    MOST_BY_PYTHON = 128    # values in one run, after which the caller looks at the time
     MOST_REJECTED = 64      # in one run, before the caller has a look at how much that makes
 
 
@@ -392,7 +395,9 @@ cdef class Core:
             begin_machine(&self.machine, frame, size)
             if read_flat(&self.machine, &self.fields, True):
                 return True
-        return run_machine(&self.machine, FLAT_OPCODES) and collect(&self.machine, &self.fields)
+        if self.machine.is_lost:
+            return False
+        return run_machine(&self.machine, self.machine.opcodes) and collect(&self.machine, &self.fields)
 
     cdef bint _render(self, const uint8_t* frame, size_t size):
         """Add a record's lines to `outs`; return whether it could be done. If not, nothing was added."""
@@ -491,6 +496,7 @@ cdef class Core:
         cdef uint32_t length
         cdef Py_ssize_t taken = 0, rejected = 0, position = start, run_start = 0, run_end = 0
         cdef int outcome
+        cdef size_t made_before = self.machine.made_by_python
         cdef bint is_last = False
         cdef list shipped = []
         cdef bint capable = self.capable and received != 0
@@ -552,7 +558,7 @@ cdef class Core:
                 position += 4 + <Py_ssize_t> length
                 if <Py_ssize_t> gathered >= most_bytes or rejected >= MOST_REJECTED or failures >= most_failures:
                     break
-                if is_last:
+                if is_last or self.machine.made_by_python - made_before >= MOST_BY_PYTHON:
                     break
         finally:
             self.busy = False

@@ -1,8 +1,14 @@
 """Records with values of known types are written by the compiled core, by every protocol that a client may use."""
 
+import collections
 import datetime as dt
 import decimal
+import fractions
+import http
+import ipaddress
+import pathlib
 import pickle
+import signal
 import uuid
 
 import pytest
@@ -25,6 +31,12 @@ def core():
     [
         *(uuid.UUID(int=number) for number in (0, 7, (1 << 63) - 1, 1 << 63, 1 << 64, 10**38, (1 << 128) - 1)),
         decimal.Decimal("12.50"),
+        *(decimal.Decimal("-Infinity"), fractions.Fraction(1, 3), fractions.Fraction(10**30, 7), 1 + 2j, range(3)),
+        *(ipaddress.ip_address("192.0.2.1"), ipaddress.ip_address("2001:db8::1"), ipaddress.ip_network("10.0.0.0/8")),
+        *(ipaddress.ip_interface("2001:db8::1/64"), http.HTTPStatus.NOT_FOUND, signal.SIGTERM),
+        *(pathlib.PureWindowsPath("c:/x"), pathlib.PurePosixPath("a\n/\u00e9"), ValueError("it's", [1, {"a": None}])),
+        *({1: "a", (1, 2): "b", None: 1}, {"1": 1, 1: 2}, collections.OrderedDict([((1,), [range(2)])])),
+        *(10**60, -(10**60), dt.timedelta(days=99_999_999), dt.time(1, 2, tzinfo=dt.UTC), uuid.UUID),
         dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC),
     ],
     ids=repr,

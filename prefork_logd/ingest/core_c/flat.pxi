@@ -1,5 +1,7 @@
 # Reads the usual record, one dict of names and scalars, without building the dict.
 #
+# Values that are no scalars among the further attributes are read by nested.pxi.
+#
 # Owns a tree of recent sequences of keys. A service's records have the same keys in the same order, so each key is
 # found by a comparison with the earlier key at its position, opcode and length included; a path to a node has no key
 # twice. Other records are left to the machine (machine.pxi): stack and memo are in the state in which it would have
@@ -108,11 +110,17 @@ cdef uint32_t learn_key(uint32_t before, const uint8_t* data, size_t left) noexc
 
 
 cdef inline bint memoize_if_asked(Machine* m) noexcept nogil:
-    """Do the BINPUT that may follow a text."""
+    """Do the BINPUT or LONG_BINPUT that may follow a text."""
+    cdef uint32_t index
     if m.at + 1 < m.size and m.data[m.at] == 0x71:
         if not memoize(m, m.data[m.at + 1]):
             return False
         m.at += 2
+    elif m.at + 4 < m.size and m.data[m.at] == 0x72:
+        memcpy(&index, m.data + m.at + 1, 4)
+        if not memoize(m, index):
+            return False
+        m.at += 5
     return True
 
 
@@ -224,7 +232,9 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
     cdef size_t size = m.size
     cdef Node* name
     cdef Node* value
+    cdef Node* stack
     fields.site = fields.origin = NULL
+    m.opcodes = FLAT_OPCODES
     if m.memory.stack_room < 2 * FLAT_PAIRS + 2:
         # It must not move below, for `fields` points into it.
         if not enlarge(<void**> &m.memory.stack, &m.memory.stack_room, 2 * FLAT_PAIRS + 2, sizeof(Node)):
@@ -281,11 +291,19 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
             )
             m.at += FLAT[key].size
         m.top += 1
-        if not memoize_if_asked(m) or not push_scalar(m):
+        if not memoize_if_asked(m):
+            return False
+        stack = m.memory.stack
+        if push_scalar(m):
+            if not memoize_if_asked(m) or is_record(m):
+                return False
+        elif not read_value(m) or m.memory.stack != stack:
             return False
         value = m.memory.stack + m.top - 1
-        if not memoize_if_asked(m) or value.kind >= LIST:
-            return False
+        if value.kind >= LIST:
+            if slot >= 0:
+                return False
+            fields.has_containers = True
         pairs += 1
         m.text_left -= 2 * name.size
         if slot < 0:

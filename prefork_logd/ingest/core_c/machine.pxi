@@ -21,6 +21,11 @@ cdef struct Machine:
     size_t output_end        # of what is written to just now: how large it may become
     Secrets* secrets
     bint redacted            # whether a secret of the present record was replaced
+    long opcodes             # done already, when the machine takes over from the flat reader
+    long copies_left         # of what values made by Python may have in nodes (by_python.pxi)
+    size_t made_by_python    # values, of all records until now
+    bint is_left             # to Python, for a value that cannot be made otherwise
+    bint is_lost             # an opcode failed halfway: nothing here can go on with this frame
     Memory memory
 
 cdef enum:
@@ -623,6 +628,8 @@ cdef void begin_machine(Machine* m, const uint8_t* data, size_t size) noexcept n
     m.containers_left = MAX_CONTAINERS
     m.lines_left = MAX_LINES
     m.empty_tuple = -1
+    m.is_lost = m.is_left = False
+    m.copies_left = nodes_for(size)
 
 
 cdef uint8_t[256] OPCODE_COSTS
@@ -630,7 +637,7 @@ for _opcode, _cost in opcodes.COSTS.items():
     OPCODE_COSTS[_opcode] = _cost
 
 
-cdef bint run_machine(Machine* m, int count) noexcept nogil:
+cdef bint run_machine(Machine* m, long count) noexcept nogil:
     """Read the rest of a frame of which at most `count` opcodes were read already.
 
     Return whether it is a whole pickle, whose value is then the one node on the stack.

@@ -34,6 +34,9 @@ cdef bint put_value(Machine* m, Out* out, const Node* node, int depth) noexcept 
         m.text_left -= 4 * node.size
         return put_octets(out, node.value.text, node.size)
     if kind == SYMBOL:
+        if m.memory.boxes[node.value.box].known == MEMBER:
+            m.nodes_left += 1
+            return put_by_python(m, out, node, depth)
         m.nodes_left -= 3
         return put_symbol(m, out, m.memory.boxes + node.value.box)
     return put_container(m, out, node, depth)
@@ -62,14 +65,14 @@ cdef bint put_path(Machine* m, Out* out, const Box* symbol) noexcept nogil:
 
 
 cdef bint put_symbol(Machine* m, Out* out, const Box* symbol) noexcept nogil:
-    if symbol.known == MEMBER:
-        return False
     return put_literal(out, b'{"__name__":"') and put_path(m, out, symbol) and put_literal(out, b'"}')
 
 
 cdef bint put_container(Machine* m, Out* out, const Node* node, int depth) noexcept nogil:
     cdef Box* box = m.memory.boxes + node.value.box
     cdef bint done
+    cdef size_t start = out.size
+    cdef long nodes_left = m.nodes_left, text_left = m.text_left
     if depth >= MAX_DEPTH:
         return False
     m.nodes_left -= 9 if node.kind == OBJECT else 7 if node.kind == DICT else 5
@@ -83,7 +86,12 @@ cdef bint put_container(Machine* m, Out* out, const Node* node, int depth) noexc
     else:
         done = put_sequence(m, out, &box.items, NULL, depth)
     box.open = False
-    return done
+    if done or m.is_left or (m.nodes_left | m.text_left) < 0 or out.size > m.output_end:
+        return done
+    # Whatever of it is unusual, the rest of the record is not.
+    out.size = start
+    m.nodes_left, m.text_left = nodes_left + 1, text_left
+    return put_by_python(m, out, node, depth)
 
 
 cdef bint put_sequence(Machine* m, Out* out, Chain* one, Chain* other, int depth) noexcept nogil:

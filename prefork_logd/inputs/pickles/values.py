@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from prefork_logd.inputs.pickles.budget import Budget, OverBudgetError, exceeded
+from prefork_logd.inputs.pickles.budget import DEFAULT_BUDGET, Budget, OverBudgetError, exceeded
 from prefork_logd.inputs.pickles.known import KNOWN, MEMBER_BYTES, MEMBERS
 from prefork_logd.inputs.pickles.symbols import Dict, Node, Object, OctetText, Set, Symbol, Tuple
 from prefork_logd.records.values import TRUNCATED, Plain
@@ -65,6 +65,18 @@ class Reader:
         self._known: dict[int, str] = {}
         """Text of earlier objects and octets by their ids: a reference costs less than making it again."""
         self._sizes: dict[int, int] = {}
+
+    @classmethod
+    def with_rest(cls, nodes: int, nbytes: int) -> Reader:
+        """Return a Reader of one value for which so much of a record's budget is left."""
+        reader = cls(DEFAULT_BUDGET, 0)
+        reader._nodes_left, reader._bytes_left = nodes, nbytes
+        return reader
+
+    @property
+    def rest(self) -> tuple[int, int]:
+        """What is left of the budget: values and bytes."""
+        return self._nodes_left, self._bytes_left
 
     def charge(self, count: int) -> None:
         """Charge bytes that the result will have, or that must be read."""

@@ -1,0 +1,106 @@
+# Has a value made by the Python modules that is none of the usual ones, while its record stays here.
+#
+# Owns the copy of a value as what symbols.py defines, and the limits of that copy. values.py makes the plain value of it,
+# within what is left of the record's budget.
+
+cdef enum:
+    COPIED_AT_ONCE = 64     # octets of a text that count as one more node
+
+
+def _give_up():
+    raise OverflowError
+
+
+cdef object copied_chain(Machine* m, Chain* chain, int depth):
+    cdef Walk walk
+    cdef Node* node
+    found = []
+    start_walk(&m.memory, chain, &walk)
+    node = step(&m.memory, &walk)
+    while node != NULL:
+        found.append(copied(m, node, depth))
+        node = step(&m.memory, &walk)
+    return found
+
+
+cdef object copied(Machine* m, const Node* node, int depth):
+    """Return a node as symbols.py has it. Raises OverflowError for one that is too large, too deep, or within itself."""
+    cdef uint8_t kind = node.kind
+    cdef Box* box
+    m.copies_left -= 1
+    if TEXT <= kind <= BYTES or kind == BIG:
+        m.copies_left -= node.size // COPIED_AT_ONCE
+    if m.copies_left < 0 or depth > MAX_DEPTH:
+        _give_up()
+    if kind == TEXT:
+        return decode_text((<const char*> node.value.text)[:node.size])
+    if kind == INT:
+        return node.value.integer
+    if kind == NONE:
+        return None
+    if kind == BOOL:
+        return node.value.integer != 0
+    if kind == FLOAT:
+        return node.value.real
+    if kind == OCTETS:
+        return symbols.OctetText((<const char*> node.value.text)[:node.size])
+    if kind == BYTES:
+        octets = (<const char*> node.value.text)[:node.size]
+        return bytearray(octets) if node.look else octets
+    if kind == BIG:
+        m.copies_left -= <long> node.size * node.size >> 12
+        octets = (<const char*> node.value.text)[:node.size]
+        return int.from_bytes(octets, "little", signed=True) if node.look else int(octets)
+    box = m.memory.boxes + node.value.box
+    if kind == SYMBOL:
+        return symbols.Symbol(copied(m, &box.module, depth), copied(m, &box.name, depth))
+    if box.open:
+        _give_up()
+    box.open = True
+    try:
+        return copied_box(m, box, kind, depth + 1)
+    finally:
+        box.open = False
+
+
+cdef object copied_box(Machine* m, Box* box, uint8_t kind, int depth):
+    if kind == LIST:
+        return copied_chain(m, &box.items, depth)
+    if kind == TUPLE:
+        return symbols.Tuple(copied_chain(m, &box.items, depth))
+    if kind == SET:
+        return symbols.Set(copied_chain(m, &box.items, depth), frozen=box.hashable)
+    if kind == DICT:
+        made = symbols.Dict()
+        made.flat = copied_chain(m, &box.flat, depth)
+        return made
+    made = symbols.Object(
+        copied(m, &box.module, depth), copied_chain(m, &box.args, depth),
+        copied(m, &box.name, depth) if box.has_kwargs else None,
+    )
+    if box.has_state:
+        made.has_state = True
+        made.state = copied(m, &box.state, depth)
+    if box.items.count:
+        made.items = copied_chain(m, &box.items, depth)
+    if box.flat.count:
+        made.flat = copied_chain(m, &box.flat, depth)
+    return made
+
+
+cdef bint put_by_python(Machine* m, Out* out, const Node* node, int depth) noexcept nogil:
+    """Write a value as values.py has it; if that cannot be done, the record is given up."""
+    cdef bint done = False
+    if m.is_left:
+        return False
+    m.made_by_python += 1
+    with gil:
+        try:
+            reader = values.Reader.with_rest(m.nodes_left, m.text_left)
+            put_made(out, reader.plain(copied(m, node, depth), depth))
+            m.nodes_left, m.text_left = reader.rest
+            done = True
+        except Exception:
+            # Whatever it is, decode.py meets it again and says so.
+            m.is_left = True
+    return done

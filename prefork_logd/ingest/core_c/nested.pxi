@@ -1,0 +1,66 @@
+# Reads a value that is no scalar in the middle of a record that is otherwise flat: a dict, a list, an object.
+#
+# Owns where such a value ends. It does each opcode as the machine does it (machine.pxi).
+
+cdef inline bint ends_mark(uint8_t opcode) noexcept nogil:
+    """Tell whether an opcode takes the topmost mark away, or may do so."""
+    return (
+        opcode == 0x75 or opcode == 0x65 or opcode == 0x74 or opcode == 0x6C or opcode == 0x64 or opcode == 0x6F
+        or opcode == 0x69 or opcode == 0x31 or opcode == 0x90 or opcode == 0x91
+    )
+
+
+cdef inline bint is_record(Machine* m) noexcept nogil:
+    """Tell whether the topmost node is the record itself, which has nothing in it before its end: a cycle."""
+    cdef Node* node = m.memory.stack + m.top - 1
+    return node.kind == DICT and node.value.box == 0
+
+
+cdef bint read_value(Machine* m) noexcept nogil:
+    """Do the opcodes that make one value, and put it on the stack, above the record's one mark.
+
+    Return whether that is done and a key or the record's end comes next. If not, either the machine can go on where this has
+    ended, or the frame `is_lost`.
+    """
+    cdef const uint8_t* data = m.data
+    cdef size_t goal = m.top + 1, first = 0
+    cdef uint8_t opcode
+    cdef bint done
+    while m.at < m.size and m.opcodes < MAX_OPCODES:
+        opcode = data[m.at]
+        if m.marks_size == 1:
+            if m.top == goal and (opcode == 0x58 or opcode == 0x55 or opcode == 0x75):
+                # A class is mostly called; without a mark its arguments would look like a key.
+                if m.memory.stack[m.top - 1].kind != SYMBOL:
+                    return True
+            if ends_mark(opcode):
+                return False
+        m.opcodes += 1 + OPCODE_COSTS[opcode]
+        if opcode == 0x71:  # BINPUT
+            m.at += 2
+            done = m.at <= m.size and memoize(m, data[m.at - 1])
+        elif opcode == 0x28:  # MARK
+            m.at += 1
+            done = m.marks_size <= MAX_DEPTH
+            if done:
+                m.marks[m.marks_size] = m.base
+                m.marks_size += 1
+                m.base = m.top
+        elif opcode == 0x75:  # SETITEMS
+            m.at += 1
+            done = pop_mark(m, &first) and first != m.base and put_pairs(m, m.memory.stack + first - 1, first)
+        elif opcode == 0x7D:  # EMPTY_DICT
+            m.at += 1
+            done = push_box(m, DICT)
+        else:
+            done = push_scalar(m)
+            if not done:
+                m.at += 1
+                done = rare(m, opcode)
+        if not done:
+            # What the opcode has changed already is not undone.
+            m.is_lost = True
+            return False
+        if (m.marks_size == 1 and m.top < goal) or (opcode != 0x7D and is_record(m)):
+            return False
+    return False
