@@ -231,6 +231,8 @@ cdef class Core:
         self.kept = []
         if redactor is not None:
             self._take_rules(redactor)
+            self.kept.append(redactor)
+            self.machine.redactor = <void*> redactor
         self.ships = ships
         self.stores = len(stores)
         self.capable = len(outputs) + len(stores) <= MOST_OUTPUTS

@@ -101,7 +101,7 @@ class Redactor:
                         setattr(record, field, shown)
                         found = True
         if record.extra and (self.patterns or self._searches):
-            extra, changed = self._redact_value(record.extra)
+            extra, changed = self.redact_value(record.extra)
             if changed:
                 record.extra = extra
                 found = True
@@ -127,7 +127,7 @@ class Redactor:
             text = search(text)
         return text
 
-    def _redact_value(self, value: Any) -> tuple[Any, bool]:
+    def redact_value(self, value: Any) -> tuple[Any, bool]:
         """Return a plain value without secrets, and whether it had any; it is not changed itself."""
         if isinstance(value, dict):
             changed: dict[str, Any] = {}
@@ -135,13 +135,13 @@ class Redactor:
                 if item is not None and not isinstance(item, bool) and self.is_secret(key):
                     changed[key] = REDACTED
                 elif isinstance(item, (dict, list, str)):
-                    shown, is_changed = self._redact_value(item)
+                    shown, is_changed = self.redact_value(item)
                     if is_changed:
                         changed[key] = shown
             return ({**value, **changed}, True) if changed else (value, False)
         if isinstance(value, list):
             items = [
-                self._redact_value(item) if isinstance(item, (dict, list, str)) else (item, False) for item in value
+                self.redact_value(item) if isinstance(item, (dict, list, str)) else (item, False) for item in value
             ]
             return ([item for item, _ in items], True) if any(found for _, found in items) else (value, False)
         if self._searches:

@@ -97,7 +97,11 @@ cdef bint put_by_python(Machine* m, Out* out, const Node* node, int depth) noexc
     with gil:
         try:
             reader = values.Reader.with_rest(m.nodes_left, m.text_left)
-            put_made(out, reader.plain(copied(m, node, depth), depth))
+            made = reader.plain(copied(m, node, depth), depth)
+            if m.redactor != NULL and isinstance(made, (dict, list, str)):
+                made, is_redacted = (<object> m.redactor).redact_value(made)
+                m.redacted = m.redacted or is_redacted
+            put_made(out, made)
             m.nodes_left, m.text_left = reader.rest
             done = True
         except Exception:

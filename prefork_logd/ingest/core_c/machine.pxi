@@ -20,6 +20,7 @@ cdef struct Machine:
     long text_left
     size_t output_end        # of what is written to just now: how large it may become
     Secrets* secrets
+    void* redactor           # a records.redaction.Redactor, for values made by Python; NULL: none
     bint redacted            # whether a secret of the present record was replaced
     long opcodes             # done already, when the machine takes over from the flat reader
     long copies_left         # of what values made by Python may have in nodes (by_python.pxi)
