@@ -2,7 +2,7 @@
 
 Owns what the records say. Knows no wire and no numbers.
 
-There are 3,000 places in the code with Zipf weights, 120 processes of 8 threads, names of asyncio tasks, and attributes:
+There are 3,000 places in the code with Zipf weights, 120 processes of 8 threads, names of tasks, and attributes:
 none (45% of records), a few plain ones (35%), a request of nested ones besides (15%), and with a UUID, a datetime and a
 Decimal (5%). One record in twenty has a traceback.
 """
