@@ -43,12 +43,15 @@ def _state(pid: int) -> str:
 
 
 def _place(pid: int) -> str:
-    """Return the kernel function in which a process sleeps; empty if not known, or for the usual wait for events."""
+    """Return the kernel function in which a process sleeps, or the usual wait for events; empty if not known."""
     try:
         place = Path(f"/proc/{pid}/wchan").read_text(errors="replace")
     except OSError:
         return ""
-    return f" in {place}" if place not in ("", "0", "ep_poll", "do_epoll_wait") else " for events"
+    if place in ("", "0"):
+        # The kernel hides it from other users (proc_pid_wchan(5)).
+        return ""
+    return f" in {place}" if place not in ("ep_poll", "do_epoll_wait") else " for events"
 
 
 def _children(pid: int) -> list[int]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -71,6 +72,8 @@ class Group:
         self._dead_after_s = min(DEAD_AFTER_S, takeover_s or DEAD_AFTER_S)
         self._table: KeyValue
         self._entries: dict[int, Entry] = {}
+        self._names = {f"{number:03d}": number for number in range(partitions)}
+        """The last word of each partition's key. Others, which a collector never writes, are ignored."""
         self._heard_s: dict[str, float] = {}
         """Member to the time of its last renewal, on the monotonic clock."""
         self._watch: asyncio.Task[None] | None = None
@@ -116,8 +119,9 @@ class Group:
                 self._heard_s.pop(name, None)
             else:
                 self._heard_s[name] = time.monotonic()
-        elif kind == "partition" and name.isdigit():
-            known = self._entries.get(int(name))
+        elif kind == "partition" and name in self._names:
+            number = self._names[name]
+            known = self._entries.get(number)
             if known is not None and known.revision >= (revision or 0):
                 return
             try:
@@ -125,7 +129,7 @@ class Group:
             except msgspec.MsgspecError:
                 entry = Entry(owner="?")
             entry.revision = revision or 0
-            self._entries[int(name)] = entry
+            self._entries[number] = entry
 
     def entry(self, partition: int) -> Entry:
         """Return the entry of a partition."""
@@ -234,7 +238,7 @@ async def read_stream(connection: Connection, name: str) -> Stream:
         ) from None
     told = (config.metadata or {}).get(PARTITIONS_KEY, "")
     subjects = config.subjects or []
-    if not told.isdigit() or len(subjects) != 1 or not subjects[0].endswith(".>"):
+    if not re.fullmatch("[1-9][0-9]{0,2}", told) or len(subjects) != 1 or not subjects[0].endswith(".>"):
         raise StoreError(
             f"stream {config.name} on {connection.where} was not made by a [[store]] of type nats: its "
             f"metadata have no {PARTITIONS_KEY}, or its subjects are not one that ends in .>"

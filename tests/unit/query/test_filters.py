@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefork_logd.query import fulltext, times, where
+from prefork_logd.query import fulltext, times
 from prefork_logd.query.filters import Filters
-from tests.support.strategies import bounded, plain, texts
+from tests.support.strategies import bounded, texts
 
 RECORD = {
     "created": 1_795_429_550.25,
@@ -95,76 +95,6 @@ def test_every_word_of_a_text_finds_it(text, start, count):
         assert Filters(grep=fulltext.parse(f'"{" ".join(found).upper().lower()}"')).matches(record) or any(
             word != word.upper().lower() for word in found
         )
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("extra.item=42", True),
-        ("extra.item=42.0", True),
-        ("extra.item=43", False),
-        ("extra.item!=43", True),
-        ("extra.text=42", True),
-        ("extra.text=42.0", False),
-        ("extra.item>9", True),
-        ("extra.text>9", False),
-        ("extra.item<=42", True),
-        ("extra.item<42", False),
-        ("extra.ratio>=5e-1", True),
-        ("extra.ok=true", True),
-        ("extra.ok=1", False),
-        ("extra.ok>0", False),
-        ("extra.none=null", True),
-        ("extra.absent=null", False),
-        ("extra.absent!=x", True),
-        ("extra.absent<x", False),
-        ('extra."a.b"=dot', True),
-        ("extra.list.0=1", True),
-        ("extra.list.1.x=y", True),
-        ("extra.list.2=1", False),
-        ("extra.list=1", False),
-        ("message~stock for", True),
-        ("message~STOCK", False),
-        ("levelno>=30", True),
-        ("name=shop.cart", True),
-        ("message=Low stock for item A-2207: Grüße aus München", True),
-        ("name>shop", True),
-    ],
-)
-def test_conditions_on_fields(text, found):
-    """Numbers as numbers, texts as texts, constants by their names, and nothing across kinds."""
-    assert finds(where=(where.parse(text),)) is found
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("trace_id=1", "did you mean extra.trace_id"),
-        ("levelnum=1", "did you mean extra.levelnum or .*levelno"),
-        ("extra=1", "name one of its keys"),
-        ("extra.trace_id", "is not a condition"),
-        ("=1", "is not a condition"),
-        ("extra..x=1", "is not a condition"),
-        ('extra."=1', "is not a condition"),
-    ],
-)
-def test_a_condition_that_is_none_says_so(text, says):
-    """What is wrong comes with what to write instead."""
-    with pytest.raises(ValueError, match=says):
-        where.parse(text)
-
-
-@pytest.mark.slow
-@bounded
-@given(plain, st.sampled_from(["=", "!=", "<", "<=", ">", ">=", "~"]), texts)
-def test_any_value_can_be_compared(value, operator, operand):
-    """No value and no operand raises, and `!=` is the opposite of `=`."""
-    one = where.compares(value, where.Condition(("extra", "x"), operator, operand))
-    assert one in {True, False}
-    equal, unequal = (where.compares(value, where.Condition(("x",), which, operand)) for which in ("=", "!="))
-    assert equal is not unequal
-    if isinstance(value, str):
-        assert where.compares(value, where.Condition(("x",), "=", value))
 
 
 NOW = 1_795_429_550.25

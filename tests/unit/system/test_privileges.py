@@ -17,7 +17,6 @@ from prefork_logd.errors import ProcessError
 from prefork_logd.net.listener import bind_all, close_all
 from prefork_logd.processes.master.ownership import require_own_files
 from prefork_logd.system import daemonize, pid_lock, privileges
-from prefork_logd.system.own_files import open_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -181,21 +180,6 @@ def test_files_of_another_user_are_named_before_anything_is_served(home: Path) -
     home.parent.chmod(0o700)
     with privileges.acting_as(USER), pytest.raises(ProcessError, match=f"{home.parent}: user 'nobody' cannot enter"):
         require_own_files(settings)
-
-
-def test_the_log_is_not_for_everybody_whatever_the_umask(tmp_path: Path) -> None:
-    """A new one gets our mode; one that exists keeps the mode of its administrator, but for writing by others."""
-    for number, mask in enumerate((0, 0o022, 0o077)):
-        before = os.umask(mask)
-        try:
-            os.close(open_log(tmp_path / str(number)))
-        finally:
-            os.umask(before)
-        assert stat.S_IMODE((tmp_path / str(number)).stat().st_mode) == 0o640
-    for mode, kept in ((0o644, 0o644), (0o666, 0o664)):
-        (tmp_path / "0").chmod(mode)
-        os.close(open_log(tmp_path / "0"))
-        assert stat.S_IMODE((tmp_path / "0").stat().st_mode) == kept
 
 
 def test_a_state_directory_is_made_with_sane_permissions(tmp_path: Path) -> None:
