@@ -126,7 +126,7 @@ class Recipe:
         """Ask the service for a page, and return the status of the answer."""
 
         def port() -> str:
-            said = [record["message"] for record in self.collector.records()] + [self.output]
+            said = [record["message"] for record in self.seen()] + [self.output]
             return next((found[1] for text in said if (found := _SERVING.search(text))), "")
 
         url = f"http://127.0.0.1:{wait_for(port, f'serving, but it printed {self.output}')}{path}"
@@ -138,6 +138,10 @@ class Recipe:
             error.close()
             return error.code
 
+    def seen(self) -> list[dict[str, Any]]:
+        """Return what is stored by now; the last line may be there in part."""
+        return [json.loads(line) for line in self.collector.lines() if line.endswith(b"\n")]
+
     def stored(self, count: int, *uncounted: str) -> list[dict[str, Any]]:
         """Return what is stored once it is so many records; fail if it is not exactly these, or not as the page shows.
 
@@ -146,7 +150,7 @@ class Recipe:
         """
 
         def counted() -> list[str]:
-            return [record["message"] for record in self.collector.records() if record["name"] not in uncounted]
+            return [record["message"] for record in self.seen() if record["name"] not in uncounted]
 
         wait_for(lambda: len(counted()) >= count, f"{count} records: {counted()}, {self.output}")
         assert self.collector.stop() == 0

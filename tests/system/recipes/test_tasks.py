@@ -54,9 +54,9 @@ def test_celery(recipe: Callable[[str], Recipe]) -> None:
     service = shop.start()
     send = [sys.executable, "-c", "from tasks import invoice; [invoice.delay(number) for number in range(10)]"]
     subprocess.run(send, cwd=shop.folder, env=shop.environment, check=True, timeout=60)
-    wait_for(lambda: len(_of(shop.collector.records(), "celery.app.trace")) == 10, f"tasks done, but {shop.output}")
+    wait_for(lambda: len(_of(shop.seen(), "celery.app.trace")) == 10, f"tasks done, but {shop.output}")
     service.send_signal(signal.SIGTERM)
-    own = {record["name"] for record in shop.collector.records()} - {"shop.invoices"}
+    own = {record["name"] for record in shop.seen()} - {"shop.invoices"}
     records = shop.stored(10 + 2, *own)
     printed = _of(records, "shop.invoices")
     assert sorted(record["extra"]["invoice"] for record in printed) == list(range(10))
