@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.harness import messages
+from tests.support.recipes import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.support.harness import Collector
     from tests.support.recipes import Recipe
 
+USES = {
+    "basicConfig": "",
+    "LOGGING =": "import logging.config\nlogging.config.dictConfig(LOGGING)\n",
+}
+"""What the code of docs/handler.md still needs: that with one word, and that with the other."""
 START_HERE = 'if __name__ == "__main__":\n'
+
+
+@pytest.mark.parametrize("word", USES)
+def test_the_code_of_the_handlers_page(word: str, collector: Collector) -> None:
+    """Both ways to attach the handler pass a logger's INFO, though the logger was there before."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / "handler.md").read_text(), re.MULTILINE | re.DOTALL)
+    (code,) = (block.replace("9020", str(collector.address()[1])) for block in blocks if word in block)
+    code = f"import logging\nshop = logging.getLogger('shop')\n{code}{USES[word]}shop.info('order paid')\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stderr == ""
+    assert messages(collector.wait_for_records(1)) == ["order paid"]
 
 
 def test_asyncio(recipe: Callable[[str], Recipe]) -> None:
