@@ -152,6 +152,10 @@ class PostgresqlStore:
                         attempt = self._sort_out
                     connection.execute("ROLLBACK")
                     partitions.refresh()
+                except StoreError:
+                    # Its locks would keep the owner from mending the table.
+                    connection.execute("ROLLBACK")
+                    raise
                 except (psycopg.Error, ValueError, RecursionError) as error:
                     if attempt == self._sort_out or (isinstance(error, psycopg.Error) and is_servers_trouble(error)):
                         raise
@@ -302,6 +306,9 @@ class PostgresqlStore:
                     continue
                 packed.setdefault(partition, []).append(Packed(number, line, row_bytes))
         for partition, group in packed.items():
+            # Without a row, but its lock stays until the end of the transaction, unlike that of a copy that is rolled
+            # back: nobody changes the table between a row that is refused and another one that is accepted.
+            self._copy(partition, ())
             culprits = Culprits(connection, partial(self._copy_packed, partition), partial(self._probe, partition))
             refused += culprits.sort_out(group)
         for number, line, reason in sorted(refused):

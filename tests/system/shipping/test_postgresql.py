@@ -786,6 +786,30 @@ def test_a_table_that_takes_no_row_holds_them_all(server, make_store, schema, jo
     assert len(stored_numbers(server, schema)) == 1 + count
 
 
+@pytest.mark.parametrize("change", list(CHANGES.values())[-2:], ids=list(CHANGES)[-2:])
+def test_a_table_that_is_mended_during_the_search(server, make_store, schema, journal, change, monkeypatch):
+    """What was refused just before it is not taken for the fault of its row: the owner waits for the search to end."""
+    do, undo, words = change
+    store = make_store(server, schema)
+    store.open(journal)
+    store.write([block(0, [line()])], never)
+    ask(server, do.format(schema))
+    probe = store._probe
+
+    def mend_and_probe(partition):
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            ask(server, f"SET lock_timeout = '100ms'; {undo.format(schema)}")
+        probe(partition)
+
+    monkeypatch.setattr(store, "_probe", mend_and_probe)
+    with pytest.raises(StoreError, match=words):
+        store.write([block(1, [line()])], never)
+    ask(server, undo.format(schema))
+    assert store.open(journal) == 1
+    store.write([block(1, [line()])], never)
+    assert len(stored_numbers(server, schema)) == 2
+
+
 # Versions and rights
 
 
