@@ -705,7 +705,7 @@ def test_many_refused_rows_of_a_full_batch(server, make_store, schema, journal):
     refused = []
     began_s = time.monotonic()
     store.write([block(0, lines)], lambda number, *_: refused.append(number))
-    assert time.monotonic() - began_s < 20
+    assert time.monotonic() - began_s < 80  # a few seconds, on a machine that does nothing else
     assert refused == [*range(0, 6000, 5)]
     assert stored_numbers(server, schema) == [number for number in range(6000) if number % 5]
 
