@@ -96,7 +96,7 @@ _decode_source = msgspec.json.Decoder(Source).decode
 _decode_fields: Callable[[bytes], dict[str, Any]] = msgspec.json.Decoder(_Fields).decode
 _decode_any = msgspec.json.Decoder().decode
 
-_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+_BRACKET = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
 _ESCAPE = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a pair stays
     rb"|\\u([dD][89a-fA-F][0-9a-fA-F]{2}|007[fF])|\\.|\x7f",

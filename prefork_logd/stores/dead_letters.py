@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _HEAD = re.compile(rb'\{"time":[^,"]*,"journal":"([0-9a-f]{32})","number":(\d{1,19}),')
 _LETTER = re.compile(
     rb'\{"time":([0-9.e+-]{1,32}),"journal":"([0-9a-f]{32})","number":(\d{1,19}),'
-    rb'"reason":("(?:[^"\\]|\\.)*"),"record":(.*)\}\n'
+    rb'"reason":("(?:[^"\\]++|\\.)*+"),"record":(.*)\}\n'
 )
 _HEAD_BYTES = 256
 _READ_BYTES = 1 << 20

@@ -8,7 +8,10 @@ A connection that has sent nothing yet holds no input and no buffer: 10,000 idle
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import termios
 from typing import TYPE_CHECKING, Protocol
 
 from prefork_logd.errors import RemoteProtocolError
@@ -381,3 +384,11 @@ class Connection:
             self.owner.loop.remove(fd)
         finally:
             os.close(fd)
+
+
+def has_unread(connection: Connection) -> bool:
+    """Tell whether the client has sent bytes that were not read yet (FIONREAD: tcp(7), unix(7))."""
+    count = bytearray(4)
+    with contextlib.suppress(OSError):
+        fcntl.ioctl(connection.fd, termios.FIONREAD, count)
+    return any(count)

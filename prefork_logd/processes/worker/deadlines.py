@@ -25,10 +25,17 @@ HELD_BYTES = 256 << 20
 class Deadlines:
     """The deadlines of one process's connections."""
 
-    def __init__(self, loop: Loop, give_up: Callable[[Connection, str], None]) -> None:
-        """Close connections through `give_up`, which gets the reason and must call `forget`."""
+    def __init__(
+        self, loop: Loop, give_up: Callable[[Connection, str], None], is_late: Callable[[Connection], bool]
+    ) -> None:
+        """Close connections through `give_up`, which gets the reason and must call `forget`.
+
+        A connection that is not late when its deadline passes, because this process has not read all that its client
+        has sent, gets the full time once more.
+        """
         self._loop = loop
         self._give_up = give_up
+        self._is_late = is_late
         self._timeout_s = 0.0
         self._paused = False
         self._entries: dict[Connection, tuple[float, int]] = {}
@@ -112,9 +119,12 @@ class Deadlines:
     def _enforce(self) -> None:
         """Give up the connections whose deadlines have passed."""
         while self._entries and not self._paused:
-            connection, (deadline_s, _) = next(iter(self._entries.items()))
+            connection, (deadline_s, held_bytes) = next(iter(self._entries.items()))
             if deadline_s > self._loop.now_s:
                 break
+            if not self._is_late(connection):
+                self.begin(connection, held_bytes, is_new=True)
+                continue
             self.forget(connection)
             self._give_up(connection, f"a record was not complete after {self._timeout_s:g} s")
         self._arm()

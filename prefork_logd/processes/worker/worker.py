@@ -48,7 +48,7 @@ from prefork_logd.ipc.messages import (
 from prefork_logd.ipc.scoreboard import Field, Scoreboard
 from prefork_logd.net.loop import Loop
 from prefork_logd.processes.worker.admission import Admission
-from prefork_logd.processes.worker.connection import EVENTS, READ_BYTES, Connection
+from prefork_logd.processes.worker.connection import EVENTS, READ_BYTES, Connection, has_unread
 from prefork_logd.processes.worker.deadlines import Deadlines
 from prefork_logd.processes.worker.drain import WorkerDrain
 from prefork_logd.processes.worker.entrance import Entrance
@@ -96,7 +96,7 @@ class Worker:
         self.sessions = SessionTable(self)
         self._intake = Intake(self)
         self.connections: dict[int, Connection] = {}
-        self.deadlines = Deadlines(self.loop, self._give_up)
+        self.deadlines = Deadlines(self.loop, self._give_up, lambda connection: not has_unread(connection))
         self.postponed: dict[int, Connection] = {}
         self.migration = Migration(self, self._moved)
         self.warnings = RateLimitedLog()

@@ -36,7 +36,7 @@ FIELDS = tuple(name for name in rows.COLUMNS if name != "extra")
 SELECTED = sql.SQL(", ").join(
     [sql.SQL("raw"), sql.SQL("extra::text"), *(sql.Identifier(name.lower()) for name in FIELDS)]
 )
-_BETWEEN_TOKENS = re.compile(r'("(?:[^"\\]|\\.)*")|(?<=[,:]) ')
+_BETWEEN_TOKENS = re.compile(r'("(?:[^"\\]++|\\.)*+")|(?<=[,:]) ')
 _MOST_ROWS = 64
 """Rows fetched and held at once; fewer when they are large."""
 _FETCH_BYTES = 4 << 20

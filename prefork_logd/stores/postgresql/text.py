@@ -10,7 +10,7 @@ import re
 _FOREIGN_TEXT = re.compile("[\0\ud800-\udfff]")
 _FOREIGN_ESCAPE = re.compile(rb"\\u([dD][89a-fA-F][0-9a-fA-F]{2}|0000)|\\.")
 _INEXACT = re.compile(rb"[eE-](?:(?<=\d.)[+-]?\d|0(?:\.0+)?(?![.\d]))")
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"')
 
 
 def has_foreign_escape(lines: bytes) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import time
+import tracemalloc
 from typing import TYPE_CHECKING, get_args, get_type_hints
 
 import pytest
@@ -173,6 +174,41 @@ def test_a_receive_takes_a_bounded_number_of_lines() -> None:
     assert one.left == 5 * (len(GOOD) + 1) + 6
     assert len(told(one.receive(data[-one.left :]))[0]) == 5
     assert (one.left, one.held_bytes) == (0, 6)
+
+
+@pytest.mark.parametrize("blank", [b"\n", b"\r\n", b" ", b" \t\r\n", b"\0"])
+def test_blanks_between_lines_cost_nothing(blank: bytes) -> None:
+    """A million of them are passed over in one step, and they begin no line: their client may be idle for ever."""
+    one = lines()
+    assert feed(one, blank * 1_000_000) == []
+    assert (one.pending, one.left) == (False, 0)
+    feed(one, GOOD + b"\n")
+    assert one.receive(blank * 1_000_000) == []
+    assert (one.pending, one.left, one.held_bytes) == (False, 0, 0)
+    assert told(feed(one, blank * 1_000_000 + GOOD + b"\n" + blank * 3))[0] == [GOOD]
+    assert not one.pending
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"message":"' + b",:" * 20_000 + b"t" * 1_000_000 + b'"}',
+        b'{"message":"' + b"[{" * 200 + b"t" * 1_000_000 + b'"}',
+        b'{"message":"' + b"[{" * 200 + b"\\n" * 500_000 + b'"}',
+        b'{"message":"m","x":"' + b",:" * 20_000 + b"t" * 1_000_000,
+    ],
+    ids=["commas", "brackets", "escapes", "no end"],
+)
+def test_a_line_takes_a_bounded_multiple_of_its_size_in_memory(line: bytes) -> None:
+    """Whatever is in its texts, they are passed over without remembering each step."""
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(RecordRejected):
+            decode(line)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 * len(line)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,14 @@ import pytest
 
 from prefork_logd.inputs.base import Bye, Opening, Records, Terms, TooLarge
 from prefork_logd.net.loop import ENDED, READ, Loop
-from prefork_logd.processes.worker.connection import EVENTS, GREETING_BYTES, READ_BYTES, TURN_BYTES, Connection
+from prefork_logd.processes.worker.connection import (
+    EVENTS,
+    GREETING_BYTES,
+    READ_BYTES,
+    TURN_BYTES,
+    Connection,
+    has_unread,
+)
 from tests.support import wire
 
 if TYPE_CHECKING:
@@ -261,3 +268,16 @@ def test_a_turn_that_was_asked_for_reads_to_the_end(owner: Owner, client: tuple[
     assert connection.fd == -1
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.close(connection.fd)
+
+
+def test_what_was_sent_and_not_read_is_seen(owner: Owner, client: tuple[Connection, socket.socket]) -> None:
+    """Until it is read: also one byte, and also after the client's end."""
+    connection, theirs = client
+    assert not has_unread(connection)
+    theirs.sendall(b"\0")
+    assert has_unread(connection)
+    owner.loop.turn(0)
+    assert not has_unread(connection)
+    theirs.sendall(b"\0" * 300)
+    theirs.shutdown(socket.SHUT_WR)
+    assert has_unread(connection)

@@ -32,7 +32,9 @@ class Host:
         self.loop = Clock()
         self.loop.now_s = 0.0
         self.given_up: list[tuple[str, str]] = []
-        self.deadlines = Deadlines(self.loop, self._give_up)  # type: ignore[arg-type] # any name is a connection here
+        self.unread: set[str] = set()
+        # Any name is a connection here.
+        self.deadlines = Deadlines(self.loop, self._give_up, lambda name: name not in self.unread)  # type: ignore[arg-type]
         self.deadlines.restart(10.0)
 
     def _give_up(self, connection: str, why: str) -> None:
@@ -143,3 +145,18 @@ def test_a_deadline_goes_on_in_another_process(host: Host) -> None:
     assert host.names() == ["moved", "here"]
     host.loop.move_to(14.0)
     assert host.names() == ["moved", "here", "later", "generous"]
+
+
+def test_a_client_is_not_late_while_its_bytes_wait_to_be_read(host: Host) -> None:
+    """This process is: the record gets the full time once more, behind the others."""
+    host.begin("served late", 5)
+    host.begin("silent")
+    host.unread = {"served late"}
+    host.loop.move_to(10.0)
+    assert host.names() == ["silent"]
+    host.unread = set()
+    host.loop.move_to(19.0)
+    assert host.names() == ["silent"]
+    host.loop.move_to(20.0)
+    assert host.names() == ["silent", "served late"]
+    assert host.deadlines._held_bytes == 0
