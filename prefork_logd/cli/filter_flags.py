@@ -14,6 +14,9 @@ filter_flags = add_options(
     click.option("--until", metavar="TIME", help="Records before then."),
     click.option("--level", help="Lowest level: a name (also one that stored records have) or a number."),
     click.option("--logger", "loggers", multiple=True, metavar="NAME", help="A logger and its children; repeatable."),
+    click.option("--service", metavar="NAME", help="The service that sent the record."),
+    click.option("--environment", metavar="NAME", help="The environment of that service."),
+    click.option("--host", metavar="NAME", help="The host of that service."),
     click.option("--grep", multiple=True, metavar="WORDS", help="Words of the message or the traceback; repeatable."),
     click.option(
         "--where",

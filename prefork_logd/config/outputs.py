@@ -16,6 +16,7 @@ from prefork_logd.config.values import (
     durations,
     is_a_second,
     level_number,
+    sender_problems,
 )
 
 if TYPE_CHECKING:
@@ -61,6 +62,14 @@ class OutputSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fi
         tuple[str, ...],
         Meta(description="Loggers written, each with its children, as logging.Filter does; empty: all."),
     ] = ()
+    services: Annotated[
+        tuple[str, ...],
+        Meta(description="Services whose records are written, by the field `service`; empty: all, also without one."),
+    ] = ()
+    environments: Annotated[
+        tuple[str, ...],
+        Meta(description="Environments whose records are written, by the field `environment`; empty: all."),
+    ] = ()
     rotate_bytes: Annotated[
         int,
         Meta(ge=0, description="Rotate when the file has grown to this many bytes; 0: never by size."),
@@ -105,6 +114,7 @@ class OutputSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fi
         yield from (("template", problem) for problem in template_problems(self.template))
         if any(not name for name in self.loggers):
             yield "loggers", "holds an empty name; leave the list empty to write every logger"
+        yield from sender_problems(self.services, self.environments)
         yield from self.duration_problems("rotate_every", is_a_second, 'must be one second or more, such as "1h"')
         if self.compress == "zstd" and importlib.util.find_spec("zstandard") is None:
             yield "compress", 'zstd needs a package that is not installed: pip install "prefork-logd[zstd]"'

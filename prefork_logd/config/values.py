@@ -15,7 +15,7 @@ import msgspec
 from prefork_logd.records.levels import LEVELS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 
 _MOST_NAMED = 40
@@ -160,6 +160,13 @@ def level_number(level: str | int, carried: Mapping[str, int] | None = None) -> 
     others = ", ".join(sorted(set(carried or ()) - LEVELS.keys())[:_MOST_NAMED])
     besides = f", a name that records carry ({others})" if others else ""
     raise ValueError(f"{level!r} is not a level; write one of {', '.join(LEVELS)}{besides}, or a number")
+
+
+def sender_problems(services: Iterable[str], environments: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield (key, sentence) for each of these filters that holds an empty name."""
+    for key, names in (("services", services), ("environments", environments)):
+        if not all(names):
+            yield key, "holds an empty name; leave the list empty for all records"
 
 
 MIN_KEY_BYTES = 16

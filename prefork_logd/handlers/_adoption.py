@@ -88,10 +88,12 @@ class Adopter(object):
         while not stop.is_set():
             pause = 0.0
             try:
-                for session, paths, done in adopt(self._options.spool_dir, self._complain):
+                for session, paths, sender, done in adopt(self._options.spool_dir, self._complain):
                     if stop.is_set():
                         return
-                    delivery = self.delivery = Delivery(self._options, session, paths, stop, self._make_socket)
+                    delivery = self.delivery = Delivery(
+                        self._options, session, paths, stop, self._make_socket, sender
+                    )
                     try:
                         is_delivered = delivery.run()
                     finally:
@@ -130,13 +132,13 @@ class Delivery(object):
     Waits in pieces of TICK_S, and looks between them whether to stop; only names and a subclass's makeSocket block.
     """
 
-    def __init__(self, options, session, paths, stop, make_socket=None):
-        """Take a session's id, its segments in order, and an event that ends the delivery."""
+    def __init__(self, options, session, paths, stop, make_socket=None, sender=b""):
+        """Take a session's id, its segments in order, an event that ends the delivery, and the session's sender."""
         self._options = options
         self._paths = paths
         self._stop = stop
         self._make_socket = make_socket
-        self._protocol = ClientProtocol(session, options.key_id, options.key, u"adopted spool")
+        self._protocol = ClientProtocol(session, options.key_id, options.key, u"adopted spool", sender=sender)
         self._committed = 0
         self._sock = None
         self.pause = _ADOPT_PAUSE_S

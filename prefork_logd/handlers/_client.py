@@ -55,6 +55,8 @@ class Client(object):
         self._make_socket = make_socket
         where = options.host if options.port is None else "%s:%d" % (options.host, options.port)
         self.notices = Notices(where)
+        if options.sender_trouble is not None:
+            self.notices.say_once("sender", options.sender_trouble)
         self._fallback = Fallback(options, self.notices)
         self.section = Section(options)
         self.is_bequeathed = False

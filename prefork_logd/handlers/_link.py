@@ -161,7 +161,10 @@ class Link(Wire):
         version = "%d.%d.%d" % sys.version_info[:3]
         name = text_of(self._options.client_name or socket.gethostname())
         client = u"%s python %s pid %d" % (name, version, os.getpid())
-        self._protocol = ClientProtocol(self._queue.session, self._options.key_id, self._options.key, client)
+        options = self._options
+        self._protocol = ClientProtocol(
+            self._queue.session, options.key_id, options.key, client, sender=options.sender
+        )
         self.out = self._protocol.hello(self._queue.lowest())
         self.state = GREETING
         self._deadline = monotonic() + self._options.hello_timeout

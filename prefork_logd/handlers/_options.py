@@ -8,6 +8,7 @@ import os
 import re
 
 from ._compat import fcntl, octets
+from ._sender import describe
 from ._sockets import UNIX, literal_addresses
 
 _POLICIES = ("block", "drop_old", "drop_new", "spool")
@@ -36,8 +37,15 @@ class Options(object):
         close_timeout=5.0,
         fallback=False,
         client_name=None,
+        service=None,
+        environment=None,
+        version=None,
+        fields=None,
     ):
-        """Raise ValueError for arguments that contradict each other."""
+        """Raise ValueError for arguments that contradict each other.
+
+        Longer than other functions: half of it is its signature.
+        """
         if overflow not in _POLICIES:
             raise ValueError("overflow is %r; choose one of %s" % (overflow, ", ".join(_POLICIES)))
         self.key_id, self.key = _checked_key(octets(key_id), octets(key))
@@ -54,6 +62,8 @@ class Options(object):
         self.close_timeout = close_timeout
         self.fallback = fallback and not key
         self.client_name = client_name
+        self.sender, self.sender_trouble = describe(service, environment, version, fields)
+        """What HELLO tells of this service; a sentence about environment variables that were ignored, or None."""
         self.literal = None if self.port is None else literal_addresses(self.host, self.port)
         """The host's addresses if they need no name service; None otherwise, and for a Unix socket."""
 

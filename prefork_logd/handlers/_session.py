@@ -24,6 +24,7 @@ pack_one_record = _ONE_RECORD.pack
 _GAP_BODY = struct.Struct(">QQddB")
 _WELCOME_BODY = struct.Struct(">BIIIQB")
 _NUMBER = struct.Struct(">Q")
+_TEXT_LENGTH = struct.Struct(">H")
 _ERROR_BODY = struct.Struct(">HH")
 _LARGEST = {_WELCOME: _WELCOME_BODY.size + 32, _CHALLENGE: 32, _ACK: 8, _ERROR: 1024, _WAIT: 0}
 _NONCE_BYTES = 32
@@ -58,12 +59,16 @@ class ClientProtocol(object):
     - `("error", code, text)`: the collector ends the session; text is unicode.
     """
 
-    def __init__(self, session, key_id=b"", key=b"", client=u"", random=os.urandom):
-        """Take 16 bytes, the session's id; without a key a collector that demands one gets a BYE."""
+    def __init__(self, session, key_id=b"", key=b"", client=u"", random=os.urandom, sender=b""):
+        """Take 16 bytes, the session's id; without a key a collector that demands one gets a BYE.
+
+        `sender` describes who sends the records, as JSON; empty: HELLO does not say.
+        """
         self.session = session
         self.key_id = key_id
         self.key = key
         self.client = client.encode("utf-8", "replace")[:255].decode("utf-8", "ignore").encode("utf-8")
+        self._sender = sender
         self.state = "new"
         """new, greeting, proving (after AUTH), leaving (after BYE, or without a key), ready, closed"""
         self.max_record_bytes = 0
@@ -84,6 +89,8 @@ class ClientProtocol(object):
         self.state = "greeting"
         self._first = first
         body = _HELLO_BODY.pack(_VERSION, _VERSION, _CAPABILITIES, self.session, first, len(self.client)) + self.client
+        if self._sender:
+            body += _TEXT_LENGTH.pack(len(self._sender)) + self._sender
         return _message(_HELLO, body)
 
     def batch(self, first, pickles):

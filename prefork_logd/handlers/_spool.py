@@ -12,6 +12,7 @@ import struct
 from ._compat import close_on_exec, fcntl, getpid, text_of
 from ._files import O_CAREFULLY, close_descriptor, create_file, from_hex, is_named, to_hex, unlink_quietly
 from ._segments import ENTRY, READ_BYTES, SPOOL_MAGIC, crc32_of, discard_segment, read_segment
+from ._sender import MOST_BYTES
 
 _SEGMENT_BYTES = 8 << 20
 # In the logging module, where other copies of this module find it.
@@ -24,18 +25,23 @@ _OWN, _ADOPTING = "own", "adopting"
 class Spool(object):
     """Holds the records of one session that are not acknowledged, in files of one directory.
 
-    `<session>.lock` is locked by the process that owns the session. `<session>.<first number>.spool` are its segments.
-    Another process that has the lock may send them (`adopt`): they hold the session and the numbers, so no record is
-    stored twice. Children do not inherit the lock (fcntl(2)): a child that outlives its parent does not keep it.
+    `<session>.lock` is locked by the process that owns the session, and holds its sender.
+    `<session>.<first number>.spool` are its segments. Another process that has the lock may send them (`adopt`): they
+    hold the session and the numbers, so no record is stored twice. Children do not inherit the lock (fcntl(2)): a child
+    that outlives its parent does not keep it.
 
     Records are written to the page cache only: they survive the process, not the host. Not safe for threads.
     """
 
-    def __init__(self, directory, session, max_bytes):
-        """Take a directory, a session's id (16 bytes) and the most bytes on disk. Touches no file."""
+    def __init__(self, directory, session, max_bytes, sender=b""):
+        """Take a directory, a session's id (16 bytes), the most bytes on disk, and who sends the records, as JSON.
+
+        Touches no file.
+        """
         self.directory = os.path.abspath(directory)
         self.session = session
         self.max_bytes = max_bytes
+        self._sender = sender
         self.bytes = 0
         self.failure = None
         """Why the last `append` or `read` failed, an EnvironmentError; None if it did not, or for max_bytes."""
@@ -170,6 +176,7 @@ class Spool(object):
         locks[key] = (_OWN, self)
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.write(descriptor, self._sender)
             os.rename(path + ".new", path)
         except EnvironmentError:
             locks.pop(key, None)
@@ -232,8 +239,9 @@ class Spool(object):
 
 
 def adopt(directory, complain=None):
-    """Yield each ended process's session: `(session, [path, ...], done)`, locked until the next one is asked for.
+    """Yield each ended process's session: `(session, [path, ...], sender, done)`, locked until the next is asked for.
 
+    `sender` is what that process told of itself; empty for a process of an earlier version.
     `done(damaged)` removes its files, and keeps those of `damaged` beside them as `*.damaged`. `complain(text)` is
     called for spools that cannot be taken. Raises EnvironmentError when the directory cannot be read.
     """
@@ -264,10 +272,18 @@ def adopt(directory, complain=None):
                     discard_segment(other, other in damaged)
                 unlink_quietly(path)
 
-            yield session, paths, done
+            yield session, paths, _read_sender(lock[0]), done
         finally:
             close_descriptor(lock[0])
             locks.pop(lock[1], None)
+
+
+def _read_sender(descriptor):
+    """Return what a lock file holds; nothing if it cannot be read, as a FIFO of its name cannot."""
+    try:
+        return os.read(descriptor, MOST_BYTES)
+    except EnvironmentError:
+        return b""
 
 
 def _take_lock(path):

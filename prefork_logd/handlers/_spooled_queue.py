@@ -34,7 +34,8 @@ class SpooledQueue(Queue):
         self._disk_lost = 0  # how many those are, as far as no gap covers them yet
 
     def _make_spool(self):
-        return Spool(self.options.spool_dir, self.session, self.options.spool_limit_bytes)
+        options = self.options
+        return Spool(options.spool_dir, self.session, options.spool_limit_bytes, options.sender)
 
     # Records in
 

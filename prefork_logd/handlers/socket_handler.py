@@ -47,6 +47,8 @@ class SocketHandler(logging.handlers.SocketHandler):
     - fallback: whether to speak plain SocketHandler frames, which are never acknowledged, to a receiver that does not
       answer as a collector does. A collector that hangs, or a proxy without one, looks the same, and loses them.
     - name: what the collector's log calls this client.
+    - service, environment, version: who sends the records; None: from OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES.
+    - fields: a dict of texts and numbers that each record gets in its `extra`, unless it has such an attribute itself.
     """
 
     overflow = option("overflow")
@@ -79,11 +81,19 @@ class SocketHandler(logging.handlers.SocketHandler):
         close_timeout=5.0,
         fallback=False,
         name=None,
+        service=None,
+        environment=None,
+        version=None,
+        fields=None,
     ):
-        """Raise ValueError for arguments that contradict each other. Connects to nothing."""
+        """Raise ValueError for arguments that contradict each other. Connects to nothing.
+
+        Longer than other functions: half of it is its signature.
+        """
         options = self._options = Options(
             host, port, key_id, key, overflow, limit_bytes, block_timeout, spool_dir, spool_limit_bytes,
             max_record_bytes, retry_pause, connect_timeout, hello_timeout, close_timeout, fallback, name,
+            service, environment, version, fields,
         )
         self._has_own_pickle = not _is_ours(self, "makePickle")
         has_plain_sockets = _is_ours(self, "makeSocket")

@@ -3,6 +3,7 @@ from mmap import mmap
 from typing import Any
 
 from prefork_logd.records.redaction import Redactor
+from prefork_logd.records.sender import Sender
 
 ABI: int
 
@@ -30,7 +31,9 @@ class Core:
     redacted: int
     @property
     def capable(self) -> bool: ...
-    def lines(self, frame: bytes, peer: str, received: float) -> list[bytes | None] | None: ...
+    def lines(
+        self, frame: bytes, peer: str, received: float, sender: Sender | None = None
+    ) -> list[bytes | None] | None: ...
     def run(
         self,
         data: bytes | bytearray | memoryview,
@@ -46,6 +49,7 @@ class Core:
         failures: int,
         most_failures: int,
         header_bytes: int = 0,
+        sender: Sender | None = None,
     ) -> tuple[int, int, int, int, list[tuple[int, int]]]: ...
 
 def stretches() -> int: ...

@@ -50,7 +50,7 @@ include "core_c/nested.pxi"
 include "core_c/flat.pxi"
 include "core_c/template.pxi"
 
-ABI = 11
+ABI = 13
 """Compared with what the package expects: an extension built from other sources is not used."""
 
 
@@ -170,10 +170,14 @@ cdef size_t size_of(tuple sinks) except? 0:
     return total
 
 
+_SENDER_NAMES = ("host", "service", "environment", "version")
+
+
 cdef struct Rule:
     bint has_threshold
     int64_t threshold
     size_t loggers
+    bint is_closed          # to the present sender
     bint by_python          # its template is not for us
     Template template       # without directives: JSON
 
@@ -187,8 +191,8 @@ cdef enum:
 cdef class Core:
     """Turns frames into lines, for one configuration's outputs.
 
-    `outputs` has for each output its TextTemplate's parts (None: JSON), its level threshold (0: none) and its loggers
-    (none: all). `stores` has threshold and loggers of each store; what one of them lets through is one more line of
+    `outputs` has for each output its TextTemplate's parts (None: JSON), its level threshold (0: none), its loggers, and,
+    if it has any, its services and environments (none: all). `stores` has the same of each store, without parts; what one of them lets through is one more line of
     JSON, behind the outputs' own. `ships` says whether a record is for the stores if none are named. A Core
     holds one record at a time, and no lines; while `run` calls back, it takes no other frame (RuntimeError).
     """
@@ -211,8 +215,13 @@ cdef class Core:
     cdef double received
     cdef object peer_text
     cdef bytes peer
+    cdef object sender
+    cdef bytes members      # the sender's texts as members of a line
+    cdef list sender_kept   # what `fields` points into
     cdef list kept
     cdef tuple loggers
+    cdef tuple senders      # of each rule: its services and environments
+    cdef bint by_sender     # whether a rule has any
     cdef bint capable
     cdef bint busy          # in `run`, which keeps pointers into its sinks
 
@@ -238,8 +247,10 @@ cdef class Core:
         self.capable = len(outputs) + len(stores) <= MOST_OUTPUTS
         self.outputs = len(outputs) + (1 if stores else 0) if self.capable else 0
         loggers = []
-        rules = [*outputs, *((None, threshold, names) for threshold, names in stores)] if self.capable else []
-        for index, (parts, threshold, names) in enumerate(rules):
+        senders = []
+        rules = [*outputs, *((None, *rule) for rule in stores)] if self.capable else []
+        for index, (parts, threshold, names, *of_sender) in enumerate(rules):
+            senders.append(tuple(of_sender) or ((), ()))
             self.rules[index].has_threshold = threshold != 0
             self.rules[index].threshold = threshold
             self.rules[index].loggers = len(names)
@@ -249,8 +260,12 @@ cdef class Core:
                 self._compile(&self.rules[index], parts)
                 self.capable = self.capable and not self.rules[index].by_python
         self.loggers = tuple(loggers)
+        self.senders = tuple(senders)
+        self.by_sender = any(any(one) for one in senders)
         self.peer_text = None
         self.peer = b""
+        self.sender = ()  # another one than None, so that the first one is prepared
+        self.members = b""
         self.ending_received = -1
 
     def __dealloc__(self):
@@ -289,7 +304,7 @@ cdef class Core:
             name, flags, conversion = part
             width = flags.lstrip("-0")
             signs = flags[: len(flags) - len(width)]
-            if conversion not in "sd" or (width and not width.isdecimal()) or name == "extra":
+            if conversion not in "sd" or (width and not width.isdecimal()) or name in ("extra", "truncated", "exception"):
                 rule.by_python = True
                 continue
             directive.width = int(width or 0)
@@ -299,6 +314,9 @@ cdef class Core:
             directive.zeros = "0" in signs and directive.number
             if name in simple:
                 directive.what = simple[name]
+            elif name in _SENDER_NAMES:
+                directive.what = FROM_SENDER
+                directive.slot = _SENDER_NAMES.index(name)
             elif name in _STORED_NAMES:
                 directive.what = FIELD
                 directive.slot = _STORED_NAMES.index(name)
@@ -328,8 +346,67 @@ cdef class Core:
             self.secrets.forms |= names[form]
         return 0
 
-    cdef int _set_peer(self, peer, double received) except -1:
+    cdef int _set_sender(self, sender) except -1:
+        """Prepare the fields of a sender (records/sender.py); None: it has none."""
+        cdef size_t index
+        cdef bytes name, json
+        cdef Added* added
+        self.sender = sender
+        self.members = b""
+        self.sender_kept = []
+        self.fields.added_count = 0
+        self.fields.sender_bytes = 0
+        self.ending_received = -1
+        memset(self.fields.sender, 0, sizeof(self.fields.sender))
+        if self.by_sender:
+            service, environment = ("", "") if sender is None else (sender.service, sender.environment)
+            for index, (services, environments) in enumerate(self.senders):
+                self.rules[index].is_closed = bool(
+                    (services and service not in services) or (environments and environment not in environments)
+                )
+        if sender is None:
+            return 0
+        self.members = sender.members
+        if self.fields.wants_all:
+            for index, text in enumerate(sender[:SENDER_TEXTS]):
+                if text:
+                    self._keep_node(&self.fields.sender[index], text)
+        for index, (key, value) in enumerate(sender.fields.items()):
+            if index == MOST_ADDED:
+                raise ValueError("a sender with too many fields")
+            added = &self.fields.added[index]
+            name, json = key.encode(), b"%b:%b" % (encode_marked(key).rstrip(b"\n"), encode_marked(value).rstrip(b"\n"))
+            self.sender_kept += (name, json)
+            added.name, added.name_size = <const uint8_t*> <const char*> name, len(name)
+            added.json, added.json_size = <const uint8_t*> <const char*> json, len(json)
+            self._keep_node(&added.value, value)
+            self.fields.added_count = index + 1
+        self.fields.sender_bytes = sender.nbytes
+        return 0
+
+    cdef int _keep_node(self, Node* node, value) except -1:
+        """Make a node of a scalar."""
+        cdef bytes text
+        cdef const uint8_t* octets
+        memset(node, 0, sizeof(Node))
+        if isinstance(value, str):
+            text = value.encode()
+            self.sender_kept.append(text)
+            octets = <const uint8_t*> <const char*> text
+            node.kind, node.look, node.size = TEXT, look_at(octets, len(text)), len(text)
+            node.value.text = octets
+        elif isinstance(value, bool):
+            node.kind, node.value.integer = BOOL, value
+        elif isinstance(value, int):
+            node.kind, node.value.integer = INT, value
+        else:
+            node.kind, node.value.real = FLOAT, value
+        return 0
+
+    cdef int _set_peer(self, peer, double received, sender) except -1:
         """Prepare what the lines of one run have in common."""
+        if sender is not self.sender:
+            self._set_sender(sender)
         if peer is not self.peer_text:
             self.peer_text = peer
             self.peer = peer.encode("utf-8", "surrogatepass")
@@ -341,6 +418,8 @@ cdef class Core:
         self.received = received
         self.ending_received = -1
         self.ending.size = 0
+        if not put(&self.ending, <const uint8_t*> <const char*> self.members, len(self.members)):
+            raise MemoryError
         # Each is asked: a large piece may find no room where the small one after it does.
         if size and not (
             put_literal(&self.ending, b',"peer":') and put_string(&self.ending, text, size, look_at(text, size), False)
@@ -372,6 +451,8 @@ cdef class Core:
         cdef Node* name = self.fields.slot[NAME]
         cdef size_t size
         cdef bytes logger
+        if rule.is_closed:
+            return False
         if rule.has_threshold and (level.value.integer if level != NULL else 0) < rule.threshold:
             return False
         if not rule.loggers:
@@ -455,7 +536,7 @@ cdef class Core:
             raise RuntimeError("a Core that calls `slow` takes no other frame meanwhile")
         return 0
 
-    def lines(self, frame, str peer not None, double received):
+    def lines(self, frame, str peer not None, double received, sender=None):
         """Return each output's line of one frame (None: filtered out), or None if the record is Python's to judge."""
         cdef size_t index
         cdef Lines one
@@ -464,7 +545,7 @@ cdef class Core:
         if not self.capable or received == 0:
             return None
         self._refuse_if_busy()
-        self._set_peer(peer, received)
+        self._set_peer(peer, received, sender)
         for index in range(self.outputs):
             one = sinks[index]
             self.outs[index] = &one.out
@@ -478,7 +559,7 @@ cdef class Core:
     def run(
         self, data, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t count, uint32_t max_bytes, str peer not None,
         double received, tuple sinks not None, slow, Py_ssize_t most_bytes, long failures, long most_failures,
-        Py_ssize_t header_bytes=0,
+        Py_ssize_t header_bytes=0, sender=None,
     ):
         """Take frames from `data[start:stop]`, each a big-endian length of 4 bytes and a body, at most `count` of them.
 
@@ -487,6 +568,8 @@ cdef class Core:
         the mark of a session's message stands. Ends before a frame that is not whole or above
         `max_bytes`, once `sinks` hold `most_bytes`, after `most_failures` bodies in a row that are no records
         (`failures` is how many there were before), and now and then.
+
+        `sender` is a Sender (records/sender.py): what its records have in common, besides `peer`.
 
         Returns where it ended, how many bodies were taken, how many of them were rejected, failures in a row, and runs
         of those for the stores: (first, count), counted from 0.
@@ -507,7 +590,7 @@ cdef class Core:
         if None in sinks:
             raise TypeError("a sink is None")
         self._refuse_if_busy()
-        self._set_peer(peer, received)
+        self._set_peer(peer, received, sender)
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
             if not 0 <= start <= stop <= view.len:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from prefork_logd.records.redaction import Redactor
+    from prefork_logd.records.sender import Sender
 
 _LENGTH = struct.Struct(">I")
 _MARK = b"\xf7\x50"
@@ -40,7 +41,13 @@ class Core:
         self.redacted = 0
         """Records with a replaced secret: none, since the caller makes the lines."""
 
-    def lines(self, frame: bytes, peer: str, received: float) -> list[bytes | None] | None:  # noqa: ARG002
+    def lines(
+        self,
+        frame: bytes,  # noqa: ARG002 - the caller knows all of this
+        peer: str,  # noqa: ARG002
+        received: float,  # noqa: ARG002
+        sender: Sender | None = None,  # noqa: ARG002
+    ) -> list[bytes | None] | None:
         """Return None: the caller makes the lines."""
         return None
 
@@ -51,7 +58,7 @@ class Core:
         stop: int,
         count: int,
         max_bytes: int,
-        peer: str,  # noqa: ARG002 - the caller's `slow` knows these three
+        peer: str,  # noqa: ARG002 - the caller's `slow` knows this, `received` and `sender`
         received: float,  # noqa: ARG002
         sinks: Sequence[Any],
         slow: Callable[[bytes], int],
@@ -59,6 +66,7 @@ class Core:
         failures: int,
         most_failures: int,
         header_bytes: int = 0,
+        sender: Sender | None = None,  # noqa: ARG002
     ) -> tuple[int, int, int, int, list[tuple[int, int]]]:
         """Take frames from `data[start:stop]`, each a big-endian length of 4 bytes and a body, at most `count` of them.
 

@@ -12,6 +12,7 @@ from prefork_logd.inputs.pickles.budget import DEFAULT_BUDGET, exceeded
 from prefork_logd.inputs.pickles.decode import decode_cut
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import render_json
+from prefork_logd.records.sender import NOBODY, Sender
 
 if TYPE_CHECKING:
     from prefork_logd.records.record import Record
@@ -22,26 +23,34 @@ _ALWAYS = DEFAULT_BUDGET.output_always
 """Bytes of a line that are always allowed, however small the frame."""
 
 
-def json_line(record: Record, frame: bytes, redactor: Redactor) -> bytes:
-    """Return the line of JSON of the record that `frame` holds; if it has to be cut, `redactor` is applied anew.
+def json_line(record: Record, frame: bytes, redactor: Redactor, sender: Sender = NOBODY) -> bytes:
+    """Return the line of JSON of the record that `frame` holds, and that `sender` has signed.
+
+    If it has to be cut, `redactor` and `sender` are applied anew.
 
     Raises RecordRejected if nothing of it fits.
     """
     line = render_json(record)
-    if len(line) <= _ALWAYS or len(line) <= DEFAULT_BUDGET.output_for(len(frame)):
+    if len(line) <= _ALWAYS or len(line) <= DEFAULT_BUDGET.output_for(len(frame)) + sender.nbytes:
         return line
     record = make_record(decode_cut(frame), record.peer, record.received)
     redactor.redact(record)
+    sender.sign(record)
     return render_json(record)
 
 
-def whole_json_line(record: Record, body: bytes, redactor: Redactor) -> bytes:  # noqa: ARG001 - nothing is made anew
+def whole_json_line(
+    record: Record,
+    body: bytes,
+    redactor: Redactor,  # noqa: ARG001 - nothing is made anew
+    sender: Sender = NOBODY,
+) -> bytes:
     """Return the line of JSON of a record that `body` holds in a form other than a pickle.
 
     Raises RecordRejected for a line that is too long: it cannot be made again of the parts that fit.
     """
     line = render_json(record)
-    if len(line) <= _ALWAYS or len(line) <= DEFAULT_BUDGET.output_for(len(body)):
+    if len(line) <= _ALWAYS or len(line) <= DEFAULT_BUDGET.output_for(len(body)) + sender.nbytes:
         return line
     raise exceeded("bytes of its line")
 

@@ -22,6 +22,7 @@ from prefork_logd.ipc.batch import RECORDS
 from prefork_logd.ipc.batch_builder import BatchBuilder
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import TextTemplate, render_rejected
+from prefork_logd.records.sender import NOBODY, Sender
 from prefork_logd.records.stored import read_record
 from prefork_logd.system.log import RateLimitedLog, describe_bug
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from prefork_logd.config.settings import Settings
+    from prefork_logd.ingest.routing import Filter
     from prefork_logd.ipc.batch_builder import Gathered
     from prefork_logd.ipc.configuration import Configuration
     from prefork_logd.records.record import Record
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 REJECTED_OUTPUT = 0
 """The slot of rejected.jsonl on the scoreboard and in batches."""
 WARM_UP_RECORDS = 300
+MOST_SHOWN = 1024
+"""Senders that are remembered with their redacted form."""
 BATCH_BYTES = 524_288
 """A batch of this size is sent before the end of the turn."""
 
@@ -62,11 +66,13 @@ class Dispatcher:
         like = self._same_as_records(configuration) if self.has_stores and self._stores is None else None
         self._adds_records = self.has_stores and like is None
         self.batch = BatchBuilder(configuration.generation, like, new_lines)
-        self._peer, self._received_s = "", 0.0
+        self._peer, self._received_s, self._sender = "", 0.0, NOBODY
         self.stop_at_s = math.inf
         """When (time.monotonic()) a run with slow frames ends."""
         self.bugs = RateLimitedLog()
         self._redacted = 0
+        self._shown: dict[int, tuple[Sender, Sender]] = {}
+        """Senders, by id(), and these without secrets."""
         self._router = Router(settings.output)
         self._templates = tuple(
             TextTemplate(output.template) if output.format == "text" else None for output in settings.output
@@ -79,24 +85,24 @@ class Dispatcher:
         is_plain = self._router.unconditional and self._templates == (None,) and not self._adds_records
         self._only_output = self._output_ids[0] if is_plain else None
 
-    def _rules_of_outputs(self, settings: Settings) -> list[tuple[Sequence[Any] | None, int, Sequence[str]]]:
-        """Return the parts of each output's template (None: JSON), its threshold and its loggers, for the core."""
+    def _rules_of_outputs(self, settings: Settings) -> list[tuple[Any, ...]]:
+        """Return the parts of each output's template (None: JSON) and its filter, for the core."""
         return [
-            (template.parts if template else None, output.levelno, output.loggers)
+            (template.parts if template else None, *_filter_of(output))
             for template, output in zip(self._templates, settings.output, strict=True)
         ]
 
-    def _rules_of_stores(self, settings: Settings) -> list[tuple[int, Sequence[str]]]:
-        """Return threshold and loggers of each store, for the core; none if no line is made for the stores alone."""
+    def _rules_of_stores(self, settings: Settings) -> list[tuple[Any, ...]]:
+        """Return the filter of each store, for the core; none if no line is made for the stores alone."""
         if self._stores is not None:
-            return [(store.levelno, store.loggers) for store in settings.store]
+            return [_filter_of(store) for store in settings.store]
         return [(0, ())] if self._adds_records else []
 
     @staticmethod
     def _same_as_records(configuration: Configuration) -> int | None:
         """Return the slot of an output that gets each record as JSON, like the stores; None if there is none."""
         for output_id, output in zip(configuration.output_ids, configuration.settings.output, strict=True):
-            if output.format == "json" and not output.levelno and not output.loggers:
+            if output.format == "json" and not any(_filter_of(output)):
                 return output_id
         return None
 
@@ -111,19 +117,32 @@ class Dispatcher:
         failures: int = 0,
         most_failures: int = sys.maxsize,
         header_bytes: int = 0,
+        sender: Sender = NOBODY,
     ) -> tuple[int, int, int, int, list[tuple[int, int]]]:
         """Add the lines of length-prefixed records of `data`, from `start` on, to the batch, or entries about them.
 
-        Returns the offset where it ended, the number of records handled, the number of these rejected, the failures in
-        a row, and those for the stores: (first, count), counted from 0. It also ends when the batch is large
-        (_core_py.Core.run).
+        `sender` signs each of them. Returns the offset where it ended, the number of records handled, the number of
+        these rejected, the failures in a row, and those for the stores: (first, count), counted from 0. It also ends
+        when the batch is large (_core_py.Core.run).
         """
-        self._peer, self._received_s = peer, received_s
+        sender = self._take_source(peer, received_s, sender)
         sinks = self.batch.sinks(self._sinks)
         return self._core.run(
             *(data, start, len(data), count, max_bytes, peer, received_s, sinks),
-            *(self._add_frame, BATCH_BYTES, failures, most_failures, header_bytes),
+            *(self._add_frame, BATCH_BYTES, failures, most_failures, header_bytes, sender),
         )
+
+    def _take_source(self, peer: str, received_s: float, sender: Sender) -> Sender:
+        """Note what the next records have in common; return the sender without secrets, the same object each time."""
+        self._peer, self._received_s, self._sender = peer, received_s, sender
+        if sender.fields:
+            known = self._shown.get(id(sender))
+            if known is None or known[0] is not sender:
+                if len(self._shown) >= MOST_SHOWN:
+                    self._shown.clear()
+                known = self._shown[id(sender)] = sender, self._redactor.redact_sender(sender)
+            self._sender = known[1]
+        return self._sender
 
     def take_redacted(self) -> int:
         """Return the number of records with a secret that was replaced, since the last call."""
@@ -139,13 +158,14 @@ class Dispatcher:
         received_s: float,
         failures: int = 0,
         most_failures: int = sys.maxsize,
+        sender: Sender = NOBODY,
     ) -> tuple[int, int, int]:
         """Add the lines of records that `decode_text` reads to the batch, or entries about them.
 
         Handles at least one. Ends when the batch is large, at `stop_at_s`, and after `most_failures` failures in a row.
         Returns the number of bodies handled, the number of these rejected, and the failures in a row.
         """
-        self._peer, self._received_s = peer, received_s
+        self._take_source(peer, received_s, sender)
 
         def dispatch(body: bytes, peer: str, received_s: float) -> bool:
             return self._add_lines(decode_text(body, peer, received_s), body, whole_json_line)
@@ -193,24 +213,28 @@ class Dispatcher:
         """Add a record's lines to the batch; return whether one of them is for the stores. Raises RecordRejected."""
         return self._add_lines(make_record(decode(frame), peer, received_s), frame, json_line)
 
-    def _add_lines(self, record: Record, source: bytes, make_json: Callable[[Record, bytes, Redactor], bytes]) -> bool:
+    def _add_lines(
+        self, record: Record, source: bytes, make_json: Callable[[Record, bytes, Redactor, Sender], bytes]
+    ) -> bool:
         """Add the lines of a record that was read from `source`; return whether one of them is for the stores."""
-        self._redacted += self._redactor.redact(record)
+        redactor, sender = self._redactor, self._sender
+        self._redacted += redactor.redact(record)
+        sender.sign(record)
         if self._only_output is not None:
-            self.batch.add(self._only_output, make_json(record, source, self._redactor))
+            self.batch.add(self._only_output, make_json(record, source, redactor, sender))
             return self.has_stores
         as_json = None
         # All lines are made before the first is added, so that an error leaves none in the batch.
         lines = []
-        for index in self._router.route(record.name or "", record.levelno or 0):
+        for index in self._router.route(*_source_of(record)):
             template = self._templates[index]
             if template is not None:
                 line = text_line(template, record, source)
             else:
-                line = as_json = as_json or make_json(record, source, self._redactor)
+                line = as_json = as_json or make_json(record, source, redactor, sender)
             lines.append((self._output_ids[index], line))
         if self._adds_records:
-            as_json = as_json or make_json(record, source, self._redactor)
+            as_json = as_json or make_json(record, source, redactor, sender)
         for output_id, line in lines:
             self.batch.add(output_id, line)
         return self._add_record(record, as_json or b"")
@@ -219,7 +243,7 @@ class Dispatcher:
         """Add the line for the stores, unless they filter it out or share an output's; return whether they get one."""
         if not self._adds_records:
             return self.has_stores
-        if self._stores is not None and not self._stores.route(record.name or "", record.levelno or 0):
+        if self._stores is not None and not self._stores.route(*_source_of(record)):
             return False
         self.batch.add(RECORDS, line)
         return True
@@ -235,7 +259,7 @@ class Dispatcher:
             self.batch.add(self._only_output, line)
             return self.has_stores
         record = read_record(line)
-        for index in self._router.route(record.name or "", record.levelno or 0):
+        for index in self._router.route(*_source_of(record)):
             template = self._templates[index]
             self.batch.add(self._output_ids[index], line if template is None else text_line(template, record, line))
         return self._add_record(record, line)
@@ -267,6 +291,16 @@ class Dispatcher:
             what = f"{left_out} rejected frames before this one are not listed here"
             self.batch.add(REJECTED_OUTPUT, render_rejected(peer, received_s, "left-out", what, b"", 0))
         self.batch.add(REJECTED_OUTPUT, render_rejected(peer, received_s, reason, detail, head, size))
+
+
+def _filter_of(settings: Filter) -> tuple[int, Sequence[str], Sequence[str], Sequence[str]]:
+    """Return the filter of an output or a store, in the form that a core takes."""
+    return settings.levelno, settings.loggers, settings.services, settings.environments
+
+
+def _source_of(record: Record) -> tuple[str, int, str, str]:
+    """Return what a Router looks at."""
+    return record.name or "", record.levelno or 0, record.service or "", record.environment or ""
 
 
 def warm_up(configuration: Configuration) -> None:

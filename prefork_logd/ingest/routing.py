@@ -26,9 +26,17 @@ class Filter(Protocol):
     def loggers(self) -> tuple[str, ...]:
         """Logger names, each with its children; empty for all."""
 
+    @property
+    def services(self) -> tuple[str, ...]:
+        """Names of services; empty for all."""
+
+    @property
+    def environments(self) -> tuple[str, ...]:
+        """Names of environments; empty for all."""
+
 
 class Router:
-    """Routes records by level and logger name, as logging's handlers and filters do.
+    """Routes records by level and logger name, as logging's handlers and filters do, and by service and environment.
 
     A level of NOTSET (0) also lets records with a negative level through. Routes are cached, because one is needed for
     every record; the cache is bounded, because a client may send any number of names of any length.
@@ -36,31 +44,44 @@ class Router:
 
     def __init__(self, outputs: Sequence[Filter]) -> None:
         self._rules = tuple(
-            (index, output.levelno or None, output.loggers, tuple(f"{logger}." for logger in output.loggers))
+            (
+                index,
+                output.levelno or None,
+                (output.loggers, tuple(f"{logger}." for logger in output.loggers)),
+                (frozenset(output.services), frozenset(output.environments)),
+            )
             for index, output in enumerate(outputs)
         )
-        self._routes: dict[tuple[str, int], tuple[int, ...]] = {}
+        self._routes: dict[tuple[str, int, str, str], tuple[int, ...]] = {}
         self.everywhere = tuple(range(len(self._rules)))
         """The route of an unconditional router: every output."""
-        self.unconditional = all(threshold is None and not names for _, threshold, names, _ in self._rules)
+        self.unconditional = not any(
+            output.levelno or output.loggers or output.services or output.environments for output in outputs
+        )
         """Whether every record goes to every output, so that `route` need not be called."""
 
-    def route(self, name: str, levelno: int) -> tuple[int, ...]:
-        """Return the indexes of the outputs that let a record of this logger and level through, in their order."""
-        key = (name, levelno)
+    def route(self, name: str, levelno: int, service: str = "", environment: str = "") -> tuple[int, ...]:
+        """Return the indexes of the outputs that let a record through, in their order.
+
+        The record is of this logger and level, and of the service and environment; "" if it has none.
+        """
+        key = (name, levelno, service, environment)
         found = self._routes.get(key)
         if found is not None:
             return found
-        found = self._find(name, levelno)
-        if len(name) <= MAX_CACHED_NAME_CHARS:
+        found = self._find(*key)
+        if len(name) + len(service) + len(environment) <= MAX_CACHED_NAME_CHARS:
             if len(self._routes) >= MAX_CACHED_ROUTES:
                 self._routes.clear()
             self._routes[key] = found
         return found
 
-    def _find(self, name: str, levelno: int) -> tuple[int, ...]:
+    def _find(self, name: str, levelno: int, service: str, environment: str) -> tuple[int, ...]:
         return tuple(
             index
-            for index, threshold, names, prefixes in self._rules
-            if (threshold is None or levelno >= threshold) and (not names or name in names or name.startswith(prefixes))
+            for index, threshold, (names, prefixes), (services, environments) in self._rules
+            if (threshold is None or levelno >= threshold)
+            and (not names or name in names or name.startswith(prefixes))
+            and (not services or service in services)
+            and (not environments or environment in environments)
         )

@@ -103,6 +103,8 @@ class Opening(NamedTuple):
     """The client's name for people, unchecked: it may hold any character."""
     reply: bytes = b""
     """Bytes to send at once."""
+    sender: bytes = b""
+    """Who sends the records, as records/sender.py reads it; empty: the client does not say."""
 
 
 class Refusal(NamedTuple):

@@ -52,6 +52,8 @@ class ConnectionState(msgspec.Struct, frozen=True):
     left_s: float | None = None
     """Rest of the deadline of a half-received record, in seconds; None if none runs."""
     client: ClientState | None = None
+    sender: bytes = b""
+    """Who sends the records, as the client wrote it (records/sender.py)."""
 
 
 class Bundle(msgspec.Struct, frozen=True):

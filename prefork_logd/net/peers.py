@@ -1,4 +1,4 @@
-"""Maps a connection's address to the peer for which it counts in fair sharing.
+"""Maps a connection's address to the peer for which it counts in fair sharing, and to the host of its records.
 
 Owns the numbers that stand for peers. Does not know connections.
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import socket
 import zlib
 
 _V4, _UNIX, _OTHER = 1 << 32, 2 << 32, 3 << 32
@@ -22,6 +23,16 @@ def peer_key(peer: str) -> int:
         uid = peer.rpartition("uid=")[2]
         return _UNIX | (int(uid) & 0xFFFF_FFFF) if uid.lstrip("-").isdigit() else _UNIX
     return _address_key(peer.rpartition(":")[0])
+
+
+def peer_host(peer: str) -> str:
+    """Return the host of a peer, from its text by listener.peer_text: its address; ours for one on a Unix socket."""
+    return _own_host() if peer.startswith("unix:") else peer.rpartition(":")[0].strip("[]")
+
+
+@functools.lru_cache(maxsize=1)
+def _own_host() -> str:
+    return socket.gethostname()
 
 
 @functools.lru_cache(maxsize=4096)

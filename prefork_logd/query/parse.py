@@ -26,6 +26,9 @@ def make_filters(
     loggers: Sequence[str] = (),
     grep: Sequence[str] = (),
     conditions: Sequence[str] = (),
+    service: str | None = None,
+    environment: str | None = None,
+    host: str | None = None,
     limit: int | None = None,
     order: Literal["oldest", "newest"] = "oldest",
 ) -> Filters:
@@ -36,13 +39,17 @@ def make_filters(
     now = time.time()
     if any(not name for name in loggers):
         raise ValueError("--logger: a name is empty; leave the flag out for every logger")
+    sender = {"service": service, "environment": environment, "host": host}
     return Filters(
         since=times.parse_time(since, now) if since else None,
         until=times.parse_time(until, now) if until else None,
         level=_level(level, carried) if level else None,
         loggers=tuple(loggers),
         grep=tuple(phrase for text in grep for phrase in fulltext.parse(text)),
-        where=tuple(where.parse(text) for text in conditions),
+        where=(
+            *(where.Condition((field,), "=", name) for field, name in sender.items() if name),
+            *(where.parse(text) for text in conditions),
+        ),
         limit=limit,
         order=order,
     )

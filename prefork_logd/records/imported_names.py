@@ -3,6 +3,8 @@
 Owns the names, in their order of precedence, and the forms of whole objects (GELF, journald, docker, loguru). One pure
 function, `adopt`, makes a record of an object. Nothing is lost: keys without a field go to `extra`, and so does the
 original of a value that its field cannot hold exactly. Does not know JSON text, files or clocks.
+
+Longer than other modules: a fifth of it is the tables of names.
 """
 
 from __future__ import annotations
@@ -50,8 +52,18 @@ OTHERS: dict[str, tuple[str, ...]] = {
     "stack_info": ("stack_info", "stack"),
 }  # fmt: skip
 """The names for each field. A dot leads into an object, or is part of the key."""
+SENDER: dict[str, tuple[str, ...]] = {
+    "host": ("host", "host.name", "hostname", "_HOSTNAME"),
+    "service": ("service", "service.name"),
+    "environment": (
+        "environment", "service.environment", "deployment.environment.name", "deployment.environment"
+    ),
+    "version": ("version", "service.version"),
+}  # fmt: skip
+"""The names for the fields about the sender, which are texts of at most MOST_SENDER_CHARS characters."""
 
 _OURS = frozenset(Record.__struct_fields__)
+MOST_SENDER_CHARS = 255
 _LOG_RECORDS = frozenset({"levelno", "levelname", "funcName", "processName", "relativeCreated"})
 
 
@@ -70,8 +82,20 @@ for _field, _names in OTHERS.items():
     for _name in _names:
         _FIELD_OF.setdefault(_name, set()).add(_field)
 _ALL_LOGGERS = ("name", *LOGGERS, "SYSLOG_IDENTIFIER")
+_SENDER_NAMES = frozenset(name for names in SENDER.values() for name in names)
 _NAMES_OF = _index(
-    {*TIMES, *MESSAGES, *LEVEL_NAMES, *LEVEL_NUMBERS, *_ALL_LOGGERS, *_FIELD_OF, "levelno", "level.no", "time.repr"}
+    {
+        *_SENDER_NAMES,
+        *TIMES,
+        *MESSAGES,
+        *LEVEL_NAMES,
+        *LEVEL_NUMBERS,
+        *_ALL_LOGGERS,
+        *_FIELD_OF,
+        "levelno",
+        "level.no",
+        "time.repr",
+    }
 )
 
 
@@ -152,12 +176,16 @@ def adopt(document: dict[str, Any], now: float, beside: dict[str, Any] | None = 
     """Return the record of an object, at the time `now`; None if it has neither a message nor a time.
 
     The values are JSON's, with finite floats; text may hold lone surrogates. `beside` goes to `extra`, too.
+
+    Longer than other functions: each step takes names away from the one after it.
     """
     kept: dict[str, Any] = {}
     document, around = _unwrapped(document)
     rest = _Rest(document)
     created = _take_time(rest, kept)
     attributes = _take_level(rest, kept, document) | _take_names(rest)
+    sender = _take_sender(rest)
+    template = _take_template(rest)
     has_message = _take_message(rest, attributes)
     if not has_message and created is None:
         return None
@@ -186,6 +214,9 @@ def adopt(document: dict[str, Any], now: float, beside: dict[str, Any] | None = 
         for key, value in more.items():
             extra[free_key(key)] = value
     record.extra = extra
+    record.msg = template
+    for name, text in sender.items():
+        setattr(record, name, text)
     return Adopted(record, created is not None, record.levelno is not None)
 
 
@@ -308,6 +339,28 @@ def _take_names(rest: _Rest) -> dict[str, Any]:
                 taken[field] = value if number is None else number
                 break
     return taken
+
+
+def _take_sender(rest: _Rest) -> dict[str, str]:
+    """Return the fields about the sender. GELF's `version` is the version of its own format."""
+    taken: dict[str, str] = {}
+    for field, names in SENDER.items() if not rest.names.isdisjoint(_SENDER_NAMES) else ():
+        for name in names:
+            path = rest.find(name)
+            value = rest.value(path) if path is not None else None
+            is_gelf = name == "version" and "short_message" in rest.left
+            if path is not None and isinstance(value, str) and 0 < len(value) <= MOST_SENDER_CHARS and not is_gelf:
+                taken[field] = rest.take(path)
+                break
+    return taken
+
+
+def _take_template(rest: _Rest) -> str | None:
+    """Return the template of a record that has a `message`, too, as this collector writes it."""
+    if isinstance(rest.left.get("message"), str) and isinstance(rest.left.get("msg"), str):
+        template: str = rest.left.pop("msg")
+        return template or None
+    return None
 
 
 def _integer(value: Any) -> int | None:

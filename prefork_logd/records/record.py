@@ -46,6 +46,8 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     levelno: Integer | None = None
     levelname: str | None = None
     message: str | None = None
+    msg: str | None = None
+    """The message's template, if the record had arguments; our handler sends it."""
     pathname: str | None = None
     filename: str | None = None
     module: str | None = None
@@ -60,6 +62,15 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     stack_info: str | None = None
     extra: dict[str, Any] = {}
     """Every attribute that is not LogRecord's, and the original of one that did not fit, as plain values."""
+    truncated: list[str] = []
+    """Paths of the values that were cut, such as `extra.ids`."""
+    exception: list[dict[str, Any]] = []
+    """The exceptions as data, which our handler sends."""
+    host: str | None = None
+    """The sender's host: its name, or the client's address if the client does not send one."""
+    service: str | None = None
+    environment: str | None = None
+    version: str | None = None
     peer: str = ""
     """The client's address."""
     received: float = 0.0
@@ -69,13 +80,19 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
 msgspec.convert({"created": 0.0}, Record)  # Resolves the annotations, once and independent of clients.
 
 INTEGER_FIELDS = frozenset({"levelno", "lineno", "process", "thread"})
-OWN_FIELDS = frozenset({"created", "time", "message", "extra", "peer", "received"})
+SENDER_FIELDS = ("host", "service", "environment", "version")
+"""Fields that hold who sent a record: the same in all records of a session (records/sender.py)."""
+OUR_ATTRIBUTES = {"prefork_logd.msg": "msg", "prefork_logd.exception": "exception"}
+"""Attributes that our handler adds to a record, and their fields."""
+OWN_FIELDS = frozenset(
+    {"created", "time", "message", "extra", "truncated", "peer", "received", *OUR_ATTRIBUTES.values(), *SENDER_FIELDS}
+)
 """Fields that are not copied from the attribute of the same name."""
 TEXT_FIELDS = frozenset(Record.__struct_fields__) - INTEGER_FIELDS - OWN_FIELDS
 
 DERIVED = frozenset({"msecs", "relativeCreated", "asctime", "message"})
 """LogRecord attributes that derive from others; `message` is used if `msg` is missing."""
-NOT_EXTRA = TEXT_FIELDS | INTEGER_FIELDS | DERIVED | {"created", "msg", "args", "exc_info"}
+NOT_EXTRA = TEXT_FIELDS | INTEGER_FIELDS | DERIVED | {"created", "msg", "args", "exc_info", *OUR_ATTRIBUTES}
 
 
 def make_record(attributes: Mapping[str, Plain], peer: str, received: float) -> Record:
@@ -92,11 +109,16 @@ def make_record(attributes: Mapping[str, Plain], peer: str, received: float) -> 
         except (msgspec.ValidationError, UnicodeEncodeError):  # the latter for a key with a lone surrogate
             return _fit(attributes, peer, received)
         # Attributes that the client sent under the names of our own fields are in `extra` now.
+        record.msg = record.host = record.service = record.environment = record.version = None
+        record.truncated, record.exception = [], []
         record.extra = {key: attributes[key] for key in attributes if key not in NOT_EXTRA}
         record.message = message
         record.time = rfc3339(record.created)
         record.peer = peer
         record.received = received
+        if "prefork_logd.msg" in attributes or "prefork_logd.exception" in attributes:
+            for name, field in OUR_ATTRIBUTES.items():
+                _take_ours(record, name, field, attributes.get(name))
         return record
     return _fit(attributes, peer, received)
 
@@ -111,7 +133,7 @@ def _fit(attributes: Mapping[str, Plain], peer: str, received: float) -> Record:
         if key not in NOT_EXTRA:
             extra[key] = value
             continue
-        if value is None:
+        if value is None or key in OUR_ATTRIBUTES:
             continue
         if key in TEXT_FIELDS:
             field, fitted = key, _fit_text(value, MAX_FITTED_NAME)
@@ -130,7 +152,20 @@ def _fit(attributes: Mapping[str, Plain], peer: str, received: float) -> Record:
         if fitted is not value and not (key == "created" and fitted == value):
             extra[key] = value
     created = values.setdefault("created", received)
-    return Record(**values, time=rfc3339(created), extra=extra, peer=peer, received=received)
+    record = Record(**values, time=rfc3339(created), extra=extra, peer=peer, received=received)
+    for name, field in OUR_ATTRIBUTES.items():
+        _take_ours(record, name, field, attributes.get(name))
+    return record
+
+
+def _take_ours(record: Record, name: str, field: str, value: Plain) -> None:
+    """Set the field of an attribute that our handler adds; a value of another form stays in `extra`."""
+    if field == "msg" and isinstance(value, str):
+        record.msg = value
+    elif field == "exception" and isinstance(value, list) and all(isinstance(one, dict) for one in value):
+        record.exception = [one for one in value if isinstance(one, dict)]
+    elif value is not None:
+        record.extra[name] = value
 
 
 def _fit_text(value: Plain, longest: int) -> str:

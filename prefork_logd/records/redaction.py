@@ -14,10 +14,13 @@ import functools
 import re
 from typing import TYPE_CHECKING, Any
 
+from prefork_logd.records.sender import make_sender
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from prefork_logd.records.record import Record
+    from prefork_logd.records.sender import Sender
 
 REDACTED = "<redacted>"
 MAX_PATTERNS = 64
@@ -93,19 +96,28 @@ class Redactor:
         """Replace the secrets of a record, in place; return whether there were any."""
         found = False
         if self._searches:
-            for field in ("message", "exc_text", "stack_info"):
+            for field in ("message", "msg", "exc_text", "stack_info"):
                 text = getattr(record, field)
                 if text:
                     shown = self._without_forms(text)
                     if shown != text:
                         setattr(record, field, shown)
                         found = True
-        if record.extra and (self.patterns or self._searches):
-            extra, changed = self.redact_value(record.extra)
-            if changed:
-                record.extra = extra
-                found = True
+        for field in ("extra", "exception"):
+            value = getattr(record, field)
+            if value and (self.patterns or self._searches):
+                shown, changed = self.redact_value(value)
+                if changed:
+                    setattr(record, field, shown)
+                    found = True
         return found
+
+    def redact_sender(self, sender: Sender) -> Sender:
+        """Return a sender without the secrets of its own fields."""
+        if not sender.fields or not (self.patterns or self._searches):
+            return sender
+        fields, changed = self.redact_value(sender.fields)
+        return make_sender(*sender[:4], fields) if changed else sender
 
     def _compare(self, key: str) -> bool:
         plain = plain_key(key)

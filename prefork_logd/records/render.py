@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from prefork_logd.records.record import Record, rfc3339
+from prefork_logd.records.record import SENDER_FIELDS, Record, rfc3339
 from prefork_logd.records.values import TRUNCATED
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def render_json(record: Record) -> bytes:
 def _without_empty(record: Record) -> dict[str, Any]:
     """Return the fields that are not empty; 0 is not empty."""
     values = {name: getattr(record, name) for name in Record.__struct_fields__}
-    return {name: value for name, value in values.items() if value is not None and value not in ("", {})}
+    return {name: value for name, value in values.items() if value is not None and value not in ("", {}, [])}
 
 
 def render_values(value: dict[str, Any]) -> bytes:
@@ -236,9 +236,13 @@ def _lookup(record: Record, name: str) -> Any:
         return asctime(record.created)
     if name == "msecs":
         return _milliseconds(record.created)
-    value = getattr(record, name, None) if name in Record.__struct_fields__ else record.extra.get(name, MISSING)
-    if value is None:
-        return MISSING if name in Record.__struct_fields__ else "None"
+    value = getattr(record, name) if name in Record.__struct_fields__ else None
+    if value is None and (name in SENDER_FIELDS or name not in Record.__struct_fields__):
+        value = record.extra.get(name, MISSING)
+        if value is None:
+            return "None"
+    if value is None or value == []:
+        return MISSING
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value
 
 

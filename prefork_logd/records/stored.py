@@ -50,6 +50,7 @@ class Row(msgspec.Struct, omit_defaults=True, gc=False):
     levelno: Integer | None = None
     levelname: str | None = None
     message: str | None = None
+    msg: str | None = None
     pathname: str | None = None
     filename: str | None = None
     module: str | None = None
@@ -64,15 +65,29 @@ class Row(msgspec.Struct, omit_defaults=True, gc=False):
     stack_info: str | None = None
     extra: msgspec.Raw = NO_EXTRA
     """The object as in the line, in UTF-8; empty if it is missing."""
+    truncated: msgspec.Raw = NO_EXTRA
+    """The list as in the line; likewise `exception`."""
+    exception: msgspec.Raw = NO_EXTRA
+    host: str | None = None
+    service: str | None = None
+    environment: str | None = None
+    version: str | None = None
     peer: str | None = None
     received: Created = 0.0
 
 
 FIELDS = Row.__struct_fields__
+LIST_COLUMNS = ("truncated", "exception")
 TEXT_COLUMNS = tuple(name for name in FIELDS if Row.__annotations__[name] == "str | None")
 
 
-_OWN_TYPES: dict[str, Any] = {"created": Required[Created], "received": Created, "extra": dict[str, Any]}
+_OWN_TYPES: dict[str, Any] = {
+    "created": Required[Created],
+    "received": Created,
+    "extra": dict[str, Any],
+    "truncated": list[str],
+    "exception": list[dict[str, Any]],
+}
 _make_type: Any = TypedDict
 _Fields = _make_type(
     "_Fields",
@@ -83,10 +98,12 @@ _Fields = _make_type(
 
 
 class Source(msgspec.Struct, gc=False):
-    """The fields of a stored line that filters on level and logger use."""
+    """The fields of a stored line that the filters of outputs and stores use."""
 
     name: str | None = None
     levelno: Integer | None = None
+    service: str | None = None
+    environment: str | None = None
 
 
 _decode_row = msgspec.json.Decoder(Row).decode
@@ -121,7 +138,7 @@ def read_row(line: bytes) -> Row:
         row = _decode_row(line)
     except (ValueError, RecursionError) as error:
         row = _read_marked(line, error)
-    judge(line, row.extra)
+    judge(line, row.extra, row.truncated, row.exception)
     return row
 
 
@@ -139,7 +156,7 @@ def read_rows(lines: bytes) -> list[Row]:
         # Two lines that are records together only, such as `{"created":1` and `"x":1}`, are fewer rows than lines.
         if line is None or row is None:
             raise NotARecord("is not JSON by itself")
-        judge(line, row.extra)
+        judge(line, row.extra, row.truncated, row.exception)
     return found
 
 
@@ -156,7 +173,8 @@ def read_record(line: bytes) -> Record:
             return record
     row = read_row(line)
     values: dict[str, Any] = {name: getattr(row, name) for name in FIELDS}
-    return Record(**values | {"extra": read_extra(bytes(row.extra)), "peer": row.peer or ""})
+    lists = {name: read_list(bytes(values[name])) for name in LIST_COLUMNS}
+    return Record(**values | {"extra": read_extra(bytes(row.extra)), "peer": row.peer or "", **lists})
 
 
 def read_fields(line: bytes) -> dict[str, Any]:
@@ -165,14 +183,14 @@ def read_fields(line: bytes) -> dict[str, Any]:
         found = _decode_fields(line)
     except (ValueError, RecursionError):
         record = read_record(line)
-        return {name: value for name in FIELDS if (value := getattr(record, name)) not in (None, "", {})}
+        return {name: value for name in FIELDS if (value := getattr(record, name)) not in (None, "", {}, [])}
     if len(line) > _SHALLOW_BYTES:
         _judge_depth(line)
     return found
 
 
-def read_source(line: bytes) -> tuple[str, int]:
-    """Return the logger's name and the level of one line; "" and 0 if it has none. Raises NotARecord.
+def read_source(line: bytes) -> tuple[str, int, str, str]:
+    """Return logger, level, service and environment of one line; "" and 0 for a missing one. Raises NotARecord.
 
     Checks as little of the line as possible: reading all of it afterwards may still raise NotARecord.
     """
@@ -180,24 +198,36 @@ def read_source(line: bytes) -> tuple[str, int]:
         source = _decode_source(line)
     except (ValueError, RecursionError):
         row = read_row(line)
-        return row.name or "", row.levelno or 0
-    return source.name or "", source.levelno or 0
+        source = Source(row.name, row.levelno, row.service, row.environment)
+    return source.name or "", source.levelno or 0, source.service or "", source.environment or ""
 
 
 def read_extra(extra: bytes) -> dict[str, Any]:
     """Return the `extra` of a Row, which may be empty, as values. Raises NotARecord."""
     if not extra:
         return {}
-    try:
-        found = _decode_any(extra)
-    except (ValueError, RecursionError):
-        try:
-            found = json.loads(extra, parse_int=_integer, parse_constant=_no_constant)
-        except (ValueError, RecursionError) as error:
-            raise _refusal(error) from error
+    found = _read_json(extra)
     if not isinstance(found, dict):
         raise NotARecord("has an `extra` that is not an object")
     return found
+
+
+def read_list(value: bytes) -> list[Any]:
+    """Return one of the LIST_COLUMNS of a Row, which may be empty, as values. Raises NotARecord."""
+    found = _read_json(value) if value else []
+    if not isinstance(found, list):
+        raise NotARecord("has a `truncated` or `exception` that is not a list")
+    return found
+
+
+def _read_json(value: bytes) -> Any:
+    try:
+        return _decode_any(value)
+    except (ValueError, RecursionError):
+        try:
+            return json.loads(value, parse_int=_integer, parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
+            raise _refusal(error) from error
 
 
 def _integer(digits: str) -> int | float:
@@ -223,9 +253,10 @@ def _read_marked(line: bytes, error: Exception) -> Row:
         text = getattr(row, name)
         if text and _MARK in text:
             setattr(row, name, _MARKED.sub(lambda match: chr(int(match[1], 16)), text))
-    extra = bytes(row.extra)
-    if b"\x7f" in extra:
-        row.extra = msgspec.Raw(_MARKED_RAW.sub(rb"\\u\1", extra))
+    for name in ("extra", *LIST_COLUMNS):
+        value = bytes(getattr(row, name))
+        if b"\x7f" in value:
+            setattr(row, name, msgspec.Raw(_MARKED_RAW.sub(rb"\\u\1", value)))
     return row
 
 
@@ -235,19 +266,32 @@ def _to_mark(match: re.Match[bytes]) -> bytes:
     return b"\x7f007f" if match[0] == b"\x7f" else match[0]
 
 
-def judge(line: bytes, extra: msgspec.Raw) -> None:
-    """Check a line for problems in `extra`, which the decoder of msgspec does not read. Raises NotARecord."""
+def judge(line: bytes, extra: msgspec.Raw, truncated: msgspec.Raw, exception: msgspec.Raw) -> None:
+    """Check a line for problems in these fields, which the decoder of msgspec does not read. Raises NotARecord."""
     if extra is not NO_EXTRA:
         octets = bytes(extra)
         if octets[:1] != b"{":
             raise NotARecord("has an `extra` that is not an object")
-        if not octets.isascii():
-            try:
-                octets.decode()
-            except UnicodeDecodeError as error:
-                raise _refusal(error) from error
+        _judge_text(octets)
+    if truncated is not NO_EXTRA or exception is not NO_EXTRA:
+        _judge_lists(bytes(truncated), bytes(exception))
     if len(line) > _SHALLOW_BYTES:
         _judge_depth(line)
+
+
+def _judge_text(octets: bytes) -> None:
+    if not octets.isascii():
+        try:
+            octets.decode()
+        except UnicodeDecodeError as error:
+            raise _refusal(error) from error
+
+
+def _judge_lists(truncated: bytes, exception: bytes) -> None:
+    for value, kind, name in ((truncated, str, "truncated"), (exception, dict, "exception")):
+        _judge_text(value)
+        if not all(isinstance(item, kind) for item in read_list(value)):
+            raise NotARecord(f"has an item of `{name}` that is of another type")
 
 
 def _judge_depth(line: bytes) -> None:

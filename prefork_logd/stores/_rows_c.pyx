@@ -22,16 +22,16 @@ cdef extern from "Python.h":
 
 include "rows_c/cut.pxi"
 
-ABI = 2
+ABI = 3
 """Compared with what the package expects: an extension built from other sources is not used."""
 
 cdef enum:
     SLOTS = 8192            # of a cache: a miss costs a few microseconds
-    MOST_KEY = 512          # bytes; what is longer is looked up in Python each time
+    MOST_KEY = 1024         # bytes; what is longer is looked up in Python each time
 
 
-_SITE_FIELDS = (NAME, LEVELNO, LEVELNAME, PATHNAME, FILENAME, MODULE, LINENO, FUNC_NAME)
-_ORIGIN_FIELDS = (PROCESS, PROCESS_NAME, THREAD, THREAD_NAME, TASK_NAME, PEER)
+_SITE_FIELDS = (NAME, LEVELNO, LEVELNAME, PATHNAME, FILENAME, MODULE, LINENO, FUNC_NAME, MSG)
+_ORIGIN_FIELDS = (PROCESS, PROCESS_NAME, THREAD, THREAD_NAME, TASK_NAME, PEER, HOST, SERVICE, ENVIRONMENT, VERSION)
 
 
 cdef struct Slot:
@@ -134,15 +134,15 @@ cdef class Packer:
 
     cdef object _row(self, Cut* cut, int64_t number):
         """Return a row, or None; raises UnicodeDecodeError."""
-        cdef tuple row = PyTuple_New(9)
+        cdef tuple row = PyTuple_New(11)
         cdef object message = self._text(&cut.field[MESSAGE])
         cdef object exc_text = self._text(&cut.field[EXC_TEXT])
         cdef object stack_info = self._text(&cut.field[STACK_INFO])
-        cdef object extra = None
         if message is False or exc_text is False or stack_info is False:
             return None
-        if cut.field[EXTRA].data != NULL:
-            extra = PyUnicode_DecodeUTF8(<const char*> cut.field[EXTRA].data, cut.field[EXTRA].size, NULL)
+        cdef object extra = json_of(&cut.field[EXTRA])
+        cdef object truncated = json_of(&cut.field[TRUNCATED])
+        cdef object exception = json_of(&cut.field[EXCEPTION])
         cdef uint64_t site_hash = hash_piece(&cut.tail, hash_piece(&cut.head, cut.head.size + 1))
         cdef uint64_t origin_hash = hash_piece(&cut.whence, hash_piece(&cut.who, cut.who.size + 1))
         cdef object site = find(self.sites, site_hash, &cut.head, &cut.tail)
@@ -167,6 +167,8 @@ cdef class Packer:
         put_item(row, 6, exc_text)
         put_item(row, 7, stack_info)
         put_item(row, 8, extra)
+        put_item(row, 9, truncated)
+        put_item(row, 10, exception)
         return row
 
     cdef object _values(self, Cut* cut, tuple fields):
@@ -203,6 +205,11 @@ cdef class Packer:
         if size < 0:
             return False
         return PyUnicode_DecodeUTF8(<const char*> self.scratch, size, NULL)
+
+
+cdef inline object json_of(const Piece* piece):
+    """Return an object or a list as it is, None if there is none. Raises UnicodeDecodeError."""
+    return PyUnicode_DecodeUTF8(<const char*> piece.data, piece.size, NULL) if piece.data != NULL else None
 
 
 cdef object find(Slot* slots, uint64_t value, const Piece* one, const Piece* other):

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from prefork_logd.records.record import rfc3339
 from prefork_logd.records.render import render_values
-from prefork_logd.records.stored import FIELDS, NO_EXTRA, TEXT_COLUMNS, Row, read_row, read_rows
+from prefork_logd.records.stored import FIELDS, LIST_COLUMNS, NO_EXTRA, TEXT_COLUMNS, Row, read_row, read_rows
 
-__all__ = ["COLUMNS", "FIELDS", "NO_EXTRA", "TEXT_COLUMNS", "Row"]
+__all__ = ["COLUMNS", "FIELDS", "LIST_COLUMNS", "NO_EXTRA", "TEXT_COLUMNS", "Row"]
 
 COLUMNS = tuple(name for name in FIELDS if name != "time")
 """The columns of a table; `time` is computed from `created`."""
@@ -28,8 +28,9 @@ def render(row: Row) -> bytes:
     values = {name: value for name in FIELDS if (value := getattr(row, name)) is not None and value != ""}
     if not row.received:
         del values["received"]
-    if not bytes(row.extra):
-        del values["extra"]
+    for name in ("extra", *LIST_COLUMNS):
+        if not bytes(values[name]):
+            del values[name]
     values["time"] = rfc3339(row.created)
     return render_values({name: values[name] for name in FIELDS if name in values})
 

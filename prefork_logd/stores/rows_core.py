@@ -13,7 +13,7 @@ from prefork_logd.system import compiled
 if TYPE_CHECKING:
     from types import ModuleType
 
-ABI = 2
+ABI = 3
 """The version of the interface that the compiled core must have (stores/_rows_c.pyx)."""
 
 core: ModuleType | None

@@ -16,6 +16,7 @@ from prefork_logd.inputs.pickles.decode import decode
 from prefork_logd.records.record import make_record
 from prefork_logd.records.redaction import Redactor
 from prefork_logd.records.render import TextTemplate
+from prefork_logd.records.sender import NOBODY, read_sender
 
 PEER = "192.0.2.7:40000"
 RECEIVED = 1_795_404_250.5
@@ -25,9 +26,21 @@ OUTPUTS = (
     OutputSettings(
         path="c", format="text", template="%(x)s %(key)6s %(created)s %(time)s %(peer)s|%(thread)d %(message)9s"
     ),
+    OutputSettings(
+        path="g",
+        format="text",
+        template="%(service)-6s %(environment)s %(host)s %(version)5s %(region)s %(key)03d %(on)s %(load)s %(msg)s",
+    ),
     OutputSettings(path="d", format="text", template="%(message)s"),
     OutputSettings(path="e", level="WARNING"),
     OutputSettings(path="f", format="json", loggers=["shop", "a.b"], level="INFO"),
+    OutputSettings(path="h", services=["sh\u00f6p", "cart"]),
+    OutputSettings(path="i", services=["sh\u00f6p"], environments=["prod"], loggers=["shop"]),
+)
+SENDER = read_sender(
+    b'{"host":"web-1","service":"sh\\u00f6p","version":"2.4",'
+    b'"fields":{"x":"by the sender","key":7,"region":"eu","on":true,"load":0.5}}',
+    "192.0.2.7",
 )
 TEMPLATES = tuple(TextTemplate(output.template) if output.format == "text" else None for output in OUTPUTS)
 ROUTER = Router(OUTPUTS)
@@ -37,7 +50,11 @@ REDACTOR = Redactor((*DEFAULT_KEYS, "ke*", "*x"), ["key"])
 def outputs(chosen=OUTPUTS):
     """Return what a Core is told of outputs."""
     return [
-        (TextTemplate(one.template).parts if one.format == "text" else None, one.levelno, one.loggers) for one in chosen
+        (
+            TextTemplate(one.template).parts if one.format == "text" else None,
+            *(one.levelno, one.loggers, one.services, one.environments),
+        )
+        for one in chosen
     ]
 
 
@@ -49,18 +66,19 @@ class Rejected:
     detail: str
 
 
-def by_python(frame, redactor=REDACTOR):
+def by_python(frame, redactor=REDACTOR, sender=NOBODY):
     """Return each output's line (None: filtered out), or Rejected."""
     try:
         record = make_record(decode(frame), PEER, RECEIVED)
         redactor.redact(record)
+        sender.sign(record)
         lines = [
-            text_line(template, record, frame) if template else json_line(record, frame, redactor)
+            text_line(template, record, frame) if template else json_line(record, frame, redactor, sender)
             for template in TEMPLATES
         ]
     except RecordRejected as verdict:
         return Rejected(verdict.reason, verdict.detail)
-    route = ROUTER.route(record.name or "", record.levelno or 0)
+    route = ROUTER.route(record.name or "", record.levelno or 0, record.service or "", record.environment or "")
     return [line if index in route else None for index, line in enumerate(lines)]
 
 
@@ -71,10 +89,10 @@ def core(chosen=OUTPUTS, redactor=REDACTOR):
     return native.speedups.Core(outputs(chosen), (), False, redactor)
 
 
-def agree(one, frame, redactor=REDACTOR):
+def agree(one, frame, redactor=REDACTOR, sender=NOBODY):
     """Check that the compiled core writes what Python writes; return whether it wrote it, or left it to Python."""
-    lines = one.lines(frame, PEER, RECEIVED)
+    lines = one.lines(frame, PEER, RECEIVED, sender)
     if lines is None:
         return False
-    assert lines == by_python(frame, redactor), frame
+    assert lines == by_python(frame, redactor, sender), frame
     return True

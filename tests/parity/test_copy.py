@@ -63,7 +63,7 @@ def test_any_records(many):
 )
 def test_what_is_usual_is_for_the_core(extra):
     """Escapes, dates, negative numbers, words with an e, and letters beyond ASCII do not make a line Python's."""
-    line = LINE.replace(LINE[LINE.index(b'{"a":[') : LINE.index(b',"peer"')], extra.encode())
+    line = LINE.replace(LINE[LINE.index(b'{"a":[') : LINE.index(b',"truncated"')], extra.encode())
     line = line.replace(b"\\ud83d\\ude00", b"")
     assert check(line * 3) == []
     for short in (b'{"created":1.0,"time":""}\n', b'{"created":0.0,"time":"x","received":0.0}\n'):
@@ -85,6 +85,10 @@ def test_what_is_usual_is_for_the_core(extra):
         (b"[1,", b"[-0.0,"),
         (b'"c":', b'"\xff":'),
         (b'"lineno":75', b'"lineno":7500000000000000000'),
+        (b'{"lineno":7}', b'{"lineno":7e1}'),
+        (b'["extra.a"', b'["\xff"'),
+        (b'["extra.a"', b"[5"),
+        (b'"frames":[', b'"\xff":['),
     ],
 )
 def test_what_the_columns_cannot_give_back_is_left(old, new):

@@ -43,6 +43,55 @@ def test_every_hostile_payload(core, payload):
     assert not (sides.agree(core, payload.data) and payload.expect == "reject")
 
 
+def test_every_record_of_a_sender(core):
+    """A session's fields come out the same in each form of line, and cost no record its way through the core."""
+    done = [sides.agree(core, payload.data, sender=sides.SENDER) for payload in corpus.records()]
+    assert sum(done) > 0.9 * len(done)
+
+
+@pytest.mark.parametrize("payload", corpus.hostile()[::7], ids=lambda payload: payload.name)
+def test_every_hostile_payload_of_a_sender(core, payload):
+    """Also of a record that is cut."""
+    sides.agree(core, payload.data, sender=sides.SENDER)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"prefork_logd.msg": "%s paid"},
+        {"prefork_logd.msg": ""},
+        {"prefork_logd.msg": None, "prefork_logd.exception": None},
+        {"prefork_logd.exception": [{"type": "ValueError", "frames": [{"lineno": 1}, {"lineno": None}]}], "y": [1]},
+        {"prefork_logd.exception": []},
+        {"prefork_logd.exception": [{"password": "x", "frames": [{"token": 1}]}]},
+        {"region": "us", "y": [1]},
+    ],
+)
+def test_what_our_handler_adds(core, more, protocol):
+    """The template and the exceptions have fields, which the core writes; a record's own attribute counts."""
+    frame = pickle.dumps({"name": "n", "msg": "m", "args": None, "created": 1.5, **more}, protocol)
+    assert sides.agree(core, frame)
+    assert sides.agree(core, frame, sender=sides.SENDER)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"prefork_logd.msg": 5},
+        {"prefork_logd.msg": ["%s"]},
+        {"prefork_logd.exception": "ValueError"},
+        {"prefork_logd.exception": {"type": "ValueError"}},
+        {"prefork_logd.exception": [{}, 1]},
+    ],
+)
+def test_what_another_client_calls_so(core, more):
+    """Values of another form are left to Python, which keeps them in `extra`."""
+    frame = pickle.dumps({"name": "n", "msg": "m", "args": None, "created": 1.5, **more}, 1)
+    assert not sides.agree(core, frame)
+    assert json.loads(sides.by_python(frame)[0])["extra"] == more
+
+
 @bounded
 @given(strategies.attributes, st.sampled_from(PROTOCOLS))
 def test_any_values(attributes, protocol):

@@ -20,11 +20,14 @@ TOKENS = ['"a":1', "{", "}", "[", "]", ",", ":", '"k":', "true", "null", "0", "-
 LINE = (
     b'{"created":1795560100.645,"time":"2026-11-24T22:41:40.645000Z","name":"shop.cache","levelno":10,'
     b'"levelname":"DEBUG",'
-    b'"message":"miss for key `7` \\"x\\" \\u00e9\\ud83d\\ude00 \xc3\xa9","pathname":"/srv/cache.py",'
+    b'"message":"miss for key `7` \\"x\\" \\u00e9\\ud83d\\ude00 \xc3\xa9","msg":"miss for key `%d` \\"x\\"",'
+    b'"pathname":"/srv/cache.py",'
     b'"filename":"cache.py",'
     b'"module":"cache","lineno":75,"funcName":"handle","process":2576,"processName":"MainProcess","thread":-13,'
     b'"threadName":"MainThread","taskName":"t","exc_text":"a\\nb","stack_info":"s","extra":{"a":[1,-2.5e+3,true,null,{}],'
-    b'"b":"\\u0000\\\\","c":{"d":[]}},"peer":"10.0.0.3:40000","received":1795560100.6551237}\n'
+    b'"b":"\\u0000\\\\","c":{"d":[]}},"truncated":["extra.a","message"],'
+    b'"exception":[{"type":"KeyError","frames":[{"lineno":7},{}]},{}],"host":"web-1","service":"shop \\u00e9",'
+    b'"environment":"prod","version":"2.4","peer":"10.0.0.3:40000","received":1795560100.6551237}\n'
 )
 
 
@@ -103,6 +106,9 @@ def test_any_extra(parts):
     extra = "".join(parts).encode()
     check(b'{"created":1.0,"time":"x","extra":{%b}}\n' % extra)
     check(b'{"created":1.0,"time":"x","extra":%b}\n' % extra)
+    check(b'{"created":1.0,"time":"x","truncated":[%b]}\n' % extra)
+    check(b'{"created":1.0,"time":"x","exception":[%b]}\n' % extra)
+    check(b'{"created":1.0,"time":"x","exception":%b}\n' % extra)
 
 
 @bounded
@@ -140,8 +146,8 @@ def test_rows_are_what_sqlite_takes():
     """As they are, without another look."""
     one, _ = packers()
     db = sqlite3.connect(":memory:")
-    db.execute("CREATE TABLE t (a, b, c, d, e, f, g, h, i)")
-    db.executemany("INSERT INTO t VALUES (?,?,?,?,?,?,?,?,?)", one.pack(LINE, 0).rows)
+    db.execute("CREATE TABLE t (a, b, c, d, e, f, g, h, i, j, k)")
+    db.executemany("INSERT INTO t VALUES (?,?,?,?,?,?,?,?,?,?,?)", one.pack(LINE, 0).rows)
     assert db.execute("SELECT f, i FROM t").fetchone() == (
         'miss for key `7` "x" \u00e9\U0001f600 \u00e9',
         '{"a":[1,-2.5e+3,true,null,{}],"b":"\\u0000\\\\","c":{"d":[]}}',

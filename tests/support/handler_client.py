@@ -62,6 +62,21 @@ def some(host, port, count=100, wait=10, **arguments):
     say(flushed=handler.flush(wait), counters=handler.counters(), own_modules=own_modules())
 
 
+@scenario
+def raises(host, port, **arguments):
+    """Log an exception in the place of another one."""
+    handler = attach(host, port, **arguments)
+    try:
+        try:
+            json.loads("{")
+        except ValueError:
+            raise KeyError("no settings")
+    except KeyError:
+        LOG.exception("order %s failed", 17)
+    LOG.info("no arguments: 100%")
+    say(flushed=handler.flush(10))
+
+
 def own_modules():
     return sorted(name for name, module in sys.modules.items() if module and name.startswith("prefork_logd"))
 

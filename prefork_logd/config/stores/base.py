@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta
 
-from prefork_logd.config.values import TimedSettings, durations, is_positive, level_number
+from prefork_logd.config.values import TimedSettings, durations, is_positive, level_number, sender_problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +37,14 @@ class StoreSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
         tuple[str, ...],
         Meta(description="Loggers stored, each with its children, as logging.Filter does; empty: all."),
     ] = ()
+    services: Annotated[
+        tuple[str, ...],
+        Meta(description="Services whose records are stored, by the field `service`; empty: all, also without one."),
+    ] = ()
+    environments: Annotated[
+        tuple[str, ...],
+        Meta(description="Environments whose records are stored, by the field `environment`; empty: all."),
+    ] = ()
     batch_records: Annotated[
         int,
         Meta(ge=1, le=1_000_000, description="Most records handed to the store in one transaction."),
@@ -62,8 +70,8 @@ class StoreSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
 
     @property
     def is_filtered(self) -> bool:
-        """Whether `level` or `loggers` leave records out."""
-        return bool(self.levelno or self.loggers)
+        """Whether `level`, `loggers`, `services` or `environments` leave records out."""
+        return bool(self.levelno or self.loggers or self.services or self.environments)
 
     @property
     def batch_time_s(self) -> float:
@@ -78,6 +86,7 @@ class StoreSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
             yield "level", str(error)
         if any(not name for name in self.loggers):
             yield "loggers", "holds an empty name; leave the list empty to store every logger"
+        yield from sender_problems(self.services, self.environments)
         yield from self.duration_problems(
             "batch_time",
             lambda seconds: seconds <= MOST_BATCH_TIME_S,

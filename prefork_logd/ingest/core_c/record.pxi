@@ -7,6 +7,7 @@ cdef enum:  # slots
     LEVELNO
     LEVELNAME
     MESSAGE
+    MSG
     PATHNAME
     FILENAME
     MODULE
@@ -23,6 +24,7 @@ cdef enum:  # slots
     CREATED = STORED
     ARGS
     EXC_INFO
+    EXCEPTIONS      # as data; stored behind `extra`
     DERIVED_ONE
     DERIVED_TWO
     DERIVED_THREE
@@ -45,12 +47,13 @@ cdef uint32_t HASH_SEED = 2166136261U
 cdef const char* PREFIXES[STORED]
 cdef size_t[STORED] PREFIX_SIZES
 _STORED_NAMES = (
-    "name", "levelno", "levelname", "message", "pathname", "filename", "module", "lineno", "funcName", "process",
+    "name", "levelno", "levelname", "message", "msg", "pathname", "filename", "module", "lineno", "funcName", "process",
     "processName", "thread", "threadName", "taskName", "exc_text", "stack_info",
 )
+_SENT_AS = {"message": "msg", "msg": "prefork_logd.msg"}
 _SENT_NAMES = (
-    *("msg" if name == "message" else name for name in _STORED_NAMES),
-    "created", "args", "exc_info", "message", "asctime", "msecs", "relativeCreated",
+    *(_SENT_AS.get(name, name) for name in _STORED_NAMES),
+    "created", "args", "exc_info", "prefork_logd.exception", "message", "asctime", "msecs", "relativeCreated",
 )
 _PREFIXES = [f',"{name}":'.encode() for name in _STORED_NAMES]
 _SENT = [name.encode() for name in _SENT_NAMES]
@@ -78,6 +81,18 @@ def _fill_keys():
 _fill_keys()
 
 
+cdef enum:
+    SENDER_TEXTS = 4       # host, service, environment, version
+    MOST_ADDED = 32        # of a sender's own fields (records/sender.py)
+
+cdef struct Added:
+    # A field that all records of a sender get in `extra`.
+    const uint8_t* name
+    size_t name_size
+    const uint8_t* json    # `"name":value`
+    size_t json_size
+    Node value
+
 cdef struct Fields:
     bint wants_all                # also of what `site` and `origin` have ready
     Stretch* site                 # what was not read again (repeats.pxi)
@@ -88,6 +103,10 @@ cdef struct Fields:
     size_t extras_count           # of both
     bint has_containers           # among the extras
     size_t output_end             # of the line that is written just now: how large its buffer may become
+    Node[SENDER_TEXTS] sender     # its texts, in the order of a line
+    Added[MOST_ADDED] added
+    size_t added_count
+    size_t sender_bytes           # how many bytes of a line the sender may take at most
 
 
 cdef inline void begin_fields(Fields* fields) noexcept nogil:
@@ -160,7 +179,11 @@ cdef bint collect(Machine* m, Fields* fields) noexcept nogil:
             if fields.slot[slot] != NULL:
                 return False
             fields.slot[slot] = value
-            if is_text(value):
+            if slot == EXCEPTIONS and value.kind == LIST:
+                if not holds_dicts(m, value):
+                    return False
+                fields.has_containers = True
+            elif is_text(value):
                 m.text_left -= value.size
             elif value.kind >= LIST and not is_empty(m, value):
                 return False
@@ -170,6 +193,19 @@ cdef bint collect(Machine* m, Fields* fields) noexcept nogil:
     if count > 1 and not are_distinct(m, keys, count):
         return False
     return m.nodes_left >= 0 and m.text_left >= 0 and settle(fields)
+
+
+cdef bint holds_dicts(Machine* m, const Node* node) noexcept nogil:
+    """Tell whether a list holds dicts alone."""
+    cdef Walk walk
+    cdef Node* item
+    start_walk(&m.memory, &m.memory.boxes[node.value.box].items, &walk)
+    item = step(&m.memory, &walk)
+    while item != NULL:
+        if item.kind != DICT:
+            return False
+        item = step(&m.memory, &walk)
+    return True
 
 
 cdef inline bint is_fit(int slot, const Node* value) noexcept nogil:
@@ -193,6 +229,11 @@ cdef bint settle(Fields* fields) noexcept nogil:
             fields.slot[slot] = NULL
     if fields.slot[MESSAGE] == NULL:
         return False
+    value = fields.slot[EXCEPTIONS]
+    if value != NULL and value.kind != LIST:
+        if value.kind != NONE:
+            return False
+        fields.slot[EXCEPTIONS] = NULL
     value = fields.slot[CREATED]
     if value == NULL:
         return False
@@ -284,8 +325,35 @@ cdef inline bint put_slots(Fields* fields, Out* out, int slot, int end) noexcept
     return True
 
 
+cdef inline bint has_extra(Fields* fields, const Added* added) noexcept nogil:
+    """Tell whether a record has an attribute of its own under the name of one of its sender's fields."""
+    cdef size_t index
+    cdef Node* name
+    for index in range(0, fields.extras_count, 2):
+        name = fields.extras[index]
+        if name.size == added.name_size and memcmp(name.value.text, added.name, name.size) == 0:
+            return True
+    return False
+
+
+cdef bint put_added(Fields* fields, Out* out, bint first) noexcept nogil:
+    """Write the sender's own fields as members of `extra`; `first`: nothing is written in it yet."""
+    cdef size_t index
+    cdef Added* added
+    for index in range(fields.added_count):
+        added = &fields.added[index]
+        if has_extra(fields, added):
+            continue
+        if not first and not put_byte(out, 44):
+            return False
+        first = False
+        if not put(out, added.json, added.json_size):
+            return False
+    return True
+
+
 cdef bint put_record(Machine* m, Fields* fields, Out* out, const uint8_t* ending, size_t ending_size) noexcept nogil:
-    """Write the record's line of JSON; `ending` is what is behind `extra`: peer, received, brace and newline."""
+    """Write the record's line of JSON; `ending` is what is behind `exception`: host to received, brace, newline."""
     cdef size_t index
     cdef Node* node
     cdef Stretch* site
@@ -311,7 +379,7 @@ cdef bint put_record(Machine* m, Fields* fields, Out* out, const uint8_t* ending
         return False
     if not put_slots(fields, out, TASKNAME, STORED):
         return False
-    if fields.extras_count:
+    if fields.extras_count or fields.added_count:
         if not put(out, <const uint8_t*> b',"extra":{', 10):
             return False
         for index in range(0, fields.extras_count, 2):
@@ -322,10 +390,16 @@ cdef bint put_record(Machine* m, Fields* fields, Out* out, const uint8_t* ending
                 return False
             if not put_under(m, out, node, fields.extras[index + 1], 1):
                 return False
+        if fields.added_count and not put_added(fields, out, fields.extras_count == 0):
+            return False
         if not put_byte(out, 125):
             return False
+    node = fields.slot[EXCEPTIONS]
+    if node != NULL and not is_empty(m, node):
+        if not put(out, <const uint8_t*> b',"exception":', 13) or not put_value(m, out, node, 1):
+            return False
     return (
-        m.nodes_left >= 0 and m.text_left >= 0 and out.size + ending_size <= fields.output_end
+        m.nodes_left >= 0 and m.text_left >= 0 and out.size + ending_size <= fields.output_end + fields.sender_bytes
         and put(out, ending, ending_size)
     )
 
@@ -337,7 +411,7 @@ cdef bint may_hold_forms(Machine* m, Fields* fields) noexcept nogil:
     cdef size_t index
     for slot in range(STORED):
         node = fields.slot[slot]
-        if (slot == MESSAGE or slot >= EXC_TEXT) and node != NULL and is_text(node):
+        if (slot == MESSAGE or slot == MSG or slot >= EXC_TEXT) and node != NULL and is_text(node):
             if may_have_form(m.secrets.forms, node.value.text, node.size):
                 return True
     for index in range(1, fields.extras_count, 2):

@@ -7,6 +7,7 @@ cdef enum Piece:
     LITERAL
     FIELD          # a stored field
     FROM_EXTRA
+    FROM_SENDER    # one of the sender's texts; else from `extra`
     ASCTIME
     MSECS
     UTC            # `time`
@@ -141,7 +142,9 @@ cdef bint put_directive(
     if directive.what == FIELD:
         node = fields.slot[directive.slot]
         return put_missing(out, directive, b"-") if node == NULL else put_plain(out, directive, node)
-    if directive.what == FROM_EXTRA:
+    if directive.what == FROM_SENDER and fields.sender[directive.slot].size:
+        return put_plain(out, directive, &fields.sender[directive.slot])
+    if directive.what == FROM_EXTRA or directive.what == FROM_SENDER:
         for index in range(0, fields.extras_count, 2):
             node = fields.extras[index]
             if node.size == directive.size and memcmp(node.value.text, directive.text, node.size) == 0:
@@ -150,6 +153,12 @@ cdef bint put_directive(
                     m.redacted = True
                     return secret > 0 and put_missing(out, directive, b"<redacted>")
                 return put_plain(out, directive, fields.extras[index + 1])
+        for index in range(fields.added_count):
+            if (
+                fields.added[index].name_size == directive.size
+                and memcmp(fields.added[index].name, directive.text, directive.size) == 0
+            ):
+                return put_plain(out, directive, &fields.added[index].value)
         return put_missing(out, directive, b"-")
     if directive.what == MSECS:
         return put_number(out, directive, milliseconds(fields.created))

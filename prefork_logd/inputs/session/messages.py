@@ -123,6 +123,8 @@ class Hello(NamedTuple):
     """A text for people, unchecked: it may hold any character."""
     capabilities: int = 0
     """Bits of Capability; those of later versions are kept as well."""
+    sender: bytes = b""
+    """Who sends the records, as the client wrote it; empty if it does not say (records/sender.py)."""
 
 
 class Authenticate(NamedTuple):
@@ -146,7 +148,10 @@ class Broken(Exception):  # noqa: N818 - never leaves this room
 
 
 def read_hello(body: bytes) -> Hello:
-    """Read a HELLO; bytes after its fields belong to later versions. Raises Broken."""
+    """Read a HELLO; bytes after its fields belong to later versions. Raises Broken.
+
+    So a sender that is not whole is ignored, as it was before there was one.
+    """
     if len(body) < _HELLO.size:
         raise Broken("malformed", f"HELLO of {len(body)} bytes")
     lowest, highest, capabilities, session, first, text_bytes = _HELLO.unpack_from(body)
@@ -155,8 +160,11 @@ def read_hello(body: bytes) -> Hello:
         raise Broken("version", what, ErrorCode.NO_COMMON_VERSION)
     if not first or text_bytes > min(MAX_TEXT_BYTES, len(body) - _HELLO.size):
         raise Broken("malformed", f"HELLO of {len(body)} bytes with a text of {text_bytes} and first {first}")
-    client = body[_HELLO.size : _HELLO.size + text_bytes].decode(errors="replace")
-    return Hello(session, first, client, capabilities)
+    end = _HELLO.size + text_bytes
+    client = body[_HELLO.size : end].decode(errors="replace")
+    sender_bytes = int.from_bytes(body[end : end + 2], "big")
+    sender = body[end + 2 : end + 2 + sender_bytes]
+    return Hello(session, first, client, capabilities, sender if len(sender) == sender_bytes else b"")
 
 
 def read_auth(body: bytes) -> Authenticate:

@@ -105,7 +105,7 @@ class SessionInput(Input):
     def _let_in(self, hello: Hello) -> Opening:
         # The writer may take a while, and a client without an answer falls back to plain frames.
         reply = self.server.wait() if hello.capabilities & Capability.WAIT else b""
-        return Opening(hello.session, hello.first, hello.client, reply)
+        return Opening(hello.session, hello.first, hello.client, reply, hello.sender)
 
     # Answers
 

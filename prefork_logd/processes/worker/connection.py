@@ -4,6 +4,8 @@ Owns the descriptor, and how much is read from it at a time. Does not know proto
 events, and the owner handles these.
 
 A connection that has sent nothing yet holds no input and no buffer: 10,000 idle ones cost little.
+
+Longer than other modules: it is one class, for the reason in Connection.
 """
 
 from __future__ import annotations
@@ -18,12 +20,15 @@ from prefork_logd.errors import RemoteProtocolError
 from prefork_logd.inputs.detect import AUTHENTICATED, choose, dump_input, load_input
 from prefork_logd.inputs.state import ConnectionState
 from prefork_logd.net.loop import EDGE, ENDED, PEER_CLOSED, READ, WRITE, Loop
+from prefork_logd.net.peers import peer_host
+from prefork_logd.records.sender import read_sender
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from prefork_logd.inputs.base import Event, Input, Terms
     from prefork_logd.inputs.state import ClientState
+    from prefork_logd.records.sender import Sender
 
 READ_BYTES = 262_144
 """Size of the owner's buffer, the most that one system call reads."""
@@ -90,7 +95,10 @@ class ConnectionOwner(Protocol):
 
 
 class Connection:
-    """A connected client."""
+    """A connected client.
+
+    Longer than other classes: a sixth of it describes the attributes, which all of its steps share.
+    """
 
     __slots__ = (
         "accept",
@@ -109,6 +117,8 @@ class Connection:
         "queued",
         "rest",
         "rest_bytes",
+        "sender",
+        "sender_document",
         "session",
         "unhandled_events",
         "unsent",
@@ -116,7 +126,10 @@ class Connection:
     )
 
     def __init__(self, owner: ConnectionOwner, fd: int, peer: str, accept: str = "any") -> None:
-        """Read `fd`; `accept` is its listener's kind of accepted clients (listeners.ListenerSettings)."""
+        """Read `fd`; `accept` is its listener's kind of accepted clients (listeners.ListenerSettings).
+
+        Longer than other functions: a line for each attribute.
+        """
         self.owner = owner
         self.accept = accept
         self.fd = fd
@@ -129,6 +142,10 @@ class Connection:
         """Number of records rejected since the last valid one."""
         self.session = b""
         """The session of its client, once the client has opened it."""
+        self.sender: Sender | None = None
+        """Who sends its records; None until there are some."""
+        self.sender_document = b""
+        """The sender as the client described it; empty if it did not."""
         self.epoch = 0
         """Its epoch of the session; a later connection of the same session has a higher one."""
         self.floor = 0
@@ -160,6 +177,17 @@ class Connection:
         if self.input is None:
             return self.accept == AUTHENTICATED
         return self.input.pending or self.input.is_greeting
+
+    def find_sender(self) -> Sender:
+        """Return who sends its records: always the same object, unless the client describes another sender."""
+        if self.sender is None:
+            self.sender = read_sender(self.sender_document, peer_host(self.peer))
+        return self.sender
+
+    def describe_sender(self, document: bytes) -> None:
+        """Take the description that a client gives of itself."""
+        self.sender_document = document
+        self.sender = None
 
     @property
     def unfinished(self) -> bool:
@@ -200,6 +228,7 @@ class Connection:
             warned=self.warned,
             left_s=left_s,
             client=client,
+            sender=self.sender_document,
         )
 
     @classmethod
@@ -213,7 +242,7 @@ class Connection:
             connection.input.limit(terms.max_record_bytes)
             connection.placed = True
         connection.session, connection.epoch, connection.floor = state.session, state.epoch, state.floor
-        connection.unsent = state.unsent
+        connection.unsent, connection.sender_document = state.unsent, state.sender
         connection.failures, connection.warned = state.failures, state.warned
         return connection
 

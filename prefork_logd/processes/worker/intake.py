@@ -151,7 +151,7 @@ class Intake:
         try:
             position, taken, bad, connection.failures, shipped = dispatcher.run(
                 *(run.data, position, count, LARGEST_RECORD, connection.peer, received_s),
-                *(connection.failures, MOST_FAILURES, run.header_bytes),
+                *(connection.failures, MOST_FAILURES, run.header_bytes, connection.find_sender()),
             )
         except Exception:
             if first:
@@ -172,7 +172,7 @@ class Intake:
         while bodies:
             taken, bad, connection.failures = port.dispatcher.add_texts(
                 *(bodies, event.decode, connection.peer, received_s),
-                *(connection.failures, MOST_FAILURES),
+                *(connection.failures, MOST_FAILURES, connection.find_sender()),
             )
             counters[Field.RECEIVED_BYTES] += sum(map(len, bodies[:taken]))
             counters[Field.RECORDS] += taken - bad

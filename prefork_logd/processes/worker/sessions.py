@@ -78,6 +78,7 @@ class SessionTable:
             # The client has left its old connection, or it would not have opened this one.
             self._port.close(old)
         connection.session = opening.session
+        connection.describe_sender(opening.sender)
         self._by_session[opening.session] = connection
         self._names[connection] = f"{connection.peer} ({opening.client[:NAME_KEPT]!a})"
         connection.send(opening.reply)

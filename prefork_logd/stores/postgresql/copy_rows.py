@@ -42,16 +42,23 @@ COLUMNS = (
     ("module", 'text COLLATE "C"'),
     ("lineno", "bigint"),
     ("funcname", 'text COLLATE "C"'),
+    ("msg", 'text COLLATE "C"'),
     ("process", "bigint"),
     ("processname", 'text COLLATE "C"'),
     ("thread", "bigint"),
     ("threadname", 'text COLLATE "C"'),
     ("taskname", 'text COLLATE "C"'),
     ("peer", 'text COLLATE "C"'),
+    ("host", 'text COLLATE "C"'),
+    ("service", 'text COLLATE "C"'),
+    ("environment", 'text COLLATE "C"'),
+    ("version", 'text COLLATE "C"'),
     ("message", 'text COLLATE "C"'),
     ("exc_text", 'text COLLATE "C"'),
     ("stack_info", 'text COLLATE "C"'),
     ("extra", "jsonb"),
+    ("truncated", "jsonb"),
+    ("exception", "jsonb"),
     ("raw", "bytea"),
 )
 """Name and type. Collation C compares code points: it is fast, and does not depend on the server's locale."""
@@ -109,25 +116,30 @@ class Encoder:
                 row.module,
                 row.lineno,
                 row.funcName,
+                row.msg,
                 row.process,
                 row.processName,
                 row.thread,
                 row.threadName,
                 row.taskName,
                 row.peer,
+                row.host,
+                row.service,
+                row.environment,
+                row.version,
             )
             created = row.created
             packed += (
                 pack_head(
-                    25, 4, day, 4, part, 8, number, 8, round(created * 1e6) - _EPOCH_US, 8, created, 8, row.received
+                    32, 4, day, 4, part, 8, number, 8, round(created * 1e6) - _EPOCH_US, 8, created, 8, row.received
                 ),
                 origins.get(origin) or self._pack_origin(origin),
             )
             number += 1
-            extra = bytes(row.extra)
+            documents = (bytes(row.extra), bytes(row.truncated), bytes(row.exception))
             if (
                 (rb"\u" in line and has_foreign_escape(line))
-                or has_inexact_number(extra)
+                or any(map(has_inexact_number, documents))
                 or (row.name is not None and len(row.name) > MAX_NAME)
             ):
                 packed.append(_foreign(row, line))
@@ -139,7 +151,7 @@ class Encoder:
                 octets = message.encode()
                 packed += (_LENGTH(len(octets)), octets)
             packed.append(_TWO_NULLS if row.exc_text is None and row.stack_info is None else _pack_trace(row))
-            packed += (_LENGTH(len(extra) + 1), b"\x01", extra, _NULL) if extra else (_TWO_NULLS,)
+            packed += (*map(_pack_json, documents), _NULL)
         return b"".join(packed)
 
     def _pack_origin(self, origin: tuple[str | int | None, ...]) -> bytes:
@@ -165,12 +177,16 @@ def _pack_trace(row: Row) -> bytes:
     return _pack(row.exc_text) + _pack(row.stack_info)
 
 
+def _pack_json(document: bytes) -> bytes:
+    return _LENGTH(len(document) + 1) + b"\x01" + document if document else _NULL
+
+
 def _foreign(row: Row, line: bytes) -> bytes:
-    extra = postgresql_json(bytes(row.extra))
+    documents = map(postgresql_json, (bytes(row.extra), bytes(row.truncated), bytes(row.exception)))
     return b"".join(
         (
             *map(_pack, (row.message, row.exc_text, row.stack_info)),
-            _LENGTH(len(extra) + 1) + b"\x01" + extra if extra else _NULL,
+            *map(_pack_json, documents),
             _LENGTH(len(line)) + line,
         )
     )

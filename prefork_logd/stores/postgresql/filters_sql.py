@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
 from psycopg import sql
 
 from prefork_logd.records.record import END_OF_TIME, INTEGER_FIELDS
+from prefork_logd.records.stored import LIST_COLUMNS
 from prefork_logd.stores.postgresql.copy_rows import MAX_NAME
 from prefork_logd.stores.postgresql.fulltext import EXPRESSION, TEXT, fragments
 from prefork_logd.stores.postgresql.text import postgresql_text
@@ -110,8 +111,8 @@ def _condition(condition: Condition, name: str, values: dict[str, Any]) -> sql.C
         return sql.SQL("true")
     if any(postgresql_text(text) != text for text in (*keys, condition.operand)):
         return sql.SQL("false")  # no column can hold such a text; rows with `raw` pass
-    if field == "extra":
-        path = sql.SQL("extra #> {}").format(_bind(values, f"{name}_path", keys))
+    if field in ("extra", *LIST_COLUMNS):
+        path = sql.SQL("{} #> {}").format(sql.Identifier(field), _bind(values, f"{name}_path", keys))
         return _of_json(condition, sql.SQL("(") + path + sql.SQL(")"), name, values)
     if keys:
         return sql.SQL("false")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from prefork_logd.stores.postgresql.connection import Connection
 
-VERSION = 3
+VERSION = 4
 
 _TABLES: tuple[LiteralString, ...] = (
     "CREATE TABLE {schema}.version (version integer NOT NULL)",
@@ -46,6 +46,17 @@ MIGRATIONS: Mapping[int, Sequence[LiteralString]] = {
     1: ("DROP INDEX IF EXISTS {schema}.records_name_time",),
     # The `retain` of each collector, of which the longest counts; -1 for ever.
     2: ("ALTER TABLE {schema}.positions ADD COLUMN IF NOT EXISTS retain_days integer",),
+    # Without a default: no row is written.
+    3: (
+        """ALTER TABLE {schema}.records
+            ADD COLUMN IF NOT EXISTS msg text COLLATE "C",
+            ADD COLUMN IF NOT EXISTS host text COLLATE "C",
+            ADD COLUMN IF NOT EXISTS service text COLLATE "C",
+            ADD COLUMN IF NOT EXISTS environment text COLLATE "C",
+            ADD COLUMN IF NOT EXISTS version text COLLATE "C",
+            ADD COLUMN IF NOT EXISTS truncated jsonb,
+            ADD COLUMN IF NOT EXISTS exception jsonb""",
+    ),
 }
 """Each older version to the statements that migrate it to the next one; `{schema}` stands for the schema."""
 

@@ -32,9 +32,15 @@ if TYPE_CHECKING:
 
 STATEMENT_LIMIT_S = 3600.0
 """A query over a year of records may take long; the user can interrupt it."""
-FIELDS = tuple(name for name in rows.COLUMNS if name != "extra")
+DOCUMENTS = ("extra", *rows.LIST_COLUMNS)
+"""Columns of the type jsonb."""
+FIELDS = tuple(name for name in rows.COLUMNS if name not in DOCUMENTS)
 SELECTED = sql.SQL(", ").join(
-    [sql.SQL("raw"), sql.SQL("extra::text"), *(sql.Identifier(name.lower()) for name in FIELDS)]
+    [
+        sql.SQL("raw"),
+        *(sql.SQL("{}::text").format(sql.Identifier(name)) for name in DOCUMENTS),
+        *(sql.Identifier(name.lower()) for name in FIELDS),
+    ]
 )
 _BETWEEN_TOKENS = re.compile(r'("(?:[^"\\]++|\\.)*+")|(?<=[,:]) ')
 _MOST_ROWS = 64
@@ -164,14 +170,15 @@ def _size(row: tuple[Any, ...]) -> int:
     return sum(len(value) for value in row if isinstance(value, (str, bytes)))
 
 
-def line_of(raw: bytes | None, extra: str | None, *values: Any) -> bytes:
-    """Return the line of a row: `raw`, `extra` as text, and the values of FIELDS."""
+def line_of(raw: bytes | None, *values: Any) -> bytes:
+    """Return the line of a row: `raw`, the DOCUMENTS as text, and the values of FIELDS."""
     if raw is not None:
         return bytes(raw) + b"\n"
-    row = rows.Row(**dict(zip(FIELDS, values, strict=True)))
-    if extra is not None:
-        # The server writes jsonb with a space after each comma and colon.
-        row.extra = msgspec.Raw(_BETWEEN_TOKENS.sub(lambda match: match[1] or "", extra).encode())
+    row = rows.Row(**dict(zip(FIELDS, values[len(DOCUMENTS) :], strict=True)))
+    for name, document in zip(DOCUMENTS, values, strict=False):
+        if document is not None:
+            # The server writes jsonb with a space after each comma and colon.
+            setattr(row, name, msgspec.Raw(_BETWEEN_TOKENS.sub(lambda match: match[1] or "", document).encode()))
     return rows.render(row)
 
 

@@ -6,7 +6,7 @@
 cdef enum:
     MOST_NAME = 256         # bytes; a name that may be too long for its column is Python's
     MOST_USED = 262144      # bytes of rows at once, and then one more row: what is large is not gathered
-    ROOM = 128              # of a row, besides its line and what is looked up: heads, lengths and NULLs
+    ROOM = 192              # of a row, besides its line and what is looked up: heads, lengths and NULLs
 
 cdef extern from *:
     """
@@ -140,16 +140,18 @@ cdef class Copier:
 
     cdef Py_ssize_t _put(self, Cut* cut, size_t length, size_t used, int64_t number, int day, int part) except -1:
         """Put a row behind `used` bytes; return its size, or 0 if Python has to look at the line."""
-        cdef const Piece* extra = &cut.field[EXTRA]
         cdef uint8_t* begin
         cdef uint8_t* to
-        cdef int odd = 0
+        cdef int odd = 0, field
+        cdef Piece* piece
         if cut.field[NAME].size > MOST_NAME:
             return 0
-        if extra.data != NULL:
-            odd = peculiar(extra.data, extra.data + extra.size)
-            if odd & 1 or (odd & 2 and not is_utf8(extra.data, extra.size)):
-                return 0
+        for field in range(EXTRA, EXCEPTION + 1):
+            piece = &cut.field[field]
+            if piece.data != NULL:
+                odd = peculiar(piece.data, piece.data + piece.size)
+                if odd & 1 or (odd & 2 and not is_utf8(piece.data, piece.size)):
+                    return 0
         cdef uint64_t site_hash = hash_piece(&cut.tail, hash_piece(&cut.head, cut.head.size + 1))
         cdef uint64_t origin_hash = hash_piece(&cut.whence, hash_piece(&cut.who, cut.who.size + 1))
         cdef object site = find(self.sites, site_hash, &cut.head, &cut.tail)
@@ -167,7 +169,7 @@ cdef class Copier:
         self._make_room(used + ROOM + length + PyBytes_GET_SIZE(site) + PyBytes_GET_SIZE(origin))
         to = begin = self.made + used
         to[0] = 0
-        to[1] = 25
+        to[1] = 32
         to = put_word(put_word(put_word(put_word(to + 2, 4), day), 4), part)
         to = put_long(put_long(to, number), since_2000(cut.created))
         to = put_double(put_double(to, cut.created), cut.received)
@@ -179,13 +181,8 @@ cdef class Copier:
             to = put_text(to, &cut.field[STACK_INFO])
         if to == NULL:
             return 0
-        if extra.data == NULL:
-            to = put_word(to, <uint32_t> -1)
-        else:
-            to = put_word(to, extra.size + 1)
-            to[0] = 1  # the version of jsonb's form
-            memcpy(to + 1, extra.data, extra.size)
-            to += 1 + extra.size
+        for field in range(EXTRA, EXCEPTION + 1):
+            to = put_json(to, &cut.field[field])
         to = put_word(to, <uint32_t> -1)
         return to - begin
 
@@ -243,6 +240,16 @@ cdef inline uint8_t* put_text(uint8_t* to, const Piece* piece):
             return NULL
     put_word(to, size)
     return to + 4 + size
+
+
+cdef inline uint8_t* put_json(uint8_t* to, const Piece* piece):
+    """Put an object or a list for jsonb, or NULL where there is none; return where it ends."""
+    if piece.data == NULL:
+        return put_word(to, <uint32_t> -1)
+    to = put_word(to, piece.size + 1)
+    to[0] = 1  # the version of jsonb's form
+    memcpy(to + 1, piece.data, piece.size)
+    return to + 1 + piece.size
 
 
 cdef inline bint is_utf8(const uint8_t* data, size_t size):

@@ -4,12 +4,12 @@
 # not a record, is left to `stores.rows`. UTF-8 is not checked: the code that makes text of a field must do that.
 
 cdef enum:
-    NAME, LEVELNO, LEVELNAME, MESSAGE, PATHNAME, FILENAME, MODULE, LINENO, FUNC_NAME
+    NAME, LEVELNO, LEVELNAME, MESSAGE, MSG, PATHNAME, FILENAME, MODULE, LINENO, FUNC_NAME
     PROCESS, PROCESS_NAME, THREAD, THREAD_NAME, TASK_NAME
-    EXC_TEXT, STACK_INFO, EXTRA, PEER, ARRIVED, FIELDS
+    EXC_TEXT, STACK_INFO, EXTRA, TRUNCATED, EXCEPTION, HOST, SERVICE, ENVIRONMENT, VERSION, PEER, ARRIVED, FIELDS
 
 cdef struct Piece:
-    const uint8_t* data     # inside the quotes of text; an integer's digits; the whole of `extra`. NULL: not in the line
+    const uint8_t* data     # inside the quotes of text; an integer's digits; a whole object or list. NULL: not in the line
     size_t size
     bint plain              # text that is ASCII and holds no escape
 
@@ -17,9 +17,9 @@ cdef struct Cut:
     double created
     double received         # 0: not in the line
     Piece[FIELDS] field
-    Piece head              # `,"name"` to the end of `levelname`, `,"pathname"` to the end of `funcName`, `,"process"` to
-    Piece tail              # the end of `taskName`, and `,"peer"` to its end: much the same in many lines, so they can
-    Piece who               # be looked up as they are. Empty when none of their fields is in the line.
+    Piece head              # `,"name"` to the end of `levelname`, `,"msg"` to the end of `funcName`, `,"process"` to the
+    Piece tail              # end of `taskName`, and `,"host"` to the end of `peer`: much the same in many lines, so they
+    Piece who               # can be looked up as they are. Empty when none of their fields is in the line.
     Piece whence
 
 cdef extern from *:
@@ -29,12 +29,14 @@ cdef extern from *:
 
     typedef struct { const char *text; size_t size; int kind; } key_t_;
     #define KEY(name, kind) {",\\"" name "\\":", sizeof(name) + 3, kind}
-    /* kinds: 0 text, 1 integer, 2 object, 3 time in seconds */
+    /* kinds: 0 text, 1 integer, 2 object, 3 time in seconds, 4 list of texts, 5 list of objects */
     static const key_t_ KEYS[] = {
-        KEY("name", 0), KEY("levelno", 1), KEY("levelname", 0), KEY("message", 0), KEY("pathname", 0),
-        KEY("filename", 0), KEY("module", 0), KEY("lineno", 1), KEY("funcName", 0), KEY("process", 1),
-        KEY("processName", 0), KEY("thread", 1), KEY("threadName", 0), KEY("taskName", 0), KEY("exc_text", 0),
-        KEY("stack_info", 0), KEY("extra", 2), KEY("peer", 0), KEY("received", 3),
+        KEY("name", 0), KEY("levelno", 1), KEY("levelname", 0), KEY("message", 0), KEY("msg", 0),
+        KEY("pathname", 0), KEY("filename", 0), KEY("module", 0), KEY("lineno", 1), KEY("funcName", 0),
+        KEY("process", 1), KEY("processName", 0), KEY("thread", 1), KEY("threadName", 0), KEY("taskName", 0),
+        KEY("exc_text", 0), KEY("stack_info", 0), KEY("extra", 2), KEY("truncated", 4), KEY("exception", 5),
+        KEY("host", 0), KEY("service", 0), KEY("environment", 0), KEY("version", 0), KEY("peer", 0),
+        KEY("received", 3),
     };
 
     typedef signed char eights_t __attribute__((vector_size(16)));
@@ -198,6 +200,29 @@ cdef extern from *:
         }
     }
 
+    /* From the opening bracket of a list that is not empty to behind the closing one, or NULL; each item has to begin
+       with `first`, a quote or a brace. */
+    static const uint8_t *end_of_list(const uint8_t *at, const uint8_t *end, uint8_t first) {
+        int seen;
+        if (at >= end || *at != '[')
+            return NULL;
+        do {
+            at++;
+            if (at >= end || *at != first)
+                return NULL;
+            if (first == '"') {
+                at = end_of_text(at + 1, end, &seen);
+                if (at != NULL)
+                    at++;
+            } else {
+                at = end_of_object(at, end);
+            }
+            if (at == NULL || at >= end)
+                return NULL;
+        } while (*at == ',');
+        return *at == ']' ? at + 1 : NULL;
+    }
+
     static const uint64_t TENS[20] = {
         1ULL, 10ULL, 100ULL, 1000ULL, 10000ULL, 100000ULL, 1000000ULL, 10000000ULL, 100000000ULL, 1000000000ULL,
         10000000000ULL, 100000000000ULL, 1000000000000ULL, 10000000000000ULL, 100000000000000ULL, 1000000000000000ULL,
@@ -249,10 +274,11 @@ cdef extern from *:
         const char* text
         size_t size
         int kind
-    key_t_[19] KEYS
+    key_t_[25] KEYS
     const uint8_t* end_of_text(const uint8_t*, const uint8_t*, int*) noexcept nogil
     const uint8_t* end_of_integer(const uint8_t*, const uint8_t*) noexcept nogil
     const uint8_t* end_of_object(const uint8_t*, const uint8_t*) noexcept nogil
+    const uint8_t* end_of_list(const uint8_t*, const uint8_t*, uint8_t) noexcept nogil
     const uint8_t* read_seconds(const uint8_t*, const uint8_t*, double*) noexcept nogil
 
 
@@ -303,6 +329,10 @@ cdef inline bint cut_line(const uint8_t* line, size_t size, Cut* cut) noexcept n
                 stop = end_of_integer(at, end)
             elif KEYS[field].kind == 2:
                 stop = end_of_object(at, end) if at[0] == 123 else NULL
+            elif KEYS[field].kind == 4:
+                stop = end_of_list(at, end, 34)
+            elif KEYS[field].kind == 5:
+                stop = end_of_list(at, end, 123)
             else:
                 stop = read_seconds(at, end, &cut.received)
                 if cut.received >= 7258118400.0:
@@ -314,11 +344,11 @@ cdef inline bint cut_line(const uint8_t* line, size_t size, Cut* cut) noexcept n
             at = stop
         if field <= LEVELNAME:
             stretch(&cut.head, begin, at)
-        elif PATHNAME <= field <= FUNC_NAME:
+        elif MSG <= field <= FUNC_NAME:
             stretch(&cut.tail, begin, at)
         elif PROCESS <= field <= TASK_NAME:
             stretch(&cut.who, begin, at)
-        elif field == PEER:
+        elif HOST <= field <= PEER:
             stretch(&cut.whence, begin, at)
         field += 1
     return at == end

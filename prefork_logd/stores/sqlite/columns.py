@@ -28,24 +28,31 @@ class _Columns(msgspec.Struct, gc=False):
     module: str | None = None
     lineno: Integer | None = None
     funcName: str | None = None  # noqa: N815 - LogRecord's own names
+    msg: str | None = None
     process: Integer | None = None
     processName: str | None = None  # noqa: N815
     thread: Integer | None = None
     threadName: str | None = None  # noqa: N815
     taskName: str | None = None  # noqa: N815
     peer: str | None = None
+    host: str | None = None
+    service: str | None = None
+    environment: str | None = None
+    version: str | None = None
     received: Created = 0.0
     message: str | None = None
     exc_text: str | None = None
     stack_info: str | None = None
     extra: msgspec.Raw = rows.NO_EXTRA
+    truncated: msgspec.Raw = rows.NO_EXTRA
+    exception: msgspec.Raw = rows.NO_EXTRA
 
 
 NAMES = _Columns.__struct_fields__
-SITE = slice(1, 9)
-ORIGIN = slice(9, 15)
-RECEIVED = 15
-MESSAGE, EXC_TEXT, STACK_INFO, EXTRA = 16, 17, 18, 19
+SITE = slice(1, 10)
+ORIGIN = slice(10, 20)
+RECEIVED = 20
+MESSAGE, EXC_TEXT, STACK_INFO, EXTRA, TRUNCATED, EXCEPTION = range(21, 27)
 
 _decode = msgspec.json.Decoder(_Columns).decode
 _decode_lines = msgspec.json.Decoder(_Columns).decode_lines
@@ -59,7 +66,7 @@ def decode_lines(lines: bytes) -> list[Any]:
     """
     found = _decode_lines(lines)
     for line, columns in zip(split_lines(lines), found, strict=True):
-        judge(line, columns.extra)
+        judge(line, columns.extra, columns.truncated, columns.exception)
     return found
 
 
@@ -70,7 +77,7 @@ def take_apart(line: bytes) -> Values:
     except (ValueError, RecursionError):
         row = rows.decode(line)  # which knows what to do with lone surrogates
     else:
-        judge(line, columns.extra)
+        judge(line, columns.extra, columns.truncated, columns.exception)
         return values_of(columns)
     return tuple(_storable(getattr(row, name)) for name in NAMES)
 
@@ -89,8 +96,8 @@ def put_together(values: Values) -> rows.Row:
     """Return the row whose values in the order of NAMES were read from a database."""
     row = rows.Row(created=values[0])
     for name, value in zip(NAMES[1:], values[1:], strict=True):
-        if name == "extra":
-            row.extra = msgspec.Raw(value.encode()) if value else rows.NO_EXTRA
+        if name in ("extra", *rows.LIST_COLUMNS):
+            setattr(row, name, msgspec.Raw(value.encode()) if value else rows.NO_EXTRA)
         elif type(value) is bytes:
             setattr(row, name, rows.from_octets(value))
         else:

@@ -34,8 +34,12 @@ CHECKPOINT_PAGES = 4096
 MAX_SPILLS = 50_000
 """Moments with more records than an id tells apart, that are remembered."""
 _ROW = f"({','.join('?' * len(schema.ROW_COLUMNS))})"
+_SITE = f"({','.join('?' * (1 + len(schema.SITE_COLUMNS)))})"
+_ORIGIN = f"({','.join('?' * (1 + len(schema.ORIGIN_COLUMNS)))})"
 _AT_ONCE = 64
 """Rows of one INSERT, which saves a tenth of its time; the oldest SQLite takes 999 values."""
+_INSERT_SITE = f"INSERT INTO sites VALUES {_SITE}"  # noqa: S608 - placeholders alone
+_INSERT_ORIGIN = f"INSERT INTO origins VALUES {_ORIGIN}"  # noqa: S608 - the same
 _INSERT = f"INSERT INTO rows VALUES {_ROW}"  # noqa: S608 - placeholders alone
 _INSERT_MANY = f"INSERT INTO rows VALUES {','.join([_ROW] * _AT_ONCE)}"  # noqa: S608 - the same
 
@@ -211,9 +215,9 @@ class Day:
                 self._db.executemany(_INSERT, rows[many:])
                 ids.extend([row[0] for row in rows])
             if self.packer.new_sites:
-                self._db.executemany("INSERT INTO sites VALUES (?,?,?,?,?,?,?,?,?)", self.packer.new_sites)
+                self._db.executemany(_INSERT_SITE, self.packer.new_sites)
             if self.packer.new_origins:
-                self._db.executemany("INSERT INTO origins VALUES (?,?,?,?,?,?,?)", self.packer.new_origins)
+                self._db.executemany(_INSERT_ORIGIN, self.packer.new_origins)
             if ids:
                 self._db.execute(
                     "INSERT INTO pending (sites, words, ids) VALUES (1, ?, ?)", (self.full_text, ids.tobytes())

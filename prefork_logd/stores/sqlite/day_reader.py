@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefork_logd.query.fulltext import contains, normal
 from prefork_logd.query.where import meets
-from prefork_logd.records.stored import read_extra, read_fields
+from prefork_logd.records.stored import LIST_COLUMNS, read_extra, read_fields, read_list
 from prefork_logd.stores.sqlite import columns, schema
 from prefork_logd.stores.sqlite.day_file import BUSY_S
 from prefork_logd.stores.sqlite.index import as_text
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from prefork_logd.query.filters import Filters
     from prefork_logd.stores.sqlite.columns import Values
 
-_FIELDS = ", ".join(f"rows.{name}" for name in schema.ROW_COLUMNS)
 _FETCH_ROWS = 256
 MAX_MERGED_SITES = 256
 """With more of them the file is read from end to end instead."""
@@ -49,6 +48,9 @@ class DayReader:
             self.is_ours = 0 < version <= schema.VERSION
             if not self.is_ours:
                 return
+            self._fields = schema.selected(schema.ROW_COLUMNS, version)
+            self._site_fields = schema.selected(schema.SITE_COLUMNS, version)
+            self._origin_fields = schema.selected(schema.ORIGIN_COLUMNS, version)
             self._sites: dict[int, Values] = {}
             self._origins: dict[int, Values] = {}
             self._waiting: dict[str, array[int]] = {}
@@ -104,7 +106,7 @@ class DayReader:
     def line(self, row: Values) -> bytes:
         """Return the stored line of a row."""
         site, origin = self._site(row[3]), self._origin(row[4])
-        return columns.render((row[1], *site, *origin, row[2], row[5], row[6], row[7], row[8]))
+        return columns.render((row[1], *site, *origin, row[2], *row[5:]))
 
     def level(self, row: Values) -> int:
         """Return the level of a row; 0 when it has none."""
@@ -164,7 +166,7 @@ class DayReader:
             direction = "DESC" if some[-1] < some[0] else "ASC"
             # One row at a time: each may be of megabytes. An id of a row that was deleted by hand gives none.
             yield from self._db.execute(
-                f"SELECT {_FIELDS} FROM rows WHERE id IN ({marks}) ORDER BY id {direction}",  # noqa: S608 - ours
+                f"SELECT {self._fields} FROM rows WHERE id IN ({marks}) ORDER BY id {direction}",  # noqa: S608 - ours
                 some,
             )
             size = _FETCH_ROWS
@@ -174,7 +176,7 @@ class DayReader:
         direction = "DESC" if newest else "ASC"
         return iter(
             self._db.execute(
-                f"SELECT {_FIELDS} FROM rows WHERE id >= ? AND id < ?{condition} ORDER BY id {direction}",  # noqa: S608
+                f"SELECT {self._fields} FROM rows WHERE id >= ? AND id < ?{condition} ORDER BY id {direction}",  # noqa: S608
                 (low, high, *values),
             )
         )
@@ -209,6 +211,9 @@ class DayReader:
             value = row[_ROW_FIELDS[field]]
         elif field == "extra":
             return read_extra(row[8].encode()) if row[8] else None
+        elif field in LIST_COLUMNS:
+            document = row[schema.ROW_COLUMNS.index(field)]
+            return read_list(document.encode()) if document else None
         elif field in schema.SITE_COLUMNS:
             value = self._site(row[3])[schema.SITE_COLUMNS.index(field)]
         elif field in schema.ORIGIN_COLUMNS:
@@ -223,16 +228,15 @@ class DayReader:
         if number not in self._sites:
             if len(self._sites) > 100_000:
                 self._sites.clear()
-            names = ", ".join(schema.SITE_COLUMNS)
-            self._sites[number] = self._db.execute(f"SELECT {names} FROM sites WHERE id = ?", (number,)).fetchone()  # noqa: S608
+            select = f"SELECT {self._site_fields} FROM sites WHERE id = ?"  # noqa: S608 - ours
+            self._sites[number] = self._db.execute(select, (number,)).fetchone()
         return self._sites[number]
 
     def _origin(self, number: int) -> Values:
         if number not in self._origins:
             if len(self._origins) > 100_000:
                 self._origins.clear()
-            names = ", ".join(schema.ORIGIN_COLUMNS)
-            select = f"SELECT {names} FROM origins WHERE id = ?"  # noqa: S608 - ours
+            select = f"SELECT {self._origin_fields} FROM origins WHERE id = ?"  # noqa: S608 - ours
             self._origins[number] = self._db.execute(select, (number,)).fetchone()
         return self._origins[number]
 

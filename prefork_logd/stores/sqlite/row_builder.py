@@ -94,11 +94,12 @@ class Packer:
             return None
 
     def _row_of(self, values: Values, number: int) -> Values:
-        created, extra = values[0], str(values[columns.EXTRA], "utf-8") or None
+        created = values[0]
+        documents = [str(value, "utf-8") or None for value in values[columns.EXTRA :]]
         return (
             int(created * 1e6) << ID_BITS | number & _NUMBERS, created, values[columns.RECEIVED],
             self._site(values[columns.SITE]), self._origin(values[columns.ORIGIN]), values[columns.MESSAGE],
-            values[columns.EXC_TEXT], values[columns.STACK_INFO], extra,
+            values[columns.EXC_TEXT], values[columns.STACK_INFO], *documents,
         )  # fmt: skip
 
     def _is_small(self, values: Values) -> bool:

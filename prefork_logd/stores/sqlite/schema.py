@@ -10,14 +10,27 @@ indexes `by_site` and `words` are filled from `pending` in large sorted pieces, 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 APPLICATION_ID = 0x70666C64
 """In the file's header, so that file(1) and we know whose it is."""
 ID_BITS = 10
 """Of an id, those below the microseconds."""
 
-SITE_COLUMNS = ("name", "levelno", "levelname", "pathname", "filename", "module", "lineno", "funcName")
-ORIGIN_COLUMNS = ("process", "processName", "thread", "threadName", "taskName", "peer")
-ROW_COLUMNS = ("id", "created", "received", "site", "origin", "message", "exc_text", "stack_info", "extra")
+SITE_COLUMNS = ("name", "levelno", "levelname", "pathname", "filename", "module", "lineno", "funcName", "msg")
+ORIGIN_COLUMNS = (
+    *("process", "processName", "thread", "threadName", "taskName"),
+    *("peer", "host", "service", "environment", "version"),
+)
+ROW_COLUMNS = (
+    *("id", "created", "received", "site", "origin", "message", "exc_text", "stack_info"),
+    *("extra", "truncated", "exception"),
+)
+SECOND_COLUMNS = frozenset({"msg", "host", "service", "environment", "version", "truncated", "exception"})
+"""Columns that a file of version 1 lacks."""
 
 _FIRST = """
 CREATE TABLE rows (
@@ -46,9 +59,31 @@ CREATE VIEW records AS
     FROM rows LEFT JOIN sites ON sites.id = rows.site LEFT JOIN origins ON origins.id = rows.origin;
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST,)
+_SECOND = """
+ALTER TABLE rows ADD COLUMN truncated TEXT;
+ALTER TABLE rows ADD COLUMN exception TEXT;
+ALTER TABLE sites ADD COLUMN msg TEXT;
+ALTER TABLE origins ADD COLUMN host TEXT;
+ALTER TABLE origins ADD COLUMN service TEXT;
+ALTER TABLE origins ADD COLUMN environment TEXT;
+ALTER TABLE origins ADD COLUMN version TEXT;
+DROP VIEW records;
+CREATE VIEW records AS
+    SELECT rows.id, created, strftime('%Y-%m-%dT%H:%M:%f', created, 'unixepoch') || 'Z' AS time, name, levelno,
+        levelname, message, msg, pathname, filename, module, lineno, funcName, process, processName, thread, threadName,
+        taskName, exc_text, stack_info, extra, truncated, exception, host, service, environment, version, peer, received
+    FROM rows LEFT JOIN sites ON sites.id = rows.site LEFT JOIN origins ON origins.id = rows.origin;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _SECOND)
 """Step n leads from schema version n to n + 1; a step that was released is never changed."""
 VERSION = len(MIGRATIONS)
+
+
+def selected(columns: Iterable[str], version: int) -> str:
+    """Return columns for a SELECT from a file of this version: NULL where it lacks one."""
+    return ", ".join(f"NULL AS {name}" if version == 1 and name in SECOND_COLUMNS else name for name in columns)
+
 
 FULL_TEXT = """
 CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (text, content='', columnsize=0, detail=none, tokenize='ascii')

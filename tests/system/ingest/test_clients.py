@@ -43,6 +43,7 @@ def _assert_stored(stored: list[dict[str, Any]], expected: list[dict[str, Any]],
         assert abs(moment.timestamp() - got["created"]) < 1e-6
         assert before_s <= got.pop("received") <= time.time()
         assert got.pop("peer")
+        assert got.pop("host")
         assert got == _without_empty(wanted)
 
 

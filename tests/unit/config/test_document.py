@@ -67,6 +67,8 @@ def test_every_problem_is_told_at_once_with_its_line() -> None:
         ('[[output]]\ntemplate = "%(message)99999s"', "is not a directive"),
         ('[[output]]\ntemplate = " "', "is empty"),
         ('[[output]]\nloggers = [""]', "empty name"),
+        ('[[output]]\nservices = ["shop", ""]', "empty name"),
+        ('[[store]]\ntype = "nats"\nenvironments = [""]', "empty name"),
         ('[[output]]\nname = "a b"', "output.name"),
         ('[[output]]\nmode = "rw"', "output.mode"),
         ('[[output]]\npath = "rejected.jsonl"', "the collector's own file"),

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SESSION = bytes(range(16))
+SENDER = b'{"host":"web-1","service":"shop"}'
 
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Iterator[Spool]:
-    made = Spool(str(tmp_path), SESSION, 1 << 20)
+    made = Spool(str(tmp_path), SESSION, 1 << 20, SENDER)
     yield made
     made.close()
 
@@ -29,7 +30,7 @@ def adopted(directory: Path) -> list[tuple[bytes, list[tuple[int, float, bytes]]
     """Return what an adopter finds, without removing it."""
     return [
         (session, [entry for path in paths for entry in _segments.read_segment(path)[0]])
-        for session, paths, _ in _spool.adopt(str(directory))
+        for session, paths, *_ in _spool.adopt(str(directory))
     ]
 
 
@@ -62,8 +63,8 @@ def test_only_what_a_dead_process_left_is_adopted_and_by_one(spool: Spool, tmp_p
     assert adopted(tmp_path) == []
     spool.close()
     first = _spool.adopt(str(tmp_path))
-    session, paths, done = next(first)
-    assert session == SESSION
+    session, paths, sender, done = next(first)
+    assert (session, sender) == (SESSION, SENDER)
     assert adopted(tmp_path) == []
     done()
     assert not Path(paths[0]).exists()
@@ -100,8 +101,8 @@ def test_segments_whose_lock_was_removed_are_adopted(tmp_path: Path) -> None:
     path, _ = segment(tmp_path, [b"one", b"two"])
     for lock in tmp_path.glob("*.lock"):
         lock.unlink()
-    ((session, paths, done),) = list(_spool.adopt(str(tmp_path)))
-    assert (session, paths) == (SESSION, [str(path)])
+    ((session, paths, sender, done),) = list(_spool.adopt(str(tmp_path)))
+    assert (session, paths, sender) == (SESSION, [str(path)], b"")
     done()
     assert list(tmp_path.iterdir()) == []
 
@@ -113,7 +114,7 @@ def test_what_is_no_file_is_passed_over_and_said(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_bytes(b"")
     path, _ = segment(tmp_path, [b"one"])
     said: list[str] = []
-    found = [session for session, _, _ in _spool.adopt(str(tmp_path), said.append)]
+    found = [session for session, *_ in _spool.adopt(str(tmp_path), said.append)]
     assert SESSION in found
     assert any(f"{2:032x}.lock" in text for text in said)
     os.mkfifo(tmp_path / "fifo")

@@ -58,3 +58,14 @@ def test_a_client_that_invents_names_does_not_fill_the_memory():
     long_name = "n1." + "x" * 100_000
     assert routes.route(long_name, 0) == (0,)
     assert (long_name, 0) not in routes._routes
+
+
+def test_services_and_environments() -> None:
+    """A record passes whose sender is named in both; a record without one passes no list."""
+    routes = Router([OutputSettings(), OutputSettings(services=("shop", "cart"), environments=("prod",))])
+    assert not routes.unconditional
+    assert routes.route("a", 20, "cart", "prod") == (0, 1)
+    assert routes.route("a", 20, "cart", "test") == (0,)
+    assert routes.route("a", 20, "shopping", "prod") == (0,)
+    assert routes.route("a", 20) == (0,)
+    assert not Router([OutputSettings(environments=("prod",))]).unconditional

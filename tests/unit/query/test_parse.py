@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from prefork_logd.cli.main import cli
 from prefork_logd.config.outputs import OutputSettings
+from prefork_logd.query import where
 from prefork_logd.query.parse import make_filters
 from prefork_logd.query.search import levels_by_name
 from prefork_logd.stores.sqlite.store import SqliteStore
@@ -34,6 +35,13 @@ def test_a_name_that_is_not_known_lists_those_that_are() -> None:
     with pytest.raises(ValueError, match=r"'LOUD' is not a level; .*NOTICE.* records carry \(AUDIT\), or a"):
         make_filters(level="LOUD", carried=lambda: {"AUDIT": 35, "INFO": 21})
     assert "SUCCESS" in next(OutputSettings(level="AUDIT").problems())[1]
+
+
+def test_the_flags_about_the_sender() -> None:
+    """They are conditions on the fields of these names."""
+    assert make_filters(service="shop", environment="prod", host="web-1").where == tuple(
+        where.parse(text) for text in ("service=shop", "environment=prod", "host=web-1")
+    )
 
 
 def test_levels_by_name() -> None:

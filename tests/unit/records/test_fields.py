@@ -16,16 +16,18 @@ import pytest
 from prefork_logd.config.outputs import DEFAULT_TEMPLATE
 from prefork_logd.query import fulltext
 from prefork_logd.records import imported_names, stored
-from prefork_logd.records.record import INTEGER_FIELDS, OWN_FIELDS, TEXT_FIELDS, Record
+from prefork_logd.records.record import INTEGER_FIELDS, OUR_ATTRIBUTES, OWN_FIELDS, SENDER_FIELDS, TEXT_FIELDS, Record
 from prefork_logd.records.render import TextTemplate
+from prefork_logd.records.sender import Sender
 from prefork_logd.stores import rows
 from prefork_logd.stores.postgresql import copy_rows, search
 from prefork_logd.stores.sqlite import columns, schema
 
 ROOT = Path(__file__).resolve().parents[3]
 FIELDS = Record.__struct_fields__
-SENT = tuple(name for name in FIELDS if name in TEXT_FIELDS | INTEGER_FIELDS or name == "message")
+SENT = tuple(name for name in FIELDS if name in TEXT_FIELDS | INTEGER_FIELDS or name in ("message", "msg"))
 """What a line holds as the client sent it, in its order."""
+LISTS = {"truncated": "list of texts", "exception": "list of objects"}
 
 
 def _kind(name: str) -> str:
@@ -33,7 +35,7 @@ def _kind(name: str) -> str:
         return "integer"
     if name in ("created", "received"):
         return "number"
-    return "object" if name == "extra" else "text"
+    return "object" if name == "extra" else LISTS.get(name, "text")
 
 
 def _source(path: str) -> str:
@@ -51,11 +53,12 @@ def test_each_field_is_of_one_kind() -> None:
 
 
 def test_lines_are_read_with_the_fields_that_are_written() -> None:
-    """Row has the same names in the same order; only `extra` and `peer` are of other types."""
+    """Row has the same names in the same order; objects, lists and `peer` are of other types."""
     assert stored.FIELDS == FIELDS
+    assert set(LISTS) == set(stored.LIST_COLUMNS)
     types, others = Record.__annotations__, stored.Row.__annotations__
-    assert {name for name in FIELDS if types[name] != others[name]} == {"extra", "peer", "received"}
-    assert set(stored.TEXT_COLUMNS) == TEXT_FIELDS | {"message", "peer"}
+    assert {name for name in FIELDS if types[name] != others[name]} == {"extra", "peer", "received", *LISTS}
+    assert set(stored.TEXT_COLUMNS) == TEXT_FIELDS | {"message", "msg", "peer", *SENDER_FIELDS}
 
 
 def test_every_field_has_names_elsewhere() -> None:
@@ -66,10 +69,20 @@ def test_every_field_has_names_elsewhere() -> None:
         "created": imported_names.TIMES,
         "time": imported_names.TIMES,
         **imported_names.OTHERS,
+        **imported_names.SENDER,
     }
-    assert named.keys() | {"name", "levelno"} == {*SENT, "created", "time"}
+    assert named.keys() | {"name", "levelno", "msg"} == {*SENT, "created", "time", *SENDER_FIELDS}
     for field, names in named.items():
         assert field in names
+
+
+def test_the_fields_about_the_sender_are_the_same_everywhere() -> None:
+    """A session sends each of them, and the compiled core writes each of them, in the order of a line."""
+    assert Sender._fields[: len(SENDER_FIELDS)] == SENDER_FIELDS
+    assert tuple(name for name in FIELDS if name in SENDER_FIELDS) == SENDER_FIELDS
+    names = re.search(r"^_SENDER_NAMES = (\(.*\))$", _source("prefork_logd/ingest/_core_c.pyx"), re.MULTILINE)
+    assert names is not None
+    assert ast.literal_eval(names[1]) == SENDER_FIELDS
 
 
 def test_a_text_search_looks_into_texts() -> None:
@@ -89,9 +102,10 @@ def test_postgresql_has_a_column_for_each_field() -> None:
     types = dict(copy_rows.COLUMNS)
     assert types.keys() - own == {name.lower() for name in rows.COLUMNS}
     wanted = {"text": 'text COLLATE "C"', "integer": "bigint", "number": "double precision NOT NULL", "object": "jsonb"}
+    wanted |= dict.fromkeys(LISTS.values(), "jsonb")
     for name in rows.COLUMNS:
         assert types[name.lower()] == wanted[_kind(name)], name
-    assert tuple(name for name in FIELDS if name not in ("time", "extra")) == search.FIELDS
+    assert tuple(name for name in FIELDS if name not in ("time", "extra", *LISTS)) == search.FIELDS
 
 
 def test_sqlite_has_a_column_for_each_field() -> None:
@@ -101,7 +115,7 @@ def test_sqlite_has_a_column_for_each_field() -> None:
     assert columns.NAMES[columns.ORIGIN] == schema.ORIGIN_COLUMNS
     parts = {*schema.SITE_COLUMNS, *schema.ORIGIN_COLUMNS, *schema.ROW_COLUMNS} - {"id", "site", "origin"}
     assert parts == set(rows.COLUMNS)
-    view = re.search(r"CREATE VIEW records AS\s+SELECT rows\.id, (.*?)\s+FROM", schema.MIGRATIONS[0], re.DOTALL)
+    view = re.search(r"CREATE VIEW records AS\s+SELECT rows\.id, (.*?)\s+FROM", schema.MIGRATIONS[-1], re.DOTALL)
     assert view is not None
     names = [part.split()[-1] for part in re.sub(r"\([^()]*\)", "", view[1]).split(",")]
     assert tuple(names) == FIELDS
@@ -118,13 +132,15 @@ def test_the_compiled_core_writes_the_fields() -> None:
     assert integers is not None
     assert ast.literal_eval(names[1]) == SENT
     assert re.findall(r"^    (\w+)", numbers[1], re.MULTILINE) == [name.upper() for name in SENT]
+    for attribute in OUR_ATTRIBUTES:
+        assert f'"{attribute}"' in source
     assert set(re.findall(r"1 << (\w+)", integers[1])) == {name.upper() for name in INTEGER_FIELDS}
 
 
 def test_the_compiled_rows_read_the_fields() -> None:
     """Every field behind `time`, in the order of a line and with its kind."""
     source = _source("prefork_logd/stores/rows_c/cut.pxi")
-    kinds = {"text": "0", "integer": "1", "object": "2", "number": "3"}
+    kinds = {"text": "0", "integer": "1", "object": "2", "number": "3"} | dict(zip(LISTS.values(), "45", strict=True))
     behind = FIELDS[FIELDS.index("time") + 1 :]
     assert re.findall(r'KEY\("(\w+)", (\d)\)', source) == [(name, kinds[_kind(name)]) for name in behind]
     numbers = re.search(r"cdef enum:\n(.*?), FIELDS\n", source, re.DOTALL)

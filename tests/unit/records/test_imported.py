@@ -61,7 +61,7 @@ MEANT: dict[str, list[dict[str, Any]]] = {
     ],
     "graypy": [
         {**ERROR, "name": "shop.cart", "pathname": "/srv/a.py", "lineno": 7, "funcName": "f", "process": 30989,
-         "extra": {"version": "1.0", "host": "vm", "tenant": "north", "level": 3}},
+         "host": "vm", "version": None, "extra": {"version": "1.0", "tenant": "north", "level": 3}},
         {**ERROR, "levelname": "ERROR"},
         {**ERROR, "message": "failed", "exc_text": ...},
     ],

@@ -26,9 +26,9 @@ def _made(**changes):
 def test_fields_are_the_contract():
     """The stored fields, in their order."""
     assert Record.__struct_fields__ == (
-        "created", "time", "name", "levelno", "levelname", "message", "pathname", "filename", "module", "lineno",
+        "created", "time", "name", "levelno", "levelname", "message", "msg", "pathname", "filename", "module", "lineno",
         "funcName", "process", "processName", "thread", "threadName", "taskName", "exc_text", "stack_info", "extra",
-        "peer", "received",
+        "truncated", "exception", "host", "service", "environment", "version", "peer", "received",
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import pytest
 from prefork_logd.config.redact import DEFAULT_KEYS
 from prefork_logd.records.record import Record
 from prefork_logd.records.redaction import FORMS, REDACTED, Redactor, split_pattern
+from prefork_logd.records.sender import make_sender
 
 
 @pytest.mark.parametrize(
@@ -115,3 +116,16 @@ def test_forms_take_linear_time(form: str, seed: str) -> None:
         return min(took)
 
     assert least_s(400_000) < 40 * max(least_s(50_000), 0.0005)
+
+
+def test_what_our_handler_adds() -> None:
+    """Exceptions, the template, and the fields of a sender are no way around the rules."""
+    redactor = Redactor(DEFAULT_KEYS, values=["bearer"])
+    record = Record(created=1.0, msg="bearer 0123456789 %s", exception=[{"type": "E", "password": "x"}])
+    assert redactor.redact(record)
+    assert record.msg == f"bearer {REDACTED} %s"
+    assert record.exception == [{"type": "E", "password": REDACTED}]
+    shown = redactor.redact_sender(make_sender("h", "shop", fields={"api_key": "x", "n": 1}))
+    assert shown[:5] == ("h", "shop", "", "", {"api_key": REDACTED, "n": 1})
+    sender = make_sender("h", fields={"n": 1})
+    assert redactor.redact_sender(sender) is sender

@@ -130,7 +130,8 @@ def test_every_reader_reads_the_same_values() -> None:
         for name in stored.FIELDS:
             if name != "extra":
                 assert (getattr(row, name) or None) == (getattr(record, name) or None) == (fields.get(name) or None)
-        assert stored.read_source(line) == (record.name or "", record.levelno or 0)
+        found = (record.name or "", record.levelno or 0, record.service or "", record.environment or "")
+        assert stored.read_source(line) == found
         assert wire.logger_of(line) == (record.name or "")
 
 
@@ -198,7 +199,7 @@ def test_nobody_reads_lines_but_the_reader() -> None:
         "records/imported.py",  # lines of others
         "stores/sqlite/columns.py",  # judged by `stored.judge`
         "stores/dead_letters.py",  # its own form
-        "inputs/json_lines.py",  # what clients send
+        "inputs/json_lines.py", "records/sender.py",  # what clients send
         "journal/identity.py", "ipc/configuration.py", "system/daemonize.py", "ipc/command_socket.py",  # states
         "processes/master/upgrade/trial.py",  # answers
         "processes/master/upgrade/state.py", "ipc/channel.py", "stores/nats/group.py",

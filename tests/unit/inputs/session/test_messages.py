@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 
 import pytest
 from hypothesis import given
@@ -44,6 +45,23 @@ def test_reading_raises_nothing_else(body: bytes) -> None:
     for read in (messages.read_hello, messages.read_auth, messages.read_gap):
         with contextlib.suppress(messages.Broken):
             read(body)
+
+
+@pytest.mark.parametrize(
+    ("more", "sender"),
+    [
+        (b"", b""),
+        (b"\0\0", b""),
+        (b"\0\x02{}", b"{}"),
+        (b"\0\x02{}and of later versions", b"{}"),
+        (b"\0\x03{}", b""),
+        (b"\0", b""),
+    ],
+)
+def test_a_hello_may_describe_the_sender(more: bytes, sender: bytes) -> None:
+    """What is not whole is ignored, as earlier versions ignore all of it."""
+    body = struct.pack(">BBI16sQH", 1, 1, 0, bytes(16), 5, 3) + b"web" + more
+    assert messages.read_hello(body) == messages.Hello(bytes(16), 5, "web", 0, sender)
 
 
 @pytest.mark.parametrize(

@@ -28,3 +28,16 @@ def test_a_picked_record_keeps_its_numbers(wanted: list[tuple[int, bool]], first
         assert block.count == len(split) == len(numbers)
         found += list(zip(range(block.first, block.first + block.count), numbers, split, strict=True))
     assert found == expected
+
+
+def test_a_store_of_some_services() -> None:
+    """The fields of the line count, whoever sent it."""
+    lines = [b'{"service":"shop"}\n', b'{"service":"cart","environment":"test"}\n', b'{"name":"shop"}\n']
+    for settings, wanted in (
+        (CustomStoreSettings(services=("shop", "cart")), lines[:2]),
+        (CustomStoreSettings(services=("cart",), environments=("prod",)), []),
+        (CustomStoreSettings(environments=("test",)), lines[1:2]),
+    ):
+        assert settings.is_filtered
+        blocks = RecordFilter(settings).pick(Entry(0, 3, 1, b"s" * 16, ((1, 3),), b"".join(lines), 0))
+        assert b"".join(block.lines for block in blocks) == b"".join(wanted)

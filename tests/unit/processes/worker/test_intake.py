@@ -16,6 +16,7 @@ from prefork_logd.inputs.base import Bye, Event, InputError, Records, Refusal, R
 from prefork_logd.ipc.scoreboard import Field
 from prefork_logd.processes.worker.intake import Intake
 from prefork_logd.records.record import Record, make_record
+from prefork_logd.records.sender import NOBODY
 from prefork_logd.system.log import RateLimitedLog
 from tests.support.inprocess import DEFAULT, frame
 
@@ -59,6 +60,7 @@ class Connection:
         self.fd, self.peer, self.failures, self.warned = 7, "10.0.0.1:5", 0, False
         self.unhandled_events: list[Event] = []
         self.pending_error: InputError | None = None
+        self.find_sender = lambda: NOBODY
         self.said: list[bytes] = []
         self.send = self.said.append
         self.input = SimpleNamespace(

@@ -53,7 +53,17 @@ class Worker:
 
 def connection(one: SessionInput) -> Any:
     said: list[bytes] = []
-    fields = {"fd": 7, "peer": "peer", "session": b"", "epoch": 0, "unsent": b"", "floor": 0}
+    described: list[bytes] = []
+    fields = {
+        "fd": 7,
+        "peer": "peer",
+        "described": described,
+        "describe_sender": described.append,
+        "session": b"",
+        "epoch": 0,
+        "unsent": b"",
+        "floor": 0,
+    }
 
     class Connection(SimpleNamespace):
         __hash__ = object.__hash__
@@ -71,6 +81,13 @@ def waiting() -> tuple[Worker, Any]:
     worker.receive(client, wire.hello(5))
     assert worker.asked == [(1, wire.SESSION, 5)]
     return worker, client
+
+
+def test_a_client_describes_itself_before_its_first_record() -> None:
+    worker = Worker()
+    client = worker.connect()
+    worker.receive(client, wire.hello(5, more=b"\0\x02{}"))
+    assert client.described == [b"{}"]
 
 
 def test_an_epoch_that_comes_after_the_dump_is_not_sent(waiting: tuple[Worker, Any]) -> None:

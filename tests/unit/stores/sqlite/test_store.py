@@ -1,5 +1,6 @@
 """The SQLite store: what is in it, once each, whatever happens to its files."""
 
+import contextlib
 import sqlite3
 import time
 
@@ -8,12 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefork_logd.errors import StoreError
+from prefork_logd.query import where
+from prefork_logd.query.filters import Filters
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import render_json
 from prefork_logd.stores.base import Block
 from prefork_logd.stores.sqlite import columns, schema
 from prefork_logd.stores.sqlite import index as sqlite_index
 from prefork_logd.stores.sqlite import store as sqlite_store
+from prefork_logd.stores.sqlite.search import SqliteSearch
 from prefork_logd.stores.sqlite.store import SqliteStore, day_files, day_name
 from tests.support.strategies import attributes, bounded
 from tests.unit.stores.test_rows import corpus_lines
@@ -393,3 +397,30 @@ def test_no_full_text_index_when_it_is_switched_off(path, open_store):
         assert db.execute("SELECT count(*) FROM sqlite_master WHERE name LIKE 'words%'").fetchone() == (0,)
         assert db.execute("SELECT count(*) FROM pending").fetchone() == (0,)
     db.close()
+
+
+def test_a_file_of_the_first_version_is_read_and_written(path, open_store):
+    """Fields that records have got since then are missing in it, until it is written again."""
+    store, _ = open_store()
+    store.write([block(0, [line(0)])], refuse)
+    store.close()
+    tables = {"msg": "sites", "truncated": "rows", "exception": "rows"}
+    with sqlite3.connect(day_files(path)[0][1]) as db:
+        db.execute("DROP VIEW records")
+        for name in schema.SECOND_COLUMNS:
+            db.execute(f"ALTER TABLE {tables.get(name, 'origins')} DROP COLUMN {name}")
+        db.execute("CREATE VIEW records AS SELECT * FROM rows")
+        db.execute("PRAGMA user_version = 1")
+    db.close()
+    assert _searched(path) == [line(0)]
+    signed = line(1).replace(b',"peer"', b',"host":"web-1","service":"shop","environment":"prod","version":"1","peer"')
+    store, _ = open_store()
+    store.write([block(1, [signed])], refuse)
+    store.close()
+    assert stored(path) == _searched(path) == [line(0), signed]
+    assert _searched(path, "service=shop", "host!=web-2") == [signed]
+
+
+def _searched(path, *conditions):
+    with contextlib.closing(SqliteSearch(path)) as search:
+        return [*search.lines(Filters(where=tuple(map(where.parse, conditions))))]
