@@ -7,7 +7,8 @@ from __future__ import absolute_import, division
 import logging
 import traceback
 
-from ._compat import PY2, pickle, text_of
+from ._compat import PY2, TEXT, pickle, text_of
+from ._exceptions import describe_exceptions
 
 _PROTOCOL = 2 if PY2 else 4
 """The shortest and quickest protocol that every version of the same major number reads."""
@@ -30,14 +31,20 @@ def make_pickle(record, formatter=None, max_bytes=1 << 20):
             # As getMessage does, without calling it.
             if attributes["args"]:
                 attributes["msg"] = message % attributes["args"]
+                attributes["prefork_logd.msg"] = message
         else:
             attributes["msg"] = record.getMessage()
+            if attributes["args"] and isinstance(message, (str, TEXT)):
+                attributes["prefork_logd.msg"] = message
     except Exception:  # noqa: BLE001 - __str__ of an argument may do anything
         attributes["msg"] = _unformatted(record)
     attributes["args"] = None
     if attributes["exc_info"]:
         if attributes["exc_text"] in _NO_TRACEBACKS:
             attributes["exc_text"] = _traceback(attributes["exc_info"], formatter)
+        exceptions = _exceptions(attributes["exc_info"])
+        if exceptions:
+            attributes["prefork_logd.exception"] = exceptions
         attributes["exc_info"] = None
     if "message" in attributes:
         del attributes["message"]
@@ -50,6 +57,13 @@ def make_pickle(record, formatter=None, max_bytes=1 << 20):
     if len(data) > max_bytes:
         return _cut(attributes, max_bytes)
     return data
+
+
+def _exceptions(exc_info):
+    """Return the exceptions as data; an empty list if there are none."""
+    _, error, trace = exc_info if isinstance(exc_info, tuple) and len(exc_info) == 3 else (None, exc_info, None)
+    return describe_exceptions(error, trace) if isinstance(error, BaseException) else []
+
 
 def _unformatted(record):
     """Return the text of a message that does not fit its arguments."""

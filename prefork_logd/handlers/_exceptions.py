@@ -1,0 +1,127 @@
+"""Describes exceptions as data: their types and the frames of their tracebacks, for those who group errors.
+
+Knows nothing of records and of the network. docs/record.md describes the result.
+"""
+from __future__ import absolute_import, division
+
+import os
+
+from ._compat import TEXT
+
+_MOST_EXCEPTIONS = 16
+"""Of a chain and its groups, together."""
+_MOST_LINKS = 64
+"""How far a chain is followed to find its root."""
+_FIRST_FRAMES, _LAST_FRAMES = 8, 24
+"""Frames of one traceback that are kept: the outermost and the innermost ones."""
+_MOST_NAME_CHARS = 200
+_MOST_FILES = 4096
+_PACKAGES = (os.sep + "site-packages" + os.sep, os.sep + "dist-packages" + os.sep)
+_LIBRARY = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
+_in_app_files = {}  # name of a source file: whether it is the application's
+
+
+def describe_exceptions(error, trace=None):
+    """Return the chain of an exception as a list of dicts, its root first, the exception itself last. Raises nothing.
+
+    `trace` is the traceback of the exception where it does not have it itself (Python 2). The leaves of an exception
+    group come before the group, marked with `in_group`.
+    """
+    found = []
+    try:
+        for one in reversed(_chain(error)):
+            leaves = _leaves(one) if _is_group(one) else ()
+            for leaf in leaves:
+                described = dict(_described(leaf), in_group=True)
+                if described not in found:
+                    found.append(described)
+            found.append(_described(one, trace if one is error else None))
+    except Exception:  # noqa: BLE001 - an exception's class may do anything when it is looked at
+        pass
+    return found[-_MOST_EXCEPTIONS:]
+
+
+def _chain(error):
+    """Return an exception and those that led to it, itself first; no exception twice."""
+    chain, seen = [], set()
+    while error is not None and id(error) not in seen and len(chain) < _MOST_LINKS:
+        seen.add(id(error))
+        chain.append(error)
+        cause = getattr(error, "__cause__", None)
+        if cause is None and not getattr(error, "__suppress_context__", False):
+            cause = getattr(error, "__context__", None)
+        error = cause
+    return chain if len(chain) <= _MOST_EXCEPTIONS else chain[: _MOST_EXCEPTIONS - 1] + chain[-1:]
+
+
+def _is_group(error):
+    """Return whether it is an exception group, of Python 3.11 or of the package exceptiongroup."""
+    return any(kind.__name__ == "BaseExceptionGroup" for kind in type(error).__mro__)
+
+
+def _leaves(group):
+    """Return the exceptions in a group and in groups within it, _MOST_EXCEPTIONS at most."""
+    leaves, waiting = [], list(group.exceptions[:_MOST_EXCEPTIONS])
+    groups = 1
+    while waiting and len(leaves) < _MOST_EXCEPTIONS:
+        one = waiting.pop(0)
+        if not _is_group(one):
+            leaves.append(one)
+        elif groups < _MOST_EXCEPTIONS:
+            groups += 1
+            waiting = list(one.exceptions[:_MOST_EXCEPTIONS]) + waiting
+    return leaves
+
+
+def _described(error, trace=None):
+    kind = type(error)
+    frames, left_out = _frames(getattr(error, "__traceback__", trace))
+    found = {
+        "type": _short(getattr(kind, "__qualname__", kind.__name__)),
+        "module": _short(kind.__module__),
+        "frames": frames,
+    }
+    if left_out:
+        found["frames_left_out"] = left_out
+    return found
+
+
+def _frames(trace):
+    """Return the frames of a traceback, the outermost first, and how many are left out between the kept ones."""
+    first, last, count = [], [], 0
+    while trace is not None:
+        if count < _FIRST_FRAMES:
+            first.append(trace)
+        else:
+            last.append(trace)
+            if len(last) > 2 * _LAST_FRAMES:
+                del last[:_LAST_FRAMES]
+        count += 1
+        trace = trace.tb_next
+    kept = first + last[-_LAST_FRAMES:]
+    return [_frame(one) for one in kept], count - len(kept)
+
+
+def _frame(trace):
+    code = trace.tb_frame.f_code
+    return {
+        "module": _short(trace.tb_frame.f_globals.get("__name__")),
+        "function": _short(getattr(code, "co_qualname", code.co_name)),
+        "lineno": trace.tb_lineno,
+        "in_app": _is_in_app(code.co_filename),
+    }
+
+
+def _is_in_app(filename):
+    """Return whether a source file is the application's, and not of Python's or an installed package's."""
+    known = _in_app_files.get(filename)
+    if known is None:
+        if len(_in_app_files) >= _MOST_FILES:
+            _in_app_files.clear()
+        is_library = filename.startswith((_LIBRARY, "<")) or any(part in filename for part in _PACKAGES)
+        known = _in_app_files[filename] = not is_library
+    return known
+
+
+def _short(name):
+    return name[:_MOST_NAME_CHARS] if isinstance(name, (str, TEXT)) else None
