@@ -33,7 +33,7 @@ _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NAME = re.compile(r"\A# (\w+\.py)\n")
 _SERVING = re.compile(r"(?:Running on|Listening at:|Uvicorn running on) http://127\.0\.0\.1:(\d+)")
 _FOLDER, _PACKAGES, _LIBRARY = "/srv/shop", "/srv/venv/lib/python3.11/site-packages", "/usr/lib/python3.11"
-_VOLATILE = {"created", "time", "lineno", "process", "processName", "thread", "peer", "received", "host"}
+_VOLATILE = {"created", "time", "lineno", "process", "processName", "thread", "threadName", "peer", "received", "host"}
 _NUMBER = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\d+(?:\.\d+)?")
 
 
