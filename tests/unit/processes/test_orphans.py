@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-
-from prefork_logd.processes.fork import describe_end
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -75,11 +72,3 @@ def test_a_child_forked_by_a_dying_master_ends() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, timeout=20, check=False)
     assert done.returncode == -14
-
-
-def test_every_end_of_a_child_has_words() -> None:
-    """Also the signals that have no name."""
-    assert describe_end(9) == "was ended by SIGKILL"
-    assert describe_end(40) == "was ended by signal 40"
-    assert describe_end(3 << 8) == "ended with status 3"
-    assert os.waitstatus_to_exitcode(40) == -40

@@ -149,39 +149,6 @@ def test_a_unix_socket_of_root_is_not_made_where_another_user_could_lead_it_else
     assert not list(home.iterdir())
 
 
-@NEEDS_ROOT
-def test_files_of_another_user_are_named_before_anything_is_served(home: Path) -> None:
-    """Which, whose, and what to do; files that are no collector's do not matter."""
-    settings = loads("", "", {"state_dir": str(home)})
-    for name in ("backup.tar", "control.sock"):
-        (home / name).touch(0o600)
-    with privileges.acting_as(USER):
-        require_own_files(settings)
-    outside = home.parent / "out.jsonl"
-    outside.touch(0o600)
-    (home / "journal").mkdir(0o700)
-    for name in ("records.jsonl", "records-2026-11-23.db", "dead-letters-a.jsonl"):
-        (home / name).touch(0o600)
-    settings = loads(
-        f'[[output]]\n[[output]]\npath = "{outside}"\n[[store]]\ntype = "sqlite"', "", {"state_dir": str(home)}
-    )
-    require_own_files(settings)  # root can write all
-    with privileges.acting_as(USER), pytest.raises(ProcessError) as caught:
-        require_own_files(settings)
-    said = str(caught.value)
-    assert said.startswith("these belong to root, and user 'nobody' cannot write them: ")
-    for name in ("journal", "records.jsonl", "records-2026-11-23.db", "dead-letters-a.jsonl"):
-        assert str(home / name) in said
-    assert said.endswith(f"; do: chown -R nobody: {home} {outside}")
-    give(home, "root")
-    home.chmod(0o700)
-    with privileges.acting_as(USER), pytest.raises(ProcessError, match=f"{home}: belongs to root, and user 'nobody'"):
-        require_own_files(settings)
-    home.parent.chmod(0o700)
-    with privileges.acting_as(USER), pytest.raises(ProcessError, match=f"{home.parent}: user 'nobody' cannot enter"):
-        require_own_files(settings)
-
-
 def test_a_state_directory_is_made_with_sane_permissions(tmp_path: Path) -> None:
     """Others may not look into it."""
     privileges.prepare_state_dir(tmp_path / "a" / "b", "")
