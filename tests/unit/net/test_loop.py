@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from prefork_logd.net import loop as module
 from prefork_logd.net.loop import EDGE, ENDED, READ, Loop
 
 if TYPE_CHECKING:
@@ -164,3 +165,24 @@ def test_a_timer_in_a_hundred_years_ends_no_turn(loop: Loop, pair: tuple[socket.
         theirs.send(b"x")
         loop.turn()
     assert recorder.events == [READ, READ]
+
+
+def test_a_turn_leaves_those_who_ask_again_when_it_was_long(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of them is served in any case; the others come first in the next turn."""
+    monkeypatch.setattr(module, "TURN_S", 0.0)
+    order: list[str] = []
+
+    class Asking:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def ready(self, _: int) -> None:
+            order.append(self.name)
+            loop.again(self)
+
+    for name in "abc":
+        loop.again(Asking(name))
+    for _ in range(4):
+        loop.turn(0)
+    assert order == ["a", "b", "c", "a"]
+    assert loop.crowded

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import logging
+import os
 import pickle
 import socket
 import struct
@@ -19,26 +23,29 @@ from prefork_logd.ipc.batch import COMMITTED, Answer, Group
 from prefork_logd.ipc.batch_reader import BatchReader
 from prefork_logd.ipc.channel import Channel
 from prefork_logd.ipc.configuration import Configuration
-from prefork_logd.ipc.messages import Ping
+from prefork_logd.ipc.messages import Configure, Drain, Forget, HandOver, Ping
 from prefork_logd.ipc.scoreboard import Field, Scoreboard
 from prefork_logd.net import loop as loops
-from prefork_logd.processes.worker import migration as movings
 from prefork_logd.processes.worker import worker as workers
 from prefork_logd.processes.worker.handover import make_pair
 from prefork_logd.processes.worker.worker import Worker
 from tests.parity import dearest
 from tests.support import wire
 from tests.support.assemble import text
+from tests.support.inprocess import Pair, configuration, frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
+    from prefork_logd.ipc.messages import AnyMessage
     from prefork_logd.processes.worker.connection import Connection
 
 RECORD = pickle.dumps({"name": "n", "msg": "honest", "args": None, "created": 1.5, "levelno": 20}, 2)
 SLOW = dearest.record(dearest.again(text("\udcff" * 300), 2_000), slow=True)
 LARGE = dearest.record(dearest.again(text("\x01" * 300), 2_000))
 QUEUE_BYTES = 1 << 20
+RECORD_FRAME = frame()
 MOST_TURNS = 10_000
 
 
@@ -259,44 +266,6 @@ def test_a_session_that_breaks_the_rules_is_closed_after_what_came_before(
         assert len(kinds) == 2  # WELCOME and ERROR
 
 
-@pytest.mark.parametrize("is_taken", [True, False])
-def test_a_client_that_sends_without_end_lets_its_worker_end(
-    whole: Whole, monkeypatch: pytest.MonkeyPatch, is_taken: bool
-) -> None:
-    """What was read of it is taken, and no more is read, so that the next move can have it; without one it is read."""
-    monkeypatch.setattr(workers, "SLICE_S", 0.0)
-    monkeypatch.setattr(movings, "LEAVE_S", 0.2)
-    with whole.connect(framed(SLOW, 10)) as hostile:
-        whole.turn()
-        (connection,) = whole.worker.connections.values()
-        moving = whole.worker.migration
-        assert connection.unfinished
-        given, taken = make_pair()
-        moving.hand_over((0,), -1, [given])
-        assert not moving.busy
-        taken.close()
-        for _ in range(15):
-            hostile.sendall(framed(SLOW))
-            whole.turn()
-            whole.take()
-        assert not connection.unfinished
-        assert whole.records == 10
-        if is_taken:
-            given, taken = make_pair()
-            moving.hand_over((0,), -1, [given])
-            whole.turn()
-            assert connection.held
-            assert moving.gives
-            moving.cancel()
-            taken.close()
-        else:
-            time.sleep(0.2)
-        for _ in range(60):
-            whole.turn()
-            whole.take()
-        assert whole.records == 25
-
-
 def test_what_waits_with_connections_is_bounded(whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
     """When many connections have more than there is time for, each is read in small pieces."""
     monkeypatch.setattr(workers, "SLICE_S", 0.0)
@@ -311,24 +280,112 @@ def test_what_waits_with_connections_is_bounded(whole: Whole, monkeypatch: pytes
         client.close()
 
 
-def test_a_turn_leaves_those_who_ask_again_when_it_was_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of them is served in any case; the others come first in the next turn."""
-    monkeypatch.setattr(loops, "TURN_S", 0.0)
-    loop = loops.Loop()
-    order: list[str] = []
+# Messages of the master
 
-    class Asking:
-        def __init__(self, name: str) -> None:
-            self.name = name
 
-        def ready(self, _: int) -> None:
-            order.append(self.name)
-            loop.again(self)
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    pair = Pair()
+    yield pair
+    pair.close()
 
-    for name in "abc":
-        loop.again(Asking(name))
-    for _ in range(4):
-        loop.turn(0)
-    assert order == ["a", "b", "c", "a"]
-    assert loop.crowded
-    loop.close()
+
+def tell(pair: Pair, message: AnyMessage, *fds: int) -> None:
+    """Send a message as the master does, and let it be read."""
+    socket.send_fds(pair._theirs, [msgspec.json.encode(message)], list(fds))
+    for fd in fds:
+        os.close(fd)
+    pair.turn()
+
+
+def heard(pair: Pair) -> list[dict[str, object]]:
+    """Return what the master was told since the last call."""
+    pair._theirs.setblocking(False)
+    found = []
+    with contextlib.suppress(BlockingIOError):
+        while data := pair._theirs.recv(65_536):
+            found.append(json.loads(data))
+    return found
+
+
+def test_a_configuration_is_settled_when_all_lines_before_it_are_committed(pair: Pair, tmp_path: Path) -> None:
+    """It is confirmed at once; the outputs of the last one are needed until then."""
+    client = pair.connect()
+    client.sendall(RECORD_FRAME)
+    pair.worker.loop.turn(0)
+    new = configuration(tmp_path / "c.toml", "", generation=2)
+    socket.send_fds(pair._theirs, [msgspec.json.encode(Configure())], [fd := new.to_file()])
+    os.close(fd)
+    pair.worker.loop.turn(0)
+    assert heard(pair) == [{"type": "configured", "generation": 2, "problems": []}]
+    pair.turn(2)
+    assert heard(pair) == [{"type": "settled", "generation": 2}]
+    tell(pair, Configure(), configuration(tmp_path / "c.toml", "", generation=3).to_file())
+    assert [message["type"] for message in heard(pair)] == ["configured", "settled"]
+
+
+def test_a_new_limit_holds_for_clients_that_are_connected(pair: Pair, tmp_path: Path) -> None:
+    """Of a half-received record, too: the next ones are read with it."""
+    client = pair.connect()
+    client.sendall(frame("a" * 3000) + frame("b" * 3000)[:4])
+    pair.turn()
+    tell(pair, Configure(), configuration(tmp_path / "c.toml", "[limits]\nmax_record_bytes = 1024\n", 2).to_file())
+    client.sendall(frame("b" * 3000)[4:] + frame("c" * 3000) + frame("d"))
+    pair.turn(3)
+    found = [json.loads(line)["message"][:1] for line in pair.writer.lines]
+    assert found[0] == "a"
+    assert found[-1] == "d"
+    assert "c" not in found
+    assert len(pair.worker.connections) == 1
+
+
+def test_a_worker_that_ends_hands_nothing_over(pair: Pair) -> None:
+    """The master hears so at once, and the takers find their sockets closed."""
+    tell(pair, Drain(fast=False))
+    given, taken = make_pair()
+    tell(pair, HandOver((0,), -1), given.detach())
+    assert {"type": "handed-over", "left": 0, "problem": ""} in heard(pair)
+    assert taken.recv(10) == b""
+    taken.close()
+
+
+def test_a_message_for_another_child_is_logged(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And changes nothing."""
+    monkeypatch.setattr(logging.getLogger("prefork_logd"), "propagate", True)
+    client = pair.connect()
+    tell(pair, Forget(1))
+    assert "unexpected Forget from the master" in caplog.text
+    client.sendall(RECORD_FRAME)
+    pair.turn(2)
+    assert len(pair.writer.lines) == 1
+
+
+def test_secrets_that_cannot_be_read_let_nobody_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file that has gone since the configuration was checked costs its clients, and not the worker."""
+    monkeypatch.setattr(logging.getLogger("prefork_logd"), "propagate", True)
+    keys = tmp_path / "keys"
+    keys.write_text("id 0123456789abcdef\n")
+    keys.chmod(0o600)
+    toml = f'[server]\nbind = []\nkeys_file = "{keys}"\n[[listener]]\naccept = "authenticated"\n'
+    settings = configuration(tmp_path / "c.toml", toml)
+    keys.unlink()
+    pair = Pair(settings)
+    assert "no client can authenticate" in caplog.text
+    client = pair.connect()
+    client.sendall(RECORD_FRAME)
+    pair.turn(2)
+    assert len(pair.writer.lines) == 1
+    pair.close()
+
+
+def test_counters_follow_the_connections(pair: Pair) -> None:
+    """Open ones, and all that were ever accepted."""
+    clients = [pair.connect() for _ in range(3)]
+    clients[0].close()
+    pair.turn(2)
+    assert pair.worker.counters[Field.CONNECTIONS] == len(pair.worker.connections) == 2
+    assert pair.worker.counters[Field.ACCEPTED] == 3
