@@ -223,13 +223,19 @@ def _is_wide(line: bytes) -> bool:
 def _shallow(line: bytes) -> dict[str, Any]:
     """Return the object of a line, with its lists, objects and long numbers as the unread text of their JSON.
 
-    Raises RecordRejected if that is still too much.
+    Raises RecordRejected if that is still too much, and NotARecord.
     """
     most = DEFAULT_BUDGET.nodes_for(len(line))
     try:
         values = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
     except (msgspec.MsgspecError, RecursionError):
-        raise exceeded("values") from None
+        # What msgspec refuses may be NaN, octets that are not UTF-8 or control characters, which other lines may have.
+        if line.count(b"[") + line.count(b"{") > most:
+            raise exceeded("values") from None
+        lenient = parse(line, most_depth=1)
+        if 2 * len(lenient) > most:
+            raise exceeded("values") from None
+        return lenient
     if 2 * len(values) > most:
         raise exceeded("values")
     document: dict[str, Any] = {}

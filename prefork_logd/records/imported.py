@@ -59,8 +59,11 @@ def canonical(line: bytes, now: float) -> Canonical:
     return Canonical(render_json(adopted.record), adopted.has_time, adopted.has_level)
 
 
-def parse(line: bytes) -> dict[str, Any]:
-    """Return the object in a line. Raises NotARecord."""
+def parse(line: bytes, most_depth: int = MOST_DEPTH) -> dict[str, Any]:
+    """Return the object in a line; lists and objects deeper than `most_depth` as the text of their JSON.
+
+    Raises NotARecord.
+    """
     line = line.strip(PADDING)
     if not line.startswith(b"{") or line == b"{":
         raise NotARecord(_no_object(line))
@@ -68,8 +71,8 @@ def parse(line: bytes) -> dict[str, Any]:
         text = line.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
         text = line.decode("utf-8", "surrogateescape")
-    if text.count("{") + text.count("[") > MOST_DEPTH:
-        text = _without_depths(text)
+    if text.count("{") + text.count("[") > most_depth:
+        text = _without_depths(text, most_depth)
     try:
         document: dict[str, Any] = _decode(text)
     except (ValueError, RecursionError) as error:
@@ -106,18 +109,18 @@ _decode = json.JSONDecoder(
 ).decode  # fmt: skip
 
 
-def _without_depths(text: str) -> str:
-    """Return JSON in which each value deeper than MOST_DEPTH is replaced by the text of its JSON."""
+def _without_depths(text: str, most_depth: int) -> str:
+    """Return JSON in which each value deeper than `most_depth` is replaced by the text of its JSON."""
     depth, start, at = 0, 0, 0
     parts: list[str] = []
     for match in _TOKEN.finditer(text):
         if match[0] in "[{":
             depth += 1
-            if depth == MOST_DEPTH + 1:
+            if depth == most_depth + 1:
                 start = match.start()
         elif match[0] in "]}":
             depth -= 1
-            if depth == MOST_DEPTH:
+            if depth == most_depth:
                 parts += text[at:start], json.dumps(text[start : match.end()], ensure_ascii=False)
                 at = match.end()
     return "".join((*parts, text[at:])) if parts else text

@@ -329,6 +329,24 @@ def test_an_object_with_too_many_values_keeps_its_lists_as_text() -> None:
     assert (record.message, record.extra) == ("e", {"n": 5, "x": values, "t": "é"})
 
 
+@pytest.mark.parametrize("odd", [b"NaN", b"-Infinity", b'"\xff"', b'"\x01"', b'"\\ud800"', b"1e999", b"[{}]"])
+def test_odd_values_among_too_many_cost_no_record(odd: bytes) -> None:
+    """As little as among few: Python's json writes NaN, and a text may hold anything."""
+    values = b"[" + b"1.5," * DEFAULT_BUDGET.nodes + odd + b"]"
+    record = decode(b'{"message":"m","n":5,"ratio":NaN,"x":' + values + b"}")
+    assert (record.message, record.extra["n"], record.extra["ratio"]) == ("m", 5, "nan")
+    assert record.extra["x"].encode("utf-8", "surrogateescape") == values
+    assert json.loads(render_json(record))
+
+
+@pytest.mark.parametrize("line", [b"{%b", b"{%b}}", b"{%b,}", b"[%b]"])
+def test_what_is_no_json_is_that_however_long(line: bytes) -> None:
+    """Not a line with too many values."""
+    with pytest.raises(RecordRejected) as caught:
+        decode(line % (b'"message":"m","x":[' + b"1," * DEFAULT_BUDGET.nodes + b"1]"))
+    assert caught.value.reason == "not-json"
+
+
 def test_commas_in_text_are_no_values() -> None:
     """Only their number makes a line be looked at more closely."""
     text = ",:[{" * DEFAULT_BUDGET.nodes
@@ -368,6 +386,14 @@ def _dear() -> dict[str, bytes]:
         "no utf-8": b'{"message":"' + b"\xff" * room + b'"}',
         "backslashes without an end": b'{"message":"' + b"\\" * room,
         "quotes": b'{"message":"m",' + b'"' * room,
+        "too many numbers, and NaN": body + b"[" + b"1," * (room // 2) + b"NaN]}",
+        "just below the most brackets, and NaN": body + b"[" + b"[]," * 26_000 + b"NaN]}",
+        "too many names, and NaN": b'{"message":NaN,'
+        + b",".join(b'"%d":1' % number for number in range(80_000))
+        + b"}",
+        "digits and NaN": b'{"message":NaN,'
+        + b",".join(b'"%d":' % n + b"9" * 4000 for n in range(room // 4010))
+        + b"}",
         "keys that collide": f'{{"message":"m","extra":{{{underscores}}},{underscores}}}'.encode(),
     }
 
