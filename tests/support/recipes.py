@@ -13,6 +13,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -33,6 +34,7 @@ _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NAME = re.compile(r"\A# (\w+\.py)\n")
 _SERVING = re.compile(r"(?:Running on|Listening at:|Uvicorn running on) http://127\.0\.0\.1:(\d+)")
 _FOLDER, _PACKAGES, _LIBRARY = "/srv/shop", "/srv/venv/lib/python3.11/site-packages", "/usr/lib/python3.11"
+_HOST = "web1"
 _VOLATILE = {"created", "time", "lineno", "process", "processName", "thread", "threadName", "peer", "received", "host"}
 _NUMBER = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\d+(?:\.\d+)?")
 
@@ -158,6 +160,7 @@ class Recipe:
         records = self.collector.records()
         assert len({json.dumps({**record, "received": 0}) for record in records}) == len(records)
         assert self.collector.rejected() == []
+        assert {(record["service"], record["host"]) for record in records} == {("shop", socket.gethostname())}
         if WRITES:
             self._write_page(records)
         steady = [_steady(self._placed(record)) for record in records]
@@ -176,7 +179,7 @@ class Recipe:
             (sysconfig.get_path("stdlib"), _LIBRARY),
         ):
             text = text.replace(there, here)
-        placed: dict[str, Any] = json.loads(text)
+        placed: dict[str, Any] = {**json.loads(text), "host": _HOST}
         return placed
 
     def _write_page(self, records: list[dict[str, Any]]) -> None:
@@ -200,6 +203,8 @@ def _steady(record: dict[str, Any]) -> dict[str, Any]:
         # Where another version of the framework logs it.
         for name in ("pathname", "filename", "module", "funcName"):
             steady.pop(name, None)
+    if steady.get("extra", {}).keys() == {"extra"}:  # of loguru, which some handlers nest a second time
+        steady["extra"] = steady["extra"]["extra"]
     if "exc_text" in steady:
         lines = steady["exc_text"].splitlines()
         steady["exc_text"] = [lines[0], lines[-1]]

@@ -89,6 +89,7 @@ def test_loguru(recipe: Callable[[str], Recipe]) -> None:
     paid, missing = shop.stored(2)
     assert (paid["message"], paid["levelname"], paid["filename"]) == ("order 1042 paid", "INFO", "shop.py")
     assert paid["extra"] == missing["extra"]
+    assert "'customer': 17" in str(paid["extra"])
     assert (missing["message"], missing["levelname"]) == ("no discount", "ERROR")
     assert missing["exc_text"].startswith("Traceback (most recent call last):\n")
     assert missing["exc_text"].endswith("KeyError: 'discount'")
