@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 REJECTED_OUTPUT = 0
 """The slot of rejected.jsonl on the scoreboard and in batches."""
 WARM_UP_RECORDS = 300
+UNREAD_BYTES = 440
+"""A shorter text has no list or object that its input left unread: with too many values, or 220 levels deep."""
 MOST_SHOWN = 1024
 """Senders that are remembered with their redacted form."""
 BATCH_BYTES = 524_288
@@ -168,7 +170,12 @@ class Dispatcher:
         self._take_source(peer, received_s, sender)
 
         def dispatch(body: bytes, peer: str, received_s: float) -> bool:
-            return self._add_lines(decode_text(body, peer, received_s), body, whole_json_line)
+            record, before = decode_text(body, peer, received_s), self._redacted
+            found = len(body) >= UNREAD_BYTES and self._redactor.redact_unread(record)
+            is_shipped = self._add_lines(record, body, whole_json_line)
+            # A record counts once.
+            self._redacted = max(self._redacted, before + found)
+            return is_shipped
 
         taken = rejected = 0
         for body in bodies:

@@ -136,13 +136,13 @@ def _fit(attributes: Mapping[str, Plain], peer: str, received: float) -> Record:
         if value is None or key in OUR_ATTRIBUTES:
             continue
         if key in TEXT_FIELDS:
-            field, fitted = key, _fit_text(value, MAX_FITTED_NAME)
+            field, fitted = key, fit_text(value, MAX_FITTED_NAME)
         elif key in INTEGER_FIELDS:
             field, fitted = key, _fit_integer(value)
         elif key == "created":
             field, fitted = key, _fit_created(value)
         elif key == "msg" or (key == "message" and not has_message):
-            field, fitted = "message", _fit_text(value, MAX_FITTED_MESSAGE)
+            field, fitted = "message", fit_text(value, MAX_FITTED_MESSAGE)
         else:
             if key not in DERIVED and value not in ("", [], {}):
                 extra[key] = value
@@ -168,7 +168,7 @@ def _take_ours(record: Record, name: str, field: str, value: Plain) -> None:
         record.extra[name] = value
 
 
-def _fit_text(value: Plain, longest: int) -> str:
+def fit_text(value: Plain, longest: int) -> str:
     """Return the value as text: itself, the one argument of an object (a str subclass has it), else its JSON.
 
     JSON is cut after `longest` characters: the whole value is in `extra`, too.

@@ -14,6 +14,8 @@ import functools
 import re
 from typing import TYPE_CHECKING, Any
 
+from prefork_logd.records.json_text import redact_texts
+from prefork_logd.records.record import MAX_FITTED_MESSAGE, MAX_FITTED_NAME, TEXT_FIELDS, fit_text
 from prefork_logd.records.sender import make_sender
 
 if TYPE_CHECKING:
@@ -110,7 +112,20 @@ class Redactor:
                 if changed:
                     setattr(record, field, shown)
                     found = True
+                    if field == "extra":
+                        _fit_again(record, value)
         return found
+
+    def redact_unread(self, record: Record) -> bool:
+        """Replace secrets by key in JSON that is text, in `message` and `extra`; return whether there were any."""
+        if not self.patterns:
+            return False
+        before = record.extra
+        record.extra, in_extra = redact_texts(before, self.is_secret, REDACTED)
+        if in_extra:
+            _fit_again(record, before)
+        record.message, in_message = redact_texts(record.message, self.is_secret, REDACTED)
+        return in_message or in_extra
 
     def redact_sender(self, sender: Sender) -> Sender:
         """Return a sender without the secrets of its own fields."""
@@ -160,3 +175,17 @@ class Redactor:
             shown = self._without_forms(value)
             return shown, shown != value
         return value, False
+
+
+def _fit_again(record: Record, originals: dict[str, Any]) -> None:
+    """Replace the text that a field holds in place of another value, if secrets were replaced in that value."""
+    shown = record.extra
+    for key, value in originals.items():
+        if shown[key] is value or isinstance(value, str):
+            continue
+        # The original of a field may have another key than the field's, where a client has used that already.
+        for longest, fields in ((MAX_FITTED_MESSAGE, ("message",)), (MAX_FITTED_NAME, TEXT_FIELDS)):
+            fitted = fit_text(value, longest)
+            for field in fields:
+                if getattr(record, field) == fitted:
+                    setattr(record, field, fit_text(shown[key], longest))

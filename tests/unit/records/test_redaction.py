@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
 from prefork_logd.config.redact import DEFAULT_KEYS
-from prefork_logd.records.record import Record
+from prefork_logd.records.record import Record, make_record
 from prefork_logd.records.redaction import FORMS, REDACTED, Redactor, split_pattern
 from prefork_logd.records.sender import make_sender
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @pytest.mark.parametrize(
@@ -59,6 +64,43 @@ def test_values_at_any_depth() -> None:
     assert inner["token"] == {"a": 1}
     untouched = Record(created=1.0, extra={"a": [{"b": 1}]})
     assert not Redactor(DEFAULT_KEYS).redact(untouched)
+
+
+@pytest.mark.parametrize("field", ["msg", "message", "name", "funcName", "exc_text"])
+@pytest.mark.parametrize("wrap", [lambda secret: secret, lambda secret: ["x", secret]], ids=["dict", "list"])
+def test_a_field_that_holds_the_json_of_a_value_has_no_secret_of_it(
+    field: str, wrap: Callable[[object], object]
+) -> None:
+    """A service may log a dict as its message: neither the text nor the original in `extra` shows the password."""
+    record = make_record({field: wrap({"password": "hunter2", "user": "me"})}, "peer", 1.0)
+    assert Redactor(DEFAULT_KEYS).redact(record)
+    shown = wrap({"password": REDACTED, "user": "me"})
+    assert record.extra == {field: shown}
+    name = "message" if field == "msg" else field
+    assert json.loads(getattr(record, name)) == shown
+
+
+def test_a_client_s_own_attribute_changes_no_field() -> None:
+    """One with the name of a field, of another object; and an original under another key is found all the same."""
+    record = make_record({"msg": "login", "name": "shop"}, "peer", 1.0)
+    record.extra = {"msg": {"password": "x"}, "name": {"password": "y"}}
+    assert Redactor(DEFAULT_KEYS).redact(record)
+    assert (record.message, record.name) == ("login", "shop")
+    record = make_record({"msg": {"password": "hunter2"}}, "peer", 1.0)
+    record.extra = {"msg": 1, "msg_": record.extra["msg"]}
+    assert Redactor(DEFAULT_KEYS).redact(record)
+    assert "hunter2" not in (record.message or "")
+
+
+def test_json_that_was_not_read_has_no_secret_either() -> None:
+    """In `extra` and in the message; by keys only."""
+    text = '{"password":"hunter2","n":1}'
+    record = Record(created=1.0, message=text, extra={"a": [text], "b": "[1]"})
+    assert Redactor(DEFAULT_KEYS).redact_unread(record)
+    shown = f'{{"password":"{REDACTED}","n":1}}'
+    assert (record.message, record.extra) == (shown, {"a": [shown], "b": "[1]"})
+    assert not Redactor(DEFAULT_KEYS).redact_unread(Record(created=1.0, message="[1]", extra={"a": text[1:]}))
+    assert not Redactor().redact_unread(Record(created=1.0, message=text))
 
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"

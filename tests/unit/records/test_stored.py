@@ -199,7 +199,7 @@ def test_nobody_reads_lines_but_the_reader() -> None:
         "records/imported.py",  # lines of others
         "stores/sqlite/columns.py",  # judged by `stored.judge`
         "stores/dead_letters.py",  # its own form
-        "inputs/json_lines.py", "records/sender.py",  # what clients send
+        "inputs/json_lines.py", "records/sender.py", "records/json_text.py",  # what clients send
         "journal/identity.py", "ipc/configuration.py", "system/daemonize.py", "ipc/command_socket.py",  # states
         "processes/master/upgrade/trial.py",  # answers
         "processes/master/upgrade/state.py", "ipc/channel.py", "stores/nats/group.py",

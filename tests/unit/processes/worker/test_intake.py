@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +18,7 @@ from prefork_logd.processes.worker.intake import Intake
 from prefork_logd.records.record import Record, make_record
 from prefork_logd.records.sender import NOBODY
 from prefork_logd.system.log import RateLimitedLog
-from tests.support.inprocess import DEFAULT, frame
+from tests.support.inprocess import DEFAULT, Pair, frame
 
 
 class Worker:
@@ -211,3 +211,26 @@ def test_an_end_that_breaks_the_protocol_is_a_violation(worker: Worker) -> None:
     one.input.finish = finish
     intake(worker).end_finished(one)
     assert (worker.reasons, one.fd) == (["no-lines"], -1)
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    pair = Pair()
+    yield pair
+    pair.close()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b'{"password":"hunter2","ids":[' + b"1," * 30_000 + b"1]}", b"[" * 230 + b'{"password":"hunter2"}' + b"]" * 230],
+    ids=["wide", "deep"],
+)
+def test_json_that_is_not_read_has_no_secret_in_its_line(pair: Pair, value: bytes) -> None:
+    """Neither as the message nor in `extra`; the record counts once."""
+    client = pair.connect()
+    for name in (b"message", b"x"):
+        client.sendall(b'{"time":1,"message":"m","token":"hunter2","' + name + b'":' + value + b"}\n")
+        pair.turn(3)
+    assert len(pair.writer.lines) == 2
+    assert not [line for line in pair.writer.lines if b"hunter2" in line]
+    assert pair.worker.counters[Field.REDACTED] == 2

@@ -1,0 +1,76 @@
+"""Replaces secrets in a text of JSON that is not read, because it has too many values or lies too deep.
+
+Owns where a value begins and ends. Does not know which keys name secrets. The text may be cut off, or no JSON at all.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_KEY = re.compile(r'"((?:[^"\\]++|\\.)*+)"(\s*+:\s*+)?', re.DOTALL)
+_SCALAR = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[^\s,\]}]*+', re.DOTALL)
+_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
+_KEPT = frozenset({"null", "true", "false", ""})
+
+
+def redact_texts(value: Any, is_secret: Callable[[str], bool], shown: str) -> tuple[Any, bool]:
+    """Return a plain value with `shown` for each secret in its texts of lists and objects, and whether it had any."""
+    if isinstance(value, str):
+        if value[:1] not in ("{", "["):
+            return value, False
+        text = redact_json(value, is_secret, shown)
+        return text, text is not value
+    if isinstance(value, dict):
+        found = {key: redact_texts(item, is_secret, shown) for key, item in value.items()}
+        is_changed = any(changed for _, changed in found.values())
+        return ({key: item for key, (item, _) in found.items()} if is_changed else value), is_changed
+    if isinstance(value, list):
+        items = [redact_texts(item, is_secret, shown) for item in value]
+        is_changed = any(changed for _, changed in items)
+        return ([item for item, _ in items] if is_changed else value), is_changed
+    return value, False
+
+
+def redact_json(text: str, is_secret: Callable[[str], bool], shown: str) -> str:
+    """Return JSON with the text `shown` for the value of each key that names a secret, except null, true and false."""
+    parts: list[str] = []
+    at = 0
+    for match in _KEY.finditer(text):
+        if match.start() < at or match[2] is None or not is_secret(_read_key(match[1])):
+            continue
+        end = _value_end(text, match.end())
+        if text[match.end() : end] in _KEPT:
+            continue
+        parts += (text[at : match.end()], json.dumps(shown))
+        at = end
+    return "".join((*parts, text[at:])) if parts else text
+
+
+def _read_key(key: str) -> str:
+    if "\\" not in key:
+        return key
+    try:
+        return str(json.loads(f'"{key}"', strict=False))
+    except ValueError:
+        return key
+
+
+def _value_end(text: str, start: int) -> int:
+    """Return the place after the value that begins at `start`; the end of the text if it is cut off."""
+    if text[start : start + 1] not in ("{", "["):
+        match = _SCALAR.match(text, start)
+        return match.end() if match is not None else start
+    depth = 0
+    for match in _TOKEN.finditer(text, start):
+        if match[0] in "[{":
+            depth += 1
+        elif match[0] in "]}":
+            depth -= 1
+            if not depth:
+                return match.end()
+    return len(text)
