@@ -25,6 +25,7 @@ NAME = "prefork_logd.ingest._core_c"
 PEER, RECEIVED = "192.0.2.7:40000", 1_795_404_245.125
 TEMPLATE = "%(asctime)s %(levelname)-8s %(name)s[%(process)d] %(message)s %(key)s %(msecs)03d"
 WIDE_TEMPLATE = "\t%(created)s %(time)s %(peer)24s|%(received)s %(lineno)-6d%(thread)012d %(key)-9s%(message)80s"
+SENDER_TEMPLATE = "%(service)6s %(host)s %(environment)s %(key)s %(region)s %(n)04d %(message)s %(msg)s"
 MAX_RECORD_BYTES = 1 << 20
 MOST_RECORDS = 16
 """Taken from one stream."""
@@ -59,20 +60,23 @@ from prefork_logd.ipc import batch_builder  # noqa: E402
 from prefork_logd.records.record import Record, make_record  # noqa: E402
 from prefork_logd.records.redaction import Redactor  # noqa: E402
 from prefork_logd.records.render import TextTemplate  # noqa: E402
+from prefork_logd.records.sender import NOBODY, Sender, make_sender  # noqa: E402
 
+SENDER = make_sender("web-1", "sh\u00f6p", "", "2.4", {"key": "k", "region": "eu", "n": 7, "message": True})
 _ARENA = bytearray(SHARED_BLOCKS * BLOCK_BYTES)
 
 
 class Setup:
     """A configuration: what a Core is told of it, and what its records have to become."""
 
-    def __init__(self, outputs, stores=(), *, ships: bool = False, forms=()) -> None:
+    def __init__(self, outputs, stores=(), *, ships: bool = False, forms=(), sender: Sender = NOBODY) -> None:
         self.templates = [TextTemplate(template) if template else None for template, _, _ in outputs]
         rules = [
             (template.parts if template else None, *rest)
             for template, (_, *rest) in zip(self.templates, outputs, strict=True)
         ]
         self.redactor = Redactor(["*password*", "*token", "pwd", "k*"], ["keys"], forms)
+        self.sender = sender
         self.given = (rules, stores, ships, self.redactor)
         self.filters = [rest for _, *rest in outputs]
         self.stores, self.ships = stores, ships
@@ -84,12 +88,14 @@ class Setup:
         """Return the line of each output, and of all stores, that the specification makes of a record."""
         record = copy.copy(record)
         self.redactor.redact(record)
+        self.sender.sign(record)
         lines = [
-            text_line(one, record, frame) if one else json_line(record, frame, self.redactor) for one in self.templates
+            text_line(one, record, frame) if one else json_line(record, frame, self.redactor, self.sender)
+            for one in self.templates
         ]
         lines = [line if _passes(record, *rule) else None for line, rule in zip(lines, self.filters, strict=True)]
         if self.stores:
-            line = json_line(record, frame, self.redactor)
+            line = json_line(record, frame, self.redactor, self.sender)
             lines.append(line if any(_passes(record, *rule) for rule in self.stores) else None)
         return lines
 
@@ -111,9 +117,10 @@ SETUPS = (
     Setup((), ((30, ("shop",)),), ships=True),
     Setup(((None, 50, ()),), ships=True),
     Setup(((None, 0, ()), (TEMPLATE, 0, ())), forms=("bearer", "card", "jwt", "url-password")),
+    Setup(((None, 0, ()), (SENDER_TEMPLATE, 0, ())), ((30, ()),), sender=SENDER),
 )
-"""JSON and text; stores with rules of their own beside text; nothing but stores; what is filtered, but shipped; and
-secrets by their form."""
+"""JSON and text; stores with rules of their own beside text; nothing but stores; what is filtered, but shipped; secrets
+by their form; and records of a session that describes its sender."""
 
 
 def twin(frame: bytes) -> Record | None:
@@ -127,7 +134,7 @@ def twin(frame: bytes) -> Record | None:
 def one(data: bytes) -> None:
     """Try one input, as the body of a frame and as a stream of frames. Raises AssertionError."""
     chance = zlib.crc32(data)
-    found = [setup.core.lines(data, PEER, RECEIVED) for setup in SETUPS]
+    found = [setup.core.lines(data, PEER, RECEIVED, setup.sender) for setup in SETUPS]
     if any(lines is not None for lines in found):
         record = twin(data)
         for setup, lines in zip(SETUPS, found, strict=True):
@@ -165,7 +172,9 @@ def _stream(setup: Setup, data: bytes, chance: int) -> None:
         for _ in range(3):
             # Lines come before the second and the third run; only before the first one a sink takes shared memory.
             end = core.run(
-                *(data, position, len(data), MOST_RECORDS, MAX_RECORD_BYTES, PEER, RECEIVED), sinks, one_by_one, *limits
+                *(data, position, len(data), MOST_RECORDS, MAX_RECORD_BYTES, PEER, RECEIVED, sinks, one_by_one),
+                *limits,
+                sender=setup.sender,
             )
             position = end[0]
             assert 0 <= position <= len(data)
@@ -190,7 +199,7 @@ class _Slow:
         self.setup, self.sinks, self.is_all = setup, sinks, is_all
 
     def __call__(self, body: bytes) -> int:
-        lines = self.setup.core.lines(body, PEER, RECEIVED)
+        lines = self.setup.core.lines(body, PEER, RECEIVED, self.setup.sender)
         if lines is None:
             outcome = zlib.crc32(body) % 3
             if outcome and self.sinks:
@@ -215,7 +224,7 @@ _fail = _find_fail()
 def _without_memory(data: bytes, chance: int) -> None:
     """Let an allocation fail, that one or all from there on: what is written then is right, or it is nothing."""
     setup = SETUPS[chance >> 12 & 3]
-    expected = setup.core.lines(data, PEER, RECEIVED)
+    expected = setup.core.lines(data, PEER, RECEIVED, setup.sender)
     refused: list[bytes] = []
 
     def slow(body: bytes) -> int:
@@ -225,13 +234,15 @@ def _without_memory(data: bytes, chance: int) -> None:
     try:
         _fail(chance >> 16 & 31, chance >> 14 & 1)
         core = native.Core(*setup.given)
-        lines = core.lines(data, PEER, RECEIVED)
+        lines = core.lines(data, PEER, RECEIVED, setup.sender)
         assert lines is None or lines == expected
         _fail(chance >> 21 & 15, chance >> 15 & 1)
         sinks = tuple(native.Lines() for _ in range(setup.sinks))
         stream = _LENGTH.pack(len(data)) + data
         core.run(
-            *(stream, 0, len(stream), 1, MAX_RECORD_BYTES, PEER, RECEIVED, sinks, slow), *(MAX_RECORD_BYTES, 0, 1_000)
+            *(stream, 0, len(stream), 1, MAX_RECORD_BYTES, PEER, RECEIVED, sinks, slow),
+            *(MAX_RECORD_BYTES, 0, 1_000),
+            sender=setup.sender,
         )
     except MemoryError:
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from prefork_logd.ipc.batch_builder import Lines
 from prefork_logd.ipc.batch_reader import BatchReader
 from prefork_logd.ipc.configuration import Configuration
 from prefork_logd.records.render import TextTemplate
+from prefork_logd.records.sender import make_sender
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +53,34 @@ def test_an_output_that_looks_into_records_gets_them_one_by_one(toml: str, tmp_p
     path = tmp_path / "c.toml"
     path.write_text(toml)
     assert not Dispatcher(Configuration(1, load(path, {}), (1,)), Lines).dispatch_lines(GOOD, 1)
+
+
+def test_lines_of_other_collectors_go_where_their_service_goes(tmp_path: Path) -> None:
+    """They are filtered by their own fields, and stay as they are."""
+    path = tmp_path / "c.toml"
+    path.write_text('store = []\n[[output]]\nservices = ["shop"]\n')
+    dispatcher = Dispatcher(Configuration(1, load(path, {}), (1,)), Lines)
+    lines = [b'{"created":1.0,"service":"shop"}\n', b'{"created":1.0,"service":"cart"}\n', b'{"created":1.0}\n']
+    for line in lines:
+        dispatcher.dispatch_line(line)
+    assert bytes(dispatcher.batch._gathered(1).joined()) == lines[0]
+
+
+def test_the_fields_of_a_sender_are_no_way_around_the_rules(tmp_path: Path) -> None:
+    """Its secrets are replaced as those of a record are."""
+    path = tmp_path / "c.toml"
+    path.write_text("store = []\n")
+    dispatcher = Dispatcher(Configuration(1, load(path, {}), (1,)))
+    sender = make_sender("web-1", fields={"api_key": "x", "n": 1})
+    usual = {"msg": "m", "created": 1.0, "n": 2}
+    # The second one is left to Python.
+    for frame in (pickle.dumps(usual, 1), pickle.dumps(usual | {"lineno": "7"}, 1)):
+        dispatcher.run(len(frame).to_bytes(4, "big") + frame, 0, 1, 1000, "peer", 1.0, sender=sender)
+    lines = bytes(dispatcher.batch._gathered(1).joined()).splitlines()
+    assert [json.loads(line)["extra"] for line in lines] == [
+        {"n": 2, "api_key": "<redacted>"},
+        {"n": 2, "lineno": "7", "api_key": "<redacted>"},
+    ]
 
 
 def test_a_bug_costs_one_record(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
