@@ -82,10 +82,14 @@ msgspec.convert({"created": 0.0}, Record)  # Resolves the annotations, once and 
 INTEGER_FIELDS = frozenset({"levelno", "lineno", "process", "thread"})
 SENDER_FIELDS = ("host", "service", "environment", "version")
 """Fields that hold who sent a record: the same in all records of a session (records/sender.py)."""
-OUR_ATTRIBUTES = {"prefork_logd.msg": "msg", "prefork_logd.exception": "exception"}
+OUR_ATTRIBUTES = {
+    "prefork_logd.msg": "msg",
+    "prefork_logd.truncated": "truncated",
+    "prefork_logd.exception": "exception",
+}
 """Attributes that our handler adds to a record, and their fields."""
 OWN_FIELDS = frozenset(
-    {"created", "time", "message", "extra", "truncated", "peer", "received", *OUR_ATTRIBUTES.values(), *SENDER_FIELDS}
+    {"created", "time", "message", "extra", "peer", "received", *OUR_ATTRIBUTES.values(), *SENDER_FIELDS}
 )
 """Fields that are not copied from the attribute of the same name."""
 TEXT_FIELDS = frozenset(Record.__struct_fields__) - INTEGER_FIELDS - OWN_FIELDS
@@ -116,9 +120,9 @@ def make_record(attributes: Mapping[str, Plain], peer: str, received: float) -> 
         record.time = rfc3339(record.created)
         record.peer = peer
         record.received = received
-        if "prefork_logd.msg" in attributes or "prefork_logd.exception" in attributes:
-            for name, field in OUR_ATTRIBUTES.items():
-                _take_ours(record, name, field, attributes.get(name))
+        for name, field in OUR_ATTRIBUTES.items():
+            if name in attributes:
+                _take_ours(record, name, field, attributes[name])
         return record
     return _fit(attributes, peer, received)
 
@@ -162,6 +166,8 @@ def _take_ours(record: Record, name: str, field: str, value: Plain) -> None:
     """Set the field of an attribute that our handler adds; a value of another form stays in `extra`."""
     if field == "msg" and isinstance(value, str):
         record.msg = value
+    elif field == "truncated" and isinstance(value, list) and all(isinstance(one, str) for one in value):
+        record.truncated = [one for one in value if isinstance(one, str)]
     elif field == "exception" and isinstance(value, list) and all(isinstance(one, dict) for one in value):
         record.exception = [one for one in value if isinstance(one, dict)]
     elif value is not None:

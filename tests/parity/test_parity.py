@@ -64,6 +64,8 @@ def test_every_hostile_payload_of_a_sender(core, payload):
         {"prefork_logd.msg": None, "prefork_logd.exception": None},
         {"prefork_logd.exception": [{"type": "ValueError", "frames": [{"lineno": 1}, {"lineno": None}]}], "y": [1]},
         {"prefork_logd.exception": []},
+        {"prefork_logd.truncated": ["extra.ids", "message"]},
+        {"prefork_logd.truncated": [], "prefork_logd.exception": [{}], "y": [1]},
         {"prefork_logd.exception": [{"password": "x", "frames": [{"token": 1}]}]},
         {"region": "us", "y": [1]},
     ],
@@ -83,6 +85,8 @@ def test_what_our_handler_adds(core, more, protocol):
         {"prefork_logd.exception": "ValueError"},
         {"prefork_logd.exception": {"type": "ValueError"}},
         {"prefork_logd.exception": [{}, 1]},
+        {"prefork_logd.truncated": [1]},
+        {"prefork_logd.truncated": "extra.ids"},
     ],
 )
 def test_what_another_client_calls_so(core, more):

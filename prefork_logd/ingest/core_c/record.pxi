@@ -24,7 +24,8 @@ cdef enum:  # slots
     CREATED = STORED
     ARGS
     EXC_INFO
-    EXCEPTIONS      # as data; stored behind `extra`
+    CUTS           # the paths of values that our handler has cut; stored behind `extra`
+    EXCEPTIONS     # as data; stored behind that
     DERIVED_ONE
     DERIVED_TWO
     DERIVED_THREE
@@ -53,7 +54,7 @@ _STORED_NAMES = (
 _SENT_AS = {"message": "msg", "msg": "prefork_logd.msg"}
 _SENT_NAMES = (
     *(_SENT_AS.get(name, name) for name in _STORED_NAMES),
-    "created", "args", "exc_info", "prefork_logd.exception", "message", "asctime", "msecs", "relativeCreated",
+    "created", "args", "exc_info", "prefork_logd.truncated", "prefork_logd.exception", "message", "asctime", "msecs", "relativeCreated",
 )
 _PREFIXES = [f',"{name}":'.encode() for name in _STORED_NAMES]
 _SENT = [name.encode() for name in _SENT_NAMES]
@@ -179,8 +180,8 @@ cdef bint collect(Machine* m, Fields* fields) noexcept nogil:
             if fields.slot[slot] != NULL:
                 return False
             fields.slot[slot] = value
-            if slot == EXCEPTIONS and value.kind == LIST:
-                if not holds_dicts(m, value):
+            if (slot == CUTS or slot == EXCEPTIONS) and value.kind == LIST:
+                if not holds(m, value, slot == CUTS):
                     return False
                 fields.has_containers = True
             elif is_text(value):
@@ -195,14 +196,14 @@ cdef bint collect(Machine* m, Fields* fields) noexcept nogil:
     return m.nodes_left >= 0 and m.text_left >= 0 and settle(fields)
 
 
-cdef bint holds_dicts(Machine* m, const Node* node) noexcept nogil:
-    """Tell whether a list holds dicts alone."""
+cdef bint holds(Machine* m, const Node* node, bint texts) noexcept nogil:
+    """Tell whether a list holds texts, or else dicts, alone."""
     cdef Walk walk
     cdef Node* item
     start_walk(&m.memory, &m.memory.boxes[node.value.box].items, &walk)
     item = step(&m.memory, &walk)
     while item != NULL:
-        if item.kind != DICT:
+        if not is_text(item) if texts else item.kind != DICT:
             return False
         item = step(&m.memory, &walk)
     return True
@@ -229,11 +230,12 @@ cdef bint settle(Fields* fields) noexcept nogil:
             fields.slot[slot] = NULL
     if fields.slot[MESSAGE] == NULL:
         return False
-    value = fields.slot[EXCEPTIONS]
-    if value != NULL and value.kind != LIST:
-        if value.kind != NONE:
-            return False
-        fields.slot[EXCEPTIONS] = NULL
+    for slot in range(CUTS, EXCEPTIONS + 1):
+        value = fields.slot[slot]
+        if value != NULL and value.kind != LIST:
+            if value.kind != NONE:
+                return False
+            fields.slot[slot] = NULL
     value = fields.slot[CREATED]
     if value == NULL:
         return False
@@ -393,6 +395,10 @@ cdef bint put_record(Machine* m, Fields* fields, Out* out, const uint8_t* ending
         if fields.added_count and not put_added(fields, out, fields.extras_count == 0):
             return False
         if not put_byte(out, 125):
+            return False
+    node = fields.slot[CUTS]
+    if node != NULL and not is_empty(m, node):
+        if not put(out, <const uint8_t*> b',"truncated":', 13) or not put_value(m, out, node, 1):
             return False
     node = fields.slot[EXCEPTIONS]
     if node != NULL and not is_empty(m, node):
