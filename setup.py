@@ -69,7 +69,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["prefork_logd", "prefork_logd.*"]),
-    package_data={"prefork_logd": ["py.typed", "ingest/*.pyi", "stores/*.pyi", "journal/*.pyi"]},
+    package_data={"prefork_logd": ["py.typed", "handlers/*.pyi", "ingest/*.pyi", "stores/*.pyi", "journal/*.pyi"]},
     ext_modules=extensions(),
     python_requires=">=2.7, !=3.0.*, !=3.1.*, !=3.2.*, !=3.3.*, !=3.4.*, !=3.5.*",
     install_requires=[

@@ -30,8 +30,9 @@ def take_files():
         shutil.rmtree(old, ignore_errors=True)
     os.mkdir(target)
     for name in os.listdir(source):
-        if name.endswith(".py"):
+        if name.endswith((".py", ".pyi")):
             shutil.copy(os.path.join(source, name), target)
+    shutil.copy(os.path.join(CHECKOUT, "prefork_logd", "py.typed"), target)
     shutil.copy(os.path.join(CHECKOUT, "LICENSE"), HERE)
     version = re.search(r'__version__ = "([^"]+)"', read(CHECKOUT, "prefork_logd", "__init__.py")).group(1)
     with io.open(os.path.join(HERE, "VERSION"), "w", encoding="utf-8") as file:
@@ -47,6 +48,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=[PACKAGE],
+    package_data={PACKAGE: ["py.typed", "*.pyi"]},
     python_requires=">=2.7, !=3.0.*, !=3.1.*, !=3.2.*, !=3.3.*, !=3.4.*, !=3.5.*",
     options={"bdist_wheel": {"python_tag": "py2.py3"}},
     classifiers=[
@@ -56,5 +58,5 @@ setup(
         "Programming Language :: Python :: 3",
         "Topic :: System :: Logging",
     ],
-    zip_safe=True,
+    zip_safe=False,  # type checkers read py.typed as a file
 )

@@ -31,7 +31,9 @@ def text_of(value):
             text = make(value)
         except Exception:  # noqa: BLE001 - __str__ and __repr__ may do anything
             continue
-        return text if text.__class__ is TEXT else text.decode("utf-8", "replace")
+        if text.__class__ is TEXT:
+            return text
+        return TEXT.__getitem__(text, slice(None)) if isinstance(text, TEXT) else text.decode("utf-8", "replace")
     return u"<%s>" % type(value).__name__
 
 

@@ -41,6 +41,7 @@ class Options(object):
         environment=None,
         version=None,
         fields=None,
+        default=None,
     ):
         """Raise ValueError for arguments that contradict each other.
 
@@ -64,6 +65,7 @@ class Options(object):
         self.client_name = client_name
         self.sender, self.sender_trouble = describe(service, environment, version, fields)
         """What HELLO tells of this service; a sentence about environment variables that were ignored, or None."""
+        self.default = default
         self.literal = None if self.port is None else literal_addresses(self.host, self.port)
         """The host's addresses if they need no name service; None otherwise, and for a Unix socket."""
 

@@ -8,7 +8,10 @@ import logging
 import traceback
 
 from ._compat import PY2, TEXT, pickle, text_of
+from ._cutting import add_truncated, cut_record
 from ._exceptions import describe_exceptions
+from ._messages import spread_extra, spread_message
+from ._values import PLAIN_KINDS, Reading
 
 _PROTOCOL = 2 if PY2 else 4
 """The shortest and quickest protocol that every version of the same major number reads."""
@@ -17,12 +20,16 @@ _LogRecord = logging.LogRecord
 _DEFAULT_FORMATTER = logging.Formatter()
 _NO_TRACEBACKS = (None, "", "\n")
 """Values of `exc_text` beside an exception that are not its traceback; loguru sets the last one."""
+_OWN_ATTRIBUTES = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {"message", "asctime"}
+"""The names of a LogRecord's own attributes."""
+_are_plain = PLAIN_KINDS.issuperset
 
 
-def make_pickle(record, formatter=None, max_bytes=1 << 20):
+def make_pickle(record, formatter=None, max_bytes=1 << 20, default=None):
     """Return the pickle of a LogRecord's attributes: message formatted, traceback as exc_text. Raises nothing.
 
-    Values that cannot be pickled become their text. Texts are cut if the pickle would exceed max_bytes.
+    Values of `extra` are made plain data (_values.py); `default` is asked first for those of foreign classes. The
+    largest values are cut if the pickle would exceed max_bytes; "prefork_logd.truncated" has the paths of what was cut.
     """
     attributes = record.__dict__.copy()
     try:
@@ -32,6 +39,8 @@ def make_pickle(record, formatter=None, max_bytes=1 << 20):
             if attributes["args"]:
                 attributes["msg"] = message % attributes["args"]
                 attributes["prefork_logd.msg"] = message
+        elif isinstance(message, dict) and not attributes["args"]:
+            spread_message(attributes, message)
         else:
             attributes["msg"] = record.getMessage()
             if attributes["args"] and isinstance(message, (str, TEXT)):
@@ -48,21 +57,39 @@ def make_pickle(record, formatter=None, max_bytes=1 << 20):
         attributes["exc_info"] = None
     if "message" in attributes:
         del attributes["message"]
+    if not _are_plain(map(type, attributes.values())):
+        _make_plain(attributes, default)
     try:
         data = _dumps(attributes, _PROTOCOL)
-    except Exception:  # noqa: BLE001 - as may __reduce__
-        for name in list(attributes):
-            attributes[name] = _picklable(attributes[name])
-        data = _dumps(attributes, _PROTOCOL)
-    if len(data) > max_bytes:
-        return _cut(attributes, max_bytes)
-    return data
+    except Exception:  # noqa: BLE001 - a formatter may have made anything of an exception
+        data = _dump_what_can_be(attributes)
+    return data if len(data) <= max_bytes else cut_record(attributes, max_bytes, _PROTOCOL)
+
+
+def _dump_what_can_be(attributes):
+    """Return the pickle of the attributes, with the texts of those that cannot be pickled."""
+    for name in list(attributes):
+        attributes[name] = _picklable(attributes[name])
+    return _dumps(attributes, _PROTOCOL)
 
 
 def _exceptions(exc_info):
     """Return the exceptions as data; an empty list if there are none."""
     _, error, trace = exc_info if isinstance(exc_info, tuple) and len(exc_info) == 3 else (None, exc_info, None)
     return describe_exceptions(error, trace) if isinstance(error, BaseException) else []
+
+
+def _make_plain(attributes, default):
+    """Make plain data of every value, and texts of LogRecord's own; take note of what was left out."""
+    spread_extra(attributes)
+    reading = Reading(default)
+    for name, value in list(attributes.items()):
+        if type(value) in PLAIN_KINDS or name == "prefork_logd.exception":
+            continue
+        is_own = name in _OWN_ATTRIBUTES
+        attributes[name] = text_of(value) if is_own else reading.attribute(text_of(name), value)
+    if reading.truncated:
+        add_truncated(attributes, [u"extra." + path for path in reading.truncated])
 
 
 def _unformatted(record):
@@ -92,19 +119,3 @@ def _picklable(value):
     except Exception:  # noqa: BLE001
         return text_of(value)
     return value
-
-
-def _cut(attributes, max_bytes):
-    """Return a pickle of at most max_bytes, with values cut where that is needed. Raises nothing."""
-    for share in (max_bytes // 8, max_bytes // 64, max_bytes // 1024):
-        for name, value in list(attributes.items()):
-            if len(_dumps(value, _PROTOCOL)) > share:
-                text = text_of(value)
-                # A character is at most 4 bytes, and some are 6 in a pickle of Python 2.
-                attributes[name] = u"%s... (cut by the handler, of %d characters)" % (text[: share // 6], len(text))
-        data = _dumps(attributes, _PROTOCOL)
-        if len(data) <= max_bytes:
-            return data
-    kept = dict((name, attributes.get(name)) for name in ("name", "levelno", "levelname", "created", "process"))
-    kept["msg"] = u"(a record of more than %d bytes, too many values to keep)" % max_bytes
-    return _dumps(kept, _PROTOCOL)

@@ -20,7 +20,7 @@ PERHAPS = [(-1, READABLE)]  # in Python 2 a signal interrupts even a poll that d
 RECV_BYTES = 1 << 14
 PENDING = object()
 _IN_PROGRESS = (errno.EINPROGRESS, errno.EALREADY, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", -1))
-_WOULD_BLOCK = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR)
+_WOULD_BLOCK = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR, getattr(errno, "WSAEWOULDBLOCK", -1))
 _PEER_CLOSED = getattr(select, "POLLRDHUP", 0x2000) if sys.platform.startswith("linux") else 0
 _TCP = socket.IPPROTO_TCP
 _TCP_USER_TIMEOUT = 18  # Linux, tcp(7), ms; Python 2.7 does not name it
@@ -59,7 +59,8 @@ def wait_for(sock, writable, timeout):
             poll = select.poll()
             poll.register(sock, select.POLLIN | (select.POLLOUT if writable else 0))
             return bool(poll.poll(timeout * 1000))
-        return any(select.select([sock], [sock] if writable else [], [], timeout))
+        # On Windows the third list has connections that failed: select() of Winsock.
+        return any(select.select([sock], [sock] if writable else [], [sock] if writable else [], timeout))
     except (EnvironmentError, ValueError, select.error):  # interrupted, or closed by another thread meanwhile
         return True
 

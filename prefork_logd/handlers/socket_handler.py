@@ -39,7 +39,7 @@ class SocketHandler(logging.handlers.SocketHandler):
       every record is also written to a file in spool_dir, until it is acknowledged, up to spool_limit_bytes.
       Whatever is dropped is counted (`counters`) and reported to the collector.
     - limit_bytes: memory for records that are not acknowledged.
-    - max_record_bytes: texts of larger records are cut.
+    - max_record_bytes: the largest values of larger records are cut.
     - retry_pause, connect_timeout, hello_timeout (s): between two tries to connect; for one try; for the collector's
       first answer.
     - close_timeout (s): how long `flush` and `close`, and so the end of the interpreter, wait for acknowledgements; no
@@ -49,6 +49,8 @@ class SocketHandler(logging.handlers.SocketHandler):
     - name: what the collector's log calls this client.
     - service, environment, version: who sends the records; None: from OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES.
     - fields: a dict of texts and numbers that each record gets in its `extra`, unless it has such an attribute itself.
+    - default: a function that is asked for plain data for each value of `extra` of a class that is not a plain one; it
+      returns the value itself, or raises an Exception, to leave it to the handler (docs/values.md).
     """
 
     overflow = option("overflow")
@@ -62,6 +64,7 @@ class SocketHandler(logging.handlers.SocketHandler):
     hello_timeout = option("hello_timeout")
     close_timeout = option("close_timeout")
     fallback = option("fallback")
+    default = option("default")
 
     def __init__(
         self,
@@ -85,6 +88,7 @@ class SocketHandler(logging.handlers.SocketHandler):
         environment=None,
         version=None,
         fields=None,
+        default=None,
     ):
         """Raise ValueError for arguments that contradict each other. Connects to nothing.
 
@@ -94,6 +98,7 @@ class SocketHandler(logging.handlers.SocketHandler):
             host, port, key_id, key, overflow, limit_bytes, block_timeout, spool_dir, spool_limit_bytes,
             max_record_bytes, retry_pause, connect_timeout, hello_timeout, close_timeout, fallback, name,
             service, environment, version, fields,
+            default,
         )
         self._has_own_pickle = not _is_ours(self, "makePickle")
         has_plain_sockets = _is_ours(self, "makeSocket")
@@ -166,7 +171,7 @@ class SocketHandler(logging.handlers.SocketHandler):
             if self._has_own_pickle:
                 data = self.makePickle(record)[4:]
             else:
-                data = make_pickle(record, self.formatter, client.link.max_record_bytes)
+                data = make_pickle(record, self.formatter, client.link.max_record_bytes, client.options.default)
             if not HAS_FORK_HOOKS and self._pid != os.getpid():
                 # A value's __str__ has forked.
                 self._after_fork_in_child()
@@ -213,7 +218,8 @@ class SocketHandler(logging.handlers.SocketHandler):
 
     def makePickle(self, record):
         """Return a record as the frame that SocketHandler sends: 4 bytes of length, pickle. Raises nothing."""
-        data = make_pickle(record, self.formatter, self._client.link.max_record_bytes)
+        client = self._client
+        data = make_pickle(record, self.formatter, client.link.max_record_bytes, client.options.default)
         return LENGTH.pack(len(data)) + data
 
     def send(self, s):

@@ -140,6 +140,7 @@ def values(host, port, **arguments):
     record.exc_text = "kept text"
     record.stack_info = "kept stack"
     LOG.handle(record)
+    LOG.info({"event": "paid", "user": 17})
     say(flushed=handler.flush(10), counters=handler.counters())
 
 

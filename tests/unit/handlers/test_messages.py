@@ -1,0 +1,53 @@
+"""Messages that are dicts, and fields within one attribute, as structlog and loguru leave them."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+from prefork_logd.handlers import make_pickle
+from tests.unit.handlers.test_pickles import record
+
+
+def told(message: Any, **extra: Any) -> dict[str, Any]:
+    found: dict[str, Any] = pickle.loads(make_pickle(record(message, **extra)))
+    return found
+
+
+def test_a_dict_becomes_message_and_fields() -> None:
+    for key in ("event", "message", "msg"):
+        found = told({key: "paid", "user": 17, "order": {"id": 3}})
+        assert (found["msg"], found["user"], found["order"]) == ("paid", 17, {"id": 3})
+
+
+def test_a_dict_without_a_text_is_named_by_its_keys() -> None:
+    found = told({"user": 17, "password": "hunter2"})
+    assert (found["msg"], found["user"]) == ("user, password", 17)
+
+
+def test_no_field_takes_the_place_of_a_records_own() -> None:
+    found = told({"event": "paid", "name": "ada", "process": "checkout"}, name_="kept")
+    assert (found["name"], found["name_"], found["name__"]) == ("shop", "kept", "ada")
+    assert isinstance(found["process"], int)
+    assert found["process_"] == "checkout"
+
+
+def test_an_exception_in_the_dict_is_the_records() -> None:
+    try:
+        {}["first"]
+    except KeyError as error:
+        found = told({"event": "failed", "exc_info": True})
+        again = told({"event": "failed", "exc_info": error})
+    assert "KeyError: 'first'" in found["exc_text"]
+    assert "KeyError: 'first'" in again["exc_text"]
+
+
+def test_what_structlog_adds_for_its_formatter_is_left_out() -> None:
+    found = told({"event": "paid", "_record": object()}, _logger=object(), _name="info")
+    assert not {"_logger", "_name", "_record"} & set(found)
+
+
+def test_the_fields_of_loguru_are_not_nested_again() -> None:
+    found = told("paid", extra={"user": 17, "name": "ada"})
+    assert (found["user"], found["name"], found["name_"]) == (17, "shop", "ada")
+    assert "extra" not in found

@@ -1,0 +1,336 @@
+"""How objects of each class are read, with the real packages: public fields, usual texts, no secret, no query."""
+
+from __future__ import annotations
+
+import array
+import collections
+import dataclasses
+import datetime as dt
+import enum
+import fractions
+import ipaddress
+import pathlib
+import re
+import types
+import uuid
+from typing import Any
+
+import pytest
+
+from prefork_logd.handlers import _readers
+from prefork_logd.handlers._values import Reading
+
+HIDDEN = "**********"
+
+
+def read(value: object) -> Any:
+    return Reading().attribute("x", value)
+
+
+class State(enum.Enum):
+    PAID = 1
+
+
+class Kind(enum.StrEnum):
+    BOOK = "book"
+
+
+class Level(enum.IntEnum):
+    HIGH = 5
+
+
+class Right(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
+class Text(str):
+    __slots__ = ()
+
+
+class Number(int):
+    pass
+
+
+class Mapped(dict):
+    pass
+
+
+Point = collections.namedtuple("Point", "x y")  # noqa: PYI024 - as services have them
+
+
+@dataclasses.dataclass
+class Order:
+    number: int
+    note: str = dataclasses.field(repr=False, default="secret")
+    _state: str = "private"
+
+
+@dataclasses.dataclass(slots=True)
+class Slotted:
+    number: int
+
+
+class SecretKey:
+    def __str__(self) -> str:
+        return "s3cret"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (State.PAID, {"__class__": f"{__name__}.State", "name": "PAID", "value": 1}),
+        (Right.READ | Right.WRITE, {"__class__": f"{__name__}.Right", "name": "READ|WRITE", "value": 3}),
+        (Kind.BOOK, "book"),
+        (Level.HIGH, 5),
+        (Text("<b>"), "<b>"),
+        (Number(7), 7),
+        (Mapped(a=1), {"a": 1}),
+        (Point(1, [2]), {"x": 1, "y": [2]}),
+        (Order(1), {"number": 1}),
+        (Slotted(1), {"number": 1}),
+        (types.SimpleNamespace(a=1, _b=2), {"a": 1}),
+        (types.MappingProxyType({"a": 1}), {"a": 1}),
+        (ipaddress.ip_address("::1"), "::1"),
+        (ipaddress.ip_network("10.0.0.0/8"), "10.0.0.0/8"),
+        (fractions.Fraction(1, 3), "1/3"),
+        (uuid.UUID(int=5), "00000000-0000-0000-0000-000000000005"),
+        (pathlib.Path("/x"), "/x"),
+        (1 + 2j, "(1+2j)"),
+        (range(3), "range(0, 3)"),
+        (memoryview(b"ab"), b"ab"),
+        (bytearray(b"ab"), b"ab"),
+        (array.array("i", [1, 2]), [1, 2]),
+        (re.compile("a+"), "re.compile('a+')"),
+        (collections.ChainMap({"a": 1}), {"a": 1}),
+        (collections.UserDict(a=1), {"a": 1}),
+        (SecretKey(), HIDDEN),
+        (len, {"__name__": "len"}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_classes_of_the_standard_library(value: object, expected: object) -> None:
+    found = read(value)
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+def test_large_arrays_are_shape_kind_and_first_items() -> None:
+    found = read(array.array("i", range(1000)))
+    assert (found["shape"], found["dtype"], found["first"]) == ([1000], "i", list(range(10)))
+
+
+def test_numpy() -> None:
+    np = pytest.importorskip("numpy")
+    given = {
+        "score": np.float64(0.5),
+        "half": np.float32(0.5),
+        "n": np.int64(7),
+        "ok": np.bool_(True),
+        "text": np.str_("x"),
+        "day": np.datetime64("2026-01-02"),
+        "small": np.arange(3),
+        "days": np.array(["2026-01-02"], dtype="M8[D]"),
+        "objects": np.array([State.PAID], dtype=object),
+        "large": np.zeros((100, 100)),
+    }
+    found = read(given)
+    large = found.pop("large")
+    assert found == {
+        "score": 0.5,
+        "half": 0.5,
+        "n": 7,
+        "ok": True,
+        "text": "x",
+        "day": "2026-01-02",
+        "small": [0, 1, 2],
+        "days": ["2026-01-02"],
+        "objects": [{"__class__": f"{__name__}.State", "name": "PAID", "value": 1}],
+    }
+    assert [type(found[name]) for name in ("score", "half", "n", "ok", "text")] == [float, float, int, bool, str]
+    assert large == {"__class__": "numpy.ndarray", "shape": [100, 100], "dtype": "float64", "first": [0.0] * 10}
+
+
+def test_pandas_and_pendulum() -> None:
+    pd = pytest.importorskip("pandas")
+    pendulum = pytest.importorskip("pendulum")
+    assert read(pd.Timestamp("2026-01-02T03:04:05Z")) == "2026-01-02T03:04:05+00:00"
+    assert read(pd.Timedelta("1h")) == 3600.0
+    assert read(pd.Series([1, 2])) == [1, 2]
+    assert read(pd.DataFrame({"a": [1, 2]})) == {
+        "__class__": "pandas.DataFrame",
+        "shape": [2, 1],
+        "first": [{"a": 1}, {"a": 2}],
+    }
+    assert read(pd.Series(range(1000)))["first"] == list(range(10))
+    when = pendulum.datetime(2026, 7, 2, 3, 4, 5, tz="Europe/Berlin")
+    assert read(when) == "2026-07-02T03:04:05+02:00"
+
+
+def test_pydantic_hides_what_it_hides() -> None:
+    pydantic = pytest.importorskip("pydantic")
+
+    class Login(pydantic.BaseModel):
+        user: str
+        password: pydantic.SecretStr
+        note: str = pydantic.Field(default="quiet", repr=False)
+        when: dt.date = dt.date(2026, 1, 2)
+        _cache: str = "private"
+
+        @pydantic.computed_field
+        @property
+        def costly(self) -> str:
+            raise AssertionError("is not asked")
+
+    assert read(Login(user="ada", password="hunter2")) == {
+        "user": "ada",
+        "password": HIDDEN,
+        "when": "2026-01-02",
+    }
+
+
+def test_attrs_hides_what_it_hides() -> None:
+    attrs = pytest.importorskip("attrs")
+
+    @attrs.define
+    class Key:
+        id: int
+        secret: str = attrs.field(repr=False)
+        shown: str = attrs.field(repr=lambda value: value[:1] + "...")
+
+    assert read(Key(1, "s3cret", "abc")) == {"id": 1, "shown": "a..."}
+
+
+def test_msgspec_structs() -> None:
+    msgspec = pytest.importorskip("msgspec")
+    item = msgspec.defstruct("Item", [("name", str), ("_id", int)])
+    assert read(item("x", 1)) == {"name": "x"}
+
+
+def test_sqlalchemy_gives_loaded_columns_without_a_query() -> None:
+    sa = pytest.importorskip("sqlalchemy")
+    orm = pytest.importorskip("sqlalchemy.orm")
+
+    class Base(orm.DeclarativeBase):
+        pass
+
+    class User(Base):
+        __tablename__ = "users"
+        id = sa.Column(sa.Integer, primary_key=True)
+        name = sa.Column(sa.String)
+        notes = orm.deferred(sa.Column(sa.String))
+        orders = orm.relationship("Bought")
+
+    class Bought(Base):
+        __tablename__ = "orders"
+        id = sa.Column(sa.Integer, primary_key=True)
+        user = sa.Column(sa.ForeignKey("users.id"))
+
+    engine = sa.create_engine("sqlite://")
+    Base.metadata.create_all(engine)
+    with orm.Session(engine) as session:
+        session.add(User(id=1, name="ada", notes="long", orders=[Bought(id=2)]))
+        session.commit()
+        session.expunge_all()
+        user = session.get(User, 1)
+        row = session.execute(sa.select(User.id, User.name)).one()
+        queries: list[Any] = []
+        sa.event.listen(engine, "before_cursor_execute", lambda *given: queries.append(given))
+        assert read(user) == {"id": 1, "name": "ada"}
+        assert read(row) == read(row._mapping) == {"id": 1, "name": "ada"}
+        session.expire(user)
+        assert read(user) == {}
+        assert "SELECT" not in str(read(session.query(User)))
+        assert not queries
+    engine.dispose()
+    assert read(sa.engine.make_url("postgresql://u:topsecret@h/db")) == "postgresql://u:***@h/db"
+
+
+def test_django_gives_loaded_columns_without_a_query() -> None:
+    django = pytest.importorskip("django")
+    from django.conf import settings
+
+    if not settings.configured:
+        settings.configure(
+            DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+            INSTALLED_APPS=[],
+            USE_TZ=True,
+        )
+        django.setup()
+    from django.db import models
+    from django.test import RequestFactory
+    from django.utils.safestring import mark_safe
+    from django.utils.translation import gettext_lazy
+
+    class Shop(models.Model):  # noqa: DJ008
+        name = models.CharField(max_length=9)
+
+        class Meta:
+            app_label = "shop"
+
+    class Order(models.Model):
+        number = models.IntegerField()
+        shop = models.ForeignKey(Shop, on_delete=models.CASCADE)
+        note = models.TextField()
+
+        class Meta:
+            app_label = "shop"
+
+        def __str__(self) -> str:
+            raise AssertionError("may ask the database")
+
+    order = Order(id=3, number=1, shop_id=2, note="x")
+    del order.__dict__["note"]  # as .defer("note") does
+    assert read(order) == {"id": 3, "number": 1, "shop_id": 2}
+    for queries in (Order.objects.all(), Order.objects):
+        found = read(queries)
+        assert "not evaluated" in found["text"]
+        assert f"{__name__}" in found["text"]
+    assert read(gettext_lazy("hello")) == "hello"
+    assert type(read(mark_safe("<b>"))) is str
+    request = RequestFactory().get("/pay", {"token": "t0ken"}, headers={"cookie": "sid=1"})
+    found = read(request)
+    assert found == "<WSGIRequest: GET '/pay'>"
+
+
+def test_urls_hide_their_password() -> None:
+    yarl = pytest.importorskip("yarl")
+    httpx = pytest.importorskip("httpx")
+    for make in (yarl.URL, httpx.URL):
+        assert read(make("http://u:pw@h/x")) == "http://u:***@h/x"
+
+    class Client:
+        def __str__(self) -> str:
+            return "<Client redis://:hunter2@cache:6379/0>"
+
+    assert read(Client())["text"] == "<Client redis://:***@cache:6379/0>"
+
+
+def test_requests_of_web_frameworks_are_method_and_path() -> None:
+    requests = pytest.importorskip("starlette.requests")
+    scope = {"type": "http", "method": "GET", "path": "/pay", "headers": [(b"authorization", b"Bearer t0ken")]}
+    assert read(requests.Request(scope)) == "<Request: GET '/pay'>"
+    flask = pytest.importorskip("flask")
+    app = flask.Flask("shop")
+    with app.test_request_context("/pay?token=t0ken"):
+        assert read(flask.request._get_current_object()) == "<Request: GET '/pay'>"
+
+
+def test_readers_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_readers, "_kinds", {})
+    monkeypatch.setattr(_readers, "_MOST_KINDS", 10)
+    for number in range(25):
+        read(type(f"Kind{number}", (), {})())
+    assert len(_readers._kinds) <= 10
+
+
+def test_a_metaclass_that_fails_costs_nothing() -> None:
+    class Meta(type):
+        @property
+        def __mro__(cls) -> Any:
+            raise ValueError("no bases")
+
+    class Kind(metaclass=Meta):
+        pass
+
+    assert "Kind" in str(read(Kind()))
