@@ -18,6 +18,7 @@ from prefork_logd.processes.worker.intake import Intake
 from prefork_logd.records.record import Record, make_record
 from prefork_logd.records.sender import NOBODY
 from prefork_logd.system.log import RateLimitedLog
+from tests.support import wire
 from tests.support.inprocess import DEFAULT, Pair, frame
 
 
@@ -234,3 +235,41 @@ def test_json_that_is_not_read_has_no_secret_in_its_line(pair: Pair, value: byte
     assert len(pair.writer.lines) == 2
     assert not [line for line in pair.writer.lines if b"hunter2" in line]
     assert pair.worker.counters[Field.REDACTED] == 2
+
+
+FRAME = frame("frame")
+LINE = b'{"message":"line"}\n'
+HELLO = wire.hello()
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "lines"),
+    [
+        (LINE, FRAME, ["line"]),
+        (LINE, FRAME + b"\n" + LINE, ["line", "line"]),
+        (LINE, HELLO + b"\n" + LINE, ["line", "line"]),
+        (LINE, b"GET / HTTP/1.1\r\n\r\n" + LINE, ["line", "line"]),
+        (LINE, b"\xff\xfe\x00" * 1000 + b"\n" + LINE, ["line", "line"]),
+        (LINE + b'{"message":"', FRAME + b'"}\n' + LINE, None),
+        (FRAME, LINE, ["frame"]),
+        (FRAME, LINE * 1000, ["frame"]),
+        (HELLO, LINE, []),
+    ],
+)
+def test_a_client_that_changes_its_protocol_costs_itself_alone(
+    pair: Pair, first: bytes, later: bytes, lines: list[str] | None
+) -> None:
+    """What is no record of its first protocol is rejected, or ends it; those beside it are served as before."""
+    witness, changing = pair.connect(), pair.connect()
+    witness.sendall(b'{"message":"before"}\n{"message":"af')
+    for data in (first, later):
+        changing.sendall(data)
+        pair.turn(4)
+    witness.sendall(b'ter"}\n')
+    pair.turn(2)
+    found = [json.loads(line)["message"] for line in pair.writer.lines]
+    assert [message for message in found if message in ("before", "after")] == ["before", "after"]
+    if lines is not None:
+        assert [message for message in found if message not in ("before", "after")] == lines
+    assert len(pair.worker.connections) in (1, 2)
+    assert pair.worker.rest_bytes == 0
