@@ -14,6 +14,7 @@ import uuid
 import pytest
 
 from tests.parity import sides
+from tests.support import foreign_values
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 USUAL = {"name": "n", "msg": "m", "args": None, "created": 1.5, "levelno": 20}
@@ -44,6 +45,19 @@ def core():
 def test_values_of_known_types_need_no_python(core, value, protocol):
     """One such value in a record costs nobody else the core's speed."""
     assert sides.agree(core, pickle.dumps(USUAL | {"held": value, "more": {"within": [value]}}, protocol))
+
+
+@pytest.mark.parametrize("protocol", [1, 2, 4])
+def test_values_of_libraries_need_no_python(core, protocol):
+    """The rest of such a record is the core's."""
+    values = foreign_values.NUMBERS + foreign_values.TIMES + foreign_values.OBJECTS
+    frames = []
+    for value, _ in values:
+        try:
+            frames.append(pickle.dumps(USUAL | {"held": value, "more": {"within": [value]}}, protocol))
+        except TypeError:  # a class that this protocol cannot carry
+            assert protocol < 2
+    assert [frame for frame in frames if not sides.agree(core, frame)] == []
 
 
 @pytest.mark.parametrize("digits", ["-1", str(1 << 128), "9" * 40, "0" * 50 + "7"])

@@ -63,6 +63,36 @@ cdef object copied(Machine* m, const Node* node, int depth):
         box.open = False
 
 
+cdef inline bint is_asked_for(const Node* key) noexcept nogil:
+    """Tell whether an attribute's value may be looked at: that of a private one is not, but for these."""
+    if not is_private(key) or (key.size > 1 and key.value.text[1] == 95):
+        return True
+    return says(key, b"_offset") or says(key, b"_uri_reference") or says(key, b"_val") or says(key, b"_keys")
+
+
+cdef object copied_state(Machine* m, const Node* node, int depth):
+    """Return an object's attributes, without the values that are private: they may be large, or lead back to the object."""
+    cdef Box* box = m.memory.boxes + node.value.box
+    cdef Walk walk
+    cdef Node* key
+    cdef Node* value
+    m.copies_left -= 1
+    if box.open or m.copies_left < 0:
+        _give_up()
+    made = symbols.Dict()
+    box.open = True
+    try:
+        start_walk(&m.memory, &box.flat, &walk)
+        key = step(&m.memory, &walk)
+        while key != NULL:
+            value = step(&m.memory, &walk)
+            made.flat += (copied(m, key, depth), copied(m, value, depth) if is_asked_for(key) else None)
+            key = step(&m.memory, &walk)
+    finally:
+        box.open = False
+    return made
+
+
 cdef object copied_box(Machine* m, Box* box, uint8_t kind, int depth):
     if kind == LIST:
         return copied_chain(m, &box.items, depth)
@@ -80,7 +110,7 @@ cdef object copied_box(Machine* m, Box* box, uint8_t kind, int depth):
     )
     if box.has_state:
         made.has_state = True
-        made.state = copied(m, &box.state, depth)
+        made.state = copied_state(m, &box.state, depth) if box.state.kind == DICT else copied(m, &box.state, depth)
     if box.items.count:
         made.items = copied_chain(m, &box.items, depth)
     if box.flat.count:

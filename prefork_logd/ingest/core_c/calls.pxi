@@ -12,6 +12,12 @@ cdef enum Known:
     GET_ATTRIBUTE
     BARE_OBJECT    # the classes object and tuple
     BARE_TUPLE
+    BASE_TEXT      # builtin types whose subclasses are written as what they hold
+    BASE_INT
+    BASE_FLOAT
+    BASE_LIST
+    BASE_DICT
+    BASE_OF_NEW    # of no name: what NEWOBJ makes
     ENCODE         # from here on: what known.pxi reads
     OCTET_STRING
     DECIMAL
@@ -74,6 +80,11 @@ def _fill_names():
         ("builtins", "getattr"): GET_ATTRIBUTE,
         ("builtins", "object"): BARE_OBJECT,
         ("builtins", "tuple"): BARE_TUPLE,
+        ("builtins", "str"): BASE_TEXT,
+        ("builtins", "int"): BASE_INT,
+        ("builtins", "float"): BASE_FLOAT,
+        ("builtins", "list"): BASE_LIST,
+        ("builtins", "dict"): BASE_DICT,
         ("_codecs", "encode"): ENCODE,
         ("builtins", "bytes"): OCTET_STRING,
         ("builtins", "bytearray"): OCTET_STRING,
@@ -184,7 +195,7 @@ cdef inline bint is_name(const Node* node) noexcept nogil:
 cdef bint push_call(Machine* m, Node callee, Chain args, bint has_kwargs, Node kwargs) noexcept nogil:
     """Push the object of a call; the few callables that only say what to make are read through."""
     cdef Box* box
-    cdef int helper
+    cdef int helper, base = UNKNOWN
     if callee.kind != OBJECT and callee.kind != SYMBOL:
         return False  # before its value is taken for an index: of a number, it is what the peer wants
     box = m.memory.boxes + callee.value.box
@@ -193,7 +204,7 @@ cdef bint push_call(Machine* m, Node callee, Chain args, bint has_kwargs, Node k
             return False
     elif RECONSTRUCTOR <= box.known <= GET_ATTRIBUTE:
         # Keyword arguments would get lost here, as they do in opcodes.py.
-        helper = read_through(m, box.known, &args, &callee, &has_kwargs, &kwargs)
+        helper = read_through(m, box.known, &args, &callee, &has_kwargs, &kwargs, &base)
         if helper < 0:
             return False
         if helper == 2:
@@ -207,11 +218,12 @@ cdef bint push_call(Machine* m, Node callee, Chain args, bint has_kwargs, Node k
     box.args = args
     box.has_kwargs = has_kwargs
     box.name = kwargs
+    box.known = base
     return push_last_box(m, OBJECT)
 
 
 cdef int read_through(
-    Machine* m, int helper, Chain* args, Node* callee, bint* has_kwargs, Node* kwargs
+    Machine* m, int helper, Chain* args, Node* callee, bint* has_kwargs, Node* kwargs, int* base
 ) noexcept nogil:
     """Replace a call by what it says to make; 1: done, 2: it is a symbol, the last box, 0: a call as any, -1: leave it."""
     cdef Node[3] given
@@ -240,6 +252,8 @@ cdef int read_through(
         elif owner.known == BARE_TUPLE and given[2].kind == TUPLE:
             args[0] = m.memory.boxes[given[2].value.box].items
         else:
+            if BASE_TEXT <= owner.known <= BASE_DICT:
+                base[0] = owner.known
             memset(args, 0, sizeof(Chain))
             if not extend(&m.memory, args, &given[2], 1):
                 return -1
@@ -253,6 +267,7 @@ cdef int read_through(
         kwargs[0] = given[2]
         return 1
     if helper == NEW_OBJECT:
+        base[0] = BASE_OF_NEW
         # The copy is paid for: one tuple can be given to any number of calls.
         m.containers_left -= args.count // 4
         callee[0] = given[0]
@@ -316,7 +331,11 @@ cdef bint rarest(Machine* m, uint8_t opcode) noexcept nogil:
         m.top -= 2
         callee = m.memory.stack[m.top]
         args = m.memory.stack[m.top + 1]
-        return args.kind == TUPLE and push_call(m, callee, m.memory.boxes[args.value.box].items, False, kwargs)
+        if args.kind != TUPLE or not push_call(m, callee, m.memory.boxes[args.value.box].items, False, kwargs):
+            return False
+        if opcode == 0x81 and m.memory.stack[m.top - 1].kind == OBJECT:
+            last_box(m).known = BASE_OF_NEW
+        return True
     if opcode == 0x92:  # NEWOBJ_EX
         if not has(m, 3):
             return False

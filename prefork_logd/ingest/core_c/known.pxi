@@ -97,8 +97,8 @@ cdef bint put_collection(Machine* m, Out* out, Box* box, int known, Node** given
     if box.items.count:
         return False
     if first == NULL:
-        return put_mapping(m, out, &box.flat, NULL, depth)
-    return put_mapping(m, out, first, &box.flat, depth)
+        return put_mapping(m, out, &box.flat, NULL, depth, False)
+    return put_mapping(m, out, first, &box.flat, depth, False)
 
 
 cdef const uint8_t* decoded(Machine* m, const Box* box, size_t* size) noexcept nogil:
@@ -384,7 +384,7 @@ cdef bint put_datetime(Machine* m, Out* out, const Node* node, const Node* zone)
     cdef Node* given[2]
     cdef int64_t offset
     cdef int known
-    if fields == NULL or not reserve(out, 700):
+    if fields == NULL or not reserve(out, 64):
         return False
     to = out.data + out.size
     to[0] = 34
@@ -397,31 +397,21 @@ cdef bint put_datetime(Machine* m, Out* out, const Node* node, const Node* zone)
         return False
     if zone != NULL:
         known = known_callee(m, zone)
-        if known != TIMEZONE and known != ZONE:
+        # The offset of a named zone is in a database that Python reads.
+        if known != TIMEZONE:
             return False
         box = m.memory.boxes + zone.value.box
-        if arguments(m, &box.args, given, 2) == 0:
+        if arguments(m, &box.args, given, 2) == 0 or known_callee(m, given[0]) != TIMEDELTA:
             return False
-        if known == TIMEZONE:
-            if known_callee(m, given[0]) != TIMEDELTA:
-                return False
-            if not duration(m, m.memory.boxes + given[0].value.box, &offset):
-                return False
-            if not -86_400_000_000LL < offset < 86_400_000_000LL or offset % 60_000_000 != 0:
-                return False
-            to[0] = 45 if offset < 0 else 43
-            offset = (-offset if offset < 0 else offset) // 60_000_000
-            to = two(to + 1, offset // 60)
-            to[0] = 58
-            to = two(to + 1, offset % 60)
-        else:
-            if given[0].kind != TEXT or given[0].look != PLAIN or given[0].size > 100:
-                return False
-            to[0] = 91
-            memcpy(to + 1, given[0].value.text, given[0].size)
-            to += given[0].size + 1
-            to[0] = 93
-            to += 1
+        if not duration(m, m.memory.boxes + given[0].value.box, &offset):
+            return False
+        if not -86_400_000_000LL < offset < 86_400_000_000LL or offset % 60_000_000 != 0:
+            return False
+        to[0] = 45 if offset < 0 else 43
+        offset = (-offset if offset < 0 else offset) // 60_000_000
+        to = two(to + 1, offset // 60)
+        to[0] = 58
+        to = two(to + 1, offset % 60)
     to[0] = 34
     out.size = to + 1 - out.data
     return True

@@ -82,7 +82,7 @@ cdef struct Box:
     bint hashable     # of a TUPLE; of a SET: whether it is frozen
     bint has_state
     bint has_kwargs
-    int known         # of a SYMBOL: its number in the table of known names, 0 for none
+    int known         # of a SYMBOL: its number in the table of known names, 0 for none; of an OBJECT: its base
     Node module       # of a SYMBOL, as its name; of an OBJECT its callee, kwargs and state
     Node name
     Node state
@@ -264,3 +264,8 @@ cdef inline bint is_hashable(Memory* memory, const Node* node) noexcept nogil:
     if node.kind == TUPLE or node.kind == SET:
         return memory.boxes[node.value.box].hashable
     return node.kind == SYMBOL or node.kind == OBJECT
+
+
+cdef inline bint is_private(const Node* key) noexcept nogil:
+    """Tell whether an attribute's name begins with an underscore."""
+    return is_text(key) and key.size and key.value.text[0] == 95

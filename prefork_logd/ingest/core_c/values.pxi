@@ -80,7 +80,7 @@ cdef bint put_container(Machine* m, Out* out, const Node* node, int depth) noexc
         return put_literal(out, b'"<cycle>"')
     box.open = True
     if node.kind == DICT:
-        done = put_mapping(m, out, &box.flat, NULL, depth)
+        done = put_mapping(m, out, &box.flat, NULL, depth, False)
     elif node.kind == OBJECT:
         done = put_object(m, out, box, depth)
     else:
@@ -169,8 +169,11 @@ cdef inline bint same_key(const Node* one, const Node* other, bint numbers) noex
     return one.value.integer == other.value.integer if numbers else same_text(one, other)
 
 
-cdef bint put_mapping(Machine* m, Out* out, Chain* one, Chain* other, int depth) noexcept nogil:
-    """Write keys and values in turn, of one or two chains, as an object that is a container at `depth`."""
+cdef bint put_mapping(Machine* m, Out* out, Chain* one, Chain* other, int depth, bint public) noexcept nogil:
+    """Write keys and values in turn, of one or two chains, as an object that is a container at `depth`.
+
+    If it is `public`, without the keys that begin with an underscore.
+    """
     cdef size_t count = (one.count + (other.count if other != NULL else 0)) // 2
     cdef size_t index = 0
     cdef Node* few[COMPARED]
@@ -180,7 +183,7 @@ cdef bint put_mapping(Machine* m, Out* out, Chain* one, Chain* other, int depth)
     cdef Walk walk
     cdef Node* key
     cdef bint done = False
-    m.nodes_left -= count
+    m.nodes_left -= 2 * count if public else count
     if count > COMPARED:
         keys = <Node**> malloc(count * sizeof(Node*))
         if keys == NULL:
@@ -189,14 +192,15 @@ cdef bint put_mapping(Machine* m, Out* out, Chain* one, Chain* other, int depth)
         start_walk(&m.memory, chain, &walk)
         key = step(&m.memory, &walk)
         while key != NULL and index < count:
-            keys[index] = key
-            index += 1
+            if not public or not is_private(key):
+                keys[index] = key
+                index += 1
             step(&m.memory, &walk)
             key = step(&m.memory, &walk)
         chain = rest
         rest = NULL
     # A key and its value may lie in two runs, so the values are walked to as well.
-    done = are_distinct(m, keys, count)
+    done = are_distinct(m, keys, index)
     if keys != few:
         free(keys)
     if not done or not put_byte(out, 123):
@@ -207,6 +211,10 @@ cdef bint put_mapping(Machine* m, Out* out, Chain* one, Chain* other, int depth)
         start_walk(&m.memory, chain, &walk)
         key = step(&m.memory, &walk)
         while key != NULL:
+            if public and is_private(key):
+                step(&m.memory, &walk)
+                key = step(&m.memory, &walk)
+                continue
             if done and not put_byte(out, 44):
                 return False
             done = True
@@ -242,14 +250,75 @@ cdef bint put_key(Machine* m, Out* out, const Node* key) noexcept nogil:
     return put_string(out, key.value.text, key.size, key.look, key.kind == OCTETS) and put_byte(out, 58)
 
 
+cdef inline bint holds_base(int base, const Node* node) noexcept nogil:
+    """Tell whether the only argument of an object is what it holds as a subclass of a builtin type."""
+    if base == BASE_TEXT:
+        return is_text(node)
+    if base == BASE_INT:
+        return node.kind == INT or node.kind == BIG
+    if base == BASE_FLOAT:
+        return node.kind == FLOAT
+    if base == BASE_LIST:
+        return node.kind == LIST
+    if base == BASE_DICT:
+        return node.kind == DICT
+    return is_text(node) or node.kind == INT or node.kind == BIG or node.kind == FLOAT or (
+        node.kind == BYTES and not node.look
+    )
+
+
+cdef inline bint may_be_datetime(Machine* m, Box* box) noexcept nogil:
+    """Tell whether an object may be of a subclass of datetime, which known_times.py decides."""
+    cdef Walk walk
+    cdef Node* first
+    start_walk(&m.memory, &box.args, &walk)
+    first = step(&m.memory, &walk)
+    if first.kind == OCTETS or (first.kind == BYTES and not first.look):
+        return first.size == 10
+    return known_callee(m, first) == ENCODE
+
+
+cdef bint tells_fields(Machine* m, Box* box) noexcept nogil:
+    """Tell whether an object's state has a key by which known_libraries.py knows a model."""
+    cdef Walk walk
+    cdef Node* key
+    if not box.has_state or box.state.kind != DICT:
+        return False
+    m.nodes_left -= m.memory.boxes[box.state.value.box].flat.count // 2
+    start_walk(&m.memory, &m.memory.boxes[box.state.value.box].flat, &walk)
+    key = step(&m.memory, &walk)
+    while key != NULL:
+        if is_private(key) and (says(key, b"_sa_instance_state") or says(key, b"__dict__")):
+            return True
+        step(&m.memory, &walk)
+        key = step(&m.memory, &walk)
+    return False
+
+
 cdef bint put_object(Machine* m, Out* out, Box* box, int depth) noexcept nogil:
     """Write the usual form of a type that is known, else class, arguments, state and items as data."""
     cdef Box* callee = m.memory.boxes + box.module.value.box
+    cdef Walk walk
+    cdef Node* node
     if box.module.kind == SYMBOL:
         if callee.known >= ENCODE:
             return put_known(m, out, box, callee, depth)
         if callee.known == OTHER:
             return False
+        if not (box.has_kwargs and m.memory.boxes[box.name.value.box].flat.count):
+            if box.args.count == 0 and (box.items.count == 0) != (box.flat.count == 0):
+                if box.items.count:
+                    return put_sequence(m, out, &box.items, NULL, depth)
+                return put_mapping(m, out, &box.flat, NULL, depth, False)
+            if box.args.count == 0 and box.items.count == 0 and tells_fields(m, box):
+                return False
+            if box.args.count == 1 and box.known and box.items.count + box.flat.count == 0:
+                start_walk(&m.memory, &box.args, &walk)
+                node = step(&m.memory, &walk)
+                if holds_base(box.known, node):
+                    return put_value(m, out, node, depth)
+            if 1 <= box.args.count <= 2 and may_be_datetime(m, box):
+                return False
     return put_opaque(m, out, box, callee, depth)
 
 
@@ -286,7 +355,7 @@ cdef bint put_opaque(Machine* m, Out* out, Box* box, Box* callee, int depth) noe
     if box.has_kwargs and m.memory.boxes[box.name.value.box].flat.count:
         if not put_literal(out, b',"kwargs":'):
             return False
-        if not put_mapping(m, out, &m.memory.boxes[box.name.value.box].flat, NULL, depth + 1):
+        if not put_mapping(m, out, &m.memory.boxes[box.name.value.box].flat, NULL, depth + 1, False):
             return False
     if box.has_state and not put_state(m, out, &box.state, depth + 1):
         return False
@@ -296,7 +365,7 @@ cdef bint put_opaque(Machine* m, Out* out, Box* box, Box* callee, int depth) noe
         if not put_literal(out, b',"items":') or not put_sequence(m, out, &box.items, NULL, depth + 1):
             return False
     elif box.flat.count:
-        if not put_literal(out, b',"items":') or not put_mapping(m, out, &box.flat, NULL, depth + 1):
+        if not put_literal(out, b',"items":') or not put_mapping(m, out, &box.flat, NULL, depth + 1, False):
             return False
     return put_byte(out, 125)
 
@@ -308,7 +377,8 @@ cdef bint put_state(Machine* m, Out* out, const Node* state, int depth) noexcept
     cdef Node* attributes
     cdef Node* slots
     cdef Chain* first
-    cdef bint is_pair = False
+    cdef bint is_pair = False, done
+    cdef Box* box
     if state.kind == NONE:
         return True
     if not put_literal(out, b',"state":'):
@@ -324,10 +394,22 @@ cdef bint put_state(Machine* m, Out* out, const Node* state, int depth) noexcept
         m.nodes_left -= first.count
         if attributes.kind == DICT:
             m.nodes_left -= m.memory.boxes[attributes.value.box].flat.count
-            if not put_mapping(m, out, &m.memory.boxes[attributes.value.box].flat, first, depth):
+            if not put_mapping(m, out, &m.memory.boxes[attributes.value.box].flat, first, depth, True):
                 return False
-        elif not put_mapping(m, out, first, NULL, depth):
+        elif not put_mapping(m, out, first, NULL, depth, True):
             return False
+    elif state.kind == DICT:
+        m.nodes_left -= 8
+        box = m.memory.boxes + state.value.box
+        if box.open:
+            if not put_literal(out, b'"<cycle>"'):
+                return False
+        else:
+            box.open = True
+            done = depth < MAX_DEPTH and put_mapping(m, out, &box.flat, NULL, depth, True)
+            box.open = False
+            if not done:
+                return False
     elif not put_value(m, out, state, depth):
         return False
     if out.size == start + 2 and (out.data[start] == 123 or out.data[start] == 91):

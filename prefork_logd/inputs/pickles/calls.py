@@ -57,11 +57,19 @@ def _call(machine: Machine, callee: Node, args: list[Node], kwargs: Dict | None 
 
 
 def reduce(machine: Machine) -> None:
-    """Push the result of REDUCE and NEWOBJ: callee and arguments."""
+    """Push the result of REDUCE: callee and arguments."""
     callee, args = machine.pop_items(2)
     if type(args) is not Tuple:
         machine.malformed("call with arguments that are not a tuple")
     _call(machine, callee, args.items)
+
+
+def newobj(machine: Machine) -> None:
+    """Push the result of NEWOBJ: an instance that its class makes of these arguments without more ado."""
+    reduce(machine)
+    made = machine.stack[-1]
+    if type(made) is Object:
+        made.base = "new"
 
 
 def newobj_ex(machine: Machine) -> None:
@@ -100,8 +108,10 @@ def _read_reconstructor(_: Machine, args: list[Node]) -> Node:
             return Object(callee, [])
         case [Symbol() as callee, Symbol(path="tuple"), Tuple() as fields]:  # usually a namedtuple
             return Object(callee, fields.items)
-        case [Symbol() as callee, Symbol(), state]:
-            return Object(callee, [state])
+        case [Symbol() as callee, Symbol() as base, state]:
+            made = Object(callee, [state])
+            made.base = base.path if base.path in BASES else ""
+            return made
     return None
 
 
@@ -110,7 +120,9 @@ def _read_newobj(machine: Machine, args: list[Node]) -> Node:
     if not args or type(args[0]) is not Symbol:
         return None
     machine.containers_left -= len(args) // 4
-    return Object(args[0], args[1:])
+    made = Object(args[0], args[1:])
+    made.base = "new"
+    return made
 
 
 def _read_newobj_ex(_: Machine, args: list[Node]) -> Node:
@@ -128,6 +140,9 @@ def _read_getattr(machine: Machine, args: list[Node]) -> Node:
             return Symbol(owner.module, f"{owner.name}.{name}")
     return None
 
+
+BASES = frozenset({"str", "int", "float", "list", "dict"})
+"""Builtin types whose subclasses are read as what they hold."""
 
 _HELPERS: dict[tuple[str, str], Callable[[Machine, list[Node]], Node]] = {
     ("copyreg", "_reconstructor"): _read_reconstructor,

@@ -1,9 +1,9 @@
-"""Writes objects of the standard library's types as their usual text or JSON, without making the pickled calls.
+"""Writes objects of known types as their usual text or JSON, without making the pickled calls.
 
-Owns one table, from a callable's exact module and name to a function that reads its arguments. Each function checks
-every argument before it uses it, and returns None for one that does not fit; the object then stays data. The functions
-use only arithmetic and formatting of the standard library, on checked numbers and text. A name that is not exactly in
-the table has no meaning.
+Owns the types of the standard library, and one table of all, from a callable's exact module and name to a function that
+reads its arguments. Each function checks every argument before it uses it, and returns None for one that does not fit;
+the object then stays data. The functions use only arithmetic and formatting of the standard library, on checked numbers
+and text. A name that is not exactly in the table has no meaning.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import signal
 import uuid
 from typing import TYPE_CHECKING
 
+from prefork_logd.inputs.pickles.known_libraries import LIBRARIES, NAMES
+from prefork_logd.inputs.pickles.known_numpy import NUMPY
 from prefork_logd.inputs.pickles.known_times import TIMES
 from prefork_logd.inputs.pickles.symbols import LATIN_1, Node, Object, OctetText, Symbol, Tuple, is_call, text_of
 
@@ -257,6 +259,8 @@ _EXCEPTIONS = [
 
 KNOWN: dict[tuple[str, str], Known] = {
     **TIMES,
+    **NUMPY,
+    **LIBRARIES,
     ("decimal", "Decimal"): _decimal,
     ("fractions", "Fraction"): _fraction,
     ("builtins", "complex"): _complex,
@@ -280,9 +284,9 @@ KNOWN: dict[tuple[str, str], Known] = {
     **{("builtins", name): _exception for name in (*_EXCEPTIONS, *_OLD_EXCEPTIONS)},
 }
 
-MEMBERS: dict[tuple[str, str], dict[str, Plain]] = {
+MEMBERS: dict[tuple[str, str], Plain] = {
     (module, f"{name}.{member.name}"): {"__class__": f"{module}.{name}", "name": member.name, "value": member.value}
     for (module, name), members in _ENUMERATIONS.items()
     for member in members
-}
-"""Members of enumerations as Python 3.11.0 to 3.11.3 pickle them: by name, as if each were a class."""
+} | dict(NAMES)
+"""Single objects that are pickled by name: some, and members of enumerations by Python 3.11.0 to 3.11.3."""

@@ -290,7 +290,7 @@ HANDLERS: dict[int, Callable[[Machine], None]] = {
     ord("c"): lambda m: m.push_container(calls.take_symbol(m)),
     0x93: calls.stack_global,
     ord("R"): calls.reduce,
-    0x81: calls.reduce,  # NEWOBJ: class and arguments on the stack, as for REDUCE
+    0x81: calls.newobj,
     0x92: calls.newobj_ex,
     ord("o"): calls.obj,
     ord("i"): calls.inst,

@@ -26,6 +26,9 @@ class ValueReader(Protocol):
     def plain(self, node: Node, depth: int = 0) -> Plain:
         """Return the node as a plain value; `depth` is the number of containers around it."""
 
+    def fresh(self, node: Node, depth: int) -> Plain:
+        """Do the same for a node that was made of others just now, and keep it as long as they live."""
+
     def text(self, text: str) -> str:
         """Charge a text and return it."""
 
@@ -37,6 +40,9 @@ class ValueReader(Protocol):
 
     def mapping(self, flat: Sequence[Node], depth: int) -> dict[str, Plain]:
         """Return keys and values in turn as a dict."""
+
+    def public(self, flat: Sequence[Node], depth: int) -> dict[str, Plain]:
+        """Do the same without the keys that begin with an underscore: they are private."""
 
     def literal(self, value: Plain) -> str:
         """Return a plain value as Python would write it."""

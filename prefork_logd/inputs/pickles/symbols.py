@@ -81,12 +81,14 @@ class Symbol:
 class Object:
     """A call that is described and not made, and the changes to its result."""
 
-    __slots__ = ("args", "callee", "flat", "has_state", "items", "kwargs", "state")
+    __slots__ = ("args", "base", "callee", "flat", "has_state", "items", "kwargs", "state")
 
     def __init__(self, callee: Symbol | Object, args: list[Node], kwargs: Dict | None = None) -> None:
         self.callee = callee
         self.args = args
         self.kwargs = kwargs
+        self.base = ""
+        """The builtin type of which it is an instance, if the pickle tells; "new" for that of its only argument."""
         self.has_state = False
         self.state: Node = None
         self.items: list[Node] = []
@@ -120,6 +122,11 @@ def is_hashable(node: Node) -> bool:
 
 
 EMPTY_TUPLE = Tuple([])
+
+
+def is_private(key: Node) -> bool:
+    """Tell whether an attribute's name begins with an underscore."""
+    return key[:1] in ("_", b"_") if type(key) is str or type(key) is OctetText else False
 
 
 def text_of(node: Node, longest: int) -> str | None:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from prefork_logd.inputs.pickles.budget import DEFAULT_BUDGET, Budget, OverBudgetError, exceeded
 from prefork_logd.inputs.pickles.known import KNOWN, MEMBER_BYTES, MEMBERS
-from prefork_logd.inputs.pickles.symbols import Dict, Node, Object, OctetText, Set, Symbol, Tuple
+from prefork_logd.inputs.pickles.symbols import Dict, Node, Object, OctetText, Set, Symbol, Tuple, is_private
+from prefork_logd.inputs.pickles.unknown import read_unknown
 from prefork_logd.records.values import TRUNCATED, Plain
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Reader:
         self._known: dict[int, str] = {}
         """Text of earlier objects and octets by their ids: a reference costs less than making it again."""
         self._sizes: dict[int, int] = {}
+        self._made: list[Node] = []
 
     @classmethod
     def with_rest(cls, nodes: int, nbytes: int) -> Reader:
@@ -170,8 +172,13 @@ class Reader:
             if member is None:
                 return {"__name__": path}
             self.charge(MEMBER_BYTES)
-            return dict(member)
+            return dict(member) if isinstance(member, dict) else member
         return self._container(node, depth)
+
+    def fresh(self, node: Node, depth: int) -> Plain:
+        """Do the same for a node that was made of others just now: its id must not come again."""
+        self._made.append(node)
+        return self.plain(node, depth)
 
     def _container(self, node: Node, depth: int) -> Plain:
         if depth >= self._depth:
@@ -247,6 +254,14 @@ class Reader:
             result[text] = TRUNCATED
         return result
 
+    def public(self, flat: Sequence[Node], depth: int) -> dict[str, Plain]:
+        """Do the same without the keys that begin with an underscore: they are private."""
+        self.charge_nodes(len(flat) // 2)
+        if not any(map(is_private, flat[::2])):
+            return self.mapping(flat, depth)
+        pairs = [(key, value) for key, value in zip(flat[::2], flat[1::2], strict=True) if not is_private(key)]
+        return self.mapping([part for pair in pairs for part in pair], depth)
+
     def _last_of_equal(self, flat: Sequence[Node], depth: int) -> dict[str, Node]:
         """Return the last value of each key, in the order in which keys came first."""
         self.charge_nodes(len(flat) // 2)
@@ -310,6 +325,10 @@ class Reader:
                     self._known[id(node)] = value
                 if value is not None:
                     return value
+            else:
+                value = read_unknown(self, node, depth)
+                if value is not None:
+                    return value
         return self.opaque(node, depth)
 
     def opaque(self, node: Object, depth: int) -> dict[str, Plain]:
@@ -343,7 +362,19 @@ class Reader:
             attributes, slots = state.items
             if type(slots) is Dict and (attributes is None or type(attributes) is Dict):
                 self.charge_nodes(len(slots.flat) + len(attributes.flat if attributes else ()))
-                return self.mapping([*(attributes.flat if attributes else ()), *slots.flat], depth)
+                return self.public([*(attributes.flat if attributes else ()), *slots.flat], depth)
+        if type(state) is Dict:
+            # As plain() counts and marks it.
+            self.charge_nodes(_CONTAINERS[Dict])
+            if depth >= self._depth:
+                raise exceeded("nested values")
+            if id(state) in self._path:
+                return CYCLE
+            self._path.add(id(state))
+            try:
+                return self.public(state.flat, depth)
+            finally:
+                self._path.discard(id(state))
         return self.plain(state, depth)
 
 

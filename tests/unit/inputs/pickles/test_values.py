@@ -94,7 +94,7 @@ def _value(value, protocol):
         (Order(17), {"__class__": f"{HERE}.Order", "state": {"number": 17}}),
         (User("ann", []), {"__class__": f"{HERE}.User", "state": {"name": "ann", "friends": []}}),
         (Point(1, [2]), {"__class__": f"{HERE}.Point", "args": [1, [2]]}),
-        (LazyText("lazy"), {"__class__": f"{HERE}.LazyText", "args": ["lazy"]}),
+        (LazyText("lazy"), "lazy"),
         (Color.RED, {"__name__": f"{HERE}.Color.RED"} if BY_NAME else {"__class__": f"{HERE}.Color", "args": [1]}),
         (Outer.Inner(), {"__class__": f"{HERE}.Outer.Inner"}),
         (Order, {"__name__": f"{HERE}.Order"}),
@@ -112,14 +112,14 @@ def test_unknown_objects_are_kept_as_data(value, expected, protocol):
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (Stock(["a"]), {"__class__": f"{HERE}.Stock", "items": ["a"]}),
-        (Attributes(a=1), {"__class__": f"{HERE}.Attributes", "items": {"a": 1}}),
+        (Stock(["a"]), ["a"]),
+        (Attributes(a=1), {"a": 1}),
         (Slotted(), {"__class__": f"{HERE}.Slotted", "state": {"a": 1, "b": "two"}}),
         (Tagged(), {"__class__": f"{HERE}.Tagged", "state": {"tag": "x", "a": 1, "b": "two"}}),
     ],
 )
 def test_items_and_slots(value, expected, protocol):
-    """What was put into an object afterwards is under `items`; slots and attributes are one state."""
+    """A subclass of list or dict is what it holds; slots and attributes are one state."""
     assert _value(value, protocol) == expected
 
 

@@ -1,0 +1,177 @@
+"""Objects of well-known libraries, as services put them into records, and what is stored of each."""
+
+import array
+import collections
+import dataclasses
+import datetime as dt
+import re
+import types
+import zoneinfo
+
+import attrs
+import dateutil.tz
+import django.conf
+import httpx
+import numpy as np
+import pandas as pd
+import pendulum
+import pydantic
+import sqlalchemy as sa
+import yarl
+from django.utils.functional import lazystr
+from sqlalchemy import orm
+
+if not django.conf.settings.configured:
+    django.conf.settings.configure(USE_I18N=False)
+
+
+class Login(pydantic.BaseModel):
+    """A model with a secret and a private attribute."""
+
+    user: str
+    password: pydantic.SecretStr
+    _cache: str = pydantic.PrivateAttr("s3cret")
+
+
+@attrs.define
+class Key:
+    """A class of attrs, with slots."""
+
+    id: int
+    _secret: str = "s3cret"
+
+
+@dataclasses.dataclass
+class Order:
+    """A dataclass with a private field."""
+
+    id: int
+    _token: str = "s3cret"
+
+
+class Base(orm.DeclarativeBase):
+    """Tables."""
+
+
+class User(Base):
+    """A table."""
+
+    __tablename__ = "user"
+    id: orm.Mapped[int] = orm.mapped_column(primary_key=True)
+    name: orm.Mapped[str]
+
+
+class Moment(dt.datetime):
+    """A subclass of datetime."""
+
+
+class Safe(str):
+    """A subclass of str."""
+
+    __slots__ = ()
+
+
+class Count(int):
+    """A subclass of int."""
+
+
+class Rate(float):
+    """A subclass of float."""
+
+
+class Stack(list):
+    """A subclass of list."""
+
+
+class Headers(dict):
+    """A subclass of dict."""
+
+
+def _user_and_row():
+    engine = sa.create_engine("sqlite://")
+    Base.metadata.create_all(engine)
+    with orm.Session(engine, expire_on_commit=False) as session:
+        session.add(User(id=1, name="ada"))
+        session.commit()
+        row = session.execute(sa.text("select 1 as a, 'x' as b")).one()
+        return session.get(User, 1), row
+
+
+USER, ROW = _user_and_row()
+BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
+HERE = __name__
+NUMBERS = [
+    (np.float64(1.5), 1.5),
+    (np.float32("nan"), "nan"),
+    (np.float16(0.5), 0.5),
+    (np.int32(-7), -7),
+    (np.uint64(2**64 - 1), 2**64 - 1),
+    (np.bool_(True), True),
+    (np.complex64(1 + 2j), "(1+2j)"),
+    (np.str_("é"), "é"),
+    (np.bytes_(b"a\xff"), r"a\xff"),
+    (np.datetime64("2026-01-02"), "2026-01-02"),
+    (np.datetime64("2026-01-02T03:04:05.678"), "2026-01-02T03:04:05.678"),
+    (np.datetime64("1969-12-31T23:59:59.5", "ns"), "1969-12-31T23:59:59.500000000"),
+    (np.datetime64("NaT", "s"), "NaT"),
+    (np.timedelta64(5, "ms"), "5 milliseconds"),
+    (np.arange(3), [0, 1, 2]),
+    (np.ones((2, 2), dtype=">f4"), [[1.0, 1.0], [1.0, 1.0]]),
+    (np.asfortranarray(np.arange(24).reshape(2, 3, 4)), np.arange(24).reshape(2, 3, 4).tolist()),
+    (np.array(5), 5),
+    (np.zeros((2, 0)), [[], []]),
+    (np.array([1, "a", None], dtype=object), [1, "a", None]),
+    (np.array(["ab", "c"]), ["ab", "c"]),
+    (np.array([b"ab", b"c"]), ["ab", "c"]),
+    (
+        np.arange(1_000.0).reshape(10, 100),
+        {"__class__": "numpy.ndarray", "shape": [10, 100], "dtype": "float64", "first": list(map(float, range(10)))},
+    ),
+]
+TIMES = [
+    (pd.Timestamp("2026-01-02 03:04:05.678", tz="Europe/Berlin"), "2026-01-02T03:04:05.678000+01:00"),
+    (pd.Timestamp("2026-07-02 03:04:05", tz="Europe/Berlin"), "2026-07-02T03:04:05+02:00"),
+    (pd.Timestamp("2026-01-02"), "2026-01-02T00:00:00"),
+    (pd.Timestamp("2026-01-02T03:04:05Z"), "2026-01-02T03:04:05+00:00"),
+    (pd.Timestamp("2026-01-02 03:04:05.123456789+02:00"), "2026-01-02T03:04:05.123456789+02:00"),
+    (pd.Timedelta("1h"), 3_600.0),
+    (pd.NaT, "NaT"),
+    (pd.NA, "<NA>"),
+    (pendulum.datetime(2026, 1, 2, tz="Europe/Berlin"), "2026-01-02T00:00:00+01:00"),
+    (pendulum.datetime(2026, 1, 2, 3, 4, 5, 6), "2026-01-02T03:04:05.000006+00:00"),
+    (pendulum.date(2026, 1, 2), "2026-01-02"),
+    (pendulum.time(1, 2), "01:02:00"),
+    (pendulum.duration(hours=1), 3_600.0),
+    (dt.datetime(2026, 1, 2, tzinfo=BERLIN), "2026-01-02T00:00:00+01:00"),
+    (dt.datetime(2026, 7, 2, tzinfo=BERLIN), "2026-07-02T00:00:00+02:00"),
+    (dt.datetime(1, 1, 1, tzinfo=zoneinfo.ZoneInfo("UTC")), "0001-01-01T00:00:00+00:00"),
+    (dt.datetime(2026, 1, 2, tzinfo=dateutil.tz.gettz("Europe/Berlin")), "2026-01-02T00:00:00+01:00"),
+    (dt.datetime(2026, 1, 2, tzinfo=dateutil.tz.tzutc()), "2026-01-02T00:00:00+00:00"),
+    (dt.datetime(2026, 1, 2, tzinfo=dateutil.tz.tzoffset("X", -3_600)), "2026-01-02T00:00:00-01:00"),
+    (Moment(2026, 1, 2, tzinfo=dt.UTC), "2026-01-02T00:00:00+00:00"),
+    (Moment(2026, 1, 2), "2026-01-02T00:00:00"),
+]
+OBJECTS = [
+    (Login(user="ada", password="hunter2"), {"user": "ada", "password": "**********"}),
+    (pydantic.SecretStr("hunter2"), "**********"),
+    (pydantic.SecretBytes(b"hunter2"), "**********"),
+    (Key(1), {"__class__": f"{HERE}.Key", "state": {"id": 1}}),
+    (Order(1), {"__class__": f"{HERE}.Order", "state": {"id": 1}}),
+    (USER, {"id": 1, "name": "ada"}),
+    (ROW, {"a": 1, "b": "x"}),
+    (sa.engine.make_url("postgresql://u:hunter2@h:5/db?password=hunter2"), "postgresql://u:***@h:5/db"),
+    (yarl.URL("https://u:hunter2@x.y/z?a=b#c"), "https://u:***@x.y/z?a=b#c"),
+    (httpx.URL("https://u:hunter2@x.y:8080/z"), "https://u:***@x.y:8080/z"),
+    (lazystr("later"), "later"),
+    (Safe("s"), "s"),
+    (Count(3), 3),
+    (Rate(1.5), 1.5),
+    (Stack([1, [2]]), [1, [2]]),
+    (Headers(a=1), {"a": 1}),
+    (re.compile("a+", re.IGNORECASE), "re.compile('a+', re.IGNORECASE)"),
+    (types.SimpleNamespace(a=1, _b=2), {"a": 1}),
+    (collections.UserDict(a=1), {"a": 1}),
+    (collections.UserString("s"), "s"),
+    (array.array("i", [1, 2]), [1, 2]),
+    (Ellipsis, "Ellipsis"),
+]
