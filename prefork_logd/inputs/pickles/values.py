@@ -54,6 +54,8 @@ class Reader:
     Above it every method raises OverBudgetError. In a Reader that `cuts`, only methods that make no container do: a
     container ends before the part that does not fit. A Reader that does not cut counts a character as a byte, so that
     its verdict "too large" is always right. One that cuts counts the most bytes that a text may take in a line.
+
+    Longer than other classes: every kind of value counts against the same budget, and may hold every other kind.
     """
 
     def __init__(self, budget: Budget, frame_bytes: int, *, cuts: bool = False) -> None:
