@@ -12,7 +12,7 @@ class Words(list):
     """A subclass of list with attributes of its own."""
 
 
-class Name(str):
+class Name(str):  # noqa: SLOT000 - it is to have a dict
     """A subclass of str with attributes of its own."""
 
 
