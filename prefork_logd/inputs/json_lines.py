@@ -18,9 +18,10 @@ from prefork_logd.errors import NotARecord, RecordRejected
 from prefork_logd.inputs.base import HEAD_KEPT, Event, Input, InputError, Terms, Texts, TooLarge
 from prefork_logd.inputs.pickles.budget import DEFAULT_BUDGET, exceeded
 from prefork_logd.records.imported import PADDING, parse
-from prefork_logd.records.imported_names import adopt
+from prefork_logd.records.imported_names import adopt, leads_to_field
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any, Self
 
     from prefork_logd.records.record import Record
@@ -32,6 +33,8 @@ LARGEST_HONEST_LINE = 0x0FFF_FFFF
 BOM = b"\xef\xbb\xbf"
 _OURS = ("peer", "received")
 """Names of fields that the collector fills in: a client's values of these names go to `extra`."""
+REST = "..."
+"""The key in `extra` for the number of names that were left out."""
 LONG_NUMBER, MOST_LONG_NUMBERS = 300, 100
 """Digits of a number that is slow to read (by the square of its length), and most of these in a line."""
 _LONG_NUMBER = re.compile(rb"\d{%d}" % LONG_NUMBER)
@@ -192,16 +195,24 @@ def decode_line(line: bytes, peer: str, received_s: float) -> Record:
     Raises RecordRejected for a line that is not an object, or has neither a message nor a time.
     """
     line = line.strip(PADDING).removeprefix(BOM)
+    left_out = 0
     try:
-        document = _shallow(line) if _is_wide(line) else parse(line)
+        if _is_wide(line):
+            document, left_out = _shallow(line)
+        else:
+            document = parse(line)
     except NotARecord as error:
         raise RecordRejected("not-json", str(error)) from None
     beside = {name: document.pop(name) for name in _OURS if name in document}
     adopted = adopt(document, received_s, beside)
     if adopted is None:
         raise RecordRejected("not-a-record", "has neither a message nor a time")
-    adopted.record.peer, adopted.record.received = peer, received_s
-    return adopted.record
+    record = adopted.record
+    record.peer, record.received = peer, received_s
+    if left_out:
+        record.extra[REST] = left_out
+        record.truncated = ["extra"]
+    return record
 
 
 def _is_wide(line: bytes) -> bool:
@@ -220,10 +231,11 @@ def _is_wide(line: bytes) -> bool:
     return False
 
 
-def _shallow(line: bytes) -> dict[str, Any]:
+def _shallow(line: bytes) -> tuple[dict[str, Any], int]:
     """Return the object of a line, with its lists, objects and long numbers as the unread text of their JSON.
 
-    Raises RecordRejected if that is still too much, and NotARecord.
+    Of too many names the first ones are kept, and those that may lead to a field; their rest is counted.
+    Raises RecordRejected for too many brackets, and NotARecord.
     """
     most = DEFAULT_BUDGET.nodes_for(len(line))
     try:
@@ -233,14 +245,21 @@ def _shallow(line: bytes) -> dict[str, Any]:
         if line.count(b"[") + line.count(b"{") > most:
             raise exceeded("values") from None
         lenient = parse(line, most_depth=1)
-        if 2 * len(lenient) > most:
-            raise exceeded("values") from None
-        return lenient
-    if 2 * len(values) > most:
-        raise exceeded("values")
+        kept = _kept_names(lenient, most)
+        return {key: lenient[key] for key in kept}, len(lenient) - len(kept)
     document: dict[str, Any] = {}
-    for key, raw in values.items():
-        value = bytes(raw)
+    for key in _kept_names(values, most):
+        value = bytes(values[key])
         is_dear = value[:1] in (b"[", b"{") or (len(value) > LONG_NUMBER and value[:1] != b'"')
         document[key] = value.decode("utf-8", "surrogateescape") if is_dear else parse(b'{"":' + value + b"}")[""]
-    return document
+    return document, len(values) - len(document)
+
+
+def _kept_names(values: Mapping[str, Any], most: int) -> list[str]:
+    """Return the names of an object, or if they are more than half of `most`, some of them."""
+    names = list(values)
+    if 2 * len(names) <= most:
+        return names
+    first = most // 4
+    telling = {key.lower(): key for key in reversed(names[first:]) if leads_to_field(key)}
+    return [*names[:first], *reversed(telling.values())]

@@ -99,6 +99,11 @@ _NAMES_OF = _index(
 )
 
 
+def leads_to_field(key: str) -> bool:
+    """Tell whether a key, in any case, may be the name of a field, or its beginning."""
+    return key.lower() in _NAMES_OF
+
+
 class Adopted(NamedTuple):
     """A record made of an object."""
 
