@@ -140,7 +140,8 @@ def build_handler_sdist(scratch: Path, target: Path) -> Path:
         clean / "prefork_logd" / "handlers",
         ignore=shutil.ignore_patterns("__pycache__"),
     )
-    shutil.copy(ROOT / "prefork_logd" / "__init__.py", clean / "prefork_logd")
+    for name in ("__init__.py", "py.typed"):
+        shutil.copy(ROOT / "prefork_logd" / name, clean / "prefork_logd")
     shutil.copy(ROOT / "LICENSE", clean)
     (clean / PACKAGING).mkdir(parents=True)
     for name in ("setup.py", "pyproject.toml", "README.md", "MANIFEST.in"):
@@ -154,7 +155,7 @@ def problems_of_handler_sdist(path: Path) -> list[str]:
     """Return the missing and surplus files of the handler's sdist."""
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    wanted = {"setup.py", "pyproject.toml", "README.md", "LICENSE", "VERSION", *_modules_of_handler()}
+    wanted = {"setup.py", "pyproject.toml", "README.md", "LICENSE", "VERSION", *_files_of_handler()}
     found = [f"{name} is missing" for name in sorted(wanted - names)]
     return found + [f"{name} is left over" for name in sorted(names - wanted) if name.endswith((".py", ".pyc"))]
 
@@ -165,14 +166,15 @@ def problems_of_handler_wheel(wheel: Wheel) -> list[str]:
         names = set(archive.namelist())
         (metadata,) = (archive.read(name).decode() for name in names if name.endswith("/METADATA"))
     modules = {name for name in names if ".dist-info/" not in name}
-    found = [f"{name} is missing" for name in sorted(_modules_of_handler() - modules)]
-    found += [f"{name} is nowhere in the sources" for name in sorted(modules - _modules_of_handler())]
+    found = [f"{name} is missing" for name in sorted(_files_of_handler() - modules)]
+    found += [f"{name} is nowhere in the sources" for name in sorted(modules - _files_of_handler())]
     found += [line for line in metadata.splitlines() if line.startswith("Requires-Dist")]
     return found if wheel.tags == f"{EVERY_PYTHON}-none-any" else [*found, f"it is for {wheel.tags} only"]
 
 
-def _modules_of_handler() -> set[str]:
-    return {f"{PACKAGE_OF_HANDLER}/{path.name}" for path in (ROOT / "prefork_logd" / "handlers").glob("*.py")}
+def _files_of_handler() -> set[str]:
+    names = [path.name for path in (ROOT / "prefork_logd" / "handlers").glob("*.py*") if path.is_file()]
+    return {f"{PACKAGE_OF_HANDLER}/{name}" for name in [*names, "py.typed"]}
 
 
 def try_handler(python: str, version: str, wheel: Wheel, collector: Collector, scratch: Path) -> str:
