@@ -203,8 +203,6 @@ def _steady(record: dict[str, Any]) -> dict[str, Any]:
         # Where another version of the framework logs it.
         for name in ("pathname", "filename", "module", "funcName"):
             steady.pop(name, None)
-    if steady.get("extra", {}).keys() == {"extra"}:  # of loguru, which some handlers nest a second time
-        steady["extra"] = steady["extra"]["extra"]
     if "exc_text" in steady:
         lines = steady["exc_text"].splitlines()
         steady["exc_text"] = [lines[0], lines[-1]]
