@@ -18,7 +18,7 @@ from prefork_logd.errors import NotARecord, RecordRejected
 from prefork_logd.inputs.base import HEAD_KEPT, Event, Input, InputError, Terms, Texts, TooLarge
 from prefork_logd.inputs.pickles.budget import DEFAULT_BUDGET, exceeded
 from prefork_logd.records.imported import PADDING, parse
-from prefork_logd.records.imported_names import adopt, leads_to_field
+from prefork_logd.records.imported_names import adopt, leading_to_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +37,7 @@ REST = "..."
 """The key in `extra` for the number of names that were left out."""
 LONG_NUMBER, MOST_LONG_NUMBERS = 300, 100
 """Digits of a number that is slow to read (by the square of its length), and most of these in a line."""
+_SHORT_NUMBER = 16
 _LONG_NUMBER = re.compile(rb"\d{%d}" % LONG_NUMBER)
 # Possessive repeats: others remember each of their steps, which takes 120 bytes of memory for each byte of a text.
 _NODE = re.compile(r'"(?:[^"\\]++|\\.)*+"|[,:\[{]', re.DOTALL)
@@ -235,14 +236,14 @@ def _shallow(line: bytes) -> tuple[dict[str, Any], int]:
     """Return the object of a line, with its lists, objects and long numbers as the unread text of their JSON.
 
     Of too many names the first ones are kept, and those that may lead to a field; their rest is counted.
-    Raises RecordRejected for too many brackets, and NotARecord.
+    Raises RecordRejected for too many brackets, or names beside an odd value, and NotARecord.
     """
     most = DEFAULT_BUDGET.nodes_for(len(line))
     try:
         values = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
     except (msgspec.MsgspecError, RecursionError):
         # What msgspec refuses may be NaN, octets that are not UTF-8 or control characters, which other lines may have.
-        if line.count(b"[") + line.count(b"{") > most:
+        if line.count(b"[") + line.count(b"{") > most or line.count(b'":') > most:
             raise exceeded("values") from None
         lenient = parse(line, most_depth=1)
         kept = _kept_names(lenient, most)
@@ -250,6 +251,9 @@ def _shallow(line: bytes) -> tuple[dict[str, Any], int]:
     document: dict[str, Any] = {}
     for key in _kept_names(values, most):
         value = bytes(values[key])
+        if len(value) < _SHORT_NUMBER and value.isdigit():
+            document[key] = int(value)
+            continue
         is_dear = value[:1] in (b"[", b"{") or (len(value) > LONG_NUMBER and value[:1] != b'"')
         document[key] = value.decode("utf-8", "surrogateescape") if is_dear else parse(b'{"":' + value + b"}")[""]
     return document, len(values) - len(document)
@@ -260,6 +264,6 @@ def _kept_names(values: Mapping[str, Any], most: int) -> list[str]:
     names = list(values)
     if 2 * len(names) <= most:
         return names
-    first = most // 4
-    telling = {key.lower(): key for key in reversed(names[first:]) if leads_to_field(key)}
+    first = most // 8
+    telling = {key.lower(): key for key in reversed(leading_to_fields(names[first:]))}
     return [*names[:first], *reversed(telling.values())]

@@ -99,9 +99,9 @@ _NAMES_OF = _index(
 )
 
 
-def leads_to_field(key: str) -> bool:
-    """Tell whether a key, in any case, may be the name of a field, or its beginning."""
-    return key.lower() in _NAMES_OF
+def leading_to_fields(keys: Iterable[str]) -> list[str]:
+    """Return the keys that may be the name of a field, in any case, or the beginning of one."""
+    return [key for key in keys if key.lower() in _NAMES_OF]
 
 
 class Adopted(NamedTuple):
