@@ -36,7 +36,10 @@ _PLAIN_RECORD_BYTES = 1 << 32
 
 
 class Link(Wire):
-    """The connection of one session to its collector, and what is on its way there."""
+    """The connection of one session to its collector, and what is on its way there.
+
+    Longer than other classes: each state of a connection has its step here, and each event of the protocol its answer.
+    """
 
     def __init__(self, options, queue, connector, fallback, notices, counts):
         Wire.__init__(self)
@@ -48,6 +51,7 @@ class Link(Wire):
         self._counts = counts
         counts.setdefault("connections", 0)
         counts.setdefault("busy", 0)
+        counts.setdefault("rejected", 0)
         self.state = IDLE
         self.has_more = False
         """Whether `write` has stopped at _WRITE_BYTES."""
@@ -219,7 +223,11 @@ class Link(Wire):
             self._note_acknowledged(self._queue.forget_sent(event[1]))
             return
         self._fallback.has_collector = True
-        if kind == "send":
+        if kind == "rejected":
+            self._counts["rejected"] += event[2]
+            text = u"cannot read %d records; they are not stored, and its rejected.jsonl says why" % event[2]
+            self._notices.say_once("rejected", text)
+        elif kind == "send":
             self.out += event[1]
             self.flush()
         elif kind == "wait":

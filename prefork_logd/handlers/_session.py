@@ -10,10 +10,10 @@ import os
 import struct
 
 _HELLO, _AUTH, BATCH, _GAP, _BYE = 1, 2, 3, 4, 5
-_WELCOME, _CHALLENGE, _ACK, _ERROR, _WAIT = 0x81, 0x82, 0x83, 0x84, 0x85
+_WELCOME, _CHALLENGE, _ACK, _ERROR, _WAIT, _REJECTED = 0x81, 0x82, 0x83, 0x84, 0x85, 0x86
 MAGIC = 0xF750
 _VERSION = 1
-_CAPABILITIES = 1  # takes WAIT
+_CAPABILITIES = 3  # takes WAIT and REJECTED
 _HEADER = struct.Struct(">HBBI")
 _HELLO_BODY = struct.Struct(">BBI16sQH")
 BATCH_BODY = struct.Struct(">QI")
@@ -25,8 +25,9 @@ _GAP_BODY = struct.Struct(">QQddB")
 _WELCOME_BODY = struct.Struct(">BIIIQB")
 _NUMBER = struct.Struct(">Q")
 _TEXT_LENGTH = struct.Struct(">H")
+_REJECTED_BODY = struct.Struct(">QI")
 _ERROR_BODY = struct.Struct(">HH")
-_LARGEST = {_WELCOME: _WELCOME_BODY.size + 32, _CHALLENGE: 32, _ACK: 8, _ERROR: 1024, _WAIT: 0}
+_LARGEST = {_WELCOME: _WELCOME_BODY.size + 32, _CHALLENGE: 32, _ACK: 8, _ERROR: 1024, _WAIT: 0, _REJECTED: 12}
 _NONCE_BYTES = 32
 
 NO_COMMON_VERSION, REFUSED, OUT_OF_ORDER, MALFORMED, GOING_AWAY, NO_KEY, BUSY = 1, 2, 3, 4, 5, 6, 7
@@ -56,6 +57,7 @@ class ClientProtocol(object):
     - `("wait",)`: the collector knows the session, and its welcome follows later;
     - `("welcome", committed)`: the session is open, and the collector has committed everything up to this number;
     - `("ack", number)`: the collector has committed everything up to this number;
+    - `("rejected", number, count)`: so many of the records up to this number could not be read, and are not stored;
     - `("error", code, text)`: the collector ends the session; text is unicode.
     """
 
@@ -160,6 +162,12 @@ class ClientProtocol(object):
             else:
                 self._count_idle_message("ACKs that acknowledge nothing")
             events.append(("ack", number))
+        elif kind == _REJECTED and self.state in ("ready", "leaving"):
+            number, count = _REJECTED_BODY.unpack(body)
+            if not count or number > max(self.sent, self._first - 1):
+                raise ProtocolError("REJECTED of %d, and %d was sent" % (number, self.sent))
+            self._count_idle_message("REJECTEDs")
+            events.append(("rejected", number, count))
         elif kind == _WELCOME and self.state in ("greeting", "proving"):
             self._welcome(body, events)
         elif kind == _WAIT and self.state in ("greeting", "proving"):

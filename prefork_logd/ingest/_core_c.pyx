@@ -20,7 +20,8 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strlen
 from libc.time cimport localtime_r, strftime, time_t, tm
 
-from prefork_logd.inputs.pickles import known, opcodes, symbols, values
+from prefork_logd.inputs.pickles import known, opcodes, outline, symbols, values
+from prefork_logd.inputs.pickles import trim as trim_module
 
 cdef extern from *:
     """
@@ -29,6 +30,9 @@ cdef extern from *:
     ctypedef unsigned long long uint128_t
     uint64_t __builtin_bswap64(uint64_t) nogil
     uint32_t __builtin_bswap32(uint32_t) nogil
+
+cdef extern from "stdio.h":
+    int snprintf(char*, size_t, const char*, ...) nogil
 
 cdef extern from "Python.h":
     double PyOS_string_to_double(const char*, char**, void*) except? -1.0
@@ -49,8 +53,9 @@ include "core_c/repeats.pxi"
 include "core_c/nested.pxi"
 include "core_c/flat.pxi"
 include "core_c/template.pxi"
+include "core_c/trim.pxi"
 
-ABI = 13
+ABI = 14
 """Compared with what the package expects: an extension built from other sources is not used."""
 
 

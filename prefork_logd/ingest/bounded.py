@@ -9,18 +9,44 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prefork_logd.inputs.pickles.budget import DEFAULT_BUDGET, exceeded
-from prefork_logd.inputs.pickles.decode import decode_cut
-from prefork_logd.records.record import make_record
+from prefork_logd.inputs.pickles.decode import Attributes, decode_cut
+from prefork_logd.records.record import NOT_EXTRA, OUR_ATTRIBUTES, make_record
 from prefork_logd.records.render import render_json
 from prefork_logd.records.sender import NOBODY, Sender
+from prefork_logd.records.values import REST
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from prefork_logd.records.record import Record
     from prefork_logd.records.redaction import Redactor
     from prefork_logd.records.render import TextTemplate
+    from prefork_logd.records.values import Plain
 
 _ALWAYS = DEFAULT_BUDGET.output_always
 """Bytes of a line that are always allowed, however small the frame."""
+
+
+MOST_PATHS = 32
+MOST_PATH_CHARACTERS = 256
+_FIELDS = {"msg": "message", "message": "message", **OUR_ATTRIBUTES, REST: "extra"}
+
+
+def cut_record(attributes: Mapping[str, Plain], peer: str, received: float) -> Record:
+    """Return the record of attributes, with the paths of those that were cut. Never raises."""
+    record = make_record(attributes, peer, received)
+    if isinstance(attributes, Attributes):
+        record.truncated = _paths(attributes.truncated)
+    return record
+
+
+def _paths(names: list[str]) -> list[str]:
+    """Return the paths of attributes in a stored record, of which the last stands for those that are too many."""
+    paths = []
+    for name in names[:MOST_PATHS]:
+        field = name if name in NOT_EXTRA and name not in ("args", "exc_info") else f"extra.{name}"
+        paths.append(_FIELDS.get(name, field)[:MOST_PATH_CHARACTERS])
+    return [*paths, REST] if len(names) > MOST_PATHS else paths
 
 
 def json_line(record: Record, frame: bytes, redactor: Redactor, sender: Sender = NOBODY) -> bytes:
@@ -33,7 +59,7 @@ def json_line(record: Record, frame: bytes, redactor: Redactor, sender: Sender =
     line = render_json(record)
     if len(line) <= _ALWAYS or len(line) <= DEFAULT_BUDGET.output_for(len(frame)) + sender.nbytes:
         return line
-    record = make_record(decode_cut(frame), record.peer, record.received)
+    record = cut_record(decode_cut(frame), record.peer, record.received)
     redactor.redact(record)
     sender.sign(record)
     return render_json(record)

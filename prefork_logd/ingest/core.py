@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from prefork_logd.errors import ConfigError, Problem
 from prefork_logd.ingest import _core_py
 from prefork_logd.inputs import runs
-from prefork_logd.inputs.pickles import opcodes
+from prefork_logd.inputs.pickles import opcodes, trim
 from prefork_logd.ipc import batch_builder
 from prefork_logd.records import render
 from prefork_logd.system import compiled
@@ -18,7 +18,7 @@ from prefork_logd.system import compiled
 if TYPE_CHECKING:
     from types import ModuleType
 
-ABI = 13
+ABI = 14
 """The version of the interface that the compiled core must have (ingest/_core_c.pyx)."""
 
 speedups: ModuleType | None
@@ -45,6 +45,7 @@ measure_batches = speedups.measure_batches if NATIVE and speedups is not None el
 if NATIVE and speedups is not None:
     render.escape_json, render.escape_inside = speedups.escape_json, speedups.escape_inside
     render.encode_marked = speedups.encode_marked
+    trim.trim = speedups.trim
     opcodes.decode_text, opcodes.unquote = speedups.decode_text, speedups.unquote
 
 

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 from prefork_logd.errors import RecordRejected
 from prefork_logd.ingest import core
 from prefork_logd.ingest._core_py import STOP
-from prefork_logd.ingest.bounded import json_line, text_line, whole_json_line
+from prefork_logd.ingest.bounded import cut_record, json_line, text_line, whole_json_line
 from prefork_logd.ingest.rejections import Rejections
 from prefork_logd.ingest.routing import Router
-from prefork_logd.inputs.pickles.decode import decode, forget
+from prefork_logd.inputs.pickles.decode import decode, decode_holed, forget
 from prefork_logd.ipc.batch import RECORDS
 from prefork_logd.ipc.batch_builder import BatchBuilder
-from prefork_logd.records.record import make_record
-from prefork_logd.records.render import TextTemplate, render_rejected
+from prefork_logd.records.render import TextTemplate, render_json, render_rejected
 from prefork_logd.records.sender import NOBODY, Sender
 from prefork_logd.records.stored import read_record
 from prefork_logd.system.log import RateLimitedLog, describe_bug
@@ -73,6 +72,8 @@ class Dispatcher:
         """When (time.monotonic()) a run with slow frames ends."""
         self.bugs = RateLimitedLog()
         self._redacted = 0
+        self.last_rejection = ""
+        """Reason of the latest rejected record, for people."""
         self._shown: dict[int, tuple[Sender, Sender]] = {}
         """Senders, by id(), and these without secrets."""
         self._router = Router(settings.output)
@@ -198,6 +199,25 @@ class Dispatcher:
         """
         return self._attempt(self._dispatch, frame)
 
+    def add_holed(
+        self, frame: bytes, hole: int, hole_bytes: int, peer: str, received_s: float, sender: Sender = NOBODY
+    ) -> bool:
+        """Add the lines of a frame that lacks `hole_bytes` before an offset; return whether it holds a record.
+
+        Nothing is added about one that does not.
+        """
+        self._take_source(peer, received_s, sender)
+        try:
+            record = cut_record(decode_holed(frame, hole, hole_bytes), peer, received_s)
+            self._add_lines(record, frame, lambda record, *_: render_json(record))
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug must cost only the record that meets it
+            if not isinstance(error, RecordRejected):
+                self.bugs.warning("%s: a record is rejected after an unexpected error: %s", peer, describe_bug(error))
+            return False
+        return True
+
     def _attempt(self, dispatch: Callable[[bytes, str, float], bool], body: bytes) -> int:
         """Add a record by `dispatch`, or an entry about it; return the same value as `_add_frame`."""
         try:
@@ -218,7 +238,7 @@ class Dispatcher:
 
     def _dispatch(self, frame: bytes, peer: str, received_s: float) -> bool:
         """Add a record's lines to the batch; return whether one of them is for the stores. Raises RecordRejected."""
-        return self._add_lines(make_record(decode(frame), peer, received_s), frame, json_line)
+        return self._add_lines(cut_record(decode(frame), peer, received_s), frame, json_line)
 
     def _add_lines(
         self, record: Record, source: bytes, make_json: Callable[[Record, bytes, Redactor, Sender], bytes]
@@ -291,6 +311,7 @@ class Dispatcher:
 
     def reject(self, peer: str, received_s: float, reason: str, detail: str, head: bytes, size: int) -> None:
         """Add an entry about a rejected frame to rejected.jsonl, unless there were too many."""
+        self.last_rejection = f"{reason}, {detail}"
         left_out = self._rejections.admit_entry(peer)
         if left_out < 0:
             return

@@ -78,6 +78,10 @@ class TooLarge(NamedTuple):
     """Bytes of the whole record."""
     head: bytes
     """Its first bytes, at most HEAD_KEPT."""
+    body: bytes = b""
+    """Its beginning and its end, as a pickle with a hole, if the input keeps them."""
+    hole: int = 0
+    """Offset in `body` where the end begins."""
 
 
 class Gap(NamedTuple):
@@ -230,6 +234,9 @@ class Input(ABC):
     def welcome(self, committed: int) -> bytes:  # noqa: ARG002 - for inputs that emit Opening
         """Return the bytes that welcome a client whose session is committed up to a number; none if it has ended."""
         return b""
+
+    def note_rejected(self, number: int, count: int) -> None:  # noqa: B027 - for inputs with numbers
+        """Note that `count` of the records up to a number hold no record, to report it with their acknowledgement."""
 
     def acknowledge(self, number: int) -> bytes:  # noqa: ARG002 - for inputs with numbers
         """Return the bytes that acknowledge everything up to `number`."""

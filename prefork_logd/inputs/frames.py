@@ -3,9 +3,10 @@ r"""Reads length-prefixed frames, which logging.handlers.SocketHandler sends.
 Owns the limits of a frame and its largest size. Does not know sockets, pickles, records or clocks.
 
 A frame is a 4-byte big-endian length and that many bytes of pickle (SocketHandler.makePickle of the standard library).
-Lengths fall in three classes: up to `max_bytes` a frame is delivered; up to `LARGEST_HONEST_FRAME` it is skipped
-without being held, and reported; above that no client logs one record, so the bytes are not a frame: text (b"GET " is
-1.2 GB), a TLS hello (b"\x16\x03\x01\x00" is 369 MB), or a length in the other byte order.
+Lengths fall in three classes: up to `max_bytes` a frame is delivered; up to `LARGEST_HONEST_FRAME` it is reported with
+its beginning and its end, which are held, and its middle is skipped; above that no client logs one record, so the bytes
+are not a frame: text (b"GET " is 1.2 GB), a TLS hello (b"\x16\x03\x01\x00" is 369 MB), or a length in the other byte
+order.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 HEADER_BYTES = 4
 LARGEST_HONEST_FRAME = 0x0FFF_FFFF
 """In bytes. Every first byte from 0x10 up stays free for other protocols, such as our sessions."""
+
+TAIL_BYTES = 65_536
+"""Bytes that are kept of the end of a frame that is too large, or a quarter of the largest frame."""
 
 HEADER = struct.Struct(">I")
 _STRANGERS = (
@@ -47,7 +51,7 @@ class FrameInput(Input):
     Holds at most one unfinished frame, as far as it has arrived. Complete frames stay in the receive buffer.
     """
 
-    __slots__ = ("_carry", "_head", "_max_bytes", "_skip_left", "_skip_size")
+    __slots__ = ("_body", "_body_bytes", "_carry", "_head", "_max_bytes", "_skip_left", "_skip_size", "_tail")
 
     tag = "frames"
     noun = "frame"
@@ -58,6 +62,11 @@ class FrameInput(Input):
         self._skip_left = 0
         self._skip_size = 0
         self._head = b""
+        self._body_bytes = 0
+        """Bytes that are kept of the beginning of the frame that is skipped; 0: only its head."""
+        self._body = bytearray()
+        self._tail = bytearray()
+        """Its latest bytes, at least those of the end that is kept."""
 
     @property
     def pending(self) -> bool:
@@ -67,7 +76,7 @@ class FrameInput(Input):
     @property
     def held_bytes(self) -> int:
         """Bytes of the unfinished frame that are held."""
-        return len(self._carry) if self._carry is not None else 0
+        return len(self._carry) if self._carry is not None else len(self._body) + len(self._tail)
 
     def limit(self, max_record_bytes: int) -> None:
         """Change the largest frame delivered, from the next header on."""
@@ -132,23 +141,45 @@ class FrameInput(Input):
         if length > LARGEST_HONEST_FRAME:
             raise _no_frame(bytes(view[end : end + 64]), length, events)
         self._skip_left = self._skip_size = length
+        self._body_bytes = max(1, self._max_bytes - min(TAIL_BYTES, self._max_bytes // 4))
         return self._skip(view, end + HEADER_BYTES, events)
 
     def _skip(self, view: memoryview, position: int, events: list[Event]) -> int:
         """Pass over the bytes of a frame that is too large; return where the next one begins."""
         take = min(self._skip_left, len(view) - position)
+        end = position + take
         if len(self._head) < HEAD_KEPT:
-            self._head += view[position : position + min(take, HEAD_KEPT - len(self._head))]
+            self._head += view[position : min(end, position + HEAD_KEPT - len(self._head))]
+        if self._body_bytes:
+            self._keep(view[position:end])
         self._skip_left -= take
         if self._skip_left == 0:
-            events.append(TooLarge(0, self._skip_size, self._head))
+            tail = self._tail[-self._tail_bytes :]
+            hole = len(self._body)
+            events.append(TooLarge(0, self._skip_size, self._head, bytes(self._body + tail), hole))
             self._head = b""
-        return position + take
+            self._body, self._tail = bytearray(), bytearray()
+        return end
+
+    @property
+    def _tail_bytes(self) -> int:
+        """Bytes that are kept of the end: a third of the beginning, or less."""
+        return max(1, min(TAIL_BYTES, self._body_bytes // 3))
+
+    def _keep(self, data: memoryview) -> None:
+        """Keep the beginning of a frame that is too large, and its latest bytes."""
+        room = self._body_bytes - len(self._body)
+        self._body += data[:room]
+        self._tail += data[room:]
+        if len(self._tail) > 4 * self._tail_bytes:
+            del self._tail[: -self._tail_bytes]
 
     def dump_state(self) -> bytes:
         """Return the state that another process needs to continue from here."""
         carry = bytes(self._carry) if self._carry is not None else None
-        return msgspec.msgpack.encode(_State(self._max_bytes, carry, self._skip_left, self._skip_size, self._head))
+        body, tail = bytes(self._body), bytes(self._tail)
+        skip = self._skip_left, self._skip_size, self._head
+        return msgspec.msgpack.encode(_State(self._max_bytes, carry, *skip, self._body_bytes, body, tail))
 
     @classmethod
     def load_state(cls, state: bytes, terms: Terms) -> Self:
@@ -157,6 +188,8 @@ class FrameInput(Input):
         frames = cls(terms._replace(max_record_bytes=found.max_bytes))
         frames._carry = bytearray(found.carry) if found.carry is not None else None
         frames._skip_left, frames._skip_size, frames._head = found.skip_left, found.skip_size, found.head
+        frames._body_bytes = found.body_bytes
+        frames._body, frames._tail = bytearray(found.body), bytearray(found.tail)
         return frames
 
 
@@ -168,6 +201,9 @@ class _State(msgspec.Struct, frozen=True):
     skip_left: int
     skip_size: int
     head: bytes
+    body_bytes: int = 0
+    body: bytes = b""
+    tail: bytes = b""
 
 
 class NoFrameError(InputError):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from prefork_logd.records.record import SENDER_FIELDS, Record, rfc3339
-from prefork_logd.records.values import TRUNCATED
+from prefork_logd.records.values import TRUNCATED, cut_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -227,7 +227,15 @@ def _that_fits(text: str, left: int) -> bytes:
         escaped = escape_inside(text).encode()
         if len(escaped) <= left:
             return escaped
-    return TRUNCATED.encode()
+    if left < _LEAST_TEXT:
+        return TRUNCATED.encode()
+    return escape_inside(cut_text(text, left // _ESCAPE_BYTES)).encode()
+
+
+_ESCAPE_BYTES = 6
+"""The longest escape of a character."""
+_LEAST_TEXT = 1_024
+"""Room below which a text is left out as a whole."""
 
 
 def _lookup(record: Record, name: str) -> Any:

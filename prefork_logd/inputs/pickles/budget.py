@@ -11,7 +11,7 @@ from prefork_logd.errors import RecordRejected
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits for one frame: above those of its form it is rejected, above those of its result it is cut."""
+    """Limits for one frame: above them it is cut, first its pickle (trim.py), then its result (values.py)."""
 
     opcodes: int = 66_000
     """Opcodes, weighted by the time that they take (opcodes.COSTS): most count as one, a name as twenty."""
@@ -24,6 +24,8 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of an integer in two's complement: 4,094 decimal digits, below CPython's limit of 4,300 for int to str."""
     name_characters: int = 256
     """Characters of a module's or a class's name."""
+    marks: int = 200
+    """Open marks, one for each container of several values that is being built."""
     depth: int = 200
     """Depth of nested lists and objects in the result. values.py and the JSON encoder recurse once for each level."""
     nodes: int = 26_000
@@ -54,6 +56,8 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
 
 
 DEFAULT_BUDGET = Budget()
+TRIMMED_BUDGET = Budget(opcodes=1_000_000, lines=200_000, containers=1_000_000, memo_entries=1_000_000, marks=10_000)
+"""Limits for a pickle that trim.py has made smaller."""
 
 
 class OverBudgetError(Exception):

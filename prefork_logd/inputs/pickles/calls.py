@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prefork_logd.inputs.pickles.budget import exceeded
-from prefork_logd.inputs.pickles.symbols import Dict, Node, Object, Symbol, Tuple
+from prefork_logd.inputs.pickles.symbols import Cut, Dict, Node, Object, Symbol, Tuple
+from prefork_logd.records.values import TRUNCATED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,30 +17,34 @@ if TYPE_CHECKING:
     from prefork_logd.inputs.pickles.machine import Machine
 
 
-def _name(machine: Machine, data: bytes) -> str:
-    if len(data) > machine.budget.name_characters:
-        raise exceeded("characters of a name")
-    return data.decode("utf-8")
+def _name(machine: Machine, name: str) -> str:
+    """Return a name; a long one is cut."""
+    longest = machine.budget.name_characters
+    return name if len(name) <= longest else name[:longest] + TRUNCATED
 
 
 def take_symbol(machine: Machine) -> Symbol:
     """Return the Symbol of GLOBAL and INST: module and name, each on a line."""
-    module = _name(machine, machine.take_line(machine.budget.name_characters))
-    return Symbol(module, _name(machine, machine.take_line(machine.budget.name_characters)))
+    names = [machine.take_line(len(machine.frame)).decode("utf-8") for _ in range(2)]
+    return Symbol(_name(machine, names[0]), _name(machine, names[1]))
 
 
 def stack_global(machine: Machine) -> None:
     """Push the Symbol of STACK_GLOBAL, whose module and name are on the stack."""
     module, name = machine.pop_items(2)
+    if Cut in (type(module), type(name)):
+        machine.push(Cut())
+        return
     if type(module) is not str or type(name) is not str:
         machine.malformed("STACK_GLOBAL of no names")
-    if max(len(module), len(name)) > machine.budget.name_characters:
-        raise exceeded("characters of a name")
-    machine.push_container(Symbol(module, name))
+    machine.push_container(Symbol(_name(machine, module), _name(machine, name)))
 
 
 def _call(machine: Machine, callee: Node, args: list[Node], kwargs: Dict | None = None) -> None:
     """Push the Object of a call; the few callables that only name another are replaced by that."""
+    if type(callee) is Cut:
+        machine.push_container(callee)
+        return
     if type(callee) is Object:
         # A call's result may be called (functools.partial is pickled so); no pickler writes one more step.
         if type(callee.callee) is not Symbol:
@@ -59,6 +63,9 @@ def _call(machine: Machine, callee: Node, args: list[Node], kwargs: Dict | None 
 def reduce(machine: Machine) -> None:
     """Push the result of REDUCE: callee and arguments."""
     callee, args = machine.pop_items(2)
+    if type(args) is Cut:
+        machine.push_container(args)
+        return
     if type(args) is not Tuple:
         machine.malformed("call with arguments that are not a tuple")
     _call(machine, callee, args.items)
@@ -75,6 +82,9 @@ def newobj(machine: Machine) -> None:
 def newobj_ex(machine: Machine) -> None:
     """Push the result of NEWOBJ_EX: callee, arguments and keyword arguments."""
     callee, args, kwargs = machine.pop_items(3)
+    if Cut in (type(args), type(kwargs)):
+        machine.push_container(Cut())
+        return
     if type(args) is not Tuple or type(kwargs) is not Dict:
         machine.malformed("call with arguments that are not a tuple and a dict")
     _call(machine, callee, args.items, kwargs)
@@ -96,6 +106,8 @@ def build(machine: Machine) -> None:
     """Give the state of BUILD to the object below it, which takes only one."""
     state = machine.stack.pop()
     target = machine.stack[-1]
+    if type(target) is Cut:
+        return
     if type(target) is not Object or target.has_state:
         machine.malformed("BUILD of no new object")
     target.has_state, target.state = True, state

@@ -15,13 +15,15 @@ from typing import Any
 from prefork_logd.errors import RecordRejected
 from prefork_logd.inputs.pickles import flat as skim
 from prefork_logd.inputs.pickles import unpickle
-from prefork_logd.inputs.pickles.budget import DEFAULT_BUDGET, Budget, OverBudgetError, exceeded
+from prefork_logd.inputs.pickles.budget import DEFAULT_BUDGET, TRIMMED_BUDGET, Budget, OverBudgetError, exceeded
 from prefork_logd.inputs.pickles.symbols import Dict, Node
-from prefork_logd.inputs.pickles.values import Reader
+from prefork_logd.inputs.pickles.trim import trimmed
+from prefork_logd.inputs.pickles.values import Attributes, Reader
 from prefork_logd.records.values import Plain
 
-__all__ = ["DEFAULT_BUDGET", "Budget", "Plain", "decode", "decode_cut"]
+__all__ = ["DEFAULT_BUDGET", "Attributes", "Budget", "Plain", "decode", "decode_cut", "decode_holed"]
 
+_LARGE_BYTES = 16_384
 _SMALL_BYTES = 2_048
 """Up to this size the line of a frame is quick to measure, even with repeated references."""
 
@@ -46,8 +48,10 @@ def _text_size(attributes: dict[str, Plain]) -> int:
 
 def decode_symbolically(frame: bytes, budget: Budget = DEFAULT_BUDGET) -> dict[str, Plain]:
     """Do what `decode` does without the fast path: the specification that the fast path is tested against."""
-    flat = _attributes(frame, budget)
+    flat, is_trimmed = _attributes(frame, budget)
     _kept[:] = frame, flat
+    if is_trimmed:
+        return _read_cut(flat, frame, budget)
     try:
         return _read(Reader(budget, len(frame)), flat)
     except OverBudgetError:
@@ -59,7 +63,7 @@ def decode_cut(frame: bytes, budget: Budget = DEFAULT_BUDGET) -> dict[str, Plain
 
     Raises RecordRejected as `decode` does.
     """
-    flat = _kept[1] if _kept and _kept[0] is frame else _attributes(frame, budget)
+    flat = _kept[1] if _kept and _kept[0] is frame else _attributes(frame, budget)[0]
     return _read_cut(flat, frame, budget)
 
 
@@ -72,23 +76,50 @@ def forget() -> None:
     _kept.clear()
 
 
-def _attributes(frame: bytes, budget: Budget) -> list[Node]:
-    """Return the keys and values, in turn, of the dict that a frame's pickle builds."""
-    node = unpickle.run(frame, budget)
+def _attributes(frame: bytes, budget: Budget) -> tuple[list[Node], bool]:
+    """Return the keys and values, in turn, of the dict that a frame's pickle builds.
+
+    A pickle above the budget is read as a smaller one; the second value is whether it was.
+    """
+    # It is quicker to measure a large frame than to read it up to its budget.
+    smaller = trimmed(frame, budget.opcodes) if len(frame) > _LARGE_BYTES else None
+    if smaller is None:
+        try:
+            return _members(unpickle.run(frame, budget)), False
+        except RecordRejected as rejected:
+            if rejected.reason != "budget":
+                raise
+        smaller = trimmed(frame, 0)
+    return _members(unpickle.run(smaller or frame, TRIMMED_BUDGET, is_trimmed=True)), True
+
+
+def decode_holed(frame: bytes, hole: int, hole_bytes: int) -> dict[str, Plain]:
+    """Return the attributes of a frame that lacks `hole_bytes` before the offset `hole`.
+
+    A text with the hole in it has its head and its tail; behind a hole elsewhere the frame has nothing. Raises
+    RecordRejected as `decode` does.
+    """
+    smaller = trimmed(frame, 0, hole, hole_bytes)
+    flat = _members(unpickle.run(smaller or frame, TRIMMED_BUDGET, is_trimmed=True))
+    return _read_cut(flat, frame, DEFAULT_BUDGET)
+
+
+def _members(node: Node) -> list[Node]:
     if type(node) is not Dict:
         raise RecordRejected("not-a-record", f"the pickle holds {type(node).__name__.lower()}, not a dict")
     return node.flat
 
 
-def _read_cut(flat: list[Node], frame: bytes, budget: Budget) -> dict[str, Plain]:
+def _read_cut(flat: list[Node], frame: bytes, budget: Budget) -> Attributes:
+    reader = Reader(budget, len(frame), cuts=True)
     try:
-        return _read(Reader(budget, len(frame), cuts=True), flat)
-    except OverBudgetError:
-        raise exceeded("names of attributes") from None
+        return reader.cut_attributes(flat)
+    except RecursionError:
+        raise exceeded("nested values") from None
 
 
 def _read(reader: Reader, flat: list[Node]) -> dict[str, Plain]:
     try:
-        return reader.attributes(flat)
+        return reader.mapping(flat, 0)
     except RecursionError:
         raise RecordRejected("budget", "too many or too large: nested values") from None

@@ -77,7 +77,7 @@ class Machine:
         if end < 0:
             raise RecordRejected("truncated", f"ends after {len(self.frame)} bytes, within a line")
         if end - self.position > longest:
-            raise exceeded("characters of a number or a name")
+            self.malformed("a number that is too long")
         line = self.frame[self.position : end]
         self.position = end + 1
         return line

@@ -17,6 +17,7 @@ from prefork_logd.inputs.pickles import calls
 from prefork_logd.inputs.pickles.budget import exceeded
 from prefork_logd.inputs.pickles.symbols import (
     EMPTY_TUPLE,
+    Cut,
     Dict,
     Node,
     Object,
@@ -54,23 +55,28 @@ decode_text: Callable[[bytes], str] = decode_text_in_python
 
 def _push_integer(machine: Machine, data: bytes) -> None:
     if len(data) > machine.budget.integer_bytes:
-        raise exceeded("bytes of an integer")
-    machine.push(int.from_bytes(data, "little", signed=True))
+        machine.push(Cut(text=f"<truncated integer of {len(data)} bytes>"))
+    else:
+        machine.push(int.from_bytes(data, "little", signed=True))
 
 
 def _integer_text(machine: Machine) -> None:
     """Push the number of a LONG."""
-    line = machine.take_line(int(machine.budget.integer_bytes * _DIGITS_PER_BYTE))
+    line = machine.take_line(len(machine.frame))
+    if not _INTEGER.fullmatch(line):
+        machine.malformed("integer that is not a number")
+    digits = line.removesuffix(b"L")
+    if len(line) > int(machine.budget.integer_bytes * _DIGITS_PER_BYTE):
+        machine.push(Cut(text=f"<truncated integer of {len(digits)} digits>"))
+        return
     # The time to read a number grows with the square of its length.
     machine.lines_left -= len(line) * len(line) >> 15
     if machine.lines_left < 0:
         raise exceeded("lines of text")
-    if not _INTEGER.fullmatch(line):
-        machine.malformed("integer that is not a number")
     try:
-        machine.push(int(line.removesuffix(b"L")))
+        machine.push(int(digits))
     except ValueError:  # The interpreter's own limit of digits may be set lower.
-        raise exceeded("digits of an integer") from None
+        machine.push(Cut(text=f"<truncated integer of {len(digits)} digits>"))
 
 
 def _int_text(machine: Machine) -> None:
@@ -109,12 +115,14 @@ def _put_items(machine: Machine, node: Node, items: list[Node]) -> None:
         node.extend(items)
     elif type(node) is Object:
         node.items.extend(items)
-    else:
+    elif type(node) is not Cut:
         machine.malformed("APPEND to no list")
 
 
 def _put_members(machine: Machine, node: Node, items: list[Node]) -> None:
     """ADDITEMS."""
+    if type(node) is Cut:
+        return
     if not isinstance(node, (Set, Object)) or (type(node) is Set and node.frozen):
         machine.malformed("ADDITEMS to no set")
     if not all(map(is_hashable, items)):
@@ -124,6 +132,8 @@ def _put_members(machine: Machine, node: Node, items: list[Node]) -> None:
 
 def _put_pairs(machine: Machine, node: Node, flat: list[Node]) -> None:
     """SETITEM and SETITEMS."""
+    if type(node) is Cut:
+        return
     if not isinstance(node, (Dict, Object)):
         machine.malformed("SETITEMS to no dict")
     if len(flat) % 2:
@@ -305,6 +315,24 @@ HANDLERS: dict[int, Callable[[Machine], None]] = {
     0x97: _forbidden,  # NEXT_BUFFER
     0x98: _forbidden,  # READONLY_BUFFER
 }
+
+
+def _cut_text(machine: Machine) -> None:
+    """Push a text of which the middle is missing."""
+    data = machine.take(machine.take_length(4))
+    try:
+        text = decode_text(data)
+    except UnicodeDecodeError:
+        text = data.decode("utf-8", "surrogateescape")
+    machine.push(Cut(text=text))
+
+
+TRIMMED_HANDLERS = HANDLERS | {
+    0xF0: lambda m: m.push(Cut()),
+    0xF1: lambda m: m.push(Cut(m.take_length(4))),
+    0xF2: _cut_text,
+}
+"""The same with the opcodes of trim.py."""
 
 _DEARER = {
     2: b"])02",

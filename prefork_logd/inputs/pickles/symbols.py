@@ -63,6 +63,19 @@ class Set:
         self.frozen = frozen
 
 
+class Cut:
+    """A value that was left out, because it or those around it are too large.
+
+    `text` is what is stored in its place; if it is empty, the number of values that were left out is.
+    """
+
+    __slots__ = ("count", "text")
+
+    def __init__(self, count: int = 0, text: str = "") -> None:
+        self.count = count
+        self.text = text
+
+
 class Symbol:
     """The name of a class or function, as in Python 3. It is never looked up."""
 

@@ -8,22 +8,29 @@ Opcodes are described in PEP 307, PEP 3154, PEP 574 and the comments of CPython'
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING
 
 from prefork_logd.errors import RecordRejected
 from prefork_logd.inputs.pickles import opcodes
 from prefork_logd.inputs.pickles.budget import Budget, exceeded
 from prefork_logd.inputs.pickles.machine import MAX_MEMO_INDEX, Machine
-from prefork_logd.inputs.pickles.opcodes import COSTS, HANDLERS
+from prefork_logd.inputs.pickles.opcodes import COSTS, HANDLERS, TRIMMED_HANDLERS
 from prefork_logd.inputs.pickles.symbols import Node, OctetText
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 _DOUBLE = struct.Struct(">d")
 
 
-def run(frame: bytes, budget: Budget) -> Node:
-    """Return the value that the frame's pickle builds. Raises only RecordRejected, for an invalid pickle."""
+def run(frame: bytes, budget: Budget, *, is_trimmed: bool = False) -> Node:
+    """Return the value that the frame's pickle builds; it may have the opcodes of trim.py if it `is_trimmed`.
+
+    Raises only RecordRejected, for an invalid pickle, and with the reason `budget` for one above its budget.
+    """
     machine = Machine(frame, budget)
     try:
-        return _run_opcodes(machine)
+        return _run_opcodes(machine, TRIMMED_HANDLERS if is_trimmed else HANDLERS)
     except IndexError:
         if machine.position >= len(frame):
             raise RecordRejected("truncated", f"ends after {len(frame)} bytes, without STOP") from None
@@ -32,7 +39,7 @@ def run(frame: bytes, budget: Budget) -> Node:
         machine.malformed("text that cannot be decoded")
 
 
-def _run_opcodes(machine: Machine) -> Node:
+def _run_opcodes(machine: Machine, handlers: Mapping[int, Callable[[Machine], None]]) -> Node:
     """Run until STOP.
 
     Longer than other functions: it contains the most frequent opcodes, and the rest are in a table. A record
@@ -113,7 +120,7 @@ def _run_opcodes(machine: Machine) -> Node:
                 stack.append(frame[i] | frame[i + 1] << 8)
                 i += 2
             elif opcode == 0x28:  # MARK
-                if len(marks) > machine.budget.depth:
+                if len(marks) > machine.budget.marks:
                     raise exceeded("nested containers")
                 marks.append(stack)
                 stack = []
@@ -121,11 +128,11 @@ def _run_opcodes(machine: Machine) -> Node:
                 machine.position = i
                 return machine.finish(stack)
             else:
-                handler = HANDLERS.get(opcode)
+                handler = handlers.get(opcode)
                 machine.position, machine.stack = i, stack
                 if handler is None:
                     machine.malformed(f"unknown opcode 0x{opcode:02x}")
-                left -= COSTS[opcode]
+                left -= COSTS.get(opcode, 0)
                 handler(machine)
                 i, stack = machine.position, machine.stack
     finally:

@@ -2,8 +2,10 @@
 
 Owns the form of containers, keys, names and objects, and the budgets of the result: depth, nodes, bytes. A value that
 contains itself becomes CYCLE there; a value with many references is written out, and counted, each time. A too large
-result keeps the parts that fit, with TRUNCATED in place of the others. Does not know opcodes, or the standard library's
-types (known.py).
+result keeps the parts that fit, with the number of the others. Does not know opcodes, or the standard library's types
+(known.py).
+
+Longer than other modules: the forms of all containers are charged to the same budgets, and cut in the same way.
 """
 
 from __future__ import annotations
@@ -11,11 +13,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from prefork_logd.inputs.pickles.budget import DEFAULT_BUDGET, Budget, OverBudgetError, exceeded
+from prefork_logd.inputs.pickles.budget import DEFAULT_BUDGET, Budget, OverBudgetError
 from prefork_logd.inputs.pickles.known import KNOWN, MEMBER_BYTES, MEMBERS
-from prefork_logd.inputs.pickles.symbols import Dict, Node, Object, OctetText, Set, Symbol, Tuple, is_private
+from prefork_logd.inputs.pickles.symbols import Cut, Dict, Node, Object, OctetText, Set, Symbol, Tuple, is_private
+from prefork_logd.inputs.pickles.trim import OWN_NAMES
 from prefork_logd.inputs.pickles.unknown import read_unknown
-from prefork_logd.records.values import TRUNCATED, Plain
+from prefork_logd.records.values import REST, TRUNCATED, Plain, cut_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,18 +47,35 @@ _SPELLING_SHIFT = 18
 """The square of an integer's bits, divided by two to this, counts as so many values: writing it takes that long."""
 _QUOTED_BYTES = 4
 _PLAIN_OCTETS = bytes(n for n in range(0x20, 0x7F) if n not in b'"\\')
+_CUT_KEY_NODES = 3
+"""Least number of values for which a pair of a cut dict counts."""
+_LEAST_TEXT = 256
+_OWN_NAMES = frozenset(name.decode() for name in OWN_NAMES)
+_TOO_DEEP = Cut()
 _CONTAINERS = {list: 6, Tuple: 6, Set: 6, Dict: 8, Object: 10}
 """Number of values that each of these types counts: it costs several times as much as a scalar."""
+
+
+class Attributes(dict[str, Plain]):
+    """The attributes of a record that was cut."""
+
+    __slots__ = ("truncated",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.truncated: list[str] = []
+        """The names of those with a value that was cut."""
 
 
 class Reader:
     """Turns the nodes of one frame into plain values, within its budget.
 
-    Above it every method raises OverBudgetError. In a Reader that `cuts`, only methods that make no container do: a
-    container ends before the part that does not fit. A Reader that does not cut counts a character as a byte, so that
-    its verdict "too large" is always right. One that cuts counts the most bytes that a text may take in a line.
+    Above it, and for a value that was cut, every method raises OverBudgetError. In a Reader that `cuts`, only methods
+    that make no container do: a container ends before the part that does not fit. A Reader that does not cut counts a
+    character as a byte, so that its verdict "too large" is always right. One that cuts counts the most bytes that a
+    text may take in a line.
 
-    Longer than other classes: every kind of value counts against the same budget, and may hold every other kind.
+    Longer than other classes: each form of a value is charged to the same budgets.
     """
 
     def __init__(self, budget: Budget, frame_bytes: int, *, cuts: bool = False) -> None:
@@ -69,6 +89,8 @@ class Reader:
         """Text of earlier objects and octets by their ids: a reference costs less than making it again."""
         self._sizes: dict[int, int] = {}
         self._made: list[Node] = []
+        self._has_cut = False
+        """Whether something was cut since it was last set to False."""
 
     @classmethod
     def with_rest(cls, nodes: int, nbytes: int) -> Reader:
@@ -99,26 +121,63 @@ class Reader:
         if count > self._nodes_left and not self._cuts:
             raise OverBudgetError
 
-    def attributes(self, flat: Sequence[Node]) -> dict[str, Plain]:
-        """Return keys and values in turn as a record's attributes.
+    def cut_attributes(self, flat: Sequence[Node]) -> Attributes:
+        """Return keys and values in turn as the attributes of a record that is cut. Never raises OverBudgetError.
 
-        A cut record has every attribute: those with containers come last, and each leaves out only the parts that do
-        not fit.
+        Attributes that are not containers come first, then the containers, those with few items first. Each gets an
+        equal share of what is left, with what the ones before it did not use, and leaves out only the parts that do not
+        fit.
         """
-        if not self._cuts:
-            return self.mapping(flat, 0)
-        last = self._last_of_equal(flat, 0)
-        for text in last:
-            self.text(text)
-        result: dict[str, Plain] = dict.fromkeys(last)
-        for containers in (False, True):
-            for text, value in last.items():
-                if (type(value) in _CONTAINERS) == containers:
-                    try:
-                        result[text] = self.plain(value, 1)
-                    except OverBudgetError:
-                        result[text] = TRUNCATED
+        result = Attributes()
+        flat, rest = self._most_names(flat)
+        last, more = self._last_of_equal(flat, 0)
+        rest += more
+        result.update(dict.fromkeys(last))
+        containers = [text for text, value in last.items() if type(value) in _CONTAINERS]
+        containers.sort(key=lambda text: _length(last[text]))
+        for text, value in last.items():
+            if type(value) not in _CONTAINERS:
+                self._cut_attribute(result, text, value)
+        nodes_left, bytes_left = self._nodes_left, self._bytes_left
+        for index, text in enumerate(containers):
+            shares = len(containers) - index
+            nodes, nbytes = max(0, nodes_left // shares), max(0, bytes_left // shares)
+            self._nodes_left, self._bytes_left = nodes, nbytes
+            self._cut_attribute(result, text, last[text])
+            nodes_left -= nodes - max(0, self._nodes_left)
+            bytes_left -= nbytes - max(0, self._bytes_left)
+        if rest:
+            result[REST] = rest
+        cut = {*result.truncated, *([REST] if rest or REST in result else [])}
+        result.truncated = [text for text in result if text in cut]
         return result
+
+    def _cut_attribute(self, result: Attributes, text: str, value: Node) -> None:
+        self._has_cut = False
+        room = self._bytes_left // (2 * _ESCAPE_BYTES)
+        try:
+            self.text(text)
+            result[text] = self.plain(value, 1)
+        except OverBudgetError:
+            self._has_cut = True
+            is_long = type(value) is str and room > _LEAST_TEXT
+            result[text] = cut_text(value, room) if is_long else TRUNCATED
+        if self._has_cut and text != REST:
+            result.truncated.append(text)
+
+    def _most_names(self, flat: Sequence[Node]) -> tuple[Sequence[Node], int]:
+        """Return as many attributes as there is room for, and the number of the others."""
+        most = self._nodes_left // _CUT_KEY_NODES
+        count = len(flat) // 2
+        if count <= most:
+            return flat, 0
+        most -= min(most, 2 * len(_OWN_NAMES))
+        kept: list[Node] = []
+        for index in range(0, 2 * count, 2):
+            key = flat[index]
+            if index < 2 * most or (type(key) is str and key in _OWN_NAMES) or type(key) is Cut:
+                kept += flat[index : index + 2]
+        return kept, count - len(kept) // 2
 
     def plain(self, node: Node, depth: int = 0) -> Plain:
         """Return the node as a plain value; `depth` is the number of containers around it.
@@ -165,6 +224,8 @@ class Reader:
                 return self._text_again(known) if self._cuts else self.text(known)
             self._known[id(node)] = known = self.octets(node)
             return known
+        if kind is Cut:
+            return self._cut(node)
         if kind is Symbol:
             self.charge_nodes(3)
             if self._cuts:
@@ -184,7 +245,7 @@ class Reader:
 
     def _container(self, node: Node, depth: int) -> Plain:
         if depth >= self._depth:
-            raise exceeded("nested values")
+            return self._cut(_TOO_DEEP)
         kind = type(node)
         self._nodes_left -= _CONTAINERS[kind] - 1
         marker = id(node)
@@ -201,6 +262,15 @@ class Reader:
             return self._object(node, depth)
         finally:
             self._path.discard(marker)
+
+    def _cut(self, node: Cut) -> Plain:
+        """Return the mark of a value that was left out."""
+        if not self._cuts:
+            raise OverBudgetError
+        self._has_cut = True
+        if node.text:
+            return self.text(node.text)
+        return {REST: node.count} if node.count else TRUNCATED
 
     def text(self, text: str) -> str:
         """Charge a text and return it."""
@@ -233,7 +303,11 @@ class Reader:
         except OverBudgetError:
             if not self._cuts:
                 raise
-            result.append(TRUNCATED)
+            left = len(items) - len(result)
+            if type(items[-1]) is Cut and items[-1].count:
+                left += items[-1].count - 1
+            self._has_cut = True
+            result.append({REST: left})
         return result
 
     def mapping(self, flat: Sequence[Node], depth: int) -> dict[str, Plain]:
@@ -243,7 +317,7 @@ class Reader:
         suffix: "1 (int)".
         """
         self._expect(len(flat) // 2)
-        last = self._last_of_equal(flat, depth)
+        last, rest = self._last_of_equal(flat, depth)
         result: dict[str, Plain] = {}
         text = TRUNCATED
         try:
@@ -253,7 +327,12 @@ class Reader:
         except OverBudgetError:
             if not self._cuts:
                 raise
+            self._has_cut = True
             result[text] = TRUNCATED
+            rest += len(last) - len(result)
+        if rest:
+            self._has_cut = True
+            result[REST] = rest
         return result
 
     def public(self, flat: Sequence[Node], depth: int) -> dict[str, Plain]:
@@ -264,23 +343,43 @@ class Reader:
         pairs = [(key, value) for key, value in zip(flat[::2], flat[1::2], strict=True) if not is_private(key)]
         return self.mapping([part for pair in pairs for part in pair], depth)
 
-    def _last_of_equal(self, flat: Sequence[Node], depth: int) -> dict[str, Node]:
-        """Return the last value of each key, in the order in which keys came first."""
-        self.charge_nodes(len(flat) // 2)
+    def _last_of_equal(self, flat: Sequence[Node], depth: int) -> tuple[dict[str, Node], int]:
+        """Return the last value of each key, in the order in which keys came first, and how many were left out."""
         last: dict[str, Node] = {}
         kinds: dict[str, str] = {}
-        pairs = iter(flat)
-        for key, value in zip(pairs, pairs, strict=True):
+        count = len(flat) // 2
+        if self._cuts:
+            count = min(count, max(0, self._nodes_left // _CUT_KEY_NODES))
+        rest = len(flat) // 2 - count
+        if rest and type(flat[-2]) is Cut and type(flat[-1]) is Cut:
+            rest += max(0, flat[-1].count - 1)
+        self.charge_nodes(count)
+        pairs = iter(flat[: 2 * count])
+        for done, (key, value) in enumerate(zip(pairs, pairs, strict=True)):
             if type(key) is str and not kinds:
                 last[key] = value
                 continue
-            text, kind = self._key(key, depth)
+            if type(key) is Cut:
+                if not self._cuts:
+                    raise OverBudgetError
+                if value.text if type(value) is Cut else False:
+                    last[REST] = value
+                else:
+                    rest += value.count or 1 if type(value) is Cut else 1
+                continue
+            try:
+                text, kind = self._key(key, depth)
+            except OverBudgetError:
+                if not self._cuts:
+                    raise
+                rest += count - done
+                break
             if text in last and kinds.get(text, "str") != kind:
                 text = f"{text} ({kind})"
             elif kind != "str":
                 kinds[text] = kind
             last[text] = value
-        return last
+        return last, rest
 
     def _key(self, key: Node, depth: int) -> tuple[str, str]:
         """Return a key's text and the kind of value that it is."""
@@ -369,7 +468,7 @@ class Reader:
             # As plain() counts and marks it.
             self.charge_nodes(_CONTAINERS[Dict])
             if depth >= self._depth:
-                raise exceeded("nested values")
+                return self._cut(_TOO_DEEP)
             if id(state) in self._path:
                 return CYCLE
             self._path.add(id(state))
@@ -378,6 +477,15 @@ class Reader:
             finally:
                 self._path.discard(id(state))
         return self.plain(state, depth)
+
+
+def _length(node: Node) -> int:
+    """Return the number of items of a container."""
+    if type(node) is list:
+        return len(node)
+    if type(node) is Dict:
+        return len(node.flat)
+    return len(node.items) + (len(node.flat) + len(node.args) if type(node) is Object else 0)
 
 
 def _bytes_of(text: str) -> int:

@@ -35,6 +35,7 @@ BATCH_OVERHEAD_BYTES = BATCH.size + LENGTH.size
 _HELLO = struct.Struct(">BBI16sQH")
 _GAP = struct.Struct(">QQddB")
 _WELCOME = struct.Struct(">BIIIQB")
+_REJECTED = struct.Struct(">QI")
 _ERROR = struct.Struct(">HH")
 
 
@@ -51,6 +52,7 @@ class Message(enum.IntEnum):
     ACK = 0x83
     ERROR = 0x84
     WAIT = 0x85
+    REJECTED = 0x86
 
 
 LARGEST: Mapping[int, int] = {Message.HELLO: 1024, Message.AUTH: 1024, Message.GAP: 1024, Message.BYE: 0}
@@ -63,6 +65,8 @@ class Capability(enum.IntFlag):
 
     WAIT = 1
     """It understands WAIT."""
+    REJECTED = 2
+    """It understands REJECTED."""
 
 
 class ErrorCode(enum.IntEnum):
@@ -107,7 +111,7 @@ SENT: Mapping[State, Mapping[Message, State]] = {
         Message.WELCOME: State.OPEN,
         Message.ERROR: State.ENDED,
     },
-    State.OPEN: {Message.ACK: State.OPEN, Message.ERROR: State.ENDED},
+    State.OPEN: {Message.ACK: State.OPEN, Message.REJECTED: State.OPEN, Message.ERROR: State.ENDED},
     State.ENDED: {},
 }
 """Messages that we may send in each state, with the next state."""
@@ -212,6 +216,11 @@ def encode(kind: Message, body: bytes) -> bytes:
 def welcome_body(max_record_bytes: int, max_batch_bytes: int, committed: int, proof: bytes) -> bytes:
     """Return the body of a WELCOME."""
     return _WELCOME.pack(VERSION, 0, max_record_bytes, max_batch_bytes, committed, len(proof)) + proof
+
+
+def rejected_body(number: int, count: int) -> bytes:
+    """Return the body of a REJECTED: so many of the records up to a number hold no record."""
+    return _REJECTED.pack(number, min(count, (1 << 32) - 1))
 
 
 def error_body(code: ErrorCode, text: str) -> bytes:

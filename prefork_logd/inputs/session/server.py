@@ -44,6 +44,7 @@ from prefork_logd.inputs.session.messages import (
     read_batch,
     read_gap,
     read_hello,
+    rejected_body,
     welcome_body,
 )
 
@@ -409,6 +410,13 @@ class ServerSession:
             return b""
         self._acked = number
         return self._say(Message.ACK, struct.pack(">Q", number))
+
+    def rejected(self, number: int, count: int) -> bytes:
+        """Return a REJECTED: `count` of the records up to this number could not be read. Send it before their ACK.
+
+        Only for a client that understands it. Raises LocalProtocolError out of turn.
+        """
+        return self._say(Message.REJECTED, rejected_body(number, count))
 
     def error(self, code: ErrorCode, text: str) -> bytes:
         """Return an ERROR, which ends the session."""

@@ -30,7 +30,7 @@ _USED_UP = "this session has used up its numbers; begin another"
 class SessionInput(Input):
     """A client whose records are acknowledged."""
 
-    __slots__ = ("_hello", "_nonce", "_proof", "_terms", "left", "server")
+    __slots__ = ("_hello", "_nonce", "_proof", "_rejected", "_takes_rejected", "_terms", "left", "server")
 
     tag = "session"
 
@@ -43,6 +43,10 @@ class SessionInput(Input):
         """The nonce of the challenge."""
         self._proof = b""
         """The proof for the next WELCOME."""
+        self._takes_rejected = False
+        """Whether the client understands REJECTED."""
+        self._rejected = 0, 0
+        """The last number, and how many up to it were rejected and not reported yet."""
         self.left = 0
 
     @property
@@ -104,6 +108,7 @@ class SessionInput(Input):
 
     def _let_in(self, hello: Hello) -> Opening:
         # The writer may take a while, and a client without an answer falls back to plain frames.
+        self._takes_rejected = bool(hello.capabilities & Capability.REJECTED)
         reply = self.server.wait() if hello.capabilities & Capability.WAIT else b""
         return Opening(hello.session, hello.first, hello.client, reply, hello.sender)
 
@@ -135,7 +140,19 @@ class SessionInput(Input):
 
     def acknowledge(self, number: int) -> bytes:
         """Return an ACK of every number up to this one; nothing if it was sent before, or the session has ended."""
-        return self.server.ack(number) if self.server.state is State.OPEN else b""
+        if self.server.state is not State.OPEN:
+            return b""
+        report = b""
+        last, count = self._rejected
+        if count and number >= last and self._takes_rejected:
+            # Only of what is committed: a record that is sent again would be counted twice.
+            report = self.server.rejected(last, count)
+            self._rejected = 0, 0
+        return report + self.server.ack(number)
+
+    def note_rejected(self, number: int, count: int) -> None:
+        """Report rejected records to the client with their acknowledgement."""
+        self._rejected = number, self._rejected[1] + count
 
     def dismiss(self, why: str, *, may_return: bool) -> bytes:
         """Return an ERROR that ends the session on this connection."""
@@ -145,7 +162,10 @@ class SessionInput(Input):
 
     def dump_state(self) -> bytes:
         """Return the state that another process needs to continue from here."""
-        return msgspec.msgpack.encode(_State(self.server.dump_state(), self._hello, self._nonce, self._proof))
+        greeting = self._hello, self._nonce, self._proof
+        return msgspec.msgpack.encode(
+            _State(self.server.dump_state(), *greeting, self._takes_rejected, *self._rejected)
+        )
 
     @classmethod
     def load_state(cls, state: bytes, terms: Terms) -> Self:
@@ -154,6 +174,8 @@ class SessionInput(Input):
         session = cls(terms)
         session.server = ServerSession.load_state(found.server)
         session._hello, session._nonce, session._proof = found.hello, found.nonce, found.proof
+        session._takes_rejected = found.takes_rejected
+        session._rejected = found.rejected_to, found.rejected
         return session
 
 
@@ -164,3 +186,6 @@ class _State(msgspec.Struct, frozen=True):
     hello: Hello | None
     nonce: bytes
     proof: bytes
+    takes_rejected: bool = False
+    rejected_to: int = 0
+    rejected: int = 0

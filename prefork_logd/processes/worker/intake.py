@@ -126,6 +126,9 @@ class Intake:
                 counters[Field.RECORDS] += taken - bad
                 if bad:
                     counters[Field.REJECTED] += bad
+                    self._warn_rejected(connection)
+                    if first and connection.input is not None:
+                        connection.input.note_rejected(first - 1, bad)
                 port.send_if_large()
                 if connection.failures >= MOST_FAILURES:
                     # 64 KiB can hold 16,000 empty frames, and each would get an entry in rejected.jsonl.
@@ -177,6 +180,8 @@ class Intake:
             counters[Field.RECEIVED_BYTES] += sum(map(len, bodies[:taken]))
             counters[Field.RECORDS] += taken - bad
             counters[Field.REJECTED] += bad
+            if bad:
+                self._warn_rejected(connection)
             bodies = bodies[taken:]
             port.send_if_large()
             if connection.failures >= MOST_FAILURES:
@@ -190,18 +195,48 @@ class Intake:
         port = self._port
         noun = connection.input.noun if connection.input is not None else "record"
         detail = f"a {noun} of {event.size} bytes; limits.max_record_bytes is {port.max_record_bytes}"
+        if event.body and self._add_holed(connection, event):
+            if not connection.warned:
+                connection.warned = True
+                port.warnings.warning("%s: cut %s; further ones are not reported", connection.peer, detail)
+            return
         if event.number:
             port.sessions.begin_range(connection, event.number, event.number)
         port.dispatcher.reject(connection.peer, time.time(), "too-large", detail, event.head, event.size)
         port.counters[Field.REJECTED] += 1
         if event.number:
             port.sessions.end_range(connection, 0)
+            if connection.input is not None:
+                connection.input.note_rejected(event.number, 1)
             connection.failures += 1
             if connection.failures >= MOST_FAILURES:
                 self._close_useless(connection)
         elif not connection.warned:
             connection.warned = True
             port.warnings.warning("%s: skipped %s; further ones are only counted", connection.peer, detail)
+
+    def _add_holed(self, connection: Connection, event: TooLarge) -> bool:
+        """Add the lines of a record that is too large, as far as it was kept; return whether that is a record."""
+        port = self._port
+        hole_bytes = event.size - len(event.body)
+        where = event.hole, hole_bytes, connection.peer, time.time(), connection.find_sender()
+        if not port.dispatcher.add_holed(event.body, *where):
+            return False
+        port.counters[Field.RECEIVED_BYTES] += event.size
+        port.counters[Field.RECORDS] += 1
+        connection.failures = 0
+        port.send_if_large()
+        return True
+
+    def _warn_rejected(self, connection: Connection) -> None:
+        """Log the first rejected record of a connection."""
+        if not connection.warned:
+            connection.warned = True
+            what = connection.input.noun if connection.input is not None else "record"
+            self._port.warnings.warning(
+                "%s: rejected a %s: %s; further ones are only counted, and listed in rejected.jsonl",
+                *(connection.peer, what, self._port.dispatcher.last_rejection),
+            )
 
     def _close_useless(self, connection: Connection) -> None:
         """Close the connection of a client that sends no valid records. When it reconnects it goes on after them."""
@@ -265,6 +300,9 @@ def _keep(connection: Connection, events: Sequence[Event]) -> None:
                 kept.append(type(event)(event.first, runs))
             case Texts():
                 nbytes += sum(map(len, event.bodies))
+                kept.append(event)
+            case TooLarge():
+                nbytes += len(event.body)
                 kept.append(event)
             case _:
                 kept.append(event)

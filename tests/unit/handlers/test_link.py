@@ -135,6 +135,15 @@ def test_a_busy_collector_is_counted(peer: Receiver, now: list[float], capsys: p
     assert "is busy: full" in capsys.readouterr().err
 
 
+def test_records_that_the_collector_cannot_read_are_counted(peer: Receiver, capsys: pytest.CaptureFixture[str]) -> None:
+    peer.add(b"one", b"two")
+    peer.welcome()
+    peer.read()
+    peer.answer(peer.server.rejected(2, 2) + peer.server.ack(2))
+    assert (peer.counts["rejected"], peer.counts["acknowledged"]) == (2, 2)
+    assert "cannot read 2 records" in capsys.readouterr().err
+
+
 def test_bytes_that_break_the_protocol_end_the_connection(
     peer: Receiver, now: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:

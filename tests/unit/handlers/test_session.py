@@ -132,6 +132,15 @@ def test_an_acknowledgement_of_what_was_not_sent_is_refused() -> None:
         client.feed(ack + (4).to_bytes(8, "big"))
 
 
+def test_rejected_records_are_heard_of() -> None:
+    """With their number; not of records that were not sent."""
+    client, server = opened()
+    client.batch(1, [b"a", b"b", b"c"])
+    assert client.feed(server.rejected(3, 2)) == [("rejected", 3, 2)]
+    with pytest.raises(ProtocolError, match="REJECTED of 4"):
+        client.feed(server.rejected(4, 1))
+
+
 @pytest.mark.parametrize("state", ["greeting", "ready"])
 def test_messages_that_change_nothing_end_a_session_that_has_no_others(state: str) -> None:
     """A server may repeat itself, but not for ever: each message costs the service time."""

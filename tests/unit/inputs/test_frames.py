@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import random
 import struct
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,13 +74,20 @@ def test_any_split_gives_the_same_frames(bodies: list[bytes], places: list[int])
     assert reader.held_bytes == 0
 
 
+def too_large(body: bytes, largest: int = MAX) -> TooLarge:
+    """Return the event of a body above the limit: of what is kept, a quarter is its end."""
+    tail = max(1, largest // 4)
+    kept = body[: largest - tail] + body[-tail:]
+    return TooLarge(0, len(body), body[:HEAD_KEPT], kept, largest - tail)
+
+
 @given(st.lists(st.integers(0, 3000), min_size=1, max_size=6), st.lists(st.integers(0, 9000), max_size=30))
 def test_oversize_frames_are_passed_over_whatever_the_split(sizes: list[int], places: list[int]) -> None:
-    """A frame above the limit is reported with its size and first bytes, and those around it are kept."""
-    bodies = [bytes([65 + index]) * size for index, size in enumerate(sizes)]
+    """A frame above the limit is reported with its beginning and its end, and those around it are kept."""
+    bodies = [random.Random(index).randbytes(size) for index, size in enumerate(sizes)]
     frames, skipped = feed(frames_of(MAX), cut(framed(*bodies), places))
     assert frames == [body for body in bodies if len(body) <= MAX]
-    assert skipped == [TooLarge(0, len(body), body[:HEAD_KEPT]) for body in bodies if len(body) > MAX]
+    assert skipped == [too_large(body) for body in bodies if len(body) > MAX]
 
 
 @pytest.mark.slow
@@ -104,14 +113,31 @@ def test_streams_give_the_same_whole_and_byte_by_byte(name: str) -> None:
         assert not violated
 
 
-def test_an_oversize_frame_is_not_held() -> None:
-    """Skipping holds only the first bytes, however much arrives."""
-    reader = frames_of(MAX)
+def test_the_middle_of_an_oversize_frame_is_not_held() -> None:
+    """However much arrives; what is held is counted."""
+    reader = frames_of(1 << 20)
     reader.receive(struct.pack(">I", 50_000_000))
     for _ in range(100):
         reader.receive(b"x" * 100_000)
+        assert reader.held_bytes < (1 << 20) + 400_000
     assert reader.pending
-    assert reader.held_bytes == 0
+    assert reader.held_bytes > 900_000
+
+
+def test_an_oversize_frame_moves_to_another_process() -> None:
+    """With what was kept of it; of a version that keeps nothing, only the first bytes come."""
+    body = random.Random(1).randbytes(5_000)
+    data = framed(body, b"next")
+    for place in (2, 100, 900, 1_500, 4_900, 5_004):
+        reader = frames_of(MAX)
+        events = list(reader.receive(data[:place]))
+        moved = FrameInput.load_state(reader.dump_state(), Terms(MAX))
+        assert moved.held_bytes == reader.held_bytes
+        events += moved.receive(data[place:])
+        assert told(events) == ([b"next"], [too_large(body)])
+    state = {"max_bytes": MAX, "carry": None, "skip_left": 3, "skip_size": 2_000, "head": b"h"}
+    older = FrameInput.load_state(msgspec.msgpack.encode(state), Terms(MAX))
+    assert told(older.receive(b"abc")) == ([], [TooLarge(0, 2_000, b"habc")])
 
 
 def test_what_arrived_of_a_frame_is_all_that_is_held() -> None:
@@ -157,7 +183,7 @@ def test_a_new_limit_holds_from_the_next_header_on() -> None:
     reader.limit(2000)
     assert told(reader.receive(data[100:]))[0] == [b"x" * 900, b"y" * 900]
     reader.limit(100)
-    assert told(reader.receive(framed(b"z" * 101)))[1] == [TooLarge(0, 101, b"z" * 101)]
+    assert told(reader.receive(framed(b"z" * 101)))[1] == [too_large(b"z" * 101, 100)]
 
 
 def test_frames_skipped_before_bytes_that_are_none_are_told() -> None:
@@ -165,5 +191,5 @@ def test_frames_skipped_before_bytes_that_are_none_are_told() -> None:
     reader = frames_of(10)
     with pytest.raises(NoFrameError) as caught:
         reader.receive(struct.pack(">I", 11) + b"x" * 11 + struct.pack(">I", 2) + b"ok" + b"GET /")
-    assert told(caught.value.events)[1] == [TooLarge(0, 11, b"x" * 11)]
+    assert told(caught.value.events)[1] == [too_large(b"x" * 11, 10)]
     assert told(caught.value.events)[0] == [b"ok"]

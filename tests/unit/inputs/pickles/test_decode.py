@@ -6,8 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from prefork_logd.errors import RecordRejected
-from prefork_logd.inputs.pickles.decode import DEFAULT_BUDGET, Budget, decode, decode_symbolically
-from prefork_logd.records.values import TRUNCATED
+from prefork_logd.inputs.pickles.decode import DEFAULT_BUDGET, Budget, decode, decode_holed, decode_symbolically
 from tests.support import corpus, lines, strategies
 from tests.support.contained import contained
 
@@ -67,8 +66,6 @@ def test_every_buffer_is_taken(kind):
         ([1], "not-a-record"),
         ("text", "not-a-record"),
         (None, "not-a-record"),
-        ({"n": 1 << 20_000}, "budget"),
-        ({"list": [[] for _ in range(21_000)]}, "budget"),
     ],
 )
 def test_reason_says_what_is_wrong(value, reason):
@@ -82,26 +79,107 @@ def test_reason_says_what_is_wrong(value, reason):
 @pytest.mark.parametrize(
     ("budget", "attributes"),
     [
-        (Budget(opcodes=3), {"msg": "m", "n": 1}),
         (Budget(containers=2), {"msg": [[], []]}),
-        (Budget(memo_entries=1), {"msg": "m"}),
-        (Budget(integer_bytes=8), {"msg": 1 << 100}),
+        (Budget(integer_bytes=8), {"msg": 1 << 600}),
         (Budget(depth=3), {"msg": [[[["deep"]]]]}),
         (Budget(name_characters=3), {"msg": print}),
     ],
 )
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_each_budget_holds(budget, attributes, protocol):
-    """A frame within the default budget is rejected under a smaller one, in the dimension that it exceeds."""
-    frame = pickle.dumps(attributes, protocol)
-    assert decode(frame, DEFAULT_BUDGET)
-    if budget.memo_entries == 1 and protocol >= 1:
-        frame = pickle.dumps(attributes | {"more": "text"}, protocol)
-    if budget.integer_bytes == 8 and protocol < 2:
-        frame = pickle.dumps({"msg": 1 << 600}, protocol)
-    with pytest.raises(RecordRejected) as caught:
-        decode(frame, budget)
-    assert caught.value.reason == "budget"
+    """A record within the default budget is cut under a smaller one; its other attributes are whole."""
+    frame = pickle.dumps(attributes | {"n": 1}, protocol)
+    whole, cut = decode(frame, DEFAULT_BUDGET), decode(frame, budget)
+    assert whole["n"] == cut["n"] == 1
+    if budget.containers != 2:  # which leaves out nothing that the smaller pickle has no room for
+        assert "truncated" in str(cut["msg"])
+        assert "truncated" not in str(whole["msg"])
+
+
+def _deep(levels, make):
+    value = 1
+    for _ in range(levels):
+        value = make(value)
+    return value
+
+
+LARGE = {
+    "integers": list(range(60_000)),
+    "keys": {str(n): n for n in range(26_000)},
+    "dicts": [{"a": 1} for _ in range(21_000)],
+    "lists": [[] for _ in range(21_000)],
+    "rows": [tuple(range(10)) for _ in range(5_000)],
+    "deep": _deep(250, lambda value: [value]),
+    "deep dicts": _deep(250, lambda value: {"a": value, "b": 1}),
+    "deep tuples": _deep(250, lambda value: (value, 1)),
+    "integer": 1 << 14_000,
+    "shared": [list(range(300))] * 300,
+    "text": ["z" * 30_000] * 80,
+    "set": set(range(60_000)),
+    "inner": {"rows": list(range(60_000)), "last": [1, 2]},
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_large_or_deep_value_costs_itself_alone(name, protocol):
+    """The record is there with all its other attributes, and which of them was cut."""
+    record = {"name": "shop", "msg": "sync failed", "ids": LARGE[name], "created": 1.5, "levelno": 20}
+    found = decode(pickle.dumps(record | {"last": {"x": [1]}}, protocol))
+    value = found.pop("ids")
+    del record["ids"]
+    assert found == record | {"last": {"x": [1]}}
+    assert found.truncated == ["ids"]
+    lines.check_lines({"msg": "m", "created": 1.5, "ids": value})
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_rest_is_counted(protocol):
+    """First items and the number of those that are left out make up the whole value."""
+    found = decode(pickle.dumps({"msg": "m", "ids": LARGE["integers"], "map": LARGE["keys"]}, protocol))
+    assert found.truncated == ["ids", "map"]
+    *first, rest = found["ids"]
+    assert first == LARGE["integers"][: len(first)]
+    assert len(first) > 500
+    assert rest == {"...": 60_000 - len(first)}
+    left = found["map"].pop("...")
+    assert left == 26_000 - len(found["map"])
+    inner = decode(pickle.dumps({"msg": "m", "v": LARGE["inner"]}, protocol))["v"]
+    assert inner["rows"][-1] == {"...": 60_000 - len(inner["rows"]) + 1}
+
+
+def test_many_attributes_leave_the_records_own():
+    """Of too many attributes the first are kept, and those of LogRecord, wherever they are."""
+    record = {f"k{n}": n for n in range(30_000)} | {"msg": "m", "created": 1.5}
+    found = decode(pickle.dumps(record, 1))
+    assert (found["msg"], found["created"], found["k0"]) == ("m", 1.5, 0)
+    assert found["..."] == 30_000 - (len(found) - 3)
+    assert found.truncated == ["..."]
+
+
+def test_a_hole_in_a_text_costs_its_middle():
+    """Behind a text of which only the beginning and the end are there, everything is."""
+    frame = pickle.dumps({"name": "shop", "msg": "é" * 50_000 + "end", "lineno": 7, "created": 1.5}, 1)
+    found = decode_holed(frame[:20_001] + frame[90_000:], 20_001, 90_000 - 20_001)
+    assert found["msg"].startswith("é" * 9_000)
+    assert found["msg"].endswith("éend")
+    assert "bytes cut) ..." in found["msg"]
+    assert (found["name"], found["lineno"], found["created"]) == ("shop", 7, 1.5)
+    assert found.truncated == ["msg"]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS[1:])
+def test_a_hole_elsewhere_ends_the_record(protocol):
+    """What is in front of it is read, also the beginning of a value."""
+    record = {"name": "shop", "msg": "m", "lineno": 7, "x": {"a": 1, "rows": [[n, n] for n in range(9_000)]}, "last": 1}
+    frame = pickle.dumps(record, protocol)
+    found = decode_holed(frame[:40_000] + frame[-50:], 40_000, len(frame) - 40_050)
+    assert (found["name"], found["msg"], found["lineno"]) == ("shop", "m", 7)
+    assert found["x"]["a"] == 1
+    assert found["x"]["rows"][:3] == [[0, 0], [1, 1], [2, 2]]
+    assert found["..."] == f"{len(frame) - 40_050} bytes cut"
+    assert "last" not in found
+    assert found.truncated == ["x", "..."]
 
 
 def test_shared_text_counts_each_time():
@@ -109,7 +187,8 @@ def test_shared_text_counts_each_time():
     shared = "x" * 500_000
     assert decode(pickle.dumps({"msg": shared, "again": [shared] * 3}, 1))["again"] == [shared] * 3
     again = decode(pickle.dumps({"msg": shared, "again": [shared] * 100, "n": 1}, 1))
-    assert again == {"msg": shared, "again": [shared] * (len(again["again"]) - 1) + [TRUNCATED], "n": 1}
+    kept = len(again["again"]) - 1
+    assert again == {"msg": shared, "again": [shared] * kept + [{"...": 100 - kept}], "n": 1}
     assert 3 < len(again["again"]) < 9
 
 
@@ -120,15 +199,17 @@ def test_only_what_does_not_fit_is_left_out():
     found = decode(pickle.dumps({"msg": "m", **values, "scalar": "\x01" * 900, "n": 1}, 2))
     assert [*found] == ["msg", "many", "deep", "pairs", "scalar", "n"]
     assert (found["msg"], found["scalar"], found["n"]) == ("m", "\x01" * 900, 1)
-    assert found["many"][0] == shared
-    assert found["many"][-1] == found["deep"] == found["pairs"] == TRUNCATED
-    assert len(found["many"]) < 3_000
+    assert found["many"][0] == found["deep"][0][0] == found["pairs"]["k0"] == shared
+    assert found["many"][-1] == {"...": 3_000 - len(found["many"]) + 1}
+    assert found["deep"][-1] == {"...": 400 - len(found["deep"]) + 1}
+    assert found["pairs"]["..."] == 2_000 - len(found["pairs"]) + 1
+    assert found.truncated == ["many", "deep", "pairs"]
 
 
 def test_too_many_values_are_cut():
     """A long list is kept as far as it fits, and later values are, too."""
     found = decode(pickle.dumps({"list": [1] * 59_000, "n": 1}, 2))
-    assert found["list"] == [1] * (len(found["list"]) - 1) + [TRUNCATED]
+    assert found["list"] == [1] * (len(found["list"]) - 1) + [{"...": 59_001 - len(found["list"])}]
     assert 9_000 < len(found["list"]) <= 10_000
     assert found["n"] == 1
 

@@ -71,7 +71,7 @@ def test_far_memo_index_allocates_nothing():
     assert _rejected(b"Nr" + struct.pack("<I", MAX_MEMO_INDEX) + b".") == "budget"
     assert _rejected(b"Np%d\n." % MAX_MEMO_INDEX) == "budget"
     assert _rejected(b"Np-1\n.") == "malformed"
-    assert _rejected(b"Np" + b"9" * 5_000 + b"\n.") == "budget"
+    assert _rejected(b"Np" + b"9" * 5_000 + b"\n.") == "malformed"
 
 
 def test_work_is_bounded():

@@ -111,13 +111,22 @@ def test_malformed_scalars(frame):
 
 
 @pytest.mark.parametrize(
-    "frame",
-    [b"L" + b"9" * 5_000 + b"L\n.", b"I" + b"9" * 5_000 + b"\n.", b"F" + b"1" * 100 + b"\n.",
-     b"\x8b" + struct.pack("<i", 1_701) + b"\1" * 1_701 + b".", b"c" + b"m" * 300 + b"\nn\n."],
-)  # fmt: skip
-def test_long_scalars(frame):
-    """Numbers and names have a size that no honest one reaches."""
-    assert _reason(frame) == "budget"
+    ("frame", "text"),
+    [
+        (b"L" + b"9" * 5_000 + b"L\n.", "5000 digits"),
+        (b"I" + b"9" * 5_000 + b"\n.", "5000 digits"),
+        (b"\x8b" + struct.pack("<i", 1_701) + b"\1" * 1_701 + b".", "1701 bytes"),
+    ],
+)
+def test_long_integers(frame, text):
+    """One that no honest client has is replaced by its size."""
+    assert _run(frame).text == f"<truncated integer of {text}>"
+
+
+def test_long_names():
+    """A name has a length that no honest one reaches, and is cut there; a number has one, too."""
+    assert _run(b"c" + b"m" * 300 + b"\nn\n.").module == "m" * 256 + "<truncated>"
+    assert _reason(b"F" + b"1" * 100 + b"\n.") == "malformed"
 
 
 def test_largest_integer_is_taken():

@@ -90,7 +90,7 @@ def test_what_is_no_pickle_is_rejected(frame: bytes, reason: str, detail: str) -
     ("frame", "limit", "budget"),
     [
         (b"N" * 20 + b".", "opcodes", {"opcodes": 10}),
-        (b"(" * 20 + b".", "nested containers", {"depth": 10}),
+        (b"(" * 20 + b".", "nested containers", {"marks": 10}),
         (b"Nq\0q\1q\2q\3.", "memo entries", {"memo_entries": 3}),
         (b"N\x94\x94\x94\x94.", "memo entries", {"memo_entries": 3}),
         (b"N" + b"".join(b"r%c\0\0\0" % i for i in range(4)) + b".", "memo entries", {"memo_entries": 3}),

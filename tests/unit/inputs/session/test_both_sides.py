@@ -55,7 +55,7 @@ class Collector:
         for event in self.session.receive(data):
             match event:
                 case Hello(session, first, _, capabilities):
-                    assert capabilities == Capability.WAIT
+                    assert capabilities == Capability.WAIT | Capability.REJECTED
                     opened = self.table.open(session, first, 0)
                     assert not opened.skipped
                     self.epoch, self.committed = opened.epoch, opened.committed

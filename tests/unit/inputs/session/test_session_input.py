@@ -119,6 +119,25 @@ def test_what_is_committed_is_acknowledged_once() -> None:
     assert one.acknowledge(3) == b""
 
 
+@pytest.mark.parametrize(("capabilities", "takes"), [(0, False), (1, False), (2, True), (3, True)])
+def test_rejected_records_are_reported_with_their_acknowledgement(capabilities: int, takes: bool) -> None:
+    """To a client that takes it, once, and only of what is committed; also after a move to another process."""
+    one = session()
+    one.receive(wire.hello(capabilities=capabilities))
+    one.welcome(0)
+    one.receive(wire.batch(1, b"a", b"b", b"c"))
+    one.note_rejected(1, 1)
+    one.note_rejected(3, 2)
+    assert kinds(one.acknowledge(2)) == [Message.ACK]
+    one = SessionInput.load_state(one.dump_state(), Terms(MAX))
+    said = wire.messages(one.acknowledge(3))
+    assert [kind for kind, _ in said] == [Message.REJECTED] * takes + [Message.ACK]
+    if takes:
+        assert said[0][1] == (3).to_bytes(8, "big") + (3).to_bytes(4, "big")
+    one.receive(wire.batch(4, b"d"))
+    assert kinds(one.acknowledge(4)) == [Message.ACK]
+
+
 def test_a_session_without_numbers_left_is_ended() -> None:
     """The client is to begin another."""
     one = session()

@@ -65,8 +65,13 @@ class Connection:
         self.said: list[bytes] = []
         self.send = self.said.append
         self.input = SimpleNamespace(
-            noun="line", pending=False, finish=lambda: rest, dismiss=lambda why, may_return: b"dismissed"
+            noun="line",
+            pending=False,
+            finish=lambda: rest,
+            dismiss=lambda why, may_return: b"dismissed",
+            note_rejected=lambda number, count: self.rejected.append((number, count)),
         )
+        self.rejected: list[tuple[int, int]] = []
 
     def keep_events(self, events: list[Event], nbytes: int) -> None:
         self.unhandled_events, self.nbytes = events, nbytes
@@ -109,6 +114,7 @@ def test_numbered_records_are_in_a_range_of_their_session(worker: Worker) -> Non
     assert worker.ranges == [(5, 2), (7, 0)]
     assert worker.reasons == ["too-large"]
     assert one.failures == 1
+    assert one.rejected == [(7, 1)]
 
 
 def test_what_there_is_no_time_for_is_kept(worker: Worker) -> None:
@@ -164,6 +170,32 @@ def test_what_is_too_large_is_noted_once_in_the_log(worker: Worker, caplog: pyte
     intake(worker).handle_events(one, [TooLarge(0, 2000, b"head"), TooLarge(0, 3000, b"head")])
     assert worker.reasons == ["too-large", "too-large"]
     assert (one.failures, one.warned) == (0, True)
+
+
+def test_a_record_that_is_too_large_is_stored_as_far_as_it_was_kept(worker: Worker) -> None:
+    """It counts as a record, and is logged once for its connection."""
+    body = frame("y" * 9_000)[4:]
+    kept = TooLarge(0, len(body), body[:256], body[:2_000] + body[-500:], 2_000)
+    one = Connection()
+    intake(worker).handle_events(one, [kept, kept])
+    assert [message[:50] for message in worker.messages] == ["y" * 50] * 2
+    assert "bytes cut) ..." in worker.messages[0]
+    assert worker.reasons == []
+    assert (worker.counters[Field.RECORDS], worker.counters[Field.REJECTED], one.warned) == (2, 0, True)
+    intake(worker).handle_events(one, [kept._replace(body=b"x" * 2_500)])
+    assert worker.reasons == ["too-large"]
+    assert worker.counters[Field.REJECTED] == 1
+
+
+def test_the_first_rejected_record_of_a_connection_is_logged(worker: Worker, caplog: pytest.LogCaptureFixture) -> None:
+    """At once, and with its reason."""
+    caplog.set_level("WARNING", "prefork_logd")
+    one = Connection()
+    intake(worker).handle_events(one, [Records.of(0, [b"\xff", b"\xff"]), Records.of(0, [b"N."])])
+    logged = [record.getMessage() for record in caplog.records if "rejected" in record.getMessage()]
+    assert len(logged) == 1
+    assert "malformed" in logged[0] or "truncated" in logged[0]
+    assert worker.counters[Field.REJECTED] == 3
 
 
 def test_answers_are_sent(worker: Worker) -> None:
