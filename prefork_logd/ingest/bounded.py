@@ -36,7 +36,8 @@ def cut_record(attributes: Mapping[str, Plain], peer: str, received: float) -> R
     """Return the record of attributes, with the paths of those that were cut. Never raises."""
     record = make_record(attributes, peer, received)
     if isinstance(attributes, Attributes):
-        record.truncated = _paths(attributes.truncated)
+        # After those that the client has cut itself.
+        record.truncated += [path for path in _paths(attributes.truncated) if path not in record.truncated]
     return record
 
 

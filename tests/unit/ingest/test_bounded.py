@@ -64,3 +64,11 @@ def test_a_record_that_is_whole_has_none() -> None:
     line = _line({**RECORD, "truncated": ["message"], "x": {"...": 5}})
     assert "truncated" not in line
     assert line["extra"] == {"truncated": ["message"], "x": {"...": 5}}
+
+
+def test_paths_of_the_client_come_first() -> None:
+    """Our handler cuts records, too: neither marks are lost, nor doubled."""
+    line = _line({**RECORD, "prefork_logd.truncated": ["extra.rows", "extra.ids"], "ids": list(range(60_000))})
+    assert line["truncated"] == ["extra.rows", "extra.ids"]
+    line = _line({**RECORD, "prefork_logd.truncated": ["extra.rows"], "ids": list(range(60_000))})
+    assert line["truncated"] == ["extra.rows", "extra.ids"]
