@@ -23,7 +23,8 @@ except ImportError:
 HIDDEN = u"**********"
 """In the place of a secret."""
 _SECRET = re.compile(r"^(?:Secret.*|.*Secret(?:Str|Bytes|Value)?|Passwords?|Credentials?)$")
-_PASSWORD_IN_URL = re.compile(u"([A-Za-z][A-Za-z0-9+.-]*://[^\\s/?#:@]*):[^\\s/?#@]+@")
+# From "://" on, so that each stretch of a text is tried once, however long the text is.
+_PASSWORD_IN_URL = re.compile(u"(://[^\\s/?#:@]*):[^\\s/?#@]+@")
 _MOST_TEXT = 10000
 _SMALL_ARRAY = 100
 _FIRST_ITEMS = 10

@@ -11,6 +11,7 @@ import fractions
 import ipaddress
 import pathlib
 import re
+import time
 import types
 import uuid
 from typing import Any
@@ -304,6 +305,17 @@ def test_urls_hide_their_password() -> None:
             return "<Client redis://:hunter2@cache:6379/0>"
 
     assert read(Client())["text"] == "<Client redis://:***@cache:6379/0>"
+
+
+@pytest.mark.parametrize("piece", ["q", "://", "a:", "://a:", "http:/", "@", "a.+-"])
+def test_long_texts_take_no_longer_than_they_are(piece: str) -> None:
+    """Within `log.info` of a service: the square of a megabyte would take minutes."""
+    text = piece * (1_500_000 // len(piece))
+    began_s = time.process_time()
+    found = _readers.shown(text)
+    assert time.process_time() - began_s < 5
+    assert found.startswith(text[:9_000])
+    assert found.endswith(" characters cut)")
 
 
 def test_requests_of_web_frameworks_are_method_and_path() -> None:
