@@ -498,6 +498,8 @@ cdef class Core:
         begin_machine(&self.machine, frame, size)
         if not read_flat(&self.machine, &self.fields, False) and not self._read_on(frame, size):
             return False
+        if self.fields.has_containers and not unfold(&self.machine, &self.fields):
+            return False
         self.machine.redacted = False
         if self.secrets.forms and may_hold_forms(&self.machine, &self.fields):
             return False

@@ -94,6 +94,9 @@ OWN_FIELDS = frozenset(
 """Fields that are not copied from the attribute of the same name."""
 TEXT_FIELDS = frozenset(Record.__struct_fields__) - INTEGER_FIELDS - OWN_FIELDS
 
+TEXTS_OF_MESSAGES = ("event", "message", "msg")
+"""Members of a message that is a dict, one of which is its text: those of structlog and of other JSON loggers."""
+
 DERIVED = frozenset({"msecs", "relativeCreated", "asctime", "message"})
 """LogRecord attributes that derive from others; `message` is used if `msg` is missing."""
 NOT_EXTRA = TEXT_FIELDS | INTEGER_FIELDS | DERIVED | {"created", "msg", "args", "exc_info", *OUR_ATTRIBUTES}
@@ -116,6 +119,8 @@ def make_record(attributes: Mapping[str, Plain], peer: str, received: float) -> 
         record.msg = record.host = record.service = record.environment = record.version = None
         record.truncated, record.exception = [], []
         record.extra = {key: attributes[key] for key in attributes if key not in NOT_EXTRA}
+        if isinstance(record.extra.get("extra"), dict):
+            _unfold(record.extra, "extra", record.extra["extra"])
         record.message = message
         record.time = rfc3339(record.created)
         record.peer = peer
@@ -131,6 +136,7 @@ def _fit(attributes: Mapping[str, Plain], peer: str, received: float) -> Record:
     """Do what `make_record` does, for any attributes: the specification of its fast path."""
     values: dict[str, Any] = {}
     extra: dict[str, Plain] = {}
+    members: dict[str, Plain] = {}
     fitted: str | float | None
     has_message = attributes.get("msg") is not None
     for key, value in attributes.items():
@@ -145,6 +151,10 @@ def _fit(attributes: Mapping[str, Plain], peer: str, received: float) -> Record:
             field, fitted = key, _fit_integer(value)
         elif key == "created":
             field, fitted = key, _fit_created(value)
+        elif key == "msg" and isinstance(value, dict) and (text_key := _text_key(value)):
+            values["message"] = value[text_key]
+            members = {name: member for name, member in value.items() if name != text_key}
+            continue
         elif key == "msg" or (key == "message" and not has_message):
             field, fitted = "message", fit_text(value, MAX_FITTED_MESSAGE)
         else:
@@ -155,11 +165,31 @@ def _fit(attributes: Mapping[str, Plain], peer: str, received: float) -> Record:
             values[field] = fitted
         if fitted is not value and not (key == "created" and fitted == value):
             extra[key] = value
+    _unfold(extra, "msg", members)
+    nested = extra.get("extra")
+    if isinstance(nested, dict):
+        _unfold(extra, "extra", nested)
     created = values.setdefault("created", received)
     record = Record(**values, time=rfc3339(created), extra=extra, peer=peer, received=received)
     for name, field in OUR_ATTRIBUTES.items():
         _take_ours(record, name, field, attributes.get(name))
     return record
+
+
+def _text_key(message: dict[str, Plain]) -> str | None:
+    """Return the key of the text of a message that is a dict; None if it has none."""
+    return next((key for key in TEXTS_OF_MESSAGES if isinstance(message.get(key), str) and message[key]), None)
+
+
+def _unfold(extra: dict[str, Plain], name: str, members: dict[str, Plain]) -> None:
+    """Put a dict's members into `extra`; those whose name is taken stay in the dict, under its own name."""
+    if extra.get(name) is members:
+        del extra[name]
+    taken = {key: value for key, value in members.items() if key in extra}
+    for key, value in members.items():
+        extra.setdefault(key, value)
+    if taken:
+        extra[name] = {**taken, name: extra[name]} if name in extra else taken
 
 
 def _take_ours(record: Record, name: str, field: str, value: Plain) -> None:

@@ -65,3 +65,22 @@ def test_number_that_is_no_uuid(core, digits):
     """A UUID's number beyond 128 bits stays data, whoever reads it."""
     frame = pickle.dumps(USUAL | {"held": uuid.UUID(int=1 << 100)}, 1)
     sides.agree(core, frame.replace(b"%d" % (1 << 100), digits.encode()))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "native"),
+    [
+        ({"extra": {"user": "ada", "n": [1], "password": "s"}, "order": 7}, True),
+        ({"extra": {}}, True),
+        ({"extra": [1]}, True),
+        ({"extra": {"user": "ada"}, "user": 1}, False),
+        ({"extra": {"extra": 1}}, False),
+        ({"extra": {1: 2}}, False),
+        ({"extra": collections.OrderedDict(a=1)}, False),
+        ({"msg": {"event": "paid", "order": 7}}, False),
+    ],
+)
+def test_dicts_that_are_unfolded(core, attributes, native):
+    """The core takes what loguru sends, and leaves names that come twice to Python."""
+    for protocol in (1, 4):
+        assert sides.agree(core, pickle.dumps(USUAL | attributes, protocol)) == native

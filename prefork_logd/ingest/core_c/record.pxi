@@ -216,6 +216,45 @@ cdef inline bint is_fit(int slot, const Node* value) noexcept nogil:
     return value.kind == INT if (1 << slot) & INTEGERS else is_text(value)
 
 
+cdef bint unfold(Machine* m, Fields* fields) noexcept nogil:
+    """Put the members of a dict that is called `extra` in its place, at the end; return whether each has a name of its own."""
+    cdef size_t index, at, count
+    cdef Node* key
+    cdef Walk walk
+    cdef Chain* flat
+    for at in range(0, fields.extras_count, 2):
+        if says(fields.extras[at], b"extra"):
+            break
+    else:
+        return True
+    key = fields.extras[at + 1]
+    if key.kind != DICT:
+        # What Python makes of an object may be a dict as well.
+        return key.kind != OBJECT
+    flat = &m.memory.boxes[key.value.box].flat
+    fields.extras_count -= 2
+    for index in range(at, fields.extras_count):
+        fields.extras[index] = fields.extras[index + 2]
+    m.nodes_left -= 8 + flat.count
+    if fields.extras_count + flat.count > 2 * EXTRAS:
+        return False
+    start_walk(&m.memory, flat, &walk)
+    key = step(&m.memory, &walk)
+    while key != NULL:
+        if not is_text(key) or key.look != PLAIN or says(key, b"extra"):
+            return False
+        count = fields.extras_count
+        for index in range(0, count, 2):
+            if same_text(fields.extras[index], key):
+                return False
+        m.text_left -= 2 * key.size
+        fields.extras[count] = key
+        fields.extras[count + 1] = step(&m.memory, &walk)
+        fields.extras_count = count + 2
+        key = step(&m.memory, &walk)
+    return m.nodes_left >= 0 and m.text_left >= 0
+
+
 cdef bint settle(Fields* fields) noexcept nogil:
     """Tell whether every value is one for its field; None is no value."""
     cdef Node* value

@@ -64,7 +64,7 @@ def test_every_attribute_of_logrecord_is_known():
 def test_client_cannot_set_our_own_fields(name, value):
     """An attribute with the name of one of our fields is extra like any other, null and empty ones too."""
     record = _made(**{name: value})
-    assert record.extra == {name: value}
+    assert record.extra == (value if name == "extra" and isinstance(value, dict) else {name: value})
     assert (record.peer, record.received, record.time) == (PEER, RECEIVED, "2026-11-23T03:24:05.125000Z")
 
 
@@ -160,3 +160,28 @@ def test_short_way_gives_what_the_long_way_gives(attributes):
 def test_rfc3339(created, text):
     """UTC, microseconds, whatever the time zone here."""
     assert rfc3339(created) == text
+
+
+@pytest.mark.parametrize(
+    ("message", "text", "extra"),
+    [
+        ({"event": "paid", "order": 17}, "paid", {"order": 17}),
+        ({"message": "paid", "event": None}, "paid", {"event": None}),
+        ({"order": 17}, '{"order": 17}', {"msg": {"order": 17}}),
+        ({"event": "paid", "x": 1, "y": 2}, "paid", {"y": 2, "msg": {"x": 1}}),
+        ({"event": "paid", "msg": 1}, "paid", {"msg": 1}),
+    ],
+)
+def test_message_that_is_a_dict(message, text, extra):
+    """Its text is the message, and its other members are attributes; one whose name is taken stays in the dict."""
+    made = _made(msg=message, x="taken")
+    assert (made.message, made.extra) == (text, {"x": "taken", **extra})
+
+
+@pytest.mark.parametrize("args", [None, (1,)])
+def test_dict_called_extra_is_not_nested(args):
+    """The members are attributes, as loguru means them; one whose name is taken stays in the dict."""
+    made = _made(msg="m", args=args, order=1, extra={"user": "ada", "order": 2})
+    made.extra.pop("args", None)
+    assert made.extra == {"order": 1, "user": "ada", "extra": {"order": 2}}
+    assert _made(msg="m", args=args, extra={}).extra.get("extra") is None
