@@ -290,7 +290,10 @@ def _take_level_name(rest: _Rest, taken: dict[str, Any], *, known: bool) -> None
     for name in rest.among(LEVEL_NAMES):
         path = rest.find(name) if "levelname" not in taken else None
         value = rest.value(path) if path is not None else None
-        if path is None or not isinstance(value, str) or not value or _number(value) is not None:
+        if path is None or not isinstance(value, str) or not value:
+            continue
+        # Beside a number, LogRecord's name of a level may be any text; elsewhere a numeral is the level itself.
+        if _number(value) is not None and not (name == "levelname" and "levelno" in taken):
             continue
         levelno = level_of_name(value)
         if levelno is None and known and name != "levelname":

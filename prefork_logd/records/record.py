@@ -166,7 +166,7 @@ def _fit(attributes: Mapping[str, Plain], peer: str, received: float) -> Record:
             continue
         if fitted is not None:
             values[field] = fitted
-        if fitted is not value and not (key == "created" and fitted == value):
+        if fitted is not value and not (fitted == value and (key == "created" or type(fitted) is type(value))):
             extra[key] = value
     _unfold(extra, "msg", members)
     nested = extra.get("extra")

@@ -201,6 +201,15 @@ def test_our_own_lines_stay_as_they_are() -> None:
             assert found == line
 
 
+@pytest.mark.parametrize("level", [{"levelno": 10, "levelname": "0"}, {"levelno": -(1 << 63), "levelname": "X"}])
+def test_odd_levels(level: dict[str, Any]) -> None:
+    """A name that is a numeral stays the name, beside its number; the least number is no other value than itself."""
+    line = odd_lines.render_json(odd_lines.make_record({**level, "pathname": 5}, "peer", 1.0))
+    assert canonical(line, NOW).line == line
+    assert json.loads(line) | level == json.loads(line)
+    assert json.loads(line)["extra"] == {"pathname": 5}
+
+
 @pytest.mark.slow
 @bounded
 @given(attributes)
