@@ -126,7 +126,7 @@ def values():
     yield "old", OldStyle(), opaque("OldStyle", state={"colour": "red"})
     yield "point", Point(1, "y"), opaque("Point", args=[1, "y"])
     yield "shop_error", ShopError(str("closed"), 4), opaque("ShopError", args=["closed"], state={"code": 4})
-    yield "label", Label(str("tag")), opaque("Label", args=["tag"])
+    yield "label", Label(str("tag")), "tag"
     yield "class", Order, {"__name__": "__main__.Order"}
     yield "function", helper, {"__name__": "__main__.helper"}
     if IS_PYTHON_3:

@@ -56,11 +56,11 @@ def test_dictconfig(collector: Collector) -> None:
 
 
 def test_our_handler(collector: Collector) -> None:
-    """Both records are stored once the process has ended; what cannot be pickled is there as its text."""
+    """Both records are stored once the process has ended; what is no plain data is there as its text."""
     _run(collector, "with_our_handler.py")
     counted, sold_out = collector.wait_for_records(2)
     assert counted["extra"] == {"items": {"apples": 7, "pears": 0}}
-    assert "lock" in sold_out["extra"]["lock"]
+    assert "lock" in sold_out["extra"]["lock"]["text"]
     assert collector.stop() == 0
     assert len(collector.lines()) == 2
 

@@ -257,7 +257,7 @@ def test_django_gives_loaded_columns_without_a_query() -> None:
             INSTALLED_APPS=[],
             USE_TZ=True,
         )
-        django.setup()
+    django.setup()
     from django.db import models
     from django.test import RequestFactory
     from django.utils.safestring import mark_safe

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from prefork_logd.ingest import _core_py, core
 from prefork_logd.ipc.messages import TakeOver
 from prefork_logd.ipc.scoreboard import Field, Scoreboard
 from prefork_logd.net.loop import Timer
@@ -282,9 +283,18 @@ def test_without_connections_a_move_is_done_at_once(movers: Movers) -> None:
     assert not two.moving.busy
 
 
+@pytest.fixture
+def python_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take frames one by one: the compiled core takes ten of them before it looks at the time."""
+    monkeypatch.setattr(core, "Core", _core_py.Core)
+
+
 @pytest.mark.parametrize("is_taken", [True, False])
 def test_a_client_that_sends_without_end_lets_its_worker_end(
-    movers: Movers, monkeypatch: pytest.MonkeyPatch, is_taken: bool
+    python_core: None,
+    movers: Movers,
+    monkeypatch: pytest.MonkeyPatch,
+    is_taken: bool,
 ) -> None:
     """What was read of it is taken, and no more, so that the next move can have it; without one it is read again."""
     monkeypatch.setattr(workers, "SLICE_S", 0.0)
