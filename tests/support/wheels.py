@@ -173,7 +173,8 @@ def problems_of_handler_wheel(wheel: Wheel) -> list[str]:
 
 
 def _files_of_handler() -> set[str]:
-    names = [path.name for path in (ROOT / "prefork_logd" / "handlers").glob("*.py*") if path.is_file()]
+    modules = (ROOT / "prefork_logd" / "handlers").iterdir()
+    names = [path.name for path in modules if path.suffix in {".py", ".pyi"}]
     return {f"{PACKAGE_OF_HANDLER}/{name}" for name in [*names, "py.typed"]}
 
 
