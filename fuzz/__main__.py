@@ -65,7 +65,7 @@ def build(work: Path) -> tuple[Path, Path]:
     library, version = sysconfig.get_config_var("LIBDIR"), sysconfig.get_config_var("LDVERSION")
     source, harness = work / "_core_c.c", work / "harness"
     extension = work / f"_core_c{sysconfig.get_config_var('EXT_SUFFIX')}"
-    pyx = ROOT / "prefork_logd" / "records" / "_core_c.pyx"
+    pyx = ROOT / "prefork_logd" / "ingest" / "_core_c.pyx"
     common = ["clang", "-O1", "-g", "-fno-omit-frame-pointer", f"-fno-sanitize-recover={SANITIZERS}", "-w", includes]
     _run([sys.executable, "-m", "cython", "-3", str(pyx), "-o", str(source)])
     # Cython's own wrappers add nothing to null where a function is called without arguments; that alone is let pass.
