@@ -10,6 +10,7 @@ hole is anywhere else ends there.
 from __future__ import annotations
 
 import enum
+import sys
 from typing import NamedTuple
 
 from prefork_logd.inputs.pickles.opcodes import COSTS
@@ -108,7 +109,7 @@ class Broken(Exception):  # noqa: N818 - never leaves this room
         self.reason = reason
 
 
-TRUNCATED, MALFORMED, UNSAFE, TRAILING = -1, -2, -3, -4
+TRUNCATED, MALFORMED, UNSAFE, TRAILING, TOO_LONG = -1, -2, -3, -4, -5
 """Reasons."""
 TEXTS = b"XU\x8c\x8dV"
 """Opcodes of texts: those of a key that is not referred to."""
@@ -191,8 +192,8 @@ class Outline(NamedTuple):
     """The cost of all opcodes but STOP, without that of long numbers."""
 
 
-def outline(reader: Reader) -> Outline:
-    """Return the attributes of a frame's record. Raises Broken.
+def outline(reader: Reader, most_steps: int = sys.maxsize) -> Outline:
+    """Return the attributes of a frame's record. Raises Broken, also above so many opcodes.
 
     Longer than other functions: it is one loop over the effects of opcodes.
     """
@@ -202,6 +203,9 @@ def outline(reader: Reader) -> Outline:
     pairs: list[Pair] = []
     at = cost = opcodes = 0
     while True:
+        most_steps -= 1
+        if most_steps < 0:
+            raise Broken(TOO_LONG)
         opcode = reader.step(at)
         here = (at, cost)
         if opcode < 0:
