@@ -1,4 +1,4 @@
-"""Cuts a record that is too large: each value gets its share of the room, and what is left out is marked.
+"""Cuts a record that is too large: each value gets its share of the room, and a mark names each cut.
 
 Knows nothing of classes: the values are plain data.
 """

@@ -66,7 +66,7 @@ def describe_object(value):
 
 
 def shown(value):
-    """Return a value's text, without the password of a URL, and not longer than others need to find it."""
+    """Return a value's text without the passwords of URLs, cut after _MOST_TEXT characters."""
     text = _PASSWORD_IN_URL.sub(u"\\1:***@", text_of(value))
     if len(text) > _MOST_TEXT:
         return u"%s... (%d characters cut)" % (text[:_MOST_TEXT], len(text) - _MOST_TEXT)
