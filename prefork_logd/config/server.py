@@ -101,9 +101,9 @@ class LimitSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
         Meta(
             ge=1024,
             le=64 * 1024 * 1024,
-            description="Largest frame that is held whole, in bytes. Of a larger one of plain frames the beginning and "
-            "the end are held, and the record is stored cut; in a session it is rejected. The length of a frame also "
-            "bounds the length of its lines; values that do not fit are cut and marked (docs/record.md).",
+            description="Largest frame, or record of a session, that is held whole, in bytes. Of a larger one the "
+            "beginning and the end are held, and the record is stored cut. The length of a frame also bounds the "
+            "length of its lines; values that do not fit are cut and marked (docs/record.md).",
         ),
     ] = 1_048_576
     max_connections: Annotated[

@@ -201,22 +201,23 @@ class Dispatcher:
 
     def add_holed(
         self, frame: bytes, hole: int, hole_bytes: int, peer: str, received_s: float, sender: Sender = NOBODY
-    ) -> bool:
-        """Add the lines of a frame that lacks `hole_bytes` before an offset; return whether it holds a record.
+    ) -> int:
+        """Add the lines of a frame that lacks `hole_bytes` before an offset.
 
-        Nothing is added about one that does not.
+        Return 1 for a record, and 2 for one that is for the stores. Return 0 if the frame holds no record: then nothing
+        is added.
         """
         self._take_source(peer, received_s, sender)
         try:
             record = cut_record(decode_holed(frame, hole, hole_bytes), peer, received_s)
-            self._add_lines(record, frame, lambda record, *_: render_json(record))
+            is_shipped = self._add_lines(record, frame, lambda record, *_: render_json(record))
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - a bug must cost only the record that meets it
             if not isinstance(error, RecordRejected):
                 self.bugs.warning("%s: a record is rejected after an unexpected error: %s", peer, describe_bug(error))
-            return False
-        return True
+            return 0
+        return 1 + is_shipped
 
     def _attempt(self, dispatch: Callable[[bytes, str, float], bool], body: bytes) -> int:
         """Add a record by `dispatch`, or an entry about it; return the same value as `_add_frame`."""

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from prefork_logd.inputs import runs
-from prefork_logd.inputs.base import HEAD_KEPT, Event, Input, InputError, Records, Terms, TooLarge
+from prefork_logd.inputs.base import Event, Input, InputError, Records, Terms
+from prefork_logd.inputs.excerpt import Excerpt
 
 if TYPE_CHECKING:
     from typing import Self
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 HEADER_BYTES = 4
 LARGEST_HONEST_FRAME = 0x0FFF_FFFF
 """In bytes. Every first byte from 0x10 up stays free for other protocols, such as our sessions."""
-
-TAIL_BYTES = 65_536
-"""Bytes that are kept of the end of a frame that is too large, or a quarter of the largest frame."""
 
 HEADER = struct.Struct(">I")
 _STRANGERS = (
@@ -51,7 +49,7 @@ class FrameInput(Input):
     Holds at most one unfinished frame, as far as it has arrived. Complete frames stay in the receive buffer.
     """
 
-    __slots__ = ("_body", "_body_bytes", "_carry", "_head", "_max_bytes", "_skip_left", "_skip_size", "_tail")
+    __slots__ = ("_carry", "_excerpt", "_max_bytes")
 
     tag = "frames"
     noun = "frame"
@@ -59,24 +57,20 @@ class FrameInput(Input):
     def __init__(self, terms: Terms) -> None:
         self._max_bytes = terms.max_record_bytes
         self._carry: bytearray | None = None
-        self._skip_left = 0
-        self._skip_size = 0
-        self._head = b""
-        self._body_bytes = 0
-        """Bytes that are kept of the beginning of the frame that is skipped; 0: only its head."""
-        self._body = bytearray()
-        self._tail = bytearray()
-        """Its latest bytes, at least those of the end that is kept."""
+        self._excerpt: Excerpt | None = None
+        """The frame above the limit that is being received."""
 
     @property
     def pending(self) -> bool:
         """Whether a frame is half received."""
-        return self._carry is not None or self._skip_left > 0
+        return self._carry is not None or self._excerpt is not None
 
     @property
     def held_bytes(self) -> int:
         """Bytes of the unfinished frame that are held."""
-        return len(self._carry) if self._carry is not None else len(self._body) + len(self._tail)
+        if self._excerpt is not None:
+            return self._excerpt.held_bytes
+        return len(self._carry) if self._carry is not None else 0
 
     def limit(self, max_record_bytes: int) -> None:
         """Change the largest frame delivered, from the next header on."""
@@ -88,7 +82,7 @@ class FrameInput(Input):
         Raises NoFrameError if the bytes are not a frame.
         """
         view = memoryview(data)
-        if self._carry is None and not self._skip_left:
+        if self._carry is None and self._excerpt is None:
             # Nearly every read consists of complete frames only.
             end, count = runs.measure(view, 0, len(view), len(view), self._max_bytes)
             if end == len(view) and count:
@@ -97,8 +91,8 @@ class FrameInput(Input):
         while view:
             if self._carry is not None:
                 view = self._fill(self._carry, view, events)
-            elif self._skip_left:
-                view = view[self._skip(view, 0, events) :]
+            elif self._excerpt is not None:
+                view = view[self._skip(self._excerpt, view, events) :]
             else:
                 view = view[self._take(view, events) :]
         return events
@@ -140,46 +134,25 @@ class FrameInput(Input):
             return len(view)
         if length > LARGEST_HONEST_FRAME:
             raise _no_frame(bytes(view[end : end + 64]), length, events)
-        self._skip_left = self._skip_size = length
-        self._body_bytes = max(1, self._max_bytes - min(TAIL_BYTES, self._max_bytes // 4))
-        return self._skip(view, end + HEADER_BYTES, events)
+        self._excerpt = Excerpt.begin(length, self._max_bytes)
+        return end + HEADER_BYTES
 
-    def _skip(self, view: memoryview, position: int, events: list[Event]) -> int:
-        """Pass over the bytes of a frame that is too large; return where the next one begins."""
-        take = min(self._skip_left, len(view) - position)
-        end = position + take
-        if len(self._head) < HEAD_KEPT:
-            self._head += view[position : min(end, position + HEAD_KEPT - len(self._head))]
-        if self._body_bytes:
-            self._keep(view[position:end])
-        self._skip_left -= take
-        if self._skip_left == 0:
-            tail = self._tail[-self._tail_bytes :]
-            hole = len(self._body)
-            events.append(TooLarge(0, self._skip_size, self._head, bytes(self._body + tail), hole))
-            self._head = b""
-            self._body, self._tail = bytearray(), bytearray()
-        return end
-
-    @property
-    def _tail_bytes(self) -> int:
-        """Bytes that are kept of the end: a third of the beginning, or less."""
-        return max(1, min(TAIL_BYTES, self._body_bytes // 3))
-
-    def _keep(self, data: memoryview) -> None:
-        """Keep the beginning of a frame that is too large, and its latest bytes."""
-        room = self._body_bytes - len(self._body)
-        self._body += data[:room]
-        self._tail += data[room:]
-        if len(self._tail) > 4 * self._tail_bytes:
-            del self._tail[: -self._tail_bytes]
+    def _skip(self, excerpt: Excerpt, view: memoryview, events: list[Event]) -> int:
+        """Pass over the bytes of a frame that is too large; return their number."""
+        taken = excerpt.take(view)
+        if not excerpt.left:
+            events.append(excerpt.to_event(0))
+            self._excerpt = None
+        return taken
 
     def dump_state(self) -> bytes:
         """Return the state that another process needs to continue from here."""
         carry = bytes(self._carry) if self._carry is not None else None
-        body, tail = bytes(self._body), bytes(self._tail)
-        skip = self._skip_left, self._skip_size, self._head
-        return msgspec.msgpack.encode(_State(self._max_bytes, carry, *skip, self._body_bytes, body, tail))
+        state = _State(self._max_bytes, carry)
+        if (skipped := self._excerpt) is not None:
+            state.skip_left, state.skip_size, state.head = skipped.left, skipped.size, skipped.head
+            state.body_bytes, state.body, state.tail = skipped.body_bytes, bytes(skipped.body), bytes(skipped.tail)
+        return msgspec.msgpack.encode(state)
 
     @classmethod
     def load_state(cls, state: bytes, terms: Terms) -> Self:
@@ -187,20 +160,20 @@ class FrameInput(Input):
         found = msgspec.msgpack.decode(state, type=_State)
         frames = cls(terms._replace(max_record_bytes=found.max_bytes))
         frames._carry = bytearray(found.carry) if found.carry is not None else None
-        frames._skip_left, frames._skip_size, frames._head = found.skip_left, found.skip_size, found.head
-        frames._body_bytes = found.body_bytes
-        frames._body, frames._tail = bytearray(found.body), bytearray(found.tail)
+        if found.skip_left:
+            kept = bytearray(found.body), bytearray(found.tail)
+            frames._excerpt = Excerpt(found.skip_size, found.skip_left, found.body_bytes, found.head, *kept)
         return frames
 
 
-class _State(msgspec.Struct, frozen=True):
+class _State(msgspec.Struct):
     """A FrameInput, in the middle of a frame or between two."""
 
     max_bytes: int
     carry: bytes | None
-    skip_left: int
-    skip_size: int
-    head: bytes
+    skip_left: int = 0
+    skip_size: int = 0
+    head: bytes = b""
     body_bytes: int = 0
     body: bytes = b""
     tail: bytes = b""

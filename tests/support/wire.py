@@ -9,6 +9,12 @@ from collections.abc import Iterable
 SESSION = b"0123456789abcdef"
 
 
+def kept_of(body: bytes, largest: int) -> tuple[bytes, int]:
+    """Return what is kept of a record above the limit, and where its end begins: a quarter, at most 64 KiB."""
+    tail = max(1, min(1 << 16, largest // 4))
+    return body[: largest - tail] + body[-tail:], largest - tail
+
+
 def message(kind: int, body: bytes, flags: int = 0) -> bytes:
     return struct.pack(">BBBBI", 0xF7, 0x50, kind, flags, len(body)) + body
 

@@ -9,7 +9,8 @@ return nothing for a client that has ended meanwhile.
 
 The records of a BATCH are handed out as soon as each is complete. A connection then holds at most one unfinished
 record instead of a batch, and the writer gets work earlier. This is possible because numbers are acknowledged, not
-batches. Consecutive records of one `receive` come as one event, however many messages they were in.
+batches. Consecutive records of one `receive` come as one event, however many messages they were in. A record above the
+limit comes as its beginning and its end.
 
 Longer than other modules: it is one class, for the reason in ServerSession.
 """
@@ -22,7 +23,8 @@ import msgspec
 
 from prefork_logd.errors import LocalProtocolError
 from prefork_logd.inputs import runs
-from prefork_logd.inputs.base import HEAD_KEPT, Bye, InputError, Records, TooLarge
+from prefork_logd.inputs.base import Bye, InputError, Records
+from prefork_logd.inputs.excerpt import Excerpt
 from prefork_logd.inputs.runs import LENGTH, MAX_NUMBER, WHOLE
 from prefork_logd.inputs.session.auth import MAC_BYTES, NONCE_BYTES
 from prefork_logd.inputs.session.messages import (
@@ -60,7 +62,7 @@ class ViolationError(InputError):
 
 
 class SessionState(msgspec.Struct, frozen=True):
-    """A ServerSession, in any state; the names are those of its attributes."""
+    """A ServerSession, in any state; the names are those of its attributes and of its excerpt's."""
 
     state: str
     expected: int
@@ -77,6 +79,9 @@ class SessionState(msgspec.Struct, frozen=True):
     skip_left: int
     skip_size: int
     head: bytes
+    body_bytes: int = 0
+    body: bytes = b""
+    tail: bytes = b""
 
 
 class ServerSession:
@@ -90,7 +95,7 @@ class ServerSession:
 
     __slots__ = (
         *("_max_bytes", "_max_batch_bytes", "_challenged", "_first", "_acked", "_carry", "_need", "_left", "_count"),
-        *("_repeats", "_skip_left", "_skip_size", "_head", "expected", "left", "state"),
+        *("_repeats", "_excerpt", "expected", "left", "state"),
     )
 
     def __init__(self, max_record_bytes: int, max_batch_bytes: int) -> None:
@@ -116,9 +121,8 @@ class ServerSession:
         """Records of the current BATCH from here on; one that is passed over counts until its last byte has come."""
         self._repeats = 0
         """Number of them that were handed out before."""
-        self._skip_left = 0
-        self._skip_size = 0
-        self._head = b""
+        self._excerpt: Excerpt | None = None
+        """The record that is being passed over."""
 
     @property
     def pending(self) -> bool:
@@ -128,6 +132,8 @@ class ServerSession:
     @property
     def held_bytes(self) -> int:
         """Bytes held until more arrive."""
+        if self._excerpt is not None:
+            return self._excerpt.held_bytes
         return len(self._carry) if self._carry is not None else 0
 
     def limit(self, max_bytes: int) -> None:
@@ -136,6 +142,7 @@ class ServerSession:
 
     def dump_state(self) -> SessionState:
         """Return the state that another process needs to continue from here."""
+        skipped = self._excerpt or Excerpt(0, 0, 0)
         return SessionState(
             state=self.state.name,
             expected=self.expected,
@@ -149,9 +156,12 @@ class ServerSession:
             left=self._left,
             count=self._count,
             repeats=self._repeats,
-            skip_left=self._skip_left,
-            skip_size=self._skip_size,
-            head=self._head,
+            skip_left=skipped.left,
+            skip_size=skipped.size,
+            head=skipped.head,
+            body_bytes=skipped.body_bytes,
+            body=bytes(skipped.body),
+            tail=bytes(skipped.tail),
         )
 
     @classmethod
@@ -169,7 +179,9 @@ class ServerSession:
         session._carry = bytearray(state.carry) if state.carry is not None else None
         session._need = state.need
         session._left, session._count, session._repeats = state.left, state.count, state.repeats
-        session._skip_left, session._skip_size, session._head = state.skip_left, state.skip_size, state.head
+        if state.skip_left:
+            kept = bytearray(state.body), bytearray(state.tail)
+            session._excerpt = Excerpt(state.skip_size, state.skip_left, state.body_bytes, state.head, *kept)
         return session
 
     # From the client
@@ -207,8 +219,8 @@ class ServerSession:
             if steps == MOST_STEPS:
                 return position
             steps += 1
-            if self._skip_left:
-                position = self._skip(data, position, events)
+            if self._excerpt is not None:
+                position = self._skip(self._excerpt, data, position, events)
             elif self._count:
                 position = self._records(data, position, events)
             else:
@@ -324,8 +336,9 @@ class ServerSession:
             self._need = LENGTH.size + nbytes
         else:
             self._left -= LENGTH.size
-            self._skip_left = self._skip_size = nbytes
-            return self._skip(data, start, events)
+            # Nothing of a repeated record is needed.
+            self._excerpt = Excerpt(nbytes, nbytes, 0) if self._repeats else Excerpt.begin(nbytes, max_bytes)
+            return self._skip(self._excerpt, data, start, events)
         return position
 
     def _deliver(self, run: runs.Run, events: list[Event]) -> None:
@@ -336,21 +349,18 @@ class ServerSession:
             events.append(Records(self.expected, [run]))
         self.expected += run.records
 
-    def _skip(self, data: memoryview, position: int, events: list[Event]) -> int:
+    def _skip(self, excerpt: Excerpt, data: memoryview, position: int, events: list[Event]) -> int:
         """Pass over the received part of a repeated or too large record; return the offset after it."""
-        take = min(self._skip_left, len(data) - position)
-        if not self._repeats and len(self._head) < HEAD_KEPT:
-            self._head += bytes(data[position : position + min(take, HEAD_KEPT - len(self._head))])
-        position += take
-        self._left -= take
-        self._skip_left -= take
-        if not self._skip_left:
+        taken = excerpt.take(data[position:])
+        position += taken
+        self._left -= taken
+        if not excerpt.left:
+            self._excerpt = None
             self._count -= 1
             if self._repeats:
                 self._repeats -= 1
             else:
-                events.append(TooLarge(self.expected, self._skip_size, self._head))
-                self._head = b""
+                events.append(excerpt.to_event(self.expected))
                 self.expected += 1
             if not self._count:
                 self._end_batch(data, position, events)
@@ -366,7 +376,7 @@ class ServerSession:
         self, reason: str, message: str, head: bytes, events: list[Event], code: ErrorCode = ErrorCode.MALFORMED
     ) -> ViolationError:
         """End the session; return the error to raise."""
-        self._count = self._skip_left = 0
+        self._count, self._excerpt = 0, None
         return ViolationError(reason, message, head[:64], events, self.error(code, message))
 
     # To the client

@@ -217,10 +217,24 @@ class Intake:
 
     def _add_holed(self, connection: Connection, event: TooLarge) -> bool:
         """Add the lines of a record that is too large, as far as it was kept; return whether that is a record."""
-        port = self._port
+        port, number = self._port, event.number
+        batch = port.dispatcher.batch
         hole_bytes = event.size - len(event.body)
         where = event.hole, hole_bytes, connection.peer, time.time(), connection.find_sender()
-        if not port.dispatcher.add_holed(event.body, *where):
+        if number:
+            port.sessions.begin_range(connection, number, number - 1)
+            mark = batch.mark()
+        try:
+            outcome = port.dispatcher.add_holed(event.body, *where)
+        except Exception:
+            if number:
+                # The client sends the record again, so its lines in the batch would be duplicates.
+                batch.discard(mark)
+            raise
+        if number:
+            batch.run(number, max(0, outcome - 1))
+            port.sessions.end_range(connection, min(outcome, 1))
+        if not outcome:
             return False
         port.counters[Field.RECEIVED_BYTES] += event.size
         port.counters[Field.RECORDS] += 1

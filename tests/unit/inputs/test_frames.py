@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from prefork_logd.inputs.base import HEAD_KEPT, Event, Records, Terms, TooLarge
 from prefork_logd.inputs.frames import LARGEST_HONEST_FRAME, FrameInput, NoFrameError
-from tests.support import corpus
+from tests.support import corpus, wire
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,10 +75,8 @@ def test_any_split_gives_the_same_frames(bodies: list[bytes], places: list[int])
 
 
 def too_large(body: bytes, largest: int = MAX) -> TooLarge:
-    """Return the event of a body above the limit: of what is kept, a quarter is its end."""
-    tail = max(1, largest // 4)
-    kept = body[: largest - tail] + body[-tail:]
-    return TooLarge(0, len(body), body[:HEAD_KEPT], kept, largest - tail)
+    """Return the event of a body above the limit."""
+    return TooLarge(0, len(body), body[:HEAD_KEPT], *wire.kept_of(body, largest))
 
 
 @given(st.lists(st.integers(0, 3000), min_size=1, max_size=6), st.lists(st.integers(0, 9000), max_size=30))

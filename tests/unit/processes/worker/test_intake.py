@@ -187,6 +187,39 @@ def test_a_record_that_is_too_large_is_stored_as_far_as_it_was_kept(worker: Work
     assert worker.counters[Field.REJECTED] == 1
 
 
+def test_a_record_of_a_session_that_is_too_large_is_in_its_range(worker: Worker) -> None:
+    """It uses up its number as a record of the range; if it is none, the entry about it does."""
+    body = frame("y" * 9_000)[4:]
+    kept = TooLarge(6, len(body), body[:256], body[:2_000] + body[-500:], 2_000)
+    one = Connection()
+    intake(worker).handle_events(one, [records("a", first=5), kept, records("b", first=7)])
+    assert worker.ranges == [(5, 1), (6, 1), (7, 1)]
+    assert [message[:1] for message in worker.messages] == ["a", "y", "b"]
+    assert (worker.counters[Field.RECORDS], worker.counters[Field.REJECTED], one.rejected) == (3, 0, [])
+    worker.ranges.clear()
+    intake(worker).handle_events(one, [kept._replace(number=8, body=b"x" * 2_500)])
+    assert worker.ranges[-1] == (8, 0)
+    assert (worker.reasons, one.rejected, one.failures) == (["too-large"], [(8, 1)], 1)
+
+
+def test_an_error_in_a_large_record_of_a_session_leaves_no_line(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client sends it again."""
+    body = frame("y" * 9_000)[4:]
+
+    def fail(*_: Any) -> int:
+        worker.dispatcher.batch.add(1, b'{"message":"half"}\n')
+        raise MemoryError
+
+    monkeypatch.setattr(worker.dispatcher, "add_holed", fail)
+    discarded = []
+    monkeypatch.setattr(worker.dispatcher.batch, "discard", discarded.append)
+    with pytest.raises(MemoryError):
+        intake(worker).handle_events(Connection(), [TooLarge(6, len(body), b"", body[:2_500], 2_000)])
+    assert discarded == [{}]
+
+
 def test_the_first_rejected_record_of_a_connection_is_logged(worker: Worker, caplog: pytest.LogCaptureFixture) -> None:
     """At once, and with its reason."""
     caplog.set_level("WARNING", "prefork_logd")
