@@ -11,11 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from prefork_logd.query import evaluate
 from prefork_logd.query.fulltext import Phrase, contains, searchable
+from prefork_logd.query.tree import EVERYTHING
 from prefork_logd.query.where import Condition, meets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from prefork_logd.query.tree import Node
 
 Order = Literal["oldest", "newest"]
 """Order by `created`; records of the same time come in the order of arrival, or reversed for "newest"."""
@@ -37,6 +41,8 @@ class Filters:
     """Phrases: each must occur in `message`, `exc_text` or `stack_info`."""
     where: tuple[Condition, ...] = ()
     """Conditions on fields."""
+    tree: Node = EVERYTHING
+    """Every other condition."""
     limit: int | None = None
     """Most records: the first ones in `order`."""
     order: Order = "oldest"
@@ -58,6 +64,8 @@ class Filters:
         if not self.matches_source(record):
             return False
         if not all(meets(record, condition) for condition in self.where):
+            return False
+        if not evaluate.matches(self.tree, record):
             return False
         return not self.grep or contains(searchable(record), self.grep)
 
