@@ -9,6 +9,8 @@ such as a browser that was made to send a request here with JSON in its body.
 
 from __future__ import annotations
 
+import itertools
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -18,7 +20,7 @@ from prefork_logd.errors import NotARecord, RecordRejected
 from prefork_logd.inputs.base import HEAD_KEPT, Event, Input, InputError, Terms, Texts, TooLarge
 from prefork_logd.inputs.pickles.budget import DEFAULT_BUDGET, exceeded
 from prefork_logd.records.imported import PADDING, parse
-from prefork_logd.records.imported_names import adopt, leading_to_fields
+from prefork_logd.records.imported_names import LEADING, adopt, leading_to_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +42,24 @@ LONG_NUMBER, MOST_LONG_NUMBERS = 300, 100
 _SHORT_NUMBER = 16
 _LONG_NUMBER = re.compile(rb"\d{%d}" % LONG_NUMBER)
 # Possessive repeats: others remember each of their steps, which takes 120 bytes of memory for each byte of a text.
-_NODE = re.compile(r'"(?:[^"\\]++|\\.)*+"|[,:\[{]', re.DOTALL)
+_STRING = r'"(?:[^"\\]++|\\.)*+"'
+_NODE = re.compile(_STRING + r"|[,:\[{]", re.DOTALL)
+
+
+def _member(deepest: int) -> str:
+    """Return the pattern of an object's member with at most so many levels of brackets; its value is not checked."""
+    inner = rf'[^"\[\]{{}}]++|{_STRING}'
+    for _ in range(deepest):
+        nested = rf"[\[{{](?:{inner})*+[\]}}]"
+        inner = rf'[^"\[\]{{}}]++|{_STRING}|{nested}'
+    value = rf'{_STRING}|[^ \t\r",:\[\]{{}}]++|{nested}'
+    return rf"[ \t\r]*+(?P<name>{_STRING})[ \t\r]*+:[ \t\r]*+(?P<value>{value})[ \t\r]*+[,}}]"
+
+
+_MEMBER = re.compile(_member(8).encode(), re.DOTALL)
+_NAME = re.compile(_MEMBER.pattern.replace(b"?P<value>", b"?:"), re.DOTALL)
+_MEMBERS = re.compile(rb"(?:%b)*+(?<=})" % _MEMBER.pattern, re.DOTALL)
+_TELLING = frozenset(b'"%b"' % name.encode() for name in LEADING)
 
 
 class JsonLinesInput(Input):
@@ -236,7 +255,7 @@ def _shallow(line: bytes) -> tuple[dict[str, Any], int]:
     """Return the object of a line, with its lists, objects and long numbers as the unread text of their JSON.
 
     Of too many names the first ones are kept, and those that may lead to a field; their rest is counted.
-    Raises RecordRejected for too many brackets, or names beside an odd value, and NotARecord.
+    Raises RecordRejected for too many levels of brackets, and NotARecord.
     """
     most = DEFAULT_BUDGET.nodes_for(len(line))
     try:
@@ -244,7 +263,7 @@ def _shallow(line: bytes) -> tuple[dict[str, Any], int]:
     except (msgspec.MsgspecError, RecursionError):
         # What msgspec refuses may be NaN, octets that are not UTF-8 or control characters, which other lines may have.
         if line.count(b"[") + line.count(b"{") > most or line.count(b'":') > most:
-            raise exceeded("values") from None
+            return _shallow_odd(line, most)
         lenient = parse(line, most_depth=1)
         kept = _kept_names(lenient, most)
         return {key: lenient[key] for key in kept}, len(lenient) - len(kept)
@@ -257,6 +276,35 @@ def _shallow(line: bytes) -> tuple[dict[str, Any], int]:
         is_dear = value[:1] in (b"[", b"{") or (len(value) > LONG_NUMBER and value[:1] != b'"')
         document[key] = value.decode("utf-8", "surrogateescape") if is_dear else parse(b'{"":' + value + b"}")[""]
     return document, len(values) - len(document)
+
+
+def _shallow_odd(line: bytes, most: int) -> tuple[dict[str, Any], int]:
+    """Return what `_shallow` returns, for a line with too many values, of which msgspec refuses one.
+
+    The members that are left out are counted, and not read. Raises RecordRejected if the object's end is not found, as
+    a value is nested too deeply, and NotARecord.
+    """
+    whole = _MEMBERS.match(line, 1)
+    if whole is None:
+        raise exceeded("values")
+    if len(line) > whole.end():
+        raise NotARecord("is not JSON: it goes on after its end")
+    names = _NAME.findall(line, 1)
+    first = most // 8 if 2 * len(names) > most else len(names)
+    is_kept = bytearray(b"\1" * first + bytes(len(names) - first))
+    telling = set(map(bytes.lower, names[first:])) & _TELLING
+    for index in range(first, len(names)) if telling else ():
+        name = names[index].lower()
+        if name in telling:
+            telling.remove(name)
+            is_kept[index] = True
+    kept = []
+    for member in itertools.compress(_MEMBER.finditer(line, 1), is_kept):
+        value = member["value"]
+        if value[:1] in (b"[", b"{"):
+            value = json.dumps(value.decode("utf-8", "surrogateescape")).encode()
+        kept.append(member["name"] + b":" + value)
+    return parse(b"{" + b",".join(kept) + b"}"), len(names) - len(kept)
 
 
 def _kept_names(values: Mapping[str, Any], most: int) -> list[str]:

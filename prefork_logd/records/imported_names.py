@@ -99,9 +99,13 @@ _NAMES_OF = _index(
 )
 
 
+LEADING = frozenset(_NAMES_OF)
+"""The keys, in lower case, that may be the name of a field, or the beginning of one."""
+
+
 def leading_to_fields(keys: Iterable[str]) -> list[str]:
     """Return the keys that may be the name of a field, in any case, or the beginning of one."""
-    return [key for key in keys if key.lower() in _NAMES_OF]
+    return [key for key in keys if key.lower() in LEADING]
 
 
 class Adopted(NamedTuple):

@@ -359,7 +359,21 @@ def test_what_lies_deeper_than_a_line_may_have_values_is_rejected() -> None:
         decode(b'{"message":"m","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
 
 
-@pytest.mark.parametrize(("odd", "count"), [(b"1", DEFAULT_BUDGET.nodes), (b"NaN", DEFAULT_BUDGET.nodes - 100)])
+def test_wide_values_beside_odd_ones_are_text() -> None:
+    """However many brackets or names they have."""
+    objects = b'[{"a":[NaN]}' + b',{"a":[1]}' * DEFAULT_BUDGET.nodes + b"]"
+    record = decode(b'{"x":' + objects + b' , "message" : "m\xff", "y":{}, "ratio":-Infinity,"n":5}\r')
+    assert (record.message, record.truncated) == ("m\udcff", [])
+    assert record.extra == {"x": objects.decode(), "y": "{}", "ratio": "-inf", "n": 5}
+    with pytest.raises(RecordRejected) as caught:
+        decode(b'{"message":"m","x":' + objects + b"} more}")
+    assert caught.value.reason == "not-json"
+
+
+@pytest.mark.parametrize(
+    ("odd", "count"),
+    [(b"1", DEFAULT_BUDGET.nodes), (b"NaN", DEFAULT_BUDGET.nodes - 100), (b"NaN", 3 * DEFAULT_BUDGET.nodes)],
+)
 @pytest.mark.parametrize("length", [b"%d", b"%d-and-a-longer-name"])
 def test_an_object_with_too_many_names_is_cut(odd: bytes, count: int, length: bytes) -> None:
     """Its first names stay, and all that lead to a field, wherever they are; the others are counted."""
@@ -411,6 +425,9 @@ def _dear() -> dict[str, bytes]:
         "too many names, and NaN": b'{"message":NaN,'
         + b",".join(b'"%d":1' % number for number in range(80_000))
         + b"}",
+        "twice too many names, and NaN": b'{"message":NaN,' + b'"":1,' * (room // 5) + b'"n":1}',
+        "nested values, and NaN": b'{"message":NaN,' + b'"":[[[[[[[[]]]]]]]],' * (room // 21) + b'"n":1}',
+        "a value without an end, and NaN": body + b"NaN," + b'"y":[[[[[[[' + b'"":' * (room // 3),
         "digits and NaN": b'{"message":NaN,'
         + b",".join(b'"%d":' % n + b"9" * 4000 for n in range(room // 4010))
         + b"}",
