@@ -4,12 +4,14 @@ import array
 import collections
 import dataclasses
 import datetime as dt
+import decimal
 import re
 import types
 import zoneinfo
 
 import attrs
 import dateutil.tz
+import django
 import django.conf
 import httpx
 import numpy as np
@@ -18,11 +20,13 @@ import pendulum
 import pydantic
 import sqlalchemy as sa
 import yarl
+from django.db import models
 from django.utils.functional import lazystr
 from sqlalchemy import orm
 
 if not django.conf.settings.configured:
     django.conf.settings.configure(USE_I18N=False)
+    django.setup()
 
 
 class Login(pydantic.BaseModel):
@@ -31,6 +35,22 @@ class Login(pydantic.BaseModel):
     user: str
     password: pydantic.SecretStr
     _cache: str = pydantic.PrivateAttr("s3cret")
+
+
+class Shown(pydantic.BaseModel):
+    """A model that hides a field from its text, and one from its document."""
+
+    user: str
+    pin: str = pydantic.Field("1234", repr=False)
+    note: str = pydantic.Field("n", exclude=True)
+
+
+@attrs.define
+class Door:
+    """A class of attrs that hides a field from its text."""
+
+    id: int
+    pin: str = attrs.field(default="1234", repr=False)
 
 
 @attrs.define
@@ -59,6 +79,23 @@ class User(Base):
     __tablename__ = "user"
     id: orm.Mapped[int] = orm.mapped_column(primary_key=True)
     name: orm.Mapped[str]
+
+
+class Invoice(models.Model):
+    """A model of Django."""
+
+    number = models.CharField(max_length=20)
+    total = models.DecimalField(max_digits=9, decimal_places=2)
+    owner = models.ForeignKey("self", models.CASCADE, null=True)
+
+    class Meta:
+        """Names its application, which no installed one has to be."""
+
+        app_label = "shop"
+
+    def __str__(self) -> str:
+        """Say what the handler does not store."""
+        return "the text of an invoice"
 
 
 class Moment(dt.datetime):
@@ -158,6 +195,9 @@ OBJECTS = [
     (Key(1), {"__class__": f"{HERE}.Key", "state": {"id": 1}}),
     (Order(1), {"__class__": f"{HERE}.Order", "state": {"id": 1}}),
     (USER, {"id": 1, "name": "ada"}),
+    (Invoice(1, "2026-17", decimal.Decimal("9.50")), {"id": 1, "number": "2026-17", "total": "9.50", "owner_id": None}),
+    # As `only("number")` reads one: the other columns are not loaded.
+    (Invoice.from_db("default", ["id", "number"], [2, "2026-18"]), {"id": 2, "number": "2026-18"}),
     (ROW, {"a": 1, "b": "x"}),
     (sa.engine.make_url("postgresql://u:hunter2@h:5/db?password=hunter2"), "postgresql://u:***@h:5/db"),
     (yarl.URL("https://u:hunter2@x.y/z?a=b#c"), "https://u:***@x.y/z?a=b#c"),

@@ -19,6 +19,13 @@ def test_values_as_people_write_them(value, expected):
     assert type(got["x"]) is type(expected)
 
 
+def test_public_fields_that_repr_leaves_out_are_stored():
+    """A pickle does not tell which they are: docs/values.md says so."""
+    got = decode(pickle.dumps({"model": foreign_values.Shown(user="ada"), "door": foreign_values.Door(1)}, 1))
+    assert got["model"] == {"user": "ada", "pin": "1234", "note": "n"}
+    assert got["door"]["state"] == {"id": 1, "pin": "1234"}
+
+
 @pytest.mark.parametrize("protocol", [2, 4, 5])
 def test_no_protocol_shows_a_secret(protocol):
     """Whatever the form, private state is not stored."""
