@@ -25,6 +25,9 @@ HIDDEN = u"**********"
 _SECRET = re.compile(r"^(?:Secret.*|.*Secret(?:Str|Bytes|Value)?|Passwords?|Credentials?)$")
 # From "://" on, so that each stretch of a text is tried once, however long the text is.
 _PASSWORD_IN_URL = re.compile(u"(://[^\\s/?#:@]*):[^\\s/?#@]+@")
+# The URL of a cluster may have a user for each host: "postgresql://u:p@a,v:q@b/db".
+_HOSTS = re.compile(u"://[^\\s/?#,]*,[^\\s/?#]*")
+_LATER_PASSWORD = re.compile(u"(,[^:@,]*):[^@,]+@")
 _MOST_TEXT = 10000
 _SMALL_ARRAY = 100
 _FIRST_ITEMS = 10
@@ -68,9 +71,15 @@ def describe_object(value):
 def shown(value):
     """Return a value's text without the passwords of URLs, cut after _MOST_TEXT characters."""
     text = _PASSWORD_IN_URL.sub(u"\\1:***@", text_of(value))
+    if u"," in text:
+        text = _HOSTS.sub(_hide_later_passwords, text)
     if len(text) > _MOST_TEXT:
         return u"%s... (%d characters cut)" % (text[:_MOST_TEXT], len(text) - _MOST_TEXT)
     return text
+
+
+def _hide_later_passwords(hosts):
+    return _LATER_PASSWORD.sub(u"\\1:***@", hosts.group(0))
 
 
 def _class_of(value):
@@ -310,7 +319,8 @@ _TEXTS = frozenset([
     ("decimal", "Decimal"), ("pydecimal", "Decimal"), ("fractions", "Fraction"), ("uuid", "UUID"),
     ("pathlib", "PurePath"), ("ipaddress", "_IPAddressBase"), ("re", "Pattern"), ("re", "SRE_Pattern"),
     ("sre", "SRE_Pattern"), ("django", "__proxy__"), ("yarl", "URL"), ("httpx", "URL"), ("starlette", "URL"),
-    ("pydantic", "BaseUrl"),
+    ("pydantic", "_BaseUrl"), ("pydantic", "_BaseMultiHostUrl"), ("pydantic_core", "Url"), ("pandas", "NAType"),
+    ("pydantic_core", "MultiHostUrl"),
 ])
 _BASES = {
     str: str.__str__,

@@ -157,6 +157,7 @@ def test_pandas_and_pendulum() -> None:
     pendulum = pytest.importorskip("pendulum")
     assert read(pd.Timestamp("2026-01-02T03:04:05Z")) == "2026-01-02T03:04:05+00:00"
     assert read(pd.Timedelta("1h")) == 3600.0
+    assert (read(pd.NaT), read(pd.NA)) == ("NaT", "<NA>")
     assert read(pd.Series([1, 2])) == [1, 2]
     assert read(pd.DataFrame({"a": [1, 2]})) == {
         "__class__": "pandas.DataFrame",
@@ -166,6 +167,18 @@ def test_pandas_and_pendulum() -> None:
     assert read(pd.Series(range(1000)))["first"] == list(range(10))
     when = pendulum.datetime(2026, 7, 2, 3, 4, 5, tz="Europe/Berlin")
     assert read(when) == "2026-07-02T03:04:05+02:00"
+
+
+def test_urls_of_pydantic_are_texts_without_passwords() -> None:
+    pydantic = pytest.importorskip("pydantic")
+    pydantic_core = pytest.importorskip("pydantic_core")
+
+    assert read(pydantic.HttpUrl("https://u:hunter2@x.y/z?a=b")) == "https://u:***@x.y/z?a=b"
+    assert read(pydantic.PostgresDsn("postgresql://u:hunter2@h:5432/db")) == "postgresql://u:***@h:5432/db"
+    assert read(pydantic_core.Url("https://u:hunter2@x.y/z")) == "https://u:***@x.y/z"
+    assert (
+        read(pydantic_core.MultiHostUrl("postgresql://u:hunter2@a,v:hunter3@b/db")) == "postgresql://u:***@a,v:***@b/db"
+    )
 
 
 def test_pydantic_hides_what_it_hides() -> None:
