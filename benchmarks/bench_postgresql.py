@@ -23,8 +23,9 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from prefork_logd.query import fulltext
 from prefork_logd.query.filters import Filters
+from prefork_logd.query.tree import level_from, logger
+from prefork_logd.query.where import parse_words
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import render_json
 from prefork_logd.stores import rows
@@ -201,17 +202,19 @@ def measure_queries(report: Report, server: Server, start: float, count: int) ->
     asked: dict[str, tuple[Filters, str, float]] = {
         "the newest 100": (Filters(limit=100, order="newest"), "lines", 1.0),
         "WARNING and above in a minute, 1,000 of them": (
-            Filters(since=middle, until=middle + 60, level=30, limit=1000), "lines", 1.0,
+            Filters(since=middle, until=middle + 60, tree=level_from(30), limit=1000), "lines", 1.0,
         ),
-        "WARNING and above in a minute, count": (Filters(since=middle, until=middle + 60, level=30), "count", 1.0),
-        "ERROR and above, count": (Filters(level=40), "count", 1.0),
+        "WARNING and above in a minute, count": (
+            Filters(since=middle, until=middle + 60, tree=level_from(30)), "count", 1.0,
+        ),
+        "ERROR and above, count": (Filters(tree=level_from(40)), "count", 1.0),
         "a logger with its children, the newest 100": (
-            Filters(loggers=("shop.payments",), limit=100, order="newest"), "lines", 1.0,
+            Filters(tree=logger("shop.payments"), limit=100, order="newest"), "lines", 1.0,
         ),
         "full text, a rare word, the newest 100": (
-            Filters(grep=fulltext.parse("rarity"), limit=100, order="newest"), "lines", 2.0,
+            Filters(tree=parse_words("rarity"), limit=100, order="newest"), "lines", 2.0,
         ),
-        "full text, a rare word, count": (Filters(grep=fulltext.parse("rarity")), "count", 2.0),
+        "full text, a rare word, count": (Filters(tree=parse_words("rarity")), "count", 2.0),
     }  # fmt: skip
     found: list[list[str]] = []
     for name, (filters, kind, wanted) in asked.items():

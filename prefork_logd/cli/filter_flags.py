@@ -1,4 +1,4 @@
-"""Defines the flags of `query` and `tail` that select records.
+"""Defines the argument and the flags of `query` and `tail` that select records.
 
 Does not know the meaning of a filter (query/).
 """
@@ -10,6 +10,7 @@ import click
 from prefork_logd.cli.app import add_options
 
 filter_flags = add_options(
+    click.argument("text", required=False, default=""),
     click.option("--since", metavar="TIME", help='Records from then on: "2h" ago, "2026-11-23 14:05", RFC 3339.'),
     click.option("--until", metavar="TIME", help="Records before then."),
     click.option("--level", help="Lowest level: a name (also one that stored records have) or a number."),

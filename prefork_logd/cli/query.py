@@ -41,7 +41,11 @@ if TYPE_CHECKING:
 @click.option("--histogram", is_flag=True, help="Print bars over time by level.")
 @click.option("--store", "name", metavar="NAME", help="Which store; else the first one configured.")
 def query(flags: Flags, form: str, count: bool, histogram: bool, name: str | None, **conditions: Any) -> int:
-    """Find stored records; the collector need not run."""
+    """Find stored records; the collector need not run.
+
+    TEXT is a query: words, fields (level>=WARNING, status:500), NOT, AND, OR and parentheses; docs/query.md has all of
+    it. Each flag is one more condition. If TEXT begins with a minus sign, write -- before it.
+    """
     from prefork_logd.query.parse import make_filters
     from prefork_logd.stores.registry import choose_store, open_search
 

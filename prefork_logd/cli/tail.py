@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 @click.option("-f", "--follow", "is_followed", is_flag=True, help="Then print new records as they come, until Ctrl-C.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def tail(flags: Flags, count: int, is_followed: bool, form: str, **conditions: Any) -> int:
-    """Show the latest records, and follow new ones."""
+    """Show the latest records, and follow new ones.
+
+    TEXT is a query as of the verb `query`, such as 'timeout level>=WARNING'.
+    """
     from prefork_logd.cli.print_records import format_for_stdout
     from prefork_logd.query.parse import make_filters
     from prefork_logd.query.tail import Matcher, follow, last_lines, levels, open_tail

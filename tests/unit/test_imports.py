@@ -44,7 +44,18 @@ REFUSED: dict[str, set[str]] = {
 """Standard modules that a pure room refuses to know."""
 PURE = {
     f"query/{name}.py": {"socket", "os", "select", "time", "asyncio", "subprocess", "sqlite3"}
-    for name in ("filters", "times", "where", "fulltext", "histogram", "search", "tree", "words", "evaluate")
+    for name in (
+        "filters",
+        "times",
+        "where",
+        "histogram",
+        "search",
+        "tree",
+        "words",
+        "evaluate",
+        "conditions",
+        "language",
+    )
 }
 """Pure modules of a room that has others, too."""
 

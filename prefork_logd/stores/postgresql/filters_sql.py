@@ -1,35 +1,32 @@
-"""Writes the filters of a query as SQL conditions for PostgreSQL.
+"""Writes the filters of a query as an SQL condition for PostgreSQL.
 
-Owns the condition, with parameters for everything that a user wrote. If SQL cannot express a filter of `query` exactly,
-the condition matches more rows, and `is_exact` is false: each row must then be checked again. Knows no connections.
+Owns the condition, with parameters for everything that a user wrote: first conditions that indexes answer, which may
+find too many rows (`_near`), then the exact ones (conditions_sql.py). Knows no connections.
 
 The columns of a row with `raw` are only an approximation of the record. A condition therefore excludes such a row only
-by its time, its level, and the words that its texts have in any case.
+by its time, its level, the beginning of its logger's name, and the words that its texts have in any case.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg import sql
 
-from prefork_logd.records.record import END_OF_TIME, INTEGER_FIELDS
-from prefork_logd.records.stored import LIST_COLUMNS
+from prefork_logd.query.tree import EVERYTHING, And, Compare, Has, Node, Or, Words, all_of, conjuncts, leaves
+from prefork_logd.records.record import END_OF_TIME
+from prefork_logd.stores.postgresql.conditions_sql import Parameters, compile_exactly
 from prefork_logd.stores.postgresql.copy_rows import MAX_NAME
-from prefork_logd.stores.postgresql.fulltext import EXPRESSION, TEXT, fragments
+from prefork_logd.stores.postgresql.fulltext import EXPRESSION, fragments
 from prefork_logd.stores.postgresql.text import postgresql_text
 
 if TYPE_CHECKING:
     from prefork_logd.query.filters import Filters
-    from prefork_logd.query.where import Condition
 
-_NUMBER_COLUMNS = INTEGER_FIELDS | {"created", "received"}
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_TOLERANCE = Decimal("1e-12")
-"""Two numbers with a smaller relative difference may be equal as floats, though not as decimals."""
-_FETCHED_TEXT: LiteralString = "{value} #>> '{{}}'"
+_IN_EVERY_ROW = {("levelno",), ("created",)}
+"""Fields that a row with `raw` has exactly in its columns, too."""
 
 
 class Where(NamedTuple):
@@ -38,119 +35,86 @@ class Where(NamedTuple):
     text: sql.Composable
     parameters: dict[str, Any]
     is_exact: bool
-    """Whether every row that meets it matches, except rows with `raw`."""
+    """Whether every row that meets it matches, except rows with `raw`; the others must be checked again."""
+    is_exact_for_raw: bool
+    """Whether also every row with `raw` that meets it matches."""
 
 
 def compile_filters(filters: Filters) -> Where:
     """Return the condition of a SELECT from the table of records, without `limit` and `order`."""
+    values = Parameters()
     parts: list[sql.Composable] = []
-    values: dict[str, Any] = {}
     if filters.since is not None:
-        parts.append(sql.SQL("created >= %(since)s AND time >= %(since_time)s"))
-        values |= {"since": filters.since, "since_time": _moment(filters.since - 1e-5)}
-    if filters.until is not None:
-        parts.append(sql.SQL("created < %(until)s AND time <= %(until_time)s"))
-        values |= {"until": filters.until, "until_time": _moment(filters.until + 1e-5)}
-    if filters.level:
-        known = sql.SQL("levelno" if filters.level > 0 else "coalesce(levelno, 0)")
-        parts.append(known + sql.SQL(" >= %(level)s"))
-        values["level"] = filters.level
-    if filters.loggers:
-        names = []
-        for number, name in enumerate(filters.loggers):
-            stored = postgresql_text(name)[:MAX_NAME]
-            # The order is of code points, in which "/" follows ".".
-            names.append(
-                sql.SQL("(name = {name} OR (name >= {first} AND name < {end}))").format(
-                    name=_bind(values, f"logger{number}", stored),
-                    first=_bind(values, f"first{number}", f"{stored}."[:MAX_NAME]),
-                    end=_bind(values, f"end{number}", f"{stored}/"),
-                )
+        parts.append(
+            sql.SQL("created >= {} AND time >= {}").format(
+                values.add(filters.since), values.add(_moment(filters.since - 1e-5))
             )
-        parts.append(sql.SQL("({})").format(sql.SQL(" OR ").join(names)))
-    if filters.grep:
-        parts += _words(filters, values)
-    conditions = [_condition(condition, f"where{number}", values) for number, condition in enumerate(filters.where)]
-    if conditions:
-        parts.append(sql.SQL("(raw IS NOT NULL OR ({}))").format(sql.SQL(" AND ").join(conditions)))
+        )
+    if filters.until is not None:
+        parts.append(
+            sql.SQL("created < {} AND time <= {}").format(
+                values.add(filters.until), values.add(_moment(filters.until + 1e-5))
+            )
+        )
+    sure = [node for node in conjuncts(filters.tree) if _is_in_every_row(node)]
+    others = all_of(node for node in conjuncts(filters.tree) if not _is_in_every_row(node))
+    is_exact = True
+    for node in sure:
+        condition, is_exact_here = compile_exactly(node, values)
+        is_exact &= is_exact_here
+        parts.append(condition)
+    if others != EVERYTHING:
+        parts += [near for node in conjuncts(others) if (near := _near(node, values)) is not None]
+        condition, is_exact_here = compile_exactly(others, values)
+        is_exact &= is_exact_here
+        # CASE keeps the order: an approximation may be a number that the condition cannot handle.
+        parts.append(sql.SQL("CASE WHEN raw IS NOT NULL THEN true ELSE {} END").format(condition))
     text = sql.SQL(" AND ").join(parts) if parts else sql.SQL("true")
-    is_exact = not filters.grep and not filters.where and all(map(_is_stored_as_it_is, filters.loggers))
-    return Where(text, values, is_exact)
-
-
-def _is_stored_as_it_is(name: str) -> bool:
-    return len(name) < MAX_NAME and postgresql_text(name) == name
-
-
-def _bind(values: dict[str, Any], name: str, value: Any) -> sql.Placeholder:
-    values[name] = value
-    return sql.Placeholder(name)
+    return Where(text, values.named, is_exact, is_exact and others == EVERYTHING)
 
 
 def _moment(at: float) -> dt.datetime:
     return _EPOCH + dt.timedelta(seconds=max(0.0, min(at, END_OF_TIME)))
 
 
-def _words(filters: Filters, values: dict[str, Any]) -> list[sql.Composable]:
-    """Return the search in the index, and a fast check of rows that are not indexed yet."""
-    whole, beginnings = fragments(filters.grep)
+def _is_in_every_row(node: Node) -> bool:
+    return all(isinstance(leaf, (Compare, Has)) and leaf.path in _IN_EVERY_ROW for leaf in leaves(node))
+
+
+def _near(node: Node, values: Parameters) -> sql.Composable | None:
+    """Return a condition that an index may answer and every match meets; None if there is none."""
+    match node:
+        case And(parts):
+            found = [near for part in parts if (near := _near(part, values)) is not None]
+            return sql.SQL("({})").format(sql.SQL(" AND ").join(found)) if found else None
+        case Or(parts) if parts:
+            alternatives = [_near(part, values) for part in parts]
+            if any(near is None for near in alternatives):
+                return None
+            return sql.SQL("({})").format(sql.SQL(" OR ").join(near for near in alternatives if near is not None))
+        case Words():
+            return _words(node, values)
+        case Compare(("name",), "=" | "^=" as operator, operand):
+            return _name(operator, postgresql_text(operand)[:MAX_NAME], values)
+        case Compare(("levelno",)):
+            return compile_exactly(node, values)[0]
+    return None
+
+
+def _words(node: Words, values: Parameters) -> sql.Composable | None:
+    whole, beginnings = fragments(node)
     terms = [f"'{word}'" for word in whole] + [f"'{word}':*" for word in beginnings]
     if not terms:
-        return []
-    values["words"] = " & ".join(dict.fromkeys(terms))
-    longest = max((*whole, *beginnings), key=len)
-    return [
-        sql.SQL("{} @@ %(words)s::tsquery").format(sql.SQL(EXPRESSION)),
-        sql.SQL("{} LIKE {}").format(sql.SQL(TEXT), _bind(values, "longest", f"%{longest}%")),
-    ]
-
-
-def _condition(condition: Condition, name: str, values: dict[str, Any]) -> sql.Composable:
-    field, *keys = condition.path
-    if condition.operator == "!=" or field == "time":
-        return sql.SQL("true")
-    if any(postgresql_text(text) != text for text in (*keys, condition.operand)):
-        return sql.SQL("false")  # no column can hold such a text; rows with `raw` pass
-    if field in ("extra", *LIST_COLUMNS):
-        path = sql.SQL("{} #> {}").format(sql.Identifier(field), _bind(values, f"{name}_path", keys))
-        return _of_json(condition, sql.SQL("(") + path + sql.SQL(")"), name, values)
-    if keys:
-        return sql.SQL("false")
-    column = sql.Identifier(field.lower())
-    if field in _NUMBER_COLUMNS:
-        number = _of_number(condition, column + sql.SQL("::numeric"), name, values)
-        return number if number is not None else sql.SQL("false")
-    return _of_text(condition, column, name, values)
-
-
-def _of_text(condition: Condition, value: sql.Composable, name: str, values: dict[str, Any]) -> sql.Composable:
-    operand = _bind(values, name, condition.operand)
-    if condition.operator == "~":
-        return sql.SQL("strpos({}, {}) > 0").format(value, operand)
-    return sql.SQL('{} COLLATE "C" {} {}').format(value, sql.SQL(condition.operator), operand)
-
-
-def _of_number(condition: Condition, value: sql.Composable, name: str, values: dict[str, Any]) -> sql.Composable | None:
-    """Return the comparison of numbers, a little wider than the filter; None if the operand is not a number."""
-    if condition.number is None or condition.operator == "~":
         return None
-    wanted = Decimal(condition.operand)
-    slack = abs(wanted) * _TOLERANCE + Decimal("1e-300")
-    least, most = wanted - slack, wanted + slack
-    if condition.operator == "=":
-        return sql.SQL("{} BETWEEN {} AND {}").format(
-            value, _bind(values, f"{name}_least", least), _bind(values, f"{name}_most", most)
-        )
-    bound = most if condition.operator.startswith("<") else least
-    return sql.SQL("{} {} {}").format(value, sql.SQL(condition.operator), _bind(values, f"{name}_bound", bound))
+    words = values.add(" & ".join(dict.fromkeys(terms)))
+    return sql.SQL("{} @@ {}::tsquery").format(sql.SQL(EXPRESSION), words)
 
 
-def _of_json(condition: Condition, value: sql.Composable, name: str, values: dict[str, Any]) -> sql.Composable:
-    text = _of_text(condition, sql.SQL("(" + _FETCHED_TEXT + ")").format(value=value), name, values)
-    parts = [sql.SQL("WHEN 'string' THEN ") + text]
-    number = _of_number(condition, sql.SQL("{}::numeric").format(value), name, values)
-    if number is not None:
-        parts.append(sql.SQL("WHEN 'number' THEN ") + number)
-    if condition.operator == "=" and condition.operand in {"true", "false", "null"}:
-        parts.append(sql.SQL("ELSE {} = {}::jsonb").format(value, _bind(values, f"{name}_json", condition.operand)))
-    return sql.SQL("CASE jsonb_typeof({}) {} END").format(value, sql.SQL(" ").join(parts))
+def _name(operator: str, stored: str, values: Parameters) -> sql.Composable | None:
+    if operator == "=":
+        return sql.SQL("name = {}").format(values.add(stored))
+    # The order is of code points. Not all last characters have a successor that is a character.
+    if not stored or not stored[-1].isascii():
+        return None
+    end = stored[:-1] + chr(ord(stored[-1]) + 1)
+    return sql.SQL("(name >= {} AND name < {})").format(values.add(stored), values.add(end))

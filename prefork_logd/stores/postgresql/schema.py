@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from prefork_logd.stores.postgresql.connection import Connection
 
-VERSION = 4
+VERSION = 5
 
 _TABLES: tuple[LiteralString, ...] = (
     "CREATE TABLE {schema}.version (version integer NOT NULL)",
@@ -57,8 +57,20 @@ MIGRATIONS: Mapping[int, Sequence[LiteralString]] = {
             ADD COLUMN IF NOT EXISTS truncated jsonb,
             ADD COLUMN IF NOT EXISTS exception jsonb""",
     ),
+    # Words are folded since (fulltext.py): the indexer builds the indexes again.
+    4: (
+        """DO $$
+        DECLARE old text;
+        BEGIN
+            FOR old IN
+                SELECT format('%I.%I', schemaname, indexname) FROM pg_indexes
+                WHERE schemaname = {name} AND indexname ~ '^records_[0-9]{{8}}_[0-9]+_words$'
+            LOOP EXECUTE 'DROP INDEX ' || old; END LOOP;
+        END $$""",
+    ),
 }
-"""Each older version to the statements that migrate it to the next one; `{schema}` stands for the schema."""
+"""Each older version to the statements that migrate it to the next one; `{schema}` stands for the schema as an
+identifier, `{name}` as a text."""
 
 _TYPES = {"timestamptz": "timestamp with time zone"}
 """The server's names of types, where ours differ."""
@@ -87,7 +99,7 @@ def prepare(connection: Connection, schema: str) -> None:
             )
         while version < VERSION:
             for statement in MIGRATIONS[version]:
-                connection.execute(sql.SQL(statement).format(schema=sql.Identifier(schema)))
+                connection.execute(sql.SQL(statement).format(schema=sql.Identifier(schema), name=sql.Literal(schema)))
             version += 1
         connection.execute(sql.SQL("UPDATE {}.version SET version = %s").format(sql.Identifier(schema)), (version,))
 

@@ -20,6 +20,7 @@ from prefork_logd.errors import StoreError
 from prefork_logd.query.search import Bar, levels_by_name
 from prefork_logd.records.stored import read_fields
 from prefork_logd.stores import rows
+from prefork_logd.stores.postgresql.conditions_sql import DOCUMENTS
 from prefork_logd.stores.postgresql.connection import connect, store_error
 from prefork_logd.stores.postgresql.filters_sql import compile_filters
 
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 STATEMENT_LIMIT_S = 3600.0
 """A query over a year of records may take long; the user can interrupt it."""
-DOCUMENTS = ("extra", *rows.LIST_COLUMNS)
-"""Columns of the type jsonb."""
 FIELDS = tuple(name for name in rows.COLUMNS if name not in DOCUMENTS)
 SELECTED = sql.SQL(", ").join(
     [
@@ -83,12 +82,12 @@ class PostgresqlSearch:
         statement = sql.SQL("SELECT {} FROM {} WHERE {} ORDER BY time {d}, created {d}, number {d}").format(
             SELECTED, self._table, condition, d=direction
         )
-        if filters.limit is not None and where.is_exact and not filters.loggers:
+        if filters.limit is not None and where.is_exact_for_raw:
             statement += sql.SQL(" LIMIT {}").format(filters.limit)  # so that the server plans for a few
         with contextlib.closing(self._stream(statement, where)) as found:
             for row in found:
                 line = line_of(*row)
-                if (where.is_exact and row[0] is None) or filters.matches(read_fields(line)):
+                if where.is_exact_for_raw or (where.is_exact and row[0] is None) or filters.matches(read_fields(line)):
                     yield line
 
     def _stream(self, statement: sql.Composed, where: Where) -> Generator[tuple[Any, ...], None, None]:
@@ -106,7 +105,7 @@ class PostgresqlSearch:
         statement = sql.SQL("SELECT count(*) FROM {} WHERE {}")
         if not where.is_exact:
             return sum(1 for _ in self._lines(filters, where, where.text))
-        if not filters.loggers:  # a row with `raw` has its time and level in its columns
+        if where.is_exact_for_raw:
             return self._number(statement.format(self._table, where.text), where)
         near = sql.SQL("{} AND raw IS NOT NULL").format(where.text)
         exact = sql.SQL("{} AND raw IS NULL").format(where.text)
@@ -139,15 +138,18 @@ class PostgresqlSearch:
 
     def _slots(self, filters: Filters, start: float, slot_s: float) -> Iterator[tuple[int, int, int]]:
         where = compile_filters(filters)
-        if not where.is_exact or filters.loggers:
-            for line in self._lines(filters, where, where.text):
+        looked_at = where.text if not where.is_exact else sql.SQL("{} AND raw IS NOT NULL").format(where.text)
+        if not where.is_exact_for_raw:
+            for line in self._lines(filters, where, looked_at):
                 row = rows.decode(line)
                 yield int((row.created - start) // slot_s), row.levelno or 0, 1
+        if not where.is_exact:
             return
+        counted = where.text if where.is_exact_for_raw else sql.SQL("{} AND raw IS NULL").format(where.text)
         statement = sql.SQL(
             "SELECT floor((created - %(start)s) / %(slot_s)s)::bigint AS slot, coalesce(levelno, 0), count(*)"
             " FROM {} WHERE {} GROUP BY 1, 2"
-        ).format(self._table, where.text)
+        ).format(self._table, counted)
         parameters = where.parameters | {"start": start, "slot_s": slot_s}
         yield from self._stream(statement, where._replace(parameters=parameters))
 

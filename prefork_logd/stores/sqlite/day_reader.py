@@ -15,8 +15,8 @@ from array import array
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Any
 
-from prefork_logd.query.fulltext import contains, normal
-from prefork_logd.query.where import meets
+from prefork_logd.query.evaluate import matches
+from prefork_logd.query.tree import TEXT_FIELDS, And, Compare, Has, Words, all_of, conjuncts, leaves
 from prefork_logd.records.stored import LIST_COLUMNS, read_extra, read_fields, read_list
 from prefork_logd.stores.sqlite import columns, schema
 from prefork_logd.stores.sqlite.day_file import BUSY_S
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from prefork_logd.query.filters import Filters
+    from prefork_logd.query.tree import Node
     from prefork_logd.stores.sqlite.columns import Values
 
 _FETCH_ROWS = 256
@@ -114,7 +115,7 @@ class DayReader:
 
     def _candidates(self, filters: Filters, wanted: dict[int, None] | None, low: int, high: int) -> Iterator[Values]:
         newest = filters.order == "newest"
-        if filters.grep and self._has_words:
+        if _phrases(filters) and self._has_words:
             found = self._worded(filters, low, high, newest)
             return self._fetch(self._with_pending(found, "words", low, high, newest))
         if wanted is not None and len(wanted) <= MAX_MERGED_SITES:
@@ -188,23 +189,15 @@ class DayReader:
             return False
         if wanted is not None and row[3] not in wanted:
             return False
-        if filters.grep:
-            text = "|".join([normal(as_text(part)) for part in row[5:8] if part])
-            if not contains(text, filters.grep):
-                return False
-        return not filters.where or self._meets(row, filters)
-
-    def _meets(self, row: Values, filters: Filters) -> bool:
+        tree = _unsure(filters)
+        if tree == And():
+            return True
         record: dict[str, Any] = {}
-        for condition in filters.where:
-            field = condition.path[0]
-            if field not in record:
-                value = self._field(row, field)
-                if value is not None:
+        for leaf in leaves(tree):
+            for field in leaf.fields if isinstance(leaf, Words) else leaf.path[:1]:
+                if field not in record and (value := self._field(row, field)) is not None and value != "":
                     record[field] = value
-            if not meets(record, condition):
-                return False
-        return True
+        return matches(tree, record)
 
     def _field(self, row: Values, field: str) -> Any:
         if field in _ROW_FIELDS:
@@ -242,13 +235,14 @@ class DayReader:
 
     def _wanted_sites(self, filters: Filters) -> dict[int, None] | None:
         """Return the sites whose records meet the conditions on level and logger; None when all do."""
-        if not filters.level and not filters.loggers:
+        tree = all_of(node for node in conjuncts(filters.tree) if _is_of_site(node))
+        if tree == And():
             return None
         wanted: dict[int, None] = {}
         others = False
         for number, name, levelno in self._db.execute("SELECT id, name, levelno FROM sites"):
-            record = {"created": 0.0, "name": as_text(name) if name else "", "levelno": levelno or 0}
-            if filters.matches_source(record):
+            record = ({"name": as_text(name)} if name else {}) | ({} if levelno is None else {"levelno": levelno})
+            if matches(tree, record):
                 wanted[number] = None
             else:
                 others = True
@@ -285,28 +279,13 @@ class DayReader:
         yield from self._counted(filters, max(certain_low, certain_high), high, edges)
 
     def _counts_by_index(self, filters: Filters, ranges: int, by_level: bool) -> bool:
-        if filters.where or (self._spilled and by_level):
+        if _unsure(filters) != And() or (self._spilled and by_level):
             return False
-        if filters.grep:
-            # The index knows words and not their order; levels it does not know at all.
-            simple = all(len(phrase.words) == 1 for phrase in filters.grep)
-            return simple and self._has_words and not by_level and not filters.level and not filters.loggers
         sites = self._db.execute("SELECT count(*) FROM sites").fetchone()[0]
         return bool(sites * ranges <= 200_000)
 
     def _by_index(self, filters: Filters, low: int, high: int, by_level: bool) -> Iterator[tuple[int, int]]:
         """Yield (level, count) of the matches in a range of ids all of which are in the range of time."""
-        if filters.grep:
-            yield (
-                0,
-                self._db.execute(
-                    "SELECT count(*) FROM words WHERE words MATCH ? AND rowid >= ? AND rowid < ?",
-                    (_match(filters), low, high),
-                ).fetchone()[0],
-            )
-            waiting = self._fetch(iter(self._pending("words", low, high)))
-            yield 0, sum(1 for row in waiting if self._matches(row, filters, None))
-            return
         wanted = self._wanted_sites(filters)
         sites = wanted if wanted is not None else [number for (number,) in self._db.execute("SELECT id FROM sites")]
         for site in sites:
@@ -353,12 +332,26 @@ def _moment(at: float) -> int:
     return max(0, min(int(at * 1e6) << schema.ID_BITS, _MAX_ID))
 
 
+def _is_of_site(node: Node) -> bool:
+    """Tell whether the site of a record decides a condition."""
+    return all(isinstance(leaf, (Compare, Has)) and leaf.path in {("name",), ("levelno",)} for leaf in leaves(node))
+
+
+def _unsure(filters: Filters) -> Node:
+    """Return the conditions that the site of a record does not decide."""
+    return all_of(node for node in conjuncts(filters.tree) if not _is_of_site(node))
+
+
+def _phrases(filters: Filters) -> list[Words]:
+    return [node for node in conjuncts(filters.tree) if isinstance(node, Words) and node.fields == TEXT_FIELDS]
+
+
 def _match(filters: Filters) -> str:
     """Return the full-text expression that finds every match, and perhaps more."""
     terms = []
-    for phrase in filters.grep:
+    for phrase in _phrases(filters):
         terms += [f'"{word}"' for word in phrase.words]
-        if phrase.prefix:
+        if phrase.is_prefix:
             terms[-1] += "*"
     return " AND ".join(terms)
 
@@ -366,12 +359,12 @@ def _match(filters: Filters) -> str:
 def _prefilter(filters: Filters) -> tuple[str, list[str]]:
     """Return a condition in SQL that every match meets, to leave out at the least cost most of what does not match."""
     condition, values = "", []
-    for path, operator, operand in filters.where:
-        if path[0] != "extra" or operator == "!=":
+    for node in conjuncts(filters.tree):
+        if not isinstance(node, Compare) or node.path[0] != "extra" or len(node.path) < 2:
             continue
-        texts = [path[1]]
-        if operator == "=" and not operand[:1].isdigit() and operand[:1] != "-":
-            texts.append(operand)
+        texts = [node.path[1]]
+        if node.operator == "=" and not node.operand[:1].isdigit() and node.operand[:1] != "-":
+            texts.append(node.operand)
         for text in texts:
             # As it stands in JSON; what would be escaped there is not looked for.
             if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING
 
-from prefork_logd.query.fulltext import normal
+from prefork_logd.query.words import normal
 from prefork_logd.stores import rows
 
 if TYPE_CHECKING:

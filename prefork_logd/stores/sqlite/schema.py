@@ -88,6 +88,6 @@ def selected(columns: Iterable[str], version: int) -> str:
 FULL_TEXT = """
 CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (text, content='', columnsize=0, detail=none, tokenize='ascii')
 """
-"""Made when the setting `full_text` is on. What is beyond ASCII has been made `query.fulltext.normal` before."""
+"""Made when the setting `full_text` is on. What is beyond ASCII has been made `query.words.normal` before."""
 FULL_TEXT_SETTINGS = {"automerge": 0, "crisismerge": 1999, "hashsize": 64 << 20}
 """One index segment for each piece, never merged: a query reads a hundred of them in a millisecond or two."""

@@ -15,12 +15,14 @@ import pytest
 
 from prefork_logd.errors import StoreError
 from prefork_logd.query.filters import Filters
+from prefork_logd.query.language import parse
+from prefork_logd.query.tree import all_of, level_from, logger
 from prefork_logd.stores.import_lines import import_file
 from prefork_logd.stores.sqlite.search import SqliteSearch
 from prefork_logd.stores.sqlite.store import SqliteStore, day_files
 from tests.support import disks
 from tests.support.harness import Collector, wait_for
-from tests.unit.stores.sqlite.test_search import make_lines
+from tests.support.searching import make_lines
 from tests.unit.stores.sqlite.test_store import JOURNAL, block, line, refuse
 from tests.unit.stores.test_rows import corpus_lines
 
@@ -53,7 +55,7 @@ def test_query_prints_records_as_they_were_stored(filled):
     assert sorted(done.stdout.splitlines(keepends=True)) == sorted(lines)
     done = collector.cli(
         "query", "--format", "json", "--level", "info", "--logger", "shop", "--grep", "order", "--where", "lineno>=3",
-        "--since", "2026-11-23T12:00:00Z", "--until", "2026-11-26T12:00:00Z", "--order", "newest", "--limit", "5",
+        "--since", "2026-11-20T12:00:00Z", "--until", "2026-11-26T12:00:00Z", "--order", "newest", "--limit", "5",
     )  # fmt: skip
     found = [json.loads(one) for one in done.stdout.splitlines()]
     assert len(found) == 5
@@ -61,12 +63,26 @@ def test_query_prints_records_as_they_were_stored(filled):
     assert found == sorted(found, key=lambda one: one["created"], reverse=True)
 
 
+def test_a_query_in_the_language(filled):
+    """Every kind of condition in one text, and flags beside it."""
+    collector, _, lines = filled
+    text = 'order -accepted level>=INFO logger:shop (id:1 OR id>=500 OR lineno:7) -message:"nothing at all"'
+    records = [json.loads(one) for one in lines]
+    want = [one for one in records if Filters(tree=parse(text, now=0.0)).matches(one)]
+    assert 5 < len(want) < 100
+    assert collector.cli("query", text, "--count").stdout == f"{len(want)}\n"
+    fewer = [one for one in want if one["levelno"] >= 40]
+    assert collector.cli("query", "--level", "error", "--count", text).stdout == f"{len(fewer)}\n"
+    none = collector.cli("query", "--count", "--", "-created:*")
+    assert (none.returncode, none.stdout) == (0, "0\n")
+
+
 def test_query_forms(filled):
     """Text, CSV, table, count and histogram tell of the same records."""
     collector, _, lines = filled
     wanted = ("--level", "ERROR", "--logger", "shop")
     records = [json.loads(one) for one in lines]
-    want = [one for one in records if Filters(level=40, loggers=("shop",)).matches(one)]
+    want = [one for one in records if Filters(tree=all_of((level_from(40), logger("shop")))).matches(one)]
     assert want
     assert collector.cli("query", "--count", *wanted).stdout == f"{len(want)}\n"
     text = collector.cli("query", *wanted).stdout
@@ -83,6 +99,8 @@ def test_query_forms(filled):
 @pytest.mark.parametrize(
     ("flags", "status", "says"),
     [
+        (("disk (full",), 2, "column 6 of the query: the parenthesis is not closed; add `)`"),
+        (("level>LOUD",), 2, "column 1 of the query: 'LOUD' is not a level"),
         (("--since", "soon"), 2, "'soon' is not a time"),
         (("--level", "LOUD"), 2, "'LOUD' is not a level"),
         (("--grep", "--"), 2, "does not hold a word"),

@@ -34,6 +34,8 @@ def test_the_last_records_are_shown(make_collector: Callable[..., Collector], tm
         "m500", "m501", "m502",
     ]  # fmt: skip
     assert "m0" not in collector.cli("tail", "--level", "ERROR").stdout
+    found = collector.cli("tail", "m50* -m501 level>=ERROR", "--format", "json").stdout
+    assert [line.partition('"message":"')[2].partition('"')[0] for line in found.splitlines()] == ["m500", "m502"]
     assert collector.cli("tail", "-n", "600", "--format", "json").stdout.count("\n") == 503
     assert collector.cli("tail", "-n", "1").stdout.count("m502") == 1
 

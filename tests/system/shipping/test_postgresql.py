@@ -830,17 +830,19 @@ def test_an_older_schema_is_migrated_and_a_newer_one_refused(server, make_store,
     ask(server, f"UPDATE {schema}.version SET version = 1")
     ask(server, f"CREATE INDEX records_name_time ON {schema}.records (name, time)")
     ask(server, f"ALTER TABLE {schema}.positions DROP retain_days")
+    ask(server, f"CREATE INDEX records_20261123_0_words ON {schema}.records (name)")
     for column in ("msg", "host", "service", "environment", "version", "truncated", "exception"):
         ask(server, f"ALTER TABLE {schema}.records DROP {column}")
-    later = {4: ["ALTER TABLE {schema}.positions ADD note text"], 5: ["UPDATE {schema}.positions SET note = 'here'"]}
+    later = {5: ["ALTER TABLE {schema}.positions ADD note text"], 6: ["UPDATE {schema}.positions SET note = 'here'"]}
     monkeypatch.setattr(schemas, "MIGRATIONS", schemas.MIGRATIONS | later)
-    monkeypatch.setattr(schemas, "VERSION", 6)
+    monkeypatch.setattr(schemas, "VERSION", 7)
     stores = [make_store(server, schema) for _ in range(3)]
     in_threads(lambda store: store.open(journal), stores)
-    assert ask(server, f"SELECT note, version FROM {schema}.positions, {schema}.version") == [("here", 6)]
+    assert ask(server, f"SELECT note, version FROM {schema}.positions, {schema}.version") == [("here", 7)]
     stores[0].write([block(0, numbered(0, 3))], never)
     assert stored_numbers(server, schema) == [0, 1, 2]
-    assert ask(server, f"SELECT to_regclass('{schema}.records_name_time')") == [(None,)]
+    for index in ("records_name_time", "records_20261123_0_words"):
+        assert ask(server, f"SELECT to_regclass('{schema}.{index}')") == [(None,)]
     monkeypatch.undo()
     with pytest.raises(StoreError, match="upgrade the collector"):
         make_store(server, schema).open(journal)

@@ -10,9 +10,10 @@ from click.testing import CliRunner
 
 from prefork_logd.cli.main import cli
 from prefork_logd.config.outputs import OutputSettings
-from prefork_logd.query import where
+from prefork_logd.query import tree
 from prefork_logd.query.parse import make_filters
 from prefork_logd.query.search import levels_by_name
+from prefork_logd.query.where import parse_condition
 from prefork_logd.stores.sqlite.store import SqliteStore
 from tests.unit.stores.sqlite.test_store import JOURNAL, block, line, refuse
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 )
 def test_names_that_every_collector_knows(name: str, number: int) -> None:
     """In filters and in the configuration, in any case; records are not asked."""
-    assert make_filters(level=name, carried=lambda: pytest.fail("asked")).level == number
+    assert make_filters(level=name, carried=lambda: pytest.fail("asked")).tree == tree.level_from(number)
     assert OutputSettings(level=name).levelno == number
     assert [*OutputSettings(level=name).problems()] == []
 
@@ -39,9 +40,22 @@ def test_a_name_that_is_not_known_lists_those_that_are() -> None:
 
 def test_the_flags_about_the_sender() -> None:
     """They are conditions on the fields of these names."""
-    assert make_filters(service="shop", environment="prod", host="web-1").where == tuple(
-        where.parse(text) for text in ("service=shop", "environment=prod", "host=web-1")
+    assert make_filters(service="shop", environment="prod", host="web-1").tree == tree.all_of(
+        parse_condition(text) for text in ("service=shop", "environment=prod", "host=web-1")
     )
+
+
+def test_text_and_flags_are_conditions_of_one_tree() -> None:
+    """Each has to be met; a range of time in the text is that of the flags."""
+    found = make_filters(
+        "timeout created>=@100 time<@300", since="@50", until="@200", loggers=["a", "b"], grep=["disk full"],
+        conditions=["lineno>3"], level="ERROR",
+    )  # fmt: skip
+    assert (found.since, found.until) == (100.0, 200.0)
+    assert set(tree.conjuncts(found.tree)) == {
+        tree.level_from(40), tree.any_of((tree.logger("a"), tree.logger("b"))), tree.Words(("disk",)),
+        tree.Words(("full",)), tree.Compare(("lineno",), ">", "3"), tree.Words(("timeout",)),
+    }  # fmt: skip
 
 
 def test_levels_by_name() -> None:

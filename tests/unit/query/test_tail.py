@@ -17,6 +17,7 @@ from prefork_logd.files.tail import OutputTail
 from prefork_logd.query import tail as query_tail
 from prefork_logd.query.filters import Filters
 from prefork_logd.query.tail import Matcher, follow, last_lines, open_tail
+from prefork_logd.query.tree import level_from
 from prefork_logd.system import inotify, libc
 from tests.support import odd_lines
 
@@ -61,7 +62,8 @@ def test_the_last_ones_that_match(path: Path, monkeypatch: pytest.MonkeyPatch, h
     for count in (0, 1, 7, 99, 100, 300):
         tail, _ = open_output(path)
         wanted = LINES[1::2]
-        assert [*last_lines(tail, count, Matcher(Filters(level=40)))] == wanted[len(wanted) - min(count, 100) :]
+        errors = Matcher(Filters(tree=level_from(40)))
+        assert [*last_lines(tail, count, errors)] == wanted[len(wanted) - min(count, 100) :]
         assert [*tail.read_new_lines()] == []
     with path.open("ab") as file:
         file.write(LINES[0])

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from prefork_logd.config.outputs import DEFAULT_TEMPLATE
-from prefork_logd.query import fulltext
+from prefork_logd.query import tree
 from prefork_logd.records import imported_names, stored
 from prefork_logd.records.record import INTEGER_FIELDS, OUR_ATTRIBUTES, OWN_FIELDS, SENDER_FIELDS, TEXT_FIELDS, Record
 from prefork_logd.records.render import TextTemplate
@@ -87,7 +87,7 @@ def test_the_fields_about_the_sender_are_the_same_everywhere() -> None:
 
 def test_a_text_search_looks_into_texts() -> None:
     """The fields of --grep are texts of a record."""
-    assert set(fulltext.TEXT_FIELDS) <= TEXT_FIELDS | {"message"}
+    assert set(tree.TEXT_FIELDS) <= TEXT_FIELDS | {"message"}
 
 
 def test_the_default_template_names_fields() -> None:

@@ -23,7 +23,8 @@ from prefork_logd.journal.record_block import Entry
 from prefork_logd.processes.shipper.filter import RecordFilter
 from prefork_logd.query.filters import Filters
 from prefork_logd.query.tail import Matcher
-from prefork_logd.query.where import parse
+from prefork_logd.query.tree import all_of, level_from
+from prefork_logd.query.where import parse_condition as parse
 from prefork_logd.records import stored
 from prefork_logd.records.record import Record
 from prefork_logd.stores import import_lines, rows
@@ -67,7 +68,11 @@ def _shown(form: str, line: bytes) -> None:
 
 def _filtered(line: bytes) -> None:
     """Ask for what each record meets, by every way that a filter has."""
-    filters = Filters(since=0, until=1e10, level=-(1 << 62), where=(parse("extra.nothing!=1"), parse("time!=1")))
+    filters = Filters(
+        since=0,
+        until=1e10,
+        tree=all_of((level_from(-(1 << 62)), parse("extra.nothing!=1"), parse("time!=1"))),
+    )
     if not Matcher(filters)(line):
         raise NotARecord("it was not found")
 
@@ -139,7 +144,7 @@ def test_an_infinite_number_is_compared_as_one() -> None:
     """Of more digits than Python reads, or beyond the largest float."""
     many = odd_lines.foreign[0][0]
     for condition, found in (("extra.n>5", True), ("extra.n<5", False), ("extra.n=5", False), ("message=m", True)):
-        assert Filters(where=(parse(condition),)).matches(stored.read_fields(many)) is found
+        assert Filters(tree=parse(condition)).matches(stored.read_fields(many)) is found
     assert stored.read_fields(odd_lines.foreign[2][0])["extra"] == {"f": float("inf"), "g": float("-inf")}
 
 

@@ -4,45 +4,20 @@ import json
 import sqlite3
 import time
 import tracemalloc
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from prefork_logd.cli import print_records
 from prefork_logd.errors import StoreError
-from prefork_logd.query import fulltext, where
+from prefork_logd.query import tree
 from prefork_logd.query.filters import Filters
+from prefork_logd.query.where import parse_words
 from prefork_logd.stores.sqlite.search import SqliteSearch
 from prefork_logd.stores.sqlite.store import SqliteStore, day_files
+from tests.support.searching import DAY, START, Stored, check, filters, make_lines
 from tests.support.strategies import bounded
-from tests.unit.stores.sqlite.test_store import DAY, JOURNAL, NOON, block, line, refuse
-
-MESSAGES = [
-    "order A-2207 accepted", "Order refused: Grüße", "GRÜẞE aus İstanbul", "disk full", "", "a\0b", "x \udcff y",
-    "order_a accepted/refused", "\u017ftock low", "日本 order", "the disk is full of orders",
-]  # fmt: skip
-NAMES = ["shop", "shop.cart", "shopping", "shop.cart.item", "", "root\udc80"]
-LEVELS = [10, 20, 30, 40, 50, None, -5, 25]
-EXTRAS = [{}, {"id": 1}, {"id": "1"}, {"id": 1.0}, {"id": True}, {"o": {"p": "q"}}, {"id": None, "\udcff": 10**40}]
-
-
-def make_lines(count=400):
-    """Return the lines of a mixed lot over three days, some with the same time."""
-    lines = []
-    for number in range(count):
-        received = NOON + (number * 3 // count) * DAY + number
-        created = received - number % 7 * 1000.5 if number % 5 else NOON
-        level = LEVELS[number % len(LEVELS)]
-        values = {
-            "name": NAMES[number % len(NAMES)], "levelno": level, "lineno": number % 9, "created": created,
-            "msg": MESSAGES[number % len(MESSAGES)], **EXTRAS[number % len(EXTRAS)],
-        }  # fmt: skip
-        if number % 13 == 0:
-            values["exc_text"] = "Traceback:\nOSError: disk order"
-        lines.append(line(number, received, **values))
-    return lines
+from tests.unit.stores.sqlite.test_store import JOURNAL, block, line, refuse
 
 
 @pytest.fixture(scope="module", params=["indexed", "half", "waiting", "no full text"])
@@ -61,53 +36,9 @@ def found(request, tmp_path_factory):
         for day in store._days.values():
             day.index(1, everything=True)
     search = SqliteSearch(path)
-    yield lines, search
+    yield Stored(lines, search)
     search.close()
     store.close()
-
-
-def check(found, filters):
-    """Check every answer of a search against the matcher."""
-    lines, search = found
-    records = [(json.loads(one), one) for one in lines]
-    want = sorted(one for record, one in records if filters.matches(record))
-    for order in ("oldest", "newest"):
-        got = list(search.lines(replace(filters, order=order)))
-        assert sorted(got) == want
-        times = [round(json.loads(one)["created"], 3) for one in got]
-        assert times == sorted(times, reverse=order == "newest")
-        assert list(search.lines(replace(filters, order=order, limit=3))) == got[:3]
-    assert search.count(filters) == len(want)
-    start, slot_s, slots = NOON - DAY, DAY / 4, 20
-    bars = {}
-    for record, _ in records:
-        if filters.matches(record):
-            key = (int((record["created"] - start) / slot_s), record.get("levelno", 0))
-            bars[key] = bars.get(key, 0) + 1
-    inside = {key: count for key, count in bars.items() if 0 <= key[0] < slots}
-    assert {(slot, level): count for slot, level, count in search.histogram(filters, start, slot_s, slots)} == inside
-
-
-times = st.none() | st.sampled_from(
-    [0.0, NOON - 2000, NOON, NOON + 1, NOON + 0.0000005, NOON + DAY, NOON + 3 * DAY, 1e10]
-)
-greps = st.sampled_from(
-    ["order", "ORDER accepted", '"order accepted"', "grüße", "ord*", "disk full", '"disk full"', "İstanbul", "stock",
-     "a-2207", "日本", "b", "oserror", "nothing", "order disk", '"full of ord*"']
-)  # fmt: skip
-conditions = st.sampled_from(
-    ["extra.id=1", "extra.id!=1", "extra.o.p=q", "extra.id>0", "lineno>=5", "message~order", "extra.id=true",
-     "peer~192",      "received>0",
-     "time~2026-11-23", "extra.absent=1", "name=shop", 'extra."\udcff">5', "exc_text!=null"]
-)  # fmt: skip
-filters = st.builds(
-    Filters,
-    since=times, until=times,
-    level=st.none() | st.sampled_from([0, 5, 20, 21, 50, 99]),
-    loggers=st.sampled_from([(), ("shop",), ("shop.cart", "root\udc80"), ("nobody",)]),
-    grep=st.just(()) | st.just(()) | greps.map(fulltext.parse),
-    where=st.just(()) | st.just(()) | st.lists(conditions.map(where.parse), max_size=2).map(tuple),
-)  # fmt: skip
 
 
 def test_no_filter_finds_everything(found):
@@ -125,10 +56,10 @@ def test_every_filter_finds_what_the_matcher_finds(found, wanted):
 
 def test_span(found):
     """The first and the last time of all files."""
-    _, search = found
+    search = found.search
     least, most = search.span()
-    assert least <= NOON
-    assert most == pytest.approx(NOON + 2 * DAY + 399, abs=10)
+    assert least <= START
+    assert most == pytest.approx(START + 2 * DAY + 399, abs=10)
 
 
 def test_a_store_without_files_says_so(tmp_path):
@@ -178,7 +109,7 @@ def test_ten_thousand_records_of_one_place_stream(tmp_path):
     search = SqliteSearch(path)
     steps = []
     search._readers[0]._db.set_progress_handler(lambda: steps.append(1), 100)
-    for wanted in (Filters(), Filters(loggers=("shop",)), Filters(grep=fulltext.parse("record"))):
+    for wanted in (Filters(), Filters(tree=tree.logger("shop")), Filters(tree=parse_words("record"))):
         stream = search.lines(wanted)
         assert json.loads(next(stream))["message"] == "record 0"
         stream.close()
@@ -203,10 +134,10 @@ def test_a_query_takes_the_memory_of_a_few_records(tmp_path, form, order):
     store.close()
     del lines
     search = SqliteSearch(path)
-    for wanted, count in ((Filters(), 60), (Filters(level=40), 30), (Filters(grep=fulltext.parse("disk")), 60)):
+    for node, count in ((tree.EVERYTHING, 60), (tree.level_from(40), 30), (parse_words("disk"), 60)):
         tracemalloc.start()
         try:
-            lines = search.lines(replace(wanted, order=order))
+            lines = search.lines(Filters(tree=node, order=order))
             printed = sum(1 for _ in print_records.format_lines(form, lines, 100, coloured=False))
             peak = tracemalloc.get_traced_memory()[1]
         finally:

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefork_logd.errors import StoreError
-from prefork_logd.query import where
+from prefork_logd.query import tree
 from prefork_logd.query.filters import Filters
+from prefork_logd.query.where import parse_condition
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import render_json
 from prefork_logd.stores.base import Block
@@ -423,4 +424,4 @@ def test_a_file_of_the_first_version_is_read_and_written(path, open_store):
 
 def _searched(path, *conditions):
     with contextlib.closing(SqliteSearch(path)) as search:
-        return [*search.lines(Filters(where=tuple(map(where.parse, conditions))))]
+        return [*search.lines(Filters(tree=tree.all_of(map(parse_condition, conditions))))]
