@@ -15,7 +15,7 @@ import codecs
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.math cimport isfinite, isnan, rint, signbit
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strlen
 from libc.time cimport localtime_r, strftime, time_t, tm
@@ -30,6 +30,7 @@ cdef extern from *:
     ctypedef unsigned long long uint128_t
     uint64_t __builtin_bswap64(uint64_t) nogil
     uint32_t __builtin_bswap32(uint32_t) nogil
+    void __builtin_prefetch(const void*) nogil
 
 cdef extern from "stdio.h":
     int snprintf(char*, size_t, const char*, ...) nogil

@@ -74,6 +74,20 @@ def test_a_record_that_comes_again_is_copied(cores):
     assert native.speedups.stretches() - before == 50 * 2 * len(cores)
 
 
+def test_a_fleet_of_places_and_threads_is_remembered():
+    """1,500 places in the code and 500 threads, each of which has come a few times, are all copied from then on."""
+    native.speedups.unlearn()
+    one = sides.core([OutputSettings(path="a")])
+    frames = [made(site, thread=140_289_344_486_016 + site % 500 * 4096) for site in range(1_500)]
+    for _ in range(4):
+        before = native.speedups.stretches()
+        for frame in frames:
+            assert one.lines(frame, sides.PEER, sides.RECEIVED) is not None
+    assert native.speedups.stretches() - before >= 2 * len(frames) * 0.8
+    for frame in frames[::100]:
+        assert one.lines(frame, sides.PEER, sides.RECEIVED)[0] == sides.by_python(frame)[0]
+
+
 def test_one_octet_that_differs_is_seen(cores):
     """Each octet of a known record, changed to a few others: what comes out is what Python makes of that record."""
     whole = made(2, tenant="north")

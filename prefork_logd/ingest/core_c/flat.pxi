@@ -19,6 +19,7 @@ cdef struct FlatKey:
     uint8_t[48] octets       # opcode, length and text
     uint32_t size            # of all three
     uint32_t head            # of the first two
+    uint64_t word            # of the node of its text (set_node)
     int slot                 # of LogRecord's attributes (find_slot)
     uint32_t group           # of attributes that say the same again and again (repeats.pxi)
     uint32_t parent          # 0: the root, whose own parent it is
@@ -98,7 +99,8 @@ cdef uint32_t learn_key(uint32_t before, const uint8_t* data, size_t left) noexc
     memcpy(key.octets, data, size)
     key.size = <uint32_t> size
     key.head = <uint32_t> head
-    set_node(&node, TEXT, PLAIN, length, <uint64_t> <size_t> (data + head))
+    set_node(&node, TEXT if head == 5 else OCTETS, PLAIN, length, <uint64_t> <size_t> (data + head))
+    memcpy(&key.word, &node, 8)
     key.slot = find_slot(&node)
     key.group = group_of(key.slot)
     key.parent = before
@@ -177,6 +179,82 @@ cdef inline bint push_scalar(Machine* m) noexcept nogil:
     return False
 
 
+cdef inline Node* read_usual_pair(Machine* m, const FlatKey* key) noexcept nogil:
+    """Read a known key and a usual value, each with the BINPUT that numbers it next; return the value.
+
+    Return NULL if they are no such: nothing is done then. Each pair of most records comes this way, so what is read stays
+    in registers. The stack has room for both (read_flat).
+    """
+    cdef Node* name = m.memory.stack + m.top
+    cdef Node* value = name + 1
+    cdef size_t number = m.memory.memo_end
+    cdef const uint8_t* at = m.data + m.at
+    cdef const uint8_t* end = m.data + m.size
+    cdef uint64_t real
+    cdef uint32_t length
+    cdef int32_t integer
+    cdef uint16_t short_integer
+    cdef uint8_t opcode
+    cdef int look
+    # The longest that is read without a look at the end: two BINPUTs, a BINFLOAT, and one octet behind.
+    if <size_t> (end - at) < key.size + 14 or number + 2 > m.memory.memo_room:
+        return NULL
+    write_words(name, key.word, <uint64_t> <size_t> (at + key.head))
+    at += key.size
+    if at[0] == 0x71:  # BINPUT
+        if at[1] != number:
+            return NULL
+        write_words(m.memory.memo + number, key.word, <uint64_t> <size_t> name.value.text)
+        number += 1
+        at += 2
+    opcode = at[0]
+    if opcode == 0x58:  # BINUNICODE
+        memcpy(&length, at + 1, 4)
+        if length > <size_t> (end - at) - 8:
+            return NULL
+        at += 5
+        look = look_at(at, length)
+        if look & INVALID:
+            return NULL
+        real = TEXT | <uint64_t> look << 8 | <uint64_t> length << 32
+        write_words(value, real, <uint64_t> <size_t> at)
+        if at[length] == 0x71:  # BINPUT
+            if at[length + 1] != number:
+                return NULL
+            write_words(m.memory.memo + number, real, <uint64_t> <size_t> at)
+            number += 1
+            at += 2
+        at += length
+    elif opcode == 0x47:  # BINFLOAT
+        memcpy(&real, at + 1, 8)
+        set_node(value, FLOAT, 0, 0, __builtin_bswap64(real))
+        at += 9
+    elif opcode == 0x4E:  # NONE
+        set_node(value, NONE, 0, 0, 0)
+        at += 1
+    elif opcode == 0x4B:  # BININT1
+        set_node(value, INT, 0, 0, at[1])
+        at += 2
+    elif opcode == 0x4D:  # BININT2
+        memcpy(&short_integer, at + 1, 2)
+        set_node(value, INT, 0, 0, short_integer)
+        at += 3
+    elif opcode == 0x4A:  # BININT
+        memcpy(&integer, at + 1, 4)
+        set_node(value, INT, 0, 0, <uint64_t> <int64_t> integer)
+        at += 5
+    else:
+        return NULL
+    if at[0] == 0x71 or at[0] == 0x72:
+        # A number that is memoized, or a second BINPUT.
+        return NULL
+    m.at = at - m.data
+    m.top += 2
+    m.memory.memo_count += number - m.memory.memo_end
+    m.memory.memo_end = number
+    return value
+
+
 cdef bint read_free_key(Machine* m, Fields* fields, uint32_t before, uint32_t* met, Node* name, int* slot) noexcept nogil:
     """Read a key that has no room in the tree; return whether it is one that did not come before in this record.
 
@@ -233,11 +311,15 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
     cdef Node* name
     cdef Node* value
     cdef Node* stack
+    cdef Node* usual
     fields.site = fields.origin = NULL
     m.opcodes = FLAT_OPCODES
     if m.memory.stack_room < 2 * FLAT_PAIRS + 2:
         # It must not move below, for `fields` points into it.
         if not enlarge(<void**> &m.memory.stack, &m.memory.stack_room, 2 * FLAT_PAIRS + 2, sizeof(Node)):
+            return False
+    if m.memory.memo_room < 2 * FLAT_PAIRS + 2:
+        if not enlarge(<void**> &m.memory.memo, &m.memory.memo_room, 2 * FLAT_PAIRS + 2, sizeof(Node)):
             return False
     if size < 8:
         return False
@@ -259,6 +341,7 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
             return False
         name = m.memory.stack + m.top
         after = 0
+        usual = NULL
         if not is_lost:
             after = next_key(key, data + m.at, size - m.at)
             if not after:
@@ -285,25 +368,27 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
                     continue
             key = after
             slot = FLAT[key].slot
-            set_node(
-                name, TEXT if FLAT[key].head == 5 else OCTETS, PLAIN, FLAT[key].size - FLAT[key].head,
-                <uint64_t> <size_t> (data + m.at + FLAT[key].head),
-            )
-            m.at += FLAT[key].size
-        m.top += 1
-        if not memoize_if_asked(m):
-            return False
-        stack = m.memory.stack
-        if push_scalar(m):
-            if not memoize_if_asked(m) or is_record(m):
+            usual = read_usual_pair(m, FLAT + key)
+            if usual == NULL:
+                write_words(name, FLAT[key].word, <uint64_t> <size_t> (data + m.at + FLAT[key].head))
+                m.at += FLAT[key].size
+        if usual != NULL:
+            value = usual
+        else:
+            m.top += 1
+            if not memoize_if_asked(m):
                 return False
-        elif not read_value(m) or m.memory.stack != stack:
-            return False
-        value = m.memory.stack + m.top - 1
-        if value.kind >= LIST:
-            if slot >= 0:
+            stack = m.memory.stack
+            if push_scalar(m):
+                if not memoize_if_asked(m) or is_record(m):
+                    return False
+            elif not read_value(m) or m.memory.stack != stack:
                 return False
-            fields.has_containers = True
+            value = m.memory.stack + m.top - 1
+            if value.kind >= LIST:
+                if slot >= 0:
+                    return False
+                fields.has_containers = True
         pairs += 1
         m.text_left -= 2 * name.size
         if slot < 0:

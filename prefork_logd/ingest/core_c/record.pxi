@@ -407,14 +407,14 @@ cdef bint put_record(Machine* m, Fields* fields, Out* out, const uint8_t* ending
         return False
     if fields.site != NULL:
         site = fields.site
-        if not put(out, site.json, site.before) or not put_slots(fields, out, MESSAGE, PATHNAME):
+        if not put(out, site.octets + site.size, site.before) or not put_slots(fields, out, MESSAGE, PATHNAME):
             return False
-        if not put(out, site.json + site.before, site.json_size - site.before):
+        if not put(out, site.octets + site.size + site.before, site.json_size - site.before):
             return False
     elif not put_slots(fields, out, LEVELNO, PROCESS):
         return False
     if fields.origin != NULL:
-        if not put(out, fields.origin.json, fields.origin.json_size):
+        if not put(out, fields.origin.octets + fields.origin.size, fields.origin.json_size):
             return False
     elif not put_slots(fields, out, PROCESS, TASKNAME):
         return False

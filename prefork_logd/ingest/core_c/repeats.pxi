@@ -10,9 +10,11 @@ cdef enum:
     NO_GROUP = 0
     SITE = 1                 # where in the code: both stand before and behind the message in a line
     ORIGIN = 2               # whose record
-    STRETCHES = 2048         # two for each value of the hash
+    STRETCHES = 4096
+    STRETCH_WAYS = 4         # places for one value of the hash
+    STRETCH_SEEN_ONCE = 8192
     STRETCH_BYTES = 448      # of a frame
-    STRETCH_JSON = 512
+    STRETCH_JSON = 528       # a stretch has 1,280 bytes in all
     STRETCH_PAIRS = 12
     UNFIT = 64               # records of a site that are read key by key after one had to be read twice
 
@@ -36,13 +38,15 @@ cdef enum:
 cdef struct Layout:
     # How a stretch is measured: so many octets, a value of that kind, so many octets, ... and the last ones.
     uint32_t first           # number of its first key; 0: there is none here
+    uint32_t last            # of its last key
     uint32_t count           # of values whose length may differ
     uint32_t[STRETCH_PAIRS + 1] fixed
     int[STRETCH_PAIRS] steps
 
 cdef struct Stretch:
-    uint64_t hash
-    uint32_t size            # in a frame; 0: there is none here
+    # What a line of JSON needs stands first, in a row: a stretch that is not in the processor's caches costs more to
+    # fetch than to read.
+    uint32_t size            # in a frame
     uint32_t first           # numbers of its keys (flat.pxi)
     uint32_t last
     uint32_t memo_start      # numbers of the memo that it uses
@@ -52,13 +56,16 @@ cdef struct Stretch:
     uint32_t before          # octets of its JSON that stand before the message
     uint32_t json_size
     uint32_t unfit           # how many records it is not to be used for
+    int32_t group
+    uint32_t has_level
+    Node level
+    uint8_t[STRETCH_BYTES + STRETCH_JSON] octets   # of the frame, and its JSON right behind them
     Node[STRETCH_PAIRS] nodes  # its values; text by its place in the stretch
     int[STRETCH_PAIRS] slots
-    uint8_t[STRETCH_BYTES] octets
-    uint8_t[STRETCH_JSON] json
 
-cdef Stretch STRETCH[STRETCHES]
-cdef uint64_t STRETCH_SEEN[STRETCHES]   # hashes that came once: what never comes again is not worth keeping
+cdef Stretch[STRETCHES] STRETCH
+cdef uint64_t[STRETCHES] STRETCH_HASH           # of each; 0: there is none here
+cdef uint64_t[STRETCH_SEEN_ONCE] STRETCH_SEEN   # hashes that came once: what never comes again is not worth keeping
 cdef uint32_t stretch_turn = 0
 cdef uint64_t stretches_used = 0
 cdef Layout[3][LAYOUTS] LAYOUT
@@ -80,9 +87,9 @@ cdef inline uint32_t group_of(int slot) noexcept nogil:
 
 cdef void forget_stretches() noexcept nogil:
     """Let go of all of them: the keys' numbers mean other keys from now on."""
-    cdef int index
-    for index in range(STRETCHES):
-        STRETCH[index].size = 0
+    global latest_origin
+    latest_origin = NULL
+    memset(STRETCH_HASH, 0, sizeof(STRETCH_HASH))
     memset(LAYOUT, 0, sizeof(LAYOUT))
 
 
@@ -127,7 +134,7 @@ cdef inline bint follow_layout(Machine* m, const Layout* layout, size_t* size, u
     if at + 2 > m.size or at - m.at > STRETCH_BYTES:
         return False
     size[0] = at - m.at
-    hash[0] = mixed
+    hash[0] = mixed | 1
     return True
 
 
@@ -139,7 +146,7 @@ cdef bint learn_layout(Machine* m, uint32_t key, Layout* layout) noexcept nogil:
     cdef uint32_t group = FLAT[key].group
     cdef int step
     cdef uint8_t opcode
-    layout.first = key
+    layout.first = layout.last = key
     layout.count = 0
     fixed = at
     while True:
@@ -189,6 +196,7 @@ cdef bint learn_layout(Machine* m, uint32_t key, Layout* layout) noexcept nogil:
         key = next_key(key, data + at, m.size - at)
         if not key or FLAT[key].group != group:
             break
+        layout.last = key
     layout.fixed[layout.count] = <uint32_t> (at - fixed)
     return layout.count > 0 and memo <= 256
 
@@ -207,42 +215,78 @@ cdef inline bint comes_again(Machine* m, const Stretch* stretch, uint32_t key) n
     """Tell whether a frame goes on with this stretch, octet for octet, and in the same state of the memo."""
     return (
         stretch.first == key and stretch.memo_start == m.memory.memo_end and stretch.memo_end <= m.memory.memo_room
-        and 0 < stretch.size <= m.size - m.at and memcmp(stretch.octets, m.data + m.at, stretch.size) == 0
+        and stretch.size <= m.size - m.at and memcmp(stretch.octets, m.data + m.at, stretch.size) == 0
     )
 
 
+cdef inline void fetch(const Stretch* stretch, size_t size) noexcept nogil:
+    """Let the processor fetch a stretch whose part of a frame has `size` octets, all of it at once."""
+    cdef const uint8_t* at = <const uint8_t*> stretch
+    cdef const uint8_t* end = stretch.octets + size + size
+    while at < end:
+        __builtin_prefetch(at)
+        at += 64
+
+
+cdef inline bint ends_here(Machine* m, const Layout* layout, size_t size) noexcept nogil:
+    """Tell whether a key of no such stretch, or none at all, comes behind a stretch that was taken for one of a layout."""
+    cdef size_t at = m.at + size
+    cdef uint32_t key
+    if m.data[at] == 0x75:  # SETITEMS
+        return True
+    key = next_key(layout.last, m.data + at, m.size - at)
+    return key and FLAT[key].group != FLAT[layout.first].group
+
+
 cdef inline Stretch* find_stretch(Machine* m, uint32_t key, uint64_t* hash) noexcept nogil:
-    """Return the stretch that a frame goes on with, or NULL; `hash` is that by which it was looked for last."""
+    """Return the stretch that a frame goes on with, or NULL; `hash` is that of one that is not kept, 0 if there may be one."""
     global latest_origin
     cdef uint32_t group = FLAT[key].group
-    cdef int index
+    cdef uint64_t* hashes
+    cdef int index, way
     cdef Stretch* stretch
     cdef Layout* layout
     cdef size_t size = 0
+    cdef uint64_t found = 0
     hash[0] = 0
     if group == ORIGIN and latest_origin != NULL and comes_again(m, latest_origin, key):
         return latest_origin
     for index in range(LAYOUTS):
         layout = LAYOUT[group] + index
-        if layout.first != key or not follow_layout(m, layout, &size, hash):
+        if layout.first != key or not follow_layout(m, layout, &size, &found):
             continue
-        stretch = STRETCH + (hash[0] >> 40 & (STRETCHES - 2))
-        if stretch.hash != hash[0]:
-            stretch += 1
-        if stretch.hash == hash[0] and comes_again(m, stretch, key):
-            if group == ORIGIN:
-                latest_origin = stretch
-            return stretch
+        hashes = STRETCH_HASH + bucket_of(found)
+        for way in range(STRETCH_WAYS):
+            if hashes[way] == found:
+                stretch = STRETCH + (hashes - STRETCH_HASH) + way
+                fetch(stretch, size)
+                if comes_again(m, stretch, key):
+                    if group == ORIGIN:
+                        latest_origin = stretch
+                    return stretch
+        if ends_here(m, layout, size):
+            hash[0] = found
+            return NULL
     return NULL
 
 
+cdef inline size_t bucket_of(uint64_t hash) noexcept nogil:
+    """Return the first of the places for a hash."""
+    return hash >> 40 & (STRETCHES - STRETCH_WAYS)
+
+
 cdef size_t expect_stretch(Machine* m, uint32_t key, uint64_t* hash) noexcept nogil:
-    """Return where the stretch ends that begins here and is worth keeping, and its hash; 0 if there is none."""
+    """Return where the stretch ends that begins here and is worth keeping, and its hash; 0 if there is none.
+
+    `hash` is what find_stretch has left: of most stretches that is enough to leave them.
+    """
     cdef Layout layout
     cdef uint32_t group = FLAT[key].group
     cdef int index
     cdef size_t size = 0
     cdef bint is_known = False
+    if hash[0] and not is_worth_keeping(hash[0]):
+        return 0
     if not learn_layout(m, key, &layout) or not follow_layout(m, &layout, &size, hash):
         return 0
     for index in range(LAYOUTS):
@@ -255,7 +299,7 @@ cdef size_t expect_stretch(Machine* m, uint32_t key, uint64_t* hash) noexcept no
 
 cdef inline bint is_worth_keeping(uint64_t hash) noexcept nogil:
     """Tell whether a stretch was met before, as far as that is known."""
-    cdef uint64_t* seen = STRETCH_SEEN + (hash >> 40 & (STRETCHES - 1))
+    cdef uint64_t* seen = STRETCH_SEEN + (hash >> 40 & (STRETCH_SEEN_ONCE - 1))
     if seen[0] == hash:
         return True
     seen[0] = hash
@@ -269,7 +313,7 @@ cdef void take_stretch(Machine* m, Fields* fields, Stretch* stretch) noexcept no
     cdef const uint8_t* start = m.data + m.at
     cdef Node* node
     stretches_used += 1
-    if FLAT[stretch.first].group == SITE:
+    if stretch.group == SITE:
         fields.site = stretch
     else:
         fields.origin = stretch
@@ -277,9 +321,12 @@ cdef void take_stretch(Machine* m, Fields* fields, Stretch* stretch) noexcept no
     clear_words(m.memory.memo + stretch.memo_start, 2 * count)
     m.memory.memo_end = stretch.memo_end
     m.memory.memo_count += count
-    for index in range(stretch.pairs):
+    if not fields.wants_all:
         # A line of JSON has the rest ready.
-        if fields.wants_all or stretch.slots[index] == LEVELNO:
+        if stretch.has_level:
+            fields.slot[LEVELNO] = &stretch.level
+    else:
+        for index in range(stretch.pairs):
             node = m.memory.stack + m.top
             m.top += 1
             copy_words(node, stretch.nodes + index)
@@ -295,10 +342,10 @@ cdef void keep_stretch(
 ) noexcept nogil:
     """Keep what was read from `start` to here, if it is a whole stretch of its kind."""
     global stretch_turn
-    cdef Stretch* stretch = STRETCH + (hash >> 40 & (STRETCHES - 2))
+    cdef Stretch* stretch
     cdef Out* out = &STRETCH_ROOM
     cdef uint32_t key = last, met = 0, pairs = 0, group = FLAT[first].group, before = 0
-    cdef size_t size = m.at - start
+    cdef size_t size = m.at - start, place
     cdef int slot
     cdef Node* value
     cdef Node[STRETCH_PAIRS] nodes
@@ -336,16 +383,18 @@ cdef void keep_stretch(
         return
     if out.size > STRETCH_JSON or size > STRETCH_BYTES:
         return
-    # One of two places, but not where this very record's other stretch is.
-    if stretch.size and stretch + 1 != fields.site and stretch + 1 != fields.origin:
-        stretch_turn += 1
-        if not stretch[1].size or stretch_turn & 1 or stretch == fields.site or stretch == fields.origin:
-            stretch += 1
+    place = place_for(hash, fields)
+    stretch = STRETCH + place
     memcpy(stretch.nodes, nodes, sizeof(nodes))
     memcpy(stretch.slots, slots, sizeof(slots))
-    memcpy(stretch.json, out.data, out.size)
     memcpy(stretch.octets, m.data + start, size)
-    stretch.hash = hash
+    memcpy(stretch.octets + size, out.data, out.size)
+    stretch.has_level = False
+    for index in range(pairs):
+        if slots[index] == LEVELNO:
+            stretch.has_level = True
+            stretch.level = nodes[index]
+    stretch.group = group
     stretch.first = first
     stretch.last = last
     stretch.memo_start = <uint32_t> memo_start
@@ -356,3 +405,22 @@ cdef void keep_stretch(
     stretch.json_size = <uint32_t> out.size
     stretch.unfit = 0
     stretch.size = <uint32_t> size
+    STRETCH_HASH[place] = hash
+
+
+cdef size_t place_for(uint64_t hash, const Fields* fields) noexcept nogil:
+    """Return a place for a stretch: an empty one, or that of another one in turn, but not where this very record's is."""
+    global stretch_turn
+    cdef size_t place, first = bucket_of(hash)
+    for place in range(first, first + STRETCH_WAYS):
+        if (STRETCH_HASH[place] == 0 or STRETCH_HASH[place] == hash) and not is_in_use(place, fields):
+            return place
+    while True:
+        stretch_turn += 1
+        place = first + stretch_turn % STRETCH_WAYS
+        if not is_in_use(place, fields):
+            return place
+
+
+cdef inline bint is_in_use(size_t place, const Fields* fields) noexcept nogil:
+    return STRETCH + place == fields.site or STRETCH + place == fields.origin
