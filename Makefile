@@ -4,11 +4,17 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 NATIVE := $(VENV)/.native
-# Most system tests wait for processes of theirs: three at once keep two cores busy. A file's tests stay together.
-TESTS_AT_ONCE ?= 3
-SIDE_BY_SIDE := -n $(TESTS_AT_ONCE) --dist loadfile
-# What a core has a part in, and the tests that go by what is read.
-TWIN := $(addprefix tests/unit/,ingest inputs ipc records processes) tests/system/ingest/test_corpus.py
+# Most system tests wait for processes of theirs: four at once keep two cores busy. A file's tests stay together.
+TESTS_AT_ONCE ?= 4
+SIDE_BY_SIDE := -n $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder
+# The files with long tests come first, so that no worker is left alone with one at the end.
+ALL_TESTS := tests/system tests/parity tests/unit
+# The tests of the code that a compiled core replaces or that calls it (ingest/core.py), and one of the whole.
+TWIN := tests/system/ingest/test_corpus.py $(addprefix tests/unit/,ingest processes/worker \
+	processes/consumer/test_messages.py ipc/test_batch_builder.py ipc/test_shared_memory.py \
+	inputs/session inputs/test_frames.py inputs/test_runs.py inputs/test_state.py \
+	$(addprefix inputs/pickles/test_,decode.py hostile.py opcodes.py trim.py unpickle.py values.py) \
+	records/test_render.py records/test_stored.py)
 
 .PHONY: cluster run test test-fast check bench torture torture-short torture-hostile fuzz wheels clean
 
@@ -16,7 +22,7 @@ run: $(NATIVE)  ## collect on 127.0.0.1:9020 into .run/records.jsonl, until Ctrl
 	$(BIN)/prefork-logd run --state-dir .run
 
 test: $(NATIVE)  ## the whole test suite; what a core has a part in once more without the compiled one
-	$(BIN)/python -m tests.support.alone $(SIDE_BY_SIDE)
+	$(BIN)/python -m tests.support.alone $(SIDE_BY_SIDE) $(ALL_TESTS)
 	PREFORK_LOGD_NATIVE=0 $(BIN)/python -m tests.support.alone -q $(SIDE_BY_SIDE) $(TWIN)
 
 test-fast: $(NATIVE)  ## the unit tests that start no process and read no corpus, in less than a minute
@@ -53,10 +59,11 @@ clean:  ## what the verbs above have made
 	rm -rf $(VENV) .run build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	rm -f prefork_logd/ingest/_core_c.*.so prefork_logd/stores/_rows_c.*.so prefork_logd/journal/_crc.*.so
 
+# The core is compiled below, not here, and Python compiles the few modules that are imported of what is installed.
 $(READY): setup.py pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	PREFORK_LOGD_NATIVE=0 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e '.[dev]'
 	touch $@
 
 # Without a compiler this leaves everything as it is: the package works without the core.

@@ -9,6 +9,8 @@ refuses to run as root, so root starts it as nobody.
 
 from __future__ import annotations
 
+import atexit
+import functools
 import importlib.util
 import os
 import select
@@ -20,10 +22,11 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ENVIRONMENT = "PREFORK_LOGD_POSTGRESQL_BIN"
 NOBODY = 65534
+_AS_NOBODY: dict[str, object] = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
 _PORT = 5432
 _SETTINGS = {
     "listen_addresses": "",
@@ -60,12 +63,16 @@ class Server:
         self.directory = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
         self._settings = _SETTINGS | settings
         self._process: subprocess.Popen[bytes] | None = None
-        self._as_nobody: dict[str, Any] = {}
+        self._as_nobody: dict[str, object] = {}
         if os.geteuid() == 0:
-            self._as_nobody = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+            self._as_nobody = _AS_NOBODY
             os.chown(self.directory, NOBODY, NOBODY)
-        self._programs = self._reachable(programs)
-        self._run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
+        template = _template(programs)
+        self._programs = template.programs
+        shutil.copytree(template.data, self.data)
+        Path(self.data).chmod(0o700)
+        if self._as_nobody:
+            _give_to_nobody(Path(self.data))
 
     @property
     def data(self) -> str:
@@ -110,16 +117,6 @@ class Server:
         self.stop(signal.SIGQUIT)
         shutil.rmtree(self.directory)
 
-    def _reachable(self, programs: Path) -> Path:
-        """Return the programs, copied if the server's user cannot reach them."""
-        if not self._as_nobody or self._test("-x", programs / "postgres"):
-            return programs
-        shutil.copytree(programs.parent, self.directory / "programs", symlinks=True)
-        return self.directory / "programs" / programs.name
-
-    def _test(self, *condition: object) -> bool:
-        return subprocess.run(["test", *map(str, condition)], check=False, **self._environment()).returncode == 0
-
     def _is_ready(self) -> bool:
         status = Path(self.data, "postmaster.pid")
         try:
@@ -127,22 +124,45 @@ class Server:
         except (OSError, IndexError):
             return False
 
-    def _run(self, program: str, *arguments: str) -> None:
-        done = subprocess.run(
-            [str(self._programs / program), *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            **self._environment(),
-        )
-        assert done.returncode == 0, done.stderr
-
     def _environment(self) -> dict[str, Any]:
-        return {
-            "cwd": self.directory,
-            "env": {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "TZ": "UTC"},
-            **self._as_nobody,
-        }
+        return {"cwd": self.directory, "env": _environment(), **self._as_nobody}
+
+
+class _Template(NamedTuple):
+    """What all servers of this process begin with."""
+
+    programs: Path
+    """The programs, where the server's user can reach them."""
+    data: Path
+    """The directory that initdb has made, which takes a second and more."""
+
+
+@functools.cache
+def _template(programs: Path) -> _Template:
+    directory = Path(tempfile.mkdtemp(prefix="pg-template-", dir="/tmp"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    options: dict[str, Any] = {"cwd": directory, "env": _environment()}
+    if os.geteuid() == 0:
+        options |= _AS_NOBODY
+        os.chown(directory, NOBODY, NOBODY)
+        test = ["test", "-x", str(programs / "postgres")]
+        if subprocess.run(test, check=False, **options).returncode:
+            shutil.copytree(programs.parent, directory / "programs", symlinks=True)
+            programs = directory / "programs" / programs.name
+    data = directory / "data"
+    initdb = [str(programs / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8"]
+    done = subprocess.run([*initdb, "--locale=C"], capture_output=True, text=True, check=False, **options)
+    assert done.returncode == 0, done.stderr
+    return _Template(programs, data)
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+
+
+def _give_to_nobody(directory: Path) -> None:
+    for path in (directory, *directory.rglob("*")):
+        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
 
 
 class Cutter:
