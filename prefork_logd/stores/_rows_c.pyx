@@ -1,10 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, embedsignature=True
-"""The native core of the stores: stored lines to rows, in one pass.
+"""Turns stored lines into rows for SQLite and PostgreSQL in one pass: the compiled core of the stores.
 
-Owns the reading of lines that the collector wrote, in `native/cut.pxi`, the rows that SQLite is given, and those that
-PostgreSQL is given, in `native/copy.pxi`. The Python modules are the specification (stores/rows.py,
-stores/sqlite/row_builder.py, stores/postgresql/copy_rows.py): a line in any other form goes to them, and nothing here words
-an error.
+Owns the reading of the collector's own lines (rows_c/cut.pxi), and the rows for SQLite (here) and for PostgreSQL
+(rows_c/copy.pxi). Does not know databases, and words no error. The Python modules are the specification
+(stores/rows.py, stores/sqlite/row_builder.py, stores/postgresql/copy_rows.py) and read lines in any other form.
 """
 
 from cpython.bytearray cimport PyByteArray_AS_STRING
@@ -23,11 +22,11 @@ cdef extern from "Python.h":
 include "rows_c/cut.pxi"
 
 ABI = 3
-"""Compared with what the package expects: an extension built from other sources is not used."""
+"""The version of this interface: the package does not use an extension with another one."""
 
 cdef enum:
-    SLOTS = 8192            # of a cache: a miss costs a few microseconds
-    MOST_KEY = 1024         # bytes; what is longer is looked up in Python each time
+    SLOTS = 8192            # places of a cache; a miss costs a few microseconds
+    MOST_KEY = 1024         # bytes; Python looks up longer keys each time
 
 
 _SITE_FIELDS = (NAME, LEVELNO, LEVELNAME, PATHNAME, FILENAME, MODULE, LINENO, FUNC_NAME, MSG)
@@ -36,12 +35,12 @@ _ORIGIN_FIELDS = (PROCESS, PROCESS_NAME, THREAD, THREAD_NAME, TASK_NAME, PEER, H
 
 cdef struct Slot:
     uint64_t hash
-    PyObject* key           # bytes; NULL: nothing is here
+    PyObject* key           # bytes; NULL: the place is empty
     PyObject* number        # int
 
 
 cdef inline uint64_t hash_piece(const Piece* piece, uint64_t value) noexcept nogil:
-    """Mix a few octets at a time; who chooses keys that collide gains misses of a cache."""
+    """Hash eight octets at a time. Keys that are chosen to collide only miss the cache."""
     cdef size_t at = 0
     cdef uint64_t word
     while at + 8 <= piece.size:
@@ -60,7 +59,8 @@ cdef inline uint64_t hash_piece(const Piece* piece, uint64_t value) noexcept nog
 cdef class Packer:
     """Makes rows of lines, for one file. `site` and `origin` return the number of a tuple of values.
 
-    `slow` is given (line, number) of a line that is not for us, and returns its row, or None if it is no record.
+    `slow(line, number)` is called for each line in another form. It returns the row, or None for a line that is not a
+    record.
     """
 
     cdef object site
@@ -95,9 +95,9 @@ cdef class Packer:
         forget(self.origins)
 
     def pack(self, bytes lines not None, int64_t number):
-        """Return (rows, whether they are in the order of their ids, and between which times they were received).
+        """Return (rows, whether they are in the order of their ids, the earliest and the latest time of arrival).
 
-        `number` is that of the first line; each line ends in a newline.
+        `number` is the number of the first line; each line ends in a newline.
         """
         cdef const uint8_t* at = <const uint8_t*> PyBytes_AS_STRING(lines)
         cdef const uint8_t* end = at + PyBytes_GET_SIZE(lines)
@@ -133,7 +133,7 @@ cdef class Packer:
         return rows, ordered, least, most
 
     cdef object _row(self, Cut* cut, int64_t number):
-        """Return a row, or None; raises UnicodeDecodeError."""
+        """Return a row, or None for a line that is not a record. Raises UnicodeDecodeError."""
         cdef tuple row = PyTuple_New(11)
         cdef object message = self._text(&cut.field[MESSAGE])
         cdef object exc_text = self._text(&cut.field[EXC_TEXT])
@@ -147,7 +147,7 @@ cdef class Packer:
         cdef uint64_t origin_hash = hash_piece(&cut.whence, hash_piece(&cut.who, cut.who.size + 1))
         cdef object site = find(self.sites, site_hash, &cut.head, &cut.tail)
         cdef object origin = find(self.origins, origin_hash, &cut.who, &cut.whence)
-        # Nothing is numbered for a line that turns out to be Python's.
+        # `site` and `origin` are called last: a line that Python has to read must not use up their numbers.
         site_values = self._values(cut, _SITE_FIELDS) if site is None else ()
         origin_values = self._values(cut, _ORIGIN_FIELDS) if origin is None else ()
         if site_values is None or origin_values is None:
@@ -172,7 +172,7 @@ cdef class Packer:
         return row
 
     cdef object _values(self, Cut* cut, tuple fields):
-        """Return the values of fields, or None if Python has to look at the line. Raises UnicodeDecodeError."""
+        """Return the values of fields, or None if Python has to read the line. Raises UnicodeDecodeError."""
         cdef list values = []
         cdef int field
         for field in fields:
@@ -186,7 +186,7 @@ cdef class Packer:
         return tuple(values)
 
     cdef object _text(self, const Piece* piece):
-        """Return a text, None if there is none, or False for one with lone surrogates. Raises UnicodeDecodeError."""
+        """Return a text, None for a missing one, or False for one with lone surrogates. Raises UnicodeDecodeError."""
         cdef Py_ssize_t size
         cdef uint8_t* more
         if piece.data == NULL:
@@ -208,12 +208,12 @@ cdef class Packer:
 
 
 cdef inline object json_of(const Piece* piece):
-    """Return an object or a list as it is, None if there is none. Raises UnicodeDecodeError."""
+    """Return the JSON of an object or a list, None for a missing one. Raises UnicodeDecodeError."""
     return PyUnicode_DecodeUTF8(<const char*> piece.data, piece.size, NULL) if piece.data != NULL else None
 
 
 cdef object find(Slot* slots, uint64_t value, const Piece* one, const Piece* other):
-    """Return the number that is kept for two pieces, or None."""
+    """Return the cached number of a key, which is two pieces of a line, or None."""
     cdef Slot* slot = slots + (value >> 20 & (SLOTS - 1))
     cdef const char* key
     if slot.key == NULL or slot.hash != value or <size_t> PyBytes_GET_SIZE(<object> slot.key) != one.size + other.size:

@@ -1,7 +1,7 @@
-# Has a value made by the Python modules that is none of the usual ones, while its record stays here.
+# Lets the Python modules render an unusual value, while the rest of its record is rendered here.
 #
-# Owns the copy of a value as what symbols.py defines, and the limits of that copy. values.py makes the plain value of it,
-# within what is left of the record's budget.
+# Owns the copy of a value into the nodes of symbols.py, and the limits of that copy. values.py makes the plain value of
+# the copy, within the rest of the record's budget.
 
 cdef enum:
     COPIED_AT_ONCE = 64     # octets of a text that count as one more node
@@ -24,7 +24,7 @@ cdef object copied_chain(Machine* m, Chain* chain, int depth):
 
 
 cdef object copied(Machine* m, const Node* node, int depth):
-    """Return a node as symbols.py has it. Raises OverflowError for one that is too large, too deep, or within itself."""
+    """Return a node in the form of symbols.py. Raises OverflowError if it is too large, too deep or within itself."""
     cdef uint8_t kind = node.kind
     cdef Box* box
     m.copies_left -= 1
@@ -64,14 +64,14 @@ cdef object copied(Machine* m, const Node* node, int depth):
 
 
 cdef inline bint is_asked_for(const Node* key) noexcept nogil:
-    """Tell whether an attribute's value may be looked at: that of a private one is not, but for these."""
+    """Tell whether an attribute is copied: a public one is, and a few private ones that known.py reads."""
     if not is_private(key) or (key.size > 1 and key.value.text[1] == 95):
         return True
     return says(key, b"_offset") or says(key, b"_uri_reference") or says(key, b"_val") or says(key, b"_keys")
 
 
 cdef object copied_state(Machine* m, const Node* node, int depth):
-    """Return an object's attributes, without the values that are private: they may be large, or lead back to the object."""
+    """Return an object's attributes without private values, which may be large, or lead back to the object."""
     cdef Box* box = m.memory.boxes + node.value.box
     cdef Walk walk
     cdef Node* key
@@ -119,7 +119,7 @@ cdef object copied_box(Machine* m, Box* box, uint8_t kind, int depth):
 
 
 cdef bint put_by_python(Machine* m, Out* out, const Node* node, int depth) noexcept nogil:
-    """Write a value as values.py has it; if that cannot be done, the record is given up."""
+    """Write the value that values.py makes; if that fails, the whole record is left to Python."""
     cdef bint done = False
     if m.is_left:
         return False
@@ -135,6 +135,6 @@ cdef bint put_by_python(Machine* m, Out* out, const Node* node, int depth) noexc
             m.nodes_left, m.text_left = reader.rest
             done = True
         except Exception:
-            # Whatever it is, decode.py meets it again and says so.
+            # Any error: decode.py reads the record again, and reports it.
             m.is_left = True
     return done

@@ -1,24 +1,24 @@
-# Handles names and calls: opcodes.py in C. No name is looked up, and no function is called.
+# Handles the opcodes of names and calls: opcodes.py in C. No name is looked up, and no function is called.
 #
-# Owns the present spelling of symbols, the few callables that only construct a value, and the known names.
+# Owns the present names of modules that were renamed, the callables that only construct a value, and the known names.
 
 cdef enum Known:
     UNKNOWN = 0
-    OTHER          # means something to known.py only
-    MEMBER         # of an enumeration, pickled by name
-    RECONSTRUCTOR  # from here on: callables that only say what to make
+    OTHER          # only known.py reads it
+    MEMBER         # a member of an enumeration, pickled by name
+    RECONSTRUCTOR  # from here on: callables that only name the class to make
     NEW_OBJECT
     NEW_OBJECT_EX
     GET_ATTRIBUTE
     BARE_OBJECT    # the classes object and tuple
     BARE_TUPLE
-    BASE_TEXT      # builtin types whose subclasses are written as what they hold
+    BASE_TEXT      # builtin types whose subclasses are written as their base
     BASE_INT
     BASE_FLOAT
     BASE_LIST
     BASE_DICT
-    BASE_OF_NEW    # of no name: what NEWOBJ makes
-    ENCODE         # from here on: what known.pxi reads
+    BASE_OF_NEW    # stands for no name: the class of a NEWOBJ
+    ENCODE         # from here on: the names that known.pxi reads
     OCTET_STRING
     DECIMAL
     UNIVERSAL_ID
@@ -38,7 +38,7 @@ cdef struct Entry:
     uint32_t module_size
     uint32_t name_size
     int known
-    char* text        # module, then name
+    char* text        # module and name, one behind the other
 
 cdef enum:
     NAME_SLOTS = 1024
@@ -143,7 +143,7 @@ cdef inline void respell(Node* node, const char* text) noexcept nogil:
 
 
 cdef bint new_symbol(Machine* m, Node module, Node name) noexcept nogil:
-    """Make a symbol, the last of the boxes."""
+    """Make a symbol; it is the last box then."""
     cdef Box* box = new_box(&m.memory, SYMBOL)
     if box == NULL:
         return False
@@ -193,17 +193,17 @@ cdef inline bint is_name(const Node* node) noexcept nogil:
 
 
 cdef bint push_call(Machine* m, Node callee, Chain args, bint has_kwargs, Node kwargs) noexcept nogil:
-    """Push the object of a call; the few callables that only say what to make are read through."""
+    """Push the object of a call. Callables that only name the class to make are replaced by a call of that class."""
     cdef Box* box
     cdef int helper, base = UNKNOWN
     if callee.kind != OBJECT and callee.kind != SYMBOL:
-        return False  # before its value is taken for an index: of a number, it is what the peer wants
+        return False  # checked before its value is used as an index: the peer chooses the value of a number
     box = m.memory.boxes + callee.value.box
     if callee.kind == OBJECT:
         if box.module.kind != SYMBOL:
             return False
     elif RECONSTRUCTOR <= box.known <= GET_ATTRIBUTE:
-        # Keyword arguments would get lost here, as they do in opcodes.py.
+        # Keyword arguments of these callables are dropped, as in opcodes.py.
         helper = read_through(m, box.known, &args, &callee, &has_kwargs, &kwargs, &base)
         if helper < 0:
             return False
@@ -225,7 +225,10 @@ cdef bint push_call(Machine* m, Node callee, Chain args, bint has_kwargs, Node k
 cdef int read_through(
     Machine* m, int helper, Chain* args, Node* callee, bint* has_kwargs, Node* kwargs, int* base
 ) noexcept nogil:
-    """Replace a call by what it says to make; 1: done, 2: it is a symbol, the last box, 0: a call as any, -1: leave it."""
+    """Replace a call by the value that it makes; return 1.
+
+    Return 2 if it is a symbol, the last box; 0 for an ordinary call; -1 if Python has to decide.
+    """
     cdef Node[3] given
     cdef Node* node
     cdef Walk walk
@@ -268,7 +271,7 @@ cdef int read_through(
         return 1
     if helper == NEW_OBJECT:
         base[0] = BASE_OF_NEW
-        # The copy is paid for: one tuple can be given to any number of calls.
+        # The copy counts against the budget: one tuple can be the argument of any number of calls.
         m.containers_left -= args.count // 4
         callee[0] = given[0]
         has_kwargs[0] = False
@@ -304,7 +307,7 @@ cdef int read_through(
 
 
 cdef bint rarest(Machine* m, uint8_t opcode) noexcept nogil:
-    """The opcodes of names and calls; those that refer outside the record, and bytes that are none, are not for us."""
+    """Do an opcode of names and calls. Return False for one that refers outside the record, and for an unknown one."""
     cdef Node callee, args, kwargs, name
     cdef Node* target
     cdef Box* box

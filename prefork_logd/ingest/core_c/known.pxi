@@ -7,7 +7,7 @@ cdef inline bint is_bare(const Box* box) noexcept nogil:
 
 
 cdef inline int known_callee(Machine* m, const Node* node) noexcept nogil:
-    """Return what an object is a call of: a number of Known, or UNKNOWN."""
+    """Return the callable of an object's call: a number of Known, or UNKNOWN."""
     cdef Box* box
     if node.kind != OBJECT:
         return UNKNOWN
@@ -16,7 +16,7 @@ cdef inline int known_callee(Machine* m, const Node* node) noexcept nogil:
 
 
 cdef size_t arguments(Machine* m, Chain* chain, Node** given, size_t most) noexcept nogil:
-    """Fill `given` with a chain's nodes, at most so many; return how many there are."""
+    """Fill `given` with at most `most` nodes of a chain; return the length of the chain."""
     cdef Walk walk
     cdef size_t index
     start_walk(&m.memory, chain, &walk)
@@ -125,7 +125,7 @@ cdef const uint8_t* decoded(Machine* m, const Box* box, size_t* size) noexcept n
         octet = text[at]
         at += 1
         if octet >= 0x80:
-            # U+0080 to U+00FF are two octets, the first of which has only the two highest bits of the number.
+            # U+0080 to U+00FF take two octets: the first has the two highest bits of the number.
             if octet > 0xC3 or at == given[0].size:
                 return NULL
             octet = (octet & 3) << 6 | (text[at] & 0x3F)
@@ -145,7 +145,7 @@ cdef bint put_encoded(Machine* m, Out* out, const Box* box) noexcept nogil:
 
 
 cdef bint put_decimal(Out* out, const Node* node) noexcept nogil:
-    """Write the text of a Decimal that is a number; infinities and the like are Python's."""
+    """Write the text of a finite Decimal; Python writes infinities and NaN."""
     cdef size_t at = 0, digits = 0
     if not is_text(node) or node.look != PLAIN or node.size > 200:
         return False
@@ -173,13 +173,13 @@ cdef bint put_decimal(Out* out, const Node* node) noexcept nogil:
 
 
 cdef bint read_128_bits(const Node* digits, uint8_t* octets) noexcept nogil:
-    """Read decimal digits, as protocols 0 and 1 have them, as a little-endian number of 16 octets, if it has no more."""
+    """Read the decimal digits of protocols 0 and 1 as a little-endian number of at most 16 octets."""
     cdef uint128_t number = 0, most = ~(<uint128_t> 0)
     cdef uint32_t index, digit
     if digits.size > 39:
         return False
     for index in range(digits.size):
-        digit = digits.value.text[index] - 48  # a minus is far above
+        digit = digits.value.text[index] - 48  # a minus sign wraps to a large number
         if digit > 9 or number > (most - digit) // 10:
             return False
         number = number * 10 + digit
@@ -276,7 +276,7 @@ cdef bint put_exception(Machine* m, Out* out, Box* box, Box* callee) noexcept no
 
 
 cdef bint put_joined(Machine* m, Out* out, Box* box) noexcept nogil:
-    """Write what posixpath.join makes of a path's parts."""
+    """Write a path's parts, joined as posixpath.join does."""
     cdef Walk walk
     cdef Node* node
     cdef size_t start
@@ -320,7 +320,7 @@ cdef inline uint8_t* two(uint8_t* to, unsigned int number) noexcept nogil:
 
 
 cdef uint8_t* spell_date(uint8_t* to, const uint8_t* fields) noexcept nogil:
-    """Write year (two octets), month and day; return where it ends, or NULL for no date."""
+    """Write year (two octets), month and day; return the end, or NULL for an invalid date."""
     cdef unsigned int year = fields[0] * 256 + fields[1], month = fields[2] & 127, day = fields[3]
     cdef unsigned int days = 31
     if month == 4 or month == 6 or month == 9 or month == 11:
@@ -337,7 +337,7 @@ cdef uint8_t* spell_date(uint8_t* to, const uint8_t* fields) noexcept nogil:
 
 
 cdef uint8_t* spell_time(uint8_t* to, const uint8_t* fields) noexcept nogil:
-    """Write hour, minute, second and microsecond (three octets); return where it ends, or NULL for no time."""
+    """Write hour, minute, second and microsecond (three octets); return the end, or NULL for an invalid time."""
     cdef unsigned int microsecond = fields[3] << 16 | fields[4] << 8 | fields[5]
     if fields[0] > 23 or fields[1] > 59 or fields[2] > 59 or microsecond > 999_999:
         return NULL
@@ -353,7 +353,7 @@ cdef uint8_t* spell_time(uint8_t* to, const uint8_t* fields) noexcept nogil:
 
 
 cdef bint duration(Machine* m, Box* box, int64_t* microseconds) noexcept nogil:
-    """Return the length of a timedelta, below 2**53 microseconds: such a one is exact as a float."""
+    """Return the microseconds of a timedelta below 2**53 of them, so that its seconds are exact as a float."""
     cdef Node* given[3]
     cdef int64_t[3] parts
     cdef size_t index, count = box.args.count
@@ -397,7 +397,7 @@ cdef bint put_datetime(Machine* m, Out* out, const Node* node, const Node* zone)
         return False
     if zone != NULL:
         known = known_callee(m, zone)
-        # The offset of a named zone is in a database that Python reads.
+        # Python reads the database of named zones.
         if known != TIMEZONE:
             return False
         box = m.memory.boxes + zone.value.box

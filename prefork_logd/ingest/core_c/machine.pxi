@@ -1,15 +1,15 @@
 # Runs the pickle machine: machine.py and opcodes.py in C.
 #
 # Owns the effect of every opcode on stack and memo. Every length is compared with the size of the frame before it is
-# used. A malformed frame, or one above a budget, is not rejected here: the function returns False, and the Python
-# machine decides.
+# used. Nothing is rejected here: for a malformed frame, or one above a budget, the functions return False, and the
+# Python machine decides.
 
 cdef struct Machine:
     const uint8_t* data
     size_t size
     size_t at
-    size_t top               # of the stack: how many nodes
-    size_t base              # where the topmost mark left the stack
+    size_t top               # number of nodes on the stack
+    size_t base              # height of the stack at the topmost mark
     size_t* marks
     size_t marks_size
     long containers_left
@@ -18,15 +18,15 @@ cdef struct Machine:
     int64_t empty_tuple      # its index among the boxes, -1 before there is one
     long nodes_left          # of the budget on the result
     long text_left
-    size_t output_end        # of what is written to just now: how large it may become
+    size_t output_end        # largest size of the buffer that is written to now
     Secrets* secrets
     void* redactor           # a records.redaction.Redactor, for values made by Python; NULL: none
     bint redacted            # whether a secret of the present record was replaced
     long opcodes             # done already, when the machine takes over from the flat reader
-    long copies_left         # of what values made by Python may have in nodes (by_python.pxi)
-    size_t made_by_python    # values, of all records until now
-    bint is_left             # to Python, for a value that cannot be made otherwise
-    bint is_lost             # an opcode failed halfway: nothing here can go on with this frame
+    long copies_left         # nodes that values made by Python may still copy (by_python.pxi)
+    size_t made_by_python    # number of values that Python has made, in all records so far
+    bint is_left             # whether the record is left to Python, for a value that only Python can make
+    bint is_lost             # whether an opcode failed halfway: the frame is then left to Python
     Memory memory
 
 cdef enum:
@@ -48,12 +48,12 @@ cdef enum:
 
 
 cdef inline long nodes_for(size_t size) noexcept nogil:
-    """Return how many values the result of a frame may have (budget.Budget)."""
+    """Return the most values in the result of a frame (budget.Budget)."""
     return min(<long> MAX_NODES, <long> (NODES_ALWAYS + NODES_PER_TWO_BYTES * size // 2))
 
 
 cdef inline size_t output_for(size_t size) noexcept nogil:
-    """Return how many bytes a line of a frame may have (budget.Budget)."""
+    """Return the most bytes in the line of a frame (budget.Budget)."""
     return OUTPUT_PER_BYTE * size + min(REPEATED_PER_BYTE * size, <size_t> REPEATED_BYTES) + OUTPUT_ALWAYS
 
 
@@ -72,7 +72,7 @@ cdef inline bint take_number(Machine* m, size_t width, uint64_t* number) noexcep
     if not take(m, width, &start):
         return False
     number[0] = 0
-    memcpy(number, start, width)  # little-endian machines only, which setup.py sees to
+    memcpy(number, start, width)  # setup.py builds this on little-endian machines only
     return True
 
 
@@ -86,7 +86,7 @@ cdef inline bint take_counted(Machine* m, size_t width, const uint8_t** start, s
 
 
 cdef bint take_line(Machine* m, size_t longest, const uint8_t** start, size_t* size) noexcept nogil:
-    """Take what stands before the next newline, and the newline."""
+    """Take the bytes up to the next newline, and the newline."""
     cdef size_t left = m.size - m.at
     cdef const uint8_t* end
     m.lines_left -= 1
@@ -154,12 +154,12 @@ cdef inline Box* last_box(Machine* m) noexcept nogil:
 
 
 cdef inline bint has(Machine* m, size_t count) noexcept nogil:
-    """Tell whether so many values are above the topmost mark."""
+    """Tell whether at least `count` values are above the topmost mark."""
     return m.top - m.base >= count
 
 
 cdef inline bint pop_mark(Machine* m, size_t* first) noexcept nogil:
-    """Take the topmost mark away; everything from `first` on stood above it, and is still there."""
+    """Remove the topmost mark. The values above it stay; `first` is the index of the lowest."""
     if m.marks_size == 0:
         return False
     m.marks_size -= 1
@@ -173,7 +173,7 @@ cdef inline bint memoize(Machine* m, uint64_t index) noexcept nogil:
     if memory.memo_count >= MAX_MEMO or index > MAX_MEMO or not has(m, 1):
         return False
     if index == memory.memo_end and index < memory.memo_room:
-        # One after the other, as pickle numbers them.
+        # pickle numbers its memo without gaps.
         memory.memo_end = index + 1
         memory.memo_count += 1
     elif not claim_memo(memory, index):
@@ -183,7 +183,7 @@ cdef inline bint memoize(Machine* m, uint64_t index) noexcept nogil:
 
 
 cdef bint claim_memo(Memory* memory, size_t index) noexcept nogil:
-    """Make a place of the memo one that is in use; those that are passed over on the way are not."""
+    """Extend the memo up to a place. Places between are marked as not in use."""
     if index >= memory.memo_room:
         if not enlarge(<void**> &memory.memo, &memory.memo_room, index + 1, sizeof(Node)):
             return False
@@ -208,7 +208,7 @@ cdef inline bint recall(Machine* m, uint64_t index) noexcept nogil:
 
 
 cdef bint push_digits(Machine* m, const uint8_t* data, size_t size) noexcept nogil:
-    """Push an integer of any size, from its decimal digits. Reading them as a number would take the square of them."""
+    """Push an integer of any size by its decimal digits: converting them takes time by the square of their number."""
     cdef bint negative = data[0] == 45
     cdef uint64_t magnitude = 0
     cdef uint8_t* room
@@ -233,7 +233,7 @@ cdef bint push_digits(Machine* m, const uint8_t* data, size_t size) noexcept nog
 
 
 cdef bint push_long(Machine* m, size_t width) noexcept nogil:
-    """LONG1 and LONG4."""
+    """Do LONG1 or LONG4."""
     cdef const uint8_t* start
     cdef size_t size, index
     cdef int64_t value
@@ -251,7 +251,7 @@ cdef bint push_long(Machine* m, size_t width) noexcept nogil:
 
 
 cdef bint push_number_line(Machine* m, bint may_be_bool) noexcept nogil:
-    """INT and LONG."""
+    """Do INT or LONG."""
     cdef int64_t value = 0
     cdef const uint8_t* start
     cdef size_t size, index
@@ -282,7 +282,7 @@ cdef bint push_number_line(Machine* m, bint may_be_bool) noexcept nogil:
 
 
 cdef bint push_float_line(Machine* m) noexcept nogil:
-    """FLOAT: digits, a point, an exponent; what else Python's grammar has is left to Python."""
+    """Do FLOAT: digits, a point, an exponent. Python reads the other forms of its grammar."""
     cdef const uint8_t* start
     cdef size_t size, index
     cdef char[65] text
@@ -311,7 +311,7 @@ cdef bint push_float_line(Machine* m) noexcept nogil:
 
 
 cdef bint push_quoted(Machine* m) noexcept nogil:
-    """STRING: a Python 2 str in the form that its repr() has."""
+    """Do STRING: a Python 2 str in the form of its repr()."""
     cdef const uint8_t* start
     cdef uint8_t* room
     cdef size_t size
@@ -330,7 +330,7 @@ cdef bint push_quoted(Machine* m) noexcept nogil:
 
 
 cdef size_t unquoted(const uint8_t* start, const uint8_t* end, uint8_t* room) noexcept nogil:
-    """Copy what stands between quotes, without its escapes, and return how many octets that makes."""
+    """Copy a quoted text without its escapes; return the number of octets."""
     cdef uint8_t* to = room
     cdef int high, low
     while start < end:
@@ -367,7 +367,7 @@ cdef inline int digit_of(uint8_t octet) noexcept nogil:
 
 
 cdef bint push_raw_unicode(Machine* m) noexcept nogil:
-    """UNICODE: Latin-1 with \\u escapes."""
+    """Do UNICODE: Latin-1 with \\u escapes."""
     cdef const uint8_t* start
     cdef size_t size, length
     cdef uint8_t* room
@@ -389,7 +389,7 @@ cdef bint push_raw_unicode(Machine* m) noexcept nogil:
 
 
 cdef bint put_pairs(Machine* m, Node* target, size_t first) noexcept nogil:
-    """SETITEM and SETITEMS: everything on the stack from `first` on goes into a dict, or what was built as one."""
+    """Do SETITEM or SETITEMS: put the values from `first` on into a dict, or into an object that is built as one."""
     cdef size_t index
     cdef Box* box
     if target.kind != DICT and target.kind != OBJECT:
@@ -407,7 +407,7 @@ cdef bint put_pairs(Machine* m, Node* target, size_t first) noexcept nogil:
 
 
 cdef bint put_items(Machine* m, Node* target, size_t first, bint members) noexcept nogil:
-    """APPEND and APPENDS, or with `members` ADDITEMS."""
+    """Do APPEND or APPENDS, or with `members` ADDITEMS."""
     cdef size_t index
     cdef Box* box
     if target.kind != OBJECT and target.kind != (SET if members else LIST):
@@ -426,7 +426,7 @@ cdef bint put_items(Machine* m, Node* target, size_t first, bint members) noexce
 
 
 cdef bint make_tuple(Machine* m, size_t first) noexcept nogil:
-    """Replace everything from `first` on by a tuple of it."""
+    """Replace the values from `first` on by a tuple of them."""
     cdef Box* box
     cdef Node* node
     cdef size_t index
@@ -449,7 +449,7 @@ cdef bint make_tuple(Machine* m, size_t first) noexcept nogil:
 
 
 cdef bint push_empty_tuple(Machine* m) noexcept nogil:
-    """Push the one empty tuple of the record, which costs nothing."""
+    """Push the record's one empty tuple, which is shared and not counted."""
     cdef Node* node
     if m.empty_tuple < 0:
         if new_box(&m.memory, TUPLE) == NULL:
@@ -464,7 +464,7 @@ cdef bint push_empty_tuple(Machine* m) noexcept nogil:
 
 
 cdef bint rare(Machine* m, uint8_t opcode) noexcept nogil:
-    """Do what an opcode does that is not among the most frequent; return whether it went well."""
+    """Do one of the less frequent opcodes; return whether that succeeded."""
     cdef uint64_t number
     cdef const uint8_t* start
     cdef size_t size, first = 0
@@ -579,7 +579,7 @@ cdef bint take_index(Machine* m, uint64_t* number) noexcept nogil:
 
 
 cdef bint gather(Machine* m, size_t first, bint frozen) noexcept nogil:
-    """LIST and FROZENSET: replace everything from `first` on by a container of it."""
+    """Do LIST or FROZENSET: replace the values from `first` on by a container of them."""
     cdef size_t top, index
     cdef Node* node
     cdef Box* box
@@ -603,7 +603,7 @@ cdef bint gather(Machine* m, size_t first, bint frozen) noexcept nogil:
 
 
 cdef bint gather_pairs(Machine* m, size_t first) noexcept nogil:
-    """DICT."""
+    """Do DICT."""
     cdef Node target
     cdef Node* node
     m.containers_left -= 1
@@ -621,7 +621,7 @@ cdef bint gather_pairs(Machine* m, size_t first) noexcept nogil:
 
 
 cdef void begin_machine(Machine* m, const uint8_t* data, size_t size) noexcept nogil:
-    """Make ready for a frame."""
+    """Prepare for a frame."""
     forget(&m.memory)
     m.data = data
     m.size = size
@@ -641,7 +641,7 @@ for _opcode, _cost in opcodes.COSTS.items():
 cdef bint run_machine(Machine* m, long count) noexcept nogil:
     """Read the rest of a frame of which at most `count` opcodes were read already.
 
-    Return whether it is a whole pickle, whose value is then the one node on the stack.
+    Return whether it is a whole pickle. Its value is then the only node on the stack.
     """
     cdef const uint8_t* data = m.data
     cdef size_t size = m.size
@@ -659,7 +659,7 @@ cdef bint run_machine(Machine* m, long count) noexcept nogil:
             if not take_counted(m, 4, &start, &length) or not push_text(m, start, length):
                 return False
             if m.at + 1 < size and data[m.at] == 0x71 and count < MAX_OPCODES:
-                # The BINPUT that nearly always follows: one turn less.
+                # A BINPUT nearly always follows: doing it here saves a turn of the loop.
                 if not memoize(m, data[m.at + 1]):
                     return False
                 m.at += 2

@@ -1,9 +1,9 @@
-# Reads a value that is no scalar in the middle of a record that is otherwise flat: a dict, a list, an object.
+# Reads a dict, list or object among the attributes of a record that is otherwise flat.
 #
-# Owns where such a value ends. It does each opcode as the machine does it (machine.pxi).
+# Owns the end of such a value. Each opcode is done as the machine does it (machine.pxi).
 
 cdef inline bint ends_mark(uint8_t opcode) noexcept nogil:
-    """Tell whether an opcode takes the topmost mark away, or may do so."""
+    """Tell whether an opcode removes the topmost mark, or may remove it."""
     return (
         opcode == 0x75 or opcode == 0x65 or opcode == 0x74 or opcode == 0x6C or opcode == 0x64 or opcode == 0x6F
         or opcode == 0x69 or opcode == 0x31 or opcode == 0x90 or opcode == 0x91
@@ -11,16 +11,16 @@ cdef inline bint ends_mark(uint8_t opcode) noexcept nogil:
 
 
 cdef inline bint is_record(Machine* m) noexcept nogil:
-    """Tell whether the topmost node is the record itself, which has nothing in it before its end: a cycle."""
+    """Tell whether the topmost node is the record itself: a cycle, as the record is filled at its end."""
     cdef Node* node = m.memory.stack + m.top - 1
     return node.kind == DICT and node.value.box == 0
 
 
 cdef bint read_value(Machine* m) noexcept nogil:
-    """Do the opcodes that make one value, and put it on the stack, above the record's one mark.
+    """Do the opcodes that make one value, which is pushed above the record's mark.
 
-    Return whether that is done and a key or the record's end comes next. If not, either the machine can go on where this has
-    ended, or the frame `is_lost`.
+    Return whether the value is complete and a key or the record's end comes next. If not, the machine can continue from
+    here, unless the frame `is_lost`.
     """
     cdef const uint8_t* data = m.data
     cdef size_t goal = m.top + 1, first = 0
@@ -30,7 +30,7 @@ cdef bint read_value(Machine* m) noexcept nogil:
         opcode = data[m.at]
         if m.marks_size == 1:
             if m.top == goal and (opcode == 0x58 or opcode == 0x55 or opcode == 0x75):
-                # A class is mostly called; without a mark its arguments would look like a key.
+                # A class is mostly called. Without a mark its arguments would look like a key.
                 if m.memory.stack[m.top - 1].kind != SYMBOL:
                     return True
             if ends_mark(opcode):
@@ -58,7 +58,7 @@ cdef bint read_value(Machine* m) noexcept nogil:
                 m.at += 1
                 done = rare(m, opcode)
         if not done:
-            # What the opcode has changed already is not undone.
+            # The opcode may have changed the stack already, and that is not undone.
             m.is_lost = True
             return False
         if (m.marks_size == 1 and m.top < goal) or (opcode != 0x7D and is_record(m)):

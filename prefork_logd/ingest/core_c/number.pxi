@@ -13,7 +13,7 @@ cdef char[200] PAIRS
 
 
 def _fill_tables():
-    """Compute 10**k as 128 bits, rounded up, for every k that a double can need."""
+    """Compute 10**k in 128 bits, rounded up, for every k that a double can need."""
     for k in range(LEAST_POWER, MOST_POWER + 1):
         shift = 127 - ((k * 1741647) >> 19)
         top, bottom = (10**k, 1) if k >= 0 else (1, 10**-k)
@@ -44,7 +44,7 @@ cdef inline uint64_t round_to_odd(uint64_t high, uint64_t low, uint64_t factor) 
 
 
 cdef Decimal shortest(double value) noexcept nogil:
-    """Return the shortest decimal that rounds to a finite positive double, the nearest one among those."""
+    """Return the shortest decimal that rounds to a finite positive double; of several the nearest."""
     cdef uint64_t bits, c, cb, vb, vbl, vbr, lower, upper, s, sp, high, low, mid
     cdef int64_t exponent
     cdef int q, k, h
@@ -95,7 +95,7 @@ cdef Decimal shortest(double value) noexcept nogil:
 
 
 cdef inline int spell(uint64_t value, char* end) noexcept nogil:
-    """Write a number's digits so that they end before `end`, where 20 bytes have room; return how many there are."""
+    """Write a number's digits so that they end at `end`, with 20 bytes of room before it; return their number."""
     cdef char* at = end
     cdef unsigned int pair
     while value >= 100:
@@ -126,7 +126,7 @@ cdef bint put_integer(Out* out, int64_t value) noexcept nogil:
 
 
 cdef bint put_float(Out* out, double value, bint as_json) noexcept nogil:
-    """Write a finite float, as JSON or as repr() has it."""
+    """Write a finite float, as JSON or in the form of repr()."""
     cdef char[24] text
     cdef char* digits
     cdef int count, point, exponent, least = -5 if as_json else -4
@@ -149,7 +149,7 @@ cdef bint put_float(Out* out, double value, bint as_json) noexcept nogil:
         found.exponent += 1
     count = spell(found.digits, text + 24)
     digits = text + 24 - count
-    point = count + found.exponent  # where the decimal point stands, counted from the first digit
+    point = count + found.exponent  # position of the decimal point, counted from the first digit
     if least < point <= 16:
         if point <= 0:
             memcpy(at, b"0.", 2)

@@ -2,7 +2,7 @@
 #
 # Owns the growth. A caller first reserves room with `reserve`, and then writes no more than that.
 #
-# The buffer may be in blocks of memory that another process reads, too (`share`): lines there need not be copied. A
+# The buffer may lie in blocks of memory that another process reads (`share`), so that lines need not be copied to it. A
 # worker has one thread, so there are no locks.
 
 cdef struct Out:
@@ -11,7 +11,7 @@ cdef struct Out:
     size_t room
 
 cdef enum:
-    BLOCK_BYTES = 589_824   # a little above what a worker sends at once
+    BLOCK_BYTES = 589_824   # a little more than a worker sends at once
     MOST_BLOCKS = 1024
 
 cdef uint8_t* SHARED = NULL
@@ -31,7 +31,7 @@ cdef void give_block(uint8_t* data) noexcept nogil:
 
 
 cdef bint grow(Out* out, size_t more) noexcept nogil:
-    """Make room for `more` bytes; return whether there is."""
+    """Make room for `more` bytes; return False without memory."""
     cdef size_t room = out.room * 2 if out.room else 4096
     cdef uint8_t* data
     if more > (<size_t> 1 << 40):
@@ -60,7 +60,7 @@ cdef inline bint reserve(Out* out, size_t more) noexcept nogil:
 cdef inline bint put(Out* out, const uint8_t* data, size_t size) noexcept nogil:
     if not reserve(out, size):
         return False
-    if size:  # of nothing, both may be null, which memcpy may not be given
+    if size:  # memcpy(3) must not get a null pointer, which both are without bytes
         memcpy(out.data + out.size, data, size)
         out.size += size
     return True

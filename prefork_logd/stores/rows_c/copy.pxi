@@ -1,12 +1,12 @@
 # Writes rows in the binary form of PostgreSQL's COPY, from the fields of a line (cut.pxi).
 #
-# stores/postgresql/copy_rows.py is the specification: it makes the same row of the same line, octet for octet. A line
-# that the columns cannot reproduce, or in another form, is left to it.
+# Owns the binary form. stores/postgresql/copy_rows.py is the specification and makes the same row of the same line,
+# octet for octet. Python gets each line that the columns cannot reproduce, and each line in another form.
 
 cdef enum:
-    MOST_NAME = 256         # bytes; a name that may be too long for its column is Python's
-    MOST_USED = 262144      # bytes of rows at once, and then one more row: what is large is not gathered
-    ROOM = 192              # of a row, besides its line and what is looked up: heads, lengths and NULLs
+    MOST_NAME = 256         # bytes; Python decides about longer names, which may not fit their column
+    MOST_USED = 262144      # bytes of rows after which no further row is added to a result
+    ROOM = 192              # bytes of a row for headers, lengths and NULLs, besides its line and the packed values
 
 cdef extern from *:
     """
@@ -36,7 +36,7 @@ cdef extern from *:
         return (int64_t) nearbyint(seconds * 1e6) - 946684800000000LL;
     }
 
-    /* Whether there is an escape of NUL, or of what may be a surrogate. */
+    /* Whether there is an escape of NUL, or one that may be of a surrogate. */
     static inline int has_foreign_escape(const uint8_t *at, const uint8_t *end) {
         while (end - at >= 3 && (at = memmem(at, end - at, "\\\\u", 2)) != NULL && end - at >= 3) {
             if ((at[2] | 32) == 'd' || (end - at >= 6 && memcmp(at + 2, "0000", 4) == 0))
@@ -46,8 +46,8 @@ cdef extern from *:
         return 0;
     }
 
-    /* What is in an object that was found to be one: 1 for a number that jsonb might spell in another way, 2 for what
-       is beyond ASCII. */
+    /* The contents of a valid object, as bits: 1 for a number that jsonb may spell in another way, 2 for characters
+       beyond ASCII. */
     static inline int peculiar(const uint8_t *at, const uint8_t *end) {
         int found = 0, seen;
         for (; at < end; at++) {
@@ -78,7 +78,7 @@ cdef extern from *:
 
 
 cdef class Copier:
-    """Makes rows for COPY. `site` and `origin` return what a tuple of values is in a row, as bytes."""
+    """Makes rows for COPY. `site` and `origin` return the bytes of a tuple of values in a row."""
 
     cdef object site
     cdef object origin
@@ -108,11 +108,10 @@ cdef class Copier:
         self, bytes lines not None, Py_ssize_t start, Py_ssize_t most, int64_t number, int day, int part,
         double low, double high,
     ):
-        """Return (rows, how many, where the line after them begins): of `most` lines from `start` on.
+        """Return (rows, their number, the offset of the line after them), for at most `most` lines from `start` on.
 
-        It ends before a line that is for Python, or was not received between `low` and `high`, or when the rows are many
-        bytes. `number` is the first
-        record's, `day` counts from 2000-01-01.
+        It ends before a line that Python has to read or that was not received between `low` and `high`, and once the
+        rows have MOST_USED bytes. `number` is the number of the first record; `day` counts from 2000-01-01.
         """
         cdef const uint8_t* first = <const uint8_t*> PyBytes_AS_STRING(lines)
         cdef const uint8_t* at = first + start
@@ -139,7 +138,7 @@ cdef class Copier:
         return PyBytes_FromStringAndSize(<const char*> self.made, used) if used else b"", count, at - first
 
     cdef Py_ssize_t _put(self, Cut* cut, size_t length, size_t used, int64_t number, int day, int part) except -1:
-        """Put a row behind `used` bytes; return its size, or 0 if Python has to look at the line."""
+        """Write a row behind `used` bytes; return its size, or 0 if Python has to read the line."""
         cdef uint8_t* begin
         cdef uint8_t* to
         cdef int odd = 0, field
@@ -199,7 +198,7 @@ cdef class Copier:
 
 
 cdef object _packed(Cut* cut, tuple fields, pack):
-    """Return what `pack` makes of the values of fields, or None if Python has to look at the line."""
+    """Return what `pack` makes of the values of fields, or None if Python has to read the line."""
     cdef list values = []
     cdef int field
     cdef Piece* piece
@@ -228,7 +227,7 @@ cdef inline uint8_t* put_octets(uint8_t* to, object octets):
 
 
 cdef inline uint8_t* put_text(uint8_t* to, const Piece* piece):
-    """Put a text, or NULL where there is none; return where it ends, or NULL if it is no UTF-8."""
+    """Write a text, or a database NULL for a missing one; return its end, or a null pointer for invalid UTF-8."""
     cdef Py_ssize_t size = piece.size
     if piece.data == NULL:
         return put_word(to, <uint32_t> -1)
@@ -243,11 +242,11 @@ cdef inline uint8_t* put_text(uint8_t* to, const Piece* piece):
 
 
 cdef inline uint8_t* put_json(uint8_t* to, const Piece* piece):
-    """Put an object or a list for jsonb, or NULL where there is none; return where it ends."""
+    """Write an object or a list for jsonb, or a database NULL for a missing one; return its end."""
     if piece.data == NULL:
         return put_word(to, <uint32_t> -1)
     to = put_word(to, piece.size + 1)
-    to[0] = 1  # the version of jsonb's form
+    to[0] = 1  # version of jsonb's binary form (jsonb_recv in PostgreSQL's sources)
     memcpy(to + 1, piece.data, piece.size)
     return to + 1 + piece.size
 

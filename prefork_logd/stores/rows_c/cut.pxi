@@ -1,7 +1,7 @@
 # Cuts a stored line into its fields in place: reads the form of `records.render` back without objects.
 #
-# Owns the canonical form: fields in their order, no white space, no key twice. A line in another form, also one that is
-# not a record, is left to `stores.rows`. UTF-8 is not checked: the code that makes text of a field must do that.
+# Owns the canonical form: fields in their order, no white space, no key twice. `stores.rows` reads lines in other
+# forms, and decides which lines are not records. UTF-8 is not checked here: the code that makes text of a field does.
 
 cdef enum:
     NAME, LEVELNO, LEVELNAME, MESSAGE, MSG, PATHNAME, FILENAME, MODULE, LINENO, FUNC_NAME
@@ -9,18 +9,20 @@ cdef enum:
     EXC_TEXT, STACK_INFO, EXTRA, TRUNCATED, EXCEPTION, HOST, SERVICE, ENVIRONMENT, VERSION, PEER, ARRIVED, FIELDS
 
 cdef struct Piece:
-    const uint8_t* data     # inside the quotes of text; an integer's digits; a whole object or list. NULL: not in the line
+    # A text without its quotes, the digits of an integer, or a whole object or list. NULL: the field is missing.
+    const uint8_t* data
     size_t size
-    bint plain              # text that is ASCII and holds no escape
+    bint plain              # whether a text is ASCII without escapes
 
 cdef struct Cut:
     double created
-    double received         # 0: not in the line
+    double received         # 0: missing
     Piece[FIELDS] field
-    Piece head              # `,"name"` to the end of `levelname`, `,"msg"` to the end of `funcName`, `,"process"` to the
-    Piece tail              # end of `taskName`, and `,"host"` to the end of `peer`: much the same in many lines, so they
-    Piece who               # can be looked up as they are. Empty when none of their fields is in the line.
-    Piece whence
+    # Parts that are equal in many lines, so that they are looked up as a whole. Empty if all their fields are missing.
+    Piece head              # `,"name"` to the end of `levelname`
+    Piece tail              # `,"msg"` to the end of `funcName`
+    Piece who               # `,"process"` to the end of `taskName`
+    Piece whence            # `,"host"` to the end of `peer`
 
 cdef extern from *:
     """
@@ -45,7 +47,7 @@ cdef extern from *:
         return (uint8_t) (c - '0') < 10 || (uint8_t) ((c | 32) - 'a') < 6;
     }
 
-    /* From behind an opening quote to the closing one, or NULL; `seen`: 1 for an escape, 2 for what is beyond ASCII. */
+    /* Return the closing quote of a text, or NULL. Bits of `seen`: 1 for an escape, 2 for characters beyond ASCII. */
     static inline const uint8_t *end_of_text(const uint8_t *at, const uint8_t *end, int *seen) {
         int found = 0;
         for (;;) {
@@ -121,7 +123,7 @@ cdef extern from *:
         return at;
     }
 
-    /* An integer of at most 18 digits. */
+    /* Pass over an integer of at most 18 digits. */
     static inline const uint8_t *end_of_integer(const uint8_t *at, const uint8_t *end) {
         const uint8_t *first;
         if (at < end && *at == '-')
@@ -133,13 +135,13 @@ cdef extern from *:
         return at;
     }
 
-    /* From an opening brace to behind the closing one, or NULL: JSON without white space, 64 deep at most. */
+    /* Return the end of the object that begins here, or NULL: JSON without white space, nested at most 64 deep. */
     static const uint8_t *end_of_object(const uint8_t *at, const uint8_t *end) {
-        uint64_t objects = 0;  /* a bit for each container that we are in: 1 for an object */
+        uint64_t objects = 0;  /* one bit for each open container: 1 for an object, 0 for a list */
         int depth = 0, seen;
         const char *word;
         for (;;) {
-            /* Here a value begins. */
+            /* A value begins here. */
             if (at >= end)
                 return NULL;
             switch (*at) {
@@ -200,8 +202,7 @@ cdef extern from *:
         }
     }
 
-    /* From the opening bracket of a list that is not empty to behind the closing one, or NULL; each item has to begin
-       with `first`, a quote or a brace. */
+    /* Return the end of a list that is not empty, or NULL. Each item has to begin with `first`, a quote or a brace. */
     static const uint8_t *end_of_list(const uint8_t *at, const uint8_t *end, uint8_t first) {
         int seen;
         if (at >= end || *at != '[')
@@ -229,7 +230,7 @@ cdef extern from *:
         10000000000000000ULL, 100000000000000000ULL, 1000000000000000000ULL, 10000000000000000000ULL,
     };
 
-    /* A number without sign and exponent, of at most 18 digits, as the nearest double; NULL if it is another. */
+    /* Read a number without sign and exponent, of at most 18 digits, as the nearest double; return NULL for others. */
     static const uint8_t *read_seconds(const uint8_t *at, const uint8_t *end, double *value) {
         const uint8_t *begin = at, *point = NULL;
         uint64_t digits = 0, mantissa;
@@ -283,7 +284,7 @@ cdef extern from *:
 
 
 cdef inline bint cut_line(const uint8_t* line, size_t size, Cut* cut) noexcept nogil:
-    """Cut a line, newline included; return False when it is for `stores.rows`."""
+    """Cut a line, newline included; return False if `stores.rows` has to read it."""
     cdef const uint8_t* at = line
     cdef const uint8_t* end = line + size - 1
     cdef const uint8_t* begin
@@ -294,7 +295,7 @@ cdef inline bint cut_line(const uint8_t* line, size_t size, Cut* cut) noexcept n
     memset(cut, 0, sizeof(Cut))
     if size < 24 or end[0] != 10 or (end - 1)[0] != 125 or memcmp(at, b'{"created":', 11):
         return False
-    end -= 1  # the closing brace is where every field has ended
+    end -= 1  # the closing brace follows the last field
     at = read_seconds(at + 11, end, &cut.created)
     if at == NULL or cut.created >= 7258118400.0 or <size_t> (end - at) < 10 or memcmp(at, b',"time":"', 9):
         return False
