@@ -1,13 +1,13 @@
 # cython: language_level=3, boundscheck=True, wraparound=False, cdivision=True, embedsignature=True
-"""The native core: received bytes to finished lines in one pass, with no Python object per record.
+"""Turns received bytes into finished lines in one pass, without a Python object per record: the compiled core.
 
-Owns framing of runs of records, the symbolic reading of pickles, the filters of outputs, and lines of JSON and text, in
-the files of `native/`. The Python modules beside this one are the specification: what is not plainly a good record is
-handed to them frame by frame, and the verdict is theirs. So nothing here words an error, and whatever is written here
-is byte for byte what they would write.
+Owns the framing of runs of records, the symbolic reading of pickles, the filters of outputs, and lines of JSON and
+text, in the files of core_c/. Does not know sockets or files, and words no error. The Python modules beside this one
+are the specification: they get each frame that is not plainly a good record, and judge it. A line that is written here
+is equal to theirs, byte for byte.
 
-Every byte of a peer's is reached through a length that was compared with what there is; the only memory written to is
-`Out`, behind `reserve`, and the arrays of `Memory`, behind `enlarge`.
+A byte of a peer is read only after its offset was compared with the end of the data. Memory is written only in `Out`,
+after `reserve`, and in the arrays of `Memory`, after `enlarge`.
 """
 
 import codecs
@@ -57,7 +57,7 @@ include "core_c/template.pxi"
 include "core_c/trim.pxi"
 
 ABI = 14
-"""Compared with what the package expects: an extension built from other sources is not used."""
+"""The version of this interface: the package does not use an extension with another one."""
 
 
 cdef enum:
@@ -70,9 +70,9 @@ cdef Py_buffer shared_view
 
 
 def share(memory):
-    """Make lines in this writable memory from now on, as long as it has room; None: no more.
+    """Make lines in this writable memory from now on, as long as it has room; None: in memory of our own again.
 
-    Nobody may have lines that lie in the memory before. It is kept until then.
+    No lines may lie in the memory that was shared before. It is kept alive until then.
     """
     global SHARED, shared_bytes, free_blocks
     cdef Py_ssize_t index
@@ -86,14 +86,14 @@ def share(memory):
         return
     PyObject_GetBuffer(memory, &shared_view, PyBUF_WRITABLE)
     SHARED = <uint8_t*> shared_view.buf
-    # The lowest ones first: what was used last is likeliest to be in a cache.
+    # The lowest blocks come first: those that were used last are likely to be in a cache.
     for index in range(min(shared_view.len // BLOCK_BYTES, MOST_BLOCKS) - 1, -1, -1):
         shared_bytes += BLOCK_BYTES
         give_block(SHARED + index * BLOCK_BYTES)
 
 
 cdef void take_room(Out* out) noexcept:
-    """Begin with memory that earlier lines have used, if there is any: new pages cost more than filling them does."""
+    """Begin with memory of earlier lines, if there is any: new pages cost more than filling them."""
     global pool_size, free_blocks
     if free_blocks:
         free_blocks -= 1
@@ -120,7 +120,7 @@ cdef void give_room(Out* out) noexcept:
 
 
 cdef class Lines:
-    """Finished lines, end to end, of one group for one output. Its buffer is theirs; none may be added meanwhile."""
+    """Finished lines of one output, end to end. It takes no further line while a view of its buffer exists."""
 
     cdef Out out
     cdef readonly Py_ssize_t count
@@ -144,7 +144,7 @@ cdef class Lines:
 
     @property
     def offset(self):
-        """Where the lines begin in the shared memory; -1 if they do not lie in it."""
+        """Offset of the lines in the shared memory; -1 if they do not lie in it."""
         return self.out.data - SHARED if is_shared(self.out.data) else -1
 
     def append(self, bytes line not None):
@@ -168,7 +168,7 @@ cdef class Lines:
 
 
 cdef size_t size_of(tuple sinks) except? 0:
-    """Return how many bytes Lines hold together."""
+    """Return the bytes of all lines in these Lines."""
     cdef Lines one
     cdef size_t total = 0
     for one in sinks:
@@ -183,9 +183,9 @@ cdef struct Rule:
     bint has_threshold
     int64_t threshold
     size_t loggers
-    bint is_closed          # to the present sender
-    bint by_python          # its template is not for us
-    Template template       # without directives: JSON
+    bint is_closed          # whether the present sender's records are left out
+    bint by_python          # whether Python renders its template
+    Template template       # no directives: JSON
 
 cdef enum:
     MOST_BYTES = 1 << 28    # of a frame: four times what settings allow, and six times a length still fits 32 bits
@@ -198,9 +198,10 @@ cdef class Core:
     """Turns frames into lines, for one configuration's outputs.
 
     `outputs` has for each output its TextTemplate's parts (None: JSON), its level threshold (0: none), its loggers, and,
-    if it has any, its services and environments (none: all). `stores` has the same of each store, without parts; what one of them lets through is one more line of
-    JSON, behind the outputs' own. `ships` says whether a record is for the stores if none are named. A Core
-    holds one record at a time, and no lines; while `run` calls back, it takes no other frame (RuntimeError).
+    if it has any, its services and environments (none: all). `stores` has the same of each store, without parts. A
+    record that a store takes gets one more line of JSON, behind those of the outputs. `ships` is whether records are for
+    the stores if `stores` is empty. A Core holds one record at a time, and no lines; while `run` calls back, it takes no
+    other frame (RuntimeError).
     """
 
     cdef Machine machine
@@ -284,11 +285,11 @@ cdef class Core:
 
     @property
     def capable(self):
-        """Whether records can be rendered for every output; else each is Python's."""
+        """Whether records can be rendered here for every output; otherwise Python renders all."""
         return self.capable
 
     cdef int _compile(self, Rule* rule, parts) except -1:
-        """Make a template of a TextTemplate's parts."""
+        """Return the template with a TextTemplate's parts."""
         cdef Directive* directive
         simple = {
             "asctime": ASCTIME, "msecs": MSECS, "time": UTC, "created": CREATED_AT, "peer": PEER, "received": RECEIVED
@@ -331,7 +332,7 @@ cdef class Core:
         return 0
 
     cdef int _take_rules(self, redactor) except -1:
-        """Keep the rules of a records.redaction.Redactor in the form that is compared here."""
+        """Keep the rules of a records.redaction.Redactor in the form that secrets.pxi compares."""
         cdef Pattern* pattern
         names = {"bearer": BEARER, "card": CARD, "jwt": JWT, "url-password": URL_PASSWORD}
         allowed = [(key, False, False) for key in redactor.allowed if key]
@@ -410,7 +411,7 @@ cdef class Core:
         return 0
 
     cdef int _set_peer(self, peer, double received, sender) except -1:
-        """Prepare what the lines of one run have in common."""
+        """Prepare the parts that are the same in all lines of one run."""
         if sender is not self.sender:
             self._set_sender(sender)
         if peer is not self.peer_text:
@@ -426,7 +427,7 @@ cdef class Core:
         self.ending.size = 0
         if not put(&self.ending, <const uint8_t*> <const char*> self.members, len(self.members)):
             raise MemoryError
-        # Each is asked: a large piece may find no room where the small one after it does.
+        # All are checked: a large piece may find no room, and a small one behind it may.
         if size and not (
             put_literal(&self.ending, b',"peer":') and put_string(&self.ending, text, size, look_at(text, size), False)
         ):
@@ -441,7 +442,7 @@ cdef class Core:
         return 0
 
     cdef bint _is_wanted(self, size_t index):
-        """Tell whether an output, or one of the stores, wants the record."""
+        """Tell whether an output, or one of the stores, takes the record."""
         cdef size_t rule
         if not self.stores or index < self.outputs - 1:
             return self._passes(index)
@@ -477,7 +478,7 @@ cdef class Core:
         return False
 
     cdef bint _read_on(self, const uint8_t* frame, size_t size):
-        """Read the rest of a record that is no flat one; return whether that could be done."""
+        """Read the rest of a record that is not flat; return whether that succeeded."""
         if self.fields.site != NULL or self.fields.origin != NULL:
             if self.fields.site != NULL:
                 self.fields.site.unfit = UNFIT
@@ -489,7 +490,7 @@ cdef class Core:
         return run_machine(&self.machine, self.machine.opcodes) and collect(&self.machine, &self.fields)
 
     cdef bint _render(self, const uint8_t* frame, size_t size):
-        """Add a record's lines to `outs`; return whether it could be done. If not, nothing was added."""
+        """Add a record's lines to `outs`; return whether that succeeded. After a failure no line is added."""
         cdef size_t index, json_start = 0
         cdef Out* json = NULL
         cdef Out* out
@@ -525,7 +526,7 @@ cdef class Core:
             if not done:
                 break
         if done and json == NULL:
-            # Its budget is looked at all the same, whoever wants to see it.
+            # Its budget is checked in any case, also if no output takes it.
             if self.fields.has_containers:
                 self.scratch.size = 0
                 done = put_record(&self.machine, &self.fields, &self.scratch, self.ending.data, self.ending.size)
@@ -545,7 +546,7 @@ cdef class Core:
         return 0
 
     def lines(self, frame, str peer not None, double received, sender=None):
-        """Return each output's line of one frame (None: filtered out), or None if the record is Python's to judge."""
+        """Return each output's line of one frame (None: filtered out), or None if Python has to judge the record."""
         cdef size_t index
         cdef Lines one
         cdef Py_buffer view
@@ -662,17 +663,17 @@ cdef class Core:
 
 
 def stretches():
-    """Return how many stretches of records were copied and not read, by every Core until now."""
+    """Return the number of stretches that were copied and not read, by all Cores so far."""
     return stretches_used
 
 
 def unlearn():
-    """Let go of all that was learnt of keys and stretches, for tests that are to begin with nothing."""
+    """Forget all keys and stretches, for tests that begin with none."""
     forget_keys()
 
 
 def float_text(double value, bint as_json):
-    """Return a finite float as JSON, or as repr() has it."""
+    """Return a finite float as JSON, or in the form of repr()."""
     cdef Out out
     memset(&out, 0, sizeof(Out))
     try:
@@ -684,7 +685,7 @@ def float_text(double value, bint as_json):
 
 
 def escape_json(bytes line not None):
-    """Do what render.escape_json_in_python does."""
+    """Return what render.escape_json_in_python returns."""
     cdef Out out
     memset(&out, 0, sizeof(Out))
     try:
@@ -696,7 +697,7 @@ def escape_json(bytes line not None):
 
 
 def encode_marked(value):
-    """Do what render.encode_marked_in_python does."""
+    """Return what render.encode_marked_in_python returns."""
     cdef Out out
     memset(&out, 0, sizeof(Out))
     try:
@@ -751,7 +752,7 @@ cdef int put_made(Out* out, value) except -1:
 
 
 def decode_text(bytes data not None):
-    """Do what opcodes.decode_text_in_python does; CPython's own way makes an exception of each lone surrogate."""
+    """Return what opcodes.decode_text_in_python returns; CPython's way makes an exception of each lone surrogate."""
     cdef const uint8_t* octets = <const uint8_t*> <const char*> data
     cdef size_t size = len(data), at = 0, count = 0, length
     cdef uint32_t* characters
@@ -785,7 +786,7 @@ def decode_text(bytes data not None):
 
 
 def unquote(bytes data not None):
-    """Do what opcodes.unquote_in_python does."""
+    """Return what opcodes.unquote_in_python returns."""
     cdef const uint8_t* start = <const uint8_t*> <const char*> data
     cdef size_t size = len(data)
     cdef uint8_t* room = <uint8_t*> malloc(size + 1)
@@ -799,7 +800,7 @@ def unquote(bytes data not None):
 
 
 def escape_inside(str text not None):
-    """Do what render.escape_inside_in_python does."""
+    """Return what render.escape_inside_in_python returns."""
     cdef Out out
     cdef bytes data = text.encode("utf-8", "surrogatepass")
     cdef const uint8_t* octets = <const uint8_t*> <const char*> data
@@ -813,7 +814,7 @@ def escape_inside(str text not None):
 
 
 def measure(const uint8_t[::1] data, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t count, int64_t max_bytes):
-    """Return where the run at `start` ends, and how many records it has (inputs/runs.py)."""
+    """Return the end of the run at `start`, and its number of records (inputs/runs.py)."""
     cdef Py_ssize_t taken = 0
     cdef uint32_t nbytes
     if not 0 <= start <= stop <= data.shape[0]:
@@ -832,7 +833,7 @@ def measure_batches(
     const uint8_t[::1] data, Py_ssize_t start, uint64_t number, uint32_t head, int64_t max_bytes,
     int64_t max_batch_bytes,
 ):
-    """Return where whole BATCHes in order end, how many records they have, how many they are (inputs/runs.py)."""
+    """Return the end of the whole BATCHes in order, their number of records, and their number (inputs/runs.py)."""
     cdef Py_ssize_t size = data.shape[0], at, end, batches = 0
     cdef uint64_t first_number = number, first
     cdef uint32_t found, length, count, taken, nbytes

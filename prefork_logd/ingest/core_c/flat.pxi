@@ -1,27 +1,27 @@
 # Reads the usual record, one dict of names and scalars, without building the dict.
 #
-# Values that are no scalars among the further attributes are read by nested.pxi.
+# nested.pxi reads the containers and objects among the further attributes.
 #
 # Owns a tree of recent sequences of keys. A service's records have the same keys in the same order, so each key is
-# found by a comparison with the earlier key at its position, opcode and length included; a path to a node has no key
-# twice. Other records are left to the machine (machine.pxi): stack and memo are in the state in which it would have
-# left them, and it continues from there.
+# found by a comparison with the earlier key at its position, opcode and length included. A path to a node has no key
+# twice. The machine (machine.pxi) reads other records: it continues from any point, as stack and memo are always in the
+# state in which it would have left them.
 
 cdef enum:
-    FLAT_PAIRS = 64          # of one record; further ones are the machine's
-    FLAT_OPCODES = 4 * FLAT_PAIRS + 8   # that are read here at most
+    FLAT_PAIRS = 64          # pairs of one record; the machine reads further ones
+    FLAT_OPCODES = 4 * FLAT_PAIRS + 8   # most opcodes that are read here
     FLAT_KEYS = 1024
     FLAT_KEY_BYTES = 40      # opcode, length and text
     FLAT_SIBLINGS = 16
-    FLAT_MISSES = 4096       # keys that found no room, after which the tree is begun anew
+    FLAT_MISSES = 4096       # keys without room, after which the tree begins anew
 
 cdef struct FlatKey:
     uint8_t[48] octets       # opcode, length and text
-    uint32_t size            # of all three
-    uint32_t head            # of the first two
+    uint32_t size            # bytes of all three
+    uint32_t head            # bytes of the first two
     uint64_t word            # of the node of its text (set_node)
-    int slot                 # of LogRecord's attributes (find_slot)
-    uint32_t group           # of attributes that say the same again and again (repeats.pxi)
+    int slot                 # number of LogRecord's attribute (find_slot)
+    uint32_t group           # group of attributes whose values repeat (repeats.pxi)
     uint32_t parent          # 0: the root, whose own parent it is
     uint32_t child           # 0: none
     uint32_t sibling
@@ -51,7 +51,7 @@ cdef inline bint comes_next(const FlatKey* key, const uint8_t* data) noexcept no
 
 
 cdef inline uint32_t next_key(uint32_t before, const uint8_t* data, size_t left) noexcept nogil:
-    """Return which key `data` begins with, of those that came after the key `before`; 0: none of them."""
+    """Return the known key that `data` begins with, among the followers of the key `before`; 0 for none."""
     cdef uint32_t key = FLAT[before].child
     while key:
         if FLAT[key].size <= left and comes_next(FLAT + key, data):
@@ -61,7 +61,7 @@ cdef inline uint32_t next_key(uint32_t before, const uint8_t* data, size_t left)
 
 
 cdef uint32_t learn_key(uint32_t before, const uint8_t* data, size_t left) noexcept nogil:
-    """Return the number of the key that `data` begins with, which is new after the key `before`; 0 if it is no such."""
+    """Add the key that `data` begins with as a follower of `before`; return its number, 0 if it cannot be added."""
     global flat_keys, flat_misses
     cdef size_t head, size
     cdef uint32_t length = 0, other, siblings = 0
@@ -112,7 +112,7 @@ cdef uint32_t learn_key(uint32_t before, const uint8_t* data, size_t left) noexc
 
 
 cdef inline bint memoize_if_asked(Machine* m) noexcept nogil:
-    """Do the BINPUT or LONG_BINPUT that may follow a text."""
+    """Do a BINPUT or LONG_BINPUT, if one follows the text."""
     cdef uint32_t index
     if m.at + 1 < m.size and m.data[m.at] == 0x71:
         if not memoize(m, m.data[m.at + 1]):
@@ -127,7 +127,7 @@ cdef inline bint memoize_if_asked(Machine* m) noexcept nogil:
 
 
 cdef inline bint push_scalar(Machine* m) noexcept nogil:
-    """Do one opcode that makes a scalar; if it is none, nothing is done."""
+    """Do one opcode that makes a scalar; do nothing for another one."""
     cdef const uint8_t* start
     cdef size_t size, at = m.at
     cdef uint64_t number
@@ -160,7 +160,7 @@ cdef inline bint push_scalar(Machine* m) noexcept nogil:
     elif opcode == 0x4A:  # BININT
         if take_number(m, 4, &number):
             return push_integer(m, <int32_t> <uint32_t> number)
-    elif opcode == 0x4C or opcode == 0x49:  # LONG; INT, which is also how protocols 0 and 1 have True and False
+    elif opcode == 0x4C or opcode == 0x49:  # LONG; INT, which is True and False, too, in protocols 0 and 1
         if push_number_line(m, opcode == 0x49):
             return True
     elif opcode == 0x8A:  # LONG1
@@ -182,8 +182,8 @@ cdef inline bint push_scalar(Machine* m) noexcept nogil:
 cdef inline Node* read_usual_pair(Machine* m, const FlatKey* key) noexcept nogil:
     """Read a known key and a usual value, each with the BINPUT that numbers it next; return the value.
 
-    Return NULL if they are no such: nothing is done then. Each pair of most records comes this way, so what is read stays
-    in registers. The stack has room for both (read_flat).
+    Return NULL for others, and do nothing then. Nearly all pairs are read here, so the state stays in registers. The
+    stack has room for both (read_flat).
     """
     cdef Node* name = m.memory.stack + m.top
     cdef Node* value = name + 1
@@ -196,7 +196,7 @@ cdef inline Node* read_usual_pair(Machine* m, const FlatKey* key) noexcept nogil
     cdef uint16_t short_integer
     cdef uint8_t opcode
     cdef int look
-    # The longest that is read without a look at the end: two BINPUTs, a BINFLOAT, and one octet behind.
+    # The most that is read without a check of the frame's end: two BINPUTs, a BINFLOAT and the octet behind them.
     if <size_t> (end - at) < key.size + 14 or number + 2 > m.memory.memo_room:
         return NULL
     write_words(name, key.word, <uint64_t> <size_t> (at + key.head))
@@ -256,9 +256,9 @@ cdef inline Node* read_usual_pair(Machine* m, const FlatKey* key) noexcept nogil
 
 
 cdef bint read_free_key(Machine* m, Fields* fields, uint32_t before, uint32_t* met, Node* name, int* slot) noexcept nogil:
-    """Read a key that has no room in the tree; return whether it is one that did not come before in this record.
+    """Read a key that has no room in the tree; return whether it is new in this record.
 
-    `met` has the attributes of LogRecord that came; of the first such key it is 0, and `before` the key before it.
+    `met` is the set of LogRecord's attributes so far. For the first such key it is 0, and `before` is the key before.
     """
     cdef size_t head, index, left = m.size - m.at
     cdef uint32_t length = 0
@@ -294,10 +294,10 @@ cdef bint read_free_key(Machine* m, Fields* fields, uint32_t before, uint32_t* m
 
 
 cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
-    """Read a frame that the machine has not begun; return whether it is a flat record, and all fits its place.
+    """Read a frame from its beginning; return whether it is a flat record whose values fit their fields.
 
-    If not, the machine is to go on where this has ended; but if `fields` has a stretch that was not read again, the
-    frame is to be begun anew, `key_by_key`.
+    If not, the machine continues from here. But if `fields` has a stretch that was copied and not read, the frame must
+    begin anew, with `key_by_key`.
     """
     cdef uint32_t key = 0, after, first = 0, met = 0
     cdef bint is_lost = False
@@ -315,7 +315,7 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
     fields.site = fields.origin = NULL
     m.opcodes = FLAT_OPCODES
     if m.memory.stack_room < 2 * FLAT_PAIRS + 2:
-        # It must not move below, for `fields` points into it.
+        # The array must not move below: `fields` points into it.
         if not enlarge(<void**> &m.memory.stack, &m.memory.stack_room, 2 * FLAT_PAIRS + 2, sizeof(Node)):
             return False
     if m.memory.memo_room < 2 * FLAT_PAIRS + 2:
@@ -409,7 +409,7 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
                     m, fields, first, key, stretch_start, stretch_memo, stretch_hash, stretch_budget - m.text_left
                 )
             stretch_end = 0
-    # SETITEMS and STOP; a dict that more is put into is the machine's.
+    # SETITEMS and STOP. The machine reads a dict with more than one SETITEMS.
     if not pairs or m.at + 2 != size or data[m.at + 1] != 0x2E:
         return False
     m.nodes_left = nodes_for(size) - 2 * <long> pairs

@@ -1,6 +1,6 @@
 # Turns a LogRecord's attributes into a stored record and its line of JSON: record.py and render.py in C.
 #
-# Owns the field of each attribute. A record with a value that does not fit its field is left to Python.
+# Owns the field of each attribute. Python reads a record with a value that does not fit its field.
 
 cdef enum:  # slots
     NAME
@@ -20,12 +20,12 @@ cdef enum:  # slots
     TASKNAME
     EXC_TEXT
     STACK_INFO
-    STORED         # how many fields are stored as they were sent
+    STORED         # number of fields that are stored as they were sent
     CREATED = STORED
     ARGS
     EXC_INFO
-    CUTS           # the paths of values that our handler has cut; stored behind `extra`
-    EXCEPTIONS     # as data; stored behind that
+    CUTS           # paths of values that our handler has cut; stored behind `extra`
+    EXCEPTIONS     # exceptions as data; stored behind CUTS
     DERIVED_ONE
     DERIVED_TWO
     DERIVED_THREE
@@ -35,7 +35,7 @@ cdef enum:  # slots
 cdef enum:
     INTEGERS = 1 << LEVELNO | 1 << LINENO | 1 << PROCESS | 1 << THREAD
     KEY_SLOTS = 256
-    EXTRAS = 256   # attributes beyond LogRecord's that are taken here
+    EXTRAS = 256   # most attributes beside LogRecord's
     SECONDS = 16
 
 cdef struct KeySlot:
@@ -61,7 +61,7 @@ _SENT = [name.encode() for name in _SENT_NAMES]
 
 
 cdef inline uint32_t hash_key(const uint8_t* text, size_t size) noexcept nogil:
-    """Return where a key of one octet or more is looked up."""
+    """Return the place of a key, which has one octet or more, in the table."""
     return (size * 23 + text[0] * 7 + text[size - 1] * 5 + text[size >> 1]) & (KEY_SLOTS - 1)
 
 
@@ -84,10 +84,10 @@ _fill_keys()
 
 cdef enum:
     SENDER_TEXTS = 4       # host, service, environment, version
-    MOST_ADDED = 32        # of a sender's own fields (records/sender.py)
+    MOST_ADDED = 32        # most fields of a sender's own (records/sender.py)
 
 cdef struct Added:
-    # A field that all records of a sender get in `extra`.
+    # A field that each record of a sender gets in `extra`.
     const uint8_t* name
     size_t name_size
     const uint8_t* json    # `"name":value`
@@ -95,19 +95,19 @@ cdef struct Added:
     Node value
 
 cdef struct Fields:
-    bint wants_all                # also of what `site` and `origin` have ready
-    Stretch* site                 # what was not read again (repeats.pxi)
+    bint wants_all                # whether also the nodes of `site` and `origin` are needed
+    Stretch* site                 # the stretch that was copied and not read (repeats.pxi)
     Stretch* origin
     Node* slot[SLOTS]
     double created
     Node* extras[2 * EXTRAS]      # keys and values in turn
-    size_t extras_count           # of both
-    bint has_containers           # among the extras
-    size_t output_end             # of the line that is written just now: how large its buffer may become
-    Node[SENDER_TEXTS] sender     # its texts, in the order of a line
+    size_t extras_count           # number of keys and values
+    bint has_containers           # whether the extras have containers
+    size_t output_end             # largest size of the buffer of the line that is written now
+    Node[SENDER_TEXTS] sender     # the sender's texts, in the order of a line
     Added[MOST_ADDED] added
     size_t added_count
-    size_t sender_bytes           # how many bytes of a line the sender may take at most
+    size_t sender_bytes           # most bytes that the sender takes in a line
 
 
 cdef inline void begin_fields(Fields* fields) noexcept nogil:
@@ -130,7 +130,7 @@ cdef inline int find_slot(const Node* key) noexcept nogil:
 
 
 cdef bint is_empty(Machine* m, const Node* node) noexcept nogil:
-    """Tell whether a value is an empty text, list or object; a call may be, so it is not asked of one."""
+    """Tell whether a value is an empty text, list or object. It is not asked about calls."""
     cdef Box* box
     if is_text(node) or node.kind == BYTES:
         return node.size == 0
@@ -141,7 +141,7 @@ cdef bint is_empty(Machine* m, const Node* node) noexcept nogil:
 
 
 cdef bint collect(Machine* m, Fields* fields) noexcept nogil:
-    """Read the attributes of what the machine has built, each in its place; return whether all fit theirs."""
+    """Put the attributes of the record that the machine has built in their places; return whether all fit."""
     cdef Node* top = m.memory.stack
     cdef Node* key
     cdef Node* value
@@ -197,7 +197,7 @@ cdef bint collect(Machine* m, Fields* fields) noexcept nogil:
 
 
 cdef bint holds(Machine* m, const Node* node, bint texts) noexcept nogil:
-    """Tell whether a list holds texts, or else dicts, alone."""
+    """Tell whether a list holds only texts, or only dicts."""
     cdef Walk walk
     cdef Node* item
     start_walk(&m.memory, &m.memory.boxes[node.value.box].items, &walk)
@@ -210,14 +210,14 @@ cdef bint holds(Machine* m, const Node* node, bint texts) noexcept nogil:
 
 
 cdef inline bint is_fit(int slot, const Node* value) noexcept nogil:
-    """Tell whether a value is one for its field; None is, and stands for no value."""
+    """Tell whether a value fits its field. None does, and means no value."""
     if value.kind == NONE:
         return True
     return value.kind == INT if (1 << slot) & INTEGERS else is_text(value)
 
 
 cdef bint unfold(Machine* m, Fields* fields) noexcept nogil:
-    """Put the members of a dict that is called `extra` in its place, at the end; return whether each has a name of its own."""
+    """Replace a dict called `extra` by its members, at the end; return whether all names are different."""
     cdef size_t index, at, count
     cdef Node* key
     cdef Walk walk
@@ -229,7 +229,7 @@ cdef bint unfold(Machine* m, Fields* fields) noexcept nogil:
         return True
     key = fields.extras[at + 1]
     if key.kind != DICT:
-        # What Python makes of an object may be a dict as well.
+        # Python may make a dict of an object, too.
         return key.kind != OBJECT
     flat = &m.memory.boxes[key.value.box].flat
     fields.extras_count -= 2
@@ -256,7 +256,7 @@ cdef bint unfold(Machine* m, Fields* fields) noexcept nogil:
 
 
 cdef bint settle(Fields* fields) noexcept nogil:
-    """Tell whether every value is one for its field; None is no value."""
+    """Tell whether each value fits its field; None means no value."""
     cdef Node* value
     cdef int slot
     for slot in range(STORED):
@@ -288,7 +288,7 @@ cdef bint settle(Fields* fields) noexcept nogil:
 
 
 cdef struct Second:
-    # The latest second that was written out.
+    # The latest second that was written.
     int64_t second
     char[20] text
 
@@ -345,7 +345,7 @@ cdef void spell_utc(int64_t second, char* text) noexcept nogil:
 
 
 cdef inline bint put_slots(Fields* fields, Out* out, int slot, int end) noexcept nogil:
-    """Write the fields from one to another as members of a JSON object, each behind a comma; what is empty is not."""
+    """Write a range of fields as members of a JSON object, each behind a comma; leave out empty ones."""
     cdef Node* node
     while slot < end:
         node = fields.slot[slot]
@@ -367,7 +367,7 @@ cdef inline bint put_slots(Fields* fields, Out* out, int slot, int end) noexcept
 
 
 cdef inline bint has_extra(Fields* fields, const Added* added) noexcept nogil:
-    """Tell whether a record has an attribute of its own under the name of one of its sender's fields."""
+    """Tell whether a record has an attribute with the name of one of its sender's fields."""
     cdef size_t index
     cdef Node* name
     for index in range(0, fields.extras_count, 2):
@@ -378,7 +378,7 @@ cdef inline bint has_extra(Fields* fields, const Added* added) noexcept nogil:
 
 
 cdef bint put_added(Fields* fields, Out* out, bint first) noexcept nogil:
-    """Write the sender's own fields as members of `extra`; `first`: nothing is written in it yet."""
+    """Write the sender's own fields as members of `extra`; `first`: no member is written yet."""
     cdef size_t index
     cdef Added* added
     for index in range(fields.added_count):
@@ -394,7 +394,7 @@ cdef bint put_added(Fields* fields, Out* out, bint first) noexcept nogil:
 
 
 cdef bint put_record(Machine* m, Fields* fields, Out* out, const uint8_t* ending, size_t ending_size) noexcept nogil:
-    """Write the record's line of JSON; `ending` is what is behind `exception`: host to received, brace, newline."""
+    """Write the record's line of JSON. `ending` is the part behind `exception`: host to received, brace, newline."""
     cdef size_t index
     cdef Node* node
     cdef Stretch* site
@@ -450,7 +450,7 @@ cdef bint put_record(Machine* m, Fields* fields, Out* out, const uint8_t* ending
 
 
 cdef bint may_hold_forms(Machine* m, Fields* fields) noexcept nogil:
-    """Tell whether a text of the record, in extra or not, may hold a secret by its form; of a container, put_value does."""
+    """Tell whether a text of the record may hold a secret by its form; put_value checks those in containers."""
     cdef Node* node
     cdef int slot
     cdef size_t index
@@ -467,7 +467,7 @@ cdef bint may_hold_forms(Machine* m, Fields* fields) noexcept nogil:
 
 
 cdef bint can_pay(Machine* m, Fields* fields) noexcept nogil:
-    """Tell whether a record without containers is within its budget, as put_record does by writing it."""
+    """Tell whether a record without containers is within its budget, without writing it as put_record does."""
     cdef int secret
     cdef size_t index
     cdef Node* value

@@ -1,29 +1,29 @@
 # Recognizes parts of a record that came before, octet for octet: the attributes of a line of code, or of a thread.
 #
-# Owns the values and the JSON of these parts. A service logs from few places and threads, so half of a record's keys
-# have values that were read already: such a part is measured by its lengths, compared as a whole with earlier ones, and
-# its JSON is copied. A part is used only if it is equal to its last octet, memo numbers included, and kept only if it
-# refers to nothing outside itself. Skipped values are neither on the stack nor in the memo: a record that refers to
-# them later is read once more, key by key.
+# Owns the values and the JSON of these parts, which are called stretches. A service logs from few places and threads,
+# so half of a record's keys have values that were read before. A stretch is measured by its lengths and compared as a
+# whole with earlier ones; then its JSON is copied. It is used only if it is equal to the last octet, memo numbers
+# included, and kept only if it refers to nothing outside itself. Its values are neither on the stack nor in the memo: a
+# record that refers to them later is read again, key by key.
 
 cdef enum:
     NO_GROUP = 0
-    SITE = 1                 # where in the code: both stand before and behind the message in a line
-    ORIGIN = 2               # whose record
+    SITE = 1                 # the place in the code; its fields stand on both sides of the message in a line
+    ORIGIN = 2               # the thread and process
     STRETCHES = 4096
     STRETCH_WAYS = 4         # places for one value of the hash
     STRETCH_SEEN_ONCE = 8192
-    STRETCH_BYTES = 448      # of a frame
+    STRETCH_BYTES = 448      # bytes of a frame
     STRETCH_JSON = 528       # a stretch has 1,280 bytes in all
     STRETCH_PAIRS = 12
-    UNFIT = 64               # records of a site that are read key by key after one had to be read twice
+    UNFIT = 64               # after a record had to be read twice, so many of its site are read key by key
 
 cdef enum:
     SITE_SLOTS = (
         1 << ARGS | 1 << LEVELNAME | 1 << LEVELNO | 1 << PATHNAME | 1 << FILENAME | 1 << MODULE | 1 << EXC_INFO
         | 1 << EXC_TEXT | 1 << STACK_INFO | 1 << LINENO | 1 << FUNCNAME
     )
-    # Of these all are there, of the others of a site none has a value.
+    # A stretch has all of these; the other attributes of a site have no value.
     SITE_STORED = 1 << LEVELNAME | 1 << LEVELNO | 1 << PATHNAME | 1 << FILENAME | 1 << MODULE | 1 << LINENO | 1 << FUNCNAME
     ORIGIN_SLOTS = 1 << PROCESS | 1 << PROCESSNAME | 1 << THREAD | 1 << THREADNAME
 
@@ -33,60 +33,60 @@ cdef enum:
     NUMBER_STEP = 2          # BININT1, BININT2 and BININT
     COUNTED_STEP = 3         # a length of one octet: SHORT_BINSTRING and LONG1
     LINE_STEP = 4            # LONG
-    LAYOUTS = 4              # of each group; services differ by their Python and by what is the same object to them
+    LAYOUTS = 4              # for each group; they differ by the service's Python, and by the objects it shares
 
 cdef struct Layout:
-    # How a stretch is measured: so many octets, a value of that kind, so many octets, ... and the last ones.
-    uint32_t first           # number of its first key; 0: there is none here
-    uint32_t last            # of its last key
-    uint32_t count           # of values whose length may differ
+    # The measure of a stretch: a number of octets, a value of a kind, a number of octets, ... and the last octets.
+    uint32_t first           # number of its first key; 0: the place is empty
+    uint32_t last            # number of its last key
+    uint32_t count           # number of values whose length may differ
     uint32_t[STRETCH_PAIRS + 1] fixed
     int[STRETCH_PAIRS] steps
 
 cdef struct Stretch:
-    # What a line of JSON needs stands first, in a row: a stretch that is not in the processor's caches costs more to
-    # fetch than to read.
-    uint32_t size            # in a frame
+    # The parts that a line of JSON needs stand first, in a row: fetching a stretch into the processor's caches costs
+    # more than reading it.
+    uint32_t size            # octets in a frame
     uint32_t first           # numbers of its keys (flat.pxi)
     uint32_t last
-    uint32_t memo_start      # numbers of the memo that it uses
+    uint32_t memo_start      # the memo's size before and behind it
     uint32_t memo_end
     uint32_t pairs
-    uint32_t cost            # of the budget on text
-    uint32_t before          # octets of its JSON that stand before the message
+    uint32_t cost            # its part of the budget on text
+    uint32_t before          # octets of its JSON before the message
     uint32_t json_size
-    uint32_t unfit           # how many records it is not to be used for
+    uint32_t unfit           # number of records that it is not used for
     int32_t group
     uint32_t has_level
     Node level
-    uint8_t[STRETCH_BYTES + STRETCH_JSON] octets   # of the frame, and its JSON right behind them
-    Node[STRETCH_PAIRS] nodes  # its values; text by its place in the stretch
+    uint8_t[STRETCH_BYTES + STRETCH_JSON] octets   # of the frame, and behind them its JSON
+    Node[STRETCH_PAIRS] nodes  # its values; texts refer to offsets in the stretch
     int[STRETCH_PAIRS] slots
 
 cdef Stretch[STRETCHES] STRETCH
-cdef uint64_t[STRETCHES] STRETCH_HASH           # of each; 0: there is none here
-cdef uint64_t[STRETCH_SEEN_ONCE] STRETCH_SEEN   # hashes that came once: what never comes again is not worth keeping
+cdef uint64_t[STRETCHES] STRETCH_HASH           # hash of each stretch; 0: the place is empty
+cdef uint64_t[STRETCH_SEEN_ONCE] STRETCH_SEEN   # hashes that came once: a stretch is kept when it comes again
 cdef uint32_t stretch_turn = 0
 cdef uint64_t stretches_used = 0
 cdef Layout[3][LAYOUTS] LAYOUT
 cdef uint32_t[3] layout_turn
 cdef uint8_t[256] NUMBER_BYTES
 NUMBER_BYTES[0x4A], NUMBER_BYTES[0x4B], NUMBER_BYTES[0x4D] = 5, 2, 3
-cdef Stretch* latest_origin = NULL  # a connection's records are mostly of one thread
+cdef Stretch* latest_origin = NULL  # most records of a connection are of one thread
 cdef Out STRETCH_ROOM
 STRETCH_ROOM.data = NULL
 STRETCH_ROOM.size = STRETCH_ROOM.room = 0
 
 
 cdef inline uint32_t group_of(int slot) noexcept nogil:
-    """Return which group of keys an attribute is in."""
+    """Return the group of an attribute."""
     if slot < 0:
         return NO_GROUP
     return SITE if SITE_SLOTS & (1 << slot) else ORIGIN if ORIGIN_SLOTS & (1 << slot) else NO_GROUP
 
 
 cdef void forget_stretches() noexcept nogil:
-    """Let go of all of them: the keys' numbers mean other keys from now on."""
+    """Forget all stretches: from now on the numbers of keys mean other keys."""
     global latest_origin
     latest_origin = NULL
     memset(STRETCH_HASH, 0, sizeof(STRETCH_HASH))
@@ -94,7 +94,7 @@ cdef void forget_stretches() noexcept nogil:
 
 
 cdef inline size_t read_step(const uint8_t* data, size_t at, size_t size, int step) noexcept nogil:
-    """Return where the value at `at` ends, which is taken for one of the step's kind; 0 if it would end elsewhere."""
+    """Return the end of the value at `at`, which is taken for one of the step's kind; 0 if it cannot be one."""
     cdef uint32_t length
     cdef const uint8_t* end
     if at + 5 > size:
@@ -118,7 +118,7 @@ cdef inline size_t read_step(const uint8_t* data, size_t at, size_t size, int st
 
 
 cdef inline bint follow_layout(Machine* m, const Layout* layout, size_t* size, uint64_t* hash) noexcept nogil:
-    """Tell how long the stretch is that begins here if it has this layout, and its hash; return whether it may have."""
+    """Set the length and the hash of the stretch that begins here, if it has this layout; return whether it may."""
     cdef const uint8_t* data = m.data
     cdef size_t at = m.at
     cdef uint64_t mixed = layout.first
@@ -127,7 +127,7 @@ cdef inline bint follow_layout(Machine* m, const Layout* layout, size_t* size, u
         at = read_step(data, at + layout.fixed[index], m.size, layout.steps[index])
         if at == 0 or at > m.size:
             return False
-        # What stands before is longer than that: the shortest of these keys has four letters.
+        # There are so many octets before: the shortest of these keys has four letters.
         mixed = (mixed ^ load8(data + at - 8)) * 0x9E3779B97F4A7C15ULL
         mixed ^= mixed >> 29
     at += layout.fixed[layout.count]
@@ -139,7 +139,7 @@ cdef inline bint follow_layout(Machine* m, const Layout* layout, size_t* size, u
 
 
 cdef bint learn_layout(Machine* m, uint32_t key, Layout* layout) noexcept nogil:
-    """Find out how the stretch that begins here with `key` is laid out; return whether it is one that can be kept."""
+    """Find the layout of the stretch that begins here with `key`; return whether it can be kept."""
     cdef const uint8_t* data = m.data
     cdef size_t at = m.at, fixed, start
     cdef size_t memo = m.memory.memo_end
@@ -212,7 +212,7 @@ cdef inline bint same_layout(const Layout* one, const Layout* other) noexcept no
 
 
 cdef inline bint comes_again(Machine* m, const Stretch* stretch, uint32_t key) noexcept nogil:
-    """Tell whether a frame goes on with this stretch, octet for octet, and in the same state of the memo."""
+    """Tell whether a frame continues with this stretch, octet for octet, and the memo is in the same state."""
     return (
         stretch.first == key and stretch.memo_start == m.memory.memo_end and stretch.memo_end <= m.memory.memo_room
         and stretch.size <= m.size - m.at and memcmp(stretch.octets, m.data + m.at, stretch.size) == 0
@@ -220,7 +220,7 @@ cdef inline bint comes_again(Machine* m, const Stretch* stretch, uint32_t key) n
 
 
 cdef inline void fetch(const Stretch* stretch, size_t size) noexcept nogil:
-    """Let the processor fetch a stretch whose part of a frame has `size` octets, all of it at once."""
+    """Let the processor fetch a whole stretch at once; its part of a frame has `size` octets."""
     cdef const uint8_t* at = <const uint8_t*> stretch
     cdef const uint8_t* end = stretch.octets + size + size
     while at < end:
@@ -229,7 +229,7 @@ cdef inline void fetch(const Stretch* stretch, size_t size) noexcept nogil:
 
 
 cdef inline bint ends_here(Machine* m, const Layout* layout, size_t size) noexcept nogil:
-    """Tell whether a key of no such stretch, or none at all, comes behind a stretch that was taken for one of a layout."""
+    """Tell whether the record's end, or a known key of another group, follows a stretch of an assumed layout."""
     cdef size_t at = m.at + size
     cdef uint32_t key
     if m.data[at] == 0x75:  # SETITEMS
@@ -239,7 +239,7 @@ cdef inline bint ends_here(Machine* m, const Layout* layout, size_t size) noexce
 
 
 cdef inline Stretch* find_stretch(Machine* m, uint32_t key, uint64_t* hash) noexcept nogil:
-    """Return the stretch that a frame goes on with, or NULL; `hash` is that of one that is not kept, 0 if there may be one."""
+    """Return the stretch that a frame continues with; else NULL, and in `hash` that of one that is not kept, or 0."""
     global latest_origin
     cdef uint32_t group = FLAT[key].group
     cdef uint64_t* hashes
@@ -276,9 +276,9 @@ cdef inline size_t bucket_of(uint64_t hash) noexcept nogil:
 
 
 cdef size_t expect_stretch(Machine* m, uint32_t key, uint64_t* hash) noexcept nogil:
-    """Return where the stretch ends that begins here and is worth keeping, and its hash; 0 if there is none.
+    """Return the end of the stretch that begins here, and set its hash; 0 if it is not worth keeping.
 
-    `hash` is what find_stretch has left: of most stretches that is enough to leave them.
+    `hash` comes from find_stretch. For most stretches it shows already that they are not kept.
     """
     cdef Layout layout
     cdef uint32_t group = FLAT[key].group
@@ -298,7 +298,7 @@ cdef size_t expect_stretch(Machine* m, uint32_t key, uint64_t* hash) noexcept no
 
 
 cdef inline bint is_worth_keeping(uint64_t hash) noexcept nogil:
-    """Tell whether a stretch was met before, as far as that is known."""
+    """Tell whether a stretch is known to have come before."""
     cdef uint64_t* seen = STRETCH_SEEN + (hash >> 40 & (STRETCH_SEEN_ONCE - 1))
     if seen[0] == hash:
         return True
@@ -307,7 +307,7 @@ cdef inline bint is_worth_keeping(uint64_t hash) noexcept nogil:
 
 
 cdef void take_stretch(Machine* m, Fields* fields, Stretch* stretch) noexcept nogil:
-    """Take a stretch for read, and what `fields` needs of it."""
+    """Pass over a stretch, and give `fields` the values that are needed."""
     global stretches_used
     cdef size_t index, count = stretch.memo_end - stretch.memo_start
     cdef const uint8_t* start = m.data + m.at
@@ -317,12 +317,12 @@ cdef void take_stretch(Machine* m, Fields* fields, Stretch* stretch) noexcept no
         fields.site = stretch
     else:
         fields.origin = stretch
-    # Not in the memo, but their places are taken.
+    # The values are not put into the memo, but their numbers are used up.
     clear_words(m.memory.memo + stretch.memo_start, 2 * count)
     m.memory.memo_end = stretch.memo_end
     m.memory.memo_count += count
     if not fields.wants_all:
-        # A line of JSON has the rest ready.
+        # The stretch has the JSON of the rest.
         if stretch.has_level:
             fields.slot[LEVELNO] = &stretch.level
     else:
@@ -340,7 +340,7 @@ cdef void take_stretch(Machine* m, Fields* fields, Stretch* stretch) noexcept no
 cdef void keep_stretch(
     Machine* m, Fields* fields, uint32_t first, uint32_t last, size_t start, size_t memo_start, uint64_t hash, long cost
 ) noexcept nogil:
-    """Keep what was read from `start` to here, if it is a whole stretch of its kind."""
+    """Keep the octets from `start` to here, if they are a whole stretch of its group."""
     global stretch_turn
     cdef Stretch* stretch
     cdef Out* out = &STRETCH_ROOM
@@ -409,7 +409,7 @@ cdef void keep_stretch(
 
 
 cdef size_t place_for(uint64_t hash, const Fields* fields) noexcept nogil:
-    """Return a place for a stretch: an empty one, or that of another one in turn, but not where this very record's is."""
+    """Return a place for a stretch: an empty one, or that of others in turn, but not of one of this record."""
     global stretch_turn
     cdef size_t place, first = bucket_of(hash)
     for place in range(first, first + STRETCH_WAYS):

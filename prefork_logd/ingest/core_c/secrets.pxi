@@ -1,14 +1,14 @@
 # Finds the secrets of a record: records/redaction.py in C.
 #
-# Owns the comparison of keys with patterns. Texts are only searched for the beginnings of forms: a record that has one is
-# left to Python, which decides and replaces.
+# Owns the comparison of keys with patterns. Texts are only searched for the beginnings of secret forms: Python decides
+# about a record with such a text, and replaces the secret.
 
 cdef enum:
     MOST_PATTERNS = 64
     MOST_ALLOWED = 64
-    PLAIN_KEY = 256          # a longer key is left to Python
+    PLAIN_KEY = 256          # Python decides about longer keys
     VERDICTS = 256
-    VERDICT_BYTES = 48       # longer keys are compared each time
+    VERDICT_BYTES = 48       # the verdicts on longer keys are not kept
 
 cdef enum Form:
     BEARER = 1
@@ -19,11 +19,11 @@ cdef enum Form:
 cdef struct Pattern:
     const uint8_t* text
     size_t size
-    bint before              # anything may stand before it
+    bint before              # whether anything may stand before it
     bint behind
 
 cdef struct Verdict:
-    uint32_t size            # of the key; 0: none is known here
+    uint32_t size            # of the key; 0: the place is empty
     bint is_secret
     uint8_t[VERDICT_BYTES] text
 
@@ -36,8 +36,8 @@ cdef struct Secrets:
     Verdict[VERDICTS] verdicts
 
 cdef const char* REDACTED = b'"<redacted>"'
-cdef bint[256] OF_INTEREST       # to may_have_form
-cdef uint8_t[256] PLAIN_OCTET    # as it is compared; 0: it does not count
+cdef bint[256] OF_INTEREST       # octets at which may_have_form looks closer
+cdef uint8_t[256] PLAIN_OCTET    # the octet as it is compared; 0: it is passed over
 
 for _octet in bytearray(b"0123456789 -e:@"):
     OF_INTEREST[_octet] = True
@@ -84,7 +84,10 @@ cdef int compare_key(const Secrets* secrets, const uint8_t* key, size_t size) no
 
 
 cdef inline int is_secret(Secrets* secrets, const Node* key) noexcept nogil:
-    """Return whether the value of a key is a secret; -1 if Python has to decide. A service's keys are few: they are kept."""
+    """Return whether the value of a key is a secret; -1 if Python has to decide.
+
+    Verdicts are kept, as a service has few keys.
+    """
     cdef Verdict* verdict
     cdef int found
     cdef const uint8_t* text = key.value.text
@@ -104,12 +107,12 @@ cdef inline int is_secret(Secrets* secrets, const Node* key) noexcept nogil:
 
 
 cdef inline bint is_kept(const Node* value) noexcept nogil:
-    """Tell whether a value says nothing: null, true and false stay under any key."""
+    """Tell whether a value is null, true or false, which are never secrets."""
     return value.kind == NONE or value.kind == BOOL
 
 
 cdef bint may_have_form(int forms, const uint8_t* text, size_t size) noexcept nogil:
-    """Tell whether a text may hold a secret of one of the forms: each has a beginning that few texts have."""
+    """Tell whether a text may hold a secret of one of the forms, by beginnings that few texts have."""
     cdef size_t at, digits = 0
     cdef uint8_t octet
     cdef bint has_scheme = False
@@ -119,7 +122,7 @@ cdef bint may_have_form(int forms, const uint8_t* text, size_t size) noexcept no
             digits = 0
             continue
         if 48 <= octet <= 57:
-            # Counted from the first digit on that a card's number may begin with, and that no digit stands before.
+            # A card number begins with one of a few digits, and no digit stands before it.
             if digits or (50 <= octet <= 54 and not (at and 48 <= text[at - 1] <= 57)):
                 digits += 1
                 if digits == 13 and forms & CARD:
@@ -143,7 +146,7 @@ cdef bint may_have_form(int forms, const uint8_t* text, size_t size) noexcept no
 
 
 cdef bint ends_with_word(const uint8_t* text, size_t end, const char* word) noexcept nogil:
-    """Tell whether a text up to `end` ends with a word of lower-case letters, in any case."""
+    """Tell whether a text up to `end` ends with a word, which is given in lower case, in any case."""
     cdef size_t index, size = strlen(word)
     if size > end:
         return False

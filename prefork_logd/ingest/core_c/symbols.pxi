@@ -1,6 +1,6 @@
 # Holds the values of a pickle as plain structures: symbols.py in C.
 #
-# Owns the memory of one record at a time: the next record uses it again, and it is freed after a large record.
+# Owns the memory of one record at a time: the next record uses it again, and the memory of a large record is freed.
 # Containers refer to runs of nodes by index, never by address, because the arrays move when they grow.
 
 cdef enum Kind:
@@ -8,7 +8,7 @@ cdef enum Kind:
     NONE
     BOOL
     INT        # 64 bits, signed
-    BIG        # an integer beyond that: its digits, or with `look` its little-endian bytes, in `text`
+    BIG        # a larger integer; `text` has its decimal digits, or with `look` its little-endian bytes
     FLOAT
     TEXT       # str: UTF-8, lone surrogates allowed
     OCTETS     # a Python 2 str
@@ -28,8 +28,8 @@ ctypedef union Value:
 
 cdef struct Node:
     uint8_t kind
-    uint8_t look      # of TEXT and OCTETS: what look_at found; of BYTES: whether it is a bytearray
-    uint32_t size     # of what `text` points at
+    uint8_t look      # of TEXT and OCTETS: the result of look_at; of BYTES: whether it is a bytearray
+    uint32_t size     # octets at `text`
     Value value
 
 cdef extern from *:
@@ -49,7 +49,7 @@ cdef extern from *:
         write_words(to, head, value);
     }
 
-    /* Of less than some hundred octets: what compilers make of memset() there (rep stos) takes longer to begin. */
+    /* For less than some hundred octets: compilers make `rep stos` of memset(), which takes long to begin. */
     static inline void clear_words(void *to, size_t count) {
         char *at = to;
         for (; count >= 2; count -= 2, at += 16)
@@ -69,17 +69,17 @@ cdef inline void set_node(Node* node, uint8_t kind, uint8_t look, uint32_t size,
 cdef struct Run:
     uint32_t start    # in the arena
     uint32_t count
-    uint32_t next     # another run, 0 for none
+    uint32_t next     # index of the next run, 0 for none
 
 cdef struct Chain:
-    uint32_t first    # of its runs, 0 for none
+    uint32_t first    # index of its first run, 0 for none
     uint32_t last
-    uint32_t count    # of nodes in all runs
+    uint32_t count    # number of nodes in all runs
 
 cdef struct Box:
     uint8_t kind
-    bint open         # is being written out: to meet it again is a cycle
-    bint hashable     # of a TUPLE; of a SET: whether it is frozen
+    bint open         # whether it is being written now: meeting it again is then a cycle
+    bint hashable     # whether a TUPLE is hashable, and whether a SET is frozen
     bint has_state
     bint has_kwargs
     int known         # of a SYMBOL: its number in the table of known names, 0 for none; of an OBJECT: its base
@@ -95,7 +95,7 @@ cdef struct Memory:
     size_t stack_room
     Node* memo
     size_t memo_room
-    size_t memo_end   # highest index in use, plus one; what lies beyond was an earlier record's
+    size_t memo_end   # highest index in use, plus one; later places belong to earlier records
     size_t memo_count
     Node* arena
     size_t arena_room
@@ -106,7 +106,7 @@ cdef struct Memory:
     Box* boxes
     size_t boxes_room
     size_t boxes_size
-    void** texts      # decoded text that stands nowhere in the frame
+    void** texts      # decoded texts, which the frame does not contain as they are
     size_t texts_room
     size_t texts_size
 
@@ -137,7 +137,7 @@ cdef void shrink(void** array, size_t* room, size_t item) noexcept nogil:
 
 
 cdef void forget(Memory* memory) noexcept nogil:
-    """Make ready for the next record."""
+    """Prepare for the next record."""
     cdef size_t index
     for index in range(memory.texts_size):
         free(memory.texts[index])
@@ -166,7 +166,7 @@ cdef void release(Memory* memory) noexcept nogil:
 
 
 cdef uint8_t* keep_text(Memory* memory, size_t size) noexcept nogil:
-    """Return room for text that lasts as long as the record, or NULL."""
+    """Return room for a text, which lasts as long as the record; NULL without memory."""
     cdef void* room
     if memory.texts_size == memory.texts_room:
         if not enlarge(<void**> &memory.texts, &memory.texts_room, memory.texts_size + 1, sizeof(void*)):
@@ -179,7 +179,7 @@ cdef uint8_t* keep_text(Memory* memory, size_t size) noexcept nogil:
 
 
 cdef bint extend(Memory* memory, Chain* chain, const Node* nodes, size_t count) noexcept nogil:
-    """Put a copy of nodes at the end of a chain."""
+    """Append a copy of nodes to a chain."""
     cdef Run* run
     if count == 0:
         return True
@@ -210,7 +210,7 @@ cdef bint extend(Memory* memory, Chain* chain, const Node* nodes, size_t count) 
 
 
 cdef Box* new_box(Memory* memory, uint8_t kind) noexcept nogil:
-    """Return a new container, the last of `boxes`, or NULL."""
+    """Return a new container, which is the last of `boxes`; NULL without memory."""
     cdef Box* box
     if memory.boxes_size == memory.boxes_room:
         if not enlarge(<void**> &memory.boxes, &memory.boxes_room, memory.boxes_size + 1, sizeof(Box)):
@@ -223,7 +223,7 @@ cdef Box* new_box(Memory* memory, uint8_t kind) noexcept nogil:
 
 
 cdef struct Walk:
-    # One way through a chain.
+    # A walk through a chain.
     uint32_t run
     uint32_t at
     uint32_t end
@@ -238,7 +238,7 @@ cdef inline void start_walk(Memory* memory, Chain* chain, Walk* walk) noexcept n
 
 
 cdef inline Node* step(Memory* memory, Walk* walk) noexcept nogil:
-    """Return the next node of a chain, or NULL; it stays where it is while nothing is put into a chain."""
+    """Return the next node of a chain, or NULL. Its address holds until something is appended to a chain."""
     while walk.at == walk.end:
         walk.run = memory.runs[walk.run].next if walk.run else 0
         if not walk.run:
@@ -258,7 +258,7 @@ cdef inline bint same_text(const Node* one, const Node* other) noexcept nogil:
 
 
 cdef inline bint is_hashable(Memory* memory, const Node* node) noexcept nogil:
-    """Tell whether Python would take the value as a key (symbols.is_hashable)."""
+    """Tell whether Python would accept the value as a key (symbols.is_hashable)."""
     if node.kind < LIST:
         return not (node.kind == BYTES and node.look)
     if node.kind == TUPLE or node.kind == SET:

@@ -1,13 +1,13 @@
 # Renders a record as text by a template: render.TextTemplate in C.
 #
-# Owns the frequent directives: %(name)s with a width, %(number)d with a width. A template with others, and a value of
-# another type than its directive, are left to Python.
+# Owns the frequent directives, %(name)s and %(number)d, each with a width. Python renders templates with other
+# directives, and values of another type than their directive.
 
 cdef enum Piece:
     LITERAL
     FIELD          # a stored field
     FROM_EXTRA
-    FROM_SENDER    # one of the sender's texts; else from `extra`
+    FROM_SENDER    # one of the sender's texts, else a value of `extra`
     ASCTIME
     MSECS
     UTC            # `time`
@@ -18,22 +18,22 @@ cdef enum Piece:
 cdef struct Directive:
     int what
     int slot
-    const uint8_t* text      # a literal, or the name of an extra
+    const uint8_t* text      # a literal, or the name of an attribute in `extra`
     size_t size
     int look
     size_t width
     bint left
     bint zeros
-    bint number              # d, not s
+    bint number              # whether the directive is d, not s
 
 cdef enum:
-    LONG_VALUE = 1024   # a value above it is looked at when it is written, the others with the whole line
+    LONG_VALUE = 1024   # bytes; longer values are checked when they are written, the others with the whole line
 
 
 cdef struct Template:
     Directive* directives
     size_t count
-    size_t padding           # that all widths may add
+    size_t padding           # blanks that all widths can add
 
 
 cdef size_t characters(const uint8_t* text, size_t size) noexcept nogil:
@@ -89,12 +89,12 @@ cdef bint put_number(Out* out, const Directive* directive, int64_t value) noexce
 
 
 cdef bint put_missing(Out* out, const Directive* directive, const char* what) noexcept nogil:
-    """Write a text that stands for a value; of a text, %d and %s make the same, and zeros are blanks."""
+    """Write a text in place of a value. For a text %d and %s are the same, and blanks replace zeros."""
     return put_padded(out, directive, <const uint8_t*> what, strlen(what), PLAIN, False)
 
 
 cdef bint put_plain(Out* out, const Directive* directive, const Node* node) noexcept nogil:
-    """Write a value of a client's."""
+    """Write a value that comes from the client."""
     cdef size_t start
     if is_text(node):
         return put_padded(out, directive, node.value.text, node.size, node.look, node.kind == OCTETS)
@@ -182,7 +182,7 @@ cdef bint put_formatted(
     Machine* m, Fields* fields, Out* out, const Template* template, const uint8_t* peer, size_t peer_size, double received,
     size_t most_bytes,
 ) noexcept nogil:
-    """Write the template's line, the traceback and the stack; not if they are too much."""
+    """Write the template's line, the traceback and the stack; return False if they are too long."""
     cdef size_t index, start = out.size, before, end = start + most_bytes + template.padding
     cdef int slot
     cdef Node* node
@@ -193,7 +193,7 @@ cdef bint put_formatted(
         if out.size - before > LONG_VALUE and out.size > end:
             return False
         if before == start and out.size > start and out.data[start] == 9:
-            # The first line must not look like another record's continuation.
+            # The first line must not look like a continuation of another record.
             if not reserve(out, 3):
                 return False
             memmove(out.data + start + 4, out.data + start + 1, out.size - start - 1)
@@ -202,7 +202,7 @@ cdef bint put_formatted(
     for slot in range(EXC_TEXT, STACK_INFO + 1):
         node = fields.slot[slot]
         if node != NULL and node.size:
-            # A newline that ends the text so far is followed by the tab that continues it.
+            # The text so far ends with a newline: a tab behind it marks the continuation.
             if not (out.size > start + 1 and out.data[out.size - 2] == 10) and not put(out, <const uint8_t*> b"\n\t", 2):
                 return False
             if not put_text(out, node.value.text, node.size, node.look, node.kind == OCTETS):

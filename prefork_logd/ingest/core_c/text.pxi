@@ -1,18 +1,19 @@
 # Checks a client's text, and writes it into a line.
 #
-# Owns UTF-8, and the characters that are always escaped in a line (render.UNSAFE). `look_at` reads the octets once and
-# returns all that the writing needs; no function reads outside of its `size` octets.
+# Owns UTF-8, and the characters that are always escaped in a line (render.UNSAFE). `look_at` reads the octets once, and
+# its result tells the other functions how to write them. No function reads beyond its `size` octets.
 
 cdef enum:
-    PLAIN = 0      # printable ASCII without quote and backslash: copied as it is
-    ASCII = 1      # ASCII with something to escape
-    UNICODE = 2    # UTF-8, lone surrogates allowed as surrogatepass allows them
-    SURROGATES = 4 # with UNICODE: there are some, which are no UTF-8 to a Python 2 str
-    INVALID = 8    # no UTF-8
+    PLAIN = 0      # printable ASCII without quotes and backslashes, which is copied
+    ASCII = 1      # ASCII with characters to escape
+    UNICODE = 2    # UTF-8, and lone surrogates as surrogatepass encodes them
+    SURROGATES = 4 # with UNICODE: there are lone surrogates, which are not UTF-8 in a Python 2 str
+    INVALID = 8    # not UTF-8
 
 cdef uint64_t ONES = 0x0101010101010101ULL
 cdef uint64_t HIGHS = 0x8080808080808080ULL
-cdef uint8_t[256] JSON_ESCAPES  # 0: stands for itself; 'u': \u00XX; 1: begins a sequence; else the letter
+# 0: written as it is; 'u': \u00XX; 1: begins a UTF-8 sequence; else the letter behind a backslash.
+cdef uint8_t[256] JSON_ESCAPES
 cdef uint8_t[256] TEXT_ESCAPES  # the same for text: 'x', 'n' for a newline, a backslash
 cdef const char* HEX = b"0123456789abcdef"
 
@@ -35,7 +36,7 @@ cdef extern from *:
     """
     typedef signed char octets16_t __attribute__((vector_size(16)));
 
-    /* Whether one of 16 octets is special; bytes above 0x7f are negative here. */
+    /* Tell whether one of 16 octets is special; octets above 0x7f are negative here. */
     static inline octets16_t specials16(const uint8_t *data) {
         octets16_t word;
         memcpy(&word, data, 16);
@@ -60,7 +61,7 @@ cdef inline uint64_t load8(const uint8_t* data) noexcept nogil:
 
 
 cdef inline bint same_octets(const uint8_t* one, const uint8_t* other, size_t size) noexcept nogil:
-    """Compare octets, mostly names: two words at most for those of up to 16, without a call."""
+    """Compare octets. Most are names of up to 16 octets, which take two words and no call."""
     cdef uint32_t a, b
     if size > 16:
         return memcmp(one, other, size) == 0
@@ -82,7 +83,7 @@ cdef inline bint same_octets(const uint8_t* one, const uint8_t* other, size_t si
 
 
 cdef inline uint64_t specials(uint64_t word) noexcept nogil:
-    """Return a number that is not 0 if one of eight octets is not printable ASCII, a quote or a backslash."""
+    """Return a number other than 0 if one of eight octets is a quote, a backslash, or not printable ASCII."""
     cdef uint64_t quotes = word ^ 0x2222222222222222ULL
     cdef uint64_t backslashes = word ^ 0x5C5C5C5C5C5C5C5CULL
     return (
@@ -99,7 +100,7 @@ cdef inline bint is_special(uint8_t octet) noexcept nogil:
 
 
 cdef inline size_t sequence_length(const uint8_t* data, size_t size, bint* surrogate) noexcept nogil:
-    """Return how long the UTF-8 sequence is that `data` begins with (not ASCII), or 0 if it is none."""
+    """Return the length of the UTF-8 sequence at `data`, which does not begin with ASCII; 0 if it is invalid."""
     cdef uint8_t first = data[0]
     surrogate[0] = False
     if first < 0xC2 or first > 0xF4 or size < 2 or data[1] & 0xC0 != 0x80:
@@ -141,7 +142,7 @@ cdef int look_closely(const uint8_t* data, size_t size) noexcept nogil:
 
 
 cdef inline int look_at(const uint8_t* data, size_t size) noexcept nogil:
-    """Return what octets are: PLAIN, a sum of ASCII, UNICODE and SURROGATES, or INVALID."""
+    """Classify octets: return PLAIN, a sum of ASCII, UNICODE and SURROGATES, or INVALID."""
     cdef size_t at = 0
     cdef uint64_t found = 0
     cdef uint32_t head, tail
@@ -166,7 +167,7 @@ cdef inline int look_at(const uint8_t* data, size_t size) noexcept nogil:
 
 
 cdef inline bint is_unsafe_sequence(const uint8_t* data, size_t length) noexcept nogil:
-    """Tell whether a UTF-8 sequence is a character that never stands in a line as itself."""
+    """Tell whether a UTF-8 sequence is a character that is always escaped in a line."""
     cdef uint8_t first = data[0], second = data[1], third
     if length == 2:
         return (first == 0xC2 and second < 0xA0) or (first == 0xD8 and second == 0x9C)
@@ -189,7 +190,7 @@ cdef inline unsigned int code_point(const uint8_t* data, size_t length) noexcept
 
 
 cdef inline uint8_t* hex4(uint8_t* at, unsigned int number) noexcept nogil:
-    """Write \\uXXXX; return where it ends."""
+    """Write \\uXXXX; return its end."""
     at[0] = 92
     at[1] = 117
     at[2] = HEX[number >> 12 & 15]
@@ -200,7 +201,7 @@ cdef inline uint8_t* hex4(uint8_t* at, unsigned int number) noexcept nogil:
 
 
 cdef bint put_escaped_json(Out* out, const uint8_t* data, size_t size, bint octets) noexcept nogil:
-    """Write the inside of a JSON string; `octets` are a Python 2 str, to which lone surrogates are no UTF-8."""
+    """Write the inside of a JSON string. `octets`: it is a Python 2 str, in which lone surrogates are not UTF-8."""
     cdef size_t at = 0, length
     cdef uint8_t* to
     cdef uint8_t escape
@@ -243,7 +244,7 @@ cdef bint put_escaped_json(Out* out, const uint8_t* data, size_t size, bint octe
 
 
 cdef bint put_encoded_json(Out* out, const uint8_t* data, size_t size) noexcept nogil:
-    """Write JSON that is right but for characters that never stand in a line as themselves."""
+    """Write valid JSON, and escape the characters that a line never contains."""
     cdef size_t at = 0, length
     cdef uint8_t* to
     cdef bint surrogate
@@ -335,7 +336,7 @@ cdef bint put_octets(Out* out, const uint8_t* data, size_t size) noexcept nogil:
 
 
 cdef bint put_text(Out* out, const uint8_t* data, size_t size, int kind, bint octets) noexcept nogil:
-    """Write text for a text output: what `render.unescape` takes back, and a tab after each newline."""
+    """Write text for a text output, with escapes that `render.unescape` reads, and a tab after each newline."""
     cdef size_t at = 0, length
     cdef uint8_t* to
     cdef uint8_t escape
@@ -388,7 +389,7 @@ cdef bint put_text(Out* out, const uint8_t* data, size_t size, int kind, bint oc
 
 
 cdef inline uint8_t* hex2(uint8_t* at, unsigned int number) noexcept nogil:
-    """Write \\xXX; return where it ends."""
+    """Write \\xXX; return its end."""
     at[0] = 92
     at[1] = 120
     at[2] = HEX[number >> 4 & 15]

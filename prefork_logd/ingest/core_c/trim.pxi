@@ -1,10 +1,10 @@
 # Makes a smaller pickle of one that is too large: inputs/pickles/outline.py and trim.py in C.
 #
-# Owns the same as those two, with the same tables. Memory grows with the height of the stack and the number of attributes,
-# which are at most as many as the frame has bytes, and is given back at the end.
+# Owns the same as those two, with the same tables. Memory grows with the height of the stack and the number of
+# attributes, which are bounded by the bytes of the frame, and is freed at the end.
 
 cdef enum:
-    HOLE_END = -100       # of `next_opcode`: the frame ends at its hole
+    HOLE_END = -100       # result of `next_opcode`: the frame ends at its hole
     NO_MEMORY = -101
     BROKEN_TRUNCATED = -1
     BROKEN_MALFORMED = -2
@@ -99,12 +99,12 @@ cdef struct Trimmer:
     size_t start
     size_t end
     bint crosses
-    Place* starts             # one for each value on the stack
+    Place* starts             # begin of each value on the stack
     size_t starts_room
     size_t height
     Place* marks
     size_t marks_room
-    uint32_t* bases           # one more than marks
+    uint32_t* bases           # one more than there are marks
     size_t bases_room
     size_t marks_size
     Attribute* pairs
@@ -115,7 +115,7 @@ cdef struct Trimmer:
     Level* levels
     size_t levels_room
     size_t levels_size
-    uint32_t* memo            # of each index: 0 unset, 1 skipped, 2 written, else the offset of a text, plus 3
+    uint32_t* memo            # by index: 0 unset, 1 skipped, 2 written, else the offset of a text plus 3
     size_t text_at
     size_t text_end
     size_t memo_count
@@ -126,13 +126,13 @@ cdef struct Trimmer:
     int64_t gap_left
     size_t index
     int phase
-    size_t boundary           # where the next key or value begins, or the present value ends
+    size_t boundary           # offset at which the next key or value begins, or the present value ends
     uint64_t dropped
     size_t wanted
 
 
 cdef int next_opcode(Trimmer* t, size_t at) noexcept nogil:
-    """Read the opcode at an offset; return it, HOLE_END, or why the frame is no pickle."""
+    """Read the opcode at an offset; return it, HOLE_END, or the reason why the frame is not a pickle."""
     cdef int opcode, kind, lines
     cdef uint64_t length = 0
     cdef size_t end
@@ -182,7 +182,7 @@ cdef int next_opcode(Trimmer* t, size_t at) noexcept nogil:
 
 
 cdef inline int simple_opcode(Trimmer* t, size_t at) noexcept nogil:
-    """Do the same, faster, for an opcode without an operand of variable length in a frame without a hole."""
+    """Do the same, faster, for opcodes of fixed length in a frame without a hole."""
     cdef int opcode, kind
     if t.hole_bytes or at >= t.size:
         return next_opcode(t, at)
@@ -206,7 +206,7 @@ cdef inline uint32_t cost_of(Trimmer* t, int opcode) noexcept nogil:
 
 
 cdef inline bint push_place(Trimmer* t, Place place) noexcept nogil:
-    """Push a value. Where those above the second mark begin does not matter: they are only counted."""
+    """Push a value. Values above the second mark are only counted, so their offsets are not kept."""
     if t.marks_size > 1:
         t.height += 1
         return True
@@ -218,7 +218,7 @@ cdef inline bint push_place(Trimmer* t, Place place) noexcept nogil:
 
 
 cdef bint add_pairs(Trimmer* t, size_t first, size_t stop, Place end) noexcept nogil:
-    """Add keys and values in turn, which are on the stack from `first` on."""
+    """Add the pairs of keys and values that are on the stack from `first` on."""
     cdef Attribute* pair
     cdef Place after
     while first + 1 < stop:
@@ -238,7 +238,7 @@ cdef bint add_pairs(Trimmer* t, size_t first, size_t stop, Place end) noexcept n
 
 
 cdef bint add_open(Trimmer* t, Place end) noexcept nogil:
-    """Add the pairs of a record that ends in the middle; the last value may be an unfinished one."""
+    """Add the pairs of a record that ends in the middle; the last value may be unfinished."""
     cdef size_t stop, last = 1
     if t.marks_size == 0 or t.bases[1] != 1:
         return True
@@ -257,7 +257,7 @@ cdef bint add_open(Trimmer* t, Place end) noexcept nogil:
 
 
 cdef int find_attributes(Trimmer* t) noexcept nogil:
-    """Find the attributes of the frame's record (outline.outline); return 0, or why there is none."""
+    """Find the attributes of the frame's record (outline.outline); return 0, or the reason why that failed."""
     cdef size_t at = 0, height, base
     cdef int opcode, effect
     cdef Place here, first
@@ -329,7 +329,7 @@ cdef int find_attributes(Trimmer* t) noexcept nogil:
 
 
 cdef int own_name(Trimmer* t, size_t at) noexcept nogil:
-    """Return which of LogRecord's attributes the key at an offset is, -1 for none."""
+    """Return the number of LogRecord's attribute that the key at an offset names, -1 for others."""
     cdef uint64_t size = 0
     cdef size_t start
     cdef int index, width
@@ -352,7 +352,7 @@ cdef int own_name(Trimmer* t, size_t at) noexcept nogil:
 
 
 cdef void share_work(Trimmer* t) noexcept nogil:
-    """Set what may be kept of each attribute (trim._shares)."""
+    """Set the share of each attribute (trim._shares)."""
     cdef int64_t heavy = 0, light = 0, light_left, heavy_left, share = 0
     cdef bint[OWN_SIZES * OWN_OF_A_SIZE] seen
     cdef bint keeps
@@ -417,7 +417,7 @@ cdef bint put_number4(Trimmer* t, uint8_t opcode, uint64_t number) noexcept nogi
 
 
 cdef bint flush_rest(Trimmer* t) noexcept nogil:
-    """Write how many values did not get into the topmost real one."""
+    """Write the number of values that were left out of the topmost written container."""
     cdef Level* top = top_level(t)
     cdef uint64_t rest = top.rest
     if rest == 0:
@@ -431,7 +431,7 @@ cdef bint flush_rest(Trimmer* t) noexcept nogil:
 
 
 cdef void leave_out(Trimmer* t, uint8_t opcode, uint64_t count) noexcept nogil:
-    """Count values that are put into the topmost one, of `opcode`."""
+    """Count the values that `opcode` puts into the topmost container."""
     cdef Level* top = top_level(t)
     if top.skipped or count == 0:
         return
@@ -441,7 +441,7 @@ cdef void leave_out(Trimmer* t, uint8_t opcode, uint64_t count) noexcept nogil:
 
 
 cdef int settle_level(Trimmer* t) noexcept nogil:
-    """Write what is needed below the next value; return 0, or why that cannot be."""
+    """Write the opcodes that are needed before the next value; return 0, or the reason why that failed."""
     cdef Level* top = top_level(t)
     if t.levels_size > 2 or (t.levels_size == 2 and t.levels[0].skipped):
         return BROKEN_MALFORMED
@@ -463,7 +463,7 @@ cdef int settle_level(Trimmer* t) noexcept nogil:
 
 
 cdef int enter_attribute(Trimmer* t, size_t at) noexcept nogil:
-    """Begin and end the attributes whose keys and values do at this offset; return 0, or why that cannot be."""
+    """Begin and end the attributes that begin and end at this offset; return 0, or the reason why that failed."""
     cdef Attribute* pair
     cdef int found
     while t.index < t.pairs_size:
@@ -551,7 +551,7 @@ cdef bint read_index(Trimmer* t, int opcode, uint64_t* number) noexcept nogil:
 
 
 cdef inline void note_text(Trimmer* t, size_t at, int opcode) noexcept nogil:
-    """Remember the latest short text that was left out."""
+    """Keep the latest short text that was left out."""
     if (
         t.end - t.start <= SHORT_TEXT and not t.crosses
         and (opcode == 0x58 or opcode == 0x54 or opcode == 0x55 or opcode == 0x56 or opcode == 0x8C or opcode == 0x8D)
@@ -568,7 +568,7 @@ cdef bint put_memo(Trimmer* t, uint64_t number) noexcept nogil:
 
 
 cdef bint put_text_again(Trimmer* t, size_t at, uint64_t number) noexcept nogil:
-    """Write a text that was left out where it stands, and put it into the memo."""
+    """Write a text that was left out before, and put it into the memo."""
     cdef size_t start = t.start, end = t.end
     cdef bint done
     next_opcode(t, at)
@@ -626,7 +626,7 @@ cdef int memoize_value(Trimmer* t, size_t at, int opcode) noexcept nogil:
 
 
 cdef int end_level(Trimmer* t, size_t at, int opcode, int effect) noexcept nogil:
-    """Take a mark away, and what is above it."""
+    """Remove a mark and the values above it."""
     cdef Level level
     cdef Level* top
     cdef uint64_t left
@@ -673,7 +673,7 @@ cdef int end_level(Trimmer* t, size_t at, int opcode, int effect) noexcept nogil
 
 
 cdef int combine_values(Trimmer* t, size_t at, int opcode, int effect) noexcept nogil:
-    """Take the topmost values, and put one in their place, or into the one below."""
+    """Take the topmost values, and put one in their place, or put them into the value below."""
     cdef Level* top = top_level(t)
     cdef uint32_t count = TAKES_OF[opcode]
     cdef uint32_t skipped = min(top.skipped, count)
@@ -707,7 +707,7 @@ cdef int combine_values(Trimmer* t, size_t at, int opcode, int effect) noexcept 
 
 
 cdef int trim_opcode(Trimmer* t, size_t at, int opcode, int effect) noexcept nogil:
-    """Do what an opcode does; return 0, or why that cannot be."""
+    """Do an opcode; return 0, or the reason why that failed."""
     cdef Level* top = top_level(t)
     if effect == EFFECT_PUSH or effect == EFFECT_GET or effect == EFFECT_DUP:
         return push_value(t, at, opcode, effect)
@@ -785,7 +785,7 @@ cdef bint close_open(Trimmer* t) noexcept nogil:
 
 
 cdef bint end_record(Trimmer* t) noexcept nogil:
-    """Write what was left out of the record itself, and STOP."""
+    """Write the number of attributes that were left out, and STOP."""
     cdef char[64] note
     cdef size_t size
     if t.levels_size == 1 and t.levels[0].real == 1:
@@ -804,7 +804,7 @@ cdef bint end_record(Trimmer* t) noexcept nogil:
 
 
 cdef int run_trimmer(Trimmer* t) noexcept nogil:
-    """Write the smaller pickle; return 0, or why there is none."""
+    """Write the smaller pickle; return 0, or the reason why that failed."""
     cdef size_t at = 0
     cdef int opcode, effect, found
     cdef Level* top
@@ -848,7 +848,7 @@ cdef int run_trimmer(Trimmer* t) noexcept nogil:
 
 
 def trim(bytes frame not None, int64_t limit, Py_ssize_t hole, uint64_t hole_bytes):
-    """Do what trim.trim_in_python does."""
+    """Return what trim.trim_in_python returns."""
     cdef Trimmer t
     cdef int found
     memset(&t, 0, sizeof(Trimmer))

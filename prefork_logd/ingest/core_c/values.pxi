@@ -1,17 +1,17 @@
 # Turns the values of a pickle into JSON: inputs/pickles/values.py and the encoder in C.
 #
-# Owns the form of containers, keys, names and objects in a line, and the budgets on the result. Budgets are counted too
-# high (bytes for characters), so that a value that passes here also passes in Python; Python decides about the others.
+# Owns the form of containers, keys, names and objects in a line, and the budgets on the result. Budgets are counted
+# too high (bytes for characters), so that a value that passes here also passes in Python. Python decides about others.
 
 cdef bint put_value(Machine* m, Out* out, const Node* node, int depth) noexcept nogil:
-    """Write a value that stands in `depth` containers. What is written of one that is given up is the caller's to cut."""
+    """Write a value within `depth` containers. After a failure the caller cuts off the part that was written."""
     cdef uint8_t kind = node.kind
     m.nodes_left -= 1
     if (m.nodes_left | m.text_left) < 0 or out.size > m.output_end:
         return False
     if kind == TEXT or kind == OCTETS:
         m.text_left -= node.size
-        # Of the record itself and the top of extra, may_hold_forms has looked already.
+        # may_hold_forms has checked the record's own texts and those at the top of extra.
         if depth > 1 and m.secrets.forms and may_have_form(m.secrets.forms, node.value.text, node.size):
             return False
         return put_string(out, node.value.text, node.size, node.look, kind == OCTETS)
@@ -54,7 +54,7 @@ cdef bint put_big(Out* out, const Node* node) noexcept nogil:
 
 
 cdef bint put_path(Machine* m, Out* out, const Box* symbol) noexcept nogil:
-    """Write module and name, dotted, as the inside of a string; a builtin goes without its module."""
+    """Write module and name, with a dot between, as the inside of a string; builtins without their module."""
     m.text_left -= symbol.module.size + symbol.name.size + 1
     if not says(&symbol.module, b"builtins"):
         if not put_inside(out, symbol.module.value.text, symbol.module.size, symbol.module.look, False):
@@ -88,14 +88,14 @@ cdef bint put_container(Machine* m, Out* out, const Node* node, int depth) noexc
     box.open = False
     if done or m.is_left or (m.nodes_left | m.text_left) < 0 or out.size > m.output_end:
         return done
-    # Whatever of it is unusual, the rest of the record is not.
+    # Only this value is unusual: the rest of the record is rendered here.
     out.size = start
     m.nodes_left, m.text_left = nodes_left + 1, text_left
     return put_by_python(m, out, node, depth)
 
 
 cdef bint put_sequence(Machine* m, Out* out, Chain* one, Chain* other, int depth) noexcept nogil:
-    """Write one or two chains as a list that is a container at `depth`."""
+    """Write one or two chains as a list at `depth`."""
     cdef Walk walk
     cdef Node* node
     cdef bint first = True
@@ -117,11 +117,11 @@ cdef bint put_sequence(Machine* m, Out* out, Chain* one, Chain* other, int depth
 
 
 cdef enum:
-    COMPARED = 16     # keys up to which each is compared with all
+    COMPARED = 16     # up to so many keys, each is compared with all others
 
 
 cdef bint are_distinct(Machine* m, Node** keys, size_t count) noexcept nogil:
-    """Tell whether all keys are text, or all are integers, and no two are equal."""
+    """Tell whether all keys are texts, or all are integers, and no two are equal."""
     cdef size_t index, other, slots = 64
     cdef uint32_t at
     cdef Node** table
@@ -155,7 +155,7 @@ cdef bint are_distinct(Machine* m, Node** keys, size_t count) noexcept nogil:
         other = 0
         while table[at] != NULL:
             other += 1
-            # Keys chosen to collide are Python's to deal with.
+            # Python handles keys that are chosen to collide.
             if other > 64 or same_key(table[at], key, numbers):
                 free(table)
                 return False
@@ -172,7 +172,7 @@ cdef inline bint same_key(const Node* one, const Node* other, bint numbers) noex
 cdef bint put_mapping(Machine* m, Out* out, Chain* one, Chain* other, int depth, bint public) noexcept nogil:
     """Write keys and values in turn, of one or two chains, as an object that is a container at `depth`.
 
-    If it is `public`, without the keys that begin with an underscore.
+    `public`: leave out the keys that begin with an underscore.
     """
     cdef size_t count = (one.count + (other.count if other != NULL else 0)) // 2
     cdef size_t index = 0
@@ -199,7 +199,7 @@ cdef bint put_mapping(Machine* m, Out* out, Chain* one, Chain* other, int depth,
             key = step(&m.memory, &walk)
         chain = rest
         rest = NULL
-    # A key and its value may lie in two runs, so the values are walked to as well.
+    # A key and its value may lie in two runs, so there is a walk for values, too.
     done = are_distinct(m, keys, index)
     if keys != few:
         free(keys)
@@ -227,7 +227,7 @@ cdef bint put_mapping(Machine* m, Out* out, Chain* one, Chain* other, int depth,
 
 
 cdef bint put_under(Machine* m, Out* out, const Node* key, const Node* value, int depth) noexcept nogil:
-    """Write the value of a key, or what stands for a secret: its budget is that of the value all the same."""
+    """Write the value of a key, or the replacement of a secret. The value counts against the budget in both cases."""
     cdef int secret = is_secret(m.secrets, key) if is_text(key) and not is_kept(value) else 0
     cdef size_t before = out.size
     if secret < 0 or not put_value(m, out, value, depth):
@@ -251,7 +251,7 @@ cdef bint put_key(Machine* m, Out* out, const Node* key) noexcept nogil:
 
 
 cdef inline bint holds_base(int base, const Node* node) noexcept nogil:
-    """Tell whether the only argument of an object is what it holds as a subclass of a builtin type."""
+    """Tell whether an object is of a subclass of a builtin type, and its only argument is its value."""
     if base == BASE_TEXT:
         return is_text(node)
     if base == BASE_INT:
@@ -296,7 +296,7 @@ cdef bint tells_fields(Machine* m, Box* box) noexcept nogil:
 
 
 cdef bint put_object(Machine* m, Out* out, Box* box, int depth) noexcept nogil:
-    """Write the usual form of a type that is known, else class, arguments, state and items as data."""
+    """Write the usual form of a known type, else the class, arguments, state and items as data."""
     cdef Box* callee = m.memory.boxes + box.module.value.box
     cdef Walk walk
     cdef Node* node
@@ -371,7 +371,7 @@ cdef bint put_opaque(Machine* m, Out* out, Box* box, Box* callee, int depth) noe
 
 
 cdef bint put_state(Machine* m, Out* out, const Node* state, int depth) noexcept nogil:
-    """Write an object's state, unless it is empty; the pair that stands for a class with __slots__ as one object."""
+    """Write an object's state unless it is empty; of a class with __slots__ both parts as one object."""
     cdef size_t before = out.size, start
     cdef Walk walk
     cdef Node* attributes
