@@ -9,6 +9,8 @@
         NotARecord           a line is not a stored record
       OutputError            an output file cannot be written just now
       StoreError             a store cannot be reached or used just now
+        QueryTimeoutError    a query took longer than it may
+        QueryCancelledError  a query was cancelled by its user
       ProcessError           a process cannot be started, found or ended
 
 Only cli/ turns an exception into an exit status.
@@ -109,6 +111,22 @@ class OutputError(LogdError):
 
 class StoreError(LogdError):
     """A store cannot be reached or used now; nothing of the attempt is in it. The text names store and reason."""
+
+
+class QueryTimeoutError(StoreError):
+    """A query took longer than its deadline."""
+
+    def __init__(self, deadline_s: float) -> None:
+        super().__init__(
+            f"the query took longer than {deadline_s:g} s; ask for a shorter range of time, or for fewer records"
+        )
+
+
+class QueryCancelledError(StoreError):
+    """A query was cancelled by another thread."""
+
+    def __init__(self) -> None:
+        super().__init__("the query was cancelled")
 
 
 class ProcessError(LogdError):

@@ -20,6 +20,8 @@ from prefork_logd.records.stored import FIELDS, read_record, read_row
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from prefork_logd.query.search import Found
+
 FORMATS = ("text", "json", "csv", "table")
 _WIDTHS = (("time", 23), ("level", 8), ("logger", 24))
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -30,6 +32,16 @@ def format_for_stdout(form: str, lines: Iterable[bytes]) -> Iterator[bytes]:
     """Yield stored lines in a form of FORMATS, as wide as the terminal, in colours if standard output is one."""
     is_coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return format_lines(form, lines, shutil.get_terminal_size((160, 24)).columns, is_coloured)
+
+
+def format_with_ids(form: str, found: Iterable[Found]) -> Iterator[bytes]:
+    """Yield records with their ids, as text or JSON."""
+    template = TextTemplate(DEFAULT_TEMPLATE)
+    for one in found:
+        if form == "json":
+            yield b'{"id":"%s",%s' % (str(one.id).encode(), one.line[1:])
+        else:
+            yield b"%s %s" % (str(one.id).encode(), template.render(read_record(one.line)))
 
 
 def format_lines(form: str, lines: Iterable[bytes], width: int, coloured: bool) -> Iterator[bytes]:
@@ -62,7 +74,7 @@ def _csv(lines: Iterable[bytes]) -> Iterator[bytes]:
     writer.writerow(FIELDS)
     for line in lines:
         row = read_row(line)
-        writer.writerow([_cell(getattr(row, name)) for name in FIELDS])
+        writer.writerow([spreadsheet_cell(getattr(row, name)) for name in FIELDS])
         yield buffer.getvalue().encode("utf-8", "backslashreplace")
         buffer.seek(0)
         buffer.truncate()
@@ -70,7 +82,8 @@ def _csv(lines: Iterable[bytes]) -> Iterator[bytes]:
         yield buffer.getvalue().encode()
 
 
-def _cell(value: Any) -> Any:
+def spreadsheet_cell(value: Any) -> Any:
+    """Return a value for a cell of CSV: text that is no formula, without control characters."""
     if value is None or isinstance(value, (int, float)):
         return value
     text = value if isinstance(value, str) else bytes(value).decode()

@@ -1,22 +1,65 @@
-"""Runs the verb `query`: prints stored records, their number, or bars over time."""
+"""Runs the verb `query`: prints stored records, or an answer about them."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import sys
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from prefork_logd.cli.app import Flags, verb
+from prefork_logd.cli.app import Flags, add_options, complain, verb
 from prefork_logd.cli.collector import lenient_settings
 from prefork_logd.cli.filter_flags import filter_flags
 from prefork_logd.errors import ExitStatus, StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from prefork_logd.cli.print_analysis import Sheet
     from prefork_logd.query.filters import Filters
-    from prefork_logd.query.search import Search
+    from prefork_logd.query.search import Coverage, Found, Search
+
+_SAME = ("process", "thread", "task", "trace", "logger")
+_PAGE = 500
+
+answer_flags = add_options(
+    click.option("--count", is_flag=True, help="Print the number of records."),
+    click.option("--histogram", is_flag=True, help="Print bars over time by level."),
+    click.option("--facet", "facets", multiple=True, metavar="FIELD", help="Print its commonest values; repeatable."),
+    click.option("--stats", metavar="TEXT", help='Print aggregates: "count, p95(extra.duration_ms) by name".'),
+    click.option("--fields", is_flag=True, help="Print the fields that the records have."),
+    click.option("--patterns", is_flag=True, help="Print forms of messages: numbers, ids and so on left out."),
+    click.option("--top", type=click.IntRange(min=1, max=1000), default=10, show_default=True,
+                 help="Number of values or patterns."),
+    click.option("--ids", is_flag=True, help="Print the id of each record in front of it."),
+    click.option("--around", metavar="ID", help="Print a record and its neighbours, with ids."),
+    click.option("--same", type=click.Choice(_SAME), help="Of --around: only neighbours of the same."),
+    click.option("--before", type=click.IntRange(min=0, max=10_000), default=10, show_default=True,
+                 help="Of --around: number of earlier records."),
+    click.option("--after", type=click.IntRange(min=0, max=10_000), default=10, show_default=True,
+                 help="Of --around: number of later records."),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What to print; the names are the flags'."""
+
+    count: bool
+    histogram: bool
+    facets: tuple[str, ...]
+    stats: str | None
+    fields: bool
+    patterns: bool
+    top: int
+    ids: bool
+    around: str | None
+    same: str | None
+    before: int
+    after: int
 
 
 @verb
@@ -35,12 +78,11 @@ if TYPE_CHECKING:
     type=click.Choice(["text", "json", "csv", "table"]),
     default="text",
     show_default=True,
-    help="Format of the records.",
+    help="Format of the records, or of the answer.",
 )
-@click.option("--count", is_flag=True, help="Print the number of records.")
-@click.option("--histogram", is_flag=True, help="Print bars over time by level.")
+@answer_flags
 @click.option("--store", "name", metavar="NAME", help="Which store; else the first one configured.")
-def query(flags: Flags, form: str, count: bool, histogram: bool, name: str | None, **conditions: Any) -> int:
+def query(flags: Flags, form: str, name: str | None, **given: Any) -> int:
     """Find stored records; the collector need not run.
 
     TEXT is a query: words, fields (level>=WARNING, status:500), NOT, AND, OR and parentheses; docs/query.md has all of
@@ -56,18 +98,86 @@ def query(flags: Flags, form: str, count: bool, histogram: bool, name: str | Non
         except StoreError:
             return {}
 
+    asked = Asked(**{field.name: given.pop(field.name) for field in fields(Asked)})
     try:
-        filters = make_filters(carried=carried, **conditions)
+        _check(asked, form, given)
+        filters = make_filters(carried=carried, **given)
+        answer = _answer(asked, form)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     with contextlib.closing(open_search(choose_store(flags.load(), name))) as search:
-        if count:
-            click.echo(search.count(filters))
-        elif histogram:
-            _print_histogram(search, filters)
-        else:
-            _print_records(search, filters, form)
+        answer(search, filters)
     return ExitStatus.OK
+
+
+def _check(asked: Asked, form: str, given: dict[str, Any]) -> None:
+    """Refuse flags that do not go together. Raises ValueError."""
+    answers = ("count", "histogram", "facets", "stats", "fields", "patterns", "around")
+    chosen = [f"--{name.removesuffix('s') if name == 'facets' else name}" for name in answers if getattr(asked, name)]
+    if len(chosen) > 1:
+        raise ValueError(f"{' and '.join(chosen)} do not go together; write one of them")
+    if asked.ids and (chosen or form in {"csv", "table"}):
+        raise ValueError("--ids is for records as text or JSON; leave it out")
+    if asked.around and form in {"csv", "table"}:
+        raise ValueError("--around prints text or JSON; write --format json, or leave --format out")
+    if asked.around and any(value for key, value in given.items() if key != "order"):
+        raise ValueError("--around shows what is beside a record, whatever it is; leave the conditions out")
+    if asked.same and not asked.around:
+        raise ValueError("--same belongs to --around; write --around ID")
+
+
+def _answer(asked: Asked, form: str) -> Any:
+    """Return the function of (search, filters) that prints the answer. Raises ValueError for a text of a flag."""
+    if asked.count:
+        return lambda search, filters: click.echo(search.count(filters))
+    if asked.histogram:
+        return _print_histogram
+    if asked.around:
+        return functools.partial(_print_around, asked, form)
+    if asked.ids:
+        return functools.partial(_print_with_ids, form)
+    if asked.facets or asked.stats or asked.fields or asked.patterns:
+        return _analysis(asked, form)
+    return functools.partial(_print_records, form)
+
+
+def _analysis(asked: Asked, form: str) -> Any:
+    from prefork_logd.cli import print_analysis
+    from prefork_logd.query import statistics
+    from prefork_logd.query.language import parse_field
+
+    facets = [parse_field(text) for text in asked.facets]
+    question = statistics.parse(asked.stats) if asked.stats else None
+
+    def answer(search: Search, filters: Filters) -> None:
+        if question:
+            table = search.stats(filters, question)
+            _print_sheet(print_analysis.stats_sheet(table), table.coverage, form)
+            if table.left_out:
+                complain(f"groups that are not shown: {table.left_out:,}")
+        elif facets:
+            found = search.facets(filters, facets, asked.top)
+            _print_sheet(print_analysis.facets_sheet(found), found.coverage, form)
+        elif asked.fields:
+            listed = search.fields(filters)
+            _print_sheet(print_analysis.fields_sheet(listed), listed.coverage, form)
+        else:
+            patterns = search.patterns(filters, asked.top)
+            _print_sheet(print_analysis.patterns_sheet(patterns), patterns.coverage, form)
+            if patterns.others:
+                complain(f"records with other patterns: {patterns.others:,}")
+
+    return answer
+
+
+def _print_sheet(sheet: Sheet, coverage: Coverage, form: str) -> None:
+    from prefork_logd.cli.print_analysis import coverage_sentence, format_sheet
+
+    _write(f"{line}\n".encode("utf-8", "backslashreplace") for line in format_sheet(sheet, form))
+    if form in {"text", "table"}:
+        click.echo(f"\n{coverage_sentence(coverage)}")
+    elif not coverage.is_complete:
+        complain(coverage_sentence(coverage))
 
 
 def _print_histogram(search: Search, filters: Filters) -> None:
@@ -80,11 +190,45 @@ def _print_histogram(search: Search, filters: Filters) -> None:
     print_histogram(*zoom_in(functools.partial(search.histogram, filters), start, max(start, stop)))
 
 
-def _print_records(search: Search, filters: Filters, form: str) -> None:
+def _print_around(asked: Asked, form: str, search: Search, _: Filters) -> None:
+    from prefork_logd.cli.print_records import format_with_ids
+    from prefork_logd.query.context import around
+    from prefork_logd.query.search import RecordId
+
+    try:
+        record = RecordId.parse(asked.around or "")
+        found = around(search, record, asked.same, asked.before, asked.after)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    _write(format_with_ids(form, found.records))
+
+
+def _print_with_ids(form: str, search: Search, filters: Filters) -> None:
+    from prefork_logd.cli.print_records import format_with_ids
+
+    _write(format_with_ids(form, _paged(search, filters)))
+
+
+def _paged(search: Search, filters: Filters) -> Iterator[Found]:
+    """Yield matching records, a page at a time."""
+    left, cursor = filters.limit, None
+    while left is None or left > 0:
+        page = search.page(replace(filters, limit=_PAGE if left is None else min(left, _PAGE)), cursor)
+        yield from page.records
+        cursor, left = page.cursor, left and left - len(page.records)
+        if cursor is None:
+            return
+
+
+def _print_records(form: str, search: Search, filters: Filters) -> None:
     from prefork_logd.cli.print_records import format_for_stdout
 
+    _write(format_for_stdout(form, search.lines(filters)))
+
+
+def _write(lines: Iterable[bytes]) -> None:
     is_terminal = sys.stdout.isatty()
-    for line in format_for_stdout(form, search.lines(filters)):
+    for line in lines:
         sys.stdout.buffer.write(line)
         if is_terminal:
             sys.stdout.flush()

@@ -66,6 +66,18 @@ def parse(text: str, *, now: float, carried: Callable[[], Mapping[str, int]] = d
     return _Parser(text, Surroundings(now, carried)).parse()
 
 
+def parse_field(text: str) -> Field:
+    """Return the field of a text that is nothing but its name. Raises ValueError with a sentence for the user."""
+    name = _FIELD.fullmatch(text)
+    if name is None:
+        raise ValueError(f'{text!r} is not a field; write one such as name, extra.status or "a key"')
+    return find_field(_keys(text), has_quotes='"' in text)
+
+
+def _keys(name: str) -> tuple[str, ...]:
+    return tuple(quoted or plain for quoted, plain in _QUOTED_KEY.findall(name))
+
+
 class _Parser:
     """Reads one text from left to right."""
 
@@ -143,10 +155,9 @@ class _Parser:
         operator = _OPERATOR.match(self._text, name.end()) if name else None
         if name is None or operator is None:
             return self._word()
-        keys = tuple(quoted or plain for quoted, plain in _QUOTED_KEY.findall(name[0]))
         sign = operator[1] or operator[2] or ":"
         try:
-            field = find_field(keys, has_quotes='"' in name[0])
+            field = find_field(_keys(name[0]), has_quotes='"' in name[0])
         except ValueError as error:
             raise self._error(str(error), start) from None
         self._at = operator.end()

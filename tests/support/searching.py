@@ -10,9 +10,15 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import strategies as st
 
+from prefork_logd.query import analysis, statistics
 from prefork_logd.query.filters import Filters
+from prefork_logd.query.language import parse_field
+from prefork_logd.query.patterns import pattern_of
+from prefork_logd.query.search import Cursor, RecordId
+from prefork_logd.query.statistics import key_of
 from prefork_logd.query.tree import TEXT_FIELDS, And, Compare, Has, Not, Or, Words, level_is, logger
 from prefork_logd.query.words import words_of
 from tests.support.stores import NOW, line
@@ -179,6 +185,93 @@ def check(stored: Stored, wanted: Filters) -> None:
         if 0 <= slot < slots:
             bars[slot, record.get("levelno", 0)] += 1
     assert {(slot, level): count for slot, level, count in search.histogram(wanted, start, slot_s, slots)} == bars
+
+
+FACETS = [
+    parse_field(text)
+    for text in (
+        "name",
+        "level",
+        "extra.id",
+        "o.p",
+        "list.1",
+        "absent",
+        "lineno",
+        "time",
+        "exception",
+        "service",
+        "id.0",
+    )
+]
+STATISTICS = [
+    statistics.parse(text)
+    for text in (
+        "count",
+        "count by level",
+        "count, count(id), distinct(id), min(lineno), max(lineno), avg(lineno), p95(lineno), median(lineno) by name",
+        "sum(lineno), p0(lineno), p100(lineno), p33.3(lineno), min(absent) by o.p, levelno",
+        "avg(created), distinct(message) by extra.id",
+    )
+]
+
+
+def check_analysis(stored: Stored, wanted: Filters) -> None:
+    """Check pages, facets, statistics, fields and patterns of a search against the specification.
+
+    Records whose texts the store cannot hold exactly may be shown otherwise; the lot must have none.
+    """
+    search = stored.search
+    records = [record for record in map(json.loads, stored.lines) if wanted.matches(record)]
+    _check_pages(search, wanted, records)
+    found = search.facets(wanted, FACETS, 5)
+    assert found.coverage == (len(records), True)
+    for facet, everything in zip(found.facets, analysis.facets_of(records, FACETS, 1_000), strict=True):
+        counts = {key_of(value): count for value, count in everything.values}
+        assert facet.field == everything.field
+        assert facet.missing == everything.missing
+        assert [count for _, count in facet.values] == [one.count for one in everything.values[:5]]
+        assert all(counts[key_of(value)] == count for value, count in facet.values)
+        assert facet.others == sum(counts.values()) - sum(count for _, count in facet.values)
+    for question in STATISTICS:
+        table = search.stats(wanted, question)
+        want, left_out = analysis.stats_of(records, question)
+        assert (table.columns, table.left_out) == (question.columns, left_out)
+        width = len(question.by)
+        ours = {tuple(map(key_of, row[:width])): row[width:] for row in table.rows}
+        theirs = {tuple(map(key_of, row[:width])): row[width:] for row in want}
+        assert ours.keys() == theirs.keys()
+        for key, row in ours.items():
+            assert row == pytest.approx(theirs[key]), (question, key, row, theirs[key])
+    assert search.fields(wanted) == (analysis.fields_of(records), (len(records), True))
+    newest = sorted(records, key=lambda record: record["created"], reverse=True)
+    patterns = search.patterns(wanted, 1_000)
+    want_patterns, others = analysis.patterns_of(
+        ((record.get("message", ""), record["created"]) for record in newest), 1_000
+    )
+    assert (patterns.others, patterns.coverage) == (others, (len(records), True))
+    assert [one._replace(example="") for one in patterns.patterns] == [
+        one._replace(example="") for one in want_patterns
+    ]
+    assert all(pattern_of(one.example) == one.text for one in patterns.patterns)
+
+
+def _check_pages(search: Search, wanted: Filters, records: Sequence[dict[str, Any]]) -> None:
+    for order in ("oldest", "newest"):
+        ordered = replace(wanted, order=order, limit=37)  # type: ignore[arg-type]
+        found, cursor = [], None
+        while True:
+            page = search.page(ordered, cursor)
+            found += page.records
+            cursor = page.cursor and Cursor.parse(str(page.cursor))
+            if cursor is None:
+                break
+            assert len(page.records) == 37
+        assert Counter(_key(json.loads(one.line)) for one in found) == Counter(map(_key, records))
+        assert len({one.id for one in found}) == len(found)
+        at = [one.created for one in found]
+        assert at == sorted(at, reverse=order == "newest")
+    for one in found[:3]:
+        assert search.get(RecordId.parse(str(one.id))) == one
 
 
 def _key(record: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from msgspec import Meta
 from prefork_logd.config.stores.base import StoreSettings
 from prefork_logd.config.stores.kinds import Kind
 from prefork_logd.config.values import MAY_HOLD_PASSWORD, durations, is_positive
+from prefork_logd.query.by_lines import SearchByLines
 from prefork_logd.records.stored import read_fields
 from prefork_logd.stores.base import Finding
 from tests.support.file_store import FileStore
@@ -60,10 +61,11 @@ class ToyStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="toy"):
         return self.seconds("patience")
 
 
-class ToySearch:
+class ToySearch(SearchByLines):
     """The store opened for reading."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self._path = path
 
     def lines(self, filters: Filters) -> Iterator[bytes]:

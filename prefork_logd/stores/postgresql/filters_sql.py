@@ -33,11 +33,16 @@ class Where(NamedTuple):
     """A condition and its parameters."""
 
     text: sql.Composable
-    parameters: dict[str, Any]
+    values: Parameters
     is_exact: bool
     """Whether every row that meets it matches, except rows with `raw`; the others must be checked again."""
     is_exact_for_raw: bool
     """Whether also every row with `raw` that meets it matches."""
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """The parameters by name."""
+        return self.values.named
 
 
 def compile_filters(filters: Filters) -> Where:
@@ -47,13 +52,13 @@ def compile_filters(filters: Filters) -> Where:
     if filters.since is not None:
         parts.append(
             sql.SQL("created >= {} AND time >= {}").format(
-                values.add(filters.since), values.add(_moment(filters.since - 1e-5))
+                values.add(filters.since), values.add(moment(filters.since - 1e-5))
             )
         )
     if filters.until is not None:
         parts.append(
             sql.SQL("created < {} AND time <= {}").format(
-                values.add(filters.until), values.add(_moment(filters.until + 1e-5))
+                values.add(filters.until), values.add(moment(filters.until + 1e-5))
             )
         )
     sure = [node for node in conjuncts(filters.tree) if _is_in_every_row(node)]
@@ -70,10 +75,11 @@ def compile_filters(filters: Filters) -> Where:
         # CASE keeps the order: an approximation may be a number that the condition cannot handle.
         parts.append(sql.SQL("CASE WHEN raw IS NOT NULL THEN true ELSE {} END").format(condition))
     text = sql.SQL(" AND ").join(parts) if parts else sql.SQL("true")
-    return Where(text, values.named, is_exact, is_exact and others == EVERYTHING)
+    return Where(text, values, is_exact, is_exact and others == EVERYTHING)
 
 
-def _moment(at: float) -> dt.datetime:
+def moment(at: float) -> dt.datetime:
+    """Return a time as a timestamp, as near as one that a record may have."""
     return _EPOCH + dt.timedelta(seconds=max(0.0, min(at, END_OF_TIME)))
 
 

@@ -1,50 +1,52 @@
-"""Searches a PostgreSQL store: the SQL of `query`.
+"""Searches a PostgreSQL store: the answers to `query`.
 
-Owns the statements of a query, and the conversion of a row to its line. Needs no running collector. Rows come through a
-server-side cursor, a few at a time.
+Owns which statement answers which question. Does not know how a condition becomes SQL (filters_sql.py), or how rows are
+read (reader.py). Needs no running collector.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import re
+import json
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import msgspec
-import psycopg
 from psycopg import sql
 
-from prefork_logd.errors import StoreError
-from prefork_logd.query.search import Bar, levels_by_name
-from prefork_logd.records.stored import read_fields
+from prefork_logd.query import analysis
+from prefork_logd.query.by_lines import SAMPLED_MESSAGES, SearchByLines
+from prefork_logd.query.search import (
+    Bar,
+    Coverage,
+    Facet,
+    Facets,
+    FacetValue,
+    Limits,
+    Page,
+    Patterns,
+    Table,
+    levels_by_name,
+)
 from prefork_logd.stores import rows
-from prefork_logd.stores.postgresql.conditions_sql import DOCUMENTS
-from prefork_logd.stores.postgresql.connection import connect, store_error
+from prefork_logd.stores.postgresql.analysis_sql import facets_statement, stats_statement
 from prefork_logd.stores.postgresql.filters_sql import compile_filters
+from prefork_logd.stores.postgresql.reader import Reader, order_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator, Sequence
 
     from prefork_logd.config.stores.postgresql import PostgresqlStoreSettings
+    from prefork_logd.query.conditions import Field
     from prefork_logd.query.filters import Filters
-    from prefork_logd.stores.postgresql.filters_sql import Where
+    from prefork_logd.query.search import Cursor, Found, RecordId
+    from prefork_logd.query.statistics import Statistics
+    from prefork_logd.stores.postgresql.conditions_sql import Parameters
 
-STATEMENT_LIMIT_S = 3600.0
-"""A query over a year of records may take long; the user can interrupt it."""
-FIELDS = tuple(name for name in rows.COLUMNS if name not in DOCUMENTS)
-SELECTED = sql.SQL(", ").join(
-    [
-        sql.SQL("raw"),
-        *(sql.SQL("{}::text").format(sql.Identifier(name)) for name in DOCUMENTS),
-        *(sql.Identifier(name.lower()) for name in FIELDS),
-    ]
-)
-_BETWEEN_TOKENS = re.compile(r'("(?:[^"\\]++|\\.)*+")|(?<=[,:]) ')
-_MOST_ROWS = 64
-"""Rows fetched and held at once; fewer when they are large."""
-_FETCH_BYTES = 4 << 20
+MOST_JUDGED = 100_000
+"""Records that facets and the like look at if SQL cannot judge the filters, and each record has to be read."""
+PAGE = 50
 _LATEST_ROWS = 100_000
 
 
@@ -53,141 +55,185 @@ def open_search(settings: PostgresqlStoreSettings) -> PostgresqlSearch:
     return PostgresqlSearch(settings.dsn, settings.schema)
 
 
-class PostgresqlSearch:
+class PostgresqlSearch(SearchByLines):
     """A Search (query/search.py) of one schema."""
 
     def __init__(self, dsn: str = "", schema: str = "prefork_logd") -> None:
         """Connect. Raises StoreError if the server cannot be reached, or has no table of records."""
-        self._connection = connect(dsn, statement_limit_s=STATEMENT_LIMIT_S)
-        self._table = sql.Identifier(schema, "records")
-        try:
-            with _readable():
-                self._connection.execute("SELECT set_config('jit', 'off', false)")  # takes longer than most queries do
-                found = self._connection.execute("SELECT to_regclass(%s)", (self._table.as_string(),)).fetchone()
-        except StoreError:
-            self.close()
-            raise
-        if found is None or found[0] is None:
-            self.close()
-            raise StoreError(f"PostgreSQL: there is nothing stored yet: no table {schema}.records")
+        self._reader = Reader(dsn, schema)
+        super().__init__()
 
-    def lines(self, filters: Filters) -> Generator[bytes, None, None]:
+    @property
+    def limits(self) -> Limits:
+        """Bounds of the calls that follow."""
+        return self._reader.limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self._reader.limits = limits
+
+    def lines(self, filters: Filters) -> Iterator[bytes]:
         """Yield the line of each matching record, in the order and up to the number in `filters`."""
-        where = compile_filters(filters)
-        with contextlib.closing(self._lines(filters, where, where.text)) as found:
-            yield from itertools.islice(found, filters.limit)
+        self._reader.begin()
+        with contextlib.closing(self._reader.found(filters)) as found:
+            yield from (one.line for one in itertools.islice(found, filters.limit))
 
-    def _lines(self, filters: Filters, where: Where, condition: sql.Composable) -> Generator[bytes, None, None]:
-        direction = sql.SQL("DESC" if filters.order == "newest" else "ASC")
-        statement = sql.SQL("SELECT {} FROM {} WHERE {} ORDER BY time {d}, created {d}, number {d}").format(
-            SELECTED, self._table, condition, d=direction
-        )
-        if filters.limit is not None and where.is_exact_for_raw:
-            statement += sql.SQL(" LIMIT {}").format(filters.limit)  # so that the server plans for a few
-        with contextlib.closing(self._stream(statement, where)) as found:
-            for row in found:
-                line = line_of(*row)
-                if where.is_exact_for_raw or (where.is_exact and row[0] is None) or filters.matches(read_fields(line)):
-                    yield line
+    def page(self, filters: Filters, cursor: Cursor | None = None) -> Page:
+        """Return matching records with their ids, from the cursor on."""
+        limit = PAGE if filters.limit is None else filters.limit
+        found = self._checked(replace(filters, limit=limit + 1), cursor)
+        records = list(itertools.islice(found, limit + 1))
+        has_more = 0 < limit < len(records)
+        return Page(records[:limit], records[limit - 1].cursor if has_more else None)
 
-    def _stream(self, statement: sql.Composed, where: Where) -> Generator[tuple[Any, ...], None, None]:
-        with _readable(), self._connection.transaction(), self._connection.cursor(name="records") as cursor:
-            cursor.execute(statement, where.parameters)
-            count = 4
-            while found := cursor.fetchmany(count):
-                yield from found
-                largest = max(map(_size, found))
-                count = max(1, min(_MOST_ROWS, 2 * count, _FETCH_BYTES // max(1, largest)))
+    def _checked(self, filters: Filters, cursor: Cursor | None = None, *, only_raw: bool = False) -> Iterator[Found]:
+        """Yield matching records until the deadline."""
+        self._reader.begin()
+        with contextlib.closing(self._reader.found(filters, cursor, only_raw=only_raw)) as found:
+            for one in found:
+                self._reader.check()
+                yield one
+
+    def get(self, record: RecordId) -> Found | None:
+        """Return one record by its id."""
+        self._reader.begin()
+        return self._reader.get(record)
 
     def count(self, filters: Filters) -> int:
         """Return the number of matching records."""
         where = compile_filters(filters)
-        statement = sql.SQL("SELECT count(*) FROM {} WHERE {}")
+        filters = replace(filters, limit=None)
         if not where.is_exact:
-            return sum(1 for _ in self._lines(filters, where, where.text))
-        if where.is_exact_for_raw:
-            return self._number(statement.format(self._table, where.text), where)
-        near = sql.SQL("{} AND raw IS NOT NULL").format(where.text)
-        exact = sql.SQL("{} AND raw IS NULL").format(where.text)
-        return self._number(statement.format(self._table, exact), where) + sum(
-            1 for _ in self._lines(filters, where, near)
-        )
-
-    def _number(self, statement: sql.Composed, where: Where) -> int:
-        with _readable():
-            row = self._connection.execute(statement, where.parameters).fetchone()
-        return int(row[0]) if row else 0
+            return sum(1 for _ in self._checked(filters))
+        self._reader.begin()
+        condition = where.text if where.is_exact_for_raw else sql.SQL("{} AND raw IS NULL").format(where.text)
+        statement = sql.SQL("SELECT count(*) FROM {} WHERE {}").format(self._reader.table, condition)
+        count = int(self._reader.rows(statement, where.named)[0][0])
+        return count if where.is_exact_for_raw else count + sum(1 for _ in self._checked(filters, only_raw=True))
 
     def span(self) -> tuple[float, float] | None:
         """Return the least and the greatest `created`, to the microsecond; None without a record."""
-        with _readable():
-            row = self._connection.execute(
-                sql.SQL("SELECT extract(epoch FROM min(time)), extract(epoch FROM max(time)) FROM {}").format(
-                    self._table
-                )
-            ).fetchone()
-        return None if row is None or row[0] is None else (float(row[0]), float(row[1]))
+        self._reader.begin()
+        statement = sql.SQL("SELECT extract(epoch FROM min(time)), extract(epoch FROM max(time)) FROM {}")
+        row = self._reader.rows(statement.format(self._reader.table))[0]
+        return None if row[0] is None else (float(row[0]), float(row[1]))
 
     def histogram(self, filters: Filters, start: float, slot_s: float, slots: int) -> list[Bar]:
         """Return the number of matching records in each slot of time."""
         counts: Counter[tuple[int, int]] = Counter()
-        for slot, levelno, count in self._slots(filters, start, slot_s):
+        for slot, levelno, count in self._slots(replace(filters, limit=None), start, slot_s):
             if 0 <= slot < slots:
                 counts[slot, levelno] += count
         return [Bar(*key, count) for key, count in sorted(counts.items())]
 
     def _slots(self, filters: Filters, start: float, slot_s: float) -> Iterator[tuple[int, int, int]]:
         where = compile_filters(filters)
-        looked_at = where.text if not where.is_exact else sql.SQL("{} AND raw IS NOT NULL").format(where.text)
         if not where.is_exact_for_raw:
-            for line in self._lines(filters, where, looked_at):
-                row = rows.decode(line)
+            for found in self._checked(filters, only_raw=where.is_exact):
+                row = rows.decode(found.line)
                 yield int((row.created - start) // slot_s), row.levelno or 0, 1
         if not where.is_exact:
             return
-        counted = where.text if where.is_exact_for_raw else sql.SQL("{} AND raw IS NULL").format(where.text)
+        self._reader.begin()
+        condition = where.text if where.is_exact_for_raw else sql.SQL("{} AND raw IS NULL").format(where.text)
         statement = sql.SQL(
             "SELECT floor((created - %(start)s) / %(slot_s)s)::bigint AS slot, coalesce(levelno, 0), count(*)"
             " FROM {} WHERE {} GROUP BY 1, 2"
-        ).format(self._table, counted)
-        parameters = where.parameters | {"start": start, "slot_s": slot_s}
-        yield from self._stream(statement, where._replace(parameters=parameters))
+        ).format(self._reader.table, condition)
+        parameters = where.named | {"start": start, "slot_s": slot_s}
+        yield from ((slot, levelno, count) for slot, levelno, count in self._reader.stream(statement, parameters))
+
+    def facets(self, filters: Filters, fields: Sequence[Field], top: int) -> Facets:
+        """Return the most frequent values of each field."""
+        values, chosen, most = self._chosen(filters, self.limits.most_records)
+        facets = [Facet(field.written, [], 0, 0) for field in fields]
+        records = 0
+        found = self._reader.rows(facets_statement(chosen, fields, top, values), values.named)
+        for index, value, count, total in found:
+            records = int(total)
+            if value is None:
+                facets[index] = facets[index]._replace(missing=count)
+            else:
+                facets[index].values.append(FacetValue(json.loads(value), count))
+        counted = [
+            facet._replace(others=records - facet.missing - sum(value.count for value in facet.values))
+            for facet in facets
+        ]
+        return Facets(counted, _coverage(records, most))
+
+    def stats(self, filters: Filters, statistics: Statistics) -> Table:
+        """Return aggregates by groups."""
+        values, chosen, most = self._chosen(filters, self.limits.most_records)
+        table: list[list[object]] = []
+        groups, records, width = 0, 0, len(statistics.by)
+        found = self._reader.rows(stats_statement(chosen, statistics, values), values.named)
+        for *row, groups_found, total in found:
+            groups, records = groups_found, int(total or 0)
+            table.append([*(None if value is None else json.loads(value) for value in row[:width]), *row[width:]])
+        return Table(statistics.columns, table, groups - len(table), _coverage(records, most))
+
+    def patterns(self, filters: Filters, top: int) -> Patterns:
+        """Return the most frequent forms of the newest messages."""
+        values, chosen, most = self._chosen(filters, self._sampled(SAMPLED_MESSAGES))
+        statement = sql.SQL("SELECT coalesce(message, ''), created FROM ({}) AS found").format(chosen)
+        count = 0
+
+        def messages() -> Iterator[tuple[str, float]]:
+            nonlocal count
+            with contextlib.closing(self._reader.stream(statement, values.named, most_rows=2_000)) as found:
+                for message, created in found:
+                    self._reader.check()
+                    count += 1
+                    yield message, created
+
+        found, others = analysis.patterns_of(messages(), top)
+        return Patterns(found, others, _coverage(count, most))
+
+    def _chosen(self, filters: Filters, most: int | None) -> tuple[Parameters, sql.Composed, int | None]:
+        """Return parameters, a SELECT of the newest matching rows, and their largest number, None without a bound.
+
+        Begins the call. Rows that SQL cannot judge are read and judged here first.
+        """
+        where = compile_filters(filters)
+        values, condition = where.values, where.text
+        self._reader.begin()
+        if not where.is_exact_for_raw:
+            bound = min(most or MOST_JUDGED, MOST_JUDGED)
+            newest = replace(filters, order="newest", limit=None)
+            judged = [one.id for one in itertools.islice(self._checked(newest, only_raw=where.is_exact), bound)]
+            known = sql.SQL("(number, coalesce(journal, 0)) IN (SELECT * FROM unnest({}::bigint[], {}::int[]))").format(
+                values.add([one.number for one in judged]),
+                values.add([self._reader.journal_number(one) for one in judged]),
+            )
+            if where.is_exact:
+                known = sql.SQL("(raw IS NULL OR {})").format(known)
+            else:
+                most = bound
+            condition = sql.SQL("{} AND {}").format(condition, known)
+        chosen = sql.SQL("SELECT * FROM {} WHERE {}").format(self._reader.table, condition)
+        if most is not None:
+            chosen += sql.SQL(" ORDER BY {} LIMIT {}").format(
+                order_of(replace(filters, order="newest")), values.add(most)
+            )
+        return values, chosen, most
 
     def levels(self) -> dict[str, int]:
         """Return the levels that the latest records carry by name."""
         statement = sql.SQL(
             "SELECT DISTINCT levelname, levelno FROM "
             "(SELECT levelname, levelno FROM {} ORDER BY time DESC LIMIT {}) AS latest"
-        ).format(self._table, _LATEST_ROWS)
-        with _readable():
-            return levels_by_name(self._connection.execute(statement))
+        ).format(self._reader.table, _LATEST_ROWS)
+        self._reader.begin()
+        return levels_by_name((name, levelno) for name, levelno in self._reader.rows(statement))
+
+    def cancel(self) -> None:
+        """End the running call of another thread."""
+        self._reader.cancel()
 
     def close(self) -> None:
         """Close the connection; never raises."""
-        self._connection.close()
+        self._reader.close()
 
 
-def _size(row: tuple[Any, ...]) -> int:
-    """Return the approximate size of a row's texts in bytes."""
-    return sum(len(value) for value in row if isinstance(value, (str, bytes)))
-
-
-def line_of(raw: bytes | None, *values: Any) -> bytes:
-    """Return the line of a row: `raw`, the DOCUMENTS as text, and the values of FIELDS."""
-    if raw is not None:
-        return bytes(raw) + b"\n"
-    row = rows.Row(**dict(zip(FIELDS, values[len(DOCUMENTS) :], strict=True)))
-    for name, document in zip(DOCUMENTS, values, strict=False):
-        if document is not None:
-            # The server writes jsonb with a space after each comma and colon.
-            setattr(row, name, msgspec.Raw(_BETWEEN_TOKENS.sub(lambda match: match[1] or "", document).encode()))
-    return rows.render(row)
-
-
-@contextlib.contextmanager
-def _readable() -> Iterator[None]:
-    """Turn the driver's errors into StoreError."""
-    try:
-        yield
-    except psycopg.Error as error:
-        raise store_error(error) from error
+def _coverage(records: int, most: int | None) -> Coverage:
+    return Coverage(records, most is None or records < most)

@@ -49,7 +49,11 @@ DAY_S = 86_400
 _LOOK_EVERY_BYTES = 32 << 20
 """Bytes that are written between two checks of the partition's size."""
 _POSITION = "SELECT next, (now() AT TIME ZONE 'UTC')::date - date '1970-01-01' FROM {}.positions WHERE journal = %s"
-_POSITION_LOCKED: LiteralString = f"{_POSITION} FOR UPDATE"
+_POSITION_LOCKED = (
+    "SELECT next, (now() AT TIME ZONE 'UTC')::date - date '1970-01-01',"
+    " set_config('prefork_logd.journal', id::text, true) FROM {}.positions WHERE journal = %s FOR UPDATE"
+)
+"""It also names the journal for the rows of the transaction (schema.JOURNAL)."""
 MOST_ATTEMPTS = 400
 """Attempts at one batch: each day in it may need a new partition first."""
 MOST_LOOKS = 2

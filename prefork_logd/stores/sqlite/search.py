@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefork_logd.errors import StoreError
+from prefork_logd.query.by_lines import SearchByLines
 from prefork_logd.query.search import Bar, levels_by_name
 from prefork_logd.stores.sqlite.day_reader import DayReader, chained
 from prefork_logd.stores.sqlite.store import day_files
@@ -31,11 +32,12 @@ def open_search(settings: SqliteStoreSettings) -> SqliteSearch:
     return SqliteSearch(Path(settings.path))
 
 
-class SqliteSearch:
+class SqliteSearch(SearchByLines):
     """A Search (query/search.py) of the files of one store, as they were when it was made."""
 
     def __init__(self, path: Path) -> None:
         """Open every file of the store whose path is `path`. Raises StoreError when there is none."""
+        super().__init__()
         self._path = path
         self._readers: list[DayReader] = []
         files = day_files(path)

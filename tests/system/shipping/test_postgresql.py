@@ -27,7 +27,7 @@ from prefork_logd.records.render import render_json
 from prefork_logd.stores.postgresql import partitions as partitions_module
 from prefork_logd.stores.postgresql import schema as schemas
 from prefork_logd.stores.postgresql.partitions import Partition, parse
-from prefork_logd.stores.postgresql.search import SELECTED, line_of
+from prefork_logd.stores.postgresql.reader import SELECTED, line_of
 from prefork_logd.stores.postgresql.store import PostgresqlStore
 from prefork_logd.system.log import LOGGER
 from tests.support import corpus, strategies
@@ -676,7 +676,7 @@ def test_a_partition_may_be_called_anything(server, make_store, schema, journal)
     store.maintain()
     assert stored_numbers(server, schema) == [*range(610)]
     indexed = f"SELECT count(*) FROM pg_index WHERE indrelid = '{schema}.november'::regclass AND indisvalid"
-    wait_for(lambda: [store.maintain(), ask(server, indexed) == [(5,)]][1], "the renamed slice is indexed")
+    wait_for(lambda: [store.maintain(), ask(server, indexed) == [(6,)]][1], "the renamed slice is indexed")
     assert not store._partitions.unindexed(("names", "words"))
 
 
@@ -829,16 +829,16 @@ def test_an_older_schema_is_migrated_and_a_newer_one_refused(server, make_store,
     # As version 1 left it, with the index that every row paid for.
     ask(server, f"UPDATE {schema}.version SET version = 1")
     ask(server, f"CREATE INDEX records_name_time ON {schema}.records (name, time)")
-    ask(server, f"ALTER TABLE {schema}.positions DROP retain_days")
+    ask(server, f"ALTER TABLE {schema}.positions DROP retain_days, DROP id")
     ask(server, f"CREATE INDEX records_20261123_0_words ON {schema}.records (name)")
-    for column in ("msg", "host", "service", "environment", "version", "truncated", "exception"):
+    for column in ("msg", "host", "service", "environment", "version", "truncated", "exception", "journal"):
         ask(server, f"ALTER TABLE {schema}.records DROP {column}")
-    later = {5: ["ALTER TABLE {schema}.positions ADD note text"], 6: ["UPDATE {schema}.positions SET note = 'here'"]}
+    later = {6: ["ALTER TABLE {schema}.positions ADD note text"], 7: ["UPDATE {schema}.positions SET note = 'here'"]}
     monkeypatch.setattr(schemas, "MIGRATIONS", schemas.MIGRATIONS | later)
-    monkeypatch.setattr(schemas, "VERSION", 7)
+    monkeypatch.setattr(schemas, "VERSION", 8)
     stores = [make_store(server, schema) for _ in range(3)]
     in_threads(lambda store: store.open(journal), stores)
-    assert ask(server, f"SELECT note, version FROM {schema}.positions, {schema}.version") == [("here", 7)]
+    assert ask(server, f"SELECT note, version FROM {schema}.positions, {schema}.version") == [("here", 8)]
     stores[0].write([block(0, numbered(0, 3))], never)
     assert stored_numbers(server, schema) == [0, 1, 2]
     for index in ("records_name_time", "records_20261123_0_words"):

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import json
+import re
+import threading
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 
-from prefork_logd.errors import StoreError
-from prefork_logd.query import tree
+from prefork_logd.cli.main import cli
+from prefork_logd.errors import QueryCancelledError, QueryTimeoutError, StoreError
+from prefork_logd.query import analysis, context, statistics, tree
 from prefork_logd.query.filters import Filters
-from prefork_logd.query.where import parse_words
+from prefork_logd.query.language import parse, parse_field
+from prefork_logd.query.search import Limits, RecordId
+from prefork_logd.query.where import parse_condition, parse_words
 from prefork_logd.stores.postgresql.filters_sql import compile_filters
 from prefork_logd.stores.postgresql.search import PostgresqlSearch
 from prefork_logd.stores.postgresql.store import PostgresqlStore
 from tests.support.harness import wait_for
 from tests.support.postgresql import Server, find_programs
-from tests.support.searching import Stored, check, filters, make_lines
+from tests.support.searching import Stored, check, check_analysis, filters, make_lines
 from tests.support.stores import block, line, never
 from tests.support.strategies import bounded
 
 PROGRAMS = find_programs()
 pytestmark = pytest.mark.skipif(PROGRAMS is None, reason="NO POSTGRESQL: its server's programs are nowhere to be found")
 JOURNAL = "5" * 32
+ODD = re.compile(rb"\\u0000|\\ud|\de[+-]?\d|:-0|[nx]{257}")
+"""Parts of lines that are kept whole, because columns cannot hold them."""
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +88,9 @@ def test_words_are_looked_up_in_the_index(found, server):
     where = compile_filters(Filters(tree=parse_words("refused*")))
     with psycopg.connect(server.dsn) as connection:
         connection.execute("SET enable_seqscan = off")
-        schema = search._table.as_string().split(".")[0]
+        schema = search._reader.table.as_string().split(".")[0]
         query = psycopg.sql.SQL("EXPLAIN SELECT 1 FROM {}.records WHERE {}").format(psycopg.sql.SQL(schema), where.text)
-        plan = "\n".join(row[0] for row in connection.execute(query, where.parameters))
+        plan = "\n".join(row[0] for row in connection.execute(query, where.named))
     assert ("_words" in plan) == (schema == '"indexed"')
 
 
@@ -105,6 +113,116 @@ def test_the_first_of_many_comes_at_once(server):
     assert len(list(search.lines(Filters()))) == 5_000
     search.close()
     store.close()
+
+
+@pytest.fixture(scope="module")
+def plain(server):
+    """Return a store with records that the columns hold exactly, of two journals with the same numbers."""
+    lines = [one for one in make_lines(300) if not ODD.search(one)]
+    for number, part in enumerate((lines[::2], lines[1::2]), 1):
+        store = PostgresqlStore(server.dsn, schema="plain")
+        store.open(f"{number}" * 32)
+        store.write([block(0, part)], never)
+        store.close()
+    search = PostgresqlSearch(server.dsn, "plain")
+    yield Stored(lines, search)
+    search.close()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "order", "level>=30 -order", "logger:shop id:*", 'message=~"^order|full$"', "nothing", "(disk OR id>=1)"],
+)
+def test_facets_statistics_fields_and_patterns(plain, text):
+    """They are those of the specification, also where SQL cannot judge the query."""
+    check_analysis(plain, Filters(tree=parse(text, now=0.0)))
+
+
+def test_rows_that_the_columns_cannot_hold_are_judged_by_their_lines(found):
+    """They are in facets, if they match."""
+    for text in ("message=a\0b", "id=9007199254740992", "name~nnn"):
+        wanted = Filters(tree=parse_condition(text if text.startswith(("m", "n")) else f"extra.{text}"))
+        records = [record for record in map(json.loads, found.lines) if wanted.matches(record)]
+        assert len(records) > 5
+        facet = found.search.facets(wanted, [parse_field("levelno")], 3)
+        assert facet == (analysis.facets_of(records, [parse_field("levelno")], 3), (len(records), True))
+        assert found.search.stats(wanted, statistics.parse("count")).rows == [[len(records)]]
+
+
+def test_answers_about_the_newest_records_say_so(plain):
+    """With a bound of records, the answer names how many it is about."""
+    plain.search.limits = Limits(most_records=20)
+    try:
+        newest = sorted(map(json.loads, plain.lines), key=lambda one: one["created"])[-20:]
+        facets = plain.search.facets(Filters(), [parse_field("lineno")], 100)
+        assert facets.coverage == (20, False)
+        assert sum(count for _, count in facets.facets[0].values) == 20
+        assert plain.search.stats(Filters(), statistics.parse("min(created)")).rows == [[newest[0]["created"]]]
+        assert plain.search.fields(Filters()).coverage == (20, False)
+        assert plain.search.patterns(Filters(), 3).coverage == (20, False)
+    finally:
+        plain.search.limits = Limits()
+
+
+def test_the_neighbours_of_a_record(plain):
+    """Those before and after it, of all records and of the same logger."""
+    everything = plain.search.page(Filters(limit=1_000)).records
+    middle = everything[100]
+    found = context.around(plain.search, middle.id, None, 3, 4)
+    assert (found.records, found.before) == (everything[97:105], 3)
+    name = json.loads(middle.line)["name"]
+    same = [one for one in everything if json.loads(one.line).get("name") == name]
+    at = same.index(middle)
+    found = context.around(plain.search, middle.id, "logger", 2, 2)
+    assert (found.records, found.before) == (same[at - 2 : at + 3], 2)
+    with pytest.raises(StoreError, match="it is not in the store, or no longer"):
+        context.around(plain.search, RecordId("0" * 32, 10**9), None, 1, 1)
+
+
+def test_records_by_their_ids_on_the_command_line(plain, server, tmp_path):
+    """`--ids` prints what `--around` takes."""
+    (tmp_path / "logd.toml").write_text(f'[[store]]\ntype = "postgresql"\ndsn = "{server.dsn}"\nschema = "plain"\n')
+    flags = ["--config", str(tmp_path / "logd.toml"), "--state-dir", str(tmp_path), "query"]
+    shown = [
+        json.loads(one) for one in CliRunner().invoke(cli, [*flags, "--ids", "--format", "json"]).stdout.splitlines()
+    ]
+    assert len({one["id"] for one in shown}) == len(plain.lines)
+    assert [dict(list(one.items())[1:]) for one in shown] == [
+        json.loads(one.line) for one in plain.search.page(Filters(limit=1_000)).records
+    ]
+    flags += ["--around", shown[50]["id"], "--before", "1", "--after", "2"]
+    near = CliRunner().invoke(cli, flags).stdout.splitlines()
+    assert [one.split()[0] for one in near if not one.startswith("\t")] == [one["id"] for one in shown[49:53]]
+    done = CliRunner().invoke(cli, [*flags, "--same", "trace"])
+    assert (done.exit_code, "the record has no trace" in done.stderr) == (2, True)
+
+
+def test_a_query_ends_at_its_deadline(plain):
+    """Also one that takes the server long, and one that takes us long; later calls work."""
+    plain.search.limits = Limits(deadline_s=0.05)
+    reader = plain.search._reader
+    try:
+        reader.begin()
+        with pytest.raises(QueryTimeoutError, match=r"took longer than 0.05 s; ask for a shorter range of time"):
+            reader.rows(psycopg.sql.SQL("SELECT pg_sleep(20)"))
+        plain.search.limits = Limits(deadline_s=1e-9)
+        with pytest.raises(QueryTimeoutError):
+            plain.search.page(Filters(tree=parse("message=~order", now=0.0)))
+    finally:
+        plain.search.limits = Limits()
+    assert plain.search.count(Filters()) == len(plain.lines)
+
+
+def test_a_query_can_be_cancelled(plain):
+    """By another thread, while the server works."""
+    reader = plain.search._reader
+    reader.begin()
+    timer = threading.Timer(0.2, plain.search.cancel)
+    timer.start()
+    with pytest.raises(QueryCancelledError):
+        reader.rows(psycopg.sql.SQL("SELECT pg_sleep(20)"))
+    timer.join()
+    assert plain.search.count(Filters()) == len(plain.lines)
 
 
 def test_a_server_that_goes_away_meanwhile_is_a_store_error(server):

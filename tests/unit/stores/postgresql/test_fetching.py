@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from prefork_logd.query.filters import Filters
-from prefork_logd.stores.postgresql.filters_sql import compile_filters
-from prefork_logd.stores.postgresql.search import PostgresqlSearch
+from psycopg import sql
+
+from prefork_logd.stores.postgresql.reader import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,10 +43,10 @@ class Server:
 
 def test_what_is_held_is_bounded_by_size() -> None:
     """Whatever comes behind small rows, at most 64 of a size that was not met yet are fetched, then few."""
-    search = PostgresqlSearch.__new__(PostgresqlSearch)
+    reader = Reader.__new__(Reader)
     server = Server([10] * 1000 + [500_000] * 200 + [10_000_000] * 3 + [10] * 5)
-    search._connection = server  # type: ignore[assignment]
-    stream = search._stream(None, compile_filters(Filters()))  # type: ignore[arg-type]
+    reader._connection = server  # type: ignore[assignment]
+    stream = reader.stream(sql.SQL("SELECT"), {})
     assert sum(1 for _ in stream) == 1208
     assert max(server.fetched) <= 64 * 500_010
     assert sorted(server.fetched)[-3] <= 4 << 20  # but for what came unawares, twice

@@ -1,0 +1,125 @@
+"""Prints facets, statistics, fields and patterns as a table, JSON lines or CSV.
+
+Does not know where the answers come from. Values are what clients have sent: control characters are escaped.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from prefork_logd.cli.print_records import spreadsheet_cell
+from prefork_logd.records.render import asctime, escape_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from prefork_logd.query.search import Coverage, Facets, Fields, Patterns, Table
+
+WIDEST = 60
+"""Characters of a cell of a table, apart from the last column."""
+
+
+class Sheet(NamedTuple):
+    """An answer as columns and rows."""
+
+    columns: Sequence[str]
+    rows: list[list[Any]]
+    """JSON values."""
+    times: tuple[int, ...] = ()
+    """Indexes of the columns with times in seconds since 1970."""
+
+
+def facets_sheet(answer: Facets) -> Sheet:
+    """Return the values of every field; `others` and `missing` only where there are some."""
+    rows: list[list[Any]] = []
+    for facet in answer.facets:
+        rows += [[facet.field, value.value, value.count, None] for value in facet.values]
+        if facet.others:
+            rows.append([facet.field, None, facet.others, "other values"])
+        if facet.missing:
+            rows.append([facet.field, None, facet.missing, "no value"])
+    return Sheet(("field", "value", "count", "of"), rows)
+
+
+def fields_sheet(answer: Fields) -> Sheet:
+    """Return the fields with their types and their share of the records."""
+    whole = max(1, answer.coverage.records)
+    rows = [[one.field, "/".join(one.types), one.records, round(one.records / whole, 4)] for one in answer.fields]
+    return Sheet(("field", "type", "records", "share"), rows)
+
+
+def stats_sheet(answer: Table) -> Sheet:
+    """Return the table; whole numbers without a fraction."""
+    return Sheet(answer.columns, [[_whole(value) for value in row] for row in answer.rows])
+
+
+def patterns_sheet(answer: Patterns) -> Sheet:
+    """Return the patterns with their times."""
+    rows = [[one.count, one.first, one.last, one.text] for one in answer.patterns]
+    return Sheet(("count", "first", "last", "pattern"), rows, (1, 2))
+
+
+def format_sheet(sheet: Sheet, form: str) -> Iterator[str]:
+    """Yield the lines of a sheet in the form `json` or `csv`, else as a table."""
+    if form == "json":
+        for row in sheet.rows:
+            yield json.dumps(dict(zip(sheet.columns, row, strict=True)), ensure_ascii=False)
+        return
+    if form == "csv":
+        buffer = io.StringIO(newline="")
+        csv.writer(buffer, lineterminator="\r\n").writerows([sheet.columns, *map(_csv_row, sheet.rows)])
+        yield buffer.getvalue().removesuffix("\r\n")
+        return
+    yield from _table(sheet)
+
+
+def _csv_row(row: list[Any]) -> list[Any]:
+    return [spreadsheet_cell(_json(value) if isinstance(value, (list, dict, bool)) else value) for value in row]
+
+
+def _table(sheet: Sheet) -> Iterator[str]:
+    cells = [[_shown(value, index in sheet.times) for index, value in enumerate(row)] for row in sheet.rows]
+    head = [escape_text(name) for name in sheet.columns]
+    widths = [min(WIDEST, max(map(len, column))) for column in zip(head, *cells, strict=True)]
+    numeric = [all(_is_number(row[index]) for row in sheet.rows) for index in range(len(widths))]
+    for row in (head, ["─" * width for width in widths], *cells):
+        yield "  ".join(_padded(row, widths, numeric)).rstrip()
+
+
+def _padded(row: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> Iterable[str]:
+    for index, (cell, width) in enumerate(zip(row, widths, strict=True)):
+        is_last = index == len(widths) - 1
+        text = cell if is_last or len(cell) <= width else f"{cell[: width - 1]}…"
+        yield f"{text:>{width}}" if numeric[index] else f"{text:<{width}}"
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+
+
+def _shown(value: Any, is_time: bool) -> str:
+    if value is None:
+        return ""
+    if is_time:
+        return asctime(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return escape_text(value if isinstance(value, str) else _json(value))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else value
+
+
+def coverage_sentence(coverage: Coverage) -> str:
+    """Return which records an answer is about."""
+    if coverage.is_complete:
+        return f"{coverage.records:,} records"
+    return f"of the newest {coverage.records:,} records that match"
