@@ -1,7 +1,8 @@
 """Finds outputs and stores that would write into one file, and so cut off each other's lines.
 
 One file may have two names: one path twice, symbolic links, linked directories, hard links. Opens no file; one that
-does not exist yet is judged by its resolved path.
+does not exist yet is judged by its resolved path. A path with fields leads to many files: it is compared as a pattern,
+so that no value that a client sends can lead to the file of another output, or of the collector.
 """
 
 from __future__ import annotations
@@ -11,14 +12,18 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prefork_logd.config import output_paths
+from prefork_logd.config.output_paths import Field, Part, PathPattern
 from prefork_logd.config.paths import JOURNAL_DIRECTORY, OWN_FILES, dead_letters_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from prefork_logd.config.outputs import OutputSettings
     from prefork_logd.config.settings import Settings
 
 _Name = str | tuple[int, int]
+_Components = tuple[tuple[Part, ...], ...]
 
 
 def problems(home: str, settings: Settings) -> Iterator[tuple[str, int, str]]:
@@ -30,8 +35,10 @@ def problems(home: str, settings: Settings) -> Iterator[tuple[str, int, str]]:
     for path, owner in _own(Path(home), settings):
         owners |= dict.fromkeys(_names(path), owner)
     for index, output in enumerate(settings.output):
-        names = _names(output.path)
-        what = next((owners[name] for name in names if name in owners), "") or _inside(home, settings, output.path)
+        if output.has_fields:
+            continue
+        names = _names(output.file_path)
+        what = next((owners[name] for name in names if name in owners), "") or _inside(home, settings, output.file_path)
         if what:
             yield "output", index, f"{what}; choose another"
         owners |= dict.fromkeys(names, f"is the file of output {output.name!r}")
@@ -41,6 +48,43 @@ def problems(home: str, settings: Settings) -> Iterator[tuple[str, int, str]]:
         if what:
             yield "store", index, f"{what.replace('file of output', 'file of')}; choose another"
         owners |= dict.fromkeys(names, f"is the file of {store.name!r}")
+    yield from _pattern_problems(home, settings)
+
+
+def _pattern_problems(home: str, settings: Settings) -> Iterator[tuple[str, int, str]]:
+    """Yield the same for each output whose path has fields."""
+    if not any(output.has_fields for output in settings.output):
+        return
+    taken: list[tuple[_Components, str]] = [
+        (_literal(os.path.realpath(path)), f"is taken, since {what}") for path, what in _own(Path(home), settings)
+    ]
+    for store in settings.store:
+        for path in store.own_paths():
+            # A store may put a date into the name, and add an ending.
+            *above, (name,) = _literal(os.path.realpath(path))
+            stem, suffix = os.path.splitext(str(name))  # noqa: PTH122 - of a name
+            varied: tuple[Part, ...] = (stem, Field("date"), suffix, Field("date"))
+            taken.append(((*above, varied), f"is a file of store {store.name!r}"))
+    for output in settings.output:
+        if not output.has_fields:
+            taken.append((_literal(os.path.realpath(output.file_path)), f"is the file of output {output.name!r}"))
+    for index, output in enumerate(settings.output):
+        if output.has_fields:
+            components = _resolved(output)
+            what = next((what for other, what in taken if output_paths.may_meet(components, other)), "")
+            if what:
+                yield "output", index, f"may, with some values of its fields, lead to a path that {what}; choose another directory"
+            taken.append((components, f"is a file of output {output.name!r}"))
+
+
+def _resolved(output: OutputSettings) -> _Components:
+    """Return the parts of a path with fields, with symbolic links before the first one resolved."""
+    pattern = PathPattern(output.path)
+    return _literal(os.path.realpath(pattern.base)) + pattern.components
+
+
+def _literal(path: str) -> _Components:
+    return tuple((component,) for component in path.rstrip("/").split("/"))
 
 
 def _own(state_dir: Path, settings: Settings) -> Iterator[tuple[str, str]]:

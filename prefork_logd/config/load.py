@@ -20,6 +20,7 @@ import msgspec
 from prefork_logd.config.checks import check_listeners, check_paths
 from prefork_logd.config.document import Document, explain
 from prefork_logd.config.listeners import ListenerSettings
+from prefork_logd.config.output_paths import escape
 from prefork_logd.config.outputs import OutputSettings
 from prefork_logd.config.paths import default_state_dir
 from prefork_logd.config.redact import RedactSettings
@@ -214,7 +215,7 @@ def _with_own_name_and_path(table: Mapping[str, Any], taken: AbstractSet[str]) -
     if path is None and isinstance(name, str):
         return {**table, "path": f"{name}.{'log' if table.get('format') == 'text' else 'jsonl'}"}
     if name is None and isinstance(path, str):
-        stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(path).stem) or "records"
+        stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(path).stem).strip("-") or "records"
         numbered = (f"{stem}-{number}" for number in itertools.count(2))
         return {**table, "name": stem if stem not in taken else next(n for n in numbered if n not in taken)}
     return table
@@ -320,7 +321,7 @@ def _resolve(home: str, directory: str, settings: Settings) -> Settings:
             for listener in settings.listener
         ),
         output=tuple(
-            msgspec.structs.replace(output, path=os.path.normpath(os.path.join(home, output.path)))  # noqa: PTH118
+            msgspec.structs.replace(output, path=os.path.normpath(os.path.join(escape(home), output.path)))  # noqa: PTH118
             for output in settings.output
         ),
         store=tuple(store.resolved(home) for store in settings.store),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta
 
+from prefork_logd.config import output_paths
 from prefork_logd.config.values import (
     TimedSettings,
     durations,
@@ -28,9 +29,12 @@ _TEMPLATE_FIELD = re.compile(r"%(?:%|\(([^()]+)\)[#0\- +]*\d{0,4}(?:\.\d{1,4})?(
 
 
 class OutputSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One file that records are written to; a record goes to every output whose level and loggers match."""
+    """One file that records are written to; a record goes to every output whose level and loggers match.
 
-    DURATIONS = durations(rotate_every=0.0)
+    An output whose path has fields has a file for each of their values.
+    """
+
+    DURATIONS = durations(rotate_every=0.0, keep_for=0.0)
 
     name: Annotated[
         str,
@@ -40,7 +44,8 @@ class OutputSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fi
         str,
         Meta(
             min_length=1,
-            description="Path of the file, relative to state_dir. Missing directories are created.",
+            description="Path of the file, relative to state_dir. Missing directories are created. It may have fields: "
+            "{service}, {environment}, {host}, {version}, {logger}, {level}, {date} ([outputs](outputs.md)).",
         ),
     ] = "records.jsonl"
     format: Annotated[
@@ -86,6 +91,25 @@ class OutputSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fi
         int,
         Meta(ge=0, description="Above this many bytes rotated files are removed, the oldest first; 0: no limit."),
     ] = 0
+    keep_for: Annotated[
+        str,
+        Meta(
+            description='Path with fields only: files whose last line is older than this, such as "30d", are removed; '
+            "empty: never."
+        ),
+    ] = ""
+    max_open_files: Annotated[
+        int,
+        Meta(ge=1, le=65_536, description="Path with fields only: most files that are open at once."),
+    ] = 256
+    max_new_files: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Path with fields only: most files that are begun in a day (UTC). Records of further ones go "
+            'to the file in whose name every field is "_other".',
+        ),
+    ] = 1000
     compress: Annotated[
         Literal["none", "gzip", "zstd"],
         Meta(description='Compress rotated files; "zstd" needs the extra: pip install "prefork-logd[zstd]".'),
@@ -107,6 +131,7 @@ class OutputSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fi
         """Yield (key, sentence) for every value of the right type that cannot be used."""
         if "\0" in self.path:
             yield "path", "holds a NUL character, which a path cannot"
+        yield from (("path", problem) for problem in output_paths.problems(self.path))
         try:
             level_number(self.level)
         except ValueError as error:
@@ -116,8 +141,43 @@ class OutputSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fi
             yield "loggers", "holds an empty name; leave the list empty to write every logger"
         yield from sender_problems(self.services, self.environments)
         yield from self.duration_problems("rotate_every", is_a_second, 'must be one second or more, such as "1h"')
+        yield from self.duration_problems("keep_for", is_a_second, 'must be one second or more, such as "30d"')
+        if self.keep_for and not self.has_fields:
+            yield "keep_for", "is for a path with fields, such as {service}; use keep or keep_bytes"
         if self.compress == "zstd" and importlib.util.find_spec("zstandard") is None:
             yield "compress", 'zstd needs a package that is not installed: pip install "prefork-logd[zstd]"'
+
+    def __post_init__(self) -> None:
+        """Read the durations, and find out whether the path has fields."""
+        super().__post_init__()
+        try:
+            found = output_paths.has_fields(self.path)
+        except ValueError:
+            found = False
+        self.__dict__["_has_fields"] = found
+
+    @property
+    def has_fields(self) -> bool:
+        """Whether `path` has fields, so that the output has a file for each of their values."""
+        return bool(self.__dict__["_has_fields"])
+
+    @property
+    def file_path(self) -> str:
+        """The path of the one file of an output without fields."""
+        try:
+            return output_paths.literal_path(self.path)
+        except ValueError:  # `problems` has reported it.
+            return self.path
+
+    @property
+    def keep_for_s(self) -> float:
+        """`keep_for` in seconds; 0: no limit."""
+        return self.seconds("keep_for")
+
+    @property
+    def files_a_batch(self) -> int:
+        """Most files that one batch of a worker has lines for, so that several fit into `max_open_files`."""
+        return max(1, self.max_open_files // 4)
 
     @property
     def levelno(self) -> int:

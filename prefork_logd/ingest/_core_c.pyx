@@ -14,6 +14,7 @@ import codecs
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.object cimport PyObject
 from libc.math cimport isfinite, isnan, rint, signbit
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
@@ -36,6 +37,7 @@ cdef extern from "stdio.h":
     int snprintf(char*, size_t, const char*, ...) nogil
 
 cdef extern from "Python.h":
+    PyObject* PyDict_GetItemWithError(object, object) except? NULL
     double PyOS_string_to_double(const char*, char**, void*) except? -1.0
     object PyUnicode_FromKindAndData(int, const void*, Py_ssize_t)
 
@@ -56,7 +58,7 @@ include "core_c/flat.pxi"
 include "core_c/template.pxi"
 include "core_c/trim.pxi"
 
-ABI = 14
+ABI = 15
 """The version of this interface: the package does not use an extension with another one."""
 
 
@@ -168,12 +170,30 @@ cdef class Lines:
 
 
 cdef size_t size_of(tuple sinks) except? 0:
-    """Return the bytes of all lines in these Lines."""
-    cdef Lines one
+    """Return the bytes of all lines in these Lines, or in those of several files (ingest/file_choice.py)."""
     cdef size_t total = 0
     for one in sinks:
-        total += one.out.size
+        if type(one) is Lines:
+            total += (<Lines> one).out.size
+        else:
+            total += <size_t> one.nbytes
     return total
+
+
+cdef bytes key_of(Fields* fields, bint by_level, bint by_logger):
+    """Return the key of a record's file in a FileSinks: level and logger, with an octet between that UTF-8 lacks."""
+    cdef Node* level = fields.slot[LEVELNAME] if by_level else NULL
+    cdef Node* name = fields.slot[NAME] if by_logger else NULL
+    cdef size_t before = level.size if level != NULL and is_text(level) else 0
+    cdef size_t behind = name.size if name != NULL and is_text(name) else 0
+    cdef bytes key = PyBytes_FromStringAndSize(NULL, before + 1 + behind)
+    cdef uint8_t* octets = <uint8_t*> <char*> key
+    if before:
+        memcpy(octets, level.value.text, before)
+    octets[before] = 0xFF
+    if behind:
+        memcpy(octets + before + 1, name.value.text, behind)
+    return key
 
 
 _SENDER_NAMES = ("host", "service", "environment", "version")
@@ -192,6 +212,7 @@ cdef enum:
     MOST_OUTPUTS = 64
     MOST_BY_PYTHON = 128    # values in one run, after which the caller looks at the time
     MOST_REJECTED = 64      # in one run, before the caller has a look at how much that makes
+    SPARED_BLOCKS = 8       # of the shared memory, which lines of several files leave to others
 
 
 cdef class Core:
@@ -211,6 +232,8 @@ cdef class Core:
     cdef Out* outs[MOST_OUTPUTS]
     cdef size_t[MOST_OUTPUTS] starts
     cdef bint[MOST_OUTPUTS] taken
+    cdef Out[MOST_OUTPUTS] parted       # the line of an output whose records go to several files, until its file is found
+    cdef bint[MOST_OUTPUTS] is_parted
     cdef size_t outputs     # sinks: one for each output, and one for all stores
     cdef size_t stores      # rules of stores, behind those of the outputs
     cdef bint ships
@@ -238,6 +261,8 @@ cdef class Core:
         memset(&self.ending, 0, sizeof(Out))
         self.fields.wants_all = False
         memset(self.rules, 0, sizeof(self.rules))
+        memset(self.parted, 0, sizeof(self.parted))
+        memset(self.is_parted, 0, sizeof(self.is_parted))
         memset(&self.secrets, 0, sizeof(Secrets))
         self.machine.marks = self.marks
         self.machine.secrets = &self.secrets
@@ -282,6 +307,7 @@ cdef class Core:
         free(self.ending.data)
         for index in range(self.outputs):
             free(self.rules[index].template.directives)
+            free(self.parted[index].data)
 
     @property
     def capable(self):
@@ -540,6 +566,54 @@ cdef class Core:
             self.redacted += 1
         return done
 
+    cdef bint _has_parted(self, tuple sinks) except -1:
+        """Point `outs` to the sinks; return whether there are FileSinks (ingest/file_choice.py) among them."""
+        cdef Lines one
+        cdef size_t index
+        cdef bint found = False
+        for index in range(self.outputs):
+            self.is_parted[index] = type(sinks[index]) is not Lines
+            if self.is_parted[index]:
+                found = True
+                self.outs[index] = &self.parted[index]
+                if sinks[index].by_level:
+                    # The level's name must be known, also where it stands in what was copied and not read.
+                    self.fields.wants_all = True
+                continue
+            one = sinks[index]
+            if one.exports:
+                raise BufferError("lines are being sent")
+            if one.out.data == NULL:
+                take_room(&one.out)
+            self.outs[index] = &one.out
+        return found
+
+    cdef bint _part(self, tuple sinks) except -1:
+        """Move the record's lines to the lines of their files; return whether the batch must be sent."""
+        cdef size_t index
+        cdef Lines lines
+        cdef PyObject* found
+        cdef bint is_full = False
+        for index in range(self.outputs):
+            if not self.is_parted[index] or not self.taken[index]:
+                continue
+            files = sinks[index]
+            key = key_of(&self.fields, files.by_level, files.by_logger)
+            found = PyDict_GetItemWithError(files, key)
+            if found != NULL:
+                lines = <Lines> <object> found
+            else:
+                lines = files[key]
+                is_full = is_full or files.is_full
+            if lines.exports:
+                raise BufferError("lines are being sent")
+            if lines.out.data == NULL and free_blocks > SPARED_BLOCKS:
+                take_room(&lines.out)
+            if not put(&lines.out, self.parted[index].data, self.parted[index].size):
+                raise MemoryError
+            lines.count += 1
+        return is_full
+
     cdef int _refuse_if_busy(self) except -1:
         if self.busy:
             raise RuntimeError("a Core that calls `slow` takes no other frame meanwhile")
@@ -572,7 +646,7 @@ cdef class Core:
     ):
         """Take frames from `data[start:stop]`, each a big-endian length of 4 bytes and a body, at most `count` of them.
 
-        `sinks` are the Lines of each output. What cannot be done here is given to `slow(body)`, which says whether it
+        `sinks` are the Lines of each output, or its FileSinks (ingest/file_choice.py). What cannot be done here is given to `slow(body)`, which says whether it
         was a record (1), one for the stores (2), or none (0), and adds 4 to end the run behind it. With `header_bytes`, so many are passed over where
         the mark of a session's message stands. Ends before a frame that is not whole or above
         `max_bytes`, once `sinks` hold `most_bytes`, after `most_failures` bodies in a row that are no records
@@ -585,13 +659,12 @@ cdef class Core:
         """
         cdef Py_buffer view
         cdef const uint8_t* octets
-        cdef Lines one
         cdef size_t index, gathered
         cdef uint32_t length
         cdef Py_ssize_t taken = 0, rejected = 0, position = start, run_start = 0, run_end = 0
         cdef int outcome
         cdef size_t made_before = self.machine.made_by_python
-        cdef bint is_last = False
+        cdef bint is_last = False, has_parted
         cdef list shipped = []
         cdef bint capable = self.capable and received != 0
         if len(sinks) != <Py_ssize_t> self.outputs and capable:
@@ -605,13 +678,7 @@ cdef class Core:
             if not 0 <= start <= stop <= view.len:
                 raise ValueError("a range outside of the data")
             octets = <const uint8_t*> view.buf
-            for index in range(self.outputs):
-                one = sinks[index]
-                if one.exports:
-                    raise BufferError("lines are being sent")
-                if one.out.data == NULL:
-                    take_room(&one.out)
-                self.outs[index] = &one.out
+            has_parted = self._has_parted(sinks)
             gathered = size_of(sinks)
             self.busy = True
             while taken < count and stop - position >= 4:
@@ -624,10 +691,16 @@ cdef class Core:
                 length = __builtin_bswap32(length)
                 if length > max_bytes or <Py_ssize_t> length > stop - position - 4:
                     break
+                if has_parted:
+                    for index in range(self.outputs):
+                        self.parted[index].size = 0
                 if capable and self._render(octets + position + 4, length):
+                    if has_parted:
+                        is_last = self._part(sinks)
                     for index in range(self.outputs):
                         if self.taken[index]:
-                            (<Lines> sinks[index]).count += 1
+                            if not self.is_parted[index]:
+                                (<Lines> sinks[index]).count += 1
                             gathered += self.outs[index].size - self.starts[index]
                     outcome = 1
                     if self.ships and (not self.stores or self.taken[self.outputs - 1]):

@@ -5,24 +5,29 @@ Owns the lines that are not in a batch yet. Does not know pipes, or how lines ar
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from prefork_logd.errors import LocalProtocolError
 from prefork_logd.ipc.batch import (
+    FILE_COUNT,
+    FILE_ENTRY,
     GROUP_ENTRY,
     HEADER,
     INLINE,
     MAGIC,
+    MAGIC_WITH_FILES,
+    MOST_FILES,
     NO_SESSION,
     OPEN_ENTRY,
     RECORDS,
     RUN_ENTRY,
     SEGMENT_ENTRY,
     Open,
+    file_output,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 LARGEST = (1 << 64) - 1
 """The largest number that fits into a field of a batch."""
@@ -133,13 +138,19 @@ class BatchBuilder:
     """
 
     def __init__(
-        self, generation: int, records_like: int | None = None, new_lines: Callable[[], Gathered] = Lines
+        self,
+        generation: int,
+        records_like: int | None = None,
+        new_lines: Callable[[], Gathered] = Lines,
+        most_files: Mapping[int, int] | None = None,
     ) -> None:
         """Gather for a configuration. `records_like` is an output whose lines are also those for RECORDS.
 
         No lines may then be added for RECORDS: they are in the batch once, and the reader returns them twice.
+        `most_files` has, for each output whose path has fields, the number of files that makes a batch full.
         """
         self.generation = generation
+        self._most_files = dict(most_files or {})
         self._like = records_like
         self._new_lines = new_lines
         self._start()
@@ -147,6 +158,12 @@ class BatchBuilder:
     def _start(self) -> None:
         self._outputs: dict[int, Gathered] = {}
         self._sinks: tuple[Gathered, ...] = ()
+        self._files: dict[tuple[int, str], int] = {}
+        self._file_counts = dict.fromkeys(self._most_files, 0)
+        self.is_full = False
+        """Whether an output has lines for so many files that the batch must be sent."""
+        self.kept: dict[tuple[Any, ...], Any] = {}
+        """What those who add lines remember until the batch is sent."""
         self._current = _Group(NO_SESSION, 0, 1, {})
         self._is_ended = False
         """Begin a group of unacknowledged clients, without ending the current group."""
@@ -170,6 +187,29 @@ class BatchBuilder:
         if gathered is None:
             gathered = self._outputs[output] = self._new_lines()
         return gathered
+
+    def file(self, output: int, name: str, other: str) -> int:
+        """Return the output of lines for a file of the output in a slot, whose path has fields.
+
+        `name`: the file's path below the pattern's directory. `other`: that of the file for lines beyond MOST_FILES.
+        """
+        found = self._files.get((output, name))
+        if found is None:
+            if len(self._files) >= MOST_FILES and name != other:
+                return self.file(output, other, other)
+            found = self._files[output, name] = file_output(output, len(self._files))
+            count = self._file_counts[output] = self._file_counts.get(output, 0) + 1
+            self.is_full = self.is_full or count >= self._most_files.get(output, MOST_FILES)
+        return found
+
+    def nbytes_of_files(self, output: int) -> int:
+        """Return the size of all lines for files of the output in a slot, whose path has fields."""
+        ids = [number for (slot, _), number in self._files.items() if slot == output]
+        return sum([self._outputs[number].nbytes for number in ids if number in self._outputs])
+
+    def gathered(self, output: int) -> Gathered:
+        """Return the lines for an output (the same object each time), valid until the next `begin` or `build`."""
+        return self._gathered(output)
 
     def add(self, output: int, line: bytes) -> None:
         """Add one line, its newline included, for an output; it belongs to the current session (`begin`)."""
@@ -266,6 +306,7 @@ class BatchBuilder:
         offsets = {output: gathered.offset for output, gathered in self._outputs.items()}
         lines = {output: gathered.joined() for output, gathered in self._outputs.items() if gathered.nbytes}
         tables, segments, runs = [], [], []
+        magic, files = self._file_table()
         parts: list[bytes | memoryview] = [b""]
         inline_bytes = 0
         for group in self._groups:
@@ -291,9 +332,17 @@ class BatchBuilder:
             tables.append(GROUP_ENTRY.pack(group.session, *numbers, count, len(group.runs)))
             runs += [RUN_ENTRY.pack(*run) for run in group.runs]
         opens = [OPEN_ENTRY.pack(*request) for request in self._opens]
-        table = b"".join((*opens, *tables, *segments, *runs))
-        header = HEADER.pack(MAGIC, len(table) + inline_bytes, number, self.generation, len(tables), len(opens))
+        table = b"".join((*opens, *tables, *segments, *runs, files))
+        header = HEADER.pack(magic, len(table) + inline_bytes, number, self.generation, len(tables), len(opens))
         parts[0] = header + table
         shared = [data for output, data in lines.items() if offsets[output] >= 0]
         self._start()
         return Outgoing(parts, shared, len(header) + len(table) + nbytes)
+
+    def _file_table(self) -> tuple[bytes, bytes]:
+        """Return the magic of the batch, and the names of the files in it."""
+        if not self._files:
+            return MAGIC, b""
+        names = [name.encode("utf-8", "surrogateescape") for _, name in self._files]
+        entries = [FILE_ENTRY.pack(key[0], len(name)) for key, name in zip(self._files, names, strict=True)]
+        return MAGIC_WITH_FILES, b"".join((FILE_COUNT.pack(len(names)), *entries, *names))

@@ -10,18 +10,23 @@ from typing import TYPE_CHECKING, Protocol
 
 from prefork_logd.errors import LocalProtocolError
 from prefork_logd.ipc.batch import (
+    FILE_COUNT,
+    FILE_ENTRY,
     GROUP_ENTRY,
     HEADER,
     INLINE,
     MAGIC,
+    MAGIC_WITH_FILES,
     MAX_BODY_BYTES,
     OPEN_ENTRY,
+    RECORDS,
     RUN_ENTRY,
     SEGMENT_ENTRY,
     Batch,
     Group,
     Open,
     Segment,
+    file_index,
 )
 
 if TYPE_CHECKING:
@@ -58,7 +63,7 @@ class BatchReader:
     def _start(self) -> None:
         self._buffer = memoryview(bytearray(HEADER.size))
         self._have = 0
-        self._header: tuple[int, int, int, int] | None = None
+        self._header: tuple[int, int, int, int, bool] | None = None
 
     @property
     def pending(self) -> bool:
@@ -79,9 +84,9 @@ class BatchReader:
             return None
         if self._header is None:
             magic, body_bytes, number, generation, groups, opens = HEADER.unpack(self._buffer)
-            if magic != MAGIC or body_bytes > MAX_BODY_BYTES:
+            if magic not in (MAGIC, MAGIC_WITH_FILES) or body_bytes > MAX_BODY_BYTES:
                 raise LocalProtocolError(f"unexpected bytes in a worker's pipe: {self._buffer.hex()}")
-            self._header = (number, generation, groups, opens)
+            self._header = (number, generation, groups, opens, magic == MAGIC_WITH_FILES)
             self._buffer = self._room(body_bytes)
             self._have = 0
             if body_bytes:
@@ -106,7 +111,13 @@ class BatchReader:
 
 
 def _read_body(
-    body: memoryview, shared: Shared, number: int, generation: int, group_count: int, open_count: int
+    body: memoryview,
+    shared: Shared,
+    number: int,
+    generation: int,
+    group_count: int,
+    open_count: int,
+    has_files: bool = False,
 ) -> Batch:
     """Return the batch that a body holds. Raises LocalProtocolError."""
     try:
@@ -116,12 +127,18 @@ def _read_body(
         segments_at = groups_at + GROUP_ENTRY.size * group_count
         runs_at = segments_at + SEGMENT_ENTRY.size * sum(head[6] for head in heads)
         data_at = runs_at + RUN_ENTRY.size * sum(head[7] for head in heads)
+        files: list[tuple[int, str]] = []
+        if has_files:
+            files, data_at = _files(body, data_at)
         if data_at > len(body):
             raise struct.error("its body is too short")  # noqa: TRY301 - the remedy is the same
         groups = []
         for session, epoch, first, last, floor, peer, segment_count, run_count in heads:
             end = segments_at + SEGMENT_ENTRY.size * segment_count
-            segments, data_at = _segments(body, shared, SEGMENT_ENTRY.iter_unpack(body[segments_at:end]), data_at)
+            table = SEGMENT_ENTRY.iter_unpack(body[segments_at:end])
+            segments, data_at = _segments(body, shared, table, data_at)
+            if files:
+                segments = [_with_file(segment, files) for segment in segments]
             segments_at = end
             runs = [RUN_ENTRY.unpack_from(body, runs_at + RUN_ENTRY.size * index) for index in range(run_count)]
             runs_at += RUN_ENTRY.size * run_count
@@ -132,6 +149,36 @@ def _read_body(
         raise LocalProtocolError(f"a batch of {len(body)} bytes has {len(body) - data_at} bytes after its last line")
     lines_bytes = sum(len(segment.data) for group in groups for segment in group.segments)
     return Batch(number, generation, opens, groups, lines_bytes)
+
+
+def _files(body: memoryview, position: int) -> tuple[list[tuple[int, str]], int]:
+    """Return output and name of each file in the table at a position, and the offset after it.
+
+    Raises struct.error or LocalProtocolError.
+    """
+    (count,) = FILE_COUNT.unpack_from(body, position)
+    entries_at = position + FILE_COUNT.size
+    position = entries_at + FILE_ENTRY.size * count
+    files = []
+    for index in range(count):
+        output, nbytes = FILE_ENTRY.unpack_from(body, entries_at + FILE_ENTRY.size * index)
+        try:
+            files.append((output, str(body[position : position + nbytes], "utf-8", "surrogateescape")))
+        except UnicodeDecodeError as error:
+            raise LocalProtocolError("a batch with a file's name that is not text") from error
+        position += nbytes
+    return files, position
+
+
+def _with_file(segment: Segment, files: list[tuple[int, str]]) -> Segment:
+    """Return a segment with the name of its file, if it has one. Raises LocalProtocolError."""
+    index = file_index(segment.output)
+    if index < 0 or segment.output == RECORDS:
+        return segment
+    if index >= len(files):
+        raise LocalProtocolError(f"a segment is for file {index} of {len(files)}")
+    output, name = files[index]
+    return segment._replace(output=output, file=name)
 
 
 def _segments(

@@ -289,7 +289,7 @@ class StreamMessages:
                 why = str(error) if isinstance(error, wire.FormError) else describe_unexpected(error)
                 self._refuse(step.item.sequence, step.item.body, why)
         batch.end()
-        if batch.nbytes >= BATCH_BYTES:
+        if batch.nbytes >= BATCH_BYTES or batch.is_full:
             self.send_batch()
 
     def _dispatch(self, item: Item, first: int) -> None:

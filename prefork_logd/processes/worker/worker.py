@@ -314,8 +314,8 @@ class Worker:
         self._drain.end_turn()
 
     def send_if_large(self) -> None:
-        """Send the batch before the turn is over if it has become large."""
-        if self.dispatcher.batch.nbytes >= BATCH_BYTES:
+        """Send the batch before the turn is over if it has become large, or has lines for many files."""
+        if self.dispatcher.batch.nbytes >= BATCH_BYTES or self.dispatcher.batch.is_full:
             self.send_batch()
 
     def send_batch(self) -> None:

@@ -83,7 +83,7 @@ def test_lines_are_found_in_the_shared_memory() -> None:
     batch = take(made([(1, 1, 4, 0, 2), (2, 1, 3, 0, 0xFFFF_FFFF), (3, 1, 4, 1, 0xFFFF_FFFF)], b"abc"))
     assert batch is not None
     (group,) = batch.groups
-    assert [(output, lines, bytes(data)) for output, lines, data in group.segments] == [
+    assert [(output, lines, bytes(data)) for output, lines, data, _ in group.segments] == [
         (1, 1, b"2345"),
         (2, 1, b"abc"),
         (3, 1, b"2345"),
