@@ -78,10 +78,12 @@ def _print_outputs(console: Console, outputs: list[dict[str, Any]]) -> None:
                 (
                     output["name"]
                     + (" [red](failing)[/red]" if output["failing"] else "")
-                    + (f" [red]({output['skipped']:,} skipped)[/red]" if output.get("skipped") else ""),
+                    + (f" [red]({output['skipped']:,} skipped)[/red]" if output.get("skipped") else "")
+                    + (f" [yellow]({output['overflowed']:,} overflowed)[/yellow]" if output.get("overflowed") else ""),
                     f"{output['records']:,}",
                     f"{output['bytes']:,}",
-                    escape(output["path"]),
+                    escape(output["path"])
+                    + (f" ({output['open_files']:,} files open)" if "open_files" in output else ""),
                 )
                 for output in outputs
             ),

@@ -65,15 +65,21 @@ def _pattern_problems(home: str, settings: Settings) -> Iterator[tuple[str, int,
             stem, suffix = os.path.splitext(str(name))  # noqa: PTH122 - of a name
             varied: tuple[Part, ...] = (stem, Field("date"), suffix, Field("date"))
             taken.append(((*above, varied), f"is a file of store {store.name!r}"))
-    for output in settings.output:
-        if not output.has_fields:
-            taken.append((_literal(os.path.realpath(output.file_path)), f"is the file of output {output.name!r}"))
+    taken += [
+        (_literal(os.path.realpath(output.file_path)), f"is the file of output {output.name!r}")
+        for output in settings.output
+        if not output.has_fields
+    ]
     for index, output in enumerate(settings.output):
         if output.has_fields:
             components = _resolved(output)
             what = next((what for other, what in taken if output_paths.may_meet(components, other)), "")
             if what:
-                yield "output", index, f"may, with some values of its fields, lead to a path that {what}; choose another directory"
+                yield (
+                    "output",
+                    index,
+                    f"may, with some values of its fields, lead to a path that {what}; choose another directory",
+                )
             taken.append((components, f"is a file of output {output.name!r}"))
 
 

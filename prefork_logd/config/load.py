@@ -215,7 +215,7 @@ def _with_own_name_and_path(table: Mapping[str, Any], taken: AbstractSet[str]) -
     if path is None and isinstance(name, str):
         return {**table, "path": f"{name}.{'log' if table.get('format') == 'text' else 'jsonl'}"}
     if name is None and isinstance(path, str):
-        stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(path).stem).strip("-") or "records"
+        stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(path).stem.replace("{", "").replace("}", "")) or "records"
         numbered = (f"{stem}-{number}" for number in itertools.count(2))
         return {**table, "name": stem if stem not in taken else next(n for n in numbered if n not in taken)}
     return table

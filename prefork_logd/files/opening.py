@@ -43,17 +43,24 @@ class Opened(NamedTuple):
         return bool(self.changed_directories)
 
 
-def open_path(path: str, mode: int, held: tuple[int, Identity | None] = (-1, None)) -> Opened:
+def open_path(path: str, mode: int, held: tuple[int, Identity | None] = (-1, None), base: str = "") -> Opened:
     """Open a file for appending: create it and its directories, lock it, and cut away a torn last line.
 
     `held`: an open descriptor and the identity of its file; if the path leads to that file, the descriptor is
-    duplicated and keeps its lock. Raises OSError; then nothing is left open, but directories may have been created.
+    duplicated and keeps its lock. `base`: a directory above the file, below which no symbolic link is followed, and
+    only a regular file is opened; "": links are followed. Raises OSError; then nothing is left open, but directories
+    may have been created.
     """
     changed_directories: list[str] = []
-    fd = _open_or_create(path, mode, changed_directories)
+    if base:
+        fd = _open_beneath(base, path, mode, changed_directories)
+    else:
+        fd = _open_or_create(path, mode, changed_directories)
     try:
         status = os.fstat(fd)
         identity = Identity(status.st_dev, status.st_ino)
+        if base and not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.ENOTSUP, "it is not a regular file")  # noqa: TRY301 - the remedy is the same
         if stat.S_ISFIFO(status.st_mode) or stat.S_ISCHR(status.st_mode):
             return Opened(fd, identity, is_regular=False, length=0, torn_bytes=0, changed_directories=[])
         if identity == held[1]:
@@ -112,7 +119,7 @@ def _open_or_create(path: str, mode: int, changed_directories: list[str]) -> int
     # A link to a file that does not exist yet: create the file that it points to.
     target = os.path.realpath(path)
     directory = Path(target).parent
-    _make_directories(directory, directory_mode(mode), changed_directories)
+    make_directories(directory, directory_mode(mode), changed_directories)
     fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, mode)
     changed_directories.append(str(directory))
     try:
@@ -123,7 +130,8 @@ def _open_or_create(path: str, mode: int, changed_directories: list[str]) -> int
     return fd
 
 
-def _make_directories(directory: Path, mode: int, changed_directories: list[str]) -> None:
+def make_directories(directory: Path, mode: int, changed_directories: list[str]) -> None:
+    """Make a directory and those above it, as far as they are missing; add those to be synced. Raises OSError."""
     missing = []
     while not directory.is_dir():
         missing.append(directory)
@@ -132,3 +140,52 @@ def _make_directories(directory: Path, mode: int, changed_directories: list[str]
         path.mkdir(mode)
         path.chmod(mode)
         changed_directories.append(str(path.parent))
+
+
+_DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def _open_beneath(base: str, path: str, mode: int, changed_directories: list[str]) -> int:
+    """Open or create a file and its directories below `base`, without following a symbolic link on the way there.
+
+    Whoever can write in one of these directories could otherwise lead us to any file.
+    """
+    if not Path(base).is_dir():
+        make_directories(Path(base), directory_mode(mode), changed_directories)
+    *directories, name = path[len(base) :].strip("/").split("/")
+    above, fd = base, os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for directory in directories:
+            lower = _enter(fd, directory, directory_mode(mode), above, changed_directories)
+            os.close(fd)
+            fd, above = lower, f"{above}/{directory}"
+        flags = os.O_RDWR | os.O_NOFOLLOW | _FLAGS
+        try:
+            return os.open(name, flags, dir_fd=fd)
+        except FileNotFoundError:
+            found = os.open(name, flags | os.O_CREAT | os.O_EXCL, mode, dir_fd=fd)
+        changed_directories.append(above)
+        try:
+            os.fchmod(found, mode)
+        except OSError:
+            os.close(found)
+            raise
+        return found
+    finally:
+        os.close(fd)
+
+
+def _enter(fd: int, directory: str, mode: int, above: str, changed_directories: list[str]) -> int:
+    """Return the descriptor of a directory in the directory `fd`, whose path is `above`; make it if it is missing."""
+    try:
+        return os.open(directory, _DIRECTORY_FLAGS, dir_fd=fd)
+    except FileNotFoundError:
+        os.mkdir(directory, mode, dir_fd=fd)
+    lower = os.open(directory, _DIRECTORY_FLAGS, dir_fd=fd)
+    changed_directories.append(above)
+    try:
+        os.fchmod(lower, mode)
+    except OSError:
+        os.close(lower)
+        raise
+    return lower

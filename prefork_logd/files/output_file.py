@@ -3,8 +3,8 @@
 Owns the descriptor, the length, missing directories, reopening, and noticing that the file was removed. Does not know
 records, rotation or processes. Logs nothing: `error` is the present failure, `news` a sentence for the log.
 
-A path may be a symbolic link to another volume, so links are followed. It may also lead to a FIFO or a character
-device (/dev/stdout, /dev/null): such a stream is written to, but never cut, rotated or synced.
+A path may be a symbolic link to another volume, so links are followed, except below `base`. It may also lead to a FIFO
+or a character device (/dev/stdout, /dev/null): such a stream is written to, but never cut, rotated or synced.
 """
 
 from __future__ import annotations
@@ -35,10 +35,12 @@ class OutputFile:
     No other process may append to the file: a failed append cuts it back to its previous length.
     """
 
-    def __init__(self, name: str, path: str, mode: int = 0o640) -> None:
+    def __init__(self, name: str, path: str, mode: int = 0o640, base: str = "") -> None:
         self.name = name
         self.path = path
         self.mode = mode
+        self.base = base
+        """The directory below which no symbolic link is followed (opening.py); "": links are followed."""
         self.is_hasty = False
         """Whether a write to a stream with a slow reader is given up at once."""
         self.length = 0
@@ -65,6 +67,11 @@ class OutputFile:
     def is_open(self) -> bool:
         """Whether there is a descriptor to append to."""
         return self._fd >= 0
+
+    @property
+    def has_unsynced_names(self) -> bool:
+        """Whether the name of the file, or of a directory above it, may not be on the disk yet."""
+        return bool(self._changed_directories)
 
     @property
     def error(self) -> OutputError | None:
@@ -96,7 +103,7 @@ class OutputFile:
         a failed append that still cannot be cut away, for a disk that cannot shorten a file must not block the new one.
         """
         try:
-            opened = open_path(self.path, self.mode, (self._fd, self.identity if self.is_regular else None))
+            opened = open_path(self.path, self.mode, (self._fd, self.identity if self.is_regular else None), self.base)
         except OSError as error:
             raise self._failed("open", error) from error
         carried = 0

@@ -82,11 +82,16 @@ def reserve(path: str, wall_s: float) -> str:
     So no file is ever overwritten, even if the clock is set back or the file system has no hard links; and the next
     current file can use this inode, even if no other is free. Raises OSError.
     """
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(min(max(wall_s, 0), _LAST_SECOND)))
     siblings, unfinished = find(path)
     taken = [sibling.sequence for sibling in siblings]
     taken += [int(name.rsplit(".", 3)[1]) for name in unfinished]
-    name = f"{path}.{stamp}.{max(taken, default=0) + 1:06d}"
+    return reserve_number(path, wall_s, max(taken, default=0) + 1)
+
+
+def reserve_number(path: str, wall_s: float, sequence: int) -> str:
+    """Do the same for a sequence number that is known to be free. Raises OSError."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(min(max(wall_s, 0), _LAST_SECOND)))
+    name = f"{path}.{stamp}.{sequence:06d}"
     os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     return name
 
@@ -110,7 +115,7 @@ def clean_up(path: str, current: Identity | None) -> list[str]:
             events.append(f"{sibling.path}: cut {torn_bytes} bytes of a torn last line")
     for name in unfinished:
         source = name.removesuffix(TEMPORARY).rpartition(".")[0]
-        if not _is_locked(source):
+        if not is_locked(source):
             Path(name).unlink(missing_ok=True)
     return events
 
@@ -155,7 +160,8 @@ def _cut_torn_line(path: str) -> int:
         os.close(fd)
 
 
-def _is_locked(path: str) -> bool:
+def is_locked(path: str) -> bool:
+    """Return whether another process has a lock on a file, as a compressor has on its source. Raises OSError."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:

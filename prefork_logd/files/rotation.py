@@ -86,6 +86,8 @@ class Rotation:
     an earlier process began; no other decision depends on it.
 
     By time means: a file is rotated when its first line is `rotate_every_s` old. An empty file is never rotated.
+    An output whose path has fields has many files, and pattern_files.py tidies them together: with `has_fields` this
+    only rotates.
     """
 
     def __init__(self, settings: OutputSettings, file: OutputFile, wall: Callable[[], float] = time.time) -> None:
@@ -98,8 +100,9 @@ class Rotation:
         self.step = Step.WAIT
         self._moved_to = ""
         self._rotating, self._cleaning, self._pruning, self._compressing = _Retry(), _Retry(), _Retry(), _Retry()
-        self._must_clean = self._must_prune = self._enabled
-        self._may_compress = self._enabled and self._compress != "none"
+        self._tidies = not settings.has_fields
+        self._must_clean = self._must_prune = self._enabled and self._tidies
+        self._may_compress = self._must_clean and self._compress != "none"
         self.compressor_pid: int | None = None
         """Pid of the running compressor. When it ends, call `advance`, or pass its status to `reap`."""
         self._compressing_sequence = 0
@@ -113,6 +116,11 @@ class Rotation:
     def next_deadline_s(self) -> float:
         """Time at which to call `advance` even if nothing is appended; math.inf: never."""
         return self._deadline_s
+
+    @property
+    def moved_to(self) -> str:
+        """The path of the moved file that still gets lines, until a new file is opened; "" for none."""
+        return self._moved_to if self.step is Step.REOPEN else ""
 
     def due(self, now_s: float) -> bool:
         """Tell whether `advance` has work to do. Cheap enough for each append and each deadline."""
@@ -193,7 +201,7 @@ class Rotation:
             while self.step is not Step.WAIT:
                 self.step = self._take_step()
         except (OSError, OutputError) as error:
-            self._must_clean = True
+            self._must_clean = self._tidies
             message = f"{self._file.path}: cannot rotate ({self.step.name}): {_reason(error)}"
             self._events += self._rotating.failed(now_s, message)
             if self.step is Step.MOVE:
@@ -219,8 +227,8 @@ class Rotation:
                 self._file.sync()
                 self._file.reopen()
                 self._events.append(f"{self._file.path}: rotated to {self._moved_to}")
-                self._must_prune = True
-                self._may_compress = self._compress != "none"
+                self._must_prune = self._tidies
+                self._may_compress = self._tidies and self._compress != "none"
                 return Step.SETTLE
             case Step.SETTLE:
                 sync_directory(Path(self._moved_to).parent, missing_ok=True)

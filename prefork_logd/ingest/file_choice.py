@@ -1,7 +1,7 @@
 """Chooses the file of each record, for an output whose path has fields.
 
-Owns the values of the fields in a record, and remembers the file of each combination. Does not know what the writer does
-with a file (config/output_paths.py has the names).
+Owns the values of the fields in a record, and remembers the file of each combination. Does not know what the writer
+does with a file; config/output_paths.py has the names.
 """
 
 from __future__ import annotations

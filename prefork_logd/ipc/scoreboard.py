@@ -54,6 +54,10 @@ class OutputField(enum.IntEnum):
     FAILED = enum.auto()
     SKIPPED = enum.auto()
     """Records that an output with on_error = "skip" has left out."""
+    OPEN_FILES = enum.auto()
+    """Open files of an output whose path has fields."""
+    OVERFLOWED = enum.auto()
+    """Records of such an output that got no file of their own."""
 
 
 class JournalField(enum.IntEnum):
@@ -99,7 +103,7 @@ OPENED = 1 << 63
 SLOT_FIELDS = 16
 JOURNAL_FIELDS = 8
 STORE_FIELDS = 12
-OUTPUT_FIELDS = 4
+OUTPUT_FIELDS = 8
 WRITER_SLOT = 0
 """Workers have the slots from 1 on."""
 SHIPPER_SLOT = 1 + MAX_WORKERS

@@ -147,9 +147,16 @@ def open_tail(settings: Settings, complain: Callable[[str], None]) -> Tail:
     if settings.store and (directory / POSITION_FILE).exists():
         return RecordTail(directory, complain)
     for output in settings.output:
-        if output.format == "json" and (not settings.store or Path(output.path).exists()):
-            complain(f"no record log {'without a store' if not settings.store else 'yet'}; reading {output.path}")
-            return OutputTail(Path(output.path), complain)
+        path = output.file_path
+        if output.format == "json" and not output.has_fields and (not settings.store or Path(path).exists()):
+            complain(f"no record log {'without a store' if not settings.store else 'yet'}; reading {path}")
+            return OutputTail(Path(path), complain)
+    for output in settings.output:
+        if output.has_fields and output.format == "json" and not settings.store:
+            raise ProcessError(
+                f"output {output.name!r} has a file for each of the values in {output.path}: give `tail` a store, or "
+                "an output without fields; one file alone can be read by: tail -F PATH"
+            )
     if settings.store or any(output.format == "json" for output in settings.output):
         state_dir = settings.server.state_dir
         raise ProcessError(f"{state_dir}: nothing is stored there yet; --state-dir names another state directory")

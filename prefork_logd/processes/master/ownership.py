@@ -14,6 +14,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prefork_logd.config.output_paths import PathPattern
 from prefork_logd.config.paths import CONTROL_SOCKET, DEAD_LETTERS, JOURNAL_DIRECTORY, OWN_FILES
 from prefork_logd.errors import ProcessError
 from prefork_logd.system.privileges import user_name
@@ -70,7 +71,9 @@ def _files(settings: Settings) -> Iterator[Path]:
     found = [state_dir / name for name in OWN_FILES if name != CONTROL_SOCKET]
     found += sorted((state_dir / JOURNAL_DIRECTORY).glob("*"))
     found += sorted(state_dir.glob(DEAD_LETTERS.format("*")))
-    found += [Path(output.path) for output in settings.output]
+    found += [
+        Path(PathPattern(output.path).base if output.has_fields else output.file_path) for output in settings.output
+    ]
     for store in settings.store:
         found += store.files()
     yield from dict.fromkeys(found)

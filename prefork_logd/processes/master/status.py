@@ -79,6 +79,10 @@ def _totals(board: Scoreboard, carried: InheritedCounters, children: Iterable[Ch
 
 def _output(settings: OutputSettings, board: Scoreboard, output_id: int, carried: InheritedCounters) -> dict[str, Any]:
     output = board.output(output_id)
+    of_files = {
+        "open_files": output[OutputField.OPEN_FILES],
+        "overflowed": output[OutputField.OVERFLOWED] + carried.of_output(settings.path, "OVERFLOWED"),
+    }
     return {
         "name": settings.name,
         "path": settings.path,
@@ -86,6 +90,7 @@ def _output(settings: OutputSettings, board: Scoreboard, output_id: int, carried
         "bytes": output[OutputField.BYTES] + carried.of_output(settings.path, "BYTES"),
         "failing": bool(output[OutputField.FAILED]),
         "skipped": output[OutputField.SKIPPED] + carried.of_output(settings.path, "SKIPPED"),
+        **(of_files if settings.has_fields else {}),
     }
 
 

@@ -1,7 +1,7 @@
-"""Appends the writer's lines to one output: gathered, appended, synced, committed.
+"""Appends the writer's lines to one file of an output: gathered, appended, synced, committed.
 
-Owns the output's file from opening to closing, and its lines while the disk fails. Does not know other outputs, pipes
-or workers, and does not parse lines.
+Owns the file from opening to closing, and its lines while the disk fails. Does not know other outputs, pipes or
+workers, and does not parse lines. An output whose path has fields has several files (output_set.py).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from prefork_logd.errors import OutputError
 from prefork_logd.files.output_file import OutputFile
-from prefork_logd.files.rotation import Rotation
+from prefork_logd.files.rotation import Rotation, Step
 from prefork_logd.ingest.dispatcher import REJECTED_OUTPUT
 from prefork_logd.ipc.scoreboard import OutputField, Scoreboard
 from prefork_logd.processes.writer.skipping import Skipping
@@ -21,21 +21,33 @@ from prefork_logd.system.log import LOGGER
 
 if TYPE_CHECKING:
     from prefork_logd.config.outputs import OutputSettings
+    from prefork_logd.processes.writer.trouble import Trouble
 
 WAITING = "; clients wait until it works again"
 SKIPPING, DROPPING = "its records are skipped", "rejected frames are only counted"
 
 
 class Output:
-    """One output, with the lines that wait to be appended to it."""
+    """One output, or one file of several, with the lines that wait to be appended to it."""
 
-    def __init__(self, settings: OutputSettings, output_id: int, board: Scoreboard) -> None:
+    def __init__(
+        self,
+        settings: OutputSettings,
+        output_id: int,
+        board: Scoreboard,
+        trouble: Trouble | None = None,
+        path: str = "",
+    ) -> None:
+        """Write the output in a slot. `trouble` and `path` are those of one file of several."""
         self.is_expendable = output_id == REJECTED_OUTPUT
         """Whether it is never synced: rejected bytes of one client must not delay the records of others."""
         self.skips = settings.on_error == "skip"
         """Whether lines that cannot be written are left out."""
         self._skipping = Skipping(settings.name, DROPPING if self.is_expendable else SKIPPING)
-        self.file = OutputFile(settings.name, settings.path, settings.file_mode)
+        self._trouble = trouble
+        self.file = OutputFile(settings.name, path or settings.file_path, settings.file_mode)
+        if trouble is not None:
+            self._skipping, self.file.base = trouble.skipping, trouble.base
         self.file.is_hasty = self.skips
         self._counters = board.output(output_id)
         self._chunks: list[memoryview] = []
@@ -59,7 +71,9 @@ class Output:
     def move(self, settings: OutputSettings, counters: memoryview) -> None:
         """Become another output whose path leads to the same file."""
         self._counters = counters
-        self.file.path = settings.path
+        self.file.path, self.file.base = settings.file_path, ""
+        if self._trouble is not None:
+            self._trouble, self._skipping = None, Skipping(settings.name, SKIPPING)
         self.configure(settings)
 
     def open(self) -> str:
@@ -93,11 +107,7 @@ class Output:
         if not self._nbytes:
             return True
         done = self._try_append()
-        self._counters[OutputField.FAILED] = not done
-        if self.skips:
-            self._log_skipping(done=done)
-        elif news := self.file.news():
-            LOGGER.log(30 if done else 40, "output %s: %s%s", self.settings.name, news, "" if done else WAITING)
+        self._report(done=done)
         if done:
             self._counters[OutputField.RECORDS] += self._lines
             self._counters[OutputField.BYTES] += self._nbytes
@@ -110,12 +120,51 @@ class Output:
             self._lines = self._nbytes = 0
         return done or self.skips
 
-    def _log_skipping(self, *, done: bool) -> None:
-        """Log that an output with on_error = "skip" begins or ends to skip lines."""
-        if done:
+    def _report(self, *, done: bool) -> None:
+        """Log and count that the file begins to fail, or works again."""
+        if self._trouble is not None:
+            error = str(self.file.error or f"{self.file.path}: cannot be written")
+            self._trouble.report(self.file.path, "" if done else error, self._lines)
+            return
+        self._counters[OutputField.FAILED] = not done
+        if not self.skips:
+            if news := self.file.news():
+                LOGGER.log(30 if done else 40, "output %s: %s%s", self.settings.name, news, "" if done else WAITING)
+        elif done:
             self._skipping.worked(self.file.path)
         else:
             self._skipping.failed(str(self.file.error or f"{self.file.path}: cannot be written"), self._lines)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether every line is committed and no step is unfinished, so that the file may be closed."""
+        has_lines = self._nbytes or self._unsynced
+        return not has_lines and self._given_up is None and self.rotation.step is Step.WAIT
+
+    def retire(self) -> bool:
+        """Close a settled file until there are lines for it again; return False if that must wait.
+
+        The names of new files are synced first: lines that are acknowledged later are synced without them.
+        """
+        if not self.is_settled:
+            return False
+        try:
+            if self.file.is_open and self.file.has_unsynced_names:
+                self.file.sync()
+        except OutputError:
+            return False
+        self.file.close()
+        self.rotation.close()
+        return True
+
+    def take_lines(self, other: Output) -> int:
+        """Gather the lines that wait for another file, instead of it; return their number."""
+        lines = other._lines
+        self._chunks += other._chunks
+        self._lines += lines
+        self._nbytes += other._nbytes
+        other._chunks, other._lines, other._nbytes = [], 0, 0
+        return lines
 
     def find(self) -> bool:
         """Open the file if it is not open, or no longer the file at its path; return whether it was opened.

@@ -1,12 +1,14 @@
 """Keeps the writer's outputs, and takes each step of a commit over all of them.
 
 Owns opening, recovering, reopening and replacing them when the configuration changes. Does not know pipes or workers;
-output.py has the lines of one output.
+output.py has the lines of one file, output_set.py the files of an output whose path has fields.
 """
 
 from __future__ import annotations
 
 import math
+import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from prefork_logd.config.paths import REJECTED_FILE
 from prefork_logd.ingest.dispatcher import REJECTED_OUTPUT
 from prefork_logd.journal.intent import Evidence
 from prefork_logd.processes.writer.output import Output, identity_of
+from prefork_logd.processes.writer.output_set import OutputSet
 from prefork_logd.processes.writer.tails import Tails
 
 if TYPE_CHECKING:
@@ -34,9 +37,11 @@ class Outputs:
 
     def __init__(self, board: Scoreboard) -> None:
         self._board = board
-        self._current: dict[int, Output] = {}
-        self._leaving: dict[int, tuple[int, Output]] = {}
+        self._current: dict[int, Output | OutputSet] = {}
+        self._leaving: dict[int, tuple[int, Output | OutputSet]] = {}
         """Slot to (first generation without it, output)."""
+        self._sets: list[OutputSet] = []
+        """Those whose paths have fields."""
         self.tails = Tails()
         """The uncommitted ends of the last writer's files."""
         self._reached: dict[Identity, int] = {}
@@ -44,16 +49,23 @@ class Outputs:
         open, and still has the lines that were appended to it."""
 
     def __iter__(self) -> Iterator[Output]:
+        for output in self._each():
+            if isinstance(output, OutputSet):
+                yield from output.members.values()
+            else:
+                yield output
+
+    def _each(self) -> Iterator[Output | OutputSet]:
         yield from self._current.values()
         for _, output in self._leaving.values():
             if not self._stays(output):
                 yield output
 
-    def _stays(self, output: Output) -> bool:
+    def _stays(self, output: Output | OutputSet) -> bool:
         """Return whether an output that leaves a slot has another one: a reload gave its file another path."""
         return any(output is current for current in self._current.values())
 
-    def at(self, output_id: int) -> Output:
+    def at(self, output_id: int) -> Output | OutputSet:
         """Return the output in a slot. Raises KeyError if there is none."""
         output = self._current.get(output_id)
         return output if output is not None else self._leaving[output_id][1]
@@ -61,6 +73,33 @@ class Outputs:
     def has(self, output_id: int) -> bool:
         """Return whether there is an output in a slot."""
         return output_id in self._current or output_id in self._leaving
+
+    @property
+    def is_full(self) -> bool:
+        """Whether lines must be committed before others are gathered, because too many files would be open."""
+        return any([one.is_full for one in self._sets])  # noqa: C419 - there are few
+
+    def add_lines(self, output_id: int, file: str, lines: int, data: memoryview) -> None:
+        """Gather lines for an output, or for one of its files. Raises KeyError if there is no such output or file."""
+        output = self.at(output_id)
+        if isinstance(output, OutputSet):
+            output = self._member(output, output.path_of(file), lines)
+        output.add_lines(lines, data)
+
+    def _member(self, output: OutputSet, path: str, lines: int) -> Output:
+        """Return the member for lines of the file at a path: another output's, if that still has the file open.
+
+        After a reload the old and the new output may both have lines for one file, which the lock lets nobody open
+        twice.
+        """
+        for other in self._each() if self._leaving and path not in output.members else ():
+            if isinstance(other, OutputSet):
+                if other is not output and path in other.members:
+                    other.note_written(other.members[path])
+                    return other.members[path]
+            elif os.path.realpath(other.file.path) == path:
+                return other
+        return output.find(path, lines)
 
     def configure(self, configuration: Configuration) -> list[str]:
         """Take the outputs of a configuration, and keep open those that stay; return the problems."""
@@ -74,7 +113,7 @@ class Outputs:
             on_error="skip",
         )
         problems = []
-        wanted: dict[int, Output] = {}
+        wanted: dict[int, Output | OutputSet] = {}
         for output_id, chosen in zip(
             (REJECTED_OUTPUT, *configuration.output_ids), (rejected, *settings.output), strict=True
         ):
@@ -82,21 +121,26 @@ class Outputs:
             if output is None and output_id in self._leaving:
                 # It is configured again, and workers may still have lines of its older configuration.
                 output = self._leaving[output_id][1]
+            if output is None and not chosen.has_fields:
+                found = self._leaves_to(chosen.file_path, configuration.output_ids, wanted)
+                if found is not None:
+                    found.move(chosen, self._board.output(output_id))
+                output = found
             if output is None:
-                output = self._leaves_to(chosen.path, configuration.output_ids, wanted)
-                if output is not None:
-                    output.move(chosen, self._board.output(output_id))
-            if output is None:
-                output = Output(chosen, output_id, self._board)
+                kind = OutputSet if chosen.has_fields else Output
+                output = kind(chosen, output_id, self._board)
                 problems.append(output.open())
             elif output.settings != chosen:
                 output.configure(chosen)
             wanted[output_id] = output
         self._leaving |= {output_id: (configuration.generation, output) for output_id, output in self._current.items()}
         self._current = wanted
+        self._sets = [output for output in self._each() if isinstance(output, OutputSet)]
         return [problem for problem in problems if problem]
 
-    def _leaves_to(self, path: str, output_ids: Sequence[int], wanted: Mapping[int, Output]) -> Output | None:
+    def _leaves_to(
+        self, path: str, output_ids: Sequence[int], wanted: Mapping[int, Output | OutputSet]
+    ) -> Output | None:
         """Return the leaving output that has the file at a path open: the lock forbids to open it twice.
 
         `wanted`: the outputs that have a slot already.
@@ -105,22 +149,23 @@ class Outputs:
             identity = identity_of(path)
         except OSError:
             return None
+        if identity is None:
+            return None
         staying = [
             *wanted.values(),
             *(output for output_id, output in self._current.items() if output_id in output_ids),
         ]
         leaving = [output for output_id, output in self._current.items() if output_id not in output_ids]
         leaving += [output for _, output in self._leaving.values()]
-        return next(
-            (
-                output
-                for output in leaving
-                if output.file.identity is not None
-                and output.file.identity == identity
-                and all(output is not other for other in staying)
-            ),
-            None,
-        )
+        for output in leaving:
+            if isinstance(output, OutputSet):
+                for member in output.members.values():
+                    if member.file.identity == identity:
+                        output.release(member)
+                        return member
+            elif output.file.identity == identity and all(output is not other for other in staying):
+                return output
+        return None
 
     def forget(self, generation: int) -> None:
         """Close the outputs without a configuration from `generation` on: no worker has lines for them."""
@@ -129,6 +174,7 @@ class Outputs:
                 del self._leaving[output_id]
                 if not self._stays(output) and all(output is not other for _, other in self._leaving.values()):
                     output.close()
+                self._sets = [output for output in self._each() if isinstance(output, OutputSet)]
 
     def recover(
         self, committed: Committed, evidence: Evidence | None = None, others: Collection[Identity] = ()
@@ -139,7 +185,10 @@ class Outputs:
         yet, it is cut before the next append to it. The committed files `others` are not outputs.
         """
         self.tails.begin(committed, evidence or Evidence(), others)
-        self.tails.cut(output.file for output in self)
+        self._cut_tails()
+
+    def _cut_tails(self) -> None:
+        self.tails.cut((output.file for output in self), [one.entries for one in self._sets])
 
     def reopen(self) -> list[str]:
         """Reopen every output; return the problems."""
@@ -148,10 +197,12 @@ class Outputs:
     def find(self) -> None:
         """Open the file at the path of each output with gathered lines, unless it is open."""
         is_new = any([output.find() for output in self])  # noqa: C419 - each must be called
+        for one in self._sets:
+            one.redirect()
         if self.tails.lengths:
             self.tails.leave_new(output.file for output in self)
         if (is_new and self.tails.lengths) or self.tails.due:
-            self.tails.cut(output.file for output in self)
+            self._cut_tails()
 
     def append(self) -> bool:
         """Append the gathered lines to each output; return False if any wait for another try."""
@@ -165,6 +216,8 @@ class Outputs:
         """Forget the appended lines, which are committed now."""
         for output in self:
             output.committed()
+        for one in self._sets:
+            one.committed()
         self._reached = {}
 
     def lengths(self) -> dict[tuple[int, int], int]:
@@ -195,11 +248,16 @@ class Outputs:
 
     def rotate(self) -> float:
         """Rotate each output that is due; return the time of the next call (monotonic, in seconds)."""
-        for output in self:
-            output.rotate()
-        return min((output.rotation.next_deadline_s for output in self), default=math.inf)
+        deadline_s = math.inf
+        for output in self._each():
+            if isinstance(output, OutputSet):
+                deadline_s = min(deadline_s, output.rotate(time.monotonic()))
+            else:
+                output.rotate()
+                deadline_s = min(deadline_s, output.rotation.next_deadline_s)
+        return deadline_s
 
     def close(self) -> None:
         """Sync and close every output."""
-        for output in self:
+        for output in self._each():
             output.close()

@@ -18,7 +18,7 @@ from prefork_logd.journal.intent import Evidence, Fate
 from prefork_logd.system.log import LOGGER
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from prefork_logd.files.output_file import OutputFile
     from prefork_logd.journal.commit_entry import Committed
@@ -60,8 +60,11 @@ class Tails:
         """Return the announcements for files that are not cut yet; None for a file that must not be announced."""
         return {identity: self._evidence.pending(identity, length) for identity, length in self.lengths.items()}
 
-    def cut(self, outputs: Iterable[OutputFile]) -> None:
-        """Cut the files that can be cut now. One that cannot is closed, so that nothing is appended to it before."""
+    def cut(self, outputs: Iterable[OutputFile], sets: Sequence[Callable[[], Iterator[os.DirEntry[str]]]] = ()) -> None:
+        """Cut the files that can be cut now. One that cannot is closed, so that nothing is appended to it before.
+
+        Each of `sets` yields the files of an output whose path has fields; most of them are not open.
+        """
         outputs = list(outputs)
         self.leave_new(outputs)
         for output in outputs:
@@ -81,6 +84,15 @@ class Tails:
             try:
                 for entry in _renamed(Path(output.path), self.lengths):
                     self._cut_renamed(entry, output.path)
+            except OSError:
+                is_refused = True
+        inodes = {inode for _, inode in self.lengths}
+        for entries in sets if inodes else ():
+            try:
+                for entry in entries():
+                    # There may be very many files: only those with a wanted inode are looked at.
+                    if entry.inode() in inodes and _is_one_of(entry, self.lengths):
+                        self._cut_renamed(entry, entry.path)
             except OSError:
                 is_refused = True
         if not is_refused and all(output.is_open or _is_stream(output.path) for output in outputs):
@@ -114,7 +126,7 @@ class Tails:
             if fate is Fate.KEEP:
                 _log_kept(entry.path, found.st_size - length)
             else:
-                with Path(entry.path).open("r+b") as file:
+                with os.fdopen(os.open(entry.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC), "r+b") as file:
                     fd = file.fileno()
                     kept = aside.copy_end(fd, length, found.st_size, path) if fate is Fate.SET_ASIDE else ""
                     os.ftruncate(fd, length)
@@ -134,12 +146,17 @@ def _renamed(path: Path, lengths: Mapping[Identity, int]) -> Iterator[os.DirEntr
     except FileNotFoundError:
         return
     for entry in entries:
-        try:
-            found = entry.stat(follow_symlinks=False)
-        except FileNotFoundError:
-            continue
-        if (found.st_dev, found.st_ino) in lengths:
+        if _is_one_of(entry, lengths):
             yield entry
+
+
+def _is_one_of(entry: os.DirEntry[str], lengths: Mapping[Identity, int]) -> bool:
+    """Tell whether this is a file of `lengths`."""
+    try:
+        found = entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return (found.st_dev, found.st_ino) in lengths
 
 
 def _is_stream(path: str) -> bool:

@@ -234,7 +234,7 @@ class Writer:
     @property
     def full(self) -> bool:
         """Whether no more lines may be read before the next append."""
-        return self._blocked or self._gathered_bytes >= TURN_BYTES
+        return self._blocked or self._gathered_bytes >= TURN_BYTES or self._outputs.is_full
 
     def postpone(self, source: BatchReceiver) -> None:
         """Read a source again after this turn, or once the outputs can be written again."""
@@ -257,13 +257,13 @@ class Writer:
                 if not self._sessions.accept(source, group):
                     continue
                 self._must_sync = True
-            for output_id, lines, data in group.segments:
+            for output_id, lines, data, file in group.segments:
                 if output_id == RECORDS:
                     self._record_log.add_runs(group.session, group.runs, lines, data)
                     self._gathered_bytes += len(data)
                     continue
                 try:
-                    self._outputs.at(output_id).add_lines(lines, data)
+                    self._outputs.add_lines(output_id, file, lines, data)
                 except KeyError:
                     LOGGER.error("%d lines for an output that has been removed are lost", lines)
                     continue

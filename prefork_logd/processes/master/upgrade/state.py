@@ -21,7 +21,7 @@ from prefork_logd.processes.master.upgrade.old_scoreboard import OldBoard
 FORMAT = 4
 CUMULATIVE = ("STARTS", "ACCEPTED", "RECORDS", "RECEIVED_BYTES", "REJECTED", "DROPPED", "REFUSED", "REDACTED")
 """Counters of children that go on over an upgrade."""
-CUMULATIVE_OUTPUT = ("RECORDS", "BYTES", "SKIPPED")
+CUMULATIVE_OUTPUT = ("RECORDS", "BYTES", "SKIPPED", "OVERFLOWED")
 
 
 class InheritedSocket(msgspec.Struct, frozen=True):

@@ -1,0 +1,249 @@
+"""Keeps the files of one output whose path has fields: opens, bounds and closes them.
+
+Owns which files are open, which may be begun, and where the lines of further ones go. Does not know pipes or workers,
+and does not parse lines; output.py has the lines of one file.
+
+At most `max_open_files` are open: the one that was written longest ago is closed. A file is closed when its lines are
+committed, so that the journal need not know it any more. A day brings at most `max_new_files` new ones: the lines of
+further ones go to the file in whose name each field is OTHER.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefork_logd.config.output_paths import PathPattern
+from prefork_logd.files import pattern_files
+from prefork_logd.files.opening import directory_mode, make_directories
+from prefork_logd.files.pattern_tidying import PatternTidying
+from prefork_logd.ipc.scoreboard import OutputField
+from prefork_logd.processes.writer.output import Output
+from prefork_logd.processes.writer.trouble import Trouble
+from prefork_logd.system.disk import sync_directory
+from prefork_logd.system.log import LOGGER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prefork_logd.config.outputs import OutputSettings
+    from prefork_logd.ipc.scoreboard import Scoreboard
+
+IDLE_S = 300.0
+"""A file that gets no lines for so long is closed, so that it can be compressed or removed."""
+_BAD_NAMES = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.EILSEQ, errno.ENOTSUP)
+"""Errors that are about one file's name or kind: they must not stop the others."""
+
+
+class OutputSet:
+    """The files of one output; `members` are those that are open or have lines."""
+
+    def __init__(self, settings: OutputSettings, output_id: int, board: Scoreboard) -> None:
+        """Write the files of the output in a slot."""
+        self.settings = settings
+        self.pattern = PathPattern(settings.path)
+        self.base = os.path.realpath(self.pattern.base)
+        """The directory that has the files, symbolic links resolved."""
+        self.members: dict[str, Output] = {}
+        """By path; the one that was written longest ago comes first."""
+        self._output_id = output_id
+        self._board = board
+        self._counters = board.output(output_id)
+        self._trouble = Trouble(settings, self.base, self._counters)
+        self._written: dict[str, Output] = {}
+        """The members with lines that are not committed."""
+        self._written_s: dict[str, float] = {}
+        self._begun: set[str] = set()
+        self._day = ""
+        self._is_overflow_told = self._is_bad_name_told = False
+        self._idle_check_s = 0.0
+        self._tidying = PatternTidying(settings, self.base, self.pattern, self._is_open)
+
+    def configure(self, settings: OutputSettings) -> None:
+        """Take other settings for the same path."""
+        self.settings = settings
+        self._trouble.configure(settings)
+        self._tidying.close()
+        self._tidying = PatternTidying(settings, self.base, self.pattern, self._is_open)
+        for member in self.members.values():
+            member.configure(settings)
+
+    def open(self) -> str:
+        """Make the directory of the files; return the problem, empty for none."""
+        changed: list[str] = []
+        try:
+            make_directories(Path(self.base), directory_mode(self.settings.file_mode), changed)
+            for directory in reversed(changed):
+                sync_directory(directory)
+            os.close(os.open(self.base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            if not os.access(self.base, os.W_OK | os.X_OK, effective_ids=True):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            problem = f"output {self.settings.name}: {self.base}: cannot make files there: {error.strerror}"
+            return "" if self.settings.on_error == "skip" else problem
+        return ""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next batch might need more open files than there may be, unless the lines are committed first."""
+        return len(self._written) + self.settings.files_a_batch > self.settings.max_open_files
+
+    def path_of(self, name: str) -> str:
+        """Return the path of a file, by its path below `base`. Raises KeyError if that does not fit the pattern."""
+        if not self.pattern.has(name):
+            raise KeyError(name)
+        return f"{self.base}/{name}"
+
+    def find(self, path: str, lines: int) -> Output:
+        """Return the member for `lines` lines of the file at a path; it is not opened yet.
+
+        That is another one if so many files were begun today that this one gets none.
+        """
+        member = self.members.get(path)
+        if member is None:
+            if not self._may_begin(path):
+                self._note_overflow(path, lines)
+                path = self._other_path
+            member = self.members.get(path) or self._make(path)
+        self.note_written(member)
+        return member
+
+    def note_written(self, member: Output) -> None:
+        """Note that there are lines for a member."""
+        self._written[member.file.path] = member
+
+    @property
+    def _other_path(self) -> str:
+        return f"{self.base}/{self.pattern.render_other(_today())}"
+
+    def _may_begin(self, path: str) -> bool:
+        """Return whether the file at a path is there, or may be begun; count it."""
+        today = _today()
+        if today != self._day:
+            self._day, self._is_overflow_told, self._is_bad_name_told = today, False, False
+            self._begun.clear()
+        if path in self._begun or os.path.lexists(path):
+            return True
+        if len(self._begun) >= self.settings.max_new_files:
+            return False
+        self._begun.add(path)
+        return True
+
+    def _note_overflow(self, path: str, lines: int) -> None:
+        self._counters[OutputField.OVERFLOWED] += lines
+        if not self._is_overflow_told:
+            self._is_overflow_told = True
+            LOGGER.warning(
+                "output %s: %d files were begun today, which is max_new_files; records of further ones, such as %s, go "
+                "to %s until midnight UTC",
+                *(self.settings.name, len(self._begun), path, self._other_path),
+            )
+
+    def _make(self, path: str) -> Output:
+        """Return a new member; close others if there are too many."""
+        surplus = len(self.members) + 1 - self.settings.max_open_files
+        if surplus > 0:
+            for old, member in list(self.members.items()):
+                if surplus > 0 and old not in self._written and member.retire():
+                    self._drop(old)
+                    surplus -= 1
+        member = Output(self.settings, self._output_id, self._board, self._trouble, path)
+        self.members[path] = member
+        return member
+
+    def _drop(self, path: str) -> None:
+        self.members.pop(path, None)
+        self._written.pop(path, None)
+        self._written_s.pop(path, None)
+        self._trouble.forget(path)
+
+    def release(self, member: Output) -> None:
+        """Leave a member to another output, whose path leads to the same file."""
+        self._drop(member.file.path)
+
+    def redirect(self) -> None:
+        """Move the lines of files that cannot be opened under their names to the file for such lines."""
+        for path, member in list(self._written.items()):
+            error = member.file.error
+            if member.file.is_open or error is None or error.errno not in _BAD_NAMES or path == self._other_path:
+                continue
+            other = self.members.get(self._other_path) or self._make(self._other_path)
+            self.note_written(other)
+            self._note_bad_name(str(error), other.take_lines(member))
+            self._drop(path)
+            other.find()
+
+    def _note_bad_name(self, error: str, lines: int) -> None:
+        self._counters[OutputField.OVERFLOWED] += lines
+        if not self._is_bad_name_told:
+            self._is_bad_name_told = True
+            LOGGER.warning(
+                "output %s: %s; records of this and other such files go to %s, and are counted as overflowed",
+                *(self.settings.name, error, self._other_path),
+            )
+
+    def committed(self) -> None:
+        """Note that all lines are committed, and close files that are too many."""
+        now_s = time.monotonic()
+        for path in self._written:
+            member = self.members.pop(path, None)
+            if member is not None:
+                self.members[path] = member
+                self._written_s[path] = now_s
+        self._written = {}
+        self._close_surplus()
+        self._counters[OutputField.OPEN_FILES] = len(self.members)
+
+    def _close_surplus(self) -> None:
+        surplus = len(self.members) - self.settings.max_open_files
+        if surplus > 0:
+            for path, member in list(self.members.items())[:surplus]:
+                if member.retire():
+                    self._drop(path)
+
+    def rotate(self, now_s: float) -> float:
+        """Rotate members and tidy the set, as far as it is due; return the time of the next call (monotonic)."""
+        if now_s >= self._idle_check_s:
+            self._idle_check_s = now_s + IDLE_S / 10
+            self._close_idle(now_s)
+        deadline_s = self._idle_check_s if self.members else math.inf
+        if self.settings.rotate_bytes or self.settings.rotate_every_s:
+            for member in self.members.values():
+                member.rotate()
+                deadline_s = min(deadline_s, member.rotation.next_deadline_s)
+        for event in self._tidying.advance(now_s):
+            LOGGER.info("output %s: %s", self.settings.name, event)
+        return min(deadline_s, self._tidying.next_deadline_s)
+
+    def _close_idle(self, now_s: float) -> None:
+        for path, member in list(self.members.items()):
+            if now_s - self._written_s.get(path, now_s) < IDLE_S:
+                break
+            if path not in self._written and member.retire():
+                self._drop(path)
+        self._counters[OutputField.OPEN_FILES] = len(self.members)
+
+    def _is_open(self, path: str) -> bool:
+        """Return whether a member has the file at a path open, or one that was moved there while it is rotated."""
+        return path in self.members or any(path == member.rotation.moved_to for member in self.members.values())
+
+    def entries(self) -> Iterator[os.DirEntry[str]]:
+        """Yield every file of the output, renamed ones included. Raises OSError."""
+        return pattern_files.entries(self.base, self.pattern)
+
+    def close(self) -> None:
+        """Sync and close every file."""
+        for member in self.members.values():
+            member.close()
+        self.members, self._written, self._written_s = {}, {}, {}
+        self._counters[OutputField.OPEN_FILES] = 0
+        self._tidying.close()
+
+
+def _today() -> str:
+    """Return the present day in UTC."""
+    return time.strftime("%Y-%m-%d", time.gmtime())
