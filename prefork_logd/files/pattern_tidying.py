@@ -33,7 +33,8 @@ LONGEST_PIECE_S, PIECE_EVERY_S = 0.005, 0.025
 """How long one piece of a round takes, and the time between the beginnings of two."""
 CHILD_CHECK_S = 1.0
 """Interval at which a compressor is checked."""
-RETRY_S = 60.0
+RETRY_S = 600.0
+"""Time until a file that could not be compressed is tried again."""
 
 
 class PatternTidying:
@@ -61,7 +62,9 @@ class PatternTidying:
         """Files to compress, the first one last."""
         self.compressor_pid: int | None = None
         self._compressing = ""
-        self._compress_from_s = -math.inf
+        self._failed: dict[str, float] = {}
+        """Files that could not be compressed, and when the next try is due."""
+        self._round_at_s = -math.inf
         self._told = ""
         self._events: list[str] = []
         self._piece_end_s = 0.0
@@ -74,8 +77,9 @@ class PatternTidying:
         if now_s < self.next_deadline_s:
             return self._events
         self._poll(now_s)
-        if self._round is None and self.compressor_pid is None and not self._waiting:
-            self._round = self._begin_round()
+        if self._round is None and self.compressor_pid is None and not self._waiting and now_s >= self._round_at_s:
+            self._round = self._begin_round(now_s)
+            self._round_at_s = now_s + ROUND_S
         if self._round is not None:
             self._go_on(self._round)
         self._compress(now_s)
@@ -84,7 +88,7 @@ class PatternTidying:
         elif self.compressor_pid is not None:
             self.next_deadline_s = now_s + CHILD_CHECK_S
         else:
-            self.next_deadline_s = now_s + ROUND_S
+            self.next_deadline_s = now_s if self._waiting else self._round_at_s
         return self._events
 
     def close(self) -> None:
@@ -118,7 +122,7 @@ class PatternTidying:
     def _is_piece_over(self) -> bool:
         return time.monotonic() >= self._piece_end_s
 
-    def _begin_round(self) -> Iterator[None]:
+    def _begin_round(self, now_s: float) -> Iterator[None]:
         """Yield after each piece. Raises OSError."""
         files: list[PatternFile] = []
         for found in pattern_files.read(self._base, self._pattern):
@@ -136,7 +140,9 @@ class PatternTidying:
         removed: set[str] = set()
         yield from self._remove(files, removed)
         if self._settings.compress != "none":
-            waiting = [file for file in files if file.sequence and not file.suffix and file.path not in removed]
+            self._failed = {path: due_s for path, due_s in self._failed.items() if due_s > now_s}
+            gone = removed | self._failed.keys()
+            waiting = [file for file in files if file.sequence and not file.suffix and file.path not in gone]
             self._waiting = sorted(waiting, key=lambda file: (-file.written_s, -file.sequence))
 
     def _rotate(self, files: list[PatternFile]) -> Iterator[None]:
@@ -206,7 +212,7 @@ class PatternTidying:
 
     def _compress(self, now_s: float) -> None:
         """Start a compressor for the next file that waits for one."""
-        if not self._waiting or self.compressor_pid is not None or now_s < self._compress_from_s:
+        if not self._waiting or self.compressor_pid is not None:
             return
         file = self._waiting.pop()
         # A process ended after compressing it and before removing it: use the same method as then.
@@ -233,10 +239,11 @@ class PatternTidying:
         self._compressing = ""
 
     def _compress_failed(self, now_s: float, why: str) -> None:
-        """Leave compression for a while; the next round finds the files again."""
-        self._tell(f"{self._compressing}: cannot compress it: {why}")
-        self._compressing, self._waiting = "", []
-        self._compress_from_s = now_s + RETRY_S
+        """Leave a file for a while; a later round finds it again."""
+        if not self._failed:
+            self._events.append(f"{self._compressing}: cannot compress it: {why}")
+        self._failed[self._compressing] = now_s + RETRY_S
+        self._compressing = ""
 
 
 def _written_s(path: str) -> float | None:

@@ -15,7 +15,7 @@ from prefork_logd.errors import RecordRejected
 from prefork_logd.ingest import core
 from prefork_logd.ingest._core_py import STOP
 from prefork_logd.ingest.bounded import cut_record, json_line, text_line, whole_json_line
-from prefork_logd.ingest.file_choice import FileChoice
+from prefork_logd.ingest.file_choice import FileChoices
 from prefork_logd.ingest.rejections import Rejections
 from prefork_logd.ingest.routing import Router
 from prefork_logd.inputs.pickles.decode import decode, decode_holed, forget
@@ -67,17 +67,8 @@ class Dispatcher:
         self._stores = Router(settings.store) if self.has_stores and is_filtered else None
         like = self._same_as_records(configuration) if self.has_stores and self._stores is None else None
         self._adds_records = self.has_stores and like is None
-        self._choices = tuple(
-            FileChoice(output_id, output.path) if output.has_fields else None
-            for output_id, output in zip(self._output_ids, settings.output, strict=True)
-        )
-        self._has_choices = any(self._choices)
-        most_files = {
-            output_id: output.files_a_batch
-            for output_id, output in zip(self._output_ids, settings.output, strict=True)
-            if output.has_fields
-        }
-        self.batch = BatchBuilder(configuration.generation, like, new_lines, most_files)
+        self._files = FileChoices(self._output_ids, settings.output)
+        self.batch = BatchBuilder(configuration.generation, like, new_lines, self._files.most_files)
         self._peer, self._received_s, self._sender = "", 0.0, NOBODY
         self.stop_at_s = math.inf
         """When (time.monotonic()) a run with slow frames ends."""
@@ -94,14 +85,10 @@ class Dispatcher:
         self._redactor = settings.redact.redactor()
         stores = self._rules_of_stores(settings)
         self._core = core.Core(self._rules_of_outputs(settings), stores, self.has_stores, self._redactor)
-        self._sinks = tuple(
-            output_id
-            for output_id, choice in zip((*self._output_ids, RECORDS), (*self._choices, None), strict=True)
-            if choice is None and (stores or output_id != RECORDS)
-        )
+        self._sinks = (*self._files.single_ids, RECORDS) if stores else self._files.single_ids
         # Most collectors have one JSON output without a filter: then only the line is made.
-        is_one = self._router.unconditional and self._templates == (None,) and not self._has_choices
-        is_plain = is_one and not self._adds_records
+        is_one = self._templates == (None,) and not self._files
+        is_plain = is_one and self._router.unconditional and not self._adds_records
         self._only_output = self._output_ids[0] if is_plain else None
 
     def _rules_of_outputs(self, settings: Settings) -> list[tuple[Any, ...]]:
@@ -146,19 +133,11 @@ class Dispatcher:
         """
         sender = self._take_source(peer, received_s, sender)
         sinks: tuple[Any, ...] = self.batch.sinks(self._sinks)
-        if self._has_choices:
-            sinks = self._with_files(sinks, received_s)
+        if self._files:
+            sinks = self._files.add_sinks(sinks, self.batch, sender, received_s)
         return self._core.run(
             *(data, start, len(data), count, max_bytes, peer, received_s, sinks),
             *(self._add_frame, BATCH_BYTES, failures, most_failures, header_bytes, sender),
-        )
-
-    def _with_files(self, sinks: tuple[Any, ...], received_s: float) -> tuple[Any, ...]:
-        """Return the sinks of all outputs: those given, and the files' of outputs whose paths have fields."""
-        batch, sender, given = self.batch, self._sender, iter(sinks)
-        return (
-            *[next(given) if one is None else one.of_run(batch, sender, received_s) for one in self._choices],
-            *given,
         )
 
     def _take_source(self, peer: str, received_s: float, sender: Sender) -> Sender:
@@ -286,17 +265,12 @@ class Dispatcher:
                 line = text_line(template, record, source)
             else:
                 line = as_json = as_json or make_json(record, source, redactor, sender)
-            lines.append((self._output_of(index, record), line))
+            lines.append((self._files.of_record(index, record, self.batch), line))
         if self._adds_records:
             as_json = as_json or make_json(record, source, redactor, sender)
         for output_id, line in lines:
             self.batch.add(output_id, line)
         return self._add_record(record, as_json or b"")
-
-    def _output_of(self, index: int, record: Record) -> int:
-        """Return the output of a record's line in the batch; with fields in the path, it stands for a file."""
-        choice = self._choices[index]
-        return self._output_ids[index] if choice is None else choice.of_record(record, self.batch)
 
     def _add_record(self, record: Record, line: bytes) -> bool:
         """Add the line for the stores, unless they filter it out or share an output's; return whether they get one."""
@@ -320,7 +294,7 @@ class Dispatcher:
         record = read_record(line)
         for index in self._router.route(*_source_of(record)):
             template = self._templates[index]
-            output = self._output_of(index, record)
+            output = self._files.of_record(index, record, self.batch)
             self.batch.add(output, line if template is None else text_line(template, record, line))
         return self._add_record(record, line)
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from prefork_logd.config.output_paths import PathPattern
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from prefork_logd.config.outputs import OutputSettings
     from prefork_logd.ipc.batch_builder import BatchBuilder, Gathered
     from prefork_logd.records.record import Record
     from prefork_logd.records.sender import Sender
@@ -122,6 +123,41 @@ class FileChoice:
         date = date_of(next((value for value in values if isinstance(value, int)), 0) * _DAY_S)
         texts = [date if isinstance(value, int) else value for value in values]
         return self._pattern.render(texts), self._pattern.render_other(date)
+
+
+class FileChoices:
+    """The choices of all outputs; false if no path has fields."""
+
+    def __init__(self, output_ids: Sequence[int], outputs: Sequence[OutputSettings]) -> None:
+        """Choose files for outputs in these slots."""
+        pairs = list(zip(output_ids, outputs, strict=True))
+        self._output_ids = output_ids
+        self._choices = [FileChoice(output_id, one.path) if one.has_fields else None for output_id, one in pairs]
+        self.single_ids = tuple(output_id for output_id, one in pairs if not one.has_fields)
+        """Slots of the outputs with one file."""
+        self.most_files = {output_id: one.files_a_batch for output_id, one in pairs if one.has_fields}
+        """Slot of each other output to the number of files that makes a batch full."""
+
+    def __bool__(self) -> bool:
+        return bool(self.most_files)
+
+    def of_record(self, index: int, record: Record, batch: BatchBuilder) -> int:
+        """Return the output in a batch of a record's line for the output at an index."""
+        choice = self._choices[index]
+        return self._output_ids[index] if choice is None else choice.of_record(record, batch)
+
+    def add_sinks(
+        self, singles: Sequence[Any], batch: BatchBuilder, sender: Sender, received_s: float
+    ) -> tuple[Any, ...]:
+        """Return the sinks of all outputs for records of one sender that arrive now.
+
+        `singles` are the lines of the outputs with one file, and after them that of the stores, if they have any.
+        """
+        given = iter(singles)
+        return (
+            *[next(given) if one is None else one.of_run(batch, sender, received_s) for one in self._choices],
+            *given,
+        )
 
 
 _SENDER = ("service", "environment", "host", "version")

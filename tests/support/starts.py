@@ -46,9 +46,18 @@ class Start:
 
     def turn(self, lines: bytes, number: int, *, commit: bool = True) -> None:
         """Append lines to every output and to the record log, as the writer does; with `commit` to its end."""
-        journal, count = self.recovery.journal, lines.count(b"\n")
+        self.gather({"": lines})
+        self.append(lines, number, commit=commit)
+
+    def gather(self, files: dict[str, bytes]) -> None:
+        """Add the lines of each file to every output; the name "" is for outputs with one file."""
         for output_id in self.configurations[-1].output_ids:
-            self.outputs.at(output_id).add_lines(count, memoryview(lines))
+            for file, lines in files.items():
+                self.outputs.add_lines(output_id, file, lines.count(b"\n"), memoryview(lines))
+
+    def append(self, lines: bytes, number: int, *, commit: bool = True) -> None:
+        """Append the gathered lines, and these to the record log; with `commit` to the end of the turn."""
+        journal, count = self.recovery.journal, lines.count(b"\n")
         self.record_log.add_runs(SESSION, ((number - count + 1, count),), count, memoryview(lines))
         assert self.record_log.prepare()
         self.outputs.find()

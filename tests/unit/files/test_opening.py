@@ -125,3 +125,49 @@ def test_a_long_file_without_a_newline_is_none_of_ours(tmp_path, monkeypatch):
     path.write_bytes(b"\n" + b"x" * 99_999)
     with path.open("r+b") as file:
         assert cut_torn_line(file.fileno()) == 99_999
+
+
+def test_no_link_is_followed_below_a_base(tmp_path: Path) -> None:
+    """Whoever may write into a directory of a pattern must not lead the collector to another file."""
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "file.jsonl").write_bytes(b"not ours\n")
+    real = tmp_path / "real"
+    real.mkdir()
+    base = tmp_path / "base"
+    base.symlink_to("real")  # The way to the base is the administrator's own.
+    opened = open_path(f"{base}/shop/a.jsonl", 0o640, base=str(base))
+    os.close(opened.fd)
+    assert opened.is_new
+    assert [Path(path).name for path in opened.changed_directories] == ["shop", "base"]
+    assert (real / "shop" / "a.jsonl").stat().st_mode & 0o777 == 0o640
+    assert (real / "shop").stat().st_mode & 0o777 == 0o750
+    again = open_path(f"{base}/shop/a.jsonl", 0o640, base=str(base))
+    os.close(again.fd)
+    assert again.identity == opened.identity
+    assert not again.is_new
+    (real / "linked").symlink_to(secret)
+    (real / "shop" / "file.jsonl").symlink_to(secret / "file.jsonl")
+    (real / "shop" / "new.jsonl").symlink_to(secret / "new.jsonl")
+    os.mkfifo(real / "shop" / "fifo.jsonl")
+    (real / "file").touch()
+    for name, number in (
+        ("linked/file.jsonl", errno.ENOTDIR),
+        ("shop/file.jsonl", errno.ELOOP),
+        ("shop/new.jsonl", errno.ELOOP),
+        ("shop/fifo.jsonl", errno.ENOTSUP),
+        ("file/a.jsonl", errno.ENOTDIR),
+    ):
+        with pytest.raises(OSError) as error:
+            open_path(f"{base}/{name}", 0o640, base=str(base))
+        assert error.value.errno == number, name
+    assert sorted(path.name for path in secret.iterdir()) == ["file.jsonl"]
+    assert (secret / "file.jsonl").read_bytes() == b"not ours\n"
+
+
+def test_a_missing_base_is_made(tmp_path: Path) -> None:
+    """Also after somebody has removed it."""
+    opened = open_path(f"{tmp_path}/a/b/shop/all.jsonl", 0o600, base=f"{tmp_path}/a/b")
+    os.close(opened.fd)
+    assert len(opened.changed_directories) == 4
+    assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700

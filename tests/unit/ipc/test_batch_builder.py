@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefork_logd.errors import LocalProtocolError
-from prefork_logd.ipc.batch import NO_SESSION, RECORDS, Batch, Open
+from prefork_logd.ipc.batch import MOST_FILES, NO_SESSION, RECORDS, Batch, Open
 from prefork_logd.ipc.batch_builder import LARGEST, BatchBuilder
 from tests.support.batches import read
 
@@ -271,3 +271,36 @@ def one(builder: BatchBuilder) -> list[tuple[bytes, dict[int, tuple[int, bytes]]
     """Return the session and the lines of each group of the batch."""
     (batch,) = read(b"".join(builder.build(1).pieces), [1000])
     return [(group.session, segments(group)) for group in batch.groups]
+
+
+def test_lines_keep_their_files() -> None:
+    """Of every group, beside those of outputs with one file; the table of names is only in batches that need it."""
+    builder = BatchBuilder(1, most_files={2: 2})
+    builder.add(1, b"plain\n")
+    assert not builder.is_full
+    first, again, second = (builder.file(2, name, "_other.log") for name in ("a/b.log", "a/b.log", "m\u00fc.log"))
+    assert first == again != second
+    assert builder.is_full
+    builder.add(first, b"one\n")
+    builder.begin(b"s" * 16, 1, 1, 2)
+    builder.add(second, b"two\n")
+    builder.add(first, b"three\n")
+    assert builder.nbytes_of_files(2) == len(b"one\ntwo\nthree\n")
+    (batch,) = read(b"".join(bytes(piece) for piece in builder.build(1).pieces), [7])
+    assert [[(one.output, one.file, bytes(one.data)) for one in group.segments] for group in batch.groups] == [
+        [(1, "", b"plain\n"), (2, "a/b.log", b"one\n")],
+        [(2, "a/b.log", b"three\n"), (2, "m\u00fc.log", b"two\n")],
+    ]
+    builder.add(1, b"plain\n")
+    assert not builder.is_full
+    pieces = b"".join(bytes(piece) for piece in builder.build(2).pieces)
+    assert pieces.startswith(b"PLB5")
+    assert [one.file for one in read(pieces, [100])[0].groups[0].segments] == [""]
+
+
+def test_files_in_a_batch_are_bounded() -> None:
+    """Further lines go to the file for such lines."""
+    builder = BatchBuilder(1)
+    outputs = [builder.file(2, f"{number}.log", "_other.log") for number in range(MOST_FILES + 5)]
+    assert len(set(outputs)) == MOST_FILES + 1
+    assert outputs[-1] == builder.file(2, "_other.log", "_other.log")

@@ -170,3 +170,29 @@ def test_a_body_larger_than_a_pooled_buffer_is_read() -> None:
         batch = take(made([(1, 1, size, 0, 0xFFFF_FFFF)], b"x" * size))
         assert batch is not None
         assert batch.nbytes == size
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (b"", "ends within its tables"),
+        (b"\x01\0\0\0", "ends within its tables"),
+        (b"\0\0\0\0", "ends after its batch"),
+        (b"\x01\0\0\0\x02\0\0\0\x01\0\0\0a", "is for file 4 of 1"),
+        (b"\x01\0\0\0\x02\0\0\0\x01\0\0\0\xff", None),
+    ],
+)
+def test_a_table_of_files_that_is_wrong(table: bytes, message: str | None) -> None:
+    """The pipe's bytes are corrupt then; a name may have any bytes."""
+    index = 5 if message and "file 4" in message else 1
+    segments = SEGMENT_ENTRY.pack(index << 16 | 2, 1, 5, 0, 0xFFFF_FFFF)
+    group = GROUP_ENTRY.pack(bytes(16), 0, 1, 0, 0, 0, 1, 0)
+    body = group + segments + table + (b"" if message and "after its batch" in message else b"line\n")
+    data = HEADER.pack(b"PLB6", len(body), 1, 1, 1, 0) + body
+    if message is None:
+        batch = take(data)
+        assert batch is not None
+        assert [(one.output, one.file) for one in batch.groups[0].segments] == [(2, "\udcff")]
+        return
+    with pytest.raises(LocalProtocolError, match=message):
+        take(data)

@@ -52,7 +52,7 @@ class Rig:
     def turn(self, lines: bytes = b"a line\n", *, sync: bool = False) -> bool:
         """Append lines to both and commit; tell whether that could be done."""
         for place in (ALL, OTHER):
-            self.outputs.at(place).add_lines(lines.count(b"\n"), memoryview(lines))
+            self.outputs.add_lines(place, "", lines.count(b"\n"), memoryview(lines))
         return self.again(sync=sync)
 
     def again(self, *, sync: bool = False) -> bool:
@@ -125,7 +125,7 @@ def test_a_reader_that_stalls_costs_others_a_moment(rig: Rig) -> None:
     while len(got) < len(lines):
         got += os.read(reader, 1 << 20)
         rig.turn(b"")
-        rig.outputs.at(OTHER).add_lines(1, memoryview(b"x\n"))
+        rig.outputs.add_lines(OTHER, "", 1, memoryview(b"x\n"))
         rig.again()
     assert got.startswith(lines)
     os.close(reader)
@@ -198,10 +198,10 @@ def test_rejected_frames_are_only_counted_without_a_file(tmp_path: Path, caplog:
     (tmp_path / "rejected.jsonl").mkdir()
     rig = Rig(tmp_path)
     assert rig.configure("other.jsonl") == []
-    rig.outputs.at(0).add_lines(1, memoryview(b"{}\n"))
+    rig.outputs.add_lines(0, "", 1, memoryview(b"{}\n"))
     assert rig.turn()
     (tmp_path / "rejected.jsonl").rmdir()
-    rig.outputs.at(0).add_lines(1, memoryview(b"{}\n"))
+    rig.outputs.add_lines(0, "", 1, memoryview(b"{}\n"))
     assert rig.turn()
     assert (tmp_path / "rejected.jsonl").read_bytes() == b"{}\n"
     assert caplog.text.count("rejected frames are only counted until it works again") == 1
@@ -216,14 +216,14 @@ def test_an_output_that_comes_back_before_all_have_let_go_of_it(tmp_path: Path, 
     assert rig.configure("other.jsonl", "block", generation=1) == []
     only = loads('store = []\n[[output]]\npath = "all.jsonl"', overrides={"state_dir": str(tmp_path)})
     assert rig.outputs.configure(Configuration(2, only, (ALL,))) == []
-    rig.outputs.at(OTHER).add_lines(1, memoryview(b"of a worker with the first configuration\n"))
+    rig.outputs.add_lines(OTHER, "", 1, memoryview(b"of a worker with the first configuration\n"))
     both = loads(TOML.format(path=tmp_path / name, on_error="block"), overrides={"state_dir": str(tmp_path)})
     place = OTHER if name == "other.jsonl" else OTHER + 1
     assert rig.outputs.configure(Configuration(3, both, (ALL, place))) == []
-    rig.outputs.at(place).add_lines(1, memoryview(b"of a worker with the last\n"))
+    rig.outputs.add_lines(place, "", 1, memoryview(b"of a worker with the last\n"))
     assert rig.again(sync=True)
     rig.outputs.forget(3)
-    rig.outputs.at(place).add_lines(1, memoryview(b"later\n"))
+    rig.outputs.add_lines(place, "", 1, memoryview(b"later\n"))
     assert rig.again(sync=True)
     assert (tmp_path / "other.jsonl").read_bytes().count(b"\n") == 3
     rig.outputs.close()

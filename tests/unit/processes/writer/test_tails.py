@@ -239,7 +239,7 @@ def test_a_full_disk_cuts_nothing_until_there_is_room(place: Place, monkeypatch:
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", fill_up)
         assert start.advance() == ""
-        start.outputs.at(1).add_lines(1, memoryview(b"new\n"))
+        start.outputs.add_lines(1, "", 1, memoryview(b"new\n"))
         start.outputs.find()
         assert not start.outputs.append()
     assert place.output.read_bytes() == b"kept\nwho knows\n"
@@ -301,7 +301,7 @@ def test_one_file_under_another_path_after_a_reload(place: Place) -> None:
     settings = loads(toml, overrides={"state_dir": str(place.state_dir)})
     start.configurations.append(Configuration(2, settings, (2,), (0,)))
     assert start.outputs.configure(start.configurations[-1]) == []
-    start.outputs.at(1).add_lines(1, memoryview(b"late\n"))
+    start.outputs.add_lines(1, "", 1, memoryview(b"late\n"))
     start.turn(b"after\n", 2)
     start.outputs.forget(2)
     start.turn(b"more\n", 3)
