@@ -28,7 +28,7 @@ from tests.support import interpreters
 from tests.support.fenced import Fenced
 from tests.support.harm import OUTPUT, SPARES_PLAIN, Harm, wait_until_whole
 from tests.support.harness import Collector
-from tests.support.stored import Stored
+from tests.support.stored import MESSAGE, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -115,7 +115,7 @@ class Torture:
     def __init__(self, directory: Path, seed: int, pythons: Sequence[str], log: Callable[[str], None]) -> None:
         self._random = random.Random(seed)
         self._log = log
-        self.collector = Collector(directory / "state", "", "--workers", "2").start()
+        self.collector = Collector(directory / "state", TOML, "--workers", "2").start()
         address = self.collector.bind[0]
         self.collector._flags = ("--workers", "2", "--bind", address)
         self._services: list[Service | Fenced] = [
@@ -166,6 +166,7 @@ class Torture:
             stored.read_on(at_rest=True)
             for name, count in counts.items():
                 stored.check(name, count)
+            check_spread(self.collector.state_dir / "spread", {name: stored.numbers[name] for name in counts})
             stored.check_plain(self._plain.name, plain, lossy=self.may_lose_plain_records)
             self._fenced.check(stored.connections[self._fenced.name])
         except AssertionError as error:
@@ -180,9 +181,33 @@ class Torture:
         self.collector.clean_up()
 
 
-TOML = '[[output]]\nname = "all"\npath = "records.jsonl"\n'
+TOML = """
+[[output]]
+name = "all"
+path = "records.jsonl"
+[[output]]
+name = "spread"
+path = "spread/{logger}.jsonl"
+max_open_files = 4
+"""
 PASSING = '[[output]]\nname = "passing"\npath = "passing.jsonl"\nlevel = "INFO"\n'
 """An output that comes and goes."""
+
+
+def check_spread(directory: Path, numbers: dict[str, list[int]]) -> None:
+    """Check that the files of the loggers have each acknowledged record once, in order within a file."""
+    found: dict[str, list[int]] = {name: [] for name in numbers}
+    for path in directory.iterdir():
+        data = path.read_bytes()
+        assert not data or data.endswith(b"\n"), f"{path.name} ends in a torn line"
+        inside: dict[str, list[int]] = {}
+        for name, number in MESSAGE.findall(data):
+            inside.setdefault(name.decode(), []).append(int(number))
+        for name in inside.keys() & numbers.keys():
+            assert inside[name] == sorted(inside[name]), f"{path.name}: {name} out of order"
+            found[name] += inside[name]
+    for name, expected in numbers.items():
+        assert sorted(found[name]) == sorted(expected), f"{name}: {len(found[name])} of {len(expected)} in {directory}"
 
 
 def check_log(log: str) -> None:

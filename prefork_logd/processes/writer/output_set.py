@@ -40,7 +40,7 @@ _BAD_NAMES = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errn
 
 
 class OutputSet:
-    """The files of one output; `members` are those that are open or have lines."""
+    """The files of one output; `files` are those that are open or have lines."""
 
     def __init__(self, settings: OutputSettings, output_id: int, board: Scoreboard) -> None:
         """Write the files of the output in a slot."""
@@ -48,14 +48,14 @@ class OutputSet:
         self.pattern = PathPattern(settings.path)
         self.base = os.path.realpath(self.pattern.base)
         """The directory that has the files, symbolic links resolved."""
-        self.members: dict[str, Output] = {}
+        self.files: dict[str, Output] = {}
         """By path; the one that was written longest ago comes first."""
         self._output_id = output_id
         self._board = board
         self._counters = board.output(output_id)
         self._trouble = Trouble(settings, self.base, self._counters)
         self._written: dict[str, Output] = {}
-        """The members with lines that are not committed."""
+        """The files with lines that are not committed."""
         self._written_s: dict[str, float] = {}
         self._begun: set[str] = set()
         self._day = ""
@@ -69,8 +69,8 @@ class OutputSet:
         self._trouble.configure(settings)
         self._tidying.close()
         self._tidying = PatternTidying(settings, self.base, self.pattern, self._is_open)
-        for member in self.members.values():
-            member.configure(settings)
+        for file in self.files.values():
+            file.configure(settings)
 
     def open(self) -> str:
         """Make the directory of the files; return the problem, empty for none."""
@@ -99,22 +99,22 @@ class OutputSet:
         return f"{self.base}/{name}"
 
     def find(self, path: str, lines: int) -> Output:
-        """Return the member for `lines` lines of the file at a path; it is not opened yet.
+        """Return the file for `lines` lines of the file at a path; it is not opened yet.
 
         That is another one if so many files were begun today that this one gets none.
         """
-        member = self.members.get(path)
-        if member is None:
+        file = self.files.get(path)
+        if file is None:
             if not self._may_begin(path):
                 self._note_overflow(path, lines)
                 path = self._other_path
-            member = self.members.get(path) or self._make(path)
-        self.note_written(member)
-        return member
+            file = self.files.get(path) or self._make(path)
+        self.note_written(file)
+        return file
 
-    def note_written(self, member: Output) -> None:
-        """Note that there are lines for a member."""
-        self._written[member.file.path] = member
+    def note_written(self, file: Output) -> None:
+        """Note that there are lines for a file."""
+        self._written[file.file.path] = file
 
     @property
     def _other_path(self) -> str:
@@ -144,36 +144,36 @@ class OutputSet:
             )
 
     def _make(self, path: str) -> Output:
-        """Return a new member; close others if there are too many."""
-        surplus = len(self.members) + 1 - self.settings.max_open_files
+        """Return a new file; close others if there are too many."""
+        surplus = len(self.files) + 1 - self.settings.max_open_files
         if surplus > 0:
-            for old, member in list(self.members.items()):
-                if surplus > 0 and old not in self._written and member.retire():
+            for old, file in list(self.files.items()):
+                if surplus > 0 and old not in self._written and file.retire():
                     self._drop(old)
                     surplus -= 1
-        member = Output(self.settings, self._output_id, self._board, self._trouble, path)
-        self.members[path] = member
-        return member
+        file = Output(self.settings, self._output_id, self._board, self._trouble, path)
+        self.files[path] = file
+        return file
 
     def _drop(self, path: str) -> None:
-        self.members.pop(path, None)
+        self.files.pop(path, None)
         self._written.pop(path, None)
         self._written_s.pop(path, None)
         self._trouble.forget(path)
 
-    def release(self, member: Output) -> None:
-        """Leave a member to another output, whose path leads to the same file."""
-        self._drop(member.file.path)
+    def release(self, file: Output) -> None:
+        """Leave a file to another output, whose path leads to the same file."""
+        self._drop(file.file.path)
 
     def redirect(self) -> None:
         """Move the lines of files that cannot be opened under their names to the file for such lines."""
-        for path, member in list(self._written.items()):
-            error = member.file.error
-            if member.file.is_open or error is None or error.errno not in _BAD_NAMES or path == self._other_path:
+        for path, file in list(self._written.items()):
+            error = file.file.error
+            if file.file.is_open or error is None or error.errno not in _BAD_NAMES or path == self._other_path:
                 continue
-            other = self.members.get(self._other_path) or self._make(self._other_path)
+            other = self.files.get(self._other_path) or self._make(self._other_path)
             self.note_written(other)
-            self._note_bad_name(str(error), other.take_lines(member))
+            self._note_bad_name(str(error), other.take_lines(file))
             self._drop(path)
             other.find()
 
@@ -190,46 +190,46 @@ class OutputSet:
         """Note that all lines are committed, and close files that are too many."""
         now_s = time.monotonic()
         for path in self._written:
-            member = self.members.pop(path, None)
-            if member is not None:
-                self.members[path] = member
+            file = self.files.pop(path, None)
+            if file is not None:
+                self.files[path] = file
                 self._written_s[path] = now_s
         self._written = {}
         self._close_surplus()
-        self._counters[OutputField.OPEN_FILES] = len(self.members)
+        self._counters[OutputField.OPEN_FILES] = len(self.files)
 
     def _close_surplus(self) -> None:
-        surplus = len(self.members) - self.settings.max_open_files
+        surplus = len(self.files) - self.settings.max_open_files
         if surplus > 0:
-            for path, member in list(self.members.items())[:surplus]:
-                if member.retire():
+            for path, file in list(self.files.items())[:surplus]:
+                if file.retire():
                     self._drop(path)
 
     def rotate(self, now_s: float) -> float:
-        """Rotate members and tidy the set, as far as it is due; return the time of the next call (monotonic)."""
+        """Rotate files and tidy the set, as far as it is due; return the time of the next call (monotonic)."""
         if now_s >= self._idle_check_s:
             self._idle_check_s = now_s + IDLE_S / 10
             self._close_idle(now_s)
-        deadline_s = self._idle_check_s if self.members else math.inf
+        deadline_s = self._idle_check_s if self.files else math.inf
         if self.settings.rotate_bytes or self.settings.rotate_every_s:
-            for member in self.members.values():
-                member.rotate()
-                deadline_s = min(deadline_s, member.rotation.next_deadline_s)
+            for file in self.files.values():
+                file.rotate()
+                deadline_s = min(deadline_s, file.rotation.next_deadline_s)
         for event in self._tidying.advance(now_s):
             LOGGER.info("output %s: %s", self.settings.name, event)
         return min(deadline_s, self._tidying.next_deadline_s)
 
     def _close_idle(self, now_s: float) -> None:
-        for path, member in list(self.members.items()):
+        for path, file in list(self.files.items()):
             if now_s - self._written_s.get(path, now_s) < IDLE_S:
                 break
-            if path not in self._written and member.retire():
+            if path not in self._written and file.retire():
                 self._drop(path)
-        self._counters[OutputField.OPEN_FILES] = len(self.members)
+        self._counters[OutputField.OPEN_FILES] = len(self.files)
 
     def _is_open(self, path: str) -> bool:
-        """Return whether a member has the file at a path open, or one that was moved there while it is rotated."""
-        return path in self.members or any(path == member.rotation.moved_to for member in self.members.values())
+        """Return whether a file has the file at a path open, or one that was moved there while it is rotated."""
+        return path in self.files or any(path == file.rotation.moved_to for file in self.files.values())
 
     def entries(self) -> Iterator[os.DirEntry[str]]:
         """Yield every file of the output, renamed ones included. Raises OSError."""
@@ -237,9 +237,9 @@ class OutputSet:
 
     def close(self) -> None:
         """Sync and close every file."""
-        for member in self.members.values():
-            member.close()
-        self.members, self._written, self._written_s = {}, {}, {}
+        for file in self.files.values():
+            file.close()
+        self.files, self._written, self._written_s = {}, {}, {}
         self._counters[OutputField.OPEN_FILES] = 0
         self._tidying.close()
 

@@ -51,7 +51,7 @@ class Outputs:
     def __iter__(self) -> Iterator[Output]:
         for output in self._each():
             if isinstance(output, OutputSet):
-                yield from output.members.values()
+                yield from output.files.values()
             else:
                 yield output
 
@@ -79,24 +79,24 @@ class Outputs:
         """Whether lines must be committed before others are gathered, because too many files would be open."""
         return any([one.is_full for one in self._sets])  # noqa: C419 - there are few
 
-    def add_lines(self, output_id: int, file: str, lines: int, data: memoryview) -> None:
+    def add_lines(self, output_id: int, name: str, lines: int, data: memoryview) -> None:
         """Gather lines for an output, or for one of its files. Raises KeyError if there is no such output or file."""
         output = self.at(output_id)
         if isinstance(output, OutputSet):
-            output = self._member(output, output.path_of(file), lines)
+            output = self._file_at(output, output.path_of(name), lines)
         output.add_lines(lines, data)
 
-    def _member(self, output: OutputSet, path: str, lines: int) -> Output:
-        """Return the member for lines of the file at a path: another output's, if that still has the file open.
+    def _file_at(self, output: OutputSet, path: str, lines: int) -> Output:
+        """Return what writes the file at a path: another output's, if that still has the file open.
 
         After a reload the old and the new output may both have lines for one file, which the lock lets nobody open
         twice.
         """
-        for other in self._each() if self._leaving and path not in output.members else ():
+        for other in self._each() if self._leaving and path not in output.files else ():
             if isinstance(other, OutputSet):
-                if other is not output and path in other.members:
-                    other.note_written(other.members[path])
-                    return other.members[path]
+                if other is not output and path in other.files:
+                    other.note_written(other.files[path])
+                    return other.files[path]
             elif os.path.realpath(other.file.path) == path:
                 return other
         return output.find(path, lines)
@@ -159,10 +159,10 @@ class Outputs:
         leaving += [output for _, output in self._leaving.values()]
         for output in leaving:
             if isinstance(output, OutputSet):
-                for member in output.members.values():
-                    if member.file.identity == identity:
-                        output.release(member)
-                        return member
+                for file in output.files.values():
+                    if file.file.identity == identity:
+                        output.release(file)
+                        return file
             elif output.file.identity == identity and all(output is not other for other in staying):
                 return output
         return None

@@ -125,12 +125,12 @@ def test_open_files_are_bounded(make: Callable[..., Place]) -> None:
                 place.gather({name: line})
                 written[name] = written.get(name, b"") + line
         assert place.commit(sync=number % 2 == 0)
-        assert len(place.set.members) <= 8
+        assert len(place.set.files) <= 8
         assert len(list(Path("/proc/self/fd").iterdir())) <= before + 8
         assert len(place.start.recovery.journal.committed.files) <= 10
     assert place.found() == written
     place.turn({"s1": b"x\n"})
-    assert list(place.set.members)[-1] == f"{place.logs}/s1.jsonl"
+    assert list(place.set.files)[-1] == f"{place.logs}/s1.jsonl"
     place.start.close()
 
 
@@ -224,7 +224,7 @@ def test_a_full_disk_holds_all_lines(
     """What could be written stays, and is not written again; one line tells of all files."""
     place = make()
     place.turn({"a": b"0\n", "b": b"0\n", "c": b"0\n"})
-    full = {place.outputs.at(1).members[f"{place.logs}/{name}.jsonl"].file._fd for name in "bc"}  # type: ignore[union-attr]
+    full = {place.outputs.at(1).files[f"{place.logs}/{name}.jsonl"].file._fd for name in "bc"}  # type: ignore[union-attr]
     real = os.writev
 
     def writev(fd: int, buffers: list[memoryview]) -> int:
@@ -334,7 +334,7 @@ def test_other_settings_for_the_same_path(make: Callable[..., Place]) -> None:
     assert place.outputs.rotate() > 0
     place.turn({"b": b"3\n"})
     assert place.found() == {"a": b"", "b": b"3\n"}
-    assert len(place.set.members) == 1
+    assert len(place.set.files) == 1
     (rotated,) = place.logs.glob("a.jsonl.*")
     assert rotated.read_bytes() == b"1\n2\n"
     place.start.close()
@@ -345,11 +345,11 @@ def test_a_quiet_file_is_closed(make: Callable[..., Place], monkeypatch: pytest.
     place = make()
     place.turn({"a": b"1\n"})
     place.outputs.rotate()
-    assert len(place.set.members) == 1
+    assert len(place.set.files) == 1
     monkeypatch.setattr(output_set, "IDLE_S", 0.0)
     place.set._idle_check_s = 0.0
     place.outputs.rotate()
-    assert len(place.set.members) == 0
+    assert len(place.set.files) == 0
     place.turn({"a": b"2\n"})
     assert place.found() == {"a": b"1\n2\n"}
     place.start.close()
