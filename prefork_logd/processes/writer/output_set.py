@@ -88,6 +88,11 @@ class OutputSet:
         return ""
 
     @property
+    def written(self) -> list[Output]:
+        """The files with lines that are not committed."""
+        return list(self._written.values())
+
+    @property
     def is_full(self) -> bool:
         """Whether the next batch might need more open files than there may be, unless the lines are committed first."""
         return len(self._written) + self.settings.files_a_batch > self.settings.max_open_files

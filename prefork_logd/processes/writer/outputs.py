@@ -55,6 +55,14 @@ class Outputs:
             else:
                 yield output
 
+    def _written(self) -> Iterator[Output]:
+        """Yield those that may have lines which are not committed: of an output with many files only these."""
+        for output in self._each():
+            if isinstance(output, OutputSet):
+                yield from output.written
+            else:
+                yield output
+
     def _each(self) -> Iterator[Output | OutputSet]:
         yield from self._current.values()
         for _, output in self._leaving.values():
@@ -196,7 +204,7 @@ class Outputs:
 
     def find(self) -> None:
         """Open the file at the path of each output with gathered lines, unless it is open."""
-        is_new = any([output.find() for output in self])  # noqa: C419 - each must be called
+        is_new = any([output.find() for output in self._written()])  # noqa: C419 - each must be called
         for one in self._sets:
             one.redirect()
         if self.tails.lengths:
@@ -206,15 +214,15 @@ class Outputs:
 
     def append(self) -> bool:
         """Append the gathered lines to each output; return False if any wait for another try."""
-        return all([output.append() for output in self])  # noqa: C419 - each must be tried
+        return all([output.append() for output in self._written()])  # noqa: C419 - each must be tried
 
     def sync(self) -> bool:
         """Wait until all lines appended since the last commit are on the disk; return whether they are."""
-        return all([output.sync() for output in self])  # noqa: C419 - each must be tried
+        return all([output.sync() for output in self._written()])  # noqa: C419 - each must be tried
 
     def committed(self) -> None:
         """Forget the appended lines, which are committed now."""
-        for output in self:
+        for output in self._written():
             output.committed()
         for one in self._sets:
             one.committed()
