@@ -572,7 +572,7 @@ cdef class Core:
         cdef size_t index
         cdef bint found = False
         for index in range(self.outputs):
-            self.is_parted[index] = type(sinks[index]) is not Lines
+            self.is_parted[index] = isinstance(sinks[index], dict)
             if self.is_parted[index]:
                 found = True
                 self.outs[index] = &self.parted[index]
@@ -580,7 +580,7 @@ cdef class Core:
                     # The level's name must be known, also where it stands in what was copied and not read.
                     self.fields.wants_all = True
                 continue
-            one = sinks[index]
+            one = <Lines?> sinks[index]
             if one.exports:
                 raise BufferError("lines are being sent")
             if one.out.data == NULL:
@@ -601,9 +601,9 @@ cdef class Core:
             key = key_of(&self.fields, files.by_level, files.by_logger)
             found = PyDict_GetItemWithError(files, key)
             if found != NULL:
-                lines = <Lines> <object> found
+                lines = <Lines?> <object> found
             else:
-                lines = files[key]
+                lines = <Lines?> files[key]
                 is_full = is_full or files.is_full
             if lines.exports:
                 raise BufferError("lines are being sent")

@@ -87,3 +87,35 @@ def test_a_call_of_what_cannot_be_called(core_of_json):
 def core_of_json():
     """Return a compiled core that writes JSON."""
     return sides.core(sides.OUTPUTS[:1])
+
+
+class _Files(dict):
+    """What a Core knows of FileSinks (ingest/file_choice.py); it makes sinks by `make`."""
+
+    by_level, by_logger, is_full, nbytes = False, True, False, 0
+
+    def __init__(self, make):
+        self.make = make
+
+    def __missing__(self, key):
+        self[key] = self.make()
+        return self[key]
+
+
+@pytest.mark.skipif(native.speedups is None, reason="needs the compiled core")
+def test_lines_of_files_have_to_be_lines():
+    """A file's lines of another kind, or an error while they are found, raise, and nothing is written to memory."""
+    core = sides.core(sides.OUTPUTS[:1])
+    data = _framed(*[pickle.dumps(RECORD | {"name": name}, 1) for name in ("a", "b", "a")])
+    files = _Files(native.speedups.Lines)
+    assert _run(core, (files,), lambda _: 1, data)[1] == 3
+    assert {key: sink.count for key, sink in files.items()} == {b"\xffa": 2, b"\xffb": 1}
+    for make, error in ((Lines, TypeError), (lambda: None, TypeError), (lambda: 1 // 0, ZeroDivisionError)):
+        with pytest.raises(error):
+            _run(core, (_Files(make),), lambda _: 1, data)
+    exported = native.speedups.Lines()
+    view = memoryview(exported)
+    with pytest.raises(BufferError):
+        _run(core, (_Files(lambda: exported),), lambda _: 1, data)
+    view.release()
+    assert _run(core, (native.speedups.Lines(),), lambda _: 1, data)[1] == 3
