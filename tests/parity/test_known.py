@@ -14,7 +14,6 @@ import uuid
 import pytest
 
 from tests.parity import sides
-from tests.support import foreign_values
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 USUAL = {"name": "n", "msg": "m", "args": None, "created": 1.5, "levelno": 20}
@@ -50,6 +49,7 @@ def test_values_of_known_types_need_no_python(core, value, protocol):
 @pytest.mark.parametrize("protocol", [1, 2, 4])
 def test_values_of_libraries_need_no_python(core, protocol):
     """The rest of such a record is the core's."""
+    foreign_values = pytest.importorskip("tests.support.foreign_values", reason="not all libraries are installed")
     values = foreign_values.NUMBERS + foreign_values.TIMES + foreign_values.OBJECTS
     frames = []
     for value, _ in values:

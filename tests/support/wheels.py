@@ -27,8 +27,8 @@ sys.path.insert(0, str(ROOT))
 from tests.support import interpreters  # noqa: E402 - found from the root, wherever this is called
 from tests.support.harness import Collector, messages  # noqa: E402
 
-CORES = ("prefork_logd/records/_core_c", "prefork_logd/stores/_rows_c", "prefork_logd/journal/_crc")
-TESTED = ("tests/unit/records", "tests/parity")
+CORES = ("prefork_logd/ingest/_core_c", "prefork_logd/stores/_rows_c", "prefork_logd/journal/_crc")
+TESTED = ("tests/unit/ingest", "tests/unit/inputs", "tests/unit/records", "tests/parity")
 TOOLS = ("hypothesis", "pytest", "pytest-timeout")
 EVERY_PYTHON = "py2.py3"
 HANDLER = """

@@ -13,7 +13,7 @@ from prefork_logd.system import compiled
 from tests.support import wheels
 
 ROOT = Path(__file__).resolve().parents[2]
-CORES = ("ingest._core_c", "stores._rows_c", "journal._crc")
+CORES = tuple(core.removeprefix("prefork_logd/").replace("/", ".") for core in wheels.CORES)
 
 
 def _build(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -69,6 +69,14 @@ def test_an_sdist_of_the_handler_has_its_files_and_nothing_else(tmp_path: Path) 
     sdist = wheels.build_handler_sdist(tmp_path, target)
     assert wheels.problems_of_handler_sdist(sdist) == []
     assert sdist.name.replace("-", "_").startswith("prefork_logd_handler_")
+
+
+def test_the_wheels_are_looked_through_for_every_core() -> None:
+    """Each has its sources where the package is built from."""
+    built = {path.relative_to(ROOT).with_suffix("").as_posix() for path in ROOT.glob("prefork_logd/*/*.pyx")}
+    assert set(wheels.CORES) == built
+    for name in CORES:
+        assert f'"{name}"' in (ROOT / "setup.py").read_text()
 
 
 def test_a_checkout_gets_what_builds_the_core() -> None:

@@ -5,9 +5,9 @@ import pickle
 import pytest
 
 from prefork_logd.inputs.pickles.decode import decode
-from tests.support import foreign_values
 from tests.support.assemble import call, named, record, text
 
+foreign_values = pytest.importorskip("tests.support.foreign_values", reason="not all libraries are installed")
 ALL = foreign_values.NUMBERS + foreign_values.TIMES + foreign_values.OBJECTS
 
 

@@ -2,7 +2,6 @@
 
 import pickle
 
-import numpy as np
 import pytest
 
 from prefork_logd.inputs.pickles.decode import decode
@@ -10,6 +9,7 @@ from tests.support.assemble import call, named, record, text
 
 MODULE = "numpy.core.multiarray"
 DTYPE = named("numpy", "dtype")
+np = pytest.importorskip("numpy")
 
 
 def _dtype(code):
