@@ -436,6 +436,7 @@ def _dear() -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", _dear())
 def test_a_line_costs_no_more_than_a_frame_of_its_size(name: str) -> None:
     """Measured in CPU time; what decides is that nothing grows faster than the line."""

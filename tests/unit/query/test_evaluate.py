@@ -70,6 +70,7 @@ def test_a_record_without_a_level_counts_as_0(operator: str, number: int, leveln
     assert matches(level_is(operator, number), record) is want  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @bounded
 @given(plain, st.sampled_from(["=", "<", "<=", ">", ">=", "~", "^="]), texts)
 def test_any_value_can_be_compared(value: object, operator: str, operand: str) -> None:

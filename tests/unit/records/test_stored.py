@@ -187,6 +187,7 @@ def test_any_record_is_read_by_every_reader(values: dict[str, Any]) -> None:
     assert stored.read_fields(line) == json.loads(line)
 
 
+@pytest.mark.slow
 @bounded
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_no_octets_raise_anything_else(octets: bytes) -> None:

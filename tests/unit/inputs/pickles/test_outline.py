@@ -16,6 +16,7 @@ def _pairs(frame: bytes, hole: int = 0, hole_bytes: int = 0) -> list[tuple[bytes
     return [(frame[pair.key : pair.value], frame[pair.value : pair.end]) for pair in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_every_attribute_is_found(protocol: int) -> None:
     """In their order, in every protocol, one or many in a batch, with whatever they hold."""
