@@ -56,7 +56,7 @@ def _pattern_problems(home: str, settings: Settings) -> Iterator[tuple[str, int,
     if not any(output.has_fields for output in settings.output):
         return
     taken: list[tuple[_Components, str]] = [
-        (_literal(os.path.realpath(path)), f"is taken, since {what}") for path, what in _own(Path(home), settings)
+        (_literal(os.path.realpath(path)), what) for path, what in _own(Path(home), settings)
     ]
     for store in settings.store:
         for path in store.own_paths():
@@ -75,10 +75,11 @@ def _pattern_problems(home: str, settings: Settings) -> Iterator[tuple[str, int,
             components = _resolved(output)
             what = next((what for other, what in taken if output_paths.may_meet(components, other)), "")
             if what:
+                why = what if what.endswith("the collector's own file") else f"it {what}"
                 yield (
                     "output",
                     index,
-                    f"may, with some values of its fields, lead to a path that {what}; choose another directory",
+                    f"some values of its fields lead to a file in use: {why}; choose another directory",
                 )
             taken.append((components, f"is a file of output {output.name!r}"))
 

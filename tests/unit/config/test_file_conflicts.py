@@ -68,3 +68,36 @@ def test_devices_may_be_several_outputs(tmp_path: Path) -> None:
     """A terminal or /dev/null takes lines of any number of outputs."""
     (tmp_path / "null").symlink_to("/dev/null")
     assert len(loads(f'[[output]]\npath = "/dev/null"\n[[output]]\npath = "{tmp_path}/null"\n').output) == 2
+
+
+@pytest.mark.parametrize(
+    ("paths", "said"),
+    [
+        (["{service}.jsonl"], "lead to a file in use: rejected.jsonl is the collector's own file"),
+        (["{service}/all.jsonl"], "lead to a file in use: prefork-logd.pid is the collector's own file"),
+        (["dead-{service}.jsonl"], "it holds the dead letters of store 'sqlite'"),
+        (["records-{date}.db"], "it is a file of store 'sqlite'"),
+        (["logs/errors.jsonl", "logs/{service}.jsonl"], "is the file of output 'errors'"),
+        (["logs/{service}.jsonl", "logs/errors.jsonl"], "is the file of output 'errors'"),
+        (["logs/{service}.jsonl", "logs/{logger}.jsonl"], "is a file of output 'service'"),
+        (["logs/{service}.jsonl", "logs/{service}/{logger}.log"], "is a file of output 'service'"),
+        (["logs/{service}.jsonl", "linked/{logger}.jsonl"], "is a file of output 'service'"),
+    ],
+)
+def test_no_value_of_a_field_leads_to_another_file(tmp_path: Path, paths: list[str], said: str) -> None:
+    """A client chooses the values, so a path with fields is compared as a whole, by whatever name of a directory."""
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "linked").symlink_to("logs")
+    tables = "".join(f'[[output]]\npath = "{path}"\n' for path in paths)
+    (problem,) = problems(tables, state_dir=str(tmp_path))
+    assert said in problem
+    assert problem.endswith("; choose another directory")
+
+
+def test_paths_with_fields_that_never_meet(tmp_path: Path) -> None:
+    """In directories of their own, or with names that differ."""
+    paths = ["logs/{service}.jsonl", "logs/{service}.log", "logs/errors.txt", "more/{service}/{logger}-{date}.jsonl"]
+    tables = "".join(f'[[output]]\npath = "{path}"\n' for path in paths)
+    settings = loads(tables, overrides={"state_dir": str(tmp_path)})
+    assert [output.name for output in settings.output] == ["service", "service-2", "errors", "logger-date"]
+    assert [output.has_fields for output in settings.output] == [True, True, False, True]

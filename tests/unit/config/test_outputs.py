@@ -117,3 +117,29 @@ def test_a_value_of_the_wrong_form_is_named_with_its_line(key: str, value: str) 
 def test_a_mode_is_octal(mode: str, number: int) -> None:
     """With and without its zero."""
     assert OutputSettings(mode=mode).file_mode == number
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        ('path = "logs/{servce}.jsonl"', "output.path: has an unknown field {servce}; known ones are {service}"),
+        ('path = "logs/{peer}.jsonl"', "output.path: has the field {peer}, which differs for each connection"),
+        ('path = "logs/{service"', "output.path: has a '{' without its partner"),
+        ('keep_for = "1d"', "output.keep_for: is for a path with fields, such as {service}; use keep or keep_bytes"),
+        ('path = "logs/{date}.log"\nkeep_for = "0.5s"', "output.keep_for: must be one second or more"),
+        ('path = "logs/{date}.log"\nmax_open_files = 0', "output.max_open_files: "),
+        ('path = "logs/{date}.log"\nmax_new_files = 0', "output.max_new_files: "),
+    ],
+)
+def test_a_path_with_fields_that_cannot_be_used(toml: str, said: str) -> None:
+    """The problem names the key and the remedy."""
+    assert any(said in problem for problem in problems(f"[[output]]\n{toml}\n"))
+
+
+def test_a_path_with_fields() -> None:
+    """Its batches are small enough for its open files; its name comes from its fields."""
+    output = OutputSettings(path="logs/{service}/{date}.jsonl", keep_for="1d", max_open_files=16)
+    assert [*output.problems()] == []
+    assert (output.has_fields, output.keep_for_s, output.files_a_batch) == (True, 86_400.0, 4)
+    assert OutputSettings(max_open_files=1).files_a_batch == 1
+    assert OutputSettings(path="a{{b}}").file_path == "a{b}"
