@@ -199,9 +199,11 @@ class PathPattern:
 
     def date_of(self, relative: str) -> str:
         """Return the date in the path of a file of the pattern; "" for a path without one."""
+        if "date" not in self.names:
+            return ""
         for form, name in zip(self._forms, relative.split("/"), strict=True):
-            match = form.fullmatch(name)
-            if match is not None and "date" in match.groupdict():
+            match = form.fullmatch(name) if "date" in form.groupindex else None
+            if match is not None:
                 return match["date"]
         return ""
 

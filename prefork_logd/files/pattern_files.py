@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from prefork_logd.files.rotated_files import TEMPORARY
@@ -82,7 +81,7 @@ def read(base: str, pattern: PathPattern) -> Iterator[PatternFile | str]:
             if match[3]:
                 yield entry.path
             continue
-        current = str(Path(entry.path).with_name(name))
+        current = entry.path[: len(entry.path) - len(entry.name)] + name
         date = pattern.date_of(current[len(base) :].lstrip("/"))
         numbers = (int(match[2]), match[3]) if match else (0, "")
         yield PatternFile(entry.path, current, *numbers, date, status.st_size, status.st_mtime)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 ROUND_S = 60.0
 """Time between two rounds."""
+LEAST_REST = 10
+"""The time after a round is at least so many times as long as the round: there may be very many files."""
 LONGEST_PIECE_S, PIECE_EVERY_S = 0.005, 0.025
 """How long one piece of a round takes, and the time between the beginnings of two."""
 CHILD_CHECK_S = 1.0
@@ -64,7 +66,7 @@ class PatternTidying:
         self._compressing = ""
         self._failed: dict[str, float] = {}
         """Files that could not be compressed, and when the next try is due."""
-        self._round_at_s = -math.inf
+        self._began_s = self._round_at_s = -math.inf
         self._told = ""
         self._events: list[str] = []
         self._piece_end_s = 0.0
@@ -79,9 +81,9 @@ class PatternTidying:
         self._poll(now_s)
         if self._round is None and self.compressor_pid is None and not self._waiting and now_s >= self._round_at_s:
             self._round = self._begin_round(now_s)
-            self._round_at_s = now_s + ROUND_S
+            self._began_s = now_s
         if self._round is not None:
-            self._go_on(self._round)
+            self._go_on(self._round, now_s)
         self._compress(now_s)
         if self._round is not None:
             self.next_deadline_s = now_s + PIECE_EVERY_S
@@ -100,8 +102,9 @@ class PatternTidying:
                 os.waitpid(self.compressor_pid, 0)
         self.compressor_pid = None
 
-    def _go_on(self, pieces: Iterator[None]) -> None:
-        """Take one piece of the round."""
+    def _go_on(self, pieces: Iterator[None], now_s: float) -> None:
+        """Take one piece of the round; set the time of the next round after the last piece."""
+        self._round_at_s = now_s + max(ROUND_S, LEAST_REST * (now_s - self._began_s))
         self._piece_end_s = time.monotonic() + LONGEST_PIECE_S
         try:
             next(pieces)

@@ -171,9 +171,15 @@ class OutputSet:
         self._drop(file.file.path)
 
     def redirect(self) -> None:
-        """Move the lines of files that cannot be opened under their names to the file for such lines."""
+        """Move the lines of files that cannot be opened under their names to the file for such lines.
+
+        If the process has no more descriptors, idle files are closed for the next try.
+        """
         for path, file in list(self._written.items()):
             error = file.file.error
+            if error is not None and error.errno in (errno.EMFILE, errno.ENFILE):
+                self._close_all_idle()
+                return
             if file.file.is_open or error is None or error.errno not in _BAD_NAMES or path == self._other_path:
                 continue
             other = self.files.get(self._other_path) or self._make(self._other_path)
@@ -223,6 +229,11 @@ class OutputSet:
         for event in self._tidying.advance(now_s):
             LOGGER.info("output %s: %s", self.settings.name, event)
         return min(deadline_s, self._tidying.next_deadline_s)
+
+    def _close_all_idle(self) -> None:
+        for path, file in list(self.files.items()):
+            if path not in self._written and file.retire():
+                self._drop(path)
 
     def _close_idle(self, now_s: float) -> None:
         for path, file in list(self.files.items()):

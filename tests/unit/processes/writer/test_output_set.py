@@ -377,3 +377,23 @@ def test_a_directory_that_cannot_be_made_is_told_at_the_start(tmp_path: Path) ->
         assert len(start.recovery.problems) == problems
         start.close()
     assert settings.output[0].has_fields
+
+
+def test_without_descriptors_idle_files_are_closed(make: Callable[..., Place], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit of the process may be lower than `max_open_files`; nobody waits for ever."""
+    place = make()
+    place.turn({f"s{number}": b"1\n" for number in range(20)})
+    real = os.open
+
+    def limited(path: str, *arguments: int, **more: int) -> int:
+        if str(path).endswith(".jsonl") and len(place.set.files) > 10:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real(path, *arguments, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", limited)
+        assert not place.turn({"new": b"1\n"})
+        assert place.commit()
+    assert place.found()["new"] == b"1\n"
+    assert len(place.set.files) == 1
+    place.start.close()
