@@ -147,6 +147,22 @@ def _run_of_s(count: int) -> str:
     return f"(?:{_run_of_s(half)}{_run_of_s(count - half)}|{across})"
 
 
+def spellings(character: str) -> str:
+    """Return all characters that are the same but for their case, by Unicode's folding of single characters alone."""
+    return _cases().get(character.casefold(), character)
+
+
+@functools.cache
+def _cases() -> dict[str, str]:
+    """Return all characters that fold to one by Unicode's folding of single characters, itself included."""
+    found: dict[str, str] = {}
+    for code in _folding():
+        folded = chr(code).casefold()
+        if len(folded) == 1:
+            found[folded] = found.get(folded, folded) + chr(code)
+    return {folded: "".join(sorted(set(characters))) for folded, characters in found.items()}
+
+
 def _letter(character: str) -> str:
     spellings = _spellings().get(character, character)
     return f"[{spellings}]" if len(spellings) > 1 else spellings

@@ -85,6 +85,13 @@ _EXPRESSIONS = [
     "日.",
     "(a|b)*c",
     "^.$",
+    "(?i)[k\u00df]",
+    "(?i)gr.\u00df",
+    r"[^a-z ]$",
+    r"(order|disk)( accepted| full)?$",
+    r"\[x\] \{y\}",
+    r"^\S+\s\w+?$",
+    r"/srv/[^/]+/app\.py:\d",
 ]
 _OPERATORS = ["=", "<", "<=", ">", ">=", "~", "^="]
 

@@ -48,6 +48,10 @@ class PostgresqlStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="pos
         bool,
         Meta(description="Build full-text indexes, each when its part of a day is complete."),
     ] = True
+    extra_index: Annotated[
+        bool,
+        Meta(description="Build indexes of the values in extra, each when its part of a day is complete."),
+    ] = True
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, sentence) for every value of the right type that cannot be used."""

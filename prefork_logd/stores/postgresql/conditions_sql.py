@@ -3,8 +3,8 @@
 Owns what each node means in SQL, by the specification in query/evaluate.py. Conditions are true or false, never null.
 Does not know indexes or tables.
 
-Not exact are regular expressions (PostgreSQL has not RE2's), the text of `time`, and a few odd operands. Such a
-condition is true, or false below a Not, so that the whole one finds all matches and maybe more.
+Not exact are regular expressions that PostgreSQL would read otherwise than RE2, the text of `time`, and a few odd
+operands. Such a condition is true, or false below a Not, so that the whole one finds all matches and maybe more.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from prefork_logd.query import words
 from prefork_logd.query.tree import And, Compare, Has, Not, Or, Words
 from prefork_logd.records.record import INTEGER_FIELDS, INTEGER_MAX
 from prefork_logd.records.stored import LIST_COLUMNS
+from prefork_logd.stores.postgresql.regex import translate
 from prefork_logd.stores.postgresql.text import postgresql_text
 
 if TYPE_CHECKING:
@@ -117,8 +118,6 @@ class _Compiler:
 
     def _compare(self, node: Compare) -> sql.Composable | None:
         field, *keys = node.path
-        if node.operator == "=~":
-            return None
         if field in DOCUMENTS:
             if not keys:
                 return _FALSE
@@ -139,6 +138,11 @@ class _Compiler:
         return found and sql.SQL("coalesce({}, false)").format(found)
 
     def _of_text(self, node: Compare, value: sql.Composable) -> sql.Composable | None:
+        if node.operator == "=~":
+            expression = translate(node.operand)
+            if expression is None:
+                return None
+            return sql.SQL("{} ~ {}").format(value, self._values.add(expression))
         if postgresql_text(node.operand) != node.operand:
             return None if node.operator.startswith(("<", ">")) else _FALSE
         operand = self._values.add(node.operand)

@@ -10,6 +10,7 @@ by its time, its level, the beginning of its logger's name, and the words that i
 from __future__ import annotations
 
 import datetime as dt
+import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg import sql
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from prefork_logd.query.filters import Filters
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_CONSTANTS = {"true": True, "false": False, "null": None}
 _IN_EVERY_ROW = {("levelno",), ("created",)}
 """Fields that a row with `raw` has exactly in its columns, too."""
 
@@ -102,6 +104,8 @@ def _near(node: Node, values: Parameters) -> sql.Composable | None:
             return _words(node, values)
         case Compare(("name",), "=" | "^=" as operator, operand):
             return _name(operator, postgresql_text(operand)[:MAX_NAME], values)
+        case Compare(("extra", first, *rest), "=") if not any(key[:1].isdigit() for key in (first, *rest)):
+            return _value_in_extra(node, [first, *rest], values)
         case Compare(("levelno",)):
             return compile_exactly(node, values)[0]
     return None
@@ -124,3 +128,29 @@ def _name(operator: str, stored: str, values: Parameters) -> sql.Composable | No
         return None
     end = stored[:-1] + chr(ord(stored[-1]) + 1)
     return sql.SQL("(name >= {} AND name < {})").format(values.add(stored), values.add(end))
+
+
+def _value_in_extra(node: Compare, keys: list[str], values: Parameters) -> sql.Composable | None:
+    """Return the condition that `extra` has one of the JSON values that equal an operand.
+
+    A number is found by its decimal digits: one that is spelled with more digits than a double has is not found by the
+    double that it becomes in Python.
+    """
+    texts = (*keys, node.operand)
+    if any(postgresql_text(text) != text for text in texts):
+        return None
+    wanted: list[Any] = [node.operand]
+    number = node.number
+    if isinstance(number, float):
+        return None
+    if number is not None:
+        wanted.append(number)
+    elif node.operand in _CONSTANTS:
+        wanted.append(_CONSTANTS[node.operand])
+    found = []
+    for value in wanted:
+        document: Any = value
+        for key in reversed(keys):
+            document = {key: document}
+        found.append(sql.SQL("extra @> {}::jsonb").format(values.add(json.dumps(document, ensure_ascii=False))))
+    return sql.SQL("({})").format(sql.SQL(" OR ").join(found))

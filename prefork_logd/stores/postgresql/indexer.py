@@ -17,9 +17,14 @@ if TYPE_CHECKING:
 
     from prefork_logd.stores.postgresql.partitions import Partition
 
-NAMES, WORDS = "names", "words"
+NAMES, WORDS, VALUES = "names", "words", "values"
 """Kinds of indexes; an index is named after its partition and its kind."""
-_INDEXED = {NAMES: "btree (name, time)", WORDS: f"gin (({EXPRESSION})) WITH (fastupdate = off)"}
+_INDEXED = {
+    NAMES: "btree (name, time)",
+    WORDS: f"gin (({EXPRESSION})) WITH (fastupdate = off)",
+    # Of paths with their values, hashed: half the size of the default operator class, and enough for `@>`.
+    VALUES: "gin (extra jsonb_path_ops) WITH (fastupdate = off)",
+}
 
 
 class Indexer(Background):

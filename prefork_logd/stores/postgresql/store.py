@@ -32,7 +32,7 @@ from prefork_logd.stores.postgresql.connection import (
 from prefork_logd.stores.postgresql.copy_rows import HEADER, NAMES, TRAILER, Encoder
 from prefork_logd.stores.postgresql.culprits import Culprits, Packed
 from prefork_logd.stores.postgresql.indexer import NAMES as BY_NAME
-from prefork_logd.stores.postgresql.indexer import WORDS, Indexer
+from prefork_logd.stores.postgresql.indexer import VALUES, WORDS, Indexer
 from prefork_logd.stores.postgresql.partitions import SLICE_BYTES, Partition, Partitions
 from prefork_logd.stores.postgresql.row_packer import NoPartitionError, RowPacker
 from prefork_logd.system.log import LOGGER
@@ -76,7 +76,11 @@ class _DetachedError(Exception):
 def make_store(settings: PostgresqlStoreSettings) -> PostgresqlStore:
     """Return the store of these settings, not opened yet."""
     return PostgresqlStore(
-        settings.dsn, schema=settings.schema, retain_s=settings.retain_s, full_text=settings.full_text
+        settings.dsn,
+        schema=settings.schema,
+        retain_s=settings.retain_s,
+        full_text=settings.full_text,
+        extra_index=settings.extra_index,
     )
 
 
@@ -90,6 +94,7 @@ class PostgresqlStore:
         schema: str = "prefork_logd",
         retain_s: float = 0.0,
         full_text: bool = True,
+        extra_index: bool = True,
         statement_limit_s: float = STATEMENT_LIMIT_S,
         lock_limit_s: float = LOCK_LIMIT_S,
         slice_bytes: int = SLICE_BYTES,
@@ -98,7 +103,7 @@ class PostgresqlStore:
         self._dsn = dsn
         self._schema = schema
         self._retain_days = -int(-retain_s // DAY_S) if retain_s else None
-        self._full_text = full_text
+        self._indexes = (BY_NAME, *([WORDS] if full_text else []), *([VALUES] if extra_index else []))
         self._limits = (statement_limit_s, lock_limit_s)
         self._slice_bytes = slice_bytes
         self._connection: Connection | None = None
@@ -330,8 +335,7 @@ class PostgresqlStore:
     def _tend_indexes(self) -> bool:
         """Build the indexes of closed partitions; return whether one is being built."""
         _, partitions = self._opened()
-        kinds = (BY_NAME, WORDS) if self._full_text else (BY_NAME,)
-        if not self._indexer.is_busy() and (found := partitions.unindexed(kinds)) is not None:
+        if not self._indexer.is_busy() and (found := partitions.unindexed(self._indexes)) is not None:
             partition, missing = found
             self._indexer.begin(partition, partitions.table(partition), missing)
         return self._indexer.is_busy()

@@ -9,16 +9,18 @@ import threading
 import psycopg
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from prefork_logd.cli.main import cli
 from prefork_logd.errors import QueryCancelledError, QueryTimeoutError, StoreError
-from prefork_logd.query import analysis, context, statistics, tree
+from prefork_logd.query import analysis, context, evaluate, statistics, tree
 from prefork_logd.query.filters import Filters
 from prefork_logd.query.language import parse, parse_field
 from prefork_logd.query.search import Limits, RecordId
 from prefork_logd.query.where import parse_condition, parse_words
 from prefork_logd.stores.postgresql.filters_sql import compile_filters
+from prefork_logd.stores.postgresql.regex import translate
 from prefork_logd.stores.postgresql.search import PostgresqlSearch
 from prefork_logd.stores.postgresql.store import PostgresqlStore
 from tests.support.harness import wait_for
@@ -28,6 +30,30 @@ from tests.support.stores import block, line, never
 from tests.support.strategies import bounded
 
 PROGRAMS = find_programs()
+TEXTS = [
+    "", "a", "b", "ab", "aab", "abab", "A", "aB", "k", "\u212a", "s", "\u017f", "1", "a1", "12", "a-b", "]", "[", "^",
+    "a.b", "a\nb", "\n", " ", "é", "É", "ß", "ẞ", "日本", "_", "\\", "a b", "\u0661", "\u00a0", "aaaaaaaa", "{1}",
+    "a{2}", "/", "#",
+]  # fmt: skip
+_atoms = st.sampled_from(
+    ["a", "b", "A", "k", "s", "1", ".", r"\d", r"\w", r"\s", r"\D", r"\W", r"\S", "[ab]", "[^ab]", "[a-c]", r"[\]^-]",
+     "[]a]", r"[\d_]", r"\.", r"\\", " ", "é", "日", "[é日]", r"\n", "#", "/", "-", "_", "]", r"\{1\}", "[^\\s]", "ß"]
+)  # fmt: skip
+expressions = st.builds(
+    "{}{}".format,
+    st.sampled_from(["", "", "(?i)"]),
+    st.recursive(
+        st.builds("{}{}".format, _atoms, st.sampled_from(["", "", "", "*", "+", "?", "{2}", "{1,}", "{1,3}", "+?"]))
+        | st.sampled_from(["^", "$"]),
+        lambda inner: (
+            st.lists(inner, min_size=1, max_size=3).map("".join)
+            | st.lists(inner, min_size=1, max_size=3).map(lambda parts: f"({'|'.join(parts)})")
+            | inner.map(lambda part: f"(?:{part})*")
+        ),
+        max_leaves=6,
+    ),
+)
+"""Expressions of the parts that are translated."""
 pytestmark = pytest.mark.skipif(PROGRAMS is None, reason="NO POSTGRESQL: its server's programs are nowhere to be found")
 JOURNAL = "5" * 32
 ODD = re.compile(rb"\\u0000|\\ud|\de[+-]?\d|:-0|[nx]{257}")
@@ -60,7 +86,7 @@ def found(request, server):
 
 
 def has_index(connection):
-    return connection.execute("SELECT count(*) FROM pg_indexes WHERE indexname LIKE '%\\_words'").fetchone()[0]
+    return connection.execute("SELECT count(*) FROM pg_indexes WHERE indexname LIKE '%\\_values'").fetchone()[0]
 
 
 def test_no_filter_finds_everything(found):
@@ -82,16 +108,26 @@ def test_span(found):
     assert search.span() == pytest.approx((min(times), max(times)), abs=1e-5)
 
 
-def test_words_are_looked_up_in_the_index(found, server):
-    """The plan of a search for a word names the full-text index where there is one."""
+@pytest.mark.parametrize(
+    ("text", "index"),
+    [
+        ("refused*", "_words"),
+        ("id:1", "_values"),
+        ("o.p=q OR order", "_values"),
+        ("logger:shop.cart", "_names"),
+        ("(order OR id=1) -disk", "_words"),
+    ],
+)
+def test_conditions_are_looked_up_in_an_index(found, server, text, index):
+    """The plan of a search names it where there is one."""
     search = found.search
-    where = compile_filters(Filters(tree=parse_words("refused*")))
+    where = compile_filters(Filters(tree=parse(text, now=0.0)))
     with psycopg.connect(server.dsn) as connection:
         connection.execute("SET enable_seqscan = off")
         schema = search._reader.table.as_string().split(".")[0]
         query = psycopg.sql.SQL("EXPLAIN SELECT 1 FROM {}.records WHERE {}").format(psycopg.sql.SQL(schema), where.text)
         plan = "\n".join(row[0] for row in connection.execute(query, where.named))
-    assert ("_words" in plan) == (schema == '"indexed"')
+    assert (index in plan) == (schema == '"indexed"')
 
 
 def test_a_schema_without_tables_says_so(server):
@@ -127,6 +163,20 @@ def plain(server):
     search = PostgresqlSearch(server.dsn, "plain")
     yield Stored(lines, search)
     search.close()
+
+
+@settings(bounded, max_examples=100)
+@given(expressions)
+def test_a_translated_expression_has_the_matches_of_re2(server, expression):
+    """On texts of the characters that it may name, and of others."""
+    translated = translate(expression)
+    assume(translated is not None)
+    with psycopg.connect(server.dsn) as connection:
+        found = connection.execute(
+            'SELECT text, text COLLATE "C" ~ %s FROM unnest(%s::text[]) AS texts (text)', (translated, TEXTS)
+        ).fetchall()
+    compiled = evaluate.expression(expression)
+    assert {text: compiled.search(text.encode()) is not None for text in TEXTS} == dict(found)
 
 
 @pytest.mark.parametrize(
