@@ -74,6 +74,7 @@ setup(
     python_requires=">=2.7, !=3.0.*, !=3.1.*, !=3.2.*, !=3.3.*, !=3.4.*, !=3.5.*",
     install_requires=[
         "click>=8.1" + SERVER,
+        "duckdb>=2.0" + SERVER,
         "google-re2>=1.1" + SERVER,
         "msgspec>=0.19" + SERVER,
         "platformdirs>=4" + SERVER,

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import sys
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,11 +15,13 @@ from prefork_logd.cli.app import Flags, add_options, complain, verb
 from prefork_logd.cli.collector import lenient_settings
 from prefork_logd.cli.filter_flags import filter_flags
 from prefork_logd.errors import ExitStatus, StoreError
+from prefork_logd.query.search import problems_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from prefork_logd.cli.print_analysis import Sheet
+    from prefork_logd.config.settings import Settings
     from prefork_logd.query.filters import Filters
     from prefork_logd.query.search import Coverage, Found, Search
 
@@ -89,11 +92,10 @@ def query(flags: Flags, form: str, name: str | None, **given: Any) -> int:
     it. Each flag is one more condition. If TEXT begins with a minus sign, write -- before it.
     """
     from prefork_logd.query.parse import make_filters
-    from prefork_logd.stores.registry import choose_store, open_search
 
     def carried() -> dict[str, int]:
         try:
-            with contextlib.closing(open_search(choose_store(lenient_settings(flags), name))) as search:
+            with contextlib.closing(_opened(lenient_settings(flags), name)) as search:
                 return search.levels()
         except StoreError:
             return {}
@@ -105,9 +107,18 @@ def query(flags: Flags, form: str, name: str | None, **given: Any) -> int:
         answer = _answer(asked, form)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    with contextlib.closing(open_search(choose_store(flags.load(), name))) as search:
+    with contextlib.closing(_opened(flags.load(), name)) as search:
         answer(search, filters)
+        for problem in problems_of(search):
+            click.echo(f"prefork-logd: {problem}", err=True)
     return ExitStatus.OK
+
+
+def _opened(settings: Settings, name: str | None) -> Search:
+    from prefork_logd.config.paths import JOURNAL_DIRECTORY
+    from prefork_logd.stores.registry import choose_store, open_search
+
+    return open_search(choose_store(settings, name), Path(settings.server.state_dir) / JOURNAL_DIRECTORY)
 
 
 def _check(asked: Asked, form: str, given: dict[str, Any]) -> None:

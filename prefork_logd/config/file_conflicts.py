@@ -120,6 +120,8 @@ def _inside(home: str, settings: Settings, path: str) -> str:
 def _names(path: str) -> list[_Name]:
     """Return the identifiers of a file: its path, its resolved path, and its inode; for a device only its path."""
     names: list[_Name] = [path]
+    if "\0" in path:
+        return names  # no path of a file; the settings say so
     try:
         found = Path(path).stat()
     except (OSError, ValueError):

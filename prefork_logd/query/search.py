@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -198,6 +198,19 @@ def levels_by_name(pairs: Iterable[tuple[str | bytes | None, int | None]]) -> di
             key = name.strip().upper()
             levels[key] = min(levels.get(key, levelno), levelno)
     return levels
+
+
+@runtime_checkable
+class ReportsProblems(Protocol):
+    """Optional: a search that goes on without what it cannot read."""
+
+    problems: list[str]
+    """A sentence about each part that could not be read, so far."""
+
+
+def problems_of(search: Search) -> list[str]:
+    """Return sentences about what a search could not read; empty without ReportsProblems."""
+    return search.problems if isinstance(search, ReportsProblems) else []
 
 
 class Search(Protocol):

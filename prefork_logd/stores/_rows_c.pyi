@@ -20,3 +20,7 @@ class Copier:
     def copy(
         self, lines: bytes, start: int, most: int, number: int, day: int, part: int, low: float, high: float
     ) -> tuple[bytes, int, int]: ...
+
+def json_rows(
+    lines: bytes, number: int, slow: Callable[[bytes, int], tuple[bytes, float] | None]
+) -> tuple[bytes, list[tuple[int, int, int]]]: ...

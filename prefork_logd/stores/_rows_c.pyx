@@ -21,7 +21,7 @@ cdef extern from "Python.h":
 
 include "rows_c/cut.pxi"
 
-ABI = 3
+ABI = 4
 """The version of this interface: the package does not use an extension with another one."""
 
 cdef enum:
@@ -258,3 +258,4 @@ cdef void forget(Slot* slots):
 
 
 include "rows_c/copy.pxi"
+include "rows_c/json_rows.pxi"

@@ -15,6 +15,7 @@ from prefork_logd.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from prefork_logd.config.settings import Settings
     from prefork_logd.config.stores.base import StoreSettings
@@ -61,12 +62,15 @@ def is_searchable(settings: StoreSettings) -> bool:
     return bool(_kind(settings).search)
 
 
-def open_search(settings: StoreSettings) -> Search:
-    """Return the store of these settings, opened for reading. Raises StoreError if it cannot be searched now."""
+def open_search(settings: StoreSettings, journal: Path | None = None) -> Search:
+    """Return the store of these settings, opened for reading. Raises StoreError if it cannot be searched now.
+
+    `journal` is the directory of the journal, whose newest records may not be in the store yet.
+    """
     kind = _kind(settings)
     if not kind.search:
         raise StoreError(f"store {settings.name}: a store of type {settings.type!r} cannot be searched")
-    search: Search = _call(settings, kind.search)
+    search: Search = _call(settings, kind.search, journal)
     return search
 
 
@@ -83,9 +87,9 @@ def _kind(settings: StoreSettings) -> Kind:
     return KINDS[settings.type]
 
 
-def _call(settings: StoreSettings, place: str) -> Any:
+def _call(settings: StoreSettings, place: str, *arguments: object) -> Any:
     module, _, name = place.partition(":")
     try:
-        return getattr(importlib.import_module(module), name)(settings)
+        return getattr(importlib.import_module(module), name)(settings, *arguments)
     except ImportError as error:
         raise StoreError(f"store {settings.name}: cannot be used: {error}") from error

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prefork_logd.journal.commit_entry import NOTHING, Committed
-from prefork_logd.journal.record_log import Gathered, RecordLog
+from prefork_logd.journal.identity import write_identity
+from prefork_logd.journal.intent import BOOT_ID
+from prefork_logd.journal.record_log import POSITION_FILE, Gathered, RecordLog
 from prefork_logd.journal.record_reader import RecordReader
 
 if TYPE_CHECKING:
@@ -18,6 +20,19 @@ SEGMENT = 600
 def block(first: int, count: int) -> Gathered:
     """Return records that say their numbers."""
     return Gathered(bytes(16), ((first + 1, count),), count, b"".join(b"%d\n" % n for n in range(first, first + count)))
+
+
+def write_log(directory: Path, journal: str, lines: Sequence[bytes]) -> None:
+    """Write a record log of this name with lines, from number 0 on, as a writer leaves it."""
+    write_identity(directory, bytes.fromhex(journal), BOOT_ID.read_text().strip())
+    log = RecordLog(directory, 1 << 20, NOTHING)
+    for first in range(0, len(lines), 7):
+        some = lines[first : first + 7]
+        log.append([Gathered(bytes(16), (), len(some), b"".join(some))], 1)
+        log.committed()
+    assert log.next == len(lines)
+    (directory / POSITION_FILE).write_bytes(log.next.to_bytes(8, "little"))
+    log.close()
 
 
 class Log:

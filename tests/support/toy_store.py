@@ -97,7 +97,7 @@ def make_store(settings: ToyStoreSettings) -> FileStore:
     return FileStore(settings.directory)
 
 
-def open_search(settings: ToyStoreSettings) -> ToySearch:
+def open_search(settings: ToyStoreSettings, journal: Path | None = None) -> ToySearch:
     """Return it opened for reading."""
     return ToySearch(Path(settings.directory) / "records")
 

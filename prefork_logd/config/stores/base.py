@@ -118,7 +118,7 @@ class StoreSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
         yield from ()
 
 
-MOST_BATCH_TIME_S = 60.0
+MOST_BATCH_TIME_S = 600.0
 
 
 def _retain_problems(settings: StoreSettings) -> Iterator[tuple[str, str]]:

@@ -12,6 +12,7 @@ import msgspec
 from prefork_logd.config.stores.base import StoreSettings
 from prefork_logd.config.stores.custom import CustomStoreSettings
 from prefork_logd.config.stores.nats import NatsStoreSettings
+from prefork_logd.config.stores.parquet import ParquetStoreSettings
 from prefork_logd.config.stores.postgresql import PostgresqlStoreSettings
 from prefork_logd.config.stores.sqlite import HAS_SQLITE, SqliteStoreSettings
 
@@ -34,7 +35,10 @@ class Kind(NamedTuple):
     store: str
     """Returns the Store (stores/base.py), not opened yet."""
     search: str = ""
-    """Returns the store opened for reading: a Search (query/search.py). Empty: the store cannot be searched."""
+    """Returns the store opened for reading: a Search (query/search.py). Empty: the store cannot be searched.
+
+    Takes the directory of the journal (a Path or None) besides the settings: a store may read its newest records there.
+    """
     probe: str = ""
     """Queries a server for `check --connect` and returns a Finding (stores/base.py). Empty: there is no server."""
 
@@ -45,6 +49,11 @@ class Kind(NamedTuple):
 
 
 _ROWS = (
+    Kind(
+        ParquetStoreSettings,
+        store="prefork_logd.stores.parquet.store:make_store",
+        search="prefork_logd.stores.parquet.search:open_search",
+    ),
     Kind(
         SqliteStoreSettings,
         store="prefork_logd.stores.sqlite.store:make_store",

@@ -1,7 +1,7 @@
 """Gathers records of the journal into a batch for one store.
 
-Owns the batch and its bounds. Does not know stores, counters or timers; journal/record_reader.py reads, and filter.py
-filters.
+Owns the batch and its bounds. Does not know stores, counters or timers; journal/record_reader.py reads, and
+stores/record_filter.py filters.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import time
 from typing import TYPE_CHECKING
 
 from prefork_logd.errors import StoreError
-from prefork_logd.processes.shipper.filter import RecordFilter
 from prefork_logd.stores.base import block_from
+from prefork_logd.stores.record_filter import RecordFilter
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -36,6 +36,7 @@ from prefork_logd.stores.postgresql.reader import Reader, order_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from prefork_logd.config.stores.postgresql import PostgresqlStoreSettings
     from prefork_logd.query.conditions import Field
@@ -50,7 +51,7 @@ PAGE = 50
 _LATEST_ROWS = 100_000
 
 
-def open_search(settings: PostgresqlStoreSettings) -> PostgresqlSearch:
+def open_search(settings: PostgresqlStoreSettings, journal: Path | None = None) -> PostgresqlSearch:  # noqa: ARG001 - not read
     """Return the store of these settings, opened for reading. Raises StoreError."""
     return PostgresqlSearch(settings.dsn, settings.schema)
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from prefork_logd.stores.sqlite.columns import Values
 
 
-def open_search(settings: SqliteStoreSettings) -> SqliteSearch:
+def open_search(settings: SqliteStoreSettings, journal: Path | None = None) -> SqliteSearch:  # noqa: ARG001 - not read
     """Return the store of these settings, opened for reading. Raises StoreError when there is none."""
     return SqliteSearch(Path(settings.path))
 

@@ -20,7 +20,6 @@ from prefork_logd.ingest.core import Lines
 from prefork_logd.ingest.dispatcher import Dispatcher
 from prefork_logd.ipc.configuration import Configuration
 from prefork_logd.journal.record_block import Entry
-from prefork_logd.processes.shipper.filter import RecordFilter
 from prefork_logd.query.filters import Filters
 from prefork_logd.query.tail import Matcher
 from prefork_logd.query.tree import all_of, level_from
@@ -29,6 +28,7 @@ from prefork_logd.records import stored
 from prefork_logd.records.record import Record
 from prefork_logd.stores import import_lines, rows
 from prefork_logd.stores.nats import wire
+from prefork_logd.stores.record_filter import RecordFilter
 from prefork_logd.stores.sqlite import columns
 from prefork_logd.stores.sqlite.row_builder import Packer
 from tests.support import odd_lines

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from prefork_logd.config.stores.custom import CustomStoreSettings
 from prefork_logd.journal.record_block import Entry
-from prefork_logd.processes.shipper.filter import RecordFilter
+from prefork_logd.stores.record_filter import RecordFilter
 
 
 @given(st.lists(st.tuples(st.sampled_from([20, 40]), st.booleans()), min_size=1, max_size=30), st.integers(0, 9))

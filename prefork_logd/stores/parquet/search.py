@@ -1,0 +1,336 @@
+"""Searches a store of Parquet files, and the records of the journal that are in no file yet.
+
+Owns the queries. Does not know how a condition becomes SQL (tree_sql.py), or what a query reads (snapshot.py).
+
+A record that its columns hold exactly is found by DuckDB. The few others, which have their line beside their columns,
+are judged by query/evaluate.py. Lines come in slices of time: so the first ones come at once, and the memory does not
+grow with their number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefork_logd.errors import QueryCancelledError, QueryTimeoutError, StoreError
+from prefork_logd.query.by_lines import SearchByLines
+from prefork_logd.query.search import Bar, Found, Page, RecordId, levels_by_name
+from prefork_logd.records.stored import read_fields
+from prefork_logd.stores.parquet import engine, schema
+from prefork_logd.stores.parquet.calls import Calls
+from prefork_logd.stores.parquet.rows import make_line
+from prefork_logd.stores.parquet.snapshot import Snapshot
+from prefork_logd.stores.parquet.tree_sql import Compiled, compile_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import duckdb
+
+    from prefork_logd.config.stores.parquet import ParquetStoreSettings
+    from prefork_logd.query.filters import Filters
+    from prefork_logd.query.search import Cursor
+
+MEMORY_BYTES = 176 << 20
+"""Memory of DuckDB for a query; Python and the end of the journal come to it."""
+FIRST_SLICE = 20_000
+"""Records among which the first lines are searched."""
+SLICE = 200_000
+"""Records of each further slice."""
+_SLOTS = 4_096
+"""Parts of the range of time whose records are counted to cut it into slices."""
+PAGE = 50
+"""Records of a page without a limit."""
+_FETCH = 512
+_LIMITED = 10_000
+"""Up to this limit the lines are found by one query, which keeps the best ones only."""
+_LINE_COLUMNS = ", ".join(map(schema.quoted, schema.LINE_COLUMNS))
+
+
+def open_search(settings: ParquetStoreSettings, journal: Path | None = None) -> ParquetSearch:
+    """Return the store of these settings, opened for reading, with the end of the journal in a directory.
+
+    Raises StoreError if there is nothing to read.
+    """
+    return ParquetSearch(settings, journal)
+
+
+class ParquetSearch(SearchByLines):
+    """A Search (query/search.py) of a store, as it was when it was made."""
+
+    def __init__(self, settings: ParquetStoreSettings, journal: Path | None = None) -> None:
+        super().__init__()
+        self.problems: list[str] = []
+        """Sentences about what could not be read."""
+        self._root = Path(settings.path)
+        self._resources = contextlib.ExitStack()
+        try:
+            self._snapshot = self._resources.enter_context(
+                contextlib.closing(Snapshot(settings, journal, self.problems.append))
+            )
+            self._connection = self._resources.enter_context(contextlib.closing(_connect()))
+            self._calls = Calls(self._connection.interrupt)
+        except BaseException:
+            self._resources.close()
+            raise
+        if self._snapshot.is_empty and not self._root.is_dir():
+            self.close()
+            raise StoreError(f"{self._root}: there is nothing stored yet")
+
+    # Queries
+
+    def _fetch(
+        self, select: str, where: Compiled, end: str = "", *, source: str | None = None
+    ) -> Iterator[Sequence[Any]]:
+        """Yield the rows of a query; begin again without a file that cannot be read, unless rows have come already."""
+        while not self._snapshot.is_empty:
+            has_begun = False
+            statement = f"SELECT {select} FROM {source or self._snapshot.source()} WHERE {where.sql} {end}"
+            try:
+                with self._calls.running(), engine.failing_as_store_error(str(self._root)):
+                    cursor = self._connection.execute(statement, where.parameters or None)
+                    found = cursor.fetchmany(_FETCH)
+                while found:
+                    has_begun = True
+                    yield from found
+                    with self._calls.running(), engine.failing_as_store_error(str(self._root)):
+                        found = cursor.fetchmany(_FETCH)
+            except (QueryTimeoutError, QueryCancelledError):
+                raise
+            except StoreError:
+                if has_begun or not self._snapshot.drop_damaged():
+                    raise
+            else:
+                return
+
+    def page(self, filters: Filters, cursor: Cursor | None = None) -> Page:
+        """Return matching records with their ids, from the cursor on."""
+        self._calls.begin(self.limits.deadline_s)
+        limit = PAGE if filters.limit is None else filters.limit
+        condition = _condition(filters)
+        if cursor is not None:
+            condition = condition._replace(sql=f"{_behind(cursor, filters)} AND {condition.sql}")
+        records: list[Found] = []
+        offset, size = 0, limit + 1
+        while len(records) <= limit:
+            end = f"ORDER BY {_order(filters)} LIMIT {size} OFFSET {offset}"
+            found = [*self._fetch(f"journal, number, {_LINE_COLUMNS}", condition, end)]
+            for journal, number, *row in found:
+                records += (
+                    Found(RecordId(journal, number), row[0], line) for line in self._judged(filters, condition, [row])
+                )
+            if len(found) < size:
+                break
+            offset += size
+        has_more = 0 < limit < len(records)
+        return Page(records[:limit], records[limit - 1].cursor if has_more else None)
+
+    def get(self, record: RecordId) -> Found | None:
+        """Return one record by its id: only the files that may have it are read."""
+        self._calls.begin(self.limits.deadline_s)
+        source = self._snapshot.source(record.journal, record.number)
+        where = Compiled(f"journal = {engine.text(record.journal)} AND number = {record.number}", {}, is_exact=True)
+        for row in self._fetch(_LINE_COLUMNS, where, "LIMIT 1", source=source) if source else ():
+            return Found(record, row[0], make_line(row))
+        return None
+
+    def lines(self, filters: Filters) -> Iterator[bytes]:
+        """Yield the line of each record that matches, in order."""
+        self._calls.begin(self.limits.deadline_s)
+        left = filters.limit
+        if left is not None and left <= _LIMITED:
+            yield from self._best_lines(filters, left)
+            return
+        for low, high in self._slices(filters):
+            part = _condition(filters, low, high)
+            for line in self._judged(filters, part, self._fetch(_LINE_COLUMNS, part, f"ORDER BY {_order(filters)}")):
+                yield line
+                if left is not None:
+                    left -= 1
+                    if not left:
+                        return
+
+    def _best_lines(self, filters: Filters, limit: int) -> Iterator[bytes]:
+        """Yield the first lines of a limited query: DuckDB keeps no others."""
+        condition = _condition(filters)
+        offset, wanted = 0, limit
+        while wanted > 0:
+            size = max(wanted, _FETCH if offset else wanted)
+            end = f"ORDER BY {_order(filters)} LIMIT {size} OFFSET {offset}"
+            found = [*self._fetch(_LINE_COLUMNS, condition, end)]
+            for line in self._judged(filters, condition, found):
+                yield line
+                wanted -= 1
+                if not wanted:
+                    return
+            if len(found) < size:
+                return
+            offset += size
+
+    @staticmethod
+    def _judged(filters: Filters, condition: Compiled, found: Iterator[Sequence[Any]] | list[Any]) -> Iterator[bytes]:
+        for row in found:
+            line = make_line(row)
+            if (row[-1] is None and condition.is_exact) or filters.matches(read_fields(line)):
+                yield line
+
+    def _slices(self, filters: Filters) -> Iterator[tuple[float | None, float | None]]:
+        """Yield ranges of `created` in order, each with a bounded number of records of the store."""
+        bounds = _bounds(filters, None, None)
+        ends = [*self._fetch("min(created), max(created)", Compiled(bounds or "true", {}, is_exact=True))]
+        if not ends or ends[0][0] is None:
+            return
+        least, most = ends[0]
+        width = max((most - least) / _SLOTS, 1e-6)
+        counted = self._fetch(
+            f"CAST(floor((created - {least!r}::DOUBLE) / {width!r}::DOUBLE) AS BIGINT) AS slot, count(*)",
+            Compiled(bounds or "true", {}, is_exact=True),
+            "GROUP BY slot ORDER BY slot",
+        )
+        edges: list[float] = []
+        slots = [*counted]
+        if filters.order == "newest":
+            slots.reverse()
+        total, most_records = 0, FIRST_SLICE
+        for slot, count in slots:
+            if total and total + count > most_records:
+                edges.append(least + width * (slot + 1 if filters.order == "newest" else slot))
+                total, most_records = 0, SLICE
+            total += count
+        if filters.order == "newest":
+            yield from zip([*edges, None], [None, *edges], strict=True)
+        else:
+            yield from zip([None, *edges], [*edges, None], strict=True)
+
+    def count(self, filters: Filters) -> int:
+        """Return how many records match."""
+        self._calls.begin(self.limits.deadline_s)
+        condition = _condition(filters)
+        if not condition.is_exact:
+            return sum(1 for _ in self._judged(filters, condition, self._fetch(_LINE_COLUMNS, condition)))
+        counted = sum(count for (count,) in self._fetch("count(*)", _exact(filters)))
+        odd = sum(1 for _ in self._odd_lines(filters))
+        return int(counted) + odd
+
+    def _odd_lines(self, filters: Filters) -> Iterator[dict[str, Any]]:
+        """Yield the fields of the matching records that have their line beside their columns."""
+        bounds = _bounds(filters, None, None)
+        where = Compiled(f"line IS NOT NULL{f' AND {bounds}' if bounds else ''}", {}, is_exact=False)
+        for (line,) in self._fetch("line", where):
+            record = read_fields(line.encode() + b"\n")
+            if filters.matches(record):
+                yield record
+
+    def span(self) -> tuple[float, float] | None:
+        """Return the least and the greatest `created`."""
+        self._calls.begin(self.limits.deadline_s)
+        ends = [*self._fetch("min(created), max(created)", Compiled("true", {}, is_exact=True))]
+        return (ends[0][0], ends[0][1]) if ends and ends[0][0] is not None else None
+
+    def histogram(self, filters: Filters, start: float, slot_s: float, slots: int) -> list[Bar]:
+        """Return the number of matching records in each slot of time."""
+        self._calls.begin(self.limits.deadline_s)
+        counts: Counter[tuple[int, int]] = Counter()
+        end = start + slot_s * slots
+        condition = _exact(filters)
+        if condition.is_exact:
+            slot = _slot_sql(start, slot_s)
+            within = condition._replace(
+                sql=f"{condition.sql} AND created >= {start!r}::DOUBLE AND created < {end!r}::DOUBLE"
+            )
+            for number, level, count in self._fetch(
+                f"{slot} AS slot, coalesce(levelno, 0) AS level, count(*)", within, "GROUP BY slot, level"
+            ):
+                counts[number, level] += count
+            others: Iterator[dict[str, Any]] = self._odd_lines(filters)
+        else:
+            where = _condition(filters)
+            others = (read_fields(line) for line in self._judged(filters, where, self._fetch(_LINE_COLUMNS, where)))
+        for record in others:
+            number = _slot_of(record["created"], start, slot_s)
+            if start <= record["created"] < end and 0 <= number < slots:
+                counts[number, record.get("levelno", 0)] += 1
+        return [Bar(*key, count) for key, count in sorted(counts.items()) if 0 <= key[0] < slots]
+
+    def levels(self) -> dict[str, int]:
+        """Return the levels that records carry by name."""
+        self._calls.begin(self.limits.deadline_s)
+        return levels_by_name(
+            (name, number)
+            for name, number in self._fetch("DISTINCT levelname, levelno", Compiled("true", {}, is_exact=True))
+        )
+
+    def cancel(self) -> None:
+        """End the running call of another thread."""
+        super().cancel()
+        self._calls.cancel()
+
+    def close(self) -> None:
+        """Close every file."""
+        self._resources.close()
+
+
+def _connect() -> duckdb.DuckDBPyConnection:
+    import tempfile  # noqa: PLC0415
+
+    spill = Path(tempfile.gettempdir()) / f"prefork-logd-query-{os.getpid()}"
+    return engine.connect(MEMORY_BYTES, min(os.cpu_count() or 1, 4), spill)
+
+
+def _bounds(filters: Filters, low: float | None, high: float | None) -> str:
+    """Return the condition on time: from the later of the lower ends, before the earlier of the upper ends."""
+    since = max((end for end in (filters.since, low) if end is not None), default=None)
+    until = min((end for end in (filters.until, high) if end is not None), default=None)
+    parts = [f"created >= {since!r}::DOUBLE"] if since is not None else []
+    if until is not None:
+        parts.append(f"created < {until!r}::DOUBLE")
+    return " AND ".join(parts)
+
+
+def _condition(filters: Filters, low: float | None = None, high: float | None = None) -> Compiled:
+    """Return the condition for the records that match, and those that Python has to judge."""
+    compiled = compile_tree(filters.tree)
+    bounds = _bounds(filters, low, high)
+    wanted = compiled.sql if compiled.sql == "true" else f"(line IS NOT NULL OR {compiled.sql})"
+    return compiled._replace(sql=" AND ".join(part for part in (bounds, wanted) if part))
+
+
+def _exact(filters: Filters) -> Compiled:
+    """Return the condition for the matching records without a line beside their columns."""
+    compiled = compile_tree(filters.tree)
+    bounds = _bounds(filters, None, None)
+    return compiled._replace(sql=" AND ".join(part for part in ("line IS NULL", bounds, compiled.sql) if part))
+
+
+def _behind(cursor: Cursor, filters: Filters) -> str:
+    """Return the condition for the records behind a place in the order."""
+    sign = "<" if filters.order == "newest" else ">"
+    created, record = f"{cursor.created!r}::DOUBLE", cursor.id
+    place = f"({created}, {record.number}::UBIGINT, {engine.text(record.journal)})"
+    return f"created {sign}= {created} AND (created, number, journal) {sign} {place}"
+
+
+def _order(filters: Filters) -> str:
+    direction = "DESC" if filters.order == "newest" else "ASC"
+    return f"created {direction}, number {direction}, journal {direction}"
+
+
+def _slot_of(created: float, start: float, slot_s: float) -> int:
+    """Return the slot of a time; the edges are start + slot_s * number, whatever a division says."""
+    number = int((created - start) // slot_s)
+    if created < start + slot_s * number:
+        return number - 1
+    return number + 1 if created >= start + slot_s * (number + 1) else number
+
+
+def _slot_sql(start: float, slot_s: float) -> str:
+    """Return the same as SQL."""
+    first, width = f"{start!r}::DOUBLE", f"{slot_s!r}::DOUBLE"
+    number = f"CAST(floor((created - {first}) / {width}) AS BIGINT)"
+    return (
+        f"CASE WHEN created < {first} + {width} * {number} THEN {number} - 1 "
+        f"WHEN created >= {first} + {width} * ({number} + 1) THEN {number} + 1 ELSE {number} END"
+    )

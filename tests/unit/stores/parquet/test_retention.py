@@ -1,0 +1,65 @@
+"""Which records are removed: the oldest ones, by age or size, and never on the word of a clock that was just set."""
+
+import time
+
+from prefork_logd.stores.parquet import retention, segments
+from prefork_logd.stores.parquet.retention import Retention, choose_above, choose_expired
+from prefork_logd.stores.parquet.segments import Directory
+from tests.unit.stores.parquet.test_merging import some
+from tests.unit.stores.parquet.test_segments import segment
+
+NOON = 1_795_521_600.0
+DAY = 86_400.0
+
+
+def test_a_day_expires_as_a_whole():
+    """When its last record is older than the bound."""
+    found = [*some(1), *some(1, "2026-11-25", 1)]
+    assert choose_expired(found, NOON + DAY * 7.4, 7 * DAY) == []
+    assert choose_expired(found, NOON + DAY * 7.6, 7 * DAY) == found[:1]
+    assert choose_expired(found, NOON + DAY * 700, 0) == []
+
+
+def test_the_oldest_go_first():
+    """As few as the bound needs; of one day, those written first."""
+    found = [
+        *some(1, "2026-11-25", 2, nbytes=5),
+        *some(1, first=1, written_s=9, nbytes=5),
+        *some(1, written_s=1, nbytes=5),
+    ]
+    assert choose_above(found, 15) == []
+    assert choose_above(found, 14) == [found[2]]
+    assert choose_above(found, 5) == [found[2], found[1]]
+    assert choose_above(found, 0) == []
+
+
+def old(root):
+    """Make a segment of 1970, and one of today."""
+    segment(root, 0, 1, "1970-01-02")
+    segment(root, 1, 2, time.strftime("%Y-%m-%d", time.gmtime()))
+
+
+def test_age_counts_while_the_clock_is_steady(tmp_path, monkeypatch, caplog):
+    """An hour after the start, and an hour after each step; the log says what went."""
+    old(tmp_path)
+    now, ahead = [1000.0], [5.0]
+    monkeypatch.setattr(retention.time, "monotonic", lambda: now[0])
+    caplog.set_level("INFO")
+    bounds = Retention(Directory(tmp_path), 30 * DAY, 0, ahead=lambda: ahead[0])
+    for passed_s, step_s, left in ((0, 0, 2), (3599, 0, 2), (0, 3600, 2), (3599, 0, 2), (1, 10, 1)):
+        now[0] += passed_s
+        ahead[0] += step_s
+        bounds.apply()
+        assert len(segments.find_files(tmp_path)) == left
+    assert "removed 1 files, 0.0 MB of 1970-01-02: older than retain" in caplog.text
+
+
+def test_size_counts_at_once(tmp_path):
+    """The position stays, even when nothing is left."""
+    old(tmp_path)
+    bounds = Retention(Directory(tmp_path), 0, 15)
+    bounds.apply()
+    assert [one.first for one in segments.find_files(tmp_path)] == [1]
+    Retention(Directory(tmp_path), 0, 1).apply()
+    assert segments.find_files(tmp_path) == []
+    assert segments.positions(tmp_path, []) == {"ab" * 16: 2}
