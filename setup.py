@@ -75,7 +75,6 @@ setup(
     install_requires=[
         "click>=8.1" + SERVER,
         "duckdb>=2.0" + SERVER,
-        "google-re2>=1.1" + SERVER,
         "msgspec>=0.19" + SERVER,
         "platformdirs>=4" + SERVER,
         "python-daemon>=3.1" + SERVER,
@@ -86,6 +85,7 @@ setup(
     extras_require={
         "nats": ["nats-py>=2.9" + SERVER, "nkeys>=0.2" + SERVER, "zstandard>=0.22" + SERVER],
         "postgresql": ["psycopg[binary]>=3.3.9" + SERVER],
+        "regex": ["google-re2>=1.1" + SERVER],  # has no wheels for musl
         "zstd": ["zstandard>=0.22" + SERVER],
         "dev": [
             "Cython>=3.0" + SERVER,
@@ -97,6 +97,7 @@ setup(
             "fastapi>=0.115" + SERVER,
             "flask>=3.0" + SERVER,
             "gevent>=24.10" + SERVER,
+            "google-re2>=1.1" + SERVER,
             "gunicorn>=22" + SERVER,
             "httpx>=0.27" + SERVER,
             "hypothesis>=6.100" + SERVER,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from prefork_logd.config.values import level_number
 from prefork_logd.query import tree, words
-from prefork_logd.query.evaluate import expression
+from prefork_logd.query.expressions import compile_expression
 from prefork_logd.query.times import parse_time
 from prefork_logd.records.record import INTEGER_FIELDS, Record
 
@@ -131,7 +131,7 @@ def condition(field: Field, operator: str, value: Value, about: Surroundings) ->
         _refuse_text_operator(field, operator)
         operand = _number(field, operand, about)
     if operator == "=~":
-        expression(operand)
+        compile_expression(operand)
     return tree.any_of(tree.Compare(path, known, operand) for path in field.paths)
 
 

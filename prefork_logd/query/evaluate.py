@@ -15,10 +15,10 @@ Owns the meaning of each node. Does not know files, databases or how a query is 
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 from prefork_logd.query import words
+from prefork_logd.query.expressions import compile_expression
 from prefork_logd.query.tree import And, Compare, Has, Not, Or, Words
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 MISSING: Any = object()
 """The value at a path that leads nowhere."""
-MOST_EXPRESSION_BYTES = 1 << 20
-"""Memory for a compiled regular expression."""
 _CONSTANTS = {"true": True, "false": False, "null": None}
 
 
@@ -104,29 +102,9 @@ def _text_compares(value: str, condition: Compare) -> bool:
         case "^=":
             return value.startswith(operand)
         case "=~":
-            return expression(operand).search(value.encode("utf-8", "replace")) is not None
+            return bool(compile_expression(operand).search(value.encode("utf-8", "replace")))
 
 
 def _has_words(node: Words, record: Mapping[str, Any]) -> bool:
     wanted = words.needle(node.words, node.is_prefix)
     return any(wanted in words.normal(text) for field in node.fields if (text := record.get(field)))
-
-
-@functools.lru_cache(maxsize=64)
-def expression(text: str) -> Any:
-    """Return a compiled regular expression of RE2, whose `search` takes bytes of UTF-8 and needs linear time.
-
-    Python's own `re` would need exponential time for some expressions. Raises ValueError with a sentence for the user.
-    """
-    import re2  # noqa: PLC0415 - a compiled library of some megabytes, which few queries need
-
-    options = re2.Options()
-    options.log_errors = False
-    options.max_mem = MOST_EXPRESSION_BYTES
-    try:
-        return re2.compile(text, options)
-    except re2.error as error:
-        reason = error.args[0].decode(errors="replace") if error.args else "it cannot be compiled"
-        raise ValueError(f"{text!r} is not a regular expression of RE2: {reason}") from None
-    except UnicodeEncodeError:
-        raise ValueError(f"{text!r} is not a regular expression of RE2: it is not valid Unicode") from None

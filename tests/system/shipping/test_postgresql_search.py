@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from prefork_logd.cli.main import cli
 from prefork_logd.errors import QueryCancelledError, QueryTimeoutError, StoreError
-from prefork_logd.query import analysis, context, evaluate, statistics, tree
+from prefork_logd.query import analysis, context, statistics, tree
+from prefork_logd.query.expressions import compile_expression
 from prefork_logd.query.filters import Filters
 from prefork_logd.query.language import parse, parse_field
 from prefork_logd.query.search import Limits, RecordId
@@ -175,7 +176,7 @@ def test_a_translated_expression_has_the_matches_of_re2(server, expression):
         found = connection.execute(
             'SELECT text, text COLLATE "C" ~ %s FROM unnest(%s::text[]) AS texts (text)', (translated, TEXTS)
         ).fetchall()
-    compiled = evaluate.expression(expression)
+    compiled = compile_expression(expression)
     assert {text: compiled.search(text.encode()) is not None for text in TEXTS} == dict(found)
 
 

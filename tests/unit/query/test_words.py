@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from prefork_logd.query import words
-from prefork_logd.query.evaluate import expression
+from prefork_logd.query.expressions import compile_expression as expression
 from tests.support.strategies import bounded, texts
 
 alphabet = st.text("aAsS\u017fßẞkK\u212aiIİ\u01310é É_-. \n\0東京カ서ป🙂", max_size=14)

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from prefork_logd.query.evaluate import expression
+from prefork_logd.query.expressions import compile_expression as expression
 from prefork_logd.query.words import spellings
 from prefork_logd.stores.postgresql.regex import translate
 

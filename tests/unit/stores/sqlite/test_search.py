@@ -47,7 +47,7 @@ def test_no_filter_finds_everything(found):
 
 
 @pytest.mark.slow
-@settings(bounded, max_examples=80)
+@settings(bounded, max_examples=25)
 @given(filters)
 def test_every_filter_finds_what_the_matcher_finds(found, wanted):
     """Lines, their order, counts and histogram, whatever is combined."""
