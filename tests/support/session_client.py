@@ -117,3 +117,23 @@ class Faithful:
             with contextlib.suppress(OSError):
                 self._client.close()
         self._client = None
+
+
+class Spread(Faithful):
+    """A client whose records go to many loggers, and that sends each until it is acknowledged."""
+
+    loggers = 10
+
+    def logger(self, number: int) -> str:
+        """Return the logger of a record."""
+        return f"{self.name}.l{number % self.loggers}"
+
+    def _go_on(self, batch: int) -> None:
+        if self._client is None:
+            self._client = Client(self._collector)
+            self.acknowledged = self._client.welcome(self._session, self.acknowledged + 1)
+        while self.acknowledged < self.sent:
+            first, last = self.acknowledged + 1, min(self.acknowledged + batch, self.sent)
+            bodies = [frame(f"{self.name}-{n:07d}", name=self.logger(n))[4:] for n in range(first, last + 1)]
+            self._client.send(wire.batch(first, *bodies))
+            self.acknowledged = self._client.acknowledged(last)

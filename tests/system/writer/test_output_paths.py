@@ -16,9 +16,8 @@ import pytest
 
 from prefork_logd.config.output_paths import value_name
 from prefork_logd.handlers.socket_handler import SocketHandler
-from tests.support import wire
 from tests.support.harness import frame, frames, wait_for
-from tests.support.session_client import Client, Faithful
+from tests.support.session_client import Spread
 from tests.support.tracer import kill_at, needs_strace, traced
 
 if TYPE_CHECKING:
@@ -27,26 +26,6 @@ if TYPE_CHECKING:
     from tests.support.harness import Collector
 
     Maker = Callable[..., Collector]
-
-
-class Spread(Faithful):
-    """A client whose records go to many loggers, and that sends each until it is acknowledged."""
-
-    loggers = 10
-
-    def logger(self, number: int) -> str:
-        """Return the logger of a record."""
-        return f"{self.name}.l{number % self.loggers}"
-
-    def _go_on(self, batch: int) -> None:
-        if self._client is None:
-            self._client = Client(self._collector)
-            self.acknowledged = self._client.welcome(self._session, self.acknowledged + 1)
-        while self.acknowledged < self.sent:
-            first, last = self.acknowledged + 1, min(self.acknowledged + batch, self.sent)
-            bodies = [frame(f"{self.name}-{n:07d}", name=self.logger(n))[4:] for n in range(first, last + 1)]
-            self._client.send(wire.batch(first, *bodies))
-            self.acknowledged = self._client.acknowledged(last)
 
 
 def stored(logs: Path) -> dict[str, list[dict[str, Any]]]:
