@@ -1,7 +1,8 @@
 """`python -m fuzz`: build the native core with sanitizers, seed the fuzzer with the corpus, and let it run.
 
 Owns how the target is built and started. What is tried and compared is target.py's. Needs clang with its runtime
-libraries (Debian: clang), Cython, and a Python that comes as a shared library; says so when one is missing.
+libraries (Debian: clang, libclang-rt-dev), Cython, and a Python that comes as a shared library; says so when one is
+missing.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def main() -> int:
     parser.add_argument("--longest", type=int, default=25, help="seconds that one input may take (default: 25)")
     arguments = parser.parse_args()
     if shutil.which("clang") is None:
-        print("fuzz: no clang on PATH; on Debian: apt-get install clang", file=sys.stderr)
+        print("fuzz: no clang on PATH; on Debian: apt-get install clang libclang-rt-dev", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory(prefix="prefork-logd-fuzz-") as scratch:
         work = Path(scratch)

@@ -29,7 +29,7 @@ from tests.support.harness import Collector, messages  # noqa: E402
 
 CORES = ("prefork_logd/ingest/_core_c", "prefork_logd/stores/_rows_c", "prefork_logd/journal/_crc")
 TESTED = ("tests/unit/ingest", "tests/unit/inputs", "tests/unit/records", "tests/parity")
-TOOLS = ("hypothesis", "pytest", "pytest-timeout")
+TOOLS = ("hypothesis", "psycopg[binary]>=3.3.9", "pytest", "pytest-timeout")
 EVERY_PYTHON = "py2.py3"
 HANDLER = """
 import logging, prefork_logd.handlers as handlers
