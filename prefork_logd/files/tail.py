@@ -55,6 +55,16 @@ class OutputTail:
             self._splitter.forget()
         return True
 
+    @property
+    def position(self) -> int:
+        """The offset of the next byte to read."""
+        return os.lseek(self._fd, 0, os.SEEK_CUR) if self._fd >= 0 else 0
+
+    def skip(self, offset: int) -> None:
+        """Open the file and go to an offset, the beginning of a line."""
+        if offset and (self._fd >= 0 or self._open()):
+            os.lseek(self._fd, offset, os.SEEK_SET)
+
     def read_lines(self) -> Iterator[bytes]:
         """Yield the lines from here to the end, also those of a file that has replaced this one."""
         while self._fd >= 0 or self._open():

@@ -10,6 +10,7 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from prefork_logd.config.output_paths import PathPattern
 from prefork_logd.config.paths import JOURNAL_DIRECTORY
 from prefork_logd.errors import NotARecord, ProcessError
 from prefork_logd.files.tail import OutputTail
@@ -17,6 +18,7 @@ from prefork_logd.journal.record_log import POSITION_FILE
 from prefork_logd.journal.tail import RecordTail
 from prefork_logd.query.filters import Filters
 from prefork_logd.query.search import levels_by_name
+from prefork_logd.query.set_tail import SetTail
 from prefork_logd.records.stored import read_fields, read_row
 from prefork_logd.system.inotify import DirectoryWatch
 
@@ -147,16 +149,10 @@ def open_tail(settings: Settings, complain: Callable[[str], None]) -> Tail:
     if settings.store and (directory / POSITION_FILE).exists():
         return RecordTail(directory, complain)
     for output in settings.output:
-        path = output.file_path
-        if output.format == "json" and not output.has_fields and (not settings.store or Path(path).exists()):
-            complain(f"no record log {'without a store' if not settings.store else 'yet'}; reading {path}")
-            return OutputTail(Path(path), complain)
-    for output in settings.output:
-        if output.has_fields and output.format == "json" and not settings.store:
-            raise ProcessError(
-                f"output {output.name!r} has a file for each of the values in {output.path}: give `tail` a store, or "
-                "an output without fields; one file alone can be read by: tail -F PATH"
-            )
+        path = PathPattern(output.path).base if output.has_fields else output.file_path
+        if output.format == "json" and (not settings.store or Path(path).exists()):
+            complain(f"no record log {'without a store' if not settings.store else 'yet'}; reading {output.path}")
+            return SetTail(output.path, complain) if output.has_fields else OutputTail(Path(path), complain)
     if settings.store or any(output.format == "json" for output in settings.output):
         state_dir = settings.server.state_dir
         raise ProcessError(f"{state_dir}: nothing is stored there yet; --state-dir names another state directory")
