@@ -44,11 +44,13 @@ def choose_store(settings: Settings, name: str | None, *, searched: bool = True)
 def import_early(stores: Iterable[StoreSettings]) -> None:
     """Import the code of these stores while it can be read: the collector may change its user after this.
 
-    A missing library is reported by the store's shipper, which tries again.
+    A module that imports its libraries later has a function `import_libraries`. A missing library is reported by the
+    store's shipper, which tries again.
     """
     for settings in stores:
         with contextlib.suppress(ImportError):
-            importlib.import_module(_kind(settings).store.partition(":")[0])
+            module = importlib.import_module(_kind(settings).store.partition(":")[0])
+            getattr(module, "import_libraries", lambda: None)()
 
 
 def make_store(settings: StoreSettings) -> Store:

@@ -14,7 +14,7 @@ from prefork_logd.config.stores.custom import CustomStoreSettings
 from prefork_logd.config.stores.nats import NatsStoreSettings
 from prefork_logd.config.stores.parquet import ParquetStoreSettings
 from prefork_logd.config.stores.postgresql import PostgresqlStoreSettings
-from prefork_logd.config.stores.sqlite import HAS_SQLITE, SqliteStoreSettings
+from prefork_logd.config.stores.sqlite import SqliteStoreSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,7 +74,7 @@ _ROWS = (
 KINDS = {kind.type: kind for kind in _ROWS}
 """Every type of store: the only place that lists them."""
 
-DEFAULT_STORES: tuple[StoreSettings, ...] = (SqliteStoreSettings(name="sqlite"),) if HAS_SQLITE else ()
+DEFAULT_STORES: tuple[StoreSettings, ...] = (ParquetStoreSettings(name="parquet"),)
 """The stores of a configuration without `store`; `store = []` means none."""
 
 

@@ -276,7 +276,10 @@ class ParquetSearch(SearchByLines):
 def _connect() -> duckdb.DuckDBPyConnection:
     import tempfile  # noqa: PLC0415
 
-    spill = Path(tempfile.gettempdir()) / f"prefork-logd-query-{os.getpid()}"
+    try:
+        spill = Path(tempfile.gettempdir()) / f"prefork-logd-query-{os.getpid()}"
+    except OSError:  # no directory for temporary files can be written
+        spill = None
     return engine.connect(MEMORY_BYTES, min(os.cpu_count() or 1, 4), spill)
 
 

@@ -41,6 +41,11 @@ def make_store(settings: ParquetStoreSettings) -> ParquetStore:
     return ParquetStore(settings)
 
 
+def import_libraries() -> None:
+    """Import DuckDB, which otherwise only the processes that use it import. Starts no thread. Raises ImportError."""
+    import duckdb  # noqa: F401, PLC0415 - it takes 26 MB
+
+
 class _Part(NamedTuple):
     """The rows of one segment: where they begin in the file of rows, and their day."""
 

@@ -1,8 +1,10 @@
-"""What a new user has: a collector without a configuration keeps records in SQLite, whatever becomes of that file."""
+"""A collector without a configuration keeps records in Parquet files; and harm to the files of SQLite stores."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import sqlite3
 import subprocess
 import time
@@ -12,6 +14,7 @@ import pytest
 
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import render_json
+from prefork_logd.stores.parquet import segments
 from prefork_logd.stores.sqlite.store import day_name
 from tests.support.disks import mounted
 from tests.support.harness import Collector, frames, wait_for
@@ -53,18 +56,45 @@ def test_records_are_found_without_any_configuration(make_collector: Maker) -> N
     """They are in the file and in the store, also those of before a restart."""
     collector = make_collector("", default_store=True).start()
     send(collector, 0, 50)
-    wait_until_stored(collector, 50)
+    # At once: a query reads those that are in no file yet in the journal.
+    assert sorted(stored(collector)) == sorted(collector.lines())
     status = collector.cli("status").stdout
-    assert "shipper sqlite" in status
+    assert "shipper parquet" in status
     assert "records waiting" in status
     assert collector.cli("tail", "-n", "1", "--format", "json").stdout.encode() == collector.lines()[-1]
     assert collector.stop() == 0
+    assert segments.find_segments(collector.state_dir / "records"), "a stop writes what waits"
+    assert sorted(stored(collector)) == sorted(collector.lines())
     collector.start()
     send(collector, 50, 50)
-    wait_until_stored(collector, 100)
+    assert sorted(stored(collector)) == sorted(collector.lines())
+    assert len(stored(collector)) == 100
     assert collector.stop() == 0
-    assert not list(collector.state_dir.glob("*.db-*")), "what a stopped collector leaves is whole files"
+    assert not list(collector.state_dir.glob("records/**/.*")), "what a stopped collector leaves is whole files"
     assert "ERROR" not in collector.log
+
+
+def test_a_shipper_that_is_killed_again_and_again_stores_each_record_once(make_collector: Maker) -> None:
+    """While it writes segments, which are small here, and merges; queries meanwhile see every record once."""
+    toml = '[[store]]\ntype = "parquet"\nbatch_time = "1ms"\nbatch_records = 20\n'
+    collector = make_collector(toml, "--workers", "1").start()
+    count = 0
+    for turn in range(8):
+        with collector.connect() as sock:
+            sock.sendall(frames([f"m{number}" for number in range(count, count + 100)]))
+        count += 100
+        collector.wait_for_records(count)
+        if turn % 2:
+            wait_for(lambda: segments.find_segments(collector.state_dir / "records"), "a segment")
+            os.kill(collector.child("shipper", 0), signal.SIGKILL)
+        else:
+            assert sorted(stored(collector)) == sorted(collector.lines())
+    wait_until_stored(collector, 800)
+    assert collector.stop() == 0
+    assert sorted(stored(collector)) == sorted(collector.lines())
+    found = segments.find_segments(collector.state_dir / "records")
+    assert [one.first for one in found[1:]] == [one.next for one in found[:-1]]
+    assert "Traceback" not in collector.log
 
 
 @pytest.mark.parametrize("harm", ["no database", "a directory in its place", "nothing may be written there"])
@@ -130,7 +160,7 @@ def test_harm_to_a_database_in_use_costs_nothing(make_collector: Maker, tmp_path
 
 def test_a_replay_beside_the_shipper(make_collector: Maker) -> None:
     """Both write to one file: neither holds the other up for long, and each record is stored once."""
-    collector = make_collector("", default_store=True).start()
+    collector = make_collector('[[store]]\ntype = "sqlite"\n').start()
     send(collector, 0, 20)
     wait_until_stored(collector, 20)
     late = [

@@ -45,11 +45,10 @@ def test_two_outputs_with_one_file_are_refused(tmp_path: Path, how: str) -> None
         ("rejected.jsonl", "own.jsonl", "rejected.jsonl is the collector's own file"),
         ("c.toml", "own.jsonl", "is the configuration file"),
         ("keys", "own.jsonl", "is server.keys_file"),
-        ("dead-letters-sqlite.jsonl", "own.jsonl", "holds the dead letters of store 'sqlite'"),
+        ("dead-letters-parquet.jsonl", "own.jsonl", "holds the dead letters of store 'parquet'"),
         ("", "journal/commits.jsonl", "journal is the collector's own directory"),
         ("", "./journal", "journal is the collector's own file"),
-        ("", "records-2026-11-28.db", "is a file of store 'sqlite'"),
-        ("", "records-2026-11-28.db-wal", "is a file of store 'sqlite'"),
+        ("", "records/x.jsonl", "is a file of store 'parquet'"),
     ],
 )
 def test_an_output_is_no_other_file_of_the_collector(tmp_path: Path, made: str, output: str, said: str) -> None:
@@ -75,8 +74,8 @@ def test_devices_may_be_several_outputs(tmp_path: Path) -> None:
     [
         (["{service}.jsonl"], "lead to a file in use: rejected.jsonl is the collector's own file"),
         (["{service}/all.jsonl"], "lead to a file in use: prefork-logd.pid is the collector's own file"),
-        (["dead-{service}.jsonl"], "it holds the dead letters of store 'sqlite'"),
-        (["records-{date}.db"], "it is a file of store 'sqlite'"),
+        (["dead-{service}.jsonl"], "it holds the dead letters of store 'parquet'"),
+        (["records/{date}.jsonl"], "is a file of store 'parquet'"),
         (["logs/errors.jsonl", "logs/{service}.jsonl"], "is the file of output 'errors'"),
         (["logs/{service}.jsonl", "logs/errors.jsonl"], "is the file of output 'errors'"),
         (["logs/{service}.jsonl", "logs/{logger}.jsonl"], "is a file of output 'service'"),

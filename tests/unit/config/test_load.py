@@ -21,6 +21,7 @@ from prefork_logd.config.outputs import OutputSettings
 from prefork_logd.config.settings import Settings
 from prefork_logd.config.show import effective
 from prefork_logd.config.stores.custom import CustomStoreSettings
+from prefork_logd.config.stores.parquet import ParquetStoreSettings
 from prefork_logd.config.stores.sqlite import SqliteStoreSettings
 from prefork_logd.errors import ConfigError
 
@@ -174,12 +175,13 @@ def test_stores_are_called_after_their_type() -> None:
     assert loads("store = []", "", STATE).store == ()
 
 
-def test_by_default_records_go_to_sqlite() -> None:
-    """Beside the files: in state_dir, for thirty days, with a full-text index; what is written out means the same."""
+def test_by_default_records_go_to_parquet_files() -> None:
+    """Beside the output: in state_dir, for thirty days, bounded in bytes; what is written out means the same."""
     (store,) = loads("", "", STATE).store
-    assert isinstance(store, SqliteStoreSettings)
-    assert (store.name, store.path, store.retain, store.full_text) == ("sqlite", "/state/records.db", "30d", True)
-    assert loads('[[store]]\ntype = "sqlite"', "", STATE).store == (store,)
+    assert isinstance(store, ParquetStoreSettings)
+    assert (store.name, store.path, store.retain) == ("parquet", "/state/records", "30d")
+    assert store.retain_bytes == 20_000_000_000
+    assert loads('[[store]]\ntype = "parquet"', "", STATE).store == (store,)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def test_what_is_printed_is_what_is_meant() -> None:
     settings = loads('[[output]]\nname = "e"\nlevel = 35\nloggers = ["a.b"]', "", STATE)
     again = loads(effective(settings))
     assert again == settings
-    assert [store["type"] for store in tomllib.loads(effective(settings))["store"]] == ["sqlite"]
+    assert [store["type"] for store in tomllib.loads(effective(settings))["store"]] == ["parquet"]
     none = loads("store = []", "", STATE)
     assert loads(effective(none)) == none
 

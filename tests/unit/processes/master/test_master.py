@@ -102,7 +102,7 @@ def test_a_start_is_the_writer_then_the_workers_then_the_addresses(run: Run) -> 
     run.master.apply_event(run.supervisor.writer, Event.DUE)
     assert run.forks == ["writer"]
     run.make_ready(run.supervisor.writer)
-    assert run.forks == ["writer", "shipper sqlite", "worker 1", "worker 2"]
+    assert run.forks == ["writer", "shipper parquet", "worker 1", "worker 2"]
     first, second = run.supervisor.real_workers()
     run.make_ready(first)
     assert not run.addresses
