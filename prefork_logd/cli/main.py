@@ -18,6 +18,7 @@ from prefork_logd.cli import (  # noqa: F401 - each module adds its verbs to the
     query,
     replay,
     send,
+    sql,
     standard_streams,
     status,
     tail,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from prefork_logd.query.conditions import Field
     from prefork_logd.query.filters import Filters
@@ -198,6 +199,14 @@ def levels_by_name(pairs: Iterable[tuple[str | bytes | None, int | None]]) -> di
             key = name.strip().upper()
             levels[key] = min(levels.get(key, levelno), levelno)
     return levels
+
+
+@runtime_checkable
+class AnswersSql(Protocol):
+    """Optional: a search with a database in which `records` can be queried by SQL."""
+
+    def database(self, target: str = "") -> AbstractContextManager[Any]:
+        """Give the database, which can write the file `target` and reach no other (stores/parquet/sql.py)."""
 
 
 @runtime_checkable

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from prefork_logd.errors import QueryCancelledError, QueryTimeoutError, StoreErr
 from prefork_logd.query.by_lines import SearchByLines
 from prefork_logd.query.search import Bar, Found, Page, RecordId, levels_by_name
 from prefork_logd.records.stored import read_fields
-from prefork_logd.stores.parquet import engine, schema
+from prefork_logd.stores.parquet import engine, schema, sql
 from prefork_logd.stores.parquet.calls import Calls
 from prefork_logd.stores.parquet.rows import make_line
 from prefork_logd.stores.parquet.snapshot import Snapshot
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 MEMORY_BYTES = 176 << 20
 """Memory of DuckDB for a query; Python and the end of the journal come to it."""
+MOST_THREADS = 4
 FIRST_SLICE = 20_000
 """Records among which the first lines are searched."""
 SLICE = 200_000
@@ -263,6 +265,16 @@ class ParquetSearch(SearchByLines):
             for name, number in self._fetch("DISTINCT levelname, levelno", Compiled("true", {}, is_exact=True))
         )
 
+    @contextlib.contextmanager
+    def database(self, target: str = "") -> Iterator[duckdb.DuckDBPyConnection]:
+        """Give a database with the view `records`, for sql.py, which can write the file `target` and reach no other."""
+        source, paths = self._snapshot.source(), self._snapshot.paths
+        threads = min(os.cpu_count() or 1, MOST_THREADS)
+        with contextlib.closing(
+            sql.open_database(source, paths, MEMORY_BYTES, threads, _spill(), target)
+        ) as connection:
+            yield connection
+
     def cancel(self) -> None:
         """End the running call of another thread."""
         super().cancel()
@@ -274,13 +286,15 @@ class ParquetSearch(SearchByLines):
 
 
 def _connect() -> duckdb.DuckDBPyConnection:
-    import tempfile  # noqa: PLC0415
+    return engine.connect(MEMORY_BYTES, min(os.cpu_count() or 1, MOST_THREADS), _spill())
 
+
+def _spill() -> Path | None:
+    """Return the directory for what does not fit into memory; None if no directory can be written."""
     try:
-        spill = Path(tempfile.gettempdir()) / f"prefork-logd-query-{os.getpid()}"
-    except OSError:  # no directory for temporary files can be written
-        spill = None
-    return engine.connect(MEMORY_BYTES, min(os.cpu_count() or 1, 4), spill)
+        return Path(tempfile.gettempdir()) / f"prefork-logd-query-{os.getpid()}"
+    except OSError:
+        return None
 
 
 def _bounds(filters: Filters, low: float | None, high: float | None) -> str:

@@ -115,6 +115,11 @@ class Snapshot:
         if file.longest:
             self._tail = f"/proc/self/fd/{file.fd}", journal, file.longest
 
+    @property
+    def paths(self) -> list[str]:
+        """The files of `source`."""
+        return [*self._files, *([self._tail[0]] if self._tail is not None else [])]
+
     def source(self, journal: str = "", number: int = 0) -> str:
         """Return the query of all records, in the columns of a segment.
 

@@ -111,9 +111,9 @@ def test_another_version_takes_over_under_load(tmp_path: Path, make_collector: M
         load.stop()
         wait_for(lambda: collector.status()["connections"] <= 1, "the clients have gone")
     wait_for(lambda: collector.status()["outputs"][0]["records"] == load.total() + 1, "everything is counted, once")
-    # On a slow machine a store is tens of thousands of records behind after the two upgrades.
-    wait_for(lambda: collector.status()["stores"][0]["lag_records"] == 0, "the store has caught up", deadline_s=60)
-    assert collector.cli("query", "--count").stdout == f"{load.total() + 1}\n", "they are in the store, once"
+    assert collector.cli("query", "--count").stdout == f"{load.total() + 1}\n", (
+        "they are in the store or the journal, once"
+    )
     path.write_bytes(b"".join(line for line in path.read_bytes().splitlines(True) if b"in two parts" not in line))
     load.check(path)
     assert collector.stop() == 0
