@@ -34,6 +34,11 @@ LINE_COLUMNS = (*rows.COLUMNS, "line")
 """Columns that give a line back, in the order of rows.make_line."""
 
 
+def _nothing() -> str:
+    types = {**TYPES, "journal": "VARCHAR", "time": "TIMESTAMP"}
+    return f"(SELECT {', '.join(f'NULL::{types[name]} AS {quoted(name)}' for name in COLUMNS)} WHERE false)"
+
+
 def quoted(name: str) -> str:
     """Return the name of a column as SQL."""
     return f'"{name}"'
@@ -53,3 +58,7 @@ def rows_source(path: str, journal: str, longest: int) -> str:
         f"SELECT {columns} FROM read_ndjson({text(path)}, columns = {{{types}}}, "
         f"maximum_object_size = {max(longest + 2, _LEAST_OBJECT_BYTES)})"
     )
+
+
+NOTHING = _nothing()
+"""A query with the columns of a segment and no rows."""

@@ -10,7 +10,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from prefork_logd.errors import StoreError
-from prefork_logd.stores.parquet import engine
+from prefork_logd.stores.parquet import engine, schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,8 +31,7 @@ def open_database(
     connection = engine.connect(memory_bytes, threads, spill)
     try:
         with engine.failing_as_store_error():
-            if source:
-                connection.execute(f"CREATE VIEW records AS SELECT * FROM {source}")
+            connection.execute(f"CREATE VIEW records AS SELECT * FROM {source or schema.NOTHING}")
             allowed = [*paths, *([target] if target else [])]
             connection.execute(f"SET allowed_paths = {engine.text_list(allowed)}")
             if spill is not None:
@@ -78,6 +77,5 @@ def write_parquet(connection: duckdb.DuckDBPyConnection, statement: str, target:
     """Write the answer to a Parquet file. Raises StoreError."""
     wanted = read_only(connection, statement)
     with engine.failing_as_store_error("SQL"), contextlib.closing(connection.cursor()) as cursor:
-        cursor.execute(
-            f"COPY ({wanted}\n) TO {engine.text(target)} (FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false)"
-        )
+        form = "FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false"
+        cursor.execute(f"COPY ({wanted}\n) TO {engine.text(target)} ({form})")

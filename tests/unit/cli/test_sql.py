@@ -36,7 +36,7 @@ def test_json_and_csv_are_whole(ask):
     assert rows[0] == {"n": 0, "message": "record 0", "time": "2026-11-24 12:00:00", "l": [1, 2], "none": None}
     lines = ask(STATEMENT, "--format", "csv").stdout.splitlines()
     assert len(lines) == 1201
-    assert lines[:2] == ["n,message,time,l,none", '0,record 0,2026-11-24 12:00:00,"[1,2]",']
+    assert lines[:2] == ["n,message,time,l,none", '0,record 0,2026-11-24 12:00:00,"[1, 2]",']
     assert ask("SELECT 'inf'::DOUBLE AS x", "--format", "json").stdout == '{"x": null}\n'
 
 
