@@ -47,6 +47,17 @@ class Effect(enum.IntEnum):
     STOP = 16
 
 
+# As plain numbers: to look up a member of an enumeration takes longer than the rest of an opcode.
+PUSH, GET, PUT, MARK, POP, POP_MARK, DUP, COLLECT, FILL = map(int, list(Effect)[: Effect.PUT_ONE])
+PUT_ONE, MAKE, CALL, BUILD, CALL_MARKED, PROTO, FRAME, STOP = map(int, list(Effect)[Effect.PUT_ONE :])
+VALUES = (PUSH, GET, DUP)
+"""Effects of the opcodes that push a value."""
+ENDS = (POP_MARK, COLLECT, FILL, CALL_MARKED)
+"""Of those that take a mark away."""
+COMBINES = (PUT_ONE, MAKE, CALL, BUILD)
+"""Of those that take values and leave one, or none."""
+
+
 def _table(default: int, rows: dict[int, bytes]) -> bytes:
     table = bytearray([default]) * 256
     for value, codes in rows.items():
@@ -133,6 +144,7 @@ class Reader:
     def __init__(self, frame: bytes, hole: int, hole_bytes: int) -> None:
         """Step through a frame that lacks `hole_bytes` before the offset `hole`; 0: it is whole."""
         self.frame = frame
+        self.size = len(frame)
         self.hole = hole
         self.hole_bytes = hole_bytes
         self.start = 0
@@ -144,7 +156,7 @@ class Reader:
 
     def step(self, at: int) -> int:
         """Read the opcode at an offset; return it, or -1 where the frame ends at its hole. Raises Broken."""
-        frame, size = self.frame, len(self.frame)
+        frame, size = self.frame, self.size
         self.crosses = False
         if self.hole_bytes and at == self.hole:
             return -1
@@ -153,6 +165,11 @@ class Reader:
         opcode = frame[at]
         kind = OPERANDS[opcode]
         self.start = start = at + 1
+        if kind < COUNTED and not self.hole_bytes:
+            self.end = end = start + kind
+            if end > size:
+                raise Broken(TRUNCATED)
+            return opcode
         if kind < COUNTED:
             end = start + kind
         elif kind < LINE:
@@ -178,9 +195,10 @@ class Reader:
 
     def cost(self, opcode: int) -> int:
         """Return the cost of the opcode that was read last; long numbers cost the square of their length."""
-        length = self.end - self.start - 1
-        if opcode in b"IL" and length <= MAX_INTEGER_LINE:
-            return WEIGHTS[opcode] + (length * length >> LINE_SHIFT)
+        if opcode == 0x49 or opcode == 0x4C:  # noqa: PLR1714 - INT, LONG; of every opcode this is asked
+            length = self.end - self.start - 1
+            if length <= MAX_INTEGER_LINE:
+                return WEIGHTS[opcode] + (length * length >> LINE_SHIFT)
         return WEIGHTS[opcode]
 
 
@@ -202,51 +220,52 @@ def outline(reader: Reader, most_steps: int = sys.maxsize) -> Outline:
     bases = [0]
     pairs: list[Pair] = []
     at = cost = opcodes = 0
+    step, cost_of = reader.step, reader.cost
     while True:
         most_steps -= 1
         if most_steps < 0:
             raise Broken(TOO_LONG)
-        opcode = reader.step(at)
+        opcode = step(at)
         here = (at, cost)
         if opcode < 0:
             _add_open(pairs, reader.frame, starts, marks, bases, here)
             return Outline(pairs, opcodes)
         effect = EFFECTS[opcode]
-        if effect == Effect.STOP:
+        if effect == STOP:
             if reader.end != len(reader.frame):
                 raise Broken(TRAILING)
             return Outline(pairs, opcodes)
         opcodes += WEIGHTS[opcode]
-        cost += reader.cost(opcode)
-        if effect == Effect.POP and len(starts) == bases[-1]:
-            effect = Effect.POP_MARK
-        if effect in (Effect.PUSH, Effect.GET, Effect.DUP):
+        cost += cost_of(opcode)
+        if effect == POP and len(starts) == bases[-1]:
+            effect = POP_MARK
+        if effect in VALUES:
             starts.append(here)
-        elif effect == Effect.MARK:
+        elif effect == MARK:
             marks.append(here)
             bases.append(len(starts))
-        elif effect == Effect.POP:
+        elif effect == POP:
             starts.pop()
-        elif effect in (Effect.POP_MARK, Effect.COLLECT, Effect.FILL, Effect.CALL_MARKED):
+        elif effect in ENDS:
             if not marks:
                 raise Broken(MALFORMED)
             height, mark = bases.pop(), marks.pop()
-            if effect == Effect.FILL and height == bases[-1]:
+            if effect == FILL and height == bases[-1]:
                 raise Broken(MALFORMED)
             if not marks and (height, opcode) in _RECORDS:
                 _add_pairs(pairs, starts, height, here)
             del starts[height:]
-            if effect in (Effect.COLLECT, Effect.CALL_MARKED):
+            if effect in (COLLECT, CALL_MARKED):
                 starts.append(mark)
-        elif effect in (Effect.PUT_ONE, Effect.BUILD, Effect.MAKE, Effect.CALL):
+        elif effect in COMBINES:
             height = len(starts) - TAKES[opcode]
-            if height < bases[-1] + (effect in (Effect.PUT_ONE, Effect.BUILD)):
+            if height < bases[-1] + (effect in (PUT_ONE, BUILD)):
                 raise Broken(MALFORMED)
             first = starts[height]
             if not marks and (height, opcode) in _RECORDS:
                 _add_pairs(pairs, starts, 1, here)
             del starts[height:]
-            if effect in (Effect.MAKE, Effect.CALL):
+            if effect in (MAKE, CALL):
                 starts.append(first)
         at = reader.end
 

@@ -17,16 +17,32 @@ from typing import TYPE_CHECKING
 
 from prefork_logd.errors import RecordRejected
 from prefork_logd.inputs.pickles.outline import (
+    BUILD,
+    CALL,
+    CALL_MARKED,
+    COLLECT,
+    COMBINES,
     CROSSING,
+    DUP,
     EFFECTS,
+    ENDS,
+    FILL,
+    GET,
     MALFORMED,
+    MARK,
+    POP,
+    POP_MARK,
+    PROTO,
+    PUT,
+    PUT_ONE,
+    STOP,
     TAKES,
     TOO_LONG,
     TRAILING,
     TRUNCATED,
     UNSAFE,
+    VALUES,
     Broken,
-    Effect,
     Outline,
     Pair,
     Reader,
@@ -58,8 +74,9 @@ OWN_NAMES = frozenset(
 )
 """Attributes that are kept however many others there are."""
 
-MOST_STEPS_IN_PYTHON = 300_000
-"""Opcodes above which a pickle is rejected where there is no compiled core: each takes about 10 microseconds."""
+MOST_STEPS_IN_PYTHON = 200_000
+"""Opcodes above which a pickle is rejected where there is no compiled core: each takes about 1.5 microseconds, and
+meanwhile nobody else is served."""
 
 _REASONS = {
     TOO_LONG: ("budget", "too many opcodes to be read without the compiled core"),
@@ -171,6 +188,8 @@ class _Trimmer:
         self.frame = reader.frame
         self.pairs = found.pairs
         self.shares = _shares(reader.frame, found.pairs)
+        self.places = {at for pair in found.pairs for at in (pair.key, pair.value, pair.end)}
+        """Where something begins or ends for `enter`."""
         self.out = bytearray()
         self.levels = [_Level(is_written=True)]
         self.top = self.levels[0]
@@ -193,15 +212,16 @@ class _Trimmer:
             if opcode < 0:
                 self.close_open()
                 break
-            self.enter(at)
+            if at in self.places:
+                self.enter(at)
             effect = EFFECTS[opcode]
-            if effect == Effect.STOP:
+            if effect == STOP:
                 break
             if not self.skims:
                 self.left -= reader.cost(opcode)
                 self.skims = self.left < 0
-            if effect == Effect.POP and not self.top.real and not self.top.skipped:
-                effect = Effect.POP_MARK
+            if effect == POP and not self.top.real and not self.top.skipped:
+                effect = POP_MARK
             self.take(at, opcode, effect)
             at = reader.end
         if len(self.levels) == 1 and self.top.real == 1:
@@ -344,29 +364,29 @@ class _Trimmer:
 
     def take(self, at: int, opcode: int, effect: int) -> None:
         """Do what an opcode does."""
-        if effect in (Effect.PUSH, Effect.GET, Effect.DUP):
+        if effect in VALUES:
             self.push(at, opcode, effect)
-        elif effect == Effect.PUT:
+        elif effect == PUT:
             self.memoize(at, opcode)
-        elif effect == Effect.MARK:
+        elif effect == MARK:
             if len(self.levels) > MOST_MARKS:
                 self.skims = True
             if not self.skims:
                 self.copy(at)
             self.top = _Level(is_written=not self.skims)
             self.levels.append(self.top)
-        elif effect == Effect.POP:
+        elif effect == POP:
             if self.top.skipped:
                 self.top.skipped -= 1
             else:
                 self.top.real -= 1
                 self.top.rest = self.top.kind = 0
                 self.out += b"0"
-        elif effect in (Effect.POP_MARK, Effect.COLLECT, Effect.FILL, Effect.CALL_MARKED):
+        elif effect in ENDS:
             self.end_level(at, opcode, effect)
-        elif effect in (Effect.PUT_ONE, Effect.MAKE, Effect.CALL, Effect.BUILD):
+        elif effect in COMBINES:
             self.combine(at, opcode, effect)
-        elif effect == Effect.PROTO:
+        elif effect == PROTO:
             if at:
                 raise Broken(MALFORMED)
             self.copy(at)
@@ -375,12 +395,12 @@ class _Trimmer:
         """Write an opcode that pushes a value, or count the value."""
         top = self.top
         state, number = WRITTEN, 0
-        if effect == Effect.GET:
+        if effect == GET:
             number = self.memo_index(opcode)
             if number not in self.memo and number < MOST_INDEX:
                 raise Broken(MALFORMED)
             state = self.memo.get(number, SKIPPED)
-        elif effect == Effect.DUP and not top.real + top.skipped:
+        elif effect == DUP and not top.real + top.skipped:
             raise Broken(MALFORMED)
         if self.skims:
             top.skipped += 1
@@ -435,25 +455,25 @@ class _Trimmer:
 
     def end_level(self, at: int, opcode: int, effect: int) -> None:
         """Take a mark away, and what is above it."""
-        if effect != Effect.POP_MARK:
+        if effect != POP_MARK:
             self.flush()
         level = self.levels.pop()
         if not self.levels:
             raise Broken(MALFORMED)
         top = self.top = self.levels[-1]
-        makes = effect in (Effect.COLLECT, Effect.CALL_MARKED)
-        if effect == Effect.FILL and not top.real + top.skipped:
+        makes = effect in (COLLECT, CALL_MARKED)
+        if effect == FILL and not top.real + top.skipped:
             raise Broken(MALFORMED)
         if not level.is_written:
             if makes:
                 top.skipped += 1
-            elif effect == Effect.FILL:
+            elif effect == FILL:
                 self.leave_out(opcode, level.skipped)
             return
         if opcode == 0x6F and not level.real:
-            effect = Effect.POP_MARK
+            effect = POP_MARK
             top.skipped += 1
-        if effect == Effect.POP_MARK:
+        if effect == POP_MARK:
             self.out += b"1" if opcode != 0x30 else b"0"
             return
         left = level.skipped
@@ -478,7 +498,7 @@ class _Trimmer:
         top, count = self.top, TAKES[opcode]
         skipped = min(top.skipped, count)
         real = count - skipped
-        puts = effect in (Effect.PUT_ONE, Effect.BUILD)
+        puts = effect in (PUT_ONE, BUILD)
         if top.real - real < 0 or top.real + top.skipped - count < puts:
             raise Broken(MALFORMED)
         top.skipped -= skipped
@@ -489,11 +509,11 @@ class _Trimmer:
         if puts and not real:
             if opcode == 0x73 and len(self.levels) == 1 and top.real == 1:
                 pass  # an attribute that was left out, and counted
-            elif effect == Effect.PUT_ONE:
+            elif effect == PUT_ONE:
                 self.leave_out(opcode, count)
             elif not top.skipped:
                 self.out += bytes([CUT]) + b"b"
-        elif (effect == Effect.CALL and skipped) or is_loop or not real:
+        elif (effect == CALL and skipped) or is_loop or not real:
             self.out += b"0" * real
             top.skipped += 1
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from typing import Any
 
 import pytest
@@ -168,7 +169,7 @@ def test_the_new_opcodes_are_of_no_client() -> None:
 
 
 def test_python_gives_up_after_many_opcodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the compiled core a megabyte of opcodes would take ten seconds."""
+    """Without the compiled core a megabyte of opcodes would take more than a second."""
     frame = pickle.dumps({"msg": "m", "v": [1] * 10_000}, 2)
     assert trim._trim_for_a_while(frame, 0, 0, 0) == trim.trim_in_python(frame, 0, 0, 0)
     monkeypatch.setattr(trim, "trim", trim._trim_for_a_while)
@@ -176,3 +177,12 @@ def test_python_gives_up_after_many_opcodes(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(RecordRejected, match="without the compiled core") as rejected:
         trim.trimmed(frame, 0)
     assert rejected.value.reason == "budget"
+
+
+def test_the_most_that_python_cuts_takes_less_than_a_second() -> None:
+    """Of the slowest opcodes that are known: meanwhile the worker serves nobody else."""
+    deep = b"N" + b"\x85" * 180
+    frame = b"}(X\3\0\0\0msgX\1\0\0\0mX\1\0\0\0v](" + deep * ((trim.MOST_STEPS_IN_PYTHON - 100) // len(deep)) + b"eu."
+    begin = time.process_time()
+    assert isinstance(trim._trim_for_a_while(frame, 0, 0, 0), bytes)
+    assert time.process_time() - begin < 1.0
