@@ -92,4 +92,5 @@ def make_pickle(
     formatter: logging.Formatter | None = None,
     max_bytes: int = ...,
     default: Callable[[Any], object] | None = None,
+    is_short: bool = False,
 ) -> bytes: ...

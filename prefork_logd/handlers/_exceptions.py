@@ -18,7 +18,10 @@ _MOST_NAME_CHARS = 200
 _MOST_FILES = 4096
 _PACKAGES = (os.sep + "site-packages" + os.sep, os.sep + "dist-packages" + os.sep)
 _LIBRARY = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
+_MOST_CODES = 4096
 _in_app_files = {}  # name of a source file: whether it is the application's
+_codes = {}  # id of a code object: it and its module's name, and what is said of each of its frames
+_groups = {}  # class of exceptions: whether it is one of groups
 
 
 def describe_exceptions(error, trace=None):
@@ -56,7 +59,13 @@ def _chain(error):
 
 def _is_group(error):
     """Return whether it is an exception group, of Python 3.11 or of the package exceptiongroup."""
-    return any(kind.__name__ == "BaseExceptionGroup" for kind in type(error).__mro__)
+    kind = type(error)
+    known = _groups.get(kind)
+    if known is None:
+        if len(_groups) >= _MOST_CODES:
+            _groups.clear()
+        known = _groups[kind] = any(one.__name__ == "BaseExceptionGroup" for one in kind.__mro__)
+    return known
 
 
 def _leaves(group):
@@ -103,13 +112,17 @@ def _frames(trace):
 
 
 def _frame(trace):
-    code = trace.tb_frame.f_code
-    return {
-        "module": _short(trace.tb_frame.f_globals.get("__name__")),
-        "function": _short(getattr(code, "co_qualname", code.co_name)),
-        "lineno": trace.tb_lineno,
-        "in_app": _is_in_app(code.co_filename),
-    }
+    frame = trace.tb_frame
+    code = frame.f_code
+    module = frame.f_globals.get("__name__")
+    # By its id, for to hash a code object takes longer than to describe it. It is kept, so the id is its own.
+    known = _codes.get(id(code))
+    if known is None or known[0] is not code or known[1] is not module:
+        if len(_codes) >= _MOST_CODES:
+            _codes.clear()
+        function = _short(getattr(code, "co_qualname", code.co_name))
+        known = _codes[id(code)] = code, module, _short(module), function, _is_in_app(code.co_filename)
+    return {"module": known[2], "function": known[3], "lineno": trace.tb_lineno, "in_app": known[4]}
 
 
 def _is_in_app(filename):

@@ -4,6 +4,7 @@ Knows nothing of the network, sessions and files.
 """
 from __future__ import absolute_import, division
 
+import io
 import logging
 import traceback
 
@@ -15,7 +16,9 @@ from ._values import PLAIN_KINDS, Reading
 
 _PROTOCOL = 2 if PY2 else 4
 """The shortest and quickest protocol that every version of the same major number reads."""
+_LARGE_BYTES = 1 << 15
 _dumps = pickle.dumps
+_picklers = []  # and their buffers, which no thread uses just now
 _LogRecord = logging.LogRecord
 _DEFAULT_FORMATTER = logging.Formatter()
 _NO_TRACEBACKS = (None, "", "\n")
@@ -25,11 +28,14 @@ _OWN_ATTRIBUTES = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict
 _are_plain = PLAIN_KINDS.issuperset
 
 
-def make_pickle(record, formatter=None, max_bytes=1 << 20, default=None):
+def make_pickle(record, formatter=None, max_bytes=1 << 20, default=None, is_short=False):
     """Return the pickle of a LogRecord's attributes: message formatted, traceback as exc_text. Raises nothing.
 
     Values of `extra` are made plain data (_values.py); `default` is asked first for those of foreign classes. The
     largest values are cut if the pickle would exceed max_bytes; "prefork_logd.truncated" has the paths of what was cut.
+    A short pickle has no attributes that a collector of ours derives from others, or that say nothing.
+
+    Longer than other functions: each record of a service passes here, and a call takes as long as several lines.
     """
     attributes = record.__dict__.copy()
     try:
@@ -48,22 +54,54 @@ def make_pickle(record, formatter=None, max_bytes=1 << 20, default=None):
     except Exception:  # noqa: BLE001 - __str__ of an argument may do anything
         attributes["msg"] = _unformatted(record)
     attributes["args"] = None
+    exceptions = None
     if attributes["exc_info"]:
         if attributes["exc_text"] in _NO_TRACEBACKS:
             attributes["exc_text"] = _traceback(attributes["exc_info"], formatter)
         exceptions = _exceptions(attributes["exc_info"])
-        if exceptions:
-            attributes["prefork_logd.exception"] = exceptions
         attributes["exc_info"] = None
     if "message" in attributes:
         del attributes["message"]
+    if is_short:
+        try:
+            del attributes["args"], attributes["exc_info"], attributes["msecs"], attributes["relativeCreated"]
+            if attributes["exc_text"] is None:
+                del attributes["exc_text"]
+        except KeyError:  # a filter of the service has taken one away
+            pass
     if not _are_plain(map(type, attributes.values())):
         _make_plain(attributes, default)
+    if exceptions:
+        attributes["prefork_logd.exception"] = exceptions
     try:
-        data = _dumps(attributes, _PROTOCOL)
+        data = _dump_plain(attributes)
     except Exception:  # noqa: BLE001 - a formatter may have made anything of an exception
         data = _dump_what_can_be(attributes)
     return data if len(data) <= max_bytes else cut_record(attributes, max_bytes, _PROTOCOL)
+
+
+def _dump_plain(attributes):
+    """Return the pickle of plain data, which is within itself nowhere. Raises what pickle raises.
+
+    Without a memo, which nothing in a usual record refers to: that takes less time here and in the collector. A large
+    record gets one, for it may have a long text many times.
+    """
+    if PY2:
+        return _dumps(attributes, _PROTOCOL)
+    try:
+        pickler, room = _picklers.pop()
+    except IndexError:
+        room = io.BytesIO()
+        pickler = pickle.Pickler(room, _PROTOCOL)
+        pickler.fast = True
+    pickler.dump(attributes)
+    if room.tell() > _LARGE_BYTES:
+        return _dumps(attributes, _PROTOCOL)
+    data = room.getvalue()
+    room.seek(0)
+    room.truncate()
+    _picklers.append((pickler, room))
+    return data
 
 
 def _dump_what_can_be(attributes):
@@ -84,7 +122,7 @@ def _make_plain(attributes, default):
     spread_extra(attributes)
     reading = Reading(default)
     for name, value in list(attributes.items()):
-        if type(value) in PLAIN_KINDS or name == "prefork_logd.exception":
+        if type(value) in PLAIN_KINDS:
             continue
         is_own = name in _OWN_ATTRIBUTES
         attributes[name] = text_of(value) if is_own else reading.attribute(text_of(name), value)

@@ -171,7 +171,11 @@ class SocketHandler(logging.handlers.SocketHandler):
             if self._has_own_pickle:
                 data = self.makePickle(record)[4:]
             else:
-                data = make_pickle(record, self.formatter, client.link.max_record_bytes, client.options.default)
+                options = client.options
+                # A plain receiver gets all that the standard library sends.
+                data = make_pickle(
+                    record, self.formatter, client.link.max_record_bytes, options.default, not options.fallback
+                )
             if not HAS_FORK_HOOKS and self._pid != os.getpid():
                 # A value's __str__ has forked.
                 self._after_fork_in_child()

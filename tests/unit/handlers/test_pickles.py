@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 import pickle
 import sys
+import threading
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from prefork_logd.handlers import make_pickle
+from prefork_logd.inputs.pickles.decode import decode
+from prefork_logd.records.record import make_record
+from prefork_logd.records.render import render_json
 
 
 def record(message: str = "hello %s", *args: object, **extra: object) -> logging.LogRecord:
@@ -56,3 +60,41 @@ def test_a_newline_as_exc_text_is_not_a_traceback(exc_text: str | None) -> None:
     assert pickle.loads(make_pickle(made))["exc_text"].endswith("KeyError: 'discount'")
     made.exc_text = "rendered before"
     assert pickle.loads(make_pickle(made))["exc_text"] == "rendered before"
+
+
+def test_a_short_pickle_has_what_a_collector_needs() -> None:
+    """It lacks what is empty, and what follows from `created`; a record is stored the same."""
+    made = record("hello %s", "you", order=17)
+    whole, short = pickle.loads(make_pickle(made)), pickle.loads(make_pickle(made, is_short=True))
+    assert whole.keys() - short.keys() == {"args", "exc_info", "exc_text", "msecs", "relativeCreated"}
+    assert short == {name: whole[name] for name in short}
+    lines = [render_json(make_record(decode(make_pickle(made, is_short=one)), "", 1.0)) for one in (False, True)]
+    assert lines[0] == lines[1]
+    del made.msecs
+    assert pickle.loads(make_pickle(made, is_short=True))["order"] == 17
+
+
+def test_a_text_that_comes_often_is_sent_once() -> None:
+    """In a large record; in a small one the reference would cost more than it saves."""
+    text = "a text of thirty thousand characters" * 1000
+    data = make_pickle(record("message", **{f"x{number}": text for number in range(20)}))
+    assert len(data) < 2 * len(text)
+    assert pickle.loads(data)["x19"] == text
+
+
+def test_threads_pickle_at_the_same_time() -> None:
+    """Each with a buffer of its own."""
+    wrong: list[object] = []
+
+    def work(number: int) -> None:
+        for turn in range(200):
+            found = pickle.loads(make_pickle(record("message", who=number, turn=turn, more=[turn] * 20)))
+            if (found["who"], found["turn"]) != (number, turn):
+                wrong.append(found)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert not wrong
