@@ -1,5 +1,7 @@
 """How soon honest records are acknowledged beside one hostile client, which sends 1 MB/s of the dearest frames.
 
+Frames that are dear and small it sends as fast as they are read.
+
 The honest ones are those of `bench_acknowledged`: one process holds their sessions and sends at a steady rate. The
 hostile client is a process of its own; each family of frames is one that was found by `tests/parity/dearest.py`, or a
 session that says something small and useless again and again. One run is without it ("quiet"): what the machine does by
@@ -68,6 +70,18 @@ def _objects() -> bytes:
     return _framed(dearest.record(dearest.again(one, 8_000)))
 
 
+def _values() -> bytes:
+    """Return small records with values that the core has made by Python."""
+    some = call(named("builtins", "range"), b"K\0", b"K\5", b"K\1")
+    number = call(named("builtins", "complex"), b"G" + bytes(8), b"G" + bytes(8))
+    return _framed(dearest.record(b"](" + some + number + b"e")) * 200
+
+
+def _records() -> bytes:
+    """Return small records that are left to Python as a whole."""
+    return _framed(dearest.record(text("a value"), b"](K\1K\2K\3e", slow=True)) * 200
+
+
 def _rejected() -> bytes:
     """Return a frame that is rejected only once all of it was read."""
     return _framed(dearest.record(b"](" + b"N" * 60_000 + b"e\xff"))
@@ -87,7 +101,11 @@ FRAMES: dict[str, Callable[[], bytes]] = {
     "objects": _objects,
     "rejected": _rejected,
     "mixed": _mixed,
+    "values at full speed": _values,
+    "records at full speed": _records,
 }
+FULL_SPEED = {"values at full speed", "records at full speed"}
+"""Families whose client sends as fast as the collector reads."""
 SESSIONS = ("gaps", "repeats")
 
 
@@ -118,7 +136,8 @@ def hostile(address: tuple[str, int], family: str, bytes_a_second: int) -> None:
             for piece in _says(family):
                 view = memoryview(piece)
                 while view:
-                    time.sleep(max(0.0, begin + sent / bytes_a_second - time.monotonic()))
+                    if family not in FULL_SPEED:
+                        time.sleep(max(0.0, begin + sent / bytes_a_second - time.monotonic()))
                     count = sock.send(view[:32_768])
                     view, sent = view[count:], sent + count
         time.sleep(0.02)

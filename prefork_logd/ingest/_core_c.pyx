@@ -58,7 +58,7 @@ include "core_c/flat.pxi"
 include "core_c/template.pxi"
 include "core_c/trim.pxi"
 
-ABI = 15
+ABI = 16
 """The version of this interface: the package does not use an extension with another one."""
 
 
@@ -210,7 +210,7 @@ cdef struct Rule:
 cdef enum:
     MOST_BYTES = 1 << 28    # of a frame: four times what settings allow, and six times a length still fits 32 bits
     MOST_OUTPUTS = 64
-    MOST_BY_PYTHON = 128    # values in one run, after which the caller looks at the time
+    BYTES_AT_ONCE = 16_384  # of frames, between two looks at the time
     MOST_REJECTED = 64      # in one run, before the caller has a look at how much that makes
     SPARED_BLOCKS = 8       # of the shared memory, which lines of several files leave to others
 
@@ -642,7 +642,7 @@ cdef class Core:
     def run(
         self, data, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t count, uint32_t max_bytes, str peer not None,
         double received, tuple sinks not None, slow, Py_ssize_t most_bytes, long failures, long most_failures,
-        Py_ssize_t header_bytes=0, sender=None,
+        Py_ssize_t header_bytes=0, sender=None, is_over=None,
     ):
         """Take frames from `data[start:stop]`, each a big-endian length of 4 bytes and a body, at most `count` of them.
 
@@ -650,7 +650,9 @@ cdef class Core:
         was a record (1), one for the stores (2), or none (0), and adds 4 to end the run behind it. With `header_bytes`, so many are passed over where
         the mark of a session's message stands. Ends before a frame that is not whole or above
         `max_bytes`, once `sinks` hold `most_bytes`, after `most_failures` bodies in a row that are no records
-        (`failures` is how many there were before), and now and then.
+        (`failures` is how many there were before), and once `is_over()` is true, which is asked after each record with a
+        value made by Python, and every
+        BYTES_AT_ONCE.
 
         `sender` is a Sender (records/sender.py): what its records have in common, besides `peer`.
 
@@ -663,7 +665,7 @@ cdef class Core:
         cdef uint32_t length
         cdef Py_ssize_t taken = 0, rejected = 0, position = start, run_start = 0, run_end = 0
         cdef int outcome
-        cdef size_t made_before = self.machine.made_by_python
+        cdef size_t made_before, unasked = 0
         cdef bint is_last = False, has_parted
         cdef list shipped = []
         cdef bint capable = self.capable and received != 0
@@ -694,6 +696,7 @@ cdef class Core:
                 if has_parted:
                     for index in range(self.outputs):
                         self.parted[index].size = 0
+                made_before = self.machine.made_by_python
                 if capable and self._render(octets + position + 4, length):
                     if has_parted:
                         is_last = self._part(sinks)
@@ -703,6 +706,10 @@ cdef class Core:
                                 (<Lines> sinks[index]).count += 1
                             gathered += self.outs[index].size - self.starts[index]
                     outcome = 1
+                    unasked += length
+                    if unasked >= BYTES_AT_ONCE or self.machine.made_by_python != made_before:
+                        unasked = 0
+                        is_last = is_last or (is_over is not None and is_over())
                     if self.ships and (not self.stores or self.taken[self.outputs - 1]):
                         outcome = 2
                 else:
@@ -725,7 +732,7 @@ cdef class Core:
                 position += 4 + <Py_ssize_t> length
                 if <Py_ssize_t> gathered >= most_bytes or rejected >= MOST_REJECTED or failures >= most_failures:
                     break
-                if is_last or self.machine.made_by_python - made_before >= MOST_BY_PYTHON:
+                if is_last:
                     break
         finally:
             self.busy = False

@@ -67,6 +67,7 @@ class Core:
         most_failures: int,
         header_bytes: int = 0,
         sender: Sender | None = None,  # noqa: ARG002
+        is_over: Callable[[], bool] | None = None,  # noqa: ARG002 - `slow` looks at the time after each frame
     ) -> tuple[int, int, int, int, list[tuple[int, int]]]:
         """Take frames from `data[start:stop]`, each a big-endian length of 4 bytes and a body, at most `count` of them.
 

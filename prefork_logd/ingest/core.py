@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from prefork_logd.errors import ConfigError, Problem
 from prefork_logd.ingest import _core_py
 from prefork_logd.inputs import runs
-from prefork_logd.inputs.pickles import opcodes, trim
+from prefork_logd.inputs.pickles import decode, opcodes, trim
 from prefork_logd.ipc import batch_builder
 from prefork_logd.records import render
 from prefork_logd.system import compiled
@@ -18,7 +18,7 @@ from prefork_logd.system import compiled
 if TYPE_CHECKING:
     from types import ModuleType
 
-ABI = 15
+ABI = 16
 """The version of the interface that the compiled core must have (ingest/_core_c.pyx)."""
 
 speedups: ModuleType | None
@@ -46,6 +46,7 @@ if NATIVE and speedups is not None:
     render.escape_json, render.escape_inside = speedups.escape_json, speedups.escape_inside
     render.encode_marked = speedups.encode_marked
     trim.trim = speedups.trim
+    decode.read_symbols = speedups.read_symbols
     opcodes.decode_text, opcodes.unquote = speedups.decode_text, speedups.unquote
 
 

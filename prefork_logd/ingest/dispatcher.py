@@ -129,7 +129,7 @@ class Dispatcher:
 
         `sender` signs each of them. Returns the offset where it ended, the number of records handled, the number of
         these rejected, the failures in a row, and those for the stores: (first, count), counted from 0. It also ends
-        when the batch is large (_core_py.Core.run).
+        when the batch is large (_core_py.Core.run), and at `stop_at_s` after a record that was slow.
         """
         sender = self._take_source(peer, received_s, sender)
         sinks: tuple[Any, ...] = self.batch.sinks(self._sinks)
@@ -137,7 +137,7 @@ class Dispatcher:
             sinks = self._files.add_sinks(sinks, self.batch, sender, received_s)
         return self._core.run(
             *(data, start, len(data), count, max_bytes, peer, received_s, sinks),
-            *(self._add_frame, BATCH_BYTES, failures, most_failures, header_bytes, sender),
+            *(self._add_frame, BATCH_BYTES, failures, most_failures, header_bytes, sender, self._is_over),
         )
 
     def _take_source(self, peer: str, received_s: float, sender: Sender) -> Sender:
@@ -240,7 +240,11 @@ class Dispatcher:
             outcome = 0
         finally:
             forget()
-        return outcome if time.monotonic() < self.stop_at_s and not self.batch.is_full else outcome | STOP
+        return outcome | STOP if self._is_over() else outcome
+
+    def _is_over(self) -> bool:
+        """Return whether the time of the present run is over, or the batch full."""
+        return time.monotonic() >= self.stop_at_s or self.batch.is_full
 
     def _dispatch(self, frame: bytes, peer: str, received_s: float) -> bool:
         """Add a record's lines to the batch; return whether one of them is for the stores. Raises RecordRejected."""

@@ -12,7 +12,7 @@ from prefork_logd.errors import RecordRejected
 from prefork_logd.ingest import core as native
 from prefork_logd.ingest.bounded import json_line, text_line
 from prefork_logd.ingest.routing import Router
-from prefork_logd.inputs.pickles.decode import decode
+from prefork_logd.inputs.pickles import decode
 from prefork_logd.records.record import make_record
 from prefork_logd.records.redaction import Redactor
 from prefork_logd.records.render import TextTemplate
@@ -66,10 +66,19 @@ class Rejected:
     detail: str
 
 
-def by_python(frame, redactor=REDACTOR, sender=NOBODY):
-    """Return each output's line (None: filtered out), or Rejected."""
+def specified(frame):
+    """Decode a frame without the compiled core's reader."""
+    used, decode.read_symbols = decode.read_symbols, None
     try:
-        record = make_record(decode(frame), PEER, RECEIVED)
+        return decode.decode(frame)
+    finally:
+        decode.read_symbols = used
+
+
+def by_python(frame, redactor=REDACTOR, sender=NOBODY):
+    """Return each output's line (None: filtered out), or Rejected; nothing of it is read by the compiled core."""
+    try:
+        record = make_record(specified(frame), PEER, RECEIVED)
         redactor.redact(record)
         sender.sign(record)
         lines = [

@@ -1,10 +1,16 @@
-# Lets the Python modules render an unusual value, while the rest of its record is rendered here.
+# Lets the Python modules render an unusual value, while the rest of its record is rendered here; and reads the pickle of a
+# record that is left to them (decode.py).
 #
 # Owns the copy of a value into the nodes of symbols.py, and the limits of that copy. values.py makes the plain value of
 # the copy, within the rest of the record's budget.
 
 cdef enum:
     COPIED_AT_ONCE = 64     # octets of a text that count as one more node
+
+
+_BASE_NAMES = {
+    BASE_TEXT: "str", BASE_INT: "int", BASE_FLOAT: "float", BASE_LIST: "list", BASE_DICT: "dict", BASE_OF_NEW: "new"
+}
 
 
 def _give_up():
@@ -23,8 +29,23 @@ cdef object copied_chain(Machine* m, Chain* chain, int depth):
     return found
 
 
+cdef dict COPIES = None   # in read_symbols: what was made of which box or octets
+
+
 cdef object copied(Machine* m, const Node* node, int depth):
     """Return a node in the form of symbols.py. Raises OverflowError if it is too large, too deep or within itself."""
+    cdef size_t origin
+    if COPIES is None or (node.kind < LIST and node.kind != BYTES):
+        return copied_anew(m, node, depth)
+    # values.py knows what it has met by its identity. No box has the number of an address.
+    origin = node.value.box if node.kind >= LIST else <size_t> node.value.text
+    made = COPIES.get(origin)
+    if made is None:
+        made = COPIES[origin] = copied_anew(m, node, depth)
+    return made
+
+
+cdef object copied_anew(Machine* m, const Node* node, int depth):
     cdef uint8_t kind = node.kind
     cdef Box* box
     m.copies_left -= 1
@@ -108,6 +129,7 @@ cdef object copied_box(Machine* m, Box* box, uint8_t kind, int depth):
         copied(m, &box.module, depth), copied_chain(m, &box.args, depth),
         copied(m, &box.name, depth) if box.has_kwargs else None,
     )
+    made.base = _BASE_NAMES.get(box.known, "")
     if box.has_state:
         made.has_state = True
         made.state = copied_state(m, &box.state, depth) if box.state.kind == DICT else copied(m, &box.state, depth)
@@ -138,3 +160,31 @@ cdef bint put_by_python(Machine* m, Out* out, const Node* node, int depth) noexc
             # Any error: decode.py reads the record again, and reports it.
             m.is_left = True
     return done
+
+
+cdef Machine READ
+cdef size_t[MAX_MARKS] READ_MARKS
+memset(&READ, 0, sizeof(Machine))
+READ.marks = READ_MARKS
+READ.memory.runs_size = 1
+
+
+def read_symbols(bytes frame not None):
+    """Do what decode._members does with unpickle.run; return None for a frame that Python has to read."""
+    global COPIES
+    cdef Box* box
+    if <size_t> len(frame) > MOST_BYTES:
+        return None
+    begin_machine(&READ, <const uint8_t*> <const char*> frame, len(frame))
+    if not run_machine(&READ, 0) or READ.memory.stack.kind != DICT:
+        return None
+    box = READ.memory.boxes + READ.memory.stack.value.box
+    # A record within itself is Python's to read, as is what copied() gives up.
+    box.open = True
+    COPIES = {}
+    try:
+        return copied_chain(&READ, &box.flat, 1)
+    except (OverflowError, ValueError, RecursionError):
+        return None
+    finally:
+        COPIES = None

@@ -10,7 +10,7 @@ to something outside the record), `budget`, `not-a-record` (a value that is not 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefork_logd.errors import RecordRejected
 from prefork_logd.inputs.pickles import flat as skim
@@ -21,11 +21,17 @@ from prefork_logd.inputs.pickles.trim import trimmed
 from prefork_logd.inputs.pickles.values import Attributes, Reader
 from prefork_logd.records.values import Plain
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 __all__ = ["DEFAULT_BUDGET", "Attributes", "Budget", "Plain", "decode", "decode_cut", "decode_holed"]
 
 _LARGE_BYTES = 16_384
 _SMALL_BYTES = 2_048
 """Up to this size the line of a frame is quick to measure, even with repeated references."""
+
+read_symbols: Callable[[bytes], list[Node] | None] | None = None
+"""The compiled core's reader: what `_members` returns, or None for a frame that the machine has to read."""
 
 
 def decode(frame: bytes | bytearray | memoryview, budget: Budget = DEFAULT_BUDGET) -> dict[str, Plain]:
@@ -84,6 +90,10 @@ def _attributes(frame: bytes, budget: Budget) -> tuple[list[Node], bool]:
     # It is quicker to measure a large frame than to read it up to its budget.
     smaller = trimmed(frame, budget.opcodes) if len(frame) > _LARGE_BYTES else None
     if smaller is None:
+        # The limits of the compiled core are those of the default budget.
+        flat = read_symbols(frame) if read_symbols is not None and budget is DEFAULT_BUDGET else None
+        if flat is not None:
+            return flat, False
         try:
             return _members(unpickle.run(frame, budget)), False
         except RecordRejected as rejected:

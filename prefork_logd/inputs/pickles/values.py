@@ -318,6 +318,8 @@ class Reader:
         """
         self._expect(len(flat) // 2)
         last, rest = self._last_of_equal(flat, depth)
+        if not self._cuts:
+            return self._whole(last, depth)
         result: dict[str, Plain] = {}
         text = TRUNCATED
         try:
@@ -325,14 +327,30 @@ class Reader:
                 self.text(text)
                 result[text] = self.plain(value, depth + 1)
         except OverBudgetError:
-            if not self._cuts:
-                raise
             self._has_cut = True
             result[text] = TRUNCATED
             rest += len(last) - len(result)
         if rest:
             self._has_cut = True
             result[REST] = rest
+        return result
+
+    def _whole(self, last: dict[str, Node], depth: int) -> dict[str, Plain]:
+        """Do it for a Reader that does not cut. The usual values are charged here: a call would take longest."""
+        result: dict[str, Plain] = {}
+        for text, value in last.items():
+            kind = type(value)
+            self._bytes_left -= len(text)
+            if kind is str:
+                self._bytes_left -= len(value)
+            elif not (value is None or kind is bool or (kind is int and -_SMALL < value < _SMALL)):
+                result[text] = self.plain(value, depth + 1)
+                continue
+            self._nodes_left -= 1
+            if self._nodes_left < 0 or self._bytes_left < 0:
+                raise OverBudgetError
+            result[text] = value
+        self.charge(0)
         return result
 
     def public(self, flat: Sequence[Node], depth: int) -> dict[str, Plain]:

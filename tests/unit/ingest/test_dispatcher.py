@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pickle
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -109,3 +111,36 @@ def test_a_bug_costs_one_record(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     lines = {segment.output: bytes(segment.data).splitlines() for segment in batch.groups[0].segments}
     assert {place: len(found) for place, found in lines.items()} == {0: 1, 1: 2, 2: 2}
     assert b"ZeroDivisionError" in lines[0][0]
+
+
+def _framed(count: int, **extra: object) -> tuple[bytes, int]:
+    frame = pickle.dumps({"name": "n", "msg": "m", "levelno": 20, "created": 1.0, **extra}, 1)
+    return (len(frame).to_bytes(4, "big") + frame) * count, len(frame)
+
+
+def _times(monkeypatch: pytest.MonkeyPatch, step_s: float) -> None:
+    """Let each look at the clock find it `step_s` later."""
+    clock = itertools.count(1)
+    times = SimpleNamespace(monotonic=lambda: next(clock) * step_s)
+    monkeypatch.setattr("prefork_logd.ingest.dispatcher.time", times)
+
+
+def test_a_run_of_records_with_dear_values_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each record with a value that Python makes is followed by a look at the clock, whichever core reads it."""
+    _times(monkeypatch, 0.001)
+    dispatcher = Dispatcher(CONFIGURATION)
+    dispatcher.stop_at_s = 0.0045
+    data, size = _framed(50, value=range(5))
+    ended, taken, rejected, _, _ = dispatcher.run(data, 0, 50, 1000, "peer", 1.0)
+    assert (ended, taken, rejected) == (5 * (size + 4), 5, 0)
+
+
+def test_a_run_of_plain_records_looks_at_the_clock_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every 16 KiB, which the compiled core reads in some microseconds."""
+    _times(monkeypatch, 1.0)
+    dispatcher = Dispatcher(CONFIGURATION)
+    dispatcher.stop_at_s = 0.5
+    data, size = _framed(5_000)
+    _, taken, rejected, _, _ = dispatcher.run(data, 0, 5_000, 1000, "peer", 1.0)
+    assert 1 <= taken <= 16_384 // size + 1
+    assert not rejected
