@@ -10,6 +10,7 @@ Longer than other modules: the forms of all containers are charged to the same b
 
 from __future__ import annotations
 
+import codecs
 import math
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,10 @@ _OWN_NAMES = frozenset(name.decode() for name in OWN_NAMES)
 _TOO_DEEP = Cut()
 _CONTAINERS = {list: 6, Tuple: 6, Set: 6, Dict: 8, Object: 10}
 """Number of values that each of these types counts: it costs several times as much as a scalar."""
+
+
+# Now, and not at the first octets of a client: what a client sends imports nothing.
+codecs.lookup("unicode_escape")
 
 
 class Attributes(dict[str, Plain]):
