@@ -41,6 +41,15 @@ class ParquetStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="parque
             description="Most bytes of all files; the oldest records are removed first. 0: any number.",
         ),
     ] = 20_000_000_000
+    min_free_bytes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1 << 62,
+            description="Free disk space, of a small disk at most a twentieth of it; with less, the oldest records are "
+            "removed. 0: none.",
+        ),
+    ] = 1_000_000_000
     memory_bytes: Annotated[
         int,
         Meta(ge=64 << 20, le=64 << 30, description="Memory for writing and merging files."),

@@ -1,4 +1,4 @@
-"""Removes the oldest segments when a store is beyond its bounds of age or size.
+"""Removes the oldest segments when a store is beyond its bounds of age or size, or the disk is nearly full.
 
 Owns the choice of segments. Does not know their content.
 
@@ -9,6 +9,7 @@ by age only while the clock has gone steadily for an hour.
 from __future__ import annotations
 
 import calendar
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _DAY_S = 86_400
 STEADY_S = 3600.0
+SMALL_DISK_SHARE = 20
+"""Of a small disk one part in so many is kept free, whatever the bound."""
 STEP_S = 60.0
 """A clock that was ahead by so much more or less than before was set."""
 
@@ -48,6 +51,13 @@ def choose_above(found: Sequence[Segment], most_bytes: int) -> list[Segment]:
     return chosen
 
 
+def choose_for_space(found: Sequence[Segment], free_bytes: int, wanted_bytes: int) -> list[Segment]:
+    """Return the oldest segments without which `wanted_bytes` bytes are free, or all if that is not enough."""
+    if free_bytes >= wanted_bytes:
+        return []
+    return choose_above(found, max(1, sum(one.nbytes for one in found) - (wanted_bytes - free_bytes)))
+
+
 def _end_s(day: str) -> float:
     return calendar.timegm(time.strptime(day, "%Y-%m-%d")) + _DAY_S
 
@@ -56,9 +66,15 @@ class Retention:
     """The bounds of one store."""
 
     def __init__(
-        self, directory: Directory, retain_s: float, most_bytes: int, ahead: Callable[[], float] = _ahead
+        self,
+        directory: Directory,
+        retain_s: float,
+        most_bytes: int,
+        min_free_bytes: int = 0,
+        ahead: Callable[[], float] = _ahead,
     ) -> None:
-        """Keep records for `retain_s` seconds, and `most_bytes` bytes of segments; 0: no bound."""
+        """Keep records for `retain_s` seconds, `most_bytes` bytes of segments, and so much free space; 0: no bound."""
+        self._min_free_bytes = min_free_bytes
         self._directory = directory
         self._retain_s = retain_s
         self._most_bytes = most_bytes
@@ -73,6 +89,17 @@ class Retention:
             self._remove(choose_expired(found, time.time(), self._retain_s), "older than retain")
             found = segments.find_segments(self._directory.root)
         self._remove(choose_above(found, self._most_bytes), f"above retain_bytes = {self._most_bytes}")
+        if self._min_free_bytes:
+            self._free()
+
+    def _free(self) -> None:
+        """Remove the oldest segments while the disk has too little free space."""
+        disk = os.statvfs(self._directory.root)
+        free = disk.f_bavail * disk.f_frsize
+        wanted = min(self._min_free_bytes, disk.f_blocks * disk.f_frsize // SMALL_DISK_SHARE)
+        if free < wanted:
+            found = segments.find_segments(self._directory.root)
+            self._remove(choose_for_space(found, free, wanted), f"only {free / 1e6:.0f} MB of the disk are free")
 
     def _remove(self, chosen: Sequence[Segment], why: str) -> None:
         if chosen:

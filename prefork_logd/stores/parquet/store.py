@@ -63,7 +63,7 @@ class ParquetStore:
         self._root = Path(settings.path)
         self._directory = segments.Directory(self._root)
         self._merger = Merger(self._directory, settings.memory_bytes)
-        self._retention = Retention(self._directory, settings.retain_s, settings.retain_bytes)
+        self._retention = Retention(self._directory, settings.retain_s, settings.retain_bytes, settings.min_free_bytes)
         self._journal = ""
         self._next = 0
         """Number of the first record that is needed."""

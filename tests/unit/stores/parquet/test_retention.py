@@ -1,9 +1,10 @@
 """Which records are removed: the oldest ones, by age or size, and never on the word of a clock that was just set."""
 
 import time
+import types
 
 from prefork_logd.stores.parquet import retention, segments
-from prefork_logd.stores.parquet.retention import Retention, choose_above, choose_expired
+from prefork_logd.stores.parquet.retention import Retention, choose_above, choose_expired, choose_for_space
 from prefork_logd.stores.parquet.segments import Directory
 from tests.unit.stores.parquet.test_merging import some
 from tests.unit.stores.parquet.test_segments import segment
@@ -31,6 +32,30 @@ def test_the_oldest_go_first():
     assert choose_above(found, 14) == [found[2]]
     assert choose_above(found, 5) == [found[2], found[1]]
     assert choose_above(found, 0) == []
+
+
+def test_a_nearly_full_disk_costs_the_oldest():
+    """As many as make room; all of them, if that is not enough."""
+    found = [*some(3, nbytes=5)]
+    assert choose_for_space(found, 100, 100) == []
+    assert choose_for_space(found, 99, 100) == found[:1]
+    assert choose_for_space(found, 94, 100) == found[:2]
+    assert choose_for_space(found, 0, 100) == found
+
+
+def test_free_space_is_that_of_the_disk(tmp_path, monkeypatch, caplog):
+    """The bound is at most a twentieth of it."""
+    caplog.set_level("INFO")
+    old(tmp_path)
+    disk = types.SimpleNamespace(f_bavail=49, f_frsize=1, f_blocks=1000)
+    monkeypatch.setattr(retention.os, "statvfs", lambda path: disk)
+    bounds = Retention(Directory(tmp_path), 0, 0, 1_000_000_000)
+    bounds.apply()
+    assert [one.first for one in segments.find_files(tmp_path)] == [1]
+    assert "only 0 MB of the disk are free" in caplog.text
+    disk.f_bavail = 50
+    bounds.apply()
+    assert len(segments.find_files(tmp_path)) == 1
 
 
 def old(root):
