@@ -88,7 +88,8 @@ def configuration() -> str:
     parts.append(
         '\nDurations are a number and `ms`, `s`, `m`, `h`, `d` or `w`, as a string: `"30s"`, `"1d"`. An output '
         "without a name has the name of its file. Each output is an `[[output]]` table; without any there is one "
-        "named `records` in `records.jsonl`. Each store is a `[[store]]` table; without any there is one of type "
+        "named `records` in `records.jsonl`, which is rotated each day or at 2 GB, "
+        "compressed, and kept up to 10 GB. Each store is a `[[store]]` table; without any there is one of type "
         "`parquet`. `store = []` at the top of the file turns it off.\n\n"
         "## The defaults\n\n```toml\n" + effective(loads("", "", {"state_dir": "/var/lib/prefork-logd"})) + "```\n"
     )

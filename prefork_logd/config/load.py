@@ -21,7 +21,7 @@ from prefork_logd.config.checks import check_listeners, check_paths
 from prefork_logd.config.document import Document, explain
 from prefork_logd.config.listeners import ListenerSettings
 from prefork_logd.config.output_paths import escape
-from prefork_logd.config.outputs import OutputSettings
+from prefork_logd.config.outputs import DEFAULT_OUTPUTS, OutputSettings
 from prefork_logd.config.paths import default_state_dir
 from prefork_logd.config.redact import RedactSettings
 from prefork_logd.config.server import TABLES, LimitSettings, ServerSettings
@@ -186,10 +186,10 @@ def loads(
 
 def _load_outputs(document: Document, tables: object) -> tuple[OutputSettings, ...]:
     if tables is None:
-        return (OutputSettings(),)
+        return DEFAULT_OUTPUTS
     if not isinstance(tables, Sequence) or isinstance(tables, str):
         document.add_problem("output", 0, "", "must be a list of tables; write [[output]] with two brackets")
-        return (OutputSettings(),)
+        return DEFAULT_OUTPUTS
     outputs: list[OutputSettings] = []
     for index, table in enumerate(tables):
         if isinstance(table, Mapping):

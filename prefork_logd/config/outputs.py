@@ -203,3 +203,9 @@ def template_problems(template: str) -> Iterator[str]:
         yield f"{place!r} is not a directive; write %(name)s, with a width below 10000, and %% for a percent sign"
     if not template.strip():
         yield "is empty, and would make every line empty; leave it out for the default"
+
+
+DEFAULT_OUTPUTS = (
+    OutputSettings(rotate_bytes=2_000_000_000, rotate_every="1d", keep=0, keep_bytes=10_000_000_000, compress="gzip"),
+)
+"""The outputs of a configuration without `output`: a new collector must never fill a disk."""

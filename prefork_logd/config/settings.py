@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from prefork_logd.config.listeners import ListenerSettings  # noqa: TC001 - msgspec reads the annotation
-from prefork_logd.config.outputs import OutputSettings
+from prefork_logd.config.outputs import DEFAULT_OUTPUTS, OutputSettings
 from prefork_logd.config.redact import RedactSettings
 from prefork_logd.config.server import LimitSettings, ServerSettings
 from prefork_logd.config.sources import NatsSourceSettings  # noqa: TC001 - msgspec reads the annotation
@@ -32,7 +32,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     listener: tuple[ListenerSettings, ...] = ()
     limits: LimitSettings = LimitSettings()
     redact: RedactSettings = RedactSettings()
-    output: tuple[OutputSettings, ...] = (OutputSettings(),)
+    output: tuple[OutputSettings, ...] = DEFAULT_OUTPUTS
     store: tuple[StoreSettings, ...] = ()
     sources: tuple[NatsSourceSettings, ...] = ()
     path: str = ""
