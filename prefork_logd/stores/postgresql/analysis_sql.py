@@ -67,10 +67,11 @@ def facets_statement(chosen: sql.Composable, fields: Sequence[Field], top: int, 
         for index in range(len(fields))
     )
     listed = sql.SQL(", ").join(names)
+    sets = sql.SQL(", ").join(sql.SQL("({})").format(name) for name in names)
     return sql.SQL(
         "WITH chosen AS NOT MATERIALIZED ({chosen}), counted AS ("
         "SELECT grouping({listed}) AS bits, coalesce({listed}) AS value, count(*) AS n"
-        " FROM chosen GROUP BY GROUPING SETS ({sets})),"
+        " FROM chosen GROUP BY {group}),"
         " ranked AS (SELECT bits, value, n,"
         " row_number() OVER (PARTITION BY bits ORDER BY value IS NULL, n DESC, value) AS rank,"
         " sum(n) OVER (PARTITION BY bits) AS records FROM counted)"
@@ -78,7 +79,8 @@ def facets_statement(chosen: sql.Composable, fields: Sequence[Field], top: int, 
         " ON mask = bits WHERE value IS NULL OR rank <= {top} ORDER BY field, rank"
     ).format(
         chosen=_with_columns(chosen, columns), listed=listed, bits=bits, top=values.add(top),
-        sets=sql.SQL(", ").join(sql.SQL("({})").format(name) for name in names),
+        # One set would be sorted instead of hashed.
+        group=listed if len(names) == 1 else sql.SQL("GROUPING SETS ({})").format(sets),
     )  # fmt: skip
 
 

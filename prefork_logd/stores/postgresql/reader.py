@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 import msgspec
 import psycopg
@@ -41,6 +41,8 @@ SELECTED = sql.SQL(", ").join(
         *(sql.Identifier(name.lower()) for name in FIELDS),
     ]
 )
+_SETTINGS: LiteralString = "SELECT set_config('jit', 'off', false), set_config('work_mem', '32MB', false)"
+"""Compiling takes longer than most queries do; and the default memory of 4 MB makes groups go to the disk."""
 _BETWEEN_TOKENS = re.compile(r'("(?:[^"\\]++|\\.)*+")|(?<=[,:]) ')
 _MOST_ROWS = 64
 """Rows fetched and held at once; fewer when they are large."""
@@ -63,7 +65,7 @@ class Reader:
         self._is_cancelled = False
         self._journals: dict[int, str] = {0: NO_JOURNAL}
         try:
-            self.rows(sql.SQL("SELECT set_config('jit', 'off', false)"))  # takes longer than most queries do
+            self.rows(sql.SQL(_SETTINGS))
             found = self.rows(sql.SQL("SELECT to_regclass(%(table)s)"), {"table": self.table.as_string()})
         except StoreError:
             self.close()
