@@ -45,7 +45,8 @@ class OutputSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fi
         Meta(
             min_length=1,
             description="Path of the file, relative to state_dir. Missing directories are created. It may have fields: "
-            "{service}, {environment}, {host}, {version}, {logger}, {level}, {date} ([outputs](outputs.md)).",
+            "{service}, {environment}, {host}, {version}, {logger}, {level}, {date} ([outputs](outputs.md)); "
+            "{{ and }} are braces.",
         ),
     ] = "records.jsonl"
     format: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +108,21 @@ def test_both_cores_choose_the_same_file(records: list[tuple[str, str, bool]], s
         )
         assert native == python
         assert sum(lines for (output, _), (lines, _) in native.items() if output == 1) == len(records)
+
+
+@pytest.mark.skipif(not core.NATIVE, reason="needs the compiled core")
+@pytest.mark.parametrize("path", ["/l/{level}.jsonl", "/l/{logger}.jsonl", "/l/{level}/{logger}.jsonl"])
+def test_repeated_parts_of_records_have_their_level(path: str) -> None:
+    """The core copies what comes again without reading it; the level and the logger are known all the same."""
+    logger = logging.getLogger("x")
+    frames = []
+    for number in range(300):
+        level = (logging.INFO, logging.ERROR, 35)[number % 3]
+        record = logger.makeRecord(f"l{number % 2}", level, "/srv/a.py", number % 5, f"m{number}", (), None, "f")
+        frames.append(pickle.dumps({**record.__dict__, "args": None}, 1))
+    native, python = (by_file(sent(made(path, is_native=which), frames)) for which in (True, False))
+    assert native == python
+    assert len(native) == {"/l/{level}.jsonl": 3, "/l/{logger}.jsonl": 2}.get(path, 6)
 
 
 def test_a_batch_with_many_files_ends_the_run() -> None:
