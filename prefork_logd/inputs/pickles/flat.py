@@ -4,9 +4,9 @@ Owns the proof: a grammar matches every byte before the pickle is loaded. The ma
 
 Why a matching pickle is safe to load: the grammar admits one EMPTY_DICT, one MARK, then keys and values in turn,
 SETITEMS and STOP at the very end. A key is a str or a reference to one, and a value a scalar, so nothing is named,
-called, built or nested. Only strs are ever put into the memo, except the dict itself at the start, and its index
-cannot be referred to. Lengths are part of the match, indexes have one byte, integers 18 digits or 8 bytes, and a float
-is finite. `pickle.loads` can still refuse a reference to nothing, and text that is not UTF-8.
+called, built or nested. Only strs are ever put into the memo, except the dict itself at the start, if at all, and its
+index cannot be referred to. Lengths are part of the match, indexes have one byte, integers 18 digits or 8 bytes, and a
+float is finite. `pickle.loads` can still refuse a reference to nothing, and text that is not UTF-8.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def _python2(scalars: bytes) -> Grammar:
 
 @functools.cache
 def _framed() -> Grammar:
-    """Protocols 4 and 5, which memoize every text by MEMOIZE, and the dict as number 0."""
-    return _grammar(_counted(rb"\x8c", b""), rb"X(..\x00\x00)", rb"\x94", rb"h[^\x00]", _SCALARS_2)
+    """Protocols 4 and 5, which memoize every text by MEMOIZE, and the dict as number 0. Our handler memoizes none."""
+    return _grammar(_counted(rb"\x8c", b""), rb"X(..\x00\x00)", rb"\x94?", rb"h[^\x00]", _SCALARS_2)
 
 
 _OPENINGS: dict[bytes, Callable[[], Grammar]] = {
@@ -82,8 +82,10 @@ _OPENINGS: dict[bytes, Callable[[], Grammar]] = {
     b"\x80\x02}q\x00(": lambda: _python3(_SCALARS_2),
     b"\x80\x03}q\x00(": lambda: _python3(_SCALARS_2),
     b"\x80\x02}q\x01(": lambda: _python2(_SCALARS_2),
+    # Our handler on Python 2: the dict has no number.
+    b"\x80\x02}(": lambda: _python2(_SCALARS_2),
 }
-_FRAMED_OPENING = re.compile(rb"\x80[\x04\x05]\x95..\x00{6}\}\x94\(", re.DOTALL)
+_FRAMED_OPENING = re.compile(rb"\x80[\x04\x05]\x95..\x00{6}\}\x94?\(", re.DOTALL)
 """The FRAME's length fits two bytes here; the unpickler checks it."""
 
 
