@@ -13,18 +13,19 @@ import contextlib
 import os
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefork_logd.errors import QueryCancelledError, QueryTimeoutError, StoreError
-from prefork_logd.query.by_lines import SearchByLines
 from prefork_logd.query.search import Bar, Found, Page, RecordId, levels_by_name
 from prefork_logd.records.stored import read_fields
 from prefork_logd.stores.parquet import engine, schema, sql
+from prefork_logd.stores.parquet.analysis import Analysis
 from prefork_logd.stores.parquet.calls import Calls
 from prefork_logd.stores.parquet.rows import make_line
 from prefork_logd.stores.parquet.snapshot import Snapshot
-from prefork_logd.stores.parquet.tree_sql import Compiled, compile_tree
+from prefork_logd.stores.parquet.tree_sql import Compiled, Compiler, compile_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 MEMORY_BYTES = 176 << 20
 """Memory of DuckDB for a query; Python and the end of the journal come to it."""
 MOST_THREADS = 4
+MOST_JUDGED = 10_000
+"""Records with a line beside their columns that SQL is told by their ids."""
 FIRST_SLICE = 20_000
 """Records among which the first lines are searched."""
 SLICE = 200_000
@@ -60,7 +63,7 @@ def open_search(settings: ParquetStoreSettings, journal: Path | None = None) -> 
     return ParquetSearch(settings, journal)
 
 
-class ParquetSearch(SearchByLines):
+class ParquetSearch(Analysis):
     """A Search (query/search.py) of a store, as it was when it was made."""
 
     def __init__(self, settings: ParquetStoreSettings, journal: Path | None = None) -> None:
@@ -256,6 +259,41 @@ class ParquetSearch(SearchByLines):
             if start <= record["created"] < end and 0 <= number < slots:
                 counts[number, record.get("levelno", 0)] += 1
         return [Bar(*key, count) for key, count in sorted(counts.items()) if 0 <= key[0] < slots]
+
+    def choose(self, filters: Filters, compiler: Compiler, most: int | None) -> tuple[str, bool] | None:
+        """Return a query of the matching records, and whether it leaves none out; None: lines have to be judged."""
+        self._calls.begin(self.limits.deadline_s)
+        wanted = compiler.node(filters.tree)
+        if wanted is None or not compiler.is_exact or self._snapshot.is_empty:
+            return None
+        judged = self._judged_ids(filters)
+        if judged is None:
+            return None
+        bounds = _bounds(filters, None, None) or "true"
+        condition = f"{bounds} AND ((line IS NULL AND {wanted}){judged})"
+        chosen = f"SELECT * FROM {self._snapshot.source()} WHERE {condition}"
+        if most is None:
+            return f"({chosen})", True
+        order = _order(replace(filters, order="newest"))
+        return f"({chosen} ORDER BY {order} LIMIT {most})", self.count(filters) <= most
+
+    def _judged_ids(self, filters: Filters) -> str | None:
+        """Return the condition that names the matching records with a line beside their columns; None: too many."""
+        bounds = _bounds(filters, None, None)
+        where = Compiled(f"line IS NOT NULL{f' AND {bounds}' if bounds else ''}", {}, is_exact=False)
+        found: list[str] = []
+        for journal, number, line in self._fetch("journal, number, line", where):
+            if filters.matches(read_fields(line.encode() + b"\n")):
+                if len(found) == MOST_JUDGED:
+                    return None
+                found.append(f"({engine.text(journal)}, {number}::UBIGINT)")
+        return f" OR (journal, number) IN ({', '.join(found)})" if found else ""
+
+    def ask(self, statement: str, compiler: Compiler) -> Iterator[Sequence[Any]]:
+        """Yield the rows of a statement."""
+        used = compiler.used(statement)
+        with self._calls.running(), engine.failing_as_store_error(str(self._root)):
+            yield from self._connection.execute(statement, used or None).fetchall()
 
     def levels(self) -> dict[str, int]:
         """Return the levels that records carry by name."""

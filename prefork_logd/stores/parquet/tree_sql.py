@@ -28,7 +28,7 @@ _MOST_EXACT = 1 << 53
 """Up to this size each integer is a DOUBLE of the same value."""
 _NUMBERS = ("created", "received", *sorted(INTEGER_FIELDS))
 _PLACEHOLDER = re.compile(r"\$(q\d+)")
-_TIME_TEXT = "strftime(\"time\", '%Y-%m-%dT%H:%M:%S.%fZ')"
+TIME_TEXT = "strftime(\"time\", '%Y-%m-%dT%H:%M:%S.%fZ')"
 
 
 class Compiled(NamedTuple):
@@ -40,7 +40,9 @@ class Compiled(NamedTuple):
     """Whether it holds for no other records."""
 
 
-class _Compiler:
+class Compiler:
+    """Compiles nodes, and keeps the parameters."""
+
     def __init__(self) -> None:
         self.parameters: dict[str, str | int | float] = {}
 
@@ -52,6 +54,11 @@ class _Compiler:
         name = f"q{len(self.parameters)}"
         self.parameters[name] = value
         return f"${name}"
+
+    def used(self, sql: str) -> dict[str, str | int | float]:
+        """Return the parameters that a statement has: DuckDB refuses others, of conditions that were given up."""
+        names = set(_PLACEHOLDER.findall(sql))
+        return {name: value for name, value in self.parameters.items() if name in names}
 
     def node(self, node: Node) -> str | None:
         """Return the condition, which may be NULL for a record that does not meet it; None: it is not exact."""
@@ -75,7 +82,7 @@ class _Compiler:
                     return "true"
                 self.is_exact = before
                 return f"NOT coalesce({inner}, false)"
-            case Words() if any(map(_is_lone, node.words)):
+            case Words() if any(map(is_lone, node.words)):
                 return "false"
             case Words():
                 pattern = self.parameter(words.pattern(node.words, node.is_prefix))
@@ -91,19 +98,18 @@ class _Compiler:
 
     def _has(self, path: tuple[str, ...]) -> str | None:
         field, *keys = path
-        if any(map(_is_lone, keys)):
+        if any(map(is_lone, keys)):
             return "false"
         if not keys:
             return f"{quoted(field)} IS NOT NULL" if field in rows.FIELDS else "false"
         if field not in JSON_COLUMNS:
             return "false"
-        if _has_padded_index(keys):
+        if has_padded_index(keys):
             return None
         return f"({self._has_key(field, keys)} AND json_type({quoted(field)}, {self._pointer(keys)}) <> 'NULL')"
 
     def _pointer(self, keys: list[str]) -> str:
-        """Return a JSON pointer (RFC 6901): it leads through objects by keys and through lists by indexes."""
-        return self.parameter("".join(f"/{step.replace('~', '~0').replace('/', '~1')}" for step in keys))
+        return self.parameter(pointer_of(keys))
 
     def _has_key(self, field: str, keys: list[str]) -> str:
         """Return a condition that is quickly false for most texts without the keys."""
@@ -113,9 +119,9 @@ class _Compiler:
 
     def _compare(self, node: Compare) -> str | None:
         field, *keys = node.path
-        if any(map(_is_lone, keys)):
+        if any(map(is_lone, keys)):
             return "false"
-        if _is_lone(node.operand):
+        if is_lone(node.operand):
             # Only a line beside its columns has a lone surrogate; the order of one among other texts is left to Python.
             return None if "<" in node.operator or ">" in node.operator else "false"
         if field in JSON_COLUMNS:
@@ -124,7 +130,7 @@ class _Compiler:
             return "false"
         if field in _NUMBERS:
             return self._compare_number(quoted(field), field in INTEGER_FIELDS, node)
-        return self._compare_text(_TIME_TEXT if field == "time" else quoted(field), node)
+        return self._compare_text(TIME_TEXT if field == "time" else quoted(field), node)
 
     def _compare_text(self, text: str, node: Compare) -> str:
         operand = self.parameter(node.operand)
@@ -154,7 +160,7 @@ class _Compiler:
         return f"{value} {operator} {self.parameter(float(operand))}::DOUBLE"
 
     def _compare_json(self, node: Compare, field: str, keys: list[str]) -> str | None:
-        if _has_padded_index(keys):
+        if has_padded_index(keys):
             return None
         pointer = self._pointer(keys)
         column = quoted(field)
@@ -206,12 +212,17 @@ def _integer_bound(operator: str, number: float) -> int | str:
     return number
 
 
-def _has_padded_index(keys: list[str]) -> bool:
+def pointer_of(keys: list[str]) -> str:
+    """Return the JSON pointer (RFC 6901) of keys: it leads through objects by keys and through lists by indexes."""
+    return "".join(f"/{step.replace('~', '~0').replace('/', '~1')}" for step in keys)
+
+
+def has_padded_index(keys: list[str]) -> bool:
     """Return whether a key is an index with leading zeros, which JSON pointers do not know."""
     return any(len(key) > 1 and key.startswith("0") and key.isdigit() for key in keys)
 
 
-def _is_lone(text: str) -> bool:
+def is_lone(text: str) -> bool:
     """Return whether a text has lone surrogates, which DuckDB does not take."""
     try:
         text.encode()
@@ -231,11 +242,8 @@ def _inside(text: str) -> str:
 
 def compile_tree(node: Node) -> Compiled:
     """Return the condition of a tree; it is NULL or false for a record that does not meet it."""
-    compiler = _Compiler()
+    compiler = Compiler()
     sql = compiler.node(node)
     if sql is None:
         return Compiled("true", {}, is_exact=False)
-    # DuckDB refuses a parameter of a condition that was given up.
-    used = set(_PLACEHOLDER.findall(sql))
-    parameters = {name: value for name, value in compiler.parameters.items() if name in used}
-    return Compiled(sql, parameters, compiler.is_exact)
+    return Compiled(sql, compiler.used(sql), compiler.is_exact)

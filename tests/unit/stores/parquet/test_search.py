@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from prefork_logd.config.stores.parquet import ParquetStoreSettings
 from prefork_logd.errors import QueryCancelledError, QueryTimeoutError, StoreError
 from prefork_logd.query.filters import Filters
+from prefork_logd.query.language import parse_field
 from prefork_logd.query.search import Limits, RecordId
+from prefork_logd.query.statistics import parse as parse_statistics
 from prefork_logd.query.tree import Compare, level_from
 from prefork_logd.stores.parquet import engine, segments, snapshot
 from prefork_logd.stores.parquet import search as parquet_search
@@ -59,12 +61,39 @@ def test_every_filter_finds_what_the_matcher_finds(found, wanted):
     check(found, wanted)
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """Return lines that columns hold exactly, and a search of a store with them."""
+    lines = [one for one in make_lines() if rb"\ud" not in one]
+    store = make_store(tmp_path_factory.mktemp("records"))
+    store.open(JOURNAL)
+    store.write([block(0, lines[:200])], never)
+    store.write([block(200, lines[200:])], never)
+    with contextlib.closing(open_search(store._settings)) as opened:
+        yield Stored(lines, opened)
+
+
 @pytest.mark.slow
-@settings(bounded, max_examples=15)
+@settings(bounded, max_examples=12)
 @given(filters)
-def test_pages_and_analyses_are_those_of_the_specification(found, wanted):
+def test_pages_and_analyses_are_those_of_the_specification(plain, wanted):
     """Pages, facets, statistics, fields and patterns."""
-    check_analysis(found, wanted)
+    check_analysis(plain, wanted)
+
+
+def test_analyses_count_records_with_a_line_beside_their_columns(found):
+    """Those that match, and no others; a bound takes the newest, and says so."""
+    records = [json.loads(one) for one in found.lines]
+    for tree in (level_from(30), Compare(("message",), "~", "\udcff")):
+        wanted = Filters(tree=tree)
+        count = sum(map(wanted.matches, records))
+        assert found.search.facets(wanted, (parse_field("level"),), 3).coverage == (count, True)
+        assert found.search.stats(wanted, parse_statistics("count")).rows == [[count]]
+    found.search.limits = Limits(most_records=7)
+    try:
+        assert found.search.facets(Filters(), (parse_field("level"),), 3).coverage == (7, False)
+    finally:
+        found.search.limits = Limits()
 
 
 def test_a_record_is_found_by_its_id(found):

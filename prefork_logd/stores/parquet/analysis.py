@@ -1,0 +1,81 @@
+"""Answers facets and statistics of a search by SQL, where SQL counts as the specification does.
+
+Owns the choice between SQL and lines. Does not know how rows are fetched: the search that inherits it does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from prefork_logd.query.analysis import sort_rows
+from prefork_logd.query.by_lines import SearchByLines
+from prefork_logd.query.search import Coverage, Facet, Facets, FacetValue, Table
+from prefork_logd.query.statistics import MOST_GROUPS, key_of
+from prefork_logd.stores.parquet.analysis_sql import facet_statement, stats_statement, value_of
+from prefork_logd.stores.parquet.tree_sql import Compiler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from prefork_logd.query.conditions import Field
+    from prefork_logd.query.filters import Filters
+    from prefork_logd.query.statistics import Statistics
+
+
+class Analysis(SearchByLines):
+    """The part of a search that computes facets and statistics."""
+
+    def choose(self, filters: Filters, compiler: Compiler, most: int | None) -> tuple[str, bool] | None:
+        """Return a query of the matching records, and whether it leaves none out; None: lines have to be judged."""
+        raise NotImplementedError
+
+    def ask(self, statement: str, compiler: Compiler) -> Iterator[Sequence[Any]]:
+        """Yield the rows of a statement."""
+        raise NotImplementedError
+
+    def facets(self, filters: Filters, fields: Sequence[Field], top: int) -> Facets:
+        """Return the most frequent values of each field."""
+        compiler = Compiler()
+        chosen = self.choose(filters, compiler, self.limits.most_records)
+        values = [value_of(field, compiler.parameter) for field in fields]
+        if chosen is None or None in values:
+            return super().facets(filters, fields, top)
+        found = []
+        records = 0
+        for field, value in zip(fields, values, strict=True):
+            facet, records = self._facet(field, facet_statement(chosen[0], str(value), top), compiler, top)
+            found.append(facet)
+        return Facets(found, Coverage(records, chosen[1]))
+
+    def _facet(self, field: Field, statement: str, compiler: Compiler, top: int) -> tuple[Facet, int]:
+        counts: Counter[str] = Counter()
+        missing = records = 0
+        for key, count, total in self.ask(statement, compiler):
+            records = int(total)
+            if key is None:
+                missing = count
+            else:
+                counts[key_of(json.loads(key))] += count
+        best = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:top]
+        values = [FacetValue(json.loads(key), count) for key, count in best]
+        others = records - missing - sum(count for _, count in best)
+        return Facet(field.written, values, others, missing), records
+
+    def stats(self, filters: Filters, statistics: Statistics) -> Table:
+        """Return aggregates by groups."""
+        compiler = Compiler()
+        chosen = self.choose(filters, compiler, self.limits.most_records)
+        statement = stats_statement(chosen[0], statistics, compiler.parameter) if chosen is not None else None
+        if chosen is None or statement is None:
+            return super().stats(filters, statistics)
+        width = len(statistics.by)
+        rows: list[list[Any]] = []
+        groups = records = 0
+        for *row, groups_found, records_found in self.ask(statement, compiler):
+            groups, records = groups_found, int(records_found or 0)
+            rows.append([*(None if key is None else json.loads(key) for key in row[:width]), *row[width:]])
+        return Table(
+            statistics.columns, sort_rows(rows, width)[:MOST_GROUPS], groups - len(rows), Coverage(records, chosen[1])
+        )
