@@ -186,7 +186,7 @@ def test_values_that_cannot_be_pickled_formatted_or_told_go_as_text(version, col
 def test_a_queue_handler_in_front_keeps_traceback_and_stack(version, collector):
     assert run(version, "queued", collector)["flushed"]
     (record,) = collector.dicts
-    told = f"{record['msg']} {record['exc_text']} {record['stack_info']}"
+    told = f"{record['msg']} {record.get('exc_text')} {record['stack_info']}"
     assert "ZeroDivisionError" in told
     assert "Stack (most recent call last)" in told
 
