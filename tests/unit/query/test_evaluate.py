@@ -71,6 +71,7 @@ def test_a_record_without_a_level_counts_as_0(operator: str, number: int, leveln
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @bounded
 @given(plain, st.sampled_from(["=", "<", "<=", ">", ">=", "~", "^="]), texts)
 def test_any_value_can_be_compared(value: object, operator: str, operand: str) -> None:

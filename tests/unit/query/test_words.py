@@ -77,6 +77,7 @@ def is_found(text: str, phrase: list[str], is_prefix: bool) -> bool:
     return words.needle(tuple(phrase), is_prefix) in words.normal(text)
 
 
+@pytest.mark.slow
 @bounded
 @given(alphabet | texts, st.integers(0, 5), st.integers(1, 3), st.booleans(), st.integers(0, 2))
 @example("xßy", 0, 1, True, 2)
@@ -94,6 +95,7 @@ def test_words_of_a_text_find_it(text: str, start: int, count: int, is_prefix: b
             assert expression(pattern).search(text.encode())
 
 
+@pytest.mark.slow
 @bounded
 @given(alphabet, alphabet, st.booleans())
 @example("ß", "s", True)
