@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -567,16 +568,6 @@ def live(path, number, oracle, keys):
             b.now_s += LAST_RETRY_S
 
 
-@pytest.fixture
-def _adopt_orphans():
-    """Become the parent of orphaned grandchildren, so that they can be waited for."""
-    pr_set_child_subreaper = 36
-    libc = ctypes.CDLL(None)
-    libc.prctl(pr_set_child_subreaper, 1, 0, 0, 0)
-    yield
-    libc.prctl(pr_set_child_subreaper, 0, 0, 0, 0)
-
-
 def killed_at(path, number, keys):
     """Fork a writer that crashes before its N-th call; returns how many lines it synced, and whether it was killed."""
     reader, oracle = os.pipe()
@@ -596,14 +587,13 @@ def killed_at(path, number, keys):
     return synced, os.WIFSIGNALED(status)
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("_adopt_orphans")
-@pytest.mark.parametrize("method", ["none", "gzip"])
-def test_a_crash_at_any_call_costs_no_line_and_doubles_none(tmp_path, method):
-    """For every N: killed before the N-th call, and again while recovering; all that was synced is there, once."""
+def crash_at_every_call(directory, method):
+    """Crash before each call in turn, and check what is left; the orphans among the compressors are waited for."""
+    pr_set_child_subreaper = 36
+    ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
     keys = {"rotate_bytes": 2 * LINE_BYTES, "compress": method, "keep": 0}
     for number in itertools.count(1):
-        path = tmp_path / str(number) / "all.jsonl"
+        path = directory / str(number) / "all.jsonl"
         synced, was_killed = killed_at(path, number, keys)
         stored = 0
         for again in (number % 5 + 1, number % 13 + 1):
@@ -627,6 +617,23 @@ def test_a_crash_at_any_call_costs_no_line_and_doubles_none(tmp_path, method):
         if not was_killed:
             break
     assert number > 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["none", "gzip"])
+def test_a_crash_at_any_call_costs_no_line_and_doubles_none(tmp_path, method):
+    """For every N: killed before the N-th call, and again while recovering; all that was synced is there, once.
+
+    In a process of its own: it forks hundreds of times, which takes long where thousands of tests are loaded.
+    """
+    program = (
+        f"from pathlib import Path; from {__name__} import *; crash_at_every_call(Path({str(tmp_path)!r}), {method!r})"
+    )
+    root = Path(__file__).parents[3]
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, timeout=110, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 # --- anything, in any order
