@@ -55,7 +55,7 @@ from prefork_logd.ingest import _core_c as native  # noqa: E402
 from prefork_logd.ingest import _core_py as specification  # noqa: E402
 from prefork_logd.ingest.bounded import json_line, text_line  # noqa: E402
 from prefork_logd.inputs import runs  # noqa: E402
-from prefork_logd.inputs.pickles.decode import decode  # noqa: E402
+from prefork_logd.inputs.pickles import decode as decoding  # noqa: E402
 from prefork_logd.ipc import batch_builder  # noqa: E402
 from prefork_logd.records.record import Record, make_record  # noqa: E402
 from prefork_logd.records.redaction import Redactor  # noqa: E402
@@ -126,9 +126,21 @@ by their form; and records of a session that describes its sender."""
 def twin(frame: bytes) -> Record | None:
     """Return what the specification reads from a frame; None if it rejects it."""
     try:
-        return make_record(decode(frame), PEER, RECEIVED)
+        return make_record(decoding.decode(frame), PEER, RECEIVED)
     except RecordRejected:
         return None
+
+
+def _read(frame: bytes) -> None:
+    """Have a frame that the core leaves to Python read by the core, and by the twin: they have to say the same."""
+    said: list[object] = []
+    for reader in (native.read_symbols, None):
+        decoding.read_symbols = reader
+        try:
+            said.append(repr(decoding.decode(frame)))
+        except RecordRejected as rejected:
+            said.append((rejected.reason, rejected.detail))
+    assert said[0] == said[1], said
 
 
 def one(data: bytes) -> None:
@@ -141,6 +153,8 @@ def one(data: bytes) -> None:
             assert lines is None or (record is not None and lines == setup.twin(record, data)), (
                 f"native: {lines}\ntwin: {record}"
             )
+    if chance % 4 == 0:
+        _read(data)
     setup = SETUPS[chance % len(SETUPS)]
     _stream(setup, data, chance)
     _stream(setup, (_LENGTH.pack(len(data)) + data) * (2 + chance // 8 % 3) + data, chance)
