@@ -2,7 +2,7 @@
 
     python -m tests.torture.stores --seed 1 --seconds 20 --iterations 10
 
-The stores are SQLite, NATS and, if its server's programs are installed, PostgreSQL. Owns the harm to stores, by
+The stores are Parquet files, NATS and, if its server's programs are installed, PostgreSQL. Owns the harm to stores, by
 accidents and by their owners, and the count of their records; harm.py has other harm, and processes.py the services.
 """
 
@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from nats.js.api import AckPolicy, ConsumerConfig
 
+from prefork_logd.config.stores.parquet import ParquetStoreSettings
 from prefork_logd.errors import StoreError
 from prefork_logd.query.filters import Filters
 from prefork_logd.stores.nats import wire
+from prefork_logd.stores.parquet.search import ParquetSearch
 from prefork_logd.stores.postgresql.search import PostgresqlSearch
-from prefork_logd.stores.sqlite.search import SqliteSearch
 from tests.support.harm import Harm, wait_until_whole
 from tests.support.harness import Collector, wait_for
 from tests.support.nats_servers import Server as NatsServer
@@ -59,7 +60,7 @@ class StoresTorture:
         self._random = random.Random(seed)
         self._server = server
         self._schema = f"torture_{seed}"
-        toml = '[[store]]\ntype = "sqlite"\n'
+        toml = '[[store]]\ntype = "parquet"\nbatch_time = "50ms"\nbatch_records = 2000\n'
         if server is not None:
             toml += f'[[store]]\ntype = "postgresql"\ndsn = "{dsn or server.dsn}"\nschema = "{self._schema}"\n'
         self._nats: NatsServer | None = None
@@ -249,14 +250,14 @@ class StoresTorture:
 
     def _searches(self) -> list[str]:
         return [
-            "sqlite",
+            "parquet",
             *(["postgresql"] if self._server is not None else []),
             *(["nats"] if self._nats is not None else []),
         ]
 
     def _open(self, store: str) -> Search | StreamSearch:
-        if store == "sqlite":
-            return SqliteSearch(self.collector.state_dir / "records.db")
+        if store == "parquet":
+            return ParquetSearch(ParquetStoreSettings(path=str(self.collector.state_dir / "records")))
         if store == "nats":
             assert self._nats is not None
             return StreamSearch(self._nats.url)
@@ -371,7 +372,7 @@ def database() -> Iterator[Server | None]:
     """Run a PostgreSQL server; None, and a message, if its programs are not found."""
     programs = find_programs()
     if programs is None:
-        print("NO POSTGRESQL: only SQLite is tortured", file=sys.stderr)
+        print("NO POSTGRESQL: only Parquet files and NATS are tortured", file=sys.stderr)
         yield None
         return
     server = Server(programs).start()

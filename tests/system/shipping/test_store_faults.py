@@ -1,4 +1,4 @@
-"""PostgreSQL fails under a whole collector, with SQLite beside it (rows 42 to 44 of the plan of faults).
+"""PostgreSQL fails under a whole collector, with Parquet beside it (rows 42 to 44 of the plan of faults).
 
 Services log all the while. Outputs and the other store notice nothing, what comes meanwhile grows the journal on disk
 and no process, and afterwards each record is in each store once.
@@ -51,14 +51,14 @@ def logging_services(directory: Path, server: Server, dsn: str = "") -> Iterator
 
 
 def stores(torture: StoresTorture) -> list[dict[str, Any]]:
-    """Return what status says of SQLite and of PostgreSQL."""
+    """Return what status says of Parquet and of PostgreSQL."""
     return list(torture.collector.status()["stores"])
 
 
 def is_only_slow(torture: StoresTorture, *, waiting: int) -> bool:
-    """Tell whether PostgreSQL lacks so many records, and SQLite none to speak of."""
-    sqlite, postgresql = stores(torture)
-    return bool(postgresql["lag_records"] >= waiting and not sqlite["failing"] and sqlite["lag_s"] < 1)
+    """Tell whether PostgreSQL lacks so many records, and Parquet none to speak of."""
+    parquet, postgresql = stores(torture)
+    return bool(postgresql["lag_records"] >= waiting and not parquet["failing"] and parquet["lag_s"] < 1)
 
 
 def memory(torture: StoresTorture) -> dict[int, int]:
@@ -70,7 +70,7 @@ def memory(torture: StoresTorture) -> dict[int, int]:
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["stopped", "crashed"])
 def test_a_server_that_is_down(tmp_path: Path, server: Server, how: signal.Signals) -> None:
-    """Down: the journal grows, no process does, and SQLite goes on. Up again: every row, once."""
+    """Down: the journal grows, no process does, and Parquet goes on. Up again: every row, once."""
     with logging_services(tmp_path, server) as torture:
         before = memory(torture)
         server.stop(how)
@@ -78,7 +78,7 @@ def test_a_server_that_is_down(tmp_path: Path, server: Server, how: signal.Signa
         begun = torture.collector.status()["journal"]["bytes"]
         with torture.collector.connect() as sock:
             sock.sendall(frames([f"plain-{number:07}" for number in range(20_000)]))
-        wait_for(lambda: is_only_slow(torture, waiting=20_000), "SQLite has what PostgreSQL waits for")
+        wait_for(lambda: is_only_slow(torture, waiting=20_000), "Parquet has what PostgreSQL waits for")
         assert torture.collector.status()["journal"]["bytes"] > begun + 20_000 * 100
         assert all(now < before[pid] + GROWTH_BYTES for pid, now in memory(torture).items())
         server.start()
@@ -109,7 +109,7 @@ def test_a_table_that_is_locked(tmp_path: Path, server: Server) -> None:
     with logging_services(tmp_path, server) as torture:
         with psycopg.connect(server.dsn) as other:
             other.execute(f"LOCK TABLE {SCHEMA}.records IN ACCESS EXCLUSIVE MODE")
-            wait_for(lambda: is_only_slow(torture, waiting=300), "SQLite has what PostgreSQL waits for")
+            wait_for(lambda: is_only_slow(torture, waiting=300), "Parquet has what PostgreSQL waits for")
         torture.finish()
 
 
