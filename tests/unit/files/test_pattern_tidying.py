@@ -58,6 +58,7 @@ class Set:
         return sorted(str(path.relative_to(self.base)) for path in self.base.rglob("*") if path.is_file())
 
 
+@pytest.mark.slow
 def test_files_of_past_days_are_compressed(tmp_path: Path) -> None:
     """Not that of today, and not one that is open; their lines stay what they are."""
     made = Set(tmp_path, compress="gzip")
@@ -103,6 +104,7 @@ def test_services_that_no_longer_send_are_bounded_too(tmp_path: Path) -> None:
     assert made.names() == ["s0.jsonl", "s1.jsonl", "s4.jsonl"]
 
 
+@pytest.mark.slow
 def test_closed_files_are_rotated(tmp_path: Path) -> None:
     """By size and by age; of each path the newest rotated files are kept."""
     made = Set(tmp_path, "{service}.jsonl", rotate_bytes=100, keep=2)
@@ -134,6 +136,7 @@ def test_a_file_that_was_written_since_it_was_listed_stays(tmp_path: Path, monke
     assert made.names() == ["s2.jsonl"]
 
 
+@pytest.mark.slow
 def test_a_compressor_that_fails_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the next round tries again."""
     made = Set(tmp_path, compress="gzip")
