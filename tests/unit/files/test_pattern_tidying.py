@@ -171,6 +171,7 @@ def test_a_directory_that_cannot_be_read_is_told_once(tmp_path: Path, monkeypatc
     assert made.names() == []
 
 
+@pytest.mark.slow
 def test_nothing_is_done_unasked(tmp_path: Path) -> None:
     """Without rotation, compression and limits a set is never listed, and a closed one has no child."""
     made = Set(tmp_path)
