@@ -97,6 +97,48 @@ def test_a_shipper_that_is_killed_again_and_again_stores_each_record_once(make_c
     assert "Traceback" not in collector.log
 
 
+def test_a_damaged_file_costs_its_own_records(make_collector: Maker) -> None:
+    """A query prints the others, and names the file and the numbers that are missing; a removed file costs the same."""
+    collector = make_collector('[[store]]\ntype = "parquet"\nbatch_records = 20\nbatch_time = "1ms"\n').start()
+    for first in (0, 20, 40):
+        send(collector, first, 20)
+        wait_until_stored(collector, first + 20)
+    assert collector.stop() == 0
+    lines = stored(collector)
+    bad = segments.find_segments(collector.state_dir / "records")[0]
+    bad.path.write_bytes(bad.path.read_bytes()[:-30])
+    done = collector.cli("query", "--format", "json")
+    assert len(done.stdout.splitlines()) == len(lines) - (bad.next - bad.first)
+    assert str(bad.path) in done.stderr
+    assert f"records {bad.first} to {bad.next - 1} of that file are missing" in done.stderr
+    bad.path.unlink()
+    assert collector.cli("query", "--count").stdout == f"{len(lines) - (bad.next - bad.first)}\n"
+
+
+def test_a_full_disk_under_parquet_files_costs_nothing(make_collector: Maker, tmp_path: Path) -> None:
+    """The store says so, records wait in the journal, and all of them are stored when there is room again."""
+    with mounted(tmp_path / "disk", "size=4m,mode=0777") as disk:
+        toml = f'[[store]]\ntype = "parquet"\npath = "{disk.path}/records"\nbatch_time = "1ms"\n'
+        collector = make_collector(toml).start()
+        send(collector, 0, 20)
+        wait_for(lambda: store_of(collector)["lag_records"] == 0, "no lag")
+        filler = disk.path / "filler"
+        with contextlib.suppress(OSError), filler.open("wb") as file:
+            while True:
+                file.write(bytes(65536))
+                file.flush()
+        send(collector, 20, 100)
+        wait_for(lambda: store_of(collector)["failing"], "the store is in trouble")
+        assert "No space left" in store_of(collector)["problem"]
+        filler.unlink()
+        wait_for(lambda: store_of(collector)["lag_records"] == 0, "no lag", deadline_s=20)
+        lines = stored(collector)
+        assert sorted(lines) == sorted(collector.lines())
+        assert len(lines) == 120
+        assert collector.stop() == 0
+        assert "Traceback" not in collector.log
+
+
 @pytest.mark.parametrize("harm", ["no database", "a directory in its place", "nothing may be written there"])
 def test_a_store_that_cannot_be_opened_holds_up_nobody(make_collector: Maker, tmp_path: Path, harm: str) -> None:
     """Records come in, a line in the log says what is wrong, and nothing is missing once it is mended."""
