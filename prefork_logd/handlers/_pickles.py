@@ -83,8 +83,8 @@ def make_pickle(record, formatter=None, max_bytes=1 << 20, default=None, is_shor
 def _dump_plain(attributes):
     """Return the pickle of plain data, which is within itself nowhere. Raises what pickle raises.
 
-    Without a memo, which nothing in a usual record refers to: that takes less time here (on Python 2 a quarter) and in
-    the collector. A large record gets one, for it may have a long text many times.
+    Without a memo, which nothing in a usual record refers to: that takes less time here and in the collector. A large
+    record gets one, for it may have a long text many times.
     """
     try:
         pickler, room = _picklers.pop()
