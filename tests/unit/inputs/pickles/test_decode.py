@@ -136,12 +136,15 @@ def test_a_large_or_deep_value_costs_itself_alone(name, protocol):
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_the_rest_is_counted(protocol):
     """First items and the number of those that are left out make up the whole value."""
-    found = decode(pickle.dumps({"msg": "m", "ids": LARGE["integers"], "map": LARGE["keys"]}, protocol))
-    assert found.truncated == ["ids", "map"]
+    found = decode(pickle.dumps({"msg": "m", "ids": LARGE["integers"]}, protocol))
+    assert found.truncated == ["ids"]
     *first, rest = found["ids"]
     assert first == LARGE["integers"][: len(first)]
     assert len(first) > 500
     assert rest == {"...": 60_000 - len(first)}
+    # Apart: without the compiled core a record of both has too many opcodes.
+    found = decode(pickle.dumps({"msg": "m", "map": LARGE["keys"]}, protocol))
+    assert found.truncated == ["map"]
     left = found["map"].pop("...")
     assert left == 26_000 - len(found["map"])
     inner = decode(pickle.dumps({"msg": "m", "v": LARGE["inner"]}, protocol))["v"]
