@@ -1,6 +1,6 @@
 """Searches a store of Parquet files, and the records of the journal that are in no file yet.
 
-Owns the queries. Does not know how a condition becomes SQL (tree_sql.py), or what a query reads (snapshot.py).
+Owns the queries. Does not know how a condition becomes SQL (filters_sql.py), or what a query reads (snapshot.py).
 
 A record that its columns hold exactly is found by DuckDB. The few others, which have their line beside their columns,
 are judged by query/evaluate.py. Lines come in slices of time: so the first ones come at once, and the memory does not
@@ -10,6 +10,7 @@ grow with their number.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import tempfile
 from collections import Counter
@@ -19,13 +20,23 @@ from typing import TYPE_CHECKING, Any
 
 from prefork_logd.errors import QueryCancelledError, QueryTimeoutError, StoreError
 from prefork_logd.query.search import Bar, Found, Page, RecordId, levels_by_name
+from prefork_logd.query.tree import EVERYTHING
 from prefork_logd.records.stored import read_fields
 from prefork_logd.stores.parquet import engine, schema, sql
 from prefork_logd.stores.parquet.analysis import Analysis
 from prefork_logd.stores.parquet.calls import Calls
+from prefork_logd.stores.parquet.filters_sql import (
+    behind,
+    condition_of,
+    exact_condition,
+    order_of,
+    slot_of,
+    slot_sql,
+    time_bounds,
+)
 from prefork_logd.stores.parquet.rows import make_line
 from prefork_logd.stores.parquet.snapshot import Snapshot
-from prefork_logd.stores.parquet.tree_sql import Compiled, Compiler, compile_tree
+from prefork_logd.stores.parquet.tree_sql import Compiled, Compiler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,6 +58,8 @@ SLICE = 200_000
 """Records of each further slice."""
 _SLOTS = 4_096
 """Parts of the range of time whose records are counted to cut it into slices."""
+FEW = 20_000
+"""Up to so many matching records are sorted at once."""
 PAGE = 50
 """Records of a page without a limit."""
 _FETCH = 512
@@ -115,21 +128,10 @@ class ParquetSearch(Analysis):
         """Return matching records with their ids, from the cursor on."""
         self._calls.begin(self.limits.deadline_s)
         limit = PAGE if filters.limit is None else filters.limit
-        condition = _condition(filters)
+        condition = condition_of(filters)
         if cursor is not None:
-            condition = condition._replace(sql=f"{_behind(cursor, filters)} AND {condition.sql}")
-        records: list[Found] = []
-        offset, size = 0, limit + 1
-        while len(records) <= limit:
-            end = f"ORDER BY {_order(filters)} LIMIT {size} OFFSET {offset}"
-            found = [*self._fetch(f"journal, number, {_LINE_COLUMNS}", condition, end)]
-            for journal, number, *row in found:
-                records += (
-                    Found(RecordId(journal, number), row[0], line) for line in self._judged(filters, condition, [row])
-                )
-            if len(found) < size:
-                break
-            offset += size
+            condition = condition._replace(sql=f"{behind(cursor, filters)} AND {condition.sql}")
+        records = [*itertools.islice(self._first(filters, condition, limit + 1), limit + 1)]
         has_more = 0 < limit < len(records)
         return Page(records[:limit], records[limit - 1].cursor if has_more else None)
 
@@ -147,33 +149,59 @@ class ParquetSearch(Analysis):
         self._calls.begin(self.limits.deadline_s)
         left = filters.limit
         if left is not None and left <= _LIMITED:
-            yield from self._best_lines(filters, left)
+            found = self._first(filters, condition_of(filters), left)
+            yield from (one.line for one in itertools.islice(found, left))
             return
-        for low, high in self._slices(filters):
-            part = _condition(filters, low, high)
-            for line in self._judged(filters, part, self._fetch(_LINE_COLUMNS, part, f"ORDER BY {_order(filters)}")):
+        for part in self._parts(filters):
+            for line in self._judged(filters, part, self._fetch(_LINE_COLUMNS, part, f"ORDER BY {order_of(filters)}")):
                 yield line
                 if left is not None:
                     left -= 1
                     if not left:
                         return
 
-    def _best_lines(self, filters: Filters, limit: int) -> Iterator[bytes]:
-        """Yield the first lines of a limited query: DuckDB keeps no others."""
-        condition = _condition(filters)
-        offset, wanted = 0, limit
-        while wanted > 0:
-            size = max(wanted, _FETCH if offset else wanted)
-            end = f"ORDER BY {_order(filters)} LIMIT {size} OFFSET {offset}"
-            found = [*self._fetch(_LINE_COLUMNS, condition, end)]
-            for line in self._judged(filters, condition, found):
-                yield line
-                wanted -= 1
-                if not wanted:
+    def _parts(self, filters: Filters) -> Iterator[Compiled]:
+        """Yield conditions whose records follow each other in order: one if few match, or one for each slice."""
+        if filters.tree != EVERYTHING:
+            condition = condition_of(filters)
+            for count, least, most in self._fetch("count(*), min(created), max(created)", condition):
+                if count <= FEW:
+                    ends = f"created BETWEEN {least!r}::DOUBLE AND {most!r}::DOUBLE" if count else "false"
+                    yield condition._replace(sql=f"{ends} AND {condition.sql}")
                     return
-            if len(found) < size:
+        for low, high in self._slices(filters):
+            yield condition_of(filters, low, high)
+
+    def _first(self, filters: Filters, condition: Compiled, wanted: int) -> Iterator[Found]:
+        """Yield the first matching records, `wanted` or more.
+
+        DuckDB finds their keys first: for a condition that it cannot push into the files it would read every column of
+        every record.
+        """
+        offset, size = 0, wanted
+        while size:
+            end = f"ORDER BY {order_of(filters)} LIMIT {size} OFFSET {offset}"
+            keys = [*self._fetch("created, journal, number", condition, end)]
+            for at in range(0, len(keys), _FETCH):
+                yield from self._of_keys(filters, condition, keys[at : at + _FETCH])
+            if len(keys) < size:
                 return
-            offset += size
+            offset, size = offset + size, max(size, _FETCH)
+
+    def _of_keys(self, filters: Filters, condition: Compiled, keys: Sequence[Sequence[Any]]) -> Iterator[Found]:
+        """Yield the records with these keys, which are in order, without those that Python refuses."""
+        times = [created for created, _, _ in keys]
+        ids = ", ".join(f"({engine.text(journal)}, {number}::UBIGINT)" for _, journal, number in keys)
+        chosen = Compiled(
+            f"created BETWEEN {min(times)!r}::DOUBLE AND {max(times)!r}::DOUBLE AND (journal, number) IN ({ids})",
+            {},
+            condition.is_exact,
+        )
+        for journal, number, *row in self._fetch(
+            f"journal, number, {_LINE_COLUMNS}", chosen, f"ORDER BY {order_of(filters)}"
+        ):
+            for line in self._judged(filters, condition, [row]):
+                yield Found(RecordId(journal, number), row[0], line)
 
     @staticmethod
     def _judged(filters: Filters, condition: Compiled, found: Iterator[Sequence[Any]] | list[Any]) -> Iterator[bytes]:
@@ -184,7 +212,7 @@ class ParquetSearch(Analysis):
 
     def _slices(self, filters: Filters) -> Iterator[tuple[float | None, float | None]]:
         """Yield ranges of `created` in order, each with a bounded number of records of the store."""
-        bounds = _bounds(filters, None, None)
+        bounds = time_bounds(filters, None, None)
         ends = [*self._fetch("min(created), max(created)", Compiled(bounds or "true", {}, is_exact=True))]
         if not ends or ends[0][0] is None:
             return
@@ -213,16 +241,16 @@ class ParquetSearch(Analysis):
     def count(self, filters: Filters) -> int:
         """Return how many records match."""
         self._calls.begin(self.limits.deadline_s)
-        condition = _condition(filters)
+        condition = condition_of(filters)
         if not condition.is_exact:
             return sum(1 for _ in self._judged(filters, condition, self._fetch(_LINE_COLUMNS, condition)))
-        counted = sum(count for (count,) in self._fetch("count(*)", _exact(filters)))
+        counted = sum(count for (count,) in self._fetch("count(*)", exact_condition(filters)))
         odd = sum(1 for _ in self._odd_lines(filters))
         return int(counted) + odd
 
     def _odd_lines(self, filters: Filters) -> Iterator[dict[str, Any]]:
         """Yield the fields of the matching records that have their line beside their columns."""
-        bounds = _bounds(filters, None, None)
+        bounds = time_bounds(filters, None, None)
         where = Compiled(f"line IS NOT NULL{f' AND {bounds}' if bounds else ''}", {}, is_exact=False)
         for (line,) in self._fetch("line", where):
             record = read_fields(line.encode() + b"\n")
@@ -240,9 +268,9 @@ class ParquetSearch(Analysis):
         self._calls.begin(self.limits.deadline_s)
         counts: Counter[tuple[int, int]] = Counter()
         end = start + slot_s * slots
-        condition = _exact(filters)
+        condition = exact_condition(filters)
         if condition.is_exact:
-            slot = _slot_sql(start, slot_s)
+            slot = slot_sql(start, slot_s)
             within = condition._replace(
                 sql=f"{condition.sql} AND created >= {start!r}::DOUBLE AND created < {end!r}::DOUBLE"
             )
@@ -252,10 +280,10 @@ class ParquetSearch(Analysis):
                 counts[number, level] += count
             others: Iterator[dict[str, Any]] = self._odd_lines(filters)
         else:
-            where = _condition(filters)
+            where = condition_of(filters)
             others = (read_fields(line) for line in self._judged(filters, where, self._fetch(_LINE_COLUMNS, where)))
         for record in others:
-            number = _slot_of(record["created"], start, slot_s)
+            number = slot_of(record["created"], start, slot_s)
             if start <= record["created"] < end and 0 <= number < slots:
                 counts[number, record.get("levelno", 0)] += 1
         return [Bar(*key, count) for key, count in sorted(counts.items()) if 0 <= key[0] < slots]
@@ -269,17 +297,21 @@ class ParquetSearch(Analysis):
         judged = self._judged_ids(filters)
         if judged is None:
             return None
-        bounds = _bounds(filters, None, None) or "true"
-        condition = f"{bounds} AND ((line IS NULL AND {wanted}){judged})"
-        chosen = f"SELECT * FROM {self._snapshot.source()} WHERE {condition}"
+        bounds = time_bounds(filters, None, None) or "true"
+        source = self._snapshot.source()
+        # Apart: nearly all files have no `line` at all, so the second part reads next to nothing.
+        chosen = (
+            f"SELECT * FROM {source} WHERE {bounds} AND line IS NULL AND {wanted}"
+            f" UNION ALL SELECT * FROM {source} WHERE line IS NOT NULL AND {judged}"
+        )
         if most is None:
             return f"({chosen})", True
-        order = _order(replace(filters, order="newest"))
-        return f"({chosen} ORDER BY {order} LIMIT {most})", self.count(filters) <= most
+        order = order_of(replace(filters, order="newest"))
+        return f"(SELECT * FROM ({chosen}) ORDER BY {order} LIMIT {most})", self.count(filters) <= most
 
     def _judged_ids(self, filters: Filters) -> str | None:
         """Return the condition that names the matching records with a line beside their columns; None: too many."""
-        bounds = _bounds(filters, None, None)
+        bounds = time_bounds(filters, None, None)
         where = Compiled(f"line IS NOT NULL{f' AND {bounds}' if bounds else ''}", {}, is_exact=False)
         found: list[str] = []
         for journal, number, line in self._fetch("journal, number, line", where):
@@ -287,7 +319,7 @@ class ParquetSearch(Analysis):
                 if len(found) == MOST_JUDGED:
                     return None
                 found.append(f"({engine.text(journal)}, {number}::UBIGINT)")
-        return f" OR (journal, number) IN ({', '.join(found)})" if found else ""
+        return f"(journal, number) IN ({', '.join(found)})" if found else "false"
 
     def ask(self, statement: str, compiler: Compiler) -> Iterator[Sequence[Any]]:
         """Yield the rows of a statement."""
@@ -333,59 +365,3 @@ def _spill() -> Path | None:
         return Path(tempfile.gettempdir()) / f"prefork-logd-query-{os.getpid()}"
     except OSError:
         return None
-
-
-def _bounds(filters: Filters, low: float | None, high: float | None) -> str:
-    """Return the condition on time: from the later of the lower ends, before the earlier of the upper ends."""
-    since = max((end for end in (filters.since, low) if end is not None), default=None)
-    until = min((end for end in (filters.until, high) if end is not None), default=None)
-    parts = [f"created >= {since!r}::DOUBLE"] if since is not None else []
-    if until is not None:
-        parts.append(f"created < {until!r}::DOUBLE")
-    return " AND ".join(parts)
-
-
-def _condition(filters: Filters, low: float | None = None, high: float | None = None) -> Compiled:
-    """Return the condition for the records that match, and those that Python has to judge."""
-    compiled = compile_tree(filters.tree)
-    bounds = _bounds(filters, low, high)
-    wanted = compiled.sql if compiled.sql == "true" else f"(line IS NOT NULL OR {compiled.sql})"
-    return compiled._replace(sql=" AND ".join(part for part in (bounds, wanted) if part))
-
-
-def _exact(filters: Filters) -> Compiled:
-    """Return the condition for the matching records without a line beside their columns."""
-    compiled = compile_tree(filters.tree)
-    bounds = _bounds(filters, None, None)
-    return compiled._replace(sql=" AND ".join(part for part in ("line IS NULL", bounds, compiled.sql) if part))
-
-
-def _behind(cursor: Cursor, filters: Filters) -> str:
-    """Return the condition for the records behind a place in the order."""
-    sign = "<" if filters.order == "newest" else ">"
-    created, record = f"{cursor.created!r}::DOUBLE", cursor.id
-    place = f"({created}, {record.number}::UBIGINT, {engine.text(record.journal)})"
-    return f"created {sign}= {created} AND (created, number, journal) {sign} {place}"
-
-
-def _order(filters: Filters) -> str:
-    direction = "DESC" if filters.order == "newest" else "ASC"
-    return f"created {direction}, number {direction}, journal {direction}"
-
-
-def _slot_of(created: float, start: float, slot_s: float) -> int:
-    """Return the slot of a time; the edges are start + slot_s * number, whatever a division says."""
-    number = int((created - start) // slot_s)
-    if created < start + slot_s * number:
-        return number - 1
-    return number + 1 if created >= start + slot_s * (number + 1) else number
-
-
-def _slot_sql(start: float, slot_s: float) -> str:
-    """Return the same as SQL."""
-    first, width = f"{start!r}::DOUBLE", f"{slot_s!r}::DOUBLE"
-    number = f"CAST(floor((created - {first}) / {width}) AS BIGINT)"
-    return (
-        f"CASE WHEN created < {first} + {width} * {number} THEN {number} - 1 "
-        f"WHEN created >= {first} + {width} * ({number} + 1) THEN {number} + 1 ELSE {number} END"
-    )

@@ -1,0 +1,72 @@
+"""Writes the conditions, the order and the slots of time of a query as SQL for DuckDB.
+
+Owns the SQL around a tree. Does not know connections, or the SQL of a node (tree_sql.py).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prefork_logd.stores.parquet import engine
+from prefork_logd.stores.parquet.tree_sql import Compiled, compile_tree
+
+if TYPE_CHECKING:
+    from prefork_logd.query.filters import Filters
+    from prefork_logd.query.search import Cursor
+
+
+def time_bounds(filters: Filters, low: float | None, high: float | None) -> str:
+    """Return the condition on time: from the later of the lower ends, before the earlier of the upper ends."""
+    since = max((end for end in (filters.since, low) if end is not None), default=None)
+    until = min((end for end in (filters.until, high) if end is not None), default=None)
+    parts = [f"created >= {since!r}::DOUBLE"] if since is not None else []
+    if until is not None:
+        parts.append(f"created < {until!r}::DOUBLE")
+    return " AND ".join(parts)
+
+
+def condition_of(filters: Filters, low: float | None = None, high: float | None = None) -> Compiled:
+    """Return the condition for the records that match, and those that Python has to judge."""
+    compiled = compile_tree(filters.tree)
+    bounds = time_bounds(filters, low, high)
+    wanted = compiled.sql if compiled.sql == "true" else f"(line IS NOT NULL OR {compiled.sql})"
+    return compiled._replace(sql=" AND ".join(part for part in (bounds, wanted) if part))
+
+
+def exact_condition(filters: Filters) -> Compiled:
+    """Return the condition for the matching records without a line beside their columns."""
+    compiled = compile_tree(filters.tree)
+    bounds = time_bounds(filters, None, None)
+    return compiled._replace(sql=" AND ".join(part for part in ("line IS NULL", bounds, compiled.sql) if part))
+
+
+def behind(cursor: Cursor, filters: Filters) -> str:
+    """Return the condition for the records behind a place in the order."""
+    sign = "<" if filters.order == "newest" else ">"
+    created, record = f"{cursor.created!r}::DOUBLE", cursor.id
+    place = f"({created}, {record.number}::UBIGINT, {engine.text(record.journal)})"
+    return f"created {sign}= {created} AND (created, number, journal) {sign} {place}"
+
+
+def order_of(filters: Filters) -> str:
+    """Return the order of a query's records; those of the same time come in the order of arrival."""
+    direction = "DESC" if filters.order == "newest" else "ASC"
+    return f"created {direction}, number {direction}, journal {direction}"
+
+
+def slot_of(created: float, start: float, slot_s: float) -> int:
+    """Return the slot of a time; the edges are start + slot_s * number, whatever a division says."""
+    number = int((created - start) // slot_s)
+    if created < start + slot_s * number:
+        return number - 1
+    return number + 1 if created >= start + slot_s * (number + 1) else number
+
+
+def slot_sql(start: float, slot_s: float) -> str:
+    """Return the same as SQL."""
+    first, width = f"{start!r}::DOUBLE", f"{slot_s!r}::DOUBLE"
+    number = f"CAST(floor((created - {first}) / {width}) AS BIGINT)"
+    return (
+        f"CASE WHEN created < {first} + {width} * {number} THEN {number} - 1 "
+        f"WHEN created >= {first} + {width} * ({number} + 1) THEN {number} + 1 ELSE {number} END"
+    )
