@@ -164,27 +164,34 @@ class Compiler:
             return None
         pointer = self._pointer(keys)
         column = quoted(field)
-        # One text of JSON for all cases: each function that looks into `column` parses all of it.
-        value = f"CAST(json_extract({column}, {pointer}) AS VARCHAR)"
-        text = self._compare_text(f"json_extract_string({column}, {pointer})", node)
-        cases = [f"WHEN '\"' THEN {text}"]
-        if node.operator == "=" and node.operand in ("true", "false", "null"):
-            cases.append(f"WHEN '{node.operand[0]}' THEN {value} = '{node.operand}'")
+        kind = f"json_type({column}, {pointer})"
+        text = f"json_extract_string({column}, {pointer})"
+        wanted = self._has_key(field, keys)
+        if node.operator == "=":
+            wanted = (
+                f"{wanted} AND contains({column}, {self.parameter(_inside(node.operand))})"
+                if node.number is None
+                else wanted
+            )
+        options = [f"({kind} = 'VARCHAR' AND {self._compare_text(text, node)})"]
+        if node.operator == "=" and node.operand in ("true", "false"):
+            options.append(f"({kind} = 'BOOLEAN' AND {text} = {self.parameter(node.operand)})")
+        if node.operator == "=" and node.operand == "null":
+            options.append(f"{kind} = 'NULL'")
         number = node.number
-        if number is None:
-            wanted = self._has_key(field, keys)
-            if node.operator == "=":
-                wanted = f"{wanted} AND contains({column}, {self.parameter(_inside(node.operand))})"
-            return f"({wanted} AND CASE substr({value}, 1, 1) {' '.join(cases)} ELSE false END)"
-        if abs(number) >= _MOST_EXACT:
-            return None
-        infinite = f"CASE WHEN starts_with({value}, '-') THEN '-inf'::DOUBLE ELSE 'inf'::DOUBLE END"
-        # A larger integer is rounded to a DOUBLE, which stays above or below the operand.
-        compared = (
-            f"coalesce(TRY_CAST({value} AS DOUBLE), {infinite}) {node.operator} {self.parameter(float(number))}::DOUBLE"
-        )
-        others = "WHEN 't' THEN false WHEN 'f' THEN false WHEN 'n' THEN false WHEN '{' THEN false WHEN '[' THEN false"
-        return f"CASE substr({value}, 1, 1) {' '.join(cases)} {others} ELSE {value} IS NOT NULL AND {compared} END"
+        if number is not None:
+            if abs(number) > _MOST_EXACT:
+                return None
+            bound = _integer_bound(node.operator, number)
+            integer = f"TRY_CAST({text} AS HUGEINT)"
+            whole = bound if isinstance(bound, str) else f"{integer} {node.operator} {bound}"
+            infinite = f"CASE WHEN starts_with({text}, '-') THEN '-inf'::DOUBLE ELSE 'inf'::DOUBLE END"
+            float_of = f"coalesce(TRY_CAST({text} AS DOUBLE), {infinite})"
+            options += [
+                f"({kind} IN ('UBIGINT', 'BIGINT') AND {whole})",
+                f"({kind} = 'DOUBLE' AND {float_of} {node.operator} {self.parameter(float(number))}::DOUBLE)",
+            ]
+        return f"({wanted} AND ({' OR '.join(options)}))"
 
 
 def _integer_bound(operator: str, number: float) -> int | str:

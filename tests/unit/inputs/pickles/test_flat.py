@@ -1,7 +1,6 @@
 import logging
 import pickle
 import pickletools
-import pickletools
 import struct
 
 import pytest
