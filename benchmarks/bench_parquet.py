@@ -47,7 +47,7 @@ QUESTIONS: tuple[tuple[str, float, tuple[str, ...]], ...] = (
     ("the first line of everything", 0.3, ("--limit", "1")),
     ("an error's mean and p95 by status", 0.0, ("--stats", "count, avg(duration_ms), p95(duration_ms) by status")),
 )  # fmt: skip
-"""What is asked, in how many seconds it is to be answered (0: as it comes), and the flags."""
+"""Each question with its longest time in seconds (0: no target) and its flags."""
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -117,7 +117,7 @@ def ask(config: Path, flags: Sequence[str]) -> tuple[float, bytes]:
 
 
 def main(argv: Sequence[str] | None = None) -> Report:
-    """Run it and return what was found."""
+    """Run the benchmark and return its report."""
     options = parse(argv)
     if options.fill:
         print(json.dumps(fill(options.fill, options.records)))

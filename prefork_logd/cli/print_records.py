@@ -83,7 +83,7 @@ def _csv(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def spreadsheet_cell(value: Any) -> Any:
-    """Return a value for a cell of CSV: text that is no formula, without control characters."""
+    """Return a value for a cell of CSV that no spreadsheet takes for a formula, with control characters escaped."""
     if value is None or isinstance(value, (int, float)):
         return value
     text = value if isinstance(value, str) else bytes(value).decode()
