@@ -69,18 +69,26 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["prefork_logd", "prefork_logd.*"]),
-    package_data={"prefork_logd": ["py.typed", "handlers/*.pyi", "ingest/*.pyi", "stores/*.pyi", "journal/*.pyi"]},
+    package_data={
+        "prefork_logd": [
+            *("py.typed", "handlers/*.pyi", "ingest/*.pyi", "stores/*.pyi", "journal/*.pyi"),
+            *("web/templates/*.html", "web/static/*"),
+        ]
+    },
     ext_modules=extensions(),
     python_requires=">=2.7, !=3.0.*, !=3.1.*, !=3.2.*, !=3.3.*, !=3.4.*, !=3.5.*",
     install_requires=[
         "click>=8.1" + SERVER,
         "duckdb>=2.0" + SERVER,
+        "jinja2>=3.1" + SERVER,
         "msgspec>=0.19" + SERVER,
         "platformdirs>=4" + SERVER,
         "python-daemon>=3.1" + SERVER,
         "rich>=13.7" + SERVER,
         "setproctitle>=1.3" + SERVER,
+        "starlette>=0.45" + SERVER,
         "tomli-w>=1.0" + SERVER,
+        "uvicorn>=0.34" + SERVER,
     ],
     extras_require={
         "nats": ["nats-py>=2.9" + SERVER, "nkeys>=0.2" + SERVER, "zstandard>=0.22" + SERVER],
@@ -120,7 +128,6 @@ setup(
             "ruff>=0.6" + SERVER,
             "setuptools>=64" + SERVER,  # for build_ext in a checkout: venvs have none since 3.12
             "structlog>=24" + SERVER,
-            "uvicorn>=0.30" + SERVER,
             "yarl>=1.9" + SERVER,
             "zstandard>=0.22" + SERVER,
         ],

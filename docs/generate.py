@@ -24,6 +24,7 @@ from prefork_logd.config.show import effective
 from prefork_logd.config.sources import NatsSourceSettings
 from prefork_logd.config.stores.base import StoreSettings
 from prefork_logd.config.stores.kinds import KINDS
+from prefork_logd.config.web import WebUserSettings
 from prefork_logd.processes.master.lifecycle import TABLE, Action, Event, State
 from prefork_logd.system import signals
 
@@ -72,11 +73,19 @@ def configuration() -> str:
         "`prefork-logd reload` applies changes of *live* keys; changes of the others wait for a restart, and reload "
         "names them.\n"
     )
-    lists = {"listener": ListenerSettings, "output": OutputSettings, "source": NatsSourceSettings}
+    lists = {
+        "web.user": WebUserSettings,
+        "listener": ListenerSettings,
+        "output": OutputSettings,
+        "source": NatsSourceSettings,
+    }
     for table, kind in {**TABLES, **lists}.items():
         header = f"[[{table}]]" if table in lists else f"[{table}]"
         parts.append(f"\n## `{header}`\n\n{(kind.__doc__ or '').strip()}\n\n")
-        parts += _rows(kind, {field.name for field in msgspec.structs.fields(kind)})
+        # [[web.user]] has a table of its own.
+        parts += _rows(
+            kind, {field.name for field in msgspec.structs.fields(kind)} - {"user" if table == "web" else ""}
+        )
     common = {field.name for field in msgspec.structs.fields(StoreSettings)}
     parts.append(f"\n## `[[store]]`\n\n{(StoreSettings.__doc__ or '').strip()} `type` selects the kind.\n\n")
     parts += _rows(StoreSettings, common)

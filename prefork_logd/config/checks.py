@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from prefork_logd.config import file_conflicts
 from prefork_logd.config.nats import file_problems
 from prefork_logd.config.values import MAX_KEY_ID_BYTES, MIN_KEY_BYTES
+from prefork_logd.config.web import DEFAULT_ADDRESS, is_local
 
 if TYPE_CHECKING:
     from prefork_logd.config.document import Document
@@ -31,6 +32,22 @@ def check_listeners(document: Document, settings: Settings) -> None:
             load_keys(Path(settings.server.keys_file))
         except ValueError as error:
             document.add_problem("server", 0, "keys_file", str(error))
+
+
+def check_web(document: Document, settings: Settings) -> None:
+    """Add the problems of the page's addresses."""
+    web = settings.web
+    for address in web.bind:
+        if not is_local(address) and not web.user and not web.proxy_header:
+            message = (
+                f"{address!r}: other hosts can reach this address, so the page needs a log-in; add a user with "
+                "`prefork-logd web user NAME`, or set web.proxy_header"
+            )
+            document.add_problem("web", 0, "bind", message)
+    used = {address for address, _ in settings.listeners if not address.endswith(":0")}
+    if not web.is_by_default:
+        for address in sorted(used.intersection(web.bind)):
+            document.add_problem("web", 0, "bind", f"{address!r} takes records already; choose another address")
 
 
 def check_paths(document: Document, home: str, settings: Settings) -> None:
@@ -74,5 +91,16 @@ def load_keys(path: Path) -> dict[bytes, bytes]:
 
 
 def warnings(settings: Settings) -> list[str]:
-    """Return a sentence for each valid value that weakens a guarantee."""
-    return [f"store {store.name!r}: {key} {sentence}" for store in settings.store for key, sentence in store.warnings()]
+    """Return a sentence for each valid value that weakens a guarantee, or the safety of the page."""
+    found = [
+        f"store {store.name!r}: {key} {sentence}" for store in settings.store for key, sentence in store.warnings()
+    ]
+    web = settings.web
+    if web.is_by_default and any(address in web.bind for address, _ in settings.listeners):
+        found.append(f"web.bind: {DEFAULT_ADDRESS} takes records, so there is no page; set web.bind to another address")
+    if web.is_public and not web.certificate:
+        found.append(
+            "web.bind: other hosts can reach the page without TLS, so passwords and records can be read on the way; "
+            "set web.certificate and web.key, or bind to loopback behind a proxy with TLS"
+        )
+    return found

@@ -19,6 +19,7 @@ from prefork_logd.config.redact import RedactSettings
 from prefork_logd.config.server import LimitSettings, ServerSettings
 from prefork_logd.config.sources import NatsSourceSettings
 from prefork_logd.config.stores.base import StoreSettings
+from prefork_logd.config.web import WebSettings, WebUserSettings
 from prefork_logd.errors import ConfigError, Problem
 
 Table = TypeVar(
@@ -29,7 +30,9 @@ Table = TypeVar(
     | RedactSettings
     | OutputSettings
     | StoreSettings
-    | NatsSourceSettings,
+    | NatsSourceSettings
+    | WebSettings
+    | WebUserSettings,
 )
 
 

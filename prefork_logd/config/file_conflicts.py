@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from prefork_logd.config import output_paths
 from prefork_logd.config.output_paths import Field, Part, PathPattern
-from prefork_logd.config.paths import JOURNAL_DIRECTORY, OWN_FILES, dead_letters_path
+from prefork_logd.config.paths import JOURNAL_DIRECTORY, OWN_FILES, PAGE_DIRECTORY, dead_letters_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,10 +107,11 @@ def _own(state_dir: Path, settings: Settings) -> Iterator[tuple[str, str]]:
 
 
 def _inside(home: str, settings: Settings, path: str) -> str:
-    """Return the message about an output among files that are made later: the journal's, or a store's of a day."""
+    """Return the message about an output among files that are made later: of the journal, the page or a store."""
     real = Path(os.path.realpath(path))
-    if Path(os.path.realpath(home)) / JOURNAL_DIRECTORY in real.parents:
-        return f"{JOURNAL_DIRECTORY} is the collector's own directory"
+    for directory in (JOURNAL_DIRECTORY, PAGE_DIRECTORY):
+        if Path(os.path.realpath(home)) / directory in real.parents:
+            return f"{directory} is the collector's own directory"
     for store in settings.store:
         if store.is_own_file(real):
             return f"is a file of store {store.name!r}"

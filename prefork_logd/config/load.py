@@ -1,7 +1,7 @@
 """Finds and reads the configuration file, and resolves its relative paths.
 
 Reports every problem at once, each with its file, line and key. Each setting is declared in the module of
-its table (server.py, listeners.py, outputs.py, sources.py, stores/).
+its table (server.py, listeners.py, outputs.py, sources.py, web.py, stores/).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 import msgspec
 
-from prefork_logd.config.checks import check_listeners, check_paths
+from prefork_logd.config.checks import check_listeners, check_paths, check_web
 from prefork_logd.config.document import Document, explain
 from prefork_logd.config.listeners import ListenerSettings
 from prefork_logd.config.output_paths import escape
@@ -29,6 +29,7 @@ from prefork_logd.config.settings import Settings
 from prefork_logd.config.sources import NatsSourceSettings
 from prefork_logd.config.stores.kinds import DEFAULT_STORES, KINDS
 from prefork_logd.config.values import MAX_OUTPUTS, MAX_SOURCES, MAX_STORES
+from prefork_logd.config.web import MAX_USERS, WebSettings, WebUserSettings
 from prefork_logd.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -159,6 +160,7 @@ def loads(
     server = document.read_table(ServerSettings, "server", 0, document.take("server", {}))
     limits = document.read_table(LimitSettings, "limits", 0, document.take("limits", {}))
     redact = document.read_table(RedactSettings, "redact", 0, document.take("redact", {}))
+    web = _load_web(document, document.take("web", {}))
     outputs = _load_outputs(document, document.take("output", None))
     listeners = _load_listeners(document, document.take("listener", []))
     sources = _load_sources(document, document.take("source", []))
@@ -170,6 +172,7 @@ def loads(
         server=server,
         limits=limits,
         redact=redact,
+        web=web,
         output=outputs,
         listener=listeners,
         store=stores,
@@ -179,6 +182,7 @@ def loads(
     settings = _resolve(home, directory, settings)
     check_paths(document, home, settings)
     check_listeners(document, settings)
+    check_web(document, settings)
     if document.problems:
         raise ConfigError(document.problems)
     return settings
@@ -226,6 +230,26 @@ def _load_listeners(document: Document, tables: object) -> tuple[ListenerSetting
         document.add_problem("listener", 0, "", "must be a list of tables; write [[listener]] with two brackets")
         return ()
     return tuple(document.read_table(ListenerSettings, "listener", index, table) for index, table in enumerate(tables))
+
+
+def _load_web(document: Document, table: object) -> WebSettings:
+    """Return the page's settings, with the tables `[[web.user]]`."""
+    if not isinstance(table, Mapping):
+        return document.read_table(WebSettings, "web", 0, table)
+    tables = table.get("user", [])
+    if not isinstance(tables, Sequence) or isinstance(tables, str):
+        document.add_problem("web", 0, "user", "must be a list of tables; write [[web.user]] with two brackets")
+        tables = []
+    web = document.read_table(WebSettings, "web", 0, {key: value for key, value in table.items() if key != "user"})
+    users = tuple(document.read_table(WebUserSettings, "web.user", index, user) for index, user in enumerate(tables))
+    if len(users) > MAX_USERS:
+        document.add_problem("web.user", MAX_USERS, "", f"exceeds the limit of {MAX_USERS} users; leave some out")
+    seen: set[str] = set()
+    for index, user in enumerate(users):
+        if user.name in seen:
+            document.add_problem("web.user", index, "name", f"{user.name!r} is taken by a user above; choose another")
+        seen.add(user.name)
+    return msgspec.structs.replace(web, user=users)
 
 
 def _load_sources(document: Document, tables: object) -> tuple[NatsSourceSettings, ...]:
@@ -315,6 +339,12 @@ def _resolve(home: str, directory: str, settings: Settings) -> Settings:
             state_dir=state_dir,
             bind=tuple(absolute_address(address, directory) for address in server.bind),
             keys_file=os.path.join(home, server.keys_file) if server.keys_file else "",  # noqa: PTH118
+        ),
+        web=msgspec.structs.replace(
+            settings.web,
+            bind=tuple(absolute_address(address, directory) for address in settings.web.bind),
+            certificate=os.path.join(home, settings.web.certificate) if settings.web.certificate else "",  # noqa: PTH118
+            key=os.path.join(home, settings.web.key) if settings.web.key else "",  # noqa: PTH118
         ),
         listener=tuple(
             msgspec.structs.replace(listener, address=absolute_address(listener.address, directory))

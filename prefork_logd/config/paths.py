@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-OWN_FILES = ("prefork-logd.pid", "prefork-logd.log", "control.sock", "rejected.jsonl", "writer.lock", "journal")
+OWN_FILES = ("prefork-logd.pid", "prefork-logd.log", "control.sock", "rejected.jsonl", "writer.lock", "journal", "page")
 """The collector's own files in state_dir.
 
 The master writes the pid file and makes the socket; every process of a daemon writes the log; the writer writes the
-others. In the directory `journal` each shipper has the lock of its store.
+others. In the directory `journal` each shipper has the lock of its store. The page's process writes the
+directory `page`, and so do the verbs `web`, `run` and `start`.
 """
-PID_FILE, LOG_FILE, CONTROL_SOCKET, REJECTED_FILE, WRITER_LOCK, JOURNAL_DIRECTORY = OWN_FILES
+PID_FILE, LOG_FILE, CONTROL_SOCKET, REJECTED_FILE, WRITER_LOCK, JOURNAL_DIRECTORY, PAGE_DIRECTORY = OWN_FILES
 DEAD_LETTERS = "dead-letters-{}.jsonl"
 """The file of a store's dead letters, by the name of the store. Its shipper writes it, and `replay`."""
 

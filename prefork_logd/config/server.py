@@ -19,6 +19,7 @@ from prefork_logd.config.values import (
     is_positive,
     split_address,
 )
+from prefork_logd.config.web import WebSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -200,8 +201,9 @@ class LimitSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
         return self.seconds("drain_timeout")
 
 
-TABLES: dict[str, type[ServerSettings | LimitSettings | RedactSettings]] = {
+TABLES: dict[str, type[ServerSettings | LimitSettings | RedactSettings | WebSettings]] = {
     "server": ServerSettings,
     "limits": LimitSettings,
     "redact": RedactSettings,
+    "web": WebSettings,
 }

@@ -2,9 +2,9 @@
 
 Owns the list of tables. Does not know how they are read from a file (load.py), nor processes, sockets or open files.
 
-A setting is a field of the Struct of its table (server.py, listeners.py, outputs.py, sources.py, stores/): type,
-default, bounds, a sentence of help, and whether a running collector applies a new value. The loader, `check`, reload
-and docs/configuration.md all derive from these fields.
+A setting is a field of the Struct of its table (server.py, listeners.py, outputs.py, sources.py, web.py, stores/):
+type, default, bounds, a sentence of help, and whether a running collector applies a new value. The loader, `check`,
+reload and docs/configuration.md all derive from these fields.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from prefork_logd.config.server import LimitSettings, ServerSettings
 from prefork_logd.config.sources import NatsSourceSettings  # noqa: TC001 - msgspec reads the annotation
 from prefork_logd.config.stores.base import StoreSettings  # noqa: TC001 - msgspec reads the annotation
 from prefork_logd.config.stores.kinds import store_from
+from prefork_logd.config.web import WebSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +33,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     listener: tuple[ListenerSettings, ...] = ()
     limits: LimitSettings = LimitSettings()
     redact: RedactSettings = RedactSettings()
+    web: WebSettings = WebSettings()
     output: tuple[OutputSettings, ...] = DEFAULT_OUTPUTS
     store: tuple[StoreSettings, ...] = ()
     sources: tuple[NatsSourceSettings, ...] = ()

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from prefork_logd.config.settings import Settings
+    from prefork_logd.config.web import WebUserSettings
 
 _Table = TypeVar("_Table", bound=msgspec.Struct)
 
@@ -28,8 +29,14 @@ def printable(settings: Settings) -> str:
             settings,
             store=tuple(map(_without_passwords, settings.store)),
             sources=tuple(map(_without_passwords, settings.sources)),
+            web=msgspec.structs.replace(settings.web, user=tuple(map(_without_hash, settings.web.user))),
         )
     )
+
+
+def _without_hash(user: WebUserSettings) -> WebUserSettings:
+    """Return a user of the page without the hash of the password: a weak password could be found from it."""
+    return msgspec.structs.replace(user, password="***")  # noqa: S106 - hides one
 
 
 def _without_passwords(table: _Table) -> _Table:

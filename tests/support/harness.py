@@ -23,6 +23,8 @@ DEADLINE_S = 20.0
 DEFAULT_STORE = os.environ.get("TEST_DEFAULT_STORE") == "1"
 """Whether every collector has the default store. Tests are quicker without it; TEST_DEFAULT_STORE=1 runs all of them
 with it."""
+NO_PAGE = "\n[web]\nbind = []\n"
+"""Collectors of tests have a page only if the test configures one: there are many at once, and one default address."""
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 """Characters that our files never hold: a terminal, an editor or a line reader would interpret them."""
 
@@ -50,7 +52,7 @@ class Collector:
         env: dict[str, str] | None = None,
         default_store: bool = DEFAULT_STORE,
     ) -> None:
-        """Configure it; if `toml` has no store there is none, unless the default one is wanted."""
+        """Configure it; without a store in `toml` there is none, unless the default one is wanted; nor a page."""
         self.state_dir = state_dir
         self.config = state_dir.parent / f"{state_dir.name}.toml"
         self._default_store = default_store
@@ -66,7 +68,8 @@ class Collector:
 
     def configure(self, toml: str) -> None:
         """Write the configuration file."""
-        self.config.write_text(toml if self._default_store or "store" in toml else f"store = []\n{toml}")
+        toml = toml if self._default_store or "store" in toml else f"store = []\n{toml}"
+        self.config.write_text(toml if "[web" in toml else f"{toml}{NO_PAGE}")
 
     def command(self, verb: str, *rest: str) -> list[str]:
         """Return the command line of a verb for this collector."""
@@ -84,8 +87,8 @@ class Collector:
 
     def launch(self, *prefix: str, **popen: Any) -> None:
         """Start it, without waiting for anything."""
-        flags = self._flags if "--bind" in self._flags or "bind" in self.config.read_text() else (
-            *self._flags, "--bind", "127.0.0.1:0")  # fmt: skip
+        is_bound = "--bind" in self._flags or "bind" in self.config.read_text().replace(NO_PAGE, "")
+        flags = self._flags if is_bound else (*self._flags, "--bind", "127.0.0.1:0")
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [*prefix, *self.command("run", *flags)], stdin=subprocess.DEVNULL, stderr=log, stdout=log,
