@@ -88,6 +88,7 @@ setup(
         "setproctitle>=1.3" + SERVER,
         "starlette>=0.45" + SERVER,
         "tomli-w>=1.0" + SERVER,
+        "tzdata>=2024.1" + SERVER,  # a container's system may have no time zones
         "uvicorn>=0.34" + SERVER,
     ],
     extras_require={

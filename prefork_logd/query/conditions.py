@@ -17,6 +17,7 @@ from prefork_logd.records.record import INTEGER_FIELDS, Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from datetime import tzinfo
 
     from prefork_logd.query.tree import Node, Operator
 
@@ -73,6 +74,8 @@ class Surroundings:
     """Seconds since 1970, for times such as `2h`."""
     carried: Callable[[], Mapping[str, int]]
     """Returns the names of levels that records carry; called for a name that levels.LEVELS lacks."""
+    zone: tzinfo | None = None
+    """The time zone of times without one; None: local time."""
 
 
 def find_field(keys: Path, *, has_quotes: bool = False) -> Field:
@@ -172,7 +175,7 @@ def _number(field: Field, operand: str, about: Surroundings) -> str:
     if tree.Compare(field.paths[0], "=", operand).number is not None:
         return operand
     if field.paths[0][0] in _TIMES:
-        return repr(parse_time(operand, about.now))
+        return repr(parse_time(operand, about.now, about.zone))
     raise ValueError(f"{field.written} is a number, and {operand!r} is not")
 
 

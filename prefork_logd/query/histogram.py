@@ -1,6 +1,6 @@
 """Chooses the slots of time of a histogram: round ones, as short as the number of records allows.
 
-Does not know how bars are drawn. Local time is that of the process.
+Does not know how bars are drawn. Local time is that of the process, or of a zone that is passed in.
 """
 
 from __future__ import annotations
@@ -19,13 +19,18 @@ FEW_SLOTS = 10
 """Slots that a histogram may have even with fewer records."""
 
 
-def slots_for(start: float, stop: float, most: int = MOST_SLOTS) -> tuple[float, float, int]:
-    """Return (start, length in seconds, number) of round slots that cover a range of time."""
+def slots_for(
+    start: float, stop: float, most: int = MOST_SLOTS, zone: dt.tzinfo | None = None
+) -> tuple[float, float, int]:
+    """Return (start, length in seconds, number) of round slots that cover a range of time.
+
+    Their number may be one above `most`. Days begin at midnight in `zone` (None: local time).
+    """
     length = next((size for size in _SLOTS_S if (stop - start) / size <= most), None)
     if length is None:
         length = _SLOTS_S[-1] * -(-(stop - start) // (_SLOTS_S[-1] * most))
-    # Days begin at local midnight; some time zones differ from UTC by half hours.
-    local = dt.datetime.fromtimestamp(min(max(start, 0), 1e11)).astimezone()
+    # Some time zones differ from UTC by half hours.
+    local = dt.datetime.fromtimestamp(min(max(start, 0), 1e11)).astimezone(zone)
     offset = (local.utcoffset() or dt.timedelta()).total_seconds()
     first = (start + offset) // length * length - offset
     return first, length, max(1, int(-(-(stop - first) // length)))

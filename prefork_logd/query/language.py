@@ -25,6 +25,7 @@ from prefork_logd.query.conditions import Surroundings, Value, condition, find_f
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from datetime import tzinfo
 
     from prefork_logd.query.conditions import Field
     from prefork_logd.query.tree import Node
@@ -56,14 +57,17 @@ class QueryError(ValueError):
         self.problem = problem
 
 
-def parse(text: str, *, now: float, carried: Callable[[], Mapping[str, int]] = dict) -> Node:
+def parse(
+    text: str, *, now: float, carried: Callable[[], Mapping[str, int]] = dict, zone: tzinfo | None = None
+) -> Node:
     """Return the tree of a query; an empty text, or `*`, finds every record. Raises QueryError.
 
-    `now` (seconds since 1970) is for times such as `2h`; `carried` returns the names of levels that records carry.
+    `now` (seconds since 1970) is for times such as `2h`, and `zone` for those without a zone (None: local time);
+    `carried` returns the names of levels that records carry.
     """
     if len(text) > MOST_CHARACTERS:
         raise QueryError(MOST_CHARACTERS + 1, f"a query has at most {MOST_CHARACTERS:,} characters; leave some out")
-    return _Parser(text, Surroundings(now, carried)).parse()
+    return _Parser(text, Surroundings(now, carried, zone)).parse()
 
 
 def parse_field(text: str) -> Field:

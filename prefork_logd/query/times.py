@@ -1,6 +1,7 @@
 """Reads times as people write them: "2h" ago, a date, an hour of today, RFC 3339.
 
-Owns the forms. Does not know a clock: the present time is passed in. Local time is that of the process.
+Owns the forms. Does not know a clock: the present time is passed in. Local time is that of the process, or of a zone
+that is passed in.
 """
 
 from __future__ import annotations
@@ -18,27 +19,32 @@ FORMS = (
 )
 
 
-def parse_time(text: str, now: float) -> float:
-    """Return the seconds since 1970 for a text, at the time `now`; without a zone it is local time.
+def parse_time(text: str, now: float, zone: dt.tzinfo | None = None) -> float:
+    """Return the seconds since 1970 for a text, at the time `now`; a text without a zone is in `zone` (None: local).
 
     Raises ValueError with a sentence for the user.
     """
     stripped = text.strip()
-    today = dt.datetime.fromtimestamp(now).astimezone()
+    today = dt.datetime.fromtimestamp(now).astimezone(zone)
     midnight = dt.datetime(today.year, today.month, today.day)  # noqa: DTZ001 - local, the rules of its day are applied below
     try:
         if stripped == "now":
             return now
         if stripped in {"today", "yesterday"}:
-            return (midnight - dt.timedelta(days=stripped == "yesterday")).timestamp()
+            return _seconds(midnight - dt.timedelta(days=stripped == "yesterday"), zone)
         if seconds := _SECONDS.fullmatch(stripped):
             return float(seconds[1])
         if _CLOCK.fullmatch(stripped):
-            return dt.datetime.combine(
-                midnight, dt.time.fromisoformat(stripped if stripped[2] == ":" else f"0{stripped}")
-            ).timestamp()
+            clock = dt.time.fromisoformat(stripped if stripped[2] == ":" else f"0{stripped}")
+            return _seconds(dt.datetime.combine(midnight, clock), zone)
         if stripped[-1:] in "smhdw" and stripped[:1].isdigit():
             return now - parse_duration(stripped)
-        return dt.datetime.fromisoformat(stripped).timestamp()
+        return _seconds(dt.datetime.fromisoformat(stripped), zone)
     except (ValueError, OverflowError):
         raise ValueError(f"{text!r} is not a time; write one of {FORMS}") from None
+
+
+def _seconds(time: dt.datetime, zone: dt.tzinfo | None) -> float:
+    if time.tzinfo is None and zone is not None:
+        time = time.replace(tzinfo=zone)
+    return time.timestamp()

@@ -14,6 +14,7 @@ FLOORS: tuple[set[str], ...] = (
     {"__main__"},
     {"cli"},
     {"processes"},
+    {"web"},
     {"stores"},
     {"ingest", "query"},
     {"ipc", "journal", "files"},

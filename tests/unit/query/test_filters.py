@@ -1,6 +1,7 @@
 """What each condition means: the matcher that every store is held to."""
 
 import datetime as dt
+import zoneinfo
 
 import pytest
 from hypothesis import given
@@ -132,6 +133,18 @@ def test_times_of_today():
     assert times.parse_time("yesterday", NOW) == (day - dt.timedelta(days=1)).timestamp()
     assert times.parse_time("14:05", NOW) == day.replace(hour=14, minute=5).timestamp()
     assert times.parse_time("9:05:30", NOW) == day.replace(hour=9, minute=5, second=30).timestamp()
+
+
+def test_a_zone_takes_the_place_of_local_time() -> None:
+    """Texts without a zone are in it, also over a change of its clocks; others keep their own."""
+    rome = zoneinfo.ZoneInfo("Europe/Rome")
+    noon = dt.datetime(2026, 3, 29, 12, tzinfo=rome).timestamp()
+    assert times.parse_time("today", noon, rome) == noon - 11 * 3600  # the night of summer time
+    assert times.parse_time("yesterday", noon, rome) == noon - 35 * 3600
+    assert times.parse_time("12:00", noon, rome) == noon
+    assert times.parse_time("2026-03-29 12:00", noon, rome) == noon
+    assert times.parse_time("2026-03-29T10:00Z", noon, rome) == noon
+    assert times.parse_time("1h", noon, rome) == noon - 3600
 
 
 @pytest.mark.parametrize("text", ["", "soon", "2x", "25:00", "2026-13-01", "h", "1e9h", "@"])

@@ -1,0 +1,38 @@
+"""Answers the calls of the HTTP API: searches, the tail, exports and the state of the collector, as JSON.
+
+Does not know how users log in, or how pages look.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.routing import Route
+
+from prefork_logd.web.api import analysis, records, session
+from prefork_logd.web.api.endpoint import Endpoint, not_found
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+
+    from prefork_logd.web.api.endpoint import Call
+
+CALLS: tuple[Call, ...] = (*records.CALLS, *analysis.CALLS, *session.CALLS)
+"""Every call."""
+
+
+def routes() -> list[BaseRoute]:
+    """Return the routes of the API, to be mounted at /api/v1."""
+    paths: dict[str, list[Call]] = {}
+    for call in CALLS:
+        paths.setdefault(call.path, []).append(call)
+    return [
+        *(Route(path, Endpoint(calls), methods=None) for path, calls in paths.items()),
+        Route("/{rest:path}", _NotFound(), methods=None),
+    ]
+
+
+class _NotFound:
+    """An ASGI application; a plain function would be called with a request."""
+
+    __call__ = staticmethod(not_found)

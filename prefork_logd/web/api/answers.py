@@ -1,0 +1,136 @@
+"""Declares the forms of answers: what is sent as JSON, and what the OpenAPI document describes.
+
+Does not know requests or stores.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from prefork_logd.query import search
+
+
+class FoundRecord(msgspec.Struct):
+    """A record that was found."""
+
+    id: str
+    """It never changes."""
+    created: float
+    """Seconds since 1970."""
+    record: msgspec.Raw
+    """The stored line (docs/record.md)."""
+
+
+class Records(msgspec.Struct):
+    """A page of records."""
+
+    records: list[FoundRecord]
+    cursor: str | None
+    """The parameter `cursor` for the next page; null if there are no more records."""
+    problems: list[str]
+    """A sentence for each part of the store that could not be read."""
+    took_s: float
+
+
+class Count(msgspec.Struct):
+    """A number of records."""
+
+    count: int
+
+
+class Coverage(msgspec.Struct):
+    """The records that an answer is about."""
+
+    records: int
+    is_complete: bool
+    """Whether these are all records that match, not only the newest ones."""
+
+
+class Bar(msgspec.Struct):
+    """Number of records of one level in one slot."""
+
+    slot: int
+    """0 for the first slot."""
+    levelno: int
+    """0 for records without a level."""
+    count: int
+
+
+class Histogram(msgspec.Struct):
+    """Numbers of records over time."""
+
+    start: float
+    """Beginning of slot 0, in seconds since 1970."""
+    slot_s: float
+    slots: int
+    bars: list[Bar]
+    """Those with a record, in order of time."""
+
+
+class FacetValue(msgspec.Struct):
+    """How often a field has a value."""
+
+    value: Any
+    count: int
+
+
+class Facet(msgspec.Struct):
+    """The most frequent values of one field."""
+
+    field: str
+    values: list[FacetValue]
+    others: int
+    """Number of records with another value."""
+    missing: int
+    """Number of records without the field."""
+
+
+class Facets(msgspec.Struct):
+    """Facets of one or more fields."""
+
+    facets: list[Facet]
+    coverage: Coverage
+
+
+class FieldFound(msgspec.Struct):
+    """A field that records have."""
+
+    field: str
+    """As it is written in a query."""
+    records: int
+    """Number of records with the field."""
+    types: dict[str, int]
+    """Number of records with a value of each type: text, number, boolean, object, list."""
+
+
+class Fields(msgspec.Struct):
+    """Fields, the most frequent first."""
+
+    fields: list[FieldFound]
+    coverage: Coverage
+
+
+class Session(msgspec.Struct):
+    """Who asks."""
+
+    user: str
+    role: str
+    """viewer or admin."""
+    csrf: str
+    """The header `X-CSRF-Token` of requests that change something."""
+    server_time: float
+    timezone: str
+    """The server's time zone, such as `Europe/Rome` or `UTC+05:30`."""
+
+
+def found_record(found: search.Found) -> FoundRecord:
+    """Return a found record as it is sent."""
+    return FoundRecord(str(found.id), found.created, msgspec.Raw(found.line.rstrip(b"\r\n")))
+
+
+def coverage(of: search.Coverage) -> Coverage:
+    """Return a coverage as it is sent."""
+    return Coverage(of.records, of.is_complete)

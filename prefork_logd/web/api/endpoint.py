@@ -1,0 +1,203 @@
+"""Turns requests into calls, and what they return or raise into answers.
+
+Owns who may call, and the status and form of each error. Does not know what any call does.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+from starlette.authentication import has_required_scope
+from starlette.requests import Request
+from starlette.responses import Response
+
+from prefork_logd.errors import (
+    LogdError,
+    ProcessError,
+    QueryCancelledError,
+    QueryTimeoutError,
+    StoreError,
+    describe_unexpected,
+)
+from prefork_logd.web.api.parameters import Parameter, ParameterError, TooLargeError, make_filters, read_parameters
+from prefork_logd.web.search_pool import BusyError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from starlette.types import Receive, Scope, Send
+
+    from prefork_logd.query.filters import Filters
+    from prefork_logd.web.context import PageContext
+    from prefork_logd.web.search_pool import Lease
+
+log = logging.getLogger("prefork_logd.web")
+
+T = TypeVar("T")
+GONE = 499
+"""Status for a client that has closed its connection; it is logged, not sent."""
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+class NotFoundError(LogdError):
+    """There is no such thing; the text says which."""
+
+
+class ForbiddenError(LogdError):
+    """The user may not do this; the text says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One request with its parameters."""
+
+    request: Request
+    values: dict[str, Any]
+
+    @property
+    def context(self) -> PageContext:
+        """What every request shares."""
+        context: PageContext = self.request.app.state.context
+        return context
+
+    @property
+    def bounds(self) -> Any:
+        """The bounds of a share link, with `q`, `since` and `until`; None without."""
+        return getattr(self.request.user, "bounds", None)
+
+    def filters(self, lease: Lease) -> Filters:
+        """Return the filters of the parameters and the bounds. Raises ParameterError, StoreError."""
+        return make_filters(self.values, lambda: lease.search().levels(), self.bounds)
+
+    async def search(self, work: Callable[[Lease], T]) -> T:
+        """Return the result of `work`, called in a thread with the store of the parameters.
+
+        Raises as SearchPool.run does; the search is cancelled when the client has gone.
+        """
+        return await self.context.searches.run(
+            work, store=self.values.get("store"), deadline_s=self.values["deadline_s"], gone=self.gone
+        )
+
+    async def gone(self) -> None:
+        """Return when the client has closed its connection."""
+        while (await self.request.receive())["type"] != "http.disconnect":
+            pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call of the API."""
+
+    path: str
+    summary: str
+    handle: Callable[[Asked], Awaitable[Any]]
+    """Returns a Response, or a value that is sent as JSON."""
+    answer: Any = None
+    """Type of the value; or the media type of the Response."""
+    parameters: Sequence[Parameter] = ()
+    method: str = "GET"
+    scope: str = "view"
+    for_shares: bool = field(default=True)
+    """Whether the reader of a share link may call it."""
+
+
+class Endpoint:
+    """The calls of one path, as an ASGI application."""
+
+    def __init__(self, calls: Sequence[Call]) -> None:
+        """Answer with one of these calls, each of another method."""
+        self.calls = {call.method: call for call in calls}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        request = Request(scope, receive)
+        try:
+            response = await self._respond(request)
+        except Exception as error:  # noqa: BLE001 - ends this request only
+            response = error_response(error, request.url.path)
+        await response(scope, receive, send)
+
+    async def _respond(self, request: Request) -> Response:
+        call = self.calls.get("GET" if request.method == "HEAD" else request.method)
+        if call is None:
+            allowed = ", ".join(self.calls)
+            response = error_answer(405, f"{request.method[:20]} is not a method of this call; use {allowed}")
+            response.headers["Allow"] = allowed
+            return response
+        if not has_required_scope(request, [call.scope]):
+            if not request.user.is_authenticated:
+                return error_answer(401, "log in first, or send a token: `Authorization: Bearer TOKEN`")
+            raise ForbiddenError(
+                f"this needs the right {call.scope!r}, which {request.user.display_name!r} does not have"
+            )
+        if not call.for_shares and getattr(request.user, "bounds", None) is not None:
+            raise ForbiddenError("a share link shows records only; log in for this")
+        values = read_parameters(request.scope["query_string"], call.parameters)
+        found = await call.handle(Asked(request=request, values=values))
+        return found if isinstance(found, Response) else json_response(found)
+
+
+def json_response(value: Any, status: int = 200) -> Response:
+    """Return a value as JSON."""
+    return Response(encode(value), status, {**_HEADERS}, "application/json")
+
+
+def encode(value: Any) -> bytes:
+    r"""Return a value as JSON: a lone surrogate as `\udcff`, a number that JSON cannot hold as null."""
+    try:
+        return msgspec.json.encode(value)
+    except (UnicodeEncodeError, OverflowError):
+        import json  # noqa: PLC0415 - rare
+
+        return json.dumps(_plain(msgspec.to_builtins(value)), separators=(",", ":")).encode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [*map(_plain, value)]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def error_answer(status: int, message: str, parameter: str | None = None, column: int | None = None) -> Response:
+    """Return an error as JSON."""
+    error: dict[str, Any] = {"message": message}
+    if parameter is not None:
+        error["parameter"] = parameter
+    if column is not None:
+        error["column"] = column
+    return json_response({"error": error}, status)
+
+
+def error_response(error: Exception, path: str) -> Response:
+    """Return the answer for an exception of a call to a path."""
+    match error:
+        case ParameterError():
+            return error_answer(400, str(error), error.parameter, error.column)
+        case TooLargeError():
+            return error_answer(413, str(error))
+        case ForbiddenError():
+            return error_answer(403, str(error))
+        case NotFoundError():
+            return error_answer(404, str(error))
+        case QueryCancelledError():
+            return error_answer(GONE, str(error))
+        case QueryTimeoutError():
+            return error_answer(504, str(error))
+        case BusyError() | StoreError() | ProcessError():
+            response = error_answer(503, str(error))
+            response.headers["Retry-After"] = "3"
+            return response
+    log.error("%s: the request failed: %s", path[:200], describe_unexpected(error))
+    return error_answer(500, "the request failed because of an error of the collector, which its log describes")
+
+
+async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request for a path that is not a call."""
+    response = error_answer(404, "there is no such call; /api/v1/openapi.json lists all of them")
+    await response(scope, receive, send)

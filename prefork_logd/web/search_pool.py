@@ -1,0 +1,218 @@
+"""Runs searches in threads: a few at once, each with a deadline, and cancelled when its client has gone.
+
+Owns the opened stores. Does not know requests, or what is searched for.
+
+A search reads a store as it was when it was opened. It is used again while the journal has not grown, because opening
+takes 15 ms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from prefork_logd.config.paths import JOURNAL_DIRECTORY
+from prefork_logd.errors import LogdError, QueryCancelledError, QueryTimeoutError
+from prefork_logd.journal.record_log import POSITION_FILE
+from prefork_logd.query.search import Limits
+from prefork_logd.stores.registry import choose_store, open_search
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from prefork_logd.config.settings import Settings
+    from prefork_logd.query.search import Search
+
+SEARCHES = 2
+"""Searches that run at once."""
+MOST_WAITING = 32
+"""Searches that wait for a place; further ones are refused at once."""
+WAIT_S = 3.0
+"""Longest wait for a place."""
+FRESH_S = 10.0
+"""Time after which an opened store is not used again, even if the journal has not grown."""
+CANCEL_EVERY_S = 0.05
+MOST_RECORDS = 1_000_000
+"""Records that facets, statistics, fields and patterns look at."""
+
+T = TypeVar("T")
+
+
+class BusyError(LogdError):
+    """Too many searches run at once."""
+
+    def __init__(self) -> None:
+        super().__init__("too many searches run at once; try again in a few seconds, or for a shorter range of time")
+
+
+class Lease:
+    """A search for the calls of one request, which share one deadline."""
+
+    def __init__(self, search: Search, deadline_s: float, most_records: int | None) -> None:
+        self._search = search
+        self._deadline_s = deadline_s
+        self._ends_s = time.monotonic() + deadline_s
+        self._most_records = most_records
+        self.is_cancelled = False
+
+    def search(self) -> Search:
+        """Return the search for the next call, with the time that is left as its deadline.
+
+        Raises QueryTimeoutError, QueryCancelledError.
+        """
+        left = self._ends_s - time.monotonic()
+        if self.is_cancelled:
+            raise QueryCancelledError
+        if left <= 0:
+            raise QueryTimeoutError(self._deadline_s)
+        self._search.limits = Limits(left, self._most_records)
+        return self._search
+
+    def cancel(self) -> None:
+        """Make the running call, and every later one, raise QueryCancelledError."""
+        self.is_cancelled = True
+        self._search.cancel()
+
+
+@dataclass(eq=False)
+class _Opened:
+    search: Search
+    at_s: float
+    position: bytes
+
+
+class SearchPool:
+    """The opened stores of one collector."""
+
+    def __init__(
+        self, settings: Settings, *, at_once: int = SEARCHES, wait_s: float = WAIT_S, most_waiting: int = MOST_WAITING
+    ) -> None:
+        """Open no store yet."""
+        self._settings = settings
+        self._journal = Path(settings.server.state_dir) / JOURNAL_DIRECTORY
+        self._places = asyncio.Semaphore(at_once)
+        self._threads = ThreadPoolExecutor(at_once, "search")
+        self._wait_s = wait_s
+        self._most_waiting = most_waiting
+        self._waiting = 0
+        self._idle: dict[str, list[_Opened]] = defaultdict(list)
+
+    async def run(
+        self,
+        work: Callable[[Lease], T],
+        *,
+        store: str | None = None,
+        deadline_s: float,
+        most_records: int | None = MOST_RECORDS,
+        gone: Callable[[], Awaitable[object]] | None = None,
+    ) -> T:
+        """Return the result of `work`, called in a thread with a store opened (None: the first that can be searched).
+
+        `gone` returns when nobody waits for the result any more: the search is cancelled then. Raises BusyError,
+        StoreError with QueryTimeoutError and QueryCancelledError, and what `work` raises.
+        """
+        name = choose_store(self._settings, store).name
+        async with self._place():
+            leases: list[Lease] = []
+            job = asyncio.get_running_loop().run_in_executor(
+                self._threads, self._work, work, name, deadline_s, most_records, leases
+            )
+            watch = asyncio.ensure_future(gone()) if gone is not None else None
+            try:
+                await asyncio.wait([job, *([watch] if watch else [])], return_when=asyncio.FIRST_COMPLETED)
+                if not job.done():
+                    await _cancelled(job, leases)
+            except asyncio.CancelledError:
+                await asyncio.shield(_cancelled(job, leases))
+                raise
+            finally:
+                if watch is not None:
+                    watch.cancel()
+                asyncio.get_running_loop().call_later(FRESH_S, self._close_old)
+            return job.result()
+
+    @contextlib.asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        if self._waiting >= self._most_waiting:
+            raise BusyError
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await self._places.acquire()
+        except TimeoutError:
+            raise BusyError from None
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    def _work(
+        self, work: Callable[[Lease], T], name: str, deadline_s: float, most_records: int | None, leases: list[Lease]
+    ) -> T:
+        opened = self._take(name)
+        is_good = False
+        try:
+            lease = Lease(opened.search, deadline_s, most_records)
+            leases.append(lease)
+            result = work(lease)
+            is_good = not lease.is_cancelled
+        except ValueError:
+            is_good = True
+            raise
+        finally:
+            if is_good:
+                self._idle[name].append(opened)
+            else:
+                opened.search.close()
+        return result
+
+    def _take(self, name: str) -> _Opened:
+        """Return an opened store that is up to date. Raises StoreError."""
+        position = self._position()
+        with contextlib.suppress(IndexError):
+            while True:
+                opened = self._idle[name].pop()
+                if opened.position == position and time.monotonic() < opened.at_s + FRESH_S:
+                    return opened
+                opened.search.close()
+        settings = choose_store(self._settings, name)
+        return _Opened(open_search(settings, self._journal), time.monotonic(), position)
+
+    def _close_old(self) -> None:
+        """Close the stores that are not used again: their files may have been removed, and take room until then."""
+        for some in self._idle.values():
+            for opened in some[:]:
+                if time.monotonic() >= opened.at_s + FRESH_S:
+                    with contextlib.suppress(ValueError):  # a thread has taken it meanwhile
+                        some.remove(opened)
+                        opened.search.close()
+
+    def _position(self) -> bytes:
+        """Return the journal's number of records; empty without a journal."""
+        try:
+            return (self._journal / POSITION_FILE).read_bytes()[:8]
+        except OSError:
+            return b""
+
+    def close(self) -> None:
+        """Close every store, once the searches that run have ended."""
+        self._threads.shutdown()
+        for opened in (one for some in self._idle.values() for one in some):
+            opened.search.close()
+        self._idle.clear()
+
+
+async def _cancelled(job: asyncio.Future[T], leases: list[Lease]) -> None:
+    """Cancel a search until it has ended: a call that had not begun yet would not notice."""
+    while not job.done():
+        for lease in leases:
+            lease.cancel()
+        await asyncio.wait([job], timeout=CANCEL_EVERY_S)

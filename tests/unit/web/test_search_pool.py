@@ -1,0 +1,158 @@
+"""Searches in threads: few at once, ended when nobody waits, opened stores used again while they are up to date."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from prefork_logd.config.paths import JOURNAL_DIRECTORY
+from prefork_logd.errors import QueryCancelledError, QueryTimeoutError, StoreError
+from prefork_logd.journal.record_log import POSITION_FILE
+from prefork_logd.query.filters import Filters
+from prefork_logd.query.search import Limits
+from prefork_logd.web import search_pool
+from prefork_logd.web.search_pool import BusyError, Lease, SearchPool
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from prefork_logd.config.settings import Settings
+    from prefork_logd.query.search import Search
+
+
+def _count(lease: Lease) -> int:
+    return lease.search().count(Filters())
+
+
+def test_a_search_is_run(settings: Settings) -> None:
+    """The result comes back, and so does an error."""
+
+    async def main() -> None:
+        pool = SearchPool(settings)
+        assert await pool.run(_count, deadline_s=10) == 120
+        with pytest.raises(ZeroDivisionError):
+            await pool.run(lambda _: 1 // 0, deadline_s=10)
+        with pytest.raises(StoreError, match="no such store"):
+            await pool.run(_count, store="other", deadline_s=10)
+        pool.close()
+
+    asyncio.run(main())
+
+
+def test_an_opened_store_is_used_while_the_journal_stays(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a commit, some time, or an error the store is opened anew."""
+    journal = tmp_path / JOURNAL_DIRECTORY
+    journal.mkdir()
+
+    async def main() -> None:
+        pool = SearchPool(settings)
+
+        async def search() -> Search:
+            return await pool.run(lambda lease: lease.search(), deadline_s=10)
+
+        first = await search()
+        assert await search() is first
+        (journal / POSITION_FILE).write_bytes((7).to_bytes(8, "little"))
+        second = await search()
+        assert second is not first
+        with pytest.raises(ZeroDivisionError):
+            await pool.run(lambda _: 1 // 0, deadline_s=10)
+        third = await search()
+        assert third is not second
+        monkeypatch.setattr(search_pool, "FRESH_S", 0.0)
+        assert await search() is not third
+        pool.close()
+
+    asyncio.run(main())
+
+
+def test_few_searches_run_at_once(settings: Settings) -> None:
+    """Further ones wait, and are refused after a while, or at once if too many wait."""
+    blocked = threading.Event()
+
+    async def main() -> None:
+        pool = SearchPool(settings, at_once=1, wait_s=0.05, most_waiting=1)
+        running = asyncio.ensure_future(pool.run(lambda _: blocked.wait(30), deadline_s=30))
+        await asyncio.sleep(0)
+        waiting = asyncio.ensure_future(pool.run(_count, deadline_s=10))
+        await asyncio.sleep(0)
+        many = await asyncio.gather(*(pool.run(_count, deadline_s=10) for _ in range(10_000)), return_exceptions=True)
+        assert {type(one) for one in many} == {BusyError}
+        with pytest.raises(BusyError):
+            await waiting
+        blocked.set()
+        assert await running
+        assert await pool.run(_count, deadline_s=10) == 120
+        pool.close()
+
+    asyncio.run(main())
+
+
+class _Endless:
+    """A search whose calls end when they are cancelled."""
+
+    def __init__(self) -> None:
+        self.limits = Limits()
+        self.began = threading.Event()
+        self.is_closed = False
+        self._cancelled = threading.Event()
+
+    def count(self, _: Filters) -> int:
+        self.began.set()
+        if not self._cancelled.wait(30):
+            raise AssertionError("it was not cancelled")
+        raise QueryCancelledError
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def test_a_search_ends_with_its_client(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the client has gone, or the task is cancelled, the search is cancelled, and its store closed."""
+
+    async def main() -> None:
+        for by_task in (False, True):
+            search = _Endless()
+            monkeypatch.setattr(search_pool, "open_search", lambda *_, found=search: found)
+            pool = SearchPool(settings)
+
+            async def gone(search: _Endless = search, is_by_task: bool = by_task) -> None:
+                await asyncio.to_thread(search.began.wait, 30)
+                if is_by_task:
+                    await asyncio.Event().wait()
+
+            job = asyncio.ensure_future(pool.run(_count, deadline_s=30, gone=gone))
+            await asyncio.to_thread(search.began.wait, 30)
+            if by_task:
+                job.cancel()
+            with pytest.raises(asyncio.CancelledError if by_task else QueryCancelledError):
+                await job
+            assert search.is_closed
+            pool.close()
+
+    asyncio.run(main())
+
+
+def test_the_calls_of_a_request_share_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call gets the time that is left; afterwards, and once it is cancelled, there is none."""
+    clock = SimpleNamespace(now_s=100.0)
+    monkeypatch.setattr(search_pool, "time", SimpleNamespace(monotonic=lambda: clock.now_s))
+    lease = Lease(cast("Search", _Endless()), 10, 7)
+    assert lease.search().limits == Limits(10, 7)
+    clock.now_s += 4
+    assert lease.search().limits == Limits(6, 7)
+    clock.now_s += 6
+    with pytest.raises(QueryTimeoutError, match="longer than 10 s"):
+        lease.search()
+    lease.cancel()
+    with pytest.raises(QueryCancelledError):
+        lease.search()
