@@ -15,7 +15,7 @@ from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from prefork_logd.config.paths import JOURNAL_DIRECTORY
 from prefork_logd.errors import LogdError, QueryCancelledError, QueryTimeoutError
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from prefork_logd.config.settings import Settings
     from prefork_logd.query.search import Search
 
-SEARCHES = 2
-"""Searches that run at once."""
 MOST_WAITING = 32
 """Searches that wait for a place; further ones are refused at once."""
 WAIT_S = 3.0
@@ -90,10 +88,9 @@ class _Opened:
 class SearchPool:
     """The opened stores of one collector."""
 
-    def __init__(
-        self, settings: Settings, *, at_once: int = SEARCHES, wait_s: float = WAIT_S, most_waiting: int = MOST_WAITING
-    ) -> None:
+    def __init__(self, settings: Settings, *, wait_s: float = WAIT_S, most_waiting: int = MOST_WAITING) -> None:
         """Open no store yet."""
+        at_once = settings.web.searches
         self._settings = settings
         self._journal = Path(settings.server.state_dir) / JOURNAL_DIRECTORY
         self._places = asyncio.Semaphore(at_once)
@@ -123,9 +120,10 @@ class SearchPool:
             job = asyncio.get_running_loop().run_in_executor(
                 self._threads, self._work, work, name, deadline_s, most_records, leases
             )
-            watch = asyncio.ensure_future(gone()) if gone is not None else None
+            watch: asyncio.Future[Any] | None = asyncio.ensure_future(gone()) if gone is not None else None
+            waited: list[asyncio.Future[Any]] = [job] if watch is None else [job, watch]
             try:
-                await asyncio.wait([job, *([watch] if watch else [])], return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
                 if not job.done():
                     await _cancelled(job, leases)
             except asyncio.CancelledError:

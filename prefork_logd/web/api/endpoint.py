@@ -79,8 +79,17 @@ class Asked:
         Raises as SearchPool.run does; the search is cancelled when the client has gone.
         """
         return await self.context.searches.run(
-            work, store=self.values.get("store"), deadline_s=self.values["deadline_s"], gone=self.gone
+            work, store=self.values.get("store"), deadline_s=self.deadline_s(), gone=self.gone
         )
+
+    def deadline_s(self) -> float:
+        """Return the seconds that the search may take. Raises ParameterError."""
+        web, given = self.context.settings.web, self.values.get("deadline_s")
+        if given is not None and given > web.longest_deadline_s:
+            raise ParameterError(
+                "deadline_s", f"deadline_s is at most {web.longest_deadline_s:g} (web.longest_deadline)"
+            )
+        return web.deadline_s if given is None else float(given)
 
     async def gone(self) -> None:
         """Return when the client has closed its connection."""

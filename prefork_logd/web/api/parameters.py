@@ -94,11 +94,10 @@ ZONE = Parameter(
 STORE = Parameter(name="store", meaning="Name of the store; else the first one that can be searched.", most=200)
 DEADLINE = Parameter(
     name="deadline_s",
-    meaning="Seconds after which the search is given up.",
+    meaning="Seconds after which the search is given up, at most `web.longest_deadline`; else `web.deadline`.",
     kind="number",
-    default=10.0,
     least=0.1,
-    most=60,
+    most=86_400,
 )
 SEARCH = (QUERY, SINCE, UNTIL, ZONE, STORE, DEADLINE)
 """Parameters of every call that searches a store."""

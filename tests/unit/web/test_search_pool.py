@@ -7,9 +7,11 @@ import threading
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
+import msgspec
 import pytest
 
 from prefork_logd.config.paths import JOURNAL_DIRECTORY
+from prefork_logd.config.web import WebSettings
 from prefork_logd.errors import QueryCancelledError, QueryTimeoutError, StoreError
 from prefork_logd.journal.record_log import POSITION_FILE
 from prefork_logd.query.filters import Filters
@@ -77,7 +79,8 @@ def test_few_searches_run_at_once(settings: Settings) -> None:
     blocked = threading.Event()
 
     async def main() -> None:
-        pool = SearchPool(settings, at_once=1, wait_s=0.05, most_waiting=1)
+        one = msgspec.structs.replace(settings, web=WebSettings(searches=1))
+        pool = SearchPool(one, wait_s=0.05, most_waiting=1)
         running = asyncio.ensure_future(pool.run(lambda _: blocked.wait(30), deadline_s=30))
         await asyncio.sleep(0)
         waiting = asyncio.ensure_future(pool.run(_count, deadline_s=10))

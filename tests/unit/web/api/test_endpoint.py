@@ -101,6 +101,16 @@ def test_without_a_store_the_error_says_what_to_configure(tmp_path: Path) -> Non
         assert "write [[store]]" in answer.json()["error"]["message"]
 
 
+def test_the_deadline_is_bounded(client: Client) -> None:
+    """A request may ask for another deadline, up to the setting."""
+    assert client.get("/count", deadline_s=59).status_code == 200
+    answer = client.get("/count", deadline_s=61)
+    assert answer.status_code == 400
+    assert answer.json()["error"] == {
+        "message": "deadline_s is at most 60 (web.longest_deadline)", "parameter": "deadline_s"
+    }  # fmt: skip
+
+
 def test_an_unknown_store_is_named(client: Client) -> None:
     """The answer lists the stores."""
     answer = client.get("/records", store="nowhere")
