@@ -34,10 +34,6 @@ def import_(flags: Flags, files: tuple[str, ...], name: str | None) -> int:
             raise click.UsageError(f"{path}: is not a file")
     with contextlib.closing(make_store(choose_store(settings, name))) as store, make_progress() as bar:
         are_whole = [_import_file(path, store, bar) for path in paths]
-        task = bar.add_task("indexing", total=None, counted=False)
-        while store.maintain() <= 0:
-            bar.refresh()
-        bar.update(task, total=1, completed=1)
     return ExitStatus.OK if all(are_whole) else ExitStatus.FAILURE
 
 

@@ -28,7 +28,7 @@ CONFIGURATIONS = {
     "json": "store = []",
     "text": 'store = []\n[[output]]\npath = "/t"\nformat = "text"\n'
     'template = "%(message)s %(x)s %(message)s %(x)s %(message)s %(name)-900s"',
-    "many": '[[store]]\ntype = "sqlite"\n[[output]]\npath = "/a"\n[[output]]\npath = "/b"\nlevel = 15\n'
+    "many": '[[store]]\ntype = "parquet"\n[[output]]\npath = "/a"\n[[output]]\npath = "/b"\nlevel = 15\n'
     '[[output]]\npath = "/c"\nformat = "text"\n[[output]]\npath = "/d"\nformat = "text"\ntemplate = "%(x)s%(x)s%(x)s"\n'
     '[[store]]\ntype = "nats"\nlevel = 15\n',
 }

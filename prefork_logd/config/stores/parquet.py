@@ -91,10 +91,11 @@ class ParquetStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="parque
         root = Path(self.path)
         if root.is_dir():
             yield root
-            for day in sorted(root.iterdir()):
+            # glob() passes over a directory that cannot be read; iterdir() raises an error.
+            for day in sorted(root.glob("*")):
                 if day.is_dir() and not day.is_symlink() and re.fullmatch(r"\d{4}-\d\d-\d\d", day.name):
                     yield day
-                    yield from sorted(day.iterdir())
+                    yield from sorted(day.glob("*"))
                 elif day.is_file() and not day.is_symlink():
                     yield day
 

@@ -59,6 +59,15 @@ def failing_as_store_error(place: str = "") -> Iterator[None]:
         raise StoreError(f"{place}: {lines[0]}" if place else lines[0]) from error
 
 
+@contextlib.contextmanager
+def suppressing_closed() -> Iterator[None]:
+    """Ignore the error of a connection that was closed meanwhile."""
+    import duckdb  # noqa: PLC0415
+
+    with contextlib.suppress(duckdb.ConnectionException):
+        yield
+
+
 def text(value: str) -> str:
     """Return a text as a literal of SQL."""
     return "'" + value.replace("'", "''") + "'"

@@ -132,8 +132,11 @@ class Merger:
             return
         self._ending = True
         while self._thread.is_alive():
-            if self._connection is not None:
-                self._connection.interrupt()
+            # The thread may close the connection, or forget it, at any moment.
+            connection = self._connection
+            if connection is not None:
+                with engine.suppressing_closed():
+                    connection.interrupt()
             self._thread.join(0.02)
         self._thread = None
 

@@ -119,7 +119,7 @@ def test_colours_are_for_terminals_that_have_them(
     line = render_json(make_record({"msg": "broken", "levelno": 40, "levelname": "ERROR", "created": 1.5}, "", 1.5))
     (state / "records.jsonl").write_bytes(line)
     toml = tmp_path / "query.toml"
-    toml.write_text("store = []" if verb == "tail" else '[[store]]\ntype = "sqlite"\nretain = ""')
+    toml.write_text("store = []" if verb == "tail" else '[[store]]\ntype = "parquet"\nretain = ""')
     command = [sys.executable, "-m", "prefork_logd", "--config", str(toml), "--state-dir", str(state)]
     if verb == "query":
         subprocess.run([*command, "import", str(state / "records.jsonl")], check=True, capture_output=True, timeout=60)

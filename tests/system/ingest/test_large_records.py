@@ -81,7 +81,7 @@ def test_a_client_hears_of_the_records_that_are_rejected(collector: Collector) -
 
 def test_a_large_record_of_a_session_is_stored_cut_and_once(make_collector: Callable[..., Collector]) -> None:
     """Its number is used up as any other: it is not stored again after a kill, and a store gets it with the file."""
-    toml = '[limits]\nmax_record_bytes = 65536\n[[store]]\ntype = "sqlite"\npath = "records"\n'
+    toml = '[limits]\nmax_record_bytes = 65536\n[[store]]\ntype = "parquet"\nbatch_time = "1ms"\n'
     collector = make_collector(toml, "--workers", "1").start()
     attributes = {"name": "shop", "msg": "m" * 300_000, "levelno": 40, "created": 1.0, "order": 17}
     bodies = [frame("one")[4:], pickle.dumps(attributes), frame("three")[4:], b"\x80\x02" + bytes(100_000)]

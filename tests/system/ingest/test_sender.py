@@ -108,7 +108,7 @@ def test_other_clients_have_a_host_alone(
 def test_outputs_and_queries_of_one_service(make_collector: Callable[..., Collector]) -> None:
     """Records of a session, of JSON lines and of other clients are filtered by the fields that they are stored with."""
     output = '[[output]]\nname = "o"\npath = "o.jsonl"\nservices = ["shop"]\nenvironments = ["prod"]\n'
-    store = '[[store]]\ntype = "sqlite"\npath = "r.db"\nservices = ["shop", "cart"]\n'
+    store = '[[store]]\ntype = "parquet"\nservices = ["shop", "cart"]\n'
     collector = make_collector(f"{output}{store}[[output]]\n").start()
     for service, environment in (("shop", "prod"), ("shop", "test"), ("cart", "prod"), (None, None)):
         handler = SocketHandler(*collector.address(), service=service, environment=environment)

@@ -126,7 +126,7 @@ def test_stopped_children_end_with_a_killed_master(make_collector: Maker) -> Non
 
     Another start on the same port and directory succeeds meanwhile.
     """
-    store = '[[store]]\ntype = "sqlite"\n'
+    store = '[[store]]\ntype = "parquet"\n'
     collector = make_collector(store, "--workers", "1", default_store=True).start()
     again = make_collector(store, "--workers", "1", "--bind", collector.bind[0], default_store=True)
     family = [collector.child("worker"), collector.child("writer"), collector.child("shipper", 0)]
@@ -257,7 +257,7 @@ def test_a_number_of_workers_is_asked_for(collector: Collector) -> None:
 
 def test_status_shows_a_shipper_in_a_crash_loop(make_collector: Maker) -> None:
     """As trouble of its store, with how it ended and when it starts again."""
-    collector = make_collector('[[store]]\ntype = "sqlite"\n', "--workers", "1", default_store=True).start()
+    collector = make_collector('[[store]]\ntype = "parquet"\n', "--workers", "1", default_store=True).start()
 
     def store() -> dict[str, Any]:
         return dict(collector.status()["stores"][0])
@@ -266,9 +266,9 @@ def test_status_shows_a_shipper_in_a_crash_loop(make_collector: Maker) -> None:
         os.kill(collector.child("shipper", 0), signal.SIGKILL)
         told = wait_for(lambda: (told := store())["problem"] and told, "the death shows")
         assert told["failing"]
-        assert "shipper sqlite was ended by SIGKILL" in told["problem"]
+        assert "shipper parquet was ended by SIGKILL" in told["problem"]
     assert told["shipper"]["last_exit"] == "was ended by SIGKILL"
-    assert "shipper sqlite was ended by SIGKILL" in collector.cli("status").stdout
+    assert "shipper parquet was ended by SIGKILL" in collector.cli("status").stdout
 
 
 def test_storm_of_signals_is_survived(collector: Collector) -> None:

@@ -1,11 +1,11 @@
-"""A collector without a configuration keeps records in Parquet files; and harm to the files of SQLite stores."""
+"""A collector without a configuration keeps records in Parquet files, each once, whatever happens to the files."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
-import sqlite3
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,6 @@ import pytest
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import render_json
 from prefork_logd.stores.parquet import segments
-from prefork_logd.stores.sqlite.store import day_name
 from tests.support.disks import mounted
 from tests.support.harness import Collector, frames, wait_for
 
@@ -139,77 +138,73 @@ def test_a_full_disk_under_parquet_files_costs_nothing(make_collector: Maker, tm
         assert "Traceback" not in collector.log
 
 
-@pytest.mark.parametrize("harm", ["no database", "a directory in its place", "nothing may be written there"])
+@pytest.mark.parametrize("harm", ["a file in its place", "a file in a day's place", "nothing may be written there"])
 def test_a_store_that_cannot_be_opened_holds_up_nobody(make_collector: Maker, tmp_path: Path, harm: str) -> None:
     """Records come in, a line in the log says what is wrong, and nothing is missing once it is mended."""
     with mounted(tmp_path / "disk", "size=4m,mode=0777") as disk:
-        toml = f'[[store]]\ntype = "sqlite"\npath = "{disk.path}/records.db"\n'
-        file = disk.path / f"records-{day_name(time.time())}.db"
-        if harm == "no database":
-            file.write_bytes(b"no database, and longer than a header of one is, by far" * 100)
-        elif harm == "a directory in its place":
-            file.mkdir()
+        records = disk.path / "records"
+        day = records / time.strftime("%Y-%m-%d", time.gmtime())
+        if harm == "a file in its place":
+            records.touch()
+        elif harm == "a file in a day's place":
+            records.mkdir()
+            day.touch()
         else:
             disk.remount("ro")
-        collector = make_collector(toml).start()
+        collector = make_collector(f'[[store]]\ntype = "parquet"\npath = "{records}"\nbatch_time = "1ms"\n').start()
         send(collector, 0, 20)
         wait_for(lambda: store_of(collector)["failing"], "the store fails")
         send(collector, 20, 20)
-        assert str(file.parent) in collector.log
+        assert str(disk.path) in store_of(collector)["problem"]
+        assert str(disk.path) in collector.log
         assert "Traceback" not in collector.log
-        if harm == "no database":
-            file.unlink()
-        elif harm == "a directory in its place":
-            file.rmdir()
+        if harm == "a file in its place":
+            records.unlink()
+        elif harm == "a file in a day's place":
+            day.unlink()
         else:
             disk.remount("rw")
         wait_until_stored(collector, 40)
         assert collector.stop() == 0
 
 
-@pytest.mark.parametrize("harm", ["locked by another process", "removed", "on a full disk"])
-def test_harm_to_a_database_in_use_costs_nothing(make_collector: Maker, tmp_path: Path, harm: str) -> None:
-    """Records come in meanwhile; afterwards each is in the store, once."""
-    with mounted(tmp_path / "disk", "size=16m,mode=0777") as disk:
-        collector = make_collector(f'[[store]]\ntype = "sqlite"\npath = "{disk.path}/records.db"\n').start()
-        send(collector, 0, 20)
-        wait_until_stored(collector, 20)
-        (file,) = disk.path.glob("records-*.db")
-        filler = disk.path / "filler"
-        other = sqlite3.connect(file, isolation_level=None)
-        if harm == "locked by another process":
-            other.execute("BEGIN EXCLUSIVE")
-        elif harm == "removed":
-            for one in disk.path.iterdir():
-                one.unlink()
-        else:
-            with contextlib.suppress(OSError), filler.open("wb", buffering=0) as full:
-                while True:
-                    full.write(bytes(65_536))
-        send(collector, 20, 20_000)
-        if harm == "locked by another process":
-            assert store_of(collector)["lag_records"] == 20_000
-            other.execute("ROLLBACK")
-        elif harm == "on a full disk":
-            wait_for(lambda: store_of(collector)["failing"], "the store fails")
-            assert "disk is full" in collector.log
-            filler.unlink()
-        other.close()
-        wait_until_stored(collector, 20_020)
-        assert collector.stop() == 0
-        assert "Traceback" not in collector.log
+def test_a_directory_that_another_process_holds_costs_nothing(make_collector: Maker) -> None:
+    """Records come in meanwhile, and queries find them; afterwards each is in the store, once."""
+    collector = make_collector('[[store]]\ntype = "parquet"\nbatch_time = "1ms"\n').start()
+    send(collector, 0, 20)
+    wait_until_stored(collector, 20)
+    with segments.Directory(collector.state_dir / "records").locked():
+        send(collector, 20, 5_000)
+        assert store_of(collector)["lag_records"] == 5_000
+        assert sorted(stored(collector)) == sorted(collector.lines())
+    wait_until_stored(collector, 5_020)
+    assert collector.stop() == 0
+    assert "ERROR" not in collector.log
+
+
+def test_a_removed_directory_is_made_again(make_collector: Maker) -> None:
+    """It gets the records that the journal still has, and those that come, each once."""
+    collector = make_collector('[[store]]\ntype = "parquet"\nbatch_time = "1ms"\n').start()
+    send(collector, 0, 20)
+    wait_until_stored(collector, 20)
+    shutil.rmtree(collector.state_dir / "records")
+    send(collector, 20, 100)
+    wait_until_stored(collector, 120)
+    assert collector.stop() == 0
+    assert "records: No such file or directory" in collector.log
+    assert "Traceback" not in collector.log
 
 
 def test_a_replay_beside_the_shipper(make_collector: Maker) -> None:
-    """Both write to one file: neither holds the other up for long, and each record is stored once."""
-    collector = make_collector('[[store]]\ntype = "sqlite"\n').start()
+    """Both write to one directory: neither holds the other up for long, and each record is stored once."""
+    collector = make_collector('[[store]]\ntype = "parquet"\nbatch_time = "1ms"\n').start()
     send(collector, 0, 20)
     wait_until_stored(collector, 20)
     late = [
         render_json(make_record({"msg": f"late {number}", "name": f"late.{number % 50}", "created": 1.8e9}, "", 1.8e9))
         for number in range(3000)
     ]
-    letters = collector.state_dir / "dead-letters-sqlite.jsonl"
+    letters = collector.state_dir / "dead-letters-parquet.jsonl"
     letters.write_text(
         "".join(
             f'{{"time":1.8e9,"journal":"{"a" * 32}","number":{number},"reason":"","record":{one.decode().strip()}}}\n'
@@ -224,7 +219,7 @@ def test_a_replay_beside_the_shipper(make_collector: Maker) -> None:
             count += 100
             collector.wait_for_records(count)
         assert replay.stdout is not None
-        assert "sqlite: 3000 records taken, 0 refused again" in replay.stdout.read()
+        assert "parquet: 3000 records taken, 0 refused again" in replay.stdout.read()
     wait_for(lambda: store_of(collector)["lag_records"] == 0, "no lag")
     assert sorted(stored(collector)) == sorted([*collector.lines(), *late])
     assert not letters.exists()

@@ -300,7 +300,7 @@ def test_a_daemon_upgrades(tmp_path: Path, make_collector: Maker) -> None:
 
 def test_a_store_gets_each_record_once(make_collector: Maker) -> None:
     """The old shipper gives way to a new one, which goes on where the store says."""
-    collector = make_collector('[[store]]\ntype = "sqlite"\npath = "records.db"\n', "--workers", "1").start()
+    collector = make_collector('[[store]]\ntype = "parquet"\nbatch_time = "1ms"\n', "--workers", "1").start()
     with collector.connect() as sock:
         for turn in range(3):
             sock.sendall(frames([f"{turn}-{number}" for number in range(50)]))

@@ -11,6 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from prefork_logd.cli.main import cli
+from prefork_logd.config.stores.kinds import KINDS
+from tests.support import toy_store
 from tests.support.stores import line
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ LINES = [
 @pytest.fixture
 def ask(tmp_path: Path) -> Callable[..., Result]:
     """Return a function that runs `query` with a store of LINES."""
-    (tmp_path / "logd.toml").write_text('[[store]]\ntype = "sqlite"\n')
+    (tmp_path / "logd.toml").write_text('[[store]]\ntype = "parquet"\n')
     (tmp_path / "old.jsonl").write_bytes(b"".join(LINES))
     flags = ["--config", str(tmp_path / "logd.toml"), "--state-dir", str(tmp_path)]
     assert CliRunner().invoke(cli, [*flags, "import", str(tmp_path / "old.jsonl")]).exit_code == 0
@@ -114,7 +116,10 @@ def test_flags_that_do_not_go_together(ask: Callable[..., Result], words: tuple[
     assert says in " ".join(done.stderr.split())
 
 
-def test_a_store_without_ids_says_so(ask: Callable[..., Result]) -> None:
+def test_a_store_without_ids_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sentence, and a status."""
-    done = ask("--ids")
+    monkeypatch.setitem(KINDS, "toy", toy_store.ROW)
+    (tmp_path / "logd.toml").write_text('[[store]]\ntype = "toy"\n')
+    flags = ["--config", str(tmp_path / "logd.toml"), "--state-dir", str(tmp_path)]
+    done = CliRunner().invoke(cli, [*flags, "query", "--ids"])
     assert (done.exit_code, "no ids of records" in str(done.exception) + done.stderr) == (1, True)

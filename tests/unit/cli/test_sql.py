@@ -6,6 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 from prefork_logd.cli.main import cli
+from prefork_logd.config.stores.kinds import KINDS
+from tests.support import toy_store
 from tests.unit.stores.parquet.test_store import written
 
 STATEMENT = "SELECT number AS n, message, time, [1, 2] AS l, NULL AS none FROM records ORDER BY number"
@@ -46,16 +48,10 @@ def test_parquet_is_bytes(ask):
     assert octets[:4] == octets[-4:] == b"PAR1"
 
 
-def test_other_stores_have_no_sql(tmp_path):
-    """They are told apart with a remedy."""
-    from prefork_logd.stores.sqlite.store import SqliteStore
-    from tests.unit.stores.sqlite.test_store import JOURNAL, block, line, refuse
-
-    store = SqliteStore(tmp_path / "records.db")
-    store.open(JOURNAL)
-    store.write([block(0, [line(0)])], refuse)
-    store.close()
-    (tmp_path / "c.toml").write_text('[[store]]\ntype = "sqlite"\n')
+def test_other_stores_have_no_sql(tmp_path, monkeypatch):
+    """A sentence says what to use instead."""
+    monkeypatch.setitem(KINDS, "toy", toy_store.ROW)
+    (tmp_path / "c.toml").write_text('[[store]]\ntype = "toy"\n')
     done = CliRunner().invoke(
         cli, ["sql", "--config", str(tmp_path / "c.toml"), "--state-dir", str(tmp_path), "SELECT 1"]
     )

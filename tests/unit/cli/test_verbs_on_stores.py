@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from prefork_logd.cli.main import cli
 from prefork_logd.errors import StoreError
-from tests.unit.stores.sqlite.test_store import line
+from tests.support.stores import NOW, line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def config(tmp_path: Path) -> Path:
     """Return a configuration with one store that keeps records for ever."""
     path = tmp_path / "c.toml"
-    path.write_text(f'[server]\nstate_dir = "{tmp_path}"\n[[store]]\ntype = "sqlite"\nretain = ""\n')
+    path.write_text(f'[server]\nstate_dir = "{tmp_path}"\n[[store]]\ntype = "parquet"\nretain = ""\n')
     return path
 
 
@@ -30,7 +30,9 @@ def config(tmp_path: Path) -> Path:
 def stored(config: Path, tmp_path: Path) -> Path:
     """Return the same, with ten records imported."""
     file = tmp_path / "in.jsonl"
-    file.write_bytes(b"".join(line(number, levelno=20 + number % 2 * 20) for number in range(10)))
+    file.write_bytes(
+        b"".join(line(NOW + number, msg=f"record {number}", levelno=20 + number % 2 * 20) for number in range(10))
+    )
     done = invoke(config, "import", str(file))
     assert done.stdout == f"{file}: 10 records stored, 0 lines refused\n"
     return config
@@ -53,7 +55,7 @@ def test_an_import_that_is_repeated_stores_nothing_twice(stored: Path, tmp_path:
 def test_a_line_that_is_refused_is_named(config: Path, tmp_path: Path) -> None:
     """By file and line, on standard error; the rest is stored, and the status is 1."""
     file = tmp_path / "in.jsonl"
-    file.write_bytes(line(0) + b"nonsense\n" + line(2))
+    file.write_bytes(line(NOW) + b"nonsense\n" + line(NOW + 2))
     done = invoke(config, "import", str(file))
     assert done.exit_code == 1
     assert done.stdout == f"{file}: 2 records stored, 1 lines refused\n"
@@ -89,13 +91,13 @@ def test_a_store_that_is_not_configured(stored: Path) -> None:
     for verb in (["query", "--store", "x"], ["replay", "x"]):
         done = invoke(stored, *verb)
         assert isinstance(done.exception, StoreError)
-        assert str(done.exception).endswith("configured: sqlite")
+        assert str(done.exception).endswith("configured: parquet")
 
 
 def test_without_dead_letters_there_is_nothing_to_replay(stored: Path) -> None:
     """Every store is named."""
     done = invoke(stored, "replay")
-    assert (done.exit_code, done.stdout) == (0, "sqlite: 0 records taken, 0 refused again\n")
+    assert (done.exit_code, done.stdout) == (0, "parquet: 0 records taken, 0 refused again\n")
 
 
 def test_check_prints_the_effective_configuration(config: Path) -> None:
@@ -103,12 +105,12 @@ def test_check_prints_the_effective_configuration(config: Path) -> None:
     done = invoke(config, "check")
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.startswith(f"# {config}\n")
-    assert 'type = "sqlite"' in done.stdout
+    assert 'type = "parquet"' in done.stdout
 
 
 def test_check_warns_of_values_that_promise_less_than_they_seem_to(config: Path) -> None:
     """On standard error; the configuration is valid all the same."""
-    config.write_text(config.read_text().replace('"sqlite"\nretain = ""', '"nats"\nreplicas = 1'))
+    config.write_text(config.read_text().replace('"parquet"\nretain = ""', '"nats"\nreplicas = 1'))
     done = invoke(config, "check")
     assert done.exit_code == 0
     assert done.stderr.startswith("warning: store 'nats': ")

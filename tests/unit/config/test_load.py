@@ -22,7 +22,6 @@ from prefork_logd.config.settings import Settings
 from prefork_logd.config.show import effective
 from prefork_logd.config.stores.custom import CustomStoreSettings
 from prefork_logd.config.stores.parquet import ParquetStoreSettings
-from prefork_logd.config.stores.sqlite import SqliteStoreSettings
 from prefork_logd.errors import ConfigError
 
 STATE = {"state_dir": "/state"}
@@ -142,12 +141,12 @@ def test_levels_and_durations_mean_what_logging_and_people_mean() -> None:
 
 STORES = """
 [[store]]
-type = "sqlite"
-path = "db/all.db"
+type = "parquet"
+path = "db/all"
 [[store]]
-type = "sqlite"
+type = "parquet"
 level = "ERROR"
-path = "errors.db"
+path = "errors"
 [[store]]
 name = "archive"
 type = "custom"
@@ -160,13 +159,13 @@ def test_stores_are_called_after_their_type() -> None:
     """Each has a name, absolute paths, and the keys of its own type."""
     settings = loads(STORES, "", STATE)
     assert [(store.type, store.name) for store in settings.store] == [
-        ("sqlite", "sqlite"),
-        ("sqlite", "sqlite-2"),
+        ("parquet", "parquet"),
+        ("parquet", "parquet-2"),
         ("custom", "archive"),
     ]
     first, second, third = settings.store
-    assert isinstance(first, SqliteStoreSettings)
-    assert first.path == "/state/db/all.db"
+    assert isinstance(first, ParquetStoreSettings)
+    assert first.path == "/state/db/all"
     assert not first.is_filtered
     assert second.is_filtered
     assert isinstance(third, CustomStoreSettings)
@@ -189,14 +188,17 @@ def test_by_default_records_go_to_parquet_files() -> None:
     [
         ('[[store]]\ntype = "nats"\npath = "x"', "x.toml:3: store.path: unknown key"),
         ("[[store]]\npath = 1", "store.type: must be one of parquet, sqlite, postgresql, nats, custom"),
-        ('[[store]]\ntype = "sqlite"\npath = "a"\n[[store]]\ntype = "sqlite"\npath = "a"', "is the file of 'sqlite'"),
-        ('[[store]]\ntype = "sqlite"\npath = "records.jsonl"', "is the file of 'records'"),
-        ('[[store]]\ntype = "sqlite"\npath = "journal"', "is the collector's own file"),
+        (
+            '[[store]]\ntype = "parquet"\npath = "a"\n[[store]]\ntype = "parquet"\npath = "a"',
+            "is the file of 'parquet'",
+        ),
+        ('[[store]]\ntype = "parquet"\npath = "records.jsonl"', "is the file of 'records'"),
+        ('[[store]]\ntype = "parquet"\npath = "journal"', "is the collector's own file"),
         ('[[store]]\ntype = "nats"\nname = "a"\n[[store]]\ntype = "nats"\nname = "a"', "is taken by a store above"),
         ('[[store]]\ntype = "nats"\nlevel = "LOUD"', "store.level: 'LOUD' is not a level"),
         ('[[store]]\ntype = "nats"\nloggers = [""]', "store.loggers: holds an empty name"),
         ('[[store]]\ntype = "nats"\nbatch_time = "11m"', "must be 600s or less"),
-        ('[[store]]\ntype = "sqlite"\nretain = "0s"', "must be longer than 0"),
+        ('[[store]]\ntype = "parquet"\nretain = "0s"', "must be longer than 0"),
         ('[[store]]\ntype = "custom"', 'must name the callable that makes the store, such as "company.logs:Archive"'),
         ("store = 1", "must be a list of tables"),
         ("store = [1]", "must be a table"),
@@ -217,14 +219,14 @@ address = "unix:b.sock"
 [[output]]
 path = "all.jsonl"
 [[store]]
-type = "sqlite"
+type = "parquet"
 """
 
 
 def paths(settings: Settings) -> list[str]:
     """Return every path of the settings that RELATIVE has."""
     store = settings.store[0]
-    assert isinstance(store, SqliteStoreSettings)
+    assert isinstance(store, ParquetStoreSettings)
     addresses = [*settings.server.bind, settings.listener[0].address]
     return [settings.server.state_dir, settings.output[0].path, store.path, *addresses]
 
@@ -240,7 +242,7 @@ def test_relative_paths_are_seen_from_the_directory_of_the_file(
     expected = [
         f"{home}/state",
         f"{home}/state/all.jsonl",
-        f"{home}/state/records.db",
+        f"{home}/state/records",
         f"unix:{home}/run/a.sock",
         f"unix:{home}/b.sock",
     ]

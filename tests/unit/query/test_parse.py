@@ -10,12 +10,13 @@ from click.testing import CliRunner
 
 from prefork_logd.cli.main import cli
 from prefork_logd.config.outputs import OutputSettings
+from prefork_logd.config.stores.parquet import ParquetStoreSettings
 from prefork_logd.query import tree
 from prefork_logd.query.parse import make_filters
 from prefork_logd.query.search import levels_by_name
 from prefork_logd.query.where import parse_condition
-from prefork_logd.stores.sqlite.store import SqliteStore
-from tests.unit.stores.sqlite.test_store import JOURNAL, block, line, refuse
+from prefork_logd.stores.parquet.store import ParquetStore
+from tests.support.stores import block, line, never
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,15 +67,13 @@ def test_levels_by_name() -> None:
 
 def test_query_and_tail_know_the_levels_that_records_carry(tmp_path: Path) -> None:
     """By their names in any case."""
-    lines = [
-        line(number, levelno=20 + number % 2 * 15, levelname=("INFO", "Audit")[number % 2]) for number in range(10)
-    ]
-    store = SqliteStore(tmp_path / "records.db")
-    store.open(JOURNAL)
-    store.write([block(0, lines)], refuse)
+    lines = [line(levelno=20 + number % 2 * 15, levelname=("INFO", "Audit")[number % 2]) for number in range(10)]
+    store = ParquetStore(ParquetStoreSettings(path=str(tmp_path / "records")))
+    store.open("b" * 32)
+    store.write([block(0, lines)], never)
     store.close()
     (tmp_path / "records.jsonl").write_bytes(b"".join(lines))
-    for verb, toml in (("query", '[[store]]\ntype = "sqlite"\nretain = ""'), ("tail", "store = []")):
+    for verb, toml in (("query", '[[store]]\ntype = "parquet"'), ("tail", "store = []")):
         (tmp_path / "logd.toml").write_text(toml)
         flags = ["--config", str(tmp_path / "logd.toml"), "--state-dir", str(tmp_path), verb]
         done = CliRunner().invoke(cli, [*flags, "--level", "audit", "--format", "json"])

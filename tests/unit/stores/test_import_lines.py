@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from prefork_logd.errors import StoreError
 from prefork_logd.files import unpacking
 from prefork_logd.records.stored import split_lines
 from prefork_logd.stores import import_lines
@@ -122,6 +123,42 @@ def test_a_last_line_without_a_newline_is_a_line(tmp_path: Path) -> None:
     """If it is whole."""
     store = MemoryStore()
     assert bring(store, tmp_path / "a", GOOD[0] + GOOD[1].rstrip(b"\n"))[0].stored == 2
+
+
+class FailingStore(MemoryStore):
+    """Cannot be opened or written a few times."""
+
+    def __init__(self, failures: int) -> None:
+        super().__init__()
+        self.failures = failures
+
+    def open(self, journal: str) -> int:
+        """Fail, or return where to go on."""
+        self._fail()
+        return super().open(journal)
+
+    def write(self, blocks: Sequence[Block], refuse: Callable[[int, bytes, str], None]) -> None:
+        """Fail, or take the lines."""
+        self._fail()
+        super().write(blocks, refuse)
+
+    def _fail(self) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise StoreError("locked")
+
+
+def test_a_store_that_cannot_be_used_for_a_while_is_tried_again(tmp_path: Path) -> None:
+    """With longer and longer pauses, and each line once; after most of a minute the import ends."""
+    path, waits = tmp_path / "a", []
+    path.write_bytes(b"".join(GOOD))
+    store = FailingStore(4)
+    assert import_file(store, path, int, print, waits.append) == Imported(10, 0, 0, 0, 0, "")
+    assert [json.loads(one)["created"] for one in store.lines.values()] == [number + 0.5 for number in range(10)]
+    assert waits == [0.5, 1]
+    with pytest.raises(StoreError, match="locked"):
+        import_file(FailingStore(1000), path, int, print, waits.append)
+    assert 40 < sum(waits) < 60
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from prefork_logd.config.show import effective, printable
 from prefork_logd.config.stores.custom import CustomStoreSettings
 from prefork_logd.config.stores.kinds import KINDS, Kind
 from prefork_logd.config.stores.nats import NatsStoreSettings
-from prefork_logd.config.stores.sqlite import SqliteStoreSettings
+from prefork_logd.config.stores.parquet import ParquetStoreSettings
 from prefork_logd.errors import ConfigError, StoreError
 from prefork_logd.ipc.configuration import Configuration
 from prefork_logd.processes.master.ownership import require_own_files
@@ -105,10 +105,10 @@ def test_what_a_type_cannot_do_is_said() -> None:
 
 def test_a_missing_library_is_told_by_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is imported early if it can be, and missed only when it is used."""
-    monkeypatch.setitem(KINDS, "sqlite", Kind(SqliteStoreSettings, store="prefork_logd.no_such_module:make"))
-    registry.import_early([SqliteStoreSettings(name="a")])
+    monkeypatch.setitem(KINDS, "parquet", Kind(ParquetStoreSettings, store="prefork_logd.no_such_module:make"))
+    registry.import_early([ParquetStoreSettings(name="a")])
     with pytest.raises(StoreError, match="store a: cannot be used: No module named"):
-        registry.make_store(SqliteStoreSettings(name="a"))
+        registry.make_store(ParquetStoreSettings(name="a"))
 
 
 @pytest.mark.parametrize(
@@ -144,9 +144,9 @@ def test_settings_are_read_without_a_stores_code() -> None:
 import sys
 from prefork_logd.config.load import loads
 from prefork_logd.ipc.configuration import Configuration
-toml = "".join(f'[[store]]\\ntype = "{kind}"\\n' for kind in ("sqlite", "nats"))
+toml = "".join(f'[[store]]\\ntype = "{kind}"\\n' for kind in ("parquet", "nats"))
 Configuration.from_file(Configuration(1, loads(toml, "", {"state_dir": "/state"}), (0,), (0,)).to_file())
-print(*sorted(name for name in sys.modules if name.startswith(("prefork_logd.stores", "sqlite3", "psycopg", "nats"))))
+print(*sorted(name for name in sys.modules if name.startswith(("prefork_logd.stores", "duckdb", "psycopg", "nats"))))
 """
     done = subprocess.run([sys.executable, "-c", script], env=os.environ, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

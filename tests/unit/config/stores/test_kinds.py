@@ -26,7 +26,7 @@ def test_settings_come_back_from_plain_values(kind: Kind) -> None:
     assert settings.type == kind.type
 
 
-@pytest.mark.parametrize("plain", [{}, {"type": None}, {"type": "oracle"}, {"type": ["nats"]}, {"type": "SQLITE"}])
+@pytest.mark.parametrize("plain", [{}, {"type": None}, {"type": "oracle"}, {"type": ["nats"]}, {"type": "PARQUET"}])
 def test_a_type_that_is_not_there_is_named(plain: dict[str, object]) -> None:
     """Also one that is no name."""
     with pytest.raises(msgspec.ValidationError, match="there is no store of type"):
@@ -37,7 +37,7 @@ def test_a_type_that_is_not_there_is_named(plain: dict[str, object]) -> None:
 def test_a_value_that_does_not_fit_its_type_is_an_error(values: dict[str, object]) -> None:
     """Nothing is left out or converted in silence."""
     with pytest.raises(msgspec.ValidationError):
-        store_from({"type": "sqlite", **values})
+        store_from({"type": "parquet", **values})
 
 
 def test_the_default_store_has_no_problem() -> None:

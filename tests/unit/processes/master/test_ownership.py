@@ -65,18 +65,19 @@ def test_files_of_another_user_are_named_before_anything_is_served(home: Path) -
         require_own_files(settings)
     outside = home.parent / "out.jsonl"
     outside.touch(0o600)
-    (home / "journal").mkdir(0o700)
-    for name in ("records.jsonl", "records-2026-11-23.db", "dead-letters-a.jsonl"):
+    for name in ("journal", "records"):
+        (home / name).mkdir(0o700)
+    for name in ("records.jsonl", "dead-letters-a.jsonl"):
         (home / name).touch(0o600)
     settings = loads(
-        f'[[output]]\n[[output]]\npath = "{outside}"\n[[store]]\ntype = "sqlite"', "", {"state_dir": str(home)}
+        f'[[output]]\n[[output]]\npath = "{outside}"\n[[store]]\ntype = "parquet"', "", {"state_dir": str(home)}
     )
     require_own_files(settings)  # root can write all
     with privileges.acting_as(USER), pytest.raises(ProcessError) as caught:
         require_own_files(settings)
     said = str(caught.value)
     assert said.startswith("these belong to root, and user 'nobody' cannot write them: ")
-    for name in ("journal", "records.jsonl", "records-2026-11-23.db", "dead-letters-a.jsonl"):
+    for name in ("journal", "records.jsonl", "records", "dead-letters-a.jsonl"):
         assert str(home / name) in said
     assert said.endswith(f"; do: chown -R nobody: {home} {outside}")
     give(home, "root")

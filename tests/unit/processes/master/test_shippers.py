@@ -45,7 +45,7 @@ class Ships:
 
     def adjust(self, **slots: int) -> list[tuple[str, Event]]:
         """Configure stores, each with its slot; return what happens."""
-        table = '[[store]]\ntype = "sqlite"\nname = "{0}"\npath = "{0}"\n'
+        table = '[[store]]\ntype = "parquet"\nname = "{0}"\npath = "{0}"\n'
         settings = make_settings(self._state_dir, "".join(table.format(name) for name in slots) or "store = []\n")
         self.events.clear()
         self.shippers.adjust(Configuration(1, settings, (1,), tuple(slots.values())))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def _store(tmp_path: Path, deaths: int = 0, **life: Any) -> dict[str, Any]:
     """Return what `status` says of a store whose shipper has this life."""
     path = tmp_path / "c.toml"
-    path.write_text(f'server.state_dir = "{tmp_path}"\n[[store]]\ntype = "sqlite"\nname = "days"\n')
+    path.write_text(f'server.state_dir = "{tmp_path}"\n[[store]]\ntype = "parquet"\nname = "mine"\n')
     settings = load(path, {})
     shipper = Child(Kind.SHIPPER, SHIPPER_SLOT, store=settings.store[0], **life)
     shipper.backoff.failures = deaths
@@ -45,7 +45,7 @@ def test_a_shipper_in_a_crash_loop_is_trouble_of_its_store(tmp_path: Path) -> No
         tmp_path, state=State.WAITING, restarts=7, deaths=7, last_exit="ended with status 70", due_s=now_s + 6.4
     )
     assert store["failing"]
-    assert store["problem"].startswith("shipper days ended with status 70; it starts again in 6.")
+    assert store["problem"].startswith("shipper mine ended with status 70; it starts again in 6.")
     assert store["shipper"] == {
         "state": "waiting", "restarts": 7, "last_exit": "ended with status 70",
         "next_try_s": store["shipper"]["next_try_s"],

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from prefork_logd.processes.master.upgrade.upgrader import Upgrader
     from prefork_logd.processes.orphans import Lifeline
 
-STORE = '[[store]]\ntype = "sqlite"\nname = "days"\n'
+STORE = '[[store]]\ntype = "parquet"\nname = "mine"\n'
 
 
 class Host:
@@ -366,7 +366,7 @@ def test_shippers_wait_for_those_of_an_earlier_program(host: Host) -> None:
     host.supervisor.adjust_shippers()
     assert host.log == []
     host.end(old)
-    assert "fork shipper days" in host.log
+    assert "fork shipper mine" in host.log
 
 
 def test_an_inherited_child_is_not_forked_again(host: Host) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import threading
 import time
 
+import duckdb
 import pytest
 
 from prefork_logd.errors import StoreError
@@ -143,8 +144,9 @@ def test_a_failing_merge_pauses_and_says_why(tmp_path, monkeypatch, caplog):
     assert lines_of(tmp_path) == lines
 
 
-def test_a_merge_is_ended_at_once(tmp_path, monkeypatch):
-    """By `stop`, while DuckDB works; nothing is logged, and the parts stay."""
+@pytest.mark.parametrize("is_closed", [False, True], ids=["DuckDB works", "its connection was just closed"])
+def test_a_merge_is_ended_at_once(tmp_path, monkeypatch, is_closed):
+    """By `stop`; nothing is logged, and the parts stay."""
     store, lines = written(tmp_path, [2, 2])
     begun = threading.Event()
 
@@ -159,6 +161,8 @@ def test_a_merge_is_ended_at_once(tmp_path, monkeypatch):
 
         def interrupt(self):
             self.ended.set()
+            if is_closed:
+                raise duckdb.ConnectionException("Connection already closed!")
 
         def close(self):
             pass
