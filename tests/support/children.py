@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 from prefork_logd.config.load import loads
 from prefork_logd.processes.master.child import Child, Kind
 from prefork_logd.processes.master.lifecycle import State
+from prefork_logd.processes.master.service_manager import ServiceManager
+from prefork_logd.system.systemd import Notifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,11 +80,16 @@ class FakeChannel:
     """A control channel that keeps the messages sent, and closes nothing but their descriptors."""
 
     open = idle = True
-    silent_since_s = None
     fd = -1
 
     def __init__(self) -> None:
         self.messages: list[AnyMessage] = []
+        self.silent_since_s: float | None = None
+
+    def probe(self, now_s: float) -> float:
+        """Wait for an answer, which a test gives by clearing `silent_since_s`."""
+        self.silent_since_s = now_s if self.silent_since_s is None else self.silent_since_s
+        return self.silent_since_s
 
     def send(self, message: AnyMessage, fds: Sequence[int] = ()) -> None:
         """Keep a message."""
@@ -110,6 +117,11 @@ def messages(child: Child) -> list[AnyMessage]:
     channel = cast("FakeChannel", child.channel)
     sent, channel.messages = channel.messages, []
     return sent
+
+
+def no_service_manager() -> ServiceManager:
+    """Return the reports of a collector that no service manager has started."""
+    return ServiceManager(FakeLoop().loop, Notifier({}), lambda: make_child(Kind.WRITER, 0), lambda: (0, 0))
 
 
 def make_settings(state_dir: Path, toml: str = "", workers: int = 2) -> Settings:

@@ -28,6 +28,7 @@ from prefork_logd.processes.master.configurations import Configurations
 from prefork_logd.processes.master.lifecycle import Event, State
 from prefork_logd.processes.master.probing import Probes
 from prefork_logd.processes.master.reload import Reloader
+from prefork_logd.processes.master.service_manager import ServiceManager
 from prefork_logd.processes.master.shutdown import Shutdown
 from prefork_logd.processes.master.supervisor import MOST_WORKERS, Supervisor
 from prefork_logd.processes.master.upgrade.state import FORMAT, InheritedSocket, UpgradeState
@@ -35,6 +36,7 @@ from prefork_logd.processes.master.upgrade.upgrader import Upgrader, inheritance
 from prefork_logd.processes.orphans import Lifeline
 from prefork_logd.system import shield, signals
 from prefork_logd.system.log import LOGGER
+from prefork_logd.system.systemd import Notifier
 
 if TYPE_CHECKING:
     import socket
@@ -98,8 +100,11 @@ class Master:
         self._supervisor = Supervisor(
             self, self.loop, self._board, self._configurations, self._upgrader, self._lifeline, self._sockets
         )
-        self._reloader = Reloader(self._source, self._configurations, self._supervisor)
-        self._shutdown = Shutdown(self.loop, self._supervisor, self._configurations, self._upgrader)
+        self._service_manager = ServiceManager(self.loop, Notifier(), lambda: self._supervisor.writer, self._counts)
+        self._reloader = Reloader(self._source, self._configurations, self._supervisor, self._service_manager)
+        self._shutdown = Shutdown(
+            self.loop, self._supervisor, self._configurations, self._upgrader, self._service_manager
+        )
 
     def run(self) -> int:
         """Serve until stopped; return the exit status."""
@@ -110,6 +115,7 @@ class Master:
             receive_signals()
             self._supervisor.reap()
             self._supervisor.adjust_workers()
+            self._service_manager.report_ready(is_new=False)
         shield.run(self.loop.run, lambda: self._shutdown.is_done)
         self._upgrader.close()
         self._command_server.close()
@@ -160,6 +166,11 @@ class Master:
         children, carried = self._supervisor.children(), self._upgrader.carried
         configuration = self._configurations.current
         return status.document(configuration, self._bind, children, self._board, carried, self._started_s)
+
+    def _counts(self) -> tuple[int, int]:
+        """Return the number of records so far and of connections now."""
+        totals = status.totals(self._board, self._upgrader.carried, self._supervisor.children())
+        return totals["records"], totals["connections"]
 
     @property
     def _is_busy(self) -> bool:
@@ -258,6 +269,7 @@ class Master:
         elif supervisor.workers and all(worker.state is State.RUNNING for worker in supervisor.workers.values()):
             ready, self._ready = self._ready, None
             ready(self._bind)
+            self._service_manager.report_ready()
 
     def _fail(self, why: str) -> None:
         """Give up a start that cannot succeed."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from prefork_logd.config.load import ConfigSource
     from prefork_logd.processes.master.child import Child
     from prefork_logd.processes.master.configurations import Configurations
+    from prefork_logd.processes.master.service_manager import ServiceManager
 
     Answer = Callable[[dict[str, Any]], None]
 
@@ -94,13 +95,20 @@ class ReloadTarget(Protocol):
 class Reloader:
     """The reload that is under way, and the one that follows."""
 
-    def __init__(self, source: ConfigSource, configurations: Configurations, target: ReloadTarget) -> None:
+    def __init__(
+        self,
+        source: ConfigSource,
+        configurations: Configurations,
+        target: ReloadTarget,
+        service_manager: ServiceManager,
+    ) -> None:
         """Read settings from `source`."""
         self.count = 0
         """The number of reloads so far."""
         self._source = source
         self._configurations = configurations
         self._target = target
+        self._service_manager = service_manager
         self._current: Reload | None = None
         self._next: Reload | None = None
 
@@ -150,6 +158,7 @@ class Reloader:
                 child.channel.send(Reopen(self.count))
 
     def _run(self, reload: Reload) -> None:
+        self._service_manager.report_reload()
         self.reopen_files()
         old = self._configurations.current.settings
         try:
@@ -194,6 +203,8 @@ class Reloader:
         reload.finish()
         if self._current is not None:
             self._run(self._current)
+        else:
+            self._service_manager.report_reloaded()
 
 
 def _log_outcome(outcome: dict[str, Any]) -> None:

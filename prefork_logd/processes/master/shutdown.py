@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from prefork_logd.net.loop import Loop, Timer
     from prefork_logd.processes.master.child import Child
     from prefork_logd.processes.master.configurations import Configurations
+    from prefork_logd.processes.master.service_manager import ServiceManager
     from prefork_logd.processes.master.supervisor import Supervisor
     from prefork_logd.processes.master.upgrade.upgrader import Upgrader
 
@@ -37,7 +38,14 @@ UPGRADE_S = 3.0
 class Shutdown:
     """The stop of one collector."""
 
-    def __init__(self, loop: Loop, supervisor: Supervisor, configurations: Configurations, upgrader: Upgrader) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        supervisor: Supervisor,
+        configurations: Configurations,
+        upgrader: Upgrader,
+        service_manager: ServiceManager,
+    ) -> None:
         self.exit_status = ExitStatus.OK
         self.is_done = False
         """Whether every child has gone."""
@@ -45,6 +53,7 @@ class Shutdown:
         self._supervisor = supervisor
         self._configurations = configurations
         self._upgrader = upgrader
+        self._service_manager = service_manager
         self._is_fast = False
         self._is_postponed = False
         """Whether the stop waits for an upgrade to end."""
@@ -80,6 +89,7 @@ class Shutdown:
         self._supervisor.is_stopping = True
         LOGGER.info("stopping: reading what clients have sent" if not fast else "stopping fast")
         drain_timeout_s = self._configurations.current.settings.limits.drain_timeout_s
+        self._service_manager.report_stop(drain_timeout_s + LONGEST_STOP_S)
         self._kill_timer = self._loop.later(drain_timeout_s + LAST_WRITES_S + KILL_AFTER_S, self._kill_children)
         for worker in self._supervisor.all_workers():
             _cancel_timer(worker)

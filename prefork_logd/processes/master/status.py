@@ -51,7 +51,7 @@ def document(
         "state_dir": settings.server.state_dir,
         "config": settings.path,
         "generation": configuration.generation,
-        **_totals(board, carried, children),
+        **totals(board, carried, children),
         "children": [_child(child, board, carried) for child in children],
         "outputs": [
             _output(output, board, output_id, carried)
@@ -68,7 +68,8 @@ def document(
     }
 
 
-def _totals(board: Scoreboard, carried: InheritedCounters, children: Iterable[Child]) -> dict[str, int]:
+def totals(board: Scoreboard, carried: InheritedCounters, children: Iterable[Child]) -> dict[str, int]:
+    """Return the counters of the whole collector by name, and the number of connections."""
     fields = (Field.RECORDS, Field.RECEIVED_BYTES, Field.REJECTED, Field.DROPPED, Field.REDACTED)
     workers = (child for child in children if child.kind is Kind.WORKER)
     return {

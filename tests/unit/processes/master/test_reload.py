@@ -16,7 +16,7 @@ from prefork_logd.processes.master.configurations import Configurations
 from prefork_logd.processes.master.lifecycle import State
 from prefork_logd.processes.master.reload import Reloader
 from prefork_logd.system.log import LOGGER
-from tests.support.children import make_child, make_settings, messages
+from tests.support.children import make_child, make_settings, messages, no_service_manager
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,8 @@ class Family:
         self.answers: list[dict[str, Any]] = []
         self.configurations = Configurations(BOARD)
         self.configurations.add(make_settings(state_dir), ())
-        self.reloader = Reloader(cast("ConfigSource", self._load), self.configurations, self)
+        source = cast("ConfigSource", self._load)
+        self.reloader = Reloader(source, self.configurations, self, no_service_manager())
 
     def _load(self) -> Settings:
         if self.problem is not None:

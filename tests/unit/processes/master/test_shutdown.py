@@ -17,7 +17,7 @@ from prefork_logd.processes.master.lifecycle import Event, State
 from prefork_logd.processes.master.shutdown import KILL_AFTER_S, UPGRADE_S, Shutdown
 from prefork_logd.processes.worker.drain import FAST_WRITES_S, LAST_WRITES_S
 from prefork_logd.system.log import LOGGER
-from tests.support.children import FakeLoop, make_child, make_settings, messages
+from tests.support.children import FakeLoop, make_child, make_settings, messages, no_service_manager
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +55,9 @@ class Collector:
         self.upgrade_steps = 0
         configurations = Configurations(BOARD)
         configurations.add(make_settings(state_dir, f"[limits]\ndrain_timeout = '{DRAIN_TIMEOUT_S}s'\n"), ())
-        self.shutdown = Shutdown(self.loop.loop, cast("Supervisor", self), configurations, cast("Upgrader", self))
+        self.shutdown = Shutdown(
+            self.loop.loop, cast("Supervisor", self), configurations, cast("Upgrader", self), no_service_manager()
+        )
 
     def children(self) -> list[Child]:
         return [self.writer, *self.workers, *self.old]
