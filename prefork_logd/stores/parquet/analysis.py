@@ -13,7 +13,7 @@ from prefork_logd.query.analysis import sort_rows
 from prefork_logd.query.by_lines import SearchByLines
 from prefork_logd.query.search import Coverage, Facet, Facets, FacetValue, Table
 from prefork_logd.query.statistics import MOST_GROUPS, key_of
-from prefork_logd.stores.parquet.analysis_sql import facet_statement, stats_statement, value_of
+from prefork_logd.stores.parquet.analysis_sql import facet_statement, plain_column, stats_statement, value_of
 from prefork_logd.stores.parquet.tree_sql import Compiler
 
 if TYPE_CHECKING:
@@ -45,19 +45,22 @@ class Analysis(SearchByLines):
         found = []
         records = 0
         for field, value in zip(fields, values, strict=True):
-            facet, records = self._facet(field, facet_statement(chosen[0], str(value), top), compiler, top)
+            facet, records = self._facet(field, str(value), chosen[0], compiler, top)
             found.append(facet)
         return Facets(found, Coverage(records, chosen[1]))
 
-    def _facet(self, field: Field, statement: str, compiler: Compiler, top: int) -> tuple[Facet, int]:
+    def _facet(self, field: Field, value: str, chosen: str, compiler: Compiler, top: int) -> tuple[Facet, int]:
+        """Return a facet, and the number of records that it is about."""
+        plain = plain_column(field)
+        statement = facet_statement(chosen, plain or value, top, is_plain=plain is not None)
         counts: Counter[str] = Counter()
         missing = records = 0
         for key, count, total in self.ask(statement, compiler):
             records = int(total)
             if key is None:
-                missing = count
+                missing = int(count)
             else:
-                counts[key_of(json.loads(key))] += count
+                counts[key_of(json.loads(key) if plain is None else key)] += int(count)
         best = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:top]
         values = [FacetValue(json.loads(key), count) for key, count in best]
         others = records - missing - sum(count for _, count in best)

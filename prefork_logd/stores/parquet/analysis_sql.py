@@ -53,13 +53,23 @@ def _at(path: tuple[str, ...], parameter: Parameter) -> str | None:
     return f"CAST(to_json({TIME_TEXT if name == 'time' else quoted(name)}) AS VARCHAR)"
 
 
-def facet_statement(chosen: str, value: str, top: int) -> str:
-    """Return a SELECT of (value or NULL, count, records): the missing ones first, then the most frequent values."""
-    keys = f"SELECT {_key('v')} AS k FROM (SELECT {value} AS v FROM {chosen})"
-    return (
-        f"SELECT k, n, sum(n) OVER () FROM (SELECT k, count(*) AS n FROM ({keys}) GROUP BY k) "
-        f"ORDER BY k IS NOT NULL, n DESC, k LIMIT {top + SPARE_VALUES}"
-    )
+def plain_column(field: Field) -> str | None:
+    """Return the column that is the value of a field as it is; None: the value has to be made of a column."""
+    path = field.paths[0]
+    is_plain = len(field.paths) == len(path) == 1 and path[0] in rows.FIELDS and path[0] not in ("time", *JSON_COLUMNS)
+    return quoted(path[0]) if is_plain else None
+
+
+def facet_statement(chosen: str, value: str, top: int, *, is_plain: bool) -> str:
+    """Return a SELECT of (value or NULL, count, records): the missing ones first, then the most frequent values.
+
+    `value` is a plain column, or the text of a JSON value. DuckDB counts the values of a column by its dictionary, so
+    what makes equal numbers equal is applied to the counted values only.
+    """
+    counted = f"SELECT {value} AS k, count(*) AS n FROM {chosen} GROUP BY {value}"
+    if not is_plain:
+        counted = f"SELECT {_key('v')} AS k, sum(one) AS n FROM (SELECT k AS v, n AS one FROM ({counted})) GROUP BY k"
+    return f"SELECT k, n, sum(n) OVER () FROM ({counted}) ORDER BY k IS NOT NULL, n DESC, k LIMIT {top + SPARE_VALUES}"
 
 
 def stats_statement(chosen: str, statistics: Statistics, parameter: Parameter) -> str | None:
@@ -101,7 +111,7 @@ def _key(value: str) -> str:
     number = f"TRY_CAST({value} AS DOUBLE)"
     return (
         f"CASE WHEN NOT {_is_number(value)} THEN {value} WHEN {value} = '-0' THEN '0' "
-        f"WHEN regexp_full_match({value}, '-?[0-9]+') THEN {value} "
+        f"WHEN NOT (contains({value}, '.') OR contains({value}, 'e') OR contains({value}, 'E')) THEN {value} "
         f"WHEN abs({number}) < 1e38 AND {number} = floor({number}) THEN CAST(CAST({number} AS HUGEINT) AS VARCHAR) "
         f"ELSE {value} END"
     )

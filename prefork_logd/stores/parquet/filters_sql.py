@@ -1,4 +1,4 @@
-"""Writes the conditions, the order and the slots of time of a query as SQL for DuckDB.
+"""Writes the bounds, the order and the slots of time of a query as SQL for DuckDB.
 
 Owns the SQL around a tree. Does not know connections, or the SQL of a node (tree_sql.py).
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prefork_logd.stores.parquet import engine
-from prefork_logd.stores.parquet.tree_sql import Compiled, compile_tree
 
 if TYPE_CHECKING:
     from prefork_logd.query.filters import Filters
@@ -23,21 +22,6 @@ def time_bounds(filters: Filters, low: float | None, high: float | None) -> str:
     if until is not None:
         parts.append(f"created < {until!r}::DOUBLE")
     return " AND ".join(parts)
-
-
-def condition_of(filters: Filters, low: float | None = None, high: float | None = None) -> Compiled:
-    """Return the condition for the records that match, and those that Python has to judge."""
-    compiled = compile_tree(filters.tree)
-    bounds = time_bounds(filters, low, high)
-    wanted = compiled.sql if compiled.sql == "true" else f"(line IS NOT NULL OR {compiled.sql})"
-    return compiled._replace(sql=" AND ".join(part for part in (bounds, wanted) if part))
-
-
-def exact_condition(filters: Filters) -> Compiled:
-    """Return the condition for the matching records without a line beside their columns."""
-    compiled = compile_tree(filters.tree)
-    bounds = time_bounds(filters, None, None)
-    return compiled._replace(sql=" AND ".join(part for part in ("line IS NULL", bounds, compiled.sql) if part))
 
 
 def behind(cursor: Cursor, filters: Filters) -> str:

@@ -25,18 +25,12 @@ from prefork_logd.records.stored import read_fields
 from prefork_logd.stores.parquet import engine, schema, sql
 from prefork_logd.stores.parquet.analysis import Analysis
 from prefork_logd.stores.parquet.calls import Calls
-from prefork_logd.stores.parquet.filters_sql import (
-    behind,
-    condition_of,
-    exact_condition,
-    order_of,
-    slot_of,
-    slot_sql,
-    time_bounds,
-)
+from prefork_logd.stores.parquet.contents import Contents
+from prefork_logd.stores.parquet.filters_sql import behind, order_of, slot_of, slot_sql, time_bounds
 from prefork_logd.stores.parquet.rows import make_line
+from prefork_logd.stores.parquet.slices import SLOTS, reaches, slices
 from prefork_logd.stores.parquet.snapshot import Snapshot
-from prefork_logd.stores.parquet.tree_sql import Compiled, Compiler
+from prefork_logd.stores.parquet.tree_sql import Compiled, Compiler, compile_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,18 +40,14 @@ if TYPE_CHECKING:
     from prefork_logd.config.stores.parquet import ParquetStoreSettings
     from prefork_logd.query.filters import Filters
     from prefork_logd.query.search import Cursor
+    from prefork_logd.stores.parquet.contents import Lines
+    from prefork_logd.stores.parquet.slices import Ends, Range
 
 MEMORY_BYTES = 176 << 20
 """Memory of DuckDB for a query; Python and the end of the journal come to it."""
 MOST_THREADS = 4
 MOST_JUDGED = 10_000
 """Records with a line beside their columns that SQL is told by their ids."""
-FIRST_SLICE = 20_000
-"""Records among which the first lines are searched."""
-SLICE = 200_000
-"""Records of each further slice."""
-_SLOTS = 4_096
-"""Parts of the range of time whose records are counted to cut it into slices."""
 FEW = 20_000
 """Up to so many matching records are sorted at once."""
 PAGE = 50
@@ -66,6 +56,8 @@ _FETCH = 512
 _LIMITED = 10_000
 """Up to this limit the lines are found by one query, which keeps the best ones only."""
 _LINE_COLUMNS = ", ".join(map(schema.quoted, schema.LINE_COLUMNS))
+_ALL_COLUMNS = ", ".join(map(schema.quoted, schema.COLUMNS))
+_EVERY = Compiled("true", {}, is_exact=True)
 
 
 def open_search(settings: ParquetStoreSettings, journal: Path | None = None) -> ParquetSearch:
@@ -90,6 +82,7 @@ class ParquetSearch(Analysis):
                 contextlib.closing(Snapshot(settings, journal, self.problems.append))
             )
             self._connection = self._resources.enter_context(contextlib.closing(_connect()))
+            self._contents = Contents(self._snapshot, self._connection)
             self._calls = Calls(self._connection.interrupt)
         except BaseException:
             self._resources.close()
@@ -101,15 +94,21 @@ class ParquetSearch(Analysis):
     # Queries
 
     def _fetch(
-        self, select: str, where: Compiled, end: str = "", *, source: str | None = None
+        self, select: str, where: Compiled, end: str = "", *, bounds: str = "", lines: Lines = "with", source: str = ""
     ) -> Iterator[Sequence[Any]]:
         """Yield the rows of a query; begin again without a file that cannot be read, unless rows have come already."""
         while not self._snapshot.is_empty:
             has_begun = False
-            statement = f"SELECT {select} FROM {source or self._snapshot.source()} WHERE {where.sql} {end}"
             try:
                 with self._calls.running(), engine.failing_as_store_error(str(self._root)):
-                    cursor = self._connection.execute(statement, where.parameters or None)
+                    chosen = (
+                        f"SELECT * FROM {source} WHERE {where.sql}"
+                        if source
+                        else self._contents.select(_ALL_COLUMNS, where.sql, bounds, lines)
+                    )
+                    cursor = self._connection.execute(
+                        f"SELECT {select} FROM ({chosen}) {end}", where.parameters or None
+                    )
                     found = cursor.fetchmany(_FETCH)
                 while found:
                     has_begun = True
@@ -124,14 +123,25 @@ class ParquetSearch(Analysis):
             else:
                 return
 
+    def _ends(self) -> Ends | None:
+        """Return the ends of all records; None if there are none."""
+        while not self._snapshot.is_empty:
+            try:
+                with self._calls.running(), engine.failing_as_store_error(str(self._root)):
+                    return self._contents.ends()
+            except (QueryTimeoutError, QueryCancelledError):
+                raise
+            except StoreError:
+                if not self._snapshot.drop_damaged():
+                    raise
+        return None
+
     def page(self, filters: Filters, cursor: Cursor | None = None) -> Page:
         """Return matching records with their ids, from the cursor on."""
         self._calls.begin(self.limits.deadline_s)
         limit = PAGE if filters.limit is None else filters.limit
-        condition = condition_of(filters)
-        if cursor is not None:
-            condition = condition._replace(sql=f"{behind(cursor, filters)} AND {condition.sql}")
-        records = [*itertools.islice(self._first(filters, condition, limit + 1), limit + 1)]
+        found = self._first(filters, compile_tree(filters.tree), limit + 1, cursor)
+        records = [*itertools.islice(found, limit + 1)]
         has_more = 0 < limit < len(records)
         return Page(records[:limit], records[limit - 1].cursor if has_more else None)
 
@@ -149,56 +159,60 @@ class ParquetSearch(Analysis):
         self._calls.begin(self.limits.deadline_s)
         left = filters.limit
         if left is not None and left <= _LIMITED:
-            found = self._first(filters, condition_of(filters), left)
+            found = self._first(filters, compile_tree(filters.tree), left)
             yield from (one.line for one in itertools.islice(found, left))
             return
-        for part in self._parts(filters):
-            for line in self._judged(filters, part, self._fetch(_LINE_COLUMNS, part, f"ORDER BY {order_of(filters)}")):
+        condition = compile_tree(filters.tree)
+        for bounds in self._parts(filters, condition):
+            rows = self._fetch(_LINE_COLUMNS, condition, f"ORDER BY {order_of(filters)}", bounds=bounds)
+            for line in self._judged(filters, condition, rows):
                 yield line
                 if left is not None:
                     left -= 1
                     if not left:
                         return
 
-    def _parts(self, filters: Filters) -> Iterator[Compiled]:
-        """Yield conditions whose records follow each other in order: one if few match, or one for each slice."""
+    def _parts(self, filters: Filters, condition: Compiled) -> Iterator[str]:
+        """Yield bounds whose records follow each other in order: one if few match, or one for each slice."""
         if filters.tree != EVERYTHING:
-            condition = condition_of(filters)
-            for count, least, most in self._fetch("count(*), min(created), max(created)", condition):
+            bounds = time_bounds(filters, None, None)
+            for count, least, most in self._fetch("count(*), min(created), max(created)", condition, bounds=bounds):
                 if count <= FEW:
-                    ends = f"created BETWEEN {least!r}::DOUBLE AND {most!r}::DOUBLE" if count else "false"
-                    yield condition._replace(sql=f"{ends} AND {condition.sql}")
+                    yield f"created BETWEEN {least!r}::DOUBLE AND {most!r}::DOUBLE" if count else "false"
                     return
         for low, high in self._slices(filters):
-            yield condition_of(filters, low, high)
+            yield time_bounds(filters, low, high)
 
-    def _first(self, filters: Filters, condition: Compiled, wanted: int) -> Iterator[Found]:
-        """Yield the first matching records, `wanted` or more.
+    def _first(
+        self, filters: Filters, condition: Compiled, wanted: int, cursor: Cursor | None = None
+    ) -> Iterator[Found]:
+        """Yield the first matching records behind the cursor, `wanted` or more.
 
-        DuckDB finds their keys first: for a condition that it cannot push into the files it would read every column of
-        every record.
+        They are searched at the end of time where they begin, then farther. DuckDB finds their keys first: for a
+        condition that it cannot push into the files it would read every column of every record.
         """
-        offset, size = 0, wanted
-        while size:
-            end = f"ORDER BY {order_of(filters)} LIMIT {size} OFFSET {offset}"
-            keys = [*self._fetch("created, journal, number", condition, end)]
-            for at in range(0, len(keys), _FETCH):
-                yield from self._of_keys(filters, condition, keys[at : at + _FETCH])
-            if len(keys) < size:
-                return
-            offset, size = offset + size, max(size, _FETCH)
+        ends = self._ends()
+        for low, high in reaches(ends, filters, None if cursor is None else cursor.created) if ends else ():
+            bounds = time_bounds(filters, low, high)
+            if cursor is not None:
+                bounds = " AND ".join(part for part in (bounds, behind(cursor, filters)) if part)
+            offset, size = 0, wanted
+            while size:
+                end = f"ORDER BY {order_of(filters)} LIMIT {size} OFFSET {offset}"
+                keys = [*self._fetch("created, journal, number", condition, end, bounds=bounds)]
+                for at in range(0, len(keys), _FETCH):
+                    yield from self._of_keys(filters, condition, keys[at : at + _FETCH])
+                if len(keys) < size:
+                    break
+                offset, size = offset + size, max(size, _FETCH)
 
     def _of_keys(self, filters: Filters, condition: Compiled, keys: Sequence[Sequence[Any]]) -> Iterator[Found]:
         """Yield the records with these keys, which are in order, without those that Python refuses."""
         times = [created for created, _, _ in keys]
         ids = ", ".join(f"({engine.text(journal)}, {number}::UBIGINT)" for _, journal, number in keys)
-        chosen = Compiled(
-            f"created BETWEEN {min(times)!r}::DOUBLE AND {max(times)!r}::DOUBLE AND (journal, number) IN ({ids})",
-            {},
-            condition.is_exact,
-        )
+        chosen = f"created BETWEEN {min(times)!r}::DOUBLE AND {max(times)!r}::DOUBLE AND (journal, number) IN ({ids})"
         for journal, number, *row in self._fetch(
-            f"journal, number, {_LINE_COLUMNS}", chosen, f"ORDER BY {order_of(filters)}"
+            f"journal, number, {_LINE_COLUMNS}", _EVERY, f"ORDER BY {order_of(filters)}", bounds=chosen
         ):
             for line in self._judged(filters, condition, [row]):
                 yield Found(RecordId(journal, number), row[0], line)
@@ -210,49 +224,31 @@ class ParquetSearch(Analysis):
             if (row[-1] is None and condition.is_exact) or filters.matches(read_fields(line)):
                 yield line
 
-    def _slices(self, filters: Filters) -> Iterator[tuple[float | None, float | None]]:
+    def _slices(self, filters: Filters) -> Iterator[Range]:
         """Yield ranges of `created` in order, each with a bounded number of records of the store."""
         bounds = time_bounds(filters, None, None)
-        ends = [*self._fetch("min(created), max(created)", Compiled(bounds or "true", {}, is_exact=True))]
-        if not ends or ends[0][0] is None:
+        found = [*self._fetch("min(created), max(created)", _EVERY, bounds=bounds)] if bounds else [self._ends()]
+        if not found or found[0] is None or found[0][0] is None:
             return
-        least, most = ends[0]
-        width = max((most - least) / _SLOTS, 1e-6)
-        counted = self._fetch(
-            f"CAST(floor((created - {least!r}::DOUBLE) / {width!r}::DOUBLE) AS BIGINT) AS slot, count(*)",
-            Compiled(bounds or "true", {}, is_exact=True),
-            "GROUP BY slot ORDER BY slot",
-        )
-        edges: list[float] = []
-        slots = [*counted]
-        if filters.order == "newest":
-            slots.reverse()
-        total, most_records = 0, FIRST_SLICE
-        for slot, count in slots:
-            if total and total + count > most_records:
-                edges.append(least + width * (slot + 1 if filters.order == "newest" else slot))
-                total, most_records = 0, SLICE
-            total += count
-        if filters.order == "newest":
-            yield from zip([*edges, None], [None, *edges], strict=True)
-        else:
-            yield from zip([None, *edges], [*edges, None], strict=True)
+        least, most = found[0][:2]
+        width = max((most - least) / SLOTS, 1e-6)
+        select = f"CAST(floor((created - {least!r}::DOUBLE) / {width!r}::DOUBLE) AS BIGINT) AS slot, count(*)"
+        counts = [*self._fetch(select, _EVERY, "GROUP BY slot ORDER BY slot", bounds=bounds)]
+        yield from slices(least, width, [(slot, count) for slot, count in counts], filters.order)
 
     def count(self, filters: Filters) -> int:
         """Return how many records match."""
         self._calls.begin(self.limits.deadline_s)
-        condition = condition_of(filters)
+        condition, bounds = compile_tree(filters.tree), time_bounds(filters, None, None)
         if not condition.is_exact:
-            return sum(1 for _ in self._judged(filters, condition, self._fetch(_LINE_COLUMNS, condition)))
-        counted = sum(count for (count,) in self._fetch("count(*)", exact_condition(filters)))
-        odd = sum(1 for _ in self._odd_lines(filters))
-        return int(counted) + odd
+            rows = self._fetch(_LINE_COLUMNS, condition, bounds=bounds)
+            return sum(1 for _ in self._judged(filters, condition, rows))
+        counted = self._fetch("count(*)", condition, bounds=bounds, lines="without")
+        return sum(int(count) for (count,) in counted) + sum(1 for _ in self._odd_lines(filters))
 
     def _odd_lines(self, filters: Filters) -> Iterator[dict[str, Any]]:
         """Yield the fields of the matching records that have their line beside their columns."""
-        bounds = time_bounds(filters, None, None)
-        where = Compiled(f"line IS NOT NULL{f' AND {bounds}' if bounds else ''}", {}, is_exact=False)
-        for (line,) in self._fetch("line", where):
+        for (line,) in self._fetch("line", _EVERY, bounds=time_bounds(filters, None, None), lines="only"):
             record = read_fields(line.encode() + b"\n")
             if filters.matches(record):
                 yield record
@@ -260,28 +256,26 @@ class ParquetSearch(Analysis):
     def span(self) -> tuple[float, float] | None:
         """Return the least and the greatest `created`."""
         self._calls.begin(self.limits.deadline_s)
-        ends = [*self._fetch("min(created), max(created)", Compiled("true", {}, is_exact=True))]
-        return (ends[0][0], ends[0][1]) if ends and ends[0][0] is not None else None
+        ends = self._ends()
+        return None if ends is None else (ends.least, ends.greatest)
 
     def histogram(self, filters: Filters, start: float, slot_s: float, slots: int) -> list[Bar]:
         """Return the number of matching records in each slot of time."""
         self._calls.begin(self.limits.deadline_s)
         counts: Counter[tuple[int, int]] = Counter()
         end = start + slot_s * slots
-        condition = exact_condition(filters)
+        condition = compile_tree(filters.tree)
+        bounds = time_bounds(filters, start, end)
         if condition.is_exact:
-            slot = slot_sql(start, slot_s)
-            within = condition._replace(
-                sql=f"{condition.sql} AND created >= {start!r}::DOUBLE AND created < {end!r}::DOUBLE"
-            )
+            select = f"{slot_sql(start, slot_s)} AS slot, coalesce(levelno, 0) AS level, count(*)"
             for number, level, count in self._fetch(
-                f"{slot} AS slot, coalesce(levelno, 0) AS level, count(*)", within, "GROUP BY slot, level"
+                select, condition, "GROUP BY slot, level", bounds=bounds, lines="without"
             ):
                 counts[number, level] += count
             others: Iterator[dict[str, Any]] = self._odd_lines(filters)
         else:
-            where = condition_of(filters)
-            others = (read_fields(line) for line in self._judged(filters, where, self._fetch(_LINE_COLUMNS, where)))
+            rows = self._fetch(_LINE_COLUMNS, condition, bounds=bounds)
+            others = (read_fields(line) for line in self._judged(filters, condition, rows))
         for record in others:
             number = slot_of(record["created"], start, slot_s)
             if start <= record["created"] < end and 0 <= number < slots:
@@ -297,24 +291,23 @@ class ParquetSearch(Analysis):
         judged = self._judged_ids(filters)
         if judged is None:
             return None
-        bounds = time_bounds(filters, None, None) or "true"
-        source = self._snapshot.source()
-        # Apart: nearly all files have no `line` at all, so the second part reads next to nothing.
-        chosen = (
-            f"SELECT * FROM {source} WHERE {bounds} AND line IS NULL AND {wanted}"
-            f" UNION ALL SELECT * FROM {source} WHERE line IS NOT NULL AND {judged}"
-        )
-        if most is None:
+        bounds = time_bounds(filters, None, None)
+        with self._calls.running(), engine.failing_as_store_error(str(self._root)):
+            exact = self._contents.select(_ALL_COLUMNS, wanted, bounds, "without")
+            # Apart: nearly all files have no `line` at all, so the second part reads next to nothing.
+            odd = self._contents.select(_ALL_COLUMNS, "true", judged, "only")
+        chosen = exact if judged == "false" else f"{exact} UNION ALL {odd}"
+        if most is None or self.count(filters) <= most:
             return f"({chosen})", True
         order = order_of(replace(filters, order="newest"))
-        return f"(SELECT * FROM ({chosen}) ORDER BY {order} LIMIT {most})", self.count(filters) <= most
+        return f"(SELECT * FROM ({chosen}) ORDER BY {order} LIMIT {most})", False
 
     def _judged_ids(self, filters: Filters) -> str | None:
         """Return the condition that names the matching records with a line beside their columns; None: too many."""
-        bounds = time_bounds(filters, None, None)
-        where = Compiled(f"line IS NOT NULL{f' AND {bounds}' if bounds else ''}", {}, is_exact=False)
         found: list[str] = []
-        for journal, number, line in self._fetch("journal, number, line", where):
+        for journal, number, line in self._fetch(
+            "journal, number, line", _EVERY, bounds=time_bounds(filters, None, None), lines="only"
+        ):
             if filters.matches(read_fields(line.encode() + b"\n")):
                 if len(found) == MOST_JUDGED:
                     return None
@@ -330,10 +323,7 @@ class ParquetSearch(Analysis):
     def levels(self) -> dict[str, int]:
         """Return the levels that records carry by name."""
         self._calls.begin(self.limits.deadline_s)
-        return levels_by_name(
-            (name, number)
-            for name, number in self._fetch("DISTINCT levelname, levelno", Compiled("true", {}, is_exact=True))
-        )
+        return levels_by_name((name, number) for name, number in self._fetch("DISTINCT levelname, levelno", _EVERY))
 
     @contextlib.contextmanager
     def database(self, target: str = "") -> Iterator[duckdb.DuckDBPyConnection]:

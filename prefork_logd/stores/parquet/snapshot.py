@@ -48,8 +48,9 @@ class Snapshot:
         self._resources = contextlib.ExitStack()
         self._complain = complain
         self.segments: list[segments.Segment] = []
-        self._files: dict[str, segments.Segment] = {}
-        self._tail: tuple[str, str, int] | None = None
+        self.files: dict[str, segments.Segment] = {}
+        """The segments that are read, by the path that leads to them even after they are removed."""
+        self.tail: tuple[str, str, int] | None = None
         """Path of the rows of the journal's end, the journal, and the length of the longest row or more."""
         root = Path(settings.path)
         try:
@@ -64,7 +65,7 @@ class Snapshot:
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to read."""
-        return not self._files and self._tail is None
+        return not self.files and self.tail is None
 
     def _open(self, root: Path) -> dict[str, int]:
         """Open all segments; return the position of each journal."""
@@ -86,7 +87,7 @@ class Snapshot:
                 stack.close()
                 raise
             self._resources.push(stack.pop_all())
-            self.segments, self._files = found, opened
+            self.segments, self.files = found, opened
             return segments.positions(root, files)
 
     def _read_journal(self, settings: ParquetStoreSettings, directory: Path, known: dict[str, int]) -> None:
@@ -113,12 +114,12 @@ class Snapshot:
         for problem in problems:
             self._complain(f"journal: {problem}")
         if file.longest:
-            self._tail = f"/proc/self/fd/{file.fd}", journal, file.longest
+            self.tail = f"/proc/self/fd/{file.fd}", journal, file.longest
 
     @property
     def paths(self) -> list[str]:
         """The files of `source`."""
-        return [*self._files, *([self._tail[0]] if self._tail is not None else [])]
+        return [*self.files, *([self.tail[0]] if self.tail is not None else [])]
 
     def source(self, journal: str = "", number: int = 0) -> str:
         """Return the query of all records, in the columns of a segment.
@@ -128,14 +129,14 @@ class Snapshot:
         columns = ", ".join(map(schema.quoted, schema.COLUMNS))
         paths = [
             path
-            for path, one in self._files.items()
+            for path, one in self.files.items()
             if not journal or (one.journal == journal and one.first <= number < one.next)
         ]
         parts = []
         if paths:
             parts.append(f"SELECT {columns} FROM read_parquet({engine.text_list(paths)})")
-        if self._tail is not None and (not journal or self._tail[1] == journal):
-            parts.append(schema.rows_source(*self._tail))
+        if self.tail is not None and (not journal or self.tail[1] == journal):
+            parts.append(schema.rows_source(*self.tail))
         return f"({' UNION ALL '.join(parts)})" if parts else ""
 
     def drop_damaged(self) -> bool:
@@ -143,14 +144,14 @@ class Snapshot:
         from prefork_logd.stores.parquet.merging import check_path  # noqa: PLC0415 - only after an error
 
         damaged = []
-        for path, one in self._files.items():
+        for path, one in self.files.items():
             try:
                 check_path(path, str(one.path))
             except StoreError as error:
                 damaged.append(path)
                 self._complain(f"{error}; records {one.first} to {one.next - 1} of that file are missing")
         for path in damaged:
-            del self._files[path]
+            del self.files[path]
         return bool(damaged)
 
     def close(self) -> None:

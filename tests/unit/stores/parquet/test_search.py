@@ -15,7 +15,7 @@ from prefork_logd.query.language import parse_field
 from prefork_logd.query.search import Limits, RecordId
 from prefork_logd.query.statistics import parse as parse_statistics
 from prefork_logd.query.tree import Compare, level_from
-from prefork_logd.stores.parquet import engine, segments, snapshot
+from prefork_logd.stores.parquet import engine, segments, slices, snapshot
 from prefork_logd.stores.parquet import search as parquet_search
 from prefork_logd.stores.parquet.merging import Merger
 from prefork_logd.stores.parquet.search import open_search
@@ -145,8 +145,8 @@ def test_span_and_levels(found):
 
 def test_lines_come_in_slices_of_time(tmp_path, monkeypatch):
     """In either order, each record once, with the times of a whole slice in one record or in many."""
-    monkeypatch.setattr(parquet_search, "FIRST_SLICE", 3)
-    monkeypatch.setattr(parquet_search, "SLICE", 10)
+    monkeypatch.setattr(slices, "FIRST_SLICE", 3)
+    monkeypatch.setattr(slices, "SLICE", 10)
     store = make_store(tmp_path)
     store.open(JOURNAL)
     lines = [line(NOON + (at // 20) * 7.5, msg=str(at)) for at in range(200)]
