@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from prefork_logd.query.filters import Filters
     from prefork_logd.query.search import Coverage, Found, Search
 
-_SAME = ("process", "thread", "task", "trace", "logger")
+_SAME = ("process", "thread", "task", "trace", "logger", "service")
 _PAGE = 500
 
 answer_flags = add_options(

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from prefork_logd.query.search import Found, RecordId, Search
     from prefork_logd.query.tree import Node
 
-Same = Literal["process", "thread", "task", "trace", "logger"]
-SAME: tuple[Same, ...] = ("process", "thread", "task", "trace", "logger")
+Same = Literal["process", "thread", "task", "trace", "logger", "service"]
+SAME: tuple[Same, ...] = ("process", "thread", "task", "trace", "logger", "service")
 
 TRACE_KEYS = ("trace_id", "traceId", "otelTraceID", "dd.trace_id", "traceparent", "request_id")
 """Keys of `extra` that name the trace or request of a record; the first one that is there counts."""
@@ -31,8 +31,9 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "thread": (*_PLACE, "thread"),
     "task": (*_PLACE, "taskName"),
     "logger": ("name",),
+    "service": ("service",),
 }
-_NEEDED = {"process": "process", "thread": "thread", "task": "taskName", "logger": "name"}
+_NEEDED = {"process": "process", "thread": "thread", "task": "taskName", "logger": "name", "service": "service"}
 
 
 class Around(NamedTuple):
@@ -55,7 +56,7 @@ def same_as(record: Mapping[str, Any], same: Same) -> Node:
                 return _equal(("extra", key), value)
         raise ValueError(f"the record has no trace: none of extra.{', extra.'.join(TRACE_KEYS)}")
     if _NEEDED[same] not in record:
-        raise ValueError(f"the record has no {_NEEDED[same]}; choose another --same")
+        raise ValueError(f"the record has no {_NEEDED[same]}; choose another of {', '.join(SAME)}")
     return tree.all_of(_equal((name,), record.get(name, MISSING)) for name in _FIELDS[same])
 
 

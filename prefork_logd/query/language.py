@@ -37,14 +37,14 @@ MOST_DEPTH = 32
 """Deepest nesting of parentheses."""
 
 _KEY = r'(?:"[^"]+"|[^\s"()=!<>~:.,;*]+)'
-_FIELD = re.compile(rf'((?:"[^"]+"|[^\W\d][^\s"()=!<>~:.,;*]*|@[^\s"()=!<>~:.,;*]+)(?:\.{_KEY})*)')
+FIELD = re.compile(rf'((?:"[^"]+"|[^\W\d][^\s"()=!<>~:.,;*]*|@[^\s"()=!<>~:.,;*]+)(?:\.{_KEY})*)')
 """The first key begins with a letter, `_` or `@`, so that `12:30` and `2026-11-29T12:30` are words."""
-_OPERATOR = re.compile(r"\s*(!=|=~|<=|>=|=|<|>|~)\s*|:(?!:|//)(<=|>=|<|>)?")
+OPERATOR = re.compile(r"\s*(!=|=~|<=|>=|=|<|>|~)\s*|:(?!:|//)(<=|>=|<|>)?")
 """`std::vector` and `http://host` are words, too."""
 _QUOTED_KEY = re.compile(r'"([^"]+)"|([^".]+)')
-_BARE = re.compile(r'[^\s()"]+')
+BARE = re.compile(r'[^\s()"]+')
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
-_ESCAPE = re.compile(r'\\(["\\])')
+ESCAPE = re.compile(r'\\(["\\])')
 _SPACE = re.compile(r"\s*")
 
 
@@ -72,7 +72,7 @@ def parse(
 
 def parse_field(text: str) -> Field:
     """Return the field of a text that is nothing but its name. Raises ValueError with a sentence for the user."""
-    name = _FIELD.fullmatch(text)
+    name = FIELD.fullmatch(text)
     if name is None:
         raise ValueError(f'{text!r} is not a field; write one such as name, extra.status or "a key"')
     return find_field(_keys(text), has_quotes='"' in text)
@@ -155,8 +155,8 @@ class _Parser:
         if self._subject is not None:
             value = self._value()
             return self._made(start, *self._subject, value)
-        name = _FIELD.match(self._text, self._at)
-        operator = _OPERATOR.match(self._text, name.end()) if name else None
+        name = FIELD.match(self._text, self._at)
+        operator = OPERATOR.match(self._text, name.end()) if name else None
         if name is None or operator is None:
             return self._word()
         sign = operator[1] or operator[2] or ":"
@@ -211,10 +211,10 @@ class _Parser:
             quoted = _QUOTED.match(self._text, start)
             if quoted is None:
                 raise self._error('the double quote is not closed; add one, or write \\" for a quote inside', start)
-            value = Value(_ESCAPE.sub(r"\1", quoted[1]), is_quoted=True)
+            value = Value(ESCAPE.sub(r"\1", quoted[1]), is_quoted=True)
             self._at = quoted.end()
         else:
-            bare = _BARE.match(self._text, start)
+            bare = BARE.match(self._text, start)
             if bare is None:
                 raise self._error("a value is missing here; add one, or leave the operator before it out", start)
             value = Value(bare[0], is_quoted=False)

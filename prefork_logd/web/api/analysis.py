@@ -1,4 +1,4 @@
-"""Answers calls about records: bars over time, values of fields.
+"""Answers calls about records: bars over time, values of fields, aggregates, patterns and levels.
 
 Does not know how a store computes them.
 """
@@ -8,11 +8,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from prefork_logd.query import statistics
 from prefork_logd.query.histogram import slots_for
 from prefork_logd.query.language import parse_field
+from prefork_logd.records.levels import LEVELS
 from prefork_logd.web.api import answers
 from prefork_logd.web.api.endpoint import Asked, Call
-from prefork_logd.web.api.parameters import SEARCH, Parameter, ParameterError, read_zone, top
+from prefork_logd.web.api.parameters import DEADLINE, SEARCH, STORE, Parameter, ParameterError, read_zone, top
 
 if TYPE_CHECKING:
     from prefork_logd.query.conditions import Field
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from prefork_logd.web.search_pool import Lease
 
 SLOTS = Parameter(name="slots", meaning="Most slots, or one more.", kind="whole number", default=60, least=1, most=500)
+STATS = Parameter(
+    name="stats", meaning="Aggregates, such as `count, p95(extra.duration_ms) by name`.", most=4000, is_required=True
+)
 FIELD = Parameter(
     name="field", meaning="A field, as in a query; repeatable.", most=1000, most_values=20, is_required=True
 )
@@ -88,6 +93,40 @@ async def fields(asked: Asked) -> answers.Fields:
     return await asked.search(work)
 
 
+async def stats(asked: Asked) -> answers.Table:
+    """Return aggregates of records."""
+    try:
+        question = statistics.parse(asked.values["stats"])
+    except ValueError as error:
+        raise ParameterError("stats", f"stats: {error}") from None
+
+    def work(lease: Lease) -> answers.Table:
+        filters = asked.filters(lease)
+        table = lease.search().stats(filters, question)
+        return answers.Table(table.columns, table.rows, table.left_out, answers.coverage(table.coverage))
+
+    return await asked.search(work)
+
+
+async def patterns(asked: Asked) -> answers.Patterns:
+    """Return the most frequent forms of messages."""
+
+    def work(lease: Lease) -> answers.Patterns:
+        filters = asked.filters(lease)
+        found = lease.search().patterns(filters, asked.values["top"])
+        listed = [answers.Pattern(*one) for one in found.patterns]
+        return answers.Patterns(listed, found.others, answers.coverage(found.coverage))
+
+    return await asked.search(work)
+
+
+async def levels(asked: Asked) -> answers.Levels:
+    """Return the known levels, and those that records carry; of a share link the known ones."""
+    carried = {} if asked.bounds is not None else await asked.search(lambda lease: lease.search().levels())
+    found = {**carried, **LEVELS}
+    return answers.Levels([answers.Level(name, number) for name, number in sorted(found.items(), key=lambda x: x[1])])
+
+
 CALLS = (
     Call(
         path="/histogram",
@@ -109,5 +148,26 @@ CALLS = (
         handle=fields,
         answer=answers.Fields,
         parameters=SEARCH,
+    ),
+    Call(
+        path="/stats",
+        summary="Compute aggregates by groups.",
+        handle=stats,
+        answer=answers.Table,
+        parameters=(*SEARCH, STATS),
+    ),
+    Call(
+        path="/patterns",
+        summary="List the most frequent forms of the newest messages.",
+        handle=patterns,
+        answer=answers.Patterns,
+        parameters=(*SEARCH, top(20, "Most patterns.")),
+    ),
+    Call(
+        path="/levels",
+        summary="List the levels that a query may name.",
+        handle=levels,
+        answer=answers.Levels,
+        parameters=(STORE, DEADLINE),
     ),
 )

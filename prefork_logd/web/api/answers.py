@@ -35,6 +35,14 @@ class Records(msgspec.Struct):
     took_s: float
 
 
+class Around(msgspec.Struct):
+    """A record with its neighbours, in order of time."""
+
+    before: list[FoundRecord]
+    record: FoundRecord
+    after: list[FoundRecord]
+
+
 class Count(msgspec.Struct):
     """A number of records."""
 
@@ -111,6 +119,74 @@ class Fields(msgspec.Struct):
 
     fields: list[FieldFound]
     coverage: Coverage
+
+
+class Table(msgspec.Struct):
+    """Aggregates by groups."""
+
+    columns: list[str]
+    """The fields behind `by`, then the aggregates."""
+    rows: list[list[Any]]
+    """The largest first aggregate first; null where there is no value."""
+    left_out: int
+    """Number of groups that are not in `rows`."""
+    coverage: Coverage
+
+
+class Pattern(msgspec.Struct):
+    """A form that several messages share."""
+
+    text: str
+    """The message with placeholders such as <number>."""
+    count: int
+    first: float
+    """Least `created`."""
+    last: float
+    """Greatest `created`."""
+    example: str
+    """The newest of the messages."""
+
+
+class Patterns(msgspec.Struct):
+    """Patterns, the most frequent first."""
+
+    patterns: list[Pattern]
+    others: int
+    """Number of records with another pattern."""
+    coverage: Coverage
+
+
+class Level(msgspec.Struct):
+    """A name of a level."""
+
+    name: str
+    levelno: int
+
+
+class Levels(msgspec.Struct):
+    """The levels that a query may name, by their numbers."""
+
+    levels: list[Level]
+
+
+class Item(msgspec.Struct):
+    """One way to go on with a query."""
+
+    text: str
+    """Takes the place of the text between `from` and `to`."""
+    kind: str
+    """field, value, operator or word."""
+    count: int | None
+    """Number of records with it among those that were looked at; null if it is not known."""
+
+
+class Completion(msgspec.Struct, rename={"start": "from", "stop": "to"}):
+    """Ways to go on with a query at the caret."""
+
+    start: int
+    """In characters (code points), from 0."""
+    stop: int
+    items: list[Item]
 
 
 class Session(msgspec.Struct):

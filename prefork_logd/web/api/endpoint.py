@@ -24,7 +24,7 @@ from prefork_logd.errors import (
     describe_unexpected,
 )
 from prefork_logd.web.api.parameters import Parameter, ParameterError, TooLargeError, make_filters, read_parameters
-from prefork_logd.web.search_pool import BusyError
+from prefork_logd.web.search_pool import MOST_RECORDS, BusyError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -40,7 +40,7 @@ log = logging.getLogger("prefork_logd.web")
 T = TypeVar("T")
 GONE = 499
 """Status for a client that has closed its connection; it is logged, not sent."""
-_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 class NotFoundError(LogdError):
@@ -73,13 +73,17 @@ class Asked:
         """Return the filters of the parameters and the bounds. Raises ParameterError, StoreError."""
         return make_filters(self.values, lambda: lease.search().levels(), self.bounds)
 
-    async def search(self, work: Callable[[Lease], T]) -> T:
+    async def search(self, work: Callable[[Lease], T], most_records: int = MOST_RECORDS) -> T:
         """Return the result of `work`, called in a thread with the store of the parameters.
 
         Raises as SearchPool.run does; the search is cancelled when the client has gone.
         """
         return await self.context.searches.run(
-            work, store=self.values.get("store"), deadline_s=self.deadline_s(), gone=self.gone
+            work,
+            store=self.values.get("store"),
+            deadline_s=self.deadline_s(),
+            most_records=most_records,
+            gone=self.gone,
         )
 
     def deadline_s(self) -> float:
@@ -152,7 +156,7 @@ class Endpoint:
 
 def json_response(value: Any, status: int = 200) -> Response:
     """Return a value as JSON."""
-    return Response(encode(value), status, {**_HEADERS}, "application/json")
+    return Response(encode(value), status, {**HEADERS}, "application/json")
 
 
 def encode(value: Any) -> bytes:

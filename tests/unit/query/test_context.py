@@ -11,17 +11,18 @@ from prefork_logd.query.evaluate import matches
 
 RECORD: dict[str, Any] = {
     "created": 1.0, "name": "shop", "host": "web-1", "process": 7, "thread": 9, "taskName": "Task-3",
-    "extra": {"trace_id": "5f0c", "request_id": "r"},
+    "service": "shop", "extra": {"trace_id": "5f0c", "request_id": "r"},
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("same", "others", "strangers"),
     [
-        ("process", [{"thread": 1}, {"name": "x"}], [{"process": 8}, {"host": "web-2"}, {"service": "shop"}]),
+        ("process", [{"thread": 1}, {"name": "x"}], [{"process": 8}, {"host": "web-2"}, {"service": "cart"}]),
         ("thread", [{"taskName": "x"}], [{"thread": 1}, {"process": 8}]),
         ("task", [{"thread": 1}], [{"taskName": "Task-4"}, {"process": 8}]),
         ("logger", [{"process": 8}], [{"name": "shop.cart"}]),
+        ("service", [{"process": 8}, {"name": "x"}, {"host": "web-2"}], [{"service": "cart"}]),
         ("trace", [{"process": 8}, {"name": "x"}], [{"extra": {"request_id": "r"}}, {"extra": {"trace_id": "6"}}]),
     ],
 )
@@ -40,7 +41,7 @@ def test_a_trace_may_have_other_names_and_kinds() -> None:
     assert not matches(same_as(record, "trace"), {"created": 2.0, "extra": {"request_id": "r"}})
 
 
-@pytest.mark.parametrize("same", ["process", "thread", "task", "trace", "logger"])
+@pytest.mark.parametrize("same", ["process", "thread", "task", "trace", "logger", "service"])
 def test_a_record_without_it_says_so(same: Any) -> None:
     """It has no neighbours of this kind."""
     with pytest.raises(ValueError, match="the record has no"):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from tests.support.stores import NOW
+from prefork_logd.web.api.parameters import Bounds
+from tests.support.page import Anybody, Client, make_page, make_settings, seed
+from tests.support.stores import NOW, line
 from tests.unit.web.conftest import RECORDS
 
 if TYPE_CHECKING:
-    from tests.support.page import Client
+    from pathlib import Path
 
 
 def test_bars_cover_the_span_of_the_store(client: Client) -> None:
@@ -70,3 +73,45 @@ def test_fields_have_types(client: Client) -> None:
     fields = {one["field"]: one for one in found["fields"]}
     assert fields["extra.status"] == {"field": "extra.status", "records": 12, "types": {"number": 12}}
     assert fields["message"]["types"] == {"text": 12}
+
+
+def test_aggregates_by_groups(client: Client) -> None:
+    """The table has the columns of the question."""
+    found = client.get("/stats", stats="count, max(lineno), p50(extra.status) by name").json()
+    assert found == {
+        "columns": ["name", "count", "max(lineno)", "p50(extra.status)"],
+        "rows": [["shop.cart", 80, None, 200.0], ["shop.orders", 40, None, 200.0]],
+        "left_out": 0,
+        "coverage": {"records": RECORDS, "is_complete": True},
+    }
+    answer = client.get("/stats", stats="median by name")
+    assert answer.status_code == 400
+    assert answer.json()["error"]["parameter"] == "stats"
+
+
+def test_patterns_of_messages(client: Client) -> None:
+    """Numbers are placeholders, and all messages one pattern."""
+    found = client.get("/patterns", q="level>=ERROR").json()
+    assert found["coverage"] == {"records": 12, "is_complete": True}
+    assert found["others"] == 0
+    (pattern,) = found["patterns"]
+    assert pattern == {
+        "text": "record <number> took <number> ms",
+        "count": 12,
+        "first": NOW,
+        "last": NOW + 110,
+        "example": "record 110 took 110 ms",
+    }
+
+
+def test_levels_are_the_known_ones_and_those_of_records(tmp_path: Path) -> None:
+    """A level of a service's own has its number; a share link does not tell it."""
+    settings = make_settings(tmp_path)
+    seed(settings, [line(NOW, levelno=35, levelname="AUDIT")])
+    with contextlib.closing(Client(make_page(settings))) as client:
+        found = client.get("/levels").json()["levels"]
+        assert {"name": "AUDIT", "levelno": 35} in found
+        assert {"name": "ERROR", "levelno": 40} in found
+        assert [one["levelno"] for one in found] == sorted(one["levelno"] for one in found)
+    with contextlib.closing(Client(make_page(settings, Anybody(("view",), Bounds("x"))))) as client:
+        assert "AUDIT" not in client.get("/levels").text

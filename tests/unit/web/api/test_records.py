@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING
 
+import pytest
+
 from prefork_logd.query.filters import Filters
 from prefork_logd.query.search import Cursor, Found, Page, RecordId
-from prefork_logd.web.api.records import MOST_BYTES, read_page
+from prefork_logd.web.api.parameters import Bounds
+from prefork_logd.web.api.records import FIRST_RECORDS, MOST_BYTES, read_page
 from prefork_logd.web.search_pool import Lease
-from tests.support.page import JOURNAL
+from tests.support.page import JOURNAL, Anybody, Client, make_page, make_settings, seed
 from tests.support.stores import NOW
 from tests.unit.web.conftest import RECORDS, lines
 
 if TYPE_CHECKING:
-    from tests.support.page import Client
+    from pathlib import Path
+
+    from prefork_logd.config.settings import Settings
 
 
 def test_pages_have_every_record_once(client: Client) -> None:
@@ -79,6 +85,81 @@ def test_a_page_of_large_records_is_short() -> None:
     """Not more records are read than fit; the cursor leads to the others."""
     search = _LargeRecords()
     found, cursor = read_page(Lease(search, 10, None), Filters(limit=1000), None)  # type: ignore[arg-type]
-    assert len(found) * (1 << 20) < MOST_BYTES + (100 << 20)
+    assert len(found) * (1 << 20) < MOST_BYTES + (FIRST_RECORDS << 20)
     assert cursor == found[-1].cursor
-    assert search.asked == [100]
+    assert search.asked == [FIRST_RECORDS]
+
+
+def test_one_record_and_its_line(client: Client) -> None:
+    """A record is found by its id; its line is what was stored."""
+    found = client.get(f"/records/{JOURNAL}-7").json()
+    assert found == {"id": f"{JOURNAL}-7", "created": NOW + 7, "record": json.loads(lines()[7])}
+    answer = client.get(f"/records/{JOURNAL}-7/line")
+    assert answer.content == lines()[7]
+    assert answer.headers["cache-control"] == "no-store"
+
+
+ODD_LINES = [
+    b'{"created":%d.5,"time":"2026-11-23T03:24:10.500000Z","message":"m","extra":{"n":9007199254740993,"big":1%s}}\n'
+    % (NOW, b"0" * 40),
+    b'{"created":%d.5,"time":"2026-11-23T03:24:10.500000Z","message":"lone \\udcff"}\n' % NOW,
+    b'{"created":%d.5,"message":"twice","extra":{"a":1,"a":2}, "name" : "spaces"}\n' % NOW,
+    b'{"created":%d.5,"message":"float","extra":{"f":1.10,"g":1E5,"h":0.1e-400}}\n' % NOW,
+]
+
+
+def test_lines_keep_every_byte(tmp_path: Path) -> None:
+    """Large integers, lone surrogates, keys that occur twice, and white space come back as they were stored."""
+    settings = make_settings(tmp_path)
+    seed(settings, ODD_LINES)
+    with contextlib.closing(Client(make_page(settings))) as client:
+        for number, line in enumerate(ODD_LINES):
+            assert client.get(f"/records/{JOURNAL}-{number}/line").content == line
+        page = client.get("/records", order="oldest").content
+        for line in ODD_LINES:
+            assert line.rstrip() in page
+
+
+@pytest.mark.parametrize(
+    "name", ["7", f"{JOURNAL}-", f"{JOURNAL}-x", f"{JOURNAL}-{'9' * 19}", "%00", "%ff", "x" * 5000]
+)
+def test_an_odd_id_is_refused(client: Client, name: str) -> None:
+    """The answer says how an id is written."""
+    for path in (f"/records/{name}", f"/records/{name}/line", f"/records/{name}/around"):
+        answer = client.get(path)
+        assert answer.status_code == 400
+        assert "is not the id of a record" in answer.json()["error"]["message"]
+
+
+def test_an_unknown_id_is_not_found(client: Client) -> None:
+    """The record may have been removed."""
+    for path in ("", "/line", "/around"):
+        answer = client.get(f"/records/{JOURNAL}-{RECORDS}{path}")
+        assert answer.status_code == 404
+        assert "not in the store, or no longer" in answer.json()["error"]["message"]
+
+
+def test_neighbours_of_a_record(client: Client) -> None:
+    """The records beside it come in order of time, all of them or those of the same process."""
+    found = client.get(f"/records/{JOURNAL}-50/around", before=2, after=3).json()
+    assert [one["record"]["created"] - NOW for one in found["before"]] == [48, 49]
+    assert found["record"]["record"]["created"] == NOW + 50
+    assert [one["record"]["created"] - NOW for one in found["after"]] == [51, 52, 53]
+    found = client.get(f"/records/{JOURNAL}-50/around", before=2, after=0, same="process").json()
+    assert [one["record"]["created"] - NOW for one in found["before"]] == [46, 48]
+    assert found["after"] == []
+    answer = client.get(f"/records/{JOURNAL}-50/around", same="task")
+    assert answer.status_code == 400
+    assert answer.json()["error"]["parameter"] == "same"
+
+
+def test_a_share_has_no_other_records(settings: Settings) -> None:
+    """Ids and neighbours outside of the link's records are not found."""
+    backend = Anybody(("view",), Bounds("level>=ERROR", f"@{NOW}", f"@{NOW + 60}"))
+    with contextlib.closing(Client(make_page(settings, backend))) as client:
+        assert client.get(f"/records/{JOURNAL}-51").status_code == 404
+        assert client.get(f"/records/{JOURNAL}-51/line").status_code == 404
+        assert client.get(f"/records/{JOURNAL}-90/line").status_code == 404
+        found = client.get(f"/records/{JOURNAL}-50/around").json()
+        assert [one["record"]["created"] - NOW for one in found["before"]] == [0, 10, 20, 30, 40]
+        assert found["after"] == []
