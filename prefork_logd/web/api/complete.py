@@ -53,7 +53,7 @@ class _Candidate(NamedTuple):
     """The text that is compared with what is written."""
     written: str
     """The text as it stands in a query."""
-    count: int | None = None
+    count: int | None = None  # type: ignore[assignment]  # hides tuple.count, which is not used here
 
 
 class _Memory:

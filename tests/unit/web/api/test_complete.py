@@ -51,9 +51,9 @@ def test_fields_are_offered(client: Client) -> None:
     assert answer == {"from": 0, "to": 3, "items": [{"text": "tenant:", "kind": "field", "count": 3}]}
     assert items(client, "le") == ["level:", "levelname:", "levelno:"]
     assert items(client, "stat") == ["http.status:"]
-    assert items(client, "a k") == []
+    assert items(client, "a k") == ["stack:", 'extra."a key":']
     assert items(client, "tenant:north AN")[-1] == "AND"
-    assert items(client, "te=x", position=2) == ["tenant"]
+    assert items(client, "te=x", position=2) == ["tenant", "created"]
     assert len(items(client, "")) == complete.MOST_ITEMS
 
 
@@ -114,3 +114,4 @@ def test_a_share_offers_its_own_values(mixed: Settings) -> None:
     with contextlib.closing(Client(make_page(mixed, Anybody(("view",), Bounds("name=web"))))) as client:
         assert items(client, "tenant:") == [r'"south \"new\""']
         assert items(client, "a key") == []
+        assert "http.status:" in items(client, "http")
