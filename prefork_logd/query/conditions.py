@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from prefork_logd.config.values import level_number
 from prefork_logd.query import tree, words
 from prefork_logd.query.expressions import compile_expression
+from prefork_logd.query.fingerprints import ALGORITHMS, ERROR, KEY
 from prefork_logd.query.times import parse_time
 from prefork_logd.records.record import INTEGER_FIELDS, Record
 
@@ -25,6 +26,8 @@ Path = tuple[str, ...]
 
 SHORT_NAMES = {"exc": "exc_text", "stack": "stack_info", "time": "created", "logger": "name", "level": "levelno"}
 """Names in a query that stand for a field; `logger` has its children with it, `level` takes names."""
+FINGERPRINT = "fingerprint"
+"""With the key of a group of errors, a field that is computed; with another value, a key of `extra` like any other."""
 _NUMBERS = INTEGER_FIELDS | {"created", "received"}
 _TIMES = {"created", "received"}
 _NESTED = {"extra", "truncated", "exception"}
@@ -127,6 +130,8 @@ def condition(field: Field, operator: str, value: Value, about: Surroundings) ->
         return tree.level_is(known, level_number(value.text, _levels(value.text, about)))
     if field.short == "logger" and operator == "=":
         return tree.logger(value.text)
+    if field.written == FINGERPRINT and operator == "=" and KEY.fullmatch(value.text):
+        return _in_group(value.text)
     if field.paths == (("extra",),):
         raise ValueError("`extra` is an object; name one of its keys, such as extra.trace_id")
     operand = value.text
@@ -136,6 +141,16 @@ def condition(field: Field, operator: str, value: Value, about: Surroundings) ->
     if operator == "=~":
         compile_expression(operand)
     return tree.any_of(tree.Compare(path, known, operand) for path in field.paths)
+
+
+def _in_group(key: str) -> Node:
+    """Return the condition of `fingerprint=KEY`, with one that stores can use: it leaves few records to be computed."""
+    version = key.partition(":")[0]
+    if version not in ALGORITHMS:
+        known = ", ".join(ALGORITHMS)
+        raise ValueError(f"{key} is a key of {version}, which this release does not know; it knows {known}")
+    is_error = tree.any_of((tree.level_from(ERROR), tree.Has(("exc_text",)), tree.Has(("exception",))))
+    return tree.all_of((is_error, tree.InGroup(key)))
 
 
 def _colon(field: Field, value: Value, about: Surroundings) -> Node:

@@ -11,6 +11,7 @@ Owns the meaning of each node. Does not know files, databases or how a query is 
 - All other pairs, such as a list, a number with `abc`, or a missing value, are neither equal nor less nor greater. So
   `Not` of a comparison is met by them, and a comparison is not.
 - `Has` is met by every value other than null, also by an empty one.
+- `InGroup` is met by the records whose fingerprint is its key, which is computed from the record (fingerprints.py).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from prefork_logd.query import words
 from prefork_logd.query.expressions import compile_expression
-from prefork_logd.query.tree import And, Compare, Has, Not, Or, Words
+from prefork_logd.query.fingerprints import fingerprint
+from prefork_logd.query.tree import And, Compare, Has, InGroup, Not, Or, Words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +48,8 @@ def matches(node: Node, record: Mapping[str, Any]) -> bool:
             return compares(value_at(record, node.path), node)
         case Has(path):
             return value_at(record, path) not in (MISSING, None)
+        case InGroup(key):
+            return fingerprint(record, key.partition(":")[0]) == key
 
 
 def value_at(record: Mapping[str, Any], path: tuple[str, ...]) -> Any:

@@ -79,7 +79,20 @@ class Has:
     path: tuple[str, ...]
 
 
-Node = And | Or | Not | Words | Compare | Has
+@dataclass(frozen=True, slots=True)
+class InGroup:
+    """The record belongs to a group of errors."""
+
+    key: str
+    """The group's key (fingerprints.py), of any version of the algorithm."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields that a fingerprint is computed from."""
+        return ("name", "levelno", "message", "msg", "exc_text", "exception", "extra")
+
+
+Node = And | Or | Not | Words | Compare | Has | InGroup
 
 EVERYTHING = And()
 NOTHING = Or()
@@ -107,7 +120,7 @@ def conjuncts(node: Node) -> tuple[Node, ...]:
     return node.parts if isinstance(node, And) else (node,)
 
 
-def leaves(node: Node) -> Iterator[Words | Compare | Has]:
+def leaves(node: Node) -> Iterator[Words | Compare | Has | InGroup]:
     """Yield the conditions of a tree from left to right."""
     if isinstance(node, (And, Or)):
         for part in node.parts:

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from prefork_logd.query import analysis, statistics
 from prefork_logd.query.filters import Filters
+from prefork_logd.query.fingerprints import fingerprint
 from prefork_logd.query.language import parse_field
 from prefork_logd.query.patterns import pattern_of
 from prefork_logd.query.search import Cursor, RecordId
 from prefork_logd.query.statistics import key_of
-from prefork_logd.query.tree import TEXT_FIELDS, And, Compare, Has, Not, Or, Words, level_is, logger
+from prefork_logd.query.tree import TEXT_FIELDS, And, Compare, Has, InGroup, Not, Or, Words, level_is, logger
 from prefork_logd.query.words import words_of
 from tests.support.stores import NOW, line
 
@@ -109,7 +110,9 @@ _common = st.sampled_from(
     [level_is(">=", 30), level_is("<", 20), level_is("=", 0), logger("shop"), logger("shop.cart"), logger("root\udc80"),
      logger("n" * 300), logger("é"), Compare(("extra", "id"), "=", "1"), Compare(("extra", "id"), ">=", "1"),
      Compare(("extra", "id"), "=", "500"), Compare(("message",), "~", "order"), Compare(("lineno",), ">", "4"),
-     Compare(("created",), ">=", repr(START + DAY)), Words(("order",)), Words(("disk", "full"))]
+     Compare(("created",), ">=", repr(START + DAY)), Words(("order",)), Words(("disk", "full")),
+     InGroup(fingerprint({"levelno": 40, "name": "shop", "message": "disk full"}) or ""),
+     InGroup(fingerprint({"exc_text": TRACE}) or ""), InGroup("g1:0000000000000000")]
 )  # fmt: skip
 leaves = (
     _common

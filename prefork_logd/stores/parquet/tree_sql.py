@@ -14,7 +14,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from prefork_logd.query import words
-from prefork_logd.query.tree import And, Compare, Has, Not, Or, Words
+from prefork_logd.query.tree import And, Compare, Has, InGroup, Not, Or, Words
 from prefork_logd.records.record import INTEGER_FIELDS
 from prefork_logd.records.render import escape_json
 from prefork_logd.stores import rows
@@ -91,6 +91,8 @@ class Compiler:
                 return self._compare(node)
             case Has(path):
                 return self._has(path)
+            case InGroup():
+                return None
             case _:
                 assert_never(node)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from prefork_logd.query import words
-from prefork_logd.query.tree import And, Compare, Has, Not, Or, Words
+from prefork_logd.query.tree import And, Compare, Has, InGroup, Not, Or, Words
 from prefork_logd.records.record import INTEGER_FIELDS, INTEGER_MAX
 from prefork_logd.records.stored import LIST_COLUMNS
 from prefork_logd.stores.postgresql.regex import translate
@@ -77,6 +77,8 @@ class _Compiler:
                 found = self._has(path)
             case Compare():
                 found = self._compare(node)
+            case InGroup():
+                found = None
         if found is None:
             self.is_exact = False
             return _TRUE if is_positive else _FALSE

@@ -16,7 +16,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING, Any
 
 from prefork_logd.query.evaluate import matches
-from prefork_logd.query.tree import TEXT_FIELDS, And, Compare, Has, Words, all_of, conjuncts, leaves
+from prefork_logd.query.tree import TEXT_FIELDS, And, Compare, Has, InGroup, Words, all_of, conjuncts, leaves
 from prefork_logd.records.stored import LIST_COLUMNS, read_extra, read_fields, read_list
 from prefork_logd.stores.sqlite import columns, schema
 from prefork_logd.stores.sqlite.day_file import BUSY_S
@@ -194,7 +194,7 @@ class DayReader:
             return True
         record: dict[str, Any] = {}
         for leaf in leaves(tree):
-            for field in leaf.fields if isinstance(leaf, Words) else leaf.path[:1]:
+            for field in leaf.fields if isinstance(leaf, (Words, InGroup)) else leaf.path[:1]:
                 if field not in record and (value := self._field(row, field)) is not None and value != "":
                     record[field] = value
         return matches(tree, record)

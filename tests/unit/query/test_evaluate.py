@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefork_logd.query.evaluate import compares, matches
-from prefork_logd.query.tree import EVERYTHING, NOTHING, And, Compare, Has, Not, Or, Words, level_is, logger
+from prefork_logd.query.fingerprints import fingerprint
+from prefork_logd.query.tree import EVERYTHING, NOTHING, And, Compare, Has, InGroup, Not, Or, Words, level_is, logger
 from tests.support.strategies import bounded, plain, texts
 from tests.unit.query.test_filters import RECORD
 
@@ -53,6 +54,8 @@ OTHER = Compare(("extra", "item"), "=", "43")
         (logger("shop"), True),
         (logger("shop.cart"), True),
         (logger("shop.c"), False),
+        (InGroup(fingerprint(RECORD) or ""), True),
+        (InGroup("g1:0123456789abcdef"), False),
     ],
 )
 def test_nodes(node: And, found: bool) -> None:

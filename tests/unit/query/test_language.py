@@ -14,6 +14,7 @@ from prefork_logd.query.tree import (
     And,
     Compare,
     Has,
+    InGroup,
     Node,
     Not,
     Or,
@@ -27,6 +28,8 @@ from tests.support.strategies import bounded
 from tests.unit.query.test_filters import RECORD
 
 NOW = 1_795_429_550.25
+KEY = "g1:0123456789abcdef"
+IN_GROUP = And((Or((level_is(">=", 40), Has(("exc_text",)), Has(("exception",)))), InGroup(KEY)))
 A, B, C = (Words((one,)) for one in "abc")
 
 
@@ -73,6 +76,12 @@ def extra(key: str, operand: str, operator: str = "=") -> Compare:
         ("level<audit", level_is("<", 35)),
         ("level!=30", Not(level_is("=", 30))),
         ("level:*", Has(("levelno",))),
+        (f"fingerprint={KEY}", IN_GROUP),
+        (f"fingerprint:{KEY}", IN_GROUP),
+        (f'fingerprint="{KEY}"', IN_GROUP),
+        (f"fingerprint!={KEY}", Not(IN_GROUP)),
+        ("fingerprint=pay", extra("fingerprint", "pay")),
+        (f"extra.fingerprint={KEY}", extra("fingerprint", KEY)),
         ("level:(ERROR OR CRITICAL)", Or((level_is("=", 40), level_is("=", 50)))),
         ("level:(NOT ERROR -INFO)", And((Not(level_is("=", 40)), Not(level_is("=", 20))))),
         ("logger:shop.orders", logger("shop.orders")),

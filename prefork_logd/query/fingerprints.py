@@ -1,0 +1,141 @@
+"""Computes the fingerprint of a record: the key of the group of errors that it belongs to.
+
+Owns which records are errors, and which errors are equal, by a version of the algorithm. Does not know stores, files or
+clocks. docs/errors.md describes the rule to users.
+
+A key is the version and 16 hexadecimal digits, `g1:5f0c8a1b2c3d4e5f`. A later version of the algorithm is a further
+entry of ALGORITHMS; the keys of a version never change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from prefork_logd.query.patterns import pattern_of
+from prefork_logd.query.tracebacks import Frame, Raised, exceptions_of, with_values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+ERROR = 40
+"""A record from this level on is an error, and so is any record with an exception."""
+KEY = re.compile(r"g\d{1,4}:[0-9a-f]{16}", re.ASCII)
+MOST_TITLE = 200
+"""Characters of a title."""
+_NO_EXCEPTION = ("", "NoneType: None")
+"""Texts of logging.exception() where no exception is handled."""
+
+
+class Summary(NamedTuple):
+    """What people read about a group, from one of its records."""
+
+    title: str
+    """The type and the form of the message: `ValueError: order <number> is closed`."""
+    culprit: str
+    """Where it was raised: `charge in shop.billing`; the logger's name if that is not known."""
+    variant: str
+    """Which of the group's errors it is: the line of the code, and the form of the message."""
+
+
+def is_error(record: Mapping[str, Any]) -> bool:
+    """Tell whether a stored record, given as the object in its line, belongs to a group."""
+    level = record.get("levelno")
+    return bool(
+        (isinstance(level, (int, float)) and level >= ERROR)
+        or record.get("exception")
+        or record.get("exc_text", "") not in _NO_EXCEPTION
+    )
+
+
+def fingerprint(record: Mapping[str, Any], version: str = "g1") -> str | None:
+    """Return the key of a record's group by one version of the algorithm; None if it is not an error.
+
+    Raises KeyError for a version that does not exist.
+    """
+    algorithm = ALGORITHMS[version]
+    return key_of(version, algorithm(record, exceptions_of(record))) if is_error(record) else None
+
+
+def key_of(version: str, parts: Iterable[str]) -> str:
+    """Return the key of the parts in which equal errors are equal."""
+    octets = "\0".join(parts).encode("utf-8", "surrogatepass")
+    return f"{version}:{hashlib.blake2b(octets, digest_size=8).hexdigest()}"
+
+
+def g1(record: Mapping[str, Any], chain: Sequence[Raised]) -> list[str]:
+    """Return the parts of the first version.
+
+    They are the sender's own fingerprint, else the types and the application's functions of the chain of exceptions,
+    else the logger and the template or form of the message. Line numbers, source text and values are none of them.
+    """
+    own = _own_fingerprint(record)
+    if own:
+        return ["own", *own]
+    if chain:
+        return ["exception", *(part for raised in chain for part in _parts_of(raised))]
+    # Of hexadecimal ids a few have digits only.
+    return ["message", str(record.get("name") or ""), template_of(record).replace("<hex>", "<number>")]
+
+
+ALGORITHMS: dict[str, Callable[[Mapping[str, Any], Sequence[Raised]], list[str]]] = {"g1": g1}
+"""Each version, the newest last. It takes a record and its exceptions, the root first."""
+
+
+def _own_fingerprint(record: Mapping[str, Any]) -> list[str]:
+    """Return the attribute `fingerprint` of a record: a text, or a list of texts and numbers; else nothing."""
+    extra = record.get("extra")
+    own = extra.get("fingerprint") if isinstance(extra, dict) else None
+    items = own if isinstance(own, list) else [own]
+    return [str(one)[:1_000] for one in items[:32] if isinstance(one, (str, int, float)) and one != ""]
+
+
+def _parts_of(raised: Raised) -> list[str]:
+    """Return what identifies an exception; a group of exceptions is its distinct leaves, in any order."""
+    if raised.leaves:
+        distinct = sorted({tuple(_parts_of(leaf)) for leaf in raised.leaves})
+        return [part for leaf in distinct for part in leaf]
+    return [raised.type, *(f"{frame.module}:{frame.function}" for frame in _telling(raised.frames)), ""]
+
+
+def _telling(frames: Sequence[Frame]) -> list[Frame]:
+    """Return the application's frames, each function once; without any, the innermost one.
+
+    A function that calls itself, directly or not, is the same error however deep it was. List comprehensions have no
+    frame from Python 3.12 on.
+    """
+    found = {
+        (frame.module, frame.function): frame
+        for frame in frames
+        if frame.in_app and frame.function not in ("<listcomp>", "<dictcomp>", "<setcomp>")
+    }
+    return list(found.values()) or list(frames[-1:])
+
+
+def template_of(record: Mapping[str, Any]) -> str:
+    """Return the form of the template of a record's message, or that of the message's first two lines."""
+    template = record.get("msg")
+    if isinstance(template, str) and template:
+        return pattern_of(template)
+    message = record.get("message")
+    return pattern_of("\n".join(message.split("\n", 2)[:2])) if isinstance(message, str) else ""
+
+
+def summary_of(record: Mapping[str, Any]) -> Summary:
+    """Return what people read about the record's group."""
+    chain = exceptions_of(record)
+    name = str(record.get("name") or "")
+    if not chain:
+        line = template_of(record).partition("\n")[0]
+        place = f"{record.get('module') or ''}:{record.get('lineno') or ''}".strip(":")
+        return Summary(line[:MOST_TITLE] or name or "(no message)", name, f"{place} {line}".strip()[:MOST_TITLE])
+    last = with_values(chain[-1].leaves[0] if chain[-1].leaves else chain[-1], record)
+    value = pattern_of(last.value.partition("\n")[0])
+    title = f"{last.type}: {value}" if value else last.type
+    frames = _telling(last.frames)
+    if not frames:
+        return Summary(title[:MOST_TITLE], name, title[:MOST_TITLE])
+    frame = frames[-1]
+    crash = f"{frame.module}:{frame.lineno} {value}".strip()
+    return Summary(title[:MOST_TITLE], f"{frame.function} in {frame.module}"[:MOST_TITLE], crash[:MOST_TITLE])
