@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prefork_logd.web.live import LiveRecords
 from prefork_logd.web.search_pool import SearchPool
 
 if TYPE_CHECKING:
@@ -24,11 +25,13 @@ class PageContext:
     settings: Settings
     state_dir: Path
     searches: SearchPool
+    live: LiveRecords
     status: Callable[[], Awaitable[dict[str, Any]]]
     """Asks the collector for its status document. Raises ProcessError if the collector cannot answer."""
 
     def close(self) -> None:
-        """End the searches."""
+        """End the tails and the searches."""
+        self.live.close()
         self.searches.close()
 
 
@@ -38,5 +41,6 @@ def make_context(settings: Settings, status: Callable[[], Awaitable[dict[str, An
         settings=settings,
         state_dir=Path(settings.server.state_dir),
         searches=SearchPool(settings),
+        live=LiveRecords(settings),
         status=status,
     )

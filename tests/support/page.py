@@ -1,6 +1,6 @@
 """Serves the page's application over a store of seeded records, without a login: for tests, and to try it by hand.
 
-python -m tests.support.page --records 100000 --port 8021
+python -m tests.support.page --records 100000 --port 8021 --rate 50
 """
 
 from __future__ import annotations
@@ -8,11 +8,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
 import uvicorn
@@ -23,9 +25,11 @@ from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.routing import Mount
 
 from prefork_logd.config.load import loads
+from prefork_logd.config.paths import JOURNAL_DIRECTORY
 from prefork_logd.stores.registry import make_store
 from prefork_logd.web.api import routes
 from prefork_logd.web.context import PageContext, make_context
+from tests.support.record_logs import GrowingLog
 from tests.support.stores import block, never
 
 if TYPE_CHECKING:
@@ -37,6 +41,9 @@ if TYPE_CHECKING:
 
 JOURNAL = "0123456789abcdef" * 2
 """The id of the journal of the seeded records."""
+LIVE_JOURNAL = "fedcba9876543210" * 2
+"""The id of the journal of records that come while the page is served."""
+TURN_S = 0.02
 _SEED_AT_ONCE = 50_000
 
 
@@ -73,16 +80,21 @@ def seed(settings: Settings, lines: Sequence[bytes], first: int = 0, journal: st
         store.write([block(first, [*lines])], never)
 
 
-def seed_fleet(settings: Settings, count: int, days: float = 1.0) -> None:
-    """Put records of a mixed fleet into the store, spread over so many days until now."""
+def _fleet_lines() -> Any:
+    """Return the module of the lines, which lies beside the benchmarks."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
     import _fleet_lines
 
+    return _fleet_lines
+
+
+def seed_fleet(settings: Settings, count: int, days: float = 1.0) -> None:
+    """Put records of a mixed fleet into the store, spread over so many days until now."""
     step_s = days * 86_400 / count
     start = time.time() - days * 86_400
     for first in range(0, count, _SEED_AT_ONCE):
         some = min(_SEED_AT_ONCE, count - first)
-        seed(settings, _fleet_lines.lines(first, some, start, step_s), first)
+        seed(settings, _fleet_lines().lines(first, some, start, step_s), first)
 
 
 @contextlib.asynccontextmanager
@@ -111,6 +123,45 @@ def make_page(settings: Settings, backend: AuthenticationBackend | None = None) 
     )
 
 
+@contextlib.asynccontextmanager
+async def serving(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
+    """Serve an application on a port of its own in this event loop, and give a client of its API."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1))
+    serve = asyncio.ensure_future(server.serve())
+    try:
+        while not server.started and not serve.done():  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=30) as client:
+            yield client
+    finally:
+        app.state.context.live.close()
+        server.should_exit = True
+        await serve
+
+
+class Event(NamedTuple):
+    """A Server-Sent Event."""
+
+    name: str
+    id: str
+    data: Any
+    """The JSON in it."""
+
+
+async def read_events(answer: httpx.Response) -> AsyncIterator[Event]:
+    """Yield the events of an answer."""
+    fields: dict[str, str] = {}
+    async for line in answer.aiter_lines():
+        name, _, value = line.partition(": ")
+        if not line and "data" in fields:
+            yield Event(fields["event"], fields.get("id", ""), json.loads(fields["data"]))
+        if not line:
+            fields = {}
+        elif name:
+            fields[name] = value
+
+
 class Client:
     """Calls an application in this process, one request at a time."""
 
@@ -136,12 +187,23 @@ class Client:
         self._runner.close()
 
 
+def _grow(log: GrowingLog, rate: int) -> None:
+    """Commit so many records a second."""
+    began, lines = time.monotonic(), _fleet_lines().lines
+    while rate:
+        time.sleep(TURN_S)
+        count = int((time.monotonic() - began) * rate) - log.next
+        if count > 0:
+            log.add(lines(log.next, count, time.time() - log.next / rate, 1 / rate))
+
+
 def main() -> None:
     """Serve until Ctrl-C."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--records", type=int, default=100_000)
     parser.add_argument("--days", type=float, default=1.0)
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--rate", type=int, default=0, help="new records a second, for the tail")
     parser.add_argument("--state-dir", type=Path, help="an existing state directory, which is not seeded")
     given = parser.parse_args()
     with contextlib.ExitStack() as resources:
@@ -149,6 +211,8 @@ def main() -> None:
         if state_dir is None:
             state_dir = Path(resources.enter_context(tempfile.TemporaryDirectory()))
             seed_fleet(make_settings(state_dir), given.records, given.days)
+            log = GrowingLog(state_dir / JOURNAL_DIRECTORY, LIVE_JOURNAL, 16 << 20)
+            threading.Thread(target=_grow, args=(log, given.rate), daemon=True).start()
         uvicorn.run(make_page(make_settings(state_dir)), port=given.port, log_level="info")
 
 

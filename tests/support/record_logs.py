@@ -76,3 +76,33 @@ def read(directory: Path, until: int, start: int = 0) -> tuple[list[int], Record
         found += numbers
     reader.close()
     return found, reader
+
+
+class GrowingLog:
+    """A log of this name that a writer goes on with; each `add` is a commit that readers see."""
+
+    def __init__(self, directory: Path, journal: str, segment_bytes: int = 1 << 20) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        write_identity(directory, bytes.fromhex(journal), BOOT_ID.read_text().strip())
+        self._directory = directory
+        self.log = RecordLog(directory, segment_bytes, NOTHING)
+        self._commit()
+
+    @property
+    def next(self) -> int:
+        """Number of the next record."""
+        return self.log.next
+
+    def _commit(self) -> None:
+        self.log.committed()
+        (self._directory / POSITION_FILE).write_bytes(self.log.next.to_bytes(8, "little"))
+
+    def add(self, lines: Sequence[bytes]) -> None:
+        """Append and commit lines."""
+        self.log.rotate()
+        self.log.append([Gathered(bytes(16), (), len(lines), b"".join(lines))], 1)
+        self._commit()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.log.close()

@@ -24,6 +24,7 @@ from prefork_logd.errors import (
     describe_unexpected,
 )
 from prefork_logd.web.api.parameters import Parameter, ParameterError, TooLargeError, make_filters, read_parameters
+from prefork_logd.web.live import TooManyViewersError
 from prefork_logd.web.search_pool import MOST_RECORDS, BusyError
 
 if TYPE_CHECKING:
@@ -51,6 +52,14 @@ class ForbiddenError(LogdError):
     """The user may not do this; the text says why."""
 
 
+class _LevelsNeeded(Exception):  # noqa: N818 - a way out of the parser, not an error
+    """A query names a level whose number records have to tell."""
+
+
+def _needed() -> dict[str, int]:
+    raise _LevelsNeeded
+
+
 @dataclass(frozen=True, kw_only=True)
 class Asked:
     """One request with its parameters."""
@@ -72,6 +81,14 @@ class Asked:
     def filters(self, lease: Lease) -> Filters:
         """Return the filters of the parameters and the bounds. Raises ParameterError, StoreError."""
         return make_filters(self.values, lambda: lease.search().levels(), self.bounds)
+
+    async def filters_of_tail(self) -> Filters:
+        """Return the same for a tail, which needs no store unless the query names a level that services made."""
+        try:
+            return make_filters(self.values, _needed, self.bounds)
+        except _LevelsNeeded:
+            carried = await self.search(lambda lease: lease.search().levels())
+            return make_filters(self.values, lambda: carried, self.bounds)
 
     async def search(self, work: Callable[[Lease], T], most_records: int = MOST_RECORDS) -> T:
         """Return the result of `work`, called in a thread with the store of the parameters.
@@ -135,7 +152,7 @@ class Endpoint:
         await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
-        call = self.calls.get("GET" if request.method == "HEAD" else request.method)
+        call = self.calls.get(request.method)
         if call is None:
             allowed = ", ".join(self.calls)
             response = error_answer(405, f"{request.method[:20]} is not a method of this call; use {allowed}")
@@ -202,7 +219,7 @@ def error_response(error: Exception, path: str) -> Response:
             return error_answer(GONE, str(error))
         case QueryTimeoutError():
             return error_answer(504, str(error))
-        case BusyError() | StoreError() | ProcessError():
+        case BusyError() | TooManyViewersError() | StoreError() | ProcessError():
             response = error_answer(503, str(error))
             response.headers["Retry-After"] = "3"
             return response

@@ -1,0 +1,224 @@
+"""Answers the call that shows new records as they come, as Server-Sent Events.
+
+Owns how a tail goes on after a break: with the record behind the last one that was seen, from the journal, else from
+the store. Does not know how events are made (live.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+
+from prefork_logd.config.paths import JOURNAL_DIRECTORY
+from prefork_logd.errors import NotARecord, StoreError
+from prefork_logd.query.search import RecordId
+from prefork_logd.query.tree import Compare, all_of
+from prefork_logd.records.stored import read_fields
+from prefork_logd.web.api.endpoint import HEADERS, Asked, Call
+from prefork_logd.web.api.parameters import DEADLINE, QUERY, SINCE, STORE, UNTIL, ZONE, Parameter, ParameterError
+from prefork_logd.web.api.records import read_page
+from prefork_logd.web.following import PastRecords
+from prefork_logd.web.live import record_event
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+
+    from starlette.types import Receive, Scope, Send
+
+    from prefork_logd.query.filters import Filters
+    from prefork_logd.query.search import Found
+    from prefork_logd.web.live import Viewer
+    from prefork_logd.web.search_pool import Lease
+
+RETRY = b"retry: 1000\n\n"
+"""Milliseconds after which a browser connects again."""
+MOST_RESUMED = 1_000_000
+"""Records of the journal that are looked at to go on."""
+MOST_STORED = 20_000
+"""Records of the store that are read to go on."""
+STORED_BYTES = 16 << 20
+LATE_S = 60.0
+"""Records that arrived at about the same time may have been committed in another order."""
+RESUMED_AT_ONCE = 2
+_PAGE = 1_000
+
+AFTER = Parameter(
+    name="after", meaning="Id of the last record that was seen; the header `Last-Event-ID` says the same.", most=64
+)
+
+
+class EventStream(Response):
+    """A response that sends events until the client goes away."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncGenerator[bytes], close: Callable[[], Awaitable[object]]) -> None:
+        """Send these events, then call `close`, whatever happens."""
+        super().__init__(headers={**HEADERS, "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._events = events
+        self._close = close
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events."""
+        del scope
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await self._run(receive, send)
+        finally:
+            await self._close()
+
+    async def _run(self, receive: Receive, send: Send) -> None:
+        sending = asyncio.ensure_future(self._send(send))
+        gone = asyncio.ensure_future(_gone(receive))
+        try:
+            await asyncio.wait([sending, gone], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (sending, gone):
+                task.cancel()
+            await asyncio.wait([sending, gone])
+        if not sending.cancelled():
+            sending.result()
+
+    async def _send(self, send: Send) -> None:
+        async with contextlib.aclosing(self._events) as events:
+            async for data in events:
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def tail(asked: Asked) -> Response:
+    """Return the events of new records."""
+    after = asked.values["after"] or asked.request.headers.get("last-event-id")
+    try:
+        last = RecordId.parse(after) if after else None
+    except ValueError as error:
+        raise ParameterError("after", f"after: {error}") from None
+    filters = replace(await asked.filters_of_tail(), limit=None)
+    watching = asked.context.live.watching(filters)
+    viewer = await watching.__aenter__()
+
+    async def events() -> AsyncGenerator[bytes]:
+        yield RETRY
+        if last is not None:
+            async for data in _missed(asked, viewer, last):
+                yield data
+        async for data in viewer.events():
+            yield data
+
+    return EventStream(events(), lambda: watching.__aexit__(None, None, None))
+
+
+def gap_event(message: str) -> bytes:
+    """Return the event about records that are not shown."""
+    return b"event: gap\ndata: %b\n\n" % json.dumps({"message": message}).encode()
+
+
+async def _missed(asked: Asked, viewer: Viewer, last: RecordId) -> AsyncGenerator[bytes]:
+    """Yield the events between the last record that was seen and the first one of the viewer."""
+    start, stop = last.number + 1, viewer.position
+    if last.journal != viewer.journal:
+        yield gap_event("the journal is another one than that of the last record; earlier records are not shown")
+        return
+    if stop - start > MOST_RESUMED:
+        yield gap_event(f"{stop - start:,} records came meanwhile, too many to be shown here; search for them")
+        return
+    state = asked.request.app.state
+    if not hasattr(state, "resuming"):
+        state.resuming = asyncio.Semaphore(RESUMED_AT_ONCE)
+    async with state.resuming:
+        while True:
+            async with contextlib.aclosing(_between(asked, viewer.filters, last, start, stop)) as missed:
+                async for data in missed:
+                    yield data
+            start, following = stop, await viewer.catch_up()
+            if following is None:
+                return
+            stop = following
+
+
+async def _between(asked: Asked, filters: Filters, last: RecordId, start: int, stop: int) -> AsyncGenerator[bytes]:
+    """Yield the events of the matching records between two numbers."""
+    if start >= stop:
+        return
+    directory = asked.context.state_dir / JOURNAL_DIRECTORY
+    past = await asyncio.to_thread(PastRecords, directory, start, stop)
+    try:
+        if past.start > start:
+            yield await _stored(asked, filters, last, min(past.start, stop))
+        while piece := await asyncio.to_thread(past.read):
+            events = await asyncio.to_thread(_events, filters, last.journal, piece)
+            if events:
+                yield events
+    finally:
+        past.close()
+
+
+def _events(filters: Filters, journal: str, lines: list[tuple[int | None, bytes]]) -> bytes:
+    return b"".join(record_event(journal, number, line) for number, line in lines if _meets(filters, line))
+
+
+def _meets(filters: Filters, line: bytes) -> bool:
+    try:
+        return filters.matches(read_fields(line))
+    except NotARecord:
+        return False
+
+
+async def _stored(asked: Asked, filters: Filters, last: RecordId, stop: int) -> bytes:
+    """Return the events of records that are in the store, but in the journal no longer."""
+
+    def work(lease: Lease) -> bytes:
+        seen = lease.search().get(last)
+        if seen is None:
+            return gap_event("the last record is not in the store any more; records behind it are not shown")
+        received = read_fields(seen.line).get("received", seen.created)
+        recent = Compare(("received",), ">=", repr(received - LATE_S))
+        wanted = replace(filters, tree=all_of((filters.tree, recent)), order="oldest", limit=_PAGE)
+        found: list[Found] = []
+        nbytes = 0
+        for one in _pages(lease, wanted):
+            if one.id.journal == last.journal and last.number < one.id.number < stop:
+                nbytes += len(one.line)
+                if len(found) == MOST_STORED or nbytes > STORED_BYTES:
+                    return gap_event(f"more than {len(found):,} records came meanwhile; search for them")
+                found.append(one)
+        found.sort(key=lambda one: one.id.number)
+        return b"".join(record_event(one.id.journal, one.id.number, one.line) for one in found)
+
+    try:
+        return await asked.context.searches.run(
+            work, store=asked.values["store"], deadline_s=asked.deadline_s(), most_records=None
+        )
+    except StoreError as error:
+        return gap_event(f"records in the store could not be read: {error}")
+
+
+def _pages(lease: Lease, filters: Filters) -> Iterator[Found]:
+    cursor = None
+    while True:
+        found, cursor = read_page(lease, filters, cursor)
+        yield from found
+        if cursor is None:
+            return
+
+
+CALLS = (
+    Call(
+        path="/tail",
+        summary="Watch new records (Server-Sent Events).",
+        handle=tail,
+        answer="text/event-stream",
+        parameters=(QUERY, SINCE, UNTIL, ZONE, STORE, DEADLINE, AFTER),
+    ),
+)
