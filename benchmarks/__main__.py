@@ -24,7 +24,7 @@ _BENCHMARKS = (
     "handover",
     "stores",
     "postgresql",
-    "query",
+    "parquet",
     "acknowledged",
     "cost",
     "nats",

@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> Report:
             "python -c pass": command_s("-c", "pass"),
             "prefork-logd --help": command_s("-m", "prefork_logd", "--help"),
             "run, to an accepted connection": accepted_s,
-            "run with SQLite, to an accepted connection": start(options, stores=True)[0],
+            "run with the default store, to an accepted connection": start(options, stores=True)[0],
             "run, to a stored record": stored_s,
             "SIGTERM, to the end": stopped_s,
         }
@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> Report:
     report.results["seconds"] = {what: [round(one, 5) for one in seconds] for what, seconds in times.items()}
     for what, wanted_s in (
         ("run, to an accepted connection", 0.5),
-        ("run with SQLite, to an accepted connection", 0.5),
+        ("run with the default store, to an accepted connection", 0.5),
         ("prefork-logd --help", 0.3),
     ):
         measured = spreads[what]

@@ -1,19 +1,17 @@
-"""How fast a store takes records, and what it costs ingest.
+"""How much a store costs ingest, and how soon it has the records.
 
-`Store.write` on one core, from JSON lines to synced rows, and what indexing adds; then the whole collector with each
-store and without, in turn, how long after its sending `tail -f` shows a record, and how long each store needs to
-catch up after a burst. PostgreSQL's server is one of our own, on the same cores, where its programs are found.
+Runs the whole collector with each store and without, in turn. Measures how long after its sending `tail -f` shows a
+record, and how long each store needs to catch up after a burst. PostgreSQL's server runs on the same cores, where its
+programs are found.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,14 +20,12 @@ import _report
 import _servers
 import _trial
 from _generator import generator
-from _lines import blocks
 from _records import Buffer, frame
 from _report import Report, Spread, Target
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from prefork_logd.ipc.command_socket import send_command
-from prefork_logd.stores.sqlite.store import SqliteStore
 from tests.support.postgresql import Server as PostgresqlServer
 from tests.support.postgresql import find_programs
 
@@ -44,8 +40,6 @@ if TYPE_CHECKING:
 
     from _servers import Server
 
-_BATCH = 20_000
-_WANTED = 150_000
 _KEPT = 0.85
 """The part of its rate that ingest is to keep."""
 _CONNECTIONS = 100
@@ -56,7 +50,7 @@ _TAIL_MS = 100.0
 _MEMORY_MB = 150.0
 _COPIES = 4
 """How often a record is written with a store: to the output, the journal, the store and its log of writes."""
-_PARTS = ("write", "ingest", "tail", "burst")
+_PARTS = ("ingest", "tail", "burst")
 _STEP_S = 0.05
 _LONGEST_S = 300.0
 
@@ -64,7 +58,6 @@ _LONGEST_S = 300.0
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the options."""
     parser = _report.options(__doc__.partition("\n")[0])
-    parser.add_argument("--records", type=int, help="default: 2,000,000; short: 400,000")
     parser.add_argument("--runs", type=int, help="default: 5; short: 3")
     parser.add_argument(
         "--ingest-records", type=int, help="in one run of the collector (default: 600,000; short: 200,000)"
@@ -76,92 +69,28 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     options.ingest_records = options.ingest_records or (200_000 if options.short else 600_000)
     options.burst = (0 if options.short else 5_000_000) if options.burst is None else options.burst
-    options.records = options.records or (400_000 if options.short else 2_000_000)
     options.runs = options.runs or (3 if options.short else 5)
     return options
-
-
-def run(options: argparse.Namespace, *, full_text: bool) -> dict[str, float]:
-    """Write all records as fast as they are taken, then index; return records a second."""
-    with tempfile.TemporaryDirectory(prefix="prefork-logd-bench-", dir=options.scratch) as directory:
-        store = SqliteStore(Path(directory) / "records.db", full_text=full_text)
-        store.open("b" * 32)
-        start = time.time() // 86_400 * 86_400
-        wall = cpu = 0.0
-        for first in range(0, options.records, _BATCH):
-            count = min(_BATCH, options.records - first)
-            batch = list(blocks(first, count, start, 86_000 / options.records))
-            begin, used = time.monotonic(), time.process_time()
-            store.write(batch, _unexpected)
-            wall += time.monotonic() - begin
-            cpu += time.process_time() - used
-        used = time.process_time()
-        while store.maintain() <= 0:
-            pass
-        indexing = time.process_time() - used
-        store.close()
-        size = sum(file.stat().st_size for file in Path(directory).iterdir())
-    return {
-        "per_second": options.records / wall,
-        "per_cpu_second": options.records / cpu,
-        "indexing_us_per_record": indexing / options.records * 1e6,
-        "bytes_per_record": size / options.records,
-    }
-
-
-def write(options: argparse.Namespace, report: Report) -> None:
-    """Write as fast as one core goes."""
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(cores)})
-    found: dict[str, list[dict[str, float]]] = {"SQLite": [], "SQLite, no full text": []}
-    # Interleaved, so that a machine that is slower for a while is so for all.
-    for _ in range(options.runs):
-        for name, runs in found.items():
-            runs.append(run(options, full_text=name == "SQLite"))
-    report.results["runs"] = found
-    rows = []
-    for name, runs in found.items():
-        values = {key: Spread.of(one[key] for one in runs) for key in runs[0]}
-        rows.append(
-            [
-                name,
-                values["per_second"].text(),
-                values["per_cpu_second"].text(),
-                values["indexing_us_per_record"].text(".1f"),
-                values["bytes_per_record"].text(),
-            ]
-        )
-        if name == "SQLite":
-            measured = f"{values['per_second'].text()} (per second of CPU {values['per_cpu_second'].text()})"
-            met = values["per_second"].median >= _WANTED
-            report.targets.append(Target("Store.write, SQLite, records/s", f"{_WANTED:,} or more", measured, met))
-    report.table(
-        f"records a second through Store.write on one core, median (least-most) of {options.runs} runs",
-        ("store", "records/s", "per CPU s", "indexing afterwards, us", "bytes a record"),
-        rows,
-    )
-    os.sched_setaffinity(0, cores)
 
 
 class Stores:
     """The stores that a collector is measured with, by name, each with what configures it."""
 
     def __init__(self) -> None:
-        self.toml = {"Parquet": '[[store]]\ntype = "parquet"\n', "SQLite": '[[store]]\ntype = "sqlite"\n'}
+        self.toml = {"Parquet": '[[store]]\ntype = "parquet"\n'}
         self._database: PostgresqlServer | None = None
         self._schemas = itertools.count()
         programs = find_programs() if psycopg is not None else None
         if programs is None:
             print(
-                "NO POSTGRESQL: psycopg or the server's programs are not here; Parquet files and SQLite are measured",
-                flush=True,
+                "NO POSTGRESQL: psycopg or the server's programs are not here; Parquet files are measured", flush=True
             )
         else:
             self._database = PostgresqlServer(programs, shared_buffers="1GB", max_wal_size="8GB").start()
             self.toml["PostgreSQL"] = ""
 
-    def with_store(self, server: Server, name: str) -> Server:
-        """Return the collector with a store that has nothing yet."""
+    def with_store(self, server: Server, name: str, keys: str = "") -> Server:
+        """Return the collector with an empty store, and these `keys` in its table."""
         toml = self.toml[name]
         if name == "PostgreSQL":
             assert self._database is not None
@@ -170,7 +99,7 @@ class Stores:
         def configure(directory: Path, port: int) -> list[str]:
             command = server.configure(directory, port)
             config = directory / "prefork-logd.toml"
-            config.write_text(config.read_text().replace("store = []\n", "", 1) + toml)
+            config.write_text(config.read_text().replace("store = []\n", "", 1) + toml + keys)
             return command
 
         return dataclasses.replace(server, name=f"{server.name} with {name}", configure=configure)
@@ -217,11 +146,9 @@ def ingest(options: argparse.Namespace, report: Report, stores: Stores) -> None:
         ("collector", "records/s", "of the rate without"),
         rows,
     )
-    memory = Spread.of(trial.peak_memory_bytes / 1e6 for trial in found["SQLite"])
-    met = memory.median < _MEMORY_MB
-    report.targets.append(Target("memory of all, SQLite, under load", "below 150 MB", f"{memory.text()} MB", met))
     memory = Spread.of(trial.peak_memory_bytes / 1e6 for trial in found["Parquet"])
-    report.table("megabytes of all processes under load, with Parquet files", ("MB",), [[memory.text()]])
+    met = memory.median < _MEMORY_MB
+    report.targets.append(Target("memory of all, Parquet, under load", "below 150 MB", f"{memory.text()} MB", met))
 
 
 def burst(options: argparse.Namespace, report: Report, stores: Stores) -> None:
@@ -247,7 +174,9 @@ def burst(options: argparse.Namespace, report: Report, stores: Stores) -> None:
 def _burst(options: argparse.Namespace, report: Report, stores: Stores, name: str) -> dict[str, float]:
     """Do it with one store, and return what was found."""
     buffer = Buffer("stdlib")
-    server = stores.with_store(_servers.prefork_logd(options.workers, options.durability), name)
+    plain = _servers.prefork_logd(options.workers, options.durability)
+    # The end of a burst fills no batch, and would wait in the journal for five minutes.
+    server = stores.with_store(plain, name, 'batch_time = "1s"\n' if name == "Parquet" else "")
     with _servers.serving(server, options.scratch) as live:
         state_dir, most = live.output.parent, 0
         shares = buffer.shares(min(_BURST_PIECE, options.burst), _CONNECTIONS)
@@ -280,7 +209,7 @@ def _burst(options: argparse.Namespace, report: Report, stores: Stores, name: st
 
 def tail(options: argparse.Namespace, report: Report, stores: Stores) -> None:
     """Send records one by one, and see how long after its sending each comes out of `tail -f`."""
-    server = stores.with_store(_servers.prefork_logd(options.workers, options.durability), "SQLite")
+    server = stores.with_store(_servers.prefork_logd(options.workers, options.durability), "Parquet")
     delays_ms: list[float] = []
     with _servers.serving(server, options.scratch) as live:
         state_dir = live.output.parent
@@ -313,17 +242,11 @@ def tail(options: argparse.Namespace, report: Report, stores: Stores) -> None:
     report.targets.append(Target("tail -f, 99th percentile", "below 100 ms", f"{p99:.1f} ms", p99 < _TAIL_MS))
 
 
-def _unexpected(number: int, line: bytes, reason: str) -> None:
-    raise AssertionError(f"record {number} was refused: {reason}: {line[:200]!r}")
-
-
 def main(argv: Sequence[str] | None = None) -> Report:
     """Run it and return what was found."""
     options = parse(argv)
     report = Report("stores", _report.settings(options))
     print(f"stores: {_report.headline()}")
-    if "write" in options.only:
-        write(options, report)
     stores = Stores()
     try:
         if "ingest" in options.only:

@@ -57,17 +57,17 @@ class Figures(NamedTuple):
     messages_out: float
     """The same, that one central collector reads."""
     messages_of_many: float
-    """The same, from as many edges as were measured, when it meets them; from one, where none were by then."""
+    """The same, from as many edges as were measured, when it meets them."""
     message_cpu_s: float
     """CPU seconds of all servers for a million of them, publishing and reading."""
-    sqlite: float
+    parquet: float
     postgresql: float
     """Records/s of one store."""
-    sqlite_bytes: float
-    """Bytes of one record in the database."""
+    parquet_bytes: float
+    """Bytes of one record in Parquet files."""
     nats_from: str
     edges_from: str
-    sqlite_from: str
+    parquet_from: str
     postgresql_from: str
 
 
@@ -126,12 +126,9 @@ def newest(kind: str, part: str, as_of: str = "") -> tuple[dict[str, Any], str]:
 def figures(replicas: int, as_of: str = "") -> Figures:
     """Return what the kept results say."""
     measured, nats_from = newest("nats", "publishing", as_of)
-    stores, sqlite_from = newest("stores", "runs", as_of)
     postgresql, postgresql_from = newest("postgresql", "records/s", as_of)
-    try:
-        edges, edges_from = newest("edges", "journals", as_of)
-    except FileNotFoundError:
-        edges, edges_from = None, ""
+    edges, edges_from = newest("edges", "journals", as_of)
+    parquet, parquet_from = newest("parquet", "fill", as_of)
     turns, single = (measured["results"]["publishing"][way] for way in WAYS[replicas])
 
     def median(key: str) -> float:
@@ -140,8 +137,7 @@ def figures(replicas: int, as_of: str = "") -> Figures:
     def cpu_s(of: str, *names: str) -> float:
         return statistics.median(sum(turn[of][name] for name in names) for turn in turns)
 
-    sqlite = stores["results"]["runs"]["SQLite"]
-    messages_out = statistics.median(turn["stream to file"] for turn in single)
+    fill = parquet["results"]["fill"]
     return Figures(
         ingest=median("ingest"),
         to_stream=median("to the stream"),
@@ -151,17 +147,17 @@ def figures(replicas: int, as_of: str = "") -> Figures:
         reading_cpu_s=cpu_s("cpu of reading", "servers"),
         central_cpu_s=cpu_s("cpu of reading", "centre source", "centre writer"),
         messages_in=statistics.median(turn["to the stream"] for turn in single),
-        messages_out=messages_out,
-        messages_of_many=_messages_of_many(edges) if edges is not None else messages_out,
+        messages_out=statistics.median(turn["stream to file"] for turn in single),
+        messages_of_many=_messages_of_many(edges),
         message_cpu_s=statistics.median(
             turn["cpu"]["servers"] + turn["cpu of reading"]["servers"] for turn in single
         ),
-        sqlite=statistics.median(run["per_second"] for run in sqlite),
+        parquet=1e6 / (fill["write_us"] + fill["merge_us"]),
         postgresql=statistics.median(
             postgresql["results"]["records/s"]["Store.write (COPY, 20,000 a transaction)"]
         ),
-        sqlite_bytes=statistics.median(run["bytes_per_record"] for run in sqlite),
-        nats_from=nats_from, edges_from=edges_from, sqlite_from=sqlite_from, postgresql_from=postgresql_from,
+        parquet_bytes=fill["bytes_per_record"],
+        nats_from=nats_from, edges_from=edges_from, parquet_from=parquet_from, postgresql_from=postgresql_from,
     )  # fmt: skip
 
 
@@ -220,14 +216,14 @@ def size(fleet: Fleet, it: Figures) -> list[Line]:
 def _centre(fleet: Fleet, it: Figures, messages: float) -> list[Line]:
     """Return what has to be there to read the streams."""
     mean, peak = fleet.mean, fleet.mean * fleet.peak
-    rate = min(it.to_file, {"file": it.to_file, "sqlite": it.sqlite, "postgresql": it.postgresql}[fleet.store])
+    rate = min(it.to_file, {"file": it.to_file, "parquet": it.parquet, "postgresql": it.postgresql}[fleet.store])
     by_rate = math.ceil(mean / (fleet.use * rate))
     messages_out = min(it.messages_out, it.messages_of_many) if fleet.edges == "host" else it.messages_out
     by_messages = math.ceil(messages / (fleet.use * messages_out))
     working = max(by_rate, by_messages)
     capacity = working * rate
     behind = max(0.0, peak - capacity) * 3600
-    at_rest = it.sqlite_bytes if fleet.store == "sqlite" else fleet.nbytes
+    at_rest = it.parquet_bytes if fleet.store == "parquet" else fleet.nbytes
     return [
         Line(f"central collectors, {fleet.store}", working + 1, "", "larger of the next two, and 1 to spare"),
         Line("  for the mean", by_rate, "", f"mean / (use x {rate:,.0f}/s)"),
@@ -259,7 +255,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--outage", type=float, default=Fleet.outage_h, dest="outage_h",
                         help="hours without the servers that edges are to bridge (default: 4)")  # fmt: skip
     parser.add_argument("--groups", type=int, default=Fleet.groups, help="of central collectors (default: 1)")
-    parser.add_argument("--store", default=Fleet.store, choices=("file", "sqlite", "postgresql"), help="at the centre")
+    parser.add_argument("--store", default=Fleet.store, choices=("file", "parquet", "postgresql"), help="at the centre")
     parser.add_argument("--use", type=float, default=Fleet.use, help="part of a measured rate to plan with (0.5)")
     parser.add_argument(
         "--as-of", default="", metavar="TIME", help="results up to then, as in their names (default: all)"
@@ -290,8 +286,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     for line in lines:
         value = f"{line.value:,.0f}" if line.value >= 100 or line.value == int(line.value) else f"{line.value:,.2g}"
-        print(f"{line.key:<26} {value:>9} {line.unit:<15} {line.formula}")
-    print("\nmeasured:", ", ".join(filter(None, (it.nats_from, it.edges_from, it.sqlite_from, it.postgresql_from))))
+        print(f"{line.key:<27} {value:>9} {line.unit:<15} {line.formula}")
+    print(f"\nmeasured: {it.nats_from}, {it.edges_from}, {it.parquet_from}, {it.postgresql_from}")
     return 0
 
 

@@ -27,7 +27,7 @@ from prefork_logd.config.redact import RedactSettings
 from prefork_logd.config.server import TABLES, LimitSettings, ServerSettings
 from prefork_logd.config.settings import Settings
 from prefork_logd.config.sources import NatsSourceSettings
-from prefork_logd.config.stores.kinds import DEFAULT_STORES, KINDS
+from prefork_logd.config.stores.kinds import DEFAULT_STORES, KINDS, REMOVED
 from prefork_logd.config.values import MAX_OUTPUTS, MAX_SOURCES, MAX_STORES
 from prefork_logd.config.web import MAX_USERS, WebSettings, WebUserSettings
 from prefork_logd.errors import ConfigError, Problem
@@ -283,7 +283,8 @@ def _load_stores(document: Document, tables: object) -> tuple[StoreSettings, ...
             continue
         kind = table.get("type")
         if not isinstance(kind, str) or kind not in KINDS:
-            what = f"must be one of {', '.join(KINDS)}"
+            removed = REMOVED.get(kind) if isinstance(kind, str) else None
+            what = removed or f"must be one of {', '.join(KINDS)}"
             document.add_problem("store", index, "type", what)
             continue
         own = {key: table[key] for key in table if key != "type"}

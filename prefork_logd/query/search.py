@@ -191,7 +191,7 @@ class Patterns(NamedTuple):
     coverage: Coverage
 
 
-def levels_by_name(pairs: Iterable[tuple[str | bytes | None, int | None]]) -> dict[str, int]:
+def levels_by_name(pairs: Iterable[tuple[str | None, int | None]]) -> dict[str, int]:
     """Return the number of each level name, in capitals; of several numbers the least, so that a filter finds all."""
     levels: dict[str, int] = {}
     for name, levelno in pairs:

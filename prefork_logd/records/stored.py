@@ -138,7 +138,7 @@ def read_row(line: bytes) -> Row:
         row = _decode_row(line)
     except (ValueError, RecursionError) as error:
         row = _read_marked(line, error)
-    judge(line, row.extra, row.truncated, row.exception)
+    _judge(line, row.extra, row.truncated, row.exception)
     return row
 
 
@@ -156,7 +156,7 @@ def read_rows(lines: bytes) -> list[Row]:
         # Two lines that are records together only, such as `{"created":1` and `"x":1}`, are fewer rows than lines.
         if line is None or row is None:
             raise NotARecord("is not JSON by itself")
-        judge(line, row.extra, row.truncated, row.exception)
+        _judge(line, row.extra, row.truncated, row.exception)
     return found
 
 
@@ -266,7 +266,7 @@ def _to_mark(match: re.Match[bytes]) -> bytes:
     return b"\x7f007f" if match[0] == b"\x7f" else match[0]
 
 
-def judge(line: bytes, extra: msgspec.Raw, truncated: msgspec.Raw, exception: msgspec.Raw) -> None:
+def _judge(line: bytes, extra: msgspec.Raw, truncated: msgspec.Raw, exception: msgspec.Raw) -> None:
     """Check a line for problems in these fields, which the decoder of msgspec does not read. Raises NotARecord."""
     if extra is not NO_EXTRA:
         octets = bytes(extra)

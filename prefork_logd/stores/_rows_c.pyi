@@ -3,16 +3,6 @@ from typing import Any
 
 ABI: int
 
-class Packer:
-    def __init__(
-        self,
-        site: Callable[[tuple[Any, ...]], int],
-        origin: Callable[[tuple[Any, ...]], int],
-        slow: Callable[[bytes, int], tuple[Any, ...] | None],
-    ) -> None: ...
-    def clear(self) -> None: ...
-    def pack(self, lines: bytes, number: int) -> tuple[list[tuple[Any, ...]], bool, float, float]: ...
-
 class Copier:
     def __init__(
         self, site: Callable[[tuple[Any, ...]], bytes], origin: Callable[[tuple[Any, ...]], bytes]

@@ -1,7 +1,6 @@
 r"""Turns a stored record into typed columns, and back into its line.
 
-Owns the conversion of a record's JSON line for a database and back, also of values that a database cannot hold. Does
-not know any database.
+Owns the conversion of a record's JSON line for a database and back. Does not know any database.
 
 A line has exactly the bytes of `records.render`, so `render(decode(line)) == line`. The difficult values in it are lone
 surrogates in text (`\udcff` in JSON), which UTF-8 cannot encode; NUL characters; integers of any size, which are only
@@ -33,20 +32,3 @@ def render(row: Row) -> bytes:
             del values[name]
     values["time"] = rfc3339(row.created)
     return render_values({name: values[name] for name in FIELDS if name in values})
-
-
-# Values that a database cannot hold
-
-
-def to_octets(text: str) -> bytes:
-    """Return a text with lone surrogates as octets: UTF-8, with surrogates encoded like other characters."""
-    return text.encode("utf-8", "surrogatepass")
-
-
-def from_octets(octets: bytes) -> str:
-    """Return the text that `to_octets` encoded."""
-    return octets.decode("utf-8", "surrogatepass")
-
-
-# PostgreSQL's text and jsonb cannot hold NUL or lone surrogates, and the numbers of jsonb lose exponents and -0. A line
-# with any of them must be kept as octets, too.

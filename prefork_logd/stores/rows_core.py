@@ -25,8 +25,6 @@ except ImportError:
 if core is not None and (not compiled.IS_ALLOWED or getattr(core, "ABI", None) != ABI):
     core = None
 
-Packer = core.Packer if core is not None else None
-"""Makes rows for SQLite; None if they are made in Python."""
 Copier = core.Copier if core is not None else None
 """Makes rows for PostgreSQL's COPY; None if they are made in Python."""
 json_rows = core.json_rows if core is not None else None

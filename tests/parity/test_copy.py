@@ -8,7 +8,7 @@ from prefork_logd.records.record import make_record
 from prefork_logd.records.render import render_json
 from prefork_logd.stores import rows, rows_core
 from prefork_logd.stores.postgresql.copy_rows import EPOCH_DAY, Encoder, pack_values
-from tests.parity.test_rows import LINE, TOKENS
+from tests.parity.whole_line import LINE, TOKENS
 from tests.support.strategies import attributes, bounded
 from tests.unit.stores.test_rows import corpus_lines
 
@@ -110,6 +110,13 @@ def test_a_damaged_line(place, put, cut):
 
 
 @bounded
+@given(st.integers(0, len(LINE) - 2), st.sampled_from(list(b'{}[]",:\\u0123456789-+.eEtrufalsn\x00\x1f\x7f\x80\xff ')))
+def test_a_changed_byte(place, byte):
+    """The same for the bytes that mean something."""
+    check(LINE[:place] + bytes([byte]) + LINE[place + 1 :])
+
+
+@bounded
 @given(st.lists(st.sampled_from([*TOKENS, "-0", "2e2", '"-0"', '"1e5"'])))
 def test_any_extra(parts):
     """What jsonb would spell in another way is never taken for what it would not."""
@@ -125,6 +132,14 @@ def test_any_extra(parts):
 def test_times_are_rounded_as_python_does(created):
     """To the nearest microsecond, half to even."""
     check(b'{"created":%b,"time":"x","received":%b}\n' % (repr(created).encode(), repr(created).encode()))
+
+
+@bounded
+@given(st.from_regex(rb"[0-9]{1,11}(\.[0-9]{1,9})?", fullmatch=True))
+def test_times_of_any_spelling_are_exact(text):
+    """Leading zeros are not JSON; more digits than a double has are rounded as Python does."""
+    check(b'{"created":1.0,"time":"x","received":%b}\n' % text)
+    check(b'{"created":%b,"time":"x"}\n' % text)
 
 
 def test_it_ends_where_another_partition_begins():

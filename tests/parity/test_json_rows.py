@@ -10,7 +10,7 @@ from prefork_logd.records.render import render_json
 from prefork_logd.stores import rows as stored_rows
 from prefork_logd.stores import rows_core
 from prefork_logd.stores.parquet import rows
-from tests.parity.test_rows import LINE, TOKENS
+from tests.parity.whole_line import LINE, TOKENS
 from tests.support import odd_lines
 from tests.support.strategies import attributes, bounded
 from tests.unit.stores.test_rows import corpus_lines
@@ -101,6 +101,10 @@ def test_any_extra(parts):
     for form in (
         b'{"created":1.0,"time":"1970-01-01T00:00:01.000000Z","extra":{%b}}\n',
         b'{"created":1.0,"message":%b}\n',
+        b'{"created":1.0,"time":"1970-01-01T00:00:01.000000Z","extra":%b}\n',
+        b'{"created":1.0,"time":"1970-01-01T00:00:01.000000Z","truncated":[%b]}\n',
+        b'{"created":1.0,"time":"1970-01-01T00:00:01.000000Z","exception":[%b]}\n',
+        b'{"created":1.0,"time":"1970-01-01T00:00:01.000000Z","exception":%b}\n',
     ):
         check(form % extra)
 

@@ -44,7 +44,7 @@ REFUSED: dict[str, set[str]] = {
 }
 """Standard modules that a pure room refuses to know."""
 PURE = {
-    f"query/{name}.py": {"socket", "os", "select", "time", "asyncio", "subprocess", "sqlite3"}
+    f"query/{name}.py": {"socket", "os", "select", "time", "asyncio", "subprocess", "duckdb"}
     for name in (
         "filters",
         "times",

@@ -14,7 +14,6 @@ from prefork_logd.config.stores.custom import CustomStoreSettings
 from prefork_logd.config.stores.nats import NatsStoreSettings
 from prefork_logd.config.stores.parquet import ParquetStoreSettings
 from prefork_logd.config.stores.postgresql import PostgresqlStoreSettings
-from prefork_logd.config.stores.sqlite import SqliteStoreSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,11 +54,6 @@ _ROWS = (
         search="prefork_logd.stores.parquet.search:open_search",
     ),
     Kind(
-        SqliteStoreSettings,
-        store="prefork_logd.stores.sqlite.store:make_store",
-        search="prefork_logd.stores.sqlite.search:open_search",
-    ),
-    Kind(
         PostgresqlStoreSettings,
         store="prefork_logd.stores.postgresql.store:make_store",
         search="prefork_logd.stores.postgresql.search:open_search",
@@ -73,6 +67,12 @@ _ROWS = (
 )
 KINDS = {kind.type: kind for kind in _ROWS}
 """Every type of store: the only place that lists them."""
+
+REMOVED = {
+    "sqlite": 'is not a type of store any more; write "parquet". The version that had it prints its records by '
+    "`prefork-logd query --format json`, and `prefork-logd import` brings them into the new store",
+}
+"""Types of earlier versions: what to do instead."""
 
 DEFAULT_STORES: tuple[StoreSettings, ...] = (ParquetStoreSettings(name="parquet"),)
 """The stores of a configuration without `store`; `store = []` means none."""

@@ -1,12 +1,18 @@
 # Writes rows in the binary form of PostgreSQL's COPY, from the fields of a line (cut.pxi).
 #
-# Owns the binary form. stores/postgresql/copy_rows.py is the specification and makes the same row of the same line,
+# Owns the binary form, and a cache of values that many lines share. stores/postgresql/copy_rows.py is the specification and makes the same row of the same line,
 # octet for octet. Python gets each line that the columns cannot reproduce, and each line in another form.
 
 cdef enum:
+    SLOTS = 8192            # places of a cache; a miss costs a few microseconds
+    MOST_KEY = 1024         # bytes; Python packs the values of longer keys each time
     MOST_NAME = 256         # bytes; Python decides about longer names, which may not fit their column
     MOST_USED = 262144      # bytes of rows after which no further row is added to a result
     ROOM = 192              # bytes of a row for headers, lengths and NULLs, besides its line and the packed values
+
+# The values that many lines share, in the order of the columns.
+_SITE_FIELDS = (NAME, LEVELNO, LEVELNAME, PATHNAME, FILENAME, MODULE, LINENO, FUNC_NAME, MSG)
+_ORIGIN_FIELDS = (PROCESS, PROCESS_NAME, THREAD, THREAD_NAME, TASK_NAME, PEER, HOST, SERVICE, ENVIRONMENT, VERSION)
 
 cdef extern from *:
     """
@@ -75,6 +81,69 @@ cdef extern from *:
     int64_t since_2000(double) noexcept nogil
     bint has_foreign_escape(const uint8_t*, const uint8_t*) noexcept nogil
     int peculiar(const uint8_t*, const uint8_t*) noexcept nogil
+
+
+cdef struct Slot:
+    uint64_t hash
+    PyObject* key           # bytes; NULL: the place is empty
+    PyObject* packed        # bytes
+
+
+cdef inline uint64_t hash_piece(const Piece* piece, uint64_t value) noexcept nogil:
+    """Hash eight octets at a time. Keys that are chosen to collide only miss the cache."""
+    cdef size_t at = 0
+    cdef uint64_t word
+    while at + 8 <= piece.size:
+        memcpy(&word, piece.data + at, 8)
+        value = (value ^ word) * 0x9E3779B97F4A7C15ULL
+        value ^= value >> 29
+        at += 8
+    if at < piece.size:
+        word = piece.size
+        memcpy(&word, piece.data + at, piece.size - at)
+        value = (value ^ word) * 0x9E3779B97F4A7C15ULL
+        value ^= value >> 29
+    return value
+
+
+cdef object find(Slot* slots, uint64_t value, const Piece* one, const Piece* other):
+    """Return the cached bytes of a key, which is two pieces of a line, or None."""
+    cdef Slot* slot = slots + (value >> 20 & (SLOTS - 1))
+    cdef const char* key
+    if slot.key == NULL or slot.hash != value or <size_t> PyBytes_GET_SIZE(<object> slot.key) != one.size + other.size:
+        return None
+    key = PyBytes_AS_STRING(<object> slot.key)
+    if (one.size and memcmp(key, one.data, one.size)) or (other.size and memcmp(key + one.size, other.data, other.size)):
+        return None
+    return <object> slot.packed
+
+
+cdef int keep(Slot* slots, uint64_t value, const Piece* one, const Piece* other, object packed) except -1:
+    cdef Slot* slot = slots + (value >> 20 & (SLOTS - 1))
+    cdef bytes key
+    if one.size + other.size > MOST_KEY:
+        return 0
+    key = PyBytes_FromStringAndSize(<const char*> one.data, one.size) if one.size else b""
+    if other.size:
+        key += PyBytes_FromStringAndSize(<const char*> other.data, other.size)
+    Py_XDECREF(slot.key)
+    Py_XDECREF(slot.packed)
+    Py_INCREF(key)
+    Py_INCREF(packed)
+    slot.hash = value
+    slot.key = <PyObject*> key
+    slot.packed = <PyObject*> packed
+    return 0
+
+
+cdef void forget(Slot* slots):
+    cdef int index
+    if slots == NULL:
+        return
+    for index in range(SLOTS):
+        Py_XDECREF(slots[index].key)
+        Py_XDECREF(slots[index].packed)
+    memset(slots, 0, SLOTS * sizeof(Slot))
 
 
 cdef class Copier:

@@ -44,7 +44,7 @@ def test_every_problem_is_told_at_once_with_its_line() -> None:
     ]
     assert "did you mean 'bind'" in told[1]
     assert told[4].startswith("x.toml:11: output[2].rotate_every: ")
-    assert "must be one of parquet, sqlite, postgresql" in told[5]
+    assert "must be one of parquet, postgresql" in told[5]
 
 
 @pytest.mark.parametrize(

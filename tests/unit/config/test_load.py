@@ -187,11 +187,12 @@ def test_by_default_records_go_to_parquet_files() -> None:
     ("text", "said"),
     [
         ('[[store]]\ntype = "nats"\npath = "x"', "x.toml:3: store.path: unknown key"),
-        ("[[store]]\npath = 1", "store.type: must be one of parquet, sqlite, postgresql, nats, custom"),
+        ("[[store]]\npath = 1", "store.type: must be one of parquet, postgresql, nats, custom"),
         (
             '[[store]]\ntype = "parquet"\npath = "a"\n[[store]]\ntype = "parquet"\npath = "a"',
             "is the file of 'parquet'",
         ),
+        ('[[store]]\ntype = "sqlite"', 'x.toml:2: store.type: is not a type of store any more; write "parquet"'),
         ('[[store]]\ntype = "parquet"\npath = "records.jsonl"', "is the file of 'records'"),
         ('[[store]]\ntype = "parquet"\npath = "journal"', "is the collector's own file"),
         ('[[store]]\ntype = "nats"\nname = "a"\n[[store]]\ntype = "nats"\nname = "a"', "is taken by a store above"),

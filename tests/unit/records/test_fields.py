@@ -21,7 +21,6 @@ from prefork_logd.records.render import TextTemplate
 from prefork_logd.records.sender import Sender
 from prefork_logd.stores import rows
 from prefork_logd.stores.postgresql import copy_rows, reader
-from prefork_logd.stores.sqlite import columns, schema
 
 ROOT = Path(__file__).resolve().parents[3]
 FIELDS = Record.__struct_fields__
@@ -108,19 +107,6 @@ def test_postgresql_has_a_column_for_each_field() -> None:
     assert tuple(name for name in FIELDS if name not in ("time", "extra", *LISTS)) == reader.FIELDS
 
 
-def test_sqlite_has_a_column_for_each_field() -> None:
-    """In the three tables of a day, and in the order in which a line is taken apart."""
-    assert set(columns.NAMES) == set(rows.COLUMNS)
-    assert columns.NAMES[columns.SITE] == schema.SITE_COLUMNS
-    assert columns.NAMES[columns.ORIGIN] == schema.ORIGIN_COLUMNS
-    parts = {*schema.SITE_COLUMNS, *schema.ORIGIN_COLUMNS, *schema.ROW_COLUMNS} - {"id", "site", "origin"}
-    assert parts == set(rows.COLUMNS)
-    view = re.search(r"CREATE VIEW records AS\s+SELECT rows\.id, (.*?)\s+FROM", schema.MIGRATIONS[-1], re.DOTALL)
-    assert view is not None
-    names = [part.split()[-1] for part in re.sub(r"\([^()]*\)", "", view[1]).split(",")]
-    assert tuple(names) == FIELDS
-
-
 def test_the_compiled_core_writes_the_fields() -> None:
     """Those that are stored as they were sent, in their order, with the numbers by which the code knows them."""
     source = _source("prefork_logd/ingest/core_c/record.pxi")
@@ -149,13 +135,15 @@ def test_the_compiled_rows_read_the_fields() -> None:
     assert re.findall(r"\w+", numbers[1]) == wanted
 
 
-def test_the_rows_of_a_service_share_the_same_fields() -> None:
-    """What the compiled rows pack once for many lines is what SQLite keeps once."""
-    source = _source("prefork_logd/stores/_rows_c.pyx")
-    for variable, names in (("_SITE_FIELDS", schema.SITE_COLUMNS), ("_ORIGIN_FIELDS", schema.ORIGIN_COLUMNS)):
-        found = re.search(rf"^{variable} = \((.*)\)$", source, re.MULTILINE)
-        assert found is not None
-        assert found[1].split(", ") == [_snake(name) for name in names]
+def test_the_compiled_rows_share_columns_that_lie_together() -> None:
+    """Those that the core packs once for many lines, in the order of PostgreSQL's columns."""
+    source = _source("prefork_logd/stores/rows_c/copy.pxi")
+    found = [re.search(rf"^{name} = \((.*)\)$", source, re.MULTILINE) for name in ("_SITE_FIELDS", "_ORIGIN_FIELDS")]
+    shared = [name for match in found if match is not None for name in match[1].split(", ")]
+    columns = [name.upper() for name, _ in copy_rows.COLUMNS]
+    assert columns[columns.index("RECEIVED") + 1 : columns.index("MESSAGE")] == [
+        name.replace("_", "") for name in shared
+    ]
 
 
 def test_the_handler_keeps_fields_of_a_record_that_is_too_large() -> None:

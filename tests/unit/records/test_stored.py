@@ -26,11 +26,10 @@ from prefork_logd.query.tree import all_of, level_from
 from prefork_logd.query.where import parse_condition as parse
 from prefork_logd.records import stored
 from prefork_logd.records.record import Record
-from prefork_logd.stores import import_lines, rows
+from prefork_logd.stores import import_lines, rows, rows_core
 from prefork_logd.stores.nats import wire
+from prefork_logd.stores.parquet.rows import make_rows
 from prefork_logd.stores.record_filter import RecordFilter
-from prefork_logd.stores.sqlite import columns
-from prefork_logd.stores.sqlite.row_builder import Packer
 from tests.support import odd_lines
 from tests.support.strategies import attributes, bounded
 from tests.unit.stores.test_rows import corpus_lines
@@ -45,14 +44,15 @@ def written() -> list[bytes]:
     return [*odd_lines.records(), *corpus_lines()]
 
 
-def _packed(line: bytes, *, native: bool) -> None:
-    packer = Packer(1, 1)
-    if not native:
-        packer._core = None
-    packed = packer.pack(line, 0)
-    if packed.refused:
-        raise NotARecord(packed.refused[0][2])
-    assert len(packed.rows) == 1
+def _made_row(line: bytes, *, native: bool) -> None:
+    refused: list[str] = []
+    with pytest.MonkeyPatch.context() as patched:
+        if not native:
+            patched.setattr(rows_core, "json_rows", None)
+        made = make_rows(line, 0, lambda *one: refused.append(one[2]))
+    if refused:
+        raise NotARecord(refused[0])
+    assert made.data.count(b"\n") == 1
 
 
 def _dispatched(line: bytes) -> None:
@@ -80,11 +80,10 @@ def _filtered(line: bytes) -> None:
 READERS: dict[str, Callable[[bytes], Any]] = {
     "row": stored.read_row,
     "rows, as PostgreSQL's": rows.decode,
-    "columns of SQLite": columns.take_apart,
     "record": stored.read_record,
     "fields": stored.read_fields,
-    "packer of SQLite": functools.partial(_packed, native=True),
-    "packer of SQLite in Python": functools.partial(_packed, native=False),
+    "rows of Parquet": functools.partial(_made_row, native=True),
+    "rows of Parquet in Python": functools.partial(_made_row, native=False),
     "source of a central collector": _dispatched,
     "text": functools.partial(_shown, "text"),
     "csv": functools.partial(_shown, "csv"),
@@ -99,7 +98,7 @@ def test_what_the_collector_has_written_is_read(reader: str) -> None:
     """Each line of the corpus and each odd one, by each reader."""
     for line in written():
         READERS[reader](line)
-        READERS[reader](line.rstrip(b"\n") if "packer" not in reader and "SQLite" not in reader else line)
+        READERS[reader](line.rstrip(b"\n") if "Parquet" not in reader else line)
 
 
 def _verdict(reader: Callable[[bytes], Any], line: bytes) -> bool:
@@ -203,7 +202,6 @@ def test_nobody_reads_lines_but_the_reader() -> None:
     known = {
         "records/stored.py",
         "records/imported.py",  # lines of others
-        "stores/sqlite/columns.py",  # judged by `stored.judge`
         "stores/dead_letters.py",  # its own form
         "inputs/json_lines.py", "records/sender.py", "records/json_text.py",  # what clients send
         "journal/identity.py", "ipc/configuration.py", "system/daemonize.py", "ipc/command_socket.py",  # states

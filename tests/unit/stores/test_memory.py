@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from prefork_logd.stores import rows
-from prefork_logd.stores.sqlite.row_builder import Packer
 from tests.support.stores import NOW, line
 
 if TYPE_CHECKING:
@@ -33,19 +32,8 @@ def _copier() -> Callable[[bytes], object]:
     return lambda text: copier.copy(text, 0, 1, 1, 20_000, 0, 0.0, 1e15)
 
 
-def _sqlite() -> Callable[[bytes], object]:
-    packer = Packer(1, 1)
-
-    def pack(text: bytes) -> None:
-        packer.pack(text, 1)
-        packer.new_sites.clear()
-        packer.new_origins.clear()
-
-    return pack
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [_postgresql, _copier, _sqlite])
+@pytest.mark.parametrize("make", [_postgresql, _copier])
 @pytest.mark.parametrize(
     ("field", "size", "count"),
     [("name", 3_000_000, 20), ("pathname", 3_000_000, 20), ("threadName", 3_000_000, 20), ("name", 1000, 25_000)],

@@ -67,7 +67,7 @@ def test_a_row_is_all_that_the_configuration_needs(tmp_path: Path) -> None:
         ('[[store]]\ntype = "toy"\npatience = ""', "patience: '' is not a duration"),
         ('[[store]]\ntype = "toy"\nDURATIONS = "1s"', "unknown key"),
         ('[[output]]\npath = "toys/records"\n[[store]]\ntype = "toy"', "is the file of 'records'"),
-        ('[[store]]\ntype = "toys"', "must be one of parquet, sqlite, postgresql, nats, custom, toy"),
+        ('[[store]]\ntype = "toys"', "must be one of parquet, postgresql, nats, custom, toy"),
     ],
 )
 def test_its_problems_are_found(toml: str, expected: str, tmp_path: Path) -> None:

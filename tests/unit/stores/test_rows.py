@@ -73,12 +73,3 @@ def test_what_is_no_record_is_refused(line):
     """A line that no collector wrote raises, and says why."""
     with pytest.raises(ValueError, match=r"."):
         rows.decode(line)
-
-
-@pytest.mark.slow
-@bounded
-@given(attributes)
-def test_octets_bring_any_text_back(values):
-    """Text that is no valid Unicode survives as octets."""
-    for text in filter(lambda value: isinstance(value, str), values.values()):
-        assert rows.from_octets(rows.to_octets(text)) == text

@@ -11,7 +11,7 @@ from prefork_logd.config.stores.kinds import DEFAULT_STORES, KINDS, Kind, store_
 
 def test_each_type_has_one_row() -> None:
     """Under the name that its settings have in a configuration."""
-    assert list(KINDS) == ["parquet", "sqlite", "postgresql", "nats", "custom"]
+    assert list(KINDS) == ["parquet", "postgresql", "nats", "custom"]
     assert all(name == kind.type for name, kind in KINDS.items())
     assert {kind.settings for kind in KINDS.values()} == set(StoreSettings.__subclasses__()) & {
         kind.settings for kind in KINDS.values()
