@@ -10,7 +10,7 @@ import io
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from prefork_logd.cli.print_records import spreadsheet_cell
+from prefork_logd.records.csv_lines import spreadsheet_cell
 from prefork_logd.records.render import asctime, escape_text
 
 if TYPE_CHECKING:

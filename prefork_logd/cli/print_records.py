@@ -5,17 +5,16 @@ Does not know where the lines come from.
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import shutil
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prefork_logd.cli.level_styles import style_of
 from prefork_logd.config.outputs import DEFAULT_TEMPLATE
+from prefork_logd.records.csv_lines import csv_lines
 from prefork_logd.records.render import TextTemplate, asctime, escape_text
-from prefork_logd.records.stored import FIELDS, read_record, read_row
+from prefork_logd.records.stored import read_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
 FORMATS = ("text", "json", "csv", "table")
 _WIDTHS = (("time", 23), ("level", 8), ("logger", 24))
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""First characters of a formula: a spreadsheet would execute such a cell, which a client has logged."""
 
 
 def format_for_stdout(form: str, lines: Iterable[bytes]) -> Iterator[bytes]:
@@ -49,7 +46,7 @@ def format_lines(form: str, lines: Iterable[bytes], width: int, coloured: bool) 
     if form == "json":
         return iter(lines)
     if form == "csv":
-        return _csv(lines)
+        return csv_lines(lines)
     return _table(lines, width, coloured) if form == "table" else _text(lines, coloured)
 
 
@@ -66,31 +63,6 @@ def _painted(line: bytes, levelno: int | None, coloured: bool) -> bytes:
         return line
     code = {"bold red": b"1;31", "red": b"31", "yellow": b"33"}.get(style.style, b"2")
     return b"\x1b[%bm%b\x1b[0m\n" % (code, line.rstrip(b"\n"))
-
-
-def _csv(lines: Iterable[bytes]) -> Iterator[bytes]:
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\r\n")
-    writer.writerow(FIELDS)
-    for line in lines:
-        row = read_row(line)
-        writer.writerow([spreadsheet_cell(getattr(row, name)) for name in FIELDS])
-        yield buffer.getvalue().encode("utf-8", "backslashreplace")
-        buffer.seek(0)
-        buffer.truncate()
-    if buffer.tell():
-        yield buffer.getvalue().encode()
-
-
-def spreadsheet_cell(value: Any) -> Any:
-    """Return a value for a cell of CSV that no spreadsheet takes for a formula, with control characters escaped."""
-    if value is None or isinstance(value, (int, float)):
-        return value
-    text = value if isinstance(value, str) else bytes(value).decode()
-    if text.startswith(_FORMULA):
-        text = f"'{text}"
-    # Newlines and tabs stay, within quotes; characters that control a terminal or a spreadsheet are escaped.
-    return escape_text(text).replace("\n\t", "\n") if not text.isprintable() else text
 
 
 def _table(lines: Iterable[bytes], width: int, coloured: bool) -> Iterator[bytes]:

@@ -24,7 +24,7 @@ from prefork_logd.query.search import Limits
 from prefork_logd.stores.registry import choose_store, open_search
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 
     from prefork_logd.config.settings import Settings
     from prefork_logd.query.search import Search
@@ -33,6 +33,9 @@ MOST_WAITING = 32
 """Searches that wait for a place; further ones are refused at once."""
 WAIT_S = 3.0
 """Longest wait for a place."""
+STREAMS = 2
+"""Exports that run at once, besides the searches."""
+QUEUED_PIECES = 4
 FRESH_S = 10.0
 """Time after which an opened store is not used again, even if the journal has not grown."""
 CANCEL_EVERY_S = 0.05
@@ -94,7 +97,8 @@ class SearchPool:
         self._settings = settings
         self._journal = Path(settings.server.state_dir) / JOURNAL_DIRECTORY
         self._places = asyncio.Semaphore(at_once)
-        self._threads = ThreadPoolExecutor(at_once, "search")
+        self._stream_places = asyncio.Semaphore(STREAMS)
+        self._threads = ThreadPoolExecutor(at_once + STREAMS, "search")
         self._wait_s = wait_s
         self._most_waiting = most_waiting
         self._waiting = 0
@@ -114,8 +118,19 @@ class SearchPool:
         `gone` returns when nobody waits for the result any more: the search is cancelled then. Raises BusyError,
         StoreError with QueryTimeoutError and QueryCancelledError, and what `work` raises.
         """
+        return await self._run(self._places, work, store, deadline_s, most_records, gone)
+
+    async def _run(
+        self,
+        places: asyncio.Semaphore,
+        work: Callable[[Lease], T],
+        store: str | None,
+        deadline_s: float,
+        most_records: int | None,
+        gone: Callable[[], Awaitable[object]] | None = None,
+    ) -> T:
         name = choose_store(self._settings, store).name
-        async with self._place():
+        async with self._place(places):
             leases: list[Lease] = []
             job = asyncio.get_running_loop().run_in_executor(
                 self._threads, self._work, work, name, deadline_s, most_records, leases
@@ -135,14 +150,51 @@ class SearchPool:
                 asyncio.get_running_loop().call_later(FRESH_S, self._close_old)
             return job.result()
 
+    async def stream(
+        self, work: Callable[[Lease], Iterator[bytes]], *, store: str | None = None, deadline_s: float
+    ) -> AsyncGenerator[bytes]:
+        """Yield what the iterator of `work` yields, which runs in a thread, a few pieces ahead.
+
+        Raises as `run` does. Close it if it is not exhausted.
+        """
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[bytes] = asyncio.Queue(QUEUED_PIECES)
+
+        def produce(lease: Lease) -> None:
+            for piece in work(lease):
+                if lease.is_cancelled:
+                    raise QueryCancelledError
+                asyncio.run_coroutine_threadsafe(queue.put(piece), loop).result()
+
+        job = asyncio.ensure_future(self._run(self._stream_places, produce, store, deadline_s, None))
+        try:
+            while not job.done() or not queue.empty():
+                piece = asyncio.ensure_future(queue.get())
+                waited: list[asyncio.Future[Any]] = [piece, job]
+                await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+                if piece.done():
+                    yield piece.result()
+                    continue
+                piece.cancel()
+            job.result()
+        finally:
+            job.cancel()
+            while not job.done():
+                # The thread may wait for room.
+                while not queue.empty():
+                    queue.get_nowait()
+                await asyncio.wait([job], timeout=CANCEL_EVERY_S)
+            if not job.cancelled():
+                job.exception()
+
     @contextlib.asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
+    async def _place(self, places: asyncio.Semaphore) -> AsyncIterator[None]:
         if self._waiting >= self._most_waiting:
             raise BusyError
         self._waiting += 1
         try:
             async with asyncio.timeout(self._wait_s):
-                await self._places.acquire()
+                await places.acquire()
         except TimeoutError:
             raise BusyError from None
         finally:
@@ -150,7 +202,7 @@ class SearchPool:
         try:
             yield
         finally:
-            self._places.release()
+            places.release()
 
     def _work(
         self, work: Callable[[Lease], T], name: str, deadline_s: float, most_records: int | None, leases: list[Lease]

@@ -24,7 +24,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.routing import Mount
 
-from prefork_logd.config.load import loads
+from prefork_logd.config.load import load, loads
 from prefork_logd.config.paths import JOURNAL_DIRECTORY
 from prefork_logd.stores.registry import make_store
 from prefork_logd.web.api import routes
@@ -68,8 +68,10 @@ async def no_status() -> dict[str, Any]:
 
 
 def make_settings(state_dir: Path, text: str = "") -> Settings:
-    """Return the settings of a configuration file with this text."""
-    return loads(text, str(state_dir / "prefork-logd.toml"), {"state_dir": str(state_dir)})
+    """Return the settings of a configuration file with this text, which is written."""
+    path = state_dir / "prefork-logd.toml"
+    path.write_text(text)
+    return loads(text, str(path), {"state_dir": str(state_dir)})
 
 
 def seed(settings: Settings, lines: Sequence[bytes], first: int = 0, journal: str = JOURNAL) -> None:
@@ -213,7 +215,8 @@ def main() -> None:
             seed_fleet(make_settings(state_dir), given.records, given.days)
             log = GrowingLog(state_dir / JOURNAL_DIRECTORY, LIVE_JOURNAL, 16 << 20)
             threading.Thread(target=_grow, args=(log, given.rate), daemon=True).start()
-        uvicorn.run(make_page(make_settings(state_dir)), port=given.port, log_level="info")
+        settings = make_settings(state_dir) if given.state_dir is None else load(None, {"state_dir": str(state_dir)})
+        uvicorn.run(make_page(settings), port=given.port, log_level="info")
 
 
 if __name__ == "__main__":

@@ -189,6 +189,12 @@ class Completion(msgspec.Struct, rename={"start": "from", "stop": "to"}):
     items: list[Item]
 
 
+class Command(msgspec.Struct):
+    """A command for a shell."""
+
+    command: str
+
+
 class Session(msgspec.Struct):
     """Who asks."""
 

@@ -78,6 +78,12 @@ class Asked:
         """The bounds of a share link, with `q`, `since` and `until`; None without."""
         return getattr(self.request.user, "bounds", None)
 
+    @property
+    def store(self) -> str | None:
+        """Name of the store; None for the first one. A share link may name another."""
+        found: str | None = getattr(self.bounds, "store", None) or self.values.get("store")
+        return found
+
     def filters(self, lease: Lease) -> Filters:
         """Return the filters of the parameters and the bounds. Raises ParameterError, StoreError."""
         return make_filters(self.values, lambda: lease.search().levels(), self.bounds)
@@ -97,7 +103,7 @@ class Asked:
         """
         return await self.context.searches.run(
             work,
-            store=self.values.get("store"),
+            store=self.store,
             deadline_s=self.deadline_s(),
             most_records=most_records,
             gone=self.gone,

@@ -106,6 +106,11 @@ ORDER = Parameter(
 )
 
 
+OLDEST = Parameter(
+    name="order", meaning="Which records come first.", kind="choice", choices=("oldest", "newest"), default="oldest"
+)
+
+
 def top(default: int, meaning: str) -> Parameter:
     """Return the parameter for a number of values."""
     return Parameter(name="top", meaning=meaning, kind="whole number", default=default, least=1, most=1000)

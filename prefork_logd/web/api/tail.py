@@ -12,23 +12,22 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from starlette.responses import Response
-
 from prefork_logd.config.paths import JOURNAL_DIRECTORY
 from prefork_logd.errors import NotARecord, StoreError
 from prefork_logd.query.search import RecordId
 from prefork_logd.query.tree import Compare, all_of
 from prefork_logd.records.stored import read_fields
-from prefork_logd.web.api.endpoint import HEADERS, Asked, Call
+from prefork_logd.web.api.endpoint import Asked, Call
 from prefork_logd.web.api.parameters import DEADLINE, QUERY, SINCE, STORE, UNTIL, ZONE, Parameter, ParameterError
 from prefork_logd.web.api.records import read_page
+from prefork_logd.web.api.streamed import Streamed
 from prefork_logd.web.following import PastRecords
 from prefork_logd.web.live import record_event
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncGenerator, Iterator
 
-    from starlette.types import Receive, Scope, Send
+    from starlette.responses import Response
 
     from prefork_logd.query.filters import Filters
     from prefork_logd.query.search import Found
@@ -52,51 +51,6 @@ AFTER = Parameter(
 )
 
 
-class EventStream(Response):
-    """A response that sends events until the client goes away."""
-
-    media_type = "text/event-stream"
-
-    def __init__(self, events: AsyncGenerator[bytes], close: Callable[[], Awaitable[object]]) -> None:
-        """Send these events, then call `close`, whatever happens."""
-        super().__init__(headers={**HEADERS, "X-Accel-Buffering": "no"})
-        del self.headers["content-length"]
-        self._events = events
-        self._close = close
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the events."""
-        del scope
-        try:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            await self._run(receive, send)
-        finally:
-            await self._close()
-
-    async def _run(self, receive: Receive, send: Send) -> None:
-        sending = asyncio.ensure_future(self._send(send))
-        gone = asyncio.ensure_future(_gone(receive))
-        try:
-            await asyncio.wait([sending, gone], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (sending, gone):
-                task.cancel()
-            await asyncio.wait([sending, gone])
-        if not sending.cancelled():
-            sending.result()
-
-    async def _send(self, send: Send) -> None:
-        async with contextlib.aclosing(self._events) as events:
-            async for data in events:
-                await send({"type": "http.response.body", "body": data, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
 async def tail(asked: Asked) -> Response:
     """Return the events of new records."""
     after = asked.values["after"] or asked.request.headers.get("last-event-id")
@@ -116,7 +70,7 @@ async def tail(asked: Asked) -> Response:
         async for data in viewer.events():
             yield data
 
-    return EventStream(events(), lambda: watching.__aexit__(None, None, None))
+    return Streamed(events(), "text/event-stream", lambda: watching.__aexit__(None, None, None))
 
 
 def gap_event(message: str) -> bytes:
@@ -198,7 +152,7 @@ async def _stored(asked: Asked, filters: Filters, last: RecordId, stop: int) -> 
 
     try:
         return await asked.context.searches.run(
-            work, store=asked.values["store"], deadline_s=asked.deadline_s(), most_records=None
+            work, store=asked.store, deadline_s=asked.deadline_s(), most_records=None
         )
     except StoreError as error:
         return gap_event(f"records in the store could not be read: {error}")
