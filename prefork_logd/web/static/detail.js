@@ -1,0 +1,166 @@
+/**
+ * Shows one record: message, traceback, fields, and what can be done with it.
+ *
+ * Does not know how a record was found.
+ */
+
+import { address, text as fetchText } from "./api.js";
+import { announce, button, copy, h, shown } from "./dom.js";
+import { levelClass } from "./levels.js";
+import { plain } from "./json.js";
+import { attachMenu, menuItem } from "./menu.js";
+import { condition } from "./query_text.js";
+import { traceback } from "./traceback.js";
+import { clock, dateTime, exact, microseconds } from "./time.js";
+import { valueList } from "./value_tree.js";
+
+const OTHER_PLACES = new Set(["message", "exc_text", "stack_info", "extra", "created", "time", "received", "exception", "truncated"]);
+const MOST_CHARACTERS = 20000;
+const TRACE_KEYS = ["trace_id", "traceId", "otelTraceID", "dd.trace_id", "traceparent", "request_id"];
+const SAMES = [
+  ["", "All records"],
+  ["process", "Same process"],
+  ["thread", "Same thread"],
+  ["task", "Same task"],
+  ["trace", "Same trace or request"],
+  ["logger", "Same logger"],
+  ["service", "Same service"],
+];
+
+/** Return what contexts a record has: pairs of the API's name and a text. */
+export function contextsOf(record) {
+  const has = {
+    process: record.process !== undefined,
+    thread: record.thread !== undefined,
+    task: record.taskName !== undefined,
+    trace: traceOf(record) !== null,
+    logger: record.name !== undefined,
+    service: record.service !== undefined,
+  };
+  return SAMES.filter(([name]) => name === "" || has[name]);
+}
+
+/** Return the text of a context's name. */
+export function sameText(same) {
+  return SAMES.find(([name]) => name === same)?.[1] ?? same;
+}
+
+/** Return field and value of the record's trace or request id; null without one. */
+export function traceOf(record) {
+  for (const key of TRACE_KEYS) {
+    const value = record.extra?.[key];
+    if (typeof value === "string" && value !== "") return { field: key.includes(".") ? `"${key}"` : key, value };
+  }
+  return null;
+}
+
+/** The panel of one record. `actions`: include, exclude, column, search, context, close, linkTo. */
+export class Detail {
+  constructor(place, actions) {
+    this.place = place;
+    this.actions = actions;
+  }
+
+  get isOpen() {
+    return !this.place.hidden;
+  }
+
+  close() {
+    this.place.hidden = true;
+    this.place.replaceChildren();
+  }
+
+  /** Show a sentence in place of the record. */
+  say(sentence) {
+    this.place.hidden = false;
+    this.place.replaceChildren(this.head("", "Record"), h("div", { class: "state" }, h("p", {}, sentence)));
+  }
+
+  /** Show a record: {id, created, record}. */
+  show(one, zone) {
+    const { record } = one;
+    const created = Number(one.created);
+    const title = `${dateTime(created, zone)}.${microseconds(record, created)}`;
+    const body = h("div", { class: "detail-body", tabindex: 0, role: "group", "aria-label": "Fields of the record" }, this.content(record, created, zone));
+    this.place.hidden = false;
+    this.place.replaceChildren(this.head(String(record.levelname ?? ""), title, levelClass(record.levelno), exact(record, created, zone)), this.tools(one), body);
+  }
+
+  head(level, title, kind = "", tip = "") {
+    return h(
+      "header",
+      { class: "detail-head" },
+      level ? h("span", { class: `level ${kind}` }, shown(level, false)) : null,
+      h("h2", { title: tip || null }, title),
+      button({ name: "close", label: "Close the record", kind: "quiet", onclick: this.actions.close }),
+    );
+  }
+
+  tools(one) {
+    const { record } = one;
+    const context = button({ text: "Context", name: "context", kind: "small" });
+    const trace = traceOf(record);
+    const tools = h(
+      "div",
+      { class: "detail-tools" },
+      context,
+      trace ? button({ text: "Follow trace", name: "search", kind: "small", title: `All records with ${trace.field} ${trace.value}`, onclick: () => this.actions.search(condition(trace.field, trace.value)) }) : null,
+      button({ text: "JSON", name: "copy", kind: "small", title: "Copy the stored line", onclick: () => this.copyLine(one) }),
+      button({ text: "Link", name: "link", kind: "small", title: "Copy a link to this record", onclick: () => copy(new URL(this.actions.linkTo(one), location.href).href, "Link") }),
+      button({ text: "Command", name: "terminal", kind: "small", title: "Copy a command that prints this record with its neighbours", onclick: () => copy(`prefork-logd query --around ${one.id}`, "Command") }),
+    );
+    attachMenu(context, "Context", (menu, close) => {
+      const open = (same) => () => {
+        close();
+        this.actions.context(one, same);
+      };
+      menu.append(h("h2", {}, "Records before and after"), ...contextsOf(record).map(([same, text]) => menuItem({ text, note: contextNote(record, same), onclick: open(same) })));
+    });
+    return tools;
+  }
+
+  async copyLine(one) {
+    try {
+      await copy((await fetchText(`/records/${one.id}/line`)).trimEnd(), "Stored line");
+    } catch (error) {
+      announce(error.message);
+    }
+  }
+
+  content(record, created, zone) {
+    const fields = Object.entries(record).filter(([name]) => !OTHER_PLACES.has(name));
+    const extra = record.extra !== null && typeof record.extra === "object" ? Object.entries(record.extra) : [];
+    const late_s = Number(record.received) - created;
+    return [
+      longText(String(record.message ?? "")),
+      Array.isArray(record.truncated) ? h("p", { class: "error-text" }, `Too large, cut when it was received: ${record.truncated.map(String).join(", ")}`) : null,
+      record.exc_text ? [h("h3", {}, "Traceback"), traceback(String(record.exc_text))] : null,
+      record.stack_info ? [h("h3", {}, "Stack"), traceback(String(record.stack_info))] : null,
+      extra.length ? [h("h3", {}, "Extra"), valueList(extra, ["extra"], this.actions)] : null,
+      h("h3", {}, "Record"),
+      valueList(fields, [], this.actions),
+      record.received === undefined ? null : h("p", { class: "menu-note" }, `Received ${clock(Number(record.received), zone)}, ${Math.max(0, late_s).toFixed(3)} s after it was created`),
+    ];
+  }
+}
+
+function contextNote(record, same) {
+  const notes = { process: record.process, thread: record.threadName ?? record.thread, task: record.taskName, trace: traceOf(record)?.value, logger: record.name, service: record.service };
+  const text = plain(notes[same] ?? "");
+  return text.length > 24 ? `${text.slice(0, 23)}…` : text;
+}
+
+function longText(text) {
+  const block = h("pre", { class: "text-block" }, shown(text.slice(0, MOST_CHARACTERS)));
+  if (text.length <= MOST_CHARACTERS) return block;
+  const more = button({ text: `Show ${(text.length - MOST_CHARACTERS).toLocaleString("en")} more characters`, kind: "small", onclick: () => {
+    block.replaceChildren(shown(text));
+    more.remove();
+  } });
+  return [block, more];
+}
+
+/** Return the address of the stored line of a record. */
+export function lineAddress(id) {
+  return address(`/records/${id}/line`);
+}

@@ -1,0 +1,30 @@
+/**
+ * Names the classes of levels that colours stand for.
+ *
+ * Does not know the colours: they are in tokens.css.
+ */
+
+const CLASSES = [
+  { name: "critical", from: 50, label: "CRITICAL" },
+  { name: "error", from: 40, label: "ERROR" },
+  { name: "warning", from: 30, label: "WARNING" },
+  { name: "info", from: 20, label: "INFO" },
+  { name: "debug", from: -Infinity, label: "DEBUG" },
+];
+
+/** The classes from the gravest to the lightest. */
+export const LEVELS = CLASSES.map(({ name, label }) => ({ name, label }));
+
+/** Return the class of a level's number: critical, error, warning, info or debug. */
+export function levelClass(levelno) {
+  const number = Number(levelno ?? 0);
+  return CLASSES.find(({ from }) => number >= from).name;
+}
+
+/** Return the condition of the query language for one class. */
+export function levelCondition(name) {
+  const at = CLASSES.findIndex((one) => one.name === name);
+  const lower = at === CLASSES.length - 1 ? "" : `level>=${CLASSES[at].label}`;
+  const upper = at === 0 ? "" : `level<${CLASSES[at - 1].label}`;
+  return lower && upper ? `(${lower} ${upper})` : lower || upper;
+}

@@ -1,0 +1,189 @@
+/**
+ * Lists the records that a search found, or those around a record.
+ *
+ * Knows pages and the chosen row. Does not know the other parts of the view.
+ */
+
+import { get } from "./api.js";
+import { button, h } from "./dom.js";
+import { sameText, contextsOf } from "./detail.js";
+import { patternCondition, patternTable } from "./patterns.js";
+import { emptyTable, placeholders, RowMaker } from "./rows.js";
+import { columnsOf } from "./state.js";
+import { zoneName } from "./time.js";
+
+const PAGE = 50;
+const MOST_AROUND = 500;
+
+/** The list. `actions`: open (of a record), linkTo, leaveContext, context (of a record, same, before, after). */
+export class Results {
+  constructor(place, actions) {
+    this.place = place;
+    this.actions = actions;
+    this.found = new Map();
+    this.cursor = null;
+    this.chosen = null;
+    place.addEventListener("click", (event) => this.onClick(event));
+  }
+
+  /** Show the places of records that are being loaded. */
+  showLoading(state) {
+    const columns = columnsOf(state);
+    const table = emptyTable(columns, "Records are loading");
+    table.tBodies[0].append(...placeholders(40, columns));
+    this.reset(table);
+    this.place.setAttribute("aria-busy", "true");
+  }
+
+  /** Show a state with actions: buttons or links. */
+  say(title, sentence, actions = []) {
+    this.reset(h("div", { class: "state" }, h("h2", {}, title), h("p", {}, sentence), actions.length ? h("div", { class: "state-actions" }, actions) : null));
+  }
+
+  reset(...content) {
+    this.found.clear();
+    this.cursor = null;
+    this.chosen = null;
+    this.place.removeAttribute("aria-busy");
+    this.place.scrollTop = 0;
+    this.place.replaceChildren(...content);
+  }
+
+  /** Show the first page of an answer of /records; `more` loads the next one of a cursor. */
+  showRecords(answer, state, more) {
+    this.start(state, "Records");
+    this.reset(this.table);
+    this.add(answer);
+    this.end = h("div", { class: "list-end" });
+    this.place.append(this.end);
+    this.more = more;
+    this.drawEnd();
+  }
+
+  /** Show an answer of /records/ID/around. */
+  showAround(answer, state) {
+    this.start(state, "Records around one record");
+    this.reset(this.contextHead(answer, state), this.table);
+    this.add({ records: [...answer.before, answer.record, ...answer.after], cursor: null });
+    const origin = this.row(answer.record.id);
+    origin.classList.add("origin");
+    origin.querySelector("a").setAttribute("aria-current", "true");
+    this.place.scrollTop = origin.offsetTop - this.place.clientHeight / 2;
+    this.chosen = answer.record.id;
+  }
+
+  /** Show an answer of /patterns. */
+  showPatterns(answer, state, linkTo) {
+    const others = Number(answer.others);
+    this.reset(
+      h("div", { class: "results-head" }, h("h2", {}, "Patterns of messages"), h("span", {}, coverageText(answer.coverage)), button({ text: "Records", name: "close", kind: "small", onclick: () => this.actions.view("records") })),
+      patternTable(answer, zoneName(state.tz), (one) => linkTo(patternCondition(one.text))),
+      others ? h("p", { class: "list-end" }, `${others.toLocaleString("en")} records have other forms`) : "",
+    );
+  }
+
+  start(state, caption) {
+    const columns = columnsOf(state);
+    this.table = emptyTable(columns, caption);
+    if (localStorage.getItem("wrap") === "true") this.table.classList.add("wraps");
+    this.maker = new RowMaker(columns, zoneName(state.tz), this.actions.linkTo);
+  }
+
+  add(answer) {
+    this.table.tBodies[0].append(...this.maker.rows(answer.records));
+    for (const one of answer.records) this.found.set(one.id, one);
+    this.cursor = answer.cursor;
+  }
+
+  contextHead(answer, state) {
+    const one = answer.record;
+    const [before, after] = [Number(state.before), Number(state.after)];
+    const choice = h(
+      "select",
+      { class: "field", "aria-label": "Which records", on: { change: (event) => this.actions.context(one, event.target.value, state.before, state.after) } },
+      contextsOf(one.record).map(([name, text]) => h("option", { value: name, selected: name === state.same }, text)),
+    );
+    const wider = (text, more) => button({ text, kind: "small", onclick: () => this.actions.context(one, state.same, ...more.map((count) => String(Math.min(MOST_AROUND, count)))) });
+    return h(
+      "div",
+      { class: "results-head" },
+      h("h2", {}, `Around a record, ${sameText(state.same).toLowerCase()}`),
+      h("span", {}, `${answer.before.length} before, ${answer.after.length} after`),
+      choice,
+      answer.before.length === before && before < MOST_AROUND ? wider("More before", [before * 2, after]) : null,
+      answer.after.length === after && after < MOST_AROUND ? wider("More after", [before, after * 2]) : null,
+      button({ text: "Back to the search", name: "close", kind: "small", onclick: this.actions.leaveContext }),
+    );
+  }
+
+  drawEnd() {
+    if (this.cursor === null) return this.end.replaceChildren(h("span", {}, `End of the list, ${this.found.size.toLocaleString("en")} records`));
+    const next = button({ text: `Show ${PAGE} more`, kind: "", onclick: () => this.loadMore(next) });
+    this.end.replaceChildren(next);
+  }
+
+  async loadMore(next) {
+    const { end } = this;
+    next.disabled = true;
+    try {
+      const answer = await this.more(this.cursor);
+      if (answer === null || end !== this.end) return;
+      this.add(answer);
+      this.drawEnd();
+    } catch (error) {
+      if (error.name !== "AbortError") end.append(h("span", { class: "error-text", role: "alert" }, error.message));
+      next.disabled = false;
+    }
+  }
+
+  row(id) {
+    return [...this.place.querySelectorAll("tr.record")].find((row) => row.dataset.id === id) ?? null;
+  }
+
+  /** Mark a row as the open one; null for none. */
+  mark(id) {
+    this.place.querySelector("tr.selected")?.classList.remove("selected");
+    this.chosen = id ?? this.chosen;
+    if (id !== null) this.row(id)?.classList.add("selected");
+  }
+
+  /** Focus the next row (1) or the one before (-1), and return its record; null if there is none. */
+  move(direction) {
+    const rows = [...this.place.querySelectorAll("tr.record:not(.placeholder)")];
+    if (rows.length === 0) return null;
+    const at = rows.findIndex((row) => row.dataset.id === this.chosen);
+    const next = rows[Math.max(0, Math.min(rows.length - 1, at < 0 ? 0 : at + direction))];
+    const link = next.querySelector("a");
+    link.focus({ preventScroll: true });
+    next.scrollIntoView({ block: "nearest" });
+    this.chosen = next.dataset.id;
+    return this.found.get(this.chosen) ?? null;
+  }
+
+  onClick(event) {
+    const row = event.target.closest("tr.record");
+    if (!row?.dataset.id || event.ctrlKey || event.metaKey || event.shiftKey || event.button !== 0) return;
+    // Somebody who marks a text with the mouse does not open the record.
+    if (!event.target.closest("a") && String(getSelection()) !== "") return;
+    event.preventDefault();
+    const one = this.found.get(row.dataset.id);
+    if (one) this.actions.open(one);
+  }
+
+  /** Break long messages into lines, or not; the choice is remembered. */
+  toggleWrap() {
+    const wraps = localStorage.getItem("wrap") !== "true";
+    localStorage.setItem("wrap", String(wraps));
+    this.place.querySelector(".rows")?.classList.toggle("wraps", wraps);
+    return wraps;
+  }
+}
+
+/** Ask for a page of records. */
+export function askRecords(parameters, order, cursor, signal) {
+  return get("/records", { ...parameters, order, limit: PAGE, cursor }, signal);
+}
+
+function coverageText({ records, is_complete: isComplete }) {
+  return `${isComplete ? "of all" : "of the newest"} ${Number(records).toLocaleString("en")} records`;
+}

@@ -1,0 +1,5 @@
+// Sets the chosen theme before the page is painted. A classic script, because modules run after the first paint.
+(() => {
+  const chosen = localStorage.getItem("theme");
+  if (chosen === "light" || chosen === "dark") document.documentElement.dataset.theme = chosen;
+})();

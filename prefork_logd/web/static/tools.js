@@ -1,0 +1,171 @@
+/**
+ * Offers what can be done with a search: save, share, export, copy as a command, columns.
+ *
+ * Does not run the search.
+ */
+
+import { address, get, send } from "./api.js";
+import { announce, button, copy, h } from "./dom.js";
+import { attachMenu, menuItem } from "./menu.js";
+import { columnsOf, href } from "./state.js";
+import { absolute } from "./time.js";
+
+const FORMATS = [
+  ["jsonl", "JSON lines", "as stored, byte for byte"],
+  ["csv", "CSV", "a column for each field"],
+  ["parquet", "Parquet", "for pandas, Polars, DuckDB"],
+];
+
+/**
+ * Fill the line of tools.
+ *
+ * @param {HTMLElement} place
+ * @param {function(): Object} current returns the state
+ * @param {function(): Object} parameters returns the parameters of the search for the API
+ * @param {Object} actions change (of a part of the state), wrap
+ */
+export function fillTools(place, current, parameters, actions) {
+  const tools = {
+    view: button({ text: "View", name: "list", kind: "quiet" }),
+    saved: button({ text: "Saved", name: "star", kind: "quiet" }),
+    share: button({ text: "Share", name: "link", kind: "quiet" }),
+    export: button({ text: "Export", name: "export", kind: "quiet" }),
+    command: button({ text: "Copy as command", name: "terminal", kind: "quiet", onclick: () => copyCommand(parameters(), current()) }),
+  };
+  place.append(...Object.values(tools));
+  attachMenu(tools.view, "View", (menu, close) => fillView(menu, close, current(), actions));
+  attachMenu(tools.saved, "Saved searches", (menu, close) => fillSaved(menu, close, current(), actions));
+  attachMenu(tools.share, "Share", (menu, close) => fillShare(menu, close, current()));
+  attachMenu(tools.export, "Export", (menu, close) => fillExport(menu, close, parameters(), current()));
+}
+
+function fillView(menu, close, state, actions) {
+  const change = (part) => () => {
+    close();
+    actions.change(part);
+  };
+  const columns = columnsOf(state);
+  const added = h("input", { class: "field", placeholder: "status, extra.tenant", "aria-label": "Add a column" });
+  const form = h(
+    "form",
+    {
+      class: "menu-form",
+      on: {
+        submit: (event) => {
+          event.preventDefault();
+          if (added.value.trim()) change({ columns: [...columns.filter((name) => name !== added.value.trim()), added.value.trim()].join(",") })();
+        },
+      },
+    },
+    h("label", { class: "labelled" }, "Add a column", added),
+  );
+  menu.append(
+    h("h2", {}, "View"),
+    menuItem({ text: "Records", isCurrent: state.view === "records", onclick: change({ view: "records", around: "" }) }),
+    menuItem({ text: "Patterns of messages", isCurrent: state.view === "patterns", onclick: change({ view: "patterns", around: "" }) }),
+    h("hr", { class: "menu-rule" }),
+    h("h2", {}, "Order"),
+    menuItem({ text: "Newest first", isCurrent: state.order === "newest", onclick: change({ order: "newest" }) }),
+    menuItem({ text: "Oldest first", isCurrent: state.order === "oldest", onclick: change({ order: "oldest" }) }),
+    menuItem({ text: "Break long lines", note: "w", onclick: () => {
+      close();
+      actions.wrap();
+    } }),
+    h("hr", { class: "menu-rule" }),
+    h("h2", {}, "Columns"),
+    ...columns.map((name) => menuItem({ text: name === "name" ? "logger" : name, note: "remove", onclick: change({ columns: columns.filter((one) => one !== name).join(",") }) })),
+    form,
+  );
+}
+
+async function fillSaved(menu, close, state, actions) {
+  const list = h("div", {}, h("p", { class: "menu-note" }, "Loading"));
+  const name = h("input", { class: "field", maxlength: 100, required: true, autocomplete: "off", placeholder: "Slow checkouts" });
+  const save = async (event) => {
+    event.preventDefault();
+    const { q, since, until, columns } = state;
+    try {
+      await send("POST", "/searches", { name: name.value.trim(), q, since, until, columns: columnsOf({ columns }) });
+      close();
+      announce(`Saved as ${name.value.trim()}`);
+    } catch (error) {
+      list.replaceChildren(h("p", { class: "menu-note error-text", role: "alert" }, error.message));
+    }
+  };
+  menu.append(
+    h("h2", {}, "Saved searches"),
+    list,
+    h("hr", { class: "menu-rule" }),
+    h("form", { class: "menu-form", on: { submit: save } }, h("label", { class: "labelled" }, "Save this search as", name), button({ text: "Save", kind: "primary", type: "submit" })),
+  );
+  try {
+    const { searches } = await get("/searches");
+    list.replaceChildren(...(searches.length ? searches.map((one) => savedRow(one, close, actions)) : [h("p", { class: "menu-note" }, "None yet. They are for everybody who may see this page.")]));
+  } catch (error) {
+    list.replaceChildren(h("p", { class: "menu-note error-text" }, error.message));
+  }
+}
+
+function savedRow(one, close, actions) {
+  const open = () => {
+    close();
+    actions.change({ q: one.q, since: one.since || "all", until: one.until ?? "", columns: (one.columns ?? []).join(","), view: "records", around: "", record: "" });
+  };
+  const row = h("div", { class: "saved-row" }, menuItem({ text: one.name, note: one.q.slice(0, 40), onclick: open }));
+  row.append(button({ name: "trash", label: `Remove ${one.name}`, kind: "quiet small", onclick: async () => {
+    try {
+      await send("DELETE", "/searches", null, { name: one.name });
+      row.remove();
+    } catch (error) {
+      announce(error.message);
+    }
+  } }));
+  return row;
+}
+
+/** Return the state with times that mean the same later. */
+export function fixed(state) {
+  const now_s = Date.now() / 1000;
+  return { ...state, since: absolute(state.since, now_s), until: absolute(state.until || (state.since === "all" ? "" : "now"), now_s) };
+}
+
+function fillShare(menu, close, state) {
+  const kept = fixed(state);
+  const link = new URL(href(kept), location.href).href;
+  const note = h("p", { class: "menu-note" }, "Times become absolute, so that the link shows the same records later.");
+  const shareOut = async () => {
+    try {
+      const { q, since, until, tz } = kept;
+      const answer = await send("POST", "/shares", { q, since: since === "all" ? "" : since, until, tz });
+      close();
+      await copy(new URL(answer.url, location.href).href, "Read-only link");
+    } catch (error) {
+      note.textContent = error.message;
+      note.classList.add("error-text");
+    }
+  };
+  menu.append(
+    h("h2", {}, "Share"),
+    menuItem({ text: "Copy link", note: "needs a login", onclick: () => {
+      close();
+      copy(link, "Link");
+    } }),
+    menuItem({ text: "Copy read-only link", note: "no login, expires", onclick: shareOut }),
+    note,
+  );
+}
+
+function fillExport(menu, close, parameters, state) {
+  const items = FORMATS.map(([format, text, note]) => menuItem({ text, note, href: address("/export", { ...parameters, order: state.order, format }), download: true, onclick: close }));
+  menu.append(h("h2", {}, "Export every record that matches"), ...items);
+}
+
+async function copyCommand(parameters, state) {
+  try {
+    const { command } = await get("/command", { ...parameters, order: state.order });
+    await copy(command, "Command");
+  } catch (error) {
+    announce(error.message);
+  }
+}
+

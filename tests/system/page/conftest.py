@@ -1,0 +1,143 @@
+"""Fixtures of the tests in a browser: Chromium, a served page, and the check that it stays quiet."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+import uvicorn
+
+from prefork_logd.web import pages
+from tests.support import page as support
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from playwright.sync_api import Browser, BrowserContext, Page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
+FLAGS = ("--no-sandbox", "--disable-background-networking", "--disable-component-update")
+_SHIFTS = """
+window.shifts = [];
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifts.push(entry.value);
+}).observe({ type: "layout-shift", buffered: true });
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Return a browser without a window."""
+    if not CHROMIUM:
+        pytest.skip("chromium is not installed: the page is not tested in a browser")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS])
+        yield launched
+        launched.close()
+
+
+class Site(NamedTuple):
+    """A served page."""
+
+    address: str
+    state_dir: Path
+
+
+@contextlib.contextmanager
+def serve(state_dir: Path, lines: Sequence[bytes]) -> Iterator[Site]:
+    """Serve the page over a store with these lines, in a thread."""
+    settings = support.make_settings(state_dir)
+    support.seed(settings, lines)
+    application = support.make_page(settings)
+    application.router.routes.extend(pages.routes())
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(uvicorn.Config(application, log_level="error", timeout_graceful_shutdown=2))
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        try:
+            yield Site(f"http://127.0.0.1:{listening.getsockname()[1]}", state_dir)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+class Visit:
+    """A tab of the browser, and what it did besides showing the page."""
+
+    def __init__(self, context: BrowserContext, site: Site) -> None:
+        self.site = site
+        self.complaints: list[str] = []
+        self.page: Page = context.new_page()
+        self.page.set_default_timeout(30_000)
+        self.page.add_init_script(_SHIFTS)
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
+        self.page.on("request", self._look_at)
+
+    def _look_at(self, request) -> None:  # type: ignore[no-untyped-def]
+        if not request.url.startswith((self.site.address, "data:", "blob:")):
+            self.complaints.append(f"a request to {request.url}")
+
+    def open(self, path: str) -> Page:
+        """Open a view and wait until it has nothing left to load."""
+        self.page.goto(self.site.address + path)
+        self.settle()
+        return self.page
+
+    def settle(self) -> None:
+        """Wait until the search is done, with its fields."""
+        self.page.locator("#run-button", has_text="Search").wait_for()
+        self.page.locator("#fields[aria-busy]").wait_for(state="detached")
+
+    def shifts(self) -> float:
+        """Return how much the layout has moved without the reader's doing."""
+        moved: float = self.page.evaluate("() => window.shifts.reduce((sum, value) => sum + value, 0)")
+        return moved
+
+    def messages(self) -> list[str]:
+        """Return the messages of the list, in their order."""
+        return self.page.locator("tr.record td.message a").all_inner_texts()
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
+    """Return a function that makes a tab for a site; at the end no tab may have complained or gone elsewhere."""
+    made: list[tuple[Visit, BrowserContext]] = []
+
+    def make(
+        site: Site, width: int = 1280, height: int = 900, theme: str = "light", zone: str = "Europe/Berlin"
+    ) -> Visit:
+        context = browser.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme=theme,  # type: ignore[arg-type]
+            timezone_id=zone,
+            locale="en-GB",
+            permissions=["clipboard-read", "clipboard-write"],
+        )
+        one = Visit(context, site)
+        made.append((one, context))
+        return one
+
+    yield make
+    for one, context in made:
+        context.close()
+        assert not one.complaints
+
+
+def now() -> float:
+    """Return the time of the newest record: a little ago."""
+    return time.time() - 1.0
+
+
+PICTURES = os.environ.get("PREFORK_LOGD_PICTURES") == "1"
+"""Whether the tests write the pictures of the documentation again."""

@@ -1,0 +1,212 @@
+"""The search view in a browser: found by clicks, with its neighbours, and found again from the address."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import shop
+from tests.system.page.conftest import Site, Visit, now, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = pytest.mark.slow
+
+RECORDS = int(os.environ.get("PREFORK_LOGD_PAGE_RECORDS", "30000"))
+"""Records of the store; 1,000,000 for the figures of the issue."""
+SPAN_S = 6 * 3600
+CULPRIT = shop.Kind(
+    0, "billing", "billing.refunds", "ERROR", "refund failed", 17, "refund",
+    'Traceback (most recent call last):\n'
+    '  File "/srv/venv/lib/python3.12/site-packages/celery/app/trace.py", line 453, in trace_task\n'
+    "    R = retval = fun(*args)\n"
+    '  File "/srv/billing/refunds.py", line 17, in refund\n'
+    "    ledger[entry.id]\n"
+    "KeyError: 'R-5512'",
+)  # fmt: skip
+NEIGHBOURS = 4
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Return the page of a shop, in which one process has a traceback among its few records."""
+    end = now()
+    lines = [*shop.lines(RECORDS, end - SPAN_S, SPAN_S / RECORDS)]
+    chance = random.Random(1)
+    for step in range(-NEIGHBOURS, NEIGHBOURS + 1):
+        kind = CULPRIT if step == 0 else shop.Kind(0, "billing", "billing.refunds", "INFO", "", 9, "step")
+        record = shop.record_of(
+            kind, end - SPAN_S / 2 + 5 * step, CULPRIT.template if step == 0 else f"refund step {step}"
+        )
+        record |= {
+            "process": 77_001,
+            "extra": {"trace_id": f"{chance.getrandbits(128):032x}", "amount": 12345678901234567890},
+        }
+        lines.append(shop.render(record))
+    lines.sort(key=lambda line: json.loads(line)["created"])
+    with serve(tmp_path_factory.mktemp("page"), lines) as served:
+        yield served
+
+
+def _choose_range(visit: Visit, text: str) -> None:
+    visit.page.locator("#range-button").click()
+    visit.page.locator(".menu-item", has_text=re.compile(f"^{text}$")).click()
+    visit.settle()
+
+
+def _include(visit: Visit, field: str, value: str) -> None:
+    name = visit.page.locator(".field-name").filter(has=visit.page.get_by_text(field, exact=True))
+    if name.get_attribute("aria-expanded") == "false":
+        name.click()
+    row = visit.page.locator(".field-value", has_text=value)
+    row.get_by_role("button", name="Only").click()
+    visit.settle()
+
+
+def test_a_traceback_is_found_by_clicks_alone(visit: Callable[..., Visit], site: Site) -> None:
+    """Range, level and logger lead to it; its library frames are folded, and its context is that of its process."""
+    tab = visit(site)
+    page = tab.open("/")
+    _choose_range(tab, "Last day")
+    _include(tab, "levelname", "ERROR")
+    _include(tab, "name", "billing.refunds")
+    assert tab.messages() == ["refund failed"]
+    assert page.locator("#query").input_value() == "levelname=ERROR name=billing.refunds"
+    page.locator("tr.record").click()
+    detail = page.locator("#detail")
+    assert "KeyError: 'R-5512'" in detail.locator(".traceback").inner_text()
+    assert detail.locator(".traceback details").count() == 1
+    assert not detail.get_by_text("R = retval = fun(*args)").is_visible()
+    assert detail.get_by_text("ledger[entry.id]").is_visible()
+    # Beyond 2**53: JavaScript would round it.
+    assert detail.get_by_text("12345678901234567890", exact=True).is_visible()
+    page.get_by_role("button", name="Context").click()
+    page.locator(".menu-item", has_text="Same process").click()
+    tab.settle()
+    steps = [f"refund step {step}" for step in range(-NEIGHBOURS, NEIGHBOURS + 1)]
+    assert tab.messages() == [*steps[:NEIGHBOURS], "refund failed", *steps[NEIGHBOURS + 1 :]]
+
+
+def test_the_address_alone_shows_the_same_list(visit: Callable[..., Visit], site: Site) -> None:
+    """A reload, and another tab, have the records, the columns, the zone and the open record again."""
+    tab = visit(site)
+    page = tab.open("/?since=1d&q=level%3E%3DERROR&columns=service,tenant&tz=Asia%2FTokyo&order=oldest")
+    page.locator("tr.record").nth(3).click()
+    before = tab.messages(), page.locator("th").all_inner_texts(), page.locator("#detail h2").inner_text()
+    assert len(before[0]) == 50
+    assert "tenant" in before[1]
+    other = visit(site)
+    other.open(page.url.removeprefix(site.address))
+    assert (
+        other.messages(),
+        other.page.locator("th").all_inner_texts(),
+        other.page.locator("#detail h2").inner_text(),
+    ) == before
+
+
+def test_more_records_follow_the_first_page(visit: Callable[..., Visit], site: Site) -> None:
+    """Each page begins behind the one before, to the end of the list."""
+    tab = visit(site)
+    page = tab.open("/?since=1d&q=logger:django.request")
+    total = int(page.locator("#summary b").inner_text().replace(",", ""))
+    while not page.locator(".list-end").inner_text().startswith("End of the list"):
+        shown = page.locator("tr.record").count()
+        page.locator(".list-end button:not(:disabled)").click()
+        page.locator("tr.record").nth(shown).wait_for()
+    ids = page.locator("tr.record").evaluate_all("rows => rows.map((row) => row.dataset.id)")
+    assert len(ids) == len(set(ids)) == total > 50
+
+
+def test_a_drag_over_the_bars_is_a_range(visit: Callable[..., Visit], site: Site) -> None:
+    """The chosen range is in the address, and Back returns to the one before."""
+    tab = visit(site)
+    page = tab.open("/?since=1d")
+    whole = page.locator("#summary b").inner_text()
+    box = page.locator("#histogram svg.chart").bounding_box()
+    assert box
+    page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.95, box["y"] + 20, steps=3)
+    page.mouse.up()
+    page.wait_for_url("**since=20*")
+    tab.settle()
+    assert "until=20" in page.url
+    assert page.locator("#summary b").inner_text() != whole
+    page.go_back()
+    tab.settle()
+    assert page.locator("#summary b").inner_text() == whole
+
+
+def test_values_are_excluded_and_become_columns(visit: Callable[..., Visit], site: Site) -> None:
+    """A click in the record excludes its value; another one shows the field beside each message."""
+    tab = visit(site)
+    page = tab.open("/?since=1d")
+    page.locator("tr.record").first.click()
+    service = page.locator("#detail .value-row", has_text="service").locator("dd").first.inner_text()
+    page.locator("#detail").get_by_role("button", name="Only records without this service").click()
+    tab.settle()
+    assert page.locator("#query").input_value() == f"-service={service}"
+    assert service not in page.locator("td.service").all_inner_texts()
+    page.locator("tr.record").first.click()
+    page.locator("#detail").get_by_role("button", name="Show tenant as a column").click()
+    tab.settle()
+    assert set(page.locator("td.extra-column").all_inner_texts()) <= {"north", "south", "west"}
+
+
+def test_completion_offers_fields_and_values(visit: Callable[..., Visit], site: Site) -> None:
+    """Keys choose from the offers; Enter runs the query."""
+    tab = visit(site)
+    page = tab.open("/?since=1d")
+    page.keyboard.press("/")
+    page.keyboard.type("ten")
+    page.locator(".completions li", has_text="tenant").first.wait_for()
+    page.keyboard.press("Tab")
+    page.locator(".completions li", has_text="north").first.wait_for()
+    page.keyboard.press("ArrowDown")
+    while "north" not in page.locator(".completions li[aria-selected=true]").inner_text():
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Escape")
+    assert re.fullmatch(r"tenant[:=]north ?", page.locator("#query").input_value())
+    page.keyboard.press("/")
+    page.keyboard.press("End")
+    page.keyboard.press("Enter")
+    tab.settle()
+    assert "tenant" in page.url
+
+
+def test_errors_name_place_and_remedy(visit: Callable[..., Visit], site: Site) -> None:
+    """A query that cannot be read is marked, and the sentence of the server is shown."""
+    tab = visit(site)
+    page = tab.open("/?q=disk+(full")
+    assert page.locator("#query").get_attribute("aria-invalid") == "true"
+    assert "add `)`" in page.locator("#summary").inner_text()
+    # The browser itself notes an answer with status 400.
+    assert all("400" in complaint for complaint in tab.complaints)
+    tab.complaints.clear()
+
+
+def test_an_empty_list_says_what_to_do(visit: Callable[..., Visit], site: Site) -> None:
+    """It offers a wider range and a query without conditions."""
+    tab = visit(site)
+    page = tab.open("/?since=1s&q=xyzzy")
+    page.get_by_role("button", name="Search all records").click()
+    tab.settle()
+    page.get_by_role("button", name="Clear the query").click()
+    tab.settle()
+    assert len(tab.messages()) == 50
+
+
+def test_patterns_lead_to_their_records(visit: Callable[..., Visit], site: Site) -> None:
+    """The form of the messages is a link to the records that have it."""
+    tab = visit(site)
+    page = tab.open("/?since=1d&view=patterns&q=logger:mailer.queue")
+    page.locator(".patterns a").first.click()
+    tab.settle()
+    assert all(message.startswith("sent receipt of order") for message in tab.messages())
