@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from _records import Mix
     from _servers import Server
 
 _KEPT = 0.85
@@ -49,7 +50,7 @@ _TAIL_PAUSE_S = 0.01
 _TAIL_MS = 100.0
 _MEMORY_MB = 150.0
 _COPIES = 4
-"""How often a record is written with a store: to the output, the journal, the store and its log of writes."""
+"""How often a record is written with a store: to the output, the journal, the store and a database's own log."""
 _PARTS = ("ingest", "tail", "burst")
 _STEP_S = 0.05
 _LONGEST_S = 300.0
@@ -62,6 +63,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--ingest-records", type=int, help="in one run of the collector (default: 600,000; short: 200,000)"
     )
+    parser.add_argument("--fleet", action="store_true", help="send the records of a mixed fleet through, too")
     parser.add_argument("--burst", type=int, help="records of the burst (default: 5,000,000; short: none)")
     parser.add_argument(
         "--only", nargs="+", choices=_PARTS, default=_PARTS, help="what is measured; default: everything"
@@ -120,35 +122,51 @@ class Stores:
 
 def ingest(options: argparse.Namespace, report: Report, stores: Stores) -> None:
     """Push the same records through the collector with and without a store, in turn."""
-    buffer = Buffer("stdlib")
-    plain = _servers.prefork_logd(options.workers, options.durability)
-    found: dict[str, list[_trial.Trial]] = {"no store": []} | {name: [] for name in stores.toml}
+    mixes: tuple[Mix, ...] = ("uniform", "fleet") if options.fleet else ("uniform",)
+    buffers = {mix: Buffer("stdlib", mix=mix) for mix in mixes}
+    found: dict[Mix, dict[str, list[_trial.Trial]]] = {
+        mix: {name: [] for name in ("no store", *stores.toml)} for mix in mixes
+    }
     for _ in range(options.runs):
-        for name, trials in found.items():
-            server = plain if name == "no store" else stores.with_store(plain, name)
-            trials.append(_trial.run(server, buffer, options.ingest_records, _CONNECTIONS, options.scratch, _COPIES))
-            report.whole = report.whole and not trials[-1].count.lost
-            stores.forget()
-    report.results["ingest"] = {name: [trial.as_dict() for trial in trials] for name, trials in found.items()}
+        for mix in mixes:
+            plain = _servers.prefork_logd(options.workers, options.durability, mix=mix)
+            for name, trials in found[mix].items():
+                server = plain if name == "no store" else stores.with_store(plain, name)
+                trials.append(
+                    _trial.run(server, buffers[mix], options.ingest_records, _CONNECTIONS, options.scratch, _COPIES)
+                )
+                report.whole = report.whole and not trials[-1].count.lost
+                stores.forget()
+    report.results["ingest"] = {
+        _label(name, mix): [trial.as_dict() for trial in trials] for mix in mixes for name, trials in found[mix].items()
+    }
     rows = []
-    for name, trials in found.items():
-        kept = Spread.of(
-            ours.records_per_s / max(1.0, theirs.records_per_s)
-            for ours, theirs in zip(trials, found["no store"], strict=True)
-        )
-        rate = Spread.of(trial.records_per_s for trial in trials).text()
-        rows.append([name, rate, "" if name == "no store" else kept.text(".2f")])
-        if name != "no store":
-            what = f"ingest with {name}, part of its rate without a store"
-            report.targets.append(Target(what, f"{_KEPT} or more", kept.text(".2f"), kept.median >= _KEPT))
+    for mix in mixes:
+        for name, trials in found[mix].items():
+            kept = Spread.of(
+                ours.records_per_s / max(1.0, theirs.records_per_s)
+                for ours, theirs in zip(trials, found[mix]["no store"], strict=True)
+            )
+            rate = Spread.of(trial.records_per_s for trial in trials).text()
+            memory = Spread.of(trial.peak_memory_bytes / 1e6 for trial in trials)
+            is_plain = name == "no store"
+            rows.append([_label(name, mix), rate, "" if is_plain else kept.text(".2f"), memory.text()])
+            if not is_plain:
+                what = f"ingest with {_label(name, mix)}, part of its rate without a store"
+                report.targets.append(Target(what, f"{_KEPT} or more", kept.text(".2f"), kept.median >= _KEPT))
+            if name == "Parquet":
+                what = f"memory of all, {_label(name, mix)}, under load"
+                met = memory.median < _MEMORY_MB
+                report.targets.append(Target(what, f"below {_MEMORY_MB:.0f} MB", f"{memory.text()} MB", met))
     report.table(
-        f"records a second into the file from {_CONNECTIONS} connections, median (least-most) of {options.runs} runs",
-        ("collector", "records/s", "of the rate without"),
+        f"into the file from {_CONNECTIONS} connections, median (least-most) of {options.runs} runs",
+        ("collector", "records/s", "of the rate without", "MB of all processes"),
         rows,
     )
-    memory = Spread.of(trial.peak_memory_bytes / 1e6 for trial in found["Parquet"])
-    met = memory.median < _MEMORY_MB
-    report.targets.append(Target("memory of all, Parquet, under load", "below 150 MB", f"{memory.text()} MB", met))
+
+
+def _label(name: str, mix: Mix) -> str:
+    return name if mix == "uniform" else f"{name}, {mix} mix"
 
 
 def burst(options: argparse.Namespace, report: Report, stores: Stores) -> None:
