@@ -22,6 +22,7 @@ from prefork_logd.cli.collector import (
     find_running,
     lenient_settings,
 )
+from prefork_logd.cli.page_address import page_addresses
 from prefork_logd.errors import ExitStatus, LogdError, ProcessError
 
 if TYPE_CHECKING:
@@ -140,6 +141,8 @@ def _start(flags: Flags) -> int:
     if "error" in facts:
         raise ProcessError(facts["error"], ExitStatus(facts["status"]))
     click.echo(f"listening on {', '.join(facts['bind'])} (pid {facts['pid']})")
+    if page := page_addresses(settings, facts["page"]):
+        click.echo(f"page at {', '.join(page)}")
     return ExitStatus.OK
 
 

@@ -30,6 +30,11 @@ def print_status(document: dict[str, Any]) -> None:
         f"{'native' if document['native'] else 'pure Python'} decoder"
     )
     console.print(f"listening on {', '.join(document['bind'])}", markup=False)
+    page = document.get("page", {})
+    if page.get("urls"):
+        console.print(f"page at {', '.join(page['urls'])}", markup=False)
+    if page.get("problem"):
+        console.print(f"[yellow]no page: {escape(page['problem'])}[/yellow]")
     rejected, dropped = document["rejected"], document["dropped"]
     console.print(
         f"{document['records']:,} records, {document['connections']:,} connections, "

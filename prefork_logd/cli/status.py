@@ -8,6 +8,7 @@ import click
 
 from prefork_logd.cli.app import Flags, verb
 from prefork_logd.cli.collector import STATUS_S, ask, complain_not_running, find_running, lenient_settings
+from prefork_logd.cli.page_address import page_addresses
 from prefork_logd.errors import ExitStatus
 
 
@@ -20,6 +21,9 @@ def status(flags: Flags, as_json: bool) -> int:
     if running is None:
         return complain_not_running(settings)
     document = ask(settings, running, "status", STATUS_S)
+    # Older collectors have no page.
+    page = document.setdefault("page", {"bind": [], "scheme": "http", "problem": ""})
+    page["urls"] = page_addresses(settings, page)
     if as_json:
         click.echo(json.dumps(document, indent=2))
     else:

@@ -108,6 +108,8 @@ WRITER_SLOT = 0
 """Workers have the slots from 1 on."""
 SHIPPER_SLOT = 1 + MAX_WORKERS
 """Shippers have the slots from this one on, in the order of their stores' slots."""
+PAGE_SLOT = SHIPPER_SLOT + STORE_PLACES
+_SLOTS = PAGE_SLOT + 1
 
 
 class Layout(msgspec.Struct, frozen=True):
@@ -130,7 +132,7 @@ LAYOUT = Layout(
     1,
     SLOT_FIELDS,
     PLACES + 1,
-    1 + (SHIPPER_SLOT + STORE_PLACES) * SLOT_FIELDS,
+    1 + _SLOTS * SLOT_FIELDS,
     OUTPUT_FIELDS,
     {field.name: int(field) for field in Field},
     {field.name: int(field) for field in OutputField},
@@ -143,7 +145,7 @@ class Scoreboard:
     def __init__(self) -> None:
         sizes = (
             1,
-            (SHIPPER_SLOT + STORE_PLACES) * SLOT_FIELDS,
+            _SLOTS * SLOT_FIELDS,
             (PLACES + 1) * OUTPUT_FIELDS,
             JOURNAL_FIELDS,
             STORE_PLACES * STORE_FIELDS,

@@ -10,6 +10,7 @@ from prefork_logd.processes.master.child import Child, Kind
 from prefork_logd.processes.master.lifecycle import State
 from prefork_logd.processes.master.service_manager import ServiceManager
 from prefork_logd.system.systemd import Notifier
+from tests.support.harness import NO_PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -125,5 +126,6 @@ def no_service_manager() -> ServiceManager:
 
 
 def make_settings(state_dir: Path, toml: str = "", workers: int = 2) -> Settings:
-    """Return valid settings."""
-    return loads(toml, overrides={"state_dir": str(state_dir), "workers": workers})
+    """Return valid settings, without a page unless `toml` has one."""
+    text = toml if "[web" in toml else toml + NO_PAGE
+    return loads(text, overrides={"state_dir": str(state_dir), "workers": workers})

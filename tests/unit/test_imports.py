@@ -27,11 +27,12 @@ FLOORS: tuple[set[str], ...] = (
 """The rooms, from the top. A room imports rooms of lower floors, and itself."""
 
 PROCESSES: dict[str, set[str]] = {
-    "master": {"worker", "writer", "shipper", "consumer", "fork", "orphans"},
+    "master": {"worker", "writer", "shipper", "consumer", "web", "fork", "orphans"},
     "worker": {"fork", "orphans"},
     "writer": {"fork", "orphans"},
     "shipper": {"fork", "orphans"},
     "consumer": {"fork", "orphans"},
+    "web": {"fork", "orphans"},
     "fork": {"orphans"},
     "orphans": set(),
 }

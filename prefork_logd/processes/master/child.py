@@ -35,6 +35,7 @@ class Kind(enum.Enum):
     WORKER = "worker"
     SOURCE = "source"
     SHIPPER = "shipper"
+    WEB = "web"
 
 
 @dataclass
@@ -86,6 +87,8 @@ class Child:
         if self.kind is Kind.SHIPPER:
             # The store of an inherited shipper is not known, only its slot.
             return f"shipper {self.store.name if self.store is not None else self.index + 1}"
+        if self.kind is Kind.WEB:
+            return "page"
         return f"worker {self.slot}" if self.kind is Kind.WORKER else "writer"
 
     @property
@@ -93,6 +96,8 @@ class Child:
         """The number among the children of the same kind."""
         if self.kind is Kind.SOURCE:
             return MAX_WORKERS + 1 - self.slot
+        if self.kind is Kind.WEB:
+            return 0
         return self.slot - SHIPPER_SLOT if self.kind is Kind.SHIPPER else self.slot
 
     def record_death(self, now_s: float) -> float:

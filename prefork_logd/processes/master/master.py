@@ -1,7 +1,7 @@
 """Wires the master's parts together: one loop that turns signals, questions and messages into calls.
 
 Does not know records, outputs, or bytes of clients, so that no client can harm it. The parts are supervisor.py,
-configurations.py, reload.py, shutdown.py and upgrader.py.
+configurations.py, reload.py, shutdown.py and upgrader.py. Longer than other modules: every part meets the others here.
 """
 
 from __future__ import annotations
@@ -44,10 +44,13 @@ if TYPE_CHECKING:
 
     from prefork_logd.config.load import ConfigSource
     from prefork_logd.config.settings import Settings
+    from prefork_logd.processes.master.page_sockets import PageSockets
     from prefork_logd.system.pid_lock import PidLock
 
     Answer = Callable[[dict[str, Any]], None]
 
+_NEEDED = frozenset({Kind.WRITER, Kind.WORKER, Kind.SOURCE})
+"""The kinds of children without which a collector does not start. A store or the page may come later."""
 _BUSY = "the collector is just starting or stopping"
 
 
@@ -59,12 +62,15 @@ class Master:
         settings: Settings,
         source: ConfigSource,
         sockets: list[tuple[socket.socket, str]],
+        page_sockets: PageSockets,
         lock: PidLock,
         ready: Callable[[list[str]], None],
         failed: Callable[[str], None],
         state: UpgradeState | None = None,
     ) -> None:
-        """Serve on `sockets`, each with the clients that it accepts; reload from `source`. `run` closes the sockets.
+        """Serve on `sockets`, each with the clients that it accepts, and the page on `page_sockets`.
+
+        The settings are read again from `source`. `run` closes the sockets.
 
         `ready` gets the addresses once every child is at work; or else `failed` gets the reason. With a `state`, this
         process goes on with the children of the program that it was before, and calls neither.
@@ -72,6 +78,7 @@ class Master:
         self.loop = Loop()
         self._source = source
         self._sockets = sockets
+        self._page_sockets = page_sockets
         self._bind = [describe(sock) for sock, _ in sockets]
         self._lock = lock
         self._ready: Callable[[list[str]], None] | None = ready if state is None else None
@@ -98,7 +105,14 @@ class Master:
             self._configurations = Configurations(self._board, kept, state.output_ids, state.last_output_id)
         self._upgrader = Upgrader(self)
         self._supervisor = Supervisor(
-            self, self.loop, self._board, self._configurations, self._upgrader, self._lifeline, self._sockets
+            self,
+            self.loop,
+            self._board,
+            self._configurations,
+            self._upgrader,
+            self._lifeline,
+            self._sockets,
+            self._page_sockets,
         )
         self._service_manager = ServiceManager(self.loop, Notifier(), lambda: self._supervisor.writer, self._counts)
         self._reloader = Reloader(self._source, self._configurations, self._supervisor, self._service_manager)
@@ -120,6 +134,7 @@ class Master:
         self._upgrader.close()
         self._command_server.close()
         close_all(sock for sock, _ in self._sockets)
+        self._page_sockets.close()
         self._signals.close()
         self._lifeline.close()
         return self._shutdown.exit_status
@@ -165,7 +180,8 @@ class Master:
     def _status(self) -> dict[str, Any]:
         children, carried = self._supervisor.children(), self._upgrader.carried
         configuration = self._configurations.current
-        return status.document(configuration, self._bind, children, self._board, carried, self._started_s)
+        document = status.document(configuration, self._bind, children, self._board, carried, self._started_s)
+        return {**document, "page": status.page(self._page_sockets, configuration.settings.web)}
 
     def _counts(self) -> tuple[int, int]:
         """Return the number of records so far and of connections now."""
@@ -261,6 +277,8 @@ class Master:
             supervisor.rebalancer.level()
         if child is supervisor.writer:
             supervisor.adjust_shippers()
+            for page_problem in supervisor.adjust_page():
+                LOGGER.error("%s", page_problem)
         if self._ready is None or supervisor.is_stopping:
             return
         if child is supervisor.writer:
@@ -282,7 +300,7 @@ class Master:
         """Note that a child has ended; a start that needs it fails."""
         if has_failed:
             self._shutdown.record_failure(child)
-        if self._ready is not None and not self._supervisor.is_stopping and child.kind is not Kind.SHIPPER:
+        if self._ready is not None and not self._supervisor.is_stopping and child.kind in _NEEDED:
             self._fail(f"{child.name} {how} before it was ready")
 
     def handle_gone(self, child: Child) -> None:
@@ -328,6 +346,7 @@ class Master:
             reloads=self._reloader.count,
             worker_target=supervisor.worker_target,
             sockets=[InheritedSocket(sock.fileno(), accept, is_own(sock)) for sock, accept in self._sockets],
+            page_sockets=self._page_sockets.state(),
             lock_fd=self._lock.fd,
             command_fd=command_fd,
             answer_fds=answer_fds,

@@ -91,6 +91,9 @@ class ReloadTarget(Protocol):
     def adjust_shippers(self) -> None:
         """Fork and end shippers until each store has its own."""
 
+    def adjust_page(self) -> list[str]:
+        """Give the page its addresses and its process; return the problems."""
+
 
 class Reloader:
     """The reload that is under way, and the one that follows."""
@@ -198,6 +201,7 @@ class Reloader:
     def _finish(self, reload: Reload) -> None:
         self._target.adjust_workers()
         self._target.adjust_shippers()
+        reload.outcome["problems"] += self._target.adjust_page()
         self._current, self._next = self._next, None
         _log_outcome(reload.outcome)
         reload.finish()

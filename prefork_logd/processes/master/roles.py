@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from prefork_logd.processes.consumer.consumer import NatsSource
 from prefork_logd.processes.master.child import Kind
 from prefork_logd.processes.shipper.shipper import Shipper
+from prefork_logd.processes.web.web import WebProcess
 from prefork_logd.processes.worker.worker import Worker
 from prefork_logd.processes.writer.recovery import RUN_BITS
 from prefork_logd.processes.writer.writer import Writer
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from prefork_logd.ipc.configuration import Configuration
     from prefork_logd.ipc.scoreboard import Scoreboard
     from prefork_logd.processes.master.child import Child
+    from prefork_logd.processes.master.page_sockets import PageSockets
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Spawn:
     """The listening sockets, each with the kind of clients that it accepts."""
     wakeup_fd: int
     """The eventfd(2) by which the writer wakes a shipper; -1 for other children."""
+    page_sockets: PageSockets
 
 
 def _run_writer(spawn: Spawn) -> int:
@@ -64,10 +67,16 @@ def _run_shipper(spawn: Spawn) -> int:
     return Shipper(spawn.board, spawn.channel, state_dir, child.index, child.store, spawn.wakeup_fd).run()
 
 
+def _run_web(spawn: Spawn) -> int:
+    settings = spawn.configurations[-1].settings
+    return WebProcess(spawn.child.slot, spawn.board, spawn.channel, settings, list(spawn.page_sockets)).run()
+
+
 RUN: dict[Kind, Callable[[Spawn], int]] = {
     Kind.WRITER: _run_writer,
     Kind.WORKER: _run_worker,
     Kind.SOURCE: _run_source,
     Kind.SHIPPER: _run_shipper,
+    Kind.WEB: _run_web,
 }
 """Each function runs in the child until its work ends, and returns the exit status."""

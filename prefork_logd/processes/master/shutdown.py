@@ -1,4 +1,4 @@
-"""Stops the collector: the workers end first, then the writer, then the shippers, then the master.
+"""Stops the collector: the page and the workers end first, then the writer, the shippers and the master.
 
 Does not know how a child ends (supervisor.py), or which signal stops the collector (master.py).
 
@@ -94,6 +94,7 @@ class Shutdown:
         for worker in self._supervisor.all_workers():
             _cancel_timer(worker)
             self._supervisor.apply_event(worker, Event.STOP)
+        self._supervisor.page.stop(fast=fast)
         # Workers can only end while a writer takes their lines, so an upgrade still has to start its writer.
         self._supervisor.advance_upgrade()
 
@@ -119,7 +120,8 @@ class Shutdown:
         if supervisor.writer.state is State.GONE:
             if self._kill_timer is not None:
                 self._kill_timer.cancel()
-            if supervisor.shippers.stop(fast=self._is_fast):
+            has_page_gone = supervisor.page.stop(fast=self._is_fast)
+            if supervisor.shippers.stop(fast=self._is_fast) and has_page_gone:
                 self.is_done = True
                 self._loop.stop()
         elif supervisor.writer.state is not State.STOPPING:
@@ -127,8 +129,11 @@ class Shutdown:
             supervisor.apply_event(supervisor.writer, Event.STOP)
 
     def record_failure(self, child: Child) -> None:
-        """Make the stop a failure after a child failed in it; not for a shipper, whose records wait in the journal."""
-        if self.has_begun and child.kind is not Kind.SHIPPER:
+        """Make the stop a failure after a child failed in it; not for a shipper, whose records wait in the journal.
+
+        Nor for the page, which has no records.
+        """
+        if self.has_begun and child.kind not in (Kind.SHIPPER, Kind.WEB):
             self.exit_status = ExitStatus.FAILURE
 
     def _kill_children(self) -> None:

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefork_logd.config.paths import PID_FILE
-from prefork_logd.errors import ExitStatus, ProcessError
+from prefork_logd.errors import ExitStatus, ProcessError, describe_unexpected
 from prefork_logd.ingest import core
 from prefork_logd.net import listener
 from prefork_logd.processes.master.master import Master
 from prefork_logd.processes.master.ownership import require_own_files
+from prefork_logd.processes.master.page_sockets import PageSockets
+from prefork_logd.processes.master.status import page as page_status
 from prefork_logd.processes.orphans import END_S
 from prefork_logd.stores.registry import import_early
 from prefork_logd.system import daemonize, log
@@ -30,6 +32,9 @@ from prefork_logd.system.privileges import (
     user_name,
 )
 from prefork_logd.system.systemd import inherited
+from prefork_logd.web import one_time_token
+from prefork_logd.web.addresses import page_urls
+from prefork_logd.web.page_files import PageFiles
 
 if TYPE_CHECKING:
     import socket
@@ -62,10 +67,16 @@ def serve(settings: Settings, source: ConfigSource, ready: daemonize.Readiness |
     with PidLock(state_dir / PID_FILE, user) as lock:
         raise_descriptor_limit()
         sockets = _inherited() or _bind(settings.listeners, user, patient=lock.was_stale)
+        page_sockets = PageSockets(user)
+        if problems := page_sockets.bind(settings.web).problems:
+            page_sockets.close()
+            with acting_as(user):
+                listener.close_all(sock for sock, _ in sockets)
+            raise ProcessError(problems[0])
         if user:
             import_early(settings.store)
             drop_privileges(user)
-        return _run(settings, source, sockets, lock, ready)
+        return _run(settings, source, sockets, page_sockets, lock, ready)
 
 
 def prepare(settings: Settings) -> None:
@@ -109,10 +120,23 @@ def _bind_once(listeners: tuple[tuple[str, str], ...], user: str) -> list[tuple[
     return sockets
 
 
+def _log_page(settings: Settings, page_sockets: PageSockets, *, with_token: bool) -> None:
+    """Log the page's addresses; in the foreground with the one-time token, unless there are other ways to log in."""
+    token, web = "", settings.web
+    if with_token and not web.user and not web.proxy_header:
+        try:
+            token = one_time_token.current(PageFiles(Path(settings.server.state_dir)))
+        except OSError as error:
+            LOGGER.warning("the page has no one-time token: %s", describe_unexpected(error))
+    if urls := page_urls(page_sockets.addresses, web.scheme, token):
+        LOGGER.info("page at %s", ", ".join(urls))
+
+
 def _run(
     settings: Settings,
     source: ConfigSource,
     sockets: list[tuple[socket.socket, str]],
+    page_sockets: PageSockets,
     lock: PidLock,
     ready: daemonize.Readiness | None,
 ) -> int:
@@ -121,15 +145,16 @@ def _run(
     def at_work(bind: list[str]) -> None:
         outputs = ", ".join(output.path for output in settings.output)
         LOGGER.info("listening on %s; pid %d; records go to %s", ", ".join(bind), os.getpid(), outputs)
+        _log_page(settings, page_sockets, with_token=ready is None)
         if ready is not None:
-            ready.tell(pid=os.getpid(), bind=bind)
+            ready.tell(pid=os.getpid(), bind=bind, page=page_status(page_sockets, settings.web))
 
     def cannot_work(why: str) -> None:
         problems.append(why)
         if ready is None:
             LOGGER.error("cannot start: %s", why)
 
-    status = Master(settings, source, sockets, lock, at_work, cannot_work).run()
+    status = Master(settings, source, sockets, page_sockets, lock, at_work, cannot_work).run()
     if problems and ready is not None:
         ready.tell(error=problems[0], status=int(ExitStatus.FAILURE))
     return status

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from prefork_logd.config.outputs import OutputSettings
     from prefork_logd.config.sources import NatsSourceSettings
     from prefork_logd.config.stores.kinds import AnyStoreSettings
+    from prefork_logd.config.web import WebSettings
     from prefork_logd.ipc.configuration import Configuration
     from prefork_logd.processes.master.child import Child
+    from prefork_logd.processes.master.page_sockets import PageSockets
     from prefork_logd.processes.master.upgrade.state import InheritedCounters
 
 
@@ -66,6 +68,11 @@ def document(
             _source(settings.sources[child.index - 1], board, child) for child in children if child.kind is Kind.SOURCE
         ],
     }
+
+
+def page(sockets: PageSockets, settings: WebSettings) -> dict[str, Any]:
+    """Return the addresses of the page, its scheme, and why it is missing."""
+    return {"bind": sockets.addresses, "scheme": settings.scheme, "problem": sockets.problem}
 
 
 def totals(board: Scoreboard, carried: InheritedCounters, children: Iterable[Child]) -> dict[str, int]:

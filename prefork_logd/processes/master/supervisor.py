@@ -27,6 +27,7 @@ from prefork_logd.processes.master.lifecycle import (
     State,
     after,
 )
+from prefork_logd.processes.master.page import Page
 from prefork_logd.processes.master.pipes import Pipes
 from prefork_logd.processes.master.rebalance import Rebalancer
 from prefork_logd.processes.master.roles import RUN, Spawn
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from prefork_logd.net.loop import Loop
     from prefork_logd.processes.master.configurations import Configurations
+    from prefork_logd.processes.master.page_sockets import PageSockets
     from prefork_logd.processes.master.upgrade.state import UpgradeState
     from prefork_logd.processes.master.upgrade.upgrader import Upgrader
     from prefork_logd.processes.orphans import Lifeline
@@ -72,7 +74,7 @@ class SupervisorHost(Protocol):
 
 
 class Supervisor:
-    """The children of one master."""
+    """The children of one master. Longer than other classes: every kind of child has its short steps here."""
 
     def __init__(
         self,
@@ -83,8 +85,9 @@ class Supervisor:
         upgrader: Upgrader,
         lifeline: Lifeline,
         sockets: list[tuple[socket.socket, str]],
+        page_sockets: PageSockets,
     ) -> None:
-        """Let children listen on `sockets`; `lifeline` ends them after this process."""
+        """Let workers listen on `sockets`, the page on `page_sockets`; `lifeline` ends children after this process."""
         self._host = host
         self._loop = loop
         self._board = board
@@ -98,6 +101,7 @@ class Supervisor:
         self.worker_target = 0
         """The wanted number of workers, without sources."""
         self.shippers = Shippers(loop, board, self.apply_event)
+        self.page = Page(loop, page_sockets, self.apply_event)
         self._pipes = Pipes(loop, self.writer, self.shippers, self.all_workers)
         self.rebalancer = Rebalancer(loop, board, self.real_workers)
         self.is_stopping = False
@@ -124,6 +128,7 @@ class Supervisor:
         yield self.writer
         yield from self.workers.values()
         yield from self.shippers
+        yield from self.page
         yield from self._upgrader.old
 
     def real_workers(self) -> list[Child]:
@@ -184,7 +189,9 @@ class Supervisor:
             child.arena_fd = shared_memory.make() if core.share is not None else -1
         self._board.slot(child.slot)[Field.STARTS] += 1
         wakeup_fd = self.shippers.waker(child.index) if child.kind is Kind.SHIPPER else -1
-        spawn = Spawn(child, theirs, self._board, self._configurations.kept, self._sockets, wakeup_fd)
+        spawn = Spawn(
+            child, theirs, self._board, self._configurations.kept, self._sockets, wakeup_fd, self.page.sockets
+        )
         try:
             child.pid = fork(
                 child.name, self._lifeline, lambda: self._close_in_child(child), lambda: RUN[child.kind](spawn)
@@ -216,6 +223,8 @@ class Supervisor:
         if child.kind is not Kind.WORKER:
             for sock, _ in self._sockets:
                 sock.close()
+        if child.kind is not Kind.WEB:
+            self.page.sockets.close_in_child()
 
     def _back_off(self, child: Child) -> None:
         """Fork again later; the delay grows while the child dies young, so that a crash loop costs little."""
@@ -241,11 +250,15 @@ class Supervisor:
             child.timer.cancel()
         if child.kind is Kind.SHIPPER:
             self.shippers.forget(child)
+        elif child.kind is Kind.WEB:
+            self.page.forget()
         self.workers.pop(child.slot, None)
         if self.is_stopping:
             self._host.advance_stop()
         elif child.kind is Kind.SHIPPER:
             self.adjust_shippers()
+        elif child.kind is Kind.WEB:
+            self.adjust_page()
         else:
             self.adjust_workers()
 
@@ -334,6 +347,10 @@ class Supervisor:
         """Fork a shipper for each store, once inherited shippers have ended; end those without a store."""
         if not self.is_stopping and not self._upgrader.ships:
             self.shippers.adjust(self._configurations.current)
+
+    def adjust_page(self) -> list[str]:
+        """Give the page its addresses and its process; return the problems."""
+        return [] if self.is_stopping else self.page.adjust(self._configurations.current.settings)
 
     def adjust_workers(self) -> None:
         """Fork or retire workers until their number is the target."""

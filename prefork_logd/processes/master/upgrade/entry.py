@@ -21,6 +21,7 @@ from prefork_logd.ipc.configuration import Configuration
 from prefork_logd.net import listener
 from prefork_logd.processes.master.child import Kind
 from prefork_logd.processes.master.master import Master
+from prefork_logd.processes.master.page_sockets import PageSockets
 from prefork_logd.processes.master.upgrade.state import UpgradeState
 from prefork_logd.system import log
 from prefork_logd.system.log import LOGGER
@@ -73,7 +74,8 @@ def take_over(fd: int) -> int:
     for inherited_fd in state.descriptors():
         os.set_inheritable(inherited_fd, False)
     with PidLock.adopt(Path(settings.server.state_dir) / PID_FILE, state.lock_fd) as lock:
-        return Master(settings, source, sockets, lock, _ignore, _ignore, state).run()
+        page_sockets = PageSockets(inherited=state.page_sockets)
+        return Master(settings, source, sockets, page_sockets, lock, _ignore, _ignore, state).run()
 
 
 def _read(fd: int) -> UpgradeState:

@@ -5,7 +5,7 @@ Owns the order of the steps. Does not know how a child is forked (supervisor.py)
 
     workers of this version are forked, while the old ones and the old writer go on
     they are ready      the old writer ends; the workers keep what it has not committed, as when it dies
-                        the old shippers end, too; their positions are in their stores
+                        the old shippers and the old page end, too; positions are in the stores
     the old writer is gone      the new one recovers, and every worker, old or new, goes on with it
     the new writer is ready     the old workers hand their connections over, each when it can, and end
     the last one is gone        done
@@ -102,9 +102,12 @@ class Replacement:
             self._finish()
 
     def _end_shippers(self) -> None:
-        """End the old shippers, which read what the old writer publishes; a store never has two shippers."""
+        """End the old shippers, which read what the old writer publishes; a store never has two shippers.
+
+        The old page ends with them.
+        """
         for child in self.old.values():
-            if child.kind is Kind.SHIPPER and child.state is not State.STOPPING:
+            if child.kind in (Kind.SHIPPER, Kind.WEB) and child.state is not State.STOPPING:
                 child.state = State.STOPPING
                 if child.channel is not None:
                     child.channel.send(Drain(fast=True))
@@ -116,7 +119,7 @@ class Replacement:
                 self._kill(child)
 
     def _kill(self, child: Child) -> None:
-        """Kill a writer or shipper that does not end; no record is lost by that."""
+        """Kill a writer, shipper or page that does not end; no record is lost by that."""
         if child.spawn_id in self.old and child.state in ALIVE:
             LOGGER.warning(
                 "the old %s (pid %d) did not end in time and was killed; no records are lost", child.name, child.pid

@@ -16,6 +16,9 @@ import msgspec
 
 from prefork_logd.ipc.configuration import Configuration
 from prefork_logd.ipc.scoreboard import Layout  # noqa: TC001 - msgspec reads the annotation
+from prefork_logd.processes.master.page_sockets import (
+    InheritedPageSocket,  # noqa: TC001 - msgspec reads the annotation
+)
 from prefork_logd.processes.master.upgrade.old_scoreboard import OldBoard
 
 FORMAT = 4
@@ -92,6 +95,7 @@ class UpgradeState(msgspec.Struct, frozen=True):
     """By slot, 0 for the writer."""
     client_fds: list[int] = []
     """Connections of command lines that have not sent a request yet."""
+    page_sockets: list[InheritedPageSocket] = []
     lifeline_fd: int = -1
     """Closed by the death of the process, which ends the children (orphans.py)."""
 
@@ -99,6 +103,7 @@ class UpgradeState(msgspec.Struct, frozen=True):
         """Return every descriptor that the next program inherits."""
         return [
             *(sock.fd for sock in self.sockets),
+            *(sock.fd for sock in self.page_sockets),
             self.lock_fd,
             self.command_fd,
             *self.answer_fds,

@@ -18,6 +18,7 @@ from prefork_logd.processes.master import master, supervisor
 from prefork_logd.processes.master.child import Child, Kind
 from prefork_logd.processes.master.lifecycle import Event, State
 from prefork_logd.processes.master.master import Master
+from prefork_logd.processes.master.page_sockets import PageSockets
 from prefork_logd.processes.master.supervisor import MOST_WORKERS
 from prefork_logd.system.log import LOGGER
 from tests.support.children import FakeChannel, make_child, make_settings, messages
@@ -41,7 +42,7 @@ class Run:
         settings = make_settings(state_dir)
         source = cast("ConfigSource", Mock(return_value=settings))
         lock = cast("PidLock", Mock())
-        self.master = Master(settings, source, [], lock, self.addresses.append, self.failures.append)
+        self.master = Master(settings, source, [], PageSockets(), lock, self.addresses.append, self.failures.append)
         self.supervisor = self.master._supervisor
 
     def fork(self, name: str, *_: object) -> int:

@@ -39,6 +39,7 @@ class Family:
         self.workers = {slot: make_child(Kind.WORKER, slot) for slot in (1, 2)}
         self.worker_target = 2
         self.adjusted: list[str] = []
+        self.page_problems: list[str] = []
         self.answers: list[dict[str, Any]] = []
         self.configurations = Configurations(BOARD)
         self.configurations.add(make_settings(state_dir), ())
@@ -61,6 +62,10 @@ class Family:
 
     def adjust_shippers(self) -> None:
         self.adjusted.append("shippers")
+
+    def adjust_page(self) -> list[str]:
+        self.adjusted.append("page")
+        return self.page_problems
 
     def request(self, *, wait: bool = False) -> None:
         self.reloader.request(self.answers.append, wait=wait)
@@ -96,7 +101,7 @@ def test_the_writer_has_the_configuration_before_the_workers(family: Family) -> 
     assert not family.answers
     assert not family.adjusted
     family.confirm(family.workers[2])
-    assert family.adjusted == ["workers", "shippers"]
+    assert family.adjusted == ["workers", "shippers", "page"]
     assert not family.reloader.is_busy
     (outcome,) = family.answers
     assert (outcome["taken"], outcome["reopened"], outcome["generation"]) == (True, True, 2)
@@ -178,6 +183,17 @@ def test_problems_of_children_are_part_of_the_outcome(family: Family) -> None:
     family.reloader.confirm(family.writer.spawn_id, ("b.jsonl: permission denied",))
     family.confirm(*family.workers.values())
     assert family.answers[0]["problems"] == ["a.jsonl: no such directory", "b.jsonl: permission denied"]
+
+
+def test_problems_of_the_page_are_part_of_the_outcome(family: Family) -> None:
+    """An address may be taken; everything else is in effect."""
+    family.page_problems = ["web.bind: taken"]
+    family.request()
+    for child in (family.writer, *family.workers.values()):
+        family.confirm(child)
+    (outcome,) = family.answers
+    assert outcome["problems"] == ["web.bind: taken"]
+    assert outcome["taken"]
 
 
 def test_a_changed_number_of_workers_is_the_new_target(family: Family) -> None:

@@ -12,6 +12,7 @@ from prefork_logd.ipc.configuration import Configuration
 from prefork_logd.ipc.scoreboard import MAX_WORKERS, Scoreboard
 from prefork_logd.processes.master import roles
 from prefork_logd.processes.master.child import Child, Kind
+from prefork_logd.processes.master.page_sockets import PageSockets
 from prefork_logd.processes.master.roles import RUN, Spawn
 from prefork_logd.processes.writer.recovery import RUN_BITS
 
@@ -51,7 +52,7 @@ def channel() -> Iterator[socket.socket]:
 
 @pytest.fixture
 def _no_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("Writer", "Worker", "NatsSource", "Shipper"):
+    for name in ("Writer", "Worker", "NatsSource", "Shipper", "WebProcess"):
         monkeypatch.setattr(roles, name, Recorder)
 
 
@@ -62,7 +63,7 @@ def configurations(tmp_path: Path) -> list[Configuration]:
 
 
 def spawn(child: Child, channel: socket.socket, configurations: list[Configuration]) -> Spawn:
-    return Spawn(child, channel, Scoreboard(), configurations, [], 9)
+    return Spawn(child, channel, Scoreboard(), configurations, [], 9, PageSockets())
 
 
 def test_every_kind_has_its_code() -> None:

@@ -48,6 +48,8 @@ class Collector:
         self.writer = make_child(Kind.WRITER, WRITER_SLOT)
         self.workers = [make_child(Kind.WORKER, 1), make_child(Kind.SOURCE, MAX_WORKERS)]
         self.shippers = _Shippers()
+        self.page = _Shippers()
+        self.page.left = 0
         self.is_stopping = False
         self.old: list[Child] = []
         self.replacement: Any = None

@@ -15,10 +15,12 @@ from prefork_logd.config.load import ConfigSource, loads
 from prefork_logd.config.paths import PID_FILE
 from prefork_logd.errors import ExitStatus, ProcessError
 from prefork_logd.processes.master import start
+from prefork_logd.processes.master.page_sockets import PageSockets
 from prefork_logd.processes.master.start import ORPHANS_S, prepare, serve
 from prefork_logd.system import log
 from prefork_logd.system.daemonize import Readiness
 from prefork_logd.system.pid_lock import PidLock
+from tests.support.harness import NO_PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,6 +35,7 @@ class FakeMaster:
     problem = ""
     status = 0
     sockets: tuple[tuple[socket.socket, str], ...] = ()
+    page_sockets: PageSockets
     meanwhile: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(
@@ -40,11 +43,13 @@ class FakeMaster:
         settings: Settings,
         source: ConfigSource,
         sockets: list[tuple[socket.socket, str]],
+        page_sockets: PageSockets,
         lock: PidLock,
         at_work: Callable[[list[str]], None],
         cannot_work: Callable[[str], None],
     ) -> None:
         FakeMaster.sockets = tuple(sockets)
+        FakeMaster.page_sockets = page_sockets
         self._report = (lambda: cannot_work(self.problem)) if self.problem else (lambda: at_work(["here"]))
 
     def run(self) -> int:
@@ -70,7 +75,8 @@ def _no_master(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def run(state_dir: Path, bind: str = '"127.0.0.1:0"', toml: str = "", ready: Readiness | None = None) -> int:
     """Start in a state directory, and return the status."""
     overrides: dict[str, Any] = {"state_dir": str(state_dir)}
-    settings = loads(f"[server]\nbind = [{bind}]\n{toml}", "", overrides)
+    page = "" if "[web]" in toml else NO_PAGE
+    settings = loads(f"[server]\nbind = [{bind}]\n{toml}{page}", "", overrides)
     return serve(settings, ConfigSource(None, overrides), ready)
 
 
@@ -166,7 +172,11 @@ def test_addresses_of_a_killed_collector_are_waited_for(
 
 def test_a_daemon_reports_that_it_works(tmp_path: Path) -> None:
     """Once, with its pid and its addresses."""
-    assert reported(lambda ready: run(tmp_path, ready=ready)) == {"pid": os.getpid(), "bind": ["here"]}
+    assert reported(lambda ready: run(tmp_path, ready=ready)) == {
+        "pid": os.getpid(),
+        "bind": ["here"],
+        "page": {"bind": [], "scheme": "http", "problem": ""},
+    }
 
 
 def test_a_daemon_reports_why_it_cannot_work(tmp_path: Path) -> None:

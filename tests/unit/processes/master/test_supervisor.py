@@ -15,6 +15,7 @@ from prefork_logd.processes.master import supervisor
 from prefork_logd.processes.master.child import Child, Kind
 from prefork_logd.processes.master.configurations import Configurations
 from prefork_logd.processes.master.lifecycle import FIRST_BACK_OFF_S, HEALTHY_AFTER_S, Event, State
+from prefork_logd.processes.master.page_sockets import PageSockets
 from prefork_logd.processes.master.roles import RUN
 from prefork_logd.processes.master.supervisor import MOST_WORKERS, Supervisor
 from prefork_logd.processes.master.upgrade.state import InheritedCounters
@@ -47,7 +48,14 @@ class Host:
         self.pids = iter(range(5000, 9000))
         configurations = self.configurations = Configurations(self.board)
         self.supervisor = Supervisor(
-            self, self.loop.loop, self.board, configurations, cast("Upgrader", self), cast("Lifeline", None), []
+            self,
+            self.loop.loop,
+            self.board,
+            configurations,
+            cast("Upgrader", self),
+            cast("Lifeline", None),
+            [],
+            PageSockets(),
         )
         configurations.add(make_settings(state_dir, toml), ())
         self.supervisor.worker_target = 2

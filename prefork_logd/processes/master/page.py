@@ -1,0 +1,88 @@
+"""Keeps the page's process while the page has an address: forks, replaces and ends it.
+
+Does not know how a child is forked (supervisor.py), or what the process does. The page is not worth an outage: its
+death, its hanging or its absence holds up no other child.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from prefork_logd.ipc.messages import Drain
+from prefork_logd.ipc.scoreboard import PAGE_SLOT
+from prefork_logd.processes.master.child import Child, Kind
+from prefork_logd.processes.master.lifecycle import ALIVE, Event, State
+from prefork_logd.processes.web.web import DRAIN_S
+from prefork_logd.system.log import LOGGER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from prefork_logd.config.settings import Settings
+    from prefork_logd.net.loop import Loop
+    from prefork_logd.processes.master.page_sockets import PageSockets
+
+KILL_AFTER_S = 1.0
+"""Extra time for the page's process before it is killed; nothing is lost with it."""
+
+
+class Page:
+    """The page of one collector: its sockets, and at most one process."""
+
+    def __init__(self, loop: Loop, sockets: PageSockets, apply_event: Callable[[Child, Event], None]) -> None:
+        """Change the state of the child through `apply_event`."""
+        self.sockets = sockets
+        self._loop = loop
+        self._apply_event = apply_event
+        self._child: Child | None = None
+        self._settings: Settings | None = None
+        """The settings with which the process was forked."""
+
+    def __iter__(self) -> Iterator[Child]:
+        if self._child is not None:
+            yield self._child
+
+    def adjust(self, settings: Settings) -> list[str]:
+        """Give the page the addresses and the process that the settings ask for; return the problems.
+
+        A process with other settings is ended; once it has gone, `adjust` forks the next one. Until then connections
+        wait in the listening sockets.
+        """
+        binding = self.sockets.bind(settings.web)
+        if self._child is not None:
+            if (binding.is_changed or settings != self._settings) and self._child.state is not State.STOPPING:
+                self._end(self._child)
+        elif any(True for _ in self.sockets):
+            self._settings = settings
+            self._child = Child(Kind.WEB, PAGE_SLOT)
+            self._apply_event(self._child, Event.DUE)
+        return binding.problems
+
+    def forget(self) -> None:
+        """Forget the process, which has ended for good."""
+        self._child = None
+
+    def stop(self, *, fast: bool) -> bool:
+        """End the process; return whether it has gone."""
+        if self._child is not None and self._child.state is not State.STOPPING:
+            self._end(self._child)
+        if fast and self._child is not None and self._child.channel is not None:
+            self._child.channel.send(Drain(fast=True))
+        return self._child is None
+
+    def _end(self, child: Child) -> None:
+        if child.timer is not None:
+            child.timer.cancel()
+        if child.state in ALIVE:
+            pid = child.pid
+            child.timer = self._loop.later(DRAIN_S + KILL_AFTER_S, lambda: self._kill(child, pid))
+        self._apply_event(child, Event.STOP)
+
+    @staticmethod
+    def _kill(child: Child, pid: int) -> None:
+        if child.state in ALIVE and child.pid == pid:
+            LOGGER.warning("%s (pid %d) did not end in time and was killed; no records are lost", child.name, pid)
+            child.is_killed = True
+            os.kill(pid, signal.SIGKILL)

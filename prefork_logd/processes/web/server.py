@@ -1,0 +1,150 @@
+"""Serves an application by HTTP/1.1 on sockets that are bound already, with uvicorn.
+
+Owns the bounds of a connection, and the order of the end. Does not know the application.
+
+uvicorn leaves three things to a proxy that this process has to do itself: a bound on connections, bounds on the time of
+a request's head and of a client that does not read, and an end that does not wait for endless streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from prefork_logd.errors import ProcessError
+from prefork_logd.web.guard import Guard
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterator
+
+    from starlette.types import ASGIApp
+
+    from prefork_logd.config.web import WebSettings
+
+HEAD_S = 10.0
+"""Longest time from the connection, or from the last answer, to the end of a request's head."""
+STALL_S = 60.0
+"""Longest time for which a client reads nothing of an answer that waits for it."""
+MOST_HEAD_BYTES = 32_768
+_BACKLOG = 512
+
+
+class _BoundedProtocol(H11Protocol):
+    """One connection, which is closed if there are too many, or if its request does not come."""
+
+    held: Counter[str]
+    """Connections of each address."""
+    most = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._stall_timer: asyncio.TimerHandle | None = None
+        self._address = self.client[0] if self.client else "unix"
+        self.held[self._address] += 1
+        # Behind a proxy, or on a Unix socket, all connections may have one address.
+        if len(self.connections) > self.most or self.held[self._address] > max(8, self.most // 2):
+            transport.abort()
+            return
+        self._expect_head()
+
+    def _expect_head(self) -> None:
+        self._head_timer = self.loop.call_later(HEAD_S, self.transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        before = self.cycle
+        super().data_received(data)
+        if self.cycle is not before and self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._head_timer is None and not self.transport.is_closing() and self.cycle.response_complete:
+            self._expect_head()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stall_timer = self.loop.call_later(STALL_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        for timer in (self._head_timer, self._stall_timer):
+            if timer is not None:
+                timer.cancel()
+        self.held[self._address] -= 1
+        if not self.held[self._address]:
+            del self.held[self._address]
+
+
+class PageServer(uvicorn.Server):
+    """One server, from the first connection to its end."""
+
+    def __init__(self, application: ASGIApp, settings: WebSettings, sockets: list[socket.socket]) -> None:
+        """Serve `application` on listening `sockets`. Raises ProcessError for a certificate that cannot be used."""
+        self._ending = asyncio.Event()
+        self._sockets = sockets
+        self._guard = Guard(application)
+        protocol = type("PageProtocol", (_BoundedProtocol,), {"held": Counter(), "most": settings.max_connections})
+        tls: dict[str, Any] = {}
+        if settings.certificate:
+            tls = {"ssl_certfile": settings.certificate, "ssl_keyfile": settings.key}
+        config = uvicorn.Config(
+            self._guard,
+            loop="asyncio",
+            http=protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            backlog=_BACKLOG,
+            h11_max_incomplete_event_size=MOST_HEAD_BYTES,
+            **tls,
+        )
+        # Clients could fill our log with its lines; an error of the application is logged by Guard.
+        for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", "asyncio"):
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+        try:
+            config.load()
+        except (OSError, ssl.SSLError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            raise ProcessError(f"web.certificate, web.key: cannot be used: {why}; name a matching pair") from error
+        super().__init__(config)
+
+    async def run_until_ended(self, ready: Callable[[], None], drain_s: float) -> None:
+        """Serve until `end` is called; requests under way then get `drain_s` seconds. Calls `ready` when it serves."""
+        self.config.timeout_graceful_shutdown = max(1, int(drain_s) - 1)
+        self._ready = ready
+        await self.serve(sockets=self._sockets)
+
+    def end(self) -> None:
+        """Accept no more, end streams, and let other requests finish."""
+        self._guard.end_streams()
+        self.should_exit = True
+        self._ending.set()
+
+    async def main_loop(self) -> None:
+        """Wait for the end, without waking up."""
+        self._ready()
+        await self._ending.wait()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone: the master decides about the end of its children."""
+        yield

@@ -1,0 +1,108 @@
+"""Runs the page's process: its limits, its messages from the master, and its end.
+
+Owns the process. Does not know HTTP (server.py) or what the page shows (the room web).
+
+The process has no pipe to the writer: it reads stores and the journal. Its end loses nothing. It has a low priority and
+bounded memory, so that ingest never waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import resource
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefork_logd.ipc.channel import Channel
+from prefork_logd.ipc.command_socket import send_command
+from prefork_logd.ipc.messages import AnyMessage, Drain, Ready, Reopen
+from prefork_logd.ipc.scoreboard import Field, Scoreboard
+from prefork_logd.net.loop import Loop
+from prefork_logd.system import libc
+from prefork_logd.system.log import LOGGER, RateLimitedLog, describe_bug, reopen_own
+
+if TYPE_CHECKING:
+    import socket
+
+    from prefork_logd.config.settings import Settings
+    from prefork_logd.processes.web.server import PageServer
+
+NICENESS = 10
+"""Lower than ingest, higher than shippers: somebody waits for an answer."""
+DRAIN_S = 2.0
+"""How long requests that are under way may take during a stop. Streams end at once."""
+STATUS_S = 3.0
+"""Longest time that the master may take to answer a question about its status."""
+
+
+class WebProcess:
+    """The life of the page's process."""
+
+    def __init__(
+        self, slot: int, board: Scoreboard, channel: socket.socket, settings: Settings, sockets: list[socket.socket]
+    ) -> None:
+        """Serve on `sockets`; `slot` is the process's own on the scoreboard."""
+        self._slot = board.slot(slot)
+        self._loop = Loop()
+        self._channel = Channel(self._loop, channel, self._handle_message, self._end_at_once)
+        self._settings = settings
+        self._sockets = sockets
+        self._server: PageServer | None = None
+        self._log = RateLimitedLog()
+
+    def run(self) -> int:
+        """Serve until the master ends the process; return the exit status."""
+        # A search may hang in a library: only this signal ends the process after its master's death.
+        libc.signal_on_parent_death(signal.SIGKILL)
+        os.nice(NICENESS)
+        gc.freeze()
+        # Private memory that can be written, also of threads and libraries (getrlimit(2)).
+        limit = self._settings.web.memory_bytes
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+        self._slot[Field.PID] = os.getpid()
+        asyncio.run(self._serve())
+        return 0
+
+    async def _serve(self) -> None:
+        # Imported after the fork: the master has no use for them, and they take 30 MB.
+        from prefork_logd.processes.web.server import PageServer  # noqa: PLC0415
+        from prefork_logd.web.application import make_application  # noqa: PLC0415
+        from prefork_logd.web.context import make_context  # noqa: PLC0415
+
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._loop.fileno(), self._loop.turn, 0)
+        loop.set_exception_handler(self._log_bug)
+        context = make_context(self._settings, self._status)
+        self._server = PageServer(make_application(context), self._settings.web, self._sockets)
+        await self._server.run_until_ended(lambda: self._channel.send(Ready()), DRAIN_S)
+        # Not by a return: that would wait for threads, also for one whose search does not end. Nothing has to be saved.
+        os._exit(0)
+
+    def _log_bug(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log an error outside of a request. A client may cause it, so the number of these lines is limited."""
+        error = context.get("exception")
+        self._log.warning("%s", describe_bug(error) if error is not None else context["message"])
+
+    async def _status(self) -> dict[str, Any]:
+        """Return the collector's status document. Raises ProcessError if the master cannot answer."""
+        state_dir = Path(self._settings.server.state_dir)
+        return await asyncio.to_thread(send_command, state_dir, "status", STATUS_S)
+
+    def _handle_message(self, message: AnyMessage, fds: list[int]) -> None:  # noqa: ARG002 - none come
+        match message:
+            case Drain(fast):
+                if fast or self._server is None:
+                    self._end_at_once()
+                else:
+                    self._server.end()
+            case Reopen():
+                reopen_own()
+            case _:
+                LOGGER.error("unexpected %s from the master", type(message).__name__)
+
+    def _end_at_once(self) -> None:
+        """End without regard to requests that are under way: the master has gone, or stops fast."""
+        os._exit(0)

@@ -1,0 +1,54 @@
+"""Puts the application together: its layers and its routes.
+
+Owns their order. Does not know sockets or processes.
+
+From the outside: Guard (guard.py, put around this by the server), safe headers and host names, who the visitor is,
+the one-time token, the gate, and then the routes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.routing import Mount
+
+from prefork_logd.web import api
+from prefork_logd.web.gate import Gate
+from prefork_logd.web.headers import SafeHeaders
+from prefork_logd.web.login import Login, TokenEntrance
+from prefork_logd.web.refusal import refusal
+from prefork_logd.web.visitors import Visitors
+
+if TYPE_CHECKING:
+    from starlette.requests import HTTPConnection
+    from starlette.responses import Response
+
+    from prefork_logd.web.context import PageContext
+
+
+def make_application(context: PageContext) -> Starlette:
+    """Return the application for the page of one collector. Raises OSError if its secrets cannot be kept."""
+    web = context.settings.web
+    visitors = Visitors(web, context.state_dir)
+    login = Login(visitors)
+    application = Starlette(
+        routes=[*login.routes(), Mount("/api/v1", routes=api.routes())],
+        middleware=[
+            Middleware(SafeHeaders, settings=web),
+            Middleware(AuthenticationMiddleware, backend=visitors, on_error=_unauthorized),
+            Middleware(TokenEntrance, login=login),
+            Middleware(Gate),
+        ],
+    )
+    application.state.context = context
+    application.state.shares = visitors.shares
+    return application
+
+
+def _unauthorized(conn: HTTPConnection, error: Exception) -> Response:
+    response = refusal(conn.url.path, 401, str(error))
+    response.headers["WWW-Authenticate"] = "Bearer"
+    return response

@@ -1,0 +1,120 @@
+"""The page has a process while it has an address; a change of the settings replaces it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from prefork_logd.ipc.messages import Drain
+from prefork_logd.ipc.scoreboard import PAGE_SLOT
+from prefork_logd.processes.master.child import Child, Kind
+from prefork_logd.processes.master.lifecycle import Event, State, after
+from prefork_logd.processes.master.page import KILL_AFTER_S, Page
+from prefork_logd.processes.master.page_sockets import PageSockets
+from prefork_logd.processes.web.web import DRAIN_S
+from tests.support.children import FakeLoop, make_child, make_settings, messages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+HERE = '[web]\nbind = ["127.0.0.1:0"]\n'
+NOWHERE = "[web]\nbind = []\n"
+
+
+class Pages:
+    """A page whose process is never forked."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._state_dir = state_dir
+        self.loop = FakeLoop()
+        self.page = Page(self.loop.loop, PageSockets(), self._apply_event)
+        self.events: list[Event] = []
+
+    def _apply_event(self, child: Child, event: Event) -> None:
+        self.events.append(event)
+        child.state = after(child.state, event).state
+        if event is Event.DUE:
+            made = make_child(Kind.WEB, PAGE_SLOT)
+            child.pid, child.channel = made.pid, made.channel
+        elif child.channel is not None:
+            child.channel.send(Drain(fast=False))
+
+    def adjust(self, toml: str) -> list[str]:
+        return self.page.adjust(make_settings(self._state_dir, toml))
+
+    @property
+    def child(self) -> Child:
+        (child,) = self.page
+        return child
+
+
+@pytest.fixture
+def pages(tmp_path: Path) -> Iterator[Pages]:
+    made = Pages(tmp_path)
+    yield made
+    made.page.sockets.close()
+
+
+def test_a_page_without_an_address_has_no_process(pages: Pages) -> None:
+    """Nobody could reach it."""
+    assert pages.adjust(NOWHERE) == []
+    assert list(pages.page) == []
+
+
+def test_a_page_with_an_address_has_one_process(pages: Pages) -> None:
+    """In its own slot; nothing happens while the settings stay."""
+    for _ in range(3):
+        assert pages.adjust(HERE) == []
+    assert (pages.child.kind, pages.child.slot, pages.child.name) == (Kind.WEB, PAGE_SLOT, "page")
+    assert pages.events == [Event.DUE]
+
+
+@pytest.mark.parametrize("toml", [NOWHERE, f"{HERE}searches = 5", f'{HERE}[[output]]\nname = "other"'])
+def test_changed_settings_end_the_process(pages: Pages, toml: str) -> None:
+    """Once; the next one is forked when it has gone, if there is still an address."""
+    pages.adjust(HERE)
+    old = pages.child
+    for _ in range(2):
+        pages.adjust(toml)
+    assert pages.events == [Event.DUE, Event.STOP]
+    assert messages(old) == [Drain(fast=False)]
+    pages.page.forget()
+    pages.adjust(toml)
+    assert [child is not old for child in pages.page] == [True] * (toml is not NOWHERE)
+
+
+def test_problems_of_addresses_are_returned(pages: Pages) -> None:
+    """For the answer to a reload."""
+    (problem,) = pages.adjust('[web]\nbind = ["192.0.2.1:1"]\nproxy_header = "X-U"\ntrusted_proxies = ["unix"]')
+    assert problem.startswith("web.bind: cannot listen on 192.0.2.1:1")
+
+
+def test_a_stop_waits_for_the_process(pages: Pages) -> None:
+    """A fast one says so."""
+    assert pages.page.stop(fast=False)
+    pages.adjust(HERE)
+    child = pages.child
+    assert not pages.page.stop(fast=False)
+    assert not pages.page.stop(fast=True)
+    assert messages(child) == [Drain(fast=False), Drain(fast=True)]
+    pages.page.forget()
+    assert pages.page.stop(fast=False)
+
+
+def test_a_process_that_hangs_is_killed(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not before its time, and not another process that has its number."""
+    killed: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda *call: killed.append(call))
+    pages.adjust(HERE)
+    child = pages.child
+    child.state = State.RUNNING
+    pages.page.stop(fast=False)
+    pages.loop.pass_s(DRAIN_S + KILL_AFTER_S - 0.1)
+    assert killed == []
+    pages.loop.pass_s(0.2)
+    assert killed == [(child.pid, signal.SIGKILL)]
+    assert child.is_killed

@@ -1,0 +1,215 @@
+"""The server bounds what a connection costs, and its end waits for no stream."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from prefork_logd.errors import ProcessError
+from prefork_logd.processes.web import server
+from tests.support.harness import wait_for
+from tests.support.page_server import Served, serving
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from starlette.types import Receive, Scope, Send
+
+    from prefork_logd.config.settings import Settings
+
+
+class App:
+    """An application that streams events, sleeps, or answers at once."""
+
+    def __init__(self, _settings: Settings) -> None:
+        self.gone = ""
+        App.last = self
+
+    last: App
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = b"text/event-stream" if scope["path"] == "/events" else b"text/plain"
+        if scope["path"] == "/slow":
+            await asyncio.sleep(0.3)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]})
+        if scope["path"] == "/endless":
+            await receive()
+            sending = asyncio.ensure_future(_send_for_ever(send))
+            self.gone = (await receive())["type"]
+            sending.cancel()
+            return
+        if scope["path"] == "/events":
+            await send({"type": "http.response.body", "body": b": hello\n\n", "more_body": True})
+            await receive()
+            while (await receive())["type"] != "http.disconnect":
+                pytest.fail("a second body")
+        await send({"type": "http.response.body", "body": b"done"})
+
+
+async def _send_for_ever(send: Send) -> None:
+    while True:
+        await send({"type": "http.response.body", "body": bytes(65_536), "more_body": True})
+        await asyncio.sleep(0)
+
+
+def connect(served: Served) -> socket.socket:
+    host, _, port = served.url.removeprefix("http://").rpartition(":")
+    return socket.create_connection((host, int(port)), timeout=10)
+
+
+def test_the_end_waits_for_answers_and_not_for_streams(tmp_path: Path) -> None:
+    """A stop of the collector takes no longer because somebody watches."""
+    with serving(tmp_path, application=App) as served, served.client() as client, connect(served) as slow:
+        with client.stream("GET", "/events") as stream:
+            chunks = stream.iter_raw()
+            assert next(chunks) == b": hello\n\n"
+            slow.sendall(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert served.get("/").text == "done"
+            served.end()
+            assert b"".join(chunks) == b"done"
+        assert b"200 OK" in slow.recv(1000)
+
+
+def test_connections_are_bounded(tmp_path: Path) -> None:
+    """Those above the bound are closed at once; when others have gone, there is room again."""
+    with serving(tmp_path, "[web]\nmax_connections = 20", App) as served:
+        held = [connect(served) for _ in range(10)]
+        for sock in held:
+            sock.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert sock.recv(100)
+        with connect(served) as more:
+            assert more.recv(100) == b""
+        for sock in held:
+            sock.close()
+        wait_for(lambda: _answers(served), "an answer")
+
+
+def _answers(served: Served) -> bool:
+    try:
+        return served.get("/").text == "done"
+    except httpx.HTTPError:
+        return False
+
+
+def test_a_head_that_does_not_come_ends_the_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that comes byte by byte, and the second one of a connection."""
+    monkeypatch.setattr(server, "HEAD_S", 0.2)
+    with serving(tmp_path, application=App) as served:
+        with connect(served) as idle:
+            assert idle.recv(100) == b""
+        with connect(served) as slow:
+            slow.sendall(b"GET / HTTP/1.1\r\nX: ")
+            assert slow.recv(100) == b""
+        with connect(served) as second:
+            second.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\nGET /second")
+            answer = b""
+            while chunk := second.recv(1000):
+                answer += chunk
+            assert answer.count(b"200 OK") == 1
+
+
+def test_a_long_answer_is_not_taken_for_a_missing_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time ends with the request's head."""
+    monkeypatch.setattr(server, "HEAD_S", 0.1)
+    with serving(tmp_path, application=App) as served:
+        assert served.get("/slow").text == "done"
+
+
+def test_a_client_that_does_not_read_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its answer would hold memory, and its connection a place."""
+    monkeypatch.setattr(server, "STALL_S", 0.2)
+    with serving(tmp_path, application=App) as served, connect(served) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.sendall(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        wait_for(lambda: App.last.gone, "the end")
+        assert App.last.gone == "http.disconnect"
+
+
+def test_a_head_has_a_bound(tmp_path: Path) -> None:
+    """A client cannot fill the memory with headers."""
+    with serving(tmp_path, application=App) as served, served.client() as client:
+        assert client.get("/", headers={"X-Long": "a" * 1000}).text == "done"
+        with connect(served) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\nX-Long: " + b"a" * server.MOST_HEAD_BYTES + b"\r\n")
+            assert b"400 Bad Request" in sock.recv(1000)
+
+
+def test_garbage_is_answered_and_logged_by_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A client could fill the log otherwise."""
+    with serving(tmp_path, application=App) as served:
+        with connect(served) as sock:
+            sock.sendall(b"\x16\x03\x01\x00\xff garbage\r\n\r\n")
+            assert b"400 Bad Request" in sock.recv(1000)
+        assert served.get("/").text == "done"
+    assert not caplog.records
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[str, str]:
+    """Return the paths of a certificate for this host, and of its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl(1) makes the certificate")
+    path, key = tmp_path / "page.pem", tmp_path / "page.key"
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "1",
+    ]
+    places = [
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-out",
+        str(path),
+        "-keyout",
+        str(key),
+    ]
+    subprocess.run([*command, *places], check=True, capture_output=True, timeout=60)
+    return str(path), str(key)
+
+
+@pytest.mark.slow
+def test_answers_are_encrypted_with_a_certificate(tmp_path: Path, certificate: tuple[str, str]) -> None:
+    """By the page itself, without a proxy."""
+    path, key = certificate
+    toml = f'[web]\ncertificate = "{path}"\nkey = "{key}"'
+    trust = ssl.create_default_context(cafile=path)
+    with serving(tmp_path, toml, App) as served, served.client(verify=trust) as client:
+        assert served.url.startswith("https:")
+        assert client.get("/").text == "done"
+
+
+@pytest.mark.parametrize("content", ["", "garbage"])
+def test_a_certificate_that_cannot_be_used_is_an_error(tmp_path: Path, content: str) -> None:
+    """With the setting and a remedy."""
+    path = tmp_path / "page.pem"
+    if content:
+        path.write_text(content)
+    with (
+        pytest.raises(ProcessError, match=r"web\.certificate, web\.key: .*name a matching pair"),
+        serving(tmp_path, f'[web]\ncertificate = "{path}"\nkey = "{path}"', App),
+    ):
+        pytest.fail("it serves")
+
+
+def test_signals_are_left_alone(tmp_path: Path) -> None:
+    """The master decides about the end of its children."""
+    before = signal.getsignal(signal.SIGTERM)
+    with serving(tmp_path, application=App):
+        assert signal.getsignal(signal.SIGTERM) is before
