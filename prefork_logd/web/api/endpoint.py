@@ -23,6 +23,7 @@ from prefork_logd.errors import (
     StoreError,
     describe_unexpected,
 )
+from prefork_logd.web.api.answers import Error, Problem
 from prefork_logd.web.api.parameters import Parameter, ParameterError, TooLargeError, make_filters, read_parameters
 from prefork_logd.web.live import TooManyViewersError
 from prefork_logd.web.search_pool import MOST_RECORDS, BusyError
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("prefork_logd.web")
 
 T = TypeVar("T")
+MOST_BODY_BYTES = 65_536
 GONE = 499
 """Status for a client that has closed its connection; it is logged, not sent."""
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -66,6 +68,8 @@ class Asked:
 
     request: Request
     values: dict[str, Any]
+    body: Any = None
+    """What was sent, of the call's type."""
 
     @property
     def context(self) -> PageContext:
@@ -136,6 +140,8 @@ class Call:
     """Type of the value; or the media type of the Response."""
     parameters: Sequence[Parameter] = ()
     method: str = "GET"
+    body: Any = None
+    """Type of the JSON that is sent with the request; None: nothing is."""
     scope: str = "view"
     for_shares: bool = field(default=True)
     """Whether the reader of a share link may call it."""
@@ -173,8 +179,22 @@ class Endpoint:
         if not call.for_shares and getattr(request.user, "bounds", None) is not None:
             raise ForbiddenError("a share link shows records only; log in for this")
         values = read_parameters(request.scope["query_string"], call.parameters)
-        found = await call.handle(Asked(request=request, values=values))
+        body = await _read_body(request, call.body) if call.body is not None else None
+        found = await call.handle(Asked(request=request, values=values, body=body))
         return found if isinstance(found, Response) else json_response(found)
+
+
+async def _read_body(request: Request, kind: Any) -> Any:
+    """Return the JSON of a request as a value of a type. Raises ParameterError, TooLargeError."""
+    data = b""
+    async for piece in request.stream():
+        data += piece
+        if len(data) > MOST_BODY_BYTES:
+            raise TooLargeError(f"the body has more than {MOST_BODY_BYTES:,} bytes; send less")
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (ValueError, RecursionError) as error:
+        raise ParameterError("", f"the body is not as it has to be: {error}") from None
 
 
 def json_response(value: Any, status: int = 200) -> Response:
@@ -202,12 +222,7 @@ def _plain(value: Any) -> Any:
 
 def error_answer(status: int, message: str, parameter: str | None = None, column: int | None = None) -> Response:
     """Return an error as JSON."""
-    error: dict[str, Any] = {"message": message}
-    if parameter is not None:
-        error["parameter"] = parameter
-    if column is not None:
-        error["column"] = column
-    return json_response({"error": error}, status)
+    return json_response(Problem(Error(message, parameter, column)), status)
 
 
 def error_response(error: Exception, path: str) -> Response:

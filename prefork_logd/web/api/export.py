@@ -31,7 +31,7 @@ DEADLINE_S = 3600.0
 PIECE_BYTES = 128 << 10
 MEDIA_TYPES = {
     "jsonl": "application/x-ndjson",
-    "csv": "text/csv; charset=utf-8",
+    "csv": "text/csv",
     "parquet": "application/vnd.apache.parquet",
 }
 
@@ -152,7 +152,7 @@ CALLS = (
         path="/export",
         summary="Get all matching records as a file.",
         handle=export,
-        answer="application/octet-stream",
+        answer=", ".join(MEDIA_TYPES.values()),
         parameters=(*_FILTERS, OLDEST, LIMIT, FORMAT),
     ),
     Call(

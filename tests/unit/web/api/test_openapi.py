@@ -1,0 +1,85 @@
+"""The OpenAPI document is valid, and true of the routes and of real answers."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import pytest
+from openapi_spec_validator import validate
+
+from prefork_logd.web.api import CALLS, routes
+from prefork_logd.web.api.endpoint import Endpoint
+from prefork_logd.web.api.openapi import document
+from tests.support.page import JOURNAL, Client, make_page, make_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "/facets": {"field": ["name", "extra.status", "absent"]},
+    "/stats": {"stats": "count, max(status) by name"},
+    "/complete": {"q": "na"},
+}
+"""Parameters of calls that need some."""
+
+
+def test_the_document_is_valid() -> None:
+    """By the specification."""
+    validate(document(CALLS))
+
+
+def test_every_route_is_described() -> None:
+    """With each method, and every parameter with a meaning and a type."""
+    paths = document(CALLS)["paths"]
+    served = {
+        route.path: {method.lower() for method in route.endpoint.calls}  # type: ignore[attr-defined]
+        for route in routes()
+        if isinstance(getattr(route, "endpoint", None), Endpoint)
+    }
+    assert {path: set(methods) for path, methods in paths.items()} == served
+    for methods in paths.values():
+        for operation in methods.values():
+            assert operation["summary"].endswith(".")
+            for parameter in operation["parameters"]:
+                assert parameter["description"].endswith(".")
+                assert parameter["schema"]["type"]
+
+
+def test_fields_have_descriptions() -> None:
+    """Those that the source explains."""
+    found = document(CALLS)["components"]["schemas"]
+    assert found["Records"]["properties"]["cursor"]["description"].startswith("The parameter `cursor`")
+    assert found["Completion"]["properties"].keys() == {"from", "to", "items"}
+
+
+@pytest.mark.parametrize("call", [call for call in CALLS if call.method == "GET"], ids=lambda call: call.path)
+def test_answers_are_as_described(client: Client, call: Any) -> None:
+    """Each call's answer has the described type, and so has an error."""
+    described = client.get("/openapi.json").json()
+    operation = described["paths"][call.path]["get"]
+
+    def check(value: Any, status: str) -> None:
+        schema = operation["responses"][status]["content"]["application/json"]["schema"]
+        whole = {**schema, "components": described["components"]}
+        jsonschema.Draft202012Validator(whole).validate(value)
+
+    path = call.path.replace("{id}", f"{JOURNAL}-7")
+    if call.answer != "text/event-stream":
+        answer = client.get(path, **EXAMPLES.get(call.path, {}))
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].partition(";")[0] in operation["responses"]["200"]["content"]
+        if not isinstance(call.answer, str):
+            check(answer.json(), "200")
+    wrong = client.get(path, unknown="1")
+    assert wrong.status_code == 400
+    check(wrong.json(), "400")
+
+
+def test_a_busy_server_answers_as_described(tmp_path: Path) -> None:
+    """Also without a store."""
+    with contextlib.closing(Client(make_page(make_settings(tmp_path, "store = []")))) as client:
+        answer = client.get("/records")
+        assert answer.status_code == 503
+        assert set(answer.json()["error"]) == {"message"}
