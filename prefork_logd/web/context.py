@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefork_logd.web.live import LiveRecords
+from prefork_logd.web.page_files import PageFiles
+from prefork_logd.web.saved_searches import SavedSearches
 from prefork_logd.web.search_pool import SearchPool
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ class PageContext:
     state_dir: Path
     searches: SearchPool
     live: LiveRecords
+    saved: SavedSearches
     status: Callable[[], Awaitable[dict[str, Any]]]
     """Asks the collector for its status document. Raises ProcessError if the collector cannot answer."""
 
@@ -42,5 +45,6 @@ def make_context(settings: Settings, status: Callable[[], Awaitable[dict[str, An
         state_dir=Path(settings.server.state_dir),
         searches=SearchPool(settings),
         live=LiveRecords(settings),
+        saved=SavedSearches(PageFiles(Path(settings.server.state_dir))),
         status=status,
     )

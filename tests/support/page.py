@@ -29,6 +29,8 @@ from prefork_logd.config.paths import JOURNAL_DIRECTORY
 from prefork_logd.stores.registry import make_store
 from prefork_logd.web.api import routes
 from prefork_logd.web.context import PageContext, make_context
+from prefork_logd.web.page_files import PageFiles
+from prefork_logd.web.shares import Bounds, Shares
 from tests.support.record_logs import GrowingLog
 from tests.support.stores import block, never
 
@@ -60,6 +62,11 @@ class Anybody(AuthenticationBackend):
         user.role = "admin" if "admin" in self._scopes else "viewer"  # type: ignore[attr-defined]
         user.bounds = self._bounds  # type: ignore[attr-defined]
         return AuthCredentials(self._scopes), user
+
+
+def bounds(q: str, since: str | None = None, until: str | None = None, store: str | None = None) -> Bounds:
+    """Return the bounds of a share link that does not expire."""
+    return Bounds(q, since, until, store, float("inf"))
 
 
 async def no_status() -> dict[str, Any]:
@@ -116,6 +123,7 @@ def make_page(settings: Settings, backend: AuthenticationBackend | None = None) 
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with page_context(settings) as context:
             app.state.context = context
+            app.state.shares = Shares(PageFiles(context.state_dir), settings.web.share_lifetime_s)
             yield
 
     return Starlette(

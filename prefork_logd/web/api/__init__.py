@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from starlette.routing import Route
 
-from prefork_logd.web.api import analysis, complete, export, openapi, records, session, status, tail
+from prefork_logd.web.api import analysis, complete, export, openapi, records, searches, session, status, tail
 from prefork_logd.web.api.endpoint import Endpoint, not_found
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ _CALLS: tuple[Call, ...] = (
     *export.CALLS,
     *tail.CALLS,
     *status.CALLS,
+    *searches.CALLS,
     *session.CALLS,
 )
 CALLS = (*_CALLS, openapi.make_call(_CALLS))

@@ -268,6 +268,15 @@ class Rejected(msgspec.Struct):
     """Entries of rejected.jsonl: time, peer, reason, detail and the first bytes."""
 
 
+class Share(msgspec.Struct):
+    """A link to the records of one query."""
+
+    url: str
+    """Path on this server; the link is its address with the path."""
+    expires: float
+    """In seconds since 1970."""
+
+
 class Session(msgspec.Struct):
     """Who asks."""
 

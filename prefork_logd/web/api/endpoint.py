@@ -244,6 +244,8 @@ def error_response(error: Exception, path: str) -> Response:
             response = error_answer(503, str(error))
             response.headers["Retry-After"] = "3"
             return response
+        case MemoryError():
+            return error_answer(503, "the answer needs more memory than the page may use; ask for fewer records")
     log.error("%s: the request failed: %s", path[:200], describe_unexpected(error))
     return error_answer(500, "the request failed because of an error of the collector, which its log describes")
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from prefork_logd import __version__
-from prefork_logd.web.api import answers
+from prefork_logd.web import saved_searches
+from prefork_logd.web.api import answers, searches
 from prefork_logd.web.api.endpoint import Call
 
 if TYPE_CHECKING:
@@ -123,7 +124,8 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
 def _descriptions() -> dict[str, dict[str, str]]:
     """Return the sentences below the fields of each type of answer: its source has them."""
     found: dict[str, dict[str, str]] = {}
-    for node in ast.parse(inspect.getsource(answers)).body:
+    modules = (answers, saved_searches, searches)
+    for node in (one for module in modules for one in ast.parse(inspect.getsource(module)).body):
         if isinstance(node, ast.ClassDef):
             texts = found[node.name] = {}
             for field, text in zip(node.body, node.body[1:], strict=False):

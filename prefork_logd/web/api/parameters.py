@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import tzinfo
 
+    from prefork_logd.query.tree import Node
+
 MOST_BYTES = 65_536
 """Most bytes of all parameters of a request."""
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,3}", re.ASCII)
@@ -158,15 +160,6 @@ def read_zone(text: str | None) -> tzinfo | None:
     raise ParameterError("tz", f"{text!r} is not a time zone; write UTC or a name such as Europe/Rome")
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """The records that somebody may see: those of a share link."""
-
-    q: str = ""
-    since: str | None = None
-    until: str | None = None
-
-
 def make_filters(values: Mapping[str, Any], carried: Callable[[], Mapping[str, int]], bounds: Any = None) -> Filters:
     """Return the filters of parameters, all of which have to be met; order and limit as far as they are there.
 
@@ -175,18 +168,22 @@ def make_filters(values: Mapping[str, Any], carried: Callable[[], Mapping[str, i
     now = time.time()
     zone = read_zone(values.get("tz"))
     since, until = _time(values, "since", now, zone), _time(values, "until", now, zone)
-    try:
-        node = language.parse(values.get("q") or "", now=now, carried=carried, zone=zone)
-    except QueryError as error:
-        raise ParameterError("q", str(error), error.column) from None
+    node = _node("q", values.get("q") or "", now, carried, zone)
     if bounds is not None:
         least, most = _time(vars(bounds), "since", now, None), _time(vars(bounds), "until", now, None)
         since = least if since is None else max(since, since if least is None else least)
         until = most if until is None else min(until, until if most is None else most)
-        node = tree.all_of((language.parse(bounds.q, now=now, carried=carried), node))
+        node = tree.all_of((_node("the query of the share link", bounds.q, now, carried, None), node))
     return Filters(
         since=since, until=until, tree=node, limit=values.get("limit"), order=values.get("order") or "oldest"
     ).with_range()
+
+
+def _node(parameter: str, text: str, now: float, carried: Callable[[], Mapping[str, int]], zone: tzinfo | None) -> Node:
+    try:
+        return language.parse(text, now=now, carried=carried, zone=zone)
+    except QueryError as error:
+        raise ParameterError(parameter, str(error), error.column) from None
 
 
 def _time(values: Mapping[str, Any], name: str, now: float, zone: tzinfo | None) -> float | None:

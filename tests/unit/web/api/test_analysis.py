@@ -6,8 +6,7 @@ import contextlib
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from prefork_logd.web.api.parameters import Bounds
-from tests.support.page import Anybody, Client, make_page, make_settings, seed
+from tests.support.page import Anybody, Client, bounds, make_page, make_settings, seed
 from tests.support.stores import NOW, line
 from tests.unit.web.conftest import RECORDS
 
@@ -113,5 +112,5 @@ def test_levels_are_the_known_ones_and_those_of_records(tmp_path: Path) -> None:
         assert {"name": "AUDIT", "levelno": 35} in found
         assert {"name": "ERROR", "levelno": 40} in found
         assert [one["levelno"] for one in found] == sorted(one["levelno"] for one in found)
-    with contextlib.closing(Client(make_page(settings, Anybody(("view",), Bounds("x"))))) as client:
+    with contextlib.closing(Client(make_page(settings, Anybody(("view",), bounds("x"))))) as client:
         assert "AUDIT" not in client.get("/levels").text

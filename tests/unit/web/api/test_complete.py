@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from prefork_logd.web.api import complete
-from prefork_logd.web.api.parameters import Bounds
-from tests.support.page import Anybody, Client, make_page, make_settings, seed
+from tests.support.page import Anybody, Client, bounds, make_page, make_settings, seed
 from tests.support.stores import NOW, line
 
 if TYPE_CHECKING:
@@ -112,7 +111,7 @@ def test_rare_values_are_found_by_their_beginning(client: Client, monkeypatch: p
 
 def test_a_share_offers_its_own_values(mixed: Settings) -> None:
     """Values of other records are not told."""
-    with contextlib.closing(Client(make_page(mixed, Anybody(("view",), Bounds("name=web"))))) as client:
+    with contextlib.closing(Client(make_page(mixed, Anybody(("view",), bounds("name=web"))))) as client:
         assert items(client, "tenant:") == [r'"south \"new\""']
         assert items(client, "a key") == []
         assert "http.status:" in items(client, "http")

@@ -12,9 +12,9 @@ import pytest
 from prefork_logd.errors import ProcessError, QueryCancelledError, QueryTimeoutError, StoreError
 from prefork_logd.web.api import analysis, records
 from prefork_logd.web.api.endpoint import ForbiddenError, NotFoundError, encode, error_response
-from prefork_logd.web.api.parameters import Bounds, ParameterError, TooLargeError
+from prefork_logd.web.api.parameters import ParameterError, TooLargeError
 from prefork_logd.web.search_pool import BusyError
-from tests.support.page import Anybody, Client, make_page, make_settings
+from tests.support.page import Anybody, Client, bounds, make_page, make_settings
 from tests.support.stores import NOW
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ def test_rights_are_needed(settings: Settings) -> None:
 
 def test_a_share_sees_its_records_only(settings: Settings) -> None:
     """Every answer is about the records of the link."""
-    bounds = Bounds("level>=ERROR", f"@{NOW}", f"@{NOW + 60}")
-    with contextlib.closing(Client(make_page(settings, Anybody(("view",), bounds)))) as client:
+    shared = bounds("level>=ERROR", f"@{NOW}", f"@{NOW + 60}")
+    with contextlib.closing(Client(make_page(settings, Anybody(("view",), shared)))) as client:
         assert client.get("/count").json() == {"count": 6}
         assert len(client.get("/records", since="@0", q="*").json()["records"]) == 6
         facets = client.get("/facets", field="level").json()["facets"]

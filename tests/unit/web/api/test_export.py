@@ -19,8 +19,7 @@ from prefork_logd.errors import StoreError
 from prefork_logd.records.csv_lines import csv_lines
 from prefork_logd.web.api import export
 from prefork_logd.web.api.export import joined, quote
-from prefork_logd.web.api.parameters import Bounds
-from tests.support.page import Anybody, Client, make_page, make_settings, seed, serving
+from tests.support.page import Anybody, Client, bounds, make_page, make_settings, seed, serving
 from tests.support.stores import NOW
 from tests.unit.web.api.test_records import ODD_LINES
 from tests.unit.web.conftest import lines
@@ -71,7 +70,7 @@ def test_errors_come_before_the_file(client: Client) -> None:
 
 def test_a_share_exports_its_records(settings: Settings) -> None:
     """And nothing else; the command is not for it."""
-    backend = Anybody(("view",), Bounds("level>=ERROR"))
+    backend = Anybody(("view",), bounds("level>=ERROR"))
     with contextlib.closing(Client(make_page(settings, backend))) as client:
         assert client.get("/export").content == b"".join(lines()[::10])
         assert client.get("/command").status_code == 403

@@ -14,7 +14,6 @@ from prefork_logd.web.api.parameters import (
     MOST_BYTES,
     ORDER,
     SEARCH,
-    Bounds,
     Parameter,
     ParameterError,
     TooLargeError,
@@ -22,6 +21,7 @@ from prefork_logd.web.api.parameters import (
     read_parameters,
     read_zone,
 )
+from tests.support.page import bounds
 
 LIMIT = Parameter(name="limit", meaning="Most records.", kind="whole number", default=50, least=1, most=1000)
 MANY = Parameter(name="field", meaning="A field.", most_values=2, is_required=True, most=10)
@@ -114,11 +114,13 @@ def test_errors_of_a_query_have_a_column() -> None:
 
 def test_bounds_hold_whatever_is_asked_for() -> None:
     """A query under bounds finds nothing outside of them."""
-    bounds = Bounds("disk", "@100", "@200")
-    wide = make_filters({"q": "full OR empty", "since": "@50", "until": "@300"}, dict, bounds)
+    shared = bounds("disk", "@100", "@200")
+    wide = make_filters({"q": "full OR empty", "since": "@50", "until": "@300"}, dict, shared)
     assert (wide.since, wide.until) == (100, 200)
     assert isinstance(wide.tree, And)
     assert Words(("disk",)) in wide.tree.parts
-    narrow = make_filters({"since": "@150", "until": "@160"}, dict, bounds)
+    narrow = make_filters({"since": "@150", "until": "@160"}, dict, shared)
     assert (narrow.since, narrow.until) == (150, 160)
-    assert make_filters({}, dict, bounds).since == 100
+    assert make_filters({}, dict, shared).since == 100
+    with pytest.raises(ParameterError, match="column 1"):
+        make_filters({}, dict, bounds("level>=AUDIT"))

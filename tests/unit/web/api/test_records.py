@@ -10,10 +10,9 @@ import pytest
 
 from prefork_logd.query.filters import Filters
 from prefork_logd.query.search import Cursor, Found, Page, RecordId
-from prefork_logd.web.api.parameters import Bounds
 from prefork_logd.web.api.records import FIRST_RECORDS, MOST_BYTES, read_page
 from prefork_logd.web.search_pool import Lease
-from tests.support.page import JOURNAL, Anybody, Client, make_page, make_settings, seed
+from tests.support.page import JOURNAL, Anybody, Client, bounds, make_page, make_settings, seed
 from tests.support.stores import NOW
 from tests.unit.web.conftest import RECORDS, lines
 
@@ -155,7 +154,7 @@ def test_neighbours_of_a_record(client: Client) -> None:
 
 def test_a_share_has_no_other_records(settings: Settings) -> None:
     """Ids and neighbours outside of the link's records are not found."""
-    backend = Anybody(("view",), Bounds("level>=ERROR", f"@{NOW}", f"@{NOW + 60}"))
+    backend = Anybody(("view",), bounds("level>=ERROR", f"@{NOW}", f"@{NOW + 60}"))
     with contextlib.closing(Client(make_page(settings, backend))) as client:
         assert client.get(f"/records/{JOURNAL}-51").status_code == 404
         assert client.get(f"/records/{JOURNAL}-51/line").status_code == 404
