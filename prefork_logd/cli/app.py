@@ -78,23 +78,31 @@ def verb(function: Callable[..., int]) -> click.Command:
 
     It has the function's name, without a trailing underscore, and the common flags.
     """
+    return verb_in(cli)(function)
 
-    @functools.wraps(function)
-    @click.pass_context
-    def call(
-        context: click.Context,
-        /,
-        config: str | None,
-        state_dir: str | None,
-        bind: tuple[str, ...],
-        workers: str | None,
-        **rest: Any,
-    ) -> None:
-        flags = context.obj
-        flags.update(config, state_dir, bind, workers)
-        context.exit(int(function(flags, **rest)))
 
-    return cli.command(function.__name__.rstrip("_"))(common_flags(call))
+def verb_in(group: click.Group) -> Callable[[Callable[..., int]], click.Command]:
+    """Return the decorator that makes a function a verb of a group, as `verb` does."""
+
+    def make(function: Callable[..., int]) -> click.Command:
+        @functools.wraps(function)
+        @click.pass_context
+        def call(
+            context: click.Context,
+            /,
+            config: str | None,
+            state_dir: str | None,
+            bind: tuple[str, ...],
+            workers: str | None,
+            **rest: Any,
+        ) -> None:
+            flags = context.obj
+            flags.update(config, state_dir, bind, workers)
+            context.exit(int(function(flags, **rest)))
+
+        return group.command(function.__name__.rstrip("_"))(common_flags(call))
+
+    return make
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

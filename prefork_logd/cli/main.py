@@ -22,6 +22,7 @@ from prefork_logd.cli import (  # noqa: F401 - each module adds its verbs to the
     standard_streams,
     status,
     tail,
+    web,
 )
 from prefork_logd.cli.app import PROGRAM, cli, complain
 from prefork_logd.cli.error_messages import explain

@@ -93,17 +93,10 @@ def query(flags: Flags, form: str, name: str | None, **given: Any) -> int:
     """
     from prefork_logd.query.parse import make_filters
 
-    def carried() -> dict[str, int]:
-        try:
-            with contextlib.closing(_opened(lenient_settings(flags), name)) as search:
-                return search.levels()
-        except StoreError:
-            return {}
-
     asked = Asked(**{field.name: given.pop(field.name) for field in fields(Asked)})
     try:
         _check(asked, form, given)
-        filters = make_filters(carried=carried, **given)
+        filters = make_filters(carried=lambda: carried_levels(flags, name), **given)
         answer = _answer(asked, form)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
@@ -112,6 +105,15 @@ def query(flags: Flags, form: str, name: str | None, **given: Any) -> int:
         for problem in problems_of(search):
             click.echo(f"prefork-logd: {problem}", err=True)
     return ExitStatus.OK
+
+
+def carried_levels(flags: Flags, name: str | None) -> dict[str, int]:
+    """Return the levels that the records of a store carry; none if it cannot be read."""
+    try:
+        with contextlib.closing(_opened(lenient_settings(flags), name)) as search:
+            return search.levels()
+    except StoreError:
+        return {}
 
 
 def _opened(settings: Settings, name: str | None) -> Search:

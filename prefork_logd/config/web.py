@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 DEFAULT_ADDRESS = "127.0.0.1:9021"
 """The page's address by default. If another program has it, the collector runs without the page."""
 MAX_USERS = 1000
-_USER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
+USER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
+NAME_FORM = "1 to 64 letters, digits and . _ @ + -, the first a letter or digit"
 _HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})?)*\.?")
 _SCRYPT = re.compile(r"scrypt\$ln=(\d{1,2}),r=(\d{1,2}),p=(\d{1,2})\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)")
@@ -83,8 +84,8 @@ class WebUserSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, sentence) for every value of the right type that cannot be used."""
-        if not _USER_NAME.fullmatch(self.name):
-            yield "name", "needs 1 to 64 letters, digits and . _ @ + -, the first a letter or digit"
+        if not USER_NAME.fullmatch(self.name):
+            yield "name", f"needs {NAME_FORM}"
         try:
             parse_hash(self.password)
         except ValueError as error:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import secrets
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+from prefork_logd.web.page_files import SECRET_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +60,7 @@ class Shares:
         """Allow links that are valid for up to `longest_s` seconds. Raises OSError."""
         self._files = files
         self._key = files.secret(KEY_FILE)
+        self._version = files.version(KEY_FILE)
         self._longest_s = longest_s
         self._clock = clock
 
@@ -96,12 +100,14 @@ class Shares:
             return None
         return Bounds(signed.q, _time(signed.since), _time(signed.until), signed.store, signed.expires)
 
-    def revoke_all(self) -> None:
-        """Make every link invalid. Raises OSError."""
-        self._files.path(KEY_FILE).unlink(missing_ok=True)
-        self._key = self._files.secret(KEY_FILE)
+    def withdraw_all(self) -> None:
+        """Make every link invalid, also for a page that runs. Raises OSError."""
+        self._files.write(KEY_FILE, secrets.token_bytes(SECRET_BYTES))
 
     def _sign(self, data: bytes) -> bytes:
+        version = self._files.version(KEY_FILE)
+        if version != self._version:
+            self._key, self._version = self._files.secret(KEY_FILE), version
         return hmac.digest(self._key, b"share:" + data, "sha256")
 
 
