@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import enum
 import itertools
+import math
 import mmap
 import os
 import threading
+import time
 
 import msgspec
 
@@ -44,6 +46,34 @@ class Field(enum.IntEnum):
     """Connections that have sent any byte; these count for limits.max_connections."""
     REDACTED = enum.auto()
     """Records with a secret that was replaced."""
+    GAPS = enum.auto()
+    """Records that clients report as dropped by themselves; DROPPED has them, too."""
+    COMMIT_NS = enum.auto()
+    """The writer's time in commits, in nanoseconds."""
+    COMMITTED_MS = enum.auto()
+    """When the writer's last commit ended, in milliseconds since 1970; 0 before the first one."""
+    COMMITS_1_MS = enum.auto()
+    """The writer's commits that took up to a millisecond. The next counters go on from the limit before."""
+    COMMITS_5_MS = enum.auto()
+    COMMITS_25_MS = enum.auto()
+    COMMITS_100_MS = enum.auto()
+    COMMITS_500_MS = enum.auto()
+    COMMITS_2500_MS = enum.auto()
+    COMMITS_10000_MS = enum.auto()
+    COMMITS_LONGER = enum.auto()
+
+
+COMMIT_LIMITS_S: tuple[tuple[float, Field], ...] = (
+    (0.001, Field.COMMITS_1_MS),
+    (0.005, Field.COMMITS_5_MS),
+    (0.025, Field.COMMITS_25_MS),
+    (0.1, Field.COMMITS_100_MS),
+    (0.5, Field.COMMITS_500_MS),
+    (2.5, Field.COMMITS_2500_MS),
+    (10.0, Field.COMMITS_10000_MS),
+    (math.inf, Field.COMMITS_LONGER),
+)
+"""The longest time in seconds of the commits that a counter counts, in rising order."""
 
 
 class OutputField(enum.IntEnum):
@@ -100,7 +130,7 @@ class StoreField(enum.IntEnum):
 
 
 OPENED = 1 << 63
-SLOT_FIELDS = 16
+SLOT_FIELDS = 32
 JOURNAL_FIELDS = 8
 STORE_FIELDS = 12
 OUTPUT_FIELDS = 8
@@ -172,6 +202,15 @@ class Scoreboard:
     def store(self, store_id: int) -> memoryview:
         """Return the counters of one store, indexed by StoreField."""
         return self._stores[store_id * STORE_FIELDS : (store_id + 1) * STORE_FIELDS]
+
+    @staticmethod
+    def count_commit(counters: memoryview, duration_ns: int) -> None:
+        """Count a commit that has just ended in the writer's counters."""
+        duration_s = duration_ns / 1e9
+        field = next(field for limit_s, field in COMMIT_LIMITS_S if duration_s <= limit_s)
+        counters[field] += 1
+        counters[Field.COMMIT_NS] += duration_ns
+        counters[Field.COMMITTED_MS] = int(time.time() * 1000)
 
     def barrier(self) -> None:
         """Order all earlier stores of this process before its later loads: acquiring a lock is a full barrier.

@@ -15,7 +15,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.routing import Mount
 
-from prefork_logd.web import api
+from prefork_logd.web import api, monitoring, pages
 from prefork_logd.web.gate import Gate
 from prefork_logd.web.headers import SafeHeaders
 from prefork_logd.web.login import Login, TokenEntrance
@@ -35,7 +35,7 @@ def make_application(context: PageContext) -> Starlette:
     visitors = Visitors(web, context.state_dir)
     login = Login(visitors)
     application = Starlette(
-        routes=[*login.routes(), Mount("/api/v1", routes=api.routes())],
+        routes=[*login.routes(), *monitoring.routes(), Mount("/api/v1", routes=api.routes()), *pages.routes()],
         middleware=[
             Middleware(SafeHeaders, settings=web),
             Middleware(AuthenticationMiddleware, backend=visitors, on_error=_unauthorized),

@@ -13,6 +13,9 @@ from urllib.parse import quote, urlsplit
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse
 
+from prefork_logd.config.web import is_loopback
+from prefork_logd.web.monitoring import PATHS as MONITORING
+from prefork_logd.web.proxies import UNIX, peer
 from prefork_logd.web.refusal import API, refusal
 from prefork_logd.web.shares import PATH as SHARE_PATH
 from prefork_logd.web.visitors import Visitor
@@ -51,7 +54,7 @@ class Gate:
         if path in _OPEN or path.startswith(_OPEN_BELOW):
             return None
         if not isinstance(user, Visitor):
-            return _stranger(request)
+            return None if path in MONITORING and is_of_this_host(request) else _stranger(request)
         if request.method in _SAFE:
             return None
         if user.bounds is not None:
@@ -80,9 +83,17 @@ def is_from_here(request: Request) -> bool:
         return False
 
 
+def is_of_this_host(request: Request) -> bool:
+    """Tell whether a program of this host asks for itself, not a reverse proxy for somebody else."""
+    headers = request.headers
+    is_passed_on = any(name in headers for name in ("forwarded", "x-forwarded-for", "via"))
+    address = peer(request.scope)
+    return not is_passed_on and (address == UNIX or is_loopback(address))
+
+
 def _stranger(request: Request) -> Response:
     """Return the answer to somebody who is not logged in."""
-    if request.url.path.startswith(API):
+    if request.url.path.startswith(API) or request.url.path in MONITORING:
         response = refusal(
             request.url.path,
             401,

@@ -17,7 +17,7 @@ from prefork_logd.web.context import make_context
 from tests.support.page import no_status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
     from starlette.types import ASGIApp
@@ -49,6 +49,7 @@ def serving(
     toml: str = "",
     application: Callable[[Settings], ASGIApp] | None = None,
     listening: socket.socket | None = None,
+    status: Callable[[], Awaitable[dict[str, Any]]] = no_status,
 ) -> Iterator[Served]:
     """Serve the page with the settings of `toml`, or another application; until the end of the block."""
     settings = loads(toml, "", {"state_dir": str(state_dir)})
@@ -62,7 +63,7 @@ def serving(
 
     async def serve() -> None:
         loop = asyncio.get_running_loop()
-        context = make_context(settings, no_status)
+        context = make_context(settings, status)
         try:
             made = application(settings) if application is not None else make_application(context)
             server = PageServer(made, settings.web, [sock])

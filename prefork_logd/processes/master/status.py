@@ -5,13 +5,23 @@ Owns the document's form (docs/operating.md). Does not know how it is asked for 
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from typing import TYPE_CHECKING, Any
 
 from prefork_logd import __version__
 from prefork_logd.ingest import core
-from prefork_logd.ipc.scoreboard import SHIPPER_SLOT, Field, JournalField, OutputField, Scoreboard, StoreField
+from prefork_logd.ipc.scoreboard import (
+    COMMIT_LIMITS_S,
+    SHIPPER_SLOT,
+    WRITER_SLOT,
+    Field,
+    JournalField,
+    OutputField,
+    Scoreboard,
+    StoreField,
+)
 from prefork_logd.processes.master.child import Kind
 from prefork_logd.processes.master.lifecycle import ALIVE, State
 from prefork_logd.processes.master.probing import silence
@@ -59,6 +69,7 @@ def document(
             _output(output, board, output_id, carried)
             for output_id, output in zip(configuration.output_ids, settings.output, strict=True)
         ],
+        "commits": _commits(board, carried),
         "journal": _journal(board, settings.limits.journal_bytes),
         "stores": [
             _store(store, board, store_id, shippers.get(SHIPPER_SLOT + store_id))
@@ -77,7 +88,7 @@ def page(sockets: PageSockets, settings: WebSettings) -> dict[str, Any]:
 
 def totals(board: Scoreboard, carried: InheritedCounters, children: Iterable[Child]) -> dict[str, int]:
     """Return the counters of the whole collector by name, and the number of connections."""
-    fields = (Field.RECORDS, Field.RECEIVED_BYTES, Field.REJECTED, Field.DROPPED, Field.REDACTED)
+    fields = (Field.RECORDS, Field.RECEIVED_BYTES, Field.REJECTED, Field.DROPPED, Field.REDACTED, Field.GAPS)
     workers = (child for child in children if child.kind is Kind.WORKER)
     return {
         "connections": sum(_counter(board, carried, child, Field.CONNECTIONS) for child in workers),
@@ -99,6 +110,22 @@ def _output(settings: OutputSettings, board: Scoreboard, output_id: int, carried
         "failing": bool(output[OutputField.FAILED]),
         "skipped": output[OutputField.SKIPPED] + carried.of_output(settings.path, "SKIPPED"),
         **(of_files if settings.has_fields else {}),
+    }
+
+
+def _commits(board: Scoreboard, carried: InheritedCounters) -> dict[str, Any]:
+    """Return the writer's commits: their number and time, and how many took how long at most, in seconds."""
+    writer = board.slot(WRITER_SLOT)
+
+    def count(field: Field) -> int:
+        before = carried.of_worker(WRITER_SLOT, field.name) + carried.of_old(WRITER_SLOT, field.name)
+        return int(writer[field]) + before
+
+    within = itertools.accumulate(count(field) for _, field in COMMIT_LIMITS_S)
+    return {
+        "seconds": count(Field.COMMIT_NS) / 1e9,
+        "within": {f"{limit_s:g}": so_far for (limit_s, _), so_far in zip(COMMIT_LIMITS_S, within, strict=True)},
+        "last": writer[Field.COMMITTED_MS] / 1000 or None,
     }
 
 

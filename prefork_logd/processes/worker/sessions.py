@@ -127,7 +127,8 @@ class SessionTable:
         count = gap.last - gap.first + 1
         counters = self._port.counters
         # A client may send any number any number of times: the counter has 64 bits.
-        counters[Field.DROPPED] = min(counters[Field.DROPPED] + count, MOST_DROPPED)
+        for field in (Field.DROPPED, Field.GAPS):
+            counters[field] = min(counters[field] + count, MOST_DROPPED)
         self._port.warnings.warning(
             "%s dropped %d records between %s and %s (%a)",
             self._names.get(connection, connection.peer),

@@ -291,6 +291,7 @@ class Writer:
         changed = [source for source in self._sources.values() if source.taken > source.committed or source.ended]
         if not changed and not self._sessions.has_opens:
             return
+        begun_ns = time.monotonic_ns()
         try:
             batches = {source.worker: source.taken for source in self._sources.values() if not source.ended}
             done = self._commit_steps.write(
@@ -309,6 +310,7 @@ class Writer:
             LOGGER.warning("journal: written again")
         self._gathered_bytes = 0
         self._must_sync = False
+        Scoreboard.count_commit(self._counters, time.monotonic_ns() - begun_ns)
         self._answer_workers(changed)
 
     def _answer_workers(self, changed: list[BatchReceiver]) -> None:

@@ -15,14 +15,17 @@ from typing import Any
 import msgspec
 
 from prefork_logd.ipc.configuration import Configuration
-from prefork_logd.ipc.scoreboard import Layout  # noqa: TC001 - msgspec reads the annotation
+from prefork_logd.ipc.scoreboard import COMMIT_LIMITS_S, Layout
 from prefork_logd.processes.master.page_sockets import (
     InheritedPageSocket,  # noqa: TC001 - msgspec reads the annotation
 )
 from prefork_logd.processes.master.upgrade.old_scoreboard import OldBoard
 
 FORMAT = 4
-CUMULATIVE = ("STARTS", "ACCEPTED", "RECORDS", "RECEIVED_BYTES", "REJECTED", "DROPPED", "REFUSED", "REDACTED")
+CUMULATIVE = (
+    *("STARTS", "ACCEPTED", "RECORDS", "RECEIVED_BYTES", "REJECTED", "DROPPED", "REFUSED", "REDACTED", "GAPS"),
+    *("COMMIT_NS", *(field.name for _, field in COMMIT_LIMITS_S)),
+)
 """Counters of children that go on over an upgrade."""
 CUMULATIVE_OUTPUT = ("RECORDS", "BYTES", "SKIPPED", "OVERFLOWED")
 
