@@ -122,6 +122,10 @@ class QueryTimeoutError(StoreError):
         )
 
 
+class QueryMemoryError(StoreError):
+    """A query needed more memory than it may have."""
+
+
 class QueryCancelledError(StoreError):
     """A query was cancelled by another thread."""
 

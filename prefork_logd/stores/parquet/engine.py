@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from prefork_logd.errors import StoreError
+from prefork_logd.errors import QueryMemoryError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -49,14 +49,15 @@ def connect(memory_bytes: int, threads: int, temporary: Path | None = None) -> d
 
 @contextlib.contextmanager
 def failing_as_store_error(place: str = "") -> Iterator[None]:
-    """Raise StoreError for an error of DuckDB, with its first line."""
+    """Raise StoreError for an error of DuckDB, with its first line; QueryMemoryError if memory is short."""
     import duckdb  # noqa: PLC0415
 
     try:
         yield
     except (duckdb.Error, MemoryError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise StoreError(f"{place}: {lines[0]}" if place else lines[0]) from error
+        kind = QueryMemoryError if isinstance(error, (duckdb.OutOfMemoryException, MemoryError)) else StoreError
+        raise kind(f"{place}: {lines[0]}" if place else lines[0]) from error
 
 
 @contextlib.contextmanager

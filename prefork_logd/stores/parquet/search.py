@@ -4,13 +4,14 @@ Owns the queries. Does not know how a condition becomes SQL (filters_sql.py), or
 
 A record that its columns hold exactly is found by DuckDB. The few others, which have their line beside their columns,
 are judged by query/evaluate.py. Lines come in slices of time: so the first ones come at once, and the memory does not
-grow with their number.
+grow with their number. What is too large for the memory is searched in halves.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 import tempfile
 from collections import Counter
@@ -18,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefork_logd.errors import QueryCancelledError, QueryTimeoutError, StoreError
+from prefork_logd.errors import QueryCancelledError, QueryMemoryError, QueryTimeoutError, StoreError
 from prefork_logd.query.search import Bar, Found, Page, RecordId, levels_by_name
 from prefork_logd.query.tree import EVERYTHING
 from prefork_logd.records.stored import read_fields
@@ -28,7 +29,7 @@ from prefork_logd.stores.parquet.calls import Calls
 from prefork_logd.stores.parquet.contents import Contents
 from prefork_logd.stores.parquet.filters_sql import behind, order_of, slot_of, slot_sql, time_bounds
 from prefork_logd.stores.parquet.rows import make_line
-from prefork_logd.stores.parquet.slices import SLOTS, reaches, slices
+from prefork_logd.stores.parquet.slices import SLOTS, halved, reaches, slices
 from prefork_logd.stores.parquet.snapshot import Snapshot
 from prefork_logd.stores.parquet.tree_sql import Compiled, Compiler, compile_tree
 
@@ -53,6 +54,9 @@ FEW = 20_000
 PAGE = 50
 """Records of a page without a limit."""
 _FETCH = 512
+"""Rows that are taken from DuckDB at once, if they are short."""
+_FETCH_BYTES = 1 << 20
+"""Characters of such rows."""
 _LIMITED = 10_000
 """Up to this limit the lines are found by one query, which keeps the best ones only."""
 _LINE_COLUMNS = ", ".join(map(schema.quoted, schema.LINE_COLUMNS))
@@ -109,13 +113,14 @@ class ParquetSearch(Analysis):
                     cursor = self._connection.execute(
                         f"SELECT {select} FROM ({chosen}) {end}", where.parameters or None
                     )
-                    found = cursor.fetchmany(_FETCH)
+                    found = cursor.fetchmany(size := 1)
                 while found:
                     has_begun = True
                     yield from found
+                    size = max(1, min(2 * size, _FETCH, _FETCH_BYTES // _characters(found[-1])))
                     with self._calls.running(), engine.failing_as_store_error(str(self._root)):
-                        found = cursor.fetchmany(_FETCH)
-            except (QueryTimeoutError, QueryCancelledError):
+                        found = cursor.fetchmany(size)
+            except (QueryTimeoutError, QueryCancelledError, QueryMemoryError):
                 raise
             except StoreError:
                 if has_begun or not self._snapshot.drop_damaged():
@@ -163,8 +168,8 @@ class ParquetSearch(Analysis):
             yield from (one.line for one in itertools.islice(found, left))
             return
         condition = compile_tree(filters.tree)
-        for bounds in self._parts(filters, condition):
-            rows = self._fetch(_LINE_COLUMNS, condition, f"ORDER BY {order_of(filters)}", bounds=bounds)
+        for part in self._parts(filters, condition):
+            rows = self._in_order(filters, condition, part)
             for line in self._judged(filters, condition, rows):
                 yield line
                 if left is not None:
@@ -172,16 +177,29 @@ class ParquetSearch(Analysis):
                     if not left:
                         return
 
-    def _parts(self, filters: Filters, condition: Compiled) -> Iterator[str]:
-        """Yield bounds whose records follow each other in order: one if few match, or one for each slice."""
+    def _in_order(self, filters: Filters, condition: Compiled, part: Range) -> Iterator[Sequence[Any]]:
+        """Yield the rows of a range in order; of one that is too large for the memory, those of its halves."""
+        bounds = time_bounds(filters, *part)
+        try:
+            rows = _begun(self._fetch(_LINE_COLUMNS, condition, f"ORDER BY {order_of(filters)}", bounds=bounds))
+        except QueryMemoryError:
+            ((least, greatest),) = self._fetch("min(created), max(created)", _EVERY, bounds=bounds)
+            halves = halved(part, least, greatest, filters.order)
+            if not halves:
+                raise
+            rows = itertools.chain.from_iterable(self._in_order(filters, condition, half) for half in halves)
+        yield from rows
+
+    def _parts(self, filters: Filters, condition: Compiled) -> Iterator[Range]:
+        """Yield ranges whose records follow each other in order: one if few match, or one for each slice."""
         if filters.tree != EVERYTHING:
             bounds = time_bounds(filters, None, None)
             for count, least, most in self._fetch("count(*), min(created), max(created)", condition, bounds=bounds):
                 if count <= FEW:
-                    yield f"created BETWEEN {least!r}::DOUBLE AND {most!r}::DOUBLE" if count else "false"
+                    if count:
+                        yield least, math.nextafter(most, math.inf)
                     return
-        for low, high in self._slices(filters):
-            yield time_bounds(filters, low, high)
+        yield from self._slices(filters)
 
     def _first(
         self, filters: Filters, condition: Compiled, wanted: int, cursor: Cursor | None = None
@@ -208,14 +226,25 @@ class ParquetSearch(Analysis):
 
     def _of_keys(self, filters: Filters, condition: Compiled, keys: Sequence[Sequence[Any]]) -> Iterator[Found]:
         """Yield the records with these keys, which are in order, without those that Python refuses."""
+        try:
+            rows = _begun(self._rows_of(filters, keys))
+        except QueryMemoryError:
+            if len(keys) == 1:
+                raise
+            for half in (keys[: len(keys) // 2], keys[len(keys) // 2 :]):
+                yield from self._of_keys(filters, condition, half)
+            return
+        for journal, number, *row in rows:
+            for line in self._judged(filters, condition, [row]):
+                yield Found(RecordId(journal, number), row[0], line)
+
+    def _rows_of(self, filters: Filters, keys: Sequence[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+        """Yield journal, number and columns of the records with these keys, in order."""
         times = [created for created, _, _ in keys]
         ids = ", ".join(f"({engine.text(journal)}, {number}::UBIGINT)" for _, journal, number in keys)
         chosen = f"created BETWEEN {min(times)!r}::DOUBLE AND {max(times)!r}::DOUBLE AND (journal, number) IN ({ids})"
-        for journal, number, *row in self._fetch(
-            f"journal, number, {_LINE_COLUMNS}", _EVERY, f"ORDER BY {order_of(filters)}", bounds=chosen
-        ):
-            for line in self._judged(filters, condition, [row]):
-                yield Found(RecordId(journal, number), row[0], line)
+        select = f"journal, number, {_LINE_COLUMNS}"
+        return self._fetch(select, _EVERY, f"ORDER BY {order_of(filters)}", bounds=chosen)
 
     @staticmethod
     def _judged(filters: Filters, condition: Compiled, found: Iterator[Sequence[Any]] | list[Any]) -> Iterator[bytes]:
@@ -343,6 +372,17 @@ class ParquetSearch(Analysis):
     def close(self) -> None:
         """Close every file."""
         self._resources.close()
+
+
+def _begun(rows: Iterator[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+    """Return rows of which the first one was read: a query for too much memory raises QueryMemoryError here."""
+    first = next(rows, None)
+    return itertools.chain(() if first is None else (first,), rows)
+
+
+def _characters(row: Sequence[Any]) -> int:
+    """Return the number of characters in a row, or 1."""
+    return sum(len(value) for value in row if isinstance(value, str)) or 1
 
 
 def _connect() -> duckdb.DuckDBPyConnection:

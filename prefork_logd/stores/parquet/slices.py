@@ -79,3 +79,12 @@ def slices(least: float, width: float, counts: Sequence[tuple[int, int]], order:
         if not is_newest
         else ((low, high) for high, low in itertools.pairwise([None, *edges, None]))
     )
+
+
+def halved(whole: Range, least: float, greatest: float, order: str) -> tuple[Range, ...]:
+    """Return the halves of a range, in order, by the ends of its records; none if these have the same time."""
+    middle = least + (greatest - least) / 2
+    if not least < middle <= greatest:
+        return ()
+    halves = ((whole[0], middle), (middle, whole[1]))
+    return halves[::-1] if order == "newest" else halves

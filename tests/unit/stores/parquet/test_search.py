@@ -2,19 +2,22 @@
 
 import contextlib
 import json
+import random
 import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 
+from prefork_logd.cli import print_records
 from prefork_logd.config.stores.parquet import ParquetStoreSettings
-from prefork_logd.errors import QueryCancelledError, QueryTimeoutError, StoreError
+from prefork_logd.errors import QueryCancelledError, QueryMemoryError, QueryTimeoutError, StoreError
 from prefork_logd.query.filters import Filters
-from prefork_logd.query.language import parse_field
+from prefork_logd.query.language import parse, parse_field
 from prefork_logd.query.search import Limits, RecordId
 from prefork_logd.query.statistics import parse as parse_statistics
-from prefork_logd.query.tree import Compare, level_from
+from prefork_logd.query.tree import EVERYTHING, Compare, level_from
 from prefork_logd.stores.parquet import engine, segments, slices, snapshot
 from prefork_logd.stores.parquet import search as parquet_search
 from prefork_logd.stores.parquet.merging import Merger
@@ -254,6 +257,75 @@ def test_a_line_that_another_program_wrote_is_found(tmp_path):
     with contextlib.closing(open_search(store._settings)) as search:
         for wanted in (Compare(("extra", "a"), "=", "1"), Compare(("extra", "b"), "=", "é")):
             assert [*search.lines(Filters(tree=wanted))] == lines
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", print_records.FORMATS)
+@pytest.mark.parametrize("order", ["oldest", "newest"])
+def test_a_query_takes_the_memory_of_a_few_records(tmp_path, form, order):
+    """However many match, by each way to them: those that follow are read when they are wanted."""
+    store = make_store(tmp_path)
+    store.open(JOURNAL)
+    some = [line(NOON + at, levelno=20 + at % 2 * 20, msg=f"disk {at} " + "x" * 500_000) for at in range(60)]
+    store.write([block(0, some)], never)
+    del some
+    ways = (
+        (EVERYTHING, None, 60),
+        (level_from(40), None, 30),
+        (parse("disk", now=0.0), None, 60),
+        (EVERYTHING, 50, 50),
+    )
+    with contextlib.closing(open_search(store._settings)) as search:
+        for tree, limit, count in ways:
+            tracemalloc.start()
+            try:
+                found = search.lines(Filters(tree=tree, order=order, limit=limit))
+                printed = sum(1 for _ in print_records.format_lines(form, found, 100, coloured=False))
+                peak = tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+            assert printed == count + (form in ("csv", "table")) or (form, printed) == ("csv", count)
+            assert peak < 12_000_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", ["oldest", "newest"])
+def test_records_that_are_too_large_for_the_memory_are_read_in_parts(tmp_path, monkeypatch, order):
+    """Parts of time, or single records of a page; records of one time that are too many for it are an error."""
+    chance = random.Random(1)
+    lines = [line(NOON + at, msg=f"disk {at} " + chance.randbytes(100_000).hex()) for at in range(240)]
+    store = make_store(tmp_path / "a")
+    store.open(JOURNAL)
+    for first in range(0, 240, 10):
+        store.write([block(first, lines[first : first + 10])], never)
+    monkeypatch.setattr(parquet_search, "MEMORY_BYTES", 32 << 20)
+    monkeypatch.setattr(parquet_search, "_spill", lambda: None)
+    wanted = lines if order == "oldest" else lines[::-1]
+    with contextlib.closing(open_search(store._settings)) as search:
+        assert [*search.lines(Filters(order=order))] == wanted
+        assert [*search.lines(Filters(order=order, tree=parse("disk", now=0.0)))] == wanted
+        assert [one.line for one in search.page(Filters(order=order, limit=200)).records] == wanted[:200]
+    store = make_store(tmp_path / "b")
+    store.open(JOURNAL)
+    same = [line(NOON, msg=chance.randbytes(100_000).hex()) for _ in range(240)]
+    for first in range(0, 240, 10):
+        store.write([block(first, same[first : first + 10])], never)
+    with (
+        contextlib.closing(open_search(store._settings)) as search,
+        pytest.raises(QueryMemoryError, match="Out of Memory"),
+    ):
+        [*search.lines(Filters(order=order))]
+
+
+def test_a_search_sees_one_state_while_records_come_in(tmp_path):
+    """A reader keeps to what it saw first; the next one sees more."""
+    store, lines = written(tmp_path, [3])
+    with contextlib.closing(open_search(store._settings)) as search:
+        for at in range(3, 8):
+            store.write([block(at, numbered(at, 1))], never)
+            assert (search.count(Filters()), [*search.lines(Filters())]) == (3, lines)
+    with contextlib.closing(open_search(store._settings)) as again:
+        assert again.count(Filters()) == 8
 
 
 def test_a_users_text_is_no_sql(tmp_path):

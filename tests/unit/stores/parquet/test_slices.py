@@ -1,12 +1,13 @@
 """Ranges of time follow each other in order, and leave out no record."""
 
 import itertools
+import math
 
 import pytest
 
 from prefork_logd.query.filters import Filters
 from prefork_logd.stores.parquet import slices
-from prefork_logd.stores.parquet.slices import Ends, reaches
+from prefork_logd.stores.parquet.slices import Ends, halved, reaches
 
 
 @pytest.mark.parametrize("order", ["newest", "oldest"])
@@ -56,3 +57,13 @@ def test_slices_have_a_bounded_number_of_records(monkeypatch, order):
     ]
     assert sum(sizes) == 35
     assert sizes == ([1, 8, 20, 6] if order == "newest" else [3, 3, 20, 9])
+
+
+@pytest.mark.parametrize("whole", [(None, None), (2.0, 9.0)])
+def test_a_range_is_halved_between_its_records(whole):
+    """In the order of the query; one moment cannot be halved."""
+    low, high = whole
+    assert halved(whole, 4.0, 8.0, "oldest") == ((low, 6.0), (6.0, high))
+    assert halved(whole, 4.0, 8.0, "newest") == ((6.0, high), (low, 6.0))
+    assert halved(whole, 4.0, math.nextafter(4.0, 5.0), "oldest") == ()
+    assert halved(whole, 4.0, 4.0, "oldest") == ()

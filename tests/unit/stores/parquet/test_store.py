@@ -10,12 +10,15 @@ from hypothesis import strategies as st
 from prefork_logd.config.stores.parquet import ParquetStoreSettings
 from prefork_logd.errors import StoreError
 from prefork_logd.query.filters import Filters
+from prefork_logd.records.record import make_record
+from prefork_logd.records.render import render_json
 from prefork_logd.stores.parquet import segments, store
 from prefork_logd.stores.parquet.search import open_search
 from prefork_logd.stores.parquet.store import ParquetStore
 from tests.support.odd_lines import records as odd_records
 from tests.support.stores import block, line, never
-from tests.support.strategies import bounded
+from tests.support.strategies import attributes, bounded
+from tests.unit.stores.test_rows import corpus_lines
 
 JOURNAL = "0123456789abcdef" * 2
 NOON = 1_795_521_600.0
@@ -189,6 +192,29 @@ def test_odd_lines_come_back_byte_for_byte(tmp_path):
     made.open(JOURNAL)
     made.write([block(0, lines)], never)
     assert sorted(lines_of(tmp_path)) == sorted(lines)
+
+
+@pytest.mark.slow
+def test_every_record_of_the_corpus_comes_back_byte_for_byte(tmp_path):
+    """All that was accepted from a client, hostile records included."""
+    lines = corpus_lines()
+    made = make_store(tmp_path)
+    made.open(JOURNAL)
+    made.write([block(0, lines[:300]), block(300, lines[300:])], never)
+    assert sorted(lines_of(tmp_path)) == sorted(lines)
+
+
+@pytest.mark.slow
+@settings(bounded, max_examples=20)
+@given(st.lists(attributes, min_size=1, max_size=8))
+def test_any_record_comes_back_byte_for_byte(tmp_path_factory, many):
+    """Any values in any field."""
+    root = tmp_path_factory.mktemp("records")
+    lines = [render_json(make_record(values, "peer", NOON)) for values in many]
+    made = make_store(root)
+    made.open(JOURNAL)
+    made.write([block(0, lines)], never)
+    assert sorted(lines_of(root)) == sorted(lines)
 
 
 def test_a_record_of_ten_megabytes(tmp_path):
