@@ -14,6 +14,7 @@ import click
 from prefork_logd.cli.app import Flags, add_options, complain, verb
 from prefork_logd.cli.collector import lenient_settings
 from prefork_logd.cli.filter_flags import filter_flags
+from prefork_logd.cli.remote import check_server_flags, connect, server_flags
 from prefork_logd.errors import ExitStatus, StoreError
 from prefork_logd.query.search import problems_of
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from prefork_logd.config.settings import Settings
     from prefork_logd.query.filters import Filters
     from prefork_logd.query.search import Coverage, Found, Search
+    from prefork_logd.web.client.connection import ApiConnection
+    from prefork_logd.web.client.search import RemoteSearch
 
 _SAME = ("process", "thread", "task", "trace", "logger", "service")
 _PAGE = 500
@@ -85,8 +88,9 @@ class Asked:
 )
 @answer_flags
 @click.option("--store", "name", metavar="NAME", help="Which store; else the first one configured.")
-def query(flags: Flags, form: str, name: str | None, **given: Any) -> int:
-    """Find stored records; the collector need not run.
+@server_flags
+def query(flags: Flags, form: str, name: str | None, server: str | None, token_file: str | None, **given: Any) -> int:
+    """Find stored records; the collector need not run, except with --server.
 
     TEXT is a query: words, fields (level>=WARNING, status:500), NOT, AND, OR and parentheses; docs/query.md has all of
     it. Each flag is one more condition. If TEXT begins with a minus sign, write -- before it.
@@ -94,17 +98,36 @@ def query(flags: Flags, form: str, name: str | None, **given: Any) -> int:
     from prefork_logd.query.parse import make_filters
 
     asked = Asked(**{field.name: given.pop(field.name) for field in fields(Asked)})
+    check_server_flags(server, token_file)
     try:
         _check(asked, form, given)
-        filters = make_filters(carried=lambda: carried_levels(flags, name), **given)
+        remote = _remote(connect(server, token_file), name, given) if server else None
+        levels = remote.levels if remote else lambda: carried_levels(flags, name)
+        filters = make_filters(carried=levels, **given)
         answer = _answer(asked, form)
+        if remote:
+            _print(answer, remote, filters)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    with contextlib.closing(_opened(flags.load(), name)) as search:
-        answer(search, filters)
-        for problem in problems_of(search):
-            click.echo(f"prefork-logd: {problem}", err=True)
+    if not remote:
+        with contextlib.closing(_opened(flags.load(), name)) as search:
+            _print(answer, search, filters)
     return ExitStatus.OK
+
+
+def _print(answer: Any, search: Search, filters: Filters) -> None:
+    answer(search, filters)
+    for problem in problems_of(search):
+        click.echo(f"prefork-logd: {problem}", err=True)
+
+
+def _remote(api: ApiConnection, name: str | None, given: dict[str, Any]) -> RemoteSearch:
+    """Return the search of another host for the conditions among the flags. Raises ValueError."""
+    from prefork_logd.query.as_text import query_text
+    from prefork_logd.web.client.search import RemoteSearch
+
+    others = ("since", "until", "limit", "order")
+    return RemoteSearch(api, query_text(**{key: value for key, value in given.items() if key not in others}), name)
 
 
 def carried_levels(flags: Flags, name: str | None) -> dict[str, int]:
@@ -206,14 +229,17 @@ def _print_histogram(search: Search, filters: Filters) -> None:
 def _print_around(asked: Asked, form: str, search: Search, _: Filters) -> None:
     from prefork_logd.cli.print_records import format_with_ids
     from prefork_logd.query.context import around
-    from prefork_logd.query.search import RecordId
+    from prefork_logd.query.search import FindsNeighbours, RecordId
 
     try:
         record = RecordId.parse(asked.around or "")
-        found = around(search, record, asked.same, asked.before, asked.after)  # type: ignore[arg-type]
+        if isinstance(search, FindsNeighbours):
+            records = search.around(record, asked.same, asked.before, asked.after)
+        else:
+            records = around(search, record, asked.same, asked.before, asked.after).records  # type: ignore[arg-type]
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    _write(format_with_ids(form, found.records))
+    _write(format_with_ids(form, records))
 
 
 def _print_with_ids(form: str, search: Search, filters: Filters) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from prefork_logd.cli.app import PROGRAM, Flags, cli, complain, verb_in
+from prefork_logd.cli.app import PROGRAM, Flags, cli, common_flags, complain, verb_in
 from prefork_logd.cli.collector import lenient_settings
 from prefork_logd.errors import ExitStatus, ProcessError
 
@@ -30,8 +30,13 @@ role_flag = click.option("--role", type=click.Choice(["viewer", "admin"]), help=
 
 
 @cli.group()
-def web() -> None:
+@common_flags
+@click.pass_context
+def web(
+    context: click.Context, config: str | None, state_dir: str | None, bind: tuple[str, ...], workers: str | None
+) -> None:
     """Manage users, API tokens and share links of the page."""
+    context.obj.update(config, state_dir, bind, workers)
 
 
 def _checked_name(_context: click.Context, _parameter: click.Parameter, name: str | None) -> str | None:

@@ -217,6 +217,14 @@ class ReportsProblems(Protocol):
     """A sentence about each part that could not be read, so far."""
 
 
+@runtime_checkable
+class FindsNeighbours(Protocol):
+    """Optional: a search that finds the neighbours of a record in one call (context.around)."""
+
+    def around(self, record: RecordId, same: str | None, before: int, after: int) -> list[Found]:
+        """Return a record and its neighbours, in order of time. Raises ValueError, StoreError."""
+
+
 def problems_of(search: Search) -> list[str]:
     """Return sentences about what a search could not read; empty without ReportsProblems."""
     return search.problems if isinstance(search, ReportsProblems) else []

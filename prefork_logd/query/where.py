@@ -25,6 +25,14 @@ _ITEM = re.compile(r'"([^"]*)"|(\S+)')
 
 def parse_condition(text: str) -> Node:
     """Return the condition of a text PATH OPERATOR VALUE. Raises ValueError with a sentence for the user."""
+    path, operator, value = split_condition(text)
+    if operator == "!=":
+        return tree.Not(tree.Compare(path, "=", value))
+    return tree.Compare(path, cast("Operator", operator), value)
+
+
+def split_condition(text: str) -> tuple[tuple[str, ...], str, str]:
+    """Return path, operator and value of a condition. Raises ValueError with a sentence for the user."""
     match = _WRITTEN.fullmatch(text)
     if match is None:
         raise ValueError(
@@ -37,9 +45,7 @@ def parse_condition(text: str) -> Node:
         raise ValueError(f"{text!r}: a record has no field {path[0]!r}; did you mean {meant}?")
     if path == ("extra",):
         raise ValueError(f"{text!r}: `extra` is an object; name one of its keys, such as extra.trace_id")
-    if match[2] == "!=":
-        return tree.Not(tree.Compare(path, "=", match[3]))
-    return tree.Compare(path, cast("Operator", match[2]), match[3])
+    return path, match[2], match[3]
 
 
 def parse_words(text: str) -> Node:
@@ -48,8 +54,13 @@ def parse_words(text: str) -> Node:
     An item of several words, such as `user-19022` or `"not found"`, is a phrase; `*` at its end makes its last word a
     prefix. Raises ValueError with a sentence for the user.
     """
+    return tree.all_of(phrase(Value(item, is_quoted=True)) for item in items_of(text))
+
+
+def items_of(text: str) -> list[str]:
+    """Return the items of a text that have a word. Raises ValueError with a sentence for the user if there are none."""
     items = [match[1] if match[1] is not None else match[2] for match in _ITEM.finditer(text)]
-    phrases = [phrase(Value(item, is_quoted=True)) for item in items if words.words_of(item)]
-    if not phrases:
+    found = [item for item in items if words.words_of(item)]
+    if not found:
         raise ValueError(f"{text!r} does not hold a word; a word is made of letters and digits")
-    return tree.all_of(phrases)
+    return found

@@ -32,7 +32,9 @@ def state_dir(tmp_path: Path) -> Path:
 
 def run(state_dir: Path, *words: str, password: str = PASSWORD, code: int = 0, config: Path | None = None) -> Result:
     flags = ["--state-dir", str(state_dir), *(["--config", str(config)] if config is not None else [])]
-    result = CliRunner().invoke(cli, ["web", *words, *flags], input=f"{password}\n")
+    # The common flags may stand in front of each word, and behind all of them.
+    places = [[*flags, "web", *words], ["web", *flags, *words], ["web", *words, *flags]]
+    result = CliRunner().invoke(cli, places[len(words) % 3], input=f"{password}\n")
     if isinstance(result.exception, (ConfigError, ProcessError)):
         raise result.exception
     assert result.exit_code == code, result.output
