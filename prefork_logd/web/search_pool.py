@@ -2,8 +2,8 @@
 
 Owns the opened stores. Does not know requests, or what is searched for.
 
-A search reads a store as it was when it was opened. It is used again while the journal has not grown, because opening
-takes 15 ms.
+A search reads a store as it was when it was opened. It is used again while the journal has not grown, and otherwise for
+a moment that is longer the more the opening has cost: the end of a busy journal may have many records.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ STREAMS = 2
 QUEUED_PIECES = 4
 FRESH_S = 10.0
 """Time after which an opened store is not used again, even if the journal has not grown."""
+STALE_FACTOR = 10
+"""An opened store is used again for so many times what its opening took of the processor."""
+MOST_STALE_S = 5.0
 CANCEL_EVERY_S = 0.05
 MOST_RECORDS = 1_000_000
 """Records that facets, statistics, fields and patterns look at."""
@@ -86,6 +89,13 @@ class _Opened:
     search: Search
     at_s: float
     position: bytes
+    cost_s: float
+    """Processor time of the opening."""
+
+    def serves(self, position: bytes) -> bool:
+        """Tell whether the search may be used now that the journal has come to this position."""
+        age_s = time.monotonic() - self.at_s
+        return age_s < (FRESH_S if position == self.position else min(MOST_STALE_S, STALE_FACTOR * self.cost_s))
 
 
 class SearchPool:
@@ -230,11 +240,13 @@ class SearchPool:
         with contextlib.suppress(IndexError):
             while True:
                 opened = self._idle[name].pop()
-                if opened.position == position and time.monotonic() < opened.at_s + FRESH_S:
+                if opened.serves(position):
                     return opened
                 opened.search.close()
         settings = choose_store(self._settings, name)
-        return _Opened(open_search(settings, self._journal), time.monotonic(), position)
+        began_s, at_s = time.thread_time(), time.monotonic()
+        search = open_search(settings, self._journal)
+        return _Opened(search, at_s, position, time.thread_time() - began_s)
 
     def _close_old(self) -> None:
         """Close the stores that are not used again: their files may have been removed, and take room until then."""

@@ -81,12 +81,12 @@ def make_settings(state_dir: Path, text: str = "") -> Settings:
     return loads(text, str(path), {"state_dir": str(state_dir)})
 
 
-def seed(settings: Settings, lines: Sequence[bytes], first: int = 0, journal: str = JOURNAL) -> None:
-    """Put lines into the first store of these settings, with the numbers from `first` on."""
-    store = make_store(settings.store[0])
-    with contextlib.closing(store):
-        store.open(journal)
-        store.write([block(first, [*lines])], never)
+def seed(settings: Settings, lines: Sequence[bytes], first: int = 0, journal: str = JOURNAL, store: int = 0) -> None:
+    """Put lines into a store of these settings, with the numbers from `first` on."""
+    opened = make_store(settings.store[store])
+    with contextlib.closing(opened):
+        opened.open(journal)
+        opened.write([block(first, [*lines])], never)
 
 
 def _fleet_lines() -> Any:

@@ -48,7 +48,8 @@ def test_a_search_is_run(settings: Settings) -> None:
 def test_an_opened_store_is_used_while_the_journal_stays(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a commit, some time, or an error the store is opened anew."""
+    """After a commit, some time, or an error the store is opened anew; after a commit not at once if that is dear."""
+    monkeypatch.setattr(search_pool, "STALE_FACTOR", 0)
     journal = tmp_path / JOURNAL_DIRECTORY
     journal.mkdir()
 
@@ -67,6 +68,12 @@ def test_an_opened_store_is_used_while_the_journal_stays(
             await pool.run(lambda _: 1 // 0, deadline_s=10)
         third = await search()
         assert third is not second
+        monkeypatch.setattr(search_pool, "STALE_FACTOR", 1e9)
+        (journal / POSITION_FILE).write_bytes((8).to_bytes(8, "little"))
+        assert await search() is third
+        monkeypatch.setattr(search_pool, "MOST_STALE_S", 0.0)
+        assert await search() is not third
+        third = await search()
         monkeypatch.setattr(search_pool, "FRESH_S", 0.0)
         assert await search() is not third
         pool.close()
@@ -97,7 +104,7 @@ def test_few_searches_run_at_once(settings: Settings) -> None:
     asyncio.run(main())
 
 
-class _Endless:
+class Endless:
     """A search whose calls end when they are cancelled."""
 
     def __init__(self) -> None:
@@ -124,11 +131,11 @@ def test_a_search_ends_with_its_client(settings: Settings, monkeypatch: pytest.M
 
     async def main() -> None:
         for by_task in (False, True):
-            search = _Endless()
+            search = Endless()
             monkeypatch.setattr(search_pool, "open_search", lambda *_, found=search: found)
             pool = SearchPool(settings)
 
-            async def gone(search: _Endless = search, is_by_task: bool = by_task) -> None:
+            async def gone(search: Endless = search, is_by_task: bool = by_task) -> None:
                 await asyncio.to_thread(search.began.wait, 30)
                 if is_by_task:
                     await asyncio.Event().wait()
@@ -149,7 +156,7 @@ def test_the_calls_of_a_request_share_a_deadline(monkeypatch: pytest.MonkeyPatch
     """Each call gets the time that is left; afterwards, and once it is cancelled, there is none."""
     clock = SimpleNamespace(now_s=100.0)
     monkeypatch.setattr(search_pool, "time", SimpleNamespace(monotonic=lambda: clock.now_s))
-    lease = Lease(cast("Search", _Endless()), 10, 7)
+    lease = Lease(cast("Search", Endless()), 10, 7)
     assert lease.search().limits == Limits(10, 7)
     clock.now_s += 4
     assert lease.search().limits == Limits(6, 7)
