@@ -64,6 +64,15 @@ def test_a_field_is_written_as_a_query_takes_it() -> None:
         assert node == parse(f"{field.field}:*", now=1.0)
 
 
+def test_the_number_of_fields_is_bounded() -> None:
+    """A client that makes up a name for each record costs no memory; the fields before it are counted on."""
+    honest = [{"message": "m", "extra": {"status": 200}}]
+    made_up = [{"extra": {f"key-{number}": {"inner": number}}} for number in range(2 * analysis.MOST_FIELDS)]
+    found = analysis.fields_of([*honest, *made_up, *honest])
+    assert len(found) <= analysis.MOST_FIELDS
+    assert [(one.field, one.records) for one in found[:2]] == [("extra.status", 2), ("message", 2)]
+
+
 def test_patterns() -> None:
     """With the first and last time, and the newest message."""
     messages = [("took 5 ms", 3.0), ("took 7 ms", 2.0), ("stopped", 1.0)]
