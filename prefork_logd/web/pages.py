@@ -6,25 +6,21 @@ records: the modules in the browser ask the API for them.
 
 from __future__ import annotations
 
-import hashlib
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from prefork_logd.web.templates import STATIC, render, static_path
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from typing import Any
 
     from starlette.requests import Request
     from starlette.routing import BaseRoute
     from starlette.types import Scope
 
-HERE = Path(__file__).parent
 _LASTING = "public, max-age=31536000, immutable"
 """For static files: their address changes when one of them does."""
 _SHARED = (
@@ -59,6 +55,9 @@ class View(NamedTuple):
 VIEWS = (
     View("search", "Search", "/", (*_SHARED, "field_list", "histogram", "patterns", "results", "time_range", "tools")),
     View("tail", "Tail", "/tail", (*_SHARED, "stream")),
+    View(
+        "system", "System", "/system", ("api", "dom", "figures", "frame", "json", "keyboard", "menu", "panels", "time")
+    ),
 )
 """In the order of the navigation."""
 
@@ -67,33 +66,8 @@ def routes() -> list[BaseRoute]:
     """Return the routes of the views and the static files."""
     return [
         *(Route(view.path, _page(view), methods=["GET"], name=view.name) for view in VIEWS),
-        Mount(static_path(), _Static(directory=HERE / "static"), name="static"),
+        Mount(static_path(), _Static(directory=STATIC), name="static"),
     ]
-
-
-@cache
-def static_path() -> str:
-    """Return the address of the static files, which names their content."""
-    digest = hashlib.sha256()
-    for path in sorted((HERE / "static").iterdir()):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return f"/static/{digest.hexdigest()[:16]}"
-
-
-def render(template: str, **values: Any) -> str:
-    """Return a page; `view` and `title` belong to every template (templates/base.html)."""
-    return _environment().get_template(template).render(static=static_path(), **{"views": (), **values})
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(HERE / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
 
 
 def _page(view: View) -> Callable[[Request], Awaitable[Response]]:

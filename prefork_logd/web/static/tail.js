@@ -32,7 +32,7 @@ const kept = new Map();
 const area = place("stream");
 
 const query = new QueryField(place("query-box"), () => ({ since: "1h", tz: zoneName(state.tz), store: state.store }), "summary");
-const stream = new Stream({ onBatch: addBatch, onRate: showRate, onState: showState });
+const stream = new Stream({ onBatch: addBatch, onRate: showRate, onState: showState, onGap: showGap });
 const detail = new Detail(place("detail"), {
   include: (field, value) => change({ q: including(state.q, condition(field, value)) }),
   exclude: (field, value) => change({ q: excluding(state.q, condition(field, value)) }),
@@ -121,9 +121,14 @@ function showRate({ per_s: perSecond, shown_per_s: shownPerSecond, sampled }) {
   summarize("live", h("b", {}, rate), ` records a second, ${shownCount.toLocaleString("en")} shown${sample}`);
 }
 
-function showState(name) {
+function showState(name, problem) {
   if (name === "live") summarize("live", "Connected, waiting for records");
+  else if (problem) summarize("broken", `${problem}. Trying again.`);
   else summarize("broken", "The connection broke. Trying again; records that arrive meanwhile are not missed.");
+}
+
+function showGap(sentence) {
+  table.tBodies[0].append(h("tr", { class: "day" }, h("th", { colspan: columnsOf(state).length + 3 }, `Not shown: ${sentence}`)));
 }
 
 function setPaused(isNow) {

@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
-import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-import uvicorn
 
-from prefork_logd.web import pages
-from tests.support import page as support
+from prefork_logd.web import one_time_token
+from prefork_logd.web.page_files import PageFiles
+from tests.support import page, page_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -54,20 +52,11 @@ class Site(NamedTuple):
 
 @contextlib.contextmanager
 def serve(state_dir: Path, lines: Sequence[bytes]) -> Iterator[Site]:
-    """Serve the page over a store with these lines, in a thread."""
-    settings = support.make_settings(state_dir)
-    support.seed(settings, lines)
-    application = support.make_page(settings)
-    application.router.routes.extend(pages.routes())
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(application, log_level="error", timeout_graceful_shutdown=2))
-        thread = threading.Thread(target=server.run, args=([listening],))
-        thread.start()
-        try:
-            yield Site(f"http://127.0.0.1:{listening.getsockname()[1]}", state_dir)
-        finally:
-            server.should_exit = True
-            thread.join()
+    """Serve the whole page, with its log-in and its headers, over a store with these lines."""
+    settings = page.make_settings(state_dir)
+    page.seed(settings, lines)
+    with page_server.serving(state_dir) as served:
+        yield Site(served.url, state_dir)
 
 
 class Visit:
@@ -83,6 +72,8 @@ class Visit:
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
         self.page.on("request", self._look_at)
+        token = one_time_token.current(PageFiles(site.state_dir))
+        assert context.request.get(f"{site.address}/?token={token}", max_redirects=0).status == 303
 
     def _look_at(self, request) -> None:  # type: ignore[no-untyped-def]
         if not request.url.startswith((self.site.address, "data:", "blob:")):
@@ -132,6 +123,14 @@ def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
     for one, context in made:
         context.close()
         assert not one.complaints
+
+
+def violations(tab: Visit) -> list[str]:
+    """Return what the checker axe finds in a tab as it is now."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(tab.page).response["violations"]
+    return [f"{one['id']}: {node['target']} {node['failureSummary']}" for one in found for node in one["nodes"]]
 
 
 def now() -> float:

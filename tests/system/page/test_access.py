@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import shop
-from tests.system.page.conftest import Site, Visit, now, serve
+from tests.system.page.conftest import Site, Visit, now, serve, violations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,33 +25,26 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield served
 
 
-def _violations(tab: Visit) -> list[str]:
-    from axe_playwright_python.sync_playwright import Axe
-
-    found = Axe().run(tab.page).response["violations"]
-    return [f"{one['id']}: {node['target']} {node['failureSummary']}" for one in found for node in one["nodes"]]
-
-
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_search_has_no_violations(visit: Callable[..., Visit], site: Site, theme: str, width: int) -> None:
+def test_search_has_noviolations(visit: Callable[..., Visit], site: Site, theme: str, width: int) -> None:
     """The checker axe finds nothing in the list, the open record, the fields' values, a menu and the list of keys."""
     tab = visit(site, width=width, theme=theme)
     page = tab.open("/?q=level%3E%3DWARNING")
     page.locator("tr.record", has_text="ERROR").first.click()
-    assert not _violations(tab)
+    assert not violations(tab)
     page.keyboard.press("Escape")
     if width < 720:
         page.locator("#fields-button").click()
     page.locator(".field-name", has_text="service").first.click()
     page.locator(".field-value").first.wait_for()
-    assert not _violations(tab)
+    assert not violations(tab)
     page.locator("#range-button").click()
-    assert not _violations(tab)
+    assert not violations(tab)
     page.keyboard.press("Escape")
     page.keyboard.press("?")
     page.locator("dialog[open]").wait_for()
-    assert not _violations(tab)
+    assert not violations(tab)
 
 
 @pytest.mark.parametrize("width", [390, 1024, 1600])

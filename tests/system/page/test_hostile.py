@@ -49,6 +49,11 @@ def _records() -> list[dict[str, Any]]:
 RECORDS = _records()
 
 
+def _offered(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record without its times, which the page offers no condition for."""
+    return {name: value for name, value in record.items() if name not in {"created", "time", "received"}}
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Return the page of a store with hostile records alone."""
@@ -122,7 +127,7 @@ def test_conditions_of_a_click_find_their_record(visit: Callable[..., Visit], si
           records.forEach((record, number) => walk(record, [], number));
           return made;
         }""",
-        [script.replace("search.js", "query_text.js"), RECORDS],
+        [script.replace("search.js", "query_text.js"), [*map(_offered, RECORDS)]],
     )
     assert len(written) > 100
     for number, both, excluded, alone in written:

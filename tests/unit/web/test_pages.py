@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from starlette.applications import Starlette
 
-from prefork_logd.web import pages
+from prefork_logd.web import pages, templates
 from tests.support.page import Client
 
-STATIC = Path(pages.__file__).parent / "static"
+STATIC = templates.STATIC
 SCRIPTS = sorted(STATIC.glob("*.js"))
 MOST_LINES = 400
 _IMPORT = re.compile(r'^(?:import|export) .*?from "\./([\w.]+)";', re.MULTILINE)
@@ -44,7 +44,9 @@ def test_a_view_is_drawn(view: pages.View) -> None:
     assert text.count("aria-current") == 1
     assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\bstyle=|\bon\w+=|https?://", text)
     targets = re.findall(r'(?:href|src)="([^"#]+)"', text)
-    assert all(target.startswith(pages.static_path()) or target in {v.path for v in pages.VIEWS} for target in targets)
+    assert all(
+        target.startswith(templates.static_path()) or target in {v.path for v in pages.VIEWS} for target in targets
+    )
 
 
 @pytest.mark.parametrize("view", pages.VIEWS, ids=lambda view: view.name)
@@ -57,8 +59,8 @@ def test_a_view_preloads_every_module_it_imports(view: pages.View) -> None:
 def test_static_files_may_be_kept_for_ever() -> None:
     """Their address names their content, so a changed file has another one."""
     client = _client()
-    answers = {path.name: client.get(f"{pages.static_path()}/{path.name}") for path in sorted(STATIC.iterdir())}
-    missing = client.get(f"{pages.static_path()}/../pages.py"), client.get("/static/0/dom.js")
+    answers = {path.name: client.get(f"{templates.static_path()}/{path.name}") for path in sorted(STATIC.iterdir())}
+    missing = client.get(f"{templates.static_path()}/../pages.py"), client.get("/static/0/dom.js")
     client.close()
     assert all(answer.status_code == 200 for answer in answers.values())
     assert "immutable" in answers["dom.js"].headers["cache-control"]
@@ -68,12 +70,11 @@ def test_static_files_may_be_kept_for_ever() -> None:
 
 def test_the_address_of_static_files_follows_their_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two contents have two addresses."""
-    (tmp_path / "static").mkdir()
     found = []
     for content in ("a", "b"):
-        (tmp_path / "static" / "one.js").write_text(content)
-        monkeypatch.setattr(pages, "HERE", tmp_path)
-        found.append(pages.static_path.__wrapped__())
+        (tmp_path / "one.js").write_text(content)
+        monkeypatch.setattr(templates, "STATIC", tmp_path)
+        found.append(templates.static_path.__wrapped__())
     assert found[0] != found[1]
 
 

@@ -1,0 +1,162 @@
+"""The page of a running collector in a browser: the tail over a killed page, the same records on the command line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from prefork_logd.handlers import SocketHandler
+from tests.support.harness import Collector, wait_for
+from tests.system.page.conftest import Site, violations
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.system.page.conftest import Visit
+
+pytestmark = pytest.mark.slow
+
+TOML = '[server]\nbind = ["127.0.0.1:0"]\nworkers = 1\n[web]\nbind = ["127.0.0.1:0"]\n[[store]]\ntype = "parquet"\n'
+DEADLINE_S = 60.0
+
+
+class Running:
+    """A collector with a page, and a service that logs."""
+
+    def __init__(self, collector: Collector) -> None:
+        self.collector = collector
+        self.logger = logging.getLogger("tests.page.shop")
+        host, _, port = collector.bind[0].rpartition(":")
+        self.handler = SocketHandler(host, int(port), service="shop")
+        self.logger.addHandler(self.handler)
+        self.logger.propagate = False
+        self.logged = 0
+
+    def site(self) -> Site:
+        """Return the page's address."""
+        (url,) = json.loads(self.collector.cli("status", "--json").stdout)["page"]["urls"]
+        return Site(url.partition("/?")[0], self.collector.state_dir)
+
+    def log(self, count: int) -> None:
+        """Log so many records with the numbers behind the last one, and wait until they are committed."""
+        for _ in range(count):
+            self.logger.warning("record %d", self.logged, extra={"number": self.logged})
+            self.logged += 1
+        assert self.handler.flush(DEADLINE_S)
+
+
+@pytest.fixture
+def running(make_collector: Callable[..., Collector]) -> Iterator[Running]:
+    """Return a running collector with its page."""
+    made = Running(make_collector(TOML).start())
+    yield made
+    made.logger.removeHandler(made.handler)
+    made.handler.close()
+    assert made.collector.stop() == 0
+
+
+def _numbers(visit: Visit) -> list[int]:
+    return [int(text.removeprefix("record ")) for text in visit.messages()]
+
+
+def _wait_for_numbers(visit: Visit, count: int) -> None:
+    wait_for(lambda: visit.page.locator("tr.record").count() >= count, f"{count} rows", DEADLINE_S)
+    assert _numbers(visit) == [*range(count)]
+
+
+def test_a_tail_survives_the_death_of_the_page(running: Running, visit: Callable[..., Visit]) -> None:
+    """Killed in mid-tail with -9, it shows every record once after it is back; so does Pause and Resume."""
+    tab = visit(running.site())
+    page = tab.page
+    page.goto(f"{tab.site.address}/tail?q=logger:tests.page")
+    page.locator("#summary", has_text="record").wait_for()
+    running.log(20)
+    _wait_for_numbers(tab, 20)
+    pid = running.collector.child("web", 0)
+    os.kill(pid, signal.SIGKILL)
+    running.log(30)
+    wait_for(lambda: running.collector.child("web", 0) != pid, "another process", DEADLINE_S)
+    running.log(10)
+    _wait_for_numbers(tab, 60)
+    page.keyboard.press("p")
+    running.log(15)
+    assert len(_numbers(tab)) == 60
+    page.keyboard.press("p")
+    _wait_for_numbers(tab, 75)
+    running.log(5)
+    _wait_for_numbers(tab, 80)
+    assert all("ERR_" in complaint for complaint in tab.complaints)  # the browser notes the broken connections
+    tab.complaints.clear()
+
+
+def test_the_copied_command_prints_the_same_records(
+    running: Running, visit: Callable[..., Visit], tmp_path: Path
+) -> None:
+    """As JSON it is byte for byte what the export as JSON lines has, in the order of the list."""
+    running.log(120)
+    tab = visit(running.site())
+    page = tab.open("/?q=number%3E%3D30+-number%3D77&since=1h&order=oldest")
+    wait_for(lambda: page.locator("tr.record").count() == 50 or tab.settle() or page.reload(), "records", DEADLINE_S)
+    page.get_by_role("button", name="Copy as command").click()
+    page.locator("#announcements", has_text="Command copied").wait_for()
+    command = page.evaluate("() => navigator.clipboard.readText()")
+    page.get_by_role("button", name="Export").click()
+    with page.expect_download() as downloading:
+        page.locator(".menu-item", has_text="JSON lines").click()
+    exported = tmp_path / "exported.jsonl"
+    downloading.value.save_as(exported)
+    assert "prefork-logd query" in command
+    program = f"{shlex.quote(sys.executable)} -m prefork_logd query"
+    as_json = command.replace("prefork-logd query", program).replace("--format text", "--format json")
+    done = subprocess.run(["sh", "-c", as_json], capture_output=True, timeout=60, check=True)
+    assert done.stdout == exported.read_bytes()
+    numbers = [json.loads(line)["extra"]["number"] for line in done.stdout.splitlines()]
+    assert numbers == [number for number in range(30, 120) if number != 77]
+    assert [*map(str, numbers[:50])] == [message.removeprefix("record ") for message in tab.messages()]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_tail_and_system_have_no_violations(
+    running: Running, visit: Callable[..., Visit], theme: str, width: int
+) -> None:
+    """The checker axe finds nothing in them, and nothing moves while they load."""
+    running.log(3)
+    tab = visit(running.site(), theme=theme, width=width)
+    page = tab.page
+    page.goto(f"{tab.site.address}/tail")
+    page.locator("#summary", has_text="record").wait_for()
+    running.log(3)
+    page.locator("tr.record").first.click()
+    assert not violations(tab)
+    assert tab.shifts() == 0
+    page.goto(f"{tab.site.address}/system")
+    page.locator(".configuration").wait_for()
+    assert not violations(tab)
+    assert tab.shifts() == 0
+
+
+def test_the_system_view_shows_the_collector(running: Running, visit: Callable[..., Visit]) -> None:
+    """Its processes, its counters, what it rejected and its configuration; nothing of it complains."""
+    running.log(7)
+    with running.collector.connect() as sock:
+        sock.sendall(b"\x7f\xff\xff\xffgarbage")
+    wait_for(lambda: running.collector.status()["rejected"] == 1, "a rejected record", DEADLINE_S)
+    tab = visit(running.site())
+    page = tab.page
+    page.goto(f"{tab.site.address}/system")
+    page.locator(".configuration").wait_for()
+    text = page.locator("#main").inner_text()
+    for part in ("worker 1", "shipper parquet", "records.jsonl", "1 rejected", "[web]"):
+        assert part in text, part
+    assert page.locator(".panel", has_text="Rejected records").locator("tbody tr").count() == 1
+    page.locator(".figure svg").first.wait_for()
