@@ -91,7 +91,9 @@ def configuration() -> str:
         parts.append(f"\n## `{header}`\n\n{(kind.__doc__ or '').strip()}\n\n")
         # [[web.user]] has a table of its own.
         parts += _rows(
-            kind, {field.name for field in msgspec.structs.fields(kind)} - {"user" if table == "web" else ""}
+            kind,
+            {field.name for field in msgspec.structs.fields(kind)}
+            - {"user" if table == "web" else "name" if table == "errors" else ""},
         )
     common = {field.name for field in msgspec.structs.fields(StoreSettings)}
     parts.append(f"\n## `[[store]]`\n\n{(StoreSettings.__doc__ or '').strip()} `type` selects the kind.\n\n")

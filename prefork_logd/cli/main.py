@@ -13,6 +13,7 @@ import click
 
 from prefork_logd.cli import (  # noqa: F401 - each module adds its verbs to the group
     check,
+    errors,
     import_files,
     lifecycle,
     query,

@@ -46,6 +46,8 @@ def print_status(document: dict[str, Any]) -> None:
     _print_stores(console, document["stores"])
     _print_sources(console, document.get("sources", []))
     _print_store_details(console, document["stores"])
+    if errors := document.get("errors"):
+        _print_store_details(console, [errors])
     for child in document["children"]:
         if silent_s := child.get("silent_s"):
             doing = f": {escape(child['doing'])}" if child["doing"] else ""

@@ -100,6 +100,8 @@ def _own(state_dir: Path, settings: Settings) -> Iterator[tuple[str, str]]:
         yield str(state_dir / name), f"{name} is the collector's own file"
     for store in settings.store:
         yield str(dead_letters_path(state_dir, store.name)), f"holds the dead letters of store {store.name!r}"
+    for path in settings.errors.own_paths():
+        yield path, "holds the groups of errors"
     if settings.server.keys_file:
         yield settings.server.keys_file, "is server.keys_file"
     if settings.path:

@@ -27,6 +27,7 @@ from prefork_logd.config.redact import RedactSettings
 from prefork_logd.config.server import TABLES, LimitSettings, ServerSettings
 from prefork_logd.config.settings import Settings
 from prefork_logd.config.sources import NatsSourceSettings
+from prefork_logd.config.stores.errors import NAME, ErrorsSettings
 from prefork_logd.config.stores.kinds import DEFAULT_STORES, KINDS, REMOVED
 from prefork_logd.config.values import MAX_OUTPUTS, MAX_SOURCES, MAX_STORES
 from prefork_logd.config.web import MAX_USERS, WebSettings, WebUserSettings
@@ -155,12 +156,16 @@ def loads(
     directory: str = "",
     state_dir: str = "",
 ) -> Settings:
-    """Return the settings of a TOML text; as `load`, with relative paths seen from `directory`, else from here."""
+    """Return the settings of a TOML text; as `load`, with relative paths seen from `directory`, else from here.
+
+    Longer than other functions: each table is read by a line of it.
+    """
     document = Document(text, path)
     server = document.read_table(ServerSettings, "server", 0, document.take("server", {}))
     limits = document.read_table(LimitSettings, "limits", 0, document.take("limits", {}))
     redact = document.read_table(RedactSettings, "redact", 0, document.take("redact", {}))
     web = _load_web(document, document.take("web", {}))
+    errors = document.read_table(ErrorsSettings, "errors", 0, document.take("errors", {}))
     outputs = _load_outputs(document, document.take("output", None))
     listeners = _load_listeners(document, document.take("listener", []))
     sources = _load_sources(document, document.take("source", []))
@@ -177,6 +182,7 @@ def loads(
         listener=listeners,
         store=stores,
         sources=sources,
+        errors=errors,
         path=path,
     )
     settings = _resolve(home, directory, settings)
@@ -294,6 +300,10 @@ def _load_stores(document: Document, tables: object) -> tuple[StoreSettings, ...
             numbered = (f"{kind}-{number}" for number in itertools.count(2))
             name = kind if kind not in taken else next(n for n in numbered if n not in taken)
             store = msgspec.structs.replace(store, name=name)
+        elif store.name == NAME:
+            document.add_problem(
+                "store", index, "name", f"{NAME!r} is the name of the groups of errors; choose another"
+            )
         elif store.name in taken:
             document.add_problem("store", index, "name", f"{store.name!r} is taken by a store above; choose another")
         stores.append(store)
@@ -357,4 +367,5 @@ def _resolve(home: str, directory: str, settings: Settings) -> Settings:
         ),
         store=tuple(store.resolved(home) for store in settings.store),
         sources=tuple(source.resolved(home) for source in settings.sources),
+        errors=settings.errors.resolved(home),
     )

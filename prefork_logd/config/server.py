@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from prefork_logd.config import cpus
 from prefork_logd.config.redact import RedactSettings
+from prefork_logd.config.stores.errors import ErrorsSettings
 from prefork_logd.config.values import (
     NOT_LIVE,
     TimedSettings,
@@ -201,9 +202,10 @@ class LimitSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
         return self.seconds("drain_timeout")
 
 
-TABLES: dict[str, type[ServerSettings | LimitSettings | RedactSettings | WebSettings]] = {
+TABLES: dict[str, type[ServerSettings | LimitSettings | RedactSettings | WebSettings | ErrorsSettings]] = {
     "server": ServerSettings,
     "limits": LimitSettings,
     "redact": RedactSettings,
     "web": WebSettings,
+    "errors": ErrorsSettings,
 }

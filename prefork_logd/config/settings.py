@@ -19,7 +19,8 @@ from prefork_logd.config.redact import RedactSettings
 from prefork_logd.config.server import LimitSettings, ServerSettings
 from prefork_logd.config.sources import NatsSourceSettings  # noqa: TC001 - msgspec reads the annotation
 from prefork_logd.config.stores.base import StoreSettings  # noqa: TC001 - msgspec reads the annotation
-from prefork_logd.config.stores.kinds import store_from
+from prefork_logd.config.stores.errors import ErrorsSettings
+from prefork_logd.config.stores.kinds import KINDS, store_from
 from prefork_logd.config.web import WebSettings
 
 if TYPE_CHECKING:
@@ -37,8 +38,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     output: tuple[OutputSettings, ...] = DEFAULT_OUTPUTS
     store: tuple[StoreSettings, ...] = ()
     sources: tuple[NatsSourceSettings, ...] = ()
+    errors: ErrorsSettings = ErrorsSettings()
     path: str = ""
     """Path of the configuration file; empty for none."""
+
+    @property
+    def shipped(self) -> tuple[StoreSettings, ...]:
+        """The stores that have a shipper: those of `[[store]]`, then the groups of errors if there are any."""
+        enabled = self.errors.enabled
+        if enabled == "auto":
+            enabled = any(KINDS[store.type].search for store in self.store)
+        return (*self.store, *((self.errors,) if enabled and self.store else ()))
 
     @property
     def listeners(self) -> tuple[tuple[str, str], ...]:

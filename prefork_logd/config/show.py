@@ -56,4 +56,6 @@ def effective(settings: Settings) -> str:
     document = msgspec.to_builtins(settings)
     document["source"] = document.pop("sources")
     del document["path"]
+    for own in ("type", "name"):
+        del document["errors"][own]
     return tomli_w.dumps(document)

@@ -35,8 +35,8 @@ class Summary(NamedTuple):
     """The type and the form of the message: `ValueError: order <number> is closed`."""
     culprit: str
     """Where it was raised: `charge in shop.billing`; the logger's name if that is not known."""
-    variant: str
-    """Which of the group's errors it is: the line of the code, and the form of the message."""
+    place: str
+    """The line of the code, which tells the variants of a group: `billing:17`; empty if it is not known."""
 
 
 def is_error(record: Mapping[str, Any]) -> bool:
@@ -127,15 +127,16 @@ def summary_of(record: Mapping[str, Any]) -> Summary:
     chain = exceptions_of(record)
     name = str(record.get("name") or "")
     if not chain:
-        line = template_of(record).partition("\n")[0]
-        place = f"{record.get('module') or ''}:{record.get('lineno') or ''}".strip(":")
-        return Summary(line[:MOST_TITLE] or name or "(no message)", name, f"{place} {line}".strip()[:MOST_TITLE])
+        module, lineno = record.get("module"), record.get("lineno")
+        place = f"{module}:{lineno}" if module and lineno else ""
+        title = template_of(record).partition("\n")[0] or name or "(no message)"
+        return Summary(title[:MOST_TITLE], name[:MOST_TITLE], place[:MOST_TITLE])
     last = with_values(chain[-1].leaves[0] if chain[-1].leaves else chain[-1], record)
     value = pattern_of(last.value.partition("\n")[0])
     title = f"{last.type}: {value}" if value else last.type
     frames = _telling(last.frames)
     if not frames:
-        return Summary(title[:MOST_TITLE], name, title[:MOST_TITLE])
+        return Summary(title[:MOST_TITLE], name[:MOST_TITLE], "")
     frame = frames[-1]
-    crash = f"{frame.module}:{frame.lineno} {value}".strip()
-    return Summary(title[:MOST_TITLE], f"{frame.function} in {frame.module}"[:MOST_TITLE], crash[:MOST_TITLE])
+    culprit = f"{frame.function} in {frame.module}"
+    return Summary(title[:MOST_TITLE], culprit[:MOST_TITLE], f"{frame.module}:{frame.lineno}"[:MOST_TITLE])

@@ -10,7 +10,7 @@ import contextlib
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from prefork_logd.config.stores.kinds import KINDS
+from prefork_logd.config.stores.kinds import ERRORS, KINDS
 from prefork_logd.errors import StoreError
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def probe_store(settings: StoreSettings) -> Finding | None:
 
 
 def _kind(settings: StoreSettings) -> Kind:
-    return KINDS[settings.type]
+    return ERRORS if settings.type == ERRORS.type else KINDS[settings.type]
 
 
 def _call(settings: StoreSettings, place: str, *arguments: object) -> Any:

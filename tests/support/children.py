@@ -10,7 +10,7 @@ from prefork_logd.processes.master.child import Child, Kind
 from prefork_logd.processes.master.lifecycle import State
 from prefork_logd.processes.master.service_manager import ServiceManager
 from prefork_logd.system.systemd import Notifier
-from tests.support.harness import NO_PAGE
+from tests.support.harness import NO_ERRORS, NO_PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -126,6 +126,7 @@ def no_service_manager() -> ServiceManager:
 
 
 def make_settings(state_dir: Path, toml: str = "", workers: int = 2) -> Settings:
-    """Return valid settings, without a page unless `toml` has one."""
+    """Return valid settings, without a page and groups of errors unless `toml` has them."""
     text = toml if "[web" in toml else toml + NO_PAGE
+    text = text if "[errors" in text else text + NO_ERRORS
     return loads(text, overrides={"state_dir": str(state_dir), "workers": workers})

@@ -23,6 +23,8 @@ DEADLINE_S = 20.0
 DEFAULT_STORE = os.environ.get("TEST_DEFAULT_STORE") == "1"
 """Whether every collector has the default store. Tests are quicker without it; TEST_DEFAULT_STORE=1 runs all of them
 with it."""
+NO_ERRORS = "\n[errors]\nenabled = false\n"
+"""Likewise with the groups of errors, which are a process more."""
 NO_PAGE = "\n[web]\nbind = []\n"
 """Collectors of tests have a page only if the test configures one: there are many at once, and one default address."""
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
@@ -69,6 +71,7 @@ class Collector:
     def configure(self, toml: str) -> None:
         """Write the configuration file."""
         toml = toml if self._default_store or "store" in toml else f"store = []\n{toml}"
+        toml = toml if self._default_store or "[errors" in toml else f"{toml}{NO_ERRORS}"
         self.config.write_text(toml if "[web" in toml else f"{toml}{NO_PAGE}")
 
     def command(self, verb: str, *rest: str) -> list[str]:

@@ -11,6 +11,7 @@ import msgspec
 
 from prefork_logd.config.stores.base import StoreSettings
 from prefork_logd.config.stores.custom import CustomStoreSettings
+from prefork_logd.config.stores.errors import ErrorsSettings
 from prefork_logd.config.stores.nats import NatsStoreSettings
 from prefork_logd.config.stores.parquet import ParquetStoreSettings
 from prefork_logd.config.stores.postgresql import PostgresqlStoreSettings
@@ -67,6 +68,8 @@ _ROWS = (
 )
 KINDS = {kind.type: kind for kind in _ROWS}
 """Every type of store: the only place that lists them."""
+ERRORS = Kind(ErrorsSettings, store="prefork_logd.stores.errors.store:make_store")
+"""The groups of errors, which are shipped like a store and have the table `[errors]`."""
 
 REMOVED = {
     "sqlite": 'is not a type of store any more; write "parquet". The version that had it prints its records by '

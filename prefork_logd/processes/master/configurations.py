@@ -63,7 +63,7 @@ class Configurations:
                 self.current.generation + 1 if self.kept else 1,
                 settings,
                 tuple(outputs[output.path] for output in settings.output),
-                tuple(stores[store.name] for store in settings.store),
+                tuple(stores[store.name] for store in settings.shipped),
             )
         )
 
@@ -84,7 +84,7 @@ class Configurations:
 
     def _assign_stores(self, settings: Settings, busy: Collection[int]) -> dict[str, int]:
         """Return the slot of each store."""
-        names = [store.name for store in settings.store]
+        names = [store.name for store in settings.shipped]
         assigned = {name: slot for name, slot in self._store_ids.items() if name in names}
         taken = {*assigned.values(), *busy}
         free = [slot for slot in range(STORE_PLACES) if slot not in taken]

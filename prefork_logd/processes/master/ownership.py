@@ -74,7 +74,7 @@ def _files(settings: Settings) -> Iterator[Path]:
     found += [
         Path(PathPattern(output.path).base if output.has_fields else output.file_path) for output in settings.output
     ]
-    for store in settings.store:
+    for store in settings.shipped:
         found += store.files()
     yield from dict.fromkeys(found)
 

@@ -48,7 +48,7 @@ class Shippers:
 
     def adjust(self, configuration: Configuration) -> None:
         """Fork a shipper for each store that has none; end those whose store was removed or has changed."""
-        wanted = dict(zip(configuration.store_ids, configuration.settings.store, strict=True))
+        wanted = dict(zip(configuration.store_ids, configuration.settings.shipped, strict=True))
         for store_id, child in list(self._children.items()):
             if child.store != wanted.get(store_id) and child.state is not State.STOPPING:
                 self._end(child)

@@ -74,7 +74,7 @@ def serve(settings: Settings, source: ConfigSource, ready: daemonize.Readiness |
                 listener.close_all(sock for sock, _ in sockets)
             raise ProcessError(problems[0])
         if user:
-            import_early(settings.store)
+            import_early(settings.shipped)
             drop_privileges(user)
         return _run(settings, source, sockets, page_sockets, lock, ready)
 

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from prefork_logd import __version__
+from prefork_logd.config.stores.kinds import ERRORS
 from prefork_logd.ingest import core
 from prefork_logd.ipc.scoreboard import (
     COMMIT_LIMITS_S,
@@ -53,7 +54,6 @@ def document(
     """
     settings = configuration.settings
     children = list(children)
-    shippers = {child.slot: child for child in children if child.kind is Kind.SHIPPER and not child.is_inherited}
     return {
         "version": __version__,
         "pid": os.getpid(),
@@ -71,10 +71,7 @@ def document(
         ],
         "commits": _commits(board, carried),
         "journal": _journal(board, settings.limits.journal_bytes),
-        "stores": [
-            _store(store, board, store_id, shippers.get(SHIPPER_SLOT + store_id))
-            for store_id, store in zip(configuration.store_ids, settings.store, strict=True)
-        ],
+        **_stores(configuration, board, children),
         "sources": [
             _source(settings.sources[child.index - 1], board, child) for child in children if child.kind is Kind.SOURCE
         ],
@@ -134,6 +131,19 @@ def _journal(board: Scoreboard, limit_bytes: int) -> dict[str, Any]:
         "bytes": board.journal[JournalField.BYTES],
         "limit": limit_bytes,
         "full": bool(board.journal[JournalField.FULL]),
+    }
+
+
+def _stores(configuration: Configuration, board: Scoreboard, children: Iterable[Child]) -> dict[str, Any]:
+    """Return the rows of the stores, and that of the groups of errors, None without them."""
+    shippers = {child.slot: child for child in children if child.kind is Kind.SHIPPER and not child.is_inherited}
+    rows = [
+        _store(store, board, store_id, shippers.get(SHIPPER_SLOT + store_id))
+        for store_id, store in zip(configuration.store_ids, configuration.settings.shipped, strict=True)
+    ]
+    return {
+        "stores": [row for row in rows if row["type"] != ERRORS.type],
+        "errors": next((row for row in rows if row["type"] == ERRORS.type), None),
     }
 
 

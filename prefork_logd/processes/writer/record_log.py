@@ -77,7 +77,7 @@ class RecordLogWriter:
         The log is opened once a store is, or was, configured, so that an uncommitted end is always cut.
         """
         settings = configuration.settings
-        names = (store.name for store in settings.store)
+        names = (store.name for store in settings.shipped)
         self._stores = dict(zip(configuration.store_ids, names, strict=True))
         self._max_bytes = settings.limits.journal_bytes
         self._directory = Path(settings.server.state_dir) / JOURNAL_DIRECTORY

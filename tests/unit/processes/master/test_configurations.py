@@ -25,7 +25,8 @@ def _outputs(state_dir: Path, *names: str) -> Settings:
 
 def _stores(state_dir: Path, *names: str) -> Settings:
     return make_settings(
-        state_dir, "".join(f'[[store]]\ntype = "parquet"\nname = "{name}"\npath = "{name}"\n' for name in names)
+        state_dir,
+        "".join(f'[[store]]\ntype = "parquet"\nname = "{name}"\npath = "{name}"\n' for name in names),
     )
 
 

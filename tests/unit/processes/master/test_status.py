@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 def _store(tmp_path: Path, deaths: int = 0, **life: Any) -> dict[str, Any]:
     """Return what `status` says of a store whose shipper has this life."""
     path = tmp_path / "c.toml"
-    path.write_text(f'server.state_dir = "{tmp_path}"\n[[store]]\ntype = "parquet"\nname = "mine"\n')
+    path.write_text(
+        f'server.state_dir = "{tmp_path}"\n[[store]]\ntype = "parquet"\nname = "mine"\n[errors]\nenabled = false\n'
+    )
     settings = load(path, {})
     shipper = Child(Kind.SHIPPER, SHIPPER_SLOT, store=settings.store[0], **life)
     shipper.backoff.failures = deaths

@@ -1,0 +1,342 @@
+"""Reads groups of errors from their file, and changes what people say about them.
+
+Owns the rows that the command line, the API and alerts show. Does not know shippers or how a row is printed. It works
+beside the shipper, and without a running collector.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from prefork_logd.stores.errors import schema
+from prefork_logd.stores.errors.states import STATES, State, StateName, at_time, muted, resolved
+from prefork_logd.stores.errors.tally import HOUR_S
+from prefork_logd.stores.errors.writing import STATE_COLUMNS, columns_of, note_event
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+CHART_HOURS = 24
+LEAST_PREFIX = 4
+"""Hexadecimal digits that are enough to name a group, if no other begins so."""
+MOST_NAMES = 20
+"""Services, environments and versions that a row lists."""
+LONGEST_NOTE = 4_000
+ORDERS = {"last": "last_seen DESC", "first": "first_seen DESC", "count": "count DESC"}
+_COLUMNS = f"id, key, title, culprit, logger, levelno, count, first_seen, last_seen, assignee, note, {STATE_COLUMNS}"
+
+
+class Row(msgspec.Struct):
+    """One group. Times are seconds since 1970; 0 and empty texts stand for none."""
+
+    id: str
+    """The group's key, `g1:` and 16 digits: `query fingerprint=ID` finds its records."""
+    title: str
+    culprit: str
+    logger: str
+    level: int
+    """The highest level of its errors."""
+    count: int
+    first_seen: float
+    last_seen: float
+    state: StateName
+    services: list[str]
+    environments: list[str]
+    versions: list[str]
+    """The latest first."""
+    assignee: str
+    note: str
+    resolved_at: float
+    resolved_in: str
+    muted_until: float
+    muted_count: int
+    """The count at which it is open again."""
+    chart: list[int]
+    """Errors in each of the last 24 hours, by the time of logging, the current hour last."""
+
+
+class Part(msgspec.Struct):
+    """How often and when a part of a group occurred."""
+
+    name: str
+    count: int
+    first_seen: float
+    last_seen: float
+
+
+class SampleRow(msgspec.Struct):
+    """A record of a group."""
+
+    id: str
+    """The record's id, for `query` while the store has the record."""
+    created: float
+    record: msgspec.Raw | None
+    """The stored line; None if it was too long to keep."""
+
+
+class Event(msgspec.Struct):
+    """Something that happened to a group."""
+
+    number: int
+    at: float
+    id: str
+    """The group's key."""
+    what: str
+    """new, regressed, unmuted; or by a person: resolved, opened, muted, assigned, noted."""
+    who: str
+    detail: str
+
+
+class Details(msgspec.Struct):
+    """Everything about one group."""
+
+    group: Row
+    senders: list[Part]
+    """By service, environment and version."""
+    variants: list[Part]
+    """By the place in the code."""
+    samples: list[SampleRow]
+    """The first record, then the latest ones, the newest first."""
+    events: list[Event]
+    """The newest first."""
+
+
+class Wanted(NamedTuple):
+    """Which groups are listed, in which order."""
+
+    states: Sequence[str] = ()
+    """Empty: all."""
+    service: str = ""
+    text: str = ""
+    """A part of the title, the culprit or the logger, in any case."""
+    order: str = "last"
+    limit: int = 100
+    offset: int = 0
+
+
+ALL = Wanted()
+
+
+class Book:
+    """The groups of one collector. Every method raises StoreError if the file cannot be used."""
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        """Open the file. Raises StoreError if there is none."""
+        self._path = path
+        self._clock = clock
+        self._db: sqlite3.Connection = schema.connect(path, makes=False)
+
+    def close(self) -> None:
+        """Close the file; never raises."""
+        self._db.close()
+
+    # Reading
+
+    def groups(self, wanted: Wanted = ALL) -> list[Row]:
+        """Return groups. Raises ValueError with a sentence for the user for a state or an order that does not exist."""
+        for state in wanted.states:
+            if state not in STATES:
+                raise ValueError(f"{state!r} is not a state; write one of {', '.join(STATES)}")
+        if wanted.order not in ORDERS:
+            raise ValueError(f"{wanted.order!r} is not an order; write one of {', '.join(ORDERS)}")
+        conditions, values = ["1"], list[Any]()
+        if wanted.states:
+            now = self._clock()
+            current = "iif(state = 'muted' AND muted_until > 0 AND muted_until <= ?, 'open', state)"
+            conditions.append(f"{current} IN ({', '.join('?' * len(wanted.states))})")
+            values += [now, *wanted.states]
+        if wanted.service:
+            conditions.append("id IN (SELECT group_id FROM senders WHERE service = ?)")
+            values.append(wanted.service)
+        if wanted.text:
+            conditions.append("instr(lower(title || char(10) || culprit || char(10) || logger), lower(?)) > 0")
+            values.append(wanted.text)
+        statement = (
+            f"SELECT {_COLUMNS} FROM groups WHERE {' AND '.join(conditions)}"
+            f" ORDER BY {ORDERS[wanted.order]}, id LIMIT ? OFFSET ?"
+        )
+        with self._reading():
+            found = self._db.execute(statement, (*values, wanted.limit, wanted.offset)).fetchall()
+            return [self._row(one) for one in found]
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of groups in each state."""
+        with self._reading():
+            found: dict[str, int] = dict(
+                self._db.execute("SELECT state, count(*) FROM groups GROUP BY state").fetchall()
+            )
+        return {state: found.get(state, 0) for state in STATES}
+
+    def details(self, key: str) -> Details:
+        """Return everything about the group of a key, or of the beginning of one. Raises ValueError."""
+        with self._reading():
+            row = self._find(key)
+            group_id = row[0]
+            senders = self._db.execute(
+                "SELECT service, environment, version, count, first_seen, last_seen FROM senders WHERE group_id = ?"
+                " ORDER BY count DESC", (group_id,)
+            ).fetchall()  # fmt: skip
+            variants = self._db.execute(
+                "SELECT place, count, first_seen, last_seen FROM variants WHERE group_id = ? ORDER BY count DESC",
+                (group_id,),
+            ).fetchall()
+            samples = self._db.execute(
+                "SELECT journal, number, created, line FROM samples WHERE group_id = ?"
+                " ORDER BY is_first DESC, created DESC", (group_id,)
+            ).fetchall()  # fmt: skip
+            return Details(
+                self._row(row),
+                [Part(" ".join(filter(None, one[:3])) or "(others)", *one[3:]) for one in senders],
+                [Part(one[0] or "(others)", *one[1:]) for one in variants],
+                [
+                    SampleRow(
+                        f"{one[0]}-{one[1]}", one[2], msgspec.Raw(bytes(one[3]).rstrip(b"\n")) if one[3] else None
+                    )
+                    for one in samples
+                ],
+                [
+                    Event(*one)
+                    for one in self._db.execute(
+                        "SELECT id, at, key, what, who, detail FROM events WHERE key = ? ORDER BY id DESC LIMIT 100",
+                        (row[1],),
+                    )
+                ],
+            )
+
+    def events(self, after: int, limit: int = 1_000) -> list[Event]:
+        """Return the events with numbers above `after`, the oldest first."""
+        with self._reading():
+            found = self._db.execute(
+                "SELECT id, at, key, what, who, detail FROM events WHERE id > ? ORDER BY id LIMIT ?", (after, limit)
+            ).fetchall()
+        return [Event(*one) for one in found]
+
+    def last_event(self) -> int:
+        """Return the number of the latest event; 0 without one."""
+        with self._reading():
+            return int(self._db.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()[0])
+
+    def row(self, key: str) -> Row:
+        """Return the group of a key, or of the beginning of one. Raises ValueError."""
+        with self._reading():
+            return self._row(self._find(key))
+
+    # Changes by people; `who` may be empty
+
+    def resolve(self, key: str, who: str, version: str = "") -> Row:
+        """Resolve a group, in a version if one is named. Raises ValueError."""
+        now = self._clock()
+        return self._change(key, resolved(now, version), who, f"in {version}" if version else "")
+
+    def reopen(self, key: str, who: str) -> Row:
+        """Open a group that was resolved or muted. Raises ValueError."""
+        return self._change(key, State(), who)
+
+    def mute(self, key: str, who: str, *, for_s: float = 0.0, more: int = 0) -> Row:
+        """Mute a group: for a time, until `more` further errors, both, or for ever. Raises ValueError."""
+        until = self._clock() + for_s if for_s else 0.0
+        detail = " or ".join([*([f"for {for_s:g} s"] if for_s else []), *([f"until {more} more"] if more else [])])
+        return self._change(key, muted(until=until), who, detail, more)
+
+    def assign(self, key: str, who: str, assignee: str) -> Row:
+        """Name who deals with a group; empty: nobody. Raises ValueError."""
+        return self._set(key, "assignee", assignee[:200], who, "assigned")
+
+    def annotate(self, key: str, who: str, note: str) -> Row:
+        """Write a note on a group, instead of the one before. Raises ValueError."""
+        return self._set(key, "note", note[:LONGEST_NOTE], who, "noted")
+
+    def _change(self, key: str, state: State, who: str, detail: str = "", more: int = 0) -> Row:
+        with self._writing():
+            row = self._find(key)
+            name, *times, count = columns_of(state)
+            self._db.execute(
+                f"UPDATE groups SET ({STATE_COLUMNS}) = (?, ?, ?, ?, ?) WHERE id = ?",
+                (name, *times, row[6] + more if more else count, row[0]),
+            )
+            note_event(self._db, self._clock(), row[1], "opened" if name == "open" else str(name), who, detail)
+            return self._row(self._find(row[1]))
+
+    def _set(self, key: str, column: str, value: str, who: str, what: str) -> Row:
+        value = value.encode("utf-8", "replace").decode()
+        with self._writing():
+            row = self._find(key)
+            self._db.execute(f"UPDATE groups SET {column} = ? WHERE id = ?", (value, row[0]))
+            note_event(self._db, self._clock(), row[1], what, who, value)
+            return self._row(self._find(row[1]))
+
+    # Helpers
+
+    def _reading(self) -> AbstractContextManager[None]:
+        return schema.failing_as_store_error(self._path)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        with schema.failing_as_store_error(self._path), schema.transaction(self._db):
+            yield
+
+    def _find(self, key: str) -> tuple[Any, ...]:
+        """Return the columns of the group that a key, or its beginning, names. Raises ValueError."""
+        version, colon, digits = key.lower().partition(":")
+        wanted = f"{version}:{digits}" if colon else f"%:{version}"
+        digits = digits if colon else version
+        if len(digits) < LEAST_PREFIX or not all(digit in "0123456789abcdef" for digit in digits):
+            raise ValueError(f"{key!r} is not the id of a group; write one as `prefork-logd errors` prints it")
+        found = self._db.execute(
+            f"SELECT DISTINCT {_COLUMNS} FROM groups JOIN (SELECT group_id FROM keys WHERE key LIKE ?)"
+            " ON group_id = id LIMIT 2",
+            (f"{wanted}%",),
+        ).fetchall()
+        if not found:
+            raise ValueError(f"there is no group {key}; `prefork-logd errors` lists them")
+        if len(found) > 1:
+            raise ValueError(f"several groups begin with {key}; write more digits")
+        row: tuple[Any, ...] = found[0]
+        return row
+
+    def _row(self, row: tuple[Any, ...]) -> Row:
+        group_id, *shown = row[:11]
+        state = at_time(State(*row[11:]), self._clock())
+        hour = int(self._clock() // HOUR_S)
+        by_hour = dict(
+            self._db.execute(
+                "SELECT hour, count FROM hours WHERE group_id = ? AND hour > ?", (group_id, hour - CHART_HOURS)
+            ).fetchall()
+        )
+        key, title, culprit, logger, level, count, first_seen, last_seen, assignee, note = shown
+        return Row(
+            id=key,
+            title=title,
+            culprit=culprit,
+            logger=logger,
+            level=level,
+            count=count,
+            first_seen=first_seen,
+            last_seen=last_seen,
+            state=state.name,
+            services=self._names(group_id, "service"),
+            environments=self._names(group_id, "environment"),
+            versions=self._names(group_id, "version"),
+            assignee=assignee,
+            note=note,
+            resolved_at=state.resolved_at,
+            resolved_in=state.resolved_in,
+            muted_until=state.muted_until,
+            muted_count=state.muted_count,
+            chart=[by_hour.get(one, 0) for one in range(hour - CHART_HOURS + 1, hour + 1)],
+        )
+
+    def _names(self, group_id: int, column: str) -> list[str]:
+        found = self._db.execute(
+            f"SELECT {column} FROM senders WHERE group_id = ? AND {column} <> '' GROUP BY {column}"
+            " ORDER BY max(last_seen) DESC, sum(count) DESC LIMIT ?",
+            (group_id, MOST_NAMES),
+        )
+        return [name for (name,) in found]

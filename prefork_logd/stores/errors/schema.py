@@ -1,0 +1,135 @@
+"""Declares the tables of groups.db, and opens the file.
+
+Owns the tables, their version and the settings of the connection. Does not know what is counted.
+
+The file is SQLite's, because several processes write it (the shipper, `prefork-logd errors`, the page) and each change
+has to be whole: in WAL mode they do not block readers. Every commit is synced: the journal may remove records after it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from typing import TYPE_CHECKING
+
+from prefork_logd.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+VERSION = 1
+BUSY_S = 5.0
+"""How long a writer waits for another one."""
+TABLES = """
+CREATE TABLE positions (journal TEXT PRIMARY KEY, next INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE groups (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    title TEXT NOT NULL, culprit TEXT NOT NULL, logger TEXT NOT NULL,
+    levelno INTEGER NOT NULL,
+    count INTEGER NOT NULL, first_seen REAL NOT NULL, last_seen REAL NOT NULL,
+    state TEXT NOT NULL DEFAULT 'open',
+    resolved_at REAL NOT NULL DEFAULT 0, resolved_in TEXT NOT NULL DEFAULT '',
+    muted_until REAL NOT NULL DEFAULT 0, muted_count INTEGER NOT NULL DEFAULT 0,
+    assignee TEXT NOT NULL DEFAULT '', note TEXT NOT NULL DEFAULT ''
+);
+CREATE INDEX groups_by_last_seen ON groups (last_seen);
+CREATE TABLE keys (
+    key TEXT PRIMARY KEY, group_id INTEGER NOT NULL REFERENCES groups ON DELETE CASCADE
+) WITHOUT ROWID;
+CREATE INDEX keys_by_group ON keys (group_id);
+CREATE TABLE senders (
+    group_id INTEGER NOT NULL REFERENCES groups ON DELETE CASCADE,
+    service TEXT NOT NULL, environment TEXT NOT NULL, version TEXT NOT NULL,
+    count INTEGER NOT NULL, first_seen REAL NOT NULL, last_seen REAL NOT NULL,
+    PRIMARY KEY (group_id, service, environment, version)
+) WITHOUT ROWID;
+CREATE TABLE hours (
+    group_id INTEGER NOT NULL REFERENCES groups ON DELETE CASCADE,
+    hour INTEGER NOT NULL, count INTEGER NOT NULL,
+    PRIMARY KEY (group_id, hour)
+) WITHOUT ROWID;
+CREATE TABLE variants (
+    group_id INTEGER NOT NULL REFERENCES groups ON DELETE CASCADE,
+    place TEXT NOT NULL,
+    count INTEGER NOT NULL, first_seen REAL NOT NULL, last_seen REAL NOT NULL,
+    PRIMARY KEY (group_id, place)
+) WITHOUT ROWID;
+CREATE TABLE samples (
+    group_id INTEGER NOT NULL REFERENCES groups ON DELETE CASCADE,
+    created REAL NOT NULL, journal TEXT NOT NULL, number INTEGER NOT NULL,
+    is_first INTEGER NOT NULL,
+    line BLOB,
+    PRIMARY KEY (group_id, created, journal, number)
+) WITHOUT ROWID;
+CREATE TABLE new_groups (
+    hour INTEGER NOT NULL, service TEXT NOT NULL, count INTEGER NOT NULL,
+    PRIMARY KEY (hour, service)
+) WITHOUT ROWID;
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at REAL NOT NULL, key TEXT NOT NULL, what TEXT NOT NULL, who TEXT NOT NULL, detail TEXT NOT NULL
+);
+CREATE INDEX events_by_key ON events (key);
+"""
+
+
+@contextlib.contextmanager
+def failing_as_store_error(path: Path) -> Iterator[None]:
+    """Raise StoreError for an error of SQLite."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreError(f"{path}: {error}") from error
+
+
+def connect(path: Path, *, makes: bool) -> sqlite3.Connection:
+    """Return a connection to the file, which is made with its tables if it `makes` it. Raises StoreError.
+
+    A file that another program wrote, or a later release, is not changed.
+    """
+    if not makes and not path.exists():
+        raise StoreError(f"{path}: there are no groups yet; they are made by a collector with [errors] and a store")
+    with failing_as_store_error(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        try:
+            db.execute("PRAGMA foreign_keys = ON")
+            if makes:
+                _make(db)
+            _check(db, path)
+            db.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            db.close()
+            raise
+    return db
+
+
+def _make(db: sqlite3.Connection) -> None:
+    """Make the tables, unless there are some."""
+    if db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+        return
+    db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    db.execute("PRAGMA journal_mode = WAL")
+    db.executescript(f"BEGIN IMMEDIATE;{TABLES}PRAGMA user_version = {VERSION};COMMIT;")
+
+
+def _check(db: sqlite3.Connection, path: Path) -> None:
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version != VERSION:
+        what = f"has the tables of version {version}" if version else "was made by another program"
+        raise StoreError(f"{path}: {what}; move it away, and a new one is made")
+
+
+@contextlib.contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """Make all changes of a block, or none."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise

@@ -1,0 +1,228 @@
+"""Counts the errors of a batch by their groups, in memory.
+
+Owns the reading of an error's line, and the memory of fingerprints that were computed. Does not know databases, or
+which groups there are.
+
+Most errors of a service come from few places. The fingerprint of a traceback is computed once for each text up to its
+message, or for each value of our handler's data, and remembered for the latest ones.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import msgspec
+
+from prefork_logd.query.fingerprints import ALGORITHMS, ERROR, fingerprint, summary_of
+from prefork_logd.records.record import Created, Integer  # noqa: TC001 - msgspec reads the annotations
+from prefork_logd.records.stored import read_fields
+
+MOST_REMEMBERED = 2_000
+LONGEST_REMEMBERED = 16_384
+"""Bytes of a traceback, or of the data of exceptions, that are remembered."""
+MOST_NAME = 200
+"""Characters of a service, an environment, a version or a place that are kept."""
+HOUR_S = 3600
+_HEADER = "Traceback (most recent call last):\n"
+_BEHIND_FRAMES = re.compile(r"\n(?!  |[ \t]*\n)")
+_TYPE = re.compile(r"\n[\w.<>]{1,500}(?=:|\n|\Z)")
+_NO_EXCEPTION = ("", "NoneType: None")
+_OWN = b'"fingerprint":'
+_NONE = msgspec.Raw()
+
+
+class _Line(msgspec.Struct, gc=False):
+    """The fields of a stored line that most errors need."""
+
+    created: Created
+    name: str = ""
+    levelno: Integer = 0
+    message: str = ""
+    msg: str = ""
+    module: str = ""
+    lineno: Integer = 0
+    exc_text: str = ""
+    extra: msgspec.Raw = _NONE
+    exception: msgspec.Raw = _NONE
+    service: str = ""
+    environment: str = ""
+    version: str = ""
+
+
+_decode = msgspec.json.Decoder(_Line).decode
+
+
+class Sender(NamedTuple):
+    """The senders of a group's errors, of one version of a service."""
+
+    service: str
+    environment: str
+    version: str
+
+
+class Sample(NamedTuple):
+    """An error of a group."""
+
+    number: int
+    """The journal's number of the record."""
+    created: float
+    line: bytes
+
+
+class Span:
+    """How often and when something happened."""
+
+    __slots__ = ("count", "first", "last")
+
+    def __init__(self, created: float) -> None:
+        self.count = 1
+        self.first = self.last = created
+
+    def add(self, created: float) -> None:
+        """Count one more."""
+        self.count += 1
+        if created < self.first:
+            self.first = created
+        elif created > self.last:
+            self.last = created
+
+    def merge(self, other: Span) -> None:
+        """Count those of another span."""
+        self.count += other.count
+        self.first, self.last = min(self.first, other.first), max(self.last, other.last)
+
+
+@dataclass
+class Tally:
+    """The errors of one group in a batch."""
+
+    keys: tuple[str, ...]
+    """The keys of the group, by each version of the algorithm, the oldest first."""
+    span: Span
+    first: Sample
+    latest: Sample
+    levelno: int
+    """The highest level."""
+    senders: dict[Sender, Span] = field(default_factory=dict)
+    hours: dict[int, int] = field(default_factory=dict)
+    """Number of errors by the hour in which they were logged, in hours since 1970."""
+    variants: dict[str, Span] = field(default_factory=dict)
+    """By the place in the code: the last part of the module's name, and the line."""
+
+    def merge(self, other: Tally) -> None:
+        """Count those of another tally."""
+        self.span.merge(other.span)
+        self.first, self.latest = min(self.first, other.first), max(self.latest, other.latest, key=_created)
+        self.levelno = max(self.levelno, other.levelno)
+        for sender, span in other.senders.items():
+            _merge(self.senders, sender, span)
+        for hour, count in other.hours.items():
+            self.hours[hour] = self.hours.get(hour, 0) + count
+        for place, span in other.variants.items():
+            _merge(self.variants, place, span)
+
+
+class _Known(NamedTuple):
+    """What is remembered of a traceback."""
+
+    keys: tuple[str, ...]
+    place: str
+
+
+class Counter:
+    """Counts errors; its memory of fingerprints lasts over batches."""
+
+    def __init__(self) -> None:
+        self.tallies: dict[tuple[str, ...], Tally] = {}
+        """Those of the current batch, by their keys."""
+        self._known: dict[bytes | str, _Known] = {}
+
+    def add(self, number: int, line: bytes) -> None:
+        """Count a record, unless it is no error. Raises NotARecord."""
+        try:
+            one = _decode(line)
+        except (ValueError, RecursionError):
+            one = _from_fields(read_fields(line))
+        if one.levelno < ERROR and one.exc_text in _NO_EXCEPTION and len(one.exception) <= 2:
+            return
+        keys, place = self._identify(one, line)
+        if not keys:
+            return
+        created = one.created
+        tally = self.tallies.get(keys)
+        if tally is None:
+            sample = Sample(number, created, line)
+            tally = self.tallies[keys] = Tally(keys, Span(created), sample, sample, one.levelno)
+        else:
+            tally.span.add(created)
+            if created >= tally.latest.created:
+                tally.latest = Sample(number, created, line)
+            tally.levelno = max(tally.levelno, one.levelno)
+        _count(
+            tally.senders,
+            Sender(one.service[:MOST_NAME], one.environment[:MOST_NAME], one.version[:MOST_NAME]),
+            created,
+        )
+        hour = int(created // HOUR_S)
+        tally.hours[hour] = tally.hours.get(hour, 0) + 1
+        _count(tally.variants, place, created)
+
+    def _identify(self, one: _Line, line: bytes) -> _Known:
+        signature = None if _OWN in bytes(one.extra) else _signature(one)
+        if signature is None:
+            return _compute(line)
+        known = self._known.pop(signature, None) or _compute(line)
+        self._known[signature] = known
+        if len(self._known) > MOST_REMEMBERED:
+            del self._known[next(iter(self._known))]
+        return known
+
+
+def _signature(one: _Line) -> bytes | str | None:
+    """Return the part of an exception that its fingerprint and its place depend on; None: it is not remembered."""
+    if len(one.exception) > 2:
+        return bytes(one.exception) if len(one.exception) <= LONGEST_REMEMBERED else None
+    text = one.exc_text
+    if one.msg and text in _NO_EXCEPTION:
+        return f"{one.name}\0{one.module}\0{one.lineno}\0{one.msg[:LONGEST_REMEMBERED]}"
+    if not text.startswith(_HEADER) or "\n\n" in text:
+        return None  # a chain, a group, or a message of several paragraphs
+    behind = _BEHIND_FRAMES.search(text, len(_HEADER) - 1)
+    end = _TYPE.match(text, behind.start()) if behind is not None else None
+    return text[: end.end()] if end is not None and end.end() <= LONGEST_REMEMBERED else None
+
+
+def _compute(line: bytes) -> _Known:
+    record = read_fields(line)
+    keys = tuple(key for version in ALGORITHMS if (key := fingerprint(record, version)) is not None)
+    return _Known(keys, summary_of(record).place[:MOST_NAME])
+
+
+def _from_fields(record: dict[str, Any]) -> _Line:
+    """Return a line with values that msgspec refuses, such as lone surrogates."""
+    values = {name: record[name] for name in _Line.__struct_fields__ if name in record}
+    # Raw values that only say that there are some: the whole line is read for the fingerprint.
+    if "exception" in values:
+        values["exception"] = msgspec.Raw(b"[{}]")
+    return _Line(**values | {"extra": msgspec.Raw(_OWN)})
+
+
+def _created(sample: Sample) -> float:
+    return sample.created
+
+
+def _count(spans: dict[Any, Span], key: Any, created: float) -> None:
+    span = spans.get(key)
+    if span is None:
+        spans[key] = Span(created)
+    else:
+        span.add(created)
+
+
+def _merge(spans: dict[Any, Span], key: Any, span: Span) -> None:
+    if key in spans:
+        spans[key].merge(span)
+    else:
+        spans[key] = span

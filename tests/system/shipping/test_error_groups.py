@@ -1,0 +1,115 @@
+"""A collector groups errors, and counts each once, whatever happens to the process that counts."""
+
+from __future__ import annotations
+
+import json
+import logging.handlers
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+from tests.support.harness import Collector, frame, record, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Maker = Callable[..., Collector]
+
+TOML = '[[store]]\ntype = "parquet"\n[errors]\nbatch_time = "1ms"\nbatch_records = 20\n'
+HANDLER = logging.handlers.SocketHandler("127.0.0.1", 9)
+TRACE = 'Traceback (most recent call last):\n  File "/srv/{}/shop/cart.py", line {}, in {}\n    x()\nKeyError: {}'
+
+
+def send(collector: Collector, first: int, count: int) -> None:
+    """Send records, of which each fifth is an error of one of two places, and each tenth has no exception."""
+    made = []
+    for number in range(first, first + count):
+        if number % 10 == 0:
+            made.append(frame(f"order {number} failed", level=40))
+        elif number % 5 == 0:
+            text = TRACE.format(number % 3, number, f"f{number % 2}", number)
+            failed = record("failed", level=30)
+            failed.exc_text = text
+            made.append(HANDLER.makePickle(failed))
+        else:
+            made.append(frame(f"m{number}"))
+    with collector.connect() as sock:
+        sock.sendall(b"".join(made))
+
+
+def groups(collector: Collector) -> dict[str, dict[str, Any]]:
+    """Return the groups by their ids."""
+    done = collector.cli("errors", "--format", "json")
+    return {row["id"]: row for row in map(json.loads, done.stdout.splitlines())}
+
+
+def wait_until_counted(collector: Collector, records: int) -> None:
+    """Wait until every record was looked at."""
+    collector.wait_for_records(records)
+    wait_for(lambda: (collector.status()["errors"] or {}).get("lag_records") == 0, "no lag of the groups")
+
+
+def test_a_shipper_that_is_killed_counts_each_error_once(make_collector: Maker) -> None:
+    """The groups' counts are those of the store, by fingerprint."""
+    collector = make_collector(TOML, "--workers", "1").start()
+    count = 0
+    for _ in range(5):
+        send(collector, count, 50)
+        count += 50
+        shipper = next(
+            child["pid"] for child in collector.status()["children"] if child.get("store") == "errors" and child["pid"]
+        )
+        os.kill(shipper, signal.SIGKILL)
+        wait_for(
+            lambda killed=shipper: any(
+                child.get("store") == "errors" and child["pid"] not in (None, killed)
+                for child in collector.status()["children"]
+            ),
+            "another shipper",
+        )
+    wait_until_counted(collector, count)
+    found = groups(collector)
+    assert len(found) == 2
+    assert sum(row["count"] for row in found.values()) == 50
+    for key, row in found.items():
+        done = collector.cli("query", f"fingerprint={key}", "--count")
+        assert int(done.stdout) == row["count"], done.stderr
+    assert int(collector.cli("query", "level>=ERROR OR exc_text:*", "--count").stdout) == 50
+    assert collector.stop() == 0
+
+
+def test_groups_need_no_configuration_and_survive_a_restart(make_collector: Maker) -> None:
+    """The default collector groups errors; a resolved group stays so, and regresses by a new error."""
+    collector = make_collector("", default_store=True).start()
+    send(collector, 0, 50)
+    wait_until_counted(collector, 50)
+    (key,) = (key for key, row in groups(collector).items() if row["title"].startswith("KeyError"))
+    assert "error" not in collector.cli("errors", "resolve", key).stderr
+    status = collector.status()
+    assert [store["name"] for store in status["stores"]] == ["parquet"]
+    wait_for(lambda: collector.status()["errors"]["details"]["groups"] == 2, "the number of groups")
+    assert "2 groups, 1 open, 0 regressed" in collector.cli("status").stdout
+    assert collector.stop() == 0
+    collector.start()
+    assert groups(collector)[key]["state"] == "resolved"
+    send(collector, 50, 50)
+    wait_until_counted(collector, 100)
+    assert groups(collector)[key]["state"] == "regressed"
+    assert collector.stop() == 0
+    assert "ERROR" not in collector.log
+    assert (collector.state_dir / "groups.db").stat().st_mode & 0o007 == 0
+
+
+def test_groups_can_be_turned_off_and_on(make_collector: Maker) -> None:
+    """By a reload; and without a store there are none."""
+    collector = make_collector('[[store]]\ntype = "parquet"\n').start()
+    assert collector.status()["errors"] is None
+    collector.configure(TOML)
+    assert collector.cli("reload").returncode == 0
+    send(collector, 0, 20)
+    wait_until_counted(collector, 20)
+    collector.configure('[[store]]\ntype = "parquet"\n')
+    assert collector.cli("reload").returncode == 0
+    assert collector.status()["errors"] is None
+    assert len(groups(collector)) == 2
+    assert collector.stop() == 0

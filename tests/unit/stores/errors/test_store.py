@@ -1,0 +1,341 @@
+"""The groups of a collector: counted once, bounded, and in the right state."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from prefork_logd.config.stores.errors import ErrorsSettings
+from prefork_logd.errors import StoreError
+from prefork_logd.query.fingerprints import fingerprint
+from prefork_logd.records.stored import read_fields
+from prefork_logd.stores.errors import store as module
+from prefork_logd.stores.errors import writing
+from prefork_logd.stores.errors.book import Book, Wanted
+from prefork_logd.stores.errors.store import ErrorStore
+from tests.support.stores import NOW, block, line, never
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from prefork_logd.stores.base import Block
+
+JOURNAL = "0123456789abcdef" * 2
+TRACE = 'Traceback (most recent call last):\n  File "/srv/shop/cart.py", line {}, in add\n    x\nKeyError: {}'
+
+
+class Clock:
+    """A clock that stands until it is set."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    time = __call__
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Return the clock of the store and the book."""
+    found = Clock(NOW + 100)
+    monkeypatch.setattr(module, "time", found)
+    return found
+
+
+@contextlib.contextmanager
+def opened(path: Path, **settings: Any) -> Iterator[ErrorStore]:
+    """Give an open store."""
+    with contextlib.closing(ErrorStore(ErrorsSettings(path=str(path / "groups.db"), **settings))) as store:
+        store.open(JOURNAL)
+        yield store
+
+
+@contextlib.contextmanager
+def reading(path: Path, clock: Clock | None = None) -> Iterator[Book]:
+    """Give the groups."""
+    with contextlib.closing(Book(path / "groups.db", clock or Clock(NOW + 100))) as book:
+        yield book
+
+
+def failed(number: int = 1, **fields: Any) -> bytes:
+    """Return the line of an error in one place, of shop 2.4."""
+    made = line(levelno=40, msg="failed", exc_text=TRACE.format(17, number), created=NOW + number)
+    sender = {"service": "shop", "version": "2.4", "environment": "prod", **fields}
+    head, _, tail = made.rpartition(b',"peer":')
+    return head + b"".join(b',"%s":"%s"' % (k.encode(), v.encode()) for k, v in sender.items()) + b',"peer":' + tail
+
+
+def test_a_group_and_its_parts(tmp_path: Path, clock: Clock) -> None:
+    """Everything that is shown of a group."""
+    lines = [failed(1), line(msg="fine"), failed(2, service="pay"), failed(9, version="2.5")]
+    with opened(tmp_path) as store:
+        store.write([block(10, lines)], never)
+        assert store.status()["groups"] == 1
+        assert store.maintain() > 1
+    with reading(tmp_path) as book:
+        (row,) = book.groups()
+        found = book.details(row.id[3:9])
+    assert row.id == fingerprint(read_fields(lines[0]))
+    assert (row.title, row.culprit, row.logger) == ("KeyError: <number>", "add in cart", "shop.orders")
+    assert (row.count, row.first_seen, row.last_seen, row.level, row.state) == (3, NOW + 1, NOW + 9, 40, "open")
+    assert (set(row.services), set(row.versions), row.environments) == ({"shop", "pay"}, {"2.4", "2.5"}, ["prod"])
+    assert (sum(row.chart), len(row.chart)) == (3, 24)
+    assert {part.name: part.count for part in found.variants} == {"cart:17": 3}
+    assert {part.name: part.count for part in found.senders} == dict.fromkeys(
+        ("shop prod 2.4", "pay prod 2.4", "shop prod 2.5"), 1
+    )
+    assert [(one.id, bytes(one.record or b"") + b"\n") for one in found.samples] == [
+        (f"{JOURNAL}-10", lines[0]),
+        (f"{JOURNAL}-13", lines[3]),
+    ]
+    assert [(one.what, one.who) for one in found.events] == [("new", "")]
+
+
+def test_a_retry_counts_nothing_twice(tmp_path: Path, clock: Clock) -> None:
+    """Blocks that come again, whole or in part, and another journal that begins at the same number."""
+    blocks = [block(0, [failed(1), failed(2)]), block(2, [failed(3)])]
+    with opened(tmp_path) as store:
+        store.write(blocks, never)
+        store.write(blocks, never)
+    with opened(tmp_path) as store:
+        assert store.open(JOURNAL) == 3
+        store.write([block(1, [failed(2), failed(3), failed(4)])], never)
+        assert store.open("f" * 32) == 0
+        store.write([block(0, [failed(1)])], never)
+    with reading(tmp_path) as book:
+        assert [row.count for row in book.groups()] == [5]
+
+
+def _count_forever(path: Path, blocks: list[Block]) -> None:
+    """Count the blocks from the store's position on, one in each transaction; the child process of the next test."""
+    with opened(path) as store:
+        position = store.open(JOURNAL)
+        for one in blocks:
+            if one.first + one.count > position:
+                store.write([one], never)
+
+
+def test_a_process_killed_twenty_times_counts_each_error_once(tmp_path: Path) -> None:
+    """By SIGKILL, at twenty places of its work."""
+    blocks = [block(first, [failed(first), failed(first + 1), line(msg="fine")]) for first in range(0, 9_000, 3)]
+    context = multiprocessing.get_context("fork")
+    positions = []
+    for turn in range(20):
+        child = context.Process(target=_count_forever, args=(tmp_path, blocks))
+        child.start()
+        child.join(0.03 + turn % 5 * 0.02)
+        child.kill()
+        child.join()
+        child.close()
+        with opened(tmp_path) as store:
+            positions.append(store.open(JOURNAL))
+        counted = 0
+        with reading(tmp_path) as book:
+            counted = sum(row.count for row in book.groups())
+        assert counted == positions[-1] // 3 * 2
+    assert 0 < positions[-1] < 9_000, "it was killed in the middle of its work"
+    _count_forever(tmp_path, blocks)
+    with reading(tmp_path) as book:
+        assert [row.count for row in book.groups()] == [6_000]
+
+
+def test_a_failed_transaction_changes_nothing(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The position is the last statement; if it fails, no error counts, and the retry counts each."""
+    with opened(tmp_path) as store:
+        store.write([block(0, [failed(1)])], never)
+        original = writing.Writer._add_sample
+        monkeypatch.setattr(writing.Writer, "_add_sample", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            store.write([block(1, [failed(2)])], never)
+        monkeypatch.setattr(writing.Writer, "_add_sample", original)
+        store.write([block(1, [failed(2)])], never)
+    with reading(tmp_path) as book:
+        assert [row.count for row in book.groups()] == [2]
+
+
+def test_resolving_and_regressing(tmp_path: Path, clock: Clock) -> None:
+    """A resolved group: an old record from a spool, an old version, then the repaired version fails again."""
+    with opened(tmp_path) as store, reading(tmp_path, clock) as book:
+        store.write([block(0, [failed(1)])], never)
+        key = book.groups()[0].id
+        assert book.resolve(key, "ada", "2.5").state == "resolved"
+        store.write([block(1, [failed(50, version="2.5")])], never)
+        store.write([block(2, [failed(150)])], never)
+        assert book.row(key).state == "resolved"
+        store.write([block(3, [failed(150, version="2.5")])], never)
+        assert (book.row(key).state, book.row(key).count) == ("regressed", 4)
+        assert [event.what for event in book.details(key).events] == ["regressed", "resolved", "new"]
+        assert next((one.what, one.who, one.detail) for one in book.events(1)) == ("resolved", "ada", "in 2.5")
+
+
+def test_muting(tmp_path: Path, clock: Clock) -> None:
+    """Until three more, for a time, for ever."""
+    with opened(tmp_path) as store, reading(tmp_path, clock) as book:
+        store.write([block(0, [failed(1)])], never)
+        key = book.groups()[0].id
+        book.mute(key, "ada", more=3)
+        store.write([block(1, [failed(2), failed(3)])], never)
+        assert book.row(key).state == "muted"
+        store.write([block(3, [failed(4)])], never)
+        assert book.row(key).state == "open"
+        book.mute(key, "ada", for_s=60)
+        assert [row.id for row in book.groups(Wanted(states=["muted"]))] == [key]
+        clock.now += 60
+        assert book.row(key).state == "open"
+        assert [row.id for row in book.groups(Wanted(states=["open"]))] == [key]
+        store.maintain()
+        assert book.events(0)[-1].what == "unmuted"
+        assert book.mute(key, "ada").state == "muted"
+        clock.now += 1e9
+        store.maintain()
+        assert book.row(key).state == "muted"
+        assert book.reopen(key, "ada").state == "open"
+
+
+def test_assignee_and_note(tmp_path: Path, clock: Clock) -> None:
+    """Both stay until they are changed; each change is an event with its author."""
+    with opened(tmp_path) as store, reading(tmp_path, clock) as book:
+        store.write([block(0, [failed(1)])], never)
+        key = book.groups()[0].id
+        assert book.assign(key, "ada", "bob").assignee == "bob"
+        assert book.annotate(key, "ada", "see \udcff ticket").note == "see ? ticket"
+        assert book.row(key).assignee == "bob"
+        assert [(one.what, one.who) for one in book.events(1)] == [("assigned", "ada"), ("noted", "ada")]
+        assert book.last_event() == 3
+
+
+def test_new_groups_are_capped_by_service_and_hour(tmp_path: Path, clock: Clock) -> None:
+    """A thousand distinct errors of one service: some groups, and one that says so; all of them count."""
+    lines = [failed(1).replace(b"in add", b"in f%d" % number) for number in range(300)]
+    other = failed(2, service="pay")
+    with opened(tmp_path, new_groups_per_hour=20) as store, reading(tmp_path, clock) as book:
+        store.write([block(0, [*lines[:200], other])], never)
+        rows = book.groups(Wanted(order="count", limit=1000))
+        assert (len(rows), rows[0].count, sum(row.count for row in rows)) == (22, 180, 201)
+        assert rows[0].title.startswith("Too many new groups in an hour, of shop:")
+        assert "shop: 20 new groups in this hour" in store.status()["warnings"][0]
+        clock.now += 3600
+        store.maintain()
+        store.write([block(201, lines[195:205])], never)
+        assert len(book.groups(Wanted(limit=1000))) == 32
+        assert store.status()["warnings"] == []
+
+
+def test_many_services_are_capped_together(tmp_path: Path, clock: Clock) -> None:
+    """A client that names a new service each time gets ten times as many groups as one, then one more."""
+    lines = [failed(1, service=f"s{n}").replace(b"in add", b"in f%d" % n) for n in range(100)]
+    with opened(tmp_path, new_groups_per_hour=2) as store, reading(tmp_path, clock) as book:
+        store.write([block(0, lines)], never)
+        rows = book.groups(Wanted(order="count", limit=1000))
+    assert (len(rows), rows[0].count) == (21, 80)
+    assert "of all services" in rows[0].title
+
+
+def test_the_parts_of_a_group_are_bounded(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Versions, places and samples; their counts stay whole."""
+    monkeypatch.setattr(writing, "MOST_SENDERS", 5)
+    monkeypatch.setattr(writing, "MOST_PLACES", 4)
+    monkeypatch.setattr(writing, "LONGEST_SAMPLE", 2_000)
+    with opened(tmp_path) as store, reading(tmp_path, clock) as book:
+        for first in range(0, 30, 10):
+            lines = [failed(n, version=f"1.{n}").replace(b"line 17", b"line %d" % n) for n in range(first, first + 10)]
+            store.write([block(first, lines)], never)
+        long = failed(99, environment="x" * 3_000)
+        store.write([block(30, [long])], never)
+        found = book.details(book.groups()[0].id)
+    assert (len(found.senders), sum(part.count for part in found.senders), found.senders[0].name) == (6, 31, "(others)")
+    assert (len(found.variants), sum(part.count for part in found.variants)) == (5, 31)
+    assert [one.created - NOW for one in found.samples] == [0, 99, 29, 19, 9]
+    assert [one.record is None for one in found.samples] == [False, True, False, False, False]
+
+
+def test_old_groups_are_removed(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above the bound the longest unseen ones go, those with a note or an assignee last."""
+    monkeypatch.setattr(module, "MOST_REMOVED", 4)
+    lines = [failed(n).replace(b"in add", b"in f%d" % n) for n in range(20)]
+    with opened(tmp_path, most_groups=10) as store, reading(tmp_path, clock) as book:
+        store.write([block(0, lines)], never)
+        key = book.groups(Wanted(limit=1000))[-1].id
+        book.annotate(key, "", "kept")
+        while store.maintain() < 1:
+            pass
+        rows = book.groups(Wanted(limit=1000))
+        assert [row.last_seen - NOW for row in rows] == [*range(19, 10, -1), 0]
+        for table in ("keys", "senders", "variants", "samples", "hours"):
+            assert store._opened().execute(f"SELECT count(DISTINCT group_id) FROM {table}").fetchone()[0] == 10
+
+
+def test_a_later_version_of_the_algorithm_finds_the_groups_of_the_older(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both keys name one group, so a link and its state stay; two groups by the old rule stay two."""
+    from prefork_logd.query import fingerprints
+    from prefork_logd.stores.errors import tally
+
+    with opened(tmp_path) as store, reading(tmp_path, clock) as book:
+        store.write([block(0, [failed(1)])], never)
+        key = book.groups()[0].id
+        book.resolve(key, "ada")
+        both = {**fingerprints.ALGORITHMS, "g2": lambda _, chain: [chain[-1].type]}
+        monkeypatch.setattr(fingerprints, "ALGORITHMS", both)
+        monkeypatch.setattr(tally, "ALGORITHMS", both)
+        store._counter = tally.Counter()
+        store.write([block(1, [failed(200)])], never)
+        (row,) = book.groups()
+        assert (row.id, row.count, row.state) == (key, 2, "regressed")
+        newer = fingerprint(read_fields(failed(1)), "g2")
+        assert book.row(newer or "").id == key
+        store.write([block(2, [failed(1).replace(b"in add", b"in other")])], never)
+        assert {one.id for one in book.groups()} == {key}
+
+
+def test_a_file_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
+    """Another program's database, a later version, no database."""
+    path = tmp_path / "groups.db"
+    with pytest.raises(StoreError, match="there are no groups yet"), reading(tmp_path):
+        pass
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE t (x)")
+    with pytest.raises(StoreError, match="was made by another program; move it away"), opened(tmp_path):
+        pass
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 9")
+    with pytest.raises(StoreError, match="has the tables of version 9"), reading(tmp_path):
+        pass
+    path.write_bytes(b"no database" * 1000)
+    with pytest.raises(StoreError, match="not a database"), opened(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("key", ["", "g1:", "g1:zzzz", "abc", "%", "g1:%%%%", "g1:0000000000000000", "' OR 1"])
+def test_a_wrong_id_is_explained(tmp_path: Path, clock: Clock, key: str) -> None:
+    """Patterns of SQL are no ids."""
+    with opened(tmp_path) as store, reading(tmp_path, clock) as book:
+        store.write([block(0, [failed(1)])], never)
+        with pytest.raises(ValueError, match=r"is not the id of a group|there is no group"):
+            book.details(key)
+
+
+def test_lists(tmp_path: Path, clock: Clock) -> None:
+    """By state, service, text and order; wrong values are explained."""
+    lines = [failed(1), failed(2), failed(3, service="pay").replace(b"in add", b"in charge")]
+    with opened(tmp_path) as store, reading(tmp_path, clock) as book:
+        store.write([block(0, lines)], never)
+        assert [row.culprit for row in book.groups()] == ["charge in cart", "add in cart"]
+        assert [row.culprit for row in book.groups(Wanted(order="count"))] == ["add in cart", "charge in cart"]
+        assert [row.culprit for row in book.groups(Wanted(service="pay"))] == ["charge in cart"]
+        assert [row.culprit for row in book.groups(Wanted(text="CHARGE"))] == ["charge in cart"]
+        assert [row.culprit for row in book.groups(Wanted(limit=1, offset=1))] == ["add in cart"]
+        assert book.groups(Wanted(states=["resolved", "muted"])) == []
+        assert book.counts() == {"open": 2, "regressed": 0, "muted": 0, "resolved": 0}
+        with pytest.raises(ValueError, match="'shut' is not a state; write one of open, regressed"):
+            book.groups(Wanted(states=["shut"]))
+        with pytest.raises(ValueError, match="'size' is not an order; write one of last, first, count"):
+            book.groups(Wanted(order="size"))

@@ -1,0 +1,80 @@
+"""Counting the errors of a batch."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from prefork_logd.errors import NotARecord
+from prefork_logd.query.fingerprints import fingerprint
+from prefork_logd.stores.errors import tally
+from prefork_logd.stores.errors.tally import Counter, Sender
+from tests.support.searching import make_lines
+from tests.support.stores import NOW, line
+from tests.support.tracebacks import corpus
+
+
+def error(number: int, **fields: object) -> bytes:
+    """Return the line of an error of one place."""
+    given = {"levelno": 40, "msg": f"order {number} failed", "module": "cart", "lineno": 9, "created": NOW + number}
+    return line(**given | fields)  # type: ignore[arg-type]
+
+
+def test_one_group_of_a_batch() -> None:
+    """Counts, times, senders, hours, places and samples."""
+    counter = Counter()
+    for number in (5, 3, 9, 3600):
+        counter.add(100 + number, error(number, levelno=50 if number == 9 else 40))
+    (found,) = counter.tallies.values()
+    assert (found.span.count, found.span.first, found.span.last) == (4, NOW + 3, NOW + 3600)
+    assert (found.first.number, found.latest.number, found.levelno) == (105, 3700, 50)
+    assert {sender: span.count for sender, span in found.senders.items()} == {Sender("", "", ""): 4}
+    assert found.hours == {int(NOW // 3600): 3, int(NOW // 3600) + 1: 1}
+    assert {place: span.count for place, span in found.variants.items()} == {"cart:9": 4}
+
+
+def test_every_traceback_has_the_key_of_its_record() -> None:
+    """What is remembered of tracebacks changes no key: the corpus twice, forwards and backwards."""
+    counter = Counter()
+    lines = [
+        json.dumps({"created": NOW, "levelno": 40, kind: one[kind]}).encode()
+        for one in corpus.read()[::3]
+        for kind in ("exc_text", "exception")
+    ]
+    for number, one in enumerate(lines + lines[::-1]):
+        counter.tallies = {}
+        counter.add(number, one)
+        (keys,) = counter.tallies
+        assert keys == (fingerprint(json.loads(one)),)
+
+
+def test_odd_lines_have_the_key_of_their_record() -> None:
+    """Lone surrogates, missing fields and own fingerprints."""
+    counter = Counter()
+    own = [error(1, fingerprint="a"), error(2, fingerprint="b"), error(3, exc_text="\udcff"), error(4, name="\udc80")]
+    for number, one in enumerate(make_lines(200) + own * 2):
+        counter.tallies = {}
+        counter.add(number, one)
+        key = fingerprint(json.loads(one))
+        assert list(counter.tallies) == ([(key,)] if key else [])
+
+
+def test_a_line_that_is_no_record_is_refused() -> None:
+    """As every store refuses it."""
+    with pytest.raises(NotARecord):
+        Counter().add(1, b'{"levelno":40}\n')
+
+
+def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client sends a new traceback each time: the latest ones are remembered."""
+    monkeypatch.setattr(tally, "MOST_REMEMBERED", 10)
+    counter = Counter()
+    for number in range(50):
+        text = f'Traceback (most recent call last):\n  File "/a.py", line {number}, in f\n    x()\nValueError: 1'
+        counter.add(number, error(number, exc_text=text))
+    assert len(counter._known) == 10
+    assert len(counter.tallies) == 1
+    counter.add(99, error(1, exc_text='Traceback (most recent call last):\n  File "/a.py", line 1, in '
+                          + "f" * tally.LONGEST_REMEMBERED + "\nValueError: 1"))  # fmt: skip
+    assert len(counter._known) == 10
