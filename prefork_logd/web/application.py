@@ -16,7 +16,7 @@ from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.routing import Mount
 
 from prefork_logd.web import api, monitoring, pages
-from prefork_logd.web.gate import Gate
+from prefork_logd.web.gate import Gate, path_of
 from prefork_logd.web.headers import SafeHeaders
 from prefork_logd.web.login import Login, TokenEntrance
 from prefork_logd.web.refusal import refusal
@@ -49,6 +49,6 @@ def make_application(context: PageContext) -> Starlette:
 
 
 def _unauthorized(conn: HTTPConnection, error: Exception) -> Response:
-    response = refusal(conn.url.path, 401, str(error))
+    response = refusal(path_of(conn), 401, str(error))
     response.headers["WWW-Authenticate"] = "Bearer"
     return response

@@ -21,6 +21,7 @@ from prefork_logd.web.shares import PATH as SHARE_PATH
 from prefork_logd.web.visitors import Visitor
 
 if TYPE_CHECKING:
+    from starlette.requests import HTTPConnection
     from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -48,7 +49,7 @@ class Gate:
 
     def _refuse(self, request: Request) -> Response | None:
         """Return the answer to a request that may not reach a route; None for one that may."""
-        path, user = request.url.path, request.user
+        path, user = path_of(request), request.user
         if request.method not in _SAFE and not is_from_here(request):
             return refusal(path, 403, "a page of another origin has made this request; open the page itself")
         if path in _OPEN or path.startswith(_OPEN_BELOW):
@@ -63,6 +64,14 @@ class Gate:
             sentence = "the header X-CSRF-Token is missing or wrong; GET /api/v1/session has its value"
             return refusal(path, 403, sentence)
         return None
+
+
+def path_of(conn: HTTPConnection) -> str:
+    """Return the path that chooses the route.
+
+    Not `conn.url.path`, which is parsed from a text that begins with the header `Host`, and may be another path.
+    """
+    return str(conn.scope["path"])
 
 
 def is_from_here(request: Request) -> bool:
@@ -93,15 +102,16 @@ def is_of_this_host(request: Request) -> bool:
 
 def _stranger(request: Request) -> Response:
     """Return the answer to somebody who is not logged in."""
-    if request.url.path.startswith(API) or request.url.path in MONITORING:
+    if path_of(request).startswith(API) or path_of(request) in MONITORING:
         response = refusal(
-            request.url.path,
+            path_of(request),
             401,
             "log in first, or send a token: `Authorization: Bearer TOKEN` (prefork-logd web token)",
         )
         response.headers["WWW-Authenticate"] = "Bearer"
         return response
-    target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    query = request.scope["query_string"].decode("latin-1")
+    target = path_of(request) + (f"?{query}" if query else "")
     if request.headers.get("sec-fetch-site") == "cross-site" and request.method == "GET":
         return go_on(local_path(target))
     return RedirectResponse(f"{LOGIN}?next={quote(target, safe='')}", 303)

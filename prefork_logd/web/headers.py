@@ -9,6 +9,7 @@ attacker's name in `Host`, so only known names are answered.
 from __future__ import annotations
 
 import ipaddress
+import re
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,8 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 _NOT_KEPT = "no-store"
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{1,255}))(?::\d{1,5})?")
+"""No other sign: a `/` in it would change the path of URLs that are made of it."""
 
 
 class SafeHeaders:
@@ -87,16 +90,8 @@ class HostNames:
 
 def host_name(host: str) -> str:
     """Return the name in a value of the header `Host`, without brackets and port; empty if it is malformed."""
-    if host.startswith("["):
-        name, bracket, port = host[1:].partition("]")
-        if not bracket or (port and not port.startswith(":")):
-            return ""
-        port = port[1:]
-    else:
-        name, _, port = host.partition(":")
-    if port and not (port.isascii() and port.isdigit()):
-        return ""
-    return name.rstrip(".").lower()
+    match = _HOST.fullmatch(host)
+    return (match[1] or match[2]).rstrip(".").lower() if match is not None else ""
 
 
 def _is_wildcard(host: str) -> bool:

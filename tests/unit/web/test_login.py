@@ -317,6 +317,39 @@ def test_known_host_names_are_answered(tmp_path: Path, host: str) -> None:
         assert client.get("/login", headers={"Host": host}).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        "a/share/.localhost",
+        "a/static/x.localhost",
+        "localhost/login?",
+        "localhost/share/#",
+        "[::1]/share/x",
+        "a@localhost",
+    ],
+)
+def test_a_path_in_the_host_name_opens_nothing(page: Served, host: str) -> None:
+    """Some URLs are made of it; what may be entered depends on the path alone."""
+    name, _, port = page.url.removeprefix("http://").rpartition(":")
+    for path in ("/api/v1/session", "/"):
+        with socket.create_connection((name, int(port)), timeout=10) as sock:
+            sock.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            assert re.match(rb"HTTP/1.1 4\d\d ", sock.recv(1000))
+
+
+@pytest.mark.parametrize(
+    "path", ["//api/v1/session", "/share/../api/v1/session", "/static/..%2fapi/v1/session", "/api/v1/session/"]
+)
+def test_another_spelling_of_a_path_opens_nothing(page: Served, path: str) -> None:
+    """As it comes, without a client that tidies it."""
+    name, _, port = page.url.removeprefix("http://").rpartition(":")
+    with socket.create_connection((name, int(port)), timeout=10) as sock:
+        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        answer = sock.recv(10_000)
+        assert re.match(rb"HTTP/1.1 (3|4)\d\d ", answer)
+        assert b"csrf" not in answer
+
+
 def test_two_host_names_are_refused(page: Served) -> None:
     """A proxy may have checked the other one."""
     host, _, port = page.url.removeprefix("http://").rpartition(":")
