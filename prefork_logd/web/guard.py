@@ -48,7 +48,7 @@ class Guard:
             sentence = "this request needs more memory than the page may use; ask for fewer records (web.memory_bytes)"
             await request.fail(503, sentence)
         except Exception as error:  # noqa: BLE001 - an error of one request must not be more than that
-            self._log.warning("%s: the request failed: %s", _path(scope), describe_bug(error))
+            self._log.warning("%s: the request failed: %s", _path(scope), _printable(describe_bug(error)))
             await request.fail(500, "the request failed because of an error of the collector, which its log describes")
 
 
@@ -119,4 +119,9 @@ class _Request:
 
 
 def _path(scope: Scope) -> str:
-    return str(scope["path"])[:200].encode("ascii", "backslashreplace").decode()
+    return _printable(str(scope["path"])[:200])
+
+
+def _printable(text: str) -> str:
+    """Return a text for the log in printable ASCII: no client writes an escape sequence to a terminal."""
+    return ascii(text)[1:-1]

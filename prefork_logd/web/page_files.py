@@ -64,7 +64,11 @@ class PageFiles:
         found = self.read(name)
         if len(found) == SECRET_BYTES:
             return found
-        self.write_new(name, secrets.token_bytes(SECRET_BYTES))
+        if found:
+            # Damaged: what was signed with it is lost.
+            self.write(name, secrets.token_bytes(SECRET_BYTES))
+        else:
+            self.write_new(name, secrets.token_bytes(SECRET_BYTES))
         return self.read(name)
 
     def write_new(self, name: str, data: bytes) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefork_logd.ipc.messages import Drain
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from prefork_logd.config.settings import Settings
+    from prefork_logd.config.web import WebSettings
     from prefork_logd.net.loop import Loop
     from prefork_logd.processes.master.page_sockets import PageSockets
 
@@ -37,8 +39,8 @@ class Page:
         self._loop = loop
         self._apply_event = apply_event
         self._child: Child | None = None
-        self._settings: Settings | None = None
-        """The settings with which the process was forked."""
+        self._wanted: tuple[Settings, list[tuple[int, int]]] | None = None
+        """The settings with which the process was forked, and the versions of its certificate's files."""
 
     def __iter__(self) -> Iterator[Child]:
         if self._child is not None:
@@ -50,12 +52,16 @@ class Page:
         A process with other settings is ended; once it has gone, `adjust` forks the next one. Until then connections
         wait in the listening sockets.
         """
+        if problem := certificate_problem(settings.web):
+            # The process that runs goes on with the certificate that it has read.
+            return [problem]
         binding = self.sockets.bind(settings.web)
+        wanted = (settings, _versions(settings.web))
         if self._child is not None:
-            if (binding.is_changed or settings != self._settings) and self._child.state is not State.STOPPING:
+            if (binding.is_changed or wanted != self._wanted) and self._child.state is not State.STOPPING:
                 self._end(self._child)
         elif any(True for _ in self.sockets):
-            self._settings = settings
+            self._wanted = wanted
             self._child = Child(Kind.WEB, PAGE_SLOT)
             self._apply_event(self._child, Event.DUE)
         return binding.problems
@@ -86,3 +92,31 @@ class Page:
             LOGGER.warning("%s (pid %d) did not end in time and was killed; no records are lost", child.name, pid)
             child.is_killed = True
             os.kill(pid, signal.SIGKILL)
+
+
+def certificate_problem(web: WebSettings) -> str:
+    """Return why the certificate cannot be used, with the remedy; empty if it can, or if there is none."""
+    if not web.certificate or not web.bind:
+        return ""
+    import ssl  # noqa: PLC0415 - most collectors have no certificate
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(web.certificate, web.key, password=_refuse_password)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        return f"web.certificate, web.key: {web.certificate} cannot be used: {why}; name a matching pair"
+    return ""
+
+
+def _refuse_password() -> str:
+    raise ValueError("the key has a password, which nobody could type")
+
+
+def _versions(web: WebSettings) -> list[tuple[int, int]]:
+    """Return numbers that change when a file of the certificate is replaced."""
+    found = []
+    for path in (web.certificate, web.key):
+        if path:
+            status = Path(path).stat()
+            found.append((status.st_ino, status.st_mtime_ns))
+    return found

@@ -17,6 +17,7 @@ from prefork_logd.ingest import core
 from prefork_logd.net import listener
 from prefork_logd.processes.master.master import Master
 from prefork_logd.processes.master.ownership import require_own_files
+from prefork_logd.processes.master.page import certificate_problem
 from prefork_logd.processes.master.page_sockets import PageSockets
 from prefork_logd.processes.master.status import page as page_status
 from prefork_logd.processes.orphans import END_S
@@ -68,7 +69,9 @@ def serve(settings: Settings, source: ConfigSource, ready: daemonize.Readiness |
         raise_descriptor_limit()
         sockets = _inherited() or _bind(settings.listeners, user, patient=lock.was_stale)
         page_sockets = PageSockets(user)
-        if problems := page_sockets.bind(settings.web).problems:
+        with acting_as(user):
+            problem = certificate_problem(settings.web)
+        if problems := [problem] if problem else page_sockets.bind(settings.web).problems:
             page_sockets.close()
             with acting_as(user):
                 listener.close_all(sock for sock, _ in sockets)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import ssl
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -122,8 +121,9 @@ class PageServer(uvicorn.Server):
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         try:
             config.load()
-        except (OSError, ssl.SSLError) as error:
-            why = getattr(error, "strerror", None) or str(error)
+        except OSError as error:
+            # The master has checked the pair; it may have been replaced since.
+            why = error.strerror or str(error)
             raise ProcessError(f"web.certificate, web.key: cannot be used: {why}; name a matching pair") from error
         super().__init__(config)
 

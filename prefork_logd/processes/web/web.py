@@ -16,6 +16,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prefork_logd.errors import ProcessError
 from prefork_logd.ipc.channel import Channel
 from prefork_logd.ipc.command_socket import send_command
 from prefork_logd.ipc.messages import AnyMessage, Drain, Ready, Reopen
@@ -34,6 +35,8 @@ NICENESS = 10
 """Lower than ingest, higher than shippers: somebody waits for an answer."""
 DRAIN_S = 2.0
 """How long requests that are under way may take during a stop. Streams end at once."""
+FAILED = 1
+"""Exit status of a page that could not be served; it is tried again, after a pause."""
 STATUS_S = 3.0
 """Longest time that the master may take to answer a question about its status."""
 
@@ -63,8 +66,11 @@ class WebProcess:
         limit = self._settings.web.memory_bytes
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
         self._slot[Field.PID] = os.getpid()
-        asyncio.run(self._serve())
-        return 0
+        try:
+            asyncio.run(self._serve())
+        except (ProcessError, OSError) as error:
+            LOGGER.error("the page cannot be served: %s", error)
+        return FAILED
 
     async def _serve(self) -> None:
         # Imported after the fork: the master has no use for them, and they take 30 MB.

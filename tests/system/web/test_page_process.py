@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from prefork_logd.web.users import hash_password
-from tests.support.harness import Collector, frames, wait_for
+from tests.support.harness import Collector, frames, messages, wait_for
+from tests.support.session_client import Faithful
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -86,6 +87,21 @@ def test_a_killed_page_comes_back(make_collector: Maker) -> None:
         wait_for(lambda: page_pid(collector) != pid, "another process")
         assert client.get(SESSION).json()["user"] == "local"
     assert (collector.worker_pids(), collector.child("writer")) == (workers, writer)
+    assert collector.stop() == 0
+
+
+def test_a_session_does_not_notice_the_page(make_collector: Maker) -> None:
+    """Every acknowledged record is stored once, while the page is killed again and again."""
+    collector = make_collector(WEB).start()
+    client = Faithful(collector, "service")
+    for _ in range(3):
+        pid = page_pid(collector)
+        client.log(20)
+        os.kill(pid, signal.SIGKILL)
+        client.log(20)
+        wait_for(lambda pid=pid: page_pid(collector) != pid, "another process")
+    client.close()
+    assert messages(collector.records()) == [f"service-{number:07d}" for number in range(1, 121)]
     assert collector.stop() == 0
 
 

@@ -51,6 +51,16 @@ DOCUMENT = {
 }  # fmt: skip
 
 
+def test_status_shows_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its addresses, or why there is none; older collectors have none."""
+    print_status({**DOCUMENT, "page": {"urls": ["http://[::1]:1/?token=[x]"], "problem": ""}})
+    assert "page at http://[::1]:1/?token=[x]" in capsys.readouterr().out
+    print_status({**DOCUMENT, "page": {"urls": [], "problem": "taken [by another]"}})
+    assert "no page: taken [by another]" in capsys.readouterr().out
+    print_status(DOCUMENT)
+    assert "page" not in capsys.readouterr().out
+
+
 def test_status_shows_what_matters_without_colour_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     """Every process and output has a row; no escape sequence goes into a file."""
     print_status(DOCUMENT)

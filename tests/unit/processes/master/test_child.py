@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from prefork_logd.ipc.scoreboard import MAX_WORKERS, SHIPPER_SLOT, WRITER_SLOT
+from prefork_logd.ipc.scoreboard import MAX_WORKERS, PAGE_SLOT, SHIPPER_SLOT, WRITER_SLOT
 from prefork_logd.processes.master.child import Child, Kind
 from prefork_logd.processes.master.lifecycle import FIRST_BACK_OFF_S, HEALTHY_AFTER_S, LONGEST_BACK_OFF_S, State
 from prefork_logd.system import backoff
@@ -20,6 +20,7 @@ from prefork_logd.system import backoff
         (Kind.SOURCE, MAX_WORKERS, "source 1", 1),
         (Kind.SOURCE, MAX_WORKERS - 1, "source 2", 2),
         (Kind.SHIPPER, SHIPPER_SLOT + 1, "shipper 2", 1),
+        (Kind.WEB, PAGE_SLOT, "page", 0),
     ],
 )
 def test_a_child_is_named_after_its_slot(kind: Kind, slot: int, name: str, index: int) -> None:

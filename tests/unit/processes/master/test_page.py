@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,11 +16,11 @@ from prefork_logd.processes.master.lifecycle import Event, State, after
 from prefork_logd.processes.master.page import KILL_AFTER_S, Page
 from prefork_logd.processes.master.page_sockets import PageSockets
 from prefork_logd.processes.web.web import DRAIN_S
+from tests.support.certificates import make_certificate
 from tests.support.children import FakeLoop, make_child, make_settings, messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 HERE = '[web]\nbind = ["127.0.0.1:0"]\n'
 NOWHERE = "[web]\nbind = []\n"
@@ -118,3 +119,32 @@ def test_a_process_that_hangs_is_killed(pages: Pages, monkeypatch: pytest.Monkey
     pages.loop.pass_s(0.2)
     assert killed == [(child.pid, signal.SIGKILL)]
     assert child.is_killed
+
+
+@pytest.mark.slow
+def test_a_certificate_is_read_again(pages: Pages, tmp_path: Path) -> None:
+    """A replaced one by a new process; while the pair does not fit, the old process goes on with the old one."""
+    path, key = make_certificate(tmp_path)
+    other, other_key = make_certificate(tmp_path, "other")
+    toml = f'{HERE}certificate = "{path}"\nkey = "{key}"\n'
+    assert pages.adjust(toml) == []
+    Path(other).replace(path)
+    (problem,) = pages.adjust(toml)
+    assert problem.startswith(f"web.certificate, web.key: {path} cannot be used: ")
+    assert pages.events == [Event.DUE]
+    Path(other_key).replace(key)
+    assert pages.adjust(toml) == []
+    assert pages.events == [Event.DUE, Event.STOP]
+
+
+@pytest.mark.parametrize(
+    "content", [None, "", "garbage", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+)
+def test_a_certificate_that_is_none_is_a_problem(pages: Pages, tmp_path: Path, content: str | None) -> None:
+    """There is no page then; nothing else is affected."""
+    path = tmp_path / "page.pem"
+    if content is not None:
+        path.write_text(content)
+    (problem,) = pages.adjust(f'{HERE}certificate = "{path}"\nkey = "{path}"\n')
+    assert "name a matching pair" in problem
+    assert list(pages.page) == []

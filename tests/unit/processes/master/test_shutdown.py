@@ -9,7 +9,7 @@ import pytest
 
 from prefork_logd.errors import ExitStatus
 from prefork_logd.ipc.messages import Drain, Retire
-from prefork_logd.ipc.scoreboard import MAX_WORKERS, SHIPPER_SLOT, WRITER_SLOT, Scoreboard
+from prefork_logd.ipc.scoreboard import MAX_WORKERS, PAGE_SLOT, SHIPPER_SLOT, WRITER_SLOT, Scoreboard
 from prefork_logd.processes.master import shutdown
 from prefork_logd.processes.master.child import Child, Kind
 from prefork_logd.processes.master.configurations import Configurations
@@ -236,6 +236,21 @@ def test_children_of_an_earlier_program_end_between_workers_and_writer(collector
     assert ("writer", Event.STOP) in collector.events
 
 
+def test_the_page_ends_beside_the_workers_and_is_waited_for(collector: Collector) -> None:
+    """It is told at once, and has gone before the master."""
+    collector.page.left = 1
+    collector.shutdown.request()
+    assert collector.page.stops == [False]
+    for worker in list(collector.workers):
+        collector.end(worker)
+    collector.shippers.left = 0
+    collector.end(collector.writer)
+    assert not collector.shutdown.is_done
+    collector.page.left = 0
+    collector.shutdown.advance()
+    assert collector.shutdown.is_done
+
+
 def test_a_failure_counts_only_during_a_stop_and_not_for_shippers(collector: Collector) -> None:
     """Before it, another child takes the place; a shipper's records wait in the journal."""
     failing = make_child(Kind.WORKER, 1)
@@ -243,6 +258,7 @@ def test_a_failure_counts_only_during_a_stop_and_not_for_shippers(collector: Col
     assert collector.shutdown.exit_status is ExitStatus.OK
     collector.shutdown.request()
     collector.shutdown.record_failure(make_child(Kind.SHIPPER, SHIPPER_SLOT))
+    collector.shutdown.record_failure(make_child(Kind.WEB, PAGE_SLOT))
     assert collector.shutdown.exit_status is ExitStatus.OK
     collector.shutdown.record_failure(failing)
     assert collector.shutdown.exit_status is ExitStatus.FAILURE

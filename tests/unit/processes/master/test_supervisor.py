@@ -10,7 +10,7 @@ import pytest
 
 from prefork_logd.ipc.channel import Channel
 from prefork_logd.ipc.messages import Attach, Drain, Forget, Retire
-from prefork_logd.ipc.scoreboard import MAX_WORKERS, SHIPPER_SLOT, WRITER_SLOT, Field, Scoreboard
+from prefork_logd.ipc.scoreboard import MAX_WORKERS, PAGE_SLOT, SHIPPER_SLOT, WRITER_SLOT, Field, Scoreboard
 from prefork_logd.processes.master import supervisor
 from prefork_logd.processes.master.child import Child, Kind
 from prefork_logd.processes.master.configurations import Configurations
@@ -375,6 +375,32 @@ def test_shippers_wait_for_those_of_an_earlier_program(host: Host) -> None:
     assert host.log == []
     host.end(old)
     assert "fork shipper mine" in host.log
+
+
+def test_a_page_is_forked_again_after_its_death_and_its_end(host: Host, tmp_path: Path) -> None:
+    """With its own slot and a back-off when it has died; at once when other settings ended it."""
+    host.configurations.add(make_settings(tmp_path, '[web]\nbind = ["127.0.0.1:0"]\n'), ())
+    host.start_all()
+    assert host.supervisor.adjust_page() == []
+    (page,) = host.supervisor.page
+    host.start(page)
+    assert host.board.slot(PAGE_SLOT)[Field.STARTS] == 1
+    host.end(page, signal.SIGKILL)
+    assert page.state is State.WAITING
+    host.loop.pass_s(1)
+    host.start(page)
+    assert page.restarts == 1
+    host.configurations.add(make_settings(tmp_path, '[web]\nbind = ["127.0.0.1:0"]\nsearches = 9\n'), ())
+    host.supervisor.adjust_page()
+    assert messages(page) == [Drain(fast=False)]
+    host.log.clear()
+    host.end(page)
+    (after,) = host.supervisor.page
+    assert after is not page
+    assert "fork page" in host.log
+    host.supervisor.is_stopping = True
+    assert host.supervisor.adjust_page() == []
+    host.supervisor.page.sockets.close()
 
 
 def test_an_inherited_child_is_not_forked_again(host: Host) -> None:

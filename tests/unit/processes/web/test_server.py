@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import signal
 import socket
 import ssl
-import subprocess
 from typing import TYPE_CHECKING
 
 import httpx
@@ -15,6 +13,7 @@ import pytest
 
 from prefork_logd.errors import ProcessError
 from prefork_logd.processes.web import server
+from tests.support.certificates import make_certificate
 from tests.support.harness import wait_for
 from tests.support.page_server import Served, serving
 
@@ -152,42 +151,10 @@ def test_garbage_is_answered_and_logged_by_nobody(tmp_path: Path, caplog: pytest
     assert not caplog.records
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[str, str]:
-    """Return the paths of a certificate for this host, and of its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl(1) makes the certificate")
-    path, key = tmp_path / "page.pem", tmp_path / "page.key"
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-days",
-        "1",
-    ]
-    places = [
-        "-subj",
-        "/CN=localhost",
-        "-addext",
-        "subjectAltName=IP:127.0.0.1",
-        "-out",
-        str(path),
-        "-keyout",
-        str(key),
-    ]
-    subprocess.run([*command, *places], check=True, capture_output=True, timeout=60)
-    return str(path), str(key)
-
-
 @pytest.mark.slow
-def test_answers_are_encrypted_with_a_certificate(tmp_path: Path, certificate: tuple[str, str]) -> None:
+def test_answers_are_encrypted_with_a_certificate(tmp_path: Path) -> None:
     """By the page itself, without a proxy."""
-    path, key = certificate
+    path, key = make_certificate(tmp_path)
     toml = f'[web]\ncertificate = "{path}"\nkey = "{key}"'
     trust = ssl.create_default_context(cafile=path)
     with serving(tmp_path, toml, App) as served, served.client(verify=trust) as client:

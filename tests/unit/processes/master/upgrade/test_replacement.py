@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from prefork_logd.ipc.scoreboard import SHIPPER_SLOT, WRITER_SLOT
+from prefork_logd.ipc.messages import Drain
+from prefork_logd.ipc.scoreboard import PAGE_SLOT, SHIPPER_SLOT, WRITER_SLOT
 from prefork_logd.processes.master.child import Child, Kind
 from prefork_logd.processes.master.lifecycle import State
 from prefork_logd.processes.master.upgrade import replacement
 from prefork_logd.processes.master.upgrade.replacement import Replacement
 from prefork_logd.system.log import LOGGER
+from tests.support.children import make_child, messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,3 +69,13 @@ def test_an_old_shipper_has_time_for_its_batch_and_goes_by_its_own_name(
     assert killed == [shipper.pid]
     assert said == [f"the old shipper 2 (pid {shipper.pid}) did not end in time and was killed; no records are lost"]
     assert shipper.is_killed, "its end is no error"
+
+
+def test_the_old_page_ends_with_the_shippers() -> None:
+    """The next one serves on the same sockets."""
+    page = make_child(Kind.WEB, PAGE_SLOT, is_inherited=True)
+    ignored: Callable[..., None] = lambda *_: None  # noqa: E731
+    upgrade = Replacement(cast("Loop", _Loop()), "0.0", [page], ignored, ignored, ignored)
+    upgrade.advance(Child(Kind.WRITER, WRITER_SLOT), [])
+    assert page.state is State.STOPPING
+    assert messages(page) == [Drain(fast=True)]

@@ -1,0 +1,115 @@
+"""The page's process says when it serves, answers its master, and ends with it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import msgspec
+import pytest
+
+from prefork_logd.config.load import loads
+from prefork_logd.ipc.channel import Channel
+from prefork_logd.ipc.messages import Alive, AnyMessage, Drain, Probe, Ready, Reopen
+from prefork_logd.ipc.scoreboard import PAGE_SLOT, Field, Scoreboard
+from prefork_logd.processes.web.web import FAILED, NICENESS, WebProcess
+from tests.support.harness import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.slow
+
+
+class Child:
+    """A page's process, with this one as its master."""
+
+    def __init__(self, state_dir: Path, toml: str = "") -> None:
+        self.board = Scoreboard()
+        self.settings = loads(f"store = []\n{toml}", "", {"state_dir": str(state_dir)})
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.listening.setblocking(False)
+        self.ours, theirs = Channel.pair()
+        self.ours.settimeout(20)
+        self.pid = os.fork()
+        if self.pid == 0:
+            status = 99
+            try:
+                self.ours.close()
+                status = WebProcess(PAGE_SLOT, self.board, theirs, self.settings, [self.listening]).run()
+            finally:
+                os._exit(status)
+        theirs.close()
+        self.status: int | None = None
+
+    def receive(self) -> AnyMessage:
+        found: Any = msgspec.json.decode(self.ours.recv(65_536), type=AnyMessage)
+        return found
+
+    def send(self, message: AnyMessage) -> None:
+        self.ours.send(msgspec.json.encode(message))
+
+    def close(self) -> None:
+        if self.status is None:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        self.ours.close()
+        self.listening.close()
+
+
+def _waited(child: Child) -> bool:
+    pid, status = os.waitpid(child.pid, os.WNOHANG)
+    if pid:
+        child.status = os.waitstatus_to_exitcode(status)
+    return bool(pid)
+
+
+@pytest.fixture
+def child(tmp_path: Path) -> Iterator[Child]:
+    made = Child(tmp_path)
+    yield made
+    made.close()
+
+
+def test_a_page_serves_and_ends_when_it_is_told(child: Child) -> None:
+    """With its limits; a probe is answered, and a stop is not a failure."""
+    assert child.receive() == Ready()
+    url = f"http://127.0.0.1:{child.listening.getsockname()[1]}/login"
+    assert httpx.get(url).status_code == 200
+    assert child.board.slot(PAGE_SLOT)[Field.PID] == child.pid
+    assert os.getpriority(os.PRIO_PROCESS, child.pid) == os.getpriority(os.PRIO_PROCESS, 0) + NICENESS
+    assert resource.prlimit(child.pid, resource.RLIMIT_DATA)[0] == child.settings.web.memory_bytes
+    child.send(Probe())
+    assert child.receive() == Alive()
+    child.send(Reopen(1))
+    child.send(Drain(fast=False))
+    wait_for(lambda: _waited(child), "the end")
+    assert child.status == 0
+
+
+def test_a_fast_stop_and_a_lost_master_end_it_at_once(tmp_path: Path) -> None:
+    """Also before it serves."""
+    for end in (lambda child: child.send(Drain(fast=True)), lambda child: child.ours.close()):
+        child = Child(tmp_path)
+        try:
+            end(child)
+            wait_for(lambda child=child: _waited(child), "the end")
+            assert child.status == 0
+        finally:
+            child.close()
+
+
+def test_a_page_that_cannot_keep_its_secrets_is_not_served(tmp_path: Path) -> None:
+    """It ends with a sentence, and is tried again."""
+    (tmp_path / "page").write_text("a file in the place of the directory")
+    child = Child(tmp_path)
+    try:
+        wait_for(lambda: _waited(child), "the end")
+        assert child.status == FAILED
+    finally:
+        child.close()

@@ -1,0 +1,104 @@
+"""One request costs no more than itself: its body, its errors and its memory are bounded."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from prefork_logd.web import guard
+from prefork_logd.web.guard import Guard
+
+if TYPE_CHECKING:
+    from starlette.types import Message, Receive, Scope, Send
+
+
+def answer(application: Any, *received: Message, path: str = "/api/v1/x", rest_s: float = 0.0) -> list[Message]:
+    """Return what is sent for a request; after the messages received nothing comes for some time."""
+    sent: list[Message] = []
+    messages = iter(received)
+
+    async def receive() -> Message:
+        message = next(messages, None)
+        if message is not None:
+            return message
+        await asyncio.sleep(rest_s)
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def run() -> None:
+        await Guard(application)({"type": "http", "path": path, "method": "POST", "headers": []}, receive, send)
+
+    asyncio.run(run())
+    return sent
+
+
+def body(data: bytes, *, more: bool = False) -> Message:
+    return {"type": "http.request", "body": data, "more_body": more}
+
+
+async def echo(_scope: Scope, receive: Receive, send: Send) -> None:
+    message = await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": message["body"]})
+
+
+def test_a_body_is_passed_on_whole() -> None:
+    """However many pieces it came in."""
+    assert answer(echo, body(b"a", more=True), body(b"b"))[1]["body"] == b"ab"
+
+
+def test_a_long_body_is_refused_before_it_is_read() -> None:
+    pieces = [body(bytes(40_000), more=True)] * 3
+    start, rest = answer(echo, *pieces)
+    assert start["status"] == 413
+    assert (b"connection", b"close") in start["headers"]
+    assert b"send less" in rest["body"]
+
+
+def test_a_slow_body_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "BODY_S", 0.05)
+    assert answer(echo, body(b"a", more=True), rest_s=10)[0]["status"] == 408
+
+
+def test_a_client_that_goes_is_not_answered() -> None:
+    assert answer(echo, body(b"a", more=True)) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [(MemoryError(), 503, b"web.memory_bytes"), (KeyError("secret"), 500, b"its log describes")],
+)
+def test_an_error_ends_one_request(
+    error: Exception, status: int, said: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log has the reason, the client a sentence."""
+
+    async def fail(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise error
+
+    start, rest = answer(fail, body(b""), path="/api/v1/\n\x1b")
+    assert start["status"] == status
+    assert said in rest["body"]
+    assert b"secret" not in rest["body"]
+    assert caplog.records[-1].getMessage().isprintable()
+
+
+def test_an_error_in_the_middle_of_an_answer_ends_it() -> None:
+    """No second head is sent."""
+
+    async def fail(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise ValueError
+
+    assert [message.get("status") for message in answer(fail, body(b""))] == [200]
+
+
+def test_other_protocols_are_not_answered() -> None:
+    async def run() -> None:
+        await Guard(echo)({"type": "websocket"}, None, None)  # type: ignore[arg-type]
+
+    asyncio.run(run())
