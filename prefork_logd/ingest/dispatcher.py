@@ -21,7 +21,7 @@ from prefork_logd.ingest.routing import Router
 from prefork_logd.inputs.pickles.decode import decode, decode_holed, forget
 from prefork_logd.ipc.batch import RECORDS
 from prefork_logd.ipc.batch_builder import BatchBuilder
-from prefork_logd.records.render import TextTemplate, render_json, render_rejected
+from prefork_logd.records.render import TextTemplate, render_gap, render_json, render_rejected
 from prefork_logd.records.sender import NOBODY, Sender
 from prefork_logd.records.stored import read_record
 from prefork_logd.system.log import RateLimitedLog, describe_bug
@@ -323,13 +323,21 @@ class Dispatcher:
     def reject(self, peer: str, received_s: float, reason: str, detail: str, head: bytes, size: int) -> None:
         """Add an entry about a rejected frame to rejected.jsonl, unless there were too many."""
         self.last_rejection = f"{reason}, {detail}"
+        if self._admits_entry(peer, received_s):
+            self.batch.add(REJECTED_OUTPUT, render_rejected(peer, received_s, reason, detail, head, size))
+
+    def note_gap(self, peer: str, received_s: float, client: str, count: int, detail: str) -> None:
+        """Add an entry about records that a client reports as dropped, unless there were too many entries."""
+        if self._admits_entry(peer, received_s):
+            self.batch.add(REJECTED_OUTPUT, render_gap(peer, received_s, client, count, detail))
+
+    def _admits_entry(self, peer: str, received_s: float) -> bool:
+        """Tell whether rejected.jsonl gets an entry about a peer; report those left out before it."""
         left_out = self._rejections.admit_entry(peer)
-        if left_out < 0:
-            return
-        if left_out:
+        if left_out > 0:
             what = f"{left_out} rejected frames before this one are not listed here"
             self.batch.add(REJECTED_OUTPUT, render_rejected(peer, received_s, "left-out", what, b"", 0))
-        self.batch.add(REJECTED_OUTPUT, render_rejected(peer, received_s, reason, detail, head, size))
+        return left_out >= 0
 
 
 def _filter_of(settings: Filter) -> tuple[int, Sequence[str], Sequence[str], Sequence[str]]:

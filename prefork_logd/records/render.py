@@ -133,6 +133,21 @@ def render_rejected(peer: str, received: float, reason: str, detail: str, head: 
     )
 
 
+def render_gap(peer: str, received: float, client: str, count: int, detail: str) -> bytes:
+    """Return the line of rejected.jsonl for `count` records that a client reports as dropped. Never raises."""
+    return render_values(
+        {
+            "time": rfc3339(received),
+            "received": received,
+            "peer": peer,
+            "reason": "gap",
+            "detail": detail,
+            "client": client,
+            "count": count,
+        }
+    )
+
+
 def _octet(octet: int) -> str:
     return "\\\\" if octet == 0x5C else chr(octet) if 0x20 <= octet < 0x7F else f"\\x{octet:02x}"
 

@@ -121,7 +121,7 @@ class SessionTable:
         self._receipts[connection] += count
 
     def note_gap(self, connection: Connection, gap: Gap) -> None:
-        """Log records that the client dropped; their numbers are used up."""
+        """Log records that the client dropped, and list them in rejected.jsonl; their numbers are used up."""
         self.begin_range(connection, gap.first, gap.last)
         self.end_range(connection, 0)
         count = gap.last - gap.first + 1
@@ -129,14 +129,10 @@ class SessionTable:
         # A client may send any number any number of times: the counter has 64 bits.
         for field in (Field.DROPPED, Field.GAPS):
             counters[field] = min(counters[field] + count, MOST_DROPPED)
-        self._port.warnings.warning(
-            "%s dropped %d records between %s and %s (%a)",
-            self._names.get(connection, connection.peer),
-            count,
-            _moment(gap.oldest),
-            _moment(gap.newest),
-            gap.reason[:REASON_KEPT],
-        )
+        name = self._names.get(connection, connection.peer)
+        detail = f"between {_moment(gap.oldest)} and {_moment(gap.newest)} ({gap.reason[:REASON_KEPT]!a})"
+        self._port.warnings.warning("%s dropped %d records %s", name, count, detail)
+        self._port.dispatcher.note_gap(connection.peer, time.time(), name, count, detail)
 
     # Answers of the writer
 

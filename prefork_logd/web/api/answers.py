@@ -241,6 +241,17 @@ class RejectedBy(msgspec.Struct):
     count: int
 
 
+class DroppedBy(msgspec.Struct):
+    """Records that one client has reported as dropped."""
+
+    client: str
+    count: int
+    latest: float
+    """Time of the newest report, in seconds since 1970."""
+    detail: str
+    """The newest report: the times of the dropped records, and the client's reason."""
+
+
 class Status(msgspec.Struct):
     """The state of the collector."""
 
@@ -250,6 +261,8 @@ class Status(msgspec.Struct):
     retention: list[Retention]
     rejected_by: list[RejectedBy]
     """By client and reason, of the newest entries in rejected.jsonl."""
+    dropped_by: list[DroppedBy]
+    """By client, of the newest entries in rejected.jsonl."""
 
 
 class Configuration(msgspec.Struct):
@@ -265,7 +278,7 @@ class Rejected(msgspec.Struct):
     """Rejected records, the newest first."""
 
     entries: list[dict[str, Any]]
-    """Entries of rejected.jsonl: time, peer, reason, detail and the first bytes."""
+    """Entries of rejected.jsonl: time, peer, reason, detail and the first bytes; of a gap the client and the count."""
 
 
 class Share(msgspec.Struct):

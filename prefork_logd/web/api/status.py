@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 REJECTED_BYTES = 1 << 20
 """Bytes of the newest entries about rejected records that are read."""
 MOST_CLIENTS = 100
+GAP = "gap"
+"""The reason in an entry about records that a client reports as dropped."""
 RETENTION = ("retain", "retain_bytes", "min_free_bytes")
 """Settings of stores that bound what they keep."""
 
@@ -41,7 +43,8 @@ async def status(asked: Asked) -> answers.Status:
     context = asked.context
     collector = await context.status()
     disks, rejected = await asyncio.to_thread(lambda: (_disks(context.settings), _entries(context.state_dir)))
-    return answers.Status(collector, disks, _retention(context.settings), _by_client(rejected))
+    retention = _retention(context.settings)
+    return answers.Status(collector, disks, retention, _rejected_by(rejected), _dropped_by(rejected))
 
 
 def _disks(settings: Settings) -> list[answers.Disk]:
@@ -68,10 +71,26 @@ def _retention(settings: Settings) -> list[answers.Retention]:
     ]
 
 
-def _by_client(entries: list[dict[str, Any]]) -> list[answers.RejectedBy]:
+def _rejected_by(entries: list[dict[str, Any]]) -> list[answers.RejectedBy]:
     """Return who sent the newest rejected records, by reason; those with most entries first."""
-    counts = Counter((_client(entry.get("peer")), str(entry.get("reason", ""))[:100]) for entry in entries)
+    counts = Counter(
+        (_client(entry.get("peer")), str(entry.get("reason", ""))[:100])
+        for entry in entries
+        if entry.get("reason") not in (GAP, "left-out")
+    )
     return [answers.RejectedBy(client, reason, count) for (client, reason), count in counts.most_common(MOST_CLIENTS)]
+
+
+def _dropped_by(entries: list[dict[str, Any]]) -> list[answers.DroppedBy]:
+    """Return the clients that have reported records as dropped, those with most records first."""
+    found: dict[str, answers.DroppedBy] = {}
+    for entry in entries:
+        count, latest = entry.get("count"), entry.get("received")
+        if entry.get("reason") == GAP and isinstance(count, int) and isinstance(latest, float):
+            client = str(entry.get("client"))[:300]
+            one = found.setdefault(client, answers.DroppedBy(client, 0, latest, str(entry.get("detail"))[:300]))
+            one.count += count
+    return sorted(found.values(), key=lambda one: -one.count)[:MOST_CLIENTS]
 
 
 def _client(peer: object) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from tests.support import session_client, wire
 from tests.support.harness import Collector, frames, wait_for
 from tests.support.page import Client, Event, make_page, make_settings, read_events, seed
 from tests.support.postgresql import Server, find_programs
@@ -53,6 +54,25 @@ def test_records_are_found_when_they_are_written(make_collector: Maker) -> None:
         assert status["collector"]["records"] == 20
         assert status["disks"]
         assert "[web]" in client.get(f"{API}/configuration").json()["toml"]
+    assert collector.stop() == 0
+
+
+def test_the_status_names_clients_that_dropped_records(make_collector: Maker) -> None:
+    """As they report it, with the number; they are acknowledged as always."""
+    collector = make_collector(WEB).start()
+    client = session_client.Client(collector)
+    with contextlib.closing(client):
+        client.welcome(b"s" * 16)
+        client.send(wire.gap(1, 7) + session_client.records(8, ["kept"]) + wire.gap(9, 5, reason=b"slow"))
+        assert client.acknowledged(13) == 13
+    entries = collector.wait_for_records(2, "rejected.jsonl")
+    assert [(entry["reason"], entry["count"]) for entry in entries] == [("gap", 7), ("gap", 5)]
+    with browser(collector) as page:
+        (dropped,) = page.get(f"{API}/status").json()["dropped_by"]
+        assert dropped["count"] == 12
+        assert "slow" in dropped["detail"]
+    status = collector.status()
+    assert (status["gaps"], status["dropped"], status["rejected"]) == (12, 12, 0)
     assert collector.stop() == 0
 
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from prefork_logd.config.load import load
 from prefork_logd.errors import RecordRejected
 from prefork_logd.ingest import _core_py
-from prefork_logd.ingest.dispatcher import Dispatcher
+from prefork_logd.ingest.dispatcher import REJECTED_OUTPUT, Dispatcher
+from prefork_logd.ingest.rejections import PEER_BURST
 from prefork_logd.ipc.batch_builder import Lines
 from prefork_logd.ipc.batch_reader import BatchReader
 from prefork_logd.ipc.configuration import Configuration
@@ -66,6 +67,28 @@ def test_lines_of_other_collectors_go_where_their_service_goes(tmp_path: Path) -
     for line in lines:
         dispatcher.dispatch_line(line)
     assert bytes(dispatcher.batch._gathered(1).joined()) == lines[0]
+
+
+def test_reports_of_dropped_records_are_listed(tmp_path: Path) -> None:
+    """As entries of rejected.jsonl, within the same bounds; the last rejected frame stays the last one."""
+    path = tmp_path / "c.toml"
+    path.write_text("store = []\n")
+    dispatcher = Dispatcher(Configuration(1, load(path, {}), (1,)))
+    dispatcher.note_gap("10.0.0.7:4000", 1.5, "cart\x1b on web-1", 12, "between then and now")
+    entry = json.loads(bytes(dispatcher.batch._gathered(REJECTED_OUTPUT).joined()))
+    assert entry == {
+        "time": "1970-01-01T00:00:01.500000Z",
+        "received": 1.5,
+        "peer": "10.0.0.7:4000",
+        "reason": "gap",
+        "detail": "between then and now",
+        "client": "cart\x1b on web-1",
+        "count": 12,
+    }
+    assert dispatcher.last_rejection == ""
+    for _ in range(10_000):
+        dispatcher.note_gap("10.0.0.7:4000", 1.5, "x", 1, "")
+    assert bytes(dispatcher.batch._gathered(REJECTED_OUTPUT).joined()).count(b"\n") <= PEER_BURST + 100
 
 
 def test_the_fields_of_a_sender_are_no_way_around_the_rules(tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from prefork_logd.inputs.base import Terms
+from prefork_logd.inputs.base import Gap, Terms
 from prefork_logd.inputs.session import auth
 from prefork_logd.inputs.session.messages import Message, State
 from prefork_logd.inputs.session.session_input import SessionInput
+from prefork_logd.ipc.scoreboard import Field
 from prefork_logd.processes.worker.guard import Guard
 from prefork_logd.processes.worker.intake import Intake
 from prefork_logd.processes.worker.sessions import SessionTable
@@ -177,3 +178,28 @@ def test_a_newer_connection_of_a_session_closes_the_older_one(waiting: tuple[Wor
     newer = worker.connect()
     worker.receive(newer, wire.hello(6))
     assert (client.fd, newer.fd) == (-1, 7)
+
+
+def test_a_gap_is_counted_logged_and_listed() -> None:
+    """With the client's name, the number of records, their times and the reason, which is cut and escaped."""
+    listed: list[Any] = []
+    logged: list[Any] = []
+    batch = SimpleNamespace(
+        has_other_epoch=lambda *_: False, begin=lambda *_: None, advance=lambda *_: None, end=lambda: None
+    )
+    counters = dict.fromkeys(Field, 0)
+    port = SimpleNamespace(
+        counters=counters,
+        warnings=SimpleNamespace(warning=lambda form, *given: logged.append(form % given)),
+        dispatcher=SimpleNamespace(batch=batch, note_gap=lambda *given: listed.append(given)),
+    )
+    table = SessionTable(port)  # type: ignore[arg-type]
+    client = connection(SessionInput(Worker().terms("any")))
+    table.note_gap(client, Gap(5, 14, 100.0, 0.0, "queue full\x1b" + "x" * 200))
+    (peer, received_s, name, count, detail) = listed[0]
+    assert (peer, name, count) == ("peer", "peer", 10)
+    assert received_s > 1.7e9
+    assert detail.startswith("between 1970-01-01T00:01:40Z and unknown ('queue full\\x1bxx")
+    assert len(detail) < 150
+    assert logged == [f"peer dropped 10 records {detail}"]
+    assert counters[Field.DROPPED] == counters[Field.GAPS] == 10

@@ -11,7 +11,7 @@ import pytest
 from prefork_logd.config.load import loads
 from prefork_logd.config.paths import REJECTED_FILE
 from prefork_logd.errors import ProcessError
-from prefork_logd.records.render import render_rejected
+from prefork_logd.records.render import render_gap, render_rejected
 from prefork_logd.web.api import status
 from tests.support import page
 from tests.support.page import Anybody, Client, make_page, make_settings
@@ -34,7 +34,13 @@ def test_the_state_has_disks_bounds_and_clients(tmp_path: Path, monkeypatch: pyt
         return {"version": "1.2.3", "journal": {"bytes": 5}}
 
     monkeypatch.setattr(page, "no_status", collector)
-    (tmp_path / REJECTED_FILE).write_bytes(entries(3) + entries(1, "[2001:db8::1]:9") + entries(1, "unix") + b'{"torn')
+    gaps = b"".join(
+        render_gap("10.0.0.9:1", *one)
+        for one in ((200.5, "cart on web-1", 5, "early"), (300.5, "other", 2, "x"), (400.5, "cart on web-1", 7, "late"))
+    )
+    (tmp_path / REJECTED_FILE).write_bytes(
+        entries(3) + entries(1, "[2001:db8::1]:9") + entries(1, "unix") + gaps + b'{"torn'
+    )
     settings = make_settings(tmp_path, '[[store]]\ntype = "parquet"\nretain = "7d"\nretain_bytes = 1_000_000_000\n')
     with contextlib.closing(Client(make_page(settings))) as client:
         found = client.get("/status").json()
@@ -46,6 +52,10 @@ def test_the_state_has_disks_bounds_and_clients(tmp_path: Path, monkeypatch: pyt
     (bounds,) = found["retention"]
     assert bounds["store"] == "parquet"
     assert (bounds["bounds"]["retain"], bounds["bounds"]["retain_bytes"]) == ("7d", 1_000_000_000)
+    assert found["dropped_by"] == [
+        {"client": "cart on web-1", "count": 12, "latest": 400.5, "detail": "late"},
+        {"client": "other", "count": 2, "latest": 300.5, "detail": "x"},
+    ]
     assert found["rejected_by"] == [
         {"client": "10.0.0.7", "reason": "frame-length", "count": 3},
         {"client": "unix", "reason": "frame-length", "count": 1},
