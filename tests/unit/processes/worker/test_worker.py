@@ -220,7 +220,7 @@ def test_a_session_goes_on_with_the_next_number(whole: Whole, monkeypatch: pytes
     assert ranges[0][0] == 1
     assert [first for first, _ in ranges[1:]] == [last + 1 for _, last in ranges[:-1]]
     assert ranges[-1][1] == many + 5
-    assert lines(groups) == many + 3
+    assert lines(groups) == many + 4  # the records, and the entry about the gap
     assert len(ranges) > 3
     assert whole.worker.counters[Field.RECEIVED_BYTES] == (many + 1) * len(frame) + 2 * len(RECORD)
     assert whole.worker.rest_bytes == 0
@@ -244,7 +244,7 @@ def test_others_come_between_the_messages_of_one(whole: Whole, monkeypatch: pyte
         assert not whole.worker.connections
         assert whole.worker.rest_bytes == 0
         assert whole.worker.counters[Field.DROPPED] == 1
-        assert lines(whole.take()) == 2  # the record, and why it was closed
+        assert lines(whole.take()) == 3  # the record, the gap, and why it was closed
 
 
 def test_a_session_that_breaks_the_rules_is_closed_after_what_came_before(
