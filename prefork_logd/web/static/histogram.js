@@ -6,7 +6,7 @@
 
 import { h, svg } from "./dom.js";
 import { LEVELS, levelClass } from "./levels.js";
-import { dateTime, duration, tick } from "./time.js";
+import { dateTime, duration, tick, ticks } from "./time.js";
 
 const HEIGHT = 80;
 const STACK = LEVELS.toReversed();
@@ -91,15 +91,17 @@ export class Histogram {
 
   drawAxis(width, most) {
     const { start, slot_s, slots } = this.data;
-    const every = Math.max(1, Math.ceil(slots.length / Math.max(2, Math.floor(width / 120))));
-    const ticks = [];
-    // The last ones would lie below the scale.
-    for (let number = 0; number * (width / slots.length) < width - 140; number += every) {
-      const span = h("span", {}, tick(start + number * slot_s, this.zone, slot_s));
-      span.style.left = `${(number / slots.length) * 100}%`;
-      ticks.push(span);
+    const least_s = slot_s * Math.ceil(slots.length / Math.max(2, Math.floor(width / 110)));
+    const spans = [];
+    for (const at of ticks(start, this.end, slot_s, least_s, this.zone)) {
+      const left = ((at - start) / slot_s / slots.length) * width;
+      // The last ones would lie below the scale, the first one beyond the edge.
+      if (left > width - 150 || (left > 0 && left < 24)) continue;
+      const span = h("span", { class: left === 0 ? "first" : null }, tick(at, this.zone, slot_s));
+      span.style.left = `${left}px`;
+      spans.push(span);
     }
-    this.axis.replaceChildren(...ticks, h("span", { class: "scale" }, `max ${most.toLocaleString("en")} / ${duration(slot_s)}`));
+    this.axis.replaceChildren(...spans, h("span", { class: "scale" }, `max ${most.toLocaleString("en")} / ${duration(slot_s)}`));
   }
 
   description() {

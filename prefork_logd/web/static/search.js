@@ -120,6 +120,7 @@ function cancel() {
   running.abort();
   running = null;
   setRunning(false);
+  place("fields").removeAttribute("aria-busy");
   summarize("Search cancelled");
   results.say("The search was cancelled", "A shorter time range or a further condition makes it quicker.", [button({ text: "Search again", kind: "primary", onclick: run })]);
   if (histogram.data === null) histogram.say("");
@@ -136,6 +137,7 @@ async function run() {
   labelRange(place("range-button"), state);
   updateLinks();
   setRunning(true);
+  place("fields").setAttribute("aria-busy", "true");
   summarize("Searching");
   results.showLoading(state);
   if (!state.record) detail.close();
@@ -155,6 +157,7 @@ async function run() {
   if (now === running) {
     running = null;
     setRunning(false);
+    place("fields").removeAttribute("aria-busy");
   }
 }
 
@@ -196,14 +199,11 @@ async function loadHistogram(signal) {
 }
 
 async function loadFields(signal) {
-  place("fields").setAttribute("aria-busy", "true");
   try {
     fields.show(await get("/fields", parameters(), signal));
   } catch (error) {
     if (error.name === "AbortError") throw error;
     fields.say(`No fields: ${error.message}`);
-  } finally {
-    if (!signal.aborted) place("fields").removeAttribute("aria-busy");
   }
 }
 

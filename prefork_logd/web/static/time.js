@@ -15,6 +15,7 @@ export const RANGES = [
   ["all", "All records"],
 ];
 const UNITS = { s: 1, m: 60, h: 3600, d: 86400, w: 604800 };
+const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800, 1209600];
 const formats = new Map();
 const seconds = new Map();
 
@@ -69,6 +70,22 @@ export function exact(record, created, zone) {
   const offset = format(zone, "offset", { timeZoneName: "longOffset" }).formatToParts(created * 1000).find((one) => one.type === "timeZoneName").value;
   const utc = record.time ?? new Date(created * 1000).toISOString();
   return `${dateTime(created, zone)}.${microseconds(record, created)} ${offset.replace("GMT", "UTC")}\n${utc}`;
+}
+
+/** Return the seconds by which a zone is ahead of UTC. */
+function offset_s(created, zone) {
+  const text = format(zone, "offset", { timeZoneName: "longOffset" }).formatToParts(created * 1000).find((one) => one.type === "timeZoneName").value;
+  const match = /([+-])(\d\d):(\d\d)/.exec(text);
+  return match ? Number(`${match[1]}1`) * (Number(match[2]) * 3600 + Number(match[3]) * 60) : 0;
+}
+
+/** Return the times between two that are round in the zone, at least `least_s` apart and on the edges of slots. */
+export function ticks(start, end, slot_s, least_s, zone) {
+  const step_s = STEPS.find((one) => one >= least_s && one % slot_s === 0) ?? Math.ceil(least_s / slot_s) * slot_s;
+  const ahead_s = offset_s(start, zone);
+  const found = [];
+  for (let at = Math.ceil((start + ahead_s) / step_s) * step_s - ahead_s; at < end; at += step_s) found.push(at);
+  return found;
 }
 
 /** Return `13:43`, with the day in front where slots are long. */

@@ -8,7 +8,7 @@ import { address, get, send } from "./api.js";
 import { announce, button, copy, h } from "./dom.js";
 import { attachMenu, menuItem } from "./menu.js";
 import { columnsOf, href } from "./state.js";
-import { absolute } from "./time.js";
+import { absolute, bound, zoneName } from "./time.js";
 
 const FORMATS = [
   ["jsonl", "JSON lines", "as stored, byte for byte"],
@@ -85,7 +85,7 @@ async function fillSaved(menu, close, state, actions) {
     event.preventDefault();
     const { q, since, until, columns } = state;
     try {
-      await send("POST", "/searches", { name: name.value.trim(), q, since, until, columns: columnsOf({ columns }) });
+      await send("POST", "/searches", { name: name.value.trim(), q, since: bound(since), until, columns: columnsOf({ columns }) });
       close();
       announce(`Saved as ${name.value.trim()}`);
     } catch (error) {
@@ -135,8 +135,8 @@ function fillShare(menu, close, state) {
   const note = h("p", { class: "menu-note" }, "Times become absolute, so that the link shows the same records later.");
   const shareOut = async () => {
     try {
-      const { q, since, until, tz } = kept;
-      const answer = await send("POST", "/shares", { q, since: since === "all" ? "" : since, until, tz });
+      const { q, since, until, tz, store } = kept;
+      const answer = await send("POST", "/shares", { q, since: bound(since), until, tz: zoneName(tz), store });
       close();
       await copy(new URL(answer.url, location.href).href, "Read-only link");
     } catch (error) {

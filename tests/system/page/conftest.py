@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -59,6 +58,11 @@ def serve(state_dir: Path, lines: Sequence[bytes]) -> Iterator[Site]:
         yield Site(served.url, state_dir)
 
 
+def settle(page: Page) -> None:
+    """Wait until the search of a tab is done, with its fields."""
+    page.locator("#fields:not([aria-busy])").wait_for(state="attached")
+
+
 class Visit:
     """A tab of the browser, and what it did besides showing the page."""
 
@@ -86,9 +90,8 @@ class Visit:
         return self.page
 
     def settle(self) -> None:
-        """Wait until the search is done, with its fields."""
-        self.page.locator("#run-button", has_text="Search").wait_for()
-        self.page.locator("#fields[aria-busy]").wait_for(state="detached")
+        """Wait until the search is done."""
+        settle(self.page)
 
     def shifts(self) -> float:
         """Return how much the layout has moved without the reader's doing."""
@@ -136,7 +139,3 @@ def violations(tab: Visit) -> list[str]:
 def now() -> float:
     """Return the time of the newest record: a little ago."""
     return time.time() - 1.0
-
-
-PICTURES = os.environ.get("PREFORK_LOGD_PICTURES") == "1"
-"""Whether the tests write the pictures of the documentation again."""

@@ -1,0 +1,130 @@
+"""Pictures of the views of a running collector, for the documentation.
+
+With PREFORK_LOGD_PICTURES=1 they replace those in docs/images/; pngquant, where it is installed, makes them smaller.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import shop
+from tests.support.harness import Collector, wait_for
+from tests.system.page.conftest import Site
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.system.page.conftest import Visit
+
+pytestmark = pytest.mark.slow
+
+IMAGES = Path(__file__).resolve().parents[3] / "docs" / "images"
+IS_RENEWED = os.environ.get("PREFORK_LOGD_PICTURES") == "1"
+RECORDS = 8_000
+SPAN_S = 3 * 3600
+TOML = '[server]\nbind = ["127.0.0.1:0"]\nworkers = 2\n[web]\nbind = ["127.0.0.1:0"]\n[[store]]\ntype = "parquet"\n'
+MOST_BYTES = 300_000
+"""Of a picture in the documentation."""
+
+
+_REPLACE = """([from, to]) => {
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) walker.currentNode.data = walker.currentNode.data.replaceAll(from, to);
+}"""
+
+
+class Camera:
+    """Takes pictures of tabs."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.taken: list[Path] = []
+
+    def take(self, tab: Visit, name: str) -> None:
+        """Take one picture, without what happens to be below the pointer."""
+        path = self.directory / f"{name}.png"
+        tab.page.mouse.move(0, 0)
+        tab.page.screenshot(path=path, animations="disabled")
+        if pngquant := shutil.which("pngquant"):
+            subprocess.run([pngquant, "--force", "--ext", ".png", "--strip", "128", str(path)], check=True)
+        assert path.read_bytes()[:4] == b"\x89PNG"
+        self.taken.append(path)
+
+
+def _collect(collector: Collector, stored: Iterator[bytes]) -> None:
+    """Send records as JSON lines, without the fields that the collector itself writes."""
+    own = ("time", "peer", "received")
+    lines = [
+        json.dumps({k: v for k, v in json.loads(line).items() if k not in own}).encode() + b"\n" for line in stored
+    ]
+    total = collector.status()["records"] + len(lines)
+    with collector.connect() as sock:
+        sock.settimeout(60)
+        sock.sendall(b"".join(lines))
+    wait_for(lambda: collector.status()["records"] >= total, "records", 60)
+
+
+def test_pictures_of_every_view(
+    make_collector: Callable[..., Collector], visit: Callable[..., Visit], tmp_path: Path
+) -> None:
+    """Each view in both themes, on a desk, and on a phone."""
+    collector = make_collector(TOML).start()
+    end = time.time()
+    _collect(collector, shop.lines(RECORDS, end - SPAN_S, SPAN_S / RECORDS))
+    (url,) = json.loads(collector.cli("status", "--json").stdout)["page"]["urls"]
+    site = Site(url.partition("/?")[0], collector.state_dir)
+    camera = Camera(tmp_path)
+    for theme in ("light", "dark"):
+        _search(camera, visit(site, width=1440, height=860, theme=theme), theme)
+        _system(camera, visit(site, width=1440, height=860, theme=theme), theme)
+        _tail(camera, visit(site, width=1440, height=860, theme=theme), theme, collector)
+        phone = visit(site, width=390, height=760, theme=theme)
+        phone.open("/?since=4h&q=level%3E%3DWARNING")
+        camera.take(phone, f"phone-{theme}")
+    assert len({path.read_bytes() for path in camera.taken}) == len(camera.taken) == 12
+    if IS_RENEWED:
+        IMAGES.mkdir(exist_ok=True)
+        for path in camera.taken:
+            assert path.stat().st_size < MOST_BYTES
+            shutil.copyfile(path, IMAGES / path.name)
+
+
+def _search(camera: Camera, tab: Visit, theme: str) -> None:
+    page = tab.open("/?since=4h&columns=service,name,tenant")
+    page.locator(".field-name").filter(has=page.get_by_text("levelname", exact=True)).click()
+    page.locator(".field-name").filter(has=page.get_by_text("service", exact=True)).click()
+    page.locator(".field-value").nth(6).wait_for()
+    camera.take(tab, f"search-{theme}")
+    page = tab.open("/?since=4h&q=level%3E%3DERROR")
+    page.locator("tr.record", has_text="GatewayTimeout").first.click()
+    camera.take(tab, f"record-{theme}")
+    page.get_by_role("button", name="Context").click()
+    page.locator(".menu-item", has_text="Same process").click()
+    page.locator(".results-head").wait_for()
+    tab.settle()
+    camera.take(tab, f"context-{theme}")
+
+
+def _system(camera: Camera, tab: Visit, theme: str) -> None:
+    tab.page.goto(f"{tab.site.address}/system")
+    tab.page.locator(".configuration").wait_for()
+    # The picture has the directory of a service, not that of this test.
+    tab.page.evaluate(_REPLACE, [str(tab.site.state_dir), "/var/lib/prefork-logd"])
+    camera.take(tab, f"system-{theme}")
+
+
+def _tail(camera: Camera, tab: Visit, theme: str, collector: Collector) -> None:
+    tab.page.goto(f"{tab.site.address}/tail")
+    tab.page.locator("#summary", has_text="record").wait_for()
+    _collect(collector, shop.lines(60, time.time() - 6, 0.1, seed=11))
+    wait_for(lambda: tab.page.locator("tr.record").count() >= 60, "60 rows", 60)
+    tab.page.locator("#summary", has_text="shown").wait_for()
+    camera.take(tab, f"tail-{theme}")
