@@ -92,10 +92,13 @@ def load_keys(path: Path) -> dict[bytes, bytes]:
 
 def warnings(settings: Settings) -> list[str]:
     """Return a sentence for each valid value that weakens a guarantee, or the safety of the page."""
-    found = [
-        f"store {store.name!r}: {key} {sentence}" for store in settings.store for key, sentence in store.warnings()
-    ]
-    web = settings.web
+    found = [f"store {store.name!r}: {key} {what}" for store in settings.store for key, what in store.warnings()]
+    return [*found, *page_warnings(settings)]
+
+
+def page_warnings(settings: Settings) -> list[str]:
+    """Return those about the page, which are logged at a start, too."""
+    found, web = [], settings.web
     if web.is_by_default and any(address in web.bind for address, _ in settings.listeners):
         found.append(f"web.bind: {DEFAULT_ADDRESS} takes records, so there is no page; set web.bind to another address")
     if web.is_public and not web.certificate:

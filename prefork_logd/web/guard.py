@@ -90,15 +90,14 @@ class _Request:
         if self._body is not None:
             body, self._body = self._body, None
             return {"type": "http.request", "body": body, "more_body": False}
-        if not self._is_stream:
-            return await self._receive()
         gone, end = asyncio.ensure_future(self._receive()), asyncio.ensure_future(self._streams_end.wait())
         try:
             await asyncio.wait((gone, end), return_when=asyncio.FIRST_COMPLETED)
+            # An application may ask before its answer has begun, so it is known only now whether that is a stream.
+            return {"type": "http.disconnect"} if self._is_stream else await gone
         finally:
             gone.cancel()
             end.cancel()
-        return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
         """Send a part of the answer."""

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prefork_logd.config.checks import page_warnings
 from prefork_logd.config.paths import PID_FILE
 from prefork_logd.errors import ExitStatus, ProcessError, describe_unexpected
 from prefork_logd.ingest import core
@@ -125,6 +126,8 @@ def _bind_once(listeners: tuple[tuple[str, str], ...], user: str) -> list[tuple[
 
 def _log_page(settings: Settings, page_sockets: PageSockets, *, with_token: bool) -> None:
     """Log the page's addresses; in the foreground with the one-time token, unless there are other ways to log in."""
+    for warning in page_warnings(settings):
+        LOGGER.warning("%s", warning)
     token, web = "", settings.web
     if with_token and not web.user and not web.proxy_header:
         try:

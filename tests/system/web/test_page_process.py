@@ -200,3 +200,20 @@ def test_a_page_without_an_address_has_no_process(make_collector: Maker) -> None
     collector = make_collector("[web]\nbind = []\n").start()
     assert [child for child in collector.status()["children"] if child["kind"] == "web"] == []
     assert "page at" not in collector.log
+
+
+def test_a_stop_waits_for_no_stream(make_collector: Maker) -> None:
+    """Somebody who watches the live tail does not hold the collector up; the stream ends as it should."""
+    collector = make_collector(f'[[store]]\ntype = "parquet"\n{WEB}').start()
+    send(collector, 1)
+    with browser(collector) as client, client.stream("GET", "/api/v1/tail") as tail:
+        pieces = tail.iter_raw()
+        next(pieces)
+        began_s = time.monotonic()
+        assert collector.stop() == 0
+        assert time.monotonic() - began_s < 10
+        with contextlib.suppress(httpx.RemoteProtocolError):
+            for _ in pieces:
+                pass
+    assert "did not end in time" not in collector.log
+    assert "request failed" not in collector.log

@@ -97,6 +97,42 @@ def test_an_error_in_the_middle_of_an_answer_ends_it() -> None:
     assert [message.get("status") for message in answer(fail, body(b""))] == [200]
 
 
+def test_a_stream_hears_of_the_end_whenever_it_asked() -> None:
+    """Before its answer has begun, as Starlette does, or later; a plain answer is not disturbed."""
+    heard: list[str] = []
+
+    def application(kind: bytes) -> Any:
+        async def run(_scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            waiting = asyncio.ensure_future(receive())
+            await asyncio.sleep(0)
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"Content-Type", kind)]})
+            made.end_streams()
+            done, _ = await asyncio.wait((waiting,), timeout=0.1)
+            heard.append("the end" if done else "nothing")
+            waiting.cancel()
+
+        made = Guard(run)
+        return made
+
+    async def receive() -> Message:
+        if received:
+            await asyncio.sleep(60)
+        received.append(True)
+        return body(b"")
+
+    async def send(message: Message) -> None:
+        assert message["status"] == 200
+
+    async def serve(kind: bytes) -> None:
+        await application(kind)({"type": "http", "path": "/", "method": "GET", "headers": []}, receive, send)
+
+    for kind in (b"text/event-stream; charset=utf-8", b"text/plain"):
+        received: list[bool] = []
+        asyncio.run(serve(kind))
+    assert heard == ["the end", "nothing"]
+
+
 def test_other_protocols_are_not_answered() -> None:
     async def run() -> None:
         await Guard(echo)({"type": "websocket"}, None, None)  # type: ignore[arg-type]

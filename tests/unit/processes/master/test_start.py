@@ -185,6 +185,24 @@ def test_a_daemon_reports_why_it_cannot_work(tmp_path: Path) -> None:
     assert reported(lambda ready: run(tmp_path, ready=ready)) == {"error": "no writer", "status": ExitStatus.FAILURE}
 
 
+def test_a_page_for_other_hosts_without_tls_is_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """At each start; a taken address, or a certificate that cannot be used, prevents it and leaves nothing behind."""
+    caplog.set_level("INFO")
+    proxy = 'proxy_header = "X-User"\ntrusted_proxies = ["10.0.0.1"]\n'
+    assert run(tmp_path, toml=f'[web]\nbind = ["0.0.0.0:0"]\n{proxy}') == 0
+    assert "without TLS" in caplog.text
+    assert "page at http://127.0.0.1:" in caplog.text
+    FakeMaster.page_sockets.close()
+    first = f'"unix:{tmp_path}/first.sock"'
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(ProcessError, match=f"web.bind: cannot listen on {taken}"):
+            run(tmp_path, first, f'[web]\nbind = ["unix:{tmp_path}/page.sock", "{taken}"]\n')
+    with pytest.raises(ProcessError, match=r"web\.certificate"):
+        run(tmp_path, first, f'[web]\nbind = ["127.0.0.1:0"]\ncertificate = "{tmp_path}/no"\nkey = "{tmp_path}/no"\n')
+    assert not list(tmp_path.glob("*.sock"))
+
+
 def test_a_state_directory_that_cannot_be_is_an_error(tmp_path: Path) -> None:
     """With its path."""
     (tmp_path / "file").touch()
