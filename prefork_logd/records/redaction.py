@@ -35,7 +35,8 @@ _CACHED_CHARACTERS = 64
 """Keys up to this length are remembered with their verdict: a client chooses the keys."""
 
 _BEARER = re.compile(r"\b(bearer|basic)( +)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE | re.ASCII)
-_URL_PASSWORD = re.compile(r"(://[^\s:/@]*:)[^\s/@]+@")
+_URL_USERS = re.compile(r"""://[^\s/@]*@(?:[^\s/@"'<>]*@)*""")
+"""A URL up to its last user. A server with several hosts may have one before each: `postgresql://u:p@a,v:q@b/db`."""
 _JWT = re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{7,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}")
 _CARD = re.compile(r"(?<![0-9])[2-6](?:[ -]?[0-9]){12,18}(?![0-9])")
 
@@ -48,14 +49,28 @@ def _without_card(match: re.Match[str]) -> str:
     return match[0] if checksum % 10 else REDACTED
 
 
+def _without_passwords(match: re.Match[str]) -> str:
+    """Return the users of a URL without their passwords: from a user's colon to the last @ before the next user."""
+    shown: list[str] = []
+    for part in match[0][len("://") : -1].split("@"):
+        hosts, comma, user = part.partition(",") if shown else ("", "", part)
+        name, colon, password = user.partition(":")
+        if not shown or (comma and colon):
+            shown.append(f"{hosts}{comma}{name}{colon}{REDACTED if password else ''}")
+        elif not shown[-1].endswith(REDACTED):
+            # An @ within a password, or of a user without one: this cannot be told from a secret.
+            shown.append(REDACTED)
+    return f"://{'@'.join(shown)}@"
+
+
 FORMS: dict[str, Callable[[str], str]] = {
     "bearer": lambda text: _BEARER.sub(rf"\1\2{REDACTED}", text),
     "card": lambda text: _CARD.sub(_without_card, text),
     "jwt": lambda text: _JWT.sub(REDACTED, text),
-    "url-password": lambda text: _URL_PASSWORD.sub(rf"\1{REDACTED}@", text),
+    "url-password": lambda text: _URL_USERS.sub(_without_passwords, text),
 }
 """Name of each form to the function that returns a text without it: an HTTP credential (RFC 7235), the number of a
-payment card, a JSON Web Token (RFC 7519), the password in a URL (RFC 3986, section 3.2.1)."""
+payment card, a JSON Web Token (RFC 7519), the passwords in a URL (RFC 3986, section 3.2.1)."""
 
 
 def plain_key(key: str) -> bytes:

@@ -23,6 +23,7 @@ TEXTS = [
     "4111 1111 1111 1111",
     "eyJhbGciOiJI.eyJzdWIiOiIxMjM.abcdefghijklm",
     "postgres://u:pw@h/d",
+    "postgres://u:pw@h,v:qx@i/d",
 ]
 
 

@@ -129,6 +129,12 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_X
             f"postgresql://u:{REDACTED}@db/x and http://a/b:c@d",
         ),
         ("url-password", "redis://:geheim@h", f"redis://:{REDACTED}@h"),
+        ("url-password", "pg://u:a@h1,v:b@h2:1,[::1]/db", f"pg://u:{REDACTED}@h1,v:{REDACTED}@h2:1,[::1]/db"),
+        ("url-password", "pg://u@[::1]:5,v:b,c@h2 x:y@z", f"pg://u@[::1]:5,v:{REDACTED}@h2 x:y@z"),
+        ("url-password", "pg://u:a@b@h1,v:c@h2", f"pg://u:{REDACTED}@h1,v:{REDACTED}@h2"),
+        ("url-password", "pg://h1:1,u:a@h2", f"pg://h1:{REDACTED}@h2"),
+        ("url-password", "http://u@h and http://u:@h", "http://u@h and http://u:@h"),
+        ("url-password", '"http://u:a@h","x":"y@z"', f'"http://u:{REDACTED}@h","x":"y@z"'),
     ],
 )
 def test_forms(form: str, text: str, shown: str) -> None:
@@ -143,7 +149,25 @@ def test_forms(form: str, text: str, shown: str) -> None:
 @pytest.mark.parametrize("form", sorted(FORMS))
 @pytest.mark.parametrize(
     "seed",
-    ["eyJ", "eyJ.", "eyJaaaaaaaaaa.", "bearer ", "bearer", " ", "4", "4 ", "4-", "://", "://a:", "a.", "@", "://a:b"],
+    [
+        "eyJ",
+        "eyJ.",
+        "eyJaaaaaaaaaa.",
+        "bearer ",
+        "bearer",
+        " ",
+        "4",
+        "4 ",
+        "4-",
+        "://",
+        "://a:",
+        "a.",
+        "@",
+        "://a:b",
+        "://@",
+        "://a:b@c,",
+        "a:b@c,",
+    ],
 )
 def test_forms_take_linear_time(form: str, seed: str) -> None:
     """Eight times the text takes about eight times as long: a client chooses it."""
