@@ -505,9 +505,11 @@ cdef class Core:
 
     cdef bint _read_on(self, const uint8_t* frame, size_t size):
         """Read the rest of a record that is not flat; return whether that succeeded."""
-        if self.fields.site != NULL or self.fields.origin != NULL:
+        if self.fields.site != NULL or self.fields.origin != NULL or self.fields.skipped != NULL:
             if self.fields.site != NULL:
                 self.fields.site.unfit = UNFIT
+            if self.fields.skipped != NULL:
+                self.fields.skipped.unfit = UNFIT_LAYOUT
             begin_machine(&self.machine, frame, size)
             if read_flat(&self.machine, &self.fields, True):
                 return True
@@ -745,6 +747,11 @@ cdef class Core:
 def stretches():
     """Return the number of stretches that were copied and not read, by all Cores so far."""
     return stretches_used
+
+
+def layouts():
+    """Return the number of stretches that were read by their layout, by all Cores so far."""
+    return layouts_used
 
 
 def unlearn():

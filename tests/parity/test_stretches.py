@@ -88,6 +88,27 @@ def test_a_fleet_of_places_and_threads_is_remembered():
         assert one.lines(frame, sides.PEER, sides.RECEIVED)[0] == sides.by_python(frame)[0]
 
 
+def test_places_and_threads_that_come_once_are_read_by_their_layout(cores):
+    """Also if they have escapes, umlauts and numbers of other lengths; the first core sees each for the first time."""
+    assert warm(cores, made(1)) == 2
+    before = native.speedups.layouts()
+    for number in range(100):
+        path = "/srv/" + '\u00fc"' * (number % 3) + f"/{number}.py"
+        record = logging.LogRecord("a", 20, path, number * 90, "said", None, None, "f")
+        record.thread = 2**40 + number * 4096
+        assert agree(cores, HANDLER.makePickle(record)[4:])
+    assert native.speedups.layouts() - before >= 190
+
+
+def test_what_was_read_by_its_layout_can_still_be_referred_to(cores):
+    """Such a record is read again, key by key; those that follow it for a while are, too."""
+    assert warm(cores, made(1)) == 2
+    for number in range(30):
+        record = logging.LogRecord("a", 20, f"/srv/{number}.py", 7, "said", None, None, f"do_{number}")
+        record.again = record.funcName
+        assert agree(cores, HANDLER.makePickle(record)[4:])
+
+
 def test_one_octet_that_differs_is_seen(cores):
     """Each octet of a known record, changed to a few others: what comes out is what Python makes of that record."""
     whole = made(2, tenant="north")
@@ -96,6 +117,20 @@ def test_one_octet_that_differs_is_seen(cores):
     for at in range(len(whole)):
         for octet in {whole[at] ^ 1, whole[at] ^ 0x80, draw.randrange(256), 0x71, 0x68} - {whole[at]}:
             agree(cores, whole[:at] + bytes([octet]) + whole[at + 1 :])
+
+
+@pytest.mark.parametrize(
+    "other", [b"N", b"X\x04\0\0\0abcd", b"X\xff\0\0\0", b"G" + bytes(8), b"K\x07", b"U\x03abc", b"I1\n"]
+)
+def test_another_opcode_in_the_place_of_a_value(cores, other):
+    """At each place of a record that has a known layout: the rest is not where the layout has it."""
+    for number in range(3):
+        assert agree(cores, made(number, thread=2**40 + number))
+    whole = made(9, thread=2**41)
+    for at in range(len(whole)):
+        if whole[at : at + 1] in (b"L", b"\x8a", b"X", b"K", b"M"):
+            agree(cores, whole[:at] + other + whole[at + len(other) :])
+            agree(cores, whole[:at] + other + whole[at + 1 :])
 
 
 def test_one_octet_more_or_less_is_seen(cores):

@@ -305,6 +305,8 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
     cdef uint64_t stretch_hash = 0
     cdef long stretch_budget = 0
     cdef Stretch* stretch
+    cdef Layout* layout
+    cdef bint is_new
     cdef int slot
     cdef const uint8_t* data = m.data
     cdef size_t size = m.size
@@ -313,6 +315,7 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
     cdef Node* stack
     cdef Node* usual
     fields.site = fields.origin = NULL
+    fields.skipped = NULL
     m.opcodes = FLAT_OPCODES
     if m.memory.stack_room < 2 * FLAT_PAIRS + 2:
         # The array must not move below: `fields` points into it.
@@ -353,11 +356,19 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
             key = 0
         else:
             if FLAT[after].group and FLAT[after].group != FLAT[key].group and not key_by_key:
-                stretch = find_stretch(m, after, &stretch_hash)
+                stretch = find_stretch(m, after, &stretch_hash, &layout)
                 if stretch == NULL:
+                    is_new = layout != NULL and not (is_worth_keeping(stretch_hash) and find_room(stretch_hash))
+                    if is_new and layout.unfit:
+                        layout.unfit -= 1
+                    elif is_new and layout.is_direct and pairs + layout.pairs <= FLAT_PAIRS:
+                        if layout.memo_start + layout.memo_count <= m.memory.memo_room and take_layout(m, fields, layout):
+                            key = layout.last
+                            pairs += layout.pairs
+                            continue
                     first = after
                     stretch_start, stretch_memo, stretch_budget = m.at, m.memory.memo_end, m.text_left
-                    stretch_end = expect_stretch(m, after, &stretch_hash)
+                    stretch_end = 0 if is_new else expect_stretch(m, after, &stretch_hash, layout != NULL)
                 elif stretch.unfit:
                     stretch.unfit -= 1
                     key_by_key = True

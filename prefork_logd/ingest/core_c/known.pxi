@@ -180,7 +180,8 @@ cdef bint read_128_bits(const Node* digits, uint8_t* octets) noexcept nogil:
         return False
     for index in range(digits.size):
         digit = digits.value.text[index] - 48  # a minus sign wraps to a large number
-        if digit > 9 or number > (most - digit) // 10:
+        # Numbers of 38 digits fit in any case, and this division takes long.
+        if digit > 9 or (index >= 38 and number > (most - digit) // 10):
             return False
         number = number * 10 + digit
     memcpy(octets, &number, 16)

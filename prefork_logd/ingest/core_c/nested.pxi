@@ -54,7 +54,13 @@ cdef bint read_value(Machine* m) noexcept nogil:
             done = push_box(m, DICT)
         else:
             done = push_scalar(m)
-            if not done:
+            if done:
+                if opcode == 0x58 and m.at + 1 < m.size and data[m.at] == 0x71 and m.opcodes < MAX_OPCODES:
+                    # A BINPUT nearly always follows: doing it here saves a turn of the loop.
+                    m.opcodes += 1 + OPCODE_COSTS[0x71]
+                    m.at += 2
+                    done = memoize(m, data[m.at - 1])
+            else:
                 m.at += 1
                 done = rare(m, opcode)
         if not done:

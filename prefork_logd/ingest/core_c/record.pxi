@@ -37,6 +37,7 @@ cdef enum:
     KEY_SLOTS = 256
     EXTRAS = 256   # most attributes beside LogRecord's
     SECONDS = 16
+    PREFIX_ROOM = 16  # a prefix is copied as so many octets
 
 cdef struct KeySlot:
     uint32_t size
@@ -45,7 +46,7 @@ cdef struct KeySlot:
 
 cdef KeySlot[KEY_SLOTS] KEYS
 cdef uint32_t HASH_SEED = 2166136261U
-cdef const char* PREFIXES[STORED]
+cdef char[STORED][PREFIX_ROOM] PREFIXES
 cdef size_t[STORED] PREFIX_SIZES
 _STORED_NAMES = (
     "name", "levelno", "levelname", "message", "msg", "pathname", "filename", "module", "lineno", "funcName", "process",
@@ -75,7 +76,7 @@ def _fill_keys():
         KEYS[at].text = key
         KEYS[at].slot = index
     for index, prefix in enumerate(_PREFIXES):
-        PREFIXES[index] = prefix
+        memcpy(PREFIXES[index], <const char*> prefix, len(prefix))
         PREFIX_SIZES[index] = len(prefix)
 
 
@@ -98,6 +99,7 @@ cdef struct Fields:
     bint wants_all                # whether also the nodes of `site` and `origin` are needed
     Stretch* site                 # the stretch that was copied and not read (repeats.pxi)
     Stretch* origin
+    Layout* skipped               # of a stretch of which the memo has no values
     Node* slot[SLOTS]
     double created
     Node* extras[2 * EXTRAS]      # keys and values in turn
@@ -113,6 +115,7 @@ cdef struct Fields:
 cdef inline void begin_fields(Fields* fields) noexcept nogil:
     clear_words(fields.slot, SLOTS)
     fields.site = fields.origin = NULL
+    fields.skipped = NULL
     fields.extras_count = 0
     fields.has_containers = False
 
@@ -347,22 +350,31 @@ cdef void spell_utc(int64_t second, char* text) noexcept nogil:
 cdef inline bint put_slots(Fields* fields, Out* out, int slot, int end) noexcept nogil:
     """Write a range of fields as members of a JSON object, each behind a comma; leave out empty ones."""
     cdef Node* node
+    cdef uint8_t* to
     while slot < end:
         node = fields.slot[slot]
-        if node != NULL:
-            if node.kind == INT:
-                if not put(out, <const uint8_t*> PREFIXES[slot], PREFIX_SIZES[slot]):
-                    return False
-                if not put_integer(out, node.value.integer):
-                    return False
-            elif node.size:
-                if not put(out, <const uint8_t*> PREFIXES[slot], PREFIX_SIZES[slot]):
-                    return False
-                if not put_string(out, node.value.text, node.size, node.look, node.kind == OCTETS):
-                    return False
-                if out.size > fields.output_end:
-                    return False
         slot += 1
+        if node == NULL or (node.kind != INT and not node.size):
+            continue
+        if not reserve(out, PREFIX_ROOM + <size_t> node.size + 2):
+            return False
+        to = out.data + out.size
+        memcpy(to, PREFIXES[slot - 1], PREFIX_ROOM)
+        to += PREFIX_SIZES[slot - 1]
+        out.size = to - out.data
+        if node.kind == INT:
+            if not put_integer(out, node.value.integer):
+                return False
+            continue
+        if node.look == PLAIN:
+            to[0] = 34
+            copy_octets(to + 1, node.value.text, node.size)
+            to[node.size + 1] = 34
+            out.size += node.size + 2
+        elif not put_string(out, node.value.text, node.size, node.look, node.kind == OCTETS):
+            return False
+        if out.size > fields.output_end:
+            return False
     return True
 
 

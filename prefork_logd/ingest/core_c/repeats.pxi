@@ -5,6 +5,9 @@
 # whole with earlier ones; then its JSON is copied. It is used only if it is equal to the last octet, memo numbers
 # included, and kept only if it refers to nothing outside itself. Its values are neither on the stack nor in the memo: a
 # record that refers to them later is read again, key by key.
+#
+# A fleet has more places than there is room. A stretch that is not kept is read by its layout: what stands between the
+# values is the same in all records of one service, and is compared at once.
 
 cdef enum:
     NO_GROUP = 0
@@ -12,6 +15,7 @@ cdef enum:
     ORIGIN = 2               # the thread and process
     STRETCHES = 4096
     STRETCH_WAYS = 4         # places for one value of the hash
+    MOST_CREDIT = 4
     STRETCH_SEEN_ONCE = 8192
     STRETCH_BYTES = 448      # bytes of a frame
     STRETCH_JSON = 528       # a stretch has 1,280 bytes in all
@@ -33,7 +37,8 @@ cdef enum:
     NUMBER_STEP = 2          # BININT1, BININT2 and BININT
     COUNTED_STEP = 3         # a length of one octet: SHORT_BINSTRING and LONG1
     LINE_STEP = 4            # LONG
-    LAYOUTS = 4              # for each group; they differ by the service's Python, and by the objects it shares
+    LAYOUTS = 8              # for each group; they differ by the service's Python, and by what came before and is shared
+    UNFIT_LAYOUT = 8
 
 cdef struct Layout:
     # The measure of a stretch: a number of octets, a value of a kind, a number of octets, ... and the last octets.
@@ -42,6 +47,14 @@ cdef struct Layout:
     uint32_t count           # number of values whose length may differ
     uint32_t[STRETCH_PAIRS + 1] fixed
     int[STRETCH_PAIRS] steps
+    int[STRETCH_PAIRS] slots # of the values whose length may differ
+    uint8_t[STRETCH_BYTES] octets  # that do not differ, end to end
+    bint is_direct           # whether take_layout can read it: the other values are None
+    uint32_t memo_start      # the memo's size before it
+    uint32_t memo_count      # values that it puts into the memo
+    uint32_t pairs
+    uint32_t cost            # of its keys in the budget on text
+    uint32_t unfit           # number of records that it is not used for
 
 cdef struct Stretch:
     # The parts that a line of JSON needs stand first, in a row: fetching a stretch into the processor's caches costs
@@ -65,9 +78,11 @@ cdef struct Stretch:
 
 cdef Stretch[STRETCHES] STRETCH
 cdef uint64_t[STRETCHES] STRETCH_HASH           # hash of each stretch; 0: the place is empty
+cdef uint8_t[STRETCHES] STRETCH_CREDIT          # how many new ones each outlasts: apart, so that a look takes no fetch
 cdef uint64_t[STRETCH_SEEN_ONCE] STRETCH_SEEN   # hashes that came once: a stretch is kept when it comes again
 cdef uint32_t stretch_turn = 0
 cdef uint64_t stretches_used = 0
+cdef uint64_t layouts_used = 0
 cdef Layout[3][LAYOUTS] LAYOUT
 cdef uint32_t[3] layout_turn
 cdef uint8_t[256] NUMBER_BYTES
@@ -138,18 +153,27 @@ cdef inline bint follow_layout(Machine* m, const Layout* layout, size_t* size, u
     return True
 
 
+cdef inline bint may_fit(int slot, int step) noexcept nogil:
+    """Tell whether a value of this step may fit its field."""
+    return step > NUMBER_STEP or (step == NUMBER_STEP) == ((1 << slot & INTEGERS) != 0)
+
+
 cdef bint learn_layout(Machine* m, uint32_t key, Layout* layout) noexcept nogil:
     """Find the layout of the stretch that begins here with `key`; return whether it can be kept."""
     cdef const uint8_t* data = m.data
-    cdef size_t at = m.at, fixed, start
+    cdef size_t at = m.at, fixed, start, used = 0
     cdef size_t memo = m.memory.memo_end
     cdef uint32_t group = FLAT[key].group
     cdef int step
     cdef uint8_t opcode
     layout.first = layout.last = key
-    layout.count = 0
+    layout.count = layout.pairs = layout.cost = layout.unfit = 0
+    layout.is_direct = True
+    layout.memo_start = <uint32_t> memo
     fixed = at
     while True:
+        layout.pairs += 1
+        layout.cost += 2 * (FLAT[key].size - FLAT[key].head)
         at += FLAT[key].size
         if at + 4 > m.size:
             return False
@@ -174,15 +198,21 @@ cdef bint learn_layout(Machine* m, uint32_t key, Layout* layout) noexcept nogil:
         elif opcode == 0x8A or opcode == 0x55:  # LONG1, SHORT_BINSTRING
             step = COUNTED_STEP
         elif opcode == 0x68 and data[at + 1] >= m.memory.memo_end:  # BINGET, of something in this stretch
+            layout.is_direct = False
             at += 2
         else:
             return False
         if step != NO_STEP:
-            if layout.count == STRETCH_PAIRS:
+            if layout.count == STRETCH_PAIRS or start - m.at > STRETCH_BYTES:
                 return False
             layout.fixed[layout.count] = <uint32_t> (start - fixed)
             layout.steps[layout.count] = step
+            layout.slots[layout.count] = FLAT[key].slot
+            memcpy(layout.octets + used, data + fixed, start - fixed)
+            used += start - fixed
             layout.count += 1
+            if FLAT[key].slot >= STORED or not may_fit(FLAT[key].slot, step):
+                layout.is_direct = False
             at = fixed = read_step(data, at, m.size, step)
             if at == 0:
                 return False
@@ -198,17 +228,108 @@ cdef bint learn_layout(Machine* m, uint32_t key, Layout* layout) noexcept nogil:
             break
         layout.last = key
     layout.fixed[layout.count] = <uint32_t> (at - fixed)
+    memcpy(layout.octets + used, data + fixed, at - fixed)
+    layout.memo_count = <uint32_t> memo - layout.memo_start
     return layout.count > 0 and memo <= 256
 
 
 cdef inline bint same_layout(const Layout* one, const Layout* other) noexcept nogil:
     cdef size_t index
+    cdef size_t size = 0
     if one.first != other.first or one.count != other.count:
         return False
     for index in range(one.count):
         if one.steps[index] != other.steps[index]:
             return False
-    return memcmp(one.fixed, other.fixed, (one.count + 1) * sizeof(uint32_t)) == 0
+    if one.memo_start != other.memo_start or memcmp(one.fixed, other.fixed, (one.count + 1) * sizeof(uint32_t)):
+        return False
+    for index in range(one.count):
+        size += one.fixed[index]
+    size += one.fixed[one.count]
+    return memcmp(one.octets, other.octets, size) == 0
+
+
+cdef bint take_layout(Machine* m, Fields* fields, Layout* layout) noexcept nogil:
+    """Read the values of a stretch that has this layout in all its lengths (follow_layout); return whether it has.
+
+    Its keys are compared, and neither they nor its values are put into the memo. If it has not, nothing has changed but
+    fields that are read again.
+    """
+    global layouts_used
+    cdef const uint8_t* at = m.data + m.at
+    cdef const uint8_t* octets = layout.octets
+    cdef Node* node = m.memory.stack + m.top
+    cdef uint32_t index, length, size
+    cdef int32_t integer
+    cdef uint16_t short_integer
+    cdef uint8_t opcode
+    cdef int look, step
+    cdef long cost = layout.cost, lines_left = m.lines_left
+    cdef size_t start = m.at, top = m.top, end
+    for index in range(layout.count):
+        size = layout.fixed[index]
+        if not same_run(at, octets, size):
+            break
+        at += size
+        octets += size
+        step = layout.steps[index]
+        opcode = at[0]
+        if step == TEXT_STEP:
+            if opcode != 0x58:
+                break
+            memcpy(&length, at + 1, 4)
+            at += 5
+            look = look_at(at, length)
+            if look & INVALID:
+                break
+            set_node(node, TEXT, look, length, <uint64_t> <size_t> at)
+            cost += length
+            at += length
+        elif step == NUMBER_STEP:
+            if opcode == 0x4B:  # BININT1
+                set_node(node, INT, 0, 0, at[1])
+            elif opcode == 0x4D:  # BININT2
+                memcpy(&short_integer, at + 1, 2)
+                set_node(node, INT, 0, 0, short_integer)
+            elif opcode == 0x4A:  # BININT
+                memcpy(&integer, at + 1, 4)
+                set_node(node, INT, 0, 0, <uint64_t> <int64_t> integer)
+            else:
+                break
+            at += NUMBER_BYTES[opcode]
+        else:
+            m.at = at - m.data
+            m.top = node - m.memory.stack
+            end = read_step(m.data, m.at, m.size, step)
+            # Another opcode than the step's may end elsewhere, and what comes behind it was measured from there.
+            if not push_scalar(m) or m.at != end or not is_fit(layout.slots[index], node):
+                break
+            at = m.data + m.at
+            if is_text(node):
+                cost += node.size
+        fields.slot[layout.slots[index]] = node
+        node += 1
+    else:
+        size = layout.fixed[layout.count]
+        if same_run(at, octets, size):
+            m.at = at + size - m.data
+            m.top = node - m.memory.stack
+            m.text_left -= cost
+            fields.skipped = layout
+            layouts_used += 1
+            pass_memo(m, layout.memo_count)
+            return True
+    m.at = start
+    m.top = top
+    m.lines_left = lines_left
+    return False
+
+
+cdef inline void pass_memo(Machine* m, size_t count) noexcept nogil:
+    """Use up memo numbers without values."""
+    clear_words(m.memory.memo + m.memory.memo_end, 2 * count)
+    m.memory.memo_end += count
+    m.memory.memo_count += count
 
 
 cdef inline bint comes_again(Machine* m, const Stretch* stretch, uint32_t key) noexcept nogil:
@@ -238,8 +359,12 @@ cdef inline bint ends_here(Machine* m, const Layout* layout, size_t size) noexce
     return key and FLAT[key].group != FLAT[layout.first].group
 
 
-cdef inline Stretch* find_stretch(Machine* m, uint32_t key, uint64_t* hash) noexcept nogil:
-    """Return the stretch that a frame continues with; else NULL, and in `hash` that of one that is not kept, or 0."""
+cdef inline Stretch* find_stretch(Machine* m, uint32_t key, uint64_t* hash, Layout** fitting) noexcept nogil:
+    """Return the stretch that a frame continues with, if it is kept.
+
+    Else return NULL, and set `fitting` to the layout that the frame seems to continue with, and `hash` to the hash of
+    what has it; without such a layout to NULL and 0.
+    """
     global latest_origin
     cdef uint32_t group = FLAT[key].group
     cdef uint64_t* hashes
@@ -249,11 +374,12 @@ cdef inline Stretch* find_stretch(Machine* m, uint32_t key, uint64_t* hash) noex
     cdef size_t size = 0
     cdef uint64_t found = 0
     hash[0] = 0
+    fitting[0] = NULL
     if group == ORIGIN and latest_origin != NULL and comes_again(m, latest_origin, key):
         return latest_origin
     for index in range(LAYOUTS):
         layout = LAYOUT[group] + index
-        if layout.first != key or not follow_layout(m, layout, &size, &found):
+        if layout.first != key or layout.memo_start != m.memory.memo_end or not follow_layout(m, layout, &size, &found):
             continue
         hashes = STRETCH_HASH + bucket_of(found)
         for way in range(STRETCH_WAYS):
@@ -266,6 +392,7 @@ cdef inline Stretch* find_stretch(Machine* m, uint32_t key, uint64_t* hash) noex
                     return stretch
         if ends_here(m, layout, size):
             hash[0] = found
+            fitting[0] = layout
             return NULL
     return NULL
 
@@ -275,18 +402,16 @@ cdef inline size_t bucket_of(uint64_t hash) noexcept nogil:
     return hash >> 40 & (STRETCHES - STRETCH_WAYS)
 
 
-cdef size_t expect_stretch(Machine* m, uint32_t key, uint64_t* hash) noexcept nogil:
+cdef size_t expect_stretch(Machine* m, uint32_t key, uint64_t* hash, bint is_again) noexcept nogil:
     """Return the end of the stretch that begins here, and set its hash; 0 if it is not worth keeping.
 
-    `hash` comes from find_stretch. For most stretches it shows already that they are not kept.
+    `is_again`: it is known to have come before.
     """
     cdef Layout layout
     cdef uint32_t group = FLAT[key].group
     cdef int index
     cdef size_t size = 0
     cdef bint is_known = False
-    if hash[0] and not is_worth_keeping(hash[0]):
-        return 0
     if not learn_layout(m, key, &layout) or not follow_layout(m, &layout, &size, hash):
         return 0
     for index in range(LAYOUTS):
@@ -294,7 +419,7 @@ cdef size_t expect_stretch(Machine* m, uint32_t key, uint64_t* hash) noexcept no
     if not is_known:
         layout_turn[group] = (layout_turn[group] + 1) % LAYOUTS
         LAYOUT[group][layout_turn[group]] = layout
-    return m.at + size if is_worth_keeping(hash[0]) else 0
+    return m.at + size if is_again or is_worth_keeping(hash[0]) else 0
 
 
 cdef inline bint is_worth_keeping(uint64_t hash) noexcept nogil:
@@ -309,18 +434,16 @@ cdef inline bint is_worth_keeping(uint64_t hash) noexcept nogil:
 cdef void take_stretch(Machine* m, Fields* fields, Stretch* stretch) noexcept nogil:
     """Pass over a stretch, and give `fields` the values that are needed."""
     global stretches_used
-    cdef size_t index, count = stretch.memo_end - stretch.memo_start
+    cdef size_t index
     cdef const uint8_t* start = m.data + m.at
     cdef Node* node
     stretches_used += 1
+    STRETCH_CREDIT[stretch - STRETCH] = MOST_CREDIT
     if stretch.group == SITE:
         fields.site = stretch
     else:
         fields.origin = stretch
-    # The values are not put into the memo, but their numbers are used up.
-    clear_words(m.memory.memo + stretch.memo_start, 2 * count)
-    m.memory.memo_end = stretch.memo_end
-    m.memory.memo_count += count
+    pass_memo(m, stretch.memo_end - stretch.memo_start)
     if not fields.wants_all:
         # The stretch has the JSON of the rest.
         if stretch.has_level:
@@ -406,20 +529,38 @@ cdef void keep_stretch(
     stretch.unfit = 0
     stretch.size = <uint32_t> size
     STRETCH_HASH[place] = hash
+    STRETCH_CREDIT[place] = 0
 
 
-cdef size_t place_for(uint64_t hash, const Fields* fields) noexcept nogil:
-    """Return a place for a stretch: an empty one, or that of others in turn, but not of one of this record."""
+cdef bint find_room(uint64_t hash) noexcept nogil:
+    """Tell whether a stretch may take the place of another one; if not, one of these outlasts one stretch less."""
     global stretch_turn
     cdef size_t place, first = bucket_of(hash)
     for place in range(first, first + STRETCH_WAYS):
+        if STRETCH_HASH[place] == 0 or STRETCH_CREDIT[place] == 0:
+            return True
+    stretch_turn += 1
+    STRETCH_CREDIT[first + stretch_turn % STRETCH_WAYS] -= 1
+    return False
+
+
+cdef size_t place_for(uint64_t hash, const Fields* fields) noexcept nogil:
+    """Return a place for a stretch: an empty one, or that of one without credit, but not of one of this record."""
+    global stretch_turn
+    cdef size_t place, first = bucket_of(hash)
+    cdef int turn
+    for place in range(first, first + STRETCH_WAYS):
         if (STRETCH_HASH[place] == 0 or STRETCH_HASH[place] == hash) and not is_in_use(place, fields):
             return place
-    while True:
+    for turn in range(STRETCH_WAYS):
         stretch_turn += 1
         place = first + stretch_turn % STRETCH_WAYS
-        if not is_in_use(place, fields):
+        if STRETCH_CREDIT[place] == 0 and not is_in_use(place, fields):
             return place
+    while is_in_use(place, fields):
+        stretch_turn += 1
+        place = first + stretch_turn % STRETCH_WAYS
+    return place
 
 
 cdef inline bint is_in_use(size_t place, const Fields* fields) noexcept nogil:

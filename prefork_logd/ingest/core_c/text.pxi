@@ -10,7 +10,6 @@ cdef enum:
     SURROGATES = 4 # with UNICODE: there are lone surrogates, which are not UTF-8 in a Python 2 str
     INVALID = 8    # not UTF-8
 
-cdef uint64_t ONES = 0x0101010101010101ULL
 cdef uint64_t HIGHS = 0x8080808080808080ULL
 # 0: written as it is; 'u': \u00XX; 1: begins a UTF-8 sequence; else the letter behind a backslash.
 cdef uint8_t[256] JSON_ESCAPES
@@ -36,22 +35,109 @@ cdef extern from *:
     """
     typedef signed char octets16_t __attribute__((vector_size(16)));
 
-    /* Tell whether one of 16 octets is special; octets above 0x7f are negative here. */
-    static inline octets16_t specials16(const uint8_t *data) {
-        octets16_t word;
-        memcpy(&word, data, 16);
-        return (word < 32) | (word == 34) | (word == 92) | (word == 127);
+    static inline octets16_t load16(const uint8_t *data) {
+        octets16_t octets;
+        memcpy(&octets, data, 16);
+        return octets;
     }
 
-    static inline int any16(octets16_t found) {
+    /* Mark the special octets; those above 0x7f are negative here. */
+    static inline octets16_t specials_in(octets16_t octets) {
+        return (octets < 32) | (octets == 34) | (octets == 92) | (octets == 127);
+    }
+
+    static inline octets16_t specials16(const uint8_t *data) {
+        return specials_in(load16(data));
+    }
+
+    /* The same of two words of eight octets. */
+    static inline octets16_t specials_of(uint64_t one, uint64_t other) {
+        uint64_t words[2] = {one, other};
+        octets16_t octets;
+        memcpy(&octets, words, 16);
+        return specials_in(octets);
+    }
+
+    static inline int any16(octets16_t marked) {
+    #ifdef __SSE2__
+        return __builtin_ia32_pmovmskb128((char __attribute__((vector_size(16)))) marked) != 0;
+    #else
         uint64_t halves[2];
-        memcpy(halves, &found, 16);
+        memcpy(halves, &marked, 16);
         return (halves[0] | halves[1]) != 0;
+    #endif
+    }
+
+    /* Return the number of octets before the first one that is marked; 16 if none is. */
+    static inline unsigned int first16(octets16_t marked) {
+    #ifdef __SSE2__
+        return __builtin_ctz(__builtin_ia32_pmovmskb128((char __attribute__((vector_size(16)))) marked) | 1 << 16);
+    #else
+        uint64_t halves[2];
+        memcpy(halves, &marked, 16);
+        return halves[0] ? __builtin_ctzll(halves[0]) / 8 : halves[1] ? 8 + __builtin_ctzll(halves[1]) / 8 : 16;
+    #endif
+    }
+
+    /* Compare octets, most often 10 to 60. */
+    static inline int same_run(const uint8_t *one, const uint8_t *other, size_t size) {
+        if (size >= 16) {
+            octets16_t differ = load16(one + size - 16) ^ load16(other + size - 16);
+            for (; size > 16; size -= 16, one += 16, other += 16)
+                differ |= load16(one) ^ load16(other);
+            return !any16(differ != 0);
+        }
+        if (size >= 8) {
+            uint64_t a, b, c, d;
+            memcpy(&a, one, 8);
+            memcpy(&b, other, 8);
+            memcpy(&c, one + size - 8, 8);
+            memcpy(&d, other + size - 8, 8);
+            return ((a ^ b) | (c ^ d)) == 0;
+        }
+        while (size--)
+            if (one[size] != other[size])
+                return 0;
+        return 1;
+    }
+
+    /* Copy octets. Most are texts of up to 64 octets, which take no call. */
+    static inline void copy_octets(uint8_t *to, const uint8_t *from, size_t size) {
+        if (size > 64) {
+            memcpy(to, from, size);
+        } else if (size >= 16) {
+            octets16_t last = load16(from + size - 16);
+            uint8_t *end = to + size - 16;
+            for (; to < end; to += 16, from += 16)
+                memcpy(to, from, 16);
+            memcpy(end, &last, 16);
+        } else if (size >= 8) {
+            uint64_t first, last;
+            memcpy(&first, from, 8);
+            memcpy(&last, from + size - 8, 8);
+            memcpy(to, &first, 8);
+            memcpy(to + size - 8, &last, 8);
+        } else if (size >= 4) {
+            uint32_t first, last;
+            memcpy(&first, from, 4);
+            memcpy(&last, from + size - 4, 4);
+            memcpy(to, &first, 4);
+            memcpy(to + size - 4, &last, 4);
+        } else if (size) {
+            uint8_t middle = from[size >> 1], last = from[size - 1];
+            to[0] = from[0];
+            to[size >> 1] = middle;
+            to[size - 1] = last;
+        }
     }
     """
     ctypedef int octets16_t
     octets16_t specials16(const uint8_t*) noexcept nogil
+    octets16_t specials_of(uint64_t, uint64_t) noexcept nogil
     bint any16(octets16_t) noexcept nogil
+    unsigned int first16(octets16_t) noexcept nogil
+    bint same_run(const uint8_t*, const uint8_t*, size_t) noexcept nogil
+    void copy_octets(uint8_t*, const uint8_t*, size_t) noexcept nogil
 
 
 cdef inline uint64_t load8(const uint8_t* data) noexcept nogil:
@@ -80,23 +166,6 @@ cdef inline bint same_octets(const uint8_t* one, const uint8_t* other, size_t si
         if one[size] != other[size]:
             return False
     return True
-
-
-cdef inline uint64_t specials(uint64_t word) noexcept nogil:
-    """Return a number other than 0 if one of eight octets is a quote, a backslash, or not printable ASCII."""
-    cdef uint64_t quotes = word ^ 0x2222222222222222ULL
-    cdef uint64_t backslashes = word ^ 0x5C5C5C5C5C5C5C5CULL
-    return (
-        word
-        | (word + ONES)
-        | ((word - 0x2020202020202020ULL) & ~word)
-        | ((quotes - ONES) & ~quotes)
-        | ((backslashes - ONES) & ~backslashes)
-    ) & HIGHS
-
-
-cdef inline bint is_special(uint8_t octet) noexcept nogil:
-    return octet < 0x20 or octet >= 0x7F or octet == 0x22 or octet == 0x5C
 
 
 cdef inline size_t sequence_length(const uint8_t* data, size_t size, bint* surrogate) noexcept nogil:
@@ -144,26 +213,25 @@ cdef int look_closely(const uint8_t* data, size_t size) noexcept nogil:
 cdef inline int look_at(const uint8_t* data, size_t size) noexcept nogil:
     """Classify octets: return PLAIN, a sum of ASCII, UNICODE and SURROGATES, or INVALID."""
     cdef size_t at = 0
-    cdef uint64_t found = 0
     cdef uint32_t head, tail
-    cdef octets16_t wide
+    cdef octets16_t found
     if size >= 16:
-        wide = specials16(data + size - 16)
+        found = specials16(data + size - 16)
         while at + 16 < size:
-            wide |= specials16(data + at)
+            found |= specials16(data + at)
             at += 16
-        found = any16(wide)
     elif size >= 8:
-        found = specials(load8(data)) | specials(load8(data + size - 8))
+        found = specials_of(load8(data), load8(data + size - 8))
     elif size >= 4:
         memcpy(&head, data, 4)
         memcpy(&tail, data + size - 4, 4)
-        found = specials(<uint64_t> head << 32 | tail)
+        found = specials_of(head | <uint64_t> tail << 32, head | <uint64_t> tail << 32)
+    elif size:
+        head = data[0] | <uint32_t> data[size >> 1] << 8 | <uint32_t> data[size - 1] << 16 | 0x61000000
+        found = specials_of(head | <uint64_t> head << 32, head | <uint64_t> head << 32)
     else:
-        while at < size:
-            found |= is_special(data[at])
-            at += 1
-    return look_closely(data, size) if found else PLAIN
+        return PLAIN
+    return look_closely(data, size) if any16(found) else PLAIN
 
 
 cdef inline bint is_unsafe_sequence(const uint8_t* data, size_t length) noexcept nogil:
@@ -203,6 +271,7 @@ cdef inline uint8_t* hex4(uint8_t* at, unsigned int number) noexcept nogil:
 cdef bint put_escaped_json(Out* out, const uint8_t* data, size_t size, bint octets) noexcept nogil:
     """Write the inside of a JSON string. `octets`: it is a Python 2 str, in which lone surrogates are not UTF-8."""
     cdef size_t at = 0, length
+    cdef unsigned int plain
     cdef uint8_t* to
     cdef uint8_t escape
     cdef bint surrogate
@@ -210,11 +279,13 @@ cdef bint put_escaped_json(Out* out, const uint8_t* data, size_t size, bint octe
         return False
     to = out.data + out.size
     while at < size:
-        if at + 8 <= size and not specials(load8(data + at)):
-            memcpy(to, data + at, 8)
-            to += 8
-            at += 8
-            continue
+        if at + 16 <= size:
+            memcpy(to, data + at, 16)
+            plain = first16(specials16(data + at))
+            to += plain
+            at += plain
+            if plain == 16:
+                continue
         escape = JSON_ESCAPES[data[at]]
         if escape == 0:
             to[0] = data[at]
@@ -246,17 +317,20 @@ cdef bint put_escaped_json(Out* out, const uint8_t* data, size_t size, bint octe
 cdef bint put_encoded_json(Out* out, const uint8_t* data, size_t size) noexcept nogil:
     """Write valid JSON, and escape the characters that a line never contains."""
     cdef size_t at = 0, length
+    cdef unsigned int plain
     cdef uint8_t* to
     cdef bint surrogate
     if not reserve(out, 6 * size):
         return False
     to = out.data + out.size
     while at < size:
-        if at + 8 <= size and not specials(load8(data + at)):
-            memcpy(to, data + at, 8)
-            to += 8
-            at += 8
-            continue
+        if at + 16 <= size:
+            memcpy(to, data + at, 16)
+            plain = first16(specials16(data + at))
+            to += plain
+            at += plain
+            if plain == 16:
+                continue
         length = 1
         if data[at] == 127:
             to = hex4(to, 127)
@@ -288,7 +362,7 @@ cdef inline bint put_string(Out* out, const uint8_t* data, size_t size, int kind
             return False
         to = out.data + out.size
         to[0] = 34
-        memcpy(to + 1, data, size)
+        copy_octets(to + 1, data, size)
         to[size + 1] = 34
         out.size += size + 2
         return True
@@ -338,6 +412,7 @@ cdef bint put_octets(Out* out, const uint8_t* data, size_t size) noexcept nogil:
 cdef bint put_text(Out* out, const uint8_t* data, size_t size, int kind, bint octets) noexcept nogil:
     """Write text for a text output, with escapes that `render.unescape` reads, and a tab after each newline."""
     cdef size_t at = 0, length
+    cdef unsigned int plain
     cdef uint8_t* to
     cdef uint8_t escape
     cdef unsigned int character
@@ -348,11 +423,13 @@ cdef bint put_text(Out* out, const uint8_t* data, size_t size, int kind, bint oc
         return False
     to = out.data + out.size
     while at < size:
-        if at + 8 <= size and not specials(load8(data + at)):
-            memcpy(to, data + at, 8)
-            to += 8
-            at += 8
-            continue
+        if at + 16 <= size:
+            memcpy(to, data + at, 16)
+            plain = first16(specials16(data + at))
+            to += plain
+            at += plain
+            if plain == 16:
+                continue
         escape = TEXT_ESCAPES[data[at]]
         if escape == 1:
             length = sequence_length(data + at, size - at, &surrogate)
