@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from starlette.routing import Route
 
-from prefork_logd.web.api import analysis, complete, export, openapi, records, searches, session, status, tail
+from prefork_logd.web.api import analysis, complete, errors, export, openapi, records, searches, session, status, tail
 from prefork_logd.web.api.endpoint import Endpoint, not_found
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ _CALLS: tuple[Call, ...] = (
     *tail.CALLS,
     *status.CALLS,
     *searches.CALLS,
+    *errors.CALLS,
     *session.CALLS,
 )
 CALLS = (*_CALLS, openapi.make_call(_CALLS))

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from prefork_logd import __version__
+from prefork_logd.stores.errors import book
 from prefork_logd.web import saved_searches
-from prefork_logd.web.api import answers, searches
+from prefork_logd.web.api import answers, errors, searches
 from prefork_logd.web.api.endpoint import Call
 
 if TYPE_CHECKING:
@@ -24,11 +25,15 @@ if TYPE_CHECKING:
     from prefork_logd.web.api.parameters import Parameter
 
 REFERENCE = "#/components/schemas/{name}"
+_IN_PATHS: dict[str, tuple[str, dict[str, Any]]] = {
+    "id": ("Id of the record.", {"pattern": r"^[0-9a-f]{32}-\d{1,18}$"}),
+    "key": ("Id of the group, or its beginning.", {"maxLength": 100}),
+}
 _STATUSES = {
     "400": "The request is wrong; `parameter` and `column` say where.",
     "401": "Nobody is logged in, and there is no valid token.",
     "403": "The user may not do this.",
-    "404": "There is no such record.",
+    "404": "There is no such record or group.",
     "413": "The request is too large.",
     "503": "Too many searches run at once, or the store or the collector cannot answer now.",
     "504": "The search took longer than its deadline.",
@@ -82,7 +87,7 @@ def _operation(call: Call, by_type: dict[str, Any]) -> dict[str, Any]:
         content = {"application/json": {"schema": by_type[repr(call.answer)]}}
     error = {"application/json": {"schema": {"$ref": REFERENCE.format(name="Problem")}}}
     operation: dict[str, Any] = {
-        "operationId": f"{call.method.lower()}_{call.path.strip('/').replace('/', '_').replace('{id}', 'one')}",
+        "operationId": f"{call.method.lower()}_{_named(call.path)}",
         "summary": call.summary,
         "description": f"Needs the right `{call.scope}`{'' if call.for_shares else '; not for share links'}.",
         "parameters": [*_path_parameters(call.path), *map(_parameter, call.parameters)],
@@ -97,11 +102,18 @@ def _operation(call: Call, by_type: dict[str, Any]) -> dict[str, Any]:
     return operation
 
 
+def _named(path: str) -> str:
+    for name in _IN_PATHS:
+        path = path.replace(f"{{{name}}}", "one")
+    return path.strip("/").replace("/", "_")
+
+
 def _path_parameters(path: str) -> list[dict[str, Any]]:
-    if "{id}" not in path:
-        return []
-    schema = {"type": "string", "pattern": r"^[0-9a-f]{32}-\d{1,18}$"}
-    return [{"name": "id", "in": "path", "required": True, "description": "Id of the record.", "schema": schema}]
+    return [
+        {"name": name, "in": "path", "required": True, "description": text, "schema": {"type": "string", **schema}}
+        for name, (text, schema) in _IN_PATHS.items()
+        if f"{{{name}}}" in path
+    ]
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
@@ -124,7 +136,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
 def _descriptions() -> dict[str, dict[str, str]]:
     """Return the sentences below the fields of each type of answer: its source has them."""
     found: dict[str, dict[str, str]] = {}
-    modules = (answers, saved_searches, searches)
+    modules = (answers, book, errors, saved_searches, searches)
     for node in (one for module in modules for one in ast.parse(inspect.getsource(module)).body):
         if isinstance(node, ast.ClassDef):
             texts = found[node.name] = {}

@@ -50,9 +50,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @contextlib.contextmanager
-def opened(path: Path, **settings: Any) -> Iterator[ErrorStore]:
+def opened(path: Path | ErrorsSettings, **settings: Any) -> Iterator[ErrorStore]:
     """Give an open store."""
-    with contextlib.closing(ErrorStore(ErrorsSettings(path=str(path / "groups.db"), **settings))) as store:
+    given = path if isinstance(path, ErrorsSettings) else ErrorsSettings(path=str(path / "groups.db"), **settings)
+    with contextlib.closing(ErrorStore(given)) as store:
         store.open(JOURNAL)
         yield store
 

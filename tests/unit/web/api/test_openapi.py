@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
 from openapi_spec_validator import validate
 
+from prefork_logd.stores.errors.book import Book
 from prefork_logd.web.api import CALLS, routes
 from prefork_logd.web.api.endpoint import Endpoint
 from prefork_logd.web.api.openapi import document
 from tests.support.page import JOURNAL, Client, make_page, make_settings
+from tests.support.stores import block, never
+from tests.unit.stores.errors.test_store import failed, opened
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from prefork_logd.config.settings import Settings
 
 EXAMPLES: dict[str, dict[str, Any]] = {
     "/facets": {"field": ["name", "extra.status", "absent"]},
@@ -55,7 +59,7 @@ def test_fields_have_descriptions() -> None:
 
 
 @pytest.mark.parametrize("call", [call for call in CALLS if call.method == "GET"], ids=lambda call: call.path)
-def test_answers_are_as_described(client: Client, call: Any) -> None:
+def test_answers_are_as_described(client: Client, settings: Settings, call: Any) -> None:
     """Each call's answer has the described type, and so has an error."""
     described = client.get("/openapi.json").json()
     operation = described["paths"][call.path]["get"]
@@ -65,7 +69,11 @@ def test_answers_are_as_described(client: Client, call: Any) -> None:
         whole = {**schema, "components": described["components"]}
         jsonschema.Draft202012Validator(whole).validate(value)
 
-    path = call.path.replace("{id}", f"{JOURNAL}-7")
+    with opened(settings.errors) as store:
+        store.write([block(0, [failed(1)])], never)
+    with contextlib.closing(Book(Path(settings.errors.path))) as book:
+        key = book.groups()[0].id
+    path = call.path.replace("{id}", f"{JOURNAL}-7").replace("{key}", key)
     if call.answer != "text/event-stream":
         answer = client.get(path, **EXAMPLES.get(call.path, {}))
         assert answer.status_code == 200

@@ -1,0 +1,114 @@
+"""Calls for groups of errors."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.page import Anybody, Client, bounds, make_page, make_settings
+from tests.support.stores import block, never
+from tests.unit.stores.errors.test_store import failed, opened
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from starlette.authentication import AuthenticationBackend
+
+
+def make_client(path: Path, backend: AuthenticationBackend | None = None) -> Client:
+    """Return a client of a collector with two groups."""
+    settings = make_settings(path)
+    with opened(settings.errors) as store:
+        store.write(
+            [block(0, [failed(1), failed(2), failed(3, service="pay").replace(b"in add", b"in charge")])], never
+        )
+    return Client(make_page(settings, backend))
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[Client]:
+    """Return a client that may do everything."""
+    with contextlib.closing(make_client(tmp_path)) as made:
+        yield made
+
+
+def keys(client: Client, **params: Any) -> list[str]:
+    """Return the ids of the groups that a list has."""
+    return [one["id"] for one in client.get("/errors", **params).json()["groups"]]
+
+
+def test_groups_are_listed(client: Client) -> None:
+    """With their numbers by state, and by every parameter."""
+    found = client.get("/errors", order="count").json()
+    assert found["counts"] == {"open": 2, "regressed": 0, "muted": 0, "resolved": 0}
+    assert [one["count"] for one in found["groups"]] == [2, 1]
+    assert keys(client, order="last") == keys(client, order="count")[::-1]
+    assert len(keys(client, service="pay")) == len(keys(client, text="charge")) == len(keys(client, limit=1)) == 1
+    assert keys(client, offset=2) == keys(client, state=["muted", "resolved"]) == []
+    assert client.get("/errors", state="shut").json()["error"]["parameter"] == "state"
+
+
+def test_a_group_is_shown_and_changed(client: Client) -> None:
+    """Each change is noted with the user's name."""
+    key = keys(client, order="count")[0]
+    assert client.get(f"/errors/{key}").json()["group"]["state"] == "open"
+
+    def change(**body: Any) -> Any:
+        answer = client.request("POST", f"/errors/{key}", json=body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    assert change(action="resolve", version="2.5")["resolved_in"] == "2.5"
+    assert change(action="reopen")["state"] == "open"
+    assert change(action="mute", more=3)["muted_count"] == 5
+    assert change(action="mute", for_s=60)["muted_until"] > 0
+    assert change(action="assign", text="bob")["assignee"] == "bob"
+    assert change(action="note", text="see 7")["note"] == "see 7"
+    shown = client.get(f"/errors/{key[3:9]}").json()
+    told = ["noted", "assigned", "muted", "muted", "opened", "resolved", "new"]
+    assert [one["what"] for one in shown["events"]] == told
+    assert {one["who"] for one in shown["events"][:-1]} == {"tester"}
+    assert shown["samples"][0]["record"]["exc_text"].endswith("KeyError: 1")
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [({}, 400), ({"action": "drop"}, 400), ({"action": "mute", "more": -1}, 400), ({"action": "note", "x": 1}, 400),
+     ({"action": "note", "text": "x" * 5_000}, 400)],
+)  # fmt: skip
+def test_wrong_changes_are_refused(client: Client, body: dict[str, Any], status: int) -> None:
+    """Nothing changes."""
+    key = keys(client)[0]
+    assert client.request("POST", f"/errors/{key}", json=body).status_code == status
+    assert client.get(f"/errors/{key}").json()["group"]["state"] == "open"
+
+
+@pytest.mark.parametrize("key", ["g1:0000000000000000", "x", "%25", "g1:%00", "..%2f..", "a" * 5_000])
+def test_a_group_that_is_not_there(client: Client, key: str) -> None:
+    """Is said to be missing."""
+    for method in ("GET", "POST"):
+        answer = client.request(method, f"/errors/{key}", json={"action": "reopen"})
+        assert answer.status_code == 404, answer.text
+
+
+def test_who_may_do_what(tmp_path: Path) -> None:
+    """A viewer sees groups and changes none; a share link shows records only."""
+    (tmp_path / "a").mkdir()
+    with contextlib.closing(make_client(tmp_path / "a", Anybody(("view",)))) as viewer:
+        key = keys(viewer)[0]
+        assert viewer.get(f"/errors/{key}").status_code == 200
+        assert viewer.request("POST", f"/errors/{key}", json={"action": "resolve"}).status_code == 403
+    (tmp_path / "b").mkdir()
+    with contextlib.closing(make_client(tmp_path / "b", Anybody(("view",), bounds("level>=ERROR")))) as shared:
+        assert shared.get("/errors").status_code == shared.get(f"/errors/{key}").status_code == 403
+
+
+def test_without_groups(tmp_path: Path) -> None:
+    """The answer says what makes them."""
+    with contextlib.closing(Client(make_page(make_settings(tmp_path)))) as client:
+        answer = client.get("/errors")
+    assert answer.status_code == 503
+    assert "they are made by a collector with [errors]" in answer.json()["error"]["message"]
