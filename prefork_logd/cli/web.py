@@ -152,7 +152,7 @@ def share(
     from prefork_logd.cli.query import carried_levels
     from prefork_logd.query.language import parse
     from prefork_logd.query.times import parse_time
-    from prefork_logd.web.shares import PATH, Shares
+    from prefork_logd.web.shares import PATH, Shares, store_of_link
 
     settings = lenient_settings(flags)
     now = time.time()
@@ -164,8 +164,8 @@ def share(
             return ExitStatus.OK
         try:
             parse(text, now=now, carried=lambda: carried_levels(flags, store))
-            start = parse_time(since, now) if since else None
-            signed, expires = shares.sign(text, start, parse_time(until, now) if until else now, lifetime_s, store)
+            start, stop = parse_time(since, now) if since else None, parse_time(until, now) if until else now
+            signed, expires = shares.sign(text, start, stop, lifetime_s, store_of_link(settings, store))
         except ValueError as error:
             raise click.UsageError(str(error)) from error
     click.echo(f"{(url or _page_url(settings)).rstrip('/')}{PATH}{signed}")

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from prefork_logd.stores.registry import choose_store, is_searchable
 from prefork_logd.web.page_files import SECRET_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from prefork_logd.config.settings import Settings
     from prefork_logd.web.page_files import PageFiles
 
 KEY_FILE = "share.key"
@@ -43,6 +45,8 @@ class Bounds:
     store: str | None
     expires: float
     """In seconds since 1970."""
+    tz: str | None = None
+    """Time zone of times in `q` without one; None: the server's."""
 
 
 class _Signed(msgspec.Struct, array_like=True):
@@ -51,6 +55,7 @@ class _Signed(msgspec.Struct, array_like=True):
     since: float | None
     until: float | None
     store: str | None = None
+    tz: str | None = None
 
 
 class Shares:
@@ -71,8 +76,11 @@ class Shares:
         until: float | None,
         lifetime_s: float | None = None,
         store: str | None = None,
+        tz: str | None = None,
     ) -> tuple[str, float]:
         """Return the text of a link, and when it expires; `since` and `until` are seconds since 1970.
+
+        `tz` is the time zone of times in `q` without one.
 
         Without `lifetime_s` it is valid as long as it may be. Raises ValueError with a sentence for the user.
         """
@@ -81,7 +89,7 @@ class Shares:
         if lifetime_s is not None and not 0 < lifetime_s <= self._longest_s:
             raise ValueError(f"a link may be valid for {self._longest_s:g} s at most (web.share_lifetime)")
         expires = float(round(self._clock() + (lifetime_s or self._longest_s)))
-        data = msgspec.json.encode(_Signed(expires, q, since, until, store))
+        data = msgspec.json.encode(_Signed(expires, q, since, until, store, tz))
         return f"{_text(data)}.{_text(self._sign(data))}", expires
 
     def read(self, text: str) -> Bounds | None:
@@ -98,7 +106,7 @@ class Shares:
             return None
         if self._clock() >= signed.expires:
             return None
-        return Bounds(signed.q, _time(signed.since), _time(signed.until), signed.store, signed.expires)
+        return Bounds(signed.q, _time(signed.since), _time(signed.until), signed.store, signed.expires, signed.tz)
 
     def withdraw_all(self) -> None:
         """Make every link invalid, also for a page that runs. Raises OSError."""
@@ -109,6 +117,16 @@ class Shares:
         if version != self._version:
             self._key, self._version = self._files.secret(KEY_FILE), version
         return hmac.digest(self._key, b"share:" + data, "sha256")
+
+
+def store_of_link(settings: Settings, name: str | None) -> str | None:
+    """Return the name of the store that a link is bound to; None if none can be searched.
+
+    Raises StoreError for the name of a store that there is not.
+    """
+    if name is None and not any(map(is_searchable, settings.store)):
+        return None
+    return choose_store(settings, name).name
 
 
 def _time(seconds: float | None) -> str | None:
@@ -125,5 +143,5 @@ def _data(text: str) -> bytes:
 
 def parameters_of(bounds: Bounds) -> dict[str, Any]:
     """Return the parameters with which the page shows the records of a link."""
-    given = {"q": bounds.q, "since": bounds.since, "until": bounds.until, "store": bounds.store}
+    given = {"q": bounds.q, "since": bounds.since, "until": bounds.until, "tz": bounds.tz, "store": bounds.store}
     return {name: value for name, value in given.items() if value}

@@ -84,8 +84,8 @@ class Asked:
 
     @property
     def store(self) -> str | None:
-        """Name of the store; None for the first one. A share link may name another."""
-        found: str | None = getattr(self.bounds, "store", None) or self.values.get("store")
+        """Name of the store; None for the first one. The reader of a share link sees the store of the link only."""
+        found: str | None = self.values.get("store") if self.bounds is None else self.bounds.store
         return found
 
     def filters(self, lease: Lease) -> Filters:

@@ -163,7 +163,7 @@ def read_zone(text: str | None) -> tzinfo | None:
 def make_filters(values: Mapping[str, Any], carried: Callable[[], Mapping[str, int]], bounds: Any = None) -> Filters:
     """Return the filters of parameters, all of which have to be met; order and limit as far as they are there.
 
-    `bounds` has `q`, `since` and `until`, which have to be met, too. Raises ParameterError.
+    `bounds` has `q` with its `tz`, `since` and `until`, which have to be met, too. Raises ParameterError.
     """
     now = time.time()
     zone = read_zone(values.get("tz"))
@@ -173,7 +173,7 @@ def make_filters(values: Mapping[str, Any], carried: Callable[[], Mapping[str, i
         least, most = _time(vars(bounds), "since", now, None), _time(vars(bounds), "until", now, None)
         since = least if since is None else max(since, since if least is None else least)
         until = most if until is None else min(until, until if most is None else most)
-        node = tree.all_of((_node("the query of the share link", bounds.q, now, carried, None), node))
+        node = tree.all_of((_node("the query of the share link", bounds.q, now, carried, read_zone(bounds.tz)), node))
     return Filters(
         since=since, until=until, tree=node, limit=values.get("limit"), order=values.get("order") or "oldest"
     ).with_range()

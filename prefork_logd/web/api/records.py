@@ -65,8 +65,11 @@ def read_page(lease: Lease, filters: Filters, cursor: Cursor | None) -> tuple[li
     wanted = min(left, FIRST_RECORDS)
     while True:
         page = lease.search().page(replace(filters, limit=wanted), cursor)
-        found += page.records
-        nbytes += sum(len(one.line) for one in page.records)
+        for one in page.records:
+            found.append(one)
+            nbytes += len(one.line)
+            if nbytes >= MOST_BYTES:
+                return found, one.cursor if page.cursor or one is not page.records[-1] else None
         cursor, left = page.cursor, left - len(page.records)
         room = (MOST_BYTES - nbytes) * len(found) // max(1, nbytes)
         if cursor is None or left <= 0 or room <= 0:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from prefork_logd.errors import StoreError
 from prefork_logd.web.api.answers import Share
 from prefork_logd.web.api.endpoint import Asked, Call, ForbiddenError, NotFoundError
 from prefork_logd.web.api.parameters import Parameter, ParameterError, make_filters
 from prefork_logd.web.saved_searches import NoSuchSearchError, SavedSearch, SearchRefusedError
-from prefork_logd.web.shares import PATH
+from prefork_logd.web.shares import PATH, store_of_link
 from prefork_logd.web.visitors import ADMIN
 
 if TYPE_CHECKING:
@@ -113,7 +114,10 @@ async def share(asked: Asked) -> Share:
     until = time.time() if filters.until is None else filters.until
     shares: Shares = asked.request.app.state.shares
     try:
-        text, expires = shares.sign(new.q, filters.since, until, new.lifetime_s, new.store or None)
+        store = store_of_link(asked.context.settings, new.store or None)
+        text, expires = shares.sign(new.q, filters.since, until, new.lifetime_s, store, new.tz or None)
+    except StoreError as error:
+        raise ParameterError("store", str(error)) from None
     except ValueError as error:
         raise ParameterError("", str(error)) from None
     return Share(f"{PATH}{text}", expires)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -13,7 +16,7 @@ from prefork_logd.query.search import Cursor, Found, Page, RecordId
 from prefork_logd.web.api.records import FIRST_RECORDS, MOST_BYTES, read_page
 from prefork_logd.web.search_pool import Lease
 from tests.support.page import JOURNAL, Anybody, Client, bounds, make_page, make_settings, seed
-from tests.support.stores import NOW
+from tests.support.stores import NOW, line
 from tests.unit.web.conftest import RECORDS, lines
 
 if TYPE_CHECKING:
@@ -81,10 +84,10 @@ class _LargeRecords:
 
 
 def test_a_page_of_large_records_is_short() -> None:
-    """Not more records are read than fit; the cursor leads to the others."""
+    """It ends with the record that does not fit; the cursor leads to the others."""
     search = _LargeRecords()
     found, cursor = read_page(Lease(search, 10, None), Filters(limit=1000), None)  # type: ignore[arg-type]
-    assert len(found) * (1 << 20) < MOST_BYTES + (FIRST_RECORDS << 20)
+    assert len(found) << 20 == MOST_BYTES
     assert cursor == found[-1].cursor
     assert search.asked == [FIRST_RECORDS]
 
@@ -150,6 +153,28 @@ def test_neighbours_of_a_record(client: Client) -> None:
     answer = client.get(f"/records/{JOURNAL}-50/around", same="task")
     assert answer.status_code == 400
     assert answer.json()["error"]["parameter"] == "same"
+
+
+def test_a_share_has_one_store(tmp_path: Path) -> None:
+    """Whatever the request asks for."""
+    settings = make_settings(
+        tmp_path, "".join(f'[[store]]\ntype = "parquet"\nname = "{name}"\npath = "{name}"\n' for name in "ab")
+    )
+    seed(settings, [line(NOW, msg="in a")], store=0)
+    seed(settings, [line(NOW, msg="in b"), line(NOW + 1, msg="in b")], store=1)
+    for store, count in (("a", 1), ("b", 2), (None, 1)):
+        backend = Anybody(("view",), bounds("in", store=store))
+        with contextlib.closing(Client(make_page(settings, backend))) as client:
+            for asked in ("a", "b", "none", ""):
+                assert client.get("/count", store=asked).json() == {"count": count}
+
+
+def test_times_of_a_share_are_in_its_zone(settings: Settings) -> None:
+    """The reader's zone is for the reader's own query."""
+    there = datetime.fromtimestamp(NOW + 60, ZoneInfo("Pacific/Honolulu")).strftime("%Y-%m-%dT%H:%M:%S")
+    backend = Anybody(("view",), replace(bounds(f"created>={there}"), tz="Pacific/Honolulu"))
+    with contextlib.closing(Client(make_page(settings, backend))) as client:
+        assert client.get("/count", tz="Asia/Tokyo").json() == {"count": 60}
 
 
 def test_a_share_has_no_other_records(settings: Settings) -> None:

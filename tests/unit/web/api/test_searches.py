@@ -106,9 +106,12 @@ def test_a_link_has_absolute_times(client: Client, tmp_path: Path) -> None:
     assert found.q == "level>=AUDIT"
     assert before - 3601 <= float((found.since or "")[1:]) <= time.time() - 3599
     assert before - 1 <= float((found.until or "")[1:]) <= time.time() + 1
+    assert (found.store, found.tz) == ("parquet", None), "the first store, even if another one becomes the first"
     found = read(post(client, "/shares", since="2026-11-22T17:24:10.5", until=f"@{NOW + 1}", tz="Pacific/Honolulu"))
     assert (found.since, found.until) == (f"@{NOW:.6f}", f"@{NOW + 1:.6f}")
-    assert read(post(client, "/shares", lifetime_s=60, store="x")).expires == pytest.approx(time.time() + 60, abs=5)
+    assert found.tz == "Pacific/Honolulu"
+    found = read(post(client, "/shares", lifetime_s=60, store="parquet"))
+    assert found.expires == pytest.approx(time.time() + 60, abs=5)
 
 
 @pytest.mark.parametrize(
@@ -119,6 +122,7 @@ def test_a_link_has_absolute_times(client: Client, tmp_path: Path) -> None:
         ({"lifetime_s": 1e9}, "web.share_lifetime"),
         ({"lifetime_s": -1}, "lifetime_s"),
         ({"tz": "Mars"}, "is not a time zone"),
+        ({"store": "other"}, "there is no such store"),
     ],
 )
 def test_what_cannot_be_shared_is_refused(client: Client, body: dict[str, Any], part: str) -> None:
