@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from prefork_logd.cli.app import add_options, complain
 from prefork_logd.errors import ProcessError, StoreError
@@ -73,7 +72,7 @@ def follow_remote(search: RemoteSearch, filters: Filters, last: RecordId | None)
 
     Raises ProcessError and ValueError for a request that the page refuses.
     """
-    from prefork_logd.web.client.search import record_of
+    from prefork_logd.web.client.search import record_of, value_of
 
     pause_s = FIRST_PAUSE_S
     is_warned = False
@@ -86,9 +85,9 @@ def follow_remote(search: RemoteSearch, filters: Filters, last: RecordId | None)
                     last = found_id or last
                     yield line
                 elif kind == "gap":
-                    complain(str(msgspec.json.decode(data, type=dict[str, str])["message"]))
+                    complain(str(value_of(data).get("message", "records are missing")))
                 elif kind == "rate":
-                    is_sampled = bool(msgspec.json.decode(data, type=dict[str, object]).get("sampled"))
+                    is_sampled = bool(value_of(data).get("sampled"))
                     if is_sampled and not is_warned:
                         complain("more records come than the page shows; some are left out here, and none in the store")
                     is_warned = is_sampled

@@ -256,3 +256,11 @@ def record_of(data: bytes) -> tuple[RecordId | None, bytes]:
     if match is None:
         raise StoreError("the page has sent an event that holds no record; it may be of another version")
     return RecordId.parse(match[1].decode()) if match[1] else None, match[2] + b"\n"
+
+
+def value_of(data: bytes) -> dict[str, Any]:
+    """Return the object of another event of a tail. Raises StoreError for data that is none."""
+    try:
+        return msgspec.json.decode(data, type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise StoreError(f"the page has sent an event that cannot be read: {error}") from error

@@ -262,9 +262,10 @@ def test_a_tail_goes_on_behind_the_last_record(
     monkeypatch.setattr(remote.time, "sleep", lambda _: None)
     monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
     gap = b'event: gap\ndata: {"message":"some were removed"}\n\n'
+    unknown = b"event: news\ndata: {}\n\n"
     sampled = b'event: rate\ndata: {"per_s":9.0,"shown_per_s":1.0,"sampled":true}\n\n'
     first = _stream(b": \n\n", _event(1), _event(2), _event(3)[:20])
-    second = _stream(gap, sampled, sampled, _event(3))
+    second = _stream(gap, unknown, sampled, sampled, _event(3))
     with answering(first, second, _stream(_event(4))) as (url, asked):
         lines = follow_remote(RemoteSearch(connect(url, None), ""), Filters(), RecordId(JOURNAL, 0))
         assert [json.loads(next(lines))["message"] for _ in range(4)] == ["1", "2", "3", "4"]
