@@ -2,7 +2,7 @@
 
 Owns their order. Does not know sockets or processes.
 
-From the outside: Guard (guard.py, put around this by the server), safe headers and host names, who the visitor is,
+From the outside: Guard (guard.py, put around this by the server), known host names, who the visitor is,
 the one-time token, the gate, and then the routes.
 """
 
@@ -17,13 +17,13 @@ from starlette.routing import Mount
 
 from prefork_logd.web import api, monitoring, pages
 from prefork_logd.web.gate import Gate, path_of
-from prefork_logd.web.headers import SafeHeaders
+from prefork_logd.web.headers import KnownHosts
 from prefork_logd.web.login import Login, TokenEntrance
-from prefork_logd.web.refusal import refusal
+from prefork_logd.web.refusal import FAILED, refusal
 from prefork_logd.web.visitors import Visitors
 
 if TYPE_CHECKING:
-    from starlette.requests import HTTPConnection
+    from starlette.requests import HTTPConnection, Request
     from starlette.responses import Response
 
     from prefork_logd.web.context import PageContext
@@ -37,15 +37,21 @@ def make_application(context: PageContext) -> Starlette:
     application = Starlette(
         routes=[*login.routes(), *monitoring.routes(), Mount("/api/v1", routes=api.routes()), *pages.routes()],
         middleware=[
-            Middleware(SafeHeaders, settings=web),
+            Middleware(KnownHosts, settings=web),
             Middleware(AuthenticationMiddleware, backend=visitors, on_error=_unauthorized),
             Middleware(TokenEntrance, login=login),
             Middleware(Gate),
         ],
     )
+    # Starlette sends this and raises the error again, which Guard logs.
+    application.add_exception_handler(Exception, _failed)
     application.state.context = context
     application.state.shares = visitors.shares
     return application
+
+
+async def _failed(request: Request, _error: Exception) -> Response:
+    return refusal(path_of(request), 500, FAILED)
 
 
 def _unauthorized(conn: HTTPConnection, error: Exception) -> Response:

@@ -1,6 +1,7 @@
 """Bounds the cost of one request, and keeps its errors from the process: the outermost layer of the application.
 
-Owns the largest body, the time that it may take, and the end of streams. Does not know routes or users.
+Owns the largest body, the time that it may take, and the end of streams; gives every answer the safe headers. Does not
+know routes or users.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from prefork_logd.system.log import RateLimitedLog, describe_bug
-from prefork_logd.web.refusal import refusal
+from prefork_logd.web.headers import make_safe
+from prefork_logd.web.refusal import FAILED, refusal
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -49,7 +51,7 @@ class Guard:
             await request.fail(503, sentence)
         except Exception as error:  # noqa: BLE001 - an error of one request must not be more than that
             self._log.warning("%s: the request failed: %s", _path(scope), _printable(describe_bug(error)))
-            await request.fail(500, "the request failed because of an error of the collector, which its log describes")
+            await request.fail(500, FAILED)
 
 
 class _Request:
@@ -102,6 +104,7 @@ class _Request:
     async def send(self, message: Message) -> None:
         """Send a part of the answer."""
         if message["type"] == "http.response.start":
+            make_safe(message)
             self._has_begun = True
             self._is_stream = any(
                 name.lower() == b"content-type" and value.startswith(_STREAM) for name, value in message["headers"]
@@ -114,7 +117,7 @@ class _Request:
             response = refusal(self._scope["path"], status, sentence)
             # What is left of the body would be read as the next request.
             response.headers["Connection"] = "close"
-            await response(self._scope, self._receive, self._send)
+            await response(self._scope, self._receive, self.send)
 
 
 def _path(scope: Scope) -> str:

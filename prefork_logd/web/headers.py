@@ -1,4 +1,4 @@
-"""Adds the headers that keep a browser from harm to every answer, and refuses requests for foreign host names.
+"""Declares the headers that keep a browser from harm, and refuses requests for foreign host names.
 
 Owns the policy of content, and the names under which the page may be reached. Does not know users.
 
@@ -41,8 +41,18 @@ _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{1,255}))(?::\d
 """No other sign: a `/` in it would change the path of URLs that are made of it."""
 
 
-class SafeHeaders:
-    """The application with safe headers, for known host names."""
+def make_safe(message: Message) -> None:
+    """Add the headers to the first message of an answer."""
+    headers = MutableHeaders(scope=message)
+    for name, value in HEADERS.items():
+        headers[name] = value
+    headers.setdefault("Referrer-Policy", "no-referrer")
+    headers.setdefault("Cache-Control", _NOT_KEPT)
+    headers.setdefault("Date", formatdate(usegmt=True))
+
+
+class KnownHosts:
+    """The application for known host names."""
 
     def __init__(self, application: ASGIApp, settings: WebSettings) -> None:
         self._application = application
@@ -50,24 +60,13 @@ class SafeHeaders:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-
-        async def send_safely(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers[name] = value
-                headers.setdefault("Referrer-Policy", "no-referrer")
-                headers.setdefault("Cache-Control", _NOT_KEPT)
-                headers.setdefault("Date", formatdate(usegmt=True))
-            await send(message)
-
         hosts = Headers(scope=scope).getlist("host")
         if len(hosts) != 1 or not self._names.has(hosts[0]):
             shown = "".join(char for char in "".join(hosts)[:100] if char.isalnum() or char in ".-:[]")
             sentence = f"this page does not answer for the host name {shown!r}; add it to web.hosts if it is yours"
-            await refusal(scope["path"], 421, sentence)(scope, receive, send_safely)
+            await refusal(scope["path"], 421, sentence)(scope, receive, send)
             return
-        await self._application(scope, receive, send_safely)
+        await self._application(scope, receive, send)
 
 
 class HostNames:

@@ -9,6 +9,7 @@ import msgspec
 from starlette.responses import PlainTextResponse, Response
 
 API = "/api/"
+FAILED = "the request failed because of an error of the collector, which its log describes"
 
 
 def refusal(path: str, status: int, sentence: str) -> Response:
