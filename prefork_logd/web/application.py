@@ -15,6 +15,8 @@ from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.routing import Mount
 
+from prefork_logd.errors import StoreError
+from prefork_logd.stores.registry import choose_store
 from prefork_logd.web import api, monitoring, pages
 from prefork_logd.web.gate import Gate, path_of
 from prefork_logd.web.headers import KnownHosts
@@ -26,13 +28,14 @@ if TYPE_CHECKING:
     from starlette.requests import HTTPConnection, Request
     from starlette.responses import Response
 
+    from prefork_logd.config.settings import Settings
     from prefork_logd.web.context import PageContext
 
 
 def make_application(context: PageContext) -> Starlette:
     """Return the application for the page of one collector. Raises OSError if its secrets cannot be kept."""
     web = context.settings.web
-    visitors = Visitors(web, context.state_dir)
+    visitors = Visitors(web, context.state_dir, _first_store(context.settings))
     login = Login(visitors)
     application = Starlette(
         routes=[*login.routes(), *monitoring.routes(), Mount("/api/v1", routes=api.routes()), *pages.routes()],
@@ -48,6 +51,14 @@ def make_application(context: PageContext) -> Starlette:
     application.state.context = context
     application.state.shares = visitors.shares
     return application
+
+
+def _first_store(settings: Settings) -> str | None:
+    """Return the name of the store that is searched if none is named; None if there is none."""
+    try:
+        return choose_store(settings, None).name
+    except StoreError:
+        return None
 
 
 async def _failed(request: Request, _error: Exception) -> Response:

@@ -56,6 +56,8 @@ class Gate:
             return None
         if not isinstance(user, Visitor):
             return None if path in MONITORING and is_of_this_host(request) else _stranger(request)
+        if user.bounds is not None and path in MONITORING:
+            return refusal(path, 403, "a share link shows records only; log in for this")
         if request.method in _SAFE:
             return None
         if user.bounds is not None:

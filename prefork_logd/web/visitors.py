@@ -5,7 +5,7 @@ Owns the cookies, and the order in which these count. Does not know routes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from starlette.authentication import AuthCredentials, AuthenticationBackend, AuthenticationError, BaseUser
@@ -60,8 +60,12 @@ class Visitor(BaseUser):
 class Visitors(AuthenticationBackend):
     """Everybody who is let in, and the ways in."""
 
-    def __init__(self, settings: WebSettings, state_dir: Path) -> None:
-        """Read the page's secrets in `state_dir`. Raises OSError if they can be neither read nor made."""
+    def __init__(self, settings: WebSettings, state_dir: Path, first_store: str | None = None) -> None:
+        """Read the page's secrets in `state_dir`. Raises OSError if they can be neither read nor made.
+
+        A share link that names no store is for `first_store` alone.
+        """
+        self._first_store = first_store
         self.settings = settings
         self.files = PageFiles(state_dir)
         one_time_token.current(self.files)
@@ -124,7 +128,9 @@ class Visitors(AuthenticationBackend):
 
     def _by_share(self, conn: HTTPConnection) -> Visitor | None:
         bounds = self.shares.read(conn.cookies.get(self._share_cookie, ""))
-        return Visitor("share link", VIEWER, "share", bounds=bounds) if bounds is not None else None
+        if bounds is None:
+            return None
+        return Visitor("share link", VIEWER, "share", bounds=replace(bounds, store=bounds.store or self._first_store))
 
     # Cookies
 

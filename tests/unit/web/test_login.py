@@ -7,6 +7,7 @@ import socket
 import stat
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from prefork_logd.web import attempts, one_time_token
@@ -468,9 +469,29 @@ def test_a_share_link_shows_its_records_only(page: Served) -> None:
         found = client.get(SESSION).json()
         assert (found["user"], found["role"]) == ("share link", "viewer")
         assert client.post(SESSION, headers={"X-CSRF-Token": found["csrf"]}).status_code == 403
+        for path in ("/metrics", "/healthz", "/api/v1/status", "/api/v1/configuration", "/api/v1/searches"):
+            assert client.get(path).status_code == 403, path
         log_in(client)
         client.get(f"/share/{text}")
         assert client.get(SESSION).json()["user"] == "ada"
+
+
+def test_a_share_link_is_for_one_store(tmp_path: Path) -> None:
+    """Without a name for the first one: its reader cannot ask for another."""
+    from tests.support.page import make_settings, seed
+    from tests.support.stores import NOW, line
+
+    toml = "".join(f'[[store]]\ntype = "parquet"\nname = "{name}"\npath = "{name}"\n' for name in ("one", "two"))
+    settings = make_settings(tmp_path, toml)
+    seed(settings, [line(NOW, msg="first")])
+    seed(msgspec.structs.replace(settings, store=settings.store[1:]), [line(NOW, msg="first"), line(NOW, msg="first")])
+    with serving(tmp_path, toml) as served:
+        for store, count in ((None, 1), ("one", 1), ("two", 2)):
+            text, _ = Shares(files(served), 3600).sign("first", None, None, store=store)
+            with served.client() as client:
+                client.get(f"/share/{text}")
+                for asked in ({}, {"store": "one"}, {"store": "two"}):
+                    assert client.get("/api/v1/count", params=asked).json() == {"count": count}, (store, asked)
 
 
 def test_a_share_link_of_others_is_none(page: Served, tmp_path: Path) -> None:
