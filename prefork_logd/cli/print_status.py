@@ -52,6 +52,10 @@ def print_status(document: dict[str, Any]) -> None:
         if silent_s := child.get("silent_s"):
             doing = f": {escape(child['doing'])}" if child["doing"] else ""
             console.print(f"[red]{_process(child)} has not answered for {format_duration(silent_s)}{doing}[/red]")
+    if document.get("low_space"):
+        console.print(
+            "[red]a disk has too little free space (limits.min_free_bytes): clients wait until there is room[/red]"
+        )
     if document["journal"]["full"]:
         console.print("[red]the journal is full: clients wait until the slowest store has caught up[/red]")
 

@@ -365,7 +365,7 @@ def _resolve(home: str, directory: str, settings: Settings) -> Settings:
             msgspec.structs.replace(output, path=os.path.normpath(os.path.join(escape(home), output.path)))  # noqa: PTH118
             for output in settings.output
         ),
-        store=tuple(store.resolved(home) for store in settings.store),
+        store=tuple(store.resolved(home).with_minimum(settings.limits.min_free_bytes) for store in settings.store),
         sources=tuple(source.resolved(home) for source in settings.sources),
         errors=settings.errors.resolved(home),
     )

@@ -162,6 +162,15 @@ class LimitSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
             description="Size of one file of these records, in bytes; it is removed when every store has passed it.",
         ),
     ] = 67_108_864
+    min_free_bytes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1 << 62,
+            description="Free space that is kept on each disk, in bytes; on a small disk at most a twentieth of it. "
+            "With less, Parquet stores remove their oldest records; with less than half of it, clients wait. 0: none.",
+        ),
+    ] = 1_000_000_000
     session_retention: Annotated[
         str,
         Meta(

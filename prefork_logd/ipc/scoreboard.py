@@ -105,6 +105,18 @@ class JournalField(enum.IntEnum):
     """Whether the writer waits for the stores."""
     ID_HIGH = enum.auto()
     ID_LOW = enum.auto()
+    DISKS = enum.auto()
+    """The worst DiskState of the disks."""
+
+
+class DiskState(enum.IntEnum):
+    """The free space of a disk, compared with limits.min_free_bytes."""
+
+    ENOUGH = 0
+    LOW = 1
+    """Less is free; stores make room."""
+    STOPPED = 2
+    """Clients wait."""
 
 
 class StoreField(enum.IntEnum):

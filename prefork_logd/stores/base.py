@@ -94,7 +94,8 @@ class Store(Protocol):
     def maintain(self) -> float:
         """Do due maintenance (retention, indexes, partitions); return the seconds until the next call.
 
-        Called between writes when no record waits, and at least once an hour; one call takes a second or two at most.
+        Called between writes when no record waits, at least once an hour, and each second while a disk of the collector
+        is nearly full; one call takes a second or two at most.
         """
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Makes files and directories safe on the disk: syncs a directory, cuts a torn line, replaces a file.
+"""Makes files and directories safe on the disk: syncs a directory, cuts a torn line, replaces a file; measures space.
 
 Owns the order of the system calls that survives a power loss. Does not know the content of files, except for the
 newline at the end of a line.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,6 +17,27 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 64 * 1024
 MAX_TORN_BYTES = 512 * 1024 * 1024
 """More than the longest line: the largest frame with every character escaped. A longer tail is not the collector's."""
+
+
+SMALL_DISK_SHARE = 20
+"""Of a small disk one part in so many is kept free, whatever the configured minimum."""
+
+
+class Space(NamedTuple):
+    """The free space of a disk, and how much of it is to stay free, in bytes."""
+
+    free: int
+    wanted: int
+
+
+def measure_space(path: str | Path, min_free_bytes: int) -> Space:
+    """Return the space of the disk that a path is on. Raises OSError.
+
+    Free is what any user may write (statvfs(3), f_bavail): blocks reserved for root do not count.
+    """
+    disk = os.statvfs(path)
+    whole = disk.f_blocks * disk.f_frsize
+    return Space(disk.f_bavail * disk.f_frsize, min(min_free_bytes, whole // SMALL_DISK_SHARE))
 
 
 def sync_directory(path: str | Path, *, missing_ok: bool = False) -> None:

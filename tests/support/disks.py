@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+TO_THE_LAST_BYTE = "[limits]\nmin_free_bytes = 0\n"
+"""Configuration of a collector that fills its disk: by default clients wait before."""
+
+
 class Disk:
     """A small tmpfs that can be filled."""
 

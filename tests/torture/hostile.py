@@ -55,6 +55,7 @@ TOML = """
 store = []
 [limits]
 max_connections = 60
+min_free_bytes = 0
 drain_timeout = "5s"
 [[output]]
 name = "honest"

@@ -47,6 +47,7 @@ _OWN = "own.jsonl"
 _TOML = """
 [limits]
 drain_timeout = "5s"
+min_free_bytes = 0
 [[output]]
 name = "all"
 path = "{directory}/records.jsonl"

@@ -105,6 +105,10 @@ class StoreSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
         """Return these settings with every path absolute; relative ones are in `state_dir`."""
         return self
 
+    def with_minimum(self, min_free_bytes: int) -> StoreSettings:  # noqa: ARG002 - a type that removes records takes it
+        """Return these settings with limits.min_free_bytes, for a store that makes room on a nearly full disk."""
+        return self
+
     def own_paths(self) -> tuple[str, ...]:
         """Return the absolute paths that belong to this store; no output or other store may use them."""
         return ()

@@ -44,12 +44,11 @@ class ParquetStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="parque
     min_free_bytes: Annotated[
         int,
         Meta(
-            ge=0,
+            ge=-1,
             le=1 << 62,
-            description="Free disk space, of a small disk at most a twentieth of it; with less, the oldest records are "
-            "removed. 0: none.",
+            description="With less free disk space the oldest records are removed. -1: limits.min_free_bytes. 0: none.",
         ),
-    ] = 1_000_000_000
+    ] = -1
     memory_bytes: Annotated[
         int,
         Meta(ge=64 << 20, le=64 << 30, description="Memory for writing and merging files."),
@@ -77,6 +76,12 @@ class ParquetStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="parque
     def resolved(self, state_dir: str) -> ParquetStoreSettings:
         """Return these settings with every path absolute; relative ones are in `state_dir`."""
         return msgspec.structs.replace(self, path=os.path.normpath(os.path.join(state_dir, self.path)))  # noqa: PTH118
+
+    def with_minimum(self, min_free_bytes: int) -> ParquetStoreSettings:
+        """Return these settings with limits.min_free_bytes, unless they have a minimum of their own."""
+        if self.min_free_bytes >= 0:
+            return self
+        return msgspec.structs.replace(self, min_free_bytes=min_free_bytes)
 
     def own_paths(self) -> tuple[str, ...]:
         """Return the directory of the files."""

@@ -17,6 +17,7 @@ from prefork_logd.ipc.scoreboard import (
     COMMIT_LIMITS_S,
     SHIPPER_SLOT,
     WRITER_SLOT,
+    DiskState,
     Field,
     JournalField,
     OutputField,
@@ -71,6 +72,7 @@ def document(
         ],
         "commits": _commits(board, carried),
         "journal": _journal(board, settings.limits.journal_bytes),
+        "low_space": board.journal[JournalField.DISKS] == DiskState.STOPPED,
         **_stores(configuration, board, children),
         "sources": [
             _source(settings.sources[child.index - 1], board, child) for child in children if child.kind is Kind.SOURCE

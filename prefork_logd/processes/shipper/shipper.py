@@ -49,6 +49,8 @@ NICENESS = 15
 LONGEST_UNMAINTAINED_S = 3600.0
 LONGEST_LAG_S = 1.0
 """The same for a store whose maintenance frees the journal."""
+LOW_SPACE_S = 1.0
+"""The time between two calls of maintenance while a disk is nearly full: it may make room."""
 DRAIN_S = 2.0
 """How long a shipper goes on with the journal's records during a stop."""
 OTHER_SHIPPER_S = 0.05
@@ -84,7 +86,7 @@ class Shipper:
         self._reader = RecordReader(state_dir / JOURNAL_DIRECTORY)
         self._batch = RecordBatch(settings, self._reader, self._note_oldest)
         self._store: Store | None = None
-        self._maintain_at_s = 0.0
+        self._maintain_at_s, self._maintained_s = 0.0, -LOW_SPACE_S
         self._timer: Timer | None = None
         self._trouble = Trouble(settings.name)
         self._suspects = Suspects()
@@ -171,6 +173,9 @@ class Shipper:
 
     def _step(self) -> None:
         until = self._journal[JournalField.NUMBER]
+        if self._journal[JournalField.DISKS] and time.monotonic() >= self._maintained_s + LOW_SPACE_S:
+            # Before a write, which may fail for lack of the space that this makes.
+            self._maintain()
         if self._counted < self._position:
             # The journal was set back: the store takes these records for ones that it has already.
             self._counters[StoreField.LOST] += max(0, min(until, self._position) - self._counted)
@@ -354,6 +359,7 @@ class Shipper:
     def _maintain(self) -> None:
         assert self._store is not None  # noqa: S101 - for the type checker
         self._is_maintaining = True
+        self._maintained_s = time.monotonic()
         self._maintain_at_s = time.monotonic() + max(0.01, self._store.maintain())
         self._is_maintaining = False
         self._record_success(in_maintenance=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from prefork_logd.journal.commit_entry import Committed
 
 if TYPE_CHECKING:
+    from prefork_logd.processes.writer.free_space import FreeSpace
     from prefork_logd.processes.writer.outputs import Outputs
     from prefork_logd.processes.writer.record_log import RecordLogWriter
     from prefork_logd.processes.writer.recovery import Recovery
@@ -18,22 +19,27 @@ if TYPE_CHECKING:
 class CommitSteps:
     """The steps over outputs, record log and journal. Another try after an error skips the steps that are done."""
 
-    def __init__(self, outputs: Outputs, record_log: RecordLogWriter, recovery: Recovery) -> None:
+    def __init__(
+        self, outputs: Outputs, record_log: RecordLogWriter, recovery: Recovery, free_space: FreeSpace
+    ) -> None:
         """Write with the journal and the announcements of `recovery`, which must be done before the first call."""
         self._outputs = outputs
         self._record_log = record_log
         self._recovery = recovery
+        self._free_space = free_space
 
-    def write(self, batches: dict[int, int], *, has_lines: bool, must_sync: bool, is_synced: bool) -> bool:
-        """Write the gathered lines and the commit; return False if an output cannot be written.
+    def write(self, batches: dict[int, int], *, nbytes: int, must_sync: bool, is_synced: bool) -> bool:
+        """Write the gathered lines and the commit; return False if they cannot be written now.
 
-        `batches`: worker to the number of its last batch. `has_lines`: whether any lines were gathered. `must_sync`:
-        whether a client waits for an acknowledgement. `is_synced`: whether server.durability is "synced".
+        `batches`: worker to the number of its last batch. `nbytes`: size of the gathered lines. `must_sync`: whether a
+        client waits for an acknowledgement. `is_synced`: whether server.durability is "synced".
 
         Raises OutputError if the journal cannot be written.
         """
         journal, intent = self._recovery.journal, self._recovery.intent
-        if has_lines:
+        if nbytes:
+            if not self._free_space.may_append(nbytes, self._outputs.directories):
+                return False
             if not self._record_log.prepare():
                 return False
             self._outputs.find()

@@ -109,6 +109,18 @@ class Outputs:
                 return other
         return output.find(path, lines)
 
+    def directories(self) -> set[str]:
+        """Return the directory of each output whose lines clients wait for."""
+        found = set()
+        for output in self._each():
+            if output.settings.on_error == "skip":
+                continue
+            if isinstance(output, OutputSet):
+                found.add(output.base)
+            elif output.file.is_regular:
+                found.add(os.path.dirname(os.path.realpath(output.file.path)))  # noqa: PTH120 - a str
+        return found
+
     def configure(self, configuration: Configuration) -> list[str]:
         """Take the outputs of a configuration, and keep open those that stay; return the problems."""
         settings = configuration.settings

@@ -115,6 +115,11 @@ class RecordLogWriter:
         self._wakers[store_id] = fd
         self._wake(store_id)
 
+    def wake_stores(self) -> None:
+        """Wake the shipper of each store."""
+        for store_id in self._stores:
+            self._wake(store_id)
+
     def lengths(self) -> dict[tuple[int, int], int]:
         """Return the current segment's identity and length, for a commit."""
         return self._log.lengths() if self._log is not None else {}

@@ -5,8 +5,9 @@ batches. commit_steps.py has the steps of a commit, sessions.py the sessions of 
 
 In a turn batches are read from the ready pipes, their lines are appended to the outputs in as few system calls as
 possible, the commit entry is written, and each worker gets the number of its last committed batch. When an output
-cannot be written (disk full, file system read-only, I/O error), no pipe is read: the pipes fill, the workers pause, the
-clients wait. The append is tried again until it works; the partial bytes of a failed one are cut off at once.
+cannot be written (disk full or nearly so, file system read-only, I/O error), no pipe is read: the pipes fill, the
+workers pause, the clients wait. The append is tried again until it works; the partial bytes of a failed one are cut off
+at once.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from prefork_logd.ipc.scoreboard import WRITER_SLOT, Field, Scoreboard
 from prefork_logd.net.loop import Loop, Timer
 from prefork_logd.processes.fork import LOST_STATUS
 from prefork_logd.processes.writer.commit_steps import CommitSteps
+from prefork_logd.processes.writer.free_space import FreeSpace
 from prefork_logd.processes.writer.outputs import Outputs
 from prefork_logd.processes.writer.record_log import REMOVE_EVERY_S, RecordLogWriter
 from prefork_logd.processes.writer.recovery import OTHER_WRITER_S, Recovery
@@ -87,7 +89,8 @@ class Writer:
         self._waiting: list[tuple[Attach, list[int]]] = []
         """Attach messages that arrived before the recovery was done."""
         self._sessions = WriterSessions()
-        self._commit_steps = CommitSteps(self._outputs, self._record_log, self._recovery)
+        self._free_space = FreeSpace(board.journal, self._record_log.wake_stores, configurations[-1].settings)
+        self._commit_steps = CommitSteps(self._outputs, self._record_log, self._recovery, self._free_space)
         self._must_sync = False
         """Whether gathered lines will be acknowledged to a client."""
         self._synced = configurations[-1].settings.server.durability == "synced"
@@ -98,8 +101,7 @@ class Writer:
         self._blocked = False
         self._backoff = Backoff(FIRST_RETRY_S, LONGEST_RETRY_S)
         self._postponed: dict[BatchReceiver, None] = {}
-        self._ending = False
-        self._exit_status = 0
+        self._ending, self._exit_status = False, 0
         self._rotation_timer: Timer | None = None
         self._rotation_s = math.inf
         self._removal: Timer | None = None
@@ -208,6 +210,7 @@ class Writer:
             problems = [self._problem]
         self._synced = configuration.settings.server.durability == "synced"
         self._sessions.configure(configuration.settings.limits)
+        self._free_space.configure(configuration.settings)
         self._channel.send(Configured(configuration.generation, tuple(problems)))
 
     def _orphaned(self) -> None:
@@ -219,7 +222,7 @@ class Writer:
 
     def _end_within(self, duration_s: float) -> None:
         """End with the last pipe, at the latest after this time."""
-        self._ending = True
+        self._ending = self._free_space.is_ending = True
         has_any = self._recovery.done or self._waiting
         self.loop.later(duration_s if has_any else 0.0, self._give_up)
 
@@ -294,9 +297,8 @@ class Writer:
         begun_ns = time.monotonic_ns()
         try:
             batches = {source.worker: source.taken for source in self._sources.values() if not source.ended}
-            done = self._commit_steps.write(
-                batches, has_lines=bool(self._gathered_bytes), must_sync=self._must_sync, is_synced=self._synced
-            )
+            nbytes = self._gathered_bytes
+            done = self._commit_steps.write(batches, nbytes=nbytes, must_sync=self._must_sync, is_synced=self._synced)
         except OutputError as error:
             done = False
             if error.errno != self._logged_errno:

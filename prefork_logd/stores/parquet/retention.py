@@ -9,11 +9,11 @@ by age only while the clock has gone steadily for an hour.
 from __future__ import annotations
 
 import calendar
-import os
 import time
 from typing import TYPE_CHECKING
 
 from prefork_logd.stores.parquet import segments
+from prefork_logd.system.disk import measure_space
 from prefork_logd.system.log import LOGGER
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 _DAY_S = 86_400
 STEADY_S = 3600.0
-SMALL_DISK_SHARE = 20
-"""Of a small disk one part in so many is kept free, whatever the bound."""
 STEP_S = 60.0
 """A clock that was ahead by so much more or less than before was set."""
 
@@ -89,14 +87,16 @@ class Retention:
             self._remove(choose_expired(found, time.time(), self._retain_s), "older than retain")
             found = segments.find_segments(self._directory.root)
         self._remove(choose_above(found, self._most_bytes), f"above retain_bytes = {self._most_bytes}")
-        if self._min_free_bytes:
-            self._free()
+        self.make_room()
 
-    def _free(self) -> None:
-        """Remove the oldest segments while the disk has too little free space."""
-        disk = os.statvfs(self._directory.root)
-        free = disk.f_bavail * disk.f_frsize
-        wanted = min(self._min_free_bytes, disk.f_blocks * disk.f_frsize // SMALL_DISK_SHARE)
+    def make_room(self) -> None:
+        """Remove the oldest segments while the disk has too little free space; the directory is locked.
+
+        Raises OSError.
+        """
+        if not self._min_free_bytes:
+            return
+        free, wanted = measure_space(self._directory.root, self._min_free_bytes)
         if free < wanted:
             found = segments.find_segments(self._directory.root)
             self._remove(choose_for_space(found, free, wanted), f"only {free / 1e6:.0f} MB of the disk are free")

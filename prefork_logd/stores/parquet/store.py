@@ -93,6 +93,7 @@ class ParquetStore:
             try:
                 parts, longest = self._make_parts(fd, wanted, refuse)
                 with self._directory.locked():
+                    self._retention.make_room()
                     self._write_parts(fd, parts, longest, end)
             finally:
                 os.close(fd)

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.support.disks import mounted
+from tests.support.disks import TO_THE_LAST_BYTE, mounted
 from tests.support.harness import frames, messages, wait_for
 from tests.support.load import Load, count_lines, stored
 
@@ -188,7 +188,7 @@ def test_state_dir_cannot_change_live(make_collector: Maker, tmp_path: Path) -> 
 def test_writer_killed_while_lines_of_two_older_configurations_wait(make_collector: Maker, tmp_path: Path) -> None:
     """However many reloads come while an output cannot be written, no line is lost or led to another output."""
     with mounted(tmp_path / "disk", "size=64m") as disk:
-        toml = (
+        toml = TO_THE_LAST_BYTE + (
             '[server]\nworkers = 2\n[[output]]\nname = "full"\npath = "{}"\n[[output]]\nname = "other"\npath = "{}"\n'
         )
         others = [tmp_path / f"other-{number}.jsonl" for number in range(4)]

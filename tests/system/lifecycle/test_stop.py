@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.disks import mounted
+from tests.support.disks import TO_THE_LAST_BYTE, mounted
 from tests.support.harness import frames, messages, wait_for
 from tests.support.load import Load, numbered, stored
 
@@ -146,7 +146,9 @@ def test_stop_while_a_disk_is_full_ends_in_time(tmp_path: Path, make_collector: 
     """What cannot be written is told, with how much it was, and the stop ends with a failure."""
     with mounted(tmp_path / "disk", "size=16m") as disk:
         path = disk.path / "all.jsonl"
-        collector = make_collector(f'{SHORT_DRAIN}[[output]]\npath = "{path}"\n', "--workers", "1").start()
+        collector = make_collector(
+            f'{SHORT_DRAIN}min_free_bytes = 0\n[[output]]\npath = "{path}"\n', "--workers", "1"
+        ).start()
         disk.fill(leave_bytes=100_000)
         with collector.connect() as sock:
             sock.sendall(b"".join(numbered(1, number) for number in range(1000)))
@@ -164,8 +166,10 @@ def test_killed_master_while_a_disk_is_full(tmp_path: Path, make_collector: Make
     """A disk that stays full does not keep the children of a killed master: another start succeeds at once."""
     with mounted(tmp_path / "disk", "size=16m") as disk:
         path = disk.path / "all.jsonl"
-        collector = make_collector(f'[[output]]\npath = "{path}"\n', "--workers", "1").start()
-        again = make_collector(f'[[output]]\npath = "{path}"\n', "--workers", "1", "--bind", collector.bind[0])
+        collector = make_collector(f'{TO_THE_LAST_BYTE}[[output]]\npath = "{path}"\n', "--workers", "1").start()
+        again = make_collector(
+            f'{TO_THE_LAST_BYTE}[[output]]\npath = "{path}"\n', "--workers", "1", "--bind", collector.bind[0]
+        )
         disk.fill(leave_bytes=100_000)
         with collector.connect() as sock:
             sock.sendall(b"".join(numbered(1, number) for number in range(1000)))

@@ -138,6 +138,53 @@ def test_a_full_disk_under_parquet_files_costs_nothing(make_collector: Maker, tm
         assert "Traceback" not in collector.log
 
 
+def test_a_nearly_full_disk_holds_clients_and_is_never_filled(make_collector: Maker, tmp_path: Path) -> None:
+    """Clients wait while too little is free, the log and status say so, and all goes on by itself."""
+    with mounted(tmp_path / "disk", "size=128m,mode=0777") as disk:
+        toml = f'[[output]]\npath = "{disk.path}/all.jsonl"\n[[store]]\ntype = "parquet"\nbatch_time = "1ms"\n'
+        collector = make_collector(toml).start()
+        disk.fill(leave_bytes=3_000_000)
+        with collector.connect() as sock:
+            sock.sendall(frames([f"m{number}" for number in range(100)]))
+            wait_for(lambda: collector.status()["low_space"], "clients wait")
+            assert f"{disk.path}: only 3.0 MB of its disk are free" in collector.log
+            assert "clients wait until there is room" in collector.cli("status").stdout
+            assert (disk.path / "all.jsonl").stat().st_size == 0
+            disk.free()
+            wait_for(lambda: (disk.path / "all.jsonl").read_bytes().count(b"\n") == 100, "all goes on")
+        assert not collector.status()["low_space"]
+        wait_for(lambda: store_of(collector)["lag_records"] == 0, "no lag")
+        assert sorted(stored(collector)) == sorted((disk.path / "all.jsonl").read_bytes().splitlines(keepends=True))
+        assert collector.stop() == 0
+        assert collector.log.count("only 3.0 MB") == collector.log.count("disks have room again") == 1
+
+
+def test_the_oldest_records_make_room_on_a_nearly_full_disk(make_collector: Maker, tmp_path: Path) -> None:
+    """A store that is idle removes them at once, and clients need not wait."""
+    with mounted(tmp_path / "disk", "size=128m,mode=0777") as disk:
+        toml = f'[[output]]\npath = "{disk.path}/all.jsonl"\n[[store]]\ntype = "parquet"\nbatch_time = "1ms"\n'
+        collector = make_collector(f'{toml}path = "{disk.path}/records"\n').start()
+        for first in (0, 50):
+            with collector.connect() as sock:
+                sock.sendall(frames([f"m{number}" for number in range(first, first + 50)]))
+            wait_for(lambda: store_of(collector)["records"] == first + 50, "a segment")  # noqa: B023 - called at once
+        disk.fill(leave_bytes=5_000_000)
+        with collector.connect() as sock:
+            sock.sendall(frames(["new"]))
+        wait_for(lambda: "only 5 MB of the disk are free" in collector.log, "the oldest records are removed")
+        wait_for(lambda: store_of(collector)["records"] == 101, "clients go on")
+        assert not collector.status()["low_space"]
+        disk.free()
+        with collector.connect() as sock:
+            sock.sendall(frames(["newest"]))
+        wait_for(lambda: store_of(collector)["records"] == 102, "another segment")
+        left = stored(collector)
+        assert b"newest" in left[-1]
+        assert len(left) <= 2
+        assert collector.stop() == 0
+        assert "clients wait" not in collector.log
+
+
 @pytest.mark.parametrize("harm", ["a file in its place", "a file in a day's place", "nothing may be written there"])
 def test_a_store_that_cannot_be_opened_holds_up_nobody(make_collector: Maker, tmp_path: Path, harm: str) -> None:
     """Records come in, a line in the log says what is wrong, and nothing is missing once it is mended."""

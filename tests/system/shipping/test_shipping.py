@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.disks import mounted
+from tests.support.disks import TO_THE_LAST_BYTE, mounted
 from tests.support.harness import Collector, frames, wait_for
 
 if TYPE_CHECKING:
@@ -286,7 +286,7 @@ def test_a_writer_that_starts_on_a_full_disk_passes_no_record_by_the_stores(
 ) -> None:
     """It cannot begin a segment: clients wait until it can, it says so, and every record reaches the store once."""
     with mounted(tmp_path / "disk", "size=64m") as disk:
-        collector = make_collector(place.toml, "--workers", "1", name="disk/state")
+        collector = make_collector(TO_THE_LAST_BYTE + place.toml, "--workers", "1", name="disk/state")
         collector.log_path = tmp_path / "log"
         collector.start()
         send(collector, 0, 100)

@@ -7,7 +7,7 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
-from tests.support.disks import mounted
+from tests.support.disks import TO_THE_LAST_BYTE, mounted
 from tests.support.harness import DEADLINE_S, frame, frames, messages, wait_for
 from tests.support.load import Load
 from tests.support.session_client import Client, Faithful, records
@@ -181,7 +181,9 @@ def test_a_stopped_worker_takes_nothing_and_loses_nothing(make_collector: Maker)
 def test_a_full_disk_delays_a_move_and_no_more(tmp_path: Path, make_collector: Maker) -> None:
     """While lines cannot be written connections stay where they are; later they move, with nothing lost."""
     with mounted(tmp_path / "disk", "size=200k") as disk:
-        collector = make_collector(f'[[output]]\npath = "{disk.path}/out.jsonl"\n', "--workers", "2").start()
+        collector = make_collector(
+            f'{TO_THE_LAST_BYTE}[[output]]\npath = "{disk.path}/out.jsonl"\n', "--workers", "2"
+        ).start()
         # One worker takes at most three more than another: with six, each has some.
         socks = [collector.connect() for _ in range(6)]
         wait_for(lambda: sum(collector.held()) == 6, "every connection accepted")

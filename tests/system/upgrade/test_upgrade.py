@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import prefork_logd
-from tests.support.disks import mounted
+from tests.support.disks import TO_THE_LAST_BYTE, mounted
 from tests.support.harness import DEADLINE_S, Collector, frame, frames, messages, wait_for
 from tests.support.load import Load
 from tests.support.session_client import Client, Faithful, records
@@ -176,7 +176,9 @@ def test_a_broken_version_is_refused(tmp_path: Path, make_collector: Maker) -> N
 def test_with_a_full_disk_nothing_is_upgraded(tmp_path: Path, make_collector: Maker) -> None:
     """While lines cannot be written the old code goes on, and says what is in the way."""
     with mounted(tmp_path / "disk", "size=200k") as disk:
-        collector = make_collector(f'[[output]]\npath = "{disk.path}/out.jsonl"\n', "--workers", "1").start()
+        collector = make_collector(
+            f'{TO_THE_LAST_BYTE}[[output]]\npath = "{disk.path}/out.jsonl"\n', "--workers", "1"
+        ).start()
         disk.fill(4096)
         with collector.connect() as sock:
             sock.sendall(frames([str(number) for number in range(100)], extra="y" * 300))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.disks import Disk, build_shim, mounted
+from tests.support.disks import TO_THE_LAST_BYTE, Disk, build_shim, mounted
 from tests.support.harness import frames, messages, wait_for
 from tests.support.load import Load, stored
 from tests.support.procfs import cpu_s, rss_bytes
@@ -58,7 +58,9 @@ def is_waiting(collector: Collector, output: str = "records") -> bool:
 def test_full_disk_holds_clients_and_resumes_alone(disk: Disk, make_collector: Maker) -> None:
     """While the disk is full clients wait, memory stays bounded and nothing spins; then all goes on by itself."""
     path = disk.path / "all.jsonl"
-    collector = make_collector(f'[[output]]\nname = "records"\npath = "{path}"\n', "--workers", "2").start()
+    collector = make_collector(
+        f'{TO_THE_LAST_BYTE}[[output]]\nname = "records"\npath = "{path}"\n', "--workers", "2"
+    ).start()
     pids = [child["pid"] for child in collector.status()["children"]]
     for _ in range(2):
         disk.fill(leave_bytes=500_000)
@@ -83,7 +85,9 @@ def test_full_disk_holds_clients_and_resumes_alone(disk: Disk, make_collector: M
 def test_killed_writer_on_a_full_disk(disk: Disk, tmp_path: Path, make_collector: Maker) -> None:
     """A writer killed while one of two outputs is full, and rotated, doubles nothing in the other one."""
     full, fine = disk.path / "full.jsonl", tmp_path / "fine.jsonl"
-    collector = make_collector(f'[[output]]\npath = "{fine}"\n[[output]]\npath = "{full}"\n', "--workers", "2").start()
+    collector = make_collector(
+        f'{TO_THE_LAST_BYTE}[[output]]\npath = "{fine}"\n[[output]]\npath = "{full}"\n', "--workers", "2"
+    ).start()
     disk.fill(leave_bytes=500_000)
     with Load(collector) as load:
         wait_for(lambda: is_waiting(collector, "full"), "the disk is full")
@@ -106,7 +110,9 @@ def test_writer_that_starts_on_a_read_only_disk(disk: Disk, tmp_path: Path, make
     """A writer dies with lines uncommitted, and the next one finds the disk read-only: later nothing is doubled."""
     path, full = disk.path / "all.jsonl", tmp_path / "small" / "full.jsonl"
     with mounted(tmp_path / "small", "size=64m") as small:
-        collector = make_collector(f'[[output]]\npath = "{path}"\n[[output]]\npath = "{full}"\n', "--workers", "2")
+        collector = make_collector(
+            f'{TO_THE_LAST_BYTE}[[output]]\npath = "{path}"\n[[output]]\npath = "{full}"\n', "--workers", "2"
+        )
         collector.start()
         small.fill(leave_bytes=500_000)
         with Load(collector) as load:
@@ -240,7 +246,9 @@ def test_output_on_a_disk_that_is_full_from_the_start(disk: Disk, make_collector
     """A collector whose output's disk is full starts, says so once, and serves when there is room."""
     disk.fill()
     path = disk.path / "all.jsonl"
-    collector = make_collector(f'[[output]]\nname = "records"\npath = "{path}"\n', "--workers", "1").start()
+    collector = make_collector(
+        f'{TO_THE_LAST_BYTE}[[output]]\nname = "records"\npath = "{path}"\n', "--workers", "1"
+    ).start()
     with collector.connect() as sock:
         sock.sendall(frames(["waits for room"]))
         wait_for(lambda: is_waiting(collector), "it fails")
@@ -266,7 +274,7 @@ def test_state_directory_on_a_full_disk(disk: Disk, make_collector: Maker, tmp_p
 def test_rejects_that_cannot_be_written_hold_up_nobody(disk: Disk, make_collector: Maker, tmp_path: Path) -> None:
     """When rejected.jsonl cannot be written, the records of everybody else are stored all the same."""
     path = tmp_path / "all.jsonl"
-    collector = make_collector(f'[[output]]\npath = "{path}"\n', "--workers", "1")
+    collector = make_collector(f'{TO_THE_LAST_BYTE}[[output]]\npath = "{path}"\n', "--workers", "1")
     collector.state_dir = disk.path / "state"
     collector.start()
     disk.fill()

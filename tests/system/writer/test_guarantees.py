@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.disks import mounted
+from tests.support.disks import TO_THE_LAST_BYTE, mounted
 from tests.support.harness import messages, wait_for
 from tests.support.load import Load
 from tests.system.ingest.test_handler_interpreters import Service as Client
@@ -117,7 +117,7 @@ def test_a_full_disk_holds_services_up_and_loses_nothing(
     """While there is no room nothing is acknowledged; when there is, everything is stored once."""
     with mounted(tmp_path / "disk", "size=2m") as disk:
         path = disk.path / "all.jsonl"
-        collector = make_collector(f'[[output]]\npath = "{path}"\n', "--workers", "2").start()
+        collector = make_collector(f'{TO_THE_LAST_BYTE}[[output]]\npath = "{path}"\n', "--workers", "2").start()
         service = Service(sys.executable, collector.bind[0], "s0", 0.001)
         try:
             wait_for(lambda: path.read_bytes().count(b"\n") > 50, "some records")
@@ -128,6 +128,30 @@ def test_a_full_disk_holds_services_up_and_loses_nothing(
         finally:
             service.close()
         assert collector.stop() == 0
+        assert messages(json.loads(line) for line in path.read_bytes().splitlines()) == [
+            f"s0-{number:07d}" for number in range(count)
+        ]
+
+
+def test_a_nearly_full_disk_holds_services_up_and_loses_nothing(
+    make_collector: Callable[..., Collector], tmp_path: Path
+) -> None:
+    """Clients wait while there is still some room; when there is enough, everything is stored once."""
+    with mounted(tmp_path / "disk", "size=128m") as disk:
+        path = disk.path / "all.jsonl"
+        collector = make_collector(f'[[output]]\npath = "{path}"\n', "--workers", "2").start()
+        service = Service(sys.executable, collector.bind[0], "s0", 0.001)
+        try:
+            wait_for(lambda: path.read_bytes().count(b"\n") > 50, "some records")
+            disk.fill(leave_bytes=2_000_000)
+            wait_for(lambda: collector.status()["low_space"], "the collector to notice")
+            disk.free()
+            wait_for(lambda: not collector.status()["low_space"], "it goes on")
+            count = service.finish()
+        finally:
+            service.close()
+        assert collector.stop() == 0
+        assert "No space left" not in collector.log
         assert messages(json.loads(line) for line in path.read_bytes().splitlines()) == [
             f"s0-{number:07d}" for number in range(count)
         ]

@@ -52,3 +52,9 @@ def test_values_that_cannot_be_used(line, expected):
     """Each names its key and a remedy."""
     with pytest.raises(ConfigError, match=expected):
         loads(f'[[store]]\ntype = "parquet"\n{line}', "", {"state_dir": "/state"})
+
+
+def test_the_minimum_of_free_space_is_the_collectors() -> None:
+    """Unless the store has its own."""
+    assert ParquetStoreSettings().with_minimum(7).min_free_bytes == 7
+    assert ParquetStoreSettings(min_free_bytes=0).with_minimum(7).min_free_bytes == 0

@@ -15,6 +15,7 @@ from prefork_logd.ipc.configuration import Configuration
 from prefork_logd.ipc.scoreboard import OutputField
 from prefork_logd.processes.writer import output_set
 from prefork_logd.processes.writer.commit_steps import CommitSteps
+from prefork_logd.processes.writer.free_space import FreeSpace
 from prefork_logd.processes.writer.output_set import OutputSet
 from tests.support.starts import BOARD, Start
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 TOML = 'store = []\n[[output]]\nname = "all"\npath = "logs/{service}.jsonl"\n'
+
+
+NO_MINIMUM = "[limits]\nmin_free_bytes = 0\n"
 
 
 class KilledError(Exception):
@@ -46,6 +50,8 @@ class Place:
         self.start = Start(self.state_dir, self.toml)
         assert self.start.advance() == ""
         self.outputs = self.start.outputs
+        settings = loads(NO_MINIMUM, "", {"state_dir": str(self.state_dir)})
+        self.free_space = FreeSpace(BOARD.journal, self.start.record_log.wake_stores, settings)
 
     @property
     def set(self) -> OutputSet:
@@ -60,8 +66,8 @@ class Place:
 
     def commit(self, *, sync: bool = True) -> bool:
         """Take the steps of a commit."""
-        steps = CommitSteps(self.outputs, self.start.record_log, self.start.recovery)
-        return steps.write({}, has_lines=True, must_sync=sync, is_synced=True)
+        steps = CommitSteps(self.outputs, self.start.record_log, self.start.recovery, self.free_space)
+        return steps.write({}, nbytes=1, must_sync=sync, is_synced=True)
 
     def turn(self, lines: Mapping[str, bytes], *, sync: bool = True) -> bool:
         """Gather lines and commit them."""

@@ -1,5 +1,6 @@
 """Which records are removed: the oldest ones, by age or size, and never on the word of a clock that was just set."""
 
+import os
 import time
 import types
 
@@ -48,7 +49,7 @@ def test_free_space_is_that_of_the_disk(tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO")
     old(tmp_path)
     disk = types.SimpleNamespace(f_bavail=49, f_frsize=1, f_blocks=1000)
-    monkeypatch.setattr(retention.os, "statvfs", lambda path: disk)
+    monkeypatch.setattr(os, "statvfs", lambda path: disk)
     bounds = Retention(Directory(tmp_path), 0, 0, 1_000_000_000)
     bounds.apply()
     assert [one.first for one in segments.find_files(tmp_path)] == [1]
