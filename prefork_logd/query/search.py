@@ -96,7 +96,10 @@ class Limits:
     deadline_s: float = 3600.0
     """Time after which a call raises QueryTimeoutError; without a user who can interrupt it, it should be short."""
     most_records: int | None = None
-    """Number of the newest matching records that facets, statistics, fields and patterns look at; None: no bound."""
+    """Number of the newest matching records that facets, statistics, fields and patterns look at; None: no bound.
+
+    It is a bound of the costs: of more than 10,000 records it may be missed by a few in a hundred. Coverage is exact.
+    """
 
 
 class Coverage(NamedTuple):

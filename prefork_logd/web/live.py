@@ -68,6 +68,8 @@ class Group:
         self._kept_bytes = 0
         self._matched = self._shown = 0
         self._is_sampled = False
+        self.rates = (0.0, 0.0)
+        """Matching and shown records a second, of the last whole second."""
         self._since_s = time.monotonic()
         self._room = float(SHOWN_PER_S)
         """Number of records that may be shown now."""
@@ -105,7 +107,8 @@ class Group:
         self._is_sampled |= has_more or shown < matched
         passed_s = time.monotonic() - self._since_s
         if passed_s >= 1:
-            data += rate_event(self._matched / passed_s, self._shown / passed_s, is_sampled=self._is_sampled)
+            self.rates = self._matched / passed_s, self._shown / passed_s
+            data += rate_event(*self.rates, is_sampled=self._is_sampled)
             self._since_s += passed_s
             self._matched = self._shown = 0
             self._is_sampled = False
@@ -184,7 +187,7 @@ class Viewer:
         while not self._live.is_closed:
             if self._ordinal < group.first:
                 self._ordinal = group.first
-                yield rate_event(0, 0, is_sampled=True)
+                yield rate_event(*group.rates, is_sampled=True)
             if self._ordinal < group.following:
                 chunks = group.chunks(self._ordinal)
                 self._ordinal = group.following

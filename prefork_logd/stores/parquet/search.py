@@ -326,8 +326,14 @@ class ParquetSearch(Analysis):
             # Apart: nearly all files have no `line` at all, so the second part reads next to nothing.
             odd = self._contents.select(_ALL_COLUMNS, "true", judged, "only")
         chosen = exact if judged == "false" else f"{exact} UNION ALL {odd}"
-        if most is None or self.count(filters) <= most:
+        count = 0 if most is None else self.count(filters)
+        if most is None or count <= most:
             return f"({chosen})", True
+        if most > _LIMITED:
+            # Sorting takes memory for all columns of so many records.
+            quantile = f"SELECT approx_quantile(created, {1 - most / count!r}::FLOAT) FROM ({chosen})"
+            [(cut,)] = self.ask(quantile, compiler)
+            return f"(SELECT * FROM ({chosen}) WHERE created >= {cut!r}::DOUBLE)", False
         order = order_of(replace(filters, order="newest"))
         return f"(SELECT * FROM ({chosen}) ORDER BY {order} LIMIT {most})", False
 

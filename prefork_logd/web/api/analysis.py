@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from prefork_logd.query.filters import Filters
     from prefork_logd.web.search_pool import Lease
 
+FIELD_RECORDS = 5_000
+"""Newest records whose fields are listed: each is read in Python, which takes half a second for so many."""
+PATTERN_RECORDS = 20_000
+"""Newest messages that become patterns."""
+
 SLOTS = Parameter(name="slots", meaning="Most slots, or one more.", kind="whole number", default=60, least=1, most=500)
 STATS = Parameter(
     name="stats", meaning="Aggregates, such as `count, p95(extra.duration_ms) by name`.", most=4000, is_required=True
@@ -90,7 +95,7 @@ async def fields(asked: Asked) -> answers.Fields:
         listed = [answers.FieldFound(one.field, one.records, one.types) for one in found.fields]
         return answers.Fields(listed, answers.coverage(found.coverage))
 
-    return await asked.search(work)
+    return await asked.search(work, FIELD_RECORDS)
 
 
 async def stats(asked: Asked) -> answers.Table:
@@ -117,7 +122,7 @@ async def patterns(asked: Asked) -> answers.Patterns:
         listed = [answers.Pattern(*one) for one in found.patterns]
         return answers.Patterns(listed, found.others, answers.coverage(found.coverage))
 
-    return await asked.search(work)
+    return await asked.search(work, PATTERN_RECORDS)
 
 
 async def levels(asked: Asked) -> answers.Levels:

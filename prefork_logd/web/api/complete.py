@@ -16,6 +16,7 @@ from prefork_logd.query.conditions import SHORT_NAMES
 from prefork_logd.query.language import parse_field
 from prefork_logd.query.tree import Compare, all_of, any_of
 from prefork_logd.records.levels import LEVELS
+from prefork_logd.web.api.analysis import FIELD_RECORDS
 from prefork_logd.web.api.answers import Completion, Item
 from prefork_logd.web.api.endpoint import Asked, Call
 from prefork_logd.web.api.parameters import DEADLINE, SINCE, STORE, UNTIL, ZONE, Parameter, make_filters
@@ -110,13 +111,17 @@ def _fitting(candidates: Iterable[_Candidate], written: str) -> list[_Candidate]
 async def _candidates(
     asked: Asked, field: str, read: Callable[[Asked, Lease, str], Iterable[_Candidate]]
 ) -> list[_Candidate]:
-    """Return the result of `read` for this field, the range of time and the bounds; remembered for a moment."""
+    """Return the result of `read` for this field, the range of time and the bounds; remembered for a moment.
+
+    Without a field the candidates are fields.
+    """
     memory = _memory(asked)
     names = ("store", "since", "until", "tz")
     key = (field, *(asked.values[name] for name in names), repr(asked.bounds))
     found = memory.get(key)
     if found is None:
-        found = await asked.search(lambda lease: [*read(asked, lease, field)], MOST_RECORDS)
+        most = MOST_RECORDS if field else FIELD_RECORDS
+        found = await asked.search(lambda lease: [*read(asked, lease, field)], most)
         memory.put(key, found)
     return found
 

@@ -196,7 +196,8 @@ def test_a_slow_viewer_misses_some_and_hears_of_it(log: GrowingLog, tmp_path: Pa
             assert await anext(reading) == b"first\n\n"
             group.add(b"x" * live.KEPT_BYTES * 2, 1, 1, has_more=False)
             group.add(b"last\n\n", 1, 1, has_more=False)
-            assert events(await anext(reading))[0][2]["sampled"] is True
+            group.rates = (70.0, 50.0)
+            assert events(await anext(reading))[0][2] == {"per_s": 70.0, "shown_per_s": 50.0, "sampled": True}
             assert await anext(reading) == b"last\n\n"
             await reading.aclose()  # type: ignore[attr-defined]
         records.close()

@@ -99,6 +99,22 @@ def test_analyses_count_records_with_a_line_beside_their_columns(found):
         found.search.limits = Limits()
 
 
+def test_a_large_bound_takes_about_the_newest(found, monkeypatch):
+    """Records are not sorted then; the coverage is that of the records that were counted."""
+    monkeypatch.setattr(parquet_search, "_LIMITED", 0)
+    times = sorted((json.loads(one)["created"] for one in found.lines), reverse=True)
+    found.search.limits = Limits(most_records=200)
+    try:
+        facets = found.search.facets(Filters(), (parse_field("created"),), 1_000)
+        assert facets.coverage.records == pytest.approx(200, abs=20)
+        assert not facets.coverage.is_complete
+        seen = [value for value, count in facets.facets[0].values for _ in range(count)]
+        assert sorted(seen, reverse=True) == times[: len(seen)]
+        assert found.search.stats(Filters(), parse_statistics("count")).rows == [[facets.coverage.records]]
+    finally:
+        found.search.limits = Limits()
+
+
 def test_a_record_is_found_by_its_id(found):
     """Each record of a page; an unknown number or journal is None."""
     for one in found.search.page(Filters(limit=500)).records[::37]:
