@@ -11,17 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 from prefork_logd.query.analysis import sort_rows
 from prefork_logd.query.by_lines import SearchByLines
+from prefork_logd.query.filters import Filters
 from prefork_logd.query.search import Coverage, Facet, Facets, FacetValue, Table
 from prefork_logd.query.statistics import MOST_GROUPS, key_of
 from prefork_logd.stores.parquet.analysis_sql import facet_statement, plain_column, stats_statement, value_of
+from prefork_logd.stores.parquet.filters_sql import order_of
 from prefork_logd.stores.parquet.tree_sql import Compiler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from prefork_logd.query.conditions import Field
-    from prefork_logd.query.filters import Filters
     from prefork_logd.query.statistics import Statistics
+
+MOST_SORTED = 10_000
+"""Up to so many records are picked exactly, by sorting."""
 
 
 class Analysis(SearchByLines):
@@ -34,6 +38,15 @@ class Analysis(SearchByLines):
     def ask(self, statement: str, compiler: Compiler) -> Iterator[Sequence[Any]]:
         """Yield the rows of a statement."""
         raise NotImplementedError
+
+    def newest(self, chosen: str, most: int, count: int, compiler: Compiler) -> str:
+        """Return a query of the newest of the `count` records of a query: `most`, or about so many if that is large."""
+        if most <= MOST_SORTED:
+            return f"(SELECT * FROM ({chosen}) ORDER BY {order_of(Filters(order='newest'))} LIMIT {most})"
+        # Sorting takes memory for all columns of so many records.
+        quantile = f"SELECT approx_quantile(created, {1 - most / count!r}::FLOAT) FROM ({chosen})"
+        [(cut,)] = self.ask(quantile, compiler)
+        return f"(SELECT * FROM ({chosen}) WHERE created >= {cut!r}::DOUBLE)"
 
     def facets(self, filters: Filters, fields: Sequence[Field], top: int) -> Facets:
         """Return the most frequent values of each field."""

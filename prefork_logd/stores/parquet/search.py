@@ -15,7 +15,6 @@ import math
 import os
 import tempfile
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -329,13 +328,7 @@ class ParquetSearch(Analysis):
         count = 0 if most is None else self.count(filters)
         if most is None or count <= most:
             return f"({chosen})", True
-        if most > _LIMITED:
-            # Sorting takes memory for all columns of so many records.
-            quantile = f"SELECT approx_quantile(created, {1 - most / count!r}::FLOAT) FROM ({chosen})"
-            [(cut,)] = self.ask(quantile, compiler)
-            return f"(SELECT * FROM ({chosen}) WHERE created >= {cut!r}::DOUBLE)", False
-        order = order_of(replace(filters, order="newest"))
-        return f"(SELECT * FROM ({chosen}) ORDER BY {order} LIMIT {most})", False
+        return self.newest(chosen, most, count, compiler), False
 
     def _judged_ids(self, filters: Filters) -> str | None:
         """Return the condition that names the matching records with a line beside their columns; None: too many."""

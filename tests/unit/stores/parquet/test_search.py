@@ -18,6 +18,7 @@ from prefork_logd.query.language import parse, parse_field
 from prefork_logd.query.search import Limits, RecordId
 from prefork_logd.query.statistics import parse as parse_statistics
 from prefork_logd.query.tree import EVERYTHING, Compare, level_from
+from prefork_logd.stores.parquet import analysis as parquet_analysis
 from prefork_logd.stores.parquet import engine, segments, slices, snapshot
 from prefork_logd.stores.parquet import search as parquet_search
 from prefork_logd.stores.parquet.merging import Merger
@@ -101,7 +102,7 @@ def test_analyses_count_records_with_a_line_beside_their_columns(found):
 
 def test_a_large_bound_takes_about_the_newest(found, monkeypatch):
     """Records are not sorted then; the coverage is that of the records that were counted."""
-    monkeypatch.setattr(parquet_search, "_LIMITED", 0)
+    monkeypatch.setattr(parquet_analysis, "MOST_SORTED", 0)
     times = sorted((json.loads(one)["created"] for one in found.lines), reverse=True)
     found.search.limits = Limits(most_records=200)
     try:
