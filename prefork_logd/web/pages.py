@@ -32,6 +32,7 @@ _SHARED = (
     "keyboard",
     "levels",
     "menu",
+    "preferences",
     "query_field",
     "query_text",
     "rows",
@@ -56,7 +57,10 @@ VIEWS = (
     View("search", "Search", "/", (*_SHARED, "field_list", "histogram", "patterns", "results", "time_range", "tools")),
     View("tail", "Tail", "/tail", (*_SHARED, "stream")),
     View(
-        "system", "System", "/system", ("api", "dom", "figures", "frame", "json", "keyboard", "menu", "panels", "time")
+        "system",
+        "System",
+        "/system",
+        ("api", "dom", "figures", "frame", "json", "keyboard", "menu", "panels", "preferences", "time"),
     ),
 )
 """In the order of the navigation."""

@@ -6,12 +6,12 @@
 
 import { parse } from "./json.js";
 
-export const ROOT = "/api/v1";
+const ROOT = "/api/v1";
 const TRIES = 3;
 let session = null;
 
 /** A call that failed. `message` is a sentence for the reader; `column` and `parameter` are the place, if there is one. */
-export class ApiError extends Error {
+class ApiError extends Error {
   constructor(status, { message, column = null, parameter = null }) {
     super(message);
     this.status = status;

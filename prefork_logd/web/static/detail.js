@@ -4,7 +4,7 @@
  * Does not know how a record was found.
  */
 
-import { address, text as fetchText } from "./api.js";
+import { text as fetchText } from "./api.js";
 import { announce, button, copy, h, shown } from "./dom.js";
 import { levelClass } from "./levels.js";
 import { plain } from "./json.js";
@@ -46,7 +46,7 @@ export function sameText(same) {
 }
 
 /** Return field and value of the record's trace or request id; null without one. */
-export function traceOf(record) {
+function traceOf(record) {
   for (const key of TRACE_KEYS) {
     const value = record.extra?.[key];
     if (typeof value === "string" && value !== "") return { field: key.includes(".") ? `"${key}"` : key, value };
@@ -158,9 +158,4 @@ function longText(text) {
     more.remove();
   } });
   return [block, more];
-}
-
-/** Return the address of the stored line of a record. */
-export function lineAddress(id) {
-  return address(`/records/${id}/line`);
 }

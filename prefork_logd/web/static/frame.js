@@ -8,6 +8,7 @@ import { who } from "./api.js";
 import { button, h } from "./dom.js";
 import { showKeys } from "./keyboard.js";
 import { attachMenu, menuItem } from "./menu.js";
+import { prefer } from "./preferences.js";
 
 const THEMES = [
   ["", "As the system"],
@@ -18,11 +19,10 @@ const THEMES = [
 function chooseTheme(name) {
   if (name) {
     document.documentElement.dataset.theme = name;
-    localStorage.setItem("theme", name);
   } else {
     delete document.documentElement.dataset.theme;
-    localStorage.removeItem("theme");
   }
+  prefer("theme", name);
 }
 
 function fillThemes(menu, close) {

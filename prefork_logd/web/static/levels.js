@@ -20,11 +20,3 @@ export function levelClass(levelno) {
   const number = Number(levelno ?? 0);
   return CLASSES.find(({ from }) => number >= from).name;
 }
-
-/** Return the condition of the query language for one class. */
-export function levelCondition(name) {
-  const at = CLASSES.findIndex((one) => one.name === name);
-  const lower = at === CLASSES.length - 1 ? "" : `level>=${CLASSES[at].label}`;
-  const upper = at === 0 ? "" : `level<${CLASSES[at - 1].label}`;
-  return lower && upper ? `(${lower} ${upper})` : lower || upper;
-}

@@ -30,7 +30,7 @@ export function fieldText(path) {
 }
 
 /** Return the value as it is written behind an operator. */
-export function valueText(value) {
+function valueText(value) {
   if (value === null || typeof value === "number" || typeof value === "boolean" || value instanceof Exact) return String(value);
   const isPlain = BARE.test(value) && !["AND", "OR", "NOT", "true", "false", "null"].includes(value);
   return isPlain ? value : `"${value.replace(/(["\\])/g, "\\$1")}"`;
@@ -56,13 +56,8 @@ export function excluding(query, refused) {
   return joined(without(query, refused), `-${refused}`);
 }
 
-/** Return whether a condition stands in a query on its own. */
-export function has(query, one) {
-  return query.split(/\s+/).length > 0 && without(query, one) !== query.trim();
-}
-
 /** Return the query without a condition that stands on its own between spaces. */
-export function without(query, removed) {
+function without(query, removed) {
   const trimmed = query.trim();
   let at = -1;
   for (;;) {

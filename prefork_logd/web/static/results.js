@@ -8,6 +8,7 @@ import { get } from "./api.js";
 import { button, h } from "./dom.js";
 import { sameText, contextsOf } from "./detail.js";
 import { patternCondition, patternTable } from "./patterns.js";
+import { prefer, preference } from "./preferences.js";
 import { emptyTable, placeholders, RowMaker } from "./rows.js";
 import { columnsOf } from "./state.js";
 import { zoneName } from "./time.js";
@@ -85,7 +86,7 @@ export class Results {
   start(state, caption) {
     const columns = columnsOf(state);
     this.table = emptyTable(columns, caption);
-    if (localStorage.getItem("wrap") === "true") this.table.classList.add("wraps");
+    if (preference("wrap") === "true") this.table.classList.add("wraps");
     this.maker = new RowMaker(columns, zoneName(state.tz), this.actions.linkTo);
   }
 
@@ -172,8 +173,8 @@ export class Results {
 
   /** Break long messages into lines, or not; the choice is remembered. */
   toggleWrap() {
-    const wraps = localStorage.getItem("wrap") !== "true";
-    localStorage.setItem("wrap", String(wraps));
+    const wraps = preference("wrap") !== "true";
+    prefer("wrap", String(wraps));
     this.place.querySelector(".rows")?.classList.toggle("wraps", wraps);
     return wraps;
   }

@@ -13,7 +13,7 @@ const MOST_CHARACTERS = 600;
 const TITLES = { service: "service", name: "logger" };
 
 /** Return the value of a field as it is written in a query; undefined if the record lacks it. */
-export function valueOf(record, field) {
+function valueOf(record, field) {
   if (Object.hasOwn(record, field) && field !== "extra") return record[field];
   const keys = [...field.matchAll(/"([^"]+)"|([^".]+)/g)].map((match) => match[1] ?? match[2]);
   const isWritten = keys[0] === "extra" || Object.hasOwn(record, keys[0]);

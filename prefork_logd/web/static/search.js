@@ -25,6 +25,7 @@ const place = (id) => document.getElementById(id);
 
 let state = read();
 let running = null;
+let problems = [];
 
 const parameters = (now = state) => ({ q: now.q, since: bound(now.since), until: bound(now.until), tz: zoneName(now.tz), store: now.store });
 const query = new QueryField(place("query-box"), () => {
@@ -162,10 +163,9 @@ async function run() {
 }
 
 async function loadList(signal) {
-  const { tz, store } = parameters();
   if (state.around) {
     const { around, same, before, after } = state;
-    return results.showAround(await get(`/records/${around}/around`, { same, before, after, store }, signal), state);
+    return results.showAround(await get(`/records/${around}/around`, { same, before, after, store: state.store }, signal), state);
   }
   if (state.view === "patterns") {
     const linkTo = (one) => href({ ...state, q: one ? including(state.q, one) : state.q, view: "records" });
@@ -174,11 +174,9 @@ async function loadList(signal) {
   const asked = parameters();
   const answer = await askRecords(asked, state.order, null, signal);
   problems = answer.problems ?? [];
-  if (answer.records.length === 0) return sayEmpty(tz);
+  if (answer.records.length === 0) return sayEmpty();
   return results.showRecords(answer, state, (cursor) => askRecords(asked, state.order, cursor, null));
 }
-
-let problems = [];
 
 function sayEmpty() {
   const wider = state.until ? "all" : (WIDER[state.since] ?? "all");

@@ -4,7 +4,7 @@
  * Knows the parameters and their defaults. Does not know what they do.
  */
 
-export const DEFAULTS = {
+const DEFAULTS = {
   q: "",
   since: "1h",
   until: "",
@@ -27,7 +27,7 @@ export function read(search = location.search) {
 }
 
 /** Return the search part of the address of a state, defaults left out. */
-export function write(state) {
+function write(state) {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(DEFAULTS)) if (state[name] !== value) query.set(name, state[name]);
   const text = query.toString();

@@ -10,6 +10,7 @@ import { Detail } from "./detail.js";
 import { fillFrame } from "./frame.js";
 import { parse } from "./json.js";
 import { bind } from "./keyboard.js";
+import { prefer, preference } from "./preferences.js";
 import { QueryField } from "./query_field.js";
 import { condition, excluding, including } from "./query_text.js";
 import { emptyTable, RowMaker } from "./rows.js";
@@ -67,7 +68,7 @@ function start() {
   unseen = 0;
   shownCount = 0;
   table = emptyTable(columnsOf(state), "Records as they arrive");
-  table.classList.toggle("wraps", localStorage.getItem("wrap") === "true");
+  table.classList.toggle("wraps", preference("wrap") === "true");
   maker = new RowMaker(columnsOf(state), zoneName(state.tz), (one) => searchAddress({ record: one.id }));
   area.replaceChildren(table, h("div", { class: "state", id: "waiting" }, h("h2", {}, "Waiting for records"), h("p", {}, "Records that match the query appear here as they arrive. For older ones use Search.")));
   summarize("", "Connecting");
@@ -185,7 +186,7 @@ function toNewest() {
 
 function toggleWrap() {
   const wraps = table.classList.toggle("wraps");
-  localStorage.setItem("wrap", String(wraps));
+  prefer("wrap", String(wraps));
   announce(wraps ? "Long lines are broken" : "Long lines are cut");
 }
 

@@ -106,7 +106,7 @@ export function duration(length_s) {
 }
 
 /** Return the seconds of a relative time such as `15m`; null for another text. */
-export function relative(text) {
+function relative(text) {
   const match = /^(\d+)\s*([smhdw])$/.exec(text.trim());
   return match ? Number(match[1]) * UNITS[match[2]] : null;
 }

@@ -124,7 +124,7 @@ function savedRow(one, close, actions) {
 }
 
 /** Return the state with times that mean the same later. */
-export function fixed(state) {
+function fixed(state) {
   const now_s = Date.now() / 1000;
   return { ...state, since: absolute(state.since, now_s), until: absolute(state.until || (state.since === "all" ? "" : "now"), now_s) };
 }

@@ -19,7 +19,7 @@ export function traceback(text) {
 }
 
 /** Return lines as {frames}, {folded} (frames of libraries, one behind the other) and {line}. */
-export function group(lines) {
+function group(lines) {
   const parts = [];
   for (let at = 0; at < lines.length; at += 1) {
     const match = FRAME.exec(lines[at]);

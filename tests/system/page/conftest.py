@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
+_SEEDED_AT_ONCE = 50_000
+_PATIENT = '[web]\ndeadline = "60s"\n'
+"""A test is about what is found, on a busy machine, too."""
 FLAGS = ("--no-sandbox", "--disable-background-networking", "--disable-component-update")
 _SHIFTS = """
 window.shifts = [];
@@ -53,8 +56,9 @@ class Site(NamedTuple):
 def serve(state_dir: Path, lines: Sequence[bytes]) -> Iterator[Site]:
     """Serve the whole page, with its log-in and its headers, over a store with these lines."""
     settings = page.make_settings(state_dir)
-    page.seed(settings, lines)
-    with page_server.serving(state_dir) as served:
+    for first in range(0, len(lines), _SEEDED_AT_ONCE):
+        page.seed(settings, lines[first : first + _SEEDED_AT_ONCE], first)
+    with page_server.serving(state_dir, _PATIENT) as served:
         yield Site(served.url, state_dir)
 
 
@@ -70,7 +74,7 @@ class Visit:
         self.site = site
         self.complaints: list[str] = []
         self.page: Page = context.new_page()
-        self.page.set_default_timeout(30_000)
+        self.page.set_default_timeout(60_000)
         self.page.add_init_script(_SHIFTS)
         self.page.on("console", lambda message: self.complaints.append(message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))

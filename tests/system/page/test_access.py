@@ -47,6 +47,30 @@ def test_search_has_noviolations(visit: Callable[..., Visit], site: Site, theme:
     assert not violations(tab)
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_other_states_have_no_violations(visit: Callable[..., Visit], site: Site, theme: str) -> None:
+    """Nor in patterns, a context, an empty list, an error and the log-in."""
+    tab = visit(site, theme=theme)
+    page = tab.open("/?view=patterns")
+    assert not violations(tab)
+    page = tab.open("/")
+    page.locator("tr.record").first.click()
+    page.get_by_role("button", name="Context").click()
+    page.locator(".menu-item", has_text="Same process").click()
+    page.locator(".results-head").wait_for()
+    tab.settle()
+    assert not violations(tab)
+    tab.open("/?q=xyzzy")
+    assert not violations(tab)
+    tab.open("/?q=disk+(full")
+    assert not violations(tab)
+    tab.complaints.clear()  # the browser notes the answer with status 400
+    page.context.clear_cookies()
+    page.goto(f"{site.address}/login")
+    page.get_by_role("heading", name="Log in").wait_for()
+    assert not violations(tab)
+
+
 @pytest.mark.parametrize("width", [390, 1024, 1600])
 def test_nothing_moves_while_it_loads(visit: Callable[..., Visit], site: Site, width: int) -> None:
     """The layout shift of a whole search is zero."""

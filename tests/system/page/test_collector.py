@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
 import shlex
 import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -96,6 +98,30 @@ def test_a_tail_survives_the_death_of_the_page(running: Running, visit: Callable
     _wait_for_numbers(tab, 80)
     assert all("ERR_" in complaint for complaint in tab.complaints)  # the browser notes the broken connections
     tab.complaints.clear()
+
+
+def test_a_fast_tail_is_sampled(running: Running, visit: Callable[..., Visit]) -> None:
+    """At 5,000 records a second the tab goes on painting, keeps at most 2,000 rows, and says that it shows a part."""
+    tab = visit(running.site())
+    page = tab.page
+    page.goto(f"{tab.site.address}/tail")
+    page.locator("#summary", has_text="record").wait_for()
+    page.evaluate("() => { window.painted = 0; (function next() { painted += 1; requestAnimationFrame(next); })(); }")
+    chance = random.Random(3)
+    lines = b"".join(b'{"message":"record %d","level":"INFO"}\n' % chance.randrange(10**6) for _ in range(500))
+    began = time.monotonic()
+    with running.collector.connect() as sock:
+        sock.settimeout(60)
+        for turn in range(60):
+            sock.sendall(lines)
+            # The rate is part of the test: a tenth of a second for 500 records.
+            time.sleep(max(0.0, began + (turn + 1) * 0.1 - time.monotonic()))
+    page.locator("#summary", has_text="a sample of").wait_for()
+    passed_s = time.monotonic() - began
+    assert page.evaluate("() => painted") > 3 * passed_s
+    assert 0 < page.locator("tr.record").count() <= 2000
+    page.keyboard.press("p")
+    page.locator("#summary", has_text="Paused").wait_for()
 
 
 def test_the_copied_command_prints_the_same_records(

@@ -181,6 +181,30 @@ def test_completion_offers_fields_and_values(visit: Callable[..., Visit], site: 
     assert "tenant" in page.url
 
 
+def test_a_search_is_cancelled(visit: Callable[..., Visit], site: Site) -> None:
+    """While one runs the field takes text; Cancel ends the request, and says what makes it quicker."""
+    tab = visit(site)
+    ended: list[str] = []
+    # The search never answers.
+    tab.page.route("**/api/v1/records?**", lambda _: None)
+    tab.page.on("requestfailed", lambda request: ended.append(request.url))
+    page = tab.page
+    page.goto(f"{site.address}/?since=1d")
+    cancel = page.locator("#run-button", has_text="Cancel")
+    cancel.wait_for()
+    page.keyboard.press("/")
+    page.keyboard.type("slow")
+    assert page.locator("#query").input_value() == "slow"
+    page.locator("#query").fill("")
+    cancel.click()
+    page.get_by_role("heading", name="The search was cancelled").wait_for()
+    assert any("/records?" in url for url in ended)
+    page.unroute("**/api/v1/records?**")
+    page.get_by_role("button", name="Search again").click()
+    tab.settle()
+    assert len(tab.messages()) == 50
+
+
 def test_errors_name_place_and_remedy(visit: Callable[..., Visit], site: Site) -> None:
     """A query that cannot be read is marked, and the sentence of the server is shown."""
     tab = visit(site)

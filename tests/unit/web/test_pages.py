@@ -93,6 +93,19 @@ def test_modules_keep_to_the_rules(path: Path) -> None:
     assert path.name in reached
 
 
+def test_every_export_is_used() -> None:
+    """A name that a module exports is imported by another one."""
+    texts = {path.name: path.read_text() for path in SCRIPTS}
+    exported = {
+        (name, one)
+        for name, text in texts.items()
+        for one in re.findall(r"^export (?:async )?(?:function|class|const) (\w+)", text, re.MULTILINE)
+    }
+    assert len(exported) > 50
+    imports = "\n".join(re.findall(r"^import .*$|panels\.\w+", "\n".join(texts.values()), re.MULTILINE))
+    assert not [(name, one) for name, one in exported if not re.search(rf"\b{one}\b", imports)]
+
+
 @pytest.mark.parametrize("path", sorted(STATIC.glob("*.css")), ids=lambda path: path.name)
 def test_colours_and_sizes_of_text_are_tokens(path: Path) -> None:
     """Styles other than tokens.css take colours from there, and use no token that it lacks."""
