@@ -15,9 +15,10 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 
-ABI = 4
+ABI = 5
 """The version of this interface: the package does not use an extension with another one."""
 
 include "rows_c/cut.pxi"
 include "rows_c/copy.pxi"
 include "rows_c/json_rows.pxi"
+include "rows_c/words.pxi"

@@ -13,7 +13,7 @@ from prefork_logd.system import compiled
 if TYPE_CHECKING:
     from types import ModuleType
 
-ABI = 4
+ABI = 5
 """The version of the interface that the compiled core must have (stores/_rows_c.pyx)."""
 
 core: ModuleType | None
@@ -29,3 +29,7 @@ Copier = core.Copier if core is not None else None
 """Makes rows for PostgreSQL's COPY; None if they are made in Python."""
 json_rows = core.json_rows if core is not None else None
 """Makes rows of JSON for the Parquet store (stores/parquet/rows.py); None if they are made in Python."""
+WordSet = core.WordSet if core is not None else None
+"""Collects the words of records for the Parquet store (stores/parquet/word_filter.py); None if Python does."""
+fill_filter = core.fill_filter if core is not None else None
+"""Fills the filter of such words; None if Python does."""

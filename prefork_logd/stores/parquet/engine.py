@@ -44,7 +44,10 @@ def connect(memory_bytes: int, threads: int, temporary: Path | None = None) -> d
         "temp_directory": str(temporary) if temporary is not None else "",
     }
     with failing_as_store_error():
-        return duckdb.connect(":memory:", config=configuration)
+        connection = duckdb.connect(":memory:", config=configuration)
+        # A file never changes, so its footer is read once for all statements.
+        connection.execute("SET parquet_metadata_cache = true")
+        return connection
 
 
 @contextlib.contextmanager

@@ -194,7 +194,7 @@ class Merger:
 
 def _statement(parts: Sequence[Segment], target: str) -> str:
     paths = engine.text_list(part.path for part in parts)
-    columns = ", ".join(map(schema.quoted, schema.COLUMNS))
+    columns = ", ".join(map(schema.quoted, schema.FILE_COLUMNS))
     return (
         f"COPY (SELECT {columns} FROM read_parquet({paths}, union_by_name = true)) "
         f"TO {engine.text(target)} ({schema.COMPRESSION})"

@@ -14,7 +14,7 @@ import itertools
 import math
 import os
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from prefork_logd.stores.parquet.analysis import Analysis
 from prefork_logd.stores.parquet.calls import Calls
 from prefork_logd.stores.parquet.contents import Contents
 from prefork_logd.stores.parquet.filters_sql import behind, order_of, slot_of, slot_sql, time_bounds
+from prefork_logd.stores.parquet.needs import needs_of
 from prefork_logd.stores.parquet.rows import make_line
 from prefork_logd.stores.parquet.slices import SLOTS, halved, reaches, slices
 from prefork_logd.stores.parquet.snapshot import Snapshot
@@ -107,11 +108,10 @@ class ParquetSearch(Analysis):
                     chosen = (
                         f"SELECT * FROM {source} WHERE {where.sql}"
                         if source
-                        else self._contents.select(_ALL_COLUMNS, where.sql, bounds, lines)
+                        else self._contents.select(_ALL_COLUMNS, where.sql, bounds, lines, where.needs)
                     )
-                    cursor = self._connection.execute(
-                        f"SELECT {select} FROM ({chosen}) {end}", where.parameters or None
-                    )
+                    statement = f"SELECT {select} FROM ({chosen}) {end}"
+                    cursor = self._connection.execute(statement, where.used(statement))
                     found = cursor.fetchmany(size := 1)
                 while found:
                     has_begun = True
@@ -240,8 +240,14 @@ class ParquetSearch(Analysis):
     def _rows_of(self, filters: Filters, keys: Sequence[Sequence[Any]]) -> Iterator[Sequence[Any]]:
         """Yield journal, number and columns of the records with these keys, in order."""
         times = [created for created, _, _ in keys]
-        ids = ", ".join(f"({engine.text(journal)}, {number}::UBIGINT)" for _, journal, number in keys)
-        chosen = f"created BETWEEN {min(times)!r}::DOUBLE AND {max(times)!r}::DOUBLE AND (journal, number) IN ({ids})"
+        numbers: defaultdict[str, list[str]] = defaultdict(list)
+        for _, journal, number in keys:
+            numbers[journal].append(f"{number}::UBIGINT")
+        # DuckDB leaves out row groups by the numbers if there is one journal, as nearly always.
+        ids = " OR ".join(
+            f"(journal = {engine.text(journal)} AND number IN ({', '.join(some)}))" for journal, some in numbers.items()
+        )
+        chosen = f"created BETWEEN {min(times)!r}::DOUBLE AND {max(times)!r}::DOUBLE AND ({ids})"
         select = f"journal, number, {_LINE_COLUMNS}"
         return self._fetch(select, _EVERY, f"ORDER BY {order_of(filters)}", bounds=chosen)
 
@@ -321,7 +327,7 @@ class ParquetSearch(Analysis):
             return None
         bounds = time_bounds(filters, None, None)
         with self._calls.running(), engine.failing_as_store_error(str(self._root)):
-            exact = self._contents.select(_ALL_COLUMNS, wanted, bounds, "without")
+            exact = self._contents.select(_ALL_COLUMNS, wanted, bounds, "without", needs_of(filters.tree))
             # Apart: nearly all files have no `line` at all, so the second part reads next to nothing.
             odd = self._contents.select(_ALL_COLUMNS, "true", judged, "only")
         chosen = exact if judged == "false" else f"{exact} UNION ALL {odd}"

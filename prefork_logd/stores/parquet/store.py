@@ -20,6 +20,7 @@ from prefork_logd.stores.parquet.merging import Merger
 from prefork_logd.stores.parquet.retention import Retention
 from prefork_logd.stores.parquet.rows import make_rows
 from prefork_logd.stores.parquet.segments import failing_as_store_error
+from prefork_logd.stores.parquet.word_filter import make_filter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -92,9 +93,10 @@ class ParquetStore:
             fd = os.memfd_create("rows", os.MFD_CLOEXEC)
             try:
                 parts, longest = self._make_parts(fd, wanted, refuse)
+                words = make_filter(block.lines for block in wanted)
                 with self._directory.locked():
                     self._retention.make_room()
-                    self._write_parts(fd, parts, longest, end)
+                    self._write_parts(fd, parts, longest, end, words)
             finally:
                 os.close(fd)
         self._next = end
@@ -120,8 +122,8 @@ class ParquetStore:
             _write_all(fd, made.data)
         return parts, longest
 
-    def _write_parts(self, fd: int, parts: Sequence[_Part], longest: int, end: int) -> None:
-        """Write each part as a segment, in order. Raises OSError, StoreError."""
+    def _write_parts(self, fd: int, parts: Sequence[_Part], longest: int, end: int, words: bytes) -> None:
+        """Write each part as a segment, in order, with the filter of all their words. Raises OSError, StoreError."""
         for index, part in enumerate(parts):
             following = parts[index + 1] if index + 1 < len(parts) else None
             stop = following.number if following is not None else end
@@ -130,13 +132,15 @@ class ParquetStore:
                 size = (following.offset if following is not None else os.fstat(fd).st_size) - part.offset
                 source = _copy(fd, part.offset, size)
             try:
-                self._write_segment(source, segments.day_name(part.day), longest, stop)
+                rows = schema.rows_source(f"/proc/self/fd/{source}", self._journal, longest)
+                rows = schema.with_words(rows, part.number, stop, words)
+                self._write_segment(rows, segments.day_name(part.day), stop)
             finally:
                 if source != fd:
                     os.close(source)
             self._next = self._end = stop
 
-    def _write_segment(self, fd: int, day: str, longest: int, stop: int) -> None:
+    def _write_segment(self, rows: str, day: str, stop: int) -> None:
         path = segments.segment_path(self._root, day, self._journal, self._end, stop)
         temporary = self._directory.temporary(path)
         try:
@@ -144,7 +148,6 @@ class ParquetStore:
                 engine.connect(self._settings.memory_bytes, 1, self._directory.spill) as connection,
                 engine.failing_as_store_error(),
             ):
-                rows = schema.rows_source(f"/proc/self/fd/{fd}", self._journal, longest)
                 connection.execute(f"COPY ({rows}) TO {engine.text(str(temporary))} ({schema.COMPRESSION})")
             self._directory.publish(temporary, path)
         except BaseException:

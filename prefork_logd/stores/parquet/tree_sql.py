@@ -18,11 +18,13 @@ from prefork_logd.query.tree import And, Compare, Has, InGroup, Not, Or, Words
 from prefork_logd.records.record import INTEGER_FIELDS
 from prefork_logd.records.render import escape_json
 from prefork_logd.stores import rows
+from prefork_logd.stores.parquet import needs
 from prefork_logd.stores.parquet.rows import JSON_COLUMNS
 from prefork_logd.stores.parquet.schema import quoted
 
 if TYPE_CHECKING:
     from prefork_logd.query.tree import Node
+    from prefork_logd.stores.parquet.needs import Needs
 
 _MOST_EXACT = 1 << 53
 """Up to this size each integer is a DOUBLE of the same value."""
@@ -38,6 +40,12 @@ class Compiled(NamedTuple):
     parameters: dict[str, str | int | float]
     is_exact: bool
     """Whether it holds for no other records."""
+    needs: Needs = needs.NOTHING
+    """What each record has that meets it."""
+
+    def used(self, sql: str) -> dict[str, str | int | float] | None:
+        """Return the parameters that a statement has, None for none: DuckDB refuses others."""
+        return _used(self.parameters, sql) or None
 
 
 class Compiler:
@@ -57,8 +65,7 @@ class Compiler:
 
     def used(self, sql: str) -> dict[str, str | int | float]:
         """Return the parameters that a statement has: DuckDB refuses others, of conditions that were given up."""
-        names = set(_PLACEHOLDER.findall(sql))
-        return {name: value for name, value in self.parameters.items() if name in names}
+        return _used(self.parameters, sql)
 
     def node(self, node: Node) -> str | None:
         """Return the condition, which may be NULL for a record that does not meet it; None: it is not exact."""
@@ -242,10 +249,15 @@ def _inside(text: str) -> str:
     return _spelled(text)[1:-1]
 
 
+def _used(parameters: dict[str, str | int | float], sql: str) -> dict[str, str | int | float]:
+    names = set(_PLACEHOLDER.findall(sql))
+    return {name: value for name, value in parameters.items() if name in names}
+
+
 def compile_tree(node: Node) -> Compiled:
     """Return the condition of a tree; it is NULL or false for a record that does not meet it."""
     compiler = Compiler()
     sql = compiler.node(node)
     if sql is None:
-        return Compiled("true", {}, is_exact=False)
-    return Compiled(sql, compiler.used(sql), compiler.is_exact)
+        return Compiled("true", {}, is_exact=False, needs=needs.needs_of(node))
+    return Compiled(sql, compiler.used(sql), compiler.is_exact, needs.needs_of(node))

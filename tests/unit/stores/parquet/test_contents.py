@@ -5,8 +5,11 @@ import contextlib
 import pytest
 
 from prefork_logd.config.stores.parquet import ParquetStoreSettings
-from prefork_logd.stores.parquet import engine
+from prefork_logd.stores.parquet import contents as contents_module
+from prefork_logd.stores.parquet import engine, segments, word_filter
 from prefork_logd.stores.parquet.contents import Contents
+from prefork_logd.stores.parquet.merging import Merger
+from prefork_logd.stores.parquet.needs import Every, Some
 from prefork_logd.stores.parquet.snapshot import Snapshot
 from tests.support.record_logs import write_log
 from tests.support.stores import block, line, never
@@ -47,10 +50,65 @@ def test_a_file_of_exact_lines_is_read_without_a_look_at_them(contents):
     found, connection = contents
     statement = found.select("lineno", "lineno = 1")
     assert statement.partition(" UNION ALL ")[0].endswith("WHERE lineno = 1")
-    assert statement.count("line IS NOT NULL") == 2
+    assert statement.count("line IS NULL AND lineno = 1") == statement.count("line IS NOT NULL") == 2
     assert connection.execute(f"SELECT count(*) FROM ({statement})").fetchall() == [(3,)]
 
 
 def test_the_ends_are_those_of_files_and_journal(contents):
     """By statistics, where there are some."""
     assert contents[0].ends() == (NOON, NOON + 5, 6)
+
+
+@pytest.fixture
+def worded(tmp_path, monkeypatch):
+    """Return a function that opens the contents of a store with 40 records, a word of its own in each of four parts.
+
+    The first three parts are merged, and the second of them has no filter. Each part has a record with its line beside
+    its columns.
+    """
+    store = make_store(tmp_path)
+    store.open(JOURNAL)
+    for at in range(4):
+        lines = [line(NOON + at, msg=f"part{at}", lineno=at, id="same") for _ in range(9)]
+        lines.append(line(NOON + at, msg="\udcff", lineno=7))
+        with monkeypatch.context() as patch:
+            if at == 1:
+                patch.setattr(word_filter, "MOST_WORDS", 1)
+            store.write([block(at * 10, lines)], never)
+    Merger(store._directory, 64 << 20).merge(segments.find_segments(tmp_path)[:3])
+    with (
+        contextlib.closing(Snapshot(store._settings, None, never)) as snapshot,
+        contextlib.closing(engine.connect(64 << 20, 1)) as connection,
+    ):
+        yield lambda: (Contents(snapshot, connection), connection)
+
+
+@pytest.mark.parametrize(
+    ("needed", "parts"),
+    [
+        (b"part0", [0, 1]),
+        (b"part1", [1]),
+        (b"part2", [1, 2]),
+        (b"part3", [1, 3]),
+        (b"same", [0, 1, 2, 3]),
+        (b"none", [1]),
+        (Some((b"part0", b"part3")), [0, 1, 3]),
+        (Every((b"part0", b"part3")), [1]),
+        (Every((b"part2", b"same")), [1, 2]),
+    ],
+)
+def test_filters_leave_out_parts_without_a_word(worded, needed, parts):
+    """Those of a merged file, too; records without a filter are read."""
+    contents, connection = worded()
+    for _ in range(2):
+        statement = contents.select("lineno", "true", needed=needed)
+        found = connection.execute(f"SELECT lineno, count(*) FROM ({statement}) GROUP BY ALL ORDER BY ALL").fetchall()
+        assert found == [*((at, 9) for at in parts), (7, 4)]
+
+
+def test_of_many_ranges_whole_files_are_read(worded, monkeypatch):
+    """Of a file without the words only the lines beside columns."""
+    monkeypatch.setattr(contents_module, "MOST_RANGES", 0)
+    contents, connection = worded()
+    statement = contents.select("lineno", "true", needed=b"part2")
+    assert connection.execute(f"SELECT count(*) FROM ({statement})").fetchall() == [(31,)]
