@@ -176,30 +176,28 @@ class Compiler:
         kind = f"json_type({column}, {pointer})"
         text = f"json_extract_string({column}, {pointer})"
         wanted = self._has_key(field, keys)
-        if node.operator == "=":
-            wanted = (
-                f"{wanted} AND contains({column}, {self.parameter(_inside(node.operand))})"
-                if node.number is None
-                else wanted
+        number = node.number
+        if number is not None:
+            if abs(number) >= _MOST_EXACT:
+                return None
+            # A text has quotes here, and is no number; one of 400 digits is not cast.
+            value = f"CAST(json_extract({column}, {pointer}) AS VARCHAR)"
+            infinite = (
+                f"CASE WHEN {value}[1] = '-' THEN '-inf'::DOUBLE "
+                f"WHEN {value}[1] BETWEEN '0' AND '9' THEN 'inf'::DOUBLE END"
             )
+            compared = f"coalesce(TRY_CAST({value} AS DOUBLE), {infinite}) {node.operator}"
+            begin = self.parameter(f'{_spelled(keys[-1])}:"')
+            may_be_text = "true" if keys[-1].isdigit() else f"contains({column}, {begin})"
+            as_text = f"{may_be_text} AND {kind} = 'VARCHAR' AND {self._compare_text(text, node)}"
+            return f"({wanted} AND ({compared} {self.parameter(float(number))}::DOUBLE OR ({as_text})))"
+        if node.operator == "=":
+            wanted = f"{wanted} AND contains({column}, {self.parameter(_inside(node.operand))})"
         options = [f"({kind} = 'VARCHAR' AND {self._compare_text(text, node)})"]
         if node.operator == "=" and node.operand in ("true", "false"):
             options.append(f"({kind} = 'BOOLEAN' AND {text} = {self.parameter(node.operand)})")
         if node.operator == "=" and node.operand == "null":
             options.append(f"{kind} = 'NULL'")
-        number = node.number
-        if number is not None:
-            if abs(number) > _MOST_EXACT:
-                return None
-            bound = _integer_bound(node.operator, number)
-            integer = f"TRY_CAST({text} AS HUGEINT)"
-            whole = bound if isinstance(bound, str) else f"{integer} {node.operator} {bound}"
-            infinite = f"CASE WHEN starts_with({text}, '-') THEN '-inf'::DOUBLE ELSE 'inf'::DOUBLE END"
-            float_of = f"coalesce(TRY_CAST({text} AS DOUBLE), {infinite})"
-            options += [
-                f"({kind} IN ('UBIGINT', 'BIGINT') AND {whole})",
-                f"({kind} = 'DOUBLE' AND {float_of} {node.operator} {self.parameter(float(number))}::DOUBLE)",
-            ]
         return f"({wanted} AND ({' OR '.join(options)}))"
 
 
