@@ -5,11 +5,14 @@ Owns the SQL around a tree. Does not know connections, or the SQL of a node (tre
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
 
 from prefork_logd.stores.parquet import engine
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from prefork_logd.query.filters import Filters
     from prefork_logd.query.search import Cursor
 
@@ -30,6 +33,19 @@ def behind(cursor: Cursor, filters: Filters) -> str:
     created, record = f"{cursor.created!r}::DOUBLE", cursor.id
     place = f"({created}, {record.number}::UBIGINT, {engine.text(record.journal)})"
     return f"created {sign}= {created} AND (created, number, journal) {sign} {place}"
+
+
+def of_keys(keys: Sequence[Sequence[Any]]) -> str:
+    """Return the condition for the records with these keys: `created`, journal and number."""
+    times = [created for created, _, _ in keys]
+    numbers: defaultdict[str, list[str]] = defaultdict(list)
+    for _, journal, number in keys:
+        numbers[journal].append(f"{number}::UBIGINT")
+    # DuckDB leaves out row groups by the numbers if there is one journal, as nearly always.
+    ids = " OR ".join(
+        f"(journal = {engine.text(journal)} AND number IN ({', '.join(some)}))" for journal, some in numbers.items()
+    )
+    return f"created BETWEEN {min(times)!r}::DOUBLE AND {max(times)!r}::DOUBLE AND ({ids})"
 
 
 def order_of(filters: Filters) -> str:

@@ -14,7 +14,7 @@ import itertools
 import math
 import os
 import tempfile
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from prefork_logd.stores.parquet import engine, schema, sql
 from prefork_logd.stores.parquet.analysis import Analysis
 from prefork_logd.stores.parquet.calls import Calls
 from prefork_logd.stores.parquet.contents import Contents
-from prefork_logd.stores.parquet.filters_sql import behind, order_of, slot_of, slot_sql, time_bounds
+from prefork_logd.stores.parquet.filters_sql import behind, of_keys, order_of, slot_of, slot_sql, time_bounds
 from prefork_logd.stores.parquet.needs import needs_of
 from prefork_logd.stores.parquet.rows import make_line
 from prefork_logd.stores.parquet.slices import SLOTS, halved, reaches, slices
@@ -239,17 +239,8 @@ class ParquetSearch(Analysis):
 
     def _rows_of(self, filters: Filters, keys: Sequence[Sequence[Any]]) -> Iterator[Sequence[Any]]:
         """Yield journal, number and columns of the records with these keys, in order."""
-        times = [created for created, _, _ in keys]
-        numbers: defaultdict[str, list[str]] = defaultdict(list)
-        for _, journal, number in keys:
-            numbers[journal].append(f"{number}::UBIGINT")
-        # DuckDB leaves out row groups by the numbers if there is one journal, as nearly always.
-        ids = " OR ".join(
-            f"(journal = {engine.text(journal)} AND number IN ({', '.join(some)}))" for journal, some in numbers.items()
-        )
-        chosen = f"created BETWEEN {min(times)!r}::DOUBLE AND {max(times)!r}::DOUBLE AND ({ids})"
         select = f"journal, number, {_LINE_COLUMNS}"
-        return self._fetch(select, _EVERY, f"ORDER BY {order_of(filters)}", bounds=chosen)
+        return self._fetch(select, _EVERY, f"ORDER BY {order_of(filters)}", bounds=of_keys(keys))
 
     @staticmethod
     def _judged(filters: Filters, condition: Compiled, found: Iterator[Sequence[Any]] | list[Any]) -> Iterator[bytes]:
