@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from pathlib import Path
@@ -205,6 +206,7 @@ def test_states_that_are_not_understood_are_refused(
 
 
 def _descriptors() -> int:
+    gc.collect()  # those that objects of tests before hold
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
