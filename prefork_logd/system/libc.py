@@ -23,6 +23,7 @@ _AT_EMPTY_PATH = 0x1000
 _STATX_BTIME = 0x800
 _STATX_BYTES = 256
 _BIRTH_OFFSET = 80
+_M_ARENA_MAX = -8
 
 
 def birth_s(path: str) -> float | None:
@@ -80,3 +81,20 @@ def inotify_init() -> int:
 def inotify_add_watch(fd: int, path: bytes, events: int) -> bool:
     """Watch a path; return whether that worked. Watching a path again only changes its events."""
     return int(_libc.inotify_add_watch(fd, path, events)) >= 0
+
+
+def limit_arenas(most: int) -> None:
+    """Let the threads of this process allocate from so many arenas (mallopt(3)); each keeps memory for itself.
+
+    Call it before there are threads. Does nothing without glibc.
+    """
+    mallopt = getattr(_libc, "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, most)
+
+
+def trim_memory() -> None:
+    """Give free memory back to the kernel (malloc_trim(3)). Does nothing without glibc."""
+    trim = getattr(_libc, "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -14,6 +14,8 @@ from prefork_logd.web.headers import make_safe
 from prefork_logd.web.refusal import FAILED, refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_BODY_BYTES = 65_536
@@ -25,8 +27,10 @@ _STREAM = b"text/event-stream"
 class Guard:
     """The application with bounds."""
 
-    def __init__(self, application: ASGIApp) -> None:
+    def __init__(self, application: ASGIApp, failed: Callable[[], None] = lambda: None) -> None:
+        """Call `failed` after each request that could not be answered: with a status from 500 on."""
         self._application = application
+        self._failed = failed
         self._streams_end = asyncio.Event()
         self._log = RateLimitedLog()
 
@@ -52,6 +56,9 @@ class Guard:
         except Exception as error:  # noqa: BLE001 - an error of one request must not be more than that
             self._log.warning("%s: the request failed: %s", _path(scope), _printable(describe_bug(error)))
             await request.fail(500, FAILED)
+        finally:
+            if request.status >= 500:
+                self._failed()
 
 
 class _Request:
@@ -64,6 +71,8 @@ class _Request:
         self._streams_end = streams_end
         self._body: bytes | None = b""
         self._has_begun = False
+        self.status = 0
+        """Status of the answer; 0 before it."""
         self._is_stream = False
 
     async def read_body(self) -> bool:
@@ -106,6 +115,7 @@ class _Request:
         if message["type"] == "http.response.start":
             make_safe(message)
             self._has_begun = True
+            self.status = message["status"]
             self._is_stream = any(
                 name.lower() == b"content-type" and value.startswith(_STREAM) for name, value in message["headers"]
             )
@@ -114,6 +124,7 @@ class _Request:
     async def fail(self, status: int, sentence: str) -> None:
         """Answer with an error, unless an answer has begun: then the connection is closed in the middle of it."""
         if not self._has_begun:
+            self.status = status
             response = refusal(self._scope["path"], status, sentence)
             # What is left of the body would be read as the next request.
             response.headers["Connection"] = "close"

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 from prefork_logd.errors import LogdError, NotARecord, describe_unexpected
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("prefork_logd.web")
 
 MOST_VIEWERS = 500
+MOST_OF_A_VISITOR = MOST_VIEWERS // 2
 SHOWN_PER_S = 1_000
 """Records a second that a viewer is shown; of more a sample."""
 EVALUATED_PER_S = 100_000
@@ -40,6 +41,8 @@ CHUNK_BYTES = 2 << 20
 """Most bytes of the events of one turn."""
 KEPT_BYTES = 4 << 20
 """Bytes of events that a group keeps, besides those of the last turn."""
+FULL_GROUPS = 16
+"""Groups that have so many bytes; of more groups each has fewer, so that all together have as many."""
 TURN_S = 0.1
 TURN_PER_VIEWER_S = 0.002
 """With many viewers turns are longer: each has a cost for each viewer."""
@@ -51,8 +54,8 @@ COMMENT = b": \n\n"
 class TooManyViewersError(LogdError):
     """Too many tails at once."""
 
-    def __init__(self) -> None:
-        super().__init__(f"{MOST_VIEWERS} tails are open already; close one, or try again later")
+    def __init__(self, most: int, whose: str = "") -> None:
+        super().__init__(f"{most} tails{whose} are open already; close one, or try again later")
 
 
 class Group:
@@ -61,6 +64,8 @@ class Group:
     def __init__(self, filters: Filters) -> None:
         self.filters = filters
         self.viewers = 0
+        self.share = 1.0
+        """Part of CHUNK_BYTES and KEPT_BYTES that the group may have."""
         self.following = 0
         """Ordinal of the next chunk."""
         self.changed = asyncio.Event()
@@ -94,7 +99,7 @@ class Group:
         for number in range(wanted):
             line = matching[number * len(matching) // wanted]
             nbytes += len(line.line)
-            if shown and nbytes > CHUNK_BYTES:
+            if shown and nbytes > CHUNK_BYTES * self.share:
                 break
             shown.append(line)
         self._room -= len(shown)
@@ -114,7 +119,7 @@ class Group:
             self._is_sampled = False
         if not data:
             return
-        while self._chunks and self._kept_bytes > KEPT_BYTES:
+        while self._chunks and self._kept_bytes > KEPT_BYTES * self.share:
             self._kept_bytes -= len(self._chunks.popleft())
         self._chunks.append(data)
         self._kept_bytes += len(data)
@@ -218,6 +223,8 @@ class LiveRecords:
         """Read nothing before somebody watches."""
         self._settings = settings
         self._groups: dict[Filters, Group] = {}
+        self._viewers: Counter[str] = Counter()
+        """Number of viewers of each visitor."""
         self._follower: Follower | None = None
         self._task: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
@@ -230,18 +237,21 @@ class LiveRecords:
         return self._follower.journal if self._follower is not None else ""
 
     @contextlib.asynccontextmanager
-    async def watching(self, filters: Filters) -> AsyncIterator[Viewer]:
-        """Give a viewer of the records that meet these filters from now on.
+    async def watching(self, filters: Filters, visitor: str = "") -> AsyncIterator[Viewer]:
+        """Give a viewer of the records that meet these filters from now on, to a visitor.
 
         Raises TooManyViewersError, and ProcessError if there are no records to follow.
         """
-        if sum(group.viewers for group in self._groups.values()) >= MOST_VIEWERS:
-            raise TooManyViewersError
+        if self._viewers.total() >= MOST_VIEWERS:
+            raise TooManyViewersError(MOST_VIEWERS)
+        if self._viewers[visitor] >= MOST_OF_A_VISITOR:
+            raise TooManyViewersError(MOST_OF_A_VISITOR, " of yours")
         async with self._turn:
             if self._follower is None:
                 self._follower = await asyncio.to_thread(open_follower, self._settings)
             group = self._groups.setdefault(filters, Group(filters))
             group.viewers += 1
+            self._viewers[visitor] += 1
             viewer = Viewer(self, group, self._follower.position, group.following)
             if self._task is None:
                 self._task = asyncio.create_task(self._run())
@@ -249,6 +259,9 @@ class LiveRecords:
             yield viewer
         finally:
             group.viewers -= 1
+            self._viewers[visitor] -= 1
+            if not self._viewers[visitor]:
+                del self._viewers[visitor]
             if not group.viewers:
                 del self._groups[filters]
 
@@ -261,8 +274,7 @@ class LiveRecords:
         """Take turns while somebody watches."""
         last_s = time.monotonic()
         while self._groups:
-            viewers = sum(group.viewers for group in self._groups.values())
-            await asyncio.sleep(min(LONGEST_TURN_S, TURN_S + viewers * TURN_PER_VIEWER_S))
+            await asyncio.sleep(min(LONGEST_TURN_S, TURN_S + self._viewers.total() * TURN_PER_VIEWER_S))
             now_s = time.monotonic()
             async with self._turn:
                 try:
@@ -279,6 +291,8 @@ class LiveRecords:
         follower, groups = self._follower, [*self._groups.values()]
         if follower is None:
             return
+        for group in groups:
+            group.share = min(1.0, FULL_GROUPS / len(groups))
         found = await asyncio.to_thread(follower.read)
         made = await asyncio.to_thread(_turn, found, follower.journal, groups, elapsed_s)
         for group, (data, shown, matched) in zip(groups, made, strict=True):

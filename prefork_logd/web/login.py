@@ -153,7 +153,9 @@ class TokenEntrance:
         """Answer one request."""
         if scope["path"] == "/" and scope["method"] == "GET" and b"token=" in scope["query_string"]:
             request = Request(scope)
-            if token := request.query_params.get(_TOKEN):
+            # An image or frame of another site could use up the tries of whoever looks at it.
+            is_opened = request.headers.get("sec-fetch-dest", "document") == "document"
+            if is_opened and (token := request.query_params.get(_TOKEN)):
                 rest = [(name, value) for name, value in request.query_params.multi_items() if name != _TOKEN]
                 response = await self._login.enter(request, token, local_path(f"/?{urlencode(rest)}" if rest else "/"))
                 await response(scope, receive, send)

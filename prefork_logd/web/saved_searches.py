@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FILE = "searches.json"
 MOST_SEARCHES = 200
+MOST_OF_A_USER = 50
 
 
 class SavedSearch(msgspec.Struct, frozen=True):
@@ -70,6 +71,8 @@ class SavedSearches:
                 _check_owner(found, search.name, search.user, is_admin=is_admin)
             elif len(found) >= MOST_SEARCHES:
                 raise SearchRefusedError(f"{MOST_SEARCHES} searches are saved already; remove one first")
+            elif sum(one.user == search.user for one in found) >= MOST_OF_A_USER:
+                raise SearchRefusedError(f"you have saved {MOST_OF_A_USER} searches already; remove one first")
             return sorted([*others, search], key=lambda one: one.name.casefold())
 
         await self._change(changed)

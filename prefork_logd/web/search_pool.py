@@ -18,23 +18,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from prefork_logd.config.paths import JOURNAL_DIRECTORY
-from prefork_logd.errors import LogdError, QueryCancelledError, QueryTimeoutError
+from prefork_logd.errors import QueryCancelledError, QueryTimeoutError
 from prefork_logd.journal.record_log import POSITION_FILE
 from prefork_logd.query.search import Limits
 from prefork_logd.stores.registry import choose_store, open_search
+from prefork_logd.web.places import Places
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 
     from prefork_logd.config.settings import Settings
     from prefork_logd.query.search import Search
 
 MOST_WAITING = 32
-"""Searches that wait for a place; further ones are refused at once."""
+"""Searches that wait for a place, half of them of one visitor; further ones are refused at once."""
 WAIT_S = 3.0
 """Longest wait for a place."""
 STREAMS = 2
-"""Exports that run at once, besides the searches."""
+"""Exports that run at once, besides the searches, each of another visitor."""
 QUEUED_PIECES = 4
 FRESH_S = 10.0
 """Time after which an opened store is not used again, even if the journal has not grown."""
@@ -46,13 +47,6 @@ MOST_RECORDS = 1_000_000
 """Records that facets, statistics, fields and patterns look at."""
 
 T = TypeVar("T")
-
-
-class BusyError(LogdError):
-    """Too many searches run at once."""
-
-    def __init__(self) -> None:
-        super().__init__("too many searches run at once; try again in a few seconds, or for a shorter range of time")
 
 
 class Lease:
@@ -106,12 +100,9 @@ class SearchPool:
         at_once = settings.web.searches
         self._settings = settings
         self._journal = Path(settings.server.state_dir) / JOURNAL_DIRECTORY
-        self._places = asyncio.Semaphore(at_once)
-        self._stream_places = asyncio.Semaphore(STREAMS)
+        self._places = Places(at_once, wait_s=wait_s, most_waiting=most_waiting)
+        self._stream_places = Places(STREAMS, wait_s=wait_s, most_waiting=most_waiting, most_of_one=1)
         self._threads = ThreadPoolExecutor(at_once + STREAMS, "search")
-        self._wait_s = wait_s
-        self._most_waiting = most_waiting
-        self._waiting = 0
         self._idle: dict[str, list[_Opened]] = defaultdict(list)
 
     async def run(
@@ -122,17 +113,19 @@ class SearchPool:
         deadline_s: float,
         most_records: int | None = MOST_RECORDS,
         gone: Callable[[], Awaitable[object]] | None = None,
+        visitor: str = "",
     ) -> T:
         """Return the result of `work`, called in a thread with a store opened (None: the first that can be searched).
 
         `gone` returns when nobody waits for the result any more: the search is cancelled then. Raises BusyError,
         StoreError with QueryTimeoutError and QueryCancelledError, and what `work` raises.
         """
-        return await self._run(self._places, work, store, deadline_s, most_records, gone)
+        return await self._run(self._places, visitor, work, store, deadline_s, most_records, gone)
 
     async def _run(
         self,
-        places: asyncio.Semaphore,
+        places: Places,
+        visitor: str,
         work: Callable[[Lease], T],
         store: str | None,
         deadline_s: float,
@@ -140,7 +133,7 @@ class SearchPool:
         gone: Callable[[], Awaitable[object]] | None = None,
     ) -> T:
         name = choose_store(self._settings, store).name
-        async with self._place(places):
+        async with places.place(visitor):
             leases: list[Lease] = []
             job = asyncio.get_running_loop().run_in_executor(
                 self._threads, self._work, work, name, deadline_s, most_records, leases
@@ -161,7 +154,12 @@ class SearchPool:
             return job.result()
 
     async def stream(
-        self, work: Callable[[Lease], Iterator[bytes]], *, store: str | None = None, deadline_s: float
+        self,
+        work: Callable[[Lease], Iterator[bytes]],
+        *,
+        store: str | None = None,
+        deadline_s: float,
+        visitor: str = "",
     ) -> AsyncGenerator[bytes]:
         """Yield what the iterator of `work` yields, which runs in a thread, a few pieces ahead.
 
@@ -176,7 +174,7 @@ class SearchPool:
                     raise QueryCancelledError
                 asyncio.run_coroutine_threadsafe(queue.put(piece), loop).result()
 
-        job = asyncio.ensure_future(self._run(self._stream_places, produce, store, deadline_s, None))
+        job = asyncio.ensure_future(self._run(self._stream_places, visitor, produce, store, deadline_s, None))
         try:
             while not job.done() or not queue.empty():
                 piece = asyncio.ensure_future(queue.get())
@@ -196,23 +194,6 @@ class SearchPool:
                 await asyncio.wait([job], timeout=CANCEL_EVERY_S)
             if not job.cancelled():
                 job.exception()
-
-    @contextlib.asynccontextmanager
-    async def _place(self, places: asyncio.Semaphore) -> AsyncIterator[None]:
-        if self._waiting >= self._most_waiting:
-            raise BusyError
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(self._wait_s):
-                await places.acquire()
-        except TimeoutError:
-            raise BusyError from None
-        finally:
-            self._waiting -= 1
-        try:
-            yield
-        finally:
-            places.release()
 
     def _work(
         self, work: Callable[[Lease], T], name: str, deadline_s: float, most_records: int | None, leases: list[Lease]
@@ -250,9 +231,13 @@ class SearchPool:
 
     def _close_old(self) -> None:
         """Close the stores that are not used again: their files may have been removed, and take room until then."""
+        self.close_idle(FRESH_S)
+
+    def close_idle(self, age_s: float = 0.0) -> None:
+        """Close the stores of this age that no search uses now."""
         for some in self._idle.values():
             for opened in some[:]:
-                if time.monotonic() >= opened.at_s + FRESH_S:
+                if time.monotonic() >= opened.at_s + age_s:
                     with contextlib.suppress(ValueError):  # a thread has taken it meanwhile
                         some.remove(opened)
                         opened.search.close()

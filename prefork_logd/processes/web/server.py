@@ -33,6 +33,8 @@ HEAD_S = 10.0
 STALL_S = 60.0
 """Longest time for which a client reads nothing of an answer that waits for it."""
 MOST_HEAD_BYTES = 32_768
+UNSENT_SHARE = 8
+"""This part of web.memory_bytes may hold what clients have asked for and do not read."""
 _BACKLOG = 512
 
 
@@ -42,15 +44,18 @@ class _BoundedProtocol(H11Protocol):
     held: Counter[str]
     """Connections of each address."""
     most = 0
+    unsent: dict[_BoundedProtocol, int]
+    """Bytes that wait for a client, of each connection where they are too many; the oldest such connection first."""
+    most_unsent = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._head_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
-        self._address = self.client[0] if self.client else "unix"
-        self.held[self._address] += 1
+        self.peer_address = self.client[0] if self.client else "unix"
+        self.held[self.peer_address] += 1
         # Behind a proxy, or on a Unix socket, all connections may have one address.
-        if len(self.connections) > self.most or self.held[self._address] > max(8, self.most // 2):
+        if len(self.connections) > self.most or self.held[self.peer_address] > max(8, self.most // 2):
             transport.abort()
             return
         self._expect_head()
@@ -73,31 +78,56 @@ class _BoundedProtocol(H11Protocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self._stall_timer = self.loop.call_later(STALL_S, self.transport.abort)
+        self.unsent[self] = self.transport.get_write_buffer_size()
+        while len(self.unsent) > 1 and sum(self.unsent.values()) > self.most_unsent:
+            self._close_one()
+
+    def _close_one(self) -> None:
+        """Close a connection that does not read: the oldest one of the address that takes most memory."""
+        by_address: Counter[str] = Counter()
+        for connection, nbytes in self.unsent.items():
+            by_address[connection.peer_address] += nbytes
+        ((address, _),) = by_address.most_common(1)
+        oldest = next(connection for connection in self.unsent if connection.peer_address == address)
+        del self.unsent[oldest]
+        oldest.transport.abort()
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        self.unsent.pop(self, None)
         if self._stall_timer is not None:
             self._stall_timer.cancel()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self.unsent.pop(self, None)
         for timer in (self._head_timer, self._stall_timer):
             if timer is not None:
                 timer.cancel()
-        self.held[self._address] -= 1
-        if not self.held[self._address]:
-            del self.held[self._address]
+        self.held[self.peer_address] -= 1
+        if not self.held[self.peer_address]:
+            del self.held[self.peer_address]
 
 
 class PageServer(uvicorn.Server):
     """One server, from the first connection to its end."""
 
-    def __init__(self, application: ASGIApp, settings: WebSettings, sockets: list[socket.socket]) -> None:
-        """Serve `application` on listening `sockets`. Raises ProcessError for a certificate that cannot be used."""
+    def __init__(
+        self,
+        application: ASGIApp,
+        settings: WebSettings,
+        sockets: list[socket.socket],
+        failed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Serve `application` on listening `sockets`; `failed` is called after a request that could not be answered.
+
+        Raises ProcessError for a certificate that cannot be used.
+        """
         self._ending = asyncio.Event()
         self._sockets = sockets
-        self._guard = Guard(application)
-        protocol = type("PageProtocol", (_BoundedProtocol,), {"held": Counter(), "most": settings.max_connections})
+        self._guard = Guard(application, failed)
+        bounds = {"most": settings.max_connections, "most_unsent": settings.memory_bytes // UNSENT_SHARE}
+        protocol = type("PageProtocol", (_BoundedProtocol,), {"held": Counter(), "unsent": {}, **bounds})
         tls: dict[str, Any] = {}
         if settings.certificate:
             tls = {"ssl_certfile": settings.certificate, "ssl_keyfile": settings.key}

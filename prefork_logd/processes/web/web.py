@@ -13,6 +13,7 @@ import gc
 import os
 import resource
 import signal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from prefork_logd.ipc.command_socket import send_command
 from prefork_logd.ipc.messages import AnyMessage, Drain, Ready, Reopen
 from prefork_logd.ipc.scoreboard import Field, Scoreboard
 from prefork_logd.net.loop import Loop
+from prefork_logd.processes.web.memory import MemoryWatch
 from prefork_logd.system import libc
 from prefork_logd.system.log import LOGGER, RateLimitedLog, describe_bug, reopen_own
 
@@ -30,7 +32,12 @@ if TYPE_CHECKING:
 
     from prefork_logd.config.settings import Settings
     from prefork_logd.processes.web.server import PageServer
+    from prefork_logd.web.context import PageContext
 
+ARENAS = 2
+"""More would let each thread keep memory that others need."""
+ALLOCATOR = "retain:false"
+"""DuckDB's allocator, jemalloc(3), would keep every address that it has used, which the limit of memory counts."""
 NICENESS = 10
 """Lower than ingest, higher than shippers: somebody waits for an answer."""
 DRAIN_S = 2.0
@@ -54,6 +61,7 @@ class WebProcess:
         self._settings = settings
         self._sockets = sockets
         self._server: PageServer | None = None
+        self._asking: asyncio.Future[dict[str, Any]] | None = None
         self._log = RateLimitedLog()
 
     def run(self) -> int:
@@ -62,6 +70,8 @@ class WebProcess:
         libc.signal_on_parent_death(signal.SIGKILL)
         os.nice(NICENESS)
         gc.freeze()
+        libc.limit_arenas(ARENAS)
+        os.environ["DUCKDB_JE_MALLOC_CONF"] = ALLOCATOR
         # Private memory that can be written, also of threads and libraries (getrlimit(2)).
         limit = self._settings.web.memory_bytes
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
@@ -82,10 +92,17 @@ class WebProcess:
         loop.add_reader(self._loop.fileno(), self._loop.turn, 0)
         loop.set_exception_handler(self._log_bug)
         context = make_context(self._settings, self._status)
-        self._server = PageServer(make_application(context), self._settings.web, self._sockets)
+        watch = MemoryWatch(self._settings.web.memory_bytes, partial(_free, context), self._end)
+        application = make_application(context)
+        self._server = PageServer(application, self._settings.web, self._sockets, watch.request_failed)
         await self._server.run_until_ended(lambda: self._channel.send(Ready()), DRAIN_S)
         # Not by a return: that would wait for threads, also for one whose search does not end. Nothing has to be saved.
         os._exit(0)
+
+    def _end(self) -> None:
+        """End as soon as the requests that are under way have ended."""
+        if self._server is not None:
+            self._server.end()
 
     def _log_bug(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Log an error outside of a request. A client may cause it, so the number of these lines is limited."""
@@ -93,9 +110,16 @@ class WebProcess:
         self._log.warning("%s", describe_bug(error) if error is not None else context["message"])
 
     async def _status(self) -> dict[str, Any]:
-        """Return the collector's status document. Raises ProcessError if the master cannot answer."""
-        state_dir = Path(self._settings.server.state_dir)
-        return await asyncio.to_thread(send_command, state_dir, "status", STATUS_S)
+        """Return the collector's status document. Raises ProcessError if the master cannot answer.
+
+        All who ask at the same time have the same answer: the master, and our threads, are asked once.
+        """
+        if self._asking is None or self._asking.done():
+            state_dir = Path(self._settings.server.state_dir)
+            self._asking = asyncio.ensure_future(asyncio.to_thread(send_command, state_dir, "status", STATUS_S))
+            # All who asked may have gone before the answer.
+            self._asking.add_done_callback(lambda asking: asking.cancelled() or asking.exception())
+        return await asyncio.shield(self._asking)
 
     def _handle_message(self, message: AnyMessage, fds: list[int]) -> None:  # noqa: ARG002 - none come
         match message:
@@ -112,3 +136,10 @@ class WebProcess:
     def _end_at_once(self) -> None:
         """End without regard to requests that are under way: the master has gone, or stops fast."""
         os._exit(0)
+
+
+def _free(context: PageContext) -> None:
+    """Give back the memory that nothing needs."""
+    context.searches.close_idle()
+    gc.collect()
+    libc.trim_memory()

@@ -26,7 +26,8 @@ from prefork_logd.errors import (
 from prefork_logd.web.api.answers import Error, Problem
 from prefork_logd.web.api.parameters import Parameter, ParameterError, TooLargeError, make_filters, read_parameters
 from prefork_logd.web.live import TooManyViewersError
-from prefork_logd.web.search_pool import MOST_RECORDS, BusyError
+from prefork_logd.web.places import BusyError
+from prefork_logd.web.search_pool import MOST_RECORDS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -83,6 +84,11 @@ class Asked:
         return getattr(self.request.user, "bounds", None)
 
     @property
+    def visitor(self) -> str:
+        """Who asks, for bounds of each visitor; all readers of share links are one."""
+        return f"{getattr(self.request.user, 'by', '')}:{self.request.user.display_name}"
+
+    @property
     def store(self) -> str | None:
         """Name of the store; None for the first one. The reader of a share link sees the store of the link only."""
         found: str | None = self.values.get("store") if self.bounds is None else self.bounds.store
@@ -111,6 +117,7 @@ class Asked:
             deadline_s=self.deadline_s(),
             most_records=most_records,
             gone=self.gone,
+            visitor=self.visitor,
         )
 
     def deadline_s(self) -> float:

@@ -60,7 +60,7 @@ async def export(asked: Asked) -> Response:
             return _parquet(lines)
         return joined(lines if form == "jsonl" else csv_lines(lines))
 
-    pieces = asked.context.searches.stream(work, store=asked.store, deadline_s=DEADLINE_S)
+    pieces = asked.context.searches.stream(work, store=asked.store, deadline_s=DEADLINE_S, visitor=asked.visitor)
     # What is wrong with the request, or the store, shows before the first piece.
     first = await anext(pieces, b"")
     name = f"records-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.{form}"

@@ -43,7 +43,7 @@ MOST_STORED = 20_000
 STORED_BYTES = 16 << 20
 LATE_S = 60.0
 """Records that arrived at about the same time may have been committed in another order."""
-RESUMED_AT_ONCE = 2
+READ_AT_ONCE = 2
 _PAGE = 1_000
 
 AFTER = Parameter(
@@ -59,7 +59,7 @@ async def tail(asked: Asked) -> Response:
     except ValueError as error:
         raise ParameterError("after", f"after: {error}") from None
     filters = replace(await asked.filters_of_tail(), limit=None)
-    watching = asked.context.live.watching(filters)
+    watching = asked.context.live.watching(filters, asked.visitor)
     viewer = await watching.__aenter__()
 
     async def events() -> AsyncGenerator[bytes]:
@@ -87,18 +87,14 @@ async def _missed(asked: Asked, viewer: Viewer, last: RecordId) -> AsyncGenerato
     if stop - start > MOST_RESUMED:
         yield gap_event(f"{stop - start:,} records came meanwhile, too many to be shown here; search for them")
         return
-    state = asked.request.app.state
-    if not hasattr(state, "resuming"):
-        state.resuming = asyncio.Semaphore(RESUMED_AT_ONCE)
-    async with state.resuming:
-        while True:
-            async with contextlib.aclosing(_between(asked, viewer.filters, last, start, stop)) as missed:
-                async for data in missed:
-                    yield data
-            start, following = stop, await viewer.catch_up()
-            if following is None:
-                return
-            stop = following
+    while True:
+        async with contextlib.aclosing(_between(asked, viewer.filters, last, start, stop)) as missed:
+            async for data in missed:
+                yield data
+        start, following = stop, await viewer.catch_up()
+        if following is None:
+            return
+        stop = following
 
 
 async def _between(asked: Asked, filters: Filters, last: RecordId, start: int, stop: int) -> AsyncGenerator[bytes]:
@@ -106,16 +102,32 @@ async def _between(asked: Asked, filters: Filters, last: RecordId, start: int, s
     if start >= stop:
         return
     directory = asked.context.state_dir / JOURNAL_DIRECTORY
-    past = await asyncio.to_thread(PastRecords, directory, start, stop)
+    # Held for a piece only: a client that reads slowly keeps nobody waiting.
+    places = _reading(asked)
+    async with places:
+        past = await asyncio.to_thread(PastRecords, directory, start, stop)
     try:
         if past.start > start:
             yield await _stored(asked, filters, last, min(past.start, stop))
-        while piece := await asyncio.to_thread(past.read):
-            events = await asyncio.to_thread(_events, filters, last.journal, piece)
+        while True:
+            async with places:
+                piece = await asyncio.to_thread(past.read)
+                events = await asyncio.to_thread(_events, filters, last.journal, piece)
+            if not piece:
+                return
             if events:
                 yield events
     finally:
         past.close()
+
+
+def _reading(asked: Asked) -> asyncio.Semaphore:
+    """Return the places for reading what tails have missed."""
+    state = asked.request.app.state
+    if not hasattr(state, "reading"):
+        state.reading = asyncio.Semaphore(READ_AT_ONCE)
+    places: asyncio.Semaphore = state.reading
+    return places
 
 
 def _events(filters: Filters, journal: str, lines: list[tuple[int | None, bytes]]) -> bytes:
@@ -152,7 +164,7 @@ async def _stored(asked: Asked, filters: Filters, last: RecordId, stop: int) -> 
 
     try:
         return await asked.context.searches.run(
-            work, store=asked.store, deadline_s=asked.deadline_s(), most_records=None
+            work, store=asked.store, deadline_s=asked.deadline_s(), most_records=None, visitor=asked.visitor
         )
     except StoreError as error:
         return gap_event(f"records in the store could not be read: {error}")

@@ -102,3 +102,10 @@ def test_alarm_as_a_handler_of_a_signal() -> None:
             signal.pause()
     _, status = os.waitpid(child, 0)
     assert os.WTERMSIG(status) == signal.SIGALRM
+
+
+def test_memory_is_given_back() -> None:
+    """Both calls work where the C library has them, and do nothing elsewhere."""
+    libc.limit_arenas(2)
+    libc.trim_memory()
+    assert len(bytearray(1 << 20)) == 1 << 20

@@ -117,6 +117,49 @@ def test_viewers_are_bounded(log: GrowingLog, tmp_path: Path, monkeypatch: pytes
     asyncio.run(main())
 
 
+def test_one_visitor_has_half_of_the_tails(log: GrowingLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others have theirs."""
+    monkeypatch.setattr(live, "MOST_OF_A_VISITOR", 1)
+    assert log.next == 0
+
+    async def main() -> None:
+        records = LiveRecords(make_settings(tmp_path))
+        async with records.watching(Filters(), "ada"), records.watching(Filters(), "bob"):
+            with pytest.raises(TooManyViewersError, match="1 tails of yours"):
+                async with records.watching(Filters(), "ada"):
+                    pass
+        async with records.watching(Filters(), "ada"):
+            pass
+        records.close()
+
+    asyncio.run(main())
+
+
+def test_many_filters_share_the_memory(log: GrowingLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each group keeps less, and shows less at once, the more of them there are."""
+    monkeypatch.setattr(live, "FULL_GROUPS", 1)
+    monkeypatch.setattr(live, "KEPT_BYTES", 40_000)
+    monkeypatch.setattr(live, "CHUNK_BYTES", 20_000)
+
+    async def main() -> None:
+        records = LiveRecords(make_settings(tmp_path))
+        async with contextlib.AsyncExitStack() as stack:
+            for number in range(10):
+                await stack.enter_async_context(records.watching(Filters(tree=parse(f"-x{number}", now=NOW))))
+            for number in range(20):
+                log.add(numbered(number * 100, 100))
+                ordinal = log.next
+                async with asyncio.timeout(30):
+                    while (await records.place(next(iter(records._groups.values()))))[0] < ordinal:  # noqa: ASYNC110
+                        await asyncio.sleep(0.001)
+            kept = [len(b"".join(group.chunks(group.first))) for group in records._groups.values()]
+            assert len(kept) == 10
+            assert 1_000 < max(kept) < (40_000 + 2 * 20_000) // 10
+        records.close()
+
+    asyncio.run(main())
+
+
 def test_the_end_of_the_page_ends_the_events(log: GrowingLog, tmp_path: Path) -> None:
     """No viewer waits on."""
     assert log.next == 0

@@ -108,6 +108,18 @@ def test_only_get_uses_the_token_up(page: Served, method: str) -> None:
     assert token(page) == first
 
 
+@pytest.mark.parametrize("kind", ["image", "iframe", "script"])
+def test_another_page_cannot_use_up_the_tries(page: Served, kind: str) -> None:
+    """Its images with wrong tokens are not tries."""
+    with page.client() as client:
+        for _ in range(30):
+            answer = client.get("/", params={"token": "x"}, headers={"Sec-Fetch-Dest": kind})
+            assert answer.status_code == 303
+        answer = client.get("/", params={"token": token(page)}, headers={"Sec-Fetch-Dest": "document"})
+        assert (answer.status_code, answer.headers["location"]) == (303, "/")
+        assert client.get(SESSION).status_code == 200
+
+
 def test_a_token_that_cannot_be_replaced_lets_nobody_in(page: Served) -> None:
     """It would work twice."""
     first = token(page)

@@ -93,3 +93,18 @@ def test_a_file_that_cannot_be_used_is_kept(tmp_path: Path) -> None:
             await saved.save(search("a"), is_admin=True)
 
     asyncio.run(main())
+
+
+def test_one_user_leaves_room_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each may save some; a search of one's own is still replaced."""
+    monkeypatch.setattr(saved_searches, "MOST_OF_A_USER", 2)
+
+    async def main() -> None:
+        saved = SavedSearches(PageFiles(tmp_path))
+        for name in ("a", "b", "b"):
+            await saved.save(search(name), is_admin=False)
+        with pytest.raises(SearchRefusedError, match="you have saved 2 searches already"):
+            await saved.save(search("c"), is_admin=False)
+        await saved.save(search("c", "eve"), is_admin=False)
+
+    asyncio.run(main())

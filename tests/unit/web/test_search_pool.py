@@ -17,7 +17,8 @@ from prefork_logd.journal.record_log import POSITION_FILE
 from prefork_logd.query.filters import Filters
 from prefork_logd.query.search import Limits
 from prefork_logd.web import search_pool
-from prefork_logd.web.search_pool import BusyError, Lease, SearchPool
+from prefork_logd.web.places import BusyError
+from prefork_logd.web.search_pool import Lease, SearchPool
 
 if TYPE_CHECKING:
     from pathlib import Path

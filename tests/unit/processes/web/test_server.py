@@ -45,6 +45,9 @@ class App:
             self.gone = (await receive())["type"]
             sending.cancel()
             return
+        if scope["path"] == "/large":
+            await send({"type": "http.response.body", "body": bytes(48 << 20)})
+            return
         if scope["path"] == "/events":
             await send({"type": "http.response.body", "body": b": hello\n\n", "more_body": True})
             await receive()
@@ -180,3 +183,32 @@ def test_signals_are_left_alone(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGTERM)
     with serving(tmp_path, application=App):
         assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_answers_that_nobody_reads_are_bounded(tmp_path: Path) -> None:
+    """Together: the connection that waits longest is closed, and others are served."""
+    with serving(tmp_path, '[web]\nmemory_bytes = 268435456\nbind = ["127.0.0.1:9021"]', App) as served:
+        first, second = connect(served), connect(served)
+        for sock in (first, second):
+            sock.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            sock.settimeout(20)
+            assert sock.recv(12) == b"HTTP/1.1 200"
+        assert served.get("/").text == "done"
+        assert _read_all(first) < 48 << 20
+        assert _read_all(second) > 48 << 20
+        first.close()
+        second.close()
+
+
+def _read_all(sock: socket.socket) -> int:
+    """Return the number of bytes until the end of an answer, or of the connection."""
+    nbytes = 0
+    while nbytes <= 48 << 20:
+        try:
+            data = sock.recv(1 << 20)
+        except ConnectionResetError:
+            break
+        if not data:
+            break
+        nbytes += len(data)
+    return nbytes

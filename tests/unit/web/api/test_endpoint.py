@@ -13,7 +13,7 @@ from prefork_logd.errors import ProcessError, QueryCancelledError, QueryTimeoutE
 from prefork_logd.web.api import analysis, records
 from prefork_logd.web.api.endpoint import ForbiddenError, NotFoundError, encode, error_response
 from prefork_logd.web.api.parameters import ParameterError, TooLargeError
-from prefork_logd.web.search_pool import BusyError
+from prefork_logd.web.places import BusyError
 from tests.support.page import Anybody, Client, bounds, make_page, make_settings
 from tests.support.stores import NOW
 

@@ -1,0 +1,50 @@
+"""A page that cannot give its memory back ends; one that can goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from prefork_logd.processes.web import memory
+from prefork_logd.processes.web.memory import MemoryWatch, data_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def watch(used: Iterator[int], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the calls of a watch over a process that uses so much of 1,000 bytes, after a request has failed."""
+    monkeypatch.setattr(memory, "LOOK_S", 0.001)
+    calls: list[str] = []
+
+    async def main() -> None:
+        made = MemoryWatch(1000, lambda: calls.append("free"), lambda: calls.append("end"), lambda: next(used))
+        made.request_failed()
+        made.request_failed()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        assert len(tasks) <= 1
+        await asyncio.gather(*tasks)
+
+    asyncio.run(main())
+    return calls
+
+
+def test_memory_that_is_not_given_back_ends_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After some looks, each with a try to free some."""
+    assert watch(iter(lambda: 700, None), monkeypatch) == ["free"] * memory.LOOKS + ["end"]
+
+
+def test_memory_that_is_given_back_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a request that fails for another reason is not looked at."""
+    assert watch(iter((900, 900, 500)), monkeypatch) == ["free", "free"]
+    assert watch(iter((500, 500)), monkeypatch) == []
+
+
+def test_data_is_measured() -> None:
+    """It grows with what is allocated."""
+    before = data_bytes()
+    block = bytearray(64 << 20)
+    assert data_bytes() - before > 60 << 20
+    assert len(block) == 64 << 20
