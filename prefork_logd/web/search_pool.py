@@ -146,6 +146,8 @@ class SearchPool:
                     await _cancelled(job, leases)
             except asyncio.CancelledError:
                 await asyncio.shield(_cancelled(job, leases))
+                # Nobody waits for it; an error that nobody has seen would be logged as a bug.
+                job.exception()
                 raise
             finally:
                 if watch is not None:

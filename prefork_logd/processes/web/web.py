@@ -85,12 +85,14 @@ class WebProcess:
     async def _serve(self) -> None:
         # Imported after the fork: the master has no use for them, and they take 30 MB.
         from prefork_logd.processes.web.server import PageServer  # noqa: PLC0415
+        from prefork_logd.stores.parquet.engine import remove_old_temporaries  # noqa: PLC0415
         from prefork_logd.web.application import make_application  # noqa: PLC0415
         from prefork_logd.web.context import make_context  # noqa: PLC0415
 
         loop = asyncio.get_running_loop()
         loop.add_reader(self._loop.fileno(), self._loop.turn, 0)
         loop.set_exception_handler(self._log_bug)
+        await asyncio.to_thread(remove_old_temporaries)
         context = make_context(self._settings, self._status)
         watch = MemoryWatch(self._settings.web.memory_bytes, partial(_free, context), self._end)
         application = make_application(context)

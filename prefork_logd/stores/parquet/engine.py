@@ -9,13 +9,17 @@ elsewhere, and temporary files are in the store's own directory.
 from __future__ import annotations
 
 import contextlib
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefork_logd.errors import QueryMemoryError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
     import duckdb
 
@@ -27,11 +31,39 @@ _CONFIGURATION = {
 }
 
 
+SPILL_BYTES = 4 << 30
+"""Most bytes of the temporary files of one query; by default DuckDB takes nine tenths of the disk."""
+_TEMPORARY = re.compile(r"prefork-logd-(?:query|export)-(\d+)(?:-.*)?", re.ASCII)
+
+
+def spill_directory() -> Path | None:
+    """Return the directory for what queries of this process cannot hold in memory; None if there is no place for it."""
+    try:
+        return Path(tempfile.gettempdir()) / f"prefork-logd-query-{os.getpid()}"
+    except OSError:
+        return None
+
+
+def temporary_directory() -> tempfile.TemporaryDirectory[str]:
+    """Return a new directory for the parts of an export. Raises OSError."""
+    return tempfile.TemporaryDirectory(prefix=f"prefork-logd-export-{os.getpid()}-")
+
+
+def remove_old_temporaries() -> None:
+    """Remove such directories of our processes that have ended: one that is killed leaves its own behind."""
+    place = spill_directory()
+    for path in place.parent.iterdir() if place is not None else ():
+        found = _TEMPORARY.fullmatch(path.name)
+        with contextlib.suppress(OSError):
+            if found and path.lstat().st_uid == os.geteuid() and not Path(f"/proc/{found[1]}").exists():
+                shutil.rmtree(path)
+
+
 def connect(memory_bytes: int, threads: int, temporary: Path | None = None) -> duckdb.DuckDBPyConnection:
     """Return a connection to a database in memory. Raises StoreError.
 
     `memory_bytes` bounds the memory of its queries; beyond it they use files in the directory `temporary`, None for no
-    files. `threads` is the number of threads of a query.
+    files, of SPILL_BYTES at most. `threads` is the number of threads of a query.
     """
     try:
         import duckdb  # noqa: PLC0415 - it has threads, and takes 70 ms
@@ -41,6 +73,7 @@ def connect(memory_bytes: int, threads: int, temporary: Path | None = None) -> d
         **_CONFIGURATION,
         "memory_limit": f"{memory_bytes >> 10}KiB",
         "threads": threads,
+        "max_temp_directory_size": f"{SPILL_BYTES >> 10}KiB",
         "temp_directory": str(temporary) if temporary is not None else "",
     }
     with failing_as_store_error():

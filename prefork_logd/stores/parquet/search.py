@@ -13,7 +13,6 @@ import contextlib
 import itertools
 import math
 import os
-import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -356,7 +355,7 @@ class ParquetSearch(Analysis):
         source, paths = self._snapshot.source(), self._snapshot.paths
         threads = min(os.cpu_count() or 1, MOST_THREADS)
         with contextlib.closing(
-            sql.open_database(source, paths, MEMORY_BYTES, threads, _spill(), target)
+            sql.open_database(source, paths, MEMORY_BYTES, threads, engine.spill_directory(), target)
         ) as connection:
             yield connection
 
@@ -382,12 +381,4 @@ def _characters(row: Sequence[Any]) -> int:
 
 
 def _connect() -> duckdb.DuckDBPyConnection:
-    return engine.connect(MEMORY_BYTES, min(os.cpu_count() or 1, MOST_THREADS), _spill())
-
-
-def _spill() -> Path | None:
-    """Return the directory for what does not fit into memory; None if no directory can be written."""
-    try:
-        return Path(tempfile.gettempdir()) / f"prefork-logd-query-{os.getpid()}"
-    except OSError:
-        return None
+    return engine.connect(MEMORY_BYTES, min(os.cpu_count() or 1, MOST_THREADS), engine.spill_directory())

@@ -5,7 +5,6 @@ Owns who may call, and the status and form of each error. Does not know what any
 
 from __future__ import annotations
 
-import logging
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,6 +22,7 @@ from prefork_logd.errors import (
     StoreError,
     describe_unexpected,
 )
+from prefork_logd.system.log import RateLimitedLog
 from prefork_logd.web.api.answers import Error, Problem
 from prefork_logd.web.api.parameters import Parameter, ParameterError, TooLargeError, make_filters, read_parameters
 from prefork_logd.web.live import TooManyViewersError
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from prefork_logd.web.context import PageContext
     from prefork_logd.web.search_pool import Lease
 
-log = logging.getLogger("prefork_logd.web")
+_log = RateLimitedLog()
 
 T = TypeVar("T")
 MOST_BODY_BYTES = 65_536
@@ -253,7 +253,7 @@ def error_response(error: Exception, path: str) -> Response:
             return response
         case MemoryError():
             return error_answer(503, "the answer needs more memory than the page may use; ask for fewer records")
-    log.error("%s: the request failed: %s", path[:200], describe_unexpected(error))
+    _log.warning("%r: the request failed: %s", path[:200], describe_unexpected(error))
     return error_answer(500, "the request failed because of an error of the collector, which its log describes")
 
 

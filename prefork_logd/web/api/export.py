@@ -6,13 +6,13 @@ Owns the names and types of the files, and how a command is written. Does not kn
 from __future__ import annotations
 
 import shlex
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefork_logd.records.csv_lines import csv_lines
+from prefork_logd.stores.parquet import engine
 from prefork_logd.stores.parquet.export import write_file
 from prefork_logd.web.api.answers import Command
 from prefork_logd.web.api.endpoint import Asked, Call
@@ -90,7 +90,7 @@ def joined(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _parquet(lines: Iterable[bytes]) -> Iterator[bytes]:
-    with tempfile.TemporaryDirectory(prefix="prefork-logd-export-") as directory:
+    with engine.temporary_directory() as directory:
         path = write_file(lines, Path(directory))
         with path.open("rb") as file:
             while piece := file.read(PIECE_BYTES):

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
 from prefork_logd.errors import LogdError
+from prefork_logd.system.log import RateLimitedLog
 from prefork_logd.web.api.endpoint import HEADERS
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-log = logging.getLogger("prefork_logd.web")
+_log = RateLimitedLog()
 
 STALLED_S = 60.0
 """Time after which a client that takes nothing is given up."""
@@ -66,7 +66,7 @@ class Streamed(Response):
             if not sending.cancelled():
                 sending.result()
         except (LogdError, TimeoutError) as error:
-            log.warning("%s: the answer was cut off: %s", scope["path"][:200], error or "the client takes nothing")
+            _log.warning("%s: the answer was cut off: %s", scope["path"][:200], error or "the client takes nothing")
         finally:
             await self._close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
@@ -129,8 +130,10 @@ class Endless:
 
 def test_a_search_ends_with_its_client(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the client has gone, or the task is cancelled, the search is cancelled, and its store closed."""
+    problems: list[object] = []
 
     async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, found: problems.append(found))
         for by_task in (False, True):
             search = Endless()
             monkeypatch.setattr(search_pool, "open_search", lambda *_, found=search: found)
@@ -151,6 +154,8 @@ def test_a_search_ends_with_its_client(settings: Settings, monkeypatch: pytest.M
             pool.close()
 
     asyncio.run(main())
+    gc.collect()
+    assert problems == [], "an error of the search would be logged as a bug"
 
 
 def test_the_calls_of_a_request_share_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:

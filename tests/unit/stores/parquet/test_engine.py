@@ -1,0 +1,41 @@
+"""DuckDB has bounds, and what it leaves behind is removed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from prefork_logd.errors import StoreError
+from prefork_logd.stores.parquet import engine
+
+
+def test_temporary_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A query that needs more of them fails; it does not fill the disk."""
+    monkeypatch.setattr(engine, "SPILL_BYTES", 8 << 20)
+    query = "SELECT count(*) FROM (SELECT DISTINCT md5(i::VARCHAR) || repeat('x', 50) FROM range(2000000) AS r(i))"
+    with contextlib.closing(engine.connect(32 << 20, 1, tmp_path / "spill")) as connection:
+        with pytest.raises(StoreError), engine.failing_as_store_error():
+            connection.execute(query).fetchall()
+        assert connection.execute("SELECT 1").fetchall() == [(1,)]
+
+
+def test_directories_of_ended_processes_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of processes that run stay, and so does everything else."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    pid = int(ended.stdout)
+    for name in (f"prefork-logd-query-{pid}", f"prefork-logd-export-{pid}-abc"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(b"x")
+    kept = {f"prefork-logd-query-{os.getpid()}", f"prefork-logd-query-{pid}x", f"other-{pid}"}
+    for name in kept:
+        (tmp_path / name).mkdir()
+    with engine.temporary_directory() as directory:
+        engine.remove_old_temporaries()
+        assert {path.name for path in tmp_path.iterdir()} == kept | {Path(directory).name}
