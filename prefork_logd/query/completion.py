@@ -43,7 +43,7 @@ class Place(NamedTuple):
 def find_place(text: str, position: int) -> Place:
     """Return what is written at the caret behind so many characters."""
     position = max(0, min(position, len(text)))
-    at = 0
+    at = tried = 0
     subjects = [""]
     """The field of the values in each parenthesis that is open."""
     while True:
@@ -59,7 +59,9 @@ def find_place(text: str, position: int) -> Place:
                 subjects.pop()
             at += 1
             continue
-        name = FIELD.match(text, at) if not field else None
+        # A name without an operator has none from a later one of its parts on either.
+        name = FIELD.match(text, at) if not field and at >= tried else None
+        tried = name.end() if name else tried
         operator = OPERATOR.match(text, name.end()) if name else None
         if name and operator and name[0] not in _KEYWORDS:
             if position <= name.end():

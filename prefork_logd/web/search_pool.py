@@ -163,10 +163,7 @@ class SearchPool:
         deadline_s: float,
         visitor: str = "",
     ) -> AsyncGenerator[bytes]:
-        """Yield what the iterator of `work` yields, which runs in a thread, a few pieces ahead.
-
-        Raises as `run` does. Close it if it is not exhausted.
-        """
+        """Yield what the iterator of `work` yields in a thread, a few pieces ahead. Raises as `run` does. Close it."""
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[bytes] = asyncio.Queue(QUEUED_PIECES)
 

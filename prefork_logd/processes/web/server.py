@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from prefork_logd.config.web import WebSettings
 
+    Failed = Callable[[], None]
+
 HEAD_S = 10.0
 """Longest time from the connection, or from the last answer, to the end of a request's head."""
 STALL_S = 60.0
@@ -109,32 +111,29 @@ class _BoundedProtocol(H11Protocol):
             del self.held[self.peer_address]
 
 
+def _make_protocol(settings: WebSettings) -> type[_BoundedProtocol]:
+    """Return the class of the connections of one server, with its bounds."""
+    bounds = {"most": settings.max_connections, "most_unsent": settings.memory_bytes // UNSENT_SHARE}
+    return type("PageProtocol", (_BoundedProtocol,), {"held": Counter(), "unsent": {}, **bounds})
+
+
 class PageServer(uvicorn.Server):
     """One server, from the first connection to its end."""
 
     def __init__(
-        self,
-        application: ASGIApp,
-        settings: WebSettings,
-        sockets: list[socket.socket],
-        failed: Callable[[], None] = lambda: None,
+        self, application: ASGIApp, settings: WebSettings, sockets: list[socket.socket], failed: Failed = lambda: None
     ) -> None:
-        """Serve `application` on listening `sockets`; `failed` is called after a request that could not be answered.
-
-        Raises ProcessError for a certificate that cannot be used.
-        """
+        """Serve on listening `sockets`; call `failed` after each failed request. Raises ProcessError for a bad key."""
         self._ending = asyncio.Event()
         self._sockets = sockets
         self._guard = Guard(application, failed)
-        bounds = {"most": settings.max_connections, "most_unsent": settings.memory_bytes // UNSENT_SHARE}
-        protocol = type("PageProtocol", (_BoundedProtocol,), {"held": Counter(), "unsent": {}, **bounds})
         tls: dict[str, Any] = {}
         if settings.certificate:
             tls = {"ssl_certfile": settings.certificate, "ssl_keyfile": settings.key}
         config = uvicorn.Config(
             self._guard,
             loop="asyncio",
-            http=protocol,
+            http=_make_protocol(settings),
             ws="none",
             lifespan="off",
             log_config=None,

@@ -67,9 +67,10 @@ def test_a_long_text_takes_little_time() -> None:
         "- " * 8000,
         '"a' * 8000,
         "a:(" * 5000,
+        '"a".' * 4000,
     ):
         find_place(text, len(text))
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 0.4
 
 
 @given(
