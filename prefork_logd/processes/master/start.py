@@ -22,6 +22,7 @@ from prefork_logd.processes.master.page import certificate_problem
 from prefork_logd.processes.master.page_sockets import PageSockets
 from prefork_logd.processes.master.status import page as page_status
 from prefork_logd.processes.orphans import END_S
+from prefork_logd.processes.web.web import import_libraries
 from prefork_logd.stores.registry import import_early
 from prefork_logd.system import daemonize, log
 from prefork_logd.system.log import LOGGER
@@ -79,6 +80,8 @@ def serve(settings: Settings, source: ConfigSource, ready: daemonize.Readiness |
             raise ProcessError(problems[0])
         if user:
             import_early(settings.shipped)
+            if settings.web.bind:
+                import_libraries()
             drop_privileges(user)
         return _run(settings, source, sockets, page_sockets, lock, ready)
 

@@ -9,7 +9,9 @@ bounded memory, so that ingest never waits for it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import importlib
 import os
 import resource
 import signal
@@ -48,6 +50,28 @@ STATUS_S = 3.0
 """Longest time that the master may take to answer a question about its status."""
 
 
+_LIBRARIES = (
+    "prefork_logd.processes.web.server",
+    "prefork_logd.web.application",
+    "prefork_logd.web.context",
+    "uvicorn.lifespan.off",
+    "uvicorn.loops.asyncio",
+    "anyio._backends._asyncio",
+    "encodings.idna",
+)
+"""Some of them are imported by others when the first request comes."""
+
+
+def import_libraries() -> None:
+    """Import what the page needs while it can be read: the collector may change its user after this.
+
+    A missing library is reported by the page's process, which is tried again.
+    """
+    with contextlib.suppress(ImportError):
+        for name in _LIBRARIES:
+            importlib.import_module(name)
+
+
 class WebProcess:
     """The life of the page's process."""
 
@@ -80,6 +104,9 @@ class WebProcess:
             asyncio.run(self._serve())
         except (ProcessError, OSError) as error:
             LOGGER.error("the page cannot be served: %s", error)
+        except ImportError as error:
+            remedy = "install prefork-logd with its dependencies, where the collector's user can read them"
+            LOGGER.error("the page cannot be served: %s; %s", error, remedy)
         return FAILED
 
     async def _serve(self) -> None:

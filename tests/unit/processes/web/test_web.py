@@ -6,6 +6,8 @@ import os
 import resource
 import signal
 import socket
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -113,3 +115,17 @@ def test_a_page_that_cannot_keep_its_secrets_is_not_served(tmp_path: Path) -> No
         assert child.status == FAILED
     finally:
         child.close()
+
+
+def test_libraries_can_be_imported_before_the_user_changes() -> None:
+    """In a process of its own: this one has them already."""
+    code = "; ".join(
+        (
+            "import sys",
+            "from prefork_logd.processes.web.web import import_libraries",
+            "assert 'starlette' not in sys.modules",
+            "import_libraries()",
+            "assert {'starlette', 'uvicorn', 'jinja2', 'anyio._backends._asyncio'} <= sys.modules.keys()",
+        )
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
