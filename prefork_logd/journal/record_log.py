@@ -6,6 +6,10 @@ number that is still needed. record_segments.py finds the segments after a start
 As for outputs, the commit entries decide what is committed: the length of the current segment, and the next record's
 number. The journal knows a segment before anything is appended to it, so a segment that is not in the last commit is
 complete. Files are named after their first record's number.
+
+A finished segment is not synced at its end: clients would wait for the disk, and stores often pass a segment before the
+kernel writes it by itself. The next commit that is acknowledged syncs the finished segments, too, so everything before
+an acknowledged record is on the disk.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from prefork_logd.journal.intent import BOOT_ID, Evidence
 from prefork_logd.journal.record_block import HEADER_BYTES, Header
 from prefork_logd.journal.record_segments import FoundSegments, Segment, segment_name
 from prefork_logd.system.disk import sync_directory
-from prefork_logd.system.libc import IOV_MAX, begin_writing
+from prefork_logd.system.libc import IOV_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,9 +40,6 @@ COPY_LEAPS = 1 << 16
 LEAP = 1 << 32
 """Numbers passed over if the last ones given may be lost: after a power loss a store may have records whose commit was
 not synced and is lost. Their numbers must not be given again."""
-WRITTEN_BYTES = 8 << 20
-"""After so many bytes the disk begins to write them, to keep the sync at a segment's end short: all clients wait for
-it."""
 
 
 class Gathered(NamedTuple):
@@ -77,13 +78,14 @@ class RecordLog:
         self._kept = (0, 0)
         """`length` and `next` at the last commit."""
         self._unsynced = False
-        self._begun = 0
-        """Bytes of the current segment that the disk was asked to write."""
+        self._unsynced_paths: list[Path] = []
+        """Finished segments that may not be on the disk yet."""
         try:
             self._recover(committed, evidence or Evidence())
         except OSError as error:
             self.close()
             raise OutputError(str(error.filename or directory), "recover", error) from error
+        self._unsynced_paths = [segment.path for segment in self._finished]
 
     @property
     def journal(self) -> bytes:
@@ -200,7 +202,6 @@ class RecordLog:
         self.length, self.next = HEADER_BYTES, header.first
         self._kept = (self.length, self.next)
         self._unsynced = False
-        self._begun = 0
 
     # Appending
 
@@ -211,14 +212,15 @@ class RecordLog:
         try:
             # A failed append may have left bytes in it.
             os.ftruncate(self._fd, self.length)
-            if self._unsynced:
-                os.fdatasync(self._fd)
+            is_unsynced = self._unsynced
             finished = Segment(self._header.first, self._path, self.length)
             ordinal, offset = self.total
             self._begin(Header(self.journal, self.next, ordinal, offset))
         except OSError as error:
             raise OutputError(str(self._path), "go on after", error) from error
         self._finished.append(finished)
+        if is_unsynced:
+            self._unsynced_paths.append(finished.path)
         return True
 
     @property
@@ -242,9 +244,6 @@ class RecordLog:
             raise OutputError(str(self._path), "write", error) from error
         self.length, self.next = position, number
         self._unsynced = True
-        if position - self._begun >= WRITTEN_BYTES:
-            begin_writing(self._fd, self._begun, position - self._begun)
-            self._begun = position
 
     def _write(self, parts: list[bytes | memoryview], position: int) -> None:
         for start in range(0, len(parts), IOV_MAX):
@@ -262,6 +261,7 @@ class RecordLog:
 
     def sync(self) -> None:
         """Wait until everything appended is on the disk. Raises OutputError; then call `abandon`."""
+        self._sync_finished()
         if not self._unsynced:
             return
         try:
@@ -269,7 +269,26 @@ class RecordLog:
         except OSError as error:
             raise OutputError(str(self._path), "sync", error) from error
         self._unsynced = False
-        self._begun = self.length
+
+    def _sync_finished(self) -> None:
+        """Wait until the finished segments are on the disk. Raises OutputError."""
+        while self._unsynced_paths:
+            path = self._unsynced_paths[-1]
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:  # removed by hand
+                self._unsynced_paths.pop()
+                continue
+            except OSError as error:
+                raise OutputError(str(path), "sync", error) from error
+            # Once: a second sync of a file that could not be written succeeds without its lost pages (fsync(2)).
+            self._unsynced_paths.pop()
+            try:
+                os.fdatasync(fd)
+            except OSError as error:
+                raise OutputError(str(path), "sync", error) from error
+            finally:
+                os.close(fd)
 
     def abandon(self) -> None:
         """After a failed sync: go on in a new segment; uncommitted records must be appended again.
@@ -306,13 +325,17 @@ class RecordLog:
                 self._finished[0].path.unlink(missing_ok=True)
             except OSError:
                 break
+            with contextlib.suppress(ValueError):
+                self._unsynced_paths.remove(self._finished[0].path)
             del self._finished[0]
             removed += 1
         return removed
 
     def close(self) -> None:
-        """Sync and close the current segment."""
+        """Sync every segment, and close the current one."""
         if self._fd >= 0:
+            with contextlib.suppress(OutputError):
+                self._sync_finished()
             with contextlib.suppress(OSError):
                 os.fdatasync(self._fd)
             os.close(self._fd)

@@ -18,7 +18,6 @@ IN_MODIFY, IN_MOVED_TO, IN_CREATE = 0x2, 0x80, 0x100
 """Events of inotify(7)."""
 
 _PR_SET_PDEATHSIG = 1
-_SYNC_FILE_RANGE_WRITE = 2
 _AT_EMPTY_PATH = 0x1000
 _STATX_BTIME = 0x800
 _STATX_BYTES = 256
@@ -63,14 +62,6 @@ def alarm_on_signal(number: int) -> None:
     # An address has 64 bits: ctypes would pass an int.
     _libc.signal.argtypes, _libc.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
     _libc.signal(number, ctypes.cast(_libc.alarm, ctypes.c_void_p))
-
-
-def begin_writing(fd: int, start: int, nbytes: int) -> None:
-    """Start writing a part of a file to the disk without waiting (sync_file_range(2)).
-
-    Errors are left to the next sync of the file, which reports them.
-    """
-    _libc.sync_file_range(fd, ctypes.c_int64(start), ctypes.c_int64(nbytes), _SYNC_FILE_RANGE_WRITE)
 
 
 def inotify_init() -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prefork_logd.errors import OutputError
 from prefork_logd.journal import record_log
 from prefork_logd.journal.commit_entry import NOTHING
 from prefork_logd.journal.record_log import LEAP
-from prefork_logd.journal.record_segments import segment_paths
-from prefork_logd.system import libc
+from prefork_logd.journal.record_segments import segment_name, segment_paths
 from tests.support.record_logs import Log, block, read
 
 if TYPE_CHECKING:
@@ -104,29 +106,62 @@ def test_after_a_sync_that_failed_another_segment_begins(log: Log) -> None:
     assert read(log.directory, 10)[0] == list(range(10))
 
 
-def test_the_disk_begins_to_write_before_a_segment_ends(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Piece by piece, from where it was told last or synced; a new segment begins at its beginning."""
-    begun: list[tuple[int, int]] = []
-    monkeypatch.setattr(record_log, "WRITTEN_BYTES", 150)
-    monkeypatch.setattr(record_log, "begin_writing", lambda _, start, nbytes: begun.append((start, start + nbytes)))
-    ends = []
+class Syncs:
+    """The files that were synced, by name; those in `failing` cannot be."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.names: list[str] = []
+        self.failing: set[str] = set()
+        monkeypatch.setattr(os, "fdatasync", self._sync)
+
+    def _sync(self, fd: int) -> None:
+        name = Path(f"/proc/self/fd/{fd}").readlink().name
+        self.names.append(name)
+        if name in self.failing:
+            raise OSError(errno.EIO, "it cannot be written")
+
+
+def test_a_finished_segment_is_synced_with_the_next_commit_that_is_acknowledged(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each once; a removed one is left out, also one that was removed by hand."""
+    for _ in range(12):
+        log.add([40])
+    finished = [segment_name(first) for first, _ in segment_paths(log.directory)]
+    assert len(finished) > 3
+    current = finished.pop()
+    log.log.remove_below(segment_paths(log.directory)[1][0])
+    assert [path.name for path in log.log._unsynced_paths] == finished[1:]
+    (log.directory / finished.pop(1)).unlink()
+    syncs = Syncs(monkeypatch)
+    log.log.append([block(log.log.next, 1)], 1)
+    log.log.sync()
+    assert sorted(syncs.names) == [*finished[1:], current]
+    log.log.append([block(log.log.next, 1)], 1)
+    log.log.sync()
+    assert syncs.names[len(finished) :] == [current]
+
+
+def test_the_segments_of_a_writer_that_died_are_synced_too(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing tells whether it has done so."""
+    log.add([5])
+    name = segment_name(segment_paths(log.directory)[0][0])
+    log.again()
+    syncs = Syncs(monkeypatch)
+    log.log.append([block(log.log.next, 1)], 1)
+    log.log.sync()
+    assert syncs.names[0] == name
+
+
+def test_a_finished_segment_that_cannot_be_synced_is_reported_once(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commit fails; later ones do not wait for records that no client waits for."""
     for _ in range(4):
         log.add([40])
-        ends.append(log.log.length)
-    assert begun == [(0, ends[0]), (ends[0], ends[1]), (ends[1], ends[2]), (0, ends[3])]
+    name = segment_name(segment_paths(log.directory)[0][0])
+    syncs = Syncs(monkeypatch)
+    syncs.failing = {name}
+    log.log.append([block(log.log.next, 1)], 1)
+    with pytest.raises(OutputError, match=name):
+        log.log.sync()
     log.log.sync()
-    log.add([5])
-    assert begun[4:] == []
-    log.add([40])
-    assert begun[4:] == [(ends[3], log.log.length)]
-    assert read(log.directory, log.log.next)[0] == list(range(log.log.next))
-
-
-def test_a_file_that_cannot_be_written_early_is_written_later(tmp_path: Path) -> None:
-    """It is a hint to the kernel; a real file takes it, and a descriptor that is none harms nobody."""
-    path = tmp_path / "file"
-    path.write_bytes(b"x" * 10_000)
-    with path.open("rb+") as file:
-        libc.begin_writing(file.fileno(), 0, 10_000)
-    libc.begin_writing(-1, 0, 10_000)
-    assert path.read_bytes() == b"x" * 10_000
+    assert syncs.names.count(name) == 1

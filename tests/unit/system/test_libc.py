@@ -43,16 +43,6 @@ def test_one_system_call_takes_so_many_buffers(tmp_path: Path) -> None:
             os.writev(file.fileno(), [b"x"] * (libc.IOV_MAX + 1))
 
 
-def test_a_hint_to_write_changes_nothing(tmp_path: Path) -> None:
-    """Not for a descriptor that is none, either."""
-    path = tmp_path / "file"
-    path.write_bytes(b"x" * 10_000)
-    with path.open("rb+") as file:
-        libc.begin_writing(file.fileno(), 0, 10_000)
-    libc.begin_writing(-1, 0, 10_000)
-    assert path.read_bytes() == b"x" * 10_000
-
-
 def test_a_change_in_a_directory_can_be_waited_for(tmp_path: Path) -> None:
     """A watch reports a new file, and a path that does not exist is not watched."""
     fd = libc.inotify_init()
