@@ -103,7 +103,7 @@ class Contents:
     def _lacking(self, paths: Sequence[str], needed: Needs) -> defaultdict[str, list[tuple[int, int]]]:
         """Return for each file the ranges of numbers, in order, whose records lack what is needed."""
         lacking: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
-        source = f"read_parquet({engine.text_list(paths)}, filename = {engine.text(_FILE)})"
+        source = schema.files_source(engine.text_list(paths), _FILE)
         found = self._connection.execute(
             f"SELECT {schema.quoted(_FILE)}, number, words FROM {source} WHERE words IS NOT NULL"
         )

@@ -195,10 +195,7 @@ class Merger:
 def _statement(parts: Sequence[Segment], target: str) -> str:
     paths = engine.text_list(part.path for part in parts)
     columns = ", ".join(map(schema.quoted, schema.FILE_COLUMNS))
-    return (
-        f"COPY (SELECT {columns} FROM read_parquet({paths}, union_by_name = true)) "
-        f"TO {engine.text(target)} ({schema.COMPRESSION})"
-    )
+    return f"COPY (SELECT {columns} FROM {schema.files_source(paths)}) TO {engine.text(target)} ({schema.COMPRESSION})"
 
 
 def check(segment: Segment) -> None:

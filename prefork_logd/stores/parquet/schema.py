@@ -68,6 +68,18 @@ def rows_source(path: str, journal: str, longest: int) -> str:
     )
 
 
+def files_source(paths: str, file: str = "") -> str:
+    """Return a query of FILE_COLUMNS of files, a list in SQL, and with `file` the path in a column of that name.
+
+    Files without the column `words` have no filters: an earlier collector or another program has written them.
+    """
+    options = f", filename = {text(file)}" if file else ""
+    return (
+        "(SELECT NULL::BLOB AS words WHERE false "
+        f"UNION ALL BY NAME SELECT * FROM read_parquet({paths}, union_by_name = true{options}))"
+    )
+
+
 def with_words(rows: str, first: int, following: int, words: bytes) -> str:
     """Return a query of the columns of a file: those of `rows`, with the filter of the words of all of them.
 

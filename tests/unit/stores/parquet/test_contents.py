@@ -5,11 +5,13 @@ import contextlib
 import pytest
 
 from prefork_logd.config.stores.parquet import ParquetStoreSettings
+from prefork_logd.query.parse import make_filters
 from prefork_logd.stores.parquet import contents as contents_module
 from prefork_logd.stores.parquet import engine, segments, word_filter
 from prefork_logd.stores.parquet.contents import Contents
 from prefork_logd.stores.parquet.merging import Merger
 from prefork_logd.stores.parquet.needs import Every, Some
+from prefork_logd.stores.parquet.search import ParquetSearch
 from prefork_logd.stores.parquet.snapshot import Snapshot
 from tests.support.record_logs import write_log
 from tests.support.stores import block, line, never
@@ -112,3 +114,26 @@ def test_of_many_ranges_whole_files_are_read(worded, monkeypatch):
     contents, connection = worded()
     statement = contents.select("lineno", "true", needed=b"part2")
     assert connection.execute(f"SELECT count(*) FROM ({statement})").fetchall() == [(31,)]
+
+
+def test_files_without_filters_are_read_and_merged(tmp_path):
+    """Another program, or an earlier collector, may have written them."""
+    store = make_store(tmp_path)
+    store.open(JOURNAL)
+    lines = [line(NOON + at, msg=f"word{at}") for at in range(4)]
+    store.write([block(0, lines[:2])], never)
+    store.write([block(2, lines[2:])], never)
+    with contextlib.closing(engine.connect(64 << 20, 1)) as connection:
+        for part in segments.find_segments(tmp_path):
+            copy = part.path.with_suffix(".copy")
+            source = f"(SELECT * EXCLUDE words FROM read_parquet({engine.text(str(part.path))}))"
+            connection.execute(f"COPY {source} TO {engine.text(str(copy))} (FORMAT parquet)")
+            copy.rename(part.path)
+
+    def found():
+        with contextlib.closing(ParquetSearch(store._settings)) as search:
+            return [*search.lines(make_filters("word3"))]
+
+    assert found() == [lines[3]]
+    assert Merger(store._directory, 64 << 20).merge(segments.find_segments(tmp_path)) is not None
+    assert found() == [lines[3]]
