@@ -5,6 +5,7 @@ Owns their file, which holds hashes of the ids, and their number. Does not know 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import secrets
@@ -94,6 +95,9 @@ class Sessions:
         try:
             self._files.write(FILE, msgspec.json.encode(self._sessions))
         except OSError as error:
+            # An older file would have sessions that have ended. A full disk allows this.
+            with contextlib.suppress(OSError):
+                self._files.path(FILE).unlink()
             LOGGER.warning("sessions of the page are lost at its restart: %s", describe_unexpected(error))
 
 

@@ -2,8 +2,8 @@
 
 Owns the bounds of a connection, and the order of the end. Does not know the application.
 
-uvicorn leaves three things to a proxy that this process has to do itself: a bound on connections, bounds on the time of
-a request's head and of a client that does not read, and an end that does not wait for endless streams.
+uvicorn leaves to a proxy what this process has to do itself: a bound on connections (listener.py), bounds on the time
+of a request's head and of a client that does not read, and an end that does not wait for endless streams.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from prefork_logd.errors import ProcessError
+from prefork_logd.processes.web.listener import UNIX, Admission, Listener
 from prefork_logd.web.guard import Guard
 
 if TYPE_CHECKING:
@@ -41,11 +42,8 @@ _BACKLOG = 512
 
 
 class _BoundedProtocol(H11Protocol):
-    """One connection, which is closed if there are too many, or if its request does not come."""
+    """One connection, which is closed if its request does not come, or if its answers are not read."""
 
-    held: Counter[str]
-    """Connections of each address."""
-    most = 0
     unsent: dict[_BoundedProtocol, int]
     """Bytes that wait for a client, of each connection where they are too many; the oldest such connection first."""
     most_unsent = 0
@@ -54,12 +52,7 @@ class _BoundedProtocol(H11Protocol):
         super().connection_made(transport)
         self._head_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
-        self.peer_address = self.client[0] if self.client else "unix"
-        self.held[self.peer_address] += 1
-        # Behind a proxy, or on a Unix socket, all connections may have one address.
-        if len(self.connections) > self.most or self.held[self.peer_address] > max(8, self.most // 2):
-            transport.abort()
-            return
+        self.peer_address = self.client[0] if self.client else UNIX
         self._expect_head()
 
     def _expect_head(self) -> None:
@@ -106,15 +99,12 @@ class _BoundedProtocol(H11Protocol):
         for timer in (self._head_timer, self._stall_timer):
             if timer is not None:
                 timer.cancel()
-        self.held[self.peer_address] -= 1
-        if not self.held[self.peer_address]:
-            del self.held[self.peer_address]
 
 
 def _make_protocol(settings: WebSettings) -> type[_BoundedProtocol]:
     """Return the class of the connections of one server, with its bounds."""
-    bounds = {"most": settings.max_connections, "most_unsent": settings.memory_bytes // UNSENT_SHARE}
-    return type("PageProtocol", (_BoundedProtocol,), {"held": Counter(), "unsent": {}, **bounds})
+    bounds = {"unsent": {}, "most_unsent": settings.memory_bytes // UNSENT_SHARE}
+    return type("PageProtocol", (_BoundedProtocol,), bounds)
 
 
 class PageServer(uvicorn.Server):
@@ -126,6 +116,7 @@ class PageServer(uvicorn.Server):
         """Serve on listening `sockets`; call `failed` after each failed request. Raises ProcessError for a bad key."""
         self._ending = asyncio.Event()
         self._sockets = sockets
+        self._admission = Admission(settings.max_connections)
         self._guard = Guard(application, failed)
         tls: dict[str, Any] = {}
         if settings.certificate:
@@ -160,7 +151,7 @@ class PageServer(uvicorn.Server):
         """Serve until `end` is called; requests under way then get `drain_s` seconds. Calls `ready` when it serves."""
         self.config.timeout_graceful_shutdown = max(1, int(drain_s) - 1)
         self._ready = ready
-        await self.serve(sockets=self._sockets)
+        await self.serve(sockets=[Listener(sock, self._admission) for sock in self._sockets])
 
     def end(self) -> None:
         """Accept no more, end streams, and let other requests finish."""

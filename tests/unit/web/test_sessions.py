@@ -79,3 +79,13 @@ def test_tokens_of_forms_belong_to_one_session(files: PageFiles) -> None:
     assert Sessions(files, 60).csrf("a") == sessions.csrf("a")
     assert Sessions(files, 60).label == sessions.label
     assert len(sessions.label) == 8
+
+
+def test_a_session_that_has_ended_stays_so(files: PageFiles) -> None:
+    """Also after a restart, though the file could not be written."""
+    sessions = Sessions(files, 60)
+    name = sessions.begin("ada", "token")
+    files.path(f"{FILE}.new").mkdir()
+    sessions.end(name)
+    assert sessions.find(name) is None
+    assert Sessions(files, 60).find(name) is None

@@ -212,3 +212,27 @@ def _read_all(sock: socket.socket) -> int:
             break
         nbytes += len(data)
     return nbytes
+
+
+def test_connections_without_a_handshake_are_bounded(tmp_path: Path) -> None:
+    """With TLS they count from the beginning: each has memory already."""
+    certificate, key = make_certificate(tmp_path)
+    toml = f'[web]\nmax_connections = 20\ncertificate = "{certificate}"\nkey = "{key}"'
+    with serving(tmp_path, toml, App) as served:
+        port = int(served.url.rpartition(":")[2])
+        held = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(10)]
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as more:
+            assert more.recv(100) == b""
+        for sock in held:
+            sock.close()
+        wait_for(lambda: _has_tls(port), "a handshake")
+
+
+def _has_tls(port: int) -> bool:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as sock, context.wrap_socket(sock):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,77 @@
+"""Accepts connections as long as there are not too many: of one address, and in total.
+
+Owns the numbers. Does not know what is said on a connection.
+
+A connection counts from accept(2) on. With TLS asyncio gives it 256 KiB before the first byte has come, and shows it to
+the server only after the handshake, so the server itself would count too late.
+"""
+
+from __future__ import annotations
+
+import socket
+import weakref
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+UNIX = "unix"
+"""Stands for the peers of Unix sockets, which have no address."""
+LEAST_OF_ONE = 8
+
+
+class Admission:
+    """The connections that are open, on all listening sockets."""
+
+    def __init__(self, most: int) -> None:
+        """Allow so many; one address may hold half of them."""
+        self._most = most
+        # Behind a proxy, or on a Unix socket, all connections may have one address.
+        self._most_of_one = max(LEAST_OF_ONE, most // 2)
+        self._held: Counter[str] = Counter()
+
+    def take(self, address: str) -> bool:
+        """Count a connection from an address, if there is room for it; return whether there was."""
+        if self._held.total() >= self._most or self._held[address] >= self._most_of_one:
+            return False
+        self._held[address] += 1
+        return True
+
+    def give_back(self, address: str) -> None:
+        """Forget a connection from an address."""
+        self._held[address] -= 1
+        if not self._held[address]:
+            del self._held[address]
+
+
+class Listener(socket.socket):
+    """A listening socket that closes connections for which there is no room."""
+
+    def __init__(self, listening: socket.socket, admission: Admission) -> None:
+        """Take the place of a socket that listens, which is of no use after this."""
+        super().__init__(listening.family, listening.type, listening.proto, listening.detach())
+        self.setblocking(False)
+        self._admission = admission
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Return the next connection and its address. Raises BlockingIOError if there is none, or if it was closed."""
+        accepted, address = super().accept()
+        host = address[0] if isinstance(address, tuple) else UNIX
+        if not self._admission.take(host):
+            accepted.close()
+            raise BlockingIOError
+        return _Connection(accepted, lambda: self._admission.give_back(host)), address
+
+
+class _Connection(socket.socket):
+    """A connection that counts until it is closed, or forgotten."""
+
+    def __init__(self, accepted: socket.socket, ended: Callable[[], None]) -> None:
+        super().__init__(accepted.family, accepted.type, accepted.proto, accepted.detach())
+        self._ended = weakref.finalize(self, ended)
+
+    def close(self) -> None:
+        """Close it."""
+        super().close()
+        self._ended()
