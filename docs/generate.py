@@ -204,8 +204,13 @@ def _schema_name(schema: dict[str, Any]) -> str:
     if schema.get("type") == "array":
         return f"list of {_schema_name(schema.get('items', {}))}"
     names = {"integer": "whole number", "string": "text", None: "any JSON"}
-    bounds = f" from {schema['minimum']:g} to {schema['maximum']:,g}" if "minimum" in schema else ""
+    bounds = f" from {_number(schema['minimum'])} to {_number(schema['maximum'])}" if "minimum" in schema else ""
     return f"{names.get(schema.get('type'), schema.get('type'))}{bounds}"
+
+
+def _number(value: float) -> str:
+    """Return a bound with all its digits."""
+    return f"{value:,g}" if value != int(value) else f"{int(value):,}"
 
 
 def signal_page() -> str:

@@ -72,14 +72,14 @@ _CHANGES: dict[str, tuple[int, Callable[[Book, str, str, Given], Row]]] = {
 @click.option("--count", "more", type=click.IntRange(min=1, max=1 << 60), help="Of mute: until so many more errors.")
 def errors(flags: Flags, words: tuple[str, ...], form: str, version: str, duration: str, more: int | None,
            **wanted: Any) -> int:  # fmt: skip
-    r"""List groups of errors; or show, resolve, reopen, mute, assign or note one.
+    """List groups of errors; or show, resolve, reopen, mute, assign or note one.
 
     \b
     prefork-logd errors                         the groups, the latest first
     prefork-logd errors show g1:5f0c8a1b        a group with its records and places
     prefork-logd errors resolve 5f0c --in 2.4   it is repaired; later errors make it regress
     prefork-logd errors mute 5f0c --count 100   hear of it after 100 more
-    """
+    """  # noqa: D301 - click looks for the character itself
     from prefork_logd.config.values import parse_duration
     from prefork_logd.stores.errors.book import Book, Wanted
 

@@ -143,6 +143,8 @@ def _start(flags: Flags) -> int:
     click.echo(f"listening on {', '.join(facts['bind'])} (pid {facts['pid']})")
     if page := page_addresses(settings, facts["page"]):
         click.echo(f"page at {', '.join(page)}")
+    if facts["page"]["problem"]:
+        complain(f"no page: {facts['page']['problem']}")
     return ExitStatus.OK
 
 

@@ -23,7 +23,7 @@ class ListenerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """An address to listen on besides those of server.bind, and the clients accepted there."""
 
     address: Annotated[str, Meta(min_length=1, description="As in server.bind; each address once.", extra=NOT_LIVE)] = (
-        "127.0.0.1:9021"
+        "127.0.0.1:9022"
     )
     accept: Annotated[
         Literal["any", "session", "authenticated"],

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from prefork_logd.stores.errors import schema
+from prefork_logd.stores.errors import schema, writing
 from prefork_logd.stores.errors.states import STATES, State, StateName, at_time, muted, resolved
 from prefork_logd.stores.errors.tally import HOUR_S
 from prefork_logd.stores.errors.writing import STATE_COLUMNS, columns_of, note_event
@@ -191,10 +191,13 @@ class Book:
                 "SELECT journal, number, created, line FROM samples WHERE group_id = ?"
                 " ORDER BY is_first DESC, created DESC", (group_id,)
             ).fetchall()  # fmt: skip
+            # Those above the bound share the row without a name.
+            sender = "(no service)" if len(senders) < writing.MOST_SENDERS else "(others)"
+            place = "(no place)" if len(variants) < writing.MOST_PLACES else "(others)"
             return Details(
                 self._row(row),
-                [Part(" ".join(filter(None, one[:3])) or "(others)", *one[3:]) for one in senders],
-                [Part(one[0] or "(others)", *one[1:]) for one in variants],
+                [Part(" ".join(filter(None, one[:3])) or sender, *one[3:]) for one in senders],
+                [Part(one[0] or place, *one[1:]) for one in variants],
                 [
                     SampleRow(
                         f"{one[0]}-{one[1]}", one[2], msgspec.Raw(bytes(one[3]).rstrip(b"\n")) if one[3] else None

@@ -193,6 +193,13 @@ def test_a_taken_address_prevents_a_start_and_the_default_one_does_not(make_coll
         assert "no page: cannot listen on 127.0.0.1:9021" in collector.cli("status").stdout
         send(collector, 10)
         assert collector.stop() == 0
+        daemon = make_collector('[server]\nbind = ["127.0.0.1:0"]\n[web]\nsearches = 1\n', name="three")
+        started = daemon.cli("start")
+        try:
+            assert started.returncode == 0
+            assert "no page: cannot listen on 127.0.0.1:9021" in started.stderr
+        finally:
+            assert daemon.cli("stop").returncode == 0
 
 
 def test_a_page_without_an_address_has_no_process(make_collector: Maker) -> None:

@@ -100,6 +100,12 @@ def test_mistakes_are_explained(ask: Ask, words: list[str], says: str) -> None:
     assert says in done.stderr
 
 
+def test_help_has_a_line_for_each_example() -> None:
+    """Click keeps the lines of a paragraph only behind a backspace character."""
+    lines = CliRunner().invoke(cli, ["errors", "--help"]).stdout.splitlines()
+    assert sum(line.startswith("  prefork-logd errors ") for line in lines) == 4
+
+
 def test_without_groups(tmp_path: Path) -> None:
     """It says what makes them."""
     done = CliRunner().invoke(cli, ["errors", "--state-dir", str(tmp_path)])

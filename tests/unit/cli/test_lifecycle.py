@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -91,10 +92,11 @@ def test_workers_and_upgrade_print_before_and_after(tmp_path: Path, monkeypatch:
 
 
 def test_status_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The document as it came."""
+    """The document as it came, with the URLs of the page; an older collector has no page."""
     FakeCollector(monkeypatch, {"pid": 7}, Running(7))
     done = invoke(tmp_path, "status", "--json")
-    assert (done.exit_code, done.stdout) == (0, '{\n  "pid": 7\n}\n')
+    page = {"bind": [], "scheme": "http", "problem": "", "urls": []}
+    assert (done.exit_code, json.loads(done.stdout)) == (0, {"pid": 7, "page": page})
 
 
 def test_stop_asks_by_sigterm_and_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

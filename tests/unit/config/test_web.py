@@ -134,6 +134,11 @@ def test_the_default_address_gives_way_to_a_listener() -> None:
     assert "there is no page" in warning
 
 
+def test_a_listener_without_an_address_leaves_the_page_its_own() -> None:
+    """The two defaults differ."""
+    assert warnings(loads("[[listener]]", "", STATE)) == []
+
+
 def test_settings_are_printed_and_read_again() -> None:
     """Users too; for people without the hashes."""
     settings = loads(f'[web]\nhosts = ["logs.example.org"]\n{USER}', "", STATE)

@@ -257,6 +257,15 @@ def test_the_parts_of_a_group_are_bounded(tmp_path: Path, clock: Clock, monkeypa
     assert [one.record is None for one in found.samples] == [False, True, False, False, False]
 
 
+def test_errors_without_a_service_or_a_place(tmp_path: Path, clock: Clock) -> None:
+    """They are not called others."""
+    line = b'{"created":%d,"levelno":40,"levelname":"ERROR","name":"shop","message":"no stock"}\n' % NOW
+    with opened(tmp_path) as store, reading(tmp_path, clock) as book:
+        store.write([block(0, [line])], never)
+        found = book.details(book.groups()[0].id)
+    assert [part.name for part in (*found.senders, *found.variants)] == ["(no service)", "(no place)"]
+
+
 def test_old_groups_are_removed(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Above the bound the longest unseen ones go, those with a note or an assignee last."""
     monkeypatch.setattr(module, "MOST_REMOVED", 4)
