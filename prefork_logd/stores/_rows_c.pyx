@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, embedsignature=True
 """Turns stored lines into rows for PostgreSQL and Parquet in one pass: the compiled core of the stores.
 
-Owns the reading of the collector's own lines (rows_c/cut.pxi), and the rows for PostgreSQL (rows_c/copy.pxi) and
-Parquet (rows_c/json_rows.pxi). Does not know databases, and words no error.
+Owns the reading of the collector's own lines (rows_c/cut.pxi), the rows for PostgreSQL (rows_c/copy.pxi) and Parquet
+(rows_c/json_rows.pxi), and the search for lines of errors (rows_c/error_lines.pxi). Does not know databases, and words no error.
 The Python modules are the specification (stores/rows.py, stores/postgresql/copy_rows.py, stores/parquet/rows.py) and
 read lines in any other form.
 """
@@ -22,3 +22,4 @@ include "rows_c/cut.pxi"
 include "rows_c/copy.pxi"
 include "rows_c/json_rows.pxi"
 include "rows_c/words.pxi"
+include "rows_c/error_lines.pxi"

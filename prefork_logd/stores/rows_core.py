@@ -33,3 +33,5 @@ WordSet = core.WordSet if core is not None else None
 """Collects the words of records for the Parquet store (stores/parquet/word_filter.py); None if Python does."""
 fill_filter = core.fill_filter if core is not None else None
 """Fills the filter of such words; None if Python does."""
+error_lines = getattr(core, "error_lines", None)
+"""Finds the lines of errors (stores/errors/candidates.py); None if they are found in Python, as with an older core."""

@@ -17,7 +17,7 @@ from prefork_logd.stores.errors import schema
 from prefork_logd.stores.errors.candidates import error_lines
 from prefork_logd.stores.errors.states import State, at_time
 from prefork_logd.stores.errors.tally import HOUR_S, Counter
-from prefork_logd.stores.errors.writing import STATE_COLUMNS, Writer, columns_of, note_event
+from prefork_logd.stores.errors.writing import ALL, STATE_COLUMNS, Writer, columns_of, note_event
 
 if TYPE_CHECKING:
     import sqlite3
@@ -76,6 +76,7 @@ class ErrorStore:
             writer = Writer(db, self._journal, self._settings.new_groups_per_hour)
             for tally in self._counter.tallies.values():
                 writer.add(tally, now)
+            writer.finish(now)
             db.execute(
                 "INSERT INTO positions VALUES (?, ?) ON CONFLICT DO UPDATE SET next = excluded.next",
                 (self._journal, position),
@@ -129,7 +130,7 @@ class ErrorStore:
             states = dict(db.execute("SELECT state, count(*) FROM groups GROUP BY state").fetchall())
             full = db.execute(
                 "SELECT service FROM new_groups WHERE hour = ? AND count >= ? AND service <> ? LIMIT 10",
-                (int(time.time() // HOUR_S), self._settings.new_groups_per_hour, "\0"),
+                (int(time.time() // HOUR_S), self._settings.new_groups_per_hour, ALL),
             ).fetchall()
         warnings = [
             f"{service or 'senders without a service'}: {self._settings.new_groups_per_hour} new groups in this hour;"

@@ -27,6 +27,8 @@ LONGEST_SAMPLE = 16_384
 """Bytes of a line that is kept; of a longer one the id is kept alone."""
 ALL_SERVICES = 10
 """New groups of all services together: so many times those of one."""
+ALL = "\0"
+"""Stands for all services, where a service has its name."""
 OTHERS = ""
 STATE_COLUMNS = "state, resolved_at, resolved_in, muted_until, muted_count"
 
@@ -48,10 +50,31 @@ class Writer:
         self._db = db
         self._journal = journal
         self._new_per_hour = new_per_hour
+        self._exhausted: set[str] = set()
+        self._overflow: dict[str, Tally] = {}
 
     def add(self, tally: Tally, now: float) -> None:
-        """Add the errors of one group; `now` is the time of arrival."""
-        group = self._find(tally) or self._make(tally, now)
+        """Add the errors of one group; `now` is the time of arrival. Call `finish` after the last one."""
+        group = self._find(tally)
+        if group is None:
+            full = self._full(min(tally.senders).service, int(now // 3600))
+            if full is not None:
+                # Together, at the end: a flood of distinct errors would take ten statements for each.
+                if full in self._overflow:
+                    self._overflow[full].merge(tally)
+                else:
+                    self._overflow[full] = tally
+                return
+            group = self._make(tally, now)
+        self._update(group, tally, now)
+
+    def finish(self, now: float) -> None:
+        """Add the errors of groups that are too many."""
+        for full, tally in self._overflow.items():
+            self._update(self._overflow_group(tally, full, now), tally, now)
+        self._overflow.clear()
+
+    def _update(self, group: Group, tally: Tally, now: float) -> None:
         count = group.count + tally.span.count
         state = after_records(group.state, count, self._arrivals(group, tally))
         self._db.execute(
@@ -82,14 +105,15 @@ class Writer:
     def _name(self, group_id: int, keys: Iterable[str]) -> None:
         self._db.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?)", [(key, group_id) for key in keys])
 
+    def _full(self, service: str, hour: int) -> str | None:
+        """Count a new group; return None, or whose groups are too many in this hour: a service or ALL."""
+        for name, most in ((service, self._new_per_hour), (ALL, ALL_SERVICES * self._new_per_hour)):
+            if name in self._exhausted or not self._take(hour, name, most):
+                self._exhausted.add(name)
+                return name
+        return None
+
     def _make(self, tally: Tally, now: float) -> Group:
-        """Make a group, or return the one of a service, or of all, that has had too many new ones in this hour."""
-        hour = int(now // 3600)
-        service = min(tally.senders).service
-        if not self._take(hour, service, self._new_per_hour):
-            return self._overflow(tally, service, now)
-        if not self._take(hour, "\0", ALL_SERVICES * self._new_per_hour):
-            return self._overflow(tally, None, now)
         record = read_fields(tally.first.line)
         summary = summary_of(record)
         logger = str(record.get("name") or "")[:200]
@@ -107,15 +131,15 @@ class Writer:
         )
         return True
 
-    def _overflow(self, tally: Tally, service: str | None, now: float) -> Group:
-        keys = (key_of("g1", ("overflow", *(() if service is None else (service,)))),)
+    def _overflow_group(self, tally: Tally, full: str, now: float) -> Group:
+        keys = (key_of("g1", ("overflow", *(() if full == ALL else (full,)))),)
         known = self._db.execute(
             f"SELECT id, key, count, {STATE_COLUMNS} FROM groups WHERE key = ?",
             keys,
         ).fetchone()
         if known is not None:
             return Group(known[0], known[1], known[2], State(*known[3:]))
-        source = "all services" if service is None else service or "senders without a service"
+        source = "all services" if full == ALL else full or "senders without a service"
         title = f"Too many new groups in an hour, of {source}: further errors are counted here"
         return self._insert(tally, title, "", "", keys, now)
 
