@@ -135,9 +135,13 @@ class SearchPool:
         name = choose_store(self._settings, store).name
         async with places.place(visitor):
             leases: list[Lease] = []
-            job = asyncio.get_running_loop().run_in_executor(
-                self._threads, self._work, work, name, deadline_s, most_records, leases
-            )
+            try:
+                job = asyncio.get_running_loop().run_in_executor(
+                    self._threads, self._work, work, name, deadline_s, most_records, leases
+                )
+            except RuntimeError as error:
+                # There is no room for the stack of a thread.
+                raise MemoryError from error
             watch: asyncio.Future[Any] | None = asyncio.ensure_future(gone()) if gone is not None else None
             waited: list[asyncio.Future[Any]] = [job] if watch is None else [job, watch]
             try:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from prefork_logd.query.completion import Place
+    from prefork_logd.query.filters import Filters
     from prefork_logd.web.search_pool import Lease
 
 MOST_ITEMS = 20
@@ -134,8 +135,13 @@ def _memory(asked: Asked) -> _Memory:
     return memory
 
 
+def _filters(asked: Asked, lease: Lease) -> Filters:
+    """Return the filters of the range of time and the bounds."""
+    return make_filters({**asked.values, "q": ""}, lambda: lease.search().levels(), asked.bounds)
+
+
 def _fields(asked: Asked, lease: Lease, _: str) -> Iterator[_Candidate]:
-    found = lease.search().fields(make_filters({**asked.values, "q": ""}, dict, asked.bounds))
+    found = lease.search().fields(_filters(asked, lease))
     for short in _SHORT:
         yield _Candidate(short, short)
     for one in found.fields:
@@ -159,7 +165,7 @@ async def _values(asked: Asked, place: Place) -> list[_Candidate]:
 def _facet(asked: Asked, lease: Lease, field: str, prefix: str = "") -> Iterator[_Candidate]:
     """Yield the most frequent values of a field, those that begin so."""
     parsed = parse_field(field)
-    filters = make_filters({**asked.values, "q": ""}, dict, asked.bounds)
+    filters = _filters(asked, lease)
     if prefix:
         begins = any_of(Compare(path, "^=", prefix) for path in parsed.paths)
         filters = replace(filters, tree=all_of((filters.tree, begins)))

@@ -106,6 +106,27 @@ def test_few_searches_run_at_once(settings: Settings) -> None:
     asyncio.run(main())
 
 
+def test_a_thread_that_cannot_be_started_is_a_lack_of_memory(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python has no error of its own for it; the place is free again."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def main() -> None:
+        pool = SearchPool(settings)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            for _ in range(3):
+                with pytest.raises(MemoryError):
+                    await pool.run(_count, deadline_s=10)
+        assert await pool.run(_count, deadline_s=10) == 120
+        pool.close()
+
+    asyncio.run(main())
+
+
 class Endless:
     """A search whose calls end when they are cancelled."""
 

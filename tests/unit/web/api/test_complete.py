@@ -109,6 +109,13 @@ def test_rare_values_are_found_by_their_beginning(client: Client, monkeypatch: p
     assert items(client, "tenant:so") == [r'"south \"new\""']
 
 
+def test_a_share_may_name_a_level_of_services(mixed: Settings) -> None:
+    """Its query is read with the levels that records carry."""
+    with contextlib.closing(Client(make_page(mixed, Anybody(("view",), bounds("level>=AUDIT"))))) as client:
+        assert items(client, "tenant:") == ["north"]
+        assert "tenant:" in items(client, "ten")
+
+
 def test_a_share_offers_its_own_values(mixed: Settings) -> None:
     """Values of other records are not told."""
     with contextlib.closing(Client(make_page(mixed, Anybody(("view",), bounds("name=web"))))) as client:
