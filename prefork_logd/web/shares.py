@@ -143,5 +143,7 @@ def _data(text: str) -> bytes:
 
 def parameters_of(bounds: Bounds) -> dict[str, Any]:
     """Return the parameters with which the page shows the records of a link."""
-    given = {"q": bounds.q, "since": bounds.since, "until": bounds.until, "tz": bounds.tz, "store": bounds.store}
+    # Without `since` the page searches the last hour.
+    since = bounds.since or "all"
+    given = {"q": bounds.q, "since": since, "until": bounds.until, "tz": bounds.tz, "store": bounds.store}
     return {name: value for name, value in given.items() if value}

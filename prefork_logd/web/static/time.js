@@ -139,6 +139,8 @@ export function rangeText(since, until, zone) {
 }
 
 function boundText(text, zone) {
-  const created = /^\d{4}-\d\d-\d\dT.*Z$/.test(text) ? Date.parse(text) / 1000 : NaN;
+  let created = NaN;
+  if (/^\d{4}-\d\d-\d\dT.*Z$/.test(text)) created = Date.parse(text) / 1000;
+  else if (/^@\d+(\.\d+)?$/.test(text)) created = Number(text.slice(1));
   return Number.isNaN(created) ? text : dateTime(created, zone);
 }

@@ -71,6 +71,16 @@ def test_a_copied_link_has_absolute_times(visit: Callable[..., Visit], site: Sit
     assert tab.messages() == found
 
 
+def test_times_of_a_link_and_the_note_about_them_can_be_read(visit: Callable[..., Visit], site: Site) -> None:
+    """Seconds since 1970 are shown as a date; the note in the menu is not cut off."""
+    tab = visit(site)
+    tab.open("/?since=%401795966518.724793&until=%401795970000&tz=UTC")
+    assert "@" not in tab.page.locator("#range-button").inner_text()
+    assert "2026-11-29" in tab.page.locator("#range-button").inner_text()
+    tab.page.get_by_role("button", name="Share").click()
+    assert tab.page.locator(".menu-note").evaluate("note => note.scrollWidth <= note.clientWidth")
+
+
 def test_a_read_only_link_needs_no_login(visit: Callable[..., Visit], site: Site, browser: Browser) -> None:
     """A stranger sees the records of the query, no others, and no other view's content."""
     tab = visit(site)

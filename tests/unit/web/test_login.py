@@ -488,6 +488,13 @@ def test_a_share_link_shows_its_records_only(page: Served) -> None:
         assert client.get(SESSION).json()["user"] == "ada"
 
 
+def test_a_share_link_without_a_beginning_shows_all_records(page: Served) -> None:
+    """The page's own default, the last hour, would show none of them later."""
+    text, _ = Shares(files(page), 3600).sign("level>=ERROR", None, 2.5)
+    with page.client() as client:
+        assert "/?q=level%3E%3DERROR&amp;since=all&amp;until=%402.500000" in client.get(f"/share/{text}").text
+
+
 def test_a_share_link_is_for_one_store(tmp_path: Path) -> None:
     """Without a name for the first one: its reader cannot ask for another."""
     from tests.support.page import make_settings, seed
