@@ -6,6 +6,7 @@ Does not know how the master carries them out.
 from __future__ import annotations
 
 import json
+import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ import click
 from prefork_logd.cli.app import PROGRAM, Flags, cli, complain, verb
 from prefork_logd.cli.collector import (
     ANSWER_S,
+    STATUS_S,
     UPGRADE_S,
     ask,
     complain_not_running,
@@ -28,6 +30,7 @@ from prefork_logd.errors import ExitStatus, LogdError, ProcessError
 if TYPE_CHECKING:
     from prefork_logd.config.settings import Settings
     from prefork_logd.system.daemonize import Readiness
+    from prefork_logd.system.running import Running
 
 
 @verb
@@ -66,6 +69,7 @@ def reload(flags: Flags) -> int:
     if running is None:
         return complain_not_running(settings)
     outcome = ask(settings, running, "reload", ANSWER_S)
+    _complain_of_another_file(flags, settings, running)
     for problem in outcome["problems"]:
         complain(problem)
     if not outcome["taken"]:
@@ -75,6 +79,19 @@ def reload(flags: Flags) -> int:
     for key in outcome["needs_restart"]:
         click.echo(f"{key} cannot change while the collector runs; `{PROGRAM} restart` applies it")
     return ExitStatus.FAILURE if outcome["problems"] else ExitStatus.OK
+
+
+def _complain_of_another_file(flags: Flags, settings: Settings, running: Running) -> None:
+    """Warn if the file found here is not the one that the collector was started with: a reload reads that one."""
+    found = config_source(flags).path
+    if found is None:
+        return
+    read = ask(settings, running, "status", STATUS_S)["config"]
+    if not read or os.path.realpath(read) != os.path.realpath(found):
+        complain(
+            f"the collector was started with {read or 'no configuration file'}, and does not read {found}; "
+            f"`{PROGRAM} restart` reads it"
+        )
 
 
 @verb

@@ -55,7 +55,7 @@ def _checked_name(_context: click.Context, _parameter: click.Parameter, name: st
 def user_(flags: Flags, name: str, role: str | None, from_stdin: bool, only_print: bool) -> int:
     """Add a user to the configuration file, or give NAME a new password; `reload` applies it."""
     from prefork_logd.cli.web_user import change_file, user_table
-    from prefork_logd.config.load import find_file
+    from prefork_logd.config.load import SYSTEM_FILE, find_file
     from prefork_logd.web.users import hash_password
 
     hashed = hash_password(_read_password(from_stdin))
@@ -63,7 +63,7 @@ def user_(flags: Flags, name: str, role: str | None, from_stdin: bool, only_prin
     if path is None:
         click.echo(user_table(name, hashed, role or "viewer"), nl=False)
         if not only_print:
-            complain("there is no configuration file; write this into one, and name it with --config")
+            complain(f"there is no configuration file; write this into {SYSTEM_FILE}, then do: {PROGRAM} restart")
         return ExitStatus.OK
     click.echo(f"{path}: {change_file(path, name, hashed, role)}; `{PROGRAM} reload` applies it")
     if path.stat().st_mode & 0o004:

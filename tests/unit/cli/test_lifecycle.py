@@ -83,6 +83,21 @@ def test_the_problems_of_a_reload(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert ("the old one stays" in done.stderr) is not taken
 
 
+@pytest.mark.parametrize(("read", "complains"), [("", True), ("other.toml", True), ("prefork-logd.toml", False)])
+def test_a_reload_beside_another_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: str, complains: bool
+) -> None:
+    """The collector reads the file of its start again; a file that is found here and not read is named."""
+    (tmp_path / "prefork-logd.toml").touch()
+    monkeypatch.chdir(tmp_path)
+    answer = {"taken": True, "problems": [], "changed": [], "needs_restart": []}
+    FakeCollector(monkeypatch, answer | {"config": read and str(tmp_path / read)}, Running(7))
+    done = invoke(tmp_path, "reload")
+    assert done.exit_code == 0
+    assert (f"does not read {tmp_path / 'prefork-logd.toml'}" in done.stderr) is complains
+    assert ("no configuration file" in done.stderr) is (read == "")
+
+
 def test_workers_and_upgrade_print_before_and_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The number of workers is part of the question."""
     collector = FakeCollector(monkeypatch, {"workers": 4, "before": 2, "version": "9.9"}, Running(7))
