@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from prefork_logd.processes.web import memory
 from prefork_logd.processes.web.memory import MemoryWatch, data_bytes
+from prefork_logd.processes.web.web import ALLOCATOR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+QUERIES = """
+import duckdb
+from prefork_logd.processes.web.memory import data_bytes
+for _ in range(2):
+    with duckdb.connect(":memory:", config={"memory_limit": "300MiB", "threads": 2}) as connection:
+        connection.execute("CREATE TABLE t AS SELECT md5(i::VARCHAR) || repeat('x', 200) AS s FROM range(400000) r(i)")
+        connection.execute("SELECT count(DISTINCT s) FROM t").fetchall()
+print(data_bytes())
+"""
+"""A program whose queries take about 200 MiB, and which prints what it holds at its end."""
 
 
 def watch(used: Iterator[int], monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -48,3 +63,10 @@ def test_data_is_measured() -> None:
     block = bytearray(64 << 20)
     assert data_bytes() - before > 60 << 20
     assert len(block) == 64 << 20
+
+
+def test_duckdb_gives_its_memory_back() -> None:
+    """With the setting of its allocator; without, the limit of the kernel would count all that was ever used."""
+    environment = {**os.environ, "DUCKDB_JE_MALLOC_CONF": ALLOCATOR}
+    done = subprocess.run([sys.executable, "-c", QUERIES], env=environment, capture_output=True, check=True)
+    assert int(done.stdout) < 150 << 20
