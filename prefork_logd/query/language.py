@@ -18,6 +18,7 @@ The operators `AND`, `OR` and `NOT` are written in capitals. White space is opti
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from prefork_logd.query import tree
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 MOST_CHARACTERS = 16_384
 MOST_TERMS = 512
 """Most conditions of a query."""
+MOST_OF_SIGN = {"=~": 16, "~": 64}
+"""Most conditions with these operators. A store ends a search between two blocks of records only, and each of them
+reads all text of a block: with hundreds of them nothing would end it for minutes."""
 MOST_DEPTH = 32
 """Deepest nesting of parentheses."""
 
@@ -90,6 +94,7 @@ class _Parser:
         self._about = about
         self._at = 0
         self._terms = 0
+        self._signs: Counter[str] = Counter()
         self._depth = 0
         self._subject: tuple[Field, str] | None = None
         """The field and operator whose values are in the parentheses that are open."""
@@ -181,6 +186,10 @@ class _Parser:
         return tree.negated(found) if sign == "!=" else found
 
     def _made(self, start: int, field: Field, sign: str, value: Value) -> Node:
+        self._signs[sign] += 1
+        most = MOST_OF_SIGN.get(sign, MOST_TERMS)
+        if self._signs[sign] > most:
+            raise self._error(f"a query has at most {most} conditions with `{sign}`; leave some out", start)
         try:
             return condition(field, sign, value, self._about)
         except ValueError as error:

@@ -105,6 +105,12 @@ def suppressing_closed() -> Iterator[None]:
         yield
 
 
+def interrupt(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make the running statement of a connection fail; do nothing if another thread has closed it meanwhile."""
+    with suppressing_closed():
+        connection.interrupt()
+
+
 def text(value: str) -> str:
     """Return a text as a literal of SQL."""
     return "'" + value.replace("'", "''") + "'"

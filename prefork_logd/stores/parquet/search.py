@@ -14,6 +14,7 @@ import itertools
 import math
 import os
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +87,7 @@ class ParquetSearch(Analysis):
             )
             self._connection = self._resources.enter_context(contextlib.closing(_connect()))
             self._contents = Contents(self._snapshot, self._connection)
-            self._calls = Calls(self._connection.interrupt)
+            self._calls = Calls(partial(engine.interrupt, self._connection))
         except BaseException:
             self._resources.close()
             raise

@@ -173,6 +173,8 @@ def test_the_example_of_the_documentation() -> None:
         ('x=~"("', 1, "is not a regular expression of RE2: missing"),
         ("(" * 33 + "a" + ")" * 33, 33, "nested at most 32 deep"),
         (" ".join(["a"] * 513), 1025, "at most 512 conditions"),
+        (" ".join(["a=~b"] * 17), 81, "at most 16 conditions with `=~`"),
+        (" ".join(["a~b"] * 65), 257, "at most 64 conditions with `~`"),
         ("a" * 16_385, 16_385, "at most 16,384 characters"),
         ('"' + "a " * 65 + '"', 1, "a phrase has at most 64 words, and this one 65"),
         ("s" * 33, 1, "at most 32 consecutive s"),

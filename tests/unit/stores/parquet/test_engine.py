@@ -39,3 +39,12 @@ def test_directories_of_ended_processes_are_removed(tmp_path: Path, monkeypatch:
     with engine.temporary_directory() as directory:
         engine.remove_old_temporaries()
         assert {path.name for path in tmp_path.iterdir()} == kept | {Path(directory).name}
+
+
+def test_a_closed_connection_can_be_interrupted(tmp_path: Path) -> None:
+    """Another thread closes it at the same time."""
+    connection = engine.connect(32 << 20, 1, tmp_path)
+    engine.interrupt(connection)
+    assert connection.execute("SELECT 1").fetchall() == [(1,)]
+    connection.close()
+    engine.interrupt(connection)

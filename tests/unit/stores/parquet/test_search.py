@@ -316,7 +316,7 @@ def test_records_that_are_too_large_for_the_memory_are_read_in_parts(tmp_path, m
     for first in range(0, 240, 10):
         store.write([block(first, lines[first : first + 10])], never)
     monkeypatch.setattr(parquet_search, "MEMORY_BYTES", 32 << 20)
-    monkeypatch.setattr(parquet_search, "_spill", lambda: None)
+    monkeypatch.setattr(parquet_search.engine, "spill_directory", lambda: None)
     wanted = lines if order == "oldest" else lines[::-1]
     with contextlib.closing(open_search(store._settings)) as search:
         assert [*search.lines(Filters(order=order))] == wanted
