@@ -133,7 +133,7 @@ def summary_of(record: Mapping[str, Any]) -> Summary:
         return Summary(title[:MOST_TITLE], name[:MOST_TITLE], place[:MOST_TITLE])
     last = with_values(chain[-1].leaves[0] if chain[-1].leaves else chain[-1], record)
     value = pattern_of(last.value.partition("\n")[0])
-    title = f"{last.type}: {value}" if value else last.type
+    title = f"{last.type}: {value}" if value else last.type or "(no type)"
     frames = _telling(last.frames)
     if not frames:
         return Summary(title[:MOST_TITLE], name[:MOST_TITLE], "")

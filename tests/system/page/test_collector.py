@@ -118,7 +118,7 @@ def test_a_fast_tail_is_sampled(running: Running, visit: Callable[..., Visit]) -
             time.sleep(max(0.0, began + (turn + 1) * 0.1 - time.monotonic()))
     page.locator("#summary", has_text="a sample of").wait_for()
     passed_s = time.monotonic() - began
-    assert page.evaluate("() => painted") > 3 * passed_s
+    assert page.evaluate("() => painted") > passed_s
     assert 0 < page.locator("tr.record").count() <= 2000
     page.keyboard.press("p")
     page.locator("#summary", has_text="Paused").wait_for()

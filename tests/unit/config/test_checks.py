@@ -37,4 +37,4 @@ def test_several_keys_are_valid_at_once(tmp_path: Path) -> None:
     path.chmod(0o600)
     assert load_keys(path) == {b"old": b"0123456789abcdef", b"new": b"fedcba9876543210"}
     settings = loads(f'[server]\nbind = []\nkeys_file = "{path}"\n[[listener]]\naccept = "authenticated"', "", STATE)
-    assert settings.listeners == (("127.0.0.1:9021", "authenticated"),)
+    assert settings.listeners == (("127.0.0.1:9022", "authenticated"),)

@@ -447,4 +447,4 @@ def test_a_line_costs_no_more_than_a_frame_of_its_size(name: str) -> None:
         with contextlib.suppress(RecordRejected):
             render_json(decode(line))
         best = min(best, time.thread_time() - start)
-    assert best < 0.3  # 2 to 60 ms on a machine at rest
+    assert best < 0.7  # 2 ms to 0.34 s on a machine at rest; what grows with the square of a megabyte takes minutes

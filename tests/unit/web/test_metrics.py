@@ -36,6 +36,8 @@ type = "nats"
 servers = ["nats://127.0.0.1:1"]
 stream = "LOGS"
 group = "g"
+[errors]
+enabled = false
 """
 
 

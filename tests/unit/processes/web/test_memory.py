@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
 import os
 import subprocess
 import sys
@@ -60,9 +61,9 @@ def test_memory_that_is_given_back_is_enough(monkeypatch: pytest.MonkeyPatch) ->
 def test_data_is_measured() -> None:
     """It grows with what is allocated."""
     before = data_bytes()
-    block = bytearray(64 << 20)
-    assert data_bytes() - before > 60 << 20
-    assert len(block) == 64 << 20
+    # An anonymous mapping: an allocator may have as much left from tests before.
+    with mmap.mmap(-1, 64 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS):
+        assert data_bytes() - before >= 64 << 20
 
 
 def test_duckdb_gives_its_memory_back() -> None:
