@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import os
+import signal
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,12 +21,13 @@ from prefork_logd.processes.master.lifecycle import (
     State,
 )
 from prefork_logd.system.backoff import Backoff
+from prefork_logd.system.log import LOGGER
 
 if TYPE_CHECKING:
     from prefork_logd.config.stores.kinds import AnyStoreSettings
     from prefork_logd.ipc.channel import Channel
     from prefork_logd.ipc.messages import StatusReport
-    from prefork_logd.net.loop import Timer
+    from prefork_logd.net.loop import Loop, Timer
 
 
 class Kind(enum.Enum):
@@ -105,6 +107,23 @@ class Child:
         if now_s - self.started_s >= HEALTHY_AFTER_S:
             self.backoff.worked()
         return self.backoff.failed()
+
+    def kill_after(self, loop: Loop, duration_s: float, state: str) -> None:
+        """Kill the process if it still lives after this time; the log says in which `state` it was.
+
+        For a child that no record is lost with.
+        """
+        if self.timer is not None:
+            self.timer.cancel()
+        if self.state in ALIVE:
+            pid = self.pid
+            self.timer = loop.later(duration_s, lambda: self._kill(pid, state))
+
+    def _kill(self, pid: int, state: str) -> None:
+        if self.state in ALIVE and self.pid == pid:
+            LOGGER.warning("%s (pid %d) %s and was killed; no records are lost", self.name, pid, state)
+            self.is_killed = True
+            os.kill(pid, signal.SIGKILL)
 
     def crash_loop(self, now_s: float) -> str:
         """Return a sentence about a child that has died repeatedly; empty if it has lived for a while."""

@@ -6,17 +6,14 @@ death, its hanging or its absence holds up no other child.
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefork_logd.ipc.messages import Drain
 from prefork_logd.ipc.scoreboard import PAGE_SLOT
 from prefork_logd.processes.master.child import Child, Kind
-from prefork_logd.processes.master.lifecycle import ALIVE, Event, State
+from prefork_logd.processes.master.lifecycle import Event, State
 from prefork_logd.processes.web.web import DRAIN_S
-from prefork_logd.system.log import LOGGER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -79,19 +76,8 @@ class Page:
         return self._child is None
 
     def _end(self, child: Child) -> None:
-        if child.timer is not None:
-            child.timer.cancel()
-        if child.state in ALIVE:
-            pid = child.pid
-            child.timer = self._loop.later(DRAIN_S + KILL_AFTER_S, lambda: self._kill(child, pid))
+        child.kill_after(self._loop, DRAIN_S + KILL_AFTER_S, "did not end in time")
         self._apply_event(child, Event.STOP)
-
-    @staticmethod
-    def _kill(child: Child, pid: int) -> None:
-        if child.state in ALIVE and child.pid == pid:
-            LOGGER.warning("%s (pid %d) did not end in time and was killed; no records are lost", child.name, pid)
-            child.is_killed = True
-            os.kill(pid, signal.SIGKILL)
 
 
 def certificate_problem(web: WebSettings) -> str:

@@ -6,15 +6,13 @@ Does not know how a child is forked (supervisor.py), or how a store gets its slo
 from __future__ import annotations
 
 import os
-import signal
 from typing import TYPE_CHECKING
 
 from prefork_logd.ipc.messages import Drain, WakeupFd
 from prefork_logd.ipc.scoreboard import SHIPPER_SLOT, Scoreboard, StoreField
 from prefork_logd.processes.master.child import Child, Kind
-from prefork_logd.processes.master.lifecycle import ALIVE, Event, State
+from prefork_logd.processes.master.lifecycle import Event, State
 from prefork_logd.processes.shipper.shipper import DRAIN_S
-from prefork_logd.system.log import LOGGER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -88,17 +86,6 @@ class Shippers:
         return not self._children
 
     def _end(self, child: Child) -> None:
-        if child.timer is not None:
-            child.timer.cancel()
-        if child.state in ALIVE:
-            pid = child.pid
-            child.timer = self._loop.later(DRAIN_S + KILL_AFTER_S, lambda: self._kill(child, pid))
+        # The journal has the records that its store has not committed.
+        child.kill_after(self._loop, DRAIN_S + KILL_AFTER_S, "waits for its store")
         self._apply_event(child, Event.STOP)
-
-    @staticmethod
-    def _kill(child: Child, pid: int) -> None:
-        """Kill a shipper that does not react. Nothing is lost: the journal has what its store has not committed."""
-        if child.state in ALIVE and child.pid == pid:
-            LOGGER.warning("%s (pid %d) waits for its store and was killed; no records are lost", child.name, pid)
-            child.is_killed = True
-            os.kill(pid, signal.SIGKILL)

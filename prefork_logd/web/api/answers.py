@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Error(msgspec.Struct, omit_defaults=True):
-    """What is wrong."""
+    """The error, with its remedy."""
 
     message: str
     """A sentence with the remedy."""
@@ -46,7 +46,7 @@ class Records(msgspec.Struct):
 
     records: list[FoundRecord]
     cursor: str | None
-    """The parameter `cursor` for the next page; null if there are no more records."""
+    """The parameter `cursor` for the next page; null at the last page."""
     problems: list[str]
     """A sentence for each part of the store that could not be read."""
     took_s: float
@@ -144,7 +144,7 @@ class Table(msgspec.Struct):
     columns: list[str]
     """The fields behind `by`, then the aggregates."""
     rows: list[list[Any]]
-    """The largest first aggregate first; null where there is no value."""
+    """Sorted by the first aggregate, the largest at the top; null stands for no value."""
     left_out: int
     """Number of groups that are not in `rows`."""
     coverage: Coverage
@@ -218,7 +218,7 @@ class Disk(msgspec.Struct):
     path: str
     """A directory on it."""
     purposes: list[str]
-    """What lies there: state_dir, output NAME, store NAME."""
+    """The uses of this disk: state_dir, output NAME, store NAME."""
     total_bytes: int
     free_bytes: int
     """For users other than root."""
