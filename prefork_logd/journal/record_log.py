@@ -103,6 +103,11 @@ class RecordLog:
         return bool(self._finished) or self.length > HEADER_BYTES
 
     @property
+    def first(self) -> int:
+        """Number of the first record that is kept."""
+        return self._finished[0].first if self._finished else self._header.first
+
+    @property
     def finished(self) -> int:
         """Number of segments that can be removed."""
         return len(self._finished)

@@ -126,17 +126,31 @@ def summary_of(record: Mapping[str, Any]) -> Summary:
     """Return what people read about the record's group."""
     chain = exceptions_of(record)
     name = str(record.get("name") or "")
+    place = _place(record, chain)
     if not chain:
-        module, lineno = record.get("module"), record.get("lineno")
-        place = f"{module}:{lineno}" if module and lineno else ""
         title = template_of(record).partition("\n")[0] or name or "(no message)"
-        return Summary(title[:MOST_TITLE], name[:MOST_TITLE], place[:MOST_TITLE])
-    last = with_values(chain[-1].leaves[0] if chain[-1].leaves else chain[-1], record)
+        return Summary(title[:MOST_TITLE], name[:MOST_TITLE], place)
+    last = with_values(_raised_last(chain), record)
     value = pattern_of(last.value.partition("\n")[0])
     title = f"{last.type}: {value}" if value else last.type or "(no type)"
     frames = _telling(last.frames)
-    if not frames:
-        return Summary(title[:MOST_TITLE], name[:MOST_TITLE], "")
-    frame = frames[-1]
-    culprit = f"{frame.function} in {frame.module}"
-    return Summary(title[:MOST_TITLE], culprit[:MOST_TITLE], f"{frame.module}:{frame.lineno}"[:MOST_TITLE])
+    culprit = f"{frames[-1].function} in {frames[-1].module}" if frames else name
+    return Summary(title[:MOST_TITLE], culprit[:MOST_TITLE], place)
+
+
+def place_of(record: Mapping[str, Any]) -> str:
+    """Return the place of a record's summary alone."""
+    return _place(record, exceptions_of(record))
+
+
+def _place(record: Mapping[str, Any], chain: Sequence[Raised]) -> str:
+    if not chain:
+        module, lineno = record.get("module"), record.get("lineno")
+        return f"{module}:{lineno}"[:MOST_TITLE] if module and lineno else ""
+    frames = _telling(_raised_last(chain).frames)
+    return f"{frames[-1].module}:{frames[-1].lineno}"[:MOST_TITLE] if frames else ""
+
+
+def _raised_last(chain: Sequence[Raised]) -> Raised:
+    """Return the exception that was logged; of a group its first leaf."""
+    return chain[-1].leaves[0] if chain[-1].leaves else chain[-1]

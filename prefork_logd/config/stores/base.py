@@ -5,7 +5,7 @@ Owns their types, defaults, bounds and help. Does not know any type of store.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from msgspec import Meta
 
@@ -20,6 +20,8 @@ class StoreSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
     """Settings of every store: a name, a filter, and the size of a batch."""
 
     DURATIONS = durations(batch_time=None)
+    MAY_MISS_RECORDS: ClassVar[bool] = False
+    """Whether the journal may drop records that this store alone has not read yet, once it is half full."""
 
     name: Annotated[
         str,

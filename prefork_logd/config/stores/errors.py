@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
@@ -23,6 +23,9 @@ NAME = "errors"
 
 class ErrorsSettings(StoreSettings, frozen=True, kw_only=True, tag="errors"):
     """Groups of errors: what goes wrong, since when, how often, and where (docs/errors.md)."""
+
+    # Counts are worth less than clients that do not wait.
+    MAY_MISS_RECORDS: ClassVar[bool] = True
 
     name: Annotated[str, Meta(description="Its name in status and messages; always the same.")] = NAME
     enabled: Annotated[

@@ -20,7 +20,7 @@ from prefork_logd.journal.commit_entry import NOTHING
 from prefork_logd.journal.identity import IDENTITY_FILE
 from prefork_logd.journal.intent import Evidence
 from prefork_logd.journal.record_log import POSITION_FILE, Gathered, RecordLog
-from prefork_logd.system.log import LOGGER
+from prefork_logd.system.log import LOGGER, RateLimitedLog
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -33,6 +33,8 @@ WARN_FROM, WARN_AGAIN_BELOW = 0.8, 0.7
 """Parts of limits.journal_bytes."""
 REMOVE_EVERY_S = 0.5
 POSITION_RETRY_S = 1.0
+PASS_OVER_FROM = 0.5
+"""Part of limits.journal_bytes from which on stores that may miss records keep none in the journal."""
 KEPT_SEGMENTS = 1
 """Finished segments that are kept for `tail`, while there is room, although every store has passed them."""
 
@@ -46,6 +48,11 @@ class RecordLogWriter:
         self._log: RecordLog | None = None
         self._stores: dict[int, str] = {}
         """Slot of each store to its name."""
+        self._required: frozenset[int] = frozenset()
+        """Slots of the stores that may miss no record."""
+        self._passes_over = False
+        """Whether the log is too full to keep records for the other stores."""
+        self._passed_over_log = RateLimitedLog(burst=1, per_second=1 / 60)
         self._wakers: dict[int, int] = {}
         self._gathered: list[Gathered] = []
         self._gathered_bytes = 0
@@ -79,6 +86,11 @@ class RecordLogWriter:
         settings = configuration.settings
         names = (store.name for store in settings.shipped)
         self._stores = dict(zip(configuration.store_ids, names, strict=True))
+        self._required = frozenset(
+            store_id
+            for store_id, store in zip(configuration.store_ids, settings.shipped, strict=True)
+            if not store.MAY_MISS_RECORDS
+        )
         self._max_bytes = settings.limits.journal_bytes
         self._directory = Path(settings.server.state_dir) / JOURNAL_DIRECTORY
         self._segment_bytes = settings.limits.journal_segment_bytes
@@ -268,6 +280,7 @@ class RecordLogWriter:
 
     def _has_room(self, log: RecordLog) -> bool:
         wanted = self._max_bytes - self._gathered_bytes
+        self._pass_over(log)
         if log.nbytes > wanted:
             self._remove(log, keep=0)
             if log.nbytes > wanted and not self._appended and self._passed() >= log.next:
@@ -285,6 +298,16 @@ class RecordLogWriter:
             else:
                 LOGGER.warning("journal: has room again")
         return not is_full
+
+    def _pass_over(self, log: RecordLog) -> None:
+        """Keep no records for stores that may miss some while the log is half full."""
+        most = PASS_OVER_FROM * self._max_bytes
+        if log.nbytes > most and not self._passes_over:
+            self._remove(log)
+        if (log.nbytes > most) == self._passes_over:
+            return
+        self._passes_over = not self._passes_over
+        self._remove(log, keep=0)
 
     def _warn(self, log: RecordLog) -> None:
         part = log.nbytes / self._max_bytes
@@ -307,8 +330,15 @@ class RecordLogWriter:
             self._remove(self._log)
 
     def _remove(self, log: RecordLog, keep: int = KEPT_SEGMENTS) -> None:
-        if self._stores and log.remove_below(self._passed(), keep):
-            self._counters[JournalField.BYTES] = log.nbytes
+        if not self._stores or not log.remove_below(self._passed(), keep):
+            return
+        self._counters[JournalField.BYTES] = log.nbytes
+        late = [name for store_id, name in self._stores.items() if 0 < self._position(store_id) < log.first]
+        if late:
+            self._passed_over_log.warning(
+                "journal: half full: %s is too slow, or fails, and passes over records below number %d",
+                " and ".join(f"store {name}" for name in late), log.first,
+            )  # fmt: skip
 
     def _position(self, store_id: int) -> int:
         store = self._board.store(store_id)
@@ -316,11 +346,19 @@ class RecordLogWriter:
 
     def _passed(self) -> int:
         """Return the first record number that some store still needs."""
+        if self._passes_over:
+            following = self._log.committed_next if self._log is not None else 0
+            return min((self._position(store_id) for store_id in self._required), default=following)
         return min((self._position(store_id) for store_id in self._stores), default=0)
 
     def _slowest(self) -> list[str]:
         passed = self._passed()
-        return [f"store {name}" for store_id, name in self._stores.items() if self._position(store_id) == passed]
+        holding = self._required if self._passes_over else self._stores
+        return [
+            f"store {name}"
+            for store_id, name in self._stores.items()
+            if store_id in holding and self._position(store_id) == passed
+        ]
 
     def close(self) -> None:
         """Sync and close the log."""

@@ -17,7 +17,15 @@ from prefork_logd.stores.errors import schema
 from prefork_logd.stores.errors.candidates import error_lines
 from prefork_logd.stores.errors.states import State, at_time
 from prefork_logd.stores.errors.tally import HOUR_S, Counter
-from prefork_logd.stores.errors.writing import ALL, STATE_COLUMNS, Writer, columns_of, note_event
+from prefork_logd.stores.errors.writing import (
+    ALL,
+    KEPT_HOURS,
+    STATE_COLUMNS,
+    TOO_MANY_AT_ONCE,
+    Writer,
+    columns_of,
+    note_event,
+)
 
 if TYPE_CHECKING:
     import sqlite3
@@ -27,8 +35,6 @@ if TYPE_CHECKING:
     from prefork_logd.stores.base import Block
 
 MAINTAIN_S = 5.0
-KEPT_HOURS = 14 * 24
-"""Hours of which the errors of a group are counted for its chart."""
 MOST_EVENTS = 20_000
 MOST_REMOVED = 200
 """Groups that one call of maintenance removes."""
@@ -60,7 +66,7 @@ class ErrorStore:
 
     def write(self, blocks: Sequence[Block], refuse: Callable[[int, bytes, str], None]) -> None:  # noqa: ARG002
         """Count the errors of `blocks`; other stores refuse a line that is not a record. Raises StoreError."""
-        self._counter.tallies = {}
+        self._counter.begin_batch()
         for block in blocks:
             wanted = block_from(block, self._next)
             if wanted is None:
@@ -81,7 +87,7 @@ class ErrorStore:
                 "INSERT INTO positions VALUES (?, ?) ON CONFLICT DO UPDATE SET next = excluded.next",
                 (self._journal, position),
             )
-        self._counter.tallies = {}
+        self._counter.begin_batch()
         self._next = position
 
     def maintain(self) -> float:
@@ -125,18 +131,26 @@ class ErrorStore:
 
     def status(self) -> dict[str, Any]:
         """Return the number of groups for `status`, and a warning while there are too many new ones."""
-        db = self._opened()
+        db, hour = self._opened(), int(time.time() // HOUR_S)
         with schema.failing_as_store_error(self._path):
             states = dict(db.execute("SELECT state, count(*) FROM groups GROUP BY state").fetchall())
             full = db.execute(
-                "SELECT service FROM new_groups WHERE hour = ? AND count >= ? AND service <> ? LIMIT 10",
-                (int(time.time() // HOUR_S), self._settings.new_groups_per_hour, ALL),
+                "SELECT service FROM new_groups WHERE hour = ? AND count >= ? AND service NOT IN (?, ?) LIMIT 10",
+                (hour, self._settings.new_groups_per_hour, ALL, TOO_MANY_AT_ONCE),
             ).fetchall()
+            passed_over = db.execute(
+                "SELECT count FROM new_groups WHERE hour = ? AND service = ?", (hour, TOO_MANY_AT_ONCE)
+            ).fetchone()
         warnings = [
             f"{service or 'senders without a service'}: {self._settings.new_groups_per_hour} new groups in this hour;"
             " further errors are counted in one group"
             for (service,) in full
         ]
+        if passed_over is not None:
+            warnings.append(
+                f"{passed_over[0]:,} errors of this hour came too many at once to be told apart; they are counted in"
+                " one group"
+            )
         total = sum(states.values())
         told = f"{total:,} groups, {states.get('open', 0):,} open, {states.get('regressed', 0):,} regressed"
         return {"summary": told, "groups": total, "states": states, "warnings": warnings}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from prefork_logd.query.fingerprints import key_of, summary_of
 from prefork_logd.records.stored import read_fields
 from prefork_logd.stores.errors.states import Arrival, State, after_records
+from prefork_logd.stores.errors.tally import HOUR_S, TOO_MANY
 
 if TYPE_CHECKING:
     import sqlite3
@@ -29,6 +30,10 @@ ALL_SERVICES = 10
 """New groups of all services together: so many times those of one."""
 ALL = "\0"
 """Stands for all services, where a service has its name."""
+TOO_MANY_AT_ONCE = "\1"
+"""Stands for the errors of a batch that are not told apart."""
+KEPT_HOURS = 14 * 24
+"""Hours of which the errors of a group are counted for its chart."""
 OTHERS = ""
 STATE_COLUMNS = "state, resolved_at, resolved_in, muted_until, muted_count"
 
@@ -55,9 +60,12 @@ class Writer:
 
     def add(self, tally: Tally, now: float) -> None:
         """Add the errors of one group; `now` is the time of arrival. Call `finish` after the last one."""
+        if tally.keys == TOO_MANY:
+            self._count_untold(tally, int(now // HOUR_S))
+            return
         group = self._find(tally)
         if group is None:
-            full = self._full(min(tally.senders).service, int(now // 3600))
+            full = self._full(min(tally.senders).service, int(now // HOUR_S))
             if full is not None:
                 # Together, at the end: a flood of distinct errors would take ten statements for each.
                 if full in self._overflow:
@@ -67,6 +75,13 @@ class Writer:
                 return
             group = self._make(tally, now)
         self._update(group, tally, now)
+
+    def _count_untold(self, tally: Tally, hour: int) -> None:
+        self._overflow[TOO_MANY_AT_ONCE] = tally
+        self._db.execute(
+            "INSERT INTO new_groups VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
+            (hour, TOO_MANY_AT_ONCE, tally.span.count),
+        )
 
     def finish(self, now: float) -> None:
         """Add the errors of groups that are too many."""
@@ -85,7 +100,7 @@ class Writer:
         )
         if state != group.state:
             note_event(self._db, now, group.key, "regressed" if state.name == "regressed" else "unmuted")
-        self._add_parts(group, tally)
+        self._add_parts(group, tally, int(now // HOUR_S))
         self._add_sample(group, tally)
 
     def _find(self, tally: Tally) -> Group | None:
@@ -132,15 +147,16 @@ class Writer:
         return True
 
     def _overflow_group(self, tally: Tally, full: str, now: float) -> Group:
-        keys = (key_of("g1", ("overflow", *(() if full == ALL else (full,)))),)
+        keys = (
+            TOO_MANY if full == TOO_MANY_AT_ONCE else (key_of("g1", ("overflow", *(() if full == ALL else (full,)))),)
+        )
         known = self._db.execute(
             f"SELECT id, key, count, {STATE_COLUMNS} FROM groups WHERE key = ?",
             keys,
         ).fetchone()
         if known is not None:
             return Group(known[0], known[1], known[2], State(*known[3:]))
-        source = "all services" if full == ALL else full or "senders without a service"
-        title = f"Too many new groups in an hour, of {source}: further errors are counted here"
+        title = _overflow_title(full)
         return self._insert(tally, title, "", "", keys, now)
 
     def _insert(self, tally: Tally, title: str, culprit: str, logger: str, keys: tuple[str, ...], now: float) -> Group:
@@ -171,7 +187,7 @@ class Writer:
             for sender, span in tally.senders.items()
         ]
 
-    def _add_parts(self, group: Group, tally: Tally) -> None:
+    def _add_parts(self, group: Group, tally: Tally, now_hour: int) -> None:
         known = set(
             self._db.execute("SELECT service, environment, version FROM senders WHERE group_id = ?", (group.id,))
         )
@@ -199,7 +215,12 @@ class Writer:
             )
         self._db.executemany(
             "INSERT INTO hours VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
-            [(group.id, hour, count) for hour, count in tally.hours.items()],
+            [
+                (group.id, hour, count)
+                for hour, count in tally.hours.items()
+                # A client may send any time: hours to come would stay for ever.
+                if now_hour - KEPT_HOURS <= hour <= now_hour + 1
+            ],
         )
 
     def _add_sample(self, group: Group, tally: Tally) -> None:
@@ -226,6 +247,13 @@ class Writer:
             " created, journal, number FROM samples WHERE group_id = ? AND NOT is_first ORDER BY created DESC LIMIT ?)",
             (group.id, group.id, MOST_SAMPLES - 1),
         )
+
+
+def _overflow_title(full: str) -> str:
+    if full == TOO_MANY_AT_ONCE:
+        return "Too many errors at once: those that were not told apart are counted here"
+    source = "all services" if full == ALL else full or "senders without a service"
+    return f"Too many new groups in an hour, of {source}: further errors are counted here"
 
 
 def _clean(text: str) -> str:

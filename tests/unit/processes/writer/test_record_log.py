@@ -14,6 +14,7 @@ from prefork_logd.config.paths import JOURNAL_DIRECTORY
 from prefork_logd.config.server import LimitSettings, ServerSettings
 from prefork_logd.config.settings import Settings
 from prefork_logd.config.stores.custom import CustomStoreSettings
+from prefork_logd.config.stores.errors import ErrorsSettings
 from prefork_logd.ipc.configuration import Configuration
 from prefork_logd.ipc.scoreboard import JournalField, Scoreboard, StoreField
 from prefork_logd.journal.commit_entry import NOTHING
@@ -154,6 +155,32 @@ def test_a_full_journal_holds_up_and_goes_on(writer: Writer, caplog: pytest.LogC
     assert "journal: has room again" in caplog.text
     assert writer.number() == 40 * (turns + 1)
     assert len(writer.read()) < 40 * (turns + 1)
+
+
+def test_a_store_that_may_miss_records_holds_up_nobody(writer: Writer, caplog: pytest.LogCaptureFixture) -> None:
+    """The groups of errors keep nothing in a log that is half full; the other store keeps what it needs."""
+    errors = writer.board.store(PLACE + 1)
+    errors[StoreField.READY] = errors[StoreField.POSITION] = 1
+    settings = Settings(
+        server=ServerSettings(state_dir=str(writer.state_dir)),
+        limits=LimitSettings(journal_bytes=JOURNAL, journal_segment_bytes=SEGMENT),
+        store=(CustomStoreSettings(name="archive", factory="a:b"),),
+        errors=ErrorsSettings(enabled=True),
+    )
+    both = Configuration(1, settings, (), (PLACE, PLACE + 1))
+    assert writer.record_log.configure(both, NOTHING) == []
+    for _ in range(20):
+        assert writer.turn()
+        writer.passed(writer.number())
+    assert caplog.text.count("store errors is too slow, or fails, and passes over records below number ") == 1
+    assert writer.board.journal[JournalField.BYTES] <= JOURNAL // 2 + SEGMENT
+    errors[StoreField.POSITION] = writer.number()
+    needed = writer.number()
+    while writer.turn():
+        pass
+    assert writer.board.journal[JournalField.FULL]
+    assert len(writer.read()) >= writer.number() - needed
+    assert "wait for store archive; clients" in caplog.text
 
 
 def test_a_store_that_has_everything_makes_room_even_in_one_segment(writer: Writer) -> None:

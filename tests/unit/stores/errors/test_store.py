@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import sqlite3
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from prefork_logd.errors import StoreError
 from prefork_logd.query.fingerprints import fingerprint
 from prefork_logd.records.stored import read_fields
 from prefork_logd.stores.errors import store as module
-from prefork_logd.stores.errors import writing
+from prefork_logd.stores.errors import tally, writing
 from prefork_logd.stores.errors.book import Book, Wanted
 from prefork_logd.stores.errors.store import ErrorStore
 from tests.support.stores import NOW, block, line, never
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from prefork_logd.stores.base import Block
 
 JOURNAL = "0123456789abcdef" * 2
 TRACE = 'Traceback (most recent call last):\n  File "/srv/shop/cart.py", line {}, in add\n    x\nKeyError: {}'
@@ -114,22 +114,19 @@ def test_a_retry_counts_nothing_twice(tmp_path: Path, clock: Clock) -> None:
         assert [row.count for row in book.groups()] == [5]
 
 
-def _count_forever(path: Path, blocks: list[Block]) -> None:
-    """Count the blocks from the store's position on, one in each transaction; the child process of the next test."""
+def _count_forever(path: Path) -> None:
+    """Count blocks from the store's position on, one in each transaction; the child process of the next test."""
     with opened(path) as store:
-        position = store.open(JOURNAL)
-        for one in blocks:
-            if one.first + one.count > position:
-                store.write([one], never)
+        for first in itertools.count(store.open(JOURNAL), 3):
+            store.write([block(first, [failed(first), failed(first + 1), line(msg="fine")])], never)
 
 
 def test_a_process_killed_twenty_times_counts_each_error_once(tmp_path: Path) -> None:
     """By SIGKILL, at twenty places of its work."""
-    blocks = [block(first, [failed(first), failed(first + 1), line(msg="fine")]) for first in range(0, 9_000, 3)]
     context = multiprocessing.get_context("fork")
     positions = []
     for turn in range(20):
-        child = context.Process(target=_count_forever, args=(tmp_path, blocks))
+        child = context.Process(target=_count_forever, args=(tmp_path,))
         child.start()
         child.join(0.03 + turn % 5 * 0.02)
         child.kill()
@@ -141,10 +138,7 @@ def test_a_process_killed_twenty_times_counts_each_error_once(tmp_path: Path) ->
         with reading(tmp_path) as book:
             counted = sum(row.count for row in book.groups())
         assert counted == positions[-1] // 3 * 2
-    assert 0 < positions[-1] < 9_000, "it was killed in the middle of its work"
-    _count_forever(tmp_path, blocks)
-    with reading(tmp_path) as book:
-        assert [row.count for row in book.groups()] == [6_000]
+    assert len(set(positions)) > 10, "it was killed in the middle of its work"
 
 
 def test_a_failed_transaction_changes_nothing(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,6 +231,36 @@ def test_many_services_are_capped_together(tmp_path: Path, clock: Clock) -> None
         rows = book.groups(Wanted(order="count", limit=1000))
     assert (len(rows), rows[0].count) == (21, 80)
     assert "of all services" in rows[0].title
+
+
+def test_errors_that_are_not_told_apart_count_in_one_group(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its title and `status` say so, in that hour; nothing of it is a new group of a service."""
+    monkeypatch.setattr(tally, "MOST_GROUPS", 5)
+    lines = [failed(1).replace(b"in add", b"in f%d" % number) for number in range(40)]
+    with opened(tmp_path, new_groups_per_hour=20) as store, reading(tmp_path, clock) as book:
+        store.write([block(0, lines)], never)
+        store.write([block(40, lines[5:20])], never)
+        rows = book.groups(Wanted(order="count", limit=1000))
+        assert (len(rows), rows[0].count, sum(row.count for row in rows)) == (11, 45, 55)
+        assert rows[0].title.startswith("Too many errors at once")
+        (warning,) = store.status()["warnings"]
+        assert warning.startswith("45 errors of this hour")
+        clock.now += 3600
+        store.maintain()
+        assert store.status()["warnings"] == []
+
+
+def test_times_of_other_centuries_make_no_chart(tmp_path: Path, clock: Clock) -> None:
+    """A client that sends any time cannot fill the file with hours; the count stays whole."""
+    lines = [failed(hour * 3600) for hour in range(-400, 400)]
+    with opened(tmp_path) as store, reading(tmp_path, clock) as book:
+        store.write([block(0, lines)], never)
+        (row,) = book.groups()
+        assert row.count == 800
+        hours = store._opened().execute("SELECT count(*) FROM hours").fetchone()[0]
+        assert hours <= writing.KEPT_HOURS + 2
 
 
 def test_the_parts_of_a_group_are_bounded(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:

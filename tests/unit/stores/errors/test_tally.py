@@ -43,7 +43,7 @@ def test_every_traceback_has_the_key_of_its_record() -> None:
         for kind in ("exc_text", "exception")
     ]
     for number, one in enumerate(lines + lines[::-1]):
-        counter.tallies = {}
+        counter.begin_batch()
         counter.add(number, one)
         (keys,) = counter.tallies
         assert keys == (fingerprint(json.loads(one)),)
@@ -54,7 +54,7 @@ def test_odd_lines_have_the_key_of_their_record() -> None:
     counter = Counter()
     own = [error(1, fingerprint="a"), error(2, fingerprint="b"), error(3, exc_text="\udcff"), error(4, name="\udc80")]
     for number, one in enumerate(make_lines(200) + own * 2):
-        counter.tallies = {}
+        counter.begin_batch()
         counter.add(number, one)
         key = fingerprint(json.loads(one))
         assert list(counter.tallies) == ([(key,)] if key else [])
@@ -78,3 +78,32 @@ def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     counter.add(99, error(1, exc_text='Traceback (most recent call last):\n  File "/a.py", line 1, in '
                           + "f" * tally.LONGEST_REMEMBERED + "\nValueError: 1"))  # fmt: skip
     assert len(counter._known) == 10
+
+
+def test_a_batch_reads_no_more_than_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Distinct errors beyond it count together; one that is remembered costs nothing."""
+    monkeypatch.setattr(tally, "MOST_READ", 10 * (tally.ERROR_BYTES + 100))
+    counter = Counter()
+    counter.begin_batch()
+    for number in range(50):
+        counter.add(number, line(levelno=40, message=f"order of {'abcdefghij' * 9}" + "x" * number, name=f"n{number}"))
+    told = {keys: one.span.count for keys, one in counter.tallies.items()}
+    assert sum(told.values()) == 50
+    assert 5 < len(told) < 15
+    assert told[tally.TOO_MANY] == 50 - (len(told) - 1)
+    counter.begin_batch()
+    text = 'Traceback (most recent call last):\n  File "cart.py", line 9, in add\n    x()\nKeyError: %d'
+    for number in range(50, 100):
+        counter.add(number, error(number, exc_text=text % number))
+    assert [one.span.count for one in counter.tallies.values()] == [50]
+
+
+def test_a_batch_tells_so_many_groups_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Further groups count together, and the first ones go on counting."""
+    monkeypatch.setattr(tally, "MOST_GROUPS", 3)
+    counter = Counter()
+    for number in range(8):
+        counter.add(number, error(number, msg=f"failure of {'abcdefgh'[number]}"))
+    counter.add(8, error(8, msg="failure of a"))
+    assert [one.span.count for one in counter.tallies.values()] == [2, 1, 1, 5]
+    assert list(counter.tallies)[-1] == tally.TOO_MANY
