@@ -8,10 +8,12 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
+from tests.support.disks import mounted
 from tests.support.harness import Collector, frame, record, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     Maker = Callable[..., Collector]
 
@@ -76,6 +78,24 @@ def test_a_shipper_that_is_killed_counts_each_error_once(make_collector: Maker) 
         assert int(done.stdout) == row["count"], done.stderr
     assert int(collector.cli("query", "level>=ERROR OR exc_text:*", "--count").stdout) == 50
     assert collector.stop() == 0
+
+
+def test_a_full_disk_under_the_groups_costs_no_count(make_collector: Maker, tmp_path: Path) -> None:
+    """Records are stored meanwhile, `status` names the trouble, and each error counts once when there is room."""
+    with mounted(tmp_path / "disk", "size=1m,mode=0777") as disk:
+        collector = make_collector(f'{TOML}path = "{disk.path}/groups.db"\n').start()
+        send(collector, 0, 50)
+        wait_until_counted(collector, 50)
+        disk.fill()
+        made = [frame("boom", level=40).replace(b"boom", b"b%03d" % number) for number in range(400)]
+        with collector.connect() as sock:
+            sock.sendall(b"".join(made))
+        wait_for(lambda: "full" in (collector.status()["errors"]["problem"] or ""), "the trouble is named")
+        collector.wait_for_records(450)
+        disk.free()
+        wait_until_counted(collector, 450)
+        assert sum(row["count"] for row in groups(collector).values()) == 410
+        assert collector.stop() == 0
 
 
 def test_groups_need_no_configuration_and_survive_a_restart(make_collector: Maker) -> None:
