@@ -20,6 +20,7 @@ from prefork_logd.journal.commit_entry import NOTHING
 from prefork_logd.journal.identity import IDENTITY_FILE
 from prefork_logd.journal.intent import Evidence
 from prefork_logd.journal.record_log import POSITION_FILE, Gathered, RecordLog
+from prefork_logd.processes.writer.needs import Needs
 from prefork_logd.system.log import LOGGER, RateLimitedLog
 
 if TYPE_CHECKING:
@@ -46,12 +47,7 @@ class RecordLogWriter:
         self._counters = board.journal
         self._board = board
         self._log: RecordLog | None = None
-        self._stores: dict[int, str] = {}
-        """Slot of each store to its name."""
-        self._required: frozenset[int] = frozenset()
-        """Slots of the stores that may miss no record."""
-        self._passes_over = False
-        """Whether the log is too full to keep records for the other stores."""
+        self._needs = Needs(board)
         self._passed_over_log = RateLimitedLog(burst=1, per_second=1 / 60)
         self._wakers: dict[int, int] = {}
         self._gathered: list[Gathered] = []
@@ -84,19 +80,13 @@ class RecordLogWriter:
         The log is opened once a store is, or was, configured, so that an uncommitted end is always cut.
         """
         settings = configuration.settings
-        names = (store.name for store in settings.shipped)
-        self._stores = dict(zip(configuration.store_ids, names, strict=True))
-        self._required = frozenset(
-            store_id
-            for store_id, store in zip(configuration.store_ids, settings.shipped, strict=True)
-            if not store.MAY_MISS_RECORDS
-        )
+        self._needs.configure(configuration)
         self._max_bytes = settings.limits.journal_bytes
         self._directory = Path(settings.server.state_dir) / JOURNAL_DIRECTORY
         self._segment_bytes = settings.limits.journal_segment_bytes
         self._known, self._evidence = committed, evidence or Evidence()
         try:
-            if self._log is None and (self._stores or _is_there(self._directory / IDENTITY_FILE)):
+            if self._log is None and (self._needs.stores or _is_there(self._directory / IDENTITY_FILE)):
                 self._open()
         except OutputError as error:
             return [f"journal: {error}"]
@@ -112,7 +102,7 @@ class RecordLogWriter:
             LOGGER.warning("journal: %s", problem)
         log.problems.clear()
         # Before the journal's identity is published: shippers wait for that.
-        for store_id in self._stores:
+        for store_id in self._needs.stores:
             store = self._board.store(store_id)
             store[StoreField.BEGAN] = store[StoreField.BEGAN] or log.next + 1
         self._counters[JournalField.ID_HIGH] = int.from_bytes(log.journal[:8])
@@ -129,7 +119,7 @@ class RecordLogWriter:
 
     def wake_stores(self) -> None:
         """Wake the shipper of each store."""
-        for store_id in self._stores:
+        for store_id in self._needs.stores:
             self._wake(store_id)
 
     def lengths(self) -> dict[tuple[int, int], int]:
@@ -155,19 +145,19 @@ class RecordLogWriter:
     @property
     def has_finished(self) -> bool:
         """Whether there may be segments to remove."""
-        return self._log is not None and self._log.finished > KEPT_SEGMENTS and bool(self._stores)
+        return self._log is not None and self._log.finished > KEPT_SEGMENTS and bool(self._needs.stores)
 
     # A turn
 
     def add_runs(self, session: bytes, runs: Sequence[tuple[int, int]], count: int, lines: memoryview) -> None:
         """Gather records; without a store they are dropped (lines of an older configuration)."""
-        if self._stores and count:
+        if self._needs.stores and count:
             self._gathered.append(Gathered(session, runs, count, lines))
             self._gathered_bytes += len(lines)
 
     def prepare(self) -> bool:
         """Make room for the gathered records; return False if there is none. A problem is logged once."""
-        if not self._stores:
+        if not self._needs.stores:
             self._drop()
         if not self._gathered:
             return True
@@ -250,7 +240,7 @@ class RecordLogWriter:
             with contextlib.suppress(OSError):  # a full disk; the next write includes this number
                 os.pwrite(self._position_fd, following.to_bytes(8, "little"), 0)
         self._board.barrier()
-        for store_id in self._stores:
+        for store_id in self._needs.stores:
             if self._board.store(store_id)[StoreField.WAITING]:
                 self._wake(store_id)
 
@@ -283,7 +273,7 @@ class RecordLogWriter:
         self._pass_over(log)
         if log.nbytes > wanted:
             self._remove(log, keep=0)
-            if log.nbytes > wanted and not self._appended and self._passed() >= log.next:
+            if log.nbytes > wanted and not self._appended and self._passed(log) >= log.next:
                 log.rotate(even_if_small=True)
                 self._remove(log, keep=0)
         is_full = log.nbytes > wanted and log.has_any
@@ -293,7 +283,7 @@ class RecordLogWriter:
             if is_full:
                 LOGGER.error(
                     "journal: full: %d bytes wait for %s; clients wait until it has caught up",
-                    log.nbytes, " and ".join(self._slowest()),
+                    log.nbytes, self._needs.slowest(),
                 )  # fmt: skip
             else:
                 LOGGER.warning("journal: has room again")
@@ -302,11 +292,11 @@ class RecordLogWriter:
     def _pass_over(self, log: RecordLog) -> None:
         """Keep no records for stores that may miss some while the log is half full."""
         most = PASS_OVER_FROM * self._max_bytes
-        if log.nbytes > most and not self._passes_over:
+        if log.nbytes > most and not self._needs.only_required:
             self._remove(log)
-        if (log.nbytes > most) == self._passes_over:
+        if (log.nbytes > most) == self._needs.only_required:
             return
-        self._passes_over = not self._passes_over
+        self._needs.only_required = not self._needs.only_required
         self._remove(log, keep=0)
 
     def _warn(self, log: RecordLog) -> None:
@@ -319,7 +309,7 @@ class RecordLogWriter:
                 self._warned = True
                 LOGGER.warning(
                     "journal: %d %% full: %d bytes wait for %s; clients will wait when it is full",
-                    100 * part, log.nbytes, " and ".join(self._slowest()),
+                    100 * part, log.nbytes, self._needs.slowest(),
                 )  # fmt: skip
 
     def remove_passed(self) -> None:
@@ -330,35 +320,17 @@ class RecordLogWriter:
             self._remove(self._log)
 
     def _remove(self, log: RecordLog, keep: int = KEPT_SEGMENTS) -> None:
-        if not self._stores or not log.remove_below(self._passed(), keep):
+        if not self._needs.stores or not log.remove_below(self._passed(log), keep):
             return
         self._counters[JournalField.BYTES] = log.nbytes
-        late = [name for store_id, name in self._stores.items() if 0 < self._position(store_id) < log.first]
-        if late:
+        if late := self._needs.late(log.first):
             self._passed_over_log.warning(
-                "journal: half full: %s is too slow, or fails, and passes over records below number %d",
-                " and ".join(f"store {name}" for name in late), log.first,
-            )  # fmt: skip
+                "journal: half full: %s is too slow, or fails, and passes over records below number %d", late, log.first
+            )
 
-    def _position(self, store_id: int) -> int:
-        store = self._board.store(store_id)
-        return int(store[StoreField.POSITION]) if store[StoreField.READY] else 0
-
-    def _passed(self) -> int:
+    def _passed(self, log: RecordLog) -> int:
         """Return the first record number that some store still needs."""
-        if self._passes_over:
-            following = self._log.committed_next if self._log is not None else 0
-            return min((self._position(store_id) for store_id in self._required), default=following)
-        return min((self._position(store_id) for store_id in self._stores), default=0)
-
-    def _slowest(self) -> list[str]:
-        passed = self._passed()
-        holding = self._required if self._passes_over else self._stores
-        return [
-            f"store {name}"
-            for store_id, name in self._stores.items()
-            if store_id in holding and self._position(store_id) == passed
-        ]
+        return self._needs.passed(log.committed_next)
 
     def close(self) -> None:
         """Sync and close the log."""
