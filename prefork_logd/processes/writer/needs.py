@@ -33,10 +33,9 @@ class Needs:
         self.stores = {store_id: store.name for store_id, store in stores.items()}
         self._required = frozenset(store_id for store_id, store in stores.items() if not store.MAY_MISS_RECORDS)
 
-    def passed(self, following: int) -> int:
-        """Return the first record number that some store still needs; `following`, the next one, if none is needed."""
-        holding = self._holding()
-        return min((self._position(store_id) for store_id in holding), default=following if self.stores else 0)
+    def passed(self) -> int:
+        """Return the first record number that some store still needs; 0 without a store."""
+        return min((self._position(store_id) for store_id in self._holding()), default=0)
 
     def slowest(self) -> str:
         """Return the names of the stores that need the oldest record, for messages."""

@@ -273,7 +273,7 @@ class RecordLogWriter:
         self._pass_over(log)
         if log.nbytes > wanted:
             self._remove(log, keep=0)
-            if log.nbytes > wanted and not self._appended and self._passed(log) >= log.next:
+            if log.nbytes > wanted and not self._appended and self._needs.passed() >= log.next:
                 log.rotate(even_if_small=True)
                 self._remove(log, keep=0)
         is_full = log.nbytes > wanted and log.has_any
@@ -320,17 +320,13 @@ class RecordLogWriter:
             self._remove(self._log)
 
     def _remove(self, log: RecordLog, keep: int = KEPT_SEGMENTS) -> None:
-        if not self._needs.stores or not log.remove_below(self._passed(log), keep):
+        if not self._needs.stores or not log.remove_below(self._needs.passed(), keep):
             return
         self._counters[JournalField.BYTES] = log.nbytes
         if late := self._needs.late(log.first):
             self._passed_over_log.warning(
                 "journal: half full: %s is too slow, or fails, and passes over records below number %d", late, log.first
             )
-
-    def _passed(self, log: RecordLog) -> int:
-        """Return the first record number that some store still needs."""
-        return self._needs.passed(log.committed_next)
 
     def close(self) -> None:
         """Sync and close the log."""
