@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from prefork_logd.config.changes import is_live
+from prefork_logd.config.client_limits import ClientLimitSettings
 from prefork_logd.config.listeners import ListenerSettings
 from prefork_logd.config.load import ENVIRONMENT_VARIABLE, FILE_NAME, SYSTEM_FILE, loads
 from prefork_logd.config.outputs import OutputSettings
@@ -83,6 +84,7 @@ def configuration() -> str:
     lists = {
         "web.user": WebUserSettings,
         "listener": ListenerSettings,
+        "limit": ClientLimitSettings,
         "output": OutputSettings,
         "source": NatsSourceSettings,
     }

@@ -34,6 +34,15 @@ def check_listeners(document: Document, settings: Settings) -> None:
             document.add_problem("server", 0, "keys_file", str(error))
 
 
+def check_limits(document: Document, settings: Settings) -> None:
+    """Add a problem for each limit whose clients could not send one record of the largest size."""
+    largest = settings.limits.max_record_bytes
+    for index, limit in enumerate(settings.limit):
+        if 0 < limit.memory < 2 * largest:
+            message = f"must be at least twice limits.max_record_bytes, which is {largest}"
+            document.add_problem("limit", index, "memory", message)
+
+
 def check_web(document: Document, settings: Settings) -> None:
     """Add the problems of the page's addresses."""
     web = settings.web

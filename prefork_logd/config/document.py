@@ -8,11 +8,12 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
+from prefork_logd.config.client_limits import ClientLimitSettings
 from prefork_logd.config.listeners import ListenerSettings
 from prefork_logd.config.outputs import OutputSettings
 from prefork_logd.config.redact import RedactSettings
@@ -26,6 +27,7 @@ Table = TypeVar(
     "Table",
     bound=ServerSettings
     | ListenerSettings
+    | ClientLimitSettings
     | LimitSettings
     | RedactSettings
     | OutputSettings
@@ -119,6 +121,15 @@ class Document:
             self.add_problem(table, index, key, message)
         return settings
 
+    def read_tables(self, kind: type[Table], table: str, tables: object, most: int = 0) -> tuple[Table, ...]:
+        """Return the Structs of a list of tables, of which there may be `most`; 0: any number."""
+        if not isinstance(tables, Sequence) or isinstance(tables, str):
+            self.add_problem(table, 0, "", f"must be a list of tables; write [[{table}]] with two brackets")
+            return ()
+        if most and len(tables) > most:
+            self.add_problem(table, most, "", f"exceeds the limit of {most} of these tables; leave some out")
+        return tuple(self.read_table(kind, table, index, content) for index, content in enumerate(tables))
+
 
 def explain(error: msgspec.ValidationError, kind: Any) -> str:
     """Return msgspec's message without the names of Python types, and with the values to choose from."""
@@ -129,7 +140,8 @@ def explain(error: msgspec.ValidationError, kind: Any) -> str:
     if choices and message.startswith("Invalid enum value"):
         choices += ["a whole number" for part in parts if part.get("type") == "integer"]
         return f"{message[:1].lower()}{message[1:].replace('enum ', '')}; write {' or '.join(choices)}"
-    for technical, word in (("`str`", "a string"), ("`int`", "a whole number"), ("`array`", "a list"), ("`", "")):
+    words = {"`str`": "a string", "`int`": "a whole number", "`float`": "a number", "`array`": "a list", "`": ""}
+    for technical, word in words.items():
         message = message.replace(technical, word)
     return message[:1].lower() + message[1:]
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 import msgspec
 
-from prefork_logd.config.checks import check_listeners, check_paths, check_web
+from prefork_logd.config.checks import check_limits, check_listeners, check_paths, check_web
+from prefork_logd.config.client_limits import MAX_LIMITS, ClientLimitSettings
 from prefork_logd.config.document import Document, explain
 from prefork_logd.config.listeners import ListenerSettings
 from prefork_logd.config.output_paths import escape
@@ -167,15 +168,17 @@ def loads(
     web = _load_web(document, document.take("web", {}))
     errors = document.read_table(ErrorsSettings, "errors", 0, document.take("errors", {}))
     outputs = _load_outputs(document, document.take("output", None))
-    listeners = _load_listeners(document, document.take("listener", []))
+    listeners = document.read_tables(ListenerSettings, "listener", document.take("listener", []))
+    client_limits = _load_limits(document, document.take("limit", []))
     sources = _load_sources(document, document.take("source", []))
     stores = _load_stores(document, document.take("store", None))
-    document.refuse_rest({**TABLES, **dict.fromkeys(("listener", "output", "store", "source"))})
+    document.refuse_rest({**TABLES, **dict.fromkeys(("listener", "limit", "output", "store", "source"))})
     server = _override(document, server, overrides or {})
     home = state_dir or _state_dir(document, server, directory)
     settings = Settings(
         server=server,
         limits=limits,
+        limit=client_limits,
         redact=redact,
         web=web,
         output=outputs,
@@ -188,6 +191,7 @@ def loads(
     settings = _resolve(home, directory, settings)
     check_paths(document, home, settings)
     check_listeners(document, settings)
+    check_limits(document, settings)
     check_web(document, settings)
     if document.problems:
         raise ConfigError(document.problems)
@@ -231,11 +235,14 @@ def _with_own_name_and_path(table: Mapping[str, Any], taken: AbstractSet[str]) -
     return table
 
 
-def _load_listeners(document: Document, tables: object) -> tuple[ListenerSettings, ...]:
-    if not isinstance(tables, Sequence) or isinstance(tables, str):
-        document.add_problem("listener", 0, "", "must be a list of tables; write [[listener]] with two brackets")
-        return ()
-    return tuple(document.read_table(ListenerSettings, "listener", index, table) for index, table in enumerate(tables))
+def _load_limits(document: Document, tables: object) -> tuple[ClientLimitSettings, ...]:
+    """Return the limits of clients, each with a name."""
+    limits: list[ClientLimitSettings] = []
+    for index, limit in enumerate(document.read_tables(ClientLimitSettings, "limit", tables, MAX_LIMITS)):
+        if limit.name in {other.name for other in limits}:
+            document.add_problem("limit", index, "name", f"{limit.name!r} is taken by a limit above; choose another")
+        limits.append(msgspec.structs.replace(limit, name=limit.name or f"limit-{index + 1}"))
+    return tuple(limits)
 
 
 def _load_web(document: Document, table: object) -> WebSettings:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from prefork_logd.config.client_limits import ClientLimitSettings  # noqa: TC001 - msgspec reads the annotation
 from prefork_logd.config.listeners import ListenerSettings  # noqa: TC001 - msgspec reads the annotation
 from prefork_logd.config.outputs import DEFAULT_OUTPUTS, OutputSettings
 from prefork_logd.config.redact import RedactSettings
@@ -33,6 +34,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     server: ServerSettings = ServerSettings()
     listener: tuple[ListenerSettings, ...] = ()
     limits: LimitSettings = LimitSettings()
+    limit: tuple[ClientLimitSettings, ...] = ()
     redact: RedactSettings = RedactSettings()
     web: WebSettings = WebSettings()
     output: tuple[OutputSettings, ...] = DEFAULT_OUTPUTS

@@ -231,6 +231,10 @@ class Input(ABC):
         """The number of the next record; 0 for an input without numbers."""
         return 0
 
+    def turn_away(self) -> bytes:
+        """Return the bytes that tell a client to come back later, because there is no place for it."""
+        return b""
+
     def welcome(self, committed: int) -> bytes:  # noqa: ARG002 - for inputs that emit Opening
         """Return the bytes that welcome a client whose session is committed up to a number; none if it has ended."""
         return b""

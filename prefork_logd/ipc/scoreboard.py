@@ -18,6 +18,7 @@ import time
 import msgspec
 
 from prefork_logd.config.values import MAX_OUTPUTS, MAX_STORES
+from prefork_logd.ipc.client_table import ClientTable
 
 MAX_WORKERS = 256
 PLACES = 2 * MAX_OUTPUTS
@@ -48,6 +49,10 @@ class Field(enum.IntEnum):
     """Records with a secret that was replaced."""
     GAPS = enum.auto()
     """Records that clients report as dropped by themselves; DROPPED has them, too."""
+    LIMITED = enum.auto()
+    """Clients that are beyond a limit, or were within the last seconds."""
+    LIMIT_DROPPED = enum.auto()
+    """Records beyond a limit with action = "drop"; DROPPED has them, too."""
     COMMIT_NS = enum.auto()
     """The writer's time in commits, in nanoseconds."""
     COMMITTED_MS = enum.auto()
@@ -202,6 +207,8 @@ class Scoreboard:
             cells[end - size : end] for size, end in zip(sizes, ends, strict=True)
         )
         self._lock = threading.Lock()
+        self.clients = ClientTable(1 + MAX_WORKERS)
+        """What limited clients have used, by worker."""
 
     def slot(self, index: int) -> memoryview:
         """Return the counters of one child, indexed by Field."""

@@ -30,6 +30,23 @@ def peer_host(peer: str) -> str:
     return _own_host() if peer.startswith("unix:") else peer.rpartition(":")[0].strip("[]")
 
 
+@functools.lru_cache(maxsize=4096)
+def peer_address(peer: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the address of a peer, from its text by listener.peer_text; None for one on a Unix socket."""
+    try:
+        return ipaddress.ip_address(peer.rpartition(":")[0].strip("[]").partition("%")[0])
+    except ValueError:
+        return None
+
+
+def peer_client(peer: str) -> str:
+    """Return the peer for which a connection counts, as a text: an address, a network of 64 bits, or a user."""
+    address = peer_address(peer)
+    if address is None:
+        return f"unix:uid={peer.rpartition('uid=')[2]}"
+    return str(address) if address.version == 4 else str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
+
+
 @functools.lru_cache(maxsize=1)
 def _own_host() -> str:
     return socket.gethostname()

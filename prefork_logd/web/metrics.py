@@ -86,9 +86,11 @@ def _add_totals(text: _Text, status: Mapping[str, Any]) -> None:
         ("dropped_total", "dropped", "Records that were not received as a whole, those dropped by clients included."),
         ("client_gap_records_total", "gaps", "Records that clients report as dropped by themselves."),
         ("redacted_total", "redacted", "Records with a secret that was replaced."),
+        ("limit_dropped_records_total", "limit_dropped", "Records dropped because their client was beyond a limit."),
     ):
         text.single(name, "counter", description, status[key])
     text.single("connections", "gauge", "Connected clients.", status["connections"])
+    text.single("limited_clients", "gauge", "Clients beyond a limit, counted in each worker.", status["limited"])
 
 
 def _add_outputs(text: _Text, outputs: list[dict[str, Any]]) -> None:

@@ -40,6 +40,19 @@ def frame(message: str = "x") -> bytes:
     return len(data).to_bytes(4, "big") + data
 
 
+class NoLimits:
+    """Takes the place of ClientLimits where there is no limit."""
+
+    def identify(self, connection: Any) -> bool:
+        return True
+
+    def charge(self, connection: Any, records: int, nbytes: int) -> None:
+        """Count nothing."""
+
+    def lift(self) -> None:
+        """Lift nothing."""
+
+
 class Writer:
     """Receives the batches of one worker, and commits them as the real writer does; keeps the lines."""
 

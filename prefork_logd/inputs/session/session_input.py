@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from prefork_logd.inputs.session.messages import Event as SessionEvent
 
-_BUSY = "every place of this collector is taken (limits.max_connections); come again"
+_BUSY = "every place for this client is taken (limits.max_connections, or a [[limit]]); come again"
 _WRONG = "unknown key or wrong secret"
 _USED_UP = "this session has used up its numbers; begin another"
 
@@ -128,6 +128,10 @@ class SessionInput(Input):
     def next_number(self) -> int:
         """The number of the next record; 0 before WELCOME."""
         return self.server.expected
+
+    def turn_away(self) -> bytes:
+        """Return the ERROR that the client answers by coming back later."""
+        return self.server.error(ErrorCode.BUSY, _BUSY)
 
     def welcome(self, committed: int) -> bytes:
         """Return a WELCOME; an ERROR if no number is left, and nothing for a client that has ended."""

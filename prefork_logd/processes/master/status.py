@@ -86,11 +86,15 @@ def page(sockets: PageSockets, settings: WebSettings) -> dict[str, Any]:
 
 
 def totals(board: Scoreboard, carried: InheritedCounters, children: Iterable[Child]) -> dict[str, int]:
-    """Return the counters of the whole collector by name, and the number of connections."""
-    fields = (Field.RECORDS, Field.RECEIVED_BYTES, Field.REJECTED, Field.DROPPED, Field.REDACTED, Field.GAPS)
-    workers = (child for child in children if child.kind is Kind.WORKER)
+    """Return the counters of the whole collector by name, and the numbers of connections and limited clients."""
+    fields = (
+        *(Field.RECORDS, Field.RECEIVED_BYTES, Field.REJECTED, Field.DROPPED, Field.REDACTED, Field.GAPS),
+        Field.LIMIT_DROPPED,
+    )
+    workers = [child for child in children if child.kind is Kind.WORKER]
     return {
         "connections": sum(_counter(board, carried, child, Field.CONNECTIONS) for child in workers),
+        "limited": sum(_counter(board, carried, child, Field.LIMITED) for child in workers),
         **{field.name.lower(): board.total(field) + carried.total(field.name) for field in fields},
     }
 

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 MOST_WORKERS = MAX_WORKERS - MAX_SOURCES
 """The highest number of workers; the slots above it are those of sources."""
 _ENDING = frozenset({State.RETIRING, State.STOPPING})
-_LIVE_FIELDS = (Field.CONNECTIONS, Field.PLACED, Field.ACCEPTING, Field.PID, Field.PAUSED)
+_LIVE_FIELDS = (Field.CONNECTIONS, Field.PLACED, Field.ACCEPTING, Field.PID, Field.PAUSED, Field.LIMITED)
 """Counters of the process in a slot, which are 0 while there is none."""
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from prefork_logd.net.loop import Loop, Timer
+    from prefork_logd.processes.worker.client_limits import ClientLimits
     from prefork_logd.processes.worker.connection import Connection
 
 SMALLEST_ROOM = 64
@@ -45,6 +46,7 @@ class WorkerPort(Protocol):
     loop: Loop
     counters: memoryview
     connections: dict[int, Connection]
+    limits: ClientLimits
 
     @property
     def draining(self) -> bool:
@@ -121,7 +123,7 @@ class Admission:
             return False
         if first:
             self._full.warning(
-                "every place is taken (limits.max_connections is %d, %d per address); %s waits",
+                "every place is taken (limits.max_connections is %d, %d per address) or in a [[limit]]; %s waits",
                 self._places,
                 self._places_of_a_peer,
                 connection.peer,
@@ -151,7 +153,7 @@ class Admission:
 
     def _has_place(self, connection: Connection) -> bool:
         taken = self._total(Field.PLACED)
-        if taken >= self._places:
+        if taken >= self._places or not self._port.limits.has_room(connection):
             return False
         # Clients are spread over the workers, so a peer's share of the places here is about its share of all.
         own = len(self._placed)
@@ -164,6 +166,7 @@ class Admission:
         peer = self._placed[connection] = peer_key(connection.peer)
         self._by_peer[peer] = self._by_peer.get(peer, 0) + 1
         self._port.counters[Field.PLACED] = len(self._placed)
+        self._port.limits.identify(connection)
 
     def _remove_silent(self, connection: Connection) -> None:
         peer = peer_key(connection.peer)

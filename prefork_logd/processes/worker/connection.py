@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from prefork_logd.inputs.base import Event, Input, Terms
     from prefork_logd.inputs.state import ClientState
+    from prefork_logd.processes.worker.limited_client import Client
     from prefork_logd.records.sender import Sender
 
 READ_BYTES = 262_144
@@ -102,6 +103,7 @@ class Connection:
 
     __slots__ = (
         "accept",
+        "clients",
         "epoch",
         "failures",
         "fd",
@@ -111,7 +113,9 @@ class Connection:
         "is_leaving",
         "is_refused",
         "owner",
+        "parked",
         "peer",
+        "peer_name",
         "pending_error",
         "placed",
         "queued",
@@ -134,6 +138,12 @@ class Connection:
         self.accept = accept
         self.fd = fd
         self.peer = peer
+        self.peer_name = ""
+        """The name in the verified certificate of its client; empty without one."""
+        self.clients: tuple[Client[Connection], ...] = ()
+        """The clients that it counts for, one for each limit that it is under (client_limits.py)."""
+        self.parked = False
+        """Whether it is not read because one of them is beyond its limit."""
         self.input: Input | None = None
         self.queued = False
         """Whether it waits for another turn, or for reading to go on."""
@@ -269,6 +279,8 @@ class Connection:
                 return
             if not self.unsent:
                 owner.note_all_sent(self)
+        if self.parked:
+            return
         if events != ENDED and (self.queued or owner.loop.crowded):
             # Connections that wait for another turn come first; else those with endless data would starve them.
             self._again()
@@ -283,7 +295,8 @@ class Connection:
         owner, fd = self.owner, self.fd
         budget = TURN_BYTES
         while not owner.paused:
-            buffer = owner.buffer if owner.rest_bytes < REST_BYTES else owner.buffer[:SMALL_READ_BYTES]
+            is_little = owner.rest_bytes >= REST_BYTES or any(client.waiting for client in self.clients)
+            buffer = owner.buffer[:SMALL_READ_BYTES] if is_little else owner.buffer
             try:
                 nbytes = os.readv(fd, (buffer,))
             except BlockingIOError:
@@ -336,10 +349,10 @@ class Connection:
         return self.fd >= 0
 
     def _wait(self) -> None:
-        """Queue for another turn, or for one when reading goes on."""
+        """Queue for another turn, or for one when reading goes on; client_limits.py queues a parked connection."""
         if self.owner.paused:
             self.owner.postpone(self)
-        else:
+        elif not self.parked:
             self._again()
 
     def _is_greeting(self) -> bool:

@@ -17,6 +17,7 @@ from prefork_logd.system.log import LOGGER
 if TYPE_CHECKING:
     from prefork_logd.ipc.batch_sender import BatchSender
     from prefork_logd.net.loop import Loop, Timer
+    from prefork_logd.processes.worker.client_limits import ClientLimits
     from prefork_logd.processes.worker.connection import Connection
     from prefork_logd.processes.worker.guard import Guard
     from prefork_logd.processes.worker.migration import Migration
@@ -40,6 +41,7 @@ class DrainPort(Protocol):
     link: BatchSender
     guard: Guard
     migration: Migration
+    limits: ClientLimits
     connections: dict[int, Connection]
     postponed: dict[int, Connection]
     """Connections that are read once reading goes on."""
@@ -79,6 +81,7 @@ class WorkerDrain:
         if not self.is_draining:
             self.is_draining = True
             port.migration.cancel()
+            port.limits.lift()
             port.stop_accepting(takes_queue=not fast)
             longest_s = ORPHAN_S if is_orphan else math.inf
             timeout_s = min(longest_s, self.timeout_s)

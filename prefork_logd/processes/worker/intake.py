@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from prefork_logd.errors import RemoteProtocolError
     from prefork_logd.ingest.dispatcher import Dispatcher
     from prefork_logd.inputs.runs import Run
+    from prefork_logd.processes.worker.client_limits import ClientLimits
     from prefork_logd.processes.worker.connection import Connection
     from prefork_logd.processes.worker.sessions import SessionTable
     from prefork_logd.system.log import RateLimitedLog
@@ -45,6 +46,7 @@ class IntakePort(Protocol):
     warnings: RateLimitedLog
     max_record_bytes: int
     sessions: SessionTable
+    limits: ClientLimits
     dispatcher: Dispatcher
     """Makes lines, under the configuration of this moment."""
 
@@ -90,6 +92,7 @@ class Intake:
         """Act on an event without records."""
         match event:
             case TooLarge():
+                self._port.limits.charge(connection, 1, event.size)
                 self._note_too_large(connection, event)
             case Opening():
                 self._port.sessions.open_session(connection, event)
@@ -119,25 +122,58 @@ class Intake:
             if index or not isinstance(event, _Rest):
                 counters[Field.RECEIVED_BYTES] += run.nbytes
             while left:
-                position, taken, bad = self._add_run(connection, run, position, left, first, received_s)
-                left -= taken
-                if first:
-                    first += taken
-                counters[Field.RECORDS] += taken - bad
-                if bad:
-                    counters[Field.REJECTED] += bad
-                    self._warn_rejected(connection)
-                    if first and connection.input is not None:
-                        connection.input.note_rejected(first - 1, bad)
-                port.send_if_large()
+                count = self._allow(connection, first, left) if connection.clients else left
+                if count < 0:
+                    first += left if first else 0
+                    break
+                if count:
+                    position, taken, bad = self._add_run(connection, run, position, count, first, received_s)
+                    left -= taken
+                    first += taken if first else 0
+                    self._count(connection, first - 1, taken, bad)
+                    port.send_if_large()
                 if connection.failures >= MOST_FAILURES:
                     # 64 KiB can hold 16,000 empty frames, and each would get an entry in rejected.jsonl.
                     self._close_useless(connection)
                     return None
-                if left and port.slice_over:
+                if left and (not count or port.slice_over):
                     rest = run._replace(data=run.data[position:], records=left)
                     return _Rest(first, [rest, *event.runs[index + 1 :]])
         return None
+
+    def _count(self, connection: Connection, last: int, taken: int, bad: int) -> None:
+        """Count records that were handled, `bad` of them rejected, up to the number `last`; -1: without numbers."""
+        counters = self._port.counters
+        counters[Field.RECORDS] += taken - bad
+        if bad:
+            counters[Field.REJECTED] += bad
+            self._warn_rejected(connection)
+            if last > 0 and connection.input is not None:
+                connection.input.note_rejected(last, bad)
+
+    def _allow(self, connection: Connection, first: int, left: int) -> int:
+        """Return how many of the next records a connection's limits allow.
+
+        0: none, and the connection waits; -1: none, and they are dropped.
+        """
+        limits = self._port.limits
+        count = limits.allowance(connection, left)
+        if count:
+            return count
+        if limits.drops:
+            self._drop(connection, first, left)
+            return -1
+        limits.keep_waiting(connection)
+        return 0
+
+    def _drop(self, connection: Connection, first: int, count: int) -> None:
+        """Drop records beyond a limit; their numbers, if they have any, are used up."""
+        if first:
+            self._port.sessions.begin_range(connection, first, first + count - 1)
+            self._port.sessions.end_range(connection, 0)
+            if connection.input is not None:
+                connection.input.note_rejected(first + count - 1, count)
+        self._port.limits.note_dropped(count)
 
     def _add_run(
         self, connection: Connection, run: Run, position: int, count: int, first: int, received_s: float
@@ -147,7 +183,7 @@ class Intake:
         Return the offset after the last handled record, the number of handled records, and how many were rejected.
         """
         dispatcher = self._port.dispatcher
-        sessions, batch = self._port.sessions, dispatcher.batch
+        sessions, batch, begin = self._port.sessions, dispatcher.batch, position
         if first:
             sessions.begin_range(connection, first, first - 1)
             mark = batch.mark()
@@ -161,6 +197,8 @@ class Intake:
                 # The client sends these records again, so their lines in the batch would be duplicates.
                 batch.discard(mark)
             raise
+        if connection.clients:
+            self._port.limits.charge(connection, taken, position - begin)
         if first:
             for start, length in shipped:
                 batch.run(first + start, length)
@@ -173,11 +211,19 @@ class Intake:
         received_s = time.time()
         bodies = event.bodies
         while bodies:
+            count = self._allow(connection, 0, len(bodies)) if connection.clients else len(bodies)
+            if count < 0:
+                return None
+            if not count:
+                return event._replace(bodies=bodies)
             taken, bad, connection.failures = port.dispatcher.add_texts(
-                *(bodies, event.decode, connection.peer, received_s),
+                *(bodies if count == len(bodies) else bodies[:count], event.decode, connection.peer, received_s),
                 *(connection.failures, MOST_FAILURES, connection.find_sender()),
             )
-            counters[Field.RECEIVED_BYTES] += sum(map(len, bodies[:taken]))
+            nbytes = sum(map(len, bodies[:taken]))
+            if connection.clients:
+                port.limits.charge(connection, taken, nbytes)
+            counters[Field.RECEIVED_BYTES] += nbytes
             counters[Field.RECORDS] += taken - bad
             counters[Field.REJECTED] += bad
             if bad:
@@ -290,6 +336,8 @@ class Intake:
             except InputError as error:
                 self.end_violated(connection, error)
                 return
+            # The last record is handled at once, whatever the limits say: there will be no other turn.
+            connection.is_leaving = True
             self.handle_events(connection, events)
             if connection.fd >= 0 and connection.input.pending:
                 self._port.counters[Field.DROPPED] += 1

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from prefork_logd.inputs.state import ClientState, ConnectionState
     from prefork_logd.ipc.batch_sender import BatchSender
     from prefork_logd.net.loop import Timer
+    from prefork_logd.processes.worker.client_limits import ClientLimits
     from prefork_logd.processes.worker.deadlines import Deadlines
     from prefork_logd.processes.worker.guard import Guard
     from prefork_logd.processes.worker.sessions import SessionTable
@@ -47,6 +48,7 @@ class WorkerPort(ConnectionOwner, Protocol):
     deadlines: Deadlines
     sessions: SessionTable
     connections: dict[int, Connection]
+    limits: ClientLimits
     guard: Guard
 
     def send_batch(self) -> None:
@@ -124,6 +126,7 @@ class Migration:
         busy = [one for one in self._port.connections.values() if one.unfinished and not one.is_leaving]
         for connection in busy:
             connection.is_leaving = True
+            self._port.limits.release(connection)
         if busy:
             self._port.loop.later(LEAVE_S, lambda: self._read_on(busy))
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from prefork_logd.ingest.dispatcher import Dispatcher
     from prefork_logd.inputs.base import Gap, Opening
+    from prefork_logd.processes.worker.client_limits import ClientLimits
     from prefork_logd.processes.worker.connection import Connection
     from prefork_logd.processes.worker.guard import Guard
     from prefork_logd.system.log import RateLimitedLog
@@ -42,6 +43,7 @@ class WorkerPort(Protocol):
     counters: memoryview
     warnings: RateLimitedLog
     guard: Guard
+    limits: ClientLimits
     dispatcher: Dispatcher
     """Makes lines, under the configuration of this moment."""
 
@@ -79,6 +81,10 @@ class SessionTable:
             self._port.close(old)
         connection.session = opening.session
         connection.describe_sender(opening.sender)
+        if not self._port.limits.identify(connection) and connection.input is not None:
+            connection.send(connection.input.turn_away())
+            self._port.close(connection)
+            return
         self._by_session[opening.session] = connection
         self._names[connection] = f"{connection.peer} ({opening.client[:NAME_KEPT]!a})"
         connection.send(opening.reply)

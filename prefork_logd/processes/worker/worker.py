@@ -48,6 +48,7 @@ from prefork_logd.ipc.messages import (
 from prefork_logd.ipc.scoreboard import Field, Scoreboard
 from prefork_logd.net.loop import Loop
 from prefork_logd.processes.worker.admission import Admission
+from prefork_logd.processes.worker.client_limits import ClientLimits
 from prefork_logd.processes.worker.connection import EVENTS, READ_BYTES, Connection, has_unread
 from prefork_logd.processes.worker.deadlines import Deadlines
 from prefork_logd.processes.worker.drain import WorkerDrain
@@ -72,7 +73,7 @@ SLICE_S = 0.004
 
 
 class Worker:
-    """One worker process."""
+    """One worker process. Longer than other classes: it joins the parts, and each has a few lines here."""
 
     def __init__(
         self,
@@ -96,6 +97,7 @@ class Worker:
         self.sessions = SessionTable(self)
         self._intake = Intake(self)
         self.connections: dict[int, Connection] = {}
+        self.limits = ClientLimits(self, board, slot, self._give_up)
         self.deadlines = Deadlines(self.loop, self._give_up, lambda connection: not has_unread(connection))
         self.postponed: dict[int, Connection] = {}
         self.migration = Migration(self, self._moved)
@@ -172,6 +174,7 @@ class Worker:
         self._low_water = limits.queue_bytes // 2
         most = self._admission.configure(limits.max_connections, limits.max_connections_per_address)
         self._entrance.configure(most)
+        self.limits.configure(configuration.settings.limit)
         self.deadlines.restart(limits.record_timeout_s)
         for connection in list(self.connections.values()):
             with self.guard.of(connection):
@@ -207,7 +210,10 @@ class Worker:
             return
         self.connections.pop(fd, None)
         self.postponed.pop(fd, None)
-        for forget in (self.deadlines.forget, self._admission.left, self.sessions.forget, Connection.close):
+        for forget in (
+            *(self.deadlines.forget, self._admission.left, self.limits.leave),
+            *(self.sessions.forget, Connection.close),
+        ):
             try:
                 forget(connection)
             except MemoryError:
@@ -282,8 +288,10 @@ class Worker:
         self.sessions.send_ack(connection)
 
     def note_progress(self, connection: Connection, completed: bool) -> None:
-        """Start, keep or end the deadline of a half-received record."""
-        if connection.is_awaited and not connection.unfinished:
+        """Start, keep or end the deadline of a half-received record, and bound what is held for its client."""
+        if connection.clients:
+            self.limits.note_held(connection)
+        if connection.fd >= 0 and connection.is_awaited and not connection.unfinished:
             held_bytes = connection.input.held_bytes if connection.input is not None else 0
             self.deadlines.begin(connection, held_bytes, is_new=completed)
         else:

@@ -297,3 +297,40 @@ def test_a_working_directory_that_was_removed_is_named(tmp_path: Path, monkeypat
     assert absolute("/x") == "/x"
     with pytest.raises(ConfigError, match="x: is relative, and the working directory was removed"):
         absolute("x")
+
+
+def test_limits_of_clients_have_names() -> None:
+    """Their own, else their number."""
+    settings = loads('[[limit]]\nconnections = 1\n[[limit]]\nname = "x"\nbytes_per_second = 1.5\n', "", STATE)
+    assert [(limit.name, limit.bytes_per_second, limit.burst_s) for limit in settings.limit] == [
+        ("limit-1", 0, 5.0),
+        ("x", 1.5, 5.0),
+    ]
+    assert loads(effective(settings)) == settings
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            "name = 'a'",
+            "x.toml:1: limit: limits nothing; set connections, records_per_second, bytes_per_second or memory",
+        ),
+        (
+            "connections = 1\npeers = ['10.0.0.1/8']",
+            "x.toml:3: limit.peers: '10.0.0.1/8' has bits beyond its prefix; write an address",
+        ),
+        ("connections = 1\nservices = ['']", "holds an empty name; leave the list empty for all clients"),
+        ("records_per_second = 'x'", "x.toml:2: limit.records_per_second: expected a number, got a string"),
+        ("records_per_second = nan", "x.toml:2: limit.records_per_second: expected a number >= 0.0"),
+        ("records_per_second = 1\nburst = '10ms'", "limit.burst: must be one second or more"),
+        ("memory = 5000", "limit.memory: must be at least twice limits.max_record_bytes, which is 1048576"),
+        ("connections = 1\naction = 'drop'", '"drop" is for records_per_second and bytes_per_second'),
+        ("connections = 1\nper = 'connection'", 'cannot be used with per = "connection"'),
+        ("name = 'a'\nconnections = 1\n[[limit]]\nname = 'a'\nconnections = 1", "limit[2].name: 'a' is taken"),
+        ("connections = 1\n" + "[[limit]]\nconnections = 1\n" * 64, "limit[65]: exceeds the limit of 64"),
+    ],
+)
+def test_a_limit_that_cannot_be_kept_is_an_error(text: str, problem: str) -> None:
+    """With its place and the remedy."""
+    assert any(problem in found for found in problems(f"[[limit]]\n{text}\n")), problems(f"[[limit]]\n{text}\n")

@@ -24,6 +24,7 @@ from prefork_logd.processes.master.upgrade.old_scoreboard import OldBoard
 FORMAT = 4
 CUMULATIVE = (
     *("STARTS", "ACCEPTED", "RECORDS", "RECEIVED_BYTES", "REJECTED", "DROPPED", "REFUSED", "REDACTED", "GAPS"),
+    "LIMIT_DROPPED",
     *("COMMIT_NS", *(field.name for _, field in COMMIT_LIMITS_S)),
 )
 """Counters of children that go on over an upgrade."""

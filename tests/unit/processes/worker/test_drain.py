@@ -17,6 +17,7 @@ from prefork_logd.processes.worker.drain import (
     WorkerDrain,
 )
 from prefork_logd.processes.worker.guard import Guard
+from tests.support.inprocess import NoLimits
 
 TIMEOUT_S = 10.0
 
@@ -44,6 +45,7 @@ class Worker:
         self.loop = SimpleNamespace(later=self._later, again=self.again.append, stop=self._stop)
         self.link = SimpleNamespace(empty=True, held_bytes=0)
         self.guard = Guard(self._close)
+        self.limits = NoLimits()
         self.migration = SimpleNamespace(busy=False, cancel=lambda: None)
         self.connections = {fd: SimpleNamespace(fd=fd, queued=False, peer="peer") for fd in range(count)}
         self.postponed: dict[int, Any] = {}

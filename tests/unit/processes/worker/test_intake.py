@@ -19,7 +19,7 @@ from prefork_logd.records.record import Record, make_record
 from prefork_logd.records.sender import NOBODY
 from prefork_logd.system.log import RateLimitedLog
 from tests.support import wire
-from tests.support.inprocess import DEFAULT, Pair, frame
+from tests.support.inprocess import DEFAULT, NoLimits, Pair, frame
 
 
 class Worker:
@@ -31,6 +31,7 @@ class Worker:
         self.max_record_bytes = 1000
         self.dispatcher = Dispatcher(DEFAULT)
         self.slice_over = False
+        self.limits = NoLimits()
         self.ranges: list[tuple[int, int]] = []
         self.sessions = SimpleNamespace(
             begin_range=lambda _, first, last: self.ranges.append((first, last)),
@@ -59,6 +60,7 @@ class Connection:
 
     def __init__(self, rest: Sequence[Event] = ()) -> None:
         self.fd, self.peer, self.failures, self.warned = 7, "10.0.0.1:5", 0, False
+        self.clients, self.is_leaving = (), False
         self.unhandled_events: list[Event] = []
         self.pending_error: InputError | None = None
         self.find_sender = lambda: NOBODY

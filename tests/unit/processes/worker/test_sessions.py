@@ -16,6 +16,7 @@ from prefork_logd.processes.worker.guard import Guard
 from prefork_logd.processes.worker.intake import Intake
 from prefork_logd.processes.worker.sessions import SessionTable
 from tests.support import wire
+from tests.support.inprocess import NoLimits
 
 NONCE = b"n" * 32
 
@@ -29,6 +30,7 @@ class Worker:
         batch = SimpleNamespace(open=lambda *request: self.asked.append(request))
         self.dispatcher = SimpleNamespace(batch=batch)
         self.guard = Guard(self.close)
+        self.limits = NoLimits()
         self.sessions = SessionTable(self)  # type: ignore[arg-type] # as much of one as is needed
         self._intake = Intake(self)  # type: ignore[arg-type]
 

@@ -1,0 +1,337 @@
+"""Keeps the limits of `[[limit]]`: counts what each client sends, and lets connections of one beyond its budget wait.
+
+Owns which limits a connection is under, the clients that are remembered, and the log lines about them. Does not know
+protocols or records: intake.py asks how many records it may take, and drops those that the limit says to drop.
+
+All workers keep a limit together: each writes what a client has used into a table (ipc/client_table.py), and reads
+there, every SYNC_S, what the others have written. A connection beyond its budget is not read, so the kernel's buffers
+fill and its client waits; others are not affected.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Protocol
+
+from prefork_logd.ipc.client_table import Usage
+from prefork_logd.ipc.scoreboard import Field
+from prefork_logd.processes.worker.limited_client import NO_USAGE, Client, Match, describe_rates
+from prefork_logd.system.log import RateLimitedLog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from prefork_logd.config.client_limits import ClientLimitSettings
+    from prefork_logd.ingest.dispatcher import Dispatcher
+    from prefork_logd.ipc.scoreboard import Scoreboard
+    from prefork_logd.net.loop import Loop, Timer
+    from prefork_logd.processes.worker.connection import Connection
+
+MOST_REMEMBERED = 512
+"""Clients without a connection that are remembered; a forgotten one gets a new burst."""
+TICK_S = 0.05
+"""How often connections that wait are looked at."""
+SYNC_S = 0.02
+"""How often a client's use in other workers is read."""
+END_S = 10.0
+"""A client that has kept its limit for so long is within it again. Drops are reported as often."""
+
+
+class WorkerPort(Protocol):
+    """The worker."""
+
+    loop: Loop
+    counters: memoryview
+    connections: dict[int, Connection]
+    dispatcher: Dispatcher
+
+
+class ClientLimits:
+    """The limits of one worker."""
+
+    def __init__(
+        self, port: WorkerPort, board: Scoreboard, slot: int, give_up: Callable[[Connection, str], None]
+    ) -> None:
+        """Share the use of clients on `board`; close connections through `give_up`, which gets the reason."""
+        self._port = port
+        self._give_up = give_up
+        self._board = board
+        self._slot = slot
+        self._limits: list[tuple[ClientLimitSettings, Match]] = []
+        self._clients: dict[tuple[int, str], Client[Connection]] = {}
+        self._idle: OrderedDict[Client[Connection], tuple[int, str]] = OrderedDict()
+        """Clients without a connection here, the least recently used first."""
+        self._beyond: dict[Client[Connection], None] = {}
+        """Clients that are beyond their limit, or were a short time ago."""
+        self._short: Client[Connection] | None = None
+        """The client whose budget ended the last `allowance`."""
+        self._is_lifted = False
+        self._timer: Timer | None = None
+        self._warnings = RateLimitedLog()
+        board.clients.clear(slot)
+
+    def configure(self, limits: Sequence[ClientLimitSettings]) -> None:
+        """Keep these limits from now on. Clients of changed limits begin with a full budget."""
+        if [limit for limit, _ in self._limits] == list(limits):
+            return
+        connections = list(self._port.connections.values())
+        placed = [connection for connection in connections if connection.clients or connection.input is not None]
+        for connection in placed:
+            self.leave(connection)
+        self._beyond.clear()
+        for client in self._clients.values():
+            self._board.clients.free_row(client.row)
+        self._clients.clear()
+        self._idle.clear()
+        self._port.counters[Field.LIMITED] = 0
+        self._limits = [(limit, Match(limit)) for limit in limits]
+        for connection in placed:
+            self.identify(connection)
+
+    # Connections
+
+    def has_room(self, connection: Connection) -> bool:
+        """Tell whether no limit of connections keeps a new one out."""
+        for index, (limit, match) in enumerate(self._limits):
+            if limit.connections and match.holds(connection):
+                name = match.client_of(connection)
+                client = self._clients.get((index, name))
+                own = client.connections if client is not None else 0
+                if own + self._others(self._board.clients.key(limit.name, name)).connections >= limit.connections:
+                    return False
+        return True
+
+    def identify(self, connection: Connection) -> bool:
+        """Put a connection under its limits, after anything about its client became known.
+
+        Return whether none of the limits of connections is exceeded by that.
+        """
+        if not self._limits:
+            return True
+        before = connection.clients
+        found = tuple(
+            self._client(index, match.client_of(connection))
+            for index, (_, match) in enumerate(self._limits)
+            if match.holds(connection)
+        )
+        is_admitted = True
+        for client in found:
+            if client not in before:
+                client.connections += 1
+                self._idle.pop(client, None)
+                self._sync(client)
+                count = client.connections + client.others.connections
+                is_admitted = is_admitted and not 0 < client.limit.connections < count
+        connection.clients = found
+        for client in before:
+            if client not in found:
+                self._part(connection, client)
+        return is_admitted
+
+    def leave(self, connection: Connection) -> None:
+        """Take a connection from under its limits, before it is closed."""
+        self.release(connection)
+        clients, connection.clients = connection.clients, ()
+        for client in clients:
+            self._part(connection, client)
+
+    def _part(self, connection: Connection, client: Client[Connection]) -> None:
+        client.waiting.pop(connection, None)
+        client.served.discard(connection)
+        client.held_bytes -= client.held.pop(connection, 0)
+        client.connections -= 1
+        self._sync(client)
+        if not client.connections:
+            index = next(index for index, (limit, _) in enumerate(self._limits) if limit is client.limit)
+            self._idle[client] = (index, client.name)
+            while len(self._idle) > MOST_REMEMBERED:
+                forgotten, place = self._idle.popitem(last=False)
+                self._end(forgotten)
+                del self._clients[place]
+                self._board.clients.free_row(forgotten.row)
+
+    def _client(self, index: int, name: str) -> Client[Connection]:
+        """Return the client of this name under a limit, with what other workers know about it."""
+        client = self._clients.get((index, name))
+        if client is None:
+            limit, now_s = self._limits[index][0], self._port.loop.now_s
+            # A connection is in one worker at a time, so its use is nobody else's business.
+            key = 0 if limit.per == "connection" else self._board.clients.key(limit.name, name)
+            client = Client(limit, name, key, self._board.clients.take_row(self._slot, key) if key else -1, now_s)
+            client.others = others = self._others(key)
+            budget = client.budget
+            for bucket, full_ms in ((budget.records, others.records_full_ms), (budget.nbytes, others.bytes_full_ms)):
+                if full_ms / 1000 > now_s:
+                    bucket.take((full_ms / 1000 - now_s) * bucket.per_s)
+            self._clients[index, name] = client
+            self._idle[client] = (index, name)
+        return client
+
+    # Rates
+
+    def allowance(self, connection: Connection, count: int) -> int:
+        """Return how many of the next `count` records of a connection may be taken now."""
+        if self._is_lifted or connection.is_leaving:
+            return count
+        now_s = self._port.loop.now_s
+        for client in connection.clients:
+            if now_s - client.synced_s >= SYNC_S:
+                self._sync(client)
+            allowed = client.budget.allowed(now_s)
+            if client.share and allowed:
+                allowed = 0 if connection in client.served else min(allowed, client.share)
+                client.served.add(connection)
+            if allowed < count:
+                count, self._short = allowed, client
+            if not count:
+                break
+        return count
+
+    def charge(self, connection: Connection, records: int, nbytes: int) -> None:
+        """Count records that were taken from a connection."""
+        for client in connection.clients:
+            client.take(records, nbytes)
+
+    def keep_waiting(self, connection: Connection) -> None:
+        """Read a connection no more until the budget that ended its `allowance` is filled."""
+        client = self._begin_beyond()
+        client.waiting[connection] = None
+        client.waits += 1
+        connection.parked = True
+
+    @property
+    def drops(self) -> bool:
+        """Whether records beyond the budget that ended the last `allowance` are dropped."""
+        return self._short is not None and self._short.limit.action == "drop"
+
+    def note_dropped(self, count: int) -> None:
+        """Count records that were dropped because of the budget that ended the last `allowance`."""
+        client = self._begin_beyond()
+        client.dropped += count
+        client.unreported += count
+        self._port.counters[Field.DROPPED] += count
+        self._port.counters[Field.LIMIT_DROPPED] += count
+
+    def release(self, connection: Connection) -> None:
+        """Let a connection that waits be read."""
+        if connection.parked:
+            connection.parked = False
+            for client in connection.clients:
+                client.waiting.pop(connection, None)
+            if not connection.queued:
+                connection.queued = True
+                self._port.loop.again(connection)
+
+    def lift(self) -> None:
+        """Limit nothing any more: the worker ends, and reads what clients have sent."""
+        self._is_lifted = True
+        for client in self._beyond:
+            self._report_drops(client)
+            for connection in list(client.waiting):
+                self.release(connection)
+
+    def _begin_beyond(self) -> Client[Connection]:
+        client = self._short
+        if client is None:
+            raise ValueError("no budget has ended")
+        now_s = self._port.loop.now_s
+        client.beyond_s = now_s
+        if client not in self._beyond:
+            client.since_s = client.reported_s = now_s
+            client.waits = client.dropped = client.unreported = 0
+            self._beyond[client] = None
+            self._port.counters[Field.LIMITED] = len(self._beyond)
+            what = "further records are dropped" if client.limit.action == "drop" else "it waits"
+            self._warnings.warning(
+                "limit %s: %s sends more than %s; %s",
+                client.limit.name,
+                client.name,
+                describe_rates(client.limit),
+                what,
+            )
+        if self._timer is None or not self._timer.pending:
+            self._timer = self._port.loop.later(TICK_S, self._tick)
+        return client
+
+    def _tick(self) -> None:
+        """Read connections again that their budgets allow, and end what is over."""
+        now_s = self._port.loop.now_s
+        for client in list(self._beyond):
+            client.share = 0
+            client.served.clear()
+            if client.waiting:
+                client.beyond_s = now_s
+                self._release_some(client)
+            if client.unreported and now_s - client.reported_s >= END_S:
+                self._report_drops(client)
+            if now_s - client.beyond_s >= END_S:
+                self._end(client)
+        if self._beyond:
+            self._timer = self._port.loop.later(TICK_S, self._tick)
+
+    def _release_some(self, client: Client[Connection]) -> None:
+        """Read connections that wait, as many as the budget has records for, each for its share of them."""
+        self._sync(client)
+        allowed = client.budget.allowed(self._port.loop.now_s)
+        released = list(itertools.islice(client.waiting, allowed))
+        client.share = max(1, allowed // max(1, len(released)))
+        for connection in released:
+            self.release(connection)
+
+    def _end(self, client: Client[Connection]) -> None:
+        """Log that a client is within its limit again."""
+        if client not in self._beyond:
+            return
+        del self._beyond[client]
+        self._port.counters[Field.LIMITED] = len(self._beyond)
+        self._report_drops(client)
+        what = f"{client.dropped} records were dropped" if client.limit.action == "drop" else "nothing was dropped"
+        self._warnings.warning(
+            "limit %s: %s is within it again after %.0f s; %s, and its connections waited %d times",
+            *(client.limit.name, client.name, client.beyond_s - client.since_s, what, client.waits),
+        )
+
+    def _report_drops(self, client: Client[Connection]) -> None:
+        """List dropped records in rejected.jsonl, with those that clients report as dropped by themselves."""
+        if client.unreported:
+            count, client.unreported = client.unreported, 0
+            detail = f"beyond limit {client.limit.name}: more than {describe_rates(client.limit)}"
+            client.reported_s = self._port.loop.now_s
+            self._port.dispatcher.note_gap(client.name, time.time(), client.name, count, detail)
+
+    # Memory
+
+    def note_held(self, connection: Connection) -> None:
+        """Note the bytes that are held for a connection; close the one with the most if its client has too many."""
+        input_bytes = connection.input.held_bytes if connection.input is not None else 0
+        nbytes = max(input_bytes, connection.rest_bytes)
+        for client in connection.clients:
+            most = client.limit.memory
+            if most:
+                client.held_bytes += nbytes - client.held.get(connection, 0)
+                client.held[connection] = nbytes
+                if client.held_bytes > most:
+                    largest = max(client.held, key=client.held.__getitem__)
+                    self._give_up(largest, f"limit {client.limit.name}: more than {most} bytes are held for its client")
+
+    # Other workers
+
+    def _others(self, key: int) -> Usage:
+        return self._board.clients.others(self._other_slots(), key) if key else NO_USAGE
+
+    def _other_slots(self) -> Iterable[int]:
+        return (slot for slot, _, _ in self._board.loads() if slot != self._slot)
+
+    def _sync(self, client: Client[Connection]) -> None:
+        """Exchange with the other workers what a client has used."""
+        now_s, budget = self._port.loop.now_s, client.budget
+        budget.allowed(now_s)
+        before, client.others = client.others, self._others(client.key)
+        client.synced_s = now_s
+        # A worker that has forgotten the client, or ended, makes the sum smaller.
+        budget.take(max(0, client.others.records - before.records), max(0, client.others.nbytes - before.nbytes))
+        full_ms = [int((now_s + bucket.full_in_s()) * 1000) for bucket in (budget.records, budget.nbytes)]
+        usage = Usage(client.connections, client.used_records, client.used_bytes, *full_ms)
+        self._board.clients.publish(client.row, usage)

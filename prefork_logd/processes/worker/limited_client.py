@@ -1,0 +1,119 @@
+"""Describes one client under one limit: its budget, its connections, and the connections that belong to it.
+
+Does not know when a connection waits or is read again (client_limits.py).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from prefork_logd.config.client_limits import read_peer
+from prefork_logd.ipc.client_table import Usage
+from prefork_logd.net.peers import peer_address, peer_client
+from prefork_logd.processes.worker.budget import Budget
+
+if TYPE_CHECKING:
+    from prefork_logd.config.client_limits import ClientLimitSettings
+    from prefork_logd.records.sender import Sender
+
+NO_USAGE = Usage(0, 0, 0, 0, 0)
+
+
+class Known(Protocol):
+    """What is known about the client of a connection."""
+
+    fd: int
+    peer: str
+    peer_name: str
+    session: bytes
+
+    def find_sender(self) -> Sender:
+        """Return who sends its records."""
+
+
+_Connection = TypeVar("_Connection", bound=Known)
+
+
+class Client(Generic[_Connection]):
+    """One client under one limit."""
+
+    def __init__(self, limit: ClientLimitSettings, name: str, key: int, row: int, now_s: float) -> None:
+        self.limit = limit
+        self.name = name
+        """Its name for people."""
+        self.key = key
+        self.row = row
+        """Its place in the table that workers share; -1: none was free."""
+        self.budget = Budget(limit.records_per_second, limit.bytes_per_second, limit.burst_s, now_s)
+        self.connections = 0
+        self.used_records = self.used_bytes = 0
+        self.others = NO_USAGE
+        self.synced_s = now_s
+        self.waiting: dict[_Connection, None] = {}
+        """Connections that are not read until the budget allows it, oldest first."""
+        self.share = 0
+        """Records that each connection may send until the next tick, because several wait; 0: as many as allowed."""
+        self.served: set[_Connection] = set()
+        """Connections that have had their share."""
+        self.held: dict[_Connection, int] = {}
+        """Bytes held for each connection, for a limit of memory."""
+        self.held_bytes = 0
+        self.since_s = 0.0
+        """When it was first beyond its limit; 0.0 while it is within it."""
+        self.beyond_s = 0.0
+        """When it was last beyond."""
+        self.reported_s = 0.0
+        self.waits = self.dropped = self.unreported = 0
+
+    def take(self, records: int, nbytes: int) -> None:
+        """Count records that this worker has taken."""
+        self.budget.take(records, nbytes)
+        self.used_records += records
+        self.used_bytes += nbytes
+
+
+class Match:
+    """Tells which connections a limit is for, and which of them share a budget."""
+
+    def __init__(self, limit: ClientLimitSettings) -> None:
+        self._limit = limit
+        self._services, self._peer_names = frozenset(limit.services), frozenset(limit.peer_names)
+        self._networks = [read_peer(peer) for peer in limit.peers]
+
+    def holds(self, connection: Known) -> bool:
+        """Tell whether a connection is under the limit, by what is known about it so far."""
+        limit = self._limit
+        if limit.needs_service and not (connection.session and self._has_service(connection)):
+            return False
+        if limit.needs_peer_name and not connection.peer_name:
+            return False
+        if self._peer_names and connection.peer_name not in self._peer_names:
+            return False
+        if not self._networks:
+            return True
+        address = peer_address(connection.peer)
+        if address is None:
+            return None in self._networks
+        return any(network is not None and address in network for network in self._networks)
+
+    def _has_service(self, connection: Known) -> bool:
+        return not self._services or connection.find_sender().service in self._services
+
+    def client_of(self, connection: Known) -> str:
+        """Return the name of the client whose budget a connection of this limit uses."""
+        match self._limit.per:
+            case "address":
+                return peer_client(connection.peer)
+            case "service":
+                return connection.find_sender().service
+            case "peer_name":
+                return connection.peer_name
+            case "connection":
+                return f"{connection.peer} (descriptor {connection.fd})"
+        return "all clients"
+
+
+def describe_rates(limit: ClientLimitSettings) -> str:
+    """Return the rates of a limit for people."""
+    rates = ((limit.records_per_second, "records"), (limit.bytes_per_second, "bytes"))
+    return " or ".join(f"{rate:g} {what} a second" for rate, what in rates if rate)

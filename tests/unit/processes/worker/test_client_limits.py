@@ -1,0 +1,281 @@
+"""A client beyond its limit waits, or has its records dropped; others are served, and all workers count together."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+
+from prefork_logd.ipc.client_table import MOST_PROBES, ROWS, ClientTable, Usage
+from prefork_logd.ipc.messages import Drain
+from prefork_logd.ipc.scoreboard import Field
+from prefork_logd.processes.worker.client_limits import END_S, MOST_REMEMBERED, TICK_S
+from tests.support import wire
+from tests.support.inprocess import Pair, configuration, frame, is_closed, said
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+RATE = "records_per_second = 10\nburst = '1s'\n"
+
+
+class Clock:
+    """The monotonic clock of a test."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("time.monotonic", clock)
+    return clock
+
+
+@pytest.fixture
+def make_pair(tmp_path: Path, clock: Clock) -> Iterator[Callable[..., Pair]]:
+    """Return a function that makes a worker with limits; workers that share a board have different slots."""
+    made: list[Pair] = []
+
+    def make(toml: str, slot: int = 1) -> Pair:
+        board = made[0].board if made else None
+        made.append(Pair(configuration(tmp_path / f"{slot}.toml", f"store = []\n{toml}"), slot, board))
+        return made[-1]
+
+    yield make
+    for pair in made:
+        pair.close()
+
+
+def pass_time(clock: Clock, seconds: float, *pairs: Pair) -> None:
+    """Let time pass in steps in which workers look again."""
+    for _ in range(round(seconds / TICK_S)):
+        clock.now_s += TICK_S
+        for pair in pairs:
+            pair.turn(2)
+
+
+def messages(pair: Pair) -> list[str]:
+    return [json.loads(line)["message"] for line in pair.writer.lines]
+
+
+def send(pair: Pair, count: int, peer: str = "10.0.0.1:1") -> socket.socket:
+    client = pair.connect(peer)
+    client.sendall(b"".join(frame(str(number)) for number in range(count)))
+    pair.turn(3)
+    return client
+
+
+def test_a_client_beyond_its_rate_waits_and_loses_nothing(make_pair: Callable[..., Pair], clock: Clock) -> None:
+    """At once it gets its burst, then its rate; its records stay in order, and another address is not affected."""
+    pair = make_pair(f"[[limit]]\n{RATE}")
+    send(pair, 35)
+    assert len(messages(pair)) == 10
+    send(pair, 5, "10.0.0.2:1")
+    assert len(messages(pair)) == 15
+    pass_time(clock, 1.0, pair)
+    assert 24 <= len(messages(pair)) <= 26
+    pass_time(clock, 2.0, pair)
+    assert messages(pair) == [
+        *map(str, range(10)),
+        *map(str, range(5)),
+        *map(str, range(10, 35)),
+    ]
+    assert pair.worker.counters[Field.DROPPED] == 0
+
+
+def test_bytes_are_limited_on_average(make_pair: Callable[..., Pair], clock: Clock) -> None:
+    """Records are charged when they are handled, so the mean rate holds although the first are more than the burst."""
+    size = len(frame("0"))
+    pair = make_pair(f"[[limit]]\nbytes_per_second = {size * 10}\nburst = '1s'\n")
+    client = send(pair, 10)
+    client.sendall(frame("0") * 40)
+    pair.turn(3)
+    assert len(messages(pair)) == 10
+    pass_time(clock, 4.2, pair)
+    assert len(messages(pair)) == 50
+
+
+def test_dropped_records_are_counted_and_named(make_pair: Callable[..., Pair], clock: Clock) -> None:
+    """The client's session goes on behind them, and hears of them with its acknowledgement."""
+    pair = make_pair(f"[[limit]]\nname = 'noisy'\n{RATE}action = 'drop'\n")
+    client = pair.connect("10.0.0.1:1")
+    client.sendall(wire.hello(capabilities=3))
+    pair.turn(3)
+    said(client)
+    client.sendall(wire.batch(1, *(frame(str(number))[4:] for number in range(25))))
+    pair.turn(3)
+    assert messages(pair) == [str(number) for number in range(10)]
+    answers = said(client)
+    assert (0x83, (25).to_bytes(8, "big")) in answers
+    assert (0x86, (25).to_bytes(8, "big") + (15).to_bytes(4, "big")) in answers
+    assert pair.worker.counters[Field.DROPPED] == pair.worker.counters[Field.LIMIT_DROPPED] == 15
+    assert pair.writer.rejected == 0
+    pass_time(clock, END_S + 1, pair)
+    assert pair.writer.rejected == 1
+    client.sendall(wire.batch(26, frame("last")[4:]))
+    pair.turn(3)
+    assert messages(pair)[-1] == "last"
+
+
+def test_begin_and_end_are_logged_once(
+    make_pair: Callable[..., Pair], clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the number of records."""
+    monkeypatch.setattr(logging.getLogger("prefork_logd"), "propagate", True)
+    pair = make_pair(f"[[limit]]\n{RATE}")
+    client = send(pair, 100)
+    pass_time(clock, 3.0, pair)
+    client.close()
+    pair.clients.remove(client)
+    pass_time(clock, 7.0 + END_S, pair)
+    assert len(messages(pair)) == 100
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 2, lines
+    assert lines[0] == "limit limit-1: 10.0.0.1 sends more than 10 records a second; it waits"
+    assert lines[1].startswith("limit limit-1: 10.0.0.1 is within it again after 9 s; nothing was dropped")
+    assert pair.worker.counters[Field.LIMITED] == 0
+
+
+def test_workers_count_together(make_pair: Callable[..., Pair], clock: Clock) -> None:
+    """A client with connections in two workers gets its rate once, also if one of them is new to the second worker."""
+    toml = f"[[limit]]\n{RATE}"
+    one, two = make_pair(toml, 1), make_pair(toml, 2)
+    send(one, 100)
+    pass_time(clock, 0.1, one, two)
+    send(two, 100)
+    pass_time(clock, 4.0, one, two)
+    assert 48 <= len(one.writer.lines) + len(two.writer.lines) <= 56
+
+
+def test_connections_of_one_client_share_its_rate(make_pair: Callable[..., Pair], clock: Clock) -> None:
+    """None of them starves."""
+    pair = make_pair("[[limit]]\nrecords_per_second = 100\nburst = '1s'\n")
+    clients = [pair.connect("10.0.0.1:1") for _ in range(4)]
+    for number, client in enumerate(clients):
+        client.sendall(frame(str(number)) * 500)
+    pair.turn(3)
+    pass_time(clock, 3.0, pair)
+    counts = [messages(pair).count(str(number)) for number in range(4)]
+    assert 390 <= sum(counts) <= 410
+    assert min(counts) >= 40, counts
+
+
+def test_a_limit_of_connections_answers_busy(make_pair: Callable[..., Pair], clock: Clock) -> None:
+    """By address before the greeting; over all workers; a place that becomes free is given again."""
+    toml = "[[limit]]\nconnections = 2\n"
+    one, two = make_pair(toml, 1), make_pair(toml, 2)
+    first = one.welcome(b"%016d" % 1, peer="10.0.0.1:1")
+    two.welcome(b"%016d" % 2, peer="10.0.0.1:2")
+    third = two.connect("10.0.0.1:3")
+    third.sendall(wire.hello().replace(wire.SESSION, b"%016d" % 3))
+    two.turn(3)
+    assert [(kind, body[:2]) for kind, body in said(third)] == [(0x84, b"\0\7")]
+    two.welcome(b"%016d" % 4, peer="10.0.0.2:1")
+    first.close()
+    one.turn(3)
+    two.welcome(b"%016d" % 5, peer="10.0.0.1:4")
+
+
+def test_a_limit_of_a_service_is_kept_at_the_greeting(make_pair: Callable[..., Pair]) -> None:
+    """Only then the service is known; another service has its own."""
+    pair = make_pair("[[limit]]\nper = 'service'\nservices = ['shop', 'bank']\nconnections = 1\n")
+
+    def greet(number: int, service: str) -> list[tuple[int, bytes]]:
+        document = json.dumps({"service": service}).encode()
+        more = len(document).to_bytes(2, "big") + document
+        client = pair.connect(f"10.0.0.{number}:1")
+        client.sendall(wire.hello(more=more).replace(wire.SESSION, b"%016d" % number))
+        pair.turn(3)
+        return said(client)
+
+    assert [greet(1, "shop")[-1][0], greet(2, "bank")[-1][0], greet(3, "mail")[-1][0]] == [0x81] * 3
+    assert greet(4, "mail")[-1][0] == 0x81
+    ((kind, body),) = greet(5, "shop")
+    assert (kind, body[:2]) == (0x84, b"\0\7")
+
+
+@pytest.mark.parametrize(
+    ("peers", "peer", "is_limited"),
+    [
+        ("['10.0.0.0/8']", "10.1.2.3:5", True),
+        ("['10.0.0.0/8']", "11.1.2.3:5", False),
+        ("['10.0.0.0/8', '2001:db8::/32']", "[2001:db8::1]:5", True),
+        ("['10.0.0.0/8']", "unix:pid=3,uid=1000", False),
+        ("['unix']", "unix:pid=3,uid=1000", True),
+        ("['unix']", "10.0.0.1:5", False),
+    ],
+)
+def test_a_limit_is_for_some_peers(make_pair: Callable[..., Pair], peers: str, peer: str, *, is_limited: bool) -> None:
+    """By address, network, or for Unix sockets."""
+    pair = make_pair(f"[[limit]]\n{RATE}peers = {peers}\n")
+    send(pair, 20, peer)
+    assert len(messages(pair)) == (10 if is_limited else 20)
+
+
+def test_half_received_records_are_bounded(make_pair: Callable[..., Pair]) -> None:
+    """The connection with the most is closed; that of another client stays."""
+    pair = make_pair("[limits]\nmax_record_bytes = 20000\n[[limit]]\nmemory = 40000\n")
+    large = (20_000).to_bytes(4, "big")
+    clients = [pair.connect(f"10.0.0.{number // 4}:1") for number in range(5)]
+    for client, nbytes in zip(clients, (9000, 15_000, 9000, 9000, 15_000), strict=True):
+        client.sendall(large + bytes(nbytes))
+        pair.turn(2)
+    assert [is_closed(client) for client in clients] == [False, True, False, False, False]
+
+
+def test_a_stop_reads_what_was_sent(make_pair: Callable[..., Pair]) -> None:
+    """A client of plain frames would lose it."""
+    pair = make_pair(f"[[limit]]\n{RATE}")
+    send(pair, 50)
+    pair.worker._handle_message(Drain(fast=False), [])
+    pair.turn(5)
+    assert len(messages(pair)) == 50
+
+
+def test_a_reload_lifts_a_limit(make_pair: Callable[..., Pair], tmp_path: Path) -> None:
+    """Connections that wait are read again."""
+    pair = make_pair(f"[[limit]]\n{RATE}")
+    send(pair, 50)
+    pair.worker._configure(configuration(tmp_path / "new.toml", "store = []\n", 2))
+    pair.turn(3)
+    assert len(messages(pair)) == 50
+
+
+def test_clients_without_a_connection_are_forgotten(make_pair: Callable[..., Pair]) -> None:
+    """The least recently seen first."""
+    pair = make_pair(f"[[limit]]\n{RATE}")
+    for number in range(MOST_REMEMBERED + 50):
+        client = send(pair, 1, f"10.1.{number // 256}.{number % 256}:1")
+        client.close()
+        pair.turn(2)
+    limits = pair.worker.limits
+    assert len(limits._clients) == len(limits._idle) == MOST_REMEMBERED
+    assert (0, "10.1.0.0") not in limits._clients
+
+
+def test_rows_of_the_table(clock: Clock) -> None:
+    """A full place has no row; a row that was given back is free; a worker's start empties its region."""
+    table = ClientTable(3)
+    keys = [ROWS * number + 5 for number in range(1, MOST_PROBES + 2)]
+    rows = [table.take_row(1, key) for key in keys]
+    assert rows[-1] == -1
+    assert len(set(rows)) == MOST_PROBES + 1
+    usage = Usage(1, 2, 3, 4, 5)
+    for row in rows:
+        table.publish(row, usage)
+    assert table.others([1, 2], keys[0]) == usage
+    assert table.others([2], keys[0]) == Usage(0, 0, 0, 0, 0)
+    table.free_row(rows[0])
+    assert table.take_row(1, keys[-1]) == rows[0]
+    assert table.others([1], keys[-1]) == Usage(0, 0, 0, 0, 0)
+    table.clear(1)
+    assert table.others([1], keys[1]) == Usage(0, 0, 0, 0, 0)
