@@ -40,6 +40,8 @@ _CHANGES: dict[str, tuple[int, Callable[[Book, str, str, Given], Row]]] = {
     "mute": (0, lambda book, key, who, given: book.mute(key, who, for_s=given.for_s, more=given.more)),
     "assign": (1, lambda book, key, who, given: book.assign(key, who, given.text)),
     "note": (1, lambda book, key, who, given: book.annotate(key, who, given.text)),
+    "split": (1, lambda book, key, who, given: book.split(key, who, given.text)),
+    "join": (0, lambda book, key, who, _: book.join(key, who)),
 }
 """Each action: how many words follow the group's id, and what it does."""
 
@@ -72,13 +74,14 @@ _CHANGES: dict[str, tuple[int, Callable[[Book, str, str, Given], Row]]] = {
 @click.option("--count", "more", type=click.IntRange(min=1, max=1 << 60), help="Of mute: until so many more errors.")
 def errors(flags: Flags, words: tuple[str, ...], form: str, version: str, duration: str, more: int | None,
            **wanted: Any) -> int:  # fmt: skip
-    """List groups of errors; or show, resolve, reopen, mute, assign or note one.
+    """List groups of errors; or show, resolve, reopen, mute, assign, note, split or join one.
 
     \b
     prefork-logd errors                         the groups, the latest first
     prefork-logd errors show g1:5f0c8a1b        a group with its records and places
     prefork-logd errors resolve 5f0c --in 2.4   it is repaired; later errors make it regress
     prefork-logd errors mute 5f0c --count 100   hear of it after 100 more
+    prefork-logd errors split 5f0c billing:17   errors of this place are a group of their own; join undoes it
     """  # noqa: D301 - click looks for the character itself
     from prefork_logd.config.values import parse_duration
     from prefork_logd.stores.errors.book import Book, Wanted

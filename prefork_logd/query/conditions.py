@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from prefork_logd.config.values import level_number
 from prefork_logd.query import tree, words
 from prefork_logd.query.expressions import compile_expression
-from prefork_logd.query.fingerprints import ALGORITHMS, ERROR, KEY
+from prefork_logd.query.fingerprints import ALGORITHMS, ERROR, KEY, VARIANT
 from prefork_logd.query.times import parse_time
 from prefork_logd.records.record import INTEGER_FIELDS, Record
 
@@ -146,7 +146,7 @@ def condition(field: Field, operator: str, value: Value, about: Surroundings) ->
 def _in_group(key: str) -> Node:
     """Return the condition of `fingerprint=KEY`, with one that stores can use: it leaves few records to be computed."""
     version = key.partition(":")[0]
-    if version not in ALGORITHMS:
+    if version.removesuffix(VARIANT) not in ALGORITHMS:
         known = ", ".join(ALGORITHMS)
         raise ValueError(f"{key} is a key of {version}, which this release does not know; it knows {known}")
     is_error = tree.any_of((tree.level_from(ERROR), tree.Has(("exc_text",)), tree.Has(("exception",))))

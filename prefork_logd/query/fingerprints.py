@@ -4,7 +4,8 @@ Owns which records are errors, and which errors are equal, by a version of the a
 clocks. docs/errors.md describes the rule to users.
 
 A key is the version and 16 hexadecimal digits, `g1:5f0c8a1b2c3d4e5f`. A later version of the algorithm is a further
-entry of ALGORITHMS; the keys of a version never change.
+entry of ALGORITHMS; the keys of a version never change. A key of `g1v` is that of a variant: of the errors of a group
+that have one place in the code.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 ERROR = 40
 """A record from this level on is an error, and so is any record with an exception."""
-KEY = re.compile(r"g\d{1,4}:[0-9a-f]{16}", re.ASCII)
+KEY = re.compile(r"g\d{1,4}v?:[0-9a-f]{16}", re.ASCII)
+VARIANT = "v"
+"""Ends the version of a key that is a variant's."""
 MOST_TITLE = 200
 """Characters of a title."""
 _NO_EXCEPTION = ("", "NoneType: None")
@@ -54,8 +57,18 @@ def fingerprint(record: Mapping[str, Any], version: str = "g1") -> str | None:
 
     Raises KeyError for a version that does not exist.
     """
-    algorithm = ALGORITHMS[version]
-    return key_of(version, algorithm(record, exceptions_of(record))) if is_error(record) else None
+    base = version.removesuffix(VARIANT)
+    algorithm = ALGORITHMS[base]
+    if not is_error(record):
+        return None
+    chain = exceptions_of(record)
+    key = key_of(base, algorithm(record, chain))
+    return key if base == version else variant_key(key, _place(record, chain))
+
+
+def variant_key(key: str, place: str) -> str:
+    """Return the key of the errors of a group that have this place."""
+    return key_of(key.partition(":")[0] + VARIANT, (key, place))
 
 
 def key_of(version: str, parts: Iterable[str]) -> str:

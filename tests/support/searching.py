@@ -112,7 +112,8 @@ _common = st.sampled_from(
      Compare(("extra", "id"), "=", "500"), Compare(("message",), "~", "order"), Compare(("lineno",), ">", "4"),
      Compare(("created",), ">=", repr(START + DAY)), Words(("order",)), Words(("disk", "full")),
      InGroup(fingerprint({"levelno": 40, "name": "shop", "message": "disk full"}) or ""),
-     InGroup(fingerprint({"exc_text": TRACE}) or ""), InGroup("g1:0000000000000000")]
+     InGroup(fingerprint({"exc_text": TRACE}) or ""), InGroup(fingerprint({"exc_text": TRACE}, "g1v") or ""),
+     InGroup("g1:0000000000000000")]
 )  # fmt: skip
 leaves = (
     _common

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from prefork_logd.stores.errors import schema, writing
+from prefork_logd.stores.errors import schema, splitting, writing
 from prefork_logd.stores.errors.states import STATES, State, StateName, at_time, muted, resolved
 from prefork_logd.stores.errors.tally import HOUR_S
 from prefork_logd.stores.errors.writing import STATE_COLUMNS, columns_of, note_event
@@ -37,7 +37,7 @@ class Row(msgspec.Struct):
     """One group. Times are seconds since 1970; 0 and empty texts stand for none."""
 
     id: str
-    """The group's key, `g1:` and 16 digits: `query fingerprint=ID` finds its records."""
+    """The group's key, `g1:` and 16 digits: `query fingerprint=ID` finds its records. `g1v:`: it was split off."""
     title: str
     culprit: str
     logger: str
@@ -89,7 +89,7 @@ class Event(msgspec.Struct):
     id: str
     """The group's key."""
     what: str
-    """new, regressed, unmuted; or by a person: resolved, opened, muted, assigned, noted."""
+    """new, regressed, unmuted; or by a person: resolved, opened, muted, assigned, noted, split, joined."""
     who: str
     detail: str
 
@@ -255,6 +255,23 @@ class Book:
     def annotate(self, key: str, who: str, note: str) -> Row:
         """Write a note on a group, instead of the one before. Raises ValueError."""
         return self._set(key, "note", note[:LONGEST_NOTE], who, "noted")
+
+    def split(self, key: str, who: str, place: str) -> Row:
+        """Make the errors of one place in the code a group of their own; return it. Raises ValueError."""
+        with self._writing():
+            row = self._find(key)
+            own = splitting.split(self._db, row[0], row[1], place)
+            for one, detail in ((row[1], place), (own, f"from {row[1]}")):
+                note_event(self._db, self._clock(), one, "split", who, detail)
+            return self._row(self._find(own))
+
+    def join(self, key: str, who: str) -> Row:
+        """Join a group that was split off with the other one; return that. Raises ValueError."""
+        with self._writing():
+            row = self._find(key)
+            parent = splitting.join(self._db, row[0], row[1])
+            note_event(self._db, self._clock(), parent, "joined", who, row[1])
+            return self._row(self._find(parent))
 
     def _change(self, key: str, state: State, who: str, detail: str = "", more: int = 0) -> Row:
         with self._writing():

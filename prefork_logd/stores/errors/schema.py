@@ -18,10 +18,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-VERSION = 1
+VERSION = 2
 BUSY_S = 5.0
 """How long a writer waits for another one."""
-TABLES = """
+SPLITS = """
+CREATE TABLE splits (
+    parent TEXT NOT NULL, place TEXT NOT NULL,
+    group_id INTEGER NOT NULL UNIQUE REFERENCES groups ON DELETE CASCADE,
+    PRIMARY KEY (parent, place)
+) WITHOUT ROWID;
+"""
+"""What version 2 added."""
+TABLES = f"""{SPLITS}
 CREATE TABLE positions (journal TEXT PRIMARY KEY, next INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE groups (
     id INTEGER PRIMARY KEY,
@@ -98,6 +106,7 @@ def connect(path: Path, *, makes: bool) -> sqlite3.Connection:
             db.execute("PRAGMA foreign_keys = ON")
             if makes:
                 _make(db)
+            _upgrade(db)
             _check(db, path)
             db.execute("PRAGMA synchronous = FULL")
         except BaseException:
@@ -113,6 +122,16 @@ def _make(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA auto_vacuum = INCREMENTAL")
     db.execute("PRAGMA journal_mode = WAL")
     db.executescript(f"BEGIN IMMEDIATE;{TABLES}PRAGMA user_version = {VERSION};COMMIT;")
+
+
+def _upgrade(db: sqlite3.Connection) -> None:
+    """Add the tables that a file of version 1 does not have."""
+    if db.execute("PRAGMA user_version").fetchone()[0] != 1:
+        return
+    with transaction(db):
+        if db.execute("PRAGMA user_version").fetchone()[0] == 1:
+            db.execute(SPLITS)
+            db.execute(f"PRAGMA user_version = {VERSION}")
 
 
 def _check(db: sqlite3.Connection, path: Path) -> None:

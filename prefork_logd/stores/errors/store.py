@@ -15,6 +15,7 @@ from prefork_logd.errors import NotARecord, StoreError
 from prefork_logd.stores.base import block_from
 from prefork_logd.stores.errors import schema
 from prefork_logd.stores.errors.candidates import error_lines
+from prefork_logd.stores.errors.splitting import splits
 from prefork_logd.stores.errors.states import State, at_time
 from prefork_logd.stores.errors.tally import HOUR_S, Counter
 from prefork_logd.stores.errors.writing import (
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from prefork_logd.config.stores.errors import ErrorsSettings
     from prefork_logd.stores.base import Block
+    from prefork_logd.stores.errors.splitting import Splits
 
 MAINTAIN_S = 5.0
 MOST_EVENTS = 20_000
@@ -66,7 +68,33 @@ class ErrorStore:
 
     def write(self, blocks: Sequence[Block], refuse: Callable[[int, bytes, str], None]) -> None:  # noqa: ARG002
         """Count the errors of `blocks`; other stores refuse a line that is not a record. Raises StoreError."""
+        position = max(self._next, *(block.first + block.count for block in blocks))
+        with schema.failing_as_store_error(self._path):
+            while not self._commit(blocks, position):
+                pass  # somebody split a group, or joined two, meanwhile
         self._counter.begin_batch()
+        self._next = position
+
+    def _commit(self, blocks: Sequence[Block], position: int) -> bool:
+        """Count the errors of blocks; return False, with nothing changed, if what is split off has changed."""
+        db, now = self._opened(), time.time()
+        known = splits(db)
+        self._count(blocks, known)
+        with schema.transaction(db):
+            if known != splits(db):
+                return False
+            writer = Writer(db, self._journal, self._settings.new_groups_per_hour)
+            for tally in self._counter.tallies.values():
+                writer.add(tally, now)
+            writer.finish(now)
+            db.execute(
+                "INSERT INTO positions VALUES (?, ?) ON CONFLICT DO UPDATE SET next = excluded.next",
+                (self._journal, position),
+            )
+        return True
+
+    def _count(self, blocks: Sequence[Block], known: Splits) -> None:
+        self._counter.begin_batch(known)
         for block in blocks:
             wanted = block_from(block, self._next)
             if wanted is None:
@@ -76,19 +104,6 @@ class ErrorStore:
                     self._counter.add(wanted.first + index, line)
                 except NotARecord:
                     continue
-        position = max(self._next, *(block.first + block.count for block in blocks))
-        db, now = self._opened(), time.time()
-        with schema.failing_as_store_error(self._path), schema.transaction(db):
-            writer = Writer(db, self._journal, self._settings.new_groups_per_hour)
-            for tally in self._counter.tallies.values():
-                writer.add(tally, now)
-            writer.finish(now)
-            db.execute(
-                "INSERT INTO positions VALUES (?, ?) ON CONFLICT DO UPDATE SET next = excluded.next",
-                (self._journal, position),
-            )
-        self._counter.begin_batch()
-        self._next = position
 
     def maintain(self) -> float:
         """Open muted groups whose time has come, and remove what is beyond the bounds. Raises StoreError."""

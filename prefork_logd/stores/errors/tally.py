@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from prefork_logd.query.fingerprints import ALGORITHMS, ERROR, fingerprint, key_of, place_of
 from prefork_logd.records.record import Created, Integer  # noqa: TC001 - msgspec reads the annotations
 from prefork_logd.records.stored import read_fields
+
+if TYPE_CHECKING:
+    from prefork_logd.stores.errors.splitting import Splits
 
 MOST_REMEMBERED = 2_000
 LONGEST_REMEMBERED = 16_384
@@ -150,10 +153,12 @@ class Counter:
         """Those of the current batch, by their keys."""
         self._known: dict[bytes | str, _Known] = {}
         self._left = MOST_READ
+        self._splits: Splits = {}
 
-    def begin_batch(self) -> None:
-        """Forget the tallies of the last batch."""
+    def begin_batch(self, splits: Splits | None = None) -> None:
+        """Forget the tallies of the last batch; what is split off its group counts there."""
         self.tallies = {}
+        self._splits = splits or {}
         self._left = MOST_READ
 
     def add(self, number: int, line: bytes) -> None:
@@ -167,6 +172,8 @@ class Counter:
         keys, place = self._identify(one, line)
         if not keys:
             return
+        if self._splits and (own := self._splits.get(keys[0], {}).get(place)):
+            keys = (own,)
         tally = self.tallies.get(keys)
         if tally is None and len(self.tallies) >= MOST_GROUPS:
             keys, place = _UNKNOWN

@@ -51,7 +51,7 @@ class Groups(msgspec.Struct):
 class Change(msgspec.Struct, forbid_unknown_fields=True):
     """Something that is done with a group."""
 
-    action: Literal["resolve", "reopen", "mute", "assign", "note"]
+    action: Literal["resolve", "reopen", "mute", "assign", "note", "split", "join"]
     version: Annotated[str, Meta(max_length=200)] = ""
     """Of resolve: the version that has the repair."""
     for_s: Annotated[float, Meta(ge=0, le=1e10)] = 0.0
@@ -59,7 +59,7 @@ class Change(msgspec.Struct, forbid_unknown_fields=True):
     more: Annotated[int, Meta(ge=0, le=1 << 60)] = 0
     """Of mute: until so many more errors; 0: not by count."""
     text: Annotated[str, Meta(max_length=LONGEST_NOTE)] = ""
-    """Of assign a name, of note the note; empty removes it."""
+    """Of assign a name, of note the note; empty removes it. Of split the place."""
 
 
 async def groups(asked: Asked) -> Groups:
@@ -84,6 +84,8 @@ async def change(asked: Asked) -> Row:
         "mute": lambda book: book.mute(key, who, for_s=wanted.for_s, more=wanted.more),
         "assign": lambda book: book.assign(key, who, wanted.text),
         "note": lambda book: book.annotate(key, who, wanted.text),
+        "split": lambda book: book.split(key, who, wanted.text),
+        "join": lambda book: book.join(key, who),
     }
     return await _with_book(asked, actions[wanted.action])
 
@@ -124,7 +126,7 @@ CALLS = (
     Call(
         path="/errors/{key}",
         method="POST",
-        summary="Resolve, reopen, mute, assign or annotate a group of errors.",
+        summary="Resolve, reopen, mute, assign, annotate, split or join a group of errors.",
         handle=change,
         answer=Row,
         body=Change,

@@ -110,3 +110,18 @@ def test_without_groups(tmp_path: Path) -> None:
     """It says what makes them."""
     done = CliRunner().invoke(cli, ["errors", "--state-dir", str(tmp_path)])
     assert "there are no groups yet; they are made by a collector with [errors] and a store" in str(done.exception)
+
+
+def test_splitting(ask: Ask, tmp_path: Path) -> None:
+    """A place gets a group of its own, and joins again; a wrong place is an error that names the right ones."""
+    store = ErrorStore(ErrorsSettings(path=str(tmp_path / "groups.db")))
+    first = store.open(JOURNAL)
+    store.write([block(first, [failed(first).replace(b"line 17", b"line 21")])], never)
+    store.close()
+    key = str(rows(ask("--format", "json", "--order", "count"))[0]["id"])
+    wrong = ask("split", key, "cart:1")
+    assert (wrong.exit_code, "its places are cart:17, cart:21" in wrong.output) == (2, True)
+    own = rows(ask("split", key, "cart:21", "--format", "json"))[0]
+    assert (own["count"], str(own["id"])[:4]) == (1, "g1v:")
+    assert "add in cart, cart:21" in ask("show", str(own["id"])).stdout
+    assert rows(ask("join", str(own["id"]), "--format", "json"))[0]["count"] == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import multiprocessing
 import sqlite3
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,11 @@ from prefork_logd.config.stores.errors import ErrorsSettings
 from prefork_logd.errors import StoreError
 from prefork_logd.query.fingerprints import fingerprint
 from prefork_logd.records.stored import read_fields
+from prefork_logd.stores.errors import splitting, tally, writing
 from prefork_logd.stores.errors import store as module
-from prefork_logd.stores.errors import tally, writing
 from prefork_logd.stores.errors.book import Book, Wanted
 from prefork_logd.stores.errors.store import ErrorStore
+from prefork_logd.stores.errors.tally import Counter
 from tests.support.stores import NOW, block, line, never
 
 if TYPE_CHECKING:
@@ -373,3 +375,94 @@ def test_lists(tmp_path: Path, clock: Clock) -> None:
             book.groups(Wanted(states=["shut"]))
         with pytest.raises(ValueError, match="'size' is not an order; write one of last, first, count"):
             book.groups(Wanted(order="size"))
+
+
+def places(store: ErrorStore, first: int, *linenos: int) -> None:
+    """Count an error of one function at each of these lines."""
+    lines = [failed(first + index).replace(b"line 17", b"line %d" % lineno) for index, lineno in enumerate(linenos)]
+    store.write([block(first, lines)], never)
+
+
+def test_a_place_is_split_off_and_joined_again(tmp_path: Path, clock: Clock) -> None:
+    """Counts stay whole; new errors of the place count in its group, which has the fingerprint of its records."""
+    with opened(tmp_path) as store, reading(tmp_path, clock) as book:
+        places(store, 0, 17, 17, 21, 17)
+        (whole,) = book.groups()
+        found = {part.name for part in book.details(whole.id).variants}
+        (place,) = (name for name in found if name.endswith(":21"))
+        own = book.split(whole.id, "ada", place)
+        assert own.id.startswith("g1v:")
+        assert (own.count, book.row(whole.id).count, own.culprit.endswith(place)) == (1, 3, True)
+        places(store, 4, 21, 17, 21)
+        assert (book.row(own.id).count, book.row(whole.id).count) == (3, 4)
+        for sample in book.details(own.id).samples:
+            assert fingerprint(json.loads(bytes(sample.record or b"")), "g1v") == own.id
+        assert [(one.what, one.who) for one in book.details(own.id).events] == [("split", "ada")]
+        joined = book.join(own.id, "bob")
+        assert (joined.id, joined.count, joined.last_seen) == (whole.id, 7, NOW + 6)
+        places(store, 7, 21)
+        details = book.details(whole.id)
+        assert {part.name: part.count for part in details.variants} == {place: 4, place.replace("21", "17"): 4}
+        assert (details.group.count, sum(details.group.chart), len(book.groups())) == (8, 8, 1)
+
+
+def test_what_cannot_be_split_is_explained(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong place, the only place, too many, and a group that was never split off."""
+    with opened(tmp_path) as store, reading(tmp_path, clock) as book:
+        places(store, 0, 17, 21)
+        (whole,) = book.groups()
+        with pytest.raises(ValueError, match=r"'x:1' is not a place of .*; its places are"):
+            book.split(whole.id, "", "x:1")
+        with pytest.raises(ValueError, match="was not split off"):
+            book.join(whole.id, "")
+        places_of = [part.name for part in book.details(whole.id).variants]
+        monkeypatch.setattr(splitting, "MOST_SPLITS", 0)
+        with pytest.raises(ValueError, match="are split off already"):
+            book.split(whole.id, "", places_of[0])
+        monkeypatch.undo()
+        own = book.split(whole.id, "", places_of[0])
+        for one in (own, whole):
+            with pytest.raises(ValueError, match="has one place only"):
+                book.split(one.id, "", book.details(one.id).variants[0].name)
+
+
+def test_a_split_in_the_middle_of_a_batch_counts_every_error(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch is counted again."""
+    with opened(tmp_path) as store, reading(tmp_path, clock) as book:
+        places(store, 0, 17, 21)
+        (whole,) = book.groups()
+        place = next(part.name for part in book.details(whole.id).variants if part.name.endswith(":21"))
+        add = Counter.add
+
+        def splits_once(counter: Counter, number: int, one: bytes) -> None:
+            add(counter, number, one)
+            monkeypatch.undo()
+            book.split(whole.id, "", place)
+
+        monkeypatch.setattr(Counter, "add", splits_once)
+        places(store, 2, 21, 21, 17)
+        assert sorted(row.count for row in book.groups()) == [2, 3]
+
+
+def test_a_removed_group_ends_its_split(tmp_path: Path, clock: Clock) -> None:
+    """Errors of the place count in the whole group again."""
+    with opened(tmp_path) as store, reading(tmp_path, clock) as book:
+        places(store, 0, 17, 21)
+        (whole,) = book.groups()
+        own = book.split(whole.id, "", book.details(whole.id).variants[1].name)
+        store._opened().execute("DELETE FROM groups WHERE key = ?", (own.id,))
+        places(store, 2, 17, 21)
+        assert [row.count for row in book.groups()] == [3]
+
+
+def test_a_file_without_splits_is_upgraded(tmp_path: Path, clock: Clock) -> None:
+    """Its groups stay."""
+    with opened(tmp_path) as store:
+        places(store, 0, 17)
+        store._opened().executescript("DROP TABLE splits; PRAGMA user_version = 1;")
+    with reading(tmp_path, clock) as book:
+        assert [row.count for row in book.groups()] == [1]
+    with opened(tmp_path) as store:
+        places(store, 1, 17)
