@@ -103,7 +103,7 @@ def test_mistakes_are_explained(ask: Ask, words: list[str], says: str) -> None:
 def test_help_has_a_line_for_each_example() -> None:
     """Click keeps the lines of a paragraph only behind a backspace character."""
     lines = CliRunner().invoke(cli, ["errors", "--help"]).stdout.splitlines()
-    assert sum(line.startswith("  prefork-logd errors ") for line in lines) == 4
+    assert sum(line.startswith("  prefork-logd errors ") for line in lines) == 5
 
 
 def test_without_groups(tmp_path: Path) -> None:
