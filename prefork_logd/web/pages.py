@@ -60,7 +60,7 @@ VIEWS = (
         "system",
         "System",
         "/system",
-        ("api", "dom", "figures", "frame", "json", "keyboard", "menu", "panels", "preferences", "time"),
+        ("api", "dom", "figures", "frame", "json", "keyboard", "menu", "panel", "panels", "preferences", "time"),
     ),
 )
 """In the order of the navigation."""

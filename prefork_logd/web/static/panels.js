@@ -7,32 +7,10 @@
 import { button, copy, h, shown } from "./dom.js";
 import { bytes, number } from "./figures.js";
 import { plain } from "./json.js";
+import { panel, table } from "./panel.js";
 import { dateTime, duration, LOCAL_ZONE } from "./time.js";
 
 const TITLES = { services: "Services", rejected: "Rejected records", configuration: "Configuration in effect" };
-
-function panel(title, kind, ...content) {
-  return h("section", { class: `panel ${kind}`.trim(), "aria-label": title }, h("h2", {}, title), content);
-}
-
-/** Return a table: `columns` are pairs of title and kind (number, mono), `rows` lists of texts, nodes or [text, kind]. */
-function table(caption, columns, rows) {
-  const cell = (value, at) => {
-    const [content, kind] = Array.isArray(value) ? value : [value, ""];
-    return h("td", { class: `${columns[at][1]} ${kind}`.trim() || null }, typeof content === "string" ? shown(content) : content);
-  };
-  return h(
-    "div",
-    { class: "scroll", tabindex: 0, role: "group", "aria-label": caption },
-    h(
-      "table",
-      { class: "table" },
-      h("caption", { class: "hidden-text" }, caption),
-      h("thead", {}, h("tr", {}, columns.map(([text, kind]) => h("th", { scope: "col", class: kind || null }, text)))),
-      h("tbody", {}, rows.map((row) => h("tr", {}, row.map(cell)))),
-    ),
-  );
-}
 
 /** Return the panel of the stores: what they have, what waits, and for how long records are kept. */
 export function stores({ collector, retention }) {

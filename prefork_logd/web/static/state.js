@@ -21,27 +21,27 @@ const DEFAULTS = {
 };
 
 /** Return the state of an address's search part. Unknown parameters are left out. */
-export function read(search = location.search) {
+export function read(search = location.search, defaults = DEFAULTS) {
   const given = new URLSearchParams(search);
-  return Object.fromEntries(Object.entries(DEFAULTS).map(([name, value]) => [name, given.get(name) ?? value]));
+  return Object.fromEntries(Object.entries(defaults).map(([name, value]) => [name, given.get(name) ?? value]));
 }
 
 /** Return the search part of the address of a state, defaults left out. */
-function write(state) {
+function write(state, defaults) {
   const query = new URLSearchParams();
-  for (const [name, value] of Object.entries(DEFAULTS)) if (state[name] !== value) query.set(name, state[name]);
+  for (const [name, value] of Object.entries(defaults)) if (state[name] !== value) query.set(name, state[name]);
   const text = query.toString();
   return text ? `?${text}` : "";
 }
 
 /** Return the address of a state of a view (`/`, `/tail`). */
-export function href(state, path = location.pathname) {
-  return path + write(state);
+export function href(state, path = location.pathname, defaults = DEFAULTS) {
+  return path + write(state, defaults);
 }
 
 /** Show a state in the address bar; with `isStep` the reader comes back to the one before by the Back button. */
-export function show(state, isStep) {
-  const target = href(state);
+export function show(state, isStep, defaults = DEFAULTS) {
+  const target = href(state, location.pathname, defaults);
   if (target === location.pathname + location.search) return;
   if (isStep) history.pushState(null, "", target);
   else history.replaceState(null, "", target);
