@@ -15,7 +15,7 @@ import msgspec
 from prefork_logd.stores.errors import schema, splitting, writing
 from prefork_logd.stores.errors.states import STATES, State, StateName, at_time, muted, resolved
 from prefork_logd.stores.errors.tally import HOUR_S
-from prefork_logd.stores.errors.writing import STATE_COLUMNS, columns_of, note_event
+from prefork_logd.stores.errors.writing import KEPT_HOURS, STATE_COLUMNS, columns_of, note_event
 
 if TYPE_CHECKING:
     import sqlite3
@@ -28,8 +28,12 @@ LEAST_PREFIX = 4
 """Hexadecimal digits that are enough to name a group, if no other begins so."""
 MOST_NAMES = 20
 """Services, environments and versions that a row lists."""
+MOST_SERVICES = 500
+"""Services that have a name in the list of all."""
 LONGEST_NOTE = 4_000
 ORDERS = {"last": "last_seen DESC", "first": "first_seen DESC", "count": "count DESC"}
+_CURRENT_STATE = "iif(state = 'muted' AND muted_until > 0 AND muted_until <= ?, 'open', state)"
+"""The state at a time, as states.at_time has it."""
 _COLUMNS = f"id, key, title, culprit, logger, levelno, count, first_seen, last_seen, assignee, note, {STATE_COLUMNS}"
 
 
@@ -106,6 +110,10 @@ class Details(msgspec.Struct):
     """The first record, then the latest ones, the newest first."""
     events: list[Event]
     """The newest first."""
+    hours: list[int]
+    """Errors in each hour of the last 14 days, by the time of logging, the current hour last."""
+    hours_from: float
+    """When the first of these hours began."""
 
 
 class Wanted(NamedTuple):
@@ -141,44 +149,62 @@ class Book:
 
     def groups(self, wanted: Wanted = ALL) -> list[Row]:
         """Return groups. Raises ValueError with a sentence for the user for a state or an order that does not exist."""
+        if wanted.order not in ORDERS:
+            raise ValueError(f"{wanted.order!r} is not an order; write one of {', '.join(ORDERS)}")
+        condition, values = self._condition(wanted)
+        statement = (
+            f"SELECT {_COLUMNS} FROM groups WHERE {condition} ORDER BY {ORDERS[wanted.order]}, id LIMIT ? OFFSET ?"
+        )
+        with self._reading():
+            found = self._db.execute(statement, (*values, wanted.limit, wanted.offset)).fetchall()
+            return [self._row(one) for one in found]
+
+    def matching(self, wanted: Wanted = ALL) -> int:
+        """Return the number of groups without the limit and the offset. Raises ValueError as `groups` does."""
+        condition, values = self._condition(wanted)
+        with self._reading():
+            return int(self._db.execute(f"SELECT count(*) FROM groups WHERE {condition}", values).fetchone()[0])
+
+    def _condition(self, wanted: Wanted) -> tuple[str, list[Any]]:
+        """Return the condition of a list and its values."""
         for state in wanted.states:
             if state not in STATES:
                 raise ValueError(f"{state!r} is not a state; write one of {', '.join(STATES)}")
-        if wanted.order not in ORDERS:
-            raise ValueError(f"{wanted.order!r} is not an order; write one of {', '.join(ORDERS)}")
         conditions, values = ["1"], list[Any]()
         if wanted.states:
-            now = self._clock()
-            current = "iif(state = 'muted' AND muted_until > 0 AND muted_until <= ?, 'open', state)"
-            conditions.append(f"{current} IN ({', '.join('?' * len(wanted.states))})")
-            values += [now, *wanted.states]
+            conditions.append(f"{_CURRENT_STATE} IN ({', '.join('?' * len(wanted.states))})")
+            values += [self._clock(), *wanted.states]
         if wanted.service:
             conditions.append("id IN (SELECT group_id FROM senders WHERE service = ?)")
             values.append(wanted.service)
         if wanted.text:
             conditions.append("instr(lower(title || char(10) || culprit || char(10) || logger), lower(?)) > 0")
             values.append(wanted.text)
-        statement = (
-            f"SELECT {_COLUMNS} FROM groups WHERE {' AND '.join(conditions)}"
-            f" ORDER BY {ORDERS[wanted.order]}, id LIMIT ? OFFSET ?"
-        )
-        with self._reading():
-            found = self._db.execute(statement, (*values, wanted.limit, wanted.offset)).fetchall()
-            return [self._row(one) for one in found]
+        return " AND ".join(conditions), values
 
     def counts(self) -> dict[str, int]:
         """Return the number of groups in each state."""
         with self._reading():
             found: dict[str, int] = dict(
-                self._db.execute("SELECT state, count(*) FROM groups GROUP BY state").fetchall()
+                self._db.execute(
+                    f"SELECT {_CURRENT_STATE} AS now, count(*) FROM groups GROUP BY now", (self._clock(),)
+                ).fetchall()
             )
         return {state: found.get(state, 0) for state in STATES}
+
+    def services(self) -> list[str]:
+        """Return the services that groups have errors of, in the order of their names."""
+        with self._reading():
+            found = self._db.execute(
+                "SELECT DISTINCT service FROM senders WHERE service <> '' ORDER BY service LIMIT ?", (MOST_SERVICES,)
+            )
+            return [name for (name,) in found]
 
     def details(self, key: str) -> Details:
         """Return everything about the group of a key, or of the beginning of one. Raises ValueError."""
         with self._reading():
             row = self._find(key)
-            group_id = row[0]
+            group_id, hour = row[0], int(self._clock() // HOUR_S)
             senders = self._db.execute(
                 "SELECT service, environment, version, count, first_seen, last_seen FROM senders WHERE group_id = ?"
                 " ORDER BY count DESC", (group_id,)
@@ -211,6 +237,8 @@ class Book:
                         (row[1],),
                     )
                 ],
+                self._by_hour(group_id, hour, KEPT_HOURS),
+                float((hour - KEPT_HOURS + 1) * HOUR_S),
             )
 
     def events(self, after: int, limit: int = 1_000) -> list[Event]:
@@ -324,12 +352,6 @@ class Book:
     def _row(self, row: tuple[Any, ...]) -> Row:
         group_id, *shown = row[:11]
         state = at_time(State(*row[11:]), self._clock())
-        hour = int(self._clock() // HOUR_S)
-        by_hour = dict(
-            self._db.execute(
-                "SELECT hour, count FROM hours WHERE group_id = ? AND hour > ?", (group_id, hour - CHART_HOURS)
-            ).fetchall()
-        )
         key, title, culprit, logger, level, count, first_seen, last_seen, assignee, note = shown
         return Row(
             id=key,
@@ -350,8 +372,17 @@ class Book:
             resolved_in=state.resolved_in,
             muted_until=state.muted_until,
             muted_count=state.muted_count,
-            chart=[by_hour.get(one, 0) for one in range(hour - CHART_HOURS + 1, hour + 1)],
+            chart=self._by_hour(group_id, int(self._clock() // HOUR_S), CHART_HOURS),
         )
+
+    def _by_hour(self, group_id: int, last: int, hours: int) -> list[int]:
+        """Return the errors of a group in each of the hours up to the last one (in hours since 1970)."""
+        found: dict[int, int] = dict(
+            self._db.execute(
+                "SELECT hour, count FROM hours WHERE group_id = ? AND hour > ?", (group_id, last - hours)
+            ).fetchall()
+        )
+        return [found.get(hour, 0) for hour in range(last - hours + 1, last + 1)]
 
     def _names(self, group_id: int, column: str) -> list[str]:
         found = self._db.execute(

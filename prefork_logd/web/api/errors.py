@@ -46,6 +46,15 @@ class Groups(msgspec.Struct):
     groups: list[Row]
     counts: dict[str, int]
     """Number of all groups in each state."""
+    matching: int
+    """Number of groups that the parameters let through, without `limit` and `offset`."""
+
+
+class Services(msgspec.Struct):
+    """Services with errors."""
+
+    services: list[str]
+    """The first 500 in the order of their names."""
 
 
 class Change(msgspec.Struct, forbid_unknown_fields=True):
@@ -66,7 +75,12 @@ async def groups(asked: Asked) -> Groups:
     """Return groups in order."""
     values = asked.values
     wanted = Wanted(values["state"], *(values[name] for name in ("service", "text", "order", "limit", "offset")))
-    return await _with_book(asked, lambda book: Groups(book.groups(wanted), book.counts()))
+    return await _with_book(asked, lambda book: Groups(book.groups(wanted), book.counts(), book.matching(wanted)))
+
+
+async def services(asked: Asked) -> Services:
+    """Return the services that groups have errors of."""
+    return await _with_book(asked, lambda book: Services(book.services()))
 
 
 async def group(asked: Asked) -> Details:
@@ -114,6 +128,13 @@ CALLS = (
         handle=groups,
         answer=Groups,
         parameters=_LIST,
+        for_shares=False,
+    ),
+    Call(
+        path="/errors/services",
+        summary="List the services that groups have errors of.",
+        handle=services,
+        answer=Services,
         for_shares=False,
     ),
     Call(
