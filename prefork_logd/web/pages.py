@@ -51,11 +51,41 @@ class View(NamedTuple):
     path: str
     modules: tuple[str, ...]
     """What the browser loads at once, so that no module waits for the one that imports it."""
+    inner: str = ""
+    """Path of the pages of single things in this view, which the same template draws."""
 
 
 VIEWS = (
     View("search", "Search", "/", (*_SHARED, "field_list", "histogram", "patterns", "results", "time_range", "tools")),
     View("tail", "Tail", "/tail", (*_SHARED, "stream")),
+    View(
+        "errors",
+        "Errors",
+        "/errors",
+        (
+            "api",
+            "detail",
+            "dom",
+            "error_changes",
+            "error_group",
+            "error_list",
+            "frame",
+            "group_texts",
+            "histogram",
+            "json",
+            "keyboard",
+            "levels",
+            "menu",
+            "panel",
+            "preferences",
+            "query_text",
+            "state",
+            "time",
+            "traceback",
+            "value_tree",
+        ),
+        inner="/errors/{key}",
+    ),
     View(
         "system",
         "System",
@@ -70,6 +100,7 @@ def routes() -> list[BaseRoute]:
     """Return the routes of the views and the static files."""
     return [
         *(Route(view.path, _page(view), methods=["GET"], name=view.name) for view in VIEWS),
+        *(Route(view.inner, _page(view), methods=["GET"]) for view in VIEWS if view.inner),
         Mount(static_path(), _Static(directory=STATIC), name="static"),
     ]
 

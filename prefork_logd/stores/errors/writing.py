@@ -65,7 +65,7 @@ class Writer:
             return
         group = self._find(tally)
         if group is None:
-            full = self._full(min(tally.senders).service, int(now // HOUR_S))
+            full = self._full(_clean(min(tally.senders).service), int(now // HOUR_S))
             if full is not None:
                 # Together, at the end: a flood of distinct errors would take ten statements for each.
                 if full in self._overflow:

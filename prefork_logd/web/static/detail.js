@@ -54,7 +54,7 @@ function traceOf(record) {
   return null;
 }
 
-/** The panel of one record. `actions`: include, exclude, column, search, context, close, linkTo. */
+/** The panel of one record. `actions`: include, exclude, column, search, context, linkTo; close, if it can be closed. */
 export class Detail {
   constructor(place, actions) {
     this.place = place;
@@ -70,10 +70,10 @@ export class Detail {
     this.place.replaceChildren();
   }
 
-  /** Show a sentence in place of the record. */
-  say(sentence) {
+  /** Show a sentence in place of the record, and a link to it. */
+  say(sentence, address = null) {
     this.place.hidden = false;
-    this.place.replaceChildren(this.head("", "Record"), h("div", { class: "state" }, h("p", {}, sentence)));
+    this.place.replaceChildren(this.head("", "Record"), h("div", { class: "state" }, h("p", {}, sentence), address ? h("a", { class: "button", href: address }, "Search") : null));
   }
 
   /** Show a record: {id, created, record}. */
@@ -92,7 +92,7 @@ export class Detail {
       { class: "detail-head" },
       level ? h("span", { class: `level ${kind}` }, shown(level, false)) : null,
       h("h2", { title: tip || null }, title),
-      button({ name: "close", label: "Close the record", kind: "quiet", onclick: this.actions.close }),
+      this.actions.close ? button({ name: "close", label: "Close the record", kind: "quiet", onclick: this.actions.close }) : null,
     );
   }
 

@@ -49,6 +49,16 @@ def test_a_view_is_drawn(view: pages.View) -> None:
     )
 
 
+def test_the_page_of_one_thing_is_that_of_its_view() -> None:
+    """Whatever its address names: the module in the browser asks for it."""
+    client = _client()
+    answers = [client.get(f"/errors/{key}") for key in ("g1:4d96b4c00d4337c3", "%3Cb%3E", "..%5c")]
+    same, other = client.get("/errors").text, client.get("/errors/a/b")
+    client.close()
+    assert [answer.text for answer in answers] == [same] * 3
+    assert other.status_code == 404
+
+
 @pytest.mark.parametrize("view", pages.VIEWS, ids=lambda view: view.name)
 def test_a_view_preloads_every_module_it_imports(view: pages.View) -> None:
     """No module is found late, and none is loaded in vain."""

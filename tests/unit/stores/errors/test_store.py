@@ -466,3 +466,46 @@ def test_a_file_without_splits_is_upgraded(tmp_path: Path, clock: Clock) -> None
         assert [row.count for row in book.groups()] == [1]
     with opened(tmp_path) as store:
         places(store, 1, 17)
+
+
+def test_a_service_with_a_lone_surrogate_makes_groups(tmp_path: Path, clock: Clock) -> None:
+    """Its name is kept with a question mark; no error is refused, also above the bound of new groups."""
+    lines = [failed(n, service="pay").replace(b'"pay"', b'"\\ud800"').replace(b"in add", b"in f%d" % n) for n in (1, 2)]
+    with opened(tmp_path, new_groups_per_hour=1) as store:
+        store.write([block(0, lines)], never)
+    with reading(tmp_path) as book:
+        assert {(row.count, *row.services) for row in book.groups()} == {(1, "?")}
+        assert [row.title for row in book.groups() if row.title.startswith("Too many")] == [
+            "Too many new groups in an hour, of ?: further errors are counted here"
+        ]
+
+
+def test_lists_of_services_and_numbers(tmp_path: Path, clock: Clock) -> None:
+    """How many groups match, which services there are; a group whose mute is over counts as open."""
+    with opened(tmp_path) as store:
+        store.write(
+            [block(0, [failed(1), failed(2, service="pay").replace(b"in add", b"in charge"), failed(3)])], never
+        )
+    with reading(tmp_path, clock) as book:
+        assert book.services() == ["pay", "shop"]
+        assert book.matching() == 2
+        assert book.matching(Wanted(service="pay", limit=1)) == book.matching(Wanted(text="CHARGE")) == 1
+        with pytest.raises(ValueError, match="is not a state"):
+            book.matching(Wanted(states=["shut"]))
+        key = book.groups()[0].id
+        book.mute(key, "bob", for_s=60)
+        assert (book.counts()["muted"], book.matching(Wanted(states=["muted"]))) == (1, 1)
+        clock.now += 60
+        assert (book.counts()["open"], book.matching(Wanted(states=["muted"]))) == (2, 0)
+
+
+def test_the_hours_of_a_group(tmp_path: Path, clock: Clock) -> None:
+    """Two weeks by hour, the current hour last; what is older is in the count alone."""
+    old = failed(1).replace(b'"created":%d' % (NOW + 1), b'"created":%d' % (NOW - 15 * 86_400))
+    assert old != failed(1)
+    with opened(tmp_path) as store:
+        store.write([block(0, [old, failed(2), failed(3)])], never)
+    with reading(tmp_path) as book:
+        found = book.details(book.groups()[0].id)
+    assert (len(found.hours), sum(found.hours), found.hours[-1], found.group.count) == (336, 2, 2, 3)
+    assert found.hours_from == (int((NOW + 100) // 3600) - 335) * 3600

@@ -48,6 +48,9 @@ def test_groups_are_listed(client: Client) -> None:
     assert keys(client, order="last") == keys(client, order="count")[::-1]
     assert len(keys(client, service="pay")) == len(keys(client, text="charge")) == len(keys(client, limit=1)) == 1
     assert keys(client, offset=2) == keys(client, state=["muted", "resolved"]) == []
+    assert client.get("/errors", limit=1).json()["matching"] == 2
+    assert client.get("/errors", service="pay").json()["matching"] == 1
+    assert client.get("/errors/services").json() == {"services": ["pay", "shop"]}
     assert client.get("/errors", state="shut").json()["error"]["parameter"] == "state"
 
 
@@ -71,6 +74,7 @@ def test_a_group_is_shown_and_changed(client: Client) -> None:
     told = ["noted", "assigned", "muted", "muted", "opened", "resolved", "new"]
     assert [one["what"] for one in shown["events"]] == told
     assert {one["who"] for one in shown["events"][:-1]} == {"tester"}
+    assert (len(shown["hours"]), shown["hours_from"] % 3600) == (336, 0)
     assert shown["samples"][0]["record"]["exc_text"].endswith("KeyError: 1")
 
 
@@ -103,7 +107,8 @@ def test_who_may_do_what(tmp_path: Path) -> None:
         assert viewer.request("POST", f"/errors/{key}", json={"action": "resolve"}).status_code == 403
     (tmp_path / "b").mkdir()
     with contextlib.closing(make_client(tmp_path / "b", Anybody(("view",), bounds("level>=ERROR")))) as shared:
-        assert shared.get("/errors").status_code == shared.get(f"/errors/{key}").status_code == 403
+        paths = ("/errors", "/errors/services", f"/errors/{key}")
+        assert [shared.get(path).status_code for path in paths] == [403] * 3
 
 
 def test_without_groups(tmp_path: Path) -> None:
