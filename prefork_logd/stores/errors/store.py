@@ -84,7 +84,7 @@ class ErrorStore:
             if known != splits(db):
                 return False
             writer = Writer(db, self._journal, self._settings.new_groups_per_hour)
-            for tally in self._counter.tallies.values():
+            for tally in self._counter.tallies().values():
                 writer.add(tally, now)
             writer.finish(now)
             db.execute(

@@ -85,22 +85,12 @@ class Sample(NamedTuple):
     line: bytes
 
 
-class Span:
+class Span(msgspec.Struct, gc=False):
     """How often and when something happened."""
 
-    __slots__ = ("count", "first", "last")
-
-    def __init__(self, created: float) -> None:
-        self.count = 1
-        self.first = self.last = created
-
-    def add(self, created: float) -> None:
-        """Count one more."""
-        self.count += 1
-        if created < self.first:
-            self.first = created
-        elif created > self.last:
-            self.last = created
+    count: int
+    first: float
+    last: float
 
     def merge(self, other: Span) -> None:
         """Count those of another span."""
@@ -128,7 +118,7 @@ class Tally:
     def merge(self, other: Tally) -> None:
         """Count those of another tally."""
         self.span.merge(other.span)
-        self.first, self.latest = min(self.first, other.first), max(self.latest, other.latest, key=_created)
+        self.first, self.latest = min(self.first, other.first), max(self.latest, other.latest, key=_arrival)
         self.levelno = max(self.levelno, other.levelno)
         for sender, span in other.senders.items():
             _merge(self.senders, sender, span)
@@ -145,21 +135,53 @@ class _Known(NamedTuple):
     place: str
 
 
+class _Cell:
+    """The errors of a batch with one place and sender, in one hour: all that counting one of them changes."""
+
+    __slots__ = (
+        "count", "first", "first_seen", "keys", "last_seen", "latest_line", "latest_number", "levelno", "parts",
+    )  # fmt: skip
+
+    def __init__(self, keys: tuple[str, ...], parts: tuple[Sender, int, str], sample: Sample, levelno: int) -> None:
+        self.keys, self.parts = keys, parts
+        self.count = 0
+        self.first = sample
+        self.first_seen = self.last_seen = sample.created
+        self.latest_number, self.latest_line = sample.number, sample.line
+        self.levelno = levelno
+
+    def add(self, number: int, created: float, line: bytes, levelno: int) -> None:
+        """Count an error."""
+        self.count += 1
+        if created >= self.last_seen:
+            self.last_seen, self.latest_number, self.latest_line = created, number, line
+        elif created < self.first_seen:
+            self.first_seen = created
+        self.levelno = max(self.levelno, levelno)
+
+    def tally(self) -> Tally:
+        """Return the same as a tally."""
+        sender, hour, place = self.parts
+        spans = [Span(self.count, self.first_seen, self.last_seen) for _ in range(3)]
+        latest = Sample(self.latest_number, self.last_seen, self.latest_line)
+        parts = {sender: spans[1]}, {hour: self.count}, {place: spans[2]}
+        return Tally(self.keys, spans[0], self.first, latest, self.levelno, *parts)
+
+
 class Counter:
     """Counts errors; its memory of fingerprints lasts over batches."""
 
     def __init__(self) -> None:
-        self.tallies: dict[tuple[str, ...], Tally] = {}
-        """Those of the current batch, by their keys."""
         self._known: dict[bytes | str, _Known] = {}
-        self._left = MOST_READ
-        self._splits: Splits = {}
+        self.begin_batch()
 
     def begin_batch(self, splits: Splits | None = None) -> None:
         """Forget the tallies of the last batch; what is split off its group counts there."""
-        self.tallies = {}
-        self._splits = splits or {}
+        self._cells: list[_Cell] = []
+        self._found: dict[tuple[_Known, str, str, str, int], _Cell] = {}
+        self._groups: set[tuple[str, ...]] = set()
         self._left = MOST_READ
+        self._splits: Splits = splits or {}
 
     def add(self, number: int, line: bytes) -> None:
         """Count a record, unless it is no error. Raises NotARecord."""
@@ -169,32 +191,40 @@ class Counter:
             one = _from_fields(read_fields(line))
         if one.levelno < ERROR and one.exc_text in _NO_EXCEPTION and len(one.exception) <= 2:
             return
-        keys, place = self._identify(one, line)
+        known = self._identify(one, line)
+        name = (known, one.service, one.environment, one.version, int(one.created // HOUR_S))
+        cell = self._found.get(name) or self._cell(name, Sample(number, one.created, line), one.levelno)
+        if cell is not None:
+            cell.add(number, one.created, line, one.levelno)
+
+    def _cell(self, name: tuple[_Known, str, str, str, int], sample: Sample, levelno: int) -> _Cell | None:
+        """Return the cell of an error that has none yet; None if it has no fingerprint."""
+        (keys, place), service, environment, version, hour = name
         if not keys:
-            return
+            return None
         if self._splits and (own := self._splits.get(keys[0], {}).get(place)):
             keys = (own,)
-        tally = self.tallies.get(keys)
-        if tally is None and len(self.tallies) >= MOST_GROUPS:
-            keys, place = _UNKNOWN
-            tally = self.tallies.get(keys)
-        created = one.created
-        if tally is None:
-            sample = Sample(number, created, line)
-            tally = self.tallies[keys] = Tally(keys, Span(created), sample, sample, one.levelno)
-        else:
-            tally.span.add(created)
-            if created >= tally.latest.created:
-                tally.latest = Sample(number, created, line)
-            tally.levelno = max(tally.levelno, one.levelno)
-        _count(
-            tally.senders,
-            Sender(one.service[:MOST_NAME], one.environment[:MOST_NAME], one.version[:MOST_NAME]),
-            created,
-        )
-        hour = int(created // HOUR_S)
-        tally.hours[hour] = tally.hours.get(hour, 0) + 1
-        _count(tally.variants, place, created)
+        if keys not in self._groups:
+            if len(self._groups) >= MOST_GROUPS and keys != TOO_MANY:
+                unknown = (_UNKNOWN, *name[1:])
+                cell = self._found[name] = self._found.get(unknown) or self._cell(unknown, sample, levelno)
+                return cell
+            self._groups.add(keys)
+        sender = Sender(service[:MOST_NAME], environment[:MOST_NAME], version[:MOST_NAME])
+        cell = self._found[name] = _Cell(keys, (sender, hour, place), sample, levelno)
+        self._cells.append(cell)
+        return cell
+
+    def tallies(self) -> dict[tuple[str, ...], Tally]:
+        """Return the errors of the batch by the keys of their groups, in the order in which these occurred first."""
+        found: dict[tuple[str, ...], Tally] = {}
+        for cell in self._cells:
+            tally = cell.tally()
+            if cell.keys in found:
+                found[cell.keys].merge(tally)
+            else:
+                found[cell.keys] = tally
+        return found
 
     def _identify(self, one: _Line, line: bytes) -> _Known:
         signature = None if _OWN in bytes(one.extra) else _signature(one)
@@ -254,16 +284,8 @@ def _from_fields(record: dict[str, Any]) -> _Line:
     return _Line(**values | {"extra": msgspec.Raw(_OWN)})
 
 
-def _created(sample: Sample) -> float:
-    return sample.created
-
-
-def _count(spans: dict[Any, Span], key: Any, created: float) -> None:
-    span = spans.get(key)
-    if span is None:
-        spans[key] = Span(created)
-    else:
-        span.add(created)
+def _arrival(sample: Sample) -> tuple[float, int]:
+    return sample.created, sample.number
 
 
 def _merge(spans: dict[Any, Span], key: Any, span: Span) -> None:
