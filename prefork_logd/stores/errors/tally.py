@@ -207,7 +207,9 @@ class Counter:
         if keys not in self._groups:
             if len(self._groups) >= MOST_GROUPS and keys != TOO_MANY:
                 unknown = (_UNKNOWN, *name[1:])
-                cell = self._found[name] = self._found.get(unknown) or self._cell(unknown, sample, levelno)
+                cell = self._found.get(unknown) or self._cell(unknown, sample, levelno)
+                if cell is not None:
+                    self._found[name] = cell
                 return cell
             self._groups.add(keys)
         sender = Sender(service[:MOST_NAME], environment[:MOST_NAME], version[:MOST_NAME])
