@@ -323,6 +323,7 @@ class Dispatcher:
     def reject(self, peer: str, received_s: float, reason: str, detail: str, head: bytes, size: int) -> None:
         """Add an entry about a rejected frame to rejected.jsonl, unless there were too many."""
         self.last_rejection = f"{reason}, {detail}"
+        self._rejections.count(reason)
         if self._admits_entry(peer, received_s):
             self.batch.add(REJECTED_OUTPUT, render_rejected(peer, received_s, reason, detail, head, size))
 

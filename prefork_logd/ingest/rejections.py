@@ -22,6 +22,12 @@ PEER_BURST, PEER_PER_S = 5000.0, 20.0
 ALL_BURST, ALL_PER_S = 10_000.0, 200.0
 MOST_PEERS = 1024
 """Peers that are remembered; a forgotten one gets a new burst."""
+REASONS = (
+    *("budget", "forbidden", "malformed", "no-json-lines", "no-session", "not-a-record", "not-accepted", "not-json"),
+    *("too-large", "trailing", "truncated", "unexpected", "version", "other"),
+)
+"""The reasons that are counted by themselves; the last one stands for all others."""
+_INDEX = {reason: index for index, reason in enumerate(REASONS)}
 
 
 class _Bucket:
@@ -44,11 +50,18 @@ class _Bucket:
 class Rejections:
     """The entries of one worker."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, counters: memoryview | None = None) -> None:
+        """Count rejections in `counters`, in the order of REASONS."""
         self._clock = clock
+        self._counters = counters
         self._all = _Bucket(ALL_BURST, clock())
         self._peers: OrderedDict[int, _Bucket] = OrderedDict()
         self._warnings = RateLimitedLog(burst=1, per_second=1 / 60)
+
+    def count(self, reason: str) -> None:
+        """Count a rejection."""
+        if self._counters is not None:
+            self._counters[_INDEX.get(reason, len(REASONS) - 1)] += 1
 
     def admit_entry(self, peer: str) -> int:
         """Return -1 if an entry about a frame of `peer` is left out; else the number left out before it."""

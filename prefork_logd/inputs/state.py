@@ -54,6 +54,8 @@ class ConnectionState(msgspec.Struct, frozen=True):
     client: ClientState | None = None
     sender: bytes = b""
     """Who sends the records, as the client wrote it (records/sender.py)."""
+    listener: int = 0
+    """The index of the listening socket that accepted the connection."""
 
 
 class Bundle(msgspec.Struct, frozen=True):

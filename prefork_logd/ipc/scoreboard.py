@@ -81,6 +81,14 @@ COMMIT_LIMITS_S: tuple[tuple[float, Field], ...] = (
 """The longest time in seconds of the commits that a counter counts, in rising order."""
 
 
+class ListenerField(enum.IntEnum):
+    """A counter of one listener in one worker."""
+
+    CONNECTIONS = 0
+    RECORDS = enum.auto()
+    RECEIVED_BYTES = enum.auto()
+
+
 class OutputField(enum.IntEnum):
     """A counter of one output."""
 
@@ -151,12 +159,21 @@ SLOT_FIELDS = 32
 JOURNAL_FIELDS = 8
 STORE_FIELDS = 12
 OUTPUT_FIELDS = 8
+MAX_LISTENERS = 64
+"""Listeners with counters of their own; those from the last one on share its counters."""
+LISTENER_FIELDS = 4
+REASON_FIELDS = 16
+"""Room for the reasons of rejections (ingest/rejections.py)."""
 WRITER_SLOT = 0
 """Workers have the slots from 1 on."""
 SHIPPER_SLOT = 1 + MAX_WORKERS
 """Shippers have the slots from this one on, in the order of their stores' slots."""
 PAGE_SLOT = SHIPPER_SLOT + STORE_PLACES
 _SLOTS = PAGE_SLOT + 1
+
+
+Cells = tuple[int, int, int]
+"""A counter of the whole collector: its first cell, the step to the next one, and their number."""
 
 
 class Layout(msgspec.Struct, frozen=True):
@@ -196,14 +213,17 @@ class Scoreboard:
             (PLACES + 1) * OUTPUT_FIELDS,
             JOURNAL_FIELDS,
             STORE_PLACES * STORE_FIELDS,
+            (1 + MAX_WORKERS) * MAX_LISTENERS * LISTENER_FIELDS,
+            (1 + MAX_WORKERS) * REASON_FIELDS,
         )
         self.fd = os.memfd_create("scoreboard", os.MFD_CLOEXEC)
         """The memory as a file, through which the next program reads the counters after an upgrade."""
         os.ftruncate(self.fd, 8 * sum(sizes))
         self._map = mmap.mmap(self.fd, 8 * sum(sizes))
-        cells = memoryview(self._map).cast("Q")
+        self._cells = cells = memoryview(self._map).cast("Q")
         ends = list(itertools.accumulate(sizes))
-        self._highest, self._slots, self._outputs, self.journal, self._stores = (
+        self._stores_at, self._listeners_at, self._reasons_at = ends[3:6]
+        self._highest, self._slots, self._outputs, self.journal, self._stores, self._listeners, self._reasons = (
             cells[end - size : end] for size, end in zip(sizes, ends, strict=True)
         )
         self._lock = threading.Lock()
@@ -221,6 +241,37 @@ class Scoreboard:
     def store(self, store_id: int) -> memoryview:
         """Return the counters of one store, indexed by StoreField."""
         return self._stores[store_id * STORE_FIELDS : (store_id + 1) * STORE_FIELDS]
+
+    def listener(self, slot: int, index: int) -> memoryview:
+        """Return a worker's counters of one listener, indexed by ListenerField."""
+        begin = (slot * MAX_LISTENERS + min(index, MAX_LISTENERS - 1)) * LISTENER_FIELDS
+        return self._listeners[begin : begin + LISTENER_FIELDS]
+
+    def clear_connections(self, slot: int) -> None:
+        """Set the numbers of connections of a worker that has none to 0, for each listener."""
+        for index in range(MAX_LISTENERS):
+            self.listener(slot, index)[ListenerField.CONNECTIONS] = 0
+
+    def reasons(self, slot: int) -> memoryview:
+        """Return a worker's counters of rejections, in the order of the reasons."""
+        return self._reasons[slot * REASON_FIELDS : (slot + 1) * REASON_FIELDS]
+
+    def cells_of_listener(self, index: int, field: ListenerField) -> Cells:
+        """Return the cells of a listener's counter in all workers."""
+        first = self._listeners_at + min(index, MAX_LISTENERS - 1) * LISTENER_FIELDS + field
+        return first, MAX_LISTENERS * LISTENER_FIELDS, 1 + MAX_WORKERS
+
+    def cells_of_reason(self, index: int) -> Cells:
+        """Return the cells of a reason's counter in all workers."""
+        return self._reasons_at + index, REASON_FIELDS, 1 + MAX_WORKERS
+
+    def cells_of_store(self, store_id: int, field: StoreField) -> Cells:
+        """Return the cell of a store's counter."""
+        return self._stores_at + store_id * STORE_FIELDS + field, 1, 1
+
+    def sum(self, cells: Cells) -> int:
+        """Return the sum of cells."""
+        return sum_of(self._cells, cells)
 
     @staticmethod
     def count_commit(counters: memoryview, duration_ns: int) -> None:
@@ -256,6 +307,12 @@ class Scoreboard:
     def total(self, field: Field) -> int:
         """Return the sum of one counter over all workers, ended ones included."""
         return sum(self._slots[SLOT_FIELDS + int(field) : SHIPPER_SLOT * SLOT_FIELDS : SLOT_FIELDS])
+
+
+def sum_of(memory: memoryview, cells: Cells) -> int:
+    """Return the sum of cells in a scoreboard's memory."""
+    first, step, count = cells
+    return sum(memory[first : first + step * count : step])
 
 
 _CONNECTIONS, _ACCEPTED, _ACCEPTING = int(Field.CONNECTIONS), int(Field.ACCEPTED), int(Field.ACCEPTING)

@@ -3,7 +3,7 @@
 Owns the names of the metrics. Does not know how the document is asked for, or how the text is sent.
 
 The text is Prometheus's text format 0.0.4. Every series exists from the start, and no label has a value that a client
-chooses.
+chooses: listeners and stores are configured, and reasons are a fixed list.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def metrics_text(status: Mapping[str, Any]) -> str:
     return "\n".join(text.lines) + "\n"
 
 
-def _add_processes(text: _Text, children: list[dict[str, Any]]) -> None:
+def _add_processes(text: _Text, everything: list[dict[str, Any]]) -> None:
+    """Add the processes. During an upgrade two have one name: the inherited one, which comes last, is left out."""
+    children = {(child["kind"], child["index"]): child for child in reversed(everything)}.values()
     text.begin("process_up", "gauge", "Whether a process runs.")
     for child in children:
         text.add("process_up", child["state"] == "running", **_process(child))
@@ -79,17 +81,24 @@ def _process(child: dict[str, Any]) -> dict[str, object]:
 
 
 def _add_totals(text: _Text, status: Mapping[str, Any]) -> None:
+    for name, key, kind, description in (
+        ("records_total", "records", "counter", "Records of clients that were received and accepted."),
+        ("received_bytes_total", "received_bytes", "counter", "Bytes of received records."),
+        ("connections", "connections", "gauge", "Connected clients."),
+    ):
+        text.begin(name, kind, description)
+        for listener in status["listeners"]:
+            text.add(name, listener[key], listener=listener["address"])
+    text.begin("rejected_total", "counter", "Frames that hold no record, by the reason.")
+    for reason, count in status["rejected_by"].items():
+        text.add("rejected_total", count, reason=reason)
     for name, key, description in (
-        ("records_total", "records", "Records received and accepted."),
-        ("received_bytes_total", "received_bytes", "Bytes of received records."),
-        ("rejected_total", "rejected", "Frames that hold no record."),
         ("dropped_total", "dropped", "Records that were not received as a whole, those dropped by clients included."),
         ("client_gap_records_total", "gaps", "Records that clients report as dropped by themselves."),
         ("redacted_total", "redacted", "Records with a secret that was replaced."),
         ("limit_dropped_records_total", "limit_dropped", "Records dropped because their client was beyond a limit."),
     ):
         text.single(name, "counter", description, status[key])
-    text.single("connections", "gauge", "Connected clients.", status["connections"])
     text.single("limited_clients", "gauge", "Clients beyond a limit, counted in each worker.", status["limited"])
 
 

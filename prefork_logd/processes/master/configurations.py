@@ -39,7 +39,8 @@ class Configurations:
         """Path of each output to its slot."""
         self.last_output_id = last_output_id
         """The slot that was assigned last."""
-        self._store_ids: dict[str, int] = {}
+        self.store_ids: dict[str, int] = {}
+        """Name of each store to its slot."""
 
     @property
     def current(self) -> Configuration:
@@ -57,7 +58,7 @@ class Configurations:
         for path, slot in outputs.items():
             if self.output_ids.get(path) != slot:
                 _clear(self._board.output(slot))
-        self.output_ids, self.last_output_id, self._store_ids = outputs, last_output_id, stores
+        self.output_ids, self.last_output_id, self.store_ids = outputs, last_output_id, stores
         self.kept.append(
             Configuration(
                 self.current.generation + 1 if self.kept else 1,
@@ -85,7 +86,7 @@ class Configurations:
     def _assign_stores(self, settings: Settings, busy: Collection[int]) -> dict[str, int]:
         """Return the slot of each store."""
         names = [store.name for store in settings.shipped]
-        assigned = {name: slot for name, slot in self._store_ids.items() if name in names}
+        assigned = {name: slot for name, slot in self.store_ids.items() if name in names}
         taken = {*assigned.values(), *busy}
         free = [slot for slot in range(STORE_PLACES) if slot not in taken]
         new = [name for name in names if name not in assigned]

@@ -26,6 +26,7 @@ from prefork_logd.processes.master import status
 from prefork_logd.processes.master.child import Child, Kind
 from prefork_logd.processes.master.configurations import Configurations
 from prefork_logd.processes.master.lifecycle import Event, State
+from prefork_logd.processes.master.named_counters import named_cells
 from prefork_logd.processes.master.probing import Probes
 from prefork_logd.processes.master.reload import Reloader
 from prefork_logd.processes.master.service_manager import ServiceManager
@@ -360,6 +361,8 @@ class Master:
             counters=self._upgrader.carried.counters,
             client_fds=client_fds,
             restarts={child.slot: child.restarts for child in supervisor.children()},
+            restarts_by_name={child.name: child.restarts for child in supervisor.named()},
+            named=named_cells(self._board, self._bind, configurations.store_ids),
         )
 
     def may_upgrade(self) -> str:

@@ -36,6 +36,8 @@ class Page:
         self._loop = loop
         self._apply_event = apply_event
         self._child: Child | None = None
+        self.restarts: dict[str, int] = {}
+        """How often the page of earlier programs was forked again, by the name of its process."""
         self._wanted: tuple[Settings, list[tuple[int, int]]] | None = None
         """The settings with which the process was forked, and the versions of its certificate's files."""
 
@@ -60,6 +62,7 @@ class Page:
         elif any(True for _ in self.sockets):
             self._wanted = wanted
             self._child = Child(Kind.WEB, PAGE_SLOT)
+            self._child.restarts = self.restarts.pop(self._child.name, 0)
             self._apply_event(self._child, Event.DUE)
         return binding.problems
 

@@ -36,6 +36,8 @@ class Shippers:
         self._apply_event = apply_event
         self._children: dict[int, Child] = {}
         self._wakers: dict[int, int] = {}
+        self.restarts: dict[str, int] = {}
+        """How often the shippers of earlier programs were forked again, by name."""
 
     def __iter__(self) -> Iterator[Child]:
         return iter(list(self._children.values()))
@@ -54,6 +56,7 @@ class Shippers:
             if store_id not in self._children:
                 self.waker(store_id)  # made before the fork, so that both have it
                 child = self._children[store_id] = Child(Kind.SHIPPER, SHIPPER_SLOT + store_id, store=store)
+                child.restarts = self.restarts.pop(child.name, 0)
                 self._apply_event(child, Event.DUE)
 
     def waker(self, store_id: int) -> int:

@@ -24,6 +24,7 @@ from prefork_logd.ipc.scoreboard import (
     Scoreboard,
     StoreField,
 )
+from prefork_logd.processes.master import named_counters
 from prefork_logd.processes.master.child import Kind
 from prefork_logd.processes.master.lifecycle import ALIVE, State
 from prefork_logd.processes.master.probing import silence
@@ -51,7 +52,7 @@ def document(
 ) -> dict[str, Any]:
     """Return the state of the whole collector; `started_s` is its start on the monotonic clock.
 
-    `carried` has the counters from before an upgrade.
+    `carried` has the counters from before an upgrade. Longer than other functions: a line for each part.
     """
     settings = configuration.settings
     children = list(children)
@@ -65,6 +66,8 @@ def document(
         "config": settings.path,
         "generation": configuration.generation,
         **totals(board, carried, children),
+        "listeners": named_counters.listeners(board, carried, bind),
+        "rejected_by": named_counters.rejected_by(board, carried),
         "children": [_child(child, board, carried) for child in children],
         "outputs": [
             _output(output, board, output_id, carried)
@@ -73,9 +76,11 @@ def document(
         "commits": _commits(board, carried),
         "journal": _journal(board, settings.limits.journal_bytes),
         "low_space": board.journal[JournalField.DISKS] == DiskState.STOPPED,
-        **_stores(configuration, board, children),
+        **_stores(configuration, board, carried, children),
         "sources": [
-            _source(settings.sources[child.index - 1], board, child) for child in children if child.kind is Kind.SOURCE
+            _source(settings.sources[child.index - 1], board, carried, child)
+            for child in children
+            if child.kind is Kind.SOURCE
         ],
     }
 
@@ -140,11 +145,13 @@ def _journal(board: Scoreboard, limit_bytes: int) -> dict[str, Any]:
     }
 
 
-def _stores(configuration: Configuration, board: Scoreboard, children: Iterable[Child]) -> dict[str, Any]:
+def _stores(
+    configuration: Configuration, board: Scoreboard, carried: InheritedCounters, children: Iterable[Child]
+) -> dict[str, Any]:
     """Return the rows of the stores, and that of the groups of errors, None without them."""
     shippers = {child.slot: child for child in children if child.kind is Kind.SHIPPER and not child.is_inherited}
     rows = [
-        _store(store, board, store_id, shippers.get(SHIPPER_SLOT + store_id))
+        _store(store, board, carried, store_id, shippers.get(SHIPPER_SLOT + store_id))
         for store_id, store in zip(configuration.store_ids, configuration.settings.shipped, strict=True)
     ]
     return {
@@ -153,7 +160,9 @@ def _stores(configuration: Configuration, board: Scoreboard, children: Iterable[
     }
 
 
-def _store(settings: AnyStoreSettings, board: Scoreboard, store_id: int, shipper: Child | None) -> dict[str, Any]:
+def _store(
+    settings: AnyStoreSettings, board: Scoreboard, carried: InheritedCounters, store_id: int, shipper: Child | None
+) -> dict[str, Any]:
     """Return the row of one store; its lag is null until its shipper has reported a position."""
     now_s = time.monotonic()
     report = shipper.report if shipper is not None else None
@@ -166,9 +175,10 @@ def _store(settings: AnyStoreSettings, board: Scoreboard, store_id: int, shipper
     return {
         "name": settings.name,
         "type": settings.type,
-        "records": store[StoreField.RECORDS],
-        "refused": store[StoreField.REFUSED],
-        "lost": store[StoreField.LOST],
+        **{
+            field.name.lower(): named_counters.of_store(board, carried, settings.name, store_id, field)
+            for field in (StoreField.RECORDS, StoreField.REFUSED, StoreField.LOST)
+        },
         "failing": bool(store[StoreField.FAILING] or crash_loop),
         "lag_records": records if is_known else None,
         "lag_bytes": max(0, journal[JournalField.OFFSET] - store[StoreField.OFFSET]) if is_known else None,
@@ -189,7 +199,9 @@ def _life(child: Child, now_s: float) -> dict[str, Any]:
     }
 
 
-def _source(settings: NatsSourceSettings, board: Scoreboard, child: Child) -> dict[str, Any]:
+def _source(
+    settings: NatsSourceSettings, board: Scoreboard, carried: InheritedCounters, child: Child
+) -> dict[str, Any]:
     """Return the row of one source; its last report counts only while its process lives."""
     slot = board.slot(child.slot)
     said = child.report if child.report is not None and child.state in ALIVE else None
@@ -198,9 +210,10 @@ def _source(settings: NatsSourceSettings, board: Scoreboard, child: Child) -> di
         "type": settings.type,
         "stream": settings.stream,
         "group": settings.group,
-        "records": slot[Field.RECORDS],
-        "rejected": slot[Field.REJECTED],
-        "dropped": slot[Field.DROPPED],
+        **{
+            field.name.lower(): slot[field] + carried.of_worker(child.slot, field.name)
+            for field in (Field.RECORDS, Field.REJECTED, Field.DROPPED)
+        },
         "connected": bool(details),
         "messages_waiting": details.get("messages_waiting"),
         "lag_s": details.get("lag_s"),

@@ -120,6 +120,7 @@ class Supervisor:
             self.worker_target = state.worker_target
         self._inherited_restarts = state.restarts
         self.writer.restarts = state.restarts.get(WRITER_SLOT, 0)
+        self.shippers.restarts = self.page.restarts = dict(state.restarts_by_name)
 
     # The children
 
@@ -130,6 +131,11 @@ class Supervisor:
         yield from self.shippers
         yield from self.page
         yield from self._upgrader.old
+
+    def named(self) -> Iterator[Child]:
+        """Return the children that the next program finds by their names: shippers and the page."""
+        yield from self.shippers
+        yield from self.page
 
     def real_workers(self) -> list[Child]:
         """Return the workers that have connections: those of this program, without sources."""
@@ -329,6 +335,8 @@ class Supervisor:
                 self._upgrader.carried.clear(child.slot, field.name)
             else:
                 self._board.slot(child.slot)[field] = 0
+        if child.kind is Kind.WORKER and not child.is_inherited:
+            self._board.clear_connections(child.slot)
 
     def advance_upgrade(self) -> None:
         """Take the next step of an upgrade, if one is under way and may go on."""
@@ -379,5 +387,7 @@ class Supervisor:
     def start_sources(self) -> None:
         """Fork the sources, once: changed settings of sources need a restart."""
         for index in range(len(self._configurations.current.settings.sources)):
-            source = self.workers[MAX_WORKERS - index] = Child(Kind.SOURCE, MAX_WORKERS - index)
+            source = self.workers[MAX_WORKERS - index] = Child(
+                Kind.SOURCE, MAX_WORKERS - index, restarts=self._inherited_restarts.pop(MAX_WORKERS - index, 0)
+            )
             self.apply_event(source, Event.DUE)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 from prefork_logd.errors import RemoteProtocolError
 from prefork_logd.inputs.detect import AUTHENTICATED, choose, dump_input, load_input
 from prefork_logd.inputs.state import ConnectionState
+from prefork_logd.ipc.scoreboard import LISTENER_FIELDS
 from prefork_logd.net.loop import EDGE, ENDED, PEER_CLOSED, READ, WRITE, Loop
 from prefork_logd.net.peers import peer_host
 from prefork_logd.records.sender import read_sender
@@ -43,6 +44,8 @@ REST_BYTES = 8 << 20
 SMALL_READ_BYTES = 4096
 
 EVENTS = READ | PEER_CLOSED | EDGE
+_NO_TALLY = memoryview(bytearray(8 * LISTENER_FIELDS)).cast("Q")
+"""For a connection that its owner does not count yet; nobody reads it."""
 
 
 class ConnectionOwner(Protocol):
@@ -112,6 +115,7 @@ class Connection:
         "input",
         "is_leaving",
         "is_refused",
+        "listener",
         "owner",
         "parked",
         "peer",
@@ -124,12 +128,13 @@ class Connection:
         "sender",
         "sender_document",
         "session",
+        "tally",
         "unhandled_events",
         "unsent",
         "warned",
     )
 
-    def __init__(self, owner: ConnectionOwner, fd: int, peer: str, accept: str = "any") -> None:
+    def __init__(self, owner: ConnectionOwner, fd: int, peer: str, accept: str = "any", listener: int = 0) -> None:
         """Read `fd`; `accept` is its listener's kind of accepted clients (listeners.ListenerSettings).
 
         Longer than other functions: a line for each attribute.
@@ -137,6 +142,10 @@ class Connection:
         self.owner = owner
         self.accept = accept
         self.fd = fd
+        self.listener = listener
+        """The index of the listening socket that accepted it."""
+        self.tally = _NO_TALLY
+        """The counters of that listener (scoreboard.ListenerField)."""
         self.peer = peer
         self.peer_name = ""
         """The name in the verified certificate of its client; empty without one."""
@@ -239,12 +248,13 @@ class Connection:
             left_s=left_s,
             client=client,
             sender=self.sender_document,
+            listener=self.listener,
         )
 
     @classmethod
     def load_state(cls, owner: ConnectionOwner, fd: int, state: ConnectionState) -> Connection:
         """Return a connection of another process, held. Raises ValueError if its state is malformed."""
-        connection = cls(owner, fd, state.peer, state.accept)
+        connection = cls(owner, fd, state.peer, state.accept, state.listener)
         connection.held = True
         if state.input is not None:
             terms = owner.terms_for(connection)

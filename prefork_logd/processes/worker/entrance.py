@@ -46,15 +46,17 @@ class Entrance:
         self,
         loop: Loop,
         sockets: Iterable[tuple[socket.socket, str]],
-        admit: Callable[[str, int, str], None],
+        admit: Callable[..., None],
         report: Callable[[OSError], None],
     ) -> None:
         """Accept from `sockets`, each with its kind of accepted clients.
 
-        `admit` gets this kind, the descriptor and the peer of each connection; `report` gets an error of accept(2).
+        `admit` gets this kind, the descriptor and the peer of each connection, and as `listener` the index of its
+        socket; `report` gets an error of accept(2).
         """
-        for sock, admits in sockets:
-            self._acceptors.append(Acceptor(loop, sock, functools.partial(admit, admits), self._share, report))
+        for index, (sock, admits) in enumerate(sockets):
+            admit_here = functools.partial(admit, admits, listener=index)
+            self._acceptors.append(Acceptor(loop, sock, admit_here, self._share, report))
 
     def accept_waiting(self) -> None:
         """Accept waiting connections; call it when a place has become free here."""

@@ -22,7 +22,7 @@ from prefork_logd.inputs.base import (
     Texts,
     TooLarge,
 )
-from prefork_logd.ipc.scoreboard import Field
+from prefork_logd.ipc.scoreboard import Field, ListenerField
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,7 +120,9 @@ class Intake:
         for index, run in enumerate(event.runs):
             position, left = 0, run.records
             if index or not isinstance(event, _Rest):
-                counters[Field.RECEIVED_BYTES] += run.nbytes
+                nbytes = run.nbytes
+                counters[Field.RECEIVED_BYTES] += nbytes
+                connection.tally[ListenerField.RECEIVED_BYTES] += nbytes
             while left:
                 count = self._allow(connection, first, left) if connection.clients else left
                 if count < 0:
@@ -145,6 +147,7 @@ class Intake:
         """Count records that were handled, `bad` of them rejected, up to the number `last`; -1: without numbers."""
         counters = self._port.counters
         counters[Field.RECORDS] += taken - bad
+        connection.tally[ListenerField.RECORDS] += taken - bad
         if bad:
             counters[Field.REJECTED] += bad
             self._warn_rejected(connection)
@@ -224,10 +227,8 @@ class Intake:
             if connection.clients:
                 port.limits.charge(connection, taken, nbytes)
             counters[Field.RECEIVED_BYTES] += nbytes
-            counters[Field.RECORDS] += taken - bad
-            counters[Field.REJECTED] += bad
-            if bad:
-                self._warn_rejected(connection)
+            connection.tally[ListenerField.RECEIVED_BYTES] += nbytes
+            self._count(connection, -1, taken, bad)
             bodies = bodies[taken:]
             port.send_if_large()
             if connection.failures >= MOST_FAILURES:
@@ -283,7 +284,8 @@ class Intake:
         if not outcome:
             return False
         port.counters[Field.RECEIVED_BYTES] += event.size
-        port.counters[Field.RECORDS] += 1
+        connection.tally[ListenerField.RECEIVED_BYTES] += event.size
+        self._count(connection, -1, 1, 0)
         connection.failures = 0
         port.send_if_large()
         return True

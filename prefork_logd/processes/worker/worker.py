@@ -6,10 +6,13 @@ In a turn every ready connection is read, its records become lines in one batch,
 end of the turn, or earlier when it is large. The lines that are not committed yet are bounded: above the high-water
 mark no connection is read, so the kernel's buffers fill and the clients wait; below the low-water mark reading goes on.
 Greetings are read at any time, because a client waits for the answer.
+
+Longer than other modules: every part of a worker meets the others here.
 """
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import socket
@@ -45,7 +48,7 @@ from prefork_logd.ipc.messages import (
     Settled,
     TakeOver,
 )
-from prefork_logd.ipc.scoreboard import Field, Scoreboard
+from prefork_logd.ipc.scoreboard import Field, ListenerField, Scoreboard
 from prefork_logd.net.loop import Loop
 from prefork_logd.processes.worker.admission import Admission
 from prefork_logd.processes.worker.client_limits import ClientLimits
@@ -84,7 +87,10 @@ class Worker:
         configuration: Configuration,
         arena_fd: int = -1,
     ) -> None:
-        """Accept from `sockets`, each with its accepted clients; make lines in the memory of `arena_fd`, if given."""
+        """Accept from `sockets`, each with its accepted clients; make lines in the memory of `arena_fd`, if given.
+
+        Longer than other functions: it wires the worker's parts.
+        """
         self.loop = Loop()
         self._arena_fd = arena_fd
         self.buffer = memoryview(bytearray(READ_BYTES))
@@ -103,7 +109,9 @@ class Worker:
         self.migration = Migration(self, self._moved)
         self.warnings = RateLimitedLog()
         self.guard = Guard(self.close)
-        self._rejections = Rejections()
+        self._rejections = Rejections(counters=board.reasons(slot))
+        self._tally_of = functools.partial(board.listener, slot)
+        board.clear_connections(slot)
         self._unsettled: deque[tuple[int, int]] = deque()
         """(first batch, generation) of each configuration whose predecessor's lines are not all committed."""
         self._drain = WorkerDrain(self)
@@ -183,8 +191,8 @@ class Worker:
 
     # Accepting
 
-    def _admit(self, accept: str, fd: int, peer: str) -> None:
-        connection = Connection(self, fd, peer, accept)
+    def _admit(self, accept: str, fd: int, peer: str, listener: int = 0) -> None:
+        connection = Connection(self, fd, peer, accept, listener)
         try:
             self.loop.add(fd, connection, EVENTS)
         except OSError as error:
@@ -192,13 +200,19 @@ class Worker:
             self._cannot_accept(error)
             os.close(fd)
             return
-        self.connections[fd] = connection
-        self.counters[Field.CONNECTIONS] = len(self.connections)
+        self._add(connection)
         self.counters[Field.ACCEPTED] += 1
         with self.guard.of(connection):
             self._admission.arrived(connection)
             if connection.fd >= 0 and connection.is_awaited:
                 self.note_progress(connection, completed=False)
+
+    def _add(self, connection: Connection) -> None:
+        """Count a connection that has come, by its listener."""
+        self.connections[connection.fd] = connection
+        self.counters[Field.CONNECTIONS] = len(self.connections)
+        connection.tally = self._tally_of(connection.listener)
+        connection.tally[ListenerField.CONNECTIONS] += 1
 
     def _cannot_accept(self, error: OSError) -> None:
         self.warnings.warning("cannot accept a connection just now: %s; clients wait meanwhile", error.strerror)
@@ -208,7 +222,8 @@ class Worker:
         fd = connection.fd
         if fd < 0:
             return
-        self.connections.pop(fd, None)
+        if self.connections.pop(fd, None) is not None:
+            connection.tally[ListenerField.CONNECTIONS] -= 1
         self.postponed.pop(fd, None)
         for forget in (
             *(self.deadlines.forget, self._admission.left, self.limits.leave),
@@ -239,8 +254,7 @@ class Worker:
 
     def adopt(self, connection: Connection, state: ConnectionState) -> None:
         """Take a connection over from another worker."""
-        self.connections[connection.fd] = connection
-        self.counters[Field.CONNECTIONS] = len(self.connections)
+        self._add(connection)
         self._admission.adopted(connection)
         if state.client is not None:
             self.sessions.load_state(connection, state.client)

@@ -23,7 +23,19 @@ if TYPE_CHECKING:
 
     Maker = Callable[..., Collector]
 
-TOML = '[server]\nbind = ["127.0.0.1:0"]\nworkers = 2\n[web]\nbind = ["127.0.0.1:0"]\n'
+TOML = """
+[server]
+bind = ["127.0.0.1:0"]
+workers = 2
+[[listener]]
+address = "unix:{sock}"
+protocol = "json"
+[[store]]
+type = "parquet"
+batch_time = "1ms"
+[web]
+bind = ["127.0.0.1:0"]
+"""
 
 
 def _samples(address: str) -> dict[str, float]:
@@ -40,27 +52,42 @@ def _send(collector: Collector, count: int) -> None:
     collector.wait_for_records(before + count)
 
 
-def test_no_counter_falls_when_a_worker_is_killed_or_the_collector_upgraded(make_collector: Maker) -> None:
-    """Counters go on over the deaths of each process, and over an upgrade."""
-    collector = make_collector(TOML).start()
+def test_no_counter_falls_when_a_worker_is_killed_or_the_collector_upgraded(
+    make_collector: Maker, tmp_path: Path
+) -> None:
+    """Counters go on over the deaths of each process, and over an upgrade; those of listeners and stores, too."""
+    collector = make_collector(TOML.format(sock=tmp_path / "logd.sock")).start()
     address = collector.status()["page"]["bind"][0]
+    tcp, unix = collector.bind
     _send(collector, 500)
+    with collector.connect(1) as sock:
+        sock.sendall(b'{"message": "x"}\n{}\n')
+        collector.wait_for_records(501)
+
+    def stored() -> bool:
+        return _samples(address)['prefork_logd_store_records_total{store="parquet",type="parquet"}'] >= 501
+
+    wait_for(stored, "stored")
     seen = _samples(address)
-    assert seen["prefork_logd_records_total"] == 500
+    assert seen[f'prefork_logd_records_total{{listener="{tcp}"}}'] == 500
+    assert seen[f'prefork_logd_records_total{{listener="{unix}"}}'] == 1
+    assert seen['prefork_logd_rejected_total{reason="not-a-record"}'] == 1
     assert seen['prefork_logd_commit_duration_seconds_bucket{le="+Inf"}'] >= 1
-    for kind in ("worker", "writer", None):
+    for kind in ("worker", "writer", "shipper", None):
         if kind is None:
             assert collector.cli("upgrade").returncode == 0
         else:
-            pid = collector.child(kind)
+            index = int(kind != "shipper")
+            pid = collector.child(kind, index)
             os.kill(pid, signal.SIGKILL)
-            wait_for(lambda pid=pid, kind=kind: collector.child(kind) != pid, "another process")
+            wait_for(lambda pid=pid, kind=kind, index=index: collector.child(kind, index) != pid, "another process")
         now = _samples(address)
         counters = [name for name in seen if re.search("_total|_bucket|_count|_sum", name)]
         assert not {name: (seen[name], now.get(name)) for name in counters if now.get(name, -1) < seen[name]}
         seen = now
     _send(collector, 10)
-    assert _samples(address)["prefork_logd_records_total"] == 510
+    assert _samples(address)[f'prefork_logd_records_total{{listener="{tcp}"}}'] == 510
+    assert _samples(address)[f'prefork_logd_connections{{listener="{tcp}"}}'] == 0
     assert httpx.get(f"http://{address}/readyz", timeout=20).text == "ready\n"
     assert collector.stop() == 0
 
@@ -70,7 +97,7 @@ def test_prometheus_scrapes_the_page(make_collector: Maker, tmp_path: Path) -> N
     program = shutil.which("prometheus")
     if program is None:
         pytest.skip("prometheus is not installed (Debian: prometheus)")
-    collector = make_collector(TOML).start()
+    collector = make_collector(TOML.format(sock=tmp_path / "logd.sock")).start()
     _send(collector, 321)
     address = collector.status()["page"]["bind"][0]
     config = tmp_path / "prometheus.yml"
@@ -93,7 +120,8 @@ def test_prometheus_scrapes_the_page(make_collector: Maker, tmp_path: Path) -> N
         return [result["value"][1] for result in answer.json()["data"]["result"]] if answer.is_success else []
 
     try:
-        wait_for(lambda: stored('prefork_logd_records_total{job="prefork-logd"}') == ["321"], "scraped", 60)
+        expression = 'sum by (job) (prefork_logd_records_total{job="prefork-logd"})'
+        wait_for(lambda: stored(expression) == ["321"], "scraped", 60)
         assert stored("up") == ["1"]
         assert stored('prefork_logd_process_up{kind="writer"}') == ["1"]
     finally:

@@ -13,8 +13,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from prefork_logd.config.load import loads
+from prefork_logd.ingest.rejections import REASONS
 from prefork_logd.ipc.configuration import Configuration
-from prefork_logd.ipc.scoreboard import MAX_WORKERS, SHIPPER_SLOT, WRITER_SLOT, Field, JournalField, Scoreboard
+from prefork_logd.ipc.scoreboard import (
+    MAX_WORKERS,
+    SHIPPER_SLOT,
+    WRITER_SLOT,
+    Field,
+    JournalField,
+    ListenerField,
+    Scoreboard,
+)
 from prefork_logd.processes.master import status
 from prefork_logd.processes.master.child import Child, Kind
 from prefork_logd.processes.master.lifecycle import State
@@ -79,8 +88,11 @@ def _samples(text: str) -> dict[str, str]:
 def test_every_series_exists_from_the_start(collector: _Collector) -> None:
     """A counter that appears with its first event has no increase that an alert could see."""
     samples = _samples(metrics_text(collector.status()))
-    for name in ("records", "received_bytes", "rejected", "dropped", "client_gap_records", "redacted"):
+    for name in ("dropped", "client_gap_records", "redacted", "limit_dropped_records"):
         assert samples[f"prefork_logd_{name}_total"] == "0"
+    for name in ("records_total", "received_bytes_total", "connections"):
+        assert samples[f'prefork_logd_{name}{{listener="127.0.0.1:9020"}}'] == "0"
+    assert [samples[f'prefork_logd_rejected_total{{reason="{reason}"}}'] for reason in REASONS] == ["0"] * len(REASONS)
     assert samples['prefork_logd_commit_duration_seconds_bucket{le="+Inf"}'] == "0"
     assert samples['prefork_logd_process_up{kind="writer",index="0"}'] == "1"
     assert samples['prefork_logd_store_lag_records{store="parquet",type="parquet"}'] == "NaN"
@@ -99,14 +111,16 @@ def test_labels_are_escaped(collector: _Collector) -> None:
 
 def test_counters_of_the_scoreboard(collector: _Collector) -> None:
     """What the processes count is what the samples say; ended workers are counted."""
-    collector.board.slot(1)[Field.RECORDS] = 2**53
-    collector.board.slot(7)[Field.RECORDS] = 1
+    collector.board.listener(1, 0)[ListenerField.RECORDS] = 2**53
+    collector.board.listener(7, 0)[ListenerField.RECORDS] = 1
+    collector.board.reasons(7)[REASONS.index("malformed")] = 4
     collector.board.slot(1)[Field.GAPS] = 3
     writer = collector.board.slot(WRITER_SLOT)
     for duration_ns in (1_000_000, 1_000_001, 3_000_000_000, 3_600_000_000_000):
         Scoreboard.count_commit(writer, duration_ns)
     samples = _samples(metrics_text(collector.status()))
-    assert samples["prefork_logd_records_total"] == str(2**53 + 1)
+    assert samples['prefork_logd_records_total{listener="127.0.0.1:9020"}'] == str(2**53 + 1)
+    assert samples['prefork_logd_rejected_total{reason="malformed"}'] == "4"
     assert samples["prefork_logd_client_gap_records_total"] == "3"
     buckets = [int(count) for name, count in samples.items() if "_bucket" in name]
     assert buckets == [1, 2, 2, 2, 2, 2, 3, 4]

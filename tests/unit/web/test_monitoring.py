@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 READY: dict[str, Any] = {
     "version": "1.0", "native": True, "uptime_s": 5, "bind": ["127.0.0.1:9020"], "connections": 2, "records": 7,
     "received_bytes": 0, "rejected": 0, "dropped": 0, "redacted": 0, "gaps": 0,
-    "limited": 0, "limit_dropped": 0,
+    "limited": 0, "limit_dropped": 0, "rejected_by": {"malformed": 0},
+    "listeners": [{"address": "127.0.0.1:9020", "connections": 2, "records": 7, "received_bytes": 0}],
     "children": [
         {"kind": kind, "index": 1, "state": "running", "restarts": 0, "silent_s": 0.0, "paused": False}
         for kind in ("writer", "worker")
@@ -59,7 +60,7 @@ def test_the_answers(page: Served) -> None:
     """Prometheus gets its content type, a load balancer a status and a word."""
     metrics = page.get("/metrics")
     assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
-    assert "prefork_logd_records_total 7\n" in metrics.text
+    assert 'prefork_logd_records_total{listener="127.0.0.1:9020"} 7\n' in metrics.text
     assert [(page.get(path).status_code, page.get(path).text) for path in ("/healthz", "/readyz")] == [
         (200, "ok\n"),
         (200, "ready\n"),

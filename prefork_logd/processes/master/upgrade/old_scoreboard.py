@@ -9,8 +9,10 @@ import mmap
 import os
 from typing import TYPE_CHECKING
 
+from prefork_logd.ipc.scoreboard import sum_of
+
 if TYPE_CHECKING:
-    from prefork_logd.ipc.scoreboard import Layout
+    from prefork_logd.ipc.scoreboard import Cells, Layout
 
 
 class OldBoard:
@@ -42,6 +44,10 @@ class OldBoard:
         """Return a counter of an output."""
         at = self._layout.of_output.get(name)
         return 0 if at is None else self._cells[self._layout.outputs_at + output_id * self._layout.output_fields + at]
+
+    def sum(self, cells: Cells) -> int:
+        """Return the sum of cells."""
+        return sum_of(self._cells, cells)
 
     def close(self) -> None:
         """Unmap the memory."""

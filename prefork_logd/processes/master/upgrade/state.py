@@ -15,7 +15,11 @@ from typing import Any
 import msgspec
 
 from prefork_logd.ipc.configuration import Configuration
-from prefork_logd.ipc.scoreboard import COMMIT_LIMITS_S, Layout
+from prefork_logd.ipc.scoreboard import (
+    COMMIT_LIMITS_S,
+    Cells,
+    Layout,
+)
 from prefork_logd.processes.master.page_sockets import (
     InheritedPageSocket,  # noqa: TC001 - msgspec reads the annotation
 )
@@ -62,6 +66,8 @@ class Counters(msgspec.Struct):
     """By slot."""
     outputs: dict[str, dict[str, int]] = {}
     """By path."""
+    named: dict[str, int] = {}
+    """By name (named_counters.py)."""
 
 
 class UpgradeState(msgspec.Struct, frozen=True):
@@ -102,6 +108,10 @@ class UpgradeState(msgspec.Struct, frozen=True):
     page_sockets: list[InheritedPageSocket] = []
     lifeline_fd: int = -1
     """Closed by the death of the process, which ends the children (orphans.py)."""
+    restarts_by_name: dict[str, int] = {}
+    """The restarts of shippers and the page, whose slots may change, by the names of their processes."""
+    named: dict[str, Cells] = {}
+    """Name of each further counter to its cells on the scoreboard (named_counters.py)."""
 
     def descriptors(self) -> list[int]:
         """Return every descriptor that the next program inherits."""
@@ -161,12 +171,14 @@ class InheritedCounters:
         self.counters = Counters()
         self._board: OldBoard | None = None
         self._output_ids: dict[str, int] = {}
+        self._named: dict[str, Cells] = {}
 
     def inherit(self, state: UpgradeState) -> None:
         """Go on counting where the last program stopped."""
         self.counters = state.counters
         self._board = OldBoard(state.board_fd, state.layout)
         self._output_ids = state.output_ids
+        self._named = state.named
 
     def total(self, name: str) -> int:
         """Return the sum of a counter over all children of earlier programs."""
@@ -186,6 +198,12 @@ class InheritedCounters:
         live = self._board.output(output_id, name) if self._board is not None and output_id is not None else 0
         return live + self.counters.outputs.get(path, {}).get(name, 0)
 
+    def of_named(self, name: str) -> int:
+        """Return a named counter over earlier programs."""
+        cells = self._named.get(name)
+        live = self._board.sum(cells) if self._board is not None and cells is not None else 0
+        return live + self.counters.named.get(name, 0)
+
     def of_old(self, slot: int, name: str) -> int:
         """Return a counter of a living child of the last program."""
         return self._board.get(slot, name) if self._board is not None else 0
@@ -200,6 +218,7 @@ class InheritedCounters:
         if self._board is None:
             return
         self.counters = self.with_board(self._board, self._output_ids)
+        self._named = {}
         self._board.close()
         self._board = None
 
@@ -214,4 +233,5 @@ class InheritedCounters:
         for path, output_id in output_ids.items():
             before = outputs.get(path, {})
             outputs[path] = {name: before.get(name, 0) + board.output(output_id, name) for name in CUMULATIVE_OUTPUT}
-        return Counters(workers, outputs)
+        named = {name: self.of_named(name) for name in {*self.counters.named, *self._named}}
+        return Counters(workers, outputs, named)

@@ -35,7 +35,8 @@ class Door:
         self.entrance.open(self.loop, [(sock, "json")], self._admit, lambda error: None)
         self.clients: list[socket.socket] = []
 
-    def _admit(self, admits: str, fd: int, peer: str) -> None:
+    def _admit(self, admits: str, fd: int, peer: str, listener: int) -> None:
+        assert listener == 0
         self.admitted.append((admits, fd))
         self.counters[Field.CONNECTIONS] = len(self.admitted)
 

@@ -61,6 +61,7 @@ class Connection:
     def __init__(self, rest: Sequence[Event] = ()) -> None:
         self.fd, self.peer, self.failures, self.warned = 7, "10.0.0.1:5", 0, False
         self.clients, self.is_leaving = (), False
+        self.tally = [0] * 4
         self.unhandled_events: list[Event] = []
         self.pending_error: InputError | None = None
         self.find_sender = lambda: NOBODY
