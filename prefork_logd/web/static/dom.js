@@ -89,7 +89,7 @@ export function button({ text = "", name = "", label = "", kind = "", title = ""
 /** Say a sentence to a screen reader, and show it for a few seconds at the edge of the page. */
 export function announce(sentence) {
   const place = document.getElementById("announcements");
-  const note = h("p", { class: "toast" }, sentence);
+  const note = h("p", { class: "toast" }, shown(sentence, false));
   place.append(note);
   setTimeout(() => note.remove(), 4000);
 }

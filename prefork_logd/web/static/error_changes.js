@@ -17,11 +17,12 @@ const MUTE_TIMES = [
 const MUTE_COUNTS = [10, 100, 1000];
 const MOST_VERSIONS = 8;
 const LONGEST_NOTE = 4000;
+const SPLIT = "v:";
 
-/** The buttons and the note of one group. `changed` gets the group after a change. */
+/** The buttons and the note of one group. `actions`: changed (gets the group after a change), split, joined (get another group). */
 export class ErrorChanges {
-  constructor(changed) {
-    this.changed = changed;
+  constructor(actions) {
+    this.actions = actions;
     this.group = null;
     this.isAdmin = false;
     this.user = "";
@@ -30,7 +31,8 @@ export class ErrorChanges {
     this.reopen = button({ text: "Reopen", onclick: () => this.change({ action: "reopen" }, "Reopened") });
     this.mute = button({ text: "Mute" });
     this.assign = button({ text: "Assign" });
-    this.buttons = h("div", { class: "changes", role: "group", "aria-label": "Change the state" }, h("span", { class: "pair" }, this.resolve, this.resolveIn), this.reopen, this.mute, this.assign);
+    this.join = button({ text: "Join again", title: "Count its errors in the group that it was split off", onclick: () => this.regroup({ action: "join" }, "Joined with its group", this.actions.joined) });
+    this.buttons = h("div", { class: "changes", role: "group", "aria-label": "Change the state" }, h("span", { class: "pair" }, this.resolve, this.resolveIn), this.reopen, this.mute, this.assign, this.join);
     this.note = h("div", { class: "note-box" });
     this.isWriting = false;
     attachMenu(this.resolveIn, "Resolve in a version", (menu, close) => this.fillVersions(menu, close));
@@ -58,18 +60,37 @@ export class ErrorChanges {
     this.reopen.hidden = !isQuiet;
     this.resolve.parentElement.hidden = group?.state === "resolved";
     this.mute.hidden = group?.state === "resolved";
+    this.join.hidden = !group?.id.includes(SPLIT);
     if (isOther) this.isWriting = false;
     if (!this.isWriting && !(isSameNote && this.noteIsFor === can)) this.showNote(can);
   }
 
   async change(body, told) {
     try {
-      this.changed(await send("POST", `/errors/${this.group.id}`, body));
+      this.actions.changed(await send("POST", `/errors/${this.group.id}`, body));
       announce(told);
       return true;
     } catch (error) {
       announce(error.message);
       return false;
+    }
+  }
+
+  /** Return a button that makes the errors of a place a group of their own; null if that cannot be. */
+  splitButton(place, places) {
+    if (!this.isAdmin || places < 2 || place.startsWith("(")) return null;
+    const split = () => this.regroup({ action: "split", text: place }, `Errors of ${place} are a group of their own`, this.actions.split);
+    return button({ text: "Split off", kind: "small", title: "Make its errors a group of their own", onclick: split });
+  }
+
+  /** Split or join; what is answered is another group. */
+  async regroup(body, told, then) {
+    try {
+      const group = await send("POST", `/errors/${this.group.id}`, body);
+      announce(told);
+      then(group);
+    } catch (error) {
+      announce(error.message);
     }
   }
 

@@ -15,10 +15,10 @@ import { condition, excluding, including } from "./query_text.js";
 
 const HOUR_S = 3600;
 const AROUND_S = 1800;
-const EVENTS = { new: "First error", regressed: "Regressed", unmuted: "Opened again", resolved: "Resolved", opened: "Reopened", muted: "Muted", assigned: "Assigned", noted: "Note" };
+const EVENTS = { new: "First error", regressed: "Regressed", unmuted: "Opened again", resolved: "Resolved", opened: "Reopened", muted: "Muted", assigned: "Assigned", noted: "Note", split: "Split off", joined: "Joined" };
 const LEVELS = { critical: "CRITICAL", error: "ERROR", warning: "WARNING", info: "INFO", debug: "DEBUG" };
 
-/** The page of a group. `actions`: changed (after a change by the reader), leave. */
+/** The page of a group. `actions`: changed (after a change by the reader), open (of an id). */
 export class ErrorGroup {
   constructor(place, zone, actions) {
     this.place = place;
@@ -27,7 +27,7 @@ export class ErrorGroup {
     this.details = null;
     this.chosen = null;
     this.parts = new Map();
-    this.changes = new ErrorChanges((group) => this.onChange(group));
+    this.changes = new ErrorChanges({ changed: (group) => this.onChange(group), split: actions.changed, joined: (group) => actions.open(group.id) });
     this.detail = new Detail(h("div", { class: "detail" }), {
       include: (field, value) => this.search((q) => including(q, condition(field, value))),
       exclude: (field, value) => this.search((q) => excluding(q, condition(field, value))),
@@ -135,9 +135,10 @@ export class ErrorGroup {
     const most = Math.max(1, ...found.map((one) => Number(one.count)));
     const rows = found.map((one) => [
       h("span", { class: "share" }, h("meter", { min: 0, max: most, value: Number(one.count), "aria-hidden": "true" }), shown(one.name, false)),
-      count(one.count), moment(one.first_seen, this.zone), moment(one.last_seen, this.zone),
+      count(one.count), moment(one.first_seen, this.zone), moment(one.last_seen, this.zone), this.changes.splitButton(one.name, found.length),
     ]);
-    return panel("Places in the code", "", table("Places in the code", [["place", "mono"], ["errors", "number"], ["first", "nowrap optional"], ["last", "nowrap"]], rows));
+    const columns = [["place", "mono"], ["errors", "number"], ["first", "nowrap optional"], ["last", "nowrap"], [h("span", { class: "hidden-text" }, "Split off"), "actions"]];
+    return panel("Places in the code", "", table("Places in the code", columns, rows));
   }
 
   senders(now_s) {

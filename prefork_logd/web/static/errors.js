@@ -37,7 +37,7 @@ let hasServices = false;
 const zone = zoneName(state.tz);
 const area = place("groups-area");
 const list = new ErrorList(place("groups"), { open: openGroup, service: (service) => change({ service }) });
-const page = new ErrorGroup(place("error-group"), zone, { changed: refresh });
+const page = new ErrorGroup(place("error-group"), zone, { changed: refresh, open: openGroup });
 const [textField, serviceField, orderField] = [place("text"), place("service"), place("order")];
 
 /** Return the filters in the address. */

@@ -250,6 +250,27 @@ def test_the_page_of_a_group(running: Shop, visit: Callable[..., Visit]) -> None
     assert page.locator("#query").input_value() == f"fingerprint={key}"
 
 
+def test_a_place_is_split_off_and_joined(running: Shop, visit: Callable[..., Visit]) -> None:
+    """By a click; the errors of the place have a page of their own, which joins them again."""
+    running.log(*(error("SplitError", module="depot", line=line) for line in (5, 5, 9)))
+    tab = visit(running.site)
+    page = tab.page
+    key = fingerprint(error("SplitError", module="depot"))
+    show(tab, f"/errors/{key}")
+    places = page.get_by_role("region", name="Places in the code").locator("tbody tr")
+    places.filter(has_text="depot:9").get_by_role("button", name="Split off").click()
+    page.locator("#announcements", has_text="depot:9").wait_for()
+    wait_for(lambda: places.count() == 1, "one place", DEADLINE_S)
+    assert not page.get_by_role("button", name="Join again").is_visible()
+    show(tab, "/errors?show=all&text=depot:9")
+    page.locator("tr.group a.title").click()
+    page.locator(".group-line code", has_text="g1v:").wait_for()
+    assert page.locator(".figure", has_text="Errors").locator("dd").first.inner_text() == "1"
+    page.get_by_role("button", name="Join again").click()
+    page.wait_for_url(f"**/errors/{key}")
+    wait_for(lambda: places.count() == 2, "two places", DEADLINE_S)
+
+
 def test_a_link_outlives_the_collector(running: Shop, visit: Callable[..., Visit]) -> None:
     """The same address shows the group from a copy of the state directory in another place, without any record."""
     key = fingerprint(error("KeyError"))
