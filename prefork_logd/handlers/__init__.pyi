@@ -3,6 +3,7 @@
 import logging
 import logging.handlers
 import socket
+import ssl
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
@@ -42,6 +43,12 @@ class SocketHandler(logging.handlers.SocketHandler):
         environment: str | None = None,
         version: str | None = None,
         fields: Mapping[str, object] | None = None,
+        tls: bool | None = None,
+        tls_ca: str | None = None,
+        tls_cert: str | None = None,
+        tls_key: str | None = None,
+        tls_server_name: str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None: ...
     def makeSocket(self, timeout: float = 1) -> socket.socket: ...
     def counters(self) -> dict[str, int]: ...

@@ -19,6 +19,7 @@ from ._session import BUSY, GOING_AWAY, ONE_RECORD_EXTRA, ClientProtocol, Protoc
 from ._sockets import PENDING, RECV_BYTES, begin_connect, close_socket, end_connect, resolve, wait_for, would_block
 from ._spool import adopt, is_adopting
 from ._threads import make_thread, try_start
+from ._tls import TlsError, begin_tls
 
 _ADOPT_EVERY_S = 30.0
 _ADOPT_PAUSE_S = 1.0
@@ -154,7 +155,7 @@ class Delivery(object):
             first = self._first()
             if first is None:
                 return True
-            self._sock = self._connect()
+            self._sock = self._secured(self._connect())
             self._send(self._protocol.hello(first))
             if not self._wait(lambda: self._protocol.heard, self._options.hello_timeout):
                 return False
@@ -162,7 +163,9 @@ class Delivery(object):
         except ProtocolError:
             self.pause = REFUSED_PAUSE_S
             return False
-        except EnvironmentError:
+        except EnvironmentError as error:
+            if isinstance(error, TlsError) and error.is_final:
+                self.pause = REFUSED_PAUSE_S
             return False
         finally:
             self.close_socket()
@@ -197,6 +200,23 @@ class Delivery(object):
             if sock is not None:
                 close_socket(sock)
         raise EnvironmentError(errno.ECONNREFUSED, "no connection")
+
+    def _secured(self, sock):
+        """Return the socket after the TLS handshake; without TLS, as it is. Raises EnvironmentError."""
+        tls = self._options.tls
+        if tls is None:
+            return sock
+        try:
+            tls.renew()
+        except ValueError:  # the handler's own connection says so; the files as they were before are used
+            pass
+        self._sock = sock = begin_tls(sock, tls)
+        deadline = monotonic() + self._options.connect_timeout
+        while not sock.handshake():
+            if self._stop.is_set() or monotonic() >= deadline:
+                raise EnvironmentError(errno.ETIMEDOUT, "no TLS handshake")
+            wait_for(sock, sock.wants_write, TICK_S)
+        return sock
 
     def _first(self):
         """Return the lowest number that the files have or had; None if nothing in them is readable."""

@@ -168,10 +168,9 @@ class Client(object):
     def _pump_and_wait(self):
         """As the link's `pump`, and wait a little for the collector's first answers, as far as the allowance goes."""
         link, connector = self.link, self.connector
-        is_opening = link.is_connecting() or link.is_greeting()
-        if not (is_opening and self.helper.thread is not None and self._allowance.is_spent()):
+        if not (link.is_opening() and self.helper.thread is not None and self._allowance.is_spent()):
             link.pump()
-        while link.is_connecting() or link.is_greeting() or (link.sock is None and connector.step is not None):
+        while link.is_opening() or (link.sock is None and connector.step is not None):
             if self._allowance.is_spent():
                 return
             started, asked = time.time(), self._allowance.seconds

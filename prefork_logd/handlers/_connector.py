@@ -12,7 +12,7 @@ from ._clock import monotonic
 from ._compat import text_of
 from ._sockets import PENDING, begin_connect, close_socket, end_connect, resolve
 
-_RESOLVE, _MAKE_SOCKET = "resolve", "make socket"
+_RESOLVE, _MAKE_SOCKET, _READ_FILES = "resolve", "make socket", "read files"
 
 
 class Connector(object):
@@ -26,6 +26,8 @@ class Connector(object):
         self._addresses = options.literal
         self._next_address = 0
         self._deadline = 0.0
+        self.has_connected = False
+        """Whether an address of the present round has taken a connection: its trouble says more than the next one's."""
         self.retry_at = 0.0
         """When the next try may begin (s, monotonic)."""
         self.step = None
@@ -48,6 +50,9 @@ class Connector(object):
         Return None if a step has to be taken first, and (None, False) if every address has refused.
         """
         self.retry_at = now + pause
+        if self._options.tls is not None and self._options.tls.has_changed():
+            self._ask_for(_READ_FILES)
+            return None
         if self._make_socket is not None:
             self._ask_for(_MAKE_SOCKET)
             return None
@@ -58,6 +63,8 @@ class Connector(object):
             return None
         else:
             addresses = self._addresses
+        if not self._next_address:
+            self.has_connected = False
         while self._next_address < len(addresses):
             family, address = addresses[self._next_address]
             self._next_address += 1
@@ -93,17 +100,19 @@ class Connector(object):
         self._next_address = 0
 
     def _note(self, failure):
+        if self.has_connected:
+            return
         why = text_of(os.strerror(failure)) if failure else u"no answer"
         self._notices.trouble = u"cannot be reached: %s" % why
 
-    # What may block: name services, and sockets of subclasses. No lock is held
+    # What may block: name services, files, and sockets of subclasses. No lock is held
 
     def _ask_for(self, step):
         self.step_done.clear()
         self.step = step
 
     def take_step(self):
-        """Resolve the name, or make the subclass's socket, and leave the result for the next try. Raises nothing."""
+        """Resolve the name, read the files of TLS, or make the subclass's socket, for the next try. Raises nothing."""
         step = self.step
         try:
             if step == _RESOLVE:
@@ -112,6 +121,9 @@ class Connector(object):
                     self._addresses = found
                     self._next_address = 0
                     self.retry_at = 0.0
+            elif step == _READ_FILES:
+                self.retry_at = 0.0
+                self._renew_tls()
             elif step == _MAKE_SOCKET:
                 sock = self._make_socket(self._options.connect_timeout)
                 sock.setblocking(False)
@@ -121,3 +133,10 @@ class Connector(object):
         finally:
             self.step = None
             self.step_done.set()
+
+    def _renew_tls(self):
+        try:
+            self._options.tls.renew()
+        except ValueError as error:
+            text = u"is reached with the certificates that were read before: %s" % text_of(error)
+            self._notices.say_once("certificates", text)

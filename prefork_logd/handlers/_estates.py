@@ -15,7 +15,7 @@ from ._threads import watch_forks
 
 _SHUTDOWN = logging.shutdown.__code__
 _RECONFIGURES = "_clearExistingHandlers"  # of logging.config, since 3.6; 2.7 forgets its handlers, and closes none
-_SAME = ("host", "port", "key_id", "key", "spool_dir", "client_name", "sender")
+_SAME = ("host", "port", "key_id", "key", "spool_dir", "client_name", "sender", "tls")
 _estates = []
 _wills = set()
 

@@ -48,6 +48,8 @@ class Fallback(object):
         self._notices.trouble = what
         text = u"%s: a collector that hangs, a proxy without one, or a receiver of plain frames; records are kept"
         text %= what
+        if self._options.tls is not None:
+            text += u" (it may want another certificate: tls_cert)"
         if not self._options.key:
             text += u" (fallback=True would send plain frames)"
         self._notices.say_once("silent", text)

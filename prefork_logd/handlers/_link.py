@@ -13,9 +13,10 @@ from ._compat import text_of
 from ._notices import printable
 from ._session import BUSY, GOING_AWAY, LENGTH, NO_KEY, ClientProtocol
 from ._sockets import close_socket, reset_connection
+from ._tls import TlsError, TlsSocket, begin_tls
 from ._wire import Wire
 
-IDLE, CONNECTING, GREETING, READY, PLAIN = range(5)
+IDLE, CONNECTING, SECURING, GREETING, READY, PLAIN = range(6)
 MESSAGE_BYTES = 1 << 16
 REFUSED_PAUSE_S = 5.0
 _UNKNOWN_PAUSE_S = 15.0
@@ -77,26 +78,30 @@ class Link(Wire):
         return self.state == PLAIN
 
     def is_connecting(self):
-        """Return whether a socket is there that is not connected yet."""
-        return self.state == CONNECTING
+        """Return whether a socket is there that is not connected yet, by TCP and TLS."""
+        return self.state in (CONNECTING, SECURING)
 
-    def is_greeting(self):
-        """Return whether the collector's first answer is awaited."""
-        return self.state == GREETING
+    def is_opening(self):
+        """Return whether a connection is on its way to its first answer from the collector."""
+        return self.state in (CONNECTING, SECURING, GREETING)
 
     def wants_to_write(self):
         """Return whether something waits until the socket can be written."""
+        if self.state == SECURING:
+            return self.sock.wants_write
         return self.state == CONNECTING or bool(self.out) or self.has_more
 
     def pump(self):
         """Do whatever can be done now: connect, read, send."""
-        for _ in range(4):
+        for _ in range(5):
             state = self.state
             if state == IDLE:
                 if not self._connect():
                     return
             elif state == CONNECTING:
                 self._finish_connecting()
+            elif state == SECURING:
+                self._finish_securing()
             elif state == GREETING:
                 self.flush()
                 self.read()
@@ -121,7 +126,7 @@ class Link(Wire):
         """Begin to connect; return whether something began."""
         sock = self._connector.take_made_socket()
         if sock is not None:
-            self._greet(sock)
+            self._secure(sock)
             return True
         now = monotonic()
         if not self._connector.is_due(now) or (self._queue.is_empty() and not self.out):
@@ -137,7 +142,7 @@ class Link(Wire):
             self._fallback.note_unreachable()
             return False
         if is_connected:
-            self._greet(sock)
+            self._secure(sock)
         else:
             self.sock = sock
             self.state = CONNECTING
@@ -146,16 +151,44 @@ class Link(Wire):
     def _finish_connecting(self):
         is_connected = self._connector.is_connected(self.sock)
         if is_connected:
-            self._greet(self.sock)
+            self._secure(self.sock)
         elif is_connected is not None:
             self.close_socket()
+
+    def _secure(self, sock):
+        """Begin the TLS handshake on a connected socket; without TLS begin to speak at once."""
+        self._fruitless += 1
+        if self._options.tls is None:
+            self._greet(sock)
+            return
+        self._connector.has_connected = True
+        try:
+            self.sock = begin_tls(sock, self._options.tls)
+        except TlsError as error:
+            self.sock = None
+            self.end_failed(error)
+            return
+        self.state = SECURING
+        self._deadline = monotonic() + self._options.connect_timeout
+        self._finish_securing()
+
+    def _finish_securing(self):
+        try:
+            is_secure = self.sock.handshake()
+        except EnvironmentError as error:
+            self.end_failed(error)
+            return
+        if is_secure:
+            self._greet(self.sock)
+        elif monotonic() >= self._deadline:
+            text = u"does not answer the TLS handshake within %g s" % self._options.connect_timeout
+            self.end_failed(TlsError(text, is_final=False))
 
     def _greet(self, sock):
         """Begin to speak on a connected socket: HELLO, or plain frames."""
         self._connector.begin_anew()
         self.use(sock)
         self._counts["connections"] += 1
-        self._fruitless += 1
         self._handed_over = 0
         if self._fallback.is_due():
             self.state = PLAIN
@@ -205,6 +238,21 @@ class Link(Wire):
         self.disconnect()
         if is_silent and self._fallback.note_silent_close():
             self._connector.retry_at = 0.0
+
+    def end_failed(self, error):
+        """Act on an EnvironmentError of a read or of the TLS handshake; the reason of a TlsError counts."""
+        if not isinstance(error, TlsError) and self.state != SECURING:
+            self.end_closed()
+            return
+        self.disconnect()
+        if not isinstance(error, TlsError):
+            self._notices.trouble = u"is lost during the TLS handshake: %s" % text_of(error.strerror)
+            return
+        self._notices.trouble = error.text
+        if error.is_final:
+            self._connector.retry_at = monotonic() + REFUSED_PAUSE_S
+            remedy = u" (%s)" % error.remedy if error.remedy else u""
+            self._notices.say_once("tls", u"%s; records are kept%s" % (error.text, remedy))
 
     def end_violation(self, error):
         """Act on bytes that break the protocol."""
@@ -323,10 +371,11 @@ class Link(Wire):
             self._handed_over = self._queue.hand_over(self._handed_over + count)
 
     def say_bye(self):
-        """End the session in order, if there is one."""
+        """End the session in order, if there is one, and TLS."""
         if self.state == READY:
             self.out += self._protocol.bye()
-            self.flush()
+        if self.is_in_use() and self.flush() and isinstance(self.sock, TlsSocket):
+            self.sock.end()
 
     # The end
 

@@ -10,8 +10,10 @@ import re
 from ._compat import fcntl, octets
 from ._sender import describe
 from ._sockets import UNIX, literal_addresses
+from ._tls_context import make_tls_context
 
 _POLICIES = ("block", "drop_old", "drop_new", "spool")
+_TLS_PREFIX = "tls://"
 _LEAST_KEY_BYTES, _MOST_KEY_ID_BYTES = 16, 64
 _HOST_AND_PORT = re.compile(r"^(?:\[([0-9A-Fa-f:.%\w]+)\]|([^/:\[\]]+)):([0-9]{1,5})$")
 
@@ -42,6 +44,12 @@ class Options(object):
         version=None,
         fields=None,
         default=None,
+        tls=None,
+        tls_ca=None,
+        tls_cert=None,
+        tls_key=None,
+        tls_server_name=None,
+        ssl_context=None,
     ):
         """Raise ValueError for arguments that contradict each other.
 
@@ -50,7 +58,13 @@ class Options(object):
         if overflow not in _POLICIES:
             raise ValueError("overflow is %r; choose one of %s" % (overflow, ", ".join(_POLICIES)))
         self.key_id, self.key = _checked_key(octets(key_id), octets(key))
+        if host.startswith(_TLS_PREFIX):
+            host, tls = _without_prefix(host, tls), True
         self.host, self.port = _endpoint(host, port)
+        self.tls = make_tls_context(
+            self.host, self.port, tls, tls_ca, tls_cert, tls_key, tls_server_name, ssl_context
+        )
+        """The TlsContext; None without TLS."""
         self.overflow = overflow
         self.limit_bytes = limit_bytes
         self.block_timeout = block_timeout
@@ -74,6 +88,13 @@ def _checked_key(key_id, key):
     if (key and not 1 <= len(key_id) <= _MOST_KEY_ID_BYTES) or (key_id and len(key) < _LEAST_KEY_BYTES):
         raise ValueError("a key needs 16 bytes or more, and a key_id of 1 to 64")
     return key_id, key
+
+
+def _without_prefix(host, tls):
+    """Return the address after "tls://". Raises ValueError if the argument `tls` forbids TLS."""
+    if tls is not None and not tls:
+        raise ValueError("tls=False contradicts %s" % host)
+    return host[len(_TLS_PREFIX) :].rstrip("/")
 
 
 def _endpoint(host, port):

@@ -97,7 +97,7 @@ class Helper(object):
             return _STEADY_TICK_S, False
         if client.is_done():
             return TICK_S, True
-        is_busy = link.wants_to_write() or link.is_greeting() or client.connector.step is not None
+        is_busy = link.wants_to_write() or link.is_opening() or client.connector.step is not None
         return (_BUSY_TICK_S if is_busy else TICK_S), False
 
     def leave(self, client, stop):

@@ -18,6 +18,7 @@ from ._sockets import (
     poll_of,
     would_block,
 )
+from ._tls import TlsSocket
 
 _MOST_READS = 4
 """How often one call receives: a peer that never stops sending must not hold `emit`. The next call reads on."""
@@ -39,6 +40,7 @@ class Wire(object):
         """The socket's send(); a poll() of its events, or None."""
         self._recv = None
         self._send_flags = 0
+        self._reads_all = False  # whether a read that is not full has left nothing
         self._inbox = []  # bytes that `receive` has left to be understood
 
     # What a subclass does
@@ -55,6 +57,10 @@ class Wire(object):
         """Act on a connection that the peer has closed, or that is broken."""
         raise NotImplementedError
 
+    def end_failed(self, error):  # noqa: ARG002 - for subclasses
+        """Act on an EnvironmentError of a read."""
+        self.end_closed()
+
     def end_violation(self, error):
         """Act on a ProtocolError."""
         raise NotImplementedError
@@ -66,10 +72,11 @@ class Wire(object):
         self.sock = sock
         is_plain_socket = type(sock).__name__ in ("socket", "_socketobject")
         self._send_flags = NO_SIGNAL if is_plain_socket else 0
+        self._reads_all = is_plain_socket and bool(NO_SIGNAL)
         self.send, self._recv = sock.send, sock.recv
         self._inbox = []
         self.poll = None
-        if is_plain_socket and sock.family in _FAMILIES_OF_POLL:
+        if (is_plain_socket or isinstance(sock, TlsSocket)) and sock.family in _FAMILIES_OF_POLL:
             disable_nagle_between_hosts(sock)
             self.poll = poll_of(sock)
         self.out = b""
@@ -145,11 +152,11 @@ class Wire(object):
                     self.end_closed()
                 else:
                     self.take_in(data)
-                if len(data) < RECV_BYTES and self._send_flags:
+                if len(data) < RECV_BYTES and self._reads_all:
                     return
         except EnvironmentError as error:
             if not would_block(error):
-                self.end_closed()
+                self.end_failed(error)
         except ProtocolError as error:
             self.end_violation(error)
 
@@ -166,6 +173,8 @@ class Wire(object):
                 if not would_block(error):
                     # What came before the end counts: acknowledgements, or the reason of a refusal.
                     self.read_last_words()
+                return False
+            if not sent:  # SSLSocket of Python 2.7, as a subclass may make it, raises nothing when it has to wait
                 return False
             self.out = self.out[sent:]
             self.note_sent(sent)

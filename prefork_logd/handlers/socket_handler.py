@@ -30,7 +30,8 @@ from ._threads import watch_forks
 class SocketHandler(logging.handlers.SocketHandler):
     """Sends records to a prefork-logd collector, each exactly once.
 
-    `host` and `port` as in `logging.handlers.SocketHandler`; "unix:/path" (or a path) with port None is a Unix socket.
+    `host` and `port` as in `logging.handlers.SocketHandler`; "unix:/path" (or a path) with port None is a Unix socket,
+    and "tls://host:port" is TLS.
 
     - key_id, key (text or bytes, at least 16): the secret shared with a collector that demands one. With a key, plain
       frames are never spoken.
@@ -51,6 +52,13 @@ class SocketHandler(logging.handlers.SocketHandler):
     - fields: a dict of texts and numbers that each record gets in its `extra`, unless it has such an attribute itself.
     - default: a function that is asked for plain data for each value of `extra` of a class that is not a plain one; it
       returns the value itself, or raises an Exception, to leave it to the handler (docs/values.md).
+    - tls: whether to speak TLS 1.2 or newer (docs/tls.md); None: if one of the following is given. The collector's
+      certificate is checked against tls_ca, a file or a folder of certificates in the form PEM (None: those of the
+      system), and has to have the name tls_server_name (None: host).
+    - tls_cert, tls_key: files with this client's certificate and its key, for a collector that demands one.
+    - ssl_context: an ssl.SSLContext of your own, in place of tls_ca, tls_cert and tls_key.
+
+    Longer than other classes: its arguments and their description are a third of it.
     """
 
     overflow = option("overflow")
@@ -89,6 +97,12 @@ class SocketHandler(logging.handlers.SocketHandler):
         version=None,
         fields=None,
         default=None,
+        tls=None,
+        tls_ca=None,
+        tls_cert=None,
+        tls_key=None,
+        tls_server_name=None,
+        ssl_context=None,
     ):
         """Raise ValueError for arguments that contradict each other. Connects to nothing.
 
@@ -98,7 +112,7 @@ class SocketHandler(logging.handlers.SocketHandler):
             host, port, key_id, key, overflow, limit_bytes, block_timeout, spool_dir, spool_limit_bytes,
             max_record_bytes, retry_pause, connect_timeout, hello_timeout, close_timeout, fallback, name,
             service, environment, version, fields,
-            default,
+            default, tls, tls_ca, tls_cert, tls_key, tls_server_name, ssl_context,
         )
         self._has_own_pickle = not _is_ours(self, "makePickle")
         has_plain_sockets = _is_ours(self, "makeSocket")
@@ -232,7 +246,10 @@ class SocketHandler(logging.handlers.SocketHandler):
         self._client.section.run(self._client.submit, s[4:], time.time())
 
     def makeSocket(self, timeout=1):
-        """Return a connected socket; override it for another kind, such as TLS. Called in a thread, and may block."""
+        """Return a connected socket; override it for another kind, such as one through a proxy.
+
+        Called in a thread, and may block. With TLS, the handler speaks it on the socket that this returns.
+        """
         if self.port is None:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             sock.settimeout(timeout)

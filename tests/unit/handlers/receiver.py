@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
-from typing import Any
+import ssl
+from typing import TYPE_CHECKING, Any
 
 from prefork_logd.handlers._connector import Connector
 from prefork_logd.handlers._fallback import Fallback
@@ -12,6 +14,9 @@ from prefork_logd.handlers._notices import Notices
 from prefork_logd.handlers._options import Options
 from prefork_logd.handlers._queue import Queue
 from prefork_logd.inputs.session.server import ServerSession
+
+if TYPE_CHECKING:
+    from tests.support.authority import Certificate
 
 LIMITS = (1 << 16, (1 << 16) + 64)
 
@@ -78,3 +83,36 @@ class Receiver:
         self.link.close_socket()
         for sock in self._sockets:
             sock.close()
+
+
+class TlsReceiver(Receiver):
+    """A link whose other end speaks TLS: `read_bytes` and `answer` are the content of the TLS records."""
+
+    def __init__(self, certificate: Certificate, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(*certificate)
+        self._context.num_tickets = 0
+
+    def greet(self) -> None:
+        """Complete the handshake."""
+        plain = self.sock
+        self.sock = self._context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+        self._sockets.append(self.sock)
+        for _ in range(3):
+            with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLError):
+                self.sock.do_handshake()
+            self.link.pump()
+
+    def read_bytes(self) -> bytes:
+        """As of a Receiver."""
+        found = b""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            while data := self.sock.recv(1 << 16):
+                found += data
+        return found
+
+    def answer(self, data: bytes) -> None:
+        """As of a Receiver."""
+        self.sock.send(data)
+        self.link.pump()

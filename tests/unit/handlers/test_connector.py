@@ -43,6 +43,19 @@ class Closable:
         pass
 
 
+class ChangedFiles:
+    """Stands in for the TlsContext of files that change, and cannot be read."""
+
+    is_read = False
+
+    def has_changed(self) -> bool:
+        return not self.is_read
+
+    def renew(self) -> None:
+        self.is_read = True
+        raise ValueError("tls_cert /c cannot be read")
+
+
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     time = [100.0]
@@ -123,6 +136,40 @@ def test_a_name_that_is_not_found_is_asked_for_again(network: Network, now: list
     connector.take_step()
     assert connector.step is None
     assert connector.open(now[0] + 1, 0.05) is None
+
+
+def test_certificates_that_have_changed_are_read_where_it_may_block(
+    network: Network, now: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What cannot be read is said once, and those that were read before are used."""
+    network.answers = {("127.0.0.1", 1): None}
+    connector, _ = make()
+    tls = ChangedFiles()
+    connector._options.tls = tls
+    for _ in range(2):
+        tls.is_read = False
+        assert connector.open(now[0], 0.05) is None
+        assert not tls.is_read
+        connector.take_step()
+        assert tls.is_read
+        assert connector.is_due(now[0])
+        assert connector.open(now[0], 0.05)[1]
+        connector.begin_anew()
+    said = capsys.readouterr().err
+    assert said.count("is reached with the certificates that were read before: tls_cert /c cannot be read") == 1
+
+
+def test_an_address_that_has_connected_says_more_than_the_next_one(network: Network, now: list[float]) -> None:
+    network.answers = {("127.0.0.1", 1): None, ("::1", 1): errno.ECONNREFUSED}
+    connector, notices = make()
+    connector.open(now[0], 0.05)
+    connector.has_connected = True
+    notices.trouble = "is not trusted"
+    connector.open(now[0], 0.05)
+    assert notices.trouble == "is not trusted"
+    network.answers = {("127.0.0.1", 1): errno.EHOSTUNREACH, ("::1", 1): errno.ECONNREFUSED}
+    connector.open(now[0], 0.05)
+    assert notices.trouble == "cannot be reached: Connection refused"
 
 
 def test_a_subclass_makes_its_socket_where_it_may_block(network: Network, now: list[float]) -> None:

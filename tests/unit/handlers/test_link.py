@@ -54,7 +54,7 @@ def test_records_go_after_the_welcome_and_are_forgotten_when_acknowledged(peer: 
     (hello,) = peer.read()
     assert isinstance(hello, Hello)
     assert (hello.session, hello.first) == (peer.queue.session, 1)
-    assert peer.link.is_greeting()
+    assert peer.link.state == _link.GREETING
     peer.answer(peer.server.welcome(0))
     (records,) = peer.read()
     assert isinstance(records, Records)
@@ -197,7 +197,7 @@ def test_a_collector_that_says_wait_is_waited_for(peer: Receiver, now: list[floa
     peer.answer(peer.server.wait())
     now[0] += 200
     peer.link.pump()
-    assert peer.link.is_greeting()
+    assert peer.link.state == _link.GREETING
     peer.answer(peer.server.welcome(0))
     assert peer.link.is_ready()
 

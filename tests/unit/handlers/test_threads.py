@@ -15,7 +15,7 @@ from prefork_logd.handlers._threads import Helper
 
 def client(**link: Any) -> Any:
     """Return a client of which nothing is due."""
-    states = {"is_connecting": False, "is_greeting": False, "wants_to_write": False}
+    states = {"is_connecting": False, "is_opening": False, "wants_to_write": False}
     values = {"has_more": False, "is_direct": False, "out": b"", "sock": None}
     calls = {name: itertools.repeat(link.get(name, value)).__next__ for name, value in states.items()}
     done: list[str] = []
@@ -60,7 +60,7 @@ def test_a_tick_pumps_and_looks_after_the_files() -> None:
     ("link", "step", "expected"),
     [
         ({"has_more": True}, None, 0.001),
-        ({"is_greeting": True}, None, 0.005),
+        ({"is_opening": True}, None, 0.005),
         ({"wants_to_write": True}, None, 0.005),
         ({}, "resolve", 0.005),
         ({}, None, 0.05),
