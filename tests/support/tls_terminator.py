@@ -6,6 +6,7 @@ import contextlib
 import select
 import socket
 import ssl
+import struct
 import threading
 from typing import TYPE_CHECKING, Self
 
@@ -37,8 +38,11 @@ class TlsTerminator:
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self.handshakes: list[str] = []
         """The version of TLS of each complete handshake, or the reason why there was none."""
-        self.ends: list[str] = []
-        """How each connection ended: by close_notify, or without."""
+        self.names: list[str] = []
+        """The common name in the certificate of each client that has shown one."""
+        self.damaged = 0
+        """How many connections broke TLS."""
+        self._connections: set[ssl.SSLSocket] = set()
 
     def __enter__(self) -> Self:
         self._threads[0].start()
@@ -50,9 +54,12 @@ class TlsTerminator:
             thread.join(20)
         self._listener.close()
 
-    def renew(self, certificate: Certificate) -> None:
-        """Show another certificate to new connections."""
-        self._context.load_cert_chain(*certificate)
+    def reset(self) -> None:
+        """End every connection by a reset."""
+        for secure in list(self._connections):
+            with contextlib.suppress(OSError):
+                secure.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                secure.close()
 
     def _accept(self) -> None:
         self._listener.settimeout(_TURN_S)
@@ -70,27 +77,41 @@ class TlsTerminator:
             self.handshakes.append(str(getattr(error, "reason", error)))
             sock.close()
             return
+        self._note(secure)
+        try:
+            with contextlib.suppress(OSError, ValueError), socket.create_connection(self._to) as plain:
+                self._pass_on(secure, plain)
+        finally:
+            self._connections.discard(secure)
+            secure.close()
+
+    def _note(self, secure: ssl.SSLSocket) -> None:
+        self._connections.add(secure)
+        subject = (secure.getpeercert() or {}).get("subject", ())
+        self.names += [value for ((name, value),) in subject if name == "commonName"]
         self.handshakes.append(str(secure.version()))
-        with secure, contextlib.suppress(OSError), socket.create_connection(self._to) as plain:
-            self._pass_on(secure, plain)
 
     def _pass_on(self, secure: ssl.SSLSocket, plain: socket.socket) -> None:
         while not self._is_over.is_set():
             ready, _, _ = select.select([secure, plain], [], [], _TURN_S)
-            if secure in ready:
-                try:
-                    data = secure.recv(65_536)
-                except ssl.SSLError:
-                    self.ends.append("cut off")
-                    return
-                while data:
-                    plain.sendall(data)
-                    data = secure.recv(65_536) if secure.pending() else None
-                if data == b"":
-                    self.ends.append("close_notify")
-                    return
+            if secure in ready and not self._receive(secure, plain):
+                return
             if plain in ready:
                 data = plain.recv(65_536)
                 if not data:
                     return
                 secure.sendall(data)
+
+    def _receive(self, secure: ssl.SSLSocket, plain: socket.socket) -> bool:
+        """Pass on what the client has sent; return whether there may be more."""
+        while True:
+            try:
+                data = secure.recv(65_536)
+            except ssl.SSLEOFError:  # no close_notify
+                return False
+            except ssl.SSLError:
+                self.damaged += 1
+                raise
+            plain.sendall(data)
+            if not data or not secure.pending():
+                return bool(data)

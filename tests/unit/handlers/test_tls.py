@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import select
+import signal
 import socket
 import ssl
 from typing import TYPE_CHECKING, Any
@@ -281,6 +282,19 @@ def test_errors_of_the_network_are_not_errors_of_tls(pair: Pair) -> None:
     with pytest.raises(BrokenPipeError) as raised:
         pair.ours.send(b"x")
     assert raised.value.errno == errno.EPIPE
+
+
+def test_a_write_to_a_closed_connection_sends_no_signal(pair: Pair) -> None:
+    """SIGPIPE kills a service that has set it to its default action; a write by OpenSSL itself would send it."""
+    caught: list[int] = []
+    before = signal.signal(signal.SIGPIPE, lambda number, _: caught.append(number))
+    try:
+        pair.theirs.close()
+        with pytest.raises(BrokenPipeError):
+            pair.ours.send(b"x")
+    finally:
+        signal.signal(signal.SIGPIPE, before)
+    assert caught == []
 
 
 def test_versions_before_1_2_are_not_spoken(make: Callable[..., Pair]) -> None:

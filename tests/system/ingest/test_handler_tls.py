@@ -1,0 +1,274 @@
+"""The handler over TLS, under real interpreters: its promises hold as they do without."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import interpreters
+from tests.support.authority import Authority
+from tests.support.harness import Collector, wait_for
+from tests.support.tls_terminator import TlsTerminator
+from tests.system.ingest.test_handler_interpreters import Service, has_gevent, numbered
+from tools import single_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.support.authority import Certificate
+
+VERSIONS = interpreters.WANTED
+ENDS = ("2.7", "3.13")
+PAGE = Path(__file__).parents[3] / "docs" / "tls.md"
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("tls") / "authority")
+
+
+@pytest.fixture(scope="module")
+def certificate(authority: Authority) -> Certificate:
+    return authority.issue("server")
+
+
+@pytest.fixture(scope="module")
+def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
+    """Give one collector for all tests that do not harm it: each has a service of its own."""
+    running = Collector(tmp_path_factory.mktemp("collector") / "state", "", "--workers", "2")
+    try:
+        yield running.start()
+    finally:
+        running.clean_up()
+
+
+@pytest.fixture
+def tls(collector: Collector, certificate: Certificate) -> Iterator[TlsTerminator]:
+    with TlsTerminator(collector.address(), certificate) as running:
+        yield running
+
+
+@pytest.fixture
+def service(request: pytest.FixtureRequest) -> str:
+    """Return a name by which the records of one test are found."""
+    return re.sub(r"\W", "-", request.node.name)
+
+
+def where(tls: TlsTerminator) -> tuple[str, int]:
+    return "localhost", tls.address[1]
+
+
+def stored(collector: Collector, service: str, count: int) -> list[str]:
+    """Return the messages of a service once there are so many."""
+
+    def found() -> list[str]:
+        return [record["message"] for record in collector.records() if record.get("service") == service]
+
+    wait_for(lambda: len(found()) >= count, f"{count} records of {service}")
+    return found()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_records_arrive_once_and_in_order(
+    version: str, tls: TlsTerminator, collector: Collector, authority: Authority, service: str
+) -> None:
+    found = Service(version, "some", where(tls), count=500, tls_ca=authority.path, service=service).end()
+    assert found["flushed"]
+    assert (found["counters"]["acknowledged"], found["counters"]["connections"]) == (500, 1)
+    assert stored(collector, service, 500) == numbered(500)
+    assert (tls.handshakes, tls.damaged) == (["TLSv1.3"], 0)
+
+
+@pytest.mark.parametrize("version", ENDS)
+def test_the_files_joined_into_one_and_a_given_name(
+    version: str,
+    tls: TlsTerminator,
+    collector: Collector,
+    authority: Authority,
+    service: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "copied.py").write_text(single_file.join_modules())
+    monkeypatch.setenv("HANDLER_MODULE", str(tmp_path / "copied"))
+    arguments = {"count": 50, "tls_ca": authority.path, "tls_server_name": "localhost", "service": service}
+    found = Service(version, "some", ("127.0.0.1", tls.address[1]), **arguments).end()
+    assert found["own_modules"] == []
+    assert stored(collector, service, 50) == numbered(50)
+
+
+@pytest.mark.parametrize("version", ENDS)
+def test_configuration_by_dict_and_by_file_with_the_authorities_of_the_system(
+    version: str,
+    tls: TlsTerminator,
+    collector: Collector,
+    authority: Authority,
+    service: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SCRATCH", str(tmp_path))
+    monkeypatch.setenv("SSL_CERT_FILE", authority.path)
+    monkeypatch.setenv("OTEL_SERVICE_NAME", service)
+    found = Service(version, "configured", (f"tls://localhost:{tls.address[1]}", "")).end()
+    assert found["flushed"]
+    assert sorted(stored(collector, service, 2)) == ["by dict", "by file"]
+
+
+@pytest.mark.parametrize("version", ENDS)
+def test_what_was_emitted_arrives_although_the_service_is_killed(
+    version: str, tls: TlsTerminator, collector: Collector, authority: Authority, service: str
+) -> None:
+    client = Service(version, "until_told", where(tls), tls_ca=authority.path, service=service)
+    with client.running():
+        client.line()
+        stored(collector, service, 200)
+        client.go_on()
+        client.line()
+    assert stored(collector, service, 400) == numbered(400)
+
+
+@pytest.mark.parametrize("version", ENDS)
+def test_a_collector_that_is_killed_gets_every_record_once(
+    version: str, make_collector: Callable[..., Collector], certificate: Certificate, authority: Authority
+) -> None:
+    collector = make_collector("", "--workers", "2").start()
+    address = collector.address()
+    with TlsTerminator(address, certificate) as tls:
+        client = Service(version, "stream", where(tls), seconds=2.0, threads=2, tls_ca=authority.path)
+        for _ in range(2):
+            before = len(collector.lines())
+            wait_for(lambda before=before: len(collector.lines()) > before + 50, "more records")
+            assert collector.process is not None
+            os.killpg(collector.process.pid, signal.SIGKILL)
+            collector.process.wait(20)
+            collector.configure(f'[server]\nbind = ["{address[0]}:{address[1]}"]\n')
+            collector.start()
+        found = client.end()
+        expected = [f"thread {i} record {n}" for i, count in enumerate(found["counts"]) for n in range(count)]
+        assert sorted(record["message"] for record in collector.records()) == sorted(expected)
+        assert found["counters"]["dropped"] == 0
+        assert len(tls.handshakes) >= 3
+
+
+@pytest.mark.parametrize("version", ["2.7", "3.6", "3.13"])
+def test_children_leave_the_connection_of_their_parent_alone(
+    version: str, tls: TlsTerminator, collector: Collector, authority: Authority, service: str
+) -> None:
+    """A byte more or a close_notify of a child would end it, and make the parent connect anew."""
+    arguments = {"children": 6, "each": 5, "tls_ca": authority.path, "service": service}
+    found = Service(version, "forks", where(tls), **arguments).end()
+    assert found["statuses"] == [0] * 6
+    expected = [f"parent {i} record {n}" for i, count in enumerate(found["counts"]) for n in range(count)]
+    expected += [f"child {child} record {n}" for child in range(6) for n in range(5)]
+    assert sorted(stored(collector, service, len(expected))) == sorted(expected)
+    assert found["counters"]["connections"] == 1
+    assert (len(tls.handshakes), tls.damaged) == (7, 0)
+
+
+@pytest.mark.parametrize("version", ENDS)
+def test_a_fork_that_python_does_not_hear_of(
+    version: str, tls: TlsTerminator, collector: Collector, authority: Authority, service: str
+) -> None:
+    found = Service(version, "forks_in_c", where(tls), tls_ca=authority.path, service=service).end()
+    assert (found["status"], found["flushed"]) == (0, True)
+    expected = [f"parent record {n}" for n in range(200)] + [f"child record {n}" for n in range(100, 200)]
+    assert sorted(stored(collector, service, 300)) == sorted(expected)
+    assert (len(tls.handshakes), tls.damaged) == (2, 0)
+
+
+@pytest.mark.parametrize("version", ENDS)
+def test_a_collector_that_is_not_trusted_gets_nothing(
+    version: str, tls: TlsTerminator, collector: Collector, tmp_path: Path, service: str
+) -> None:
+    other = Authority(tmp_path / "other", "other")
+    arguments = {"count": 5, "wait": 1.0, "close_timeout": 0.1, "tls_ca": other.path, "service": service}
+    client = Service(version, "some", where(tls), **arguments)
+    found = client.end(stderr="records are kept (tls_ca names the certificates to trust", times=1)
+    assert (found["counters"]["held"], found["counters"]["connections"]) == (5, 0)
+    assert tls.handshakes == ["TLSV1_ALERT_UNKNOWN_CA"]
+    assert not [record for record in collector.records() if record.get("service") == service]
+
+
+@pytest.mark.parametrize("version", ENDS)
+def test_a_collector_that_demands_a_certificate(
+    version: str, collector: Collector, certificate: Certificate, authority: Authority, service: str, tmp_path: Path
+) -> None:
+    """It gets the one that is in the files when the handler connects."""
+    cert, key = tmp_path / "client.pem", tmp_path / "client.key"
+    for name, (path, key_path) in {"one": authority.issue("one"), "two": authority.issue("two")}.items():
+        shutil.copy(path, tmp_path / f"{name}.pem")
+        shutil.copy(key_path, tmp_path / f"{name}.key")
+    shutil.copy(tmp_path / "one.pem", cert)
+    shutil.copy(tmp_path / "one.key", key)
+    common = {"tls_ca": authority.path, "service": service}
+    with TlsTerminator(collector.address(), certificate, authority.path) as tls:
+        arguments = {**common, "tls_cert": str(cert), "tls_key": str(key)}
+        client = Service(version, "until_told", where(tls), **arguments)
+        with client.running():
+            client.line()
+            stored(collector, service, 200)
+            (tmp_path / "two.pem").replace(cert)
+            (tmp_path / "two.key").replace(key)
+            tls.reset()
+            client.go_on()
+            client.line()
+            assert stored(collector, service, 400) == numbered(400)
+        assert tls.names == ["one", "two"]
+        client = Service(version, "some", where(tls), count=5, wait=0.5, close_timeout=0.1, **common)
+        client.end(stderr="refuses the TLS connection: tlsv13 alert certificate required", times=2)
+
+
+@pytest.mark.parametrize("version", ENDS)
+def test_a_spool_of_an_ended_process_is_sent(
+    version: str, tls: TlsTerminator, collector: Collector, authority: Authority, service: str, tmp_path: Path
+) -> None:
+    arguments = {"overflow": "spool", "spool_dir": str(tmp_path), "tls_ca": authority.path, "service": service}
+    with socket.socket() as refusing:
+        refusing.bind(("127.0.0.1", 0))
+        port = refusing.getsockname()[1]
+        Service(version, "ends", ("localhost", port), count=100, how="kill", **arguments).end(status=-signal.SIGKILL)
+    assert list(tmp_path.glob("*.spool"))
+    client = Service(version, "until_told", where(tls), burst=0, **arguments)
+    client.line()
+    wait_for(lambda: not list(tmp_path.glob("*.spool")), "the spool is sent")
+    client.end()
+    assert stored(collector, service, 100) == numbered(100)
+
+
+@pytest.mark.parametrize("version", ENDS)
+def test_a_handshake_without_an_answer_does_not_make_emit_slow(version: str, authority: Authority) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        where = ("127.0.0.1", listener.getsockname()[1])
+        arguments = {"seconds": 1.0, "pause": 0.04, "close_timeout": 0.2, "connect_timeout": 0.5}
+        # As without TLS: one of three runs has to hold, on a machine that is busy with something else.
+        for _ in range(3):
+            client = Service(version, "timed", where, tls_ca=authority.path, **arguments)
+            found = client.end(stderr="did not acknowledge")
+            if found["total"] / found["elapsed"] < 0.05 and found["longest"] < 0.06:
+                break
+        assert found["total"] / found["elapsed"] < 0.05
+        assert found["longest"] < 0.06
+        assert found["close"] < 1.0
+
+
+def test_greenlets_of_a_patched_gevent(
+    tls: TlsTerminator, collector: Collector, authority: Authority, service: str
+) -> None:
+    pythons = (sys.executable, *interpreters.found().values())
+    version = next((python for python in pythons if has_gevent(python)), None)
+    if version is None:
+        pytest.skip("no interpreter has gevent")
+    arguments = {"tls_ca": authority.path, "service": service}
+    found = Service(version, "greenlets", where(tls), warnings="ignore", **arguments).end()
+    assert found["flushed"]
+    expected = [f"greenlet {i} record {n}" for i in range(20) for n in range(50)]
+    assert sorted(stored(collector, service, 1000)) == sorted(expected)
