@@ -276,12 +276,15 @@ class Delivery(object):
         """Send it all. Raises EnvironmentError, also when it takes too long or the delivery is to stop."""
         deadline = monotonic() + _PATIENCE_OF_DELIVERY_S
         while data:
+            sent = 0
             try:
-                data = data[self._sock.send(data) :]
+                sent = self._sock.send(data)
             except EnvironmentError as error:
                 if not would_block(error):
                     self._receive(0.0)  # the reason of the end
                     raise
+            data = data[sent:]
+            if not sent:
                 if self._stop.is_set() or monotonic() >= deadline:
                     raise EnvironmentError(errno.ETIMEDOUT, "not sent")
                 wait_for(self._sock, True, TICK_S)

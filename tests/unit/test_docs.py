@@ -29,6 +29,7 @@ NOT_OF_THE_PROJECT = {
     "prefork_logd_handler.py",  # the handler's own distribution, which is built
     "NAME.py",  # docs/stores.md: a store that a reader adds
     "NAME/store.py",
+    "tls_socket_handler.py",  # docs/tls.md: code of a service
     "invoice.py",  # docs/query.md: code of a service
     *(name for recipe in sections().values() for name in files_of(recipe)),  # docs/recipes.md
 }

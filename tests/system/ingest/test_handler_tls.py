@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import interpreters
-from tests.support.authority import Authority
+from tests.support.authority import Authority, Certificate
 from tests.support.harness import Collector, wait_for
 from tests.support.tls_terminator import TlsTerminator
 from tests.system.ingest.test_handler_interpreters import Service, has_gevent, numbered
@@ -22,8 +23,6 @@ from tools import single_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from tests.support.authority import Certificate
 
 VERSIONS = interpreters.WANTED
 ENDS = ("2.7", "3.13")
@@ -272,3 +271,61 @@ def test_greenlets_of_a_patched_gevent(
     assert found["flushed"]
     expected = [f"greenlet {i} record {n}" for i in range(20) for n in range(50)]
     assert sorted(stored(collector, service, 1000)) == sorted(expected)
+
+
+SERVICE = """
+import logging, os, sys
+from tls_socket_handler import TlsSocketHandler
+
+log = logging.getLogger("shop." + sys.argv[3])
+log.addHandler(TlsSocketHandler("localhost", int(sys.argv[1]), sys.argv[2], *sys.argv[4:]))
+for number in range(20):
+    log.warning("record %d", number)
+child = os.fork()
+for number in range(20, 40):
+    log.warning("record %d" if child else "child %d", number)
+if not child:
+    logging.shutdown()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+log.warning("record 40")
+"""
+
+
+@pytest.mark.parametrize("version", ["2.7", "3.6", "3.13"])
+def test_the_subclass_of_the_standard_librarys_handler_on_the_page(
+    version: str, collector: Collector, certificate: Certificate, authority: Authority, service: str, tmp_path: Path
+) -> None:
+    (code,) = re.findall(r"^```python\n(# tls_socket_handler\.py\n.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "tls_socket_handler.py").write_text(code)
+    (tmp_path / "service.py").write_text(SERVICE)
+    shown = authority.issue("shop")
+    python = interpreters.require(version)
+    with TlsTerminator(collector.address(), certificate, authority.path) as tls:
+        command = [python, "-W", "error", str(tmp_path / "service.py"), str(tls.address[1]), authority.path, service]
+        done = subprocess.run([*command, *shown], capture_output=True, text=True, timeout=30, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        name = f"shop.{service}"
+
+        def found() -> list[str]:
+            return [record["message"] for record in collector.records() if record["name"] == name]
+
+        wait_for(lambda: len(found()) >= 61, "61 records")
+        expected = [*numbered(41), *(f"child {number}" for number in range(20, 40))]
+        assert sorted(found()) == sorted(expected)
+        assert (tls.names, tls.damaged) == (["shop", "shop"], 0)
+
+
+@pytest.mark.parametrize("version", ENDS)
+def test_the_authority_of_the_page(version: str, collector: Collector, service: str, tmp_path: Path) -> None:
+    """Python 3.13 checks more than the others."""
+    (commands,) = re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    subprocess.run(["sh", "-e", "-c", commands], cwd=tmp_path, check=True, capture_output=True, timeout=30)
+    shown = Certificate(str(tmp_path / "logs.example.com.pem"), str(tmp_path / "logs.example.com.key"))
+    ca = str(tmp_path / "ca.pem")
+    files = {"tls_ca": ca, "tls_cert": str(tmp_path / "shop.pem"), "tls_key": str(tmp_path / "shop.key")}
+    with TlsTerminator(collector.address(), shown, ca) as tls:
+        arguments = {**files, "tls_server_name": "logs.example.com", "service": service}
+        Service(version, "some", where(tls), count=5, **arguments).end()
+        assert (tls.handshakes, tls.names) == (["TLSv1.3"], ["shop"])
+    assert stored(collector, service, 5) == numbered(5)

@@ -17,6 +17,7 @@ from prefork_logd.handlers import SocketHandler, make_pickle
 STUB = Path(prefork_logd.handlers.__file__).with_suffix(".pyi")
 SERVICE = """
 import logging
+import ssl
 from prefork_logd.handlers import SocketHandler
 
 
@@ -36,6 +37,9 @@ handler.close_timeout = 0.5
 logging.getLogger().addHandler(handler)
 is_done: bool = handler.flush(1.0)
 held: int = handler.counters()["held"]
+SocketHandler("tls://logs.example.com:9020", None, tls_ca="/ca.pem", tls_cert="/c.pem", tls_key="/c.key")
+SocketHandler("logs.example.com", 9020, tls_server_name="logs", ssl_context=ssl.create_default_context())
+SocketHandler("logs.example.com", 9020, tls=True)
 """
 
 

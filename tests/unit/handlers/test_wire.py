@@ -119,6 +119,21 @@ def test_a_message_is_sent_in_pieces_as_there_is_room(pair: tuple[Notes, socket.
     assert wire.flush()
 
 
+def test_a_send_that_takes_nothing_waits_for_room(pair: tuple[Notes, socket.socket]) -> None:
+    """As that of ssl.SSLSocket of Python 2.7, which a subclass may use, where others raise an error."""
+
+    class Full:
+        def send(self, _: bytes, __: int) -> int:
+            return 0
+
+    wire, _ = pair
+    sock, wire.sock = wire.sock, Full()
+    wire.out = b"message"
+    assert not wire.flush()
+    assert (wire.out, wire.ends) == (b"message", [])
+    wire.sock = sock
+
+
 def test_a_send_to_nobody_ends_it(pair: tuple[Notes, socket.socket]) -> None:
     wire, _ = pair
     wire.sock.shutdown(socket.SHUT_RDWR)
