@@ -99,6 +99,8 @@ class Adopter(object):
                         is_delivered = delivery.run()
                     finally:
                         self.delivery = None
+                    if delivery.complaint is not None:
+                        self._notices.say_once("certificates", delivery.complaint)
                     if is_delivered:
                         done(delivery.damaged)
                         run_locked(self._count, delivery)
@@ -146,6 +148,8 @@ class Delivery(object):
         """How long (s) to wait before the next try."""
         self.damaged = []
         """Paths of segments that could not be read as a whole."""
+        self.complaint = None
+        """A sentence about certificates that could not be read again, or None."""
         self.sent = self.lost = 0
         """Records; lost as far as their numbers are known to be missing."""
 
@@ -206,10 +210,7 @@ class Delivery(object):
         tls = self._options.tls
         if tls is None:
             return sock
-        try:
-            tls.renew()
-        except ValueError:  # the handler's own connection says so; the files as they were before are used
-            pass
+        self.complaint = tls.renew()
         self._sock = sock = begin_tls(sock, tls)
         deadline = monotonic() + self._options.connect_timeout
         while not sock.handshake():

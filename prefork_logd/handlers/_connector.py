@@ -123,7 +123,9 @@ class Connector(object):
                     self.retry_at = 0.0
             elif step == _READ_FILES:
                 self.retry_at = 0.0
-                self._renew_tls()
+                complaint = self._options.tls.renew()
+                if complaint is not None:
+                    self._notices.say_once("certificates", complaint)
             elif step == _MAKE_SOCKET:
                 sock = self._make_socket(self._options.connect_timeout)
                 sock.setblocking(False)
@@ -133,10 +135,3 @@ class Connector(object):
         finally:
             self.step = None
             self.step_done.set()
-
-    def _renew_tls(self):
-        try:
-            self._options.tls.renew()
-        except ValueError as error:
-            text = u"is reached with the certificates that were read before: %s" % text_of(error)
-            self._notices.say_once("certificates", text)

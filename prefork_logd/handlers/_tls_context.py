@@ -48,13 +48,18 @@ class TlsContext(object):
         return self._given is None and _stamps(self._files) != self._stamps
 
     def renew(self):
-        """Read the files again if one has changed. Raises ValueError, and keeps the context as it was, if that fails.
+        """Read the files again if one has changed; return a sentence for people if that fails, else None.
 
-        The same bad files are not tried again.
+        The context stays as it was then, and the same bad files are not tried again.
         """
-        if self.has_changed():
-            self._stamps = _stamps(self._files)
+        if not self.has_changed():
+            return None
+        self._stamps = _stamps(self._files)
+        try:
             self.context = self._make()
+        except ValueError as error:
+            return u"is reached with the certificates that were read before: %s" % text_of(error)
+        return None
 
     def _make(self):
         ssl = self._ssl

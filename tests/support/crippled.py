@@ -24,7 +24,8 @@ PLATFORMS = {"windows": "win32", "macos": "darwin"}
 
 def main() -> None:
     """Take the parts away, then be the script."""
-    import logging.config  # noqa: F401 - before the platform has another name
+    import logging.config  # noqa: F401 - before the platform has another name, as ssl
+    import ssl  # noqa: F401
     import runpy
 
     system = sys.argv.pop(1)

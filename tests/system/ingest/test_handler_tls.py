@@ -18,6 +18,7 @@ from tests.support import interpreters
 from tests.support.authority import Authority, Certificate
 from tests.support.harness import Collector, wait_for
 from tests.support.tls_terminator import TlsTerminator
+from tests.system.ingest import test_handler_systems
 from tests.system.ingest.test_handler_interpreters import Service, has_gevent, numbered
 from tools import single_file
 
@@ -240,6 +241,16 @@ def test_a_spool_of_an_ended_process_is_sent(
     client.line()
     wait_for(lambda: not list(tmp_path.glob("*.spool")), "the spool is sent")
     client.end()
+    assert stored(collector, service, 100) == numbered(100)
+
+
+@pytest.mark.parametrize("system", ["windows", "macos"])
+def test_records_arrive_where_parts_of_a_system_are_missing(
+    system: str, tls: TlsTerminator, collector: Collector, authority: Authority, service: str
+) -> None:
+    arguments = {"count": 100, "tls_ca": authority.path, "service": service}
+    found, err, status = test_handler_systems.run(system, "some", tls.address[1], **arguments)
+    assert (found["flushed"], err, status) == (True, "", 0)
     assert stored(collector, service, 100) == numbered(100)
 
 

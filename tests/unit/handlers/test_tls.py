@@ -150,6 +150,16 @@ def test_one_read_returns_everything_that_was_decrypted(pair: Pair) -> None:
     assert would_block(raised.value)
 
 
+def test_session_tickets_are_read_and_mean_nothing(make: Callable[..., Pair]) -> None:
+    """A service that ends with unread bytes resets its connection, and what the kernel has not sent yet is lost."""
+    pair = make(num_tickets=2)
+    pair.greet()
+    assert select.select([pair.ours], [], [], 10)[0]
+    with pytest.raises(BlockingIOError):
+        pair.ours.recv(1 << 14)
+    assert select.select([pair.ours], [], [], 0)[0] == []
+
+
 def test_a_record_in_pieces_is_read_when_it_is_whole(pair: Pair) -> None:
     pair.theirs.send(b"x" * 1000)
     with pytest.raises(BlockingIOError):
