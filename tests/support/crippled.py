@@ -25,8 +25,8 @@ PLATFORMS = {"windows": "win32", "macos": "darwin"}
 def main() -> None:
     """Take the parts away, then be the script."""
     import logging.config  # noqa: F401 - before the platform has another name, as ssl
-    import ssl  # noqa: F401
     import runpy
+    import ssl  # noqa: F401
 
     system = sys.argv.pop(1)
     for module, names in MISSING[system].items():
