@@ -5,6 +5,7 @@ Owns their types, defaults, bounds and help. Opens no socket.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
@@ -42,6 +43,59 @@ class ListenerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         ),
     ] = "any"
 
+    tls: Annotated[
+        Literal["off", "accept", "require"],
+        Meta(
+            description='"off": plain connections; "require": TLS only; "accept": both, told apart by the first byte '
+            "of a connection ([operating](operating.md#tls)).",
+            extra=NOT_LIVE,
+        ),
+    ] = "off"
+    tls_cert: Annotated[
+        str | tuple[str, ...],
+        Meta(
+            description="File with the certificate and its chain (PEM), relative to state_dir. A list of files: a "
+            "client gets the certificate with the name that it asks for (SNI), else the first.",
+            extra=NOT_LIVE,
+        ),
+    ] = ""
+    tls_key: Annotated[
+        str | tuple[str, ...],
+        Meta(
+            description="File with the private key of `tls_cert` (PEM, without a password); of a list one for each "
+            "certificate, in the same order. Files are read again when they change, and at a reload.",
+            extra=NOT_LIVE,
+        ),
+    ] = ""
+    tls_client_ca: Annotated[
+        str,
+        Meta(
+            description="File with the certificates of authorities (PEM). A TLS client then needs a certificate of one "
+            "of them. Empty: no certificate is asked for.",
+            extra=NOT_LIVE,
+        ),
+    ] = ""
+    tls_min_version: Annotated[
+        Literal["1.2", "1.3"], Meta(description="Oldest version of TLS that is spoken.", extra=NOT_LIVE)
+    ] = "1.2"
+
+    def resolved(self, home: str, address: str) -> ListenerSettings:
+        """Return the settings with this address, and with files as absolute paths, seen from the directory `home`."""
+
+        def absolute(file: str) -> str:
+            return os.path.join(home, file) if file else ""  # noqa: PTH118 - a str, as settings want it
+
+        paths: dict[str, str | tuple[str, ...]] = {}
+        for key in ("tls_cert", "tls_key", "tls_client_ca"):
+            files = getattr(self, key)
+            paths[key] = tuple(map(absolute, files)) if isinstance(files, tuple) else absolute(files)
+        return msgspec.structs.replace(self, address=address, **paths)
+
+    @property
+    def tls_pairs(self) -> tuple[tuple[str, str], ...]:
+        """The files of each certificate: (certificate, key)."""
+        return tuple(zip(_listed(self.tls_cert), _listed(self.tls_key), strict=False))
+
     @property
     def admits(self) -> str:
         """`accept` and `protocol` as one word: "any", an input's name, or "authenticated"."""
@@ -58,3 +112,32 @@ class ListenerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
                 "protocol",
                 f'"{self.protocol}" has no acknowledgements, and accept = "{self.accept}" demands them; leave one out',
             )
+        yield from self._tls_problems()
+
+    def _tls_problems(self) -> Iterator[tuple[str, str]]:
+        certificates, keys = _listed(self.tls_cert), _listed(self.tls_key)
+        if self.tls == "off":
+            for key in ("tls_cert", "tls_key", "tls_client_ca"):
+                if getattr(self, key):
+                    yield (
+                        key,
+                        'has no effect with tls = "off"; write tls = "require", or "accept" for plain clients too',
+                    )
+            return
+        if self.address.startswith("unix:"):
+            yield "tls", "is for TCP addresses; leave it out for a Unix socket, whose users the kernel names"
+        for key, files in (("tls_cert", certificates), ("tls_key", keys)):
+            if not files or not all(files):
+                yield key, f'is missing; tls = "{self.tls}" needs tls_cert and tls_key'
+            elif any("\0" in file for file in files):
+                yield key, "holds a NUL character, which a path cannot"
+        if certificates and keys and len(certificates) != len(keys):
+            yield (
+                "tls_key",
+                f"names {len(keys)} files, and tls_cert {len(certificates)}; write one key for each certificate",
+            )
+
+
+def _listed(files: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Return the files of a setting that is one file or a list of them."""
+    return files if isinstance(files, tuple) else (files,) if files else ()

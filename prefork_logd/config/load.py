@@ -365,8 +365,7 @@ def _resolve(home: str, directory: str, settings: Settings) -> Settings:
             key=os.path.join(home, settings.web.key) if settings.web.key else "",  # noqa: PTH118
         ),
         listener=tuple(
-            msgspec.structs.replace(listener, address=absolute_address(listener.address, directory))
-            for listener in settings.listener
+            listener.resolved(home, absolute_address(listener.address, directory)) for listener in settings.listener
         ),
         output=tuple(
             msgspec.structs.replace(output, path=os.path.normpath(os.path.join(escape(home), output.path)))  # noqa: PTH118

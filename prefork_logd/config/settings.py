@@ -60,6 +60,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             *((listener.address, listener.admits) for listener in self.listener),
         )
 
+    @property
+    def tls_listeners(self) -> dict[str, ListenerSettings]:
+        """The listeners that speak TLS, by their addresses."""
+        return {listener.address: listener for listener in self.listener if listener.tls != "off"}
+
 
 def settings_from(plain: Mapping[str, Any]) -> Settings:
     """Return settings from plain values, the form that msgspec encodes them in.

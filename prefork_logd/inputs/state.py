@@ -56,6 +56,8 @@ class ConnectionState(msgspec.Struct, frozen=True):
     """Who sends the records, as the client wrote it (records/sender.py)."""
     listener: int = 0
     """The index of the listening socket that accepted the connection."""
+    tls_listener: str = ""
+    """Address of its listener if that speaks TLS, and the client has not sent a byte yet."""
 
 
 class Bundle(msgspec.Struct, frozen=True):

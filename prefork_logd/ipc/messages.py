@@ -42,6 +42,10 @@ class Configure(Message, frozen=True, tag="configure"):
     """To a child: take this configuration. Descriptor: a file that holds a Configuration."""
 
 
+class Certificates(Message, frozen=True, tag="certificates"):
+    """To a worker: take these certificates for new connections. Descriptor: a file by net.certificates.encode."""
+
+
 class Reopen(Message, frozen=True, tag="reopen"):
     """To the writer: reopen every output. To all: reopen the collector's own log."""
 
@@ -153,6 +157,7 @@ AnyMessage = (
     | WakeupFd
     | Attach
     | Configure
+    | Certificates
     | Reopen
     | Retire
     | HandOver

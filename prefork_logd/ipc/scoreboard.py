@@ -66,6 +66,15 @@ class Field(enum.IntEnum):
     COMMITS_2500_MS = enum.auto()
     COMMITS_10000_MS = enum.auto()
     COMMITS_LONGER = enum.auto()
+    TLS_TIMEOUT = enum.auto()
+    """TLS handshakes that failed because they took too long. The next counters are the other reasons (net/tls.py)."""
+    TLS_PROTOCOL = enum.auto()
+    TLS_VERSION = enum.auto()
+    TLS_CERTIFICATE = enum.auto()
+    TLS_ALERT = enum.auto()
+    TLS_CLOSED = enum.auto()
+    TLS_PLAIN = enum.auto()
+    TLS_CROWDED = enum.auto()
 
 
 COMMIT_LIMITS_S: tuple[tuple[float, Field], ...] = (
@@ -155,7 +164,7 @@ class StoreField(enum.IntEnum):
 
 
 OPENED = 1 << 63
-SLOT_FIELDS = 32
+SLOT_FIELDS = 48
 JOURNAL_FIELDS = 8
 STORE_FIELDS = 12
 OUTPUT_FIELDS = 8

@@ -16,7 +16,7 @@ import socket
 import stat
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from prefork_logd.config.values import split_address
 from prefork_logd.errors import ProcessError
@@ -31,6 +31,16 @@ KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES = 60, 10, 5
 """Keepalive settings (tcp(7)): a peer that vanished is noticed after 110 s."""
 
 _PEER_CREDENTIALS = struct.Struct("3i")
+
+
+class ListeningSocket(NamedTuple):
+    """A listening socket with the clients that it accepts."""
+
+    sock: socket.socket
+    accept: str
+    """As in listeners.ListenerSettings.admits."""
+    tls_listener: str = ""
+    """The configured address of a TLS listener; empty: plain connections only."""
 
 
 def bind_all(addresses: Iterable[str], user: str = "") -> list[socket.socket]:

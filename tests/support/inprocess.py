@@ -122,13 +122,14 @@ class Pair:
         self.clients: list[socket.socket] = []
         self._peers = 0
 
-    def connect(self, peer: str = "", accept: str = "any") -> socket.socket:
+    def connect(self, peer: str = "", accept: str = "any", tls_listener: str = "") -> socket.socket:
         """Return the client's end of a new connection."""
         theirs, ours = socket.socketpair()
         ours.setblocking(False)
         theirs.setblocking(False)
         self._peers += 1
-        self.worker._admit(accept, ours.detach(), peer or f"127.0.0.1:{self._peers}")
+        peer = peer or f"127.0.0.1:{self._peers}"
+        self.worker._admit(accept, ours.detach(), peer, tls_listener=tls_listener)
         self.clients.append(theirs)
         return theirs
 

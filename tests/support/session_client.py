@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tests.support.harness import Collector
 
 WELCOME, CHALLENGE, ACK, ERROR = 0x81, 0x82, 0x83, 0x84
+GOING_AWAY = b"\x00\x05"
 
 
 class Client:
@@ -31,12 +32,14 @@ class Client:
         self.sock.sendall(data)
 
     def message(self) -> tuple[int, bytes]:
-        """Return the next message of the collector; raise ConnectionError if it has closed."""
+        """Return the next message of the collector; raise ConnectionError if it has closed, or asks to connect again."""
         while True:
             if len(self._data) >= 8:
                 _, kind, _, length = struct.unpack_from(">HBBI", self._data)
                 if len(self._data) >= 8 + length:
                     body, self._data = self._data[8 : 8 + length], self._data[8 + length :]
+                    if kind == ERROR and body[:2] == GOING_AWAY:
+                        raise ConnectionResetError("the collector asks to connect again")
                     return kind, body
             data = self.sock.recv(65_536)
             if not data:

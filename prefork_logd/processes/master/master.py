@@ -17,15 +17,18 @@ from setproctitle import setproctitle
 
 from prefork_logd import __version__
 from prefork_logd.errors import ExitStatus
+from prefork_logd.ipc import messages
 from prefork_logd.ipc.command_socket import CommandServer, Request
 from prefork_logd.ipc.messages import AnyMessage, Configured, HandedOver, Pong, Ready, Reopened, Settled, StatusReport
 from prefork_logd.ipc.scoreboard import LAYOUT, WRITER_SLOT, Field, Scoreboard
+from prefork_logd.net.certificates import encode
 from prefork_logd.net.listener import close_all, describe, is_own
 from prefork_logd.net.loop import READ, Loop
 from prefork_logd.processes.master import status
+from prefork_logd.processes.master.certificate_files import CertificateFiles
 from prefork_logd.processes.master.child import Child, Kind
 from prefork_logd.processes.master.configurations import Configurations
-from prefork_logd.processes.master.lifecycle import Event, State
+from prefork_logd.processes.master.lifecycle import ALIVE, Event, State
 from prefork_logd.processes.master.named_counters import named_cells
 from prefork_logd.processes.master.probing import Probes
 from prefork_logd.processes.master.reload import Reloader
@@ -40,11 +43,11 @@ from prefork_logd.system.log import LOGGER
 from prefork_logd.system.systemd import Notifier
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
     from prefork_logd.config.load import ConfigSource
     from prefork_logd.config.settings import Settings
+    from prefork_logd.net.listener import ListeningSocket
     from prefork_logd.processes.master.page_sockets import PageSockets
     from prefork_logd.system.pid_lock import PidLock
 
@@ -62,14 +65,14 @@ class Master:
         self,
         settings: Settings,
         source: ConfigSource,
-        sockets: list[tuple[socket.socket, str]],
+        sockets: list[ListeningSocket],
         page_sockets: PageSockets,
         lock: PidLock,
         ready: Callable[[list[str]], None],
         failed: Callable[[str], None],
         state: UpgradeState | None = None,
     ) -> None:
-        """Serve on `sockets`, each with the clients that it accepts, and the page on `page_sockets`.
+        """Serve on `sockets`, and the page on `page_sockets`.
 
         The settings are read again from `source`. `run` closes the sockets.
 
@@ -80,7 +83,7 @@ class Master:
         self._source = source
         self._sockets = sockets
         self._page_sockets = page_sockets
-        self._bind = [describe(sock) for sock, _ in sockets]
+        self._bind = [describe(one.sock) for one in sockets]
         self._lock = lock
         self._ready: Callable[[list[str]], None] | None = ready if state is None else None
         self._failed = failed
@@ -92,6 +95,7 @@ class Master:
         state_dir, command_fd = Path(settings.server.state_dir), state.command_fd if state is not None else -1
         self._command_server = CommandServer(self.loop, state_dir, self._handle_request, command_fd)
         self.loop.add(self._signals.fd, self, READ)
+        self._certificates = CertificateFiles(self.loop, settings, self._send_certificates)
         self._make_parts(state)
         self._configurations.add(settings, busy_store_ids=())
         self._supervisor.worker_target = settings.server.worker_count
@@ -114,9 +118,12 @@ class Master:
             self._lifeline,
             self._sockets,
             self._page_sockets,
+            self._certificates,
         )
         self._service_manager = ServiceManager(self.loop, Notifier(), lambda: self._supervisor.writer, self._counts)
-        self._reloader = Reloader(self._source, self._configurations, self._supervisor, self._service_manager)
+        self._reloader = Reloader(
+            *(self._source, self._configurations, self._supervisor, self._service_manager, self._certificates.refresh)
+        )
         self._shutdown = Shutdown(
             self.loop, self._supervisor, self._configurations, self._upgrader, self._service_manager
         )
@@ -134,7 +141,7 @@ class Master:
         shield.run(self.loop.run, lambda: self._shutdown.is_done)
         self._upgrader.close()
         self._command_server.close()
-        close_all(sock for sock, _ in self._sockets)
+        close_all(one.sock for one in self._sockets)
         self._page_sockets.close()
         self._signals.close()
         self._lifeline.close()
@@ -182,7 +189,8 @@ class Master:
         children, carried = self._supervisor.children(), self._upgrader.carried
         configuration = self._configurations.current
         document = status.document(configuration, self._bind, children, self._board, carried, self._started_s)
-        return {**document, "page": status.page(self._page_sockets, configuration.settings.web)}
+        page = status.page(self._page_sockets, configuration.settings.web)
+        return {**document, "page": page, "certificates": self._certificates.status()}
 
     def _counts(self) -> tuple[int, int]:
         """Return the number of records so far and of connections now."""
@@ -220,6 +228,12 @@ class Master:
         LOGGER.info("workers: %d", target)
         self._supervisor.adjust_workers()
         self._supervisor.advance_upgrade()
+
+    def _send_certificates(self) -> None:
+        """Let the workers take the certificates that have changed. Raises OSError (memfd_create(2))."""
+        for worker in self._supervisor.real_workers():
+            if worker.state in ALIVE and worker.channel is not None:
+                worker.channel.send(messages.Certificates(), [encode(self._certificates.listeners)])
 
     # Children
 
@@ -346,7 +360,10 @@ class Master:
             next_spawn_id=supervisor.next_spawn_id,
             reloads=self._reloader.count,
             worker_target=supervisor.worker_target,
-            sockets=[InheritedSocket(sock.fileno(), accept, is_own(sock)) for sock, accept in self._sockets],
+            sockets=[
+                InheritedSocket(one.sock.fileno(), one.accept, is_own(one.sock), one.tls_listener)
+                for one in self._sockets
+            ],
             page_sockets=self._page_sockets.state(),
             lock_fd=self._lock.fd,
             command_fd=command_fd,

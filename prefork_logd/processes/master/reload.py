@@ -104,14 +104,16 @@ class Reloader:
         configurations: Configurations,
         target: ReloadTarget,
         service_manager: ServiceManager,
+        refresh_certificates: Callable[[], list[str]] = list,
     ) -> None:
-        """Read settings from `source`."""
+        """Read settings from `source`; `refresh_certificates` reads those of listeners and returns the problems."""
         self.count = 0
         """The number of reloads so far."""
         self._source = source
         self._configurations = configurations
         self._target = target
         self._service_manager = service_manager
+        self._refresh_certificates = refresh_certificates
         self._current: Reload | None = None
         self._next: Reload | None = None
 
@@ -176,6 +178,7 @@ class Reloader:
             reload.outcome |= {"changed": changed, "needs_restart": waiting, "taken": True}
             if "server.workers" in changed:
                 self._target.worker_target = loaded.server.worker_count
+        reload.outcome["problems"] += self._refresh_certificates()
         reload.outcome["generation"] = self._configurations.current.generation
         self._configure(reload, [self._target.writer], lambda: self._configure_workers(reload))
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from prefork_logd.ipc.configuration import Configuration
     from prefork_logd.ipc.scoreboard import Scoreboard
+    from prefork_logd.net.certificates import ListenerTls
+    from prefork_logd.net.listener import ListeningSocket
     from prefork_logd.processes.master.child import Child
     from prefork_logd.processes.master.page_sockets import PageSockets
 
@@ -37,11 +39,12 @@ class Spawn:
     board: Scoreboard
     configurations: list[Configuration]
     """The current one last."""
-    sockets: list[tuple[socket.socket, str]]
-    """The listening sockets, each with the kind of clients that it accepts."""
+    sockets: list[ListeningSocket]
     wakeup_fd: int
     """The eventfd(2) by which the writer wakes a shipper; -1 for other children."""
     page_sockets: PageSockets
+    certificates: list[ListenerTls]
+    """Those of TLS listeners."""
 
 
 def _run_writer(spawn: Spawn) -> int:
@@ -50,7 +53,9 @@ def _run_writer(spawn: Spawn) -> int:
 
 def _run_worker(spawn: Spawn) -> int:
     child, configuration = spawn.child, spawn.configurations[-1]
-    return Worker(child.slot, spawn.board, spawn.sockets, spawn.channel, configuration, child.arena_fd).run()
+    return Worker(
+        *(child.slot, spawn.board, spawn.sockets, spawn.channel, configuration, child.arena_fd, spawn.certificates)
+    ).run()
 
 
 def _run_source(spawn: Spawn) -> int:

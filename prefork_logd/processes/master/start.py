@@ -16,6 +16,8 @@ from prefork_logd.config.paths import PID_FILE
 from prefork_logd.errors import ExitStatus, ProcessError, describe_unexpected
 from prefork_logd.ingest import core
 from prefork_logd.net import listener
+from prefork_logd.net.listener import ListeningSocket
+from prefork_logd.processes.master.certificate_files import tls_problem
 from prefork_logd.processes.master.master import Master
 from prefork_logd.processes.master.ownership import require_own_files
 from prefork_logd.processes.master.page import certificate_problem
@@ -69,14 +71,14 @@ def serve(settings: Settings, source: ConfigSource, ready: daemonize.Readiness |
         )
     with PidLock(state_dir / PID_FILE, user) as lock:
         raise_descriptor_limit()
-        sockets = _inherited() or _bind(settings.listeners, user, patient=lock.was_stale)
+        sockets = _inherited(settings) or _bind(settings, user, patient=lock.was_stale)
         page_sockets = PageSockets(user)
         with acting_as(user):
-            problem = certificate_problem(settings.web)
+            problem = certificate_problem(settings.web) or tls_problem(settings)
         if problems := [problem] if problem else page_sockets.bind(settings.web).problems:
             page_sockets.close()
             with acting_as(user):
-                listener.close_all(sock for sock, _ in sockets)
+                listener.close_all(one.sock for one in sockets)
             raise ProcessError(problems[0])
         if user:
             import_early(settings.shipped)
@@ -94,18 +96,24 @@ def prepare(settings: Settings) -> None:
         require_own_files(settings)
 
 
-def _inherited() -> list[tuple[socket.socket, str]]:
+def _inherited(settings: Settings) -> list[ListeningSocket]:
+    """Return the sockets of systemd; one at the address of a [[listener]] accepts the clients of that listener."""
     sockets = inherited()
     for sock in sockets:
         listener.listen(sock)
-    return [(sock, "any") for sock in sockets]
+    return [_with_settings(sock, listener.describe(sock), settings) for sock in sockets]
 
 
-def _bind(listeners: tuple[tuple[str, str], ...], user: str, *, patient: bool) -> list[tuple[socket.socket, str]]:
+def _with_settings(sock: socket.socket, address: str, settings: Settings) -> ListeningSocket:
+    accept = dict(settings.listeners).get(address, "any")
+    return ListeningSocket(sock, accept, address if address in settings.tls_listeners else "")
+
+
+def _bind(settings: Settings, user: str, *, patient: bool) -> list[ListeningSocket]:
     deadline_s = time.monotonic() + (ORPHANS_S if patient else 0)
     while True:
         try:
-            return _bind_once(listeners, user)
+            return _bind_once(settings, user)
         except ProcessError as error:
             cause = error.__cause__
             in_use = isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE
@@ -114,15 +122,15 @@ def _bind(listeners: tuple[tuple[str, str], ...], user: str, *, patient: bool) -
             time.sleep(0.02)
 
 
-def _bind_once(listeners: tuple[tuple[str, str], ...], user: str) -> list[tuple[socket.socket, str]]:
+def _bind_once(settings: Settings, user: str) -> list[ListeningSocket]:
     """Return the sockets of every address, each with its accepted clients. Raises ProcessError; then all are closed."""
-    sockets: list[tuple[socket.socket, str]] = []
+    sockets: list[ListeningSocket] = []
     try:
-        for address, accept in listeners:
-            sockets += [(sock, accept) for sock in listener.bind_all([address], user)]
+        for address, _ in settings.listeners:
+            sockets += [_with_settings(sock, address, settings) for sock in listener.bind_all([address], user)]
     except ProcessError:
         with acting_as(user):
-            listener.close_all(sock for sock, _ in sockets)
+            listener.close_all(one.sock for one in sockets)
         raise
     return sockets
 
@@ -144,7 +152,7 @@ def _log_page(settings: Settings, page_sockets: PageSockets, *, with_token: bool
 def _run(
     settings: Settings,
     source: ConfigSource,
-    sockets: list[tuple[socket.socket, str]],
+    sockets: list[ListeningSocket],
     page_sockets: PageSockets,
     lock: PidLock,
     ready: daemonize.Readiness | None,

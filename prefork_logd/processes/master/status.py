@@ -24,6 +24,7 @@ from prefork_logd.ipc.scoreboard import (
     Scoreboard,
     StoreField,
 )
+from prefork_logd.net.tls import REASONS
 from prefork_logd.processes.master import named_counters
 from prefork_logd.processes.master.child import Kind
 from prefork_logd.processes.master.lifecycle import ALIVE, State
@@ -68,6 +69,9 @@ def document(
         **totals(board, carried, children),
         "listeners": named_counters.listeners(board, carried, bind),
         "rejected_by": named_counters.rejected_by(board, carried),
+        "tls_handshake_failures": {
+            reason: _total(board, carried, Field[f"TLS_{reason.upper()}"]) for reason in REASONS
+        },
         "children": [_child(child, board, carried) for child in children],
         "outputs": [
             _output(output, board, output_id, carried)
@@ -100,8 +104,12 @@ def totals(board: Scoreboard, carried: InheritedCounters, children: Iterable[Chi
     return {
         "connections": sum(_counter(board, carried, child, Field.CONNECTIONS) for child in workers),
         "limited": sum(_counter(board, carried, child, Field.LIMITED) for child in workers),
-        **{field.name.lower(): board.total(field) + carried.total(field.name) for field in fields},
+        **{field.name.lower(): _total(board, carried, field) for field in fields},
     }
+
+
+def _total(board: Scoreboard, carried: InheritedCounters, field: Field) -> int:
+    return board.total(field) + carried.total(field.name)
 
 
 def _output(settings: OutputSettings, board: Scoreboard, output_id: int, carried: InheritedCounters) -> dict[str, Any]:

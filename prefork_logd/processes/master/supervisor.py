@@ -37,10 +37,11 @@ from prefork_logd.system import shield
 from prefork_logd.system.log import LOGGER, describe_bug
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterator
 
+    from prefork_logd.net.listener import ListeningSocket
     from prefork_logd.net.loop import Loop
+    from prefork_logd.processes.master.certificate_files import CertificateFiles
     from prefork_logd.processes.master.configurations import Configurations
     from prefork_logd.processes.master.page_sockets import PageSockets
     from prefork_logd.processes.master.upgrade.state import UpgradeState
@@ -84,8 +85,9 @@ class Supervisor:
         configurations: Configurations,
         upgrader: Upgrader,
         lifeline: Lifeline,
-        sockets: list[tuple[socket.socket, str]],
+        sockets: list[ListeningSocket],
         page_sockets: PageSockets,
+        certificates: CertificateFiles,
     ) -> None:
         """Let workers listen on `sockets`, the page on `page_sockets`; `lifeline` ends children after this process."""
         self._host = host
@@ -95,6 +97,7 @@ class Supervisor:
         self._upgrader = upgrader
         self._lifeline = lifeline
         self._sockets = sockets
+        self._certificates = certificates
         self.writer = Child(Kind.WRITER, WRITER_SLOT)
         self.workers: dict[int, Child] = {}
         """By slot. Sources are among them: they write through the writer, as workers do."""
@@ -196,7 +199,8 @@ class Supervisor:
         self._board.slot(child.slot)[Field.STARTS] += 1
         wakeup_fd = self.shippers.waker(child.index) if child.kind is Kind.SHIPPER else -1
         spawn = Spawn(
-            child, theirs, self._board, self._configurations.kept, self._sockets, wakeup_fd, self.page.sockets
+            *(child, theirs, self._board, self._configurations.kept, self._sockets, wakeup_fd, self.page.sockets),
+            self._certificates.listeners,
         )
         try:
             child.pid = fork(
@@ -227,8 +231,8 @@ class Supervisor:
             if other is not child:
                 other.close_arena()
         if child.kind is not Kind.WORKER:
-            for sock, _ in self._sockets:
-                sock.close()
+            for listening in self._sockets:
+                listening.sock.close()
         if child.kind is not Kind.WEB:
             self.page.sockets.close_in_child()
 

@@ -15,12 +15,12 @@ A connection takes a place with its first byte; one that has never sent a byte t
 
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING, Protocol
 
 from prefork_logd.inputs.detect import is_answered
 from prefork_logd.ipc.scoreboard import Field
 from prefork_logd.net.peers import peer_key
+from prefork_logd.processes.worker.connection import peek
 from prefork_logd.system.log import RateLimitedLog
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Admission:
         if self._port.draining or self._has_place(connection):
             self._place(connection)
             return True
-        first = peek(connection.fd)
+        first = connection.peek()
         if first is None:
             return False
         if first:
@@ -232,16 +232,3 @@ class Admission:
                 full.add(peer)
         if self._waiting:
             self._check_within(RETRY_S)
-
-
-def peek(fd: int) -> bytes | None:
-    """Return the next unread byte; empty at end-of-file or after an error, None if nothing has come yet."""
-    sock = socket.socket(fileno=fd)
-    try:
-        return sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return None
-    except OSError:
-        return b""
-    finally:
-        sock.detach()

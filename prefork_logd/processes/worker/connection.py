@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import socket
 import termios
 from typing import TYPE_CHECKING, Protocol
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from prefork_logd.inputs.base import Event, Input, Terms
     from prefork_logd.inputs.state import ClientState
     from prefork_logd.processes.worker.limited_client import Client
+    from prefork_logd.net.tls import TlsStream
     from prefork_logd.records.sender import Sender
 
 READ_BYTES = 262_144
@@ -42,6 +44,9 @@ TURN_BYTES = READ_BYTES
 REST_BYTES = 8 << 20
 """Unhandled bytes over all connections, above which each connection is read in small pieces."""
 SMALL_READ_BYTES = 4096
+
+MOST_UNSENT = 65_536
+"""Most bytes that wait for a TLS client when TLS itself has something to send: a client can ask for that."""
 
 EVENTS = READ | PEER_CLOSED | EDGE
 _NO_TALLY = memoryview(bytearray(8 * LISTENER_FIELDS)).cast("Q")
@@ -66,6 +71,9 @@ class ConnectionOwner(Protocol):
 
     def begin_slice(self) -> None:
         """Start a connection's share of the turn."""
+
+    def secure(self, connection: Connection, events: int) -> bool:
+        """Go on with the TLS handshake of a connection on a TLS listener; return whether the connection may be read."""
 
     def enter(self, connection: Connection) -> bool:
         """Decide whether a connection without a place is read; return the decision."""
@@ -129,12 +137,22 @@ class Connection:
         "sender_document",
         "session",
         "tally",
+        "tls",
+        "tls_listener",
         "unhandled_events",
         "unsent",
         "warned",
     )
 
-    def __init__(self, owner: ConnectionOwner, fd: int, peer: str, accept: str = "any", listener: int = 0) -> None:
+    def __init__(
+        self,
+        owner: ConnectionOwner,
+        fd: int,
+        peer: str,
+        accept: str = "any",
+        listener: int = 0,
+        tls_listener: str = "",
+    ) -> None:
         """Read `fd`; `accept` is its listener's kind of accepted clients (listeners.ListenerSettings).
 
         Longer than other functions: a line for each attribute.
@@ -149,6 +167,11 @@ class Connection:
         self.peer = peer
         self.peer_name = ""
         """The name in the verified certificate of its client; empty without one."""
+        self.tls_listener = tls_listener
+        """The address of its listener if that speaks TLS, until the handshake is complete or the client turns out to be
+        plain; then empty."""
+        self.tls: TlsStream | None = None
+        """Its TLS state; None while nothing has come, and for a plain client."""
         self.clients: tuple[Client[Connection], ...] = ()
         """The clients that it counts for, one for each limit that it is under (client_limits.py)."""
         self.parked = False
@@ -249,12 +272,13 @@ class Connection:
             client=client,
             sender=self.sender_document,
             listener=self.listener,
+            tls_listener=self.tls_listener,
         )
 
     @classmethod
     def load_state(cls, owner: ConnectionOwner, fd: int, state: ConnectionState) -> Connection:
         """Return a connection of another process, held. Raises ValueError if its state is malformed."""
-        connection = cls(owner, fd, state.peer, state.accept, state.listener)
+        connection = cls(owner, fd, state.peer, state.accept, state.listener, state.tls_listener)
         connection.held = True
         if state.input is not None:
             terms = owner.terms_for(connection)
@@ -281,7 +305,9 @@ class Connection:
             return
         if events == ENDED:
             self.queued = False
-        if self.held or not (self.placed or owner.enter(self)):
+        if self.held or (self.tls_listener and not owner.secure(self, events)):
+            return
+        if not (self.placed or owner.enter(self)):
             return
         if events & WRITE and self.unsent:
             self.send(b"")
@@ -293,7 +319,7 @@ class Connection:
             return
         if events != ENDED and (self.queued or owner.loop.crowded):
             # Connections that wait for another turn come first; else those with endless data would starve them.
-            self._again()
+            self.again()
             return
         owner.begin_slice()
         if (self.unfinished and not self._finish()) or self.is_leaving:
@@ -308,14 +334,17 @@ class Connection:
             is_little = owner.rest_bytes >= REST_BYTES or any(client.waiting for client in self.clients)
             buffer = owner.buffer[:SMALL_READ_BYTES] if is_little else owner.buffer
             try:
-                nbytes = os.readv(fd, (buffer,))
+                nbytes = os.readv(fd, (buffer,)) if self.tls is None else self._decrypt(buffer)
             except BlockingIOError:
                 return
             except OSError as error:
                 owner.close_ended(self, error)
                 return
+            except RemoteProtocolError as error:
+                owner.close_violating(self, error)
+                return
             if not nbytes:
-                owner.close_ended(self, None)
+                self._end_read()
                 return
             self._receive(buffer[:nbytes])
             if self.fd < 0:
@@ -323,12 +352,12 @@ class Connection:
             if self.unfinished:
                 self._wait()
                 return
-            if nbytes < len(buffer) and not to_the_end:
+            if nbytes < len(buffer) and not to_the_end and (self.tls is None or self.tls.is_emptied):
                 # A short read has emptied the socket; later bytes cause a new edge (epoll(7)).
                 return
             budget -= nbytes
             if budget <= 0:
-                self._again()
+                self.again()
                 return
         while self._is_greeting():
             if not self._read_greeting():
@@ -363,7 +392,7 @@ class Connection:
         if self.owner.paused:
             self.owner.postpone(self)
         elif not self.parked:
-            self._again()
+            self.again()
 
     def _is_greeting(self) -> bool:
         """Return whether the client's greeting is not complete yet."""
@@ -374,18 +403,48 @@ class Connection:
 
         A client without an answer to its greeting falls back to plain frames.
         """
+        buffer = self.owner.buffer[:GREETING_BYTES]
         try:
-            nbytes = os.readv(self.fd, (self.owner.buffer[:GREETING_BYTES],))
+            nbytes = os.readv(self.fd, (buffer,)) if self.tls is None else self._decrypt(buffer)
         except BlockingIOError:
             return False
         except OSError as error:
             self.owner.close_ended(self, error)
             return False
+        except RemoteProtocolError as error:
+            self.owner.close_violating(self, error)
+            return False
         if nbytes:
-            self._receive(self.owner.buffer[:nbytes])
+            self._receive(buffer[:nbytes])
+        else:
+            self._end_read()
+        return nbytes > 0
+
+    def _decrypt(self, buffer: memoryview) -> int:
+        """Do what readv(2) does, for a TLS client; raise RemoteProtocolError, too."""
+        if self.tls is None:
+            raise ValueError("a plain connection")
+        try:
+            return self.tls.read_into(self.fd, buffer)
+        finally:
+            output = self.tls.take_output()
+            if output:
+                # Sent in the next turn: an error of the send would lose the received bytes.
+                self.unsent += output
+                if len(self.unsent) > MOST_UNSENT:
+                    raise RemoteProtocolError("tls", "the client makes TLS answer, and does not read the answers")
+                self.owner.loop.change(self.fd, EVENTS | WRITE)
+
+    def _end_read(self) -> None:
+        """Close the connection, whose peer sends no more; one that has sent TLS without content gets another turn."""
+        if self.tls is not None and not self.tls.ended:
+            self.again()
         else:
             self.owner.close_ended(self, None)
-        return nbytes > 0
+
+    def peek(self) -> bytes | None:
+        """Return the next unread byte of the client's protocol; empty at the end, None if nothing has come yet."""
+        return peek(self.fd) if self.tls is None else self.tls.peek(self.fd)
 
     def _receive(self, data: memoryview) -> None:
         """Pass received bytes to the input, and its events to the owner."""
@@ -410,6 +469,10 @@ class Connection:
 
         These stay few: a client that does not read gets no second acknowledgement.
         """
+        self.send_raw(data if self.tls is None else self.tls.encrypt(data))
+
+    def send_raw(self, data: bytes) -> None:
+        """Send bytes as they are, those of TLS among them."""
         waited = bool(self.unsent)
         data = self.unsent + data
         try:
@@ -422,7 +485,8 @@ class Connection:
         if bool(self.unsent) != waited and not self.held:
             self.owner.loop.change(self.fd, EVENTS | WRITE if self.unsent else EVENTS)
 
-    def _again(self) -> None:
+    def again(self) -> None:
+        """Request another turn, unless it has been requested."""
         if not self.queued:
             self.queued = True
             self.owner.loop.again(self)
@@ -433,9 +497,16 @@ class Connection:
         self.rest, self.unhandled_events = b"", []
         self._count_rest(0)
         try:
+            self._say_farewell(fd)
             self.owner.loop.remove(fd)
         finally:
             os.close(fd)
+
+    def _say_farewell(self, fd: int) -> None:
+        """Tell a TLS client that no more comes, unless it does not read; the answer is not waited for."""
+        if self.tls is not None and not self.tls_listener and not self.unsent:
+            with contextlib.suppress(OSError):
+                os.write(fd, self.tls.farewell())
 
 
 def has_unread(connection: Connection) -> bool:
@@ -444,3 +515,16 @@ def has_unread(connection: Connection) -> bool:
     with contextlib.suppress(OSError):
         fcntl.ioctl(connection.fd, termios.FIONREAD, count)
     return any(count)
+
+
+def peek(fd: int) -> bytes | None:
+    """Return the next unread byte; empty at end-of-file or after an error, None if nothing has come yet."""
+    sock = socket.socket(fileno=fd)
+    try:
+        return sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b""
+    finally:
+        sock.detach()

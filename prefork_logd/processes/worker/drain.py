@@ -2,8 +2,11 @@
 
 Owns the order of the steps and their time limits. Does not know protocols, pipes or signals.
 
-A retiring worker accepts no more connections, and ends once those it has are handed over. A draining worker reads what
-its clients have already sent, closes their connections, and ends once every line is committed.
+A retiring worker accepts no more connections, and ends once those it has are handed over. TLS connections cannot be
+handed over: their clients are asked to connect again, and after limits.drain_timeout the worker drains.
+
+A draining worker reads what its clients have already sent, closes their connections, and ends once every line is
+committed.
 """
 
 from __future__ import annotations
@@ -21,9 +24,12 @@ if TYPE_CHECKING:
     from prefork_logd.processes.worker.connection import Connection
     from prefork_logd.processes.worker.guard import Guard
     from prefork_logd.processes.worker.migration import Migration
+    from prefork_logd.processes.worker.reconnection import Reconnection
 
 PASSES = 2
 """Turns that each connection gets; in the first one its client's last bytes may still have been on their way."""
+RETRY_S = 0.1
+"""Time until it is checked again whether only TLS connections are left in a retiring worker."""
 QUIET_S = 0.05
 """Time between the two."""
 LAST_WRITES_S = 5.0
@@ -42,6 +48,7 @@ class DrainPort(Protocol):
     guard: Guard
     migration: Migration
     limits: ClientLimits
+    reconnection: Reconnection
     connections: dict[int, Connection]
     postponed: dict[int, Connection]
     """Connections that are read once reading goes on."""
@@ -69,8 +76,21 @@ class WorkerDrain:
 
     def retire(self) -> None:
         """Accept no more connections; end when none is left."""
+        port = self._port
         self._is_retiring = True
-        self._port.stop_accepting(takes_queue=False)
+        port.stop_accepting(takes_queue=False)
+        port.reconnection.begin(self.timeout_s)
+        port.loop.later(self.timeout_s, self._end_retirement)
+
+    def _end_retirement(self) -> None:
+        """Drain if only TLS connections are left, whose time has passed; plain ones are still handed over."""
+        port = self._port
+        if self.is_draining:
+            return
+        if not port.migration.busy and all(one.tls is not None for one in port.connections.values()):
+            self.begin(fast=False)
+        else:
+            port.loop.later(RETRY_S, self._end_retirement)
 
     def begin(self, *, fast: bool, is_orphan: bool = False) -> None:
         """Read what clients have already sent (not if `fast`), and end when all lines are committed.

@@ -15,9 +15,9 @@ from prefork_logd.net.acceptor import Acceptor
 from prefork_logd.net.load_balance import AcceptShare, Load
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Iterable
 
+    from prefork_logd.net.listener import ListeningSocket
     from prefork_logd.net.loop import Loop
 
 RESERVED_DESCRIPTORS = 16
@@ -45,17 +45,17 @@ class Entrance:
     def open(
         self,
         loop: Loop,
-        sockets: Iterable[tuple[socket.socket, str]],
+        sockets: Iterable[ListeningSocket],
         admit: Callable[..., None],
         report: Callable[[OSError], None],
     ) -> None:
-        """Accept from `sockets`, each with its kind of accepted clients.
+        """Accept from `sockets`.
 
-        `admit` gets this kind, the descriptor and the peer of each connection, and as `listener` the index of its
-        socket; `report` gets an error of accept(2).
+        `admit` gets the accepted clients, the descriptor and the peer of each connection; as `listener` the index of its
+        socket, as `tls_listener` the address of its listener if that speaks TLS. `report` gets an error of accept(2).
         """
-        for index, (sock, admits) in enumerate(sockets):
-            admit_here = functools.partial(admit, admits, listener=index)
+        for index, (sock, accept, tls_listener) in enumerate(sockets):
+            admit_here = functools.partial(admit, accept, listener=index, tls_listener=tls_listener)
             self._acceptors.append(Acceptor(loop, sock, admit_here, self._share, report))
 
     def accept_waiting(self) -> None:

@@ -123,7 +123,8 @@ class Migration:
 
         A client that sends without pause would otherwise keep this worker from ending, and delay an upgrade.
         """
-        busy = [one for one in self._port.connections.values() if one.unfinished and not one.is_leaving]
+        connections = self._port.connections.values()
+        busy = [one for one in connections if one.unfinished and not one.is_leaving and one.tls is None]
         for connection in busy:
             connection.is_leaving = True
             self._port.limits.release(connection)
@@ -277,7 +278,7 @@ class _Arrival:
         except (ValueError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not cost the other connections anything
-            connection = Connection(self._port, fd, state.peer, state.accept)
+            connection = Connection(self._port, fd, state.peer, state.accept, state.listener, state.tls_listener)
             connection.held = True
             self._broken[connection] = error
             return connection
@@ -315,8 +316,11 @@ def _deadline(connection: Connection, left_s: float | None) -> list[tuple[Connec
 
 
 def _spread(connections: Mapping[int, Connection], count: int) -> list[Connection]:
-    """Return `count` of the connections (-1: all), spread evenly over old and new ones."""
-    free = [one for one in connections.values() if not one.held and not one.unfinished]
+    """Return `count` of the connections (-1: all) that can move, spread evenly over old and new ones.
+
+    The state of TLS is in OpenSSL's memory, and stays there.
+    """
+    free = [one for one in connections.values() if not one.held and not one.unfinished and one.tls is None]
     if count < 0 or count >= len(free):
         return free
     return [free[index * len(free) // count] for index in range(count)]

@@ -35,6 +35,7 @@ from prefork_logd.ipc.configuration import Configuration
 from prefork_logd.ipc.messages import (
     AnyMessage,
     Attach,
+    Certificates,
     Configure,
     Configured,
     Drain,
@@ -49,6 +50,7 @@ from prefork_logd.ipc.messages import (
     TakeOver,
 )
 from prefork_logd.ipc.scoreboard import Field, ListenerField, Scoreboard
+from prefork_logd.net.certificates import decode as decode_certificates
 from prefork_logd.net.loop import Loop
 from prefork_logd.processes.worker.admission import Admission
 from prefork_logd.processes.worker.client_limits import ClientLimits
@@ -57,8 +59,10 @@ from prefork_logd.processes.worker.deadlines import Deadlines
 from prefork_logd.processes.worker.drain import WorkerDrain
 from prefork_logd.processes.worker.entrance import Entrance
 from prefork_logd.processes.worker.guard import Guard
+from prefork_logd.processes.worker.handshakes import Handshakes
 from prefork_logd.processes.worker.intake import Intake
 from prefork_logd.processes.worker.migration import Migration
+from prefork_logd.processes.worker.reconnection import Reconnection
 from prefork_logd.processes.worker.sessions import SessionTable
 from prefork_logd.system.log import LOGGER, RateLimitedLog, reopen_own
 
@@ -70,6 +74,8 @@ if TYPE_CHECKING:
     from prefork_logd.inputs.base import Event
     from prefork_logd.inputs.state import ConnectionState
     from prefork_logd.ipc.batch_sender import Receipt
+    from prefork_logd.net.certificates import ListenerTls
+    from prefork_logd.net.listener import ListeningSocket
 
 SLICE_S = 0.004
 """A connection's share of a turn; then other connections, the master's messages and signals are handled."""
@@ -82,14 +88,15 @@ class Worker:
         self,
         slot: int,
         board: Scoreboard,
-        sockets: Iterable[tuple[socket.socket, str]],
+        sockets: Iterable[ListeningSocket],
         channel: socket.socket,
         configuration: Configuration,
         arena_fd: int = -1,
+        certificates: Iterable[ListenerTls] = (),
     ) -> None:
-        """Accept from `sockets`, each with its accepted clients; make lines in the memory of `arena_fd`, if given.
+        """Accept from `sockets`, with the certificates of TLS listeners.
 
-        Longer than other functions: it wires the worker's parts.
+        Make lines in the memory of `arena_fd`, if given. Longer than other functions: it wires the worker's parts.
         """
         self.loop = Loop()
         self._arena_fd = arena_fd
@@ -114,7 +121,10 @@ class Worker:
         board.clear_connections(slot)
         self._unsettled: deque[tuple[int, int]] = deque()
         """(first batch, generation) of each configuration whose predecessor's lines are not all committed."""
+        self.reconnection = Reconnection(self)
         self._drain = WorkerDrain(self)
+        self._handshakes = Handshakes(self)
+        self._handshakes.renew(certificates)
         self.counters[Field.CONNECTIONS] = 0
         self.counters[Field.PAUSED] = 0
         self._entrance = Entrance(slot, board)
@@ -151,6 +161,8 @@ class Worker:
                 self._channel.send(Configured(configuration.generation))
                 self._unsettled.append((self.link.next_number, configuration.generation))
                 self._settle()
+            case Certificates():
+                self._handshakes.renew(decode_certificates(fds[0]))
             case Retire():
                 # Closing a connection costs its client two records, so the master's HandOver names the takers.
                 self._drain.retire()
@@ -184,6 +196,7 @@ class Worker:
         self._entrance.configure(most)
         self.limits.configure(configuration.settings.limit)
         self.deadlines.restart(limits.record_timeout_s)
+        self._handshakes.configure(limits.record_timeout_s)
         for connection in list(self.connections.values()):
             with self.guard.of(connection):
                 if connection.input is not None:
@@ -191,8 +204,8 @@ class Worker:
 
     # Accepting
 
-    def _admit(self, accept: str, fd: int, peer: str, listener: int = 0) -> None:
-        connection = Connection(self, fd, peer, accept, listener)
+    def _admit(self, accept: str, fd: int, peer: str, listener: int = 0, tls_listener: str = "") -> None:
+        connection = Connection(self, fd, peer, accept, listener, tls_listener)
         try:
             self.loop.add(fd, connection, EVENTS)
         except OSError as error:
@@ -226,7 +239,7 @@ class Worker:
             connection.tally[ListenerField.CONNECTIONS] -= 1
         self.postponed.pop(fd, None)
         for forget in (
-            *(self.deadlines.forget, self._admission.left, self.limits.leave),
+            *(self.deadlines.forget, self._handshakes.forget, self._admission.left, self.limits.leave),
             *(self.sessions.forget, Connection.close),
         ):
             try:
@@ -270,6 +283,10 @@ class Worker:
     def draining(self) -> bool:
         """Whether this worker ends, and reads everything that clients have sent."""
         return self._drain.is_draining
+
+    def secure(self, connection: Connection, events: int) -> bool:
+        """Go on with the TLS handshake of a connection on a TLS listener; return whether the connection may be read."""
+        return self._handshakes.secure(connection, events)
 
     def enter(self, connection: Connection) -> bool:
         """Decide whether a connection without a place is read; return the decision."""

@@ -8,6 +8,7 @@ import pytest
 
 from prefork_logd.config.checks import load_keys
 from prefork_logd.config.load import loads
+from prefork_logd.errors import ConfigError
 from tests.unit.config.test_load import STATE
 
 
@@ -38,3 +39,33 @@ def test_several_keys_are_valid_at_once(tmp_path: Path) -> None:
     assert load_keys(path) == {b"old": b"0123456789abcdef", b"new": b"fedcba9876543210"}
     settings = loads(f'[server]\nbind = []\nkeys_file = "{path}"\n[[listener]]\naccept = "authenticated"', "", STATE)
     assert settings.listeners == (("127.0.0.1:9022", "authenticated"),)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ('tls_cert = "a"', 'listener.tls_cert: has no effect with tls = "off"'),
+        ('tls = "require"', "listener.tls_cert: is missing"),
+        ('tls = "require"\ntls_cert = "a"', "listener.tls_key: is missing"),
+        ('tls = "accept"\ntls_key = "a"', "listener.tls_cert: is missing"),
+        ('tls = "accept"\ntls_cert = ["a", "b"]\ntls_key = "c"', "listener.tls_key: names 1 files, and tls_cert 2"),
+        ('tls = "on"', 'listener.tls: invalid value \'on\'; write "accept" or "off" or "require"'),
+        ('tls_ca = "a"', "listener.tls_ca: unknown key; did you mean"),
+        ('tls_min_version = "1.1"', "listener.tls_min_version: invalid value"),
+        ('address = "unix:/x"\ntls = "require"\ntls_cert = "a"\ntls_key = "b"', "listener.tls: is for TCP addresses"),
+    ],
+)
+def test_tls_that_is_half_configured_is_explained(lines: str, said: str) -> None:
+    """With the line of the key."""
+    with pytest.raises(ConfigError) as caught:
+        loads(f"[[listener]]\n{lines}\n", "file.toml", STATE)
+    assert said in str(caught.value)
+    assert "file.toml:" in str(caught.value)
+
+
+def test_files_of_tls_are_relative_to_the_state_directory() -> None:
+    """One, or a list."""
+    lines = 'tls = "require"\ntls_cert = ["a", "/b"]\ntls_key = ["c", "d"]\ntls_client_ca = "e"\n'
+    (listener,) = loads(f"[[listener]]\n{lines}", "", {"state_dir": "/s"}).listener
+    assert listener.tls_pairs == (("/s/a", "/s/c"), ("/b", "/s/d"))
+    assert listener.tls_client_ca == "/s/e"

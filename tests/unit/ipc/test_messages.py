@@ -13,6 +13,7 @@ from prefork_logd.ipc.messages import AnyMessage, Message
 TAGS = {
     "Alive": "alive",
     "Attach": "attach",
+    "Certificates": "certificates",
     "Configure": "configure",
     "Configured": "configured",
     "Drain": "drain",

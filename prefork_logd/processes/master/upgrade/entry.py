@@ -18,7 +18,7 @@ from prefork_logd.errors import ConfigError, ProcessError
 from prefork_logd.ingest import core
 from prefork_logd.ingest.dispatcher import warm_up
 from prefork_logd.ipc.configuration import Configuration
-from prefork_logd.net import listener
+from prefork_logd.net import certificates, listener
 from prefork_logd.processes.master.child import Kind
 from prefork_logd.processes.master.master import Master
 from prefork_logd.processes.master.page_sockets import PageSockets
@@ -49,6 +49,8 @@ def try_to_take_over(fd: int) -> dict[str, str]:
     for child in state.children:
         Kind(child.kind)
     state.taken_configurations()
+    for tls_listener in settings.tls_listeners.values():
+        certificates.read(tls_listener)
     warm_up(Configuration(1, settings, tuple(range(1, len(settings.output) + 1))))
     return {"version": prefork_logd.__version__}
 
@@ -70,7 +72,10 @@ def take_over(fd: int) -> int:
     if before:
         settings = with_live_changes(before[-1].settings, settings)
     os.chdir(state.home)
-    sockets = [(listener.adopt(sock.fd, is_own=sock.is_own), sock.accept) for sock in state.sockets]
+    sockets = [
+        listener.ListeningSocket(listener.adopt(sock.fd, is_own=sock.is_own), sock.accept, sock.tls_listener)
+        for sock in state.sockets
+    ]
     for inherited_fd in state.descriptors():
         os.set_inheritable(inherited_fd, False)
     with PidLock.adopt(Path(settings.server.state_dir) / PID_FILE, state.lock_fd) as lock:

@@ -20,6 +20,7 @@ from prefork_logd.ipc.scoreboard import (
     Cells,
     Layout,
 )
+from prefork_logd.net.tls import REASONS
 from prefork_logd.processes.master.page_sockets import (
     InheritedPageSocket,  # noqa: TC001 - msgspec reads the annotation
 )
@@ -30,6 +31,7 @@ CUMULATIVE = (
     *("STARTS", "ACCEPTED", "RECORDS", "RECEIVED_BYTES", "REJECTED", "DROPPED", "REFUSED", "REDACTED", "GAPS"),
     "LIMIT_DROPPED",
     *("COMMIT_NS", *(field.name for _, field in COMMIT_LIMITS_S)),
+    *(f"TLS_{reason.upper()}" for reason in REASONS),
 )
 """Counters of children that go on over an upgrade."""
 CUMULATIVE_OUTPUT = ("RECORDS", "BYTES", "SKIPPED", "OVERFLOWED")
@@ -41,6 +43,8 @@ class InheritedSocket(msgspec.Struct, frozen=True):
     fd: int
     accept: str
     is_own: bool
+    tls_listener: str = ""
+    """The configured address of a TLS listener; empty: plain connections only."""
 
 
 class InheritedChild(msgspec.Struct, frozen=True):

@@ -63,7 +63,7 @@ def configurations(tmp_path: Path) -> list[Configuration]:
 
 
 def spawn(child: Child, channel: socket.socket, configurations: list[Configuration]) -> Spawn:
-    return Spawn(child, channel, Scoreboard(), configurations, [], 9, PageSockets())
+    return Spawn(child, channel, Scoreboard(), configurations, [], 9, PageSockets(), [])
 
 
 def test_every_kind_has_its_code() -> None:
@@ -101,7 +101,7 @@ def test_a_worker_begins_with_the_current_configuration(
     RUN[Kind.WORKER](spawn(Child(Kind.WORKER, 3, arena_fd=8), channel, configurations))
     assert configurations[1] in Recorder.arguments
     assert configurations not in Recorder.arguments
-    assert (Recorder.arguments[0], Recorder.arguments[-1]) == (3, 8)
+    assert (Recorder.arguments[0], *Recorder.arguments[-2:]) == (3, 8, [])
 
 
 @pytest.mark.usefixtures("_no_work")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from prefork_logd.config.settings import Settings
+    from prefork_logd.net.listener import ListeningSocket
 
 
 class FakeMaster:
@@ -34,7 +35,7 @@ class FakeMaster:
 
     problem = ""
     status = 0
-    sockets: tuple[tuple[socket.socket, str], ...] = ()
+    sockets: tuple[ListeningSocket, ...] = ()
     page_sockets: PageSockets
     meanwhile: Callable[[], None] = staticmethod(lambda: None)
 
@@ -42,7 +43,7 @@ class FakeMaster:
         self,
         settings: Settings,
         source: ConfigSource,
-        sockets: list[tuple[socket.socket, str]],
+        sockets: list[ListeningSocket],
         page_sockets: PageSockets,
         lock: PidLock,
         at_work: Callable[[list[str]], None],
@@ -67,8 +68,8 @@ def _no_master(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name, value in (("problem", ""), ("status", 0), ("sockets", ()), ("meanwhile", staticmethod(lambda: None))):
         monkeypatch.setattr(FakeMaster, name, value)
     yield
-    for sock, _ in FakeMaster.sockets:
-        sock.close()
+    for listening in FakeMaster.sockets:
+        listening.sock.close()
     resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
@@ -94,7 +95,7 @@ def test_a_collector_has_its_lock_and_its_sockets_while_it_runs(tmp_path: Path) 
 
     def look() -> None:
         assert (tmp_path / "state" / PID_FILE).read_text() == f"{os.getpid()}\n"
-        for sock, accept in FakeMaster.sockets:
+        for sock, accept, _ in FakeMaster.sockets:
             assert accept == "any"
             socket.create_connection(sock.getsockname(), timeout=5).close()
         assert len(FakeMaster.sockets) == 1

@@ -12,6 +12,7 @@ from prefork_logd.ipc.channel import Channel
 from prefork_logd.ipc.messages import Attach, Drain, Forget, Retire
 from prefork_logd.ipc.scoreboard import MAX_WORKERS, PAGE_SLOT, SHIPPER_SLOT, WRITER_SLOT, Field, Scoreboard
 from prefork_logd.processes.master import supervisor
+from prefork_logd.processes.master.certificate_files import CertificateFiles
 from prefork_logd.processes.master.child import Child, Kind
 from prefork_logd.processes.master.configurations import Configurations
 from prefork_logd.processes.master.lifecycle import FIRST_BACK_OFF_S, HEALTHY_AFTER_S, Event, State
@@ -56,6 +57,7 @@ class Host:
             cast("Lifeline", None),
             [],
             PageSockets(),
+            CertificateFiles(self.loop.loop, make_settings(state_dir, toml), lambda: None),
         )
         configurations.add(make_settings(state_dir, toml), ())
         self.supervisor.worker_target = 2

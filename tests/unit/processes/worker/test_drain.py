@@ -47,6 +47,8 @@ class Worker:
         self.guard = Guard(self._close)
         self.limits = NoLimits()
         self.migration = SimpleNamespace(busy=False, cancel=lambda: None)
+        self.asked_s: list[float] = []
+        self.reconnection = SimpleNamespace(begin=self.asked_s.append)
         self.connections = {fd: SimpleNamespace(fd=fd, queued=False, peer="peer") for fd in range(count)}
         self.postponed: dict[int, Any] = {}
 
@@ -152,6 +154,7 @@ def test_who_retires_ends_with_the_last_connection(worker: Worker, drain: Worker
     """And not while connections are on their way."""
     drain.retire()
     assert worker.accepting == [False]
+    assert worker.asked_s == [drain.timeout_s], "TLS clients are asked to connect again"
     drain.end_turn()
     assert not drain.is_draining
     worker.connections.clear()
@@ -162,6 +165,23 @@ def test_who_retires_ends_with_the_last_connection(worker: Worker, drain: Worker
     drain.end_turn()
     assert drain.is_draining
     assert worker.stopped
+
+
+def test_tls_connections_keep_a_retiring_worker_for_a_bounded_time(worker: Worker, drain: WorkerDrain) -> None:
+    """They cannot be handed over; plain ones can, and are waited for."""
+    drain.timeout_s = 7.0
+    drain.retire()
+    (deadline,) = worker.timers
+    assert deadline.delay_s == 7.0
+    for connection, tls in zip(worker.connections.values(), (object(), None), strict=True):
+        connection.tls = tls
+    deadline.fire()
+    assert not drain.is_draining
+    plain = next(fd for fd, connection in worker.connections.items() if connection.tls is None)
+    del worker.connections[plain]
+    worker.timers[-1].fire()
+    assert drain.is_draining
+    assert worker.accepting[-1], "what waits in the queue is taken, as at the end of any worker"
 
 
 def test_an_unexpected_error_costs_one_connection(worker: Worker, drain: WorkerDrain) -> None:

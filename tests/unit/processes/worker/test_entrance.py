@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from prefork_logd.ipc.scoreboard import Field, Scoreboard
-from prefork_logd.net.listener import bind_all
+from prefork_logd.net.listener import ListeningSocket, bind_all
 from prefork_logd.net.loop import Loop
 from prefork_logd.processes.worker.entrance import RESERVED_DESCRIPTORS, Entrance, most_connections
 
@@ -27,17 +27,17 @@ class Door:
         self.board.use_slots(1)
         self.counters = self.board.slot(1)
         self.counters[Field.ACCEPTING] = 1
-        self.admitted: list[tuple[str, int]] = []
+        self.admitted: list[tuple[tuple[str, str], int]] = []
         (sock,) = bind_all(["127.0.0.1:0"])
         self.address = sock.getsockname()
         self.entrance = Entrance(1, self.board)
         self.entrance.configure(100)
-        self.entrance.open(self.loop, [(sock, "json")], self._admit, lambda error: None)
+        self.entrance.open(self.loop, [ListeningSocket(sock, "json", "localhost:1")], self._admit, lambda error: None)
         self.clients: list[socket.socket] = []
 
-    def _admit(self, admits: str, fd: int, peer: str, listener: int) -> None:
+    def _admit(self, accept: str, fd: int, peer: str, listener: int, tls_listener: str) -> None:
         assert listener == 0
-        self.admitted.append((admits, fd))
+        self.admitted.append(((accept, tls_listener), fd))
         self.counters[Field.CONNECTIONS] = len(self.admitted)
 
     def connect(self, count: int = 1) -> None:
@@ -60,10 +60,10 @@ def door() -> Iterator[Door]:
 
 
 def test_who_connects_is_admitted_as_the_listener_says(door: Door) -> None:
-    """With what it lets in."""
+    """With the accepted clients, and the TLS listener."""
     door.connect(2)
     door.loop.turn(1)
-    assert [admits for admits, _ in door.admitted] == ["json", "json"]
+    assert [admits for admits, _ in door.admitted] == [("json", "localhost:1")] * 2
 
 
 def test_a_full_worker_leaves_others_in_the_queue_until_a_place_is_free(door: Door) -> None:

@@ -1,0 +1,240 @@
+"""Completes TLS handshakes before connections are read, within bounds of time, number and peer.
+
+Owns which connections on a TLS listener are plain, and the half-done handshakes. Does not know how bytes are encrypted
+(net/tls.py), or what is said on a connection.
+
+A half-done handshake costs memory that nobody has paid for by a record. So few are half done at once; a further client
+waits unread, which costs it nothing but time, and one that is slow is closed after HANDSHAKE_S.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import TYPE_CHECKING, Protocol
+
+from prefork_logd.ipc.scoreboard import Field
+from prefork_logd.net import tls
+from prefork_logd.net.certificates import ListenerTls, explain, make_context
+from prefork_logd.net.loop import ENDED, PEER_CLOSED, WRITE
+from prefork_logd.net.peers import peer_key
+from prefork_logd.net.tls import FIRST_BYTE, HandshakeError, SharedBuffers, TlsStream
+from prefork_logd.processes.worker.connection import peek
+from prefork_logd.system.log import LOGGER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from prefork_logd.net.loop import Loop, Timer
+    from prefork_logd.processes.worker.connection import Connection
+    from prefork_logd.system.log import RateLimitedLog
+
+HANDSHAKE_S = 10.0
+"""Longest time from a client's first byte to a complete handshake; limits.record_timeout, if that is shorter."""
+MOST_HALF_DONE = 512
+"""Handshakes of one worker that are half done at once."""
+MOST_OF_PEER = 256
+"""The same of one peer."""
+
+_COUNTERS = {reason: Field[f"TLS_{reason.upper()}"] for reason in tls.REASONS}
+
+
+class WorkerPort(Protocol):
+    """The worker."""
+
+    loop: Loop
+    counters: memoryview
+    warnings: RateLimitedLog
+
+    def close(self, connection: Connection) -> None:
+        """Close a connection."""
+
+
+class _Door:
+    """One TLS listener."""
+
+    def __init__(self, settings: ListenerTls) -> None:
+        self.is_required = settings.is_required
+        self.context = make_context(settings)
+
+
+class Handshakes:
+    """The TLS listeners of one worker, and the handshakes there."""
+
+    def __init__(self, port: WorkerPort) -> None:
+        self._port = port
+        self._doors: dict[str, _Door] = {}
+        self._shared = SharedBuffers()
+        self._longest_s = HANDSHAKE_S
+        self._deadlines: dict[Connection, float] = {}
+        """Half-done handshakes, the oldest first, and when each is given up."""
+        self._of_peer: dict[int, dict[Connection, None]] = {}
+        """The same by peer, likewise."""
+        self._waiting: dict[int, dict[Connection, None]] = {}
+        """By peer the connections whose handshakes may not begin yet, the oldest first."""
+        self._timer: Timer | None = None
+
+    def configure(self, record_timeout_s: float) -> None:
+        """Set the longest time of a handshake by limits.record_timeout, in seconds."""
+        self._longest_s = min(HANDSHAKE_S, record_timeout_s)
+
+    def renew(self, listeners: Iterable[ListenerTls]) -> None:
+        """Take the certificates of every TLS listener; connections that are there keep theirs."""
+        for listener in listeners:
+            try:
+                self._doors[listener.address] = _Door(listener)
+            except (OSError, ValueError, ssl.SSLError) as error:
+                # The master has tested them; memory or descriptors may be short here (memfd_create(2)).
+                LOGGER.error("listener %s: the new certificate is not used here: %s", listener.address, explain(error))
+
+    def secure(self, connection: Connection, events: int) -> bool:
+        """Go on with a connection on a TLS listener; return whether it may be read: it is plain, or TLS is complete."""
+        if events != ENDED and (connection.queued or self._port.loop.crowded):
+            # A handshake takes as long as hundreds of records.
+            connection.again()
+            return False
+        if connection.tls is None and not self._begin(connection, events):
+            return False
+        if connection.tls is None:
+            connection.tls_listener = ""
+            return True
+        return self._go_on(connection, connection.tls, events)
+
+    def _begin(self, connection: Connection, events: int) -> bool:
+        """Decide by its first byte about a new connection; return False if it waits, or is closed."""
+        first = peek(connection.fd)
+        if first is None:
+            return False
+        door = self._doors.get(connection.tls_listener)
+        if first == b"":
+            # It has ended without a byte.
+            return True
+        if first != FIRST_BYTE:
+            if door is None or door.is_required:
+                self._fail(connection, tls.PLAIN, "only TLS is spoken on this listener, and the client speaks plain")
+                return False
+            return True
+        if door is None:
+            self._fail(connection, tls.PROTOCOL, "this listener has no certificate that can be used; see the log")
+            return False
+        if not self._has_room(connection):
+            if events & PEER_CLOSED and events != ENDED:
+                self._fail(connection, tls.CLOSED, "the client closed the connection before its handshake began")
+            return False
+        connection.tls = TlsStream(door.context, self._shared)
+        self._deadlines[connection] = self._port.loop.now_s + self._longest_s
+        self._of_peer.setdefault(peer_key(connection.peer), {})[connection] = None
+        self._arm()
+        self._wake_next()
+        return True
+
+    def _go_on(self, connection: Connection, stream: TlsStream, events: int) -> bool:
+        if events & WRITE and connection.unsent:
+            connection.send_raw(b"")
+        if connection.fd < 0:
+            return False
+        try:
+            is_done = stream.handshake(connection.fd)
+        except HandshakeError as error:
+            connection.send_raw(stream.take_output())
+            self._fail(connection, error.reason, str(error))
+            return False
+        output = stream.take_output()
+        if output:
+            connection.send_raw(output)
+        if connection.fd < 0:
+            return False
+        if not is_done:
+            if not stream.is_emptied:
+                connection.again()
+            return False
+        self.forget(connection)
+        _acknowledge_at_once(connection.fd)
+        connection.peer_name = stream.peer_name()
+        connection.tls_listener = ""
+        return True
+
+    def _fail(self, connection: Connection, reason: str, message: str) -> None:
+        """Count and log a failed handshake, and close the connection."""
+        if connection.fd >= 0:
+            self._port.counters[_COUNTERS[reason]] += 1
+            self._port.warnings.warning("%s: TLS: closed: %s", connection.peer, message)
+            self._port.close(connection)
+
+    # Bounds
+
+    def _has_room(self, connection: Connection) -> bool:
+        """Return whether a handshake may begin; else the connection waits until another one has ended."""
+        peer = peer_key(connection.peer)
+        own = len(self._of_peer.get(peer, ()))
+        has_room = own < MOST_OF_PEER
+        if has_room and len(self._deadlines) >= MOST_HALF_DONE:
+            most = max(self._of_peer.values(), key=len)
+            has_room = len(most) > own + 1
+            if has_room:
+                self._fail(next(iter(most)), tls.CROWDED, "no room for its half-done handshake; its peer has most")
+        waiting = self._waiting.get(peer, {})
+        waiting.pop(connection, None)
+        if not has_room:
+            waiting[connection] = None
+            self._waiting[peer] = waiting
+        elif not waiting:
+            self._waiting.pop(peer, None)
+        return has_room
+
+    def forget(self, connection: Connection) -> None:
+        """Forget a connection that is being closed, or whose handshake is complete; another one may begin."""
+        peer = peer_key(connection.peer)
+        if self._deadlines.pop(connection, None) is not None:
+            own = self._of_peer[peer]
+            del own[connection]
+            if not own:
+                del self._of_peer[peer]
+            self._wake_next()
+        elif connection in self._waiting.get(peer, ()):
+            del self._waiting[peer][connection]
+            if not self._waiting[peer]:
+                del self._waiting[peer]
+            self._wake_next()
+
+    def _wake_next(self) -> None:
+        """Let the oldest waiting connection of the next peer with room begin its handshake; it wakes the next one."""
+        if len(self._deadlines) >= MOST_HALF_DONE:
+            return
+        for peer, waiting in self._waiting.items():
+            if len(self._of_peer.get(peer, ())) < MOST_OF_PEER:
+                next(iter(waiting)).again()
+                # The peers take turns.
+                self._waiting[peer] = self._waiting.pop(peer)
+                return
+
+    def _arm(self) -> None:
+        if self._deadlines and (self._timer is None or not self._timer.pending):
+            deadline_s = next(iter(self._deadlines.values()))
+            self._timer = self._port.loop.later(max(0.0, deadline_s - self._port.loop.now_s), self._enforce)
+
+    def _enforce(self) -> None:
+        """Close the connections whose handshakes have taken too long."""
+        while self._deadlines:
+            connection, deadline_s = next(iter(self._deadlines.items()))
+            if deadline_s > self._port.loop.now_s:
+                break
+            self._fail(connection, tls.TIMEOUT, "the handshake was not complete in time")
+            self._deadlines.pop(connection, None)
+        self._arm()
+
+
+def _acknowledge_at_once(fd: int) -> None:
+    """Let the kernel acknowledge what it has received, without its usual delay of 40 ms (TCP_QUICKACK, tcp(7)).
+
+    We send nothing after the client's last message of the handshake, so no answer carries the acknowledgement. A client
+    without TCP_NODELAY sends its first record only after it.
+    """
+    sock = socket.socket(fileno=fd)
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+    except OSError:
+        # It has just been reset, or is not TCP.
+        return
+    finally:
+        sock.detach()

@@ -1,0 +1,332 @@
+"""A TLS listener lets TLS clients in after their handshakes, plain ones as it is set up, and nobody holds it up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from prefork_logd.ipc.scoreboard import Field
+from prefork_logd.net.certificates import ListenerTls, Pair
+from prefork_logd.net.loop import Timer
+from prefork_logd.processes.worker import handshakes
+from tests.support import wire
+from tests.support.inprocess import Pair as WorkerPair
+from tests.support.inprocess import frame
+from tests.support.tls import Authority, StepClient, client_context
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator
+
+    from prefork_logd.processes.worker.connection import Connection
+
+BOTH, ONLY, NAMED = "both:1", "only:1", "named:1"
+"""Listeners: plain clients too, TLS only, TLS with certificates of clients only."""
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def listeners(authority: Authority) -> list[ListenerTls]:
+    certificate, key = (Path(path).read_bytes() for path in authority.issue("localhost", "DNS:localhost"))
+    pairs = (Pair(certificate, key),)
+    return [
+        ListenerTls(BOTH, False, "1.2", pairs),
+        ListenerTls(ONLY, True, "1.2", pairs),
+        ListenerTls(NAMED, True, "1.2", pairs, Path(authority.path).read_bytes()),
+    ]
+
+
+@pytest.fixture
+def pair(listeners: list[ListenerTls]) -> Iterator[WorkerPair]:
+    pair = WorkerPair()
+    pair.worker._handshakes.renew(listeners)
+    yield pair
+    pair.close()
+
+
+class Clients:
+    """TLS clients of one worker."""
+
+    def __init__(self, pair: WorkerPair, authority: Authority) -> None:
+        self.pair = pair
+        self.authority = authority
+
+    def connect(self, listener: str = ONLY, peer: str = "", certificate: tuple[str, str] | None = None) -> StepClient:
+        sock = self.pair.connect(peer, tls_listener=listener)
+        return StepClient(sock, client_context(self.authority, certificate))
+
+    def shaken(self, listener: str = ONLY, peer: str = "", certificate: tuple[str, str] | None = None) -> StepClient:
+        client = self.connect(listener, peer, certificate)
+        self.shake(client)
+        return client
+
+    def shake(self, *clients: StepClient) -> None:
+        for _ in range(3):
+            for client in clients:
+                client.step()
+            self.pair.turn()
+
+
+@pytest.fixture
+def clients(pair: WorkerPair, authority: Authority) -> Clients:
+    return Clients(pair, authority)
+
+
+def failures(pair: WorkerPair) -> dict[str, int]:
+    counters = pair.worker.counters
+    fields = [field for field in Field if field.name.startswith("TLS_")]
+    return {field.name.removeprefix("TLS_").lower(): counters[field] for field in fields if counters[field]}
+
+
+@pytest.mark.parametrize("listener", [BOTH, ONLY])
+def test_records_come_through_tls(pair: WorkerPair, clients: Clients, listener: str) -> None:
+    """Frames and sessions, with acknowledgements; a place is taken with the handshake."""
+    plain_protocol = clients.shaken(listener)
+    assert pair.worker.counters[Field.PLACED] == 1
+    plain_protocol.send(frame("one") * 3)
+    session = clients.shaken(listener)
+    session.send(wire.hello())
+    pair.turn(3)
+    assert [kind for kind, _ in wire.messages(session.receive())] == [0x81]
+    session.send(wire.batch(1, frame("two")[4:]))
+    pair.turn(3)
+    assert [kind for kind, _ in wire.messages(session.receive())] == [0x83]
+    assert len(pair.writer.lines) == 4
+    assert not failures(pair)
+
+
+def test_a_plain_client_shares_the_port(pair: WorkerPair, clients: Clients) -> None:
+    """The first byte decides, where both are accepted."""
+    plain = pair.connect(tls_listener=BOTH)
+    clients.shaken(BOTH).send(frame("by TLS"))
+    plain.sendall(frame("plain"))
+    pair.turn(3)
+    assert len(pair.writer.lines) == 2
+    assert {one.tls is None for one in pair.worker.connections.values()} == {True, False}
+    assert {one.tls_listener for one in pair.worker.connections.values()} == {""}
+
+
+def test_a_plain_client_is_refused_where_tls_is_demanded(pair: WorkerPair) -> None:
+    """Before a byte of it is read."""
+    plain = pair.connect(tls_listener=ONLY)
+    plain.sendall(frame())
+    pair.turn(2)
+    assert _is_closed(plain)
+    assert failures(pair) == {"plain": 1}
+    assert not pair.worker.connections
+    assert not pair.writer.lines
+    assert not pair.writer.rejected
+
+
+@pytest.mark.parametrize("listener", [BOTH, ONLY])
+def test_who_leaves_without_a_word_is_no_failure(pair: WorkerPair, listener: str) -> None:
+    """As a check of the port does."""
+    pair.connect(tls_listener=listener).close()
+    pair.turn(2)
+    assert not pair.worker.connections
+    assert not failures(pair)
+
+
+def test_a_client_has_a_name_by_its_certificate(pair: WorkerPair, clients: Clients) -> None:
+    """One without a certificate, and one of an authority that is not ours, is refused, and so is an expired one."""
+    authority = clients.authority
+    stranger = Authority(authority.directory / "strangers").issue("web-7")
+    named = clients.shaken(NAMED, certificate=authority.issue("web-7", "DNS:web-7.example"))
+    assert pair.connection().peer_name == "web-7.example"
+    for certificate in (None, stranger, authority.issue("late", days=-1)):
+        refused = clients.connect(NAMED, certificate=certificate)
+        clients.shake(refused)
+    assert failures(pair) == {"certificate": 3}
+    named.send(frame())
+    pair.turn(3)
+    assert len(pair.writer.lines) == 1
+
+
+def test_a_listener_without_a_certificate_refuses(pair: WorkerPair, clients: Clients) -> None:
+    """Nobody is let in plain by mistake."""
+    lost = clients.connect("unknown:1")
+    plain = pair.connect(tls_listener="unknown:1")
+    lost.step()
+    plain.sendall(frame())
+    pair.turn(2)
+    assert failures(pair) == {"protocol": 1, "plain": 1}
+    assert not pair.worker.connections
+
+
+def test_a_slow_handshake_ends_and_others_go_on(
+    pair: WorkerPair, clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that stops in the middle, and one that sends a part of its first message."""
+    delays = []
+    later = pair.worker.loop.later
+    monkeypatch.setattr(pair.worker.loop, "later", lambda delay_s, call: delays.append(delay_s) or later(0.0, call))
+    half, part = clients.connect(), clients.connect()
+    half.step()
+    part._sock.sendall(part.hello()[:50])
+    pair.worker.loop.turn(0)
+    assert pytest.approx(handshakes.HANDSHAKE_S, abs=0.1) in delays
+    monkeypatch.setattr(pair.worker._handshakes, "_longest_s", 0.0)
+    pair.worker._handshakes._deadlines = dict.fromkeys(pair.worker._handshakes._deadlines, 0.0)
+    pair.turn(3)
+    assert failures(pair) == {"timeout": 2}
+    assert not pair.worker.connections
+    monkeypatch.undo()
+    clients.shaken().send(frame())
+    pair.turn(3)
+    assert len(pair.writer.lines) == 1
+
+
+def test_the_time_is_not_longer_than_that_of_a_record(pair: WorkerPair) -> None:
+    """limits.record_timeout may be shorter."""
+    pair.worker._handshakes.configure(1.5)
+    assert pair.worker._handshakes._longest_s == 1.5
+    pair.worker._handshakes.configure(60.0)
+    assert pair.worker._handshakes._longest_s == handshakes.HANDSHAKE_S
+
+
+def _half_done(pair: WorkerPair) -> list[Connection]:
+    return [one for one in pair.worker.connections.values() if one.tls is not None and one.tls_listener]
+
+
+def test_one_peer_cannot_hold_all_handshakes(
+    pair: WorkerPair, clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its further connections wait, and begin when one of the others has ended; another peer is not held up."""
+    monkeypatch.setattr(handshakes, "MOST_OF_PEER", 3)
+    many = [clients.connect(peer=f"10.0.0.1:{number}") for number in range(10)]
+    for client in many:
+        client._sock.sendall(client.hello())
+    pair.turn(3)
+    assert len(_half_done(pair)) == 3
+    clients.shaken(peer="10.0.0.2:1").send(frame())
+    pair.turn(2)
+    assert len(pair.writer.lines) == 1
+    for _ in range(8):
+        clients.shake(*many)
+    assert not _half_done(pair)
+    for client in many:
+        client.send(frame())
+    pair.turn(3)
+    assert len(pair.writer.lines) == 11
+    assert not pair.worker._handshakes._waiting
+    assert not pair.worker._handshakes._of_peer
+    assert not failures(pair)
+
+
+def test_who_waits_and_leaves_is_forgotten(pair: WorkerPair, clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the next one begins in its place."""
+    monkeypatch.setattr(handshakes, "MOST_OF_PEER", 1)
+    first, second, third = (clients.connect(peer=f"10.0.0.1:{number}") for number in range(3))
+    for client in (first, second, third):
+        client._sock.sendall(client.hello())
+        pair.turn()
+    second._sock.close()
+    pair.turn(2)
+    first._sock.close()
+    pair.turn(2)
+    clients.shake(third)
+    third.send(frame())
+    pair.turn(3)
+    assert len(pair.writer.lines) == 1
+    assert not pair.worker._handshakes._waiting
+
+
+def test_when_all_are_taken_the_greediest_peer_gives_one_up(
+    pair: WorkerPair, clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its oldest one, which is the slowest."""
+    monkeypatch.setattr(handshakes, "MOST_HALF_DONE", 4)
+    greedy = [clients.connect(peer=f"10.0.0.1:{number}") for number in range(4)]
+    for client in greedy:
+        client._sock.sendall(client.hello())
+    pair.turn(2)
+    clients.shaken(peer="10.0.0.2:1").send(frame())
+    pair.turn(3)
+    assert failures(pair) == {"crowded": 1}
+    assert _is_closed(greedy[0]._sock)
+    assert len(pair.writer.lines) == 1
+
+
+def test_a_new_certificate_is_for_new_connections(
+    pair: WorkerPair, clients: Clients, listeners: list[ListenerTls]
+) -> None:
+    """Those that are there go on with theirs; one that cannot be used changes nothing."""
+    old = clients.shaken()
+    certificate, key = (Path(path).read_bytes() for path in clients.authority.issue("new", "DNS:localhost"))
+    pair.worker._handshakes.renew([ListenerTls(ONLY, True, "1.2", (Pair(certificate, key),))])
+    new = clients.shaken()
+    broken = ListenerTls(ONLY, True, "1.2", (Pair(certificate, listeners[0].pairs[0].key),))
+    pair.worker._handshakes.renew([broken])
+    third = clients.shaken()
+    for client in (old, new, third):
+        client.send(frame())
+    pair.turn(3)
+    assert len(pair.writer.lines) == 3
+    serials = [client.tls.getpeercert()["serialNumber"] for client in (old, new, third)]  # type: ignore[index]
+    assert serials[0] != serials[1] == serials[2]
+
+
+def test_a_full_collector_answers_a_session_by_tls(
+    pair: WorkerPair, clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BUSY, as without TLS: the decision needs the first byte inside of it."""
+    monkeypatch.setattr(pair.worker._admission, "_places", 0)
+    client = clients.shaken()
+    client.send(wire.hello())
+    pair.turn(3)
+    (kind, body), *_ = wire.messages(client.receive())
+    assert kind == 0x84
+    assert b"limits.max_connections" in body
+    waiting = clients.shaken()
+    waiting.send(frame())
+    pair.turn(3)
+    assert not pair.writer.lines
+    monkeypatch.setattr(pair.worker._admission, "_places", 10)
+    pair.worker._admission._place_waiting()
+    pair.turn(3)
+    assert len(pair.writer.lines) == 1
+
+
+def test_answers_of_tls_itself_are_sent_and_bounded(pair: WorkerPair, clients: Clients) -> None:
+    """To a KeyUpdate, for instance: a client that makes TLS answer and reads nothing is closed."""
+    client = clients.shaken()
+    connection = pair.connection()
+    assert connection.tls is not None
+    connection.tls._outgoing.write(b"an answer of TLS")
+    connection.again()
+    pair.turn(3)
+    assert not connection.unsent
+    assert client._sock.recv(100) == b"an answer of TLS"
+    connection.unsent = b"x" * 70_000
+    connection.tls._outgoing.write(b"an answer of TLS")
+    connection.again()
+    pair.turn(3)
+    assert not pair.worker.connections
+
+
+def test_a_timer_is_armed_for_the_oldest(pair: WorkerPair, clients: Clients) -> None:
+    """One timer serves any number of handshakes."""
+    for client in (clients.connect(), clients.connect()):
+        client.step()
+    pair.turn()
+    timer = pair.worker._handshakes._timer
+    assert isinstance(timer, Timer)
+    assert timer.pending
+    assert timer.when_s - pair.worker.loop.now_s <= handshakes.HANDSHAKE_S + 0.1
+
+
+def _is_closed(sock: socket.socket) -> bool:
+    try:
+        while sock.recv(1 << 16):
+            continue
+    except ConnectionResetError:
+        return True
+    except BlockingIOError:
+        return False
+    return True
