@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from prefork_logd.cli.app import Flags, verb
+from prefork_logd.cli.app import Flags, complain, verb
 from prefork_logd.errors import ExitStatus
 
 
@@ -15,9 +15,13 @@ def check(flags: Flags, connect: bool) -> int:
     from prefork_logd.config.checks import warnings
     from prefork_logd.config.show import printable
     from prefork_logd.ingest import core
+    from prefork_logd.processes.master.certificate_files import tls_problem
 
     core.require()
     settings = flags.load()
+    if problem := tls_problem(settings):
+        complain(problem)
+        return ExitStatus.USAGE
     click.echo(f"# {settings.path or 'no configuration file: these are the defaults'}")
     click.echo(printable(settings), nl=False)
     found = [] if connect else warnings(settings)

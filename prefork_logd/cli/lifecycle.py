@@ -103,7 +103,8 @@ def upgrade(flags: Flags) -> int:
         return complain_not_running(settings)
     outcome = ask(settings, running, "upgrade", UPGRADE_S)
     pid = f" (pid {running.pid})" if running.pid else ""
-    click.echo(f"runs version {outcome['version']}, before {outcome['before']}{pid}; no connection was closed")
+    closed = "TLS clients connect again, no other" if settings.tls_listeners else "no"
+    click.echo(f"runs version {outcome['version']}, before {outcome['before']}{pid}; {closed} connection was closed")
     return ExitStatus.OK
 
 

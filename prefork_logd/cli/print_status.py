@@ -5,6 +5,7 @@ Does not know where the document comes from.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _PIPE_WIDTH = 1000
+_SOON_S = 14 * 86_400
+"""A certificate that expires within this time is shown in red."""
 
 
 def print_status(document: dict[str, Any]) -> None:
@@ -40,6 +43,10 @@ def print_status(document: dict[str, Any]) -> None:
         f"{document['records']:,} records, {document['connections']:,} connections, "
         f"{_warn(rejected, 'rejected')}, {_warn(dropped, 'dropped')}"
     )
+    for row in document.get("certificates", ()):
+        until = time.strftime("%Y-%m-%d", time.gmtime(row["expires"]))
+        colour = "red" if row["expires"] < time.time() + _SOON_S else "default"
+        console.print(f"TLS on {row['listener']}, certificate valid until [{colour}]{until}[/{colour}]")
     console.print()
     _print_children(console, document["children"])
     _print_outputs(console, document["outputs"])

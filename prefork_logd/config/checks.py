@@ -102,6 +102,12 @@ def load_keys(path: Path) -> dict[bytes, bytes]:
 def warnings(settings: Settings) -> list[str]:
     """Return a sentence for each valid value that weakens a guarantee, or the safety of the page."""
     found = [f"store {store.name!r}: {key} {what}" for store in settings.store for key, what in store.warnings()]
+    found += [
+        f'listener {listener.address}: tls = "accept" lets plain clients in without a certificate; once all clients '
+        'speak TLS, write tls = "require"'
+        for listener in settings.tls_listeners.values()
+        if listener.tls == "accept" and listener.tls_client_ca
+    ]
     return [*found, *page_warnings(settings)]
 
 

@@ -54,6 +54,7 @@ def metrics_text(status: Mapping[str, Any]) -> str:
     text.single("start_time_seconds", "gauge", "Start of the collector, in seconds since 1970.", round(started, 1))
     _add_processes(text, status["children"])
     _add_totals(text, status)
+    _add_tls(text, status)
     _add_outputs(text, status["outputs"])
     _add_commits(text, status["commits"])
     _add_journal(text, status["journal"])
@@ -100,6 +101,16 @@ def _add_totals(text: _Text, status: Mapping[str, Any]) -> None:
     ):
         text.single(name, "counter", description, status[key])
     text.single("limited_clients", "gauge", "Clients beyond a limit, counted in each worker.", status["limited"])
+
+
+def _add_tls(text: _Text, status: Mapping[str, Any]) -> None:
+    text.begin("tls_handshake_failures_total", "counter", "TLS handshakes of clients that failed, by reason.")
+    for reason, count in status["tls_handshake_failures"].items():
+        text.add("tls_handshake_failures_total", count, reason=reason)
+    name = "tls_certificate_expiry_timestamp_seconds"
+    text.begin(name, "gauge", "End of the validity of a listener's certificate, in seconds since 1970.")
+    for row in status.get("certificates", ()):
+        text.add(name, row["expires"], listener=row["listener"], certificate=row["path"])
 
 
 def _add_outputs(text: _Text, outputs: list[dict[str, Any]]) -> None:

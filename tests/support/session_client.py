@@ -32,7 +32,7 @@ class Client:
         self.sock.sendall(data)
 
     def message(self) -> tuple[int, bytes]:
-        """Return the next message of the collector; raise ConnectionError if it has closed, or asks to connect again."""
+        """Return the next message; raise ConnectionError if the collector has closed, or asks to connect again."""
         while True:
             if len(self._data) >= 8:
                 _, kind, _, length = struct.unpack_from(">HBBI", self._data)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from prefork_logd.config.checks import load_keys
+from prefork_logd.config.checks import load_keys, warnings
 from prefork_logd.config.load import loads
 from prefork_logd.errors import ConfigError
 from tests.unit.config.test_load import STATE
@@ -69,3 +69,11 @@ def test_files_of_tls_are_relative_to_the_state_directory() -> None:
     (listener,) = loads(f"[[listener]]\n{lines}", "", {"state_dir": "/s"}).listener
     assert listener.tls_pairs == (("/s/a", "/s/c"), ("/b", "/s/d"))
     assert listener.tls_client_ca == "/s/e"
+
+
+def test_a_listener_that_lets_plain_clients_pass_its_authority_is_warned_about() -> None:
+    """It may be meant, for a while."""
+    lines = '[[listener]]\ntls = "accept"\ntls_cert = "a"\ntls_key = "b"\n'
+    assert not [one for one in warnings(loads(lines, "", STATE)) if "listener" in one]
+    (warning,) = [one for one in warnings(loads(f'{lines}tls_client_ca = "c"', "", STATE)) if "listener" in one]
+    assert 'tls = "require"' in warning

@@ -24,6 +24,7 @@ from prefork_logd.ipc.scoreboard import (
     ListenerField,
     Scoreboard,
 )
+from prefork_logd.net import tls
 from prefork_logd.processes.master import status
 from prefork_logd.processes.master.child import Child, Kind
 from prefork_logd.processes.master.lifecycle import State
@@ -199,3 +200,17 @@ def test_the_rules_and_the_dashboard_use_metrics_that_exist(collector: _Collecto
         used = set(re.findall(r"prefork_logd_\w+", (MONITORING / name).read_text()))
         assert used
         assert {one.removesuffix("_bucket") for one in used} <= exists
+
+
+def test_certificates_and_failed_handshakes_are_metrics(collector: _Collector) -> None:
+    """The reasons are a fixed set, each from the start; a certificate has its end."""
+    collector.board.slot(1)[Field.TLS_CERTIFICATE] = 3
+    row = {"listener": "0.0.0.0:9443", "path": "c.pem", "names": [], "serial": "1", "expires": 1_900_000_000.0}
+    text = metrics_text({**collector.status(), "certificates": [row]})
+    samples = _samples(text)
+    found = {name: value for name, value in samples.items() if "tls_handshake_failures_total" in name}
+    assert len(found) == len(tls.REASONS)
+    assert found['prefork_logd_tls_handshake_failures_total{reason="certificate"}'] == "3"
+    expiry = 'prefork_logd_tls_certificate_expiry_timestamp_seconds{listener="0.0.0.0:9443",certificate="c.pem"}'
+    assert samples[expiry] == "1900000000"
+    assert _promtool("check", "metrics", text=text) == ""
