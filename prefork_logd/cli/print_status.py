@@ -43,10 +43,7 @@ def print_status(document: dict[str, Any]) -> None:
         f"{document['records']:,} records, {document['connections']:,} connections, "
         f"{_warn(rejected, 'rejected')}, {_warn(dropped, 'dropped')}"
     )
-    for row in document.get("certificates", ()):
-        until = time.strftime("%Y-%m-%d", time.gmtime(row["expires"]))
-        colour = "red" if row["expires"] < time.time() + _SOON_S else "default"
-        console.print(f"TLS on {row['listener']}, certificate valid until [{colour}]{until}[/{colour}]")
+    _print_certificates(console, document.get("certificates", []))
     console.print()
     _print_children(console, document["children"])
     _print_outputs(console, document["outputs"])
@@ -85,6 +82,14 @@ def _print_children(console: Console, children: list[dict[str, Any]]) -> None:
             ),
         )
     )
+
+
+def _print_certificates(console: Console, certificates: list[dict[str, Any]]) -> None:
+    """Print the end of each certificate, in red if it is near."""
+    for row in certificates:
+        until = time.strftime("%Y-%m-%d", time.gmtime(row["expires"]))
+        colour = "red" if row["expires"] < time.time() + _SOON_S else "default"
+        console.print(f"TLS on {escape(row['listener'])}, certificate valid until [{colour}]{until}[/{colour}]")
 
 
 def _print_outputs(console: Console, outputs: list[dict[str, Any]]) -> None:

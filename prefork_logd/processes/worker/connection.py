@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from prefork_logd.inputs.base import Event, Input, Terms
     from prefork_logd.inputs.state import ClientState
-    from prefork_logd.processes.worker.limited_client import Client
     from prefork_logd.net.tls import TlsStream
+    from prefork_logd.processes.worker.limited_client import Client
     from prefork_logd.records.sender import Sender
 
 READ_BYTES = 262_144

@@ -51,8 +51,9 @@ class Entrance:
     ) -> None:
         """Accept from `sockets`.
 
-        `admit` gets the accepted clients, the descriptor and the peer of each connection; as `listener` the index of its
-        socket, as `tls_listener` the address of its listener if that speaks TLS. `report` gets an error of accept(2).
+        `admit` gets the accepted clients, the descriptor and the peer of each connection; as `listener` the index of
+        its socket, as `tls_listener` the address of its listener if that speaks TLS. `report` gets an error of
+        accept(2).
         """
         for index, (sock, accept, tls_listener) in enumerate(sockets):
             admit_here = functools.partial(admit, accept, listener=index, tls_listener=tls_listener)
