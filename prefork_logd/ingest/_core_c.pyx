@@ -16,6 +16,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyB
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from libc.math cimport isfinite, isnan, rint, signbit
+from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strlen
@@ -526,6 +527,7 @@ cdef class Core:
         if size > MOST_BYTES:
             return False
         begin_machine(&self.machine, frame, size)
+        begin_tags(&self.secrets)
         if not read_flat(&self.machine, &self.fields, False) and not self._read_on(frame, size):
             return False
         if self.fields.has_containers and not unfold(&self.machine, &self.fields):

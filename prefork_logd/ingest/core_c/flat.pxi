@@ -9,8 +9,8 @@
 
 cdef enum:
     FLAT_PAIRS = 64          # pairs of one record; the machine reads further ones
+    FLAT_MEMO = 258          # room in the memo: BINPUT has numbers of one octet
     FLAT_OPCODES = 4 * FLAT_PAIRS + 8   # most opcodes that are read here
-    FLAT_KEYS = 1024
     FLAT_KEY_BYTES = 40      # opcode, length and text
     FLAT_SIBLINGS = 16
     FLAT_MISSES = 4096       # keys without room, after which the tree begins anew
@@ -21,6 +21,8 @@ cdef struct FlatKey:
     uint32_t head            # bytes of the first two
     uint64_t word            # of the node of its text (set_node)
     int slot                 # number of LogRecord's attribute (find_slot)
+    uint32_t kinds           # of a usual value: a bit for each Kind
+    bint begins              # whether it is the first key of its group
     uint32_t group           # group of attributes whose values repeat (repeats.pxi)
     uint32_t parent          # 0: the root, whose own parent it is
     uint32_t child           # 0: none
@@ -33,28 +35,18 @@ cdef uint32_t flat_misses = 0
 
 cdef void forget_keys() noexcept nogil:
     """Begin the tree anew."""
-    global flat_keys, flat_misses
+    global flat_keys, flat_misses, tree_number
+    tree_number += 1
     flat_misses = FLAT[0].child = 0
     flat_keys = 1
     forget_stretches()
-
-
-cdef inline bint comes_next(const FlatKey* key, const uint8_t* data) noexcept nogil:
-    cdef size_t at = 0
-    if key.size < 8:
-        return same_octets(key.octets, data, key.size)
-    while at + 8 < key.size:
-        if load8(key.octets + at) != load8(data + at):
-            return False
-        at += 8
-    return load8(key.octets + key.size - 8) == load8(data + key.size - 8)
 
 
 cdef inline uint32_t next_key(uint32_t before, const uint8_t* data, size_t left) noexcept nogil:
     """Return the known key that `data` begins with, among the followers of the key `before`; 0 for none."""
     cdef uint32_t key = FLAT[before].child
     while key:
-        if FLAT[key].size <= left and comes_next(FLAT + key, data):
+        if FLAT[key].size <= left and same_run(FLAT[key].octets, data, FLAT[key].size):
             return key
         key = FLAT[key].sibling
     return 0
@@ -100,15 +92,27 @@ cdef uint32_t learn_key(uint32_t before, const uint8_t* data, size_t left) noexc
     key.size = <uint32_t> size
     key.head = <uint32_t> head
     set_node(&node, TEXT if head == 5 else OCTETS, PLAIN, length, <uint64_t> <size_t> (data + head))
+    node.tag = <uint16_t> flat_keys
     memcpy(&key.word, &node, 8)
     key.slot = find_slot(&node)
     key.group = group_of(key.slot)
+    key.begins = key.group and key.group != FLAT[before].group
+    key.kinds = usual_kinds(key.slot)
     key.parent = before
     key.child = 0
     key.sibling = FLAT[before].child
     FLAT[before].child = flat_keys
     flat_keys += 1
     return flat_keys - 1
+
+
+cdef uint32_t usual_kinds(int slot) noexcept nogil:
+    """Return the kinds of usual values that fit a field, as bits."""
+    if slot == ARGS or slot == EXC_INFO:
+        return 1 << NONE
+    if 0 <= slot < STORED:
+        return 1 << NONE | (1 << INT if (1 << slot) & INTEGERS else 1 << TEXT)
+    return 1 << NONE | 1 << INT | 1 << FLOAT | 1 << TEXT
 
 
 cdef inline bint memoize_if_asked(Machine* m) noexcept nogil:
@@ -179,80 +183,126 @@ cdef inline bint push_scalar(Machine* m) noexcept nogil:
     return False
 
 
-cdef inline Node* read_usual_pair(Machine* m, const FlatKey* key) noexcept nogil:
-    """Read a known key and a usual value, each with the BINPUT that numbers it next; return the value.
+cdef uint32_t read_usual_pairs(
+    Machine* m, Fields* fields, uint32_t before, size_t stop, size_t* pairs, uint32_t* next, bint key_by_key
+) noexcept nogil:
+    """Read known keys and usual values, each with the BINPUT that numbers it next; return the last key.
 
-    Return NULL for others, and do nothing then. Nearly all pairs are read here, so the state stays in registers. The
-    stack has room for both (read_flat).
+    Ends at the offset `stop`, before a part that may be copied (repeats.pxi), and before everything that is not usual;
+    `next` is then the key that comes, if it was looked for. Nearly all pairs are read here, so the state stays in
+    registers. Stack and memo have room for them (read_flat).
     """
-    cdef Node* name = m.memory.stack + m.top
-    cdef Node* value = name + 1
-    cdef size_t number = m.memory.memo_end
+    cdef const FlatKey* key = FLAT + before
+    cdef const FlatKey* other
     cdef const uint8_t* at = m.data + m.at
     cdef const uint8_t* end = m.data + m.size
-    cdef uint64_t real
-    cdef uint32_t length
+    cdef const uint8_t* goal = m.data + stop
+    cdef Node* name = m.memory.stack + m.top
+    cdef Node* last = name + 2 * (FLAT_PAIRS - pairs[0])
+    cdef Node* memo = m.memory.memo + m.memory.memo_end
+    cdef Node** extra = fields.extras + fields.extras_count
+    cdef const uint8_t* value_at
+    cdef uint64_t word, real
+    cdef uint32_t length, put = 0x71 | <uint32_t> m.memory.memo_end << 8   # the next BINPUT
+    cdef uint32_t is_put, nones = 0
     cdef int32_t integer
-    cdef uint16_t short_integer
+    cdef uint16_t two_octets
     cdef uint8_t opcode
     cdef int look
-    # The most that is read without a check of the frame's end: two BINPUTs, a BINFLOAT and the octet behind them.
-    if <size_t> (end - at) < key.size + 14 or number + 2 > m.memory.memo_room:
-        return NULL
-    write_words(name, key.word, <uint64_t> <size_t> (at + key.head))
-    at += key.size
-    if at[0] == 0x71:  # BINPUT
-        if at[1] != number:
-            return NULL
-        write_words(m.memory.memo + number, key.word, <uint64_t> <size_t> name.value.text)
-        number += 1
-        at += 2
-    opcode = at[0]
-    if opcode == 0x58:  # BINUNICODE
-        memcpy(&length, at + 1, 4)
-        if length > <size_t> (end - at) - 8:
-            return NULL
-        at += 5
-        look = look_at(at, length)
-        if look & INVALID:
-            return NULL
-        real = TEXT | <uint64_t> look << 8 | <uint64_t> length << 32
-        write_words(value, real, <uint64_t> <size_t> at)
-        if at[length] == 0x71:  # BINPUT
-            if at[length + 1] != number:
-                return NULL
-            write_words(m.memory.memo + number, real, <uint64_t> <size_t> at)
-            number += 1
-            at += 2
-        at += length
-    elif opcode == 0x47:  # BINFLOAT
-        memcpy(&real, at + 1, 8)
-        set_node(value, FLOAT, 0, 0, __builtin_bswap64(real))
-        at += 9
-    elif opcode == 0x4E:  # NONE
-        set_node(value, NONE, 0, 0, 0)
-        at += 1
-    elif opcode == 0x4B:  # BININT1
-        set_node(value, INT, 0, 0, at[1])
-        at += 2
-    elif opcode == 0x4D:  # BININT2
-        memcpy(&short_integer, at + 1, 2)
-        set_node(value, INT, 0, 0, short_integer)
-        at += 3
-    elif opcode == 0x4A:  # BININT
-        memcpy(&integer, at + 1, 4)
-        set_node(value, INT, 0, 0, <uint64_t> <int64_t> integer)
-        at += 5
-    else:
-        return NULL
-    if at[0] == 0x71 or at[0] == 0x72:
-        # A number that is memoized, or a second BINPUT.
-        return NULL
+    next[0] = 0
+    while at < goal and name < last:
+        other = FLAT + key.child
+        while other != FLAT:
+            # A BINPUT, the shortest value and the octet behind it are read without another look at the frame's end.
+            if <size_t> (end - at) >= other.size + 5 and same_run(other.octets, at, other.size):
+                break
+            other = FLAT + other.sibling
+        if other == FLAT:
+            break
+        if other.begins and not key_by_key:
+            next[0] = <uint32_t> (other - FLAT)
+            break
+        value_at = at + other.size
+        memcpy(&two_octets, value_at, 2)
+        is_put = two_octets == put
+        value_at += 2 * is_put
+        opcode = value_at[0]
+        if opcode == 0x58:  # BINUNICODE
+            if end - value_at < 8:
+                break
+            memcpy(&length, value_at + 1, 4)
+            if length > <size_t> (end - value_at) - 8:
+                break
+            value_at += 5
+            look = look_at(value_at, length)
+            if look & INVALID:
+                break
+            word = TEXT | <uint64_t> look << 8 | <uint64_t> length << 32
+            real = <uint64_t> <size_t> value_at
+            value_at += length
+            memcpy(&two_octets, value_at, 2)
+            if two_octets == put + (is_put << 8):  # BINPUT
+                write_words(memo + is_put, word, real)
+                is_put += 256
+                value_at += 2
+        elif opcode == 0x4E:  # NONE
+            word, real = NONE, 0
+            value_at += 1
+            nones |= <uint32_t> 1 << (other.slot & 31)
+        elif opcode == 0x47:  # BINFLOAT
+            if end - value_at < 10:
+                break
+            memcpy(&real, value_at + 1, 8)
+            word, real = FLOAT, __builtin_bswap64(real)
+            value_at += 9
+        elif opcode == 0x4B:  # BININT1
+            word, real = INT, value_at[1]
+            value_at += 2
+        elif opcode == 0x4D:  # BININT2
+            if end - value_at < 4:
+                break
+            memcpy(&two_octets, value_at + 1, 2)
+            word, real = INT, two_octets
+            value_at += 3
+        elif opcode == 0x4A:  # BININT
+            if end - value_at < 6:
+                break
+            memcpy(&integer, value_at + 1, 4)
+            word, real = INT, <uint64_t> <int64_t> integer
+            value_at += 5
+        else:
+            break
+        # A number that is memoized, a second BINPUT, and a value that does not fit are not usual.
+        if value_at[0] == 0x71 or value_at[0] == 0x72 or not other.kinds >> (word & 15) & 1:
+            break
+        write_words(name + 1, word, real)
+        real = <uint64_t> <size_t> (at + other.head)
+        write_words(name, other.word, real)
+        write_words(memo, other.word, real)
+        at = value_at
+        if other.slot < 0:
+            extra[0] = name
+            extra[1] = name + 1
+            extra += 2
+        else:
+            fields.slot[other.slot] = name + 1
+        is_put = (is_put & 1) + (is_put >> 8)
+        memo += is_put
+        put += is_put << 8
+        key = other
+        name += 2
+    pairs[0] += (name - (m.memory.stack + m.top)) // 2
+    # Keys count twice, and texts once: this is more, and within the bound of a frame in which each stands once.
+    m.text_left -= 2 * <long> (at - m.data - m.at)
     m.at = at - m.data
-    m.top += 2
-    m.memory.memo_count += number - m.memory.memo_end
-    m.memory.memo_end = number
-    return value
+    m.top = name - m.memory.stack
+    m.memory.memo_count += <size_t> (memo - m.memory.memo) - m.memory.memo_end
+    m.memory.memo_end = memo - m.memory.memo
+    fields.extras_count = extra - fields.extras
+    fields.nones |= nones
+    if at < goal and name < last and not next[0] and other != FLAT:
+        next[0] = <uint32_t> (other - FLAT)
+    return <uint32_t> (key - FLAT)
 
 
 cdef bint read_free_key(Machine* m, Fields* fields, uint32_t before, uint32_t* met, Node* name, int* slot) noexcept nogil:
@@ -301,7 +351,7 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
     """
     cdef uint32_t key = 0, after, first = 0, met = 0
     cdef bint is_lost = False
-    cdef size_t pairs = 0, stretch_start = 0, stretch_end = 0, stretch_memo = 0
+    cdef size_t pairs = 0, stretch_start = 0, stretch_end = 0, stretch_memo = 0, stop = 0
     cdef uint64_t stretch_hash = 0
     cdef long stretch_budget = 0
     cdef Stretch* stretch
@@ -313,7 +363,6 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
     cdef Node* name
     cdef Node* value
     cdef Node* stack
-    cdef Node* usual
     fields.site = fields.origin = NULL
     fields.skipped = NULL
     m.opcodes = FLAT_OPCODES
@@ -321,8 +370,8 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
         # The array must not move below: `fields` points into it.
         if not enlarge(<void**> &m.memory.stack, &m.memory.stack_room, 2 * FLAT_PAIRS + 2, sizeof(Node)):
             return False
-    if m.memory.memo_room < 2 * FLAT_PAIRS + 2:
-        if not enlarge(<void**> &m.memory.memo, &m.memory.memo_room, 2 * FLAT_PAIRS + 2, sizeof(Node)):
+    if m.memory.memo_room < FLAT_MEMO:
+        if not enlarge(<void**> &m.memory.memo, &m.memory.memo_room, FLAT_MEMO, sizeof(Node)):
             return False
     if size < 8:
         return False
@@ -340,23 +389,33 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
     begin_fields(fields)
     m.text_left = output_for(size)
     while m.at < size and data[m.at] != 0x75:  # SETITEMS
-        if pairs == FLAT_PAIRS:
-            return False
-        name = m.memory.stack + m.top
         after = 0
-        usual = NULL
         if not is_lost:
-            after = next_key(key, data + m.at, size - m.at)
+            key = read_usual_pairs(m, fields, key, stretch_end if stretch_end else size, &pairs, &after, key_by_key)
+            if stretch_end and m.at >= stretch_end:
+                if m.at == stretch_end and FLAT[key].group == FLAT[first].group:
+                    keep_stretch(
+                        m, fields, first, key, stretch_start, stretch_memo, stretch_hash, stretch_budget - m.text_left
+                    )
+                stretch_end = 0
+                continue
+            if m.at >= size or data[m.at] == 0x75:
+                break
+            if pairs == FLAT_PAIRS:
+                return False
+            if not after:
+                after = next_key(key, data + m.at, size - m.at)
             if not after:
                 after = learn_key(key, data + m.at, size - m.at)
+        name = m.memory.stack + m.top
         if not after:
-            if not read_free_key(m, fields, key, &met, name, &slot):
+            if pairs == FLAT_PAIRS or not read_free_key(m, fields, key, &met, name, &slot):
                 return False
             is_lost = True
             key = 0
         else:
             if FLAT[after].group and FLAT[after].group != FLAT[key].group and not key_by_key:
-                stretch = find_stretch(m, after, &stretch_hash, &layout)
+                stretch = find_stretch(m, after, &stretch_hash, &layout, &stop)
                 if stretch == NULL:
                     is_new = layout != NULL and not (is_worth_keeping(stretch_hash) and find_room(stretch_hash))
                     if is_new and layout.unfit:
@@ -368,7 +427,7 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
                             continue
                     first = after
                     stretch_start, stretch_memo, stretch_budget = m.at, m.memory.memo_end, m.text_left
-                    stretch_end = 0 if is_new else expect_stretch(m, after, &stretch_hash, layout != NULL)
+                    stretch_end = 0 if is_new else stop if layout != NULL else expect_stretch(m, after, &stretch_hash)
                 elif stretch.unfit:
                     stretch.unfit -= 1
                     key_by_key = True
@@ -379,27 +438,22 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
                     continue
             key = after
             slot = FLAT[key].slot
-            usual = read_usual_pair(m, FLAT + key)
-            if usual == NULL:
-                write_words(name, FLAT[key].word, <uint64_t> <size_t> (data + m.at + FLAT[key].head))
-                m.at += FLAT[key].size
-        if usual != NULL:
-            value = usual
-        else:
-            m.top += 1
-            if not memoize_if_asked(m):
+            write_words(name, FLAT[key].word, <uint64_t> <size_t> (data + m.at + FLAT[key].head))
+            m.at += FLAT[key].size
+        m.top += 1
+        if not memoize_if_asked(m):
+            return False
+        stack = m.memory.stack
+        if push_scalar(m):
+            if not memoize_if_asked(m) or is_record(m):
                 return False
-            stack = m.memory.stack
-            if push_scalar(m):
-                if not memoize_if_asked(m) or is_record(m):
-                    return False
-            elif not read_value(m) or m.memory.stack != stack:
+        elif not read_value(m) or m.memory.stack != stack:
+            return False
+        value = m.memory.stack + m.top - 1
+        if value.kind >= LIST:
+            if slot >= 0:
                 return False
-            value = m.memory.stack + m.top - 1
-            if value.kind >= LIST:
-                if slot >= 0:
-                    return False
-                fields.has_containers = True
+            fields.has_containers = True
         pairs += 1
         m.text_left -= 2 * name.size
         if slot < 0:
@@ -410,6 +464,10 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
         fields.slot[slot] = value
         if (slot == ARGS or slot == EXC_INFO) and value.kind != NONE:
             return False
+        if slot < STORED and not is_fit(slot, value):
+            return False
+        if value.kind == NONE:
+            fields.nones |= 1 << slot
         if is_text(value):
             m.text_left -= value.size
         elif value.kind == BIG or value.kind == BYTES:
@@ -424,4 +482,4 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
     if not pairs or m.at + 2 != size or data[m.at + 1] != 0x2E:
         return False
     m.nodes_left = nodes_for(size) - 2 * <long> pairs
-    return m.text_left >= 0 and settle(fields)
+    return m.text_left >= 0 and settle_fitting(fields)

@@ -35,6 +35,19 @@ cdef bint read_value(Machine* m) noexcept nogil:
                     return True
             if ends_mark(opcode):
                 return False
+        elif opcode == 0x58:  # BINUNICODE
+            # Most often a key or a value of a dict: nothing else has to be looked at.
+            m.opcodes += 1
+            if not push_scalar(m):
+                m.is_lost = True
+                return False
+            if m.at + 1 < m.size and data[m.at] == 0x71 and m.opcodes < MAX_OPCODES:
+                m.opcodes += 1
+                m.at += 2
+                if not memoize(m, data[m.at - 1]):
+                    m.is_lost = True
+                    return False
+            continue
         m.opcodes += 1 + OPCODE_COSTS[opcode]
         if opcode == 0x71:  # BINPUT
             m.at += 2

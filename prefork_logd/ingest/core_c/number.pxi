@@ -108,6 +108,7 @@ cdef extern from *:
     """
     uint64_t digits8(uint32_t) noexcept nogil
     int __builtin_ctzll(unsigned long long) nogil
+    int __builtin_ctz(unsigned int) nogil
 
 cdef uint64_t EIGHT_ZEROS = 0x3030303030303030ULL
 
@@ -145,24 +146,31 @@ cdef bint put_integer(Out* out, int64_t value) noexcept nogil:
     return put(out, <uint8_t*> text + 24 - count, count)
 
 
+cdef enum:
+    FLOAT_ROOM = 40
+
+
 cdef bint put_float(Out* out, double value, bint as_json) noexcept nogil:
     """Write a finite float, as JSON or in the form of repr()."""
+    if not reserve(out, FLOAT_ROOM):
+        return False
+    out.size = spell_float(out.data + out.size, value, as_json) - out.data
+    return True
+
+
+cdef uint8_t* spell_float(uint8_t* at, double value, bint as_json) noexcept nogil:
+    """Write what put_float writes, within FLOAT_ROOM; return its end."""
     cdef char[40] text  # 16 octets can be read from any digit, the last of which is the 24th
     cdef char* digits
     cdef int count, point, exponent, least = -5 if as_json else -4
     cdef Decimal found
-    cdef uint8_t* at
-    if not reserve(out, 40):
-        return False
-    at = out.data + out.size
     if signbit(value):
         at[0] = 45
         at += 1
         value = -value
     if value == 0:
         memcpy(at, b"0.0", 3)
-        out.size = at + 3 - out.data
-        return True
+        return at + 3
     found = shortest(value)
     while found.digits % 10 == 0:
         found.digits //= 10
@@ -210,5 +218,4 @@ cdef bint put_float(Out* out, double value, bint as_json) noexcept nogil:
         count = spell(exponent, text + 24)
         memcpy(at, text + 24 - count, count)
         at += count
-    out.size = at - out.data
-    return True
+    return at

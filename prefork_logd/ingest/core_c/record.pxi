@@ -101,6 +101,7 @@ cdef struct Fields:
     Stretch* origin
     Layout* skipped               # of a stretch of which the memo has no values
     Node* slot[SLOTS]
+    uint32_t nones                # slots with None, as bits
     double created
     Node* extras[2 * EXTRAS]      # keys and values in turn
     size_t extras_count           # number of keys and values
@@ -116,6 +117,7 @@ cdef inline void begin_fields(Fields* fields) noexcept nogil:
     clear_words(fields.slot, SLOTS)
     fields.site = fields.origin = NULL
     fields.skipped = NULL
+    fields.nones = 0
     fields.extras_count = 0
     fields.has_containers = False
 
@@ -269,7 +271,18 @@ cdef bint settle(Fields* fields) noexcept nogil:
         if not is_fit(slot, value):
             return False
         if value.kind == NONE:
-            fields.slot[slot] = NULL
+            fields.nones |= 1 << slot
+    return settle_fitting(fields)
+
+
+cdef inline bint settle_fitting(Fields* fields) noexcept nogil:
+    """Do `settle` for fields of which all that are stored as they were sent fit, and `nones` are known."""
+    cdef Node* value
+    cdef int slot
+    cdef uint32_t nones = fields.nones & ((1 << STORED) - 1)
+    while nones:
+        fields.slot[__builtin_ctz(nones)] = NULL
+        nones &= nones - 1
     if fields.slot[MESSAGE] == NULL:
         return False
     for slot in range(CUTS, EXCEPTIONS + 1):
@@ -301,24 +314,32 @@ cdef Second LATEST_LOCAL
 LATEST_UTC.second = LATEST_LOCAL.second = -1
 
 
+cdef enum:
+    TIME_BYTES = 27
+
+
 cdef bint put_time_utc(Out* out, double created) noexcept nogil:
     """Write RFC 3339, UTC, microseconds (record.rfc3339)."""
+    if not reserve(out, TIME_BYTES):
+        return False
+    spell_time_utc(out.data + out.size, created)
+    out.size += TIME_BYTES
+    return True
+
+
+cdef inline uint8_t* spell_time_utc(uint8_t* to, double created) noexcept nogil:
+    """Write what put_time_utc writes, which takes TIME_BYTES; return its end."""
     cdef int64_t microseconds = <int64_t> rint(created * 1e6)
     cdef int64_t second = microseconds // 1_000_000
     cdef unsigned int rest = <unsigned int> (microseconds - second * 1_000_000)
-    cdef uint8_t* to
     if second != LATEST_UTC.second:
         spell_utc(second, LATEST_UTC.text)
         LATEST_UTC.second = second
-    if not reserve(out, 27):
-        return False
-    to = out.data + out.size
     memcpy(to, LATEST_UTC.text, 19)
     to[19] = 46
     two(two(two(to + 20, rest // 10_000), rest // 100 % 100), rest % 100)
     to[26] = 90
-    out.size += 27
-    return True
+    return to + TIME_BYTES
 
 
 cdef void spell_utc(int64_t second, char* text) noexcept nogil:
@@ -405,15 +426,28 @@ cdef bint put_added(Fields* fields, Out* out, bint first) noexcept nogil:
     return True
 
 
+cdef inline bint put_beginning(Out* out, double created) noexcept nogil:
+    """Write a line of JSON up to the end of `time`."""
+    cdef uint8_t* to
+    if not reserve(out, 11 + FLOAT_ROOM + 9 + TIME_BYTES + 1):
+        return False
+    to = out.data + out.size
+    memcpy(to, b'{"created":', 11)
+    to = spell_float(to + 11, created, True)
+    memcpy(to, b',"time":"', 9)
+    to = spell_time_utc(to + 9, created)
+    to[0] = 34
+    out.size = to + 1 - out.data
+    return True
+
+
 cdef bint put_record(Machine* m, Fields* fields, Out* out, const uint8_t* ending, size_t ending_size) noexcept nogil:
     """Write the record's line of JSON. `ending` is the part behind `exception`: host to received, brace, newline."""
     cdef size_t index
     cdef Node* node
     cdef Stretch* site
     m.output_end = fields.output_end = out.size + output_for(m.size)
-    if not put(out, <const uint8_t*> b'{"created":', 11) or not put_float(out, fields.created, True):
-        return False
-    if not put(out, <const uint8_t*> b',"time":"', 9) or not put_time_utc(out, fields.created) or not put_byte(out, 34):
+    if not put_beginning(out, fields.created):
         return False
     if not put_slots(fields, out, NAME, LEVELNO):
         return False
@@ -437,9 +471,7 @@ cdef bint put_record(Machine* m, Fields* fields, Out* out, const uint8_t* ending
             return False
         for index in range(0, fields.extras_count, 2):
             node = fields.extras[index]
-            if index and not put_byte(out, 44):
-                return False
-            if not put_string(out, node.value.text, node.size, node.look, node.kind == OCTETS) or not put_byte(out, 58):
+            if not put_name(out, node, index != 0):
                 return False
             if not put_under(m, out, node, fields.extras[index + 1], 1):
                 return False

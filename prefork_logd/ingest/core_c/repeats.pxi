@@ -46,6 +46,7 @@ cdef struct Layout:
     uint32_t last            # number of its last key
     uint32_t count           # number of values whose length may differ
     uint32_t[STRETCH_PAIRS + 1] fixed
+    uint32_t[STRETCH_PAIRS + 1] needed   # octets that must be there before each of the above is passed over
     int[STRETCH_PAIRS] steps
     int[STRETCH_PAIRS] slots # of the values whose length may differ
     uint8_t[STRETCH_BYTES] octets  # that do not differ, end to end
@@ -134,22 +135,41 @@ cdef inline size_t read_step(const uint8_t* data, size_t at, size_t size, int st
 
 cdef inline bint follow_layout(Machine* m, const Layout* layout, size_t* size, uint64_t* hash) noexcept nogil:
     """Set the length and the hash of the stretch that begins here, if it has this layout; return whether it may."""
-    cdef const uint8_t* data = m.data
-    cdef size_t at = m.at
+    cdef const uint8_t* start = m.data + m.at
+    cdef const uint8_t* at = start
+    cdef const uint8_t* end = m.data + m.size
     cdef uint64_t mixed = layout.first
-    cdef uint32_t index
+    cdef uint32_t index, length
+    cdef size_t place
+    cdef int step
+    if end - at < <ptrdiff_t> layout.needed[0]:
+        return False
     for index in range(layout.count):
-        at = read_step(data, at + layout.fixed[index], m.size, layout.steps[index])
-        if at == 0 or at > m.size:
+        at += layout.fixed[index]
+        step = layout.steps[index]
+        if step == TEXT_STEP:
+            memcpy(&length, at + 1, 4)
+            if length > STRETCH_BYTES:
+                return False
+            at += 5 + <size_t> length
+        elif step == NUMBER_STEP:
+            at += NUMBER_BYTES[at[0]]
+        elif step == COUNTED_STEP:
+            at += 2 + <size_t> at[1]
+        else:
+            place = read_step(m.data, at - m.data, m.size, step)
+            if place == 0:
+                return False
+            at = m.data + place
+        if end - at < <ptrdiff_t> layout.needed[index + 1]:
             return False
         # There are so many octets before: the shortest of these keys has four letters.
-        mixed = (mixed ^ load8(data + at - 8)) * 0x9E3779B97F4A7C15ULL
-        mixed ^= mixed >> 29
+        mixed = ((mixed << 29 | mixed >> 35) ^ load8(at - 8)) * 0x9E3779B97F4A7C15ULL
     at += layout.fixed[layout.count]
-    if at + 2 > m.size or at - m.at > STRETCH_BYTES:
+    if at - start > STRETCH_BYTES:
         return False
-    size[0] = at - m.at
-    hash[0] = mixed | 1
+    size[0] = at - start
+    hash[0] = (mixed ^ mixed >> 32) | 1
     return True
 
 
@@ -165,6 +185,7 @@ cdef bint learn_layout(Machine* m, uint32_t key, Layout* layout) noexcept nogil:
     cdef size_t memo = m.memory.memo_end
     cdef uint32_t group = FLAT[key].group
     cdef int step
+    cdef uint32_t index
     cdef uint8_t opcode
     layout.first = layout.last = key
     layout.count = layout.pairs = layout.cost = layout.unfit = 0
@@ -228,6 +249,9 @@ cdef bint learn_layout(Machine* m, uint32_t key, Layout* layout) noexcept nogil:
             break
         layout.last = key
     layout.fixed[layout.count] = <uint32_t> (at - fixed)
+    for index in range(layout.count):
+        layout.needed[index] = layout.fixed[index] + 5
+    layout.needed[layout.count] = layout.fixed[layout.count] + 2
     memcpy(layout.octets + used, data + fixed, at - fixed)
     layout.memo_count = <uint32_t> memo - layout.memo_start
     return layout.count > 0 and memo <= 256
@@ -359,11 +383,13 @@ cdef inline bint ends_here(Machine* m, const Layout* layout, size_t size) noexce
     return key and FLAT[key].group != FLAT[layout.first].group
 
 
-cdef inline Stretch* find_stretch(Machine* m, uint32_t key, uint64_t* hash, Layout** fitting) noexcept nogil:
+cdef inline Stretch* find_stretch(
+    Machine* m, uint32_t key, uint64_t* hash, Layout** fitting, size_t* stop
+) noexcept nogil:
     """Return the stretch that a frame continues with, if it is kept.
 
-    Else return NULL, and set `fitting` to the layout that the frame seems to continue with, and `hash` to the hash of
-    what has it; without such a layout to NULL and 0.
+    Else return NULL, and set `fitting` to the layout that the frame seems to continue with, `hash` to the hash of what
+    has it and `stop` to its end; without such a layout to NULL and 0.
     """
     global latest_origin
     cdef uint32_t group = FLAT[key].group
@@ -373,7 +399,7 @@ cdef inline Stretch* find_stretch(Machine* m, uint32_t key, uint64_t* hash, Layo
     cdef Layout* layout
     cdef size_t size = 0
     cdef uint64_t found = 0
-    hash[0] = 0
+    hash[0] = stop[0] = 0
     fitting[0] = NULL
     if group == ORIGIN and latest_origin != NULL and comes_again(m, latest_origin, key):
         return latest_origin
@@ -393,6 +419,7 @@ cdef inline Stretch* find_stretch(Machine* m, uint32_t key, uint64_t* hash, Layo
         if ends_here(m, layout, size):
             hash[0] = found
             fitting[0] = layout
+            stop[0] = m.at + size
             return NULL
     return NULL
 
@@ -402,11 +429,8 @@ cdef inline size_t bucket_of(uint64_t hash) noexcept nogil:
     return hash >> 40 & (STRETCHES - STRETCH_WAYS)
 
 
-cdef size_t expect_stretch(Machine* m, uint32_t key, uint64_t* hash, bint is_again) noexcept nogil:
-    """Return the end of the stretch that begins here, and set its hash; 0 if it is not worth keeping.
-
-    `is_again`: it is known to have come before.
-    """
+cdef size_t expect_stretch(Machine* m, uint32_t key, uint64_t* hash) noexcept nogil:
+    """Learn the layout of the stretch that begins here; return its end and set its hash, if it is worth keeping."""
     cdef Layout layout
     cdef uint32_t group = FLAT[key].group
     cdef int index
@@ -419,7 +443,7 @@ cdef size_t expect_stretch(Machine* m, uint32_t key, uint64_t* hash, bint is_aga
     if not is_known:
         layout_turn[group] = (layout_turn[group] + 1) % LAYOUTS
         LAYOUT[group][layout_turn[group]] = layout
-    return m.at + size if is_again or is_worth_keeping(hash[0]) else 0
+    return m.at + size if is_worth_keeping(hash[0]) else 0
 
 
 cdef inline bint is_worth_keeping(uint64_t hash) noexcept nogil:
@@ -456,6 +480,8 @@ cdef void take_stretch(Machine* m, Fields* fields, Stretch* stretch) noexcept no
             if is_text(node):
                 node.value.text = start + node.value.integer
             fields.slot[stretch.slots[index]] = node
+            if node.kind == NONE:
+                fields.nones |= 1 << stretch.slots[index]
     m.text_left -= <long> stretch.cost
     m.at += stretch.size
 

@@ -27,6 +27,12 @@ cdef struct Verdict:
     bint is_secret
     uint8_t[VERDICT_BYTES] text
 
+cdef enum:
+    FLAT_KEYS = 1024         # most keys of the tree (flat.pxi)
+
+cdef uint64_t tree_number = 1    # number of the present tree of keys
+
+
 cdef struct Secrets:
     size_t patterns_count
     size_t allowed_count
@@ -34,6 +40,8 @@ cdef struct Secrets:
     Pattern[MOST_PATTERNS] patterns
     Pattern[MOST_ALLOWED] allowed
     Verdict[VERDICTS] verdicts
+    uint64_t tree                          # number of the tree of keys that `tagged` is about
+    uint8_t[FLAT_KEYS] tagged              # verdict on each key of that tree, plus one; 0: not known yet
 
 cdef const char* REDACTED = b'"<redacted>"'
 cdef bint[256] OF_INTEREST       # octets at which may_have_form looks closer
@@ -65,6 +73,13 @@ cdef bint fits_pattern(const uint8_t* text, size_t size, const Pattern* pattern)
     return memcmp(text + (size - pattern.size if pattern.before else 0), pattern.text, pattern.size) == 0
 
 
+cdef inline void begin_tags(Secrets* secrets) noexcept nogil:
+    """Prepare for a record. If the tree begins anew while it is read, its keys' tags are not used."""
+    if secrets.tree != tree_number:
+        secrets.tree = tree_number
+        memset(secrets.tagged, 0, sizeof(secrets.tagged))
+
+
 cdef int compare_key(const Secrets* secrets, const uint8_t* key, size_t size) noexcept nogil:
     """Return whether the value of a key is a secret; -1 if Python has to decide."""
     cdef uint8_t[PLAIN_KEY] plain
@@ -93,6 +108,10 @@ cdef inline int is_secret(Secrets* secrets, const Node* key) noexcept nogil:
     cdef const uint8_t* text = key.value.text
     if not secrets.patterns_count or not key.size:
         return 0
+    if key.tag and secrets.tree == tree_number:
+        if not secrets.tagged[key.tag]:
+            secrets.tagged[key.tag] = 1 + compare_key(secrets, text, key.size)
+        return secrets.tagged[key.tag] - 1
     if key.size > VERDICT_BYTES:
         return compare_key(secrets, text, key.size)
     verdict = &secrets.verdicts[(key.size * 23 + text[0] * 7 + text[key.size - 1] * 5 + text[key.size >> 1]) % VERDICTS]

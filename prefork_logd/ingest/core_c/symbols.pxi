@@ -29,6 +29,7 @@ ctypedef union Value:
 cdef struct Node:
     uint8_t kind
     uint8_t look      # of TEXT and OCTETS: the result of look_at; of BYTES: whether it is a bytearray
+    uint16_t tag      # of a record's key: its number in the tree of keys (flat.pxi); else 0
     uint32_t size     # octets at `text`
     Value value
 
@@ -51,9 +52,12 @@ cdef extern from *:
 
     /* For less than some hundred octets: compilers make `rep stos` of memset(), which takes long to begin. */
     static inline void clear_words(void *to, size_t count) {
+        const octets16_t zeros = {0};
         char *at = to;
-        for (; count >= 2; count -= 2, at += 16)
-            write_words(at, 0, 0);
+        for (; count >= 2; count -= 2, at += 16) {
+            __asm__("" : "+r"(at));
+            memcpy(at, &zeros, 16);
+        }
         if (count)
             memset(at, 0, 8);
     }

@@ -215,10 +215,10 @@ cdef bint put_mapping(Machine* m, Out* out, Chain* one, Chain* other, int depth,
                 step(&m.memory, &walk)
                 key = step(&m.memory, &walk)
                 continue
-            if done and not put_byte(out, 44):
+            if not put_key(m, out, key, done):
                 return False
             done = True
-            if not put_key(m, out, key) or not put_under(m, out, key, step(&m.memory, &walk), depth + 1):
+            if not put_under(m, out, key, step(&m.memory, &walk), depth + 1):
                 return False
             key = step(&m.memory, &walk)
         chain = other
@@ -239,15 +239,39 @@ cdef bint put_under(Machine* m, Out* out, const Node* key, const Node* value, in
     return put_literal(out, REDACTED)
 
 
-cdef bint put_key(Machine* m, Out* out, const Node* key) noexcept nogil:
+cdef inline bint put_key(Machine* m, Out* out, const Node* key, bint is_next) noexcept nogil:
+    """Write a key and its colon, behind a comma if it `is_next`."""
     if key.kind == INT:
         m.nodes_left -= 5
         m.text_left -= 40
+        if is_next and not put_byte(out, 44):
+            return False
         return put_byte(out, 34) and put_integer(out, key.value.integer) and put(out, <const uint8_t*> b'":', 2)
     if key.kind == OCTETS:
         m.nodes_left -= 2
     m.text_left -= 2 * key.size
-    return put_string(out, key.value.text, key.size, key.look, key.kind == OCTETS) and put_byte(out, 58)
+    return put_name(out, key, is_next)
+
+
+cdef inline bint put_name(Out* out, const Node* name, bint is_next) noexcept nogil:
+    """Write a text as a member's name and its colon, behind a comma if it `is_next`."""
+    cdef uint8_t* to
+    if name.look != PLAIN:
+        if is_next and not put_byte(out, 44):
+            return False
+        return put_string(out, name.value.text, name.size, name.look, name.kind == OCTETS) and put_byte(out, 58)
+    if not reserve(out, <size_t> name.size + 4):
+        return False
+    to = out.data + out.size
+    to[0] = 44
+    to += is_next
+    to[0] = 34
+    copy_octets(to + 1, name.value.text, name.size)
+    to += name.size + 1
+    to[0] = 34
+    to[1] = 58
+    out.size = to + 2 - out.data
+    return True
 
 
 cdef inline bint holds_base(int base, const Node* node) noexcept nogil:
