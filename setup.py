@@ -99,6 +99,7 @@ setup(
         "dev": [
             "Cython>=3.0" + SERVER,
             "SQLAlchemy>=2.0" + SERVER,
+            "aiosmtpd>=1.4.6" + SERVER,
             "attrs>=23" + SERVER,
             "axe-playwright-python>=0.1" + SERVER,
             "celery>=5.4" + SERVER,

@@ -15,11 +15,13 @@ from typing import Any, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from prefork_logd.config.alerts import AlertSettings
 from prefork_logd.config.changes import is_live
 from prefork_logd.config.client_limits import ClientLimitSettings
 from prefork_logd.config.listeners import ListenerSettings
 from prefork_logd.config.load import ENVIRONMENT_VARIABLE, FILE_NAME, SYSTEM_FILE, loads
 from prefork_logd.config.outputs import OutputSettings
+from prefork_logd.config.receivers import RECEIVERS, ReceiverSettings
 from prefork_logd.config.server import TABLES
 from prefork_logd.config.show import effective
 from prefork_logd.config.sources import NatsSourceSettings
@@ -87,6 +89,7 @@ def configuration() -> str:
         "limit": ClientLimitSettings,
         "output": OutputSettings,
         "source": NatsSourceSettings,
+        "alert": AlertSettings,
     }
     for table, kind in {**TABLES, **lists}.items():
         header = f"[[{table}]]" if table in lists else f"[{table}]"
@@ -105,6 +108,12 @@ def configuration() -> str:
         own = {field.name for field in msgspec.structs.fields(store)} - common
         parts.append(f'\n### `type = "{name}"`\n\n{(store.__doc__ or "").strip()}\n\n')
         parts += _rows(store, own)
+    shared = {field.name for field in msgspec.structs.fields(ReceiverSettings)}
+    parts.append("\n## `[[receiver]]`\n\nWhere notices of alerts are sent. `type` selects the kind.\n\n")
+    parts += _rows(ReceiverSettings, shared)
+    for name, receiver in RECEIVERS.items():
+        parts.append(f'\n### `type = "{name}"`\n\n{(receiver.__doc__ or "").strip()}\n\n')
+        parts += _rows(receiver, {field.name for field in msgspec.structs.fields(receiver)} - shared)
     parts.append(
         '\nDurations are a number and `ms`, `s`, `m`, `h`, `d` or `w`, as a string: `"30s"`, `"1d"`. An output '
         "without a name has the name of its file. Each output is an `[[output]]` table; without any there is one "
@@ -126,7 +135,7 @@ def _rows(kind: type[msgspec.Struct], keys: set[str]) -> list[str]:
             meta = next(meta for meta in hint.__metadata__ if isinstance(meta, Meta) and meta.description)
             live = "yes" if is_live(hint) else "no"
             default = _toml(field.default if field.default is not msgspec.NODEFAULT else field.default_factory())
-            rows.append(f"| `{field.name}` | {_type(hint)} | `{default}` | {live} | {meta.description} |\n")
+            rows.append(f"| `{field.encode_name}` | {_type(hint)} | `{default}` | {live} | {meta.description} |\n")
     return rows
 
 

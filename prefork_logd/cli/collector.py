@@ -5,6 +5,7 @@ Does not print answers.
 
 from __future__ import annotations
 
+import getpass
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,6 +112,14 @@ def choose_address(listeners: Iterable[tuple[str, str]]) -> str:
         if accept in ("any", "frames") and (isinstance(place, str) or place[1]):
             return address
     return ""
+
+
+def user_name() -> str:
+    """Return the name of the person who runs this, for the history of what people do."""
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def become_user(settings: Settings) -> None:

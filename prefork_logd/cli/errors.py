@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
-import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from prefork_logd.cli.app import Flags, verb
-from prefork_logd.cli.collector import become_user, lenient_settings
+from prefork_logd.cli.collector import become_user, lenient_settings, user_name
 from prefork_logd.errors import ExitStatus
 
 if TYPE_CHECKING:
@@ -97,7 +95,7 @@ def errors(flags: Flags, words: tuple[str, ...], form: str, version: str, durati
             elif action == "show":
                 _print_details(form, book, key)
             else:
-                _print_rows(form, [_CHANGES[action][1](book, key, _user(), given)])
+                _print_rows(form, [_CHANGES[action][1](book, key, user_name(), given)])
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     return ExitStatus.OK
@@ -116,14 +114,6 @@ def _action(words: tuple[str, ...]) -> tuple[str, str, str]:
     if len(rest) > least:
         raise ValueError(f"{action} takes {least} word{'s' if least > 1 else ''}; put a text into quotes")
     return action, rest[0], rest[1] if least > 1 else ""
-
-
-def _user() -> str:
-    """Return the name of the person who runs this, for the history of a group."""
-    try:
-        return os.environ.get("SUDO_USER") or getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
 
 
 def _print_rows(form: str, rows: list[Row]) -> None:

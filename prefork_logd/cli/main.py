@@ -12,6 +12,7 @@ import os
 import click
 
 from prefork_logd.cli import (  # noqa: F401 - each module adds its verbs to the group
+    alert,
     check,
     errors,
     import_files,

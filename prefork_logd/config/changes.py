@@ -26,12 +26,8 @@ def changes(old: Settings, new: Settings) -> tuple[list[str], list[str]]:
         waiting.append("listener")
     if old.sources != new.sources:
         waiting.append("source")
-    if old.limit != new.limit:
-        live.append("limit")
-    if old.output != new.output:
-        live.append("output")
-    if old.store != new.store:
-        live.append("store")
+    tables = ("limit", "output", "store", "alert", "receiver")
+    live += [table for table in tables if getattr(old, table) != getattr(new, table)]
     return live, waiting
 
 

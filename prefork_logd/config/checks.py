@@ -5,6 +5,7 @@ Does not know TOML.
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,9 @@ from prefork_logd.config.values import MAX_KEY_ID_BYTES, MIN_KEY_BYTES
 from prefork_logd.config.web import DEFAULT_ADDRESS, is_local
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prefork_logd.config.alerts import AlertSettings
     from prefork_logd.config.document import Document
     from prefork_logd.config.settings import Settings
 
@@ -57,6 +61,39 @@ def check_web(document: Document, settings: Settings) -> None:
     if not web.is_by_default:
         for address in sorted(used.intersection(web.bind)):
             document.add_problem("web", 0, "bind", f"{address!r} takes records already; choose another address")
+
+
+QUERY_CHECK = "prefork_logd.query.language:problem_of"
+"""Returns what is wrong with a query. Imported when there is a rule: the language is on a floor above this one."""
+
+
+def check_alerts(document: Document, settings: Settings) -> None:
+    """Add the problems of rules and receivers with each other, and of the rules' queries."""
+    for table, named in (("alert", settings.alert), ("receiver", settings.receiver)):
+        seen: set[str] = set()
+        for index, one in enumerate(named):
+            if one.name in seen:
+                document.add_problem(table, index, "name", f"{one.name!r} is taken by a table above; choose another")
+            seen.add(one.name)
+    for index, rule in enumerate(settings.alert):
+        for key, message in rule_problems(rule, settings):
+            document.add_problem("alert", index, key, message)
+
+
+def rule_problems(rule: AlertSettings, settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield (key, sentence) for what is wrong between a rule and the rest of the configuration, and in its query."""
+    receivers = [receiver.name for receiver in settings.receiver]
+    for name in rule.send:
+        if name not in receivers:
+            known = ", ".join(receivers) or "none"
+            yield "send", f"{name!r:.100}: there is no such receiver; configured ([[receiver]]): {known}"
+    if not rule.send:
+        yield "send", "is empty, so nobody would be told; name a receiver"
+    if rule.store and rule.store not in [store.name for store in settings.store]:
+        yield "store", f"{rule.store!r:.100}: there is no such store"
+    module, _, name = QUERY_CHECK.partition(":")
+    if rule.query and (problem := getattr(importlib.import_module(module), name)(rule.query)):
+        yield "query", problem
 
 
 def check_paths(document: Document, home: str, settings: Settings) -> None:

@@ -13,9 +13,11 @@ from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
+from prefork_logd.config.alerts import AlertSettings, AlertsSettings
 from prefork_logd.config.client_limits import ClientLimitSettings
 from prefork_logd.config.listeners import ListenerSettings
 from prefork_logd.config.outputs import OutputSettings
+from prefork_logd.config.receivers import ReceiverSettings
 from prefork_logd.config.redact import RedactSettings
 from prefork_logd.config.server import LimitSettings, ServerSettings
 from prefork_logd.config.sources import NatsSourceSettings
@@ -34,7 +36,10 @@ Table = TypeVar(
     | StoreSettings
     | NatsSourceSettings
     | WebSettings
-    | WebUserSettings,
+    | WebUserSettings
+    | AlertsSettings
+    | AlertSettings
+    | ReceiverSettings,
 )
 
 
@@ -106,14 +111,17 @@ class Document:
         if not isinstance(content, Mapping):
             self.add_problem(table, index, "", f"must be a table; write [{table}] on a line of its own")
             return kind()
-        types = get_type_hints(kind, include_extras=True)
+        hints = get_type_hints(kind, include_extras=True)
+        # A key such as `for` is not the name of an attribute.
+        attributes = {field.encode_name: field.name for field in msgspec.structs.fields(kind)}
+        types = {key: hints[name] for key, name in attributes.items()}
         values: dict[str, Any] = {}
         for key, value in content.items():
             if key not in types:
                 self.add_problem(table, index, key, f"unknown key{suggest(key, types)}")
                 continue
             try:
-                values[key] = msgspec.convert(value, types[key])
+                values[attributes[key]] = msgspec.convert(value, types[key])
             except msgspec.ValidationError as error:
                 self.add_problem(table, index, key, explain(error, types[key]))
         settings = kind(**values)

@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 import msgspec
 
-from prefork_logd.config.checks import check_limits, check_listeners, check_paths, check_web
+from prefork_logd.config.alerts import MAX_ALERTS, AlertSettings, AlertsSettings
+from prefork_logd.config.checks import check_alerts, check_limits, check_listeners, check_paths, check_web
 from prefork_logd.config.client_limits import MAX_LIMITS, ClientLimitSettings
 from prefork_logd.config.document import Document, explain
 from prefork_logd.config.listeners import ListenerSettings
 from prefork_logd.config.output_paths import escape
 from prefork_logd.config.outputs import DEFAULT_OUTPUTS, OutputSettings
 from prefork_logd.config.paths import default_state_dir
+from prefork_logd.config.receiver_tables import load_receivers
 from prefork_logd.config.redact import RedactSettings
 from prefork_logd.config.server import TABLES, LimitSettings, ServerSettings
 from prefork_logd.config.settings import Settings
@@ -167,12 +169,16 @@ def loads(
     redact = document.read_table(RedactSettings, "redact", 0, document.take("redact", {}))
     web = _load_web(document, document.take("web", {}))
     errors = document.read_table(ErrorsSettings, "errors", 0, document.take("errors", {}))
+    alerts = document.read_table(AlertsSettings, "alerts", 0, document.take("alerts", {}))
+    rules = document.read_tables(AlertSettings, "alert", document.take("alert", []), MAX_ALERTS)
+    receivers = load_receivers(document, document.take("receiver", []))
     outputs = _load_outputs(document, document.take("output", None))
     listeners = document.read_tables(ListenerSettings, "listener", document.take("listener", []))
     client_limits = _load_limits(document, document.take("limit", []))
     sources = _load_sources(document, document.take("source", []))
     stores = _load_stores(document, document.take("store", None))
-    document.refuse_rest({**TABLES, **dict.fromkeys(("listener", "limit", "output", "store", "source"))})
+    lists = ("listener", "limit", "output", "store", "source", "alert", "receiver")
+    document.refuse_rest({**TABLES, **dict.fromkeys(lists)})
     server = _override(document, server, overrides or {})
     home = state_dir or _state_dir(document, server, directory)
     settings = Settings(
@@ -186,6 +192,9 @@ def loads(
         store=stores,
         sources=sources,
         errors=errors,
+        alerts=alerts,
+        alert=rules,
+        receiver=receivers,
         path=path,
     )
     settings = _resolve(home, directory, settings)
@@ -193,6 +202,7 @@ def loads(
     check_listeners(document, settings)
     check_limits(document, settings)
     check_web(document, settings)
+    check_alerts(document, settings)
     if document.problems:
         raise ConfigError(document.problems)
     return settings
@@ -374,4 +384,5 @@ def _resolve(home: str, directory: str, settings: Settings) -> Settings:
         store=tuple(store.resolved(home).with_minimum(settings.limits.min_free_bytes) for store in settings.store),
         sources=tuple(source.resolved(home) for source in settings.sources),
         errors=settings.errors.resolved(home),
+        receiver=tuple(receiver.resolved(home) for receiver in settings.receiver),
     )

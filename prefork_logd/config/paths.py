@@ -14,14 +14,39 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-OWN_FILES = ("prefork-logd.pid", "prefork-logd.log", "control.sock", "rejected.jsonl", "writer.lock", "journal", "page")
+OWN_FILES = (
+    "prefork-logd.pid",
+    "prefork-logd.log",
+    "control.sock",
+    "rejected.jsonl",
+    "writer.lock",
+    "journal",
+    "page",
+    "alerts.db",
+    "alerts.db-wal",
+    "alerts.db-shm",
+    "alerts.lock",
+)
 """The collector's own files in state_dir.
 
 The master writes the pid file and makes the socket; every process of a daemon writes the log; the writer writes the
 others. In the directory `journal` each shipper has the lock of its store. The page's process writes the
-directory `page`, and so do the verbs `web`, `run` and `start`.
+directory `page`, and so do the verbs `web`, `run` and `start`. The process of the alerts, the page's process and the
+verb `alert` write the database alerts.db, beside which SQLite puts two files; alerts.lock is the first one's.
 """
-PID_FILE, LOG_FILE, CONTROL_SOCKET, REJECTED_FILE, WRITER_LOCK, JOURNAL_DIRECTORY, PAGE_DIRECTORY = OWN_FILES
+(
+    PID_FILE,
+    LOG_FILE,
+    CONTROL_SOCKET,
+    REJECTED_FILE,
+    WRITER_LOCK,
+    JOURNAL_DIRECTORY,
+    PAGE_DIRECTORY,
+    ALERTS_FILE,
+    _,
+    _,
+    ALERTS_LOCK,
+) = OWN_FILES
 DEAD_LETTERS = "dead-letters-{}.jsonl"
 """The file of a store's dead letters, by the name of the store. Its shipper writes it, and `replay`."""
 

@@ -34,6 +34,13 @@ def redacted_url(url: str) -> str:
     return _URL_PASSWORD.sub(lambda match: f"{match[1]}{HIDDEN}@" if match[1] else f"{match[2]}{HIDDEN}", url)
 
 
+def redacted_address(url: str) -> str:
+    """Return an address with *** in the place of its path and query: whoever knows them may post there."""
+    head, scheme, rest = url.rpartition("://")
+    host = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    return f"{head}{scheme}{host}" if host == rest.rstrip("/") else f"{head}{scheme}{host}/{HIDDEN}"
+
+
 def redacted_dsn(dsn: str) -> str:
     """Return a connection string without its passwords, as key = value pairs; *** if a part of it is unexpected."""
     values = _parse(dsn)

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from prefork_logd.config import cpus
+from prefork_logd.config.alerts import AlertsSettings
 from prefork_logd.config.redact import RedactSettings
 from prefork_logd.config.stores.errors import ErrorsSettings
 from prefork_logd.config.values import (
@@ -211,10 +212,13 @@ class LimitSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
         return self.seconds("drain_timeout")
 
 
-TABLES: dict[str, type[ServerSettings | LimitSettings | RedactSettings | WebSettings | ErrorsSettings]] = {
+TABLES: dict[
+    str, type[ServerSettings | LimitSettings | RedactSettings | WebSettings | ErrorsSettings | AlertsSettings]
+] = {
     "server": ServerSettings,
     "limits": LimitSettings,
     "redact": RedactSettings,
     "web": WebSettings,
     "errors": ErrorsSettings,
+    "alerts": AlertsSettings,
 }

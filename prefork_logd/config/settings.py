@@ -2,9 +2,9 @@
 
 Owns the list of tables. Does not know how they are read from a file (load.py), nor processes, sockets or open files.
 
-A setting is a field of the Struct of its table (server.py, listeners.py, outputs.py, sources.py, web.py, stores/):
-type, default, bounds, a sentence of help, and whether a running collector applies a new value. The loader, `check`,
-reload and docs/configuration.md all derive from these fields.
+A setting is a field of the Struct of its table (server.py, listeners.py, outputs.py, sources.py, web.py, alerts.py,
+receivers.py, stores/): type, default, bounds, a sentence of help, and whether a running collector applies a new value.
+The loader, `check`, reload and docs/configuration.md all derive from these fields.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from prefork_logd.config.alerts import AlertSettings, AlertsSettings
 from prefork_logd.config.client_limits import ClientLimitSettings  # noqa: TC001 - msgspec reads the annotation
 from prefork_logd.config.listeners import ListenerSettings  # noqa: TC001 - msgspec reads the annotation
 from prefork_logd.config.outputs import DEFAULT_OUTPUTS, OutputSettings
+from prefork_logd.config.receivers import AnyReceiver  # noqa: TC001 - msgspec reads the annotation
 from prefork_logd.config.redact import RedactSettings
 from prefork_logd.config.server import LimitSettings, ServerSettings
 from prefork_logd.config.sources import NatsSourceSettings  # noqa: TC001 - msgspec reads the annotation
@@ -41,6 +43,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     store: tuple[StoreSettings, ...] = ()
     sources: tuple[NatsSourceSettings, ...] = ()
     errors: ErrorsSettings = ErrorsSettings()
+    alerts: AlertsSettings = AlertsSettings()
+    alert: tuple[AlertSettings, ...] = ()
+    receiver: tuple[AnyReceiver, ...] = ()
     path: str = ""
     """Path of the configuration file; empty for none."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 import msgspec
 import tomli_w
 
-from prefork_logd.config.redacting import redacted_dsn, redacted_url
+from prefork_logd.config.redacting import redacted_address, redacted_dsn, redacted_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 _Table = TypeVar("_Table", bound=msgspec.Struct)
 
 
-_REDACTORS: dict[str, Callable[[str], str]] = {"dsn": redacted_dsn, "url": redacted_url}
+_REDACTORS: dict[str, Callable[[str], str]] = {
+    "dsn": redacted_dsn,
+    "url": redacted_url,
+    "address": redacted_address,
+}
 """The functions that hide the password in a value, by the form of the value (values.MAY_HOLD_PASSWORD)."""
 
 
@@ -29,6 +33,7 @@ def printable(settings: Settings) -> str:
             settings,
             store=tuple(map(_without_passwords, settings.store)),
             sources=tuple(map(_without_passwords, settings.sources)),
+            receiver=tuple(map(_without_passwords, settings.receiver)),
             web=msgspec.structs.replace(settings.web, user=tuple(map(_without_hash, settings.web.user))),
         )
     )

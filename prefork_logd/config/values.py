@@ -28,8 +28,9 @@ LARGEST_LEVEL = 999_999_999
 NOT_LIVE = {"live": False}
 """Marks a setting whose new value waits for a restart."""
 
-MAY_HOLD_PASSWORD = {form: {"password": form} for form in ("dsn", "url")}
-"""Marks a setting whose value (a connection string, or URLs) is printed without the password that may be in it."""
+MAY_HOLD_PASSWORD = {form: {"password": form} for form in ("dsn", "url", "address")}
+"""Marks a setting whose value is printed without the password that may be in it: a connection string, URLs of servers,
+or an address whose path is a secret."""
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 _HOUR_S, _DAY_S = 3600, 86_400

@@ -78,7 +78,7 @@ class WebUserSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         Literal["viewer", "admin"],
         Meta(
             description='"viewer" reads records and the state of the collector; "admin" also sees its configuration '
-            "and rejected records, removes what others have saved, and changes groups of errors."
+            "and rejected records, removes what others have saved, and changes groups of errors and alerts."
         ),
     ] = "viewer"
 

@@ -178,7 +178,8 @@ WRITER_SLOT = 0
 SHIPPER_SLOT = 1 + MAX_WORKERS
 """Shippers have the slots from this one on, in the order of their stores' slots."""
 PAGE_SLOT = SHIPPER_SLOT + STORE_PLACES
-_SLOTS = PAGE_SLOT + 1
+ALERTS_SLOT = PAGE_SLOT + 1
+_SLOTS = ALERTS_SLOT + 1
 
 
 Cells = tuple[int, int, int]

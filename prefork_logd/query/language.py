@@ -74,6 +74,30 @@ def parse(
     return _Parser(text, Surroundings(now, carried, zone)).parse()
 
 
+class _AnyLevel(dict[str, int]):
+    """Levels of every name: records carry those that are not in `levels.LEVELS`."""
+
+    def __missing__(self, name: str) -> int:
+        return 0
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+def any_level() -> Mapping[str, int]:
+    """Return levels of every name, for a query that is only checked."""
+    return _AnyLevel(ANY=0)
+
+
+def problem_of(text: str) -> str:
+    """Return what is wrong with a query, with the column; empty if nothing is. Any name of a level passes."""
+    try:
+        parse(text, now=1e9, carried=any_level)
+    except QueryError as error:
+        return str(error)
+    return ""
+
+
 def parse_field(text: str) -> Field:
     """Return the field of a text that is nothing but its name. Raises ValueError with a sentence for the user."""
     name = FIELD.fullmatch(text)

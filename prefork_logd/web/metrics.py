@@ -59,6 +59,7 @@ def metrics_text(status: Mapping[str, Any]) -> str:
     _add_commits(text, status["commits"])
     _add_journal(text, status["journal"])
     _add_stores(text, status["stores"])
+    _add_alerts(text, status["alerts"])
     _add_sources(text, status["sources"])
     return "\n".join(text.lines) + "\n"
 
@@ -155,6 +156,18 @@ def _add_stores(text: _Text, stores: list[dict[str, Any]]) -> None:
         text.begin(name, kind, description)
         for store in stores:
             text.add(name, math.nan if store[key] is None else store[key], store=store["name"], type=store["type"])
+
+
+def _add_alerts(text: _Text, alerts: dict[str, Any]) -> None:
+    for name, key, kind, description in (
+        ("alert_rules", "rules", "gauge", "Rules of alerts."),
+        ("alerts_firing", "firing", "gauge", "Incidents that are open."),
+        ("alert_notices_waiting", "waiting", "gauge", "Notices that wait for their receivers."),
+        ("alert_notices_sent_total", "sent", "counter", "Notices that receivers have taken."),
+        ("alert_notices_failed_total", "failed", "counter", "Notices that were given up."),
+        ("alert_evaluation_errors_total", "errors", "counter", "Evaluations of rules that failed."),
+    ):
+        text.single(name, kind, description, alerts[key])
 
 
 def _add_sources(text: _Text, sources: list[dict[str, Any]]) -> None:

@@ -15,6 +15,7 @@ FLOORS: tuple[set[str], ...] = (
     {"cli"},
     {"processes"},
     {"web"},
+    {"alerts"},
     {"stores"},
     {"ingest", "query"},
     {"ipc", "journal", "files"},
@@ -27,12 +28,13 @@ FLOORS: tuple[set[str], ...] = (
 """The rooms, from the top. A room imports rooms of lower floors, and itself."""
 
 PROCESSES: dict[str, set[str]] = {
-    "master": {"worker", "writer", "shipper", "consumer", "web", "fork", "orphans"},
+    "master": {"worker", "writer", "shipper", "consumer", "web", "alerts", "fork", "orphans"},
     "worker": {"fork", "orphans"},
     "writer": {"fork", "orphans"},
     "shipper": {"fork", "orphans"},
     "consumer": {"fork", "orphans"},
     "web": {"fork", "orphans"},
+    "alerts": {"fork", "orphans"},
     "fork": {"orphans"},
     "orphans": set(),
 }

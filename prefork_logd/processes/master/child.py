@@ -38,6 +38,7 @@ class Kind(enum.Enum):
     SOURCE = "source"
     SHIPPER = "shipper"
     WEB = "web"
+    ALERTS = "alerts"
 
 
 @dataclass
@@ -91,6 +92,8 @@ class Child:
             return f"shipper {self.store.name if self.store is not None else self.index + 1}"
         if self.kind is Kind.WEB:
             return "page"
+        if self.kind is Kind.ALERTS:
+            return "alerts"
         return f"worker {self.slot}" if self.kind is Kind.WORKER else "writer"
 
     @property
@@ -98,7 +101,7 @@ class Child:
         """The number among the children of the same kind."""
         if self.kind is Kind.SOURCE:
             return MAX_WORKERS + 1 - self.slot
-        if self.kind is Kind.WEB:
+        if self.kind in (Kind.WEB, Kind.ALERTS):
             return 0
         return self.slot - SHIPPER_SLOT if self.kind is Kind.SHIPPER else self.slot
 

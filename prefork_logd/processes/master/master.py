@@ -294,6 +294,7 @@ class Master:
             supervisor.adjust_shippers()
             for page_problem in supervisor.adjust_page():
                 LOGGER.error("%s", page_problem)
+            supervisor.adjust_alerts()
         if self._ready is None or supervisor.is_stopping:
             return
         if child is supervisor.writer:

@@ -42,7 +42,8 @@ class Pipes:
             return
         if child.kind in (Kind.WRITER, Kind.SHIPPER):
             self._shippers.connect(writer.channel, None if child is writer else child)
-        workers = self._workers() if child is writer else [] if child.kind in (Kind.SHIPPER, Kind.WEB) else [child]
+        has_pipes = child.kind in (Kind.WORKER, Kind.SOURCE)
+        workers = self._workers() if child is writer else [child] if has_pipes else []
         for worker in workers:
             try:
                 self._attach(worker)

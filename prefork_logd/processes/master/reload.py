@@ -94,6 +94,9 @@ class ReloadTarget(Protocol):
     def adjust_page(self) -> list[str]:
         """Give the page its addresses and its process; return the problems."""
 
+    def adjust_alerts(self) -> None:
+        """Give the alerts their process."""
+
 
 class Reloader:
     """The reload that is under way, and the one that follows."""
@@ -205,6 +208,7 @@ class Reloader:
         self._target.adjust_workers()
         self._target.adjust_shippers()
         reload.outcome["problems"] += self._target.adjust_page()
+        self._target.adjust_alerts()
         self._current, self._next = self._next, None
         _log_outcome(reload.outcome)
         reload.finish()

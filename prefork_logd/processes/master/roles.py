@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prefork_logd.processes.alerts.alerts import AlertsProcess
 from prefork_logd.processes.consumer.consumer import NatsSource
 from prefork_logd.processes.master.child import Kind
 from prefork_logd.processes.shipper.shipper import Shipper
@@ -77,11 +78,19 @@ def _run_web(spawn: Spawn) -> int:
     return WebProcess(spawn.child.slot, spawn.board, spawn.channel, settings, list(spawn.page_sockets)).run()
 
 
+def _run_alerts(spawn: Spawn) -> int:
+    configuration = spawn.configurations[-1]
+    names = (store.name for store in configuration.settings.shipped)
+    store_ids = dict(zip(names, configuration.store_ids, strict=True))
+    return AlertsProcess(spawn.child.slot, spawn.board, spawn.channel, configuration.settings, store_ids).run()
+
+
 RUN: dict[Kind, Callable[[Spawn], int]] = {
     Kind.WRITER: _run_writer,
     Kind.WORKER: _run_worker,
     Kind.SOURCE: _run_source,
     Kind.SHIPPER: _run_shipper,
     Kind.WEB: _run_web,
+    Kind.ALERTS: _run_alerts,
 }
 """Each function runs in the child until its work ends, and returns the exit status."""

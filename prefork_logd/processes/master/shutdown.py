@@ -1,4 +1,4 @@
-"""Stops the collector: the page and the workers end first, then the writer, the shippers and the master.
+"""Stops the collector: the page, the alerts and the workers end first, then the writer, the shippers and the master.
 
 Does not know how a child ends (supervisor.py), or which signal stops the collector (master.py).
 
@@ -95,6 +95,7 @@ class Shutdown:
             _cancel_timer(worker)
             self._supervisor.apply_event(worker, Event.STOP)
         self._supervisor.page.stop(fast=fast)
+        self._supervisor.alerts.stop(fast=fast)
         # Workers can only end while a writer takes their lines, so an upgrade still has to start its writer.
         self._supervisor.advance_upgrade()
 
@@ -120,8 +121,10 @@ class Shutdown:
         if supervisor.writer.state is State.GONE:
             if self._kill_timer is not None:
                 self._kill_timer.cancel()
-            has_page_gone = supervisor.page.stop(fast=self._is_fast)
-            if supervisor.shippers.stop(fast=self._is_fast) and has_page_gone:
+            have_gone = [
+                part.stop(fast=self._is_fast) for part in (supervisor.page, supervisor.alerts, supervisor.shippers)
+            ]
+            if all(have_gone):
                 self.is_done = True
                 self._loop.stop()
         elif supervisor.writer.state is not State.STOPPING:
@@ -131,9 +134,9 @@ class Shutdown:
     def record_failure(self, child: Child) -> None:
         """Make the stop a failure after a child failed in it; not for a shipper, whose records wait in the journal.
 
-        Nor for the page, which has no records.
+        Nor for the page and the alerts, which have no records.
         """
-        if self.has_begun and child.kind not in (Kind.SHIPPER, Kind.WEB):
+        if self.has_begun and child.kind not in (Kind.SHIPPER, Kind.WEB, Kind.ALERTS):
             self.exit_status = ExitStatus.FAILURE
 
     def _kill_children(self) -> None:

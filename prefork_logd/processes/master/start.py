@@ -17,6 +17,7 @@ from prefork_logd.errors import ExitStatus, ProcessError, describe_unexpected
 from prefork_logd.ingest import core
 from prefork_logd.net import listener
 from prefork_logd.net.listener import ListeningSocket
+from prefork_logd.processes.alerts.alerts import import_libraries as import_alerts
 from prefork_logd.processes.master.certificate_files import tls_problem
 from prefork_logd.processes.master.master import Master
 from prefork_logd.processes.master.ownership import require_own_files
@@ -84,6 +85,8 @@ def serve(settings: Settings, source: ConfigSource, ready: daemonize.Readiness |
             import_early(settings.shipped)
             if settings.web.bind:
                 import_libraries()
+            if settings.alerts.enabled:
+                import_alerts()
             drop_privileges(user)
         return _run(settings, source, sockets, page_sockets, lock, ready)
 

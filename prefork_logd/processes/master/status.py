@@ -81,6 +81,7 @@ def document(
         "journal": _journal(board, settings.limits.journal_bytes),
         "low_space": board.journal[JournalField.DISKS] == DiskState.STOPPED,
         **_stores(configuration, board, carried, children),
+        "alerts": _alerts(children, settings.alerts.enabled),
         "sources": [
             _source(settings.sources[child.index - 1], board, carried, child)
             for child in children
@@ -194,6 +195,19 @@ def _store(
         "problem": crash_loop or (report.problem if report is not None else ""),
         "shipper": _life(shipper, now_s) if shipper is not None else None,
         "details": report.details if report is not None else {},
+    }
+
+
+def _alerts(children: Iterable[Child], enabled: bool) -> dict[str, Any]:
+    """Return what the process of the alerts has reported last."""
+    child = next((one for one in children if one.kind is Kind.ALERTS and not one.is_inherited), None)
+    report = child.report if child is not None else None
+    crash_loop = child.crash_loop(time.monotonic()) if child is not None else ""
+    counts = report.details if report is not None else {}
+    return {
+        "enabled": enabled,
+        "problem": crash_loop or (report.problem if report is not None else ""),
+        **{name: counts.get(name, 0) for name in ("rules", "firing", "waiting", "sent", "failed", "errors")},
     }
 
 

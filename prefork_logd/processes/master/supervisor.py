@@ -19,6 +19,7 @@ from prefork_logd.ipc.messages import AnyMessage, Drain, Forget, Retire
 from prefork_logd.ipc.scoreboard import MAX_WORKERS, WRITER_SLOT, Field, Scoreboard
 from prefork_logd.net.loop import READ
 from prefork_logd.processes.fork import describe_end, fork
+from prefork_logd.processes.master.alerts import Alerts
 from prefork_logd.processes.master.child import Child, Kind
 from prefork_logd.processes.master.lifecycle import (
     ALIVE,
@@ -105,6 +106,7 @@ class Supervisor:
         """The wanted number of workers, without sources."""
         self.shippers = Shippers(loop, board, self.apply_event)
         self.page = Page(loop, page_sockets, self.apply_event)
+        self.alerts = Alerts(loop, self.apply_event)
         self._pipes = Pipes(loop, self.writer, self.shippers, self.all_workers)
         self.rebalancer = Rebalancer(loop, board, self.real_workers)
         self.is_stopping = False
@@ -133,6 +135,7 @@ class Supervisor:
         yield from self.workers.values()
         yield from self.shippers
         yield from self.page
+        yield from self.alerts
         yield from self._upgrader.old
 
     def named(self) -> Iterator[Child]:
@@ -262,6 +265,8 @@ class Supervisor:
             self.shippers.forget(child)
         elif child.kind is Kind.WEB:
             self.page.forget()
+        elif child.kind is Kind.ALERTS:
+            self.alerts.forget()
         self.workers.pop(child.slot, None)
         if self.is_stopping:
             self._host.advance_stop()
@@ -269,6 +274,8 @@ class Supervisor:
             self.adjust_shippers()
         elif child.kind is Kind.WEB:
             self.adjust_page()
+        elif child.kind is Kind.ALERTS:
+            self.adjust_alerts()
         else:
             self.adjust_workers()
 
@@ -363,6 +370,11 @@ class Supervisor:
     def adjust_page(self) -> list[str]:
         """Give the page its addresses and its process; return the problems."""
         return [] if self.is_stopping else self.page.adjust(self._configurations.current.settings)
+
+    def adjust_alerts(self) -> None:
+        """Fork the process of the alerts, or end one with other settings."""
+        if not self.is_stopping:
+            self.alerts.adjust(self._configurations.current.settings)
 
     def adjust_workers(self) -> None:
         """Fork or retire workers until their number is the target."""

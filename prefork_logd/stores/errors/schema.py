@@ -1,6 +1,6 @@
 """Declares the tables of groups.db, and opens the file.
 
-Owns the tables, their version and the settings of the connection. Does not know what is counted.
+Owns the tables and their version. Does not know what is counted.
 
 The file is SQLite's, because several processes write it (the shipper, `prefork-logd errors`, the page) and each change
 has to be whole: in WAL mode they do not block readers. Every commit is synced: the journal may remove records after it.
@@ -8,19 +8,19 @@ has to be whole: in WAL mode they do not block readers. Every commit is synced: 
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
 from typing import TYPE_CHECKING
 
 from prefork_logd.errors import StoreError
+from prefork_logd.system import sqlite
+from prefork_logd.system.sqlite import failing_as_store_error, transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import sqlite3
     from pathlib import Path
 
+__all__ = ["TABLES", "VERSION", "connect", "failing_as_store_error", "transaction"]
+
 VERSION = 2
-BUSY_S = 5.0
-"""How long a writer waits for another one."""
 SPLITS = """
 CREATE TABLE splits (
     parent TEXT NOT NULL, place TEXT NOT NULL,
@@ -83,15 +83,6 @@ CREATE INDEX events_by_key ON events (key);
 """
 
 
-@contextlib.contextmanager
-def failing_as_store_error(path: Path) -> Iterator[None]:
-    """Raise StoreError for an error of SQLite."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise StoreError(f"{path}: {error}") from error
-
-
 def connect(path: Path, *, makes: bool) -> sqlite3.Connection:
     """Return a connection to the file, which is made with its tables if it `makes` it. Raises StoreError.
 
@@ -99,29 +90,8 @@ def connect(path: Path, *, makes: bool) -> sqlite3.Connection:
     """
     if not makes and not path.exists():
         raise StoreError(f"{path}: there are no groups yet; they are made by a collector with [errors] and a store")
-    with failing_as_store_error(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
-        try:
-            db.execute("PRAGMA foreign_keys = ON")
-            if makes:
-                _make(db)
-            _upgrade(db)
-            _check(db, path)
-            db.execute("PRAGMA synchronous = FULL")
-        except BaseException:
-            db.close()
-            raise
-    return db
-
-
-def _make(db: sqlite3.Connection) -> None:
-    """Make the tables, unless there are some."""
-    if db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-        return
-    db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    db.execute("PRAGMA journal_mode = WAL")
-    db.executescript(f"BEGIN IMMEDIATE;{TABLES}PRAGMA user_version = {VERSION};COMMIT;")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return sqlite.connect(path, VERSION, TABLES if makes else "", _upgrade)
 
 
 def _upgrade(db: sqlite3.Connection) -> None:
@@ -132,23 +102,3 @@ def _upgrade(db: sqlite3.Connection) -> None:
         if db.execute("PRAGMA user_version").fetchone()[0] == 1:
             db.execute(SPLITS)
             db.execute(f"PRAGMA user_version = {VERSION}")
-
-
-def _check(db: sqlite3.Connection, path: Path) -> None:
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version != VERSION:
-        what = f"has the tables of version {version}" if version else "was made by another program"
-        raise StoreError(f"{path}: {what}; move it away, and a new one is made")
-
-
-@contextlib.contextmanager
-def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """Make all changes of a block, or none."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise

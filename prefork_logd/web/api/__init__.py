@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING
 
 from starlette.routing import Route
 
-from prefork_logd.web.api import analysis, complete, errors, export, openapi, records, searches, session, status, tail
+from prefork_logd.web.api import (
+    alerts,
+    analysis,
+    complete,
+    errors,
+    export,
+    openapi,
+    records,
+    searches,
+    session,
+    status,
+    tail,
+)
 from prefork_logd.web.api.endpoint import Endpoint, not_found
 
 if TYPE_CHECKING:
@@ -26,6 +38,7 @@ _CALLS: tuple[Call, ...] = (
     *status.CALLS,
     *searches.CALLS,
     *errors.CALLS,
+    *alerts.CALLS,
     *session.CALLS,
 )
 CALLS = (*_CALLS, openapi.make_call(_CALLS))

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from prefork_logd import __version__
+from prefork_logd.alerts import book as alert_book
 from prefork_logd.stores.errors import book
 from prefork_logd.web import saved_searches
-from prefork_logd.web.api import answers, errors, searches
+from prefork_logd.web.api import alerts, answers, errors, searches
 from prefork_logd.web.api.endpoint import Call
 
 if TYPE_CHECKING:
@@ -28,12 +29,13 @@ REFERENCE = "#/components/schemas/{name}"
 _IN_PATHS: dict[str, tuple[str, dict[str, Any]]] = {
     "id": ("Id of the record.", {"pattern": r"^[0-9a-f]{32}-\d{1,18}$"}),
     "key": ("Id of the group, or its beginning.", {"maxLength": 100}),
+    "rule": ("Name of the rule.", {"maxLength": 64}),
 }
 _STATUSES = {
     "400": "The request is wrong; `parameter` and `column` say where.",
     "401": "Nobody is logged in, and there is no valid token.",
     "403": "The user may not do this.",
-    "404": "There is no such record or group.",
+    "404": "There is no such record, group or rule.",
     "413": "The request is too large.",
     "503": "Too many searches run at once, or the store or the collector cannot answer now.",
     "504": "The search took longer than its deadline.",
@@ -136,7 +138,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
 def _descriptions() -> dict[str, dict[str, str]]:
     """Return the sentences below the fields of each type of answer: its source has them."""
     found: dict[str, dict[str, str]] = {}
-    modules = (answers, book, errors, saved_searches, searches)
+    modules = (alert_book, alerts, answers, book, errors, saved_searches, searches)
     for node in (one for module in modules for one in ast.parse(inspect.getsource(module)).body):
         if isinstance(node, ast.ClassDef):
             texts = found[node.name] = {}
@@ -147,5 +149,5 @@ def _descriptions() -> dict[str, dict[str, str]]:
                     and isinstance(text, ast.Expr)
                     and isinstance(text.value, ast.Constant)
                 ):
-                    texts[field.target.id] = " ".join(str(text.value.value).split())
+                    texts[field.target.id.rstrip("_")] = " ".join(str(text.value.value).split())
     return found

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from prefork_logd.errors import StoreError
+from prefork_logd.query.language import any_level
 from prefork_logd.web.api.answers import Share
 from prefork_logd.web.api.endpoint import Asked, Call, ForbiddenError, NotFoundError
 from prefork_logd.web.api.parameters import Parameter, ParameterError, make_filters
@@ -93,17 +94,7 @@ def _is_admin(asked: Asked) -> bool:
 def _check(new: NewSearch | NewShare) -> Any:
     """Return the filters of a search. Raises ParameterError; any name of a level passes."""
     values = {name: getattr(new, name, None) for name in ("q", "since", "until", "tz")}
-    return make_filters(values, lambda: _AnyLevel(ANY=0))
-
-
-class _AnyLevel(dict[str, int]):
-    """Levels of every name: the store knows those of records."""
-
-    def __missing__(self, name: str) -> int:
-        return 0
-
-    def __contains__(self, name: object) -> bool:
-        return True
+    return make_filters(values, any_level)
 
 
 async def share(asked: Asked) -> Share:

@@ -26,6 +26,7 @@ READY: dict[str, Any] = {
         {"kind": kind, "index": 1, "state": "running", "restarts": 0, "silent_s": 0.0, "paused": False}
         for kind in ("writer", "worker")
     ],
+    "alerts": dict.fromkeys(("rules", "firing", "waiting", "sent", "failed", "errors"), 0),
     "outputs": [], "stores": [], "sources": [], "journal": {"bytes": 0, "limit": 1, "full": False},
     "commits": {"seconds": 0.0, "within": {"inf": 0}, "last": None},
 }  # fmt: skip

@@ -104,10 +104,10 @@ class Replacement:
     def _end_shippers(self) -> None:
         """End the old shippers, which read what the old writer publishes; a store never has two shippers.
 
-        The old page ends with them.
+        The old page and alerts end with them.
         """
         for child in self.old.values():
-            if child.kind in (Kind.SHIPPER, Kind.WEB) and child.state is not State.STOPPING:
+            if child.kind in (Kind.SHIPPER, Kind.WEB, Kind.ALERTS) and child.state is not State.STOPPING:
                 child.state = State.STOPPING
                 if child.channel is not None:
                     child.channel.send(Drain(fast=True))

@@ -67,6 +67,9 @@ class Family:
         self.adjusted.append("page")
         return self.page_problems
 
+    def adjust_alerts(self) -> None:
+        self.adjusted.append("alerts")
+
     def request(self, *, wait: bool = False) -> None:
         self.reloader.request(self.answers.append, wait=wait)
 
@@ -101,7 +104,7 @@ def test_the_writer_has_the_configuration_before_the_workers(family: Family) -> 
     assert not family.answers
     assert not family.adjusted
     family.confirm(family.workers[2])
-    assert family.adjusted == ["workers", "shippers", "page"]
+    assert family.adjusted == ["workers", "shippers", "page", "alerts"]
     assert not family.reloader.is_busy
     (outcome,) = family.answers
     assert (outcome["taken"], outcome["reopened"], outcome["generation"]) == (True, True, 2)

@@ -52,7 +52,7 @@ def channel() -> Iterator[socket.socket]:
 
 @pytest.fixture
 def _no_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("Writer", "Worker", "NatsSource", "Shipper", "WebProcess"):
+    for name in ("Writer", "Worker", "NatsSource", "Shipper", "WebProcess", "AlertsProcess"):
         monkeypatch.setattr(roles, name, Recorder)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from prefork_logd.errors import ExitStatus
 from prefork_logd.ipc.messages import Drain, Retire
-from prefork_logd.ipc.scoreboard import MAX_WORKERS, PAGE_SLOT, SHIPPER_SLOT, WRITER_SLOT, Scoreboard
+from prefork_logd.ipc.scoreboard import ALERTS_SLOT, MAX_WORKERS, PAGE_SLOT, SHIPPER_SLOT, WRITER_SLOT, Scoreboard
 from prefork_logd.processes.master import shutdown
 from prefork_logd.processes.master.child import Child, Kind
 from prefork_logd.processes.master.configurations import Configurations
@@ -50,6 +50,8 @@ class Collector:
         self.shippers = _Shippers()
         self.page = _Shippers()
         self.page.left = 0
+        self.alerts = _Shippers()
+        self.alerts.left = 0
         self.is_stopping = False
         self.old: list[Child] = []
         self.replacement: Any = None
@@ -259,6 +261,7 @@ def test_a_failure_counts_only_during_a_stop_and_not_for_shippers(collector: Col
     collector.shutdown.request()
     collector.shutdown.record_failure(make_child(Kind.SHIPPER, SHIPPER_SLOT))
     collector.shutdown.record_failure(make_child(Kind.WEB, PAGE_SLOT))
+    collector.shutdown.record_failure(make_child(Kind.ALERTS, ALERTS_SLOT))
     assert collector.shutdown.exit_status is ExitStatus.OK
     collector.shutdown.record_failure(failing)
     assert collector.shutdown.exit_status is ExitStatus.FAILURE

@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
+import msgspec
 import pytest
 from openapi_spec_validator import validate
 
+from prefork_logd.alerts.book import AlertBook
+from prefork_logd.config.alerts import AlertSettings
+from prefork_logd.config.receivers import WebhookSettings
 from prefork_logd.stores.errors.book import Book
 from prefork_logd.web.api import CALLS, routes
 from prefork_logd.web.api.endpoint import Endpoint
@@ -73,7 +77,10 @@ def test_answers_are_as_described(client: Client, settings: Settings, call: Any)
         store.write([block(0, [failed(1)])], never)
     with contextlib.closing(Book(Path(settings.errors.path))) as book:
         key = book.groups()[0].id
-    path = call.path.replace("{id}", f"{JOURNAL}-7").replace("{key}", key)
+    with_receiver = msgspec.structs.replace(settings, receiver=(WebhookSettings(name="r", url="http://x"),))
+    with contextlib.closing(AlertBook(with_receiver, Path(settings.server.state_dir))) as alerts:
+        alerts.make(AlertSettings(name="rule", send=("r",)), "somebody")
+    path = call.path.replace("{id}", f"{JOURNAL}-7").replace("{key}", key).replace("{rule}", "rule")
     if call.answer != "text/event-stream":
         answer = client.get(path, **EXAMPLES.get(call.path, {}))
         assert answer.status_code == 200

@@ -1,0 +1,207 @@
+"""Evaluates the rules that are due, and begins to send what follows from it.
+
+Owns when a rule is due, and the order of a turn. Does not know processes: what it sees of the collector is passed in.
+
+Nothing is opened or imported until there is a rule.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefork_logd.alerts import findings as found
+from prefork_logd.alerts.clock import AlertClock
+from prefork_logd.alerts.ledger import Ledger
+from prefork_logd.alerts.sending import Dispatcher, Outbox
+from prefork_logd.config.alerts import MAX_ALERTS, AlertSettings
+from prefork_logd.config.checks import rule_problems
+from prefork_logd.config.paths import ALERTS_FILE, JOURNAL_DIRECTORY
+from prefork_logd.errors import StoreError, describe_unexpected
+from prefork_logd.query.search import Limits
+from prefork_logd.stores.registry import choose_store, open_search
+from prefork_logd.system.log import RateLimitedLog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from prefork_logd.alerts.findings import Findings, Watched
+    from prefork_logd.config.settings import Settings
+    from prefork_logd.query.search import Search
+
+LOOK_S = 1.0
+"""Longest time between two looks at the clock, at rules made on the page, and at notices that are due."""
+CLEAN_S = 60.0
+DEADLINE_S = 30.0
+"""Longest time of a search for one rule."""
+
+
+class Engine:
+    """The alerts of one collector."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        state_dir: Path,
+        watched: Watched,
+        run: str,
+        make_clock: Callable[..., AlertClock] = AlertClock,
+    ) -> None:
+        """Open nothing yet. `run` identifies the run of the collector (clock.run_id)."""
+        self._settings = settings
+        self._path = state_dir / ALERTS_FILE
+        self._journal = state_dir / JOURNAL_DIRECTORY
+        self._watched = watched
+        self._run = run
+        self._make_clock = make_clock
+        self._known: dict[str, AlertSettings] | None = None
+        self._due: dict[str, float] = {}
+        """When each rule is evaluated next, on the clock."""
+        self._opened: _Opened | None = None
+        self._version = -1
+        self._page_rules: list[AlertSettings] = []
+        self._clean_at = 0.0
+        self._log = RateLimitedLog()
+        self.problem = ""
+        """Why alerts do not work now; empty if they do."""
+        self.numbers: dict[str, int] = {}
+        """The number of rules, of incidents that are open, and the counters."""
+
+    def turn(self) -> None:
+        """Evaluate the rules that are due, and begin to send the notices that are due; never raises."""
+        try:
+            self._turn()
+            self.problem = ""
+        except StoreError as error:
+            self._fail(str(error))
+        except Exception as error:  # noqa: BLE001 - the next turn may succeed
+            self._fail(f"unexpected {describe_unexpected(error)}")
+
+    def _fail(self, problem: str) -> None:
+        if problem != self.problem:
+            self._log.warning("alerts: %s", problem)
+        self.problem = problem
+        self.close()
+
+    def close(self) -> None:
+        """Close the database, and wait for nothing."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.close()
+
+    def end(self, longest_s: float) -> None:
+        """Begin no further attempt to send, and wait for those under way."""
+        if self._opened is not None:
+            self._opened.dispatcher.end(longest_s)
+
+    def _turn(self) -> None:
+        if self._opened is None:
+            if not self._settings.alert and not self._path.exists():
+                return
+            self._opened = _Opened(self._path, self._settings, self._make_clock, self._run)
+            self._version, self._known = -1, None
+        opened = self._opened
+        rules = self._rules(opened.ledger)
+        number = self._watched.journal()[1]
+        if opened.clock.look(number) or not self._watched.is_listening():
+            opened.listening = opened.clock.ticks()
+            opened.save()
+        self._evaluate(opened, rules)
+        opened.dispatcher.start_due(opened.outbox)
+        if opened.clock.ticks() >= self._clean_at:
+            opened.ledger.clean(opened.clock.wall())
+            self._clean_at = opened.clock.ticks() + CLEAN_S
+        self.numbers = {"rules": len(rules), **opened.ledger.numbers()}
+
+    def _rules(self, ledger: Ledger) -> dict[str, AlertSettings]:
+        """Return the rules of the configuration and of the page, which cannot replace one of the configuration."""
+        if (version := ledger.version()) != self._version:
+            self._page_rules = ledger.page_rules()[:MAX_ALERTS]
+            self._version = version
+        return {rule.name: rule for rule in (*self._page_rules, *self._settings.alert)}
+
+    def _evaluate(self, opened: _Opened, rules: dict[str, AlertSettings]) -> None:
+        ticks = opened.clock.ticks()
+        if rules != self._known:
+            opened.ledger.forget(rules, opened.clock)
+            self._known = rules
+            self._due = {name: min(self._due.get(name, ticks), ticks + rule.every_s) for name, rule in rules.items()}
+        due = [rules[name] for name, at in self._due.items() if at <= ticks]
+        with contextlib.ExitStack() as stack:
+            searches: dict[str, Search] = {}
+            for rule in due:
+                # A rule that was late is not evaluated twice for that.
+                self._due[rule.name] = max(self._due[rule.name] + rule.every_s, ticks + 0.5 * rule.every_s)
+                self._evaluate_one(opened, rule, searches, stack)
+
+    def _evaluate_one(
+        self, opened: _Opened, rule: AlertSettings, searches: dict[str, Search], stack: contextlib.ExitStack
+    ) -> None:
+        try:
+            for _, problem in _problems(rule, self._settings):
+                raise StoreError(problem)  # noqa: TRY301 - a rule of the page may have lost its receiver
+            if rule.is_of_groups:
+                findings = self._of_groups(opened, rule)
+            else:
+                findings = self._of_records(opened, rule, self._search(rule, searches, stack))
+        except (StoreError, ValueError) as error:
+            self._note_problem(opened, rule, str(error))
+        except Exception as error:  # noqa: BLE001 - one rule must not hold up the others
+            self._note_problem(opened, rule, f"unexpected {describe_unexpected(error)}")
+        else:
+            opened.ledger.apply(rule, findings, opened.clock, self._run, opened.listening)
+
+    def _note_problem(self, opened: _Opened, rule: AlertSettings, problem: str) -> None:
+        self._log.warning("alert %s: cannot be evaluated: %s", rule.name, problem)
+        opened.ledger.fail(rule, problem, opened.clock.wall())
+
+    def _search(self, rule: AlertSettings, searches: dict[str, Search], stack: contextlib.ExitStack) -> Search:
+        """Return the store of a rule, opened once in a turn. Raises StoreError."""
+        settings = choose_store(self._settings, rule.store or None)
+        if settings.name not in searches:
+            search = searches[settings.name] = open_search(settings, self._journal)
+            stack.callback(search.close)
+        searches[settings.name].limits = Limits(DEADLINE_S)
+        return searches[settings.name]
+
+    def _of_records(self, opened: _Opened, rule: AlertSettings, search: Search) -> Findings:
+        listening_s = opened.clock.ticks() - opened.listening
+        return found.of_records(rule, search, opened.clock, self._settings, self._watched, listening_s)
+
+    def _of_groups(self, opened: _Opened, rule: AlertSettings) -> Findings:
+        position = opened.ledger.position(rule)
+        keys = opened.ledger.conditions(rule.name) if position is not None else {}
+        return found.of_groups(rule, Path(self._settings.errors.path), position, keys)
+
+
+class _Opened:
+    """The database and what belongs to it."""
+
+    def __init__(self, path: Path, settings: Settings, make_clock: Callable[..., AlertClock], run: str) -> None:
+        """Open or make the file. Raises StoreError."""
+        self._run = run
+        self.ledger = Ledger(path, settings)
+        kept: Any = self.ledger.clock()
+        self.clock = make_clock(kept[0] if kept is not None else None)
+        is_same_run = kept is not None and kept[1] == run
+        self.listening: float = kept[2] if is_same_run else self.clock.ticks()
+        """When the collector began to listen without a break, on the clock."""
+        self.outbox = Outbox(path, self.clock)
+        self.dispatcher = Dispatcher(path, self.clock, {receiver.name: receiver for receiver in settings.receiver})
+        self.save()
+
+    def save(self) -> None:
+        """Keep the clock. Raises StoreError."""
+        self.ledger.save_clock(self.clock, self._run, self.listening)
+
+    def close(self) -> None:
+        """Close the file; never raises."""
+        self.dispatcher.end(0.0)
+        self.outbox.close()
+        self.ledger.close()
+
+
+def _problems(rule: AlertSettings, settings: Settings) -> Iterable[tuple[str, str]]:
+    """Return what is wrong with a rule. Those of the configuration were checked when it was read."""
+    return () if rule in settings.alert else rule_problems(rule, settings)

@@ -1,0 +1,205 @@
+"""Posts a body to an address by HTTP/1.1, within a time, and follows redirects that are safe.
+
+Owns the connection, its bounds and the check of addresses. Does not know notices.
+
+The first address is the operator's word, also a private one. A redirect comes from outside: it leads to no private,
+loopback or link-local address, unless that is allowed, so that a receiver cannot make the collector speak with hosts
+that only it can reach (CWE-918). The address that was checked is the one that is connected to. Only 307 and 308 are
+followed: the others would turn the POST into a GET (RFC 9110, 15.4).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import http.client
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+from prefork_logd import __version__
+from prefork_logd.alerts.receivers.failures import MOST_ANSWER_BYTES, SendError, shown
+from prefork_logd.config.receivers import url_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+MOST_REDIRECTS = 3
+MOST_RETRY_AFTER_S = 3_600.0
+_FOLLOWED = (307, 308)
+_BUSY = (408, 425, 429)
+"""Statuses by which a receiver asks for another attempt, besides 5xx."""
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+class Answer(NamedTuple):
+    """What the receiver has answered."""
+
+    status: int
+    reason: str
+    location: str
+    retry_after: str
+    body: bytes
+    """Its beginning, unless the status is one of success."""
+
+
+def post(url: str, body: bytes, headers: Mapping[str, str], timeout_s: float, *, allow_private: bool) -> str:
+    """Post a body; return the status of the answer as text. Raises SendError, also for an answer that is a failure.
+
+    `headers` with the name Authorization are not sent to another host. The time covers everything, also redirects.
+    """
+    ends_s = time.monotonic() + timeout_s
+    origin = urlsplit(url)
+    target = origin
+    for _ in range(MOST_REDIRECTS + 1):
+        is_origin = (target.scheme, target.netloc) == (origin.scheme, origin.netloc)
+        allowed = is_origin or allow_private
+        kept = {name: text for name, text in headers.items() if is_origin or name != "Authorization"}
+        answer = _post_once(target, body, kept, ends_s, allow_private=allowed)
+        if answer.status not in _FOLLOWED:
+            return _judged(answer)
+        target = _redirected(target, answer.location)
+    raise SendError(f"redirects more than {MOST_REDIRECTS} times")
+
+
+def _judged(answer: Answer) -> str:
+    told = f"{answer.status} {shown(answer.reason.encode())}".strip()
+    if 200 <= answer.status < 300:
+        return told
+    if 300 <= answer.status < 400:
+        raise SendError(f"{told}: the address has moved; write the new one", is_refusal=True)
+    what = f"{told}: {text}" if (text := shown(answer.body)) else told
+    is_busy = answer.status >= 500 or answer.status in _BUSY
+    raise SendError(what, retry_after_s=_retry_after_s(answer.retry_after), is_refusal=not is_busy)
+
+
+def _retry_after_s(text: str) -> float:
+    """Return the seconds of a Retry-After (RFC 9110, 10.2.3), at most an hour; 0 for one that cannot be read."""
+    text = text.strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text[:9]), MOST_RETRY_AFTER_S)
+    try:
+        seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+    return min(max(seconds, 0.0), MOST_RETRY_AFTER_S)
+
+
+def _redirected(target: SplitResult, location: str) -> SplitResult:
+    try:
+        found = urljoin(target.geturl(), location)
+        parts = urlsplit(found)
+    except ValueError:
+        raise SendError("redirects to something that is not an address") from None
+    if not location or url_problem(found):
+        raise SendError("redirects to something that is not an address")
+    if target.scheme == "https" and parts.scheme != "https":
+        raise SendError(f"redirects from https to http ({parts.hostname}), which is not followed")
+    return parts
+
+
+def _post_once(
+    target: SplitResult, body: bytes, headers: Mapping[str, str], ends_s: float, *, allow_private: bool
+) -> Answer:
+    host = target.hostname or ""
+    port = target.port or (443 if target.scheme == "https" else 80)
+    path = f"{target.path or '/'}{f'?{target.query}' if target.query else ''}"
+    sent = {"User-Agent": f"prefork-logd/{__version__}", "Connection": "close", **headers}
+    connection = http.client.HTTPConnection(host, port)
+    connection.default_port = 443 if target.scheme == "https" else 80  # for the header Host
+    try:
+        with (
+            contextlib.closing(_connect(host, port, ends_s, allow_private=allow_private)) as plain,
+            _ending(plain, ends_s),
+        ):
+            connection.sock = _secured(plain, host) if target.scheme == "https" else plain
+            with contextlib.closing(connection):
+                connection.request("POST", path, body, sent)
+                response = connection.getresponse()
+                is_good = 200 <= response.status < 300
+                # A receiver may send a body for ever, or leave the connection open: the status is the answer.
+                return Answer(
+                    response.status,
+                    response.reason,
+                    response.getheader("Location", ""),
+                    response.getheader("Retry-After", ""),
+                    b"" if is_good else _beginning(response),
+                )
+    except ssl.SSLCertVerificationError as error:
+        raise SendError(f"{host}: its certificate is not trusted ({error.verify_message})") from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        if time.monotonic() >= ends_s:
+            raise SendError(f"{host}: no answer in time") from error
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise SendError(f"{host}: {shown(why.encode())}") from error
+
+
+def _beginning(response: http.client.HTTPResponse) -> bytes:
+    try:
+        return response.read1(MOST_ANSWER_BYTES)
+    except (OSError, http.client.HTTPException, ValueError):
+        return b""
+
+
+def _connect(host: str, port: int, ends_s: float, *, allow_private: bool) -> socket.socket:
+    """Return a socket that is connected to an address of a host. Raises OSError, SendError."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:
+        raise SendError(f"{host}: is not the name of a host") from error
+    last: OSError | None = None
+    for family, kind, protocol, _, address in found:
+        if not allow_private and is_private(str(address[0])):
+            raise SendError(
+                f"redirects to {host} ({address[0]}), a private address, which is not followed (allow_private)"
+            )
+        sock = socket.socket(family, kind, protocol)
+        sock.settimeout(max(0.001, ends_s - time.monotonic()))
+        try:
+            sock.connect(address)
+        except OSError as error:
+            sock.close()
+            last = error
+        else:
+            return sock
+    raise last or SendError(f"{host}: has no address")
+
+
+def is_private(address: str) -> bool:
+    """Tell whether an IP address is not one of the public internet."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(found, ipaddress.IPv6Address):
+        inner = found.ipv4_mapped or found.sixtofour
+        if found in _NAT64:
+            inner = ipaddress.IPv4Address(int(found) & 0xFFFF_FFFF)
+        if inner is not None:
+            return is_private(str(inner))
+    return not found.is_global or found.is_multicast
+
+
+def _secured(plain: socket.socket, host: str) -> ssl.SSLSocket:
+    return ssl.create_default_context().wrap_socket(plain, server_hostname=host)
+
+
+@contextlib.contextmanager
+def _ending(sock: socket.socket, ends_s: float) -> Iterator[None]:
+    """Shut a connection down at a time: a peer that sends a byte now and then would get more by each."""
+    # TLS takes the descriptor away from the socket.
+    copy = sock.dup()
+
+    def end() -> None:
+        with contextlib.suppress(OSError):
+            copy.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(max(0.0, ends_s - time.monotonic()), end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        copy.close()

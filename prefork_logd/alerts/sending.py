@@ -1,0 +1,174 @@
+"""Sends the notices that wait: a thread for each receiver that has some, with back-off and an end.
+
+Owns the order, the attempts and what is noted of them. Does not know how a receiver works (receivers/).
+
+A notice is marked as sent after the receiver's answer. So it is sent again only if its answer is lost, or this process
+is killed before the mark; it has the same id then. Notices of an incident reach a receiver in order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from prefork_logd.alerts import schema
+from prefork_logd.alerts.notices import Notice
+from prefork_logd.alerts.receivers.failures import SendError
+from prefork_logd.alerts.receivers.send import send
+from prefork_logd.errors import StoreError, describe_unexpected
+from prefork_logd.system.backoff import delay_s
+from prefork_logd.system.log import LOGGER, RateLimitedLog
+from prefork_logd.system.sqlite import failing_as_store_error, transaction
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from prefork_logd.alerts.clock import AlertClock
+    from prefork_logd.config.receivers import AnyReceiver
+
+FIRST_DELAY_S, LONGEST_DELAY_S = 2.0, 300.0
+MOST_ANSWER = 300
+"""Characters that are kept about an attempt."""
+
+_read_notice = msgspec.json.Decoder(Notice).decode
+
+
+class Waiting(NamedTuple):
+    """A notice that is due."""
+
+    number: int
+    notice: Notice
+    attempts: int
+    expires: float
+
+
+class Outbox:
+    """The notices in alerts.db, for one thread. Every method raises StoreError."""
+
+    def __init__(self, path: Path, clock: AlertClock) -> None:
+        self._path = path
+        self._clock = clock
+        self._db: sqlite3.Connection = schema.connect(path)
+
+    def close(self) -> None:
+        """Close the file; never raises."""
+        self._db.close()
+
+    def due_receivers(self) -> list[str]:
+        """Return the names of the receivers that have notices which are due."""
+        with failing_as_store_error(self._path):
+            found = self._db.execute(
+                "SELECT DISTINCT receiver FROM notices WHERE state = 'waiting' AND due <= ?", (self._clock.ticks(),)
+            ).fetchall()
+        return [name for (name,) in found]
+
+    def take(self, receiver: str) -> Waiting | None:
+        """Return the first notice that is due, behind the earlier ones of its incident; None without one."""
+        with failing_as_store_error(self._path):
+            row = self._db.execute(
+                "SELECT number, body, attempts, expires FROM notices AS this WHERE receiver = ? AND state = 'waiting'"
+                " AND due <= ? AND NOT EXISTS (SELECT 1 FROM notices AS other WHERE other.incident = this.incident"
+                " AND other.receiver = this.receiver AND other.state = 'waiting' AND other.number < this.number)"
+                " ORDER BY number LIMIT 1",
+                (receiver, self._clock.ticks()),
+            ).fetchone()
+        return None if row is None else Waiting(row[0], _read_notice(row[1]), row[2], row[3])
+
+    def mark_sent(self, waiting: Waiting, answer: str, seconds: float) -> None:
+        """Note that the receiver has taken a notice."""
+        with self._writing():
+            self._mark(waiting, "sent", answer, seconds)
+
+    def mark_failed(self, receiver: str, waiting: Waiting, error: SendError, seconds: float) -> bool:
+        """Note a failed attempt; return whether the notice was given up. The receiver's others wait, too."""
+        ticks = self._clock.ticks()
+        delay = max(delay_s(waiting.attempts + 1, FIRST_DELAY_S, LONGEST_DELAY_S), error.retry_after_s)
+        is_over = waiting.notice.kind.startswith("test") or ticks + delay >= waiting.expires
+        with self._writing():
+            self._mark(waiting, "failed" if is_over else "waiting", str(error), seconds)
+            if not waiting.notice.kind.startswith("test"):
+                others = "number = ?" if error.is_refusal else "receiver = ?"
+                self._db.execute(
+                    f"UPDATE notices SET due = max(due, ?) WHERE {others} AND state = 'waiting'",  # noqa: S608 - constants
+                    (ticks + delay, waiting.number if error.is_refusal else receiver),
+                )
+        return is_over
+
+    def _mark(self, waiting: Waiting, state: str, answer: str, seconds: float) -> None:
+        self._db.execute(
+            "UPDATE notices SET state = ?, attempts = attempts + 1, at = ?, answer = ?, seconds = ? WHERE number = ?",
+            (state, self._clock.wall(), answer[:MOST_ANSWER], seconds, waiting.number),
+        )
+        if state != "waiting":
+            self._db.execute("INSERT INTO counters VALUES (?, 1) ON CONFLICT DO UPDATE SET count = count + 1", (state,))
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        with failing_as_store_error(self._path), transaction(self._db):
+            yield
+
+
+class Dispatcher:
+    """The threads that send."""
+
+    def __init__(self, path: Path, clock: AlertClock, receivers: dict[str, AnyReceiver]) -> None:
+        self._path = path
+        self._clock = clock
+        self._receivers = receivers
+        self._threads: dict[str, threading.Thread] = {}
+        self._is_ending = False
+        self._log = RateLimitedLog()
+
+    def start_due(self, outbox: Outbox) -> None:
+        """Start a thread for each receiver that has a notice which is due. Raises StoreError."""
+        self._threads = {name: thread for name, thread in self._threads.items() if thread.is_alive()}
+        for name in outbox.due_receivers():
+            if name not in self._threads and not self._is_ending:
+                thread = threading.Thread(target=self._run, args=(name,), name=f"send {name}", daemon=True)
+                self._threads[name] = thread
+                thread.start()
+
+    def end(self, longest_s: float) -> None:
+        """Begin no further attempt, and wait for those under way."""
+        self._is_ending = True
+        ends_s = time.monotonic() + longest_s
+        for thread in list(self._threads.values()):
+            thread.join(max(0.0, ends_s - time.monotonic()))
+
+    def _run(self, name: str) -> None:
+        try:
+            with contextlib.closing(Outbox(self._path, self._clock)) as outbox:
+                while not self._is_ending and (waiting := outbox.take(name)) is not None:
+                    self._attempt(name, outbox, waiting)
+        except StoreError as error:
+            self._log.warning("notices cannot be noted: %s", error)
+        except Exception as error:  # noqa: BLE001 - the next turn starts another thread
+            self._log.warning("receiver %s: unexpected %s", name, describe_unexpected(error))
+
+    def _send(self, name: str, notice: Notice) -> str:
+        if name not in self._receivers:
+            raise SendError("there is no such receiver in the configuration", is_refusal=True)
+        return send(self._receivers[name], notice)
+
+    def _attempt(self, name: str, outbox: Outbox, waiting: Waiting) -> None:
+        began_s = time.monotonic()
+        try:
+            answer = self._send(name, waiting.notice)
+        except SendError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001 - one notice must not hold up the others
+            failure = SendError(f"unexpected {describe_unexpected(error)}", is_refusal=True)
+        else:
+            outbox.mark_sent(waiting, answer, time.monotonic() - began_s)
+            return
+        is_over = outbox.mark_failed(name, waiting, failure, time.monotonic() - began_s)
+        what = "was given up" if is_over else "is tried again"
+        self._log.warning("notice %s to receiver %s %s: %s", waiting.notice.id, name, what, failure)
+        if is_over and not waiting.notice.kind.startswith("test"):
+            LOGGER.error("alert %s: receiver %s was not told", waiting.notice.alert, name)

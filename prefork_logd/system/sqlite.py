@@ -1,0 +1,89 @@
+"""Opens databases of SQLite that several processes write, with whole transactions and errors in our words.
+
+Owns the settings of a connection and the check of a file's version. Does not know any table.
+
+In WAL mode writers do not block readers. Every commit is synced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from typing import TYPE_CHECKING
+
+from prefork_logd.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+BUSY_S = 5.0
+"""How long a writer waits for another one."""
+
+
+@contextlib.contextmanager
+def failing_as_store_error(path: Path) -> Iterator[None]:
+    """Raise StoreError for an error of SQLite."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreError(f"{path}: {error}") from error
+
+
+def connect(
+    path: Path, version: int, tables: str = "", upgrade: Callable[[sqlite3.Connection], None] = lambda _: None
+) -> sqlite3.Connection:
+    """Return a connection to a file with tables of this version; `tables` is the SQL that makes them in a new file.
+
+    `upgrade` changes tables of an older version.
+
+    Raises StoreError, also for a file that another program wrote, or another release: it is not changed. Threads may
+    share the connection, one at a time.
+    """
+    with failing_as_store_error(path):
+        db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        try:
+            db.execute("PRAGMA foreign_keys = ON")
+            if tables:
+                _make(db, version, tables)
+            upgrade(db)
+            _check(db, path, version)
+            db.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            db.close()
+            raise
+    return db
+
+
+def _make(db: sqlite3.Connection, version: int, tables: str) -> None:
+    """Make the tables, unless there are some."""
+    if db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+        return
+    db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    db.execute("PRAGMA journal_mode = WAL")
+    with transaction(db):
+        # Another process may have made them meanwhile.
+        if not db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+            for statement in tables.split(";"):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {version}")
+
+
+def _check(db: sqlite3.Connection, path: Path, version: int) -> None:
+    found = db.execute("PRAGMA user_version").fetchone()[0]
+    if found != version:
+        what = f"has the tables of version {found}" if found else "was made by another program"
+        raise StoreError(f"{path}: {what}; move it away, and a new one is made")
+
+
+@contextlib.contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """Make all changes of a block, or none."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
