@@ -2,6 +2,7 @@
 
 Does not know which code a child runs (roles.py), in which order a stop or an upgrade goes on (shutdown.py,
 upgrader.py), or what a message leads to (master.py). lifecycle.py has the transitions; this module carries them out.
+Longer than other modules: every kind of child has its short steps here.
 """
 
 from __future__ import annotations
