@@ -96,6 +96,17 @@ def rule_problems(rule: AlertSettings, settings: Settings) -> Iterator[tuple[str
         yield "query", problem
 
 
+def check_metrics(document: Document, settings: Settings) -> None:
+    """Add a problem for each address of `[metrics]` that something else listens on."""
+    taken = {
+        **dict.fromkeys((address for address, _ in settings.listeners), "takes records"),
+        **dict.fromkeys(settings.web.bind, "is an address of the page, which answers /metrics, too"),
+    }
+    for address in settings.metrics.bind:
+        if address in taken and not address.endswith(":0"):
+            document.add_problem("metrics", 0, "bind", f"{address!r} {taken[address]}; choose another address")
+
+
 def check_paths(document: Document, home: str, settings: Settings) -> None:
     """Add a problem for each output or store that would write into a file of another, or of the collector."""
     for table, index, message in file_conflicts.problems(home, settings):

@@ -16,6 +16,7 @@ import msgspec
 from prefork_logd.config.alerts import AlertSettings, AlertsSettings
 from prefork_logd.config.client_limits import ClientLimitSettings
 from prefork_logd.config.listeners import ListenerSettings
+from prefork_logd.config.metrics import MetricsSettings
 from prefork_logd.config.outputs import OutputSettings
 from prefork_logd.config.receivers import ReceiverSettings
 from prefork_logd.config.redact import RedactSettings
@@ -36,6 +37,7 @@ Table = TypeVar(
     | StoreSettings
     | NatsSourceSettings
     | WebSettings
+    | MetricsSettings
     | WebUserSettings
     | AlertsSettings
     | AlertSettings

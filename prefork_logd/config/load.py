@@ -18,10 +18,18 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import msgspec
 
 from prefork_logd.config.alerts import MAX_ALERTS, AlertSettings, AlertsSettings
-from prefork_logd.config.checks import check_alerts, check_limits, check_listeners, check_paths, check_web
+from prefork_logd.config.checks import (
+    check_alerts,
+    check_limits,
+    check_listeners,
+    check_metrics,
+    check_paths,
+    check_web,
+)
 from prefork_logd.config.client_limits import MAX_LIMITS, ClientLimitSettings
 from prefork_logd.config.document import Document, explain
 from prefork_logd.config.listeners import ListenerSettings
+from prefork_logd.config.metrics import MetricsSettings
 from prefork_logd.config.output_paths import escape
 from prefork_logd.config.outputs import DEFAULT_OUTPUTS, OutputSettings
 from prefork_logd.config.paths import default_state_dir
@@ -168,6 +176,7 @@ def loads(
     limits = document.read_table(LimitSettings, "limits", 0, document.take("limits", {}))
     redact = document.read_table(RedactSettings, "redact", 0, document.take("redact", {}))
     web = _load_web(document, document.take("web", {}))
+    metrics = document.read_table(MetricsSettings, "metrics", 0, document.take("metrics", {}))
     errors = document.read_table(ErrorsSettings, "errors", 0, document.take("errors", {}))
     alerts = document.read_table(AlertsSettings, "alerts", 0, document.take("alerts", {}))
     rules = document.read_tables(AlertSettings, "alert", document.take("alert", []), MAX_ALERTS)
@@ -187,6 +196,7 @@ def loads(
         limit=client_limits,
         redact=redact,
         web=web,
+        metrics=metrics,
         output=outputs,
         listener=listeners,
         store=stores,
@@ -203,6 +213,7 @@ def loads(
     check_limits(document, settings)
     check_web(document, settings)
     check_alerts(document, settings)
+    check_metrics(document, settings)
     if document.problems:
         raise ConfigError(document.problems)
     return settings
@@ -373,6 +384,10 @@ def _resolve(home: str, directory: str, settings: Settings) -> Settings:
             bind=tuple(absolute_address(address, directory) for address in settings.web.bind),
             certificate=os.path.join(home, settings.web.certificate) if settings.web.certificate else "",  # noqa: PTH118
             key=os.path.join(home, settings.web.key) if settings.web.key else "",  # noqa: PTH118
+        ),
+        metrics=msgspec.structs.replace(
+            settings.metrics,
+            bind=tuple(absolute_address(address, directory) for address in settings.metrics.bind),
         ),
         listener=tuple(
             listener.resolved(home, absolute_address(listener.address, directory)) for listener in settings.listener

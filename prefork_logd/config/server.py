@@ -12,14 +12,15 @@ from msgspec import Meta
 
 from prefork_logd.config import cpus
 from prefork_logd.config.alerts import AlertsSettings
+from prefork_logd.config.metrics import MetricsSettings
 from prefork_logd.config.redact import RedactSettings
 from prefork_logd.config.stores.errors import ErrorsSettings
 from prefork_logd.config.values import (
     NOT_LIVE,
     TimedSettings,
+    address_problems,
     durations,
     is_positive,
-    split_address,
 )
 from prefork_logd.config.web import WebSettings
 
@@ -78,13 +79,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, sentence) for every value that has the right type and cannot be used."""
-        for address in self.bind:
-            try:
-                split_address(address)
-            except ValueError as error:
-                yield "bind", str(error)
-        if len(set(self.bind)) < len(self.bind):
-            yield "bind", "lists an address twice; name each once"
+        for sentence in address_problems(self.bind):
+            yield "bind", sentence
         if "\0" in self.state_dir:
             yield "state_dir", "holds a NUL character, which a path cannot"
 
@@ -213,12 +209,22 @@ class LimitSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 TABLES: dict[
-    str, type[ServerSettings | LimitSettings | RedactSettings | WebSettings | ErrorsSettings | AlertsSettings]
+    str,
+    type[
+        ServerSettings
+        | LimitSettings
+        | RedactSettings
+        | WebSettings
+        | MetricsSettings
+        | ErrorsSettings
+        | AlertsSettings
+    ],
 ] = {
     "server": ServerSettings,
     "limits": LimitSettings,
     "redact": RedactSettings,
     "web": WebSettings,
+    "metrics": MetricsSettings,
     "errors": ErrorsSettings,
     "alerts": AlertsSettings,
 }

@@ -16,6 +16,7 @@ import msgspec
 from prefork_logd.config.alerts import AlertSettings, AlertsSettings
 from prefork_logd.config.client_limits import ClientLimitSettings  # noqa: TC001 - msgspec reads the annotation
 from prefork_logd.config.listeners import ListenerSettings  # noqa: TC001 - msgspec reads the annotation
+from prefork_logd.config.metrics import MetricsSettings
 from prefork_logd.config.outputs import DEFAULT_OUTPUTS, OutputSettings
 from prefork_logd.config.receivers import AnyReceiver  # noqa: TC001 - msgspec reads the annotation
 from prefork_logd.config.redact import RedactSettings
@@ -39,6 +40,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     limit: tuple[ClientLimitSettings, ...] = ()
     redact: RedactSettings = RedactSettings()
     web: WebSettings = WebSettings()
+    metrics: MetricsSettings = MetricsSettings()
     output: tuple[OutputSettings, ...] = DEFAULT_OUTPUTS
     store: tuple[StoreSettings, ...] = ()
     sources: tuple[NatsSourceSettings, ...] = ()

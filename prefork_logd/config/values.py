@@ -15,7 +15,7 @@ import msgspec
 from prefork_logd.records.levels import LEVELS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 
 _MOST_NAMED = 40
@@ -114,6 +114,17 @@ def is_positive(seconds: float) -> bool:
 def is_a_second(seconds: float) -> bool:
     """Tell whether a duration is a second or longer."""
     return seconds >= 1
+
+
+def address_problems(addresses: Sequence[str]) -> Iterator[str]:
+    """Yield a sentence for each address that cannot be read, and for one that is listed twice."""
+    for address in addresses:
+        try:
+            split_address(address)
+        except ValueError as error:
+            yield str(error)
+    if len(set(addresses)) < len(addresses):
+        yield "lists an address twice; name each once"
 
 
 def split_address(address: str) -> tuple[str, int] | str:

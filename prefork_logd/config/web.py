@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from prefork_logd.config.values import (
     TimedSettings,
+    address_problems,
     durations,
     is_positive,
     split_address,
@@ -165,13 +166,8 @@ class WebSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_field
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, sentence) for every value of the right type that cannot be used."""
-        for address in self.bind:
-            try:
-                split_address(address)
-            except ValueError as error:
-                yield "bind", str(error)
-        if len(set(self.bind)) < len(self.bind):
-            yield "bind", "lists an address twice; name each once"
+        for sentence in address_problems(self.bind):
+            yield "bind", sentence
         for host in self.hosts:
             if not _is_host(host):
                 yield "hosts", f'{host!r:.100} is not a host name; write it without a port, such as "logs.example.org"'

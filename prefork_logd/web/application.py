@@ -49,6 +49,7 @@ def make_application(context: PageContext) -> Starlette:
     # Starlette sends this and raises the error again, which Guard logs.
     application.add_exception_handler(Exception, _failed)
     application.state.context = context
+    application.state.status = context.status
     application.state.shares = visitors.shares
     return application
 

@@ -189,8 +189,12 @@ class Master:
         children, carried = self._supervisor.children(), self._upgrader.carried
         configuration = self._configurations.current
         document = status.document(configuration, self._bind, children, self._board, carried, self._started_s)
-        page = status.page(self._page_sockets, configuration.settings.web)
-        return {**document, "page": page, "certificates": self._certificates.status()}
+        return {
+            **document,
+            "page": status.page(self._page_sockets, configuration.settings.web),
+            "metrics": {"bind": self._page_sockets.metrics_addresses},
+            "certificates": self._certificates.status(),
+        }
 
     def _counts(self) -> tuple[int, int]:
         """Return the number of records so far and of connections now."""

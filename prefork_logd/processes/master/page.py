@@ -54,7 +54,7 @@ class Page:
         if problem := certificate_problem(settings.web):
             # The process that runs goes on with the certificate that it has read.
             return [problem]
-        binding = self.sockets.bind(settings.web)
+        binding = self.sockets.bind(settings)
         wanted = (settings, _versions(settings.web))
         if self._child is not None:
             if (binding.is_changed or wanted != self._wanted) and self._child.state is not State.STOPPING:

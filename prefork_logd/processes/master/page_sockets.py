@@ -1,4 +1,4 @@
-"""Keeps the listening sockets of the page: bound once, and kept over reloads, upgrades and deaths of its process.
+"""Keeps the listening sockets of the page and of `[metrics]`: bound once, and kept over reloads, upgrades and deaths.
 
 Does not know the process that serves on them (page.py), or HTTP.
 """
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterable, Iterator
 
-    from prefork_logd.config.web import WebSettings
+    from prefork_logd.config.settings import Settings
+
+    Key = tuple[bool, str]
+    """Whether the address is one of `[metrics]`, and the address as the configuration has it."""
 
 
 class InheritedPageSocket(msgspec.Struct, frozen=True):
@@ -29,6 +32,8 @@ class InheritedPageSocket(msgspec.Struct, frozen=True):
     """As the configuration has it; of a port 0 not the port that was picked."""
     fd: int
     is_own: bool
+    is_metrics: bool = False
+    """Whether it answers metrics and health alone."""
 
 
 class Binding(NamedTuple):
@@ -46,9 +51,10 @@ class PageSockets:
     def __init__(self, user: str = "", inherited: Iterable[InheritedPageSocket] = ()) -> None:
         """Keep the sockets that the last program has left. New Unix sockets are made with the rights of `user`."""
         self._user = user
-        self._sockets: dict[str, list[socket.socket]] = {}
+        self._sockets: dict[Key, list[socket.socket]] = {}
         for left in inherited:
-            self._sockets.setdefault(left.address, []).append(listener.adopt(left.fd, is_own=left.is_own))
+            key = left.is_metrics, left.address
+            self._sockets.setdefault(key, []).append(listener.adopt(left.fd, is_own=left.is_own))
         self.problem = ""
         """Why there is no page at the default address; empty if there is one, or if it is not wanted."""
 
@@ -58,39 +64,54 @@ class PageSockets:
     @property
     def addresses(self) -> list[str]:
         """The addresses at which the page can be reached, with the ports that were picked."""
-        return [listener.describe(sock) for sock in self]
+        return [listener.describe(sock) for sock in self.of_page()]
 
-    def bind(self, settings: WebSettings) -> Binding:
+    @property
+    def metrics_addresses(self) -> list[str]:
+        """The addresses that answer metrics and health alone, with the ports that were picked."""
+        return [listener.describe(sock) for sock in self.of_metrics()]
+
+    def of_page(self) -> list[socket.socket]:
+        """Return the sockets of the page."""
+        return [sock for (is_metrics, _), some in self._sockets.items() for sock in some if not is_metrics]
+
+    def of_metrics(self) -> list[socket.socket]:
+        """Return the sockets of `[metrics]`."""
+        return [sock for (is_metrics, _), some in self._sockets.items() for sock in some if is_metrics]
+
+    def bind(self, settings: Settings) -> Binding:
         """Bind the addresses that are new, and close those that are not wanted.
 
         The default address is not worth a collector: if it is taken, `problem` has the reason, and the log.
         """
         before, problem, self.problem = list(self._sockets), self.problem, ""
-        for address in [address for address in self._sockets if address not in settings.bind]:
-            self._close(address)
+        wanted = [(False, address) for address in settings.web.bind]
+        wanted += [(True, address) for address in settings.metrics.bind]
+        for key in [key for key in self._sockets if key not in wanted]:
+            self._close(key)
         problems = []
-        for address in settings.bind:
-            if address in self._sockets:
+        for is_metrics, address in wanted:
+            if (is_metrics, address) in self._sockets:
                 continue
             try:
-                self._sockets[address] = listener.bind_all([address], self._user)
+                self._sockets[is_metrics, address] = listener.bind_all([address], self._user)
             except ProcessError as error:
-                if address != DEFAULT_ADDRESS:
-                    problems.append(f"web.bind: {error}")
+                if is_metrics or address != DEFAULT_ADDRESS:
+                    problems.append(f"{'metrics' if is_metrics else 'web'}.bind: {error}")
                     continue
                 self.problem = f"{error}; there is no page until the next reload (web.bind)"
                 if self.problem != problem:
                     LOGGER.warning("%s", self.problem)
         return Binding(problems, list(self._sockets) != before)
 
-    def _close(self, address: str) -> None:
+    def _close(self, key: Key) -> None:
         with acting_as(self._user):
-            listener.close_all(self._sockets.pop(address))
+            listener.close_all(self._sockets.pop(key))
 
     def close(self) -> None:
         """Close all, and remove the files of Unix sockets."""
-        for address in list(self._sockets):
-            self._close(address)
+        for key in list(self._sockets):
+            self._close(key)
 
     def close_in_child(self) -> None:
         """Close the descriptors that a fork copied; the files of Unix sockets stay."""
@@ -100,7 +121,7 @@ class PageSockets:
     def state(self) -> list[InheritedPageSocket]:
         """Return the sockets for the next program."""
         return [
-            InheritedPageSocket(address, sock.fileno(), listener.is_own(sock))
-            for address, some in self._sockets.items()
+            InheritedPageSocket(address, sock.fileno(), listener.is_own(sock), is_metrics)
+            for (is_metrics, address), some in self._sockets.items()
             for sock in some
         ]

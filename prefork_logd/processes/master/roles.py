@@ -74,8 +74,10 @@ def _run_shipper(spawn: Spawn) -> int:
 
 
 def _run_web(spawn: Spawn) -> int:
-    settings = spawn.configurations[-1].settings
-    return WebProcess(spawn.child.slot, spawn.board, spawn.channel, settings, list(spawn.page_sockets)).run()
+    settings, sockets = spawn.configurations[-1].settings, spawn.page_sockets
+    return WebProcess(
+        spawn.child.slot, spawn.board, spawn.channel, settings, sockets.of_page(), sockets.of_metrics()
+    ).run()
 
 
 def _run_alerts(spawn: Spawn) -> int:

@@ -76,14 +76,14 @@ def serve(settings: Settings, source: ConfigSource, ready: daemonize.Readiness |
         page_sockets = PageSockets(user)
         with acting_as(user):
             problem = certificate_problem(settings.web) or tls_problem(settings)
-        if problems := [problem] if problem else page_sockets.bind(settings.web).problems:
+        if problems := [problem] if problem else page_sockets.bind(settings).problems:
             page_sockets.close()
             with acting_as(user):
                 listener.close_all(one.sock for one in sockets)
             raise ProcessError(problems[0])
         if user:
             import_early(settings.shipped)
-            if settings.web.bind:
+            if settings.web.bind or settings.metrics.bind:
                 import_libraries()
             if settings.alerts.enabled:
                 import_alerts()
@@ -150,6 +150,8 @@ def _log_page(settings: Settings, page_sockets: PageSockets, *, with_token: bool
             LOGGER.warning("the page has no one-time token: %s", describe_unexpected(error))
     if urls := page_urls(page_sockets.addresses, web.scheme, token):
         LOGGER.info("page at %s", ", ".join(urls))
+    if urls := page_urls(page_sockets.metrics_addresses, "http"):
+        LOGGER.info("metrics and health at %s", ", ".join(urls))
 
 
 def _run(

@@ -19,6 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from prefork_logd.errors import ProcessError
 from prefork_logd.ipc.channel import Channel
 from prefork_logd.ipc.command_socket import send_command
@@ -31,6 +33,7 @@ from prefork_logd.system.log import LOGGER, RateLimitedLog, describe_bug, reopen
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Sequence
 
     from prefork_logd.config.settings import Settings
     from prefork_logd.processes.web.server import PageServer
@@ -46,6 +49,8 @@ DRAIN_S = 2.0
 """How long requests that are under way may take during a stop. Streams end at once."""
 FAILED = 1
 """Exit status of a page that could not be served; it is tried again, after a pause."""
+METRICS_CONNECTIONS = 64
+"""Most connections to the addresses of `[metrics]`; one peer may hold half of them."""
 STATUS_S = 3.0
 """Longest time that the master may take to answer a question about its status."""
 
@@ -76,15 +81,25 @@ class WebProcess:
     """The life of the page's process."""
 
     def __init__(
-        self, slot: int, board: Scoreboard, channel: socket.socket, settings: Settings, sockets: list[socket.socket]
+        self,
+        slot: int,
+        board: Scoreboard,
+        channel: socket.socket,
+        settings: Settings,
+        sockets: list[socket.socket],
+        metrics_sockets: Sequence[socket.socket] = (),
     ) -> None:
-        """Serve on `sockets`; `slot` is the process's own on the scoreboard."""
+        """Serve the page on `sockets`, and metrics alone on `metrics_sockets`; `slot` is the process's own.
+
+        Longer than other functions: half of it is its signature.
+        """
         self._slot = board.slot(slot)
         self._loop = Loop()
         self._channel = Channel(self._loop, channel, self._handle_message, self._end_at_once)
         self._settings = settings
         self._sockets = sockets
-        self._server: PageServer | None = None
+        self._metrics_sockets = metrics_sockets
+        self._servers: list[PageServer] = []
         self._asking: asyncio.Future[dict[str, Any]] | None = None
         self._log = RateLimitedLog()
 
@@ -110,28 +125,52 @@ class WebProcess:
         return FAILED
 
     async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._loop.fileno(), self._loop.turn, 0)
+        loop.set_exception_handler(self._log_bug)
+        if self._sockets:
+            self._servers.append(await self._make_page())
+        if self._metrics_sockets:
+            self._servers.append(self._make_metrics())
+        starting = set(range(len(self._servers)))
+
+        def ready(number: int) -> None:
+            starting.discard(number)
+            if not starting:
+                self._channel.send(Ready())
+
+        await asyncio.gather(
+            *(server.run_until_ended(partial(ready, number), DRAIN_S) for number, server in enumerate(self._servers))
+        )
+        # Not by a return: that would wait for threads, also for one whose search does not end. Nothing has to be saved.
+        os._exit(0)
+
+    async def _make_page(self) -> PageServer:
         # Imported after the fork: the master has no use for them, and they take 30 MB.
         from prefork_logd.processes.web.server import PageServer  # noqa: PLC0415
         from prefork_logd.stores.parquet.engine import remove_old_temporaries  # noqa: PLC0415
         from prefork_logd.web.application import make_application  # noqa: PLC0415
         from prefork_logd.web.context import make_context  # noqa: PLC0415
 
-        loop = asyncio.get_running_loop()
-        loop.add_reader(self._loop.fileno(), self._loop.turn, 0)
-        loop.set_exception_handler(self._log_bug)
         await asyncio.to_thread(remove_old_temporaries)
         context = make_context(self._settings, self._status)
         watch = MemoryWatch(self._settings.web.memory_bytes, partial(_free, context), self._end)
-        application = make_application(context)
-        self._server = PageServer(application, self._settings.web, self._sockets, watch.request_failed)
-        await self._server.run_until_ended(lambda: self._channel.send(Ready()), DRAIN_S)
-        # Not by a return: that would wait for threads, also for one whose search does not end. Nothing has to be saved.
-        os._exit(0)
+        return PageServer(make_application(context), self._settings.web, self._sockets, watch.request_failed)
+
+    def _make_metrics(self) -> PageServer:
+        # A metrics address alone needs neither stores nor the page.
+        from prefork_logd.processes.web.server import PageServer  # noqa: PLC0415
+        from prefork_logd.web.monitoring import make_application  # noqa: PLC0415
+
+        bounds = msgspec.structs.replace(
+            self._settings.web, certificate="", key="", max_connections=METRICS_CONNECTIONS
+        )
+        return PageServer(make_application(self._status), bounds, list(self._metrics_sockets))
 
     def _end(self) -> None:
         """End as soon as the requests that are under way have ended."""
-        if self._server is not None:
-            self._server.end()
+        for server in self._servers:
+            server.end()
 
     def _log_bug(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Log an error outside of a request. A client may cause it, so the number of these lines is limited."""
@@ -153,10 +192,10 @@ class WebProcess:
     def _handle_message(self, message: AnyMessage, fds: list[int]) -> None:  # noqa: ARG002 - none come
         match message:
             case Drain(fast):
-                if fast or self._server is None:
+                if fast or not self._servers:
                     self._end_at_once()
                 else:
-                    self._server.end()
+                    self._end()
             case Reopen():
                 reopen_own()
             case _:

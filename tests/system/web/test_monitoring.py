@@ -35,6 +35,8 @@ type = "parquet"
 batch_time = "1ms"
 [web]
 bind = ["127.0.0.1:0"]
+[metrics]
+bind = ["127.0.0.1:0"]
 """
 
 
@@ -92,14 +94,14 @@ def test_no_counter_falls_when_a_worker_is_killed_or_the_collector_upgraded(
     assert collector.stop() == 0
 
 
-def test_prometheus_scrapes_the_page(make_collector: Maker, tmp_path: Path) -> None:
+def test_prometheus_scrapes_the_address_for_metrics(make_collector: Maker, tmp_path: Path) -> None:
     """The records that were sent are what a query of Prometheus returns."""
     program = shutil.which("prometheus")
     if program is None:
         pytest.skip("prometheus is not installed (Debian: prometheus)")
     collector = make_collector(TOML.format(sock=tmp_path / "logd.sock")).start()
     _send(collector, 321)
-    address = collector.status()["page"]["bind"][0]
+    address = collector.status()["metrics"]["bind"][0]
     config = tmp_path / "prometheus.yml"
     config.write_text(
         "global: {scrape_interval: 1s}\n"
@@ -127,4 +129,30 @@ def test_prometheus_scrapes_the_page(make_collector: Maker, tmp_path: Path) -> N
     finally:
         prometheus.terminate()
         prometheus.wait(20)
+    assert collector.stop() == 0
+
+
+def test_metrics_go_on_while_the_page_is_turned_off(make_collector: Maker, tmp_path: Path) -> None:
+    """A reload and an upgrade keep their address; without any there is no process for them."""
+    collector = make_collector(TOML.format(sock=tmp_path / "logd.sock")).start()
+    (address,) = collector.status()["metrics"]["bind"]
+    assert f"metrics and health at http://{address}/" in collector.log
+    collector.configure(
+        TOML.format(sock=tmp_path / "logd.sock").replace('[web]\nbind = ["127.0.0.1:0"]', "[web]\nbind = []")
+    )
+    assert collector.cli("reload").returncode == 0
+    assert collector.status()["page"]["bind"] == []
+    assert collector.cli("upgrade").returncode == 0
+    assert collector.status()["metrics"]["bind"] == [address]
+    _send(collector, 5)
+    wait_for(
+        lambda: sum(value for name, value in _samples(address).items() if "_records_total{listener" in name) == 5, "5"
+    )
+    assert httpx.get(f"http://{address}/readyz", timeout=20).text == "ready\n"
+    assert httpx.get(f"http://{address}/login", timeout=20).status_code == 404
+    collector.configure(TOML.format(sock=tmp_path / "logd.sock").partition("[web]")[0])
+    assert collector.cli("reload").returncode == 0
+    wait_for(lambda: "page" not in {child["kind"] for child in collector.status()["children"]}, "no page")
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://{address}/healthz", timeout=20)
     assert collector.stop() == 0

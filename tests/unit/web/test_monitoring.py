@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from prefork_logd.errors import ProcessError
-from prefork_logd.web.monitoring import PATHS
+from prefork_logd.web.monitoring import PATHS, RecentStatus
 from prefork_logd.web.page_files import PageFiles
 from prefork_logd.web.tokens import Tokens
 from tests.support.page_server import Served, serving
@@ -83,6 +84,29 @@ def test_a_collector_that_does_not_answer(page: Served, collector: _Collector) -
     for path in PATHS:
         answer = page.get(path)
         assert (answer.status_code, answer.text) == (503, "the collector does not answer\n")
+
+
+def test_strangers_do_not_make_the_master_answer_more_often() -> None:
+    """The document is kept for half a second; a failure is not."""
+    asked: list[float] = []
+    now = [0.0]
+
+    async def status() -> dict[str, Any]:
+        asked.append(now[0])
+        if len(asked) == 1:
+            raise ProcessError("away")
+        return {"asked": now[0]}
+
+    recent = RecentStatus(status, lambda: now[0])
+
+    async def ask() -> None:
+        with pytest.raises(ProcessError):
+            await recent()
+        for now[0] in (0.0, 0.4, 0.5, 0.9, 1.1):
+            assert await recent() == {"asked": asked[-1]}
+
+    asyncio.run(ask())
+    assert asked == [0.0, 0.0, 0.5, 1.1]
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "Via"])

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from prefork_logd.config.web import WebSettings
+    from prefork_logd.config.settings import Settings
 
 
-def web(*bind: str) -> WebSettings:
-    return loads(f"[web]\nbind = {list(bind)!r}", "", {"state_dir": "/state"}).web
+def web(*bind: str, metrics: tuple[str, ...] = ()) -> Settings:
+    text = f"[web]\nbind = {list(bind)!r}\n[metrics]\nbind = {list(metrics)!r}"
+    return loads(text, "", {"state_dir": "/state"})
 
 
 @pytest.fixture
@@ -84,16 +85,33 @@ def test_the_default_address_is_not_worth_a_collector(
     assert sockets.problem == ""
 
 
+def test_metrics_have_sockets_of_their_own(sockets: PageSockets) -> None:
+    """Also where both have a port that is picked; each is closed when it is not wanted."""
+    assert sockets.bind(web("127.0.0.1:0", metrics=("127.0.0.1:0",))) == ([], True)
+    (page,), (metrics,) = sockets.addresses, sockets.metrics_addresses
+    assert page != metrics
+    assert (len(sockets.of_page()), len(sockets.of_metrics()), len(list(sockets))) == (1, 1, 2)
+    assert sockets.bind(web(metrics=("127.0.0.1:0",))) == ([], True)
+    assert (sockets.addresses, sockets.metrics_addresses) == ([], [metrics])
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        (problem,) = sockets.bind(web(metrics=(taken,))).problems
+        assert problem.startswith(f"metrics.bind: cannot listen on {taken}: ")
+    assert sockets.metrics_addresses == []
+
+
 def test_the_next_program_has_the_same_sockets(tmp_path: Path) -> None:
     """With their addresses, and with the right to remove the file of a Unix socket."""
     path = tmp_path / "page.sock"
     sockets = PageSockets()
-    sockets.bind(web("127.0.0.1:0", f"unix:{path}"))
+    wanted = web("127.0.0.1:0", f"unix:{path}", metrics=("127.0.0.1:0",))
+    sockets.bind(wanted)
     state = msgspec.json.decode(msgspec.json.encode(sockets.state()), type=list[InheritedPageSocket])
     copies = [msgspec.structs.replace(left, fd=os.dup(left.fd)) for left in state]
     heir = PageSockets(inherited=copies)
     assert heir.addresses == sockets.addresses
-    assert heir.bind(web("127.0.0.1:0", f"unix:{path}")) == ([], False)
+    assert heir.metrics_addresses == sockets.metrics_addresses
+    assert heir.bind(wanted) == ([], False)
     sockets.close_in_child()
     heir.close()
     assert not path.exists()

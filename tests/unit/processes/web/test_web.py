@@ -31,11 +31,12 @@ pytestmark = pytest.mark.slow
 class Child:
     """A page's process, with this one as its master."""
 
-    def __init__(self, state_dir: Path, toml: str = "") -> None:
+    def __init__(self, state_dir: Path, toml: str = "", *, has_page: bool = True, has_metrics: bool = False) -> None:
         self.board = Scoreboard()
         self.settings = loads(f"store = []\n{toml}", "", {"state_dir": str(state_dir)})
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.listening.setblocking(False)
+        page, metrics = ([self.listening] if wanted else [] for wanted in (has_page, has_metrics))
         self.ours, theirs = Channel.pair()
         self.ours.settimeout(20)
         self.pid = os.fork()
@@ -43,7 +44,7 @@ class Child:
             status = 99
             try:
                 self.ours.close()
-                status = WebProcess(PAGE_SLOT, self.board, theirs, self.settings, [self.listening]).run()
+                status = WebProcess(PAGE_SLOT, self.board, theirs, self.settings, page, metrics).run()
             finally:
                 os._exit(status)
         theirs.close()
@@ -92,6 +93,25 @@ def test_a_page_serves_and_ends_when_it_is_told(child: Child) -> None:
     child.send(Drain(fast=False))
     wait_for(lambda: _waited(child), "the end")
     assert child.status == 0
+
+
+def test_metrics_alone_need_no_page(tmp_path: Path) -> None:
+    """No file of the page is made; what is not about metrics is not there."""
+    child = Child(tmp_path, has_page=False, has_metrics=True)
+    try:
+        assert child.receive() == Ready()
+        url = f"http://127.0.0.1:{child.listening.getsockname()[1]}"
+        answer = httpx.get(f"{url}/healthz", headers={"Host": "anything"})
+        assert (answer.status_code, answer.text) == (503, answer.text)
+        assert "collector" in answer.text
+        assert [httpx.get(url + path).status_code for path in ("/", "/login", "/api/v1/session")] == [404] * 3
+        assert httpx.post(f"{url}/metrics").status_code == 405
+        assert not (tmp_path / "page").exists()
+        child.send(Drain(fast=False))
+        wait_for(lambda: _waited(child), "the end")
+        assert child.status == 0
+    finally:
+        child.close()
 
 
 def test_a_fast_stop_and_a_lost_master_end_it_at_once(tmp_path: Path) -> None:
