@@ -22,6 +22,16 @@ if TYPE_CHECKING:
     from prefork_logd.config.settings import Settings
 
 
+def check_all(document: Document, home: str, settings: Settings) -> None:
+    """Add every problem that concerns several tables, or files that are seen from the state directory `home`."""
+    check_paths(document, home, settings)
+    check_listeners(document, settings)
+    check_limits(document, settings)
+    check_web(document, settings)
+    check_metrics(document, settings)
+    check_alerts(document, settings)
+
+
 def check_listeners(document: Document, settings: Settings) -> None:
     """Add the problems between listeners, and those of the keys that they need."""
     addresses = [address for address, _ in settings.listeners]

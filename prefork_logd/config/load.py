@@ -18,14 +18,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import msgspec
 
 from prefork_logd.config.alerts import MAX_ALERTS, AlertSettings, AlertsSettings
-from prefork_logd.config.checks import (
-    check_alerts,
-    check_limits,
-    check_listeners,
-    check_metrics,
-    check_paths,
-    check_web,
-)
+from prefork_logd.config.checks import check_all
 from prefork_logd.config.client_limits import MAX_LIMITS, ClientLimitSettings
 from prefork_logd.config.document import Document, explain
 from prefork_logd.config.listeners import ListenerSettings
@@ -208,12 +201,7 @@ def loads(
         path=path,
     )
     settings = _resolve(home, directory, settings)
-    check_paths(document, home, settings)
-    check_listeners(document, settings)
-    check_limits(document, settings)
-    check_web(document, settings)
-    check_alerts(document, settings)
-    check_metrics(document, settings)
+    check_all(document, home, settings)
     if document.problems:
         raise ConfigError(document.problems)
     return settings
