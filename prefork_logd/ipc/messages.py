@@ -119,7 +119,10 @@ class Settled(Message, frozen=True, tag="settled"):
 
 
 class StatusReport(Message, frozen=True, tag="status-report"):
-    """From a shipper or a source: its problem, empty if there is none, and the details of its store or stream."""
+    """From a shipper or a source: its problem, empty if there is none, and the details of its store or stream.
+
+    From a worker: the connections of each service, as details (processes/worker/services.py).
+    """
 
     problem: str
     details: dict[str, Any] = {}

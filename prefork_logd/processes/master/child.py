@@ -68,7 +68,7 @@ class Child:
     store: AnyStoreSettings | None = None
     """The store of a shipper."""
     report: StatusReport | None = None
-    """The last report of a shipper about its store, or of a source about its stream."""
+    """The last report of a shipper about its store, of a source about its stream, or of a worker about services."""
     is_inherited: bool = False
     """Whether it was forked by the program that this process was before an upgrade."""
     is_killed: bool = False

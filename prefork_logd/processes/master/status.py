@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from prefork_logd import __version__
@@ -29,6 +30,7 @@ from prefork_logd.processes.master import named_counters
 from prefork_logd.processes.master.child import Kind
 from prefork_logd.processes.master.lifecycle import ALIVE, State
 from prefork_logd.processes.master.probing import silence
+from prefork_logd.processes.worker.services import MOST_SERVICES, OTHERS, SERVICES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,6 +59,7 @@ def document(
     """
     settings = configuration.settings
     children = list(children)
+    counters = totals(board, carried, children)
     return {
         "version": __version__,
         "pid": os.getpid(),
@@ -66,13 +69,14 @@ def document(
         "state_dir": settings.server.state_dir,
         "config": settings.path,
         "generation": configuration.generation,
-        **totals(board, carried, children),
+        **counters,
         "listeners": named_counters.listeners(board, carried, bind),
         "rejected_by": named_counters.rejected_by(board, carried),
         "tls_handshake_failures": {
             reason: _total(board, carried, Field[f"TLS_{reason.upper()}"]) for reason in REASONS
         },
         "children": [_child(child, board, carried) for child in children],
+        "services": _services(children, counters["connections"]),
         "outputs": [
             _output(output, board, output_id, carried)
             for output_id, output in zip(configuration.output_ids, settings.output, strict=True)
@@ -111,6 +115,22 @@ def totals(board: Scoreboard, carried: InheritedCounters, children: Iterable[Chi
 
 def _total(board: Scoreboard, carried: InheritedCounters, field: Field) -> int:
     return board.total(field) + carried.total(field.name)
+
+
+def _services(children: Iterable[Child], connections: int) -> list[dict[str, Any]]:
+    """Return the connections of each service, the most first, by the last reports of the workers.
+
+    An empty name stands for clients that have not named their service.
+    """
+    counts: Counter[str] = Counter()
+    left_out = 0
+    for child in children:
+        if child.kind is Kind.WORKER and child.report is not None and child.state in ALIVE:
+            counts.update(dict(child.report.details.get(SERVICES, ())))
+            left_out += child.report.details.get(OTHERS, 0)
+    # A report may be a second old.
+    counts[""] = max(0, connections - counts.total() - left_out)
+    return [{"service": service, "connections": count} for service, count in counts.most_common(MOST_SERVICES) if count]
 
 
 def _output(settings: OutputSettings, board: Scoreboard, output_id: int, carried: InheritedCounters) -> dict[str, Any]:

@@ -199,6 +199,7 @@ class Supervisor:
         child.writer = 0
         if child.kind is Kind.WORKER:
             self._expect(child.slot)
+            child.report = None
             child.arena_fd = shared_memory.make() if core.share is not None else -1
         self._board.slot(child.slot)[Field.STARTS] += 1
         wakeup_fd = self.shippers.waker(child.index) if child.kind is Kind.SHIPPER else -1

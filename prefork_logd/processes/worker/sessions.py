@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from prefork_logd.processes.worker.client_limits import ClientLimits
     from prefork_logd.processes.worker.connection import Connection
     from prefork_logd.processes.worker.guard import Guard
+    from prefork_logd.processes.worker.services import ServiceCounts
     from prefork_logd.system.log import RateLimitedLog
 
 MOST_ASKED = 256
@@ -44,6 +45,7 @@ class WorkerPort(Protocol):
     warnings: RateLimitedLog
     guard: Guard
     limits: ClientLimits
+    services: ServiceCounts
     dispatcher: Dispatcher
     """Makes lines, under the configuration of this moment."""
 
@@ -85,6 +87,7 @@ class SessionTable:
             connection.send(connection.input.turn_away())
             self._port.close(connection)
             return
+        self._port.services.count(connection)
         self._by_session[opening.session] = connection
         self._names[connection] = f"{connection.peer} ({opening.client[:NAME_KEPT]!a})"
         connection.send(opening.reply)

@@ -63,6 +63,7 @@ from prefork_logd.processes.worker.handshakes import Handshakes
 from prefork_logd.processes.worker.intake import Intake
 from prefork_logd.processes.worker.migration import Migration
 from prefork_logd.processes.worker.reconnection import Reconnection
+from prefork_logd.processes.worker.services import ServiceCounts
 from prefork_logd.processes.worker.sessions import SessionTable
 from prefork_logd.system.log import LOGGER, RateLimitedLog, reopen_own
 
@@ -107,6 +108,7 @@ class Worker:
         self.counters = board.slot(slot)
         self._channel = Channel(self.loop, channel, self._handle_message, self._orphaned)
         self.link = BatchSender(self.loop, self)
+        self.services = ServiceCounts(self.loop, self._channel.send)
         self.sessions = SessionTable(self)
         self._intake = Intake(self)
         self.connections: dict[int, Connection] = {}
@@ -226,6 +228,7 @@ class Worker:
         self.counters[Field.CONNECTIONS] = len(self.connections)
         connection.tally = self._tally_of(connection.listener)
         connection.tally[ListenerField.CONNECTIONS] += 1
+        self.services.count(connection)
 
     def _cannot_accept(self, error: OSError) -> None:
         self.warnings.warning("cannot accept a connection just now: %s; clients wait meanwhile", error.strerror)
@@ -240,7 +243,7 @@ class Worker:
         self.postponed.pop(fd, None)
         for forget in (
             *(self.deadlines.forget, self._handshakes.forget, self._admission.left, self.limits.leave),
-            *(self.sessions.forget, Connection.close),
+            *(self.services.forget, self.sessions.forget, Connection.close),
         ):
             try:
                 forget(connection)

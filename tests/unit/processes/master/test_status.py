@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from prefork_logd.config.load import load
 from prefork_logd.ipc.configuration import Configuration
 from prefork_logd.ipc.messages import StatusReport
-from prefork_logd.ipc.scoreboard import SHIPPER_SLOT, Scoreboard
+from prefork_logd.ipc.scoreboard import SHIPPER_SLOT, Field, Scoreboard
 from prefork_logd.processes.master import status
 from prefork_logd.processes.master.child import Child, Kind
 from prefork_logd.processes.master.lifecycle import HEALTHY_AFTER_S, State
@@ -55,6 +55,31 @@ def test_a_shipper_in_a_crash_loop_is_trouble_of_its_store(tmp_path: Path) -> No
     assert 5 < store["shipper"]["next_try_s"] <= 6.4
     store = _store(tmp_path, state=State.RUNNING, deaths=7, last_exit="ended with status 70", started_s=now_s)
     assert "7 times in a row" in store["problem"]
+
+
+def test_connections_of_a_service_are_those_of_all_living_workers(tmp_path: Path) -> None:
+    """The last reports are added up; that of a dead worker does not count."""
+    path = tmp_path / "c.toml"
+    path.write_text(f'server.state_dir = "{tmp_path}"\n')
+    reports = [
+        (State.RUNNING, [["shop", 2]]),
+        (State.RUNNING, [["shop", 3], ["mailer", 1]]),
+        (State.WAITING, [["shop", 90]]),
+    ]
+    workers = [
+        Child(Kind.WORKER, slot, state=state, report=StatusReport("", {"services": found, "others": 1}))
+        for slot, (state, found) in enumerate(reports, 1)
+    ]
+    settings = load(path, {})
+    configuration = Configuration(1, settings, (1,) * len(settings.output), (0,) * len(settings.shipped))
+    board = Scoreboard()
+    board.slot(1)[Field.CONNECTIONS] = 15
+    document = status.document(configuration, [], workers, board, InheritedCounters(), time.monotonic())
+    assert document["services"] == [
+        {"service": "", "connections": 7},
+        {"service": "shop", "connections": 5},
+        {"service": "mailer", "connections": 1},
+    ]
 
 
 def test_a_shipper_that_lives_is_no_trouble(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ class Worker:
         self.dispatcher = SimpleNamespace(batch=batch)
         self.guard = Guard(self.close)
         self.limits = NoLimits()
+        self.services = SimpleNamespace(count=lambda _: None)
         self.sessions = SessionTable(self)  # type: ignore[arg-type] # as much of one as is needed
         self._intake = Intake(self)  # type: ignore[arg-type]
 
