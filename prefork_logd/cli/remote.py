@@ -29,7 +29,9 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 
 server_flags = add_options(
     click.option(
-        "--server", metavar="URL", help="Ask the page of a collector, also of another host, instead of files."
+        "--server",
+        metavar="URL",
+        help="Ask the page of a collector, also of another host, instead of files; unix:PATH for its Unix socket.",
     ),
     click.option(
         "--token-file",
@@ -68,21 +70,24 @@ def check_server_flags(server: str | None, token_file: str | None) -> None:
 
 
 def follow_remote(search: RemoteSearch, filters: Filters, last: RecordId | None) -> Iterator[bytes]:
-    """Yield new lines for ever, each once: after a break the tail goes on behind the last record.
+    """Yield new lines behind a record (None: from now on) for ever, each once.
 
-    Raises ProcessError and ValueError for a request that the page refuses.
+    After a break the tail goes on behind the last event. Raises ProcessError and ValueError for a request that the page
+    refuses.
     """
     from prefork_logd.web.client.search import record_of, value_of
 
     pause_s = FIRST_PAUSE_S
     is_warned = False
+    after = str(last or "")
     while True:
         try:
-            for kind, data in search.events(filters, last):
+            for kind, data, event_id in search.events(filters, after):
                 pause_s = FIRST_PAUSE_S
+                after = event_id or after
                 if kind == "record":
                     found_id, line = record_of(data)
-                    last = found_id or last
+                    after = str(found_id or after)
                     yield line
                 elif kind == "gap":
                     complain(str(value_of(data).get("message", "records are missing")))

@@ -48,6 +48,7 @@ def make_application(context: PageContext) -> Starlette:
     )
     # Starlette sends this and raises the error again, which Guard logs.
     application.add_exception_handler(Exception, _failed)
+    application.add_exception_handler(404, missing)
     application.state.context = context
     application.state.status = context.status
     application.state.shares = visitors.shares
@@ -60,6 +61,11 @@ def _first_store(settings: Settings) -> str | None:
         return choose_store(settings, None).name
     except StoreError:
         return None
+
+
+async def missing(request: Request, _error: Exception) -> Response:
+    """Return the answer for a path that no route matches, such as one with a line break."""
+    return refusal(path_of(request), 404, "there is no such page or call; /api/v1/openapi.json lists the calls")
 
 
 async def _failed(request: Request, _error: Exception) -> Response:

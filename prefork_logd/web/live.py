@@ -20,6 +20,7 @@ from prefork_logd.errors import LogdError, NotARecord, describe_unexpected
 from prefork_logd.query.tree import EVERYTHING
 from prefork_logd.records.stored import read_fields
 from prefork_logd.web.following import Follower, open_follower
+from prefork_logd.web.positions import Position
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
@@ -105,15 +106,15 @@ class Group:
         self._room -= len(shown)
         return shown, len(matching) * step
 
-    def add(self, data: bytes, shown: int, matched: int, *, has_more: bool) -> None:
-        """Keep the events of a turn, with the rate once a second, and wake the viewers."""
+    def add(self, data: bytes, shown: int, matched: int, *, has_more: bool, position: str = "") -> None:
+        """Keep the events of a turn, with the rate and the position once a second, and wake the viewers."""
         self._shown += shown
         self._matched += matched
         self._is_sampled |= has_more or shown < matched
         passed_s = time.monotonic() - self._since_s
         if passed_s >= 1:
             self.rates = self._matched / passed_s, self._shown / passed_s
-            data += rate_event(*self.rates, is_sampled=self._is_sampled)
+            data += rate_event(*self.rates, is_sampled=self._is_sampled, position=position)
             self._since_s += passed_s
             self._matched = self._shown = 0
             self._is_sampled = False
@@ -168,10 +169,16 @@ def record_event(journal: str, number: int | None, line: bytes) -> bytes:
     return b'event: record\nid: %b\ndata: {"id":"%b","record":%b}\n\n' % (name, name, stripped)
 
 
-def rate_event(per_s: float, shown_per_s: float, *, is_sampled: bool) -> bytes:
-    """Return the event about the rate of matching records."""
+def rate_event(per_s: float, shown_per_s: float, *, is_sampled: bool, position: str = "") -> bytes:
+    """Return the event about the rate of matching records; its id is the position behind the records looked at."""
     sampled = b"true" if is_sampled else b"false"
-    return b'event: rate\ndata: {"per_s":%.1f,"shown_per_s":%.1f,"sampled":%b}\n\n' % (per_s, shown_per_s, sampled)
+    name = b"id: %b\n" % position.encode() if position else b""
+    return b'event: rate\n%bdata: {"per_s":%.1f,"shown_per_s":%.1f,"sampled":%b}\n\n' % (
+        name,
+        per_s,
+        shown_per_s,
+        sampled,
+    )
 
 
 class Viewer:
@@ -288,15 +295,16 @@ class LiveRecords:
             self._follower = None
 
     async def _take_turn(self, elapsed_s: float) -> None:
-        follower, groups = self._follower, [*self._groups.values()]
+        follower, groups, began_s = self._follower, [*self._groups.values()], time.time()
         if follower is None:
             return
         for group in groups:
             group.share = min(1.0, FULL_GROUPS / len(groups))
         found = await asyncio.to_thread(follower.read)
         made = await asyncio.to_thread(_turn, found, follower.journal, groups, elapsed_s)
+        position = str(Position(follower.journal, follower.position, int(began_s))) if follower.journal else ""
         for group, (data, shown, matched) in zip(groups, made, strict=True):
-            group.add(data, shown, matched, has_more=found.passed_over > 0)
+            group.add(data, shown, matched, has_more=found.passed_over > 0, position=position)
 
     def close(self) -> None:
         """End every viewer's events."""

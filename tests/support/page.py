@@ -28,6 +28,7 @@ from prefork_logd.config.load import load, loads
 from prefork_logd.config.paths import JOURNAL_DIRECTORY
 from prefork_logd.stores.registry import make_store
 from prefork_logd.web.api import routes
+from prefork_logd.web.application import missing
 from prefork_logd.web.context import PageContext, make_context
 from prefork_logd.web.page_files import PageFiles
 from prefork_logd.web.shares import Bounds, Shares
@@ -130,6 +131,7 @@ def make_page(settings: Settings, backend: AuthenticationBackend | None = None) 
         routes=[Mount("/api/v1", routes=routes())],
         middleware=[Middleware(AuthenticationMiddleware, backend=backend or Anybody())],
         lifespan=lifespan,
+        exception_handlers={404: missing},
     )
 
 

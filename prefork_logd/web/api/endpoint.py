@@ -90,9 +90,18 @@ class Asked:
 
     @property
     def store(self) -> str | None:
-        """Name of the store; None for the first one. The reader of a share link sees the store of the link only."""
-        found: str | None = self.values.get("store") if self.bounds is None else self.bounds.store
-        return found
+        """Name of the store; None for the first one. The reader of a share link sees the store of the link only.
+
+        Raises ParameterError for a name that no store has.
+        """
+        if self.bounds is not None:
+            bound: str | None = self.bounds.store
+            return bound
+        name: str | None = self.values.get("store")
+        known = [store.name for store in self.context.settings.store]
+        if name is not None and name not in known:
+            raise ParameterError("store", f"store: there is no store {name!r:.100}; configured: {', '.join(known)}")
+        return name
 
     def filters(self, lease: Lease) -> Filters:
         """Return the filters of the parameters and the bounds. Raises ParameterError, StoreError."""

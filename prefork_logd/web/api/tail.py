@@ -1,7 +1,8 @@
 """Answers the call that shows new records as they come, as Server-Sent Events.
 
 Owns how a tail goes on after a break: with the record behind the last one that was seen, from the journal, else from
-the store. Does not know how events are made (live.py).
+the store. An id comes with the first event, so a break before the first record loses none either. Does not know how the
+events of new records are made (live.py).
 """
 
 from __future__ import annotations
@@ -9,20 +10,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from prefork_logd.config.paths import JOURNAL_DIRECTORY
 from prefork_logd.errors import NotARecord, StoreError
-from prefork_logd.query.search import RecordId
+from prefork_logd.query.store_filter import describe, tree_of
 from prefork_logd.query.tree import Compare, all_of
 from prefork_logd.records.stored import read_fields
+from prefork_logd.stores.registry import choose_store
 from prefork_logd.web.api.endpoint import Asked, Call
 from prefork_logd.web.api.parameters import DEADLINE, QUERY, SINCE, STORE, UNTIL, ZONE, Parameter, ParameterError
 from prefork_logd.web.api.records import read_page
 from prefork_logd.web.api.streamed import Streamed
 from prefork_logd.web.following import PastRecords
 from prefork_logd.web.live import record_event
+from prefork_logd.web.positions import Position
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
@@ -47,7 +51,7 @@ READ_AT_ONCE = 2
 _PAGE = 1_000
 
 AFTER = Parameter(
-    name="after", meaning="Id of the last record that was seen; the header `Last-Event-ID` says the same.", most=64
+    name="after", meaning="Id of the last event that was seen; the header `Last-Event-ID` has the same.", most=64
 )
 
 
@@ -55,15 +59,21 @@ async def tail(asked: Asked) -> Response:
     """Return the events of new records."""
     after = asked.values["after"] or asked.request.headers.get("last-event-id")
     try:
-        last = RecordId.parse(after) if after else None
+        last = Position.parse(after) if after else None
     except ValueError as error:
         raise ParameterError("after", f"after: {error}") from None
     filters = replace(await asked.filters_of_tail(), limit=None)
+    name, words = "", ""
+    if asked.store is not None:
+        # The journal has the records of every store.
+        store = choose_store(asked.context.settings, asked.store)
+        name, words = store.name, describe(store)
+        filters = replace(filters, tree=all_of((filters.tree, tree_of(store))))
     watching = asked.context.live.watching(filters, asked.visitor)
     viewer = await watching.__aenter__()
 
     async def events() -> AsyncGenerator[bytes]:
-        yield RETRY
+        yield RETRY + start_event(viewer if last is None else None, name, words)
         if last is not None:
             async for data in _missed(asked, viewer, last):
                 yield data
@@ -73,14 +83,23 @@ async def tail(asked: Asked) -> Response:
     return Streamed(events(), "text/event-stream", lambda: watching.__aexit__(None, None, None))
 
 
+def start_event(viewer: Viewer | None, store: str, words: str) -> bytes:
+    """Return the first event: the position of a viewer who begins, and the store whose filter is applied, in words."""
+    name = b""
+    if viewer is not None and viewer.journal:
+        name = b"id: %b\n" % str(Position(viewer.journal, viewer.position, int(time.time()))).encode()
+    data = json.dumps({"store": store or None, "filter": words}).encode()
+    return b"event: start\n%bdata: %b\n\n" % (name, data)
+
+
 def gap_event(message: str) -> bytes:
     """Return the event about records that are not shown."""
     return b"event: gap\ndata: %b\n\n" % json.dumps({"message": message}).encode()
 
 
-async def _missed(asked: Asked, viewer: Viewer, last: RecordId) -> AsyncGenerator[bytes]:
-    """Yield the events between the last record that was seen and the first one of the viewer."""
-    start, stop = last.number + 1, viewer.position
+async def _missed(asked: Asked, viewer: Viewer, last: Position) -> AsyncGenerator[bytes]:
+    """Yield the events between the place that a client has seen and the first one of the viewer."""
+    start, stop = last.number, viewer.position
     if last.journal != viewer.journal:
         yield gap_event("the journal is another one than that of the last record; earlier records are not shown")
         return
@@ -97,7 +116,7 @@ async def _missed(asked: Asked, viewer: Viewer, last: RecordId) -> AsyncGenerato
         stop = following
 
 
-async def _between(asked: Asked, filters: Filters, last: RecordId, start: int, stop: int) -> AsyncGenerator[bytes]:
+async def _between(asked: Asked, filters: Filters, last: Position, start: int, stop: int) -> AsyncGenerator[bytes]:
     """Yield the events of the matching records between two numbers."""
     if start >= stop:
         return
@@ -141,20 +160,19 @@ def _meets(filters: Filters, line: bytes) -> bool:
         return False
 
 
-async def _stored(asked: Asked, filters: Filters, last: RecordId, stop: int) -> bytes:
+async def _stored(asked: Asked, filters: Filters, last: Position, stop: int) -> bytes:
     """Return the events of records that are in the store, but in the journal no longer."""
 
     def work(lease: Lease) -> bytes:
-        seen = lease.search().get(last)
-        if seen is None:
+        reached_s = _reached_s(lease, last)
+        if reached_s is None:
             return gap_event("the last record is not in the store any more; records behind it are not shown")
-        received = read_fields(seen.line).get("received", seen.created)
-        recent = Compare(("received",), ">=", repr(received - LATE_S))
+        recent = Compare(("received",), ">=", repr(reached_s - LATE_S))
         wanted = replace(filters, tree=all_of((filters.tree, recent)), order="oldest", limit=_PAGE)
         found: list[Found] = []
         nbytes = 0
         for one in _pages(lease, wanted):
-            if one.id.journal == last.journal and last.number < one.id.number < stop:
+            if one.id.journal == last.journal and last.number <= one.id.number < stop:
                 nbytes += len(one.line)
                 if len(found) == MOST_STORED or nbytes > STORED_BYTES:
                     return gap_event(f"more than {len(found):,} records came meanwhile; search for them")
@@ -168,6 +186,17 @@ async def _stored(asked: Asked, filters: Filters, last: RecordId, stop: int) -> 
         )
     except StoreError as error:
         return gap_event(f"records in the store could not be read: {error}")
+
+
+def _reached_s(lease: Lease, last: Position) -> float | None:
+    """Return a time, in seconds since 1970, by which records before a position were received; None: unknown."""
+    if last.reached_s is not None:
+        return last.reached_s
+    seen = lease.search().get(last.before)
+    if seen is None:
+        return None
+    received: float = read_fields(seen.line).get("received", seen.created)
+    return received
 
 
 def _pages(lease: Lease, filters: Filters) -> Iterator[Found]:

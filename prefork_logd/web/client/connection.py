@@ -8,12 +8,13 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
 import ssl
 import time
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import unquote, urlencode, urlsplit
 
 from prefork_logd import __version__
 from prefork_logd.config.web import is_loopback
@@ -28,16 +29,43 @@ _PREFIX = "/api/v1"
 _PIECE_BYTES = 1 << 18
 _MOST_ERROR_BYTES = 65_536
 _LOCALTIME = Path("/etc/localtime")
+UNIX = ("unix:", "http+unix://")
+"""Begin the address of a page on a Unix socket; behind the second the path is percent-encoded."""
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """A connection to a page that listens on a Unix socket."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._socket_path = path
+
+    def connect(self) -> None:
+        """Connect. Raises OSError."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._socket_path)
 
 
 class ApiConnection:
-    """A page, by its URL."""
+    """A page, by its URL or by the path of its Unix socket."""
 
     def __init__(self, url: str, token: str) -> None:
         """Send requests with an API token; empty for none. Raises ValueError with a sentence for the user."""
+        self._token = token
+        self.socket_path = _socket_path(url)
+        """Path of the page's Unix socket; empty for a URL."""
+        self.is_exposed = False
+        """Whether the token goes through a network unencrypted."""
+        if self.socket_path:
+            self._host, self._port, self._path, self._is_secure = "localhost", None, "", False
+            return
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError(f"{url!r:.200} is not the address of a page; write one such as https://logs.example.org")
+            raise ValueError(
+                f"{url!r:.200} is not the address of a page; write one such as https://logs.example.org "
+                "or unix:/run/prefork-logd/page.sock"
+            )
         if parts.username is not None or parts.password is not None:
             raise ValueError("the address holds a password; leave it out, and give a token with --token-file")
         try:
@@ -45,9 +73,7 @@ class ApiConnection:
         except ValueError:
             raise ValueError(f"{url!r:.200} has a port that is not one; write a number up to 65535") from None
         self._host, self._path, self._is_secure = parts.hostname, parts.path.rstrip("/"), parts.scheme == "https"
-        self._token = token
         self.is_exposed = bool(token) and not self._is_secure and not is_loopback(parts.hostname)
-        """Whether the token goes through a network unencrypted."""
 
     @contextmanager
     def open(self, path: str, parameters: Mapping[str, Any]) -> Iterator[http.client.HTTPResponse]:
@@ -96,11 +122,15 @@ class ApiConnection:
         return StoreError(f"{self}: the answer ended early: {_reason(error)}")
 
     def __str__(self) -> str:
+        if self.socket_path:
+            return f"unix:{self.socket_path}"
         port = f":{self._port}" if self._port else ""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"{'https' if self._is_secure else 'http'}://{host}{port}{self._path}"
 
     def _connect(self) -> http.client.HTTPConnection:
+        if self.socket_path:
+            return _UnixConnection(self.socket_path, TIMEOUT_S)
         if self._is_secure:
             context = ssl.create_default_context()
             return http.client.HTTPSConnection(self._host, self._port, timeout=TIMEOUT_S, context=context)
@@ -124,6 +154,20 @@ class ApiConnection:
         if response.status in (http.HTTPStatus.FORBIDDEN, http.HTTPStatus.MISDIRECTED_REQUEST):
             return ProcessError(f"{self}: {message}")
         return StoreError(f"{self}: {message}")
+
+
+def _socket_path(url: str) -> str:
+    """Return the path of the Unix socket that an address names; empty for another address. Raises ValueError."""
+    short, encoded = UNIX
+    if url.startswith(encoded):
+        path = unquote(url.removeprefix(encoded), errors="surrogateescape").rstrip("/")
+    elif url.startswith(short):
+        path = url.removeprefix(short)
+    else:
+        return ""
+    if not path.startswith("/") or "\0" in path:
+        raise ValueError(f"{url!r:.200} has no absolute path of a socket; write unix:/run/prefork-logd/page.sock")
+    return path
 
 
 def _reason(error: Exception) -> str:

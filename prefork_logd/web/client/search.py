@@ -9,7 +9,7 @@ import json
 import math
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -58,6 +58,15 @@ class FoundRecord(msgspec.Struct):
     def found(self) -> Found:
         """Return it as a search has it, with its stored line byte for byte."""
         return Found(RecordId.parse(self.id), self.created, bytes(self.record) + b"\n")
+
+
+class TailEvent(NamedTuple):
+    """An event of a tail (docs/api.md)."""
+
+    kind: str
+    data: bytes
+    id: str
+    """Where the tail goes on behind this event; empty: behind the one before."""
 
 
 class _Records(msgspec.Struct):
@@ -189,22 +198,24 @@ class RemoteSearch:
                 break
         return newest[::-1]
 
-    def events(self, filters: Filters, after: RecordId | None) -> Iterator[tuple[str, bytes]]:
-        """Yield (kind, data) of each event of the tail behind a record (None: from now on), until the connection ends.
+    def events(self, filters: Filters, after: str) -> Iterator[TailEvent]:
+        """Yield each event of the tail behind the event with this id (empty: from now on), until the connection ends.
 
         Raises StoreError, ProcessError, ValueError.
         """
-        kind, data = "message", b""
-        with self._api.open("/tail", {**self._parameters(filters), "after": after and str(after)}) as response:
+        kind, data, event_id = "message", b"", ""
+        with self._api.open("/tail", {**self._parameters(filters), "after": after}) as response:
             for line in self._api.lines_of(response):
                 name, _, value = line.rstrip(b"\r\n").partition(b":")
                 if name == b"event":
                     kind = value.strip().decode()
                 elif name == b"data":
                     data = value.strip()
+                elif name == b"id":
+                    event_id = value.strip().decode("ascii", "replace")
                 elif not name and not value and data:
-                    yield kind, data
-                    kind, data = "message", b""
+                    yield TailEvent(kind, data, event_id)
+                    kind, data, event_id = "message", b"", ""
 
     def cancel(self) -> None:
         """Do nothing: a command that is interrupted closes its connection, which cancels the search."""
@@ -251,7 +262,7 @@ def _at(seconds: float | None) -> str | None:
 
 
 def record_of(data: bytes) -> tuple[RecordId | None, bytes]:
-    """Return the id and the line of a tail's event; a collector without a store has no ids. Raises StoreError."""
+    """Return the id and the line of an event `record`; a collector without a store has no ids. Raises StoreError."""
     match = _EVENT.fullmatch(data)
     if match is None:
         raise StoreError("the page has sent an event that holds no record; it may be of another version")

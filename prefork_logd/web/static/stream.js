@@ -13,15 +13,17 @@ const MOST_RETRY_MS = 10000;
 /**
  * A stream of the records that match a query.
  *
- * After a break it goes on behind the last record that arrived. `onBatch` gets the records that arrived since the last
- * frame was painted; `onGap` a sentence about records that cannot be shown.
+ * After a break it goes on behind the last event that arrived; the first one, which comes at once, says where the stream
+ * begins. `onBatch` gets the records that arrived since the last frame was painted; `onGap` a sentence about records that
+ * cannot be shown; `onStart` the store that the stream is of, with its filter in words.
  */
 export class Stream {
-  constructor({ onBatch, onRate, onState, onGap }) {
+  constructor({ onBatch, onRate, onState, onGap, onStart }) {
     this.onBatch = onBatch;
     this.onRate = onRate;
     this.onState = onState;
     this.onGap = onGap;
+    this.onStart = onStart;
     this.source = null;
     this.last = "";
     this.batch = [];
@@ -30,11 +32,12 @@ export class Stream {
     this.painting = 0;
   }
 
-  /** Follow a query from now on, or behind a record. */
-  follow(q, after = "") {
+  /** Follow a query from now on: {q, store, tz}. */
+  follow(asked) {
     this.stop();
-    this.q = q;
-    this.last = after;
+    this.asked = asked;
+    this.last = "";
+    this.batch = [];
     this.connect();
   }
 
@@ -51,14 +54,19 @@ export class Stream {
 
   connect() {
     this.stop();
-    const source = (this.source = new EventSource(address("/tail", { q: this.q, after: this.last })));
+    const source = (this.source = new EventSource(address("/tail", { ...this.asked, after: this.last })));
     source.addEventListener("open", () => {
       this.retry_ms = RETRY_MS;
       this.onState("live", "");
     });
-    source.addEventListener("record", (event) => this.take(event));
-    source.addEventListener("rate", (event) => this.onRate(parse(event.data)));
-    source.addEventListener("gap", (event) => this.onGap(parse(event.data).message));
+    const listen = (name, take) => source.addEventListener(name, (event) => {
+      this.last = event.lastEventId || this.last;
+      take(event);
+    });
+    listen("start", (event) => this.onStart(parse(event.data)));
+    listen("record", (event) => this.take(event));
+    listen("rate", (event) => this.onRate(parse(event.data)));
+    listen("gap", (event) => this.onGap(parse(event.data).message));
     source.addEventListener("error", () => this.reconnect(source.readyState === EventSource.CLOSED));
   }
 
@@ -75,7 +83,7 @@ export class Stream {
   async explain() {
     const asking = new AbortController();
     try {
-      const answer = await fetch(address("/tail", { q: this.q, after: this.last }), { signal: asking.signal });
+      const answer = await fetch(address("/tail", { ...this.asked, after: this.last }), { signal: asking.signal });
       if (!answer.ok && this.source === null) this.onState("broken", (await answer.json()).error.message);
     } catch {
       // The server is away, as the state says already.
@@ -84,7 +92,6 @@ export class Stream {
   }
 
   take(event) {
-    this.last = event.lastEventId;
     this.batch.push(event.data);
     this.painting ||= requestAnimationFrame(() => this.deliver());
   }

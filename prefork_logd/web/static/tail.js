@@ -29,11 +29,12 @@ let shownCount = 0;
 let table = null;
 let maker = null;
 let chosen = null;
+let ofStore = "";
 const kept = new Map();
 const area = place("stream");
 
 const query = new QueryField(place("query-box"), () => ({ since: "1h", tz: zoneName(state.tz), store: state.store }), "summary");
-const stream = new Stream({ onBatch: addBatch, onRate: showRate, onState: showState, onGap: showGap });
+const stream = new Stream({ onBatch: addBatch, onRate: showRate, onState: showState, onGap: showGap, onStart: showStore });
 const detail = new Detail(place("detail"), {
   include: (field, value) => change({ q: including(state.q, condition(field, value)) }),
   exclude: (field, value) => change({ q: excluding(state.q, condition(field, value)) }),
@@ -73,7 +74,7 @@ function start() {
   area.replaceChildren(table, h("div", { class: "state", id: "waiting" }, h("h2", {}, "Waiting for records"), h("p", {}, "Records that match the query appear here as they arrive. For older ones use Search.")));
   summarize("", "Connecting");
   setPaused(false);
-  stream.follow(state.q);
+  stream.follow({ q: state.q, store: state.store, tz: zoneName(state.tz) });
 }
 
 function addBatch(batch) {
@@ -115,15 +116,21 @@ function summarize(kind, ...parts) {
   place("summary").replaceChildren(h("span", { class: `rate ${kind}` }, h("span", {}, ...parts)));
 }
 
+/** Say whose records these are: a store with a filter has a part of those that arrive. */
+function showStore({ store, filter }) {
+  ofStore = filter ? `. Only what the store ${store} keeps: ${filter}` : "";
+  showState("live", "");
+}
+
 function showRate({ per_s: perSecond, shown_per_s: shownPerSecond, sampled }) {
   if (isPaused) return;
   const rate = Number(perSecond).toLocaleString("en", { maximumFractionDigits: 1 });
   const sample = sampled ? `. Too many to show: a sample of ${Math.round(shownPerSecond).toLocaleString("en")} a second` : "";
-  summarize("live", h("b", {}, rate), ` records a second, ${shownCount.toLocaleString("en")} shown${sample}`);
+  summarize("live", h("b", {}, rate), ` records a second, ${shownCount.toLocaleString("en")} shown${sample}${ofStore}`);
 }
 
 function showState(name, problem) {
-  if (name === "live") summarize("live", "Connected, waiting for records");
+  if (name === "live") summarize("live", `Connected, waiting for records${ofStore}`);
   else if (problem) summarize("broken", `${problem}. Trying again.`);
   else summarize("broken", "The connection broke. Trying again; records that arrive meanwhile are not missed.");
 }

@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import click
 import pytest
@@ -239,6 +240,33 @@ def test_another_server_is_not_taken_for_a_page(answer: bytes) -> None:
         RemoteSearch(connect(url, None), "").count(Filters())
 
 
+@pytest.mark.parametrize("form", ["unix:{}", "http+unix://{}"])
+def test_a_page_on_a_unix_socket_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    """By the path of its socket; the token is sent to nobody else, so there is no warning."""
+    state_dir, path = tmp_path / "state", tmp_path / "the page.sock"
+    state_dir.mkdir()
+    seed(make_settings(state_dir), LINES)
+    monkeypatch.setenv(TOKEN_VARIABLE, Tokens(PageFiles(state_dir)).add("test", "viewer", None))
+    address = form.format(path if form.startswith("unix") else quote(str(path), safe=""))
+    flags = ["--config", "/dev/null", "--state-dir", "/nonexistent"]
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        with serving(state_dir, listening=listening):
+            result = CliRunner().invoke(cli, [*flags, "query", "--server", address, "--count"])
+            latest = CliRunner().invoke(cli, [*flags, "tail", "--server", address, "-n", "2", "--format", "json"])
+    assert (result.output, result.exit_code) == ("300\n", 0)
+    assert latest.stdout_bytes == b"".join(LINES[-2:])
+    with pytest.raises(StoreError, match=rf"^unix:{path}: no answer: Connection refused"):
+        RemoteSearch(connect(address, None), "").count(Filters())
+
+
+@pytest.mark.parametrize("address", ["unix:", "unix:page.sock", "http+unix://", "unix:/a\0b"])
+def test_an_address_without_a_path_is_refused(address: str) -> None:
+    with pytest.raises(click.UsageError, match="no absolute path of a socket"):
+        connect(address, None)
+
+
 def test_a_server_that_is_away_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
@@ -253,6 +281,23 @@ def _event(number: int) -> bytes:
 
 def _stream(*events: bytes) -> bytes:
     return CHUNKED + b"".join(b"%x\r\n%b\r\n" % (len(event), event) for event in events)
+
+
+def test_a_tail_that_has_no_record_yet_goes_on_where_it_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the id of the first event, then by that of the last rate."""
+    monkeypatch.setattr(remote.time, "sleep", lambda _: None)
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+    start = b"event: start\nid: %b-5@77\ndata: {}\n\n" % JOURNAL.encode()
+    rate = b'event: rate\nid: %b-9@78\ndata: {"sampled":false}\n\n' % JOURNAL.encode()
+    with answering(_stream(start), _stream(start[:14] + b"data: {}\n\n", rate), _stream(_event(9))) as (url, asked):
+        lines = follow_remote(RemoteSearch(connect(url, None), ""), Filters(), None)
+        assert json.loads(next(lines))["message"] == "9"
+        lines.close()
+    assert [one.partition(b"after=")[2].split()[:1] for one in asked] == [
+        [],
+        [f"{JOURNAL}-5%4077".encode()],
+        [f"{JOURNAL}-9%4078".encode()],
+    ]
 
 
 def test_a_tail_goes_on_behind_the_last_record(

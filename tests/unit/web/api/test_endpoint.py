@@ -113,8 +113,9 @@ def test_the_deadline_is_bounded(client: Client) -> None:
 def test_an_unknown_store_is_named(client: Client) -> None:
     """The answer lists the stores."""
     answer = client.get("/records", store="nowhere")
-    assert answer.status_code == 503
-    assert "there is no such store" in answer.json()["error"]["message"]
+    assert answer.status_code == 400
+    assert answer.json()["error"]["parameter"] == "store"
+    assert "configured: parquet" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_errors_come_before_the_file(client: Client) -> None:
     answer = client.get("/export", q="(a")
     assert answer.status_code == 400
     assert answer.json()["error"]["column"] == 1
-    assert client.get("/export", store="other").status_code == 503
+    assert client.get("/export", store="other").status_code == 400
     assert client.get("/export", q="nothing").content == b""
 
 

@@ -11,7 +11,7 @@ import pytest
 from prefork_logd.config.paths import JOURNAL_DIRECTORY
 from prefork_logd.web import live
 from prefork_logd.web.api import tail
-from tests.support.page import Client, Event, make_page, make_settings, read_events, seed, serving
+from tests.support.page import Anybody, Client, Event, bounds, make_page, make_settings, read_events, seed, serving
 from tests.support.record_logs import GrowingLog
 from tests.support.stores import NOW, line, numbered
 
@@ -32,8 +32,14 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GrowingLog]
         yield made
 
 
-async def read(client: httpx.AsyncClient, count: int, log: GrowingLog | None = None, **params: Any) -> list[Event]:
-    """Return the first so many records of a tail, with the gaps; `log` gets one record once the tail is open."""
+async def read(
+    client: httpx.AsyncClient,
+    count: int,
+    log: GrowingLog | None = None,
+    left_out: tuple[str, ...] = ("start", "rate"),
+    **params: Any,
+) -> list[Event]:
+    """Return the first so many events of a tail, without some; `log` gets one record once the tail is open."""
     found: list[Event] = []
     headers = params.pop("headers", {})
     async with asyncio.timeout(30), client.stream("GET", "/tail", params=params, headers=headers) as answer:
@@ -42,7 +48,7 @@ async def read(client: httpx.AsyncClient, count: int, log: GrowingLog | None = N
         if log is not None:
             log.add([line(NOW, msg=f"record {log.next}")])
         async for event in read_events(answer):
-            if event.name != "rate":
+            if event.name not in left_out:
                 found.append(event)
             if len(found) == count:
                 break
@@ -91,6 +97,65 @@ def test_a_tail_goes_on_behind_the_last_record(log: GrowingLog, tmp_path: Path) 
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("before", [0, 5])
+def test_a_tail_has_a_position_before_its_first_record(log: GrowingLog, tmp_path: Path, before: int) -> None:
+    """What comes after the first event is not missed, also in an empty journal."""
+    if before:
+        log.add(numbered(0, before))
+
+    async def main() -> None:
+        async with serving(make_page(make_settings(tmp_path))) as client:
+            (start,) = await read(client, 1, left_out=())
+            assert (start.name, start.data) == ("start", {"store": None, "filter": ""})
+            log.add(numbered(before, 3))
+            assert ids(await read(client, 3, after=start.id)) == [before, before + 1, before + 2]
+
+    asyncio.run(main())
+
+
+def test_a_position_moves_on_with_records_that_do_not_match(log: GrowingLog, tmp_path: Path) -> None:
+    """A tail of rare records goes on where it was, not at the last record that matched."""
+    log.add(numbered(0, 5))
+
+    async def main() -> None:
+        async with serving(make_page(make_settings(tmp_path))) as client:
+            start, rate = await read(client, 2, log, left_out=(), q="nothing")
+            assert (start.name, rate.name) == ("start", "rate")
+            assert rate.id.startswith(f"{JOURNAL}-6@")
+            assert ids(await read(client, 1, log, after=rate.id)) == [6]
+
+    asyncio.run(main())
+
+
+def test_the_filter_of_a_store_is_applied(log: GrowingLog, tmp_path: Path) -> None:
+    """The reader of a share link sees what its store keeps, live and from the journal; the first event says so."""
+    text = '[[store]]\ntype = "parquet"\n[[store]]\ntype = "parquet"\nname = "alarms"\nlevel = "ERROR"\npath = "a"\n'
+    settings = make_settings(tmp_path, text)
+    levels = (20, 40, 30, 50)
+    log.add([line(NOW, msg=f"record {number}", levelno=levels[number % 4]) for number in range(8)])
+
+    async def main() -> None:
+        for backend, params in ((Anybody(bounds=bounds("record", store="alarms")), {}), (None, {"store": "alarms"})):
+            async with serving(make_page(settings, backend)) as client:
+                (start,) = await read(client, 1, left_out=(), **params)
+                assert start.data == {"store": "alarms", "filter": "level ERROR or above"}
+                assert ids(await read(client, 4, after=f"{JOURNAL}-0", **params)) == [1, 3, 5, 7]
+                one, *_ = await asyncio.gather(read(client, 1, **params), _add(log, levels))
+                assert one[0].data["record"]["levelno"] == 40
+        async with serving(make_page(settings)) as client:
+            answer = await client.get("/tail", params={"store": "none"})
+            assert (answer.status_code, answer.json()["error"]["parameter"]) == (400, "store")
+
+    asyncio.run(main())
+
+
+async def _add(log: GrowingLog, levels: tuple[int, ...]) -> None:
+    """Commit records until the test has seen enough."""
+    for _ in range(100):
+        log.add([line(NOW, msg=f"record {log.next + at}", levelno=levelno) for at, levelno in enumerate(levels)])
+        await asyncio.sleep(0.01)
+
+
 def test_records_that_left_the_journal_come_from_the_store(log: GrowingLog, tmp_path: Path) -> None:
     """They come in the order of their numbers, whatever their times."""
     settings = make_settings(tmp_path)
@@ -103,6 +168,8 @@ def test_records_that_left_the_journal_come_from_the_store(log: GrowingLog, tmp_
     async def main() -> None:
         async with serving(make_page(settings)) as client:
             assert ids(await read(client, 33, log, after=f"{JOURNAL}-7")) == [*range(8, 41)]
+            # A position has its time with it, so no record before it is needed.
+            assert ids(await read(client, 41, after=f"{JOURNAL}-0@{int(NOW)}")) == [*range(41)]
 
     asyncio.run(main())
 
