@@ -36,6 +36,7 @@ _SHARED = (
     "query_field",
     "query_text",
     "rows",
+    "sharing",
     "state",
     "time",
     "traceback",
@@ -56,7 +57,12 @@ class View(NamedTuple):
 
 
 VIEWS = (
-    View("search", "Search", "/", (*_SHARED, "field_list", "histogram", "patterns", "results", "time_range", "tools")),
+    View(
+        "search",
+        "Search",
+        "/",
+        (*_SHARED, "brush", "field_list", "histogram", "patterns", "results", "statistics", "time_range", "tools"),
+    ),
     View("tail", "Tail", "/tail", (*_SHARED, "stream")),
     View(
         "errors",
@@ -64,6 +70,7 @@ VIEWS = (
         "/errors",
         (
             "api",
+            "brush",
             "detail",
             "dom",
             "error_changes",
@@ -79,6 +86,7 @@ VIEWS = (
             "panel",
             "preferences",
             "query_text",
+            "sharing",
             "state",
             "time",
             "traceback",

@@ -21,6 +21,7 @@ from prefork_logd.web.api import (
     session,
     status,
     tail,
+    times,
 )
 from prefork_logd.web.api.endpoint import Endpoint, not_found
 
@@ -40,6 +41,7 @@ _CALLS: tuple[Call, ...] = (
     *errors.CALLS,
     *alerts.CALLS,
     *session.CALLS,
+    *times.CALLS,
 )
 CALLS = (*_CALLS, openapi.make_call(_CALLS))
 """Every call."""

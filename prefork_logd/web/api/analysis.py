@@ -108,7 +108,9 @@ async def stats(asked: Asked) -> answers.Table:
     def work(lease: Lease) -> answers.Table:
         filters = asked.filters(lease)
         table = lease.search().stats(filters, question)
-        return answers.Table(table.columns, table.rows, table.left_out, answers.coverage(table.coverage))
+        return answers.Table(
+            table.columns, table.rows, table.left_out, answers.coverage(table.coverage), len(question.by)
+        )
 
     return await asked.search(work)
 

@@ -148,6 +148,8 @@ class Table(msgspec.Struct):
     left_out: int
     """Number of groups that are not in `rows`."""
     coverage: Coverage
+    groups: int
+    """Number of the fields behind `by`."""
 
 
 class Pattern(msgspec.Struct):
@@ -279,6 +281,14 @@ class Rejected(msgspec.Struct):
 
     entries: list[dict[str, Any]]
     """Entries of rejected.jsonl: time, peer, reason, detail and the first bytes; of a gap the client and the count."""
+
+
+class Range(msgspec.Struct):
+    """A range of time."""
+
+    since: float | None
+    """In seconds since 1970; null: no bound."""
+    until: float | None
 
 
 class Share(msgspec.Struct):

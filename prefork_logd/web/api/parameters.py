@@ -167,10 +167,10 @@ def make_filters(values: Mapping[str, Any], carried: Callable[[], Mapping[str, i
     """
     now = time.time()
     zone = read_zone(values.get("tz"))
-    since, until = _time(values, "since", now, zone), _time(values, "until", now, zone)
+    since, until = read_time(values, "since", now, zone), read_time(values, "until", now, zone)
     node = _node("q", values.get("q") or "", now, carried, zone)
     if bounds is not None:
-        least, most = _time(vars(bounds), "since", now, None), _time(vars(bounds), "until", now, None)
+        least, most = read_time(vars(bounds), "since", now, None), read_time(vars(bounds), "until", now, None)
         since = least if since is None else max(since, since if least is None else least)
         until = most if until is None else min(until, until if most is None else most)
         node = tree.all_of((_node("the query of the share link", bounds.q, now, carried, read_zone(bounds.tz)), node))
@@ -186,7 +186,8 @@ def _node(parameter: str, text: str, now: float, carried: Callable[[], Mapping[s
         raise ParameterError(parameter, str(error), error.column) from None
 
 
-def _time(values: Mapping[str, Any], name: str, now: float, zone: tzinfo | None) -> float | None:
+def read_time(values: Mapping[str, Any], name: str, now: float, zone: tzinfo | None) -> float | None:
+    """Return a parameter with a time as seconds since 1970; None without one. Raises ParameterError."""
     text = values.get(name)
     try:
         return parse_time(text, now, zone) if text else None

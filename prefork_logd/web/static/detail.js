@@ -10,6 +10,7 @@ import { levelClass } from "./levels.js";
 import { plain } from "./json.js";
 import { attachMenu, menuItem } from "./menu.js";
 import { condition } from "./query_text.js";
+import { lasting } from "./sharing.js";
 import { traceback } from "./traceback.js";
 import { clock, dateTime, exact, microseconds } from "./time.js";
 import { valueList } from "./value_tree.js";
@@ -106,7 +107,7 @@ export class Detail {
       context,
       trace ? button({ text: "Follow trace", name: "search", kind: "small", title: `All records with ${trace.field} ${trace.value}`, onclick: () => this.actions.search(condition(trace.field, trace.value)) }) : null,
       button({ text: "JSON", name: "copy", kind: "small", title: "Copy the stored line", onclick: () => this.copyLine(one) }),
-      button({ text: "Link", name: "link", kind: "small", title: "Copy a link to this record", onclick: () => copy(new URL(this.actions.linkTo(one), location.href).href, "Link") }),
+      button({ text: "Link", name: "link", kind: "small", title: "Copy a link to this record", onclick: () => this.copyAddress(one) }),
       button({ text: "Command", name: "terminal", kind: "small", title: "Copy a command that prints this record with its neighbours", onclick: () => copy(`prefork-logd query --around ${one.id}`, "Command") }),
     );
     attachMenu(context, "Context", (menu, close) => {
@@ -117,6 +118,14 @@ export class Detail {
       menu.append(h("h2", {}, "Records before and after"), ...contextsOf(record).map(([same, text]) => menuItem({ text, note: contextNote(record, same), onclick: open(same) })));
     });
     return tools;
+  }
+
+  async copyAddress(one) {
+    try {
+      await copy(await lasting(this.actions.linkTo(one)), "Link");
+    } catch (error) {
+      announce(error.message);
+    }
   }
 
   async copyLine(one) {

@@ -1,9 +1,10 @@
 /**
- * Draws records over time as bars stacked by level; a drag over them chooses a range.
+ * Draws records over time as bars stacked by level; a drag over them, or keys, choose a range.
  *
  * Does not know where the bars come from.
  */
 
+import { Brush } from "./brush.js";
 import { h, svg } from "./dom.js";
 import { LEVELS, levelClass } from "./levels.js";
 import { dateTime, duration, tick, ticks } from "./time.js";
@@ -18,16 +19,19 @@ export class Histogram {
     this.onRange = onRange;
     this.data = null;
     this.zone = "UTC";
-    this.drag = null;
-    this.chart = svg("svg", { class: "chart", role: "img", preserveAspectRatio: "none" });
+    this.chart = svg("svg", { class: "chart", preserveAspectRatio: "none", "aria-hidden": "true" });
+    this.box = h("div", { class: "chart-box", tabindex: 0, role: "slider", "aria-valuemin": 0, "aria-keyshortcuts": "ArrowLeft ArrowRight Shift+ArrowLeft Shift+ArrowRight Enter" }, this.chart);
+    this.said = h("p", { class: "hidden-text", "aria-live": "polite" });
     this.axis = h("div", { class: "axis", "aria-hidden": "true" });
     this.tip = h("div", { class: "chart-tip", hidden: true });
     this.note = h("p", { class: "chart-note" });
-    this.chart.addEventListener("pointerdown", (event) => this.onDown(event));
-    this.chart.addEventListener("pointermove", (event) => this.onMove(event));
-    this.chart.addEventListener("pointerup", (event) => this.onUp(event));
-    this.chart.addEventListener("pointercancel", () => this.cancel());
-    this.chart.addEventListener("pointerleave", () => this.hideTip());
+    this.chooser = new Brush(this.box, {
+      count: () => this.data.slots.length,
+      draw: (range) => this.drawBrush(range),
+      point: (slot, isByKey) => this.point(slot, isByKey),
+      choose: (first, last) => this.choose(first, last),
+      chosen: (range) => this.sayRange(range),
+    });
     new ResizeObserver(() => this.draw()).observe(place);
     this.say("");
   }
@@ -51,7 +55,10 @@ export class Histogram {
     }
     this.data = { start: Number(answer.start), slot_s: Number(answer.slot_s), slots };
     this.zone = zone;
-    this.place.replaceChildren(this.chart, this.axis, this.tip);
+    this.chooser.reset();
+    this.hideTip();
+    // Put in place once: an element that is put in place again loses the focus.
+    if (!this.box.isConnected) this.place.replaceChildren(this.box, this.axis, this.tip, this.said);
     this.draw();
   }
 
@@ -60,13 +67,18 @@ export class Histogram {
     return this.data ? this.data.slots.reduce((sum, slot) => sum + slot.total, 0) : 0;
   }
 
+  choose(first, last) {
+    const { start, slot_s } = this.data;
+    this.onRange(start + first * slot_s, start + (last + 1) * slot_s);
+  }
+
   get end() {
     return this.data.start + this.data.slots.length * this.data.slot_s;
   }
 
   draw() {
     if (!this.data) return;
-    const width = this.chart.clientWidth || 600;
+    const width = this.box.clientWidth || 600;
     const { slots } = this.data;
     const most = Math.max(1, ...slots.map((slot) => slot.total));
     const step = width / slots.length;
@@ -85,7 +97,10 @@ export class Histogram {
     this.brush = svg("rect", { class: "brush", y: 0, height: HEIGHT, visibility: "hidden" });
     this.chart.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     this.chart.replaceChildren(...shapes, this.hover, this.brush);
-    this.chart.setAttribute("aria-label", this.description());
+    this.box.setAttribute("aria-label", this.description());
+    this.box.setAttribute("aria-valuemax", slots.length - 1);
+    this.box.setAttribute("aria-valuenow", this.chooser.place);
+    this.box.setAttribute("aria-valuetext", this.time(this.chooser.place));
     this.drawAxis(width, most);
   }
 
@@ -111,65 +126,49 @@ export class Histogram {
     return `Records from ${dateTime(start, this.zone)} to ${dateTime(this.end, this.zone)} in slots of ${duration(slot_s)}: ${parts.join(", ") || "none"}`;
   }
 
-  slotAt(event) {
-    const box = this.chart.getBoundingClientRect();
-    const part = Math.max(0, Math.min(0.999999, (event.clientX - box.left) / box.width));
-    return Math.floor(part * this.data.slots.length);
-  }
-
-  onDown(event) {
-    if (event.button !== 0) return;
-    this.drag = { from: this.slotAt(event), to: this.slotAt(event) };
-    this.chart.setPointerCapture(event.pointerId);
-    this.drawBrush();
-  }
-
-  onMove(event) {
-    if (this.drag) {
-      this.drag.to = this.slotAt(event);
-      this.drawBrush();
-    }
-    this.showTip(event);
-  }
-
-  onUp() {
-    if (!this.drag) return;
-    const { start, slot_s } = this.data;
-    const first = Math.min(this.drag.from, this.drag.to);
-    const last = Math.max(this.drag.from, this.drag.to);
-    this.cancel();
-    this.onRange(start + first * slot_s, start + (last + 1) * slot_s);
-  }
-
-  cancel() {
-    this.drag = null;
-    this.brush.setAttribute("visibility", "hidden");
-  }
-
-  drawBrush() {
-    const step = this.chart.clientWidth / this.data.slots.length;
-    const first = Math.min(this.drag.from, this.drag.to);
-    const last = Math.max(this.drag.from, this.drag.to);
+  drawBrush(range) {
+    if (range === null) return this.brush?.setAttribute("visibility", "hidden");
+    const [first, last] = range;
+    const step = this.box.clientWidth / this.data.slots.length;
     this.brush.setAttribute("x", first * step);
     this.brush.setAttribute("width", (last - first + 1) * step);
-    this.brush.setAttribute("visibility", "visible");
+    return this.brush.setAttribute("visibility", "visible");
   }
 
-  showTip(event) {
-    const number = this.slotAt(event);
+  /** Show what is in a slot; null hides it. A screen reader reads it as the value of the chart. */
+  point(number, isByKey = false) {
+    if (number === null || !this.data) return this.hideTip();
     const { start, slot_s, slots } = this.data;
-    const slot = slots[number];
-    const counts = LEVELS.filter(({ name }) => slot[name]).map(({ name, label }) =>
-      h("p", {}, h("span", { class: `level ${name}` }, label), h("span", {}, slot[name].toLocaleString("en"))),
-    );
-    this.tip.replaceChildren(h("p", {}, `${dateTime(start + number * slot_s, this.zone)} + ${duration(slot_s)}`), ...counts);
+    const counts = this.countsOf(slots[number]);
+    if (isByKey) {
+      this.box.setAttribute("aria-valuenow", number);
+      this.box.setAttribute("aria-valuetext", `${this.time(number)}: ${counts.map(([{ label }, count]) => `${count} ${label}`).join(", ") || "no records"}`);
+    }
+    const rows = counts.map(([{ name, label }, count]) => h("p", {}, h("span", { class: `level ${name}` }, label), h("span", {}, count.toLocaleString("en"))));
+    this.tip.replaceChildren(h("p", {}, `${dateTime(start + number * slot_s, this.zone)} + ${duration(slot_s)}`), ...rows);
     this.tip.hidden = false;
-    const step = this.chart.clientWidth / slots.length;
-    const left = this.chart.offsetLeft + (number + 1) * step + 8;
+    const step = this.box.clientWidth / slots.length;
+    const left = this.box.offsetLeft + (number + 1) * step + 8;
     const isRight = left + this.tip.offsetWidth < this.place.clientWidth;
     this.tip.style.left = `${isRight ? left : left - step - 16 - this.tip.offsetWidth}px`;
     this.hover.setAttribute("x", number * step);
-    this.hover.setAttribute("visibility", "visible");
+    return this.hover.setAttribute("visibility", "visible");
+  }
+
+  countsOf(slot) {
+    return LEVELS.filter(({ name }) => slot[name]).map((level) => [level, slot[level.name]]);
+  }
+
+  time(number) {
+    return dateTime(this.data.start + number * this.data.slot_s, this.zone);
+  }
+
+  /** Say the range that keys have chosen. */
+  sayRange(range) {
+    if (range === null) return (this.said.textContent = "No range is chosen");
+    const [first, last] = range;
+    const count = this.data.slots.slice(first, last + 1).reduce((sum, slot) => sum + slot.total, 0);
+    return (this.said.textContent = `${this.time(first)} to ${this.time(last + 1)}, ${count.toLocaleString("en")} records. Enter searches this range.`);
   }
 
   hideTip() {

@@ -7,6 +7,8 @@
 import { h } from "./dom.js";
 
 const bindings = new Map();
+const others = [];
+const NAMES = { Escape: "Esc", ArrowLeft: "←", ArrowRight: "→", Shift: "⇧ Shift" };
 let help = null;
 
 /**
@@ -19,11 +21,17 @@ export function bind(key, meaning, call) {
   bindings.set(key, { meaning, call });
 }
 
+/** Put keys into the list that an element handles itself while it has the focus. */
+export function describeKeys(keys, meaning) {
+  others.push([keys, meaning]);
+}
+
 /** Open the list of keys. */
 export function showKeys() {
   if (help?.open) return;
   help?.remove();
-  const rows = [...bindings].map(([key, { meaning }]) => [h("dt", {}, h("kbd", {}, key === "Escape" ? "Esc" : key)), h("dd", {}, meaning)]);
+  const row = (keys, meaning) => [h("dt", {}, keys.map((key) => [h("kbd", {}, NAMES[key] ?? key), " "])), h("dd", {}, meaning)];
+  const rows = [...[...bindings].map(([key, { meaning }]) => row([key], meaning)), ...others.map(([keys, meaning]) => row(keys, meaning))];
   help = h(
     "dialog",
     { class: "dialog", "aria-labelledby": "keys-title" },

@@ -10,7 +10,13 @@ import { plain } from "./json.js";
 import { panel, table } from "./panel.js";
 import { dateTime, duration, LOCAL_ZONE } from "./time.js";
 
-const TITLES = { services: "Services", rejected: "Rejected records", configuration: "Configuration in effect" };
+const TITLES = {
+  connections: "Connections by service",
+  missing: "Missing records by client",
+  services: "Services",
+  rejected: "Rejected records",
+  configuration: "Configuration in effect",
+};
 
 /** Return the panel of the stores: what they have, what waits, and for how long records are kept. */
 export function stores({ collector, retention }) {
@@ -60,7 +66,7 @@ export function processes(collector) {
       [number(child.restarts), Number(child.restarts) ? "bad" : ""],
     ];
   });
-  const columns = [["process", ""], ["pid", "number"], ["state", ""], ["connections", "number"], ["records", "number"], ["restarts", "number"]];
+  const columns = [["process", "nowrap"], ["pid", "number"], ["state", ""], ["connections", "number"], ["records", "number"], ["restarts", "number"]];
   return panel("Processes", "", table("Processes", columns, rows));
 }
 
@@ -70,6 +76,33 @@ export function outputs(collector) {
   if (found.length === 0) return panel("Outputs", "", h("p", {}, "No output file is configured."));
   const rows = found.map((output) => [String(output.name), number(output.records), bytes(output.bytes ?? 0), output.failing ? ["failing", "bad"] : "running", String(output.path)]);
   return panel("Outputs", "", table("Outputs", [["output", ""], ["records", "number"], ["bytes", "number"], ["state", ""], ["path", "mono"]], rows));
+}
+
+/** Return the panel of the connections of each service. */
+export function connections(collector) {
+  const found = collector.services ?? [];
+  if (found.length === 0) return panel(TITLES.connections, "", h("p", {}, "No client is connected."));
+  const others = Number(collector.connections) - found.reduce((sum, one) => sum + Number(one.connections), 0);
+  const rows = found.map((one) => [one.service ? plain(one.service) : ["(no service named)", "none"], number(one.connections)]);
+  if (others > 0) rows.push([["(others)", "none"], number(others)]);
+  return panel(TITLES.connections, "", table(TITLES.connections, [["service", ""], ["connections", "number"]], rows));
+}
+
+/** Return the panel of records that are missing, by client: those that clients report as dropped, and rejected ones. */
+export function missing({ collector, dropped_by: droppedBy, rejected_by: rejectedBy }) {
+  const rows = [
+    ...droppedBy.map((one) => [plain(one.client), "dropped by the client", [number(one.count), "bad"], [plain(one.detail), ""], seconds(one.latest)]),
+    ...rejectedBy.map((one) => [plain(one.client), "rejected", [number(one.count), "bad"], plain(one.reason), ""]),
+  ];
+  const cut = Number(collector.dropped ?? 0) - Number(collector.gaps ?? 0);
+  const note = cut > 0 ? h("p", {}, `${number(cut)} more records were cut off by the end of their connection, or were late.`) : null;
+  if (rows.length === 0) return panel(TITLES.missing, "", note ?? h("p", {}, "No client has dropped records, and none was rejected."));
+  const columns = [["client", "mono"], ["what", "nowrap"], ["records", "number"], ["reason", ""], ["latest", "nowrap"]];
+  return panel(TITLES.missing, "", note, table(TITLES.missing, columns, rows));
+}
+
+function seconds(created) {
+  return h("time", { title: new Date(Number(created) * 1000).toISOString() }, dateTime(Number(created), LOCAL_ZONE));
 }
 
 /** Return the panel of services: their records of a quarter of an hour, and how many of these are errors. */
@@ -106,7 +139,7 @@ export function configuration({ path, toml }) {
   return panel(
     TITLES.configuration,
     "wide",
-    h("p", {}, path ?? "No file: every setting has its default.", " ", button({ text: "Copy", name: "copy", kind: "small", onclick: () => copy(toml, "Configuration") })),
+    h("p", { class: "panel-actions" }, path ?? "No file: every setting has its default.", button({ text: "Copy", name: "copy", kind: "small", onclick: () => copy(toml, "Configuration") })),
     h("pre", { class: "configuration", tabindex: 0, role: "group", "aria-label": TITLES.configuration }, shown(toml)),
   );
 }

@@ -8,6 +8,7 @@ import { get } from "./api.js";
 import { button, h } from "./dom.js";
 import { sameText, contextsOf } from "./detail.js";
 import { patternCondition, patternTable } from "./patterns.js";
+import { StatisticsForm, statisticsTable } from "./statistics.js";
 import { prefer, preference } from "./preferences.js";
 import { emptyTable, placeholders, RowMaker } from "./rows.js";
 import { columnsOf } from "./state.js";
@@ -16,7 +17,7 @@ import { zoneName } from "./time.js";
 const PAGE = 50;
 const MOST_AROUND = 500;
 
-/** The list. `actions`: open (of a record), linkTo, leaveContext, context (of a record, same, before, after). */
+/** The list. `actions`: open (of a record), linkTo, leaveContext, context (of a record, same, before, after), compute (of a question). */
 export class Results {
   constructor(place, actions) {
     this.place = place;
@@ -24,11 +25,18 @@ export class Results {
     this.found = new Map();
     this.cursor = null;
     this.chosen = null;
+    this.form = new StatisticsForm(actions.compute);
     place.addEventListener("click", (event) => this.onClick(event));
   }
 
-  /** Show the places of records that are being loaded. */
+  /** Show the places of records that are being loaded; of statistics the form. */
   showLoading(state) {
+    if (isStatistics(state)) {
+      this.form.text = state.stats;
+      this.resetBelowForm(h("p", { class: "list-end" }, "Computing"));
+      this.place.setAttribute("aria-busy", "true");
+      return;
+    }
     const columns = columnsOf(state);
     const table = emptyTable(columns, "Records are loading");
     table.tBodies[0].append(...placeholders(40, columns));
@@ -42,12 +50,25 @@ export class Results {
   }
 
   reset(...content) {
+    this.forget();
+    this.place.replaceChildren(...content);
+  }
+
+  /** Show content below the form, which keeps the focus. */
+  resetBelowForm(...content) {
+    this.forget();
+    const { element } = this.form;
+    if (element.parentNode === this.place) while (element.nextSibling) element.nextSibling.remove();
+    else this.place.replaceChildren(element);
+    this.place.append(...content);
+  }
+
+  forget() {
     this.found.clear();
     this.cursor = null;
     this.chosen = null;
     this.place.removeAttribute("aria-busy");
     this.place.scrollTop = 0;
-    this.place.replaceChildren(...content);
   }
 
   /** Show the first page of an answer of /records; `more` loads the next one of a cursor. */
@@ -77,10 +98,24 @@ export class Results {
   showPatterns(answer, state, linkTo) {
     const others = Number(answer.others);
     this.reset(
-      h("div", { class: "results-head" }, h("h2", {}, "Patterns of messages"), h("span", {}, coverageText(answer.coverage)), button({ text: "Records", name: "close", kind: "small", onclick: () => this.actions.view("records") })),
+      h("div", { class: "results-head" }, h("h2", {}, "Patterns of messages"), h("span", {}, coverageText(answer.coverage)), ),
       patternTable(answer, zoneName(state.tz), (one) => linkTo(patternCondition(one.text))),
       others ? h("p", { class: "list-end" }, `${others.toLocaleString("en")} records have other forms`) : "",
     );
+  }
+
+  /** Show an answer of /stats below the form; `link` returns the address of the records of a group. */
+  showStatistics(answer, link) {
+    const leftOut = Number(answer.left_out);
+    const notes = [coverageText(answer.coverage), leftOut ? `${leftOut.toLocaleString("en")} smaller groups are not shown` : ""].filter((text) => text);
+    this.resetBelowForm(statisticsTable(answer, link), h("p", { class: "list-end" }, notes.join(", ")));
+  }
+
+  /** Show that a question for statistics cannot be read. */
+  refuseStatistics(state, sentence) {
+    this.form.text = state.stats;
+    this.resetBelowForm();
+    this.form.complain(sentence);
   }
 
   start(state, caption) {
@@ -178,6 +213,11 @@ export class Results {
     this.place.querySelector(".rows")?.classList.toggle("wraps", wraps);
     return wraps;
   }
+}
+
+/** Return whether a state shows statistics. */
+export function isStatistics(state) {
+  return state.view === "stats" && !state.around;
 }
 
 /** Ask for a page of records. */

@@ -10,10 +10,10 @@ import { Detail } from "./detail.js";
 import { FieldList } from "./field_list.js";
 import { fillFrame } from "./frame.js";
 import { Histogram } from "./histogram.js";
-import { bind } from "./keyboard.js";
+import { bind, describeKeys } from "./keyboard.js";
 import { QueryField } from "./query_field.js";
 import { condition, excluding, including } from "./query_text.js";
-import { askRecords, Results } from "./results.js";
+import { askRecords, isStatistics, Results } from "./results.js";
 import { columnsOf, href, read, show } from "./state.js";
 import { attachRange, labelRange } from "./time_range.js";
 import { bound, duration, iso, zoneName } from "./time.js";
@@ -21,6 +21,7 @@ import { fillTools } from "./tools.js";
 
 const SLOTS = 90;
 const WIDER = { "15m": "1d", "1h": "1d", "4h": "7d", "1d": "7d", "7d": "30d" };
+const VIEWS = [["records", "Records"], ["patterns", "Patterns"], ["stats", "Statistics"]];
 const place = (id) => document.getElementById(id);
 
 let state = read();
@@ -52,8 +53,9 @@ const results = new Results(place("results"), {
   linkTo,
   context: openContext,
   leaveContext: () => change({ around: "" }),
-  view: (view) => change({ view }),
+  compute: (stats) => change({ stats, view: "stats" }),
 });
+const views = VIEWS.map(([view, text]) => button({ text, kind: "small", onclick: () => change({ view, around: "" }) }));
 
 function linkTo(one) {
   return href({ ...state, record: one.id });
@@ -104,10 +106,18 @@ function complain(error) {
   summary.textContent = error.message;
   if (error.parameter === "q") {
     query.markWrong(error.column);
-    results.say("The query cannot be read", error.message, []);
+    results.say("The query cannot be read", "Correct it above, then press Enter.");
+  } else if (error.parameter === "stats") {
+    summary.textContent = "The question for statistics cannot be read";
+    results.refuseStatistics(state, error.message);
   } else {
+    summary.textContent = "The search failed";
     results.say("The search failed", error.message, [button({ text: "Search again", kind: "primary", onclick: run })]);
   }
+}
+
+function markView() {
+  VIEWS.forEach(([view], at) => views[at].setAttribute("aria-pressed", String(view === state.view && !state.around)));
 }
 
 function setRunning(isRunning) {
@@ -137,6 +147,7 @@ async function run() {
   query.value = state.q;
   labelRange(place("range-button"), state);
   updateLinks();
+  markView();
   setRunning(true);
   place("fields").setAttribute("aria-busy", "true");
   summarize("Searching");
@@ -145,7 +156,7 @@ async function run() {
   const started = performance.now();
   try {
     const list = loadList(signal);
-    const bars = loadHistogram(signal);
+    const bars = loadHistogram(list, signal);
     list.then(() => summarize(`First records after ${since(started)}`), () => {});
     await Promise.all([openRecordOfState(list, signal), bars]);
     summarizeAll(started);
@@ -171,6 +182,10 @@ async function loadList(signal) {
     const linkTo = (one) => href({ ...state, q: one ? including(state.q, one) : state.q, view: "records" });
     return results.showPatterns(await get("/patterns", { ...parameters(), top: 100 }, signal), state, linkTo);
   }
+  if (isStatistics(state)) {
+    const linkTo = (conditions) => href({ ...state, q: conditions.reduce(including, state.q), view: "records" });
+    return results.showStatistics(await get("/stats", { ...parameters(), stats: state.stats }, signal), linkTo);
+  }
   const asked = parameters();
   const answer = await askRecords(asked, state.order, null, signal);
   problems = answer.problems ?? [];
@@ -187,18 +202,22 @@ function sayEmpty() {
   results.say("No records", hint, offers);
 }
 
-async function loadHistogram(signal) {
+async function loadHistogram(list, signal) {
   try {
     histogram.show(await get("/histogram", { ...parameters(), slots: SLOTS }, signal), zoneName(state.tz));
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    histogram.say(`No bars: ${error.message}`);
+    histogram.say("");
+    // The list says what is wrong with the search itself.
+    await list.then(() => histogram.say(`No bars: ${error.message}`), () => {});
   }
 }
 
 async function loadFields(signal) {
   try {
-    fields.show(await get("/fields", parameters(), signal));
+    const found = await get("/fields", parameters(), signal);
+    fields.show(found);
+    results.form.offer(fields.fields);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     fields.say(`No fields: ${error.message}`);
@@ -281,8 +300,11 @@ bind("c", "Context of the record: what its process logged before and after", () 
 });
 bind("r", "Search again", () => run());
 bind("w", "Break long lines, or cut them", () => toggleWrap());
+describeKeys(["ArrowLeft", "ArrowRight"], "While the bars have the focus: the bar before, and the next one; with Shift a range");
+describeKeys(["Enter"], "While the bars have the focus: search the bar, or the range");
 
 fillFrame();
+place("views").append(...views);
 fillTools(place("tools"), () => state, parameters, { change, wrap: toggleWrap });
 attachRange(place("range-button"), () => state, change);
 run();

@@ -18,6 +18,7 @@ const DEFAULTS = {
   before: "10",
   after: "10",
   view: "records",
+  stats: "count by service",
 };
 
 /** Return the state of an address's search part. Unknown parameters are left out. */

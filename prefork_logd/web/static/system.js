@@ -41,7 +41,9 @@ async function showState() {
     put("stores", panels.stores(state));
     put("room", panels.room(state));
     put("processes", panels.processes(collector));
+    put("connections", panels.connections(collector));
     put("outputs", panels.outputs(collector));
+    put("missing", panels.missing(state));
     if (wasEmpty) showDetails();
     const summary = place("summary");
     summary.classList.remove("error-text");

@@ -116,13 +116,6 @@ export function bound(text) {
   return text === "all" ? "" : text;
 }
 
-/** Return a time as an absolute one in UTC; words such as `today` stay, for the server knows them. */
-export function absolute(text, now_s) {
-  if (text === "" || text === "all") return text;
-  const ago_s = text === "now" ? 0 : relative(text);
-  return ago_s === null ? text : iso(now_s - ago_s);
-}
-
 /** Return seconds since 1970 as ISO 8601 in UTC, to the millisecond. */
 export function iso(created) {
   return new Date(created * 1000).toISOString();

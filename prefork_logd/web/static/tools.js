@@ -7,8 +7,9 @@
 import { address, get, send } from "./api.js";
 import { announce, button, copy, h } from "./dom.js";
 import { attachMenu, menuItem } from "./menu.js";
+import { fixed } from "./sharing.js";
 import { columnsOf, href } from "./state.js";
-import { absolute, bound, zoneName } from "./time.js";
+import { bound, zoneName } from "./time.js";
 
 const FORMATS = [
   ["jsonl", "JSON lines", "as stored, byte for byte"],
@@ -60,10 +61,6 @@ function fillView(menu, close, state, actions) {
     h("label", { class: "labelled" }, "Add a column", added),
   );
   menu.append(
-    h("h2", {}, "View"),
-    menuItem({ text: "Records", isCurrent: state.view === "records", onclick: change({ view: "records", around: "" }) }),
-    menuItem({ text: "Patterns of messages", isCurrent: state.view === "patterns", onclick: change({ view: "patterns", around: "" }) }),
-    h("hr", { class: "menu-rule" }),
     h("h2", {}, "Order"),
     menuItem({ text: "Newest first", isCurrent: state.order === "newest", onclick: change({ order: "newest" }) }),
     menuItem({ text: "Oldest first", isCurrent: state.order === "oldest", onclick: change({ order: "oldest" }) }),
@@ -123,34 +120,30 @@ function savedRow(one, close, actions) {
   return row;
 }
 
-/** Return the state with times that mean the same later. */
-function fixed(state) {
-  const now_s = Date.now() / 1000;
-  return { ...state, since: absolute(state.since, now_s), until: absolute(state.until || (state.since === "all" ? "" : "now"), now_s) };
-}
-
 function fillShare(menu, close, state) {
-  const kept = fixed(state);
-  const link = new URL(href(kept), location.href).href;
+  // Asked for now, so that the times are those of the list, and the clipboard is reached right after the click.
+  const asked = fixed(state);
   const note = h("p", { class: "menu-note" }, "Times become absolute, so that the link shows the same records later.");
-  const shareOut = async () => {
+  const complain = (error) => {
+    note.textContent = error.message;
+    note.classList.add("error-text");
+    note.setAttribute("role", "alert");
+  };
+  asked.catch(complain);
+  const share = (what, address) => async () => {
     try {
-      const { q, since, until, tz, store } = kept;
-      const answer = await send("POST", "/shares", { q, since: bound(since), until, tz: zoneName(tz), store });
+      const link = new URL(await address(await asked), location.href).href;
       close();
-      await copy(new URL(answer.url, location.href).href, "Read-only link");
+      await copy(link, what);
     } catch (error) {
-      note.textContent = error.message;
-      note.classList.add("error-text");
+      complain(error);
     }
   };
+  const readOnly = async ({ q, since, until, tz, store }) => (await send("POST", "/shares", { q, since: bound(since), until, tz: zoneName(tz), store })).url;
   menu.append(
     h("h2", {}, "Share"),
-    menuItem({ text: "Copy link", note: "needs a login", onclick: () => {
-      close();
-      copy(link, "Link");
-    } }),
-    menuItem({ text: "Copy read-only link", note: "no login, expires", onclick: shareOut }),
+    menuItem({ text: "Copy link", note: "needs a login", onclick: share("Link", (kept) => href(kept)) }),
+    menuItem({ text: "Copy read-only link", note: "no login, expires", onclick: share("Read-only link", readOnly) }),
     note,
   );
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -133,10 +133,18 @@ def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
 
 
 def violations(tab: Visit) -> list[str]:
-    """Return what the checker axe finds in a tab as it is now."""
+    """Return what the checker axe finds in a tab as it is now, and in its colours in the dark theme."""
+    found = _checked(tab)
+    tab.page.emulate_media(color_scheme="dark")
+    found += _checked(tab, {"runOnly": ["color-contrast"]})
+    tab.page.emulate_media(color_scheme="light")
+    return found
+
+
+def _checked(tab: Visit, options: dict[str, Any] | None = None) -> list[str]:
     from axe_playwright_python.sync_playwright import Axe
 
-    found = Axe().run(tab.page).response["violations"]
+    found = Axe().run(tab.page, options=options).response["violations"]
     return [f"{one['id']}: {node['target']} {node['failureSummary']}" for one in found for node in one["nodes"]]
 
 

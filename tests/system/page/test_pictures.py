@@ -49,14 +49,24 @@ class Camera:
         self.taken: list[Path] = []
 
     def take(self, tab: Visit, name: str) -> None:
-        """Take one picture, without what happens to be below the pointer."""
-        path = self.directory / f"{name}.png"
+        """Take a picture in each theme, without what happens to be below the pointer."""
         tab.page.mouse.move(0, 0)
-        tab.page.screenshot(path=path, animations="disabled")
-        if pngquant := shutil.which("pngquant"):
-            subprocess.run([pngquant, "--force", "--ext", ".png", "--strip", "128", str(path)], check=True)
-        assert path.read_bytes()[:4] == b"\x89PNG"
-        self.taken.append(path)
+        for theme in ("light", "dark"):
+            path = self.directory / f"{name}-{theme}.png"
+            tab.page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+            tab.page.screenshot(path=path, animations="disabled")
+            assert path.read_bytes()[:4] == b"\x89PNG"
+            self.taken.append(path)
+        tab.page.emulate_media(color_scheme="light")
+
+    def publish(self) -> None:
+        """Put the pictures into the documentation."""
+        IMAGES.mkdir(exist_ok=True)
+        for path in self.taken:
+            if pngquant := shutil.which("pngquant"):
+                subprocess.run([pngquant, "--force", "--ext", ".png", "--strip", "128", str(path)], check=True)
+            assert path.stat().st_size < MOST_BYTES
+            shutil.copyfile(path, IMAGES / path.name)
 
 
 def _collect(collector: Collector, stored: Iterator[bytes]) -> None:
@@ -82,49 +92,48 @@ def test_pictures_of_every_view(
     (url,) = json.loads(collector.cli("status", "--json").stdout)["page"]["urls"]
     site = Site(url.partition("/?")[0], collector.state_dir)
     camera = Camera(tmp_path)
-    for theme in ("light", "dark"):
-        _search(camera, visit(site, width=1440, height=860, theme=theme), theme)
-        _system(camera, visit(site, width=1440, height=860, theme=theme), theme)
-        _tail(camera, visit(site, width=1440, height=860, theme=theme), theme, collector)
-        phone = visit(site, width=390, height=760, theme=theme)
-        phone.open("/?since=4h&q=level%3E%3DWARNING")
-        camera.take(phone, f"phone-{theme}")
-    assert len({path.read_bytes() for path in camera.taken}) == len(camera.taken) == 12
+    tab = visit(site, width=1440, height=860)
+    _search(camera, tab)
+    _system(camera, tab)
+    _tail(camera, tab, collector)
+    phone = visit(site, width=390, height=760)
+    phone.open("/?since=4h&q=level%3E%3DWARNING")
+    camera.take(phone, "phone")
+    assert len({path.read_bytes() for path in camera.taken}) == len(camera.taken) == 14
     if IS_RENEWED:
-        IMAGES.mkdir(exist_ok=True)
-        for path in camera.taken:
-            assert path.stat().st_size < MOST_BYTES
-            shutil.copyfile(path, IMAGES / path.name)
+        camera.publish()
 
 
-def _search(camera: Camera, tab: Visit, theme: str) -> None:
+def _search(camera: Camera, tab: Visit) -> None:
     page = tab.open("/?since=4h&columns=service,name,tenant")
     page.locator(".field-name").filter(has=page.get_by_text("levelname", exact=True)).click()
     page.locator(".field-name").filter(has=page.get_by_text("service", exact=True)).click()
     page.locator(".field-value").nth(6).wait_for()
-    camera.take(tab, f"search-{theme}")
+    camera.take(tab, "search")
+    tab.open("/?since=4h&view=stats&stats=count,p95(duration_ms),max(duration_ms)+by+service,levelname")
+    camera.take(tab, "statistics")
     page = tab.open("/?since=4h&q=level%3E%3DERROR")
     page.locator("tr.record", has_text="GatewayTimeout").first.click()
-    camera.take(tab, f"record-{theme}")
+    camera.take(tab, "record")
     page.get_by_role("button", name="Context").click()
     page.locator(".menu-item", has_text="Same process").click()
     page.locator(".results-head").wait_for()
     tab.settle()
-    camera.take(tab, f"context-{theme}")
+    camera.take(tab, "context")
 
 
-def _system(camera: Camera, tab: Visit, theme: str) -> None:
+def _system(camera: Camera, tab: Visit) -> None:
     tab.page.goto(f"{tab.site.address}/system")
     tab.page.locator(".configuration").wait_for()
     # The picture has the directory of a service, not that of this test.
     tab.page.evaluate(_REPLACE, [str(tab.site.state_dir), "/var/lib/prefork-logd"])
-    camera.take(tab, f"system-{theme}")
+    camera.take(tab, "system")
 
 
-def _tail(camera: Camera, tab: Visit, theme: str, collector: Collector) -> None:
+def _tail(camera: Camera, tab: Visit, collector: Collector) -> None:
     tab.page.goto(f"{tab.site.address}/tail")
     tab.page.locator("#summary", has_text="record").wait_for()
     _collect(collector, shop.lines(60, time.time() - 6, 0.1, seed=11))
     wait_for(lambda: tab.page.locator("tr.record").count() >= 60, "60 rows", 60)
     tab.page.locator("#summary", has_text="shown").wait_for()
-    camera.take(tab, f"tail-{theme}")
+    camera.take(tab, "tail")

@@ -59,14 +59,23 @@ def test_a_saved_search_is_opened_and_removed(visit: Callable[..., Visit], site:
 
 def test_a_copied_link_has_absolute_times(visit: Callable[..., Visit], site: Site) -> None:
     """So it shows the same records later."""
-    tab = visit(site)
-    tab.open("/?q=tenant%3Dnorth&since=1h")
-    link = urlsplit(_copied(tab, "Copy link"))
-    given = parse_qs(link.query)
-    assert given["q"] == ["tenant=north"]
-    for name in ("since", "until"):
-        assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", given[name][0])
+    tab = visit(site, zone="Asia/Tokyo")
+    for since in ("yesterday", "1h"):
+        tab.open(f"/?q=tenant%3Dnorth&since={since}")
+        link = urlsplit(_copied(tab, "Copy link"))
+        given = parse_qs(link.query)
+        assert given["q"] == ["tenant=north"]
+        for name in ("since", "until"):
+            assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", given[name][0])
+        if since == "yesterday":
+            assert given["since"][0].endswith("T15:00:00.000Z")
     found = tab.messages()
+    tab.page.locator("tr.record").first.click()
+    tab.page.locator("#detail").get_by_role("button", name="Link").click()
+    tab.page.locator("#announcements", has_text="Link copied").last.wait_for()
+    copied = tab.page.evaluate("() => navigator.clipboard.readText()")
+    assert "since=20" in copied
+    assert "record=" in copied
     tab.open(f"{link.path}?{link.query}")
     assert tab.messages() == found
 

@@ -82,6 +82,7 @@ def test_aggregates_by_groups(client: Client) -> None:
         "rows": [["shop.cart", 80, None, 200.0], ["shop.orders", 40, None, 200.0]],
         "left_out": 0,
         "coverage": {"records": RECORDS, "is_complete": True},
+        "groups": 1,
     }
     answer = client.get("/stats", stats="median by name")
     assert answer.status_code == 400
