@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.support import shop
+from tests.support.harness import wait_for
 from tests.system.page.conftest import Site, Visit, now, serve, settle
 
 if TYPE_CHECKING:
@@ -72,10 +73,9 @@ def test_a_copied_link_has_absolute_times(visit: Callable[..., Visit], site: Sit
     found = tab.messages()
     tab.page.locator("tr.record").first.click()
     tab.page.locator("#detail").get_by_role("button", name="Link").click()
-    tab.page.locator("#announcements", has_text="Link copied").last.wait_for()
-    copied = tab.page.evaluate("() => navigator.clipboard.readText()")
-    assert "since=20" in copied
-    assert "record=" in copied
+    clipboard = "() => navigator.clipboard.readText()"
+    wait_for(lambda: "record=" in tab.page.evaluate(clipboard), "the record's link", 60)
+    assert "since=20" in tab.page.evaluate(clipboard)
     tab.open(f"{link.path}?{link.query}")
     assert tab.messages() == found
 
