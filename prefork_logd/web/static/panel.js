@@ -11,11 +11,15 @@ export function panel(title, kind, ...content) {
   return h("section", { class: `panel ${kind}`.trim(), "aria-label": title }, h("h2", {}, title), content);
 }
 
-/** Return a table: `columns` are pairs of title and kind (number, mono), `rows` lists of texts, nodes or [text, kind]. */
+/**
+ * Return a table: `columns` are pairs of title and kind (number, mono), `rows` lists of texts, nodes or [text, kind]. Each
+ * cell has the title as `data-label`, for a layout without columns.
+ */
 export function table(caption, columns, rows) {
   const cell = (value, at) => {
     const [content, kind] = Array.isArray(value) ? value : [value, ""];
-    return h("td", { class: `${columns[at][1]} ${kind}`.trim() || null }, typeof content === "string" ? shown(content) : content);
+    const label = typeof columns[at][0] === "string" ? { label: columns[at][0] } : {};
+    return h("td", { class: `${columns[at][1]} ${kind}`.trim() || null, data: label }, typeof content === "string" ? shown(content) : content);
   };
   return h(
     "div",

@@ -31,7 +31,8 @@ export function fillTools(place, current, parameters, actions) {
     saved: button({ text: "Saved", name: "star", kind: "quiet" }),
     share: button({ text: "Share", name: "link", kind: "quiet" }),
     export: button({ text: "Export", name: "export", kind: "quiet" }),
-    command: button({ text: "Copy as command", name: "terminal", kind: "quiet", onclick: () => copyCommand(parameters(), current()) }),
+    alert: button({ text: "Alert", name: "bell", kind: "quiet", title: "Make a rule that tells people of such records", onclick: () => alertOn(current()) }),
+    command: button({ text: "Copy as command", name: "terminal", kind: "quiet wide-only", onclick: () => copyCommand(parameters(), current()) }),
   };
   place.append(...Object.values(tools));
   attachMenu(tools.view, "View", (menu, close) => fillView(menu, close, current(), actions));
@@ -151,6 +152,11 @@ function fillShare(menu, close, state) {
 function fillExport(menu, close, parameters, state) {
   const items = FORMATS.map(([format, text, note]) => menuItem({ text, note, href: address("/export", { ...parameters, order: state.order, format }), download: true, onclick: close }));
   menu.append(h("h2", {}, "Export every record that matches"), ...items);
+}
+
+/** Open the form of a new rule with the query. */
+function alertOn({ q, store }) {
+  location.assign(`/alerts?${new URLSearchParams({ new: "1", query: q, store })}`);
 }
 
 async function copyCommand(parameters, state) {
