@@ -36,7 +36,7 @@ class RuleForm {
     this.preview = h("p", { class: "menu-note", role: "status" });
     this.kind = h("select", { class: "field", on: { change: () => this.showKind() } }, KINDS.map(([value, text]) => h("option", { value, selected: value === rule.on }, text)));
     const input = (key, rest = {}) => this.input(key, rest);
-    this.searches = h("select", { class: "field", "aria-label": "Take the query of a saved search", hidden: true, on: { change: (event) => this.takeSearch(event.target.value) } });
+    this.searches = h("select", { class: "field", "aria-label": "Saved search", hidden: true, on: { change: (event) => this.takeSearch(event.target.value) } });
     this.form = h(
       "form",
       { class: "rule-form", on: { submit: (event) => this.submit(event) } },

@@ -95,6 +95,7 @@ function draw(incidents) {
 }
 
 function drawHead(rule) {
+  place("head").hidden = false;
   document.title = `${rule ? shown(rule.name, false).textContent : "Alerts"} - prefork-logd`;
   place("back").hidden = state.rule === "";
   place("title").replaceChildren(state.rule ? shown(state.rule, false) : "Alerts");
@@ -135,6 +136,7 @@ function noRule() {
 }
 
 function complain(error) {
+  if (place("head").hidden) drawHead(null);
   place("summary").classList.add("error-text");
   place("summary").textContent = error.message;
   if (place("panels").childElementCount === 0) put("rules", h("div", { class: "state" }, h("h2", {}, "Alerts cannot be shown"), h("p", {}, ENDINGS.has(error.status) ? "" : "This page tries again by itself.")));
