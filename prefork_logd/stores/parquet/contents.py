@@ -4,8 +4,8 @@ Owns the view of DuckDB on a snapshot: files whose columns hold each record, fil
 columns, and the end of the journal. Does not know what a query is about.
 
 Nearly all files have no line beside their columns. So they are asked without a look at `line`, and DuckDB skips the
-row groups in which no record can match. Filters of words leave out records that lack a needed word. The end of the
-journal is read once and becomes a table.
+row groups in which no record can match. The indexes of files leave out those of other times, and records that lack a
+needed word. The end of the journal is read once and becomes a table.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Literal
 
-from prefork_logd.stores.parquet import engine, needs, schema, word_filter
+from prefork_logd.stores.parquet import engine, needs, schema
+from prefork_logd.stores.parquet.filters_sql import EVER
 from prefork_logd.stores.parquet.slices import Ends
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Container, Sequence
 
     import duckdb
 
+    from prefork_logd.stores.parquet.filters_sql import Bounds
+    from prefork_logd.stores.parquet.index import Count
     from prefork_logd.stores.parquet.needs import Needs
     from prefork_logd.stores.parquet.snapshot import Snapshot
 
@@ -29,8 +32,6 @@ Lines = Literal["without", "with", "only"]
 _TAIL = "journal_end"
 _FILE = "path of the file"
 """A name that no field of a record has."""
-_FETCH = 8
-"""Filters that are in memory at once; each has up to 750 KB."""
 MOST_RANGES = 64
 """Ranges of numbers that DuckDB compares with; of more, the whole files are read."""
 
@@ -44,24 +45,36 @@ class Contents:
         self._has_tail = False
         self._paths: list[str] | None = None
         """The files for which `_odd` is known."""
-        self._odd: list[str] = []
+        self._odd: set[str] = set()
         """Files with lines beside their columns."""
-        self._chosen: tuple[Needs, list[tuple[list[str], str]]] = needs.NOTHING, []
-        """What was last needed, and the files that may have it, with the condition for its numbers."""
+        self._needed: Needs = needs.NOTHING
+        """What was last needed."""
+        self._lacking: dict[str, list[tuple[int, int]]] = {}
+        """For files, the ranges of numbers, in order, whose records lack what is needed."""
 
     def select(
-        self, columns: str, condition: str, bounds: str = "", lines: Lines = "with", needed: Needs = needs.NOTHING
+        self,
+        columns: str,
+        condition: str,
+        bounds: Bounds = EVER,
+        lines: Lines = "with",
+        needed: Needs = needs.NOTHING,
+        among: Container[str] | None = None,
     ) -> str:
         """Return a SELECT of the records within the bounds that meet the condition, and of `lines`.
 
         A line beside the columns has to be judged by Python, so the condition does not apply to its record. `needed` is
-        what each other record has that meets the condition. Raises duckdb.Error.
+        what each other record has that meets the condition. `among`: of these files only, and of the journal. Raises
+        duckdb.Error, StoreError.
         """
         self._look()
-        limits = [bounds] if bounds else []
+        limits = [bounds.sql] if bounds.sql else []
+        files = [
+            path for path in self._snapshot.files if (among is None or path in among) and self._may_have(path, bounds)
+        ]
         parts = []
         if lines != "only":
-            for paths, numbers in self._choose(needed):
+            for paths, numbers in self._choose(files, needed):
                 wanted = [numbers, *limits, condition]
                 plain = [path for path in paths if path not in self._odd]
                 others = [path for path in paths if path in self._odd]
@@ -69,7 +82,8 @@ class Contents:
                 parts += [(_files(others), ["line IS NULL", *wanted])] if others else []
             parts += [(_TAIL, ["line IS NULL", *limits, condition])] if self._has_tail else []
         if lines != "without":
-            odd = [*([_files(self._odd)] if self._odd else []), *([_TAIL] if self._has_tail else [])]
+            some = [path for path in files if path in self._odd]
+            odd = [*([_files(some)] if some else []), *([_TAIL] if self._has_tail else [])]
             parts += [(source, ["line IS NOT NULL", *limits]) for source in odd]
         if not parts:
             return f"SELECT {columns} FROM {schema.NOTHING}"
@@ -78,59 +92,65 @@ class Contents:
             for source, wanted in parts
         )
 
-    def _choose(self, needed: Needs) -> list[tuple[list[str], str]]:
+    def _may_have(self, path: str, bounds: Bounds) -> bool:
+        """Return whether a file may have records within the bounds."""
+        index = self._snapshot.index(path)
+        return index is None or bounds.may_have(index.head.least, index.head.greatest)
+
+    def count(self, bounds: Bounds, add: Callable[[list[Count]], None]) -> set[str]:
+        """Pass the counts of each file that may have records within the bounds to `add`; return files without counts.
+
+        Counts are about records without a line beside their columns. Raises StoreError.
+        """
+        left = set()
+        for path in self._snapshot.files:
+            if self._may_have(path, bounds):
+                index = self._snapshot.index(path)
+                counts = None if index is None else index.counts
+                if counts is None:
+                    left.add(path)
+                else:
+                    add(counts)
+        return left
+
+    def _choose(self, paths: list[str], needed: Needs) -> list[tuple[list[str], str]]:
         """Return the files that may have what is needed, in groups, each with a condition for its numbers."""
-        paths = [*self._snapshot.files]
         if needed == needs.NOTHING or not paths:
             return [(paths, "true")] if paths else []
-        if self._chosen[0] != needed:
-            self._chosen = needed, self._with_words(paths, needed)
-        return self._chosen[1]
-
-    def _with_words(self, paths: Sequence[str], needed: Needs) -> list[tuple[list[str], str]]:
-        """Return the files that may have what is needed, those of a journal together, by their filters of words."""
-        lacking = self._lacking(paths, needed)
+        if self._needed != needed:
+            self._needed, self._lacking = needed, {}
         chosen: defaultdict[str, list[str]] = defaultdict(list)
         ranges: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
         for path in paths:
             one = self._snapshot.files[path]
-            left = _without((one.first, one.next), lacking[path])
+            if path not in self._lacking:
+                self._lacking[path] = self._find_lacking(path, needed)
+            left = _without((one.first, one.next), self._lacking[path])
             if left:
                 chosen[one.journal].append(path)
                 ranges[one.journal] += left
         return [(chosen[journal], _numbers(_joined(ranges[journal]))) for journal in chosen]
 
-    def _lacking(self, paths: Sequence[str], needed: Needs) -> defaultdict[str, list[tuple[int, int]]]:
-        """Return for each file the ranges of numbers, in order, whose records lack what is needed."""
-        lacking: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
-        source = schema.files_source(engine.text_list(paths), _FILE)
-        found = self._connection.execute(
-            f"SELECT {schema.quoted(_FILE)}, number, words FROM {source} WHERE words IS NOT NULL"
-        )
-        while some := found.fetchmany(_FETCH):
-            for path, first, octets in some:
-                following = int.from_bytes(octets[: schema.NUMBER_BYTES], "little")
-                if not needs.may_hold(needed, word_filter.finder(octets[schema.NUMBER_BYTES :])):
-                    lacking[path].append((first, following))
-        return lacking
+    def _find_lacking(self, path: str, needed: Needs) -> list[tuple[int, int]]:
+        """Return the ranges of numbers, in order, whose records lack what is needed, by the file's filters."""
+        index = self._snapshot.index(path)
+        if index is None:
+            return []
+        return [(one.first, one.next) for one in index.head.filters if not needs.may_hold(needed, index.finder(one))]
 
     def ends(self) -> Ends | None:
-        """Return the ends of all records; None if there are none. Raises duckdb.Error."""
-        found = [
-            row
-            for source in self._sources()
-            for row in self._connection.execute(f"SELECT min(created), max(created), count(*) FROM {source}").fetchall()
-            if row[2]
-        ]
+        """Return the ends of all records; None if there are none. Raises duckdb.Error, StoreError."""
+        self._look()
+        indexes = {path: self._snapshot.index(path) for path in self._snapshot.files}
+        found = [(one.head.least, one.head.greatest, one.head.records) for one in indexes.values() if one is not None]
+        others = [path for path, one in indexes.items() if one is None]
+        # DuckDB answers this by the statistics of files, but not of a union.
+        for source in [*([_files(others)] if others else []), *([_TAIL] if self._has_tail else [])]:
+            found += self._connection.execute(f"SELECT min(created), max(created), count(*) FROM {source}").fetchall()
+        found = [row for row in found if row[2]]
         if not found:
             return None
         return Ends(min(row[0] for row in found), max(row[1] for row in found), sum(row[2] for row in found))
-
-    def _sources(self) -> list[str]:
-        """Return each source alone: DuckDB answers some questions by the statistics of files, but not of a union."""
-        self._look()
-        files = [*self._snapshot.files]
-        return [*([_files(files)] if files else []), *([_TAIL] if self._has_tail else [])]
 
     def _look(self) -> None:
         if not self._has_tail and self._snapshot.tail is not None:
@@ -140,17 +160,17 @@ class Contents:
         paths = [*self._snapshot.files]
         if self._paths == paths:
             return
-        # DuckDB reads only row groups that have such a line, by their statistics.
-        named = f"read_parquet({engine.text_list(paths)}, filename = {engine.text(_FILE)})"
-        found = (
-            self._connection.execute(
+        indexes = {path: self._snapshot.index(path) for path in paths}
+        odd = {path for path, one in indexes.items() if one is not None and one.head.odd}
+        others = [path for path, one in indexes.items() if one is None]
+        if others:
+            # DuckDB reads only row groups that have such a line, by their statistics.
+            named = f"read_parquet({engine.text_list(others)}, filename = {engine.text(_FILE)})"
+            found = self._connection.execute(
                 f"SELECT DISTINCT {schema.quoted(_FILE)} FROM {named} WHERE line IS NOT NULL"
-            ).fetchall()
-            if paths
-            else []
-        )
-        self._odd, self._paths = [path for (path,) in found], paths
-        self._chosen = needs.NOTHING, []
+            )
+            odd.update(path for (path,) in found.fetchall())
+        self._odd, self._paths = odd, paths
 
 
 def _files(paths: list[str]) -> str:

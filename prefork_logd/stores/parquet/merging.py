@@ -6,8 +6,9 @@ Small files make searching slow. When an hour is over and has many segments, the
 it is over. Records stay in the order of their arrival, which is nearly that of their time: a search leaves out the row
 groups of other times, and sorting would take three times as long as the rest of a merge.
 
-A merge needs seconds to minutes, so a thread of its own does it, of a process that the system gives little time (nice).
-DuckDB bounds its memory and spills into a directory of the store.
+Large row groups are copied as they are (joining.py); DuckDB writes the records of small ones again. That may need
+minutes, so a thread of its own does it, of a process that the system gives little time (nice). DuckDB bounds its memory
+and spills into a directory of the store.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ import time
 from typing import TYPE_CHECKING
 
 from prefork_logd.errors import StoreError
-from prefork_logd.stores.parquet import engine, schema, segments
+from prefork_logd.stores.parquet import engine, joining, schema, segments
+from prefork_logd.stores.parquet.index import write_segment
 from prefork_logd.stores.parquet.segments import Segment, segment_path
 from prefork_logd.system.log import LOGGER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     import duckdb
 
@@ -155,25 +158,56 @@ class Merger:
         """
         first, last = parts[0], parts[-1]
         path = segment_path(self._directory.root, first.day, first.journal, first.first, last.next)
-        temporary = self._directory.temporary(path)
-        spill = self._directory.spill
+        made: list[Path] = []
         try:
-            with contextlib.closing(engine.connect(self._memory_bytes, 1, spill)) as self._connection:
+            with contextlib.closing(engine.connect(self._memory_bytes, 1, self._directory.spill)) as connection:
+                self._connection = connection
                 if self._ending:
                     return None
-                with engine.failing_as_store_error():
-                    self._connection.execute(_statement(parts, str(temporary)))
+                written = self._write(connection, parts, path, made)
             with self._directory.locked():
                 if self._ending or not all(part.path.exists() for part in parts):
                     return None
-                self._directory.publish(temporary, path, max(part.written_s for part in parts))
+                self._directory.publish(written, path, max(part.written_s for part in parts))
                 self._directory.remove(parts)
             found = path.stat()
             return Segment(path, first.day, first.journal, first.first, last.next, found.st_size, found.st_mtime)
         finally:
             self._connection = None
-            temporary.unlink(missing_ok=True)
-            shutil.rmtree(spill, ignore_errors=True)
+            for one in made:
+                one.unlink(missing_ok=True)
+            shutil.rmtree(self._directory.spill, ignore_errors=True)
+
+    def _write(
+        self, connection: duckdb.DuckDBPyConnection, parts: Sequence[Segment], path: Path, made: list[Path]
+    ) -> Path:
+        """Write the records of the parts to a temporary file for `path`; add each file that is made to `made`."""
+        ready: list[Path] = []
+        for is_large, run in itertools.groupby(parts, lambda part: joining.has_large_groups(part.path)):
+            some = [*run]
+            ready += [part.path for part in some] if is_large else [self._rewrite(connection, some, made)]
+        if len(ready) == 1 and ready[0] in made:
+            return ready[0]
+        made.append(target := self._directory.temporary(path))
+        try:
+            joining.join(ready, target, self._check)
+        except joining.UnlikeError:
+            return self._rewrite(connection, parts, made)
+        return target
+
+    def _rewrite(self, connection: duckdb.DuckDBPyConnection, parts: Sequence[Segment], made: list[Path]) -> Path:
+        """Let DuckDB write the records of the parts to a temporary file."""
+        first, last = parts[0], parts[-1]
+        path = segment_path(self._directory.root, first.day, first.journal, first.first, last.next)
+        made.append(target := self._directory.temporary(path))
+        with engine.failing_as_store_error():
+            paths = [part.path for part in parts]
+            write_segment(connection, _records_of(paths), str(target), joining.filters_of(paths))
+        return target
+
+    def _check(self) -> None:
+        if self._ending:
+            raise StoreError("the merge was stopped")
 
     def _explain(self, parts: Sequence[Segment], error: Exception) -> None:
         """Log why a merge failed; put the parts aside that cannot be read, so that the others can be merged."""
@@ -192,10 +226,9 @@ class Merger:
             LOGGER.error("store: cannot merge %d files of %s: %s", len(parts), parts[0].day, error)
 
 
-def _statement(parts: Sequence[Segment], target: str) -> str:
-    paths = engine.text_list(part.path for part in parts)
-    columns = ", ".join(map(schema.quoted, schema.FILE_COLUMNS))
-    return f"COPY (SELECT {columns} FROM {schema.files_source(paths)}) TO {engine.text(target)} ({schema.COMPRESSION})"
+def _records_of(paths: Sequence[Path]) -> str:
+    columns = ", ".join(map(schema.quoted, schema.COLUMNS))
+    return f"SELECT {columns} FROM read_parquet({engine.text_list(paths)})"
 
 
 def check(segment: Segment) -> None:
@@ -205,5 +238,6 @@ def check(segment: Segment) -> None:
 
 def check_path(path: str, name: str) -> None:
     """Read all of a file. Raises StoreError with its `name` if it cannot be read."""
+    joining.check_columns(path, name)
     with contextlib.closing(engine.connect(256 << 20, 1)) as connection, engine.failing_as_store_error(name):
         connection.execute(f"SELECT sum(hash(COLUMNS(*))) FROM read_parquet({engine.text(path)})").fetchall()

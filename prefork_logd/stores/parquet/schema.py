@@ -4,8 +4,7 @@ Owns the types of the columns. Does not know files' names or queries.
 
 The columns are the fields of a record (docs/record.md) under their own names, and `journal`, `number` and `line`.
 `time` is a timestamp in UTC, for other programs. `extra`, `truncated` and `exception` are JSON as text. `line` is NULL
-unless the other columns cannot give the line back. `words`, which is no part of a record, has the filter of the words
-of some records (word_filter.py): it is in the row of the first of them, after the number behind the last of them.
+unless the other columns cannot give the line back.
 """
 
 from __future__ import annotations
@@ -22,8 +21,6 @@ One record is read in half the time as from row groups of twice the size, DuckDB
 TIME = "make_timestamp(CAST(round_even(created * 1e6, 0) AS BIGINT))"
 """`time` of `created`, rounded as `record.rfc3339` does."""
 _LEAST_OBJECT_BYTES = 1 << 20
-NUMBER_BYTES = 8
-"""Size of the number at the beginning of `words`, a little-endian integer."""
 
 
 def _type(name: str) -> str:
@@ -35,9 +32,7 @@ def _type(name: str) -> str:
 TYPES = {"number": "UBIGINT", **{name: _type(name) for name in rows.COLUMNS}, "line": "VARCHAR"}
 """Type of each column of a row (stores/parquet/rows.py)."""
 COLUMNS = ("journal", "number", "created", "time", *rows.COLUMNS[1:], "line")
-"""Columns of a record in a segment, in order."""
-FILE_COLUMNS = (*COLUMNS, "words")
-"""Columns of a file."""
+"""Columns of a segment, in order."""
 LINE_COLUMNS = (*rows.COLUMNS, "line")
 """Columns that give a line back, in the order of rows.make_line."""
 
@@ -66,28 +61,6 @@ def rows_source(path: str, journal: str, longest: int) -> str:
         f"SELECT {columns} FROM read_ndjson({text(path)}, columns = {{{types}}}, "
         f"maximum_object_size = {max(longest + 2, _LEAST_OBJECT_BYTES)})"
     )
-
-
-def files_source(paths: str, file: str = "") -> str:
-    """Return a query of FILE_COLUMNS of files, a list in SQL, and with `file` the path in a column of that name.
-
-    Files without the column `words` have no filters: an earlier collector or another program has written them.
-    """
-    options = f", filename = {text(file)}" if file else ""
-    return (
-        "(SELECT NULL::BLOB AS words WHERE false "
-        f"UNION ALL BY NAME SELECT * FROM read_parquet({paths}, union_by_name = true{options}))"
-    )
-
-
-def with_words(rows: str, first: int, following: int, words: bytes) -> str:
-    """Return a query of the columns of a file: those of `rows`, with the filter of the words of all of them.
-
-    The first row has the number `first`, the last one a number before `following`. Without `words` there is no filter.
-    """
-    octets = (following.to_bytes(NUMBER_BYTES, "little") + words).hex() if words else ""
-    made = f"CASE WHEN number = {first} THEN unhex('{octets}') END" if octets else "NULL::BLOB"
-    return f"SELECT *, {made} AS words FROM ({rows})"
 
 
 NOTHING = _nothing()

@@ -26,7 +26,8 @@ from prefork_logd.stores.parquet import engine, schema, sql
 from prefork_logd.stores.parquet.analysis import Analysis
 from prefork_logd.stores.parquet.calls import Calls
 from prefork_logd.stores.parquet.contents import Contents
-from prefork_logd.stores.parquet.filters_sql import behind, of_keys, order_of, slot_of, slot_sql, time_bounds
+from prefork_logd.stores.parquet.counting import count_exact
+from prefork_logd.stores.parquet.filters_sql import EVER, behind, of_keys, order_of, slot_of, time_bounds
 from prefork_logd.stores.parquet.needs import needs_of
 from prefork_logd.stores.parquet.rows import make_line
 from prefork_logd.stores.parquet.slices import SLOTS, halved, reaches, slices
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from prefork_logd.query.filters import Filters
     from prefork_logd.query.search import Cursor
     from prefork_logd.stores.parquet.contents import Lines
+    from prefork_logd.stores.parquet.filters_sql import Bounds
     from prefork_logd.stores.parquet.slices import Ends, Range
 
 MEMORY_BYTES = 176 << 20
@@ -98,7 +100,15 @@ class ParquetSearch(Analysis):
     # Queries
 
     def _fetch(
-        self, select: str, where: Compiled, end: str = "", *, bounds: str = "", lines: Lines = "with", source: str = ""
+        self,
+        select: str,
+        where: Compiled,
+        end: str = "",
+        *,
+        bounds: Bounds = EVER,
+        lines: Lines = "with",
+        source: str = "",
+        among: set[str] | None = None,
     ) -> Iterator[Sequence[Any]]:
         """Yield the rows of a query; begin again without a file that cannot be read, unless rows have come already."""
         while not self._snapshot.is_empty:
@@ -108,7 +118,7 @@ class ParquetSearch(Analysis):
                     chosen = (
                         f"SELECT * FROM {source} WHERE {where.sql}"
                         if source
-                        else self._contents.select(_ALL_COLUMNS, where.sql, bounds, lines, where.needs)
+                        else self._contents.select(_ALL_COLUMNS, where.sql, bounds, lines, where.needs, among)
                     )
                     statement = f"SELECT {select} FROM ({chosen}) {end}"
                     cursor = self._connection.execute(statement, where.used(statement))
@@ -212,7 +222,7 @@ class ParquetSearch(Analysis):
         for low, high in reaches(ends, filters, None if cursor is None else cursor.created) if ends else ():
             bounds = time_bounds(filters, low, high)
             if cursor is not None:
-                bounds = " AND ".join(part for part in (bounds, behind(cursor, filters)) if part)
+                bounds = behind(bounds, cursor, filters)
             offset, size = 0, wanted
             while size:
                 end = f"ORDER BY {order_of(filters)} LIMIT {size} OFFSET {offset}"
@@ -252,7 +262,7 @@ class ParquetSearch(Analysis):
     def _slices(self, filters: Filters) -> Iterator[Range]:
         """Yield ranges of `created` in order, each with a bounded number of records of the store."""
         bounds = time_bounds(filters, None, None)
-        found = [*self._fetch("min(created), max(created)", _EVERY, bounds=bounds)] if bounds else [self._ends()]
+        found = [*self._fetch("min(created), max(created)", _EVERY, bounds=bounds)] if bounds.sql else [self._ends()]
         if not found or found[0] is None or found[0][0] is None:
             return
         least, most = found[0][:2]
@@ -287,18 +297,15 @@ class ParquetSearch(Analysis):
     def histogram(self, filters: Filters, start: float, slot_s: float, slots: int) -> list[Bar]:
         """Return the number of matching records in each slot of time."""
         self._calls.begin(self.limits.deadline_s)
-        counts: Counter[tuple[int, int]] = Counter()
         end = start + slot_s * slots
         condition = compile_tree(filters.tree)
         bounds = time_bounds(filters, start, end)
         if condition.is_exact:
-            select = f"{slot_sql(start, slot_s)} AS slot, coalesce(levelno, 0) AS level, count(*)"
-            for number, level, count in self._fetch(
-                select, condition, "GROUP BY slot, level", bounds=bounds, lines="without"
-            ):
-                counts[number, level] += count
+            fetch = partial(self._fetch, where=condition, lines="without")
+            counts = count_exact(fetch, self._contents.count, filters, bounds, start, slot_s)
             others: Iterator[dict[str, Any]] = self._odd_lines(filters)
         else:
+            counts = Counter()
             rows = self._fetch(_LINE_COLUMNS, condition, bounds=bounds)
             others = (read_fields(line) for line in self._judged(filters, condition, rows))
         for record in others:
@@ -320,7 +327,7 @@ class ParquetSearch(Analysis):
         with self._calls.running(), engine.failing_as_store_error(str(self._root)):
             exact = self._contents.select(_ALL_COLUMNS, wanted, bounds, "without", needs_of(filters.tree))
             # Apart: nearly all files have no `line` at all, so the second part reads next to nothing.
-            odd = self._contents.select(_ALL_COLUMNS, "true", judged, "only")
+            odd = self._contents.select(_ALL_COLUMNS, "true", bounds._replace(sql=judged), "only")
         chosen = exact if judged == "false" else f"{exact} UNION ALL {odd}"
         count = 0 if most is None else self.count(filters)
         if most is None or count <= most:

@@ -21,6 +21,7 @@ from prefork_logd.journal.record_log import POSITION_FILE
 from prefork_logd.journal.record_reader import RecordReader
 from prefork_logd.stores.base import block_from
 from prefork_logd.stores.parquet import engine, schema, segments
+from prefork_logd.stores.parquet.index import read_index
 from prefork_logd.stores.parquet.rows import make_rows
 from prefork_logd.stores.record_filter import RecordFilter
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from prefork_logd.config.stores.parquet import ParquetStoreSettings
     from prefork_logd.stores.base import Block
+    from prefork_logd.stores.parquet.index import Index
 
 MEMORY_BYTES = 64 << 20
 """Rows of the journal's end that are kept in memory; more are in a temporary file."""
@@ -50,6 +52,7 @@ class Snapshot:
         self.segments: list[segments.Segment] = []
         self.files: dict[str, segments.Segment] = {}
         """The segments that are read, by the path that leads to them even after they are removed."""
+        self._indexes: dict[str, Index | None] = {}
         self.tail: tuple[str, str, int] | None = None
         """Path of the rows of the journal's end, the journal, and the length of the longest row or more."""
         root = Path(settings.path)
@@ -138,6 +141,13 @@ class Snapshot:
         if self.tail is not None and (not journal or self.tail[1] == journal):
             parts.append(schema.rows_source(*self.tail))
         return f"({' UNION ALL '.join(parts)})" if parts else ""
+
+    def index(self, path: str) -> Index | None:
+        """Return the index of one of `files`; None if it has none. Raises StoreError."""
+        if path not in self._indexes:
+            with segments.failing_as_store_error(self.files[path].path):
+                self._indexes[path] = read_index(int(path.rpartition("/")[2]))
+        return self._indexes[path]
 
     def drop_damaged(self) -> bool:
         """Leave out the segments that cannot be read, and complain about each; return whether there was one."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefork_logd.stores.base import block_from
 from prefork_logd.stores.parquet import engine, schema, segments
+from prefork_logd.stores.parquet.index import write_segment
 from prefork_logd.stores.parquet.merging import Merger
 from prefork_logd.stores.parquet.retention import Retention
 from prefork_logd.stores.parquet.rows import make_rows
@@ -133,14 +134,13 @@ class ParquetStore:
                 source = _copy(fd, part.offset, size)
             try:
                 rows = schema.rows_source(f"/proc/self/fd/{source}", self._journal, longest)
-                rows = schema.with_words(rows, part.number, stop, words)
-                self._write_segment(rows, segments.day_name(part.day), stop)
+                self._write_segment(rows, segments.day_name(part.day), stop, words)
             finally:
                 if source != fd:
                     os.close(source)
             self._next = self._end = stop
 
-    def _write_segment(self, rows: str, day: str, stop: int) -> None:
+    def _write_segment(self, rows: str, day: str, stop: int, words: bytes) -> None:
         path = segments.segment_path(self._root, day, self._journal, self._end, stop)
         temporary = self._directory.temporary(path)
         try:
@@ -148,7 +148,7 @@ class ParquetStore:
                 engine.connect(self._settings.memory_bytes, 1, self._directory.spill) as connection,
                 engine.failing_as_store_error(),
             ):
-                connection.execute(f"COPY ({rows}) TO {engine.text(str(temporary))} ({schema.COMPRESSION})")
+                write_segment(connection, rows, str(temporary), [(self._end, stop, words)] if words else [])
             self._directory.publish(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)

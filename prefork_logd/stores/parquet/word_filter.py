@@ -52,10 +52,16 @@ def _bits(value: int, size: int) -> Iterable[tuple[int, int]]:
         yield block + 4 * index + bit // 8, 1 << bit % 8
 
 
-def finder(made: bytes) -> Callable[[bytes], bool]:
-    """Return the function that tells whether a word may be in a filter: it is, or it is one of few others."""
+def finder(read: Callable[[int, int], bytes], size: int) -> Callable[[bytes], bool]:
+    """Return the function that tells whether a word may be in a filter: it is, or it is one of few others.
+
+    `read(offset, length)` returns octets of the filter, which has `size`; a word needs those of one block.
+    """
 
     def has(word: bytes) -> bool:
-        return all(made[octet] & bit for octet, bit in _bits(hash_of(word), len(made)))
+        bits = [*_bits(hash_of(word), size)]
+        start = bits[0][0] // _BLOCK_BYTES * _BLOCK_BYTES
+        block = read(start, _BLOCK_BYTES)
+        return len(block) < _BLOCK_BYTES or all(block[octet - start] & bit for octet, bit in bits)
 
     return has

@@ -5,10 +5,12 @@ import contextlib
 import pytest
 
 from prefork_logd.config.stores.parquet import ParquetStoreSettings
+from prefork_logd.query.filters import Filters
 from prefork_logd.query.parse import make_filters
 from prefork_logd.stores.parquet import contents as contents_module
 from prefork_logd.stores.parquet import engine, segments, word_filter
 from prefork_logd.stores.parquet.contents import Contents
+from prefork_logd.stores.parquet.filters_sql import time_bounds
 from prefork_logd.stores.parquet.merging import Merger
 from prefork_logd.stores.parquet.needs import Every, Some
 from prefork_logd.stores.parquet.search import ParquetSearch
@@ -41,9 +43,9 @@ def contents(tmp_path):
 def test_lines_beside_columns_are_asked_for_apart(contents, lines, wanted):
     """The condition does not apply to them, for Python judges them."""
     found, connection = contents
-    statement = found.select("lineno", "lineno = 1", f"created < {NOON + 9}", lines)
+    statement = found.select("lineno", "lineno = 1", time_bounds(Filters(until=NOON + 9), None, None), lines)
     assert sorted(row[0] for row in connection.execute(statement).fetchall()) == wanted
-    statement = found.select("lineno", "true", f"created < {NOON + 3}", lines)
+    statement = found.select("lineno", "true", time_bounds(Filters(until=NOON + 3), None, None), lines)
     assert all(row[0] < 3 for row in connection.execute(statement).fetchall())
 
 
@@ -116,24 +118,27 @@ def test_of_many_ranges_whole_files_are_read(worded, monkeypatch):
     assert connection.execute(f"SELECT count(*) FROM ({statement})").fetchall() == [(31,)]
 
 
-def test_files_without_filters_are_read_and_merged(tmp_path):
-    """Another program, or an earlier collector, may have written them."""
+def test_files_of_another_program_are_read_and_merged(tmp_path):
+    """They have no index; the merged file has one."""
     store = make_store(tmp_path)
     store.open(JOURNAL)
-    lines = [line(NOON + at, msg=f"word{at}") for at in range(4)]
+    lines = [line(NOON + at, msg=f"word{at}" + (" \udcff" if at == 2 else "")) for at in range(4)]
     store.write([block(0, lines[:2])], never)
     store.write([block(2, lines[2:])], never)
     with contextlib.closing(engine.connect(64 << 20, 1)) as connection:
         for part in segments.find_segments(tmp_path):
             copy = part.path.with_suffix(".copy")
-            source = f"(SELECT * EXCLUDE words FROM read_parquet({engine.text(str(part.path))}))"
-            connection.execute(f"COPY {source} TO {engine.text(str(copy))} (FORMAT parquet)")
+            source = f"read_parquet({engine.text(str(part.path))})"
+            connection.execute(f"COPY (FROM {source}) TO {engine.text(str(copy))} (FORMAT parquet)")
             copy.rename(part.path)
 
-    def found():
+    def check():
         with contextlib.closing(ParquetSearch(store._settings)) as search:
-            return [*search.lines(make_filters("word3"))]
+            assert [*search.lines(make_filters("word3"))] == [lines[3]]
+            assert [*search.lines(make_filters("word2"))] == [lines[2]]
+            assert search.span() == (NOON, NOON + 3)
+            assert [tuple(bar) for bar in search.histogram(make_filters(""), NOON, 60.0, 1)] == [(0, 20, 4)]
 
-    assert found() == [lines[3]]
+    check()
     assert Merger(store._directory, 64 << 20).merge(segments.find_segments(tmp_path)) is not None
-    assert found() == [lines[3]]
+    check()
