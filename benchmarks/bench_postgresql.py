@@ -6,6 +6,7 @@ busy minute of the machine falls on all of them alike.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import logging
 import sys
@@ -24,7 +25,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from prefork_logd.query.filters import Filters
-from prefork_logd.query.tree import level_from, logger
+from prefork_logd.query.tree import Compare, level_from, logger
 from prefork_logd.query.where import parse_words
 from prefork_logd.records.record import make_record
 from prefork_logd.records.render import render_json
@@ -58,8 +59,13 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
+def request_id(number: int) -> bytes:
+    """Return the id of a record: 32 hexadecimal digits without an order."""
+    return hashlib.blake2b(b"%d" % number, digest_size=16).hexdigest().encode()
+
+
 class Lines:
-    """Endless lines of a mixed service, a thousandth of them with a rare word, in order of time."""
+    """Endless lines of a mixed service, each with an id of its own, a thousandth with a rare word, in order of time."""
 
     def __init__(self, start: float) -> None:
         self._start = start
@@ -70,7 +76,7 @@ class Lines:
                 name, level, f"/srv/{name.replace('.', '/')}.py", 90 + index, message, arguments, None, func="handle"
             )
             fields = vars(record) | extra | {"args": None, "created": 1.0}
-            fields["msg"] = f"{record.getMessage()} NUMBER"
+            fields |= {"msg": f"{record.getMessage()} NUMBER", "request_id": "NUMBER"}
             line = render_json(make_record(fields, f"10.0.0.{index}:40000", 2.0))
             head, rest = line.split(b'"created":1.0,"time":"1970-01-01T00:00:01.000000Z"')
             self._templates.append((head, *rest.replace(b'"received":2.0', b'"received":RECEIVED').split(b"NUMBER")))
@@ -80,11 +86,12 @@ class Lines:
         """Return the next ones."""
         made = []
         for number in range(self.number, self.number + count):
-            head, middle, tail = self._templates[number % 64]
+            head, middle, inner, tail = self._templates[number % 64]
             at = b"%.6f" % (self._start + number / 20_000)
             word = b"rarity " if number % 1000 == 0 else b""
             made.append(
-                b'%b"created":%b,"time":""%b%b%d%b' % (head, at, middle, word, number, tail.replace(b"RECEIVED", at))
+                b'%b"created":%b,"time":""%b%b%d%b%b%b'
+                % (head, at, middle, word, number, inner, request_id(number), tail.replace(b"RECEIVED", at))
             )
         self.number += count
         return made
@@ -215,7 +222,11 @@ def measure_queries(report: Report, server: Server, start: float, count: int) ->
             Filters(tree=parse_words("rarity"), limit=100, order="newest"), "lines", 2.0,
         ),
         "full text, a rare word, count": (Filters(tree=parse_words("rarity")), "count", 2.0),
+        "a value in extra, which one record has": (
+            Filters(tree=Compare(("extra", "request_id"), "=", request_id(count // 3).decode())), "lines", 1.0,
+        ),
     }  # fmt: skip
+    report_sizes(report, server, count)
     found: list[list[str]] = []
     for name, (filters, kind, wanted) in asked.items():
         times, answers = [], 0
@@ -232,6 +243,19 @@ def measure_queries(report: Report, server: Server, start: float, count: int) ->
             Target(f"{name} of {count:,}", f"below {wanted:g} s", f"{spread.text('.3f')} s", spread.median < wanted)
         )
     report.table(f"queries of {count:,} records, seconds, median of 3", ("query", "answers", "s"), found)
+
+
+def report_sizes(report: Report, server: Server, count: int) -> None:
+    """Print the bytes a record of the table and of each kind of index."""
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        found = connection.execute(
+            "SELECT coalesce(substring(c.relname FROM '_[0-9]+_[0-9]+_(.*)$'), 'rows'), sum(pg_table_size(c.oid))"
+            " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'prefork_logd'"
+            " AND c.relname LIKE 'records_2%' AND c.relkind IN ('r', 'i') GROUP BY 1 ORDER BY 2 DESC"
+        ).fetchall()
+    report.results["bytes a record"] = {kind: round(float(nbytes) / count, 1) for kind, nbytes in found}
+    rows_of_table = [[kind, f"{float(nbytes) / count:.1f}"] for kind, nbytes in found]
+    report.table("bytes a record of closed partitions", ("what", "bytes"), rows_of_table)
 
 
 def main(argv: Sequence[str] | None = None) -> Report:

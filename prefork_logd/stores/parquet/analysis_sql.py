@@ -98,7 +98,8 @@ def stats_statement(chosen: str, statistics: Statistics, parameter: Parameter) -
 
 
 def _is_number(value: str) -> str:
-    return f"({value}[1] = '-' OR {value}[1] BETWEEN '0' AND '9')"
+    # The first character of a number is "-" (45) or a digit (48 to 57); no value begins with one of those between.
+    return f"(ascii({value}) BETWEEN 45 AND 57)"
 
 
 def _number(value: str) -> str:

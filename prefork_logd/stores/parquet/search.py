@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from prefork_logd.stores.parquet.filters_sql import Bounds
     from prefork_logd.stores.parquet.slices import Ends, Range
 
-MEMORY_BYTES = 176 << 20
+MEMORY_BYTES = 128 << 20
 """Memory of DuckDB for a query; Python and the end of the journal come to it."""
 MOST_THREADS = 4
 MOST_JUDGED = 10_000

@@ -179,6 +179,7 @@ class Directory:
         """Give a complete file its name. `written_s` is the time of its newest record, 0: now. Raises OSError."""
         fd = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
         try:
+            os.fchmod(fd, MODE)
             if written_s:
                 os.utime(fd, (written_s, written_s))
             os.fsync(fd)

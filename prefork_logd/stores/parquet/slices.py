@@ -19,7 +19,7 @@ _GROWTH = 4
 """How many times more records each further search is for."""
 FIRST_SLICE = 20_000
 """Records among which the first lines are searched."""
-SLICE = 200_000
+SLICE = 100_000
 """Records of each further slice."""
 SLOTS = 4_096
 """Parts of the range of time whose records are counted to cut it into slices."""
