@@ -235,8 +235,9 @@ class ParquetSearch(Analysis):
 
     def _of_keys(self, filters: Filters, condition: Compiled, keys: Sequence[Sequence[Any]]) -> Iterator[Found]:
         """Yield the records with these keys, which are in order, without those that Python refuses."""
+        select = f"journal, number, {_LINE_COLUMNS}"
         try:
-            rows = _begun(self._rows_of(filters, keys))
+            rows = _begun(self._fetch(select, _EVERY, f"ORDER BY {order_of(filters)}", bounds=of_keys(keys)))
         except QueryMemoryError:
             if len(keys) == 1:
                 raise
@@ -246,11 +247,6 @@ class ParquetSearch(Analysis):
         for journal, number, *row in rows:
             for line in self._judged(filters, condition, [row]):
                 yield Found(RecordId(journal, number), row[0], line)
-
-    def _rows_of(self, filters: Filters, keys: Sequence[Sequence[Any]]) -> Iterator[Sequence[Any]]:
-        """Yield journal, number and columns of the records with these keys, in order."""
-        select = f"journal, number, {_LINE_COLUMNS}"
-        return self._fetch(select, _EVERY, f"ORDER BY {order_of(filters)}", bounds=of_keys(keys))
 
     @staticmethod
     def _judged(filters: Filters, condition: Compiled, found: Iterator[Sequence[Any]] | list[Any]) -> Iterator[bytes]:

@@ -69,6 +69,7 @@ def test_the_records_of_a_merged_segment_are_those_of_its_parts(tmp_path):
     merged = Merger(store._directory, 64 << 20).merge(before)
     assert segments.find_files(tmp_path) == [merged]
     assert (merged.first, merged.next, merged.written_s) == (0, 8, max(one.written_s for one in before))
+    assert merged.path.stat().st_mode & 0o777 == segments.MODE
     assert lines_of(tmp_path) == lines
     assert store.open(JOURNAL) == 8
 

@@ -2,87 +2,31 @@
 
 import contextlib
 import json
-import random
 import threading
-import tracemalloc
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
 
-from prefork_logd.cli import print_records
 from prefork_logd.config.stores.parquet import ParquetStoreSettings
-from prefork_logd.errors import QueryCancelledError, QueryMemoryError, QueryTimeoutError, StoreError
+from prefork_logd.errors import QueryCancelledError, QueryTimeoutError, StoreError
 from prefork_logd.query.filters import Filters
-from prefork_logd.query.language import parse, parse_field
+from prefork_logd.query.language import parse_field
 from prefork_logd.query.search import Limits, RecordId
 from prefork_logd.query.statistics import parse as parse_statistics
-from prefork_logd.query.tree import EVERYTHING, Compare, level_from
+from prefork_logd.query.tree import Compare, level_from
 from prefork_logd.stores.parquet import analysis as parquet_analysis
 from prefork_logd.stores.parquet import engine, segments, slices, snapshot
 from prefork_logd.stores.parquet import search as parquet_search
-from prefork_logd.stores.parquet.merging import Merger
 from prefork_logd.stores.parquet.search import open_search
 from tests.support.record_logs import write_log
-from tests.support.searching import DAY, START, Stored, check, check_analysis, filters, make_lines
+from tests.support.searching import DAY, START, check
 from tests.support.stores import block, line, never
-from tests.support.strategies import bounded
 from tests.unit.stores.parquet.test_store import JOURNAL, NOON, make_store, numbered, written
-
-
-@pytest.fixture(scope="module", params=["segments", "merged, and the journal"])
-def found(request, tmp_path_factory):
-    """Return lines, and a search of a store with them, for each place in which they may be."""
-    root = tmp_path_factory.mktemp("records")
-    lines = make_lines()
-    store = make_store(root)
-    store.open(JOURNAL)
-    journal = None
-    if request.param == "segments":
-        for first in range(0, 400, 100):
-            store.write([block(first, lines[first : first + 100])], never)
-    else:
-        store.write([block(0, lines[:50])], never)
-        store.write([block(50, lines[50:120])], never)
-        Merger(store._directory, 64 << 20).merge(segments.find_segments(root))
-        store.write([block(120, lines[120:250])], never)
-        journal = tmp_path_factory.mktemp("journal")
-        write_log(journal, JOURNAL, lines)
-    with contextlib.closing(open_search(store._settings, journal)) as opened:
-        yield Stored(lines, opened)
 
 
 def test_no_filter_finds_everything(found):
     """All records, as they were stored, in order."""
     check(found, Filters())
-
-
-@pytest.mark.slow
-@settings(bounded, max_examples=60)
-@given(filters)
-def test_every_filter_finds_what_the_matcher_finds(found, wanted):
-    """Lines, their order, counts and histogram, whatever is combined."""
-    check(found, wanted)
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    """Return lines that columns hold exactly, and a search of a store with them."""
-    lines = [one for one in make_lines() if rb"\ud" not in one]
-    store = make_store(tmp_path_factory.mktemp("records"))
-    store.open(JOURNAL)
-    store.write([block(0, lines[:200])], never)
-    store.write([block(200, lines[200:])], never)
-    with contextlib.closing(open_search(store._settings)) as opened:
-        yield Stored(lines, opened)
-
-
-@pytest.mark.slow
-@settings(bounded, max_examples=12)
-@given(filters)
-def test_pages_and_analyses_are_those_of_the_specification(plain, wanted):
-    """Pages, facets, statistics, fields and patterns."""
-    check_analysis(plain, wanted)
 
 
 def test_analyses_count_records_with_a_line_beside_their_columns(found):
@@ -274,64 +218,6 @@ def test_a_line_that_another_program_wrote_is_found(tmp_path):
     with contextlib.closing(open_search(store._settings)) as search:
         for wanted in (Compare(("extra", "a"), "=", "1"), Compare(("extra", "b"), "=", "é")):
             assert [*search.lines(Filters(tree=wanted))] == lines
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("form", print_records.FORMATS)
-@pytest.mark.parametrize("order", ["oldest", "newest"])
-def test_a_query_takes_the_memory_of_a_few_records(tmp_path, form, order):
-    """However many match, by each way to them: those that follow are read when they are wanted."""
-    store = make_store(tmp_path)
-    store.open(JOURNAL)
-    some = [line(NOON + at, levelno=20 + at % 2 * 20, msg=f"disk {at} " + "x" * 500_000) for at in range(60)]
-    store.write([block(0, some)], never)
-    del some
-    ways = (
-        (EVERYTHING, None, 60),
-        (level_from(40), None, 30),
-        (parse("disk", now=0.0), None, 60),
-        (EVERYTHING, 50, 50),
-    )
-    with contextlib.closing(open_search(store._settings)) as search:
-        for tree, limit, count in ways:
-            tracemalloc.start()
-            try:
-                found = search.lines(Filters(tree=tree, order=order, limit=limit))
-                printed = sum(1 for _ in print_records.format_lines(form, found, 100, coloured=False))
-                peak = tracemalloc.get_traced_memory()[1]
-            finally:
-                tracemalloc.stop()
-            assert printed == count + (form in ("csv", "table")) or (form, printed) == ("csv", count)
-            assert peak < 12_000_000
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("order", ["oldest", "newest"])
-def test_records_that_are_too_large_for_the_memory_are_read_in_parts(tmp_path, monkeypatch, order):
-    """Parts of time, or single records of a page; records of one time that are too many for it are an error."""
-    chance = random.Random(1)
-    lines = [line(NOON + at, msg=f"disk {at} " + chance.randbytes(100_000).hex()) for at in range(240)]
-    store = make_store(tmp_path / "a")
-    store.open(JOURNAL)
-    for first in range(0, 240, 10):
-        store.write([block(first, lines[first : first + 10])], never)
-    monkeypatch.setattr(parquet_search, "MEMORY_BYTES", 32 << 20)
-    monkeypatch.setattr(parquet_search.engine, "spill_directory", lambda: None)
-    wanted = lines if order == "oldest" else lines[::-1]
-    with contextlib.closing(open_search(store._settings)) as search:
-        assert [*search.lines(Filters(order=order))] == wanted
-        assert [*search.lines(Filters(order=order, tree=parse("disk", now=0.0)))] == wanted
-        assert [one.line for one in search.page(Filters(order=order, limit=200)).records] == wanted[:200]
-    store = make_store(tmp_path / "b")
-    store.open(JOURNAL)
-    same = [line(NOON, msg=chance.randbytes(100_000).hex()) for _ in range(240)]
-    for first in range(0, 240, 10):
-        store.write([block(first, same[first : first + 10])], never)
-    with (
-        contextlib.closing(open_search(store._settings)) as search,
-        pytest.raises(QueryMemoryError, match="Out of Memory"),
-    ):
-        [*search.lines(Filters(order=order))]
 
 
 def test_a_search_sees_one_state_while_records_come_in(tmp_path):
