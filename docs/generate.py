@@ -22,6 +22,7 @@ from prefork_logd.config.listeners import ListenerSettings
 from prefork_logd.config.load import ENVIRONMENT_VARIABLE, FILE_NAME, SYSTEM_FILE, loads
 from prefork_logd.config.outputs import OutputSettings
 from prefork_logd.config.receivers import RECEIVERS, ReceiverSettings
+from prefork_logd.config.samples import SampleSettings
 from prefork_logd.config.server import TABLES
 from prefork_logd.config.show import effective
 from prefork_logd.config.sources import NatsSourceSettings
@@ -87,6 +88,7 @@ def configuration() -> str:
         "web.user": WebUserSettings,
         "listener": ListenerSettings,
         "limit": ClientLimitSettings,
+        "sample": SampleSettings,
         "output": OutputSettings,
         "source": NatsSourceSettings,
         "alert": AlertSettings,

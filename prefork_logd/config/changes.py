@@ -26,7 +26,7 @@ def changes(old: Settings, new: Settings) -> tuple[list[str], list[str]]:
         waiting.append("listener")
     if old.sources != new.sources:
         waiting.append("source")
-    tables = ("limit", "output", "store", "alert", "receiver")
+    tables = ("limit", "sample", "output", "store", "alert", "receiver")
     live += [table for table in tables if getattr(old, table) != getattr(new, table)]
     return live, waiting
 

@@ -20,6 +20,7 @@ from prefork_logd.config.metrics import MetricsSettings
 from prefork_logd.config.outputs import OutputSettings
 from prefork_logd.config.receivers import ReceiverSettings
 from prefork_logd.config.redact import RedactSettings
+from prefork_logd.config.samples import SampleSettings
 from prefork_logd.config.server import LimitSettings, ServerSettings
 from prefork_logd.config.sources import NatsSourceSettings
 from prefork_logd.config.stores.base import StoreSettings
@@ -31,6 +32,7 @@ Table = TypeVar(
     bound=ServerSettings
     | ListenerSettings
     | ClientLimitSettings
+    | SampleSettings
     | LimitSettings
     | RedactSettings
     | OutputSettings

@@ -28,6 +28,7 @@ from prefork_logd.config.outputs import DEFAULT_OUTPUTS, OutputSettings
 from prefork_logd.config.paths import default_state_dir
 from prefork_logd.config.receiver_tables import load_receivers
 from prefork_logd.config.redact import RedactSettings
+from prefork_logd.config.samples import MAX_SAMPLES, SampleSettings
 from prefork_logd.config.server import TABLES, LimitSettings, ServerSettings
 from prefork_logd.config.settings import Settings
 from prefork_logd.config.sources import NatsSourceSettings
@@ -177,9 +178,10 @@ def loads(
     outputs = _load_outputs(document, document.take("output", None))
     listeners = document.read_tables(ListenerSettings, "listener", document.take("listener", []))
     client_limits = _load_limits(document, document.take("limit", []))
+    samples = document.read_tables(SampleSettings, "sample", document.take("sample", []), MAX_SAMPLES)
     sources = _load_sources(document, document.take("source", []))
     stores = _load_stores(document, document.take("store", None))
-    lists = ("listener", "limit", "output", "store", "source", "alert", "receiver")
+    lists = ("listener", "limit", "sample", "output", "store", "source", "alert", "receiver")
     document.refuse_rest({**TABLES, **dict.fromkeys(lists)})
     server = _override(document, server, overrides or {})
     home = state_dir or _state_dir(document, server, directory)
@@ -187,6 +189,7 @@ def loads(
         server=server,
         limits=limits,
         limit=client_limits,
+        sample=samples,
         redact=redact,
         web=web,
         metrics=metrics,

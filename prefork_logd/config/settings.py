@@ -20,6 +20,7 @@ from prefork_logd.config.metrics import MetricsSettings
 from prefork_logd.config.outputs import DEFAULT_OUTPUTS, OutputSettings
 from prefork_logd.config.receivers import AnyReceiver  # noqa: TC001 - msgspec reads the annotation
 from prefork_logd.config.redact import RedactSettings
+from prefork_logd.config.samples import SampleSettings  # noqa: TC001 - msgspec reads the annotation
 from prefork_logd.config.server import LimitSettings, ServerSettings
 from prefork_logd.config.sources import NatsSourceSettings  # noqa: TC001 - msgspec reads the annotation
 from prefork_logd.config.stores.base import StoreSettings  # noqa: TC001 - msgspec reads the annotation
@@ -38,6 +39,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     listener: tuple[ListenerSettings, ...] = ()
     limits: LimitSettings = LimitSettings()
     limit: tuple[ClientLimitSettings, ...] = ()
+    sample: tuple[SampleSettings, ...] = ()
     redact: RedactSettings = RedactSettings()
     web: WebSettings = WebSettings()
     metrics: MetricsSettings = MetricsSettings()

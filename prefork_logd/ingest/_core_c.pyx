@@ -59,7 +59,7 @@ include "core_c/flat.pxi"
 include "core_c/template.pxi"
 include "core_c/trim.pxi"
 
-ABI = 16
+ABI = 17
 """The version of this interface: the package does not use an extension with another one."""
 
 
@@ -216,6 +216,18 @@ cdef enum:
     SPARED_BLOCKS = 8       # of the shared memory, which lines of several files leave to others
 
 
+cdef bint is_value(const Node* node, value):
+    """Tell whether a node is a text (here octets), a number or a truth value that is equal to one of the same type."""
+    if isinstance(value, bytes):
+        return (
+            (node.kind == TEXT or node.kind == OCTETS) and node.size == <size_t> len(value)
+            and memcmp(node.value.text, <const char*> <bytes> value, node.size) == 0
+        )
+    if isinstance(value, bool):
+        return node.kind == BOOL and (node.value.integer != 0) == value
+    return node.kind == INT and node.value.integer == <int64_t> value
+
+
 cdef class Core:
     """Turns frames into lines, for one configuration's outputs.
 
@@ -224,6 +236,10 @@ cdef class Core:
     record that a store takes gets one more line of JSON, behind those of the outputs. `ships` is whether records are for
     the stores if `stores` is empty. A Core holds one record at a time, and no lines; while `run` calls back, it takes no
     other frame (RuntimeError).
+
+    `samples` has for each rule of sampling (ingest/sampling.py) its level threshold, loggers, services and environments,
+    the level from which on it does not hold, and attributes that a record must have. `sampler` decides about a record
+    under a rule: `decide(rule, logger, level)` returns 0 to drop it, else how many records it stands for.
     """
 
     cdef Machine machine
@@ -237,6 +253,12 @@ cdef class Core:
     cdef bint[MOST_OUTPUTS] is_parted
     cdef size_t outputs     # sinks: one for each output, and one for all stores
     cdef size_t stores      # rules of stores, behind those of the outputs
+    cdef size_t samples     # rules of sampling, behind those of the stores
+    cdef size_t samples_at
+    cdef bint is_dropped    # whether the present record was not kept
+    cdef object sampler
+    cdef tuple below        # of each rule of sampling: the level from which on it does not hold
+    cdef tuple wanted       # of each: (name, value) of attributes that a record must have
     cdef bint ships
     cdef Secrets secrets
     cdef public long long redacted   # records with a secret that was replaced, until the caller begins anew
@@ -254,6 +276,7 @@ cdef class Core:
     cdef tuple senders      # of each rule: its services and environments
     cdef bint by_sender     # whether a rule has any
     cdef bint capable
+    cdef char[40] mark_text
     cdef bint busy          # in `run`, which keeps pointers into its sinks
 
     def __cinit__(self):
@@ -269,7 +292,7 @@ cdef class Core:
         self.machine.secrets = &self.secrets
         self.machine.memory.runs_size = 1
 
-    def __init__(self, outputs, stores=(), bint ships=False, redactor=None):
+    def __init__(self, outputs, stores=(), bint ships=False, redactor=None, samples=(), sampler=None):
         self.kept = []
         if redactor is not None:
             self._take_rules(redactor)
@@ -277,11 +300,19 @@ cdef class Core:
             self.machine.redactor = <void*> redactor
         self.ships = ships
         self.stores = len(stores)
-        self.capable = len(outputs) + len(stores) <= MOST_OUTPUTS
+        self.samples = len(samples)
+        self.samples_at = len(outputs) + len(stores)
+        self.sampler = sampler
+        self.below = tuple(rule[4] for rule in samples)
+        self.wanted = tuple(
+            tuple((key.encode(), value.encode() if isinstance(value, str) else value) for key, value in rule[5])
+            for rule in samples
+        )
+        self.capable = len(outputs) + len(stores) + len(samples) <= MOST_OUTPUTS
         self.outputs = len(outputs) + (1 if stores else 0) if self.capable else 0
         loggers = []
         senders = []
-        rules = [*outputs, *((None, *rule) for rule in stores)] if self.capable else []
+        rules = [*outputs, *((None, *rule) for rule in stores), *((None, *rule[:4]) for rule in samples)] if self.capable else []
         for index, (parts, threshold, names, *of_sender) in enumerate(rules):
             senders.append(tuple(of_sender) or ((), ()))
             self.rules[index].has_threshold = threshold != 0
@@ -504,6 +535,69 @@ cdef class Core:
                 return True
         return False
 
+    cdef int _find_sample(self) except -2:
+        """Return the number of the rule of sampling that the record is under; -1: none."""
+        cdef size_t index
+        cdef Node* level = self.fields.slot[LEVELNO]
+        cdef int64_t levelno = level.value.integer if level != NULL else 0
+        for index in range(self.samples):
+            if (
+                levelno < <int64_t> self.below[index]
+                and self._passes(self.samples_at + index)
+                and self._has_attributes(<tuple> self.wanted[index])
+            ):
+                return index
+        return -1
+
+    cdef bint _has_attributes(self, tuple wanted):
+        """Tell whether the record, or else its sender, has each of these attributes, with a value of the same type."""
+        cdef size_t at
+        cdef Node* found
+        cdef bytes name
+        for name, value in wanted:
+            found = NULL
+            for at in range(0, self.fields.extras_count, 2):
+                if (
+                    self.fields.extras[at].size == <size_t> len(name)
+                    and memcmp(self.fields.extras[at].value.text, <const char*> name, len(name)) == 0
+                ):
+                    found = self.fields.extras[at + 1]
+            for at in range(self.fields.added_count):
+                if (
+                    found == NULL
+                    and self.fields.added[at].name_size == <size_t> len(name)
+                    and memcmp(self.fields.added[at].name, <const char*> name, len(name)) == 0
+                ):
+                    found = &self.fields.added[at].value
+            if found == NULL or not is_value(found, value):
+                return False
+        return True
+
+    cdef int _mark(self, long rate) except -1:
+        """Let the record's lines say how many records it stands for, until `added_count` is lowered again."""
+        cdef Added* added = &self.fields.added[self.fields.added_count]
+        cdef int size = snprintf(self.mark_text, sizeof(self.mark_text), b'"sample_rate":%ld', rate)
+        added.name, added.name_size = <const uint8_t*> self.mark_text + 1, 11
+        added.json, added.json_size = <const uint8_t*> self.mark_text, size
+        memset(&added.value, 0, sizeof(Node))
+        added.value.kind, added.value.value.integer = INT, rate
+        self.fields.added_count += 1
+        self.fields.sender_bytes += MARK_BYTES
+        return 0
+
+    cdef bint _decide(self, int rule) except -1:
+        """Ask the sampler about the record; return whether its lines are marked."""
+        cdef Node* level = self.fields.slot[LEVELNO]
+        cdef Node* name = self.fields.slot[NAME]
+        cdef bytes logger = PyBytes_FromStringAndSize(
+            NULL if name == NULL else <const char*> name.value.text, 0 if name == NULL else name.size
+        )
+        cdef long rate = self.sampler.decide(rule, logger, level.value.integer if level != NULL else 0)
+        self.is_dropped = rate == 0
+        if rate > 1:
+            self._mark(rate)
+        return rate > 1
+
     cdef bint _read_on(self, const uint8_t* frame, size_t size):
         """Read the rest of a record that is not flat; return whether that succeeded."""
         if self.fields.site != NULL or self.fields.origin != NULL or self.fields.skipped != NULL:
@@ -523,7 +617,9 @@ cdef class Core:
         cdef size_t index, json_start = 0
         cdef Out* json = NULL
         cdef Out* out
-        cdef bint done = True
+        cdef bint done = True, is_marked = False
+        cdef int sample = -1
+        self.is_dropped = False
         if size > MOST_BYTES:
             return False
         begin_machine(&self.machine, frame, size)
@@ -535,11 +631,15 @@ cdef class Core:
         self.machine.redacted = False
         if self.secrets.forms and may_hold_forms(&self.machine, &self.fields):
             return False
+        if self.samples:
+            sample = self._find_sample()
+            if sample >= 0:
+                is_marked = self._decide(sample)
         for index in range(self.outputs):
             out = self.outs[index]
             self.starts[index] = out.size
             self.taken[index] = False
-            if not self._is_wanted(index):
+            if self.is_dropped or not self._is_wanted(index):
                 continue
             self.taken[index] = True
             if self.rules[index].template.directives != NULL:
@@ -563,6 +663,12 @@ cdef class Core:
             else:
                 done = can_pay(&self.machine, &self.fields)
             index = self.outputs - 1
+        if is_marked:
+            self.fields.added_count -= 1
+            self.fields.sender_bytes -= MARK_BYTES
+        if not done and sample >= 0:
+            # Python judges the record, and asks the sampler again.
+            self.sampler.undo()
         if not done:
             for index in range(index + 1):
                 self.outs[index].size = self.starts[index]
@@ -714,7 +820,7 @@ cdef class Core:
                     if unasked >= BYTES_AT_ONCE or self.machine.made_by_python != made_before:
                         unasked = 0
                         is_last = is_last or (is_over is not None and is_over())
-                    if self.ships and (not self.stores or self.taken[self.outputs - 1]):
+                    if self.ships and not self.is_dropped and (not self.stores or self.taken[self.outputs - 1]):
                         outcome = 2
                 else:
                     outcome = slow(PyBytes_FromStringAndSize(<const char*> octets + position + 4, length))

@@ -36,6 +36,8 @@ class Core:
         stores: Sequence[tuple[int, Sequence[str]]] = (),  # noqa: ARG002
         ships: bool = False,  # noqa: ARG002
         redactor: Redactor | None = None,  # noqa: ARG002
+        samples: Sequence[Any] = (),  # noqa: ARG002
+        sampler: Any = None,  # noqa: ARG002
     ) -> None:
         """Take the compiled core's arguments, which are not needed here."""
         self.redacted = 0

@@ -18,7 +18,7 @@ from prefork_logd.system import compiled
 if TYPE_CHECKING:
     from types import ModuleType
 
-ABI = 16
+ABI = 17
 """The version of the interface that the compiled core must have (ingest/_core_c.pyx)."""
 
 speedups: ModuleType | None

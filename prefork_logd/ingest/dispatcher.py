@@ -18,6 +18,7 @@ from prefork_logd.ingest.bounded import cut_record, json_line, text_line, whole_
 from prefork_logd.ingest.file_choice import FileChoices
 from prefork_logd.ingest.rejections import Rejections
 from prefork_logd.ingest.routing import Router
+from prefork_logd.ingest.sampling import Sampler
 from prefork_logd.inputs.pickles.decode import decode, decode_holed, forget
 from prefork_logd.ipc.batch import RECORDS
 from prefork_logd.ipc.batch_builder import BatchBuilder
@@ -84,7 +85,10 @@ class Dispatcher:
         )
         self._redactor = settings.redact.redactor()
         stores = self._rules_of_stores(settings)
-        self._core = core.Core(self._rules_of_outputs(settings), stores, self.has_stores, self._redactor)
+        self._sampler = Sampler(settings.sample, settings.server.worker_count) if settings.sample else None
+        samples = self._sampler.rules() if self._sampler is not None else ()
+        rules = self._rules_of_outputs(settings), stores, self.has_stores, self._redactor, samples, self._sampler
+        self._core = core.Core(*rules)
         self._sinks = (*self._files.single_ids, RECORDS) if stores else self._files.single_ids
         # Most collectors have one JSON output without a filter: then only the line is made.
         is_one = self._templates == (None,) and not self._files
@@ -143,6 +147,8 @@ class Dispatcher:
     def _take_source(self, peer: str, received_s: float, sender: Sender) -> Sender:
         """Note what the next records have in common; return the sender without secrets, the same object each time."""
         self._peer, self._received_s, self._sender = peer, received_s, sender
+        if self._sampler is not None:
+            self._sampler.service = sender.service
         if sender.fields:
             known = self._shown.get(id(sender))
             if known is None or known[0] is not sender:
@@ -156,6 +162,13 @@ class Dispatcher:
         """Return the number of records with a secret that was replaced, since the last call."""
         count, self._redacted = self._redacted + self._core.redacted, 0
         self._core.redacted = 0
+        return count
+
+    def take_sampled(self) -> int:
+        """Return the number of records that were dropped by sampling, since the last call."""
+        if self._sampler is None:
+            return 0
+        count, self._sampler.dropped = self._sampler.dropped, 0
         return count
 
     def add_texts(
@@ -255,6 +268,11 @@ class Dispatcher:
     ) -> bool:
         """Add the lines of a record that was read from `source`; return whether one of them is for the stores."""
         redactor, sender = self._redactor, self._sender
+        if self._sampler is not None:
+            rate = self._sampler.sample(record, sender)
+            if not rate:
+                return False
+            sender = self._sampler.mark(sender, rate) if rate > 1 else sender
         self._redacted += redactor.redact(record)
         sender.sign(record)
         if self._only_output is not None:

@@ -53,6 +53,8 @@ class Field(enum.IntEnum):
     """Clients that are beyond a limit, or were within the last seconds."""
     LIMIT_DROPPED = enum.auto()
     """Records beyond a limit with action = "drop"; DROPPED has them, too."""
+    SAMPLED = enum.auto()
+    """Records that were not kept because of `[[sample]]`."""
     COMMIT_NS = enum.auto()
     """The writer's time in commits, in nanoseconds."""
     COMMITTED_MS = enum.auto()

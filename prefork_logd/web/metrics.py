@@ -98,6 +98,7 @@ def _add_totals(text: _Text, status: Mapping[str, Any]) -> None:
         ("dropped_total", "dropped", "Records that were not received as a whole, those dropped by clients included."),
         ("client_gap_records_total", "gaps", "Records that clients report as dropped by themselves."),
         ("redacted_total", "redacted", "Records with a secret that was replaced."),
+        ("sampled_out_records_total", "sampled", "Records that were not kept because of [[sample]]."),
         ("limit_dropped_records_total", "limit_dropped", "Records dropped because their client was beyond a limit."),
     ):
         text.single(name, "counter", description, status[key])

@@ -86,6 +86,7 @@ _fill_keys()
 cdef enum:
     SENDER_TEXTS = 4       # host, service, environment, version
     MOST_ADDED = 32        # most fields of a sender's own (records/sender.py)
+    MARK_BYTES = 48        # most bytes of the mark of a sampled record (ingest/sampling.py)
 
 cdef struct Added:
     # A field that each record of a sender gets in `extra`.
@@ -108,7 +109,7 @@ cdef struct Fields:
     bint has_containers           # whether the extras have containers
     size_t output_end             # largest size of the buffer of the line that is written now
     Node[SENDER_TEXTS] sender     # the sender's texts, in the order of a line
-    Added[MOST_ADDED] added
+    Added[MOST_ADDED + 1] added   # the last one is for the mark of a sampled record
     size_t added_count
     size_t sender_bytes           # most bytes that the sender takes in a line
 

@@ -103,7 +103,7 @@ def totals(board: Scoreboard, carried: InheritedCounters, children: Iterable[Chi
     """Return the counters of the whole collector by name, and the numbers of connections and limited clients."""
     fields = (
         *(Field.RECORDS, Field.RECEIVED_BYTES, Field.REJECTED, Field.DROPPED, Field.REDACTED, Field.GAPS),
-        Field.LIMIT_DROPPED,
+        *(Field.LIMIT_DROPPED, Field.SAMPLED),
     )
     workers = [child for child in children if child.kind is Kind.WORKER]
     return {
