@@ -147,7 +147,7 @@ def explain(error: msgspec.ValidationError, kind: Any) -> str:
     """Return msgspec's message without the names of Python types, and with the values to choose from."""
     message = str(error).partition(" - at ")[0]
     schema = msgspec.json.schema(kind)
-    parts = schema.get("anyOf", [schema])
+    parts = [*schema.get("anyOf", [schema]), schema.get("items", {})]
     choices = [f'"{value}"' for part in parts for value in part.get("enum", ())]
     if choices and message.startswith("Invalid enum value"):
         choices += ["a whole number" for part in parts if part.get("type") == "integer"]

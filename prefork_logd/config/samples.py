@@ -50,8 +50,7 @@ class SampleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         dict[str, str | bool | int],
         Meta(
             max_length=MAX_FIELDS,
-            description='Attributes of `extra` that a sampled record has, with these values, such as {path = "/health"}; '
-            "empty: any.",
+            description='Attributes of `extra` that a sampled record has, such as {path = "/health"}; empty: any.',
         ),
     ] = {}
     keep_one_of: Annotated[

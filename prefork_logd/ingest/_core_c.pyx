@@ -573,9 +573,18 @@ cdef class Core:
                 return False
         return True
 
-    cdef int _mark(self, long rate) except -1:
-        """Let the record's lines say how many records it stands for, until `added_count` is lowered again."""
-        cdef Added* added = &self.fields.added[self.fields.added_count]
+    cdef bint _mark(self, long rate):
+        """Let the record's lines say how many records it stands for, until `added_count` is lowered again.
+
+        Return False if the sender has a field of that name.
+        """
+        cdef size_t at
+        cdef Added* added
+        for at in range(self.fields.added_count):
+            added = &self.fields.added[at]
+            if added.name_size == 11 and memcmp(added.name, b"sample_rate", 11) == 0:
+                return False
+        added = &self.fields.added[self.fields.added_count]
         cdef int size = snprintf(self.mark_text, sizeof(self.mark_text), b'"sample_rate":%ld', rate)
         added.name, added.name_size = <const uint8_t*> self.mark_text + 1, 11
         added.json, added.json_size = <const uint8_t*> self.mark_text, size
@@ -583,20 +592,18 @@ cdef class Core:
         added.value.kind, added.value.value.integer = INT, rate
         self.fields.added_count += 1
         self.fields.sender_bytes += MARK_BYTES
-        return 0
+        return True
 
     cdef bint _decide(self, int rule) except -1:
         """Ask the sampler about the record; return whether its lines are marked."""
         cdef Node* level = self.fields.slot[LEVELNO]
         cdef Node* name = self.fields.slot[NAME]
-        cdef bytes logger = PyBytes_FromStringAndSize(
-            NULL if name == NULL else <const char*> name.value.text, 0 if name == NULL else name.size
-        )
+        cdef bytes logger = b""
+        if name != NULL:
+            logger = PyBytes_FromStringAndSize(<const char*> name.value.text, name.size)
         cdef long rate = self.sampler.decide(rule, logger, level.value.integer if level != NULL else 0)
         self.is_dropped = rate == 0
-        if rate > 1:
-            self._mark(rate)
-        return rate > 1
+        return rate > 1 and self._mark(rate)
 
     cdef bint _read_on(self, const uint8_t* frame, size_t size):
         """Read the rest of a record that is not flat; return whether that succeeded."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from prefork_logd.records.sender import Sender
 
 MOST_KEYS = 4096
-"""Keys that are remembered; the least recently used one is forgotten."""
+"""Keys that are remembered; the one that came first is forgotten."""
 KEY_BYTES = 256
 """Bytes of a logger's name that tell keys apart."""
 MARK = "sample_rate"
@@ -60,13 +59,19 @@ class Sampler:
     ) -> None:
         """Keep this worker's share of `keep_per_second`; `choose(N)` returns a random number below N."""
         self._samples = tuple(samples)
-        self._shares = [sample.keep_per_second / workers for sample in samples]
+        self._rules = [
+            (
+                *(sample.keep_one_of, sample.keep_per_second / workers),
+                *("service" in sample.per, "logger" in sample.per, "level" in sample.per),
+            )
+            for sample in samples
+        ]
         self._clock, self._choose = clock, choose
         self._names = [tuple((f"{name}.", name) for name in sample.loggers) for sample in samples]
-        self._keys: OrderedDict[tuple[Any, ...], _Key] = OrderedDict()
+        self._keys: dict[tuple[Any, ...], _Key] = {}
         self._marked: dict[tuple[int, int], tuple[Sender, Sender]] = {}
-        self._last: tuple[_Key, int, float, float, int] | None = None
-        """The key of the last decision, its counters before that, and the number of dropped records before."""
+        self._last: tuple[_Key, int, float, float] | None = None
+        """The key of the last decision, and its counters before that."""
         self.dropped = 0
         """Records that were dropped, until the caller begins anew."""
         self.service = ""
@@ -83,7 +88,7 @@ class Sampler:
         ]
 
     def sample(self, record: Record, sender: Sender) -> int:
-        """Decide about a record that is not signed by its sender yet; return the value of `decide`, 1 without a rule."""
+        """Decide about a record that its sender has not signed yet; return the value of `decide`, 1 without a rule."""
         service, environment = record.service or sender.service, record.environment or sender.environment
         name, levelno = record.name or "", record.levelno or 0
         for index, sample in enumerate(self._samples):
@@ -104,60 +109,58 @@ class Sampler:
 
         1 is not marked. `service` is that of the record.
         """
-        sample = self._samples[index]
-        per = sample.per
+        one_of, share, by_service, by_logger, by_level = self._rules[index]
         place = (
             index,
-            self.service if "service" in per else None,
-            name[:KEY_BYTES] if "logger" in per else None,
-            levelno if "level" in per else None,
+            self.service if by_service else None,
+            (name if len(name) <= KEY_BYTES else name[:KEY_BYTES]) if by_logger else None,
+            levelno if by_level else None,
         )
         key = self._keys.get(place)
         if key is None:
-            key = self._keys[place] = self._new_key(index)
-            if len(self._keys) > MOST_KEYS:
-                self._keys.popitem(last=False)
-        else:
-            self._keys.move_to_end(place)
-        self._last = key, key.count, key.tokens, key.last_s, self.dropped
-        return self._keep(key, index)
-
-    def _new_key(self, index: int) -> _Key:
-        one_of, share = self._samples[index].keep_one_of, self._shares[index]
-        return _Key(self._choose(one_of) if one_of else 0, max(1.0, share), self._clock())
-
-    def _keep(self, key: _Key, index: int) -> int:
-        one_of, share = self._samples[index].keep_one_of, self._shares[index]
+            key = self._add_key(place, one_of, share)
+        count = key.count + 1
+        self._last = key, count - 1, key.tokens, key.last_s
         if one_of:
-            is_kept = key.count + 1 >= one_of
-            rate = one_of
+            is_kept = count >= one_of
         else:
             now_s = self._clock()
             key.tokens = min(max(1.0, share), key.tokens + (now_s - key.last_s) * share)
             key.last_s = now_s
             is_kept = key.tokens >= 1
             key.tokens -= is_kept
-            rate = min(key.count + 1, MOST_RATE)
         if is_kept:
             key.count = 0
-            return rate
-        key.count += 1
+            return one_of or min(count, MOST_RATE)
+        key.count = count
         self.dropped += 1
         return 0
+
+    def _add_key(self, place: tuple[Any, ...], one_of: int, share: float) -> _Key:
+        """Remember a new key, and forget the oldest one if there are too many."""
+        if len(self._keys) >= MOST_KEYS:
+            del self._keys[next(iter(self._keys))]
+        key = _Key(self._choose(one_of) if one_of else 0, max(1.0, share), self._clock())
+        self._keys[place] = key
+        return key
 
     def undo(self) -> None:
         """Take the last decision back: its record is judged once more."""
         if self._last is not None:
-            key, key.count, key.tokens, key.last_s, self.dropped = self._last
+            key, count, tokens, last_s = self._last
+            self.dropped -= key.count > count
+            key.count, key.tokens, key.last_s = count, tokens, last_s
             self._last = None
 
     def mark(self, sender: Sender, rate: int) -> Sender:
-        """Return a sender whose records stand for `rate` records each."""
+        """Return a sender whose records stand for `rate` records each; a field of its own with that name stays."""
         known = self._marked.get((id(sender), rate))
         if known is None or known[0] is not sender:
             if len(self._marked) >= MOST_MARKED:
                 self._marked.clear()
-            marked = sender._replace(fields={**sender.fields, MARK: rate}, nbytes=sender.nbytes + MARK_BYTES)
+            marked = sender
+            if MARK not in sender.fields:
+                marked = sender._replace(fields={**sender.fields, MARK: rate}, nbytes=sender.nbytes + MARK_BYTES)
             known = self._marked[id(sender), rate] = sender, marked
         return known[1]
 
