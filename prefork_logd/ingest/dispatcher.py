@@ -57,7 +57,10 @@ class Dispatcher:
         new_lines: Callable[[], Gathered] = core.Lines,
         rejections: Rejections | None = None,
     ) -> None:
-        """Dispatch under `configuration`; `rejections` bounds the entries in rejected.jsonl."""
+        """Dispatch under `configuration`; `rejections` bounds the entries in rejected.jsonl.
+
+        Longer than other functions: a line for each part.
+        """
         self._rejections = rejections if rejections is not None else Rejections()
         settings = configuration.settings
         self._output_ids = configuration.output_ids
@@ -85,10 +88,9 @@ class Dispatcher:
         )
         self._redactor = settings.redact.redactor()
         stores = self._rules_of_stores(settings)
-        self._sampler = Sampler(settings.sample, settings.server.worker_count) if settings.sample else None
-        samples = self._sampler.rules() if self._sampler is not None else ()
-        rules = self._rules_of_outputs(settings), stores, self.has_stores, self._redactor, samples, self._sampler
-        self._core = core.Core(*rules)
+        self.sampler = Sampler(settings.sample, settings.server.worker_count)
+        rules = self._rules_of_outputs(settings), stores, self.has_stores, self._redactor
+        self._core = core.Core(*rules, self.sampler.rules(), self.sampler)
         self._sinks = (*self._files.single_ids, RECORDS) if stores else self._files.single_ids
         # Most collectors have one JSON output without a filter: then only the line is made.
         is_one = self._templates == (None,) and not self._files
@@ -147,8 +149,7 @@ class Dispatcher:
     def _take_source(self, peer: str, received_s: float, sender: Sender) -> Sender:
         """Note what the next records have in common; return the sender without secrets, the same object each time."""
         self._peer, self._received_s, self._sender = peer, received_s, sender
-        if self._sampler is not None:
-            self._sampler.service = sender.service
+        self.sampler.service = sender.service
         if sender.fields:
             known = self._shown.get(id(sender))
             if known is None or known[0] is not sender:
@@ -162,13 +163,6 @@ class Dispatcher:
         """Return the number of records with a secret that was replaced, since the last call."""
         count, self._redacted = self._redacted + self._core.redacted, 0
         self._core.redacted = 0
-        return count
-
-    def take_sampled(self) -> int:
-        """Return the number of records that were dropped by sampling, since the last call."""
-        if self._sampler is None:
-            return 0
-        count, self._sampler.dropped = self._sampler.dropped, 0
         return count
 
     def add_texts(
@@ -268,11 +262,10 @@ class Dispatcher:
     ) -> bool:
         """Add the lines of a record that was read from `source`; return whether one of them is for the stores."""
         redactor, sender = self._redactor, self._sender
-        if self._sampler is not None:
-            rate = self._sampler.sample(record, sender)
-            if not rate:
-                return False
-            sender = self._sampler.mark(sender, rate) if rate > 1 else sender
+        rate = self.sampler.sample(record, sender)
+        if not rate:
+            return False
+        sender = self.sampler.mark(sender, rate)
         self._redacted += redactor.redact(record)
         sender.sign(record)
         if self._only_output is not None:

@@ -73,7 +73,7 @@ class Sampler:
         self._last: tuple[_Key, int, float, float] | None = None
         """The key of the last decision, and its counters before that."""
         self.dropped = 0
-        """Records that were dropped, until the caller begins anew."""
+        """Records that were dropped since `take_dropped`."""
         self.service = ""
         """The service of the present sender."""
 
@@ -89,6 +89,8 @@ class Sampler:
 
     def sample(self, record: Record, sender: Sender) -> int:
         """Decide about a record that its sender has not signed yet; return the value of `decide`, 1 without a rule."""
+        if not self._samples:
+            return 1
         service, environment = record.service or sender.service, record.environment or sender.environment
         name, levelno = record.name or "", record.levelno or 0
         for index, sample in enumerate(self._samples):
@@ -152,8 +154,15 @@ class Sampler:
             key.count, key.tokens, key.last_s = count, tokens, last_s
             self._last = None
 
+    def take_dropped(self) -> int:
+        """Return the number of records that were dropped since the last call."""
+        count, self.dropped = self.dropped, 0
+        return count
+
     def mark(self, sender: Sender, rate: int) -> Sender:
         """Return a sender whose records stand for `rate` records each; a field of its own with that name stays."""
+        if rate == 1:
+            return sender
         known = self._marked.get((id(sender), rate))
         if known is None or known[0] is not sender:
             if len(self._marked) >= MOST_MARKED:

@@ -51,8 +51,8 @@ def _dispatcher(monkeypatch, toml, *, compiled):
         settings = loads(toml, "", {"state_dir": "/state", "workers": 1})
         stores = tuple(range(len(settings.store)))
         one = Dispatcher(Configuration(1, settings, tuple(range(1, len(settings.output) + 1)), stores))
-    one._sampler._choose = lambda most: most // 2
-    one._sampler._clock = lambda: 5.0
+    one.sampler._choose = lambda most: most // 2
+    one.sampler._clock = lambda: 5.0
     return one
 
 
@@ -90,7 +90,7 @@ def test_the_same_records_are_kept(monkeypatch, rule, sender, stores):
             shipped += sum(count for _, count in runs)
             lines += [bytes(one.batch._gathered(output).joined()) for output in (0, 1, 2, 3, RECORDS)]
             one.batch.build(0)
-        found.append((shipped, one.take_sampled(), b"".join(lines)))
+        found.append((shipped, one.sampler.take_dropped(), b"".join(lines)))
     assert found[0][:2] == found[1][:2]
     assert found[0][2].splitlines() == found[1][2].splitlines()
     assert found[0][1] > 0 or ("services" in rule and sender.environment != "prod")

@@ -364,7 +364,7 @@ class Worker:
         """Send the batch, unless it is empty."""
         batch = self.dispatcher.batch
         self.counters[Field.REDACTED] += self.dispatcher.take_redacted()
-        self.counters[Field.SAMPLED] += self.dispatcher.take_sampled()
+        self.counters[Field.SAMPLED] += self.dispatcher.sampler.take_dropped()
         if not batch:
             return
         self.link.send(batch.build(self.link.next_number), self.sessions.take_receipts())
