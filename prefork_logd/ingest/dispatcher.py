@@ -261,11 +261,9 @@ class Dispatcher:
         self, record: Record, source: bytes, make_json: Callable[[Record, bytes, Redactor, Sender], bytes]
     ) -> bool:
         """Add the lines of a record that was read from `source`; return whether one of them is for the stores."""
-        redactor, sender = self._redactor, self._sender
-        rate = self.sampler.sample(record, sender)
-        if not rate:
+        redactor, sender = self._redactor, self.sampler.judge(record, self._sender)
+        if sender is None:
             return False
-        sender = self.sampler.mark(sender, rate)
         self._redacted += redactor.redact(record)
         sender.sign(record)
         if self._only_output is not None:

@@ -87,6 +87,11 @@ class Sampler:
             for sample in self._samples
         ]
 
+    def judge(self, record: Record, sender: Sender) -> Sender | None:
+        """Return the sender that signs a record, with a mark if necessary; None: the record is dropped."""
+        rate = self.sample(record, sender)
+        return self.mark(sender, rate) if rate else None
+
     def sample(self, record: Record, sender: Sender) -> int:
         """Decide about a record that its sender has not signed yet; return the value of `decide`, 1 without a rule."""
         if not self._samples:
