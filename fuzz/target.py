@@ -62,7 +62,7 @@ from prefork_logd.records.redaction import Redactor  # noqa: E402
 from prefork_logd.records.render import TextTemplate  # noqa: E402
 from prefork_logd.records.sender import NOBODY, Sender, make_sender  # noqa: E402
 
-SENDER = make_sender("web-1", "sh\u00f6p", "", "2.4", {"key": "k", "region": "eu", "n": 7, "message": True})
+SENDER = make_sender("web-1", "sh\u00f6p", "", "2.4", {"key": "k", "region": "eu", "n": 7, "message": True}, "web-7")
 _ARENA = bytearray(SHARED_BLOCKS * BLOCK_BYTES)
 
 

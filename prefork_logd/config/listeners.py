@@ -47,7 +47,7 @@ class ListenerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         Literal["off", "accept", "require"],
         Meta(
             description='"off": plain connections; "require": TLS only; "accept": both, told apart by the first byte '
-            "of a connection ([operating](operating.md#tls)).",
+            "of a connection ([TLS](tls.md#the-listener)).",
             extra=NOT_LIVE,
         ),
     ] = "off"
@@ -71,7 +71,7 @@ class ListenerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         str,
         Meta(
             description="File with the certificates of authorities (PEM). A TLS client then needs a certificate of one "
-            "of them. Empty: no certificate is asked for.",
+            "of them; the certificate's name is in its records as `peer_name`. Empty: no certificate is asked for.",
             extra=NOT_LIVE,
         ),
     ] = ""

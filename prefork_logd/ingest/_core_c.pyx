@@ -197,7 +197,7 @@ cdef bytes key_of(Fields* fields, bint by_level, bint by_logger):
     return key
 
 
-_SENDER_NAMES = ("host", "service", "environment", "version")
+_SENDER_NAMES = ("host", "service", "environment", "version", "peer_name")
 
 
 cdef struct Rule:

@@ -33,7 +33,7 @@ MOST_LINES = 1000
 LARGEST_HONEST_LINE = 0x0FFF_FFFF
 """Bytes of a line that are passed over before the connection is closed."""
 BOM = b"\xef\xbb\xbf"
-_OURS = ("peer", "received")
+_OURS = ("peer", "peer_name", "received")
 """Names of fields that the collector fills in: a client's values of these names go to `extra`."""
 REST = "..."
 """The key in `extra` for the number of names that were left out."""

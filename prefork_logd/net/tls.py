@@ -34,7 +34,7 @@ TIMEOUT, PROTOCOL, VERSION, CERTIFICATE, ALERT, CLOSED, PLAIN, CROWDED = REASONS
     "plain",
     "crowded",
 )
-"""Reasons of failed handshakes, as the metric names them (docs/operating.md)."""
+"""Reasons of failed handshakes, as the metric names them (docs/tls.md)."""
 
 _VERSION_ERRORS = frozenset(
     {

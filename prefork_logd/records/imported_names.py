@@ -205,6 +205,7 @@ def adopt(document: dict[str, Any], now: float, beside: dict[str, Any] | None = 
             for name in DERIVED - {"message"}:
                 rest.left.pop(name, None)
     peer = rest.left.pop("peer", "")
+    peer_name = rest.left.pop("peer_name", None) if isinstance(rest.left.get("peer_name"), str) else None
     own = rest.left.pop("extra", {})
     received = arrived if arrived is not None else created if created is not None else now
     record = make_record(attributes, peer if isinstance(peer, str) else json.dumps(peer), received)
@@ -224,6 +225,7 @@ def adopt(document: dict[str, Any], now: float, beside: dict[str, Any] | None = 
             extra[free_key(key)] = value
     record.extra = extra
     record.msg = template
+    record.peer_name = peer_name
     for name, text in sender.items():
         setattr(record, name, text)
     return Adopted(record, created is not None, record.levelno is not None)

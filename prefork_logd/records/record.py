@@ -71,6 +71,8 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     service: str | None = None
     environment: str | None = None
     version: str | None = None
+    peer_name: str | None = None
+    """The client's name by its certificate, if it has sent one by TLS."""
     peer: str = ""
     """The client's address."""
     received: float = 0.0
@@ -89,7 +91,7 @@ OUR_ATTRIBUTES = {
 }
 """Attributes that our handler adds to a record, and their fields."""
 OWN_FIELDS = frozenset(
-    {"created", "time", "message", "extra", "peer", "received", *OUR_ATTRIBUTES.values(), *SENDER_FIELDS}
+    {"created", "time", "message", "extra", "peer", "peer_name", "received", *OUR_ATTRIBUTES.values(), *SENDER_FIELDS}
 )
 """Fields that are not copied from the attribute of the same name."""
 TEXT_FIELDS = frozenset(Record.__struct_fields__) - INTEGER_FIELDS - OWN_FIELDS
@@ -116,7 +118,7 @@ def make_record(attributes: Mapping[str, Plain], peer: str, received: float) -> 
         except (msgspec.ValidationError, UnicodeEncodeError):  # the latter for a key with a lone surrogate
             return _fit(attributes, peer, received)
         # Attributes that the client sent under the names of our own fields are in `extra` now.
-        record.msg = record.host = record.service = record.environment = record.version = None
+        record.msg = record.host = record.service = record.environment = record.version = record.peer_name = None
         record.truncated, record.exception = [], []
         record.extra = {key: attributes[key] for key in attributes if key not in NOT_EXTRA}
         if isinstance(record.extra.get("extra"), dict):

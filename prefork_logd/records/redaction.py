@@ -147,7 +147,7 @@ class Redactor:
         if not sender.fields or not (self.patterns or self._searches):
             return sender
         fields, changed = self.redact_value(sender.fields)
-        return make_sender(*sender[:4], fields) if changed else sender
+        return make_sender(*sender[:4], fields, sender.peer_name) if changed else sender
 
     def _compare(self, key: str) -> bool:
         plain = plain_key(key)

@@ -31,6 +31,8 @@ class Sender(NamedTuple):
     service: str = ""
     environment: str = ""
     version: str = ""
+    peer_name: str = ""
+    """Its name by its certificate; a client cannot set it by itself."""
     fields: Mapping[str, str | int | float | bool] = {}
     """Further fields, for `extra`; a record's own attribute of the same name is kept instead."""
     nbytes: int = 0
@@ -44,6 +46,7 @@ class Sender(NamedTuple):
         record.service = record.service or self.service or None
         record.environment = record.environment or self.environment or None
         record.version = record.version or self.version or None
+        record.peer_name = self.peer_name or None
         if self.fields:
             record.extra = {**record.extra, **{key: self.fields[key] for key in self.fields if key not in record.extra}}
 
@@ -57,19 +60,20 @@ def make_sender(
     environment: str = "",
     version: str = "",
     fields: Mapping[str, str | int | float | bool] | None = None,
+    peer_name: str = "",
 ) -> Sender:
     """Return a sender of values that are within the limits."""
-    texts = dict(zip(SENDER_FIELDS, (host, service, environment, version), strict=True))
+    texts = {"host": host, "service": service, "environment": environment, "version": version, "peer_name": peer_name}
     nbytes = len(render_values({**texts, "extra": fields or {}}))
     line = render_values({name: text for name, text in texts.items() if text})
     members = b"," + line[1:-2] if len(line) > len(b"{}\n") else b""
-    return Sender(host, service, environment, version, fields or {}, nbytes, members)
+    return Sender(host, service, environment, version, peer_name, fields or {}, nbytes, members)
 
 
-def read_sender(document: bytes, host: str) -> Sender:
+def read_sender(document: bytes, host: str, peer_name: str = "") -> Sender:
     """Return the sender that a client describes in a JSON object; no bytes: the client does not describe one.
 
-    `host` is the host of a client that names none.
+    `host` is the host of a client that names none, `peer_name` the client's name by its certificate.
     Never raises: a value of another type or beyond the limits is left out.
     """
     try:
@@ -77,14 +81,14 @@ def read_sender(document: bytes, host: str) -> Sender:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        return make_sender(host)
+        return make_sender(host, peer_name=peer_name)
     texts = (str(text) if _is_text(text := found.get(name)) else "" for name in SENDER_FIELDS)
     named_host, service, environment, version = texts
     own = found.get("fields")
     pairs = own.items() if isinstance(own, dict) else ()
     fields = {key: value for key, value in pairs if _is_text(key) and (value == "" or _is_scalar(value))}
     kept = dict([*fields.items()][:MOST_FIELDS])
-    return make_sender(named_host or host, service, environment, version, kept)
+    return make_sender(named_host or host, service, environment, version, kept, peer_name)
 
 
 def _is_text(value: Any) -> bool:

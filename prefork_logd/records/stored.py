@@ -72,6 +72,7 @@ class Row(msgspec.Struct, omit_defaults=True, gc=False):
     service: str | None = None
     environment: str | None = None
     version: str | None = None
+    peer_name: str | None = None
     peer: str | None = None
     received: Created = 0.0
 

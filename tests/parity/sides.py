@@ -29,7 +29,8 @@ OUTPUTS = (
     OutputSettings(
         path="g",
         format="text",
-        template="%(service)-6s %(environment)s %(host)s %(version)5s %(region)s %(key)03d %(on)s %(load)s %(msg)s",
+        template="%(service)-6s %(environment)s %(host)s %(version)5s %(region)s %(key)03d %(on)s %(load)s %(msg)s "
+        "%(peer_name)22s",
     ),
     OutputSettings(path="d", format="text", template="%(message)s"),
     OutputSettings(path="e", level="WARNING"),
@@ -41,6 +42,7 @@ SENDER = read_sender(
     b'{"host":"web-1","service":"sh\\u00f6p","version":"2.4",'
     b'"fields":{"x":"by the sender","key":7,"region":"eu","on":true,"load":0.5}}',
     "192.0.2.7",
+    'web "7".ex\u00e4mple',
 )
 TEMPLATES = tuple(TextTemplate(output.template) if output.format == "text" else None for output in OUTPUTS)
 ROUTER = Router(OUTPUTS)

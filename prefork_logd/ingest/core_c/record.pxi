@@ -84,7 +84,8 @@ _fill_keys()
 
 
 cdef enum:
-    SENDER_TEXTS = 4       # host, service, environment, version
+    PEER_NAME = 4
+    SENDER_TEXTS = 5       # host, service, environment, version, peer_name
     MOST_ADDED = 32        # most fields of a sender's own (records/sender.py)
     MARK_BYTES = 48        # most bytes of the mark of a sampled record (ingest/sampling.py)
 

@@ -144,6 +144,9 @@ cdef bint put_directive(
         return put_missing(out, directive, b"-") if node == NULL else put_plain(out, directive, node)
     if directive.what == FROM_SENDER and fields.sender[directive.slot].size:
         return put_plain(out, directive, &fields.sender[directive.slot])
+    if directive.what == FROM_SENDER and directive.slot == PEER_NAME:
+        # An attribute of this name is the client's own, and does not stand for its certificate.
+        return put_missing(out, directive, b"-")
     if directive.what == FROM_EXTRA or directive.what == FROM_SENDER:
         for index in range(0, fields.extras_count, 2):
             node = fields.extras[index]

@@ -223,7 +223,7 @@ class Connection:
     def find_sender(self) -> Sender:
         """Return who sends its records: always the same object, unless the client describes another sender."""
         if self.sender is None:
-            self.sender = read_sender(self.sender_document, peer_host(self.peer))
+            self.sender = read_sender(self.sender_document, peer_host(self.peer), self.peer_name)
         return self.sender
 
     def describe_sender(self, document: bytes) -> None:

@@ -53,6 +53,7 @@ COLUMNS = (
     ("service", 'text COLLATE "C"'),
     ("environment", 'text COLLATE "C"'),
     ("version", 'text COLLATE "C"'),
+    ("peer_name", 'text COLLATE "C"'),
     ("message", 'text COLLATE "C"'),
     ("exc_text", 'text COLLATE "C"'),
     ("stack_info", 'text COLLATE "C"'),
@@ -127,11 +128,12 @@ class Encoder:
                 row.service,
                 row.environment,
                 row.version,
+                row.peer_name,
             )
             created = row.created
             packed += (
                 pack_head(
-                    32, 4, day, 4, part, 8, number, 8, round(created * 1e6) - _EPOCH_US, 8, created, 8, row.received
+                    33, 4, day, 4, part, 8, number, 8, round(created * 1e6) - _EPOCH_US, 8, created, 8, row.received
                 ),
                 origins.get(origin) or self._pack_origin(origin),
             )

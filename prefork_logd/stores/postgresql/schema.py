@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from prefork_logd.stores.postgresql.connection import Connection
 
-VERSION = 6
+VERSION = 7
 
 JOURNAL: LiteralString = "nullif(current_setting('prefork_logd.journal', true), '')::integer"
 """The default of the column `journal`: the store sets it for each transaction, so COPY need not send it."""
@@ -80,6 +80,7 @@ MIGRATIONS: Mapping[int, Sequence[LiteralString]] = {
         "ALTER TABLE {schema}.records ADD COLUMN IF NOT EXISTS journal integer DEFAULT {journal}",
         "CREATE INDEX IF NOT EXISTS records_number ON {schema}.records USING brin (number) WITH (pages_per_range = 32)",
     ),
+    6: ('ALTER TABLE {schema}.records ADD COLUMN IF NOT EXISTS peer_name text COLLATE "C"',),
 }
 """Each older version to the statements that migrate it to the next one; `{schema}` stands for the schema as an
 identifier, `{name}` as a text; `{journal}` is JOURNAL."""

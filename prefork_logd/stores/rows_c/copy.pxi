@@ -12,7 +12,7 @@ cdef enum:
 
 # The values that many lines share, in the order of the columns.
 _SITE_FIELDS = (NAME, LEVELNO, LEVELNAME, PATHNAME, FILENAME, MODULE, LINENO, FUNC_NAME, MSG)
-_ORIGIN_FIELDS = (PROCESS, PROCESS_NAME, THREAD, THREAD_NAME, TASK_NAME, PEER, HOST, SERVICE, ENVIRONMENT, VERSION)
+_ORIGIN_FIELDS = (PROCESS, PROCESS_NAME, THREAD, THREAD_NAME, TASK_NAME, PEER, HOST, SERVICE, ENVIRONMENT, VERSION, PEER_NAME)
 
 cdef extern from *:
     """
@@ -237,7 +237,7 @@ cdef class Copier:
         self._make_room(used + ROOM + length + PyBytes_GET_SIZE(site) + PyBytes_GET_SIZE(origin))
         to = begin = self.made + used
         to[0] = 0
-        to[1] = 32
+        to[1] = 33
         to = put_word(put_word(put_word(put_word(to + 2, 4), day), 4), part)
         to = put_long(put_long(to, number), since_2000(cut.created))
         to = put_double(put_double(to, cut.created), cut.received)

@@ -6,7 +6,8 @@
 cdef enum:
     NAME, LEVELNO, LEVELNAME, MESSAGE, MSG, PATHNAME, FILENAME, MODULE, LINENO, FUNC_NAME
     PROCESS, PROCESS_NAME, THREAD, THREAD_NAME, TASK_NAME
-    EXC_TEXT, STACK_INFO, EXTRA, TRUNCATED, EXCEPTION, HOST, SERVICE, ENVIRONMENT, VERSION, PEER, ARRIVED, FIELDS
+    EXC_TEXT, STACK_INFO, EXTRA, TRUNCATED, EXCEPTION, HOST, SERVICE, ENVIRONMENT, VERSION, PEER_NAME, PEER
+    ARRIVED, FIELDS
 
 cdef struct Piece:
     # A text without its quotes, the digits of an integer, or a whole object or list. NULL: the field is missing.
@@ -37,7 +38,7 @@ cdef extern from *:
         KEY("pathname", 0), KEY("filename", 0), KEY("module", 0), KEY("lineno", 1), KEY("funcName", 0),
         KEY("process", 1), KEY("processName", 0), KEY("thread", 1), KEY("threadName", 0), KEY("taskName", 0),
         KEY("exc_text", 0), KEY("stack_info", 0), KEY("extra", 2), KEY("truncated", 4), KEY("exception", 5),
-        KEY("host", 0), KEY("service", 0), KEY("environment", 0), KEY("version", 0), KEY("peer", 0),
+        KEY("host", 0), KEY("service", 0), KEY("environment", 0), KEY("version", 0), KEY("peer_name", 0), KEY("peer", 0),
         KEY("received", 3),
     };
 

@@ -11,7 +11,7 @@ import { condition, isComparable } from "./query_text.js";
 
 const SIGNS = { text: "t", number: "#", boolean: "?", object: "{}", list: "[]" };
 const GROUPS = [
-  ["Sender", ["levelname", "service", "name", "host", "environment", "version", "peer"]],
+  ["Sender", ["levelname", "service", "name", "host", "environment", "version", "peer_name", "peer"]],
   ["Extra", null],
   ["Code", ["module", "funcName", "filename", "lineno", "pathname", "process", "processName", "thread", "threadName", "taskName", "msg"]],
 ];

@@ -8,7 +8,7 @@ import { Exact, typeOf } from "./json.js";
 
 const RECORD_FIELDS = new Set(
   ("created time name levelno levelname message msg pathname filename module lineno funcName process processName thread threadName " +
-    "taskName exc_text stack_info extra truncated exception host service environment version peer received").split(" "),
+    "taskName exc_text stack_info extra truncated exception host service environment version peer_name peer received").split(" "),
 );
 const SPECIAL = new Set(["level", "logger", "exc", "stack", "AND", "OR", "NOT"]);
 const KEY = /^[^\s"()=!<>~:.,;*]+$/u;

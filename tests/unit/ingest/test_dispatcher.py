@@ -108,6 +108,25 @@ def test_the_fields_of_a_sender_are_no_way_around_the_rules(tmp_path: Path) -> N
     ]
 
 
+@pytest.mark.parametrize("name", ["", "web-7"])
+def test_a_client_is_named_by_its_certificate_alone(tmp_path: Path, name: str) -> None:
+    """In JSON and in text: an attribute or a field of that name is in `extra` and nowhere else."""
+    path = tmp_path / "c.toml"
+    text = '[[output]]\npath = "b"\nformat = "text"\ntemplate = "%(peer_name)s"\n'
+    path.write_text(f'store = []\n[[output]]\npath = "a"\n{text}')
+    dispatcher = Dispatcher(Configuration(1, load(path, {}), (1, 2)))
+    sender = make_sender("web-1", fields={"peer_name": "root"}, peer_name=name)
+    usual = {"msg": "m", "created": 1.0, "peer_name": "admin"}
+    # The second one is left to Python, and the third one has only the field of its sender.
+    for attributes in (usual, usual | {"lineno": "7"}, {"msg": "m", "created": 1.0}):
+        frame = pickle.dumps(attributes, 1)
+        dispatcher.run(len(frame).to_bytes(4, "big") + frame, 0, 1, 1000, "peer", 1.0, sender=sender)
+    lines = [json.loads(line) for line in bytes(dispatcher.batch._gathered(1).joined()).splitlines()]
+    assert [line.get("peer_name", "") for line in lines] == [name] * 3
+    assert [line["extra"]["peer_name"] for line in lines] == ["admin", "admin", "root"]
+    assert bytes(dispatcher.batch._gathered(2).joined()).decode().split() == [name or "-"] * 3
+
+
 def test_a_bug_costs_one_record(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It is rejected and said; those before and after it are stored, and no output has a part of it."""
     path = tmp_path / "c.toml"

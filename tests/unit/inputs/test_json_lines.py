@@ -268,9 +268,10 @@ def test_the_rest_is_extra() -> None:
 
 def test_a_client_cannot_say_where_or_when_a_record_arrived() -> None:
     """These two the collector knows best; the client's are kept beside them."""
-    record = decode({"message": "m", "peer": "10.9.9.9:1", "received": 1.0})
+    record = decode({"message": "m", "peer": "10.9.9.9:1", "peer_name": "admin", "received": 1.0})
     assert (record.peer, record.received) == ("10.0.0.1:5", NOW)
-    assert record.extra == {"peer": "10.9.9.9:1", "received": 1.0}
+    assert record.peer_name is None
+    assert record.extra == {"peer": "10.9.9.9:1", "peer_name": "admin", "received": 1.0}
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_lines_are_read_with_the_fields_that_are_written() -> None:
     assert set(LISTS) == set(stored.LIST_COLUMNS)
     types, others = Record.__annotations__, stored.Row.__annotations__
     assert {name for name in FIELDS if types[name] != others[name]} == {"extra", "peer", "received", *LISTS}
-    assert set(stored.TEXT_COLUMNS) == TEXT_FIELDS | {"message", "msg", "peer", *SENDER_FIELDS}
+    assert set(stored.TEXT_COLUMNS) == TEXT_FIELDS | {"message", "msg", "peer", "peer_name", *SENDER_FIELDS}
 
 
 def test_every_field_has_names_elsewhere() -> None:
@@ -81,7 +81,7 @@ def test_the_fields_about_the_sender_are_the_same_everywhere() -> None:
     assert tuple(name for name in FIELDS if name in SENDER_FIELDS) == SENDER_FIELDS
     names = re.search(r"^_SENDER_NAMES = (\(.*\))$", _source("prefork_logd/ingest/_core_c.pyx"), re.MULTILINE)
     assert names is not None
-    assert ast.literal_eval(names[1]) == SENDER_FIELDS
+    assert ast.literal_eval(names[1]) == (*SENDER_FIELDS, "peer_name") == Sender._fields[: len(SENDER_FIELDS) + 1]
 
 
 def test_a_text_search_looks_into_texts() -> None:
@@ -140,7 +140,7 @@ def test_the_compiled_rows_share_columns_that_lie_together() -> None:
     source = _source("prefork_logd/stores/rows_c/copy.pxi")
     found = [re.search(rf"^{name} = \((.*)\)$", source, re.MULTILINE) for name in ("_SITE_FIELDS", "_ORIGIN_FIELDS")]
     shared = [name for match in found if match is not None for name in match[1].split(", ")]
-    columns = [name.upper() for name, _ in copy_rows.COLUMNS]
+    columns = [name.upper().replace("_", "") for name, _ in copy_rows.COLUMNS]
     assert columns[columns.index("RECEIVED") + 1 : columns.index("MESSAGE")] == [
         name.replace("_", "") for name in shared
     ]

@@ -28,7 +28,8 @@ def test_fields_are_the_contract():
     assert Record.__struct_fields__ == (
         "created", "time", "name", "levelno", "levelname", "message", "msg", "pathname", "filename", "module", "lineno",
         "funcName", "process", "processName", "thread", "threadName", "taskName", "exc_text", "stack_info", "extra",
-        "truncated", "exception", "host", "service", "environment", "version", "peer", "received",
+        "truncated", "exception", "host", "service", "environment", "version", "peer_name", "peer",
+        "received",
     )  # fmt: skip
 
 

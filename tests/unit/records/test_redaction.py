@@ -191,7 +191,7 @@ def test_what_our_handler_adds() -> None:
     assert redactor.redact(record)
     assert record.msg == f"bearer {REDACTED} %s"
     assert record.exception == [{"type": "E", "password": REDACTED}]
-    shown = redactor.redact_sender(make_sender("h", "shop", fields={"api_key": "x", "n": 1}))
-    assert shown[:5] == ("h", "shop", "", "", {"api_key": REDACTED, "n": 1})
+    shown = redactor.redact_sender(make_sender("h", "shop", fields={"api_key": "x", "n": 1}, peer_name="web-7"))
+    assert shown[:6] == ("h", "shop", "", "", "web-7", {"api_key": REDACTED, "n": 1})
     sender = make_sender("h", fields={"n": 1})
     assert redactor.redact_sender(sender) is sender

@@ -24,13 +24,14 @@ def test_a_whole_description() -> None:
     """Each text has its field, and fields of its own are scalars."""
     fields = {"region": "eu", "n": 3, "load": 0.5, "on": True, "none": ""}
     found = read({"host": "web-1", "service": "shop", "environment": "prod", "version": "2.4", "fields": fields})
-    assert found[:5] == ("web-1", "shop", "prod", "2.4", fields)
+    assert found[:6] == ("web-1", "shop", "prod", "2.4", "", fields)
 
 
 @pytest.mark.parametrize("document", [b"", b"[]", b"{", b"\xff", b'{"host": "\\ud800"}', b"[" * 700])
 def test_no_description(document: bytes) -> None:
     """The host is then the client's address."""
-    assert read_sender(document, "192.0.2.7")[:5] == ("192.0.2.7", "", "", "", {})
+    assert read_sender(document, "192.0.2.7")[:6] == ("192.0.2.7", "", "", "", "", {})
+    assert read_sender(document, "192.0.2.7", "web-7").peer_name == "web-7"
 
 
 def test_values_beyond_the_limits_are_left_out() -> None:
@@ -41,7 +42,7 @@ def test_values_beyond_the_limits_are_left_out() -> None:
             "fields": {"": 1, "list": [1], "none": None, "big": 1 << 63, "long": "x" * 256, "kept": -(1 << 63)},
         }
     )  # fmt: skip
-    assert found[:5] == ("192.0.2.7", "", "", "2.4", {"kept": -(1 << 63)})
+    assert found[:6] == ("192.0.2.7", "", "", "2.4", "", {"kept": -(1 << 63)})
     assert len(read({"fields": {str(number): number for number in range(100)}}).fields) == MOST_FIELDS
 
 
@@ -55,6 +56,18 @@ def test_a_record_is_signed() -> None:
     record.host = "other"
     make_sender("web-2").sign(record)
     assert record.host == "other"
+
+
+@pytest.mark.parametrize("attributes", [{}, {"args": (1,)}])
+def test_a_client_cannot_name_itself(attributes: dict[str, Any]) -> None:
+    """The name is the certificate's, or there is none: neither a description nor a record of the client counts."""
+    described = b'{"service": "shop", "peer_name": "root", "fields": {"peer_name": "root"}}'
+    for name in ("", "web-7"):
+        record = made(peer_name="admin", **attributes)
+        assert record.peer_name is None
+        read_sender(described, "192.0.2.7", name).sign(record)
+        assert record.peer_name == (name or None)
+        assert record.extra["peer_name"] == "admin"
 
 
 def test_nobody_signs_nothing() -> None:
