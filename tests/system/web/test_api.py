@@ -81,7 +81,7 @@ async def _tail(client: httpx.AsyncClient, after: str, seen: list[Event]) -> Asy
     async with client.stream("GET", f"{API}/tail", headers=headers) as answer:
         assert answer.status_code == 200
         async for event in read_events(answer):
-            assert event.name in {"record", "rate"}
+            assert event.name in {"start", "record", "rate"}
             if event.name == "record":
                 seen.append(event)
             yield event
