@@ -12,19 +12,13 @@ from typing import NamedTuple
 
 import pytest
 
-_EXTENSIONS = """
-[ca]
-basicConstraints = critical, CA:true
-keyUsage = critical, keyCertSign, cRLSign
-subjectKeyIdentifier = hash
-authorityKeyIdentifier = keyid
-[leaf]
-basicConstraints = critical, CA:false
+LOCAL = ("DNS:localhost", "IP:127.0.0.1")
+"""The names of a collector that clients of this host check."""
+_CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+_EXTENSIONS = """basicConstraints = critical, CA:false
 keyUsage = critical, digitalSignature
-extendedKeyUsage = serverAuth, clientAuth
 subjectKeyIdentifier = hash
 authorityKeyIdentifier = keyid
-subjectAltName = {names}
 """
 
 
@@ -36,41 +30,30 @@ class Certificate(NamedTuple):
 
 
 class Authority:
-    """One authority, with its files in a directory of its own."""
+    """An authority of its own, with its files in one directory."""
 
     def __init__(self, directory: Path, name: str = "authority") -> None:
         """Make the authority's own certificate."""
         if shutil.which("openssl") is None:
             pytest.skip("openssl(1) makes the certificates")
-        self._directory = directory
-        self._name = name
         directory.mkdir(exist_ok=True)
-        key = self._make_key(name)
+        self.directory = directory
         self.path = str(directory / f"{name}.pem")
-        self._run("req", "-new", "-key", key, "-subj", f"/CN={name}", "-out", f"{self.path}.csr")
-        self._sign(self.path, "ca", "", 10, "-signkey", key)
+        self._key = str(directory / f"{name}.key")
+        usage = ("-addext", "keyUsage = critical, keyCertSign, cRLSign")
+        files = ("-out", self.path, "-keyout", self._key)
+        _run("req", "-x509", *_CURVE, "-days", "1", "-subj", f"/CN={name}", *usage, *files)
 
-    def issue(self, name: str, names: str = "DNS:localhost, IP:127.0.0.1", days: int = 10) -> Certificate:
-        """Return a certificate for the common name `name`; with negative `days` it has expired."""
-        key = self._make_key(name)
-        path = str(self._directory / f"{name}.pem")
-        self._run("req", "-new", "-key", key, "-subj", f"/CN={name}", "-out", f"{path}.csr")
-        signer = str(self._directory / self._name)
-        self._sign(path, "leaf", names, days, "-CA", f"{signer}.pem", "-CAkey", f"{signer}.key", "-CAcreateserial")
+    def issue(self, common_name: str, *names: str, days: int = 1, file: str = "") -> Certificate:
+        """Return a certificate; `names` are such as "DNS:web-1". Negative days: it has expired."""
+        base = self.directory / (file or common_name)
+        path, key, request, extensions = (f"{base}.{ending}" for ending in ("pem", "key", "csr", "ext"))
+        Path(extensions).write_text(_EXTENSIONS + (f"subjectAltName = {', '.join(names)}\n" if names else ""))
+        _run("req", "-new", *_CURVE, "-subj", f"/CN={common_name}", "-out", request, "-keyout", key)
+        signer = ("-CA", self.path, "-CAkey", self._key, "-CAcreateserial", "-extfile", extensions)
+        _run("x509", "-req", "-in", request, *signer, "-days", str(days), "-out", path)
         return Certificate(path, key)
 
-    def _make_key(self, name: str) -> str:
-        path = str(self._directory / f"{name}.key")
-        self._run("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", path)
-        return path
 
-    def _sign(self, path: str, section: str, names: str, days: int, *signer: str) -> None:
-        extensions = Path(f"{path}.ext")
-        extensions.write_text(_EXTENSIONS.format(names=names))
-        self._run(
-            *("x509", "-req", "-in", f"{path}.csr", *signer, "-days", str(days), "-sha256"),
-            *("-extfile", str(extensions), "-extensions", section, "-out", path),
-        )
-
-    def _run(self, *command: str) -> None:
-        subprocess.run(["openssl", *command], check=True, capture_output=True, timeout=60)
+def _run(*arguments: str) -> None:
+    subprocess.run(("openssl", *arguments), check=True, capture_output=True, timeout=60)

@@ -1,49 +1,17 @@
-"""Provides an authority that issues certificates, and a collector whose clients speak TLS, for tests."""
+"""Provides a collector whose clients speak TLS, and clients that do it step by step, for tests."""
 
 from __future__ import annotations
 
 import contextlib
-import shutil
 import ssl
-import subprocess
 from typing import TYPE_CHECKING
-
-import pytest
 
 from tests.support.harness import DEADLINE_S, Collector
 
 if TYPE_CHECKING:
     import socket
-    from pathlib import Path
 
-_CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-
-
-class Authority:
-    """An authority of its own, with openssl(1)."""
-
-    def __init__(self, directory: Path, name: str = "authority") -> None:
-        if shutil.which("openssl") is None:
-            pytest.skip("openssl(1) makes the certificates")
-        directory.mkdir(exist_ok=True)
-        self.directory = directory
-        self.path = str(directory / f"{name}.pem")
-        self._key = str(directory / f"{name}.key")
-        _run("req", "-x509", *_CURVE, "-days", "1", "-subj", f"/CN={name}", "-out", self.path, "-keyout", self._key)
-
-    def issue(self, common_name: str, *names: str, days: int = 1, file: str = "") -> tuple[str, str]:
-        """Return the paths of a certificate and its key; `names` are such as "DNS:web-1". Negative days: expired."""
-        base = self.directory / (file or common_name)
-        path, key, request = f"{base}.pem", f"{base}.key", f"{base}.csr"
-        more = ("-addext", f"subjectAltName={','.join(names)}") if names else ()
-        _run("req", "-new", *_CURVE, "-subj", f"/CN={common_name}", *more, "-out", request, "-keyout", key)
-        signer = ("-CA", self.path, "-CAkey", self._key, "-copy_extensions", "copy")
-        _run("x509", "-req", "-in", request, *signer, "-days", str(days), "-out", path)
-        return path, key
-
-
-def _run(*arguments: str) -> None:
-    subprocess.run(("openssl", *arguments), check=True, capture_output=True, timeout=60)
+    from tests.support.authority import Authority
 
 
 def client_context(authority: Authority | None, certificate: tuple[str, str] | None = None) -> ssl.SSLContext:

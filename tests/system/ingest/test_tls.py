@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.authority import Authority
 from tests.support.harness import DEADLINE_S, NO_ERRORS, frame, frames, wait_for
 from tests.support.session_client import Faithful
-from tests.support.tls import Authority, TlsCollector, client_context, serial_of
+from tests.support.tls import TlsCollector, client_context, serial_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

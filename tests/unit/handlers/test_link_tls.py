@@ -10,7 +10,7 @@ import pytest
 from prefork_logd.handlers import _link
 from prefork_logd.handlers._tls import TlsSocket
 from prefork_logd.inputs.base import Bye, Records
-from tests.support.authority import Authority
+from tests.support.authority import LOCAL, Authority
 from tests.unit.handlers.receiver import TlsReceiver
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(scope="module")
 def certificate(authority: Authority) -> Certificate:
-    return authority.issue("server")
+    return authority.issue("server", *LOCAL)
 
 
 @pytest.fixture

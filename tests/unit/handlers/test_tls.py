@@ -15,7 +15,7 @@ import pytest
 from prefork_logd.handlers._sockets import would_block
 from prefork_logd.handlers._tls import TlsError, begin_tls
 from prefork_logd.handlers._tls_context import TlsContext
-from tests.support.authority import Authority
+from tests.support.authority import LOCAL, Authority
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(scope="module")
 def certificate(authority: Authority) -> Certificate:
-    return authority.issue("server")
+    return authority.issue("server", *LOCAL)
 
 
 class Pair:
@@ -224,10 +224,10 @@ def test_a_certificate_of_somebody_else_is_not_trusted(
 ) -> None:
     other = Authority(tmp_path / "other", "other")
     for arguments, text in (
-        ({"shown": other.issue("server")}, "is not trusted: unable to get local issuer certificate"),
+        ({"shown": other.issue("server", *LOCAL)}, "is not trusted: unable to get local issuer certificate"),
         ({"name": "logs.example.com"}, "is not trusted: Hostname mismatch, certificate is not valid for 'logs.exam"),
         ({"name": "127.0.0.2"}, "is not trusted: IP address mismatch, certificate is not valid for '127.0.0.2'"),
-        ({"shown": authority.issue("old", days=-1)}, "is not trusted: certificate has expired"),
+        ({"shown": authority.issue("old", *LOCAL, days=-1)}, "is not trusted: certificate has expired"),
     ):
         with pytest.raises(TlsError) as raised:
             make(**arguments).greet()
@@ -237,7 +237,7 @@ def test_a_certificate_of_somebody_else_is_not_trusted(
 
 
 def test_the_peer_learns_why_it_is_not_trusted(make: Callable[..., Pair], tmp_path: Path) -> None:
-    pair = make(shown=Authority(tmp_path / "other", "other").issue("server"))
+    pair = make(shown=Authority(tmp_path / "other", "other").issue("server", *LOCAL))
     with pytest.raises(TlsError):
         pair.greet()
     with pytest.raises(ssl.SSLError, match="TLSV1_ALERT_UNKNOWN_CA"):

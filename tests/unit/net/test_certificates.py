@@ -15,7 +15,8 @@ from prefork_logd.config.listeners import ListenerSettings
 from prefork_logd.net import certificates
 from prefork_logd.net.certificates import decode, describe, encode, make_context, read
 from prefork_logd.net.tls import SharedBuffers, TlsStream
-from tests.support.tls import Authority, StepClient, client_context
+from tests.support.authority import Authority
+from tests.support.tls import StepClient, client_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable

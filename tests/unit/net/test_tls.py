@@ -13,7 +13,8 @@ from prefork_logd.errors import RemoteProtocolError
 from prefork_logd.net import tls
 from prefork_logd.net.certificates import ListenerTls, Pair, make_context
 from prefork_logd.net.tls import HandshakeError, SharedBuffers, TlsStream, name_of
-from tests.support.tls import Authority, StepClient, client_context
+from tests.support.authority import Authority
+from tests.support.tls import StepClient, client_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

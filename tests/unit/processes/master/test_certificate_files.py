@@ -12,7 +12,7 @@ from prefork_logd.config.load import loads
 from prefork_logd.net.loop import Loop
 from prefork_logd.processes.master import certificate_files
 from prefork_logd.processes.master.certificate_files import CertificateFiles, tls_problem
-from tests.support.tls import Authority
+from tests.support.authority import Authority
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

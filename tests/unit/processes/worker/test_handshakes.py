@@ -12,9 +12,10 @@ from prefork_logd.net.certificates import ListenerTls, Pair
 from prefork_logd.net.loop import Timer
 from prefork_logd.processes.worker import handshakes
 from tests.support import wire
+from tests.support.authority import Authority
 from tests.support.inprocess import Pair as WorkerPair
 from tests.support.inprocess import frame
-from tests.support.tls import Authority, StepClient, client_context
+from tests.support.tls import StepClient, client_context
 
 if TYPE_CHECKING:
     import socket
