@@ -207,19 +207,19 @@ def test_a_collector_that_demands_a_certificate(version: str, site: Site, servic
     shutil.copy(tmp_path / "one.pem", cert)
     shutil.copy(tmp_path / "one.key", key)
     common = {"tls_ca": site.authority.path, "service": service}
-    with TlsTerminator(site.collector.address(), site.certificate, site.authority.path) as tls:
-        where = ("localhost", tls.address[1])
-        client = Service(version, "until_told", where, tls_cert=str(cert), tls_key=str(key), **common)
-        with client.running():
-            client.line()
-            site.stored(service, 200)
-            (tmp_path / "two.pem").replace(cert)
-            (tmp_path / "two.key").replace(key)
-            tls.reset()
-            client.go_on()
-            client.line()
-            assert site.stored(service, 400) == numbered(400)
-        assert tls.names == ["one", "two"]
+    client = Service(version, "until_told", site.strict_address, tls_cert=str(cert), tls_key=str(key), **common)
+    with client.running():
+        client.line()
+        site.stored(service, 200)
+        (tmp_path / "two.pem").replace(cert)
+        (tmp_path / "two.key").replace(key)
+        for pid in site.collector.worker_pids().values():
+            os.kill(pid, signal.SIGKILL)
+        client.go_on()
+        client.line()
+        assert site.stored(service, 400) == numbered(400)
+    records = [record for record in site.collector.records() if record.get("service") == service]
+    assert [record["peer_name"] for record in records] == ["one"] * 200 + ["two"] * 200
     client = Service(version, "some", site.strict_address, count=5, wait=0.5, close_timeout=0.1, **common)
     client.end(stderr="refuses the TLS connection: tlsv13 alert certificate required", times=2)
 
@@ -309,11 +309,12 @@ def test_the_subclass_of_the_standard_librarys_handler_on_the_page(
     assert (done.returncode, done.stderr) == (0, "")
     expected = [*numbered(41), *(f"child {number}" for number in range(20, 40))]
 
-    def found() -> list[str]:
-        return messages(record for record in site.collector.records() if record["name"] == f"shop.{service}")
+    def found() -> list[tuple[str, str]]:
+        records = [record for record in site.collector.records() if record["name"] == f"shop.{service}"]
+        return sorted((record["peer_name"], record["message"]) for record in records)
 
     wait_for(lambda: len(found()) >= len(expected), "the records")
-    assert sorted(found()) == sorted(expected)
+    assert found() == sorted(("shop", message) for message in expected)
 
 
 @pytest.mark.parametrize("version", ENDS)
