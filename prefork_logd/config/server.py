@@ -64,6 +64,14 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             'group fdatasync, "written" after write(2). Plain SocketHandler clients are not acknowledged.',
         ),
     ] = "synced"
+    own_log: Annotated[
+        Literal["file", "records"],
+        Meta(
+            description='The collector\'s own log lines: "file": only in its log; "records": also stored as records '
+            'of the service "prefork-logd" ([operating](operating.md#its-own-log-as-records)).',
+            extra=NOT_LIVE,
+        ),
+    ] = "file"
     user: Annotated[
         str,
         Meta(description="Drop root privileges to this user after the sockets are bound. Empty: none.", extra=NOT_LIVE),

@@ -12,8 +12,13 @@ import os
 import time
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prefork_logd.system.own_files import open_log
+from prefork_logd.system.own_records import FIELDS, RecordHandler
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 LOGGER = logging.getLogger("prefork_logd")
 FILE_VARIABLE = "PREFORK_LOGD_LOG"
@@ -33,12 +38,12 @@ class _DescriptorHandler(logging.Handler):
 
 
 def set_up(process: str) -> None:
-    """Let this process log under its name, such as "worker 1"."""
+    """Let this process log under its name, such as "worker 1"; as records, too, once `own_records` has a wire."""
     handler = _DescriptorHandler()
     formatter = logging.Formatter(f"%(asctime)s.%(msecs)03dZ %(levelname)s {process}: %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
-    LOGGER.handlers[:] = [handler]
+    LOGGER.handlers[:] = [handler, RecordHandler(process)]
     LOGGER.propagate = False
     LOGGER.setLevel(logging.INFO)
 
@@ -77,8 +82,8 @@ class RateLimitedLog:
         self._last_s = time.monotonic()
         self._left_out = 0
 
-    def warning(self, message: str, *args: object) -> None:
-        """Log a warning, unless there were too many lately."""
+    def warning(self, message: str, *args: object, fields: Mapping[str, object] | None = None) -> None:
+        """Log a warning, unless there were too many lately; `fields` go into `extra` of a record."""
         now_s = time.monotonic()
         self._tokens = min(self._burst, self._tokens + (now_s - self._last_s) * self._per_second)
         self._last_s = now_s
@@ -89,4 +94,4 @@ class RateLimitedLog:
         if self._left_out:
             LOGGER.warning("%d warnings of this kind were left out", self._left_out)
             self._left_out = 0
-        LOGGER.warning(message, *args)
+        LOGGER.warning(message, *args, extra={FIELDS: fields} if fields else None)

@@ -27,7 +27,7 @@ from prefork_logd.processes.master.status import page as page_status
 from prefork_logd.processes.orphans import END_S
 from prefork_logd.processes.web.web import import_libraries
 from prefork_logd.stores.registry import import_early
-from prefork_logd.system import daemonize, log
+from prefork_logd.system import daemonize, log, own_records
 from prefork_logd.system.log import LOGGER
 from prefork_logd.system.pid_lock import PidLock
 from prefork_logd.system.privileges import (
@@ -176,6 +176,8 @@ def _run(
         if ready is None:
             LOGGER.error("cannot start: %s", why)
 
+    if settings.server.own_log == "records":
+        own_records.open_wire()
     status = Master(settings, source, sockets, page_sockets, lock, at_work, cannot_work).run()
     if problems and ready is not None:
         ready.tell(error=problems[0], status=int(ExitStatus.FAILURE))

@@ -250,6 +250,7 @@ class ClientLimits:
                 client.name,
                 describe_rates(client.limit),
                 what,
+                fields={"limit": client.limit.name, "client": client.name},
             )
         if self._timer is None or not self._timer.pending:
             self._timer = self._port.loop.later(TICK_S, self._tick)
@@ -291,6 +292,7 @@ class ClientLimits:
         self._warnings.warning(
             "limit %s: %s is within it again after %.0f s; %s, and its connections waited %d times",
             *(client.limit.name, client.name, client.beyond_s - client.since_s, what, client.waits),
+            fields={"limit": client.limit.name, "client": client.name, "dropped": client.dropped},
         )
 
     def _report_drops(self, client: Client[Connection]) -> None:

@@ -16,6 +16,7 @@ from prefork_logd.inputs.state import ClientState
 from prefork_logd.ipc.batch_sender import Receipt
 from prefork_logd.ipc.scoreboard import Field
 from prefork_logd.net.peers import peer_key
+from prefork_logd.system.log import RateLimitedLog
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from prefork_logd.processes.worker.connection import Connection
     from prefork_logd.processes.worker.guard import Guard
     from prefork_logd.processes.worker.services import ServiceCounts
-    from prefork_logd.system.log import RateLimitedLog
 
 MOST_ASKED = 256
 """Epochs requested from the writer at once."""
@@ -72,6 +72,7 @@ class SessionTable:
         self._committed: dict[Connection, int] = {}
         """Committed numbers to acknowledge once the client has read the last acknowledgement."""
         self._names: dict[Connection, str] = {}
+        self._gaps = RateLimitedLog()
 
     # Requests of clients
 
@@ -140,7 +141,8 @@ class SessionTable:
             counters[field] = min(counters[field] + count, MOST_DROPPED)
         name = self._names.get(connection, connection.peer)
         detail = f"between {_moment(gap.oldest)} and {_moment(gap.newest)} ({gap.reason[:REASON_KEPT]!a})"
-        self._port.warnings.warning("%s dropped %d records %s", name, count, detail)
+        fields = {"client": name, "dropped": count, "reason": gap.reason[:REASON_KEPT]}
+        self._gaps.warning("%s dropped %d records %s", name, count, detail, fields=fields)
         self._port.dispatcher.note_gap(connection.peer, time.time(), name, count, detail)
 
     # Answers of the writer

@@ -62,6 +62,7 @@ from prefork_logd.processes.worker.guard import Guard
 from prefork_logd.processes.worker.handshakes import Handshakes
 from prefork_logd.processes.worker.intake import Intake
 from prefork_logd.processes.worker.migration import Migration
+from prefork_logd.processes.worker.own_log import OwnLog
 from prefork_logd.processes.worker.reconnection import Reconnection
 from prefork_logd.processes.worker.services import ServiceCounts
 from prefork_logd.processes.worker.sessions import SessionTable
@@ -130,6 +131,7 @@ class Worker:
         self.counters[Field.CONNECTIONS] = 0
         self.counters[Field.PAUSED] = 0
         self._entrance = Entrance(slot, board)
+        self._own_log = OwnLog(self)
         self._admission = Admission(self, board.total, self._entrance.most_own)
         self._configure(configuration)
         self._entrance.open(self.loop, sockets, self._admit, self._cannot_accept)
@@ -412,6 +414,7 @@ class Worker:
     def stop_accepting(self, *, takes_queue: bool) -> None:
         """Accept no more connections; with `takes_queue`, accept the kernel's queue first."""
         self._entrance.close(takes_queue=takes_queue)
+        self._own_log.close()
 
 
 def _make_nonce() -> bytes:

@@ -23,7 +23,7 @@ from prefork_logd.processes.master.child import Kind
 from prefork_logd.processes.master.master import Master
 from prefork_logd.processes.master.page_sockets import PageSockets
 from prefork_logd.processes.master.upgrade.state import UpgradeState
-from prefork_logd.system import log
+from prefork_logd.system import log, own_records
 from prefork_logd.system.log import LOGGER
 from prefork_logd.system.pid_lock import PidLock
 
@@ -78,6 +78,8 @@ def take_over(fd: int) -> int:
     ]
     for inherited_fd in state.descriptors():
         os.set_inheritable(inherited_fd, False)
+    if settings.server.own_log == "records":
+        own_records.open_wire()
     with PidLock.adopt(Path(settings.server.state_dir) / PID_FILE, state.lock_fd) as lock:
         page_sockets = PageSockets(inherited=state.page_sockets)
         return Master(settings, source, sockets, page_sockets, lock, _ignore, _ignore, state).run()

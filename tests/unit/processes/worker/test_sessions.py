@@ -193,10 +193,10 @@ def test_a_gap_is_counted_logged_and_listed() -> None:
     counters = dict.fromkeys(Field, 0)
     port = SimpleNamespace(
         counters=counters,
-        warnings=SimpleNamespace(warning=lambda form, *given: logged.append(form % given)),
         dispatcher=SimpleNamespace(batch=batch, note_gap=lambda *given: listed.append(given)),
     )
     table = SessionTable(port)  # type: ignore[arg-type]
+    table._gaps = SimpleNamespace(warning=lambda form, *given, fields: logged.append(form % given))  # type: ignore[assignment]
     client = connection(SessionInput(Worker().terms("any")))
     table.note_gap(client, Gap(5, 14, 100.0, 0.0, "queue full\x1b" + "x" * 200))
     (peer, received_s, name, count, detail) = listed[0]
