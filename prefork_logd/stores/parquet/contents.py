@@ -78,12 +78,12 @@ class Contents:
                 wanted = [numbers, *limits, condition]
                 plain = [path for path in paths if path not in self._odd]
                 others = [path for path in paths if path in self._odd]
-                parts += [(_files(plain), wanted)] if plain else []
-                parts += [(_files(others), ["line IS NULL", *wanted])] if others else []
+                parts += [(source, wanted) for source in self._sources(plain)]
+                parts += [(source, ["line IS NULL", *wanted]) for source in self._sources(others)]
             parts += [(_TAIL, ["line IS NULL", *limits, condition])] if self._has_tail else []
         if lines != "without":
             some = [path for path in files if path in self._odd]
-            odd = [*([_files(some)] if some else []), *([_TAIL] if self._has_tail else [])]
+            odd = [*self._sources(some), *([_TAIL] if self._has_tail else [])]
             parts += [(source, ["line IS NOT NULL", *limits]) for source in odd]
         if not parts:
             return f"SELECT {columns} FROM {schema.NOTHING}"
@@ -91,6 +91,13 @@ class Contents:
             f"SELECT {columns} FROM {source} WHERE {' AND '.join([one for one in wanted if one != 'true'] or ['true'])}"
             for source, wanted in parts
         )
+
+    def _sources(self, paths: list[str]) -> list[str]:
+        """Return queries of files: those with the columns of this version, and the others."""
+        current = [path for path in paths if self._snapshot.is_current(path)]
+        others = [path for path in paths if not self._snapshot.is_current(path)]
+        found = [_files(current)] if current else []
+        return [*found, *([schema.files_of_any_columns(engine.text_list(others))] if others else [])]
 
     def _may_have(self, path: str, bounds: Bounds) -> bool:
         """Return whether a file may have records within the bounds."""

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
     import duckdb
 
-MAGIC = b"prefork1"
-"""The last octets of an index; another layout gets another number."""
+MAGIC = b"prefork2"
+"""The last octets of an index; another layout, or other columns of the file, get another number."""
+OLD_MAGIC = b"prefork1"
+"""Those of an index of the same layout, in a file without the column `peer_name`."""
 MINUTE_S = 60
 MOST_COUNTS = 50_000
 """Pairs of a minute and a level of a file; of more nothing is counted, so that memory is bounded."""
@@ -82,6 +84,8 @@ class Index(NamedTuple):
     head: Head
     start: int
     """Where the index begins, in octets: behind the columns."""
+    is_current: bool = True
+    """Whether the file has the columns of this version."""
 
     @property
     def counts(self) -> list[Count] | None:
@@ -118,7 +122,7 @@ def read_index(fd: int) -> Index | None:
     size = os.fstat(fd).st_size
     end = _columns_end(fd, size)
     trailer = os.pread(fd, _TRAILER.size, max(0, end - _TRAILER.size)) if end else b""
-    if len(trailer) < _TRAILER.size or not trailer.endswith(MAGIC):
+    if len(trailer) < _TRAILER.size or not trailer.endswith((MAGIC, OLD_MAGIC)):
         return None
     length, checksum, _ = _TRAILER.unpack(trailer)
     octets = os.pread(fd, length, max(0, end - _TRAILER.size - length))
@@ -128,7 +132,8 @@ def read_index(fd: int) -> Index | None:
         head = _decode_head(octets)
     except msgspec.DecodeError:
         return None
-    return Index(fd, head, len(PARQUET_MAGIC) + sum(nbytes for nbytes, _ in head.pieces))
+    start = len(PARQUET_MAGIC) + sum(nbytes for nbytes, _ in head.pieces)
+    return Index(fd, head, start, trailer.endswith(MAGIC))
 
 
 def _columns_end(fd: int, size: int) -> int:

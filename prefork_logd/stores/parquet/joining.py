@@ -50,6 +50,13 @@ def has_large_groups(path: Path) -> bool:
         return found.head.records >= LEAST_ROWS * groups or found.start >= LEAST_BYTES * groups
 
 
+def has_current_columns(path: Path) -> bool:
+    """Return whether a file has the columns of this version. Raises OSError."""
+    with _opened(path) as fd:
+        found = indexes.read_index(fd)
+        return found is not None and found.is_current
+
+
 def filters_of(paths: Sequence[Path]) -> Iterator[tuple[int, int, bytes]]:
     """Yield the filters of files, each with the numbers that it is about. Raises OSError."""
     for path in paths:

@@ -227,8 +227,10 @@ class Merger:
 
 
 def _records_of(paths: Sequence[Path]) -> str:
-    columns = ", ".join(map(schema.quoted, schema.COLUMNS))
-    return f"SELECT {columns} FROM read_parquet({engine.text_list(paths)})"
+    is_current = {path: joining.has_current_columns(path) for path in paths}
+    current = [path for path in paths if is_current[path]]
+    others = [path for path in paths if not is_current[path]]
+    return schema.records_source(*(engine.text_list(some) if some else "" for some in (current, others)))
 
 
 def check(segment: Segment) -> None:

@@ -65,3 +65,21 @@ def rows_source(path: str, journal: str, longest: int) -> str:
 
 NOTHING = _nothing()
 """A query with the columns of a segment and no rows."""
+
+
+def records_source(current: str, others: str) -> str:
+    """Return a query of COLUMNS of files, two lists in SQL; an empty one is left out.
+
+    `current` have the columns of this version. In `others`, of earlier versions and other programs, columns may be
+    missing; their values are NULL.
+    """
+    columns = ", ".join(map(quoted, COLUMNS))
+    parts = [f"SELECT {columns} FROM read_parquet({current})"] if current else []
+    if others:
+        parts.append(f"SELECT {columns} FROM {files_of_any_columns(others)}")
+    return " UNION ALL ".join(parts)
+
+
+def files_of_any_columns(paths: str) -> str:
+    """Return a query of files, a list in SQL, in which columns of this version may be missing: those are NULL."""
+    return f"(FROM {NOTHING} UNION ALL BY NAME FROM read_parquet({paths}, union_by_name = true))"

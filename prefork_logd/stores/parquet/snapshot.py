@@ -129,7 +129,6 @@ class Snapshot:
 
         With a journal, only of the places where its record of this number may be; empty if there is none.
         """
-        columns = ", ".join(map(schema.quoted, schema.COLUMNS))
         paths = [
             path
             for path, one in self.files.items()
@@ -137,10 +136,16 @@ class Snapshot:
         ]
         parts = []
         if paths:
-            parts.append(f"SELECT {columns} FROM read_parquet({engine.text_list(paths)})")
+            some = ([path for path in paths if self.is_current(path) is wanted] for wanted in (True, False))
+            parts.append(schema.records_source(*(engine.text_list(each) if each else "" for each in some)))
         if self.tail is not None and (not journal or self.tail[1] == journal):
             parts.append(schema.rows_source(*self.tail))
         return f"({' UNION ALL '.join(parts)})" if parts else ""
+
+    def is_current(self, path: str) -> bool:
+        """Return whether one of `files` has the columns of this version. Raises StoreError."""
+        index = self.index(path)
+        return index is not None and index.is_current
 
     def index(self, path: str) -> Index | None:
         """Return the index of one of `files`; None if it has none. Raises StoreError."""

@@ -831,14 +831,24 @@ def test_an_older_schema_is_migrated_and_a_newer_one_refused(server, make_store,
     ask(server, f"CREATE INDEX records_name_time ON {schema}.records (name, time)")
     ask(server, f"ALTER TABLE {schema}.positions DROP retain_days, DROP id")
     ask(server, f"CREATE INDEX records_20261123_0_words ON {schema}.records (name)")
-    for column in ("msg", "host", "service", "environment", "version", "truncated", "exception", "journal"):
+    for column in (
+        "msg",
+        "host",
+        "service",
+        "environment",
+        "version",
+        "peer_name",
+        "truncated",
+        "exception",
+        "journal",
+    ):
         ask(server, f"ALTER TABLE {schema}.records DROP {column}")
-    later = {6: ["ALTER TABLE {schema}.positions ADD note text"], 7: ["UPDATE {schema}.positions SET note = 'here'"]}
+    later = {7: ["ALTER TABLE {schema}.positions ADD note text"], 8: ["UPDATE {schema}.positions SET note = 'here'"]}
     monkeypatch.setattr(schemas, "MIGRATIONS", schemas.MIGRATIONS | later)
-    monkeypatch.setattr(schemas, "VERSION", 8)
+    monkeypatch.setattr(schemas, "VERSION", 9)
     stores = [make_store(server, schema) for _ in range(3)]
     in_threads(lambda store: store.open(journal), stores)
-    assert ask(server, f"SELECT note, version FROM {schema}.positions, {schema}.version") == [("here", 8)]
+    assert ask(server, f"SELECT note, version FROM {schema}.positions, {schema}.version") == [("here", 9)]
     stores[0].write([block(0, numbered(0, 3))], never)
     assert stored_numbers(server, schema) == [0, 1, 2]
     for index in ("records_name_time", "records_20261123_0_words"):

@@ -8,7 +8,8 @@ from prefork_logd.config.stores.parquet import ParquetStoreSettings
 from prefork_logd.query.filters import Filters
 from prefork_logd.query.parse import make_filters
 from prefork_logd.stores.parquet import contents as contents_module
-from prefork_logd.stores.parquet import engine, segments, word_filter
+from prefork_logd.stores.parquet import engine, joining, schema, segments, word_filter
+from prefork_logd.stores.parquet import index as indexes
 from prefork_logd.stores.parquet.contents import Contents
 from prefork_logd.stores.parquet.filters_sql import time_bounds
 from prefork_logd.stores.parquet.merging import Merger
@@ -116,6 +117,36 @@ def test_of_many_ranges_whole_files_are_read(worded, monkeypatch):
     contents, connection = worded()
     statement = contents.select("lineno", "true", needed=b"part2")
     assert connection.execute(f"SELECT count(*) FROM ({statement})").fetchall() == [(31,)]
+
+
+def test_files_without_a_later_column_are_read_and_merged(tmp_path, monkeypatch):
+    """An earlier version has written them, with an index; new files beside them have the column."""
+    store = make_store(tmp_path)
+    store.open(JOURNAL)
+    lines = [line(NOON + at, msg=f"word{at}") for at in range(6)]
+    lines[4] = lines[4].replace(b',"peer":', b',"peer_name":"web-7","peer":')
+    with monkeypatch.context() as earlier:
+        earlier.setattr(schema, "COLUMNS", tuple(name for name in schema.COLUMNS if name != "peer_name"))
+        earlier.setattr(indexes, "MAGIC", indexes.OLD_MAGIC)
+        store.write([block(0, lines[:2])], never)
+        store.write([block(2, lines[2:4])], never)
+    settings = store._settings
+
+    def check(count):
+        with contextlib.closing(ParquetSearch(settings)) as search:
+            assert [*search.lines(make_filters(""))] == lines[:count]
+            assert [*search.lines(make_filters("word2"))] == [lines[2]]
+            named = [*search.lines(make_filters("peer_name:web-7"))]
+            assert named == [one for one in lines[:count] if b"web-7" in one]
+            assert search.span() == (NOON, NOON + count - 1)
+
+    check(4)
+    store.write([block(4, lines[4:])], never)
+    check(6)
+    assert Merger(store._directory, 64 << 20).merge(segments.find_segments(tmp_path)) is not None
+    check(6)
+    (merged,) = segments.find_segments(tmp_path)
+    assert joining.has_current_columns(merged.path)
 
 
 def test_files_of_another_program_are_read_and_merged(tmp_path):
