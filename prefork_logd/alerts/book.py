@@ -227,7 +227,7 @@ class AlertBook:
         conditions = ["1", *(["rule = ?"] if rule else [])]
         if is_open is not None:
             conditions.append("ended = 0" if is_open else "ended > 0")
-        statement = f"SELECT {_INCIDENT} FROM incidents WHERE {' AND '.join(conditions)}"  # noqa: S608 - constants
+        statement = f"SELECT {_INCIDENT} FROM incidents WHERE {' AND '.join(conditions)}"
         found = self._all(
             f"{statement} ORDER BY number DESC LIMIT ? OFFSET ?", (*([rule] if rule else []), limit, offset)
         )
@@ -237,7 +237,7 @@ class AlertBook:
         self, incident: str, rule: str, key: str, title: str, began: float, ended: float, value: int, query: str
     ) -> IncidentRow:
         sent = self._all(
-            f"SELECT {_NOTICE} FROM notices WHERE incident = ? ORDER BY number LIMIT 100",  # noqa: S608 - constants
+            f"SELECT {_NOTICE} FROM notices WHERE incident = ? ORDER BY number LIMIT 100",
             (incident,),
         )
         window_s = self._window_s(rule) if not key else notices.GROUP_S

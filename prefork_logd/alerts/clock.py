@@ -49,8 +49,8 @@ class Range(NamedTuple):
 
     least: float
     """The least `received`."""
-    below: float | None
-    """All `received` are below this; None: there is no bound."""
+    below: float
+    """All `received` are below this."""
     first: int
     """The least number in the journal."""
     last: int | None
@@ -120,17 +120,15 @@ class AlertClock:
                 continue
             # Before the first era nothing is known; its offset is the best guess.
             start = begin if era is self.eras[0] else max(begin, era.earliest)
-            end = following.latest + era.offset if following is not None else None
+            end = following.latest + era.offset if following is not None else self._wall() + STEP_S
             last = following.known if following is not None else None
             found.append(Range(start + era.offset, end, era.first if era is not self.eras[0] else 0, last))
         return tuple(found)
 
-    @property
-    def is_simple(self) -> bool:
-        """Whether the wall clock was never above its present value: `received` alone tells the records of a window."""
-        now = self._wall()
+    def is_simple(self, ranges: tuple[Range, ...]) -> bool:
+        """Tell whether the least `received` alone tells the records of a window: nothing older has a later one."""
         pairs = zip(self.eras, self.eras[1:], strict=False)
-        return all(following.latest + era.offset <= now - STEP_S for era, following in pairs)
+        return len(ranges) == 1 and all(following.latest + era.offset <= ranges[0].least for era, following in pairs)
 
 
 def boot_id() -> str:

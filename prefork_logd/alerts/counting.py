@@ -53,7 +53,7 @@ def count(
     node = language.parse(query, now=ranges[-1].least, carried=search.levels)
     arrived = tree.Compare(("received",), ">=", f"{least:.6f}")
     filters = Filters(since=least - lateness_s, tree=tree.all_of((node, arrived)), order="newest")
-    if is_simple and len(ranges) == 1:
+    if is_simple:
         return search.count(filters)
     return _count_each(search, replace(filters, limit=_PAGE), ranges, enough, journal)
 
@@ -82,8 +82,7 @@ def _is_in(record: Found, ranges: Sequence[Range], journal: str) -> bool:
         return False
     number = record.id.number if record.id.journal == journal else None
     return any(
-        one.least <= received
-        and (one.below is None or received < one.below)
+        one.least <= received < one.below
         and (number is None or (one.first <= number and (one.last is None or number < one.last)))
         for one in ranges
     )

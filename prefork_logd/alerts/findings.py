@@ -82,7 +82,7 @@ def of_records(
     enough = 1 if is_absence else rule.above + 1
     ranges, journal = clock.ranges(rule.window_s), watched.journal()[0]
     value = counting.count(
-        search, rule.query, ranges, settings.alerts.lateness_s, enough, journal, is_simple=clock.is_simple
+        search, rule.query, ranges, settings.alerts.lateness_s, enough, journal, is_simple=clock.is_simple(ranges)
     )
     lag_s = watched.lag_s(rule.store or search_name(settings))
     if value < enough and lag_s > MOST_LAG_S:

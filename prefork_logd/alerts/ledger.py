@@ -204,7 +204,7 @@ class Ledger:
     def _make_notices(
         self, rule: AlertSettings, incident: str, kind: str, finding: Finding | None, clock: AlertClock, why: str
     ) -> None:
-        """Queue a notice for each receiver; a resolved one for those that were told, or will be, of the incident."""
+        """Queue a notice for each receiver; a resolved one for those that had others of the incident."""
         title, value, query, started, ended = self.db.execute(
             "SELECT title, value, query, began, ended FROM incidents WHERE id = ?", (incident,)
         ).fetchone()
@@ -220,9 +220,7 @@ class Ledger:
             ended=ended,
             page_url=self._alerts.page_url,
         )
-        told = self.db.execute(
-            "SELECT DISTINCT receiver FROM notices WHERE incident = ? AND state <> 'failed'", (incident,)
-        ).fetchall()
+        told = self.db.execute("SELECT DISTINCT receiver FROM notices WHERE incident = ?", (incident,)).fetchall()
         for receiver in [name for (name,) in told] if is_over else rule.send:
             queue(self.db, notice, receiver, clock.ticks(), clock.wall(), self._alerts.give_up_s)
 

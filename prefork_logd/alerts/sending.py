@@ -36,6 +36,14 @@ FIRST_DELAY_S, LONGEST_DELAY_S = 2.0, 300.0
 MOST_ANSWER = 300
 """Characters that are kept about an attempt."""
 
+_DUE = """
+FROM notices AS this WHERE state = 'waiting' AND due <= ? AND NOT EXISTS (
+    SELECT 1 FROM notices AS earlier WHERE earlier.incident = this.incident AND earlier.receiver = this.receiver
+    AND earlier.state = 'waiting' AND earlier.number < this.number
+)
+"""
+"""Notices that can be sent: those of an incident reach a receiver in order."""
+
 _read_notice = msgspec.json.Decoder(Notice).decode
 
 
@@ -63,20 +71,15 @@ class Outbox:
     def due_receivers(self) -> list[str]:
         """Return the names of the receivers that have notices which are due."""
         with failing_as_store_error(self._path):
-            found = self._db.execute(
-                "SELECT DISTINCT receiver FROM notices WHERE state = 'waiting' AND due <= ?", (self._clock.ticks(),)
-            ).fetchall()
+            found = self._db.execute(f"SELECT DISTINCT receiver {_DUE}", (self._clock.ticks(),)).fetchall()
         return [name for (name,) in found]
 
     def take(self, receiver: str) -> Waiting | None:
-        """Return the first notice that is due, behind the earlier ones of its incident; None without one."""
+        """Return the first notice that is due; None without one."""
         with failing_as_store_error(self._path):
             row = self._db.execute(
-                "SELECT number, body, attempts, expires FROM notices AS this WHERE receiver = ? AND state = 'waiting'"
-                " AND due <= ? AND NOT EXISTS (SELECT 1 FROM notices AS other WHERE other.incident = this.incident"
-                " AND other.receiver = this.receiver AND other.state = 'waiting' AND other.number < this.number)"
-                " ORDER BY number LIMIT 1",
-                (receiver, self._clock.ticks()),
+                f"SELECT number, body, attempts, expires {_DUE} AND receiver = ? ORDER BY number LIMIT 1",
+                (self._clock.ticks(), receiver),
             ).fetchone()
         return None if row is None else Waiting(row[0], _read_notice(row[1]), row[2], row[3])
 
@@ -95,7 +98,7 @@ class Outbox:
             if not waiting.notice.kind.startswith("test"):
                 others = "number = ?" if error.is_refusal else "receiver = ?"
                 self._db.execute(
-                    f"UPDATE notices SET due = max(due, ?) WHERE {others} AND state = 'waiting'",  # noqa: S608 - constants
+                    f"UPDATE notices SET due = max(due, ?) WHERE {others} AND state = 'waiting'",
                     (ticks + delay, waiting.number if error.is_refusal else receiver),
                 )
         return is_over

@@ -154,9 +154,7 @@ def _connect(host: str, port: int, ends_s: float, *, allow_private: bool) -> soc
     last: OSError | None = None
     for family, kind, protocol, _, address in found:
         if not allow_private and is_private(str(address[0])):
-            raise SendError(
-                f"redirects to {host} ({address[0]}), a private address, which is not followed (allow_private)"
-            )
+            raise SendError(f"redirects to a private address, {address[0]}, which is not followed (allow_private)")
         sock = socket.socket(family, kind, protocol)
         sock.settimeout(max(0.001, ends_s - time.monotonic()))
         try:

@@ -1,0 +1,421 @@
+"""Rules are evaluated, and each incident is told once: over restarts, set clocks, failures and changed rules."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from prefork_logd.alerts import findings, ledger
+from prefork_logd.alerts.book import AlertBook
+from prefork_logd.config.alerts import AlertSettings
+from prefork_logd.errors import StoreError
+from prefork_logd.stores.errors.book import Book
+from tests.support.alerting import toml
+from tests.support.stores import block, line, never
+from tests.unit.stores.errors.test_store import opened
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.support.alerting import Hook, World
+
+    Maker = Callable[..., World]
+
+OVER_2 = 'query = "level>=error"\nabove = 2'
+NEW, BACK = 'on = "new-group"', 'on = "regressed-group"'
+
+
+def incidents(world: World) -> list[Any]:
+    """Return the incidents, the newest first."""
+    with contextlib.closing(AlertBook(world.settings, world.state_dir, lambda: world.wall)) as book:
+        return book.incidents()
+
+
+def state(world: World) -> Any:
+    """Return the row of the rule."""
+    with contextlib.closing(AlertBook(world.settings, world.state_dir, lambda: world.wall)) as book:
+        return book.rules()[0]
+
+
+def test_too_many_records(make_world: Maker, hook: Hook) -> None:
+    """Told when there are more than `above`, and when there are not any more; with all fields."""
+    world = make_world(OVER_2)
+    world.log(2)
+    assert state(world).state == "unknown"
+    world.turn(turns=2)
+    assert hook.requests == []
+    assert (state(world).state, state(world).value) == ("ok", 2)
+    world.log(1)
+    world.turn(turns=3)
+    assert hook.ids == ["firing"]
+    notice = json.loads(hook.requests[0].body)
+    assert notice["title"] == "3 records in 10s (more than 2): level>=error"
+    assert {key: notice[key] for key in ("alert", "kind", "state", "value", "on", "query", "ended", "url")} == {
+        "alert": "rule", "kind": "firing", "state": "firing", "value": 3, "on": "count", "query": "level>=error",
+        "ended": "", "url": "",
+    }  # fmt: skip
+    assert notice["id"] == hook.requests[0].id == f"{notice['incident']}-firing"
+    assert (state(world).state, state(world).firing) == ("firing", 1)
+    world.turn(turns=10)
+    assert hook.ids == ["firing", "resolved"]
+    assert json.loads(hook.requests[1].body)["ended"]
+    (incident,) = incidents(world)
+    assert (incident.state, incident.value, [one.state for one in incident.notices]) == ("resolved", 3, ["sent"] * 2)
+    assert world.engine.numbers == {"rules": 1, "firing": 0, "waiting": 0, "sent": 2, "failed": 0, "errors": 0}
+
+
+def test_records_that_come_late_count_when_they_come(make_world: Maker, hook: Hook) -> None:
+    """From a spool, hours after they were logged; but not above `lateness`."""
+    world = make_world(OVER_2)
+    world.log(2, created=world.wall - 80_000)
+    world.log(5, created=world.wall - 90_000)
+    world.turn()
+    assert hook.requests == []
+    world.log(1, created=world.wall - 80_000)
+    world.turn()
+    assert hook.ids == ["firing"]
+
+
+def test_absence_needs_a_whole_window_of_listening(make_world: Maker, hook: Hook) -> None:
+    """After a start, and after a time in which clients had to wait."""
+    world = make_world('on = "absence"\nquery = "service:shop"')
+    world.turn(turns=9)
+    assert hook.requests == []
+    world.listening = False
+    world.turn(turns=5)
+    world.listening = True
+    world.turn(turns=9)
+    assert hook.requests == []
+    world.turn(turns=3)
+    assert hook.ids == ["firing"]
+    world.log(service="shop")
+    world.records.lines[-1] = world.records.lines[-1].replace(b',"peer"', b',"service":"shop","peer"')
+    world.turn(turns=2)
+    assert hook.ids == ["firing", "resolved"]
+    assert incidents(world)[0].title == "no records in 10s: service:shop"
+
+
+def test_absence_goes_on_over_the_death_of_the_process(make_world: Maker, hook: Hook) -> None:
+    """The collector has listened all the time; another run of it begins anew."""
+    world = make_world('on = "absence"')
+    world.turn(turns=6)
+    world.restart()
+    world.turn(turns=6)
+    assert hook.ids == ["firing"]
+    world.log()
+    world.turn(turns=2)
+    world.run = "another"
+    world.restart()
+    world.turn(turns=9)
+    assert hook.ids == ["firing", "resolved"]
+    world.turn(turns=3)
+    assert hook.ids == ["firing", "resolved", "firing"]
+
+
+def test_a_condition_has_to_hold_for_its_time(make_world: Maker, hook: Hook) -> None:
+    """`for` counts over a restart."""
+    world = make_world(f'{OVER_2}\nfor = "5s"')
+    world.log(3)
+    world.turn(turns=3)
+    assert state(world).state == "pending"
+    world.restart()
+    world.turn(turns=2)
+    assert hook.requests == []
+    world.turn()
+    assert hook.ids == ["firing"]
+
+
+def test_people_are_told_again_while_it_goes_on(make_world: Maker, hook: Hook) -> None:
+    """After each `repeat`."""
+    world = make_world(f'{OVER_2}\nrepeat = "1m"')
+    for _ in range(13):
+        world.log(3)
+        world.turn(10)
+    assert hook.ids == ["firing", "repeat-1", "repeat-2"]
+    assert len({request.id.partition("-")[0] for request in hook.requests}) == 1
+
+
+def test_a_silence_until_a_time(make_world: Maker, hook: Hook) -> None:
+    """What goes on at its end is told; what has ended before is not."""
+    world = make_world(OVER_2)
+    with contextlib.closing(AlertBook(world.settings, world.state_dir, lambda: world.wall)) as book:
+        assert book.silence("rule", 20, "me").silenced_by == "me"
+        world.log(3)
+        world.turn(turns=15)
+        assert hook.requests == []
+        (incident,) = book.incidents()
+        assert (incident.state, incident.silenced) == ("resolved", True)
+        world.log(3)
+        world.turn(turns=6)
+        assert hook.ids == ["firing"]
+        assert book.rules()[0].silenced_until == 0
+        world.turn(turns=11)
+        book.silence("rule", 1000, "me")
+        world.log(3)
+        world.turn()
+        book.silence("rule", 0, "me")
+        world.turn()
+    assert hook.ids == ["firing", "resolved", "firing"]
+
+
+@pytest.mark.parametrize("step", [3600.0, -3600.0, 86_400.0 * 400, -5.0])
+def test_a_clock_that_is_set_makes_no_alert_and_hides_none(make_world: Maker, hook: Hook, step: float) -> None:
+    """A burst before it, across it and after it is an incident each, as with a clock that nobody sets."""
+    world = make_world(OVER_2)
+    world.turn(turns=3)
+    world.log(2)
+    world.turn()
+    world.wall += step
+    world.turn(turns=2)
+    assert hook.requests == [], "two records are not too many"
+    world.log(1)
+    world.turn()
+    assert hook.ids == ["firing"], "three are, across the step"
+    world.turn(turns=12)
+    assert hook.ids == ["firing", "resolved"]
+    world.log(3)
+    world.turn(turns=13)
+    assert hook.ids == ["firing", "resolved"] * 2
+
+
+def test_a_clock_that_is_set_back_counts_no_old_records_again(make_world: Maker, hook: Hook) -> None:
+    """The hour that comes again had a burst; it was told of then."""
+    world = make_world(OVER_2)
+    world.turn(turns=3)
+    world.log(50)
+    world.turn(turns=20)
+    assert hook.ids == ["firing", "resolved"]
+    world.wall -= 30
+    world.turn(turns=60)
+    assert hook.ids == ["firing", "resolved"]
+
+
+def test_a_clock_that_is_set_is_no_absence(make_world: Maker, hook: Hook) -> None:
+    """Services log once in five seconds."""
+    world = make_world('on = "absence"')
+    for number in range(40):
+        if number % 5 == 0:
+            world.log()
+        if number == 20:
+            world.wall += 7200
+        if number == 30:
+            world.wall -= 9000
+        world.turn()
+    assert hook.requests == []
+    world.turn(turns=12)
+    assert hook.ids == ["firing"]
+
+
+def test_a_new_group_is_told_once(make_world: Maker, hook: Hook) -> None:
+    """Groups from before the rule are not; a group that is resolved or muted ends its incident."""
+    world = make_world(NEW)
+    with opened(world.settings.errors) as store:
+        store.write([block(0, [line(levelno=40, msg="old error")])], never)
+        world.turn(turns=2)
+        assert hook.requests == []
+        store.write([block(1, [line(levelno=40, msg=f"{what} failed") for what in ("cart", "mail")])], never)
+        world.turn(turns=3)
+        assert hook.ids == ["firing", "firing"]
+        assert [json.loads(request.body)["title"] for request in hook.requests] == [
+            "new error: cart failed (shop.orders)", "new error: mail failed (shop.orders)",
+        ]  # fmt: skip
+        store.write([block(3, [line(levelno=40, msg="cart failed")])], never)
+        world.restart()
+        world.turn(turns=3)
+        assert len(hook.ids) == 2
+        with contextlib.closing(Book(Path(world.settings.errors.path))) as book:
+            keys = [row.id for row in book.groups() if row.title != "old error"]
+            book.resolve(keys[0], "me")
+            book.mute(keys[1], "me")
+        world.turn(turns=2)
+    assert hook.ids == ["firing", "firing", "resolved", "resolved"]
+    assert {one.key for one in incidents(world)} == set(keys)
+    assert {one.query for one in incidents(world)} == {f"fingerprint={key}" for key in keys}
+
+
+def test_a_regressed_group_is_told(make_world: Maker, hook: Hook) -> None:
+    """And one that was muted until further errors."""
+    world = make_world(BACK)
+    now = 2e9
+    with opened(world.settings.errors) as store, contextlib.closing(Book(Path(world.settings.errors.path))) as book:
+        world.turn()
+        store.write([block(0, [line(levelno=40, msg=f"{what} failed") for what in ("cart", "mail")])], never)
+        world.turn()
+        assert hook.requests == []
+        cart, mail = (next(row.id for row in book.groups() if what in row.title) for what in ("cart", "mail"))
+        book.resolve(cart, "me")
+        book.mute(mail, "me", more=2)
+        world.turn()
+        again = [line(levelno=40, msg=f"{what} failed", created=now) for what in ("cart", "mail", "mail")]
+        store.write([block(2, again)], never)
+        world.turn(turns=2)
+    assert sorted(json.loads(request.body)["title"] for request in hook.requests) == [
+        "error is back: cart failed (shop.orders)", "error is back: mail failed (shop.orders)",
+    ]  # fmt: skip
+
+
+def test_only_groups_of_a_service_and_with_a_text(make_world: Maker, hook: Hook) -> None:
+    """Both have to fit."""
+    world = make_world(f'{NEW}\nservice = "shop"\ntext = "CARD"')
+    world.turn()
+    with opened(world.settings.errors) as store:
+        lines = [line(levelno=40, msg=what) for what in ("card declined", "cart failed", "card lost")]
+        lines[:2] = [one.replace(b',"peer"', b',"service":"shop","peer"') for one in lines[:2]]
+        store.write([block(0, lines)], never)
+    world.turn()
+    assert [json.loads(request.body)["title"] for request in hook.requests] == [
+        "new error: card declined (shop.orders, shop)"
+    ]
+
+
+def test_many_new_groups_are_one_incident_more(make_world: Maker, hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A release with hundreds of new errors sends no hundreds of notices."""
+    monkeypatch.setattr(findings, "MOST_KEYS", 3)
+    world = make_world(NEW)
+    world.turn()
+    with opened(world.settings.errors) as store:
+        lines = [line(levelno=40, msg=f"{'x' * number} failed", name=f"n{number}") for number in range(1, 9)]
+        store.write([block(0, lines)], never)
+        world.turn(turns=5)
+        assert hook.ids == ["firing"] * 4
+        assert json.loads(hook.requests[-1].body)["title"].startswith("more than 3 groups of errors; resolve or mute")
+        with contextlib.closing(Book(Path(world.settings.errors.path))) as book:
+            for row in book.groups():
+                book.resolve(row.id, "me")
+        world.turn(turns=2)
+    assert hook.ids[4:] == ["resolved"] * 4
+
+
+def test_a_store_that_fails_changes_no_state(make_world: Maker, hook: Hook) -> None:
+    """The problem is shown and counted, and the rule goes on when the store works."""
+    world = make_world(OVER_2)
+    world.log(3)
+    world.turn()
+    world.records.error = StoreError("it is down")
+    world.turn(turns=20)
+    assert (state(world).state, state(world).problem) == ("firing", "it is down")
+    assert world.engine.numbers["errors"] == 20
+    assert hook.ids == ["firing"]
+    world.records.error = None
+    world.turn()
+    assert (state(world).state, state(world).problem) == ("ok", "")
+    world.records.error = ZeroDivisionError("a bug")
+    world.turn()
+    assert state(world).problem.startswith("unexpected ZeroDivisionError: a bug")
+
+
+def test_a_store_that_lags_tells_no_absence(make_world: Maker, hook: Hook) -> None:
+    """Records that it does not have yet may be there; many are many, though."""
+    world = make_world('on = "absence"')
+    world.lag = 60.0
+    world.turn(turns=15)
+    assert hook.requests == []
+    assert state(world).problem == "the store is 60 s behind, so records may be missing from the count"
+    world.lag = 0.0
+    world.turn()
+    assert hook.ids == ["firing"]
+
+
+def test_a_reload_adds_and_removes_rules(make_world: Maker, hook: Hook) -> None:
+    """A removed rule's incident is over; a rule about something else begins anew."""
+    world = make_world(OVER_2)
+    world.log(3)
+    world.turn()
+    world.configure(toml(hook, 'query = "level>=warning"\nabove = 2'))
+    world.turn()
+    assert hook.ids == ["firing", "resolved", "firing"]
+    assert "the rule has changed" in json.loads(hook.requests[1].body)["title"]
+    world.configure(toml(hook, 'query = "level>=warning"\nabove = 1').replace('"rule"', '"other"'))
+    world.turn()
+    assert sorted(hook.ids[3:]) == ["firing", "resolved"]
+    titles = [json.loads(request.body)["title"] for request in hook.requests[3:]]
+    assert any("the rule was removed" in title for title in titles)
+    world.turn(turns=12)
+    assert len(hook.ids) == 6
+
+
+def test_rules_of_the_page(make_world: Maker, hook: Hook) -> None:
+    """They begin without a reload, survive a restart, and never replace a rule of the configuration."""
+    world = make_world(OVER_2)
+    world.turn()
+    settings = AlertSettings(name="mine", query="level>=error", above=0, every="1s", window="10s", send=("hook",))
+    with contextlib.closing(AlertBook(world.settings, world.state_dir)) as book:
+        assert book.make(settings, "anna").author == "anna"
+        world.log(1)
+        world.turn()
+        assert hook.ids == ["firing"]
+        world.restart()
+        world.turn(turns=2)
+        assert hook.ids == ["firing"]
+        book.remove("mine")
+        world.turn()
+        assert hook.ids == ["firing", "resolved"]
+        book.make(settings, "anna")
+    world.configure(toml(hook, OVER_2).replace('name = "rule"', 'name = "mine"'))
+    world.turn()
+    with contextlib.closing(AlertBook(world.settings, world.state_dir)) as book:
+        assert [(row.name, row.source, row.above) for row in book.rules()] == [("mine", "configuration", 2)]
+
+
+def test_a_rule_of_the_page_whose_receiver_is_gone(make_world: Maker, hook: Hook) -> None:
+    """The rule says so."""
+    world = make_world(OVER_2)
+    with contextlib.closing(AlertBook(world.settings, world.state_dir)) as book:
+        book.make(AlertSettings(name="mine", send=("hook",), every="1s", window="10s"), "anna")
+    world.configure(toml(hook, OVER_2).replace('"hook"', '"other"'))
+    world.turn()
+    with contextlib.closing(AlertBook(world.settings, world.state_dir)) as book:
+        assert book.rule("mine").problem == "'hook': there is no such receiver; configured ([[receiver]]): other"
+
+
+def test_nothing_is_opened_without_a_rule(make_world: Maker, hook: Hook) -> None:
+    """No database, and no store."""
+    world = make_world()
+    world.configure("")
+    world.turn(turns=3)
+    assert not (world.state_dir / "alerts.db").exists()
+    assert world.engine._opened is None
+
+
+def test_notices_that_wait_are_bounded(make_world: Maker, hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without room a state waits: its notice is made later, and none is lost."""
+    world = make_world(OVER_2)
+    monkeypatch.setattr(ledger, "MOST_WAITING", 0)
+    world.log(3)
+    world.turn(turns=3)
+    assert (hook.requests, incidents(world)) == ([], [])
+    monkeypatch.undo()
+    monkeypatch.setattr("prefork_logd.alerts.engine.open_search", lambda *_: world.records)
+    world.turn()
+    assert hook.ids == ["firing"]
+
+
+def test_the_history_is_bounded(make_world: Maker, hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest incidents are removed with their notices; open ones stay."""
+    monkeypatch.setattr(ledger, "MOST_INCIDENTS", 3)
+    world = make_world()
+    world.configure(toml(hook).replace('"1s"\nwindow = "10s"', '"60s"\nwindow = "100s"'))
+    for _ in range(6):
+        world.log()
+        world.turn(61)
+        world.turn(61)
+    assert len(hook.ids) == 12
+    assert len(incidents(world)) == 3
+    assert world.engine._opened is not None
+    assert world.engine._opened.ledger._one("SELECT count(*) FROM notices")[0] == 6
+
+
+def test_a_database_of_another_program_is_left_alone(make_world: Maker, hook: Hook) -> None:
+    """The problem says what to do."""
+    world = make_world(OVER_2)
+    world.engine.close()
+    (world.state_dir / "alerts.db").write_bytes(b"no database at all" * 100)
+    world.turn(turns=2)
+    assert "alerts.db: file is not a database" in world.engine.problem
+    (world.state_dir / "alerts.db").unlink()
+    world.turn()
+    assert world.engine.problem == ""
