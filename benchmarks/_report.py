@@ -185,5 +185,5 @@ def options(description: str) -> argparse.ArgumentParser:
 
 def settings(options: argparse.Namespace) -> dict[str, str]:
     """Return the options that a result depends on; no path among them."""
-    left_out = {"scratch", "summary", "save", "beside"}
+    left_out = {"scratch", "summary", "save", "beside", "stores"}
     return {key: str(value) for key, value in vars(options).items() if key not in left_out}

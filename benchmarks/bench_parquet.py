@@ -57,6 +57,10 @@ QUESTIONS: tuple[tuple[str, float, tuple[str, ...]], ...] = (
 """Each question with its longest time in seconds (0: no target) and its flags."""
 
 
+PARTS = ("fill", "questions", "everything", "others")
+"""What is measured: the making of a day, the questions about it, its printing, and stores of other forms."""
+
+
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the options."""
     parser = _report.options(__doc__.partition("\n")[0])
@@ -65,6 +69,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--fill", type=Path, help="only make the store in this directory, and print what that took")
     parser.add_argument("--days", type=int, default=1, help="with --fill: days over which the records are spread")
     parser.add_argument("--batch", type=int, default=0, help="with --fill: records of a segment; they are not merged")
+    parser.add_argument("--stores", type=Path, help="make the stores in this directory, or use those that are there")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts of the benchmark (default: all)")
     parser.add_argument("--calls", type=Path, help="only answer the questions in this file, in this process")
     options = parser.parse_args(argv)
     options.records = options.records or (200_000 if options.short else 10_000_000)
@@ -186,36 +192,47 @@ def main(argv: Sequence[str] | None = None) -> Report:
     report = Report("parquet", _report.settings(options))
     print(f"parquet: {_report.headline()}")
     with contextlib.ExitStack() as stack:
-        directory = Path(
+        directory = options.stores or Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="prefork-logd-bench-", dir=options.scratch))
         )
         config, filled = _filled(directory / "day", options.records)
-        size = sum(one.nbytes for one in segments.find_segments(directory / "day" / "records"))
-        sample = b"".join(_fleet_lines.lines(0, 20_000, START, _DAY_S / options.records))
-        filled["bytes_per_record"] = size / options.records
-        filled["gzip_bytes_per_record"] = len(gzip.compress(sample, 6)) / 20_000
-        report.results["fill"] = {name: round(value, 2) for name, value in filled.items()}
-        print(f"{options.records:,} records, {size / 1e9:.2f} GB, {report.results['fill']}")
-        found = _answers(config, options.runs)
-        everything = ask(config, ("--format", "json"), keeps=False)
-        others = _other_stores(directory, options)
-    for name in ("seconds", "seconds_inside"):
-        report.results[name] = {
-            what: [round(one, 3) for one in getattr(answers, name)] for what, answers in found.items()
-        }
-    report.results["other_stores"] = others
-    report.whole = found["a value in extra, which one record has"].lines == 1
+        if "fill" in options.only:
+            _report_fill(report, directory / "day", options.records, filled)
+        if "questions" in options.only:
+            _report_questions(report, config, options.runs)
+        if "everything" in options.only:
+            memory = ask(config, ("--format", "json"), keeps=False).memory_mb
+            report.results["memory_of_everything_mb"] = round(memory, 1)
+            report.targets.append(
+                Target("a query that prints everything", "at most 256 MB", f"{memory:.0f} MB", memory <= 256)
+            )
+        if "others" in options.only:
+            _report_others(report, directory, options)
+    return report.finish(options.save, options.summary)
+
+
+def _report_fill(report: Report, day: Path, records: int, filled: dict[str, Any]) -> None:
+    size = sum(one.nbytes for one in segments.find_segments(day / "records"))
+    sample = b"".join(_fleet_lines.lines(0, 20_000, START, _DAY_S / records))
+    filled["bytes_per_record"] = size / records
+    filled["gzip_bytes_per_record"] = len(gzip.compress(sample, 6)) / 20_000
+    report.results["fill"] = {name: round(value, 2) for name, value in filled.items()}
+    print(f"{records:,} records, {size / 1e9:.2f} GB, {report.results['fill']}")
     for name, wanted, unit in (
         ("bytes_per_record", 70, "bytes"), ("memory_written_mb", 350, "MB"), ("memory_merged_mb", 350, "MB"),
     ):  # fmt: skip
         report.targets.append(Target(name, f"at most {wanted}", f"{filled[name]:.1f} {unit}", filled[name] <= wanted))
     cpu = filled["write_us"] + filled["merge_us"]
     report.targets.append(Target("CPU of a record, merged", "at most 8 us", f"{cpu:.2f} us", cpu <= 8))
-    memory = everything.memory_mb
-    report.results["memory_of_everything_mb"] = round(memory, 1)
-    report.targets.append(Target("a query that prints everything", "at most 256 MB", f"{memory:.0f} MB", memory <= 256))
-    for what, ratio in others["times"].items():
-        report.targets.append(Target(what, "at most 2 times", f"{ratio:.2f} times", ratio <= 2))
+
+
+def _report_questions(report: Report, config: Path, runs: int) -> None:
+    found = _answers(config, runs)
+    for name in ("seconds", "seconds_inside"):
+        report.results[name] = {
+            what: [round(one, 3) for one in getattr(answers, name)] for what, answers in found.items()
+        }
+    report.whole = found["a value in extra, which one record has"].lines == 1
     rows = []
     for what, wanted, _ in QUESTIONS:
         answers = found[what]
@@ -226,11 +243,18 @@ def main(argv: Sequence[str] | None = None) -> Report:
             best = spread if what == STARTING else inside
             report.targets.append(Target(what, f"at most {wanted:g} s", f"{best.text('.2f')} s", best.median <= wanted))
     report.table(
-        f"seconds, median (least-most) of {options.runs} runs",
+        f"seconds, median (least-most) of {runs} runs",
         ("question", "lines", "command", "in a process that runs"),
         rows,
     )
-    return report.finish(options.save, options.summary)
+
+
+def _report_others(report: Report, directory: Path, options: argparse.Namespace) -> None:
+    others = _other_stores(directory, options)
+    report.results["other_stores"] = others
+    print(others)
+    for what, ratio in others["times"].items():
+        report.targets.append(Target(what, "at most 2 times", f"{ratio:.2f} times", ratio <= 2))
 
 
 class Answers(NamedTuple):
@@ -243,12 +267,15 @@ class Answers(NamedTuple):
 
 def _filled(directory: Path, records: int, days: int = 1, batch: int = 0) -> tuple[Path, dict[str, Any]]:
     """Make a store in a directory; return the configuration of its queries, and what filling it took."""
-    directory.mkdir()
-    config = directory / "query.toml"
+    config, kept = directory / "query.toml", directory / "filled.json"
+    if kept.exists():
+        return config, json.loads(kept.read_bytes())
+    directory.mkdir(parents=True)
     config.write_text(f'[server]\nstate_dir = "{directory}"\n[[store]]\ntype = "parquet"\nretain = ""\n')
     command = [sys.executable, __file__, "--fill", str(directory), "--records", str(records)]
     command += ["--days", str(days), "--batch", str(batch)]
-    return config, json.loads(subprocess.run(command, check=True, capture_output=True).stdout.splitlines()[-1])
+    kept.write_bytes(subprocess.run(command, check=True, capture_output=True).stdout.splitlines()[-1])
+    return config, json.loads(kept.read_bytes())
 
 
 def _questions(config: Path) -> dict[str, list[str]]:

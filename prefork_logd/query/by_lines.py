@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SAMPLED_RECORDS = 20_000
 """Number of the newest records whose fields are looked at, without a smaller bound."""
-SAMPLED_MESSAGES = 50_000
+SAMPLED_MESSAGES = 100_000
 """The same for patterns."""
 
 
@@ -67,10 +67,14 @@ class SearchByLines:
 
     def patterns(self, filters: Filters, top: int) -> Patterns:
         """Return the most frequent forms of the newest messages."""
-        records = self._newest(filters, self._sampled(SAMPLED_MESSAGES))
+        records = self._newest_messages(filters, self._sampled(SAMPLED_MESSAGES))
         messages = ((record.get("message", ""), record["created"]) for record in records)
         found, others = analysis.patterns_of(messages, top)
         return Patterns(found, others, records.coverage)
+
+    def _newest_messages(self, filters: Filters, most: int) -> Newest:
+        """Return the newest records, of which `message` and `created` are wanted."""
+        return self._newest(filters, most)
 
     def cancel(self) -> None:
         """End the running call of another thread."""

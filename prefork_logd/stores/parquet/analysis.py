@@ -7,22 +7,25 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from prefork_logd.query.analysis import sort_rows
-from prefork_logd.query.by_lines import SearchByLines
+from prefork_logd.query.by_lines import Newest, SearchByLines
 from prefork_logd.query.filters import Filters
 from prefork_logd.query.search import Coverage, Facet, Facets, FacetValue, Table
 from prefork_logd.query.statistics import MOST_GROUPS, key_of
+from prefork_logd.records.stored import read_fields
 from prefork_logd.stores.parquet.analysis_sql import facet_statement, plain_column, stats_statement, value_of
 from prefork_logd.stores.parquet.filters_sql import order_of
-from prefork_logd.stores.parquet.tree_sql import Compiler
+from prefork_logd.stores.parquet.tree_sql import Compiler, compile_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from prefork_logd.query.conditions import Field
     from prefork_logd.query.statistics import Statistics
+    from prefork_logd.stores.parquet.tree_sql import Compiled
 
 MOST_SORTED = 10_000
 """Up to so many records are picked exactly, by sorting."""
@@ -33,6 +36,13 @@ class Analysis(SearchByLines):
 
     def choose(self, filters: Filters, compiler: Compiler, most: int | None) -> tuple[str, bool] | None:
         """Return a query of the matching records, and whether it leaves none out; None: lines have to be judged."""
+        raise NotImplementedError
+
+    def rows(self, filters: Filters, condition: Compiled, columns: str) -> Iterator[Sequence[Any]]:
+        """Yield columns of the records that meet an exact condition, and of all with a line beside their columns.
+
+        They come in order. `created` is the first column.
+        """
         raise NotImplementedError
 
     def ask(self, statement: str, compiler: Compiler) -> Iterator[Sequence[Any]]:
@@ -78,6 +88,22 @@ class Analysis(SearchByLines):
         values = [FacetValue(json.loads(key), count) for key, count in best]
         others = records - missing - sum(count for _, count in best)
         return Facet(field.written, values, others, missing), records
+
+    def _newest_messages(self, filters: Filters, most: int) -> Newest:
+        """Return the newest records; where the condition is exact only with `message` and `created`."""
+        condition = compile_tree(filters.tree)
+        if not condition.is_exact:
+            return super()._newest_messages(filters, most)
+
+        def read() -> Iterator[dict[str, Any]]:
+            ordered = replace(filters, order="newest", limit=most + 1)
+            for created, message, line in self.rows(ordered, condition, "created, message, line"):
+                if line is None:
+                    yield {"created": created, "message": message or ""}
+                elif filters.matches(record := read_fields(line.encode() + b"\n")):
+                    yield record
+
+        return Newest(read(), most)
 
     def stats(self, filters: Filters, statistics: Statistics) -> Table:
         """Return aggregates by groups."""

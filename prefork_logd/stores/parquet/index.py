@@ -231,7 +231,8 @@ def write_segment(
     # Otherwise DuckDB gives other types to columns of which it knows that they have no NULL in these rows. Files with
     # other types cannot be joined (joining.py).
     connection.execute("SET disabled_optimizers = 'statistics_propagation'")
-    connection.execute(f"COPY ({rows}) TO {engine.text(path)} ({schema.COMPRESSION})")
+    # The file is a temporary one with its mode already; DuckDB would write another one beside it.
+    connection.execute(f"COPY ({rows}) TO {engine.text(path)} ({schema.COMPRESSION}, USE_TMP_FILE false)")
     add_index(connection, path, filters)
 
 

@@ -35,7 +35,7 @@ from prefork_logd.stores.parquet.snapshot import Snapshot
 from prefork_logd.stores.parquet.tree_sql import Compiled, Compiler, compile_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import duckdb
 
@@ -171,32 +171,34 @@ class ParquetSearch(Analysis):
     def lines(self, filters: Filters) -> Iterator[bytes]:
         """Yield the line of each record that matches, in order."""
         self._calls.begin(self.limits.deadline_s)
-        left = filters.limit
-        if left is not None and left <= _LIMITED:
-            found = self._first(filters, compile_tree(filters.tree), left)
-            yield from (one.line for one in itertools.islice(found, left))
-            return
+        limit = filters.limit
         condition = compile_tree(filters.tree)
-        for part in self._parts(filters, condition):
-            rows = self._in_order(filters, condition, part)
-            for line in self._judged(filters, condition, rows):
-                yield line
-                if left is not None:
-                    left -= 1
-                    if not left:
-                        return
+        if limit is not None and limit <= _LIMITED:
+            lines: Iterator[bytes] = (one.line for one in self._first(filters, condition, limit))
+        else:
+            lines = self._judged(filters, condition, self._ordered(filters, condition, _LINE_COLUMNS))
+        yield from itertools.islice(lines, limit)
 
-    def _in_order(self, filters: Filters, condition: Compiled, part: Range) -> Iterator[Sequence[Any]]:
+    def rows(self, filters: Filters, condition: Compiled, columns: str) -> Iterator[Sequence[Any]]:
+        """Yield columns of the records that meet an exact condition, and of all with a line, in order."""
+        self._calls.begin(self.limits.deadline_s)
+        yield from self._ordered(filters, condition, columns)
+
+    def _ordered(self, filters: Filters, condition: Compiled, columns: str) -> Iterator[Sequence[Any]]:
+        for part in self._parts(filters, condition):
+            yield from self._in_order(filters, condition, part, columns)
+
+    def _in_order(self, filters: Filters, condition: Compiled, part: Range, columns: str) -> Iterator[Sequence[Any]]:
         """Yield the rows of a range in order; of one that is too large for the memory, those of its halves."""
         bounds = time_bounds(filters, *part)
         try:
-            rows = _begun(self._fetch(_LINE_COLUMNS, condition, f"ORDER BY {order_of(filters)}", bounds=bounds))
+            rows = _begun(self._fetch(columns, condition, f"ORDER BY {order_of(filters)}", bounds=bounds))
         except QueryMemoryError:
             ((least, greatest),) = self._fetch("min(created), max(created)", _EVERY, bounds=bounds)
             halves = halved(part, least, greatest, filters.order)
             if not halves:
                 raise
-            rows = itertools.chain.from_iterable(self._in_order(filters, condition, half) for half in halves)
+            rows = itertools.chain.from_iterable(self._in_order(filters, condition, half, columns) for half in halves)
         yield from rows
 
     def _parts(self, filters: Filters, condition: Compiled) -> Iterator[Range]:
@@ -249,7 +251,7 @@ class ParquetSearch(Analysis):
                 yield Found(RecordId(journal, number), row[0], line)
 
     @staticmethod
-    def _judged(filters: Filters, condition: Compiled, found: Iterator[Sequence[Any]] | list[Any]) -> Iterator[bytes]:
+    def _judged(filters: Filters, condition: Compiled, found: Iterable[Sequence[Any]]) -> Iterator[bytes]:
         for row in found:
             line = make_line(row)
             if (row[-1] is None and condition.is_exact) or filters.matches(read_fields(line)):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FIELD_RECORDS = 5_000
 """Newest records whose fields are listed: each is read in Python, which takes half a second for so many."""
-PATTERN_RECORDS = 20_000
+PATTERN_RECORDS = 50_000
 """Newest messages that become patterns."""
 
 SLOTS = Parameter(name="slots", meaning="Most slots, or one more.", kind="whole number", default=60, least=1, most=500)

@@ -88,6 +88,20 @@ def test_a_damaged_index_is_none(tmp_path):
                 assert found is None
 
 
+def test_a_segment_is_written_into_the_given_file(tmp_path):
+    """It keeps its mode, and a killed process leaves no other file beside it."""
+    path = tmp_path / ".temporary"
+    path.touch(0o640)
+    before = path.stat()
+    with contextlib.closing(engine.connect(64 << 20, 1)) as connection:
+        rows = "SELECT 1.5::DOUBLE AS created, 20 AS levelno, NULL::VARCHAR AS line"
+        index.write_segment(connection, rows, str(path), [(0, 1, bytes(32))])
+    after = path.stat()
+    assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+    with opened(path) as found:
+        assert found.counts == [(0, 20, 1)]
+
+
 @pytest.mark.parametrize("octets", [b"", b"PAR1", b"x" * 100, b"\xff\xff\xff\xffPAR1", index.MAGIC + b"\0\0\0\0PAR1"])
 def test_a_file_of_another_kind_has_none(tmp_path, octets):
     """However short."""

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,10 @@ from prefork_logd.config.stores.parquet import ParquetStoreSettings
 from prefork_logd.errors import QueryCancelledError, QueryTimeoutError, StoreError
 from prefork_logd.query.filters import Filters
 from prefork_logd.query.language import parse_field
+from prefork_logd.query.patterns import pattern_of
 from prefork_logd.query.search import Limits, RecordId
 from prefork_logd.query.statistics import parse as parse_statistics
-from prefork_logd.query.tree import Compare, level_from
+from prefork_logd.query.tree import EVERYTHING, Compare, level_from
 from prefork_logd.stores.parquet import analysis as parquet_analysis
 from prefork_logd.stores.parquet import engine, segments, slices, snapshot
 from prefork_logd.stores.parquet import search as parquet_search
@@ -40,6 +42,25 @@ def test_analyses_count_records_with_a_line_beside_their_columns(found):
     found.search.limits = Limits(most_records=7)
     try:
         assert found.search.facets(Filters(), (parse_field("level"),), 3).coverage == (7, False)
+    finally:
+        found.search.limits = Limits()
+
+
+def test_patterns_have_records_with_a_line_beside_their_columns(found):
+    """Those that match, in the place that their time gives them."""
+    records = [json.loads(one) for one in found.lines]
+    for tree in (EVERYTHING, level_from(30), Compare(("message",), "~", "\udcff")):
+        wanted = Filters(tree=tree)
+        counts = Counter(pattern_of(record.get("message", "")) for record in records if wanted.matches(record))
+        answer = found.search.patterns(wanted, 1_000)
+        assert {one.text: one.count for one in answer.patterns} == counts
+        assert answer.coverage == (counts.total(), True)
+    found.search.limits = Limits(most_records=7)
+    try:
+        newest = sorted((record["created"] for record in records), reverse=True)[:7]
+        answer = found.search.patterns(Filters(), 1_000)
+        assert answer.coverage == (7, False)
+        assert min(one.first for one in answer.patterns) == newest[-1]
     finally:
         found.search.limits = Limits()
 
