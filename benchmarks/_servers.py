@@ -79,8 +79,11 @@ def prefork_logd(
     python: str = sys.executable,
     version: str = "",
     mix: Mix = "uniform",
+    more: str = "",
 ) -> Server:
     """Return the collector under test, with one output; without `native`, its Python twin does the core's work.
+
+    `more` is added to its configuration.
 
     With another `python` it is the collector that is installed there; `version` tells it apart in the table.
     """
@@ -90,7 +93,7 @@ def prefork_logd(
         output = '[[output]]\npath = "records.jsonl"\nformat = "text"\n' if text else ""
         config = directory / "prefork-logd.toml"
         # To files and nowhere else: a store has benchmarks of its own.
-        config.write_text(f'store = []\n[server]\nworkers = {count}\ndurability = "{durability}"\n{output}')
+        config.write_text(f'store = []\n[server]\nworkers = {count}\ndurability = "{durability}"\n{output}{more}')
         flags = ["--config", str(config), "--state-dir", str(directory), "--bind", f"{HOST}:{port}"]
         forced = [] if native else ["env", "PREFORK_LOGD_NATIVE=0"]
         return [*forced, python, "-P", "-m", "prefork_logd", "run", *flags]

@@ -156,7 +156,8 @@ def hostile(address: tuple[str, int], family: str, bytes_a_second: int) -> None:
 
 
 @contextlib.contextmanager
-def _beside(address: tuple[str, int], family: str, rate: int) -> Iterator[None]:
+def beside(address: tuple[str, int], family: str, rate: int) -> Iterator[None]:
+    """Let another client send to a collector in this context."""
     if family == QUIET:
         yield
         return
@@ -195,7 +196,7 @@ def _in_turn(family: str, options: argparse.Namespace) -> dict[str, list[dict[st
         for turn in range(options.runs):
             for index in range(len(kinds)):
                 kind = kinds[(turn + index) % len(kinds)]
-                with _beside(live.address, kind, options.bytes):
+                with beside(live.address, kind, options.bytes):
                     found[kind].append(latency(live.address, options))
     return found
 

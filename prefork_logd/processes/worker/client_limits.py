@@ -11,6 +11,7 @@ fill and its client waits; others are not affected.
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Protocol
@@ -163,7 +164,7 @@ class ClientLimits:
             client.others = others = self._others(key)
             budget = client.budget
             for bucket, full_ms in ((budget.records, others.records_full_ms), (budget.nbytes, others.bytes_full_ms)):
-                if full_ms / 1000 > now_s:
+                if full_ms / 1000 > now_s and math.isfinite(bucket.per_s):
                     bucket.take((full_ms / 1000 - now_s) * bucket.per_s)
             self._clients[index, name] = client
             self._idle[client] = (index, name)

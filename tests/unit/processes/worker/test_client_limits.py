@@ -156,6 +156,20 @@ def test_workers_count_together(make_pair: Callable[..., Pair], clock: Clock) ->
     assert 48 <= len(one.writer.lines) + len(two.writer.lines) <= 56
 
 
+def test_a_rate_that_is_not_limited_stays_so_in_another_worker(make_pair: Callable[..., Pair], clock: Clock) -> None:
+    """Also if the clock of that one's turn is behind."""
+    toml = "[[limit]]\nbytes_per_second = 1_000_000\n"
+    one, two = make_pair(toml, 1), make_pair(toml, 2)
+    two.turn()
+    clock.now_s += 0.5
+    send(one, 5)
+    clock.now_s -= 0.4
+    client = two.connect("10.0.0.1:9")
+    client.sendall(frame("x") * 5)
+    pass_time(clock, 0.2, one, two)
+    assert len(two.writer.lines) == 5
+
+
 def test_connections_of_one_client_share_its_rate(make_pair: Callable[..., Pair], clock: Clock) -> None:
     """None of them starves."""
     pair = make_pair("[[limit]]\nrecords_per_second = 100\nburst = '1s'\n")
