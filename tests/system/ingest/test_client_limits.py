@@ -11,6 +11,7 @@ from tests.support.harness import frames, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.support.harness import Collector
 
@@ -63,6 +64,25 @@ def test_a_noisy_service_waits_and_loses_nothing(make_collector: Callable[..., C
     assert "limit rate: noisy sends more than 400 records a second; it waits" in collector.log
     assert collector.status()["dropped"] == 0
     assert collector.stop() == 0
+
+
+def test_a_plain_client_waits_and_loses_nothing(make_collector: Callable[..., Collector], tmp_path: Path) -> None:
+    """Although it closes at once; what it has sent before a stop is written whatever the limit says."""
+    limit = '[[limit]]\npeers = ["unix"]\nrecords_per_second = 200\nburst = "1s"\n'
+    bind = f'[server]\nbind = ["127.0.0.1:0", "unix:{tmp_path}/logd.sock"]\n'
+    collector = make_collector(bind + limit, "--workers", "2").start()
+    began_s = time.monotonic()
+    with collector.connect(1) as sock:
+        sock.sendall(frames(str(number) for number in range(300)))
+    found = collector.wait_for_records(300)
+    assert time.monotonic() - began_s >= 0.4
+    assert [record["message"] for record in found] == [str(number) for number in range(300)]
+    with collector.connect(1) as sock:
+        # Few enough for the buffers of the socket.
+        sock.sendall(frames(str(number) for number in range(800)))
+        wait_for(lambda: len(collector.lines()) > 301, "the beginning")
+        assert collector.stop() == 0
+    assert len(collector.lines()) == 1100
 
 
 def test_dropped_records_are_counted_on_both_sides(make_collector: Callable[..., Collector]) -> None:
