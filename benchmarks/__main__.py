@@ -25,6 +25,7 @@ _BENCHMARKS = (
     "stores",
     "postgresql",
     "parquet",
+    "page",
     "acknowledged",
     "cost",
     "nats",

@@ -77,20 +77,21 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def fill(directory: Path, records: int, days: int = 1, unmerged: int = 0) -> dict[str, Any]:
+def fill(directory: Path, records: int, days: int = 1, unmerged: int = 0, start: float = START) -> dict[str, Any]:
     """Make the store; return CPU seconds, and the memory that it took beside that of the lines.
 
-    `unmerged` is the number of records of each segment, which then stays as it is.
+    `unmerged` is the number of records of each segment, which then stays as it is. `start` is the time of the first
+    record, in seconds since 1970.
     """
     settings = ParquetStoreSettings(path=str(directory / "records"), retain="")
     store = ParquetStore(settings)
     store.open(JOURNAL)
     batch = unmerged or settings.batch_records
-    list(_fleet_lines.blocks(0, 1, START, 1.0))
+    list(_fleet_lines.blocks(0, 1, start, 1.0))
     written = 0.0
     resident = _resident_bytes()
     for first in range(0, records, batch):
-        blocks = list(_fleet_lines.blocks(first, min(batch, records - first), START, days * _DAY_S / records))
+        blocks = list(_fleet_lines.blocks(first, min(batch, records - first), start, days * _DAY_S / records))
         begin = time.process_time()
         store.write(blocks, _unexpected)
         written += time.process_time() - begin

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from prefork_logd.config.stores.parquet import ParquetStoreSettings
 from prefork_logd.errors import QueryCancelledError, QueryTimeoutError, StoreError
 from prefork_logd.query.filters import Filters
-from prefork_logd.query.language import parse_field
+from prefork_logd.query.language import parse, parse_field
 from prefork_logd.query.patterns import pattern_of
 from prefork_logd.query.search import Limits, RecordId
 from prefork_logd.query.statistics import parse as parse_statistics
@@ -118,6 +119,29 @@ def test_a_call_is_cancelled_by_another_thread(tmp_path):
         is_over.set()
         thread.join()
         assert search.count(Filters()) == 3
+
+
+def test_a_search_over_large_texts_is_cancelled_between_blocks(tmp_path):
+    """Sixteen expressions over texts of a megabyte, the slowest query that there may be, end before their time."""
+    store = make_store(tmp_path)
+    store.open(JOURNAL)
+    for number in range(12):
+        text = "".join(f"{number * at * 7919 % 999_983:x} " for at in range(170_000))
+        store.write([block(number, [line(NOON + number, msg=text)])], never)
+    store.close()
+    slow = parse(" OR ".join(f'message=~"(a|b|c)+[d-f]*{number}(g|h)[0-9]+z{{4}}"' for number in range(16)), now=NOON)
+    with contextlib.closing(open_search(store._settings)) as search:
+        began = time.monotonic()
+        assert search.count(Filters(tree=slow)) == 0
+        assert search.count(Filters()) == 12
+        whole_s = time.monotonic() - began
+        timer = threading.Timer(whole_s / 10, search.cancel)
+        began = time.monotonic()
+        timer.start()
+        with pytest.raises(QueryCancelledError):
+            search.count(Filters(tree=slow))
+        assert time.monotonic() - began < whole_s * 0.7
+        timer.join()
 
 
 def test_span_and_levels(found):
