@@ -99,6 +99,60 @@ def lines(count: int, start: float, step_s: float, seed: int = 7) -> Iterator[by
         yield line(kind, start + (number + chance.random()) * step_s, chance, trace)
 
 
+class Failure(NamedTuple):
+    """An exception that the shop raises again and again."""
+
+    count: int
+    service: str
+    place: str
+    """The module and the function."""
+    error: str
+    value: str
+    """With `{n}` for a number that is never the same."""
+
+
+FAILURES = (
+    Failure(412, "shop-web", "orders.checkout", "OutOfStock", "item {n} is sold out"),
+    Failure(180, "stock-sync", "sync.read_page", "json.decoder.JSONDecodeError", "Expecting value: line 1 column {n}"),
+    Failure(61, "billing", "ledger.close_day", "AssertionError", "ledger and gateway disagree by {n} EUR"),
+    Failure(47, "shop-web", "cart.update", "KeyError", "'sku'"),
+    Failure(19, "mailer", "smtp.send", "smtplib.SMTPServerDisconnected", "Connection unexpectedly closed"),
+    Failure(8, "gateway", "auth.verify", "ExpiredSignatureError", "Signature has expired"),
+    Failure(3, "shop-web", "search.rank", "ZeroDivisionError", "division by zero"),
+)
+_FAILED = """\
+Traceback (most recent call last):
+  File "/srv/{package}/venv/lib/python3.12/site-packages/{package}_kit/runner.py", line 88, in run
+    return self.call(job)
+  File "/srv/{package}/releases/118/{package}/{module}.py", line {line}, in {function}
+    result = self._apply(job)
+{error}: {value}"""
+
+
+def failures(end: float, span_s: float, seed: int = 7) -> Iterator[bytes]:
+    """Yield a stored line of each failure, in the order of their times: most of them shortly before the end."""
+    chance = random.Random(seed)
+    found = []
+    for index, failure in enumerate(FAILURES):
+        module, _, function = failure.place.partition(".")
+        package = failure.service.partition("-")[0]
+        kind = Kind(0, failure.service, f"{package}.{module}", "ERROR", "", 40 + 7 * index, function)
+        for _ in range(failure.count):
+            record = record_of(kind, end - 1 - span_s * chance.random() ** (1 + index % 3), f"{function} failed")
+            record["exc_text"] = _FAILED.format(
+                package=package,
+                module=module,
+                line=kind.line + chance.choice((0, 0, 0, 4)),
+                function=function,
+                error=failure.error,
+                value=failure.value.format(n=chance.randrange(1, 1000)),
+            )
+            extra = {"tenant": chance.choice(_TENANTS), "trace_id": f"{chance.getrandbits(128):032x}"}
+            found.append(record | {"process": 2107, "version": chance.choice(("42.0", "42.1")), "extra": extra})
+    found.sort(key=lambda record: float(record["created"]))
+    yield from map(render, found)
+
+
 def line(kind: Kind, created: float, chance: random.Random, trace: str) -> bytes:
     """Return one stored line."""
     status = chance.choices((200, 204, 302, 404, 500), (80, 8, 6, 4, 2))[0]

@@ -12,6 +12,7 @@ import { Histogram } from "./histogram.js";
 import { levelClass } from "./levels.js";
 import { panel, table } from "./panel.js";
 import { condition, excluding, including } from "./query_text.js";
+import { duration } from "./time.js";
 
 const HOUR_S = 3600;
 const AROUND_S = 1800;
@@ -56,7 +57,8 @@ export class ErrorGroup {
         h("div", { class: "column" }, h("section", { class: "panel", "aria-label": "Records" }, h("h2", {}, "Records"), slot("samples"), this.detail.place), slot("variants")),
         h("div", { class: "column" }, h("section", { class: "panel", "aria-label": "State" }, h("h2", {}, "State"), slot("state"), h("h3", {}, "Note"), this.changes.note), slot("senders"), slot("events"))),
     );
-    this.changes.start().catch((error) => announce(error.message));
+    /** Is over when it is known what the reader may do. */
+    this.ready = this.changes.start().catch((error) => announce(error.message));
   }
 
   /** Forget the group. */
@@ -137,7 +139,7 @@ export class ErrorGroup {
       h("span", { class: "share" }, h("meter", { min: 0, max: most, value: Number(one.count), "aria-hidden": "true" }), shown(one.name, false)),
       count(one.count), moment(one.first_seen, this.zone), moment(one.last_seen, this.zone), this.changes.splitButton(one.name, found.length),
     ]);
-    const columns = [["place", "mono"], ["errors", "number"], ["first", "nowrap optional"], ["last", "nowrap"], [h("span", { class: "hidden-text" }, "Split off"), "actions"]];
+    const columns = [["place", "mono"], ["errors", "number"], ["first", "nowrap optional"], ["last", "nowrap optional"], [h("span", { class: "hidden-text" }, "Split off"), "actions"]];
     return panel("Places in the code", "", table("Places in the code", columns, rows));
   }
 
@@ -192,5 +194,6 @@ export class ErrorGroup {
 
 function detailOf(event) {
   if (!event.detail || event.what === "noted") return null;
-  return [event.what === "assigned" ? " to " : " ", shown(event.detail.split("\n")[0].slice(0, 200), false)];
+  const detail = event.what === "muted" ? event.detail.replace(/^for (\S+) s/, (_, length_s) => `for ${duration(Number(length_s))}`) : event.detail;
+  return [event.what === "assigned" ? " to " : " ", shown(detail.split("\n")[0].slice(0, 200), false)];
 }

@@ -162,6 +162,8 @@ function sayEmpty(counts) {
 async function refreshGroup(signal) {
   const details = await get(`/errors/${encodeURIComponent(groupOfAddress())}`, {}, signal);
   const { id } = details.group;
+  await page.ready;
+  if (signal.aborted) return;
   if (id !== groupOfAddress()) history.replaceState(null, "", groupPath(id));
   place("group-problem").replaceChildren();
   place("error-group").hidden = false;

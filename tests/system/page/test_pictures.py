@@ -31,6 +31,31 @@ IS_RENEWED = os.environ.get("PREFORK_LOGD_PICTURES") == "1"
 RECORDS = 8_000
 SPAN_S = 3 * 3600
 TOML = '[server]\nbind = ["127.0.0.1:0"]\nworkers = 2\n[web]\nbind = ["127.0.0.1:0"]\n[[store]]\ntype = "parquet"\n'
+ALERTS = """[errors]
+[[receiver]]
+name = "ops"
+type = "command"
+command = ["/bin/true"]
+[[alert]]
+name = "shop has errors"
+query = "service=shop-web level>=ERROR"
+above = 50
+window = "1h"
+every = "1s"
+send = ["ops"]
+[[alert]]
+name = "gateway is slow"
+query = "logger:billing.gateway duration_ms>2000"
+above = 20
+window = "10m"
+every = "1s"
+send = ["ops"]
+[[alert]]
+name = "new errors"
+on = "new-group"
+every = "1s"
+send = ["ops"]
+"""
 MOST_BYTES = 300_000
 """Of a picture in the documentation."""
 
@@ -102,6 +127,46 @@ def test_pictures_of_every_view(
     assert len({path.read_bytes() for path in camera.taken}) == len(camera.taken) == 14
     if IS_RENEWED:
         camera.publish()
+
+
+def test_pictures_of_errors_and_alerts(
+    make_collector: Callable[..., Collector], visit: Callable[..., Visit], tmp_path: Path
+) -> None:
+    """The list of groups, the page of one, and alerts, in both themes."""
+    collector = make_collector(TOML + ALERTS).start()
+    lines = [*shop.failures(time.time(), 40 * 3600)]
+    _collect(collector, iter(lines))
+    (url,) = json.loads(collector.cli("status", "--json").stdout)["page"]["urls"]
+    site = Site(url.partition("/?")[0], collector.state_dir)
+    camera = Camera(tmp_path)
+    tab = visit(site, width=1440, height=860)
+    page = tab.page
+    page.goto(f"{site.address}/errors?show=all")
+    wait_for(lambda: page.locator("tr.group").count() == len(shop.FAILURES), "groups", 60)
+    _change(collector, "assign", "ledger", "anna")
+    _change(collector, "mute", "zero", "--count", "100")
+    _change(collector, "resolve", "signature")
+    _change(collector, "resolve", "sku")
+    again = next(json.loads(line) for line in lines if b"KeyError" in line) | {"created": time.time()}
+    _collect(collector, iter([shop.render(again)]))
+    page.locator(".badge", has_text="Regressed").wait_for()
+    camera.take(tab, "errors")
+    _change(collector, "note", "ledger", "The gateway books refunds a day later.")
+    page.locator("tr.group a.title", has_text="ledger").click()
+    page.locator(".detail-body").wait_for()
+    camera.take(tab, "error")
+    page.goto(f"{site.address}/alerts")
+    page.locator(".badge.firing").first.wait_for()
+    camera.take(tab, "alerts")
+    if IS_RENEWED:
+        camera.publish()
+
+
+def _change(collector: Collector, action: str, text: str, *rest: str) -> None:
+    """Do something with the group that has a text in its title."""
+    (row,) = collector.cli("errors", "--text", text, "--format", "json").stdout.splitlines()
+    done = collector.cli("errors", action, json.loads(row)["id"], *rest)
+    assert done.returncode == 0, done.stderr
 
 
 def _search(camera: Camera, tab: Visit) -> None:
