@@ -235,6 +235,18 @@ def test_a_limit_is_for_some_peers(make_pair: Callable[..., Pair], peers: str, p
     assert len(messages(pair)) == (10 if is_limited else 20)
 
 
+def test_a_limit_is_for_some_certificates(make_pair: Callable[..., Pair]) -> None:
+    """By the verified name; several addresses with one name are one client."""
+    pair = make_pair(f"[[limit]]\n{RATE}peer_names = ['web-7']\nper = 'peer_name'\n")
+    for number, name in enumerate(("web-7", "web-7", "web-8", "")):
+        message = name or "none"
+        client = pair.connect(f"10.0.0.{number}:1")
+        pair.connection().peer_name = name
+        client.sendall(frame(message) * 20)
+        pair.turn(3)
+    assert [messages(pair).count(name) for name in ("web-7", "web-8", "none")] == [10, 20, 20]
+
+
 def test_half_received_records_are_bounded(make_pair: Callable[..., Pair]) -> None:
     """The connection with the most is closed; that of another client stays."""
     pair = make_pair("[limits]\nmax_record_bytes = 20000\n[[limit]]\nmemory = 40000\n")
