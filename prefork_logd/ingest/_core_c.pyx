@@ -600,7 +600,7 @@ cdef class Core:
         cdef Node* name = self.fields.slot[NAME]
         cdef bytes logger = b""
         if name != NULL:
-            logger = PyBytes_FromStringAndSize(<const char*> name.value.text, name.size)
+            logger = PyBytes_FromStringAndSize(<const char*> name.value.text, min(name.size, <size_t> KEY_BYTES))
         cdef long rate = self.sampler.decide(rule, logger, level.value.integer if level != NULL else 0)
         self.is_dropped = rate == 0
         return rate > 1 and self._mark(rate)

@@ -88,6 +88,7 @@ cdef enum:
     SENDER_TEXTS = 5       # host, service, environment, version, peer_name
     MOST_ADDED = 32        # most fields of a sender's own (records/sender.py)
     MARK_BYTES = 48        # most bytes of the mark of a sampled record (ingest/sampling.py)
+    KEY_BYTES = 256        # of a logger's name, which tell keys apart there
 
 cdef struct Added:
     # A field that each record of a sender gets in `extra`.

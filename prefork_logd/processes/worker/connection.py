@@ -331,7 +331,7 @@ class Connection:
         owner, fd = self.owner, self.fd
         budget = TURN_BYTES
         while not owner.paused:
-            is_little = owner.rest_bytes >= REST_BYTES or any(client.waiting for client in self.clients)
+            is_little = owner.rest_bytes >= REST_BYTES or (bool(self.clients) and self._must_wait())
             buffer = owner.buffer[:SMALL_READ_BYTES] if is_little else owner.buffer
             try:
                 nbytes = os.readv(fd, (buffer,)) if self.tls is None else self._decrypt(buffer)
@@ -364,6 +364,10 @@ class Connection:
                 return
         if self.fd >= 0:
             owner.postpone(self)
+
+    def _must_wait(self) -> bool:
+        """Tell whether connections of its client wait, so that little is read at a time."""
+        return any(client.waiting for client in self.clients)
 
     def _finish(self) -> bool:
         """Handle the rest of the last turn; return whether all of it is handled, so that the connection may be read."""
