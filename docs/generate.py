@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -95,7 +96,7 @@ def configuration() -> str:
     }
     for table, kind in {**TABLES, **lists}.items():
         header = f"[[{table}]]" if table in lists else f"[{table}]"
-        parts.append(f"\n## `{header}`\n\n{(kind.__doc__ or '').strip()}\n\n")
+        parts.append(f"\n## `{header}`\n\n{cleandoc(kind.__doc__ or '')}\n\n")
         # [[web.user]] has a table of its own.
         parts += _rows(
             kind,
@@ -103,12 +104,12 @@ def configuration() -> str:
             - {"user" if table == "web" else "name" if table == "errors" else ""},
         )
     common = {field.name for field in msgspec.structs.fields(StoreSettings)}
-    parts.append(f"\n## `[[store]]`\n\n{(StoreSettings.__doc__ or '').strip()} `type` selects the kind.\n\n")
+    parts.append(f"\n## `[[store]]`\n\n{cleandoc(StoreSettings.__doc__ or '')} `type` selects the kind.\n\n")
     parts += _rows(StoreSettings, common)
     for name, kind in KINDS.items():
         store = kind.settings
         own = {field.name for field in msgspec.structs.fields(store)} - common
-        parts.append(f'\n### `type = "{name}"`\n\n{(store.__doc__ or "").strip()}\n\n')
+        parts.append(f'\n### `type = "{name}"`\n\n{cleandoc(store.__doc__ or "")}\n\n')
         parts += _rows(store, own)
     shared = {field.name for field in msgspec.structs.fields(ReceiverSettings)}
     parts.append("\n## `[[receiver]]`\n\nWhere notices of alerts are sent. `type` selects the kind.\n\n")

@@ -248,7 +248,7 @@ class ClientLimits:
             self._warnings.warning(
                 "limit %s: %s sends more than %s; %s",
                 client.limit.name,
-                client.name,
+                client.shown,
                 describe_rates(client.limit),
                 what,
                 fields={"limit": client.limit.name, "client": client.name},
@@ -292,7 +292,7 @@ class ClientLimits:
         what = f"{client.dropped} records were dropped" if client.limit.action == "drop" else "nothing was dropped"
         self._warnings.warning(
             "limit %s: %s is within it again after %.0f s; %s, and its connections waited %d times",
-            *(client.limit.name, client.name, client.beyond_s - client.since_s, what, client.waits),
+            *(client.limit.name, client.shown, client.beyond_s - client.since_s, what, client.waits),
             fields={"limit": client.limit.name, "client": client.name, "dropped": client.dropped},
         )
 

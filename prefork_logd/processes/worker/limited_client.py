@@ -40,7 +40,6 @@ class Client(Generic[_Connection]):
     def __init__(self, limit: ClientLimitSettings, name: str, key: int, row: int, now_s: float) -> None:
         self.limit = limit
         self.name = name
-        """Its name for people."""
         self.key = key
         self.row = row
         """Its place in the table that workers share; -1: none was free."""
@@ -64,6 +63,11 @@ class Client(Generic[_Connection]):
         """When it was last beyond."""
         self.reported_s = 0.0
         self.waits = self.dropped = self.unreported = 0
+
+    @property
+    def shown(self) -> str:
+        """Its name for the log. A name that the client itself chooses is quoted, and escaped."""
+        return ascii(self.name) if self.limit.per in ("service", "peer_name") else self.name
 
     def take(self, records: int, nbytes: int) -> None:
         """Count records that this worker has taken."""

@@ -61,7 +61,7 @@ def test_a_noisy_service_waits_and_loses_nothing(make_collector: Callable[..., C
     # 400 at once, 600 at 400 a second: 1.5 s; each further worker may allow a rate's 20 ms at once.
     assert took_s >= 1.2, took_s
     assert sum(b'"noisy"' in line for line in collector.lines()) == 1000
-    assert "limit rate: noisy sends more than 400 records a second; it waits" in collector.log
+    assert "limit rate: 'noisy' sends more than 400 records a second; it waits" in collector.log
     assert collector.status()["dropped"] == 0
     assert collector.stop() == 0
 
