@@ -10,6 +10,7 @@ import contextlib
 import os
 import select
 import socket
+import ssl
 import struct
 import time
 import traceback
@@ -70,12 +71,14 @@ def generator(
     *,
     half_close: bool = False,
     greeting: Callable[[int], bytes] | None = None,
+    tls_bytes: int = 0,
 ) -> Iterator[Generator]:
     """Connect one connection per share in a process of its own, ready to `go`; end it with the block.
 
     Connections stay open to the end, as a service's would, unless `half_close`: then each is shut down after its last
     byte and the time of the last byte is that of the last end-of-file from the server. With a `greeting`, each
     connection says it (for its index) and waits for an answer before the clock starts, and reads what it is told later.
+    With `tls_bytes` each share is sent by TLS, in writes of so many bytes, which are encrypted before the clock starts.
     """
     commands_out, commands_in = os.pipe()
     answers_out, answers_in = os.pipe()
@@ -85,7 +88,7 @@ def generator(
         try:
             os.close(commands_in)
             os.close(answers_out)
-            _child(address, shares, commands_out, answers_in, half_close, greeting)
+            _child(address, shares, commands_out, answers_in, half_close, greeting, tls_bytes)
             status = 0
         except BaseException:  # noqa: BLE001 - the child must end here, whatever happens
             traceback.print_exc()
@@ -113,8 +116,11 @@ def _child(
     answers: int,
     half_close: bool,
     greeting: Callable[[int], bytes] | None,
+    tls_bytes: int,
 ) -> None:
     connections = [connect(address) for _ in shares]
+    if tls_bytes:
+        shares = [_encrypted(*one, tls_bytes) for one in zip(connections, shares, strict=True)]
     if greeting is not None:
         for index, connection in enumerate(connections):
             connection.sendall(greeting(index))
@@ -131,6 +137,30 @@ def _child(
             connection.recv(1)
     os.write(answers, _TIMES.pack(begin, time.monotonic()))
     os.read(commands, 1)
+
+
+def _encrypted(connection: socket.socket, share: memoryview, tls_bytes: int) -> memoryview:
+    """Complete the TLS handshake of a connection, and return what is to be sent for its share."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing)
+    while True:
+        try:
+            tls.do_handshake()
+        except ssl.SSLWantReadError:
+            connection.sendall(outgoing.read())
+            incoming.write(connection.recv(65_536))
+        else:
+            break
+    connection.sendall(outgoing.read())
+    made = bytearray()
+    for begin in range(0, len(share), tls_bytes):
+        data = share[begin : begin + tls_bytes]
+        while data:
+            data = data[tls.write(data) :]
+        made += outgoing.read()
+    return memoryview(made)
 
 
 def _send_all(

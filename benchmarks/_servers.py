@@ -53,6 +53,8 @@ class Server:
     """Whether its last partial buffer stays in memory until it is stopped."""
     mix: Mix = "uniform"
     """Which records it is sent."""
+    tls_bytes: int = 0
+    """Bytes of a write by TLS; 0: the records are sent plain."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +82,13 @@ def prefork_logd(
     version: str = "",
     mix: Mix = "uniform",
     more: str = "",
+    tls_bytes: int = 0,
 ) -> Server:
     """Return the collector under test, with one output; without `native`, its Python twin does the core's work.
 
-    `more` is added to its configuration.
-
-    With another `python` it is the collector that is installed there; `version` tells it apart in the table.
+    `more` is added to its configuration. With another `python` it is the collector that is installed there; `version`
+    tells it apart in the table. With `tls_bytes` clients speak TLS, and write so many bytes at once; its certificate has
+    a P-256 key.
     """
 
     def configure(directory: Path, port: int) -> list[str]:
@@ -93,8 +96,13 @@ def prefork_logd(
         output = '[[output]]\npath = "records.jsonl"\nformat = "text"\n' if text else ""
         config = directory / "prefork-logd.toml"
         # To files and nowhere else: a store has benchmarks of its own.
-        config.write_text(f'store = []\n[server]\nworkers = {count}\ndurability = "{durability}"\n{output}{more}')
-        flags = ["--config", str(config), "--state-dir", str(directory), "--bind", f"{HOST}:{port}"]
+        bind = "bind = []\n" if tls_bytes else ""
+        listener = _tls_listener(directory, port) if tls_bytes else ""
+        config.write_text(
+            f'store = []\n[server]\nworkers = {count}\ndurability = "{durability}"\n{bind}{output}{more}{listener}'
+        )
+        flags = ["--config", str(config), "--state-dir", str(directory)]
+        flags += [] if tls_bytes else ["--bind", f"{HOST}:{port}"]
         forced = [] if native else ["env", "PREFORK_LOGD_NATIVE=0"]
         return [*forced, python, "-P", "-m", "prefork_logd", "run", *flags]
 
@@ -107,9 +115,23 @@ def prefork_logd(
     label += "" if native else " without the core"
     label += f" acknowledged, {durability}" if acknowledged else ""
     label += "" if mix == "uniform" else f", {mix} mix"
+    label += f" TLS, writes of {tls_bytes:,} bytes" if tls_bytes else ""
     what = f"decoded and rendered, {'text' if text else 'JSON'}"
     check_line = None if text else functools.partial(is_stored_record, mix=mix)
-    return Server(label, what, "stdlib", configure, "records.jsonl", check_line, acknowledged, mix=mix)
+    return Server(
+        label, what, "stdlib", configure, "records.jsonl", check_line, acknowledged, mix=mix, tls_bytes=tls_bytes
+    )
+
+
+def _tls_listener(directory: Path, port: int) -> str:
+    """Return a listener that takes TLS, and plain warm-up records, with a certificate made by openssl(1)."""
+    certificate, key = directory / "tls.pem", directory / "tls.key"
+    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    files = ("-out", str(certificate), "-keyout", str(key))
+    subprocess.run(
+        ("openssl", "req", "-x509", *curve, "-subj", "/CN=localhost", *files), check=True, capture_output=True
+    )
+    return f'[[listener]]\naddress = "{HOST}:{port}"\ntls = "accept"\ntls_cert = "{certificate}"\ntls_key = "{key}"\n'
 
 
 def cookbook() -> Server:

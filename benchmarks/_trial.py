@@ -112,7 +112,8 @@ def run(
 def push(live: Live, shares: list[memoryview], records: int) -> Trial:
     """Push shares through a live server, stop it, and count what it stored."""
     root = live.running.pid
-    with generator(live.address, shares, greeting=hello if live.server.acknowledged else None) as load:
+    greeting = hello if live.server.acknowledged else None
+    with generator(live.address, shares, greeting=greeting, tls_bytes=live.server.tls_bytes) as load:
         # Accepting is not part of what is timed.
         time.sleep(0.1 + len(shares) / 2000)
         before = _Clocks.read(root, load.pid)
