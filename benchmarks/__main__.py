@@ -18,6 +18,7 @@ _HERE = Path(__file__).resolve().parent
 _BENCHMARKS = (
     "startup",
     "throughput",
+    "tls",
     "connections",
     "latency",
     "handler",

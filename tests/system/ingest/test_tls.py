@@ -35,7 +35,8 @@ class Site:
         self.authority = Authority(directory / "authority")
         self.issued = self.authority.issue("collector", "DNS:localhost", file="current")
         self.collector = TlsCollector(directory / "state", self._toml())
-        self.context = client_context(self.authority, self.authority.issue("web-7", "DNS:web-7.example"))
+        self.named = self.authority.issue("web-7", "DNS:web-7.example")
+        self.context = client_context(self.authority, self.named)
         self.collector.context = self.context
 
     def _toml(self) -> str:
@@ -71,9 +72,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2])
 def test_clients_that_only_write_lose_nothing(site: Site, version: ssl.TLSVersion) -> None:
     """They never read, and close when they have written: no answer of ours must make their system send a reset."""
-    context = client_context(
-        site.authority, (f"{site.authority.directory}/web-7.pem", f"{site.authority.directory}/web-7.key")
-    )
+    context = client_context(site.authority, site.named)
     context.maximum_version = version
     name = f"writer-{version.name}"
     one = frame(f"{name} {'x' * 500}")
@@ -96,10 +95,20 @@ def test_clients_that_only_write_lose_nothing(site: Site, version: ssl.TLSVersio
 
 
 def test_plain_clients_share_the_port(site: Site) -> None:
-    """Of frames and of sessions."""
+    """They have no name, whatever they send; a TLS client has that of its certificate, in frames and in a session."""
     with site.plain() as sock:
-        sock.sendall(frames(f"plain-{number}" for number in range(10)))
-    wait_for(lambda: site.count("plain-") == 10, "the records")
+        sock.sendall(frames((f"plain-{number}" for number in range(10)), peer_name="admin"))
+    with site.collector.connect() as sock:
+        sock.sendall(frames(["named-1"], peer_name="admin") + frames(["named-2"]))
+    session = Faithful(site.collector, "named")
+    session.log(1)
+    session.close()
+    wait_for(lambda: (site.count("plain-"), site.count("named-")) == (10, 3), "the records")
+    found = [record for record in site.collector.records() if record["message"].startswith(("plain-", "named-"))]
+    for record in found:
+        is_named = record["message"].startswith("named-")
+        assert record.get("peer_name") == ("web-7.example" if is_named else None)
+        assert record.get("extra", {}).get("peer_name") in ("admin", None)
 
 
 def test_bad_handshakes_are_refused_and_others_go_on(site: Site) -> None:
