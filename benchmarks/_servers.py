@@ -87,8 +87,8 @@ def prefork_logd(
     """Return the collector under test, with one output; without `native`, its Python twin does the core's work.
 
     `more` is added to its configuration. With another `python` it is the collector that is installed there; `version`
-    tells it apart in the table. With `tls_bytes` clients speak TLS, and write so many bytes at once; its certificate has
-    a P-256 key.
+    tells it apart in the table. With `tls_bytes` clients speak TLS, and write so many bytes at once; its certificate
+    has a P-256 key.
     """
 
     def configure(directory: Path, port: int) -> list[str]:
