@@ -63,6 +63,8 @@ class Saved(NamedTuple):
     boot: str
     monotonic: float
     ticks: float
+    number: int
+    """The journal's next number at the last look."""
     eras: tuple[Era, ...]
 
 
@@ -86,7 +88,7 @@ class AlertClock:
             base = saved.ticks + (monotonic() - saved.monotonic if is_same_boot else 0.0)
         self._base = base - monotonic()
         self.eras: tuple[Era, ...] = saved.eras if saved is not None else ()
-        self._looked = self.ticks(), self.eras[-1].first if self.eras else 0
+        self._looked = (saved.ticks, saved.number) if saved is not None else (self.ticks(), 0)
 
     def ticks(self) -> float:
         """Return the seconds on this clock."""
@@ -98,7 +100,7 @@ class AlertClock:
 
     def saved(self) -> Saved:
         """Return what the database has to keep."""
-        return Saved(self._boot, self._monotonic(), self.ticks(), self.eras)
+        return Saved(self._boot, self._monotonic(), self.ticks(), self._looked[1], self.eras)
 
     def look(self, number: int) -> bool:
         """Compare with the wall clock; return whether it was set since the last look. `number`: the journal's next."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prefork_logd.alerts import findings as found
 from prefork_logd.alerts.clock import AlertClock
@@ -59,6 +59,8 @@ class Engine:
         self._due: dict[str, float] = {}
         """When each rule is evaluated next, on the clock."""
         self._opened: _Opened | None = None
+        self._sending: tuple[AlertClock, Dispatcher] | None = None
+        """Kept while the database is closed: an attempt may be under way, and must not be begun twice."""
         self._version = -1
         self._page_rules: list[AlertSettings] = []
         self._clean_at = 0.0
@@ -92,27 +94,44 @@ class Engine:
 
     def end(self, longest_s: float) -> None:
         """Begin no further attempt to send, and wait for those under way."""
-        if self._opened is not None:
-            self._opened.dispatcher.end(longest_s)
+        if self._sending is not None:
+            self._sending[1].end(longest_s)
 
     def _turn(self) -> None:
         if self._opened is None:
             if not self._settings.alert and not self._path.exists():
                 return
-            self._opened = _Opened(self._path, self._settings, self._make_clock, self._run)
+            self._opened = self._open()
             self._version, self._known = -1, None
         opened = self._opened
         rules = self._rules(opened.ledger)
-        number = self._watched.journal()[1]
-        if opened.clock.look(number) or not self._watched.is_listening():
-            opened.listening = opened.clock.ticks()
-            opened.save()
-        self._evaluate(opened, rules)
+        journal, number = self._watched.journal()
+        if journal:
+            if opened.clock.look(number) or not self._watched.is_listening():
+                opened.listening = opened.clock.ticks()
+                opened.save()
+            self._evaluate(opened, rules)
         opened.dispatcher.start_due(opened.outbox)
         if opened.clock.ticks() >= self._clean_at:
             opened.ledger.clean(opened.clock.wall())
             self._clean_at = opened.clock.ticks() + CLEAN_S
         self.numbers = {"rules": len(rules), **opened.ledger.numbers()}
+
+    def _open(self) -> _Opened:
+        """Open or make the database. Raises StoreError."""
+        ledger = Ledger(self._path, self._settings)
+        try:
+            kept = ledger.clock()
+            if self._sending is None:
+                receivers = {receiver.name: receiver for receiver in self._settings.receiver}
+                clock = self._make_clock(kept[0] if kept is not None else None)
+                self._sending = clock, Dispatcher(self._path, clock, receivers)
+            clock, dispatcher = self._sending
+            listening = kept[2] if kept is not None and kept[1] == self._run else clock.ticks()
+            return _Opened(self._path, ledger, clock, dispatcher, self._run, listening)
+        except BaseException:
+            ledger.close()
+            raise
 
     def _rules(self, ledger: Ledger) -> dict[str, AlertSettings]:
         """Return the rules of the configuration and of the page, which cannot replace one of the configuration."""
@@ -151,6 +170,8 @@ class Engine:
             self._note_problem(opened, rule, f"unexpected {describe_unexpected(error)}")
         else:
             opened.ledger.apply(rule, findings, opened.clock, self._run, opened.listening)
+            # At once: the searches of other rules may take long.
+            opened.dispatcher.start_due(opened.outbox)
 
     def _note_problem(self, opened: _Opened, rule: AlertSettings, problem: str) -> None:
         self._log.warning("alert %s: cannot be evaluated: %s", rule.name, problem)
@@ -178,17 +199,15 @@ class Engine:
 class _Opened:
     """The database and what belongs to it."""
 
-    def __init__(self, path: Path, settings: Settings, make_clock: Callable[..., AlertClock], run: str) -> None:
-        """Open or make the file. Raises StoreError."""
+    def __init__(
+        self, path: Path, ledger: Ledger, clock: AlertClock, dispatcher: Dispatcher, run: str, listening: float
+    ) -> None:
+        """Keep the clock. Raises StoreError."""
         self._run = run
-        self.ledger = Ledger(path, settings)
-        kept: Any = self.ledger.clock()
-        self.clock = make_clock(kept[0] if kept is not None else None)
-        is_same_run = kept is not None and kept[1] == run
-        self.listening: float = kept[2] if is_same_run else self.clock.ticks()
+        self.ledger, self.clock, self.dispatcher = ledger, clock, dispatcher
+        self.listening = listening
         """When the collector began to listen without a break, on the clock."""
-        self.outbox = Outbox(path, self.clock)
-        self.dispatcher = Dispatcher(path, self.clock, {receiver.name: receiver for receiver in settings.receiver})
+        self.outbox = Outbox(path, clock)
         self.save()
 
     def save(self) -> None:
@@ -197,7 +216,6 @@ class _Opened:
 
     def close(self) -> None:
         """Close the file; never raises."""
-        self.dispatcher.end(0.0)
         self.outbox.close()
         self.ledger.close()
 

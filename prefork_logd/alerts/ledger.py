@@ -66,8 +66,11 @@ class Ledger:
 
     def clock(self) -> tuple[Saved, str, float] | None:
         """Return the clock, the run of the collector, and when it began to listen; None in a new file."""
-        row = self._one("SELECT boot, monotonic, ticks, eras, run, listening FROM clock")
-        return None if row is None else (Saved(row[0], row[1], row[2], _read_eras(row[3])), row[4], row[5])
+        row = self._one("SELECT boot, monotonic, ticks, number, eras, run, listening FROM clock")
+        if row is None:
+            return None
+        boot, monotonic, ticks, number, eras, run, listening = row
+        return Saved(boot, monotonic, ticks, number, _read_eras(eras)), run, listening
 
     def save_clock(self, clock: AlertClock, run: str, listening: float) -> None:
         """Keep the clock."""
@@ -75,10 +78,10 @@ class Ledger:
             self._save_clock(clock, run, listening)
 
     def _save_clock(self, clock: AlertClock, run: str, listening: float) -> None:
-        boot, monotonic, ticks, eras = clock.saved()
+        boot, monotonic, ticks, number, eras = clock.saved()
         self.db.execute(
-            "INSERT OR REPLACE INTO clock VALUES (1, ?, ?, ?, ?, ?, ?)",
-            (boot, monotonic, ticks, run, listening, msgspec.json.encode(eras)),
+            "INSERT OR REPLACE INTO clock VALUES (1, ?, ?, ?, ?, ?, ?, ?)",
+            (boot, monotonic, ticks, number, run, listening, msgspec.json.encode(eras)),
         )
 
     # Rules

@@ -52,6 +52,7 @@ def print_status(document: dict[str, Any]) -> None:
     _print_store_details(console, document["stores"])
     if errors := document.get("errors"):
         _print_store_details(console, [errors])
+    _print_alerts(console, document.get("alerts", {}))
     for child in document["children"]:
         if silent_s := child.get("silent_s"):
             doing = f": {escape(child['doing'])}" if child["doing"] else ""
@@ -82,6 +83,19 @@ def _print_children(console: Console, children: list[dict[str, Any]]) -> None:
             ),
         )
     )
+
+
+def _print_alerts(console: Console, alerts: dict[str, Any]) -> None:
+    """Print how many incidents are open, and why rules are not evaluated."""
+    if alerts.get("rules"):
+        waiting = f", {alerts['waiting']:,} notices wait" if alerts["waiting"] else ""
+        console.print(f"alerts: {_count(alerts['rules'], 'rule')}, {alerts['firing']:,} firing{waiting}")
+    if problem := alerts.get("problem"):
+        console.print(f"[red]alerts: {escape(problem)}[/red]")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _print_certificates(console: Console, certificates: list[dict[str, Any]]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from prefork_logd.config import file_conflicts
 from prefork_logd.config.nats import file_problems
+from prefork_logd.config.stores.kinds import KINDS
 from prefork_logd.config.values import MAX_KEY_ID_BYTES, MIN_KEY_BYTES
 from prefork_logd.config.web import DEFAULT_ADDRESS, is_local
 
@@ -99,6 +100,10 @@ def rule_problems(rule: AlertSettings, settings: Settings) -> Iterator[tuple[str
             yield "send", f"{name!r:.100}: there is no such receiver; configured ([[receiver]]): {known}"
     if not rule.send:
         yield "send", "is empty, so nobody would be told; name a receiver"
+    if rule.is_of_groups and settings.errors not in settings.shipped:
+        yield "on", f'"{rule.on}" needs groups of errors: a store, and [errors] that are not turned off'
+    if not rule.is_of_groups and not any(KINDS[store.type].search for store in settings.store):
+        yield "on", f'"{rule.on}" needs a store that can be searched; write [[store]] (docs/stores.md)'
     if rule.store and rule.store not in [store.name for store in settings.store]:
         yield "store", f"{rule.store!r:.100}: there is no such store"
     module, _, name = QUERY_CHECK.partition(":")

@@ -41,6 +41,8 @@ ARENAS, ALLOCATOR = 2, "retain:false"
 """As in the page's process, whose memory is limited, too."""
 MOST_MEMORY_BYTES = 1 << 30
 """Private memory that can be written, also of threads and libraries (getrlimit(2))."""
+STACK_BYTES = 1 << 20
+"""Of a thread that sends: the limit of memory counts all of it."""
 DRAIN_S = 2.0
 """How long notices that are on their way may take during a stop."""
 REPORT_S = 1.0
@@ -122,6 +124,7 @@ class AlertsProcess:
         libc.limit_arenas(ARENAS)
         os.environ["DUCKDB_JE_MALLOC_CONF"] = ALLOCATOR
         resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY_BYTES, MOST_MEMORY_BYTES))
+        threading.stack_size(STACK_BYTES)
         self._slot[Field.PID] = os.getpid()
         self._channel.send(Ready())
         thread = threading.Thread(target=self._work, name="evaluate", daemon=True)

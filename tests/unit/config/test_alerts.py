@@ -26,6 +26,11 @@ RULE = '[[alert]]\nname = "r"\nsend = ["ops"]\n'
         (HOOK + URL + RULE + RULE, "alert[2].name: 'r' is taken by a table above"),
         (RULE, "alert.send: 'ops': there is no such receiver; configured ([[receiver]]): none"),
         (HOOK, "receiver.url: is missing"),
+        ("store = []\n" + HOOK + URL + RULE, 'alert.on: "count" needs a store that can be searched'),
+        (
+            HOOK + URL + RULE + 'on = "new-group"\n[errors]\nenabled = false',
+            'alert.on: "new-group" needs groups of errors',
+        ),
         (HOOK + 'url = "hooks.example.org"', "receiver.url: is not an address"),
         (HOOK + 'url = "https://me:secret@x/"', "receiver.url: holds a password"),
         (HOOK + 'url = "https://x/ y"', "receiver.url: holds spaces"),
