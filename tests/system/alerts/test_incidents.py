@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +21,6 @@ from tests.system.web.test_page_process import browser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     import httpx
 
@@ -149,6 +149,20 @@ def _check_reload_and_command_line(collector: Collector, hook: Hook, new: str) -
     assert collector.cli("alert", "unsilence", "new errors").returncode == 0
     missing = collector.cli("alert", "silence", "nothing", "1h")
     assert (missing.returncode, "there is no rule 'nothing'" in missing.stderr) == (2, True)
+
+
+def test_without_rules_alerts_cost_nothing(make_collector: Maker) -> None:
+    """The process has no library of a store, and no file; a reload ends it."""
+    collector = make_collector(WEB).start()
+    maps = Path(f"/proc/{collector.child('alerts', 0)}/maps").read_text()
+    assert "duckdb" not in maps
+    assert "sqlite" not in maps
+    assert not (collector.state_dir / "alerts.db").exists()
+    assert collector.cli("alert").stdout == "no rules; write [[alert]] (docs/alerts.md)\n"
+    collector.configure(f"{WEB}[alerts]\nenabled = false\n")
+    assert collector.cli("reload").returncode == 0
+    wait_for(lambda: not [one for one in collector.status()["children"] if one["kind"] == "alerts"], "its end")
+    assert collector.stop() == 0
 
 
 def test_a_clock_that_is_set(make_collector: Maker, hook: Hook, tmp_path: Path) -> None:

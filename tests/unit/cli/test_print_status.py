@@ -76,3 +76,13 @@ def test_status_shows_what_matters_without_colour_in_a_pipe(capsys: pytest.Captu
                  "source LOGS: 13 partitions wait for member bcd, which is away",
                  "source FAR: cannot [connect]"):  # fmt: skip
         assert part in text
+
+
+def test_status_shows_alerts(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where there are rules, and why they are not evaluated."""
+    print_status(DOCUMENT)
+    assert "alerts" not in capsys.readouterr().out
+    counts = {"rules": 1, "firing": 2, "waiting": 1_000, "problem": "disk [full]"}
+    print_status({**DOCUMENT, "alerts": counts})
+    text = capsys.readouterr().out
+    assert "alerts: 1 rule, 2 firing, 1,000 notices wait\nalerts: disk [full]\n" in text

@@ -98,6 +98,8 @@ def test_every_series_exists_from_the_start(collector: _Collector) -> None:
     assert samples['prefork_logd_process_up{kind="writer",index="0"}'] == "1"
     assert samples['prefork_logd_store_lag_records{store="parquet",type="parquet"}'] == "NaN"
     assert samples['prefork_logd_output_records_total{output="all"}'] == "0"
+    for name in ("alert_notices_sent_total", "alert_notices_failed_total", "alert_evaluation_errors_total"):
+        assert samples[f"prefork_logd_{name}"] == "0"
     assert samples['prefork_logd_source_messages_waiting{stream="LOGS",group="g"}'] == "NaN"
     started = float(samples["prefork_logd_start_time_seconds"])
     assert 3 < time.time() - started < 60

@@ -405,6 +405,30 @@ def test_a_page_is_forked_again_after_its_death_and_its_end(host: Host, tmp_path
     host.supervisor.page.sockets.close()
 
 
+def test_alerts_are_forked_again_after_their_death_and_their_end(host: Host, tmp_path: Path) -> None:
+    """As the page is."""
+    page = '[web]\nbind = ["127.0.0.1:0"]\n'
+    host.configurations.add(make_settings(tmp_path, page), ())
+    host.start_all()
+    host.supervisor.adjust_alerts()
+    (alerts,) = host.supervisor.alerts
+    host.start(alerts)
+    assert alerts in list(host.supervisor.children())
+    host.end(alerts, signal.SIGKILL)
+    assert alerts.state is State.WAITING
+    host.loop.pass_s(1)
+    host.start(alerts)
+    host.configurations.add(make_settings(tmp_path, f"{page}searches = 9\n"), ())
+    host.supervisor.adjust_alerts()
+    host.log.clear()
+    host.end(alerts)
+    (after,) = host.supervisor.alerts
+    assert after is not alerts
+    assert "fork alerts" in host.log
+    host.supervisor.is_stopping = True
+    host.supervisor.adjust_alerts()
+
+
 def test_an_inherited_child_is_not_forked_again(host: Host) -> None:
     """Its end is the upgrade's business, or the stop's."""
     host.start_all()
