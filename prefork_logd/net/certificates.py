@@ -61,8 +61,10 @@ class Described(msgspec.Struct, frozen=True):
 
 def read(settings: ListenerSettings) -> ListenerTls:
     """Return the content of a listener's files, tested. Raises ValueError with a sentence that names the file."""
-    pairs = tuple(Pair(_read_file(certificate), _read_file(key)) for certificate, key in settings.tls_pairs)
-    client_ca = _read_file(settings.tls_client_ca) if settings.tls_client_ca else b""
+    pairs = tuple(
+        Pair(_read_file("tls_cert", certificate), _read_file("tls_key", key)) for certificate, key in settings.tls_pairs
+    )
+    client_ca = _read_file("tls_client_ca", settings.tls_client_ca) if settings.tls_client_ca else b""
     tls = ListenerTls(settings.address, settings.tls == "require", settings.tls_min_version, pairs, client_ca)
     for pair, (certificate, key) in zip(pairs, settings.tls_pairs, strict=True):
         try:
@@ -80,15 +82,15 @@ def read(settings: ListenerSettings) -> ListenerTls:
     return tls
 
 
-def _read_file(path: str) -> bytes:
+def _read_file(setting: str, path: str) -> bytes:
     try:
         with Path(path).open("rb") as file:
             content = file.read(MOST_FILE_BYTES + 1)
     except OSError as error:
-        remedy = "; give the collector's user the right to read it" if isinstance(error, PermissionError) else ""
-        raise ValueError(f"{path}: cannot read it: {error.strerror}{remedy}") from error
+        what = "give the collector's user the right to" if isinstance(error, PermissionError) else "name another file"
+        raise ValueError(f"{setting}: {path}: cannot read it: {error.strerror}; {what}") from error
     if len(content) > MOST_FILE_BYTES:
-        raise ValueError(f"{path}: is larger than {MOST_FILE_BYTES} bytes, so it is not a certificate or a key")
+        raise ValueError(f"{setting}: {path}: is larger than {MOST_FILE_BYTES} bytes; name a file in PEM")
     return content
 
 

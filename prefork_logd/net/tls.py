@@ -183,7 +183,8 @@ class TlsStream:
         except ssl.SSLZeroReturnError:
             count = 0
         except ssl.SSLError as error:
-            raise RemoteProtocolError("tls", f"the TLS stream is damaged: {_explain(error)}") from error
+            what = "the client reports" if "ALERT" in (error.reason or "") else "the TLS stream is damaged"
+            raise RemoteProtocolError("tls", f"{what}: {_explain(error)}") from error
         if not count:
             # The client's close_notify (RFC 8446, section 6.1).
             self.ended, self._has_bytes = True, False

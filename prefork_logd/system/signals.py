@@ -30,7 +30,7 @@ TABLE: tuple[SignalUse, ...] = (
     SignalUse(signal.SIGINT, "", "As SIGTERM."),
     SignalUse(signal.SIGQUIT, "", "Fast stop: write what was read, read no more."),
     SignalUse(signal.SIGUSR1, "", "Reopen every output, nothing else."),
-    SignalUse(signal.SIGUSR2, "upgrade", "Run the newly installed code; no connection is closed."),
+    SignalUse(signal.SIGUSR2, "upgrade", "Run the newly installed code; no connection is closed, except over TLS."),
     SignalUse(signal.SIGTTIN, "", "One worker more for each signal delivered: the others hand it its share."),
     SignalUse(signal.SIGTTOU, "", "One worker fewer for each signal delivered: it hands its share over, and ends."),
     SignalUse(signal.SIGCHLD, "", "A child has ended (sent by the kernel)."),

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from prefork_logd.handlers import SocketHandler
 from tests.support.authority import Authority
-from tests.support.harness import DEADLINE_S, NO_ERRORS, frame, frames, wait_for
+from tests.support.harness import DEADLINE_S, NO_ERRORS, frame, frames, record, wait_for
 from tests.support.session_client import Faithful
 from tests.support.tls import TlsCollector, client_context, serial_of
 
@@ -104,11 +105,12 @@ def test_plain_clients_share_the_port(site: Site) -> None:
     session.log(1)
     session.close()
     wait_for(lambda: (site.count("plain-"), site.count("named-")) == (10, 3), "the records")
-    found = [record for record in site.collector.records() if record["message"].startswith(("plain-", "named-"))]
-    for record in found:
-        is_named = record["message"].startswith("named-")
-        assert record.get("peer_name") == ("web-7.example" if is_named else None)
-        assert record.get("extra", {}).get("peer_name") in ("admin", None)
+    stored = site.collector.records()
+    found = [one for one in stored if one["message"].startswith(("plain-", "named-"))]
+    for one in found:
+        is_named = one["message"].startswith("named-")
+        assert one.get("peer_name") == ("web-7.example" if is_named else None)
+        assert one.get("extra", {}).get("peer_name") in ("admin", None)
 
 
 def test_bad_handshakes_are_refused_and_others_go_on(site: Site) -> None:
@@ -196,18 +198,32 @@ def test_an_upgrade_asks_tls_sessions_to_connect_again(site: Site) -> None:
         plain.sendall(frame("stays-1"))
         mute.sendall(frame("mute-1"))
         wait_for(lambda: site.count("stays-") == site.count("mute-") == 1, "the first records")
+        handler = SocketHandler(
+            *site.collector.address(),
+            tls_ca=site.authority.path,
+            tls_cert=site.named[0],
+            tls_key=site.named[1],
+            tls_server_name="localhost",
+        )
+        logged = 0
         result: list[Any] = []
         upgrade = threading.Thread(target=lambda: result.append(site.collector.cli("upgrade")))
         upgrade.start()
         with ThreadPoolExecutor(16) as pool:
             while upgrade.is_alive():
                 list(pool.map(lambda session: session.log(1), sessions[:: max(1, SESSIONS // 64)]))
+                handler.handle(record(f"handler-{logged}"))
+                logged += 1
             list(pool.map(lambda session: session.log(3), sessions))
         upgrade.join()
         assert result[0].returncode == 0, result[0].stderr
         plain.sendall(frame("stays-2"))
         wait_for(lambda: site.count("stays-") == 2, "the record of the plain connection")
         assert not mute.recv(1000), "closed at the end of its time"
+        assert handler.flush(DEADLINE_S)
+        handler.close()
+        by_handler = [line["message"] for line in site.collector.records() if line["message"].startswith("handler-")]
+        assert sorted(by_handler) == sorted(f"handler-{number}" for number in range(logged))
     for session in sessions:
         session.close()
     stored = [line for line in site.collector.lines() if b'"message":"s0' in line]

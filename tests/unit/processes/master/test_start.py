@@ -107,6 +107,19 @@ def test_a_collector_has_its_lock_and_its_sockets_while_it_runs(tmp_path: Path) 
         assert not lock.was_stale
 
 
+def test_sockets_of_systemd_have_the_settings_of_their_listener(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the address: a listener that demands TLS does so, whoever has bound it."""
+    with socket.create_server(("127.0.0.1", 0)) as plain, socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        lines = f'[[listener]]\naddress = "{address}"\naccept = "session"\ntls = "require"\n'
+        settings = loads(f'{lines}tls_cert = "c"\ntls_key = "k"\n', "", {"state_dir": str(tmp_path)})
+        monkeypatch.setattr(start, "inherited", lambda: [plain, listener])
+        found = [(one.accept, one.tls_listener) for one in start._inherited(settings)]
+    assert found == [("any", ""), ("session", address)]
+
+
 def test_a_second_collector_is_refused(tmp_path: Path) -> None:
     """Before it binds anything."""
     refused: list[str] = []
