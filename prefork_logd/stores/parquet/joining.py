@@ -44,7 +44,7 @@ def has_large_groups(path: Path) -> bool:
     """Return whether a file can be joined to others, and has row groups that are large enough. Raises OSError."""
     with _opened(path) as fd:
         found = indexes.read_index(fd)
-        if found is None or not found.head.groups:
+        if found is None or not found.is_current or not found.head.groups:
             return False
         groups = found.head.groups
         return found.head.records >= LEAST_ROWS * groups or found.start >= LEAST_BYTES * groups
@@ -100,8 +100,8 @@ class _Joined:
     def add(self, fd: int, path: Path) -> None:
         """Copy the row groups of an open file."""
         found = indexes.read_index(fd)
-        if found is None:
-            raise UnlikeError(f"{path} has no index")
+        if found is None or not found.is_current:
+            raise UnlikeError(f"{path} has no index, or columns of an earlier version")
         _, octets = indexes.read_tail(fd)
         try:
             footer = read_footer(octets)

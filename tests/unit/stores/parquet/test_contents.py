@@ -119,8 +119,10 @@ def test_of_many_ranges_whole_files_are_read(worded, monkeypatch):
     assert connection.execute(f"SELECT count(*) FROM ({statement})").fetchall() == [(31,)]
 
 
-def test_files_without_a_later_column_are_read_and_merged(tmp_path, monkeypatch):
+@pytest.mark.parametrize("least_rows", [1, 30_000], ids=["large row groups", "small ones"])
+def test_files_without_a_later_column_are_read_and_merged(tmp_path, monkeypatch, least_rows):
     """An earlier version has written them, with an index; new files beside them have the column."""
+    monkeypatch.setattr(joining, "LEAST_ROWS", least_rows)
     store = make_store(tmp_path)
     store.open(JOURNAL)
     lines = [line(NOON + at, msg=f"word{at}") for at in range(6)]
@@ -140,6 +142,8 @@ def test_files_without_a_later_column_are_read_and_merged(tmp_path, monkeypatch)
             assert named == [one for one in lines[:count] if b"web-7" in one]
             assert search.span() == (NOON, NOON + count - 1)
 
+    check(4)
+    assert Merger(store._directory, 64 << 20).merge(segments.find_segments(tmp_path)) is not None
     check(4)
     store.write([block(4, lines[4:])], never)
     check(6)
