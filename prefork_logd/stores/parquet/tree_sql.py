@@ -180,17 +180,17 @@ class Compiler:
         if number is not None:
             if abs(number) >= _MOST_EXACT:
                 return None
-            # A text has quotes here, and is no number; one of 400 digits is not cast.
+            # A text has quotes here, and is not a number; a number of 400 digits is not cast. Only these values are
+            # looked at again.
             value = f"CAST(json_extract({column}, {pointer}) AS VARCHAR)"
+            operand = f"{node.operator} {self.parameter(float(number))}::DOUBLE"
             infinite = (
                 f"CASE WHEN {value}[1] = '-' THEN '-inf'::DOUBLE "
                 f"WHEN {value}[1] BETWEEN '0' AND '9' THEN 'inf'::DOUBLE END"
             )
-            compared = f"coalesce(TRY_CAST({value} AS DOUBLE), {infinite}) {node.operator}"
-            begin = self.parameter(f'{_spelled(keys[-1])}:"')
-            may_be_text = "true" if keys[-1].isdigit() else f"contains({column}, {begin})"
-            as_text = f"{may_be_text} AND {kind} = 'VARCHAR' AND {self._compare_text(text, node)}"
-            return f"({wanted} AND ({compared} {self.parameter(float(number))}::DOUBLE OR ({as_text})))"
+            as_text = f"{kind} = 'VARCHAR' AND {self._compare_text(text, node)}"
+            other = f"({infinite}) {operand} OR ({as_text})"
+            return f"({wanted} AND coalesce(TRY_CAST({value} AS DOUBLE) {operand}, {other}))"
         if node.operator == "=":
             wanted = f"{wanted} AND contains({column}, {self.parameter(_inside(node.operand))})"
         options = [f"({kind} = 'VARCHAR' AND {self._compare_text(text, node)})"]
