@@ -8,7 +8,7 @@ from prefork_logd.config.load import loads
 from prefork_logd.ingest import _core_py
 from prefork_logd.ingest import core as native
 from prefork_logd.ingest.dispatcher import Dispatcher
-from prefork_logd.ingest.sampling import MARK_BYTES
+from prefork_logd.ingest.sampling import MARK_BYTES, Sampler
 from prefork_logd.ipc.batch import RECORDS
 from prefork_logd.ipc.configuration import Configuration
 from prefork_logd.records.render import render_values
@@ -65,9 +65,9 @@ def _frames():
     ]
     for protocol in (1, 4):
         yield from (pickle.dumps(record, protocol) for record in own for _ in range(3))
-    yield from (payload.data for payload in corpus.records()[:400])
-    # One that the core begins, and leaves to Python.
-    yield pickle.dumps(own[0] | {f"x{index}": "x" * 500_000 for index in range(20)}, 4)
+    yield from (payload.data for payload in corpus.records()[:400:3])
+    # The core begins these, and leaves them to Python when their lines are too long.
+    yield from [pickle.dumps(own[0] | {"x": ["y" * 5_000] * 200}, 4)] * 4
     yield from (pickle.dumps(record, 2) for record in own[:5])
 
 
@@ -95,6 +95,17 @@ def test_the_same_records_are_kept(monkeypatch, rule, sender, stores):
     assert found[0][2].splitlines() == found[1][2].splitlines()
     assert found[0][1] > 0 or ("services" in rule and sender.environment != "prod")
     assert b"sample_rate" in found[0][2]
+
+
+def test_a_record_that_is_left_to_python_is_decided_once(monkeypatch):
+    """The core takes its decision back."""
+    one = _dispatcher(monkeypatch, "store = []\n[[sample]]\nkeep_one_of = 3\n", compiled=native.speedups is not None)
+    undone, undo = [], Sampler.undo
+    monkeypatch.setattr(Sampler, "undo", lambda self: undone.append(undo(self)))
+    frame = pickle.dumps({"name": "n", "msg": "m", "created": 1.5, "levelno": 20, "x": ["y" * 5_000] * 200}, 4)
+    one.run((len(frame).to_bytes(4, "big") + frame) * 6, 0, 6, 1 << 30, PEER, RECEIVED)
+    assert one.sampler.take_dropped() == 4
+    assert len(undone) == (6 if native.speedups is not None else 0)
 
 
 def test_the_mark_fits_the_room_that_is_reserved_for_it():
