@@ -38,11 +38,7 @@ def print_status(document: dict[str, Any]) -> None:
         console.print(f"page at {', '.join(page['urls'])}", markup=False)
     if page.get("problem"):
         console.print(f"[yellow]no page: {escape(page['problem'])}[/yellow]")
-    rejected, dropped = document["rejected"], document["dropped"]
-    console.print(
-        f"{document['records']:,} records, {document['connections']:,} connections, "
-        f"{_warn(rejected, 'rejected')}, {_warn(dropped, 'dropped')}"
-    )
+    _print_totals(console, document)
     _print_certificates(console, document.get("certificates", []))
     console.print()
     _print_children(console, document["children"])
@@ -63,6 +59,18 @@ def print_status(document: dict[str, Any]) -> None:
         )
     if document["journal"]["full"]:
         console.print("[red]the journal is full: clients wait until the slowest store has caught up[/red]")
+
+
+def _print_totals(console: Console, document: dict[str, Any]) -> None:
+    """Print the counters of the whole collector."""
+    rejected, dropped = _warn(document["rejected"], "rejected"), _warn(document["dropped"], "dropped")
+    sampled = f", {count:,} not kept by a sample" if (count := document.get("sampled", 0)) else ""
+    console.print(
+        f"{document['records']:,} records, {document['connections']:,} connections, {rejected}, {dropped}{sampled}"
+    )
+    if limited := document.get("limited", 0):
+        what = f"; {count:,} of their records were dropped" if (count := document["limit_dropped"]) else ""
+        console.print(f"[yellow]clients beyond a limit: {limited:,}{what}[/yellow]")
 
 
 def _print_children(console: Console, children: list[dict[str, Any]]) -> None:

@@ -78,6 +78,20 @@ def test_status_shows_what_matters_without_colour_in_a_pipe(capsys: pytest.Captu
         assert part in text
 
 
+def test_status_shows_limits_and_samples(capsys: pytest.CaptureFixture[str]) -> None:
+    """If there is anything to show."""
+    print_status(DOCUMENT | {"sampled": 1_200, "limited": 3, "limit_dropped": 4_500})
+    out = capsys.readouterr().out
+    assert (
+        "0 dropped, 1,200 not kept by a sample\n3 clients are beyond a limit; 4,500 of their records were dropped\n"
+        in out
+    )
+    print_status(DOCUMENT | {"sampled": 0, "limited": 0, "limit_dropped": 4_500})
+    out = capsys.readouterr().out
+    assert "sample" not in out
+    assert "limit" not in out
+
+
 def test_status_shows_alerts(capsys: pytest.CaptureFixture[str]) -> None:
     """Where there are rules, and why they are not evaluated."""
     print_status(DOCUMENT)
