@@ -75,7 +75,6 @@ def test_an_address_may_ask_for_tls() -> None:
         ({"tls_cert": __file__, "tls_key": EMPTY}, f"tls_key {EMPTY} cannot be read"),
         ({"tls_cert": __file__}, f"tls_cert {__file__} and tls_key {__file__} are not a certificate and its key"),
     ],
-    ids=str,
 )
 def test_what_contradicts_or_cannot_be_read_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match="^" + "".join(f"[{c}]" if c in "()[].?*+" else c for c in message)):
