@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from prefork_logd.alerts import notices, schema
+from prefork_logd.alerts.findings import FURTHER
 from prefork_logd.alerts.ledger import queue
 from prefork_logd.alerts.states import TEST
 from prefork_logd.config.alerts import MAX_ALERTS, AlertSettings
@@ -126,6 +127,7 @@ class IncidentRow(msgspec.Struct):
     since: float
     """Of the records that the query is about."""
     until: float
+    """The end of the incident; the present time while it is open."""
     silenced: bool
     """Whether no notice was made, because the rule was silenced."""
     notices: list[NoticeRow]
@@ -244,7 +246,7 @@ class AlertBook:
         return IncidentRow(
             id=incident,
             rule=rule,
-            key=key,
+            key="" if key == FURTHER else key,
             title=title,
             state="resolved" if ended else "firing",
             started=began,
@@ -252,7 +254,7 @@ class AlertBook:
             value=value,
             query=query,
             since=began - window_s,
-            until=ended,
+            until=ended or self._clock(),
             silenced=not sent,
             notices=[NoticeRow(*one) for one in sent],
         )

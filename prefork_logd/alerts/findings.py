@@ -9,6 +9,7 @@ import contextlib
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from prefork_logd.alerts import counting
+from prefork_logd.alerts.notices import GROUP_QUERY
 from prefork_logd.errors import StoreError
 from prefork_logd.records.render import escape_text
 from prefork_logd.stores.errors.book import Book, Row
@@ -161,11 +162,11 @@ def _row(book: Book, key: str) -> Row | None:
 def _finding(rule: AlertSettings, row: Row) -> Finding:
     where = ", ".join(filter(None, [row.culprit or row.logger, *row.services[:3]]))
     title = f"{_TITLES[rule.on]}: {escape_text(row.title)}" + (f" ({escape_text(where)})" if where else "")
-    return Finding(True, row.count, " ".join(title.split())[:MOST_TITLE], f"fingerprint={row.id}")
+    return Finding(True, row.count, " ".join(title.split())[:MOST_TITLE], f"{GROUP_QUERY}{row.id}")
 
 
 def _gone(key: str) -> Finding:
-    return Finding(False, 0, "", f"fingerprint={key}")
+    return Finding(False, 0, "", f"{GROUP_QUERY}{key}")
 
 
 def _matches(rule: AlertSettings, row: Row) -> bool:

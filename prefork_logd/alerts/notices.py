@@ -17,6 +17,8 @@ from prefork_logd.alerts.states import RESOLVED, TEST
 if TYPE_CHECKING:
     from prefork_logd.config.alerts import AlertSettings
 
+GROUP_QUERY = "fingerprint="
+"""With the id of a group: the query that finds its records."""
 GROUP_S = 3_600.0
 """The search for the records of a group of errors begins so long before the incident."""
 MOST_QUERY = 1_000
@@ -100,8 +102,10 @@ def _rfc3339(seconds: float) -> str:
 
 
 def _link(rule: AlertSettings, query: str, started: float, ended: float, page_url: str) -> str:
-    """Return the address of the search for the records; a query that is too long is left out."""
+    """Return the address of a group of errors, or of the search for the records without a query that is too long."""
+    if query.startswith(GROUP_QUERY):
+        return f"{page_url.rstrip('/')}/errors/{query.removeprefix(GROUP_QUERY)}"
     since = started - (GROUP_S if rule.is_of_groups else rule.window_s)
-    given = {"q": query if len(query) <= MOST_QUERY else "", "since": f"@{since:.0f}"}
-    until = {"until": f"@{ended:.0f}"} if ended else {}
+    given = {"q": query if len(query) <= MOST_QUERY else "", "since": _rfc3339(since)}
+    until = {"until": _rfc3339(ended)} if ended else {}
     return f"{page_url.rstrip('/')}/?{urlencode({**given, **until})}"

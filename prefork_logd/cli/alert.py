@@ -6,7 +6,7 @@ import contextlib
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,9 +15,9 @@ from prefork_logd.cli.collector import become_user, user_name
 from prefork_logd.errors import ExitStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    from prefork_logd.alerts.book import AlertBook, IncidentRow, RuleRow
+    from prefork_logd.alerts.book import AlertBook, IncidentRow, RuleRow, TestResult
     from prefork_logd.config.settings import Settings
 
 _ACTIONS = {
@@ -109,10 +109,10 @@ def _test(form: str, book: AlertBook, settings: Settings, name: str) -> int:
     return ExitStatus.OK if all(result.ok for result in results) else ExitStatus.FAILURE
 
 
-def _print(form: str, rows: Iterable[object], described: object, nothing: str) -> None:
+def _print(form: str, rows: Sequence[Any], described: Callable[[Any], Iterator[str]], nothing: str) -> None:
+    """Print rows as JSON, or each by the lines that `described` yields; `nothing` if there are none."""
     import msgspec
 
-    rows = list(rows)
     if form == "json":
         for row in rows:
             sys.stdout.write(msgspec.json.encode(row).decode() + "\n")
@@ -120,7 +120,7 @@ def _print(form: str, rows: Iterable[object], described: object, nothing: str) -
     if not rows:
         click.echo(nothing)
     for row in rows:
-        for line in described(row):  # type: ignore[operator]  # one of the functions below, for rows of this type
+        for line in described(row):
             click.echo(line)
 
 
@@ -160,7 +160,6 @@ def _described_incident(row: IncidentRow) -> Iterator[str]:
         yield "    nobody was told: the rule was silenced"
 
 
-def _described_result(result: object) -> Iterator[str]:
+def _described_result(result: TestResult) -> Iterator[str]:
     """Yield the line about a test of a receiver."""
-    ok, receiver, answer, seconds = (getattr(result, name) for name in ("ok", "receiver", "answer", "seconds"))
-    yield f"{'ok' if ok else 'failed':<7} {receiver}: {answer} ({seconds:.2f} s)"
+    yield f"{'ok' if result.ok else 'failed':<7} {result.receiver}: {result.answer} ({result.seconds:.2f} s)"

@@ -50,8 +50,8 @@ def _encode(value: Any) -> bytes:
 
 
 def _slack(notice: Notice) -> dict[str, Any]:
-    text = f"*{notice.subject}*\n{notice.text}"
-    return {"text": text.translate(_SLACK), "unfurl_links": False, "unfurl_media": False}
+    text = f"{notice.subject}\n{notice.text}".translate(_SLACK)
+    return {"text": text, "mrkdwn": False, "unfurl_links": False, "unfurl_media": False}
 
 
 def _teams(notice: Notice) -> dict[str, Any]:

@@ -9,41 +9,34 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefork_logd.ipc.messages import Drain
 from prefork_logd.ipc.scoreboard import PAGE_SLOT
-from prefork_logd.processes.master.child import Child, Kind
-from prefork_logd.processes.master.lifecycle import Event, State
+from prefork_logd.processes.master.child import Kind
+from prefork_logd.processes.master.single_child import SingleChild
 from prefork_logd.processes.web.web import DRAIN_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from prefork_logd.config.settings import Settings
     from prefork_logd.config.web import WebSettings
     from prefork_logd.net.loop import Loop
+    from prefork_logd.processes.master.child import Child
+    from prefork_logd.processes.master.lifecycle import Event
     from prefork_logd.processes.master.page_sockets import PageSockets
 
 KILL_AFTER_S = 1.0
 """Extra time for the page's process before it is killed; nothing is lost with it."""
 
 
-class Page:
+class Page(SingleChild):
     """The page of one collector: its sockets, and at most one process."""
 
     def __init__(self, loop: Loop, sockets: PageSockets, apply_event: Callable[[Child, Event], None]) -> None:
         """Change the state of the child through `apply_event`."""
+        super().__init__(Kind.WEB, PAGE_SLOT, loop, apply_event, DRAIN_S + KILL_AFTER_S)
         self.sockets = sockets
-        self._loop = loop
-        self._apply_event = apply_event
-        self._child: Child | None = None
-        self.restarts: dict[str, int] = {}
-        """How often the page of earlier programs was forked again, by the name of its process."""
         self._wanted: tuple[Settings, list[tuple[int, int]]] | None = None
         """The settings with which the process was forked, and the versions of its certificate's files."""
-
-    def __iter__(self) -> Iterator[Child]:
-        if self._child is not None:
-            yield self._child
 
     def adjust(self, settings: Settings) -> list[str]:
         """Give the page the addresses and the process that the settings ask for; return the problems.
@@ -57,30 +50,12 @@ class Page:
         binding = self.sockets.bind(settings)
         wanted = (settings, _versions(settings.web))
         if self._child is not None:
-            if (binding.is_changed or wanted != self._wanted) and self._child.state is not State.STOPPING:
-                self._end(self._child)
+            if binding.is_changed or wanted != self._wanted:
+                self._end()
         elif any(True for _ in self.sockets):
             self._wanted = wanted
-            self._child = Child(Kind.WEB, PAGE_SLOT)
-            self._child.restarts = self.restarts.pop(self._child.name, 0)
-            self._apply_event(self._child, Event.DUE)
+            self._fork()
         return binding.problems
-
-    def forget(self) -> None:
-        """Forget the process, which has ended for good."""
-        self._child = None
-
-    def stop(self, *, fast: bool) -> bool:
-        """End the process; return whether it has gone."""
-        if self._child is not None and self._child.state is not State.STOPPING:
-            self._end(self._child)
-        if fast and self._child is not None and self._child.channel is not None:
-            self._child.channel.send(Drain(fast=True))
-        return self._child is None
-
-    def _end(self, child: Child) -> None:
-        child.kill_after(self._loop, DRAIN_S + KILL_AFTER_S, "did not end in time")
-        self._apply_event(child, Event.STOP)
 
 
 def certificate_problem(web: WebSettings) -> str:

@@ -126,7 +126,8 @@ class Supervisor:
             self.worker_target = state.worker_target
         self._inherited_restarts = state.restarts
         self.writer.restarts = state.restarts.get(WRITER_SLOT, 0)
-        self.shippers.restarts = self.page.restarts = dict(state.restarts_by_name)
+        for part in (self.shippers, self.page, self.alerts):
+            part.restarts = dict(state.restarts_by_name)
 
     # The children
 
@@ -140,9 +141,10 @@ class Supervisor:
         yield from self._upgrader.old
 
     def named(self) -> Iterator[Child]:
-        """Return the children that the next program finds by their names: shippers and the page."""
+        """Return the children that the next program finds by their names: shippers, the page and the alerts."""
         yield from self.shippers
         yield from self.page
+        yield from self.alerts
 
     def real_workers(self) -> list[Child]:
         """Return the workers that have connections: those of this program, without sources."""

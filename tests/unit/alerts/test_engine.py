@@ -283,6 +283,7 @@ def test_many_new_groups_are_one_incident_more(make_world: Maker, hook: Hook, mo
         world.turn(turns=5)
         assert hook.ids == ["firing"] * 4
         assert json.loads(hook.requests[-1].body)["title"].startswith("more than 3 groups of errors; resolve or mute")
+        assert incidents(world)[0].key == "", "it is no group that the page could show"
         with contextlib.closing(Book(Path(world.settings.errors.path))) as book:
             for row in book.groups():
                 book.resolve(row.id, "me")
