@@ -334,7 +334,7 @@ class Connection:
             is_little = owner.rest_bytes >= REST_BYTES or (bool(self.clients) and self._must_wait())
             buffer = owner.buffer[:SMALL_READ_BYTES] if is_little else owner.buffer
             try:
-                nbytes = os.readv(fd, (buffer,)) if self.tls is None else self._decrypt(buffer)
+                nbytes = os.readv(fd, (buffer,)) if self.tls is None else self._decrypt(self.tls, buffer)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -409,7 +409,7 @@ class Connection:
         """
         buffer = self.owner.buffer[:GREETING_BYTES]
         try:
-            nbytes = os.readv(self.fd, (buffer,)) if self.tls is None else self._decrypt(buffer)
+            nbytes = os.readv(self.fd, (buffer,)) if self.tls is None else self._decrypt(self.tls, buffer)
         except BlockingIOError:
             return False
         except OSError as error:
@@ -424,14 +424,12 @@ class Connection:
             self._end_read()
         return nbytes > 0
 
-    def _decrypt(self, buffer: memoryview) -> int:
+    def _decrypt(self, tls: TlsStream, buffer: memoryview) -> int:
         """Do what readv(2) does, for a TLS client; raise RemoteProtocolError, too."""
-        if self.tls is None:
-            raise ValueError("a plain connection")
         try:
-            return self.tls.read_into(self.fd, buffer)
+            return tls.read_into(self.fd, buffer)
         finally:
-            output = self.tls.take_output()
+            output = tls.take_output()
             if output:
                 # Sent in the next turn: an error of the send would lose the received bytes.
                 self.unsent += output
