@@ -1,7 +1,7 @@
 """A service of any Python from 2.7 on that emits typical records through one handler, and tells what that cost.
 
-`python _emitter.py HANDLER PORT`, HANDLER being "stdlib" or "prefork-logd". Each line of input, "RECORDS PER_SECOND"
-(0: as fast as it goes), is a round; each line of output is its JSON: CPU seconds of the whole process, of all its threads,
+`python _emitter.py HANDLER PORT [AUTHORITY]`, HANDLER being "stdlib" or "prefork-logd", which speaks TLS if the file of an
+authority is given. Each line of input, "RECORDS PER_SECOND" (0: as fast as it goes), is a round; each line of output is its JSON: CPU seconds of the whole process, of all its threads,
 user and system, from the first record to the last acknowledgement, and what the wall clock says.
 
 The records of a round are made before it begins: only what the handler does is measured. They are the calls of
@@ -89,9 +89,12 @@ def emit(handler, records, per_second):
             handler.handle(record)
 
 
-def main(kind, port):
+def main(kind, port, authority=None):
     ours = kind == "prefork-logd"
-    handler = SocketHandler(HOST, port) if ours else logging.handlers.SocketHandler(HOST, port)
+    if authority is not None:
+        handler = SocketHandler("localhost", port, tls_ca=authority)
+    else:
+        handler = SocketHandler(HOST, port) if ours else logging.handlers.SocketHandler(HOST, port)
     handler.handle(make(0))
     while True:
         line = sys.stdin.readline()
@@ -115,4 +118,4 @@ def main(kind, port):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

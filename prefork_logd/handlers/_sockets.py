@@ -150,8 +150,16 @@ def disable_nagle_between_hosts(sock):
     """
     try:
         if sock.getsockname()[0] != sock.getpeername()[0]:
-            sock.setsockopt(_TCP, socket.TCP_NODELAY, 1)
+            disable_nagle(sock)
     except (EnvironmentError, IndexError):
+        pass
+
+
+def disable_nagle(sock):
+    """Set TCP_NODELAY, where it is a socket of TCP. Raises nothing."""
+    try:
+        sock.setsockopt(_TCP, socket.TCP_NODELAY, 1)
+    except EnvironmentError:
         pass
 
 

@@ -13,7 +13,7 @@ import socket
 
 from ._compat import text_of
 from ._notices import printable
-from ._sockets import NO_SIGNAL, RECV_BYTES, close_socket, would_block
+from ._sockets import NO_SIGNAL, RECV_BYTES, close_socket, disable_nagle, would_block
 
 _RECORD_BYTES = 1 << 14
 """Most bytes in one TLS record (RFC 8446, 5.1)."""
@@ -57,14 +57,6 @@ class TlsSocket(object):
     def fileno(self):
         """Return the descriptor, for poll() and select()."""
         return self._sock.fileno()
-
-    def getsockname(self):
-        """Return this end's address."""
-        return self._sock.getsockname()
-
-    def getpeername(self):
-        """Return the other end's address."""
-        return self._sock.getpeername()
 
     def setsockopt(self, level, option, value):
         """Set an option of the socket."""
@@ -306,6 +298,9 @@ def begin_tls(sock, tls):
 
     Raises EnvironmentError, and then has closed the socket.
     """
+    # The collector answers the end of the handshake of TLS 1.3 with nothing. Nagle's algorithm (RFC 896) would keep
+    # HELLO back until the collector's system has confirmed that end, which it may delay by 40 ms.
+    disable_nagle(sock)
     kind = MemoryTlsSocket if tls.make_buffer is not None else WrappedTlsSocket
     try:
         return kind(sock, tls)

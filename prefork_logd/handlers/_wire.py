@@ -76,8 +76,10 @@ class Wire(object):
         self.send, self._recv = sock.send, sock.recv
         self._inbox = []
         self.poll = None
-        if (is_plain_socket or isinstance(sock, TlsSocket)) and sock.family in _FAMILIES_OF_POLL:
-            disable_nagle_between_hosts(sock)
+        is_secure = isinstance(sock, TlsSocket)
+        if (is_plain_socket or is_secure) and sock.family in _FAMILIES_OF_POLL:
+            if not is_secure:
+                disable_nagle_between_hosts(sock)
             self.poll = poll_of(sock)
         self.out = b""
 

@@ -10,8 +10,6 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
-
 LOCAL = ("DNS:localhost", "IP:127.0.0.1")
 """The names of a collector that clients of this host check."""
 _CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
@@ -35,6 +33,8 @@ class Authority:
     def __init__(self, directory: Path, name: str = "authority") -> None:
         """Make the authority's own certificate."""
         if shutil.which("openssl") is None:
+            import pytest  # Benchmarks make certificates, too, and do not have pytest.
+
             pytest.skip("openssl(1) makes the certificates")
         directory.mkdir(exist_ok=True)
         self.directory = directory

@@ -149,7 +149,7 @@ class Handshakes:
                 connection.again()
             return False
         self.forget(connection)
-        _acknowledge_at_once(connection.fd)
+        _answer_at_once(connection.fd)
         connection.peer_name = stream.peer_name()
         connection.tls_listener = ""
         return True
@@ -224,15 +224,17 @@ class Handshakes:
         self._arm()
 
 
-def _acknowledge_at_once(fd: int) -> None:
-    """Let the kernel acknowledge what it has received, without its usual delay of 40 ms (TCP_QUICKACK, tcp(7)).
+def _answer_at_once(fd: int) -> None:
+    """Let the kernel acknowledge what it has received, and send what we answer, without a delay of 40 ms (tcp(7)).
 
-    We send nothing after the client's last message of the handshake, so no answer carries the acknowledgement. A client
-    without TCP_NODELAY sends its first record only after it.
+    TCP_QUICKACK: we send nothing after the client's last message of the handshake, so no answer carries the
+    acknowledgement. A client without TCP_NODELAY sends its first record only after it. TCP_NODELAY: a client that waits
+    for WELCOME sends nothing that acknowledges WAIT, without which WELCOME would be kept back.
     """
     sock = socket.socket(fileno=fd)
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError:
         # It has just been reset, or is not TCP.
         return
