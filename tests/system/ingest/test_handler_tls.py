@@ -7,13 +7,16 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from prefork_logd.handlers import ClientProtocol
 from tests.support import interpreters
 from tests.support.authority import LOCAL, Authority, Certificate
 from tests.support.harness import Collector, messages, wait_for
@@ -93,6 +96,24 @@ def test_records_arrive_once_and_in_order(version: str, site: Site, service: str
     assert (found["counters"]["acknowledged"], found["counters"]["connections"]) == (500, 1)
     assert site.stored(service, 500) == numbered(500)
     assert site.failures() == before
+
+
+def test_a_session_opens_without_the_delays_of_tcp(site: Site) -> None:
+    """Nagle's algorithm and delayed acknowledgements would take 40 ms each time; one of ten tries has to be quicker."""
+    context = ssl.create_default_context(cafile=site.authority.path)
+    took = []
+    for _ in range(10):
+        plain = socket.create_connection(site.address, timeout=20)
+        with context.wrap_socket(plain, server_hostname="localhost") as sock:
+            protocol = ClientProtocol(os.urandom(16))
+            begin = time.monotonic()
+            sock.sendall(protocol.hello(1))
+            while protocol.state != "ready":
+                data = sock.recv(1 << 16)
+                assert data
+                protocol.feed(data)
+            took.append(time.monotonic() - begin)
+    assert min(took) < 0.03
 
 
 @pytest.mark.parametrize("version", ENDS)
