@@ -71,6 +71,8 @@ class WorkerDrain:
         """Time after which connections are closed although their clients still send."""
         self.exit_status = 0
         self._is_retiring = False
+        self._first_held = -1
+        """The number of the oldest batch that was not committed when the end of the retirement was last due."""
         self._passes_left = PASSES
         self._quiet: Timer | None = None
 
@@ -87,7 +89,10 @@ class WorkerDrain:
         port = self._port
         if self.is_draining:
             return
-        if not port.migration.busy and all(one.tls is not None for one in port.connections.values()):
+        # While the writer commits nothing (a full disk, for instance), a drain would give the last lines up.
+        before, self._first_held = self._first_held, port.link.first_held
+        commits = port.link.empty or self._first_held > before >= 0
+        if commits and not port.migration.busy and all(one.tls is not None for one in port.connections.values()):
             self.begin(fast=False)
         else:
             port.loop.later(RETRY_S, self._end_retirement)

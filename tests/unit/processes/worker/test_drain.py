@@ -43,7 +43,7 @@ class Worker:
         self.accepting: list[bool] = []
         self.ends: list[int] = []
         self.loop = SimpleNamespace(later=self._later, again=self.again.append, stop=self._stop)
-        self.link = SimpleNamespace(empty=True, held_bytes=0)
+        self.link = SimpleNamespace(empty=True, held_bytes=0, first_held=0)
         self.guard = Guard(self._close)
         self.limits = NoLimits()
         self.migration = SimpleNamespace(busy=False, cancel=lambda: None)
@@ -177,10 +177,13 @@ def test_tls_connections_keep_a_retiring_worker_for_a_bounded_time(worker: Worke
         connection.tls = tls
     deadline.fire()
     assert not drain.is_draining
+    worker.link.empty = False
     plain = next(fd for fd, connection in worker.connections.items() if connection.tls is None)
     del worker.connections[plain]
-    worker.timers[-1].fire()
-    assert drain.is_draining
+    for first_held, is_over in ((0, False), (0, False), (1, True)):
+        worker.link.first_held = first_held
+        worker.timers[-1].fire()
+        assert drain.is_draining is is_over, "nothing is given up while the writer waits for a disk"
     assert worker.accepting[-1], "what waits in the queue is taken, as at the end of any worker"
 
 
