@@ -156,6 +156,20 @@ def test_workers_count_together(make_pair: Callable[..., Pair], clock: Clock) ->
     assert 48 <= len(one.writer.lines) + len(two.writer.lines) <= 56
 
 
+def test_a_burst_from_two_workers_is_a_debt(make_pair: Callable[..., Pair], clock: Clock) -> None:
+    """Both know the client, and neither what the other has just allowed; the mean rate holds."""
+    toml = f"[[limit]]\n{RATE}"
+    one, two = make_pair(toml, 1), make_pair(toml, 2)
+    clients = [send(pair, 1) for pair in (one, two)]
+    pass_time(clock, 2.0, one, two)
+    for pair, client in zip((one, two), clients, strict=True):
+        client.sendall(frame("x") * 100)
+        pair.turn(3)
+    assert 20 <= len(one.writer.lines) + len(two.writer.lines) <= 22
+    pass_time(clock, 5.0, one, two)
+    assert 58 <= len(one.writer.lines) + len(two.writer.lines) <= 66
+
+
 def test_a_rate_that_is_not_limited_stays_so_in_another_worker(make_pair: Callable[..., Pair], clock: Clock) -> None:
     """Also if the clock of that one's turn is behind."""
     toml = "[[limit]]\nbytes_per_second = 1_000_000\n"
