@@ -23,9 +23,8 @@ _MOST_FLIGHTS = 8
 """How often one call of `handshake` receives; the time limit of the handshake bounds the calls."""
 _NO_TLS = ("WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST")
 """Reasons of OpenSSL, by its version, for an answer that is not TLS."""
-
-
 _CUT_OFF = (errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED)
+"""Errors of a connection that the peer has closed or reset."""
 _DECORATED = re.compile(r"^(?:\[[^\]]*\] *)?(.*?)(?: *\(_ssl\.c:[0-9]+\))?$", re.DOTALL)
 """The text of an ssl.SSLError: library and reason, sentence, and a line of C."""
 
@@ -44,7 +43,10 @@ class TlsError(EnvironmentError):
 
 
 class TlsSocket(object):
-    """What the two kinds of TLS sockets share."""
+    """What the two kinds of TLS sockets share.
+
+    As with SSL_write(3), a `send` that would block has to be repeated with the same data, or more.
+    """
 
     def __init__(self, sock, tls):
         """Take a connected socket that does not block, and the TlsContext. Raises EnvironmentError, ValueError."""
@@ -115,8 +117,8 @@ def _closed_early():
 class MemoryTlsSocket(TlsSocket):
     """TLS in memory: the bytes pass through our own calls of send and recv.
 
-    So no signal comes from a write to a closed connection, and nothing that was decrypted stays where poll() cannot see
-    it. As with SSL_write(3), a `send` that would block has to be repeated with the same data, or more.
+    So a write to a closed connection causes no signal. One `recv` returns all that was decrypted, because poll() does
+    not see it.
     """
 
     def __init__(self, sock, tls):
