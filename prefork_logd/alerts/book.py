@@ -15,9 +15,9 @@ import msgspec
 
 from prefork_logd.alerts import notices, schema
 from prefork_logd.alerts.findings import FURTHER
-from prefork_logd.alerts.ledger import queue
+from prefork_logd.alerts.ledger import queue, read_rule
 from prefork_logd.alerts.states import TEST
-from prefork_logd.config.alerts import MAX_ALERTS, AlertSettings
+from prefork_logd.config.alerts import MAX_ALERTS
 from prefork_logd.config.checks import rule_problems
 from prefork_logd.config.paths import ALERTS_FILE
 from prefork_logd.errors import LogdError
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from prefork_logd.config.alerts import AlertSettings
     from prefork_logd.config.settings import Settings
 
 LONGEST_SILENCE_S = 366 * 86_400.0
@@ -174,8 +175,9 @@ class AlertBook:
         """Return every rule by its name, those of the configuration first."""
         configured = {rule.name for rule in self._settings.alert}
         of_page = [
-            self._row(msgspec.json.decode(settings, type=AlertSettings), author)
-            for settings, author in self._all("SELECT settings, author FROM rules ORDER BY name")
+            self._row(rule, author)
+            for name, data, author in self._all("SELECT name, settings, author FROM rules ORDER BY name")
+            if (rule := read_rule(name, data)) is not None
         ]
         return [
             *(self._row(rule) for rule in sorted(self._settings.alert, key=lambda rule: rule.name)),
@@ -192,8 +194,9 @@ class AlertBook:
         for rule in self._settings.alert:
             if rule.name == name:
                 return rule, None
-        for settings, author in self._all("SELECT settings, author FROM rules WHERE name = ?", (name,)):
-            return msgspec.json.decode(settings, type=AlertSettings), author
+        for data, author in self._all("SELECT settings, author FROM rules WHERE name = ?", (name,)):
+            if (found := read_rule(name, data)) is not None:
+                return found, author
         raise NoSuchRuleError(f"there is no rule {name!r:.100}")
 
     def _row(self, rule: AlertSettings, author: str | None = None) -> RuleRow:

@@ -24,7 +24,7 @@ from prefork_logd.stores.registry import choose_store, open_search
 from prefork_logd.system.log import RateLimitedLog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from prefork_logd.alerts.findings import Findings, Watched
     from prefork_logd.config.settings import Settings
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 LOOK_S = 1.0
 """Longest time between two looks at the clock, at rules made on the page, and at notices that are due."""
 CLEAN_S = 60.0
+AGAIN_S = 60.0
+"""Longest time until a rule is evaluated again that could not be."""
 DEADLINE_S = 30.0
 """Longest time of a search for one rule."""
 
@@ -150,16 +152,20 @@ class Engine:
         with contextlib.ExitStack() as stack:
             searches: dict[str, Search] = {}
             for rule in due:
-                # A rule that was late is not evaluated twice for that.
-                self._due[rule.name] = max(self._due[rule.name] + rule.every_s, ticks + 0.5 * rule.every_s)
-                self._evaluate_one(opened, rule, searches, stack)
+                if self._evaluate_one(opened, rule, searches, stack):
+                    # A rule that was late is not evaluated twice for that.
+                    self._due[rule.name] = max(self._due[rule.name] + rule.every_s, ticks + 0.5 * rule.every_s)
+                else:
+                    self._due[rule.name] = ticks + min(rule.every_s, AGAIN_S)
 
     def _evaluate_one(
         self, opened: _Opened, rule: AlertSettings, searches: dict[str, Search], stack: contextlib.ExitStack
-    ) -> None:
+    ) -> bool:
+        """Evaluate a rule; return whether that was possible. Raises StoreError if the outcome cannot be kept."""
+        if problem := _problem(rule, self._settings):
+            self._note_problem(opened, rule, problem)
+            return False
         try:
-            for _, problem in _problems(rule, self._settings):
-                raise StoreError(problem)  # noqa: TRY301 - a rule of the page may have lost its receiver
             if rule.is_of_groups:
                 findings = self._of_groups(opened, rule)
             else:
@@ -172,6 +178,8 @@ class Engine:
             opened.ledger.apply(rule, findings, opened.clock, self._run, opened.listening)
             # At once: the searches of other rules may take long.
             opened.dispatcher.start_due(opened.outbox)
+            return True
+        return False
 
     def _note_problem(self, opened: _Opened, rule: AlertSettings, problem: str) -> None:
         self._log.warning("alert %s: cannot be evaluated: %s", rule.name, problem)
@@ -220,6 +228,10 @@ class _Opened:
         self.ledger.close()
 
 
-def _problems(rule: AlertSettings, settings: Settings) -> Iterable[tuple[str, str]]:
-    """Return what is wrong with a rule. Those of the configuration were checked when it was read."""
-    return () if rule in settings.alert else rule_problems(rule, settings)
+def _problem(rule: AlertSettings, settings: Settings) -> str:
+    """Return what is wrong with a rule of the page, such as a receiver that is gone; empty if nothing is.
+
+    Those of the configuration were checked when it was read.
+    """
+    problems = () if rule in settings.alert else rule_problems(rule, settings)
+    return next((problem for _, problem in problems), "")

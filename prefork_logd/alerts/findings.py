@@ -13,6 +13,7 @@ from prefork_logd.alerts.notices import GROUP_QUERY
 from prefork_logd.errors import StoreError
 from prefork_logd.records.render import escape_text
 from prefork_logd.stores.errors.book import Book, Row
+from prefork_logd.stores.registry import choose_store
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -102,8 +103,6 @@ def of_records(
 
 def search_name(settings: Settings) -> str:
     """Return the name of the store that is searched without one."""
-    from prefork_logd.stores.registry import choose_store  # noqa: PLC0415 - of use with a store only
-
     return choose_store(settings, None).name
 
 

@@ -14,6 +14,7 @@ import msgspec
 from prefork_logd.alerts import notices, schema, states
 from prefork_logd.alerts.clock import Era, Saved
 from prefork_logd.config.alerts import AlertSettings
+from prefork_logd.system.log import RateLimitedLog
 from prefork_logd.system.sqlite import failing_as_store_error, transaction
 
 if TYPE_CHECKING:
@@ -32,8 +33,9 @@ MOST_INCIDENTS = 5_000
 """Incidents that are kept; the oldest ones that are over are removed, with their notices."""
 KEPT_TESTS_S = 3_600.0
 _MOST_REMOVED = 500
+_log = RateLimitedLog()
 
-_read_settings = msgspec.json.Decoder(AlertSettings).decode
+_decode_settings = msgspec.json.Decoder(AlertSettings).decode
 _read_eras = msgspec.json.Decoder(tuple[Era, ...]).decode
 
 
@@ -88,7 +90,8 @@ class Ledger:
 
     def page_rules(self) -> list[AlertSettings]:
         """Return the rules that were made on the page."""
-        return [_read_settings(one[0]) for one in self._all("SELECT settings FROM rules ORDER BY name")]
+        found = self._all("SELECT name, settings FROM rules ORDER BY name")
+        return [rule for name, data in found if (rule := read_rule(name, data)) is not None]
 
     def is_silenced(self, rule: str, wall: float) -> bool:
         """Tell whether a rule is silenced."""
@@ -98,7 +101,8 @@ class Ledger:
     def position(self, rule: AlertSettings) -> int | None:
         """Return the last event of groups that the rule has looked at; None for a rule that is new or has changed."""
         row = self._one("SELECT settings, position FROM evaluations WHERE rule = ?", (rule.name,))
-        return row[1] if row is not None and _subject(_read_settings(row[0])) == _subject(rule) else None
+        before = read_rule(rule.name, row[0]) if row is not None else None
+        return row[1] if before is not None and _subject(before) == _subject(rule) else None
 
     def conditions(self, rule: str) -> dict[str, Condition]:
         """Return the conditions that hold, by their keys."""
@@ -161,7 +165,7 @@ class Ledger:
         row = self.db.execute("SELECT settings FROM evaluations WHERE rule = ?", (name,)).fetchone()
         if row is None:
             return
-        rule = _read_settings(row[0])
+        rule = read_rule(name, row[0]) or AlertSettings(name=name)
         for key, condition in self.conditions(name).items():
             step = states.step(condition, rule, clock.ticks(), _new_id, holds=False, is_silenced=False)
             self._write(rule, key, None, condition, step, clock, why)
@@ -262,6 +266,19 @@ class Ledger:
             "waiting": int(self._one("SELECT count(*) FROM notices WHERE state = 'waiting'")[0]),
             **{name: counters.get(name, 0) for name in ("sent", "failed", "errors")},
         }
+
+
+def read_rule(name: str, data: bytes) -> AlertSettings | None:
+    """Return a rule that was kept; None, and a line in the log, for one of another release that cannot be used."""
+    try:
+        rule = _decode_settings(data)
+        problem = next((f"{key} {message}" for key, message in rule.problems()), "")
+    except msgspec.MsgspecError as error:
+        problem = str(error)
+    if problem:
+        _log.warning("alert %s: the rule in alerts.db cannot be used: %s", name, problem)
+        return None
+    return rule
 
 
 def queue(

@@ -373,6 +373,37 @@ def test_a_rule_of_the_page_whose_receiver_is_gone(make_world: Maker, hook: Hook
         assert book.rule("mine").problem == "'hook': there is no such receiver; configured ([[receiver]]): other"
 
 
+def test_a_rule_of_another_release_is_left_alone(make_world: Maker, hook: Hook) -> None:
+    """The others are evaluated."""
+    world = make_world(OVER_2)
+    world.turn()
+    assert world.engine._opened is not None
+    for name, settings in (("new", b'{"name":"new","colour":"red"}'), ("odd", b'{"name":"odd","every":"never"}')):
+        world.engine._opened.outbox._db.execute("INSERT INTO rules VALUES (?, ?, '', 0)", (name, settings))
+    world.log(3)
+    world.turn()
+    assert (hook.ids, world.engine.problem) == (["firing"], "")
+    assert [row.name for row in _rows(world)] == ["rule"]
+
+
+def _rows(world: World) -> list[Any]:
+    with contextlib.closing(AlertBook(world.settings, world.state_dir)) as book:
+        return book.rules()
+
+
+def test_a_rule_that_could_not_be_evaluated_is_tried_soon(make_world: Maker, hook: Hook) -> None:
+    """Not after a whole `every`; and not each second."""
+    world = make_world(OVER_2)
+    world.configure(toml(hook, OVER_2).replace('"1s"\nwindow = "10s"', '"1h"\nwindow = "2h"'))
+    world.log(3)
+    world.records.error = StoreError("it is down")
+    world.turn(turns=50)
+    assert world.engine.numbers["errors"] == 1
+    world.records.error = None
+    world.turn(turns=12)
+    assert hook.ids == ["firing"]
+
+
 def test_nothing_is_opened_without_a_rule(make_world: Maker, hook: Hook) -> None:
     """No database, and no store."""
     world = make_world()
