@@ -3,7 +3,7 @@
 Owns the layout, and where a client's row is. Does not know limits or connections (processes/worker/client_limits.py).
 
 No locks are needed: each region has one writer, and an aligned store of 8 bytes is atomic. A row that its worker
-replaces while another one reads it costs that reader a wrong sum for one moment.
+gives to another client while it is read is not counted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROWS = 1024
 MOST_PROBES = 8
 """Rows that a client may have: the one of its key, and the next ones."""
 _CELLS = 8
-_KEY, _CONNECTIONS, _RECORDS, _BYTES, _RECORDS_FULL_MS, _BYTES_FULL_MS = range(6)
+"""Of a row: the key, then a Usage."""
 
 
 class Usage(NamedTuple):
@@ -34,6 +34,16 @@ class Usage(NamedTuple):
     records_full_ms: int
     """When its budget of records is whole again, on the monotonic clock (the same in all processes)."""
     bytes_full_ms: int
+
+    def plus(self, other: Usage) -> Usage:
+        """Return the sum of two workers' use; of times the later one."""
+        return Usage(
+            self.connections + other.connections,
+            self.records + other.records,
+            self.nbytes + other.nbytes,
+            max(self.records_full_ms, other.records_full_ms),
+            max(self.bytes_full_ms, other.bytes_full_ms),
+        )
 
 
 class ClientTable:
@@ -81,18 +91,16 @@ class ClientTable:
 
     def others(self, slots: Iterable[int], key: int) -> Usage:
         """Return what the workers in `slots` have written about a client, added up; of times the latest."""
-        cells = self._cells
-        connections = records = nbytes = records_full_ms = bytes_full_ms = 0
+        cells, total = self._cells, Usage(0, 0, 0, 0, 0)
         for slot in slots:
             for row in _rows(slot, key):
                 if cells[row] == key:
-                    connections += cells[row + _CONNECTIONS]
-                    records += cells[row + _RECORDS]
-                    nbytes += cells[row + _BYTES]
-                    records_full_ms = max(records_full_ms, cells[row + _RECORDS_FULL_MS])
-                    bytes_full_ms = max(bytes_full_ms, cells[row + _BYTES_FULL_MS])
+                    one = Usage(*cells[row + 1 : row + 1 + len(total)])
+                    # Its worker may have given the row to another client while it was read.
+                    if cells[row] == key:
+                        total = total.plus(one)
                     break
-        return Usage(connections, records, nbytes, records_full_ms, bytes_full_ms)
+        return total
 
 
 _EMPTY = memoryview(bytes(8 * (_CELLS - 1))).cast("Q")

@@ -158,7 +158,7 @@ class ClientLimits:
         client = self._clients.get((index, name))
         if client is None:
             limit, now_s = self._limits[index][0], self._port.loop.now_s
-            # A connection is in one worker at a time, so its use is nobody else's business.
+            # A connection is in one worker at a time, so other workers need not know its use.
             key = 0 if limit.per == "connection" else self._board.clients.key(limit.name, name)
             client = Client(limit, name, key, self._board.clients.take_row(self._slot, key) if key else -1, now_s)
             client.others = others = self._others(key)

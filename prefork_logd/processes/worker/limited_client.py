@@ -20,7 +20,7 @@ NO_USAGE = Usage(0, 0, 0, 0, 0)
 
 
 class Known(Protocol):
-    """What is known about the client of a connection."""
+    """A connection, as far as it tells who its client is."""
 
     fd: int
     peer: str
