@@ -5,7 +5,7 @@
  */
 
 import { h, shown } from "./dom.js";
-import { ago, badge, bars, count, groupPath, stateName, titleOf } from "./group_texts.js";
+import { ago, agoText, badge, bars, count, groupPath, stateName, titleOf } from "./group_texts.js";
 import { levelClass } from "./levels.js";
 
 const COLUMNS = [
@@ -25,6 +25,7 @@ export class ErrorList {
     this.place = place;
     this.actions = actions;
     this.rows = new Map();
+    this.signs = new WeakMap();
     this.chosen = null;
     this.body = null;
     this.release();
@@ -98,11 +99,15 @@ export class ErrorList {
 
   fill(group, zone, now_s) {
     const row = this.rows.get(group.id);
+    // Of a thousand rows most are the same as two seconds before.
+    const sign = JSON.stringify([group, agoText(group.last_seen, now_s), agoText(group.first_seen, now_s), stateName(group, now_s)]);
+    if (this.signs.get(row) === sign) return;
+    this.signs.set(row, sign);
     const made = this.row(group, zone, now_s);
     row.className = made.className;
     row.dataset.id = group.id;
-    if (row.cells.length === 0) return row.replaceChildren(...made.cells);
-    return [...made.cells].forEach((cell, at) => {
+    if (row.cells.length === 0) row.replaceChildren(...made.cells);
+    else [...made.cells].forEach((cell, at) => {
       if (cell.isEqualNode(row.cells[at])) return;
       const hadFocus = row.cells[at].contains(document.activeElement);
       row.cells[at].replaceWith(cell);

@@ -63,11 +63,15 @@ export function stateSentence(group, zone) {
   return ["Muted until ", ends[0], ends.length > 1 ? [" or until ", ends[1]] : "", "."];
 }
 
-/** Return how long ago a time was; its tip is the exact time. */
-export function ago(created, zone, now_s) {
+/** Return how long ago a time was. */
+export function agoText(created, now_s) {
   const passed_s = Math.floor(now_s - Number(created));
-  const text = passed_s < 3 ? "just now" : `${duration(passed_s)} ago`;
-  return h("time", { title: exact({}, Number(created), zone) }, text);
+  return passed_s < 3 ? "just now" : `${duration(passed_s)} ago`;
+}
+
+/** Return how long ago a time was, as an element; its tip is the exact time. */
+export function ago(created, zone, now_s) {
+  return h("time", { title: exact({}, Number(created), zone) }, agoText(created, now_s));
 }
 
 /** Return a time as date and clock; its tip is the exact time. */

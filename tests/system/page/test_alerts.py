@@ -32,6 +32,7 @@ name = "vera"
 password = "{hash_password(PASSWORD)}"
 role = "viewer"
 [errors]
+batch_time = "100ms"
 [[receiver]]
 name = "ops"
 type = "webhook"

@@ -35,6 +35,7 @@ name = "vera"
 password = "{hash_password(PASSWORD)}"
 role = "viewer"
 [errors]
+batch_time = "100ms"
 [[store]]
 type = "parquet"
 """
