@@ -56,6 +56,9 @@ def serving(
     state_dir.mkdir(exist_ok=True)
     sock = listening or socket.create_server(("127.0.0.1", 0))
     sock.setblocking(False)
+    if sock.family != socket.AF_UNIX:
+        # asyncio does it for sockets that name their protocol; without it each answer waits 40 ms for an ACK.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     scheme = settings.web.scheme
     place = sock.getsockname()
     served = Served(f"{scheme}://127.0.0.1:{place[1]}" if isinstance(place, tuple) else "http://localhost", settings)
