@@ -59,7 +59,7 @@ export class ErrorList {
   /** Show a state with actions: buttons or links. */
   say(title, sentence, actions = []) {
     this.reset();
-    this.place.replaceChildren(h("div", { class: "state" }, h("h2", {}, title), h("p", {}, sentence), actions.length ? h("div", { class: "state-actions" }, actions) : null));
+    this.place.replaceChildren(h("div", { class: "state" }, h("h2", {}, title), h("p", {}, shown(sentence)), actions.length ? h("div", { class: "state-actions" }, actions) : null));
   }
 
   reset() {

@@ -172,17 +172,25 @@ async function refreshGroup(signal) {
 }
 
 function complain(error) {
+  const again = FINAL.has(error.status) ? "" : " This page tries again by itself.";
   if (!groupOfAddress()) {
     const summary = place("summary");
-    summary.classList.add("error-text");
-    summary.textContent = error.message;
-    if (list.ids.length === 0) list.say("Groups of errors cannot be shown", `${error.message} This page tries again by itself.`);
+    // It is said once: above the groups that are seen, else in their place.
+    const isAlone = list.ids.length === 0;
+    summary.classList.toggle("error-text", !isAlone);
+    summary.textContent = isAlone ? "No groups" : error.message;
+    if (isAlone) list.say("Groups of errors cannot be shown", `${sentenceOf(error.message)}${again}`);
     return;
   }
   const isMissing = error.status === 404;
   place("error-group").hidden = page.details === null;
-  const sentence = isMissing ? "It was removed, because there were too many groups, or the link is not complete." : "This page tries again by itself.";
-  place("group-problem").replaceChildren(h("div", { class: "state", role: "alert" }, h("h2", {}, isMissing ? "There is no such group" : "The group cannot be shown"), h("p", {}, shown(error.message), ". ", sentence), h("div", { class: "state-actions" }, h("a", { class: "button primary", href: "/errors" }, "All groups"))));
+  const sentence = isMissing ? "It was removed, because there were too many groups, or the link is not complete." : again;
+  place("group-problem").replaceChildren(h("div", { class: "state", role: "alert" }, h("h2", {}, isMissing ? "There is no such group" : "The group cannot be shown"), h("p", {}, shown(sentenceOf(error.message)), " ", sentence), h("div", { class: "state-actions" }, h("a", { class: "button primary", href: "/errors" }, "All groups"))));
+}
+
+/** Return a message of the server as a sentence with a full stop. */
+function sentenceOf(message) {
+  return /[.!?]$/.test(message) ? message : `${message}.`;
 }
 
 function drawFilters() {
