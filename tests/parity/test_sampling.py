@@ -76,8 +76,8 @@ def _frames():
 @pytest.mark.parametrize("rule", RULES)
 def test_the_same_records_are_kept(monkeypatch, rule, sender, stores):
     """With the same marks and numbers, in each form of line."""
-    if native.speedups is None:
-        pytest.skip(f"no compiled core to compare: {native.MISSING}")
+    if not native.NATIVE:
+        pytest.skip(f"no compiled core to compare: {native.MISSING or 'it is switched off'}")
     top, tables = (stores, "") if stores.startswith("store =") else ("", stores)
     toml = f"{top}{OUTPUTS}{tables}[[sample]]\n{rule}\n"
     data = b"".join(len(frame).to_bytes(4, "big") + frame for frame in _frames())
@@ -99,13 +99,13 @@ def test_the_same_records_are_kept(monkeypatch, rule, sender, stores):
 
 def test_a_record_that_is_left_to_python_is_decided_once(monkeypatch):
     """The core takes its decision back."""
-    one = _dispatcher(monkeypatch, "store = []\n[[sample]]\nkeep_one_of = 3\n", compiled=native.speedups is not None)
+    one = _dispatcher(monkeypatch, "store = []\n[[sample]]\nkeep_one_of = 3\n", compiled=native.NATIVE)
     undone, undo = [], Sampler.undo
     monkeypatch.setattr(Sampler, "undo", lambda self: undone.append(undo(self)))
     frame = pickle.dumps({"name": "n", "msg": "m", "created": 1.5, "levelno": 20, "x": ["y" * 5_000] * 200}, 4)
     one.run((len(frame).to_bytes(4, "big") + frame) * 6, 0, 6, 1 << 30, PEER, RECEIVED)
     assert one.sampler.take_dropped() == 4
-    assert len(undone) == (6 if native.speedups is not None else 0)
+    assert len(undone) == (6 if native.NATIVE else 0)
 
 
 def test_the_mark_fits_the_room_that_is_reserved_for_it():
