@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from starlette.applications import Starlette
 
+from prefork_logd.config.load import loads
 from prefork_logd.web import pages, templates
 from tests.support.page import Client
 
@@ -101,6 +102,13 @@ def test_modules_keep_to_the_rules(path: Path) -> None:
     for view in pages.VIEWS:
         _needed(f"{view.name}.js", reached)
     assert path.name in reached
+
+
+def test_the_example_of_a_receiver_is_valid() -> None:
+    """What the view of alerts advises where there is none is a configuration that is taken."""
+    (example,) = re.findall(r"const EXAMPLE = '(.+)';", (STATIC / "alerts.js").read_text())
+    (receiver,) = loads(example.replace("\\n", "\n"), "").receiver
+    assert receiver.name == "ops"
 
 
 def test_every_export_is_used() -> None:
