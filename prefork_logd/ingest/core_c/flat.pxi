@@ -24,6 +24,7 @@ cdef struct FlatKey:
     uint32_t kinds           # of a usual value: a bit for each Kind
     bint begins              # whether it is the first key of its group
     uint32_t group           # group of attributes whose values repeat (repeats.pxi)
+    uint32_t depth           # number of keys up to this one, at most FLAT_PAIRS
     uint32_t parent          # 0: the root, whose own parent it is
     uint32_t child           # 0: none
     uint32_t sibling
@@ -82,6 +83,8 @@ cdef uint32_t learn_key(uint32_t before, const uint8_t* data, size_t left) noexc
     while other:
         siblings += 1
         other = FLAT[other].sibling
+    if FLAT[before].depth == FLAT_PAIRS:
+        return 0
     if flat_keys == FLAT_KEYS or siblings == FLAT_SIBLINGS:
         flat_misses += 1
         if flat_misses == FLAT_MISSES:
@@ -98,6 +101,7 @@ cdef uint32_t learn_key(uint32_t before, const uint8_t* data, size_t left) noexc
     key.group = group_of(key.slot)
     key.begins = key.group and key.group != FLAT[before].group
     key.kinds = usual_kinds(key.slot)
+    key.depth = FLAT[before].depth + 1
     key.parent = before
     key.child = 0
     key.sibling = FLAT[before].child
@@ -184,21 +188,19 @@ cdef inline bint push_scalar(Machine* m) noexcept nogil:
 
 
 cdef uint32_t read_usual_pairs(
-    Machine* m, Fields* fields, uint32_t before, size_t stop, size_t* pairs, uint32_t* next, bint key_by_key
+    Machine* m, Fields* fields, uint32_t before, size_t stop, uint32_t* next, bint key_by_key
 ) noexcept nogil:
     """Read known keys and usual values, each with the BINPUT that numbers it next; return the last key.
 
-    Ends at the offset `stop`, before a part that may be copied (repeats.pxi), and before everything that is not usual;
-    `next` is then the key that comes, if it was looked for. Nearly all pairs are read here, so the state stays in
-    registers. Stack and memo have room for them (read_flat).
+    Ends at the offset `stop` or a little before, before a part that may be copied (repeats.pxi), and before everything
+    that is not usual; `next` is then the key that comes, if it is known. Nearly all pairs are read here, so the state
+    stays in registers. Stack and memo have room for them: no key has more than FLAT_PAIRS before it.
     """
     cdef const FlatKey* key = FLAT + before
     cdef const FlatKey* other
     cdef const uint8_t* at = m.data + m.at
-    cdef const uint8_t* end = m.data + m.size
-    cdef const uint8_t* goal = m.data + stop
+    cdef const uint8_t* end = m.data + stop
     cdef Node* name = m.memory.stack + m.top
-    cdef Node* last = name + 2 * (FLAT_PAIRS - pairs[0])
     cdef Node* memo = m.memory.memo + m.memory.memo_end
     cdef Node** extra = fields.extras + fields.extras_count
     cdef const uint8_t* value_at
@@ -209,18 +211,16 @@ cdef uint32_t read_usual_pairs(
     cdef uint16_t two_octets
     cdef uint8_t opcode
     cdef int look
-    next[0] = 0
-    while at < goal and name < last:
+    while True:
         other = FLAT + key.child
         while other != FLAT:
             # A BINPUT, the shortest value and the octet behind it are read without another look at the frame's end.
-            if <size_t> (end - at) >= other.size + 5 and same_run(other.octets, at, other.size):
+            if end - at >= <ptrdiff_t> (other.size + 5) and same_run(other.octets, at, other.size):
                 break
             other = FLAT + other.sibling
         if other == FLAT:
             break
         if other.begins and not key_by_key:
-            next[0] = <uint32_t> (other - FLAT)
             break
         value_at = at + other.size
         memcpy(&two_octets, value_at, 2)
@@ -291,7 +291,6 @@ cdef uint32_t read_usual_pairs(
         put += is_put << 8
         key = other
         name += 2
-    pairs[0] += (name - (m.memory.stack + m.top)) // 2
     # Keys count twice, and texts once: this is more, and within the bound of a frame in which each stands once.
     m.text_left -= 2 * <long> (at - m.data - m.at)
     m.at = at - m.data
@@ -300,8 +299,7 @@ cdef uint32_t read_usual_pairs(
     m.memory.memo_end = memo - m.memory.memo
     fields.extras_count = extra - fields.extras
     fields.nones |= nones
-    if at < goal and name < last and not next[0] and other != FLAT:
-        next[0] = <uint32_t> (other - FLAT)
+    next[0] = <uint32_t> (other - FLAT)
     return <uint32_t> (key - FLAT)
 
 
@@ -391,7 +389,9 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
     while m.at < size and data[m.at] != 0x75:  # SETITEMS
         after = 0
         if not is_lost:
-            key = read_usual_pairs(m, fields, key, stretch_end if stretch_end else size, &pairs, &after, key_by_key)
+            stop = stretch_end if stretch_end > m.at else size
+            key = read_usual_pairs(m, fields, key, stop, &after, key_by_key)
+            pairs = FLAT[key].depth
             if stretch_end and m.at >= stretch_end:
                 if m.at == stretch_end and FLAT[key].group == FLAT[first].group:
                     keep_stretch(
@@ -401,8 +401,6 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
                 continue
             if m.at >= size or data[m.at] == 0x75:
                 break
-            if pairs == FLAT_PAIRS:
-                return False
             if not after:
                 after = next_key(key, data + m.at, size - m.at)
             if not after:
@@ -420,10 +418,9 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
                     is_new = layout != NULL and not (is_worth_keeping(stretch_hash) and find_room(stretch_hash))
                     if is_new and layout.unfit:
                         layout.unfit -= 1
-                    elif is_new and layout.is_direct and pairs + layout.pairs <= FLAT_PAIRS:
+                    elif is_new and layout.is_direct:
                         if layout.memo_start + layout.memo_count <= m.memory.memo_room and take_layout(m, fields, layout):
                             key = layout.last
-                            pairs += layout.pairs
                             continue
                     first = after
                     stretch_start, stretch_memo, stretch_budget = m.at, m.memory.memo_end, m.text_left
@@ -431,10 +428,9 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
                 elif stretch.unfit:
                     stretch.unfit -= 1
                     key_by_key = True
-                elif pairs + stretch.pairs <= FLAT_PAIRS:
+                else:
                     take_stretch(m, fields, stretch)
                     key = stretch.last
-                    pairs += stretch.pairs
                     continue
             key = after
             slot = FLAT[key].slot
@@ -478,6 +474,8 @@ cdef bint read_flat(Machine* m, Fields* fields, bint key_by_key) noexcept nogil:
                     m, fields, first, key, stretch_start, stretch_memo, stretch_hash, stretch_budget - m.text_left
                 )
             stretch_end = 0
+    if not is_lost:
+        pairs = FLAT[key].depth
     # SETITEMS and STOP. The machine reads a dict with more than one SETITEMS.
     if not pairs or m.at + 2 != size or data[m.at + 1] != 0x2E:
         return False

@@ -373,33 +373,37 @@ cdef void spell_utc(int64_t second, char* text) noexcept nogil:
 
 cdef inline bint put_slots(Fields* fields, Out* out, int slot, int end) noexcept nogil:
     """Write a range of fields as members of a JSON object, each behind a comma; leave out empty ones."""
-    cdef Node* node
-    cdef uint8_t* to
     while slot < end:
-        node = fields.slot[slot]
+        if fields.slot[slot] != NULL and not put_slot(fields, out, slot):
+            return False
         slot += 1
-        if node == NULL or (node.kind != INT and not node.size):
-            continue
-        if not reserve(out, PREFIX_ROOM + <size_t> node.size + 2):
-            return False
-        to = out.data + out.size
-        memcpy(to, PREFIXES[slot - 1], PREFIX_ROOM)
-        to += PREFIX_SIZES[slot - 1]
-        out.size = to - out.data
-        if node.kind == INT:
-            if not put_integer(out, node.value.integer):
-                return False
-            continue
-        if node.look == PLAIN:
-            to[0] = 34
-            copy_octets(to + 1, node.value.text, node.size)
-            to[node.size + 1] = 34
-            out.size += node.size + 2
-        elif not put_string(out, node.value.text, node.size, node.look, node.kind == OCTETS):
-            return False
-        if out.size > fields.output_end:
-            return False
     return True
+
+
+cdef inline bint put_slot(Fields* fields, Out* out, int slot) noexcept nogil:
+    """Write a field as put_slots does, if it is not NULL."""
+    cdef Node* node = fields.slot[slot]
+    cdef uint8_t* to
+    if node.kind != INT and not node.size:
+        return True
+    if not reserve(out, PREFIX_ROOM + <size_t> node.size + 2):
+        return False
+    to = out.data + out.size
+    memcpy(to, PREFIXES[slot], PREFIX_ROOM)
+    to += PREFIX_SIZES[slot]
+    if node.look == PLAIN and node.kind != INT:
+        to[0] = 34
+        copy_octets(to + 1, node.value.text, node.size)
+        to[node.size + 1] = 34
+        out.size = to + node.size + 2 - out.data
+        return out.size <= fields.output_end
+    out.size = to - out.data
+    if node.kind == INT:
+        return put_integer(out, node.value.integer)
+    return (
+        put_string(out, node.value.text, node.size, node.look, node.kind == OCTETS)
+        and out.size <= fields.output_end
+    )
 
 
 cdef inline bint has_extra(Fields* fields, const Added* added) noexcept nogil:
@@ -452,11 +456,13 @@ cdef bint put_record(Machine* m, Fields* fields, Out* out, const uint8_t* ending
     m.output_end = fields.output_end = out.size + output_for(m.size)
     if not put_beginning(out, fields.created):
         return False
-    if not put_slots(fields, out, NAME, LEVELNO):
+    if fields.slot[NAME] != NULL and not put_slot(fields, out, NAME):
         return False
     if fields.site != NULL:
         site = fields.site
-        if not put(out, site.octets + site.size, site.before) or not put_slots(fields, out, MESSAGE, PATHNAME):
+        if not put(out, site.octets + site.size, site.before) or not put_slot(fields, out, MESSAGE):
+            return False
+        if fields.slot[MSG] != NULL and not put_slot(fields, out, MSG):
             return False
         if not put(out, site.octets + site.size + site.before, site.json_size - site.before):
             return False
@@ -467,7 +473,9 @@ cdef bint put_record(Machine* m, Fields* fields, Out* out, const uint8_t* ending
             return False
     elif not put_slots(fields, out, PROCESS, TASKNAME):
         return False
-    if not put_slots(fields, out, TASKNAME, STORED):
+    if fields.slot[TASKNAME] != NULL and not put_slot(fields, out, TASKNAME):
+        return False
+    if not put_slots(fields, out, EXC_TEXT, STORED):
         return False
     if fields.extras_count or fields.added_count:
         if not put(out, <const uint8_t*> b',"extra":{', 10):

@@ -54,6 +54,13 @@ cdef extern from *:
     static inline void clear_words(void *to, size_t count) {
         const octets16_t zeros = {0};
         char *at = to;
+        for (; count >= 8; count -= 8, at += 64) {
+            __asm__("" : "+r"(at));
+            memcpy(at, &zeros, 16);
+            memcpy(at + 16, &zeros, 16);
+            memcpy(at + 32, &zeros, 16);
+            memcpy(at + 48, &zeros, 16);
+        }
         for (; count >= 2; count -= 2, at += 16) {
             __asm__("" : "+r"(at));
             memcpy(at, &zeros, 16);
@@ -220,7 +227,7 @@ cdef Box* new_box(Memory* memory, uint8_t kind) noexcept nogil:
         if not enlarge(<void**> &memory.boxes, &memory.boxes_room, memory.boxes_size + 1, sizeof(Box)):
             return NULL
     box = memory.boxes + memory.boxes_size
-    memset(box, 0, sizeof(Box))
+    clear_words(box, sizeof(Box) // 8)
     box.kind = kind
     memory.boxes_size += 1
     return box

@@ -34,6 +34,7 @@ _fill_escapes()
 cdef extern from *:
     """
     typedef signed char octets16_t __attribute__((vector_size(16)));
+    typedef unsigned char unsigned_octets16_t __attribute__((vector_size(16)));
 
     static inline octets16_t load16(const uint8_t *data) {
         octets16_t octets;
@@ -41,9 +42,11 @@ cdef extern from *:
         return octets;
     }
 
-    /* Mark the special octets; those above 0x7f are negative here. */
+    /* Mark the special octets. One more than a control character or DEL, which wraps, is below 33; those above 0x7f are
+       negative here. */
     static inline octets16_t specials_in(octets16_t octets) {
-        return (octets < 32) | (octets == 34) | (octets == 92) | (octets == 127);
+        octets16_t next = (octets16_t)((unsigned_octets16_t)octets + 1);
+        return (next < 33) | (octets == 34) | (octets == 92);
     }
 
     static inline octets16_t specials16(const uint8_t *data) {

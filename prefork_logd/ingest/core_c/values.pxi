@@ -3,8 +3,25 @@
 # Owns the form of containers, keys, names and objects in a line, and the budgets on the result. Budgets are counted
 # too high (bytes for characters), so that a value that passes here also passes in Python. Python decides about others.
 
-cdef bint put_value(Machine* m, Out* out, const Node* node, int depth) noexcept nogil:
+cdef inline bint put_value(Machine* m, Out* out, const Node* node, int depth) noexcept nogil:
     """Write a value within `depth` containers. After a failure the caller cuts off the part that was written."""
+    cdef uint8_t* to
+    if node.kind != TEXT or node.look != PLAIN or m.secrets.forms:
+        return put_any_value(m, out, node, depth)
+    m.nodes_left -= 1
+    m.text_left -= node.size
+    if (m.nodes_left | m.text_left) < 0 or out.size > m.output_end or not reserve(out, <size_t> node.size + 2):
+        return False
+    to = out.data + out.size
+    to[0] = 34
+    copy_octets(to + 1, node.value.text, node.size)
+    to[node.size + 1] = 34
+    out.size += node.size + 2
+    return True
+
+
+cdef bint put_any_value(Machine* m, Out* out, const Node* node, int depth) noexcept nogil:
+    """Do what `put_value` does, which writes plain texts itself."""
     cdef uint8_t kind = node.kind
     m.nodes_left -= 1
     if (m.nodes_left | m.text_left) < 0 or out.size > m.output_end:
