@@ -273,7 +273,7 @@ cdef uint32_t read_usual_pairs(
         else:
             break
         # A number that is memoized, a second BINPUT, and a value that does not fit are not usual.
-        if value_at[0] == 0x71 or value_at[0] == 0x72 or not other.kinds >> (word & 15) & 1:
+        if <uint8_t> (value_at[0] - 0x71) <= 1 or not other.kinds >> (word & 15) & 1:
             break
         write_words(name + 1, word, real)
         real = <uint64_t> <size_t> (at + other.head)

@@ -107,6 +107,7 @@ cdef void forget_stretches() noexcept nogil:
     latest_origin = NULL
     memset(STRETCH_HASH, 0, sizeof(STRETCH_HASH))
     memset(LAYOUT, 0, sizeof(LAYOUT))
+    memset(layout_turn, 0, sizeof(layout_turn))
 
 
 cdef inline size_t read_step(const uint8_t* data, size_t at, size_t size, int step) noexcept nogil:
@@ -124,6 +125,13 @@ cdef inline size_t read_step(const uint8_t* data, size_t at, size_t size, int st
         at += NUMBER_BYTES[data[at]]
     elif step == COUNTED_STEP:
         at += 2 + <size_t> data[at + 1]
+    elif step == LINE_STEP and size - at >= 32:
+        length = newline16(data + at)
+        if length == 16:
+            length += newline16(data + at + 16)
+        if length >= 24:
+            return 0
+        at += length + 1
     elif step == LINE_STEP:
         length = 24 if size - at > 24 else <uint32_t> (size - at)
         end = <const uint8_t*> memchr(data + at, 10, length)
@@ -441,8 +449,8 @@ cdef size_t expect_stretch(Machine* m, uint32_t key, uint64_t* hash) noexcept no
     for index in range(LAYOUTS):
         is_known = is_known or same_layout(LAYOUT[group] + index, &layout)
     if not is_known:
-        layout_turn[group] = (layout_turn[group] + 1) % LAYOUTS
         LAYOUT[group][layout_turn[group]] = layout
+        layout_turn[group] = (layout_turn[group] + 1) % LAYOUTS
     return m.at + size if is_worth_keeping(hash[0]) else 0
 
 

@@ -82,6 +82,11 @@ cdef extern from *:
     #endif
     }
 
+    /* Return the number of octets before the first newline of 16; 16 if there is none. */
+    static inline unsigned int newline16(const uint8_t *data) {
+        return first16(load16(data) == 10);
+    }
+
     /* Compare octets, most often 10 to 60. */
     static inline int same_run(const uint8_t *one, const uint8_t *other, size_t size) {
         if (size >= 16) {
@@ -139,6 +144,7 @@ cdef extern from *:
     octets16_t specials_of(uint64_t, uint64_t) noexcept nogil
     bint any16(octets16_t) noexcept nogil
     unsigned int first16(octets16_t) noexcept nogil
+    unsigned int newline16(const uint8_t*) noexcept nogil
     bint same_run(const uint8_t*, const uint8_t*, size_t) noexcept nogil
     void copy_octets(uint8_t*, const uint8_t*, size_t) noexcept nogil
 
