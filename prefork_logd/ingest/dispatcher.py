@@ -32,10 +32,13 @@ if TYPE_CHECKING:
 
     from prefork_logd.config.settings import Settings
     from prefork_logd.ingest.routing import Filter
+    from prefork_logd.inputs.base import TooLarge
     from prefork_logd.ipc.batch_builder import Gathered
     from prefork_logd.ipc.configuration import Configuration
     from prefork_logd.records.record import Record
     from prefork_logd.records.redaction import Redactor
+
+    MakeJson = Callable[[Record, bytes, Redactor, Sender], bytes]
 
 REJECTED_OUTPUT = 0
 """The slot of rejected.jsonl on the scoreboard and in batches."""
@@ -182,13 +185,8 @@ class Dispatcher:
         """
         self._take_source(peer, received_s, sender)
 
-        def dispatch(body: bytes, peer: str, received_s: float) -> bool:
-            record, before = decode_text(body, peer, received_s), self._redacted
-            found = len(body) >= UNREAD_BYTES and self._redactor.redact_unread(record)
-            is_shipped = self._add_lines(record, body, whole_json_line)
-            # A record counts once.
-            self._redacted = max(self._redacted, before + found)
-            return is_shipped
+        def dispatch(body: bytes, *source: Any) -> bool:
+            return self._add_text(decode_text(body, *source), body, whole_json_line)
 
         taken = rejected = 0
         for body in bodies:
@@ -211,18 +209,18 @@ class Dispatcher:
         """
         return self._attempt(self._dispatch, frame)
 
-    def add_holed(
-        self, frame: bytes, hole: int, hole_bytes: int, peer: str, received_s: float, sender: Sender = NOBODY
-    ) -> int:
-        """Add the lines of a frame that lacks `hole_bytes` before an offset.
+    def add_cut(self, event: TooLarge, peer: str, received_s: float, sender: Sender = NOBODY) -> int:
+        """Add the lines of a record of which the beginning and the end are kept; return 1, 2 for one for the stores.
 
-        Return 1 for a record, and 2 for one that is for the stores. Return 0 if the frame holds no record: then nothing
-        is added.
+        Return 0 if what is kept holds no record: nothing is added then.
         """
         self._take_source(peer, received_s, sender)
         try:
-            record = cut_record(decode_holed(frame, hole, hole_bytes), peer, received_s)
-            is_shipped = self._add_lines(record, frame, lambda record, *_: render_json(record))
+            if event.decode is not None:
+                is_shipped = self._add_text(event.decode(peer, received_s), event.body, _cut_json_line)
+            else:
+                attributes = decode_holed(event.body, event.hole, event.size - len(event.body))
+                is_shipped = self._add_lines(cut_record(attributes, peer, received_s), event.body, _cut_json_line)
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - a bug must cost only the record that meets it
@@ -257,9 +255,7 @@ class Dispatcher:
         """Add a record's lines to the batch; return whether one of them is for the stores. Raises RecordRejected."""
         return self._add_lines(cut_record(decode(frame), peer, received_s), frame, json_line)
 
-    def _add_lines(
-        self, record: Record, source: bytes, make_json: Callable[[Record, bytes, Redactor, Sender], bytes]
-    ) -> bool:
+    def _add_lines(self, record: Record, source: bytes, make_json: MakeJson) -> bool:
         """Add the lines of a record that was read from `source`; return whether one of them is for the stores."""
         redactor, sender = self._redactor, self.sampler.judge(record, self._sender)
         if sender is None:
@@ -284,6 +280,15 @@ class Dispatcher:
         for output_id, line in lines:
             self.batch.add(output_id, line)
         return self._add_record(record, as_json or b"")
+
+    def _add_text(self, record: Record, body: bytes, make_json: MakeJson) -> bool:
+        """Do `_add_lines` for a record in a form of its input's own, in which lists may be text that was not read."""
+        before = self._redacted
+        found = len(body) >= UNREAD_BYTES and self._redactor.redact_unread(record)
+        is_shipped = self._add_lines(record, body, make_json)
+        # A record counts once.
+        self._redacted = max(self._redacted, before + found)
+        return is_shipped
 
     def _add_record(self, record: Record, line: bytes) -> bool:
         """Add the line for the stores, unless they filter it out or share an output's; return whether they get one."""
@@ -348,6 +353,11 @@ class Dispatcher:
             what = f"{left_out} rejected frames before this one are not listed here"
             self.batch.add(REJECTED_OUTPUT, render_rejected(peer, received_s, "left-out", what, b"", 0))
         return left_out >= 0
+
+
+def _cut_json_line(record: Record, *_: object) -> bytes:
+    """Return the line of JSON of a record that was cut already: it is not cut again by its length."""
+    return render_json(record)
 
 
 def _filter_of(settings: Filter) -> tuple[int, Sequence[str], Sequence[str], Sequence[str]]:

@@ -79,9 +79,11 @@ class TooLarge(NamedTuple):
     head: bytes
     """Its first bytes, at most HEAD_KEPT."""
     body: bytes = b""
-    """Its beginning and its end, as a pickle with a hole, if the input keeps them."""
+    """Its beginning and its end, if the input keeps them."""
     hole: int = 0
     """Offset in `body` where the end begins."""
+    decode: Callable[[str, float], Record] | None = None
+    """Returns the record of `body`, as that of Texts does with a peer and a time; None: `body` is of a pickle."""
 
 
 class Gap(NamedTuple):

@@ -51,10 +51,18 @@ class Excerpt(msgspec.Struct):
             room = self.body_bytes - len(self.body)
             self.body += data[:room]
             self.tail += data[room:]
-            if len(self.tail) > 4 * self._tail_bytes:
-                del self.tail[: -self._tail_bytes]
+            self.trim_tail(4)
         self.left -= len(data)
         return len(data)
+
+    def trim_tail(self, most: int) -> None:
+        """Pass over what comes before the end that is kept, if there is more than `most` times of that end."""
+        if len(self.tail) > most * self._tail_bytes:
+            self.pass_over(bytes(self.tail[: -self._tail_bytes]))
+            del self.tail[: -self._tail_bytes]
+
+    def pass_over(self, data: bytes) -> None:
+        """Take bytes of the middle, in order; a subclass may look at them."""
 
     def to_event(self, number: int) -> TooLarge:
         """Return the event of the record, once nothing of it is left; `number` is 0 without numbers."""

@@ -25,7 +25,8 @@ MOST_DEPTH = 220
 PADDING = b"\0 \t\r\n"
 """Octets around a line that do not count. NULs appear if a file is truncated while its writer keeps its offset."""
 # Possessive repeats: others remember each of their steps, which takes 120 bytes of memory for each byte of a text.
-_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
+# A text without an end is one up to the end. Else the search would go on at each quote in it.
+_TOKEN = re.compile(r'"(?:[^"\\]++|\\.?)*+"?+|[\[{]|[\]}]', re.DOTALL)
 
 
 class Canonical(NamedTuple):

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_KEY = re.compile(r'"((?:[^"\\]++|\\.)*+)"(\s*+:\s*+)?', re.DOTALL)
+# A text without an end is one up to the end. Else the search would go on at each quote in it.
+_KEY = re.compile(r'"((?:[^"\\]++|\\.?)*+)(?:"(\s*+:\s*+)?)?+', re.DOTALL)
 _SCALAR = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[^\s,\]}]*+', re.DOTALL)
-_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
+_TOKEN = re.compile(r'"(?:[^"\\]++|\\.?)*+"?+|[\[{]|[\]}]', re.DOTALL)
 _KEPT = frozenset({"null", "true", "false", ""})
 
 

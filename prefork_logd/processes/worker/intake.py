@@ -242,7 +242,7 @@ class Intake:
         port = self._port
         noun = connection.input.noun if connection.input is not None else "record"
         detail = f"a {noun} of {event.size} bytes; limits.max_record_bytes is {port.max_record_bytes}"
-        if event.body and self._add_holed(connection, event):
+        if event.body and self._add_cut(connection, event):
             if not connection.warned:
                 connection.warned = True
                 port.warnings.warning("%s: cut %s; further ones are not reported", connection.peer, detail)
@@ -262,17 +262,15 @@ class Intake:
             connection.warned = True
             port.warnings.warning("%s: skipped %s; further ones are only counted", connection.peer, detail)
 
-    def _add_holed(self, connection: Connection, event: TooLarge) -> bool:
+    def _add_cut(self, connection: Connection, event: TooLarge) -> bool:
         """Add the lines of a record that is too large, as far as it was kept; return whether that is a record."""
         port, number = self._port, event.number
         batch = port.dispatcher.batch
-        hole_bytes = event.size - len(event.body)
-        where = event.hole, hole_bytes, connection.peer, time.time(), connection.find_sender()
         if number:
             port.sessions.begin_range(connection, number, number - 1)
             mark = batch.mark()
         try:
-            outcome = port.dispatcher.add_holed(event.body, *where)
+            outcome = port.dispatcher.add_cut(event, connection.peer, time.time(), connection.find_sender())
         except Exception:
             if number:
                 # The client sends the record again, so its lines in the batch would be duplicates.

@@ -169,7 +169,7 @@ def test_bad_lines_cost_only_themselves(make_collector: Maker) -> None:
     """They are rejected and counted; the next line is taken, and a last one without its end."""
     collector = make_collector("[limits]\nmax_record_bytes = 2000\n", "--workers", "1").start()
     with collector.connect() as sock:
-        sock.sendall(b'{"message":"one"}\r\nnonsense\n\n{"no":"message"}\n{"message":"' + b"x" * 3000 + b'"}\n')
+        sock.sendall(b'{"message":"one"}\r\nnonsense\n\n{"no":"message"}\n{"no":"' + b"x" * 3000 + b'"}\n')
         sock.sendall(b'{"message":"tw')
         collector.wait_for_records(1)
         sock.sendall(b'o"}\n{"message":"three"}')
@@ -181,6 +181,30 @@ def test_bad_lines_cost_only_themselves(make_collector: Maker) -> None:
     assert [entry["reason"] for entry in collector.rejected()] == ["not-json", "not-a-record", "too-large"]
     status = collector.status()
     assert (status["records"], status["rejected"], status["dropped"]) == (3, 3, 0)
+
+
+def test_a_line_that_is_too_large_is_stored_cut(make_collector: Maker) -> None:
+    """Even the first one; of JSON in its message the secret stays hidden, and the connection goes on."""
+    collector = make_collector("[limits]\nmax_record_bytes = 2000\n", "--workers", "1").start()
+    with collector.connect() as sock:
+        logger = structlog.wrap_logger(
+            structlog.PrintLogger(Lines(sock)),  # type: ignore[arg-type] # all it does is write and flush
+            processors=[structlog.processors.add_log_level, structlog.processors.JSONRenderer()],
+        )
+        logger.error("sync failed", ids=list(range(5000)))
+        long_text = "x" * 5000 + "the end"
+        logger.warning(long_text, order=17)
+        logger.info(json.dumps({"password": "hunter2", "body": "y" * 5000}))
+        logger.info("next")
+        many, long, secret, after = collector.wait_for_records(4)
+    assert (many["message"], many["levelname"], many["extra"]["ids"][:3]) == ("sync failed", "error", [0, 1, 2])
+    assert many["truncated"] == ["extra.ids", "extra"]
+    assert (long["message"][:3], long["message"][-7:], long["extra"]) == ("xxx", "the end", {"order": 17})
+    assert (long["truncated"], long["levelname"], after["message"]) == (["message"], "warning", "next")
+    assert secret["message"].startswith('{"password": "<redacted>", "body": "yyy')
+    assert (collector.rejected(), collector.log.count("cut a line of ")) == ([], 1)
+    status = collector.status()
+    assert (status["records"], status["rejected"], status["redacted"]) == (4, 0, 1)
 
 
 @pytest.mark.parametrize("protocol", ["any", "json"])

@@ -215,7 +215,7 @@ def test_an_error_in_a_large_record_of_a_session_leaves_no_line(
         worker.dispatcher.batch.add(1, b'{"message":"half"}\n')
         raise MemoryError
 
-    monkeypatch.setattr(worker.dispatcher, "add_holed", fail)
+    monkeypatch.setattr(worker.dispatcher, "add_cut", fail)
     discarded = []
     monkeypatch.setattr(worker.dispatcher.batch, "discard", discarded.append)
     with pytest.raises(MemoryError):
