@@ -210,10 +210,7 @@ class Dispatcher:
         return self._attempt(self._dispatch, frame)
 
     def add_cut(self, event: TooLarge, peer: str, received_s: float, sender: Sender = NOBODY) -> int:
-        """Add the lines of a record of which the beginning and the end are kept; return 1, 2 for one for the stores.
-
-        Return 0 if what is kept holds no record: nothing is added then.
-        """
+        """Add a record of which beginning and end are kept; return 1, 2 if for the stores, 0 if they hold none."""
         self._take_source(peer, received_s, sender)
         try:
             if event.decode is not None:
