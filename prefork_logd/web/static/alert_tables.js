@@ -30,7 +30,7 @@ function silence(rule, zone, now_s) {
 
 /** Return the table of incidents; with the rule of each, unless they are those of one. */
 export function incidentTable(incidents, zone, now_s, hasRules) {
-  const columns = [["state", "sign"], ["incident", "what"], ...(hasRules ? [["rule", ""]] : []), ["began", "nowrap"], ["lasted", "nowrap"], ["notices", "told"]];
+  const columns = [["state", "sign"], ["incident", "what"], ...(hasRules ? [["rule", ""]] : []), ["began", "nowrap date"], ["lasted", "nowrap"], ["notices", "told"]];
   const rows = incidents.map((one) => [
     stateBadge(one),
     h("a", { href: incidentAddress(one), title: one.key ? "The group of errors" : "Its records, in Search" }, shown(one.title, false)),
