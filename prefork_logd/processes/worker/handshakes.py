@@ -4,11 +4,13 @@ Owns which connections on a TLS listener are plain, and the half-done handshakes
 (net/tls.py), or what is said on a connection.
 
 A half-done handshake costs memory that nobody has paid for by a record. So few are half done at once; a further client
-waits unread, which costs it nothing but time, and one that is slow is closed after HANDSHAKE_S.
+waits unread, which costs it nothing but time. A slow one is closed after HANDSHAKE_S, or after PATIENCE_S if others
+wait for its room.
 """
 
 from __future__ import annotations
 
+import itertools
 import socket
 import ssl
 from typing import TYPE_CHECKING, Protocol
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
 
 HANDSHAKE_S = 10.0
 """Longest time from a client's first byte to a complete handshake; limits.record_timeout, if that is shorter."""
+PATIENCE_S = 1.0
+"""The same while connections wait whose handshakes may not begin; two round trips to the other side of the earth."""
+TICK_S = 0.1
+"""How often that is checked."""
 MOST_HALF_DONE = 512
 """Handshakes of one worker that are half done at once."""
 MOST_OF_PEER = 256
@@ -66,8 +72,8 @@ class Handshakes:
         self._doors: dict[str, _Door] = {}
         self._shared = SharedBuffers()
         self._longest_s = HANDSHAKE_S
-        self._deadlines: dict[Connection, float] = {}
-        """Half-done handshakes, the oldest first, and when each is given up."""
+        self._began_s: dict[Connection, float] = {}
+        """Half-done handshakes, the oldest first, and when each began."""
         self._of_peer: dict[int, dict[Connection, None]] = {}
         """The same by peer, likewise."""
         self._waiting: dict[int, dict[Connection, None]] = {}
@@ -122,7 +128,7 @@ class Handshakes:
                 self._fail(connection, tls.CLOSED, "the client closed the connection before its handshake began")
             return False
         connection.tls = TlsStream(door.context, self._shared)
-        self._deadlines[connection] = self._port.loop.now_s + self._longest_s
+        self._began_s[connection] = self._port.loop.now_s
         self._of_peer.setdefault(peer_key(connection.peer), {})[connection] = None
         self._arm()
         self._wake_next()
@@ -168,7 +174,7 @@ class Handshakes:
         peer = peer_key(connection.peer)
         own = len(self._of_peer.get(peer, ()))
         has_room = own < MOST_OF_PEER
-        if has_room and len(self._deadlines) >= MOST_HALF_DONE:
+        if has_room and len(self._began_s) >= MOST_HALF_DONE:
             most = max(self._of_peer.values(), key=len)
             has_room = len(most) > own + 1
             if has_room:
@@ -178,6 +184,7 @@ class Handshakes:
         if not has_room:
             waiting[connection] = None
             self._waiting[peer] = waiting
+            self._arm()
         elif not waiting:
             self._waiting.pop(peer, None)
         return has_room
@@ -185,7 +192,7 @@ class Handshakes:
     def forget(self, connection: Connection) -> None:
         """Forget a connection that is being closed, or whose handshake is complete; another one may begin."""
         peer = peer_key(connection.peer)
-        if self._deadlines.pop(connection, None) is not None:
+        if self._began_s.pop(connection, None) is not None:
             own = self._of_peer[peer]
             del own[connection]
             if not own:
@@ -199,7 +206,7 @@ class Handshakes:
 
     def _wake_next(self) -> None:
         """Let the oldest waiting connection of the next peer with room begin its handshake; it wakes the next one."""
-        if len(self._deadlines) >= MOST_HALF_DONE:
+        if len(self._began_s) >= MOST_HALF_DONE:
             return
         for peer, waiting in self._waiting.items():
             if len(self._of_peer.get(peer, ())) < MOST_OF_PEER:
@@ -209,19 +216,34 @@ class Handshakes:
                 return
 
     def _arm(self) -> None:
-        if self._deadlines and (self._timer is None or not self._timer.pending):
-            deadline_s = next(iter(self._deadlines.values()))
-            self._timer = self._port.loop.later(max(0.0, deadline_s - self._port.loop.now_s), self._enforce)
+        """Let the timer run until the oldest handshake has taken too long, or a tick while connections wait."""
+        if not self._began_s:
+            return
+        now_s = self._port.loop.now_s
+        delay_s = max(0.0, next(iter(self._began_s.values())) + self._longest_s - now_s)
+        if self._waiting:
+            delay_s = min(delay_s, TICK_S)
+        if self._timer is not None and self._timer.pending:
+            if self._timer.when_s <= now_s + delay_s:
+                return
+            self._timer.cancel()
+        self._timer = self._port.loop.later(delay_s, self._enforce)
 
     def _enforce(self) -> None:
-        """Close the connections whose handshakes have taken too long."""
-        while self._deadlines:
-            connection, deadline_s = next(iter(self._deadlines.items()))
-            if deadline_s > self._port.loop.now_s:
-                break
+        """Close the connections whose handshakes have taken too long, and slow ones that others wait for."""
+        for connection in self._older_than(self._longest_s, self._began_s):
             self._fail(connection, tls.TIMEOUT, "the handshake was not complete in time")
-            self._deadlines.pop(connection, None)
+        for peer in list(self._waiting):
+            # A peer that has none half-done waits because there are too many in all.
+            own = self._of_peer.get(peer, self._began_s)
+            for connection in self._older_than(PATIENCE_S, own)[: len(self._waiting.get(peer, ()))]:
+                self._fail(connection, tls.CROWDED, "the handshake was slow, and others of its address wait")
         self._arm()
+
+    def _older_than(self, age_s: float, connections: Iterable[Connection]) -> list[Connection]:
+        """Return those of half-done handshakes, the oldest first, that began so long ago."""
+        latest_s = self._port.loop.now_s - age_s
+        return list(itertools.takewhile(lambda one: self._began_s[one] <= latest_s, connections))
 
 
 def _answer_at_once(fd: int) -> None:

@@ -173,7 +173,6 @@ def test_a_slow_handshake_ends_and_others_go_on(
     pair.worker.loop.turn(0)
     assert pytest.approx(handshakes.HANDSHAKE_S, abs=0.1) in delays
     monkeypatch.setattr(pair.worker._handshakes, "_longest_s", 0.0)
-    pair.worker._handshakes._deadlines = dict.fromkeys(pair.worker._handshakes._deadlines, 0.0)
     pair.turn(3)
     assert failures(pair) == {"timeout": 2}
     assert not pair.worker.connections
@@ -218,6 +217,33 @@ def test_one_peer_cannot_hold_all_handshakes(
     assert not pair.worker._handshakes._waiting
     assert not pair.worker._handshakes._of_peer
     assert not failures(pair)
+
+
+def test_a_slow_handshake_gives_way_to_those_who_wait(
+    pair: WorkerPair, clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a second, and the oldest first; with nobody waiting it has its whole time."""
+    monkeypatch.setattr(handshakes, "MOST_OF_PEER", 2)
+    monkeypatch.setattr(handshakes, "TICK_S", 0.0)
+    slow = [clients.connect(peer=f"10.0.0.1:{number}") for number in range(2)]
+    for client in slow:
+        client._sock.sendall(client.hello())
+    pair.turn(2)
+    began_s = pair.worker._handshakes._began_s
+    for connection in began_s:
+        began_s[connection] -= handshakes.PATIENCE_S
+    pair.worker._handshakes._enforce()
+    assert len(_half_done(pair)) == 2
+    honest = clients.connect(peer="10.0.0.1:9")
+    honest._sock.sendall(honest.hello())
+    pair.turn(3)
+    clients.shake(honest)
+    honest.send(frame())
+    pair.turn(3)
+    assert len(pair.writer.lines) == 1
+    assert failures(pair) == {"crowded": 1}
+    assert _is_closed(slow[0]._sock)
+    assert not _is_closed(slow[1]._sock)
 
 
 def test_who_waits_and_leaves_is_forgotten(pair: WorkerPair, clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
