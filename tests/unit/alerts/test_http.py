@@ -17,6 +17,7 @@ from prefork_logd.alerts.receivers import http
 from prefork_logd.alerts.receivers.failures import SendError
 from tests.support.alerting import Hook, hooked, reply
 from tests.support.certificates import make_certificate
+from tests.support.harness import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -296,6 +297,26 @@ def _configured(hook: Hook) -> str:
     from tests.support.alerting import toml
 
     return toml(hook, OVER_0)
+
+
+def test_a_slow_receiver_holds_up_no_other(make_world: Maker, hook: Hook) -> None:
+    """Each has a thread; one attempt is under way at a receiver at a time, however often the engine turns."""
+    gate = threading.Event()
+    with hooked() as slow:
+        slow.answer = lambda handler: (gate.wait(10), reply(handler, 200))
+        world = make_world(OVER_0)
+        other = f'[[receiver]]\nname = "slow"\ntype = "webhook"\nurl = "{slow.url}"\ntimeout = "20s"\n'
+        world.configure(other + _configured(hook).replace('send = ["hook"]', 'send = ["slow", "hook"]'))
+        world.log()
+        for _ in range(5):
+            world.monotonic += 1
+            world.wall += 1
+            world.engine.turn()
+        wait_for(lambda: hook.requests and slow.requests, "both")
+        assert (hook.ids, slow.ids) == (["firing"], ["firing"])
+        gate.set()
+        world.turn(turns=12)
+        assert (hook.ids, slow.ids) == (["firing", "resolved"], ["firing", "resolved"])
 
 
 def test_an_unexpected_error_ends_one_attempt(make_world: Maker, hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
