@@ -2,6 +2,7 @@
 
 import gc
 import os
+from collections.abc import Generator
 
 import hypothesis
 import pytest
@@ -27,6 +28,14 @@ def pytest_collection_finish() -> None:
     """Keep the thousands of collected tests out of every later collection of garbage: some tests ask for one each."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Escape lone surrogates in captured texts: pytest-xdist cannot send them, and its worker would end."""
+    report = yield
+    report.sections = [(title, text.encode("utf-8", "backslashreplace").decode()) for title, text in report.sections]
+    return report
 
 
 def pytest_report_header() -> str:
