@@ -203,7 +203,8 @@ def test_nobody_reads_lines_but_the_reader() -> None:
         "records/stored.py",
         "records/imported.py",  # lines of others
         "stores/dead_letters.py",  # its own form
-        "inputs/json_lines.py", "records/sender.py", "records/json_text.py",  # what clients send
+        "inputs/json_records.py", "inputs/cut_lines.py", "records/sender.py", "records/json_text.py",  # what clients send
+        "processes/worker/own_log.py",  # lines of the collector's own log, on their way to become records
         "journal/identity.py", "ipc/configuration.py", "system/daemonize.py", "ipc/command_socket.py",  # states
         "query/analysis.py", "stores/postgresql/search.py", "stores/parquet/analysis.py",  # values that were counted
         "stores/parquet/segments.py",  # positions
@@ -211,6 +212,9 @@ def test_nobody_reads_lines_but_the_reader() -> None:
         "stores/errors/tally.py",  # the few fields of a group, of lines that the compiled module has found
         "web/sessions.py", "web/tokens.py", "web/shares.py", "web/saved_searches.py",  # states
         "web/api/endpoint.py", "web/api/status.py",  # what clients send, and the form of rejected.jsonl
+        "alerts/ledger.py", "alerts/sending.py",  # states
+        "alerts/receivers/forms.py", "config/receivers.py",  # templates of the configuration
+        "alerts/counting.py",  # the time of arrival alone
         "web/client/connection.py", "web/client/search.py",  # answers
         "query/set_tail.py",  # times of arrival alone, to put files in order
         "processes/master/upgrade/trial.py",  # answers
