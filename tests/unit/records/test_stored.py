@@ -203,7 +203,8 @@ def test_nobody_reads_lines_but_the_reader() -> None:
         "records/stored.py",
         "records/imported.py",  # lines of others
         "stores/dead_letters.py",  # its own form
-        "inputs/json_records.py", "inputs/cut_lines.py", "records/sender.py", "records/json_text.py",  # what clients send
+        "inputs/json_records.py", "inputs/cut_lines.py", "records/sender.py",  # what clients send
+        "records/json_text.py",  # the same
         "processes/worker/own_log.py",  # lines of the collector's own log, on their way to become records
         "journal/identity.py", "ipc/configuration.py", "system/daemonize.py", "ipc/command_socket.py",  # states
         "query/analysis.py", "stores/postgresql/search.py", "stores/parquet/analysis.py",  # values that were counted
