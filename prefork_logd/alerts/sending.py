@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from prefork_logd.config.receivers import AnyReceiver
 
 FIRST_DELAY_S, LONGEST_DELAY_S = 2.0, 300.0
+HELD_S = 30.0
+"""Pause of a receiver after an outcome that could not be noted."""
 MOST_ANSWER = 300
 """Characters that are kept about an attempt."""
 
@@ -126,13 +128,18 @@ class Dispatcher:
         self._receivers = receivers
         self._threads: dict[str, threading.Thread] = {}
         self._is_ending = False
+        self._answers: dict[int, tuple[str, float]] = {}
+        """Answers, with the seconds they took, to notices that could not be marked as sent yet, by their numbers."""
+        self._held: dict[str, float] = {}
+        """When a receiver whose last outcome could not be noted is tried again, on the clock."""
         self._log = RateLimitedLog()
 
     def start_due(self, outbox: Outbox) -> None:
         """Start a thread for each receiver that has a notice which is due. Raises StoreError."""
         self._threads = {name: thread for name, thread in self._threads.items() if thread.is_alive()}
         for name in outbox.due_receivers():
-            if name not in self._threads and not self._is_ending:
+            is_held = self._held.get(name, 0.0) > self._clock.ticks()
+            if name not in self._threads and not is_held and not self._is_ending:
                 thread = threading.Thread(target=self._run, args=(name,), name=f"send {name}", daemon=True)
                 self._threads[name] = thread
                 thread.start()
@@ -150,7 +157,9 @@ class Dispatcher:
                 while not self._is_ending and (waiting := outbox.take(name)) is not None:
                     self._attempt(name, outbox, waiting)
         except StoreError as error:
-            self._log.warning("notices cannot be noted: %s", error)
+            # A full disk, perhaps: the receiver must not hear of that each second.
+            self._held[name] = self._clock.ticks() + HELD_S
+            self._log.warning("what became of a notice to receiver %s cannot be noted: %s", name, error)
         except Exception as error:  # noqa: BLE001 - the next turn starts another thread
             self._log.warning("receiver %s: unexpected %s", name, describe_unexpected(error))
 
@@ -162,13 +171,15 @@ class Dispatcher:
     def _attempt(self, name: str, outbox: Outbox, waiting: Waiting) -> None:
         began_s = time.monotonic()
         try:
-            answer = self._send(name, waiting.notice)
+            if waiting.number not in self._answers:
+                self._answers[waiting.number] = self._send(name, waiting.notice), time.monotonic() - began_s
         except SendError as error:
             failure = error
         except Exception as error:  # noqa: BLE001 - one notice must not hold up the others
             failure = SendError(f"unexpected {describe_unexpected(error)}", is_refusal=True)
         else:
-            outbox.mark_sent(waiting, answer, time.monotonic() - began_s)
+            outbox.mark_sent(waiting, *self._answers[waiting.number])
+            del self._answers[waiting.number]
             return
         is_over = outbox.mark_failed(name, waiting, failure, time.monotonic() - began_s)
         what = "was given up" if is_over else "is tried again"

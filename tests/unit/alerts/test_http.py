@@ -15,6 +15,7 @@ import pytest
 from prefork_logd.alerts import sending
 from prefork_logd.alerts.receivers import http
 from prefork_logd.alerts.receivers.failures import SendError
+from prefork_logd.errors import StoreError
 from tests.support.alerting import Hook, hooked, reply
 from tests.support.certificates import make_certificate
 from tests.support.harness import wait_for
@@ -317,6 +318,38 @@ def test_a_slow_receiver_holds_up_no_other(make_world: Maker, hook: Hook) -> Non
         gate.set()
         world.turn(turns=12)
         assert (hook.ids, slow.ids) == (["firing", "resolved"], ["firing", "resolved"])
+
+
+def test_a_database_that_cannot_be_written_makes_no_notice_come_twice(
+    make_world: Maker, hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer is remembered until it can be noted; a failure is not repeated each second meanwhile."""
+    world = make_world(OVER_0)
+
+    def full(*_: object) -> None:
+        raise StoreError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sending.Outbox, "mark_sent", full)
+        patched.setattr(sending.Outbox, "mark_failed", full)
+        world.log()
+        for _ in range(20):
+            _turn_once(world)
+        assert hook.ids == ["firing"]
+    for _ in range(20):
+        _turn_once(world)
+    assert hook.ids == ["firing", "resolved"]
+    assert world.engine.numbers["sent"] == 2
+
+
+def _turn_once(world: World) -> None:
+    """Let the engine take a turn, without waiting for what cannot be noted."""
+    world.monotonic += 1
+    world.wall += 1
+    world.engine.turn()
+    if world.engine._sending is not None:
+        for thread in list(world.engine._sending[1]._threads.values()):
+            thread.join()
 
 
 def test_an_unexpected_error_ends_one_attempt(make_world: Maker, hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
