@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HERE = str(Path(prefork_logd.alerts.__file__).parent)
-POINTS = 40
+POINTS = 80
 """Places at which the process is killed, spread evenly over all lines of the room that it runs."""
 pytestmark = pytest.mark.slow
 
