@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefork_logd.config.redact import DEFAULT_KEYS
+from prefork_logd.ingest import core as native
 from prefork_logd.records.redaction import FORMS, Redactor
 from tests.parity import sides
 
@@ -57,6 +58,19 @@ def test_a_verdict_is_kept_for_its_own_key_only() -> None:
     for number in range(2_000):
         key = f"k{number}" + ("token" if number % 3 else "tokem")
         assert sides.agree(core, pickle.dumps(USUAL | {key: "s"}, 1), redactor)
+
+
+def test_a_verdict_does_not_outlive_the_tree_of_keys() -> None:
+    """A later key gets the number of an earlier one, also where the tree begins anew in the middle of a record."""
+    redactor = Redactor(["*token"])
+    core = sides.core(redactor=redactor)
+    for key in ("note", "token", "note", "token"):
+        native.speedups.unlearn()
+        for _ in range(2):
+            assert sides.agree(core, pickle.dumps(USUAL | {key: "s"}, 1), redactor)
+    for number in range(300):
+        keys = {f"k{number}-{index}" + ("token" if (number + index) % 3 else "note"): "s" for index in range(30)}
+        assert sides.agree(core, pickle.dumps(USUAL | keys, 1), redactor)
 
 
 @pytest.mark.parametrize("text", [*TEXTS, "nothing", "basic ", "1234567890123", "a://b", "a@b", "BASIC xxxxxxxx", ""])
