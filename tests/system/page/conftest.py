@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pytest
 
@@ -70,8 +70,9 @@ def settle(page: Page) -> None:
 class Visit:
     """A tab of the browser, and what it did besides showing the page."""
 
-    def __init__(self, context: BrowserContext, site: Site) -> None:
+    def __init__(self, context: BrowserContext, site: Site, theme: Literal["light", "dark"] = "light") -> None:
         self.site = site
+        self.theme = theme
         self.complaints: list[str] = []
         self.page: Page = context.new_page()
         self.page.set_default_timeout(60_000)
@@ -113,16 +114,20 @@ def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
     made: list[tuple[Visit, BrowserContext]] = []
 
     def make(
-        site: Site, width: int = 1280, height: int = 900, theme: str = "light", zone: str = "Europe/Berlin"
+        site: Site,
+        width: int = 1280,
+        height: int = 900,
+        theme: Literal["light", "dark"] = "light",
+        zone: str = "Europe/Berlin",
     ) -> Visit:
         context = browser.new_context(
             viewport={"width": width, "height": height},
-            color_scheme=theme,  # type: ignore[arg-type]
+            color_scheme=theme,
             timezone_id=zone,
             locale="en-GB",
             permissions=["clipboard-read", "clipboard-write"],
         )
-        one = Visit(context, site)
+        one = Visit(context, site, theme)
         made.append((one, context))
         return one
 
@@ -133,11 +138,11 @@ def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
 
 
 def violations(tab: Visit) -> list[str]:
-    """Return what the checker axe finds in a tab as it is now, and in its colours in the dark theme."""
+    """Return what the checker axe finds in a tab as it is now, and in its colours in the other theme."""
     found = _checked(tab)
-    tab.page.emulate_media(color_scheme="dark")
+    tab.page.emulate_media(color_scheme="light" if tab.theme == "dark" else "dark")
     found += _checked(tab, {"runOnly": ["color-contrast"]})
-    tab.page.emulate_media(color_scheme="light")
+    tab.page.emulate_media(color_scheme=tab.theme)
     return found
 
 
