@@ -104,6 +104,7 @@ function complain(error) {
   const summary = place("summary");
   summary.classList.add("error-text");
   summary.textContent = error.message;
+  histogram.say("");
   if (error.parameter === "q") {
     query.markWrong(error.column);
     results.say("The query cannot be read", "Correct it above, then press Enter.");
@@ -156,7 +157,8 @@ async function run() {
   const started = performance.now();
   try {
     const list = loadList(signal);
-    const bars = loadHistogram(list, signal);
+    // Not at once: the first records would share the processors with the bars.
+    const bars = list.then(() => loadHistogram(signal));
     list.then(() => summarize(`First records after ${since(started)}`), () => {});
     await Promise.all([openRecordOfState(list, signal), bars]);
     summarizeAll(started);
@@ -202,14 +204,12 @@ function sayEmpty() {
   results.say("No records", hint, offers);
 }
 
-async function loadHistogram(list, signal) {
+async function loadHistogram(signal) {
   try {
     histogram.show(await get("/histogram", { ...parameters(), slots: SLOTS }, signal), zoneName(state.tz));
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    histogram.say("");
-    // The list says what is wrong with the search itself.
-    await list.then(() => histogram.say(`No bars: ${error.message}`), () => {});
+    histogram.say(`No bars: ${error.message}`);
   }
 }
 
