@@ -10,6 +10,8 @@ import json
 import random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from prefork_logd.records.record import rfc3339
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
