@@ -161,23 +161,27 @@ def ask(config: Path, flags: Sequence[str], *, keeps: bool = True) -> Asked:
     return _run(config, command, keeps=keeps)
 
 
-def ask_inside(config: Path, questions: Sequence[Sequence[str]]) -> list[float]:
-    """Return how long each question takes in one process that has started already."""
+def ask_inside(config: Path, questions: Sequence[Sequence[str]]) -> list[tuple[float, float]]:
+    """Return the seconds and the CPU seconds of each question in one process that has started already."""
     file = config.parent / "questions.json"
     file.write_text(json.dumps([["query", "--config", str(config), *flags] for flags in questions]))
-    return list(json.loads(_run(config, [sys.executable, __file__, "--calls", str(file)]).printed))
+    found = json.loads(_run(config, [sys.executable, __file__, "--calls", str(file)]).printed)
+    return [(seconds, cpu) for seconds, cpu in found]
 
 
-def answer_calls(file: Path) -> list[float]:
-    """Run each command of a file in this process; return the seconds of each, without what the first one imports."""
+def answer_calls(file: Path) -> list[tuple[float, float]]:
+    """Run each command of a file in this process; return the seconds and CPU seconds of each.
+
+    They are without the imports of the first one.
+    """
     questions = json.loads(file.read_text())
     seconds = []
     for command in [questions[0], *questions]:
         sys.argv = ["prefork-logd", *command]
-        begin = time.monotonic()
+        begin, used = time.monotonic(), time.process_time()
         with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
             command_line.cli.main(prog_name="prefork-logd", standalone_mode=False)
-        seconds.append(time.monotonic() - begin)
+        seconds.append((time.monotonic() - begin, time.process_time() - used))
     return seconds[1:]
 
 
@@ -229,7 +233,7 @@ def _report_fill(report: Report, day: Path, records: int, filled: dict[str, Any]
 
 def _report_questions(report: Report, config: Path, runs: int) -> None:
     found = _answers(config, runs)
-    for name in ("seconds", "seconds_inside"):
+    for name in ("seconds", "seconds_inside", "cpu_inside"):
         report.results[name] = {
             what: [round(one, 3) for one in getattr(answers, name)] for what, answers in found.items()
         }
@@ -238,14 +242,15 @@ def _report_questions(report: Report, config: Path, runs: int) -> None:
     for what, wanted, _ in QUESTIONS:
         answers = found[what]
         spread, inside = Spread.of(answers.seconds), Spread.of(answers.seconds_inside)
-        rows.append([what, f"{answers.lines:,}", spread.text(".2f"), inside.text(".2f")])
+        cpu = f"{min(answers.cpu_inside):.2f}"
+        rows.append([what, f"{answers.lines:,}", spread.text(".2f"), inside.text(".2f"), cpu])
         if wanted:
             # The start of a process is a figure of its own, and no part of a question that the page asks.
             best = spread if what == STARTING else inside
             report.targets.append(Target(what, f"at most {wanted:g} s", f"{best.text('.2f')} s", best.median <= wanted))
     report.table(
         f"seconds, median (least-most) of {runs} runs",
-        ("question", "lines", "command", "in a process that runs"),
+        ("question", "lines", "command", "in a process that runs", "its CPU, the least"),
         rows,
     )
 
@@ -263,6 +268,7 @@ class Answers(NamedTuple):
 
     seconds: list[float]
     seconds_inside: list[float]
+    cpu_inside: list[float]
     lines: int
 
 
@@ -290,16 +296,19 @@ def _questions(config: Path) -> dict[str, list[str]]:
 def _answers(config: Path, runs: int) -> dict[str, Answers]:
     """Ask each question so many times, by a command and in a process that runs."""
     questions = _questions(config)
-    found = {what: Answers([], [], 0) for what in questions}
+    found = {what: Answers([], [], [], 0) for what in questions}
     for _ in range(runs):
         inside = ask_inside(config, [*questions.values()])
-        for (what, flags), seconds in zip(questions.items(), inside, strict=True):
+        for (what, flags), (seconds, cpu) in zip(questions.items(), inside, strict=True):
             asked = ask(config, flags)
             if asked.printed.strip() in (b"", b"0"):
                 raise SystemExit(f"{what}: nothing was found; the question is wrong")
             before = found[what]
             found[what] = Answers(
-                [*before.seconds, asked.seconds], [*before.seconds_inside, seconds], asked.printed.count(b"\n")
+                [*before.seconds, asked.seconds],
+                [*before.seconds_inside, seconds],
+                [*before.cpu_inside, cpu],
+                asked.printed.count(b"\n"),
             )
     return found
 
@@ -317,7 +326,7 @@ def _other_stores(directory: Path, options: argparse.Namespace) -> dict[str, Any
         ("merged", merged, ()), ("144 segments", parts, ()), ("alone", alone, day), ("one of 30 days", among, day),
     ):  # fmt: skip
         asked = [[*flags, *(added if "--since" not in flags else ())] for flags in _questions(config).values()]
-        seconds[name] = min(sum(ask_inside(config, asked)) for _ in range(options.runs))
+        seconds[name] = min(sum(taken for taken, _ in ask_inside(config, asked)) for _ in range(options.runs))
     return {
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "times": {
