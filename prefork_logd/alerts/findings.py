@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from prefork_logd.alerts import counting
 from prefork_logd.alerts.notices import GROUP_QUERY
+from prefork_logd.config.values import format_count
 from prefork_logd.errors import StoreError
 from prefork_logd.records.render import escape_text
 from prefork_logd.stores.errors.book import Book, Row
@@ -97,7 +98,7 @@ def of_records(
         title = f"no records in {rule.window}{about}"
     else:
         holds = value > rule.above
-        title = f"{value:,} records in {rule.window} (more than {rule.above:,}){about}"
+        title = f"{format_count(value, 'record')} in {rule.window} (more than {rule.above:,}){about}"
     return Findings({"": Finding(holds, value, title[:MOST_TITLE], rule.query)}, value, 0)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from prefork_logd.cli.app import Flags, verb
-from prefork_logd.cli.collector import become_user, user_name
+from prefork_logd.cli.collector import become_user, user_name, warn_of_other_configuration
 from prefork_logd.errors import ExitStatus
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def alert(flags: Flags, words: tuple[str, ...], limit: int, form: str) -> int:
 
     action, rest = _action(words)
     settings = flags.load()
+    warn_of_other_configuration(flags, settings)
     become_user(settings)
     try:
         with contextlib.closing(AlertBook(settings, Path(settings.server.state_dir))) as book:

@@ -5,6 +5,7 @@ Does not print answers.
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 from pathlib import Path
@@ -25,6 +26,8 @@ ANSWER_S = 20.0
 """Longest time that the master may take to answer a question."""
 STATUS_S = 1.5
 """The same for `status`, which has to end soon when the collector hangs."""
+HINT_S = 0.5
+"""The same for a question whose answer is only a hint."""
 UPGRADE_S = 60.0
 """Longest time of an upgrade; the master answers earlier than this (processes/master/upgrade/replacement.py)."""
 
@@ -81,6 +84,24 @@ def complain_not_running(settings: Settings) -> int:
     return ExitStatus.NOT_RUNNING
 
 
+def warn_of_other_configuration(flags: Flags, settings: Settings) -> None:
+    """Complain if the running collector has a configuration file, and this command has none: its stores may differ.
+
+    The file is not read: whoever owns the state directory could choose a file for root.
+    """
+    from prefork_logd.config.load import find_file
+    from prefork_logd.records.render import escape_text
+
+    path = ""
+    if find_file(flags.config) is None:
+        with contextlib.suppress(ProcessError):
+            if running := find_running(settings):
+                with contextlib.closing(running):
+                    path = ask(settings, running, "status", HINT_S)["config"]
+    if path:
+        complain(f"this goes by the defaults, and the running collector by a file; give --config {escape_text(path)}")
+
+
 def find_address(flags: Flags) -> str:
     """Return the address to send to: one that a flag or the file names, else where the running collector listens.
 
@@ -89,18 +110,23 @@ def find_address(flags: Flags) -> str:
     from prefork_logd.config.load import find_file, names_addresses
 
     settings = flags.load()
+    tls_only = {address for address, listener in settings.tls_listeners.items() if listener.tls == "require"}
+    plain = [listener for listener in settings.listeners if listener[0] not in tls_only]
     is_named = "bind" in flags.overrides or names_addresses(find_file(flags.config))
-    if is_named and (address := choose_address(settings.listeners)):
+    if is_named and (address := choose_address(plain)):
         return address
     running = find_running(settings)
     if running is None:
         where = f"state directory {settings.server.state_dir}"
         raise ProcessError(f"not running ({where}); name an address with --to", ExitStatus.NOT_RUNNING)
     listening = ask(settings, running, "status", STATUS_S)["bind"]
-    accept = settings.listeners[0][1]
-    if address := choose_address([(address, accept) for address in listening]):
+    accepts, usual = dict(settings.listeners), settings.listeners[0][1]
+    running_plain = [(address, accepts.get(address, usual)) for address in listening if address not in tls_only]
+    if address := choose_address(running_plain):
         return address
-    raise ProcessError('no listener takes plain records; give one accept = "any", or send with our handler')
+    raise ProcessError(
+        'no listener takes plain records; give one accept = "any" and no tls = "require", or send with our handler'
+    )
 
 
 def choose_address(listeners: Iterable[tuple[str, str]]) -> str:

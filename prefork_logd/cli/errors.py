@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from prefork_logd.cli.app import Flags, verb
-from prefork_logd.cli.collector import become_user, lenient_settings, user_name
+from prefork_logd.cli.collector import become_user, lenient_settings, user_name, warn_of_other_configuration
 from prefork_logd.errors import ExitStatus
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def errors(flags: Flags, words: tuple[str, ...], form: str, version: str, durati
     from prefork_logd.stores.errors.book import Book, Wanted
 
     settings = lenient_settings(flags)
+    warn_of_other_configuration(flags, settings)
     become_user(settings)
     try:
         action, key, text = _action(words)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from prefork_logd.cli.app import PROGRAM, Flags, complain, verb
-from prefork_logd.cli.collector import become_user
+from prefork_logd.cli.collector import become_user, warn_of_other_configuration
 from prefork_logd.errors import ExitStatus
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def import_(flags: Flags, files: tuple[str, ...], name: str | None) -> int:
     from prefork_logd.stores.registry import choose_store, make_store
 
     settings = flags.load()
+    warn_of_other_configuration(flags, settings)
     become_user(settings)
     paths = [Path(file) for file in files]
     for path in paths:
@@ -39,6 +40,7 @@ def import_(flags: Flags, files: tuple[str, ...], name: str | None) -> int:
 
 def _import_file(path: Path, store: Store, bar: Progress) -> bool:
     """Import one file and print its counts; return whether every line is stored."""
+    from prefork_logd.config.values import format_count
     from prefork_logd.stores.import_lines import import_file, summary
 
     task = bar.add_task(path.name, total=path.stat().st_size)
@@ -48,7 +50,9 @@ def _import_file(path: Path, store: Store, bar: Progress) -> bool:
 
     done = import_file(store, path, lambda size: bar.advance(task, size), refuse)
     before = f", {done.before:,} were there already" if done.before else ""
-    click.echo(f"{path}: {done.stored:,} records stored{before}, {done.refused:,} lines refused")
+    click.echo(
+        f"{path}: {format_count(done.stored, 'record')} stored{before}, {format_count(done.refused, 'line')} refused"
+    )
     for line in summary(done):
         click.echo(f"{path}: {line}")
     if done.trouble:

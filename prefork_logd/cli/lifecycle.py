@@ -36,9 +36,11 @@ if TYPE_CHECKING:
 @verb
 def run(flags: Flags) -> int:
     """Collect in the foreground, until SIGTERM or Ctrl-C."""
+    from prefork_logd.config.load import load
     from prefork_logd.processes.master.start import serve
 
-    return serve(flags.load(), config_source(flags))
+    source = config_source(flags)
+    return serve(load(source.path, source.overrides), source)
 
 
 @verb
@@ -136,12 +138,13 @@ def take_over(context: click.Context, fd: int, trial: bool) -> None:
 
 
 def _start(flags: Flags) -> int:
+    from prefork_logd.config.load import load
     from prefork_logd.config.paths import LOG_FILE
     from prefork_logd.processes.master.start import prepare, serve
     from prefork_logd.system.daemonize import detach
 
-    settings = flags.load()
     source = config_source(flags)
+    settings = load(source.path, source.overrides)
     if (running := find_running(settings)) is not None:
         who = f"with pid {running.pid}" if running.pid else "in another pid namespace"
         raise ProcessError(f"already running {who}; `{PROGRAM} restart` or `{PROGRAM} stop` ends it")

@@ -10,6 +10,7 @@ import io
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from prefork_logd.config.values import format_count
 from prefork_logd.records.csv_lines import spreadsheet_cell
 from prefork_logd.records.render import asctime, escape_text
 
@@ -121,5 +122,5 @@ def _whole(value: Any) -> Any:
 def coverage_sentence(coverage: Coverage) -> str:
     """Return which records an answer is about."""
     if coverage.is_complete:
-        return f"{coverage.records:,} records"
+        return format_count(coverage.records, "record")
     return f"of the newest {coverage.records:,} records that match"

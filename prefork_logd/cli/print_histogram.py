@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from prefork_logd.cli.level_styles import LEVEL_STYLES, style_of
+from prefork_logd.config.values import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,7 +51,9 @@ def print_histogram(bars: Iterable[Bar], start: float, slot_s: float, slots: int
 def _print_legend(console: Console, counts: dict[int, dict[str, int]]) -> None:
     used = [style for style in LEVEL_STYLES[::-1] if any(style.name in levels for levels in counts.values())]
     legend = Text("   ").join(Text(f"{style.block} {style.name}", style=style.style) for style in used)
-    console.print(Text(f"\n{sum(sum(levels.values()) for levels in counts.values()):,} records  "), legend)
+    console.print(
+        Text(f"\n{format_count(sum(sum(levels.values()) for levels in counts.values()), 'record')}  "), legend
+    )
 
 
 def _bar(levels: dict[str, int], room: int, most: int) -> Text:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from prefork_logd.config.values import format_duration
+from prefork_logd.config.values import format_count, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,7 +47,7 @@ def print_status(document: dict[str, Any]) -> None:
     _print_sources(console, document.get("sources", []))
     _print_store_details(console, document["stores"])
     if errors := document.get("errors"):
-        _print_store_details(console, [errors])
+        _print_details(console, "errors", errors)
     _print_alerts(console, document.get("alerts", {}))
     for child in document["children"]:
         if silent_s := child.get("silent_s"):
@@ -66,7 +66,8 @@ def _print_totals(console: Console, document: dict[str, Any]) -> None:
     rejected, dropped = _warn(document["rejected"], "rejected"), _warn(document["dropped"], "dropped")
     sampled = f", {count:,} not kept by a sample" if (count := document.get("sampled", 0)) else ""
     console.print(
-        f"{document['records']:,} records, {document['connections']:,} connections, {rejected}, {dropped}{sampled}"
+        f"{format_count(document['records'], 'record')}, {format_count(document['connections'], 'connection')}, "
+        f"{rejected}, {dropped}{sampled}"
     )
     if limited := document.get("limited", 0):
         what = f"; {count:,} of their records were dropped" if (count := document["limit_dropped"]) else ""
@@ -96,14 +97,10 @@ def _print_children(console: Console, children: list[dict[str, Any]]) -> None:
 def _print_alerts(console: Console, alerts: dict[str, Any]) -> None:
     """Print how many incidents are open, and why rules are not evaluated."""
     if alerts.get("rules"):
-        waiting = f", {alerts['waiting']:,} notices wait" if alerts["waiting"] else ""
-        console.print(f"alerts: {_count(alerts['rules'], 'rule')}, {alerts['firing']:,} firing{waiting}")
+        waiting = f", {format_count(alerts['waiting'], 'notice')} waiting" if alerts["waiting"] else ""
+        console.print(f"alerts: {format_count(alerts['rules'], 'rule')}, {alerts['firing']:,} firing{waiting}")
     if problem := alerts.get("problem"):
         console.print(f"[red]alerts: {escape(problem)}[/red]")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _print_certificates(console: Console, certificates: list[dict[str, Any]]) -> None:
@@ -128,7 +125,7 @@ def _print_outputs(console: Console, outputs: list[dict[str, Any]]) -> None:
                     f"{output['records']:,}",
                     f"{output['bytes']:,}",
                     escape(output["path"])
-                    + (f" ({output['open_files']:,} files open)" if "open_files" in output else ""),
+                    + (f" ({format_count(output['open_files'], 'file')} open)" if "open_files" in output else ""),
                 )
                 for output in outputs
             ),
@@ -159,14 +156,19 @@ def _print_stores(console: Console, stores: list[dict[str, Any]]) -> None:
 
 
 def _print_store_details(console: Console, stores: list[dict[str, Any]]) -> None:
-    """Print the streams of stores, their problems and warnings."""
+    """Print the summary of each store, its problems and warnings."""
     for store in stores:
-        details = store.get("details", {})
-        if summary := details.get("summary"):
-            console.print(f"store {escape(store['name'])}: {escape(summary)}")
-        for what in (store.get("problem"), *details.get("warnings", ())):
-            if what:
-                console.print(f"[yellow]store {escape(store['name'])}: {escape(what)}[/yellow]")
+        _print_details(console, f"store {escape(store['name'])}", store)
+
+
+def _print_details(console: Console, whose: str, store: dict[str, Any]) -> None:
+    """Print the same of one store, or of the groups of errors."""
+    details = store.get("details", {})
+    if summary := details.get("summary"):
+        console.print(f"{whose}: {escape(summary)}")
+    for what in (store.get("problem"), *details.get("warnings", ())):
+        if what:
+            console.print(f"[yellow]{whose}: {escape(what)}[/yellow]")
 
 
 def _print_sources(console: Console, sources: list[dict[str, Any]]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from prefork_logd.cli.app import Flags, add_options, complain, verb
-from prefork_logd.cli.collector import lenient_settings
+from prefork_logd.cli.collector import lenient_settings, warn_of_other_configuration
 from prefork_logd.cli.filter_flags import filter_flags
 from prefork_logd.cli.remote import check_server_flags, connect, server_flags
 from prefork_logd.errors import ExitStatus, StoreError
@@ -110,7 +110,9 @@ def query(flags: Flags, form: str, name: str | None, server: str | None, token_f
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     if not remote:
-        with contextlib.closing(_opened(flags.load(), name)) as search:
+        settings = flags.load()
+        warn_of_other_configuration(flags, settings)
+        with contextlib.closing(_opened(settings, name)) as search:
             _print(answer, search, filters)
     return ExitStatus.OK
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from prefork_logd.cli.app import Flags, verb
-from prefork_logd.cli.collector import become_user
+from prefork_logd.cli.collector import become_user, warn_of_other_configuration
 from prefork_logd.errors import ExitStatus, ProcessError
 
 
@@ -22,6 +22,7 @@ def replay(flags: Flags, name: str | None) -> int:
     from prefork_logd.stores.replay import Replay
 
     settings = flags.load()
+    warn_of_other_configuration(flags, settings)
     stores = settings.store if name is None else (choose_store(settings, name),)
     become_user(settings)
     refused = 0

@@ -5,6 +5,7 @@ Sends plain SocketHandler frames, to any receiver of them.
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 TIMEOUT_S = 10.0
+_CLOSED = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
+"""Errors of a connection that was made, and that the other side has closed: of a listener for TLS, for example."""
 
 
 @verb
@@ -89,7 +92,8 @@ def send_frames(address: str, frames: Iterable[bytes]) -> None:
     except UnicodeError as error:
         raise ProcessError(f"{address}: the part before the port is not a host name; write another address") from error
     except OSError as error:
-        raise ProcessError(f"{address}: cannot send: {error.strerror or error}; is the collector running?") from error
+        remedy = "does this listener take plain records?" if error.errno in _CLOSED else "is the collector running?"
+        raise ProcessError(f"{address}: cannot send: {error.strerror or error}; {remedy}") from error
 
 
 def _connect(place: tuple[str, int] | str) -> socket.socket:

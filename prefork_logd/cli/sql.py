@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from prefork_logd.cli.app import Flags, verb
+from prefork_logd.cli.collector import warn_of_other_configuration
 from prefork_logd.errors import ExitStatus, StoreError
 from prefork_logd.query.search import AnswersSql, problems_of
 
@@ -45,6 +46,7 @@ def sql(flags: Flags, statement: str, form: str, name: str | None) -> int:
     if form == "parquet" and sys.stdout.isatty():
         raise click.UsageError("--format parquet is not for a terminal; write > FILE")
     settings = flags.load()
+    warn_of_other_configuration(flags, settings)
     store = choose_store(settings, name)
     journal = Path(settings.server.state_dir) / JOURNAL_DIRECTORY
     with contextlib.closing(open_search(store, journal)) as search:

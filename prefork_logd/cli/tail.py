@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from prefork_logd.cli.app import Flags, complain, verb
-from prefork_logd.cli.collector import lenient_settings
+from prefork_logd.cli.collector import lenient_settings, warn_of_other_configuration
 from prefork_logd.cli.filter_flags import filter_flags
 from prefork_logd.cli.remote import check_server_flags, connect, follow_remote, server_flags
 from prefork_logd.errors import ExitStatus
@@ -69,7 +69,9 @@ def _tail_local(flags: Flags, count: int, is_followed: bool, form: str, conditio
         sys.stdout.flush()
         matches.report(complain)
 
-    with contextlib.closing(open_tail(flags.load(), complain)) as latest:
+    settings = flags.load()
+    warn_of_other_configuration(flags, settings)
+    with contextlib.closing(open_tail(settings, complain)) as latest:
         show(last_lines(latest, count, matches))
         if is_followed:
             for lines in follow(latest, matches, sys.stdout.fileno()):

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import getpass
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,7 +77,12 @@ def _read_password(from_stdin: bool) -> str:
     if from_stdin:
         password = sys.stdin.readline().rstrip("\n")
     else:
-        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", getpass.GetPassWarning)
+                password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+        except getpass.GetPassWarning:
+            raise click.UsageError("no terminal can ask for the password; give --password-stdin") from None
     if len(password) < LEAST_PASSWORD:
         raise click.UsageError(f"the password has fewer than {LEAST_PASSWORD} characters; choose a longer one")
     return str(password)

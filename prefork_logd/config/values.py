@@ -57,6 +57,11 @@ def format_duration(seconds: float) -> str:
     return f"{seconds:.1f} s"
 
 
+def format_count(number: int, noun: str) -> str:
+    """Return a number with its noun for a person, such as "1 group" or "2,000 groups"; the plural has an s."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def durations(*inherited: Mapping[str, float | None], **keys: float | None) -> Mapping[str, float | None]:
     """Return a table for TimedSettings: each key with the seconds of an empty value; None: it must not be empty.
 

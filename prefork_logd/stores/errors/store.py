@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prefork_logd.config.values import format_count
 from prefork_logd.errors import NotARecord, StoreError
 from prefork_logd.stores.base import block_from
 from prefork_logd.stores.errors import schema
@@ -167,7 +168,9 @@ class ErrorStore:
                 " one group"
             )
         total = sum(states.values())
-        told = f"{total:,} groups, {states.get('open', 0):,} open, {states.get('regressed', 0):,} regressed"
+        told = (
+            f"{format_count(total, 'group')}, {states.get('open', 0):,} open, {states.get('regressed', 0):,} regressed"
+        )
         return {"summary": told, "groups": total, "states": states, "warnings": warnings}
 
     def _opened(self) -> sqlite3.Connection:

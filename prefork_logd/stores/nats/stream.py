@@ -10,7 +10,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefork_logd.config.stores.nats import SYNC_INTERVAL_S
-from prefork_logd.config.values import format_duration
+from prefork_logd.config.values import format_count, format_duration
 from prefork_logd.errors import StoreError
 from prefork_logd.stores.base import Finding
 from prefork_logd.stores.nats import wire
@@ -188,7 +188,7 @@ def probe(settings: NatsStoreSettings) -> Finding:
         return Finding(f"{stream} is not there; it will be made")
     replicas = f"replicas {found['replicas']} ({found['replicas_in_step']} in step)"
     window = f"duplicate_window {format_duration(found['duplicate_window_s'])}"
-    sentence = f"{stream}: {replicas}, {window}, {found['messages']:,} messages, {found['bytes']:,} bytes"
+    sentence = f"{stream}: {replicas}, {window}, {format_count(found['messages'], 'message')}, {found['bytes']:,} bytes"
     return Finding(sentence, tuple(found["warnings"]))
 
 

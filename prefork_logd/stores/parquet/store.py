@@ -14,6 +14,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from prefork_logd.config.values import format_count
 from prefork_logd.stores.base import block_from
 from prefork_logd.stores.parquet import engine, schema, segments
 from prefork_logd.stores.parquet.index import write_segment
@@ -171,10 +172,12 @@ class ParquetStore:
             "segments": len(found),
             "bytes": nbytes,
             "damaged": len(damaged),
-            "summary": f"{len(found)} files, {nbytes / 1e6:.1f} MB{days}",
+            "summary": f"{format_count(len(found), 'file')}, {nbytes / 1e6:.1f} MB{days}",
         }
         if damaged:
-            report["warnings"] = [f"{len(damaged)} damaged files, the first one {damaged[0]}: restore or remove them"]
+            report["warnings"] = [
+                f"{format_count(len(damaged), 'damaged file')}, the first one {damaged[0]}: restore or remove each"
+            ]
         return report
 
     def close(self) -> None:

@@ -271,7 +271,7 @@ cdef inline const uint8_t* end_of_string(const uint8_t* at, const uint8_t* end) 
         if quote == NULL:
             return end
         back = quote
-        while back > start and back[-1] == 92:
+        while back > start and (back - 1)[0] == 92:
             back -= 1
         at = quote + 1
         if (quote - back) & 1 == 0:
@@ -293,7 +293,7 @@ def fill_filter(bytes hashes not None, bytearray target not None):
     cdef uint32_t* bits = <uint32_t*> PyByteArray_AS_STRING(target)
     cdef uint64_t blocks = len(target) // 32
     cdef uint32_t key
-    cdef size_t index
+    cdef Py_ssize_t index
     cdef uint32_t* block
     for index in range(PyBytes_GET_SIZE(hashes) // 8):
         block = bits + ((at[index] >> 32) * blocks >> 32) * 8

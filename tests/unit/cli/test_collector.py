@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prefork_logd.cli.collector import choose_address
+from prefork_logd.cli.app import Flags
+from prefork_logd.cli.collector import choose_address, warn_of_other_configuration
 from prefork_logd.config.load import names_addresses
+from prefork_logd.errors import ProcessError
+from prefork_logd.system.running import Running
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 
 def test_whether_a_file_names_an_address(tmp_path: Path) -> None:
@@ -24,6 +29,34 @@ def test_whether_a_file_names_an_address(tmp_path: Path) -> None:
         file.write_text(text)
         assert names_addresses(file) is named
     assert not names_addresses(None)
+
+
+def test_a_command_without_the_collectors_file_is_warned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only where it would take the defaults; a collector that does not answer is no reason to fail."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PREFORK_LOGD_CONFIG", raising=False)
+    monkeypatch.setattr("prefork_logd.config.load.SYSTEM_FILE", tmp_path / "none")
+    monkeypatch.setattr("prefork_logd.cli.collector.find_running", lambda _: Running(1))
+    flags = Flags()
+    flags.update(None, str(tmp_path), (), None)
+    settings = flags.load()
+
+    def warned(answer: str | ProcessError) -> str:
+        def ask(*_: object) -> dict[str, str]:
+            if isinstance(answer, ProcessError):
+                raise answer
+            return {"config": answer}
+
+        monkeypatch.setattr("prefork_logd.cli.collector.ask", ask)
+        warn_of_other_configuration(flags, settings)
+        return capsys.readouterr().err
+
+    assert warned("/srv/c\x1b.toml").endswith("give --config /srv/c\\x1b.toml\n")
+    assert warned("") == warned(ProcessError("hangs")) == ""
+    (tmp_path / "prefork-logd.toml").write_text("")
+    assert warned("/srv/c.toml") == ""
 
 
 def test_the_first_address_for_plain_records_is_chosen() -> None:

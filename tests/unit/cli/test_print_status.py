@@ -98,4 +98,4 @@ def test_status_shows_alerts(capsys: pytest.CaptureFixture[str]) -> None:
     counts = {"rules": 1, "firing": 2, "waiting": 1_000, "problem": "disk [full]"}
     print_status({**DOCUMENT, "alerts": counts})
     text = capsys.readouterr().out
-    assert "alerts: 1 rule, 2 firing, 1,000 notices wait\nalerts: disk [full]\n" in text
+    assert "alerts: 1 rule, 2 firing, 1,000 notices waiting\nalerts: disk [full]\n" in text

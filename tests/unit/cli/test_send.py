@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import pickle
 import socket
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
+from prefork_logd.cli.app import Flags
+from prefork_logd.cli.collector import find_address
 from prefork_logd.cli.main import cli
 from prefork_logd.cli.send import make_frames, send_frames
 from prefork_logd.errors import ProcessError
@@ -75,6 +78,34 @@ def test_a_receiver_that_is_not_there(address: str, sentence: str) -> None:
     """The address, the reason and the remedy in one sentence."""
     with pytest.raises(ProcessError, match=sentence):
         send_frames(address, [])
+
+
+def test_a_listener_that_closes_at_once(tmp_path: Path) -> None:
+    """As one for TLS does: the collector runs, so nobody has to look for it."""
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def refuse() -> None:
+            with listener.accept()[0] as sock:
+                sock.recv(1)
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        with pytest.raises(ProcessError, match="does this listener take plain records"):
+            send_frames(f"unix:{path}", itertools.repeat(b"frame" * 10_000))
+        thread.join()
+
+
+def test_a_listener_for_tls_alone_is_not_chosen(tmp_path: Path) -> None:
+    """Neither one that needs a key; the next one of the file is."""
+    config = tmp_path / "c.toml"
+    tls = '[server]\nbind = []\n[[listener]]\naddress = "127.0.0.1:1"\ntls = "require"\ntls_cert = "c"\ntls_key = "k"\n'
+    config.write_text(f'{tls}[[listener]]\naddress = "127.0.0.1:2"\n')
+    flags = Flags()
+    flags.update(str(config), str(tmp_path), (), None)
+    assert find_address(flags) == "127.0.0.1:2"
 
 
 @pytest.mark.parametrize("flags", [["--extra", "novalue"], ["--extra", "=v"], ["--level", "loud"]])

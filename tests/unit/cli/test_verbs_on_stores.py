@@ -58,7 +58,7 @@ def test_a_line_that_is_refused_is_named(config: Path, tmp_path: Path) -> None:
     file.write_bytes(line(NOW) + b"nonsense\n" + line(NOW + 2))
     done = invoke(config, "import", str(file))
     assert done.exit_code == 1
-    assert done.stdout == f"{file}: 2 records stored, 1 lines refused\n"
+    assert done.stdout == f"{file}: 2 records stored, 1 line refused\n"
     assert f"prefork-logd: {file}:2: not stored: " in done.stderr
 
 

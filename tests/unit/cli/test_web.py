@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,6 +122,22 @@ def test_without_a_file_the_table_is_printed(state_dir: Path, tmp_path: Path, mo
     for text in (result.stdout, printed):
         (user,) = loads(text, "", {"state_dir": "/state"}).web.user
         assert find_user([user], "ada", PASSWORD) is user
+
+
+def test_a_password_needs_a_terminal_or_the_flag(
+    state_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python would warn of itself, and read the password from anything that is standard input."""
+
+    def ask(*_words: str, **_more: bool) -> str:
+        warnings.warn("Can not control echo on the terminal.", getpass.GetPassWarning, stacklevel=1)
+        return PASSWORD
+
+    monkeypatch.setattr("click.prompt", ask)
+    config = tmp_path / "x.toml"
+    config.write_text("")
+    assert "--password-stdin" in run(state_dir, "user", "ada", config=config, code=2).output
+    assert config.read_text() == ""
 
 
 def test_bad_names_and_passwords_are_refused(state_dir: Path, tmp_path: Path) -> None:

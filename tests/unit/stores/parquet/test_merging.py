@@ -125,7 +125,7 @@ def test_a_damaged_part_is_put_aside_and_the_others_are_merged(tmp_path, caplog)
     assert "cannot be read" in caplog.text
     assert found[1].path.name in caplog.text
     assert lines_of(tmp_path) == lines[:3] + lines[5:]
-    assert "1 damaged files" in store.status()["warnings"][0]
+    assert "1 damaged file," in store.status()["warnings"][0]
 
 
 def test_a_failing_merge_pauses_and_says_why(tmp_path, monkeypatch, caplog):
