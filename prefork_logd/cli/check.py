@@ -12,6 +12,7 @@ from prefork_logd.errors import ExitStatus
 @click.option("--connect", is_flag=True, help="Also query the NATS servers for their streams and groups.")
 def check(flags: Flags, connect: bool) -> int:
     """Validate the configuration and print the effective one."""
+    from prefork_logd.alerts.receivers.send import unusable_parts
     from prefork_logd.config.checks import warnings
     from prefork_logd.config.show import printable
     from prefork_logd.ingest import core
@@ -31,6 +32,7 @@ def check(flags: Flags, connect: bool) -> int:
         for line, more in probe_servers(settings):
             click.echo(f"# {line}")
             found += more
+    found += [sentence for receiver in settings.receiver for sentence in unusable_parts(receiver)]
     for warning in found:
         click.echo(f"warning: {warning}", err=True)
     return ExitStatus.OK

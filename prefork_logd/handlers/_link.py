@@ -273,7 +273,7 @@ class Link(Wire):
         self._fallback.has_collector = True
         if kind == "rejected":
             self._counts["rejected"] += event[2]
-            text = u"cannot read %d records; they are not stored, and its rejected.jsonl says why" % event[2]
+            text = u"does not store %d records; its rejected.jsonl has the reasons" % event[2]
             self._notices.say_once("rejected", text)
         elif kind == "send":
             self.out += event[1]

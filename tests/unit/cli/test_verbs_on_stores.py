@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -106,6 +107,35 @@ def test_check_prints_the_effective_configuration(config: Path) -> None:
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.startswith(f"# {config}\n")
     assert 'type = "parquet"' in done.stdout
+
+
+def test_check_warns_of_receivers_that_cannot_be_used(config: Path, tmp_path: Path) -> None:
+    """Each file of a secret, and the program; those that are there are right."""
+    secret = tmp_path / "secret"
+    secret.write_text("https://example.org/x\n")
+    config.write_text(
+        f"""{config.read_text()}
+[[receiver]]
+name = "team"
+type = "webhook"
+url_file = "{secret}"
+token_file = "{tmp_path}/none"
+[[receiver]]
+name = "script"
+type = "command"
+command = ["{tmp_path}/none"]
+[[receiver]]
+name = "cat"
+type = "command"
+command = ["{sys.executable}"]
+"""
+    )
+    done = invoke(config, "check")
+    assert done.exit_code == 0
+    assert done.stderr.splitlines() == [
+        f"warning: receiver 'team': token_file: {tmp_path}/none: cannot read it: No such file or directory",
+        f"warning: receiver 'script': command: {tmp_path}/none: is no program that can be run",
+    ]
 
 
 def test_check_warns_of_values_that_promise_less_than_they_seem_to(config: Path) -> None:

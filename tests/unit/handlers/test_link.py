@@ -141,7 +141,7 @@ def test_records_that_the_collector_cannot_read_are_counted(peer: Receiver, caps
     peer.read()
     peer.answer(peer.server.rejected(2, 2) + peer.server.ack(2))
     assert (peer.counts["rejected"], peer.counts["acknowledged"]) == (2, 2)
-    assert "cannot read 2 records" in capsys.readouterr().err
+    assert "does not store 2 records; its rejected.jsonl" in capsys.readouterr().err
 
 
 def test_bytes_that_break_the_protocol_end_the_connection(
