@@ -16,17 +16,17 @@ import http.client
 import ipaddress
 import socket
 import ssl
-import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from prefork_logd import __version__
+from prefork_logd.alerts.receivers.ending import ending
 from prefork_logd.alerts.receivers.failures import MOST_ANSWER_BYTES, SendError, shown
 from prefork_logd.config.receivers import url_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 MOST_REDIRECTS = 3
 MOST_RETRY_AFTER_S = 3_600.0
@@ -114,7 +114,7 @@ def _post_once(
     try:
         with (
             contextlib.closing(_connect(host, port, ends_s, allow_private=allow_private)) as plain,
-            _ending(plain, ends_s),
+            ending(plain, ends_s),
         ):
             connection.sock = _secured(plain, host) if target.scheme == "https" else plain
             with contextlib.closing(connection):
@@ -181,23 +181,3 @@ def is_private(address: str) -> bool:
 
 def _secured(plain: socket.socket, host: str) -> ssl.SSLSocket:
     return ssl.create_default_context().wrap_socket(plain, server_hostname=host)
-
-
-@contextlib.contextmanager
-def _ending(sock: socket.socket, ends_s: float) -> Iterator[None]:
-    """Shut a connection down at a time: a peer that sends a byte now and then would get more by each."""
-    # TLS takes the descriptor away from the socket.
-    copy = sock.dup()
-
-    def end() -> None:
-        with contextlib.suppress(OSError):
-            copy.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(max(0.0, ends_s - time.monotonic()), end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        copy.close()

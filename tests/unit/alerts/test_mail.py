@@ -7,6 +7,7 @@ import email
 import email.policy
 import socket
 import ssl
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -178,3 +179,34 @@ def test_servers_that_are_none() -> None:
         assert time.monotonic() - began < 3
     with pytest.raises(SendError, match="refused"):
         mail.send(settings(port), notice())
+
+
+@pytest.mark.parametrize(
+    ("piece", "pause_s", "said"),
+    [
+        (b"220-" + b"x" * 4_000 + b"\r\n", 0.0, f"more than {mail.MOST_REPLIES_BYTES:,} bytes"),
+        (b"220-busy\r\n", 0.2, "no answer in time"),
+        (b"2", 0.2, "no answer in time"),
+    ],
+    ids=["a reply without an end", "a line now and then", "a byte now and then"],
+)
+@pytest.mark.parametrize("security", ["none", "tls"])
+def test_a_server_that_never_ends_its_greeting(piece: bytes, pause_s: float, said: str, security: str) -> None:
+    """Costs the time and the memory of one attempt, and no more; also in place of a handshake."""
+    ended = threading.Event()
+
+    def greet() -> None:
+        with contextlib.suppress(OSError), listening.accept()[0] as client:
+            while not ended.wait(pause_s):
+                client.sendall(piece)
+
+    with socket.create_server((HOST, 0)) as listening:
+        thread = threading.Thread(target=greet)
+        thread.start()
+        began_s = time.monotonic()
+        with pytest.raises(SendError, match=said if security == "none" else HOST):
+            mail.send(settings(listening.getsockname()[1], timeout="1s", security=security), notice())
+        took_s = time.monotonic() - began_s
+        ended.set()
+        thread.join()
+    assert took_s < 5
