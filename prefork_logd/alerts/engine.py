@@ -35,6 +35,9 @@ LOOK_S = 1.0
 CLEAN_S = 60.0
 AGAIN_S = 60.0
 """Longest time until a rule is evaluated again that could not be."""
+TURN_S = 5.0
+"""Longest time of a turn, besides its last search. Further rules that are due wait for the next one: only between turns
+are changed rules read, the clock looked at, and waiting notices sent."""
 DEADLINE_S = 30.0
 """Longest time of a search for one rule."""
 
@@ -148,10 +151,13 @@ class Engine:
             opened.ledger.forget(rules, opened.clock)
             self._known = rules
             self._due = {name: min(self._due.get(name, ticks), ticks + rule.every_s) for name, rule in rules.items()}
-        due = [rules[name] for name, at in self._due.items() if at <= ticks]
+        # The longest due first, so that slow rules keep no other from its turn.
+        due = [rules[name] for at, name in sorted((at, name) for name, at in self._due.items()) if at <= ticks]
         with contextlib.ExitStack() as stack:
             searches: dict[str, Search] = {}
             for rule in due:
+                if opened.clock.ticks() >= ticks + TURN_S:
+                    break
                 if self._evaluate_one(opened, rule, searches, stack):
                     # A rule that was late is not evaluated twice for that.
                     self._due[rule.name] = max(self._due[rule.name] + rule.every_s, ticks + 0.5 * rule.every_s)

@@ -33,6 +33,8 @@ MOST_INCIDENTS = 5_000
 """Incidents that are kept; the oldest ones that are over are removed, with their notices."""
 KEPT_TESTS_S = 3_600.0
 _MOST_REMOVED = 500
+_NOWHERE = -1
+"""The position of a rule that could not be evaluated yet."""
 _log = RateLimitedLog()
 
 _decode_settings = msgspec.json.Decoder(AlertSettings).decode
@@ -102,7 +104,7 @@ class Ledger:
         """Return the last event of groups that the rule has looked at; None for a rule that is new or has changed."""
         row = self._one("SELECT settings, position FROM evaluations WHERE rule = ?", (rule.name,))
         before = read_rule(rule.name, row[0]) if row is not None else None
-        return row[1] if before is not None and _subject(before) == _subject(rule) else None
+        return row[1] if before is not None and row[1] != _NOWHERE and _subject(before) == _subject(rule) else None
 
     def conditions(self, rule: str) -> dict[str, Condition]:
         """Return the conditions that hold, by their keys."""
@@ -144,10 +146,10 @@ class Ledger:
         """Note why a rule could not be evaluated; its states stay."""
         with failing_as_store_error(self._path), transaction(self.db):
             done = self.db.execute("UPDATE evaluations SET problem = ? WHERE rule = ?", (problem, rule.name))
-            if not done.rowcount and not rule.is_of_groups:
+            if not done.rowcount:
                 self.db.execute(
-                    "INSERT INTO evaluations VALUES (?, ?, ?, NULL, ?, 0)",
-                    (rule.name, msgspec.json.encode(rule), wall, problem),
+                    "INSERT INTO evaluations VALUES (?, ?, ?, NULL, ?, ?)",
+                    (rule.name, msgspec.json.encode(rule), wall, problem, _NOWHERE),
                 )
             self.count("errors")
 

@@ -77,18 +77,28 @@ class Outbox:
         return [name for (name,) in found]
 
     def take(self, receiver: str) -> Waiting | None:
-        """Return the first notice that is due; None without one."""
-        with failing_as_store_error(self._path):
-            row = self._db.execute(
-                f"SELECT number, body, attempts, expires {_DUE} AND receiver = ? ORDER BY number LIMIT 1",
-                (self._clock.ticks(), receiver),
-            ).fetchone()
-        return None if row is None else Waiting(row[0], _read_notice(row[1]), row[2], row[3])
+        """Return the first notice that is due; None without one. One that cannot be read is given up."""
+        while True:
+            with failing_as_store_error(self._path):
+                row = self._db.execute(
+                    f"SELECT number, body, attempts, expires {_DUE} AND receiver = ? ORDER BY number LIMIT 1",
+                    (self._clock.ticks(), receiver),
+                ).fetchone()
+            if row is None:
+                return None
+            number, body, attempts, expires = row
+            try:
+                return Waiting(number, _read_notice(body), attempts, expires)
+            except (msgspec.MsgspecError, TypeError) as error:
+                problem = f"it cannot be read in alerts.db: {error}"
+            with self._writing():
+                self._mark(number, "failed", problem, 0.0)
+            LOGGER.error("a notice to receiver %s was given up: %s", receiver, problem)
 
     def mark_sent(self, waiting: Waiting, answer: str, seconds: float) -> None:
         """Note that the receiver has taken a notice."""
         with self._writing():
-            self._mark(waiting, "sent", answer, seconds)
+            self._mark(waiting.number, "sent", answer, seconds)
 
     def mark_failed(self, receiver: str, waiting: Waiting, error: SendError, seconds: float) -> bool:
         """Note a failed attempt; return whether the notice was given up. The receiver's others wait, too."""
@@ -96,7 +106,7 @@ class Outbox:
         delay = max(delay_s(waiting.attempts + 1, FIRST_DELAY_S, LONGEST_DELAY_S), error.retry_after_s)
         is_over = waiting.notice.kind.startswith("test") or ticks + delay >= waiting.expires
         with self._writing():
-            self._mark(waiting, "failed" if is_over else "waiting", str(error), seconds)
+            self._mark(waiting.number, "failed" if is_over else "waiting", str(error), seconds)
             if not waiting.notice.kind.startswith("test"):
                 others = "number = ?" if error.is_refusal else "receiver = ?"
                 self._db.execute(
@@ -105,10 +115,10 @@ class Outbox:
                 )
         return is_over
 
-    def _mark(self, waiting: Waiting, state: str, answer: str, seconds: float) -> None:
+    def _mark(self, number: int, state: str, answer: str, seconds: float) -> None:
         self._db.execute(
             "UPDATE notices SET state = ?, attempts = attempts + 1, at = ?, answer = ?, seconds = ? WHERE number = ?",
-            (state, self._clock.wall(), answer[:MOST_ANSWER], seconds, waiting.number),
+            (state, self._clock.wall(), answer[:MOST_ANSWER], seconds, number),
         )
         if state != "waiting":
             self._db.execute("INSERT INTO counters VALUES (?, 1) ON CONFLICT DO UPDATE SET count = count + 1", (state,))

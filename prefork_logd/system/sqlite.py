@@ -17,17 +17,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+MOVE_AWAY = "move it away, and a new one is made"
+_UNUSABLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 BUSY_S = 5.0
 """How long a writer waits for another one."""
 
 
 @contextlib.contextmanager
 def failing_as_store_error(path: Path) -> Iterator[None]:
-    """Raise StoreError for an error of SQLite."""
+    """Raise StoreError for an error of SQLite, with the remedy for a file that is damaged or another program's."""
     try:
         yield
     except sqlite3.Error as error:
-        raise StoreError(f"{path}: {error}") from error
+        raise StoreError(f"{path}: {error}{_remedy(error)}") from error
+
+
+def _remedy(error: sqlite3.Error) -> str:
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF in _UNUSABLE or str(error).startswith("no such table"):
+        return f"; {MOVE_AWAY}"
+    return ""
 
 
 def connect(
@@ -73,7 +81,7 @@ def _check(db: sqlite3.Connection, path: Path, version: int) -> None:
     found = db.execute("PRAGMA user_version").fetchone()[0]
     if found != version:
         what = f"has the tables of version {found}" if found else "was made by another program"
-        raise StoreError(f"{path}: {what}; move it away, and a new one is made")
+        raise StoreError(f"{path}: {what}; {MOVE_AWAY}")
 
 
 @contextlib.contextmanager

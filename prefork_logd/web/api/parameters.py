@@ -76,7 +76,7 @@ class Parameter:
         pattern = r"\d{1,15}" if self.kind == "whole number" else r"\d{1,15}(\.\d{1,15})?"
         number = float(text) if re.fullmatch(pattern, text, re.ASCII) else -1
         if not self.least <= number <= self.most:
-            raise self._error(f"is a {self.kind} from {self.least:g} to {self.most:,g}, not {text[:100]!r}")
+            raise self._error(f"is a {self.kind} from {self.least:,.10g} to {self.most:,.10g}, not {text[:100]!r}")
         return int(number) if self.kind == "whole number" else number
 
     def _error(self, problem: str) -> ParameterError:

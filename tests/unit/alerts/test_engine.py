@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -447,7 +448,50 @@ def test_a_database_of_another_program_is_left_alone(make_world: Maker, hook: Ho
     world.engine.close()
     (world.state_dir / "alerts.db").write_bytes(b"no database at all" * 100)
     world.turn(turns=2)
-    assert "alerts.db: file is not a database" in world.engine.problem
+    assert "alerts.db: file is not a database; move it away, and a new one is made" in world.engine.problem
+    (world.state_dir / "alerts.db").unlink()
+    with contextlib.closing(sqlite3.connect(world.state_dir / "alerts.db")) as foreign:
+        foreign.executescript("CREATE TABLE notes (text); PRAGMA user_version = 1")
+    world.turn(turns=2)
+    assert "no such table: clock; move it away, and a new one is made" in world.engine.problem
     (world.state_dir / "alerts.db").unlink()
     world.turn()
     assert world.engine.problem == ""
+
+
+def test_groups_that_cannot_be_read_are_shown_as_a_problem(make_world: Maker, hook: Hook) -> None:
+    """Also at a rule that is new; it begins with the groups that are new after the first evaluation."""
+    world = make_world(NEW)
+    path = Path(world.settings.errors.path)
+    path.write_bytes(b"no database at all" * 100)
+    world.turn(turns=2)
+    assert state(world).problem.endswith("file is not a database; move it away, and a new one is made")
+    path.unlink()
+    with opened(world.settings.errors) as store:
+        store.write([block(0, [line(levelno=40, msg="old error")])], never)
+        world.turn(turns=2)
+        assert (state(world).problem, hook.requests) == ("", [])
+        store.write([block(1, [line(levelno=40, msg="cart failed")])], never)
+        world.turn(turns=2)
+    assert hook.ids == ["firing"]
+
+
+def test_slow_rules_take_turns(make_world: Maker, hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn ends soon, so that notices are sent and the clock is looked at; each rule is evaluated."""
+    world = make_world()
+    rules = "".join(f'[[alert]]\nname = "slow {n}"\nevery = "1s"\nwindow = "1h"\nsend = ["hook"]\n' for n in range(6))
+    world.configure(toml(hook, "above = 1000") + rules)
+    count, asked = world.records.count, []
+
+    def slow(filters: Any) -> int:
+        asked.append(filters)
+        world.monotonic += 3
+        world.wall += 3
+        return count(filters)
+
+    monkeypatch.setattr(world.records, "count", slow)
+    world.turn()
+    assert len(asked) == 2
+    world.turn(turns=3)
+    with contextlib.closing(AlertBook(world.settings, world.state_dir, lambda: world.wall)) as book:
+        assert all(rule.evaluated_at for rule in book.rules())

@@ -320,6 +320,26 @@ def test_a_slow_receiver_holds_up_no_other(make_world: Maker, hook: Hook) -> Non
         assert (hook.ids, slow.ids) == (["firing", "resolved"], ["firing", "resolved"])
 
 
+@pytest.mark.parametrize("body", [b"{", b"{}", None], ids=["damaged", "of another release", "of no type"])
+def test_a_notice_that_cannot_be_read_holds_up_no_other(make_world: Maker, hook: Hook, body: bytes | None) -> None:
+    """It is given up, with the reason."""
+    hook.answer = lambda handler: reply(handler, 500)
+    world = make_world(OVER_0)
+    world.log()
+    world.turn()
+    assert world.engine._opened is not None
+    db = world.engine._opened.ledger.db
+    db.execute("UPDATE notices SET body = ?", (body if body is not None else 7,))
+    hook.answer = lambda handler: reply(handler, 200)
+    hook.requests.clear()
+    world.turn(turns=12)
+    assert hook.ids == ["resolved"]
+    first, second = db.execute("SELECT state, answer FROM notices ORDER BY number").fetchall()
+    assert first[0] == "failed"
+    assert first[1].startswith("it cannot be read in alerts.db: ")
+    assert second[0] == "sent"
+
+
 def test_a_database_that_cannot_be_written_makes_no_notice_come_twice(
     make_world: Maker, hook: Hook, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,6 +64,12 @@ def test_what_cannot_be_read_is_refused(query: bytes, parameter: str, part: str)
     assert part in str(caught.value)
 
 
+def test_a_large_bound_is_written_in_full() -> None:
+    """Not as 1e+06, which the parameter does not take."""
+    with pytest.raises(ParameterError, match="from 0 to 1,000,000, not '-1'"):
+        read_parameters(b"offset=-1", [Parameter(name="offset", meaning="Left out.", kind="whole number", most=1e6)])
+
+
 def test_too_many_bytes_are_refused_unread() -> None:
     """The size is looked at first."""
     with pytest.raises(TooLargeError, match="65,536 bytes"):
