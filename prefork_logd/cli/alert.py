@@ -41,7 +41,9 @@ _ACTIONS = {
     help="Format of rules, incidents and results.",
 )
 def alert(flags: Flags, words: tuple[str, ...], limit: int, form: str) -> int:
-    """List the rules of alerts with their states; or show incidents, test receivers, silence a rule.
+    """List the rules of alerts, or act on one.
+
+    The actions show incidents, send a test notice, and silence a rule.
 
     \b
     prefork-logd alert                            the rules

@@ -72,7 +72,9 @@ _CHANGES: dict[str, tuple[int, Callable[[Book, str, str, Given], Row]]] = {
 @click.option("--count", "more", type=click.IntRange(min=1, max=1 << 60), help="Of mute: until so many more errors.")
 def errors(flags: Flags, words: tuple[str, ...], form: str, version: str, duration: str, more: int | None,
            **wanted: Any) -> int:  # fmt: skip
-    """List groups of errors; or show, resolve, reopen, mute, assign, note, split or join one.
+    """List groups of errors, or act on one.
+
+    The actions are show, resolve, reopen, mute, assign, note, split and join.
 
     \b
     prefork-logd errors                         the groups, the latest first

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--store", "name", metavar="NAME", help="Which store; else the first one configured.")
 def import_(flags: Flags, files: tuple[str, ...], name: str | None) -> int:
-    """Bring existing files of JSON lines (plain, .gz, .zst) into a store, each line once."""
+    """Bring files of JSON lines into a store, each line once.
+
+    A file is plain, .gz or .zst.
+    """
     from prefork_logd.cli.progress import make_progress
     from prefork_logd.stores.registry import choose_store, make_store
 

@@ -98,7 +98,10 @@ def _complain_of_another_file(flags: Flags, settings: Settings, running: Running
 
 @verb
 def upgrade(flags: Flags) -> int:
-    """Run the newly installed code; no connection is closed, except over TLS."""
+    """Run the newly installed code.
+
+    No connection is closed, except over TLS.
+    """
     settings = lenient_settings(flags)
     running = find_running(settings)
     if running is None:
@@ -113,7 +116,10 @@ def upgrade(flags: Flags) -> int:
 @verb
 @click.argument("count", type=click.IntRange(min=1))
 def workers(flags: Flags, count: int) -> int:
-    """Change the number of workers to COUNT, until the next restart; no connection is closed, except over TLS."""
+    """Change the number of workers to COUNT.
+
+    The number holds until the next restart. No connection is closed, except over TLS.
+    """
     settings = lenient_settings(flags)
     running = find_running(settings)
     if running is None:

@@ -90,7 +90,9 @@ class Asked:
 @click.option("--store", "name", metavar="NAME", help="Which store; else the first one configured.")
 @server_flags
 def query(flags: Flags, form: str, name: str | None, server: str | None, token_file: str | None, **given: Any) -> int:
-    """Find stored records; the collector need not run, except with --server.
+    """Find stored records.
+
+    The collector need not run, except with --server.
 
     TEXT is a query: words, fields (level>=WARNING, status:500), NOT, AND, OR and parentheses; docs/query.md has all of
     it. Each flag is one more condition. If TEXT begins with a minus sign, write -- before it.

@@ -16,7 +16,10 @@ from prefork_logd.errors import ExitStatus, ProcessError
 @verb
 @click.argument("name", required=False, metavar="[STORE]")
 def replay(flags: Flags, name: str | None) -> int:
-    """Send refused records to their store again; without STORE, those of every store."""
+    """Send refused records to their store again.
+
+    Without STORE, those of every store.
+    """
     from prefork_logd.cli.progress import make_progress
     from prefork_logd.stores.registry import choose_store, make_store
     from prefork_logd.stores.replay import Replay

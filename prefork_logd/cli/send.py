@@ -33,7 +33,10 @@ _CLOSED = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 def send(
     flags: Flags, message: tuple[str, ...], level: str, logger: str, extras: tuple[str, ...], to: str | None
 ) -> int:
-    """Send a record by hand: MESSAGE, or one record for each line of standard input."""
+    """Send a record by hand.
+
+    Its message is MESSAGE. Without one, each line of standard input is the message of a record.
+    """
     from prefork_logd.config.values import level_number
 
     try:

@@ -36,7 +36,9 @@ _TABLE_ROWS = 1_000
 )
 @click.option("--store", "name", metavar="NAME", help="Which store; else the first one configured.")
 def sql(flags: Flags, statement: str, form: str, name: str | None) -> int:
-    """Answer a statement of SQL that only reads; the collector need not run.
+    """Answer a statement of SQL that only reads.
+
+    The collector need not run.
 
     The view `records` has every stored record, also those that are in no file yet; DESCRIBE records prints its columns.
     """

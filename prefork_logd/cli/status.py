@@ -15,7 +15,10 @@ from prefork_logd.errors import ExitStatus
 @verb
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 def status(flags: Flags, as_json: bool) -> int:
-    """Show each process, connections, records and outputs; status 3 when not running."""
+    """Show processes, connections, records and outputs.
+
+    The exit status is 3 when no collector runs.
+    """
     settings = lenient_settings(flags)
     running = find_running(settings)
     if running is None:

@@ -55,7 +55,10 @@ def _checked_name(_context: click.Context, _parameter: click.Parameter, name: st
 @click.option("--password-stdin", "from_stdin", is_flag=True, help="Read the password from standard input.")
 @click.option("--print", "only_print", is_flag=True, help="Print the table, and change no file.")
 def user_(flags: Flags, name: str, role: str | None, from_stdin: bool, only_print: bool) -> int:
-    """Add a user to the configuration file, or give NAME a new password; `reload` applies it."""
+    """Add a user of the page, or give NAME a new password.
+
+    Changes the configuration file; `reload` applies it.
+    """
     from prefork_logd.cli.web_user import change_file, user_table
     from prefork_logd.config.load import SYSTEM_FILE, find_file
     from prefork_logd.web.users import hash_password
@@ -114,7 +117,10 @@ expires_flag = click.option(
 def token(
     flags: Flags, name: str | None, role: str | None, lifetime_s: float | None, is_list: bool, remove: bool
 ) -> int:
-    """Make a token for an API client, and print it: `Authorization: Bearer TOKEN`. It is not shown again."""
+    """Make a token for an API client, and print it.
+
+    The client sends it as `Authorization: Bearer TOKEN`. The token is not shown again.
+    """
     from prefork_logd.web.tokens import Tokens
 
     if is_list == (name is not None):
@@ -155,7 +161,10 @@ def share(
     url: str | None,
     withdraw_all: bool,
 ) -> int:
-    """Print a link that shows the records of the query TEXT, read-only and without a log-in, until it expires."""
+    """Print a link that shows the records of the query TEXT.
+
+    The link needs no log-in, is read-only, and expires.
+    """
     from prefork_logd.cli.query import carried_levels
     from prefork_logd.query.language import parse
     from prefork_logd.query.times import parse_time

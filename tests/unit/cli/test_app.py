@@ -8,6 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from prefork_logd.cli import main
 from prefork_logd.cli.app import Flags, cli, complain, verb
 
 if TYPE_CHECKING:
@@ -68,6 +69,15 @@ def test_flags_load_the_file_with_their_own_values(tmp_path: Path) -> None:
     settings = flags.load()
     assert (settings.server.workers, settings.server.bind) == (7, ("127.0.0.1:0",))
     assert settings.server.state_dir == str(tmp_path)
+
+
+@pytest.mark.parametrize("words", [[], ["web"]])
+def test_no_line_about_a_verb_is_cut(words: list[str]) -> None:
+    """On a terminal of 80 columns; click cuts what is longer, and ends it with dots."""
+    done = CliRunner().invoke(main.cli, [*words, "--help"], terminal_width=80)
+    _, _, verbs = done.output.partition("Commands:")
+    assert verbs
+    assert "..." not in verbs
 
 
 def test_a_complaint_names_the_program(capsys: pytest.CaptureFixture[str]) -> None:
