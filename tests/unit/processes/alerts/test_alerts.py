@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
 import pytest
 
 from prefork_logd.config.load import loads
-from prefork_logd.ipc.channel import Channel
-from prefork_logd.ipc.messages import Alive, AnyMessage, Drain, Probe, Ready, Reopen, StatusReport
+from prefork_logd.ipc.messages import Alive, Drain, Probe, Ready, Reopen, StatusReport
 from prefork_logd.ipc.scoreboard import (
     ALERTS_SLOT,
     WRITER_SLOT,
@@ -23,6 +19,7 @@ from prefork_logd.ipc.scoreboard import (
     StoreField,
 )
 from prefork_logd.processes.alerts.alerts import AlertsProcess, Scoreboards, _Lock
+from tests.support.forked import ForkedProcess
 from tests.support.harness import wait_for
 
 if TYPE_CHECKING:
@@ -40,43 +37,15 @@ command = ["/bin/true"]
 """
 
 
-class Child:
+class Child(ForkedProcess):
     """A process of the alerts, with this one as its master."""
 
     def __init__(self, state_dir: Path, toml: str) -> None:
         self.board = Scoreboard()
         settings = loads(toml, "", {"state_dir": str(state_dir)})
-        self.ours, theirs = Channel.pair()
-        self.ours.settimeout(20)
-        self.pid = os.fork()
-        if self.pid == 0:
-            status = 99
-            try:
-                self.ours.close()
-                status = AlertsProcess(ALERTS_SLOT, self.board, theirs, settings, {"parquet": 0}).run()
-            finally:
-                os._exit(status)
-        theirs.close()
-        self.status: int | None = None
-
-    def receive(self) -> AnyMessage:
-        found: Any = msgspec.json.decode(self.ours.recv(65_536), type=AnyMessage)
-        return found
-
-    def send(self, message: AnyMessage) -> None:
-        self.ours.send(msgspec.json.encode(message))
-
-    def has_ended(self) -> bool:
-        pid, status = os.waitpid(self.pid, os.WNOHANG)
-        if pid:
-            self.status = os.waitstatus_to_exitcode(status)
-        return bool(pid)
-
-    def close(self) -> None:
-        if self.status is None:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-        self.ours.close()
+        super().__init__(
+            lambda channel: AlertsProcess(ALERTS_SLOT, self.board, channel, settings, {"parquet": 0}).run()
+        )
 
 
 @pytest.fixture

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 import resource
-import signal
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
-import msgspec
 import pytest
 
 from prefork_logd.config.load import loads
-from prefork_logd.ipc.channel import Channel
-from prefork_logd.ipc.messages import Alive, AnyMessage, Drain, Probe, Ready, Reopen
+from prefork_logd.ipc.messages import Alive, Drain, Probe, Ready, Reopen
 from prefork_logd.ipc.scoreboard import PAGE_SLOT, Field, Scoreboard
 from prefork_logd.processes.web.web import FAILED, NICENESS, WebProcess
+from tests.support.forked import ForkedProcess
 from tests.support.harness import wait_for
 
 if TYPE_CHECKING:
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 
-class Child:
+class Child(ForkedProcess):
     """A page's process, with this one as its master."""
 
     def __init__(self, state_dir: Path, toml: str = "", *, has_page: bool = True, has_metrics: bool = False) -> None:
@@ -37,39 +35,11 @@ class Child:
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.listening.setblocking(False)
         page, metrics = ([self.listening] if wanted else [] for wanted in (has_page, has_metrics))
-        self.ours, theirs = Channel.pair()
-        self.ours.settimeout(20)
-        self.pid = os.fork()
-        if self.pid == 0:
-            status = 99
-            try:
-                self.ours.close()
-                status = WebProcess(PAGE_SLOT, self.board, theirs, self.settings, page, metrics).run()
-            finally:
-                os._exit(status)
-        theirs.close()
-        self.status: int | None = None
-
-    def receive(self) -> AnyMessage:
-        found: Any = msgspec.json.decode(self.ours.recv(65_536), type=AnyMessage)
-        return found
-
-    def send(self, message: AnyMessage) -> None:
-        self.ours.send(msgspec.json.encode(message))
+        super().__init__(lambda channel: WebProcess(PAGE_SLOT, self.board, channel, self.settings, page, metrics).run())
 
     def close(self) -> None:
-        if self.status is None:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-        self.ours.close()
+        super().close()
         self.listening.close()
-
-
-def _waited(child: Child) -> bool:
-    pid, status = os.waitpid(child.pid, os.WNOHANG)
-    if pid:
-        child.status = os.waitstatus_to_exitcode(status)
-    return bool(pid)
 
 
 @pytest.fixture
@@ -91,7 +61,7 @@ def test_a_page_serves_and_ends_when_it_is_told(child: Child) -> None:
     assert child.receive() == Alive()
     child.send(Reopen(1))
     child.send(Drain(fast=False))
-    wait_for(lambda: _waited(child), "the end")
+    wait_for(child.has_ended, "the end")
     assert child.status == 0
 
 
@@ -108,7 +78,7 @@ def test_metrics_alone_need_no_page(tmp_path: Path) -> None:
         assert httpx.post(f"{url}/metrics").status_code == 405
         assert not (tmp_path / "page").exists()
         child.send(Drain(fast=False))
-        wait_for(lambda: _waited(child), "the end")
+        wait_for(child.has_ended, "the end")
         assert child.status == 0
     finally:
         child.close()
@@ -120,7 +90,7 @@ def test_a_fast_stop_and_a_lost_master_end_it_at_once(tmp_path: Path) -> None:
         child = Child(tmp_path)
         try:
             end(child)
-            wait_for(lambda child=child: _waited(child), "the end")
+            wait_for(child.has_ended, "the end")
             assert child.status == 0
         finally:
             child.close()
@@ -131,7 +101,7 @@ def test_a_page_that_cannot_keep_its_secrets_is_not_served(tmp_path: Path) -> No
     (tmp_path / "page").write_text("a file in the place of the directory")
     child = Child(tmp_path)
     try:
-        wait_for(lambda: _waited(child), "the end")
+        wait_for(child.has_ended, "the end")
         assert child.status == FAILED
     finally:
         child.close()
