@@ -14,7 +14,7 @@ from prefork_logd.config.values import format_count
 from prefork_logd.errors import StoreError
 from prefork_logd.records.render import escape_text
 from prefork_logd.stores.errors.book import Book, Row
-from prefork_logd.stores.registry import choose_store
+from prefork_logd.stores.registry import choose_store, searches_journal
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from prefork_logd.alerts.clock import AlertClock
     from prefork_logd.config.alerts import AlertSettings
     from prefork_logd.config.settings import Settings
+    from prefork_logd.config.stores.base import StoreSettings
     from prefork_logd.query.search import Search
 
 MOST_KEYS = 100
@@ -71,7 +72,7 @@ class Watched(Protocol):
 
 
 MOST_LAG_S = 30.0
-"""A store that is further behind does not tell that there are few records."""
+"""A store that is behind for longer than this and `batch_time` does not tell that there are few records."""
 
 
 def of_records(
@@ -87,8 +88,7 @@ def of_records(
     value = counting.count(
         search, rule.query, ranges, settings.alerts.lateness_s, enough, journal, is_simple=clock.is_simple(ranges)
     )
-    lag_s = watched.lag_s(rule.store or search_name(settings))
-    if value < enough and lag_s > MOST_LAG_S:
+    if value < enough and (lag_s := _lag_s(choose_store(settings, rule.store or None), watched)):
         raise StoreError(f"the store is {lag_s:.0f} s behind, so records may be missing from the count")
     about = f": {escape_text(rule.query)}" if rule.query else ""
     if is_absence:
@@ -102,9 +102,12 @@ def of_records(
     return Findings({"": Finding(holds, value, title[:MOST_TITLE], rule.query)}, value, 0)
 
 
-def search_name(settings: Settings) -> str:
-    """Return the name of the store that is searched without one."""
-    return choose_store(settings, None).name
+def _lag_s(store: StoreSettings, watched: Watched) -> float:
+    """Return for how long records wait that a search does not find; 0 if that is as usual."""
+    if searches_journal(store):
+        return 0.0
+    lag_s = watched.lag_s(store.name)
+    return lag_s if lag_s > MOST_LAG_S + store.batch_time_s else 0.0
 
 
 def of_groups(rule: AlertSettings, groups: Path, position: int | None, open_keys: Collection[str]) -> Findings:

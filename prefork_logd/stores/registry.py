@@ -64,6 +64,11 @@ def is_searchable(settings: StoreSettings) -> bool:
     return bool(_kind(settings).search)
 
 
+def searches_journal(settings: StoreSettings) -> bool:
+    """Return whether a search finds the records, too, that wait in the journal for this store."""
+    return _kind(settings).searches_journal
+
+
 def open_search(settings: StoreSettings, journal: Path | None = None) -> Search:
     """Return the store of these settings, opened for reading. Raises StoreError if it cannot be searched now.
 

@@ -182,7 +182,7 @@ class World(Watched):
 
     def lag_s(self, store: str) -> float:
         """Return what the test has set."""
-        assert store == "parquet"
+        assert store == self.settings.store[0].name
         return self.lag
 
     def is_listening(self) -> bool:

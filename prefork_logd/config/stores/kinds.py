@@ -39,6 +39,8 @@ class Kind(NamedTuple):
 
     Takes the directory of the journal (a Path or None) besides the settings: a store may read its newest records there.
     """
+    searches_journal: bool = False
+    """Whether a search finds the records, too, that wait in the journal for the store."""
     probe: str = ""
     """Queries a server for `check --connect` and returns a Finding (stores/base.py). Empty: there is no server."""
 
@@ -53,6 +55,7 @@ _ROWS = (
         ParquetStoreSettings,
         store="prefork_logd.stores.parquet.store:make_store",
         search="prefork_logd.stores.parquet.search:open_search",
+        searches_journal=True,
     ),
     Kind(
         PostgresqlStoreSettings,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     Maker = Callable[..., World]
 
+POSTGRESQL = '[[store]]\ntype = "postgresql"\ndsn = "postgresql://nowhere/logs"\n'
 OVER_2 = 'query = "level>=error"\nabove = 2'
 NEW, BACK = 'on = "new-group"', 'on = "regressed-group"'
 
@@ -311,8 +312,9 @@ def test_a_store_that_fails_changes_no_state(make_world: Maker, hook: Hook) -> N
 
 
 def test_a_store_that_lags_tells_no_absence(make_world: Maker, hook: Hook) -> None:
-    """Records that it does not have yet may be there; many are many, though."""
-    world = make_world('on = "absence"')
+    """Records that it does not have yet may be there."""
+    world = make_world()
+    world.configure(toml(hook, 'on = "absence"') + POSTGRESQL)
     world.lag = 60.0
     world.turn(turns=15)
     assert hook.requests == []
@@ -320,6 +322,23 @@ def test_a_store_that_lags_tells_no_absence(make_world: Maker, hook: Hook) -> No
     world.lag = 0.0
     world.turn()
     assert hook.ids == ["firing"]
+
+
+@pytest.mark.parametrize(
+    ("store", "lag_s"),
+    [
+        ('[[store]]\ntype = "parquet"\nbatch_time = "5m"\n', 290.0),
+        (f'{POSTGRESQL}batch_time = "5m"\n', 290.0),
+    ],
+    ids=["one whose searches read the journal", "within its batch_time"],
+)
+def test_records_that_wait_as_usual_are_no_lag(make_world: Maker, hook: Hook, store: str, lag_s: float) -> None:
+    """Absence is told, and an incident ends, while records wait in the journal for their batch."""
+    world = make_world()
+    world.configure(toml(hook, 'on = "absence"') + store)
+    world.lag = lag_s
+    world.turn(turns=15)
+    assert (hook.ids, state(world).problem) == (["firing"], "")
 
 
 def test_a_reload_adds_and_removes_rules(make_world: Maker, hook: Hook) -> None:
