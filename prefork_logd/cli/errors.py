@@ -113,7 +113,7 @@ def _action(words: tuple[str, ...]) -> tuple[str, str, str]:
         raise ValueError(f"{action!r} is not an action; write show, {', '.join(_CHANGES)}, or nothing for the list")
     least = 1 + (_CHANGES[action][0] if action in _CHANGES else 0)
     if len(rest) < least:
-        raise ValueError(f"{action} needs {'the id of a group' if not rest else 'a text behind the id'}")
+        raise ValueError(f"{action} needs {'the id of a group' if not rest else 'a text after the id'}")
     if len(rest) > least:
         raise ValueError(f"{action} takes {least} word{'s' if least > 1 else ''}; put a text into quotes")
     return action, rest[0], rest[1] if least > 1 else ""

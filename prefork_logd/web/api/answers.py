@@ -142,14 +142,14 @@ class Table(msgspec.Struct):
     """Aggregates by groups."""
 
     columns: list[str]
-    """The fields behind `by`, then the aggregates."""
+    """The fields of `by`, then the aggregates."""
     rows: list[list[Any]]
     """Sorted by the first aggregate, the largest at the top; null stands for no value."""
     left_out: int
     """Number of groups that are not in `rows`."""
     coverage: Coverage
     groups: int
-    """Number of the fields behind `by`."""
+    """Number of the fields of `by`."""
 
 
 class Pattern(msgspec.Struct):

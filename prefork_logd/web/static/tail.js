@@ -149,7 +149,7 @@ function pause() {
   setPaused(!isPaused);
   if (!isPaused) return stream.resume();
   stream.stop();
-  return summarize("", "Paused. Resume goes on behind the last record, without a gap.");
+  return summarize("", "Paused. Resume goes on after the last record, without a gap.");
 }
 
 function closeDetail() {

@@ -85,7 +85,7 @@ def test_actions(ask: Ask) -> None:
     [
         (["close", "g1:0123"], "'close' is not an action; write show, resolve, reopen, mute, assign, note"),
         (["show"], "show needs the id of a group"),
-        (["assign", "g1:0123"], "assign needs a text behind the id"),
+        (["assign", "g1:0123"], "assign needs a text after the id"),
         (["note", "g1:0123", "two", "words"], "note takes 2 words; put a text into quotes"),
         (["show", "g1:0000000000000000"], "there is no group g1:0000000000000000"),
         (["show", "x"], "'x' is not the id of a group"),
