@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _NO_CHECK_TIME = 0x200000
 """X509_V_FLAG_NO_CHECK_TIME (X509_VERIFY_PARAM_set_flags(3)), which the ssl module does not name."""
-_FIRST_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+_ONE_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 MOST_FILE_BYTES = 1 << 20
 """A larger file is not a certificate or a key. A bundle of all public authorities has 200 KiB."""
 
@@ -105,8 +105,11 @@ def make_context(tls: ListenerTls) -> ssl.SSLContext:
     contexts = [_context_of(pair, tls.min_version) for pair in tls.pairs]
     first = contexts[0]
     if tls.client_ca:
-        first.load_verify_locations(cadata=tls.client_ca.decode("ascii"))
-        first.verify_mode = ssl.CERT_REQUIRED
+        authorities = _authorities_in(tls.client_ca)
+        for context in contexts:
+            # OpenSSL checks a client by the authorities of the context that the client's SNI has chosen.
+            context.load_verify_locations(cadata=authorities)
+            context.verify_mode = ssl.CERT_REQUIRED
     if len(contexts) > 1:
         by_name: dict[str, ssl.SSLContext] = {}
         for pair, context in zip(tls.pairs, contexts, strict=True):
@@ -114,6 +117,14 @@ def make_context(tls: ListenerTls) -> ssl.SSLContext:
                 by_name.setdefault(name, context)
         first.sni_callback = lambda connection, name, _: _choose(by_name, connection, name)
     return first
+
+
+def _authorities_in(content: bytes) -> str:
+    """Return the certificates of a file without the comments between them, which may be in any encoding."""
+    found = [match[0].decode("ascii") for match in _ONE_CERTIFICATE.finditer(content)]
+    if not found:
+        raise ValueError("it holds no certificate in PEM")
+    return "\n".join(found)
 
 
 def _context_of(pair: Pair, min_version: str) -> ssl.SSLContext:
@@ -151,7 +162,7 @@ def describe(pair: Pair) -> Described:
 
     The ssl module reads only the certificates of peers. Raises ssl.SSLError or ValueError for a pair without use.
     """
-    found = _FIRST_CERTIFICATE.search(pair.certificate)
+    found = _ONE_CERTIFICATE.search(pair.certificate)
     if found is None:
         raise ValueError("the file of the certificate holds none in PEM")
     if b"PRIVATE KEY-----" not in pair.key:

@@ -19,6 +19,8 @@ FIRST_BYTE = b"\x16"
 """The first byte of a TLS connection: a record of the type handshake (RFC 8446, section 5.1)."""
 RECEIVED_BYTES = 65_536
 """Most encrypted bytes that one system call reads."""
+FEWEST_RECEIVED = 4096
+"""The same for a caller that wants few bytes, since its connection keeps those that it does not take."""
 UNANSWERED_BYTES = 4 * RECEIVED_BYTES
 """Most encrypted bytes that are read in one call, and in a whole handshake: a client could send empty records."""
 NAME_KEPT = 255
@@ -108,8 +110,9 @@ class TlsStream:
 
         Raises HandshakeError. Bytes to send are in `take_output`, also after an error: the alert.
         """
+        received = self._shared.received[:FEWEST_RECEIVED]
         try:
-            nbytes = os.readv(fd, (self._shared.received,))
+            nbytes = os.readv(fd, (received,))
         except BlockingIOError:
             self.is_emptied = True
             return False
@@ -118,9 +121,9 @@ class TlsStream:
         if not nbytes:
             raise HandshakeError(CLOSED, "the client closed the connection before the handshake was complete")
         self._handshake_bytes += nbytes
-        self.is_emptied = nbytes < RECEIVED_BYTES
+        self.is_emptied = nbytes < FEWEST_RECEIVED
         incoming = self._shared.incoming
-        incoming.write(self._shared.received[:nbytes])
+        incoming.write(received[:nbytes])
         try:
             self._ssl.do_handshake()
         except ssl.SSLWantReadError:
@@ -165,7 +168,7 @@ class TlsStream:
                         continue
                 if self.ended or self.is_emptied or taken >= UNANSWERED_BYTES:
                     break
-                taken += self._receive(fd)
+                taken += self._receive(fd, size - filled)
         finally:
             self._hold_rest()
         if not filled and self.is_emptied and not self.ended:
@@ -190,17 +193,18 @@ class TlsStream:
             self.ended, self._has_bytes = True, False
         return count
 
-    def _receive(self, fd: int) -> int:
-        """Read encrypted bytes; return their number."""
+    def _receive(self, fd: int, wanted: int) -> int:
+        """Read about as many encrypted bytes as are wanted decrypted; return their number."""
+        received = self._shared.received[: max(FEWEST_RECEIVED, wanted)]
         try:
-            nbytes = os.readv(fd, (self._shared.received,))
+            nbytes = os.readv(fd, (received,))
         except BlockingIOError:
             self.is_emptied = True
             return 0
         if nbytes:
-            self._shared.incoming.write(self._shared.received[:nbytes])
+            self._shared.incoming.write(received[:nbytes])
             self._has_bytes = True
-            self.is_emptied = nbytes < RECEIVED_BYTES
+            self.is_emptied = nbytes < len(received)
         else:
             self.ended = True
         return nbytes

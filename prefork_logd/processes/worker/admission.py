@@ -77,6 +77,8 @@ class Admission:
         """Plain clients that wait for a place, oldest first."""
         self._waiting_of: dict[int, dict[Connection, None]] = {}
         """The same by peer."""
+        self._none_until_s = 0.0
+        """Until when silent connections are not searched again, because none could be closed."""
         self._timer: Timer | None = None
         self._full = RateLimitedLog(burst=1, per_second=1 / 60)
 
@@ -195,15 +197,15 @@ class Admission:
 
     def _close_a_silent_one(self) -> bool:
         """Close the oldest silent connection of the peer with the most; return False if there is none."""
-        latest_s = self._port.loop.now_s - SILENT_S
+        now_s = self._port.loop.now_s
+        if now_s < self._none_until_s:
+            return False
         for silent in sorted(self._silent.values(), key=len, reverse=True):
-            for connection, since_s in silent.items():
-                if since_s > latest_s:
-                    break
-                # A connection with unread bytes is kept: they are handled in its own turn.
-                if connection.is_refused or peek(connection.fd) is None:
-                    self._port.close(connection)
-                    return True
+            found = _oldest_silent(silent, now_s)
+            if found is not None:
+                self._port.close(found)
+                return True
+        self._none_until_s = now_s + RETRY_S
         return False
 
     def _check_within(self, delay_s: float) -> None:
@@ -232,3 +234,24 @@ class Admission:
                 full.add(peer)
         if self._waiting:
             self._check_within(RETRY_S)
+
+
+def _oldest_silent(silent: dict[Connection, float], now_s: float) -> Connection | None:
+    """Return the oldest connection of a peer that has been silent for SILENT_S; None if there is none.
+
+    A connection with unread bytes is kept: they are handled in its own turn, which may take long where many handshakes
+    of TLS wait. It becomes the youngest, so that a flood of such clients does not cost a system call for each of them
+    with each new connection.
+    """
+    found, kept = None, []
+    for connection, since_s in silent.items():
+        if since_s > now_s - SILENT_S:
+            break
+        if connection.is_refused or peek(connection.fd) is None:
+            found = connection
+            break
+        kept.append(connection)
+    for connection in kept:
+        del silent[connection]
+        silent[connection] = now_s
+    return found

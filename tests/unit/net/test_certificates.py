@@ -14,7 +14,7 @@ import pytest
 from prefork_logd.config.listeners import ListenerSettings
 from prefork_logd.net import certificates
 from prefork_logd.net.certificates import decode, describe, encode, make_context, read
-from prefork_logd.net.tls import SharedBuffers, TlsStream
+from prefork_logd.net.tls import HandshakeError, SharedBuffers, TlsStream
 from tests.support.authority import Authority
 from tests.support.tls import StepClient, client_context
 
@@ -114,6 +114,37 @@ def test_a_client_gets_the_certificate_of_the_name_it_asks_for(one: Issued, two:
     asked = ("two.example", "TWO.example", "a.one.example", "a.b.one.example", "other.example", None)
     shown = [_shown(context, authority, name) for name in asked]
     assert shown == ["two", "two", "one", "one", "one", "one"]
+
+
+@pytest.mark.parametrize("name", [None, "one.example", "two.example"])
+def test_a_client_proves_itself_whatever_name_it_asks_for(
+    one: Issued, two: Issued, authority: Authority, tmp_path: Path, name: str | None
+) -> None:
+    """The authorities hold for every certificate; comments in their file may be in any encoding."""
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes("# Autorité\n".encode("latin-1") + Path(authority.path).read_bytes() + "# é\n".encode())
+    context = make_context(read(listener(one, two, tls_client_ca=str(bundle))))
+    stranger = Authority(tmp_path / "stranger", "stranger").issue("web-7")
+    assert _greet(context, authority, name, one).peer_name() == "one.example"
+    for bad in (stranger, None):
+        with pytest.raises(HandshakeError) as caught:
+            _greet(context, authority, name, bad)
+        assert caught.value.reason == "certificate"
+
+
+def _greet(context: ssl.SSLContext, authority: Authority, name: str | None, shown: Issued | None) -> TlsStream:
+    """Return our side of a complete handshake with a client that shows a certificate."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for sock in (ours, theirs):
+            sock.setblocking(False)
+        stream = TlsStream(context, SharedBuffers())
+        client = StepClient(theirs, client_context(authority, shown), name)
+        client.step()
+        while not stream.handshake(ours.fileno()):
+            ours.sendall(stream.take_output())
+            client.step()
+        return stream
 
 
 def _shown(context: ssl.SSLContext, authority: Authority, name: str | None) -> str:

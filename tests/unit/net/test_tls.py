@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import socket
 import ssl
+import sys
+import termios
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +15,7 @@ import pytest
 from prefork_logd.errors import RemoteProtocolError
 from prefork_logd.net import tls
 from prefork_logd.net.certificates import ListenerTls, Pair, make_context
-from prefork_logd.net.tls import HandshakeError, SharedBuffers, TlsStream, name_of
+from prefork_logd.net.tls import FEWEST_RECEIVED, HandshakeError, SharedBuffers, TlsStream, name_of
 from tests.support.authority import Authority
 from tests.support.tls import StepClient, client_context
 
@@ -88,6 +91,48 @@ def test_bytes_come_back_however_small_the_buffer(link: Link) -> None:
     assert got == sent
     with pytest.raises(BlockingIOError):
         link.read()
+
+
+def test_a_reader_of_few_bytes_leaves_the_others_in_the_socket(link: Link) -> None:
+    """A client that has to wait costs the memory of one TLS record, whatever it has sent."""
+    sent = bytes(range(256)) * 800
+    link.client.send(sent)
+    assert link.stream.peek(link.ours.fileno()) == sent[:1]
+    got = link.read(4096)
+    assert len(link.stream._held) <= FEWEST_RECEIVED
+    assert _unread(link.ours) > len(sent) - (1 << 14) - 3 * FEWEST_RECEIVED
+    while len(got) < len(sent):
+        got += link.read()
+    assert got == sent
+
+
+def test_a_handshake_leaves_what_follows_it_in_the_socket(
+    ends: tuple[socket.socket, socket.socket], pair: Pair, authority: Authority
+) -> None:
+    """A client may send much at once with its last message of the handshake."""
+    link = Link(ends, pair, authority)
+    link.client.step()
+    assert not link.stream.handshake(link.ours.fileno())
+    link.ours.sendall(link.stream.take_output())
+    sent = bytes(range(256)) * 800
+    link.client._incoming.write(link.theirs.recv(1 << 16))
+    link.client.tls.do_handshake()
+    link.theirs.sendall(link.client.encrypt(sent))
+    while not link.stream.handshake(link.ours.fileno()):
+        assert not link.stream.is_emptied
+    assert len(link.stream._held) <= FEWEST_RECEIVED
+    assert _unread(link.ours) > len(sent) - 2 * FEWEST_RECEIVED
+    got = b""
+    while len(got) < len(sent):
+        got += link.read()
+    assert got == sent
+
+
+def _unread(sock: socket.socket) -> int:
+    """Return how many bytes wait in a socket (FIONREAD, tcp(7))."""
+    count = bytearray(4)
+    fcntl.ioctl(sock.fileno(), termios.FIONREAD, count)
+    return int.from_bytes(count, sys.byteorder)
 
 
 def test_a_record_that_comes_in_parts_is_waited_for(link: Link) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from prefork_logd.ipc.messages import Drain
 from prefork_logd.ipc.scoreboard import Field, Scoreboard
+from prefork_logd.processes.worker import admission
 from prefork_logd.processes.worker.admission import RETRY_S, SMALLEST_ROOM, SPARE
 from tests.support import wire
 from tests.support.inprocess import Pair, configuration, frame, is_closed, read, said
@@ -37,7 +38,8 @@ def later(pair: Pair) -> None:
 
 
 def age(pair: Pair) -> None:
-    """Let connections have been silent for long."""
+    """Let connections have been silent for long, and the last search be long ago."""
+    pair.worker._admission._none_until_s = 0.0
     for silent in pair.worker._admission._silent.values():
         silent.update(dict.fromkeys(silent, 0.0))
 
@@ -86,6 +88,28 @@ def test_clients_that_wait_leave_room_for_those_of_other_addresses(pair: Pair) -
     pair.turn(30)
     assert not pair.worker._admission._waiting
     assert not pair.worker._admission._waiting_of
+
+
+def test_clients_whose_bytes_wait_are_not_looked_at_again_with_each_arrival(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those whose TLS handshakes wait: else a flood of them would cost more with each connection."""
+    clients = [pair.connect() for _ in range(PLACES + SMALLEST_ROOM - SPARE)]
+    age(pair)
+    looked: list[int] = []
+
+    def look(fd: int) -> bytes:
+        looked.append(fd)
+        return b"\x16"
+
+    monkeypatch.setattr(admission, "peek", look)
+    clients.extend(pair.connect() for _ in range(50))
+    assert len(looked) == len(set(looked)) == PLACES + SMALLEST_ROOM - SPARE
+    assert not any(map(is_closed, clients))
+    monkeypatch.undo()
+    age(pair)
+    pair.connect()
+    assert sum(map(is_closed, clients)) > 50
 
 
 def test_clients_that_wait_alone_are_not_closed(pair: Pair) -> None:
