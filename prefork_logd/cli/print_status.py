@@ -207,7 +207,8 @@ def _part(details: dict[str, Any]) -> str:
 def _process(child: dict[str, Any]) -> str:
     if child["kind"] == "worker":
         return f"worker {child['index']}"
-    return f"{child['kind']} {escape(child['store'])}" if child.get("store") else str(child["kind"])
+    name = "page" if child["kind"] == "web" else str(child["kind"])
+    return f"{name} {escape(child['store'])}" if child.get("store") else name
 
 
 def _counted(count: int, style: str) -> str:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _SAME = ("process", "thread", "task", "trace", "logger", "service")
 _PAGE = 500
+_TOP = 10
+_BESIDE = 10
 
 answer_flags = add_options(
     click.option("--count", is_flag=True, help="Print the number of records."),
@@ -38,14 +40,14 @@ answer_flags = add_options(
     click.option("--stats", metavar="TEXT", help='Print aggregates: "count, p95(extra.duration_ms) by name".'),
     click.option("--fields", is_flag=True, help="Print the fields that the records have."),
     click.option("--patterns", is_flag=True, help="Print forms of messages: numbers, ids and so on left out."),
-    click.option("--top", type=click.IntRange(min=1, max=1000), default=10, show_default=True,
+    click.option("--top", type=click.IntRange(min=1, max=1000), default=_TOP, show_default=True,
                  help="Number of values or patterns."),
     click.option("--ids", is_flag=True, help="Print the id of each record in front of it."),
     click.option("--around", metavar="ID", help="Print a record and its neighbours, with ids."),
     click.option("--same", type=click.Choice(_SAME), help="Of --around: only neighbours of the same."),
-    click.option("--before", type=click.IntRange(min=0, max=10_000), default=10, show_default=True,
+    click.option("--before", type=click.IntRange(min=0, max=10_000), default=_BESIDE, show_default=True,
                  help="Of --around: number of earlier records."),
-    click.option("--after", type=click.IntRange(min=0, max=10_000), default=10, show_default=True,
+    click.option("--after", type=click.IntRange(min=0, max=10_000), default=_BESIDE, show_default=True,
                  help="Of --around: number of later records."),
 )  # fmt: skip
 
@@ -156,6 +158,14 @@ def _check(asked: Asked, form: str, given: dict[str, Any]) -> None:
     chosen = [f"--{name.removesuffix('s') if name == 'facets' else name}" for name in answers if getattr(asked, name)]
     if len(chosen) > 1:
         raise ValueError(f"{' and '.join(chosen)} do not go together; write one of them")
+    if chosen and not asked.around and given["limit"] is not None:
+        raise ValueError(f"--limit is for records; {chosen[0]} is about all that match, so leave it out")
+    if (asked.count or asked.histogram) and form != "text":
+        raise ValueError(f"{chosen[0]} prints text; leave --format out")
+    if asked.top != _TOP and not (asked.facets or asked.patterns):
+        raise ValueError("--top belongs to --facet and --patterns; write one of them")
+    if not asked.around and (asked.before, asked.after) != (_BESIDE, _BESIDE):
+        raise ValueError("--before and --after belong to --around; write --around ID")
     if asked.ids and (chosen or form in {"csv", "table"}):
         raise ValueError("--ids is for records as text or JSON; leave it out")
     if asked.around and form in {"csv", "table"}:

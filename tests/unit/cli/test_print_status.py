@@ -61,6 +61,16 @@ def test_status_shows_the_page(capsys: pytest.CaptureFixture[str]) -> None:
     assert "page" not in capsys.readouterr().out
 
 
+def test_status_names_processes_as_ps_does(capsys: pytest.CaptureFixture[str]) -> None:
+    """The child that is "web" in the document is the page for people; the groups of errors are no store."""
+    page = {"kind": "web", "index": 0, "pid": 77, "state": "running", "connections": 0, "records": 0, "paused": False,
+            "restarts": 0}  # fmt: skip
+    print_status({**DOCUMENT, "children": [page], "errors": {"name": "errors", "details": {"summary": "1 group"}}})
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["page", "77", "running", "0"] in lines
+    assert ["errors:", "1", "group"] in lines
+
+
 def test_status_shows_what_matters_without_colour_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     """Every process and output has a row; no escape sequence goes into a file."""
     print_status(DOCUMENT)
