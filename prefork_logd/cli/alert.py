@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from prefork_logd.cli.app import Flags, verb
+from prefork_logd.cli.app import Flags, refuse_flags, verb
 from prefork_logd.cli.collector import become_user, user_name, warn_of_other_configuration
 from prefork_logd.errors import ExitStatus
 
@@ -56,6 +56,8 @@ def alert(flags: Flags, words: tuple[str, ...], limit: int, form: str) -> int:
     from prefork_logd.config.values import parse_duration
 
     action, rest = _action(words)
+    if action != "incidents":
+        refuse_flags(("limit",), "belongs to incidents; write: alert incidents --limit COUNT")
     settings = flags.load()
     warn_of_other_configuration(flags, settings)
     become_user(settings)

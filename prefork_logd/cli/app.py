@@ -9,11 +9,12 @@ import functools
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from prefork_logd import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from prefork_logd.config.settings import Settings
 
@@ -115,6 +116,18 @@ def cli(
     """Collect the log records of Python services: the other end of logging.handlers.SocketHandler."""
     context.obj = Flags()
     context.obj.update(config, state_dir, bind, workers)
+
+
+def refuse_flags(names: Collection[str], place: str) -> None:
+    """Raise UsageError for the first of these parameters that the command line has: it has no effect here.
+
+    `place` is the rest of the sentence, such as "belongs to `mute`".
+    """
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        if parameter.name in names and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE:
+            written = parameter.opts[0] if isinstance(parameter, click.Option) else parameter.make_metavar(context)
+            raise click.UsageError(f"{written} {place}")
 
 
 def complain(message: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from prefork_logd.cli.app import Flags, verb
+from prefork_logd.cli.app import Flags, refuse_flags, verb
 from prefork_logd.cli.collector import become_user, lenient_settings, user_name, warn_of_other_configuration
 from prefork_logd.errors import ExitStatus
 
@@ -91,6 +91,7 @@ def errors(flags: Flags, words: tuple[str, ...], form: str, version: str, durati
     become_user(settings)
     try:
         action, key, text = _action(words)
+        _refuse_flags(action)
         given = Given(version, parse_duration(duration) if duration else 0.0, more or 0, text)
         with contextlib.closing(Book(Path(settings.errors.path))) as book:
             if not action:
@@ -117,6 +118,16 @@ def _action(words: tuple[str, ...]) -> tuple[str, str, str]:
     if len(rest) > least:
         raise ValueError(f"{action} takes {least} word{'s' if least > 1 else ''}; put a text into quotes")
     return action, rest[0], rest[1] if least > 1 else ""
+
+
+def _refuse_flags(action: str) -> None:
+    """Refuse the flags that an action, or the list ("") does not know. Raises UsageError."""
+    if action:
+        refuse_flags(("states", "service", "text", "order", "limit"), "is for the list of groups; leave it out")
+    if action != "resolve":
+        refuse_flags(("version",), "belongs to resolve; write: errors resolve ID --in VERSION")
+    if action != "mute":
+        refuse_flags(("duration", "more"), "belongs to mute; write: errors mute ID --for DURATION, or --count COUNT")
 
 
 def _print_rows(form: str, rows: list[Row]) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from prefork_logd.cli.app import PROGRAM, Flags, cli, common_flags, complain, verb_in
+from prefork_logd.cli.app import PROGRAM, Flags, cli, common_flags, complain, refuse_flags, verb_in
 from prefork_logd.cli.collector import lenient_settings
 from prefork_logd.errors import ExitStatus, ProcessError
 
@@ -125,6 +125,10 @@ def token(
 
     if is_list == (name is not None):
         raise click.UsageError("give the NAME of a token, or --list")
+    if is_list or remove:
+        refuse_flags(("role", "lifetime_s"), "is for a new token; leave it out")
+    if is_list:
+        refuse_flags(("remove",), "needs the NAME of a token; write it in place of --list")
     with _page_files(lenient_settings(flags)) as files:
         tokens = Tokens(files)
         if is_list:
@@ -175,6 +179,7 @@ def share(
     with _page_files(settings) as files:
         shares = Shares(files, settings.web.share_lifetime_s)
         if withdraw_all:
+            refuse_flags(("text", "since", "until", "store", "lifetime_s", "url"), "is for a new link; leave it out")
             shares.withdraw_all()
             click.echo("every share link is invalid")
             return ExitStatus.OK

@@ -80,6 +80,12 @@ def test_no_line_about_a_verb_is_cut(words: list[str]) -> None:
     assert "..." not in verbs
 
 
+def test_a_flag_of_another_action_is_refused() -> None:
+    """It would have no effect; its default, which nobody wrote, is none."""
+    done = CliRunner().invoke(main.cli, ["alert", "--limit", "20"])
+    assert (done.exit_code, "--limit belongs to incidents" in done.stderr) == (2, True)
+
+
 def test_a_complaint_names_the_program(capsys: pytest.CaptureFixture[str]) -> None:
     """On standard error."""
     complain("too much")

@@ -90,6 +90,12 @@ def test_actions(ask: Ask) -> None:
         (["show", "g1:0000000000000000"], "there is no group g1:0000000000000000"),
         (["show", "x"], "'x' is not the id of a group"),
         (["mute", "g1:0123", "--for", "soon"], "'soon' is not a duration"),
+        (["--in", "2.4"], "--in belongs to resolve"),
+        (["mute", "g1:0123", "--in", "2.4"], "--in belongs to resolve"),
+        (["--for", "8h"], "--for belongs to mute"),
+        (["resolve", "g1:0123", "--count", "4"], "--count belongs to mute"),
+        (["show", "g1:0123", "--state", "open"], "--state is for the list of groups"),
+        (["reopen", "g1:0123", "--limit", "50"], "--limit is for the list of groups"),
         (["--state", "shut"], "'shut' is not a state"),
     ],
 )

@@ -187,8 +187,12 @@ def test_a_token_is_made_listed_and_removed(state_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [(), ("ci", "--list"), ("ci", "--expires", "soon"), ("ci", "--expires", "0s"), ("a/b",)]
-)
+    "words",
+    [
+        (), ("ci", "--list"), ("ci", "--expires", "soon"), ("ci", "--expires", "0s"), ("a/b",),
+        ("--list", "--expires", "1d"), ("--list", "--remove"), ("ci", "--remove", "--role", "admin"),
+    ],
+)  # fmt: skip
 def test_flags_of_a_token_that_make_no_sense(state_dir: Path, words: tuple[str, ...]) -> None:
     """Nothing is made."""
     run(state_dir, "token", *words, code=2)
@@ -225,6 +229,10 @@ def test_share_links_can_be_withdrawn(state_dir: Path) -> None:
     shares = Shares(PageFiles(state_dir), 86_400)
     text, _ = shares.sign("", None, None)
     assert shares.read(text) is not None
+    for words, flag in ((("level>=ERROR",), "[TEXT]"), (("--since", "1h"), "--since"), (("--url", "x"), "--url")):
+        refused = run(state_dir, "share", "--withdraw-all", *words, code=2)
+        assert f"{flag} is for a new link" in refused.output
+        assert shares.read(text) is not None
     run(state_dir, "share", "--withdraw-all")
     assert shares.read(text) is None
 
