@@ -140,8 +140,11 @@ def read_peer(peer: str) -> Network | None:
     if peer == "unix":
         return None
     try:
-        return ipaddress.ip_network(peer)
+        network = ipaddress.ip_network(peer)
     except ValueError as error:
         remedy = "write an address, a network such as 10.0.0.0/8, or unix"
         why = "has bits beyond its prefix" if "host bits" in str(error) else "is not an address"
         raise ValueError(f"{peer!r} {why}; {remedy}") from None
+    if network.version == 6 and (inner := network[0].ipv4_mapped) is not None and network.prefixlen >= 96:
+        raise ValueError(f"{peer!r} never matches; write the address of IPv4, {inner}/{network.prefixlen - 96}")
+    return network

@@ -251,9 +251,10 @@ def _load_limits(document: Document, tables: object) -> tuple[ClientLimitSetting
     """Return the limits of clients, each with a name."""
     limits: list[ClientLimitSettings] = []
     for index, limit in enumerate(document.read_tables(ClientLimitSettings, "limit", tables, MAX_LIMITS)):
-        if limit.name in {other.name for other in limits}:
-            document.add_problem("limit", index, "name", f"{limit.name!r} is taken by a limit above; choose another")
-        limits.append(msgspec.structs.replace(limit, name=limit.name or f"limit-{index + 1}"))
+        name = limit.name or f"limit-{index + 1}"
+        if name in {other.name for other in limits}:
+            document.add_problem("limit", index, "name", f"{name!r} is taken by a limit above; choose another")
+        limits.append(msgspec.structs.replace(limit, name=name))
     return tuple(limits)
 
 

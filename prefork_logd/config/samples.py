@@ -72,11 +72,14 @@ class SampleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, sentence) for every value of the right type that cannot be used."""
+        numbers = []
         for key in ("level", "below"):
             try:
-                level_number(getattr(self, key))
+                numbers.append(level_number(getattr(self, key)))
             except ValueError as error:
                 yield key, str(error)
+        if len(numbers) == 2 and numbers[0] >= numbers[1]:
+            yield "level", f"is not lower than below ({self.below}), so no record is sampled; lower it, or raise below"
         if any(not name for name in self.loggers):
             yield "loggers", "holds an empty name; leave the list empty to sample every logger"
         yield from sender_problems(self.services, self.environments)

@@ -16,7 +16,7 @@ import socket
 import stat
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from prefork_logd.config.values import split_address
 from prefork_logd.errors import ProcessError
@@ -30,6 +30,7 @@ BACKLOG = 4096
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES = 60, 10, 5
 """Keepalive settings (tcp(7)): a peer that vanished is noticed after 110 s."""
 
+_MAPPED = "::ffff:"
 _PEER_CREDENTIALS = struct.Struct("3i")
 
 
@@ -195,7 +196,15 @@ def _address_text(family: int, place: object) -> str:
 
 
 def peer_text(sock: socket.socket, place: object) -> str:
-    """Return the peer of a connection: an address, or the process on a Unix socket (SO_PEERCRED, unix(7))."""
+    """Return the peer of a connection: an address, or the process on a Unix socket (SO_PEERCRED, unix(7)).
+
+    A client of IPv4 has its own address, also on a socket of systemd that takes IPv6 and IPv4 (RFC 4291, section
+    2.5.5.2).
+    """
+    if sock.family == socket.AF_INET6:
+        host, port, *_ = cast("tuple[str, int]", place)
+        if host.startswith(_MAPPED) and "." in host:
+            return f"{host[len(_MAPPED) :]}:{port}"
     if sock.family != socket.AF_UNIX:
         return _address_text(sock.family, place)
     pid, uid, _ = _PEER_CREDENTIALS.unpack(

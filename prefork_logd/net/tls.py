@@ -272,6 +272,9 @@ def _failure(error: ssl.SSLError) -> HandshakeError:
         return HandshakeError(CERTIFICATE, f"the client's certificate is refused: {_explain(error)}")
     if reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
         return HandshakeError(CERTIFICATE, "the client has no certificate, and tls_client_ca demands one")
+    if reason == "EXCESSIVE_MESSAGE_SIZE":
+        # SSL_CTX_set_max_cert_list(3).
+        return HandshakeError(CERTIFICATE, "the client's certificates have more than 100 KiB; it may send fewer")
     if "ALERT" in reason:
         return HandshakeError(ALERT, f"the client refuses the connection: {_explain(error)}")
     if reason in _VERSION_ERRORS:

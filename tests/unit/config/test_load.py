@@ -320,6 +320,11 @@ def test_limits_of_clients_have_names() -> None:
             "connections = 1\npeers = ['10.0.0.1/8']",
             "x.toml:3: limit.peers: '10.0.0.1/8' has bits beyond its prefix; write an address",
         ),
+        (
+            "connections = 1\npeers = ['::ffff:10.0.0.0/104']",
+            "'::ffff:10.0.0.0/104' never matches; write the address of IPv4, 10.0.0.0/8",
+        ),
+        ("name = 'limit-2'\nconnections = 1\n[[limit]]\nconnections = 1", "limit[2].name: 'limit-2' is taken"),
         ("connections = 1\nservices = ['']", "holds an empty name; leave the list empty for all clients"),
         ("records_per_second = 'x'", "x.toml:2: limit.records_per_second: expected a number, got a string"),
         ("records_per_second = nan", "x.toml:2: limit.records_per_second: expected a number >= 0.0"),

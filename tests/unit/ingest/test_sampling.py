@@ -133,6 +133,10 @@ def test_what_is_remembered_is_bounded() -> None:
         ("keep_one_of = 2\nkeep_per_second = 1", "sample: needs either keep_one_of or keep_per_second"),
         ("keep_one_of = 1", "sample.keep_one_of: keeps every record if it is 1"),
         ("keep_one_of = 2\nbelow = 'X'", "sample.below: 'X' is not a level"),
+        (
+            "keep_one_of = 2\nlevel = 'WARNING'",
+            "sample.level: is not lower than below (WARNING), so no record is sampled",
+        ),
         ("keep_one_of = 2\nper = ['host']", "sample.per: invalid value 'host'"),
         ("keep_one_of = 2\nfields = {x = 1.5}", "sample.fields"),
         ("keep_one_of = 2\nfields = {x = 9223372036854775808}", "sample.fields"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from prefork_logd.errors import ProcessError
-from prefork_logd.net.listener import bind_all, close_all, describe
+from prefork_logd.net.listener import bind_all, close_all, describe, peer_text
 
 
 def test_every_kind_of_address_is_bound(tmp_path: Path) -> None:
@@ -30,6 +30,17 @@ def test_a_name_is_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
     sockets = bind_all(["localhost:0"])
     assert {sock.family for sock in sockets} <= {socket.AF_INET, socket.AF_INET6}
     close_all(sockets)
+
+
+def test_a_client_of_ipv4_has_its_own_address_on_a_socket_for_both() -> None:
+    """Systemd passes such sockets; limits and fair shares go by the address of the client."""
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as server:
+        port = server.getsockname()[1]
+        for address, text in (("127.0.0.1", "127.0.0.1:{}"), ("::1", "[::1]:{}")):
+            with socket.create_connection((address, port)) as client:
+                accepted, place = server.accept()
+                with accepted:
+                    assert peer_text(accepted, place) == text.format(client.getsockname()[1])
 
 
 def test_accepted_sockets_inherit_keepalive() -> None:

@@ -310,3 +310,25 @@ def _failure(link: Link, sent: Sequence[bytes]) -> str:
 def test_a_client_has_a_name(certificate: dict[str, object], name: str) -> None:
     """By its certificate: of the names that are made for programs the first, else the common name."""
     assert name_of(certificate) == name
+
+
+def test_a_long_chain_of_certificates_has_a_reason(
+    ends: tuple[socket.socket, socket.socket], pair: Pair, authority: Authority, tmp_path: Path
+) -> None:
+    """OpenSSL takes 100 KiB of them."""
+    issued, chain = authority.issue("long"), tmp_path / "chain.pem"
+    chain.write_bytes(Path(issued.path).read_bytes() + Path(authority.path).read_bytes() * 400)
+    ours, theirs = ends
+    ca = Path(authority.path).read_bytes()
+    stream = TlsStream(make_context(ListenerTls("localhost:1", True, "1.2", (pair,), ca)), SharedBuffers())
+    client = StepClient(theirs, client_context(authority, (str(chain), issued.key)))
+
+    def shake() -> None:
+        for _ in range(100):
+            client.step()
+            stream.handshake(ours.fileno())
+            ours.sendall(stream.take_output())
+
+    with pytest.raises(HandshakeError, match="more than 100 KiB") as caught:
+        shake()
+    assert caught.value.reason == "certificate"
