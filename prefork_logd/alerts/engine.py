@@ -22,6 +22,7 @@ from prefork_logd.errors import StoreError, describe_unexpected
 from prefork_logd.query.search import Limits
 from prefork_logd.stores.registry import choose_store, open_search
 from prefork_logd.system.log import RateLimitedLog
+from prefork_logd.system.sqlite import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,6 +110,7 @@ class Engine:
             self._opened = self._open()
             self._version, self._known = -1, None
         opened = self._opened
+        opened.place.check()
         rules = self._rules(opened.ledger)
         journal, number = self._watched.journal()
         if journal:
@@ -221,6 +223,7 @@ class _Opened:
         self.ledger, self.clock, self.dispatcher = ledger, clock, dispatcher
         self.listening = listening
         """When the collector began to listen without a break, on the clock."""
+        self.place = Place(path)
         self.outbox = Outbox(path, clock)
         self.save()
 

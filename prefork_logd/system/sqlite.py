@@ -84,6 +84,30 @@ def _check(db: sqlite3.Connection, path: Path, version: int) -> None:
         raise StoreError(f"{path}: {what}; {MOVE_AWAY}")
 
 
+class Place:
+    """The file that a connection was opened for, so that a process notices when somebody has moved it away.
+
+    SQLite goes on in the moved file, which nobody else sees.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Look at the file, after it was opened. Raises StoreError without one."""
+        self._path = path
+        self._identity = self._look()
+
+    def check(self) -> None:
+        """Raise StoreError if another file is there, or none."""
+        if self._look() != self._identity:
+            raise StoreError(f"{self._path}: was moved or replaced; it is opened again")
+
+    def _look(self) -> tuple[int, int]:
+        try:
+            found = self._path.stat()
+        except OSError as error:
+            raise StoreError(f"{self._path}: was moved or removed ({error.strerror}); it is opened again") from error
+        return found.st_dev, found.st_ino
+
+
 @contextlib.contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
     """Make all changes of a block, or none."""

@@ -34,6 +34,9 @@ _FOLLOWED = (307, 308)
 _BUSY = (408, 425, 429)
 """Statuses by which a receiver asks for another attempt, besides 5xx."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
+_SPECIAL = (ipaddress.ip_network("3fff::/20"), ipaddress.ip_network("192.0.0.0/24"))
+"""Special addresses (RFC 9637, RFC 6890) that a Python may take for global ones."""
 
 
 class Answer(NamedTuple):
@@ -176,7 +179,9 @@ def is_private(address: str) -> bool:
             inner = ipaddress.IPv4Address(int(found) & 0xFFFF_FFFF)
         if inner is not None:
             return is_private(str(inner))
-    return not found.is_global or found.is_multicast
+        if found not in _GLOBAL_UNICAST:
+            return True
+    return any(found in network for network in _SPECIAL) or not found.is_global or found.is_multicast
 
 
 def _secured(plain: socket.socket, host: str) -> ssl.SSLSocket:

@@ -28,6 +28,7 @@ from prefork_logd.stores.errors.writing import (
     columns_of,
     note_event,
 )
+from prefork_logd.system.sqlite import Place
 
 if TYPE_CHECKING:
     import sqlite3
@@ -55,6 +56,7 @@ class ErrorStore:
         self._settings = settings
         self._path = Path(settings.path)
         self._db: sqlite3.Connection | None = None
+        self._place: Place | None = None
         self._journal = ""
         self._next = 0
         self._counter = Counter()
@@ -62,6 +64,7 @@ class ErrorStore:
     def open(self, journal: str) -> int:
         """Open or make the file; return the number of the first record that is not counted yet. Raises StoreError."""
         db = self._db = schema.connect(self._path, makes=True)
+        self._place = Place(self._path)
         with schema.failing_as_store_error(self._path):
             row = db.execute("SELECT next FROM positions WHERE journal = ?", (journal,)).fetchone()
         self._journal, self._next = journal, row[0] if row is not None else 0
@@ -78,7 +81,7 @@ class ErrorStore:
 
     def _commit(self, blocks: Sequence[Block], position: int) -> bool:
         """Count the errors of blocks; return False, with nothing changed, if what is split off has changed."""
-        db, now = self._opened(), time.time()
+        db, now = self._opened_in_place(), time.time()
         known = splits(db)
         self._count(blocks, known)
         with schema.transaction(db):
@@ -108,7 +111,7 @@ class ErrorStore:
 
     def maintain(self) -> float:
         """Open muted groups whose time has come, and remove what is beyond the bounds. Raises StoreError."""
-        db, now = self._opened(), time.time()
+        db, now = self._opened_in_place(), time.time()
         with schema.failing_as_store_error(self._path):
             with schema.transaction(db):
                 self._open_muted(db, now)
@@ -177,6 +180,13 @@ class ErrorStore:
         if self._db is None:
             raise StoreError(f"{self._path}: is not open")
         return self._db
+
+    def _opened_in_place(self) -> sqlite3.Connection:
+        """Return the database if its file is still there. Raises StoreError."""
+        db = self._opened()
+        if self._place is not None:
+            self._place.check()
+        return db
 
     def close(self) -> None:
         """Close the file; never raises."""

@@ -514,3 +514,16 @@ def test_slow_rules_take_turns(make_world: Maker, hook: Hook, monkeypatch: pytes
     world.turn(turns=3)
     with contextlib.closing(AlertBook(world.settings, world.state_dir, lambda: world.wall)) as book:
         assert all(rule.evaluated_at for rule in book.rules())
+
+
+def test_a_database_that_was_moved_away_is_noticed(make_world: Maker, hook: Hook) -> None:
+    """Rules go on in a new one, which people see; nothing is written where nobody looks."""
+    world = make_world(OVER_2)
+    world.log(3)
+    world.turn()
+    (world.state_dir / "alerts.db").rename(world.state_dir / "moved.db")
+    world.turn()
+    assert "alerts.db: was moved or removed" in world.engine.problem
+    world.turn(turns=2)
+    assert (world.engine.problem, state(world).state) == ("", "firing")
+    assert hook.ids == ["firing", "firing"]

@@ -195,6 +195,8 @@ def test_a_circle_of_redirects_ends(hook: Hook) -> None:
         ("127.0.0.1", True), ("10.1.2.3", True), ("169.254.169.254", True), ("192.168.0.1", True), ("0.0.0.0", True),
         ("100.64.0.1", True), ("::1", True), ("fe80::1%eth0", True), ("fd00::1", True), ("::ffff:10.0.0.1", True),
         ("64:ff9b::a00:1", True), ("2002:7f00:1::", True), ("224.0.0.1", True), ("255.255.255.255", True),
+        ("fec0::1", True), ("::127.0.0.1", True), ("::ffff:0:10.0.0.1", True), ("64:ff9b:1::a00:1", True),
+        ("3fff::1", True), ("5f00::1", True), ("192.0.0.8", True),
         ("1.1.1.1", False), ("2606:4700::1111", False), ("::ffff:1.1.1.1", False), ("64:ff9b::101:101", False),
     ],
 )  # fmt: skip

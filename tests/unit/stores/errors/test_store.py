@@ -509,3 +509,21 @@ def test_the_hours_of_a_group(tmp_path: Path, clock: Clock) -> None:
         found = book.details(book.groups()[0].id)
     assert (len(found.hours), sum(found.hours), found.hours[-1], found.group.count) == (336, 2, 2, 3)
     assert found.hours_from == (int((NOW + 100) // 3600) - 335) * 3600
+
+
+def test_a_file_that_was_moved_away_is_noticed(tmp_path: Path) -> None:
+    """So that errors are not counted where nobody sees them; the next opening makes a new file."""
+    with opened(tmp_path) as store:
+        store.write([block(0, [failed(1)])], never)
+        (tmp_path / "groups.db").rename(tmp_path / "moved.db")
+        with pytest.raises(StoreError, match=r"groups\.db: was moved or removed"):
+            store.write([block(1, [failed(2)])], never)
+        with contextlib.closing(sqlite3.connect(tmp_path / "groups.db")):
+            (tmp_path / "groups.db").touch()
+        with pytest.raises(StoreError, match=r"groups\.db: was moved or replaced"):
+            store.maintain()
+        store.close()
+        assert store.open(JOURNAL) == 0
+        store.write([block(0, [failed(1), failed(2)])], never)
+    with reading(tmp_path) as book:
+        assert [row.count for row in book.groups()] == [2]
