@@ -98,13 +98,13 @@ class Place:
     def check(self) -> None:
         """Raise StoreError if another file is there, or none."""
         if self._look() != self._identity:
-            raise StoreError(f"{self._path}: was moved or replaced; it is opened again")
+            raise StoreError(f"{self._path}: was moved or replaced")
 
     def _look(self) -> tuple[int, int]:
         try:
             found = self._path.stat()
         except OSError as error:
-            raise StoreError(f"{self._path}: was moved or removed ({error.strerror}); it is opened again") from error
+            raise StoreError(f"{self._path}: was moved or removed") from error
         return found.st_dev, found.st_ino
 
 
