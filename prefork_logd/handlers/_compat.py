@@ -24,6 +24,11 @@ HAS_FORK_HOOKS = hasattr(os, "register_at_fork")
 getpid = os.getpid
 
 
+def count_records(number):
+    """Return a number of records as people write it: "1 record", "2 records"."""
+    return u"%d record%s" % (number, u"" if number == 1 else u"s")
+
+
 def text_of(value):
     """Return a value's text: str(), else repr(), else the name of its type. Raises nothing."""
     for make in (TEXT, repr):

@@ -5,6 +5,7 @@ Knows nothing of sockets, and of how records are kept: `Client` has them.
 from __future__ import absolute_import, division
 
 from ._clock import monotonic
+from ._compat import count_records
 from ._sockets import wait_for
 
 _PATIENCE_S = 3.0
@@ -64,8 +65,8 @@ class Endings(object):
         if client.is_spooled():
             return waited < _SPOOLED_S and (client.link.sock is not None or client.connector.step is not None)
         if waited >= _SAY_WAITING_S and not client.notices.has_said("waiting"):
-            text = u"has not acknowledged %d records%s; the end waits for that, at most %g s (close_timeout)"
-            text %= (client.queue.count_held(), client.notices.because(), client.options.close_timeout)
+            text = u"has not acknowledged %s%s; the end waits for that, at most %g s (close_timeout)"
+            text %= (count_records(client.queue.count_held()), client.notices.because(), client.options.close_timeout)
             client.notices.say_once("waiting", text)
         return True
 
@@ -74,7 +75,7 @@ class Endings(object):
         client = self._client
         counts = client.count()
         if not client.queue.writes_ahead and not is_done:
-            text = u"did not acknowledge %d records before the handler was closed" % counts["held"]
+            text = u"did not acknowledge %s before the handler was closed" % count_records(counts["held"])
         elif counts["unspooled"]:
             text = u"%d records were neither acknowledged nor written to the spool before the handler was closed"
             text %= counts["unspooled"]
@@ -114,5 +115,5 @@ class Endings(object):
                 wait_for(link.sock, link.wants_to_write(), min(remaining, 0.01))
         self._late_lost += 1
         if self._late_lost in (1, 10, 100, 1000, 10000):
-            text = u"did not acknowledge %d records that were logged after the end of logging"
-            client.notices.say_once(("late", self._late_lost), text % self._late_lost + client.notices.because())
+            text = u"did not acknowledge %s that came after the end of logging" % count_records(self._late_lost)
+            client.notices.say_once(("late", self._late_lost), text + client.notices.because())

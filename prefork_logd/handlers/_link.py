@@ -9,7 +9,7 @@ import socket
 import sys
 
 from ._clock import jittered, monotonic
-from ._compat import text_of
+from ._compat import count_records, text_of
 from ._notices import printable
 from ._session import BUSY, GOING_AWAY, LENGTH, NO_KEY, ClientProtocol
 from ._sockets import close_socket, reset_connection
@@ -273,7 +273,7 @@ class Link(Wire):
         self._fallback.has_collector = True
         if kind == "rejected":
             self._counts["rejected"] += event[2]
-            text = u"does not store %d records; its rejected.jsonl has the reasons" % event[2]
+            text = u"does not store %s; its rejected.jsonl has the reasons" % count_records(event[2])
             self._notices.say_once("rejected", text)
         elif kind == "send":
             self.out += event[1]
@@ -325,8 +325,8 @@ class Link(Wire):
         since = self._away_since
         if since is None or monotonic() - since < _AWAY_S or self._notices.has_said_since(since):
             return
-        text = u"no connection for %d s%s; %d records (%d bytes) are kept"
-        text %= (_AWAY_S, self._notices.because(), self._queue.count_held(), self._queue.held)
+        text = u"no connection for %d s%s; kept: %s (%d bytes)"
+        text %= (_AWAY_S, self._notices.because(), count_records(self._queue.count_held()), self._queue.held)
         self._notices.say_once("away", text)
 
     # Bytes out

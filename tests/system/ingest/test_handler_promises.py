@@ -79,7 +79,7 @@ def test_a_record_after_the_end_of_logging_is_delivered(version):
 @pytest.mark.parametrize("version", ENDS)
 def test_a_record_after_the_end_of_logging_that_cannot_be_delivered_is_counted(version, closed_port):
     service = Service(version, "late", ("127.0.0.1", closed_port), close_timeout=0.3)
-    service.end(stderr="did not acknowledge 1 records that were logged after the end of logging")
+    service.end(stderr="did not acknowledge 1 record that came after the end of logging")
 
 
 @pytest.mark.parametrize("version", ["3.12", "3.13"])

@@ -96,7 +96,7 @@ def test_a_closed_handler_leaves_nothing(
     del old
     gc.collect()
     assert not _estates._estates
-    assert "did not acknowledge 1 records" in capsys.readouterr().err
+    assert "did not acknowledge 1 record " in capsys.readouterr().err
 
 
 def test_a_child_leaves_estates_to_its_parent(make: Callable[..., SocketHandler]) -> None:

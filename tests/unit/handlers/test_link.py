@@ -223,7 +223,7 @@ def test_a_receiver_that_is_long_away_is_said_once(
         now[0] += 4
     said = capsys.readouterr().err
     assert said.count("no connection for 5 s") == 1
-    assert "; 1 records (163 bytes) are kept" in said
+    assert "; kept: 1 record (163 bytes)" in said
 
 
 def test_an_absence_is_said_although_something_was_said_before_it(
