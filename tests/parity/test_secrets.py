@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import pickle
-from typing import Any
+from collections import OrderedDict, deque
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -13,6 +17,9 @@ from prefork_logd.config.redact import DEFAULT_KEYS
 from prefork_logd.ingest import core as native
 from prefork_logd.records.redaction import FORMS, Redactor
 from tests.parity import sides
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 USUAL = {"name": "shop", "msg": "paid", "created": 1.0, "levelno": 20, "levelname": "INFO"}
 KEYS = [
@@ -80,6 +87,48 @@ def test_forms(text: str, where: str) -> None:
     attributes = {"deep": {"d": [{"e": text}]}} if where == "deep" else {where: f"a {text} z"}
     agree(attributes, Redactor((), (), FORMS))
     agree({"msg": "nothing of the kind", "extra": "eyes"}, Redactor((), (), FORMS), native=True)
+
+
+class Word(str):
+    """A text of a class of its own."""
+
+    __slots__ = ()
+
+
+MADE = [
+    *(bytes, str.encode, bytearray, Path, ValueError, Word, Decimal, OrderedDict.fromkeys, set, deque),
+]
+
+
+def made(kind: Callable[[Any], Any], text: str) -> object:
+    """Return a value of a type that holds a text."""
+    if kind is bytes:
+        return b"\xff" + text.encode() + b"\x80"
+    if kind is bytearray:
+        return bytearray(text.encode())
+    if kind is Decimal:
+        return Decimal(4111111111111111)
+    return kind([text]) if kind in (OrderedDict.fromkeys, set, deque) else kind(text)
+
+
+@pytest.mark.parametrize("text", [*TEXTS, "nothing"])
+@pytest.mark.parametrize("kind", MADE, ids=lambda kind: kind.__qualname__)
+@pytest.mark.parametrize("where", ["msg", "args", "exc_text", "stack_info", "x", "deep"])
+def test_forms_in_values_of_other_types(text: str, kind: Callable[[Any], Any], where: str) -> None:
+    """What a value is written as is searched, too: bytes, paths, exceptions, numbers, names, classes of services."""
+    value = made(kind, text)
+    attributes = {"args": (value, 1)} if where == "args" else {"deep": {"d": [{"e": value}]}}
+    agree(attributes if where in ("args", "deep") else {where: value}, Redactor((), (), FORMS))
+
+
+def test_forms_in_other_texts_of_a_pickle() -> None:
+    """Numbers in the arguments of an exception, digits of a UUID, the name of a class that nobody has."""
+    redactor = Redactor((), (), FORMS)
+    agree({"x": KeyError(4111111111111111), "y": [UUID(int=0x41111111111111110000000000000000)]}, redactor)
+    core = sides.core(redactor=redactor)
+    for name in (b"Bearer abcdefghij", b"eyJhbGciOiJI.eyJzdWIiOiIxMjM.abcdefghijklm", b"4111 1111 1111 1111"):
+        for value in (b"cshop\n%b\n" % name, b"cshop\n%b\n(tR" % name, b"(cshop\n%b\nl" % name):
+            sides.agree(core, b"(dVmsg\nVpaid\nsVx\n" + value + b"s.", redactor)
 
 
 @given(

@@ -20,9 +20,18 @@ cdef inline bint put_value(Machine* m, Out* out, const Node* node, int depth) no
     return True
 
 
+cdef inline bint shows_form(Machine* m, const Out* out, size_t start) noexcept nogil:
+    """Tell whether the text that was written from `start` on may hold a secret by its form.
+
+    It is in JSON, but the characters of a form are never escaped there.
+    """
+    return m.secrets.forms and may_have_form(m.secrets.forms, out.data + start, out.size - start)
+
+
 cdef bint put_any_value(Machine* m, Out* out, const Node* node, int depth) noexcept nogil:
     """Do what `put_value` does, which writes plain texts itself."""
     cdef uint8_t kind = node.kind
+    cdef size_t start = out.size
     m.nodes_left -= 1
     if (m.nodes_left | m.text_left) < 0 or out.size > m.output_end:
         return False
@@ -49,7 +58,7 @@ cdef bint put_any_value(Machine* m, Out* out, const Node* node, int depth) noexc
         return put_big(out, node)
     if kind == BYTES:
         m.text_left -= 4 * node.size
-        return put_octets(out, node.value.text, node.size)
+        return put_octets(out, node.value.text, node.size) and not shows_form(m, out, start)
     if kind == SYMBOL:
         if m.memory.boxes[node.value.box].known == MEMBER:
             m.nodes_left += 1
@@ -72,13 +81,16 @@ cdef bint put_big(Out* out, const Node* node) noexcept nogil:
 
 cdef bint put_path(Machine* m, Out* out, const Box* symbol) noexcept nogil:
     """Write module and name, with a dot between, as the inside of a string; builtins without their module."""
+    cdef size_t start = out.size
     m.text_left -= symbol.module.size + symbol.name.size + 1
     if not says(&symbol.module, b"builtins"):
         if not put_inside(out, symbol.module.value.text, symbol.module.size, symbol.module.look, False):
             return False
         if not put_byte(out, 46):
             return False
-    return put_inside(out, symbol.name.value.text, symbol.name.size, symbol.name.look, False)
+    if not put_inside(out, symbol.name.value.text, symbol.name.size, symbol.name.look, False):
+        return False
+    return not shows_form(m, out, start)
 
 
 cdef bint put_symbol(Machine* m, Out* out, const Box* symbol) noexcept nogil:
@@ -341,9 +353,12 @@ cdef bint put_object(Machine* m, Out* out, Box* box, int depth) noexcept nogil:
     cdef Box* callee = m.memory.boxes + box.module.value.box
     cdef Walk walk
     cdef Node* node
+    cdef size_t start = out.size
     if box.module.kind == SYMBOL:
-        if callee.known >= ENCODE:
+        if callee.known == SEQUENCE or callee.known == MAPPING or callee.known == DEFAULT_MAPPING:
             return put_known(m, out, box, callee, depth)
+        if callee.known >= ENCODE:
+            return put_known(m, out, box, callee, depth) and not shows_form(m, out, start)
         if callee.known == OTHER:
             return False
         if not (box.has_kwargs and m.memory.boxes[box.name.value.box].flat.count):
@@ -357,7 +372,9 @@ cdef bint put_object(Machine* m, Out* out, Box* box, int depth) noexcept nogil:
                 start_walk(&m.memory, &box.args, &walk)
                 node = step(&m.memory, &walk)
                 if holds_base(box.known, node):
-                    return put_value(m, out, node, depth)
+                    if not put_value(m, out, node, depth):
+                        return False
+                    return node.kind >= LIST or not shows_form(m, out, start)
             if 1 <= box.args.count <= 2 and may_be_datetime(m, box):
                 return False
     return put_opaque(m, out, box, callee, depth)
