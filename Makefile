@@ -16,7 +16,7 @@ TWIN := tests/system/ingest/test_corpus.py $(addprefix tests/unit/,ingest proces
 	$(addprefix inputs/pickles/test_,decode.py hostile.py opcodes.py trim.py unpickle.py values.py) \
 	records/test_render.py records/test_stored.py)
 
-.PHONY: cluster run test test-fast check bench torture torture-short torture-hostile fuzz wheels clean
+.PHONY: cluster run test test-fast check bench torture torture-short torture-hostile torture-features fuzz wheels clean
 
 run: $(NATIVE)  ## collect on 127.0.0.1:9020 into .run/records.jsonl, until Ctrl-C
 	$(BIN)/prefork-logd run --state-dir .run
@@ -45,6 +45,9 @@ torture-short: $(READY)  ## ten thousand short iterations of it, for about an ho
 
 torture-hostile: $(NATIVE)  ## hostile clients beside honest ones, with kills, full disks and clock steps, for an hour
 	$(BIN)/python -m tests.torture.hostile --rounds 450 --seconds 6
+
+torture-features: $(NATIVE)  ## every feature on: TLS, limits, sampling, stores, groups, alerts; for twenty minutes
+	$(BIN)/python -m tests.torture.features --iterations 50
 
 fuzz: $(READY)  ## look for inputs that harm the compiled core, for a minute, under sanitizers; needs clang
 	$(BIN)/python -m fuzz --seconds 60

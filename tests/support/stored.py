@@ -31,9 +31,11 @@ _Runs = dict[str, list[list[int]]]
 class Stored:
     """The records in the files of one output."""
 
-    def __init__(self, directory: Path, name: str) -> None:
+    def __init__(self, directory: Path, name: str, others: bytes = b"\0") -> None:
+        """`others`: lines with these bytes are of nobody here, and are left out."""
         self._directory = directory
         self.name = name
+        self._others = others
         self._read: dict[int, int] = {}
         """Inode to the number of bytes read."""
         self.numbers: dict[str, list[int]] = collections.defaultdict(list)
@@ -86,7 +88,7 @@ class Stored:
         self._read |= read
         runs: _Runs = collections.defaultdict(list)
         for data in added:
-            _gather(data, runs, self.name)
+            self._gather(data, runs)
             for connection, name, number in _ON_CONNECTION.findall(data):
                 self.connections[name.decode()][int(number)] = int(connection)
         for name, found in runs.items():
@@ -97,8 +99,18 @@ class Stored:
                 self.numbers[name] += [number for run in sorted(found) for number in run]
         self._tail = collections.defaultdict(list)
         for data in tails:
-            _gather(data, self._tail, self.name)
+            self._gather(data, self._tail)
         return ""
+
+    def _gather(self, data: bytes, runs: _Runs) -> None:
+        if self._others in data:
+            data = b"".join(line for line in data.splitlines(keepends=True) if self._others not in line)
+        found: dict[str, list[int]] = collections.defaultdict(list)
+        for name, number in MESSAGE.findall(data):
+            found[name.decode()].append(int(number))
+        assert data.count(b"\n") == sum(map(len, found.values())), f"{self.name} has lines that are not records"
+        for name, numbers in found.items():
+            runs[name].append(numbers)
 
     def plain(self, name: str) -> list[int]:
         """Return the numbers of a plain service in the order in which they are stored."""
@@ -125,15 +137,6 @@ class Stored:
         is_sound = is_sound and (lossy or all(one < next_one for one, next_one in itertools.pairwise(numbers)))
         if not is_sound or (numbers and max(numbers) >= count) or (len(numbers) < count and not lossy):
             raise AssertionError(f"{self.name}: {_difference(name, numbers, count)}")
-
-
-def _gather(data: bytes, runs: _Runs, output: str) -> None:
-    found: dict[str, list[int]] = collections.defaultdict(list)
-    for name, number in MESSAGE.findall(data):
-        found[name.decode()].append(int(number))
-    assert data.count(b"\n") == sum(map(len, found.values())), f"{output} has lines that are not records"
-    for name, numbers in found.items():
-        runs[name].append(numbers)
 
 
 def _end_of_acknowledged(data: bytes) -> int:

@@ -1,8 +1,9 @@
 """A service that logs numbered records through our handler, or the stdlib's; Python 2.7 and 3.
 
-    numbered.py HANDLERS ADDRESS NAME PAUSE_S [plain]
+    numbered.py HANDLERS ADDRESS NAME PAUSE_S [plain | OPTION=VALUE...]
 
-HANDLERS is the folder of the handler's package.
+HANDLERS is the folder of the handler's package. Each OPTION is an argument of the handler, such as service=shop or
+tls_ca=/etc/ca.pem. Each 20th record is an error with a traceback if there is the word "errors", too.
 
 At the line "cut" on its standard input it loses its connection. At any other it pauses, waits until all is
 acknowledged, and prints how many it has logged and the handler's counters. At the line "go" after that it goes on; at
@@ -47,12 +48,12 @@ def read_line():
 class Acknowledged(object):
     """Logs through our handler."""
 
-    def __init__(self, host, port, name):
+    def __init__(self, host, port, name, **options):
         handlers = load(sys.argv[1])
         self.name = name
         # Without the fallback: a collector that is killed or stopped before its first WELCOME is no plain receiver.
         self.handler = handlers.SocketHandler(
-            host, port, limit_bytes=64 << 20, overflow="block", block_timeout=60, fallback=False
+            host, port, limit_bytes=64 << 20, overflow="block", block_timeout=60, fallback=False, **options
         )
         self.go_on = lambda: None
 
@@ -103,10 +104,22 @@ class Plain(object):
         return {}
 
 
+def log_error(logger, name, count):
+    """Log a numbered error of one of two kinds."""
+    try:
+        raise (KeyError if count % 3 else ValueError)(count)
+    except LookupError:
+        logger.exception("%s-%07d", name, count)
+    except ValueError:
+        logger.warning("%s-%07d", name, count, exc_info=True)
+
+
 def main():
     address, name, pause_s = sys.argv[2], sys.argv[3], float(sys.argv[4])
     host, _, port = address.rpartition(":")
-    service = (Plain if sys.argv[5:] == ["plain"] else Acknowledged)(host, int(port), name)
+    options = dict(word.split("=", 1) for word in sys.argv[5:] if "=" in word)
+    every = 20 if "errors" in sys.argv[5:] else 0
+    service = (Plain if "plain" in sys.argv[5:] else Acknowledged)(host, int(port), name, **options)
     logger = logging.getLogger(name)
     logger.setLevel(logging.DEBUG)
     logger.addHandler(service.handler)
@@ -115,7 +128,10 @@ def main():
     count = 0
     while True:
         while not select.select([sys.stdin], [], [], pause_s)[0]:
-            logger.info("%s-%07d", service.name, count)
+            if every and count % every == every - 1:
+                log_error(logger, service.name, count)
+            else:
+                logger.info("%s-%07d", service.name, count)
             count += 1
         if read_line() == b"cut\n":
             service.cut()

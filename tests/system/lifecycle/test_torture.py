@@ -8,6 +8,7 @@ import pytest
 
 from tests.support import interpreters
 from tests.support.disks import build_shim, mounted
+from tests.torture.features import FeaturesTorture
 from tests.torture.processes import Torture
 from tests.torture.rounds import Chapter
 
@@ -43,3 +44,16 @@ def test_short_iterations(tmp_path: Path) -> None:
             chapter.close()
     assert records > 100
     assert len(events) > 8
+
+
+@pytest.mark.slow
+def test_every_feature_at_once(tmp_path: Path) -> None:
+    """TLS, a limit, sampling, a store, groups of errors, alerts and the own log, over kills, reloads and an upgrade."""
+    pythons = [interpreters.require(version) for version in ("2.7", "3.13")]
+    torture = FeaturesTorture(tmp_path, 1, pythons, None)
+    try:
+        for name in ("reload", "upgrade", "kill -9 of a shipper", "kill -9 of the writer", "kill -9 of the alerts"):
+            torture.harm(name)
+        assert torture.finish() > 100
+    finally:
+        torture.close()
