@@ -93,7 +93,8 @@ def _read(process: subprocess.Popen[bytes], ends_s: float) -> bytes | None:
                 output += piece[: MOST_ANSWER_BYTES - len(output)]
                 if not piece:
                     poll.unregister(pipe)
-            elif ended in ready:
+            # A child that it leaves may write for ever: one more piece of the output is enough.
+            if ended in ready:
                 return output
         return None
     finally:

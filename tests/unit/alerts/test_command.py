@@ -72,6 +72,12 @@ def test_a_child_that_a_command_leaves_is_ended(tmp_path: Path) -> None:
     assert _has_ended(int(pid.read_text()))
 
 
+def test_a_child_that_writes_for_ever_does_not_hide_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command has ended with success, also if the pipe is never empty."""
+    monkeypatch.setattr(command, "_PIECE_BYTES", 1)
+    assert send("/bin/sh", "-c", "yes & sleep 0.1; exit 0", timeout="1s").startswith("y y")
+
+
 def test_much_output_costs_nothing() -> None:
     """It is read and thrown away; a command that fills the pipe does not hang."""
     assert len(send("/bin/sh", "-c", "head -c 10000000 /dev/zero | tr '\\0' x")) == 200
