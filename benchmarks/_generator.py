@@ -140,7 +140,7 @@ def _child(
 
 
 def _encrypted(connection: socket.socket, share: memoryview, tls_bytes: int) -> memoryview:
-    """Complete the TLS handshake of a connection, and return what is to be sent for its share."""
+    """Complete the TLS handshake of a connection, and return its share of the bytes to send."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()

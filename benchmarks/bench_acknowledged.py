@@ -170,7 +170,7 @@ def gap(address: tuple[str, int], restart: list[str], state_dir: Path) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> Report:
-    """Run it and return what was found."""
+    """Run it and return the results."""
     options = parse(argv)
     report = Report("acknowledged", _report.settings(options))
     print(f"acknowledged: {_report.headline()}")

@@ -190,7 +190,7 @@ def _measure_beside(report: Report, server: Server, options: argparse.Namespace)
 
 
 def main(argv: Sequence[str] | None = None) -> Report:
-    """Run it and return what was found."""
+    """Run it and return the results."""
     options = parse(argv)
     raise_descriptor_limit(max(options.counts) + 1000)
     ours = _servers.prefork_logd(options.workers, options.durability)

@@ -116,7 +116,7 @@ def single_us(options: argparse.Namespace) -> tuple[float, float]:
 
 
 def main(argv: Sequence[str] | None = None) -> Report:
-    """Run it and return what was found."""
+    """Run it and return the results."""
     options = parse(argv)
     report = Report("cost", _report.settings(options))
     print(f"cost: {_report.headline()}")

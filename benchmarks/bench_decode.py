@@ -110,7 +110,7 @@ def _unexpected(_: bytes) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> Report:
-    """Run it and return what was found."""
+    """Run it and return the results."""
     options = parse(argv)
     report = Report("decode", _report.settings(options))
     print(f"decode: {_report.headline()}")

@@ -71,7 +71,7 @@ def _in_turn(options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
 
 
 def main(argv: Sequence[str] | None = None) -> Report:
-    """Run it and return what was found."""
+    """Run it and return the results."""
     options = parse(argv)
     report = Report("fairness", _report.settings(options))
     print(f"fairness: {_report.headline()}")

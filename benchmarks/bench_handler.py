@@ -115,7 +115,7 @@ def _measure(python: str, options: argparse.Namespace) -> dict[str, list[tuple[d
 
 
 def main(argv: Sequence[str] | None = None) -> Report:
-    """Run it and return what was found."""
+    """Run it and return the results."""
     options = parse(argv)
     report = Report("handler", _report.settings(options))
     print(f"handler: {_report.headline()}")

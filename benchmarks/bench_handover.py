@@ -147,7 +147,7 @@ def measure(live: Live, options: argparse.Namespace) -> dict[str, list[dict[str,
 
 
 def main(argv: Sequence[str] | None = None) -> Report:
-    """Run it and return what was found."""
+    """Run it and return the results."""
     options = parse(argv)
     if options.workers == "auto":
         options.workers = "2"

@@ -213,7 +213,7 @@ def _row(family: str, kind: str, found: dict[str, list[dict[str, float]]]) -> li
 
 
 def main(argv: Sequence[str] | None = None) -> Report:
-    """Run it and return what was found."""
+    """Run it and return the results."""
     options = parse(argv)
     report = Report("hostile", _report.settings(options))
     print(f"hostile: {_report.headline()}")

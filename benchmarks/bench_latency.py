@@ -170,7 +170,7 @@ def _result(taken_ms: list[float], total: int, cpu_share: float) -> Result:
 
 
 def main(argv: Sequence[str] | None = None) -> Report:
-    """Run it and return what was found."""
+    """Run it and return the results."""
     options = parse(argv)
     ours = _servers.prefork_logd(options.workers, options.durability)
     what: dict[str, Callable[[], Result]] = {

@@ -58,7 +58,7 @@ QUESTIONS: tuple[tuple[str, float, tuple[str, ...]], ...] = (
 
 
 PARTS = ("fill", "questions", "everything", "others")
-"""What is measured: the making of a day, the questions about it, its printing, and stores of other forms."""
+"""The parts of the benchmark: making a day, asking questions about it, printing it, and stores of other forms."""
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -92,7 +92,7 @@ def command_s(*arguments: str) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> Report:
-    """Run it and return what was found."""
+    """Run it and return the results."""
     options = parse(argv)
     report = Report("startup", _report.settings(options))
     print(f"startup: {_report.headline()}")

@@ -261,7 +261,7 @@ def tail(options: argparse.Namespace, report: Report, stores: Stores) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> Report:
-    """Run it and return what was found."""
+    """Run it and return the results."""
     options = parse(argv)
     report = Report("stores", _report.settings(options))
     print(f"stores: {_report.headline()}")

@@ -221,7 +221,7 @@ def _generator(report: Report, bench: Bench, scratch: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> Report:
-    """Run it and return what was found."""
+    """Run it and return the results."""
     options = parse(argv)
     bench, chosen = Bench(options), servers(options)
     ours = _servers.prefork_logd(options.workers).name

@@ -43,7 +43,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> Report:
-    """Run it and return what was found."""
+    """Run it and return the results."""
     options = parse(argv)
     report = Report("tls", _report.settings(options))
     print(f"tls: {_report.headline()}")
