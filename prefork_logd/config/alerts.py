@@ -73,7 +73,7 @@ class AlertsSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class AlertSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A rule: what is looked for, how often, and who is told."""
+    """A rule: its condition, how often it is evaluated, and its receivers."""
 
     DURATIONS = durations(window=None, every=None, for_=0.0, repeat=0.0)
 

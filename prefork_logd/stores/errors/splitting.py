@@ -42,7 +42,7 @@ def split(db: sqlite3.Connection, group_id: int, key: str, place: str) -> str:
     if db.execute("SELECT count(*) FROM splits").fetchone()[0] >= MOST_SPLITS:
         raise ValueError(f"{MOST_SPLITS:,} places are split off already; join some of them first")
     own = variant_key(key, place)
-    (count, first_seen, last_seen) = db.execute(
+    count, first_seen, last_seen = db.execute(
         "DELETE FROM variants WHERE group_id = ? AND place = ? RETURNING count, first_seen, last_seen",
         (group_id, place),
     ).fetchone()

@@ -91,7 +91,7 @@ class NewRule(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Silence(msgspec.Struct, forbid_unknown_fields=True):
-    """How long nobody is told."""
+    """The time in which no notice is sent."""
 
     for_s: Annotated[float, Meta(ge=0, le=LONGEST_SILENCE_S)]
     """Seconds from now on; 0 ends the silence."""
