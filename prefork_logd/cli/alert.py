@@ -52,6 +52,8 @@ def alert(flags: Flags, words: tuple[str, ...], limit: int, form: str) -> int:
     prefork-logd alert silence "shop errors" 2h   tell nobody for two hours
     prefork-logd alert unsilence "shop errors"
     """  # noqa: D301 - click looks for the character itself
+    import prefork_logd.alerts.receivers.send
+    import prefork_logd.records.render  # noqa: F401 - become_user: the other user may not be able to read it
     from prefork_logd.alerts.book import AlertBook, NoSuchRuleError
     from prefork_logd.config.values import parse_duration
 
@@ -60,6 +62,7 @@ def alert(flags: Flags, words: tuple[str, ...], limit: int, form: str) -> int:
         refuse_flags(("limit",), "belongs to incidents; write: alert incidents --limit COUNT")
     settings = flags.load()
     warn_of_other_configuration(flags, settings)
+    who = user_name()
     become_user(settings)
     try:
         with contextlib.closing(AlertBook(settings, Path(settings.server.state_dir))) as book:
@@ -68,9 +71,9 @@ def alert(flags: Flags, words: tuple[str, ...], limit: int, form: str) -> int:
             if action == "incidents":
                 _print(form, book.incidents(rest[0] if rest else "", limit=limit), _described_incident, "no incidents")
             elif action == "silence":
-                _print(form, [book.silence(rest[0], parse_duration(rest[1]), user_name())], _described_rule, "")
+                _print(form, [book.silence(rest[0], parse_duration(rest[1]), who)], _described_rule, "")
             elif action == "unsilence":
-                _print(form, [book.silence(rest[0], 0.0, user_name())], _described_rule, "")
+                _print(form, [book.silence(rest[0], 0.0, who)], _described_rule, "")
             else:
                 _print(form, book.rules(), _described_rule, "no rules; write [[alert]] (docs/alerts.md)")
     except (ValueError, NoSuchRuleError) as error:

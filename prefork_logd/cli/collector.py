@@ -149,13 +149,22 @@ def user_name() -> str:
 
 
 def become_user(settings: Settings) -> None:
-    """Change to server.user if root runs this, so that new files belong to the collector. Raises ProcessError.
+    """Change to the collector's user if root runs this, so that new files belong to that user. Raises ProcessError.
 
-    Root would also follow a link that this user has put into the state directory.
+    Without server.user it is the owner of the pid file, or of the state directory: a service manager may start the
+    collector as another user than root. Root would also follow a link that this user has put into the state directory.
     """
+    from prefork_logd.config.paths import PID_FILE
     from prefork_logd.stores.registry import import_early
-    from prefork_logd.system.privileges import drop_privileges
+    from prefork_logd.system.privileges import become_owner, drop_privileges, find_owner
 
-    if os.geteuid() == 0 and settings.server.user:
+    if os.geteuid() != 0:
+        return
+    state_dir = Path(settings.server.state_dir)
+    owner = None if settings.server.user else find_owner(state_dir / PID_FILE, state_dir)
+    if settings.server.user:
         import_early(settings.store)
         drop_privileges(settings.server.user)
+    elif owner is not None:
+        import_early(settings.store)
+        become_owner(owner)

@@ -83,11 +83,13 @@ def errors(flags: Flags, words: tuple[str, ...], form: str, version: str, durati
     prefork-logd errors mute 5f0c --count 100   hear of it after 100 more
     prefork-logd errors split 5f0c billing:17   errors of this place are a group of their own; join undoes it
     """  # noqa: D301 - click looks for the character itself
+    import prefork_logd.cli.print_records  # noqa: F401 - become_user: the other user may not be able to read it
     from prefork_logd.config.values import parse_duration
     from prefork_logd.stores.errors.book import Book, Wanted
 
     settings = lenient_settings(flags)
     warn_of_other_configuration(flags, settings)
+    who = user_name()
     become_user(settings)
     try:
         action, key, text = _action(words)
@@ -99,7 +101,7 @@ def errors(flags: Flags, words: tuple[str, ...], form: str, version: str, durati
             elif action == "show":
                 _print_details(form, book, key)
             else:
-                _print_rows(form, [_CHANGES[action][1](book, key, user_name(), given)])
+                _print_rows(form, [_CHANGES[action][1](book, key, who, given)])
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     return ExitStatus.OK

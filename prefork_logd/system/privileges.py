@@ -97,6 +97,28 @@ def drop_privileges(user: str) -> None:
         raise ProcessError(f"server.user = {user!r}: only root can become another user; start as root") from error
 
 
+def find_owner(*paths: Path) -> os.stat_result | None:
+    """Return the status of the first of these paths that exists, links not followed; None if its owner is root."""
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            status = path.lstat()
+            return status if status.st_uid else None
+    return None
+
+
+def become_owner(status: os.stat_result) -> None:
+    """As root, change for good to the owner of a file, who needs no account: a container may have none."""
+    try:
+        account = pwd.getpwuid(status.st_uid)
+    except KeyError:
+        os.setgroups([])
+        os.setgid(status.st_gid)
+    else:
+        os.initgroups(account.pw_name, account.pw_gid)
+        os.setgid(account.pw_gid)
+    os.setuid(status.st_uid)
+
+
 def require_trusted(path: Path) -> None:
     """Raise ProcessError if users other than this one and root can change where an existing path leads."""
     real = Path(os.path.realpath(path))
