@@ -2,7 +2,9 @@
 
 Owns its form and its limits. Does not know the collected records.
 
-Every line goes to descriptor 2 with one write, so that the lines of several processes do not mix.
+Every line goes to descriptor 2 with one write, so that the lines of several processes do not mix. No process waits for
+the reader of its log (own_stderr.py): a line that cannot be written is left out, and the next one that can is preceded
+by the number of those.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from prefork_logd.system.own_files import open_log
 from prefork_logd.system.own_records import FIELDS, RecordHandler
+from prefork_logd.system.own_stderr import LineWriter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,13 +31,25 @@ FILE_VARIABLE = "PREFORK_LOGD_LOG"
 class _DescriptorHandler(logging.Handler):
     """Writes to descriptor 2 directly: without a buffer that a fork could double, and without raising errors."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._writer = LineWriter()
+
     def emit(self, record: logging.LogRecord) -> None:
-        line = self.format(record).replace("\n", " ") + "\n"
-        try:
-            os.write(2, line.encode("utf-8", "backslashreplace"))
-        except OSError:
-            # A full disk must not end the process.
-            return
+        if count := self._writer.left_out:
+            notice = f"left out {count} lines of this log, which could not be written"
+            self._writer.write(self._line(_derived(record, logging.WARNING, notice)))
+            if self._writer.left_out:
+                # The failed notice is counted in place of this line.
+                return
+        self._writer.write(self._line(record))
+
+    def _line(self, record: logging.LogRecord) -> bytes:
+        return (self.format(record).replace("\n", " ") + "\n").encode("utf-8", "backslashreplace")
+
+
+def _derived(record: logging.LogRecord, level: int, message: str) -> logging.LogRecord:
+    return logging.LogRecord(record.name, level, record.pathname, record.lineno, message, (), None)
 
 
 def set_up(process: str) -> None:

@@ -94,8 +94,8 @@ class Collector:
         flags = self._flags if is_bound else (*self._flags, "--bind", "127.0.0.1:0")
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [*prefix, *self.command("run", *flags)], stdin=subprocess.DEVNULL, stderr=log, stdout=log,
-                env=self._env, cwd=self.cwd, start_new_session=True, **popen,
+                [*prefix, *self.command("run", *flags)], stdin=subprocess.DEVNULL, stdout=log,
+                env=self._env, cwd=self.cwd, start_new_session=True, **{"stderr": log, **popen},
             )  # fmt: skip
 
     def start(self, *prefix: str, **popen: Any) -> Collector:

@@ -27,7 +27,7 @@ from prefork_logd.processes.master.status import page as page_status
 from prefork_logd.processes.orphans import END_S
 from prefork_logd.processes.web.web import import_libraries
 from prefork_logd.stores.registry import import_early
-from prefork_logd.system import daemonize, log, own_records
+from prefork_logd.system import daemonize, log, own_records, own_stderr
 from prefork_logd.system.log import LOGGER
 from prefork_logd.system.pid_lock import PidLock
 from prefork_logd.system.privileges import (
@@ -59,6 +59,7 @@ def serve(settings: Settings, source: ConfigSource, ready: daemonize.Readiness |
     Raises ProcessError or ConfigError for a problem before the master runs. Later ones are logged and sent to `ready`.
     """
     core.require()
+    own_stderr.open_unshared()
     log.set_up("master")
     source.pin(settings.server.state_dir)
     state_dir = Path(settings.server.state_dir)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from prefork_logd.errors import ProcessError
 from tests.support import wire
-from tests.support.harness import wait_for
+from tests.support.harness import frame, wait_for
 from tests.support.session_client import Client
 
 if TYPE_CHECKING:
@@ -54,3 +59,52 @@ def test_own_lines_and_gaps_are_records(make_collector: Callable[..., Collector]
     for record in collector.records():
         assert record["message"] in collector.log
     assert collector.stop() == 0
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_a_log_that_is_not_read_holds_up_nothing(make_collector: Callable[..., Collector], kind: str) -> None:
+    """Records are stored and processes are replaced; once it is read again, the log has the number of lost lines."""
+    if kind == "pipe":
+        reading, writing = os.pipe()
+    else:
+        reading, writing = (end.detach() for end in socket.socketpair())
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"f" * 999 + b"\n")
+    os.set_blocking(writing, True)
+    collector = make_collector("", "--workers", "2")
+    try:
+        collector.launch(stderr=writing)
+
+        def bound() -> list[str]:
+            with contextlib.suppress(ProcessError, OSError):
+                return list(collector.status()["bind"])
+            return []
+
+        collector.bind = wait_for(bound, "listening")
+        for number in range(20):
+            client = collector.connect()
+            client.sendall(b"\0\0\0\4junk" + frame(f"record {number}"))
+            client.close()
+        collector.wait_for_records(20)
+        old = collector.worker_pids()[1]
+        os.kill(old, signal.SIGKILL)
+        wait_for(lambda: collector.worker_pids()[1] not in {0, old}, "another worker")
+        with os.fdopen(os.dup(reading), "rb", buffering=0) as log:
+            os.set_blocking(reading, False)
+            while log.read(65536):
+                pass
+            collector.send_signal(signal.SIGHUP)
+            seen = b""
+
+            def counted() -> bool:
+                nonlocal seen
+                seen += log.read(65536) or b""
+                return b"lines of this log, which could not be written" in seen
+
+            wait_for(counted, "the number of lines that were left out")
+        assert collector.stop() == 0
+    finally:
+        os.close(reading)
+        os.close(writing)

@@ -33,18 +33,29 @@ def test_a_message_is_one_line_with_its_process(capfd: pytest.CaptureFixture[str
     assert line.count("\n") == 1
 
 
-def test_a_log_that_cannot_be_written_ends_nothing() -> None:
-    """A full disk must not end a process that is busy surviving it."""
+def test_a_log_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:
+    """A full disk must not end a process that is busy surviving it; the log has the number of the missing lines."""
     log.set_up("master")
     saved = os.dup(2)
     full = os.open("/dev/full", os.O_WRONLY)
+    path = tmp_path / "log"
+    writable = os.open(path, os.O_WRONLY | os.O_CREAT)
     try:
         os.dup2(full, 2)
         log.LOGGER.error("nobody reads this")
+        log.LOGGER.error("nor this")
+        os.dup2(writable, 2)
+        log.LOGGER.info("again")
+        log.LOGGER.info("and again")
     finally:
         os.dup2(saved, 2)
-        os.close(saved)
-        os.close(full)
+        for fd in (saved, full, writable):
+            os.close(fd)
+    assert [line.partition("Z ")[2] for line in path.read_text().splitlines()] == [
+        "WARNING master: left out 2 lines of this log, which could not be written",
+        "INFO master: again",
+        "INFO master: and again",
+    ]
 
 
 def test_a_daemons_log_is_reopened_where_its_path_leads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
