@@ -38,7 +38,7 @@ ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 _EVENTS_A_TURN = 256
 LONGEST_WAIT_S = 86_400.0
 """A turn waits no longer, even if the next timer is later: epoll_wait(2) takes 24 days at most."""
-TURN_S = 0.01
+TURN_S = 0.002
 """Handlers that requested another turn get it until a turn has taken this long; at least one gets it."""
 
 
@@ -111,9 +111,19 @@ class Loop:
         self._again.append(handler)
 
     @property
+    def waiting(self) -> int:
+        """The number of handlers that wait for another turn."""
+        return len(self._again)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether this turn has taken so long that newly ready handlers should wait for another one."""
+        return time.monotonic() - self.now_s >= TURN_S
+
+    @property
     def crowded(self) -> bool:
-        """Whether handlers wait for another turn, or this one is long: newly ready handlers come after them."""
-        return bool(self._again) or time.monotonic() - self.now_s >= TURN_S
+        """Whether handlers wait for another turn, or this one is long."""
+        return bool(self._again) or self.is_long
 
     def later(self, delay_s: float, call: Callable[[], None]) -> Timer:
         """Make a call after a delay in seconds."""

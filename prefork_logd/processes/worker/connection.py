@@ -69,8 +69,14 @@ class ConnectionOwner(Protocol):
     def slice_over(self) -> bool:
         """Whether the current connection's share of the turn is over, or reading pauses."""
 
-    def begin_slice(self) -> None:
-        """Start a connection's share of the turn."""
+    def is_due(self, connection: Connection) -> bool:
+        """Tell whether a connection that has become ready is read at once, and not after those that wait."""
+
+    def begin_slice(self, *, waited: bool) -> None:
+        """Start a connection's share of the turn; `waited`: it is one of those that wait for another turn."""
+
+    def end_slice(self, connection: Connection, *, waited: bool) -> None:
+        """Count what the connection has used of its share."""
 
     def secure(self, connection: Connection, events: int) -> bool:
         """Go on with the TLS handshake of a connection on a TLS listener; return whether the connection may be read."""
@@ -125,6 +131,7 @@ class Connection:
         "is_refused",
         "listener",
         "owner",
+        "paid_s",
         "parked",
         "peer",
         "peer_name",
@@ -198,6 +205,8 @@ class Connection:
         """Whether it may be read: it has a place, or will be refused one."""
         self.is_refused = False
         """Whether there was no place for it: its HELLO is answered BUSY."""
+        self.paid_s = 0.0
+        """The virtual time at which it has used no more than its share of the worker (shares.py)."""
         self.held = False
         """Whether it is not read, because it is moving to another process, or has just come from one."""
 
@@ -317,14 +326,14 @@ class Connection:
                 owner.note_all_sent(self)
         if self.parked:
             return
-        if events != ENDED and (self.queued or owner.loop.crowded):
-            # Connections that wait for another turn come first; else those with endless data would starve them.
+        waited = events == ENDED
+        if not waited and (self.queued or not owner.is_due(self)):
             self.again()
             return
-        owner.begin_slice()
-        if (self.unfinished and not self._finish()) or self.is_leaving:
-            return
-        self._read(to_the_end=bool(events & ENDED))
+        owner.begin_slice(waited=waited)
+        if not ((self.unfinished and not self._finish()) or self.is_leaving):
+            self._read(to_the_end=bool(events & ENDED))
+        owner.end_slice(self, waited=waited)
 
     def _read(self, *, to_the_end: bool) -> None:
         """Read until the socket is empty, or the turn's bytes are used up; while reading pauses, only a greeting."""

@@ -16,7 +16,6 @@ import functools
 import gc
 import os
 import socket
-import time
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,6 +65,7 @@ from prefork_logd.processes.worker.own_log import OwnLog
 from prefork_logd.processes.worker.reconnection import Reconnection
 from prefork_logd.processes.worker.services import ServiceCounts
 from prefork_logd.processes.worker.sessions import SessionTable
+from prefork_logd.processes.worker.shares import Shares
 from prefork_logd.system.log import LOGGER, RateLimitedLog, reopen_own
 
 if TYPE_CHECKING:
@@ -78,9 +78,6 @@ if TYPE_CHECKING:
     from prefork_logd.ipc.batch_sender import Receipt
     from prefork_logd.net.certificates import ListenerTls
     from prefork_logd.net.listener import ListeningSocket
-
-SLICE_S = 0.004
-"""A connection's share of a turn; then other connections, the master's messages and signals are handled."""
 
 
 class Worker:
@@ -105,7 +102,7 @@ class Worker:
         self.buffer = memoryview(bytearray(READ_BYTES))
         self.paused = False
         self.rest_bytes = 0
-        self._slice_end_s = 0.0
+        self._shares = Shares(self.loop)
         self.counters = board.slot(slot)
         self._channel = Channel(self.loop, channel, self._handle_message, self._orphaned)
         self.link = BatchSender(self.loop, self)
@@ -306,14 +303,26 @@ class Worker:
         must_authenticate = connection.accept == AUTHENTICATED
         return Terms(self.max_record_bytes, must_authenticate, connection.is_refused, lambda: self._keys, _make_nonce)
 
-    def begin_slice(self) -> None:
-        """Start a connection's share of the turn."""
-        self._slice_end_s = self.dispatcher.stop_at_s = time.monotonic() + SLICE_S
+    def is_due(self, connection: Connection) -> bool:
+        """Tell whether a connection that has become ready is read at once, and not after those that wait."""
+        return self._shares.is_due(connection)
+
+    def begin_slice(self, *, waited: bool) -> None:
+        """Start a connection's share of the turn; `waited`: it is one of those that wait for another turn."""
+        if waited and self._shares.is_pressing:
+            # The writer commits the records of those that send little while those that send much are read.
+            self.send_batch()
+        self._shares.begin()
+        self.dispatcher.stop_at_s = self._shares.end_s
+
+    def end_slice(self, connection: Connection, *, waited: bool) -> None:
+        """Count what the connection has used of its share."""
+        self._shares.end(connection, waited=waited)
 
     @property
     def slice_over(self) -> bool:
         """Whether the current connection's share is over, or reading pauses."""
-        return self.paused or time.monotonic() >= self._slice_end_s
+        return self.paused or self._shares.is_over
 
     def handle_events(self, connection: Connection, events: Sequence[Event]) -> None:
         """Turn a connection's records into lines, and act on its other events."""
@@ -365,6 +374,7 @@ class Worker:
     def send_batch(self) -> None:
         """Send the batch, unless it is empty."""
         batch = self.dispatcher.batch
+        self._shares.is_pressing = False
         self.counters[Field.REDACTED] += self.dispatcher.take_redacted()
         self.counters[Field.SAMPLED] += self.dispatcher.sampler.take_dropped()
         if not batch:

@@ -45,7 +45,13 @@ class Owner:
         self.rest_bytes = 0
         self.slice_over = False
 
-    def begin_slice(self) -> None:
+    def is_due(self, connection: Connection) -> bool:
+        return not self.loop.crowded
+
+    def begin_slice(self, *, waited: bool) -> None:
+        pass
+
+    def end_slice(self, connection: Connection, *, waited: bool) -> None:
         pass
 
     def enter(self, connection: Connection) -> bool:

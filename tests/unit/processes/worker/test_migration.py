@@ -12,7 +12,7 @@ from prefork_logd.ingest import _core_py, core
 from prefork_logd.ipc.messages import TakeOver
 from prefork_logd.ipc.scoreboard import Field, Scoreboard
 from prefork_logd.net.loop import Timer
-from prefork_logd.processes.worker import worker as workers
+from prefork_logd.processes.worker import shares
 from prefork_logd.processes.worker.handover import make_pair
 from prefork_logd.processes.worker.migration import ANSWER_S, ARRIVAL_S, COMMIT_S, LEAVE_S
 from tests.support import wire
@@ -297,7 +297,7 @@ def test_a_client_that_sends_without_end_lets_its_worker_end(
     is_taken: bool,
 ) -> None:
     """What was read of it is taken, and no more, so that the next move can have it; without one it is read again."""
-    monkeypatch.setattr(workers, "SLICE_S", 0.0)
+    monkeypatch.setattr(shares, "SLICE_S", 0.0)
     one, two, _ = movers
     client = one.pair.connect()
     client.sendall(frame() * 10)

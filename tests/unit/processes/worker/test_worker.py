@@ -26,7 +26,7 @@ from prefork_logd.ipc.configuration import Configuration
 from prefork_logd.ipc.messages import Configure, Drain, Forget, HandOver, Ping
 from prefork_logd.ipc.scoreboard import Field, Scoreboard
 from prefork_logd.net import loop as loops
-from prefork_logd.processes.worker import worker as workers
+from prefork_logd.processes.worker import shares
 from prefork_logd.processes.worker.handover import make_pair
 from prefork_logd.processes.worker.worker import Worker
 from tests.parity import dearest
@@ -125,7 +125,7 @@ def lines(groups: list[Group]) -> int:
 
 def test_others_and_the_master_come_between_the_frames_of_one(whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client whose frames take long is left in the middle of what was read of it, and gone on with."""
-    monkeypatch.setattr(workers, "SLICE_S", 0.0)
+    monkeypatch.setattr(shares, "SLICE_S", 0.0)
     count = 200_000 // len(SLOW)
     with whole.connect(framed(SLOW, count)) as hostile:
         whole.turn()
@@ -146,9 +146,25 @@ def test_others_and_the_master_come_between_the_frames_of_one(whole: Whole, monk
         whole.turn()
 
 
+def test_who_sends_little_is_read_and_sent_on_before_those_who_wait(
+    whole: Whole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its records go to the writer before the next slice of a client that sends without end, not after it."""
+    monkeypatch.setattr(shares, "SLICE_S", 0.0)
+    with whole.connect(framed(SLOW, 200_000 // len(SLOW))), whole.connect(b"") as modest:
+        whole.turn()
+        whole.take()
+        modest.sendall(framed(RECORD))
+        sent: list[int] = []
+        monkeypatch.setattr(whole.worker.link, "send", lambda batch, _: sent.append(batch.nbytes))
+        whole.turn()
+    assert len(sent) == 2
+
+
 @pytest.mark.slow
-def test_a_turn_is_short_whatever_is_sent(whole: Whole) -> None:
+def test_a_turn_is_short_whatever_is_sent(whole: Whole, monkeypatch: pytest.MonkeyPatch, long_turns: float) -> None:
     """Twenty clients whose every frame is left to Python."""
+    monkeypatch.setattr(loops, "TURN_S", long_turns)
     count = 100_000 // len(SLOW)
     clients = [whole.connect(framed(SLOW, count)) for _ in range(20)]
     longest = 0.0
@@ -167,7 +183,7 @@ def test_a_turn_is_short_whatever_is_sent(whole: Whole) -> None:
 
 def test_no_deadline_runs_while_we_have_something_to_take(whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client is not at fault for a frame that is half received while its frames before that wait for their turn."""
-    monkeypatch.setattr(workers, "SLICE_S", 0.0)
+    monkeypatch.setattr(shares, "SLICE_S", 0.0)
     with whole.connect(framed(SLOW, 3) + framed(SLOW)[:-1]) as client:
         whole.turn()
         (connection,) = whole.worker.connections.values()
@@ -202,7 +218,7 @@ def test_the_high_water_mark_holds_within_a_run(whole: Whole) -> None:
 @pytest.mark.parametrize("frame", [SLOW, LARGE], ids=["slow", "large"])
 def test_a_session_goes_on_with_the_next_number(whole: Whole, monkeypatch: pytest.MonkeyPatch, frame: bytes) -> None:
     """Events read and not taken are taken later, each number once and in order, and then the session's end."""
-    monkeypatch.setattr(workers, "SLICE_S", 0.0)
+    monkeypatch.setattr(shares, "SLICE_S", 0.0)
     many = 60_000 // len(frame)
     with whole.connect(wire.hello()) as client:
         whole.turn()
@@ -251,7 +267,7 @@ def test_a_session_that_breaks_the_rules_is_closed_after_what_came_before(
     whole: Whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The records before the violation are taken, in turns of their own; the reply and the end come then."""
-    monkeypatch.setattr(workers, "SLICE_S", 0.0)
+    monkeypatch.setattr(shares, "SLICE_S", 0.0)
     with whole.connect(wire.hello()) as client:
         whole.turn()
         whole.worker.session_opened(1, 1, 0)
@@ -268,9 +284,8 @@ def test_a_session_that_breaks_the_rules_is_closed_after_what_came_before(
 
 def test_what_waits_with_connections_is_bounded(whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
     """When many connections have more than there is time for, each is read in small pieces."""
-    monkeypatch.setattr(workers, "SLICE_S", 0.0)
+    monkeypatch.setattr(shares, "SLICE_S", 0.0)
     monkeypatch.setattr("prefork_logd.processes.worker.connection.REST_BYTES", 300_000)
-    monkeypatch.setattr(loops, "TURN_S", 1.0)
     clients = [whole.connect(framed(SLOW, 200_000 // len(SLOW))) for _ in range(10)]
     for _ in range(30):
         whole.turn()

@@ -1,0 +1,69 @@
+"""Decides which connection is read next, so that each gets a fair share of the worker's time.
+
+Owns the slices of time and the order between connections that wait and those that have just become ready. Does not know
+what is read.
+
+A connection that has more than its slice can take waits for another turn, and those that wait are served one after the
+other. A connection that becomes ready need not wait behind them while it has used less time than they were given since:
+so a client that sends little is read within about a slice, however much others send, and one that sends much cannot
+pass for one that sends little. That is start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996), with the queue
+served in order of arrival; RFC 8290 does the like for packets.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from prefork_logd.net.loop import Loop
+
+SLICE_S = 0.001
+"""A connection's share of a turn; then other connections, the master's messages and signals are handled."""
+
+
+class Shared(Protocol):
+    """A connection, as far as its share is concerned."""
+
+    paid_s: float
+    """The virtual time at which it has used no more than its share."""
+
+
+class Shares:
+    """The time of one worker, shared by its connections."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._virtual_s = 0.0
+        """Time that each waiting connection was given: it passes slower, the more of them there are."""
+        self._began_s = 0.0
+        self.end_s = 0.0
+        """When the present slice is over, on the monotonic clock, in seconds."""
+        self.is_pressing = False
+        """Whether a connection was read before those that wait, and its records are not sent on yet."""
+
+    def is_due(self, connection: Shared) -> bool:
+        """Tell whether a connection that has become ready is read at once, and not after those that wait."""
+        loop = self._loop
+        return not loop.is_long and (not loop.waiting or connection.paid_s <= self._virtual_s)
+
+    def begin(self) -> None:
+        """Start a slice."""
+        self._began_s = time.monotonic()
+        self.end_s = self._began_s + SLICE_S
+
+    def end(self, connection: Shared, *, waited: bool) -> None:
+        """Count what a connection has used of its slice; `waited`: it was one of those that wait."""
+        waiting = self._loop.waiting
+        used_s = time.monotonic() - self._began_s
+        if waited:
+            self._virtual_s += used_s / max(1, waiting)
+        elif waiting:
+            self.is_pressing = True
+        # Nobody is kept waiting by a connection that is alone.
+        connection.paid_s = max(connection.paid_s, self._virtual_s) + used_s if waiting else 0.0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the present slice is over."""
+        return time.monotonic() >= self.end_s

@@ -1,0 +1,149 @@
+"""Shares of a worker's time, on a clock that the test moves."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import pytest
+
+from prefork_logd.net.loop import Loop
+from prefork_logd.processes.worker import shares as module
+from prefork_logd.processes.worker.shares import SLICE_S, Shares
+
+
+class Clock:
+    """The monotonic clock."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+class Client:
+    """A connection with as much to read as it is asked for."""
+
+    def __init__(self, need_s: float) -> None:
+        self.paid_s = 0.0
+        self.need_s = need_s
+        """What one readiness takes; more than a slice makes it wait for another turn again and again."""
+        self.used_s = 0.0
+
+    def ready(self, events: int) -> None:
+        raise NotImplementedError
+
+
+class Line:
+    """A loop, as far as shares see it, and clients that are served as a worker does."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.queue: deque[Client] = deque()
+        self.is_long = False
+        self.shares = Shares(self)  # type: ignore[arg-type]
+
+    @property
+    def waiting(self) -> int:
+        return len(self.queue)
+
+    def serve(self, client: Client, *, waited: bool) -> None:
+        used_s = min(client.need_s, SLICE_S)
+        self.shares.begin()
+        self.clock.now_s += used_s
+        client.used_s += used_s
+        if client.need_s > SLICE_S:
+            self.queue.append(client)
+        self.shares.end(client, waited=waited)
+
+    def turn(self, *ready: Client) -> list[Client]:
+        """Serve who has become ready, and then one that waits; return the ready ones that were served at once."""
+        waiting, at_once = len(self.queue), []
+        for client in ready:
+            if client in self.queue:
+                continue
+            if self.shares.is_due(client):
+                self.serve(client, waited=False)
+                at_once.append(client)
+            else:
+                self.queue.append(client)
+        if waiting:
+            self.serve(self.queue.popleft(), waited=True)
+        return at_once
+
+
+@pytest.fixture
+def line(monkeypatch: pytest.MonkeyPatch) -> Line:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return Line(clock)
+
+
+def test_who_sends_little_is_read_before_those_who_wait(line: Line) -> None:
+    """In every turn, as long as it uses less than they get."""
+    noisy = [Client(need_s=1.0) for _ in range(5)]
+    for client in noisy:
+        line.serve(client, waited=False)
+    modest = Client(need_s=SLICE_S / 10)
+    for _ in range(100):
+        assert line.turn(modest) == [modest]
+    assert line.shares.is_pressing
+
+
+@pytest.mark.parametrize("count", [1, 3, 20])
+def test_who_passes_for_one_that_sends_little_gets_a_fair_share(line: Line, count: int) -> None:
+    """It always ends just before its slice does, and is ready again at once."""
+    noisy = [Client(need_s=1.0) for _ in range(count)]
+    for client in noisy:
+        line.serve(client, waited=False)
+    clever = Client(need_s=SLICE_S * 0.99)
+    for _ in range(400 * count):
+        line.turn(clever)
+    mean_s = sum(client.used_s for client in noisy) / count
+    assert 0.5 * mean_s < clever.used_s < 1.2 * mean_s
+    assert max(client.used_s for client in noisy) < 1.1 * min(client.used_s for client in noisy)
+
+
+def test_time_that_nobody_else_wanted_is_free(line: Line) -> None:
+    """A client that was alone for long is not kept waiting for it when others come."""
+    first = Client(need_s=SLICE_S * 0.9)
+    for _ in range(1000):
+        line.turn(first)
+    line.serve(Client(need_s=1.0), waited=False)
+    assert line.turn(first) == [first]
+
+
+def test_time_of_those_who_waited_is_not_saved_up(line: Line) -> None:
+    """A client that comes when others have waited for long gets no more at once than its share from now on."""
+    noisy = [Client(need_s=1.0) for _ in range(3)]
+    for client in noisy:
+        line.serve(client, waited=False)
+    for _ in range(1000):
+        line.turn()
+    before_s = noisy[0].used_s
+    late = Client(need_s=SLICE_S * 0.9)
+    for _ in range(100):
+        line.turn(late)
+    assert late.used_s < 1.2 * (noisy[0].used_s - before_s)
+
+
+def test_nobody_is_read_at_once_when_the_turn_is_long(line: Line) -> None:
+    """Else many that send little would keep those who wait from their turn."""
+    client = Client(need_s=SLICE_S / 10)
+    assert line.turn(client) == [client]
+    line.is_long = True
+    assert line.turn(client) == []
+
+
+def test_a_slice_ends(line: Line) -> None:
+    line.shares.begin()
+    assert not line.shares.is_over
+    line.clock.now_s += SLICE_S
+    assert line.shares.is_over
+
+
+def test_a_loop_tells_how_many_wait() -> None:
+    loop = Loop()
+    loop.again(Client(0.0))
+    assert (loop.waiting, loop.crowded) == (1, True)
+    loop.close()
