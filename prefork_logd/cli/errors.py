@@ -13,6 +13,7 @@ import click
 
 from prefork_logd.cli.app import Flags, refuse_flags, verb
 from prefork_logd.cli.collector import become_user, lenient_settings, user_name, warn_of_other_configuration
+from prefork_logd.config.values import format_count
 from prefork_logd.errors import ExitStatus
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def _action(words: tuple[str, ...]) -> tuple[str, str, str]:
     if len(rest) < least:
         raise ValueError(f"{action} needs {'the id of a group' if not rest else 'a text after the id'}")
     if len(rest) > least:
-        raise ValueError(f"{action} takes {least} word{'s' if least > 1 else ''}; put a text into quotes")
+        raise ValueError(f"{action} takes {format_count(least, 'word')}; put a text into quotes")
     return action, rest[0], rest[1] if least > 1 else ""
 
 

@@ -123,4 +123,4 @@ def coverage_sentence(coverage: Coverage) -> str:
     """Return which records an answer is about."""
     if coverage.is_complete:
         return format_count(coverage.records, "record")
-    return f"of the newest {coverage.records:,} records that match"
+    return f"of the newest {format_count(coverage.records, 'record')}"

@@ -70,7 +70,7 @@ def _print_totals(console: Console, document: dict[str, Any]) -> None:
         f"{rejected}, {dropped}{sampled}"
     )
     if limited := document.get("limited", 0):
-        what = f"; {count:,} of their records were dropped" if (count := document["limit_dropped"]) else ""
+        what = f"; dropped {format_count(count, 'record')} of them" if (count := document["limit_dropped"]) else ""
         console.print(f"[yellow]clients beyond a limit: {limited:,}{what}[/yellow]")
 
 
@@ -194,7 +194,7 @@ def _print_sources(console: Console, sources: list[dict[str, Any]]) -> None:
         )
     for source in sources:
         stuck = source["details"].get("waiting_for_members", {})
-        away = [f"{count} partitions wait for member {member}, which is away" for member, count in stuck.items()]
+        away = [f"member {member} is away, with {format_count(count, 'partition')}" for member, count in stuck.items()]
         for what in (source["problem"], *away):
             if what:
                 console.print(f"[yellow]source {escape(source['stream'])}: {escape(what)}[/yellow]")

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from prefork_logd.config.values import (
     NOT_LIVE,
+    format_count,
     split_address,
 )
 
@@ -134,7 +135,7 @@ class ListenerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         if certificates and keys and len(certificates) != len(keys):
             yield (
                 "tls_key",
-                f"names {len(keys)} files, and tls_cert {len(certificates)}; write one key for each certificate",
+                f"names {format_count(len(keys), 'file')}, and tls_cert {len(certificates)}; name as many keys",
             )
 
 

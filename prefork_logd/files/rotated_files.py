@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from prefork_logd.config.values import format_count
 from prefork_logd.files.opening import Identity
 from prefork_logd.system.disk import cut_torn_line
 
@@ -112,7 +113,7 @@ def clean_up(path: str, current: Identity | None) -> list[str]:
             continue
         torn_bytes = _cut_torn_line(sibling.path)
         if torn_bytes:
-            events.append(f"{sibling.path}: cut {torn_bytes} bytes of a torn last line")
+            events.append(f"{sibling.path}: cut {format_count(torn_bytes, 'byte')} of a torn last line")
     for name in unfinished:
         source = name.removesuffix(TEMPORARY).rpartition(".")[0]
         if not is_locked(source):

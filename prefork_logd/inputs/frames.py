@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from prefork_logd.config.values import format_count
 from prefork_logd.inputs import runs
 from prefork_logd.inputs.base import Event, Input, InputError, Records, Terms
 from prefork_logd.inputs.excerpt import Excerpt
@@ -185,12 +186,12 @@ class NoFrameError(InputError):
 
 def _no_frame(head: bytes, length: int, events: list[Event]) -> NoFrameError:
     (swapped,) = struct.unpack_from("<I", head)
-    message = f"a frame of {length} bytes was announced, so these are not frames"
+    message = f"a frame of {format_count(length, 'byte')} was announced, so these are not frames"
     for prefix, what in _STRANGERS:
         if head.startswith(prefix):
             message = f"this looks like {what}, not like SocketHandler's frames"
             break
     else:
         if swapped <= LARGEST_HONEST_FRAME:
-            message = f"a frame of {length} bytes was announced (or {swapped} in little-endian)"
+            message = f"a frame of {format_count(length, 'byte')} was announced (or {swapped:,} in little-endian)"
     return NoFrameError("no-frame", message, head, events)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from prefork_logd.config.values import format_count
 from prefork_logd.errors import RecordRejected
 from prefork_logd.inputs.base import HEAD_KEPT, Event, Input, InputError, Terms, Texts
 from prefork_logd.inputs.cut_lines import LARGEST_HONEST_LINE, LineExcerpt
@@ -153,7 +154,7 @@ class JsonLinesInput(Input):
         """Add a piece to a line that is too large."""
         excerpt.take(memoryview(piece))
         if not excerpt.left:
-            message = f"a line has no end after {excerpt.size} bytes"
+            message = f"a line has no end after {format_count(excerpt.size, 'byte')}"
             raise InputError("no-json-lines", message, excerpt.head[:64], events)
 
     def dump_state(self) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Protocol
 
+from prefork_logd.config.values import format_count
 from prefork_logd.errors import LocalProtocolError
 from prefork_logd.ipc.batch import (
     FILE_COUNT,
@@ -144,9 +145,9 @@ def _read_body(
             runs_at += RUN_ENTRY.size * run_count
             groups.append(Group(session, epoch, first, last, segments, runs, floor, peer))
     except struct.error as error:
-        raise LocalProtocolError(f"a batch of {len(body)} bytes ends within its tables") from error
+        raise LocalProtocolError(f"a batch of {format_count(len(body), 'byte')} ends within its tables") from error
     if data_at != len(body):
-        raise LocalProtocolError(f"a batch of {len(body)} bytes has {len(body) - data_at} bytes after its last line")
+        raise LocalProtocolError(f"a batch has {format_count(len(body) - data_at, 'byte')} after its last line")
     lines_bytes = sum(len(segment.data) for group in groups for segment in group.segments)
     return Batch(number, generation, opens, groups, lines_bytes)
 
@@ -195,11 +196,11 @@ def _segments(
         if offset != INLINE:
             data = shared[offset : offset + nbytes]
             if len(data) != nbytes:
-                raise LocalProtocolError(f"a segment of {nbytes} bytes ends after the shared memory")
+                raise LocalProtocolError(f"a segment of {format_count(nbytes, 'byte')} ends after the shared memory")
             segments.append(Segment(output, lines, data))
             continue
         if position + nbytes > len(body):
-            raise LocalProtocolError(f"a segment of {nbytes} bytes ends after its batch")
+            raise LocalProtocolError(f"a segment of {format_count(nbytes, 'byte')} ends after its batch")
         segments.append(Segment(output, lines, body[position : position + nbytes]))
         position += nbytes
     return segments, position

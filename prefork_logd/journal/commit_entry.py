@@ -8,6 +8,8 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+from prefork_logd.config.values import format_count
+
 _COUNTS = struct.Struct("<QIIQ")
 _FILE = struct.Struct("<QQQ")
 _WORKER = struct.Struct("<QQ")
@@ -43,11 +45,11 @@ def encode(commit: Committed) -> bytes:
 def decode(data: bytes) -> tuple[Committed, bytes]:
     """Return the commit at the beginning of `data`, and the bytes after it. Raises ValueError if it is cut short."""
     if len(data) < _COUNTS.size:
-        raise ValueError(f"a commit of {len(data)} bytes")
+        raise ValueError(f"a commit of {format_count(len(data), 'byte')}")
     turn, file_count, worker_count, records = _COUNTS.unpack_from(data)
     workers_at = _COUNTS.size + _FILE.size * file_count
     end = workers_at + _WORKER.size * worker_count
     if len(data) < end:
-        raise ValueError(f"a commit of {len(data)} bytes instead of {end}")
+        raise ValueError(f"a commit of {format_count(len(data), 'byte')} instead of {end:,}")
     files = {(device, inode): length for device, inode, length in _FILE.iter_unpack(data[_COUNTS.size : workers_at])}
     return Committed(turn, files, dict(_WORKER.iter_unpack(data[workers_at:end])), records), data[end:]

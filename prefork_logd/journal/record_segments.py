@@ -10,6 +10,7 @@ import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from prefork_logd.config.values import format_count
 from prefork_logd.journal import aside, record_block
 from prefork_logd.journal.intent import Evidence, Fate
 from prefork_logd.journal.record_block import HEADER_BYTES, Header
@@ -107,7 +108,9 @@ class FoundSegments:
                 return size
             fate = evidence.fate(identity, length, size)
             if fate is Fate.KEEP:
-                self.problems.append(f"{path}: has {size - length} bytes more than the journal knows; they are kept")
+                self.problems.append(
+                    f"{path}: has {format_count(size - length, 'byte')} more than the journal knows, which are kept"
+                )
                 return size
             what = "cut back to its committed length"
             if fate is Fate.SET_ASIDE:

@@ -42,6 +42,7 @@ import sys
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
+from prefork_logd.config.values import format_count
 from prefork_logd.errors import LocalProtocolError
 from prefork_logd.journal.fairness import FairOrder
 
@@ -268,7 +269,7 @@ class Sessions:
                 for session, epoch, committed, _ in _OLD_ENTRY.iter_unpack(data)
             ]
         else:
-            raise ValueError(f"{len(data)} bytes are not a table of sessions")
+            raise ValueError(f"not a table of sessions: {format_count(len(data), 'byte')}")
         for session, *fields in found:
             entry = _Entry(*fields)
             self._put(session, entry, self._entries.get(session))

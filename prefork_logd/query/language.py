@@ -21,6 +21,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from prefork_logd.config.values import format_count
 from prefork_logd.query import tree
 from prefork_logd.query.conditions import Surroundings, Value, condition, find_field, phrase
 
@@ -213,7 +214,9 @@ class _Parser:
         self._signs[sign] += 1
         most = MOST_OF_SIGN.get(sign, MOST_TERMS)
         if self._signs[sign] > most:
-            raise self._error(f"a query has at most {most} conditions with `{sign}`; leave some out", start)
+            raise self._error(
+                f"a query has at most {format_count(most, 'condition')} with `{sign}`; leave some out", start
+            )
         try:
             return condition(field, sign, value, self._about)
         except ValueError as error:

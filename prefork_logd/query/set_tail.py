@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from prefork_logd.config.output_paths import PathPattern
+from prefork_logd.config.values import format_count
 from prefork_logd.files import pattern_files
 from prefork_logd.files.pattern_files import PatternFile
 from prefork_logd.files.tail import OutputTail
@@ -77,7 +78,7 @@ class SetTail:
         if is_first:
             self._passed = {file.path: file.nbytes for file in found[MOST_FILES:]}
             if self._passed:
-                self._complain(f"{len(found)} files; reading the {MOST_FILES} that were written last")
+                self._complain(f"{format_count(len(found), 'file')}; reading the {MOST_FILES} that were written last")
         for path in self._tails.keys() - {file.path for file in found[:MOST_FILES]}:
             tail = self._tails.pop(path)
             self._passed[path] = tail.position

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from prefork_logd.config.values import format_count
 from prefork_logd.stores.nats.group import query_group
 from prefork_logd.stores.registry import probe_store
 
@@ -33,10 +34,11 @@ def probe_servers(settings: Settings) -> Iterator[tuple[str, list[str]]]:
             yield f"{whose}: stream {source.stream} is not there; the first collector with a [[store]] makes it", []
             continue
         owned = sum(found["owners"].values())
-        owners = f"{owned} of {found['partitions']} partitions have an owner ({len(found['owners'])} members)"
+        members = format_count(len(found["owners"]), "member")
+        owners = f"{owned} of {format_count(found['partitions'], 'partition')} owned by {members}"
         waiting = "none has read yet" if found["messages_waiting"] is None else _messages(found["messages_waiting"])
         yield f"{whose}: stream {source.stream}, group {source.group!r}: {owners}, {waiting}", []
 
 
 def _messages(count: int) -> str:
-    return f"{count:,} messages wait"
+    return f"{format_count(count, 'message')} waiting"

@@ -16,6 +16,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prefork_logd.config.values import format_count
 from prefork_logd.system.own_files import open_log
 from prefork_logd.system.own_records import FIELDS, RecordHandler
 from prefork_logd.system.own_stderr import LineWriter
@@ -107,6 +108,6 @@ class RateLimitedLog:
             return
         self._tokens -= 1
         if self._left_out:
-            LOGGER.warning("%d warnings of this kind were left out", self._left_out)
+            LOGGER.warning("left out %s of this kind", format_count(self._left_out, "warning"))
             self._left_out = 0
         LOGGER.warning(message, *args, extra={FIELDS: fields} if fields else None)

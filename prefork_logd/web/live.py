@@ -16,6 +16,7 @@ import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING
 
+from prefork_logd.config.values import format_count
 from prefork_logd.errors import LogdError, NotARecord, describe_unexpected
 from prefork_logd.query.tree import EVERYTHING
 from prefork_logd.records.stored import read_fields
@@ -56,7 +57,7 @@ class TooManyViewersError(LogdError):
     """Too many tails at once."""
 
     def __init__(self, most: int, whose: str = "") -> None:
-        super().__init__(f"{most} tails{whose} are open already; close one, or try again later")
+        super().__init__(f"{format_count(most, 'tail')}{whose} open already; close one, or try again later")
 
 
 class Group:

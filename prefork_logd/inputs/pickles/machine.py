@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
+from prefork_logd.config.values import format_count
 from prefork_logd.errors import RecordRejected
 from prefork_logd.inputs.pickles.budget import Budget, exceeded
 
@@ -44,14 +45,18 @@ class Machine:
         if self.marks or len(stack) != 1:
             self.malformed("STOP with a stack that is not one value")
         if self.position != len(self.frame):
-            raise RecordRejected("trailing", f"{len(self.frame) - self.position} bytes after the pickle's end")
+            raise RecordRejected(
+                "trailing", f"{format_count(len(self.frame) - self.position, 'byte')} after the pickle's end"
+            )
         return stack[0]
 
     # Reading the frame
 
     def truncated(self, end: int) -> NoReturn:
         """Reject the frame because it ends before `end`."""
-        raise RecordRejected("truncated", f"ends after {len(self.frame)} bytes where {end} are announced")
+        raise RecordRejected(
+            "truncated", f"ends after {format_count(len(self.frame), 'byte')} where {end:,} are announced"
+        )
 
     def take(self, count: int) -> bytes:
         """Return the next `count` bytes; a signed length field may announce a negative count."""
@@ -75,7 +80,7 @@ class Machine:
             raise exceeded("lines of text")
         end = self.frame.find(b"\n", self.position)
         if end < 0:
-            raise RecordRejected("truncated", f"ends after {len(self.frame)} bytes, within a line")
+            raise RecordRejected("truncated", f"ends after {format_count(len(self.frame), 'byte')}, within a line")
         if end - self.position > longest:
             self.malformed("a number that is too long")
         line = self.frame[self.position : end]

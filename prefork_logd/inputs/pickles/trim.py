@@ -15,6 +15,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from prefork_logd.config.values import format_count
 from prefork_logd.errors import RecordRejected
 from prefork_logd.inputs.pickles.outline import (
     BUILD,
@@ -97,7 +98,7 @@ def trimmed(frame: bytes, limit: int, hole: int = 0, hole_bytes: int = 0) -> byt
         if found == WITHIN:
             return None
         reason, detail = _REASONS[found]
-        raise RecordRejected(reason, f"{detail}, in a pickle of {len(frame)} bytes")
+        raise RecordRejected(reason, f"{detail}, in a pickle of {format_count(len(frame), 'byte')}")
     return found
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
+from prefork_logd.config.values import format_count
 from prefork_logd.errors import RecordRejected
 from prefork_logd.inputs.pickles import opcodes
 from prefork_logd.inputs.pickles.budget import Budget, exceeded
@@ -33,7 +34,7 @@ def run(frame: bytes, budget: Budget, *, is_trimmed: bool = False) -> Node:
         return _run_opcodes(machine, TRIMMED_HANDLERS if is_trimmed else HANDLERS)
     except IndexError:
         if machine.position >= len(frame):
-            raise RecordRejected("truncated", f"ends after {len(frame)} bytes, without STOP") from None
+            raise RecordRejected("truncated", f"ends after {format_count(len(frame), 'byte')}, without STOP") from None
         machine.malformed("stack or memo underflow")
     except UnicodeDecodeError:
         machine.malformed("text that cannot be decoded")

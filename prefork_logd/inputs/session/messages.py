@@ -12,7 +12,7 @@ import math
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from prefork_logd.config.values import MAX_KEY_ID_BYTES
+from prefork_logd.config.values import MAX_KEY_ID_BYTES, format_count
 from prefork_logd.inputs.base import Bye, Gap, Records, TooLarge
 from prefork_logd.inputs.runs import LENGTH, MAX_NUMBER
 from prefork_logd.inputs.session.auth import MAC_BYTES, NONCE_BYTES
@@ -157,13 +157,15 @@ def read_hello(body: bytes) -> Hello:
     So a sender that is not whole is ignored, as it was before there was one.
     """
     if len(body) < _HELLO.size:
-        raise Broken("malformed", f"HELLO of {len(body)} bytes")
+        raise Broken("malformed", f"HELLO of {format_count(len(body), 'byte')}")
     lowest, highest, capabilities, session, first, text_bytes = _HELLO.unpack_from(body)
     if not lowest <= VERSION <= highest:
         what = f"the client speaks versions {lowest} to {highest}, and this collector version {VERSION}"
         raise Broken("version", what, ErrorCode.NO_COMMON_VERSION)
     if not first or text_bytes > min(MAX_TEXT_BYTES, len(body) - _HELLO.size):
-        raise Broken("malformed", f"HELLO of {len(body)} bytes with a text of {text_bytes} and first {first}")
+        raise Broken(
+            "malformed", f"HELLO of {format_count(len(body), 'byte')} with a text of {text_bytes:,} and first {first}"
+        )
     end = _HELLO.size + text_bytes
     client = body[_HELLO.size : end].decode(errors="replace")
     sender_bytes = int.from_bytes(body[end : end + 2], "big")
@@ -175,7 +177,7 @@ def read_auth(body: bytes) -> Authenticate:
     """Read an AUTH. Raises Broken."""
     id_bytes = len(body) - 1 - NONCE_BYTES - MAC_BYTES
     if not 1 <= id_bytes <= MAX_KEY_ID_BYTES or body[0] != id_bytes:
-        raise Broken("malformed", f"AUTH of {len(body)} bytes")
+        raise Broken("malformed", f"AUTH of {format_count(len(body), 'byte')}")
     nonce = 1 + id_bytes
     return Authenticate(body[1:nonce], body[nonce : nonce + NONCE_BYTES], body[nonce + NONCE_BYTES :])
 
@@ -183,10 +185,10 @@ def read_auth(body: bytes) -> Authenticate:
 def read_gap(body: bytes) -> Gap:
     """Read a GAP. Raises Broken."""
     if len(body) < _GAP.size or len(body) != _GAP.size + body[_GAP.size - 1]:
-        raise Broken("malformed", f"GAP of {len(body)} bytes")
+        raise Broken("malformed", f"GAP of {format_count(len(body), 'byte')}")
     first, count, oldest, newest, _ = _GAP.unpack_from(body)
     if not first or not count or first + count - 1 > MAX_NUMBER:
-        raise Broken("malformed", f"GAP of {count} numbers from {first} on")
+        raise Broken("malformed", f"GAP of {format_count(count, 'number')} from {first} on")
     # A service may have logged a record whose time is not a number. Refusing its GAP would not help: the client would
     # send it again.
     oldest, newest = (moment if math.isfinite(moment) else 0.0 for moment in (oldest, newest))
@@ -196,10 +198,12 @@ def read_gap(body: bytes) -> Gap:
 def read_batch(body: bytes, length: int) -> tuple[int, int]:
     """Read the first number and the count of a BATCH whose body is `length` bytes long. Raises Broken."""
     if length < BATCH_OVERHEAD_BYTES:
-        raise Broken("malformed", f"BATCH of {length} bytes")
+        raise Broken("malformed", f"BATCH of {format_count(length, 'byte')}")
     first, count = BATCH.unpack(body)
     if not first or not count or first + count - 1 > MAX_NUMBER or count * LENGTH.size > length - BATCH.size:
-        raise Broken("malformed", f"BATCH of {count} numbers from {first} on in {length} bytes")
+        raise Broken(
+            "malformed", f"BATCH of {format_count(count, 'number')} from {first} on in {format_count(length, 'byte')}"
+        )
     return first, count
 
 

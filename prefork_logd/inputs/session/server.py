@@ -21,6 +21,7 @@ import struct
 
 import msgspec
 
+from prefork_logd.config.values import format_count
 from prefork_logd.errors import LocalProtocolError
 from prefork_logd.inputs import runs
 from prefork_logd.inputs.base import Bye, InputError, Records
@@ -101,7 +102,9 @@ class ServerSession:
     def __init__(self, max_record_bytes: int, max_batch_bytes: int) -> None:
         """Raise ValueError if a record of `max_record_bytes` would not fit into a BATCH of `max_batch_bytes`."""
         if max_record_bytes + BATCH_OVERHEAD_BYTES > max_batch_bytes:
-            raise ValueError(f"a batch of {max_batch_bytes} bytes has no room for a record of {max_record_bytes}")
+            raise ValueError(
+                f"a batch of {format_count(max_batch_bytes, 'byte')} has no room for a record of {max_record_bytes:,}"
+            )
         self.state = State.AWAITING_HELLO
         self.expected = 0
         """The next number; 0 before WELCOME."""
@@ -259,7 +262,7 @@ class ServerSession:
             raise self._violation("unexpected", f"message {kind:#04x} while {self.state.name}", head, events)
         largest = LARGEST.get(kind, self._max_batch_bytes)
         if length > largest:
-            raise self._violation("too-large", f"{Message(kind).name} of {length} bytes", head, events)
+            raise self._violation("too-large", f"{Message(kind).name} of {format_count(length, 'byte')}", head, events)
         whole: int = HEADER.size + (length if kind != Message.BATCH else min(length, BATCH.size))
         if have < whole:
             self._need = whole
@@ -384,7 +387,7 @@ class ServerSession:
     def challenge(self, nonce: bytes) -> bytes:
         """Return a CHALLENGE: 32 random bytes, for this connection only. Raises LocalProtocolError out of turn."""
         if len(nonce) != NONCE_BYTES or self._challenged:
-            raise LocalProtocolError(f"a second CHALLENGE, or a nonce of {len(nonce)} bytes")
+            raise LocalProtocolError(f"a second CHALLENGE, or a nonce of {format_count(len(nonce), 'byte')}")
         answer = self._say(Message.CHALLENGE, nonce)
         self._challenged = True
         return answer
@@ -402,7 +405,9 @@ class ServerSession:
         Raises LocalProtocolError out of turn, and if a challenged client would get no proof of 32 bytes.
         """
         if len(proof) != (MAC_BYTES if self._challenged else 0) or not 0 <= committed < MAX_NUMBER:
-            raise LocalProtocolError(f"WELCOME with {committed} committed and a proof of {len(proof)} bytes")
+            raise LocalProtocolError(
+                f"WELCOME with {committed} committed and a proof of {format_count(len(proof), 'byte')}"
+            )
         body = welcome_body(self._max_bytes, self._max_batch_bytes, committed, proof)
         answer = self._say(Message.WELCOME, body)
         self._acked = committed

@@ -16,6 +16,7 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prefork_logd.config.values import format_count
 from prefork_logd.errors import StoreError
 from prefork_logd.ingest.dispatcher import Dispatcher
 from prefork_logd.ipc.batch_builder import Lines
@@ -282,7 +283,9 @@ class NatsSource:
             if now_s - stuck_s > SAVE_EVERY_S and membership.stuck() != stuck:
                 stuck_s, stuck = now_s, membership.stuck()
                 for member, count in stuck.items():
-                    LOGGER.warning("source %s: %d partitions wait for member %s", stream, count, member)
+                    LOGGER.warning(
+                        "source %s: member %s is away, with %s", stream, member, format_count(count, "partition")
+                    )
             if now_s - looked_s > COUNT_EVERY_S and (self._looking is None or self._looking.done()):
                 looked_s = now_s
                 self._looking = asyncio.ensure_future(membership.count_unread())

@@ -11,6 +11,7 @@ import signal
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from prefork_logd.config.values import format_count
 from prefork_logd.ipc.scoreboard import MAX_WORKERS, SHIPPER_SLOT
 from prefork_logd.processes.master.lifecycle import (
     ALIVE,
@@ -134,7 +135,9 @@ class Child:
             return f"{self.name} {self.last_exit}; it starts again in {max(0.0, self.due_s - now_s):.1f} s"
         deaths = self.backoff.failures
         if self.state in ALIVE and deaths > 1 and now_s - self.started_s < HEALTHY_AFTER_S:
-            return f"{self.name} {self.last_exit}, {deaths} times in a row; it has just been started again"
+            return (
+                f"{self.name} {self.last_exit}, {format_count(deaths, 'time')} in a row; it has just been started again"
+            )
         return ""
 
     def close_arena(self) -> None:

@@ -215,7 +215,7 @@ class Master:
     def _set_workers(self, count: int) -> dict[str, Any]:
         """Change the number of workers, and return the answer to the request for that."""
         if not 1 <= count <= MOST_WORKERS:
-            return {"error": f"{count} workers: from 1 to {MOST_WORKERS} are possible"}
+            return {"error": f"the number of workers is {count:,}; write one from 1 to {MOST_WORKERS}"}
         if self._is_busy:
             return {"error": f"{_BUSY}; ask again later"}
         before = self._supervisor.worker_target

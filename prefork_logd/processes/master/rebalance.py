@@ -17,6 +17,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from prefork_logd.config.values import format_count
 from prefork_logd.ipc.channel import MOST_DESCRIPTORS
 from prefork_logd.ipc.messages import HandedOver, HandOver, Ping, TakeOver
 from prefork_logd.ipc.scoreboard import WRITER_SLOT, Field
@@ -198,7 +199,12 @@ class Rebalancer:
     def _warn(self, child: Child, left: int, problem: str) -> None:
         if problem != self._warned.get(child.spawn_id):
             self._warned[child.spawn_id] = problem
-            LOGGER.warning("%s keeps %d connections for now: %s; it serves them as before", child.name, left, problem)
+            LOGGER.warning(
+                "%s keeps %s for now: %s; it serves them as before",
+                child.name,
+                format_count(left, "connection"),
+                problem,
+            )
 
     def forget_worker(self, child: Child) -> None:
         """Forget a worker that has ended."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from prefork_logd.config.values import format_count
 from prefork_logd.processes.master.lifecycle import State
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ class ServiceManager:
         now_s = time.monotonic()
         rate = max(0, records - self._records) / max(0.001, now_s - self._since_s)
         self._records, self._since_s = records, now_s
-        self._notifier.send(STATUS=f"{rate:,.0f} records/s; {connections:,} connections; {records:,} records")
+        held = f"{format_count(connections, 'connection')}; {format_count(records, 'record')}"
+        self._notifier.send(STATUS=f"{rate:,.0f} records/s; {held}")
         self._loop.later(STATUS_EVERY_S, self._report_status)
 
     def _keep_alive(self) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 
+from prefork_logd.config.values import format_count
 from prefork_logd.system.backoff import Backoff
 from prefork_logd.system.log import LOGGER
 
@@ -50,7 +51,7 @@ class Trouble:
         """End the trouble; `behind` records waited for it."""
         if self.problem:
             if self._logged:
-                LOGGER.warning("store %s: works again; %d records waited for it", self._name, behind)
+                LOGGER.warning("store %s: works again; it lags by %s", self._name, format_count(behind, "record"))
             self.problem = self._logged = ""
             self.in_maintenance = False
             self._backoff.worked()

@@ -16,6 +16,7 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Protocol
 
+from prefork_logd.config.values import format_count
 from prefork_logd.ipc.client_table import Usage
 from prefork_logd.ipc.scoreboard import Field
 from prefork_logd.processes.worker.limited_client import NO_USAGE, Client, Match, describe_rates
@@ -289,10 +290,13 @@ class ClientLimits:
         del self._beyond[client]
         self._port.counters[Field.LIMITED] = len(self._beyond)
         self._report_drops(client)
-        what = f"{client.dropped} records were dropped" if client.limit.action == "drop" else "nothing was dropped"
+        what = (
+            f"{format_count(client.dropped, 'record')} dropped" if client.limit.action == "drop" else "nothing dropped"
+        )
         self._warnings.warning(
-            "limit %s: %s is within it again after %.0f s; %s, and its connections waited %d times",
-            *(client.limit.name, client.shown, client.beyond_s - client.since_s, what, client.waits),
+            "limit %s: %s is within it again after %.0f s; %s, and its connections waited %s",
+            *(client.limit.name, client.shown, client.beyond_s - client.since_s, what),
+            format_count(client.waits, "time"),
             fields={"limit": client.limit.name, "client": client.name, "dropped": client.dropped},
         )
 
@@ -317,7 +321,9 @@ class ClientLimits:
                 client.held[connection] = nbytes
                 if client.held_bytes > most:
                     largest = max(client.held, key=client.held.__getitem__)
-                    self._give_up(largest, f"limit {client.limit.name}: more than {most} bytes are held for its client")
+                    self._give_up(
+                        largest, f"limit {client.limit.name}: its client holds more than {format_count(most, 'byte')}"
+                    )
 
     # Other workers
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Protocol
 
+from prefork_logd.config.values import format_count
 from prefork_logd.processes.fork import LOST_STATUS
 from prefork_logd.system.log import LOGGER
 
@@ -161,8 +162,8 @@ class WorkerDrain:
         link = self._port.link
         if not link.empty:
             LOGGER.error(
-                "%d bytes of lines could not be written in time and are lost; see the writer's log lines",
-                link.held_bytes,
+                "lost %s of lines, not written in time; see the writer's log lines",
+                format_count(link.held_bytes, "byte"),
             )
             self.exit_status = LOST_STATUS
         self._port.loop.stop()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from prefork_logd.config.values import format_count
 from prefork_logd.ingest.rejections import MOST_FAILURES
 from prefork_logd.inputs.base import (
     Bye,
@@ -241,7 +242,7 @@ class Intake:
     def _note_too_large(self, connection: Connection, event: TooLarge) -> None:
         port = self._port
         noun = connection.input.noun if connection.input is not None else "record"
-        detail = f"a {noun} of {event.size} bytes; limits.max_record_bytes is {port.max_record_bytes}"
+        detail = f"a {noun} of {format_count(event.size, 'byte')}; limits.max_record_bytes is {port.max_record_bytes:,}"
         if event.body and self._add_cut(connection, event):
             if not connection.warned:
                 connection.warned = True

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from prefork_logd.config.values import format_count
 from prefork_logd.inputs.state import ClientState
 from prefork_logd.ipc.batch_sender import Receipt
 from prefork_logd.ipc.scoreboard import Field
@@ -142,7 +143,7 @@ class SessionTable:
         name = self._names.get(connection, connection.peer)
         detail = f"between {_moment(gap.oldest)} and {_moment(gap.newest)} ({gap.reason[:REASON_KEPT]!a})"
         fields = {"client": name, "dropped": count, "reason": gap.reason[:REASON_KEPT]}
-        self._gaps.warning("%s dropped %d records %s", name, count, detail, fields=fields)
+        self._gaps.warning("%s dropped %s %s", name, format_count(count, "record"), detail, fields=fields)
         self._port.dispatcher.note_gap(connection.peer, time.time(), name, count, detail)
 
     # Answers of the writer

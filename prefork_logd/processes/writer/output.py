@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prefork_logd.config.values import format_count
 from prefork_logd.errors import OutputError
 from prefork_logd.files.output_file import OutputFile
 from prefork_logd.files.rotation import Rotation, Step
@@ -88,7 +89,12 @@ class Output:
             self.file.news()
             return f"output {self.settings.name}: {error}"
         if torn:
-            LOGGER.warning("output %s: %s: cut off a torn line of %d bytes", self.settings.name, self.file.path, torn)
+            LOGGER.warning(
+                "output %s: %s: cut off a torn line of %s",
+                self.settings.name,
+                self.file.path,
+                format_count(torn, "byte"),
+            )
         return ""
 
     def reach(self, committed: int | None) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefork_logd.config.output_paths import PathPattern
+from prefork_logd.config.values import format_count
 from prefork_logd.files import pattern_files
 from prefork_logd.files.opening import directory_mode, make_directories
 from prefork_logd.files.pattern_tidying import PatternTidying
@@ -143,9 +144,9 @@ class OutputSet:
         if not self._is_overflow_told:
             self._is_overflow_told = True
             LOGGER.warning(
-                "output %s: %d files were begun today, which is max_new_files; records of further ones, such as %s, go "
-                "to %s until midnight UTC",
-                *(self.settings.name, len(self._begun), path, self._other_path),
+                "output %s: began %s today, which is max_new_files; records of further ones, such as %s, go to %s "
+                "until midnight UTC",
+                *(self.settings.name, format_count(len(self._begun), "file"), path, self._other_path),
             )
 
     def _make(self, path: str) -> Output:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefork_logd.config.paths import JOURNAL_DIRECTORY
+from prefork_logd.config.values import format_count
 from prefork_logd.errors import OutputError
 from prefork_logd.ipc.scoreboard import JournalField, Scoreboard, StoreField
 from prefork_logd.journal import record_block
@@ -282,8 +283,8 @@ class RecordLogWriter:
             self._counters[JournalField.FULL] = is_full
             if is_full:
                 LOGGER.error(
-                    "journal: full: %d bytes wait for %s; clients wait until it has caught up",
-                    log.nbytes, self._needs.slowest(),
+                    "journal: full: %s wait for %s; clients wait until it has caught up",
+                    format_count(log.nbytes, "byte"), self._needs.slowest(),
                 )  # fmt: skip
             else:
                 LOGGER.warning("journal: has room again")
@@ -308,8 +309,8 @@ class RecordLogWriter:
             if log.nbytes / self._max_bytes >= WARN_FROM:
                 self._warned = True
                 LOGGER.warning(
-                    "journal: %d %% full: %d bytes wait for %s; clients will wait when it is full",
-                    100 * part, log.nbytes, self._needs.slowest(),
+                    "journal: %d %% full: %s wait for %s; clients will wait when it is full",
+                    100 * part, format_count(log.nbytes, "byte"), self._needs.slowest(),
                 )  # fmt: skip
 
     def remove_passed(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from prefork_logd.config.values import format_count
 from prefork_logd.errors import OutputError
 from prefork_logd.inputs.session.messages import label
 from prefork_logd.ipc.batch import opened, refused
@@ -122,10 +123,9 @@ class WriterSessions:
             given = self._known.open(request.session, request.first, now_s)
             if given.skipped:
                 self._notices.warning(
-                    "session %s goes on %d numbers after the last one known here; its client has acknowledgements for "
-                    "them",
+                    "session %s goes on after a gap of %s, for which its client has acknowledgements",
                     label(request.session),
-                    given.skipped,
+                    format_count(given.skipped, "number"),
                 )
             answers.append((source, opened(request.session, request.token, given.epoch, given.committed)))
         try:
@@ -144,7 +144,7 @@ class WriterSessions:
         forgotten, self._known.forgotten = self._known.forgotten, 0
         if forgotten:
             self._forgot.warning(
-                "%d sessions were forgotten, the shortest of the address with the most; limits.max_sessions is %d",
-                forgotten,
+                "forgot %s, the shortest of the address with the most; limits.max_sessions is %d",
+                format_count(forgotten, "session"),
                 self._known.most,
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 
+from prefork_logd.config.values import format_count
 from prefork_logd.system.log import LOGGER
 
 QUIET_S = 10.0
@@ -37,5 +38,7 @@ class Skipping:
         if self._is_told:
             self._is_told = False
             self._quiet_until_s = time.monotonic() + QUIET_S
-            LOGGER.warning("output %s: %s: written again; %d records were skipped", self._name, path, self._records)
+            LOGGER.warning(
+                "output %s: %s: written again; skipped %s", self._name, path, format_count(self._records, "record")
+            )
             self._records = 0

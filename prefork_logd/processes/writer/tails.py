@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prefork_logd.config.values import format_count
 from prefork_logd.errors import OutputError
 from prefork_logd.journal import aside
 from prefork_logd.journal.intent import Evidence, Fate
@@ -170,19 +171,21 @@ def _is_stream(path: str) -> bool:
 
 def _log_cut(path: str, nbytes: int, kept: str) -> None:
     if not kept:
-        LOGGER.warning("%s: cut back %d bytes that were not committed; they are sent again", path, nbytes)
+        LOGGER.warning(
+            "%s: cut back by %s without a commit; clients send them again", path, format_count(nbytes, "byte")
+        )
         return
     LOGGER.warning(
-        "%s: cut back %d bytes that may not be committed, and kept them in %s; clients send again what was not "
+        "%s: cut back by %s, which may not be committed and are kept in %s; clients send again what was not "
         "acknowledged, and `prefork-logd import` brings the rest into a store",
-        path, nbytes, kept,
+        path, format_count(nbytes, "byte"), kept,
     )  # fmt: skip
 
 
 def _log_kept(path: str, nbytes: int) -> None:
     LOGGER.error(
-        "%s: has %d bytes more than the journal knows of, which are kept: the state directory is older than this file "
+        "%s: has %s more than the journal knows of, which are kept: the state directory is older than this file "
         "(restored from a backup?) or damaged, or another program writes to the file; put the newest state directory "
         "back if there is one, else some of its last lines may come twice",
-        path, nbytes,
+        path, format_count(nbytes, "byte"),
     )  # fmt: skip

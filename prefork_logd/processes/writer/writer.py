@@ -18,6 +18,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from prefork_logd.config.values import format_count
 from prefork_logd.errors import ExitStatus, OutputError
 from prefork_logd.ipc import shared_memory
 from prefork_logd.ipc.batch import NO_SESSION, RECORDS
@@ -228,7 +229,7 @@ class Writer:
 
     def _give_up(self) -> None:
         if self._gathered_bytes:
-            LOGGER.error("%d bytes of lines could not be written in time and are lost", self._gathered_bytes)
+            LOGGER.error("lost %s of lines, not written in time", format_count(self._gathered_bytes, "byte"))
             self._exit_status = LOST_STATUS
         self.loop.stop()
 
@@ -268,7 +269,7 @@ class Writer:
                 try:
                     self._outputs.add_lines(output_id, file, lines, data)
                 except KeyError:
-                    LOGGER.error("%d lines for an output that has been removed are lost", lines)
+                    LOGGER.error("lost %s for an output that has been removed", format_count(lines, "line"))
                     continue
                 self._gathered_bytes += len(data)
         self._sessions.add_opens(source, batch.opens)

@@ -160,15 +160,15 @@ class ErrorStore:
             passed_over = db.execute(
                 "SELECT count FROM new_groups WHERE hour = ? AND service = ?", (hour, TOO_MANY_AT_ONCE)
             ).fetchone()
+        most = format_count(self._settings.new_groups_per_hour, "new group")
         warnings = [
-            f"{service or 'senders without a service'}: {self._settings.new_groups_per_hour} new groups in this hour;"
-            " further errors are counted in one group"
+            f"{service or 'senders without a service'}: {most} in this hour; further errors are counted in one group"
             for (service,) in full
         ]
         if passed_over is not None:
             warnings.append(
-                f"{passed_over[0]:,} errors of this hour came too many at once to be told apart; they are counted in"
-                " one group"
+                f"counted {format_count(passed_over[0], 'error')} of this hour in one group: too many at once to"
+                " be told apart"
             )
         total = sum(states.values())
         told = (

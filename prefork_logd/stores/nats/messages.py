@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from prefork_logd.config.values import format_count
 from prefork_logd.errors import describe_unexpected
 from prefork_logd.records.stored import split_lines
 from prefork_logd.stores.base import split_block
@@ -179,7 +180,8 @@ def _without_giants(blocks: list[Block], most: int, refuse: Refuse) -> list[_Fit
             lines = split_lines(block.lines)
             for index, line in enumerate(lines):
                 if len(line) > most:
-                    what = f"a line of {len(line)} bytes is above what the servers take in a message (max_payload)"
+                    nbytes = format_count(len(line), "byte")
+                    what = f"a line of {nbytes} is above the largest message of the servers (max_payload)"
                     refuse(block.first + index, line, what)
                     lines[index] = b""
         fitting.append(_Fitting(block, lines))

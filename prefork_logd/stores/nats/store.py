@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prefork_logd.config.values import format_count
 from prefork_logd.errors import StoreError
 from prefork_logd.stores.nats import wire
 from prefork_logd.stores.nats.connection import Connection, check_limits
@@ -84,8 +85,8 @@ class NatsStore:
         lost = self._connection.run(self._verify(log))
         if lost:
             LOGGER.error(
-                "stream %s: %d records that it had acknowledged are not in it (it was set back); they are published "
-                "again", self._settings.stream, sum(published.end - published.first for published in lost),
+                "stream %s was set back: it lacks %s that it had acknowledged, which are published again",
+                self._settings.stream, format_count(sum(known.end - known.first for known in lost), "record"),
             )  # fmt: skip
         self._cutter = Cutter(log)
         return log.wanted
@@ -111,8 +112,8 @@ class NatsStore:
             lost = self._connection.run(self._verify(log))
             if lost:
                 raise StoreError(
-                    f"stream {self._settings.stream} was set back: {len(lost)} messages that it had acknowledged are "
-                    "not in it; they are published again"
+                    f"stream {self._settings.stream} was set back: it lacks {format_count(len(lost), 'message')} "
+                    "that it had acknowledged, which are published again"
                 )
             due_s = time.monotonic() + self._settings.sync_wait_s / 2
         if time.monotonic() >= self._looked_s + CHECK_EVERY_S:

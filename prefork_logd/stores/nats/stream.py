@@ -133,7 +133,7 @@ def describe_stream(connection: Connection, info: StreamInfo, settings: NatsStor
     if replicas == 1:
         warnings.append("replicas is 1: what the stream holds is lost with its server's disk")
     elif in_step < replicas:
-        warnings.append(f"{replicas - in_step} of {replicas} replicas are away or behind")
+        warnings.append(f"replicas away or behind: {replicas - in_step} of {replicas}")
     if (config.duplicate_window or 0) < settings.sync_wait_s:
         warnings.append("duplicate_window is below sync_wait: other readers than collectors may see messages twice")
     if settings.sync_wait_s < SYNC_INTERVAL_S:
@@ -141,7 +141,7 @@ def describe_stream(connection: Connection, info: StreamInfo, settings: NatsStor
     if connection.max_payload < DEFAULT_PAYLOAD:
         warnings.append(f"max_payload is {connection.max_payload} on the servers: longer records become dead letters")
     window_s = config.duplicate_window or 0
-    in_words = f"{in_step} of {replicas} replicas in step, duplicate window {format_duration(window_s)}"
+    in_words = f"{in_step} of {format_count(replicas, 'replica')} in step, duplicate window {format_duration(window_s)}"
     return {
         "summary": f"stream {config.name}, {in_words}",
         "stream": config.name,
@@ -188,7 +188,8 @@ def probe(settings: NatsStoreSettings) -> Finding:
         return Finding(f"{stream} is not there; it will be made")
     replicas = f"replicas {found['replicas']} ({found['replicas_in_step']} in step)"
     window = f"duplicate_window {format_duration(found['duplicate_window_s'])}"
-    sentence = f"{stream}: {replicas}, {window}, {format_count(found['messages'], 'message')}, {found['bytes']:,} bytes"
+    held = f"{format_count(found['messages'], 'message')}, {format_count(found['bytes'], 'byte')}"
+    sentence = f"{stream}: {replicas}, {window}, {held}"
     return Finding(sentence, tuple(found["warnings"]))
 
 

@@ -14,6 +14,7 @@ import re
 import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
+from prefork_logd.config.values import format_count
 from prefork_logd.errors import NotARecord
 from prefork_logd.records.stored import read_source
 
@@ -117,7 +118,7 @@ def read_numbers(headers: Mapping[str, str], it: Range, lines: int) -> list[rang
     value = headers.get(NUMBERS_HEADER)
     if value is None:
         if lines > it.end - it.first:
-            raise FormError(f"has {lines} lines for {it.end - it.first} numbers")
+            raise FormError(f"has {format_count(lines, 'line')} for {format_count(it.end - it.first, 'number')}")
         # One record per message: its number is the last one, and the earlier numbers have no line.
         return [range(it.end - lines, it.end)]
     try:
@@ -132,7 +133,7 @@ def read_numbers(headers: Mapping[str, str], it: Range, lines: int) -> list[rang
         at = run.stop
     claimed = sum(run.stop - run.start for run in runs)
     if claimed != lines:
-        raise FormError(f"has {lines} lines, and its header {NUMBERS_HEADER} claims {claimed}")
+        raise FormError(f"has {format_count(lines, 'line')}, and its header {NUMBERS_HEADER} claims {claimed}")
     return runs
 
 

@@ -20,6 +20,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from prefork_logd.config.values import format_count
 from prefork_logd.errors import StoreError
 from prefork_logd.stores.parquet import engine, joining, schema, segments
 from prefork_logd.stores.parquet.index import write_segment
@@ -223,7 +224,7 @@ class Merger:
         if damaged:
             self._pause_until_s = 0.0
         else:
-            LOGGER.error("store: cannot merge %d files of %s: %s", len(parts), parts[0].day, error)
+            LOGGER.error("store: cannot merge %s of %s: %s", format_count(len(parts), "file"), parts[0].day, error)
 
 
 def _records_of(paths: Sequence[Path]) -> str:

@@ -12,6 +12,7 @@ import calendar
 import time
 from typing import TYPE_CHECKING
 
+from prefork_logd.config.values import format_count
 from prefork_logd.stores.parquet import segments
 from prefork_logd.system.disk import measure_space
 from prefork_logd.system.log import LOGGER
@@ -106,8 +107,8 @@ class Retention:
             self._directory.remove(chosen)
             days = sorted({one.day for one in chosen})
             LOGGER.info(
-                "store: removed %d files, %.1f MB of %s: %s",
-                len(chosen), sum(one.nbytes for one in chosen) / 1e6,
+                "store: removed %s, %.1f MB of %s: %s",
+                format_count(len(chosen), "file"), sum(one.nbytes for one in chosen) / 1e6,
                 days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}", why,
             )  # fmt: skip
 

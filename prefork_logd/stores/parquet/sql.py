@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from prefork_logd.config.values import format_count
 from prefork_logd.errors import StoreError
 from prefork_logd.stores.parquet import engine, schema
 
@@ -49,7 +50,7 @@ def read_only(connection: duckdb.DuckDBPyConnection, statement: str) -> str:
     with engine.failing_as_store_error("SQL"):
         found = connection.extract_statements(statement)
     if len(found) != 1:
-        raise StoreError(f"SQL: {len(found)} statements; write one")
+        raise StoreError(f"SQL: {format_count(len(found), 'statement')}; write one")
     if found[0].type.name != "SELECT":
         raise StoreError(f"SQL: {found[0].type.name} is not possible; write SELECT, FROM, DESCRIBE or SUMMARIZE")
     return str(found[0].query).strip().rstrip(";")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
 import psycopg
 from psycopg import sql
 
+from prefork_logd.config.values import format_count
 from prefork_logd.stores.postgresql import schema as schemas
 from prefork_logd.system.log import LOGGER
 
@@ -127,7 +128,7 @@ class Partitions:
         known = [days for days in wanted if days is not None]
         longest = None if len(known) < len(wanted) else max(known)
         if longest not in (self.retain_days, self._ours_days):
-            kept = "for ever" if longest is None else f"for {longest} days"
+            kept = "for ever" if longest is None else f"for {format_count(longest, 'day')}"
             LOGGER.warning(
                 "PostgreSQL: another collector of schema %s keeps records %s, which is longer than this one's "
                 "`retain`; all records are kept %s", self._schema, kept, kept,

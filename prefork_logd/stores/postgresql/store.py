@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, LiteralString
 import psycopg
 from psycopg import sql
 
+from prefork_logd.config.values import format_count
 from prefork_logd.errors import StoreError, describe_unexpected
 from prefork_logd.stores import rows
 from prefork_logd.stores.postgresql import schema as schemas
@@ -205,8 +206,8 @@ class PostgresqlStore:
                 return False
             self._drop_problem = ""
             LOGGER.info(
-                "PostgreSQL: dropped partition %s.%s: its records are older than %s days (retain)",
-                self._schema, table, partitions.retain_days,
+                "PostgreSQL: dropped partition %s.%s: its records are older than %s (retain)",
+                self._schema, table, format_count(partitions.retain_days or 0, "day"),
             )  # fmt: skip
         found = partitions.next_drop()
         if partitions.warning != self._told_warning:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl
 
+from prefork_logd.config.values import format_count
 from prefork_logd.errors import LogdError
 from prefork_logd.query import language, tree
 from prefork_logd.query.filters import Filters
@@ -71,7 +72,7 @@ class Parameter:
             return text
         if self.kind == "text":
             if len(text) > self.most:
-                raise self._error(f"has at most {self.most:,} characters; leave some out")
+                raise self._error(f"has at most {format_count(int(self.most), 'character')}; leave some out")
             return text
         pattern = r"\d{1,15}" if self.kind == "whole number" else r"\d{1,15}(\.\d{1,15})?"
         number = float(text) if re.fullmatch(pattern, text, re.ASCII) else -1
@@ -136,7 +137,7 @@ def read_parameters(query: bytes, parameters: Sequence[Parameter]) -> dict[str, 
         if not text and not parameter.is_required:
             continue
         if len(found[name]) == parameter.most_values:
-            most = "once" if parameter.most_values == 1 else f"at most {parameter.most_values} times"
+            most = "once" if parameter.most_values == 1 else f"at most {format_count(parameter.most_values, 'time')}"
             raise ParameterError(name, f"{name} may be written {most}")
         found[name].append(parameter.read(text))
     values: dict[str, Any] = {}

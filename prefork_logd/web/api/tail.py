@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from prefork_logd.config.paths import JOURNAL_DIRECTORY
+from prefork_logd.config.values import format_count
 from prefork_logd.errors import NotARecord, StoreError
 from prefork_logd.query.store_filter import describe, tree_of
 from prefork_logd.query.tree import Compare, all_of
@@ -104,7 +105,9 @@ async def _missed(asked: Asked, viewer: Viewer, last: Position) -> AsyncGenerato
         yield gap_event("the journal is another one than that of the last record; earlier records are not shown")
         return
     if stop - start > MOST_RESUMED:
-        yield gap_event(f"{stop - start:,} records came meanwhile, too many to be shown here; search for them")
+        yield gap_event(
+            f"{format_count(stop - start, 'record')} came meanwhile, too many to be shown here; search for them"
+        )
         return
     while True:
         async with contextlib.aclosing(_between(asked, viewer.filters, last, start, stop)) as missed:
@@ -175,7 +178,7 @@ async def _stored(asked: Asked, filters: Filters, last: Position, stop: int) -> 
             if one.id.journal == last.journal and last.number <= one.id.number < stop:
                 nbytes += len(one.line)
                 if len(found) == MOST_STORED or nbytes > STORED_BYTES:
-                    return gap_event(f"more than {len(found):,} records came meanwhile; search for them")
+                    return gap_event(f"more than {format_count(len(found), 'record')} came meanwhile; search for them")
                 found.append(one)
         found.sort(key=lambda one: one.id.number)
         return b"".join(record_event(one.id.journal, one.id.number, one.line) for one in found)

@@ -6,7 +6,7 @@
 
 import { get, send } from "./api.js";
 import { announce, button, h, shown } from "./dom.js";
-import { number } from "./alert_texts.js";
+import { formatCount } from "./numbers.js";
 
 const KINDS = [
   ["count", "More records than a number"],
@@ -120,7 +120,7 @@ class RuleForm {
     const since = this.fields.get("window").value.trim() || EMPTY_RULE.window;
     try {
       const { count } = await get("/count", { q: query.value, since, store: this.rule.store }, running.signal);
-      this.preview.textContent = `${number(count)} ${Number(count) === 1 ? "record matches" : "records match"} now, in the last ${since}`;
+      this.preview.textContent = `${formatCount(count, "matching record")} now, in the last ${since}`;
       this.preview.classList.remove("error-text");
     } catch (error) {
       if (error.name === "AbortError") return;

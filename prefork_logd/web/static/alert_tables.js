@@ -4,9 +4,10 @@
  * Does not know how they are asked for.
  */
 
-import { incidentAddress, isSilenced, noticeList, number, ruleAddress, ruleSentence, stateBadge, thresholdOf, valueOf } from "./alert_texts.js";
+import { incidentAddress, isSilenced, noticeList, ruleAddress, ruleSentence, stateBadge, thresholdOf, valueOf } from "./alert_texts.js";
 import { h, shown } from "./dom.js";
 import { ago, moment } from "./group_texts.js";
+import { number } from "./numbers.js";
 import { table } from "./panel.js";
 import { clock, duration } from "./time.js";
 

@@ -5,6 +5,7 @@
  */
 
 import { h, shown } from "./dom.js";
+import { formatCount, number } from "./numbers.js";
 import { iso } from "./time.js";
 
 const STATES = { unknown: "Not yet evaluated", ok: "OK", pending: "Pending", firing: "Firing", resolved: "Over" };
@@ -22,7 +23,7 @@ export function stateBadge(one) {
 
 /** Return a sentence about what a rule looks for, as nodes. */
 export function ruleSentence(rule) {
-  if (rule.on === "count") return [Number(rule.above) ? `More than ${number(rule.above)} ${Number(rule.above) === 1 ? "record" : "records"}` : "Any record", ` within ${rule.window}`, of(rule)];
+  if (rule.on === "count") return [Number(rule.above) ? `More than ${formatCount(rule.above, "record")}` : "Any record", ` within ${rule.window}`, of(rule)];
   if (rule.on === "absence") return [`No record within ${rule.window}`, of(rule)];
   const what = rule.on === "new-group" ? "A new group of errors" : "A group of errors that comes back";
   return [what, rule.service ? [" of ", h("code", {}, shown(rule.service, false))] : null, rule.text ? [" with ", h("code", {}, shown(rule.text, false))] : null];
@@ -63,10 +64,5 @@ export function noticeList(incident) {
 }
 
 function attempts(notice) {
-  return `${number(notice.attempts)} ${Number(notice.attempts) === 1 ? "attempt" : "attempts"}`;
-}
-
-/** Return a number with separators. */
-export function number(value) {
-  return Number(value).toLocaleString("en");
+  return formatCount(notice.attempts, "attempt");
 }

@@ -13,6 +13,7 @@ import { button, h, icon, shown } from "./dom.js";
 import { fillFrame } from "./frame.js";
 import { ago, moment } from "./group_texts.js";
 import { bind } from "./keyboard.js";
+import { formatCount } from "./numbers.js";
 import { panel } from "./panel.js";
 import { read } from "./state.js";
 import { clock, zoneName } from "./time.js";
@@ -85,7 +86,7 @@ function draw(incidents) {
   summary.classList.toggle("error-text", answer.problem !== "");
   if (answer.problem) summary.replaceChildren("Rules are not evaluated: ", shown(answer.problem, false));
   else if (rule) summary.replaceChildren(...(Number(rule.state_since) ? ["Since ", moment(rule.state_since, zone), ", as of "] : ["As of "]), clock(now_s(), zone));
-  else summary.replaceChildren(firing ? h("b", {}, `${firing} firing`) : "Nothing is firing", `, ${answer.rules.length} ${answer.rules.length === 1 ? "rule" : "rules"}, as of ${clock(now_s(), zone)}`);
+  else summary.replaceChildren(firing ? h("b", {}, `${firing} firing`) : "Nothing is firing", `, ${formatCount(answer.rules.length, "rule")}, as of ${clock(now_s(), zone)}`);
   drawHead(rule);
   if (state.rule && rule === null) return put("rules", noRule());
   if (rule === null) put("rules", answer.rules.length ? panel("Rules", "", ruleTable(answer.rules, zone, now_s())) : noRules());

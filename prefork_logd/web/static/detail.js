@@ -9,6 +9,7 @@ import { announce, button, copy, h, shown } from "./dom.js";
 import { levelClass } from "./levels.js";
 import { plain } from "./json.js";
 import { attachMenu, menuItem } from "./menu.js";
+import { formatCount } from "./numbers.js";
 import { condition } from "./query_text.js";
 import { lasting } from "./sharing.js";
 import { traceback } from "./traceback.js";
@@ -162,7 +163,7 @@ function contextNote(record, same) {
 function longText(text) {
   const block = h("pre", { class: "text-block" }, shown(text.slice(0, MOST_CHARACTERS)));
   if (text.length <= MOST_CHARACTERS) return block;
-  const more = button({ text: `Show ${(text.length - MOST_CHARACTERS).toLocaleString("en")} more characters`, kind: "small", onclick: () => {
+  const more = button({ text: `Show ${formatCount(text.length - MOST_CHARACTERS, "more character")}`, kind: "small", onclick: () => {
     block.replaceChildren(shown(text));
     more.remove();
   } });

@@ -7,6 +7,7 @@
 import { send, who } from "./api.js";
 import { announce, button, h, shown } from "./dom.js";
 import { attachMenu, menuItem } from "./menu.js";
+import { formatCount } from "./numbers.js";
 
 const MUTE_TIMES = [
   [3600, "For an hour"],
@@ -115,7 +116,7 @@ export class ErrorChanges {
       close();
       this.change({ action: "mute", ...part }, told);
     };
-    const until = (more) => mute({ more }, `Muted until ${more.toLocaleString("en")} more errors`);
+    const until = (more) => mute({ more }, `Muted until ${formatCount(more, "more error")}`);
     const field = h("input", { class: "field", type: "number", min: 1, max: 1e9, step: 1, required: true, placeholder: "3" });
     menu.append(
       h("h2", {}, "Mute for a time"),
@@ -123,7 +124,7 @@ export class ErrorChanges {
       menuItem({ text: "For ever", onclick: () => mute({}, "Muted for ever") }),
       h("hr", { class: "menu-rule" }),
       h("h2", {}, "Mute until it happens again so often"),
-      h("div", { class: "menu-row" }, MUTE_COUNTS.map((more) => button({ text: more.toLocaleString("en"), label: `Until ${more} more errors`, kind: "small", onclick: () => until(more) }))),
+      h("div", { class: "menu-row" }, MUTE_COUNTS.map((more) => button({ text: more.toLocaleString("en"), label: `Until ${formatCount(more, "more error")}`, kind: "small", onclick: () => until(more) }))),
       form(h("label", { class: "labelled" }, "Further errors", field), "Mute", () => until(field.valueAsNumber)),
     );
   }

@@ -7,9 +7,10 @@
 import { Detail } from "./detail.js";
 import { announce, button, copy, h, icon, shown } from "./dom.js";
 import { ErrorChanges } from "./error_changes.js";
-import { ago, badge, count, moment, recordsAddress, recordsCommand, shortTime, stateSentence, titleOf } from "./group_texts.js";
+import { ago, badge, moment, recordsAddress, recordsCommand, shortTime, stateSentence, titleOf } from "./group_texts.js";
 import { Histogram } from "./histogram.js";
 import { levelClass } from "./levels.js";
+import { number } from "./numbers.js";
 import { panel, table } from "./panel.js";
 import { condition, excluding, including } from "./query_text.js";
 import { duration } from "./time.js";
@@ -125,11 +126,11 @@ export class ErrorGroup {
     const day = group.chart.reduce((sum, number) => sum + Number(number), 0);
     const figure = (title, value, note) => h("div", { class: "figure" }, h("dt", {}, title), h("dd", {}, value), h("dd", { class: "note" }, note));
     return h("dl", { class: "figures" },
-      figure("Errors", count(group.count), "since the first one"),
-      figure("Last 24 hours", count(day), `${count(group.chart.at(-1))} in this hour`),
+      figure("Errors", number(group.count), "since the first one"),
+      figure("Last 24 hours", number(day), `${number(group.chart.at(-1))} in this hour`),
       figure("Last seen", ago(group.last_seen, this.zone, now_s), moment(group.last_seen, this.zone)),
       figure("First seen", ago(group.first_seen, this.zone, now_s), moment(group.first_seen, this.zone)),
-      figure("Versions", group.versions.length ? shown(group.versions[0], false) : "-", group.versions.length > 1 ? `and ${count(group.versions.length - 1)} before` : "none before"));
+      figure("Versions", group.versions.length ? shown(group.versions[0], false) : "-", group.versions.length > 1 ? `and ${number(group.versions.length - 1)} before` : "none before"));
   }
 
   variants() {
@@ -137,14 +138,14 @@ export class ErrorGroup {
     const most = Math.max(1, ...found.map((one) => Number(one.count)));
     const rows = found.map((one) => [
       h("span", { class: "share" }, h("meter", { min: 0, max: most, value: Number(one.count), "aria-hidden": "true" }), shown(one.name, false)),
-      count(one.count), moment(one.first_seen, this.zone), moment(one.last_seen, this.zone), this.changes.splitButton(one.name, found.length),
+      number(one.count), moment(one.first_seen, this.zone), moment(one.last_seen, this.zone), this.changes.splitButton(one.name, found.length),
     ]);
     const columns = [["place", "mono"], ["errors", "number"], ["first", "nowrap optional"], ["last", "nowrap optional"], [h("span", { class: "hidden-text" }, "Split off"), "actions"]];
     return panel("Places in the code", "", table("Places in the code", columns, rows));
   }
 
   senders(now_s) {
-    const rows = this.details.senders.map((one) => [shown(one.name, false), count(one.count), ago(one.last_seen, this.zone, now_s)]);
+    const rows = this.details.senders.map((one) => [shown(one.name, false), number(one.count), ago(one.last_seen, this.zone, now_s)]);
     return panel("Services", "", table("Services, environments and versions", [["service, environment, version", ""], ["errors", "number"], ["last", "nowrap"]], rows));
   }
 

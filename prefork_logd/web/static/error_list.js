@@ -5,8 +5,9 @@
  */
 
 import { h, shown } from "./dom.js";
-import { ago, agoText, badge, bars, count, groupPath, stateName, titleOf } from "./group_texts.js";
+import { ago, agoText, badge, bars, groupPath, stateName, titleOf } from "./group_texts.js";
 import { levelClass } from "./levels.js";
+import { formatCount, number } from "./numbers.js";
 
 const COLUMNS = [
   ["what", "Error"],
@@ -117,13 +118,13 @@ export class ErrorList {
 
   row(group, zone, now_s) {
     const sum = group.chart.reduce((total, number) => total + Number(number), 0);
-    const chart = bars(group.chart, group.level, `${count(sum)} errors in the last 24 hours`);
+    const chart = bars(group.chart, group.level, `${formatCount(sum, "error")} in the last 24 hours`);
     return h(
       "tr",
       { class: `group ${levelClass(group.level)} ${group.state}` },
       h("td", { class: "what" }, h("a", { class: "title", href: groupPath(group.id) }, titleOf(group)), h("p", { class: "about" }, stateName(group, now_s) === "open" ? null : badge(group, now_s), this.about(group))),
-      h("td", { class: "chart" }, chart, h("small", {}, count(sum))),
-      h("td", { class: "number" }, count(group.count)),
+      h("td", { class: "chart" }, chart, h("small", {}, number(sum))),
+      h("td", { class: "number" }, number(group.count)),
       h("td", { class: "last" }, ago(group.last_seen, zone, now_s), h("small", {}, "first ", ago(group.first_seen, zone, now_s))),
       h("td", { class: "first" }, ago(group.first_seen, zone, now_s)),
       h("td", { class: "who" }, group.assignee ? shown(group.assignee, false) : null),

@@ -9,8 +9,9 @@ import { button, h, shown } from "./dom.js";
 import { ErrorGroup } from "./error_group.js";
 import { ErrorList } from "./error_list.js";
 import { fillFrame } from "./frame.js";
-import { count, groupPath, plainTitle } from "./group_texts.js";
+import { groupPath, plainTitle } from "./group_texts.js";
 import { bind } from "./keyboard.js";
+import { formatCount, number } from "./numbers.js";
 import { href, read, show } from "./state.js";
 import { clock, zoneName } from "./time.js";
 
@@ -132,7 +133,7 @@ async function refreshList(signal) {
   drawEnd(answer);
   const summary = place("summary");
   summary.classList.remove("error-text");
-  summary.replaceChildren(h("b", {}, count(answer.matching)), `${Number(answer.matching) === 1 ? " group" : " groups"} of errors, as of ${clock(now_s(), zone)}`);
+  summary.replaceChildren(h("b", {}, formatCount(answer.matching, "group")), ` of errors, as of ${clock(now_s(), zone)}`);
 }
 
 function drawEnd({ groups, matching }) {
@@ -140,7 +141,7 @@ function drawEnd({ groups, matching }) {
   const isPart = groups.length < Number(matching);
   end.hidden = groups.length === 0 || !isPart;
   if (end.hidden) return end.replaceChildren();
-  if (limit >= MOST) return end.replaceChildren(h("span", {}, `The first ${count(MOST)} groups. A filter finds the others.`));
+  if (limit >= MOST) return end.replaceChildren(h("span", {}, `The first ${formatCount(MOST, "group")}. A filter finds the others.`));
   if (end.querySelector("button")) return null;
   return end.replaceChildren(button({ text: `Show ${PAGE} more`, onclick: () => {
     limit = Math.min(MOST, limit + PAGE);
@@ -209,7 +210,7 @@ function drawCounts(counts) {
   for (const link of place("states").querySelectorAll("a")) {
     const states = STATES[link.dataset.show];
     const sum = Object.entries(counts).reduce((total, [name, number]) => total + (states.length === 0 || states.includes(name) ? Number(number) : 0), 0);
-    link.querySelector("small").textContent = count(sum);
+    link.querySelector("small").textContent = number(sum);
   }
 }
 

@@ -5,6 +5,7 @@
  */
 
 import { h, svg } from "./dom.js";
+import { formatCount, number } from "./numbers.js";
 import { duration } from "./time.js";
 
 const MOST_POINTS = 90;
@@ -50,11 +51,6 @@ export function bytes(count) {
   return `${size < 10 && unit ? size.toFixed(1) : Math.round(size)} ${units[unit]}`;
 }
 
-/** Return a number with separators; "-" for null. */
-export function number(value) {
-  return value === null || value === undefined ? "-" : Math.round(Number(value)).toLocaleString("en");
-}
-
 /** Return the list of figures of an answer of /status. */
 export function figures(state, rates) {
   const { collector, disks } = state;
@@ -69,8 +65,8 @@ export function figures(state, rates) {
     { class: "figures" },
     figure("Records a second", number(rates.rate("records")), `${number(collector.records)} since the start`, { points: rates.series.records }),
     figure("Received a second", rates.rate("received_bytes") === null ? "-" : bytes(rates.rate("received_bytes")), `${bytes(collector.received_bytes ?? 0)} since the start`, { points: rates.series.received_bytes }),
-    figure("Connections", number(collector.connections), `${(collector.children ?? []).filter((child) => child.kind === "worker").length} workers`),
-    figure("Store lag", duration(lag_s), `${number(stores.reduce((sum, store) => sum + Number(store.lag_records ?? 0), 0))} records wait`, { isBad: stores.some((store) => store.failing) }),
+    figure("Connections", number(collector.connections), formatCount((collector.children ?? []).filter((child) => child.kind === "worker").length, "worker")),
+    figure("Store lag", duration(lag_s), `${formatCount(stores.reduce((sum, store) => sum + Number(store.lag_records ?? 0), 0), "record")} waiting`, { isBad: stores.some((store) => store.failing) }),
     figure("Journal", bytes(journal.bytes ?? 0), `of at most ${bytes(journal.limit ?? 0)}`, { isBad: Boolean(journal.full) }),
     fullest ? figure("Free on disk", bytes(fullest.free_bytes), `of ${bytes(fullest.total_bytes)}, ${fullest.path}`, { isBad: share(fullest) < 0.05 }) : null,
     figure("Rejected, dropped", number(trouble), trouble ? `${number(collector.rejected)} rejected, ${number(collector.dropped)} dropped` : "none since the start", { isBad: trouble > 0 }),

@@ -6,6 +6,7 @@
 
 import { h, shown, svg } from "./dom.js";
 import { levelClass } from "./levels.js";
+import { formatCount } from "./numbers.js";
 import { dateTime, duration, exact, iso } from "./time.js";
 
 const NEW_S = 3600;
@@ -18,11 +19,6 @@ export function shortTime(created, zone, now_s) {
   const text = dateTime(Number(created), zone);
   const [today] = dateTime(now_s, zone).split(" ");
   return text.startsWith(today) ? text.slice(today.length + 1) : text.slice(0, -3);
-}
-
-/** Return a number with separators. */
-export function count(value) {
-  return Number(value).toLocaleString("en");
 }
 
 /** Return the title of a group, with the type of its exception first. */
@@ -58,7 +54,7 @@ export function stateSentence(group, zone) {
   const left = Number(group.muted_count) - Number(group.count);
   const ends = [];
   if (Number(group.muted_until)) ends.push([h("time", { title: exact({}, Number(group.muted_until), zone) }, dateTime(Number(group.muted_until), zone))]);
-  if (Number(group.muted_count)) ends.push([`${count(Math.max(0, left))} more ${left === 1 ? "error" : "errors"}`]);
+  if (Number(group.muted_count)) ends.push([formatCount(Math.max(0, left), "more error")]);
   if (ends.length === 0) return ["Muted for ever."];
   return ["Muted until ", ends[0], ends.length > 1 ? [" or until ", ends[1]] : "", "."];
 }

@@ -7,6 +7,7 @@
 import { Brush } from "./brush.js";
 import { h, svg } from "./dom.js";
 import { LEVELS, levelClass } from "./levels.js";
+import { formatCount } from "./numbers.js";
 import { dateTime, duration, tick, ticks } from "./time.js";
 
 const HEIGHT = 80;
@@ -168,7 +169,7 @@ export class Histogram {
     if (range === null) return (this.said.textContent = "No range is chosen");
     const [first, last] = range;
     const count = this.data.slots.slice(first, last + 1).reduce((sum, slot) => sum + slot.total, 0);
-    return (this.said.textContent = `${this.time(first)} to ${this.time(last + 1)}, ${count.toLocaleString("en")} records. Enter searches this range.`);
+    return (this.said.textContent = `${this.time(first)} to ${this.time(last + 1)}, ${formatCount(count, "record")}. Enter searches this range.`);
   }
 
   hideTip() {

@@ -5,8 +5,9 @@
  */
 
 import { button, copy, h, shown } from "./dom.js";
-import { bytes, number } from "./figures.js";
+import { bytes } from "./figures.js";
 import { plain } from "./json.js";
+import { formatCount, number } from "./numbers.js";
 import { panel, table } from "./panel.js";
 import { dateTime, duration, LOCAL_ZONE } from "./time.js";
 
@@ -95,7 +96,7 @@ export function missing({ collector, dropped_by: droppedBy, rejected_by: rejecte
     ...rejectedBy.map((one) => [plain(one.client), "rejected", [number(one.count), "bad"], plain(one.reason), ""]),
   ];
   const cut = Number(collector.dropped ?? 0) - Number(collector.gaps ?? 0);
-  const note = cut > 0 ? h("p", {}, `${number(cut)} more records were cut off by the end of their connection, or were late.`) : null;
+  const note = cut > 0 ? h("p", {}, `${formatCount(cut, "more record")}, cut off by the end of their connection, or late.`) : null;
   if (rows.length === 0) return panel(TITLES.missing, "", note ?? h("p", {}, "No client has dropped records, and none was rejected."));
   const columns = [["client", "mono"], ["what", "nowrap"], ["records", "number"], ["reason", ""], ["latest", "nowrap"]];
   return panel(TITLES.missing, "", note, table(TITLES.missing, columns, rows));

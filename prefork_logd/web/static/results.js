@@ -7,6 +7,7 @@
 import { get } from "./api.js";
 import { button, h } from "./dom.js";
 import { sameText, contextsOf } from "./detail.js";
+import { formatCount } from "./numbers.js";
 import { patternCondition, patternTable } from "./patterns.js";
 import { StatisticsForm, statisticsTable } from "./statistics.js";
 import { prefer, preference } from "./preferences.js";
@@ -100,14 +101,14 @@ export class Results {
     this.reset(
       h("div", { class: "results-head" }, h("h2", {}, "Patterns of messages"), h("span", {}, coverageText(answer.coverage)), ),
       patternTable(answer, zoneName(state.tz), (one) => linkTo(patternCondition(one.text))),
-      others ? h("p", { class: "list-end" }, `${others.toLocaleString("en")} records have other forms`) : "",
+      others ? h("p", { class: "list-end" }, `${formatCount(others, "record")} of other forms`) : "",
     );
   }
 
   /** Show an answer of /stats below the form; `link` returns the address of the records of a group. */
   showStatistics(answer, link) {
     const leftOut = Number(answer.left_out);
-    const notes = [coverageText(answer.coverage), leftOut ? `${leftOut.toLocaleString("en")} smaller groups are not shown` : ""].filter((text) => text);
+    const notes = [coverageText(answer.coverage), leftOut ? `without ${formatCount(leftOut, "smaller group")}` : ""].filter((text) => text);
     this.resetBelowForm(statisticsTable(answer, link), h("p", { class: "list-end" }, notes.join(", ")));
   }
 
@@ -153,7 +154,7 @@ export class Results {
   }
 
   drawEnd() {
-    if (this.cursor === null) return this.end.replaceChildren(h("span", {}, `End of the list, ${this.found.size.toLocaleString("en")} records`));
+    if (this.cursor === null) return this.end.replaceChildren(h("span", {}, `End of the list, ${formatCount(this.found.size, "record")}`));
     const next = button({ text: `Show ${PAGE} more`, kind: "", onclick: () => this.loadMore(next) });
     this.end.replaceChildren(next);
   }
@@ -226,5 +227,5 @@ export function askRecords(parameters, order, cursor, signal) {
 }
 
 function coverageText({ records, is_complete: isComplete }) {
-  return `${isComplete ? "of all" : "of the newest"} ${Number(records).toLocaleString("en")} records`;
+  return `${isComplete ? "of" : "of the newest"} ${formatCount(records, "record")}`;
 }

@@ -11,6 +11,7 @@ import { FieldList } from "./field_list.js";
 import { fillFrame } from "./frame.js";
 import { Histogram } from "./histogram.js";
 import { bind, describeKeys } from "./keyboard.js";
+import { formatCount } from "./numbers.js";
 import { QueryField } from "./query_field.js";
 import { condition, excluding, including } from "./query_text.js";
 import { askRecords, isStatistics, Results } from "./results.js";
@@ -225,8 +226,8 @@ async function loadFields(signal) {
 }
 
 function summarizeAll(started) {
-  const count = histogram.data ? h("b", {}, histogram.total.toLocaleString("en")) : null;
-  summarize(...[count, count ? " records match" : "Done", `, ${since(started)}`, problems.length ? `. Incomplete: ${problems.join(" ")}` : ""].filter((part) => part !== null));
+  const count = histogram.data ? h("b", {}, formatCount(histogram.total, "matching record")) : null;
+  summarize(...[count ?? "Done", `, ${since(started)}`, problems.length ? `. Incomplete: ${problems.join(" ")}` : ""].filter((part) => part !== null));
 }
 
 function since(started) {

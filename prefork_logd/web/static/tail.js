@@ -126,7 +126,7 @@ function showRate({ per_s: perSecond, shown_per_s: shownPerSecond, sampled }) {
   if (isPaused) return;
   const rate = Number(perSecond).toLocaleString("en", { maximumFractionDigits: 1 });
   const sample = sampled ? `. Too many to show: a sample of ${Math.round(shownPerSecond).toLocaleString("en")} a second` : "";
-  summarize("live", h("b", {}, rate), ` records a second, ${shownCount.toLocaleString("en")} shown${sample}${ofStore}`);
+  summarize("live", h("b", {}, rate), ` records/s, ${shownCount.toLocaleString("en")} shown${sample}${ofStore}`);
 }
 
 function showState(name, problem) {

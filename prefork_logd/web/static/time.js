@@ -4,6 +4,7 @@
  * Knows zones, ranges and their texts. Does not know the page's state.
  */
 
+import { formatCount } from "./numbers.js";
 export const LOCAL_ZONE = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
 export const RANGES = [
   ["15m", "Last 15 minutes"],
@@ -102,7 +103,7 @@ export function duration(length_s) {
   if (length_s < 10) return `${Number(length_s.toFixed(1))} s`;
   if (length_s < 120) return `${Math.round(length_s)} s`;
   if (length_s < 7200) return `${Math.round(length_s / 60)} min`;
-  return length_s < 172800 ? `${Math.round(length_s / 3600)} h` : `${Math.round(length_s / 86400)} days`;
+  return length_s < 172800 ? `${Math.round(length_s / 3600)} h` : formatCount(length_s / 86400, "day");
 }
 
 /** Return the seconds of a relative time such as `15m`; null for another text. */

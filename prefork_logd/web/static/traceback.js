@@ -5,6 +5,7 @@
  */
 
 import { h, shown } from "./dom.js";
+import { formatCount } from "./numbers.js";
 
 const FRAME = /^(\s*[|+\s-]*)File "(.*)", line (\d+)(?:, in (.*))?$/;
 const LIBRARY = /(?:^|[\\/])(?:site-packages|dist-packages|lib[\\/]python\d[\d.]*|Lib)[\\/]|^<frozen |^<string>$/;
@@ -15,7 +16,7 @@ export function traceback(text) {
   const lines = text.trimEnd().split(/\r?\n/);
   const parts = group(lines.slice(0, MOST_LINES));
   const left = lines.length - MOST_LINES;
-  return h("div", { class: "traceback" }, parts.map(element), left > 0 ? h("p", { class: "place" }, `${left} more lines; copy the record to see them`) : null);
+  return h("div", { class: "traceback" }, parts.map(element), left > 0 ? h("p", { class: "place" }, `${formatCount(left, "more line")}; copy the record to see them`) : null);
 }
 
 /** Return lines as {frames}, {folded} (frames of libraries, one behind the other) and {line}. */
@@ -49,7 +50,7 @@ function element(part) {
   if (part.frames) return part.frames.map(frameElement);
   if (!part.folded) return h("p", { class: part.isEnding ? "ending" : null }, shown(part.line));
   const count = part.folded.length;
-  return h("details", {}, h("summary", {}, `${count} library ${count === 1 ? "frame" : "frames"}`), part.folded.map(frameElement));
+  return h("details", {}, h("summary", {}, formatCount(count, "library frame")), part.folded.map(frameElement));
 }
 
 function frameElement(frame) {

@@ -6,6 +6,7 @@
 
 import { button, h, shown } from "./dom.js";
 import { plain, typeOf } from "./json.js";
+import { formatCount } from "./numbers.js";
 import { fieldText, isComparable } from "./query_text.js";
 
 const MOST_CHILDREN = 100;
@@ -64,7 +65,7 @@ function branch(key, value, path, actions, depth, line) {
   };
   twist.addEventListener("click", toggle);
   line.querySelector("dt").append(twist);
-  line.querySelector("dd").append(Array.isArray(value) ? `${count} ${count === 1 ? "item" : "items"}` : `${count} ${count === 1 ? "key" : "keys"}`);
+  line.querySelector("dd").append(formatCount(count, Array.isArray(value) ? "item" : "key"));
   if (depth >= OPEN_DEPTH || count > MOST_CHILDREN) return [line];
   twist.setAttribute("aria-expanded", "true");
   children = rows(entries, path, actions, depth + 1);
@@ -82,7 +83,7 @@ function leaf(value, type) {
   if (text === "") return '""';
   if (text.length <= MOST_CHARACTERS) return shown(text);
   const box = h("span", {}, shown(text.slice(0, MOST_CHARACTERS)));
-  box.append(button({ text: `… ${(text.length - MOST_CHARACTERS).toLocaleString("en")} more characters`, kind: "small quiet", onclick: () => box.replaceChildren(shown(text)) }));
+  box.append(button({ text: `… ${formatCount(text.length - MOST_CHARACTERS, "more character")}`, kind: "small quiet", onclick: () => box.replaceChildren(shown(text)) }));
   return box;
 }
 

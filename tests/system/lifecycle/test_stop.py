@@ -158,7 +158,7 @@ def test_stop_while_a_disk_is_full_ends_in_time(tmp_path: Path, make_collector: 
             assert status_of(collector) == 1
             assert time.monotonic() - began_s < 5
         assert "SIGKILL" not in collector.log
-        assert "bytes of lines could not be written in time and are lost" in collector.log
+        assert "bytes of lines, not written in time" in collector.log
         assert all(numbers == list(range(len(numbers))) for numbers in stored([path]).values())
 
 

@@ -177,7 +177,7 @@ def test_check_and_status_show_it(server: Server, central: Central, tmp_path: Pa
         wait_for(lambda: said()["messages_waiting"] == 3, "three messages wait")
         wait_for(lambda: said()["lag_s"] >= 1, "their age is told")
         done = collector.cli("check", "--connect")
-        expected = "stream LOGS, group 'collectors': 16 of 16 partitions have an owner (1 members), 3 messages wait"
+        expected = "stream LOGS, group 'collectors': 16 of 16 partitions owned by 1 member, 3 messages waiting"
         assert expected in done.stdout
         assert "16 of 16" in collector.cli("status").stdout
     finally:

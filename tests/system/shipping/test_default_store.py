@@ -267,7 +267,7 @@ def test_a_replay_beside_the_shipper(make_collector: Maker) -> None:
             count += 100
             collector.wait_for_records(count)
         assert replay.stdout is not None
-        assert "parquet: 3000 records taken, 0 refused again" in replay.stdout.read()
+        assert "parquet: 3,000 records taken, 0 refused again" in replay.stdout.read()
     wait_for(lambda: store_of(collector)["lag_records"] == 0, "no lag")
     assert sorted(stored(collector)) == sorted([*collector.lines(), *late])
     assert not letters.exists()

@@ -107,7 +107,7 @@ def test_a_store_that_is_down_only_lags(make_collector: Callable[..., Collector]
     wait_for(lambda: store_of(collector)["lag_s"] > 0.5, "a lag in seconds")
     mend()
     assert place.wait_for(3010) == expected(3010)
-    wait_for(lambda: "store archive: works again; 3000 records waited for it" in collector.log, "a word in the log")
+    wait_for(lambda: "store archive: works again; it lags by 3,000 records" in collector.log, "a word in the log")
     assert collector.log.count("tried again until it works") == 1
 
 

@@ -38,7 +38,7 @@ DOCUMENT = {
         {"name": "lake", "type": "nats", "records": 7, "refused": 0, "lost": 0, "failing": False,
          "lag_records": 0, "lag_bytes": 0, "lag_s": 0.0, "problem": "",
          "details": {"summary": "stream LOGS, 2 of 3 replicas in step, duplicate window 10 min 0 s", "replicas": 3,
-                     "warnings": ["1 of 3 replicas are away or behind"]}},
+                     "warnings": ["replicas away or behind: 1 of 3"]}},
     ],
     "sources": [
         {"type": "nats", "stream": "LOGS", "group": "site", "records": 4_321, "rejected": 0, "dropped": 1_717,
@@ -81,9 +81,9 @@ def test_status_shows_what_matters_without_colour_in_a_pipe(capsys: pytest.Captu
                  "/x/[brackets]/all.jsonl", "up 1 h 2 min", "shipper parquet", "234,567", "98,765,432", "1 min 1 s",
                  "archive (failing)", "the journal is full",
                  "store archive: disk [full]", "2 of 3 replicas in step, duplicate window 10 min 0 s",
-                 "store lake: 1 of 3 replicas are away or behind",
+                 "store lake: replicas away or behind: 1 of 3",
                  "3 of 16", "4,321", "1,717", "8,642", "1 min 15 s", "FAR (not connected)",
-                 "source LOGS: 13 partitions wait for member bcd, which is away",
+                 "source LOGS: member bcd is away, with 13 partitions",
                  "source FAR: cannot [connect]"):  # fmt: skip
         assert part in text
 
@@ -92,9 +92,7 @@ def test_status_shows_limits_and_samples(capsys: pytest.CaptureFixture[str]) -> 
     """If there is anything to show."""
     print_status(DOCUMENT | {"sampled": 1_200, "limited": 3, "limit_dropped": 4_500})
     out = capsys.readouterr().out
-    assert (
-        "0 dropped, 1,200 not kept by a sample\nclients beyond a limit: 3; 4,500 of their records were dropped" in out
-    )
+    assert "0 dropped, 1,200 not kept by a sample\nclients beyond a limit: 3; dropped 4,500 records of them" in out
     print_status(DOCUMENT | {"sampled": 0, "limited": 0, "limit_dropped": 4_500})
     out = capsys.readouterr().out
     assert "sample" not in out

@@ -48,7 +48,7 @@ def test_several_keys_are_valid_at_once(tmp_path: Path) -> None:
         ('tls = "require"', "listener.tls_cert: is missing"),
         ('tls = "require"\ntls_cert = "a"', "listener.tls_key: is missing"),
         ('tls = "accept"\ntls_key = "a"', "listener.tls_cert: is missing"),
-        ('tls = "accept"\ntls_cert = ["a", "b"]\ntls_key = "c"', "listener.tls_key: names 1 files, and tls_cert 2"),
+        ('tls = "accept"\ntls_cert = ["a", "b"]\ntls_key = "c"', "listener.tls_key: names 1 file, and tls_cert 2"),
         ('tls = "on"', 'listener.tls: invalid value \'on\'; write "accept" or "off" or "require"'),
         ('tls_ca = "a"', "listener.tls_ca: unknown key; did you mean"),
         ('tls_min_version = "1.1"', "listener.tls_min_version: invalid value"),

@@ -152,8 +152,8 @@ def test_what_arrived_of_a_frame_is_all_that_is_held() -> None:
         (b"\x16\x03\x01\x02\x00\x01", "TLS handshake"),
         (b"SSH-2.0-OpenSSH", "SSH client"),
         (b'{"message": "x"}', "JSON lines"),
-        (b"\xff\xff\xff\xffAAAA", "4294967295 bytes"),
-        (b"\x80\x00\x00\x00AAAA", "2147483648 bytes"),
+        (b"\xff\xff\xff\xffAAAA", "4,294,967,295 bytes"),
+        (b"\x80\x00\x00\x00AAAA", "2,147,483,648 bytes"),
         (struct.pack("<I", 500) + b"x" * 500, "500 in little-endian"),
     ],
 )

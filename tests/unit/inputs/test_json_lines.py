@@ -132,7 +132,7 @@ def test_a_line_without_an_end_ends_the_connection(monkeypatch: pytest.MonkeyPat
     one = lines()
     feed(one, GOOD + b"\n")
     feed(one, b"x" * 4000)
-    with pytest.raises(InputError, match="no end after 5001 bytes"):
+    with pytest.raises(InputError, match="no end after 5,001 bytes"):
         feed(one, b"x" * 4000)
 
 

@@ -92,7 +92,7 @@ def test_strangers_cannot_flood_the_log(caplog: pytest.LogCaptureFixture, monkey
         now_s += 5
         limited.warning("peer again")
     assert [record.getMessage() for record in caplog.records[limited.BURST :]] == [
-        "980 warnings of this kind were left out",
+        "left out 980 warnings of this kind",
         "peer again",
     ]
     caplog.clear()

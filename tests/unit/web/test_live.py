@@ -125,7 +125,7 @@ def test_one_visitor_has_half_of_the_tails(log: GrowingLog, tmp_path: Path, monk
     async def main() -> None:
         records = LiveRecords(make_settings(tmp_path))
         async with records.watching(Filters(), "ada"), records.watching(Filters(), "bob"):
-            with pytest.raises(TooManyViewersError, match="1 tails of yours"):
+            with pytest.raises(TooManyViewersError, match="1 tail of yours"):
                 async with records.watching(Filters(), "ada"):
                     pass
         async with records.watching(Filters(), "ada"):

@@ -69,7 +69,7 @@ def test_every_cut_is_truncated() -> None:
         (b"NN.", "malformed", "STOP with a stack that is not one value near byte 3"),
         (b".", "malformed", "STOP with a stack that is not one value"),
         (b"(N.", "malformed", "STOP with a stack that is not one value"),
-        (b"N.N", "trailing", "1 bytes after the pickle's end"),
+        (b"N.N", "trailing", "1 byte after the pickle's end"),
         (b"q\x00N.", "malformed", "underflow"),
         (b"h\x05.", "malformed", "reference to nothing"),
         (b"\xffN.", "malformed", "unknown opcode 0xff"),

@@ -181,7 +181,9 @@ def test_the_number_of_workers_is_changed_within_bounds(run: Run) -> None:
     assert run.ask("workers", 3) == {"workers": 3, "before": 2}
     assert run.forks[-1] == "worker 3"
     for count in (0, MOST_WORKERS + 1):
-        assert run.ask("workers", count) == {"error": f"{count} workers: from 1 to {MOST_WORKERS} are possible"}
+        assert run.ask("workers", count) == {
+            "error": f"the number of workers is {count:,}; write one from 1 to {MOST_WORKERS}"
+        }
     run.master._shutdown.begin(fast=False)
     assert run.ask("workers", 4) == busy
     assert run.ask("reload") == busy

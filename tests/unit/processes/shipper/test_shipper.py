@@ -302,7 +302,7 @@ def test_one_line_when_it_fails_and_one_when_a_write_is_done_again(rig: Rig, log
     assert len([line for line in log() if "archive" in line]) <= trouble.MOST_LINES
     rig.store.faults.clear()
     rig.work()
-    assert log()[-1] == "store archive: works again; 5 records waited for it"
+    assert log()[-1] == "store archive: works again; it lags by 5 records"
     assert rig.counters[StoreField.FAILING] == 0
 
 

@@ -28,7 +28,7 @@ def test_one_line_when_it_begins_and_one_when_it_is_over(caplog: pytest.LogCaptu
     assert found.problem == ""
     assert caplog.messages == [
         "store days: the disk is full; tried again until it works",
-        "store days: works again; 70 records waited for it",
+        "store days: works again; it lags by 70 records",
     ]
 
 
@@ -72,7 +72,7 @@ def test_trouble_that_comes_and_goes_does_not_fill_the_log(
         found.begin(f"problem {number}")
     assert caplog.messages == ["store days: problem 0; tried again until it works"]
     found.end(3)
-    assert caplog.messages[1:] == ["store days: works again; 3 records waited for it"]
+    assert caplog.messages[1:] == ["store days: works again; it lags by 3 records"]
 
 
 def test_trouble_of_maintenance_is_no_longer_that_once_a_write_fails() -> None:

@@ -141,7 +141,7 @@ def test_begin_and_end_are_logged_once(
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 2, lines
     assert lines[0] == "limit limit-1: 10.0.0.1 sends more than 10 records a second; it waits"
-    assert lines[1].startswith("limit limit-1: 10.0.0.1 is within it again after 9 s; nothing was dropped")
+    assert lines[1].startswith("limit limit-1: 10.0.0.1 is within it again after 9 s; nothing dropped")
     assert pair.worker.counters[Field.LIMITED] == 0
 
 

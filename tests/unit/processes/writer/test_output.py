@@ -154,7 +154,7 @@ def test_lines_are_skipped_where_it_is_set_so(
     output.close()
     assert _read(tmp_path) == b"three\n"
     assert _counted() == {"RECORDS": 1, "BYTES": 6, "SKIPPED": 2}
-    assert "2 records were skipped" in caplog.messages[-1]
+    assert "skipped 2 records" in caplog.messages[-1]
 
 
 def test_a_sync_that_fails_leads_to_another_file(

@@ -95,7 +95,7 @@ def test_a_fifo_without_a_reader_holds_up_nobody(rig: Rig, caplog: pytest.LogCap
     assert (rig.directory / "all.jsonl").read_bytes().count(b"\n") == 7
     assert [record.getMessage().partition("/fifo")[2] for record in caplog.records] == [
         ": cannot open: it has no reader; its records are skipped until it works again",
-        ": written again; 5 records were skipped",
+        ": written again; skipped 5 records",
     ]
     assert rig.outputs.reopen() == []
 

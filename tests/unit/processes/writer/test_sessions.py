@@ -118,5 +118,5 @@ def test_forgotten_sessions_are_logged(sessions: WriterSessions, caplog: pytest.
         sessions._known.settle()
     sessions.report_forgotten()
     sessions.report_forgotten()
-    assert caplog.text.count("2 sessions were forgotten") == 1
+    assert caplog.text.count("forgot 2 sessions") == 1
     assert "limits.max_sessions is 2" in caplog.text

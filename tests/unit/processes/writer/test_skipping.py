@@ -25,7 +25,7 @@ def test_an_episode_has_two_lines(caplog: pytest.LogCaptureFixture) -> None:
     episodes.worked("/logs/fifo")
     assert caplog.messages == [
         "output shop: no reader; its records are skipped until it works again",
-        "output shop: /logs/fifo: written again; 9 records were skipped",
+        "output shop: /logs/fifo: written again; skipped 9 records",
     ]
 
 
@@ -45,7 +45,7 @@ def test_episodes_that_follow_at_once_are_one_in_the_log(caplog: pytest.LogCaptu
     clock[0] += QUIET_S
     episodes.failed("no reader", 1)
     episodes.worked("/logs/fifo")
-    assert caplog.messages[-1] == "output shop: /logs/fifo: written again; 50 records were skipped"
+    assert caplog.messages[-1] == "output shop: /logs/fifo: written again; skipped 50 records"
 
 
 def test_an_episode_that_lasts_is_logged_after_the_quiet_time(

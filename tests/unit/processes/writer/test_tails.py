@@ -77,7 +77,7 @@ def test_the_last_turn_is_cut_and_leaves_nothing(place: Place, caplog: pytest.Lo
     place.start().close()
     assert place.output.read_bytes() == place.recorded() == b"kept\n" * 3
     assert place.set_aside() == []
-    assert "they are sent again" in caplog.text
+    assert "clients send them again" in caplog.text
 
 
 def _copy(place: Place, to: Path) -> None:

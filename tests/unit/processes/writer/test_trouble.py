@@ -46,7 +46,7 @@ def test_skipped_records_are_summed(caplog: pytest.LogCaptureFixture) -> None:
     trouble.report("b", "", 1)
     assert [record.getMessage() for record in caplog.records] == [
         "output all: a: full; its records are skipped until it works again",
-        "output all: b: written again; 5 records were skipped",
+        "output all: b: written again; skipped 5 records",
     ]
     trouble.configure(OutputSettings(name="all", path="l/{service}.jsonl"))
     trouble.report("b", "b: full", 1)

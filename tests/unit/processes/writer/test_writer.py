@@ -280,7 +280,7 @@ def test_a_stop_on_a_full_disk_ends_with_a_loss_that_is_said(
     rig.turn()
     assert not rig.writer.loop._running
     assert rig.writer._exit_status == LOST_STATUS
-    assert "6 bytes of lines could not be written in time and are lost" in caplog.text
+    assert "lost 6 bytes of lines, not written in time" in caplog.text
     rig.close()
 
 

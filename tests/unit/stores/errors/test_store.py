@@ -248,7 +248,7 @@ def test_errors_that_are_not_told_apart_count_in_one_group(
         assert (len(rows), rows[0].count, sum(row.count for row in rows)) == (11, 45, 55)
         assert rows[0].title.startswith("Too many errors at once")
         (warning,) = store.status()["warnings"]
-        assert warning.startswith("45 errors of this hour")
+        assert warning.startswith("counted 45 errors of this hour")
         clock.now += 3600
         store.maintain()
         assert store.status()["warnings"] == []

@@ -69,7 +69,7 @@ def test_weak_promises_are_warnings() -> None:
     peers = [SimpleNamespace(current=True, offline=False), SimpleNamespace(current=False, offline=False)]
     described = describe_stream(_connection(), _info(_config(num_replicas=3), peers), SETTINGS)
     assert described["replicas_in_step"] == 2
-    assert described["warnings"] == ["1 of 3 replicas are away or behind"]
+    assert described["warnings"] == ["replicas away or behind: 1 of 3"]
     weak = NatsStoreSettings(name="n", sync_wait="10s", duplicate_window="5s")
     described = describe_stream(_connection(65_536), _info(_config(duplicate_window=5)), weak)
     assert [warning.split(" is ")[0] for warning in described["warnings"]] == [

@@ -77,7 +77,7 @@ def test_age_counts_while_the_clock_is_steady(tmp_path, monkeypatch, caplog):
         ahead[0] += step_s
         bounds.apply()
         assert len(segments.find_files(tmp_path)) == left
-    assert "removed 1 files, 0.0 MB of 1970-01-02: older than retain" in caplog.text
+    assert "removed 1 file, 0.0 MB of 1970-01-02: older than retain" in caplog.text
 
 
 def test_size_counts_at_once(tmp_path):
