@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from prefork_logd.alerts import notices, schema
+from prefork_logd.alerts.by_value import SIGN, WITHOUT
 from prefork_logd.alerts.findings import FURTHER
 from prefork_logd.alerts.ledger import queue, read_rule
 from prefork_logd.alerts.states import TEST
@@ -73,6 +74,8 @@ class RuleRow(msgspec.Struct):
     store: str
     window: str
     above: int
+    by: str
+    """The field of whose values each has incidents of its own; empty: all records together."""
     service: str
     text: str
     every: str
@@ -117,6 +120,8 @@ class IncidentRow(msgspec.Struct):
     rule: str
     key: str
     """Id of the group of errors, for rules about groups."""
+    by: str
+    """The value of the rule's `by`, its beginning if it is long; empty also for records without one."""
     title: str
     state: Literal["firing", "resolved"]
     started: float
@@ -245,11 +250,13 @@ class AlertBook:
             f"SELECT {_NOTICE} FROM notices WHERE incident = ? ORDER BY number LIMIT 100",
             (incident,),
         )
-        window_s = self._window_s(rule) if not key else notices.GROUP_S
+        is_of_value = key.startswith(SIGN)
+        window_s = self._window_s(rule) if not key or key == WITHOUT or is_of_value else notices.GROUP_S
         return IncidentRow(
             id=incident,
             rule=rule,
-            key="" if key == FURTHER else key,
+            key="" if is_of_value or key in (FURTHER, WITHOUT) else key,
+            by=key.removeprefix(SIGN) if is_of_value else "",
             title=title,
             state="resolved" if ended else "firing",
             started=began,

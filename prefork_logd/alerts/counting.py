@@ -9,18 +9,21 @@ is late, but it is new. `created` is bounded, too, so that a store can leave out
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from prefork_logd.errors import StoreError
-from prefork_logd.query import language, tree
+from prefork_logd.query import analysis, language, tree
 from prefork_logd.query.filters import Filters
+from prefork_logd.query.statistics import Aggregate, Statistics
+from prefork_logd.records.stored import read_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from prefork_logd.alerts.clock import Range
+    from prefork_logd.query.conditions import Field
     from prefork_logd.query.search import Found, Search
 
 MOST_READ = 50_000
@@ -33,6 +36,15 @@ class _Arrival(msgspec.Struct):
 
 
 _read_arrival = msgspec.json.Decoder(_Arrival).decode
+
+
+class Counts(NamedTuple):
+    """How many records of a window have each value of a field."""
+
+    rows: list[tuple[Any, int]]
+    """The most frequent values; None stands for records without one."""
+    rest: int
+    """No value that is not in `rows` has more records than this."""
 
 
 def count(
@@ -49,25 +61,56 @@ def count(
 
     `journal` is the collector's own. Raises StoreError, ValueError for a query.
     """
+    filters = _filters(search, query, ranges, lateness_s)
+    if is_simple:
+        return search.count(filters)
+    found = 0
+    for _ in _arrived(search, filters, ranges, journal):
+        found += 1
+        if found >= enough:
+            break
+    return found
+
+
+def count_by(
+    search: Search,
+    query: str,
+    ranges: Sequence[Range],
+    lateness_s: float,
+    field: Field,
+    journal: str,
+    *,
+    is_simple: bool,
+) -> Counts:
+    """Return how many records of a window match, by the values of a field. Raises StoreError, ValueError."""
+    filters = _filters(search, query, ranges, lateness_s)
+    question = Statistics((Aggregate("count", "count"),), (field,))
+    if is_simple:
+        table = search.stats(filters, question)
+        rows, left_out = table.rows, table.left_out
+    else:
+        arrived = (read_fields(record.line) for record in _arrived(search, filters, ranges, journal))
+        rows, left_out = analysis.stats_of(arrived, question)
+    return Counts([(value, count) for value, count in rows], rows[-1][1] if left_out else 0)
+
+
+def _filters(search: Search, query: str, ranges: Sequence[Range], lateness_s: float) -> Filters:
     least = min(one.least for one in ranges)
     node = language.parse(query, now=ranges[-1].least, carried=search.levels)
     arrived = tree.Compare(("received",), ">=", f"{least:.6f}")
-    filters = Filters(since=least - lateness_s, tree=tree.all_of((node, arrived)), order="newest")
-    if is_simple:
-        return search.count(filters)
-    return _count_each(search, replace(filters, limit=_PAGE), ranges, enough, journal)
+    return Filters(since=least - lateness_s, tree=tree.all_of((node, arrived)), order="newest")
 
 
-def _count_each(search: Search, filters: Filters, ranges: Sequence[Range], enough: int, journal: str) -> int:
-    """Count by the numbers of records, because `received` is ambiguous after the clock was set."""
-    found, read, cursor = 0, 0, None
+def _arrived(search: Search, filters: Filters, ranges: Sequence[Range], journal: str) -> Iterator[Found]:
+    """Yield the records of a window by their numbers, because `received` is ambiguous after the clock was set."""
+    read, cursor = 0, None
     while True:
-        page = search.page(filters, cursor)
-        found += sum(_is_in(record, ranges, journal) for record in page.records)
+        page = search.page(replace(filters, limit=_PAGE), cursor)
+        yield from (record for record in page.records if _is_in(record, ranges, journal))
         read += len(page.records)
         cursor = page.cursor
-        if cursor is None or found >= enough:
-            return found
+        if cursor is None:
+            return
         if read >= MOST_READ:
             raise StoreError(
                 f"the clock was set, and more than {MOST_READ:,} records match; write a query that matches fewer, "

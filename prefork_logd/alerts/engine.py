@@ -11,6 +11,7 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prefork_logd.alerts import by_value
 from prefork_logd.alerts import findings as found
 from prefork_logd.alerts.clock import AlertClock
 from prefork_logd.alerts.ledger import Ledger
@@ -204,11 +205,13 @@ class Engine:
 
     def _of_records(self, opened: _Opened, rule: AlertSettings, search: Search) -> Findings:
         listening_s = opened.clock.ticks() - opened.listening
+        if rule.by:
+            keys = opened.ledger.open_keys(rule)
+            return by_value.of_values(rule, search, opened.clock, self._settings, self._watched, keys)
         return found.of_records(rule, search, opened.clock, self._settings, self._watched, listening_s)
 
     def _of_groups(self, opened: _Opened, rule: AlertSettings) -> Findings:
-        position = opened.ledger.position(rule)
-        keys = opened.ledger.conditions(rule.name) if position is not None else {}
+        position, keys = opened.ledger.position(rule), opened.ledger.open_keys(rule)
         return found.of_groups(rule, Path(self._settings.errors.path), position, keys)
 
 

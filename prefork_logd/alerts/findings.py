@@ -23,11 +23,10 @@ if TYPE_CHECKING:
     from prefork_logd.alerts.clock import AlertClock
     from prefork_logd.config.alerts import AlertSettings
     from prefork_logd.config.settings import Settings
-    from prefork_logd.config.stores.base import StoreSettings
     from prefork_logd.query.search import Search
 
 MOST_KEYS = 100
-"""Groups of errors of one rule that are incidents at once. Further ones are one incident together."""
+"""Groups of errors, or values, of one rule that are incidents at once. Further ones are one incident together."""
 FURTHER = "further"
 """The key of that incident."""
 MOST_EVENTS = 1_000
@@ -51,11 +50,12 @@ class Findings(NamedTuple):
     """What an evaluation of a rule has found."""
 
     keys: dict[str, Finding]
-    """By the key of a group, or an empty text. A key that is not in it keeps its state."""
+    """By the key of a group, that of a value, or an empty text. A key that is not in it keeps its state."""
     value: int
     position: int
     """The number of the last event of groups that was looked at."""
     problem: str = ""
+    """What could not be read."""
 
 
 class Watched(Protocol):
@@ -88,8 +88,8 @@ def of_records(
     value = counting.count(
         search, rule.query, ranges, settings.alerts.lateness_s, enough, journal, is_simple=clock.is_simple(ranges)
     )
-    if value < enough and (lag_s := _lag_s(choose_store(settings, rule.store or None), watched)):
-        raise StoreError(f"the store is {lag_s:.0f} s behind, so records may be missing from the count")
+    if value < enough:
+        require_on_time(rule, settings, watched)
     about = f": {escape_text(rule.query)}" if rule.query else ""
     if is_absence:
         holds = value == 0
@@ -102,8 +102,15 @@ def of_records(
     return Findings({"": Finding(holds, value, title[:MOST_TITLE], rule.query)}, value, 0)
 
 
-def _lag_s(store: StoreSettings, watched: Watched) -> float:
+def require_on_time(rule: AlertSettings, settings: Settings, watched: Watched) -> None:
+    """Raise StoreError if records wait that a search does not find, for longer than usual."""
+    if behind_s := late_s(rule, settings, watched):
+        raise StoreError(f"the store is {behind_s:.0f} s behind, so records may be missing from the count")
+
+
+def late_s(rule: AlertSettings, settings: Settings, watched: Watched) -> float:
     """Return for how long records wait that a search does not find; 0 if that is as usual."""
+    store = choose_store(settings, rule.store or None)
     if searches_journal(store):
         return 0.0
     lag_s = watched.lag_s(store.name)

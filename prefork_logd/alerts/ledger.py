@@ -111,6 +111,10 @@ class Ledger:
         found = self._all("SELECT key, since, incident, told, repeats FROM conditions WHERE rule = ?", (rule,))
         return {key: states.Condition(*rest) for key, *rest in found}
 
+    def open_keys(self, rule: AlertSettings) -> Collection[str]:
+        """Return the keys that have a state; none if the rule is about something else than before."""
+        return self.conditions(rule.name) if self.position(rule) is not None else ()
+
     def known_rules(self) -> list[str]:
         """Return the names of the rules that have a state."""
         return [name for (name,) in self._all("SELECT rule FROM evaluations")]
@@ -303,4 +307,4 @@ def _new_id() -> str:
 
 def _subject(rule: AlertSettings) -> tuple[str, ...]:
     """Return what a rule is about: with another subject its states begin again."""
-    return (rule.on, rule.query, rule.store, rule.service, rule.text)
+    return (rule.on, rule.query, rule.store, rule.service, rule.text, rule.by)

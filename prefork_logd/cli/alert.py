@@ -149,7 +149,8 @@ def _about(row: RuleRow) -> str:
 
     query = escape_text(row.query) or "all records"
     if row.on == "count":
-        return f"more than {row.above:,} in {row.window}: {query}"
+        by = f" by {escape_text(row.by)}" if row.by else ""
+        return f"more than {row.above:,} in {row.window}{by}: {query}"
     if row.on == "absence":
         return f"none in {row.window}: {query}"
     return " ".join(filter(None, [row.on, escape_text(row.service), escape_text(row.text)]))

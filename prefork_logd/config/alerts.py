@@ -97,6 +97,14 @@ class AlertSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
         str, Meta(max_length=40, description="Time before now in which records arrive that count; 7 days at most.")
     ] = "5m"
     above: Annotated[int, Meta(ge=0, le=1_000_000_000, description="Most records that are still right (`count`).")] = 0
+    by: Annotated[
+        str,
+        Meta(
+            max_length=200,
+            description='A field, such as "service" (`count`): `above` is of each of its values, and each value has '
+            "incidents of its own. Empty: all records together.",
+        ),
+    ] = ""
     service: Annotated[
         str, Meta(max_length=200, description="Groups with errors of this service (group rules); empty: of any.")
     ] = ""
@@ -137,7 +145,8 @@ class AlertSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
             yield "window", "is shorter than `every`, so some records would never count; write a longer one"
         if len(set(self.send)) < len(self.send):
             yield "send", "names a receiver twice; name each once"
-        unused = ("service", "text") if not self.is_of_groups else ("query", "store")
+        unused = [*(("query", "store") if self.is_of_groups else ("service", "text"))]
+        unused += [] if self.on == "count" else ["by"]
         for key in unused:
             if getattr(self, key):
                 yield key, f'has no meaning for on = "{self.on}"; leave it out'

@@ -77,6 +77,9 @@ def check_web(document: Document, settings: Settings) -> None:
 QUERY_CHECK = "prefork_logd.query.language:problem_of"
 """Returns what is wrong with a query. Imported when there is a rule: the language is on a floor above this one."""
 
+FIELD_CHECK = "prefork_logd.query.language:field_problem_of"
+"""The same of a field."""
+
 
 def check_alerts(document: Document, settings: Settings) -> None:
     """Add the problems of rules and receivers with each other, and of the rules' queries."""
@@ -106,9 +109,10 @@ def rule_problems(rule: AlertSettings, settings: Settings) -> Iterator[tuple[str
         yield "on", f'"{rule.on}" needs a store that can be searched; write [[store]] (docs/stores.md)'
     if rule.store and rule.store not in [store.name for store in settings.store]:
         yield "store", f"{rule.store!r:.100}: there is no such store"
-    module, _, name = QUERY_CHECK.partition(":")
-    if rule.query and (problem := getattr(importlib.import_module(module), name)(rule.query)):
-        yield "query", problem
+    for key, check in (("query", QUERY_CHECK), ("by", FIELD_CHECK)):
+        module, _, name = check.partition(":")
+        if getattr(rule, key) and (problem := getattr(importlib.import_module(module), name)(getattr(rule, key))):
+            yield key, problem
 
 
 def check_metrics(document: Document, settings: Settings) -> None:

@@ -107,6 +107,15 @@ def parse_field(text: str) -> Field:
     return find_field(_keys(text), has_quotes='"' in text)
 
 
+def field_problem_of(text: str) -> str:
+    """Return what is wrong with the name of a field whose values are told apart; empty if nothing is."""
+    try:
+        field = parse_field(text)
+    except ValueError as error:
+        return str(error)
+    return f"{text} is an object; name one of its keys" if field.paths in ((("extra",),), (("truncated",),)) else ""
+
+
 def _keys(name: str) -> tuple[str, ...]:
     return tuple(quoted or plain for quoted, plain in _QUOTED_KEY.findall(name))
 

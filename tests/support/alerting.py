@@ -12,7 +12,8 @@ from prefork_logd.alerts.clock import AlertClock
 from prefork_logd.alerts.engine import Engine
 from prefork_logd.alerts.findings import Watched
 from prefork_logd.config.load import loads
-from prefork_logd.query.search import Found, Limits, Page, RecordId
+from prefork_logd.query.analysis import stats_of
+from prefork_logd.query.search import Coverage, Found, Limits, Page, RecordId, Table
 from prefork_logd.records.stored import read_fields
 from tests.support.stores import NOW, line
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from prefork_logd.query.filters import Filters
     from prefork_logd.query.search import Cursor
+    from prefork_logd.query.statistics import Statistics
 
 JOURNAL = "0123456789abcdef" * 2
 
@@ -95,6 +97,7 @@ class Records:
         self.limits = Limits()
         self.lines: list[bytes] = []
         self.error: Exception | None = None
+        self.problems: list[str] = []
 
     def _matching(self, filters: Filters) -> list[Found]:
         if self.error is not None:
@@ -109,6 +112,12 @@ class Records:
     def count(self, filters: Filters) -> int:
         """Return how many records match."""
         return len(self._matching(filters))
+
+    def stats(self, filters: Filters, statistics: Statistics) -> Table:
+        """Return aggregates of the records that match."""
+        found = self._matching(filters)
+        rows, left_out = stats_of((read_fields(one.line) for one in found), statistics)
+        return Table(statistics.columns, rows, left_out, Coverage(len(found), True))
 
     def page(self, filters: Filters, cursor: Cursor | None = None) -> Page:
         """Return all records that match."""

@@ -82,6 +82,7 @@ class NewRule(msgspec.Struct, forbid_unknown_fields=True):
     store: _Name = ""
     window: _Short = "5m"
     above: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
+    by: _Name = ""
     service: _Name = ""
     text: _Name = ""
     every: _Short = "1m"

@@ -14,10 +14,10 @@ const KINDS = [
   ["new-group", "A new group of errors"],
   ["regressed-group", "A group of errors comes back"],
 ];
-const WANTED = { count: ["query", "window", "above"], absence: ["query", "window"], "new-group": ["service", "text"], "regressed-group": ["service", "text"] };
+const WANTED = { count: ["query", "window", "above", "by"], absence: ["query", "window"], "new-group": ["service", "text"], "regressed-group": ["service", "text"] };
 const TYPING_MS = 400;
 
-export const EMPTY_RULE = { name: "", on: "count", query: "", store: "", window: "5m", above: 0, service: "", text: "", every: "1m", for: "0s", repeat: "", resolved: true, send: [] };
+export const EMPTY_RULE = { name: "", on: "count", query: "", store: "", window: "5m", above: 0, by: "", service: "", text: "", every: "1m", for: "0s", repeat: "", resolved: true, send: [] };
 
 /** Open the dialog for a rule; `name` is that of the rule to change, "" for a new one. `saved` gets the rule. */
 export function openForm(rule, name, receivers, saved) {
@@ -45,6 +45,7 @@ class RuleForm {
       this.labelled("query", "Query", input("query", { maxlength: 16384, class: "field mono", spellcheck: "false", placeholder: "service=shop level>=ERROR" }), this.searches, this.preview),
       this.labelled("window", "Within", input("window", { maxlength: 40, placeholder: "5m" })),
       this.labelled("above", "More than", input("above", { type: "number", min: 0, max: 1e9, step: 1, required: true })),
+      this.labelled("by", "Of each value of the field", input("by", { maxlength: 200, class: "field mono", spellcheck: "false", placeholder: "all records together" })),
       this.labelled("service", "Service", input("service", { maxlength: 200, placeholder: "any" })),
       this.labelled("text", "Text in the title, the place or the logger", input("text", { maxlength: 200, placeholder: "any" })),
       this.receivers(receivers),
@@ -98,7 +99,7 @@ class RuleForm {
 
   showKind() {
     const wanted = WANTED[this.kind.value];
-    for (const key of ["query", "window", "above", "service", "text"]) {
+    for (const key of ["query", "window", "above", "by", "service", "text"]) {
       this.form.querySelector(`[data-key="${key}"]`).hidden = !wanted.includes(key);
       this.fields.get(key).disabled = !wanted.includes(key);
     }

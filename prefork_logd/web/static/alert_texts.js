@@ -23,7 +23,7 @@ export function stateBadge(one) {
 
 /** Return a sentence about what a rule looks for, as nodes. */
 export function ruleSentence(rule) {
-  if (rule.on === "count") return [Number(rule.above) ? `More than ${formatCount(rule.above, "record")}` : "Any record", ` within ${rule.window}`, of(rule)];
+  if (rule.on === "count") return [Number(rule.above) ? `More than ${formatCount(rule.above, "record")}` : "Any record", ` within ${rule.window}`, of(rule), rule.by ? [", by ", h("code", {}, shown(rule.by, false))] : null];
   if (rule.on === "absence") return [`No record within ${rule.window}`, of(rule)];
   const what = rule.on === "new-group" ? "A new group of errors" : "A group of errors that comes back";
   return [what, rule.service ? [" of ", h("code", {}, shown(rule.service, false))] : null, rule.text ? [" with ", h("code", {}, shown(rule.text, false))] : null];
