@@ -94,7 +94,7 @@ class RuleRow(msgspec.Struct):
     value: int | None
     """Records in the window at the last evaluation, or groups of errors."""
     problem: str
-    """Why the last evaluation failed."""
+    """Why the last evaluation failed, or the parts of the store that it could not read."""
     silenced_until: float
     silenced_by: str
 

@@ -20,7 +20,7 @@ from prefork_logd.config.alerts import MAX_ALERTS, AlertSettings
 from prefork_logd.config.checks import rule_problems
 from prefork_logd.config.paths import ALERTS_FILE, JOURNAL_DIRECTORY
 from prefork_logd.errors import StoreError, describe_unexpected
-from prefork_logd.query.search import Limits
+from prefork_logd.query.search import Limits, problems_of
 from prefork_logd.stores.registry import choose_store, open_search
 from prefork_logd.system.log import RateLimitedLog
 from prefork_logd.system.sqlite import Place
@@ -42,6 +42,8 @@ TURN_S = 5.0
 are changed rules read, the clock looked at, and waiting notices sent."""
 DEADLINE_S = 30.0
 """Longest time of a search for one rule."""
+MOST_PROBLEM = 1_000
+"""Characters about the parts of a store that cannot be read."""
 
 
 class Engine:
@@ -184,6 +186,8 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - one rule must not hold up the others
             self._note_problem(opened, rule, f"unexpected {describe_unexpected(error)}")
         else:
+            if findings.problem:
+                self._log.warning("alert %s: %s", rule.name, findings.problem)
             opened.ledger.apply(rule, findings, opened.clock, self._run, opened.listening)
             # At once: the searches of other rules may take long.
             opened.dispatcher.start_due(opened.outbox)
@@ -207,8 +211,13 @@ class Engine:
         listening_s = opened.clock.ticks() - opened.listening
         if rule.by:
             keys = opened.ledger.open_keys(rule)
-            return by_value.of_values(rule, search, opened.clock, self._settings, self._watched, keys)
-        return found.of_records(rule, search, opened.clock, self._settings, self._watched, listening_s)
+            findings = by_value.of_values(rule, search, opened.clock, self._settings, self._watched, keys)
+        else:
+            findings = found.of_records(rule, search, opened.clock, self._settings, self._watched, listening_s)
+        if problems := problems_of(search):
+            told = f"only a part of the store can be read: {'; '.join(problems)}"
+            findings = findings._replace(problem=told[:MOST_PROBLEM])
+        return findings
 
     def _of_groups(self, opened: _Opened, rule: AlertSettings) -> Findings:
         position, keys = opened.ledger.position(rule), opened.ledger.open_keys(rule)

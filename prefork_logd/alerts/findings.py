@@ -12,6 +12,7 @@ from prefork_logd.alerts import counting
 from prefork_logd.alerts.notices import GROUP_QUERY
 from prefork_logd.config.values import format_count
 from prefork_logd.errors import StoreError
+from prefork_logd.query.search import problems_of
 from prefork_logd.records.render import escape_text
 from prefork_logd.stores.errors.book import Book, Row
 from prefork_logd.stores.registry import choose_store, searches_journal
@@ -55,7 +56,7 @@ class Findings(NamedTuple):
     position: int
     """The number of the last event of groups that was looked at."""
     problem: str = ""
-    """What could not be read."""
+    """The parts of the store that could not be read; the findings are about the others."""
 
 
 class Watched(Protocol):
@@ -95,7 +96,9 @@ def of_records(
         holds = value == 0
         if holds and listening_s < rule.window_s:
             return Findings({}, value, 0)
-        title = f"no records in {rule.window}{about}"
+        # Those that cannot be read may have been of the window.
+        unread = " (a part of the store cannot be read)" if problems_of(search) else ""
+        title = f"no records in {rule.window}{unread}{about}"
     else:
         holds = value > rule.above
         title = f"{format_count(value, 'record')} in {rule.window} (more than {rule.above:,}){about}"

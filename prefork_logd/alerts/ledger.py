@@ -144,6 +144,8 @@ class Ledger:
                     findings.position,
                 ),
             )  # fmt: skip
+            if findings.problem:
+                self.count("errors")
             self._save_clock(clock, run, listening)
 
     def fail(self, rule: AlertSettings, problem: str, wall: float) -> None:

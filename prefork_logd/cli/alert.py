@@ -141,7 +141,7 @@ def _described_rule(row: RuleRow) -> Iterator[str]:
     if row.silenced_until:
         yield f"    silenced until {asctime(row.silenced_until)[:19]} by {escape_text(row.silenced_by)}"
     if row.problem:
-        yield f"    cannot be evaluated: {escape_text(row.problem)}"
+        yield f"    problem: {escape_text(row.problem)}"
 
 
 def _about(row: RuleRow) -> str:

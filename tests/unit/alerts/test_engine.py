@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from prefork_logd.alerts import engine as module
 from prefork_logd.alerts import findings, ledger
 from prefork_logd.alerts.book import AlertBook
 from prefork_logd.config.alerts import AlertSettings
+from prefork_logd.config.stores.parquet import ParquetStoreSettings
 from prefork_logd.errors import StoreError
 from prefork_logd.stores.errors.book import Book
-from tests.support.alerting import toml
+from prefork_logd.stores.parquet.search import open_search
+from prefork_logd.stores.parquet.store import ParquetStore
+from tests.support.alerting import JOURNAL, toml
 from tests.support.stores import block, line, never
 from tests.unit.stores.errors.test_store import opened
 
@@ -68,6 +72,41 @@ def test_too_many_records(make_world: Maker, hook: Hook) -> None:
     (incident,) = incidents(world)
     assert (incident.state, incident.value, [one.state for one in incident.notices]) == ("resolved", 3, ["sent"] * 2)
     assert world.engine.numbers == {"rules": 1, "firing": 0, "waiting": 0, "sent": 2, "failed": 0, "errors": 0}
+
+
+def test_a_part_of_the_store_that_cannot_be_read_is_named(make_world: Maker, hook: Hook) -> None:
+    """The rule goes on with the other records; an incident of absence says that some may be there."""
+    world = make_world('on = "absence"')
+    world.records.problems = ["a.parquet: is damaged"]
+    world.log()
+    world.turn()
+    told = "only a part of the store can be read: a.parquet: is damaged"
+    assert (state(world).state, state(world).value, state(world).problem) == ("ok", 1, told)
+    world.turn(turns=11)
+    assert json.loads(hook.requests[0].body)["title"] == "no records in 10s (a part of the store cannot be read)"
+    errors = world.engine.numbers["errors"]
+    assert errors == 12
+    world.records.problems = []
+    world.turn()
+    assert (state(world).problem, world.engine.numbers["errors"]) == ("", errors)
+
+
+@pytest.mark.parametrize("rule", ["above = 2", 'above = 0\nby = "n"'])
+def test_a_damaged_file_is_named(make_world: Maker, monkeypatch: pytest.MonkeyPatch, rule: str) -> None:
+    """With its path, in a real store."""
+    world = make_world(rule)
+    path = Path(world.settings.store[0].path)
+    store = ParquetStore(ParquetStoreSettings(path=str(path)))
+    store.open(JOURNAL)
+    for first in (0, 2):
+        store.write([block(first, [line(world.wall, n=first), line(world.wall, n=first + 1)])], never)
+    store.close()
+    monkeypatch.setattr(module, "open_search", lambda settings, _: open_search(settings))
+    bad = min(path.rglob("*.parquet"))
+    bad.write_bytes(bad.read_bytes()[:-40])
+    world.turn()
+    assert str(bad) in state(world).problem
+    assert state(world).value == (2 if "by" not in rule else 1)
 
 
 def test_records_that_come_late_count_when_they_come(make_world: Maker, hook: Hook) -> None:
