@@ -79,7 +79,7 @@ def reload(flags: Flags) -> int:
         return ExitStatus.USAGE
     click.echo(f"reloaded; changed: {', '.join(outcome['changed']) or 'nothing'}")
     for key in outcome["needs_restart"]:
-        click.echo(f"{key} cannot change while the collector runs; `{PROGRAM} restart` applies it")
+        click.echo(f"not applied, because it needs a restart (`{PROGRAM} restart`): {key}")
     return ExitStatus.FAILURE if outcome["problems"] else ExitStatus.OK
 
 

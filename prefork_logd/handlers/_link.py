@@ -11,7 +11,7 @@ import sys
 from ._clock import jittered, monotonic
 from ._compat import count_records, text_of
 from ._notices import printable
-from ._session import BUSY, GOING_AWAY, LENGTH, NO_KEY, ClientProtocol
+from ._session import BUSY, GOING_AWAY, LENGTH, TLS_REQUIRED, ClientProtocol
 from ._sockets import close_socket, reset_connection
 from ._tls import TlsError, TlsSocket, begin_tls
 from ._wire import Wire
@@ -317,7 +317,7 @@ class Link(Wire):
             said = u"is busy: %s (error %d); records are kept, and sent later" % (text, code)
             self._notices.say_once("busy", said)
             return
-        self._connector.retry_at = now + (REFUSED_PAUSE_S if code <= NO_KEY else _UNKNOWN_PAUSE_S)
+        self._connector.retry_at = now + (REFUSED_PAUSE_S if code <= TLS_REQUIRED else _UNKNOWN_PAUSE_S)
         self._notices.say_once(("error", code), u"answers: %s (error %d); records are kept" % (text, code))
 
     def say_away(self):

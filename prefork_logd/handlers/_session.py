@@ -30,7 +30,7 @@ _ERROR_BODY = struct.Struct(">HH")
 _LARGEST = {_WELCOME: _WELCOME_BODY.size + 32, _CHALLENGE: 32, _ACK: 8, _ERROR: 1024, _WAIT: 0, _REJECTED: 12}
 _NONCE_BYTES = 32
 
-NO_COMMON_VERSION, REFUSED, OUT_OF_ORDER, MALFORMED, GOING_AWAY, NO_KEY, BUSY = 1, 2, 3, 4, 5, 6, 7
+NO_COMMON_VERSION, REFUSED, OUT_OF_ORDER, MALFORMED, GOING_AWAY, NO_KEY, BUSY, TLS_REQUIRED = range(1, 9)
 _MOST_IDLE_MESSAGES = 1000
 """How many WAITs and ACKs that acknowledge nothing new are taken in a row; a collector sends few of them."""
 

@@ -8,16 +8,19 @@ can share the port with SocketHandler. A connection pays for the choice once.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from prefork_logd.inputs.base import Input, InputError, Terms
-from prefork_logd.inputs.frames import FrameInput
+from prefork_logd.inputs.frames import LARGEST_HONEST_FRAME, FrameInput
 from prefork_logd.inputs.json_lines import JsonLinesInput
 from prefork_logd.inputs.session import messages
 from prefork_logd.inputs.session.session_input import SessionInput
 from prefork_logd.inputs.state import InputState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ANY = "any"
 """A listener that accepts every input of the list."""
@@ -35,6 +38,10 @@ class Row(NamedTuple):
     """Its first byte. None: any byte that no other input begins with."""
     acknowledges: bool = False
     """Whether its clients keep records until they are committed, and are answered before they send any."""
+    demand_tls: Callable[[bytes], bytes] = lambda _: b""
+    """Returns the answer to a client that speaks it without TLS where TLS is required, by its first bytes."""
+    way_to_tls: str = "let its program speak TLS as the documentation of TLS shows"
+    """How such a client is mended, for people."""
 
     @property
     def name(self) -> str:
@@ -43,7 +50,10 @@ class Row(NamedTuple):
 
 
 INPUTS: tuple[Row, ...] = (
-    Row(SessionInput, "sessions", messages.FIRST_BYTE, acknowledges=True),
+    Row(
+        *(SessionInput, "sessions", messages.FIRST_BYTE, True, messages.demand_tls),
+        way_to_tls="give its SocketHandler tls=True",
+    ),
     Row(JsonLinesInput, "JSON lines", ord("{")),
     Row(FrameInput, "plain frames"),
 )
@@ -69,6 +79,17 @@ def choose(data: bytes | memoryview, admits: str, terms: Terms) -> Input:
         return spoken.make(terms)
     what = f"{spoken.title} are not accepted on this listener, only sessions"
     raise InputError("not-accepted", what, b"", [])
+
+
+def demand_tls(head: bytes) -> tuple[bytes, str]:
+    """Return the answer to a plain client where TLS is required, and a sentence for the log with the remedy.
+
+    `head` has its first bytes, one or more. The answer is empty for clients that read none.
+    """
+    row = _recognise(head[0])
+    is_known = row.first_byte is not None or head[0] <= LARGEST_HONEST_FRAME >> 24
+    what = row.title if is_known else "something else than TLS"
+    return row.demand_tls(head), f'sends {what}, and only TLS is taken; {row.way_to_tls}, or set tls = "accept"'
 
 
 def is_answered(first: bytes, admits: str) -> bool:

@@ -55,6 +55,9 @@ class Message(enum.IntEnum):
     REJECTED = 0x86
 
 
+_HELLO_HEAD = MAGIC.to_bytes(2, "big") + bytes([Message.HELLO])
+_TLS_REQUIRED = "only TLS is taken here; SocketHandler speaks it with tls=True"
+
 LARGEST: Mapping[int, int] = {Message.HELLO: 1024, Message.AUTH: 1024, Message.GAP: 1024, Message.BYE: 0}
 """Largest body of each message from a client, in bytes: the most that we hold for it before its welcome. The collector
 chooses that of a BATCH."""
@@ -79,6 +82,7 @@ class ErrorCode(enum.IntEnum):
     GOING_AWAY = 5
     NO_KEY = 6
     BUSY = 7
+    TLS_REQUIRED = 8
 
 
 class State(enum.Enum):
@@ -225,6 +229,16 @@ def welcome_body(max_record_bytes: int, max_batch_bytes: int, committed: int, pr
 def rejected_body(number: int, count: int) -> bytes:
     """Return the body of a REJECTED: so many of the records up to a number hold no record."""
     return _REJECTED.pack(number, min(count, (1 << 32) - 1))
+
+
+def demand_tls(head: bytes) -> bytes:
+    """Return the answer to a client that begins a session without TLS where TLS is required; `head` is what it sent.
+
+    Return nothing to bytes that do not begin as a HELLO: an answer would mean nothing to their sender.
+    """
+    if not head.startswith(_HELLO_HEAD[: len(head)]):
+        return b""
+    return encode(Message.ERROR, error_body(ErrorCode.TLS_REQUIRED, _TLS_REQUIRED))
 
 
 def error_body(code: ErrorCode, text: str) -> bytes:

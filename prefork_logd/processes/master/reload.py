@@ -226,4 +226,4 @@ def _log_outcome(outcome: dict[str, Any]) -> None:
         return
     LOGGER.info("reload: outputs were reopened; changed: %s", ", ".join(outcome["changed"]) or "nothing")
     for key in outcome["needs_restart"]:
-        LOGGER.warning("reload: %s cannot change while the collector runs; restart it for that", key)
+        LOGGER.warning("reload: not applied, because it needs a restart (`prefork-logd restart`): %s", key)

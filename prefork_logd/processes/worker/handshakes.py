@@ -11,25 +11,26 @@ wait for its room.
 from __future__ import annotations
 
 import itertools
+import os
 import socket
 import ssl
 from typing import TYPE_CHECKING, Protocol
 
+from prefork_logd.inputs.detect import demand_tls
 from prefork_logd.ipc.scoreboard import Field
 from prefork_logd.net import tls
 from prefork_logd.net.certificates import ListenerTls, explain, make_context
 from prefork_logd.net.loop import ENDED, PEER_CLOSED, WRITE
 from prefork_logd.net.peers import peer_key
 from prefork_logd.net.tls import FIRST_BYTE, HandshakeError, SharedBuffers, TlsStream
-from prefork_logd.processes.worker.connection import peek
-from prefork_logd.system.log import LOGGER
+from prefork_logd.processes.worker.connection import GREETING_BYTES, peek
+from prefork_logd.system.log import LOGGER, RateLimitedLog
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from prefork_logd.net.loop import Loop, Timer
     from prefork_logd.processes.worker.connection import Connection
-    from prefork_logd.system.log import RateLimitedLog
 
 HANDSHAKE_S = 10.0
 """Longest time from a client's first byte to a complete handshake; limits.record_timeout, if that is shorter."""
@@ -79,6 +80,8 @@ class Handshakes:
         self._waiting: dict[int, dict[Connection, None]] = {}
         """By peer the connections whose handshakes may not begin yet, the oldest first."""
         self._timer: Timer | None = None
+        self._of_plain = RateLimitedLog(burst=5, per_second=1 / 60)
+        """A client of the standard library connects again for ever, and every time it is closed."""
 
     def configure(self, record_timeout_s: float) -> None:
         """Set the longest time of a handshake by limits.record_timeout, in seconds."""
@@ -117,7 +120,7 @@ class Handshakes:
             return True
         if first != FIRST_BYTE:
             if door is None or door.is_required:
-                self._fail(connection, tls.PLAIN, "only TLS is spoken on this listener, and the client speaks plain")
+                self._refuse_plain(connection)
                 return False
             return True
         if door is None:
@@ -133,6 +136,22 @@ class Handshakes:
         self._arm()
         self._wake_next()
         return True
+
+    def _refuse_plain(self, connection: Connection) -> None:
+        """Close a plain client where TLS is required, with the answer that its protocol has for that."""
+        try:
+            # Read, because the reset for unread bytes could overtake the answer (RFC 2525, section 2.17).
+            head = os.read(connection.fd, GREETING_BYTES)
+        except OSError:
+            head = b""
+        if head:
+            answer, remedy = demand_tls(head)
+            if answer:
+                connection.send_raw(answer)
+            self._of_plain.warning("%s: TLS: closed: the client %s", connection.peer, remedy)
+        if connection.fd >= 0:
+            self._port.counters[_COUNTERS[tls.PLAIN]] += 1
+            self._port.close(connection)
 
     def _go_on(self, connection: Connection, stream: TlsStream, events: int) -> bool:
         if events & WRITE and connection.unsent:

@@ -134,7 +134,7 @@ def test_relative_paths_stay_where_they_are(daemon: Daemon, tmp_path: Path) -> N
     daemon.bind = daemon.status()["bind"]
     assert daemon.bind == [f"unix:{tmp_path}/c.sock"]
     daemon.config.write_text(toml.replace('"state"', '"elsewhere"'))
-    assert "server.state_dir cannot change" in daemon.cli("reload").stdout
+    assert "(`prefork-logd restart`): server.state_dir" in daemon.cli("reload").stdout
     with daemon.connect() as sock:
         sock.sendall(frames(["after the reload"]))
         assert messages(daemon.wait_for_records(1)) == ["after the reload"]

@@ -217,6 +217,19 @@ def test_a_collector_that_is_not_trusted_gets_nothing(version: str, site: Site, 
     assert not [record for record in site.collector.records() if record.get("service") == service]
 
 
+@pytest.mark.parametrize("fallback", [False, True])
+@pytest.mark.parametrize("version", ENDS)
+def test_a_service_without_tls_is_told_what_to_set(version: str, fallback: bool, site: Site, service: str) -> None:
+    """It keeps its records, tries again in 5 s, and speaks no plain frames."""
+    before = site.failures()["plain"]
+    arguments = {"count": 5, "wait": 1.0, "close_timeout": 0.1, "service": service, "fallback": fallback}
+    client = Service(version, "some", site.address, **arguments)
+    said = "answers: only TLS is taken here; SocketHandler speaks it with tls=True (error 8); records are kept"
+    found = client.end(stderr=said, times=1)
+    assert (found["counters"]["held"], found["counters"]["connections"]) == (5, 1)
+    assert site.failures()["plain"] == before + 1
+
+
 @pytest.mark.parametrize("version", ENDS)
 def test_a_collector_that_demands_a_certificate(version: str, site: Site, service: str, tmp_path: Path) -> None:
     """It gets the one that is in the files when the handler connects; without one the handler keeps its records."""

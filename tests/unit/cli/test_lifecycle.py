@@ -69,7 +69,9 @@ def test_a_reload_that_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     FakeCollector(monkeypatch, answer, Running(7))
     done = invoke(tmp_path, "reload")
     assert (done.exit_code, done.stderr) == (0, "")
-    assert done.stdout.startswith("reloaded; changed: output\nserver.bind cannot change while")
+    assert done.stdout.startswith(
+        "reloaded; changed: output\nnot applied, because it needs a restart (`prefork-logd restart`): server.bind"
+    )
 
 
 @pytest.mark.parametrize(("taken", "status"), [(True, 1), (False, 2)])

@@ -110,7 +110,9 @@ def test_acknowledgements_that_came_before_the_end_count(peer: Receiver) -> None
 
 
 @pytest.mark.parametrize(
-    ("code", "pause"), [(ErrorCode.REFUSED, 5.0), (4711, 15.0), (ErrorCode.GOING_AWAY, 0.05)], ids=str
+    ("code", "pause"),
+    [(ErrorCode.REFUSED, 5.0), (ErrorCode.TLS_REQUIRED, 5.0), (4711, 15.0), (ErrorCode.GOING_AWAY, 0.05)],
+    ids=str,
 )
 def test_an_error_ends_the_session_and_says_when_to_come_back(
     code: int, pause: float, peer: Receiver, now: list[float], capsys: pytest.CaptureFixture[str]

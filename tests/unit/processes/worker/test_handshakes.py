@@ -14,7 +14,7 @@ from prefork_logd.processes.worker import handshakes
 from tests.support import wire
 from tests.support.authority import Authority
 from tests.support.inprocess import Pair as WorkerPair
-from tests.support.inprocess import frame
+from tests.support.inprocess import frame, read
 from tests.support.tls import StepClient, client_context
 
 if TYPE_CHECKING:
@@ -113,16 +113,52 @@ def test_a_plain_client_shares_the_port(pair: WorkerPair, clients: Clients) -> N
     assert {one.tls_listener for one in pair.worker.connections.values()} == {""}
 
 
-def test_a_plain_client_is_refused_where_tls_is_demanded(pair: WorkerPair) -> None:
-    """Before a byte of it is read."""
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (frame(), "sends plain frames, and only TLS is taken; let its program speak TLS"),
+        (b'{"message": "x"}\n', "sends JSON lines, and only TLS is taken; let its program speak TLS"),
+        (b"GET / HTTP/1.1\r\n", "sends something else than TLS, and only TLS is taken"),
+        (wire.batch(1, frame()[4:]), "sends sessions, and only TLS is taken; give its SocketHandler tls=True"),
+    ],
+)
+def test_a_plain_client_is_refused_where_tls_is_demanded(
+    sent: bytes, said: str, pair: WorkerPair, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing of it is stored, and the log has the remedy."""
     plain = pair.connect(tls_listener=ONLY)
-    plain.sendall(frame())
+    plain.sendall(sent)
     pair.turn(2)
-    assert _is_closed(plain)
+    assert read(plain) is None
     assert failures(pair) == {"plain": 1}
     assert not pair.worker.connections
     assert not pair.writer.lines
     assert not pair.writer.rejected
+    assert said in caplog.text
+    assert 'or set tls = "accept"' in caplog.text
+
+
+def test_a_session_without_tls_is_told_so_where_tls_is_demanded(
+    pair: WorkerPair, clients: Clients, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whole or in parts; the answer is whole. Clients that come again do not fill the log."""
+    for sent in (wire.hello(), wire.hello()[:1]):
+        plain = pair.connect(tls_listener=ONLY)
+        plain.sendall(sent)
+        pair.turn(2)
+        ((kind, body),) = wire.messages(read(plain) or b"")
+        assert (kind, body[:2]) == (0x84, (8).to_bytes(2, "big"))
+        assert body[4:] == b"only TLS is taken here; SocketHandler speaks it with tls=True"
+        assert _is_closed(plain)
+    for _ in range(50):
+        pair.connect(tls_listener=ONLY).sendall(wire.hello())
+    pair.turn(3)
+    assert failures(pair) == {"plain": 52}
+    assert caplog.text.count("only TLS is taken") == 5
+    session = clients.shaken(ONLY)
+    session.send(wire.hello())
+    pair.turn(3)
+    assert [kind for kind, _ in wire.messages(session.receive())] == [0x81]
 
 
 @pytest.mark.parametrize("listener", [BOTH, ONLY])
