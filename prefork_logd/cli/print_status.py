@@ -40,6 +40,7 @@ def print_status(document: dict[str, Any]) -> None:
         console.print(f"[yellow]no page: {escape(page['problem'])}[/yellow]")
     _print_totals(console, document)
     _print_certificates(console, document.get("certificates", []))
+    _print_limits(console, document.get("limits", []))
     console.print()
     _print_children(console, document["children"])
     _print_outputs(console, document["outputs"])
@@ -109,6 +110,24 @@ def _print_certificates(console: Console, certificates: list[dict[str, Any]]) ->
         until = time.strftime("%Y-%m-%d", time.gmtime(row["expires"]))
         colour = "red" if row["expires"] < time.time() + _SOON_S else "default"
         console.print(f"TLS on {escape(row['listener'])}, certificate valid until [{colour}]{until}[/{colour}]")
+
+
+def _print_limits(console: Console, limits: list[dict[str, Any]]) -> None:
+    """Print what each limit of clients has done, if it has done anything."""
+    for limit in limits:
+        counted = [
+            text
+            for key, text in (
+                ("clients", f"{format_count(limit['clients'], 'client')} beyond it now"),
+                ("dropped", f"{format_count(limit['dropped'], 'record')} dropped"),
+                ("waited_s", f"connections waited {format_duration(limit['waited_s'])} in all"),
+                ("refused", f"{format_count(limit['refused'], 'connection')} without a place"),
+                ("closed", f"{format_count(limit['closed'], 'connection')} closed because of memory"),
+            )
+            if limit[key]
+        ]
+        if counted:
+            console.print(f"limit {escape(limit['name'])}: {', '.join(counted)}")
 
 
 def _print_outputs(console: Console, outputs: list[dict[str, Any]]) -> None:

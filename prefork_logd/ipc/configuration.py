@@ -14,13 +14,15 @@ from prefork_logd.config.settings import Settings, settings_from
 
 
 class Configuration(msgspec.Struct, frozen=True):
-    """The settings, with their generation, and the slot of each output and store on the scoreboard."""
+    """The settings, with their generation, and the slot of each output, store and limit on the scoreboard."""
 
     generation: int
     settings: Settings
     output_ids: tuple[int, ...]
     store_ids: tuple[int, ...] = ()
     """In the order of the stores in the settings."""
+    limit_ids: tuple[int, ...] = ()
+    """In the order of the limits in the settings."""
 
     def to_file(self) -> int:
         """Return the descriptor of a file in memory that holds this. A message is limited in size, settings are not."""

@@ -14,11 +14,16 @@ import mmap
 import os
 import threading
 import time
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from prefork_logd.config.client_limits import MAX_LIMITS
 from prefork_logd.config.values import MAX_OUTPUTS, MAX_STORES
 from prefork_logd.ipc.client_table import ClientTable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MAX_WORKERS = 256
 PLACES = 2 * MAX_OUTPUTS
@@ -27,6 +32,8 @@ PLACES = 2 * MAX_OUTPUTS
 
 STORE_PLACES = 2 * MAX_STORES
 """Slots for stores, for the same reason."""
+LIMIT_PLACES = 2 * MAX_LIMITS
+"""Slots for limits of clients, for the same reason."""
 
 
 class Field(enum.IntEnum):
@@ -77,6 +84,8 @@ class Field(enum.IntEnum):
     TLS_CLOSED = enum.auto()
     TLS_PLAIN = enum.auto()
     TLS_CROWDED = enum.auto()
+    HANDSHAKES = enum.auto()
+    """TLS handshakes that were completed."""
 
 
 COMMIT_LIMITS_S: tuple[tuple[float, Field], ...] = (
@@ -98,6 +107,23 @@ class ListenerField(enum.IntEnum):
     CONNECTIONS = 0
     RECORDS = enum.auto()
     RECEIVED_BYTES = enum.auto()
+
+
+class LimitField(enum.IntEnum):
+    """A counter of one limit of clients in one worker."""
+
+    DROPPED = 0
+    """Records dropped beyond it."""
+    WAITS = enum.auto()
+    """Times that a connection was not read because of it."""
+    WAITED_US = enum.auto()
+    """Microseconds for which connections were not read, summed over the connections."""
+    REFUSED = enum.auto()
+    """Connections that found no place because of it."""
+    CLOSED = enum.auto()
+    """Connections closed because its memory was used up."""
+    LIMITED = enum.auto()
+    """Clients that are beyond it, or were within the last seconds."""
 
 
 class OutputField(enum.IntEnum):
@@ -173,6 +199,7 @@ OUTPUT_FIELDS = 8
 MAX_LISTENERS = 64
 """Listeners with counters of their own; those from the last one on share its counters."""
 LISTENER_FIELDS = 4
+LIMIT_FIELDS = 8
 REASON_FIELDS = 16
 """Room for the reasons of rejections (ingest/rejections.py)."""
 WRITER_SLOT = 0
@@ -227,6 +254,7 @@ class Scoreboard:
             STORE_PLACES * STORE_FIELDS,
             (1 + MAX_WORKERS) * MAX_LISTENERS * LISTENER_FIELDS,
             (1 + MAX_WORKERS) * REASON_FIELDS,
+            LIMIT_PLACES * (1 + MAX_WORKERS) * LIMIT_FIELDS,
         )
         self.fd = os.memfd_create("scoreboard", os.MFD_CLOEXEC)
         """The memory as a file, through which the next program reads the counters after an upgrade."""
@@ -234,10 +262,10 @@ class Scoreboard:
         self._map = mmap.mmap(self.fd, 8 * sum(sizes))
         self._cells = cells = memoryview(self._map).cast("Q")
         ends = list(itertools.accumulate(sizes))
-        self._stores_at, self._listeners_at, self._reasons_at = ends[3:6]
-        self._highest, self._slots, self._outputs, self.journal, self._stores, self._listeners, self._reasons = (
-            cells[end - size : end] for size, end in zip(sizes, ends, strict=True)
-        )
+        self._stores_at, self._listeners_at, self._reasons_at, self._limits_at = ends[3:7]
+        parts = [cells[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+        self._highest, self._slots, self._outputs, self.journal, self._stores = parts[:5]
+        self._listeners, self._reasons, self._limits = parts[5:]
         self._lock = threading.Lock()
         self.clients = ClientTable(1 + MAX_WORKERS)
         """What limited clients have used, by worker."""
@@ -259,10 +287,25 @@ class Scoreboard:
         begin = (slot * MAX_LISTENERS + min(index, MAX_LISTENERS - 1)) * LISTENER_FIELDS
         return self._listeners[begin : begin + LISTENER_FIELDS]
 
-    def clear_connections(self, slot: int) -> None:
-        """Set the numbers of connections of a worker that has none to 0, for each listener."""
+    def limit(self, slot: int, limit_id: int) -> memoryview:
+        """Return a worker's counters of one limit of clients, indexed by LimitField.
+
+        Those of one limit are side by side: the memory of a limit that does not exist is never touched.
+        """
+        begin = (limit_id * (1 + MAX_WORKERS) + slot) * LIMIT_FIELDS
+        return self._limits[begin : begin + LIMIT_FIELDS]
+
+    def clear_limit(self, limit_id: int) -> None:
+        """Set the counters of one limit to 0 in all workers."""
+        for slot in range(1 + MAX_WORKERS):
+            self.limit(slot, limit_id)[:] = _NO_LIMIT
+
+    def clear_clients(self, slot: int, limit_ids: Iterable[int] = ()) -> None:
+        """Set the numbers of connections and of limited clients of a worker that has none to 0."""
         for index in range(MAX_LISTENERS):
             self.listener(slot, index)[ListenerField.CONNECTIONS] = 0
+        for limit_id in limit_ids:
+            self.limit(slot, limit_id)[LimitField.LIMITED] = 0
 
     def reasons(self, slot: int) -> memoryview:
         """Return a worker's counters of rejections, in the order of the reasons."""
@@ -276,6 +319,11 @@ class Scoreboard:
     def cells_of_reason(self, index: int) -> Cells:
         """Return the cells of a reason's counter in all workers."""
         return self._reasons_at + index, REASON_FIELDS, 1 + MAX_WORKERS
+
+    def cells_of_limit(self, limit_id: int, field: LimitField) -> Cells:
+        """Return the cells of a limit's counter in all workers."""
+        first = self._limits_at + limit_id * (1 + MAX_WORKERS) * LIMIT_FIELDS + field
+        return first, LIMIT_FIELDS, 1 + MAX_WORKERS
 
     def cells_of_store(self, store_id: int, field: StoreField) -> Cells:
         """Return the cell of a store's counter."""
@@ -319,6 +367,9 @@ class Scoreboard:
     def total(self, field: Field) -> int:
         """Return the sum of one counter over all workers, ended ones included."""
         return sum(self._slots[SLOT_FIELDS + int(field) : SHIPPER_SLOT * SLOT_FIELDS : SLOT_FIELDS])
+
+
+_NO_LIMIT = memoryview(bytes(8 * LIMIT_FIELDS)).cast("Q")
 
 
 def sum_of(memory: memoryview, cells: Cells) -> int:

@@ -3,7 +3,7 @@
 Owns the names of the metrics. Does not know how the document is asked for, or how the text is sent.
 
 The text is Prometheus's text format 0.0.4. Every series exists from the start, and no label has a value that a client
-chooses: listeners and stores are configured, and reasons are a fixed list.
+chooses: listeners, limits and stores are configured, and reasons are a fixed list.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ def metrics_text(status: Mapping[str, Any]) -> str:
     text.single("start_time_seconds", "gauge", "Start of the collector, in seconds since 1970.", round(started, 1))
     _add_processes(text, status["children"])
     _add_totals(text, status)
+    _add_limits(text, status["limits"])
     _add_tls(text, status)
     _add_outputs(text, status["outputs"])
     _add_commits(text, status["commits"])
@@ -99,13 +100,27 @@ def _add_totals(text: _Text, status: Mapping[str, Any]) -> None:
         ("client_gap_records_total", "gaps", "Records that clients report as dropped by themselves."),
         ("redacted_total", "redacted", "Records with a secret that was replaced."),
         ("sampled_out_records_total", "sampled", "Records that were not kept because of [[sample]]."),
-        ("limit_dropped_records_total", "limit_dropped", "Records dropped because their client was beyond a limit."),
     ):
         text.single(name, "counter", description, status[key])
-    text.single("limited_clients", "gauge", "Clients beyond a limit, counted in each worker.", status["limited"])
+
+
+def _add_limits(text: _Text, limits: list[dict[str, Any]]) -> None:
+    for name, key, kind, description in (
+        ("limited_clients", "clients", "gauge", "Clients beyond a limit, counted in each worker."),
+        ("limit_dropped_records_total", "dropped", "counter", "Records dropped because of a limit."),
+        ("limit_waits_total", "waits", "counter", "Number of times that a limit let a connection wait."),
+        ("limit_waiting_seconds_total", "waited_s", "counter", "Time for which a limit let connections wait, summed."),
+        ("limit_refused_connections_total", "refused", "counter", "Connections that a limit gave no place."),
+        ("limit_closed_connections_total", "closed", "counter", "Connections closed because of a limit of memory."),
+    ):
+        text.begin(name, kind, description)
+        for limit in limits:
+            text.add(name, limit[key], limit=limit["name"])
 
 
 def _add_tls(text: _Text, status: Mapping[str, Any]) -> None:
+    completed = status["tls_handshakes"]
+    text.single("tls_handshakes_total", "counter", "TLS handshakes of clients that were completed.", completed)
     text.begin("tls_handshake_failures_total", "counter", "TLS handshakes of clients that failed, by reason.")
     for reason, count in status["tls_handshake_failures"].items():
         text.add("tls_handshake_failures_total", count, reason=reason)

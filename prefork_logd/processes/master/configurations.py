@@ -1,9 +1,10 @@
-"""Keeps the configurations in use, and assigns each output and each store its slot on the scoreboard.
+"""Keeps the configurations in use, and assigns each output, store and limit its slot on the scoreboard.
 
 Does not know how a configuration is read (load.py), or how children receive it (reload.py).
 
 An output keeps its slot while its path is configured, and longer while an older configuration has it. A store keeps its
-slot by its name; the slot of a removed store stays taken until its shipper has ended.
+slot by its name; the slot of a removed store stays taken until its shipper has ended. A limit keeps its slot by its
+name, too; that of a removed limit stays taken while an older configuration has it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from prefork_logd.errors import ConfigError, Problem
 from prefork_logd.ipc.configuration import Configuration
-from prefork_logd.ipc.scoreboard import PLACES, STORE_PLACES
+from prefork_logd.ipc.scoreboard import LIMIT_PLACES, PLACES, STORE_PLACES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -41,6 +42,8 @@ class Configurations:
         """The slot that was assigned last."""
         self.store_ids: dict[str, int] = {}
         """Name of each store to its slot."""
+        self.limit_ids: dict[str, int] = {}
+        """Name of each limit of clients to its slot."""
 
     @property
     def current(self) -> Configuration:
@@ -55,16 +58,21 @@ class Configurations:
         """
         outputs, last_output_id = self._assign_outputs(settings)
         stores = self._assign_stores(settings, busy_store_ids)
+        limits = self._assign_limits(settings)
         for path, slot in outputs.items():
             if self.output_ids.get(path) != slot:
                 _clear(self._board.output(slot))
-        self.output_ids, self.last_output_id, self.store_ids = outputs, last_output_id, stores
+        for name, slot in limits.items():
+            if self.limit_ids.get(name) != slot:
+                self._board.clear_limit(slot)
+        self.output_ids, self.last_output_id, self.store_ids, self.limit_ids = outputs, last_output_id, stores, limits
         self.kept.append(
             Configuration(
                 self.current.generation + 1 if self.kept else 1,
                 settings,
                 tuple(outputs[output.path] for output in settings.output),
                 tuple(stores[store.name] for store in settings.shipped),
+                tuple(limits[limit.name] for limit in settings.limit),
             )
         )
 
@@ -92,6 +100,17 @@ class Configurations:
         new = [name for name in names if name not in assigned]
         if len(new) > len(free):
             raise ConfigError([Problem("store", f"{len(new)} of them are new, too many at once; reload in two steps")])
+        return assigned | dict(zip(new, free, strict=False))
+
+    def _assign_limits(self, settings: Settings) -> dict[str, int]:
+        """Return the slot of each limit."""
+        names = [limit.name for limit in settings.limit]
+        assigned = {name: slot for name, slot in self.limit_ids.items() if name in names}
+        taken = {slot for configuration in self.kept for slot in configuration.limit_ids}
+        free = [slot for slot in range(LIMIT_PLACES) if slot not in taken]
+        new = [name for name in names if name not in assigned]
+        if len(new) > len(free):
+            raise ConfigError([Problem("limit", f"{len(new)} of them are new, too many at once; reload in two steps")])
         return assigned | dict(zip(new, free, strict=False))
 
     def forget_settled(self, settled: Iterable[int]) -> int | None:

@@ -384,7 +384,7 @@ class Master:
             client_fds=client_fds,
             restarts={child.slot: child.restarts for child in supervisor.children()},
             restarts_by_name={child.name: child.restarts for child in supervisor.named()},
-            named=named_cells(self._board, self._bind, configurations.store_ids),
+            named=named_cells(self._board, self._bind, configurations.store_ids, configurations.limit_ids),
         )
 
     def may_upgrade(self) -> str:

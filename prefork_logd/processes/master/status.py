@@ -71,7 +71,11 @@ def document(
         "generation": configuration.generation,
         **counters,
         "listeners": named_counters.listeners(board, carried, bind),
+        "limits": named_counters.limits(
+            board, carried, dict(zip((one.name for one in settings.limit), configuration.limit_ids, strict=True))
+        ),
         "rejected_by": named_counters.rejected_by(board, carried),
+        "tls_handshakes": _total(board, carried, Field.HANDSHAKES),
         "tls_handshake_failures": {
             reason: _total(board, carried, Field[f"TLS_{reason.upper()}"]) for reason in REASONS
         },

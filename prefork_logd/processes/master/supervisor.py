@@ -351,7 +351,7 @@ class Supervisor:
             else:
                 self._board.slot(child.slot)[field] = 0
         if child.kind is Kind.WORKER and not child.is_inherited:
-            self._board.clear_connections(child.slot)
+            self._board.clear_clients(child.slot, self._configurations.limit_ids.values())
 
     def advance_upgrade(self) -> None:
         """Take the next step of an upgrade, if one is under way and may go on."""

@@ -132,9 +132,12 @@ class Admission:
             )
         if not first or is_answered(first, connection.accept):
             # Read it until its answer is known: none, BUSY, or an error.
+            self._port.limits.note_refused(connection)
             connection.placed = connection.is_refused = True
             return True
         self._remove_silent(connection)
+        if connection not in self._waiting:
+            self._port.limits.note_refused(connection)
         self._waiting[connection] = None
         self._waiting_of.setdefault(peer_key(connection.peer), {})[connection] = None
         self._check_within(RETRY_S)

@@ -14,16 +14,16 @@ import itertools
 import math
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from prefork_logd.config.values import format_count
 from prefork_logd.ipc.client_table import Usage
-from prefork_logd.ipc.scoreboard import Field
+from prefork_logd.ipc.scoreboard import Field, LimitField
 from prefork_logd.processes.worker.limited_client import NO_USAGE, Client, Match, describe_rates
 from prefork_logd.system.log import RateLimitedLog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from prefork_logd.config.client_limits import ClientLimitSettings
     from prefork_logd.ingest.dispatcher import Dispatcher
@@ -50,6 +50,17 @@ class WorkerPort(Protocol):
     dispatcher: Dispatcher
 
 
+class _Limit(NamedTuple):
+    """A limit."""
+
+    settings: ClientLimitSettings
+    match: Match
+    slot: int
+    """Its slot on the scoreboard."""
+    counters: memoryview
+    """Its counters in this worker (LimitField)."""
+
+
 class ClientLimits:
     """The limits of one worker."""
 
@@ -61,7 +72,7 @@ class ClientLimits:
         self._give_up = give_up
         self._board = board
         self._slot = slot
-        self._limits: list[tuple[ClientLimitSettings, Match]] = []
+        self._limits: list[_Limit] = []
         self._clients: dict[tuple[int, str], Client[Connection]] = {}
         self._idle: OrderedDict[Client[Connection], tuple[int, str]] = OrderedDict()
         """Clients without a connection here, the least recently used first."""
@@ -74,9 +85,13 @@ class ClientLimits:
         self._warnings = RateLimitedLog()
         board.clients.clear(slot)
 
-    def configure(self, limits: Sequence[ClientLimitSettings]) -> None:
-        """Keep these limits from now on. Clients of changed limits begin with a full budget."""
-        if [limit for limit, _ in self._limits] == list(limits):
+    def configure(self, limits: Sequence[ClientLimitSettings], limit_ids: Sequence[int] = ()) -> None:
+        """Keep these limits from now on. Clients of changed limits begin with a full budget.
+
+        `limit_ids` has the slot of each on the scoreboard; without it they are numbered.
+        """
+        slots = limit_ids or range(len(limits))
+        if [(limit.settings, limit.slot) for limit in self._limits] == list(zip(limits, slots, strict=True)):
             return
         connections = list(self._port.connections.values())
         placed = [connection for connection in connections if connection.clients or connection.input is not None]
@@ -88,7 +103,14 @@ class ClientLimits:
         self._clients.clear()
         self._idle.clear()
         self._port.counters[Field.LIMITED] = 0
-        self._limits = [(limit, Match(limit)) for limit in limits]
+        for limit in self._limits:
+            limit.counters[LimitField.LIMITED] = 0
+        self._limits = [
+            _Limit(limit, Match(limit), slot, self._board.limit(self._slot, slot))
+            for limit, slot in zip(limits, slots, strict=True)
+        ]
+        for limit in self._limits:
+            limit.counters[LimitField.LIMITED] = 0
         for connection in placed:
             self.identify(connection)
 
@@ -96,14 +118,34 @@ class ClientLimits:
 
     def has_room(self, connection: Connection) -> bool:
         """Tell whether no limit of connections keeps a new one out."""
-        for index, (limit, match) in enumerate(self._limits):
-            if limit.connections and match.holds(connection):
+        full = list(self._full(connection))
+        for _, client in full:
+            if client in self._beyond:
+                client.beyond_s = self._port.loop.now_s
+        return not full
+
+    def note_refused(self, connection: Connection) -> None:
+        """Count a connection that is answered BUSY or waits, if a limit of connections is the reason."""
+        for limit, client in self._full(connection):
+            if client is not None:
+                count = format_count(limit.settings.connections, "connection")
+                self._begin_beyond(client, f"has {count}; further ones find no place")
+                client.note_refused()
+            else:
+                # Its connections are all in other workers.
+                limit.counters[LimitField.REFUSED] += 1
+
+    def _full(self, connection: Connection) -> Iterator[tuple[_Limit, Client[Connection] | None]]:
+        """Yield each limit whose connections are all taken by others of the same client, and the client if known."""
+        for index, limit in enumerate(self._limits):
+            settings, match = limit.settings, limit.match
+            if settings.connections and match.holds(connection):
                 name = match.client_of(connection)
                 client = self._clients.get((index, name))
-                own = client.connections if client is not None else 0
-                if own + self._others(self._board.clients.key(limit.name, name)).connections >= limit.connections:
-                    return False
-        return True
+                own = 0 if client is None else client.connections - (client in connection.clients)
+                key = self._board.clients.key(settings.name, name)
+                if own + self._others(key).connections >= settings.connections:
+                    yield limit, client
 
     def identify(self, connection: Connection) -> bool:
         """Put a connection under its limits, after anything about its client became known.
@@ -115,7 +157,7 @@ class ClientLimits:
         before = connection.clients
         found = tuple(
             self._client(index, match.client_of(connection))
-            for index, (_, match) in enumerate(self._limits)
+            for index, (_, match, _, _) in enumerate(self._limits)
             if match.holds(connection)
         )
         is_admitted = True
@@ -140,13 +182,13 @@ class ClientLimits:
             self._part(connection, client)
 
     def _part(self, connection: Connection, client: Client[Connection]) -> None:
-        client.waiting.pop(connection, None)
+        client.end_wait(connection, self._port.loop.now_s)
         client.served.discard(connection)
         client.held_bytes -= client.held.pop(connection, 0)
         client.connections -= 1
         self._sync(client)
         if not client.connections:
-            index = next(index for index, (limit, _) in enumerate(self._limits) if limit is client.limit)
+            index = next(index for index, limit in enumerate(self._limits) if limit.settings is client.limit)
             self._idle[client] = (index, client.name)
             while len(self._idle) > MOST_REMEMBERED:
                 forgotten, place = self._idle.popitem(last=False)
@@ -158,10 +200,11 @@ class ClientLimits:
         """Return the client of this name under a limit, with what other workers know about it."""
         client = self._clients.get((index, name))
         if client is None:
-            limit, now_s = self._limits[index][0], self._port.loop.now_s
+            limit, now_s = self._limits[index].settings, self._port.loop.now_s
             # A connection is in one worker at a time, so other workers need not know its use.
             key = 0 if limit.per == "connection" else self._board.clients.key(limit.name, name)
-            client = Client(limit, name, key, self._board.clients.take_row(self._slot, key) if key else -1, now_s)
+            row = self._board.clients.take_row(self._slot, key) if key else -1
+            client = Client(limit, self._limits[index].counters, name, key, row, now_s)
             client.others = others = self._others(key)
             budget = client.budget
             for bucket, full_ms in ((budget.records, others.records_full_ms), (budget.nbytes, others.bytes_full_ms)):
@@ -198,9 +241,8 @@ class ClientLimits:
 
     def keep_waiting(self, connection: Connection) -> None:
         """Read a connection no more until the budget that ended its `allowance` is filled."""
-        client = self._begin_beyond()
-        client.waiting[connection] = None
-        client.waits += 1
+        client = self._begin_beyond_rate("it waits")
+        client.begin_wait(connection, self._port.loop.now_s)
         connection.parked = True
 
     @property
@@ -210,9 +252,7 @@ class ClientLimits:
 
     def note_dropped(self, count: int) -> None:
         """Count records that were dropped because of the budget that ended the last `allowance`."""
-        client = self._begin_beyond()
-        client.dropped += count
-        client.unreported += count
+        self._begin_beyond_rate("further records are dropped").note_dropped(count)
         self._port.counters[Field.DROPPED] += count
         self._port.counters[Field.LIMIT_DROPPED] += count
 
@@ -221,7 +261,7 @@ class ClientLimits:
         if connection.parked:
             connection.parked = False
             for client in connection.clients:
-                client.waiting.pop(connection, None)
+                client.end_wait(connection, self._port.loop.now_s)
             if not connection.queued:
                 connection.queued = True
                 self._port.loop.again(connection)
@@ -234,34 +274,31 @@ class ClientLimits:
             for connection in list(client.waiting):
                 self.release(connection)
 
-    def _begin_beyond(self) -> Client[Connection]:
+    def _begin_beyond_rate(self, what_follows: str) -> Client[Connection]:
         client = self._short
         if client is None:
             raise ValueError("no budget has ended")
+        self._begin_beyond(client, f"sends more than {describe_rates(client.limit)}; {what_follows}")
+        return client
+
+    def _begin_beyond(self, client: Client[Connection], what: str) -> None:
+        """Note that a client is beyond its limit, and log it at first."""
         now_s = self._port.loop.now_s
         client.beyond_s = now_s
         if client not in self._beyond:
-            client.since_s = client.reported_s = now_s
-            client.waits = client.dropped = client.unreported = 0
+            client.begin_beyond(now_s)
             self._beyond[client] = None
             self._port.counters[Field.LIMITED] = len(self._beyond)
-            what = "further records are dropped" if client.limit.action == "drop" else "it waits"
-            self._warnings.warning(
-                "limit %s: %s sends more than %s; %s",
-                client.limit.name,
-                client.shown,
-                describe_rates(client.limit),
-                what,
-                fields={"limit": client.limit.name, "client": client.name},
-            )
+            fields = {"limit": client.limit.name, "client": client.name}
+            self._warnings.warning("limit %s: %s %s", client.limit.name, client.shown, what, fields=fields)
         if self._timer is None or not self._timer.pending:
             self._timer = self._port.loop.later(TICK_S, self._tick)
-        return client
 
     def _tick(self) -> None:
         """Read connections again that their budgets allow, and end what is over."""
         now_s = self._port.loop.now_s
         for client in list(self._beyond):
+            client.count_waiting(now_s)
             client.share = 0
             client.served.clear()
             if client.waiting:
@@ -290,13 +327,9 @@ class ClientLimits:
         del self._beyond[client]
         self._port.counters[Field.LIMITED] = len(self._beyond)
         self._report_drops(client)
-        what = (
-            f"{format_count(client.dropped, 'record')} dropped" if client.limit.action == "drop" else "nothing dropped"
-        )
         self._warnings.warning(
-            "limit %s: %s is within it again after %.0f s; %s, and its connections waited %s",
-            *(client.limit.name, client.shown, client.beyond_s - client.since_s, what),
-            format_count(client.waits, "time"),
+            "limit %s: %s is within it again after %.0f s; %s",
+            *(client.limit.name, client.shown, client.beyond_s - client.since_s, client.end_beyond()),
             fields={"limit": client.limit.name, "client": client.name, "dropped": client.dropped},
         )
 
@@ -321,6 +354,7 @@ class ClientLimits:
                 client.held[connection] = nbytes
                 if client.held_bytes > most:
                     largest = max(client.held, key=client.held.__getitem__)
+                    client.note_closed()
                     self._give_up(
                         largest, f"limit {client.limit.name}: its client holds more than {format_count(most, 'byte')}"
                     )

@@ -174,6 +174,7 @@ class Handshakes:
                 connection.again()
             return False
         self.forget(connection)
+        self._port.counters[Field.HANDSHAKES] += 1
         _answer_at_once(connection.fd)
         connection.peer_name = stream.peer_name()
         connection.tls_listener = ""

@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from prefork_logd.config.client_limits import read_peer
+from prefork_logd.config.values import format_count
 from prefork_logd.ipc.client_table import Usage
+from prefork_logd.ipc.scoreboard import LimitField
 from prefork_logd.net.peers import peer_address, peer_client
 from prefork_logd.processes.worker.budget import Budget
 
@@ -37,8 +39,12 @@ _Connection = TypeVar("_Connection", bound=Known)
 class Client(Generic[_Connection]):
     """One client under one limit."""
 
-    def __init__(self, limit: ClientLimitSettings, name: str, key: int, row: int, now_s: float) -> None:
+    def __init__(
+        self, limit: ClientLimitSettings, counters: memoryview, name: str, key: int, row: int, now_s: float
+    ) -> None:
         self.limit = limit
+        self._counters = counters
+        """Those of the limit in this worker (LimitField)."""
         self.name = name
         self.key = key
         self.row = row
@@ -62,7 +68,10 @@ class Client(Generic[_Connection]):
         self.beyond_s = 0.0
         """When it was last beyond."""
         self.reported_s = 0.0
-        self.waits = self.dropped = self.unreported = 0
+        self._waited_since_s = 0.0
+        """When the time for which its connections wait was last counted."""
+        self._waited_s = 0.0
+        self.unreported = self._dropped = self._refused = 0
 
     @property
     def shown(self) -> str:
@@ -74,6 +83,62 @@ class Client(Generic[_Connection]):
         self.budget.take(records, nbytes)
         self.used_records += records
         self.used_bytes += nbytes
+
+    def begin_beyond(self, now_s: float) -> None:
+        """Note that it is beyond its limit from now on."""
+        self.since_s = self.reported_s = now_s
+        self._waited_s = 0.0
+        self.unreported = self._dropped = self._refused = 0
+        self._counters[LimitField.LIMITED] += 1
+
+    def end_beyond(self) -> str:
+        """Note that it is within its limit again; return for people what has happened meanwhile."""
+        self._counters[LimitField.LIMITED] -= 1
+        counted = [f"{format_count(self._dropped, 'record')} dropped" if self._dropped else "nothing dropped"]
+        if self._waited_s:
+            counted.append(f"its connections waited {self._waited_s:.1f} s in all")
+        if self._refused:
+            counted.append(f"{format_count(self._refused, 'connection')} found no place")
+        return "; ".join(counted)
+
+    @property
+    def dropped(self) -> int:
+        """Records dropped since it is beyond its limit."""
+        return self._dropped
+
+    def note_dropped(self, count: int) -> None:
+        """Count records that were dropped."""
+        self._dropped += count
+        self.unreported += count
+        self._counters[LimitField.DROPPED] += count
+
+    def note_refused(self) -> None:
+        """Count a connection that found no place."""
+        self._refused += 1
+        self._counters[LimitField.REFUSED] += 1
+
+    def note_closed(self) -> None:
+        """Count a connection that was closed because of the limit of memory."""
+        self._counters[LimitField.CLOSED] += 1
+
+    def begin_wait(self, connection: _Connection, now_s: float) -> None:
+        """Let a connection wait."""
+        self.count_waiting(now_s)
+        self.waiting[connection] = None
+        self._counters[LimitField.WAITS] += 1
+
+    def end_wait(self, connection: _Connection, now_s: float) -> None:
+        """Let a connection wait no more, if it does."""
+        if connection in self.waiting:
+            self.count_waiting(now_s)
+            del self.waiting[connection]
+
+    def count_waiting(self, now_s: float) -> None:
+        """Count the time for which connections have waited until now."""
+        waited_s = len(self.waiting) * max(0.0, now_s - self._waited_since_s)
+        self._waited_since_s = now_s
+        self._waited_s += waited_s
+        self._counters[LimitField.WAITED_US] += round(waited_s * 1e6)
 
 
 class Match:

@@ -86,6 +86,7 @@ class SessionTable:
         connection.session = opening.session
         connection.describe_sender(opening.sender)
         if not self._port.limits.identify(connection) and connection.input is not None:
+            self._port.limits.note_refused(connection)
             connection.send(connection.input.turn_away())
             self._port.close(connection)
             return

@@ -118,7 +118,7 @@ class Worker:
         self.guard = Guard(self.close)
         self._rejections = Rejections(counters=board.reasons(slot))
         self._tally_of = functools.partial(board.listener, slot)
-        board.clear_connections(slot)
+        board.clear_clients(slot)
         self._unsettled: deque[tuple[int, int]] = deque()
         """(first batch, generation) of each configuration whose predecessor's lines are not all committed."""
         self.reconnection = Reconnection(self)
@@ -195,7 +195,7 @@ class Worker:
         self._low_water = limits.queue_bytes // 2
         most = self._admission.configure(limits.max_connections, limits.max_connections_per_address)
         self._entrance.configure(most)
-        self.limits.configure(configuration.settings.limit)
+        self.limits.configure(configuration.settings.limit, configuration.limit_ids)
         self.deadlines.restart(limits.record_timeout_s)
         self._handshakes.configure(limits.record_timeout_s)
         for connection in list(self.connections.values()):

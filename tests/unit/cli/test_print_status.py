@@ -99,6 +99,19 @@ def test_status_shows_limits_and_samples(capsys: pytest.CaptureFixture[str]) -> 
     assert "limit" not in out
 
 
+def test_status_shows_what_each_limit_has_done(capsys: pytest.CaptureFixture[str]) -> None:
+    """One that has done nothing has no line."""
+    idle = {"name": "idle", "clients": 0, "dropped": 0, "waits": 0, "waited_s": 0.0, "refused": 0, "closed": 0}
+    busy = {"name": "busy", "clients": 1, "dropped": 2_000, "waits": 9, "waited_s": 75.0, "refused": 3, "closed": 1}
+    print_status(DOCUMENT | {"limits": [idle, busy]})
+    out = capsys.readouterr().out
+    assert (
+        "limit busy: 1 client beyond it now, 2,000 records dropped, connections waited 1 min 15 s in all, "
+        "3 connections without a place, 1 connection closed because of memory\n"
+    ) in out
+    assert "idle" not in out
+
+
 def test_status_shows_alerts(capsys: pytest.CaptureFixture[str]) -> None:
     """Where there are rules, and why they are not evaluated."""
     print_status(DOCUMENT)

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from prefork_logd.config.values import MAX_OUTPUTS
-from prefork_logd.ipc.scoreboard import MAX_WORKERS, Field, OutputField, Scoreboard
+from prefork_logd.ipc.scoreboard import LIMIT_PLACES, MAX_WORKERS, Field, LimitField, OutputField, Scoreboard
 
 
 @pytest.mark.slow
@@ -27,6 +27,12 @@ def test_no_two_places_overlap() -> None:
     """Each slot and each output has memory of its own, up to the last."""
     board = Scoreboard()
     cells = [(board.slot(slot), field) for slot in range(MAX_WORKERS + 1) for field in Field]
+    cells += [
+        (board.limit(slot, limit), field)
+        for limit in (0, 1, LIMIT_PLACES - 1)
+        for slot in (0, 1, MAX_WORKERS)
+        for field in LimitField
+    ]
     cells += [(board.output(place), field) for place in range(MAX_OUTPUTS + 1) for field in OutputField]
     for value, (view, field) in enumerate(cells, 1):
         view[field] = value

@@ -21,6 +21,7 @@ from prefork_logd.ipc.scoreboard import (
     WRITER_SLOT,
     Field,
     JournalField,
+    LimitField,
     ListenerField,
     Scoreboard,
 )
@@ -46,6 +47,12 @@ type = "nats"
 servers = ["nats://127.0.0.1:1"]
 stream = "LOGS"
 group = "g"
+[[limit]]
+name = "rate"
+records_per_second = 10
+[[limit]]
+name = "places"
+connections = 5
 [errors]
 enabled = false
 """
@@ -67,7 +74,7 @@ class _Collector:
 
     def status(self) -> dict[str, Any]:
         """Return the status document as a client gets it."""
-        configuration = Configuration(1, self.settings, (1,), (0,))
+        configuration = Configuration(1, self.settings, (1,), (0,), (7, 2))
         children = [self.writer, self.worker, *self._others]
         document = status.document(
             configuration, self.bind, children, self.board, InheritedCounters(), time.monotonic() - 5
@@ -89,7 +96,7 @@ def _samples(text: str) -> dict[str, str]:
 def test_every_series_exists_from_the_start(collector: _Collector) -> None:
     """A counter that appears with its first event has no increase that an alert could see."""
     samples = _samples(metrics_text(collector.status()))
-    for name in ("dropped", "client_gap_records", "redacted", "limit_dropped_records"):
+    for name in ("dropped", "client_gap_records", "redacted"):
         assert samples[f"prefork_logd_{name}_total"] == "0"
     for name in ("records_total", "received_bytes_total", "connections"):
         assert samples[f'prefork_logd_{name}{{listener="127.0.0.1:9020"}}'] == "0"
@@ -101,6 +108,8 @@ def test_every_series_exists_from_the_start(collector: _Collector) -> None:
     for name in ("alert_notices_sent_total", "alert_notices_failed_total", "alert_evaluation_errors_total"):
         assert samples[f"prefork_logd_{name}"] == "0"
     assert samples['prefork_logd_source_messages_waiting{stream="LOGS",group="g"}'] == "NaN"
+    for name in ("limited_clients", "limit_dropped_records_total", "limit_waits_total", "limit_waiting_seconds_total"):
+        assert [samples[f'prefork_logd_{name}{{limit="{limit}"}}'] for limit in ("rate", "places")] == ["0", "0"]
     started = float(samples["prefork_logd_start_time_seconds"])
     assert 3 < time.time() - started < 60
 
@@ -130,6 +139,32 @@ def test_counters_of_the_scoreboard(collector: _Collector) -> None:
     assert samples["prefork_logd_commit_duration_seconds_count"] == "4"
     assert float(samples["prefork_logd_commit_duration_seconds_sum"]) == pytest.approx(3603.002, abs=0.001)
     assert abs(time.time() - float(samples["prefork_logd_last_commit_timestamp_seconds"])) < 60
+
+
+def test_each_limit_has_its_counters(collector: _Collector) -> None:
+    """Those of all workers are added up, by the slot of the limit; the only label is its configured name."""
+    for slot, count in ((1, 3), (MAX_WORKERS, 4)):
+        counters = collector.board.limit(slot, 2)
+        for field in LimitField:
+            counters[field] = count * (field + 1)
+    collector.board.limit(1, 7)[LimitField.WAITED_US] = 2_500_000
+    text = metrics_text(collector.status())
+    samples = {name: value for name, value in _samples(text).items() if "limit=" in name}
+    assert samples == {
+        'prefork_logd_limited_clients{limit="rate"}': "0",
+        'prefork_logd_limited_clients{limit="places"}': "42",
+        'prefork_logd_limit_dropped_records_total{limit="rate"}': "0",
+        'prefork_logd_limit_dropped_records_total{limit="places"}': "7",
+        'prefork_logd_limit_waits_total{limit="rate"}': "0",
+        'prefork_logd_limit_waits_total{limit="places"}': "14",
+        'prefork_logd_limit_waiting_seconds_total{limit="rate"}': "2.5",
+        'prefork_logd_limit_waiting_seconds_total{limit="places"}': "0",
+        'prefork_logd_limit_refused_connections_total{limit="rate"}': "0",
+        'prefork_logd_limit_refused_connections_total{limit="places"}': "28",
+        'prefork_logd_limit_closed_connections_total{limit="rate"}': "0",
+        'prefork_logd_limit_closed_connections_total{limit="places"}': "35",
+    }
+    assert _promtool("check", "metrics", text=text) == ""
 
 
 def _stop_writer(collector: _Collector) -> None:
@@ -207,11 +242,13 @@ def test_the_rules_and_the_dashboard_use_metrics_that_exist(collector: _Collecto
 def test_certificates_and_failed_handshakes_are_metrics(collector: _Collector) -> None:
     """The reasons are a fixed set, each from the start; a certificate has its end."""
     collector.board.slot(1)[Field.TLS_CERTIFICATE] = 3
+    collector.board.slot(1)[Field.HANDSHAKES] = 8
     row = {"listener": "0.0.0.0:9443", "path": "c.pem", "names": [], "serial": "1", "expires": 1_900_000_000.0}
     text = metrics_text({**collector.status(), "certificates": [row]})
     samples = _samples(text)
     found = {name: value for name, value in samples.items() if "tls_handshake_failures_total" in name}
     assert len(found) == len(tls.REASONS)
+    assert samples["prefork_logd_tls_handshakes_total"] == "8"
     assert found['prefork_logd_tls_handshake_failures_total{reason="certificate"}'] == "3"
     expiry = 'prefork_logd_tls_certificate_expiry_timestamp_seconds{listener="0.0.0.0:9443",certificate="c.pem"}'
     assert samples[expiry] == "1900000000"

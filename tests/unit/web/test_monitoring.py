@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 READY: dict[str, Any] = {
     "version": "1.0", "native": True, "uptime_s": 5, "bind": ["127.0.0.1:9020"], "connections": 2, "records": 7,
     "received_bytes": 0, "rejected": 0, "dropped": 0, "redacted": 0, "gaps": 0, "tls_handshake_failures": {},
-    "limited": 0, "limit_dropped": 0, "sampled": 0, "rejected_by": {"malformed": 0},
+    "limited": 0, "limit_dropped": 0, "sampled": 0, "limits": [], "tls_handshakes": 0, "rejected_by": {"malformed": 0},
     "listeners": [{"address": "127.0.0.1:9020", "connections": 2, "records": 7, "received_bytes": 0}],
     "children": [
         {"kind": kind, "index": 1, "state": "running", "restarts": 0, "silent_s": 0.0, "paused": False}

@@ -29,7 +29,7 @@ from prefork_logd.processes.master.upgrade.old_scoreboard import OldBoard
 FORMAT = 4
 CUMULATIVE = (
     *("STARTS", "ACCEPTED", "RECORDS", "RECEIVED_BYTES", "REJECTED", "DROPPED", "REFUSED", "REDACTED", "GAPS"),
-    *("LIMIT_DROPPED", "SAMPLED"),
+    *("LIMIT_DROPPED", "SAMPLED", "HANDSHAKES"),
     *("COMMIT_NS", *(field.name for _, field in COMMIT_LIMITS_S)),
     *(f"TLS_{reason.upper()}" for reason in REASONS),
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from prefork_logd.errors import ConfigError
-from prefork_logd.ipc.scoreboard import PLACES, STORE_PLACES, OutputField, Scoreboard
+from prefork_logd.ipc.scoreboard import PLACES, STORE_PLACES, LimitField, OutputField, Scoreboard
 from prefork_logd.processes.master.configurations import Configurations
 from tests.support.children import make_settings
 
@@ -72,6 +72,28 @@ def test_a_new_output_counts_from_zero(tmp_path: Path) -> None:
     BOARD.output(1)[OutputField.RECORDS] = BOARD.output(2)[OutputField.RECORDS] = 7
     Configurations(BOARD).add(_outputs(tmp_path, "a"), ())
     assert [BOARD.output(slot)[OutputField.RECORDS] for slot in (1, 2)] == [0, 7]
+
+
+def test_a_limit_keeps_its_slot_and_counters_by_its_name(tmp_path: Path) -> None:
+    """Workers may still count in the slot of a removed one while an older configuration has it."""
+    board = Scoreboard()
+    configurations = Configurations(board)
+
+    def add(*names: str) -> dict[str, int]:
+        toml = "".join(f'[[limit]]\nname = "{name}"\nconnections = 1\n' for name in names)
+        configurations.add(make_settings(tmp_path, toml), ())
+        current = configurations.current
+        assert [configurations.limit_ids[limit.name] for limit in current.settings.limit] == list(current.limit_ids)
+        return configurations.limit_ids
+
+    assert add("a", "b") == {"a": 0, "b": 1}
+    for slot in range(3):
+        board.limit(1, slot)[LimitField.DROPPED] = 7
+    assert add("b", "c") == {"b": 1, "c": 2}
+    configurations.forget_settled([2])
+    assert [board.limit(1, slot)[LimitField.DROPPED] for slot in range(3)] == [7, 7, 0]
+    assert add("d", "c", "b") == {"b": 1, "c": 2, "d": 0}
+    assert [board.limit(1, slot)[LimitField.DROPPED] for slot in range(3)] == [0, 7, 0]
 
 
 @pytest.mark.slow

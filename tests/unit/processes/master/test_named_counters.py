@@ -5,7 +5,15 @@ from __future__ import annotations
 import os
 
 from prefork_logd.ingest.rejections import REASONS, Rejections
-from prefork_logd.ipc.scoreboard import LAYOUT, MAX_LISTENERS, REASON_FIELDS, ListenerField, Scoreboard, StoreField
+from prefork_logd.ipc.scoreboard import (
+    LAYOUT,
+    MAX_LISTENERS,
+    REASON_FIELDS,
+    LimitField,
+    ListenerField,
+    Scoreboard,
+    StoreField,
+)
 from prefork_logd.processes.master import named_counters
 from prefork_logd.processes.master.upgrade.state import InheritedCounters
 from tests.unit.processes.master.upgrade.test_state import _state
@@ -36,18 +44,19 @@ def test_unknown_reasons_are_counted_together() -> None:
 
 def test_they_go_on_over_two_upgrades() -> None:
     """While the children of the last program live, and when they have ended; a gauge is not added up."""
-    bind, stores = ["a:1", "b:2"], {"mine": 3}
+    bind, stores, limits = ["a:1", "b:2"], {"mine": 3}, {"rate": 5}
     carried = InheritedCounters()
     for generation in (1, 2):
         board = Scoreboard()
         board.listener(1, 1)[ListenerField.RECORDS] = 10
         board.listener(1, 1)[ListenerField.CONNECTIONS] = 5
         board.reasons(4)[0] = 2
+        board.limit(1, 5)[LimitField.DROPPED] = board.limit(9, 5)[LimitField.LIMITED] = 4
         board.store(3)[StoreField.RECORDS] = 7
         state = _state(
             board_fd=os.dup(board.fd),
             layout=LAYOUT,
-            named=named_counters.named_cells(board, bind, stores),
+            named=named_counters.named_cells(board, bind, stores, limits),
             counters=carried.counters,
         )
         carried = InheritedCounters()
@@ -58,5 +67,7 @@ def test_they_go_on_over_two_upgrades() -> None:
             row = named_counters.listeners(new, carried, bind)[1]
             assert (row["records"], row["connections"]) == (11 * generation, 0)
             assert named_counters.rejected_by(new, carried)[REASONS[0]] == 2 * generation
+            (limit,) = named_counters.limits(new, carried, {"rate": 0})
+            assert (limit["dropped"], limit["clients"]) == (4 * generation, 0)
             assert named_counters.of_store(new, carried, "mine", 0, StoreField.RECORDS) == 7 * generation
             carried.settle()

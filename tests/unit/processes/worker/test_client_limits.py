@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
 from prefork_logd.ipc.client_table import MOST_PROBES, ROWS, ClientTable, Usage
 from prefork_logd.ipc.messages import Drain
-from prefork_logd.ipc.scoreboard import Field
+from prefork_logd.ipc.scoreboard import Field, LimitField
 from prefork_logd.processes.worker.client_limits import END_S, MOST_REMEMBERED, TICK_S
 from tests.support import wire
 from tests.support.inprocess import Pair, configuration, frame, is_closed, said
@@ -141,8 +142,66 @@ def test_begin_and_end_are_logged_once(
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 2, lines
     assert lines[0] == "limit limit-1: 10.0.0.1 sends more than 10 records a second; it waits"
-    assert lines[1].startswith("limit limit-1: 10.0.0.1 is within it again after 9 s; nothing dropped")
+    within = "limit limit-1: 10.0.0.1 is within it again after 9 s; nothing dropped"
+    assert re.fullmatch(rf"{re.escape(within)}; its connections waited (8\.9|9\.\d) s in all", lines[1]), lines[1]
     assert pair.worker.counters[Field.LIMITED] == 0
+
+
+@pytest.mark.parametrize("action", ["wait", "drop"])
+def test_each_limit_counts_what_it_does(make_pair: Callable[..., Pair], clock: Clock, action: str) -> None:
+    """Records that it drops, how often and how long connections wait, and its clients of this moment."""
+    pair = make_pair(f"[[limit]]\nconnections = 9\n[[limit]]\n{RATE}action = '{action}'\n")
+    other, counters = (pair.board.limit(1, index) for index in (0, 1))
+    for number in range(2):
+        send(pair, 30, f"10.0.0.{number}:1")
+    assert counters[LimitField.LIMITED] == 2
+    if action == "drop":
+        assert (counters[LimitField.DROPPED], counters[LimitField.WAITS]) == (40, 0)
+    else:
+        pass_time(clock, 1.0, pair)
+        assert counters[LimitField.WAITED_US] == pytest.approx(2_000_000, abs=100_000)
+        pass_time(clock, 2.0, pair)
+        assert counters[LimitField.WAITS] > 2
+        assert counters[LimitField.WAITED_US] == pytest.approx(4_000_000, abs=200_000)
+        assert counters[LimitField.DROPPED] == 0
+    pass_time(clock, END_S + 1, pair)
+    assert counters[LimitField.LIMITED] == 0
+    assert not any(other)
+
+
+def test_connections_without_a_place_are_counted_by_their_limit(
+    make_pair: Callable[..., Pair], clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each once, with an answer or without one; the client is at its limit while one waits."""
+    monkeypatch.setattr(logging.getLogger("prefork_logd"), "propagate", True)
+    pair = make_pair("[[limit]]\nconnections = 1\nname = 'places'\n[[limit]]\nconnections = 5\n")
+    first = pair.welcome(peer="10.0.0.1:1")
+    busy = pair.connect("10.0.0.1:2")
+    busy.sendall(wire.hello().replace(wire.SESSION, b"%016d" % 2))
+    send(pair, 1, "10.0.0.1:3")
+    pass_time(clock, 2 * END_S, pair)
+    counters = pair.board.limit(1, 0)
+    assert (counters[LimitField.REFUSED], counters[LimitField.LIMITED]) == (2, 1)
+    first.close()
+    pass_time(clock, END_S + 1, pair)
+    assert (counters[LimitField.REFUSED], counters[LimitField.LIMITED]) == (2, 0)
+    assert not any(pair.board.limit(1, 1))
+    said_of = [line for line in caplog.messages if line.startswith("limit")]
+    assert said_of[0] == "limit places: 10.0.0.1 has 1 connection; further ones find no place"
+    assert said_of[1].endswith("nothing dropped; 2 connections found no place")
+
+
+def test_a_changed_limit_goes_on_counting(make_pair: Callable[..., Pair], tmp_path: Path) -> None:
+    """In the slot that it has; nobody is beyond it at first."""
+    pair = make_pair(f"[[limit]]\n{RATE}action = 'drop'\n")
+    send(pair, 15)
+    counters = pair.board.limit(1, 0)
+    assert (counters[LimitField.DROPPED], counters[LimitField.LIMITED]) == (5, 1)
+    toml = "store = []\n[[limit]]\nrecords_per_second = 1\nburst = '2s'\naction = 'drop'\n"
+    pair.worker._configure(configuration(tmp_path / "new.toml", toml, 2))
+    assert (counters[LimitField.DROPPED], counters[LimitField.LIMITED]) == (5, 0)
+    send(pair, 5)
+    assert counters[LimitField.DROPPED] == 8
 
 
 def test_workers_count_together(make_pair: Callable[..., Pair], clock: Clock) -> None:
