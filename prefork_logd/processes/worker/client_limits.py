@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from prefork_logd.config.values import format_count
 from prefork_logd.ipc.client_table import Usage
 from prefork_logd.ipc.scoreboard import Field, LimitField
+from prefork_logd.processes.worker.held_memory import HeldMemory
 from prefork_logd.processes.worker.limited_client import NO_USAGE, Client, Match, describe_rates
 from prefork_logd.system.log import RateLimitedLog
 
@@ -69,7 +70,7 @@ class ClientLimits:
     ) -> None:
         """Share the use of clients on `board`; close connections through `give_up`, which gets the reason."""
         self._port = port
-        self._give_up = give_up
+        self.memory = HeldMemory(port.loop, give_up)
         self._board = board
         self._slot = slot
         self._limits: list[_Limit] = []
@@ -165,6 +166,7 @@ class ClientLimits:
             if client not in before:
                 client.connections += 1
                 self._idle.pop(client, None)
+                self.memory.begin(connection, client)
                 self._sync(client)
                 count = client.connections + client.others.connections
                 is_admitted = is_admitted and not 0 < client.limit.connections < count
@@ -184,7 +186,7 @@ class ClientLimits:
     def _part(self, connection: Connection, client: Client[Connection]) -> None:
         client.end_wait(connection, self._port.loop.now_s)
         client.served.discard(connection)
-        client.held_bytes -= client.held.pop(connection, 0)
+        self.memory.forget(connection, client)
         client.connections -= 1
         self._sync(client)
         if not client.connections:
@@ -340,24 +342,6 @@ class ClientLimits:
             detail = f"beyond limit {client.limit.name}: more than {describe_rates(client.limit)}"
             client.reported_s = self._port.loop.now_s
             self._port.dispatcher.note_gap(client.name, time.time(), client.name, count, detail)
-
-    # Memory
-
-    def note_held(self, connection: Connection) -> None:
-        """Note the bytes that are held for a connection; close the one with the most if its client has too many."""
-        input_bytes = connection.input.held_bytes if connection.input is not None else 0
-        nbytes = max(input_bytes, connection.rest_bytes)
-        for client in connection.clients:
-            most = client.limit.memory
-            if most:
-                client.held_bytes += nbytes - client.held.get(connection, 0)
-                client.held[connection] = nbytes
-                if client.held_bytes > most:
-                    largest = max(client.held, key=client.held.__getitem__)
-                    client.note_closed()
-                    self._give_up(
-                        largest, f"limit {client.limit.name}: its client holds more than {format_count(most, 'byte')}"
-                    )
 
     # Other workers
 

@@ -45,8 +45,9 @@ REST_BYTES = 8 << 20
 """Unhandled bytes over all connections, above which each connection is read in small pieces."""
 SMALL_READ_BYTES = 4096
 
-MOST_UNSENT = 65_536
-"""Most bytes that wait for a TLS client when TLS itself has something to send: a client can ask for that."""
+MOST_UNSENT = 8192
+"""Most bytes that wait for a TLS client when TLS itself has something to send: a client can ask for that, and 300 times
+at once is no honest one's need."""
 
 EVENTS = READ | PEER_CLOSED | EDGE
 _NO_TALLY = memoryview(bytearray(8 * LISTENER_FIELDS)).cast("Q")
@@ -83,6 +84,9 @@ class ConnectionOwner(Protocol):
 
     def enter(self, connection: Connection) -> bool:
         """Decide whether a connection without a place is read; return the decision."""
+
+    def reads_little(self, connection: Connection) -> bool:
+        """Tell whether little of a connection under limits is to be read at a time."""
 
     def postpone(self, connection: Connection) -> None:
         """Read a connection once reading goes on."""
@@ -245,6 +249,12 @@ class Connection:
         """Whether received bytes or events are not handled yet; then the connection cannot be handed over."""
         return bool(self.rest or self.unhandled_events)
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes held for its client: half-received and waiting records, and answers that it has not read."""
+        of_input = self.input.held_bytes if self.input is not None else 0
+        return max(of_input, self.rest_bytes) + len(self.unsent)
+
     def keep_events(self, events: list[Event], nbytes: int) -> None:
         """Keep events of size `nbytes` for the next turn; they must not refer to the owner's buffer."""
         self.unhandled_events = events
@@ -340,7 +350,7 @@ class Connection:
         owner, fd = self.owner, self.fd
         budget = TURN_BYTES
         while not owner.paused:
-            is_little = owner.rest_bytes >= REST_BYTES or (bool(self.clients) and self._must_wait())
+            is_little = owner.rest_bytes >= REST_BYTES or (bool(self.clients) and owner.reads_little(self))
             buffer = owner.buffer[:SMALL_READ_BYTES] if is_little else owner.buffer
             try:
                 nbytes = os.readv(fd, (buffer,)) if self.tls is None else self._decrypt(self.tls, buffer)
@@ -374,10 +384,6 @@ class Connection:
         if self.fd >= 0:
             owner.postpone(self)
 
-    def _must_wait(self) -> bool:
-        """Tell whether connections of its client wait, so that little is read at a time."""
-        return any(client.waiting for client in self.clients)
-
     def _finish(self) -> bool:
         """Handle the rest of the last turn; return whether all of it is handled, so that the connection may be read."""
         owner = self.owner
@@ -392,7 +398,7 @@ class Connection:
                 self._receive(memoryview(rest))
             if self.fd >= 0 and self.pending_error is not None and not self.unfinished:
                 owner.close_violating(self, self.pending_error)
-            if events and self.fd >= 0 and not self.unfinished:
+            if events and self.fd >= 0:
                 # The bytes after them have waited for this worker, so their deadline starts now.
                 owner.note_progress(self, completed=True)
         if self.fd >= 0 and (self.unfinished or owner.slice_over):

@@ -53,6 +53,10 @@ class Deadlines:
             self._entries[connection] = (old[0], held_bytes)
         self._held_bytes += held_bytes - (old[1] if old is not None else 0)
         self._arm()
+        self._bound()
+
+    def _bound(self) -> None:
+        """Give up the largest connections until there is room."""
         while self._held_bytes > HELD_BYTES:
             most = self._largest()
             self.forget(most)
@@ -85,6 +89,9 @@ class Deadlines:
         if self._timer is not None:
             self._timer.cancel()
         self._arm()
+        if self._held_bytes > HELD_BYTES:
+            # The caller still uses the connections.
+            self._loop.later(0.0, self._bound)
 
     def forget(self, connection: Connection) -> None:
         """End the deadline of a connection, if it has one."""

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from prefork_logd.processes.worker.sessions import SessionTable
     from prefork_logd.system.log import RateLimitedLog
 
+TEXT_COST = 56
+"""Bytes by which a text that waits is larger in memory than its characters: an object, and its place in a list."""
+EVENT_COST = 512
+"""About the bytes of another event that waits, its texts of at most 255 bytes included."""
 LARGEST_RECORD = (1 << 32) - 1
 """No limit: the input has already compared the size of records with it."""
 
@@ -362,11 +366,12 @@ def _keep(connection: Connection, events: Sequence[Event]) -> None:
                 nbytes += sum(len(run.data) for run in runs)
                 kept.append(type(event)(event.first, runs))
             case Texts():
-                nbytes += sum(map(len, event.bodies))
+                nbytes += sum(map(len, event.bodies)) + TEXT_COST * len(event.bodies)
                 kept.append(event)
             case TooLarge():
-                nbytes += len(event.body)
+                nbytes += len(event.body) + EVENT_COST
                 kept.append(event)
             case _:
+                nbytes += EVENT_COST
                 kept.append(event)
     connection.keep_events(kept, nbytes)

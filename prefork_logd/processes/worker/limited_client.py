@@ -60,9 +60,10 @@ class Client(Generic[_Connection]):
         """Records that each connection may send until the next tick, because several wait; 0: as many as allowed."""
         self.served: set[_Connection] = set()
         """Connections that have had their share."""
-        self.held: dict[_Connection, int] = {}
-        """Bytes held for each connection, for a limit of memory."""
+        self._held: dict[_Connection, int] = {}
+        """Bytes held for each connection that has any, for a limit of memory."""
         self.held_bytes = 0
+        """Their sum."""
         self.since_s = 0.0
         """When it was first beyond its limit; 0.0 while it is within it."""
         self.beyond_s = 0.0
@@ -116,6 +117,24 @@ class Client(Generic[_Connection]):
         """Count a connection that found no place."""
         self._refused += 1
         self._counters[LimitField.REFUSED] += 1
+
+    def hold(self, connection: _Connection, nbytes: int) -> bool:
+        """Set the bytes that are held for a connection; return whether that is too much for the client together."""
+        if not self.limit.memory:
+            return False
+        self.held_bytes += nbytes - self._held.pop(connection, 0)
+        if nbytes:
+            self._held[connection] = nbytes
+        return self.is_beyond_memory
+
+    @property
+    def is_beyond_memory(self) -> bool:
+        """Whether more is held for its connections than its limit allows."""
+        return bool(self._held) and self.held_bytes > self.limit.memory
+
+    def largest(self) -> _Connection:
+        """Return the connection for which most is held."""
+        return max(self._held, key=self._held.__getitem__)
 
     def note_closed(self) -> None:
         """Count a connection that was closed because of the limit of memory."""

@@ -59,6 +59,7 @@ from prefork_logd.processes.worker.drain import WorkerDrain
 from prefork_logd.processes.worker.entrance import Entrance
 from prefork_logd.processes.worker.guard import Guard
 from prefork_logd.processes.worker.handshakes import Handshakes
+from prefork_logd.processes.worker.held_memory import reads_little
 from prefork_logd.processes.worker.intake import Intake
 from prefork_logd.processes.worker.migration import Migration
 from prefork_logd.processes.worker.own_log import OwnLog
@@ -294,6 +295,10 @@ class Worker:
         """Decide whether a connection without a place is read; return the decision."""
         return self._admission.enter(connection)
 
+    def reads_little(self, connection: Connection) -> bool:
+        """Tell whether little of a connection under limits is to be read at a time."""
+        return reads_little(connection)
+
     def postpone(self, connection: Connection) -> None:
         """Read a connection when reading goes on."""
         self.postponed[connection.fd] = connection
@@ -335,7 +340,7 @@ class Worker:
     def note_progress(self, connection: Connection, completed: bool) -> None:
         """Start, keep or end the deadline of a half-received record, and bound what is held for its client."""
         if connection.clients:
-            self.limits.note_held(connection)
+            self.limits.memory.note(connection)
         if connection.fd >= 0 and connection.is_awaited and not connection.unfinished:
             held_bytes = connection.input.held_bytes if connection.input is not None else 0
             self.deadlines.begin(connection, held_bytes, is_new=completed)

@@ -331,6 +331,69 @@ def test_half_received_records_are_bounded(make_pair: Callable[..., Pair]) -> No
     assert [is_closed(client) for client in clients] == [False, True, False, False, False]
 
 
+MEMORY = "[limits]\nmax_record_bytes = 20000\n[[limit]]\nname = 'held'\n"
+
+
+def test_a_record_that_is_half_received_counts_for_a_limit_that_comes_later(
+    make_pair: Callable[..., Pair], tmp_path: Path
+) -> None:
+    """By a reload, as by a move from another worker: the client has nothing to send for that."""
+    pair = make_pair(f"{MEMORY}connections = 100\n")
+    clients = [pair.connect("10.0.0.1:1") for _ in range(5)]
+    for client, nbytes in zip(clients, (9000, 15_000, 14_000, 2000, 9000), strict=True):
+        client.sendall((20_000).to_bytes(4, "big") + bytes(nbytes))
+    pair.turn(3)
+    pair.worker._configure(configuration(tmp_path / "new.toml", f"store = []\n{MEMORY}memory = 40000\n", 2))
+    assert not any(is_closed(client) for client in clients)
+    pair.turn(2)
+    assert [is_closed(client) for client in clients] == [False, True, False, False, False]
+    (known,) = pair.worker.limits._clients.values()
+    assert known.held_bytes == 34_000 + 4 * 4
+    assert pair.board.limit(1, 0)[LimitField.CLOSED] == 1
+    for client in clients:
+        client.close()
+    pair.turn(3)
+    assert known.held_bytes == 0
+
+
+def test_a_client_beyond_its_rate_stays_within_its_memory(make_pair: Callable[..., Pair], clock: Clock) -> None:
+    """Little is read of it at a time, so none of its connections is closed for what this worker has read ahead."""
+    pair = make_pair(f"{MEMORY}memory = 40000\nrecords_per_second = 200\nburst = '1s'\n")
+    clients = [pair.connect("10.0.0.1:1") for _ in range(4)]
+    for client in clients:
+        client.sendall(frame("x" * 500) * 150)
+    (known,) = [None]
+    most = 0
+    for _ in range(50):
+        pass_time(clock, 0.1, pair)
+        (known,) = pair.worker.limits._clients.values()
+        most = max(most, known.held_bytes)
+    assert len(messages(pair)) == 600
+    assert 0 < most <= 4 * (4096 + 600)
+    assert pair.worker.counters[Field.DROPPED] == 0
+
+
+@pytest.mark.parametrize("kind", ["texts", "gaps"])
+def test_small_events_that_wait_count_with_their_objects(
+    make_pair: Callable[..., Pair], clock: Clock, kind: str
+) -> None:
+    """Their bytes on the wire would be a tenth of their memory."""
+    pair = make_pair(f"{MEMORY}memory = 40000\n{RATE}")
+    client = pair.connect("10.0.0.1:1")
+    if kind == "texts":
+        client.sendall(b'{"msg": 1}\n' * 372)
+    else:
+        client.sendall(wire.hello())
+        pair.turn(3)
+        records = wire.batch(1, *(frame()[4:],) * 11)
+        client.sendall(records + b"".join(wire.gap(12 + number, 1, reason=b"") for number in range(75)))
+    pair.turn(3)
+    (known,) = pair.worker.limits._clients.values()
+    connection = pair.connection()
+    assert connection.parked
+    assert known.held_bytes == connection.held_bytes >= (362 * 56 if kind == "texts" else 75 * 500)
+
+
 def test_a_stop_reads_what_was_sent(make_pair: Callable[..., Pair]) -> None:
     """A client of plain frames would lose it."""
     pair = make_pair(f"[[limit]]\n{RATE}")

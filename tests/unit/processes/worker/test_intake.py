@@ -14,7 +14,7 @@ from prefork_logd.ingest.dispatcher import Dispatcher
 from prefork_logd.ingest.rejections import MOST_FAILURES
 from prefork_logd.inputs.base import Bye, Event, InputError, Records, Refusal, Reply, Texts, TooLarge
 from prefork_logd.ipc.scoreboard import Field
-from prefork_logd.processes.worker.intake import Intake
+from prefork_logd.processes.worker.intake import TEXT_COST, Intake
 from prefork_logd.records.record import Record, make_record
 from prefork_logd.records.sender import NOBODY
 from prefork_logd.system.log import RateLimitedLog
@@ -144,7 +144,7 @@ def test_texts_end_with_the_time_of_their_connection(worker: Worker) -> None:
     assert worker.messages == ["a"]
     (kept,) = one.unhandled_events
     assert isinstance(kept, Texts)
-    assert (kept.bodies, one.nbytes) == ([b"b", b"c"], 2)
+    assert (kept.bodies, one.nbytes) == ([b"b", b"c"], 2 + 2 * TEXT_COST)
 
 
 def test_a_client_without_records_is_dismissed(worker: Worker) -> None:

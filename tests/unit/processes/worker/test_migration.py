@@ -12,15 +12,16 @@ from prefork_logd.ingest import _core_py, core
 from prefork_logd.ipc.messages import TakeOver
 from prefork_logd.ipc.scoreboard import Field, Scoreboard
 from prefork_logd.net.loop import Timer
-from prefork_logd.processes.worker import shares
+from prefork_logd.processes.worker import deadlines, shares
 from prefork_logd.processes.worker.handover import make_pair
 from prefork_logd.processes.worker.migration import ANSWER_S, ARRIVAL_S, COMMIT_S, LEAVE_S
 from tests.support import wire
-from tests.support.inprocess import Pair, frame, is_closed, said
+from tests.support.inprocess import Pair, configuration, frame, is_closed, said
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 class Mover:
@@ -261,6 +262,44 @@ def test_a_half_received_record_keeps_its_time(movers: Movers) -> None:
     assert before is not None
     assert after is not None
     assert after <= before
+
+
+def test_a_half_received_record_counts_in_its_new_worker(movers: Movers, tmp_path: Path) -> None:
+    """Its client has nothing to send for that; above the memory of the limit the connection with the most is closed."""
+    one, two, _ = movers
+    toml = "[limits]\nmax_record_bytes = 20000\n[[limit]]\nmemory = 40000\n"
+    clients = []
+    for mover, sizes in ((one, (9000, 15_000)), (two, (8000, 12_000))):
+        mover.worker._configure(configuration(tmp_path / "limits.toml", toml))
+        for nbytes in sizes:
+            clients.append(mover.pair.connect("10.0.0.1:1"))
+            clients[-1].sendall((20_000).to_bytes(4, "big") + bytes(nbytes))
+    one.turn(two)
+    one.moving.hand_over((0,), -1, [one.socket_to(two)])
+    one.turn(two)
+    assert (one.held, two.held) == (0, 4)
+    two.pass_s(0.0)
+    assert [is_closed(client) for client in clients] == [False, True, False, False]
+    (known,) = two.worker.limits._clients.values()
+    assert known.held_bytes == 29_000 + 3 * 4
+
+
+def test_half_received_records_from_other_workers_are_bounded_together(
+    movers: Movers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where workers become fewer, one gets those of all."""
+    one, two, _ = movers
+    monkeypatch.setattr(deadlines, "HELD_BYTES", 40_000)
+    clients = []
+    for mover, sizes in ((one, (9000, 15_000)), (two, (8000, 12_000))):
+        for nbytes in sizes:
+            clients.append(mover.pair.connect("10.0.0.1:1"))
+            clients[-1].sendall((20_000).to_bytes(4, "big") + bytes(nbytes))
+    one.turn(two)
+    one.moving.hand_over((0,), -1, [one.socket_to(two)])
+    one.turn(two)
+    two.pass_s(0.0)
+    assert [is_closed(client) for client in clients] == [False, True, False, False]
 
 
 def test_a_giver_that_offers_nothing_keeps_no_worker_from_ending(movers: Movers) -> None:
