@@ -19,6 +19,7 @@ Only cli/ turns an exception into an exit status.
 from __future__ import annotations
 
 import enum
+import errno
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -99,6 +100,14 @@ class NotARecord(RecordRejected, ValueError):  # noqa: N818 - a verdict, too
         return self.detail
 
 
+_OUTPUT_REMEDIES = {
+    errno.EACCES: "; give the collector's user the right to write there, or choose another path",
+    errno.EROFS: "; choose a path on a file system that can be written",
+    errno.EISDIR: "; choose the path of a file",
+    errno.ENOTDIR: "; choose a path whose directories are directories",
+}
+
+
 class OutputError(LogdError):
     """An output's file cannot be opened, written, synced or renamed now; nothing of the attempt is left in it."""
 
@@ -106,7 +115,8 @@ class OutputError(LogdError):
         self.path = path
         self.operation = operation
         self.errno = error.errno
-        super().__init__(f"{path}: cannot {operation}: {error.strerror}")
+        remedy = _OUTPUT_REMEDIES.get(error.errno or 0, "")
+        super().__init__(f"{path}: cannot {operation}: {error.strerror}{remedy}")
 
 
 class StoreError(LogdError):

@@ -54,6 +54,16 @@ class Flags:
         return load(find_file(self.config), self.overrides)
 
 
+class WholeNumber(click.IntRange):
+    """The type of a flag that takes a whole number: N in the help, and in errors."""
+
+    name = "whole number"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002 - click's signature
+        """Return the word that stands for the number."""
+        return "N" if isinstance(param, click.Option) else param.human_readable_name
+
+
 def add_options(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
     """Return a decorator that adds several options to a verb, in this order."""
 

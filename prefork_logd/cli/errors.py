@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from prefork_logd.cli.app import Flags, refuse_flags, verb
+from prefork_logd.cli.app import Flags, WholeNumber, refuse_flags, verb
 from prefork_logd.cli.collector import become_user, lenient_settings, user_name, warn_of_other_configuration
 from prefork_logd.config.values import format_count
 from prefork_logd.errors import ExitStatus
@@ -59,7 +59,7 @@ _CHANGES: dict[str, tuple[int, Callable[[Book, str, str, Given], Row]]] = {
     show_default=True,
     help="By the latest or the first error, or by the count.",
 )
-@click.option("--limit", type=click.IntRange(min=1, max=1_000_000), default=50, show_default=True, help="Most groups.")
+@click.option("--limit", type=WholeNumber(min=1, max=1_000_000), default=50, show_default=True, help="Most groups.")
 @click.option(
     "--format",
     "form",
@@ -70,7 +70,7 @@ _CHANGES: dict[str, tuple[int, Callable[[Book, str, str, Given], Row]]] = {
 )
 @click.option("--in", "version", default="", metavar="VERSION", help="Of resolve: the version that has the repair.")
 @click.option("--for", "duration", default="", metavar="DURATION", help='Of mute: how long, such as "8h".')
-@click.option("--count", "more", type=click.IntRange(min=1, max=1 << 60), help="Of mute: until so many more errors.")
+@click.option("--count", "more", type=WholeNumber(min=1, max=1 << 60), help="Of mute: until so many more errors.")
 def errors(flags: Flags, words: tuple[str, ...], form: str, version: str, duration: str, more: int | None,
            **wanted: Any) -> int:  # fmt: skip
     """List groups of errors, or act on one.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from prefork_logd.cli.app import PROGRAM, Flags, cli, complain, verb
+from prefork_logd.cli.app import PROGRAM, Flags, WholeNumber, cli, complain, verb
 from prefork_logd.cli.collector import (
     ANSWER_S,
     STATUS_S,
@@ -114,7 +114,7 @@ def upgrade(flags: Flags) -> int:
 
 
 @verb
-@click.argument("count", type=click.IntRange(min=1))
+@click.argument("count", type=WholeNumber(min=1))
 def workers(flags: Flags, count: int) -> int:
     """Change the number of workers to COUNT.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from prefork_logd.cli.app import Flags, add_options, complain, verb
+from prefork_logd.cli.app import Flags, WholeNumber, add_options, complain, verb
 from prefork_logd.cli.collector import lenient_settings, warn_of_other_configuration
 from prefork_logd.cli.filter_flags import filter_flags
 from prefork_logd.cli.remote import check_server_flags, connect, server_flags
@@ -40,14 +40,14 @@ answer_flags = add_options(
     click.option("--stats", metavar="TEXT", help='Print aggregates: "count, p95(extra.duration_ms) by name".'),
     click.option("--fields", is_flag=True, help="Print the fields that the records have."),
     click.option("--patterns", is_flag=True, help="Print forms of messages: numbers, ids and so on left out."),
-    click.option("--top", type=click.IntRange(min=1, max=1000), default=_TOP, show_default=True,
+    click.option("--top", type=WholeNumber(min=1, max=1000), default=_TOP, show_default=True,
                  help="Number of values or patterns."),
     click.option("--ids", is_flag=True, help="Print the id of each record in front of it."),
     click.option("--around", metavar="ID", help="Print a record and its neighbours, with ids."),
     click.option("--same", type=click.Choice(_SAME), help="Of --around: only neighbours of the same."),
-    click.option("--before", type=click.IntRange(min=0, max=10_000), default=_BESIDE, show_default=True,
+    click.option("--before", type=WholeNumber(min=0, max=10_000), default=_BESIDE, show_default=True,
                  help="Of --around: number of earlier records."),
-    click.option("--after", type=click.IntRange(min=0, max=10_000), default=_BESIDE, show_default=True,
+    click.option("--after", type=WholeNumber(min=0, max=10_000), default=_BESIDE, show_default=True,
                  help="Of --around: number of later records."),
 )  # fmt: skip
 
@@ -72,7 +72,7 @@ class Asked:
 
 @verb
 @filter_flags
-@click.option("--limit", type=click.IntRange(min=0), help="At most this many records, the first ones of --order.")
+@click.option("--limit", type=WholeNumber(min=0), help="At most this many records, the first ones of --order.")
 @click.option(
     "--order",
     type=click.Choice(["oldest", "newest"]),

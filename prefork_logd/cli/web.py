@@ -123,6 +123,8 @@ def token(
     """
     from prefork_logd.web.tokens import Tokens
 
+    if name in ("list", "remove"):
+        raise click.UsageError(f"{name!r} would be the name of a token; write --{name}")
     if is_list == (name is not None):
         raise click.UsageError("give the NAME of a token, or --list")
     if is_list or remove:

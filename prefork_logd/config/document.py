@@ -47,6 +47,25 @@ Table = TypeVar(
 )
 
 
+_WORDS = {
+    "`str`": "a string",
+    "`int`": "a whole number",
+    "`float`": "a number",
+    "`bool`": "a boolean",
+    "`array`": "a list",
+    "`object`": "a table",
+    "got bool": "got a boolean",
+    "enum value": "value",
+    "`": "",
+}
+"""msgspec's words for types, and those of TOML."""
+_REMEDIES = {
+    "a list, got a string": 'write it in brackets, such as ["..."]',
+    "number, got a string": "write a number without quotes",
+    "a boolean, got a string": "write true or false without quotes",
+}
+
+
 class LineIndex:
     """The line of each table and key of a TOML text, which tomllib does not report.
 
@@ -120,6 +139,7 @@ class Document:
         attributes = {field.encode_name: field.name for field in msgspec.structs.fields(kind)}
         types = {key: hints[name] for key, name in attributes.items()}
         values: dict[str, Any] = {}
+        unread = []
         for key, value in content.items():
             if key not in types:
                 self.add_problem(table, index, key, f"unknown key{suggest(key, types)}")
@@ -128,9 +148,12 @@ class Document:
                 values[attributes[key]] = msgspec.convert(value, types[key])
             except msgspec.ValidationError as error:
                 self.add_problem(table, index, key, explain(error, types[key]))
+                unread.append(key)
         settings = kind(**values)
         for key, message in settings.problems():
-            self.add_problem(table, index, key, message)
+            # A sentence such as `has no effect with tls = "off"` is about the default of a value that was not read.
+            if not any(f"{other} = " in message for other in unread):
+                self.add_problem(table, index, key, message)
         return settings
 
     def read_tables(self, kind: type[Table], table: str, tables: object, most: int = 0) -> tuple[Table, ...]:
@@ -149,13 +172,16 @@ def explain(error: msgspec.ValidationError, kind: Any) -> str:
     schema = msgspec.json.schema(kind)
     parts = [*schema.get("anyOf", [schema]), schema.get("items", {})]
     choices = [f'"{value}"' for part in parts for value in part.get("enum", ())]
-    if choices and message.startswith("Invalid enum value"):
-        choices += ["a whole number" for part in parts if part.get("type") == "integer"]
-        return f"{message[:1].lower()}{message[1:].replace('enum ', '')}; write {' or '.join(choices)}"
-    words = {"`str`": "a string", "`int`": "a whole number", "`float`": "a number", "`array`": "a list", "`": ""}
-    for technical, word in words.items():
+    for technical, word in _WORDS.items():
         message = message.replace(technical, word)
-    return message[:1].lower() + message[1:]
+    message = message[:1].lower() + message[1:]
+    if choices:
+        choices += ["a whole number" for part in parts if part.get("type") == "integer"]
+        return f"{message}; write {' or '.join(choices)}"
+    for got, remedy in _REMEDIES.items():
+        if message.endswith(got):
+            return f"{message}; {remedy}"
+    return message
 
 
 def suggest(key: str, known: Mapping[str, object]) -> str:

@@ -146,7 +146,8 @@ def load(path: Path | None, overrides: Mapping[str, object] | None = None, state
         try:
             text = path.read_bytes().decode()
         except OSError as error:
-            raise ConfigError([Problem(str(path), f"cannot read it: {error.strerror}")]) from error
+            what = f"cannot read it: {error.strerror}; name another file with --config"
+            raise ConfigError([Problem(str(path), what)]) from error
         except UnicodeDecodeError as error:
             raise ConfigError([Problem(str(path), f"is not UTF-8 at byte {error.start}")]) from error
     directory = os.path.dirname(absolute(path)) if path else ""  # noqa: PTH120 - a str, as the rest is

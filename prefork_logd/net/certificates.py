@@ -87,7 +87,9 @@ def _read_file(setting: str, path: str) -> bytes:
         with Path(path).open("rb") as file:
             content = file.read(MOST_FILE_BYTES + 1)
     except OSError as error:
-        what = "give the collector's user the right to" if isinstance(error, PermissionError) else "name another file"
+        what = "name another file; relative paths start at server.state_dir"
+        if isinstance(error, PermissionError):
+            what = "give the collector's user the right to"
         raise ValueError(f"{setting}: {path}: cannot read it: {error.strerror}; {what}") from error
     if len(content) > MOST_FILE_BYTES:
         raise ValueError(f"{setting}: {path}: is larger than {MOST_FILE_BYTES} bytes; name a file in PEM")

@@ -152,7 +152,7 @@ def _remove_stale(path: str) -> None:
 
 def _bind_remedy(error: OSError) -> str:
     remedies = {
-        errno.EADDRINUSE: "; stop what listens there, or choose another port",
+        errno.EADDRINUSE: "; stop the program that listens there, or choose another port",
         errno.EACCES: "; choose a port above 1023 or a directory of this user, or start as root and set server.user",
         errno.EADDRNOTAVAIL: "; give an address of this host",
     }

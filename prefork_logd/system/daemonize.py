@@ -51,7 +51,8 @@ def detach(run: Callable[[Readiness], int], log_path: Path, user: str = "") -> d
         with acting_as(user):
             log = os.fdopen(open_log(log_path), "ab", buffering=0)
     except OSError as error:
-        raise ProcessError(f"{log_path}: cannot write the collector's own log: {error.strerror}") from error
+        what = "make the state directory writable, or give another with --state-dir"
+        raise ProcessError(f"{log_path}: cannot write the collector's own log: {error.strerror}; {what}") from error
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:

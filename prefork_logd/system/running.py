@@ -217,5 +217,5 @@ def _peer(sock: socket.socket, owner: int) -> tuple[int, int]:
 
 def _remedy(error: OSError) -> str:
     if isinstance(error, PermissionError):
-        return "; the collector belongs to another user; use that user's account, or root"
+        return "; the state directory belongs to another user; use that account or root, or give another --state-dir"
     return "; give a directory with --state-dir" if isinstance(error, NotADirectoryError) else ""

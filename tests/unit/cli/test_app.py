@@ -86,6 +86,20 @@ def test_a_flag_of_another_action_is_refused() -> None:
     assert (done.exit_code, "--limit belongs to incidents" in done.stderr) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["workers", "many"], "Invalid value for 'COUNT': 'many' is not a valid whole number."),
+        (["query", "--limit", "x"], "Invalid value for '--limit': 'x' is not a valid whole number."),
+        (["errors", "--limit", "0"], "Invalid value for '--limit': 0 is not in the range 1<=x<=1000000."),
+    ],
+)
+def test_a_number_that_is_not_one_is_named(words: list[str], said: str) -> None:
+    """The help has N in its place."""
+    assert said in CliRunner().invoke(cli, words).output
+    assert "RANGE" not in CliRunner().invoke(cli, [words[0], "--help"]).output
+
+
 def test_a_complaint_names_the_program(capsys: pytest.CaptureFixture[str]) -> None:
     """On standard error."""
     complain("too much")

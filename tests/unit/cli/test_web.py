@@ -163,6 +163,13 @@ def test_a_file_that_all_can_read_is_warned_about(state_dir: Path, tmp_path: Pat
 # Tokens
 
 
+@pytest.mark.parametrize("word", ["list", "remove"])
+def test_the_word_of_a_flag_names_no_token(state_dir: Path, word: str) -> None:
+    """`web token list` would print a new token of that name."""
+    assert f"write --{word}" in run(state_dir, "token", word, code=2).output
+    assert not (state_dir / "page").exists()
+
+
 def test_a_token_is_made_listed_and_removed(state_dir: Path) -> None:
     """It is shown once, and kept as a hash in a file of its owner."""
     token = run(state_dir, "token", "ci", "--role", "admin", "--expires", "1d").stdout.strip()

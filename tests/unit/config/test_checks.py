@@ -63,6 +63,35 @@ def test_tls_that_is_half_configured_is_explained(lines: str, said: str) -> None
     assert "file.toml:" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("true", 'listener.tls: expected a string, got a boolean; write "accept" or "off" or "require"'),
+        ('"on"', 'listener.tls: invalid value \'on\'; write "accept" or "off" or "require"'),
+    ],
+)
+def test_a_value_that_cannot_be_read_is_one_problem(value: str, said: str) -> None:
+    """Its default has no effect on what is said about other keys."""
+    with pytest.raises(ConfigError) as caught:
+        loads(f'[[listener]]\ntls = {value}\ntls_cert = "a"\ntls_key = "b"\n', "file.toml", STATE)
+    assert str(caught.value) == f"file.toml:2: {said}"
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ('[server]\nbind = "a:1"', 'server.bind: expected a list, got a string; write it in brackets, such as ["..."]'),
+        ('[limits]\nmax_connections = "9"', "expected a whole number, got a string; write a number without quotes"),
+        ('[alerts]\nenabled = "yes"', "expected a boolean, got a string; write true or false without quotes"),
+    ],
+)
+def test_a_value_of_another_type_has_a_remedy(lines: str, said: str) -> None:
+    """In the words of TOML."""
+    with pytest.raises(ConfigError) as caught:
+        loads(lines, "file.toml", STATE)
+    assert str(caught.value).endswith(said)
+
+
 def test_files_of_tls_are_relative_to_the_state_directory() -> None:
     """One, or a list."""
     lines = 'tls = "require"\ntls_cert = ["a", "/b"]\ntls_key = ["c", "d"]\ntls_client_ca = "e"\n'

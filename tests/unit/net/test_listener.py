@@ -61,7 +61,7 @@ def test_an_address_in_use_is_named_with_a_remedy(tmp_path: Path, address: str) 
     """A second listener is refused, and closes what it had bound before."""
     first = bind_all(["127.0.0.1:0", f"unix:{tmp_path}/sock"])
     taken = address.format(port=first[0].getsockname()[1], path=tmp_path / "sock")
-    with pytest.raises(ProcessError, match=r"cannot listen on .*stop what listens there") as caught:
+    with pytest.raises(ProcessError, match=r"cannot listen on .*stop the program that listens there") as caught:
         bind_all([f"unix:{tmp_path}/other", taken])
     assert isinstance(caught.value.__cause__, OSError)
     assert caught.value.__cause__.errno == errno.EADDRINUSE

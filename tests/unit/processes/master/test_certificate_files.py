@@ -116,7 +116,7 @@ def test_a_missing_file_is_a_problem_at_the_start(settings: Settings, directory:
     problem = tls_problem(settings)
     assert problem.startswith("listener 127.0.0.1:9443: ")
     assert f"{directory}/{name}: cannot read it: No such file" in problem
-    assert problem.endswith("; name another file")
+    assert problem.endswith("; name another file; relative paths start at server.state_dir")
 
 
 def test_files_that_appear_later_are_taken(settings: Settings, directory: Path) -> None:
