@@ -112,6 +112,13 @@ class Document:
             message, line = str(error), re.search(r"at line (\d+)", str(error))
             place = f"{path}:{line[1]}" if line else path
             raise ConfigError([Problem(place, message[:1].lower() + message[1:])]) from error
+        except ValueError as error:
+            # int() refuses more than 4,300 digits (sys.set_int_max_str_digits), and tomllib lets that pass.
+            raise ConfigError(
+                [Problem(path, "has a number that is too long to be read; write a smaller one")]
+            ) from error
+        except RecursionError as error:
+            raise ConfigError([Problem(path, "has lists or tables that are nested too deeply")]) from error
 
     def take(self, name: str, default: object) -> object:
         """Remove a top-level key or table and return its plain value; `default` if there is none."""

@@ -13,6 +13,8 @@ from msgspec import Meta
 
 from prefork_logd.config import output_paths
 from prefork_logd.config.values import (
+    MOST_BYTES,
+    MOST_FILES,
     TimedSettings,
     durations,
     is_a_second,
@@ -78,7 +80,7 @@ class OutputSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fi
     ] = ()
     rotate_bytes: Annotated[
         int,
-        Meta(ge=0, description="Rotate when the file has grown to this many bytes; 0: never by size."),
+        Meta(ge=0, le=MOST_BYTES, description="Rotate when the file has grown to this many bytes; 0: never by size."),
     ] = 0
     rotate_every: Annotated[
         str,
@@ -86,11 +88,19 @@ class OutputSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fi
     ] = ""
     keep: Annotated[
         int,
-        Meta(ge=0, description="Number of files kept by the collector's own rotation, the newest ones; 0: all."),
+        Meta(
+            ge=0,
+            le=MOST_FILES,
+            description="Number of files kept by the collector's own rotation, the newest ones; 0: all.",
+        ),
     ] = 10
     keep_bytes: Annotated[
         int,
-        Meta(ge=0, description="Above this many bytes rotated files are removed, the oldest first; 0: no limit."),
+        Meta(
+            ge=0,
+            le=MOST_BYTES,
+            description="Above this many bytes rotated files are removed, the oldest first; 0: no limit.",
+        ),
     ] = 0
     keep_for: Annotated[
         str,
@@ -107,6 +117,7 @@ class OutputSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fi
         int,
         Meta(
             ge=1,
+            le=MOST_FILES,
             description="Path with fields only: most files that are begun in a day (UTC). Records of further ones go "
             'to the file in whose name every field is "_other".',
         ),

@@ -16,6 +16,7 @@ from prefork_logd.config.metrics import MetricsSettings
 from prefork_logd.config.redact import RedactSettings
 from prefork_logd.config.stores.errors import ErrorsSettings
 from prefork_logd.config.values import (
+    MOST_BYTES,
     NOT_LIVE,
     TimedSettings,
     address_problems,
@@ -155,6 +156,7 @@ class LimitSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
         int,
         Meta(
             ge=1_048_576,
+            le=MOST_BYTES,
             description="Most bytes of records that wait in the journal for a store that is down or slow; above it "
             "clients wait, too. A warning is logged at 80 %. Without a store no records are kept there.",
         ),
@@ -171,7 +173,7 @@ class LimitSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
         int,
         Meta(
             ge=0,
-            le=1 << 62,
+            le=MOST_BYTES,
             description="Free space that is kept on each disk, in bytes; on a small disk at most a twentieth of it. "
             "With less, Parquet stores remove their oldest records; with less than half of it, clients wait. 0: none.",
         ),

@@ -22,6 +22,10 @@ _MOST_NAMED = 40
 
 LONGEST_S = 36_500 * 86_400.0
 """Longest duration of a setting: a deadline after more overflows somewhere."""
+MOST_BYTES = 1 << 62
+"""Largest number of bytes of a setting: more than any disk has, and little enough to be added up in 64 bits."""
+MOST_FILES = 1_000_000_000
+"""Largest number of files of a setting."""
 LARGEST_LEVEL = 999_999_999
 """Levels are compared as 64-bit integers in records; no program uses levels beyond nine digits."""
 

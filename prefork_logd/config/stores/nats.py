@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from prefork_logd.config import nats
 from prefork_logd.config.stores.base import StoreSettings, _retain_problems
-from prefork_logd.config.values import durations, is_positive
+from prefork_logd.config.values import MOST_BYTES, durations, is_positive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +48,11 @@ class NatsStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="nats"):
     )
     max_bytes: Annotated[
         int,
-        Meta(ge=0, description="Most bytes of the stream; above it records wait in the journal. 0: no limit."),
+        Meta(
+            ge=0,
+            le=MOST_BYTES,
+            description="Most bytes of the stream; above it records wait in the journal. 0: no limit.",
+        ),
     ] = 0
     duplicate_window: Annotated[
         str, Meta(description="How long servers remember the ids of messages, to store none of them twice.")

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from prefork_logd.config.stores.base import StoreSettings, _retain_problems
-from prefork_logd.config.values import durations
+from prefork_logd.config.values import MOST_BYTES, durations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,7 @@ class ParquetStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="parque
         int,
         Meta(
             ge=0,
-            le=1 << 62,
+            le=MOST_BYTES,
             description="Most bytes of all files; the oldest records are removed first. 0: any number.",
         ),
     ] = 20_000_000_000
@@ -45,7 +45,7 @@ class ParquetStoreSettings(StoreSettings, frozen=True, kw_only=True, tag="parque
         int,
         Meta(
             ge=-1,
-            le=1 << 62,
+            le=MOST_BYTES,
             description="With less free disk space the oldest records are removed. -1: limits.min_free_bytes. 0: none.",
         ),
     ] = -1

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+import msgspec
 import pytest
 
-from prefork_logd.config.document import Document, LineIndex
+from prefork_logd.config.document import Document, LineIndex, Table
 from prefork_logd.config.load import loads
-from prefork_logd.config.server import ServerSettings
+from prefork_logd.config.outputs import OutputSettings
+from prefork_logd.config.receivers import SmtpSettings
+from prefork_logd.config.server import LimitSettings, ServerSettings
+from prefork_logd.config.stores.kinds import ERRORS, KINDS
 from prefork_logd.errors import ConfigError
 from tests.unit.config.test_load import problems
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TABLES: list[type] = [
+    *Table.__bound__.__args__,
+    *(kind.settings for kind in (*KINDS.values(), ERRORS)),
+    SmtpSettings,
+]
 
 
 def test_every_problem_is_told_at_once_with_its_line() -> None:
@@ -87,11 +102,38 @@ def test_every_problem_is_told_at_once_with_its_line() -> None:
         ('[[listener]]\naccept = "authenticated"', "server.keys_file: is needed"),
         ('[server]\nkeys_file = "/nonexistent"\n[[listener]]\naccept = "authenticated"', "cannot read it"),
         ("[server\nx = 1", "x.toml:1"),
+        ("[limits]\nqueue_bytes = 1" + 5000 * "0", "a number that is too long"),
+        ("[[sample]]\nfields = " + 5000 * "[" + 5000 * "]", "nested too deeply"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_explained(text: str, said: str) -> None:
     """Each problem names its key, and says what would do."""
     assert any(said in problem for problem in problems(text)), problems(text)
+
+
+def _numbers(kind: type) -> Iterator[tuple[str, Any]]:
+    """Yield name and type of each setting that is a number."""
+    hints = get_type_hints(kind, include_extras=True)
+    for field in msgspec.structs.fields(kind):
+        told = msgspec.inspect.type_info(hints[field.name])
+        told = told.type if isinstance(told, msgspec.inspect.Metadata) else told
+        if isinstance(told, msgspec.inspect.IntType | msgspec.inspect.FloatType):
+            yield field.encode_name, hints[field.name]
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_every_number_has_bounds(kind: type) -> None:
+    """A number that no machine can have is a problem, whichever setting it is for."""
+    for _, hint in _numbers(kind):
+        for nonsense in (10**30, 2**64, -(10**30)):
+            with pytest.raises(msgspec.ValidationError, match="Expected `(int|float)` [<>]"):
+                msgspec.convert(nonsense, hint)
+
+
+def test_numbers_are_among_the_settings() -> None:
+    """The test before looks at them."""
+    assert {name for name, _ in _numbers(LimitSettings)} >= {"journal_bytes", "max_sessions", "min_free_bytes"}
+    assert "rotate_bytes" in {name for name, _ in _numbers(OutputSettings)}
 
 
 def test_a_value_to_choose_comes_with_the_choices() -> None:
