@@ -126,7 +126,7 @@ def test_every_number_has_bounds(kind: type) -> None:
     """A number that no machine can have is a problem, whichever setting it is for."""
     for _, hint in _numbers(kind):
         for nonsense in (10**30, 2**64, -(10**30)):
-            with pytest.raises(msgspec.ValidationError, match="Expected `(int|float)` [<>]"):
+            with pytest.raises(msgspec.ValidationError, match=r"Expected `(int|float)` [<>]"):
                 msgspec.convert(nonsense, hint)
 
 
