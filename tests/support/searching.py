@@ -111,7 +111,7 @@ _common = st.sampled_from(
      logger("n" * 300), logger("é"), Compare(("extra", "id"), "=", "1"), Compare(("extra", "id"), ">=", "1"),
      Compare(("extra", "id"), "=", "500"), Compare(("message",), "~", "order"), Compare(("lineno",), ">", "4"),
      Compare(("created",), ">=", repr(START + DAY)), Words(("order",)), Words(("disk", "full")),
-     InGroup(fingerprint({"levelno": 40, "name": "shop", "message": "disk full"}) or ""),
+     InGroup(fingerprint({"levelno": 40, "name": "shop.cart.item", "message": "disk full"}) or ""),
      InGroup(fingerprint({"exc_text": TRACE}) or ""), InGroup(fingerprint({"exc_text": TRACE}, "g1v") or ""),
      InGroup("g1:0000000000000000")]
 )  # fmt: skip

@@ -19,7 +19,7 @@ from prefork_logd.query.tree import EVERYTHING, And, Compare, Has, Node, Or, Wor
 from prefork_logd.records.record import END_OF_TIME
 from prefork_logd.stores.postgresql.conditions_sql import Parameters, compile_exactly
 from prefork_logd.stores.postgresql.copy_rows import MAX_NAME
-from prefork_logd.stores.postgresql.fulltext import EXPRESSION, fragments
+from prefork_logd.stores.postgresql.fulltext import EXPRESSION, query_of
 from prefork_logd.stores.postgresql.text import postgresql_text
 
 if TYPE_CHECKING:
@@ -112,12 +112,10 @@ def _near(node: Node, values: Parameters) -> sql.Composable | None:
 
 
 def _words(node: Words, values: Parameters) -> sql.Composable | None:
-    whole, beginnings = fragments(node)
-    terms = [f"'{word}'" for word in whole] + [f"'{word}':*" for word in beginnings]
-    if not terms:
+    query = query_of(node)
+    if not query:
         return None
-    words = values.add(" & ".join(dict.fromkeys(terms)))
-    return sql.SQL("{} @@ {}::tsquery").format(sql.SQL(EXPRESSION), words)
+    return sql.SQL("{} @@ {}::tsquery").format(sql.SQL(EXPRESSION), values.add(query))
 
 
 def _name(operator: str, stored: str, values: Parameters) -> sql.Composable | None:

@@ -18,25 +18,42 @@ if TYPE_CHECKING:
 
 MAX_WORD = 1_000
 """Longer words are searched by the reader only: a tsvector leaves out words of 2 KiB."""
+INDEXED = {"message": 200_000, "exc_text": 150_000, "stack_info": 50_000}
+"""Characters of each field whose words are in the index: so many always fit into a tsvector, which holds 1 MiB."""
+LONG = "+"
+"""It stands in the index for the words that are left out, if a field is longer. No word is spelled so."""
 
 _FOLDED = {"\u212a": "k", "\u017f": "s", "\u0130": "i", "\u0131": "i"}
 _TWO = {"\u00df": "ss", "\u1e9e": "ss"}
 
 
 def _text() -> str:
-    text = (
-        "coalesce(left(message, 200000), '') || ' ' || coalesce(left(exc_text, 150000), '') || ' ' ||"
-        " coalesce(left(stack_info, 50000), '')"
-    )
+    text = " || ' ' || ".join(f"coalesce(left({field}, {most}), '')" for field, most in INDEXED.items())
     for character, letters in _TWO.items():
         text = f"replace({text}, '{character}', '{letters}')"
     return f"lower(translate({text}, '{''.join(_FOLDED)}', '{''.join(_FOLDED.values())}') COLLATE \"C\")"
 
 
 TEXT = _text()
-"""The searched text, folded; each field is cut so that it always fits into a tsvector, which holds 1 MiB."""
-EXPRESSION = f"to_tsvector('simple', regexp_replace({TEXT}, '[^a-z0-9]+', ' ', 'g'))"
+"""The indexed text, folded."""
+
+
+def _expression() -> str:
+    words = f"to_tsvector('simple', regexp_replace({TEXT}, '[^a-z0-9]+', ' ', 'g'))"
+    # octet_length reads no text, and a text has at least as many octets as characters.
+    is_long = " OR ".join(f"coalesce(octet_length({field}), 0) > {most}" for field, most in INDEXED.items())
+    return f"({words} || CASE WHEN {is_long} THEN '''{LONG}'''::tsvector ELSE ''::tsvector END)"
+
+
+EXPRESSION = _expression()
 _FRAGMENT = re.compile("[a-z0-9]+")
+
+
+def query_of(node: Words) -> str:
+    """Return the tsquery that every record with a phrase meets; empty if the index does not help."""
+    whole, beginnings = fragments(node)
+    terms = dict.fromkeys([*(f"'{word}'" for word in whole), *(f"'{word}':*" for word in beginnings)])
+    return f"({' & '.join(terms)}) | '{LONG}'" if terms else ""
 
 
 def fragments(node: Words) -> tuple[list[str], list[str]]:

@@ -843,12 +843,12 @@ def test_an_older_schema_is_migrated_and_a_newer_one_refused(server, make_store,
         "journal",
     ):
         ask(server, f"ALTER TABLE {schema}.records DROP {column}")
-    later = {7: ["ALTER TABLE {schema}.positions ADD note text"], 8: ["UPDATE {schema}.positions SET note = 'here'"]}
+    later = {8: ["ALTER TABLE {schema}.positions ADD note text"], 9: ["UPDATE {schema}.positions SET note = 'here'"]}
     monkeypatch.setattr(schemas, "MIGRATIONS", schemas.MIGRATIONS | later)
-    monkeypatch.setattr(schemas, "VERSION", 9)
+    monkeypatch.setattr(schemas, "VERSION", 10)
     stores = [make_store(server, schema) for _ in range(3)]
     in_threads(lambda store: store.open(journal), stores)
-    assert ask(server, f"SELECT note, version FROM {schema}.positions, {schema}.version") == [("here", 9)]
+    assert ask(server, f"SELECT note, version FROM {schema}.positions, {schema}.version") == [("here", 10)]
     stores[0].write([block(0, numbered(0, 3))], never)
     assert stored_numbers(server, schema) == [0, 1, 2]
     for index in ("records_name_time", "records_20261123_0_words"):

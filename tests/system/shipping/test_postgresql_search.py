@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -17,6 +18,7 @@ from prefork_logd.errors import QueryCancelledError, QueryTimeoutError, StoreErr
 from prefork_logd.query import analysis, context, statistics, tree
 from prefork_logd.query.expressions import compile_expression
 from prefork_logd.query.filters import Filters
+from prefork_logd.query.fingerprints import fingerprint
 from prefork_logd.query.language import parse, parse_field
 from prefork_logd.query.search import Limits, RecordId
 from prefork_logd.query.where import parse_condition, parse_words
@@ -26,7 +28,7 @@ from prefork_logd.stores.postgresql.search import PostgresqlSearch
 from prefork_logd.stores.postgresql.store import PostgresqlStore
 from tests.support.harness import wait_for
 from tests.support.postgresql import Server, find_programs
-from tests.support.searching import Stored, check, check_analysis, filters, make_lines
+from tests.support.searching import TRACE, Stored, check, check_analysis, filters, make_lines
 from tests.support.stores import block, line, never
 from tests.support.strategies import bounded
 
@@ -86,8 +88,11 @@ def found(request, server):
     store.close()
 
 
-def has_index(connection):
-    return connection.execute("SELECT count(*) FROM pg_indexes WHERE indexname LIKE '%\\_values'").fetchone()[0]
+def has_index(connection, schema="indexed"):
+    """Tell whether the indexes of a slice are built: that of values is the last one."""
+    return connection.execute(
+        "SELECT count(*) FROM pg_indexes WHERE schemaname = %s AND indexname LIKE '%%\\_values'", (schema,)
+    ).fetchone()[0]
 
 
 def test_no_filter_finds_everything(found):
@@ -100,6 +105,51 @@ def test_no_filter_finds_everything(found):
 def test_every_query_finds_what_the_specification_finds(found, wanted):
     """Lines, their order, counts and histogram, whatever is combined."""
     check(found, wanted)
+
+
+LONG = {
+    "message": {"msg": "a " * 100_000 + "afar"},
+    "traceback": {"exc_text": "T " * 75_000 + "OSError afar"},
+    "stack": {"stack_info": "s " * 25_000 + "afar"},
+    "characters of three octets": {"msg": "日" * 199_000 + " afar"},
+    "at the bound": {"msg": "b" * 199_990 + " afar"},
+}
+
+
+@pytest.fixture(scope="module")
+def long(server):
+    """Return a store with long texts in a slice whose words are indexed, and one short record in another."""
+    lines = [line(1_795_404_250.5 + n, **values) for n, values in enumerate((*LONG.values(), {"msg": "near"}))]
+    store = PostgresqlStore(server.dsn, schema="long", slice_bytes=1)
+    store.open(JOURNAL)
+    store.write([block(0, lines)], never)
+    with psycopg.connect(server.dsn) as connection:
+        wait_for(lambda: not store.maintain() < 10 and has_index(connection, "long"), "the index is built")
+    store.write([block(len(lines), [line(1_795_404_300.5, msg="near")])], never)
+    search = PostgresqlSearch(server.dsn, "long")
+    yield search
+    search.close()
+    store.close()
+
+
+@pytest.mark.parametrize(("text", "count"), [("afar", len(LONG)), ("afa*", len(LONG)), ("OSError afar", 1), ("far", 0)])
+def test_words_behind_the_indexed_part_of_a_long_text_are_found(long, text, count):
+    """Whatever field they are in; the index still leaves out the short records."""
+    assert long.count(Filters(tree=parse(text, now=0.0))) == count
+
+
+def test_the_index_answers_a_search_for_words_among_long_texts(long, server):
+    """It has no other way to know which records are long."""
+    where = compile_filters(Filters(tree=parse("near", now=0.0)))
+    with psycopg.connect(server.dsn) as connection:
+        connection.execute("SET enable_seqscan = off")
+        [(table,)] = connection.execute(
+            "SELECT tablename FROM pg_indexes WHERE schemaname = 'long' AND indexname LIKE '%\\_words'"
+        ).fetchall()
+        query = psycopg.sql.SQL("EXPLAIN SELECT 1 FROM long.{} WHERE {}").format(
+            psycopg.sql.Identifier(table), where.text
+        )
+        assert f"{table}_words" in "\n".join(row[0] for row in connection.execute(query, where.named))
 
 
 def test_span(found):
@@ -187,6 +237,26 @@ def test_a_translated_expression_has_the_matches_of_re2(server, expression):
 def test_facets_statistics_fields_and_patterns(plain, text):
     """They are those of the specification, also where SQL cannot judge the query."""
     check_analysis(plain, Filters(tree=parse(text, now=0.0)))
+
+
+@pytest.mark.parametrize(
+    "values", [{"levelno": 40, "name": "shop.cart.item", "message": "disk full"}, {"exc_text": TRACE}]
+)
+@pytest.mark.parametrize("rest", ["", " lineno>=0", " OR level<20"])
+def test_the_records_of_a_group_of_errors(found, values, rest):
+    """Each record is read for its fingerprint, in an indexed slice, too; every answer is about the same records."""
+    key = fingerprint(values)
+    wanted = Filters(tree=parse(f"fingerprint={key}{rest}", now=0.0))
+    records = [record for record in map(json.loads, found.lines) if wanted.matches(record)]
+    assert 0 < len(records) < len(found.lines)
+    check(found, wanted)
+    assert [json.loads(one.line) for one in found.search.page(replace(wanted, limit=1_000)).records] == sorted(
+        records, key=lambda one: one["created"]
+    )
+    facet = found.search.facets(wanted, [parse_field("levelno")], 20)
+    assert facet == (analysis.facets_of(records, [parse_field("levelno")], 20), (len(records), True))
+    assert found.search.stats(wanted, statistics.parse("count")).rows == [[len(records)]]
+    assert found.search.patterns(wanted, 1).coverage == (len(records), True)
 
 
 def test_rows_that_the_columns_cannot_hold_are_judged_by_their_lines(found):
