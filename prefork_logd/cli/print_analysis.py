@@ -12,15 +12,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefork_logd.config.values import format_count
 from prefork_logd.records.csv_lines import spreadsheet_cell
+from prefork_logd.records.levels import names_of
 from prefork_logd.records.render import asctime, escape_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from prefork_logd.query.search import Coverage, Facets, Fields, Patterns, Table
 
 WIDEST = 60
 """Characters of a cell of a table, apart from the last column."""
+
+
+_LEVEL = "level"
+"""The field of a query that is written with names."""
 
 
 class Sheet(NamedTuple):
@@ -31,6 +36,19 @@ class Sheet(NamedTuple):
     """JSON values."""
     times: tuple[int, ...] = ()
     """Indexes of the columns with times in seconds since 1970."""
+
+    def with_level_names(self, carried: Callable[[], Mapping[str, int]]) -> Sheet:
+        """Return the sheet with names for the numbers of levels, for people. `carried`: as of levels.names_of."""
+        places = [
+            (row, index)
+            for row in self.rows
+            for index, column in enumerate(self.columns)
+            if column == _LEVEL or (column == "value" and row[0] == _LEVEL and self.columns[0] == "field")
+        ]
+        names = names_of((row[index] for row, index in places), carried)
+        for row, index in places:
+            row[index] = names.get(row[index], row[index])
+        return self
 
 
 def facets_sheet(answer: Facets) -> Sheet:
@@ -123,4 +141,5 @@ def coverage_sentence(coverage: Coverage) -> str:
     """Return which records an answer is about."""
     if coverage.is_complete:
         return format_count(coverage.records, "record")
-    return f"of the newest {format_count(coverage.records, 'record')}"
+    newest = format_count(coverage.records, "record")
+    return f"of the newest {newest}; --until and more conditions lead to older ones"

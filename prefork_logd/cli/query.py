@@ -6,7 +6,6 @@ import contextlib
 import functools
 import sys
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from prefork_logd.cli.print_analysis import Sheet
-    from prefork_logd.config.settings import Settings
     from prefork_logd.query.filters import Filters
     from prefork_logd.query.search import Coverage, Found, Search
     from prefork_logd.web.client.connection import ApiConnection
@@ -114,9 +112,11 @@ def query(flags: Flags, form: str, name: str | None, server: str | None, token_f
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     if not remote:
+        from prefork_logd.stores.registry import open_chosen
+
         settings = flags.load()
         warn_of_other_configuration(flags, settings)
-        with contextlib.closing(_opened(settings, name)) as search:
+        with contextlib.closing(open_chosen(settings, name)) as search:
             _print(answer, search, filters)
     return ExitStatus.OK
 
@@ -138,18 +138,13 @@ def _remote(api: ApiConnection, name: str | None, given: dict[str, Any]) -> Remo
 
 def carried_levels(flags: Flags, name: str | None) -> dict[str, int]:
     """Return the levels that the records of a store carry; none if it cannot be read."""
+    from prefork_logd.stores.registry import open_chosen
+
     try:
-        with contextlib.closing(_opened(lenient_settings(flags), name)) as search:
+        with contextlib.closing(open_chosen(lenient_settings(flags), name)) as search:
             return search.levels()
     except StoreError:
         return {}
-
-
-def _opened(settings: Settings, name: str | None) -> Search:
-    from prefork_logd.config.paths import JOURNAL_DIRECTORY
-    from prefork_logd.stores.registry import choose_store, open_search
-
-    return open_search(choose_store(settings, name), Path(settings.server.state_dir) / JOURNAL_DIRECTORY)
 
 
 def _check(asked: Asked, form: str, given: dict[str, Any]) -> None:
@@ -199,15 +194,18 @@ def _analysis(asked: Asked, form: str) -> Any:
     facets = [parse_field(text) for text in asked.facets]
     question = statistics.parse(asked.stats) if asked.stats else None
 
+    def named(sheet: Sheet, search: Search) -> Sheet:
+        return sheet.with_level_names(search.levels) if form in {"text", "table"} else sheet
+
     def answer(search: Search, filters: Filters) -> None:
         if question:
             table = search.stats(filters, question)
-            _print_sheet(print_analysis.stats_sheet(table), table.coverage, form)
+            _print_sheet(named(print_analysis.stats_sheet(table), search), table.coverage, form)
             if table.left_out:
                 complain(f"groups that are not shown: {table.left_out:,}")
         elif facets:
             found = search.facets(filters, facets, asked.top)
-            _print_sheet(print_analysis.facets_sheet(found), found.coverage, form)
+            _print_sheet(named(print_analysis.facets_sheet(found), search), found.coverage, form)
         elif asked.fields:
             listed = search.fields(filters)
             _print_sheet(print_analysis.fields_sheet(listed), listed.coverage, form)

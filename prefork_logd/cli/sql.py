@@ -42,18 +42,16 @@ def sql(flags: Flags, statement: str, form: str, name: str | None) -> int:
 
     The view `records` has every stored record, also those that are in no file yet; DESCRIBE records prints its columns.
     """
-    from prefork_logd.config.paths import JOURNAL_DIRECTORY
-    from prefork_logd.stores.registry import choose_store, open_search
+    from prefork_logd.stores.registry import choose_store, open_chosen
 
     if form == "parquet" and sys.stdout.isatty():
         raise click.UsageError("--format parquet is not for a terminal; write > FILE")
     settings = flags.load()
     warn_of_other_configuration(flags, settings)
-    store = choose_store(settings, name)
-    journal = Path(settings.server.state_dir) / JOURNAL_DIRECTORY
-    with contextlib.closing(open_search(store, journal)) as search:
+    with contextlib.closing(open_chosen(settings, name)) as search:
         if not isinstance(search, AnswersSql):
-            raise StoreError(f"store {store.name}: SQL is for stores of type parquet; use the database's own shell")
+            store = choose_store(settings, name).name
+            raise StoreError(f"store {store}: SQL is for stores of type parquet; use the database's own shell")
         if form == "parquet":
             with tempfile.NamedTemporaryFile() as file, search.database(file.name) as database:
                 _print_parquet(database, statement, Path(file.name))

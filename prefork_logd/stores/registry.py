@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prefork_logd.config.paths import JOURNAL_DIRECTORY
 from prefork_logd.config.stores.kinds import ERRORS, KINDS
 from prefork_logd.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from prefork_logd.config.settings import Settings
     from prefork_logd.config.stores.base import StoreSettings
@@ -79,6 +80,11 @@ def open_search(settings: StoreSettings, journal: Path | None = None) -> Search:
         raise StoreError(f"store {settings.name}: a store of type {settings.type!r} cannot be searched")
     search: Search = _call(settings, kind.search, journal)
     return search
+
+
+def open_chosen(settings: Settings, name: str | None) -> Search:
+    """Return the store that `choose_store` finds, with the newest records of the journal. Raises StoreError."""
+    return open_search(choose_store(settings, name), Path(settings.server.state_dir) / JOURNAL_DIRECTORY)
 
 
 def probe_store(settings: StoreSettings) -> Finding | None:

@@ -105,7 +105,7 @@ export class Results {
     );
   }
 
-  /** Show an answer of /stats below the form; `link` returns the address of the records of a group. */
+  /** Show an answer of askStatistics below the form; `link` returns the address of the records of a group. */
   showStatistics(answer, link) {
     const leftOut = Number(answer.left_out);
     const notes = [coverageText(answer.coverage), leftOut ? `without ${formatCount(leftOut, "smaller group")}` : ""].filter((text) => text);

@@ -16,6 +16,7 @@ import { QueryField } from "./query_field.js";
 import { condition, excluding, including } from "./query_text.js";
 import { askRecords, isStatistics, Results } from "./results.js";
 import { columnsOf, href, read, show } from "./state.js";
+import { askStatistics } from "./statistics.js";
 import { attachRange, labelRange } from "./time_range.js";
 import { bound, duration, iso, zoneName } from "./time.js";
 import { fillTools } from "./tools.js";
@@ -187,7 +188,7 @@ async function loadList(signal) {
   }
   if (isStatistics(state)) {
     const linkTo = (conditions) => href({ ...state, q: conditions.reduce(including, state.q), view: "records" });
-    return results.showStatistics(await get("/stats", { ...parameters(), stats: state.stats }, signal), linkTo);
+    return results.showStatistics(await askStatistics({ ...parameters(), stats: state.stats }, signal), linkTo);
   }
   const asked = parameters();
   const answer = await askRecords(asked, state.order, null, signal);

@@ -4,10 +4,14 @@
  * Does not know how an aggregate is computed.
  */
 
+import { get } from "./api.js";
 import { button, h, icon, shown } from "./dom.js";
 import { plain, typeOf } from "./json.js";
+import { levelNames } from "./levels.js";
 import { condition, isComparable } from "./query_text.js";
 
+/** The field of a query that is written with names. */
+const LEVEL = "level";
 const BY = /^(.*?)\s+by\s+(.*)$/s;
 const EXAMPLES = ["count by service", "count, distinct(name) by levelname"];
 const MOST_EXAMPLES = 3;
@@ -75,7 +79,15 @@ function field(name, placeholder) {
   return h("input", { class: "field", name, placeholder, autocomplete: "off", autocapitalize: "off", spellcheck: "false", maxlength: 2000, "aria-describedby": "stats-problem" });
 }
 
-/** Return the table of an answer of /stats; `link` returns the address of the records that meet conditions. */
+/** Ask for statistics; the answer of /stats gets `names`, which has a name for each number of a level that has one. */
+export async function askStatistics(parameters, signal) {
+  const answer = await get("/stats", parameters, signal);
+  const groups = answer.columns.slice(0, Number(answer.groups));
+  const names = groups.includes(LEVEL) ? levelNames((await get("/levels", { store: parameters.store }, signal)).levels) : new Map();
+  return { ...answer, names };
+}
+
+/** Return the table of an answer of askStatistics; `link` returns the address of the records that meet conditions. */
 export function statisticsTable(answer, link) {
   const groups = Number(answer.groups);
   const rows = [...answer.rows];
@@ -103,7 +115,8 @@ export function statisticsTable(answer, link) {
 
 function group(answer, row, at, link) {
   const value = row[at];
-  const text = value === null ? "(none)" : plain(value) || '""';
+  const name = value !== null && answer.columns[at] === LEVEL ? answer.names.get(Number(value)) : "";
+  const text = value === null ? "(none)" : name || plain(value) || '""';
   const conditions = row.slice(0, Number(answer.groups)).map((one, place) => (one === null ? `-${answer.columns[place]}:*` : isComparable(one) ? condition(answer.columns[place], one) : ""));
   const isLinked = at === 0 && conditions.every((one) => one !== "");
   const content = shown(text.slice(0, 600), false);

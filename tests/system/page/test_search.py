@@ -287,6 +287,16 @@ def test_an_empty_list_says_what_to_do(visit: Callable[..., Visit], site: Site) 
     assert len(tab.messages()) == 50
 
 
+def test_groups_of_a_level_have_its_name(visit: Callable[..., Visit], site: Site) -> None:
+    """Their links lead to the records of the level."""
+    tab = visit(site)
+    page = tab.open("/?since=1d&view=stats&stats=count+by+level")
+    page.locator(".statistics a", has_text="WARNING").click()
+    tab.settle()
+    assert tab.messages()
+    assert page.locator("tr.warning").count() == len(tab.messages())
+
+
 def test_patterns_lead_to_their_records(visit: Callable[..., Visit], site: Site) -> None:
     """The form of the messages is a link to the records that have it."""
     tab = visit(site)

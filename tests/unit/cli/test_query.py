@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from prefork_logd.cli.main import cli
 from prefork_logd.config.stores.kinds import KINDS
+from prefork_logd.query import by_lines
 from tests.support import toy_store
 from tests.support.stores import line
 
@@ -53,6 +54,32 @@ def test_facets(ask: Callable[..., Result]) -> None:
     assert table[0].split() == ["field", "value", "count", "of"]
     assert table[2].split() == ["absent", "40", "no", "value"]
     assert table[-1] == "40 records"
+
+
+def test_levels_have_names_for_people(ask: Callable[..., Result]) -> None:
+    """In facets and groups of `level`; programs get numbers, and so does `levelno`."""
+    rows = [one.split() for one in ask("--facet", "level", "--facet", "levelno").stdout.splitlines()]
+    assert rows[2:8] == [
+        ["level", "INFO", "14"], ["level", "WARNING", "13"], ["level", "ERROR", "13"],
+        ["levelno", "20", "14"], ["levelno", "30", "13"], ["levelno", "40", "13"],
+    ]  # fmt: skip
+    groups = ask("--stats", "count by level", "--format", "table").stdout.splitlines()
+    assert groups[2].split() == ["INFO", "14"]
+    for form in ("json", "csv"):
+        for question in (("--facet", "level"), ("--stats", "count by level")):
+            assert "INFO" not in ask(*question, "--format", form).stdout
+
+
+def test_patterns_of_the_newest_messages_only_say_so(
+    ask: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With their number and the remedy, on standard error where the output is for a program."""
+    monkeypatch.setattr(by_lines, "SAMPLED_MESSAGES", 7)
+    says = "of the newest 7 records; --until and more conditions lead to older ones"
+    assert ask("--patterns").stdout.splitlines()[-1] == says
+    done = ask("--patterns", "--format", "json")
+    assert json.loads(done.stdout)["count"] == 7
+    assert says in done.stderr
 
 
 def test_statistics(ask: Callable[..., Result]) -> None:
