@@ -1,6 +1,6 @@
 """Keeps the records that a store refuses for good, in one file for each store.
 
-Owns the file's form, and keeps each record in it once. Does not know stores.
+Owns the file's form and bound, and keeps each record in it once. Does not know stores.
 
 A line is a JSON object: `number` (in the journal), `journal`, `reason`, `time` and `record`. It is synced before the
 store commits its position after the record. If that commit fails, the record is refused again, and recognized by its
@@ -9,6 +9,7 @@ number.
 
 from __future__ import annotations
 
+import enum
 import fcntl
 import os
 import re
@@ -44,6 +45,16 @@ class DeadLetter(msgspec.Struct, frozen=True):
     record: msgspec.Raw
 
 
+class Addition(enum.Enum):
+    """The outcome of adding a record."""
+
+    KEPT = enum.auto()
+    KNOWN = enum.auto()
+    """It is in the file already."""
+    FULL = enum.auto()
+    """The file has no room for it."""
+
+
 class Mark(NamedTuple):
     """A place in the file to go back to."""
 
@@ -55,9 +66,10 @@ class Mark(NamedTuple):
 class DeadLetters:
     """The dead letters of one store, as its shipper adds to them."""
 
-    def __init__(self, path: Path, journal: str) -> None:
-        """Append to the file, if there is one. Raises StoreError."""
+    def __init__(self, path: Path, journal: str, most_bytes: int) -> None:
+        """Append to the file, if there is one, while it has at most `most_bytes`. Raises StoreError."""
         self._path = path
+        self._most_bytes = most_bytes
         self.journal = journal
         try:
             self._last = self._find_last()
@@ -85,16 +97,19 @@ class DeadLetters:
                     head = file.readline(_READ_BYTES)
         return last
 
-    def add(self, number: int, line: bytes, reason: str) -> bool:
-        """Append a refused record, and sync; return False if it is in the file already. Raises StoreError."""
+    def add(self, number: int, line: bytes, reason: str) -> Addition:
+        """Append a refused record, and sync. Raises StoreError."""
         if number <= self._last:
-            return False
+            return Addition.KNOWN
         data = encode_letter(DeadLetter(time.time(), self.journal, number, reason, msgspec.Raw(line.rstrip(b"\n"))))
         try:
             with opened(self._path) as fd:
                 # A partial line that could not be removed after a failure.
                 cut_torn_line(fd)
                 size = os.fstat(fd).st_size
+                if size + len(data) > self._most_bytes:
+                    self._last = number
+                    return Addition.FULL
                 try:
                     rest = data
                     while rest:
@@ -108,7 +123,7 @@ class DeadLetters:
         except OSError as error:
             raise StoreError(f"{self._path}: cannot write to it: {error.strerror}") from error
         self._last = number
-        return True
+        return Addition.KEPT
 
     def mark(self) -> Mark:
         """Return the end of the file. Raises StoreError."""

@@ -164,7 +164,12 @@ def _add_stores(text: _Text, stores: list[dict[str, Any]]) -> None:
     for name, key, kind, description in (
         ("store_records_total", "records", "counter", "Records written to a store."),
         ("store_refused_total", "refused", "counter", "Records that a store has refused (dead letters)."),
-        ("store_lost_total", "lost", "counter", "Records that were removed from the journal before a store had them."),
+        (
+            "store_lost_total",
+            "lost",
+            "counter",
+            "Records that a store never gets, and that are not dead letters.",
+        ),
         ("store_lag_records", "lag_records", "gauge", "Records that wait for a store; NaN while that is not known."),
         ("store_lag_seconds", "lag_s", "gauge", "Age of the oldest record that waits for a store."),
         ("store_failing", "failing", "gauge", "Whether a store cannot be written."),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from msgspec import Meta
 
-from prefork_logd.config.values import TimedSettings, durations, is_positive, level_number, sender_problems
+from prefork_logd.config.values import MOST_BYTES, TimedSettings, durations, is_positive, level_number, sender_problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,6 +59,15 @@ class StoreSettings(TimedSettings, frozen=True, kw_only=True, forbid_unknown_fie
         str,
         Meta(description="Longest time that the first record of a transaction waits for others."),
     ] = "100ms"
+    dead_letter_bytes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=MOST_BYTES,
+            description="Most bytes of the file of records that the store refuses for good "
+            "([stores](stores.md#what-a-store-refuses)); further ones are not kept, but counted as `lost`. 0: none is.",
+        ),
+    ] = 268_435_456
 
     @property
     def type(self) -> str:

@@ -91,7 +91,7 @@ class Shipper:
         self._trouble = Trouble(settings.name)
         self._suspects = Suspects()
         letters_path = dead_letters_path(state_dir, settings.name)
-        self._refusals = Refusals(settings.name, letters_path, self._counters, self._suspects)
+        self._refusals = Refusals(settings, letters_path, self._counters, self._suspects)
         self._is_maintaining = False
         self._position = 0
         """The store's position when it was opened."""
