@@ -22,7 +22,7 @@ from prefork_logd.records.render import escape_text
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from prefork_logd.alerts.clock import AlertClock
+    from prefork_logd.alerts.clock import AlertClock, Range
     from prefork_logd.alerts.findings import Watched
     from prefork_logd.config.alerts import AlertSettings
     from prefork_logd.config.settings import Settings
@@ -52,7 +52,7 @@ def of_values(
         search, rule.query, ranges, settings.alerts.lateness_s, field, journal, is_simple=clock.is_simple(ranges)
     )
     counts = _by_key(counted.rows)
-    firing = {key: (value, count) for key, (value, count) in counts.items() if count > rule.above}
+    firing = _firing(rule, counts)
     is_late = late_s(rule, settings, watched) > 0
     if not firing:
         require_on_time(rule, settings, watched)
@@ -74,6 +74,17 @@ def of_values(
         )
         keys[FURTHER] = Finding(bool(new[room:]), len(new[room:]), title[:MOST_TITLE], rule.query)
     return Findings(keys, max((count for _, count in counts.values()), default=0), 0)
+
+
+def held_by_value(rule: AlertSettings, search: Search, past: Range, lateness_s: float) -> dict[str, Finding]:
+    """Return what held in a window that is over, by keys. Raises StoreError, ValueError."""
+    counted = counting.count_past_by(search, rule.query, past, lateness_s, parse_field(rule.by))
+    firing = _firing(rule, _by_key(counted.rows))
+    return {key: _finding(rule, value, count) for key, (value, count) in firing.items()}
+
+
+def _firing(rule: AlertSettings, counts: dict[str, tuple[Any, int]]) -> dict[str, tuple[Any, int]]:
+    return {key: (value, count) for key, (value, count) in counts.items() if count > rule.above}
 
 
 def _by_key(rows: list[tuple[Any, int]]) -> dict[str, tuple[Any, int]]:

@@ -127,6 +127,16 @@ class AlertClock:
             found.append(Range(start + era.offset, end, era.first if era is not self.eras[0] else 0, last))
         return tuple(found)
 
+    def past_range(self, window_s: float, age_s: float) -> Range | None:
+        """Return the range of a window that ended `age_s` ago; None if the clock was set since its beginning.
+
+        Call `look` before.
+        """
+        ranges = self.ranges(window_s + age_s)
+        if len(ranges) != 1 or not self.is_simple(ranges):
+            return None
+        return ranges[0]._replace(below=ranges[0].least + window_s)
+
     def is_simple(self, ranges: tuple[Range, ...]) -> bool:
         """Tell whether the least `received` alone tells the records of a window: nothing older has a later one."""
         pairs = zip(self.eras, self.eras[1:], strict=False)

@@ -84,14 +84,30 @@ def count_by(
 ) -> Counts:
     """Return how many records of a window match, by the values of a field. Raises StoreError, ValueError."""
     filters = _filters(search, query, ranges, lateness_s)
-    question = Statistics((Aggregate("count", "count"),), (field,))
     if is_simple:
-        table = search.stats(filters, question)
-        rows, left_out = table.rows, table.left_out
-    else:
-        arrived = (read_fields(record.line) for record in _arrived(search, filters, ranges, journal))
-        rows, left_out = analysis.stats_of(arrived, question)
-    return Counts([(value, count) for value, count in rows], rows[-1][1] if left_out else 0)
+        return _counts(search, filters, field)
+    arrived = (read_fields(record.line) for record in _arrived(search, filters, ranges, journal))
+    rows, left_out = analysis.stats_of(arrived, _by(field))
+    return Counts([(value, number) for value, number in rows], rows[-1][1] if left_out else 0)
+
+
+def count_past(search: Search, query: str, past: Range, lateness_s: float) -> int:
+    """Return how many records of a window that is over match. Raises StoreError, ValueError."""
+    return search.count(_within(_filters(search, query, (past,), lateness_s), past))
+
+
+def count_past_by(search: Search, query: str, past: Range, lateness_s: float, field: Field) -> Counts:
+    """Return the same by the values of a field. Raises StoreError, ValueError."""
+    return _counts(search, _within(_filters(search, query, (past,), lateness_s), past), field)
+
+
+def _by(field: Field) -> Statistics:
+    return Statistics((Aggregate("count", "count"),), (field,))
+
+
+def _counts(search: Search, filters: Filters, field: Field) -> Counts:
+    table = search.stats(filters, _by(field))
+    return Counts([(value, number) for value, number in table.rows], table.rows[-1][1] if table.left_out else 0)
 
 
 def _filters(search: Search, query: str, ranges: Sequence[Range], lateness_s: float) -> Filters:
@@ -99,6 +115,12 @@ def _filters(search: Search, query: str, ranges: Sequence[Range], lateness_s: fl
     node = language.parse(query, now=ranges[-1].least, carried=search.levels)
     arrived = tree.Compare(("received",), ">=", f"{least:.6f}")
     return Filters(since=least - lateness_s, tree=tree.all_of((node, arrived)), order="newest")
+
+
+def _within(filters: Filters, past: Range) -> Filters:
+    """Return the filters of a window that is over."""
+    below = tree.Compare(("received",), "<", f"{past.below:.6f}")
+    return replace(filters, tree=tree.all_of((filters.tree, below)))
 
 
 def _arrived(search: Search, filters: Filters, ranges: Sequence[Range], journal: str) -> Iterator[Found]:

@@ -11,7 +11,7 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefork_logd.alerts import by_value
+from prefork_logd.alerts import by_value, counting, missed
 from prefork_logd.alerts import findings as found
 from prefork_logd.alerts.clock import AlertClock
 from prefork_logd.alerts.ledger import Ledger
@@ -26,9 +26,10 @@ from prefork_logd.system.log import RateLimitedLog
 from prefork_logd.system.sqlite import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from prefork_logd.alerts.findings import Findings, Watched
+    from prefork_logd.alerts.missed import Past
     from prefork_logd.config.settings import Settings
     from prefork_logd.query.search import Search
 
@@ -176,11 +177,14 @@ class Engine:
         if problem := _problem(rule, self._settings):
             self._note_problem(opened, rule, problem)
             return False
+        past: Mapping[str, Past] = {}
         try:
             if rule.is_of_groups:
                 findings = self._of_groups(opened, rule)
             else:
-                findings = self._of_records(opened, rule, self._search(rule, searches, stack))
+                search = self._search(rule, searches, stack)
+                findings = self._of_records(opened, rule, search)
+                past = self._missed(opened, rule, search)
         except (StoreError, ValueError) as error:
             self._note_problem(opened, rule, str(error))
         except Exception as error:  # noqa: BLE001 - one rule must not hold up the others
@@ -188,7 +192,7 @@ class Engine:
         else:
             if findings.problem:
                 self._log.warning("alert %s: %s", rule.name, findings.problem)
-            opened.ledger.apply(rule, findings, opened.clock, self._run, opened.listening)
+            opened.ledger.apply(rule, findings, opened.clock, self._run, opened.listening, past)
             # At once: the searches of other rules may take long.
             opened.dispatcher.start_due(opened.outbox)
             return True
@@ -218,6 +222,26 @@ class Engine:
             told = f"only a part of the store can be read: {'; '.join(problems)}"
             findings = findings._replace(problem=told[:MOST_PROBLEM])
         return findings
+
+    def _missed(self, opened: _Opened, rule: AlertSettings, search: Search) -> Mapping[str, Past]:
+        """Return what has held since the last evaluation, if that was too long ago. Raises StoreError for alerts.db."""
+        clock, lateness_s = opened.clock, self._settings.alerts.lateness_s
+        gap_s = opened.ledger.gap_s(rule, clock.ticks())
+        if not missed.is_late(rule, gap_s):
+            return {}
+        holding = by_value.held_by_value if rule.by else found.held
+        windows = missed.Windows(
+            is_possible=lambda past: (
+                rule.on == "absence" or counting.count_past(search, rule.query, past, lateness_s) > rule.above
+            ),
+            holding=lambda past: holding(rule, search, past, lateness_s),
+        )
+        try:
+            return missed.find_missed(rule, gap_s, clock, clock.ticks() - opened.listening, windows)
+        except (StoreError, ValueError) as error:
+            # Else a search that is too slow would stop the rule for good.
+            self._log.warning("alert %s: the last %.0f s cannot be made up for: %s", rule.name, gap_s, error)
+            return {}
 
     def _of_groups(self, opened: _Opened, rule: AlertSettings) -> Findings:
         position, keys = opened.ledger.position(rule), opened.ledger.open_keys(rule)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
-    from prefork_logd.alerts.clock import AlertClock
+    from prefork_logd.alerts.clock import AlertClock, Range
     from prefork_logd.config.alerts import AlertSettings
     from prefork_logd.config.settings import Settings
     from prefork_logd.query.search import Search
@@ -91,18 +91,28 @@ def of_records(
     )
     if value < enough:
         require_on_time(rule, settings, watched)
+    if is_absence and value == 0 and listening_s < rule.window_s:
+        return Findings({}, value, 0)
+    return Findings({"": _of_count(rule, value, search)}, value, 0)
+
+
+def held(rule: AlertSettings, search: Search, past: Range, lateness_s: float) -> dict[str, Finding]:
+    """Return the finding of a window that is over, if the condition held. Raises StoreError, ValueError."""
+    finding = _of_count(rule, counting.count_past(search, rule.query, past, lateness_s), search)
+    return {"": finding} if finding.holds else {}
+
+
+def _of_count(rule: AlertSettings, value: int, search: Search) -> Finding:
     about = f": {escape_text(rule.query)}" if rule.query else ""
-    if is_absence:
+    if rule.on == "absence":
         holds = value == 0
-        if holds and listening_s < rule.window_s:
-            return Findings({}, value, 0)
         # Those that cannot be read may have been of the window.
         unread = " (a part of the store cannot be read)" if problems_of(search) else ""
         title = f"no records in {rule.window}{unread}{about}"
     else:
         holds = value > rule.above
         title = f"{format_count(value, 'record')} in {rule.window} (more than {rule.above:,}){about}"
-    return Findings({"": Finding(holds, value, title[:MOST_TITLE], rule.query)}, value, 0)
+    return Finding(holds, value, title[:MOST_TITLE], rule.query)
 
 
 def require_on_time(rule: AlertSettings, settings: Settings, watched: Watched) -> None:

@@ -19,11 +19,12 @@ from prefork_logd.system.sqlite import failing_as_store_error, transaction
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from prefork_logd.alerts.clock import AlertClock
     from prefork_logd.alerts.findings import Finding, Findings
+    from prefork_logd.alerts.missed import Past
     from prefork_logd.alerts.states import Condition, Step
     from prefork_logd.config.settings import Settings
 
@@ -115,20 +116,43 @@ class Ledger:
         """Return the keys that have a state; none if the rule is about something else than before."""
         return self.conditions(rule.name) if self.position(rule) is not None else ()
 
+    def gap_s(self, rule: AlertSettings, ticks: float) -> float:
+        """Return for how long the rule was not evaluated; 0 for one that was not yet, or is about something else."""
+        row = self._one("SELECT ticks FROM evaluations WHERE rule = ?", (rule.name,))
+        is_known = row is not None and row[0] >= 0 and self.position(rule) is not None
+        return max(0.0, ticks - row[0]) if is_known else 0.0
+
     def known_rules(self) -> list[str]:
         """Return the names of the rules that have a state."""
         return [name for (name,) in self._all("SELECT rule FROM evaluations")]
 
     # Changes
 
-    def apply(self, rule: AlertSettings, findings: Findings, clock: AlertClock, run: str, listening: float) -> None:
-        """Change the states by the findings of an evaluation, and make the notices that follow."""
+    def apply(
+        self,
+        rule: AlertSettings,
+        findings: Findings,
+        clock: AlertClock,
+        run: str,
+        listening: float,
+        missed: Mapping[str, Past],
+    ) -> None:
+        """Change the states by the findings of an evaluation, and make the notices that follow.
+
+        `missed` has what has begun and ended since the evaluation before.
+        """
         with failing_as_store_error(self._path), transaction(self.db):
             before = self.conditions(rule.name)
             if self.position(rule) is None and before:
                 self._end_all(rule.name, clock, "the rule has changed")
                 before = {}
             is_silenced = self.is_silenced(rule.name, clock.wall())
+            for key, past in missed.items():
+                is_open = (key in before and before[key].incident) or (
+                    key in findings.keys and findings.keys[key].holds
+                )
+                if not is_open and self._has_room():
+                    self._make_up(rule, key, past, clock, is_silenced=is_silenced)
             for key, finding in findings.keys.items():
                 if key not in before and not finding.holds:
                     continue
@@ -137,16 +161,19 @@ class Ledger:
                 )
                 if not step.kinds or self._has_room():
                     self._write(rule, key, finding, before.get(key), step, clock)
-            self.db.execute(
-                "INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    rule.name, msgspec.json.encode(rule), clock.wall(), findings.value, findings.problem,
-                    findings.position,
-                ),
-            )  # fmt: skip
-            if findings.problem:
-                self.count("errors")
+            self._note_evaluation(rule, findings, clock)
             self._save_clock(clock, run, listening)
+
+    def _note_evaluation(self, rule: AlertSettings, findings: Findings, clock: AlertClock) -> None:
+        self.db.execute(
+            "INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                rule.name, msgspec.json.encode(rule), clock.wall(), findings.value, findings.problem,
+                findings.position, clock.ticks(),
+            ),
+        )  # fmt: skip
+        if findings.problem:
+            self.count("errors")
 
     def fail(self, rule: AlertSettings, problem: str, wall: float) -> None:
         """Note why a rule could not be evaluated; its states stay."""
@@ -154,7 +181,7 @@ class Ledger:
             done = self.db.execute("UPDATE evaluations SET problem = ? WHERE rule = ?", (problem, rule.name))
             if not done.rowcount:
                 self.db.execute(
-                    "INSERT INTO evaluations VALUES (?, ?, ?, NULL, ?, ?)",
+                    "INSERT INTO evaluations VALUES (?, ?, ?, NULL, ?, ?, -1)",
                     (rule.name, msgspec.json.encode(rule), wall, problem, _NOWHERE),
                 )
             self.count("errors")
@@ -215,6 +242,21 @@ class Ledger:
             )
         for kind in step.kinds:
             self._make_notices(rule, incident, kind, finding, clock, why)
+
+    def _make_up(self, rule: AlertSettings, key: str, past: Past, clock: AlertClock, *, is_silenced: bool) -> None:
+        """Make an incident that is over, with the notices of its beginning and its end."""
+        incident, wall = _new_id(), clock.wall()
+        finding = past.finding._replace(title=f"over already, found late: {past.finding.title}")
+        self.db.execute(
+            "INSERT INTO incidents (id, rule, key, title, began, started, ended, value, query)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                incident, rule.name, key, finding.title, wall - past.began_age_s, wall, wall - past.ended_age_s,
+                finding.value, finding.query,
+            ),
+        )  # fmt: skip
+        for kind in () if is_silenced else (states.FIRING, *((states.RESOLVED,) if rule.resolved else ())):
+            self._make_notices(rule, incident, kind, finding, clock, "")
 
     def _make_notices(
         self, rule: AlertSettings, incident: str, kind: str, finding: Finding | None, clock: AlertClock, why: str

@@ -2,8 +2,8 @@
 
 Owns the tables and their version. Does not know rules or receivers.
 
-Times in the columns `since`, `told`, `due` and `expires` are of the clock of the alerts (clock.py); all others are
-seconds since 1970.
+Times in the columns `since`, `told`, `due`, `expires` and `ticks` are of the clock of the alerts (clock.py); all others
+are seconds since 1970. `evaluations.ticks` is -1 if the rule was not evaluated yet.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import sqlite3
     from pathlib import Path
 
-VERSION = 1
+VERSION = 2
 TABLES = """
 CREATE TABLE clock (
     id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -32,7 +32,8 @@ CREATE TABLE evaluations (
     rule TEXT PRIMARY KEY,
     settings BLOB NOT NULL,
     evaluated REAL NOT NULL, value INTEGER, problem TEXT NOT NULL,
-    position INTEGER NOT NULL
+    position INTEGER NOT NULL,
+    ticks REAL NOT NULL DEFAULT -1
 ) WITHOUT ROWID;
 CREATE TABLE conditions (
     rule TEXT NOT NULL, key TEXT NOT NULL,
@@ -63,4 +64,14 @@ CREATE INDEX waiting_notices ON notices (receiver, due) WHERE state = 'waiting';
 
 def connect(path: Path) -> sqlite3.Connection:
     """Return a connection to the file, which is made if it is missing. Raises StoreError."""
-    return sqlite.connect(path, VERSION, TABLES)
+    return sqlite.connect(path, VERSION, TABLES, _upgrade)
+
+
+def _upgrade(db: sqlite3.Connection) -> None:
+    """Add the column that a file of version 1 does not have."""
+    if db.execute("PRAGMA user_version").fetchone()[0] != 1:
+        return
+    with sqlite.transaction(db):
+        if db.execute("PRAGMA user_version").fetchone()[0] == 1:
+            db.execute("ALTER TABLE evaluations ADD COLUMN ticks REAL NOT NULL DEFAULT -1")
+            db.execute(f"PRAGMA user_version = {VERSION}")

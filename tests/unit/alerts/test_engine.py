@@ -511,7 +511,7 @@ def test_a_database_of_another_program_is_left_alone(make_world: Maker, hook: Ho
     with contextlib.closing(sqlite3.connect(world.state_dir / "alerts.db")) as foreign:
         foreign.executescript("CREATE TABLE notes (text); PRAGMA user_version = 1")
     world.turn(turns=2)
-    assert "no such table: clock; move it away, and a new one is made" in world.engine.problem
+    assert "no such table: evaluations; move it away, and a new one is made" in world.engine.problem
     (world.state_dir / "alerts.db").unlink()
     world.turn()
     assert world.engine.problem == ""
