@@ -14,18 +14,19 @@ import contextlib
 import email.utils
 import http.client
 import ipaddress
-import socket
 import ssl
 import time
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from prefork_logd import __version__
+from prefork_logd.alerts.receivers.connecting import connect
 from prefork_logd.alerts.receivers.ending import ending
 from prefork_logd.alerts.receivers.failures import MOST_ANSWER_BYTES, SendError, shown
 from prefork_logd.config.receivers import url_problem
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Mapping
 
 MOST_REDIRECTS = 3
@@ -112,11 +113,12 @@ def _post_once(
     port = target.port or (443 if target.scheme == "https" else 80)
     path = f"{target.path or '/'}{f'?{target.query}' if target.query else ''}"
     sent = {"User-Agent": f"prefork-logd/{__version__}", "Connection": "close", **headers}
+    check = (lambda _: None) if allow_private else _refuse_private
     connection = http.client.HTTPConnection(host, port)
     connection.default_port = 443 if target.scheme == "https" else 80  # for the header Host
     try:
         with (
-            contextlib.closing(_connect(host, port, ends_s, allow_private=allow_private)) as plain,
+            contextlib.closing(connect(host, port, ends_s, check)) as plain,
             ending(plain, ends_s),
         ):
             connection.sock = _secured(plain, host) if target.scheme == "https" else plain
@@ -148,26 +150,9 @@ def _beginning(response: http.client.HTTPResponse) -> bytes:
         return b""
 
 
-def _connect(host: str, port: int, ends_s: float, *, allow_private: bool) -> socket.socket:
-    """Return a socket that is connected to an address of a host. Raises OSError, SendError."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except UnicodeError as error:
-        raise SendError(f"{host}: is not the name of a host") from error
-    last: OSError | None = None
-    for family, kind, protocol, _, address in found:
-        if not allow_private and is_private(str(address[0])):
-            raise SendError(f"redirects to a private address, {address[0]}, which is not followed (allow_private)")
-        sock = socket.socket(family, kind, protocol)
-        sock.settimeout(max(0.001, ends_s - time.monotonic()))
-        try:
-            sock.connect(address)
-        except OSError as error:
-            sock.close()
-            last = error
-        else:
-            return sock
-    raise last or SendError(f"{host}: has no address")
+def _refuse_private(address: str) -> None:
+    if is_private(address):
+        raise SendError(f"redirects to a private address, {address}, which is not followed (allow_private)")
 
 
 def is_private(address: str) -> bool:

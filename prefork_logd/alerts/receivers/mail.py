@@ -10,18 +10,19 @@ import contextlib
 import email.policy
 import re
 import smtplib
-import socket
 import ssl
 import time
 from email.message import EmailMessage
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
+from prefork_logd.alerts.receivers.connecting import connect, own_name
 from prefork_logd.alerts.receivers.ending import ending
 from prefork_logd.alerts.receivers.failures import SendError, read_secret, shown
 
 if TYPE_CHECKING:
     import io
+    import socket
     from collections.abc import Iterator
 
     from prefork_logd.alerts.notices import Notice
@@ -84,12 +85,17 @@ class _Server(smtplib.SMTP):
         self, settings: SmtpSettings, context: ssl.SSLContext | None, ends: contextlib.ExitStack, ends_s: float
     ) -> None:
         self._context, self._ends, self._ends_s = context, ends, ends_s
-        super().__init__(settings.host, settings.port or _PORTS[settings.security], timeout=settings.timeout_s)
+        self._own_name = ""
+        port = settings.port or _PORTS[settings.security]
+        # Without a name smtplib looks one up, for as long as name servers let it wait.
+        super().__init__(settings.host, port, "localhost", settings.timeout_s)
+        self.local_hostname = self._own_name
 
-    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:  # noqa: ARG002 - the base class's
         """Connect; smtplib.SMTP_SSL overrides this method of smtplib.SMTP, too."""
-        plain = self._ends.enter_context(contextlib.closing(socket.create_connection((host, port), timeout)))
+        plain = self._ends.enter_context(contextlib.closing(connect(host, port, self._ends_s)))
         self._ends.enter_context(ending(plain, self._ends_s))
+        self._own_name = own_name(plain, self._ends_s)
         if self._context is None:
             return plain
         return self._ends.enter_context(contextlib.closing(self._context.wrap_socket(plain, server_hostname=host)))

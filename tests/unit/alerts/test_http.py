@@ -214,7 +214,7 @@ def test_a_name_that_leads_to_a_private_address(hook: Hook, monkeypatch: pytest.
         calls.append(host)
         return real("127.0.0.1" if host.endswith(".example") else host, *rest, **named)
 
-    monkeypatch.setattr(http.socket, "getaddrinfo", lookup)
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
     hook.answer = lambda handler: reply(handler, 307, Location=f"http://inner.example:{hook.port}/")
     with pytest.raises(SendError, match="private address"):
         post(hook.url)
