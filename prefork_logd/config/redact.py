@@ -15,21 +15,31 @@ from prefork_logd.records.redaction import MAX_PATTERNS, Redactor, split_pattern
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Form = Literal["bearer", "card", "jwt", "url-password"]
+Form = Literal["bearer", "card", "jwt", "key-value", "url-password"]
 DEFAULT_KEYS = (
     "*password*",
     "*passwd*",
     "*passphrase*",
+    "*passcode",
     "*secret",
+    "*secrets",
     "*secretkey",
     "*token",
     "*authorization",
     "*cookie",
+    "*cookies",
     "*apikey",
+    "*apikeys",
     "*accesskey",
+    "*accesskeys",
     "*privatekey",
+    "*privatekeys",
+    "*signingkey",
+    "*encryptionkey",
+    "*sessionkey",
     "*credential",
     "*credentials",
+    "jwt",
     "pwd",
 )
 
@@ -42,8 +52,8 @@ class RedactSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         Meta(
             max_length=MAX_PATTERNS,
             description="Keys of extra, at any depth, whose values are replaced; null, true and false stay. Only "
-            'letters and digits count, without their case; "*" at the beginning or the end stands for any characters. '
-            "An empty list: none.",
+            "letters and digits count, without their case, and no number at the end; "
+            '"*" at the beginning or the end stands for any characters. An empty list: none.',
         ),
     ] = DEFAULT_KEYS
     allow: Annotated[
@@ -53,9 +63,10 @@ class RedactSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     values: Annotated[
         tuple[Form, ...],
         Meta(
-            description="Forms of secrets that are replaced in message, exc_text, stack_info and the texts of extra. "
-            '"bearer": the text after Bearer or Basic; "card": numbers of payment cards; "jwt": JSON Web Tokens; '
-            '"url-password": the password in a URL.',
+            description="Forms of secrets that are replaced in message, exc_text, stack_info, and the texts and keys "
+            'of extra. "bearer": the text after Bearer or Basic; "card": numbers of payment cards; "jwt": JSON Web '
+            'Tokens; "key-value": the value after a key of `keys`, as in password=x or "token": "x"; "url-password": '
+            "the password in a URL.",
         ),
     ] = ()
 

@@ -400,7 +400,7 @@ cdef class Core:
     cdef int _take_rules(self, redactor) except -1:
         """Keep the rules of a records.redaction.Redactor in the form that secrets.pxi compares."""
         cdef Pattern* pattern
-        names = {"bearer": BEARER, "card": CARD, "jwt": JWT, "url-password": URL_PASSWORD}
+        names = {"bearer": BEARER, "card": CARD, "jwt": JWT, "key-value": KEY_VALUE, "url-password": URL_PASSWORD}
         allowed = [(key, False, False) for key in redactor.allowed if key]
         if len(redactor.patterns) > MOST_PATTERNS or len(allowed) > MOST_ALLOWED:
             raise ValueError("more patterns than the settings allow")
@@ -645,6 +645,8 @@ cdef class Core:
             return False
         self.machine.redacted = False
         if self.secrets.forms and may_hold_forms(&self.machine, &self.fields):
+            return False
+        if self.secrets.patterns_count and names_secret_value(&self.machine, &self.fields):
             return False
         if self.samples:
             sample = self._find_sample()

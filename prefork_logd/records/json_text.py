@@ -44,7 +44,7 @@ def redact_json(text: str, is_secret: Callable[[str], bool], shown: str) -> str:
     for match in _KEY.finditer(text):
         if match.start() < at or match[2] is None or not is_secret(_read_key(match[1])):
             continue
-        end = _value_end(text, match.end())
+        end = value_end(text, match.end())
         if text[match.end() : end] in _KEPT:
             continue
         parts += (text[at : match.end()], json.dumps(shown))
@@ -61,7 +61,7 @@ def _read_key(key: str) -> str:
         return key
 
 
-def _value_end(text: str, start: int) -> int:
+def value_end(text: str, start: int) -> int:
     """Return the place after the value that begins at `start`; the end of the text if it is cut off."""
     if text[start : start + 1] not in ("{", "["):
         match = _SCALAR.match(text, start)

@@ -1,76 +1,38 @@
 """Replaces secrets in a record: values by the name of their key, and parts of texts by their form.
 
-Owns the comparison of keys with patterns, the forms of secrets in texts, and the replacement. Does not know
-configuration files, pickles or lines. The compiled core has the same rules (ingest/core_c/secrets.pxi).
+Owns the comparison of keys with patterns, and the replacement in values. Does not know configuration files, pickles or
+lines, nor the forms of secrets in texts (secret_forms.py). The compiled core has the same rules
+(ingest/core_c/secrets.pxi).
 
 A key is compared without its case and without everything but letters and digits, so one pattern finds `api_key`,
-`Api-Key` and `apiKey`. Each form is searched for in linear time: its expression never tries a stretch of text more than
-three times.
+`Api-Key` and `apiKey`. A number at its end does not count either.
 """
 
 from __future__ import annotations
 
 import functools
-import re
 from typing import TYPE_CHECKING, Any
 
 from prefork_logd.records.json_text import redact_texts
 from prefork_logd.records.record import MAX_FITTED_MESSAGE, MAX_FITTED_NAME, TEXT_FIELDS, fit_text
+from prefork_logd.records.secret_forms import FORMS, REDACTED, is_card
 from prefork_logd.records.sender import make_sender
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from prefork_logd.records.record import Record
     from prefork_logd.records.sender import Sender
 
-REDACTED = "<redacted>"
 MAX_PATTERNS = 64
 MAX_PATTERN_CHARACTERS = 64
 
 _ASCII = bytes(range(128))
 _DROPPED = bytes(octet for octet in _ASCII if not chr(octet).isalnum())
 _LOWER = bytes(range(256)).lower()
+_PAIR = 2
 _CACHED_CHARACTERS = 64
 """Keys up to this length are remembered with their verdict: a client chooses the keys."""
-
-_BEARER = re.compile(r"\b(bearer|basic)( +)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE | re.ASCII)
-_URL_USERS = re.compile(r"""://[^\s/@]*@(?:[^\s/@"'<>]*@)*""")
-"""A URL up to its last user. A server with several hosts may have one before each: `postgresql://u:p@a,v:q@b/db`."""
-_JWT = re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{7,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}")
-_CARD = re.compile(r"(?<![0-9])[2-6](?:[ -]?[0-9]){12,18}(?![0-9])")
-
-
-def _without_card(match: re.Match[str]) -> str:
-    """Return a number of a payment card as REDACTED, any other number unchanged (ISO/IEC 7812-1, annex B: Luhn)."""
-    digits = [int(one) for one in match[0] if one.isdecimal()]
-    odd, even = digits[-1::-2], digits[-2::-2]
-    checksum = sum(odd) + sum(sum(divmod(2 * digit, 10)) for digit in even)
-    return match[0] if checksum % 10 else REDACTED
-
-
-def _without_passwords(match: re.Match[str]) -> str:
-    """Return the users of a URL without their passwords: from a user's colon to the last @ before the next user."""
-    shown: list[str] = []
-    for part in match[0][len("://") : -1].split("@"):
-        hosts, comma, user = part.partition(",") if shown else ("", "", part)
-        name, colon, password = user.partition(":")
-        if not shown or (comma and colon):
-            shown.append(f"{hosts}{comma}{name}{colon}{REDACTED if password else ''}")
-        elif not shown[-1].endswith(REDACTED):
-            # An @ within a password, or of a user without one: this cannot be told from a secret.
-            shown.append(REDACTED)
-    return f"://{'@'.join(shown)}@"
-
-
-FORMS: dict[str, Callable[[str], str]] = {
-    "bearer": lambda text: _BEARER.sub(rf"\1\2{REDACTED}", text),
-    "card": lambda text: _CARD.sub(_without_card, text),
-    "jwt": lambda text: _JWT.sub(REDACTED, text),
-    "url-password": lambda text: _URL_USERS.sub(_without_passwords, text),
-}
-"""Name of each form to the function that returns a text without it: an HTTP credential (RFC 7235), the number of a
-payment card, a JSON Web Token (RFC 7519), the passwords in a URL (RFC 3986, section 3.2.1)."""
 
 
 def plain_key(key: str) -> bytes:
@@ -102,7 +64,8 @@ class Redactor:
         self.patterns = tuple(split_pattern(pattern) for pattern in keys)
         self.allowed = frozenset(plain_key(key) for key in allow)
         self.forms = tuple(sorted(values))
-        self._searches = tuple(FORMS[form] for form in self.forms)
+        self._searches = tuple(search for form, search in FORMS.items() if form in self.forms)
+        self._hides_cards = "card" in self.forms
         self._cached = functools.lru_cache(maxsize=4096)(self._compare)
 
     def is_secret(self, key: str) -> bool:
@@ -153,6 +116,12 @@ class Redactor:
         plain = plain_key(key)
         if plain in self.allowed:
             return False
+        # Keys are numbered, as api_key_2; and of two with the same text, the later one has its kind after it.
+        unnumbered = plain.rstrip(b"0123456789")
+        unmarked = plain_key(key.rpartition(" (")[0]) if key.endswith(")") else plain
+        return any(self._fits(name) for name in {plain, unnumbered, unmarked})
+
+    def _fits(self, plain: bytes) -> bool:
         for text, before, behind in self.patterns:
             if before and behind:
                 if text in plain:
@@ -166,37 +135,83 @@ class Redactor:
 
     def _without_forms(self, text: str) -> str:
         for search in self._searches:
-            text = search(text)
+            text = search(text, self.is_secret)
         return text
 
     def redact_value(self, value: Any) -> tuple[Any, bool]:
         """Return a plain value without secrets, and whether it had any; it is not changed itself."""
         if isinstance(value, dict):
-            changed: dict[str, Any] = {}
-            for key, item in value.items():
-                if item is not None and not isinstance(item, bool) and self.is_secret(key):
-                    changed[key] = REDACTED
-                elif isinstance(item, (dict, list, str)):
-                    shown, is_changed = self.redact_value(item)
-                    if is_changed:
-                        changed[key] = shown
-            return ({**value, **changed}, True) if changed else (value, False)
+            return self._redact_dict(value)
         if isinstance(value, list):
-            items = [
-                self.redact_value(item) if isinstance(item, (dict, list, str)) else (item, False) for item in value
-            ]
+            items = [self.redact_value(item) if isinstance(item, _SEARCHED) else (item, False) for item in value]
+            if self.patterns and _are_pairs(value):
+                items = [
+                    ([item[0], REDACTED], True) if is_hidden(item[1]) and self.is_secret(item[0]) else found
+                    for item, found in zip(value, items, strict=True)
+                ]
             return ([item for item, _ in items], True) if any(found for _, found in items) else (value, False)
-        if self._searches:
+        if isinstance(value, str) and self._searches:
             shown = self._without_forms(value)
             return shown, shown != value
+        if self._hides_cards and type(value) is int and is_card(value):
+            return REDACTED, True
         return value, False
+
+    def _redact_dict(self, value: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+        changed: dict[str, Any] = {}
+        for key, item in value.items():
+            if is_hidden(item) and self.is_secret(key):
+                changed[key] = REDACTED
+            elif isinstance(item, _SEARCHED):
+                shown, is_changed = self.redact_value(item)
+                if is_changed:
+                    changed[key] = shown
+        if self.patterns and is_hidden(value.get("value")):
+            names = (value.get("name"), value.get("key"))
+            if any(isinstance(name, str) and self.is_secret(name) for name in names):
+                changed["value"] = REDACTED
+        found = ({**value, **changed}, True) if changed else (value, False)
+        return self._redact_keys(*found) if self._searches else found
+
+    def _redact_keys(self, value: dict[str, Any], is_changed: bool) -> tuple[dict[str, Any], bool]:
+        """Do with the texts of keys what is done with other texts; no value is lost where two become the same."""
+        shown = {key: self._without_forms(key) for key in value}
+        if all(key == text for key, text in shown.items()):
+            return value, is_changed
+        made: dict[str, Any] = {}
+        numbers: dict[str, int] = {}
+        for key, item in value.items():
+            text = shown[key]
+            name = text
+            # Each number is tried once: thousands of keys may have the same text.
+            while name in made:
+                numbers[text] = numbers.get(text, 1) + 1
+                name = f"{text} ({numbers[text]})"
+            made[name] = item
+        return made, True
+
+
+_SEARCHED = (dict, list, str, int)
+
+
+def is_hidden(value: Any) -> bool:
+    """Tell whether a value may be a secret: null, true and false never are."""
+    return value is not None and not isinstance(value, bool)
+
+
+def _are_pairs(items: list[Any]) -> bool:
+    """Tell whether a list holds pairs of a name and a value, such as the headers of an ASGI scope."""
+    return bool(items) and all(
+        isinstance(item, list) and len(item) == _PAIR and isinstance(item[0], str) for item in items
+    )
 
 
 def _fit_again(record: Record, originals: dict[str, Any]) -> None:
     """Replace the text that a field holds in place of another value, if secrets were replaced in that value."""
     shown = record.extra
     for key, value in originals.items():
-        if shown[key] is value or isinstance(value, str):
+        # A key that has the form of a secret is no name of a field.
+        if key not in shown or shown[key] is value or isinstance(value, str):
             continue
         # The original of a field may have another key than the field's, where a client has used that already.
         for longest, fields in ((MAX_FITTED_MESSAGE, ("message",)), (MAX_FITTED_NAME, TEXT_FIELDS)):

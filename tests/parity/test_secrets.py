@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from prefork_logd.config.redact import DEFAULT_KEYS
 from prefork_logd.ingest import core as native
-from prefork_logd.records.redaction import FORMS, Redactor
+from prefork_logd.records.redaction import Redactor
+from prefork_logd.records.secret_forms import FORMS
 from tests.parity import sides
 
 if TYPE_CHECKING:
@@ -32,6 +33,36 @@ TEXTS = [
     "eyJhbGciOiJI.eyJzdWIiOiIxMjM.abcdefghijklm",
     "postgres://u:pw@h/d",
     "postgres://u:pw@h,v:qx@i/d",
+    "x%3DeyJhbGciOiJI.eyJzdWIiOiIxMjM.abcdefghijklm",
+    "a=Bearer%20abcdefghij",
+    "%094111111111111111 12/27",
+    "redis://:a/b@h",
+    'a "password" : "x"',
+    "--token x",
+]
+PIECES = [
+    *("password", "token", "Cookie", "pwd", "order", "--", "x", "\u00fc", "\u00a0", "\u201c", "b'", "Bearer", "basic"),
+    *("=>", "4111111111111111", "4111", "1111", "%20", "%3D", "%09", "12", "7", "://", ":\\/\\/", "@", "."),
+    "eyJhbGciOiJI",
+    *(
+        "eyJzdWIiOiIxMjM",
+        "abcdefghijkl",
+        "\t",
+        "\n",
+        " ",
+        "  ",
+        "-",
+        "+",
+        "=",
+        ":",
+        ",",
+        '"',
+        "'",
+        "\\",
+        "{",
+        "&",
+        "=>",
+    ),
 ]
 
 
@@ -49,6 +80,65 @@ def test_keys_of_every_kind_of_value(key: str, value: object) -> None:
     """At the top of extra and inside of it; the core takes all of them."""
     redactor = Redactor(DEFAULT_KEYS)
     agree({key: value, "deep": [{key: value}, {"n": {key: value}}]}, redactor, native=True)
+
+
+PAIRS = [
+    [["token", "x"], ["host", 1]],
+    [("cookie", None), ("token", True)],
+    (("token", "x"),),
+    ({"token"}, {"host"}),
+    [(b"authorization", b"x"), (b"host", b"y")],
+    [["token", "x"], 1],
+    [["token", "x", "y"]],
+    ["token", "x"],
+    [deque(["token", "x"])],
+    [["k" * 300 + "token", 1]],
+    {"name": "token", "value": 7},
+    {"key": b"token", "value": ["x"]},
+    {"key": "token", "value": None},
+    {"name": "shop", "value": 7},
+    OrderedDict(name="token", value=1),
+    ValueError(["token", "x"]),
+]
+
+
+@pytest.mark.parametrize("value", PAIRS, ids=repr)
+def test_a_name_beside_its_value(value: object) -> None:
+    """At any depth, and as the arguments of a class that nobody has."""
+    redactor = Redactor(DEFAULT_KEYS)
+    agree({"pairs": value, "deep": [{"d": value}]}, redactor)
+    agree({"pairs": [["order", "x"], ("host", "token")], "y": ["token", "x"]}, redactor, native=True)
+    for arguments in (b"(Vtoken\nVx\ntt", b"(Vtoken\nVx\nt(Vtoken\nVy\ntt", b"Vtoken\nVx\nt"):
+        frame = b"(dVmsg\nVpaid\nsVpairs\ncshop\nPair\n(" + arguments + b"Rs."
+        sides.agree(sides.core(redactor=redactor), frame, redactor)
+
+
+def test_extra_itself_may_be_a_name_and_a_value() -> None:
+    """Python replaces the value."""
+    redactor = Redactor(DEFAULT_KEYS)
+    agree({"key": "token", "value": "x"}, redactor)
+    agree({"key": "token", "values": "x", "value": 1}, Redactor(["*cookie"]), native=True)
+
+
+@pytest.mark.parametrize("number", [4111111111111111, 4111111111111112, 4000000000000000006, 6 * 10**18, -(10**15)])
+def test_integers(number: int) -> None:
+    """As values and as keys, at the top of extra and inside of it."""
+    redactor = Redactor((), (), ["card"])
+    agree({"number": number, "deep": [number, {number: 1}], str(number): 1}, redactor)
+    agree({"number": 1795404245125, "deep": [{1795404245125: 12}]}, redactor, native=True)
+
+
+@pytest.mark.parametrize("text", [*TEXTS, "nothing"])
+def test_forms_in_keys(text: str) -> None:
+    """Texts and bytes."""
+    agree({text: 1, "deep": [{text: 2}, {text.encode(): 3}]}, Redactor(DEFAULT_KEYS, (), FORMS))
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join), st.sampled_from([[form] for form in FORMS]))
+def test_forms_in_any_text(text: str, forms: list[str]) -> None:
+    """Python sees each text in which it would find something."""
+    redactor = Redactor(["*token", "password", "cookie", "pwd"], (), forms)
+    agree({"msg": text, "deep": [text, text.encode()]}, redactor)
 
 
 def test_keys_longer_than_the_core_compares() -> None:

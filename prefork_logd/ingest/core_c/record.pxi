@@ -512,13 +512,28 @@ cdef bint may_hold_forms(Machine* m, Fields* fields) noexcept nogil:
     for slot in range(STORED):
         node = fields.slot[slot]
         if (slot == MESSAGE or slot == MSG or slot >= EXC_TEXT) and node != NULL and is_text(node):
-            if may_have_form(m.secrets.forms, node.value.text, node.size):
+            if may_have_form(m.secrets, node.value.text, node.size):
                 return True
-    for index in range(1, fields.extras_count, 2):
+    for index in range(fields.extras_count):
         node = fields.extras[index]
-        if is_text(node) and may_have_form(m.secrets.forms, node.value.text, node.size):
+        if is_text(node) and may_have_form(m.secrets, node.value.text, node.size):
+            return True
+        if node.kind == INT and m.secrets.forms & CARD and may_be_card(node.value.integer):
             return True
     return False
+
+
+cdef bint names_secret_value(Machine* m, Fields* fields) noexcept nogil:
+    """Tell whether extra itself is the name of a secret and its value, as `{"key": "token", "value": "x"}` is."""
+    cdef size_t index
+    cdef Node* key
+    cdef bint has_value = False, has_name = False
+    for index in range(0, fields.extras_count, 2):
+        key = fields.extras[index]
+        if 3 <= key.size <= 5:
+            has_value = has_value or says(key, b"value")
+            has_name = has_name or ((says(key, b"name") or says(key, b"key")) and names_secret(m, fields.extras[index + 1]))
+    return has_value and has_name
 
 
 cdef bint can_pay(Machine* m, Fields* fields) noexcept nogil:

@@ -15,6 +15,7 @@ cdef enum Form:
     CARD = 2
     JWT = 4
     URL_PASSWORD = 8
+    KEY_VALUE = 16
 
 cdef struct Pattern:
     const uint8_t* text
@@ -45,10 +46,13 @@ cdef struct Secrets:
 
 cdef const char* REDACTED = b'"<redacted>"'
 cdef bint[256] OF_INTEREST       # octets at which may_have_form looks closer
+cdef bint[256] IN_CARD           # octets of what may stand between the groups of a card's number
 cdef uint8_t[256] PLAIN_OCTET    # the octet as it is compared; 0: it is passed over
 
-for _octet in bytearray(b"0123456789 -e:@"):
+for _octet in bytearray(b"0123456789 -e:@.+%\t=,\"'\\\xc2\xa0\xe2\x80\x90\x91\x92\x93"):
     OF_INTEREST[_octet] = True
+for _octet in bytearray(b" -.+%\xc2\xa0\xe2\x80\x90\x91\x92\x93"):
+    IN_CARD[_octet] = True
 for _octet in range(256):
     PLAIN_OCTET[_octet] = _octet if _octet >= 128 else ord(chr(_octet).lower()) if chr(_octet).isalnum() else 0
 
@@ -83,8 +87,9 @@ cdef inline void begin_tags(Secrets* secrets) noexcept nogil:
 cdef int compare_key(const Secrets* secrets, const uint8_t* key, size_t size) noexcept nogil:
     """Return whether the value of a key is a secret; -1 if Python has to decide."""
     cdef uint8_t[PLAIN_KEY] plain
-    cdef size_t index, count = 0
-    if size > PLAIN_KEY:
+    cdef size_t index, unnumbered, count = 0
+    if size > PLAIN_KEY or (size and key[size - 1] == 41):
+        # Of `token (bytes)`, the later one of two equal keys, Python compares the part before the parenthesis.
         return -1
     for index in range(size):
         plain[count] = PLAIN_OCTET[key[index]]
@@ -92,8 +97,13 @@ cdef int compare_key(const Secrets* secrets, const uint8_t* key, size_t size) no
     for index in range(secrets.allowed_count):
         if secrets.allowed[index].size == count and memcmp(secrets.allowed[index].text, plain, count) == 0:
             return 0
+    unnumbered = count
+    while unnumbered and 48 <= plain[unnumbered - 1] <= 57:
+        unnumbered -= 1
     for index in range(secrets.patterns_count):
         if fits_pattern(plain, count, &secrets.patterns[index]):
+            return 1
+        if unnumbered != count and fits_pattern(plain, unnumbered, &secrets.patterns[index]):
             return 1
     return 0
 
@@ -130,38 +140,82 @@ cdef inline bint is_kept(const Node* value) noexcept nogil:
     return value.kind == NONE or value.kind == BOOL
 
 
-cdef bint may_have_form(int forms, const uint8_t* text, size_t size) noexcept nogil:
+cdef inline bint may_be_card(int64_t number) noexcept nogil:
+    """Tell whether an integer has the first digit and at least as many digits as the number of a card."""
+    if number < 2000000000000LL:
+        return False
+    while number >= 10:
+        number //= 10
+    return 2 <= number <= 6
+
+
+cdef bint may_have_form(const Secrets* secrets, const uint8_t* text, size_t size) noexcept nogil:
     """Tell whether a text may hold a secret of one of the forms, by beginnings that few texts have."""
-    cdef size_t at, digits = 0
-    cdef uint8_t octet
+    cdef size_t at, digits = 0, gap = 0
+    cdef uint8_t octet, before = 0
     cdef bint has_scheme = False
+    cdef int forms = secrets.forms
     for at in range(size):
         octet = text[at]
         if not OF_INTEREST[octet]:
             digits = 0
             continue
+        before = text[at - 1] if at else 0
         if 48 <= octet <= 57:
-            # A card number begins with one of a few digits, and no digit stands before it.
-            if digits or (50 <= octet <= 54 and not (at and 48 <= text[at - 1] <= 57)):
+            # A card number begins with one of a few digits, and no digit stands before it but those of `%20`.
+            if digits or (50 <= octet <= 54 and (not 48 <= before <= 57 or (at >= 3 and text[at - 3] == 37))):
                 digits += 1
+                gap = 0
                 if digits == 13 and forms & CARD:
                     return True
             continue
-        if (octet != 32 and octet != 45) or not (at and 48 <= text[at - 1] <= 57):
+        gap += 1
+        if gap > 3 or not IN_CARD[octet]:
             digits = 0
         if octet == 101:  # e
             if forms & JWT and size - at > 3 and text[at + 1] == 121 and text[at + 2] == 74:
                 return True
-        elif octet == 32:
-            if forms & BEARER and at >= 5 and ((text[at - 1] | 32) == 114 or (text[at - 1] | 32) == 99):  # r, c
-                if ends_with_word(text, at, b"bearer") or ends_with_word(text, at, b"basic"):
-                    return True
-        elif octet == 58:  # :
-            has_scheme = has_scheme or (size - at > 2 and text[at + 1] == 47 and text[at + 2] == 47)
+            continue
+        if octet == 58:  # :
+            has_scheme = has_scheme or (size - at > 2 and (text[at + 1] == 92 or (text[at + 1] == 47 and text[at + 2] == 47)))
         elif octet == 64:  # @
             if has_scheme and forms & URL_PASSWORD:
                 return True
+            continue
+        if forms & BEARER and at >= 5 and ((before | 32) == 114 or (before | 32) == 99):  # r, c
+            if ends_with_word(text, at, b"bearer") or ends_with_word(text, at, b"basic"):
+                return True
+        if forms & KEY_VALUE and (octet == 58 or octet == 61 or octet == 37 or octet == 44):  # : = % ,
+            if ends_with_secret(secrets, text, at, False):
+                return True
+        elif forms & KEY_VALUE and (octet == 32 or octet == 9) and ends_with_secret(secrets, text, at, True):
+            return True
     return False
+
+
+cdef bint ends_with_secret(const Secrets* secrets, const uint8_t* text, size_t end, bint is_flag) noexcept nogil:
+    """Tell whether a text up to `end` ends with the name of a secret and no more than quotes, blanks and backslashes.
+
+    `is_flag`: with a name after `--`.
+    """
+    cdef size_t start, skipped = 0
+    cdef uint8_t octet
+    if not is_flag:
+        while end and skipped < 24 and text[end - 1] in (32, 9, 34, 39, 92):
+            end -= 1
+            skipped += 1
+    start = end
+    while start and end - start <= PLAIN_KEY:
+        octet = text[start - 1]
+        if octet >= 128:
+            # Python knows which of these are letters.
+            return True
+        if not PLAIN_OCTET[octet] and octet not in (45, 46, 95):
+            break
+        start -= 1
+    if start == end or (is_flag and (end - start < 3 or text[start] != 45 or text[start + 1] != 45)):
+        return False
+    return compare_key(secrets, text + start, end - start) != 0
 
 
 cdef bint ends_with_word(const uint8_t* text, size_t end, const char* word) noexcept nogil:

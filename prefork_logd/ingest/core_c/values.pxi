@@ -25,7 +25,7 @@ cdef inline bint shows_form(Machine* m, const Out* out, size_t start) noexcept n
 
     It is in JSON, but the characters of a form are never escaped there.
     """
-    return m.secrets.forms and may_have_form(m.secrets.forms, out.data + start, out.size - start)
+    return m.secrets.forms and may_have_form(m.secrets, out.data + start, out.size - start)
 
 
 cdef bint put_any_value(Machine* m, Out* out, const Node* node, int depth) noexcept nogil:
@@ -38,11 +38,11 @@ cdef bint put_any_value(Machine* m, Out* out, const Node* node, int depth) noexc
     if kind == TEXT or kind == OCTETS:
         m.text_left -= node.size
         # may_hold_forms has checked the record's own texts and those at the top of extra.
-        if depth > 1 and m.secrets.forms and may_have_form(m.secrets.forms, node.value.text, node.size):
+        if depth > 1 and m.secrets.forms and may_have_form(m.secrets, node.value.text, node.size):
             return False
         return put_string(out, node.value.text, node.size, node.look, kind == OCTETS)
     if kind == INT:
-        return put_integer(out, node.value.integer)
+        return not (m.secrets.forms & CARD and may_be_card(node.value.integer)) and put_integer(out, node.value.integer)
     if kind == NONE:
         return put(out, <const uint8_t*> b"null", 4)
     if kind == BOOL:
@@ -123,12 +123,55 @@ cdef bint put_container(Machine* m, Out* out, const Node* node, int depth) noexc
     return put_by_python(m, out, node, depth)
 
 
+cdef bint names_secret(Machine* m, const Node* name) noexcept nogil:
+    """Tell whether a value may become a text that names a secret: a text, bytes, or a call of one with such."""
+    cdef Walk walk
+    if name.kind == OBJECT:
+        if m.memory.boxes[name.value.box].args.count == 0:
+            return False
+        start_walk(&m.memory, &m.memory.boxes[name.value.box].args, &walk)
+        name = step(&m.memory, &walk)
+    return (is_text(name) or name.kind == BYTES) and compare_key(m.secrets, name.value.text, name.size) != 0
+
+
+cdef bint holds_secret_pair(Machine* m, Chain* one, Chain* other) noexcept nogil:
+    """Tell whether the items of one or two chains may all be pairs of a name and a value, with a name of a secret."""
+    cdef Walk walk, inner
+    cdef Node* node
+    cdef Box* box
+    cdef bint found = False
+    if not m.secrets.patterns_count:
+        return False
+    while one != NULL:
+        start_walk(&m.memory, one, &walk)
+        node = step(&m.memory, &walk)
+        while node != NULL:
+            if node.kind < LIST or node.kind == DICT:
+                return False
+            box = m.memory.boxes + node.value.box
+            if node.kind != OBJECT:
+                if box.items.count != 2:
+                    return False
+                start_walk(&m.memory, &box.items, &inner)
+                found = found or names_secret(m, step(&m.memory, &inner))
+            elif box.module.kind != SYMBOL or not (
+                box.known == BASE_LIST or m.memory.boxes[box.module.value.box].known == SEQUENCE
+            ):
+                return False
+            else:
+                found = True
+            node = step(&m.memory, &walk)
+        one = other
+        other = NULL
+    return found
+
+
 cdef bint put_sequence(Machine* m, Out* out, Chain* one, Chain* other, int depth) noexcept nogil:
     """Write one or two chains as a list at `depth`."""
     cdef Walk walk
     cdef Node* node
     cdef bint first = True
-    if not put_byte(out, 91):
+    if holds_secret_pair(m, one, other) or not put_byte(out, 91):
         return False
     while one != NULL:
         start_walk(&m.memory, one, &walk)
@@ -211,7 +254,8 @@ cdef bint put_mapping(Machine* m, Out* out, Chain* one, Chain* other, int depth,
     cdef Chain* chain = one
     cdef Walk walk
     cdef Node* key
-    cdef bint done = False
+    cdef Node* value
+    cdef bint done = False, has_value = False, has_name = False
     m.nodes_left -= 2 * count if public else count
     if count > COMPARED:
         keys = <Node**> malloc(count * sizeof(Node*))
@@ -224,7 +268,10 @@ cdef bint put_mapping(Machine* m, Out* out, Chain* one, Chain* other, int depth,
             if not public or not is_private(key):
                 keys[index] = key
                 index += 1
-            step(&m.memory, &walk)
+            value = step(&m.memory, &walk)
+            if m.secrets.patterns_count and 3 <= key.size <= 5 and is_text(key):
+                has_value = has_value or says(key, b"value")
+                has_name = has_name or ((says(key, b"name") or says(key, b"key")) and names_secret(m, value))
             key = step(&m.memory, &walk)
         chain = rest
         rest = NULL
@@ -232,7 +279,7 @@ cdef bint put_mapping(Machine* m, Out* out, Chain* one, Chain* other, int depth,
     done = are_distinct(m, keys, index)
     if keys != few:
         free(keys)
-    if not done or not put_byte(out, 123):
+    if not done or (has_value and has_name) or not put_byte(out, 123):
         return False
     done = False
     chain = one
@@ -270,6 +317,12 @@ cdef bint put_under(Machine* m, Out* out, const Node* key, const Node* value, in
 
 cdef inline bint put_key(Machine* m, Out* out, const Node* key, bint is_next) noexcept nogil:
     """Write a key and its colon, behind a comma if it `is_next`."""
+    if m.secrets.forms:
+        if key.kind == INT:
+            if m.secrets.forms & CARD and may_be_card(key.value.integer):
+                return False
+        elif may_have_form(m.secrets, key.value.text, key.size):
+            return False
     if key.kind == INT:
         m.nodes_left -= 5
         m.text_left -= 40
@@ -394,7 +447,7 @@ cdef bint put_opaque(Machine* m, Out* out, Box* box, Box* callee, int depth) noe
         return False
     if box.args.count or called:
         m.nodes_left -= box.args.count
-        if not put_literal(out, b',"args":['):
+        if (not called and holds_secret_pair(m, &box.args, NULL)) or not put_literal(out, b',"args":['):
             return False
         if called and not put_value(m, out, &box.module, depth + 2):
             return False

@@ -19,7 +19,7 @@ TOML = """
 store = []
 [redact]
 allow = ["csrf-token"]
-values = ["card", "url-password"]
+values = ["card", "key-value", "url-password"]
 [[output]]
 name = "json"
 path = "all.jsonl"
@@ -36,7 +36,8 @@ def test_no_secret_is_written(make_collector: Callable[..., Collector]) -> None:
     collector = make_collector(TOML).start()
     host, port = collector.bind[0].rsplit(":", 1)
     secrets = {"password": "geheim-1", "csrf_token": "open", "deep": [{"Set-Cookie": "geheim-2", "user": 17}]}
-    text = "geheim: postgresql://u:geheim-3@db/x, 4111 1111 1111 1111"
+    secrets["headers"] = [["cookie", "geheim-4"], ["host", "shop"]]
+    text = "geheim: postgresql://u:geheim-3@db/x, 4111 1111 1111 1111 12/27, /a?b=1&token=geheim-5"
     logger = logging.getLogger("test_redaction")
     handlers: list[logging.Handler] = [SocketHandler(host, int(port)), logging.handlers.SocketHandler(host, int(port))]
     for handler in handlers:
@@ -51,6 +52,7 @@ def test_no_secret_is_written(make_collector: Callable[..., Collector]) -> None:
     wait_for(lambda: collector.status()["redacted"] == 5, "all are counted")
     lines = [json.loads(line) for line in (collector.state_dir / "all.jsonl").read_text().splitlines()]
     shown = {"password": "<redacted>", "csrf_token": "open", "deep": [{"Set-Cookie": "<redacted>", "user": 17}]}
+    shown["headers"] = [["cookie", "<redacted>"], ["host", "shop"]]
     assert [line["extra"] for line in lines] == [shown] * 5
     for path in collector.state_dir.rglob("*"):
         if path.is_file() and path.suffix != ".sock":

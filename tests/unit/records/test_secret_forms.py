@@ -1,0 +1,164 @@
+"""Forms of secrets in texts: each is found, however it is written, and nothing else is changed."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from prefork_logd.config.redact import DEFAULT_KEYS
+from prefork_logd.records.record import Record
+from prefork_logd.records.redaction import Redactor
+from prefork_logd.records.secret_forms import FORMS, REDACTED
+
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
+
+
+JWE = "eyJhbGciOiJkaXIiLCJlbmMiOiJBMTI4R0NNIn0..abcdefghijklmnop.uvwxyzuvwxyz.abcdefghijk"
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "shown"),
+    [
+        ("bearer", "Authorization: Bearer abc.DEF-123= x", f"Authorization: Bearer {REDACTED} x"),
+        ("bearer", "basic   dXNlcjpwYXNz", f"basic   {REDACTED}"),
+        ("bearer", "the bearer came, basic needs", "the bearer came, basic needs"),
+        ("bearer", "a=Bearer%20abcdefgh&b=Bearer+abcdefgh", f"a=Bearer%20{REDACTED}&b=Bearer+{REDACTED}"),
+        ("bearer", "bearer: abcdefgh, 'Bearer': 'abcdefgh'", f"bearer: {REDACTED}, 'Bearer': '{REDACTED}'"),
+        ("bearer", r"\r\nBearer 12|abcdef#\/gh\r\n", rf"\r\nBearer {REDACTED}\r\n"),
+        ("bearer", "basic: understanding", "basic: understanding"),
+        (
+            "key-value",
+            "https://h/?a=1&password=x%20y&api_key=z#f",
+            f"https://h/?a=1&password={REDACTED}&api_key={REDACTED}",
+        ),
+        ("key-value", "%26token%3Dabc%26b", f"%26token%3D{REDACTED}"),
+        ("key-value", "host=h user=u password=x port=5", f"host=h user=u password={REDACTED} port=5"),
+        ("key-value", r'{"password": "a\"b\\", "n": 1}', f'{{"password": "{REDACTED}", "n": 1}}'),
+        ("key-value", '{"token":{"a":["b"]},"n":1}', f'{{"token":{REDACTED},"n":1}}'),
+        ("key-value", r"{\"token\":\"a\",\"n\":1}", rf"{{\"token\":\"{REDACTED}\",\"n\":1}}"),
+        (
+            "key-value",
+            "{'password': None, 'secret': 'x', 'pwd': 5}",
+            f"{{'password': None, 'secret': '{REDACTED}', 'pwd': {REDACTED}}}",
+        ),
+        ("key-value", "[(b'cookie', b'sid=x'), ('host', 'h')]", f"[(b'cookie', b'{REDACTED}'), ('host', 'h')]"),
+        ("key-value", "run --password x --user u", f"run --password {REDACTED} --user u"),
+        ("key-value", "Authorization: Digest a=b, c=d\\nHost: h", f"Authorization: {REDACTED}\\nHost: h"),
+        ("key-value", "Set-Cookie: sid=x; Path=/", f"Set-Cookie: {REDACTED}"),
+        ("key-value", "X-Api-Key: Token x y", f"X-Api-Key: {REDACTED} y"),
+        (
+            "key-value",
+            "password => x, max_tokens=5, the password is",
+            f"password => {REDACTED}, max_tokens=5, the password is",
+        ),
+        ("key-value", "password='cut off", f"password='{REDACTED}"),
+        ("key-value", "password=<redacted> password=", "password=<redacted> password="),
+        ("card", "paid with 4111 1111 1111 1111.", f"paid with {REDACTED}."),
+        ("card", "4111-1111-1111-1111 2026", f"{REDACTED} 2026"),
+        ("card", "5500005555555559", REDACTED),
+        ("card", "4111 1111 1111 1112", "4111 1111 1111 1112"),
+        (
+            "card",
+            "at 1795404245125 ms, order 4111111111111111000000000",
+            "at 1795404245125 ms, order 4111111111111111000000000",
+        ),
+        ("card", "4111111111111111 12/27, 123", f"{REDACTED} 12/27, 123"),
+        ("card", "2026-11-30 12:30 4111 1111 1111 1111 99", f"2026-11-30 12:30 {REDACTED} 99"),
+        ("card", "23 4111111111111111 5500005555555559", f"23 {REDACTED} {REDACTED}"),
+        ("card", "3782 822463 10005 1234", f"{REDACTED} 1234"),
+        ("card", "n%3D4111%201111%201111%201111", f"n%3D{REDACTED}"),
+        ("card", "n=%204111111111111111 %094111111111111111", f"n=%20{REDACTED} %09{REDACTED}"),
+        ("card", "4111.1111.1111.1111 4111+1111+1111+1111", f"{REDACTED} {REDACTED}"),
+        ("card", "4111\u00a01111\u20131111  1111", REDACTED),
+        ("card", "94111111111111111", "94111111111111111"),
+        ("card", "25 36 47 58 69 71 82 93", "25 36 47 58 69 71 82 93"),
+        ("jwt", f"token={JWT};", f"token={REDACTED};"),
+        ("jwt", f"?t=%3D{JWT}&u=%20{JWT}", f"?t=%3D{REDACTED}&u=%20{REDACTED}"),
+        ("jwt", rf"b'token\n{JWT}' \u0022{JWT}\u0022", rf"b'token\n{REDACTED}' \u0022{REDACTED}\u0022"),
+        ("jwt", f"id_{JWT} a.b.c.d.e.{JWT}", f"id_{REDACTED} a.b.c.d.e.{REDACTED}"),
+        ("jwt", f"to {JWE}.", f"to {REDACTED}."),
+        (
+            "jwt",
+            "MonkeyJourneyService.processRequest.handleCallback",
+            "MonkeyJourneyService.processRequest.handleCallback",
+        ),
+        ("jwt", "eyJ.a.b eyJabcdefg.short.x", "eyJ.a.b eyJabcdefg.short.x"),
+        (
+            "url-password",
+            "postgresql://u:p:w@db/x and http://a/b:c@d",
+            f"postgresql://u:{REDACTED}@db/x and http://a/b:c@d",
+        ),
+        ("url-password", "redis://:a/b@h http://h:80/x@y", f"redis://:{REDACTED}@h http://h:80/x@y"),
+        ("url-password", r"pg:\/\/u:a@h", rf"pg:\/\/u:{REDACTED}@h"),
+        ("url-password", "redis://:geheim@h", f"redis://:{REDACTED}@h"),
+        ("url-password", "pg://u:a@h1,v:b@h2:1,[::1]/db", f"pg://u:{REDACTED}@h1,v:{REDACTED}@h2:1,[::1]/db"),
+        ("url-password", "pg://u@[::1]:5,v:b,c@h2 x:y@z", f"pg://u@[::1]:5,v:{REDACTED}@h2 x:y@z"),
+        ("url-password", "pg://u:a@b@h1,v:c@h2", f"pg://u:{REDACTED}@h1,v:{REDACTED}@h2"),
+        ("url-password", "pg://h1:1,u:a@h2", f"pg://h1:{REDACTED}@h2"),
+        ("url-password", "http://u@h and http://u:@h", "http://u@h and http://u:@h"),
+        ("url-password", '"http://u:a@h","x":"y@z"', f'"http://u:{REDACTED}@h","x":"y@z"'),
+    ],
+)
+def test_forms(form: str, text: str, shown: str) -> None:
+    """In the message, the traceback, the stack and the texts of extra alike."""
+    redactor = Redactor(DEFAULT_KEYS, (), [form])
+    record = Record(created=1.0, message=text, exc_text=text, stack_info=text, extra={"a": [text, {"b": text}], "n": 1})
+    assert redactor.redact(record) == (text != shown)
+    assert (record.message, record.exc_text, record.stack_info) == (shown, shown, shown)
+    assert record.extra == {"a": [shown, {"b": shown}], "n": 1}
+
+
+@pytest.mark.parametrize("form", sorted(FORMS))
+@pytest.mark.parametrize(
+    "seed",
+    [
+        "eyJ",
+        "eyJ.",
+        "eyJaaaaaaaaaa.",
+        "bearer ",
+        "bearer",
+        " ",
+        "4",
+        "4 ",
+        "4-",
+        "://",
+        "://a:",
+        "a.",
+        "@",
+        "://a:b",
+        "://@",
+        "://a:b@c,",
+        "a:b@c,",
+        ":\\/\\/a:b",
+        "://a:b/",
+        "eyJaaaaaaaaaa.eyJ",
+        "_",
+        "-eyJ",
+        "%20",
+        "44 ",
+        "4444 ",
+        "token",
+        "token=",
+        "--token ",
+        'token="',
+        'token=\\"',
+        "token={",
+        "\\",
+        "a\\\\",
+        "token': 'x",
+    ],
+)
+def test_forms_take_linear_time(form: str, seed: str) -> None:
+    """Eight times the text takes about eight times as long: a client chooses it."""
+
+    def least_s(count: int) -> float:
+        text = seed * (count // len(seed))
+        took = []
+        for _ in range(3):
+            began = time.process_time()
+            FORMS[form](text, Redactor(DEFAULT_KEYS).is_secret)
+            took.append(time.process_time() - began)
+        return min(took)
+
+    assert least_s(400_000) < 40 * max(least_s(50_000), 0.0005)
