@@ -119,11 +119,11 @@ def _test(form: str, book: AlertBook, settings: Settings, name: str) -> int:
 
 def _print(form: str, rows: Sequence[Any], described: Callable[[Any], Iterator[str]], nothing: str) -> None:
     """Print rows as JSON, or each by the lines that `described` yields; `nothing` if there are none."""
-    import msgspec
+    from prefork_logd.cli.print_json import json_line
 
     if form == "json":
         for row in rows:
-            sys.stdout.write(msgspec.json.encode(row).decode() + "\n")
+            sys.stdout.write(json_line(row) + "\n")
         return
     if not rows:
         click.echo(nothing)
@@ -162,7 +162,7 @@ def _described_incident(row: IncidentRow) -> Iterator[str]:
 
     ended = f" until {asctime(row.ended)[:19]}" if row.ended else ""
     yield f"{row.id}  {row.state:<8}  {asctime(row.started)[:19]}{ended}  {row.rule}"
-    yield f"    {row.title}"
+    yield f"    {escape_text(row.title)}"
     for notice in row.notices:
         yield f"    {notice.kind} to {notice.receiver}: {notice.state} {escape_text(notice.answer)}".rstrip()
     if row.silenced:
@@ -171,4 +171,7 @@ def _described_incident(row: IncidentRow) -> Iterator[str]:
 
 def _described_result(result: TestResult) -> Iterator[str]:
     """Yield the line about a test of a receiver."""
-    yield f"{'ok' if result.ok else 'failed':<7} {result.receiver}: {result.answer} ({result.seconds:.2f} s)"
+    from prefork_logd.records.render import escape_text
+
+    answer = escape_text(result.answer)
+    yield f"{'ok' if result.ok else 'failed':<7} {result.receiver}: {answer} ({result.seconds:.2f} s)"

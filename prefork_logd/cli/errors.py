@@ -134,11 +134,11 @@ def _refuse_flags(action: str) -> None:
 
 
 def _print_rows(form: str, rows: list[Row]) -> None:
-    import msgspec
+    from prefork_logd.cli.print_json import json_line
 
     if form == "json":
         for row in rows:
-            sys.stdout.write(msgspec.json.encode(row).decode() + "\n")
+            sys.stdout.write(json_line(row) + "\n")
         return
     if not rows:
         click.echo("no groups")
@@ -164,14 +164,13 @@ def _chart(counts: list[int]) -> str:
 
 
 def _print_details(form: str, book: Book, key: str) -> None:
-    import msgspec
-
+    from prefork_logd.cli.print_json import json_line
     from prefork_logd.cli.print_records import format_for_stdout
     from prefork_logd.records.render import asctime, escape_text
 
     details = book.details(key)
     if form == "json":
-        sys.stdout.write(msgspec.json.encode(details).decode() + "\n")
+        sys.stdout.write(json_line(details) + "\n")
         return
     group = details.group
     _print_rows("text", [group])

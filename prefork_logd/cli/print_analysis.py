@@ -10,6 +10,7 @@ import io
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from prefork_logd.cli.print_json import spaced_json_line
 from prefork_logd.config.values import format_count
 from prefork_logd.records.csv_lines import spreadsheet_cell
 from prefork_logd.records.levels import names_of
@@ -85,7 +86,7 @@ def format_sheet(sheet: Sheet, form: str) -> Iterator[str]:
     """Yield the lines of a sheet in the form `json` or `csv`, else as a table."""
     if form == "json":
         for row in sheet.rows:
-            yield json.dumps(dict(zip(sheet.columns, row, strict=True)), ensure_ascii=False)
+            yield spaced_json_line(dict(zip(sheet.columns, row, strict=True)))
         return
     if form == "csv":
         buffer = io.StringIO(newline="")

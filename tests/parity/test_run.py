@@ -44,11 +44,11 @@ def test_lines_that_python_adds_count_for_the_end_of_a_run(most_bytes):
 def test_a_record_beyond_its_bound_is_pythons_to_cut(protocol):
     """A text referred to again and again is more than a line may have, also where no JSON is written of it."""
     text = "x" * 500_000
-    frame = pickle.dumps(RECORD | {f"x{index}": text for index in range(20)}, protocol)
+    frame = pickle.dumps(RECORD | {f"y{index}": text for index in range(20)}, protocol)
     assert b'"<truncated>"' in sides.by_python(frame)[0]
     for output in ((None, 30, ()), (TextTemplate("%(message)s").parts, 0, ())):
         assert native.speedups is None or native.speedups.Core([output]).lines(frame, "peer", 1.5) is None
-    fitting = pickle.dumps(RECORD | {f"x{index}": text for index in range(3)}, protocol)
+    fitting = pickle.dumps(RECORD | {f"y{index}": text for index in range(3)}, protocol)
     assert b'"<truncated>"' not in sides.by_python(fitting)[0]
     assert sides.agree(sides.core(), fitting)
 

@@ -22,6 +22,7 @@ from prefork_logd.errors import (
     StoreError,
     describe_unexpected,
 )
+from prefork_logd.records.render import escape_json
 from prefork_logd.system.log import RateLimitedLog
 from prefork_logd.web.api.answers import Error, Problem
 from prefork_logd.web.api.parameters import Parameter, ParameterError, TooLargeError, make_filters, read_parameters
@@ -219,9 +220,12 @@ def json_response(value: Any, status: int = 200) -> Response:
 
 
 def encode(value: Any) -> bytes:
-    r"""Return a value as JSON: a lone surrogate as `\udcff`, a number that JSON cannot hold as null."""
+    r"""Return a value as JSON: a lone surrogate as `\udcff`, a number that JSON cannot hold as null.
+
+    Characters that control a terminal are escaped, as in stored lines: an answer may be shown on one.
+    """
     try:
-        return msgspec.json.encode(value)
+        return escape_json(msgspec.json.encode(value))
     except (UnicodeEncodeError, OverflowError):
         import json  # noqa: PLC0415 - rare
 

@@ -125,10 +125,11 @@ def test_an_unknown_store_is_named(client: Client) -> None:
         ({"a": 2**70}, '{"a":1180591620717411303424}'),
         ({"a": ["\udcff", float("inf"), 0.5, {"\udcff": None}]}, r'{"a":["\udcff",null,0.5,{"\udcff":null}]}'),
         ({"a": float("nan")}, '{"a":null}'),
+        ({"a": "\x1b\x9b\x7f\u202eé"}, r'{"a":"\u001b\u009b\u007f\u202eé"}'),
     ],
 )
 def test_odd_values_become_json(value: Any, text: str) -> None:
-    """Lone surrogates are escaped, numbers keep their digits, and what is not a number is null."""
+    """What UTF-8 lacks or terminals act on is escaped, numbers keep their digits, what is not a number is null."""
     assert encode(value).decode() == text
 
 
