@@ -41,7 +41,6 @@ def print_status(document: dict[str, Any]) -> None:
     _print_totals(console, document)
     _print_certificates(console, document.get("certificates", []))
     _print_limits(console, document.get("limits", []))
-    console.print()
     _print_children(console, document["children"])
     _print_outputs(console, document["outputs"])
     _print_stores(console, document["stores"])
@@ -77,21 +76,20 @@ def _print_totals(console: Console, document: dict[str, Any]) -> None:
 
 def _print_children(console: Console, children: list[dict[str, Any]]) -> None:
     """Print the processes of the collector except its master."""
-    console.print(
-        _table(
-            ("process", "pid", "state", "connections", "records", "restarts"),
+    _print_table(
+        console,
+        ("process", "pid", "state", "connections", "records", "restarts"),
+        (
             (
-                (
-                    _process(child),
-                    str(child["pid"] or "-"),
-                    child["state"] + (", waiting for outputs" if child["paused"] else ""),
-                    f"{child['connections']:,}" if child["kind"] == "worker" else "",
-                    f"{child['records']:,}" if child["kind"] == "worker" else "",
-                    str(child["restarts"]),
-                )
-                for child in children
-            ),
-        )
+                _process(child),
+                str(child["pid"] or "-"),
+                child["state"] + (", waiting for outputs" if child["paused"] else ""),
+                f"{child['connections']:,}" if child["kind"] == "worker" else "",
+                f"{child['records']:,}" if child["kind"] == "worker" else "",
+                str(child["restarts"]),
+            )
+            for child in children
+        ),
     )
 
 
@@ -132,45 +130,43 @@ def _print_limits(console: Console, limits: list[dict[str, Any]]) -> None:
 
 def _print_outputs(console: Console, outputs: list[dict[str, Any]]) -> None:
     """Print the outputs and their counters."""
-    console.print(
-        _table(
-            ("output", "records", "bytes", "path"),
+    _print_table(
+        console,
+        ("output", "records", "bytes", "path"),
+        (
             (
-                (
-                    output["name"]
-                    + (" [red](failing)[/red]" if output["failing"] else "")
-                    + (f" [red]({output['skipped']:,} skipped)[/red]" if output.get("skipped") else "")
-                    + (f" [yellow]({output['overflowed']:,} overflowed)[/yellow]" if output.get("overflowed") else ""),
-                    f"{output['records']:,}",
-                    f"{output['bytes']:,}",
-                    escape(output["path"])
-                    + (f" ({format_count(output['open_files'], 'file')} open)" if "open_files" in output else ""),
-                )
-                for output in outputs
-            ),
-        )
+                output["name"]
+                + (" [red](failing)[/red]" if output["failing"] else "")
+                + (f" [red]({output['skipped']:,} skipped)[/red]" if output.get("skipped") else "")
+                + (f" [yellow]({output['overflowed']:,} overflowed)[/yellow]" if output.get("overflowed") else ""),
+                f"{output['records']:,}",
+                f"{output['bytes']:,}",
+                escape(output["path"])
+                + (f" ({format_count(output['open_files'], 'file')} open)" if "open_files" in output else ""),
+            )
+            for output in outputs
+        ),
     )
 
 
 def _print_stores(console: Console, stores: list[dict[str, Any]]) -> None:
     """Print the stores and how far they are behind."""
     if stores:
-        console.print(
-            _table(
-                ("store", "records", "refused", "lost", "records waiting", "bytes waiting", "for"),
+        _print_table(
+            console,
+            ("store", "records", "refused", "lost", "records waiting", "bytes waiting", "for"),
+            (
                 (
-                    (
-                        escape(store["name"]) + (" [red](failing)[/red]" if store["failing"] else ""),
-                        f"{store['records']:,}",
-                        _counted(store["refused"], "yellow"),
-                        _counted(store["lost"], "red"),
-                        "?" if store["lag_records"] is None else f"{store['lag_records']:,}",
-                        "?" if store["lag_bytes"] is None else f"{store['lag_bytes']:,}",
-                        format_duration(store["lag_s"]),
-                    )
-                    for store in stores
-                ),
-            )
+                    escape(store["name"]) + (" [red](failing)[/red]" if store["failing"] else ""),
+                    f"{store['records']:,}",
+                    _counted(store["refused"], "yellow"),
+                    _counted(store["lost"], "red"),
+                    "?" if store["lag_records"] is None else f"{store['lag_records']:,}",
+                    "?" if store["lag_bytes"] is None else f"{store['lag_bytes']:,}",
+                    format_duration(store["lag_s"]),
+                )
+                for store in stores
+            ),
         )
 
 
@@ -193,23 +189,22 @@ def _print_details(console: Console, whose: str, store: dict[str, Any]) -> None:
 def _print_sources(console: Console, sources: list[dict[str, Any]]) -> None:
     """Print the streams that this collector reads from."""
     if sources:
-        console.print(
-            _table(
-                ("source", "group", "partitions", "records", "rejected", "dropped", "messages waiting", "for"),
+        _print_table(
+            console,
+            ("source", "group", "partitions", "records", "rejected", "dropped", "messages waiting", "for"),
+            (
                 (
-                    (
-                        escape(source["stream"]) + ("" if source["connected"] else " [red](not connected)[/red]"),
-                        source["group"],
-                        "?" if not source["connected"] else _part(source["details"]),
-                        f"{source['records']:,}",
-                        _counted(source["rejected"], "yellow"),
-                        _counted(source["dropped"], "red"),
-                        "?" if source["messages_waiting"] is None else f"{source['messages_waiting']:,}",
-                        "?" if source["lag_s"] is None else format_duration(source["lag_s"]),
-                    )
-                    for source in sources
-                ),
-            )
+                    escape(source["stream"]) + ("" if source["connected"] else " [red](not connected)[/red]"),
+                    source["group"],
+                    "?" if not source["connected"] else _part(source["details"]),
+                    f"{source['records']:,}",
+                    _counted(source["rejected"], "yellow"),
+                    _counted(source["dropped"], "red"),
+                    "?" if source["messages_waiting"] is None else f"{source['messages_waiting']:,}",
+                    "?" if source["lag_s"] is None else format_duration(source["lag_s"]),
+                )
+                for source in sources
+            ),
         )
     for source in sources:
         stuck = source["details"].get("waiting_for_members", {})
@@ -238,8 +233,9 @@ def _warn(count: int, what: str) -> str:
     return f"[yellow]{count:,} {what}[/yellow]" if count else f"0 {what}"
 
 
-def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+def _print_table(console: Console, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    """Print a table below an empty line."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     numbers = {
         "pid", "connections", "records", "restarts", "bytes", "refused", "lost", "records waiting", "bytes waiting",
         "for", "partitions", "rejected", "dropped", "messages waiting",
@@ -248,4 +244,5 @@ def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Table:
         table.add_column(column, justify="right" if column in numbers else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    return table
+    console.print()
+    console.print(table)

@@ -227,8 +227,8 @@ async function loadFields(signal) {
 }
 
 function summarizeAll(started) {
-  const count = histogram.data ? h("b", {}, formatCount(histogram.total, "matching record")) : null;
-  summarize(...[count ?? "Done", `, ${since(started)}`, problems.length ? `. Incomplete: ${problems.join(" ")}` : ""].filter((part) => part !== null));
+  const [count, ...noun] = histogram.data ? formatCount(histogram.total, "matching record").split(" ") : [null];
+  summarize(...[count ? h("b", {}, count) : "Done", count ? ` ${noun.join(" ")}` : null, `, ${since(started)}`, problems.length ? `. Incomplete: ${problems.join(" ")}` : ""].filter((part) => part !== null));
 }
 
 function since(started) {

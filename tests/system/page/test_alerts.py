@@ -198,7 +198,7 @@ def test_a_search_becomes_a_rule(running: Running, visit: Callable[..., Visit]) 
     page.get_by_role("button", name="Alert", exact=True).click()
     page.locator("dialog[open]").wait_for()
     assert page.get_by_label("Query").input_value() == "level>=ERROR"
-    page.get_by_text("match now, in the last 5m").wait_for()
+    page.get_by_text("now, in the last 5m").wait_for()
     page.get_by_label("Query").fill("level>=(")
     page.locator("[data-key=query] .menu-note.error-text").wait_for()
     page.get_by_label("Query").fill("level>=ERROR")
