@@ -1,32 +1,44 @@
 """Copies the end of a file into a file beside it, before recovery cuts off bytes that may be needed.
 
-Owns that file's name, and that nothing is cut before its copy is on the disk. Does not know the journal.
+Owns that file's name and its end, and that nothing is cut before its copy is on the disk. Does not know the journal.
 
     shop.jsonl                       the file
     shop.cut-20261128-jsonl          bytes cut off its end on that day (UTC), by all recoveries
 
 The name does not match patterns such as `shop.jsonl*` and `*.jsonl`: programs that collect log files by name must not
 collect these lines, which may be stored a second time.
+
+A directory keeps the MOST_FILES newest of these files, and all of the last KEPT_DAYS. Older ones are removed when
+another is made.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import re
 import stat
 import time
 from pathlib import Path
 
 from prefork_logd.system.disk import sync_directory
+from prefork_logd.system.log import LOGGER
 
 PIECE_BYTES = 1 << 20
+MOST_FILES, KEPT_DAYS = 100, 30
+_NAME = re.compile(r".+\.cut-(\d{8})(?:-[^.]*)?", re.DOTALL)
+_DAY_S = 86_400
+
+
+def _day_name(wall_s: float) -> str:
+    return time.strftime("%Y%m%d", time.gmtime(max(0.0, wall_s)))
 
 
 def name_beside(path: str, wall_s: float) -> str:
     """Return the path of the bytes that are cut off a file on a day."""
     real = Path(os.path.realpath(path))
-    day = time.strftime("%Y%m%d", time.gmtime(max(0.0, wall_s)))
-    return str(real.with_name(f"{real.stem}.cut-{day}{real.suffix.replace('.', '-')}"))
+    return str(real.with_name(f"{real.stem}.cut-{_day_name(wall_s)}{real.suffix.replace('.', '-')}"))
 
 
 def copy_end(fd: int, start: int, size: int, path: str) -> str:
@@ -53,7 +65,24 @@ def copy_end(fd: int, start: int, size: int, path: str) -> str:
         sync_directory(Path(name).parent)
     finally:
         os.close(aside)
+    with contextlib.suppress(OSError):
+        _remove_old(Path(name).parent)
     return name
+
+
+def _remove_old(directory: Path) -> None:
+    """Remove the oldest of these files. Raises OSError."""
+    eldest = _day_name(time.time() - KEPT_DAYS * _DAY_S)
+    with os.scandir(directory) as entries:
+        found = [(match[1], entry.path) for entry in entries if (match := _NAME.fullmatch(entry.name))]
+    for day, path in sorted(found)[:-MOST_FILES]:
+        if day < eldest and stat.S_ISREG(os.lstat(path).st_mode):
+            Path(path).unlink()
+            LOGGER.warning(
+                "%s: removed; of the files with bytes that recoveries have cut off, each directory keeps those of the "
+                "last %d days and the newest %d",
+                *(path, KEPT_DAYS, MOST_FILES),
+            )
 
 
 def _ends_alike(fd: int, start: int, size: int, other: int, other_size: int) -> bool:

@@ -243,10 +243,14 @@ class Output:
         try:
             if self.file.identity is not None and self.file.identity == identity:
                 self.file.cut_back(committed_length, identity)
-                if identity_of(path) == identity:
+                is_in_place = identity_of(path) == identity
+                if is_in_place and committed_length:
                     Path(path).rename(aside)
                     LOGGER.warning("output %s: begins a new file; %s has the committed part", self.settings.name, aside)
-                self.file.reopen()
+                # An empty file is written again from its beginning, so no page is missing in its next sync. While the
+                # disk fails, each try would leave another one behind.
+                if committed_length or not is_in_place:
+                    self.file.reopen()
         except (OSError, OutputError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             if self.skips:

@@ -83,12 +83,17 @@ class Retention:
 
     def apply(self) -> None:
         """Remove what is beyond the bounds; the directory is locked. Raises OSError."""
-        found = segments.find_segments(self._directory.root)
+        found = self._find()
         if self._is_steady():
             self._remove(choose_expired(found, time.time(), self._retain_s), "older than retain")
-            found = segments.find_segments(self._directory.root)
+            found = self._find()
         self._remove(choose_above(found, self._most_bytes), f"above retain_bytes = {self._most_bytes}")
         self.make_room()
+
+    def _find(self) -> list[Segment]:
+        """Return the segments, and the damaged files, which take room as well. Raises OSError."""
+        root = self._directory.root
+        return [*segments.find_segments(root), *segments.find_files(root, segments.DAMAGED)]
 
     def make_room(self) -> None:
         """Remove the oldest segments while the disk has too little free space; the directory is locked.
@@ -99,7 +104,7 @@ class Retention:
             return
         free, wanted = measure_space(self._directory.root, self._min_free_bytes)
         if free < wanted:
-            found = segments.find_segments(self._directory.root)
+            found = self._find()
             self._remove(choose_for_space(found, free, wanted), f"only {free / 1e6:.0f} MB of the disk are free")
 
     def _remove(self, chosen: Sequence[Segment], why: str) -> None:

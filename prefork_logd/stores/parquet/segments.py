@@ -73,10 +73,11 @@ def segment_path(root: Path, day: str, journal: str, first: int, following: int)
     return root / day / f"{journal}-{first}-{following}.parquet"
 
 
-def find_files(root: Path) -> list[Segment]:
+def find_files(root: Path, ending: str = "") -> list[Segment]:
     """Return every segment of a store, also those within another, in the order of days, journals and numbers.
 
-    Raises OSError. A symbolic link is not followed, and no other file counts.
+    With the `ending` DAMAGED return those that were put aside. Raises OSError. A symbolic link is not followed, and no
+    other file counts.
     """
     found: list[Segment] = []
     try:
@@ -86,13 +87,13 @@ def find_files(root: Path) -> list[Segment]:
     for day in days:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             if day.is_dir(follow_symlinks=False):
-                found += _of_day(day)
+                found += _of_day(day, ending)
     return sorted(found, key=lambda one: (one.day, one.journal, one.first, -one.next))
 
 
-def _of_day(day: os.DirEntry[str]) -> Iterator[Segment]:
+def _of_day(day: os.DirEntry[str], ending: str) -> Iterator[Segment]:
     for entry in os.scandir(day.path):
-        match = _NAME.fullmatch(entry.name)
+        match = _NAME.fullmatch(entry.name.removesuffix(ending)) if entry.name.endswith(ending) else None
         if match is None:
             continue
         with contextlib.suppress(FileNotFoundError):  # merged into another meanwhile
@@ -133,7 +134,7 @@ def positions(root: Path, files: Iterable[Segment]) -> dict[str, int]:
 
 def damaged_files(root: Path) -> list[Path]:
     """Return the files that were put aside because they cannot be read."""
-    return sorted(root.glob(f"????-??-??/*.parquet{DAMAGED}"))
+    return [one.path for one in find_files(root, DAMAGED)]
 
 
 class Directory:

@@ -114,3 +114,24 @@ def test_a_file_that_has_become_shorter_is_an_error(fd: int, tmp_path: Path) -> 
     with pytest.raises(OSError, match="cannot be read back"):
         copy_end(fd, 10, 40, str(tmp_path / "shop.jsonl"))
     assert (tmp_path / NAME).read_bytes() == b""
+
+
+def test_a_directory_keeps_a_number_of_them(
+    fd: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The newest ones, and all of the last days; other files stay, whatever their age."""
+    monkeypatch.setattr(aside, "MOST_FILES", 2)
+    old = [tmp_path / name for name in ("a.cut-20260101-jsonl", "b.cut-20260102", "c.cut-20261020-jsonl")]
+    recent = [tmp_path / name for name in ("a.cut-20261101-jsonl", "b.cut-20261102-log")]
+    others = [tmp_path / name for name in ("a.cut-2026-jsonl", "a.cut-20260101.jsonl", "cut-20260101-jsonl", "a.jsonl")]
+    for path in (*old, *recent, *others):
+        path.write_text("")
+    (tmp_path / "d.cut-20260101-jsonl").mkdir()
+    copy_end(fd, 10, 24, str(tmp_path / "shop.jsonl"))
+    assert not any(path.exists() for path in old)
+    assert all(path.exists() for path in (*recent, *others, tmp_path / NAME, tmp_path / "d.cut-20260101-jsonl"))
+    assert all(f"{path}: removed" in caplog.text for path in old)
+    monkeypatch.setattr(aside, "MOST_FILES", 10)
+    old[0].write_text("")
+    copy_end(fd, 10, 24, str(tmp_path / "shop.jsonl"))
+    assert old[0].exists()

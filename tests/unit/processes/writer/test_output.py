@@ -182,6 +182,30 @@ def test_a_sync_that_fails_leads_to_another_file(
     assert "begins a new file" in caplog.text
 
 
+def test_syncs_that_fail_for_long_leave_one_file(
+    output: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one with the committed part: a file without one is written again from its beginning."""
+    _take(output, b"committed\n")
+    assert output.append()
+    assert output.sync()
+    output.committed()
+    _take(output, b"one\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(output.file, "sync", _raise_output_error)
+        for _ in range(5):
+            output.find()
+            assert output.append()
+            assert not output.sync()
+    output.find()
+    assert output.append()
+    assert output.sync()
+    assert _read(tmp_path) == b"one\n"
+    (aside,) = tmp_path.glob("all.jsonl.failed-*")
+    assert aside.read_bytes() == b"committed\n"
+    assert _counted() == {"RECORDS": 2, "BYTES": 14}
+
+
 def test_rejected_frames_are_never_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What strangers send does not hold up the records of others."""
     output = _make(tmp_path, "skip", REJECTED_OUTPUT)

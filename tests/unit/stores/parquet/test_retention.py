@@ -89,3 +89,24 @@ def test_size_counts_at_once(tmp_path):
     Retention(Directory(tmp_path), 0, 1).apply()
     assert segments.find_files(tmp_path) == []
     assert segments.positions(tmp_path, []) == {"ab" * 16: 2}
+
+
+def test_damaged_files_are_within_the_bounds(tmp_path, monkeypatch):
+    """They take room, and go with the others of their day."""
+    old(tmp_path)
+    directory = Directory(tmp_path)
+    for one in segments.find_files(tmp_path):
+        directory.put_aside(one)
+    segment(tmp_path, 2, 3, "1970-01-02")
+    assert len(segments.damaged_files(tmp_path)) == 2
+    Retention(directory, 0, 10_000).apply()
+    assert len(segments.damaged_files(tmp_path)) == 2
+    now = [1000.0]
+    monkeypatch.setattr(retention.time, "monotonic", lambda: now[0])
+    bounds = Retention(directory, 30 * DAY, 0, ahead=lambda: 5.0)
+    now[0] += 3600
+    bounds.apply()
+    assert [path.parent.name for path in segments.damaged_files(tmp_path)] == [time.strftime("%Y-%m-%d", time.gmtime())]
+    assert segments.find_files(tmp_path) == []
+    Retention(directory, 0, 1).apply()
+    assert segments.damaged_files(tmp_path) == []
