@@ -21,6 +21,7 @@ from prefork_logd.alerts.states import TEST
 from prefork_logd.config.alerts import MAX_ALERTS
 from prefork_logd.config.checks import rule_problems
 from prefork_logd.config.paths import ALERTS_FILE
+from prefork_logd.config.values import parse_duration
 from prefork_logd.errors import LogdError
 from prefork_logd.system.sqlite import failing_as_store_error, transaction
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from prefork_logd.config.settings import Settings
 
 LONGEST_SILENCE_S = 366 * 86_400.0
+STALE_S = 120.0
 MOST_TESTS = 20
 """Test notices that wait at once."""
 TEST_S = 75.0
@@ -146,6 +148,11 @@ class TestResult(msgspec.Struct):
     ok: bool
     answer: str
     seconds: float
+
+
+def is_stale(row: RuleRow, now: float) -> bool:
+    """Tell whether a rule was evaluated long ago: no collector runs, it is too slow, or alerts.db cannot be written."""
+    return 0 < row.evaluated_at < now - max(STALE_S, 3 * parse_duration(row.every))
 
 
 class AlertBook:

@@ -22,7 +22,7 @@ from prefork_logd.config.paths import ALERTS_FILE, JOURNAL_DIRECTORY
 from prefork_logd.errors import StoreError, describe_unexpected
 from prefork_logd.query.search import Limits, problems_of
 from prefork_logd.stores.registry import choose_store, open_search
-from prefork_logd.system.log import RateLimitedLog
+from prefork_logd.system.log import LOGGER, RateLimitedLog
 from prefork_logd.system.sqlite import Place
 
 if TYPE_CHECKING:
@@ -84,6 +84,8 @@ class Engine:
         """Evaluate the rules that are due, and begin to send the notices that are due; never raises."""
         try:
             self._turn()
+            if self.problem:
+                LOGGER.info("alerts: rules are evaluated again")
             self.problem = ""
         except StoreError as error:
             self._fail(str(error))

@@ -134,12 +134,15 @@ def _print(form: str, rows: Sequence[Any], described: Callable[[Any], Iterator[s
 
 def _described_rule(row: RuleRow) -> Iterator[str]:
     """Yield the lines about a rule."""
+    from prefork_logd.alerts.book import is_stale
     from prefork_logd.records.render import asctime, escape_text
 
     value = "-" if row.value is None else f"{row.value:,}"
     yield f"{row.state:<8} {value:>9}  {row.name}  ({_about(row)} -> {', '.join(row.send)})"
     if row.silenced_until:
         yield f"    silenced until {asctime(row.silenced_until)[:19]} by {escape_text(row.silenced_by)}"
+    if is_stale(row, time.time()):
+        yield f"    not evaluated since {asctime(row.evaluated_at)[:19]}"
     if row.problem:
         yield f"    problem: {escape_text(row.problem)}"
 

@@ -9,8 +9,10 @@ import pytest
 
 from prefork_logd.alerts import book as module
 from prefork_logd.alerts.book import AlertBook, NoSuchRuleError, RuleProblemError, RuleRefusedError
+from prefork_logd.cli.alert import _described_rule
 from prefork_logd.config.alerts import AlertSettings
 from prefork_logd.config.load import loads
+from prefork_logd.records.render import asctime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,3 +120,15 @@ def test_a_silence_has_an_end(book: AlertBook) -> None:
     """At most a year away; 0 ends it at once."""
     assert book.silence("b", 1e12, "me").silenced_until == 1e9 + 366 * 86_400
     assert book.silence("b", 0, "me").silenced_until == 0
+
+
+def test_a_rule_that_was_not_evaluated_for_long_is_shown(book: AlertBook, tmp_path: Path) -> None:
+    """A collector that does not run, or cannot write alerts.db, says nothing itself."""
+    (row,) = book.rules()
+    assert not module.is_stale(row, 1e9)
+    for age_s, every, expected in ((119, "1s", False), (121, "1s", True), (121, "1m", False), (181, "1m", True)):
+        row.evaluated_at, row.every = 1e9 - age_s, every
+        assert module.is_stale(row, 1e9) == expected
+    row.evaluated_at = 1e9
+    lines = list(_described_rule(row))
+    assert lines[1] == f"    not evaluated since {asctime(1e9)[:19]}"

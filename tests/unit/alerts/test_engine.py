@@ -19,14 +19,15 @@ from prefork_logd.errors import StoreError
 from prefork_logd.stores.errors.book import Book
 from prefork_logd.stores.parquet.search import open_search
 from prefork_logd.stores.parquet.store import ParquetStore
-from tests.support.alerting import JOURNAL, toml
+from tests.support.alerting import JOURNAL, World, toml
+from tests.support.disks import mounted
 from tests.support.stores import block, line, never
 from tests.unit.stores.errors.test_store import opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.support.alerting import Hook, World
+    from tests.support.alerting import Hook
 
     Maker = Callable[..., World]
 
@@ -498,6 +499,26 @@ def test_the_history_is_bounded(make_world: Maker, hook: Hook, monkeypatch: pyte
     assert len(incidents(world)) == 3
     assert world.engine._opened is not None
     assert world.engine._opened.ledger._one("SELECT count(*) FROM notices")[0] == 6
+
+
+def test_a_full_disk_under_the_states(
+    tmp_path: Path, hook: Hook, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing changes and nobody is told twice; both ends are in the log, and what was missed is made up for."""
+    caplog.set_level("INFO")
+    with mounted(tmp_path / "disk", "size=1m") as disk:
+        world = World(disk.path, toml(hook, OVER_2), monkeypatch).turn()
+        world.engine.close()
+        disk.fill()
+        world.log(3)
+        world.turn(turns=60)
+        assert "database or disk is full" in world.engine.problem
+        assert hook.requests == []
+        disk.free()
+        world.turn(turns=3)
+        assert (world.engine.problem, hook.ids) == ("", ["firing", "resolved"])
+        world.engine.close()
+    assert [one.message for one in caplog.records if "again" in one.message] == ["alerts: rules are evaluated again"]
 
 
 def test_a_database_of_another_program_is_left_alone(make_world: Maker, hook: Hook) -> None:
