@@ -1,18 +1,22 @@
 """Reads the end of a JSON output, and the lines appended since, through rotations.
 
-Does not know filters.
+A file that was rotated is read to its end. Then follow the files that were begun and rotated since, by their sequence
+numbers (rotated_files.py), and the file at the path. Does not know filters.
 """
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefork_logd.files.unpacking import Splitter
+from prefork_logd.config.values import format_count
+from prefork_logd.errors import LogdError
+from prefork_logd.files import rotated_files
+from prefork_logd.files.unpacking import Splitter, Unpacked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping
 
 OUTPUT_READ_BYTES = 1 << 20
 MOST_LINE_BYTES = 1 << 26
@@ -30,6 +34,10 @@ class OutputTail:
         self._complained = ""
         self._fd = -1
         self._splitter = Splitter(MOST_LINE_BYTES)
+        self._passed: int | None = None
+        """Sequence number of the newest rotated file before the open one; None: no file was open yet."""
+        self._must_catch_up = False
+        """Whether files before the open one may not have been read."""
 
     def _open(self) -> bool:
         try:
@@ -40,6 +48,7 @@ class OutputTail:
             self._say(f"{self._path}: cannot read it: {error.strerror}")
             return False
         self._complained = ""
+        self._must_catch_up = True
         return True
 
     def _say(self, problem: str) -> None:
@@ -68,6 +77,9 @@ class OutputTail:
     def read_lines(self) -> Iterator[bytes]:
         """Yield the lines from here to the end, also those of a file that has replaced this one."""
         while self._fd >= 0 or self._open():
+            if self._must_catch_up:
+                self._must_catch_up = False
+                yield from self._read_rotated()
             is_gone = self._is_gone()
             try:
                 while data := os.read(self._fd, OUTPUT_READ_BYTES):
@@ -77,11 +89,69 @@ class OutputTail:
                 return
             if not is_gone:
                 return
+            self._pass_own()
             os.close(self._fd)
             self._fd = -1
             self._splitter.forget()
 
     read_new_lines = read_lines
+
+    def _rotated(self) -> dict[int, rotated_files.Sibling]:
+        """Return the rotated files by their sequence numbers. An empty one is a name that is only reserved."""
+        try:
+            found, _ = rotated_files.find(os.path.realpath(self._path))
+        except OSError as error:
+            self._say(f"{self.directory}: cannot read it: {error.strerror}")
+            return {}
+        # A file that was just compressed may be there twice: the packed one is sorted behind the other.
+        return {one.sequence: one for one in found if one.nbytes}
+
+    def _own_number(self, rotated: Mapping[int, rotated_files.Sibling]) -> int | None:
+        """Return the sequence number of the open file; None if it is not one of the rotated files."""
+        ours = os.fstat(self._fd)
+        return next((n for n, one in rotated.items() if one.identity == (ours.st_dev, ours.st_ino)), None)
+
+    def _pass_own(self) -> None:
+        """Note that the open file, which is no longer at the path, was read, if it is one of the rotated files."""
+        if self._passed is None:
+            return
+        own = self._own_number(self._rotated())
+        # A file without any name was compressed or removed already; one with another name was renamed by others.
+        self._passed = own if own is not None else self._passed + (not os.fstat(self._fd).st_nlink)
+
+    def _read_rotated(self) -> Iterator[bytes]:
+        """Yield the lines of files that were begun and rotated between the file before and the open one."""
+        found = self._rotated()
+        own = self._own_number(found)
+        newest = max((number for number in found if own is None or number < own), default=0)
+        passed, self._passed = self._passed, newest
+        if passed is None:
+            return
+        missing = 0
+        for number in range(passed + 1, newest + 1):
+            try:
+                yield from self._read_file(found.get(number) or self._rotated()[number])
+            except (KeyError, FileNotFoundError):
+                missing += 1
+        if missing:
+            self._complain(
+                f"{self._path}: {format_count(missing, 'rotated file')} that followed the last one read "
+                "had been removed; these lines are missing"
+            )
+
+    def _read_file(self, one: rotated_files.Sibling) -> Iterator[bytes]:
+        """Yield the lines of a rotated file, compressed or not. Raises FileNotFoundError."""
+        try:
+            path = Path(one.path)
+            with path.open("rb") as file:
+                unpacked = Unpacked(file, path, MOST_LINE_BYTES)
+                yield from (line for line in unpacked.lines() if line is not None)
+            if unpacked.trouble:
+                self._complain(f"{path}: {unpacked.trouble}")
+        except FileNotFoundError:
+            raise
+        except (OSError, LogdError) as error:
+            self._complain(f"{one.path}: cannot read it: {error}")
 
     def close(self) -> None:
         """Close the file."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from prefork_logd.files import rotated_files
 from prefork_logd.files.tail import OutputTail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     Opener = Callable[[Path], tuple[OutputTail, list[str]]]
 
@@ -68,6 +70,74 @@ def test_a_file_that_is_replaced_cut_or_removed(path: Path, open_output: Opener)
     path.write_bytes(LINES[5])
     assert [*tail.read_new_lines()] == [LINES[5]]
     assert said == []
+
+
+def rotate(path: Path, lines: list[bytes], *, pack: bool = False) -> Path:
+    """Rotate an output as the writer does, and begin a new file with lines; return the rotated one."""
+    name = rotated_files.reserve(str(path), 1e9)
+    path.rename(name)
+    path.write_bytes(b"".join(lines))
+    if pack:
+        Path(f"{name}.gz").write_bytes(gzip.compress(Path(name).read_bytes()))
+        Path(name).unlink()
+    return Path(name)
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_rotations_between_two_looks_skip_no_file(path: Path, open_output: Opener, pack: bool) -> None:
+    """Each line once and in order, compressed or not; files that were rotated before the first look are not read."""
+    rotate(path, LINES[:2])
+    rotate(path, LINES[2:4])
+    tail, said = open_output(path)
+    assert [*tail.read_lines()] == LINES[2:4]
+    for _ in range(2):
+        for number in range(4, 10):
+            rotate(path, LINES[number : number + 1], pack=pack)
+        assert [*tail.read_new_lines()] == LINES[4:10]
+        assert [*tail.read_new_lines()] == []
+    assert said == []
+
+
+def test_rotated_files_that_are_gone_are_reported(path: Path, open_output: Opener) -> None:
+    """The lines of the others are there; the own file does not count, as it was read."""
+    tail, said = open_output(path)
+    assert [*tail.read_lines()] == LINES
+    gone = [rotate(path, LINES[number : number + 1]) for number in range(4)][:3]
+    for file in gone:
+        file.unlink()
+    assert [*tail.read_new_lines()] == LINES[2:4]
+    assert said == [
+        f"{path}: 2 rotated files that followed the last one read had been removed; these lines are missing"
+    ]
+
+
+def test_a_rotation_by_another_program_counts_for_nothing(path: Path, open_output: Opener) -> None:
+    """The file that it renamed is read to its end, and no number is passed over."""
+    tail, said = open_output(path)
+    assert [*tail.read_lines()] == LINES
+    path.rename(path.with_suffix(".1"))
+    path.write_bytes(LINES[0])
+    rotate(path, LINES[1:2])
+    assert [*tail.read_new_lines()] == LINES[:2]
+    reserved = rotated_files.reserve(str(path), 1e9)
+    path.unlink()
+    path.write_bytes(LINES[2])
+    assert [*tail.read_new_lines()] == LINES[2:3]
+    path.rename(reserved)
+    path.write_bytes(LINES[3])
+    assert [*tail.read_new_lines()] == LINES[3:4]
+    assert said == []
+
+
+def test_a_damaged_rotated_file_costs_its_own_lines(path: Path, open_output: Opener) -> None:
+    """And is named."""
+    tail, said = open_output(path)
+    assert [*tail.read_lines()] == LINES
+    rotate(path, LINES[:1])
+    damaged = rotate(path, LINES[1:2], pack=True).with_suffix(".000002.gz")
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    assert [*tail.read_new_lines()] == LINES[:2]
+    assert said == [f"{damaged}: ends within its packed data"]
 
 
 def test_a_file_that_cannot_be_opened_is_named_once(tmp_path: Path, open_output: Opener) -> None:
