@@ -21,7 +21,8 @@ from prefork_logd.config.checks import rule_problems
 from prefork_logd.config.paths import ALERTS_FILE, JOURNAL_DIRECTORY
 from prefork_logd.errors import StoreError, describe_unexpected
 from prefork_logd.query.search import Limits, problems_of
-from prefork_logd.stores.registry import choose_store, open_search
+from prefork_logd.stores.apart import open_killable
+from prefork_logd.stores.registry import choose_store
 from prefork_logd.system.log import LOGGER, RateLimitedLog
 from prefork_logd.system.sqlite import Place
 
@@ -208,7 +209,7 @@ class Engine:
         """Return the store of a rule, opened once in a turn. Raises StoreError."""
         settings = choose_store(self._settings, rule.store or None)
         if settings.name not in searches:
-            search = searches[settings.name] = open_search(settings, self._journal)
+            search = searches[settings.name] = open_killable(settings, self._journal)
             stack.callback(search.close)
         searches[settings.name].limits = Limits(DEADLINE_S)
         return searches[settings.name]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import signal
 import sys
+import threading
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -116,9 +118,22 @@ def query(flags: Flags, form: str, name: str | None, server: str | None, token_f
 
         settings = flags.load()
         warn_of_other_configuration(flags, settings)
-        with contextlib.closing(open_chosen(settings, name)) as search:
+        with _ending_at_once(), contextlib.closing(open_chosen(settings, name)) as search:
             _print(answer, search, filters)
     return ExitStatus.OK
+
+
+@contextlib.contextmanager
+def _ending_at_once() -> Iterator[None]:
+    """Let SIGINT end the process in this block: Python would raise KeyboardInterrupt only once DuckDB or RE2 return."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _print(answer: Any, search: Search, filters: Filters) -> None:

@@ -228,6 +228,14 @@ class FindsNeighbours(Protocol):
         """Return a record and its neighbours, in order of time. Raises ValueError, StoreError."""
 
 
+@runtime_checkable
+class EndsLate(Protocol):
+    """Optional: a search that cannot end some calls soon after they are cancelled, or their time is over."""
+
+    def ends_late(self, filters: Filters) -> bool:
+        """Tell whether a call with these filters may be such a call (stores/apart.py)."""
+
+
 def problems_of(search: Search) -> list[str]:
     """Return sentences about what a search could not read; empty without ReportsProblems."""
     return search.problems if isinstance(search, ReportsProblems) else []

@@ -21,7 +21,8 @@ from prefork_logd.config.paths import JOURNAL_DIRECTORY
 from prefork_logd.errors import QueryCancelledError, QueryTimeoutError
 from prefork_logd.journal.record_log import POSITION_FILE
 from prefork_logd.query.search import Limits
-from prefork_logd.stores.registry import choose_store, open_search
+from prefork_logd.stores.apart import open_killable
+from prefork_logd.stores.registry import choose_store
 from prefork_logd.web.places import Places
 
 if TYPE_CHECKING:
@@ -229,7 +230,7 @@ class SearchPool:
                 opened.search.close()
         settings = choose_store(self._settings, name)
         began_s, at_s = time.thread_time(), time.monotonic()
-        search = open_search(settings, self._journal)
+        search = open_killable(settings, self._journal)
         return _Opened(search, at_s, position, time.thread_time() - began_s)
 
     def _close_old(self) -> None:

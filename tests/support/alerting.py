@@ -141,9 +141,9 @@ class World(Watched):
         self.records = Records()
         self.listening, self.lag, self.run = True, 0.0, "run"
         if monkeypatch is not None:
-            monkeypatch.setattr(module, "open_search", lambda *_: self.records)
+            monkeypatch.setattr(module, "open_killable", lambda *_: self.records)
         else:
-            module.open_search = lambda *_: self.records  # type: ignore[assignment]  # in a process of its own
+            module.open_killable = lambda *_: self.records  # type: ignore[assignment]  # in a process of its own
         self.configure(toml)
 
     def configure(self, toml: str) -> None:

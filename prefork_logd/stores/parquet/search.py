@@ -26,6 +26,7 @@ from prefork_logd.stores.parquet import engine, schema, sql
 from prefork_logd.stores.parquet.analysis import Analysis
 from prefork_logd.stores.parquet.calls import Calls
 from prefork_logd.stores.parquet.contents import Contents
+from prefork_logd.stores.parquet.costs import ends_late
 from prefork_logd.stores.parquet.counting import count_exact
 from prefork_logd.stores.parquet.filters_sql import EVER, behind, of_keys, order_of, slot_of, time_bounds
 from prefork_logd.stores.parquet.needs import needs_of
@@ -176,7 +177,7 @@ class ParquetSearch(Analysis):
         if limit is not None and limit <= _LIMITED:
             lines: Iterator[bytes] = (one.line for one in self._first(filters, condition, limit))
         else:
-            lines = self._judged(filters, condition, self._ordered(filters, condition, _LINE_COLUMNS))
+            lines = _judged(filters, condition, self._ordered(filters, condition, _LINE_COLUMNS))
         yield from itertools.islice(lines, limit)
 
     def rows(self, filters: Filters, condition: Compiled, columns: str) -> Iterator[Sequence[Any]]:
@@ -247,15 +248,8 @@ class ParquetSearch(Analysis):
                 yield from self._of_keys(filters, condition, half)
             return
         for journal, number, *row in rows:
-            for line in self._judged(filters, condition, [row]):
+            for line in _judged(filters, condition, [row]):
                 yield Found(RecordId(journal, number), row[0], line)
-
-    @staticmethod
-    def _judged(filters: Filters, condition: Compiled, found: Iterable[Sequence[Any]]) -> Iterator[bytes]:
-        for row in found:
-            line = make_line(row)
-            if (row[-1] is None and condition.is_exact) or filters.matches(read_fields(line)):
-                yield line
 
     def _slices(self, filters: Filters) -> Iterator[Range]:
         """Yield ranges of `created` in order, each with a bounded number of records of the store."""
@@ -269,13 +263,17 @@ class ParquetSearch(Analysis):
         counts = [*self._fetch(select, _EVERY, "GROUP BY slot ORDER BY slot", bounds=bounds)]
         yield from slices(least, width, [(slot, count) for slot, count in counts], filters.order)
 
+    def ends_late(self, filters: Filters) -> bool:
+        """Tell whether a call with these filters may end late (costs.py)."""
+        return ends_late(filters.tree, self._snapshot.record_octets)
+
     def count(self, filters: Filters) -> int:
         """Return how many records match."""
         self._calls.begin(self.limits.deadline_s)
         condition, bounds = compile_tree(filters.tree), time_bounds(filters, None, None)
         if not condition.is_exact:
             rows = self._fetch(_LINE_COLUMNS, condition, bounds=bounds)
-            return sum(1 for _ in self._judged(filters, condition, rows))
+            return sum(1 for _ in _judged(filters, condition, rows))
         counted = self._fetch("count(*)", condition, bounds=bounds, lines="without")
         return sum(int(count) for (count,) in counted) + sum(1 for _ in self._odd_lines(filters))
 
@@ -305,7 +303,7 @@ class ParquetSearch(Analysis):
         else:
             counts = Counter()
             rows = self._fetch(_LINE_COLUMNS, condition, bounds=bounds)
-            others = (read_fields(line) for line in self._judged(filters, condition, rows))
+            others = (read_fields(line) for line in _judged(filters, condition, rows))
         for record in others:
             number = slot_of(record["created"], start, slot_s)
             if start <= record["created"] < end and 0 <= number < slots:
@@ -373,6 +371,14 @@ class ParquetSearch(Analysis):
     def close(self) -> None:
         """Close every file."""
         self._resources.close()
+
+
+def _judged(filters: Filters, condition: Compiled, found: Iterable[Sequence[Any]]) -> Iterator[bytes]:
+    """Yield the lines of rows, without those that Python refuses."""
+    for row in found:
+        line = make_line(row)
+        if (row[-1] is None and condition.is_exact) or filters.matches(read_fields(line)):
+            yield line
 
 
 def _begun(rows: Iterator[Sequence[Any]]) -> Iterator[Sequence[Any]]:

@@ -142,6 +142,16 @@ class Snapshot:
             parts.append(schema.rows_source(*self.tail))
         return f"({' UNION ALL '.join(parts)})" if parts else ""
 
+    @property
+    def record_octets(self) -> float:
+        """Size of a record in the file with the largest ones, on the average. Raises StoreError."""
+        sizes = [0.0]
+        for path in self.files:
+            index = self.index(path)
+            if index is not None and index.head.records:
+                sizes.append(os.fstat(index.fd).st_size / index.head.records)
+        return max(sizes)
+
     def is_current(self, path: str) -> bool:
         """Return whether one of `files` has the columns of this version. Raises StoreError."""
         index = self.index(path)

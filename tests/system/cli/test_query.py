@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from prefork_logd.stores.parquet import segments
 from prefork_logd.stores.parquet.search import open_search
 from tests.support import disks
 from tests.support.harness import Collector, wait_for
+from tests.support.procfs import cpu_s
 from tests.support.searching import make_lines
 from tests.support.stores import block, line, never
 from tests.unit.stores.parquet.test_store import DAY, JOURNAL, NOON, lines_of, make_store, numbered
@@ -141,6 +143,25 @@ def test_a_reader_that_has_seen_enough_ends_the_query(filled):
     assert process.stderr.read() == b""
     process.stderr.close()
     process.wait(20)
+
+
+def test_ctrl_c_ends_a_query_at_once(place, tmp_path):
+    """While RE2 works on a block of records, where Python's own handler would wait for minutes."""
+    collector, path = place
+    numbers = random.Random(7)
+    store = make_store(path)
+    store.open(JOURNAL)
+    lines = [line(NOON + at, msg=numbers.randbytes(200).hex(" ", 3)) for at in range(4_000)]
+    store.write([block(0, lines)], never)
+    store.close()
+    slow = 'message=~"(a|b|0|1|2|3)[0-9a-f ]{200}(a|b)[0-9a-f ]{200}zz"'
+    process = subprocess.Popen(collector.command("query", slow), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_for(lambda: cpu_s(process.pid) > 2, "the query works")
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=20) == (b"", b"")
+    assert time.monotonic() - began < 0.5
+    assert process.returncode == -signal.SIGINT
 
 
 def test_an_import_killed_again_and_again_stores_each_line_once(place, tmp_path):

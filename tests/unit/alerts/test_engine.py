@@ -102,7 +102,7 @@ def test_a_damaged_file_is_named(make_world: Maker, monkeypatch: pytest.MonkeyPa
     for first in (0, 2):
         store.write([block(first, [line(world.wall, n=first), line(world.wall, n=first + 1)])], never)
     store.close()
-    monkeypatch.setattr(module, "open_search", lambda settings, _: open_search(settings))
+    monkeypatch.setattr(module, "open_killable", lambda settings, _: open_search(settings))
     bad = min(path.rglob("*.parquet"))
     bad.write_bytes(bad.read_bytes()[:-40])
     world.turn()
@@ -481,7 +481,7 @@ def test_notices_that_wait_are_bounded(make_world: Maker, hook: Hook, monkeypatc
     world.turn(turns=3)
     assert (hook.requests, incidents(world)) == ([], [])
     monkeypatch.undo()
-    monkeypatch.setattr("prefork_logd.alerts.engine.open_search", lambda *_: world.records)
+    monkeypatch.setattr("prefork_logd.alerts.engine.open_killable", lambda *_: world.records)
     world.turn()
     assert hook.ids == ["firing"]
 

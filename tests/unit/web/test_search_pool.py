@@ -16,6 +16,7 @@ from prefork_logd.config.web import WebSettings
 from prefork_logd.errors import QueryCancelledError, QueryTimeoutError, StoreError
 from prefork_logd.journal.record_log import POSITION_FILE
 from prefork_logd.query.filters import Filters
+from prefork_logd.query.language import parse
 from prefork_logd.query.search import Limits
 from prefork_logd.web import search_pool
 from prefork_logd.web.places import BusyError
@@ -78,6 +79,30 @@ def test_an_opened_store_is_used_while_the_journal_stays(
         third = await search()
         monkeypatch.setattr(search_pool, "FRESH_S", 0.0)
         assert await search() is not third
+        pool.close()
+
+    asyncio.run(main())
+
+
+def test_a_search_that_ends_late_gives_its_place_back_at_once(settings: Settings) -> None:
+    """When its client has gone: its process is killed, and the next search works."""
+    slow = Filters(tree=parse('message=~"(a|b)*a(a|b){200}"', now=0.0))
+
+    async def main() -> None:
+        pool = SearchPool(msgspec.structs.replace(settings, web=WebSettings(searches=1)))
+        searches: list[Search] = []
+
+        def work(lease: Lease) -> int:
+            searches.append(lease.search())
+            return searches[0].count(slow)
+
+        async def gone() -> None:
+            while not (searches and getattr(searches[0], "_process", None)):  # noqa: ASYNC110 - set by a thread
+                await asyncio.sleep(0.01)
+
+        with pytest.raises(QueryCancelledError):
+            await pool.run(work, deadline_s=60, gone=gone)
+        assert await pool.run(_count, deadline_s=10) == 120
         pool.close()
 
     asyncio.run(main())
@@ -157,7 +182,7 @@ def test_a_search_ends_with_its_client(settings: Settings, monkeypatch: pytest.M
         asyncio.get_running_loop().set_exception_handler(lambda _, found: problems.append(found))
         for by_task in (False, True):
             search = Endless()
-            monkeypatch.setattr(search_pool, "open_search", lambda *_, found=search: found)
+            monkeypatch.setattr(search_pool, "open_killable", lambda *_, found=search: found)
             pool = SearchPool(settings)
 
             async def gone(search: Endless = search, is_by_task: bool = by_task) -> None:

@@ -1,0 +1,181 @@
+"""Calls that end late run in a process of their own: they find the same records, and can be ended at once."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import re
+import shutil
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from prefork_logd.errors import QueryCancelledError, QueryTimeoutError, StoreError
+from prefork_logd.query.filters import Filters
+from prefork_logd.query.language import parse
+from prefork_logd.query.search import Limits
+from prefork_logd.stores import apart
+from prefork_logd.stores.apart import SearchApart, open_killable
+from prefork_logd.stores.parquet import costs
+from tests.support.harness import wait_for
+from tests.support.procfs import cpu_s
+from tests.support.searching import Stored, check, check_analysis, make_lines
+from tests.support.stores import block, line, never
+from tests.unit.stores.parquet.test_store import JOURNAL, NOON, make_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+SLOW = 'message=~"(a|b|0|1|2|3)[0-9a-f ]{200}(a|b)[0-9a-f ]{200}zz"'
+"""An expression for which RE2 needs a minute for the text of `slow`."""
+ODD = re.compile(rb"\\u0000|\\ud|\de[+-]?\d|:-0|[nx]{257}")
+ENDED_S = 0.5
+"""Longest time that a call may take to end."""
+
+
+def opened(directory: Path, lines: list[bytes]) -> SearchApart:
+    store = make_store(directory)
+    store.open(JOURNAL)
+    store.write([block(0, lines)], never)
+    store.close()
+    search = open_killable(store._settings)
+    assert isinstance(search, SearchApart)
+    return search
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stored]:
+    """Return the mixed lot, and a search with every call in the process."""
+    lines = [one for one in make_lines() if not ODD.search(one)]
+    with contextlib.closing(opened(tmp_path_factory.mktemp("mixed"), lines)) as search:
+        yield Stored(lines, search)
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchApart]:
+    """Return a search of ordinary records over which SLOW takes minutes."""
+    numbers = random.Random(7)
+    lines = [line(NOON + at, msg=f"{at:x} {numbers.randbytes(200).hex(' ', 3)}") for at in range(4_000)]
+    with contextlib.closing(opened(tmp_path_factory.mktemp("slow"), lines)) as search:
+        yield search
+
+
+@pytest.fixture(autouse=True)
+def _limits(slow: SearchApart, found: Stored) -> Iterator[None]:
+    yield
+    slow.limits = found.search.limits = Limits()
+
+
+def query(text: str) -> Filters:
+    return Filters(tree=parse(text, now=NOON))
+
+
+@pytest.mark.parametrize("text", ['message=~"order|full"', 'NOT message=~"(?i)order"', "order level>=30", "*"])
+def test_answers_are_those_of_the_specification(found: Stored, text: str) -> None:
+    """Of every call, whether it runs in the process or here."""
+    check(found, query(text))
+    check_analysis(found, query(text))
+
+
+def test_only_calls_that_end_late_have_a_process(tmp_path: Path) -> None:
+    """An expression always, many words and parts of texts only in large records."""
+    with contextlib.closing(opened(tmp_path, [line(NOON, msg="disk full")])) as search:
+        assert search.count(query("disk OR full OR message~disk")) == 1
+        assert search.get(search.page(query("*")).records[0].id)
+        assert search._process is None
+        assert search.count(query('disk message=~"fu+ll"')) == 1
+        first = search._process
+        assert [*search.lines(query('message=~"^disk"'))] == [line(NOON, msg="disk full")]
+        assert search._process is first
+    many = parse(" OR ".join(f"message~{number}" for number in range(48)), now=NOON)
+    assert [costs.ends_late(many, octets) for octets in (50, 5_000)] == [False, True]
+    some = parse("disk OR full OR timeout OR refused", now=NOON)
+    assert [costs.ends_late(some, octets) for octets in (500, 5_000)] == [False, True]
+
+
+CALLS: dict[str, Callable[[SearchApart], Any]] = {
+    "count": lambda search: search.count(query(SLOW)),
+    "lines": lambda search: [*search.lines(query(SLOW))],
+    "page": lambda search: search.page(query(SLOW)),
+    "patterns": lambda search: search.patterns(query(SLOW), 3),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+def test_a_call_is_cancelled_at_once(slow: SearchApart, call: Callable[[SearchApart], Any]) -> None:
+    """While RE2 works on a block of records; the next call works."""
+    cancelled: list[float] = []
+
+    def cancel() -> None:
+        wait_for(lambda: slow._process is not None and cpu_s(slow._process.pid) > 0.6, "the search works")
+        cancelled.append(time.monotonic())
+        slow.cancel()
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    with pytest.raises(QueryCancelledError):
+        call(slow)
+    assert time.monotonic() - cancelled[0] < ENDED_S
+    thread.join()
+    assert slow.count(query('message=~"^f9 "')) == 1
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+def test_a_call_ends_at_its_deadline(slow: SearchApart, call: Callable[[SearchApart], Any]) -> None:
+    """Not when the block of records is over; with the sentence for users."""
+    slow.limits = Limits(deadline_s=1.0)
+    began = time.monotonic()
+    with pytest.raises(QueryTimeoutError, match="took longer than 1 s"):
+        call(slow)
+    assert time.monotonic() - began < 1.0 + apart.GRACE_S + ENDED_S
+
+
+def test_the_process_ends_with_the_search(found: Stored, tmp_path: Path) -> None:
+    """Also if the search is not closed, and while it works: nobody waits for its answers."""
+    search = opened(tmp_path, [line(NOON, msg="x")])
+    assert search.count(query("message=~x")) == 1
+    process = search._process
+    assert process
+    assert process.stdin
+    process.stdin.close()
+    assert process.wait(20) == 0
+    assert search.count(query("message=~x")) == 1
+    process = search._process
+    search.close()
+    assert process
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_lines_that_nobody_wants_any_more_end_the_process(found: Stored) -> None:
+    """It has written more than the pipe takes, perhaps."""
+    search = found.search
+    assert isinstance(search, SearchApart)
+    lines = search.lines(query('message=~""'))
+    assert next(lines) in found.lines
+    lines.close()  # type: ignore[attr-defined]
+    assert search._process is None
+    assert len([*search.lines(query('message=~""'))]) == len([one for one in found.lines if b'"message"' in one])
+
+
+def test_errors_come_back(found: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With their kinds and sentences; a process that was killed, or cannot be started, is an error of the store."""
+    search = found.search
+    assert isinstance(search, SearchApart)
+    with pytest.raises(RuntimeError, match=r"in the process of a search: AttributeError: .* at search.py:\d+"):
+        search.page(query("message=~x"), "no cursor")  # type: ignore[arg-type]
+    assert search.count(query("message=~order")) > 0
+    with contextlib.closing(opened(tmp_path / "gone", [line(NOON, msg="x")])) as other:
+        shutil.rmtree(tmp_path / "gone")
+        with pytest.raises(StoreError, match="there is nothing stored yet"):
+            other.count(query("message=~x"))
+    monkeypatch.setattr(apart, "_START", "import os; os.kill(os.getpid(), 9)")
+    with contextlib.closing(opened(tmp_path, [line(NOON, msg="x")])) as other:
+        with pytest.raises(StoreError, match=r"the process of the search has ended \(-9\), perhaps for lack of memory"):
+            other.count(query("message=~x"))
+        monkeypatch.setattr(apart.sys, "executable", str(tmp_path / "python"))
+        with pytest.raises(StoreError, match="no process for the search: No such file or directory"):
+            other.count(query("message=~x"))
